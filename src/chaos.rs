@@ -18,7 +18,7 @@ impl Chaos {
 
     /// Panics if armed, once.
     #[expect(clippy::panic, reason = "a chaos panic is a real panic")]
-    pub(crate) fn strike(&self) {
+    pub(crate) fn panic_if_armed(&self) {
         if self.armed.load(Ordering::Relaxed) && self.armed.swap(false, Ordering::Relaxed) {
             panic!("chaos panic in a request");
         }

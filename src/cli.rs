@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
-use tidegate::{Gateway, StartError, preflight};
+use tidegate::{Gateway, StartError, startup_check};
 use tidegate_config::{Config, Problem, Problems, Warnings};
 
 use crate::relaunch::RelaunchError;
@@ -38,11 +38,11 @@ pub(crate) struct Arguments {
     #[arg(long, hide = true)]
     pub(crate) secrets_on_stdin: bool,
     #[command(subcommand)]
-    pub(crate) verb: Option<Verb>,
+    pub(crate) command: Option<CliCommand>,
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum CliCommand {
     /// Print every error and warning of the configuration at once, start nothing.
     Check,
     /// Ask a running gateway's admin listener whether it lives.
@@ -51,11 +51,11 @@ pub(crate) enum Verb {
 
 /// Why the process ends with another code than 0.
 #[derive(Debug, Error)]
-pub(crate) enum Exit {
+pub(crate) enum ExitError {
     #[error("{0}")]
     Config(Problems),
     #[error("{0}\n--strict takes these warnings for errors")]
-    Warned(Problems),
+    StrictWarnings(Problems),
     #[cfg(not(feature = "origin"))]
     #[error(
         "buckets: none is configured, and this build has no embedded origin to fall back on; configure one"
@@ -77,15 +77,15 @@ pub(crate) enum Exit {
     #[error("{0} ended by a defect of tidegate; the log holds its panic")]
     ThreadEnded(String),
     #[error("ended before every request was")]
-    Impatient,
+    SecondSignal,
     #[error("server.drain_timeout was up with requests under way: {0} cut off")]
     CutOff(usize),
 }
 
-impl Exit {
+impl ExitError {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::Warned(_) => 78,
+            Self::Config(_) | Self::StrictWarnings(_) => 78,
             Self::Start(
                 StartError::Pair(_)
                 | StartError::Tokens(_)
@@ -100,26 +100,26 @@ impl Exit {
             Self::Origin(_) => 73,
             Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
-            Self::Unhealthy { .. } | Self::Impatient | Self::CutOff(_) => 1,
+            Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
         })
     }
 
-    pub(crate) fn tell(&self) {
+    pub(crate) fn print(&self) {
         // A blocked stderr must not hold up the exit.
-        let patience = if matches!(self, Self::Impatient) { STDERR_SHORT_MAX } else { STDERR_MAX };
-        write_stderr(format!("tidegate: {self}\n"), patience);
+        let wait_max = if matches!(self, Self::SecondSignal) { STDERR_SHORT_MAX } else { STDERR_MAX };
+        write_stderr(format!("tidegate: {self}\n"), wait_max);
     }
 }
 
 /// Prints the warnings, unless `strict` takes them for errors.
-pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), Exit> {
+pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), ExitError> {
     Gateway::check(config)?;
     #[cfg(not(feature = "origin"))]
     if config.buckets.is_empty() {
-        return Err(Exit::NoBuckets);
+        return Err(ExitError::NoBuckets);
     }
-    preflight::warn(config, &mut warnings);
-    preflight::warn_of_names(config, &mut warnings);
+    startup_check::add_warnings(config, &mut warnings);
+    startup_check::add_dns_warnings(config, &mut warnings);
     let mut text = String::new();
     for note in warnings.notes() {
         text.push_str(&format!("note: {note}\n"));
@@ -127,7 +127,7 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
     let warned = warnings.iter().count();
     if strict {
         write_stderr(text, STDERR_MAX);
-        warnings.refuse().map_err(Exit::Warned)?;
+        warnings.refuse().map_err(ExitError::StrictWarnings)?;
     } else {
         warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
         write_stderr(text, STDERR_MAX);
@@ -136,7 +136,7 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
     let demo = if config.buckets.is_empty() { " (the embedded `demo` starts)" } else { "" };
     let buckets = counted(config.buckets.len(), "bucket");
     let more = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
-    say(&mut io::stdout(), &format!("the configuration is sound: {buckets}{demo}{more}\n"));
+    write_text(&mut io::stdout(), &format!("the configuration is sound: {buckets}{demo}{more}\n"));
     Ok(())
 }
 
@@ -145,16 +145,16 @@ pub(crate) fn complete_warnings(
     config: &Config,
     mut warnings: Warnings,
     strict: bool,
-) -> Result<Warnings, Exit> {
-    preflight::warn(config, &mut warnings);
+) -> Result<Warnings, ExitError> {
+    startup_check::add_warnings(config, &mut warnings);
     if strict {
-        warnings.clone().refuse().map_err(Exit::Warned)?;
+        warnings.clone().refuse().map_err(ExitError::StrictWarnings)?;
     }
     Ok(warnings)
 }
 
 /// Logs what `check` would print, a line each.
-pub(crate) fn log(warnings: &Warnings, log: &Logger) {
+pub(crate) fn log_warnings(warnings: &Warnings, log: &Logger) {
     for Problem { key, source, message, hint } in warnings.iter() {
         warn!(log, "configuration warning"; "key" => key, "detail" => message, "source" => source.to_string(),
             "hint" => hint.as_deref());
@@ -166,7 +166,7 @@ pub(crate) fn log(warnings: &Warnings, log: &Logger) {
 }
 
 /// One request, without a client library: the image's health check must be cheap.
-pub(crate) fn health(config: &Config) -> Result<(), Exit> {
+pub(crate) fn health(config: &Config) -> Result<(), ExitError> {
     let ip = if config.admin.address.is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
     } else {
@@ -181,13 +181,13 @@ pub(crate) fn health(config: &Config) -> Result<(), Exit> {
         stream.take(4096).read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let unhealthy = |why: String| Exit::Unhealthy { address, why };
+    let unhealthy = |why: String| ExitError::Unhealthy { address, why };
     let answer = ask().map_err(|error| unhealthy(error.to_string()))?;
     if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(unhealthy("it does not live".to_owned())) }
 }
 
 /// What a person needs who started it with nothing configured.
-pub(crate) fn welcome(scheme: &str, address: SocketAddr, admin: SocketAddr) {
+pub(crate) fn print_demo_help(scheme: &str, address: SocketAddr, admin: SocketAddr) {
     let text = format!(
         "\ntidegate serves the bucket `demo` on {scheme}://{address}/ (data in ./tidegate-data)\n\
          status: curl http://{admin}/status\n\n\
@@ -201,6 +201,6 @@ pub(crate) fn welcome(scheme: &str, address: SocketAddr, admin: SocketAddr) {
 }
 
 /// A closed pipe is no reason to fail.
-fn say(out: &mut dyn Write, text: &str) {
+fn write_text(out: &mut dyn Write, text: &str) {
     let _ = out.write_all(text.as_bytes());
 }

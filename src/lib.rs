@@ -13,18 +13,18 @@ mod gateway;
 mod http;
 #[cfg(feature = "origin")]
 pub mod origin;
-pub mod preflight;
 mod pressure;
 mod router;
 mod s3;
 mod server;
 mod shortage;
+pub mod startup_check;
 mod status;
 pub mod telemetry;
 mod upstream;
 mod worker;
 
 pub use descriptors::raise_limit as raise_descriptor_limit;
-pub use gateway::{Gateway, Reload, Running, StartError};
+pub use gateway::{Gateway, Reload, RunningGateway, StartError};
 #[cfg(feature = "bench")]
 pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};

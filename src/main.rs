@@ -16,8 +16,8 @@ use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{Gateway, Reload, raise_descriptor_limit};
 use tidegate_config::{Config, Loaded, Sources};
 
-use crate::cli::{Arguments, Exit, Verb};
-use crate::signals::{Request, Signals};
+use crate::cli::{Arguments, CliCommand, ExitError};
+use crate::signals::{SignalRequest, Signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,15 +31,15 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            exit.tell();
+            exit.print();
             exit.code()
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Exit> {
-    let environment = match arguments.verb {
-        None => relaunch::settle(arguments.secrets_on_stdin)?,
+fn run(arguments: Arguments) -> Result<(), ExitError> {
+    let environment = match arguments.command {
+        None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
         Some(_) => tidegate_config::environment(),
     };
     let mut sources = Sources::default().environment(environment);
@@ -47,15 +47,15 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         sources = sources.file(file);
     }
     let Loaded { mut config, warnings } =
-        tidegate_config::load_with_warnings(sources).map_err(Exit::Config)?;
-    match arguments.verb {
-        Some(Verb::Check) => return cli::check(&config, warnings, arguments.strict),
-        Some(Verb::Health) => return cli::health(&config),
+        tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
+    match arguments.command {
+        Some(CliCommand::Check) => return cli::check(&config, warnings, arguments.strict),
+        Some(CliCommand::Health) => return cli::health(&config),
         None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
-    cli::log(&warnings, &log);
+    cli::log_warnings(&warnings, &log);
     let served = {
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
         let origin = embedded_origin(&mut config, &log)?;
@@ -64,22 +64,26 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         let system = ManuallyDrop::new(actix_rt::System::new());
         system.block_on(serve(config, log, control.clone(), demo))
     };
-    control.end(if matches!(served, Err(Exit::Impatient)) { LOG_SHORT_END_MAX } else { LOG_END_MAX });
+    control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
+        LOG_SHORT_END_MAX
+    } else {
+        LOG_END_MAX
+    });
     served
 }
 
-async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), Exit> {
+async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
     let mut running = Gateway::start(config, log.clone(), control.stats())?;
     if demo {
-        cli::welcome(scheme, running.address, running.admin);
+        cli::print_demo_help(scheme, running.address, running.admin_address);
     }
     let handles = Handles { reload: running.reload(), control, log: log.clone() };
     let failed = tokio::select! {
         () = stop_requested(&mut signals, &handles) => None,
-        thread = running.failed() => Some(thread),
+        thread = running.worker_failed() => Some(thread),
     };
     if let Some(thread) = &failed {
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
@@ -87,13 +91,13 @@ async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> 
     }
     tokio::select! {
         cut_off = running.stop() => match (failed, cut_off) {
-            (Some(thread), _) => Err(Exit::ThreadEnded(thread)),
+            (Some(thread), _) => Err(ExitError::ThreadEnded(thread)),
             (None, 0) => Ok(()),
-            (None, cut_off) => Err(Exit::CutOff(cut_off)),
+            (None, cut_off) => Err(ExitError::CutOff(cut_off)),
         },
         () = stop_requested(&mut signals, &handles) => {
             warn!(log, "second signal: ending at once");
-            Err(Exit::Impatient)
+            Err(ExitError::SecondSignal)
         }
     }
 }
@@ -109,17 +113,17 @@ struct Handles {
 async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     loop {
         match signals.next().await {
-            (_, Request::Stop) => return,
-            (_, Request::Reload) => handles.reload.request(),
-            (_, Request::ReopenLog) => handles.control.reopen(),
-            (name, Request::Nothing) => info!(handles.log, "signal ignored"; "signal" => name),
+            (_, SignalRequest::Stop) => return,
+            (_, SignalRequest::Reload) => handles.reload.request(),
+            (_, SignalRequest::ReopenLog) => handles.control.reopen(),
+            (name, SignalRequest::Ignore) => info!(handles.log, "signal ignored"; "signal" => name),
         }
     }
 }
 
 /// With no bucket configured, a bucket `demo` on a real S3 server inside the process.
 #[cfg(feature = "origin")]
-fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate::origin::Origin>, Exit> {
+fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate::origin::Origin>, ExitError> {
     if !config.buckets.is_empty() {
         return Ok(None);
     }
@@ -134,6 +138,6 @@ fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate:
 }
 
 #[cfg(not(feature = "origin"))]
-fn embedded_origin(config: &mut Config, _log: &Logger) -> Result<Option<&'static Path>, Exit> {
-    if config.buckets.is_empty() { Err(Exit::NoBuckets) } else { Ok(None) }
+fn embedded_origin(config: &mut Config, _log: &Logger) -> Result<Option<&'static Path>, ExitError> {
+    if config.buckets.is_empty() { Err(ExitError::NoBuckets) } else { Ok(None) }
 }

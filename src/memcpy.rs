@@ -19,12 +19,12 @@ const OUT_OF_REACH: &str = "1073741824";
 
 /// The tunables that the program should have been started with; none if it was.
 pub(crate) fn tunables() -> Option<OsString> {
-    let settled = settled(env::var_os(TUNABLES).as_deref())?;
+    let settled = with_threshold(env::var_os(TUNABLES).as_deref())?;
     fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpus| is_slow(&cpus)).then_some(settled)
 }
 
 /// The tunables with the threshold among them, unless it is there already.
-fn settled(tunables: Option<&OsStr>) -> Option<OsString> {
+fn with_threshold(tunables: Option<&OsStr>) -> Option<OsString> {
     let entry = format!("{THRESHOLD}={OUT_OF_REACH}");
     match tunables.filter(|tunables| !tunables.is_empty()) {
         None => Some(entry.into()),
@@ -50,13 +50,13 @@ mod tests {
 
     #[test]
     fn what_others_tuned_stays_and_the_threshold_is_set_once() {
-        let first = settled(None).unwrap();
+        let first = with_threshold(None).unwrap();
         assert_eq!(first, "glibc.cpu.x86_rep_movsb_threshold=1073741824");
-        assert_eq!(settled(Some(&first)), None, "started again, it does not start again");
-        let both = settled(Some(OsStr::new("glibc.malloc.check=1"))).unwrap();
+        assert_eq!(with_threshold(Some(&first)), None, "started again, it does not start again");
+        let both = with_threshold(Some(OsStr::new("glibc.malloc.check=1"))).unwrap();
         assert_eq!(both, "glibc.malloc.check=1:glibc.cpu.x86_rep_movsb_threshold=1073741824");
-        assert_eq!(settled(Some(&both)), None);
-        assert_eq!(settled(Some(OsStr::new("glibc.cpu.x86_rep_movsb_threshold=4096"))), None);
+        assert_eq!(with_threshold(Some(&both)), None);
+        assert_eq!(with_threshold(Some(OsStr::new("glibc.cpu.x86_rep_movsb_threshold=4096"))), None);
     }
 
     #[test]

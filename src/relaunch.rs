@@ -51,7 +51,7 @@ pub(crate) enum RelaunchError {
 ///
 /// # Errors
 /// There are secrets in the environment, and they cannot be taken out of it.
-pub(crate) fn settle(secrets_wait: bool) -> Result<Variables, RelaunchError> {
+pub(crate) fn prepare_environment(secrets_wait: bool) -> Result<Variables, RelaunchError> {
     let is_secret =
         |(name, _): &(OsString, OsString)| name.to_str().is_some_and(tidegate_config::is_secret_variable);
     let (secrets, mut plain): (Variables, Variables) =
@@ -66,13 +66,13 @@ pub(crate) fn settle(secrets_wait: bool) -> Result<Variables, RelaunchError> {
     if secrets.is_empty() && tunables.is_none() {
         return Ok(plain);
     }
-    let failure = again(&secrets, tunables.as_deref())?;
+    let failure = reexec(&secrets, tunables.as_deref())?;
     // Slower copies are no reason not to serve.
     if secrets.is_empty() { Ok(plain) } else { Err(RelaunchError::Exec(failure)) }
 }
 
 /// Does not return if it succeeds.
-fn again(secrets: &Variables, tunables: Option<&OsStr>) -> Result<io::Error, RelaunchError> {
+fn reexec(secrets: &Variables, tunables: Option<&OsStr>) -> Result<io::Error, RelaunchError> {
     let program = match env::current_exe() {
         Ok(program) => program,
         Err(error) => return Ok(error),

@@ -12,13 +12,13 @@ use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHan
 use tidegate_config::{BucketConfig, Pattern, is_bucket_name};
 use tokio::sync::Semaphore;
 
-use crate::auth::Proofs;
+use crate::auth::AcceptedAuth;
 use crate::telemetry::metrics::BucketMetrics;
-use crate::upstream::credentials::Source;
+use crate::upstream::credentials::CredentialSource;
 use crate::upstream::destination::Destination;
-use crate::upstream::dial::Dialer;
-use crate::upstream::headers::ClientHeaders;
-use crate::upstream::late::LateCalls;
+use crate::upstream::dialer::Dialer;
+use crate::upstream::header_filter::RequestHeaderFilter;
+use crate::upstream::late_calls::LateCalls;
 use crate::upstream::store_clock::StoreClock;
 
 /// Why no bucket takes a request.
@@ -36,22 +36,22 @@ pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) config: BucketConfig,
     /// What counts as proof of identity in it.
-    pub(crate) proofs: Proofs,
+    pub(crate) accepted_auth: AcceptedAuth,
     /// Which of a client's headers travel to its upstream.
-    pub(crate) client_headers: Arc<ClientHeaders>,
+    pub(crate) header_filter: Arc<RequestHeaderFilter>,
     /// Where each endpoint is, in the order of the configuration.
     pub(crate) destinations: Vec<Destination>,
     /// The clock of each endpoint, in the same order.
     pub(crate) clocks: Vec<StoreClock>,
     pub(crate) dialer: Arc<Dialer>,
     /// As whom its requests are signed.
-    pub(crate) credentials: Source,
+    pub(crate) credentials: CredentialSource,
     pub(crate) pool: PoolHandle,
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
-    pub(crate) late: LateCalls,
+    pub(crate) late_calls: LateCalls,
     /// Places for preflights at its store.
-    pub(crate) preflights: Arc<Semaphore>,
+    pub(crate) preflight_permits: Arc<Semaphore>,
 }
 
 impl Bucket {
@@ -69,7 +69,7 @@ impl Bucket {
 /// All buckets.
 pub(crate) struct Router {
     buckets: Vec<Bucket>,
-    proofs: Proofs,
+    accepted_auth: AcceptedAuth,
     exact: HashMap<String, BucketId>,
     globs: Vec<(Pattern, BucketId)>,
 }
@@ -87,8 +87,8 @@ impl Router {
             }
         }
         globs.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_len()));
-        let proofs = Proofs::any(buckets.iter().map(|bucket| &bucket.proofs));
-        Self { buckets, proofs, exact, globs }
+        let proofs = AcceptedAuth::union(buckets.iter().map(|bucket| &bucket.accepted_auth));
+        Self { buckets, accepted_auth: proofs, exact, globs }
     }
 
     /// The bucket that a client's bucket name, decoded, stands for. Text that is no bucket name stands for none.
@@ -112,8 +112,8 @@ impl Router {
     }
 
     /// Every proof that some bucket takes.
-    pub(crate) fn proofs(&self) -> &Proofs {
-        &self.proofs
+    pub(crate) fn accepted_auth(&self) -> &AcceptedAuth {
+        &self.accepted_auth
     }
 
     pub(crate) fn buckets(&self) -> &[Bucket] {

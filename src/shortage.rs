@@ -20,9 +20,9 @@ use tidegate_actors::{clock, descriptors};
 use tokio::time::sleep;
 
 /// How often the counts are compared.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// An episode ends when nothing has failed for so long.
-const QUIET: Duration = Duration::from_secs(10);
+const EPISODE_END: Duration = Duration::from_secs(10);
 
 /// What the gateway had too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -90,7 +90,7 @@ impl Shortage {
         Self::ALL.into_iter().filter_map(|shortage| Some((shortage, shortage.counts().began()?)))
     }
 
-    fn counts(self) -> &'static Counts {
+    fn counts(self) -> &'static ShortageCounts {
         &COUNTS[self as usize]
     }
 }
@@ -107,17 +107,18 @@ fn has_local_address(address: SocketAddr) -> bool {
     UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
 }
 
-static COUNTS: [Counts; 3] = [const { Counts { failed: AtomicU64::new(0), began: Mutex::new(None) } }; 3];
+static COUNTS: [ShortageCounts; 3] =
+    [const { ShortageCounts { failed: AtomicU64::new(0), began: Mutex::new(None) } }; 3];
 
 /// One shortage's.
-struct Counts {
+struct ShortageCounts {
     /// Operations that failed for it since the start.
     failed: AtomicU64,
     /// When the present episode began.
     began: Mutex<Option<Instant>>,
 }
 
-impl Counts {
+impl ShortageCounts {
     fn began(&self) -> Option<Instant> {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,18 +129,18 @@ impl Counts {
 }
 
 /// Counts an operation that failed for a shortage.
-pub(crate) fn note(shortage: Shortage) {
+pub(crate) fn record_shortage(shortage: Shortage) {
     shortage.counts().failed.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Counts the operation where its error holds a shortage.
-pub(crate) fn noted<T>(result: io::Result<T>) -> io::Result<T> {
-    result.inspect_err(|error| Shortage::of(error).into_iter().for_each(note))
+pub(crate) fn with_shortage_recorded<T>(result: io::Result<T>) -> io::Result<T> {
+    result.inspect_err(|error| Shortage::of(error).into_iter().for_each(record_shortage))
 }
 
 /// An episode as the log follows it.
 #[derive(Debug, Clone, Copy)]
-struct Episode {
+struct ShortageEpisode {
     began: Instant,
     /// When the last failure was seen.
     last: Instant,
@@ -149,34 +150,36 @@ struct Episode {
 
 /// What the log says next of a shortage.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum EpisodeChange {
     Began,
     Ended { failed: u64, lasted: Duration },
 }
 
 /// Follows one shortage.
 #[derive(Debug, Default)]
-struct Follower {
+struct EpisodeTracker {
     seen: u64,
-    episode: Option<Episode>,
+    episode: Option<ShortageEpisode>,
 }
 
-impl Follower {
+impl EpisodeTracker {
     /// Takes in the count at this moment.
-    fn look(&mut self, failed: u64, now: Instant) -> Option<News> {
+    fn sample(&mut self, failed: u64, now: Instant) -> Option<EpisodeChange> {
         let before = std::mem::replace(&mut self.seen, failed);
         match &mut self.episode {
             None if failed > before => {
-                self.episode = Some(Episode { began: now, last: now, before });
-                Some(News::Began)
+                self.episode = Some(ShortageEpisode { began: now, last: now, before });
+                Some(EpisodeChange::Began)
             }
             Some(episode) if failed > before => {
                 episode.last = now;
                 None
             }
-            Some(Episode { began, last, before }) if now.saturating_duration_since(*last) >= QUIET => {
+            Some(ShortageEpisode { began, last, before })
+                if now.saturating_duration_since(*last) >= EPISODE_END =>
+            {
                 let lasted = last.saturating_duration_since(*began);
-                let ended = News::Ended { failed: failed - *before, lasted };
+                let ended = EpisodeChange::Ended { failed: failed - *before, lasted };
                 self.episode = None;
                 Some(ended)
             }
@@ -189,27 +192,27 @@ impl Follower {
 pub(crate) async fn log_episodes(log: Logger) {
     let mut followers = Shortage::ALL.map(|shortage| {
         let seen = shortage.counts().failed.load(Ordering::Relaxed);
-        (shortage, Follower { seen, episode: None })
+        (shortage, EpisodeTracker { seen, episode: None })
     });
     loop {
         let now = clock::now();
         for (shortage, follower) in &mut followers {
             let counts = shortage.counts();
-            let Some(news) = follower.look(counts.failed.load(Ordering::Relaxed), now) else { continue };
+            let Some(news) = follower.sample(counts.failed.load(Ordering::Relaxed), now) else { continue };
             counts.set_began(follower.episode.map(|episode| episode.began));
             match news {
-                News::Began => {
+                EpisodeChange::Began => {
                     warn!(log, "the gateway runs out of a resource of its own; calls that need it are refused with 503";
                         "cause" => shortage.as_str(), "error" => shortage.to_string(),
                         "descriptor_limit" => descriptors::limit(), "hint" => shortage.hint());
                 }
-                News::Ended { failed, lasted } => {
+                EpisodeChange::Ended { failed, lasted } => {
                     info!(log, "the gateway has enough of the resource again"; "cause" => shortage.as_str(),
                         "failed" => failed, "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
                 }
             }
         }
-        sleep(LOOK_EVERY).await;
+        sleep(SAMPLE_EVERY).await;
     }
 }
 
@@ -240,7 +243,7 @@ mod tests {
 
     /// X9: each error of the kernel that names the gateway's own shortage, and none that names another cause
     #[test]
-    fn shortages_are_told_from_the_upstreams_failures() {
+    fn shortages_are_distinguished_from_upstream_failures() {
         let of = |errno: Errno| Shortage::of_system(&errno.into());
         assert_eq!(
             (of(Errno::MFILE), of(Errno::NFILE)),
@@ -270,16 +273,16 @@ mod tests {
     /// X9: one line at the beginning of an episode and one at its end, with the number of failures
     #[test]
     fn an_episode_has_a_beginning_and_an_end() {
-        let (start, mut follower) = (clock::now(), Follower::default());
-        let mut look = |failed, seconds| follower.look(failed, start + Duration::from_secs(seconds));
+        let (start, mut follower) = (clock::now(), EpisodeTracker::default());
+        let mut look = |failed, seconds| follower.sample(failed, start + Duration::from_secs(seconds));
         assert_eq!(look(0, 0), None);
-        assert_eq!(look(3, 1), Some(News::Began));
+        assert_eq!(look(3, 1), Some(EpisodeChange::Began));
         assert_eq!(look(3, 2), None);
         assert_eq!(look(9, 5), None);
         assert_eq!(look(9, 14), None, "quiet for 9 s");
-        assert_eq!(look(9, 15), Some(News::Ended { failed: 9, lasted: Duration::from_secs(4) }));
+        assert_eq!(look(9, 15), Some(EpisodeChange::Ended { failed: 9, lasted: Duration::from_secs(4) }));
         assert_eq!(look(9, 60), None);
-        assert_eq!(look(10, 61), Some(News::Began));
-        assert_eq!(look(10, 71), Some(News::Ended { failed: 1, lasted: Duration::ZERO }));
+        assert_eq!(look(10, 61), Some(EpisodeChange::Began));
+        assert_eq!(look(10, 71), Some(EpisodeChange::Ended { failed: 1, lasted: Duration::ZERO }));
     }
 }

@@ -20,7 +20,7 @@ const REPEAT_WINDOW: Duration = Duration::from_millis(100);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum SignalRequest {
     /// Drain and exit: SIGTERM, SIGINT.
     Stop,
     /// Load again what can be reloaded: SIGHUP.
@@ -28,25 +28,25 @@ pub(crate) enum Request {
     /// Open the log file again: SIGUSR1.
     ReopenLog,
     /// Nothing: SIGUSR2, SIGALRM. Their default action would end the process.
-    Nothing,
+    Ignore,
 }
 
 /// Merges repeats of one signal.
 #[derive(Debug, Default)]
-struct Repeats {
+struct Debounce {
     window_end: Option<Instant>,
     /// The request is made when the window ends.
     is_due: bool,
 }
 
-impl Repeats {
+impl Debounce {
     /// A signal came. Returns whether its request is made at once.
-    fn receive(&mut self, request: Request, now: Instant) -> bool {
+    fn receive(&mut self, request: SignalRequest, now: Instant) -> bool {
         if self.window_end.is_some_and(|end| now < end) {
             return false;
         }
         self.window_end = Some(now + REPEAT_WINDOW);
-        self.is_due = matches!(request, Request::Reload | Request::ReopenLog);
+        self.is_due = matches!(request, SignalRequest::Reload | SignalRequest::ReopenLog);
         !self.is_due
     }
 
@@ -57,31 +57,31 @@ impl Repeats {
 }
 
 /// One handled signal.
-struct Handled {
+struct HandledSignal {
     name: &'static str,
-    request: Request,
+    request: SignalRequest,
     signal: Signal,
-    repeats: Repeats,
+    repeats: Debounce,
 }
 
 /// The handled signals.
 pub(crate) struct Signals {
-    handled: Vec<Handled>,
+    handled: Vec<HandledSignal>,
 }
 
 impl Signals {
     /// Handles the signals from now on.
     pub(crate) fn new() -> io::Result<Self> {
         let requests = [
-            ("SIGTERM", SignalKind::terminate(), Request::Stop),
-            ("SIGINT", SignalKind::interrupt(), Request::Stop),
-            ("SIGHUP", SignalKind::hangup(), Request::Reload),
-            ("SIGUSR1", SignalKind::user_defined1(), Request::ReopenLog),
-            ("SIGUSR2", SignalKind::user_defined2(), Request::Nothing),
-            ("SIGALRM", SignalKind::alarm(), Request::Nothing),
+            ("SIGTERM", SignalKind::terminate(), SignalRequest::Stop),
+            ("SIGINT", SignalKind::interrupt(), SignalRequest::Stop),
+            ("SIGHUP", SignalKind::hangup(), SignalRequest::Reload),
+            ("SIGUSR1", SignalKind::user_defined1(), SignalRequest::ReopenLog),
+            ("SIGUSR2", SignalKind::user_defined2(), SignalRequest::Ignore),
+            ("SIGALRM", SignalKind::alarm(), SignalRequest::Ignore),
         ];
         let handle = |(name, kind, request)| {
-            Ok(Handled { name, request, signal: signal(kind)?, repeats: Repeats::default() })
+            Ok(HandledSignal { name, request, signal: signal(kind)?, repeats: Debounce::default() })
         };
         // The handler stays when the stream of signals is dropped.
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
@@ -89,7 +89,7 @@ impl Signals {
     }
 
     /// Waits for the next request; returns it with the name of its signal. Repeats are merged.
-    pub(crate) async fn next(&mut self) -> (&'static str, Request) {
+    pub(crate) async fn next(&mut self) -> (&'static str, SignalRequest) {
         loop {
             let next_due = self.handled.iter().filter_map(|handled| handled.repeats.due()).min();
             tokio::select! {
@@ -97,7 +97,7 @@ impl Signals {
                 () = until(next_due) => {}
             }
             let now = clock::now();
-            for Handled { name, request, repeats, .. } in &mut self.handled {
+            for HandledSignal { name, request, repeats, .. } in &mut self.handled {
                 if repeats.due().is_some_and(|due| due <= now) {
                     repeats.is_due = false;
                     return (*name, *request);
@@ -107,9 +107,9 @@ impl Signals {
     }
 
     /// Waits for a signal. Returns its request where that is made at once.
-    async fn received(&mut self) -> Option<(&'static str, Request)> {
+    async fn received(&mut self) -> Option<(&'static str, SignalRequest)> {
         poll_fn(|cx| {
-            for Handled { name, request, signal, repeats } in &mut self.handled {
+            for HandledSignal { name, request, signal, repeats } in &mut self.handled {
                 if let Poll::Ready(Some(())) = signal.poll_recv(cx) {
                     let acts = repeats.receive(*request, clock::now());
                     return Poll::Ready(acts.then_some((*name, *request)));
@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn repeats_are_counted_from_the_signal_that_acted() {
         let start = clock::now();
-        let mut repeats = Repeats::default();
-        let mut at = |millis| repeats.receive(Request::Stop, start + Duration::from_millis(millis));
+        let mut repeats = Debounce::default();
+        let mut at = |millis| repeats.receive(SignalRequest::Stop, start + Duration::from_millis(millis));
         assert!(at(0));
         assert!(!at(0) && !at(60) && !at(99));
         assert!(at(100), "60 and 99 did not move the window");
@@ -150,14 +150,14 @@ mod tests {
     fn a_reload_waits_for_its_repeats() {
         let start = clock::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut repeats = Repeats::default();
+        let mut repeats = Debounce::default();
         for millis in [0, 1, 99] {
-            assert!(!repeats.receive(Request::Reload, at(millis)));
+            assert!(!repeats.receive(SignalRequest::Reload, at(millis)));
             assert_eq!(repeats.due(), Some(at(100)));
         }
         repeats.is_due = false;
         assert_eq!(repeats.due(), None);
-        assert!(!repeats.receive(Request::Reload, at(100)));
+        assert!(!repeats.receive(SignalRequest::Reload, at(100)));
         assert_eq!(repeats.due(), Some(at(200)), "the next one is another");
     }
 }

@@ -10,23 +10,23 @@ use tidegate_actors::Actors;
 use tidegate_config::Config;
 use tokio::sync::watch;
 
-use crate::auth::jwt::Tokens;
-use crate::auth::{Bearers, Keyring, Regions, SigningKeys};
+use crate::auth::jwt::TokenVerifier;
+use crate::auth::{Keyring, Regions, SigningKeyCache, TokenCache};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
-use crate::descriptors::idle::IdleRelief;
+use crate::descriptors::idle::IdleCloser;
 use crate::gateway::DrainPhase;
 use crate::http::idle_connections::IdleConnections;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
-use crate::http::tls::Tls;
+use crate::http::tls::ServerTls;
 use crate::router::{Bucket, Router};
 use crate::server::AcceptMetrics;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
-use crate::upstream::client::{Client, ConnectionCounts};
+use crate::upstream::client::{ConnectionCounts, UpstreamClient};
 
 /// Worker threads of the data listener: `server.workers`, or one for each core.
 pub(crate) fn worker_threads(config: &Config) -> usize {
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     /// Of clients' signatures, and the gateway's own.
     pub(crate) regions: Regions,
     /// Whose tokens are believed; none where no tokens are.
-    pub(crate) tokens: Option<Tokens>,
+    pub(crate) tokens: Option<TokenVerifier>,
     pub(crate) actors: Actors,
     pub(crate) metrics: RequestMetrics,
     pub(crate) registry: Registry,
@@ -58,13 +58,13 @@ pub(crate) struct Shared {
     /// When the signal to stop came.
     pub(crate) drain_began: OnceLock<Instant>,
     /// What connections are secured with; none where clients speak cleartext.
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) chaos: Chaos,
     /// Of finished answers that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
     /// The data listener's connections.
     pub(crate) clients: Arc<IdleConnections>,
-    pub(crate) idle_relief: IdleRelief,
+    pub(crate) idle_relief: IdleCloser,
     pub(crate) shortages: ShortageMetrics,
     pub(crate) accepting: AcceptMetrics,
     /// Of socket buffers that have grown.
@@ -80,7 +80,7 @@ impl Shared {
 
     /// The reason of a request that ends without its whole answer, where nothing else is known: the client has closed
     /// its connection, unless the gateway has.
-    pub(crate) fn reason_of_unfinished(&self) -> &'static str {
+    pub(crate) fn unfinished_reason(&self) -> &'static str {
         if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
     }
 }
@@ -88,11 +88,11 @@ impl Shared {
 /// One worker thread's.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
-    clients: Vec<Client>,
+    clients: Vec<UpstreamClient>,
     /// The connections of the listener that this thread serves.
     pub(crate) connections: Arc<IdleConnections>,
-    pub(crate) signing_keys: SigningKeys,
-    pub(crate) bearers: Bearers,
+    pub(crate) signing_keys: SigningKeyCache,
+    pub(crate) token_cache: TokenCache,
     /// The answers of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
@@ -106,12 +106,12 @@ impl Worker {
             .buckets()
             .iter()
             .zip(&shared.connections)
-            .map(|(bucket, counts)| Client::new(bucket, &shared.keyring, counts))
+            .map(|(bucket, counts)| UpstreamClient::new(bucket, &shared.keyring, counts))
             .collect();
         let send_watch = SendWatch::new(&shared);
-        let (signing_keys, bearers) = (SigningKeys::default(), Bearers::default());
+        let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
-        Rc::new(Self { shared, clients, connections, signing_keys, bearers, send_watch, transfers })
+        Rc::new(Self { shared, clients, connections, signing_keys, token_cache, send_watch, transfers })
     }
 
     /// Closes this thread's idle connections to upstreams; returns how many that were.
@@ -121,7 +121,7 @@ impl Worker {
         with_idle.map(|(_, client)| client.close_idle()).sum()
     }
 
-    pub(crate) fn client(&self, bucket: &Bucket) -> &Client {
+    pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {
         &self.clients[bucket.id.index()]
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Client, Gateway, Seen, Upstream, client, eventually};
+use crate::support::{Client, Gateway, SeenRequest, Upstream, UpstreamReply, client, wait_for};
 
 const MAX: usize = 24;
 const ANYTHING: usize = usize::MAX;
@@ -20,11 +20,11 @@ struct Troubled {
 }
 
 impl Troubled {
-    fn start(act: impl Fn(&Seen, usize) -> Act + Send + Sync + 'static) -> Self {
+    fn start(act: impl Fn(&SeenRequest, usize) -> UpstreamReply + Send + Sync + 'static) -> Self {
         let (level, peak) = (Arc::new(AtomicUsize::new(ANYTHING)), Arc::new(AtomicUsize::new(0)));
         let (of_level, of_peak) = (Arc::clone(&level), Arc::clone(&peak));
         let upstream = Upstream::start(move |seen| {
-            of_peak.fetch_max(seen.working, Ordering::SeqCst);
+            of_peak.fetch_max(seen.in_flight, Ordering::SeqCst);
             act(seen, of_level.load(Ordering::SeqCst))
         });
         Self { upstream, level, peak }
@@ -38,7 +38,7 @@ impl Troubled {
     async fn works_on(&self, least: usize, most: usize) {
         let mut began = self.upstream.count();
         self.peak.store(0, Ordering::SeqCst);
-        eventually(&format!("it works on {least} to {most} at a time"), || {
+        wait_for(&format!("it works on {least} to {most} at a time"), || {
             let (count, peak) = (self.upstream.count(), self.peak.load(Ordering::SeqCst));
             let is_over = count >= began + 100;
             if is_over {
@@ -80,7 +80,7 @@ impl Demand {
                 let mut client = Client::connect(address).await;
                 while !over.load(Ordering::SeqCst) {
                     client.send(client::message("GET", "/b/k", &[], None)).await;
-                    client.answer("GET").await;
+                    client.response("GET").await;
                 }
             })
         });
@@ -102,7 +102,7 @@ async fn limit(gateway: &Gateway) -> usize {
 }
 
 async fn limit_is_within(gateway: &Gateway, least: usize, most: usize) {
-    eventually(&format!("the limit is {least} to {most}"), || async {
+    wait_for(&format!("the limit is {least} to {most}"), || async {
         (least..=most).contains(&limit(gateway).await).then_some(())
     })
     .await;
@@ -117,10 +117,10 @@ async fn reductions(gateway: &Gateway, cause: &str) -> f64 {
 #[tokio::test]
 async fn throttling_lowers_concurrency_and_opens_nothing() {
     let troubled = Troubled::start(|seen, most| {
-        if seen.working > most {
-            return Act::s3_error(503, "SlowDown");
+        if seen.in_flight > most {
+            return UpstreamReply::s3_error(503, "SlowDown");
         }
-        Act::ok("x").after(Duration::from_millis(30))
+        UpstreamReply::ok("x").delayed(Duration::from_millis(30))
     });
     let gateway = adaptive(&troubled.upstream, "100").start().await;
     assert_eq!(limit(&gateway).await, 2, "it begins at the floor");
@@ -142,15 +142,15 @@ async fn throttling_lowers_concurrency_and_opens_nothing() {
     assert_eq!(gateway.metric("bucket_concurrency_limit{bucket=\"b\"}").await, MAX as f64);
     assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["adaptive"]["cause"], "use");
     demand.end().await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P7: an upstream that answers nothing in time is asked for less and less, down to the floor, and recovers
 #[tokio::test]
 async fn timeouts_lower_concurrency_to_the_floor() {
     let troubled = Troubled::start(|_, level| match level {
-        ANYTHING => Act::ok("x").after(Duration::from_millis(30)),
-        _ => Act::hang(),
+        ANYTHING => UpstreamReply::ok("x").delayed(Duration::from_millis(30)),
+        _ => UpstreamReply::hang(),
     });
     let gateway = adaptive(&troubled.upstream, "100")
         .set("buckets.b.s3.timeout", "0.3")
@@ -166,7 +166,7 @@ async fn timeouts_lower_concurrency_to_the_floor() {
     troubled.set(ANYTHING);
     limit_is_within(&gateway, MAX, MAX).await;
     demand.end().await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P7: an upstream whose answers take longer the more it works on is given about what it can do, and more once it can do more
@@ -174,8 +174,8 @@ async fn timeouts_lower_concurrency_to_the_floor() {
 async fn latency_lowers_concurrency_to_what_is_served_well() {
     // It does so many at once; more of them share its time.
     let troubled = Troubled::start(|seen, capacity| {
-        let crowd = seen.working.div_ceil(capacity.min(MAX));
-        Act::ok("x").after(Duration::from_millis(60) * u32::try_from(crowd).unwrap())
+        let crowd = seen.in_flight.div_ceil(capacity.min(MAX));
+        UpstreamReply::ok("x").delayed(Duration::from_millis(60) * u32::try_from(crowd).unwrap())
     });
     let gateway = adaptive(&troubled.upstream, "1.9").start().await;
     let demand = Demand::on(&gateway);
@@ -187,17 +187,17 @@ async fn latency_lowers_concurrency_to_what_is_served_well() {
     troubled.set(ANYTHING);
     limit_is_within(&gateway, MAX, MAX).await;
     demand.end().await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P7, B3: it is off unless it is asked for; throttling then changes nothing, and opens no circuit either
 #[tokio::test]
 async fn without_it_the_gate_is_as_wide_as_configured() {
-    let upstream = Upstream::start(|_| Act::s3_error(503, "SlowDown"));
+    let upstream = Upstream::start(|_| UpstreamReply::s3_error(503, "SlowDown"));
     let gateway =
         adaptive(&upstream, "2").set("buckets.b.s3.concurrency.adaptive.enabled", "false").start().await;
     for _ in 0..50 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 503);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
     }
     assert_eq!(upstream.count(), 50);
     let status = gateway.status().await;

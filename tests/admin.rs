@@ -1,6 +1,6 @@
 //! Who may ask the admin listener: its operators and Prometheus, but no web page.
 
-use crate::support::{Answer, Client, Gateway, Upstream, gateway};
+use crate::support::{Client, Gateway, Response, Upstream, gateway};
 
 /// With names of its own, beside the one that the tests' client sends otherwise.
 fn builder(upstream: &Upstream) -> gateway::Builder {
@@ -10,14 +10,14 @@ fn builder(upstream: &Upstream) -> gateway::Builder {
 }
 
 /// Asks with exactly these headers.
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     let mut client = Client::connect(gateway.admin_address()).await;
     client.send(format!("{head}content-length: 0\r\n\r\n")).await;
-    client.answer(method).await
+    client.response(method).await
 }
 
 /// O5: a name that is not the listener's is refused (DNS rebinding), and the refusal names the key
@@ -37,7 +37,11 @@ async fn the_host_must_be_the_listeners_own() {
         "GATEWAY-A.internal",
     ] {
         for target in ["/status", "/metrics"] {
-            assert_eq!(ask(&gateway, "GET", target, &[("host", host)]).await.whole(), 200, "{host}");
+            assert_eq!(
+                ask(&gateway, "GET", target, &[("host", host)]).await.complete_status(),
+                200,
+                "{host}"
+            );
         }
     }
     for host in
@@ -45,17 +49,20 @@ async fn the_host_must_be_the_listeners_own() {
     {
         for target in ["/status", "/metrics", "/nothing"] {
             let answer = ask(&gateway, "GET", target, &[("host", host)]).await;
-            assert_eq!(answer.whole(), 403, "{host}");
+            assert_eq!(answer.complete_status(), 403, "{host}");
             assert!(answer.text().contains("admin.hosts"), "{}", answer.text());
             assert!(answer.text().contains("host_not_allowed"), "{}", answer.text());
         }
         for probe in ["/livez", "/readyz"] {
-            assert_eq!(ask(&gateway, "GET", probe, &[("host", host)]).await.whole(), 200, "{host}");
+            assert_eq!(ask(&gateway, "GET", probe, &[("host", host)]).await.complete_status(), 200, "{host}");
         }
     }
     let two = [("host", "localhost"), ("host", "evil.test")];
-    assert_ne!(ask(&gateway, "GET", "/status", &two).await.whole(), 200);
-    assert_eq!(ask(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")]).await.whole(), 403);
+    assert_ne!(ask(&gateway, "GET", "/status", &two).await.complete_status(), 200);
+    assert_eq!(
+        ask(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")]).await.complete_status(),
+        403
+    );
 }
 
 /// O5: a page of another origin cannot have anything done, whatever it may send
@@ -73,15 +80,15 @@ async fn a_cross_site_post_is_refused() {
     ] {
         for target in ["/actors/limiter/crash", "/actors/limiter/stall?ms=1", "/requests/crash"] {
             let answer = ask(&gateway, "POST", target, &[host, foreign]).await;
-            assert_eq!(answer.whole(), 403, "{target}, {foreign:?}");
+            assert_eq!(answer.complete_status(), 403, "{target}, {foreign:?}");
             assert!(answer.text().contains("cross_site"), "{}", answer.text());
         }
     }
     assert_eq!(gateway.generation("limiter").await, 1, "nothing was done");
-    assert_eq!(gateway.get("/b/k").await.whole(), 200, "nothing was armed");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "nothing was armed");
     for own in [("origin", origin.as_str()), ("sec-fetch-site", "same-origin"), ("user-agent", "curl/8")] {
         assert_eq!(
-            ask(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.whole(),
+            ask(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.complete_status(),
             202,
             "{own:?}"
         );

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::client::put;
-use crate::support::{Act, Client, Gateway, Upstream, eventually};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, wait_for};
 
 const OBJECT_BYTES: usize = 48 << 20;
 /// What the client takes before it stops.
@@ -14,7 +14,7 @@ const RESERVED: &str = "buffer_reserved_bytes";
 const HELD: &str = "socket_buffers_bytes";
 
 async fn started(budget: &str) -> (Upstream, Gateway) {
-    let upstream = Upstream::start(|_| Act::ok(vec![b'x'; OBJECT_BYTES]));
+    let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]));
     let gateway = Gateway::builder().bucket("b", &upstream).set("server.buffer_budget", budget).start().await;
     (upstream, gateway)
 }
@@ -22,7 +22,7 @@ async fn started(budget: &str) -> (Upstream, Gateway) {
 async fn take(client: &mut Client, bytes: usize) -> usize {
     let mut taken = 0;
     while taken < bytes {
-        taken += client.some().await.unwrap().len();
+        taken += client.read_some().await.unwrap().len();
     }
     taken
 }
@@ -37,13 +37,13 @@ async fn a_fast_download_has_large_buffers_until_it_slows_down() {
     assert_eq!(client.head().await.status, 200);
     let taken = take(&mut client, TAKEN_BYTES).await;
     assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "it is fast");
-    eventually("the rest of the buffers is given back", || async {
+    wait_for("the rest of the buffers is given back", || async {
         let (reserved, held) = (gateway.metric(RESERVED).await, gateway.metric(HELD).await);
         (reserved <= held).then_some(())
     })
     .await;
     assert_eq!(taken + take(&mut client, OBJECT_BYTES - taken).await, OBJECT_BYTES);
-    eventually("the upstream's connection keeps a medium buffer", || async {
+    wait_for("the upstream's connection keeps a medium buffer", || async {
         (gateway.metric(RESERVED).await <= f64::from(512 << 10)).then_some(())
     })
     .await;
@@ -73,7 +73,7 @@ async fn clients_that_grow_and_stop_stay_within_the_budget() {
     let held = gateway.metric(HELD).await;
     assert!(held <= ((8 << 20) + CLIENTS * SMALL_BYTES) as f64, "{held} bytes of socket buffers");
     drop(clients);
-    eventually("all is given back", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
+    wait_for("all is given back", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
 }
 
 /// P1: without budget transfers end whole, with small buffers
@@ -81,7 +81,7 @@ async fn clients_that_grow_and_stop_stay_within_the_budget() {
 async fn without_budget_a_transfer_stays_small() {
     let (_upstream, gateway) = started("0").await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.body.len()), (200, OBJECT_BYTES));
+    assert_eq!((answer.complete_status(), answer.body.len()), (200, OBJECT_BYTES));
     assert_eq!(gateway.metric(RESERVED).await, 0.0);
 }
 
@@ -92,8 +92,8 @@ async fn a_fast_upload_gives_its_buffers_back() {
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.buffer_budget", "64MiB").start().await;
     let answer = put(gateway.address(), "/b/k", vec![b'x'; 32 << 20]).await;
-    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.complete_status(), 200);
     assert_eq!(upstream.last().body.len(), 32 << 20);
-    eventually("the buffers are small", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
+    wait_for("the buffers are small", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
         .await;
 }

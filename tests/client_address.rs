@@ -7,9 +7,9 @@ const SLOW: &str = "0.001";
 /// Asks with these headers; the answer's status, and the access line's client and its source.
 async fn asked(gateway: &Gateway, headers: &[(&str, &str)]) -> (u16, String, String) {
     let answer = request(gateway.address(), "GET", "/b/k", headers, None).await;
-    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     let field = |name: &str| line[name].as_str().unwrap().to_owned();
-    (answer.whole(), field("client"), field("client_source"))
+    (answer.complete_status(), field("client"), field("client_source"))
 }
 
 fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {

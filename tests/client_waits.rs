@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, eventually};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, wait_for};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 const OTHER: [u8; 4] = [127, 0, 0, 3];
@@ -44,11 +44,11 @@ async fn cut(gateway: &Gateway) -> usize {
 }
 
 async fn are_cut(gateway: &Gateway, count: usize) {
-    eventually("some are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
+    wait_for("some are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
 }
 
 async fn is_full(gateway: &Gateway) {
-    eventually("four uploads wait", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
+    wait_for("four uploads wait", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
 }
 
 /// Two of four uploads were cut; the other two go on and are stored.
@@ -56,15 +56,15 @@ async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize) {
     are_cut(gateway, 2).await;
     for (at, mut upload) in uploads.into_iter().enumerate() {
         if at < 2 {
-            let answer = upload.answer("PUT").await;
-            assert_eq!((answer.whole(), answer.reason()), (408, "slow_client"), "upload {at}");
+            let answer = upload.response("PUT").await;
+            assert_eq!((answer.complete_status(), answer.reason()), (408, "slow_client"), "upload {at}");
             assert!(upload.is_closed().await);
         } else {
             upload.send("x".repeat(BODY - sent)).await;
-            assert_eq!(upload.answer("PUT").await.whole(), 200, "upload {at}");
+            assert_eq!(upload.response("PUT").await.complete_status(), 200, "upload {at}");
         }
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(cut(gateway).await, 2);
 }
 
@@ -80,7 +80,7 @@ async fn uploads_of_one_client_hold_half_of_a_bucket() {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         is_full(&gateway).await;
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         two_are_cut(&gateway, uploads, sent).await;
     }
 }
@@ -99,9 +99,9 @@ async fn uploads_of_one_client_hold_half_of_the_slots() {
         uploads.push(begin(&gateway, HOSTILE, STREAMED).await);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    eventually("a slot is free", || async {
+    wait_for("a slot is free", || async {
         let answer = gateway.get("/b/k").await;
-        (answer.whole() == 200).then_some(())
+        (answer.complete_status() == 200).then_some(())
     })
     .await;
     two_are_cut(&gateway, uploads, STREAMED).await;
@@ -120,7 +120,7 @@ async fn clients_within_their_half_are_left_alone() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     for upload in &mut uploads {
         upload.send("x".repeat(BODY - STREAMED)).await;
-        assert_eq!(upload.answer("PUT").await.whole(), 200);
+        assert_eq!(upload.response("PUT").await.complete_status(), 200);
     }
     // Four uploads of one client that pause for less than a second.
     let mut steady = Vec::new();
@@ -135,7 +135,7 @@ async fn clients_within_their_half_are_left_alone() {
         }
     }
     for mut upload in steady {
-        assert_eq!(upload.answer("PUT").await.whole(), 200);
+        assert_eq!(upload.response("PUT").await.complete_status(), 200);
     }
 }
 
@@ -154,9 +154,9 @@ async fn a_crash_of_the_pool_spares_no_client() {
         gateway.crash_next("pool:b", at).await;
         are_cut(&gateway, 2).await;
         assert!(gateway.actor("pool:b").await["restarts"].as_u64().unwrap() >= 1, "{at}");
-        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{at}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{at}");
         drop(uploads);
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -166,7 +166,7 @@ async fn one_client_has_so_many_requests_in_flight() {
     let latch = Latch::new();
     let upstream = Upstream::start({
         let latch = latch.clone();
-        move |_| Act::ok("late").held(&latch)
+        move |_| UpstreamReply::ok("late").when_open(&latch)
     });
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("concurrency.max_per_client", "2").start().await;
@@ -177,21 +177,21 @@ async fn one_client_has_so_many_requests_in_flight() {
         client.send(get).await;
         clients.push(client);
     }
-    upstream.works_on(2).await;
+    upstream.wait_until_in_flight(2).await;
     let mut third = Client::connect_from(HOSTILE, gateway.address(), None).await;
     third.send(get).await;
-    let refused = third.answer("GET").await;
-    assert_eq!((refused.whole(), refused.reason()), (429, "client_concurrency"));
+    let refused = third.response("GET").await;
+    assert_eq!((refused.complete_status(), refused.reason()), (429, "client_concurrency"));
     assert!(refused.retry_after().is_some_and(|seconds| (1..=2).contains(&seconds)), "{refused:?}");
     let mut other = Client::connect_from(OTHER, gateway.address(), None).await;
     other.send(get).await;
-    upstream.works_on(3).await;
+    upstream.wait_until_in_flight(3).await;
     latch.open_for_all();
     for client in clients.iter_mut().chain([&mut other]) {
-        assert_eq!(client.answer("GET").await.whole(), 200);
+        assert_eq!(client.response("GET").await.complete_status(), 200);
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     third.send(get).await;
-    assert_eq!(third.answer("GET").await.whole(), 200);
+    assert_eq!(third.response("GET").await.complete_status(), 200);
     assert_eq!(gateway.metric("client_concurrency_rejections_total").await, 1.0);
 }

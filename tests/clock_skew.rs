@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Gateway, Seen, Upstream, eventually, head, noise, put, request};
+use crate::support::{
+    Gateway, SeenRequest, Upstream, UpstreamReply, head, put, random_bytes, request, wait_for,
+};
 
 const HOUR: i64 = 3600;
 /// More failures than open a circuit by default.
@@ -29,7 +31,7 @@ fn http_date(seconds: i64) -> String {
 }
 
 /// When a request says that it was signed.
-fn signed_at(seen: &Seen) -> i64 {
+fn signed_at(seen: &SeenRequest) -> i64 {
     let text = seen.header("x-amz-date").unwrap();
     let [year, month, day] = [&text[..4], &text[4..6], &text[6..8]];
     let [hour, minute, second] = [&text[9..11], &text[11..13], &text[13..15]];
@@ -37,8 +39,8 @@ fn signed_at(seen: &Seen) -> i64 {
     OffsetDateTime::parse(&text, &Rfc3339).unwrap().unix_timestamp()
 }
 
-fn refusal(date: Option<&str>) -> Act {
-    let refusal = Act::s3_error(403, "RequestTimeTooSkewed");
+fn refusal(date: Option<&str>) -> UpstreamReply {
+    let refusal = UpstreamReply::s3_error(403, "RequestTimeTooSkewed");
     match date {
         Some(date) => refusal.header("date", date),
         None => refusal,
@@ -46,12 +48,12 @@ fn refusal(date: Option<&str>) -> Act {
 }
 
 /// Answers as a store whose clock is ahead by so many seconds, and which tolerates 15 minutes.
-fn at(ahead: i64, seen: &Seen) -> Act {
+fn at(ahead: i64, seen: &SeenRequest) -> UpstreamReply {
     let time = now() + ahead;
     let is_refused = (signed_at(seen) - time).abs() > 900;
     match is_refused {
         true => refusal(Some(&http_date(time))),
-        false => Act::ok("x").header("date", &http_date(time)),
+        false => UpstreamReply::ok("x").header("date", &http_date(time)),
     }
 }
 
@@ -79,7 +81,7 @@ async fn cause(gateway: &Gateway) -> Option<Value> {
 
 /// Nothing was held against the store.
 async fn nothing_counts(gateway: &Gateway) {
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     let bucket = gateway.status().await["buckets"]["b"].clone();
     for class in ["read", "write"] {
         let circuit = &bucket["breaker"][class];
@@ -104,13 +106,13 @@ async fn a_store_with_another_clock_is_served_with_its_time() {
     for ahead in [HOUR, -HOUR, 23 * HOUR] {
         let (upstream, _) = store(ahead);
         let gateway = before(&upstream).start().await;
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         assert_eq!(upstream.count(), 2);
         assert!((signed_at(&upstream.last()) - now() - ahead).abs() < 60);
         for _ in 0..3 {
-            assert_eq!(gateway.get("/b/k").await.whole(), 200);
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
             assert_eq!(
-                put(gateway.address(), "/b/k", noise(200_000)).await.whole(),
+                put(gateway.address(), "/b/k", random_bytes(200_000)).await.complete_status(),
                 200,
                 "a body that is sent once"
             );
@@ -126,7 +128,7 @@ async fn a_store_with_another_clock_is_served_with_its_time() {
             "{cause}"
         );
         assert_eq!(gateway.metric(REFUSALS).await, 1.0);
-        let line = gateway.log_line(CLOCK_LINE, |_| true).await;
+        let line = gateway.wait_for_log_line(CLOCK_LINE, |_| true).await;
         assert_eq!((&line["bucket"], lines(&gateway)), (&"b".into(), 1));
         nothing_counts(&gateway).await;
     }
@@ -137,15 +139,15 @@ async fn a_store_with_another_clock_is_served_with_its_time() {
 async fn a_refusal_without_the_media_type_is_known() {
     for media_type in ["text/html", "application/json", ""] {
         let upstream = Upstream::start(move |seen| match (signed_at(seen) - now() - HOUR).abs() > 900 {
-            false => Act::ok("x"),
+            false => UpstreamReply::ok("x"),
             true => {
                 let document = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
-                let act = Act::answer(403, document).header("date", &http_date(now() + HOUR));
+                let act = UpstreamReply::new(403, document).header("date", &http_date(now() + HOUR));
                 if media_type.is_empty() { act } else { act.header("content-type", media_type) }
             }
         });
         let gateway = before(&upstream).start().await;
-        assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 2), "{media_type}");
+        assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 2), "{media_type}");
         nothing_counts(&gateway).await;
     }
 }
@@ -154,18 +156,18 @@ async fn a_refusal_without_the_media_type_is_known() {
 #[tokio::test]
 async fn the_stores_own_word_counts_more_than_the_date() {
     let upstream = Upstream::start(|seen| match (signed_at(seen) - now() - HOUR).abs() > 900 {
-        false => Act::ok("x"),
+        false => UpstreamReply::ok("x"),
         true => {
             let time = OffsetDateTime::from_unix_timestamp(now() + HOUR).unwrap();
             let time = time.format(&Rfc3339).unwrap();
             let text =
                 format!("<Error><Code>RequestTimeTooSkewed</Code><ServerTime>{time}</ServerTime></Error>");
-            let act = Act::answer(403, text).header("content-type", "application/xml");
+            let act = UpstreamReply::new(403, text).header("content-type", "application/xml");
             act.header("date", &http_date(now()))
         }
     });
     let gateway = before(&upstream).start().await;
-    assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 2));
+    assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 2));
 }
 
 /// A2: the answer to a HEAD names no code, so its date tells; a 403 that is no matter of time passes as it is
@@ -174,12 +176,12 @@ async fn a_head_learns_the_clock_as_well() {
     let (upstream, _) = store(HOUR);
     let gateway = before(&upstream).start().await;
     for requests in [2, 3] {
-        assert_eq!(head(gateway.address(), "/b/k").await.whole(), 200);
+        assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 200);
         assert_eq!(upstream.count(), requests);
     }
-    let denying = Upstream::start(|_| Act::status(403).header("date", &http_date(now() + HOUR)));
+    let denying = Upstream::start(|_| UpstreamReply::status(403).header("date", &http_date(now() + HOUR)));
     let gateway = before(&denying).start().await;
-    assert_eq!(head(gateway.address(), "/b/k").await.whole(), 403);
+    assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 403);
     assert_eq!((denying.count(), cause(&gateway).await), (2, None));
 }
 
@@ -188,22 +190,26 @@ async fn a_head_learns_the_clock_as_well() {
 async fn the_offset_is_forgotten_when_the_clocks_agree() {
     let (upstream, clock) = store(HOUR);
     let gateway = before(&upstream).start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert!(cause(&gateway).await.is_some());
     clock.store(0, Ordering::SeqCst);
-    assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 4), "the old offset is refused");
+    assert_eq!(
+        (gateway.get("/b/k").await.complete_status(), upstream.count()),
+        (200, 4),
+        "the old offset is refused"
+    );
     assert_eq!(cause(&gateway).await, None);
-    assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 5));
-    gateway.log_line("requests are signed with the gateway's own time again", |_| true).await;
+    assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 5));
+    gateway.wait_for_log_line("requests are signed with the gateway's own time again", |_| true).await;
 
     let lenient = Upstream::start(|seen| match seen.number {
         1 => refusal(Some(&http_date(now() + HOUR))),
-        2 => Act::ok("x").header("date", &http_date(now() + HOUR)),
-        _ => Act::ok("x").header("date", &http_date(now())),
+        2 => UpstreamReply::ok("x").header("date", &http_date(now() + HOUR)),
+        _ => UpstreamReply::ok("x").header("date", &http_date(now())),
     });
     let gateway = before(&lenient).start().await;
     for _ in 0..3 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     assert_eq!((lenient.count(), cause(&gateway).await), (4, None));
     assert!((signed_at(&lenient.last()) - now()).abs() < 60);
@@ -215,19 +221,19 @@ async fn the_offset_is_forgotten_when_the_clocks_agree() {
 async fn a_body_that_is_gone_is_the_clients_to_send_again() {
     let (upstream, _) = store(HOUR);
     let gateway = before(&upstream).start().await;
-    let body = noise(200_000);
+    let body = random_bytes(200_000);
     let refused = put(gateway.address(), "/b/k", &body).await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "upstream_clock_skew"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "upstream_clock_skew"));
     assert!(refused.retry_after().is_some() && !refused.text().contains("3600"), "{}", refused.text());
-    let line = gateway.log_line("request", |line| line["reason"] == "upstream_clock_skew").await;
+    let line = gateway.wait_for_log_line("request", |line| line["reason"] == "upstream_clock_skew").await;
     assert!(line["detail"].as_str().unwrap().contains("ahead of the gateway's"), "{line}");
-    assert_eq!((put(gateway.address(), "/b/k", &body).await.whole(), upstream.count()), (200, 2));
+    assert_eq!((put(gateway.address(), "/b/k", &body).await.complete_status(), upstream.count()), (200, 2));
     assert_eq!(upstream.last().body, body);
 
     let (upstream, _) = store(HOUR);
     let gateway = before(&upstream).start().await;
     let answer = request(gateway.address(), "POST", "/b/k?uploads", &[], Some(b"")).await;
-    assert_eq!((answer.whole(), upstream.count()), (200, 2));
+    assert_eq!((answer.complete_status(), upstream.count()), (200, 2));
 }
 
 /// A2, R3: a conditional write that was refused for its time had no effect either
@@ -236,7 +242,7 @@ async fn a_conditional_write_is_signed_once_more() {
     let (upstream, _) = store(HOUR);
     let gateway = before(&upstream).start().await;
     let answer = request(gateway.address(), "PUT", "/b/k", &[("if-none-match", "*")], Some(b"x")).await;
-    assert_eq!((answer.whole(), upstream.count()), (200, 2));
+    assert_eq!((answer.complete_status(), upstream.count()), (200, 2));
 }
 
 /// A2, B3, C3, R5: a store that refuses every time gets one more try at first, then none; nothing is held against it or a credential
@@ -253,7 +259,7 @@ async fn a_store_that_always_refuses_is_the_gateways_503() {
         .await;
     for number in 1..=TIMES {
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (503, "upstream_clock_skew"));
+        assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
         assert_eq!(upstream.count(), number + 1, "one more try in all");
     }
     nothing_counts(&gateway).await;
@@ -269,7 +275,7 @@ async fn a_store_that_always_refuses_is_the_gateways_503() {
     assert!(cause["detail"].as_str().unwrap().contains("refuses its own date"), "{cause}");
     assert!(cause["effect"].as_str().unwrap().contains("503"), "{cause}");
     assert_eq!(gateway.metric(REFUSALS).await, (TIMES + 1) as f64);
-    gateway.log_line(CLOCK_LINE, |_| true).await;
+    gateway.wait_for_log_line(CLOCK_LINE, |_| true).await;
     assert_eq!(lines(&gateway), 1);
 }
 
@@ -283,8 +289,8 @@ async fn another_endpoint_serves_while_one_clock_is_absurd() {
         .set("buckets.b.s3.secret_access_key", "s")
         .start()
         .await;
-    eventually("the absurd one was called", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("the absurd one was called", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (absurd.count() >= 2).then_some(())
     })
     .await;
@@ -307,7 +313,7 @@ async fn an_absurd_date_is_not_signed_with() {
         let gateway = before(&upstream).start().await;
         let answer = gateway.get("/b/k").await;
         assert_eq!(
-            (answer.whole(), answer.reason(), upstream.count()),
+            (answer.complete_status(), answer.reason(), upstream.count()),
             (503, "upstream_clock_skew", 1),
             "{date:?}"
         );
@@ -324,14 +330,14 @@ async fn a_date_over_plain_http_is_not_signed_with() {
     let gateway = before(&upstream).set("buckets.b.s3.endpoints", &url).start().await;
     for _ in 0..TIMES {
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (503, "upstream_clock_skew"));
+        assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
     }
-    assert_eq!((upstream.count(), head(gateway.address(), "/b/k").await.whole()), (TIMES, 403));
+    assert_eq!((upstream.count(), head(gateway.address(), "/b/k").await.complete_status()), (TIMES, 403));
     let detail = cause(&gateway).await.unwrap()["detail"].to_string();
     assert!(detail.contains("without TLS") && detail.contains("https://"), "{detail}");
     nothing_counts(&gateway).await;
     clock.store(0, Ordering::SeqCst);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(cause(&gateway).await, None, "the cause ends with the first signature that is accepted");
 }
 
@@ -341,7 +347,7 @@ async fn without_a_signature_the_answer_is_the_clients() {
     let upstream = Upstream::start(|_| refusal(Some(&http_date(now() + HOUR))));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason(), upstream.count()), (403, "", 1));
+    assert_eq!((answer.complete_status(), answer.reason(), upstream.count()), (403, "", 1));
     assert_eq!(cause(&gateway).await, None);
 }
 
@@ -354,13 +360,13 @@ async fn health_checks_follow_the_stores_clock() {
         .set("buckets.b.s3.health_check.interval_seconds", "0.1")
         .set("buckets.b.s3.health_check.unhealthy_threshold", "1");
     let gateway = builder.start().await;
-    eventually("five checks", || async { (upstream.count() >= 5).then_some(()) }).await;
+    wait_for("five checks", || async { (upstream.count() >= 5).then_some(()) }).await;
     assert_eq!(gateway.metric(REFUSALS).await, 1.0);
     nothing_counts(&gateway).await;
     let failed =
         |gateway: &Gateway| gateway.log_lines().into_iter().any(|line| line["msg"] == "health check failed");
     assert!(!failed(&gateway), "{:?}", gateway.log_lines());
     clock.store(30 * HOUR, Ordering::SeqCst);
-    let line = gateway.log_line("health check failed", |_| true).await;
+    let line = gateway.wait_for_log_line("health check failed", |_| true).await;
     assert!(line["error"].as_str().unwrap().contains("the time of the gateway's signature"), "{line}");
 }

@@ -5,7 +5,7 @@
 //! over its limit is shut out for as long as it keeps asking.
 
 use crate::support::client::message;
-use crate::support::{Act, Answer, Client, Gateway, Upstream, eventually, request};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, request, wait_for};
 
 /// Buckets whose upstreams behave and misbehave, behind every guard.
 async fn guarded(upstreams: &[(&str, &Upstream)]) -> Gateway {
@@ -24,12 +24,12 @@ async fn guarded(upstreams: &[(&str, &Upstream)]) -> Gateway {
     builder.start().await
 }
 
-async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Answer, bool) {
+async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Response, bool) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(bytes).await;
-    let answer = client.answer("PUT").await;
+    let answer = client.response("PUT").await;
     let is_closed = client.try_send(message("GET", "/good/k", &[], None)).await.is_err()
-        || client.try_answer("GET").await.is_none();
+        || client.try_response("GET").await.is_none();
     (answer, is_closed)
 }
 
@@ -40,7 +40,7 @@ async fn sizes_are_what_they_are_set_to() {
     let gateway = guarded(&[("good", &good)]).await;
     let get = async |target: &str, headers: &[(&str, &str)]| {
         let answer = request(gateway.address(), "GET", target, headers, None).await;
-        (answer.whole(), answer.reason().to_owned())
+        (answer.complete_status(), answer.reason().to_owned())
     };
     assert_eq!(get("/good/k", &[]).await.0, 200);
     assert_eq!(get(&format!("/good/k?{}", "x".repeat(9216)), &[]).await, (414, "uri_too_long".to_owned()));
@@ -49,14 +49,14 @@ async fn sizes_are_what_they_are_set_to() {
     assert_eq!(get("/good/k", &[("x-a", "y"); 91]).await, (431, "too_many_headers".to_owned()));
     let announced = "PUT /good/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n";
     let (answer, is_closed) = raw(&gateway, announced).await;
-    assert_eq!((answer.whole(), answer.reason(), is_closed), (413, "body_too_large", true));
+    assert_eq!((answer.complete_status(), answer.reason(), is_closed), (413, "body_too_large", true));
     assert_eq!(good.count(), 1, "all of it was known from the heads");
     let chunks = format!("c350\r\n{}\r\n", "x".repeat(50_000)).repeat(3);
     let streamed = format!("PUT /good/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
     let (answer, is_closed) = raw(&gateway, streamed).await;
-    assert_eq!((answer.whole(), answer.reason(), is_closed), (413, "body_too_large", true));
-    gateway.is_idle().await;
-    assert!(good.seen().iter().skip(1).all(|seen| !seen.whole), "{:?}", good.seen());
+    assert_eq!((answer.complete_status(), answer.reason(), is_closed), (413, "body_too_large", true));
+    gateway.wait_until_idle().await;
+    assert!(good.seen().iter().skip(1).all(|seen| !seen.is_complete), "{:?}", good.seen());
 }
 
 /// V1: a body with two lengths is refused and its connection closed, whichever comes first, and what stands behind it is no request
@@ -78,37 +78,38 @@ async fn two_lengths_are_refused() {
 /// T3, R1, B2: what an upstream does wrong is told as what it is, and leaves other buckets alone
 #[tokio::test]
 async fn upstreams_fail_for_themselves() {
-    let (good, silent, breaks) =
-        (Upstream::ok("x"), Upstream::start(|_| Act::hang()), Upstream::start(|_| Act::reset()));
+    let (good, silent, breaks) = (
+        Upstream::ok("x"),
+        Upstream::start(|_| UpstreamReply::hang()),
+        Upstream::start(|_| UpstreamReply::reset()),
+    );
     let gateway = guarded(&[("good", &good), ("silent", &silent), ("breaks", &breaks)]).await;
     let asked = async |path: &str| {
         let answer = gateway.get(path).await;
-        (answer.whole(), answer.reason().to_owned())
+        (answer.complete_status(), answer.reason().to_owned())
     };
     assert_eq!(asked("/silent/k").await, (504, "timeout_first_byte".to_owned()));
     assert_eq!(asked("/breaks/k").await, (502, "upstream_reset".to_owned()));
-    eventually("its circuit opens", || async {
-        (asked("/breaks/k").await.1 == "breaker_open").then_some(())
-    })
-    .await;
+    wait_for("its circuit opens", || async { (asked("/breaks/k").await.1 == "breaker_open").then_some(()) })
+        .await;
     assert_eq!(asked("/good/k").await.0, 200);
 }
 
 /// R1, R3: a GET that fails is sent again, a POST never, whether it is refused, cut off or left without an answer
 #[tokio::test]
 async fn a_post_is_sent_once() {
-    for act in [Act::status(503), Act::reset(), Act::hang()] {
+    for act in [UpstreamReply::status(503), UpstreamReply::reset(), UpstreamReply::hang()] {
         let failing = Upstream::start(move |_| act.clone());
         let gateway = guarded(&[("failing", &failing)]).await;
         for body in [&b""[..], b"abc"] {
             failing.seen();
             let before = failing.count();
             let answer = request(gateway.address(), "POST", "/failing/k", &[], Some(body)).await;
-            assert!(matches!(answer.whole(), 502..=504), "{answer:?}");
+            assert!(matches!(answer.complete_status(), 502..=504), "{answer:?}");
             assert_eq!(failing.count() - before, 1, "{answer:?}");
         }
         let before = failing.count();
-        assert!(matches!(gateway.get("/failing/k").await.whole(), 502..=504));
+        assert!(matches!(gateway.get("/failing/k").await.complete_status(), 502..=504));
         assert!(failing.count() - before > 1, "a GET is tried again");
     }
 }
@@ -134,13 +135,13 @@ async fn a_client_over_its_limit_gets_its_limit() {
     while admitted < 12 {
         for client in &mut clients {
             client.send(message("GET", "/good/k", &[], None)).await;
-            match client.answer("GET").await.whole() {
+            match client.response("GET").await.complete_status() {
                 200 => admitted += 1,
                 429 => refused += 1,
                 status => panic!("{status}"),
             }
         }
-        assert!(began.elapsed() < crate::support::PATIENCE, "{admitted} admitted, {refused} refused: a ban");
+        assert!(began.elapsed() < crate::support::WAIT_MAX, "{admitted} admitted, {refused} refused: a ban");
     }
     let most = began.elapsed().as_secs_f64() * 5.0 + 5.0;
     assert!(f64::from(admitted) <= most, "{admitted} admitted, at most {most}");

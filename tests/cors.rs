@@ -1,6 +1,6 @@
 //! Pages of other origins: preflights, and what answers say about who may read them.
 
-use crate::support::{Act, Answer, Gateway, Upstream, request};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply, request};
 
 const APP: &str = "https://app.example.com";
 
@@ -17,7 +17,7 @@ async fn gateway(upstream: &Upstream) -> Gateway {
         .await
 }
 
-async fn preflight(gateway: &Gateway, target: &str, origin: &str, method: &str, headers: &str) -> Answer {
+async fn preflight(gateway: &Gateway, target: &str, origin: &str, method: &str, headers: &str) -> Response {
     let asked = [
         ("origin", origin),
         ("access-control-request-method", method),
@@ -26,7 +26,7 @@ async fn preflight(gateway: &Gateway, target: &str, origin: &str, method: &str, 
     request(gateway.address(), "OPTIONS", target, &asked, None).await
 }
 
-fn cors_headers(answer: &Answer) -> Vec<(&str, &str)> {
+fn cors_headers(answer: &Response) -> Vec<(&str, &str)> {
     let said = answer.headers.iter().filter(|(name, _)| name.starts_with("access-control-"));
     let mut said: Vec<_> = said.map(|(name, value)| (name.as_str(), value.as_str())).collect();
     said.sort_unstable();
@@ -40,7 +40,7 @@ async fn an_allowed_preflight_is_answered_here() {
     let gateway = gateway(&upstream).await;
     for target in ["/b/k", "/b", "/b/a%20b?partNumber=1"] {
         let answer = preflight(&gateway, target, APP, "PUT", "x-amz-date, Content-Type").await;
-        assert_eq!((answer.whole(), answer.body.len()), (200, 0), "{target}");
+        assert_eq!((answer.complete_status(), answer.body.len()), (200, 0), "{target}");
         assert_eq!(
             cors_headers(&answer),
             [
@@ -51,7 +51,7 @@ async fn an_allowed_preflight_is_answered_here() {
                 ("access-control-max-age", "123"),
             ]
         );
-        assert_eq!(answer.all("vary"), ["Origin"]);
+        assert_eq!(answer.headers_named("vary"), ["Origin"]);
     }
     assert_eq!(upstream.count(), 0);
 }
@@ -67,12 +67,12 @@ async fn a_preflight_needs_no_authentication_and_no_upstream() {
         .await;
     let answer =
         preflight(&gateway, "/closed/k", "https://anywhere.test", "GET", "authorization,x-whatever").await;
-    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.complete_status(), 200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     assert_eq!(answer.header("access-control-allow-headers"), Some("authorization, x-whatever"));
     let refused =
         request(gateway.address(), "GET", "/closed/k", &[("origin", "https://anywhere.test")], None).await;
-    assert_eq!((refused.whole(), refused.reason()), (403, "bucket_closed"));
+    assert_eq!((refused.complete_status(), refused.reason()), (403, "bucket_closed"));
     assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script may read why");
 }
 
@@ -96,9 +96,9 @@ async fn what_the_rules_do_not_allow_is_refused() {
         (APP, "GET", "content-type, x other"),
     ] {
         let answer = preflight(&gateway, "/b/k", origin, method, headers).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "cors"), "{origin} {method} {headers}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "cors"), "{origin} {method} {headers}");
         assert!(answer.text().contains("<Code>AccessForbidden</Code>"), "{}", answer.text());
-        assert_eq!(answer.all("vary"), ["Origin"]);
+        assert_eq!(answer.headers_named("vary"), ["Origin"]);
         if origin != APP {
             assert_eq!(cors_headers(&answer), [], "{origin}");
         }
@@ -109,7 +109,7 @@ async fn what_the_rules_do_not_allow_is_refused() {
         &[("origin", APP), ("origin", APP), ("access-control-request-method", "GET")],
     ] {
         let answer = request(gateway.address(), "OPTIONS", "/b/k", headers, None).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "preflight"), "{headers:?}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "preflight"), "{headers:?}");
         assert!(answer.text().contains("<Code>BadRequest</Code>"), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 0);
@@ -119,7 +119,7 @@ async fn what_the_rules_do_not_allow_is_refused() {
 #[tokio::test]
 async fn an_answer_says_who_may_read_it() {
     let upstream = Upstream::start(|_| {
-        Act::ok("x")
+        UpstreamReply::ok("x")
             .header("access-control-allow-origin", "*")
             .header("access-control-allow-credentials", "true")
             .header("Access-Control-Expose-Headers", "x-theirs")
@@ -129,7 +129,7 @@ async fn an_answer_says_who_may_read_it() {
     let gateway = gateway(&upstream).await;
     let get = async |headers: &[(&str, &str)]| request(gateway.address(), "GET", "/b/k", headers, None).await;
     let allowed = get(&[("origin", APP)]).await;
-    assert_eq!((allowed.whole(), allowed.header("etag")), (200, Some("\"e\"")));
+    assert_eq!((allowed.complete_status(), allowed.header("etag")), (200, Some("\"e\"")));
     assert_eq!(
         cors_headers(&allowed),
         [
@@ -138,21 +138,25 @@ async fn an_answer_says_who_may_read_it() {
             ("access-control-expose-headers", "etag, x-amz-version-id"),
         ]
     );
-    assert_eq!(allowed.all("vary"), ["accept-encoding", "Origin"]);
+    assert_eq!(allowed.headers_named("vary"), ["accept-encoding", "Origin"]);
     for headers in
         [&[][..], &[("origin", "https://evil.test")], &[("origin", APP), ("origin", "https://evil.test")]]
     {
         let answer = get(headers).await;
         assert_eq!(
-            (answer.whole(), answer.text().as_str()),
+            (answer.complete_status(), answer.text().as_str()),
             (200, "x"),
             "the browser keeps it from the page"
         );
         assert_eq!(cors_headers(&answer), [], "{headers:?}");
-        assert_eq!(answer.all("vary"), ["accept-encoding", "Origin"], "{headers:?}");
+        assert_eq!(answer.headers_named("vary"), ["accept-encoding", "Origin"], "{headers:?}");
     }
     let deleted = request(gateway.address(), "DELETE", "/b/k", &[("origin", APP)], None).await;
-    assert_eq!((deleted.whole(), cors_headers(&deleted)), (200, vec![]), "a method that pages may not use");
+    assert_eq!(
+        (deleted.complete_status(), cors_headers(&deleted)),
+        (200, vec![]),
+        "a method that pages may not use"
+    );
 }
 
 /// A6, E1: a script may read the gateway's own errors too
@@ -164,12 +168,12 @@ async fn the_gateways_errors_say_it_too() {
                content-length: 999999999999\r\n\r\n";
     let mut client = crate::support::Client::connect(gateway.address()).await;
     client.send(put).await;
-    let early = client.answer("PUT").await;
+    let early = client.response("PUT").await;
     let late = request(gateway.address(), "GET", "/b/a/../k", &[("origin", APP)], None).await;
     for (answer, status) in [(early, 413), (late, 400)] {
-        assert_eq!(answer.whole(), status);
+        assert_eq!(answer.complete_status(), status);
         assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
-        assert_eq!(answer.all("vary"), ["Origin"]);
+        assert_eq!(answer.headers_named("vary"), ["Origin"]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::auth::signer::Signer;
 use crate::integrity::unsigned_chunks;
-use crate::support::{Answer, Client, Gateway, Upstream, eventually, noise, request};
+use crate::support::{Client, Gateway, Response, Upstream, random_bytes, request, wait_for};
 
 const MIB: u64 = 1 << 20;
 
@@ -48,9 +48,9 @@ async fn a_signed_chunk_of_crumbs_is_held_in_its_size() {
     }
     let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < sent + 24 * MIB, "{grown} bytes for {sent}");
-    assert_eq!(gateway.get("/b/k").await.whole(), 403, "others are answered");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 403, "others are answered");
     drop(client);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// V10, I1: pieces that share a buffer arrive in their order
@@ -58,16 +58,16 @@ async fn a_signed_chunk_of_crumbs_is_held_in_its_size() {
 async fn crumbs_arrive_whole() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(300_000);
+    let data = random_bytes(300_000);
     let mut client = Client::connect(gateway.address()).await;
     client.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
     client.send(crumbs(&data)).await;
     client.send("0\r\n\r\n").await;
-    assert_eq!(client.answer("PUT").await.whole(), 200);
+    assert_eq!(client.response("PUT").await.complete_status(), 200);
     assert_eq!(upstream.last().body, data);
 }
 
-async fn upload(gateway: &Gateway, data: &[u8], chunk: usize) -> Answer {
+async fn upload(gateway: &Gateway, data: &[u8], chunk: usize) -> Response {
     let length = data.len().to_string();
     let headers = [
         ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
@@ -84,16 +84,16 @@ async fn upload(gateway: &Gateway, data: &[u8], chunk: usize) -> Answer {
 async fn framing_may_not_outgrow_its_data() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(100_000);
+    let data = random_bytes(100_000);
     for chunk in [8192, 64, 7] {
-        assert_eq!(upload(&gateway, &data, chunk).await.whole(), 200, "chunks of {chunk}");
+        assert_eq!(upload(&gateway, &data, chunk).await.complete_status(), 200, "chunks of {chunk}");
         assert_eq!(upstream.last().body, data, "chunks of {chunk}");
     }
     let few = &data[..2000];
-    assert_eq!(upload(&gateway, few, 1).await.whole(), 200, "a small body may have any chunks");
+    assert_eq!(upload(&gateway, few, 1).await.complete_status(), 200, "a small body may have any chunks");
     let answer = upload(&gateway, &data, 1).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "chunk_overhead"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "chunk_overhead"));
     assert!(answer.text().contains("<Code>InvalidChunkSizeError</Code>"), "{}", answer.text());
-    eventually("the upstream is let go", || async { (upstream.working() == 0).then_some(()) }).await;
-    gateway.is_idle().await;
+    wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    gateway.wait_until_idle().await;
 }

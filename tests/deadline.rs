@@ -4,16 +4,16 @@
 use std::time::{Duration, Instant};
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Latch, Upstream, eventually, request};
+use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, request, wait_for};
 
 const NAME: &str = "x-request-timeout";
 
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let body = matches!(method, "PUT" | "POST").then_some(&b""[..]);
     request(gateway.address(), method, target, headers, body).await
 }
 
-async fn get_within(gateway: &Gateway, time: &str) -> Answer {
+async fn get_within(gateway: &Gateway, time: &str) -> Response {
     ask(gateway, "GET", "/b/k", &[(NAME, time)]).await
 }
 
@@ -29,30 +29,32 @@ fn before(upstream: &Upstream) -> Builder {
 /// T1, T3: a client's time is up: 504, and the upstream is let go at once
 #[tokio::test]
 async fn a_clients_time_ends_its_request() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = before(&upstream).start().await;
     for time in ["0.3", "300ms", "0.3s"] {
         let began = Instant::now();
         let answer = get_within(&gateway, time).await;
-        assert_eq!((answer.whole(), answer.reason()), (504, "timeout_deadline"), "{time}");
+        assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"), "{time}");
         assert!(began.elapsed() >= Duration::from_millis(300), "{time}");
-        eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+            .await;
     }
     assert_eq!(upstream.cancelled(), 3);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T1, R2: each attempt tells what is left by then. Envoy tells each attempt the whole time again (envoyproxy/envoy#13196)
 #[tokio::test]
 async fn every_attempt_tells_the_upstream_what_is_left_by_then() {
     let pause = Duration::from_millis(300);
-    let upstream = Upstream::sequence(vec![Act::status(503).after(pause), Act::ok("x")]);
+    let upstream =
+        Upstream::sequence(vec![UpstreamReply::status(503).delayed(pause), UpstreamReply::ok("x")]);
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(get_within(&gateway, "10").await.whole(), 200);
+    assert_eq!(get_within(&gateway, "10").await.complete_status(), 200);
     let told: Vec<f64> = told(&upstream).into_iter().flatten().collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0] <= 10.0 && told[1] <= told[0] - 0.3 && told[1] > 0.0, "{told:?}");
-    assert_eq!(get_within(&gateway, "10s").await.whole(), 200);
+    assert_eq!(get_within(&gateway, "10s").await.complete_status(), 200);
     let spelled = upstream.last().header(NAME).unwrap().to_owned();
     assert!(spelled.ends_with("ms"), "{spelled}: Go's way is answered in Go's way");
 }
@@ -60,12 +62,14 @@ async fn every_attempt_tells_the_upstream_what_is_left_by_then() {
 /// T1: nobody can have more time than the bucket gives, and who says nothing tells nothing
 #[tokio::test]
 async fn a_clients_time_is_capped_by_the_buckets() {
-    let upstream = Upstream::start(|seen| if seen.target == "/b/hang" { Act::hang() } else { Act::ok("x") });
+    let upstream = Upstream::start(|seen| {
+        if seen.target == "/b/hang" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
+    });
     let gateway = before(&upstream).set("server.request_timeout", "0.5").start().await;
     let answer = ask(&gateway, "GET", "/b/hang", &[(NAME, "1h")]).await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_total"));
-    assert_eq!(get_within(&gateway, "3600").await.whole(), 200);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
+    assert_eq!(get_within(&gateway, "3600").await.complete_status(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let seen = upstream.seen();
     let left: u64 = seen[0].header(NAME).unwrap().trim_end_matches("ms").parse().unwrap();
     assert!(left <= 500, "{left}");
@@ -80,11 +84,11 @@ async fn a_time_that_cannot_be_read_is_refused() {
     let gateway = Gateway::in_front_of(&upstream).await;
     for time in ["soon", "-1", "1e9", "1.5.5", "NaN", "99999999999999999999", "1d", " "] {
         let answer = get_within(&gateway, time).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "deadline"), "{time}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "deadline"), "{time}");
         assert!(answer.text().contains(NAME) && answer.text().contains("250ms"), "{}", answer.text());
     }
     let twice = ask(&gateway, "GET", "/b/k", &[(NAME, "1"), (NAME, "2")]).await;
-    assert_eq!((twice.whole(), twice.reason()), (400, "deadline"));
+    assert_eq!((twice.complete_status(), twice.reason()), (400, "deadline"));
     assert_eq!(upstream.count(), 0);
 }
 
@@ -96,10 +100,10 @@ async fn a_time_of_nothing_is_over_before_the_upstream_is_asked() {
     let gateway = Gateway::in_front_of(&upstream).await;
     for time in ["0", "0ms", "0.0"] {
         let answer = get_within(&gateway, time).await;
-        assert_eq!((answer.whole(), answer.reason()), (504, "timeout_deadline"), "{time}");
+        assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"), "{time}");
     }
     assert_eq!(upstream.count(), 0);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T1, P3: a request whose time goes by in the queue is not sent any more
@@ -107,22 +111,22 @@ async fn a_time_of_nothing_is_over_before_the_upstream_is_asked() {
 async fn a_request_whose_time_goes_by_in_the_queue_is_not_sent() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
     let gateway = before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "1000")
         .start()
         .await;
     let first = tokio::spawn(crate::support::get(gateway.address(), "/b/first"));
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let (late, ()) = tokio::join!(get_within(&gateway, "0.3"), async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         latch.open_for_all();
     });
-    assert!(matches!(late.whole(), 503 | 504), "{late:?}");
-    assert_eq!(first.await.unwrap().whole(), 200);
+    assert!(matches!(late.complete_status(), 503 | 504), "{late:?}");
+    assert_eq!(first.await.unwrap().complete_status(), 200);
     assert_eq!(upstream.count(), 1);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T1, B3: a client that is in a hurry closes no bucket to others: its own deadline is no failure of the upstream
@@ -130,24 +134,25 @@ async fn a_request_whose_time_goes_by_in_the_queue_is_not_sent() {
 async fn a_clients_haste_opens_no_circuit() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
     let gateway = before(&upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "1").start().await;
     for _ in 0..8 {
         assert_eq!(get_within(&gateway, "20ms").await.reason(), "timeout_deadline");
     }
     latch.open_for_all();
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// T5: a client's time ends with the first byte, as the total does: a long answer is not cut
 #[tokio::test]
 async fn a_clients_time_does_not_cut_an_answer_that_has_begun() {
     let pause = Duration::from_millis(200);
-    let upstream =
-        Upstream::start(move |_| (0..5).fold(Act::ok("piece"), |act, _| act.then_after(pause, "piece")));
+    let upstream = Upstream::start(move |_| {
+        (0..5).fold(UpstreamReply::ok("piece"), |act, _| act.then_body_after(pause, "piece"))
+    });
     let gateway = before(&upstream).start().await;
     let answer = get_within(&gateway, "0.5").await;
-    assert_eq!((answer.whole(), answer.text()), (200, "piece".repeat(6)));
+    assert_eq!((answer.complete_status(), answer.text()), (200, "piece".repeat(6)));
 }
 
 /// T1, V7: a bucket may keep the deadline to the gateway, or leave the header to an API that means something else by it
@@ -163,7 +168,7 @@ async fn a_bucket_says_what_becomes_of_the_header() {
         let gateway =
             Gateway::builder().http_bucket("b", &upstream).set("buckets.b.http.client_deadline", word);
         let gateway = gateway.start().await;
-        assert_eq!(get_within(&gateway, time).await.whole(), status, "{word} {time}");
+        assert_eq!(get_within(&gateway, time).await.complete_status(), status, "{word} {time}");
         let seen = upstream.seen();
         assert_eq!(seen.first().and_then(|seen| seen.header(NAME)), arrives, "{word} {time}");
     }
@@ -174,7 +179,7 @@ async fn a_bucket_says_what_becomes_of_the_header() {
 #[tokio::test]
 async fn operations_that_take_their_time_have_it() {
     let document = "<CopyObjectResult><ETag>\"e\"</ETag></CopyObjectResult>";
-    let upstream = Upstream::start(move |_| Act::ok(document).after(Duration::from_millis(900)));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(document).delayed(Duration::from_millis(900)));
     let gateway = before(&upstream)
         .set("server.request_timeout", "0.4")
         .set("buckets.b.s3.timeout", "0.4")
@@ -190,20 +195,20 @@ async fn operations_that_take_their_time_have_it() {
         ("POST", "/b/k?uploadId=u", &[]),
     ] {
         let answer = ask(&gateway, method, target, headers).await;
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, document), "{method} {target}");
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, document), "{method} {target}");
     }
     for (method, target) in
         [("PUT", "/b/k"), ("POST", "/b/k?uploads"), ("PUT", "/b/k?partNumber=1&uploadId=u")]
     {
         let answer = ask(&gateway, method, target, &[]).await;
-        assert_eq!(answer.whole(), 504, "{method} {target}");
+        assert_eq!(answer.complete_status(), 504, "{method} {target}");
     }
 }
 
 /// T2, T3: their time ends too, and so does a client's own
 #[tokio::test]
 async fn the_time_of_long_operations_ends() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = before(&upstream)
         .set("server.request_timeout", "0.2")
         .set("buckets.b.s3.timeout", "0.2")
@@ -212,19 +217,21 @@ async fn the_time_of_long_operations_ends() {
         .await;
     let began = Instant::now();
     let answer = ask(&gateway, "PUT", "/b/k", &[("x-amz-copy-source", "/b/j")]).await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_total"));
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
     assert!(began.elapsed() >= Duration::from_millis(500));
     let answer = ask(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_deadline"));
-    eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"));
+    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
 }
 
 /// T5: buckets are the routes: two of them with one upstream between them each have their own times
 #[tokio::test]
 async fn a_route_of_its_own_times_is_a_bucket_on_the_same_upstream() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/events" => Act::ok("first").then_after(Duration::from_millis(900), "second").chunked(),
-        _ => Act::hang(),
+        "/events" => {
+            UpstreamReply::ok("first").then_body_after(Duration::from_millis(900), "second").chunked()
+        }
+        _ => UpstreamReply::hang(),
     });
     let gateway = Gateway::builder()
         .http_bucket("live", &upstream)
@@ -236,7 +243,7 @@ async fn a_route_of_its_own_times_is_a_bucket_on_the_same_upstream() {
         .start()
         .await;
     let live = gateway.get("/live/events").await;
-    assert_eq!((live.whole(), live.text().as_str()), (200, "firstsecond"));
+    assert_eq!((live.complete_status(), live.text().as_str()), (200, "firstsecond"));
     let quick = gateway.get("/quick/events").await;
     assert!(quick.broken.is_some(), "{quick:?}");
     assert_eq!(gateway.get("/quick/hang").await.reason(), "timeout_first_byte");

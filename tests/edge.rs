@@ -1,18 +1,18 @@
 //! What the gateway refuses before anything is spent, byte by byte, and that none of it reaches the upstream.
 
-use crate::support::{Answer, Client, Gateway, Upstream, client, get, request};
+use crate::support::{Client, Gateway, Response, Upstream, client, get, request};
 
 /// Sends these bytes, reads one answer, and says whether the gateway then closed the connection.
-async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Answer, bool) {
+async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Response, bool) {
     let method = if bytes.as_ref().starts_with(b"HEAD") { "HEAD" } else { "GET" };
     let mut client = Client::connect(gateway.address()).await;
     client.send(bytes).await;
-    let answer = client.answer(method).await;
+    let answer = client.response(method).await;
     // An open connection would serve another request.
     if client.try_send("GET /-/livez HTTP/1.1\r\nhost: a\r\n\r\n").await.is_err() {
         return (answer, true);
     }
-    let next = client.try_answer("GET").await;
+    let next = client.try_response("GET").await;
     (answer, next.is_none())
 }
 
@@ -41,7 +41,7 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
         "transfer-encoding: xchunked\r\n",
     ] {
         let (answer, closed) = raw(&gateway, format!("{head}{headers}\r\n0\r\n\r\n{smuggled}")).await;
-        assert_eq!(answer.whole(), 400, "{headers}");
+        assert_eq!(answer.complete_status(), 400, "{headers}");
         assert!(closed, "{headers}: the connection was kept");
     }
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
@@ -53,12 +53,12 @@ async fn the_edges_refusals_are_s3_errors() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/../k").await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "path"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "path"));
     assert!(answer.text().contains("<Code>InvalidURI</Code>"), "{}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/xml"));
     let id = answer.header("x-request-id").unwrap();
     assert!(answer.text().contains(&format!("<RequestId>{id}</RequestId>")), "{}", answer.text());
-    let line = gateway.access_line(id).await;
+    let line = gateway.wait_for_access_line(id).await;
     assert_eq!((&line["status"], &line["reason"]), (&400.into(), &"path".into()));
     assert_eq!(gateway.metric("unrouted_total{reason=\"path\"}").await, 1.0);
 }
@@ -70,7 +70,7 @@ async fn a_request_needs_exactly_one_host() {
     let gateway = Gateway::in_front_of(&upstream).await;
     for headers in ["", "host: a\r\nhost: b\r\n"] {
         let (answer, closed) = raw(&gateway, format!("GET /b/k HTTP/1.1\r\n{headers}\r\n")).await;
-        assert_eq!((answer.whole(), closed), (400, true), "{headers}");
+        assert_eq!((answer.complete_status(), closed), (400, true), "{headers}");
     }
     assert_eq!(upstream.count(), 0);
 }
@@ -94,7 +94,7 @@ async fn what_is_no_http_is_refused() {
     ] {
         let shown = client::latin1(bytes);
         let (answer, closed) = raw(&gateway, bytes).await;
-        assert_eq!(answer.whole(), 400, "{shown}");
+        assert_eq!(answer.complete_status(), 400, "{shown}");
         assert!(closed, "{shown}: the connection was kept");
     }
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
@@ -112,7 +112,7 @@ async fn what_the_parser_refuses_is_told() {
     ] {
         let (answer, closed) = raw(&gateway, bytes).await;
         assert!(closed && answer.body.is_empty(), "{answer:?}");
-        let line = gateway.log_line("request", |line| line["reason"] == reason).await;
+        let line = gateway.wait_for_log_line("request", |line| line["reason"] == reason).await;
         assert_eq!(line["client"], "127.0.0.1");
         assert_eq!(gateway.metric(&format!("unrouted_total{{reason=\"{reason}\"}}")).await, 1.0);
     }
@@ -132,12 +132,16 @@ async fn bad_chunks_are_refused() {
         let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("{head}{chunks}")).await;
-        let answer = client.answer("PUT").await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "body_malformed"), "{chunks}: {answer:?}");
+        let answer = client.response("PUT").await;
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (400, "body_malformed"),
+            "{chunks}: {answer:?}"
+        );
         assert!(client.is_closed().await, "{chunks}: the connection was kept");
     }
-    gateway.is_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.whole), "{:?}", upstream.seen());
+    gateway.wait_until_idle().await;
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "{:?}", upstream.seen());
 }
 
 /// V2: a body that is announced too large is refused before the upstream hears of it
@@ -154,13 +158,13 @@ async fn a_body_announced_too_large_is_413() {
     let put = async |target: &str, bytes: usize| {
         request(gateway.address(), "PUT", target, &[], Some(&vec![b'x'; bytes])).await
     };
-    assert_eq!(put("/b/k", 100_000).await.whole(), 200, "the limit itself passes");
+    assert_eq!(put("/b/k", 100_000).await.complete_status(), 200, "the limit itself passes");
     let before = upstream.count();
     let answer = raw(&gateway, "PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n").await;
-    assert_eq!((answer.0.whole(), answer.0.reason(), answer.1), (413, "body_too_large", true));
+    assert_eq!((answer.0.complete_status(), answer.0.reason(), answer.1), (413, "body_too_large", true));
     assert!(answer.0.text().contains("<Code>EntityTooLarge</Code>"), "{}", answer.0.text());
     assert_eq!(upstream.count(), before);
-    assert_eq!(put("/large/k", 300_000).await.whole(), 200, "a bucket may set its own");
+    assert_eq!(put("/large/k", 300_000).await.complete_status(), 200, "a bucket may set its own");
 }
 
 /// V2, Bad input: a chunked body is counted as it streams; over the limit it is 413 and the upstream never has it whole
@@ -175,14 +179,14 @@ async fn a_chunked_body_that_grows_too_large_is_413() {
     let chunk = format!("c350\r\n{}\r\n", "x".repeat(50_000));
     let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     let (fits, _) = raw(&gateway, format!("{head}{chunk}{chunk}0\r\n\r\n")).await;
-    assert_eq!(fits.whole(), 200, "the limit itself passes");
+    assert_eq!(fits.complete_status(), 200, "the limit itself passes");
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{head}{chunk}{chunk}1\r\nx\r\n0\r\n\r\n")).await;
-    let answer = client.answer("PUT").await;
-    assert_eq!((answer.whole(), answer.reason()), (413, "body_too_large"));
+    let answer = client.response("PUT").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (413, "body_too_large"));
     assert!(client.is_closed().await);
-    gateway.is_idle().await;
-    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.whole), "the upstream took it for whole");
+    gateway.wait_until_idle().await;
+    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.is_complete), "the upstream took it for whole");
 }
 
 /// V2: PUT and POST say how long their body is
@@ -192,11 +196,11 @@ async fn put_and_post_need_a_length() {
     let gateway = Gateway::in_front_of(&upstream).await;
     for method in ["PUT", "POST"] {
         let answer = request(gateway.address(), method, "/b/k", &[], None).await;
-        assert_eq!((answer.whole(), answer.reason()), (411, "length_required"), "{method}");
+        assert_eq!((answer.complete_status(), answer.reason()), (411, "length_required"), "{method}");
     }
     assert_eq!(upstream.count(), 0);
     assert_eq!(
-        request(gateway.address(), "PUT", "/b/k", &[], Some(b"")).await.whole(),
+        request(gateway.address(), "PUT", "/b/k", &[], Some(b"")).await.complete_status(),
         200,
         "zero is a length"
     );
@@ -212,12 +216,12 @@ async fn a_target_too_long_is_414() {
     {
         let target = |bytes: usize| format!("/{bucket}/{}", "k".repeat(bytes - bucket.len() - 2));
         assert_eq!(
-            get(gateway.address(), &target(limit)).await.whole(),
+            get(gateway.address(), &target(limit)).await.complete_status(),
             200,
             "{bucket}: the limit itself passes"
         );
         let answer = get(gateway.address(), &target(limit + 1)).await;
-        assert_eq!((answer.whole(), answer.reason()), (414, "uri_too_long"), "{bucket}");
+        assert_eq!((answer.complete_status(), answer.reason()), (414, "uri_too_long"), "{bucket}");
         assert!(answer.text().contains(shape), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 2);
@@ -230,13 +234,13 @@ async fn too_many_or_too_large_headers_are_431() {
     let gateway = Gateway::in_front_of(&upstream).await;
     let large = "v".repeat(8192);
     let answer = request(gateway.address(), "GET", "/b/k", &[("x-large", &large)], None).await;
-    assert_eq!((answer.whole(), answer.reason()), (431, "headers_too_large"));
+    assert_eq!((answer.complete_status(), answer.reason()), (431, "headers_too_large"));
     // Host is one of them.
     let names: Vec<String> = (0..90).map(|i| format!("x-{i}")).collect();
     let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
-    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers[..89], None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers[..89], None).await.complete_status(), 200);
     let answer = request(gateway.address(), "GET", "/b/k", &headers, None).await;
-    assert_eq!((answer.whole(), answer.reason()), (431, "too_many_headers"));
+    assert_eq!((answer.complete_status(), answer.reason()), (431, "too_many_headers"));
     assert_eq!(upstream.count(), 1);
 }
 
@@ -251,13 +255,13 @@ async fn a_head_beyond_the_parsers_bounds_is_refused() {
         let mut client = Client::connect(gateway.address()).await;
         // The gateway may close before it has taken all.
         let _ = client.try_send(format!("GET /b/k HTTP/1.1\r\nhost: a\r\n{headers}\r\n")).await;
-        if let Some(answer) = client.try_answer("GET").await {
+        if let Some(answer) = client.try_response("GET").await {
             assert!((400..500).contains(&answer.status), "{answer:?}");
             assert!(client.is_closed().await);
         }
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// V3: nothing that an upstream could resolve to another bucket, and no encoded control bytes in paths
@@ -282,7 +286,7 @@ async fn traversal_and_control_bytes_in_paths_are_refused() {
         "/b/a%0Ab",
     ] {
         let answer = get(gateway.address(), path).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "path"), "{path}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "path"), "{path}");
     }
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
@@ -296,7 +300,7 @@ async fn other_forms_of_target_and_other_methods_are_refused() {
         ["OPTIONS * HTTP/1.1", "CONNECT other:80 HTTP/1.1", "TRACE /b/k HTTP/1.1", "PATCH /b/k HTTP/1.1"]
     {
         let (answer, _) = raw(&gateway, format!("{head}\r\nhost: a\r\n\r\n")).await;
-        assert!((400..500).contains(&answer.whole()), "{head}: {answer:?}");
+        assert!((400..500).contains(&answer.complete_status()), "{head}: {answer:?}");
     }
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
@@ -307,12 +311,12 @@ async fn an_unknown_bucket_is_named() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/nowhere/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (404, "no_such_bucket"));
+    assert_eq!((answer.complete_status(), answer.reason()), (404, "no_such_bucket"));
     assert!(answer.text().contains("<Code>NoSuchBucket</Code>"), "{}", answer.text());
     assert!(answer.text().contains("`nowhere`"), "{}", answer.text());
     assert!(answer.text().contains("<Resource>/nowhere/k</Resource>"), "{}", answer.text());
     let head = request(gateway.address(), "HEAD", "/nowhere/k", &[], None).await;
-    assert_eq!((head.whole(), head.body.len()), (404, 0));
+    assert_eq!((head.complete_status(), head.body.len()), (404, 0));
     assert_eq!(upstream.count(), 0);
 }
 
@@ -325,10 +329,11 @@ async fn a_bucket_without_auth_is_closed() {
         .start()
         .await;
     let answer = get(gateway.address(), "/closed/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (403, "bucket_closed"));
+    assert_eq!((answer.complete_status(), answer.reason()), (403, "bucket_closed"));
     assert!(answer.text().contains("<Code>AccessDenied</Code>"), "{}", answer.text());
     assert_eq!(upstream.count(), 0);
-    let warned = gateway.log_line("configuration warning", |line| line["key"] == "buckets.closed.auth").await;
+    let warned =
+        gateway.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.closed.auth").await;
     assert_eq!((&warned["level"], &warned["source"]), (&"WARNING".into(), &"not set".into()));
     assert_eq!(warned["detail"], "is empty: the bucket is closed to everybody");
 }
@@ -343,9 +348,9 @@ async fn an_http_buckets_errors_are_json() {
         .set("buckets.api.rate_limit.burst", "1")
         .start()
         .await;
-    assert_eq!(get(gateway.address(), "/api/v1").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/api/v1").await.complete_status(), 200);
     let answer = get(gateway.address(), "/api/v1").await;
-    assert_eq!((answer.whole(), answer.header("content-type")), (429, Some("application/json")));
+    assert_eq!((answer.complete_status(), answer.header("content-type")), (429, Some("application/json")));
     let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     let error = &document["error"];
     assert_eq!(error["code"], "rate_limit_bucket");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client, wait_for};
 
 /// Clients at the same time, and requests of each.
 const CLIENTS: usize = 8;
@@ -16,11 +16,13 @@ const REQUESTS: usize = 40;
 const ROW: usize = 5;
 
 /// An upstream that does this while it is bad, and answers 200 otherwise.
-fn moody(act: Act) -> (Upstream, Arc<AtomicBool>) {
+fn moody(act: UpstreamReply) -> (Upstream, Arc<AtomicBool>) {
     let is_bad = Arc::new(AtomicBool::new(true));
     let mood = Arc::clone(&is_bad);
     let upstream =
-        Upstream::start(move |_| if mood.load(Ordering::SeqCst) { act.clone() } else { Act::ok("x") });
+        Upstream::start(
+            move |_| if mood.load(Ordering::SeqCst) { act.clone() } else { UpstreamReply::ok("x") },
+        );
     (upstream, is_bad)
 }
 
@@ -30,7 +32,7 @@ fn bucket_of(upstreams: &[&Upstream]) -> Builder {
 }
 
 /// Many requests from several clients at once; every answer, or none where the connection ended without one.
-async fn storm(gateway: &Gateway) -> Vec<Option<Answer>> {
+async fn storm(gateway: &Gateway) -> Vec<Option<Response>> {
     let (address, answers) = (gateway.address(), Arc::new(std::sync::Mutex::new(Vec::new())));
     let clients = (0..CLIENTS).map(|_| {
         let answers = Arc::clone(&answers);
@@ -38,7 +40,7 @@ async fn storm(gateway: &Gateway) -> Vec<Option<Answer>> {
             for _ in 0..REQUESTS {
                 let mut client = Client::connect(address).await;
                 client.send(client::message("GET", "/b/k", &[], None)).await;
-                let answer = client.try_answer("GET").await;
+                let answer = client.try_response("GET").await;
                 answers.lock().unwrap().push(answer);
             }
         })
@@ -49,7 +51,7 @@ async fn storm(gateway: &Gateway) -> Vec<Option<Answer>> {
     std::mem::take(&mut *answers.lock().unwrap())
 }
 
-fn is_whole(answer: &Option<Answer>) -> bool {
+fn is_whole(answer: &Option<Response>) -> bool {
     answer.as_ref().is_some_and(|answer| answer.status == 200 && answer.broken.is_none())
 }
 
@@ -60,8 +62,8 @@ async fn endpoint(gateway: &Gateway, index: usize) -> Value {
 /// Sends requests until the endpoint has got one.
 async fn is_called(gateway: &Gateway, upstream: &Upstream) {
     let before = upstream.count();
-    eventually("the endpoint is called", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("the endpoint is called", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (upstream.count() > before).then_some(())
     })
     .await;
@@ -72,11 +74,11 @@ async fn is_called(gateway: &Gateway, upstream: &Upstream) {
 #[tokio::test]
 async fn a_bad_endpoint_costs_a_few_requests_and_no_more() {
     let acts = [
-        ("503", Act::status(503)),
-        ("hangs", Act::hang()),
-        ("resets", Act::reset()),
-        ("is no HTTP", Act::raw("x\r\n\r\n")),
-        ("cut short", Act::ok("abcdef").cut_at(3)),
+        ("503", UpstreamReply::status(503)),
+        ("hangs", UpstreamReply::hang()),
+        ("resets", UpstreamReply::reset()),
+        ("is no HTTP", UpstreamReply::raw("x\r\n\r\n")),
+        ("cut short", UpstreamReply::ok("abcdef").cut_at(3)),
     ];
     for (what, act) in acts {
         let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
@@ -98,7 +100,11 @@ async fn a_bad_endpoint_costs_a_few_requests_and_no_more() {
 /// P5, R1: with retries, which the defaults have, clients see nothing at all
 #[tokio::test]
 async fn with_retries_nobody_notices_a_bad_endpoint() {
-    for (what, act) in [("503", Act::status(503)), ("hangs", Act::hang()), ("resets", Act::reset())] {
+    for (what, act) in [
+        ("503", UpstreamReply::status(503)),
+        ("hangs", UpstreamReply::hang()),
+        ("resets", UpstreamReply::reset()),
+    ] {
         let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
         let (bad, _) = moody(act);
         let gateway = bucket_of(&[&bad, &left, &right]).start().await;
@@ -112,7 +118,7 @@ async fn with_retries_nobody_notices_a_bad_endpoint() {
         let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", bad.address());
         assert_eq!(gateway.metric(&format!("upstream_endpoint_healthy{labels}")).await, 0.0);
         assert_eq!(gateway.metric(&format!("upstream_endpoint_ejections_total{labels}")).await, 1.0);
-        let line = gateway.log_line("endpoint ejected", |_| true).await;
+        let line = gateway.wait_for_log_line("endpoint ejected", |_| true).await;
         assert_eq!(line["endpoint"], bad.address().to_string());
     }
 }
@@ -132,8 +138,8 @@ async fn an_endpoint_that_stops_listening_rests_until_it_listens_again() {
 }
 
 async fn gateway_notices(gateway: &Gateway) {
-    eventually("the endpoint rests", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("the endpoint rests", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(gateway, 1).await["state"] != "in_rotation").then_some(())
     })
     .await;
@@ -144,23 +150,23 @@ async fn gateway_notices(gateway: &Gateway) {
 #[tokio::test]
 async fn an_ejected_endpoint_comes_back() {
     let good = Upstream::ok("x");
-    let (bad, is_bad) = moody(Act::status(500));
+    let (bad, is_bad) = moody(UpstreamReply::status(500));
     let gateway =
         bucket_of(&[&good, &bad]).set("buckets.b.s3.outlier_ejection.base_seconds", "0.2").start().await;
-    eventually("it is ejected", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("it is ejected", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(&gateway, 1).await["ejections"].as_u64() > Some(0)).then_some(())
     })
     .await;
     is_bad.store(false, Ordering::SeqCst);
     is_called(&gateway, &bad).await;
-    gateway.log_line("endpoint back", |line| line["endpoint"] == bad.address().to_string()).await;
+    gateway.wait_for_log_line("endpoint back", |line| line["endpoint"] == bad.address().to_string()).await;
 }
 
 /// P5, B1: when all are bad none is left out for good: the circuit opens, and the first that is well again serves everybody
 #[tokio::test]
 async fn when_all_are_bad_the_circuit_answers_for_them() {
-    let bad: Vec<_> = (0..3).map(|_| moody(Act::status(503))).collect();
+    let bad: Vec<_> = (0..3).map(|_| moody(UpstreamReply::status(503))).collect();
     let upstreams: Vec<&Upstream> = bad.iter().map(|(upstream, _)| upstream).collect();
     let gateway = bucket_of(&upstreams)
         .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2")
@@ -168,19 +174,21 @@ async fn when_all_are_bad_the_circuit_answers_for_them() {
         .set("buckets.b.s3.circuit_breaker.max_timeout_seconds", "0.2")
         .start()
         .await;
-    eventually("the circuit opens", || async {
+    wait_for("the circuit opens", || async {
         let answer = gateway.get("/b/k").await;
-        assert_eq!(answer.whole(), 503);
+        assert_eq!(answer.complete_status(), 503);
         answer.reason().starts_with("breaker").then_some(())
     })
     .await;
     let attempts: usize = upstreams.iter().map(|upstream| upstream.count()).sum();
     assert!(attempts < 3 * 3 * ROW, "{attempts} attempts to find out");
     bad[1].1.store(false, Ordering::SeqCst);
-    eventually("it is served", || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) }).await;
+    wait_for("it is served", || async { (gateway.get("/b/k").await.complete_status() == 200).then_some(()) })
+        .await;
     let before = upstreams[1].count();
-    eventually("the circuit closes", || async {
-        (gateway.get("/b/k").await.whole() == 200 && upstreams[1].count() > before + 5).then_some(())
+    wait_for("the circuit closes", || async {
+        (gateway.get("/b/k").await.complete_status() == 200 && upstreams[1].count() > before + 5)
+            .then_some(())
     })
     .await;
     assert!(storm(&gateway).await.iter().all(is_whole));
@@ -193,8 +201,8 @@ async fn checks_decide_who_is_called() {
     let is_well = Arc::new(AtomicBool::new(false));
     let mood = Arc::clone(&is_well);
     let sick = Upstream::start(move |seen| match seen.target.as_str() {
-        "/healthz?deep=1" if !mood.load(Ordering::SeqCst) => Act::status(400),
-        _ => Act::ok("x"),
+        "/healthz?deep=1" if !mood.load(Ordering::SeqCst) => UpstreamReply::status(400),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = bucket_of(&[&good, &sick])
         .set("buckets.b.s3.health_check.path", "/healthz?deep=1")
@@ -203,7 +211,7 @@ async fn checks_decide_who_is_called() {
         .set("buckets.b.s3.secret_access_key", "secret")
         .start()
         .await;
-    eventually("it is unhealthy", || async {
+    wait_for("it is unhealthy", || async {
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
@@ -217,8 +225,8 @@ async fn checks_decide_who_is_called() {
     assert_eq!((check.method.as_str(), check.header("host").unwrap()), ("GET", &*sick.address().to_string()));
     assert!(check.header("authorization").unwrap().contains("Credential=AKID/"), "{check:?}");
     is_well.store(true, Ordering::SeqCst);
-    eventually("it is called again", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("it is called again", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (objects(&sick) > 0).then_some(())
     })
     .await;
@@ -227,19 +235,19 @@ async fn checks_decide_who_is_called() {
 /// P5: a check that gets no answer is a bad one
 #[tokio::test]
 async fn a_check_does_not_wait_for_ever() {
-    let (good, hangs) = (Upstream::ok("x"), Upstream::start(|_| Act::hang()));
+    let (good, hangs) = (Upstream::ok("x"), Upstream::start(|_| UpstreamReply::hang()));
     let gateway = bucket_of(&[&good, &hangs])
         .set("buckets.b.s3.health_check.path", "/")
         .set("buckets.b.s3.health_check.interval_seconds", "0.05")
         .set("buckets.b.s3.health_check.timeout_seconds", "0.1")
         .start()
         .await;
-    eventually("it is unhealthy", || async {
+    wait_for("it is unhealthy", || async {
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
     assert_eq!(
-        gateway.log_line("health check failed", |_| true).await["endpoint"],
+        gateway.wait_for_log_line("health check failed", |_| true).await["endpoint"],
         hangs.address().to_string()
     );
     assert!(hangs.seen().iter().all(|seen| seen.target == "/"));
@@ -257,13 +265,13 @@ async fn a_good_check_brings_a_restarted_endpoint_back_early() {
         .start()
         .await;
     goes.stop().await;
-    eventually("it is left out", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("it is left out", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
     goes.start_again().await;
-    eventually("it is back", || async {
+    wait_for("it is back", || async {
         (endpoint(&gateway, 1).await["state"] == "in_rotation").then_some(())
     })
     .await;
@@ -288,20 +296,20 @@ async fn requests_fail_over_and_return() {
     first.stop().await;
     assert!(storm(&gateway).await.iter().all(is_whole));
     assert!(second.count() >= CLIENTS * REQUESTS);
-    gateway.log_line("failed over to endpoints that stand by", |line| line["bucket"] == "b").await;
+    gateway.wait_for_log_line("failed over to endpoints that stand by", |line| line["bucket"] == "b").await;
     first.start_again().await;
     is_called(&gateway, &first).await;
-    gateway.log_line("returned from endpoints that stand by", |line| line["bucket"] == "b").await;
+    gateway.wait_for_log_line("returned from endpoints that stand by", |line| line["bucket"] == "b").await;
 }
 
 /// P5, S5: who was left out stays so through a crash of the pool's actor
 #[tokio::test]
 async fn a_crash_brings_no_bad_endpoint_back() {
     let good = Upstream::ok("x");
-    let (bad, _) = moody(Act::status(503));
+    let (bad, _) = moody(UpstreamReply::status(503));
     let gateway = bucket_of(&[&good, &bad]).chaos().start().await;
-    eventually("it is ejected", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("it is ejected", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(&gateway, 1).await["state"] == "ejected").then_some(())
     })
     .await;
@@ -309,7 +317,7 @@ async fn a_crash_brings_no_bad_endpoint_back() {
     for at in ["decide", "apply"] {
         let generation = gateway.generation("pool:b").await;
         gateway.crash("pool:b", at).await;
-        gateway.reaches_generation("pool:b", generation + 1).await;
+        gateway.wait_for_generation("pool:b", generation + 1).await;
         assert_eq!(endpoint(&gateway, 1).await["state"], "ejected");
         assert!(storm(&gateway).await.iter().all(is_whole));
     }

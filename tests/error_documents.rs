@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, request};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, request, wait_for};
 
 /// More failures than open a circuit by default.
 const TIMES: usize = 6;
@@ -20,15 +20,15 @@ fn document(code: &str, bytes: usize) -> String {
     )
 }
 
-fn answer(status: u16, text: &str) -> Act {
-    Act::answer(status, text).header("content-type", "application/xml")
+fn answer(status: u16, text: &str) -> UpstreamReply {
+    UpstreamReply::new(status, text).header("content-type", "application/xml")
 }
 
 /// The text in chunks of so many bytes, with a pause before each but the first.
-fn dripped(status: u16, text: &str, piece: usize, pause: Duration) -> Act {
+fn dripped(status: u16, text: &str, piece: usize, pause: Duration) -> UpstreamReply {
     let mut pieces = text.as_bytes().chunks(piece);
     let first = answer(status, std::str::from_utf8(pieces.next().unwrap()).unwrap());
-    pieces.fold(first, |act, piece| act.then_after(pause, piece)).chunked()
+    pieces.fold(first, |act, piece| act.then_body_after(pause, piece)).chunked()
 }
 
 /// A bucket `b` with one pair, and a bucket `two` with several.
@@ -45,7 +45,7 @@ fn signed(upstream: &Upstream) -> Builder {
 }
 
 async fn circuit(gateway: &Gateway, bucket: &str) -> Value {
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     gateway.status().await["buckets"][bucket]["breaker"]["read"].clone()
 }
 
@@ -84,7 +84,7 @@ async fn a_document_of_any_length_passes_whole() {
                     let target = format!("/{bucket}/{status}-{bytes}-{framing}");
                     let answer = gateway.get(&target).await;
                     let code = if status == 503 { "SlowDown" } else { "AccessDenied" };
-                    assert_eq!((answer.whole(), answer.reason()), (status, ""), "{target}");
+                    assert_eq!((answer.complete_status(), answer.reason()), (status, ""), "{target}");
                     assert!(answer.text() == document(code, bytes), "{target}: {} bytes", answer.body.len());
                 }
             }
@@ -102,14 +102,16 @@ async fn a_document_that_drips_passes_whole() {
     let of_store = latch.clone();
     let pause = Duration::from_millis(300);
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/late" => answer(400, "").then_after(pause * 5, &of_upstream).chunked(),
-        "/b/held" => answer(400, &of_upstream[..100]).then_held(&of_store, &of_upstream[100..]).chunked(),
+        "/b/late" => answer(400, "").then_body_after(pause * 5, &of_upstream).chunked(),
+        "/b/held" => {
+            answer(400, &of_upstream[..100]).then_body_when_open(&of_store, &of_upstream[100..]).chunked()
+        }
         _ => dripped(400, &of_upstream, 1500, pause),
     });
     let gateway = signed(&upstream).start().await;
     for target in ["/b/k", "/b/late", "/two/k"] {
         let answer = gateway.get(target).await;
-        assert_eq!((answer.whole(), answer.text()), (400, text.clone()), "{target}");
+        assert_eq!((answer.complete_status(), answer.text()), (400, text.clone()), "{target}");
     }
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/held", &[], None)).await;
@@ -128,7 +130,7 @@ async fn a_document_that_never_ends_is_a_stream() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| {
-        answer(400, &document("AccessDenied", 9000)).chunked().then_held(&held, "never")
+        answer(400, &document("AccessDenied", 9000)).chunked().then_body_when_open(&held, "never")
     });
     let gateway = signed(&upstream).set("buckets.b.s3.idle_timeout", "1").start().await;
     for number in 1..=TIMES {
@@ -141,7 +143,7 @@ async fn a_document_that_never_ends_is_a_stream() {
             assert!(answer.broken.is_some() && answer.text().contains("</Error>"), "{:?}", answer.broken);
         }
     }
-    gateway.log_line("request", |line| line["reason"] == "timeout_idle").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "timeout_idle").await;
     nothing_counts(&gateway, "b").await;
     latch.open_for_all();
 }
@@ -174,7 +176,7 @@ async fn a_document_that_is_cut_is_never_whole() {
     for _ in 0..TIMES {
         assert!(several.get("/b/k").await.broken.is_some());
     }
-    several.is_idle().await;
+    several.wait_until_idle().await;
     for endpoint in several.status().await["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap() {
         assert_eq!(endpoint["ejections"], 0, "{endpoint}");
     }
@@ -184,7 +186,7 @@ async fn a_document_that_is_cut_is_never_whole() {
     ]);
     let gateway = signed(&cut).start().await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), cut.count()), (400, 2));
+    assert_eq!((answer.complete_status(), cut.count()), (400, 2));
     assert_eq!(answer.text(), document("AccessDenied", 20_000));
 }
 
@@ -193,16 +195,16 @@ async fn a_document_that_is_cut_is_never_whole() {
 async fn a_long_document_is_retried_by_its_code() {
     for (status, code) in [(503, "ServiceUnavailable"), (503, "SlowDown"), (400, "RequestTimeout")] {
         let failure = answer(status, &document(code, 3 << 20)).chunked();
-        let upstream = Upstream::sequence(vec![failure.clone(), failure, Act::ok("at last")]);
+        let upstream = Upstream::sequence(vec![failure.clone(), failure, UpstreamReply::ok("at last")]);
         let gateway = signed(&upstream).start().await;
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, "at last"), "{code}");
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "at last"), "{code}");
         assert_eq!(upstream.count(), 3, "{code}");
-        eventually("connections of dropped documents are gone", || async {
-            (upstream.live() <= 1).then_some(())
+        wait_for("connections of dropped documents are gone", || async {
+            (upstream.open_connections() <= 1).then_some(())
         })
         .await;
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -212,9 +214,9 @@ async fn a_long_failure_counts_as_a_short_one() {
     let upstream = Upstream::start(|_| answer(503, &document("ServiceUnavailable", 9000)).chunked());
     let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
     for _ in 0..3 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 503);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
     }
-    eventually("three failures are counted", || async {
+    wait_for("three failures are counted", || async {
         (circuit(&gateway, "b").await["consecutive_failures"] == 3).then_some(())
     })
     .await;
@@ -227,18 +229,16 @@ async fn a_long_document_may_refuse_a_credential() {
         let is_first = seen.header("authorization").is_some_and(|value| value.contains("Credential=A/"));
         match is_first {
             true => answer(403, &document("InvalidAccessKeyId", 9000)).chunked(),
-            false => Act::ok("x"),
+            false => UpstreamReply::ok("x"),
         }
     });
     let gateway = signed(&upstream).start().await;
     for _ in 0..2 {
-        assert_eq!(gateway.get("/two/k").await.whole(), 200, "the other pair serves");
+        assert_eq!(gateway.get("/two/k").await.complete_status(), 200, "the other pair serves");
     }
     let checks = "upstream_credential_checks_total{bucket=\"two\",result=\"refused\"}";
-    eventually("it is withdrawn by a check", || async {
-        (gateway.metric(checks).await >= 1.0).then_some(())
-    })
-    .await;
+    wait_for("it is withdrawn by a check", || async { (gateway.metric(checks).await >= 1.0).then_some(()) })
+        .await;
 }
 
 /// E2: a renamed bucket's long document tells the client's name of it
@@ -254,5 +254,5 @@ async fn a_long_document_is_renamed() {
     let upstream = Upstream::start(move |_| answer(400, &theirs).chunked());
     let gateway = signed(&upstream).set("buckets.b.s3.bucket", "theirs").start().await;
     let answer = request(gateway.address(), "GET", "/b/k", &[], None).await;
-    assert_eq!((answer.whole(), answer.text()), (400, text("b")));
+    assert_eq!((answer.complete_status(), answer.text()), (400, text("b")));
 }

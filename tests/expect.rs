@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 
-use crate::support::{Act, Answer, Client, Gateway, Upstream, request};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, request};
 
 const HEAD: &str = "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 70000\r\n";
 
@@ -28,7 +28,7 @@ async fn a_refusal_comes_before_the_100() {
         .set("buckets.slow.rate_limit.burst", "1")
         .start()
         .await;
-    assert_eq!(gateway.get("/slow/k").await.whole(), 200);
+    assert_eq!(gateway.get("/slow/k").await.complete_status(), 200);
     let before = upstream.count();
     for (name, status, reason) in [
         ("b", 413, "body_too_large"),
@@ -38,19 +38,19 @@ async fn a_refusal_comes_before_the_100() {
     ] {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("{}\r\n", HEAD.replace("/b/", &format!("/{name}/")))).await;
-        let answer = client.answer("PUT").await;
-        assert_eq!((answer.whole(), answer.reason()), (status, reason));
+        let answer = client.response("PUT").await;
+        assert_eq!((answer.complete_status(), answer.reason()), (status, reason));
         assert!(answer.text().contains("<Error>"), "{}", answer.text());
         let id = answer.header("x-request-id").unwrap();
-        assert_eq!(gateway.access_line(id).await["reason"], reason);
+        assert_eq!(gateway.wait_for_access_line(id).await["reason"], reason);
         assert!(client.is_closed().await, "a body that was not asked for must not be read as a request");
     }
     assert_eq!(upstream.count(), before);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// Sends a head that waits for its 100; what came in its place.
-async fn refused(gateway: &Gateway, lines: &[(&str, &str)]) -> Answer {
+async fn refused(gateway: &Gateway, lines: &[(&str, &str)]) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n{lines}\r\n")).await;
@@ -83,16 +83,16 @@ async fn the_limit_counts_the_objects_own_bytes() {
     let body = "1\r\nx\r\n".repeat(1001) + "0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
     let headers = &chunked("1000", "")[..3];
     let answer = request(gateway.address(), "PUT", "/b/k", headers, Some(body.as_bytes())).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "decoded_length"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "decoded_length"));
     let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc32IsoHdlc);
     crc.update(&[b'x'; 1000]);
     let crc = STANDARD.encode(&crc.finalize().to_be_bytes()[4..]);
     let body = "1\r\nx\r\n".repeat(1000) + &format!("0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n");
     assert!(body.len() > 6000);
     let answer = request(gateway.address(), "PUT", "/b/k", headers, Some(body.as_bytes())).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     assert_eq!((upstream.count(), upstream.last().body.len()), (1, 1000));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// I1, A1: a head that says nonsense of its body is refused with S3's code before the body is asked for
@@ -128,7 +128,7 @@ async fn what_is_wrongly_said_of_a_body_is_refused_before_the_100() {
     assert_eq!(upstream.count(), 0);
     let right = [length, algorithm("crc32"), ("x-amz-checksum-crc32", "AAAAAA==")];
     assert_eq!(refused(&gateway, &right).await.status, 100);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// R3, T7: the 100 comes when a place is taken, the body then travels, and what was taken is given back in the end
@@ -139,25 +139,25 @@ async fn the_body_is_asked_for_once_admitted() {
     let (mut client, status) = first_status(&gateway, HEAD).await;
     assert_eq!(status, 100);
     client.send(vec![b'x'; 70_000]).await;
-    assert_eq!(client.answer("PUT").await.whole(), 200);
+    assert_eq!(client.response("PUT").await.complete_status(), 200);
     let seen = upstream.seen();
     assert_eq!((seen.len(), seen[0].body.len()), (1, 70_000));
     assert_eq!(seen[0].header("expect"), None, "the gateway answers it itself");
     let id = seen[0].header("x-request-id").unwrap().to_owned();
-    assert_eq!(gateway.access_line(&id).await["status"], 200);
-    gateway.is_idle().await;
+    assert_eq!(gateway.wait_for_access_line(&id).await["status"], 200);
+    gateway.wait_until_idle().await;
 }
 
 /// P4, T7: a client that leaves after its 100 gives its place back
 #[tokio::test]
 async fn a_client_that_leaves_after_the_100_holds_nothing() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = Gateway::in_front_of(&upstream).await;
     let (client, status) = first_status(&gateway, HEAD).await;
     assert_eq!(status, 100);
     client.reset();
-    gateway.is_idle().await;
-    assert_eq!(gateway.get("/-/livez").await.whole(), 200);
+    gateway.wait_until_idle().await;
+    assert_eq!(gateway.get("/-/livez").await.complete_status(), 200);
 }
 
 /// M3: an SDK that announces an empty object waits for the 100 as well, and reads the answer to its next request wrongly without it
@@ -169,7 +169,7 @@ async fn an_empty_object_gets_its_100() {
     for _ in 0..2 {
         client.send(format!("{}\r\n", HEAD.replace("70000", "0"))).await;
         assert_eq!(client.head().await.status, 100);
-        assert_eq!(client.answer("PUT").await.whole(), 200);
+        assert_eq!(client.response("PUT").await.complete_status(), 200);
     }
     assert_eq!((upstream.count(), upstream.last().body.len()), (2, 0));
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Gateway, Upstream, eventually, get};
+use crate::support::{Gateway, Upstream, UpstreamReply, get, wait_for};
 
 const REASON: &str = "errors_total{bucket=\"b\",reason=\"decode_failed\"}";
 
@@ -14,12 +14,12 @@ fn before(upstream: &Upstream) -> Builder {
 }
 
 /// A head with so many headers of so many bytes, and an empty body.
-fn head(count: usize, bytes: usize) -> Act {
+fn head(count: usize, bytes: usize) -> UpstreamReply {
     let mut head = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n".to_owned();
     for number in 0..count {
         write!(head, "x-{number}: {}\r\n", "v".repeat(bytes)).unwrap();
     }
-    Act::raw(head + "\r\n")
+    UpstreamReply::raw(head + "\r\n")
 }
 
 /// The most memory that it ever had, in KiB.
@@ -37,35 +37,36 @@ async fn a_head_beyond_measure_is_refused_and_counted() {
         "/b/many" => head(10_000, 1),
         "/b/hundred" => head(100, 1),
         "/b/heavy" => head(90, 4 << 10),
-        "/b/length" => Act::raw("HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\nx"),
-        "/b/negative" => Act::raw("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\nx"),
-        "/b/status" => Act::raw("HTTP/1.1 99999 OK\r\n\r\n"),
-        "/b/nul" => Act::raw("HTTP/1.1 200 OK\r\nx-a: \0\r\n\r\n"),
+        "/b/length" => UpstreamReply::raw("HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\nx"),
+        "/b/negative" => UpstreamReply::raw("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\nx"),
+        "/b/status" => UpstreamReply::raw("HTTP/1.1 99999 OK\r\n\r\n"),
+        "/b/nul" => UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-a: \0\r\n\r\n"),
         _ => head(90, 100),
     });
     let gateway = before(&upstream).start().await;
     let cases = ["long", "many", "hundred", "heavy", "length", "negative", "status", "nul"];
     for (number, case) in cases.iter().enumerate() {
         let answer = gateway.get(&format!("/b/{case}")).await;
-        assert_eq!((answer.whole(), answer.reason()), (502, "decode_failed"), "{case}");
-        eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (502, "decode_failed"), "{case}");
+        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+            .await;
         assert_eq!(upstream.count(), number + 1, "{case}: it was asked for again");
         assert_eq!(gateway.metric(REASON).await, (number + 1) as f64, "{case}");
     }
-    eventually("the circuit has heard of them", || async {
+    wait_for("the circuit has heard of them", || async {
         let status = gateway.status().await;
         (status["buckets"]["b"]["breaker"]["read"]["consecutive_failures"] == cases.len()).then_some(())
     })
     .await;
     let answer = gateway.get("/b/fine").await;
-    assert_eq!((answer.whole(), answer.header("x-89").map(str::len)), (200, Some(100)));
+    assert_eq!((answer.complete_status(), answer.header("x-89").map(str::len)), (200, Some(100)));
 }
 
 /// B3, M3: many of them at a time are not held in memory
 #[tokio::test]
 async fn heads_beyond_measure_take_no_memory() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/interim" => Act::raw("HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n".repeat(200_000)),
+        "/b/interim" => UpstreamReply::raw("HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n".repeat(200_000)),
         "/b/many" => head(500_000, 1),
         _ => head(1, 10 << 20),
     });
@@ -74,13 +75,13 @@ async fn heads_beyond_measure_take_no_memory() {
         .set("buckets.b.s3.circuit_breaker.mode", "off")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/long").await.whole(), 502);
+    assert_eq!(gateway.get("/b/long").await.complete_status(), 502);
     let before_kib = peak_kib(&gateway);
     for case in ["long", "many", "interim"] {
         let target = format!("/b/{case}");
         let asked = (0..12).map(|_| get(gateway.address(), &target));
         for answer in futures_util::future::join_all(asked).await {
-            assert_eq!(answer.whole(), 502, "{case}");
+            assert_eq!(answer.complete_status(), 502, "{case}");
         }
     }
     let grown_kib = peak_kib(&gateway).saturating_sub(before_kib);
@@ -93,8 +94,8 @@ async fn interim_answers_without_end_are_no_answer() {
     let interim = "HTTP/1.1 103 Early Hints\r\n\r\n";
     let upstream = Upstream::start(move |_| {
         let pause = Duration::from_millis(50);
-        let act = (0..400).fold(Act::raw(interim), |act, _| act.then_after(pause, interim));
-        act.then_after(pause, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        let act = (0..400).fold(UpstreamReply::raw(interim), |act, _| act.then_body_after(pause, interim));
+        act.then_body_after(pause, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     });
     let gateway = before(&upstream)
         .set("buckets.b.s3.timeout", "0.5")
@@ -102,7 +103,7 @@ async fn interim_answers_without_end_are_no_answer() {
         .start()
         .await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_first_byte"));
-    eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
-    gateway.is_idle().await;
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_first_byte"));
+    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    gateway.wait_until_idle().await;
 }

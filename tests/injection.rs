@@ -27,7 +27,7 @@ async fn block_refuses_and_names_the_reason() {
     for (targets, reason) in [(&PATTERNS[..], "injection"), (&DOTS_AND_CONTROLS, "path")] {
         for target in targets {
             let answer = get(gateway.address(), target).await;
-            assert_eq!((answer.whole(), answer.reason()), (400, reason), "{target}");
+            assert_eq!((answer.complete_status(), answer.reason()), (400, reason), "{target}");
             assert!(answer.text().contains("<Code>InvalidURI</Code>"), "{}", answer.text());
         }
         let metric = format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}}");
@@ -44,10 +44,10 @@ async fn log_and_off_pass_byte_for_byte() {
         let gateway = gateway(&upstream, mode).await;
         for target in PATTERNS.iter().chain(&DOTS_AND_CONTROLS) {
             let answer = get(gateway.address(), target).await;
-            assert_eq!(answer.whole(), 200, "{mode} {target}: {}", answer.text());
+            assert_eq!(answer.complete_status(), 200, "{mode} {target}: {}", answer.text());
             assert_eq!(upstream.last().target, *target, "{mode}");
             let id = answer.header("x-request-id").unwrap().to_owned();
-            gateway.access_line(&id).await;
+            gateway.wait_for_access_line(&id).await;
             // The warning is written before the request's own line.
             let lines = gateway.log_lines();
             let warned =
@@ -87,7 +87,7 @@ async fn no_mode_lets_a_path_out_of_its_bucket() {
             "/invented/../b/k",
         ] {
             let answer = get(gateway.address(), target).await;
-            assert_eq!((answer.whole(), answer.reason()), (400, "path"), "{mode} {target}");
+            assert_eq!((answer.complete_status(), answer.reason()), (400, "path"), "{mode} {target}");
         }
         assert_eq!(upstream.seen().len(), 0, "{mode}: {:?}", upstream.seen());
     }
@@ -105,14 +105,18 @@ async fn a_response_parameter_cannot_forge_a_header() {
             "/b/k?response%2Dexpires=%0D",
         ] {
             let answer = get(gateway.address(), target).await;
-            assert_eq!((answer.whole(), answer.reason()), (400, "response_parameter"), "{mode} {target}");
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (400, "response_parameter"),
+                "{mode} {target}"
+            );
         }
         assert_eq!(upstream.count(), 0);
         for target in [
             "/b/k?response-content-disposition=attachment%3B%20filename%3D%22a%22",
             "/b?delimiter=%0A&prefix=%0d",
         ] {
-            assert_eq!(get(gateway.address(), target).await.whole(), 200, "{target}");
+            assert_eq!(get(gateway.address(), target).await.complete_status(), 200, "{target}");
             assert_eq!(upstream.last().target, target);
         }
     }
@@ -170,7 +174,7 @@ async fn legal_keys_pass_byte_for_byte() {
             [format!("/b/{key}"), format!("/b/{key}?versionId=x'y%27%0A"), format!("/b?prefix={key}")]
         {
             let answer = get(gateway.address(), &target).await;
-            assert_eq!(answer.whole(), 200, "{target}: {}", answer.text());
+            assert_eq!(answer.complete_status(), 200, "{target}: {}", answer.text());
             assert_eq!(upstream.last().target, target);
         }
     }
@@ -189,8 +193,8 @@ async fn a_target_names_no_other_host_and_no_fragment() {
     ] {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("GET {target} HTTP/1.1\r\nhost: gateway.test\r\n\r\n")).await;
-        let answer = client.answer("GET").await;
-        assert_eq!((answer.whole(), answer.reason()), expected, "{target}");
+        let answer = client.response("GET").await;
+        assert_eq!((answer.complete_status(), answer.reason()), expected, "{target}");
     }
     assert_eq!((upstream.count(), upstream.last().target.as_str()), (1, "/b/k"));
 }

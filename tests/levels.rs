@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
 /// Requests that are sent and not answered until the latch opens.
 async fn requests(address: SocketAddr, count: usize) -> Vec<Client> {
@@ -22,7 +22,7 @@ async fn requests(address: SocketAddr, count: usize) -> Vec<Client> {
 }
 
 async fn reaches(gateway: &Gateway, level: &str) -> Value {
-    eventually(&format!("the level is {level}"), || async {
+    wait_for(&format!("the level is {level}"), || async {
         let status = gateway.status().await;
         (status["level"] == level).then_some(status)
     })
@@ -32,7 +32,7 @@ async fn reaches(gateway: &Gateway, level: &str) -> Value {
 /// A gateway with ten slots in front of an upstream that holds its answers.
 async fn ten_slots(latch: &Latch) -> (Gateway, Upstream) {
     let latch = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&latch));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&latch));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("server.max_concurrent_requests", "10")
@@ -48,7 +48,7 @@ async fn the_reason_of_a_level_is_the_cause_of_its_last_change() {
     let latch = Latch::new();
     let (gateway, upstream) = ten_slots(&latch).await;
     let clients = requests(gateway.address(), 9).await;
-    upstream.works_on(9).await;
+    upstream.wait_until_in_flight(9).await;
     let status = reaches(&gateway, "critical").await;
     assert_eq!(status["reason"], "in_flight at 90.0 %, threshold 90 %", "{status}");
     latch.open_for_all();
@@ -57,7 +57,9 @@ async fn the_reason_of_a_level_is_the_cause_of_its_last_change() {
     let last = status["transitions"].as_array().unwrap().last().unwrap();
     assert_eq!(last["reason"], status["reason"]);
     gateway
-        .log_line("degradation level fell", |line| line["reason"] == "in_flight at 0.0 %, below 80 %")
+        .wait_for_log_line("degradation level fell", |line| {
+            line["reason"] == "in_flight at 0.0 %, below 80 %"
+        })
         .await;
     drop(clients);
 }
@@ -69,7 +71,7 @@ async fn a_square_wave_of_load_does_not_flap() {
     let (gateway, upstream) = ten_slots(&latch).await;
     for _ in 0..6 {
         let clients = requests(gateway.address(), 9).await;
-        upstream.works_on(9).await;
+        upstream.wait_until_in_flight(9).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         // Clients that leave end their requests.
         drop(clients);
@@ -94,7 +96,7 @@ async fn memory_that_no_request_holds_refuses_none() {
     let status = reaches(&gateway, "critical").await;
     assert!(status["reason"].as_str().unwrap().starts_with("memory at "), "{status}");
     for _ in 0..20 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(gateway.status().await["level"], "critical");
@@ -106,7 +108,7 @@ async fn memory_that_no_request_holds_refuses_none() {
 async fn the_status_shows_what_memory_is_made_of() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let status = eventually("the sensors were read", || async {
+    let status = wait_for("the sensors were read", || async {
         let status = gateway.status().await;
         status["memory"].is_object().then_some(status)
     })
@@ -135,7 +137,7 @@ async fn the_status_shows_what_memory_is_made_of() {
 /// X1: bytes that a slow client does not take lie in the kernel, and the sensor counts them
 #[tokio::test]
 async fn socket_buffers_are_counted() {
-    let upstream = Upstream::start(|_| Act::ok(vec![b'x'; 8 << 20]));
+    let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; 8 << 20]));
     let gateway = Gateway::builder().bucket("b", &upstream).set("monitor.interval_ms", "50").start().await;
     let mut clients = Vec::new();
     for _ in 0..8 {
@@ -143,7 +145,7 @@ async fn socket_buffers_are_counted() {
         client.send(client::message("GET", "/b/large", &[], None)).await;
         clients.push(client);
     }
-    eventually("buffers of the slow downloads are counted", || async {
+    wait_for("buffers of the slow downloads are counted", || async {
         let status = gateway.status().await;
         let sockets = status["memory"]["sockets_bytes"].as_u64().unwrap_or(0);
         let own = status["memory"]["own_bytes"].as_u64().unwrap_or(0);
@@ -151,7 +153,7 @@ async fn socket_buffers_are_counted() {
     })
     .await;
     drop(clients);
-    eventually("and forgotten when they are gone", || async {
+    wait_for("and forgotten when they are gone", || async {
         let status = gateway.status().await;
         (status["memory"]["sockets_bytes"].as_u64()? < 64 << 10).then_some(())
     })
@@ -166,7 +168,7 @@ async fn sensors_work_without_a_free_descriptor() {
     let mut admin = Client::connect(gateway.admin_address()).await;
     let mut status = async || {
         admin.send(client::message("GET", "/status", &[], None)).await;
-        let answer = admin.answer("GET").await;
+        let answer = admin.response("GET").await;
         serde_json::from_slice::<Value>(&answer.body).unwrap()
     };
     assert_eq!(status().await["level"], "normal");
@@ -186,7 +188,7 @@ async fn sensors_work_without_a_free_descriptor() {
     assert_eq!(found["level"], "exhausted", "{found}");
     prlimit(pid, Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     reaches(&gateway, "normal").await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// X6, X8: a burst is admitted as far as the free memory is enough for it; what was admitted is served, and then the rest is
@@ -195,7 +197,7 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
     const BURST: usize = 300;
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("monitor.memory_limit_bytes", "64MiB")
@@ -204,13 +206,13 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
         .start()
         .await;
     let enough_for = async || gateway.status().await["memory"]["max_requests_in_flight"].as_u64().unwrap();
-    let at_start = eventually("the memory was read", || async {
+    let at_start = wait_for("the memory was read", || async {
         gateway.status().await["memory"]["max_requests_in_flight"].as_u64()
     })
     .await;
     assert!((16..=256).contains(&at_start), "64 MiB are enough for {at_start} requests");
     let mut clients = requests(gateway.address(), BURST).await;
-    eventually("the rest was refused", || async {
+    wait_for("the rest was refused", || async {
         let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
         let refused = gateway.metric("concurrency_limit_rejections_total").await;
         (in_flight + refused as u64 == BURST as u64 && refused > 0.0).then_some(())
@@ -218,18 +220,18 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
     .await;
     assert_eq!(gateway.metric("load_shed_total").await, 0.0, "the level refused nothing");
     let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
-    eventually("requests that have begun a while ago count with what they hold", || async {
+    wait_for("requests that have begun a while ago count with what they hold", || async {
         (enough_for().await > in_flight).then_some(())
     })
     .await;
     latch.open_for_all();
     let mut statuses = Vec::new();
     for client in &mut clients {
-        let answer = client.answer("GET").await;
-        let reason = if answer.whole() == 200 { "" } else { "too_many_requests_in_flight" };
+        let answer = client.response("GET").await;
+        let reason = if answer.complete_status() == 200 { "" } else { "too_many_requests_in_flight" };
         assert_eq!(answer.reason(), reason);
-        statuses.push(answer.whole());
+        statuses.push(answer.complete_status());
     }
     assert_eq!(statuses.iter().filter(|status| **status == 200).count() as u64, in_flight);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }

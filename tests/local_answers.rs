@@ -1,6 +1,8 @@
 //! Answers of the gateway's own pass the level, the in-flight slot and the limits like any other.
 
-use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually, gateway, request};
+use crate::support::{
+    Client, Gateway, Response, Upstream, UpstreamReply, client, gateway, request, wait_for,
+};
 
 const REQUESTS: usize = 20;
 const BURST: usize = 2;
@@ -27,7 +29,7 @@ fn builder(upstream: &Upstream) -> gateway::Builder {
         .set("buckets.pages.cors.allowed_methods", "GET")
 }
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
+async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
     let headers = [("origin", "https://app.test"), ("access-control-request-method", "GET")];
     let headers = if method == "OPTIONS" { &headers[..] } else { &[] };
     request(gateway.address(), method, target, headers, None).await
@@ -35,7 +37,7 @@ async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
 
 async fn probes_answer(gateway: &Gateway) {
     for probe in ["/-/livez", "/-/readyz"] {
-        assert_eq!(gateway.get(probe).await.whole(), 200, "{probe}");
+        assert_eq!(gateway.get(probe).await.complete_status(), 200, "{probe}");
     }
 }
 
@@ -54,7 +56,7 @@ async fn local_answers_cost_their_client() {
             for at in 0..REQUESTS {
                 let answer = ask(&gateway, method, target).await;
                 let expected = if at < BURST { status } else { 429 };
-                assert_eq!(answer.whole(), expected, "{limit}: {method} {target}, request {at}");
+                assert_eq!(answer.complete_status(), expected, "{limit}: {method} {target}, request {at}");
                 refused += usize::from(answer.reason() == reason);
             }
             assert_eq!(refused, REQUESTS - BURST);
@@ -68,15 +70,15 @@ async fn local_answers_cost_their_client() {
 #[tokio::test]
 async fn local_answers_are_shed() {
     let upstream = Upstream::ok("x");
-    let gateway = builder(&upstream).exhausted_at_half().start().await;
+    let gateway = builder(&upstream).exhaust_at_half_of_descriptors().start().await;
     gateway.exhaust_descriptors();
-    eventually("the level is exhausted", || async {
+    wait_for("the level is exhausted", || async {
         (gateway.status().await["level"] == "exhausted").then_some(())
     })
     .await;
     for (method, target, _) in LOCAL {
         let answer = ask(&gateway, method, target).await;
-        assert_eq!((answer.whole(), answer.reason()), (503, "exhausted"), "{method} {target}");
+        assert_eq!((answer.complete_status(), answer.reason()), (503, "exhausted"), "{method} {target}");
     }
     probes_answer(&gateway).await;
 }
@@ -84,19 +86,19 @@ async fn local_answers_are_shed() {
 /// P2: none of them is answered while every in-flight slot is taken, and none keeps its slot
 #[tokio::test]
 async fn local_answers_need_a_slot() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = builder(&upstream).set("server.max_concurrent_requests", "1").start().await;
     for (method, target, status) in LOCAL {
-        assert_eq!(ask(&gateway, method, target).await.whole(), status, "{method} {target}");
-        gateway.is_idle().await;
+        assert_eq!(ask(&gateway, method, target).await.complete_status(), status, "{method} {target}");
+        gateway.wait_until_idle().await;
     }
     let mut holder = Client::connect(gateway.address()).await;
     holder.send(client::message("GET", "/b/k", &[], None)).await;
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     for (method, target, _) in LOCAL {
         let answer = ask(&gateway, method, target).await;
         assert_eq!(
-            (answer.whole(), answer.reason()),
+            (answer.complete_status(), answer.reason()),
             (503, "too_many_requests_in_flight"),
             "{method} {target}"
         );
@@ -116,7 +118,7 @@ async fn local_answers_and_requests_share_a_budget() {
     for (target, status) in
         [("/nowhere/k", 404), ("/", 200), ("/b/k", 200), ("/b/k", 429), ("/", 429), ("/x/k", 429)]
     {
-        assert_eq!(gateway.get(target).await.whole(), status, "{target}");
+        assert_eq!(gateway.get(target).await.complete_status(), status, "{target}");
     }
     assert_eq!(gateway.metric("unrouted_total{reason=\"rate_limit_ip\"}").await, 2.0);
 }
@@ -135,7 +137,7 @@ async fn a_limit_keeps_no_ambiguous_connection_open() {
     for status in [400, 429] {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("{ambiguous}GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-        assert_eq!(client.answer("POST").await.whole(), status);
+        assert_eq!(client.response("POST").await.complete_status(), status);
         assert!(client.is_closed().await, "{status}");
     }
     assert_eq!(upstream.count(), 0);

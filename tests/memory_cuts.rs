@@ -7,20 +7,20 @@ use h2::Reason;
 
 use crate::https::{self, Identity};
 use crate::support::gateway::Builder;
-use crate::support::{Act, Client, Gateway, Upstream, client, eventually, until};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for, wait_until};
 
 const OBJECT_BYTES: usize = 8 << 20;
 /// Transfers beside the one that is looked at.
 const OTHERS: usize = 8;
 
 fn store() -> Upstream {
-    Upstream::start(|_| Act::ok(vec![b'x'; OBJECT_BYTES]))
+    Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]))
 }
 
 /// Limits the memory to what an idle gateway holds. The level stays up until the end of the test.
 async fn limited(builder: Builder, upstream: &Upstream) -> Gateway {
     let idle = Gateway::in_front_of(upstream).await;
-    let held = eventually("memory was read", || async {
+    let held = wait_for("memory was read", || async {
         idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
     })
     .await;
@@ -42,7 +42,7 @@ async fn exhaust(gateway: &Gateway) -> Vec<Client> {
         client.send(client::message("GET", "/b/other", &[], None)).await;
         clients.push(client);
     }
-    eventually("transfers are paused", || async {
+    wait_for("transfers are paused", || async {
         (gateway.metric("transfers_paused_total").await > 0.0).then_some(())
     })
     .await;
@@ -50,7 +50,7 @@ async fn exhaust(gateway: &Gateway) -> Vec<Client> {
 }
 
 async fn are_cut(gateway: &Gateway) {
-    eventually("transfers are cut", || async {
+    wait_for("transfers are cut", || async {
         (gateway.metric("transfers_cut_total").await > 0.0).then_some(())
     })
     .await;
@@ -66,10 +66,12 @@ async fn a_cut_download_of_http1_is_reset() {
     assert_eq!(watched.head().await.status, 200);
     let _others = exhaust(&gateway).await;
     are_cut(&gateway).await;
-    gateway.log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k").await;
+    gateway
+        .wait_for_log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k")
+        .await;
     let mut taken = 0;
     let end = loop {
-        match watched.some().await {
+        match watched.read_some().await {
             Ok(bytes) => taken += bytes.len(),
             Err(end) => break end,
         }
@@ -92,7 +94,9 @@ async fn a_cut_download_of_http2_resets_its_stream() {
         unread.push(others.begin("GET", "/b/other", &[], true).await);
     }
     are_cut(&gateway).await;
-    gateway.log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k").await;
+    gateway
+        .wait_for_log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k")
+        .await;
     let end = loop {
         match body.data().await.expect("the body does not end") {
             Ok(_) => {}
@@ -113,11 +117,11 @@ async fn a_cut_upload_is_refused() {
     let mut watched = Client::connect(gateway.address()).await;
     watched.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {OBJECT_BYTES}\r\n\r\n")).await;
     watched.send(vec![b'x'; 1 << 20]).await;
-    until("the upload is under way", || upstream.connections() == 1).await;
+    wait_until("the upload is under way", || upstream.connections() == 1).await;
     let _others = exhaust(&gateway).await;
     are_cut(&gateway).await;
-    let answer = watched.answer("PUT").await;
-    assert_eq!((answer.whole(), answer.reason()), (503, "memory_pressure"), "{answer:?}");
+    let answer = watched.response("PUT").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "memory_pressure"), "{answer:?}");
     assert!(watched.is_closed().await);
     assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["write"]["consecutive_failures"], 0);
 }

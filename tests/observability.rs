@@ -2,16 +2,19 @@
 
 use serde_json::Value;
 
-use crate::support::{Act, Client, Gateway, Upstream, client, get, request};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, get, request};
 
 /// O2: one line per request, with all that is needed to find out what happened to it
 #[tokio::test]
 async fn the_access_line_tells_what_happened() {
-    let upstream = Upstream::sequence(vec![Act::status(503), Act::ok("0123456789")]);
+    let upstream = Upstream::sequence(vec![UpstreamReply::status(503), UpstreamReply::ok("0123456789")]);
     let gateway = Gateway::in_front_of(&upstream).await;
     let headers = [("x-request-id", "a-put")];
-    assert_eq!(request(gateway.address(), "PUT", "/b/k?x=1", &headers, Some(b"abc")).await.whole(), 200);
-    let line = gateway.access_line("a-put").await;
+    assert_eq!(
+        request(gateway.address(), "PUT", "/b/k?x=1", &headers, Some(b"abc")).await.complete_status(),
+        200
+    );
+    let line = gateway.wait_for_access_line("a-put").await;
     for (field, value) in [
         ("level", Value::from("INFO")),
         ("method", "PUT".into()),
@@ -46,11 +49,11 @@ async fn a_refusal_is_the_same_everywhere() {
         .set("buckets.b.rate_limit.burst", "1")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let answer = gateway.get("/b/k").await;
     let id = answer.header("x-request-id").unwrap();
     assert!(answer.text().contains(&format!("<RequestId>{id}</RequestId>")));
-    let line = gateway.access_line(id).await;
+    let line = gateway.wait_for_access_line(id).await;
     assert_eq!((line["reason"].as_str(), &line["status"]), (Some(answer.reason()), &429.into()));
     assert_eq!((&line["attempts"], line.get("queue_us")), (&0.into(), None));
     let metric = format!("errors_total{{bucket=\"b\",reason=\"{}\"}}", answer.reason());
@@ -65,7 +68,7 @@ async fn only_sound_request_ids_are_taken_over() {
     let gateway = Gateway::in_front_of(&upstream).await;
     let answered = async |sent: &str| {
         let answer = request(gateway.address(), "GET", "/b/k", &[("x-request-id", sent)], None).await;
-        assert_eq!(answer.whole(), 200);
+        assert_eq!(answer.complete_status(), 200);
         answer.header("x-request-id").unwrap().to_owned()
     };
     let longest = "x".repeat(128);
@@ -95,8 +98,8 @@ async fn signatures_are_redacted() {
         ("cookie", "SECRET8"),
         ("x-tidegate-session", "SECRET9"),
     ];
-    assert_eq!(request(gateway.address(), "GET", target, &headers, None).await.whole(), 200);
-    let line = gateway.access_line("signed").await;
+    assert_eq!(request(gateway.address(), "GET", target, &headers, None).await.complete_status(), 200);
+    let line = gateway.wait_for_access_line("signed").await;
     let query = line["query"].as_str().unwrap();
     assert!(query.starts_with("versionId=7&X-Amz-Signature=redacted&"), "{query}");
     let everything = format!(
@@ -126,8 +129,8 @@ async fn nothing_a_client_sends_forges_a_line() {
         let answer =
             request(gateway.address(), "GET", path, &[("x-request-id", &id), ("user-agent", forged)], None)
                 .await;
-        let line = gateway.access_line(&id).await;
-        assert_eq!(line["status"], answer.whole(), "{path}");
+        let line = gateway.wait_for_access_line(&id).await;
+        assert_eq!(line["status"], answer.complete_status(), "{path}");
         assert_eq!(line["level"], "INFO", "{path}");
     }
     // Every line is an object of its own: `log_lines` fails over one that is not.
@@ -141,8 +144,8 @@ async fn nothing_a_client_sends_forges_a_line() {
 async fn the_metrics_are_there() {
     let upstream = Upstream::ok("0123456789");
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"abc")).await.whole(), 200);
-    assert_eq!(get(gateway.address(), "/nowhere/k").await.whole(), 404);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"abc")).await.complete_status(), 200);
+    assert_eq!(get(gateway.address(), "/nowhere/k").await.complete_status(), 404);
     let scrape = gateway.metrics().await;
     for name in [
         "concurrency_limit_rejections_total",
@@ -185,8 +188,8 @@ async fn the_metrics_are_there() {
 async fn the_status_tells_all() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    let status = crate::support::eventually("the sensors were read", || async {
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    let status = crate::support::wait_for("the sensors were read", || async {
         let status = gateway.status().await;
         status["resources"]["memory"]["used"].is_u64().then_some(status)
     })
@@ -227,11 +230,11 @@ async fn the_status_tells_all() {
 #[tokio::test]
 async fn exhausted_descriptors_shed_requests_and_the_probes_answer() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).exhausted_at_half().start().await;
+    let gateway = Gateway::builder().bucket("b", &upstream).exhaust_at_half_of_descriptors().start().await;
     gateway.exhaust_descriptors();
-    let shed = crate::support::eventually("requests are shed", || async {
+    let shed = crate::support::wait_for("requests are shed", || async {
         let answer = gateway.get("/b/k").await;
-        (answer.whole() == 503).then_some(answer)
+        (answer.complete_status() == 503).then_some(answer)
     })
     .await;
     assert_eq!(shed.reason(), "exhausted");
@@ -243,9 +246,9 @@ async fn exhausted_descriptors_shed_requests_and_the_probes_answer() {
     assert_eq!(gateway.metric("degradation_level").await, 3.0);
     assert!(gateway.metric("load_shed_total").await >= 1.0);
     for path in ["/livez", "/readyz"] {
-        assert_eq!(gateway.admin(path).await.whole(), 200);
+        assert_eq!(gateway.admin(path).await.complete_status(), 200);
     }
-    gateway.log_line("degradation level rose", |line| line["to"] == "exhausted").await;
+    gateway.wait_for_log_line("degradation level rose", |line| line["to"] == "exhausted").await;
 }
 
 /// O5: the same probes on both listeners, and no bucket can take their place
@@ -260,7 +263,7 @@ async fn probes_answer_on_both_listeners() {
         (gateway.admin_address(), "/readyz", "ready"),
     ] {
         let answer = get(address, path).await;
-        assert_eq!(answer.whole(), 200, "{path}");
+        assert_eq!(answer.complete_status(), 200, "{path}");
         let document: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(document[field], true, "{path}");
     }
@@ -276,7 +279,7 @@ async fn chaos_must_be_allowed() {
         request(gateway.admin_address(), "POST", path, &[], Some(b"")).await
     };
     let refused = post(&gateway, "/actors/limiter/crash").await;
-    assert_eq!(refused.whole(), 403);
+    assert_eq!(refused.complete_status(), 403);
     assert!(refused.text().contains("admin.chaos"), "{}", refused.text());
     assert_eq!(gateway.generation("limiter").await, 1);
     let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
@@ -287,11 +290,11 @@ async fn chaos_must_be_allowed() {
         ("/actors/limiter/crash?victim=all", 400, "next"),
     ] {
         let answer = post(&gateway, path).await;
-        assert_eq!(answer.whole(), status, "{path}");
+        assert_eq!(answer.complete_status(), status, "{path}");
         let document: Value = serde_json::from_slice(&answer.body).unwrap();
         assert!(document["error"]["message"].as_str().unwrap().contains(word), "{path}: {document}");
     }
-    assert_eq!(gateway.admin("/nothing").await.whole(), 404);
+    assert_eq!(gateway.admin("/nothing").await.complete_status(), 404);
 }
 
 /// O2: the log goes to a file where that is configured, and nowhere where the access log is off
@@ -299,9 +302,9 @@ async fn chaos_must_be_allowed() {
 async fn the_log_goes_where_it_is_told() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("log.access", "false").start().await;
-    assert_eq!(gateway.get("/b/quiet").await.whole(), 200);
-    gateway.terminate();
-    gateway.log_line("stopped", |_| true).await;
+    assert_eq!(gateway.get("/b/quiet").await.complete_status(), 200);
+    gateway.send_sigterm();
+    gateway.wait_for_log_line("stopped", |_| true).await;
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "request"));
 }
 
@@ -313,7 +316,7 @@ async fn the_data_listener_tells_no_secrets() {
     for path in ["/status", "/metrics", "/actors/limiter/crash", "/-/status", "/-/metrics"] {
         let mut data = Client::connect(gateway.address()).await;
         data.send(client::message("POST", path, &[], Some(b""))).await;
-        assert_eq!(data.answer("POST").await.whole(), 404, "{path}");
+        assert_eq!(data.response("POST").await.complete_status(), 404, "{path}");
     }
     assert_eq!(gateway.generation("limiter").await, 1);
 }

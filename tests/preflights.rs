@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Latch, Seen, Upstream, client, eventually, request};
+use crate::support::{
+    Gateway, Latch, Response, SeenRequest, Upstream, UpstreamReply, client, request, wait_for,
+};
 
 const APP: &str = "https://app.example.com";
 /// What Chromium and Node's fetch send with a preflight.
@@ -24,18 +26,18 @@ const BROWSER: [(&str, &str); 10] = [
 /// A store with CORS rules for one origin.
 fn store() -> Upstream {
     Upstream::start(|seen| {
-        let allowed = |act: Act| {
+        let allowed = |act: UpstreamReply| {
             act.header("access-control-allow-origin", APP)
                 .header("access-control-expose-headers", "ETag")
                 .header("vary", "Origin")
         };
         match (seen.method.as_str(), seen.header("origin") == Some(APP)) {
-            ("OPTIONS", true) => allowed(Act::ok(""))
+            ("OPTIONS", true) => allowed(UpstreamReply::ok(""))
                 .header("access-control-allow-methods", "PUT")
                 .header("access-control-max-age", "3000"),
-            ("OPTIONS", false) => Act::s3_error(403, "AccessForbidden"),
-            (_, true) => allowed(Act::ok("x")),
-            (_, false) => Act::ok("x"),
+            ("OPTIONS", false) => UpstreamReply::s3_error(403, "AccessForbidden"),
+            (_, true) => allowed(UpstreamReply::ok("x")),
+            (_, false) => UpstreamReply::ok("x"),
         }
     })
 }
@@ -52,12 +54,12 @@ fn signed(upstream: &Upstream) -> Builder {
         .set("buckets.b.s3.credentials.two.secret_access_key", "t")
 }
 
-async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Answer {
+async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let headers: Vec<_> = BROWSER.iter().chain(more).copied().collect();
     request(gateway.address(), "OPTIONS", target, &headers, None).await
 }
 
-fn is_nobodys(seen: &Seen) {
+fn is_nobodys(seen: &SeenRequest) {
     let credentials = [
         "authorization",
         "cookie",
@@ -100,14 +102,19 @@ async fn a_preflight_is_answered_by_the_store() {
     ] {
         for more in [&[][..], &credentials] {
             let answer = preflight(&gateway, target, more).await;
-            assert_eq!((answer.whole(), answer.body.len()), (200, 0), "{target}: {}", answer.text());
+            assert_eq!(
+                (answer.complete_status(), answer.body.len()),
+                (200, 0),
+                "{target}: {}",
+                answer.text()
+            );
             for (name, value) in [
                 ("access-control-allow-origin", APP),
                 ("access-control-allow-methods", "PUT"),
                 ("access-control-max-age", "3000"),
                 ("vary", "Origin"),
             ] {
-                assert_eq!(answer.all(name), [value]);
+                assert_eq!(answer.headers_named(name), [value]);
             }
             let seen = upstream.last();
             assert_eq!((seen.method.as_str(), &seen.target), ("OPTIONS", &seen_target));
@@ -122,9 +129,9 @@ async fn a_preflight_is_answered_by_the_store() {
     }
     let forbidden = [("origin", "https://evil.test"), ("access-control-request-method", "PUT")];
     let answer = request(gateway.address(), "OPTIONS", "/b/k", &forbidden, None).await;
-    assert_eq!((answer.whole(), answer.reason()), (403, ""));
+    assert_eq!((answer.complete_status(), answer.reason()), (403, ""));
     assert!(answer.text().contains("AccessForbidden"), "{}", answer.text());
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A6: an actual answer of the store passes with its CORS headers
@@ -135,12 +142,12 @@ async fn the_stores_cors_headers_pass() {
     for method in ["GET", "HEAD", "DELETE"] {
         let answer = request(gateway.address(), method, "/b/k", &[("origin", APP)], None).await;
         assert_eq!(
-            (answer.whole(), answer.header("access-control-allow-origin")),
+            (answer.complete_status(), answer.header("access-control-allow-origin")),
             (200, Some(APP)),
             "{method}"
         );
         assert_eq!(
-            (answer.all("access-control-expose-headers"), answer.all("vary")),
+            (answer.headers_named("access-control-expose-headers"), answer.headers_named("vary")),
             (vec!["ETag"], vec!["Origin"])
         );
         assert_eq!(upstream.last().header("origin"), Some(APP));
@@ -154,16 +161,16 @@ async fn the_stores_cors_headers_pass() {
 async fn a_refused_preflight_says_nothing_of_a_credential() {
     let codes = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AccessDenied", "SlowDown"];
     let upstream = Upstream::start(move |seen| match seen.method.as_str() {
-        "OPTIONS" => Act::s3_error(403, codes[seen.number % codes.len()]),
-        _ => Act::ok("x"),
+        "OPTIONS" => UpstreamReply::s3_error(403, codes[seen.number % codes.len()]),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = signed(&upstream).set("buckets.b.auth", "sigv4,anonymous").start().await;
     for _ in 0..30 {
         let answer = preflight(&gateway, "/b/k", &[]).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, ""), "the store's own answer passes");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, ""), "the store's own answer passes");
     }
     assert_eq!(upstream.count(), 30, "no attempt with another credential, no check");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     let bucket = gateway.status().await["buckets"]["b"].clone();
     let read = &bucket["breaker"]["read"];
     assert_eq!((&read["opened_total"], &read["consecutive_failures"]), (&0.into(), &0.into()), "{read}");
@@ -174,17 +181,17 @@ async fn a_refused_preflight_says_nothing_of_a_credential() {
             "{credential}"
         );
     }
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// A6, B1, B3: preflights come without a proof, so that no answer to them opens a circuit; one that is open keeps them from the store
 #[tokio::test]
 async fn a_preflight_passes_the_circuit_and_opens_none() {
-    for failing in [Act::status(500), Act::status(503), Act::reset()] {
+    for failing in [UpstreamReply::status(500), UpstreamReply::status(503), UpstreamReply::reset()] {
         let failed = failing.clone();
         let upstream = Upstream::start(move |seen| match seen.method.as_str() {
             "OPTIONS" => failed.clone(),
-            _ => Act::status(500),
+            _ => UpstreamReply::status(500),
         });
         let gateway = signed(&upstream)
             .set("buckets.b.auth", "sigv4,anonymous")
@@ -193,19 +200,23 @@ async fn a_preflight_passes_the_circuit_and_opens_none() {
             .await;
         for number in 1..=6 {
             let answer = preflight(&gateway, "/b/k", &[]).await;
-            assert!(answer.whole() >= 500 && answer.reason() != "breaker_open", "{}", answer.text());
+            assert!(
+                answer.complete_status() >= 500 && answer.reason() != "breaker_open",
+                "{}",
+                answer.text()
+            );
             assert_eq!(upstream.count(), number);
-            gateway.is_idle().await;
+            gateway.wait_until_idle().await;
         }
         let bucket = gateway.status().await["buckets"]["b"].clone();
         assert_eq!(bucket["breaker"]["read"]["consecutive_failures"], 0, "{bucket}");
         assert_eq!(bucket["pool"]["endpoints"][0]["state"], "in_rotation", "{bucket}");
         for _ in 0..3 {
-            assert_eq!(gateway.get("/b/k").await.whole(), 500);
-            gateway.is_idle().await;
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+            gateway.wait_until_idle().await;
         }
         let answer = preflight(&gateway, "/b/k", &[]).await;
-        assert_eq!((answer.whole(), answer.reason()), (503, "breaker_open"));
+        assert_eq!((answer.complete_status(), answer.reason()), (503, "breaker_open"));
     }
 }
 
@@ -215,8 +226,8 @@ async fn a_preflight_is_no_trial() {
     let fails = Arc::new(AtomicBool::new(true));
     let of_store = Arc::clone(&fails);
     let upstream = Upstream::start(move |_| match of_store.load(Ordering::SeqCst) {
-        true => Act::status(500),
-        false => Act::ok("x"),
+        true => UpstreamReply::status(500),
+        false => UpstreamReply::ok("x"),
     });
     let gateway = signed(&upstream)
         .set("buckets.b.auth", "sigv4,anonymous")
@@ -224,19 +235,19 @@ async fn a_preflight_is_no_trial() {
         .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     fails.store(false, Ordering::SeqCst);
     let before = upstream.count();
-    eventually("the time of the circuit is over", || async {
+    wait_for("the time of the circuit is over", || async {
         let answer = preflight(&gateway, "/b/k", &[]).await;
-        assert_eq!(answer.whole(), 503, "{}", answer.text());
+        assert_eq!(answer.complete_status(), 503, "{}", answer.text());
         (answer.reason() == "breaker_half_open").then_some(())
     })
     .await;
     assert_eq!(upstream.count(), before);
-    eventually("the circuit closes", || async {
-        gateway.get("/b/k").await.whole();
-        (preflight(&gateway, "/b/k", &[]).await.whole() == 200).then_some(())
+    wait_for("the circuit closes", || async {
+        gateway.get("/b/k").await.complete_status();
+        (preflight(&gateway, "/b/k", &[]).await.complete_status() == 200).then_some(())
     })
     .await;
 }
@@ -244,7 +255,7 @@ async fn a_preflight_is_no_trial() {
 /// A6, P5, P7: preflights leave no endpoint out, and press no limit that is learnt
 #[tokio::test]
 async fn preflights_say_nothing_of_an_endpoint() {
-    for failing in [Act::status(503), Act::status(500), Act::reset()] {
+    for failing in [UpstreamReply::status(503), UpstreamReply::status(500), UpstreamReply::reset()] {
         let upstreams = [(); 2].map(|()| {
             let failed = failing.clone();
             Upstream::start(move |_| failed.clone())
@@ -255,9 +266,9 @@ async fn preflights_say_nothing_of_an_endpoint() {
             .start()
             .await;
         for _ in 0..8 {
-            assert!(preflight(&gateway, "/b/k", &[]).await.whole() >= 500);
+            assert!(preflight(&gateway, "/b/k", &[]).await.complete_status() >= 500);
         }
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
         let bucket = gateway.status().await["buckets"]["b"].clone();
         for endpoint in bucket["pool"]["endpoints"].as_array().unwrap() {
             assert_eq!((&endpoint["state"], &endpoint["ejections"]), (&"in_rotation".into(), &0.into()));
@@ -270,7 +281,7 @@ async fn preflights_say_nothing_of_an_endpoint() {
 async fn a_preflight_passes_the_gate() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("").when_open(&held));
     let gateway = signed(&upstream)
         .set("buckets.b.auth", "sigv4,anonymous")
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
@@ -279,11 +290,11 @@ async fn a_preflight_passes_the_gate() {
         .await;
     let mut first = crate::support::Client::connect(gateway.address()).await;
     first.send(client::message("GET", "/b/k", &[], None)).await;
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let refused = preflight(&gateway, "/b/k", &[]).await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "queue_full"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "queue_full"));
     latch.open_for_all();
-    assert_eq!(first.answer("GET").await.whole(), 200);
+    assert_eq!(first.response("GET").await.complete_status(), 200);
     assert_eq!(upstream.count(), 1);
 }
 
@@ -293,8 +304,8 @@ async fn preflights_leave_places_to_reads() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.method.as_str() {
-        "OPTIONS" => Act::ok("").held(&held),
-        _ => Act::ok("x"),
+        "OPTIONS" => UpstreamReply::ok("").when_open(&held),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = signed(&upstream)
         .set("buckets.b.auth", "sigv4,anonymous")
@@ -305,19 +316,19 @@ async fn preflights_leave_places_to_reads() {
     for number in 1..=2 {
         let mut client = crate::support::Client::connect(gateway.address()).await;
         client.send(client::message("OPTIONS", "/b/k", &BROWSER, None)).await;
-        upstream.works_on(number).await;
+        upstream.wait_until_in_flight(number).await;
         waiting.push(client);
     }
     let refused = preflight(&gateway, "/b/k", &[]).await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "too_many_preflights"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "too_many_preflights"));
     assert!(refused.text().contains("set buckets.NAME.cors"), "{}", refused.text());
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     latch.open_for_all();
     for mut client in waiting {
-        assert_eq!(client.answer("OPTIONS").await.whole(), 200);
+        assert_eq!(client.response("OPTIONS").await.complete_status(), 200);
     }
-    gateway.is_idle().await;
-    assert_eq!(preflight(&gateway, "/b/k", &[]).await.whole(), 200);
+    gateway.wait_until_idle().await;
+    assert_eq!(preflight(&gateway, "/b/k", &[]).await.complete_status(), 200);
 }
 
 /// A6, L1: preflights cost their client, and what is refused before step 5 never reaches the store
@@ -331,7 +342,7 @@ async fn a_preflight_costs_its_client() {
         .await;
     let mut statuses = Vec::new();
     for _ in 0..4 {
-        statuses.push(preflight(&gateway, "/b/k", &[]).await.whole());
+        statuses.push(preflight(&gateway, "/b/k", &[]).await.complete_status());
     }
     assert_eq!((statuses, upstream.count()), (vec![200, 200, 429, 429], 2));
 }
@@ -339,10 +350,10 @@ async fn a_preflight_costs_its_client() {
 /// A6, R1, R5: a preflight is tried once, whatever its bucket's retries are
 #[tokio::test]
 async fn a_preflight_is_tried_once() {
-    let upstream = Upstream::start(|_| Act::reset());
+    let upstream = Upstream::start(|_| UpstreamReply::reset());
     let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "3").start().await;
     let answer = preflight(&gateway, "/b/k", &[]).await;
-    assert_eq!((answer.whole(), answer.reason()), (502, "upstream_reset"));
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_reset"));
     assert_eq!(upstream.count(), 1);
 }
 
@@ -357,7 +368,7 @@ async fn other_options_never_reach_an_upstream() {
         .await;
     let options = async |target: &str, headers: &[(&str, &str)], body: Option<&[u8]>| {
         let answer = request(gateway.address(), "OPTIONS", target, headers, body).await;
-        (answer.whole(), answer.reason().to_owned())
+        (answer.complete_status(), answer.reason().to_owned())
     };
     let (origin, method) = (("origin", APP), ("access-control-request-method", "GET"));
     let told = |status: u16, reason: &str| (status, reason.to_owned());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::https::{Identity, NAME};
 use crate::support::gateway::Builder;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
 /// Requests that health checks send, with `PATH` for the path: HAProxy, Kubernetes, AWS, nginx, people.
 const FORMS: [&str; 7] = [
@@ -26,8 +26,8 @@ async fn sent(address: SocketAddr, request: &str) -> (u16, String) {
     let method = request.split(' ').next().unwrap();
     let mut client = Client::connect(address).await;
     client.send(request).await;
-    let answer = client.answer(method).await;
-    (answer.whole(), answer.text())
+    let answer = client.response(method).await;
+    (answer.complete_status(), answer.text())
 }
 
 /// Every probe in every form on this listener gets this status.
@@ -68,7 +68,7 @@ async fn probes_are_answered_in_every_form() {
 async fn probes_pass_before_every_limit() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("server.max_concurrent_requests", "1")
@@ -88,9 +88,9 @@ async fn probes_pass_before_every_limit() {
 #[tokio::test]
 async fn probes_are_answered_at_exhausted() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).exhausted_at_half().start().await;
+    let gateway = Gateway::builder().bucket("b", &upstream).exhaust_at_half_of_descriptors().start().await;
     gateway.exhaust_descriptors();
-    eventually("it is exhausted", || async {
+    wait_for("it is exhausted", || async {
         (gateway.get("/b/k").await.reason() == "exhausted").then_some(())
     })
     .await;
@@ -102,13 +102,16 @@ async fn probes_are_answered_at_exhausted() {
 async fn probes_tell_that_it_drains() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(client.head().await.status, 200);
-    gateway.terminate();
-    eventually("it drains", || async { (gateway.admin("/readyz").await.whole() == 503).then_some(()) }).await;
+    gateway.send_sigterm();
+    wait_for("it drains", || async {
+        (gateway.admin("/readyz").await.complete_status() == 503).then_some(())
+    })
+    .await;
     probed(gateway.admin_address(), &["/livez", "/readyz", "/-/livez", "/-/readyz"], 503).await;
     assert_eq!(gateway.status().await["status"], "draining");
     latch.open_for_all();
@@ -141,17 +144,17 @@ async fn a_peer_without_a_proxy_header_may_probe() {
     probed(gateway.address(), &["/-/livez", "/-/readyz"], 200).await;
     let mut client = Client::connect(gateway.address()).await;
     client.send("GET /-/readyz HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert_eq!(client.answer("GET").await.whole(), 200);
+    assert_eq!(client.response("GET").await.complete_status(), 200);
     client.send(client::message("GET", "/b/k", &[], None)).await;
-    let answer = client.answer("GET").await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "proxy_header"));
+    let answer = client.response("GET").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "proxy_header"));
     assert!(client.is_closed().await);
     for request in ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", "OPTIONS /b/k HTTP/1.1\r\nhost: a\r\n\r\n"] {
         assert_eq!(sent(gateway.address(), request).await.0, 400, "{request}");
     }
     let mut forwarded = Client::connect(gateway.address()).await;
     forwarded.send("PROXY TCP4 203.0.113.9 127.0.0.1 1 80\r\nGET /b/k HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert_eq!(forwarded.answer("GET").await.whole(), 200);
+    assert_eq!(forwarded.response("GET").await.complete_status(), 200);
     assert_eq!(upstream.count(), 1);
 }
 
@@ -164,17 +167,17 @@ async fn probes_are_answered_over_tls() {
         let gateway = if is_proxied { trusting(builder) } else { builder }.start().await;
         for path in ["/-/livez", "/-/readyz"] {
             let http2 = identity.http2(&gateway).await;
-            assert_eq!(http2.ask("GET", path, &[], None).await.whole(), 200, "{path}");
-            assert_eq!(http2.ask("HEAD", path, &[], None).await.whole(), 200, "{path}");
-            let mut http1 = Client::over(identity.connect(&gateway, &["http/1.1"]).await);
+            assert_eq!(http2.ask("GET", path, &[], None).await.complete_status(), 200, "{path}");
+            assert_eq!(http2.ask("HEAD", path, &[], None).await.complete_status(), 200, "{path}");
+            let mut http1 = Client::new(identity.connect(&gateway, &["http/1.1"]).await);
             http1.send(format!("GET {path} HTTP/1.0\r\n\r\n")).await;
-            assert_eq!(http1.answer("GET").await.whole(), 200, "{path}");
+            assert_eq!(http1.response("GET").await.complete_status(), 200, "{path}");
         }
         let http2 = identity.http2(&gateway).await;
-        assert_eq!(http2.ask("OPTIONS", "/", &[], None).await.whole(), 200, "below {NAME}");
+        assert_eq!(http2.ask("OPTIONS", "/", &[], None).await.complete_status(), 200, "below {NAME}");
         let other = http2.get("/b/k").await;
         let expected = if is_proxied { (400, "proxy_header") } else { (200, "") };
-        assert_eq!((other.whole(), if is_proxied { other.reason() } else { "" }), expected);
+        assert_eq!((other.complete_status(), if is_proxied { other.reason() } else { "" }), expected);
     }
     assert_eq!(upstream.count(), 1);
 }

@@ -34,10 +34,10 @@ fn block(command: u8, client: &str) -> Vec<u8> {
 /// A request, and what its access line says of the client.
 async fn asked(gateway: &Gateway, client: &mut Client, headers: &[(&str, &str)]) -> (u16, String, String) {
     client.send(client::message("GET", "/b/k", headers, None)).await;
-    let answer = client.answer("GET").await;
-    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    let answer = client.response("GET").await;
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     let field = |name: &str| line[name].as_str().unwrap().to_owned();
-    (answer.whole(), field("client"), field("client_source"))
+    (answer.complete_status(), field("client"), field("client_source"))
 }
 
 fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {
@@ -75,7 +75,7 @@ async fn a_header_comes_in_pieces_or_with_the_request() {
         let put = client::message("PUT", "/b/k", &[], Some(&body));
         let mut connection = Client::connect(gateway.address()).await;
         connection.send([&header[..], &put].concat()).await;
-        assert_eq!(connection.answer("PUT").await.whole(), 200);
+        assert_eq!(connection.response("PUT").await.complete_status(), 200);
         assert_eq!(upstream.last().sha256(), client::sha256(&body), "nothing of the request is lost");
 
         let mut connection = Client::connect(gateway.address()).await;
@@ -131,10 +131,12 @@ async fn an_untrusted_peer_has_no_say() {
     for header in [line("203.0.113.9:4711"), block(PROXY, "203.0.113.9:4711")] {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send([header, client::message("GET", "/b/k", &[], None)].concat()).await;
-        assert_eq!(connection.answer("GET").await.whole(), 400);
+        assert_eq!(connection.response("GET").await.complete_status(), 400);
         assert!(connection.is_closed().await);
     }
-    gateway.log_line("request", |line| line["reason"] == "malformed" && line["client"] == "127.0.0.1").await;
+    gateway
+        .wait_for_log_line("request", |line| line["reason"] == "malformed" && line["client"] == "127.0.0.1")
+        .await;
     assert_eq!(upstream.count(), 1);
 }
 
@@ -155,15 +157,15 @@ async fn what_is_no_header_ends_the_connection() {
         connection.send(bytes).await;
         assert!(connection.is_closed().await, "{bytes:?}");
     }
-    let line = gateway.log_line("request", |line| line["reason"] == "proxy_header").await;
+    let line = gateway.wait_for_log_line("request", |line| line["reason"] == "proxy_header").await;
     assert_eq!(line["client"], "127.0.0.1");
     let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "BREW"];
     for (method, path) in methods.into_iter().flat_map(|method| [(method, "/b/k"), (method, "/-/other")]) {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send(client::message(method, path, &[], None)).await;
-        let answer = connection.answer(method).await;
+        let answer = connection.response(method).await;
         assert_eq!(
-            (answer.whole(), answer.reason()),
+            (answer.complete_status(), answer.reason()),
             (400, "proxy_header"),
             "{method}: a request, and no probe"
         );
@@ -191,7 +193,7 @@ async fn a_late_header_ends_the_connection() {
     }
     assert!(connection.is_closed().await);
     assert!(began.elapsed() >= Duration::from_millis(400));
-    gateway.log_line("request", |line| line["reason"] == "proxy_header_timeout").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "proxy_header_timeout").await;
     assert_eq!(gateway.metric("unrouted_total{reason=\"proxy_header_timeout\"}").await, 1.0);
 }
 
@@ -203,7 +205,7 @@ async fn without_the_setting_nobody_is_believed() {
         Gateway::builder().bucket("b", &upstream).set("server.trusted_proxies", "127.0.0.0/8").start().await;
     let mut connection = Client::connect(gateway.address()).await;
     connection.send([line("203.0.113.9:1"), client::message("GET", "/b/k", &[], None)].concat()).await;
-    assert_eq!(connection.answer("GET").await.whole(), 400);
+    assert_eq!(connection.response("GET").await.complete_status(), 400);
     assert_eq!(upstream.count(), 0);
 }
 

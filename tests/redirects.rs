@@ -1,7 +1,7 @@
 //! Redirects of upstreams: never followed; passed on where they are the API's own, kept back where they lead past the
 //! gateway.
 
-use crate::support::{Act, Gateway, Upstream, request};
+use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
@@ -12,12 +12,12 @@ async fn an_http_buckets_redirects_pass_unchanged() {
     let location = format!("http://{}/latest/meta-data?x=%20", elsewhere.address());
     for status in STATUSES {
         let to = location.clone();
-        let upstream = Upstream::start(move |_| Act::answer(status, "moved").header("Location", &to));
+        let upstream = Upstream::start(move |_| UpstreamReply::new(status, "moved").header("Location", &to));
         let gateway = Gateway::builder().http_bucket("api", &upstream).start().await;
         for method in ["GET", "HEAD", "DELETE"] {
             let answer = request(gateway.address(), method, "/api/k", &[], None).await;
             assert_eq!(
-                (answer.whole(), answer.header("location")),
+                (answer.complete_status(), answer.header("location")),
                 (status, Some(location.as_str())),
                 "{method}"
             );
@@ -38,7 +38,7 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
             let document = format!(
                 "<Error><Code>PermanentRedirect</Code><Message>m</Message><Bucket>theirs</Bucket><Endpoint>{to}</Endpoint></Error>"
             );
-            Act::answer(status, document)
+            UpstreamReply::new(status, document)
                 .header("content-type", "application/xml")
                 .header("location", &format!("http://{to}/theirs/k"))
                 .header("x-amz-bucket-region", "eu-west-1")
@@ -47,10 +47,14 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
             Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.bucket", "theirs").start().await;
         for (method, body) in [("GET", None), ("HEAD", None), ("PUT", Some(&b"body"[..]))] {
             let answer = request(gateway.address(), method, "/b/k", &[], body).await;
-            assert_eq!((answer.whole(), answer.reason()), (status, "upstream_redirect"), "{method}");
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (status, "upstream_redirect"),
+                "{method}"
+            );
             assert_eq!(answer.header("location"), None);
             assert_eq!(
-                answer.all("x-amz-bucket-region"),
+                answer.headers_named("x-amz-bucket-region"),
                 ["us-east-1"],
                 "the gateway's, which clients sign for"
             );
@@ -75,7 +79,7 @@ async fn a_stores_wrong_region_is_the_operators() {
     let document =
         "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-x</Region></Error>";
     let upstream = Upstream::start(move |_| {
-        Act::answer(400, document)
+        UpstreamReply::new(400, document)
             .header("content-type", "application/xml")
             .header("x-amz-bucket-region", "eu-x")
     });
@@ -87,10 +91,10 @@ async fn a_stores_wrong_region_is_the_operators() {
         .await;
     for _ in 0..6 {
         let answer = request(gateway.address(), "GET", "/b/k", &[], None).await;
-        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_region"));
+        assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_region"));
         let all = format!("{:?}{}", answer.headers, answer.text());
         assert!(!all.contains("eu-x"), "{all}");
-        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
         let detail = line["detail"].as_str().unwrap();
         assert!(detail.contains("eu-x") && detail.contains("s3.region"), "{detail}");
     }
@@ -103,10 +107,10 @@ async fn a_stores_wrong_region_is_the_operators() {
 async fn what_an_upstream_says_is_cut_and_cleaned() {
     let garbage = format!("\u{1b}[31m\u{1}{}\r\n\r\n", "<x>&\u{7f}".repeat(2000));
     for answer in [garbage.clone(), format!("HTTP/1.1 {garbage}"), format!("HTTP/1.1 200 OK\r\n{garbage}")] {
-        let upstream = Upstream::start(move |_| Act::raw(answer.as_bytes()));
+        let upstream = Upstream::start(move |_| UpstreamReply::raw(answer.as_bytes()));
         let gateway = Gateway::in_front_of(&upstream).await;
         let told = request(gateway.address(), "POST", "/b/k", &[], Some(b"")).await;
-        assert_eq!(told.whole(), 502, "{}", told.text());
+        assert_eq!(told.complete_status(), 502, "{}", told.text());
         let text = told.text();
         let message =
             text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>")).unwrap().0;

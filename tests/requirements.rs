@@ -123,7 +123,10 @@ const LEDGER: [(&str, Standing); 132] = [
     ("E2", Later("errors inside a 200 are counted, not mapped")),
     ("E3", Met),
     ("E4", Met),
-    ("E5", Later("501 is shown for the embedded origin, SigV2, SigV4A and form fields, not for every operation")),
+    (
+        "E5",
+        Later("501 is shown for the embedded origin, SigV2, SigV4A and form fields, not for every operation"),
+    ),
     ("E6", Later("shown for lists of buckets and error documents, not for every buffered answer")),
     ("E7", Later("not measured")),
     ("H1", Later("PATCH and other methods than GET, HEAD, PUT, POST and DELETE are refused with 405")),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use crate::support::{Act, Gateway, Latch, Upstream, get};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get};
 
 /// Two attempts without a pause between them, in a bucket whose breaker never opens.
 async fn start(upstream: &Upstream, budget: &[(&str, &str)]) -> Gateway {
@@ -27,14 +27,14 @@ async fn metric(gateway: &Gateway, name: &str) -> f64 {
 #[tokio::test]
 async fn an_outage_is_not_amplified_beyond_the_budget() {
     const REQUESTS: usize = 300;
-    let upstream = Upstream::start(|_| Act::status(503));
+    let upstream = Upstream::start(|_| UpstreamReply::status(503));
     let gateway = start(&upstream, &[("min_per_second", "0"), ("min_concurrent", "1000")]).await;
     let address = gateway.address();
     for _ in 0..REQUESTS / 10 {
         let asking: Vec<_> =
             (0..10).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
         for asking in asking {
-            assert_eq!(asking.await.unwrap().whole(), 503);
+            assert_eq!(asking.await.unwrap().complete_status(), 503);
         }
     }
     let retries = upstream.count() - REQUESTS;
@@ -53,7 +53,7 @@ async fn an_outage_is_not_amplified_beyond_the_budget() {
 #[tokio::test]
 async fn a_breaker_leaves_little_to_amplify() {
     const REQUESTS: usize = 400;
-    let upstream = Upstream::start(|_| Act::status(503));
+    let upstream = Upstream::start(|_| UpstreamReply::status(503));
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(metric(&gateway, "upstream_amplification").await, 1.0);
     for _ in 0..REQUESTS {
@@ -65,11 +65,11 @@ async fn a_breaker_leaves_little_to_amplify() {
 /// R5: few requests may retry all the same, up to the floor; then the upstream's answer is passed on as it came
 #[tokio::test]
 async fn a_spent_budget_passes_the_answer_on() {
-    let upstream = Upstream::start(|_| Act::answer(503, "why").header("x-from", "upstream"));
+    let upstream = Upstream::start(|_| UpstreamReply::new(503, "why").header("x-from", "upstream"));
     let gateway = start(&upstream, &[("percent", "0"), ("min_per_second", "1")]).await;
     for _ in 0..30 {
         let answer = gateway.get("/b/k").await;
-        let seen = (answer.whole(), answer.text(), answer.header("x-from").map(str::to_owned));
+        let seen = (answer.complete_status(), answer.text(), answer.header("x-from").map(str::to_owned));
         assert_eq!(seen, (503, "why".to_owned(), Some("upstream".to_owned())));
     }
     assert_eq!(upstream.count(), 30 + 10, "one a second, taken over ten");
@@ -84,26 +84,30 @@ async fn retries_under_way_are_bounded() {
     let failed = Mutex::new(BTreeSet::new());
     let upstream = Upstream::start(move |seen| {
         let first = failed.lock().unwrap().insert(seen.target.clone());
-        if first { Act::status(503) } else { Act::ok("x").held(&held) }
+        if first { UpstreamReply::status(503) } else { UpstreamReply::ok("x").when_open(&held) }
     });
     let gateway = start(&upstream, &[("min_per_second", "1000"), ("min_concurrent", "1")]).await;
     let address = gateway.address();
     let held_back = tokio::spawn(async move { get(address, "/b/first").await });
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     for number in 0..4 {
-        assert_eq!(gateway.get(&format!("/b/{number}")).await.whole(), 503, "the one place is taken");
+        assert_eq!(
+            gateway.get(&format!("/b/{number}")).await.complete_status(),
+            503,
+            "the one place is taken"
+        );
     }
     assert_eq!(upstream.count(), 2 + 4);
     latch.open_for_all();
-    assert_eq!(held_back.await.unwrap().whole(), 200);
-    assert_eq!(gateway.get("/b/after").await.whole(), 200, "and is free again");
+    assert_eq!(held_back.await.unwrap().complete_status(), 200);
+    assert_eq!(gateway.get("/b/after").await.complete_status(), 200, "and is free again");
 }
 
 /// R5: one bucket's outage spends nobody else's budget
 #[tokio::test]
 async fn each_bucket_has_a_budget_of_its_own() {
-    let bad = Upstream::start(|_| Act::status(503));
-    let flaky = Upstream::sequence(vec![Act::status(503), Act::ok("x")]);
+    let bad = Upstream::start(|_| UpstreamReply::status(503));
+    let flaky = Upstream::sequence(vec![UpstreamReply::status(503), UpstreamReply::ok("x")]);
     let gateway = Gateway::builder()
         .bucket("bad", &bad)
         .bucket("flaky", &flaky)
@@ -111,6 +115,6 @@ async fn each_bucket_has_a_budget_of_its_own() {
         .set("buckets.bad.s3.retry.budget.min_per_second", "0")
         .start()
         .await;
-    assert_eq!(gateway.get("/bad/k").await.whole(), 503);
-    assert_eq!((bad.count(), gateway.get("/flaky/k").await.whole()), (1, 200));
+    assert_eq!(gateway.get("/bad/k").await.complete_status(), 503);
+    assert_eq!((bad.count(), gateway.get("/flaky/k").await.complete_status()), (1, 200));
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Client, Gateway, Upstream, until};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, wait_until};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -18,10 +18,10 @@ fn both(upstream: &Upstream) -> Builder {
 }
 
 /// The answer to the head of an upload, of which no body follows.
-async fn announce(gateway: &Gateway, target: &str, bytes: u64) -> Answer {
+async fn announce(gateway: &Gateway, target: &str, bytes: u64) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("PUT {target} HTTP/1.1\r\nhost: a\r\ncontent-length: {bytes}\r\n\r\n")).await;
-    client.answer("PUT").await
+    client.response("PUT").await
 }
 
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -32,14 +32,14 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 /// V2: an s3 bucket takes what S3 takes, an http bucket 100 MiB, and a refusal says what is allowed and which key raises it
 #[tokio::test]
 async fn the_default_depends_on_the_kind() {
-    let upstream = Upstream::early(|_| Act::ok("").closing());
+    let upstream = Upstream::replying_before_body(|_| UpstreamReply::ok("").closing());
     let gateway = both(&upstream).start().await;
     for (target, limit) in [("/b/k", 5 * GIB), ("/api/k", 100 * MIB)] {
         assert_eq!(announce(&gateway, target, limit).await.status, 200, "{target}");
         assert_eq!(upstream.last().header("content-length"), Some(limit.to_string().as_str()));
         let before = upstream.count();
         let refused = announce(&gateway, target, limit + 1).await;
-        assert_eq!((refused.whole(), refused.reason()), (413, "body_too_large"), "{target}");
+        assert_eq!((refused.complete_status(), refused.reason()), (413, "body_too_large"), "{target}");
         assert!(refused.text().contains("buckets.NAME.max_request_size"), "{}", refused.text());
         assert_eq!(upstream.count(), before);
     }
@@ -52,7 +52,7 @@ async fn the_default_depends_on_the_kind() {
 /// V2: a limit of the server section applies to both kinds, and a bucket's own takes precedence
 #[tokio::test]
 async fn a_limit_that_is_set_applies_to_both_kinds() {
-    let upstream = Upstream::early(|_| Act::ok("").closing());
+    let upstream = Upstream::replying_before_body(|_| UpstreamReply::ok("").closing());
     let gateway = both(&upstream)
         .bucket("own", &upstream)
         .set("server.limits.max_request_size", "100000")
@@ -61,7 +61,7 @@ async fn a_limit_that_is_set_applies_to_both_kinds() {
         .await;
     for (target, limit) in [("/b/k", 100_000), ("/api/k", 100_000), ("/own/k", 200_000)] {
         assert_eq!(announce(&gateway, target, limit).await.status, 200, "{target}");
-        assert_eq!(announce(&gateway, target, limit + 1).await.whole(), 413, "{target}");
+        assert_eq!(announce(&gateway, target, limit + 1).await.complete_status(), 413, "{target}");
     }
 }
 
@@ -73,8 +73,8 @@ async fn a_body_that_grows_too_large_is_told_the_limit() {
     let mut client = Client::connect(gateway.address()).await;
     let chunk = format!("186a1\r\n{}\r\n0\r\n\r\n", "x".repeat(100_001));
     client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunk}")).await;
-    let streamed = client.answer("PUT").await;
-    assert_eq!((streamed.whole(), streamed.reason()), (413, "body_too_large"));
+    let streamed = client.response("PUT").await;
+    assert_eq!((streamed.complete_status(), streamed.reason()), (413, "body_too_large"));
     let text = streamed.text();
     assert_eq!((element(&text, "MaxSizeAllowed"), element(&text, "ProposedSize")), (Some("100000"), None));
 }
@@ -108,7 +108,7 @@ fn sink() -> (SocketAddr, Arc<AtomicU64>) {
 async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
     let (address, taken) = sink();
     let gateway = Gateway::builder().bucket_at("b", &[address]).start().await;
-    assert_eq!(gateway.get("/b/first").await.whole(), 200);
+    assert_eq!(gateway.get("/b/first").await.complete_status(), 200);
     let idle = gateway.resident_bytes();
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", 5 * GIB)).await;
@@ -118,9 +118,9 @@ async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
         client.send(&piece).await;
         highest = highest.max(gateway.resident_bytes());
     }
-    until("the store has it", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
+    wait_until("the store has it", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
     let grown = highest.saturating_sub(idle) / MIB;
     assert!(grown < 48, "{grown} MiB more for 256 MiB that were passed on");
     drop(client);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::gateway::Builder;
-use crate::support::{Answer, Client, Gateway, Upstream, eventually};
+use crate::support::{Client, Gateway, Response, Upstream, wait_for};
 
 /// What is sent all at once, so that the rest is streamed and not collected first.
 const STREAMED: usize = 200_000;
@@ -16,7 +16,7 @@ fn paced(upstream: &Upstream, bytes_per_second: &str) -> Builder {
 }
 
 /// Sends the head, and then these bytes one by one until all are sent or the gateway has had enough.
-async fn trickle(gateway: &Gateway, head: &str, pieces: &[&str]) -> (Option<Answer>, Client) {
+async fn trickle(gateway: &Gateway, head: &str, pieces: &[&str]) -> (Option<Response>, Client) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(head).await;
     for piece in pieces {
@@ -25,7 +25,7 @@ async fn trickle(gateway: &Gateway, head: &str, pieces: &[&str]) -> (Option<Answ
             break;
         }
     }
-    (client.try_answer("PUT").await, client)
+    (client.try_response("PUT").await, client)
 }
 
 /// T4, T3: a body that trickles is cut off with 408, collected or streamed, with a length or in chunks; no store is left with part
@@ -45,16 +45,16 @@ async fn a_body_that_trickles_in_is_cut_off() {
         let head = format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{head}");
         let (answer, mut client) = trickle(&gateway, &head, &[piece; 12]).await;
         let answer = answer.expect(name);
-        assert_eq!((answer.whole(), answer.reason()), (408, "timeout_body_rate"), "{name}");
+        assert_eq!((answer.complete_status(), answer.reason()), (408, "timeout_body_rate"), "{name}");
         assert!(answer.text().contains("<Code>RequestTimeout</Code>"), "{name}: {}", answer.text());
         assert_eq!(answer.header("connection"), Some("close"), "{name}");
         assert!(client.is_closed().await, "{name}");
-        eventually("the upstream is let go", || async { (upstream.working() == 0).then_some(()) }).await;
+        wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
     }
-    assert!(upstream.seen().iter().all(|seen| !seen.whole), "a part looks whole");
-    gateway.is_idle().await;
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "a part looks whole");
+    gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_body_rate\"}").await, 4.0);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// T4: who keeps the pace is not cut off, however long it takes
@@ -69,7 +69,7 @@ async fn a_body_that_keeps_the_pace_is_taken() {
         &[piece.as_str(); 15],
     )
     .await;
-    assert_eq!(answer.unwrap().whole(), 200);
+    assert_eq!(answer.unwrap().complete_status(), 200);
     assert_eq!(upstream.last().body.len(), 7500);
 }
 
@@ -80,6 +80,6 @@ async fn without_a_rate_a_body_may_trickle() {
     let gateway = paced(&upstream, "0").set("server.request_timeout", "0.8").start().await;
     let (answer, _) =
         trickle(&gateway, "PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 15\r\n\r\n", &["x"; 15]).await;
-    assert_eq!(answer.unwrap().whole(), 200);
+    assert_eq!(answer.unwrap().complete_status(), 200);
     assert_eq!(upstream.last().body, vec![b'x'; 15]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Act, Answer, Client, Gateway, Upstream, eventually, put};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, put, wait_for};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 const HEAD: &str = "POST /b HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 5000\r\n\r\n";
@@ -20,11 +20,11 @@ async fn begin(gateway: &Gateway, local: [u8; 4]) -> Client {
 }
 
 /// Sends a form whole.
-async fn post(gateway: &Gateway) -> Answer {
+async fn post(gateway: &Gateway) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     let head = HEAD.replace("5000", &FORM.len().to_string());
     client.send(head + FORM).await;
-    client.answer("POST").await
+    client.response("POST").await
 }
 
 /// V10: where no form can succeed, it is refused by its head, and takes no slot
@@ -45,28 +45,28 @@ async fn a_form_that_cannot_succeed_is_refused_by_its_head() {
             forms.push(form);
         }
         for mut form in forms {
-            let answer = form.answer("POST").await;
-            assert_eq!((answer.whole(), answer.reason()), (status, reason), "{name}");
+            let answer = form.response("POST").await;
+            assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{name}");
         }
-        assert_eq!(gateway.get("/good/k").await.whole(), 200, "{name}");
+        assert_eq!(gateway.get("/good/k").await.complete_status(), 200, "{name}");
     }
 }
 
 /// V10, B2: an open circuit refuses a form before its body is read
 #[tokio::test]
 async fn an_open_circuit_refuses_a_form_by_its_head() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.s3.retry.max_attempts", "1")
         .set("buckets.b.s3.circuit_breaker.failure_threshold", "1")
         .start()
         .await;
-    assert_eq!(put(gateway.address(), "/b/k", b"x").await.whole(), 500);
+    assert_eq!(put(gateway.address(), "/b/k", b"x").await.complete_status(), 500);
     let mut form = Client::connect(gateway.address()).await;
     form.send(HEAD).await;
-    let answer = form.answer("POST").await;
-    assert_eq!((answer.whole(), answer.reason()), (503, "breaker_open"));
+    let answer = form.response("POST").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "breaker_open"));
 }
 
 /// V10, P2: a thousand forms that are being sent take no slot from anybody, and the forms of other clients are read
@@ -80,21 +80,21 @@ async fn a_thousand_slow_forms_disturb_nobody() {
         forms.push(begin(&gateway, HOSTILE).await);
     }
     let refused = "form_rejections_total";
-    eventually("most are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) }).await;
+    wait_for("most are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) }).await;
     assert_eq!(gateway.metric("requests_in_flight").await, 0.0);
     for _ in 0..20 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     let answer = post(&gateway).await;
-    assert_eq!(answer.whole(), 204, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 204, "{}", answer.text());
     assert_eq!(gateway.metric(refused).await, 900.0, "half of 200 are read");
-    let answer = forms.last_mut().unwrap().answer("POST").await;
-    assert_eq!((answer.whole(), answer.reason()), (503, "too_many_pending_forms"));
+    let answer = forms.last_mut().unwrap().response("POST").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "too_many_pending_forms"));
     drop(forms);
-    eventually("another form of that client is read", || async {
+    wait_for("another form of that client is read", || async {
         let mut form = Client::connect_from(HOSTILE, gateway.address(), None).await;
         form.send(HEAD.replace("5000", &FORM.len().to_string()) + FORM).await;
-        (form.answer("POST").await.whole() == 204).then_some(())
+        (form.response("POST").await.complete_status() == 204).then_some(())
     })
     .await;
 }
@@ -109,9 +109,9 @@ async fn fields_cannot_be_stretched() {
     while form.try_send("k".repeat(60)).await.is_ok() && began.elapsed() < Duration::from_secs(2) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let answer = form.answer("POST").await;
-    assert_eq!((answer.whole(), answer.reason()), (408, "form_timeout"));
+    let answer = form.response("POST").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (408, "form_timeout"));
     assert!(began.elapsed() >= Duration::from_millis(700));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(upstream.count(), 0);
 }

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use crate::support::link::{Link, Shape};
-use crate::support::{Act, Gateway, Upstream, get, noise, put};
+use crate::support::link::{Link, LinkShape};
+use crate::support::{Gateway, Upstream, UpstreamReply, get, put, random_bytes};
 
-fn shape(latency_ms: u64, bytes_per_second: u32) -> Shape {
-    Shape { latency: Duration::from_millis(latency_ms), bytes_per_second }
+fn shape(latency_ms: u64, bytes_per_second: u32) -> LinkShape {
+    LinkShape { latency: Duration::from_millis(latency_ms), bytes_per_second }
 }
 
 /// T4, T1: a client is not blamed for an upstream that takes its upload slowly: what is not asked for is not waited for. HAProxy's and
 /// Envoy's timeouts of clients run on meanwhile
 #[tokio::test]
 async fn a_slow_upstream_is_not_its_clients_fault() {
-    let upstream = Upstream::start(|_| Act::ok("stored"));
-    let link = Link::to(upstream.address(), shape(1, 4 << 20));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
+    let link = Link::start(upstream.address(), shape(1, 4 << 20));
     let gateway = Gateway::builder()
         .bucket_at("b", &[link.address])
         .set("server.min_body_rate", "1GiB")
@@ -22,19 +22,19 @@ async fn a_slow_upstream_is_not_its_clients_fault() {
         .set("server.request_timeout", "2")
         .start()
         .await;
-    let body = noise(12 << 20);
+    let body = random_bytes(12 << 20);
     let answer = put(gateway.address(), "/b/k", &body).await;
-    assert_eq!((answer.whole(), answer.reason()), (200, ""), "{}", answer.text());
+    assert_eq!((answer.complete_status(), answer.reason()), (200, ""), "{}", answer.text());
     assert_eq!(upstream.last().sha256(), crate::support::client::sha256(&body));
 }
 
 /// T5, T2: a download over a thin line takes longer than total, first byte and idle timeout together, and comes whole
 #[tokio::test]
 async fn a_download_over_a_thin_line_comes_whole() {
-    let body = noise(300_000);
+    let body = random_bytes(300_000);
     let sent = body.clone();
-    let upstream = Upstream::start(move |_| Act::ok(&sent));
-    let link = Link::to(upstream.address(), shape(50, 100_000));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(&sent));
+    let link = Link::start(upstream.address(), shape(50, 100_000));
     let gateway = Gateway::builder()
         .bucket_at("b", &[link.address])
         .set("server.request_timeout", "1")
@@ -43,7 +43,7 @@ async fn a_download_over_a_thin_line_comes_whole() {
         .start()
         .await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.body == body), (200, true));
+    assert_eq!((answer.complete_status(), answer.body == body), (200, true));
 }
 
 /// T5, T6: an answer that trickles byte by byte is an answer
@@ -52,7 +52,7 @@ async fn an_answer_that_trickles_comes_whole() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
             let pause = Duration::from_millis(50);
-            let act = (0..30).fold(Act::ok("x"), |act, _| act.then_after(pause, "y"));
+            let act = (0..30).fold(UpstreamReply::ok("x"), |act, _| act.then_body_after(pause, "y"));
             if chunked { act.chunked() } else { act }
         });
         let gateway = Gateway::builder()
@@ -63,19 +63,27 @@ async fn an_answer_that_trickles_comes_whole() {
             .start()
             .await;
         let answer = get(gateway.address(), "/b/k").await;
-        assert_eq!((answer.whole(), answer.text()), (200, format!("x{}", "y".repeat(30))), "{chunked}");
+        assert_eq!(
+            (answer.complete_status(), answer.text()),
+            (200, format!("x{}", "y".repeat(30))),
+            "{chunked}"
+        );
     }
 }
 
 /// R2, T1: the time that a far upstream takes is its own: with latency each way the answer comes, and the deadline holds over attempts
 #[tokio::test]
 async fn a_far_upstream_is_tried_again_within_the_deadline() {
-    let upstream = Upstream::sequence(vec![Act::status(503), Act::status(503), Act::ok("x")]);
-    let link = Link::to(upstream.address(), shape(100, 1 << 20));
+    let upstream = Upstream::sequence(vec![
+        UpstreamReply::status(503),
+        UpstreamReply::status(503),
+        UpstreamReply::ok("x"),
+    ]);
+    let link = Link::start(upstream.address(), shape(100, 1 << 20));
     let gateway = Gateway::builder().bucket_at("b", &[link.address]).start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(upstream.count(), 3);
     let hasty = [("x-request-timeout", "150ms")];
     let answer = crate::support::request(gateway.address(), "GET", "/b/k", &hasty, None).await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_deadline"));
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"));
 }

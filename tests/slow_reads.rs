@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{Act, Client, Gateway, Upstream, eventually};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, wait_for};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 /// As small as the kernel lets a receive buffer be.
@@ -15,7 +15,11 @@ const LARGE_BYTES: usize = 12 << 20;
 /// Answers with a large object, and with a small one for `/b/small`.
 fn objects() -> Upstream {
     Upstream::start(|seen| {
-        if seen.target == "/b/small" { Act::ok("small") } else { Act::ok(vec![b'x'; LARGE_BYTES]) }
+        if seen.target == "/b/small" {
+            UpstreamReply::ok("small")
+        } else {
+            UpstreamReply::ok(vec![b'x'; LARGE_BYTES])
+        }
     })
 }
 
@@ -51,26 +55,26 @@ async fn unread_answers_hold_half_of_a_bucket() {
         hostile.push(ask(gateway.address(), TINY_BYTES).await);
     }
     for _ in 0..20 {
-        assert_eq!(gateway.get("/b/small").await.whole(), 200);
+        assert_eq!(gateway.get("/b/small").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eventually("eight were cut, and four are left", || async {
+    wait_for("eight were cut, and four are left", || async {
         let left = (reasons(&gateway, "slow_client").await, in_flight(&gateway).await);
         (left == (8, 4)).then_some(())
     })
     .await;
-    let line = gateway.log_line("request", |line| line["reason"] == "slow_client").await;
+    let line = gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client").await;
     assert_eq!((line["status"].as_u64(), line["client"].as_str()), (Some(200), Some("127.0.0.2")));
     let mut broken = 0;
     for client in &mut hostile {
-        let answer = client.answer("GET").await;
+        let answer = client.response("GET").await;
         match answer.broken {
             Some(_) => broken += 1,
             None => assert_eq!(answer.body.len(), LARGE_BYTES, "whole or broken, never short"),
         }
     }
     assert_eq!(broken, 8);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// V10: a client that takes fewer bytes than the least rate is cut after its grace; one that reads has the same rate and loses nothing
@@ -82,19 +86,19 @@ async fn a_client_that_hardly_reads_is_cut() {
         Gateway::builder().bucket("b", &upstream).set("server.min_send_rate", "512MiB").start().await;
     let mut slow = ask(gateway.address(), TINY_BYTES).await;
     let mut fast = ask(gateway.address(), None).await;
-    let answer = fast.answer("GET").await;
-    assert_eq!((answer.whole(), answer.body.len()), (200, LARGE_BYTES));
-    let line = gateway.log_line("request", |line| line["reason"] == "slow_client_rate").await;
+    let answer = fast.response("GET").await;
+    assert_eq!((answer.complete_status(), answer.body.len()), (200, LARGE_BYTES));
+    let line = gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client_rate").await;
     assert!(line["total_us"].as_u64().unwrap() >= 5_000_000, "{line}");
-    assert!(slow.answer("GET").await.broken.is_some());
-    gateway.is_idle().await;
+    assert!(slow.response("GET").await.broken.is_some());
+    gateway.wait_until_idle().await;
 }
 
 /// V10, T5: an event stream that has nothing to say waits for nobody
 #[tokio::test]
 async fn an_idle_event_stream_is_not_timed() {
     let upstream = Upstream::start(|_| {
-        Act::ok("data: 1\n\n").then_after(Duration::from_secs(7), "data: 2\n\n").chunked()
+        UpstreamReply::ok("data: 1\n\n").then_body_after(Duration::from_secs(7), "data: 2\n\n").chunked()
     });
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -105,7 +109,7 @@ async fn an_idle_event_stream_is_not_timed() {
         .await;
     let (one, two) = tokio::join!(gateway.get("/b/events"), gateway.get("/b/events"));
     for answer in [one, two] {
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, "data: 1\n\ndata: 2\n\n"));
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "data: 1\n\ndata: 2\n\n"));
     }
 }
 
@@ -124,17 +128,17 @@ async fn small_answers_that_nobody_reads_hold_no_place() {
         client.send("GET /b/small HTTP/1.1\r\nhost: a\r\n\r\n").await;
         unread.push(client);
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(reasons(&gateway, "slow_client").await, 0);
     for mut client in unread {
-        assert_eq!(client.answer("GET").await.text(), "small");
+        assert_eq!(client.response("GET").await.text(), "small");
     }
 }
 
 /// V10: finished answers that nobody reads share one memory; beyond it an answer holds its place until it is read
 #[tokio::test]
 async fn answers_that_nobody_reads_share_a_bounded_memory() {
-    let upstream = Upstream::start(|_| Act::ok(crate::support::noise(6 << 20)));
+    let upstream = Upstream::start(|_| UpstreamReply::ok(crate::support::random_bytes(6 << 20)));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("server.send_buffer", "100KiB")
@@ -148,11 +152,11 @@ async fn answers_that_nobody_reads_share_a_bounded_memory() {
         unread.push(client);
     }
     let reserved = async || gateway.metric("send_buffer_bytes").await;
-    eventually("answers are read ahead", || async { (reserved().await > 0.0).then_some(()) }).await;
+    wait_for("answers are read ahead", || async { (reserved().await > 0.0).then_some(()) }).await;
     for _ in 0..10 {
         assert!(reserved().await <= 102_400.0, "the bound holds");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(unread);
-    eventually("all of it is given back", || async { (reserved().await == 0.0).then_some(()) }).await;
+    wait_for("all of it is given back", || async { (reserved().await == 0.0).then_some(()) }).await;
 }

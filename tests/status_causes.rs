@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::supervision::held_down::hold_down;
 use crate::support::gateway::Builder;
-use crate::support::{Act, Client, Gateway, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
 /// Waits for a cause; gives the headline and the cause.
 async fn cause(gateway: &Gateway, id: &str) -> (String, Value) {
-    eventually(&format!("the status names {id}"), || async {
+    wait_for(&format!("the status names {id}"), || async {
         let status = gateway.status().await;
         let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["id"] == id)?.clone();
         Some((status["status"].as_str().unwrap().to_owned(), cause))
@@ -20,7 +20,10 @@ async fn cause(gateway: &Gateway, id: &str) -> (String, Value) {
 async fn ready(gateway: &Gateway) -> ([u16; 2], String) {
     let (data, admin) = (gateway.get("/-/readyz").await, gateway.admin("/readyz").await);
     let document: Value = serde_json::from_slice(&data.body).unwrap();
-    ([data.whole(), admin.whole()], document["reason"].as_str().unwrap_or_default().to_owned())
+    (
+        [data.complete_status(), admin.complete_status()],
+        document["reason"].as_str().unwrap_or_default().to_owned(),
+    )
 }
 
 fn limited(upstream: &Upstream) -> Builder {
@@ -35,7 +38,7 @@ fn limited(upstream: &Upstream) -> Builder {
 async fn a_sound_gateway_is_normal() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let status = gateway.status().await;
     assert_eq!((&status["status"], &status["causes"]), (&"normal".into(), &Value::Array(Vec::new())));
     assert_eq!(ready(&gateway).await, ([200, 200], String::new()));
@@ -49,10 +52,10 @@ async fn a_failed_limiter_is_a_cause_and_unready() {
     hold_down(&gateway, "limiter").await;
     let (headline, limiter) = cause(&gateway, "limiter_failed").await;
     assert_eq!((headline.as_str(), &limiter["subject"]), ("refusing", &"limiter".into()), "{limiter}");
-    assert_eq!(gateway.get("/b/k").await.whole(), 503);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
     assert_eq!(ready(&gateway).await, ([503, 503], "limiter_failed".to_owned()));
-    assert_eq!(gateway.get("/-/livez").await.whole(), 200);
-    eventually("it is ready again", || async { (ready(&gateway).await.0 == [200, 200]).then_some(()) }).await;
+    assert_eq!(gateway.get("/-/livez").await.complete_status(), 200);
+    wait_for("it is ready again", || async { (ready(&gateway).await.0 == [200, 200]).then_some(()) }).await;
 }
 
 /// X10, O5: a failed limiter that lets requests pass leaves the process ready
@@ -69,13 +72,13 @@ async fn a_failed_limiter_that_passes_requests_leaves_it_ready() {
 /// X10, O5: an open circuit is a cause, and a shared store takes no replica out
 #[tokio::test]
 async fn an_open_circuit_is_a_cause_and_ready() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
         .start()
         .await;
-    eventually("the circuit opens", || async {
+    wait_for("the circuit opens", || async {
         (gateway.get("/b/k").await.reason() == "breaker_open").then_some(())
     })
     .await;
@@ -87,7 +90,7 @@ async fn an_open_circuit_is_a_cause_and_ready() {
 /// X10, O5: a store that accepts and never answers is a cause before the first timeout
 #[tokio::test]
 async fn a_frozen_store_is_a_cause_and_ready() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.s3.timeout", "8")
@@ -103,8 +106,8 @@ async fn a_frozen_store_is_a_cause_and_ready() {
     assert_eq!((headline.as_str(), &frozen["subject"]), ("degraded", &"b".into()), "{frozen}");
     assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "a quarter of the timeout: {frozen}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
-    assert_eq!(asking.await.unwrap().whole(), 504);
-    eventually("no call waits any more", || async {
+    assert_eq!(asking.await.unwrap().complete_status(), 504);
+    wait_for("no call waits any more", || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();
         causes.iter().all(|cause| cause["id"] != "upstream_unresponsive").then_some(())
@@ -113,7 +116,7 @@ async fn a_frozen_store_is_a_cause_and_ready() {
 }
 
 async fn short_of_descriptors(builder: Builder) -> Gateway {
-    let gateway = builder.exhausted_at_half().start().await;
+    let gateway = builder.exhaust_at_half_of_descriptors().start().await;
     gateway.exhaust_descriptors();
     gateway
 }
@@ -123,16 +126,16 @@ async fn short_of_descriptors(builder: Builder) -> Gateway {
 async fn exhausted_keeps_its_figures_for_the_operator() {
     let upstream = Upstream::ok("x");
     let gateway = short_of_descriptors(Gateway::builder().bucket("b", &upstream)).await;
-    let refused = eventually("requests are shed", || async {
+    let refused = wait_for("requests are shed", || async {
         let answer = gateway.get("/b/k").await;
-        (answer.whole() == 503).then_some(answer)
+        (answer.complete_status() == 503).then_some(answer)
     })
     .await;
     assert_eq!(refused.reason(), "exhausted");
     assert!(refused.retry_after().is_some());
     let text = refused.text();
     assert!(!text.contains('%') && !text.contains("descriptor"), "{text}");
-    let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
+    let line = gateway.wait_for_access_line(refused.header("x-request-id").unwrap()).await;
     assert!(line["detail"].as_str().unwrap().contains("descriptors at"), "{line}");
     let (headline, level) = cause(&gateway, "exhausted").await;
     assert_eq!(headline, "refusing");
@@ -155,7 +158,7 @@ async fn exhausted_is_unready_where_a_key_says_so() {
 /// X10, O4: a refusal for want of slots or of room in a queue shows no load of the process
 #[tokio::test]
 async fn refusals_for_want_of_room_show_no_load() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     for (key, value, reason) in [
         ("server.max_concurrent_requests", "1", "too_many_requests_in_flight"),
         ("buckets.b.s3.concurrency.max_concurrent", "1", "queue_full"),
@@ -169,12 +172,12 @@ async fn refusals_for_want_of_room_show_no_load() {
         let before = upstream.count();
         let mut held = Client::connect(gateway.address()).await;
         held.send(client::message("GET", "/b/held", &[], None)).await;
-        eventually("the place is taken", || async { (upstream.count() > before).then_some(()) }).await;
+        wait_for("the place is taken", || async { (upstream.count() > before).then_some(()) }).await;
         let refused = gateway.get("/b/k").await;
-        assert_eq!((refused.whole(), refused.reason()), (503, reason));
+        assert_eq!((refused.complete_status(), refused.reason()), (503, reason));
         let message = refused.element("Message").unwrap();
         assert!(!message.contains(|c: char| c.is_ascii_digit()), "{reason}: {message}");
-        let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
+        let line = gateway.wait_for_access_line(refused.header("x-request-id").unwrap()).await;
         assert!(line["detail"].as_str().unwrap().contains("in flight"), "{line}");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::unreachable::Silent;
-use crate::support::{Act, Client, Gateway, Upstream, client, eventually, get, put};
+use crate::support::unreachable::UnresponsiveAddress;
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, get, put, wait_for};
 
 fn once(upstream: &Upstream) -> crate::support::gateway::Builder {
     Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1")
@@ -12,23 +12,23 @@ fn once(upstream: &Upstream) -> crate::support::gateway::Builder {
 /// T2, T3: no first byte in time is 504, the upstream's connection is gone at once, and its permit is back
 #[tokio::test]
 async fn no_first_byte_is_504_and_the_upstream_is_let_go() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = once(&upstream).set("buckets.b.s3.timeout", "0.2").start().await;
     let began = Instant::now();
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_first_byte"));
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_first_byte"));
     assert!(answer.text().contains("<Code>GatewayTimeout</Code>"), "{}", answer.text());
     assert!(began.elapsed() >= Duration::from_millis(200));
-    eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert_eq!(upstream.cancelled(), 1);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_first_byte\"}").await, 1.0);
 }
 
 /// T2: the first byte is due from the end of the request's body, not from its beginning
 #[tokio::test]
 async fn a_slow_upload_does_not_use_up_the_time_for_the_first_byte() {
-    let upstream = Upstream::start(|_| Act::ok("stored").after(Duration::from_millis(300)));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("stored").delayed(Duration::from_millis(300)));
     let gateway = once(&upstream).set("buckets.b.s3.timeout", "1").start().await;
     let body = paced_upload(&gateway, 8, Duration::from_millis(200)).await;
     assert_eq!(upstream.last().sha256(), client::sha256(&body));
@@ -37,7 +37,7 @@ async fn a_slow_upload_does_not_use_up_the_time_for_the_first_byte() {
 /// T1: the total is not spent while body bytes flow up
 #[tokio::test]
 async fn an_upload_longer_than_the_total_is_fine_while_it_flows() {
-    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = once(&upstream).set("server.request_timeout", "0.7").start().await;
     let body = paced_upload(&gateway, 8, Duration::from_millis(200)).await;
     assert_eq!(upstream.last().sha256(), client::sha256(&body));
@@ -53,15 +53,15 @@ async fn paced_upload(gateway: &Gateway, pieces: usize, pause: Duration) -> Vec<
         tokio::time::sleep(pause).await;
         uploading.send(&piece).await;
     }
-    let answer = uploading.answer("PUT").await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    let answer = uploading.response("PUT").await;
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     piece.repeat(pieces)
 }
 
 /// T1: the total cuts what has no answer yet, retries included
 #[tokio::test]
 async fn the_total_ends_a_request_without_an_answer() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("server.request_timeout", "0.5")
@@ -69,10 +69,10 @@ async fn the_total_ends_a_request_without_an_answer() {
         .start()
         .await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_total"));
-    eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
+    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert_eq!(upstream.count(), 1, "no time was left for another attempt");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T2, T3, T6: an answer that stands still is broken off: the client sees a broken transfer, never a short body
@@ -80,15 +80,16 @@ async fn the_total_ends_a_request_without_an_answer() {
 async fn an_answer_that_stands_still_is_broken_off() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
-            let act = Act::ok("begin").then_after(Duration::from_secs(60), "end");
+            let act = UpstreamReply::ok("begin").then_body_after(Duration::from_secs(60), "end");
             if chunked { act.chunked() } else { act }
         });
         let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.2").start().await;
         let answer = get(gateway.address(), "/b/k").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "begin"));
         assert!(answer.broken.is_some(), "chunked {chunked}: the body looks whole");
-        eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
-        gateway.is_idle().await;
+        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+            .await;
+        gateway.wait_until_idle().await;
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_idle\"}").await, 1.0);
     }
 }
@@ -96,7 +97,7 @@ async fn an_answer_that_stands_still_is_broken_off() {
 /// T2: connecting has a time of its own
 #[tokio::test]
 async fn a_connection_that_is_not_made_is_504() {
-    let silent = Silent::new();
+    let silent = UnresponsiveAddress::new();
     let gateway = Gateway::builder()
         .bucket_at("b", &[silent.address])
         .set("buckets.b.s3.retry.max_attempts", "1")
@@ -105,9 +106,9 @@ async fn a_connection_that_is_not_made_is_504() {
         .await;
     let began = Instant::now();
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_connect"));
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_connect"));
     assert!(began.elapsed() >= Duration::from_millis(300));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T1, T5: long downloads and long chunked streams are not cut by the total once their first byte came
@@ -115,8 +116,9 @@ async fn a_connection_that_is_not_made_is_504() {
 async fn a_long_answer_is_not_cut_by_the_total() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
-            let act =
-                (0..8).fold(Act::ok("piece"), |act, _| act.then_after(Duration::from_millis(150), "piece"));
+            let act = (0..8).fold(UpstreamReply::ok("piece"), |act, _| {
+                act.then_body_after(Duration::from_millis(150), "piece")
+            });
             if chunked { act.chunked() } else { act }
         });
         let gateway = once(&upstream)
@@ -125,14 +127,14 @@ async fn a_long_answer_is_not_cut_by_the_total() {
             .start()
             .await;
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.text()), (200, "piece".repeat(9)), "chunked {chunked}");
+        assert_eq!((answer.complete_status(), answer.text()), (200, "piece".repeat(9)), "chunked {chunked}");
     }
 }
 
 /// T2, T3: an upload that stands still is given up, and the upstream does not take it for a whole one
 #[tokio::test]
 async fn an_upload_that_stands_still_is_given_up() {
-    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.3").start().await;
     // Large enough not to be held back in anybody's buffer.
     let begin = "x".repeat(0x7_0000);
@@ -142,20 +144,20 @@ async fn an_upload_that_stands_still_is_given_up() {
         uploading
             .send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n70000\r\n{begin}\r\n"))
             .await;
-        let answer = uploading.answer("PUT").await;
-        assert_eq!((answer.whole(), answer.reason()), (504, "timeout_upload"), "{framing}");
-        eventually("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) })
+        let answer = uploading.response("PUT").await;
+        assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_upload"), "{framing}");
+        wait_for("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) })
             .await;
-        assert!(!upstream.last().whole, "{framing}: the upstream took it for whole");
+        assert!(!upstream.last().is_complete, "{framing}: the upstream took it for whole");
     }
-    gateway.is_idle().await;
-    assert_eq!(put(gateway.address(), "/b/k", "x").await.whole(), 200);
+    gateway.wait_until_idle().await;
+    assert_eq!(put(gateway.address(), "/b/k", "x").await.complete_status(), 200);
 }
 
 /// T2, T3: a small upload, which is read whole before the upstream is called, is timed as well
 #[tokio::test]
 async fn a_small_upload_that_stands_still_holds_nothing_for_long() {
-    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = once(&upstream)
         .set("buckets.b.s3.idle_timeout", "0.3")
         .set("server.request_timeout", "1")
@@ -163,10 +165,10 @@ async fn a_small_upload_that_stands_still_holds_nothing_for_long() {
         .await;
     let mut uploading = Client::connect(gateway.address()).await;
     uploading.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegin").await;
-    let answer = uploading.try_answer("PUT").await;
+    let answer = uploading.try_response("PUT").await;
     assert!(answer.is_none_or(|answer| matches!(answer.status, 400 | 408 | 504)));
     assert_eq!(upstream.count(), 0, "the upstream was not called with half a body");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T4: a client that trickles its head is cut off
@@ -176,7 +178,7 @@ async fn a_head_that_trickles_in_is_cut_off() {
     let gateway = once(&upstream).set("server.header_timeout", "0.5").start().await;
     let mut slow = Client::connect(gateway.address()).await;
     slow.send("GET /b/k HTTP/1.1\r\nhost: a\r\n").await;
-    let answer = slow.try_answer("GET").await;
+    let answer = slow.try_response("GET").await;
     assert!(answer.is_none_or(|answer| answer.status == 408), "a head that never ends is no request");
     assert!(slow.is_closed().await);
     assert_eq!(upstream.count(), 0);
@@ -190,7 +192,7 @@ async fn an_idle_client_connection_is_closed() {
     let mut idle = Client::connect(gateway.address()).await;
     for _ in 0..2 {
         idle.send(client::message("GET", "/b/k", &[], None)).await;
-        assert_eq!(idle.answer("GET").await.whole(), 200, "kept alive in between");
+        assert_eq!(idle.response("GET").await.complete_status(), 200, "kept alive in between");
     }
     assert!(idle.is_closed().await);
 }
@@ -199,11 +201,11 @@ async fn an_idle_client_connection_is_closed() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_let_go() {
     let body = vec![b'x'; 32 << 20];
-    let upstream = Upstream::start(move |_| Act::ok(&body));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(&body));
     let gateway = once(&upstream).set("server.write_stall_timeout", "0.5").start().await;
     let mut stalled = Client::connect(gateway.address()).await;
     stalled.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
-    gateway.is_idle().await;
-    eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    gateway.wait_until_idle().await;
+    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
 }

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 /// Where the crash strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CrashPlace {
+pub enum CrashPoint {
     /// Before anything was written.
     Decide,
     /// Before the first write, when the state counts as dirty already.
@@ -28,10 +28,10 @@ pub enum CrashPlace {
 /// A place that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no crash place `{0}`: use decide, apply, applied, timer or started")]
-pub struct UnknownPlace(String);
+pub struct UnknownCrashPoint(String);
 
-impl FromStr for CrashPlace {
-    type Err = UnknownPlace;
+impl FromStr for CrashPoint {
+    type Err = UnknownCrashPoint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
@@ -40,7 +40,7 @@ impl FromStr for CrashPlace {
             "applied" => Ok(Self::Applied),
             "timer" => Ok(Self::Timer),
             "started" => Ok(Self::Started),
-            other => Err(UnknownPlace(other.to_owned())),
+            other => Err(UnknownCrashPoint(other.to_owned())),
         }
     }
 }
@@ -49,7 +49,7 @@ impl FromStr for CrashPlace {
 #[derive(Debug, Clone, Copy)]
 pub struct Crash {
     /// Where.
-    pub place: CrashPlace,
+    pub point: CrashPoint,
     /// In the next ordinary message instead of at once.
     pub next_message: bool,
 }
@@ -68,12 +68,12 @@ pub struct Stall(Duration);
 impl Stall {
     /// For so long, but for ten seconds at most.
     #[must_use]
-    pub fn of(time: Duration) -> Self {
+    pub fn for_duration(time: Duration) -> Self {
         Self(time.min(STALL_MAX))
     }
 
     /// Holds the thread.
-    pub(crate) fn hold(self) {
+    pub(crate) fn block_thread(self) {
         std::thread::sleep(self.0);
     }
 }
@@ -85,12 +85,12 @@ impl actix::Message for Stall {
 /// The crash an actor is armed with.
 #[derive(Debug, Default)]
 pub(crate) struct Chaos {
-    armed: Option<CrashPlace>,
+    armed: Option<CrashPoint>,
     now: bool,
 }
 
 impl Chaos {
-    pub(crate) fn arm(&mut self, place: CrashPlace) {
+    pub(crate) fn arm(&mut self, place: CrashPoint) {
         self.armed = Some(place);
     }
 
@@ -100,7 +100,7 @@ impl Chaos {
     }
 
     /// Panics if armed for this place.
-    pub(crate) fn strike(&mut self, place: CrashPlace) {
+    pub(crate) fn panic_if_armed(&mut self, place: CrashPoint) {
         if self.armed == Some(place) {
             self.armed = None;
             crash(place);
@@ -108,7 +108,7 @@ impl Chaos {
     }
 
     /// Panics in the chaos message itself.
-    pub(crate) fn strike_any(&mut self) {
+    pub(crate) fn panic_now(&mut self) {
         let Some(place) = self.armed else { return };
         if !std::mem::take(&mut self.now) {
             self.armed = None;
@@ -118,6 +118,6 @@ impl Chaos {
 }
 
 #[expect(clippy::panic, reason = "a chaos crash is a real panic")]
-fn crash(place: CrashPlace) {
+fn crash(place: CrashPoint) {
     panic!("chaos crash at {place:?}");
 }

@@ -18,13 +18,13 @@ const SWEEP_MIN: usize = 64;
 #[derive(Debug)]
 #[must_use = "a ticket that is dropped is given back"]
 pub struct ClientTicket {
-    of_client: Arc<AtomicUsize>,
+    client_count: Arc<AtomicUsize>,
     total: Arc<AtomicUsize>,
 }
 
 impl Drop for ClientTicket {
     fn drop(&mut self) {
-        self.of_client.fetch_sub(1, Ordering::AcqRel);
+        self.client_count.fetch_sub(1, Ordering::AcqRel);
         self.total.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -33,7 +33,7 @@ impl Drop for ClientTicket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CountRefusal {
     /// The client's own.
-    OfClient { held: usize, limit: usize },
+    PerClient { held: usize, limit: usize },
     /// That of all clients together.
     Total { held: usize, limit: usize },
 }
@@ -57,7 +57,7 @@ impl ClientCounts {
     pub(crate) fn decide(&self, client: ClientId) -> Result<(), CountRefusal> {
         let held = self.clients.get(&client).map_or(0, |count| count.load(Ordering::Acquire));
         if held >= self.per_client_max {
-            return Err(CountRefusal::OfClient { held, limit: self.per_client_max });
+            return Err(CountRefusal::PerClient { held, limit: self.per_client_max });
         }
         let held = self.total.load(Ordering::Acquire);
         if held >= self.total_max {
@@ -68,13 +68,13 @@ impl ClientCounts {
 
     /// Gives the client one more.
     pub(crate) fn apply(&mut self, client: ClientId) -> ClientTicket {
-        let of_client = Arc::clone(self.clients.entry(client).or_default());
-        of_client.fetch_add(1, Ordering::AcqRel);
+        let client_count = Arc::clone(self.clients.entry(client).or_default());
+        client_count.fetch_add(1, Ordering::AcqRel);
         self.total.fetch_add(1, Ordering::AcqRel);
         if self.clients.len() >= self.sweep_at.max(SWEEP_MIN) {
             self.sweep();
         }
-        ClientTicket { of_client, total: Arc::clone(&self.total) }
+        ClientTicket { client_count, total: Arc::clone(&self.total) }
     }
 
     /// Keeps what is live, whatever a crash left behind.
@@ -118,7 +118,7 @@ mod tests {
                     _ => {
                         let held = tickets.iter().filter(|(owner, _)| *owner == number).count();
                         let expected = if held >= per_client_max {
-                            Err(CountRefusal::OfClient { held, limit: per_client_max })
+                            Err(CountRefusal::PerClient { held, limit: per_client_max })
                         } else if tickets.len() >= total_max {
                             Err(CountRefusal::Total { held: tickets.len(), limit: total_max })
                         } else {

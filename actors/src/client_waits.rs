@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::mailbox::Request;
+use crate::mailbox::ActorMessage;
 use crate::types::ClientId;
 
 /// Entries above this number are swept once they are twice as many as the last sweep left.
@@ -23,7 +23,7 @@ const SWEEP_MIN: usize = 64;
 
 /// One place that waits.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct ClientWaitEntry {
     client: ClientId,
     since: Instant,
     is_counted: AtomicBool,
@@ -31,32 +31,32 @@ pub(crate) struct Waiting {
     is_cut: AtomicBool,
 }
 
-impl Waiting {
-    fn holds(&self) -> bool {
+impl ClientWaitEntry {
+    fn is_active(&self) -> bool {
         !self.is_over.load(Ordering::Acquire) && !self.is_cut.load(Ordering::Acquire)
     }
 }
 
 /// A place waits for its client.
-pub(crate) struct ReportWaiting(pub(crate) Arc<Waiting>);
+pub(crate) struct ReportClientWait(pub(crate) Arc<ClientWaitEntry>);
 
-impl Request for ReportWaiting {
+impl ActorMessage for ReportClientWait {
     type Reply = ();
     const NAME: &'static str = "client_waits.report";
 
-    fn likeness(&self) -> u64 {
-        self.0.client.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.0.client.fingerprint()
     }
 }
 
 /// A request's report that its place waits for its client. Dropping it ends the report.
 #[derive(Debug)]
 #[must_use = "a report that is dropped is over"]
-pub struct WaitTicket(Arc<Waiting>);
+pub struct ClientWaitTicket(Arc<ClientWaitEntry>);
 
-impl WaitTicket {
+impl ClientWaitTicket {
     pub(crate) fn new(client: ClientId, since: Instant) -> Self {
-        Self(Arc::new(Waiting {
+        Self(Arc::new(ClientWaitEntry {
             client,
             since,
             is_counted: AtomicBool::new(false),
@@ -65,7 +65,7 @@ impl WaitTicket {
         }))
     }
 
-    pub(crate) fn waiting(&self) -> Arc<Waiting> {
+    pub(crate) fn client_wait(&self) -> Arc<ClientWaitEntry> {
         Arc::clone(&self.0)
     }
 
@@ -80,7 +80,7 @@ impl WaitTicket {
     }
 }
 
-impl Drop for WaitTicket {
+impl Drop for ClientWaitTicket {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::Release);
     }
@@ -89,32 +89,32 @@ impl Drop for WaitTicket {
 /// The places of all clients that wait.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWaits {
-    clients: HashMap<ClientId, Vec<Arc<Waiting>>>,
+    clients: HashMap<ClientId, Vec<Arc<ClientWaitEntry>>>,
     entries: usize,
     sweep_at: usize,
 }
 
 impl ClientWaits {
     /// Which places are cut if this one is counted too, of so many places in all.
-    pub(crate) fn decide(&self, waiting: &Arc<Waiting>, places: usize) -> Vec<Arc<Waiting>> {
+    pub(crate) fn decide(&self, waiting: &Arc<ClientWaitEntry>, places: usize) -> Vec<Arc<ClientWaitEntry>> {
         let others = self.clients.get(&waiting.client).into_iter().flatten();
-        let mut held: Vec<&Arc<Waiting>> =
-            others.chain([waiting]).filter(|waiting| waiting.holds()).collect();
+        let mut held: Vec<&Arc<ClientWaitEntry>> =
+            others.chain([waiting]).filter(|waiting| waiting.is_active()).collect();
         let surplus = held.len().saturating_sub((places / 2).max(1));
         held.sort_by_key(|waiting| waiting.since);
         held.into_iter().take(surplus).map(Arc::clone).collect()
     }
 
     /// Counts a place and cuts what `decide` chose.
-    pub(crate) fn apply(&mut self, waiting: Arc<Waiting>, cut: &[Arc<Waiting>]) {
+    pub(crate) fn apply(&mut self, waiting: Arc<ClientWaitEntry>, cut: &[Arc<ClientWaitEntry>]) {
         for surplus in cut {
             surplus.is_cut.store(true, Ordering::Release);
         }
         waiting.is_counted.store(true, Ordering::Release);
         let of_client = self.clients.entry(waiting.client).or_default();
         let before = of_client.len();
-        of_client.retain(|waiting| waiting.holds());
-        if waiting.holds() {
+        of_client.retain(|waiting| waiting.is_active());
+        if waiting.is_active() {
             of_client.push(waiting);
         }
         self.entries = (self.entries + of_client.len()).saturating_sub(before);
@@ -131,7 +131,7 @@ impl ClientWaits {
 
     fn sweep(&mut self) {
         self.clients.retain(|_, of_client| {
-            of_client.retain(|waiting| waiting.holds());
+            of_client.retain(|waiting| waiting.is_active());
             !of_client.is_empty()
         });
         self.entries = self.clients.values().map(Vec::len).sum();
@@ -153,16 +153,16 @@ mod tests {
         ClientId::Key(KeyId::new(number))
     }
 
-    fn report(waits: &mut ClientWaits, number: u32, since: Instant, places: usize) -> WaitTicket {
-        let ticket = WaitTicket::new(client(number), since);
-        let cut = waits.decide(&ticket.waiting(), places);
-        waits.apply(ticket.waiting(), &cut);
+    fn report(waits: &mut ClientWaits, number: u32, since: Instant, places: usize) -> ClientWaitTicket {
+        let ticket = ClientWaitTicket::new(client(number), since);
+        let cut = waits.decide(&ticket.client_wait(), places);
+        waits.apply(ticket.client_wait(), &cut);
         ticket
     }
 
     /// V10: one client may hold half of the places; beyond that the longest waiting one is cut
     #[test]
-    fn half_of_the_places_may_wait_for_one_client() {
+    fn half_of_the_slots_may_wait_for_one_client() {
         let (mut waits, t0) = (ClientWaits::default(), clock::now());
         let at = |ms: u64| t0 + Duration::from_millis(ms);
         let first = report(&mut waits, 1, at(50), 4);
@@ -204,14 +204,14 @@ mod tests {
         #[test]
         fn never_more_than_half(places in 1_usize..20, steps in prop::collection::vec((0_u32..3, any::<bool>()), 1..400)) {
             let (mut waits, t0) = (ClientWaits::default(), clock::now());
-            let mut tickets: Vec<(u32, WaitTicket)> = Vec::new();
+            let mut tickets: Vec<(u32, ClientWaitTicket)> = Vec::new();
             let half = (places / 2).max(1);
             for (at, (number, resumes)) in steps.into_iter().enumerate() {
                 if resumes && let Some(place) = tickets.iter().position(|(client, _)| *client == number) {
                     drop(tickets.swap_remove(place));
                     continue;
                 }
-                let held = |tickets: &[(u32, WaitTicket)]| {
+                let held = |tickets: &[(u32, ClientWaitTicket)]| {
                     tickets.iter().filter(|(client, ticket)| *client == number && !ticket.is_cut()).count()
                 };
                 let before = held(&tickets);

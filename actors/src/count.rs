@@ -10,40 +10,40 @@ use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// A count that never exceeds its capacity.
 #[derive(Debug)]
-pub(crate) struct Bounded {
-    taken: AtomicUsize,
+pub(crate) struct BoundedCount {
+    acquired: AtomicUsize,
     capacity: usize,
 }
 
-impl Bounded {
+impl BoundedCount {
     /// An empty count of at most `capacity`.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), capacity }
+        Self { acquired: AtomicUsize::new(0), capacity }
     }
 
     /// Takes one, or says no at once.
-    pub(crate) fn take(&self) -> bool {
-        self.take_below(self.capacity)
+    pub(crate) fn try_acquire(&self) -> bool {
+        self.try_acquire_below(self.capacity)
     }
 
     /// Takes one if fewer than `limit` are taken. The capacity holds besides.
-    pub(crate) fn take_below(&self, limit: usize) -> bool {
-        let taken = self.taken.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn try_acquire_below(&self, limit: usize) -> bool {
+        let taken = self.acquired.fetch_add(1, Ordering::AcqRel);
         if taken < self.capacity.min(limit) {
             return true;
         }
-        self.taken.fetch_sub(1, Ordering::AcqRel);
+        self.acquired.fetch_sub(1, Ordering::AcqRel);
         false
     }
 
     /// Gives one back.
-    pub(crate) fn give_back(&self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
+    pub(crate) fn release(&self) {
+        self.acquired.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// How many are taken; may overshoot by the number of takers being refused right now.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Acquire).min(self.capacity)
+    pub(crate) fn in_use(&self) -> usize {
+        self.acquired.load(Ordering::Acquire).min(self.capacity)
     }
 
     /// The bound.
@@ -56,7 +56,7 @@ impl Bounded {
 #[derive(Debug)]
 pub(crate) struct Gate {
     word: AtomicU64,
-    nudged: AtomicBool,
+    wake_sent: AtomicBool,
 }
 
 /// The waiters' half of the word.
@@ -73,7 +73,7 @@ fn waiting_in(word: u64) -> usize {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(0), nudged: AtomicBool::new(false) }
+        Self { word: AtomicU64::new(0), wake_sent: AtomicBool::new(false) }
     }
 
     /// Permits that exist now.
@@ -87,7 +87,7 @@ impl Gate {
     }
 
     /// Only the actor calls this, as it builds a ticket.
-    pub(crate) fn rise(&self) {
+    pub(crate) fn acquire(&self) {
         self.word.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -106,28 +106,28 @@ impl Gate {
 
     /// A ticket ends. True: the caller must nudge the actor, because somebody waits and nobody has nudged yet.
     #[must_use]
-    pub(crate) fn fall(&self) -> bool {
+    pub(crate) fn release(&self) -> bool {
         let word = self.word.fetch_sub(1, Ordering::AcqRel);
-        waiting_in(word) > 0 && self.claim_nudge()
+        waiting_in(word) > 0 && self.claim_wake()
     }
 
     /// Whether it is the caller's to nudge the actor: nobody has done so since it last received one.
     #[must_use]
-    pub(crate) fn claim_nudge(&self) -> bool {
-        !self.nudged.swap(true, Ordering::AcqRel)
+    pub(crate) fn claim_wake(&self) -> bool {
+        !self.wake_sent.swap(true, Ordering::AcqRel)
     }
 
     /// Something besides a ticket fell free, and whoever waits may need it. Writing the word, if only what is there, puts this
     /// before or after the publication of waiters: the actor sees what fell, or this sees who waits.
     #[must_use]
-    pub(crate) fn touch(&self) -> bool {
+    pub(crate) fn claim_wake_if_waiting(&self) -> bool {
         let word = self.word.fetch_add(0, Ordering::AcqRel);
-        waiting_in(word) > 0 && !self.nudged.swap(true, Ordering::AcqRel)
+        waiting_in(word) > 0 && !self.wake_sent.swap(true, Ordering::AcqRel)
     }
 
     /// The actor has received the nudge; it calls this before it counts, so that a later fall nudges again and an
     /// earlier one is counted.
-    pub(crate) fn nudge_received(&self) {
-        self.nudged.swap(false, Ordering::AcqRel);
+    pub(crate) fn wake_received(&self) {
+        self.wake_sent.swap(false, Ordering::AcqRel);
     }
 }

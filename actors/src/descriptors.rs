@@ -86,21 +86,21 @@ impl Reserve {
         self.fill();
         loop {
             match open() {
-                Err(error) if is_shortage(&error) && self.held().pop().is_some() => {}
+                Err(error) if is_shortage(&error) && self.lock().pop().is_some() => {}
                 result => return result,
             }
         }
     }
 
     fn fill(&self) {
-        let mut held = self.held();
+        let mut held = self.lock();
         while held.len() < RESERVED {
             let Ok(file) = File::open("/dev/null") else { return };
             held.push(file);
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<File>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<File>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,19 +114,19 @@ mod tests {
     fn the_reserve_is_used_when_descriptors_are_out() {
         let reserve = Reserve(Mutex::default());
         reserve.fill();
-        assert_eq!(reserve.held().len(), RESERVED);
+        assert_eq!(reserve.lock().len(), RESERVED);
         assert!(reserve.lend(|| Err::<(), _>(io::ErrorKind::NotFound.into())).is_err());
-        assert_eq!(reserve.held().len(), RESERVED, "another error needs no descriptor");
+        assert_eq!(reserve.lock().len(), RESERVED, "another error needs no descriptor");
         let mut failures = 3;
         let opened = reserve.lend(|| {
             failures -= 1;
             if failures >= 0 { Err(Errno::MFILE.into()) } else { Ok(()) }
         });
         assert!(opened.is_ok());
-        assert_eq!(reserve.held().len(), RESERVED - 3);
+        assert_eq!(reserve.lock().len(), RESERVED - 3);
         assert!(reserve.lend(|| Err::<(), _>(Errno::NFILE.into())).is_err(), "the reserve is finite");
-        assert_eq!(reserve.held().len(), 0);
+        assert_eq!(reserve.lock().len(), 0);
         reserve.fill();
-        assert_eq!(reserve.held().len(), RESERVED);
+        assert_eq!(reserve.lock().len(), RESERVED);
     }
 }

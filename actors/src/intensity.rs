@@ -11,7 +11,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// What to do about a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum RestartDecision {
     /// Restart at once.
     Restart,
     /// Hold the actor down for this long first.
@@ -24,19 +24,19 @@ pub(crate) struct Intensity {
     restarts_max: usize,
     window: Duration,
     crashes: VecDeque<Instant>,
-    holds: u32,
+    hold_count: u32,
     /// When the actor was last let run: time held down is not time it held.
     up_since: Option<Instant>,
 }
 
 impl Intensity {
     pub(crate) fn new(restarts_max: usize, window: Duration) -> Self {
-        Self { restarts_max, window, crashes: VecDeque::new(), holds: 0, up_since: None }
+        Self { restarts_max, window, crashes: VecDeque::new(), hold_count: 0, up_since: None }
     }
 
-    pub(crate) fn crashed(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn record_crash(&mut self, now: Instant) -> RestartDecision {
         if self.up_since.is_some_and(|up| now.saturating_duration_since(up) >= self.window) {
-            self.holds = 0;
+            self.hold_count = 0;
         }
         let window = self.window;
         while self.crashes.front().is_some_and(|first| now.saturating_duration_since(*first) >= window) {
@@ -45,13 +45,13 @@ impl Intensity {
         self.crashes.push_back(now);
         self.up_since = Some(now);
         if self.crashes.len() <= self.restarts_max {
-            return Verdict::Restart;
+            return RestartDecision::Restart;
         }
         self.crashes.pop_front();
-        let hold = BACKOFF_MIN.saturating_mul(1 << self.holds.min(10)).min(BACKOFF_MAX);
-        self.holds += 1;
+        let hold = BACKOFF_MIN.saturating_mul(1 << self.hold_count.min(10)).min(BACKOFF_MAX);
+        self.hold_count += 1;
         self.up_since = Some(now + hold);
-        Verdict::HoldDown(hold)
+        RestartDecision::HoldDown(hold)
     }
 }
 
@@ -69,10 +69,10 @@ mod tests {
         let t0 = crate::clock::now();
         let mut intensity = Intensity::new(5, ms(10_000));
         for i in 0..5 {
-            assert_eq!(intensity.crashed(t0 + ms(i)), Verdict::Restart);
+            assert_eq!(intensity.record_crash(t0 + ms(i)), RestartDecision::Restart);
         }
-        assert_eq!(intensity.crashed(t0 + ms(5)), Verdict::HoldDown(ms(100)));
-        assert_eq!(intensity.crashed(t0 + ms(200)), Verdict::HoldDown(ms(200)));
+        assert_eq!(intensity.record_crash(t0 + ms(5)), RestartDecision::HoldDown(ms(100)));
+        assert_eq!(intensity.record_crash(t0 + ms(200)), RestartDecision::HoldDown(ms(200)));
     }
 
     /// S3
@@ -82,12 +82,12 @@ mod tests {
         let mut intensity = Intensity::new(0, ms(10_000));
         let mut holds = Vec::new();
         for _ in 0..9 {
-            let Verdict::HoldDown(hold) = intensity.crashed(now) else { panic!("must hold") };
+            let RestartDecision::HoldDown(hold) = intensity.record_crash(now) else { panic!("must hold") };
             holds.push(hold.as_millis());
             now += hold + ms(1);
         }
         assert_eq!(holds, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        assert_eq!(intensity.crashed(now + ms(10_000)), Verdict::HoldDown(ms(100)));
+        assert_eq!(intensity.record_crash(now + ms(10_000)), RestartDecision::HoldDown(ms(100)));
     }
 
     /// S3
@@ -96,7 +96,7 @@ mod tests {
         let t0 = crate::clock::now();
         let mut intensity = Intensity::new(2, ms(100));
         for i in 0..20 {
-            assert_eq!(intensity.crashed(t0 + ms(i * 60)), Verdict::Restart, "crash {i}");
+            assert_eq!(intensity.record_crash(t0 + ms(i * 60)), RestartDecision::Restart, "crash {i}");
         }
     }
 }

@@ -8,14 +8,14 @@ use std::io;
 use actix_rt::Arbiter;
 
 #[cfg(any(test, feature = "simulation"))]
-use crate::simulation::Stage;
-use crate::supervisor::Life;
+use crate::simulation::SteppableActor;
+use crate::supervisor::Runnable;
 
 /// One actor's life, to be started on the thread it is to stay on.
-pub struct Launch(Box<dyn Life>);
+pub struct Launch(Box<dyn Runnable>);
 
 impl Launch {
-    pub(crate) fn new(life: impl Life + 'static) -> Self {
+    pub(crate) fn new(life: impl Runnable + 'static) -> Self {
         Self(Box::new(life))
     }
 
@@ -47,8 +47,8 @@ impl Launches {
 
     /// Takes all actors to where they handle messages only when they are told to.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn stage(self) -> Vec<Box<dyn Stage>> {
-        self.own_thread.into_iter().chain(self.on_workers).map(|launch| launch.0.stage()).collect()
+    pub(crate) fn into_stepped(self) -> Vec<Box<dyn SteppableActor>> {
+        self.own_thread.into_iter().chain(self.on_workers).map(|launch| launch.0.into_stepped()).collect()
     }
 
     /// Distributes the others over so many workers.

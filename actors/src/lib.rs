@@ -4,6 +4,9 @@
 //! `handle.rs` what callers see, `metrics.rs`. `system.rs` makes them all. This crate knows actix, but neither HTTP nor any
 //! client: it decides, others act.
 
+mod actor_shell;
+mod actor_stats;
+mod ask_timeout;
 mod breaker;
 mod chaos;
 mod client_counts;
@@ -11,14 +14,12 @@ mod client_waits;
 pub mod clock;
 mod count;
 pub mod descriptors;
-mod host;
 mod intensity;
 mod launches;
 mod limiter;
 mod mailbox;
 mod metrics;
 mod monitor;
-mod patience;
 mod pool;
 mod sessions;
 #[cfg(any(test, feature = "simulation"))]
@@ -27,31 +28,33 @@ mod supervisor;
 mod sync;
 mod system;
 mod types;
-mod vitals;
 
+pub use actor_stats::{ActorStats, ActorStatus};
 pub use breaker::{
-    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, CircuitState, Clearance,
-    Outcome, Unreached,
+    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, CircuitCheck, CircuitId, CircuitState,
+    FailureCause, Outcome, ProbedCircuit,
 };
-pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
+pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
-pub use client_waits::WaitTicket;
+pub use client_waits::ClientWaitTicket;
 pub use launches::{Launch, Launches};
-pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
+pub use limiter::{
+    Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
+};
 pub use mailbox::AskError;
 pub use monitor::{
-    Comparison, Level, MemorySource, MemoryUse, MonitorHandle, MonitorRejection, MonitorView, Reading,
-    Reason, Sensor, Slot, Transition, system_memory_limit,
+    Comparison, InFlightSlot, Level, LevelReason, LevelTransition, MemorySource, MemoryUse, MonitorHandle,
+    MonitorRejection, MonitorView, Reading, Sensor, system_memory_limit,
 };
 pub use pool::{
-    CredentialCheck, CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId,
-    EndpointTicket, EndpointView, Evidence, HedgeRefusal, LimitCause, LimitView, Permit, PoolHandle,
-    PoolRejection, PoolView, Pressure, ReadKind, RetryTicket, Setback, Standing, Strike,
+    CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
+    EndpointId, EndpointState, EndpointTicket, EndpointView, FailureKind, HedgeRefusal, LimitCause,
+    LimitView, OverloadSignal, Permit, PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints,
+    RetryTicket,
 };
 pub use sessions::{
-    Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,
-    SigningKeyId, TokenHash,
+    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
+    SigningKeyId, TokenHash, VerifiedToken,
 };
-pub use system::{Actors, Prepared, UnknownActor, prepare};
+pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
-pub use vitals::{Status, Vitals};

@@ -14,21 +14,21 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use thiserror::Error;
 
+use crate::actor_shell::{ActorShell, Component, MessageHandler};
+use crate::actor_stats::ActorStats;
+use crate::ask_timeout::{self, AskTimeout};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
-use crate::host::{Component, Host, Serve};
 use crate::metrics::ActorMetrics;
-use crate::patience::{self, OutOfPatience};
-use crate::vitals::Vitals;
 
 /// A message and the type of its answer.
-pub(crate) trait Request: Send + 'static {
+pub(crate) trait ActorMessage: Send + 'static {
     /// What the actor answers.
     type Reply: Send + 'static;
     /// The message's name in reports.
     const NAME: &'static str;
     /// What makes two messages alike: the fingerprint by which a poison message is recognised.
-    fn likeness(&self) -> u64;
+    fn message_fingerprint(&self) -> u64;
     /// False where all messages of a kind are alike: condemning one would condemn them all.
     const CAN_BE_POISON: bool = true;
 }
@@ -80,66 +80,66 @@ impl AskError {
 
 /// A taken place in a mailbox.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    vitals: Arc<Vitals>,
+pub(crate) struct MailboxSlot {
+    stats: Arc<ActorStats>,
 }
 
-impl Drop for Seat {
+impl Drop for MailboxSlot {
     fn drop(&mut self) {
-        self.vitals.seats().give_back();
+        self.stats.mailbox_slots().release();
     }
 }
 
 /// A question in its envelope.
 pub(crate) struct Ask<M> {
     pub(crate) message: M,
-    pub(crate) seat: Seat,
+    pub(crate) slot: MailboxSlot,
     pub(crate) sent: Instant,
     pub(crate) deadline: Instant,
 }
 
-impl<M: Request> actix::Message for Ask<M> {
+impl<M: ActorMessage> actix::Message for Ask<M> {
     type Result = Result<M::Reply, AskError>;
 }
 
 /// A prepaid statement in its envelope.
-pub(crate) struct Tell<M>(pub(crate) M);
+pub(crate) struct Notification<M>(pub(crate) M);
 
-impl<M: Request> actix::Message for Tell<M> {
+impl<M: ActorMessage> actix::Message for Notification<M> {
     type Result = ();
 }
 
 /// One actor's address, its seats and its patience.
 pub(crate) struct Mailbox<C: Component> {
-    addr: Addr<Host<C>>,
-    vitals: Arc<Vitals>,
+    addr: Addr<ActorShell<C>>,
+    stats: Arc<ActorStats>,
     metrics: ActorMetrics,
-    patience: Duration,
+    ask_timeout: Duration,
 }
 
 impl<C: Component> Clone for Mailbox<C> {
     fn clone(&self) -> Self {
         Self {
             addr: self.addr.clone(),
-            vitals: Arc::clone(&self.vitals),
+            stats: Arc::clone(&self.stats),
             metrics: self.metrics.clone(),
-            patience: self.patience,
+            ask_timeout: self.ask_timeout,
         }
     }
 }
 
 /// A supervised actor of any kind, as `system.rs` lists and disturbs them.
-pub(crate) trait Supervised {
-    fn vitals(&self) -> &Arc<Vitals>;
+pub(crate) trait SupervisedActor {
+    fn actor_stats(&self) -> &Arc<ActorStats>;
     /// Has the actor crash. Only the admin API's chaos verb and tests call this.
     fn crash(&self, crash: Crash);
     /// Has the actor stand still. Only the admin API's chaos verb calls this.
     fn stall(&self, stall: Stall);
 }
 
-impl<C: Component> Supervised for Mailbox<C> {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
+impl<C: Component> SupervisedActor for Mailbox<C> {
+    fn actor_stats(&self) -> &Arc<ActorStats> {
+        &self.stats
     }
 
     fn crash(&self, crash: Crash) {
@@ -155,67 +155,67 @@ impl<C: Component> Supervised for Mailbox<C> {
 
 impl<C: Component> Mailbox<C> {
     pub(crate) fn new(
-        addr: Addr<Host<C>>,
-        vitals: Arc<Vitals>,
+        addr: Addr<ActorShell<C>>,
+        stats: Arc<ActorStats>,
         metrics: ActorMetrics,
         patience: Duration,
     ) -> Self {
-        Self { addr, vitals, metrics, patience }
+        Self { addr, stats, metrics, ask_timeout: patience }
     }
 
-    pub(crate) fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
+    pub(crate) fn actor_stats(&self) -> &Arc<ActorStats> {
+        &self.stats
     }
 
     /// Asks, and waits for the answer for as long as the actor's configured patience.
     pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Reply, AskError>
     where
-        M: Request,
-        C: Serve<M>,
+        M: ActorMessage,
+        C: MessageHandler<M>,
     {
-        self.ask_within(message, self.patience).await
+        self.ask_within(message, self.ask_timeout).await
     }
 
     /// Asks, and waits for at most `patience`.
-    pub(crate) async fn ask_within<M>(&self, message: M, patience: Duration) -> Result<M::Reply, AskError>
+    pub(crate) async fn ask_within<M>(&self, message: M, timeout: Duration) -> Result<M::Reply, AskError>
     where
-        M: Request,
-        C: Serve<M>,
+        M: ActorMessage,
+        C: MessageHandler<M>,
     {
         let sent = clock::now();
-        let seat = self.seat(sent)?;
-        let deadline = sent + patience;
-        let answer = pin!(self.addr.send(Ask { message, seat, sent, deadline }));
-        match patience::wait(answer, deadline).await {
+        let slot = self.acquire_slot(sent)?;
+        let deadline = sent + timeout;
+        let answer = pin!(self.addr.send(Ask { message, slot, sent, deadline }));
+        match ask_timeout::wait(answer, deadline).await {
             Ok(Ok(answer)) => answer,
             // The reply channel was dropped unanswered: the message went down with the crash.
             Ok(Err(_)) => Err(AskError::Crashed),
-            Err(OutOfPatience) => Err(AskError::Expired),
+            Err(AskTimeout) => Err(AskError::Expired),
         }
     }
 
     /// States something a grant has prepaid. Never refused, and bounded by the grants.
-    pub(crate) fn tell<M>(&self, message: M)
+    pub(crate) fn notify<M>(&self, message: M)
     where
-        M: Request<Reply = ()>,
-        C: Serve<M>,
+        M: ActorMessage<Reply = ()>,
+        C: MessageHandler<M>,
     {
         #[expect(
             clippy::disallowed_methods,
             reason = "the one place: what a grant prepaid must not be refused"
         )]
-        self.addr.do_send(Tell(message));
+        self.addr.do_send(Notification(message));
     }
 
-    fn seat(&self, now: Instant) -> Result<Seat, AskError> {
-        if let Some(retry_after) = self.vitals.failed_for(now) {
+    fn acquire_slot(&self, now: Instant) -> Result<MailboxSlot, AskError> {
+        if let Some(retry_after) = self.stats.failed_for(now) {
             self.metrics.rejected_failed.inc();
             return Err(AskError::Failed { retry_after });
         }
-        if !self.vitals.seats().take() {
+        if !self.stats.mailbox_slots().try_acquire() {
             self.metrics.rejected_busy.inc();
             return Err(AskError::Busy);
         }
-        Ok(Seat { vitals: Arc::clone(&self.vitals) })
+        Ok(MailboxSlot { stats: Arc::clone(&self.stats) })
     }
 }

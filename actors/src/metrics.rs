@@ -7,7 +7,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
-use crate::vitals::{Status, Vitals};
+use crate::actor_stats::{ActorStats, ActorStatus};
 
 /// The families that all actors share, one label value each.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ impl ActorFamilies {
     }
 
     /// Copies the vital signs into the gauges; called before a scrape is answered.
-    pub(crate) fn observe(&self, vitals: &Vitals, now: std::time::Instant) {
+    pub(crate) fn observe(&self, vitals: &ActorStats, now: std::time::Instant) {
         let name = &[vitals.name()];
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let restarts = self.restarts.with_label_values(name);
@@ -102,9 +102,9 @@ impl ActorFamilies {
         self.generation.with_label_values(name).set(signed(vitals.generation()));
         self.depth.with_label_values(name).set(signed(vitals.depth() as u64));
         self.state.with_label_values(name).set(match vitals.status(now) {
-            Status::Running => 0,
-            Status::Stalled => 1,
-            Status::Failed { .. } => 2,
+            ActorStatus::Running => 0,
+            ActorStatus::Stalled => 1,
+            ActorStatus::Failed { .. } => 2,
         });
     }
 }

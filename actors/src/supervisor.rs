@@ -21,69 +21,69 @@ use actix::{Actor, Context};
 use slog::{Logger, error, info};
 use tokio::time::Sleep;
 
+use crate::actor_shell::{ActorShell, Component};
+use crate::actor_stats::ActorStats;
 use crate::clock;
-use crate::host::{Component, Host};
-use crate::intensity::{Intensity, Verdict};
+use crate::intensity::{Intensity, RestartDecision};
 #[cfg(any(test, feature = "simulation"))]
-use crate::simulation::{Stage, Staged};
-use crate::vitals::Vitals;
+use crate::simulation::{SteppableActor, SteppedActor};
 
 /// An actor that is not running yet, whatever its component.
-pub(crate) trait Life: Send {
+pub(crate) trait Runnable: Send {
     /// Runs it under supervision on the current thread.
     fn start(self: Box<Self>);
 
     /// Has it handle messages one at a time, when somebody says so, instead of running.
     #[cfg(any(test, feature = "simulation"))]
-    fn stage(self: Box<Self>) -> Box<dyn Stage>;
+    fn into_stepped(self: Box<Self>) -> Box<dyn SteppableActor>;
 }
 
 /// What an actor's life begins with.
-pub(crate) struct Unborn<C: Component> {
-    pub(crate) host: Host<C>,
-    pub(crate) mailbox: AddressReceiver<Host<C>>,
+pub(crate) struct Prepared<C: Component> {
+    pub(crate) host: ActorShell<C>,
+    pub(crate) mailbox: AddressReceiver<ActorShell<C>>,
     pub(crate) intensity: Intensity,
-    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) stats: Arc<ActorStats>,
     pub(crate) log: Logger,
 }
 
-impl<C: Component> Life for Unborn<C> {
+impl<C: Component> Runnable for Prepared<C> {
     fn start(self: Box<Self>) {
-        let Self { host, mailbox, intensity, vitals, log } = *self;
-        supervise(host, mailbox, intensity, vitals, log);
+        let Self { host, mailbox, intensity, stats, log } = *self;
+        supervise(host, mailbox, intensity, stats, log);
     }
 
     #[cfg(any(test, feature = "simulation"))]
-    fn stage(self: Box<Self>) -> Box<dyn Stage> {
-        let Self { host, mailbox, intensity, vitals, log: _ } = *self;
-        Box::new(Staged::new(host, mailbox, intensity, vitals))
+    fn into_stepped(self: Box<Self>) -> Box<dyn SteppableActor> {
+        let Self { host, mailbox, intensity, stats, log: _ } = *self;
+        Box::new(SteppedActor::new(host, mailbox, intensity, stats))
     }
 }
 
 /// Runs a component under supervision on the current thread.
 pub(crate) fn supervise<C: Component>(
-    host: Host<C>,
-    mailbox: AddressReceiver<Host<C>>,
+    host: ActorShell<C>,
+    mailbox: AddressReceiver<ActorShell<C>>,
     intensity: Intensity,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
     log: Logger,
 ) {
     let actor = Context::with_receiver(mailbox).into_future(host);
-    actix_rt::spawn(Supervised { actor, intensity, hold: None, vitals, log });
+    actix_rt::spawn(SupervisionTask { actor, intensity, hold: None, stats, log });
 }
 
-struct Supervised<A>
+struct SupervisionTask<A>
 where
     A: Actor<Context = Context<A>>,
 {
     actor: ContextFut<A, Context<A>>,
     intensity: Intensity,
     hold: Option<Pin<Box<Sleep>>>,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
     log: Logger,
 }
 
-impl<A> Supervised<A>
+impl<A> SupervisionTask<A>
 where
     A: actix::Supervised + Actor<Context = Context<A>>,
 {
@@ -94,19 +94,19 @@ where
         catch_unwind(AssertUnwindSafe(|| actor.restart())).unwrap_or(true)
     }
 
-    fn crashed(&mut self, panic: &(dyn Any + Send)) {
-        self.vitals.restarted();
-        let generation = self.vitals.generation();
+    fn on_crash(&mut self, panic: &(dyn Any + Send)) {
+        self.stats.count_restart();
+        let generation = self.stats.generation();
         let now = clock::now();
-        match self.intensity.crashed(now) {
-            Verdict::Restart => {
-                error!(self.log, "actor crashed and restarts"; "panic" => text(panic), "generation" => generation);
+        match self.intensity.record_crash(now) {
+            RestartDecision::Restart => {
+                error!(self.log, "actor crashed and restarts"; "panic" => panic_message(panic), "generation" => generation);
             }
-            Verdict::HoldDown(hold) => {
+            RestartDecision::HoldDown(hold) => {
                 let until = now + hold;
-                self.vitals.set_failed_until(Some(until));
+                self.stats.set_failed_until(Some(until));
                 self.hold = Some(Box::pin(tokio::time::sleep_until(until.into())));
-                error!(self.log, "actor crashed too often and is held down"; "panic" => text(panic),
+                error!(self.log, "actor crashed too often and is held down"; "panic" => panic_message(panic),
                     "generation" => generation, "hold_ms" => u64::try_from(hold.as_millis()).unwrap_or(u64::MAX));
             }
         }
@@ -114,12 +114,12 @@ where
 }
 
 /// What a panic says.
-pub(crate) fn text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "not a text".to_owned())
 }
 
-impl<A> Future for Supervised<A>
+impl<A> Future for SupervisionTask<A>
 where
     A: actix::Supervised + Actor<Context = Context<A>>,
 {
@@ -132,14 +132,14 @@ where
                 return Poll::Pending;
             }
             this.hold = None;
-            this.vitals.set_failed_until(None);
-            info!(this.log, "actor is tried again"; "generation" => this.vitals.generation());
+            this.stats.set_failed_until(None);
+            info!(this.log, "actor is tried again"; "generation" => this.stats.generation());
         }
         let actor = &mut this.actor;
         match catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
-            Err(panic) => this.crashed(&*panic),
+            Err(panic) => this.on_crash(&*panic),
         }
         if !this.restart() {
             return Poll::Ready(());

@@ -14,26 +14,27 @@ use slog::{Logger, o};
 use thiserror::Error;
 use tidegate_config::{BreakerConfig, BucketConfig, Config, LimitHeaders, Overload, RateLimit};
 
-use crate::breaker::{Board, Breaker, BreakerFamilies, BreakerHandle, CircuitId};
+use crate::actor_shell::{ActorShell, Component};
+use crate::actor_stats::ActorStats;
+use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitId, PublishedCircuits};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
-use crate::host::{Component, Host};
 use crate::intensity::Intensity;
 use crate::launches::{Launch, Launches};
 use crate::limiter::{
-    Closed, FailuresState, Limiter, LimiterHandle, LimiterMetrics, LimiterState, Limits, OfBucket,
-    PerKeyState, PerSubjectState,
+    AuthFailuresState, AuthLockout, BucketLimits, Limiter, LimiterHandle, LimiterMetrics, LimiterState,
+    Limits, PerKeyState, PerSubjectState,
 };
-use crate::mailbox::{Mailbox, Supervised};
+use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
-    Alarm, Budget, CredentialSigns, Delay, GateShared, Hedging, Learner, Nudge, Pool, PoolBounds,
-    PoolFamilies, PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs, Suspects,
+    CodelSettings, CredentialSelector, CredentialStats, EndpointStatsTable, GateShared, Hedging,
+    LimitLearner, LoadBalancer, LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames,
+    PoolState, RetryBudget, SuspectCredentials, WakeQueue, WakeTimer,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
-use crate::supervisor::Unborn;
-use crate::vitals::Vitals;
+use crate::supervisor::Prepared;
 
 /// The handles to every actor.
 pub struct Actors {
@@ -61,7 +62,7 @@ pub struct UnknownActor {
 }
 
 /// What `prepare` made.
-pub struct Prepared {
+pub struct ActorSystem {
     /// All handles.
     pub actors: Actors,
     /// One pool per bucket, in the order of the buckets.
@@ -73,7 +74,7 @@ pub struct Prepared {
 }
 
 /// Makes addresses, vitals and mailboxes, alike for all.
-struct Nursery<'a> {
+struct Spawner<'a> {
     config: &'a Config,
     families: &'a ActorFamilies,
     log: &'a Logger,
@@ -82,36 +83,36 @@ struct Nursery<'a> {
 }
 
 /// An actor whose address exists already.
-struct Conceived<C: Component> {
+struct ActorChannel<C: Component> {
     mailbox: Mailbox<C>,
-    receiver: AddressReceiver<Host<C>>,
-    vitals: Arc<Vitals>,
+    receiver: AddressReceiver<ActorShell<C>>,
+    stats: Arc<ActorStats>,
 }
 
-impl Nursery<'_> {
-    fn conceive<C: Component>(&self, name: impl Into<String>) -> Conceived<C> {
+impl Spawner<'_> {
+    fn prepare<C: Component>(&self, name: impl Into<String>) -> ActorChannel<C> {
         let supervision = &self.config.supervision;
         let (sender, receiver) = channel(supervision.mailbox_capacity.get());
-        let vitals = Arc::new(Vitals::new(name, supervision.mailbox_capacity.get()));
-        let metrics = self.families.actor(vitals.name());
-        let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&vitals), metrics, supervision.ask_timeout);
-        Conceived { mailbox, receiver, vitals }
+        let stats = Arc::new(ActorStats::new(name, supervision.mailbox_capacity.get()));
+        let metrics = self.families.actor(stats.name());
+        let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&stats), metrics, supervision.ask_timeout);
+        ActorChannel { mailbox, receiver, stats }
     }
 
     /// Each bucket's actors have their own seed.
-    fn seed_of(&self, name: &str) -> u64 {
+    fn seed_for(&self, name: &str) -> u64 {
         name.bytes().fold(self.seed, |seed, byte| seed.rotate_left(5) ^ u64::from(byte))
     }
 
-    fn bear<C: Component>(&self, conceived: Conceived<C>, component: C) -> Launch {
-        let Conceived { mailbox: _, receiver, vitals } = conceived;
+    fn build<C: Component>(&self, conceived: ActorChannel<C>, component: C) -> Launch {
+        let ActorChannel { mailbox: _, receiver, stats } = conceived;
         let supervision = &self.config.supervision;
-        let log = self.log.new(o!("actor" => vitals.name().to_owned()));
-        let metrics = self.families.actor(vitals.name());
-        let host = Host::new(component, supervision.window, Arc::clone(&vitals), metrics, log.clone());
+        let log = self.log.new(o!("actor" => stats.name().to_owned()));
+        let metrics = self.families.actor(stats.name());
+        let host = ActorShell::new(component, supervision.window, Arc::clone(&stats), metrics, log.clone());
         let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let intensity = Intensity::new(restarts_max, supervision.window);
-        Launch::new(Unborn { host, mailbox: receiver, intensity, vitals, log })
+        Launch::new(Prepared { host, mailbox: receiver, intensity, stats, log })
     }
 }
 
@@ -119,22 +120,22 @@ impl Nursery<'_> {
 ///
 /// # Errors
 /// A metric's name was taken on the registry.
-pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Prepared, prometheus::Error> {
-    prepare_from(config, registry, log, seed())
+pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<ActorSystem, prometheus::Error> {
+    prepare_with_seed(config, registry, log, seed())
 }
 
 /// As `prepare`, with all chance beginning from a seed.
-pub(crate) fn prepare_from(
+pub(crate) fn prepare_with_seed(
     config: &Config,
     registry: &Registry,
     log: &Logger,
     seed: u64,
-) -> Result<Prepared, prometheus::Error> {
+) -> Result<ActorSystem, prometheus::Error> {
     let now = clock::now();
     let families = ActorFamilies::register(registry)?;
     let pool_families = PoolFamilies::register(registry)?;
     let breaker_families = BreakerFamilies::register(registry)?;
-    let nursery = Nursery { config, families: &families, log, seed };
+    let nursery = Spawner { config, families: &families, log, seed };
     let names: Vec<String> = config.buckets.keys().cloned().collect();
     let mut on_workers = Vec::new();
 
@@ -157,17 +158,17 @@ pub(crate) fn prepare_from(
         on_workers.push(launch);
     }
 
-    let unborn = nursery.conceive::<Sessions>("sessions");
+    let unborn = nursery.prepare::<Sessions>("sessions");
     let sessions = SessionsHandle::new(unborn.mailbox.clone());
     on_workers
-        .push(nursery.bear(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
+        .push(nursery.build(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
 
-    let unborn = nursery.conceive::<Monitor>("monitor");
-    let watched = [limiter.vitals(), sessions.vitals()]
+    let unborn = nursery.prepare::<Monitor>("monitor");
+    let watched = [limiter.actor_stats(), sessions.actor_stats()]
         .into_iter()
-        .chain(breakers.iter().map(BreakerHandle::vitals))
-        .chain(pools.iter().map(PoolHandle::vitals))
-        .chain([&unborn.vitals])
+        .chain(breakers.iter().map(BreakerHandle::actor_stats))
+        .chain(pools.iter().map(PoolHandle::actor_stats))
+        .chain([&unborn.stats])
         .cloned()
         .collect();
     let (monitor, component) = MonitorHandle::new(
@@ -178,7 +179,7 @@ pub(crate) fn prepare_from(
         registry,
         log.clone(),
     )?;
-    let own_thread = vec![nursery.bear(unborn, component)];
+    let own_thread = vec![nursery.build(unborn, component)];
 
     let actors = Actors {
         monitor,
@@ -190,20 +191,20 @@ pub(crate) fn prepare_from(
         pool_families,
         limiter_metrics,
     };
-    Ok(Prepared { actors, pools, breakers, launches: Launches { own_thread, on_workers } })
+    Ok(ActorSystem { actors, pools, breakers, launches: Launches { own_thread, on_workers } })
 }
 
-fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
+fn limiter(nursery: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
     let Config { rate_limit, buckets, keys, api_keys, .. } = nursery.config;
-    let unborn = nursery.conceive::<Limiter>("limiter");
+    let unborn = nursery.prepare::<Limiter>("limiter");
     let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
     let own = keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
     let of_keys: Vec<Option<RateLimit>> = own.map(|own| own.or(rate_limit.per_key)).collect();
     let clients_max = rate_limit.table_capacity.get();
     let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
-    let tells = rate_limit.headers == LimitHeaders::Always;
-    let closed = Arc::new(Closed::new(clients_max));
-    let of_bucket = |bucket: &BucketConfig| OfBucket {
+    let sends_headers = rate_limit.headers == LimitHeaders::Always;
+    let closed = Arc::new(AuthLockout::new(clients_max));
+    let of_bucket = |bucket: &BucketConfig| BucketLimits {
         is_limited: general || bucket.rate_limit.is_some(),
         costs: bucket.costs,
     };
@@ -213,82 +214,94 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         is_limited: general,
         keys: of_keys.iter().map(Option::is_some).collect(),
         subjects: rate_limit.per_subject.is_some(),
-        tells,
-        failures: rate_limit.failed_auth,
-        closed: Arc::clone(&closed),
+        sends_headers,
+        auth_failures: rate_limit.failed_auth,
+        auth_lockout: Arc::clone(&closed),
         on_failure: rate_limit.on_failure,
         metrics: Arc::clone(metrics),
         hasher: ahash::RandomState::new(),
     };
     let handle = LimiterHandle::new(unborn.mailbox.clone(), Arc::new(known));
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
-    let per_key = PerKeyState::new(&of_keys, tells, now);
-    let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, tells, now);
-    let failures = FailuresState::new(rate_limit.failed_auth, clients_max, now);
-    let limiter =
-        Limiter::new(state.telling(tells), (per_key, per_subject), (failures, closed), Arc::clone(metrics));
-    (handle, nursery.bear(unborn, limiter))
+    let per_key = PerKeyState::new(&of_keys, sends_headers, now);
+    let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, sends_headers, now);
+    let failures = AuthFailuresState::new(rate_limit.failed_auth, clients_max, now);
+    let limiter = Limiter::new(
+        state.with_headers(sends_headers),
+        (per_key, per_subject),
+        (failures, closed),
+        Arc::clone(metrics),
+    );
+    (handle, nursery.build(unborn, limiter))
 }
 
 fn pool(
-    nursery: &Nursery<'_>,
+    nursery: &Spawner<'_>,
     name: &str,
     upstream: &tidegate_config::UpstreamConfig,
     families: &PoolFamilies,
 ) -> (PoolHandle, Launch) {
-    let unborn = nursery.conceive::<Pool>(format!("pool:{name}"));
+    let unborn = nursery.prepare::<Pool>(format!("pool:{name}"));
     let nudged = unborn.mailbox.clone();
-    let shared = Arc::new(GateShared::new(move || nudged.tell(Nudge)));
+    let shared = Arc::new(GateShared::new(move || nudged.notify(WakeQueue)));
     let concurrency = &upstream.concurrency;
     let bounds = PoolBounds {
         // A connection per request: more in flight than connections would queue unseen in the client.
         concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
         queued_max: concurrency.max_queued,
         queue_timeout: concurrency.queue_timeout,
-        overload: (concurrency.overload == Overload::Codel)
-            .then_some(Delay { target: concurrency.codel_target, interval: concurrency.codel_interval }),
+        overload: (concurrency.overload == Overload::Codel).then_some(CodelSettings {
+            target: concurrency.codel_target,
+            interval: concurrency.codel_interval,
+        }),
     };
     let endpoints: Vec<String> =
         upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();
     let named = &upstream.credentials_by_name;
-    let credentials: Arc<[CredentialSigns]> = named.iter().map(CredentialSigns::of).collect();
+    let credentials: Arc<[CredentialStats]> = named.iter().map(CredentialStats::from_config).collect();
     let names = credentials.iter().map(|one| one.name().to_owned()).collect();
     let names = PoolNames { bucket: name.to_owned(), endpoints, credentials: names };
     let metrics = families.bucket(name, &names.endpoints, &names.credentials);
-    let signs = Arc::new(Signs::new(names.endpoints.len()));
-    let chance = nursery.seed_of(name);
-    let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
-    let learner = Learner::of(&concurrency.adaptive, bounds.concurrent_max, clock::now());
-    let samples = learner.as_ref().map(Learner::samples).cloned();
-    let budget = Budget::new(upstream.retry.budget, clock::now());
+    let signs = Arc::new(EndpointStatsTable::new(names.endpoints.len()));
+    let chance = nursery.seed_for(name);
+    let rotation = LoadBalancer::new(
+        Arc::clone(&signs),
+        LoadBalancerSettings::from(&upstream.rotation),
+        chance,
+        clock::now(),
+    );
+    let learner = LimitLearner::from_config(&concurrency.adaptive, bounds.concurrent_max, clock::now());
+    let samples = learner.as_ref().map(LimitLearner::samples).cloned();
+    let budget = RetryBudget::new(upstream.retry.budget, clock::now());
     let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&signs), rotation, budget);
-    let (hedging, hedges) = Hedging::of(&upstream.hedging, clock::now());
-    let suspects = upstream.checks_credentials().then(|| Arc::new(Suspects::new(credentials.len())));
-    let new_roster = || Roster::new(&credentials, &shared, upstream.credential_pool);
-    let roster = (!credentials.is_empty()).then(|| new_roster().checked(suspects.clone()));
-    let state = state.with_roster(roster).learning(learner).with_hedging(hedging);
-    let alarm = Alarm::new(Arc::clone(&shared));
+    let (hedging, hedges) = Hedging::from_config(&upstream.hedging, clock::now());
+    let suspects =
+        upstream.checks_credentials().then(|| Arc::new(SuspectCredentials::new(credentials.len())));
+    let new_roster = || CredentialSelector::new(&credentials, &shared, upstream.credential_pool);
+    let roster = (!credentials.is_empty()).then(|| new_roster().with_suspects(suspects.clone()));
+    let state = state.with_credential_selector(roster).with_limit_learner(learner).with_hedging(hedging);
+    let alarm = WakeTimer::new(Arc::clone(&shared));
     let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics)
-        .sampling(samples)
+        .with_limit_samples(samples)
         .with_hedging(hedges)
-        .checking(suspects);
-    (handle, nursery.bear(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
+        .with_suspects(suspects);
+    (handle, nursery.build(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
 }
 
 fn breaker(
-    nursery: &Nursery<'_>,
+    nursery: &Spawner<'_>,
     name: &str,
     config: &BreakerConfig,
     families: &BreakerFamilies,
     now: Instant,
 ) -> (BreakerHandle, Launch) {
-    let unborn = nursery.conceive::<Breaker>(format!("breaker:{name}"));
-    let board = Arc::new(Board::new(CircuitId::count(config.per_operation), now));
+    let unborn = nursery.prepare::<Breaker>(format!("breaker:{name}"));
+    let board = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), now));
     let metrics = Arc::new(families.bucket(name, config));
     let handle = BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board), config, Arc::clone(&metrics));
-    let seed = nursery.seed_of(name);
+    let seed = nursery.seed_for(name);
     let component = Breaker::new(name, config, seed, board, metrics, nursery.log.clone());
-    (handle, nursery.bear(unborn, component))
+    (handle, nursery.build(unborn, component))
 }
 
 /// A different seed in every process.
@@ -299,7 +312,7 @@ fn seed() -> u64 {
 
 impl Actors {
     /// Every actor.
-    fn supervised(&self) -> impl Iterator<Item = &dyn Supervised> {
+    fn supervised(&self) -> impl Iterator<Item = &dyn SupervisedActor> {
         let Self {
             monitor,
             limiter,
@@ -317,13 +330,13 @@ impl Actors {
     }
 
     /// Every actor's vital signs.
-    pub fn vitals(&self) -> impl Iterator<Item = &Arc<Vitals>> {
-        self.supervised().map(Supervised::vitals)
+    pub fn actor_stats(&self) -> impl Iterator<Item = &Arc<ActorStats>> {
+        self.supervised().map(SupervisedActor::actor_stats)
     }
 
     /// Copies into gauges what is only looked at when somebody scrapes.
     pub fn observe(&self, now: Instant) {
-        for vitals in self.vitals() {
+        for vitals in self.actor_stats() {
             self.families.observe(vitals, now);
         }
         self.limiter_metrics.observe(now);
@@ -337,7 +350,7 @@ impl Actors {
     /// # Errors
     /// There is none of that name.
     pub fn crash(&self, name: &str, crash: Crash) -> Result<usize, UnknownActor> {
-        self.disturb(name, |actor| actor.crash(crash))
+        self.for_each_named(name, |actor| actor.crash(crash))
     }
 
     /// Has the actors of a name stand still, named as for a crash. Returns how many.
@@ -345,17 +358,21 @@ impl Actors {
     /// # Errors
     /// There is none of that name.
     pub fn stall(&self, name: &str, stall: Stall) -> Result<usize, UnknownActor> {
-        self.disturb(name, |actor| actor.stall(stall))
+        self.for_each_named(name, |actor| actor.stall(stall))
     }
 
-    fn disturb(&self, name: &str, disturb: impl Fn(&dyn Supervised)) -> Result<usize, UnknownActor> {
-        let is_named = |actor: &&dyn Supervised| {
-            let own = actor.vitals().name();
+    fn for_each_named(
+        &self,
+        name: &str,
+        disturb: impl Fn(&dyn SupervisedActor),
+    ) -> Result<usize, UnknownActor> {
+        let is_named = |actor: &&dyn SupervisedActor| {
+            let own = actor.actor_stats().name();
             own == name || own.strip_prefix(name).is_some_and(|bucket| bucket.starts_with(':'))
         };
         let count = self.supervised().filter(is_named).map(disturb).count();
         if count == 0 {
-            let known = self.vitals().map(|vitals| vitals.name().to_owned()).collect();
+            let known = self.actor_stats().map(|vitals| vitals.name().to_owned()).collect();
             return Err(UnknownActor { name: name.to_owned(), known });
         }
         Ok(count)

@@ -58,7 +58,7 @@ impl From<IpAddr> for IpKey {
 
 impl IpKey {
     /// A number that is the same for the same key.
-    pub(crate) fn likeness(self) -> u64 {
+    pub(crate) fn fingerprint(self) -> u64 {
         match self {
             Self::V4(bits) => u64::from(bits),
             Self::V6Net(bits) => bits ^ (1 << 63),
@@ -86,11 +86,11 @@ impl ClientId {
     }
 
     /// A number that is the same for the same client.
-    pub(crate) fn likeness(self) -> u64 {
+    pub(crate) fn fingerprint(self) -> u64 {
         match self {
             Self::Key(key) => key.index() as u64,
             Self::Subject(hash) => hash,
-            Self::Address(address) => address.likeness(),
+            Self::Address(address) => address.fingerprint(),
         }
     }
 }
@@ -119,7 +119,7 @@ impl OperationClass {
     }
 
     /// Its place in a table that has one for each.
-    pub(crate) fn place(self) -> u8 {
+    pub(crate) fn index(self) -> u8 {
         match self {
             Self::Read => 0,
             Self::Write => 1,

@@ -8,7 +8,7 @@ mod sync {
 #[allow(dead_code, missing_docs, unreachable_pub)]
 mod count;
 
-use count::{Bounded, Gate};
+use count::{BoundedCount, Gate};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
@@ -17,16 +17,16 @@ use loom::thread;
 #[test]
 fn a_bounded_count_is_never_exceeded() {
     loom::model(|| {
-        let seats = Arc::new(Bounded::new(1));
+        let seats = Arc::new(BoundedCount::new(1));
         let inside = Arc::new(AtomicUsize::new(0));
         let takers: Vec<_> = (0..2)
             .map(|_| {
                 let (seats, inside) = (Arc::clone(&seats), Arc::clone(&inside));
                 thread::spawn(move || {
-                    if seats.take() {
+                    if seats.try_acquire() {
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        seats.give_back();
+                        seats.release();
                     }
                 })
             })
@@ -34,8 +34,8 @@ fn a_bounded_count_is_never_exceeded() {
         for taker in takers {
             taker.join().unwrap();
         }
-        assert_eq!(seats.taken(), 0);
-        assert!(seats.take());
+        assert_eq!(seats.in_use(), 0);
+        assert!(seats.try_acquire());
     });
 }
 
@@ -45,11 +45,11 @@ fn no_wake_up_is_lost() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let nudges = Arc::new(AtomicUsize::new(0));
-        gate.rise();
+        gate.acquire();
         let dropper = {
             let (gate, nudges) = (Arc::clone(&gate), Arc::clone(&nudges));
             thread::spawn(move || {
-                if gate.fall() {
+                if gate.release() {
                     nudges.fetch_add(1, Ordering::SeqCst);
                 }
             })
@@ -70,7 +70,7 @@ fn no_wake_up_for_something_else_is_lost() {
             let (gate, nudges, in_use) = (Arc::clone(&gate), Arc::clone(&nudges), Arc::clone(&in_use));
             thread::spawn(move || {
                 in_use.fetch_sub(1, Ordering::AcqRel);
-                if gate.touch() {
+                if gate.claim_wake_if_waiting() {
                     nudges.fetch_add(1, Ordering::SeqCst);
                 }
             })
@@ -88,21 +88,21 @@ fn a_nudge_during_the_count_is_sent_again() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let nudges = Arc::new(AtomicUsize::new(0));
-        gate.rise();
-        gate.rise();
+        gate.acquire();
+        gate.acquire();
         gate.publish_waiting(2);
         let droppers: Vec<_> = (0..2)
             .map(|_| {
                 let (gate, nudges) = (Arc::clone(&gate), Arc::clone(&nudges));
                 thread::spawn(move || {
-                    if gate.fall() {
+                    if gate.release() {
                         nudges.fetch_add(1, Ordering::SeqCst);
                     }
                 })
             })
             .collect();
         // The actor handles a nudge, whether or not one has come: what it counts, and what is nudged after it.
-        gate.nudge_received();
+        gate.wake_received();
         let counted = 2 - gate.live();
         for dropper in droppers {
             dropper.join().unwrap();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::gateway::{Bucket, Place, configuration};
+use crate::gateway::{BucketSpec, GatewayLocation, configuration};
 use crate::guards;
 
 /// Buckets and the ports of their upstreams: two static ones, an upload sink, and the ways to misbehave.
@@ -31,10 +31,10 @@ pub(crate) fn text(port: u16, log: &Path) -> String {
         .zip(&guards)
         .map(|(&(name, upstream), settings)| {
             let endpoint = SocketAddr::from(([127, 0, 0, 1], upstream));
-            Bucket { name, endpoints: vec![endpoint], settings }
+            BucketSpec { name, endpoints: vec![endpoint], settings }
         })
         .collect();
-    let place = Place { port, admin_port: port.saturating_add(ADMIN_AFTER), log };
+    let place = GatewayLocation { port, admin_port: port.saturating_add(ADMIN_AFTER), log };
     configuration(&place, &buckets, &guards::gateway()).to_string()
 }
 

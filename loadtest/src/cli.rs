@@ -100,7 +100,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    process::lift_descriptor_limit();
+    process::raise_descriptor_limit();
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run_scenario(arguments),
         Command::List { folder } => list(&folder.path),

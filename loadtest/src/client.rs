@@ -12,11 +12,11 @@ use std::time::Instant;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWriteExt as _, Interest};
 
-use crate::destination::{Destination, Wire};
-use crate::framing::Framing;
+use crate::destination::{ClientStream, Destination};
+use crate::framing::BodyFraming;
 use crate::head::{self, ResponseHead};
-use crate::inbox::Inbox;
 use crate::pattern;
+use crate::receive_buffer::ReceiveBuffer;
 
 /// Bodies up to this size travel in one write with their head.
 const INLINE_BYTES: u64 = 16 * 1024;
@@ -25,7 +25,7 @@ const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
+pub(crate) enum RequestFault {
     /// No connection could be made.
     Connect,
     /// The connection ended before the first byte of an answer.
@@ -42,7 +42,7 @@ pub(crate) enum Fault {
     Corrupt,
 }
 
-impl Fault {
+impl RequestFault {
     /// Every one, so that the absence of a fault can be reported too.
     pub(crate) const ALL: [Self; 7] = [
         Self::Connect,
@@ -75,9 +75,9 @@ impl Fault {
 
 /// What to keep of an answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum BodyCapture {
     /// Its length.
-    Count,
+    CountBytes,
     /// Its SHA-256 too.
     Digest,
     /// Its (short) text too.
@@ -89,12 +89,18 @@ pub(crate) enum Keep {
 pub(crate) struct Request {
     inline: Vec<u8>,
     streamed_bytes: u64,
-    keep: Keep,
+    capture: BodyCapture,
 }
 
 impl Request {
     /// `body_bytes` of the pattern follow the head of a PUT or POST.
-    pub(crate) fn new(method: &str, host: SocketAddr, path: &str, body_bytes: u64, keep: Keep) -> Self {
+    pub(crate) fn new(
+        method: &str,
+        host: SocketAddr,
+        path: &str,
+        body_bytes: u64,
+        capture: BodyCapture,
+    ) -> Self {
         let mut inline = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes();
         if matches!(method, "PUT" | "POST") {
             inline.extend_from_slice(format!("content-length: {body_bytes}\r\n").as_bytes());
@@ -104,11 +110,11 @@ impl Request {
         if streamed_bytes == 0 {
             inline.extend_from_slice(pattern::slice(0, body_bytes));
         }
-        Self { inline, streamed_bytes, keep }
+        Self { inline, streamed_bytes, capture }
     }
 
     /// The same with one more header.
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
         let begin = self.inline.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         self.inline.splice(begin..begin, format!("{name}: {value}\r\n").into_bytes());
         self
@@ -117,40 +123,44 @@ impl Request {
 
 /// An answer that arrived whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct LoadResponse {
     pub(crate) status: u16,
     /// Whether it names the reason of a refusal.
     pub(crate) has_reason: bool,
     pub(crate) body_bytes: u64,
     /// The digest or the text, as the request asked.
-    pub(crate) kept: String,
+    pub(crate) captured: String,
 }
 
 /// An open connection with at most one request under way.
 pub(crate) struct Connection {
-    stream: Wire,
-    inbox: Inbox,
+    stream: ClientStream,
+    receive_buffer: ReceiveBuffer,
     keep_alive: bool,
 }
 
 impl Connection {
     /// Connects.
-    pub(crate) async fn open(destination: &Destination) -> Result<Self, Fault> {
-        let stream = destination.connect().await.map_err(|_| Fault::Connect)?;
-        Ok(Self { stream, inbox: Inbox::new(), keep_alive: true })
+    pub(crate) async fn open(destination: &Destination) -> Result<Self, RequestFault> {
+        let stream = destination.connect().await.map_err(|_| RequestFault::Connect)?;
+        Ok(Self { stream, receive_buffer: ReceiveBuffer::new(), keep_alive: true })
     }
 
     /// Whether another request may be sent: the last answer allowed it and nothing came in since.
     pub(crate) fn is_usable(&mut self) -> bool {
-        self.keep_alive && self.stream.is_quiet() && self.inbox.unread().is_empty()
+        self.keep_alive && self.stream.is_idle() && self.receive_buffer.unread().is_empty()
     }
 
     /// Sends `request` and reads the answer to its last byte, or gives up at `deadline`.
-    pub(crate) async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Answer, Fault> {
+    pub(crate) async fn exchange(
+        &mut self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<LoadResponse, RequestFault> {
         self.keep_alive = false;
         tokio::time::timeout_at(deadline.into(), self.exchange_unbounded(request))
             .await
-            .unwrap_or(Err(Fault::TimedOut))
+            .unwrap_or(Err(RequestFault::TimedOut))
     }
 
     /// Sends `request`, reads so many bytes of the answer's body and hangs up on the rest.
@@ -159,34 +169,35 @@ impl Connection {
         request: &Request,
         after_bytes: u64,
         deadline: Instant,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<LoadResponse, RequestFault> {
         let exchange = async {
-            self.send(request).await.map_err(|_| Fault::Closed)?;
+            self.send(request).await.map_err(|_| RequestFault::Closed)?;
             let head = self.receive_head().await?;
             let mut body_bytes = 0;
             loop {
-                let unread = self.inbox.unread().len();
-                self.inbox.consume(unread);
+                let unread = self.receive_buffer.unread().len();
+                self.receive_buffer.consume(unread);
                 body_bytes += unread as u64;
                 if body_bytes >= after_bytes {
                     let (status, has_reason) = (head.status, head.has_reason);
-                    return Ok(Answer { status, has_reason, body_bytes, kept: String::new() });
+                    return Ok(LoadResponse { status, has_reason, body_bytes, captured: String::new() });
                 }
-                if self.inbox.fill(&mut self.stream).await.map_err(|_| Fault::Truncated)? == 0 {
-                    return Err(Fault::Truncated);
+                if self.receive_buffer.fill(&mut self.stream).await.map_err(|_| RequestFault::Truncated)? == 0
+                {
+                    return Err(RequestFault::Truncated);
                 }
             }
         };
-        tokio::time::timeout_at(deadline.into(), exchange).await.unwrap_or(Err(Fault::TimedOut))
+        tokio::time::timeout_at(deadline.into(), exchange).await.unwrap_or(Err(RequestFault::TimedOut))
     }
 
-    async fn exchange_unbounded(&mut self, request: &Request) -> Result<Answer, Fault> {
+    async fn exchange_unbounded(&mut self, request: &Request) -> Result<LoadResponse, RequestFault> {
         // a write error often means that an answer is waiting: look before calling it lost
         let sent_whole = self.send(request).await.unwrap_or(false);
         let head = self.receive_head().await?;
-        let (body_bytes, kept) = self.receive_body(head.body, request.keep).await?;
+        let (body_bytes, captured) = self.receive_body(head.body, request.capture).await?;
         self.keep_alive = head.keep_alive && sent_whole;
-        Ok(Answer { status: head.status, has_reason: head.has_reason, body_bytes, kept })
+        Ok(LoadResponse { status: head.status, has_reason: head.has_reason, body_bytes, captured })
     }
 
     /// Returns false if an answer came before the whole body was sent.
@@ -195,8 +206,8 @@ impl Connection {
         self.stream.flush().await?;
         let mut offset = 0;
         let stream = match &mut self.stream {
-            Wire::Plain(stream) => stream,
-            Wire::Tls(stream) => {
+            ClientStream::Plain(stream) => stream,
+            ClientStream::Tls(stream) => {
                 while offset < request.streamed_bytes {
                     let piece = pattern::slice(offset, request.streamed_bytes);
                     stream.write_all(piece).await?;
@@ -208,7 +219,7 @@ impl Connection {
         while offset < request.streamed_bytes {
             let ready = stream.ready(Interest::READABLE | Interest::WRITABLE).await?;
             if ready.is_readable() {
-                match self.inbox.try_fill(stream) {
+                match self.receive_buffer.try_fill(stream) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     early => return early.map(|_| false),
                 }
@@ -222,45 +233,51 @@ impl Connection {
         Ok(true)
     }
 
-    async fn receive_head(&mut self) -> Result<ResponseHead, Fault> {
+    async fn receive_head(&mut self) -> Result<ResponseHead, RequestFault> {
         loop {
-            match head::response(self.inbox.unread()) {
+            match head::response(self.receive_buffer.unread()) {
                 Ok(Some(head)) => {
-                    self.inbox.consume(head.length_bytes);
+                    self.receive_buffer.consume(head.length_bytes);
                     if head.status >= 200 {
                         return Ok(head);
                     }
                 }
                 Ok(None) => {
-                    let empty = self.inbox.unread().is_empty();
-                    let lost = if empty { Fault::Closed } else { Fault::Truncated };
-                    if self.inbox.fill(&mut self.stream).await.map_err(|_| lost)? == 0 {
+                    let empty = self.receive_buffer.unread().is_empty();
+                    let lost = if empty { RequestFault::Closed } else { RequestFault::Truncated };
+                    if self.receive_buffer.fill(&mut self.stream).await.map_err(|_| lost)? == 0 {
                         return Err(lost);
                     }
                 }
-                Err(_) => return Err(Fault::Malformed),
+                Err(_) => return Err(RequestFault::Malformed),
             }
         }
     }
 
-    async fn receive_body(&mut self, framing: Framing, keep: Keep) -> Result<(u64, String), Fault> {
+    async fn receive_body(
+        &mut self,
+        framing: BodyFraming,
+        keep: BodyCapture,
+    ) -> Result<(u64, String), RequestFault> {
         let (mut body_bytes, mut hash, mut text) = (0, Sha256::new(), Vec::new());
-        let read = self.inbox.body(&mut self.stream, framing, |slice| {
+        let read = self.receive_buffer.read_body(&mut self.stream, framing, |slice| {
             body_bytes += slice.len() as u64;
             match keep {
-                Keep::Count => {}
-                Keep::Digest => hash.update(slice),
-                Keep::Text => text.extend_from_slice(&slice[..slice.len().min(TEXT_BYTES_MAX - text.len())]),
+                BodyCapture::CountBytes => {}
+                BodyCapture::Digest => hash.update(slice),
+                BodyCapture::Text => {
+                    text.extend_from_slice(&slice[..slice.len().min(TEXT_BYTES_MAX - text.len())])
+                }
             }
         });
         read.await.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Fault::Malformed,
-            _ => Fault::Truncated,
+            io::ErrorKind::InvalidData => RequestFault::Malformed,
+            _ => RequestFault::Truncated,
         })?;
         let kept = match keep {
-            Keep::Count => String::new(),
-            Keep::Digest => hex::encode(hash.finalize()),
-            Keep::Text => String::from_utf8_lossy(&text).into_owned(),
+            BodyCapture::CountBytes => String::new(),
+            BodyCapture::Digest => hex::encode(hash.finalize()),
+            BodyCapture::Text => String::from_utf8_lossy(&text).into_owned(),
         };
         Ok((body_bytes, kept))
     }
@@ -273,7 +290,7 @@ mod tests {
     #[test]
     fn a_further_header_stands_in_the_head_and_leaves_the_body_alone() {
         let host = SocketAddr::from(([127, 0, 0, 1], 9));
-        let request = Request::new("PUT", host, "/b/k", 4, Keep::Count).with("x-a", "1");
+        let request = Request::new("PUT", host, "/b/k", 4, BodyCapture::CountBytes).with_header("x-a", "1");
         let head = b"PUT /b/k HTTP/1.1\r\nx-a: 1\r\nhost: 127.0.0.1:9\r\ncontent-length: 4\r\n\r\n";
         assert_eq!(*request.inline, [head, pattern::slice(0, 4)].concat());
     }

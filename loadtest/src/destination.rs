@@ -39,7 +39,7 @@ impl From<SocketAddr> for Destination {
 
 impl Destination {
     /// Connects, and ends the handshake where there is one.
-    pub(crate) async fn connect(&self) -> io::Result<Wire> {
+    pub(crate) async fn connect(&self) -> io::Result<ClientStream> {
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bytes) = self.receive_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
@@ -49,24 +49,24 @@ impl Destination {
         }
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Wire::Plain(stream)) };
+        let Some(tls) = &self.tls else { return Ok(ClientStream::Plain(stream)) };
         let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
         let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
-        Ok(Wire::Tls(Box::new(stream)))
+        Ok(ClientStream::Tls(Box::new(stream)))
     }
 }
 
 /// The bytes of a connection.
-pub(crate) enum Wire {
+pub(crate) enum ClientStream {
     /// As they are.
     Plain(TcpStream),
     /// Within TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Wire {
+impl ClientStream {
     /// Whether the other side has neither sent anything nor closed.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_idle(&mut self) -> bool {
         let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         match self {
             Self::Plain(stream) => stream.try_read(&mut [0]).is_err_and(|error| would_block(&error)),
@@ -78,7 +78,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -87,7 +87,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),

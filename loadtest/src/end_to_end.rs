@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::task::LocalSet;
 
-use crate::client::{Keep, Request};
-use crate::load::{self, Load, Offered};
+use crate::client::{BodyCapture, Request};
+use crate::load::{self, Load, LoadShape};
 use crate::pattern;
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
@@ -26,16 +26,16 @@ fn normal(bytes: u64, verify: bool) -> Behaviour {
     Behaviour::Normal { body_bytes: Bytes(bytes), verify }
 }
 
-fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
-    let request = Request::new("GET", address, "/bucket/object", 0, Keep::Count);
+fn load_to(address: SocketAddr, shape: LoadShape, connections: usize) -> Load {
+    let request = Request::new("GET", address, "/bucket/object", 0, BodyCapture::CountBytes);
     Load {
         destination: address.into(),
         request,
-        offered,
+        shape,
         connections,
         timeout: Duration::from_secs(3),
         expected: None,
-        settles_within: None,
+        recovery_allowance: None,
         pause_after_refusal: Duration::ZERO,
         hang_up_after: None,
     }
@@ -43,7 +43,7 @@ fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
 
 async fn offer(load: Load) -> Statistics {
     let recorder = Rc::new(RefCell::new(Recorder::new()));
-    load::offer(load, Rc::clone(&recorder)).await.unwrap();
+    load::run_load(load, Rc::clone(&recorder)).await.unwrap();
     let mut statistics = Statistics::default();
     recorder.borrow().summarize("x", &mut statistics);
     statistics
@@ -56,12 +56,12 @@ fn value(statistics: &Statistics, name: &str) -> f64 {
 #[tokio::test(flavor = "current_thread")]
 async fn an_open_loop_sends_its_schedule_and_counts_every_answer() {
     let site = upstreams(&[("a", normal(1_024, false))]);
-    let address = site.named("a").unwrap().address;
-    let offered = Offered::Open(Schedule::constant(500.0, 1.0));
+    let address = site.get("a").unwrap().address;
+    let offered = LoadShape::Open(Schedule::constant(500.0, 1.0));
     let statistics = LocalSet::new().run_until(offer(load_to(address, offered, 16))).await;
     assert_eq!((value(&statistics, "requests"), value(&statistics, "ok")), (500.0, 500.0));
     assert_eq!(value(&statistics, "body_bytes"), 500.0 * 1_024.0);
-    assert_eq!(site.named("a").unwrap().seen.requests(), 500);
+    assert_eq!(site.get("a").unwrap().counters.requests(), 500);
 }
 
 /// 800/s for half a second offered to 200/s: the queue grows to 1.5 s, and a loop that waited for answers before it
@@ -69,21 +69,21 @@ async fn an_open_loop_sends_its_schedule_and_counts_every_answer() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_queue_at_the_upstream_shows_in_the_latency_even_when_connections_run_out() {
     let site = upstreams(&[("a", Behaviour::Capacity { parallel: 4, hold_ms: 20 })]);
-    let upstream = site.named("a").unwrap();
-    let offered = Offered::Open(Schedule::constant(800.0, 0.5));
+    let upstream = site.get("a").unwrap();
+    let offered = LoadShape::Open(Schedule::constant(800.0, 0.5));
     let statistics = LocalSet::new().run_until(offer(load_to(upstream.address, offered, 8))).await;
     assert_eq!(value(&statistics, "ok"), 400.0);
     assert!(value(&statistics, "p99_ms") > 1_300.0, "p99 {}", value(&statistics, "p99_ms"));
     assert!(value(&statistics, "send_lag_p99_ms") > 1_200.0);
-    assert!(upstream.seen.peak() <= 8, "never more under way than connections");
+    assert!(upstream.counters.peak() <= 8, "never more under way than connections");
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn impatience_bounds_a_hanging_upstream() {
     let site = upstreams(&[("a", Behaviour::Hang)]);
-    let offered = Offered::Open(Schedule::constant(100.0, 0.5));
+    let offered = LoadShape::Open(Schedule::constant(100.0, 0.5));
     let load =
-        Load { timeout: Duration::from_millis(200), ..load_to(site.named("a").unwrap().address, offered, 4) };
+        Load { timeout: Duration::from_millis(200), ..load_to(site.get("a").unwrap().address, offered, 4) };
     let statistics = LocalSet::new().run_until(offer(load)).await;
     assert_eq!(value(&statistics, "errors"), 50.0);
     assert_eq!(value(&statistics, "fault_timed_out") + value(&statistics, "fault_unsent"), 50.0);
@@ -93,14 +93,14 @@ async fn impatience_bounds_a_hanging_upstream() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_client_that_hangs_up_has_had_what_it_came_for() {
     let site = upstreams(&[("half", Behaviour::Stall { body_bytes: Bytes(4096) })]);
-    let address = site.named("half").unwrap().address;
-    let load = Load { hang_up_after: Some(2048), ..load_to(address, Offered::Requests(5), 1) };
+    let address = site.get("half").unwrap().address;
+    let load = Load { hang_up_after: Some(2048), ..load_to(address, LoadShape::Requests(5), 1) };
     let statistics = LocalSet::new().run_until(offer(load)).await;
     assert_eq!((value(&statistics, "ok"), value(&statistics, "errors")), (5.0, 0.0));
     let load = Load {
         hang_up_after: Some(2049),
         timeout: Duration::from_millis(50),
-        ..load_to(address, Offered::Requests(1), 1)
+        ..load_to(address, LoadShape::Requests(1), 1)
     };
     let statistics = LocalSet::new().run_until(offer(load)).await;
     assert_eq!(value(&statistics, "fault_timed_out"), 1.0, "the other half never comes");
@@ -111,7 +111,7 @@ async fn each_misbehaviour_has_its_name() {
     let site =
         upstreams(&[("no", Behaviour::Unavailable), ("rst", Behaviour::Reset), ("dead", Behaviour::Refused)]);
     for (name, statistic) in [("no", "status_503"), ("rst", "fault_closed"), ("dead", "fault_connect")] {
-        let load = load_to(site.named(name).unwrap().address, Offered::Requests(5), 1);
+        let load = load_to(site.get(name).unwrap().address, LoadShape::Requests(5), 1);
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 5.0, "{name}");
     }
@@ -120,8 +120,8 @@ async fn each_misbehaviour_has_its_name() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_killed_upstream_is_gone_and_a_restored_one_serves_on_the_same_port() {
     let site = upstreams(&[("a", normal(10, false))]);
-    let upstream = site.named("a").unwrap();
-    let ask = || offer(load_to(upstream.address, Offered::Requests(3), 1));
+    let upstream = site.get("a").unwrap();
+    let ask = || offer(load_to(upstream.address, LoadShape::Requests(3), 1));
     assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
     site.kill(upstream).await.unwrap();
     assert_eq!(value(&LocalSet::new().run_until(ask()).await, "fault_connect"), 3.0);
@@ -134,16 +134,16 @@ async fn a_killed_upstream_is_gone_and_a_restored_one_serves_on_the_same_port() 
 async fn large_bodies_are_verified_both_ways_and_a_wrong_one_is_corrupt() {
     let bytes = 8 << 20;
     let site = upstreams(&[("a", normal(bytes, true))]);
-    let address = site.named("a").unwrap().address;
+    let address = site.get("a").unwrap().address;
     let cases = [
-        ("GET", 0, Keep::Digest, bytes, "ok"),
-        ("PUT", bytes, Keep::Text, bytes, "ok"),
-        ("GET", 0, Keep::Digest, 7, "errors"),
+        ("GET", 0, BodyCapture::Digest, bytes, "ok"),
+        ("PUT", bytes, BodyCapture::Text, bytes, "ok"),
+        ("GET", 0, BodyCapture::Digest, 7, "errors"),
     ];
     for (method, sent_bytes, keep, expected_bytes, statistic) in cases {
         let request = Request::new(method, address, "/a/big", sent_bytes, keep);
         let expected = Some(pattern::digest(expected_bytes));
-        let load = Load { request, expected, ..load_to(address, Offered::Requests(2), 1) };
+        let load = Load { request, expected, ..load_to(address, LoadShape::Requests(2), 1) };
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 2.0, "{method} of {expected_bytes}");
     }

@@ -28,7 +28,7 @@ pub(crate) struct Expectation {
 
 /// An expectation held against a run.
 #[derive(Debug, Clone, serde::Serialize)]
-pub(crate) struct Verdict {
+pub(crate) struct CheckResult {
     /// Whether it held.
     pub(crate) held: bool,
     /// One line that says what was expected and what was measured.
@@ -37,7 +37,7 @@ pub(crate) struct Verdict {
 
 impl Expectation {
     /// Compares with the run. `latency_tolerance` stretches upper bounds in milliseconds, for machines with neighbours.
-    pub(crate) fn check(&self, statistics: &Statistics, latency_tolerance: f64) -> Verdict {
+    pub(crate) fn check(&self, statistics: &Statistics, latency_tolerance: f64) -> CheckResult {
         let Some(value) = statistics.value(&self.statistic) else {
             return self.unmeasured(&self.statistic);
         };
@@ -52,10 +52,10 @@ impl Expectation {
         let lower = self.min.map(|min| min * unit - self.slack);
         let upper = self.max.map(|max| (max * unit + self.slack) * stretch);
         let held = lower.is_none_or(|lower| value >= lower) && upper.is_none_or(|upper| value <= upper);
-        Verdict { held, text: self.line(value, unit, (lower, upper)) }
+        CheckResult { held, text: self.describe(value, unit, (lower, upper)) }
     }
 
-    fn line(&self, value: f64, unit: f64, bounds: (Option<f64>, Option<f64>)) -> String {
+    fn describe(&self, value: f64, unit: f64, bounds: (Option<f64>, Option<f64>)) -> String {
         let bounds = match bounds {
             (Some(lower), Some(upper)) => format!("{lower:.2} to {upper:.2}"),
             (Some(lower), None) => format!("at least {lower:.2}"),
@@ -69,9 +69,9 @@ impl Expectation {
         format!("{} = {value:.2}{ratio}, expected {bounds} ({})", self.statistic, self.why)
     }
 
-    fn unmeasured(&self, name: &str) -> Verdict {
+    fn unmeasured(&self, name: &str) -> CheckResult {
         let text = format!("{}: no measurement of {name} ({})", self.statistic, self.why);
-        Verdict { held: false, text }
+        CheckResult { held: false, text }
     }
 }
 

@@ -12,18 +12,18 @@ pub(crate) struct BadChunk;
 
 /// What is still missing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum BodyFraming {
     /// So many bytes.
     Length(u64),
     /// Chunks.
-    Chunked(Chunk),
+    Chunked(ChunkState),
     /// Everything until the peer closes.
     UntilClose,
 }
 
 /// The place inside a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chunk {
+pub(crate) enum ChunkState {
     /// In the line that tells a chunk's size.
     Size {
         /// The value so far.
@@ -43,18 +43,18 @@ pub(crate) enum Chunk {
     Done,
 }
 
-impl Chunk {
+impl ChunkState {
     /// Before the first size line.
     pub(crate) const START: Self = Self::Size { value: 0, digits: 0, extension: false };
 }
 
-impl Framing {
+impl BodyFraming {
     /// No body.
     pub(crate) const EMPTY: Self = Self::Length(0);
 
     /// Whether the last byte was seen. A body without a length never is: the peer's close ends it.
     pub(crate) fn is_done(self) -> bool {
-        matches!(self, Self::Length(0) | Self::Chunked(Chunk::Done))
+        matches!(self, Self::Length(0) | Self::Chunked(ChunkState::Done))
     }
 
     /// Takes what belongs to the body from the front of `input`, calls `each` with its data, returns how much it took.
@@ -65,13 +65,13 @@ impl Framing {
                 Ok(input.len())
             }
             Self::Length(left) => {
-                let taken = take(left, input);
+                let taken = consume(left, input);
                 each(&input[..taken]);
                 Ok(taken)
             }
             Self::Chunked(chunk) => {
                 let mut used = 0;
-                while used < input.len() && *chunk != Chunk::Done {
+                while used < input.len() && *chunk != ChunkState::Done {
                     used += chunk.step(&input[used..], &mut each)?;
                 }
                 Ok(used)
@@ -80,23 +80,23 @@ impl Framing {
     }
 }
 
-fn take(left: &mut u64, input: &[u8]) -> usize {
+fn consume(left: &mut u64, input: &[u8]) -> usize {
     let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
     *left -= taken as u64;
     taken
 }
 
-impl Chunk {
+impl ChunkState {
     fn step(&mut self, input: &[u8], each: &mut impl FnMut(&[u8])) -> Result<usize, BadChunk> {
         let byte = input[0];
         *self = match *self {
             Self::Data(mut left) => {
-                let taken = take(&mut left, input);
+                let taken = consume(&mut left, input);
                 each(&input[..taken]);
                 *self = if left == 0 { Self::DataEnd } else { Self::Data(left) };
                 return Ok(taken);
             }
-            Self::Size { value, digits, extension } => Self::size(byte, value, digits, extension)?,
+            Self::Size { value, digits, extension } => Self::size_digit(byte, value, digits, extension)?,
             Self::DataEnd => match byte {
                 b'\r' => Self::DataEnd,
                 b'\n' => Self::START,
@@ -113,7 +113,7 @@ impl Chunk {
         Ok(1)
     }
 
-    fn size(byte: u8, value: u64, digits: u8, extension: bool) -> Result<Self, BadChunk> {
+    fn size_digit(byte: u8, value: u64, digits: u8, extension: bool) -> Result<Self, BadChunk> {
         let digit = char::from(byte).to_digit(16);
         match (byte, digit) {
             (b'\n', _) if digits == 0 => Err(BadChunk),
@@ -136,8 +136,8 @@ mod tests {
 
     const BODY: &[u8] = b"5\r\nhello\r\n6;note=1\r\n world\r\n0\r\nx-sum: 1\r\n\r\nNEXT";
 
-    fn decode(input: &[u8], piece: usize) -> Result<(Vec<u8>, usize, Framing), BadChunk> {
-        let mut framing = Framing::Chunked(Chunk::START);
+    fn decode(input: &[u8], piece: usize) -> Result<(Vec<u8>, usize, BodyFraming), BadChunk> {
+        let mut framing = BodyFraming::Chunked(ChunkState::START);
         let (mut data, mut used) = (Vec::new(), 0);
         while used < input.len() && !framing.is_done() {
             let end = input.len().min(used + piece);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_length_takes_no_more_than_its_own() {
-        let mut framing = Framing::Length(3);
+        let mut framing = BodyFraming::Length(3);
         let mut seen = 0;
         assert_eq!(framing.feed(b"abcdef", |slice| seen += slice.len()), Ok(3));
         assert_eq!(seen, 3);

@@ -26,7 +26,7 @@ pub(crate) enum GatewayError {
 }
 
 /// A bucket to be configured.
-pub(crate) struct Bucket<'a> {
+pub(crate) struct BucketSpec<'a> {
     /// Its name.
     pub(crate) name: &'a str,
     /// Its upstreams.
@@ -36,7 +36,7 @@ pub(crate) struct Bucket<'a> {
 }
 
 /// Where a gateway listens and logs.
-pub(crate) struct Place<'a> {
+pub(crate) struct GatewayLocation<'a> {
     /// Data listener.
     pub(crate) port: u16,
     /// Admin listener.
@@ -62,12 +62,12 @@ impl Gateway {
     pub(crate) fn start(
         binary: &Path,
         directory: &Path,
-        buckets: &[Bucket<'_>],
+        buckets: &[BucketSpec<'_>],
         settings: &Table,
         container: Option<&Container>,
     ) -> Result<Self, GatewayError> {
         let log = container.map_or(directory, Container::log_directory).join("access.log");
-        let place = Place { port: free_port()?, admin_port: free_port()?, log: &log };
+        let place = GatewayLocation { port: free_port()?, admin_port: free_port()?, log: &log };
         let config = directory.join("tidegate.toml");
         fs::write(&config, configuration(&place, buckets, settings).to_string())?;
         let mut command =
@@ -93,7 +93,11 @@ impl Gateway {
 }
 
 /// The configuration: listeners, log, an open s3 bucket without credentials per upstream, and `settings` over it all.
-pub(crate) fn configuration(place: &Place<'_>, buckets: &[Bucket<'_>], settings: &Table) -> Table {
+pub(crate) fn configuration(
+    place: &GatewayLocation<'_>,
+    buckets: &[BucketSpec<'_>],
+    settings: &Table,
+) -> Table {
     let mut all = table([
         ("server", listener(place.port)),
         ("admin", listener(place.admin_port)),
@@ -112,11 +116,11 @@ pub(crate) fn configuration(place: &Place<'_>, buckets: &[Bucket<'_>], settings:
             ("auth", Value::Array(vec!["anonymous".into()])),
             ("s3", table([("endpoints", endpoints)]).into()),
         ]);
-        lay_over(&mut section, bucket.settings);
+        merge(&mut section, bucket.settings);
         by_name.insert(bucket.name.to_owned(), section.into());
     }
     all.insert("buckets".to_owned(), by_name.into());
-    lay_over(&mut all, settings);
+    merge(&mut all, settings);
     all
 }
 
@@ -130,10 +134,10 @@ pub(crate) fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
 }
 
 /// Lays one table over another, key by key.
-pub(crate) fn lay_over(base: &mut Table, over: &Table) {
+pub(crate) fn merge(base: &mut Table, over: &Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
-            (Some(Value::Table(base)), Value::Table(over)) => lay_over(base, over),
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
             _ => {
                 base.insert(key.clone(), value.clone());
             }
@@ -150,8 +154,8 @@ mod tests {
         let settings: Table = toml::from_str("[server]\nworkers = 1\n[buckets.a.s3]\ntimeout = 1").unwrap();
         let of_bucket: Table = toml::from_str("max_request_size = 'unlimited'\n[s3]\nregion = 'x'").unwrap();
         let endpoint = SocketAddr::from(([127, 0, 0, 1], 9));
-        let buckets = [Bucket { name: "a", endpoints: vec![endpoint], settings: &of_bucket }];
-        let place = Place { port: 1, admin_port: 2, log: Path::new("access.log") };
+        let buckets = [BucketSpec { name: "a", endpoints: vec![endpoint], settings: &of_bucket }];
+        let place = GatewayLocation { port: 1, admin_port: 2, log: Path::new("access.log") };
         let all = configuration(&place, &buckets, &settings);
         assert_eq!(all["server"]["port"].as_integer(), Some(1));
         assert_eq!(all["server"]["workers"].as_integer(), Some(1));

@@ -7,7 +7,7 @@ use std::str;
 
 use thiserror::Error;
 
-use crate::framing::{Chunk, Framing};
+use crate::framing::{BodyFraming, ChunkState};
 
 /// More headers than this are malformed for our purposes.
 const HEADERS_MAX: usize = 96;
@@ -21,7 +21,7 @@ pub(crate) struct BadHead;
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: u16,
-    pub(crate) body: Framing,
+    pub(crate) body: BodyFraming,
     pub(crate) keep_alive: bool,
     /// Whether it names the reason of a refusal (`x-tidegate-reason`).
     pub(crate) has_reason: bool,
@@ -33,7 +33,7 @@ pub(crate) struct ResponseHead {
 #[derive(Debug)]
 pub(crate) struct RequestHead {
     pub(crate) is_get: bool,
-    pub(crate) body: Framing,
+    pub(crate) body: BodyFraming,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
     /// Bytes of the head itself.
@@ -41,7 +41,7 @@ pub(crate) struct RequestHead {
 }
 
 #[derive(Default)]
-struct Fields {
+struct HeadFields {
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -49,7 +49,7 @@ struct Fields {
     has_reason: bool,
 }
 
-impl Fields {
+impl HeadFields {
     fn read(headers: &[httparse::Header<'_>]) -> Result<Self, BadHead> {
         let mut fields = Self::default();
         for header in headers {
@@ -79,14 +79,14 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
         return Ok(None);
     };
     let status = parsed.code.ok_or(BadHead)?;
-    let fields = Fields::read(parsed.headers)?;
+    let fields = HeadFields::read(parsed.headers)?;
     let body = match (fields.chunked, fields.length) {
-        _ if status < 200 || status == 204 || status == 304 => Framing::EMPTY,
-        (true, _) => Framing::Chunked(Chunk::START),
-        (false, Some(length)) => Framing::Length(length),
-        (false, None) => Framing::UntilClose,
+        _ if status < 200 || status == 204 || status == 304 => BodyFraming::EMPTY,
+        (true, _) => BodyFraming::Chunked(ChunkState::START),
+        (false, Some(length)) => BodyFraming::Length(length),
+        (false, None) => BodyFraming::UntilClose,
     };
-    let keep_alive = parsed.version == Some(1) && !fields.close && body != Framing::UntilClose;
+    let keep_alive = parsed.version == Some(1) && !fields.close && body != BodyFraming::UntilClose;
     Ok(Some(ResponseHead { status, body, keep_alive, has_reason: fields.has_reason, length_bytes }))
 }
 
@@ -97,10 +97,10 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, BadHead> {
     let httparse::Status::Complete(length_bytes) = parsed.parse(bytes).map_err(|_| BadHead)? else {
         return Ok(None);
     };
-    let fields = Fields::read(parsed.headers)?;
+    let fields = HeadFields::read(parsed.headers)?;
     let body = match (fields.chunked, fields.length) {
-        (true, _) => Framing::Chunked(Chunk::START),
-        (false, length) => Framing::Length(length.unwrap_or(0)),
+        (true, _) => BodyFraming::Chunked(ChunkState::START),
+        (false, length) => BodyFraming::Length(length.unwrap_or(0)),
     };
     Ok(Some(RequestHead {
         is_get: parsed.method == Some("GET"),
@@ -117,11 +117,15 @@ mod tests {
 
     #[test]
     fn a_body_ends_as_the_head_says() {
-        let cases: [(&str, Framing, bool); 4] = [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", Framing::Length(7), true),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Framing::Chunked(Chunk::START), true),
-            ("HTTP/1.1 503 No\r\n\r\n", Framing::UntilClose, false),
-            ("HTTP/1.1 204 No\r\nConnection: close\r\n\r\n", Framing::EMPTY, false),
+        let cases: [(&str, BodyFraming, bool); 4] = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", BodyFraming::Length(7), true),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                BodyFraming::Chunked(ChunkState::START),
+                true,
+            ),
+            ("HTTP/1.1 503 No\r\n\r\n", BodyFraming::UntilClose, false),
+            ("HTTP/1.1 204 No\r\nConnection: close\r\n\r\n", BodyFraming::EMPTY, false),
         ];
         for (text, body, keep_alive) in cases {
             let head = response(text.as_bytes()).unwrap().unwrap();
@@ -151,7 +155,7 @@ mod tests {
     fn a_request_tells_its_method_and_what_it_expects() {
         let text = b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
         let head = request(text).unwrap().unwrap();
-        assert_eq!(head.body, Framing::Length(9));
+        assert_eq!(head.body, BodyFraming::Length(9));
         assert!(head.expects_continue && head.keep_alive && !head.is_get);
     }
 }

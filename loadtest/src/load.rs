@@ -14,19 +14,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::client::{Answer, Connection, Fault, Request};
+use crate::client::{Connection, LoadResponse, Request, RequestFault};
 use crate::clock;
 use crate::destination::Destination;
 use crate::pacer::Pacer;
-use crate::recorder::{Finished, Outcome, Recorder};
+use crate::recorder::{FinishedRequest, Outcome, Recorder};
 use crate::schedule::Schedule;
 
 /// A place waits so long after it could not connect.
-const AFTER_NO_CONNECTION: Duration = Duration::from_millis(10);
+const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// How requests are offered.
 #[derive(Debug, Clone)]
-pub(crate) enum Offered {
+pub(crate) enum LoadShape {
     /// At fixed times, whatever the answers.
     Open(Schedule),
     /// As fast as the connections allow, so many in all.
@@ -35,7 +35,7 @@ pub(crate) enum Offered {
     Seconds(f64),
 }
 
-impl Offered {
+impl LoadShape {
     /// The length of the load, where it is fixed.
     fn planned(&self) -> Option<Duration> {
         match self {
@@ -53,7 +53,7 @@ pub(crate) struct Load {
     /// The request.
     pub(crate) request: Request,
     /// How it is offered.
-    pub(crate) offered: Offered,
+    pub(crate) shape: LoadShape,
     /// Connections at most, and so requests under way.
     pub(crate) connections: usize,
     /// The client's patience, from the intended send time.
@@ -61,7 +61,7 @@ pub(crate) struct Load {
     /// What the answer's digest or text has to be.
     pub(crate) expected: Option<String>,
     /// What comes later than this is told apart.
-    pub(crate) settles_within: Option<Duration>,
+    pub(crate) recovery_allowance: Option<Duration>,
     /// A place of a closed loop waits so long after a refusal.
     pub(crate) pause_after_refusal: Duration,
     /// Hang up after so many bytes of the answer's body.
@@ -69,31 +69,31 @@ pub(crate) struct Load {
 }
 
 /// The load under way, with what its tasks share.
-struct Running {
+struct RunningLoad {
     load: Load,
     idle: RefCell<Vec<Connection>>,
     recorder: Rc<RefCell<Recorder>>,
 }
 
 /// Offers the load to its end and waits for the last answer.
-pub(crate) async fn offer(load: Load, recorder: Rc<RefCell<Recorder>>) -> io::Result<()> {
+pub(crate) async fn run_load(load: Load, recorder: Rc<RefCell<Recorder>>) -> io::Result<()> {
     let begin = clock::now();
-    recorder.borrow_mut().begin(begin, load.offered.planned());
-    if let Some(settles_within) = load.settles_within {
+    recorder.borrow_mut().begin(begin, load.shape.planned());
+    if let Some(settles_within) = load.recovery_allowance {
         recorder.borrow_mut().mark("settling", begin + settles_within);
     }
-    let running = Rc::new(Running { load, idle: RefCell::default(), recorder });
-    match running.load.offered.clone() {
-        Offered::Open(schedule) => running.open_loop(&schedule).await,
-        Offered::Requests(limit) => running.closed_loop(limit, None).await,
-        Offered::Seconds(seconds) => {
+    let running = Rc::new(RunningLoad { load, idle: RefCell::default(), recorder });
+    match running.load.shape.clone() {
+        LoadShape::Open(schedule) => running.open_loop(&schedule).await,
+        LoadShape::Requests(limit) => running.closed_loop(limit, None).await,
+        LoadShape::Seconds(seconds) => {
             let end = clock::now() + Duration::from_secs_f64(seconds);
             running.closed_loop(u64::MAX, Some(end)).await
         }
     }
 }
 
-impl Running {
+impl RunningLoad {
     async fn open_loop(self: Rc<Self>, schedule: &Schedule) -> io::Result<()> {
         let mut pacer = Pacer::new()?;
         let places = Arc::new(Semaphore::new(self.load.connections));
@@ -112,7 +112,7 @@ impl Running {
                         drop(place);
                     });
                 }
-                _ => self.record(intended, clock::now(), Err(Fault::Unsent), 0),
+                _ => self.record(intended, clock::now(), Err(RequestFault::Unsent), 0),
             }
             // behind schedule nothing above waits, and the requests themselves would starve
             yield_now().await;
@@ -128,7 +128,7 @@ impl Running {
         for _ in 0..self.load.connections {
             let (running, left) = (Rc::clone(&self), Rc::clone(&left));
             workers.spawn_local(async move {
-                while take_one(&left) && end.is_none_or(|end| clock::now() < end) {
+                while acquire_one(&left) && end.is_none_or(|end| clock::now() < end) {
                     let outcome = running.request(clock::now()).await;
                     if matches!(outcome, Ok(429 | 503)) {
                         tokio::time::sleep(running.load.pause_after_refusal).await;
@@ -149,9 +149,10 @@ impl Running {
         };
         match result {
             Ok(answer) => {
-                let corrupt = self.load.expected.as_ref().is_some_and(|expected| *expected != answer.kept);
+                let corrupt =
+                    self.load.expected.as_ref().is_some_and(|expected| *expected != answer.captured);
                 let is_ok = (200..300).contains(&answer.status);
-                let outcome = if corrupt && is_ok { Err(Fault::Corrupt) } else { Ok(answer.status) };
+                let outcome = if corrupt && is_ok { Err(RequestFault::Corrupt) } else { Ok(answer.status) };
                 if !is_ok && !answer.has_reason {
                     self.recorder.borrow_mut().count_without_reason();
                 }
@@ -160,16 +161,20 @@ impl Running {
             }
             Err(fault) => {
                 self.record(intended, sent, Err(fault), 0);
-                if fault == Fault::Connect {
+                if fault == RequestFault::Connect {
                     // a closed loop would try again at once, and do nothing else
-                    tokio::time::sleep(AFTER_NO_CONNECTION).await;
+                    tokio::time::sleep(CONNECT_RETRY_DELAY).await;
                 }
                 Err(fault)
             }
         }
     }
 
-    async fn exchange(&self, mut connection: Connection, deadline: Instant) -> Result<Answer, Fault> {
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        deadline: Instant,
+    ) -> Result<LoadResponse, RequestFault> {
         if let Some(after_bytes) = self.load.hang_up_after {
             return connection.hang_up(&self.load.request, after_bytes, deadline).await;
         }
@@ -180,7 +185,7 @@ impl Running {
         Ok(answer)
     }
 
-    async fn connection(&self, deadline: Instant) -> Result<Connection, Fault> {
+    async fn connection(&self, deadline: Instant) -> Result<Connection, RequestFault> {
         loop {
             let idle = self.idle.borrow_mut().pop();
             match idle.map(|mut connection| (connection.is_usable(), connection)) {
@@ -190,16 +195,16 @@ impl Running {
             }
         }
         let open = Connection::open(&self.load.destination);
-        tokio::time::timeout_at(deadline.into(), open).await.unwrap_or(Err(Fault::TimedOut))
+        tokio::time::timeout_at(deadline.into(), open).await.unwrap_or(Err(RequestFault::TimedOut))
     }
 
     fn record(&self, intended: Instant, sent: Instant, outcome: Outcome, body_bytes: u64) {
-        let finished = Finished { intended, sent, ended: clock::now(), outcome, body_bytes };
+        let finished = FinishedRequest { intended, sent, ended: clock::now(), outcome, body_bytes };
         self.recorder.borrow_mut().record(finished);
     }
 }
 
-fn take_one(left: &RefCell<u64>) -> bool {
+fn acquire_one(left: &RefCell<u64>) -> bool {
     let mut left = left.borrow_mut();
     let some = *left > 0;
     *left = left.saturating_sub(1);

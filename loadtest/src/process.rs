@@ -15,8 +15,8 @@ use thiserror::Error;
 
 use crate::clock;
 
-const START_WITHIN: Duration = Duration::from_secs(15);
-const STOP_WITHIN: Duration = Duration::from_secs(8);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(20);
 /// Below the range Linux takes outgoing ports from, so that no connection of ours can sit on it.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -85,7 +85,7 @@ impl Process {
 
     /// Waits until something accepts connections on `address`.
     pub(crate) fn wait_for(&mut self, address: SocketAddr) -> Result<(), ProcessError> {
-        let deadline = clock::now() + START_WITHIN;
+        let deadline = clock::now() + START_TIMEOUT;
         loop {
             if TcpStream::connect_timeout(&address, POLL).is_ok() {
                 return Ok(());
@@ -110,7 +110,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let deadline = clock::now() + STOP_WITHIN;
+        let deadline = clock::now() + STOP_TIMEOUT;
         if let Ok(Some(pid)) = i32::try_from(self.child.id()).map(Pid::from_raw) {
             // it may have ended by itself, which is as good
             let _ = kill_process(pid, Signal::TERM);
@@ -133,7 +133,7 @@ pub(crate) fn free_port() -> io::Result<u16> {
 }
 
 /// Lifts the soft limit of open files to the hard one: a load of thousands of connections is no runaway.
-pub(crate) fn lift_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // without it the run is merely smaller, and connections that fail are counted
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::Duration;
 
-use crate::step::Tallies;
+use crate::step::StepTallies;
 use crate::{clock, usage};
 
 const ON_TERMINAL: Duration = Duration::from_millis(500);
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
 /// Shows `tallies` until dropped.
-pub(crate) async fn show(tallies: &Tallies, gateway: u32) -> Infallible {
+pub(crate) async fn show(tallies: &StepTallies, gateway: u32) -> Infallible {
     let terminal = stderr().is_terminal();
     let _line = terminal.then(|| Line);
     loop {
@@ -22,12 +22,12 @@ pub(crate) async fn show(tallies: &Tallies, gateway: u32) -> Infallible {
     }
 }
 
-fn line(tallies: &Tallies, gateway: u32) -> String {
+fn line(tallies: &StepTallies, gateway: u32) -> String {
     let seconds = (clock::now() - tallies.begin).as_secs();
     let rss_mib = usage::rss_mib(&[gateway]);
     let mut text = format!("{} {seconds} s, {rss_mib:.0} MiB", tallies.step);
     for offering in &tallies.offerings {
-        text.push_str(&format!(" | {}: {}", offering.name, offering.recorder.borrow().glance()));
+        text.push_str(&format!(" | {}: {}", offering.name, offering.recorder.borrow().progress_line()));
     }
     match tallies.storm.borrow().ordered() {
         0 => {}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::client::Fault;
+use crate::client::RequestFault;
 use crate::clock::millis;
 use crate::statistics::Statistics;
 
@@ -25,11 +25,11 @@ const MICROS_MAX: u64 = 3_600_000_000;
 const BROKEN_MAX: usize = 10_000;
 
 /// How a request ended: a status, or no whole answer.
-pub(crate) type Outcome = Result<u16, Fault>;
+pub(crate) type Outcome = Result<u16, RequestFault>;
 
 /// One request, from plan to end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedRequest {
     /// When it was meant to leave.
     pub(crate) intended: Instant,
     /// When it left.
@@ -78,7 +78,7 @@ pub(crate) struct Recorder {
     broken: Vec<Instant>,
     body_bytes: u64,
     statuses: BTreeMap<u16, u64>,
-    faults: BTreeMap<Fault, u64>,
+    faults: BTreeMap<RequestFault, u64>,
     ok_micros: Histogram<u64>,
     refused_micros: Histogram<u64>,
     error_micros: Histogram<u64>,
@@ -130,7 +130,7 @@ impl Recorder {
     }
 
     /// Counts one request.
-    pub(crate) fn record(&mut self, finished: Finished) {
+    pub(crate) fn record(&mut self, finished: FinishedRequest) {
         let latency = finished.ended.saturating_duration_since(finished.intended);
         let is_ok = matches!(finished.outcome, Ok(200..=299));
         self.done += 1;
@@ -202,7 +202,7 @@ impl Recorder {
     }
 
     /// A glance for the progress line.
-    pub(crate) fn glance(&self) -> String {
+    pub(crate) fn progress_line(&self) -> String {
         let errors = self.lost() - self.refused;
         let p99 = self.ok_micros.value_at_quantile(0.99) as f64 / 1e3;
         format!("{} done, {} refused, {errors} errors, p99 {p99:.1} ms", self.done, self.refused)
@@ -223,7 +223,7 @@ impl Recorder {
         for (status, requests) in &self.statuses {
             count(&format!("status_{status}"), *requests);
         }
-        for fault in Fault::ALL {
+        for fault in RequestFault::ALL {
             count(&format!("fault_{}", fault.name()), self.faults.get(&fault).copied().unwrap_or(0));
         }
         for mark in &self.marks {
@@ -233,7 +233,7 @@ impl Recorder {
             into.set(format!("{prefix}.requests_after_{name}"), mark.done_since as f64);
             into.set(format!("{prefix}.lost_after_{name}"), mark.lost_since as f64);
             into.set(format!("{prefix}.last_lost_after_{name}_ms"), millis(mark.last_lost));
-            into.set_some(format!("{prefix}.first_ok_after_{name}_ms"), mark.first_ok.map(millis));
+            into.set_if_present(format!("{prefix}.first_ok_after_{name}_ms"), mark.first_ok.map(millis));
         }
         if let Some(seconds) = seconds.filter(|seconds| *seconds > 0.0) {
             into.set(format!("{prefix}.goodput_per_s"), self.ok_in_time as f64 / seconds);
@@ -260,9 +260,9 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    fn finished(begin: Instant, intended_ms: u64, ended_ms: u64, outcome: Outcome) -> Finished {
+    fn finished(begin: Instant, intended_ms: u64, ended_ms: u64, outcome: Outcome) -> FinishedRequest {
         let at = |ms| begin + Duration::from_millis(ms);
-        Finished {
+        FinishedRequest {
             intended: at(intended_ms),
             sent: at(intended_ms),
             ended: at(ended_ms),
@@ -282,7 +282,7 @@ mod tests {
         let begin = clock::now();
         let mut recorder = Recorder::new();
         let late = finished(begin, 0, 250, Ok(200));
-        recorder.record(Finished { sent: late.ended - Duration::from_millis(1), ..late });
+        recorder.record(FinishedRequest { sent: late.ended - Duration::from_millis(1), ..late });
         let statistics = statistics(&recorder);
         assert!(statistics.value("x.p50_ms").unwrap() >= 250.0);
         assert!(statistics.value("x.send_lag_p50_ms").unwrap() >= 249.0);
@@ -293,7 +293,7 @@ mod tests {
         let begin = clock::now();
         let mut recorder = Recorder::new();
         recorder.begin(begin, Some(Duration::from_secs(2)));
-        let outcomes = [Ok(200), Ok(206), Ok(503), Ok(429), Ok(502), Err(Fault::Closed)];
+        let outcomes = [Ok(200), Ok(206), Ok(503), Ok(429), Ok(502), Err(RequestFault::Closed)];
         for outcome in outcomes {
             recorder.record(finished(begin, 0, 10, outcome));
         }
@@ -314,7 +314,7 @@ mod tests {
         recorder.mark("back", begin + Duration::from_millis(100));
         recorder.record(finished(begin, 80, 110, Ok(503)));
         recorder.record(finished(begin, 90, 130, Ok(200)));
-        recorder.record(finished(begin, 95, 120, Err(Fault::Connect)));
+        recorder.record(finished(begin, 95, 120, Err(RequestFault::Connect)));
         let statistics = statistics(&recorder);
         assert_eq!(statistics.value("x.first_ok_after_back_ms"), Some(30.0));
         assert_eq!(statistics.value("x.last_lost_after_back_ms"), Some(20.0));

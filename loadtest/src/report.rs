@@ -39,7 +39,7 @@ pub(crate) fn text(scenario: &Scenario, findings: &Findings) -> String {
     }
     lines.extend(aligned(&rows));
     lines.push(String::new());
-    lines.extend(scenario.steps.iter().filter_map(|step| noise(step, &findings.statistics)));
+    lines.extend(scenario.steps.iter().filter_map(|step| noise_warning(step, &findings.statistics)));
     lines.extend(scenario.steps.iter().filter_map(|step| last_status(step, &findings.readings)));
     for verdict in &findings.verdicts {
         lines.push(format!("{} {}", if verdict.held { "held  " } else { "MISSED" }, verdict.text));
@@ -90,7 +90,7 @@ fn process_rows(step: &Step, scenario: &Scenario, statistics: &Statistics) -> Ve
         .collect()
 }
 
-fn noise(step: &Step, statistics: &Statistics) -> Option<String> {
+fn noise_warning(step: &Step, statistics: &Statistics) -> Option<String> {
     let cores = statistics.value(&format!("{}.other_cores", step.name))?;
     (cores > OTHER_CORES_MAX).then(|| {
         format!(

@@ -10,14 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::certificate::Certificate;
-use crate::container::{Container, LogTail, Meter};
-use crate::expectation::Verdict;
-use crate::gateway::{Bucket, Gateway, GatewayError, lay_over};
+use crate::container::{CgroupMeter, Container, LogTail};
+use crate::expectation::CheckResult;
+use crate::gateway::{BucketSpec, Gateway, GatewayError, merge};
 use crate::process::RunDirectory;
-use crate::sampler::{self, Reading, Sampler, Subject};
+use crate::sampler::{self, Reading, SampledGateway, Sampler};
 use crate::scenario::{Scenario, ScenarioError, UpstreamSpec};
 use crate::statistics::Statistics;
-use crate::step::Stage;
+use crate::step::TestBed;
 use crate::upstream::Upstreams;
 
 /// Why a run could not be made; a range that was missed is a result, not an error.
@@ -56,7 +56,7 @@ pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Resu
 pub(crate) struct Findings {
     pub(crate) scenario: String,
     pub(crate) held: bool,
-    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<CheckResult>,
     pub(crate) statistics: Statistics,
     pub(crate) readings: Vec<Reading>,
 }
@@ -69,25 +69,25 @@ pub(crate) fn run(
     latency_tolerance: f64,
 ) -> Result<Findings, RunError> {
     let directory = RunDirectory::create(name)?;
-    let mut stage = set(scenario, binary, directory.path())?;
+    let mut stage = start_stage(scenario, binary, directory.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rounds = vec![Statistics::default(); scenario.rounds];
     for (round, statistics) in rounds.iter_mut().enumerate() {
         for step in &scenario.steps {
-            LocalSet::new().block_on(&runtime, stage.play(step, round, statistics))?;
+            LocalSet::new().block_on(&runtime, stage.run_step(step, round, statistics))?;
         }
     }
     let meter = stage.container.as_ref().map(Container::meter);
-    let mut verdicts = vec![survived(&mut stage.gateway, meter.as_ref())];
-    stage.explain(scenario, &mut rounds);
+    let mut verdicts = vec![check_survival(&mut stage.gateway, meter.as_ref())];
+    stage.match_broken_with_log(scenario, &mut rounds);
     // what is mounted in the directory goes before it
-    let readings = stage.end();
+    let readings = stage.shut_down();
     for (round, statistics) in rounds.iter_mut().enumerate() {
         for step in &scenario.steps {
             sampler::summarize(&readings, &step.name, round, statistics);
         }
     }
-    let statistics = Statistics::middle(&rounds);
+    let statistics = Statistics::median_of_rounds(&rounds);
     let expectations = scenario.expectations.iter();
     verdicts.extend(expectations.map(|expectation| expectation.check(&statistics, latency_tolerance)));
     let held = verdicts.iter().all(|verdict| verdict.held);
@@ -97,34 +97,36 @@ pub(crate) fn run(
     Ok(Findings { scenario: name.to_owned(), held, verdicts, statistics, readings })
 }
 
-fn set(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<Stage, RunError> {
-    let behaviours: Vec<_> = scenario.upstreams.iter().flat_map(UpstreamSpec::named).collect();
+fn start_stage(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<TestBed, RunError> {
+    let behaviours: Vec<_> = scenario.upstreams.iter().flat_map(UpstreamSpec::endpoints_by_name).collect();
     let upstreams = Upstreams::start(&behaviours)?;
     let mut buckets = Vec::new();
     for spec in &scenario.upstreams {
-        let address = |(name, _): (String, _)| match upstreams.named(&name) {
+        let address = |(name, _): (String, _)| match upstreams.get(&name) {
             Some(upstream) => Ok(upstream.address),
             None => Err(RunError::Upstream(name)),
         };
-        let endpoints = spec.named().into_iter().map(address).collect::<Result<_, _>>()?;
-        buckets.push(Bucket { name: &spec.bucket, endpoints, settings: &spec.settings });
+        let endpoints = spec.endpoints_by_name().into_iter().map(address).collect::<Result<_, _>>()?;
+        buckets.push(BucketSpec { name: &spec.bucket, endpoints, settings: &spec.settings });
     }
     let certificate = scenario.tls.then(|| Certificate::create(directory)).transpose()?;
     let mut settings = certificate.as_ref().map(Certificate::settings).unwrap_or_default();
-    lay_over(&mut settings, &scenario.gateway);
+    merge(&mut settings, &scenario.gateway);
     let container = scenario.container.as_ref().map(|spec| Container::create(spec, directory)).transpose()?;
     let gateway = Gateway::start(binary, directory, &buckets, &settings, container.as_ref())?;
     let log_tail = container.as_ref().map(|_| LogTail::start(&gateway.log)).transpose()?;
     let metrics = scenario.metrics.clone();
     let meter = container.as_ref().map(Container::meter);
-    let sampler = Sampler::start(Subject { process: gateway.id(), admin: gateway.admin, metrics, meter })?;
-    Ok(Stage { gateway, sampler, upstreams, certificate, log_tail, container, broken: RefCell::default() })
+    let sampler =
+        Sampler::start(SampledGateway { process: gateway.id(), admin: gateway.admin, metrics, meter })?;
+    Ok(TestBed { gateway, sampler, upstreams, certificate, log_tail, container, broken: RefCell::default() })
 }
 
-fn survived(gateway: &mut Gateway, meter: Option<&Meter>) -> Verdict {
+fn check_survival(gateway: &mut Gateway, meter: Option<&CgroupMeter>) -> CheckResult {
     let held = gateway.is_running();
     let text =
         if held { "the gateway's process survived" } else { "the gateway's process ended during the run" };
-    let kills = meter.and_then(Meter::oom_kills).map(|kills| format!("; OOM kills in its cgroup: {kills}"));
-    Verdict { held, text: format!("{text}{}", kills.unwrap_or_default()) }
+    let kills =
+        meter.and_then(CgroupMeter::oom_kills).map(|kills| format!("; OOM kills in its cgroup: {kills}"));
+    CheckResult { held, text: format!("{text}{}", kills.unwrap_or_default()) }
 }

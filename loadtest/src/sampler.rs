@@ -14,7 +14,7 @@ use std::{io, str};
 
 use serde::Serialize;
 
-use crate::container::Meter;
+use crate::container::CgroupMeter;
 use crate::statistics::{Statistics, growth_percent};
 use crate::status::{self, StatusReading};
 use crate::{clock, usage};
@@ -22,7 +22,7 @@ use crate::{clock, usage};
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Three hours of readings; a longer run keeps the first ones and those at the ends of its steps.
 const READINGS_MAX: usize = 40_000;
-const SCRAPE_WITHIN: Duration = Duration::from_secs(2);
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One reading.
 #[derive(Debug, Clone, Serialize)]
@@ -54,7 +54,7 @@ pub(crate) struct ContainerReading {
     pub(crate) oom_kills: f64,
 }
 
-enum Order {
+enum SamplerCommand {
     /// Take a reading at once and tell when it is there; readings belong to this step from now on.
     Mark(String, usize, Sender<()>),
     /// Hand over everything and end.
@@ -62,7 +62,7 @@ enum Order {
 }
 
 /// What to read.
-pub(crate) struct Subject {
+pub(crate) struct SampledGateway {
     /// The gateway.
     pub(crate) process: u32,
     /// Its admin listener.
@@ -70,18 +70,18 @@ pub(crate) struct Subject {
     /// Names of metrics.
     pub(crate) metrics: Vec<String>,
     /// Its memory cgroup, where it is in one; then its status document is read too.
-    pub(crate) meter: Option<Meter>,
+    pub(crate) meter: Option<CgroupMeter>,
 }
 
 /// The sampler from outside.
 pub(crate) struct Sampler {
-    orders: Sender<Order>,
+    orders: Sender<SamplerCommand>,
     thread: JoinHandle<()>,
 }
 
 impl Sampler {
     /// Begins to read.
-    pub(crate) fn start(subject: Subject) -> io::Result<Self> {
+    pub(crate) fn start(subject: SampledGateway) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel();
         let thread =
             std::thread::Builder::new().name("sampler".to_owned()).spawn(move || run(&subject, &inbox))?;
@@ -91,7 +91,7 @@ impl Sampler {
     /// Takes a reading now, the first of `step` (or another one).
     pub(crate) fn mark(&self, step: &str, round: usize) {
         let (done, is_done) = mpsc::channel();
-        if self.orders.send(Order::Mark(step.to_owned(), round, done)).is_ok() {
+        if self.orders.send(SamplerCommand::Mark(step.to_owned(), round, done)).is_ok() {
             // an error means that the thread is gone, and `finish` will have nothing to hand over
             let _ = is_done.recv();
         }
@@ -100,26 +100,26 @@ impl Sampler {
     /// All readings, in order.
     pub(crate) fn finish(self) -> Vec<Reading> {
         let (done, is_done) = mpsc::channel();
-        let asked = self.orders.send(Order::Finish(done));
+        let asked = self.orders.send(SamplerCommand::Finish(done));
         let readings = asked.ok().and_then(|()| is_done.recv().ok()).unwrap_or_default();
         let _ = self.thread.join();
         readings
     }
 }
 
-fn run(subject: &Subject, inbox: &Receiver<Order>) {
+fn run(subject: &SampledGateway, inbox: &Receiver<SamplerCommand>) {
     let begin = clock::now();
     let mut readings = Vec::new();
     let (mut step, mut round) = (String::new(), 0);
     loop {
         match inbox.recv_timeout(INTERVAL) {
-            Ok(Order::Mark(next, of_round, done)) => {
+            Ok(SamplerCommand::Mark(next, of_round, done)) => {
                 (step, round) = (next, of_round);
                 readings.push(read(subject, &step, round, begin.elapsed()));
                 // whoever asked may have given up
                 let _ = done.send(());
             }
-            Ok(Order::Finish(done)) => {
+            Ok(SamplerCommand::Finish(done)) => {
                 let _ = done.send(readings);
                 return;
             }
@@ -132,7 +132,7 @@ fn run(subject: &Subject, inbox: &Receiver<Order>) {
     }
 }
 
-fn read(subject: &Subject, step: &str, round: usize, since: Duration) -> Reading {
+fn read(subject: &SampledGateway, step: &str, round: usize, since: Duration) -> Reading {
     let processes = [subject.process];
     let text =
         if subject.metrics.is_empty() { String::new() } else { scrape(subject.admin).unwrap_or_default() };
@@ -149,12 +149,12 @@ fn read(subject: &Subject, step: &str, round: usize, since: Duration) -> Reading
     }
 }
 
-fn container(meter: &Meter) -> Option<ContainerReading> {
+fn container(meter: &CgroupMeter) -> Option<ContainerReading> {
     Some(ContainerReading { usage_mib: meter.usage_mib()?, oom_kills: meter.oom_kills()? })
 }
 
 fn scrape(admin: SocketAddr) -> io::Result<String> {
-    fetch(admin, "/metrics", SCRAPE_WITHIN)
+    fetch(admin, "/metrics", SCRAPE_TIMEOUT)
 }
 
 /// The head and body of the answer to a GET.
@@ -196,7 +196,7 @@ pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &m
     into.set_spread(&format!("{step}.oom_kills"), &oom_kills);
     let status: Vec<_> = of_step.iter().filter_map(|reading| reading.status.as_ref()).collect();
     status::summarize(&status, step, into);
-    into.set_some(format!("{step}.rss_growth_percent"), growth_percent(&rss));
+    into.set_if_present(format!("{step}.rss_growth_percent"), growth_percent(&rss));
     let names = of_step.iter().flat_map(|reading| reading.metrics.keys());
     for name in names.collect::<std::collections::BTreeSet<_>>() {
         let values: Vec<_> =
@@ -205,7 +205,7 @@ pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &m
         // a counter with labels appears with its first event: not there yet means none
         let first = of_step.first().map(|reading| reading.metrics.get(name).copied().unwrap_or(0.0));
         let rise = first.zip(values.last()).map(|(first, last)| last - first);
-        into.set_some(format!("{step}.metric.{name}_rise"), rise);
+        into.set_if_present(format!("{step}.metric.{name}_rise"), rise);
     }
 }
 

@@ -19,7 +19,7 @@ impl Statistics {
     }
 
     /// Sets one value if there is one.
-    pub(crate) fn set_some(&mut self, name: impl Into<String>, value: Option<f64>) {
+    pub(crate) fn set_if_present(&mut self, name: impl Into<String>, value: Option<f64>) {
         if let Some(value) = value {
             self.set(name, value);
         }
@@ -31,7 +31,7 @@ impl Statistics {
     }
 
     /// Of each statistic the middle one of several rounds.
-    pub(crate) fn middle(rounds: &[Self]) -> Self {
+    pub(crate) fn median_of_rounds(rounds: &[Self]) -> Self {
         let names = rounds.iter().flat_map(|round| round.0.keys());
         let middle = |name: &String| {
             let values: Vec<_> = rounds.iter().filter_map(|round| round.value(name)).collect();
@@ -47,10 +47,10 @@ impl Statistics {
 
     /// Smallest, median, largest and last of `readings` in order of time; nothing if there are none.
     pub(crate) fn set_spread(&mut self, name: &str, readings: &[f64]) {
-        self.set_some(format!("{name}_min"), readings.iter().copied().reduce(f64::min));
-        self.set_some(format!("{name}_median"), median(readings));
-        self.set_some(format!("{name}_max"), readings.iter().copied().reduce(f64::max));
-        self.set_some(format!("{name}_last"), readings.last().copied());
+        self.set_if_present(format!("{name}_min"), readings.iter().copied().reduce(f64::min));
+        self.set_if_present(format!("{name}_median"), median(readings));
+        self.set_if_present(format!("{name}_max"), readings.iter().copied().reduce(f64::max));
+        self.set_if_present(format!("{name}_last"), readings.last().copied());
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
     fn one_bad_round_moves_nothing() {
         let round = |value: f64| Statistics([("a.p99_ms".to_owned(), value)].into());
         let rounds = [round(1.0), round(90.0), round(2.0), Statistics::default()];
-        assert_eq!(Statistics::middle(&rounds).value("a.p99_ms"), Some(2.0));
-        assert_eq!(Statistics::middle(&[]).iter().count(), 0);
+        assert_eq!(Statistics::median_of_rounds(&rounds).value("a.p99_ms"), Some(2.0));
+        assert_eq!(Statistics::median_of_rounds(&[]).iter().count(), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::sampler::fetch;
 use crate::statistics::{Statistics, percentile};
 
 /// An answer that takes longer is none.
-const WITHIN: Duration = Duration::from_secs(2);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One reading of `/status`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,15 +29,15 @@ pub(crate) struct StatusReading {
 /// Reads it now.
 pub(crate) fn read(admin: SocketAddr) -> StatusReading {
     let begin = clock::now();
-    let answer = fetch(admin, "/status", WITHIN).unwrap_or_default();
+    let answer = fetch(admin, "/status", STATUS_TIMEOUT).unwrap_or_default();
     let took_ms = millis(clock::now() - begin);
     let document = answer.starts_with("HTTP/1.1 200").then(|| answer.split_once("\r\n\r\n")).flatten();
     let document: Option<Value> = document.and_then(|(_, body)| serde_json::from_str(body).ok());
-    let (normal, summary) = document.as_ref().map_or((false, String::new()), judge);
+    let (normal, summary) = document.as_ref().map_or((false, String::new()), evaluate);
     StatusReading { took_ms, answered: document.is_some(), normal, summary }
 }
 
-fn judge(document: &Value) -> (bool, String) {
+fn evaluate(document: &Value) -> (bool, String) {
     let text = |key: &str| document[key].as_str().unwrap_or("absent").to_owned();
     let causes = document["causes"].as_array();
     let (status, level) = (text("status"), text("level"));
@@ -60,7 +60,7 @@ pub(crate) fn summarize(readings: &[&StatusReading], step: &str, into: &mut Stat
     set("unanswered", unanswered as f64);
     set("normal_last", f64::from(u8::from(last.normal)));
     for (name, quantile) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0)] {
-        into.set_some(format!("{step}.status.{name}"), percentile(&took, quantile));
+        into.set_if_present(format!("{step}.status.{name}"), percentile(&took, quantile));
     }
 }
 
@@ -80,10 +80,10 @@ mod tests {
             (json!({ "status": "normal", "level": "normal", "causes": [{ "id": "log" }] }), false),
         ];
         for (document, normal) in cases {
-            assert_eq!(judge(&document).0, normal, "{document}");
+            assert_eq!(evaluate(&document).0, normal, "{document}");
         }
         let document = json!({ "status": "degraded", "level": "normal", "causes": [{ "id": "log" }] });
-        assert_eq!(judge(&document).1, "status degraded, level normal, causes [log]");
+        assert_eq!(evaluate(&document).1, "status degraded, level normal, causes [log]");
     }
 
     #[test]

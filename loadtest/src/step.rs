@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::certificate::Certificate;
-use crate::client::{Keep, Request};
-use crate::container::{Broken, Container, LogTail, unexplained};
+use crate::client::{BodyCapture, Request};
+use crate::container::{BrokenConnection, Container, LogTail, unexplained};
 use crate::destination::Destination;
 use crate::gateway::Gateway;
-use crate::hostile::{Hostile, Target};
+use crate::hostile::{AttackTarget, HostileClients};
 use crate::load::{self, Load};
 use crate::progress;
 use crate::recorder::Recorder;
@@ -29,7 +29,7 @@ use crate::upstream::{Upstream, Upstreams};
 use crate::{clock, pattern, usage};
 
 /// The parts of a run that its steps use; the gateway ends before what it talks to.
-pub(crate) struct Stage {
+pub(crate) struct TestBed {
     pub(crate) gateway: Gateway,
     pub(crate) sampler: Sampler,
     pub(crate) upstreams: Upstreams,
@@ -39,40 +39,40 @@ pub(crate) struct Stage {
     pub(crate) log_tail: Option<LogTail>,
     pub(crate) container: Option<Container>,
     /// Connections that broke off so far.
-    pub(crate) broken: RefCell<Vec<Broken>>,
+    pub(crate) broken: RefCell<Vec<BrokenConnection>>,
 }
 
 /// A load of the step under way.
-pub(crate) struct Offering {
+pub(crate) struct RunningStepLoad {
     pub(crate) name: String,
     pub(crate) recorder: Rc<RefCell<Recorder>>,
 }
 
 /// What a step measures while it runs.
-pub(crate) struct Tallies {
+pub(crate) struct StepTallies {
     pub(crate) step: String,
     pub(crate) begin: Instant,
-    pub(crate) offerings: Vec<Offering>,
+    pub(crate) offerings: Vec<RunningStepLoad>,
     pub(crate) storm: RefCell<StormReport>,
 }
 
-impl Stage {
+impl TestBed {
     /// Plays `step` to its end.
-    pub(crate) async fn play(
+    pub(crate) async fn run_step(
         &self,
         step: &Step,
         round: usize,
         into: &mut Statistics,
     ) -> Result<(), RunError> {
-        self.upstreams.iter().for_each(|(_, upstream)| upstream.seen.reset());
+        self.upstreams.iter().for_each(|(_, upstream)| upstream.counters.reset());
         let mut loads = Vec::new();
         for spec in &step.loads {
             loads.push((spec.after_seconds, self.load(spec, step.seconds)?));
         }
-        let hostile = Hostile::start(&step.hostile, self.target()?)?;
-        let window = usage::Window::begin(usage::tree(std::process::id()));
+        let hostile = HostileClients::start(&step.hostile, self.target()?)?;
+        let window = usage::CpuWindow::begin(usage::tree(std::process::id()));
         self.sampler.mark(&step.name, round);
-        let mut tallies = Tallies {
+        let mut tallies = StepTallies {
             step: step.name.clone(),
             begin: clock::now(),
             offerings: Vec::new(),
@@ -83,10 +83,10 @@ impl Stage {
             let recorder = Rc::new(RefCell::new(Recorder::new()));
             let start = tallies.begin + Duration::from_secs_f64(after_seconds);
             let name = spec.name.clone();
-            tallies.offerings.push(Offering { name, recorder: Rc::clone(&recorder) });
+            tallies.offerings.push(RunningStepLoad { name, recorder: Rc::clone(&recorder) });
             running.spawn_local(async move {
                 tokio::time::sleep_until(start.into()).await;
-                load::offer(load, recorder).await
+                load::run_load(load, recorder).await
             });
         }
         tokio::select! {
@@ -97,26 +97,26 @@ impl Stage {
         if let Some(hostile) = hostile {
             self.broken.borrow_mut().extend(hostile.finish(&step.name, into)?);
         }
-        self.note_broken(step, &tallies);
+        self.record_broken(step, &tallies);
         into.set(format!("{}.other_cores", step.name), window.other_cores());
         self.summarize(step, &tallies, into);
         Ok(())
     }
 
     /// How hostile clients reach the gateway.
-    fn target(&self) -> Result<Target, RunError> {
+    fn target(&self) -> Result<AttackTarget, RunError> {
         let address = self.gateway.address;
         let both = |certificate: &Certificate| {
             Ok::<_, RunError>([certificate.client("http/1.1")?, certificate.client("h2")?])
         };
-        Ok(Target { address, tls: self.certificate.as_ref().map(both).transpose()? })
+        Ok(AttackTarget { address, tls: self.certificate.as_ref().map(both).transpose()? })
     }
 
     fn load(&self, spec: &LoadSpec, seconds: f64) -> Result<Load, RunError> {
         let keep = match (&spec.verify_bytes, spec.method.as_str()) {
-            (None, _) => Keep::Count,
-            (Some(_), "GET") => Keep::Digest,
-            (Some(_), _) => Keep::Text,
+            (None, _) => BodyCapture::CountBytes,
+            (Some(_), "GET") => BodyCapture::Digest,
+            (Some(_), _) => BodyCapture::Text,
         };
         let path = format!("/{}/object", spec.bucket);
         let bare = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
@@ -124,12 +124,15 @@ impl Stage {
         let source = spec.source;
         Ok(Load {
             destination: Destination { source, tls, ..Destination::from(self.gateway.address) },
-            request: spec.headers.iter().fold(bare, |request, (name, value)| request.with(name, value)),
-            offered: spec.offered(seconds),
+            request: spec
+                .headers
+                .iter()
+                .fold(bare, |request, (name, value)| request.with_header(name, value)),
+            shape: spec.offered(seconds),
             connections: spec.connections,
             timeout: spec.timeout(),
             expected: spec.verify_bytes.map(|bytes| pattern::digest(bytes.0)),
-            settles_within: spec.settle_seconds.map(Duration::from_secs_f64),
+            recovery_allowance: spec.settle_seconds.map(Duration::from_secs_f64),
             pause_after_refusal: Duration::from_secs_f64(spec.pause_after_refusal_seconds),
             hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
         })
@@ -139,7 +142,7 @@ impl Stage {
     async fn finish(
         &self,
         step: &Step,
-        tallies: &Tallies,
+        tallies: &StepTallies,
         mut running: JoinSet<io::Result<()>>,
     ) -> Result<(), RunError> {
         let loads = async {
@@ -156,7 +159,7 @@ impl Stage {
         };
         let storm = async {
             match &step.storm {
-                Some(spec) => storm::rage(spec, self.gateway.address, self.gateway.admin, &tallies.storm)
+                Some(spec) => storm::run(spec, self.gateway.address, self.gateway.admin, &tallies.storm)
                     .await
                     .map_err(RunError::from),
                 None => Ok(()),
@@ -165,7 +168,7 @@ impl Stage {
         tokio::try_join!(loads, idle, storm, self.events(step, tallies)).map(|_| ())
     }
 
-    async fn events(&self, step: &Step, tallies: &Tallies) -> Result<(), RunError> {
+    async fn events(&self, step: &Step, tallies: &StepTallies) -> Result<(), RunError> {
         for event in &step.events {
             let at = tallies.begin + Duration::from_secs_f64(event.at_seconds);
             tokio::time::sleep_until(at.into()).await;
@@ -209,19 +212,19 @@ impl Stage {
         }
     }
 
-    fn note_broken(&self, step: &Step, tallies: &Tallies) {
+    fn record_broken(&self, step: &Step, tallies: &StepTallies) {
         let mut broken = self.broken.borrow_mut();
         for (offering, spec) in tallies.offerings.iter().zip(&step.loads) {
             let client = spec.source.unwrap_or(Ipv4Addr::LOCALHOST.into());
             let recorder = offering.recorder.borrow();
             let at = recorder.broken().iter();
-            broken.extend(at.map(|&at| Broken { step: step.name.clone(), at, client }));
+            broken.extend(at.map(|&at| BrokenConnection { step: step.name.clone(), at, client }));
         }
     }
 
     /// Compares connections that broke with the log, and writes `STEP.broken` and `STEP.broken_without_reason`; counts of
     /// log lines are those of the whole run, in the last round.
-    pub(crate) fn explain(&self, scenario: &Scenario, rounds: &mut [Statistics]) {
+    pub(crate) fn match_broken_with_log(&self, scenario: &Scenario, rounds: &mut [Statistics]) {
         let (Some(log_tail), Some(into)) = (&self.log_tail, rounds.last_mut()) else { return };
         let (reasons, broken) = (log_tail.reasons(), self.broken.borrow());
         for step in &scenario.steps {
@@ -233,15 +236,15 @@ impl Stage {
     }
 
     /// Ends everything that was started, the gateway first.
-    pub(crate) fn end(self) -> Vec<Reading> {
+    pub(crate) fn shut_down(self) -> Vec<Reading> {
         self.sampler.finish()
     }
 
     fn upstream(&self, bucket: &str) -> Result<&Upstream, RunError> {
-        self.upstreams.named(bucket).ok_or_else(|| RunError::Upstream(bucket.to_owned()))
+        self.upstreams.get(bucket).ok_or_else(|| RunError::Upstream(bucket.to_owned()))
     }
 
-    fn summarize(&self, step: &Step, tallies: &Tallies, into: &mut Statistics) {
+    fn summarize(&self, step: &Step, tallies: &StepTallies, into: &mut Statistics) {
         let step_name = &step.name;
         let mut lost_total = tallies.storm.borrow().probes_lost();
         for offering in &tallies.offerings {
@@ -255,9 +258,9 @@ impl Stage {
         }
         for (bucket, upstream) in self.upstreams.iter() {
             let prefix = format!("{step_name}.upstream.{bucket}");
-            into.set(format!("{prefix}.requests"), upstream.seen.requests() as f64);
-            into.set(format!("{prefix}.peak"), upstream.seen.peak() as f64);
-            into.set(format!("{prefix}.peak_per_s"), upstream.seen.peak_per_second() as f64);
+            into.set(format!("{prefix}.requests"), upstream.counters.requests() as f64);
+            into.set(format!("{prefix}.peak"), upstream.counters.peak() as f64);
+            into.set(format!("{prefix}.peak_per_s"), upstream.counters.peak_per_second() as f64);
         }
     }
 }

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::client::{Connection, Fault, Keep, Request};
+use crate::client::{BodyCapture, Connection, Request, RequestFault};
 use crate::clock::{self, millis};
 use crate::pacer::Pacer;
 use crate::statistics::{Statistics, percentile};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Asked without pause, a gateway that refuses at once would be answering nothing but probes.
-const BETWEEN_PROBES: Duration = Duration::from_micros(500);
+const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 
 /// A storm, as a scenario spells it.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,7 +36,7 @@ pub(crate) struct StormSpec {
     pub(crate) crashes: u64,
     /// Over whose message.
     #[serde(default)]
-    pub(crate) victim: Victim,
+    pub(crate) victim: CrashTarget,
     /// From the end of one to the next.
     pub(crate) pause_ms: u64,
     /// The bucket that is probed.
@@ -49,7 +49,7 @@ pub(crate) struct StormSpec {
 /// The message an actor crashes over.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Victim {
+pub(crate) enum CrashTarget {
     /// The order to crash.
     #[default]
     Order,
@@ -57,9 +57,9 @@ pub(crate) enum Victim {
     Next,
 }
 
-impl Victim {
+impl CrashTarget {
     /// As the gateway calls it.
-    fn name(self) -> &'static str {
+    fn crash_parameter(self) -> &'static str {
         match self {
             Self::Order => "self",
             Self::Next => "next",
@@ -92,7 +92,7 @@ impl StormReport {
         self.ordered += 1;
         self.refused += u64::from(!followed);
         self.probes_lost += probes_lost;
-        if took < PATIENCE {
+        if took < RECOVERY_TIMEOUT {
             self.served_again_ms.push(millis(took));
         } else {
             self.never += 1;
@@ -107,19 +107,19 @@ impl StormReport {
         into.set(format!("{prefix}.probes_lost"), self.probes_lost as f64);
         for (name, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
             let value = percentile(&self.served_again_ms, share);
-            into.set_some(format!("{prefix}.serves_again_{name}_ms"), value);
+            into.set_if_present(format!("{prefix}.serves_again_{name}_ms"), value);
         }
     }
 }
 
 /// A client that keeps one connection and opens another when it must.
-struct Line {
+struct ProbeClient {
     address: SocketAddr,
     connection: Option<Connection>,
 }
 
-impl Line {
-    fn to(address: SocketAddr) -> Self {
+impl ProbeClient {
+    fn new(address: SocketAddr) -> Self {
         Self { address, connection: None }
     }
 
@@ -127,7 +127,7 @@ impl Line {
         matches!(self.status(request, deadline).await, Ok(200..=299))
     }
 
-    async fn status(&mut self, request: &Request, deadline: Instant) -> Result<u16, Fault> {
+    async fn status(&mut self, request: &Request, deadline: Instant) -> Result<u16, RequestFault> {
         let mut connection =
             match self.connection.take().map(|mut connection| (connection.is_usable(), connection)) {
                 Some((true, connection)) => connection,
@@ -140,16 +140,17 @@ impl Line {
 }
 
 /// Runs the storm to its end; `report` can be watched meanwhile.
-pub(crate) async fn rage(
+pub(crate) async fn run(
     spec: &StormSpec,
     gateway: SocketAddr,
     admin: SocketAddr,
     report: &RefCell<StormReport>,
 ) -> io::Result<()> {
-    let (mut orders, mut probes, mut pacer) = (Line::to(admin), Line::to(gateway), Pacer::new()?);
-    let bare = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, Keep::Count);
-    let probe = spec.headers.iter().fold(bare, |request, (name, value)| request.with(name, value));
-    let victim = spec.victim.name();
+    let (mut orders, mut probes, mut pacer) =
+        (ProbeClient::new(admin), ProbeClient::new(gateway), Pacer::new()?);
+    let bare = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, BodyCapture::CountBytes);
+    let probe = spec.headers.iter().fold(bare, |request, (name, value)| request.with_header(name, value));
+    let victim = spec.victim.crash_parameter();
     let turns = spec.places.iter().flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
     let rounds = turns.cycle().take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
     for (actor, place) in rounds {
@@ -158,15 +159,15 @@ pub(crate) async fn rage(
             admin,
             &format!("/actors/{actor}/crash?at={place}&victim={victim}"),
             0,
-            Keep::Count,
+            BodyCapture::CountBytes,
         );
         let begin = clock::now();
-        let deadline = begin + PATIENCE;
+        let deadline = begin + RECOVERY_TIMEOUT;
         let followed = orders.succeeds(&order, deadline).await;
         let mut lost = 0;
         while clock::now() < deadline && !probes.succeeds(&probe, deadline).await {
             lost += 1;
-            pacer.sleep(BETWEEN_PROBES).await?;
+            pacer.sleep(PROBE_INTERVAL).await?;
         }
         report.borrow_mut().count(followed, lost, clock::now() - begin);
         pacer.sleep(Duration::from_millis(spec.pause_ms)).await?;

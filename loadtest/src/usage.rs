@@ -76,14 +76,14 @@ pub(crate) fn descriptors(processes: &[u32]) -> f64 {
 }
 
 /// A stretch of time, over which the processor time of our processes is told from everybody else's.
-pub(crate) struct Window {
+pub(crate) struct CpuWindow {
     ours: Vec<u32>,
     ours_begin: f64,
     host_begin: f64,
     begin: std::time::Instant,
 }
 
-impl Window {
+impl CpuWindow {
     /// Begins now; `ours` are the processes of the run, the load generator among them.
     pub(crate) fn begin(ours: Vec<u32>) -> Self {
         let (ours_begin, host_begin) = (cpu_seconds(&ours), host_cpu_seconds());

@@ -6,22 +6,22 @@
 use tidegate_config::{Access, Kind};
 
 use crate::auth::jwt::JwtRejection;
-use crate::auth::operation::Exception;
-use crate::auth::{AuthRejection, DeleteListRejection, version_2};
-use crate::http::answer::Answer;
-use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
+use crate::auth::operation::ConfigureCause;
+use crate::auth::{AuthRejection, DeleteListRejection, sigv2_auth};
+use crate::http::error::{bad_request, forbidden, not_implemented, not_ready, unauthorized};
+use crate::http::error_reply::ErrorReply;
 use crate::s3::delete_list::BYTES_MAX;
-use crate::s3::document::shortened;
-use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection, Validity};
+use crate::s3::error_document::shortened;
+use crate::s3::sigv4::{SKEW_MAX, SignatureLocation, SignatureRejection, Validity};
 
 /// The answer to a request that was refused.
-pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
+pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
     let denied = |reason, message: String| forbidden("AccessDenied", reason, message);
     match rejection {
-        AuthRejection::Closed => {
+        AuthRejection::BucketClosed => {
             denied("bucket_closed", "this bucket has no `auth` entry and is closed".to_owned())
         }
-        AuthRejection::Session => unauthorized(
+        AuthRejection::MalformedSession => unauthorized(
             "InvalidToken",
             "session_malformed",
             "a session ID has 1 to 128 letters, digits and hyphens",
@@ -29,29 +29,29 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
         AuthRejection::Unsigned => {
             denied("not_signed", "this bucket takes signed requests only, and this one is not".to_owned())
         }
-        AuthRejection::Unproven(Kind::S3) => denied("unproven", UNPROVEN.to_owned()),
-        AuthRejection::Unproven(Kind::Http) => {
-            unauthorized("AccessDenied", "unproven", UNPROVEN).challenging("Bearer")
+        AuthRejection::MissingAuth(Kind::S3) => denied("unproven", MISSING_AUTH.to_owned()),
+        AuthRejection::MissingAuth(Kind::Http) => {
+            unauthorized("AccessDenied", "unproven", MISSING_AUTH).with_challenge("Bearer")
         }
-        AuthRejection::ApiKey => {
+        AuthRejection::UnknownApiKey => {
             let message = "the API key is not known, or the request has two";
-            unauthorized("InvalidToken", "api_key_unknown", message).challenging(INVALID_TOKEN)
+            unauthorized("InvalidToken", "api_key_unknown", message).with_challenge(INVALID_TOKEN)
         }
-        AuthRejection::Token(rejection) => token(rejection),
-        AuthRejection::Signature(rejection) => signature(rejection),
-        AuthRejection::Mismatch(mismatch) => mismatch
+        AuthRejection::Token(rejection) => token_reply(rejection),
+        AuthRejection::Signature(rejection) => signature_reply(rejection),
+        AuthRejection::SignatureMismatch(mismatch) => mismatch
             .elements()
             .into_iter()
-            .fold(does_not_match(), |answer, (element, text)| answer.detail(element, text)),
-        AuthRejection::AnonymousMay(access) => denied(
+            .fold(mismatch_reply(), |answer, (element, text)| answer.with_detail(element, text)),
+        AuthRejection::AnonymousDenied(access) => denied(
             "anonymous_denied",
             format!("a request without proof of identity may not {} here", verb(*access)),
         ),
-        AuthRejection::PolicyLacks(access) => denied(
+        AuthRejection::PolicyDenied(access) => denied(
             "policy_denied",
             format!("the client's policy does not allow it to {} this", verb(*access)),
         ),
-        AuthRejection::CopySource => denied(
+        AuthRejection::CopySourceDenied => denied(
             "copy_source",
             "x-amz-copy-source must be a percent-encoded BUCKET/KEY that you may read, in the same section as the target"
                 .to_owned(),
@@ -61,20 +61,20 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "anonymous_override",
             "Request specific response headers cannot be used for anonymous GET requests.",
         ),
-        AuthRejection::DeleteList(rejection) => delete_list(rejection),
+        AuthRejection::InvalidDeleteList(rejection) => delete_list(rejection),
         AuthRejection::DotSegment => bad_request(
             "InvalidURI",
             "dot_segment",
             "the key's policy has prefixes, and a `.` or `..` segment could lead a store out of them",
         ),
-        AuthRejection::Exception { is_anonymous, exception } => {
+        AuthRejection::NeedsConfigure { is_anonymous, configure_cause: exception } => {
             let reason = if *is_anonymous { "anonymous_denied" } else { "policy_denied" };
             denied(
                 reason,
-                format!("{}: the request needs `configure`, which is not allowed here", needs(exception)),
+                format!("{}: the request needs `configure`, which is not allowed here", configure_message(exception)),
             )
         }
-        AuthRejection::Contradiction(names) => bad_request(
+        AuthRejection::ConflictingParameters(names) => bad_request(
             "InvalidArgument",
             "conflicting_parameters",
             format!("conflicting query string parameters: {}", names.join(", ")),
@@ -82,7 +82,7 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
     }
 }
 
-fn delete_list(rejection: &DeleteListRejection) -> Answer {
+fn delete_list(rejection: &DeleteListRejection) -> ErrorReply {
     let refused = |why: &str| {
         bad_request("MalformedXML", "delete_list", format!("the list of keys to delete is refused: {why}"))
     };
@@ -100,14 +100,14 @@ fn delete_list(rejection: &DeleteListRejection) -> Answer {
     }
 }
 
-const UNPROVEN: &str = "this bucket asks who you are, and the request does not say";
+const MISSING_AUTH: &str = "this bucket asks who you are, and the request does not say";
 /// RFC 6750, 3. Without a description, because a guess must not learn its fault.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
 /// The answer to a token that was refused. It names the fault for owners of a token that should be accepted.
-fn token(rejection: &JwtRejection) -> Answer {
+fn token_reply(rejection: &JwtRejection) -> ErrorReply {
     let invalid =
-        |reason, message: String| unauthorized("InvalidToken", reason, message).challenging(INVALID_TOKEN);
+        |reason, message: String| unauthorized("InvalidToken", reason, message).with_challenge(INVALID_TOKEN);
     match rejection {
         JwtRejection::Repeated => invalid("token_repeated", "there is more than one token".to_owned()),
         JwtRejection::Malformed(what) => invalid("token_malformed", format!("this is no token: {what}")),
@@ -125,33 +125,33 @@ fn token(rejection: &JwtRejection) -> Answer {
         }
         JwtRejection::Expired => invalid("token_expired", "the token has expired".to_owned()),
         JwtRejection::NotYetValid => invalid("token_early", "the token is not valid yet".to_owned()),
-        JwtRejection::Grants(name) => forbidden(
+        JwtRejection::PolicyClaim(name) => forbidden(
             "AccessDenied",
             "token_grants",
             format!("the token allows nothing: its claim `{name}` is missing or no list of text"),
         ),
         JwtRejection::NoKeys => {
-            unprepared("token_keys", "the keys that tokens are verified with could not be fetched yet")
+            not_ready("token_keys", "the keys that tokens are verified with could not be fetched yet")
         }
     }
 }
 
 /// Why a request needs `configure`.
-fn needs(exception: &Exception) -> String {
+fn configure_message(exception: &ConfigureCause) -> String {
     match exception {
-        Exception::Parameter { name, operation: Some(operation) } => {
+        ConfigureCause::Parameter { name, operation: Some(operation) } => {
             format!("`{}` is no parameter of {operation}", shortened(name))
         }
-        Exception::Parameter { name, operation: None } => {
+        ConfigureCause::Parameter { name, operation: None } => {
             format!(
                 "no operation of `read`, `write`, `delete` or `list` has the parameter `{}`",
                 shortened(name)
             )
         }
-        Exception::Header(name) => {
+        ConfigureCause::Header(name) => {
             format!("the header `{}` grants access or overrides a protection", shortened(name))
         }
-        Exception::Method | Exception::Contradiction(..) => {
+        ConfigureCause::Method | ConfigureCause::ConflictingParameters(..) => {
             "the request is no operation that the gateway knows".to_owned()
         }
     }
@@ -167,14 +167,14 @@ fn verb(access: Access) -> &'static str {
     }
 }
 
-fn signature(rejection: &SignatureRejection) -> Answer {
+fn signature_reply(rejection: &SignatureRejection) -> ErrorReply {
     match rejection {
         SignatureRejection::Ambiguous => bad_request(
             "InvalidArgument",
             "signature_ambiguous",
             "only one auth mechanism allowed: the Authorization header, or the parameters of one signature version, once",
         ),
-        SignatureRejection::Scheme => bad_request(
+        SignatureRejection::UnsupportedScheme => bad_request(
             "InvalidArgument",
             "authorization_scheme",
             "the Authorization header is of no supported type; sign with AWS4-HMAC-SHA256",
@@ -183,27 +183,27 @@ fn signature(rejection: &SignatureRejection) -> Answer {
             "signature_not_implemented",
             format!("{what} is not implemented; sign with AWS4-HMAC-SHA256"),
         ),
-        SignatureRejection::Version2(rejection) => version_2::answer(rejection),
-        SignatureRejection::Malformed(place, what) => malformed(*place, what),
+        SignatureRejection::SigV2(rejection) => sigv2_auth::error_reply(rejection),
+        SignatureRejection::Malformed(place, what) => malformed_signature_reply(*place, what),
         // S3's code with Ceph's status: the URL is understood, and is never valid.
-        SignatureRejection::Lifetime(what) => {
+        SignatureRejection::InvalidLifetime(what) => {
             forbidden("AuthorizationQueryParametersError", "presigned_malformed", *what)
         }
-        SignatureRejection::Region { place, given, expected } => {
+        SignatureRejection::WrongRegion { location, given, expected } => {
             let message = format!("the region '{given}' is wrong; expecting '{expected}'");
-            malformed(*place, &message).with_region()
+            malformed_signature_reply(*location, &message).with_region()
         }
-        SignatureRejection::NoContentSha256 => bad_request(
+        SignatureRejection::MissingContentSha256 => bad_request(
             "InvalidRequest",
             "content_sha256_missing",
             "missing required header for this request: x-amz-content-sha256",
         ),
-        SignatureRejection::ContentSha256 => bad_request(
+        SignatureRejection::MalformedContentSha256 => bad_request(
             "InvalidArgument",
             "content_sha256_malformed",
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, one of the STREAMING forms, or a valid sha256 value, once",
         ),
-        SignatureRejection::Token => bad_request(
+        SignatureRejection::InvalidSessionToken => bad_request(
             "InvalidToken",
             "security_token",
             "the provided token is malformed or otherwise invalid",
@@ -215,19 +215,19 @@ fn signature(rejection: &SignatureRejection) -> Answer {
     }
 }
 
-fn malformed(place: Place, what: &str) -> Answer {
+fn malformed_signature_reply(place: SignatureLocation, what: &str) -> ErrorReply {
     match place {
-        Place::Header => bad_request(
+        SignatureLocation::Header => bad_request(
             "AuthorizationHeaderMalformed",
             "authorization_malformed",
             format!("the authorization header is malformed; {what}"),
         ),
-        Place::Query => bad_request(
+        SignatureLocation::Query => bad_request(
             "AuthorizationQueryParametersError",
             "presigned_malformed",
             format!("error parsing the query's signature: {what}"),
         ),
-        Place::Form => bad_request(
+        SignatureLocation::Form => bad_request(
             "InvalidArgument",
             "form_signature_malformed",
             format!("error parsing the form's signature: {what}"),
@@ -236,51 +236,51 @@ fn malformed(place: Place, what: &str) -> Answer {
 }
 
 /// The answer to a signature that is well formed and not accepted.
-fn unverified(rejection: &SignatureRejection) -> Answer {
+fn unverified(rejection: &SignatureRejection) -> ErrorReply {
     match rejection {
         SignatureRejection::UnknownKey => forbidden(
             "InvalidAccessKeyId",
             "unknown_key",
             "the access key ID you provided does not exist in our records",
         ),
-        SignatureRejection::Skewed { signed, now } => forbidden(
+        SignatureRejection::ClockSkewed { signed, now } => forbidden(
             "RequestTimeTooSkewed",
             "clock_skewed",
             "the difference between the request time and the current time is too large",
         )
-        .detail("RequestTime", signed)
-        .detail("ServerTime", now)
-        .detail("MaxAllowedSkewMilliseconds", SKEW_MAX.as_millis().to_string()),
+        .with_detail("RequestTime", signed)
+        .with_detail("ServerTime", now)
+        .with_detail("MaxAllowedSkewMilliseconds", SKEW_MAX.as_millis().to_string()),
         SignatureRejection::Expired(validity) => {
             outside_validity("presigned_expired", "Request has expired", validity)
         }
         SignatureRejection::NotYetValid(validity) => {
             outside_validity("presigned_early", "Request is not yet valid", validity)
         }
-        SignatureRejection::NoDate => forbidden(
+        SignatureRejection::MissingDate => forbidden(
             "AccessDenied",
             "date_missing",
             "AWS authentication requires a valid Date or x-amz-date header, once",
         ),
-        SignatureRejection::NotSigned(name) => forbidden(
+        SignatureRejection::HeaderNotSigned(name) => forbidden(
             "AccessDenied",
             "header_not_signed",
             format!("there were headers present in the request which were not signed: {name}"),
         )
-        .detail("HeadersNotSigned", name),
-        _ => does_not_match(),
+        .with_detail("HeadersNotSigned", name),
+        _ => mismatch_reply(),
     }
 }
 
 /// S3 shows the lifetime, its end and the server's time, with which the sender finds a wrong clock.
-fn outside_validity(reason: &'static str, message: &'static str, validity: &Validity) -> Answer {
+fn outside_validity(reason: &'static str, message: &'static str, validity: &Validity) -> ErrorReply {
     forbidden("AccessDenied", reason, message)
-        .detail("X-Amz-Expires", validity.lifetime.as_secs().to_string())
-        .detail("Expires", &validity.expires)
-        .detail("ServerTime", &validity.now)
+        .with_detail("X-Amz-Expires", validity.lifetime.as_secs().to_string())
+        .with_detail("Expires", &validity.expires)
+        .with_detail("ServerTime", &validity.now)
 }
 
-fn does_not_match() -> Answer {
+fn mismatch_reply() -> ErrorReply {
     forbidden(
         "SignatureDoesNotMatch",
         "signature_mismatch",

@@ -11,7 +11,7 @@ use ring::hmac;
 use tidegate_actors::KeyId;
 use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Priority, Secret, SignAs};
 
-use crate::s3::sigv4::{SignatureRejection, check_token};
+use crate::s3::sigv4::{SignatureRejection, check_session_token};
 
 /// All keys of clients. IDs count client keys first and API keys after them.
 pub(crate) struct Keyring {
@@ -19,7 +19,7 @@ pub(crate) struct Keyring {
     by_id: HashMap<String, KeyId>,
     api_keys: Vec<(String, PolicyConfig, Option<Priority>)>,
     by_hash: HashMap<[u8; 32], KeyId>,
-    blind: hmac::Key,
+    hash_key: hmac::Key,
 }
 
 impl Keyring {
@@ -33,15 +33,15 @@ impl Keyring {
         let ids = keys.iter().zip(0..);
         let ids = ids.flat_map(|((key, _), at)| spellings(key).map(move |id| (id, KeyId::new(at))));
         let by_id: HashMap<_, _> = ids.collect();
-        let blind = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
+        let hash_key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let after = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let hashed = |(key, at): (&ApiKey, u32)| {
-            (hash(&blind, key.secret.expose().as_bytes()), KeyId::new(after.saturating_add(at)))
+            (keyed_hash(&hash_key, key.secret.expose().as_bytes()), KeyId::new(after.saturating_add(at)))
         };
         let by_hash = config.api_keys.values().zip(0..).map(hashed).collect();
         let api_key = |(name, key): (&String, &ApiKey)| (name.clone(), policy(&key.policy), key.priority);
         let api_keys = config.api_keys.iter().map(api_key).collect();
-        Self { keys, by_id, api_keys, by_hash, blind }
+        Self { keys, by_id, api_keys, by_hash, hash_key }
     }
 
     /// Whether there is any key that requests are signed with.
@@ -61,13 +61,13 @@ impl Keyring {
         token: Option<&str>,
     ) -> Result<KeyId, SignatureRejection> {
         let id = self.find(access_key_id).ok_or(SignatureRejection::UnknownKey)?;
-        check_token(self.keys[id.index()].0.session_token.as_ref().map(Secret::expose), token)?;
+        check_session_token(self.keys[id.index()].0.session_token.as_ref().map(Secret::expose), token)?;
         Ok(id)
     }
 
     /// The API key with this secret.
     pub(crate) fn find_api_key(&self, secret: &[u8]) -> Option<KeyId> {
-        self.by_hash.get(&hash(&self.blind, secret)).copied()
+        self.by_hash.get(&keyed_hash(&self.hash_key, secret)).copied()
     }
 
     pub(crate) fn is_api_key(&self, id: KeyId) -> bool {
@@ -111,7 +111,7 @@ impl Keyring {
     }
 
     /// The pairs that requests are signed with towards upstreams, of those keys that are known there too.
-    pub(crate) fn own_pairs(&self) -> impl Iterator<Item = (KeyId, Credentials)> {
+    pub(crate) fn upstream_credentials(&self) -> impl Iterator<Item = (KeyId, Credentials)> {
         let own = self.keys.iter().zip(0..).filter(|((key, _), _)| key.upstream == SignAs::Same);
         own.map(|((key, _), at)| {
             let (access_key_id, secret_access_key) = (key.access_key_id.clone(), key.secret.clone());
@@ -120,7 +120,7 @@ impl Keyring {
     }
 }
 
-fn hash(blind: &hmac::Key, secret: &[u8]) -> [u8; 32] {
+fn keyed_hash(blind: &hmac::Key, secret: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(hmac::sign(blind, secret).as_ref());
     bytes

@@ -6,11 +6,11 @@
 //!
 //! Source: S3 API Reference, "GetObject", "Overriding response header values through the request".
 
-use tidegate_actors::Identity;
+use tidegate_actors::ClientIdentity;
 use tidegate_config::Access;
 
 use super::{AuthRejection, Caller};
-use crate::s3::sigv4::query::{name_of, pairs};
+use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The beginning of the parameters' names.
 const PREFIX: &str = "response-";
@@ -24,9 +24,9 @@ pub(crate) fn check_overrides(
     granted: &[Access],
 ) -> Result<(), AuthRejection> {
     let is_open = Access::ALL.iter().all(|access| granted.contains(access));
-    if !signs || is_open || caller.identity != Identity::Anonymous || query.is_empty() {
+    if !signs || is_open || caller.identity != ClientIdentity::Anonymous || query.is_empty() {
         return Ok(());
     }
-    let overrides = pairs(query).any(|pair| name_of(pair).to_ascii_lowercase().starts_with(PREFIX));
+    let overrides = pairs(query).any(|pair| decoded_name(pair).to_ascii_lowercase().starts_with(PREFIX));
     if overrides { Err(AuthRejection::AnonymousOverride) } else { Ok(()) }
 }

@@ -11,8 +11,8 @@
 use tidegate_config::{Access, Pattern, PolicyConfig};
 
 use crate::auth::AuthRejection;
-use crate::auth::operation::{On, Operation};
-use crate::http::path::has_dot_segment;
+use crate::auth::operation::{Operation, Resource};
+use crate::http::path_segments::has_dot_segment;
 
 /// Whether a policy allows an operation in the bucket `name`.
 pub(super) fn allows(
@@ -21,35 +21,35 @@ pub(super) fn allows(
     operation: &Operation<'_>,
 ) -> Result<(), AuthRejection> {
     let covers = policy.prefixes.is_empty()
-        || match &operation.on {
-            On::Key(key) => has_key(policy, key)?,
-            On::Listing(prefixes) => {
+        || match &operation.resource {
+            Resource::Key(key) => covers_key(policy, key)?,
+            Resource::Listing(prefixes) => {
                 let has =
-                    |covers, prefix: &Vec<u8>| Ok::<_, AuthRejection>(covers && has_key(policy, prefix)?);
+                    |covers, prefix: &Vec<u8>| Ok::<_, AuthRejection>(covers && covers_key(policy, prefix)?);
                 !prefixes.is_empty() && prefixes.iter().try_fold(true, has)?
             }
-            On::Keys => true,
-            On::Bucket => operation.access == Access::List,
+            Resource::Keys => true,
+            Resource::Bucket => operation.access == Access::List,
         };
-    if names(policy, name) && policy.methods.contains(&operation.access) && covers {
+    if covers_bucket(policy, name) && policy.methods.contains(&operation.access) && covers {
         Ok(())
     } else {
-        Err(AuthRejection::PolicyLacks(operation.access))
+        Err(AuthRejection::PolicyDenied(operation.access))
     }
 }
 
 /// Whether a policy is about the bucket `name`.
-pub(super) fn names(policy: &PolicyConfig, name: &str) -> bool {
+pub(super) fn covers_bucket(policy: &PolicyConfig, name: &str) -> bool {
     policy.buckets.iter().any(|pattern| pattern.matches(name))
 }
 
 /// Whether a policy is about any bucket that the pattern matches.
-pub(super) fn overlaps(policy: &PolicyConfig, pattern: &Pattern) -> bool {
+pub(super) fn overlaps_pattern(policy: &PolicyConfig, pattern: &Pattern) -> bool {
     policy.buckets.iter().any(|named| named.overlaps(pattern))
 }
 
 /// Whether a key, or a prefix of keys, lies below an allowed prefix of a policy that has some.
-pub(super) fn has_key(policy: &PolicyConfig, key: &[u8]) -> Result<bool, AuthRejection> {
+pub(super) fn covers_key(policy: &PolicyConfig, key: &[u8]) -> Result<bool, AuthRejection> {
     if has_dot_segment(key) {
         return Err(AuthRejection::DotSegment);
     }
@@ -70,7 +70,7 @@ mod tests {
         }
     }
 
-    fn on(access: Access, on: On<'_>) -> Operation<'_> {
+    fn on(access: Access, on: Resource<'_>) -> Operation<'_> {
         Operation::new(access, on)
     }
 
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn what_is_not_named_is_denied() {
         let policy = policy(&["public/"], &[Access::Read, Access::List]);
-        let key = |access, key: &'static str| on(access, On::Key(key.as_bytes().into()));
+        let key = |access, key: &'static str| on(access, Resource::Key(key.as_bytes().into()));
         assert_eq!(allows(&policy, "logs-eu", &key(Access::Read, "public/a")), Ok(()));
         for (name, operation) in [
             ("photos", key(Access::Read, "public/a")),
@@ -87,7 +87,7 @@ mod tests {
             ("logs-eu", key(Access::Read, "/public/a")),
             ("logs-eu", key(Access::Read, "secret/public/")),
         ] {
-            assert_eq!(allows(&policy, name, &operation), Err(AuthRejection::PolicyLacks(operation.access)));
+            assert_eq!(allows(&policy, name, &operation), Err(AuthRejection::PolicyDenied(operation.access)));
         }
         assert!(allows(&PolicyConfig::default(), "logs-eu", &key(Access::Read, "public/a")).is_err());
     }
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn dot_segments_are_refused_where_a_policy_has_prefixes() {
         let read = |policy: &PolicyConfig, key: &'static str| {
-            allows(policy, "logs-eu", &on(Access::Read, On::Key(key.as_bytes().into())))
+            allows(policy, "logs-eu", &on(Access::Read, Resource::Key(key.as_bytes().into())))
         };
         let below = policy(&["public/"], &[Access::Read, Access::List]);
         let all = policy(&[], &[Access::Read]);
@@ -119,7 +119,7 @@ mod tests {
         {
             assert_eq!(read(&below, key), Ok(()), "{key}");
         }
-        let listing = on(Access::List, On::Listing(vec![b"public/../".to_vec()]));
+        let listing = on(Access::List, Resource::Listing(vec![b"public/../".to_vec()]));
         assert_eq!(allows(&below, "logs-eu", &listing), Err(AuthRejection::DotSegment));
     }
 
@@ -129,10 +129,10 @@ mod tests {
         let policy = policy(&["public/"], &[Access::List]);
         let listing = |prefixes: &[&str]| {
             let prefixes = prefixes.iter().map(|text| text.as_bytes().to_vec()).collect();
-            allows(&policy, "logs-eu", &on(Access::List, On::Listing(prefixes))).is_ok()
+            allows(&policy, "logs-eu", &on(Access::List, Resource::Listing(prefixes))).is_ok()
         };
         assert!(listing(&["public/"]) && listing(&["public/2024/"]));
         assert!(!listing(&[]) && !listing(&[""]) && !listing(&["pub"]) && !listing(&["public/", "secret/"]));
-        assert!(allows(&policy, "logs-eu", &on(Access::List, On::Bucket)).is_ok());
+        assert!(allows(&policy, "logs-eu", &on(Access::List, Resource::Bucket)).is_ok());
     }
 }

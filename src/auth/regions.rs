@@ -7,9 +7,9 @@ use std::collections::HashSet;
 
 use tidegate_config::{BucketConfig, Config};
 
-use crate::http::edge::Head;
+use crate::http::request_validation::Head;
+use crate::s3::addressing;
 use crate::s3::location::{self, FIRST_REGION};
-use crate::s3::naming;
 use crate::worker::Worker;
 
 /// The longest region that is accepted without being configured.
@@ -18,19 +18,19 @@ const REGION_BYTES_MAX: usize = 32;
 /// The regions of a configuration.
 pub(crate) struct Regions {
     /// The gateway's.
-    own: String,
+    gateway_region: String,
     /// Every region that the configuration names.
     configured: HashSet<String>,
 }
 
 impl Regions {
     pub(crate) fn new(config: &Config) -> Self {
-        let own = config.s3.region.clone();
+        let gateway_region = config.s3.region.clone();
         let of_buckets = config.buckets.values().flat_map(|bucket| {
             bucket.client_regions.iter().chain([&bucket.upstream.region]).map(String::as_str)
         });
-        let configured = of_buckets.chain([FIRST_REGION, &own]).map(str::to_owned).collect();
-        Self { own, configured }
+        let configured = of_buckets.chain([FIRST_REGION, &gateway_region]).map(str::to_owned).collect();
+        Self { gateway_region, configured }
     }
 
     /// Whether the configuration names this region. The number of such regions is fixed at the start.
@@ -42,8 +42,8 @@ impl Regions {
     pub(crate) fn advertised<'a>(&'a self, bucket: Option<&'a BucketConfig>) -> &'a str {
         let listed = bucket.map(|bucket| bucket.client_regions.as_slice()).unwrap_or_default();
         match listed.first() {
-            Some(first) if !listed.contains(&self.own) => first,
-            _ => &self.own,
+            Some(first) if !listed.contains(&self.gateway_region) => first,
+            _ => &self.gateway_region,
         }
     }
 
@@ -64,18 +64,18 @@ pub(super) struct AcceptedRegions<'a> {
 
 impl<'a> AcceptedRegions<'a> {
     /// Of a request to a bucket.
-    pub(super) fn of_request(head: Head<'a>, bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
+    pub(super) fn for_request(head: Head<'a>, bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
         let request = Some((head, worker.shared.config.server.base_domains.as_slice()));
-        Self { request, ..Self::of_form(bucket, worker) }
+        Self { request, ..Self::for_form(bucket, worker) }
     }
 
     /// Of a form that is sent to a bucket.
-    pub(super) fn of_form(bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
+    pub(super) fn for_form(bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
         Self { regions: &worker.shared.regions, bucket: Some(bucket), request: None }
     }
 
     /// Of a request for the list of buckets.
-    pub(super) fn of_lister(worker: &'a Worker) -> Self {
+    pub(super) fn for_bucket_list(worker: &'a Worker) -> Self {
         Self { regions: &worker.shared.regions, bucket: None, request: None }
     }
 
@@ -85,7 +85,7 @@ impl<'a> AcceptedRegions<'a> {
             [] => self.regions.accepts_unlisted(region),
             listed => {
                 listed.iter().any(|known| known == region)
-                    || (region == FIRST_REGION && self.asks_for_region())
+                    || (region == FIRST_REGION && self.is_location_request())
             }
         }
     }
@@ -95,9 +95,9 @@ impl<'a> AcceptedRegions<'a> {
         self.regions.advertised(self.bucket)
     }
 
-    fn asks_for_region(&self) -> bool {
+    fn is_location_request(&self) -> bool {
         self.request.is_some_and(|(head, base_domains)| {
-            location::is_asked_for(head, &naming::of(head.uri, head.headers, base_domains))
+            location::is_location_request(head, &addressing::resolve(head.uri, head.headers, base_domains))
         })
     }
 }

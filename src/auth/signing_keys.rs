@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId, clock};
 
-use super::recent::Recent;
+use super::ttl_cache::TtlCache;
 use crate::s3::sigv4::canonical::signing_key;
 use crate::worker::Worker;
 
@@ -24,37 +24,43 @@ const UNLISTED_MAX: usize = 8;
 
 /// What one worker thread knows.
 #[derive(Default)]
-pub(crate) struct SigningKeys {
-    configured: Recent<SigningKeyId, SigningKey>,
-    unlisted: Unlisted,
+pub(crate) struct SigningKeyCache {
+    configured: TtlCache<SigningKeyId, SigningKey>,
+    unlisted: UnlistedRegionKeys,
 }
 
 /// A signing key that a signature is about to be verified with.
-pub(super) struct FoundKey {
+pub(super) struct DerivedKey {
     bytes: [u8; 32],
     /// The ID under which the key is kept after a signature was verified with it; none if it is kept already.
-    unproven: Option<SigningKeyId>,
+    uncached: Option<SigningKeyId>,
 }
 
-impl FoundKey {
+impl DerivedKey {
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.bytes
     }
 }
 
-impl SigningKeys {
+impl SigningKeyCache {
     /// The signing key of a client key.
-    pub(super) async fn get(&self, key: KeyId, date: &str, region: &str, worker: &Worker) -> FoundKey {
+    pub(super) async fn get_or_derive(
+        &self,
+        key: KeyId,
+        date: &str,
+        region: &str,
+        worker: &Worker,
+    ) -> DerivedKey {
         let id = SigningKeyId::new(key, date, region);
         let now = clock::now();
-        if let Some(known) = self.configured.find(&id, now) {
-            return FoundKey { bytes: known.bytes(), unproven: None };
+        if let Some(known) = self.configured.get(&id, now) {
+            return DerivedKey { bytes: known.bytes(), uncached: None };
         }
         let derive = || SigningKey::new(signing_key(worker.shared.keyring.secret(key), date, region));
         if !worker.shared.regions.is_configured(region) {
-            return match self.unlisted.find(key, &id, now) {
-                Some(known) => FoundKey { bytes: known.bytes(), unproven: None },
-                None => FoundKey { bytes: derive().bytes(), unproven: Some(id) },
+            return match self.unlisted.get(key, &id, now) {
+                Some(known) => DerivedKey { bytes: known.bytes(), uncached: None },
+                None => DerivedKey { bytes: derive().bytes(), uncached: Some(id) },
             };
         }
         let sessions = &worker.shared.actors.sessions;
@@ -62,49 +68,49 @@ impl SigningKeys {
             Some(found) => found,
             None => {
                 let derived = derive();
-                sessions.remember_signing_key(&id, derived.clone()).await;
+                sessions.insert_signing_key(&id, derived.clone()).await;
                 derived
             }
         };
         let bytes = found.bytes();
-        self.configured.keep(id, found, now, worker.shared.config.sessions.ttl);
-        FoundKey { bytes, unproven: None }
+        self.configured.insert(id, found, now, worker.shared.config.sessions.ttl);
+        DerivedKey { bytes, uncached: None }
     }
 
     /// Keeps a key for an unlisted region after a signature was verified with it.
-    pub(super) fn verified(&self, key: KeyId, found: FoundKey, worker: &Worker) {
-        if let Some(id) = found.unproven {
+    pub(super) fn insert_verified(&self, key: KeyId, found: DerivedKey, worker: &Worker) {
+        if let Some(id) = found.uncached {
             let ttl = worker.shared.config.sessions.ttl;
-            self.unlisted.keep(key, id, SigningKey::new(found.bytes), clock::now(), ttl);
+            self.unlisted.insert(key, id, SigningKey::new(found.bytes), clock::now(), ttl);
         }
     }
 }
 
 /// Keys for regions that are not configured, by client key, the oldest first.
 #[derive(Default)]
-struct Unlisted(RefCell<HashMap<KeyId, VecDeque<Entry>>>);
+struct UnlistedRegionKeys(RefCell<HashMap<KeyId, VecDeque<Entry>>>);
 
 struct Entry {
     id: SigningKeyId,
     key: SigningKey,
-    until: Instant,
+    expires: Instant,
 }
 
-impl Unlisted {
-    fn find(&self, of: KeyId, id: &SigningKeyId, now: Instant) -> Option<SigningKey> {
+impl UnlistedRegionKeys {
+    fn get(&self, of: KeyId, id: &SigningKeyId, now: Instant) -> Option<SigningKey> {
         let entries = self.0.borrow();
-        let fits = |entry: &&Entry| entry.id == *id && now < entry.until;
+        let fits = |entry: &&Entry| entry.id == *id && now < entry.expires;
         entries.get(&of)?.iter().find(fits).map(|entry| entry.key.clone())
     }
 
-    fn keep(&self, of: KeyId, id: SigningKeyId, key: SigningKey, now: Instant, ttl: Duration) {
+    fn insert(&self, of: KeyId, id: SigningKeyId, key: SigningKey, now: Instant, ttl: Duration) {
         let mut entries = self.0.borrow_mut();
         let entries = entries.entry(of).or_default();
-        entries.retain(|entry| entry.id != id && now < entry.until);
+        entries.retain(|entry| entry.id != id && now < entry.expires);
         if entries.len() >= UNLISTED_MAX {
             entries.pop_front();
         }
-        entries.push_back(Entry { id, key, until: now + ttl });
+        entries.push_back(Entry { id, key, expires: now + ttl });
     }
 }
 
@@ -121,13 +127,13 @@ mod tests {
     /// A9: eight for each client key, the oldest go first, and none outlives its time
     #[test]
     fn each_client_key_has_a_bounded_number_of_unlisted_regions() {
-        let (unlisted, now) = (Unlisted::default(), clock::now());
+        let (unlisted, now) = (UnlistedRegionKeys::default(), clock::now());
         let keep = |of: u32, region| {
             let key = SigningKey::new([u8::try_from(region).unwrap(); 32]);
-            unlisted.keep(KeyId::new(of), id(of, region), key, now, TTL);
+            unlisted.insert(KeyId::new(of), id(of, region), key, now, TTL);
         };
         let found = |of: u32, region, now| {
-            unlisted.find(KeyId::new(of), &id(of, region), now).map(|key| usize::from(key.bytes()[0]))
+            unlisted.get(KeyId::new(of), &id(of, region), now).map(|key| usize::from(key.bytes()[0]))
         };
         keep(1, 0);
         (0..=UNLISTED_MAX).for_each(|region| keep(0, region));

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::buffers::pace::Room;
+use crate::buffers::tuning::BudgetHeadroom;
 
 /// The budget before the monitor has read the memory limit.
 const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
@@ -51,7 +51,7 @@ impl BufferBudget {
     }
 
     /// A sample of the monitor: the memory limit, if there is one, and whether buffers may grow.
-    pub(crate) fn sampled(&self, memory_limit_bytes: Option<u64>, may_grow: bool) {
+    pub(crate) fn update(&self, memory_limit_bytes: Option<u64>, may_grow: bool) {
         if let (None, Some(limit)) = (self.configured, memory_limit_bytes) {
             self.limit.store(limit / LIMIT_DIVISOR, Ordering::Relaxed);
         }
@@ -93,8 +93,12 @@ impl BufferBudget {
     }
 
     /// How much is free for transfers that grow.
-    pub(crate) fn room(&self) -> Room {
-        if self.has_free(START_DIVISOR, self.running_bytes()) { Room::Ample } else { Room::Scarce }
+    pub(crate) fn headroom(&self) -> BudgetHeadroom {
+        if self.has_free(START_DIVISOR, self.running_bytes()) {
+            BudgetHeadroom::Ample
+        } else {
+            BudgetHeadroom::Scarce
+        }
     }
 
     /// Whether so many bytes are at most this share of the budget, and memory is not short.
@@ -136,7 +140,7 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     /// Whether enough of the budget is free for a connection to keep a large size.
-    pub(crate) fn may_be_kept(&self) -> bool {
+    pub(crate) fn may_be_retained(&self) -> bool {
         self.budget.has_free(KEEP_DIVISOR, self.budget.reserved_bytes())
     }
 
@@ -155,7 +159,7 @@ impl Reservation {
     }
 
     /// Reserves at most so many bytes from now on.
-    pub(crate) fn lower(&mut self, bytes: u64) {
+    pub(crate) fn shrink_to(&mut self, bytes: u64) {
         self.resize(bytes.min(self.bytes));
     }
 
@@ -222,10 +226,10 @@ mod tests {
         let budget = BufferBudget::new(Some(2400));
         let mut kept = budget.try_reserve(150).unwrap();
         assert!(budget.try_reserve_start(1).is_none(), "a transfer uses it");
-        assert!(kept.may_be_kept());
+        assert!(kept.may_be_retained());
         kept.set_idle(true);
         let start = budget.try_reserve_start(100).unwrap();
-        assert!(!kept.may_be_kept(), "a sixteenth of the budget is 150");
+        assert!(!kept.may_be_retained(), "a sixteenth of the budget is 150");
         kept.set_idle(false);
         assert!(budget.try_reserve_start(1).is_none());
         kept.set_idle(true);
@@ -238,11 +242,11 @@ mod tests {
     #[test]
     fn nothing_grows_while_memory_is_short() {
         let budget = BufferBudget::new(None);
-        budget.sampled(Some(4000), true);
+        budget.update(Some(4000), true);
         let mut held = budget.try_reserve(1000).unwrap();
         assert!(budget.try_reserve(1).is_none(), "a quarter of the limit");
         assert!(held.resize(500));
-        budget.sampled(Some(4000), false);
+        budget.update(Some(4000), false);
         assert!(budget.try_reserve(1).is_none());
         assert!(held.resize(100));
         assert_eq!(budget.reserved_bytes(), 100);
@@ -252,7 +256,7 @@ mod tests {
     #[test]
     fn a_configured_budget_stays() {
         let budget = BufferBudget::new(Some(10));
-        budget.sampled(Some(1 << 30), true);
+        budget.update(Some(1 << 30), true);
         assert!(budget.try_reserve(11).is_none());
     }
 }

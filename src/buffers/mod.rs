@@ -11,18 +11,18 @@
 
 mod budget;
 mod metrics;
-mod pace;
-mod pausing;
+mod pause_policy;
 mod sample;
 mod socket;
 mod sockopt;
 mod transfer;
 mod transfers;
+mod tuning;
 
 pub(crate) use budget::{BufferBudget, Reservation};
 pub(crate) use metrics::BufferMetrics;
 pub(crate) use sample::MemorySample;
-pub(crate) use socket::{Keeps, OpenSocket, SocketBuffers};
+pub(crate) use socket::{BufferRetention, OpenSocket, SocketBuffers};
 pub(crate) use sockopt::start_small;
-pub(crate) use transfer::{Gate, LARGE_BODY_BYTES, SMALL_BODY_BYTES, Transfer};
-pub(crate) use transfers::{Transfers, step};
+pub(crate) use transfer::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, Transfer, TransferGate};
+pub(crate) use transfers::{Transfers, apply_sample};

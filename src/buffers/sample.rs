@@ -16,7 +16,7 @@ pub(crate) struct MemorySample {
 
 impl MemorySample {
     /// Reads a view. `was_short` is what the last sample said: memory that was short is so down to `recover`.
-    pub(crate) fn of(view: &MonitorView, config: &MonitorConfig, was_short: bool) -> Self {
+    pub(crate) fn from_view(view: &MonitorView, config: &MonitorConfig, was_short: bool) -> Self {
         let percent = |sensor| view.pressure_percent(sensor).unwrap_or_default();
         let own_percent = percent(Sensor::Memory);
         let own = view.memory().map(|memory| (memory.own_bytes, memory.own_limit_bytes));

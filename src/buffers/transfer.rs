@@ -6,24 +6,24 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::buffers::budget::Reservation;
-use crate::buffers::pace::{Pace, Size};
-use crate::buffers::pausing::{Candidate, State};
+use crate::buffers::pause_policy::{PauseCandidate, PauseState};
 use crate::buffers::socket::{Direction, SocketBuffers};
 use crate::buffers::transfers::Transfers;
-use crate::http::send_progress::{Cut, SendProgress};
+use crate::buffers::tuning::{BufferSize, BufferTuner};
+use crate::http::send_progress::{CutReason, SendProgress};
 
 /// A body of at most so many bytes is no transfer. Its bytes fit the first window of a connection.
 pub(crate) const LARGE_BODY_BYTES: u64 = 64 << 10;
 /// A body of at most so many bytes fits every window: it says nothing of the buffers that a connection needs.
 pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
 /// What a transfer holds in the process itself, beside its socket buffers: a piece that was read, and the bytes gathered for one write.
-const OWN_BYTES: u64 = 128 << 10;
+const PROCESS_BYTES: u64 = 128 << 10;
 /// What is reserved for a buffer that the kernel sizes, until a visit knows its size.
 const UNLIMITED_BYTES: u64 = 4 << 20;
 
 /// Whether the bytes flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
+enum FlowState {
     Running,
     Paused(Instant),
     /// Its pause is over; memory is still exhausted.
@@ -33,9 +33,9 @@ enum Flow {
 
 /// A pause or cut of a transfer, as the body's reader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gate {
+pub(crate) enum TransferGate {
     /// The bytes flow.
-    Open,
+    Flowing,
     /// The transfer is cut.
     Cut,
 }
@@ -49,14 +49,14 @@ pub(crate) struct Transfer {
     sink: RefCell<Option<Rc<SocketBuffers>>>,
     /// Of an answer: how its client takes it.
     progress: Option<Rc<SendProgress>>,
-    pace: Cell<Pace>,
+    tuner: Cell<BufferTuner>,
     is_ending: Cell<bool>,
-    flow: Cell<Flow>,
+    flow: Cell<FlowState>,
     /// When the last pause ended.
     resumed: Cell<Option<Instant>>,
     reader: RefCell<Option<Waker>>,
     /// It was made small, and its send buffer still holds more than that.
-    is_draining: Cell<bool>,
+    is_shrinking: Cell<bool>,
     queued_bytes: Cell<u64>,
 }
 
@@ -68,71 +68,71 @@ impl Transfer {
         progress: Option<Rc<SendProgress>>,
         now: Instant,
     ) -> Rc<Self> {
-        let mut size = Size::Large;
+        let mut size = BufferSize::Large;
         if let Some(source) = &source {
-            source.begin(Direction::Receive);
+            source.begin_transfer(Direction::Receive);
             size = size.min(source.size(Direction::Receive));
         }
         if let Some(sink) = &sink {
-            sink.begin(Direction::Send);
+            sink.begin_transfer(Direction::Send);
             size = size.min(sink.size(Direction::Send));
         } else {
-            size = Size::Small;
+            size = BufferSize::Small;
         }
         let transfer = Rc::new(Self {
             transfers: Rc::clone(transfers),
             source,
             sink: RefCell::new(sink),
             progress,
-            pace: Cell::new(Pace::new(size, now)),
+            tuner: Cell::new(BufferTuner::new(size, now)),
             is_ending: Cell::new(false),
-            flow: Cell::new(Flow::Running),
+            flow: Cell::new(FlowState::Running),
             resumed: Cell::new(None),
             reader: RefCell::default(),
-            is_draining: Cell::new(false),
+            is_shrinking: Cell::new(false),
             queued_bytes: Cell::new(0),
         });
-        if size == Size::Small {
-            transfer.start(now);
+        if size == BufferSize::Small {
+            transfer.start_medium(now);
         }
         transfers.register(&transfer);
         transfer
     }
 
     /// Begins at a medium size while most of the budget is free: small windows cost a fast transfer twice the CPU time.
-    fn start(&self, now: Instant) {
+    fn start_medium(&self, now: Instant) {
         let reserve = |bytes| self.transfers.budget().try_reserve_start(bytes);
-        if self.grow_with(Size::Medium, reserve) {
-            let mut pace = self.pace.get();
-            pace.resized(Size::Medium, now);
-            self.pace.set(pace);
+        if self.grow_with(BufferSize::Medium, reserve) {
+            let mut pace = self.tuner.get();
+            pace.resized(BufferSize::Medium, now);
+            self.tuner.set(pace);
         }
     }
 
     /// The socket that the bytes go to. Replaces the one of an earlier attempt.
     pub(crate) fn set_sink(&self, sink: &Rc<SocketBuffers>) {
-        sink.begin(Direction::Send);
+        sink.begin_transfer(Direction::Send);
         if let Some(earlier) = self.sink.replace(Some(Rc::clone(sink))) {
-            earlier.end(Direction::Send);
+            earlier.end_transfer(Direction::Send);
         }
-        if self.pace.get().size() > Size::Small {
-            self.grow_with(Size::Medium, |bytes| self.transfers.budget().try_reserve(bytes));
+        if self.tuner.get().size() > BufferSize::Small {
+            self.grow_with(BufferSize::Medium, |bytes| self.transfers.budget().try_reserve(bytes));
         }
     }
 
     /// Bytes moved. `left` is how many are still to come, where that is known.
-    pub(crate) fn moved(&self, bytes: usize, left: Option<u64>, now: Instant) {
-        let mut pace = self.pace.get();
-        let earned = pace.advance(bytes as u64, self.transfers.budget().room(), now);
-        self.pace.set(pace);
+    pub(crate) fn record_moved(&self, bytes: usize, left: Option<u64>, now: Instant) {
+        let mut pace = self.tuner.get();
+        let earned = pace.advance(bytes as u64, self.transfers.budget().headroom(), now);
+        self.tuner.set(pace);
         if self.is_ending.get() {
             return;
         }
-        let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
+        let source = self.source.as_ref().map_or(BufferSize::Small, |source| source.size(Direction::Receive));
         // The window is about half of the buffer.
         if left.is_some_and(|left| left <= self.bytes_of(source) / 2) {
             self.end_window();
-        } else if let Some(size) = earned.filter(|size| size.suits(left, self.is_capped())) {
+        } else if let Some(size) = earned.filter(|size| size.is_useful(left, self.is_capped())) {
             self.grow(size, now);
         }
     }
@@ -141,20 +141,20 @@ impl Transfer {
     fn end_window(&self) {
         self.is_ending.set(true);
         if let Some(source) = self.source.as_ref().filter(|source| !source.is_shared(Direction::Receive)) {
-            source.rest();
+            source.prepare_body_end();
         }
     }
 
-    fn grow(&self, size: Size, now: Instant) {
+    fn grow(&self, size: BufferSize, now: Instant) {
         if self.grow_with(size, |bytes| self.transfers.budget().try_reserve(bytes)) {
-            let mut pace = self.pace.get();
+            let mut pace = self.tuner.get();
             pace.resized(size, now);
-            self.pace.set(pace);
+            self.tuner.set(pace);
         }
     }
 
     /// Gives both buffers this size, as far as its memory can be reserved. False where it cannot.
-    fn grow_with(&self, size: Size, reserve: impl Fn(u64) -> Option<Reservation>) -> bool {
+    fn grow_with(&self, size: BufferSize, reserve: impl Fn(u64) -> Option<Reservation>) -> bool {
         let bytes = self.bytes_of(size);
         let sink = self.sink.borrow();
         let sides = [(self.source.as_ref(), Direction::Receive), (sink.as_ref(), Direction::Send)];
@@ -169,21 +169,21 @@ impl Transfer {
         true
     }
 
-    fn bytes_of(&self, size: Size) -> u64 {
+    fn bytes_of(&self, size: BufferSize) -> u64 {
         size.bytes(self.transfers.budget().large_bytes()).map_or(UNLIMITED_BYTES, u64::from)
     }
 
     /// Whether the system allows a smaller receive buffer than a large transfer asks for (`net.core.rmem_max`).
     fn is_capped(&self) -> bool {
-        let large = self.bytes_of(Size::Large);
+        let large = self.bytes_of(BufferSize::Large);
         self.source.as_ref().is_some_and(|source| source.memory().receive_limit < large)
     }
 
     /// The larger of its buffers. An upstream's connection may have grown before.
-    fn size(&self) -> Size {
-        let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
-        let sink = self.sink.borrow().as_ref().map_or(Size::Small, |sink| sink.size(Direction::Send));
-        source.max(sink).max(self.pace.get().size())
+    fn size(&self) -> BufferSize {
+        let source = self.source.as_ref().map_or(BufferSize::Small, |source| source.size(Direction::Receive));
+        let sink = self.sink.borrow().as_ref().map_or(BufferSize::Small, |sink| sink.size(Direction::Send));
+        source.max(sink).max(self.tuner.get().size())
     }
 
     /// Makes both buffers small.
@@ -192,13 +192,13 @@ impl Transfer {
     }
 
     fn shrink_where(&self, may_shrink: impl Fn(&SocketBuffers, Direction) -> bool, now: Instant) {
-        if self.size() == Size::Small {
+        if self.size() == BufferSize::Small {
             return;
         }
-        let mut pace = self.pace.get();
-        pace.resized(Size::Small, now);
-        self.pace.set(pace);
-        self.is_draining.set(true);
+        let mut pace = self.tuner.get();
+        pace.resized(BufferSize::Small, now);
+        self.tuner.set(pace);
+        self.is_shrinking.set(true);
         if let Some(source) = self.source.as_ref().filter(|source| may_shrink(source, Direction::Receive)) {
             source.shrink(Direction::Receive);
         }
@@ -209,18 +209,20 @@ impl Transfer {
 
     /// Makes a transfer small that has slowed down, and reserves what buffers of the kernel's own size have grown to.
     pub(super) fn review(&self, now: Instant) {
-        self.credit_drained();
-        self.release_drained();
-        let mut pace = self.pace.get();
+        self.credit_sent();
+        self.release_unused();
+        let mut pace = self.tuner.get();
         let has_slowed = pace.has_slowed(self.size(), now);
-        self.pace.set(pace);
-        if has_slowed && self.flow.get() == Flow::Running {
+        self.tuner.set(pace);
+        if has_slowed && self.flow.get() == FlowState::Running {
             // The other streams of a connection need its buffers.
             return self.shrink_where(|socket, direction| !socket.is_shared(direction), now);
         }
-        if pace.size() == Size::Unlimited {
-            let source = self.source.as_ref().is_none_or(|source| source.follow(Direction::Receive));
-            let sink = self.sink.borrow().as_ref().is_none_or(|sink| sink.follow(Direction::Send));
+        if pace.size() == BufferSize::Unlimited {
+            let source =
+                self.source.as_ref().is_none_or(|source| source.reserve_kernel_size(Direction::Receive));
+            let sink =
+                self.sink.borrow().as_ref().is_none_or(|sink| sink.reserve_kernel_size(Direction::Send));
             if !(source && sink) {
                 self.shrink(now);
             }
@@ -228,31 +230,31 @@ impl Transfer {
     }
 
     /// Gives back the memory of former sizes that its sockets no longer hold.
-    fn release_drained(&self) {
+    fn release_unused(&self) {
         let sink = self.sink.borrow();
         for socket in [self.source.as_ref(), sink.as_ref()].into_iter().flatten() {
-            socket.release_drained();
+            socket.release_unused();
         }
     }
 
     /// A send buffer that was made smaller takes nothing until the client has drained it. What the client drains is progress of the client.
-    fn credit_drained(&self) {
+    fn credit_sent(&self) {
         let (Some(progress), Some(sink)) = (&self.progress, &*self.sink.borrow()) else { return };
-        if !self.is_draining.get() {
+        if !self.is_shrinking.get() {
             return;
         }
         let queued = sink.memory().queued_bytes;
         let drained = self.queued_bytes.replace(queued).saturating_sub(queued);
-        self.is_draining.set(queued > LARGE_BODY_BYTES);
-        progress.sent(usize::try_from(drained).unwrap_or(usize::MAX));
+        self.is_shrinking.set(queued > LARGE_BODY_BYTES);
+        progress.record_sent(usize::try_from(drained).unwrap_or(usize::MAX));
     }
 
     /// Ready while the bytes flow. Pending while the transfer is paused; the reader is woken when it goes on or is cut.
-    pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<Gate> {
+    pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
         match self.flow.get() {
-            Flow::Running | Flow::Resumed => Poll::Ready(Gate::Open),
-            Flow::Cut => Poll::Ready(Gate::Cut),
-            Flow::Paused(_) => {
+            FlowState::Running | FlowState::Resumed => Poll::Ready(TransferGate::Flowing),
+            FlowState::Cut => Poll::Ready(TransferGate::Cut),
+            FlowState::Paused(_) => {
                 *self.reader.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
             }
@@ -261,7 +263,7 @@ impl Transfer {
 
     /// Ready once the transfer is cut, for a task that waits for the sink.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.flow.get() == Flow::Cut {
+        if self.flow.get() == FlowState::Cut {
             return Poll::Ready(());
         }
         *self.reader.borrow_mut() = Some(cx.waker().clone());
@@ -275,12 +277,12 @@ impl Transfer {
 
     /// Whether it is paused, or its pause is not followed by a decision yet.
     pub(super) fn was_paused(&self) -> bool {
-        matches!(self.flow.get(), Flow::Paused(_) | Flow::Resumed)
+        matches!(self.flow.get(), FlowState::Paused(_) | FlowState::Resumed)
     }
 
     /// Whether its source is not read at the moment.
     pub(crate) fn is_paused(&self) -> bool {
-        matches!(self.flow.get(), Flow::Paused(_))
+        matches!(self.flow.get(), FlowState::Paused(_))
     }
 
     /// Whether it was paused at any time: what the upstream does then is no failure of the upstream.
@@ -294,25 +296,25 @@ impl Transfer {
     }
 
     /// What it holds, and whether it is paused. None once it is cut.
-    pub(super) fn candidate(&self, now: Instant) -> Option<Candidate> {
+    pub(super) fn pause_candidate(&self, now: Instant) -> Option<PauseCandidate> {
         let state = match self.flow.get() {
-            Flow::Running => State::Running,
-            Flow::Paused(since) => State::Paused(now.saturating_duration_since(since)),
-            Flow::Resumed => State::Resumed,
-            Flow::Cut => return None,
+            FlowState::Running => PauseState::Running,
+            FlowState::Paused(since) => PauseState::Paused(now.saturating_duration_since(since)),
+            FlowState::Resumed => PauseState::Resumed,
+            FlowState::Cut => return None,
         };
         let sink = self.sink.borrow();
         let kernel_bytes = [self.source.as_ref(), sink.as_ref()]
             .into_iter()
             .flatten()
             .map(|socket| socket.memory().held_bytes);
-        Some(Candidate { held_bytes: OWN_BYTES + kernel_bytes.sum::<u64>(), state })
+        Some(PauseCandidate { held_bytes: PROCESS_BYTES + kernel_bytes.sum::<u64>(), state })
     }
 
     /// Its source is not read until it is resumed or cut.
     pub(super) fn pause(&self, now: Instant) {
         self.shrink(now);
-        self.flow.set(Flow::Paused(now));
+        self.flow.set(FlowState::Paused(now));
         if let Some(progress) = &self.progress {
             progress.set_paused(true);
         }
@@ -323,15 +325,15 @@ impl Transfer {
         if self.is_paused() {
             self.resumed.set(Some(now));
         }
-        self.flow.set(if is_exhausted { Flow::Resumed } else { Flow::Running });
+        self.flow.set(if is_exhausted { FlowState::Resumed } else { FlowState::Running });
         self.wake();
     }
 
     /// Ends it for good: an answer by its connection, an upload by its reader.
     pub(super) fn cut(&self) {
-        self.flow.set(Flow::Cut);
+        self.flow.set(FlowState::Cut);
         if let Some(progress) = &self.progress {
-            progress.cut_off(Cut::Memory);
+            progress.cut(CutReason::Memory);
         }
         self.wake();
     }
@@ -349,12 +351,12 @@ impl Transfer {
 impl Drop for Transfer {
     fn drop(&mut self) {
         if let Some(source) = &self.source {
-            source.end(Direction::Receive);
-            self.transfers.keep(source);
+            source.end_transfer(Direction::Receive);
+            self.transfers.retain(source);
         }
         if let Some(sink) = self.sink.take() {
-            sink.end(Direction::Send);
-            self.transfers.keep(&sink);
+            sink.end_transfer(Direction::Send);
+            self.transfers.retain(&sink);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
-use crate::buffers::pausing::{self, Step};
+use crate::buffers::pause_policy::{self, PauseAction};
 use crate::buffers::sample::MemorySample;
 use crate::buffers::socket::SocketBuffers;
 use crate::buffers::transfer::Transfer;
@@ -18,7 +18,7 @@ pub(crate) struct Transfers {
     metrics: BufferMetrics,
     registered: RefCell<Vec<Weak<Transfer>>>,
     /// Sockets that keep the size of their last transfer for the next, or have bytes of it left.
-    kept: RefCell<Vec<Weak<SocketBuffers>>>,
+    retained: RefCell<Vec<Weak<SocketBuffers>>>,
     /// Counted in the budget as a worker with transfers.
     is_serving: Cell<bool>,
 }
@@ -29,7 +29,7 @@ impl Transfers {
             budget: Arc::clone(budget),
             metrics: metrics.clone(),
             registered: RefCell::default(),
-            kept: RefCell::default(),
+            retained: RefCell::default(),
             is_serving: Cell::new(false),
         }
     }
@@ -48,19 +48,19 @@ impl Transfers {
     }
 
     /// A transfer through this socket has ended. A size that it keeps is given back if no other follows soon.
-    pub(super) fn keep(&self, socket: &Rc<SocketBuffers>) {
-        if socket.begin_visits() {
-            self.kept.borrow_mut().push(Rc::downgrade(socket));
+    pub(super) fn retain(&self, socket: &Rc<SocketBuffers>) {
+        if socket.begin_sweeps() {
+            self.retained.borrow_mut().push(Rc::downgrade(socket));
         }
     }
 
-    fn visit_kept(&self) {
+    fn sweep_retained(&self) {
         let is_short = self.budget.is_short();
-        let mut kept = self.kept.borrow_mut();
-        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.visit(is_short)));
+        let mut kept = self.retained.borrow_mut();
+        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.sweep(is_short)));
     }
 
-    fn live(&self) -> Vec<Rc<Transfer>> {
+    fn active(&self) -> Vec<Rc<Transfer>> {
         let mut registered = self.registered.borrow_mut();
         registered.retain(|transfer| transfer.strong_count() > 0);
         registered.iter().filter_map(Weak::upgrade).collect()
@@ -74,10 +74,10 @@ impl Transfers {
 }
 
 /// One sample of the monitor: shrinks, pauses, resumes and cuts.
-pub(crate) fn step(transfers: &Transfers, sample: MemorySample, now: Instant) {
-    transfers.budget.sampled(sample.limit_bytes, !sample.is_short);
-    transfers.visit_kept();
-    let live = transfers.live();
+pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) {
+    transfers.budget.update(sample.limit_bytes, !sample.is_short);
+    transfers.sweep_retained();
+    let live = transfers.active();
     transfers.count_serving(!live.is_empty());
     for transfer in &live {
         transfer.review(now);
@@ -89,18 +89,18 @@ pub(crate) fn step(transfers: &Transfers, sample: MemorySample, now: Instant) {
         return;
     }
     let (live, candidates): (Vec<_>, Vec<_>) =
-        live.iter().filter_map(|transfer| Some((transfer, transfer.candidate(now)?))).unzip();
+        live.iter().filter_map(|transfer| Some((transfer, transfer.pause_candidate(now)?))).unzip();
     let excess_bytes = sample.excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
-    let steps = pausing::decide(&candidates, excess_bytes);
+    let steps = pause_policy::decide(&candidates, excess_bytes);
     for (transfer, step) in live.into_iter().zip(steps) {
         match step {
-            Step::Leave => {}
-            Step::Pause => {
+            PauseAction::Continue => {}
+            PauseAction::Pause => {
                 transfers.metrics.paused.inc();
                 transfer.pause(now);
             }
-            Step::Resume => transfer.resume(sample.excess_bytes.is_some(), now),
-            Step::Cut => {
+            PauseAction::Resume => transfer.resume(sample.excess_bytes.is_some(), now),
+            PauseAction::Cut => {
                 transfers.metrics.cut.inc();
                 transfer.cut();
             }

@@ -10,7 +10,7 @@ use tidegate_actors::clock;
 
 use super::DescriptorBudget;
 use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
-use crate::server::{Admission, Admit, Cause, ConnectionLimit};
+use crate::server::{Admission, AdmissionDecision, ConnectionLimit, PauseCause};
 use crate::worker::Shared;
 
 /// Of the budget, what may be open beyond it while idle connections close in its place; and four more.
@@ -27,11 +27,11 @@ pub(crate) struct DescriptorAdmission {
     limit: ConnectionLimit,
     budget: Arc<DescriptorBudget>,
     connections: Arc<IdleConnections>,
-    kind: Kind,
+    kind: ListenerKind,
 }
 
 /// The listener.
-enum Kind {
+enum ListenerKind {
     Data(Arc<Shared>),
     Admin,
 }
@@ -39,7 +39,7 @@ enum Kind {
 impl DescriptorAdmission {
     pub(crate) fn data(limit: ConnectionLimit, budget: Arc<DescriptorBudget>, shared: &Arc<Shared>) -> Self {
         let connections = Arc::clone(&shared.clients);
-        Self { limit, budget, connections, kind: Kind::Data(Arc::clone(shared)) }
+        Self { limit, budget, connections, kind: ListenerKind::Data(Arc::clone(shared)) }
     }
 
     pub(crate) fn admin(
@@ -47,22 +47,22 @@ impl DescriptorAdmission {
         budget: Arc<DescriptorBudget>,
         connections: Arc<IdleConnections>,
     ) -> Self {
-        Self { limit, budget, connections, kind: Kind::Admin }
+        Self { limit, budget, connections, kind: ListenerKind::Admin }
     }
 
     /// Has idle connections close so that one more fits; false where too few are idle.
-    fn make_room(&self, open: usize, max: usize) -> bool {
+    fn close_idle_for_new(&self, open: usize, max: usize) -> bool {
         let over = open + 1 - max;
         let count = over + max / BATCH_SHARE;
         let closing = self.connections.close_oldest(count, IDLE_MIN, clock::now());
-        if let Kind::Data(shared) = &self.kind {
-            shared.idle_relief.closed_for_others(closing.told);
+        if let ListenerKind::Data(shared) = &self.kind {
+            shared.idle_relief.count_closed_for_new(closing.newly_closing);
         }
-        closing.all >= over && self.falls_to(max + OVERSHOOT_MIN + max / OVERSHOOT_SHARE)
+        closing.all >= over && self.wait_until_below(max + OVERSHOOT_MIN + max / OVERSHOOT_SHARE)
     }
 
     /// Whether fewer connections than that are open, or are so soon.
-    fn falls_to(&self, most: usize) -> bool {
+    fn wait_until_below(&self, most: usize) -> bool {
         for _ in 0..CLOSE_WAITS {
             if self.limit.open() < most {
                 return true;
@@ -74,23 +74,23 @@ impl DescriptorAdmission {
 }
 
 impl Admission for DescriptorAdmission {
-    fn admit(&self) -> Admit {
+    fn admit(&self) -> AdmissionDecision {
         let open = self.limit.open();
         let share = match self.kind {
-            Kind::Data(_) => self.budget.clients_max(),
-            Kind::Admin => self.budget.admin_max(),
+            ListenerKind::Data(_) => self.budget.clients_max(),
+            ListenerKind::Admin => self.budget.admin_max(),
         };
         let max = share.min(self.limit.max);
-        if open < max || self.make_room(open, max) {
-            Admit::Accept
+        if open < max || self.close_idle_for_new(open, max) {
+            AdmissionDecision::Accept
         } else if share < self.limit.max {
-            Admit::Pause(Cause::OutOfDescriptors)
+            AdmissionDecision::Pause(PauseCause::OutOfDescriptors)
         } else {
-            Admit::Pause(Cause::TooManyConnections)
+            AdmissionDecision::Pause(PauseCause::TooManyConnections)
         }
     }
 
     fn uses_reserve(&self) -> bool {
-        matches!(self.kind, Kind::Admin)
+        matches!(self.kind, ListenerKind::Admin)
     }
 }

@@ -23,15 +23,15 @@ const MEMORY_SHARE: usize = 8;
 
 /// What the process closes for one sample of the monitor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Relief {
+struct CloseTarget {
     /// Client connections that must close for want of descriptors.
     for_descriptors: usize,
     /// Whether connections close for want of memory.
     for_memory: bool,
 }
 
-impl Relief {
-    fn of(readings: &[(&str, Reading)], config: &MonitorConfig) -> Self {
+impl CloseTarget {
+    fn from_readings(readings: &[(&str, Reading)], config: &MonitorConfig) -> Self {
         let reading = |sensor: Sensor| {
             let found = readings.iter().find(|(name, _)| *name == sensor.as_str());
             match found {
@@ -54,37 +54,37 @@ fn is_over(used: u64, limit: u64, percent: u8) -> bool {
 }
 
 /// The state that all workers share.
-pub(crate) struct IdleRelief {
-    metrics: ReliefMetrics,
-    last: Mutex<Last>,
+pub(crate) struct IdleCloser {
+    metrics: IdleCloseMetrics,
+    last: Mutex<LastSample>,
 }
 
 /// What was done for the last sample.
 #[derive(Default)]
-struct Last {
+struct LastSample {
     sampled: Option<Instant>,
     /// Whether too few clients were idle.
     needs_upstreams: bool,
     /// Connections closed since the log said that they close.
-    episode: Option<usize>,
+    closed_in_episode: Option<usize>,
 }
 
 /// Connections closed, by side and cause.
-struct ReliefMetrics {
+struct IdleCloseMetrics {
     descriptors: IntCounter,
     memory: IntCounter,
     over_budget: IntCounter,
     upstream: IntCounter,
 }
 
-impl IdleRelief {
+impl IdleCloser {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let help = "idle connections closed to free descriptors or memory";
         let family =
             IntCounterVec::new(Opts::new("idle_connections_closed_total", help), &["side", "cause"])?;
         registry.register(Box::new(family.clone()))?;
         let counter = |side: &str, cause: &str| family.with_label_values(&[side, cause]);
-        let metrics = ReliefMetrics {
+        let metrics = IdleCloseMetrics {
             descriptors: counter("client", "descriptors"),
             memory: counter("client", "memory"),
             over_budget: counter("client", "over_budget"),
@@ -94,15 +94,15 @@ impl IdleRelief {
     }
 
     /// Counts connections that the acceptor closed to accept others.
-    pub(crate) fn closed_for_others(&self, count: usize) {
+    pub(crate) fn count_closed_for_new(&self, count: usize) {
         self.metrics.over_budget.inc_by(count as u64);
     }
 
     /// Closes client connections, once per sample, whichever worker comes first. Returns whether this worker's idle upstream connections
     /// should close too.
-    fn relieve(
+    fn close_clients(
         &self,
-        (relief, sampled): (Relief, Option<Instant>),
+        (relief, sampled): (CloseTarget, Option<Instant>),
         connections: &IdleConnections,
         log: &Logger,
     ) -> bool {
@@ -115,33 +115,33 @@ impl IdleRelief {
         last.needs_upstreams = false;
         if relief.for_descriptors > 0 {
             let closing = connections.close_oldest(relief.for_descriptors, IDLE_MIN, clock::now());
-            self.metrics.descriptors.inc_by(closing.told as u64);
+            self.metrics.descriptors.inc_by(closing.newly_closing as u64);
             last.needs_upstreams = closing.all < relief.for_descriptors;
-            closed += closing.told;
+            closed += closing.newly_closing;
         }
         if relief.for_memory {
             let count = connections.count().idle / MEMORY_SHARE + 1;
             let closing = connections.close_oldest(count, MEMORY_IDLE_MIN, clock::now());
-            self.metrics.memory.inc_by(closing.told as u64);
-            closed += closing.told;
+            self.metrics.memory.inc_by(closing.newly_closing as u64);
+            closed += closing.newly_closing;
         }
-        last.follow(relief != Relief::default(), closed, log);
+        last.log_transition(relief != CloseTarget::default(), closed, log);
         last.needs_upstreams
     }
 }
 
-impl Last {
+impl LastSample {
     /// Logs the beginning and the end of an episode in which connections close.
-    fn follow(&mut self, is_short: bool, closed: usize, log: &Logger) {
-        match &mut self.episode {
+    fn log_transition(&mut self, is_short: bool, closed: usize, log: &Logger) {
+        match &mut self.closed_in_episode {
             None if closed > 0 => {
                 info!(log, "idle connections close to free descriptors or memory"; "closed" => closed);
-                self.episode = Some(closed);
+                self.closed_in_episode = Some(closed);
             }
             Some(sum) if is_short => *sum += closed,
             Some(sum) => {
                 info!(log, "idle connections no longer close early"; "closed" => *sum);
-                self.episode = None;
+                self.closed_in_episode = None;
             }
             None => {}
         }
@@ -151,8 +151,8 @@ impl Last {
 /// The step. Called on each worker with each sample.
 pub(crate) fn close_idle(worker: &Worker, view: &MonitorView) {
     let shared = &worker.shared;
-    let relief = Relief::of(&view.readings(), &shared.config.monitor);
-    if shared.idle_relief.relieve((relief, view.sampled), &shared.clients, &shared.log) {
+    let relief = CloseTarget::from_readings(&view.readings(), &shared.config.monitor);
+    if shared.idle_relief.close_clients((relief, view.sampled), &shared.clients, &shared.log) {
         shared.idle_relief.metrics.upstream.inc_by(worker.close_idle_upstreams() as u64);
     }
 }
@@ -161,9 +161,9 @@ pub(crate) fn close_idle(worker: &Worker, view: &MonitorView) {
 mod tests {
     use super::*;
 
-    fn relief(descriptors: Reading, memory: Reading) -> Relief {
+    fn relief(descriptors: Reading, memory: Reading) -> CloseTarget {
         let readings = [(Sensor::Descriptors.as_str(), descriptors), (Sensor::Memory.as_str(), memory)];
-        Relief::of(&readings, &MonitorConfig::default())
+        CloseTarget::from_readings(&readings, &MonitorConfig::default())
     }
 
     /// X8: from 80 % on as many as bring it below 80 %, and none below
@@ -171,7 +171,7 @@ mod tests {
     fn as_many_close_as_bring_it_below_the_warning() {
         let of = |used| relief(Reading::Known { used, limit: 200 }, Reading::Unknown).for_descriptors;
         assert_eq!((of(159), of(160), of(170), of(250)), (0, 1, 11, 91));
-        assert_eq!(relief(Reading::Unknown, Reading::Unknown), Relief::default());
+        assert_eq!(relief(Reading::Unknown, Reading::Unknown), CloseTarget::default());
     }
 
     /// X8

@@ -80,15 +80,15 @@ impl DescriptorBudget {
         let upstreams = config.buckets.values().map(|bucket| {
             let pool = &bucket.upstream.connection_pool;
             let in_use = pool.size.min(bucket.upstream.concurrency.max_concurrent).get();
-            whole(in_use.saturating_add(pool.max_idle))
+            to_u64(in_use.saturating_add(pool.max_idle))
         });
         Self {
             configured: config.monitor.descriptor_limit,
             exhausted_percent: config.monitor.exhausted,
             fixed: OnceLock::new(),
-            estimated: OPEN_AT_START + OPEN_PER_WORKER * whole(worker_threads(config)),
+            estimated: OPEN_AT_START + OPEN_PER_WORKER * to_u64(worker_threads(config)),
             upstream: upstreams.fold(0, u64::saturating_add),
-            clients: whole(config.server.max_concurrent_requests.get()),
+            clients: to_u64(config.server.max_concurrent_requests.get()),
         }
     }
 
@@ -105,12 +105,12 @@ impl DescriptorBudget {
     ///
     /// # Errors
     /// As for [`Self::check_start`].
-    pub(crate) fn check_unstarted(&self, config: &Config, hard_limit: u64) -> Result<(), StartError> {
+    pub(crate) fn check_without_start(&self, config: &Config, hard_limit: u64) -> Result<(), StartError> {
         self.check(config, hard_limit, estimated_open(config))
     }
 
     fn check(&self, config: &Config, limit: u64, open: u64) -> Result<(), StartError> {
-        let needed = self.least_needed(open, whole(worker_threads(config)));
+        let needed = self.least_needed(open, to_u64(worker_threads(config)));
         match self.configured {
             _ if limit < needed => Err(StartError::TooFewDescriptors { limit, needed }),
             Some(limit) if limit < needed => Err(StartError::DescriptorLimitKey { limit, needed }),
@@ -181,7 +181,7 @@ impl DescriptorBudget {
     }
 
     /// Logs the limit and the need. Where the limit is lower, `preflight.rs` adds a warning.
-    pub(crate) fn log(&self, log: &Logger) {
+    pub(crate) fn log_limits(&self, log: &Logger) {
         let limit = self.limit();
         info!(log, "descriptor limit"; "limit" => limit, "needed" => self.needed(),
             "clients_max" => self.clients_within(limit, self.estimated));
@@ -191,10 +191,10 @@ impl DescriptorBudget {
 /// Descriptors that are open before listeners and threads start, with the reserve.
 fn estimated_open(config: &Config) -> u64 {
     let log = u64::from(matches!(config.log.output, LogOutput::File(_)));
-    OPEN_IN_MAIN + whole(descriptors::RESERVED) + log
+    OPEN_IN_MAIN + to_u64(descriptors::RESERVED) + log
 }
 
-fn whole(count: usize) -> u64 {
+fn to_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn clients_leave_descriptors_for_the_upstream() {
         for limit in [60, 128, 256, 1024, 1_048_576] {
-            let clients = whole(BUDGET.clients_within(limit, FIXED));
+            let clients = to_u64(BUDGET.clients_within(limit, FIXED));
             let left = (limit * 95 / 100).saturating_sub(FIXED + OWN_CALLS + clients);
             assert!(
                 clients == 1 || left >= BUDGET.upstream.min(clients),

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::fuzzing::{Input, pieces};
-use crate::s3::chunked::decode::{Decoded, Decoder, Peek, first_size};
-use crate::s3::chunked::encode::{Encoder, Frame};
-use crate::s3::chunked::samples::{TRAILER, body, seed};
-use crate::s3::chunked::{ChunkFault, Form};
+use crate::fuzzing::{Input, split};
+use crate::s3::chunked::decode::{ChunkSizePeek, Decoded, Decoder, peek_chunk_size};
+use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
+use crate::s3::chunked::samples::{TRAILER, body, sample_chain};
+use crate::s3::chunked::{ChunkFault, ChunkLayout};
 
 /// What a signed chunk may have here.
 const CHUNK_BYTES_MAX: u64 = 1 << 16;
@@ -25,21 +25,22 @@ const VALUE: &str = "sOO8/Q==";
 pub fn chunks(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mode = input.byte();
-    let form = [Form::Signed, Form::SignedTrailer, Form::UnsignedTrailer][usize::from(mode & 3) % 3];
+    let form = [ChunkLayout::Signed, ChunkLayout::SignedTrailer, ChunkLayout::UnsignedTrailer]
+        [usize::from(mode & 3) % 3];
     let is_verified = mode & 4 != 0;
     if mode & 8 == 0 { any_stream(form, is_verified, input) } else { round_trip(form, input) }
 }
 
 /// What a decoder makes of a stream.
 #[derive(Debug, PartialEq)]
-struct Outcome {
+struct DecodeOutcome {
     data: Vec<u8>,
     end: Result<Option<String>, ChunkFault>,
 }
 
-fn decode(form: Form, length: u64, seed_byte: Option<u8>, stream: &[&[u8]]) -> Outcome {
+fn decode(form: ChunkLayout, length: u64, seed_byte: Option<u8>, stream: &[&[u8]]) -> DecodeOutcome {
     let trailer = form.has_trailer().then_some(TRAILER);
-    let mut decoder = Decoder::new(form, length, trailer, seed_byte.map(seed), CHUNK_BYTES_MAX);
+    let mut decoder = Decoder::new(form, length, trailer, seed_byte.map(sample_chain), CHUNK_BYTES_MAX);
     let mut data = Vec::new();
     // Bytes that went in since data last came out.
     let mut held = 0;
@@ -47,9 +48,9 @@ fn decode(form: Form, length: u64, seed_byte: Option<u8>, stream: &[&[u8]]) -> O
         let mut input = Bytes::copy_from_slice(piece);
         loop {
             let before = input.len();
-            let decoded = match decoder.take(&mut input) {
+            let decoded = match decoder.decode(&mut input) {
                 Ok(decoded) => decoded,
-                Err(fault) => return Outcome { data, end: Err(fault) },
+                Err(fault) => return DecodeOutcome { data, end: Err(fault) },
             };
             held += (before - input.len()) as u64;
             assert!(held <= CHUNK_BYTES_MAX + FRAMING_BYTES_MAX, "{held} bytes are held");
@@ -67,16 +68,16 @@ fn decode(form: Form, length: u64, seed_byte: Option<u8>, stream: &[&[u8]]) -> O
             held = 0;
         }
     }
-    Outcome { data, end: decoder.finish() }
+    DecodeOutcome { data, end: decoder.finish() }
 }
 
-fn any_stream(form: Form, is_verified: bool, mut input: Input<'_>) {
+fn any_stream(layout: ChunkLayout, is_verified: bool, mut input: Input<'_>) {
     let (cuts, length) = (input.byte(), input.u64());
     let stream = input.rest();
     let seed_byte = is_verified.then_some(7);
-    let whole = decode(form, length, seed_byte, &[stream]);
+    let whole = decode(layout, length, seed_byte, &[stream]);
     for cuts in [1, cuts] {
-        let cut = decode(form, length, seed_byte, &pieces(stream, cuts));
+        let cut = decode(layout, length, seed_byte, &split(stream, cuts));
         // Of two faults another may be met first.
         assert_eq!(
             cut.end.as_ref().ok(),
@@ -89,15 +90,15 @@ fn any_stream(form: Form, is_verified: bool, mut input: Input<'_>) {
         assert_eq!(cut.data[..common], whole.data[..common], "cut by {cuts}");
         assert!(whole.end.is_err() || cut.data.len() == whole.data.len(), "cut by {cuts}");
     }
-    let trailer = form.has_trailer().then_some((TRAILER, VALUE.len() as u64));
-    let framed = Frame { form, chunk_bytes: u64::from(cuts) + 1, length, trailer }.framed_length();
+    let trailer = layout.has_trailer().then_some((TRAILER, VALUE.len() as u64));
+    let framed = ChunkEncoding { layout, chunk_bytes: u64::from(cuts) + 1, length, trailer }.framed_length();
     assert!(framed.is_none_or(|framed| framed > length), "{framed:?} bytes frame {length}");
     let data_bytes = whole.data.len() as u64;
     assert!(data_bytes <= length && whole.data.len() <= stream.len());
-    match first_size(stream) {
-        Peek::Size(0) | Peek::NeedMore => assert!(whole.data.is_empty()),
-        Peek::Size(size) => assert!(whole.end.is_err() || size <= data_bytes),
-        Peek::Nonsense => assert!(whole.end.is_err() && whole.data.is_empty()),
+    match peek_chunk_size(stream) {
+        ChunkSizePeek::Size(0) | ChunkSizePeek::NeedMore => assert!(whole.data.is_empty()),
+        ChunkSizePeek::Size(size) => assert!(whole.end.is_err() || size <= data_bytes),
+        ChunkSizePeek::Invalid => assert!(whole.end.is_err() && whole.data.is_empty()),
     }
     if whole.end.is_ok() {
         assert_eq!(data_bytes, length, "more or less data than announced was taken");
@@ -105,7 +106,7 @@ fn any_stream(form: Form, is_verified: bool, mut input: Input<'_>) {
 }
 
 /// Any chunks, framed by an encoder of the tests and one of the product, decode to their data.
-fn round_trip(form: Form, mut input: Input<'_>) {
+fn round_trip(layout: ChunkLayout, mut input: Input<'_>) {
     let (cuts, chunk_bytes) = (input.byte(), u64::from(input.byte()) + 1);
     let (at, changed) = (input.u64(), input.byte());
     let mut chunks = Vec::new();
@@ -115,40 +116,44 @@ fn round_trip(form: Form, mut input: Input<'_>) {
     chunks.retain(|chunk| !chunk.is_empty());
     let data = chunks.concat();
     let length = data.len() as u64;
-    let value = form.has_trailer().then_some(VALUE);
-    let right = Outcome { data, end: Ok(value.map(str::to_owned)) };
+    let value = layout.has_trailer().then_some(VALUE);
+    let right = DecodeOutcome { data, end: Ok(value.map(str::to_owned)) };
 
-    let mut framed = body(form, &chunks, value, seed(7));
+    let mut framed = body(layout, &chunks, value, sample_chain(7));
     for seed_byte in [None, Some(7)] {
-        is_right_or_crumbs(&decode(form, length, seed_byte, &pieces(&framed, cuts)), &right, &framed);
+        check_decoded(&decode(layout, length, seed_byte, &split(&framed, cuts)), &right, &framed);
     }
-    let frame =
-        Frame { form, chunk_bytes, length, trailer: value.map(|value| (TRAILER, value.len() as u64)) };
+    let frame = ChunkEncoding {
+        layout,
+        chunk_bytes,
+        length,
+        trailer: value.map(|value| (TRAILER, value.len() as u64)),
+    };
     let encoded = encode(frame, &chunks);
     assert_eq!(Some(encoded.len() as u64), frame.framed_length(), "the length that was announced");
-    is_right_or_crumbs(&decode(form, length, Some(9), &pieces(&encoded, cuts)), &right, &encoded);
+    check_decoded(&decode(layout, length, Some(9), &split(&encoded, cuts)), &right, &encoded);
 
     let at = usize::try_from(at % framed.len() as u64).unwrap();
     framed[at] = changed;
-    let told = decode(form, length, form.is_signed().then_some(7), &[&framed]);
-    assert!(told.end.is_err() || told == right || !form.is_signed(), "byte {at} was changed to {changed}");
+    let told = decode(layout, length, layout.is_signed().then_some(7), &[&framed]);
+    assert!(told.end.is_err() || told == right || !layout.is_signed(), "byte {at} was changed to {changed}");
     assert!(told.end.is_err() || told.data.len() as u64 == length);
 }
 
 /// A body decodes to its data, unless its framing is so long beside its data that it may be refused.
-fn is_right_or_crumbs(told: &Outcome, right: &Outcome, framed: &[u8]) {
+fn check_decoded(told: &DecodeOutcome, right: &DecodeOutcome, framed: &[u8]) {
     let may_be_refused = framed.len() > right.data.len() + FRAMING_BYTES_SPARE;
     assert!(told == right || (may_be_refused && told.end.is_err()), "{told:?} of {right:?}");
 }
 
 /// What the product sends upstream: whole chunks where their size allows it, else pieces.
-fn encode(frame: Frame, chunks: &[&[u8]]) -> Vec<u8> {
-    let mut encoder = Encoder::new(frame, Some(seed(9)));
+fn encode(frame: ChunkEncoding, chunks: &[&[u8]]) -> Vec<u8> {
+    let mut encoder = Encoder::new(frame, Some(sample_chain(9)));
     let mut out = VecDeque::new();
     for chunk in chunks {
         let (first, second) = chunk.split_at(chunk.len() / 2);
         let pieces = vec![Bytes::copy_from_slice(first), Bytes::copy_from_slice(second)];
-        encoder.chunk(pieces, &Sha256::digest(chunk).into(), &mut out);
+        encoder.encode_chunk(pieces, &Sha256::digest(chunk).into(), &mut out);
     }
     encoder.finish(frame.trailer.map(|_| VALUE), &mut out);
     out.into_iter().flatten().collect()

@@ -6,12 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::fuzzing::{Input, pieces};
+use crate::fuzzing::{Input, split};
 use crate::s3::form::FormRejection;
-use crate::s3::form::done::Done;
-use crate::s3::form::fields::Fields;
-use crate::s3::form::multipart::{Delimiter, FieldReader, FileScan, cut};
-use crate::s3::form::policy::Policy;
+use crate::s3::form::fields::FormFields;
+use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_file};
+use crate::s3::form::policy::PostPolicy;
+use crate::s3::form::success_action::SuccessAction;
 
 /// The bucket that the policies of the corpus name.
 const BUCKET: &str = "b";
@@ -45,11 +45,11 @@ fn any_form(cuts: u8, bytes: &[u8]) {
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (kind, form) = bytes.split_at(at);
     let form = form.get(1..).unwrap_or_default();
-    let kind = std::str::from_utf8(kind).ok().and_then(|kind| Delimiter::of(kind.trim_end()));
+    let kind = std::str::from_utf8(kind).ok().and_then(|kind| Delimiter::from_content_type(kind.trim_end()));
     let Some(delimiter) = kind else { return };
     let whole = read(&delimiter, &[form]);
     for cuts in [1, cuts] {
-        let cut = read(&delimiter, &pieces(form, cuts));
+        let cut = read(&delimiter, &split(form, cuts));
         assert_eq!(cut.is_ok(), whole.is_ok(), "cut by {cuts}: {cut:?} {whole:?}");
         if let (Ok(cut), Ok(whole)) = (cut, &whole) {
             assert_eq!(cut, *whole, "cut by {cuts}");
@@ -57,8 +57,8 @@ fn any_form(cuts: u8, bytes: &[u8]) {
     }
     let Ok(Some(Head { fields, file_name, before })) = whole else { return };
     assert!(before <= form.len() && before <= FIELD_BYTES_MAX);
-    file(&delimiter, &form[before..], cuts);
-    if let Ok(fields) = Fields::of(fields, &file_name) {
+    check_file(&delimiter, &form[before..], cuts);
+    if let Ok(fields) = FormFields::from_parts(fields, &file_name) {
         check_fields(&fields);
     }
 }
@@ -75,7 +75,7 @@ fn read(delimiter: &Delimiter, form: &[&[u8]]) -> Result<Option<Head>, FormRejec
     let mut reader = FieldReader::new(delimiter.clone());
     for piece in form {
         if let Some(part) = reader.push(piece)? {
-            let before = usize::try_from(part.before).unwrap();
+            let before = usize::try_from(part.offset).unwrap();
             return Ok(Some(Head { fields: part.fields, file_name: part.file_name, before }));
         }
     }
@@ -83,16 +83,16 @@ fn read(delimiter: &Delimiter, form: &[&[u8]]) -> Result<Option<Head>, FormRejec
 }
 
 /// The file of a form, streamed and read whole.
-fn file(delimiter: &Delimiter, rest: &[u8], cuts: u8) {
-    let whole = scan(delimiter, &[rest], rest.len());
+fn check_file(delimiter: &Delimiter, rest: &[u8], cuts: u8) {
+    let whole = decode_file(delimiter, &[rest], rest.len());
     for cuts in [1, cuts] {
-        let cut = scan(delimiter, &pieces(rest, cuts), rest.len());
+        let cut = decode_file(delimiter, &split(rest, cuts), rest.len());
         assert_eq!(cut.is_some(), whole.is_some(), "cut by {cuts}");
         assert!(cut.is_none() || cut == whole, "cut by {cuts}");
     }
-    let read = cut(Bytes::copy_from_slice(rest), delimiter).ok();
+    let read = extract_file(Bytes::copy_from_slice(rest), delimiter).ok();
     if let Some(data) = &read {
-        assert!(scan(delimiter, &[data], data.len()).is_none(), "a file holds its form's end");
+        assert!(decode_file(delimiter, &[data], data.len()).is_none(), "a file holds its form's end");
     }
     if let Some(data) = whole {
         assert_eq!(
@@ -103,13 +103,13 @@ fn file(delimiter: &Delimiter, rest: &[u8], cuts: u8) {
     }
 }
 
-fn scan(delimiter: &Delimiter, rest: &[&[u8]], bytes: usize) -> Option<Vec<u8>> {
-    let mut scan = FileScan::new(delimiter.clone(), bytes as u64).ok()?;
-    let announced = scan.left();
+fn decode_file(delimiter: &Delimiter, rest: &[&[u8]], bytes: usize) -> Option<Vec<u8>> {
+    let mut scan = FileDecoder::new(delimiter.clone(), bytes as u64).ok()?;
+    let announced = scan.remaining();
     let mut data = Vec::new();
     for piece in rest {
         let mut input = Bytes::copy_from_slice(piece);
-        let taken = scan.take(&mut input).ok()?;
+        let taken = scan.decode(&mut input).ok()?;
         assert!(input.is_empty());
         data.extend_from_slice(&taken.unwrap_or_default());
     }
@@ -118,7 +118,7 @@ fn scan(delimiter: &Delimiter, rest: &[&[u8]], bytes: usize) -> Option<Vec<u8>> 
     Some(data)
 }
 
-fn check_fields(fields: &Fields) {
+fn check_fields(fields: &FormFields) {
     if let Ok(headers) = fields.headers() {
         for (name, _) in &headers {
             assert!(!NEVER_A_HEADER.contains(&name.as_str()), "a field became {name}");
@@ -127,14 +127,14 @@ fn check_fields(fields: &Fields) {
     if let Ok(key) = fields.key() {
         assert!(!key.is_empty() && !key.contains('\0'));
     }
-    if let Done::Page(page) = Done::of(fields) {
+    if let SuccessAction::Redirect(page) = SuccessAction::from_fields(fields) {
         assert!(page.starts_with("http") && !page.contains(char::is_control), "{page}");
     }
-    let Some(policy) = fields.get("policy").and_then(|policy| Policy::parse(policy).ok()) else { return };
+    let Some(policy) = fields.get("policy").and_then(|policy| PostPolicy::parse(policy).ok()) else { return };
     check_policy(&policy, fields);
 }
 
-fn check_policy(policy: &Policy, fields: &Fields) {
+fn check_policy(policy: &PostPolicy, fields: &FormFields) {
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
     assert!(policy.check(fields, BUCKET, far).is_err(), "a policy does not expire");
     let is_within = [0, 1, u64::MAX / 2, u64::MAX].map(|bytes| policy.check_length(bytes).is_ok());
@@ -147,7 +147,8 @@ fn check_policy(policy: &Policy, fields: &Fields) {
             (0..).map(|n| format!("field-{n}")).find(|name| !names.contains(&name.as_str())).unwrap();
         let more =
             fields.names().map(|name| (name.to_owned(), fields.get(name).unwrap_or_default().to_owned()));
-        let more = Fields::of(more.chain([(unused.clone(), String::new())]).collect(), "").unwrap();
+        let more =
+            FormFields::from_parts(more.chain([(unused.clone(), String::new())]).collect(), "").unwrap();
         let told = policy.check(&more, BUCKET, SystemTime::UNIX_EPOCH);
         assert!(told.is_err(), "the policy says nothing of {unused}");
     }
@@ -183,14 +184,15 @@ fn round_trip(cuts: u8, mut input: Input<'_>) {
     form.extend_from_slice(data);
     form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
 
-    let delimiter = Delimiter::of(&format!("multipart/form-data; boundary={boundary}")).unwrap();
-    let told = read(&delimiter, &pieces(&form, cuts));
+    let delimiter =
+        Delimiter::from_content_type(&format!("multipart/form-data; boundary={boundary}")).unwrap();
+    let told = read(&delimiter, &split(&form, cuts));
     if before > FIELD_BYTES_MAX - 2 {
         assert_eq!(told, Err(FormRejection::FieldsTooLarge));
         return;
     }
     assert_eq!(told, Ok(Some(Head { fields, file_name: "a.bin".to_owned(), before })));
     let rest = &form[before..];
-    assert_eq!(scan(&delimiter, &pieces(rest, cuts), rest.len()).as_deref(), Some(data));
-    file(&delimiter, rest, cuts);
+    assert_eq!(decode_file(&delimiter, &split(rest, cuts), rest.len()).as_deref(), Some(data));
+    check_file(&delimiter, rest, cuts);
 }

@@ -45,7 +45,7 @@ impl<'a> Input<'a> {
 }
 
 /// Cuts bytes into pieces: 0 keeps them whole, 1 makes pieces of one byte, others make pieces of many sizes.
-pub(crate) fn pieces(bytes: &[u8], seed: u8) -> Vec<&[u8]> {
+pub(crate) fn split(bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     if seed == 0 {
         return vec![bytes];
     }

@@ -34,7 +34,7 @@ pub use proxy_header::proxy_header;
 pub use sigv4::sigv4;
 pub use xml::xml;
 
-pub(crate) use input::{Input, pieces};
+pub(crate) use input::{Input, split};
 
 /// A target: any bytes in, a panic if a property does not hold.
 pub type Target = fn(&[u8]);

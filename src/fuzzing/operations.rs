@@ -6,7 +6,7 @@ use tidegate_config::{Access, Kind};
 
 use crate::auth::Operation;
 use crate::fuzzing::Input;
-use crate::http::edge::Head;
+use crate::http::request_validation::Head;
 
 const METHODS: [Method; 8] = [
     Method::GET,
@@ -33,7 +33,7 @@ pub fn operations(bytes: &[u8]) {
     let query = pairs.join("&");
     let access = access(method, &query, &key);
 
-    let spelt: Vec<String> = pairs.iter().map(|pair| spell(pair)).collect();
+    let spelt: Vec<String> = pairs.iter().map(|pair| respell(pair)).collect();
     assert_eq!(
         self::access(method, &spelt.join("&"), &key),
         access,
@@ -59,7 +59,7 @@ pub fn operations(bytes: &[u8]) {
 fn access(method: &Method, query: &str, key: &str) -> Access {
     let (uri, headers) = (Uri::from_static("/b"), HeaderMap::new());
     let head = Head { method, uri: &uri, version: Version::HTTP_11, headers: &headers };
-    Operation::of(head, query, Kind::S3, key).access
+    Operation::from_request(head, query, Kind::S3, key).access
 }
 
 fn is_path(byte: &u8) -> bool {
@@ -71,7 +71,7 @@ fn is_query(byte: &u8) -> bool {
 }
 
 /// A pair with every letter of its name encoded; escapes that are there stay.
-fn spell(pair: &str) -> String {
+fn respell(pair: &str) -> String {
     let (name, rest) = pair.find('=').map_or((pair, ""), |at| pair.split_at(at));
     let has_escape = name.contains('%');
     let spell = |c: char| {

@@ -14,9 +14,9 @@ pub fn proxy_header(bytes: &[u8]) {
     let source = SocketAddr::new(address(&mut input, is_v6), u16::from(input.byte()) << 8 | 0x17);
     let destination = SocketAddr::new(address(&mut input, is_v6), u16::from(input.byte()));
     if is_line {
-        from_line(source, destination);
+        check_v1(source, destination);
     } else {
-        from_block(source, destination, input.rest());
+        check_v2(source, destination, input.rest());
     }
 }
 
@@ -71,7 +71,7 @@ fn expect(header: &[u8], address: SocketAddr) {
     assert_eq!(parse(&followed), Parsed::Done { address: Some(address), consumed: header.len() });
 }
 
-fn from_line(source: SocketAddr, destination: SocketAddr) {
+fn check_v1(source: SocketAddr, destination: SocketAddr) {
     let family = if source.is_ipv6() { "TCP6" } else { "TCP4" };
     let (from, to) = (source.ip(), destination.ip());
     let line = format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port());
@@ -79,7 +79,7 @@ fn from_line(source: SocketAddr, destination: SocketAddr) {
 }
 
 /// `rest` stands for the TLVs behind the addresses.
-fn from_block(source: SocketAddr, destination: SocketAddr, rest: &[u8]) {
+fn check_v2(source: SocketAddr, destination: SocketAddr, rest: &[u8]) {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

@@ -12,10 +12,10 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4::SigningParams;
 
 use crate::fuzzing::Input;
-use crate::http::edge::Head;
+use crate::http::request_validation::Head;
 use crate::s3::sigv2;
-use crate::s3::sigv4::canonical::{encode, signing_key};
-use crate::s3::sigv4::{Claim, PayloadHash, SignatureRejection, Timestamp};
+use crate::s3::sigv4::canonical::{percent_encode, signing_key};
+use crate::s3::sigv4::{PayloadHash, PresentedSignature, SignatureRejection, Timestamp};
 
 const HOST: &str = "gateway.example.com:9000";
 const ID: &str = "AKID";
@@ -36,19 +36,19 @@ pub fn sigv4(bytes: &[u8]) {
 
 /// A request as it reaches the gateway.
 #[derive(Clone)]
-struct Sent {
+struct SentRequest {
     method: Method,
     target: String,
     headers: HeaderMap,
 }
 
-impl Sent {
+impl SentRequest {
     /// What a gateway says of it that knows this secret.
     fn verify(&self, secret: &str) -> Result<PayloadHash, SignatureRejection> {
         let uri: Uri = self.target.parse().expect("only targets that are some are built");
         let head =
             Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
-        let claim = Claim::of(head)?.ok_or(SignatureRejection::Scheme)?;
+        let claim = PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
         claim.check_scope(|region| region == REGION, REGION)?;
         claim.check_time(now())?;
         // A signature does not cover the ID: with another one the gateway would take another key, or none.
@@ -59,12 +59,12 @@ impl Sent {
     }
 
     /// The same of a request that is taken for one that is signed with SigV2.
-    fn verify_version_2(&self, secret: &str) -> Result<(), SignatureRejection> {
+    fn verify_sigv2(&self, secret: &str) -> Result<(), SignatureRejection> {
         let uri: Uri = self.target.parse().expect("only targets that are some are built");
         let head =
             Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
-        sigv2::check_alone(head)?;
-        let claim = sigv2::Claim::of(head)?;
+        sigv2::check_single_auth(head)?;
+        let claim = sigv2::PresentedSigV2::from_request(head)?;
         let bucket = self.target.starts_with("/k").then_some("b");
         claim.verify(head, bucket, secret)?;
         claim.check_time(now(), EXPIRES)
@@ -72,11 +72,11 @@ impl Sent {
 }
 
 fn now() -> SystemTime {
-    Timestamp::parse(NOW).expect("a moment").moment()
+    Timestamp::parse(NOW).expect("a moment").to_time()
 }
 
 /// What a request asks for before it is signed.
-struct Plan {
+struct RequestPlan {
     method: Method,
     target: String,
     headers: Vec<(&'static str, String)>,
@@ -94,18 +94,22 @@ fn is_path(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(byte)
 }
 
-fn plan(mode: u8, input: &mut Input<'_>) -> Plan {
+fn plan(mode: u8, input: &mut Input<'_>) -> RequestPlan {
     let method = METHODS[usize::from(input.byte()) % METHODS.len()].clone();
     let secret = input.text(is_printable);
     // Both spellings of a path: encoded by the client in S3's way, or with S3's special characters as they are.
-    let path = if mode & 2 == 0 { encode(input.bytes(), true) } else { input.text(is_path) };
+    let path = if mode & 2 == 0 { percent_encode(input.bytes(), true) } else { input.text(is_path) };
     let (pairs, headers) = (input.byte() & 7, input.byte() & 7);
     let mut query = Vec::new();
     for _ in 0..pairs {
         let (name, value) = (String::from_utf8_lossy(input.bytes()), String::from_utf8_lossy(input.bytes()));
         // Names of a presigned URL's own parameters would be a second signature.
         if !name.to_ascii_lowercase().starts_with("x-amz-") && !name.eq_ignore_ascii_case("awsaccesskeyid") {
-            query.push(format!("{}={}", encode(name.as_bytes(), false), encode(value.as_bytes(), false)));
+            query.push(format!(
+                "{}={}",
+                percent_encode(name.as_bytes(), false),
+                percent_encode(value.as_bytes(), false)
+            ));
         }
     }
     let mut all = vec![("host", HOST.to_owned())];
@@ -115,11 +119,11 @@ fn plan(mode: u8, input: &mut Input<'_>) -> Plan {
     }
     let mark = if query.is_empty() { "" } else { "?" };
     let target = format!("/{path}{mark}{}", query.join("&"));
-    Plan { method, target, headers: all, is_presigned: mode & 1 != 0, body: mode >> 2 & 3, secret }
+    RequestPlan { method, target, headers: all, is_presigned: mode & 1 != 0, body: mode >> 2 & 3, secret }
 }
 
 /// Signs with the SDK; none where the SDK takes the request for none.
-fn sign_by_sdk(plan: &Plan) -> Option<Sent> {
+fn sign_by_sdk(plan: &RequestPlan) -> Option<SentRequest> {
     let identity = Credentials::new(ID, plan.secret.clone(), None, None, "fuzzing").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -144,10 +148,10 @@ fn sign_by_sdk(plan: &Plan) -> Option<Sent> {
     let (instructions, _) = sign(request, &params).ok()?.into_parts();
     let (more, parameters) = instructions.into_parts();
     let mut sent =
-        Sent { method: plan.method.clone(), target: plan.target.clone(), headers: HeaderMap::new() };
+        SentRequest { method: plan.method.clone(), target: plan.target.clone(), headers: HeaderMap::new() };
     for (name, value) in parameters {
         let mark = if sent.target.contains('?') { '&' } else { '?' };
-        sent.target.push_str(&format!("{mark}{name}={}", encode(value.as_bytes(), false)));
+        sent.target.push_str(&format!("{mark}{name}={}", percent_encode(value.as_bytes(), false)));
     }
     for (name, value) in &plan.headers {
         sent.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).ok()?);
@@ -168,14 +172,19 @@ fn signed(mode: u8, mut input: Input<'_>) {
     assert!(told.is_ok(), "{told:?}: {} {} {:?}", sent.method, sent.target, sent.headers);
     let other_secret = format!("{}x", plan.secret);
     assert_eq!(sent.verify(&other_secret), Err(SignatureRejection::Mismatch), "the key does not matter");
-    if let Some((other, what)) = changed(&sent, &plan, change, (at, byte)) {
+    if let Some((other, what)) = mutate(&sent, &plan, change, (at, byte)) {
         let told = other.verify(&plan.secret);
         assert!(told.is_err(), "{what} was changed: {} {} {:?}", other.method, other.target, other.headers);
     }
 }
 
 /// The same request with one change that means something; none where the change would mean nothing.
-fn changed(sent: &Sent, plan: &Plan, change: u8, (at, byte): (u8, u8)) -> Option<(Sent, &'static str)> {
+fn mutate(
+    sent: &SentRequest,
+    plan: &RequestPlan,
+    change: u8,
+    (at, byte): (u8, u8),
+) -> Option<(SentRequest, &'static str)> {
     let mut other = sent.clone();
     let (path, query) = sent.target.split_once('?').unwrap_or((&sent.target, ""));
     let what = match change % 8 {
@@ -204,15 +213,17 @@ fn changed(sent: &Sent, plan: &Plan, change: u8, (at, byte): (u8, u8)) -> Option
                 .append(HeaderName::from_static("x-amz-meta-unsigned"), HeaderValue::from_static("1"));
             "an unsigned header"
         }
-        5 => return proof_with(sent, usize::from(at), byte).map(|other| (other, "a byte of the proof")),
+        5 => {
+            return corrupt_signature(sent, usize::from(at), byte).map(|other| (other, "a byte of the proof"));
+        }
         6 if plan.is_presigned => {
             other.target = sent.target.replacen("X-Amz-Expires=60", "X-Amz-Expires=61", 1);
             "the lifetime"
         }
         6 => {
             let name = HeaderName::from_static("x-amz-content-sha256");
-            let is_empty = sent.headers.get(&name)? == crate::s3::sign::EMPTY_SHA256;
-            let value = if is_empty { "UNSIGNED-PAYLOAD" } else { crate::s3::sign::EMPTY_SHA256 };
+            let is_empty = sent.headers.get(&name)? == crate::s3::signer::EMPTY_SHA256;
+            let value = if is_empty { "UNSIGNED-PAYLOAD" } else { crate::s3::signer::EMPTY_SHA256 };
             other.headers.insert(name, HeaderValue::from_static(value));
             "the payload's hash"
         }
@@ -226,7 +237,7 @@ fn changed(sent: &Sent, plan: &Plan, change: u8, (at, byte): (u8, u8)) -> Option
 }
 
 /// With one byte of the `Authorization` header or of the presigned query replaced, if that changes what it says.
-fn proof_with(sent: &Sent, at: usize, byte: u8) -> Option<Sent> {
+fn corrupt_signature(sent: &SentRequest, at: usize, byte: u8) -> Option<SentRequest> {
     if !byte.is_ascii_graphic() {
         return None;
     }
@@ -239,11 +250,11 @@ fn proof_with(sent: &Sent, at: usize, byte: u8) -> Option<Sent> {
     let mut other = sent.clone();
     if let Some(value) = sent.headers.get(AUTHORIZATION) {
         let text = value.to_str().ok()?;
-        let text = replace(text).filter(|new| folded(new) != folded(text))?;
+        let text = replace(text).filter(|new| split_at_commas(new) != split_at_commas(text))?;
         other.headers.insert(AUTHORIZATION, HeaderValue::from_str(&text).ok()?);
     } else {
         let (path, query) = sent.target.split_once('?')?;
-        let query = replace(query).filter(|new| meaning(new) != meaning(query))?;
+        let query = replace(query).filter(|new| decoded_pairs(new) != decoded_pairs(query))?;
         other.target = format!("{path}?{query}");
         other.target.parse::<Uri>().ok().filter(|uri| uri.path() == path)?;
     }
@@ -251,13 +262,14 @@ fn proof_with(sent: &Sent, at: usize, byte: u8) -> Option<Sent> {
 }
 
 /// Blanks around commas mean nothing in an `Authorization` header.
-fn folded(text: &str) -> Vec<&str> {
+fn split_at_commas(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).collect()
 }
 
 /// The pairs of a query in order, decoded: two spellings of one query mean the same.
-fn meaning(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let decode = |text: &str| crate::http::edge::decode(text.replace('+', " ").as_bytes());
+fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let decode =
+        |text: &str| crate::http::request_validation::percent_decode(text.replace('+', " ").as_bytes());
     // A fragment is no part of a request.
     let query = query.split('#').next().unwrap_or_default();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -285,15 +297,10 @@ fn any_head(mut input: Input<'_>) {
             headers.append(name, value);
         }
     }
-    let sent = Sent { method, target, headers };
+    let sent = SentRequest { method, target, headers };
     assert!(sent.verify("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
     let text = |name: &str| sent.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let form = Claim::of_form(text("credential"), text("date"), text("signature"), None);
+    let form = PresentedSignature::from_form(text("credential"), text("date"), text("signature"), None);
     assert!(form.is_err() || form.is_ok_and(|claim| claim.verify_policy("a policy", &[7; 32]).is_err()));
-    assert!(
-        sent.verify_version_2("a secret that signed nothing").is_err(),
-        "{} {:?}",
-        sent.target,
-        sent.headers
-    );
+    assert!(sent.verify_sigv2("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
 }

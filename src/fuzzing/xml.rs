@@ -5,14 +5,14 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use crate::auth::delete_keys;
-use crate::fuzzing::{Input, pieces};
-use crate::s3::bucket_elements::Document;
+use crate::fuzzing::{Input, split};
+use crate::s3::bucket_elements::ResponseDocument;
 use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket, RegionalBucket};
+use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
 use crate::s3::delete_list::DeleteList;
-use crate::s3::delete_result::Appender;
-use crate::s3::document::{ErrorDocument, escape};
-use crate::s3::late_error::LateError;
-use crate::s3::rename::{Names, Renamer};
+use crate::s3::delete_result::ErrorAppender;
+use crate::s3::error_document::{ErrorDocument, escape};
+use crate::s3::late_error::LateErrorScan;
 
 /// What is appended to the result of a multi-delete.
 const ERRORS: &str = "<Error><Key>k</Key></Error>";
@@ -32,8 +32,8 @@ pub fn xml(bytes: &[u8]) {
             any_bucket_list(bytes);
         }
         1 => delete_round_trip(input),
-        2 => renamed(cuts, input.rest()),
-        _ => written(input),
+        2 => check_rename(cuts, input.rest()),
+        _ => check_written(input),
     }
 }
 
@@ -41,7 +41,7 @@ fn any_delete(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(keys) = delete_keys(bytes) else { return };
     assert_eq!(read_texts(text, "Key").as_ref(), Ok(&keys), "two readers differ");
-    let reduced = DeleteList::read(bytes).unwrap().without(|at| at % 2 == 0);
+    let reduced = DeleteList::parse(bytes).unwrap().without(|at| at % 2 == 0);
     let kept: Vec<String> = keys.into_iter().skip(1).step_by(2).collect();
     assert_eq!(delete_keys(&reduced), Ok(kept), "a reduced list has other keys");
 }
@@ -49,7 +49,7 @@ fn any_delete(bytes: &[u8]) {
 /// What is read of a list of buckets is no more than the document has.
 fn any_bucket_list(bytes: &[u8]) {
     let mut names_bytes = 0;
-    let read = bucket_list::read(bytes, &mut |ListedBucket { name, created }| {
+    let read = bucket_list::parse(bytes, &mut |ListedBucket { name, created }| {
         names_bytes += name.len() + created.len();
         Ok::<_, &str>(())
     });
@@ -103,13 +103,14 @@ fn delete_round_trip(mut input: Input<'_>) {
 }
 
 fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
-    let (theirs, ours) = (theirs.to_owned(), ours.to_owned());
+    let (store_name, client_name) = (theirs.to_owned(), ours.to_owned());
     let location = "http://gateway/b/k".to_owned();
-    let names = Names { theirs, ours, location, key_path: None, below: String::new() };
-    let mut renamer = Renamer::new(names, &Document::ALL);
+    let names =
+        BucketNames { store_name, client_name, location, key_path: None, endpoint_path: String::new() };
+    let mut renamer = BucketRenamer::new(names, &ResponseDocument::ALL);
     let has_location = memchr::memmem::find(text, b"Location").is_some();
     let (mut out, mut taken) = (Vec::new(), 0);
-    for piece in pieces(text, cuts) {
+    for piece in split(text, cuts) {
         out.extend_from_slice(&renamer.push(Bytes::copy_from_slice(piece)));
         taken += piece.len();
         // A name only grows here, so what is missing is held.
@@ -122,9 +123,9 @@ fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
 
 /// A document with errors appended; none where it has no place for them.
 fn append(text: &[u8], cuts: u8) -> Option<Vec<u8>> {
-    let mut appender = Appender::new(ERRORS.to_owned());
+    let mut appender = ErrorAppender::new(ERRORS.to_owned());
     let mut out = Vec::new();
-    for piece in pieces(text, cuts) {
+    for piece in split(text, cuts) {
         out.extend_from_slice(&appender.push(Bytes::copy_from_slice(piece)).ok()?);
     }
     appender.finish().ok()?;
@@ -136,7 +137,7 @@ fn bytes_max(bytes: usize) -> usize {
     bytes + bytes / "<Name>".len() * "http://gateway/b/k".len()
 }
 
-fn renamed(cuts: u8, text: &[u8]) {
+fn check_rename(cuts: u8, text: &[u8]) {
     let whole = rename(text, "real", "alias", 0);
     for cuts in [1, cuts] {
         assert!(rename(text, "real", "alias", cuts) == whole, "cut by {cuts}");
@@ -160,13 +161,13 @@ fn renamed(cuts: u8, text: &[u8]) {
             "no errors in a result"
         );
     }
-    let mut scans = [LateError::default(), LateError::default()];
-    scans[0].look(text);
-    pieces(text, cuts).iter().for_each(|piece| scans[1].look(piece));
-    assert_eq!(scans[0].found(), scans[1].found(), "cut by {cuts}");
+    let mut scans = [LateErrorScan::default(), LateErrorScan::default()];
+    scans[0].scan(text);
+    split(text, cuts).iter().for_each(|piece| scans[1].scan(piece));
+    assert_eq!(scans[0].is_error(), scans[1].is_error(), "cut by {cuts}");
 }
 
-fn written(mut input: Input<'_>) {
+fn check_written(mut input: Input<'_>) {
     let texts: [String; 4] = std::array::from_fn(|_| String::from_utf8_lossy(input.bytes()).into_owned());
     let [code, message, resource, name] = &texts;
     let details = [("Detail", name.clone())];
@@ -174,10 +175,10 @@ fn written(mut input: Input<'_>) {
     let error = ErrorDocument { code, message, resource, request_id: "1", details: &details, region };
     let document = error.to_xml();
     for (element, text) in [("Code", code), ("Message", message), ("Resource", resource)] {
-        assert_eq!(read_texts(&document, element), Ok(vec![shown(text)]), "{element}");
+        assert_eq!(read_texts(&document, element), Ok(vec![as_readable(text)]), "{element}");
     }
     for (element, text) in [("Detail", name), ("Region", code)] {
-        let lines: Vec<String> = text.split('\n').map(shown).collect();
+        let lines: Vec<String> = text.split('\n').map(as_readable).collect();
         assert_eq!(read_texts(&document, element), Ok(vec![lines.join("\n")]), "{element}");
     }
     assert!(is_xml(&document), "{document:?} holds what XML cannot");
@@ -187,19 +188,19 @@ fn written(mut input: Input<'_>) {
     });
     let list =
         BucketListDocument { buckets: &buckets, prefix: Some(resource), ..Default::default() }.to_xml();
-    assert_eq!(read_texts(&list, "Name"), Ok(vec![shown(code), shown(message)]));
-    assert_eq!(read_texts(&list, "Prefix"), Ok(vec![shown(resource)]));
+    assert_eq!(read_texts(&list, "Name"), Ok(vec![as_readable(code), as_readable(message)]));
+    assert_eq!(read_texts(&list, "Prefix"), Ok(vec![as_readable(resource)]));
     let mut names = Vec::new();
-    let read = bucket_list::read(list.as_bytes(), &mut |bucket| {
+    let read = bucket_list::parse(list.as_bytes(), &mut |bucket| {
         names.push(bucket.name);
         Ok::<_, &str>(())
     });
-    assert_eq!((read, names), (Ok(None), vec![shown(code), shown(message)]));
+    assert_eq!((read, names), (Ok(None), vec![as_readable(code), as_readable(message)]));
     assert!(is_xml(&list));
 }
 
 /// A text as a document can hold it.
-fn shown(text: &str) -> String {
+fn as_readable(text: &str) -> String {
     let is_held = |c: char| !c.is_control() && is_xml(c.encode_utf8(&mut [0; 4]));
     text.chars().map(|c| if is_held(c) { c } else { '\u{fffd}' }).collect()
 }

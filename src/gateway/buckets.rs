@@ -9,31 +9,31 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::StartError;
-use crate::auth::Proofs;
-use crate::auth::jwt::Tokens;
-use crate::http::preflight;
+use crate::auth::AcceptedAuth;
+use crate::auth::jwt::TokenVerifier;
+use crate::http::cors_preflight;
 use crate::router::Bucket;
 use crate::telemetry::metrics::RequestMetrics;
-use crate::upstream::credentials::Source;
-use crate::upstream::credentials::sources::Sources;
+use crate::upstream::credentials::CredentialSource;
+use crate::upstream::credentials::sources::CredentialSourceBuilder;
 use crate::upstream::destination::Destination;
-use crate::upstream::dial::Dialer;
-use crate::upstream::headers::ClientHeaders;
-use crate::upstream::late::LateCalls;
+use crate::upstream::dialer::Dialer;
+use crate::upstream::header_filter::RequestHeaderFilter;
+use crate::upstream::late_calls::LateCalls;
 use crate::upstream::store_clock::StoreClock;
 
 /// What buckets are built from.
-pub(super) struct BucketParts<'a> {
+pub(super) struct BucketBuilder<'a> {
     pub(super) config: &'a Config,
-    pub(super) tokens: Option<&'a Tokens>,
+    pub(super) tokens: Option<&'a TokenVerifier>,
     pub(super) metrics: &'a RequestMetrics,
     pub(super) log: &'a Logger,
 }
 
-impl BucketParts<'_> {
+impl BucketBuilder<'_> {
     /// The configured buckets, each with the handles of its pool and breaker. The tasks that renew credentials are
     /// added to `background_tasks`.
-    pub(super) fn buckets(
+    pub(super) fn build(
         &self,
         handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,
         background_tasks: &mut Vec<JoinHandle<()>>,
@@ -46,35 +46,39 @@ impl BucketParts<'_> {
             let upstream = &bucket.upstream;
             let dialer = Dialer::new(&upstream.endpoints, upstream, &self.config.dns);
             let (config, kind, log) = (self.config, bucket.kind, self.log);
-            let mut sources = Sources { name, kind, upstream, config, log, chores: background_tasks };
+            let mut sources = CredentialSourceBuilder { name, kind, upstream, config, log, background_tasks };
             let credentials =
-                sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
-            let proofs = Proofs::of(bucket, self.tokens.map(|tokens| &tokens.places));
+                sources.build().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
+            let proofs = AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
             buckets.push(Bucket {
                 id,
                 name: name.clone(),
                 config: bucket.clone(),
-                client_headers: client_headers(bucket, &proofs, &credentials),
-                proofs,
+                header_filter: client_headers(bucket, &proofs, &credentials),
+                accepted_auth: proofs,
                 destinations: destinations(name, bucket)?,
-                clocks: clocks(name, bucket, self.log),
-                dialer: Arc::new(dialer.map_err(tls)?.logging(name, self.log)),
+                clocks: store_clocks(name, bucket, self.log),
+                dialer: Arc::new(dialer.map_err(tls)?.with_log(name, self.log)),
                 credentials,
                 pool,
                 breaker,
                 metrics: self.metrics.bucket(name),
-                late: LateCalls::default(),
-                preflights: Arc::new(Semaphore::new(preflight::places(bucket))),
+                late_calls: LateCalls::default(),
+                preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
             });
         }
         Ok(buckets)
     }
 }
 
-fn client_headers(bucket: &BucketConfig, proofs: &Proofs, credentials: &Source) -> Arc<ClientHeaders> {
-    let of_proofs = proofs.headers();
-    let injected = credentials.injected().into_iter().flat_map(|injected| injected.names());
-    Arc::new(ClientHeaders::of(bucket, of_proofs.iter().chain(injected)))
+fn client_headers(
+    bucket: &BucketConfig,
+    proofs: &AcceptedAuth,
+    credentials: &CredentialSource,
+) -> Arc<RequestHeaderFilter> {
+    let of_proofs = proofs.auth_headers();
+    let injected = credentials.injected().into_iter().flat_map(|injected| injected.removed_names());
+    Arc::new(RequestHeaderFilter::of(bucket, of_proofs.iter().chain(injected)))
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
@@ -88,7 +92,7 @@ fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, S
     bucket.upstream.endpoints.iter().map(parse).collect()
 }
 
-fn clocks(name: &str, bucket: &BucketConfig, log: &Logger) -> Vec<StoreClock> {
+fn store_clocks(name: &str, bucket: &BucketConfig, log: &Logger) -> Vec<StoreClock> {
     let clock = |endpoint: &Endpoint| {
         StoreClock::new(endpoint.is_tls() || endpoint.is_loopback(), name, &endpoint.authority, log)
     };

@@ -18,7 +18,7 @@ use tidegate_actors::clock;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{DATA, Running};
+use super::{DATA, RunningGateway};
 use crate::server::open_connections;
 use crate::worker::Shared;
 
@@ -77,7 +77,7 @@ impl Unfinished {
     }
 }
 
-impl Running {
+impl RunningGateway {
     /// Reloads on request, also while the gateway drains.
     #[must_use]
     pub fn reload(&self) -> Reload {
@@ -86,8 +86,8 @@ impl Running {
 
     /// Waits until a worker thread has ended by itself, which only a defect causes; returns the thread's name. Its actors are lost, so
     /// the process must be started again.
-    pub async fn failed(&mut self) -> String {
-        self.server.failed().await
+    pub async fn worker_failed(&mut self) -> String {
+        self.server.worker_ended().await
     }
 
     /// Drains and stops; returns how many requests and answers were cut off.
@@ -105,7 +105,7 @@ impl Running {
         server.close(DATA).await;
         shared.drain.send_replace(DrainPhase::Closing);
         let deadline = clock::now() + shared.config.server.drain_timeout;
-        let unfinished = finish(&shared, || open_connections(&open), deadline).await;
+        let unfinished = wait_until_drained(&shared, || open_connections(&open), deadline).await;
         if unfinished.requests > 0 || unfinished.connections > 0 {
             warn!(shared.log, "drain time is up"; "cut_off" => unfinished.cut_off(),
                 "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
@@ -121,7 +121,11 @@ impl Running {
 }
 
 /// Waits until no request and no connection is left, or the deadline.
-async fn finish(shared: &Shared, connections: impl Fn() -> usize, deadline: Instant) -> Unfinished {
+async fn wait_until_drained(
+    shared: &Shared,
+    connections: impl Fn() -> usize,
+    deadline: Instant,
+) -> Unfinished {
     loop {
         let requests = shared.actors.monitor.in_flight();
         let left =

@@ -18,33 +18,35 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use slog::{Logger, info};
-use tidegate_actors::{Launch, Launches, Prepared, clock};
+use tidegate_actors::{ActorSystem, Launch, Launches, clock};
 use tidegate_config::Config;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::auth::jwt::Tokens;
+use crate::auth::jwt::TokenVerifier;
 use crate::auth::{Keyring, Regions};
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
-use crate::descriptors::idle::IdleRelief;
+use crate::descriptors::idle::IdleCloser;
 use crate::http::idle_connections::IdleConnections;
 use crate::http::listener;
 use crate::http::send_buffer::ReservedBytes;
-use crate::http::tls::{Renewal, Tls};
-use crate::preflight;
+use crate::http::tls::{CertificateReload, ServerTls};
 use crate::pressure;
 use crate::router::Router;
-use crate::server::{AcceptMetrics, ConnectionLimit, Listener, Serve, Server, WorkerThread, WorkerThreads};
+use crate::server::{
+    AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
+};
 use crate::shortage::{ShortageMetrics, log_episodes};
+use crate::startup_check;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
 use crate::worker::{Shared, Worker, worker_threads};
-use buckets::BucketParts;
+use buckets::BucketBuilder;
 
 pub use drain::Reload;
 pub(crate) use drain::{DrainPhase, FIRST_REQUEST_TIME};
@@ -65,11 +67,11 @@ const ADMIN: &str = "admin";
 pub struct Gateway;
 
 /// A running gateway.
-pub struct Running {
+pub struct RunningGateway {
     /// Where the data listener is.
     pub address: SocketAddr,
     /// Where the admin listener is.
-    pub admin: SocketAddr,
+    pub admin_address: SocketAddr,
     shared: Arc<Shared>,
     server: Server,
     /// Open connections of the data listener, by worker.
@@ -85,14 +87,18 @@ impl Gateway {
     /// # Errors
     /// A file cannot be used: a certificate, its key, authorities, or keys of tokens.
     pub fn check(config: &Config) -> Result<(), StartError> {
-        preflight::refuse(config)
+        startup_check::check(config)
     }
 
     /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
     ///
     /// # Errors
     /// An address is taken, or something the configuration names cannot be had.
-    pub fn start(config: Config, log: Logger, log_stats: Arc<LogStats>) -> Result<Running, StartError> {
+    pub fn start(
+        config: Config,
+        log: Logger,
+        log_stats: Arc<LogStats>,
+    ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
         let data_address = SocketAddr::new(config.server.address, config.server.port);
         let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
@@ -102,9 +108,9 @@ impl Gateway {
         let address = data_socket.local_addr()?;
         let admin = admin_socket.local_addr()?;
 
-        let tls = Tls::load(&config.server.tls)?;
+        let tls = ServerTls::load(&config.server.tls)?;
         let registry = Registry::new();
-        let Prepared { actors, pools, breakers, launches } =
+        let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;
@@ -115,14 +121,14 @@ impl Gateway {
         let reload = tls.as_ref().map(|tls| {
             let requested = Arc::<Notify>::default();
             let (every, requests) = (config.server.tls.reload_interval, Arc::clone(&requested));
-            let renewal = Renewal::new(tls, every, requests, log.clone(), tls_metrics);
+            let renewal = CertificateReload::new(tls, every, requests, log.clone(), tls_metrics);
             background_tasks.push(actix_rt::spawn(renewal.run()));
             requested
         });
-        let (tokens, renewal) = Tokens::new(&config)?.unzip();
+        let (tokens, renewal) = TokenVerifier::new(&config)?.unzip();
         background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
-        let parts = BucketParts { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
-        let buckets = parts.buckets(pools.into_iter().zip(breakers), &mut background_tasks)?;
+        let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
+        let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;
         let shared = Arc::new(Shared {
             connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
@@ -133,7 +139,7 @@ impl Gateway {
             metrics,
             log: log.clone(),
             log_stats,
-            redaction: Redaction::of(&config),
+            redaction: Redaction::from_config(&config),
             drain: watch::Sender::new(DrainPhase::Serving),
             drain_began: OnceLock::new(),
             accepting: accept_metrics.clone(),
@@ -143,7 +149,7 @@ impl Gateway {
             buffer_budget: BufferBudget::new(config.server.buffer_budget),
             buffer_metrics,
             clients: IdleConnections::new(clock::now()),
-            idle_relief: IdleRelief::register(&registry)?,
+            idle_relief: IdleCloser::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,
             registry,
             config,
@@ -151,12 +157,12 @@ impl Gateway {
         let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
-        background_tasks.extend(health::begin(&shared));
-        background_tasks.extend(reachability::begin(&shared));
-        background_tasks.extend(credential_check::begin(&shared));
+        background_tasks.extend(health::start(&shared));
+        background_tasks.extend(reachability::start(&shared));
+        background_tasks.extend(credential_check::start(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
-        Ok(Running { address, admin, shared, server, open, reload, background_tasks })
+        Ok(RunningGateway { address, admin_address: admin, shared, server, open, reload, background_tasks })
     }
 }
 
@@ -178,8 +184,8 @@ fn serve(
     for (index, launches) in launches.distribute(count).into_iter().enumerate() {
         let place = DataThread { index, launches, shared: Arc::clone(shared) };
         let thread = match shared.tls.clone() {
-            None => place.start(&mut threads, listener::cleartext),
-            Some(tls) => place.start(&mut threads, |worker| listener::secured(worker, tls)),
+            None => place.start(&mut threads, listener::cleartext_handler),
+            Some(tls) => place.start(&mut threads, |worker| listener::tls_handler(worker, tls)),
         }?;
         senders.push(thread.sender());
         open.push(thread.open());
@@ -189,12 +195,12 @@ fn serve(
     let build = move || {
         let worker = Worker::new(for_admin, connections);
         pressure::start(&worker);
-        listener::administered(worker)
+        listener::admin_handler(worker)
     };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 
     let budget = Arc::new(DescriptorBudget::new(&shared.config));
-    budget.log(&shared.log);
+    budget.log_limits(&shared.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: ADMIN_CONNECTIONS };
     let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins);
     let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
@@ -215,7 +221,7 @@ struct DataThread {
 }
 
 impl DataThread {
-    fn start<S: Serve, F: Future<Output = io::Result<S>> + 'static>(
+    fn start<S: ConnectionHandler, F: Future<Output = io::Result<S>> + 'static>(
         self,
         threads: &mut WorkerThreads,
         service: impl FnOnce(Rc<Worker>) -> F + Send + 'static,

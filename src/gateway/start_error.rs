@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use crate::auth::jwt::TokenKeysError;
-use crate::http::tls::PairError;
-use crate::upstream::credentials::sources::SourceError;
+use crate::http::tls::KeyPairError;
+use crate::upstream::credentials::sources::CredentialSourceError;
 use crate::upstream::tls::TlsError;
 
 /// Why the gateway did not start.
@@ -50,11 +50,11 @@ pub enum StartError {
         /// The bucket.
         bucket: String,
         /// Why.
-        source: SourceError,
+        source: CredentialSourceError,
     },
     /// The certificate for clients or its key cannot be used.
     #[error(transparent)]
-    Pair(#[from] PairError),
+    Pair(#[from] KeyPairError),
     /// Tokens could not be verified.
     #[error("jwt.{0}")]
     Tokens(#[from] TokenKeysError),

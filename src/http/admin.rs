@@ -10,9 +10,9 @@ use actix_web::{HttpRequest, HttpResponse, Responder};
 use prometheus::{Encoder, TextEncoder};
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_actors::{Crash, CrashPlace, Stall, clock};
+use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 
-use crate::http::error::{AdminStatus, admin_error, json_answer, metrics_answer};
+use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply};
 use crate::http::{probes, request_id};
 use crate::status;
 use crate::worker::Worker;
@@ -20,12 +20,12 @@ use crate::worker::Worker;
 /// Every route of the admin listener.
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
-        .route("/status", read().to(status_page))
-        .route("/metrics", read().to(metrics))
-        .route("/livez", read().to(probes::live))
-        .route("/readyz", read().to(probes::ready))
-        .route(probes::LIVE, read().to(probes::live))
-        .route(probes::READY, read().to(probes::ready))
+        .route("/status", get_or_head().to(status_page))
+        .route("/metrics", get_or_head().to(metrics))
+        .route("/livez", get_or_head().to(probes::live))
+        .route("/readyz", get_or_head().to(probes::ready))
+        .route(probes::LIVE, get_or_head().to(probes::live))
+        .route(probes::READY, get_or_head().to(probes::ready))
         .route("/", web::route().guard(guard::fn_guard(is_plain_check)).to(probes::ready))
         .route("/actors/{name}/crash", web::post().to(crash))
         .route("/actors/{name}/stall", web::post().to(stall))
@@ -34,7 +34,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 }
 
 /// A route of GET and HEAD.
-fn read() -> Route {
+fn get_or_head() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
@@ -44,7 +44,7 @@ fn is_plain_check(context: &GuardContext<'_>) -> bool {
 }
 
 async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
-    json_answer(AdminStatus::Ok, &status::document(&worker.shared).await)
+    json_reply(AdminStatus::Ok, &status::document(&worker.shared).await)
 }
 
 async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
@@ -60,7 +60,7 @@ async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     let encoded = encoder.encode(&shared.registry.gather(), &mut text).map(|()| text);
-    metrics_answer(encoder.format_type(), encoded)
+    metrics_reply(encoder.format_type(), encoded)
 }
 
 #[derive(Deserialize)]
@@ -79,12 +79,12 @@ async fn crash(
     query: Query<CrashQuery>,
 ) -> HttpResponse {
     let id = request_id::of(request.headers());
-    let refused = |status, code: &str, message: &str| admin_error(status, code, message, &id);
+    let refused = |status, code: &str, message: &str| admin_error_reply(status, code, message, &id);
     if !worker.shared.config.admin.chaos {
-        return chaos_off(&request);
+        return chaos_disabled(&request);
     }
-    let place: Result<CrashPlace, _> = query.at.as_deref().unwrap_or("decide").parse();
-    let place = match place {
+    let place: Result<CrashPoint, _> = query.at.as_deref().unwrap_or("decide").parse();
+    let point = match place {
         Ok(place) => place,
         Err(error) => return refused(AdminStatus::BadRequest, "unknown_place", &error.to_string()),
     };
@@ -96,8 +96,8 @@ async fn crash(
             return refused(AdminStatus::BadRequest, "unknown_victim", &message);
         }
     };
-    match worker.shared.actors.crash(&name, Crash { place, next_message }) {
-        Ok(count) => json_answer(AdminStatus::Accepted, &json!({ "crashing": count })),
+    match worker.shared.actors.crash(&name, Crash { point, next_message }) {
+        Ok(count) => json_reply(AdminStatus::Accepted, &json!({ "crashing": count })),
         Err(error) => refused(AdminStatus::NotFound, "unknown_actor", &error.to_string()),
     }
 }
@@ -116,34 +116,34 @@ async fn stall(
 ) -> HttpResponse {
     let id = request_id::of(request.headers());
     if !worker.shared.config.admin.chaos {
-        return chaos_off(&request);
+        return chaos_disabled(&request);
     }
     let Some(Query(StallQuery { ms })) = query else {
         let message = "say how many milliseconds the actor shall stand still, as in ?ms=2000";
-        return admin_error(AdminStatus::BadRequest, "no_time", message, &id);
+        return admin_error_reply(AdminStatus::BadRequest, "no_time", message, &id);
     };
-    match worker.shared.actors.stall(&name, Stall::of(Duration::from_millis(ms))) {
-        Ok(count) => json_answer(AdminStatus::Accepted, &json!({ "stalling": count })),
-        Err(error) => admin_error(AdminStatus::NotFound, "unknown_actor", &error.to_string(), &id),
+    match worker.shared.actors.stall(&name, Stall::for_duration(Duration::from_millis(ms))) {
+        Ok(count) => json_reply(AdminStatus::Accepted, &json!({ "stalling": count })),
+        Err(error) => admin_error_reply(AdminStatus::NotFound, "unknown_actor", &error.to_string(), &id),
     }
 }
 
 /// `POST /requests/crash`: the next request that is about to be sent upstream panics.
 async fn crash_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
     if !worker.shared.config.admin.chaos {
-        return chaos_off(&request);
+        return chaos_disabled(&request);
     }
     worker.shared.chaos.arm();
-    json_answer(AdminStatus::Accepted, &json!({ "crashing": 1 }))
+    json_reply(AdminStatus::Accepted, &json!({ "crashing": 1 }))
 }
 
-fn chaos_off(request: &HttpRequest) -> HttpResponse {
+fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
     let message = "chaos is off; set admin.chaos = true to allow it";
-    admin_error(AdminStatus::Forbidden, "chaos_off", message, &request_id::of(request.headers()))
+    admin_error_reply(AdminStatus::Forbidden, "chaos_off", message, &request_id::of(request.headers()))
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
     let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash, \
                    /actors/{name}/stall, /requests/crash";
-    admin_error(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
+    admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

@@ -16,7 +16,7 @@ use actix_web::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
-use crate::http::error::{AdminStatus, admin_error};
+use crate::http::error::{AdminStatus, admin_error_reply};
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::worker::Worker;
@@ -26,7 +26,7 @@ const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
 
 /// Why a request was refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+enum AdminRejection {
     /// Its `Host` is not the listener's.
     Host,
     /// A page of another origin sent it.
@@ -44,27 +44,27 @@ pub(crate) async fn guard(
         Err(refusal) => refusal,
     };
     let (code, message) = match refusal {
-        Refusal::Host => (
+        AdminRejection::Host => (
             "host_not_allowed",
             "the host header must be an address, localhost, or a name that admin.hosts lists",
         ),
-        Refusal::CrossSite => ("cross_site", "a page of another origin may not send this"),
+        AdminRejection::CrossSite => ("cross_site", "a page of another origin may not send this"),
     };
     let id = request_id::of(request.headers());
-    let response = admin_error(AdminStatus::Forbidden, code, message, &id);
+    let response = admin_error_reply(AdminStatus::Forbidden, code, message, &id);
     Ok(request.into_response(response))
 }
 
-fn check(head: &RequestHead, hosts: &[String]) -> Result<(), Refusal> {
+fn check(head: &RequestHead, hosts: &[String]) -> Result<(), AdminRejection> {
     let mut given = head.headers.get_all(HOST);
     let host = given.next().and_then(|host| host.to_str().ok()).filter(|_| given.next().is_none());
     let path = head.uri.path();
     let is_probe = PROBES.contains(&path) || is_plain_check(&head.method, path, &head.headers);
-    let is_own = |host: &str| is_own(host, hosts);
+    let is_own = |host: &str| is_own_host(host, hosts);
     let target = head.uri.authority().map(|authority| authority.as_str());
     let names_listener = host.is_some_and(is_own) && target.is_none_or(is_own);
     if !is_probe && !names_listener {
-        return Err(Refusal::Host);
+        return Err(AdminRejection::Host);
     }
     if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
@@ -76,11 +76,11 @@ fn check(head: &RequestHead, hosts: &[String]) -> Result<(), Refusal> {
     let is_cross = |site: &HeaderValue| site.as_bytes().trim_ascii().eq_ignore_ascii_case(b"cross-site");
     let is_foreign =
         !head.headers.get_all(ORIGIN).all(is_same) || head.headers.get_all(SEC_FETCH_SITE).any(is_cross);
-    if is_foreign { Err(Refusal::CrossSite) } else { Ok(()) }
+    if is_foreign { Err(AdminRejection::CrossSite) } else { Ok(()) }
 }
 
 /// Whether a `Host` (RFC 9110, 7.2) is an address, `localhost`, or one of these names. The port is ignored.
-fn is_own(host: &str, hosts: &[String]) -> bool {
+fn is_own_host(host: &str, hosts: &[String]) -> bool {
     let is_port = |rest: &str| {
         rest.is_empty()
             || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    fn checked(method: Method, uri: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn checked(method: Method, uri: &str, headers: &[(&str, &str)]) -> Result<(), AdminRejection> {
         let mut request = TestRequest::default().method(method).uri(uri);
         for pair in headers {
             request = request.append_header(*pair);
@@ -146,20 +146,20 @@ mod tests {
             "user@localhost",
             "127.0.0.1:x",
         ] {
-            assert_eq!(get(foreign), Err(Refusal::Host), "{foreign}");
+            assert_eq!(get(foreign), Err(AdminRejection::Host), "{foreign}");
         }
-        assert_eq!(checked(Method::GET, "/status", &[]), Err(Refusal::Host));
+        assert_eq!(checked(Method::GET, "/status", &[]), Err(AdminRejection::Host));
         let two = [("host", "localhost"), ("host", "evil.test")];
-        assert_eq!(checked(Method::GET, "/status", &two), Err(Refusal::Host));
+        assert_eq!(checked(Method::GET, "/status", &two), Err(AdminRejection::Host));
         let absolute = checked(Method::GET, "http://evil.test/status", &[("host", "localhost")]);
-        assert_eq!(absolute, Err(Refusal::Host));
+        assert_eq!(absolute, Err(AdminRejection::Host));
         for probe in PROBES {
             assert_eq!(checked(Method::GET, probe, &[("host", "evil.test")]), Ok(()));
             assert_eq!(checked(Method::HEAD, probe, &[]), Ok(()));
         }
         assert_eq!(checked(Method::OPTIONS, "/", &[]), Ok(()), "HAProxy's plain check");
         let preflight = [("host", "evil.test"), ("origin", "https://evil.test")];
-        assert_eq!(checked(Method::OPTIONS, "/", &preflight), Err(Refusal::Host));
+        assert_eq!(checked(Method::OPTIONS, "/", &preflight), Err(AdminRejection::Host));
     }
 
     /// O5
@@ -185,7 +185,7 @@ mod tests {
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-site", "Cross-Site "),
         ] {
-            assert_eq!(post(name, value), Err(Refusal::CrossSite), "{name}: {value}");
+            assert_eq!(post(name, value), Err(AdminRejection::CrossSite), "{name}: {value}");
         }
         let get = [("host", "localhost"), ("origin", "https://evil.test"), ("sec-fetch-site", "cross-site")];
         assert_eq!(checked(Method::GET, "/status", &get), Ok(()), "the page cannot read the answer");

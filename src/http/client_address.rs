@@ -20,22 +20,22 @@ pub(crate) const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-conn
 
 /// Where an address was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum AddressSource {
     /// From the connection.
     Peer,
     /// From the PROXY header of a trusted peer.
     Proxy,
     /// From the connection of a trusted peer that sent no PROXY header although one is required: it may only probe.
-    Unproxied,
+    MissingProxyHeader,
     /// From the header of a trusted proxy.
     Forwarded,
 }
 
-impl Source {
+impl AddressSource {
     /// As the log says it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Peer | Self::Unproxied => "peer",
+            Self::Peer | Self::MissingProxyHeader => "peer",
             Self::Proxy => "proxy",
             Self::Forwarded => "forwarded",
         }
@@ -46,17 +46,17 @@ impl Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientAddress {
     pub(crate) address: IpAddr,
-    pub(crate) source: Source,
+    pub(crate) source: AddressSource,
 }
 
 impl ClientAddress {
     /// The connection's other end, by itself or by a proxy's word.
-    pub(crate) fn new(address: SocketAddr, source: Source) -> Self {
+    pub(crate) fn new(address: SocketAddr, source: AddressSource) -> Self {
         Self { address: address.ip().to_canonical(), source }
     }
 
     /// The address that `self` asks for, if it is a trusted proxy's.
-    pub(crate) fn behind(
+    pub(crate) fn resolve_client(
         self,
         trusted: &[Network],
         header: ClientAddressHeader,
@@ -67,7 +67,7 @@ impl ClientAddress {
             false => return self,
         };
         let found = addresses.get(1..).and_then(<[_]>::last);
-        found.map_or(self, |address| Self { address: *address, source: Source::Forwarded })
+        found.map_or(self, |address| Self { address: *address, source: AddressSource::Forwarded })
     }
 
     /// The way from `self` to the client, through trusted proxies.
@@ -77,13 +77,13 @@ impl ClientAddress {
             return Hops { is_trusted: false, ..hops };
         }
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match header {
-            ClientAddressHeader::XForwardedFor => (&X_FORWARDED_FOR, node),
-            ClientAddressHeader::Forwarded => (&FORWARDED, element),
-            ClientAddressHeader::CfConnectingIp => (&CF_CONNECTING_IP, node),
+            ClientAddressHeader::XForwardedFor => (&X_FORWARDED_FOR, parse_node),
+            ClientAddressHeader::Forwarded => (&FORWARDED, parse_element),
+            ClientAddressHeader::CfConnectingIp => (&CF_CONNECTING_IP, parse_node),
         };
         let lines: Vec<_> =
             headers.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-        let entries = lines.iter().rev().flat_map(|line| from_the_end(line, ','));
+        let entries = lines.iter().rev().flat_map(|line| rsplit_unquoted(line, ','));
         // An empty entry of a list is none (RFC 9110, 5.6.1).
         for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
             let Some(address) = read(entry) else { break };
@@ -121,7 +121,7 @@ pub(crate) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
 }
 
 /// The parts between separators outside quotes, last first. A part with an odd quote runs to the beginning.
-fn from_the_end(text: &str, separator: char) -> impl Iterator<Item = &str> {
+fn rsplit_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let whole = rest?;
@@ -137,13 +137,13 @@ fn from_the_end(text: &str, separator: char) -> impl Iterator<Item = &str> {
 }
 
 /// One element of `Forwarded`: `for=192.0.2.60;proto=http`, `For="[2001:db8::17]:4711"`.
-fn element(text: &str) -> Option<IpAddr> {
-    node(parameter(text, "for")?)
+fn parse_element(text: &str) -> Option<IpAddr> {
+    parse_node(parameter(text, "for")?)
 }
 
 /// A parameter of an element, without its quotes; none where it is missing or repeated.
 fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
-    let named = from_the_end(element, ';').filter_map(|pair| {
+    let named = rsplit_unquoted(element, ';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim())
     });
@@ -154,7 +154,7 @@ fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.
-fn node(text: &str) -> Option<IpAddr> {
+fn parse_node(text: &str) -> Option<IpAddr> {
     let bracketed = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     text.parse().ok().or_else(|| bracketed(text).map(IpAddr::V6)).or_else(with_port)
@@ -168,29 +168,33 @@ mod tests {
 
     const PEER: &str = "10.0.0.1:5000";
 
-    fn found(peer: &str, header: ClientAddressHeader, lines: &[(&'static str, &str)]) -> (String, Source) {
+    fn found(
+        peer: &str,
+        header: ClientAddressHeader,
+        lines: &[(&'static str, &str)],
+    ) -> (String, AddressSource) {
         let trusted: Vec<Network> =
             ["10.0.0.0/8", "2001:db8:1::/48"].iter().map(|text| Network::parse(text).unwrap()).collect();
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let peer = ClientAddress::new(peer.parse().unwrap(), Source::Peer);
-        let client = peer.behind(&trusted, header, &headers);
+        let peer = ClientAddress::new(peer.parse().unwrap(), AddressSource::Peer);
+        let client = peer.resolve_client(&trusted, header, &headers);
         (client.address.to_string(), client.source)
     }
 
-    fn by_list(lines: &[&str]) -> (String, Source) {
+    fn by_list(lines: &[&str]) -> (String, AddressSource) {
         let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
         found(PEER, ClientAddressHeader::XForwardedFor, &lines)
     }
 
-    fn forwarded(address: &str) -> (String, Source) {
-        (address.to_owned(), Source::Forwarded)
+    fn forwarded(address: &str) -> (String, AddressSource) {
+        (address.to_owned(), AddressSource::Forwarded)
     }
 
-    fn peer() -> (String, Source) {
-        ("10.0.0.1".to_owned(), Source::Peer)
+    fn peer() -> (String, AddressSource) {
+        ("10.0.0.1".to_owned(), AddressSource::Peer)
     }
 
     /// L3
@@ -247,8 +251,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
         let behind = |proxied: &str| {
-            let client = ClientAddress::new(proxied.parse().unwrap(), Source::Proxy);
-            let client = client.behind(&trusted, ClientAddressHeader::XForwardedFor, &headers);
+            let client = ClientAddress::new(proxied.parse().unwrap(), AddressSource::Proxy);
+            let client = client.resolve_client(&trusted, ClientAddressHeader::XForwardedFor, &headers);
             (client.address.to_string(), client.source.as_str())
         };
         assert_eq!(behind("198.51.100.1:80"), ("198.51.100.1".to_owned(), "proxy"));
@@ -269,7 +273,7 @@ mod tests {
             [(XForwardedFor, "1.1.1.1"), (Forwarded, "2.2.2.2"), (CfConnectingIp, "3.3.3.3")]
         {
             assert_eq!(found(PEER, header, &every), forwarded(address));
-            let stranger = ("198.51.100.1".to_owned(), Source::Peer);
+            let stranger = ("198.51.100.1".to_owned(), AddressSource::Peer);
             assert_eq!(found("198.51.100.1:80", header, &every), stranger);
             assert_eq!(found("[::ffff:198.51.100.1]:80", header, &every), stranger);
         }

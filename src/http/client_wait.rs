@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{BucketId, ClientId, WaitTicket};
+use tidegate_actors::{BucketId, ClientId, ClientWaitTicket};
 
 use crate::worker::Shared;
 
@@ -20,7 +20,7 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a request holds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Places {
+pub(crate) struct Occupancy {
     /// For whom.
     pub(crate) client: ClientId,
     /// The bucket in whose gate it has a place; none while it holds a slot alone.
@@ -31,25 +31,25 @@ pub(crate) struct Places {
 #[derive(Debug, Default)]
 pub(crate) struct ClientWait {
     lag: Duration,
-    report: Option<Report>,
+    report: Option<WaitReport>,
 }
 
 #[derive(Debug)]
-struct Report {
+struct WaitReport {
     made: Instant,
-    slot: WaitTicket,
-    gate: Option<WaitTicket>,
+    slot: ClientWaitTicket,
+    gate: Option<ClientWaitTicket>,
 }
 
-impl Report {
-    fn new(places: Places, since: Instant, shared: &Shared, now: Instant) -> Self {
+impl WaitReport {
+    fn new(places: Occupancy, since: Instant, shared: &Shared, now: Instant) -> Self {
         let gate = places
             .bucket
-            .map(|bucket| shared.router.bucket(bucket).pool.waits_for_client(places.client, since));
-        Self { made: now, slot: shared.actors.monitor.waits_for_client(places.client, since), gate }
+            .map(|bucket| shared.router.bucket(bucket).pool.report_client_wait(places.client, since));
+        Self { made: now, slot: shared.actors.monitor.report_client_wait(places.client, since), gate }
     }
 
-    fn tickets(&self) -> impl Iterator<Item = &WaitTicket> {
+    fn tickets(&self) -> impl Iterator<Item = &ClientWaitTicket> {
         [Some(&self.slot), self.gate.as_ref()].into_iter().flatten()
     }
 
@@ -64,7 +64,7 @@ impl ClientWait {
     pub(crate) fn advance(
         &mut self,
         (waited, moved_bytes): (Duration, u64),
-        places: Option<Places>,
+        places: Option<Occupancy>,
         shared: &Shared,
         now: Instant,
     ) -> bool {
@@ -77,12 +77,12 @@ impl ClientWait {
             self.report = None;
         }
         let since = now.checked_sub(self.lag).unwrap_or(now);
-        let report = self.report.get_or_insert_with(|| Report::new(places, since, shared, now));
-        report.tickets().any(WaitTicket::is_cut)
+        let report = self.report.get_or_insert_with(|| WaitReport::new(places, since, shared, now));
+        report.tickets().any(ClientWaitTicket::is_cut)
     }
 
     /// The client is not waited for any more, or the places are given back.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }

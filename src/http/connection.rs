@@ -26,33 +26,33 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::http::client_address::{Source, is_trusted};
-use crate::http::http1::Socket;
+use crate::http::client_address::{AddressSource, is_trusted};
+use crate::http::http1::ClientTransport;
 use crate::http::idle_connections::IdleSlot;
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
-use crate::http::tls::{H2, Tls};
+use crate::http::tls::{H2, ServerTls};
 use crate::worker::Worker;
 
 /// A connection's bytes, and from whom its client's address was learnt.
-pub(crate) struct Connection<S> {
+pub(crate) struct ClientConnection<S> {
     stream: S,
     /// Its place among those that may be idle, from its first moment on.
     slot: IdleSlot,
-    pub(crate) source: Source,
+    pub(crate) source: AddressSource,
 }
 
 /// Why there will be no request.
 #[derive(Debug, PartialEq, Eq)]
-enum Unproxied {
+enum ProxyHeaderError {
     /// The connection ended before its first byte.
-    Silent,
+    ClosedEarly,
     /// What came is no header.
     Malformed(&'static str),
     /// The header did not come whole in time.
     Late,
 }
 
-impl Connection<TcpStream> {
+impl ClientConnection<TcpStream> {
     /// The connection and the address of its client, as far as it is known before the first request. None where the connection is
     /// refused.
     pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
@@ -62,24 +62,31 @@ impl Connection<TcpStream> {
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
         {
-            return Some((Self { stream, slot, source: Source::Peer }, peer));
+            return Some((Self { stream, slot, source: AddressSource::Peer }, peer));
         }
         let begin = tokio::select! {
             biased;
-            begin = proxied(&mut stream, server) => begin,
+            begin = read_proxy_header(&mut stream, server) => begin,
             () = slot.closing() => return None,
         };
         match begin {
-            Ok(Begin::Proxied(client)) => Some((Self { stream, slot, source: Source::Proxy }, Some(client))),
-            Ok(Begin::Own) => Some((Self { stream, slot, source: Source::Peer }, peer)),
-            Ok(Begin::Headerless) => Some((Self { stream, slot, source: Source::Unproxied }, peer)),
+            Ok(ConnectionStart::Proxied(client)) => {
+                Some((Self { stream, slot, source: AddressSource::Proxy }, Some(client)))
+            }
+            Ok(ConnectionStart::ProxyOwn) => Some((Self { stream, slot, source: AddressSource::Peer }, peer)),
+            Ok(ConnectionStart::MissingHeader) => {
+                Some((Self { stream, slot, source: AddressSource::MissingProxyHeader }, peer))
+            }
             Err(fault) => {
                 match fault {
-                    Unproxied::Silent => {}
-                    Unproxied::Malformed(why) => tell(worker, peer, "proxy_header", &why),
-                    Unproxied::Late => {
-                        tell(worker, peer, "proxy_header_timeout", &"no whole PROXY header came in time")
-                    }
+                    ProxyHeaderError::ClosedEarly => {}
+                    ProxyHeaderError::Malformed(why) => log_rejected(worker, peer, "proxy_header", &why),
+                    ProxyHeaderError::Late => log_rejected(
+                        worker,
+                        peer,
+                        "proxy_header_timeout",
+                        &"no whole PROXY header came in time",
+                    ),
                 }
                 None
             }
@@ -91,16 +98,16 @@ impl Connection<TcpStream> {
         stream.set_nodelay(true).ok()?;
         let slot = worker.connections.register(clock::now());
         let peer = stream.peer_addr().ok();
-        Some((Self { stream, slot, source: Source::Peer }, peer))
+        Some((Self { stream, slot, source: AddressSource::Peer }, peer))
     }
 
     /// The same connection behind its handshake, and the protocol that was agreed on.
-    pub(crate) async fn secure(
+    pub(crate) async fn tls_handshake(
         self,
         client: Option<SocketAddr>,
-        tls: &Tls,
+        tls: &ServerTls,
         worker: &Worker,
-    ) -> Option<(Connection<TlsStream<TcpStream>>, Protocol)> {
+    ) -> Option<(ClientConnection<TlsStream<TcpStream>>, Protocol)> {
         let Self { stream, mut slot, source } = self;
         let handshake = tls.acceptor().accept(stream);
         let handshake = tokio::time::timeout(worker.shared.config.server.header_timeout, handshake);
@@ -113,17 +120,17 @@ impl Connection<TcpStream> {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                Some((Connection { stream, slot, source }, protocol))
+                Some((ClientConnection { stream, slot, source }, protocol))
             }
             Ok(Err(error)) => {
                 // Who merely looks whether the port is open ends like that too.
                 if error.kind() != io::ErrorKind::UnexpectedEof {
-                    tell(worker, client, "tls_handshake", &error);
+                    log_rejected(worker, client, "tls_handshake", &error);
                 }
                 None
             }
             Err(_) => {
-                tell(worker, client, "tls_handshake_timeout", &"the handshake did not end in time");
+                log_rejected(worker, client, "tls_handshake_timeout", &"the handshake did not end in time");
                 None
             }
         }
@@ -131,39 +138,47 @@ impl Connection<TcpStream> {
 }
 
 /// The beginning of a trusted proxy's connection.
-enum Begin {
+enum ConnectionStart {
     /// A PROXY header that names a client.
     Proxied(SocketAddr),
     /// A PROXY header of a connection that the proxy makes for itself.
-    Own,
+    ProxyOwn,
     /// No PROXY header, but an HTTP request: health checks of proxies often send no header, and any other request gets 400. No byte of it
     /// was consumed.
-    Headerless,
+    MissingHeader,
 }
 
-async fn proxied(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
-    let read = tokio::time::timeout(server.header_timeout, header(stream, server));
-    read.await.unwrap_or(Err(Unproxied::Late))
+async fn read_proxy_header(
+    stream: &mut TcpStream,
+    server: &ServerConfig,
+) -> Result<ConnectionStart, ProxyHeaderError> {
+    let read = tokio::time::timeout(server.header_timeout, parse_proxy_header(stream, server));
+    read.await.unwrap_or(Err(ProxyHeaderError::Late))
 }
 
-async fn header(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
+async fn parse_proxy_header(
+    stream: &mut TcpStream,
+    server: &ServerConfig,
+) -> Result<ConnectionStart, ProxyHeaderError> {
     let mut bytes = [0; HEADER_BYTES_MAX];
     // An error shows again in the read that follows.
     let count = stream.peek(&mut bytes[..2]).await.unwrap_or(0);
     if begins_request(&bytes[..count], server.tls.files().is_some()) {
-        return Ok(Begin::Headerless);
+        return Ok(ConnectionStart::MissingHeader);
     }
     let mut length = 0;
     loop {
         let more = match proxy_protocol::parse(&bytes[..length]) {
-            Parsed::Done { address, .. } => return Ok(address.map_or(Begin::Own, Begin::Proxied)),
-            Parsed::Malformed(why) => return Err(Unproxied::Malformed(why)),
+            Parsed::Done { address, .. } => {
+                return Ok(address.map_or(ConnectionStart::ProxyOwn, ConnectionStart::Proxied));
+            }
+            Parsed::Malformed(why) => return Err(ProxyHeaderError::Malformed(why)),
             Parsed::NeedMore(more) => more,
         };
         match stream.read(&mut bytes[length..length + more]).await {
             Ok(count) if count > 0 => length += count,
-            _ if length == 0 => return Err(Unproxied::Silent),
-            _ => return Err(Unproxied::Malformed("the connection ended within the PROXY header")),
+            _ if length == 0 => return Err(ProxyHeaderError::ClosedEarly),
+            _ => return Err(ProxyHeaderError::Malformed("the connection ended within the PROXY header")),
         }
     }
 }
@@ -180,15 +195,20 @@ fn begins_request(first: &[u8], is_tls: bool) -> bool {
 }
 
 /// Tells of a connection that ended in something else than a request.
-pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, error: &dyn fmt::Display) {
-    worker.shared.metrics.unrouted(reason);
+pub(crate) fn log_rejected(
+    worker: &Worker,
+    client: Option<SocketAddr>,
+    reason: &str,
+    error: &dyn fmt::Display,
+) {
+    worker.shared.metrics.count_unrouted(reason);
     if worker.shared.config.log.access {
         info!(worker.shared.log, "request"; "error" => error.to_string(),
             "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
     }
 }
 
-impl<S> Connection<S> {
+impl<S> ClientConnection<S> {
     pub(crate) fn stream(&self) -> &S {
         &self.stream
     }
@@ -198,8 +218,8 @@ impl<S> Connection<S> {
     }
 }
 
-impl Socket for TcpStream {
-    fn abort(&self) {
+impl ClientTransport for TcpStream {
+    fn reset_on_drop(&self) {
         // A connection that is broken already needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
@@ -214,9 +234,9 @@ impl Socket for TcpStream {
     }
 }
 
-impl Socket for TlsStream<TcpStream> {
-    fn abort(&self) {
-        self.get_ref().0.abort();
+impl ClientTransport for TlsStream<TcpStream> {
+    fn reset_on_drop(&self) {
+        self.get_ref().0.reset_on_drop();
     }
 
     fn is_closed(&self) -> bool {

@@ -21,8 +21,8 @@ use actix_web::http::header::{
 };
 use tidegate_config::CorsConfig;
 
-use crate::http::edge::BodyLength;
-use crate::http::error::preflight_answer;
+use crate::http::error::preflight_reply;
+use crate::http::request_validation::BodyLength;
 
 /// Why a preflight is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +43,17 @@ pub(crate) enum CorsRejection {
 /// Checks that an OPTIONS request is a preflight (Fetch Standard, "CORS-preflight request"), which the store is to answer.
 pub(crate) fn check_preflight(headers: &HeaderMap, length: BodyLength) -> Result<(), CorsRejection> {
     for name in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
-        only(headers, &name).ok_or(CorsRejection::Missing(name))?;
+        single_value(headers, &name).ok_or(CorsRejection::Missing(name))?;
     }
     if length == BodyLength::Empty { Ok(()) } else { Err(CorsRejection::Body) }
 }
 
 /// Answers a preflight. Whom it allows is said by `Sharing`, as on every answer.
-pub(crate) fn preflight(rules: &CorsConfig, headers: &HeaderMap) -> Result<HttpResponse, CorsRejection> {
-    let needed = |name: HeaderName| only(headers, &name).ok_or(CorsRejection::Missing(name));
+pub(crate) fn preflight_response(
+    rules: &CorsConfig,
+    headers: &HeaderMap,
+) -> Result<HttpResponse, CorsRejection> {
+    let needed = |name: HeaderName| single_value(headers, &name).ok_or(CorsRejection::Missing(name));
     if !allows_origin(rules, needed(ORIGIN)?) {
         return Err(CorsRejection::NotAllowed("origin"));
     }
@@ -63,42 +66,45 @@ pub(crate) fn preflight(rules: &CorsConfig, headers: &HeaderMap) -> Result<HttpR
     if !requested.iter().all(|name| allows(name)) {
         return Err(CorsRejection::NotAllowed("header"));
     }
-    let mut response = preflight_answer();
-    let said = response.headers_mut();
-    put(said, ACCESS_CONTROL_ALLOW_METHODS, &rules.allowed_methods.join(", "));
+    let mut response = preflight_reply();
+    let response_headers = response.headers_mut();
+    insert_text(response_headers, ACCESS_CONTROL_ALLOW_METHODS, &rules.allowed_methods.join(", "));
     if !requested.is_empty() {
-        put(said, ACCESS_CONTROL_ALLOW_HEADERS, &requested.join(", "));
+        insert_text(response_headers, ACCESS_CONTROL_ALLOW_HEADERS, &requested.join(", "));
     }
-    put(said, ACCESS_CONTROL_MAX_AGE, &rules.max_age_seconds.to_string());
+    insert_text(response_headers, ACCESS_CONTROL_MAX_AGE, &rules.max_age_seconds.to_string());
     Ok(response)
 }
 
 /// What the answer to one request says about who may read it.
-pub(crate) struct Sharing(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct CorsHeaders(Vec<(HeaderName, HeaderValue)>);
 
-impl Sharing {
+impl CorsHeaders {
     /// By the rules, for the origin that asks; one that is not allowed is told nothing.
     pub(crate) fn of(rules: &CorsConfig, method: &Method, headers: &HeaderMap) -> Self {
         let is_preflight = method == Method::OPTIONS;
-        let asked =
-            if is_preflight { only(headers, &ACCESS_CONTROL_REQUEST_METHOD) } else { Some(method.as_str()) };
-        let origin = only(headers, &ORIGIN).filter(|origin| allows_origin(rules, origin));
+        let asked = if is_preflight {
+            single_value(headers, &ACCESS_CONTROL_REQUEST_METHOD)
+        } else {
+            Some(method.as_str())
+        };
+        let origin = single_value(headers, &ORIGIN).filter(|origin| allows_origin(rules, origin));
         let (Some(origin), true) = (origin, asked.is_some_and(|method| allows_method(rules, method))) else {
             return Self(Vec::new());
         };
         let origin = if rules.allowed_origins.is_none() { "*" } else { origin };
-        let mut said = vec![(ACCESS_CONTROL_ALLOW_ORIGIN, origin.to_owned())];
+        let mut fields = vec![(ACCESS_CONTROL_ALLOW_ORIGIN, origin.to_owned())];
         if rules.allow_credentials {
-            said.push((ACCESS_CONTROL_ALLOW_CREDENTIALS, "true".to_owned()));
+            fields.push((ACCESS_CONTROL_ALLOW_CREDENTIALS, "true".to_owned()));
         }
         if !is_preflight && !rules.exposed_headers.is_empty() {
-            said.push((ACCESS_CONTROL_EXPOSE_HEADERS, rules.exposed_headers.join(", ")));
+            fields.push((ACCESS_CONTROL_EXPOSE_HEADERS, rules.exposed_headers.join(", ")));
         }
-        Self(said.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect())
+        Self(fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect())
     }
 
     /// Says it.
-    pub(crate) fn say(self, headers: &mut HeaderMap) {
+    pub(crate) fn apply(self, headers: &mut HeaderMap) {
         vary_by_origin(headers);
         for (name, value) in self.0 {
             headers.insert(name, value);
@@ -107,7 +113,7 @@ impl Sharing {
 }
 
 /// A header's value, if there is exactly one.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name);
     let (value, None) = (values.next()?, values.next()) else { return None };
     value.to_str().ok()
@@ -134,16 +140,16 @@ fn requested_headers(headers: &HeaderMap) -> Option<Vec<String>> {
 }
 
 fn vary_by_origin(headers: &mut HeaderMap) {
-    let said = headers.get_all(VARY).filter_map(|value| value.to_str().ok());
+    let vary = headers.get_all(VARY).filter_map(|value| value.to_str().ok());
     let varies =
-        said.flat_map(|value| value.split(',')).any(|name| matches!(name.trim(), "*" | "Origin" | "origin"));
+        vary.flat_map(|value| value.split(',')).any(|name| matches!(name.trim(), "*" | "Origin" | "origin"));
     if !varies {
         headers.append(VARY, HeaderValue::from_static("Origin"));
     }
 }
 
 /// Everything that is put is of visible ASCII: names from the configuration and numbers.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+fn insert_text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }

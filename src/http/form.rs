@@ -18,31 +18,31 @@ use actix_web::{HttpRequest, HttpResponse};
 use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::{Kind, LimitsConfig};
 
-use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, may_prove_form};
-use crate::http::answer::REQUEST_ID;
-use crate::http::edge::{self, BodyLength, Head};
-use crate::http::error::{GatewayError, form_answer};
-use crate::http::introduce;
-use crate::http::proxy::{self, Call};
+use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, check_form_possible};
+use crate::http::authentication;
+use crate::http::error::{GatewayError, form_reply};
+use crate::http::error_reply::REQUEST_ID;
+use crate::http::proxy::{self, UpstreamCall};
+use crate::http::request_validation::{self, BodyLength, Head};
 use crate::router::Bucket;
+use crate::s3::addressing;
 use crate::s3::form::FormRejection;
-use crate::s3::form::done::{Done, Stored};
-use crate::s3::form::fields::Fields;
-use crate::s3::form::multipart::{Delimiter, FieldReader, FilePart, FileScan, cut};
-use crate::s3::form::policy::Policy;
-use crate::s3::naming;
-use crate::s3::upload::declared::Declared;
+use crate::s3::form::fields::FormFields;
+use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, FilePart, extract_file};
+use crate::s3::form::policy::PostPolicy;
+use crate::s3::form::success_action::{StoredObject, SuccessAction};
+use crate::s3::upload::declared_body::DeclaredBody;
 use crate::telemetry::record::Record;
-use crate::upstream::body::{REPLAY_BYTES_MAX, Source};
+use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::{self, Put, UpstreamRejection};
+use crate::upstream::{self, FormUpload, UpstreamRejection};
 use crate::worker::Worker;
 
 /// All clients of connections without an address are one.
 const NO_ADDRESS: ClientId = ClientId::Address(IpKey::V4(0));
 
 /// A form whose body has not been touched.
-pub(super) struct Awaited {
+pub(super) struct PendingForm {
     pub(super) bucket: BucketId,
     deadline: Deadline,
     /// Its place among the forms that are being read.
@@ -52,16 +52,16 @@ pub(super) struct Awaited {
 }
 
 /// A form whose upload is admitted.
-pub(super) struct Received {
-    pub(super) put: Box<Put>,
-    pub(super) call: Box<Call>,
-    pub(super) source: Source,
-    pub(super) told: Told,
+pub(super) struct AcceptedForm {
+    pub(super) upload: Box<FormUpload>,
+    pub(super) call: Box<UpstreamCall>,
+    pub(super) body: BodySource,
+    pub(super) reply: FormReply,
 }
 
 /// What its client is told if the store takes it.
-pub(super) struct Told {
-    done: Done,
+pub(super) struct FormReply {
+    done: SuccessAction,
     bucket: String,
     key: String,
     location: String,
@@ -78,17 +78,17 @@ pub(super) fn is_form(head: Head<'_>, bucket: &Bucket, rest: &str) -> bool {
         && matches!(rest, "" | "/")
         && head.uri.query().unwrap_or_default().is_empty()
         && head.headers.get(CONTENT_TYPE).is_some_and(is_kind)
-        && !bucket.proofs.are_offered(head)
+        && !bucket.accepted_auth.has_presented_auth(head)
 }
 
-impl Awaited {
+impl PendingForm {
     /// Reads a form's head.
     fn read_head(head: Head<'_>, length: BodyLength) -> Result<(Delimiter, u64), FormRejection> {
         let mut kinds = head.headers.get_all(CONTENT_TYPE);
         let kind = kinds.next().and_then(|kind| kind.to_str().ok()).filter(|_| kinds.next().is_none());
-        let delimiter = kind.and_then(Delimiter::of);
+        let delimiter = kind.and_then(Delimiter::from_content_type);
         let delimiter = delimiter.ok_or(FormRejection::Malformed("its content-type has no boundary"))?;
-        let bytes = length.bytes().ok_or(FormRejection::Length)?;
+        let bytes = length.bytes().ok_or(FormRejection::MissingLength)?;
         Ok((delimiter, bytes))
     }
 }
@@ -100,15 +100,15 @@ pub(super) async fn admit(
     (head, length): (Head<'_>, BodyLength),
     deadline: Deadline,
     record: &mut Record,
-) -> Result<Awaited, GatewayError> {
+) -> Result<PendingForm, GatewayError> {
     let actors = &worker.shared.actors;
-    may_prove_form(bucket, &worker.shared.keyring)?;
-    bucket.breaker.peek(bucket.breaker.circuit(OperationClass::Write), clock::now())?;
-    let (delimiter, bytes) = Awaited::read_head(head, length)?;
-    introduce::may_authenticate(worker, Some(bucket), record)?;
+    check_form_possible(bucket, &worker.shared.keyring)?;
+    bucket.breaker.check(bucket.breaker.circuit(OperationClass::Write), clock::now())?;
+    let (delimiter, bytes) = PendingForm::read_head(head, length)?;
+    authentication::may_authenticate(worker, Some(bucket), record)?;
     let client = record.client_id().unwrap_or(NO_ADDRESS);
-    let pending = actors.monitor.enter_form(client).await?;
-    Ok(Awaited { bucket: bucket.id, deadline, pending, delimiter, bytes })
+    let pending = actors.monitor.acquire_form_ticket(client).await?;
+    Ok(PendingForm { bucket: bucket.id, deadline, pending, delimiter, bytes })
 }
 
 /// Reads a form up to its file, and decides on the upload that it asks for.
@@ -117,69 +117,84 @@ pub(super) async fn receive(
     request: &HttpRequest,
     payload: &mut Payload,
     record: &mut Record,
-    awaited: Awaited,
-) -> Result<Received, GatewayError> {
+    pending_form: PendingForm,
+) -> Result<AcceptedForm, GatewayError> {
     let shared = &worker.shared;
-    let Awaited { bucket, deadline, pending, delimiter, bytes } = awaited;
+    let PendingForm { bucket, deadline, pending, delimiter, bytes } = pending_form;
     let bucket = shared.router.bucket(bucket);
-    let mut source = Source::take(payload, Some(bytes), bucket, Rc::clone(&record.flow));
-    let FilePart { fields, file_name, before, beginning } =
-        read_fields(&mut source, delimiter.clone(), fields_time(worker, bucket)).await?;
+    let mut source =
+        BodySource::from_payload(payload, Some(bytes), bucket, Rc::clone(&record.upload_progress));
+    let FilePart { fields, file_name, offset: before, first_bytes: beginning } =
+        read_fields(&mut source, delimiter.clone(), fields_timeout(worker, bucket)).await?;
     source.unread(beginning);
-    let fields = Fields::of(fields, &file_name)?;
+    let fields = FormFields::from_parts(fields, &file_name)?;
     // Fields behind the file are not read. Without this check the answer to a form with its file first would be about its signature.
     let key = fields.key()?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
     let authenticated = authenticate_form(&fields, bucket, worker).await;
     let caller =
-        introduce::settle(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
+        authentication::charge(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
-    let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
-    let policy = fields.get("policy").map(Policy::parse).transpose()?;
+    let named = addressing::resolve(form.uri, form.headers, &shared.config.server.base_domains);
+    let policy = fields.get("policy").map(PostPolicy::parse).transpose()?;
     if let Some(policy) = &policy {
         let now = clock::wall();
         policy.check(&fields, &named.bucket, now)?;
-        check_form_lifetime(&caller, policy.time_left(now), bucket.config.sigv2_max_lifetime)?;
+        check_form_lifetime(&caller, policy.remaining_validity(now), bucket.config.sigv2_max_lifetime)?;
     }
-    let put = Put::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;
+    let put =
+        FormUpload::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::InvalidTarget)?;
     let head = put.head();
     check_headers(head.headers, &shared.config.server.limits)?;
-    edge::check_target(head.uri, bucket.config.max_uri_length)?;
-    proxy::look(worker, bucket, head.uri, record)?;
-    let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
-    let operation = Operation::of(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
+    request_validation::validate_target(head.uri, bucket.config.max_uri_length)?;
+    proxy::check_injection(worker, bucket, head.uri, record)?;
+    let rest = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains).key;
+    let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket, &named.bucket), head, &operation, (&shared.router, &shared.keyring))?;
 
     // 3 monitor: the slot, now that the proof is verified
-    let slot = shared.actors.monitor.enter()?;
+    let slot = shared.actors.monitor.acquire_slot()?;
     drop(pending);
-    record.hold_for_body(None);
+    record.set_body_occupancy(None);
 
     let rest =
         bytes.checked_sub(before).ok_or(FormRejection::Malformed("it is longer than its head says"))?;
-    let (source, length, file) = file(source, delimiter, rest, (bucket, record)).await?;
+    let (body, length, file) = read_file(source, delimiter, rest, (bucket, record)).await?;
     if let Some(policy) = &policy {
-        policy.check_length(file.as_ref().map_or(length, FileScan::left))?;
+        policy.check_length(file.as_ref().map_or(length, FileDecoder::remaining))?;
     }
-    let declared = Declared::of_file(head, file).map_err(UpstreamRejection::Upload)?;
+    let declared = DeclaredBody::for_form_file(head, file).map_err(UpstreamRejection::InvalidUpload)?;
 
     // 6 breaker's published state, pool
-    let leave = proxy::reserve(worker, bucket, (operation.class(), false), deadline, record).await?;
-    let scheme = upstream::scheme(&shared.config.server);
-    let location = format!("{scheme}://{}{}", naming::host(form.uri, form.headers), head.uri.path());
-    let told =
-        Told { done: Done::of(&fields), bucket: named.bucket.into_owned(), key: key.to_owned(), location };
+    let grant = proxy::acquire_grant(worker, bucket, (operation.class(), false), deadline, record).await?;
+    let scheme = upstream::client_scheme(&shared.config.server);
+    let location =
+        format!("{scheme}://{}{}", addressing::request_host(form.uri, form.headers), head.uri.path());
+    let reply = FormReply {
+        done: SuccessAction::from_fields(&fields),
+        bucket: named.bucket.into_owned(),
+        key: key.to_owned(),
+        location,
+    };
     let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
-    let declared = Some(declared);
-    let call =
-        Call { bucket: bucket.id, length, caller, declared, screens: false, preflight: None, slot, leave };
-    Ok(Received { put: Box::new(put), call: Box::new(call), source, told })
+    let declared_body = Some(declared);
+    let call = UpstreamCall {
+        bucket: bucket.id,
+        length,
+        caller,
+        declared_body,
+        needs_screening: false,
+        preflight: None,
+        slot,
+        grant,
+    };
+    Ok(AcceptedForm { upload: Box::new(put), call: Box::new(call), body, reply })
 }
 
 /// Fields are a second head: its headers have the same bounds as those of the first.
 fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormRejection> {
-    let (count, bytes) = edge::header_size(headers);
+    let (count, bytes) = request_validation::header_size(headers);
     if count > limits.max_headers {
         return Err(FormRejection::TooManyHeaders { count, limit: limits.max_headers });
     }
@@ -190,13 +205,13 @@ fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormR
 }
 
 /// Fields are a second head: they have as much time again as the first one, twice for their greater size.
-fn fields_time(worker: &Worker, bucket: &Bucket) -> Duration {
+fn fields_timeout(worker: &Worker, bucket: &Bucket) -> Duration {
     let header_timeout = worker.shared.config.server.header_timeout;
     header_timeout.saturating_mul(2).min(bucket.config.upstream.request_timeout)
 }
 
 async fn read_fields(
-    source: &mut Source,
+    source: &mut BodySource,
     delimiter: Delimiter,
     time: Duration,
 ) -> Result<FilePart, GatewayError> {
@@ -210,43 +225,43 @@ async fn read_fields(
         Err(GatewayError::from(FormRejection::Malformed("it ends before its file")))
     };
     let read = tokio::time::timeout(time, reading).await;
-    read.map_err(|_| FormRejection::Late)?
+    read.map_err(|_| FormRejection::Timeout)?
 }
 
 /// The file that comes: one that is small enough is read whole, of any other the length is known ahead.
-async fn file(
-    source: Source,
+async fn read_file(
+    source: BodySource,
     delimiter: Delimiter,
     bytes: u64,
     (bucket, record): (&Bucket, &Record),
-) -> Result<(Source, u64, Option<FileScan>), GatewayError> {
+) -> Result<(BodySource, u64, Option<FileDecoder>), GatewayError> {
     if bytes > REPLAY_BYTES_MAX {
-        let scan = FileScan::new(delimiter, bytes)?;
-        return Ok((source, scan.left(), Some(scan)));
+        let scan = FileDecoder::new(delimiter, bytes)?;
+        return Ok((source, scan.remaining(), Some(scan)));
     }
-    let data = cut(source.read_plain().await?, &delimiter)?;
+    let data = extract_file(source.read_unverified().await?, &delimiter)?;
     let length = data.len() as u64;
-    Ok((Source::holding(data, bucket, Rc::clone(&record.flow)), length, None))
+    Ok((BodySource::from_bytes(data, bucket, Rc::clone(&record.upload_progress)), length, None))
 }
 
-impl Told {
+impl FormReply {
     /// The answer to a form whose upload the store has taken. `headers` are the store's.
-    pub(super) fn answer(&self, headers: &HeaderMap, request_id: &HeaderValue) -> HttpResponse {
+    pub(super) fn to_response(&self, headers: &HeaderMap, request_id: &HeaderValue) -> HttpResponse {
         let etag = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let Self { done, bucket, key, location } = self;
-        let mut response = form_answer(done, &Stored { location, bucket, key, etag });
-        let told = response.headers_mut();
+        let mut response = form_reply(done, &StoredObject { location, bucket, key, etag });
+        let response_headers = response.headers_mut();
         for (name, value) in headers {
-            let is_of_the_object = name.as_str().starts_with("x-amz-") && !is_of_the_request(name.as_str());
+            let is_of_the_object = name.as_str().starts_with("x-amz-") && !is_request_header(name.as_str());
             if *name == ETAG || is_of_the_object {
-                told.append(name.clone(), value.clone());
+                response_headers.append(name.clone(), value.clone());
             }
         }
-        told.insert(REQUEST_ID, request_id.clone());
+        response_headers.insert(REQUEST_ID, request_id.clone());
         response
     }
 }
 
-fn is_of_the_request(name: &str) -> bool {
+fn is_request_header(name: &str) -> bool {
     matches!(name, "x-amz-request-id" | "x-amz-id-2")
 }

@@ -31,19 +31,19 @@ const BUSY: u64 = u64::MAX;
 pub(crate) struct IdleConnections {
     /// Times in the slots count from here.
     epoch: Instant,
-    slots: Mutex<Vec<Arc<Slot>>>,
+    slots: Mutex<Vec<Arc<ConnectionSlot>>>,
 }
 
 /// One connection.
 #[derive(Debug)]
-struct Slot {
+struct ConnectionSlot {
     /// When it became idle, in microseconds since the epoch; may lie in the future.
     idle_since: AtomicU64,
     /// Where it is among the slots.
     index: AtomicUsize,
     is_closing: AtomicBool,
     /// The next answer closes the connection.
-    is_last_answer: AtomicBool,
+    is_last_response: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -57,9 +57,9 @@ pub(crate) struct ConnectionCount {
 
 /// Idle connections that close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Closing {
+pub(crate) struct ClosingCount {
     /// Those that were told to just now.
-    pub(crate) told: usize,
+    pub(crate) newly_closing: usize,
     /// With those that were told to before and are still open.
     pub(crate) all: usize,
 }
@@ -72,11 +72,11 @@ impl IdleConnections {
     /// Registers a connection that has just begun. It is idle from `REQUEST_GRACE` on until its first request.
     pub(crate) fn register(self: &Arc<Self>, now: Instant) -> IdleSlot {
         let mut slots = self.slots();
-        let slot = Arc::new(Slot {
+        let slot = Arc::new(ConnectionSlot {
             idle_since: AtomicU64::new(self.micros(now + REQUEST_GRACE)),
             index: AtomicUsize::new(slots.len()),
             is_closing: AtomicBool::new(false),
-            is_last_answer: AtomicBool::new(false),
+            is_last_response: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         slots.push(Arc::clone(&slot));
@@ -86,12 +86,12 @@ impl IdleConnections {
 
     /// Has `count` connections close, those first that have been idle longest; those that close already count. Connections that have been
     /// idle for less than `idle_min` stay; where too few have, others close with their next answer.
-    pub(crate) fn close_oldest(&self, count: usize, idle_min: Duration, now: Instant) -> Closing {
+    pub(crate) fn close_oldest(&self, count: usize, idle_min: Duration, now: Instant) -> ClosingCount {
         let latest = self.micros(now).saturating_sub(micros(idle_min));
         let slots = self.slots();
         let closing = slots.iter().filter(|slot| slot.is_closing() && slot.is_idle()).count();
         let wanted = count.saturating_sub(closing);
-        let mut idle: Vec<(u64, &Arc<Slot>)> = slots
+        let mut idle: Vec<(u64, &Arc<ConnectionSlot>)> = slots
             .iter()
             .filter(|slot| !slot.is_closing())
             .map(|slot| (slot.idle_since.load(Ordering::Relaxed), slot))
@@ -103,9 +103,9 @@ impl IdleConnections {
         idle.truncate(wanted);
         idle.iter().for_each(|(_, slot)| slot.close());
         if idle.len() < wanted {
-            Slot::close_with_answers(&slots, wanted - idle.len());
+            ConnectionSlot::close_after_responses(&slots, wanted - idle.len());
         }
-        Closing { told: idle.len(), all: closing + idle.len() }
+        ClosingCount { newly_closing: idle.len(), all: closing + idle.len() }
     }
 
     /// Connections that are open, and how many of them are idle.
@@ -115,7 +115,7 @@ impl IdleConnections {
         ConnectionCount { open: slots.len(), idle }
     }
 
-    fn remove(&self, slot: &Slot) {
+    fn remove(&self, slot: &ConnectionSlot) {
         let mut slots = self.slots();
         let index = slot.index.load(Ordering::Relaxed);
         slots.swap_remove(index);
@@ -128,7 +128,7 @@ impl IdleConnections {
         micros(at.saturating_duration_since(self.epoch))
     }
 
-    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<ConnectionSlot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,7 +137,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(BUSY - 1)
 }
 
-impl Slot {
+impl ConnectionSlot {
     fn is_idle(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) != BUSY
     }
@@ -147,12 +147,12 @@ impl Slot {
     }
 
     /// Has so many open connections close with their next answer; those that will already count.
-    fn close_with_answers(slots: &[Arc<Self>], count: usize) {
+    fn close_after_responses(slots: &[Arc<Self>], count: usize) {
         let open = || slots.iter().filter(|slot| !slot.is_closing());
-        let due = open().filter(|slot| slot.is_last_answer.load(Ordering::Relaxed)).count();
-        let others = open().filter(|slot| !slot.is_last_answer.load(Ordering::Relaxed));
+        let due = open().filter(|slot| slot.is_last_response.load(Ordering::Relaxed)).count();
+        let others = open().filter(|slot| !slot.is_last_response.load(Ordering::Relaxed));
         for slot in others.take(count.saturating_sub(due)) {
-            slot.is_last_answer.store(true, Ordering::Relaxed);
+            slot.is_last_response.store(true, Ordering::Relaxed);
         }
     }
 
@@ -166,7 +166,7 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) struct IdleSlot {
     connections: Arc<IdleConnections>,
-    slot: Arc<Slot>,
+    slot: Arc<ConnectionSlot>,
     is_waker_set: bool,
 }
 
@@ -187,8 +187,8 @@ impl IdleSlot {
     }
 
     /// Whether the answer to this request closes the connection.
-    pub(crate) fn is_last_answer(&self) -> bool {
-        self.slot.is_last_answer.load(Ordering::Relaxed) || self.is_closing()
+    pub(crate) fn is_last_response(&self) -> bool {
+        self.slot.is_last_response.load(Ordering::Relaxed) || self.is_closing()
     }
 
     /// The same, and wakes the caller's task when it changes. The task of a connection stays the same.
@@ -236,17 +236,25 @@ mod tests {
         assert_eq!(connections.count(), ConnectionCount { open: 6, idle: 5 });
         let close =
             |count, idle_min, now| connections.close_oldest(count, Duration::from_secs(idle_min), now);
-        assert_eq!(close(2, 0, at(10)), Closing { told: 2, all: 2 });
+        assert_eq!(close(2, 0, at(10)), ClosingCount { newly_closing: 2, all: 2 });
         assert_eq!(closing(&slots), [2, 3]);
-        assert_eq!(close(3, 0, at(10)), Closing { told: 1, all: 3 }, "those that close already count");
+        assert_eq!(
+            close(3, 0, at(10)),
+            ClosingCount { newly_closing: 1, all: 3 },
+            "those that close already count"
+        );
         assert_eq!(closing(&slots), [2, 3, 4]);
-        assert_eq!(close(99, 5, at(10)).told, 1);
+        assert_eq!(close(99, 5, at(10)).newly_closing, 1);
         assert_eq!(closing(&slots), [2, 3, 4, 5], "the second has been idle for a second only");
-        assert_eq!(close(99, 0, at(10)).told, 1);
+        assert_eq!(close(99, 0, at(10)).newly_closing, 1);
         assert_eq!(closing(&slots), [1, 2, 3, 4, 5]);
-        assert_eq!(close(99, 0, at(10)), Closing { told: 0, all: 5 });
+        assert_eq!(close(99, 0, at(10)), ClosingCount { newly_closing: 0, all: 5 });
         slots[1].set_busy();
-        assert_eq!(close(5, 0, at(10)), Closing { told: 0, all: 4 }, "one goes on to serve its request");
+        assert_eq!(
+            close(5, 0, at(10)),
+            ClosingCount { newly_closing: 0, all: 4 },
+            "one goes on to serve its request"
+        );
     }
 
     /// X8: whoever leaves, the others keep their places
@@ -256,7 +264,7 @@ mod tests {
         let connections = IdleConnections::new(start);
         let mut slots: Vec<IdleSlot> = (0..5).map(|_| connections.register(start)).collect();
         assert_eq!(
-            connections.close_oldest(5, Duration::ZERO, start).told,
+            connections.close_oldest(5, Duration::ZERO, start).newly_closing,
             0,
             "their first requests are due"
         );
@@ -266,7 +274,7 @@ mod tests {
         slots[0].set_busy();
         assert_eq!(connections.count(), ConnectionCount { open: 3, idle: 2 });
         drop(slots.remove(0));
-        assert_eq!(connections.close_oldest(2, IDLE_MIN, start + IDLE_MIN).told, 2);
+        assert_eq!(connections.close_oldest(2, IDLE_MIN, start + IDLE_MIN).newly_closing, 2);
         assert_eq!(closing(&slots), [0, 1]);
         drop(slots);
         assert_eq!(connections.count(), ConnectionCount { open: 0, idle: 0 });
@@ -283,8 +291,8 @@ mod tests {
         slots[2].set_idle(start);
         slots[3].set_idle(start + IDLE_MIN);
         let now = start + IDLE_MIN;
-        let last = || slots.iter().map(IdleSlot::is_last_answer).collect::<Vec<_>>();
-        assert_eq!(connections.close_oldest(3, IDLE_MIN, now), Closing { told: 2, all: 2 });
+        let last = || slots.iter().map(IdleSlot::is_last_response).collect::<Vec<_>>();
+        assert_eq!(connections.close_oldest(3, IDLE_MIN, now), ClosingCount { newly_closing: 2, all: 2 });
         assert_eq!(closing(&slots), [1, 2]);
         assert_eq!(last(), [true, true, true, false], "one more with its answer");
         connections.close_oldest(3, IDLE_MIN, now);
@@ -302,7 +310,7 @@ mod tests {
         slot.set_idle(clock::now());
         let waiting = tokio::spawn(async move { slot.closing().await });
         tokio::task::yield_now().await;
-        assert_eq!(connections.close_oldest(1, Duration::ZERO, clock::now()).told, 1);
+        assert_eq!(connections.close_oldest(1, Duration::ZERO, clock::now()).newly_closing, 1);
         tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
     }
 }

@@ -14,22 +14,24 @@ use actix_web::http::Uri;
 use memchr::{memchr, memchr3, memmem};
 use tidegate_config::InjectionPatterns;
 
-use crate::http::edge::{EdgeRejection, decode};
-use crate::http::path::{Segment, find_reading, segments};
+use crate::http::path_segments::{Segment, find_decoding, segments};
+use crate::http::request_validation::{RequestRejection, percent_decode};
 
 /// What in a target looks like an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Suspicion {
+pub(crate) struct InjectionFinding {
     /// The word for its kind, in header, log and metric.
     pub(crate) reason: &'static str,
     /// What the target holds.
     pub(crate) what: &'static str,
 }
 
-const CLIMBS: Suspicion = Suspicion { reason: "path", what: "a `..` that leads out of its bucket" };
-const DOTS: Suspicion = Suspicion { reason: "path", what: "a `..` segment" };
-const CONTROL: Suspicion = Suspicion { reason: "path", what: "an encoded nul, carriage return or line feed" };
-const LINE_BREAK: Suspicion = Suspicion {
+const ESCAPES_BUCKET: InjectionFinding =
+    InjectionFinding { reason: "path", what: "a `..` that leads out of its bucket" };
+const PARENT_SEGMENT: InjectionFinding = InjectionFinding { reason: "path", what: "a `..` segment" };
+const CONTROL: InjectionFinding =
+    InjectionFinding { reason: "path", what: "an encoded nul, carriage return or line feed" };
+const LINE_BREAK: InjectionFinding = InjectionFinding {
     reason: "response_parameter",
     what: "an encoded nul, carriage return or line feed in a response-* parameter",
 };
@@ -38,34 +40,43 @@ const LINE_BREAK: Suspicion = Suspicion {
 const DECODINGS: u8 = 2;
 
 /// Refuses what no bucket may let pass.
-pub(crate) fn check(uri: &Uri) -> Result<(), EdgeRejection> {
+pub(crate) fn check(uri: &Uri) -> Result<(), RequestRejection> {
     let path = uri.path().as_bytes();
-    if find_reading(path, DECODINGS, &|reading| climbs(reading).then_some(())).is_some() {
-        return Err(EdgeRejection::Suspicious(CLIMBS));
+    if find_decoding(path, DECODINGS, &|reading| escapes_bucket(reading).then_some(())).is_some() {
+        return Err(RequestRejection::Suspicious(ESCAPES_BUCKET));
     }
-    if uri.query().is_some_and(breaks_a_header) { Err(EdgeRejection::Suspicious(LINE_BREAK)) } else { Ok(()) }
+    if uri.query().is_some_and(has_header_injection) {
+        Err(RequestRejection::Suspicious(LINE_BREAK))
+    } else {
+        Ok(())
+    }
 }
 
 /// Looks at the rest by the bucket's mode: what it refuses is an error, what passes with a warning is returned.
-pub(crate) fn check_bucket(uri: &Uri, mode: InjectionPatterns) -> Result<Option<Suspicion>, EdgeRejection> {
+pub(crate) fn check_bucket(
+    uri: &Uri,
+    mode: InjectionPatterns,
+) -> Result<Option<InjectionFinding>, RequestRejection> {
     let found = || {
-        in_path(uri.path().as_bytes())
-            .or_else(|| find_reading(uri.path_and_query()?.as_str().as_bytes(), DECODINGS, &pattern_in))
+        find_in_path(uri.path().as_bytes())
+            .or_else(|| find_decoding(uri.path_and_query()?.as_str().as_bytes(), DECODINGS, &find_pattern))
     };
     match mode {
         InjectionPatterns::Off => Ok(None),
         InjectionPatterns::Log => Ok(found()),
-        InjectionPatterns::Block => found().map_or(Ok(None), |found| Err(EdgeRejection::Suspicious(found))),
+        InjectionPatterns::Block => {
+            found().map_or(Ok(None), |found| Err(RequestRejection::Suspicious(found)))
+        }
     }
 }
 
 /// Most paths hold none of what the checks look for, in any spelling.
-fn is_worth_decoding(path: &[u8]) -> bool {
+fn has_escapes(path: &[u8]) -> bool {
     memchr(b'%', path).is_some()
 }
 
 /// Whether `..` outnumber the names before them at any point behind the bucket's name. Empty segments are no names.
-fn climbs(path: &[u8]) -> bool {
+fn escapes_bucket(path: &[u8]) -> bool {
     // Nothing stands before the path's first slash.
     let mut segments = segments(path).skip(1);
     if segments.next().is_some_and(|bucket| matches!(bucket, Segment::Current | Segment::Parent)) {
@@ -83,28 +94,30 @@ fn climbs(path: &[u8]) -> bool {
     })
 }
 
-fn in_path(path: &[u8]) -> Option<Suspicion> {
-    let has_control = || decode(path).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
-    if is_worth_decoding(path) && has_control() {
+fn find_in_path(path: &[u8]) -> Option<InjectionFinding> {
+    let has_control = || percent_decode(path).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
+    if has_escapes(path) && has_control() {
         return Some(CONTROL);
     }
     let is_parent = |segment| segment == Segment::Parent;
-    find_reading(path, DECODINGS, &|reading| segments(reading).skip(1).any(is_parent).then_some(DOTS))
+    find_decoding(path, DECODINGS, &|reading| {
+        segments(reading).skip(1).any(is_parent).then_some(PARENT_SEGMENT)
+    })
 }
 
 /// Whether a `response-*` parameter would break the header that the store makes of it. Decoded once, as the store does:
 /// a file's name may well hold a line break that is encoded twice.
-fn breaks_a_header(query: &str) -> bool {
+fn has_header_injection(query: &str) -> bool {
     let breaks = |pair: &str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        decode(name.as_bytes()).to_ascii_lowercase().starts_with(b"response-")
-            && decode(value.as_bytes()).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+        percent_decode(name.as_bytes()).to_ascii_lowercase().starts_with(b"response-")
+            && percent_decode(value.as_bytes()).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
     };
-    is_worth_decoding(query.as_bytes()) && query.split('&').any(breaks)
+    has_escapes(query.as_bytes()) && query.split('&').any(breaks)
 }
 
 /// A pattern in any case; what SQL ignores between its words is ignored, and `+` is a blank in queries.
-fn pattern_in(reading: &[u8]) -> Option<Suspicion> {
+fn find_pattern(reading: &[u8]) -> Option<InjectionFinding> {
     memchr3(b'\'', b'<', b':', reading)?;
     let lower = reading.to_ascii_lowercase();
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'+' | 0x0b);
@@ -122,7 +135,7 @@ fn pattern_in(reading: &[u8]) -> Option<Suspicion> {
     } else {
         return None;
     };
-    Some(Suspicion { reason: "injection", what })
+    Some(InjectionFinding { reason: "injection", what })
 }
 
 #[cfg(test)]
@@ -133,7 +146,7 @@ mod tests {
         target.parse().unwrap()
     }
 
-    fn found(target: &str) -> Option<Suspicion> {
+    fn found(target: &str) -> Option<InjectionFinding> {
         check_bucket(&uri(target), InjectionPatterns::Log).unwrap()
     }
 
@@ -173,7 +186,7 @@ mod tests {
             "/b/%f8%80%80%80%ae./x",
             "/b/..%c1%9cc",
         ] {
-            assert_eq!(check(&uri(bad)), Err(EdgeRejection::Suspicious(CLIMBS)), "{bad}");
+            assert_eq!(check(&uri(bad)), Err(RequestRejection::Suspicious(ESCAPES_BUCKET)), "{bad}");
         }
         for inside in [
             "/b/a/../c",
@@ -198,10 +211,10 @@ mod tests {
     fn what_stays_in_the_bucket_goes_by_the_mode() {
         use InjectionPatterns::{Block, Log, Off};
         let cases = [
-            ("/b/a/../c", DOTS),
-            ("/b/a/%2E%2e/c", DOTS),
-            ("/b/a/..;x=1/c", DOTS),
-            ("/b/a/%c0%ae%c0%ae/c", DOTS),
+            ("/b/a/../c", PARENT_SEGMENT),
+            ("/b/a/%2E%2e/c", PARENT_SEGMENT),
+            ("/b/a/..;x=1/c", PARENT_SEGMENT),
+            ("/b/a/%c0%ae%c0%ae/c", PARENT_SEGMENT),
             ("/b/a%00b", CONTROL),
             ("/b/a%0db", CONTROL),
             ("/b/a%0A", CONTROL),
@@ -209,7 +222,11 @@ mod tests {
         for (target, suspicion) in cases {
             let target = uri(target);
             assert_eq!(check(&target), Ok(()));
-            assert_eq!(check_bucket(&target, Block), Err(EdgeRejection::Suspicious(suspicion)), "{target}");
+            assert_eq!(
+                check_bucket(&target, Block),
+                Err(RequestRejection::Suspicious(suspicion)),
+                "{target}"
+            );
             assert_eq!(check_bucket(&target, Log), Ok(Some(suspicion)), "{target}");
             assert_eq!(check_bucket(&target, Off), Ok(None), "{target}");
         }
@@ -225,7 +242,7 @@ mod tests {
             "/b/k?response%2Dexpires=%0d",
             "/b/k?Response-Expires=%00",
         ] {
-            assert_eq!(check(&uri(bad)), Err(EdgeRejection::Suspicious(LINE_BREAK)), "{bad}");
+            assert_eq!(check(&uri(bad)), Err(RequestRejection::Suspicious(LINE_BREAK)), "{bad}");
         }
         for good in [
             "/b/k?response-content-type=text%2Fplain",
@@ -254,7 +271,7 @@ mod tests {
             "/b/JavaScript:alert(1)",
             "/b/k?next=javascript%3Ax",
         ] {
-            assert!(matches!(found(bad), Some(Suspicion { reason: "injection", .. })), "{bad}");
+            assert!(matches!(found(bad), Some(InjectionFinding { reason: "injection", .. })), "{bad}");
         }
         for good in [
             "/b/it's",

@@ -18,73 +18,77 @@ use actix_web::{App, Error};
 use tidegate_actors::descriptors;
 use tokio::net::TcpStream;
 
-use crate::http::connection::Connection;
+use crate::http::connection::ClientConnection;
 use crate::http::http1::Http1;
-use crate::http::tls::Tls;
+use crate::http::tls::ServerTls;
 use crate::http::{admin, admin_guard, http2, proxy};
-use crate::server::Serve;
+use crate::server::ConnectionHandler;
 use crate::worker::Worker;
 
 /// Serves the cleartext connections of one worker thread.
-pub(crate) struct Cleartext<A> {
+pub(crate) struct CleartextHandler<A> {
     http1: Http1<A>,
     worker: Rc<Worker>,
 }
 
 /// Serves the TLS connections of one worker thread.
-pub(crate) struct Secured<A> {
+pub(crate) struct TlsHandler<A> {
     application: Rc<A>,
     http1: Http1<A>,
     worker: Rc<Worker>,
-    tls: Arc<Tls>,
+    tls: Arc<ServerTls>,
 }
 
 /// Serves the connections of the admin listener.
-pub(crate) struct Admin<A> {
+pub(crate) struct AdminHandler<A> {
     http1: Http1<A>,
 }
 
 /// The data listener without TLS.
-pub(crate) async fn cleartext(worker: Rc<Worker>) -> io::Result<impl Serve> {
+pub(crate) async fn cleartext_handler(worker: Rc<Worker>) -> io::Result<impl ConnectionHandler> {
     let application = Rc::new(data_application(&worker).await?);
-    Ok(Cleartext { http1: Http1::new(application, Rc::clone(&worker)), worker })
+    Ok(CleartextHandler { http1: Http1::new(application, Rc::clone(&worker)), worker })
 }
 
 /// The data listener with TLS.
-pub(crate) async fn secured(worker: Rc<Worker>, tls: Arc<Tls>) -> io::Result<impl Serve> {
+pub(crate) async fn tls_handler(
+    worker: Rc<Worker>,
+    tls: Arc<ServerTls>,
+) -> io::Result<impl ConnectionHandler> {
     let application = Rc::new(data_application(&worker).await?);
     let http1 = Http1::new(Rc::clone(&application), Rc::clone(&worker));
-    Ok(Secured { application, http1, worker, tls })
+    Ok(TlsHandler { application, http1, worker, tls })
 }
 
 /// The admin listener.
-pub(crate) async fn administered(worker: Rc<Worker>) -> io::Result<impl Serve> {
+pub(crate) async fn admin_handler(worker: Rc<Worker>) -> io::Result<impl ConnectionHandler> {
     let data = Data::new(Rc::clone(&worker));
     let application = App::new().wrap(from_fn(admin_guard::guard)).app_data(data).configure(admin::routes);
-    let application = built(map_config(application.into_factory(), |()| AppConfig::default())).await?;
-    Ok(Admin { http1: Http1::new(Rc::new(application), worker) })
+    let application =
+        build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
+    Ok(AdminHandler { http1: Http1::new(Rc::new(application), worker) })
 }
 
-impl<A> Serve for Cleartext<A>
+impl<A> ConnectionHandler for CleartextHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        if let Some((connection, client)) = Connection::accept(stream, &self.worker).await {
+        if let Some((connection, client)) = ClientConnection::accept(stream, &self.worker).await {
             self.http1.serve(connection, client).await;
         }
     }
 }
 
-impl<A> Serve for Secured<A>
+impl<A> ConnectionHandler for TlsHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     /// HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         let worker = &self.worker;
-        let Some((connection, client)) = Connection::accept(stream, worker).await else { return };
-        match connection.secure(client, &self.tls, worker).await {
+        let Some((connection, client)) = ClientConnection::accept(stream, worker).await else { return };
+        match connection.tls_handshake(client, &self.tls, worker).await {
             Some((connection, Protocol::Http2)) => {
                 http2::serve(connection, client, &self.application, worker).await;
             }
@@ -94,12 +98,12 @@ where
     }
 }
 
-impl<A> Serve for Admin<A>
+impl<A> ConnectionHandler for AdminHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        if let Some((connection, client)) = Connection::without_proxy(stream, self.http1.worker()) {
+        if let Some((connection, client)) = ClientConnection::without_proxy(stream, self.http1.worker()) {
             self.http1.serve(connection, client).await;
             // Its descriptor may be one of the reserve.
             descriptors::fill_reserve();
@@ -113,10 +117,10 @@ async fn data_application(
 ) -> io::Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static + use<>> {
     let application =
         App::new().app_data(Data::new(Rc::clone(worker))).default_service(web::to(proxy::proxy));
-    built(map_config(application.into_factory(), |()| AppConfig::default())).await
+    build_service(map_config(application.into_factory(), |()| AppConfig::default())).await
 }
 
-async fn built<F>(factory: F) -> io::Result<F::Service>
+async fn build_service<F>(factory: F) -> io::Result<F::Service>
 where
     F: ServiceFactory<Request, Config = (), InitError = ()>,
 {

@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: a header by which clients say so themselves; all would be urgent. Tokens have the class of the operation.
 
-use tidegate_actors::{Identity, OperationClass};
+use tidegate_actors::{ClientIdentity, OperationClass};
 use tidegate_config::Priority;
 
 use crate::auth::Keyring;
@@ -10,14 +10,14 @@ use crate::router::Bucket;
 
 /// How urgent a caller's request is.
 pub(super) fn of(
-    caller: Option<&Identity>,
+    caller: Option<&ClientIdentity>,
     class: OperationClass,
     bucket: &Bucket,
     keyring: &Keyring,
 ) -> Priority {
     let own = match caller {
-        Some(Identity::Key(id)) => keyring.priority(*id),
-        Some(Identity::Anonymous | Identity::Token(_)) | None => None,
+        Some(ClientIdentity::Key(id)) => keyring.priority(*id),
+        Some(ClientIdentity::Anonymous | ClientIdentity::Token(_)) | None => None,
     };
     let of_bucket = &bucket.config.upstream.concurrency.priority;
     own.unwrap_or(match class {

@@ -17,9 +17,9 @@ use serde_json::json;
 use tidegate_actors::{Level, clock};
 use tidegate_config::Addressing;
 
-use crate::http::edge::Head;
-use crate::http::error::{AdminStatus, json_answer};
-use crate::s3::naming;
+use crate::http::error::{AdminStatus, json_reply};
+use crate::http::request_validation::Head;
+use crate::s3::addressing;
 use crate::worker::{Shared, Worker};
 
 /// The paths of probes on both listeners.
@@ -28,27 +28,27 @@ pub(super) const READY: &str = "/-/readyz";
 
 /// The process answers.
 pub(crate) async fn live() -> HttpResponse {
-    alive()
+    live_reply()
 }
 
 /// This process can serve new requests.
 pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
-    readiness(&worker.shared)
+    ready_reply(&worker.shared)
 }
 
 /// The answer to a probe of the data listener; none where the request is none.
-pub(super) fn answer(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
+pub(super) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
     let path = head.uri.path();
     let is_named = path.starts_with("/-/") && matches!(*head.method, Method::GET | Method::HEAD);
     if !is_named && !is_plain_check(head.method, path, head.headers) {
         return None;
     }
-    let named = naming::of(head.uri, head.headers, &worker.shared.config.server.base_domains);
+    let named = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
     let is_key = named.addressing == Addressing::Virtual && worker.shared.router.route(&named.bucket).is_ok();
     match path {
         _ if is_key => None,
-        LIVE => Some(alive()),
-        READY | "/" => Some(readiness(&worker.shared)),
+        LIVE => Some(live_reply()),
+        READY | "/" => Some(ready_reply(&worker.shared)),
         _ => None,
     }
 }
@@ -58,19 +58,19 @@ pub(super) fn is_plain_check(method: &Method, path: &str, headers: &HeaderMap) -
     path == "/" && *method == Method::OPTIONS && !headers.contains_key(ORIGIN)
 }
 
-fn alive() -> HttpResponse {
-    json_answer(AdminStatus::Ok, &json!({ "live": true }))
+fn live_reply() -> HttpResponse {
+    json_reply(AdminStatus::Ok, &json!({ "live": true }))
 }
 
-fn readiness(shared: &Shared) -> HttpResponse {
-    match unready(shared) {
-        Some(reason) => json_answer(AdminStatus::NotReady, &json!({ "ready": false, "reason": reason })),
-        None => json_answer(AdminStatus::Ok, &json!({ "ready": true })),
+fn ready_reply(shared: &Shared) -> HttpResponse {
+    match not_ready_reason(shared) {
+        Some(reason) => json_reply(AdminStatus::NotReady, &json!({ "ready": false, "reason": reason })),
+        None => json_reply(AdminStatus::Ok, &json!({ "ready": true })),
     }
 }
 
 /// Why this process cannot serve new requests.
-fn unready(shared: &Shared) -> Option<&'static str> {
+fn not_ready_reason(shared: &Shared) -> Option<&'static str> {
     if shared.is_draining() {
         Some("draining")
     } else if shared.actors.limiter.refuses_all(clock::now()) {

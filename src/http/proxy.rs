@@ -35,29 +35,31 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use slog::warn;
-use tidegate_actors::{BucketId, IpKey, OperationClass, Slot, clock};
+use tidegate_actors::{BucketId, InFlightSlot, IpKey, OperationClass, clock};
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller, Operation, authorize};
-use crate::http::client_address::{ClientAddress, Source};
-use crate::http::cors::Sharing;
-use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
-use crate::http::error::{GatewayError, location_answer};
-use crate::http::form::{self, Awaited};
-use crate::http::introduce::introduce;
-use crate::http::multi_delete::{self, Checked};
-use crate::http::own::{Besides, own, refuse};
+use crate::http::authentication::authenticate_and_charge;
+use crate::http::client_address::{AddressSource, ClientAddress};
+use crate::http::cors::CorsHeaders;
+use crate::http::error::{GatewayError, location_reply};
+use crate::http::form::{self, PendingForm};
+use crate::http::local_reply::{CommonHeaders, local_reply, reject};
+use crate::http::multi_delete::{self, DeleteCheck};
+use crate::http::request_validation::{self, BodyLength, Head, RequestRejection};
 use crate::http::send_progress::SendProgress;
-use crate::http::{bucket_list, injection, preflight, priority, probes, request_id};
+use crate::http::{bucket_list, cors_preflight, injection, priority, probes, request_id};
 use crate::router::{Bucket, RouteRejection};
+use crate::s3::addressing;
+use crate::s3::addressing::NamedResource;
 use crate::s3::late_error;
-use crate::s3::naming;
-use crate::s3::naming::Named;
-use crate::s3::upload::declared::{Declared, object_bytes};
-use crate::telemetry::record::{Asked, Record};
-use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
+use crate::s3::upload::declared_body::{DeclaredBody, object_bytes};
+use crate::telemetry::record::{Record, RequestInfo};
+use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::{self, Incoming, Leave, Passing, PresignedQuery, ProxyBody, RegionHeader, Taking};
+use crate::upstream::{
+    self, BodyPlan, PresignedQuery, ProxiedRequest, ProxyBody, RegionHeader, ResponseForward, UpstreamGrant,
+};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -71,40 +73,41 @@ pub(crate) async fn proxy(
     if !worker.shared.config.guards {
         return upstream::raw::pass(&worker, request, payload.into_inner()).await;
     }
-    if let Some(answer) = probes::answer(&worker, Head::from(request.head())) {
-        return answer.map_body(|_, body| ProxyBody::Own(body, None));
+    if let Some(answer) = probes::probe_reply(&worker, Head::from(request.head())) {
+        return answer.map_body(|_, body| ProxyBody::Local(body, None));
     }
-    let mut record = begin(&worker, &request);
-    if record.request.peer.is_some_and(|peer| peer.source == Source::Unproxied) {
-        return refuse(&worker, &EdgeRejection::ProxyHeader.into(), record);
+    let mut record = new_record(&worker, &request);
+    if record.request.peer.is_some_and(|peer| peer.source == AddressSource::MissingProxyHeader) {
+        return reject(&worker, &RequestRejection::ProxyHeader.into(), record);
     }
     let mut payload = payload.into_inner();
     let handling = handle(&worker, request, &mut payload, &mut record);
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => {
-            let besides = Besides::of(&worker, &mut record);
-            besides.say(upstream::pass_on(&worker, passing, record))
+            let common_headers = CommonHeaders::of(&worker, &mut record);
+            common_headers.apply(upstream::forward_response(&worker, passing, record))
         }
-        Ok(Ok(Handled::Own(response))) => {
+        Ok(Ok(Handled::Local(response))) => {
             record.status = response.status().as_u16();
-            own(&worker, response, record)
+            local_reply(&worker, response, record)
         }
-        Ok(Err(error)) => refuse(&worker, &error, record),
-        Err(_panic) => refuse(&worker, &GatewayError::Panicked, record),
+        Ok(Err(error)) => reject(&worker, &error, record),
+        Err(_panic) => reject(&worker, &GatewayError::Panicked, record),
     }
 }
 
 /// The record of a request that has just arrived.
-fn begin(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
+fn new_record(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
     let (server, head) = (&worker.shared.config.server, request.head());
-    let source = request.extensions().get().copied().unwrap_or(Source::Peer);
+    let source = request.extensions().get().copied().unwrap_or(AddressSource::Peer);
     let peer = head.peer_addr.map(|peer| ClientAddress::new(peer, source));
-    let client =
-        peer.map(|peer| peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers));
-    let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer, client };
-    let mut record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
-    record.progress = request.extensions_mut().remove::<Rc<SendProgress>>();
+    let client = peer.map(|peer| {
+        peer.resolve_client(&server.trusted_proxies, server.client_address_header, &head.headers)
+    });
+    let info = RequestInfo { method: head.method.clone(), uri: head.uri.clone(), peer, client };
+    let mut record = Box::new(Record::new(worker, request_id::of(&head.headers), info));
+    record.send_progress = request.extensions_mut().remove::<Rc<SendProgress>>();
     record
 }
 
@@ -115,34 +118,34 @@ fn begin(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
 )]
 enum Handled {
     /// An answer from upstream.
-    Upstream(Passing),
+    Upstream(ResponseForward),
     /// An answer of the gateway's own.
-    Own(HttpResponse),
+    Local(HttpResponse),
 }
 
 /// What a request was granted before its body was touched.
 pub(super) enum Admitted {
     /// A call of a bucket's upstream.
-    Call(Box<Call>),
+    Call(Box<UpstreamCall>),
     /// A form, whose fields decide.
-    Form(Box<Awaited>),
+    Form(Box<PendingForm>),
     /// An answer of the gateway's own: the list of buckets, or a preflight's.
-    Own(HttpResponse),
+    Local(HttpResponse),
 }
 
 /// A call of a bucket's upstream, with the places it takes.
-pub(super) struct Call {
+pub(super) struct UpstreamCall {
     pub(super) bucket: BucketId,
     pub(super) length: BodyLength,
     pub(super) caller: Caller,
     /// What the head says of the body.
-    pub(super) declared: Option<Declared>,
+    pub(super) declared_body: Option<DeclaredBody>,
     /// Whether the body lists keys that must be checked against the caller's policy.
-    pub(super) screens: bool,
+    pub(super) needs_screening: bool,
     /// A CORS preflight for the store, and what becomes of its presigned query.
     pub(super) preflight: Option<PresignedQuery>,
-    pub(super) slot: Slot,
-    pub(super) leave: Leave,
+    pub(super) slot: InFlightSlot,
+    pub(super) grant: UpstreamGrant,
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -151,27 +154,27 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let actors = &shared.actors;
 
     // 1 edge, 2 route
-    let length = match edge::check(head, &shared.config.server.limits) {
+    let length = match request_validation::validate(head, &shared.config.server.limits) {
         Ok(length) => length,
         Err(rejection) => {
-            let _slot = enter_unrouted(worker, method_class(head.method), record).await?;
+            let _slot = admit_unrouted(worker, method_class(head.method), record).await?;
             return Err(rejection.into());
         }
     };
-    let named = naming::of(head.uri, head.headers, &shared.config.server.base_domains);
+    let named = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains);
     let bucket = match shared.router.route(&named.bucket) {
         Ok(bucket) => bucket,
         // Boxed, as other rare ways: no other request has room for their state.
         Err(rejection) => return Box::pin(unrouted(worker, rejection, head, record)).await,
     };
-    record.region = RegionHeader::answer_to(head, bucket, &named);
+    record.region = RegionHeader::for_request(head, bucket, &named);
     record.set_bucket(bucket, &named);
-    let Named { bucket: name, key: rest, .. } = named;
-    record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
+    let NamedResource { bucket: name, key: rest, .. } = named;
+    record.cors = bucket.config.cors.as_ref().map(|rules| CorsHeaders::of(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
-    let query = bucket.proofs.without_proofs(head.uri.query().unwrap_or_default());
-    let operation = Operation::of(head, &query, bucket.config.kind, rest);
+    let query = bucket.accepted_auth.strip_query(head.uri.query().unwrap_or_default());
+    let operation = Operation::from_request(head, &query, bucket.config.kind, rest);
     let is_options = *head.method == Method::OPTIONS;
     let class = if is_options { OperationClass::Read } else { operation.class() };
     // A form takes its slot when its proof is verified.
@@ -180,18 +183,23 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
             actors.monitor.check_level()?;
             None
         }
-        false => Some(actors.monitor.enter()?),
+        false => Some(actors.monitor.acquire_slot()?),
     };
-    limit(worker, bucket, class, record).await?;
+    charge_limits(worker, bucket, class, record).await?;
 
     // the bucket's edge
     let bytes = match bucket.config.kind {
         Kind::S3 => object_bytes(head, length),
         Kind::Http => length.bytes(),
     };
-    edge::check_bucket(head, bytes, bucket.config.max_uri_length, bucket.config.max_request_size)?;
-    look(worker, bucket, head.uri, record)?;
-    let deadline = edge::deadline(head, bucket, record.started)?;
+    request_validation::validate_for_bucket(
+        head,
+        bytes,
+        bucket.config.max_uri_length,
+        bucket.config.max_request_size,
+    )?;
+    check_injection(worker, bucket, head.uri, record)?;
+    let deadline = request_validation::request_deadline(head, bucket, record.started)?;
 
     // 5 auth
     let Some(slot) = slot else {
@@ -199,21 +207,31 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
         return Ok(Admitted::Form(Box::new(awaited)));
     };
     if is_options {
-        return Box::pin(preflight::admit(worker, bucket, (head, length), (slot, deadline), record)).await;
+        return Box::pin(cors_preflight::admit(worker, bucket, (head, length), (slot, deadline), record))
+            .await;
     }
-    let caller = introduce(worker, Some(bucket), class, head, record).await?;
+    let caller = authenticate_and_charge(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, &name), head, &operation, (&shared.router, &shared.keyring))?;
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     if bucket.config.kind == Kind::S3 {
         auth::check_overrides(&caller, &query, signs, &bucket.config.anonymous)?;
     }
-    let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
-    let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
+    let needs_screening = auth::needs_delete_key_check(&caller, &operation, head, bytes, &shared.keyring)?;
+    let declared = upstream::declared_body(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
-    let is_patient = upstream::is_patient(head.method, length);
-    let leave = reserve(worker, bucket, (class, is_patient), deadline, record).await?;
-    let call = Call { bucket: bucket.id, length, caller, declared, screens, preflight: None, slot, leave };
+    let is_replayable = upstream::is_replayable(head.method, length);
+    let grant = acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
+    let call = UpstreamCall {
+        bucket: bucket.id,
+        length,
+        caller,
+        declared_body: declared,
+        needs_screening,
+        preflight: None,
+        slot,
+        grant,
+    };
     Ok(Admitted::Call(Box::new(call)))
 }
 
@@ -226,23 +244,23 @@ async fn unrouted(
 ) -> Result<Admitted, GatewayError> {
     let lists = rejection == RouteRejection::NoBucket && *head.method == Method::GET;
     let class = if lists { OperationClass::List } else { method_class(head.method) };
-    let slot = enter_unrouted(worker, class, record).await?;
+    let slot = admit_unrouted(worker, class, record).await?;
     if !lists {
         return Err(rejection.into());
     }
-    let caller = introduce(worker, None, OperationClass::List, head, record).await?;
+    let caller = authenticate_and_charge(worker, None, OperationClass::List, head, record).await?;
     record.slot = Some(slot);
-    Ok(Admitted::Own(bucket_list::answer(worker, &caller, head, record).await?))
+    Ok(Admitted::Local(bucket_list::list_buckets(worker, &caller, head, record).await?))
 }
 
 /// Steps 3 and 4 of a request without a bucket: the level, a slot, and the limits of all requests and of the client's address.
-async fn enter_unrouted(
+async fn admit_unrouted(
     worker: &Worker,
     class: OperationClass,
     record: &mut Record,
-) -> Result<Slot, GatewayError> {
+) -> Result<InFlightSlot, GatewayError> {
     let actors = &worker.shared.actors;
-    let slot = actors.monitor.enter()?;
+    let slot = actors.monitor.acquire_slot()?;
     if let Some(client) = record.request.client {
         let client = IpKey::from(client.address);
         record.allowed = actors.limiter.admit_unrouted(class, client, record.started).await?;
@@ -259,7 +277,7 @@ fn method_class(method: &Method) -> OperationClass {
 }
 
 /// Charges a request to the limits that its head tells: global, of its client's address, of its bucket.
-pub(super) async fn limit(
+pub(super) async fn charge_limits(
     worker: &Worker,
     bucket: &Bucket,
     class: OperationClass,
@@ -273,12 +291,12 @@ pub(super) async fn limit(
 }
 
 /// Looks for patterns of an attack by the bucket's mode.
-pub(super) fn look(
+pub(super) fn check_injection(
     worker: &Worker,
     bucket: &Bucket,
     uri: &Uri,
     record: &Record,
-) -> Result<(), EdgeRejection> {
+) -> Result<(), RequestRejection> {
     if let Some(seen) = injection::check_bucket(uri, bucket.config.injection_patterns)? {
         warn!(worker.shared.log, "suspicious request passed on"; "id" => record.id.to_str().unwrap_or_default(),
             "bucket" => &bucket.name, "holds" => seen.what);
@@ -288,29 +306,33 @@ pub(super) fn look(
 
 /// A place in the bucket's gate, if the circuit of such operations lets requests through. One that is patient may wait for that, and
 /// takes its place then.
-pub(super) async fn reserve(
+pub(super) async fn acquire_grant(
     worker: &Worker,
     bucket: &Bucket,
-    (class, is_patient): (OperationClass, bool),
+    (class, is_replayable): (OperationClass, bool),
     deadline: Deadline,
     record: &mut Record,
-) -> Result<Leave, GatewayError> {
+) -> Result<UpstreamGrant, GatewayError> {
     let now = clock::now();
     let breaker = &bucket.breaker;
     let circuit = breaker.circuit(class);
-    let waits = match breaker.peek(circuit, now) {
+    let must_wait = match breaker.check(circuit, now) {
         Ok(_) => false,
-        Err(refusal) if is_patient && upstream::may_wait(worker, bucket, circuit, &refusal) => true,
+        Err(refusal)
+            if is_replayable && upstream::may_wait_for_circuit(worker, bucket, circuit, &refusal) =>
+        {
+            true
+        }
         Err(refusal) => return Err(refusal.into()),
     };
     record.phases.admitted = Some(now);
     let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
-    if waits {
-        return Ok(Leave { permit: None, circuit, class, priority, deadline });
+    if must_wait {
+        return Ok(UpstreamGrant { permit: None, circuit, class, priority, deadline });
     }
     let permit = bucket.pool.acquire(priority, deadline.total).await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Leave { permit: Some(permit), circuit, class, priority, deadline })
+    Ok(UpstreamGrant { permit: Some(permit), circuit, class, priority, deadline })
 }
 
 async fn handle(
@@ -321,59 +343,87 @@ async fn handle(
 ) -> Result<Handled, GatewayError> {
     // 1 to 6
     let admitted = admit(worker, Head::from(request.head()), record).await?;
-    let (incoming, call, source, told) = match admitted {
-        Admitted::Own(response) => return Ok(Handled::Own(response)),
+    let (incoming, call, source, form_reply) = match admitted {
+        Admitted::Local(response) => return Ok(Handled::Local(response)),
         Admitted::Call(call) => {
             if call.length != BodyLength::Empty {
-                record.hold_for_body(call.leave.permit.as_ref().map(|_| call.bucket));
+                record.set_body_occupancy(call.grant.permit.as_ref().map(|_| call.bucket));
             }
             let bucket = worker.shared.router.bucket(call.bucket);
-            let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
+            let source = BodySource::from_payload(
+                payload,
+                call.length.bytes(),
+                bucket,
+                Rc::clone(&record.upload_progress),
+            );
             let incoming = match call.preflight {
-                Some(query) => Incoming::Preflight(request, query),
-                None => Incoming::Client(request),
+                Some(query) => ProxiedRequest::Preflight(request, query),
+                None => ProxiedRequest::Client(request),
             };
             (incoming, call, source, None)
         }
         Admitted::Form(awaited) => {
             let received = Box::pin(form::receive(worker, &request, payload, record, *awaited)).await?;
-            record.hold_for_body(received.call.leave.permit.as_ref().map(|_| received.call.bucket));
-            (Incoming::Form(received.put), received.call, received.source, Some(received.told))
+            record.set_body_occupancy(received.call.grant.permit.as_ref().map(|_| received.call.bucket));
+            (ProxiedRequest::Form(received.upload), received.call, received.body, Some(received.reply))
         }
     };
 
     // 7 and 8, for each attempt
-    let Call { bucket, length, mut caller, declared, screens, preflight: _, slot, leave } = *call;
+    let UpstreamCall {
+        bucket,
+        length,
+        mut caller,
+        declared_body,
+        needs_screening,
+        preflight: _,
+        slot,
+        grant,
+    } = *call;
     let bucket = worker.shared.router.bucket(bucket);
-    let late = late_error::may_come(incoming.head());
+    let may_have_late_error = late_error::is_possible(incoming.head());
     let server = &worker.shared.config.server;
-    let renaming = upstream::names_of(incoming.head(), bucket, server);
-    let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
-    let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+    let renaming = upstream::rename_plan(incoming.head(), bucket, server);
+    let whole_max = if needs_screening { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
+    let is_signed = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let key = caller.key();
-    let taking = Taking { source, length, declared, seed: caller.take_seed(), whole_max, signs };
-    let mut outbound = upstream::prepare(incoming, taking, (bucket, key), server, record).await?;
-    let mut errors = None;
-    if screens {
+    let plan = BodyPlan {
+        source,
+        length,
+        declared: declared_body,
+        seed: caller.take_signature_chain(),
+        buffered_max: whole_max,
+        is_signed,
+    };
+    let mut outbound = upstream::prepare(incoming, plan, (bucket, key), server, record).await?;
+    let mut denied_errors = None;
+    if needs_screening {
         match multi_delete::check(worker, &caller, &mut outbound, record)? {
-            Checked::Forward(denied) => errors = denied,
-            Checked::Reply(reply) => return Ok(Handled::Own(reply)),
+            DeleteCheck::Forward(denied) => denied_errors = denied,
+            DeleteCheck::Reply(reply) => return Ok(Handled::Local(reply)),
         }
     }
-    worker.shared.chaos.strike();
-    let called = upstream::call(worker, bucket, outbound, leave, record).await?;
-    record.hold_for_answer(bucket.id);
-    if errors.is_some() {
-        multi_delete::check_answer(called.response.status(), called.response.headers())?;
+    worker.shared.chaos.panic_if_armed();
+    let called = upstream::call(worker, bucket, outbound, grant, record).await?;
+    record.set_response_occupancy(bucket.id);
+    if denied_errors.is_some() {
+        multi_delete::check_response(called.response.status(), called.response.headers())?;
     }
-    if let Some(told) = told.filter(|_| called.response.status().is_success()) {
-        let headers = Box::pin(upstream::conclude(bucket, called)).await;
-        return Ok(Handled::Own(told.answer(&headers, &record.id)));
+    if let Some(reply) = form_reply.filter(|_| called.response.status().is_success()) {
+        let headers = Box::pin(upstream::discard_body(bucket, called)).await;
+        return Ok(Handled::Local(reply.to_response(&headers, &record.id)));
     }
-    if record.region.replaces(called.response.status()) {
-        Box::pin(upstream::conclude(bucket, called)).await;
+    if record.region.replaces_body(called.response.status()) {
+        Box::pin(upstream::discard_body(bucket, called)).await;
         let region = worker.shared.regions.advertised(Some(&bucket.config));
-        return Ok(Handled::Own(location_answer(region, &record.id)));
+        return Ok(Handled::Local(location_reply(region, &record.id)));
     }
-    Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming, errors }))
+    Ok(Handled::Upstream(ResponseForward {
+        response: called,
+        bucket: bucket.id,
+        slot,
+        may_have_late_error,
+        renaming,
+        denied_errors,
+    }))
 }

@@ -14,16 +14,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The longest line of version 1, its end included.
-const LINE_BYTES_MAX: usize = 107;
+const V1_BYTES_MAX: usize = 107;
 /// The shortest: `PROXY UNKNOWN` and its end.
-const LINE_BYTES_MIN: usize = 15;
+const V1_BYTES_MIN: usize = 15;
 /// The longest header of version 2 that is taken. The specification's is 64 KiB; addresses take at most 216 bytes, and
 /// what proxies append is far below the rest.
 pub(crate) const HEADER_BYTES_MAX: usize = 536;
 /// Signature, command, family, length.
-const BLOCK_BYTES_MIN: usize = 16;
-const LINE_BEGINS: &[u8] = b"PROXY ";
-const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const V2_BYTES_MIN: usize = 16;
+const V1_SIGNATURE: &[u8] = b"PROXY ";
+const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// What the bytes that came so far are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,35 +43,35 @@ pub(crate) enum Parsed {
 
 /// Reads the header at the beginning of a connection.
 pub(crate) fn parse(bytes: &[u8]) -> Parsed {
-    if begins(bytes, LINE_BEGINS) {
-        line(bytes)
-    } else if begins(bytes, SIGNATURE) {
-        block(bytes)
+    if is_prefix(bytes, V1_SIGNATURE) {
+        parse_v1(bytes)
+    } else if is_prefix(bytes, V2_SIGNATURE) {
+        parse_v2(bytes)
     } else {
         Parsed::Malformed("the connection does not begin with a PROXY header")
     }
 }
 
 /// Whether the one could still become, or already is, a text that begins with the other.
-fn begins(bytes: &[u8], with: &[u8]) -> bool {
+fn is_prefix(bytes: &[u8], with: &[u8]) -> bool {
     bytes.iter().zip(with).all(|(byte, expected)| byte == expected)
 }
 
 /// `PROXY TCP4 192.0.2.1 198.51.100.1 4711 443\r\n`
-fn line(bytes: &[u8]) -> Parsed {
-    if bytes.len() < LINE_BYTES_MIN {
-        return Parsed::NeedMore(LINE_BYTES_MIN - bytes.len());
+fn parse_v1(bytes: &[u8]) -> Parsed {
+    if bytes.len() < V1_BYTES_MIN {
+        return Parsed::NeedMore(V1_BYTES_MIN - bytes.len());
     }
-    let window = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+    let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
         let missing = if window.ends_with(b"\r") { 1 } else { 2 };
-        return if window.len() + missing > LINE_BYTES_MAX {
+        return if window.len() + missing > V1_BYTES_MAX {
             Parsed::Malformed("the line does not end within 107 bytes")
         } else {
             Parsed::NeedMore(missing)
         };
     };
-    let read = std::str::from_utf8(&window[..end]).ok().and_then(source_of_line);
+    let read = std::str::from_utf8(&window[..end]).ok().and_then(v1_source);
     read.map_or(Parsed::Malformed("the line is not understood"), |address| Parsed::Done {
         address,
         consumed: end + 2,
@@ -79,38 +79,40 @@ fn line(bytes: &[u8]) -> Parsed {
 }
 
 /// None where the line is not understood, an empty address where it names none.
-fn source_of_line(line: &str) -> Option<Option<SocketAddr>> {
+fn v1_source(line: &str) -> Option<Option<SocketAddr>> {
     let mut words = line.split(' ').skip(1);
     match words.next()? {
         // Whatever follows is to be ignored.
         "UNKNOWN" => Some(None),
-        "TCP4" => addresses::<Ipv4Addr>(words).map(Some),
-        "TCP6" => addresses::<Ipv6Addr>(words).map(Some),
+        "TCP4" => v1_addresses::<Ipv4Addr>(words).map(Some),
+        "TCP6" => v1_addresses::<Ipv6Addr>(words).map(Some),
         _ => None,
     }
 }
 
 /// Source and destination, then their ports; only the source is kept, but nonsense in any is nonsense.
-fn addresses<'l, A: FromStr + Into<IpAddr>>(mut words: impl Iterator<Item = &'l str>) -> Option<SocketAddr> {
+fn v1_addresses<'l, A: FromStr + Into<IpAddr>>(
+    mut words: impl Iterator<Item = &'l str>,
+) -> Option<SocketAddr> {
     let source: A = words.next()?.parse().ok()?;
     let _: A = words.next()?.parse().ok()?;
-    let (source_port, _) = (port(words.next()?)?, port(words.next()?)?);
+    let (source_port, _) = (parse_port(words.next()?)?, parse_port(words.next()?)?);
     words.next().is_none().then(|| SocketAddr::new(source.into(), source_port))
 }
 
 /// Digits without a sign and without leading zeros.
-fn port(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
 }
 
-fn block(bytes: &[u8]) -> Parsed {
-    let Some((head, rest)) = bytes.split_at_checked(BLOCK_BYTES_MIN) else {
-        return Parsed::NeedMore(BLOCK_BYTES_MIN - bytes.len());
+fn parse_v2(bytes: &[u8]) -> Parsed {
+    let Some((head, rest)) = bytes.split_at_checked(V2_BYTES_MIN) else {
+        return Parsed::NeedMore(V2_BYTES_MIN - bytes.len());
     };
     let [.., command, family, high, low] = head else { return Parsed::Malformed("the head is too short") };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
-    let consumed = BLOCK_BYTES_MIN + length;
+    let consumed = V2_BYTES_MIN + length;
     if consumed > HEADER_BYTES_MAX {
         return Parsed::Malformed("the header has more than 536 bytes");
     }
@@ -123,8 +125,8 @@ fn block(bytes: &[u8]) -> Parsed {
     }
     let address = match family {
         // Over a datagram transport the connection would not be ours, but the addresses are of the same form.
-        0x11 | 0x12 => source_of_block::<4, 12, Ipv4Addr>(body).map(Some),
-        0x21 | 0x22 => source_of_block::<16, 36, Ipv6Addr>(body).map(Some),
+        0x11 | 0x12 => v2_source::<4, 12, Ipv4Addr>(body).map(Some),
+        0x21 | 0x22 => v2_source::<16, 36, Ipv6Addr>(body).map(Some),
         0x00 => Some(None),
         0x31 | 0x32 => (body.len() >= 216).then_some(None),
         _ => return Parsed::Malformed("the address family is unknown"),
@@ -136,7 +138,7 @@ fn block(bytes: &[u8]) -> Parsed {
 }
 
 /// Source and destination, then their ports, in network order.
-fn source_of_block<const ADDRESS: usize, const ALL: usize, A: From<[u8; ADDRESS]> + Into<IpAddr>>(
+fn v2_source<const ADDRESS: usize, const ALL: usize, A: From<[u8; ADDRESS]> + Into<IpAddr>>(
     body: &[u8],
 ) -> Option<SocketAddr> {
     let body: &[u8; ALL] = body.first_chunk()?;
@@ -155,7 +157,7 @@ mod tests {
 
     fn block_of(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let length = u16::try_from(body.len()).unwrap().to_be_bytes();
-        [SIGNATURE, &[command, family], &length, body].concat()
+        [V2_SIGNATURE, &[command, family], &length, body].concat()
     }
 
     fn v4(tlvs: &[u8]) -> Vec<u8> {
@@ -179,7 +181,7 @@ mod tests {
         let line = |text: &str| format!("{text}\r\n").into_bytes();
         let long =
             format!("PROXY UNKNOWN {} 65535 65535", ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"; 2].join(" "));
-        assert_eq!(long.len(), LINE_BYTES_MAX - 2);
+        assert_eq!(long.len(), V1_BYTES_MAX - 2);
         vec![
             (line("PROXY TCP4 192.0.2.1 198.51.100.1 4711 443"), Some("192.0.2.1:4711")),
             (line("PROXY TCP6 2001:db8::1 ::1 65535 0"), Some("[2001:db8::1]:65535")),
@@ -259,7 +261,7 @@ mod tests {
         /// L3: whatever comes, there is an answer within its bounds
         #[test]
         fn any_bytes_have_an_answer(begin in 0..4_usize, rest in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let begin: &[u8] = [&b""[..], LINE_BEGINS, SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][begin];
+            let begin: &[u8] = [&b""[..], V1_SIGNATURE, V2_SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][begin];
             let bytes = [begin, &rest].concat();
             match parse(&bytes) {
                 Parsed::NeedMore(more) => prop_assert!(more > 0 && bytes.len() + more <= HEADER_BYTES_MAX),

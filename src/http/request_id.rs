@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderMap, HeaderValue};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::http::answer::REQUEST_ID;
+use crate::http::error_reply::REQUEST_ID;
 
 const LENGTH_MAX: usize = 128;
 
@@ -17,19 +17,19 @@ thread_local! {
 /// Takes over a client's ID of letters, digits, `-`, `_` and `.`, or makes one of 16 hexadecimal digits.
 pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
     if let Some(given) = headers.get(REQUEST_ID)
-        && sound(given.as_bytes())
+        && is_valid(given.as_bytes())
     {
         return given.clone();
     }
-    fresh()
+    generate()
 }
 
-fn sound(id: &[u8]) -> bool {
+fn is_valid(id: &[u8]) -> bool {
     let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !id.is_empty() && id.len() <= LENGTH_MAX && id.iter().all(legal)
 }
 
-fn fresh() -> HeaderValue {
+fn generate() -> HeaderValue {
     let random: u64 = RANDOM.with_borrow_mut(Rng::random);
     let mut digits = [0; 16];
     // The buffer is of the length that eight bytes need.
@@ -44,7 +44,7 @@ mod tests {
 
     /// O1
     #[test]
-    fn only_a_sound_id_is_taken_over() {
+    fn only_a_valid_id_is_kept() {
         let of_given = |given: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_static(given));
@@ -55,6 +55,6 @@ mod tests {
             let made = of_given(bad);
             assert!(made != bad && made.len() == 16, "{bad} -> {made}");
         }
-        assert_ne!(fresh(), fresh());
+        assert_ne!(generate(), generate());
     }
 }

@@ -18,7 +18,7 @@ const CREDIT_SPARE: Duration = Duration::from_secs(1);
 
 /// Why an answer is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum CutReason {
     /// No byte within `server.write_stall_timeout`.
     Stalled,
     /// Fewer bytes than `server.min_send_rate` asks for.
@@ -29,7 +29,7 @@ pub(crate) enum Cut {
     Memory,
 }
 
-impl Cut {
+impl CutReason {
     /// The word in logs and metrics.
     pub(crate) fn reason(self) -> &'static str {
         match self {
@@ -75,20 +75,25 @@ impl Default for SendPace {
 
 impl SendPace {
     /// Accounts for a time in which bytes waited for the client, and for the bytes that it took in that time.
-    pub(crate) fn advance(&mut self, waited: Duration, taken_bytes: u64, limits: &SendLimits) -> Option<Cut> {
+    pub(crate) fn advance(
+        &mut self,
+        waited: Duration,
+        taken_bytes: u64,
+        limits: &SendLimits,
+    ) -> Option<CutReason> {
         self.since_last_byte = match taken_bytes {
             0 => self.since_last_byte.saturating_add(waited),
             _ => Duration::ZERO,
         };
         if self.since_last_byte >= limits.stall {
-            return Some(Cut::Stalled);
+            return Some(CutReason::Stalled);
         }
         if let Some(rate) = limits.bytes_per_second {
             let earned = Duration::from_millis(taken_bytes.saturating_mul(1000) / rate);
             let credit = self.credit.saturating_add(earned).min(limits.credit_max);
             let Some(left) = credit.checked_sub(waited) else {
                 self.credit = Duration::ZERO;
-                return Some(Cut::Slow);
+                return Some(CutReason::Slow);
             };
             self.credit = left;
         }
@@ -113,7 +118,7 @@ mod tests {
     }
 
     /// When a client is cut that takes these bytes every quarter of a second.
-    fn cut_after(limits: &SendLimits, taken: impl Iterator<Item = u64>) -> Option<(Duration, Cut)> {
+    fn cut_after(limits: &SendLimits, taken: impl Iterator<Item = u64>) -> Option<(Duration, CutReason)> {
         let mut pace = SendPace::default();
         taken.enumerate().find_map(|(at, bytes)| {
             let at = u32::try_from(at + 1).unwrap();
@@ -123,10 +128,10 @@ mod tests {
 
     /// V10: one byte per 20 s is too slow after the grace
     #[test]
-    fn a_client_that_takes_crumbs_is_cut_soon() {
+    fn a_client_that_reads_single_bytes_is_cut_soon() {
         let crumbs = (0..).map(|at| u64::from(at % 80 == 0));
         let (after, cut) = cut_after(&limits(240, 60), crumbs.take(1000)).unwrap();
-        assert_eq!(cut, Cut::Slow);
+        assert_eq!(cut, CutReason::Slow);
         assert!(after > GRACE && after <= GRACE + Duration::from_secs(1), "{after:?}");
     }
 
@@ -136,7 +141,7 @@ mod tests {
         for stall in [20, 60, 300] {
             let played_then_paused = std::iter::once(10 << 20).chain(std::iter::repeat(0)).take(4000);
             let (after, cut) = cut_after(&limits(240, stall), played_then_paused).unwrap();
-            assert_eq!(cut, Cut::Stalled, "{stall} s");
+            assert_eq!(cut, CutReason::Stalled, "{stall} s");
             assert_eq!(after, Duration::from_secs(stall) + LOOK);
         }
     }
@@ -146,7 +151,7 @@ mod tests {
     fn credit_is_capped() {
         let a_lot_then_crumbs = std::iter::once(1 << 40).chain((0..).map(|at| u64::from(at % 40 == 0)));
         let (after, cut) = cut_after(&limits(240, 30), a_lot_then_crumbs.take(4000)).unwrap();
-        assert_eq!(cut, Cut::Slow);
+        assert_eq!(cut, CutReason::Slow);
         assert!(after >= CREDIT_MAX && after < CREDIT_MAX + Duration::from_secs(2), "{after:?}");
     }
 
@@ -164,7 +169,7 @@ mod tests {
             let fast = rate.div_ceil(4) + spare;
             prop_assert_eq!(cut_after(&limits, std::iter::repeat_n(fast, 2000)), None);
             let slow = cut_after(&limits, std::iter::repeat_n(rate / 8, 2000));
-            prop_assert!(matches!(slow, Some((after, Cut::Slow)) if after <= CREDIT_MAX));
+            prop_assert!(matches!(slow, Some((after, CutReason::Slow)) if after <= CREDIT_MAX));
         }
     }
 }

@@ -16,24 +16,24 @@ use std::time::{Duration, Instant};
 use tidegate_actors::clock;
 
 use crate::buffers::SocketBuffers;
-use crate::http::client_wait::{ClientWait, Places};
-pub(crate) use crate::http::send_pace::Cut;
+use crate::http::client_wait::{ClientWait, Occupancy};
+pub(crate) use crate::http::send_pace::CutReason;
 use crate::http::send_pace::{SendLimits, SendPace};
 use crate::worker::Shared;
 
 /// How often the registered answers are visited.
-const VISIT_EVERY: Duration = Duration::from_millis(250);
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
 /// What waits for a client.
-pub(crate) trait Visited {
+pub(crate) trait Sampled {
     /// Accounts for the time since the last visit. False if no further visit is needed.
-    fn visit(&self, visit: &Visit<'_>) -> bool;
+    fn sample(&self, visit: &Sample<'_>) -> bool;
 }
 
 /// One visit.
-pub(crate) struct Visit<'a> {
+pub(crate) struct Sample<'a> {
     /// Since the last one.
-    pub(crate) passed: Duration,
+    pub(crate) elapsed: Duration,
     pub(crate) now: Instant,
     pub(crate) shared: &'a Shared,
     limits: &'a SendLimits,
@@ -43,7 +43,7 @@ pub(crate) struct Visit<'a> {
 pub(crate) struct SendWatch {
     shared: Arc<Shared>,
     limits: SendLimits,
-    registered: RefCell<Vec<Weak<dyn Visited>>>,
+    registered: RefCell<Vec<Weak<dyn Sampled>>>,
     is_running: Cell<bool>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct SendProgress {
     watch: Weak<SendWatch>,
     pace: Cell<SendPace>,
     /// Unsent bytes wait for the client.
-    waits: Cell<bool>,
+    is_waiting: Cell<bool>,
     /// It did not wait all the time since the last visit.
     is_interrupted: Cell<bool>,
     /// What the client took since the last visit.
@@ -64,8 +64,8 @@ pub(crate) struct SendProgress {
     /// The client's socket; none where the connection has none.
     socket: Option<Rc<SocketBuffers>>,
     /// What the answer holds until its last byte.
-    places: Cell<Option<Places>>,
-    cut: Cell<Option<Cut>>,
+    occupancy: Cell<Option<Occupancy>>,
+    cut: Cell<Option<CutReason>>,
     connection: RefCell<Option<Waker>>,
 }
 
@@ -80,21 +80,21 @@ impl SendWatch {
         Rc::new(SendProgress {
             watch: Rc::downgrade(self),
             pace: Cell::default(),
-            waits: Cell::new(false),
+            is_waiting: Cell::new(false),
             is_interrupted: Cell::new(true),
             taken_bytes: Cell::new(0),
             is_registered: Cell::new(false),
             is_paused: Cell::new(false),
             wait: RefCell::default(),
             socket: socket.cloned(),
-            places: Cell::new(None),
+            occupancy: Cell::new(None),
             cut: Cell::new(None),
             connection: RefCell::default(),
         })
     }
 
     /// Has this visited from now on.
-    pub(crate) fn register(self: &Rc<Self>, visited: Weak<dyn Visited>) {
+    pub(crate) fn register(self: &Rc<Self>, visited: Weak<dyn Sampled>) {
         self.registered.borrow_mut().push(visited);
         if !self.is_running.replace(true) {
             actix_rt::spawn(Rc::clone(self).run());
@@ -105,20 +105,20 @@ impl SendWatch {
         let _running = Running(&self.is_running);
         let mut last = clock::now();
         while !self.registered.borrow().is_empty() {
-            tokio::time::sleep(VISIT_EVERY).await;
+            tokio::time::sleep(SAMPLE_EVERY).await;
             let now = clock::now();
-            self.visit(last, now);
+            self.sample_all(last, now);
             last = now;
         }
     }
 
-    fn visit(&self, last: Instant, now: Instant) {
-        let passed = now.saturating_duration_since(last);
-        let visit = Visit { passed, now, shared: &self.shared, limits: &self.limits };
+    fn sample_all(&self, last: Instant, now: Instant) {
+        let elapsed = now.saturating_duration_since(last);
+        let visit = Sample { elapsed, now, shared: &self.shared, limits: &self.limits };
         // A connection that is woken is polled later, so nothing is registered while this runs.
         self.registered
             .borrow_mut()
-            .retain(|visited| visited.upgrade().is_some_and(|visited| visited.visit(&visit)));
+            .retain(|visited| visited.upgrade().is_some_and(|visited| visited.sample(&visit)));
     }
 }
 
@@ -133,8 +133,8 @@ impl Drop for Running<'_> {
 
 impl SendProgress {
     /// Unsent bytes of this answer wait for the client: its socket is full, or it grants no window.
-    pub(crate) fn waits(self: &Rc<Self>) {
-        self.waits.set(true);
+    pub(crate) fn set_waiting(self: &Rc<Self>) {
+        self.is_waiting.set(true);
         if !self.is_registered.replace(true)
             && let Some(watch) = self.watch.upgrade()
         {
@@ -144,18 +144,18 @@ impl SendProgress {
     }
 
     /// The client's socket or window took so many bytes of this answer.
-    pub(crate) fn sent(&self, bytes: usize) {
+    pub(crate) fn record_sent(&self, bytes: usize) {
         self.taken_bytes.set(self.taken_bytes.get().saturating_add(bytes as u64));
     }
 
     /// Nothing of this answer waits for the client: the upstream is waited for, or the answer has ended.
-    pub(crate) fn idle(&self) {
-        self.waits.set(false);
+    pub(crate) fn set_idle(&self) {
+        self.is_waiting.set(false);
         self.is_interrupted.set(true);
     }
 
     /// Ready when this answer is cut: HTTP/1 then closes the connection without a terminator, HTTP/2 resets the stream.
-    pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<Cut> {
+    pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CutReason> {
         if let Some(cut) = self.cut.get() {
             return Poll::Ready(cut);
         }
@@ -167,7 +167,7 @@ impl SendProgress {
     }
 
     /// Cuts the answer from outside of its own pace.
-    pub(crate) fn cut_off(&self, cut: Cut) {
+    pub(crate) fn cut(&self, cut: CutReason) {
         self.cut.set(Some(cut));
         if let Some(connection) = self.connection.take() {
             connection.wake();
@@ -186,43 +186,43 @@ impl SendProgress {
     }
 
     /// Why it was cut.
-    pub(crate) fn cut(&self) -> Option<Cut> {
+    pub(crate) fn cut_reason(&self) -> Option<CutReason> {
         self.cut.get()
     }
 
     /// The answer holds these places until they are released.
-    pub(crate) fn hold(&self, places: Option<Places>) {
-        self.places.set(places);
+    pub(crate) fn set_occupancy(&self, places: Option<Occupancy>) {
+        self.occupancy.set(places);
     }
 
     /// The answer's places are given back, whatever of it still waits.
-    pub(crate) fn release(&self) {
-        self.places.set(None);
-        self.wait.borrow_mut().end();
+    pub(crate) fn clear_occupancy(&self) {
+        self.occupancy.set(None);
+        self.wait.borrow_mut().reset();
     }
 }
 
-impl Visited for SendProgress {
-    fn visit(&self, visit: &Visit<'_>) -> bool {
-        let is_waiting = self.waits.get() && !self.is_paused.get();
+impl Sampled for SendProgress {
+    fn sample(&self, visit: &Sample<'_>) -> bool {
+        let is_waiting = self.is_waiting.get() && !self.is_paused.get();
         let has_waited = is_waiting && !self.is_interrupted.replace(false);
-        let waited = if has_waited { visit.passed } else { Duration::ZERO };
+        let waited = if has_waited { visit.elapsed } else { Duration::ZERO };
         let taken_bytes = self.taken_bytes.take();
         let mut pace = self.pace.get();
         let cut = pace.advance(waited, taken_bytes, visit.limits);
         self.pace.set(pace);
         let mut wait = self.wait.borrow_mut();
         let is_crowding = if is_waiting {
-            wait.advance((waited, taken_bytes), self.places.get(), visit.shared, visit.now)
+            wait.advance((waited, taken_bytes), self.occupancy.get(), visit.shared, visit.now)
         } else {
-            wait.end();
+            wait.reset();
             false
         };
-        let cut = cut.or(is_crowding.then_some(Cut::Crowding));
+        let cut = cut.or(is_crowding.then_some(CutReason::Crowding));
         if let Some(cut) = cut {
-            self.cut_off(cut);
+            self.cut(cut);
         }
-        let stays = cut.is_none() && self.waits.get();
+        let stays = cut.is_none() && self.is_waiting.get();
         self.is_registered.set(stays);
         stays
     }

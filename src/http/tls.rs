@@ -35,7 +35,7 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
-pub enum PairError {
+pub enum KeyPairError {
     /// The certificate's file is gone or empty.
     #[error("server.tls.certificate_file: {0}")]
     CertificateFile(#[from] PemError),
@@ -74,18 +74,18 @@ pub enum PairError {
 }
 
 /// What handshakes are made with.
-pub(crate) struct Tls {
+pub(crate) struct ServerTls {
     certificate: String,
     key: SecretFile,
     http2: bool,
     current: ArcSwap<ServerConfig>,
 }
 
-impl Tls {
+impl ServerTls {
     /// Reads the pair; none where clients speak cleartext.
-    pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, PairError> {
+    pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, KeyPairError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
-        let current = ArcSwap::new(read(path, key, config.http2)?);
+        let current = ArcSwap::new(load_config(path, key, config.http2)?);
         Ok(Some(Arc::new(Self { certificate: path.clone(), key: key.clone(), http2: config.http2, current })))
     }
 
@@ -94,33 +94,33 @@ impl Tls {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    fn reload(&self) -> Result<(), PairError> {
-        self.current.store(read(&self.certificate, &self.key, self.http2)?);
+    fn reload(&self) -> Result<(), KeyPairError> {
+        self.current.store(load_config(&self.certificate, &self.key, self.http2)?);
         Ok(())
     }
 
-    fn stamps(&self) -> [Option<Stamp>; 2] {
-        [Stamp::of(Path::new(&self.certificate)), Stamp::of(self.key.path())]
+    fn file_stamps(&self) -> [Option<FileStamp>; 2] {
+        [FileStamp::of(Path::new(&self.certificate)), FileStamp::of(self.key.path())]
     }
 }
 
-fn read(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<ServerConfig>, PairError> {
+fn load_config(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<ServerConfig>, KeyPairError> {
     let (pem, secret) = (Pem::read(certificate)?, key.read()?);
     let key = key.path().display().to_string();
-    let bad_certificate = |why: String| PairError::Certificate { path: certificate.to_owned(), why };
-    let bad_key = |why: String| PairError::Key { path: key.clone(), why };
+    let bad_certificate = |why: String| KeyPairError::Certificate { path: certificate.to_owned(), why };
+    let bad_key = |why: String| KeyPairError::Key { path: key.clone(), why };
     let chain = CertificateDer::pem_slice_iter(pem.text.as_bytes()).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| bad_certificate(error.to_string()))?;
     let private = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
         .map_err(|error| bad_key(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(PairError::Protocol)?
+        .map_err(KeyPairError::Protocol)?
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
-                PairError::Mismatch { key: key.clone(), certificate: certificate.to_owned() }
+                KeyPairError::Mismatch { key: key.clone(), certificate: certificate.to_owned() }
             }
             rustls::Error::InvalidCertificate(why) => bad_certificate(why.to_string()),
             other => bad_key(other.to_string()),
@@ -132,13 +132,13 @@ fn read(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<ServerCo
 
 /// What tells one state of a file from another.
 #[derive(PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     number: u64,
     bytes: u64,
     modified: Option<SystemTime>,
 }
 
-impl Stamp {
+impl FileStamp {
     /// None where there is no such file at the moment.
     fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
@@ -147,9 +147,9 @@ impl Stamp {
 }
 
 /// Keeps the pair as new as its files.
-pub(crate) struct Renewal {
-    tls: Arc<Tls>,
-    seen: [Option<Stamp>; 2],
+pub(crate) struct CertificateReload {
+    tls: Arc<ServerTls>,
+    last_stamps: [Option<FileStamp>; 2],
     /// Notified to have the pair loaded although its files look the same.
     requests: Arc<Notify>,
     every: Duration,
@@ -157,15 +157,15 @@ pub(crate) struct Renewal {
     metrics: TlsMetrics,
 }
 
-impl Renewal {
+impl CertificateReload {
     pub(crate) fn new(
-        tls: &Arc<Tls>,
+        tls: &Arc<ServerTls>,
         every: Duration,
         requests: Arc<Notify>,
         log: Logger,
         metrics: TlsMetrics,
     ) -> Self {
-        Self { seen: tls.stamps(), tls: Arc::clone(tls), requests, every, log, metrics }
+        Self { last_stamps: tls.file_stamps(), tls: Arc::clone(tls), requests, every, log, metrics }
     }
 
     /// Runs until it is dropped.
@@ -178,15 +178,15 @@ impl Renewal {
                 _ = ticks.tick() => false,
             };
             // Looked at before it is read: what changes in between is found the next time.
-            let stamps = self.tls.stamps();
-            if is_asked || stamps != self.seen {
-                self.seen = stamps;
-                self.renew();
+            let stamps = self.tls.file_stamps();
+            if is_asked || stamps != self.last_stamps {
+                self.last_stamps = stamps;
+                self.reload();
             }
         }
     }
 
-    fn renew(&self) {
+    fn reload(&self) {
         let certificate = &self.tls.certificate;
         match self.tls.reload() {
             Ok(()) => {

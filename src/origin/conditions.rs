@@ -18,7 +18,7 @@ pub(super) struct Conditions<'a> {
 
 /// What becomes of a conditional read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ConditionOutcome {
     Proceed,
     /// 304 for GET and HEAD, 412 for the source of a copy.
     NotModified,
@@ -26,23 +26,23 @@ pub(super) enum Outcome {
 }
 
 impl Conditions<'_> {
-    pub(super) fn evaluate(&self, object: &Object) -> Outcome {
+    pub(super) fn evaluate(&self, object: &Object) -> ConditionOutcome {
         let etag = object.etag();
-        let modified = seconds(&object.facts.modified);
+        let modified = seconds(&object.info.modified);
         let is_current = match (self.if_match, self.if_unmodified_since) {
             (Some(condition), _) => matches(condition, &etag, ETag::strong_cmp),
             (None, Some(date)) => modified <= seconds(date),
             (None, None) => true,
         };
         if !is_current {
-            return Outcome::PreconditionFailed;
+            return ConditionOutcome::PreconditionFailed;
         }
         let is_known = match (self.if_none_match, self.if_modified_since) {
             (Some(condition), _) => matches(condition, &etag, ETag::weak_cmp),
             (None, Some(date)) => modified <= seconds(date),
             (None, None) => false,
         };
-        if is_known { Outcome::NotModified } else { Outcome::Proceed }
+        if is_known { ConditionOutcome::NotModified } else { ConditionOutcome::Proceed }
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     fn object() -> Object {
         let mut object = test_objects::object("one");
-        object.facts.modified = at(10_500);
+        object.info.modified = at(10_500);
         object
     }
 
@@ -126,7 +126,7 @@ mod tests {
     /// I2, E1: each condition alone, and which of two decides
     #[test]
     fn conditions_are_evaluated_in_their_order() {
-        use Outcome::{NotModified, PreconditionFailed, Proceed};
+        use ConditionOutcome::{NotModified, PreconditionFailed, Proceed};
         let (one, weak, two, any) = (etag("\"one\""), etag("W/\"one\""), etag("\"two\""), etag("*"));
         let (before, same, after) = (at(9_000), at(10_000), at(11_000));
         let object = object();

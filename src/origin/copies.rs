@@ -8,10 +8,10 @@ use s3s::{S3Error, S3Result, s3_error};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::body_receiver::copy_data;
 use super::checksum::show_checksums;
-use super::conditions::{Conditions, Outcome, WriteConditions};
+use super::conditions::{ConditionOutcome, Conditions, WriteConditions};
 use super::data::DataFile;
-use super::intake::copy_from;
 use super::multipart::check_part_number;
 use super::reader::ObjectReader;
 use super::record::{Object, Segment, attributes};
@@ -38,8 +38,8 @@ pub(super) fn copy(
 ) -> S3Result<CopyObjectOutput> {
     refuse_extras!(input);
     refuse_set!(input, copy_source_sse_customer_algorithm);
-    let is_onto_itself = place(&input.copy_source)? == (input.bucket.as_str(), input.key.as_str());
-    let source = source(store, &input.copy_source, &source_conditions!(input))?;
+    let is_onto_itself = bucket_and_key(&input.copy_source)? == (input.bucket.as_str(), input.key.as_str());
+    let source = find_source(store, &input.copy_source, &source_conditions!(input))?;
     let replaces_metadata =
         input.metadata_directive.as_ref().is_some_and(|how| how.as_str() == MetadataDirective::REPLACE);
     let replaces_tags =
@@ -47,13 +47,13 @@ pub(super) fn copy(
     if is_onto_itself && !replaces_metadata {
         return Err(s3_error!(InvalidRequest, "an object is copied onto itself only with new metadata"));
     }
-    let mut facts = source.facts.clone();
+    let mut facts = source.info.clone();
     facts.modified = now();
     if replaces_metadata {
         facts.attributes = attributes!(input);
     }
     if replaces_tags {
-        facts.tags = tags::of_header(input.tagging.as_deref())?;
+        facts.tags = tags::from_header(input.tagging.as_deref())?;
     }
     let directory = store.disk().data();
     let link = |segment: &Segment| -> S3Result<Segment> {
@@ -61,15 +61,15 @@ pub(super) fn copy(
         Ok(Segment { data: Arc::new(data), bytes: segment.bytes })
     };
     let segments = source.segments.iter().map(link).collect::<S3Result<_>>()?;
-    let object = Object { facts, segments };
+    let object = Object { info: facts, segments };
     let object = store.put(&input.bucket, &input.key, object, conditions)?;
     let mut result = CopyObjectResult {
         e_tag: Some(object.etag()),
-        last_modified: Some(object.facts.modified.clone()),
+        last_modified: Some(object.info.modified.clone()),
         ..Default::default()
     };
-    show_checksums!(result, object.facts.checksums);
-    result.checksum_type = object.facts.checksums.checksum_type();
+    show_checksums!(result, object.info.checksums);
+    result.checksum_type = object.info.checksums.checksum_type();
     Ok(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() })
 }
 
@@ -77,22 +77,22 @@ pub(super) fn copy_part(store: &Store, input: &UploadPartCopyInput) -> S3Result<
     refuse_set!(input, copy_source_sse_customer_algorithm, sse_customer_algorithm);
     check_part_number(input.part_number)?;
     let upload = store.upload_record(&input.bucket, &input.key, &input.upload_id)?;
-    let source = source(store, &input.copy_source, &source_conditions!(input))?;
+    let source = find_source(store, &input.copy_source, &source_conditions!(input))?;
     let range = copied_range(input.copy_source_range.as_deref(), source.bytes())?;
     let mut reader = ObjectReader::new(&source, &range);
     let algorithm = upload.checksum.algorithm();
-    let part = copy_from(store.disk().data(), &mut reader, algorithm.as_ref())?.into_part();
+    let part = copy_data(store.disk().data(), &mut reader, algorithm.as_ref())?.into_part();
     let mut result = CopyPartResult {
         e_tag: Some(part.etag()),
-        last_modified: Some(part.facts.modified.clone()),
+        last_modified: Some(part.info.modified.clone()),
         ..Default::default()
     };
-    show_checksums!(result, part.facts.checksums);
+    show_checksums!(result, part.info.checksums);
     store.put_part(&input.bucket, (&input.key, &input.upload_id), input.part_number, part)?;
     Ok(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() })
 }
 
-fn place(source: &CopySource) -> S3Result<(&str, &str)> {
+fn bucket_and_key(source: &CopySource) -> S3Result<(&str, &str)> {
     match source {
         CopySource::Bucket { bucket, key, version_id } => {
             check_version(version_id.as_deref())?;
@@ -102,12 +102,12 @@ fn place(source: &CopySource) -> S3Result<(&str, &str)> {
     }
 }
 
-fn source(store: &Store, source: &CopySource, conditions: &Conditions<'_>) -> S3Result<Arc<Object>> {
-    let (bucket, key) = place(source)?;
+fn find_source(store: &Store, source: &CopySource, conditions: &Conditions<'_>) -> S3Result<Arc<Object>> {
+    let (bucket, key) = bucket_and_key(source)?;
     let object = store.object(bucket, key)?;
     match conditions.evaluate(&object) {
-        Outcome::Proceed => Ok(object),
-        Outcome::NotModified | Outcome::PreconditionFailed => {
+        ConditionOutcome::Proceed => Ok(object),
+        ConditionOutcome::NotModified | ConditionOutcome::PreconditionFailed => {
             Err(s3_error!(PreconditionFailed, "a condition on the source does not hold"))
         }
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(super) struct DataFile {
     path: PathBuf,
-    is_kept: AtomicBool,
+    is_persistent: AtomicBool,
 }
 
 impl DataFile {
@@ -38,12 +38,12 @@ impl DataFile {
 
     /// A file that a record names.
     pub(super) fn existing(directory: &Path, name: &str) -> Self {
-        Self { path: directory.join(name), is_kept: AtomicBool::new(true) }
+        Self { path: directory.join(name), is_persistent: AtomicBool::new(true) }
     }
 
     fn unnamed(directory: &Path) -> Self {
         let path = directory.join(Uuid::new_v4().simple().to_string());
-        Self { path, is_kept: AtomicBool::new(false) }
+        Self { path, is_persistent: AtomicBool::new(false) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -60,13 +60,13 @@ impl DataFile {
     }
 
     /// The file outlives this value: a record names it.
-    pub(super) fn keep(&self) {
-        self.is_kept.store(true, Ordering::Relaxed);
+    pub(super) fn persist(&self) {
+        self.is_persistent.store(true, Ordering::Relaxed);
     }
 
     /// The file ends with the last reader: no record names it any more.
     pub(super) fn discard(&self) {
-        self.is_kept.store(false, Ordering::Relaxed);
+        self.is_persistent.store(false, Ordering::Relaxed);
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn is_data_name(name: &str) -> bool {
 
 impl Drop for DataFile {
     fn drop(&mut self) {
-        if !*self.is_kept.get_mut() {
+        if !*self.is_persistent.get_mut() {
             // A file that cannot be removed now is removed at the next start.
             drop(fs::remove_file(&self.path));
         }
@@ -100,7 +100,7 @@ mod tests {
         drop(data);
         assert_eq!(count(), 0);
         let (data, _file) = DataFile::create(scratch.path()).unwrap();
-        data.keep();
+        data.persist();
         let name = data.name().to_owned();
         drop(data);
         assert_eq!(count(), 1);

@@ -117,7 +117,7 @@ impl Disk {
         let document = self.prepare(record)?;
         let directory = self.upload(bucket, id);
         fs::create_dir(&directory)?;
-        document.place(&directory.join(UPLOAD_FILE))
+        document.commit(&directory.join(UPLOAD_FILE))
     }
 
     /// An upload disappears whole or not at all.
@@ -131,9 +131,11 @@ impl Disk {
     }
 
     /// Writes a document beside its place.
-    pub(super) fn prepare(&self, document: &impl Serialize) -> io::Result<Prepared> {
-        let prepared =
-            Prepared { path: self.pending().join(Uuid::new_v4().simple().to_string()), is_placed: false };
+    pub(super) fn prepare(&self, document: &impl Serialize) -> io::Result<PendingDocument> {
+        let prepared = PendingDocument {
+            path: self.pending().join(Uuid::new_v4().simple().to_string()),
+            is_committed: false,
+        };
         let text = serde_json::to_vec(document)?;
         File::create_new(&prepared.path)?.write_all(&text)?;
         Ok(prepared)
@@ -142,23 +144,23 @@ impl Disk {
 
 /// A document that is not yet at its place. It is removed on a drop before that.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct PendingDocument {
     path: PathBuf,
-    is_placed: bool,
+    is_committed: bool,
 }
 
-impl Prepared {
+impl PendingDocument {
     /// Puts the document at its place, over the one that was there.
-    pub(super) fn place(mut self, place: &Path) -> io::Result<()> {
+    pub(super) fn commit(mut self, place: &Path) -> io::Result<()> {
         fs::rename(&self.path, place)?;
-        self.is_placed = true;
+        self.is_committed = true;
         Ok(())
     }
 }
 
-impl Drop for Prepared {
+impl Drop for PendingDocument {
     fn drop(&mut self) {
-        if !self.is_placed {
+        if !self.is_committed {
             // What cannot be removed now is removed at the next start.
             drop(fs::remove_file(&self.path));
         }
@@ -194,7 +196,7 @@ mod tests {
         drop(disk.prepare(&"text").unwrap());
         assert_eq!(fs::read_dir(disk.pending()).unwrap().count(), 0);
         let place = disk.buckets().join("document");
-        disk.prepare(&"text").unwrap().place(&place).unwrap();
+        disk.prepare(&"text").unwrap().commit(&place).unwrap();
         assert_eq!(fs::read_to_string(place).unwrap(), "\"text\"");
         fs::write(disk.pending().join("left"), "").unwrap();
         Disk::open(scratch.path()).unwrap();

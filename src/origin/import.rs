@@ -22,7 +22,7 @@ use super::StorageFault;
 use super::conditions::WriteConditions;
 use super::data::DataFile;
 use super::load::{entries, with_path};
-use super::record::{Attributes, Checksums, Facts, Object, Segment};
+use super::record::{Attributes, Checksums, Object, ObjectInfo, Segment};
 use super::store::Store;
 
 /// Headers of an object, in a file beside the buckets.
@@ -118,7 +118,7 @@ impl Import<'_> {
 
     fn bucket(&mut self, bucket: &str) -> io::Result<()> {
         let root = self.directory.join(bucket);
-        if self.store.in_bucket(bucket, |_| Ok(())).is_err() {
+        if self.store.read_bucket(bucket, |_| Ok(())).is_err() {
             let created = self.store.create_bucket(bucket).map_err(Skipped::from);
             if !self.note(&root, LEFT_BUCKET, created)? {
                 return Ok(());
@@ -164,7 +164,7 @@ impl Import<'_> {
             Some(etag) => etag,
             None => md5(path)?,
         };
-        let facts = Facts {
+        let facts = ObjectInfo {
             etag,
             modified: metadata.modified()?.into(),
             attributes: Attributes {
@@ -189,9 +189,9 @@ impl Import<'_> {
             is_multipart: false,
         };
         let data = Arc::new(DataFile::link(&self.store.disk().data(), path)?);
-        let object = Object { facts, segments: vec![Segment { data, bytes: metadata.len() }] };
+        let object = Object { info: facts, segments: vec![Segment { data, bytes: metadata.len() }] };
         let is_there =
-            |current: &Object| current.facts.etag == object.facts.etag && current.bytes() == object.bytes();
+            |current: &Object| current.info.etag == object.info.etag && current.bytes() == object.bytes();
         // A start that was killed here has left the object in both layouts.
         if !self.store.object(bucket, key).is_ok_and(|current| is_there(&current)) {
             let is_new = WriteConditions::new(None, Some(ETagCondition::Any))?;
@@ -266,13 +266,13 @@ mod tests {
             let (store, faults) = open(directory);
             assert!(faults.is_empty(), "{faults:?}");
             let object = store.object("demo", "folder/ü.txt").unwrap();
-            assert_eq!((object.facts.etag.as_str(), object.bytes()), ("tag-2", 5));
-            assert_eq!(object.facts.attributes.content_type.as_deref(), Some("text/plain"));
-            assert_eq!(object.facts.attributes.metadata["a"], "1");
-            assert_eq!(object.facts.checksums.crc32.as_deref(), Some("AAAAAA=="));
+            assert_eq!((object.info.etag.as_str(), object.bytes()), ("tag-2", 5));
+            assert_eq!(object.info.attributes.content_type.as_deref(), Some("text/plain"));
+            assert_eq!(object.info.attributes.metadata["a"], "1");
+            assert_eq!(object.info.checksums.crc32.as_deref(), Some("AAAAAA=="));
             assert_eq!(fs::read(object.segments[0].data.path()).unwrap(), b"bytes");
             let plain = store.object("demo", "plain").unwrap();
-            assert_eq!(plain.facts.etag, "d41d8cd98f00b204e9800998ecf8427e");
+            assert_eq!(plain.info.etag, "d41d8cd98f00b204e9800998ecf8427e");
         }
         let mut left: Vec<_> =
             fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -6,14 +6,14 @@ use std::ops::Bound;
 use s3s::dto::EncodingType;
 use s3s::{S3Result, s3_error};
 
-use crate::s3::sigv4::canonical::encode;
+use crate::s3::sigv4::canonical::percent_encode;
 
 /// S3's largest page.
 const PAGE_ITEMS_MAX: i32 = 1000;
 
 /// What a listing asks for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Query<'a> {
+pub(super) struct ListQuery<'a> {
     pub(super) prefix: &'a str,
     /// Empty for none.
     pub(super) delimiter: &'a str,
@@ -27,14 +27,14 @@ pub(super) struct Query<'a> {
 pub(super) struct Page<V> {
     pub(super) items: Vec<(String, V)>,
     /// Beginnings that keys have in common, up to the delimiter.
-    pub(super) groups: Vec<String>,
+    pub(super) common_prefixes: Vec<String>,
     /// The last key or group, if there are more.
     pub(super) next_after: Option<String>,
 }
 
 /// Lists one page of a map.
-pub(super) fn page<V: Clone>(map: &BTreeMap<String, V>, query: &Query<'_>) -> Page<V> {
-    let mut page = Page { items: Vec::new(), groups: Vec::new(), next_after: None };
+pub(super) fn page<V: Clone>(map: &BTreeMap<String, V>, query: &ListQuery<'_>) -> Page<V> {
+    let mut page = Page { items: Vec::new(), common_prefixes: Vec::new(), next_after: None };
     let mut last = None;
     let mut from = match query.after >= query.prefix {
         true => Bound::Excluded(query.after.to_owned()),
@@ -44,15 +44,15 @@ pub(super) fn page<V: Clone>(map: &BTreeMap<String, V>, query: &Query<'_>) -> Pa
         if !key.starts_with(query.prefix) || query.items_max == 0 {
             break;
         }
-        let group = group(key, query);
+        let group = common_prefix(key, query);
         let name = group.unwrap_or(key);
         if name > query.after {
-            if page.items.len() + page.groups.len() == query.items_max {
+            if page.items.len() + page.common_prefixes.len() == query.items_max {
                 page.next_after = last;
                 break;
             }
             match group {
-                Some(group) => page.groups.push(group.to_owned()),
+                Some(group) => page.common_prefixes.push(group.to_owned()),
                 None => page.items.push((key.clone(), value.clone())),
             }
             last = Some(name.to_owned());
@@ -69,7 +69,7 @@ pub(super) fn page<V: Clone>(map: &BTreeMap<String, V>, query: &Query<'_>) -> Pa
 }
 
 /// The group that a key belongs to.
-pub(super) fn group<'a>(key: &'a str, query: &Query<'_>) -> Option<&'a str> {
+pub(super) fn common_prefix<'a>(key: &'a str, query: &ListQuery<'_>) -> Option<&'a str> {
     let rest = &key[query.prefix.len()..];
     let at = rest.find(query.delimiter).filter(|_| !query.delimiter.is_empty())?;
     Some(&key[..query.prefix.len() + at + query.delimiter.len()])
@@ -92,10 +92,10 @@ fn successor(prefix: &str) -> Option<String> {
 
 /// How names are written in a listing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Encoding(bool);
+pub(super) struct KeyEncoding(bool);
 
-impl Encoding {
-    pub(super) fn of(encoding: Option<&EncodingType>) -> S3Result<Self> {
+impl KeyEncoding {
+    pub(super) fn from_request(encoding: Option<&EncodingType>) -> S3Result<Self> {
         match encoding.map(EncodingType::as_str) {
             None | Some("") => Ok(Self(false)),
             Some(EncodingType::URL) => Ok(Self(true)),
@@ -103,12 +103,12 @@ impl Encoding {
         }
     }
 
-    pub(super) fn write(self, name: &str) -> String {
-        if self.0 { encode(name.as_bytes(), true) } else { name.to_owned() }
+    pub(super) fn encode(self, name: &str) -> String {
+        if self.0 { percent_encode(name.as_bytes(), true) } else { name.to_owned() }
     }
 
-    pub(super) fn write_sent(self, name: Option<String>) -> Option<String> {
-        name.map(|name| self.write(&name))
+    pub(super) fn encode_optional(self, name: Option<String>) -> Option<String> {
+        name.map(|name| self.encode(&name))
     }
 }
 
@@ -134,9 +134,10 @@ mod tests {
     fn all(map: &BTreeMap<String, ()>, prefix: &str, delimiter: &str, items_max: usize) -> Vec<String> {
         let (mut names, mut after) = (Vec::new(), String::new());
         loop {
-            let page = page(map, &Query { prefix, delimiter, after: &after, items_max });
-            assert!(page.items.len() + page.groups.len() <= items_max);
-            let mut found: Vec<_> = page.items.into_iter().map(|(key, ())| key).chain(page.groups).collect();
+            let page = page(map, &ListQuery { prefix, delimiter, after: &after, items_max });
+            assert!(page.items.len() + page.common_prefixes.len() <= items_max);
+            let mut found: Vec<_> =
+                page.items.into_iter().map(|(key, ())| key).chain(page.common_prefixes).collect();
             found.sort();
             names.extend(found);
             match page.next_after {
@@ -179,10 +180,10 @@ mod tests {
         let keys = ["a", "a/", "a//b", "a/b", "b/1", "b/2", "c"].map(str::to_owned);
         let map = map(&keys);
         let names = |prefix, delimiter, after| {
-            let page = page(&map, &Query { prefix, delimiter, after, items_max: 10 });
+            let page = page(&map, &ListQuery { prefix, delimiter, after, items_max: 10 });
             assert_eq!(page.next_after, None);
             let keys: Vec<_> = page.items.into_iter().map(|(key, ())| key).collect();
-            (keys.join(" "), page.groups.join(" "))
+            (keys.join(" "), page.common_prefixes.join(" "))
         };
         let expect = |keys: &str, groups: &str| (keys.to_owned(), groups.to_owned());
         assert_eq!(names("", "/", ""), expect("a c", "a/ b/"));
@@ -192,16 +193,16 @@ mod tests {
         assert_eq!(names("a/", "/", ""), expect("a/ a/b", "a//"));
         assert_eq!(names("b/", "/", "a"), expect("b/1 b/2", ""));
         assert_eq!(names("x", "", ""), expect("", ""));
-        let empty = page(&map, &Query { prefix: "", delimiter: "", after: "", items_max: 0 });
+        let empty = page(&map, &ListQuery { prefix: "", delimiter: "", after: "", items_max: 0 });
         assert_eq!((empty.items.len(), empty.next_after), (0, None));
     }
 
     #[test]
     fn names_are_encoded_where_that_is_asked_for() {
         let url = EncodingType::from_static(EncodingType::URL);
-        assert_eq!(Encoding::of(Some(&url)).unwrap().write("a b+c/ü%"), "a%20b%2Bc/%C3%BC%25");
-        assert_eq!(Encoding::of(None).unwrap().write("a b+c"), "a b+c");
-        assert!(Encoding::of(Some(&EncodingType::from_static("xml"))).is_err());
+        assert_eq!(KeyEncoding::from_request(Some(&url)).unwrap().encode("a b+c/ü%"), "a%20b%2Bc/%C3%BC%25");
+        assert_eq!(KeyEncoding::from_request(None).unwrap().encode("a b+c"), "a b+c");
+        assert!(KeyEncoding::from_request(Some(&EncodingType::from_static("xml"))).is_err());
         assert_eq!(page_items(Some(5000)).unwrap(), 1000);
         assert!(page_items(Some(-1)).is_err());
     }

@@ -14,6 +14,7 @@
 //! Deliberately absent: TLS, durability beyond the file system's, versioning, policies, lifecycle rules, encryption, object
 //! locks, ACLs beyond the owner's, and every other operation that `api.rs` does not list. Each of those is 501.
 mod api;
+mod body_receiver;
 mod buckets;
 mod checksum;
 mod conditions;
@@ -22,8 +23,8 @@ mod data;
 mod directory;
 mod disk;
 mod import;
-mod intake;
 mod limits;
+mod listener;
 mod listing;
 mod load;
 mod multipart;
@@ -32,7 +33,6 @@ mod pages;
 mod reader;
 mod record;
 mod request_validation;
-mod serve;
 mod store;
 mod tags;
 mod unsupported;
@@ -132,13 +132,13 @@ pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
         .map_err(|source| OriginError::Open { directory: directory.to_owned(), source })?;
     let secret_access_key = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
     let service = service(store, &secret_access_key);
-    let runtime = serve::runtime()?;
-    let listener = serve::listen(&runtime)?;
+    let runtime = listener::runtime()?;
+    let listener = listener::listen(&runtime)?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("origin".to_owned())
-        .spawn(move || serve::run(runtime, listener, service, stopped))?;
+        .spawn(move || listener::run(runtime, listener, service, stopped))?;
     Ok(Origin {
         address,
         access_key_id: ACCESS_KEY_ID.to_owned(),
@@ -152,7 +152,7 @@ pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
 fn open(directory: &Path, lock: DirectoryLock, bucket: &str) -> io::Result<(Store, Vec<StorageFault>)> {
     let (store, mut faults) = Store::open(directory, lock, Limits::default())?;
     faults.extend(import::import(&store, directory)?);
-    if store.in_bucket(bucket, |_| Ok(())).is_err() {
+    if store.read_bucket(bucket, |_| Ok(())).is_err() {
         store.create_bucket(bucket).map_err(io::Error::other)?;
     }
     Ok((store, faults))
@@ -171,7 +171,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> S3Result<T> + Send +
 }
 
 /// An error with a code that the library has no name for.
-fn coded(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+fn error_with_code(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
     error

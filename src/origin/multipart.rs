@@ -12,10 +12,10 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use uuid::Uuid;
 
 use super::blocking;
+use super::body_receiver::{ExpectedBody, ReceivedBody, drained, receive_body, take};
 use super::checksum::{sent_checksums, show_checksums};
 use super::conditions::WriteConditions;
-use super::intake::{Expected, Received, drained, receive, take};
-use super::record::{Attributes, Checksums, Facts, Object, UploadRecord, attributes};
+use super::record::{Attributes, Checksums, Object, ObjectInfo, UploadRecord, attributes};
 use super::store::{Store, Upload, now};
 use super::tags;
 use super::unsupported::{refuse_extras, refuse_set};
@@ -37,7 +37,7 @@ pub(super) fn begin(
         key: input.key.clone(),
         initiated: now(),
         attributes: attributes!(input),
-        tags: tags::of_header(input.tagging.as_deref())?,
+        tags: tags::from_header(input.tagging.as_deref())?,
     };
     store.begin_upload(&input.bucket, &id, record)?;
     Ok(CreateMultipartUploadOutput {
@@ -68,15 +68,15 @@ async fn put_part_body(
     refuse_set!(input, sse_customer_algorithm);
     check_part_number(input.part_number)?;
     let upload = store.upload_record(&input.bucket, &input.key, &input.upload_id)?;
-    let expected = Expected {
+    let expected = ExpectedBody {
         content_md5: input.content_md5.take(),
         checksums: sent_checksums!(input),
         announced: input.checksum_algorithm.take().or_else(|| upload.checksum.algorithm()),
         trailers: request.trailing_headers,
     };
-    let part = receive(store.disk().data(), body, expected).await?.into_part();
+    let part = receive_body(store.disk().data(), body, expected).await?.into_part();
     let mut output = UploadPartOutput { e_tag: Some(part.etag()), ..Default::default() };
-    show_checksums!(output, part.facts.checksums);
+    show_checksums!(output, part.info.checksums);
     blocking(move || {
         store.put_part(&input.bucket, (&input.key, &input.upload_id), input.part_number, part)?;
         Ok(output)
@@ -84,9 +84,9 @@ async fn put_part_body(
     .await
 }
 
-impl Received {
+impl ReceivedBody {
     pub(super) fn into_part(self) -> Object {
-        let facts = Facts {
+        let facts = ObjectInfo {
             etag: hex::encode(self.md5),
             modified: now(),
             attributes: Attributes::default(),
@@ -94,7 +94,7 @@ impl Received {
             checksums: self.checksums,
             is_multipart: false,
         };
-        Object { facts, segments: vec![self.segment] }
+        Object { info: facts, segments: vec![self.segment] }
     }
 }
 
@@ -119,14 +119,14 @@ pub(super) fn complete(
     }
     let sent = sent_checksums!(input);
     let checksum = &upload.record.checksum;
-    object.facts.checksums = checksum.verify(sent, input.checksum_type.as_ref(), &object, &parts)?;
+    object.info.checksums = checksum.verify(sent, input.checksum_type.as_ref(), &object, &parts)?;
     let mut output = CompleteMultipartUploadOutput {
         e_tag: Some(object.etag()),
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         ..Default::default()
     };
-    show_checksums!(output, object.facts.checksums);
-    output.checksum_type = object.facts.checksums.checksum_type();
+    show_checksums!(output, object.info.checksums);
+    output.checksum_type = object.info.checksums.checksum_type();
     store.complete(&input.bucket, (&input.key, &input.upload_id), object, &conditions)?;
     output.bucket = Some(input.bucket);
     output.key = Some(input.key);
@@ -145,7 +145,7 @@ fn listed_parts(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Vec<Arc
     let mut parts = Vec::with_capacity(count);
     for (at, mut listed) in listed.into_iter().enumerate() {
         let part = listed.part_number.and_then(|number| upload.parts.get(&number));
-        let part = part.filter(|part| is_listed(part, &mut listed));
+        let part = part.filter(|part| matches_listed(part, &mut listed));
         let part = part.ok_or_else(|| s3_error!(InvalidPart, "a listed part was not uploaded as listed"))?;
         if at + 1 < count && part.bytes() < PART_BYTES_MIN {
             return Err(s3_error!(EntityTooSmall, "a part that is not the last has at least 5 MiB"));
@@ -159,10 +159,10 @@ fn listed_parts(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Vec<Arc
 fn assemble(record: &UploadRecord, parts: &[Arc<Object>]) -> S3Result<Object> {
     let (mut md5, mut segments) = (Md5::new(), Vec::new());
     for part in parts {
-        md5.update(&hex::decode(&part.facts.etag).map_err(S3Error::internal_error)?);
+        md5.update(&hex::decode(&part.info.etag).map_err(S3Error::internal_error)?);
         segments.extend(part.segments.iter().cloned());
     }
-    let facts = Facts {
+    let facts = ObjectInfo {
         etag: format!("{}-{}", hex::encode(md5.finalize()), parts.len()),
         modified: now(),
         attributes: record.attributes.clone(),
@@ -170,14 +170,14 @@ fn assemble(record: &UploadRecord, parts: &[Arc<Object>]) -> S3Result<Object> {
         checksums: Checksums::default(),
         is_multipart: true,
     };
-    Ok(Object { facts, segments })
+    Ok(Object { info: facts, segments })
 }
 
 /// Whether a part is the one that the client has in mind.
-fn is_listed(part: &Object, listed: &mut CompletedPart) -> bool {
-    let is_tagged = listed.e_tag.as_ref().is_none_or(|etag| etag.value() == part.facts.etag);
+fn matches_listed(part: &Object, listed: &mut CompletedPart) -> bool {
+    let is_tagged = listed.e_tag.as_ref().is_none_or(|etag| etag.value() == part.info.etag);
     // A checksum counts where the part has one by that algorithm.
-    let known = &part.facts.checksums;
+    let known = &part.info.checksums;
     let mut sent = sent_checksums!(listed);
     sent.retain_known(known);
     is_tagged && sent.verify(known.clone()).is_ok()
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::origin::data::DataFile;
     use crate::origin::record::Segment;
-    use crate::origin::test_objects::facts;
+    use crate::origin::test_objects::object_info;
 
     /// Parts 1, 2 and 4 of these sizes in MiB, with a hash each.
     fn upload() -> Upload {
@@ -206,7 +206,7 @@ mod tests {
             let data = Arc::new(DataFile::existing(directory, &number.to_string()));
             let etag = hex::encode([u8::try_from(number).unwrap(); 16]);
             let segments = vec![Segment { data, bytes: mebibytes << 20 }];
-            (number, Arc::new(Object { facts: facts(&etag), segments }))
+            (number, Arc::new(Object { info: object_info(&etag), segments }))
         };
         let record = UploadRecord {
             key: "k".to_owned(),
@@ -233,7 +233,7 @@ mod tests {
             let upload = upload();
             let parts = listed_parts(&upload, numbers.iter().map(part).collect());
             match parts.and_then(|parts| assemble(&upload.record, &parts)) {
-                Ok(object) => format!("{} {}", object.bytes() >> 20, object.facts.etag),
+                Ok(object) => format!("{} {}", object.bytes() >> 20, object.info.etag),
                 Err(error) => error.code().as_str().to_owned(),
             }
         };

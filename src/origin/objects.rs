@@ -12,14 +12,14 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
+use super::body_receiver::{ExpectedBody, drained, receive_body, take};
 use super::checksum::{sent_checksums, show_checksums};
-use super::conditions::{Conditions, Outcome, WriteConditions, seconds};
-use super::intake::{Expected, drained, receive, take};
-use super::record::{Facts, Object, attributes, show_attributes};
+use super::conditions::{ConditionOutcome, Conditions, WriteConditions, seconds};
+use super::record::{Object, ObjectInfo, attributes, show_attributes};
 use super::store::{Store, now};
 use super::tags;
 use super::unsupported::{check_version, refuse_extras, refuse_set};
-use super::{blocking, coded, reader};
+use super::{blocking, error_with_code, reader};
 
 /// S3's own bound of a multi-delete.
 const DELETED_KEYS_MAX: usize = 1000;
@@ -53,21 +53,21 @@ async fn put_body(
     let mut input = request.input;
     refuse_extras!(input);
     refuse_set!(input, write_offset_bytes);
-    let tags = tags::of_header(input.tagging.as_deref())?;
+    let tags = tags::from_header(input.tagging.as_deref())?;
     let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
     let attributes = attributes!(input);
     // Before the body, which may be large. The write checks the conditions again, under the lock.
-    store.in_bucket(&input.bucket, |bucket| {
+    store.read_bucket(&input.bucket, |bucket| {
         conditions.check(bucket.objects.get(&input.key).map(AsRef::as_ref))
     })?;
-    let expected = Expected {
+    let expected = ExpectedBody {
         content_md5: input.content_md5.take(),
         checksums: sent_checksums!(input),
         announced: input.checksum_algorithm.take(),
         trailers: request.trailing_headers,
     };
-    let received = receive(store.disk().data(), body, expected).await?;
-    let facts = Facts {
+    let received = receive_body(store.disk().data(), body, expected).await?;
+    let facts = ObjectInfo {
         etag: hex::encode(received.md5),
         modified: now(),
         attributes,
@@ -75,10 +75,10 @@ async fn put_body(
         checksums: received.checksums,
         is_multipart: false,
     };
-    let object = Object { facts, segments: vec![received.segment] };
+    let object = Object { info: facts, segments: vec![received.segment] };
     let object = blocking(move || store.put(&input.bucket, &input.key, object, &conditions)).await?;
     let mut output = PutObjectOutput { e_tag: Some(object.etag()), ..Default::default() };
-    show_checksums!(output, object.facts.checksums);
+    show_checksums!(output, object.info.checksums);
     Ok(output)
 }
 
@@ -95,15 +95,15 @@ pub(super) async fn get(store: &Store, request: S3Request<GetObjectInput>) -> S3
         content_length: Some(content_length(&part.range)?),
         content_range: part.content_range,
         e_tag: Some(object.etag()),
-        last_modified: Some(object.facts.modified.clone()),
+        last_modified: Some(object.info.modified.clone()),
         parts_count: part.count,
         tag_count: tags::count(&object),
         ..Default::default()
     };
-    show_attributes!(output, object.facts.attributes);
+    show_attributes!(output, object.info.attributes);
     if input.checksum_mode.is_some() && part.range == (0..object.bytes()) {
-        show_checksums!(output, object.facts.checksums);
-        output.checksum_type = object.facts.checksums.checksum_type();
+        show_checksums!(output, object.info.checksums);
+        output.checksum_type = object.info.checksums.checksum_type();
     }
     Ok(output)
 }
@@ -120,14 +120,14 @@ pub(super) fn head(store: &Store, request: &S3Request<HeadObjectInput>) -> S3Res
         content_length: Some(content_length(&part.range)?),
         content_range: part.content_range,
         e_tag: Some(object.etag()),
-        last_modified: Some(object.facts.modified.clone()),
+        last_modified: Some(object.info.modified.clone()),
         parts_count: part.count,
         ..Default::default()
     };
-    show_attributes!(output, object.facts.attributes);
+    show_attributes!(output, object.info.attributes);
     if input.checksum_mode.is_some() && part.range == (0..object.bytes()) {
-        show_checksums!(output, object.facts.checksums);
-        output.checksum_type = object.facts.checksums.checksum_type();
+        show_checksums!(output, object.info.checksums);
+        output.checksum_type = object.info.checksums.checksum_type();
     }
     Ok(output)
 }
@@ -135,19 +135,22 @@ pub(super) fn head(store: &Store, request: &S3Request<HeadObjectInput>) -> S3Res
 /// A 304 has the headers that a cache needs, and no body: the server library writes one, which HTTP leaves out.
 fn check_conditions(object: &Object, conditions: &Conditions<'_>) -> S3Result<()> {
     match conditions.evaluate(object) {
-        Outcome::Proceed => Ok(()),
-        Outcome::PreconditionFailed => Err(s3_error!(PreconditionFailed, "a condition does not hold")),
-        Outcome::NotModified => {
-            let mut error = coded("NotModified", StatusCode::NOT_MODIFIED, "the object has not changed");
+        ConditionOutcome::Proceed => Ok(()),
+        ConditionOutcome::PreconditionFailed => {
+            Err(s3_error!(PreconditionFailed, "a condition does not hold"))
+        }
+        ConditionOutcome::NotModified => {
+            let mut error =
+                error_with_code("NotModified", StatusCode::NOT_MODIFIED, "the object has not changed");
             let mut headers = http::HeaderMap::new();
             let mut add = |name, value: Option<&str>| {
                 if let Some(value) = value.and_then(|value| value.parse().ok()) {
                     headers.insert(name, value);
                 }
             };
-            add(http::header::ETAG, Some(&format!("\"{}\"", object.facts.etag)));
-            add(http::header::LAST_MODIFIED, Some(&http_date(&object.facts.modified)?));
-            add(http::header::CACHE_CONTROL, object.facts.attributes.cache_control.as_deref());
+            add(http::header::ETAG, Some(&format!("\"{}\"", object.info.etag)));
+            add(http::header::LAST_MODIFIED, Some(&http_date(&object.info.modified)?));
+            add(http::header::CACHE_CONTROL, object.info.attributes.cache_control.as_deref());
             error.set_headers(headers);
             Err(error)
         }
@@ -167,8 +170,8 @@ fn range(object: &Object, headers: &http::HeaderMap, range: Option<dto::Range>) 
     };
     let validator = validator.to_str().unwrap_or_default();
     let is_same_date = Timestamp::parse(TimestampFormat::HttpDate, validator)
-        .is_ok_and(|date| seconds(&date) == seconds(&object.facts.modified));
-    let is_same = validator == format!("\"{}\"", object.facts.etag) || is_same_date;
+        .is_ok_and(|date| seconds(&date) == seconds(&object.info.modified));
+    let is_same = validator == format!("\"{}\"", object.info.etag) || is_same_date;
     range.filter(|_| is_same)
 }
 
@@ -202,10 +205,11 @@ impl Part {
 
 /// An object that was not uploaded in parts is its only part.
 fn part_range(object: &Object, number: i32) -> S3Result<(Range<u64>, Option<i32>)> {
-    let lacking =
-        || coded("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, "the object has no such part");
+    let lacking = || {
+        error_with_code("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, "the object has no such part")
+    };
     let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(lacking)?;
-    if !object.facts.is_multipart {
+    if !object.info.is_multipart {
         return if at == 0 { Ok((0..object.bytes(), None)) } else { Err(lacking()) };
     }
     let segment = object.segments.get(at).ok_or_else(lacking)?;
@@ -231,7 +235,7 @@ pub(super) fn delete_many(store: &Store, input: DeleteObjectsInput) -> S3Result<
     if input.delete.objects.len() > DELETED_KEYS_MAX {
         return Err(s3_error!(MalformedXML, "a request deletes at most {DELETED_KEYS_MAX} keys"));
     }
-    store.in_bucket(&input.bucket, |_| Ok(()))?;
+    store.read_bucket(&input.bucket, |_| Ok(()))?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in input.delete.objects {
         match delete_listed(store, &input.bucket, &object) {
@@ -275,8 +279,8 @@ pub(super) fn attributes_of(
     let asked = || input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
     let is_asked = |name: &str| asked().any(|each| each.trim() == name);
     let mut checksum = dto::Checksum::default();
-    show_checksums!(checksum, object.facts.checksums);
-    checksum.checksum_type = object.facts.checksums.checksum_type();
+    show_checksums!(checksum, object.info.checksums);
+    checksum.checksum_type = object.info.checksums.checksum_type();
     let parts = dto::GetObjectAttributesParts {
         total_parts_count: Some(i32::try_from(object.segments.len()).map_err(S3Error::internal_error)?),
         ..Default::default()
@@ -284,9 +288,9 @@ pub(super) fn attributes_of(
     Ok(GetObjectAttributesOutput {
         checksum: is_asked(dto::ObjectAttributes::CHECKSUM).then_some(checksum),
         e_tag: is_asked(dto::ObjectAttributes::ETAG).then(|| object.etag()),
-        last_modified: Some(object.facts.modified.clone()),
+        last_modified: Some(object.info.modified.clone()),
         object_parts: Some(parts)
-            .filter(|_| object.facts.is_multipart && is_asked(dto::ObjectAttributes::OBJECT_PARTS)),
+            .filter(|_| object.info.is_multipart && is_asked(dto::ObjectAttributes::OBJECT_PARTS)),
         object_size: is_asked(dto::ObjectAttributes::OBJECT_SIZE)
             .then(|| content_length(&(0..object.bytes())))
             .transpose()?,

@@ -12,20 +12,20 @@ use std::sync::Arc;
 
 use super::buckets::owner;
 use super::checksum::show_checksums;
-use super::listing::{Encoding, Page, Query, group, page, page_items};
+use super::listing::{KeyEncoding, ListQuery, Page, common_prefix, page, page_items};
 use super::record::{Object, UploadRecord};
 use super::store::Store;
 
 pub(super) fn objects(store: &Store, input: ListObjectsInput) -> S3Result<ListObjectsOutput> {
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
+    let encoding = KeyEncoding::from_request(input.encoding_type.as_ref())?;
     let items_max = page_items(input.max_keys)?;
-    let query = Query {
+    let query = ListQuery {
         prefix: input.prefix.as_deref().unwrap_or(""),
         delimiter: input.delimiter.as_deref().unwrap_or(""),
         after: input.marker.as_deref().unwrap_or(""),
         items_max: usize::try_from(items_max).map_err(S3Error::internal_error)?,
     };
-    let page = store.in_bucket(&input.bucket, |bucket| Ok(page(&bucket.objects, &query)))?;
+    let page = store.read_bucket(&input.bucket, |bucket| Ok(page(&bucket.objects, &query)))?;
     Ok(ListObjectsOutput {
         is_truncated: Some(page.next_after.is_some()),
         // S3 gives it with a delimiter alone; without one the last key is it.
@@ -33,66 +33,70 @@ pub(super) fn objects(store: &Store, input: ListObjectsInput) -> S3Result<ListOb
             .next_after
             .as_deref()
             .filter(|_| !query.delimiter.is_empty())
-            .map(|n| encoding.write(n)),
-        common_prefixes: written(&page.groups, encoding),
+            .map(|n| encoding.encode(n)),
+        common_prefixes: common_prefixes(&page.common_prefixes, encoding),
         contents: contents(page, encoding, true)?,
         name: Some(input.bucket),
         max_keys: Some(items_max),
-        marker: Some(encoding.write(&input.marker.unwrap_or_default())),
-        prefix: Some(encoding.write(&input.prefix.unwrap_or_default())),
-        delimiter: encoding.write_sent(input.delimiter),
+        marker: Some(encoding.encode(&input.marker.unwrap_or_default())),
+        prefix: Some(encoding.encode(&input.prefix.unwrap_or_default())),
+        delimiter: encoding.encode_optional(input.delimiter),
         encoding_type: input.encoding_type,
         request_charged: None,
     })
 }
 
 pub(super) fn objects_v2(store: &Store, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
+    let encoding = KeyEncoding::from_request(input.encoding_type.as_ref())?;
     let items_max = page_items(input.max_keys)?;
-    let resumed = input.continuation_token.as_deref().map(read_token).transpose()?;
-    let query = Query {
+    let resumed = input.continuation_token.as_deref().map(decode_token).transpose()?;
+    let query = ListQuery {
         prefix: input.prefix.as_deref().unwrap_or(""),
         delimiter: input.delimiter.as_deref().unwrap_or(""),
         after: resumed.as_deref().or(input.start_after.as_deref()).unwrap_or(""),
         items_max: usize::try_from(items_max).map_err(S3Error::internal_error)?,
     };
-    let page = store.in_bucket(&input.bucket, |bucket| Ok(page(&bucket.objects, &query)))?;
-    let items = page.items.len() + page.groups.len();
+    let page = store.read_bucket(&input.bucket, |bucket| Ok(page(&bucket.objects, &query)))?;
+    let items = page.items.len() + page.common_prefixes.len();
     Ok(ListObjectsV2Output {
         is_truncated: Some(page.next_after.is_some()),
         next_continuation_token: page.next_after.as_deref().map(|name| BASE64_URL_SAFE_NO_PAD.encode(name)),
         key_count: Some(i32::try_from(items).map_err(S3Error::internal_error)?),
-        common_prefixes: written(&page.groups, encoding),
+        common_prefixes: common_prefixes(&page.common_prefixes, encoding),
         contents: contents(page, encoding, input.fetch_owner == Some(true))?,
         name: Some(input.bucket),
         max_keys: Some(items_max),
         continuation_token: input.continuation_token,
-        start_after: encoding.write_sent(input.start_after),
-        prefix: Some(encoding.write(&input.prefix.unwrap_or_default())),
-        delimiter: encoding.write_sent(input.delimiter),
+        start_after: encoding.encode_optional(input.start_after),
+        prefix: Some(encoding.encode(&input.prefix.unwrap_or_default())),
+        delimiter: encoding.encode_optional(input.delimiter),
         encoding_type: input.encoding_type,
         request_charged: None,
     })
 }
 
 /// A token is the last name of the page before it.
-fn read_token(token: &str) -> S3Result<String> {
+fn decode_token(token: &str) -> S3Result<String> {
     let name = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|name| String::from_utf8(name).ok());
     name.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is none of this server's"))
 }
 
 /// Groups as a document lists them.
-fn written(groups: &[String], encoding: Encoding) -> Option<Vec<CommonPrefix>> {
-    let groups = groups.iter().map(|group| CommonPrefix { prefix: Some(encoding.write(group)) });
+fn common_prefixes(groups: &[String], encoding: KeyEncoding) -> Option<Vec<CommonPrefix>> {
+    let groups = groups.iter().map(|group| CommonPrefix { prefix: Some(encoding.encode(group)) });
     Some(groups.collect::<Vec<_>>()).filter(|groups| !groups.is_empty())
 }
 
-fn contents(page: Page<Arc<Object>>, encoding: Encoding, with_owner: bool) -> S3Result<Option<Vec<Listed>>> {
+fn contents(
+    page: Page<Arc<Object>>,
+    encoding: KeyEncoding,
+    with_owner: bool,
+) -> S3Result<Option<Vec<Listed>>> {
     let listed = |(key, object): (String, Arc<Object>)| -> S3Result<Listed> {
         Ok(Listed {
             e_tag: Some(object.etag()),
-            key: Some(encoding.write(&key)),
-            last_modified: Some(object.facts.modified.clone()),
+            key: Some(encoding.encode(&key)),
+            last_modified: Some(object.info.modified.clone()),
             owner: with_owner.then(owner),
             size: Some(i64::try_from(object.bytes()).map_err(S3Error::internal_error)?),
             storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
@@ -112,14 +116,14 @@ pub(super) fn uploads(
     store: &Store,
     input: ListMultipartUploadsInput,
 ) -> S3Result<ListMultipartUploadsOutput> {
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
+    let encoding = KeyEncoding::from_request(input.encoding_type.as_ref())?;
     let items_max = page_items(input.max_uploads)?;
-    let found = store.in_bucket(&input.bucket, |bucket| {
+    let found = store.read_bucket(&input.bucket, |bucket| {
         let uploads = bucket.uploads.iter().map(|(at, upload)| (at.clone(), Arc::clone(&upload.record)));
         Ok(uploads.collect::<Vec<_>>())
     })?;
     let (key_marker, id_marker) = (input.key_marker.as_deref(), input.upload_id_marker.as_deref());
-    let query = Query {
+    let query = ListQuery {
         prefix: input.prefix.as_deref().unwrap_or(""),
         delimiter: input.delimiter.as_deref().unwrap_or(""),
         after: key_marker.unwrap_or(""),
@@ -129,7 +133,7 @@ pub(super) fn uploads(
     let listed = |(key, id, record): (String, String, Arc<UploadRecord>)| MultipartUpload {
         initiated: Some(record.initiated.clone()),
         initiator: Some(initiator()),
-        key: Some(encoding.write(&key)),
+        key: Some(encoding.encode(&key)),
         owner: Some(owner()),
         storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
         upload_id: Some(id),
@@ -138,15 +142,15 @@ pub(super) fn uploads(
     let uploads: Vec<_> = page.uploads.into_iter().map(listed).collect();
     Ok(ListMultipartUploadsOutput {
         bucket: Some(input.bucket),
-        common_prefixes: written(&page.groups, encoding),
-        delimiter: encoding.write_sent(input.delimiter),
+        common_prefixes: common_prefixes(&page.common_prefixes, encoding),
+        delimiter: encoding.encode_optional(input.delimiter),
         encoding_type: input.encoding_type,
         is_truncated: Some(page.next_after.is_some()),
-        key_marker: Some(encoding.write(&input.key_marker.unwrap_or_default())),
+        key_marker: Some(encoding.encode(&input.key_marker.unwrap_or_default())),
         max_uploads: Some(items_max),
-        next_key_marker: page.next_after.as_ref().map(|(key, _)| encoding.write(key)),
+        next_key_marker: page.next_after.as_ref().map(|(key, _)| encoding.encode(key)),
         next_upload_id_marker: page.next_after.map(|(_, id)| id),
-        prefix: Some(encoding.write(&input.prefix.unwrap_or_default())),
+        prefix: Some(encoding.encode(&input.prefix.unwrap_or_default())),
         upload_id_marker: input.upload_id_marker,
         uploads: Some(uploads).filter(|uploads| !uploads.is_empty()),
         request_charged: None,
@@ -157,14 +161,14 @@ pub(super) fn uploads(
 #[derive(Default)]
 struct UploadPage {
     uploads: Vec<(String, String, Arc<UploadRecord>)>,
-    groups: Vec<String>,
+    common_prefixes: Vec<String>,
     /// Key or group and ID of the last upload, if there are more.
     next_after: Option<(String, String)>,
 }
 
 fn upload_page(
     found: Vec<((String, String), Arc<UploadRecord>)>,
-    query: &Query<'_>,
+    query: &ListQuery<'_>,
     id_marker: Option<&str>,
 ) -> UploadPage {
     let mut page = UploadPage::default();
@@ -173,20 +177,20 @@ fn upload_page(
         if !key.starts_with(query.prefix) {
             continue;
         }
-        let group = group(&key, query).map(str::to_owned);
+        let group = common_prefix(&key, query).map(str::to_owned);
         let name = group.clone().unwrap_or_else(|| key.clone());
         let is_behind_id = group.is_none() && id_marker.is_some_and(|marker| id.as_str() > marker);
         let is_behind = name.as_str() > query.after || (name == query.after && is_behind_id);
-        if !is_behind || (group.is_some() && page.groups.last() == group.as_ref()) {
+        if !is_behind || (group.is_some() && page.common_prefixes.last() == group.as_ref()) {
             continue;
         }
-        if page.uploads.len() + page.groups.len() >= query.items_max {
+        if page.uploads.len() + page.common_prefixes.len() >= query.items_max {
             page.next_after = last;
             break;
         }
         last = Some((name, id.clone()));
         match group {
-            Some(group) => page.groups.push(group),
+            Some(group) => page.common_prefixes.push(group),
             None => page.uploads.push((key, id, record)),
         }
     }
@@ -200,12 +204,12 @@ pub(super) fn parts(store: &Store, input: ListPartsInput) -> S3Result<ListPartsO
     let part = |(number, part): (&i32, &Arc<Object>)| -> S3Result<Part> {
         let mut listed = Part {
             e_tag: Some(part.etag()),
-            last_modified: Some(part.facts.modified.clone()),
+            last_modified: Some(part.info.modified.clone()),
             part_number: Some(*number),
             size: Some(i64::try_from(part.bytes()).map_err(S3Error::internal_error)?),
             ..Default::default()
         };
-        show_checksums!(listed, part.facts.checksums);
+        show_checksums!(listed, part.info.checksums);
         Ok(listed)
     };
     let items = usize::try_from(items_max).map_err(S3Error::internal_error)?;
@@ -256,12 +260,12 @@ mod tests {
                 let (mut names, mut after) = (Vec::new(), None::<(String, String)>);
                 loop {
                     let key = after.as_ref().map_or("", |(key, _)| key.as_str());
-                    let query = Query { prefix: "", delimiter, after: key, items_max };
+                    let query = ListQuery { prefix: "", delimiter, after: key, items_max };
                     let id_marker = after.as_ref().map(|(_, id)| id.as_str());
                     let page = upload_page(found.clone(), &query, id_marker);
-                    assert!(page.uploads.len() + page.groups.len() <= items_max);
+                    assert!(page.uploads.len() + page.common_prefixes.len() <= items_max);
                     let uploads = page.uploads.into_iter().map(|(key, id, _)| format!("{key}{id}"));
-                    let mut listed: Vec<_> = uploads.chain(page.groups).collect();
+                    let mut listed: Vec<_> = uploads.chain(page.common_prefixes).collect();
                     listed.sort();
                     names.extend(listed);
                     after = page.next_after;
@@ -277,8 +281,8 @@ mod tests {
     #[test]
     fn a_token_of_another_server_is_refused() {
         let token = BASE64_URL_SAFE_NO_PAD.encode("ü/\u{1}");
-        assert_eq!(read_token(&token).unwrap(), "ü/\u{1}");
-        assert!(read_token("not base64!").is_err());
-        assert!(read_token("__8").is_err(), "no UTF-8");
+        assert_eq!(decode_token(&token).unwrap(), "ü/\u{1}");
+        assert!(decode_token("not base64!").is_err());
+        assert!(decode_token("__8").is_err(), "no UTF-8");
     }
 }

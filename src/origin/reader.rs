@@ -25,12 +25,12 @@ const READ_BYTES: u64 = 256 << 10;
 
 /// Reads a range of an object from its data files.
 pub(super) struct ObjectReader {
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<FileRange>,
     file: Option<File>,
 }
 
 /// What is still to be read of a data file.
-struct Piece {
+struct FileRange {
     data: Arc<DataFile>,
     rest: Range<u64>,
 }
@@ -44,7 +44,7 @@ impl ObjectReader {
             let rest = within(range.start)..within(range.end);
             start += segment.bytes;
             if !rest.is_empty() {
-                pieces.push_back(Piece { data: Arc::clone(&segment.data), rest });
+                pieces.push_back(FileRange { data: Arc::clone(&segment.data), rest });
             }
         }
         Self { pieces, file: None }
@@ -65,7 +65,7 @@ impl ObjectReader {
         Ok(Some(buffer.into()))
     }
 
-    fn whole(mut self) -> S3Result<Bytes> {
+    fn read_all(mut self) -> S3Result<Bytes> {
         let mut whole = Vec::with_capacity(usize::try_from(self.remaining_bytes()).unwrap_or_default());
         self.read_to_end(&mut whole).map_err(S3Error::internal_error)?;
         Ok(whole.into())
@@ -101,7 +101,7 @@ pub(super) async fn body(object: &Object, range: &Range<u64>) -> S3Result<Stream
     let reader = ObjectReader::new(object, range);
     match reader.remaining_bytes() {
         0 => Ok(Body::empty().into()),
-        1..=READ_BYTES => blocking(move || reader.whole()).await.map(|whole| Body::from(whole).into()),
+        1..=READ_BYTES => blocking(move || reader.read_all()).await.map(|whole| Body::from(whole).into()),
         _ => Ok(StreamingBlob::wrap(stream::try_unfold(reader, next_piece))),
     }
 }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::origin::record::Segment;
     use crate::origin::scratch::Scratch;
-    use crate::origin::test_objects::facts;
+    use crate::origin::test_objects::object_info;
 
     /// I2: every range of an object in several segments holds the right bytes
     #[test]
@@ -129,13 +129,13 @@ mod tests {
             file.write_all(text.as_bytes()).unwrap();
             Segment { data: Arc::new(data), bytes: text.len() as u64 }
         });
-        let object = Object { facts: facts("x"), segments: segments.into() };
+        let object = Object { info: object_info("x"), segments: segments.into() };
         let whole = b"abcdefgh";
         for start in 0..=whole.len() {
             for end in start..=whole.len() {
                 let reader = ObjectReader::new(&object, &(start as u64..end as u64));
                 assert_eq!(reader.remaining_bytes(), (end - start) as u64);
-                assert_eq!(reader.whole().unwrap(), whole[start..end]);
+                assert_eq!(reader.read_all().unwrap(), whole[start..end]);
             }
         }
     }
@@ -146,7 +146,7 @@ mod tests {
         let scratch = Scratch::new();
         let (data, _file) = DataFile::create(scratch.path()).unwrap();
         let segments = vec![Segment { data: Arc::new(data), bytes: 3 }];
-        let object = Object { facts: facts("x"), segments };
-        assert!(ObjectReader::new(&object, &(0..3)).whole().is_err());
+        let object = Object { info: object_info("x"), segments };
+        assert!(ObjectReader::new(&object, &(0..3)).read_all().is_err());
     }
 }

@@ -115,7 +115,7 @@ pub(super) struct Checksums {
 
 /// What is known of the bytes of an object or a part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Facts {
+pub(super) struct ObjectInfo {
     /// Without quotes.
     pub(super) etag: String,
     pub(super) modified: Timestamp,
@@ -140,7 +140,7 @@ pub(super) struct Segment {
 /// An object, or a part of an upload.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    pub(super) facts: Facts,
+    pub(super) info: ObjectInfo,
     pub(super) segments: Vec<Segment>,
 }
 
@@ -150,11 +150,11 @@ impl Object {
     }
 
     pub(super) fn etag(&self) -> ETag {
-        ETag::Strong(self.facts.etag.clone())
+        ETag::Strong(self.info.etag.clone())
     }
 
-    pub(super) fn keep(&self) {
-        self.segments.iter().for_each(|segment| segment.data.keep());
+    pub(super) fn persist(&self) {
+        self.segments.iter().for_each(|segment| segment.data.persist());
     }
 
     pub(super) fn discard(&self) {
@@ -166,7 +166,7 @@ impl Object {
             .segments
             .iter()
             .map(|segment| SegmentRecord { file: segment.data.name().to_owned(), bytes: segment.bytes });
-        ObjectRecord { key: key.to_owned(), facts: self.facts.clone(), segments: segments.collect() }
+        ObjectRecord { key: key.to_owned(), facts: self.info.clone(), segments: segments.collect() }
     }
 }
 
@@ -174,7 +174,7 @@ impl Object {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
     pub(super) key: String,
-    facts: Facts,
+    facts: ObjectInfo,
     segments: Vec<SegmentRecord>,
 }
 
@@ -198,7 +198,7 @@ impl ObjectRecord {
             is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, &file)), bytes })
         };
         let segments = self.segments.into_iter().map(load).collect::<Option<Vec<_>>>()?;
-        Some((self.key, Object { facts: self.facts, segments }))
+        Some((self.key, Object { info: self.facts, segments }))
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::service::Service;
 use s3s::service::S3Service;
 use s3s::{HttpError, HttpResponse, S3Result, s3_error};
 
-use crate::s3::sigv4::query::bytes_of;
+use crate::s3::sigv4::query::decoded_bytes;
 
 /// The largest position that the library reads.
 const POSITION_MAX: u64 = i64::MAX as u64;
@@ -39,7 +39,7 @@ impl Service<http::Request<Incoming>> for ValidatedService {
 }
 
 fn check_query(query: &str) -> S3Result<()> {
-    match str::from_utf8(&bytes_of(query)) {
+    match str::from_utf8(&decoded_bytes(query)) {
         Ok(_) => Ok(()),
         Err(_) => Err(s3_error!(InvalidURI, "the query is not UTF-8")),
     }

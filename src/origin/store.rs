@@ -82,16 +82,16 @@ impl Store {
     }
 
     /// Reads a bucket.
-    pub(super) fn in_bucket<T>(
+    pub(super) fn read_bucket<T>(
         &self,
         bucket: &str,
         read: impl FnOnce(&Bucket) -> S3Result<T>,
     ) -> S3Result<T> {
-        self.change(bucket, |bucket| read(bucket))
+        self.change_bucket(bucket, |bucket| read(bucket))
     }
 
     /// Changes a bucket.
-    fn change<T>(&self, bucket: &str, change: impl FnOnce(&mut Bucket) -> S3Result<T>) -> S3Result<T> {
+    fn change_bucket<T>(&self, bucket: &str, change: impl FnOnce(&mut Bucket) -> S3Result<T>) -> S3Result<T> {
         let mut index = self.lock();
         let bucket = index.get_mut(bucket);
         change(bucket.ok_or_else(|| s3_error!(NoSuchBucket, "the specified bucket does not exist"))?)
@@ -131,7 +131,7 @@ impl Store {
     }
 
     pub(super) fn object(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
-        self.in_bucket(bucket, |bucket| {
+        self.read_bucket(bucket, |bucket| {
             let object = bucket.objects.get(key).cloned();
             object.ok_or_else(|| s3_error!(NoSuchKey, "the specified key does not exist"))
         })
@@ -146,12 +146,12 @@ impl Store {
     ) -> S3Result<Arc<Object>> {
         let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
         let object = Arc::new(object);
-        let replaced = self.change(bucket, |held| {
+        let replaced = self.change_bucket(bucket, |held| {
             let current = held.objects.get(key);
             conditions.check(current.map(AsRef::as_ref))?;
-            held.check_room(current.is_none(), &self.limits)?;
-            document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
-            object.keep();
+            held.check_capacity(current.is_none(), &self.limits)?;
+            document.commit(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            object.persist();
             Ok(held.objects.insert(key.to_owned(), Arc::clone(&object)))
         })?;
         if let Some(replaced) = replaced {
@@ -161,14 +161,14 @@ impl Store {
     }
 
     /// Replaces an object's tags; its bytes stay.
-    pub(super) fn tag(&self, bucket: &str, key: &str, tags: Vec<(String, String)>) -> S3Result<()> {
-        self.change(bucket, |held| {
+    pub(super) fn set_tags(&self, bucket: &str, key: &str, tags: Vec<(String, String)>) -> S3Result<()> {
+        self.change_bucket(bucket, |held| {
             let current = held.objects.get_mut(key);
             let current = current.ok_or_else(|| s3_error!(NoSuchKey, "the specified key does not exist"))?;
             let mut object = Object::clone(current);
-            object.facts.tags = tags;
+            object.info.tags = tags;
             let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
-            document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            document.commit(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
             *current = Arc::new(object);
             Ok(())
         })
@@ -176,7 +176,7 @@ impl Store {
 
     /// Deletes an object if it is there.
     pub(super) fn delete(&self, bucket: &str, key: &str, conditions: &WriteConditions) -> S3Result<()> {
-        let removed = self.change(bucket, |held| {
+        let removed = self.change_bucket(bucket, |held| {
             let current = held.objects.get(key);
             conditions.check(current.map(AsRef::as_ref))?;
             if current.is_some() {
@@ -191,7 +191,7 @@ impl Store {
     }
 
     pub(super) fn begin_upload(&self, bucket: &str, id: &str, record: UploadRecord) -> S3Result<()> {
-        self.change(bucket, |held| {
+        self.change_bucket(bucket, |held| {
             check_room(held.uploads.len(), self.limits.uploads, "unfinished uploads a bucket")?;
             self.disk.create_upload(bucket, id, &record).map_err(S3Error::internal_error)?;
             let at = (record.key.clone(), id.to_owned());
@@ -201,11 +201,11 @@ impl Store {
     }
 
     pub(super) fn upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<Upload> {
-        self.change(bucket, |held| held.upload(key, id).cloned())
+        self.change_bucket(bucket, |held| held.upload(key, id).cloned())
     }
 
     pub(super) fn upload_record(&self, bucket: &str, key: &str, id: &str) -> S3Result<Arc<UploadRecord>> {
-        self.change(bucket, |held| held.upload(key, id).map(|upload| Arc::clone(&upload.record)))
+        self.change_bucket(bucket, |held| held.upload(key, id).map(|upload| Arc::clone(&upload.record)))
     }
 
     pub(super) fn put_part(
@@ -217,15 +217,15 @@ impl Store {
     ) -> S3Result<()> {
         let document = self.disk.prepare(&part.record(key)).map_err(S3Error::internal_error)?;
         let part = Arc::new(part);
-        let replaced = self.change(bucket, |held| {
+        let replaced = self.change_bucket(bucket, |held| {
             let is_new = !held.upload(key, id)?.parts.contains_key(&number);
             if is_new {
                 let parts = held.uploads.values().map(|upload| upload.parts.len()).sum();
                 check_room(parts, self.limits.parts, "parts of unfinished uploads a bucket")?;
             }
             let upload = held.upload(key, id)?;
-            document.place(&self.disk.part(bucket, id, number)).map_err(S3Error::internal_error)?;
-            part.keep();
+            document.commit(&self.disk.part(bucket, id, number)).map_err(S3Error::internal_error)?;
+            part.persist();
             Ok(upload.parts.insert(number, Arc::clone(&part)))
         })?;
         if let Some(replaced) = replaced {
@@ -244,16 +244,16 @@ impl Store {
     ) -> S3Result<()> {
         let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
         let object = Arc::new(object);
-        let (replaced, upload) = self.change(bucket, |held| {
+        let (replaced, upload) = self.change_bucket(bucket, |held| {
             let current = held.objects.get(key);
             let is_new = current.is_none();
             conditions.check(current.map(AsRef::as_ref))?;
-            held.check_room(is_new, &self.limits)?;
+            held.check_capacity(is_new, &self.limits)?;
             let upload = held.upload(key, id)?.clone();
-            document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            document.commit(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
             held.uploads.remove(&(key.to_owned(), id.to_owned()));
             upload.discard();
-            object.keep();
+            object.persist();
             Ok((held.objects.insert(key.to_owned(), Arc::clone(&object)), upload))
         })?;
         // Parts that are not of the object end here, outside the lock.
@@ -267,7 +267,7 @@ impl Store {
     }
 
     pub(super) fn abort(&self, bucket: &str, (key, id): (&str, &str)) -> S3Result<()> {
-        let upload = self.change(bucket, |held| {
+        let upload = self.change_bucket(bucket, |held| {
             let upload = held.upload(key, id)?.clone();
             self.disk.remove_upload(bucket, id).map_err(S3Error::internal_error)?;
             held.uploads.remove(&(key.to_owned(), id.to_owned()));
@@ -288,7 +288,7 @@ impl Bucket {
         upload.ok_or_else(|| s3_error!(NoSuchUpload, "the specified upload does not exist"))
     }
 
-    fn check_room(&self, is_new: bool, limits: &Limits) -> S3Result<()> {
+    fn check_capacity(&self, is_new: bool, limits: &Limits) -> S3Result<()> {
         if is_new { check_room(self.objects.len(), limits.objects, "objects a bucket") } else { Ok(()) }
     }
 }

@@ -6,10 +6,10 @@ use http::StatusCode;
 use s3s::dto::{GetObjectTaggingOutput, Tag};
 use s3s::{S3Result, s3_error};
 
-use super::coded;
+use super::error_with_code;
 use super::record::Object;
 use super::store::Store;
-use crate::s3::sigv4::query::{bytes_of, name_of, pairs, text_of, value_of};
+use crate::s3::sigv4::query::{decoded_bytes, decoded_name, decoded_text, pairs, value_of};
 
 const TAGS_MAX: usize = 10;
 const KEY_CHARACTERS_MAX: usize = 128;
@@ -18,18 +18,18 @@ const VALUE_CHARACTERS_MAX: usize = 256;
 pub(super) type Tags = Vec<(String, String)>;
 
 /// The tags of the header `x-amz-tagging`, which is written as a query is.
-pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
+pub(super) fn from_header(header: Option<&str>) -> S3Result<Tags> {
     let header = header.unwrap_or_default();
-    if str::from_utf8(&bytes_of(header)).is_err() {
+    if str::from_utf8(&decoded_bytes(header)).is_err() {
         return Err(s3_error!(InvalidTag, "x-amz-tagging is not UTF-8"));
     }
     let pairs = pairs(header).filter(|pair| !pair.is_empty());
-    let value = |pair: &str| text_of(value_of(pair)).into_owned();
-    check(pairs.map(|pair| (name_of(pair).into_owned(), value(pair))).collect())
+    let value = |pair: &str| decoded_text(value_of(pair)).into_owned();
+    check(pairs.map(|pair| (decoded_name(pair).into_owned(), value(pair))).collect())
 }
 
 /// The tags of a document.
-pub(super) fn of_document(set: Vec<Tag>) -> S3Result<Tags> {
+pub(super) fn from_document(set: Vec<Tag>) -> S3Result<Tags> {
     let pair = |tag: Tag| Some((tag.key?, tag.value.unwrap_or_default()));
     let tags: Option<Tags> = set.into_iter().map(pair).collect();
     check(tags.ok_or_else(|| s3_error!(MalformedXML, "a tag has no key"))?)
@@ -48,20 +48,20 @@ fn check(tags: Tags) -> S3Result<Tags> {
         return Err(s3_error!(InvalidTag, "two tags have the same key"));
     }
     if tags.len() > TAGS_MAX {
-        return Err(coded("BadRequest", StatusCode::BAD_REQUEST, "an object has at most 10 tags"));
+        return Err(error_with_code("BadRequest", StatusCode::BAD_REQUEST, "an object has at most 10 tags"));
     }
     Ok(tags)
 }
 
 /// None where there are none, as S3 shows it.
 pub(super) fn count(object: &Object) -> Option<i32> {
-    i32::try_from(object.facts.tags.len()).ok().filter(|count| *count > 0)
+    i32::try_from(object.info.tags.len()).ok().filter(|count| *count > 0)
 }
 
 pub(super) fn get(store: &Store, bucket: &str, key: &str) -> S3Result<GetObjectTaggingOutput> {
     let object = store.object(bucket, key)?;
     let tag = |(key, value): &(String, String)| Tag { key: Some(key.clone()), value: Some(value.clone()) };
-    Ok(GetObjectTaggingOutput { tag_set: object.facts.tags.iter().map(tag).collect(), version_id: None })
+    Ok(GetObjectTaggingOutput { tag_set: object.info.tags.iter().map(tag).collect(), version_id: None })
 }
 
 #[cfg(test)]
@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn tags_keep_within_s3s_limits() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(of_header(None).unwrap(), []);
+        assert_eq!(from_header(None).unwrap(), []);
         let expected = [pair("a b", "c d"), pair("ü", ""), pair("e", "")];
-        assert_eq!(of_header(Some("a+b=c%20d&%C3%BC=&e")).unwrap(), expected);
+        assert_eq!(from_header(Some("a+b=c%20d&%C3%BC=&e")).unwrap(), expected);
         let many = |count: usize| (0..count).map(|n| format!("{n}=x")).collect::<Vec<_>>().join("&");
         let long = |key: usize, value: usize| format!("{}={}", "k".repeat(key), "v".repeat(value));
         for (header, code) in [
@@ -86,10 +86,10 @@ mod tests {
             ("a=1&a=2".to_owned(), "InvalidTag"),
             ("a=%ff".to_owned(), "InvalidTag"),
         ] {
-            let outcome = of_header(Some(&header));
+            let outcome = from_header(Some(&header));
             let outcome = outcome.map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned());
             assert_eq!(outcome, code, "{header}");
         }
-        assert!(of_document(vec![Tag { key: None, value: None }]).is_err());
+        assert!(from_document(vec![Tag { key: None, value: None }]).is_err());
     }
 }

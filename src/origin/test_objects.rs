@@ -1,10 +1,10 @@
 //! Objects for tests.
 use s3s::dto::Timestamp;
 
-use super::record::{Attributes, Checksums, Facts, Object};
+use super::record::{Attributes, Checksums, Object, ObjectInfo};
 
-pub(super) fn facts(etag: &str) -> Facts {
-    Facts {
+pub(super) fn object_info(etag: &str) -> ObjectInfo {
+    ObjectInfo {
         etag: etag.to_owned(),
         modified: Timestamp::default(),
         attributes: Attributes::default(),
@@ -15,5 +15,5 @@ pub(super) fn facts(etag: &str) -> Facts {
 }
 
 pub(super) fn object(etag: &str) -> Object {
-    Object { facts: facts(etag), segments: Vec::new() }
+    Object { info: object_info(etag), segments: Vec::new() }
 }

@@ -135,7 +135,7 @@ fn composite(parts: &[Arc<Object>]) -> S3Result<Checksums> {
     let mut composite = Checksums::default();
     for algorithm in COMPOSITE {
         let value = |part: &Arc<Object>| {
-            let mut checksums = part.facts.checksums.clone();
+            let mut checksums = part.info.checksums.clone();
             let mut named = checksums.named().into_iter();
             named.find(|(name, _)| name.eq_ignore_ascii_case(algorithm))?.1.take()
         };
@@ -196,7 +196,7 @@ mod tests {
     fn composite_checksums_are_verified() {
         let part = |sha1: &str| {
             let mut part = object("x");
-            part.facts.checksums.sha1 = Some(sha1.to_owned());
+            part.info.checksums.sha1 = Some(sha1.to_owned());
             Arc::new(part)
         };
         let parts = [part("hvfkN/qlp/zhXR3cuerq6jd2Z7g="), part("6dcfXufJLW3J6S/9rRe4vUlBj5g=")];

@@ -33,7 +33,7 @@ impl CollectPlan {
 }
 
 /// Collects the heap of this thread if it is time.
-pub(crate) fn step(plan: &mut CollectPlan, view: &MonitorView) {
+pub(crate) fn collect_if_due(plan: &mut CollectPlan, view: &MonitorView) {
     if plan.is_due(view.level, view.in_flight()) {
         collect();
     }

@@ -25,11 +25,11 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
             let budget = &worker.shared.buffer_budget;
-            let memory = MemorySample::of(&view, &worker.shared.config.monitor, budget.is_short());
-            buffers::step(&worker.transfers, memory, clock::now());
+            let memory = MemorySample::from_view(&view, &worker.shared.config.monitor, budget.is_short());
+            buffers::apply_sample(&worker.transfers, memory, clock::now());
             idle::close_idle(&worker, &view);
             // Last, so that what the other steps have freed is given back.
-            collect::step(&mut plan, &view);
+            collect::collect_if_due(&mut plan, &view);
         }
     })
 }
@@ -41,7 +41,7 @@ pub(crate) fn start_without_clients(monitor: &MonitorHandle) -> JoinHandle<()> {
         let mut plan = CollectPlan::default();
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            collect::step(&mut plan, &view);
+            collect::collect_if_due(&mut plan, &view);
         }
     })
 }

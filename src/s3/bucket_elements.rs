@@ -10,7 +10,7 @@
 
 /// A document that has a bucket name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Document {
+pub(crate) enum ResponseDocument {
     ListObjects,
     ListVersions,
     ListUploads,
@@ -34,24 +34,28 @@ pub(crate) enum BucketElement {
 use BucketElement::{Name, Path, Url};
 
 /// The elements of a document that name the bucket.
-pub(crate) type Elements = &'static [(&'static str, BucketElement)];
+pub(crate) type BucketElements = &'static [(&'static str, BucketElement)];
 
 /// Each document with its root and its elements.
-const SCHEMA: [(Document, &str, Elements); 7] = [
-    (Document::ListObjects, "ListBucketResult", &[("Name", Name)]),
-    (Document::ListVersions, "ListVersionsResult", &[("Name", Name)]),
-    (Document::ListUploads, "ListMultipartUploadsResult", &[("Bucket", Name)]),
-    (Document::ListParts, "ListPartsResult", &[("Bucket", Name)]),
-    (Document::CreateUpload, "InitiateMultipartUploadResult", &[("Bucket", Name)]),
-    (Document::CompleteUpload, "CompleteMultipartUploadResult", &[("Bucket", Name), ("Location", Url)]),
+const SCHEMA: [(ResponseDocument, &str, BucketElements); 7] = [
+    (ResponseDocument::ListObjects, "ListBucketResult", &[("Name", Name)]),
+    (ResponseDocument::ListVersions, "ListVersionsResult", &[("Name", Name)]),
+    (ResponseDocument::ListUploads, "ListMultipartUploadsResult", &[("Bucket", Name)]),
+    (ResponseDocument::ListParts, "ListPartsResult", &[("Bucket", Name)]),
+    (ResponseDocument::CreateUpload, "InitiateMultipartUploadResult", &[("Bucket", Name)]),
+    (
+        ResponseDocument::CompleteUpload,
+        "CompleteMultipartUploadResult",
+        &[("Bucket", Name), ("Location", Url)],
+    ),
     // `Bucket` is the element of redirects, `BucketName` that of all other errors about a bucket.
-    (Document::Error, "Error", &[("BucketName", Name), ("Bucket", Name), ("Resource", Path)]),
+    (ResponseDocument::Error, "Error", &[("BucketName", Name), ("Bucket", Name), ("Resource", Path)]),
 ];
 
-impl Document {
+impl ResponseDocument {
     /// The elements of the document with this root, if it is one of `expected`.
-    pub(crate) fn elements_of(root: &[u8], expected: &[Self]) -> Option<Elements> {
-        let is_it = |(document, name, _): &&(Self, &str, Elements)| {
+    pub(crate) fn elements_of(root: &[u8], expected: &[Self]) -> Option<BucketElements> {
+        let is_it = |(document, name, _): &&(Self, &str, BucketElements)| {
             name.as_bytes() == root && expected.contains(document)
         };
         SCHEMA.iter().find(is_it).map(|(_, _, elements)| *elements)

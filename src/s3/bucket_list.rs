@@ -6,7 +6,7 @@
 //!
 //! Source: S3 API reference, ListBuckets.
 
-use crate::s3::document::escape;
+use crate::s3::error_document::escape;
 use crate::s3::xml::{self, local_name, tag_length};
 
 const ROOT: &[u8] = b"ListAllMyBucketsResult";
@@ -34,13 +34,13 @@ pub(crate) struct RegionalBucket<'a> {
 
 /// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one. An error
 /// of `take` ends the reading.
-pub(crate) fn read<E: From<&'static str>>(
+pub(crate) fn parse<E: From<&'static str>>(
     document: &[u8],
     take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
 ) -> Result<Option<String>, E> {
-    let mut rest = xml::text(document)?;
+    let mut rest = xml::document_text(document)?;
     let mut reader =
-        Reader { open: Vec::new(), text: String::new(), bucket: ListedBucket::default(), next: None };
+        Parser { open: Vec::new(), text: String::new(), bucket: ListedBucket::default(), next: None };
     loop {
         let at = rest.find('<').ok_or("it does not end where it should")?;
         let (text, tagged) = rest.split_at(at);
@@ -60,14 +60,14 @@ fn is_element(tag: &str) -> bool {
 }
 
 /// The place in a document, and what was read so far.
-struct Reader<'a> {
+struct Parser<'a> {
     open: Vec<&'a str>,
     text: String,
     bucket: ListedBucket,
     next: Option<String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Parser<'a> {
     fn text(&mut self, text: &str) -> Result<(), &'static str> {
         if self.open.is_empty() && !text.trim().is_empty() {
             return Err("text precedes its root");

@@ -10,7 +10,7 @@ fn bucket(name: &str, created: &str) -> ListedBucket {
 
 fn all(document: &str) -> Result<(Vec<ListedBucket>, Option<String>), &'static str> {
     let mut buckets = Vec::new();
-    let next = read::<&'static str>(document.as_bytes(), &mut |bucket| {
+    let next = parse::<&'static str>(document.as_bytes(), &mut |bucket| {
         buckets.push(bucket);
         Ok(())
     })?;
@@ -77,7 +77,7 @@ fn too_many_buckets_end_the_reading() {
     let buckets = "<Bucket><Name>a</Name></Bucket>".repeat(10);
     let document = format!("<ListAllMyBucketsResult><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>");
     let mut taken = 0;
-    let result = read(document.as_bytes(), &mut |_| {
+    let result = parse(document.as_bytes(), &mut |_| {
         taken += 1;
         if taken == 3 { Err("enough") } else { Ok(()) }
     });

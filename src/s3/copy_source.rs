@@ -11,17 +11,17 @@
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_config::is_bucket_name;
 
-use crate::http::edge::decode;
-use crate::http::path::has_parent_segment;
-use crate::s3::sigv4::canonical::encode;
-use crate::s3::sigv4::query::{name_of, pairs};
+use crate::http::path_segments::has_parent_segment;
+use crate::http::request_validation::percent_decode;
+use crate::s3::sigv4::canonical::percent_encode;
+use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The header that names the source of a copy.
 pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
 /// A header that names no source, or a source in the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoSource;
+pub(crate) struct InvalidCopySource;
 
 /// The source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,15 +40,17 @@ pub(crate) struct CopySource {
 
 impl CopySource {
     /// The source that a request names, if it is a copy.
-    pub(crate) fn of(headers: &HeaderMap, query: &str) -> Result<Option<Self>, NoSource> {
-        if pairs(query).any(|pair| name_of(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
-            return Err(NoSource);
+    pub(crate) fn from_request(headers: &HeaderMap, query: &str) -> Result<Option<Self>, InvalidCopySource> {
+        if pairs(query).any(|pair| decoded_name(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
+            return Err(InvalidCopySource);
         }
         let mut values = headers.get_all(COPY_SOURCE);
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
-            (Some(value), None) => value.to_str().ok().and_then(Self::parse).map(Some).ok_or(NoSource),
-            (Some(_), Some(_)) => Err(NoSource),
+            (Some(value), None) => {
+                value.to_str().ok().and_then(Self::parse).map(Some).ok_or(InvalidCopySource)
+            }
+            (Some(_), Some(_)) => Err(InvalidCopySource),
         }
     }
 
@@ -58,7 +60,7 @@ impl CopySource {
             Some((path, version)) => (path, Some(version.to_owned())),
             None => (value, None),
         };
-        let decoded = decode(path.as_bytes());
+        let decoded = percent_decode(path.as_bytes());
         let stripped = decoded.strip_prefix(b"/");
         let path = stripped.unwrap_or(&decoded);
         let slash = path.iter().position(|byte| *byte == b'/')?;
@@ -66,24 +68,24 @@ impl CopySource {
         // Nothing that a store takes for more than a name, such as an access point.
         let bucket = String::from_utf8(bucket).ok().filter(|name| is_bucket_name(name))?;
         let sent = value.strip_prefix('/').unwrap_or(value).split('/').next().unwrap_or_default();
-        let spelling = match decode(sent.as_bytes()) == bucket.as_bytes() {
+        let spelling = match percent_decode(sent.as_bytes()) == bucket.as_bytes() {
             true => sent.to_owned(),
-            false => encode(bucket.as_bytes(), false),
+            false => percent_encode(bucket.as_bytes(), false),
         };
         let is_key = !key.is_empty() && !has_parent_segment(&key);
         is_key.then_some(Self { has_leading_slash: stripped.is_some(), bucket, spelling, key, version })
     }
 
     /// The header's value where the upstream calls the bucket `upstream_name`.
-    pub(crate) fn value(&self, upstream_name: &str) -> String {
+    pub(crate) fn header_value(&self, upstream_name: &str) -> String {
         let Self { has_leading_slash, bucket, spelling, key, version } = self;
         let version = version.as_ref().map_or_else(String::new, |id| format!("?versionId={id}"));
         let slash = if *has_leading_slash { "/" } else { "" };
         let bucket = match bucket == upstream_name {
             true => spelling.clone(),
-            false => encode(upstream_name.as_bytes(), false),
+            false => percent_encode(upstream_name.as_bytes(), false),
         };
-        format!("{slash}{bucket}/{}{version}", encode(key, true))
+        format!("{slash}{bucket}/{}{version}", percent_encode(key, true))
     }
 }
 
@@ -104,7 +106,7 @@ mod tests {
             ("src/a+b?c", "src", "up/a%2Bb%3Fc"),
         ] {
             let source = CopySource::parse(value).unwrap();
-            assert_eq!((&*source.bucket, source.value("up")), (bucket, sent.to_owned()), "{value}");
+            assert_eq!((&*source.bucket, source.header_value("up")), (bucket, sent.to_owned()), "{value}");
         }
     }
 
@@ -124,7 +126,7 @@ mod tests {
             let source = CopySource::parse(value).unwrap();
             assert_eq!(source.bucket, bucket, "{value}");
             assert_eq!(
-                (source.value(bucket), source.value("up:x")),
+                (source.header_value(bucket), source.header_value("up:x")),
                 (sent.to_owned(), renamed.to_owned()),
                 "{value}"
             );
@@ -160,7 +162,10 @@ mod tests {
         ] {
             assert_eq!(CopySource::parse(bad), None, "{bad}");
         }
-        assert_eq!(CopySource::of(&HeaderMap::new(), "a&X-Amz-Copy%2DSource=/b/k"), Err(NoSource));
-        assert_eq!(CopySource::of(&HeaderMap::new(), "a=x-amz-copy-source"), Ok(None));
+        assert_eq!(
+            CopySource::from_request(&HeaderMap::new(), "a&X-Amz-Copy%2DSource=/b/k"),
+            Err(InvalidCopySource)
+        );
+        assert_eq!(CopySource::from_request(&HeaderMap::new(), "a=x-amz-copy-source"), Ok(None));
     }
 }

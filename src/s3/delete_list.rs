@@ -7,15 +7,15 @@
 
 use std::ops::Range;
 
-use crate::s3::elements::{Elements, Event, unescape};
 use crate::s3::xml;
+use crate::s3::xml_reader::{XmlEvent, XmlReader, unescape};
 
 /// The longest list that is read, in bytes: 1,000 keys of 1,024 bytes, and as much again for tags and escapes.
 pub(crate) const BYTES_MAX: u64 = 2 << 20;
 
 /// One object of a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Listed<'a> {
+pub(crate) struct DeleteEntry<'a> {
     /// Its key.
     pub(crate) key: String,
     /// Its key as the document spells it, entities included.
@@ -31,12 +31,12 @@ pub(crate) struct Listed<'a> {
 pub(crate) struct DeleteList<'a> {
     document: &'a [u8],
     /// In the order of the document; one that is listed twice is there twice.
-    pub(crate) objects: Vec<Listed<'a>>,
+    pub(crate) objects: Vec<DeleteEntry<'a>>,
 }
 
 /// An `Object` element that is being read.
 #[derive(Default)]
-struct Draft<'a> {
+struct PartialEntry<'a> {
     start: usize,
     key: Option<(String, &'a str)>,
     version: Option<&'a str>,
@@ -44,26 +44,26 @@ struct Draft<'a> {
 
 impl<'a> DeleteList<'a> {
     /// Reads a document.
-    pub(crate) fn read(document: &'a [u8]) -> Result<Self, &'static str> {
-        let text = xml::text(document)?;
+    pub(crate) fn parse(document: &'a [u8]) -> Result<Self, &'static str> {
+        let text = xml::document_text(document)?;
         let before = document.len() - text.len();
-        let mut elements = Elements::new(text);
+        let mut elements = XmlReader::new(text);
         let mut objects = Vec::new();
-        let mut draft = Draft::default();
+        let mut draft = PartialEntry::default();
         while let Some(event) = elements.next()? {
             match event {
-                Event::Open { start, is_empty, .. } => {
-                    if is_empty || !is_known(elements.path()) {
+                XmlEvent::Open { start, is_empty, .. } => {
+                    if is_empty || !is_known_element(elements.path()) {
                         return Err("it has an element that does not belong there");
                     }
                     if matches!(elements.path(), [_, "Object"]) {
-                        draft = Draft { start, ..Draft::default() };
+                        draft = PartialEntry { start, ..PartialEntry::default() };
                     }
                 }
-                Event::Close { name, text, end } => match (elements.path(), name) {
+                XmlEvent::Close { name, text, end } => match (elements.path(), name) {
                     (["Delete"], "Object") => {
                         objects.push(draft.finish(text, end, before)?);
-                        draft = Draft::default();
+                        draft = PartialEntry::default();
                     }
                     ([_, "Object"], name) => draft.set(name, text)?,
                     ([], _) if !text.trim().is_empty() => return Err("there is text where none belongs"),
@@ -87,7 +87,7 @@ impl<'a> DeleteList<'a> {
     }
 }
 
-impl<'a> Draft<'a> {
+impl<'a> PartialEntry<'a> {
     fn set(&mut self, name: &str, text: &'a str) -> Result<(), &'static str> {
         let value = unescape(text)?;
         let is_repeated = match name {
@@ -98,18 +98,18 @@ impl<'a> Draft<'a> {
         if is_repeated { Err("an object has two keys or two versions") } else { Ok(()) }
     }
 
-    fn finish(&mut self, text: &str, end: usize, before: usize) -> Result<Listed<'a>, &'static str> {
+    fn finish(&mut self, text: &str, end: usize, before: usize) -> Result<DeleteEntry<'a>, &'static str> {
         let (key, spelled_key) = self.key.take().ok_or("an object has no key")?;
         if !text.trim().is_empty() {
             return Err("there is text where none belongs");
         }
         let span = before + self.start..before + end;
-        Ok(Listed { key, spelled_key, spelled_version: self.version.take(), span })
+        Ok(DeleteEntry { key, spelled_key, spelled_version: self.version.take(), span })
     }
 }
 
 /// Whether the element at the end of this path is one of S3's.
-fn is_known(path: &[&str]) -> bool {
+fn is_known_element(path: &[&str]) -> bool {
     match path {
         ["Delete"] => true,
         ["Delete", name] => matches!(*name, "Object" | "Quiet"),
@@ -125,10 +125,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::s3::document::escape;
+    use crate::s3::error_document::escape;
 
     fn keys(text: &str) -> Result<Vec<String>, &'static str> {
-        DeleteList::read(text.as_bytes())
+        DeleteList::parse(text.as_bytes())
             .map(|list| list.objects.into_iter().map(|object| object.key).collect())
     }
 
@@ -209,7 +209,7 @@ mod tests {
                 format!("{mark}<?xml version=\"1.0\"?><Delete>{all}<Quiet>true</Quiet></Delete>\n")
             };
             let text = document(&listed);
-            let list = DeleteList::read(text.as_bytes()).unwrap();
+            let list = DeleteList::parse(text.as_bytes()).unwrap();
             prop_assert_eq!(list.objects.len(), listed.len());
             let kept: Vec<_> = listed.iter().filter(|(_, _, is_cut)| !is_cut).cloned().collect();
             let shortened = list.without(|at| listed[at].2);

@@ -9,7 +9,7 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
-use crate::s3::delete_list::Listed;
+use crate::s3::delete_list::DeleteEntry;
 use crate::s3::xml::tag_length;
 
 const ROOT: &[u8] = b"DeleteResult";
@@ -18,7 +18,7 @@ const END: &[u8] = b"</DeleteResult";
 const START_BYTES_MAX: usize = 2048;
 
 /// The error of an object that the caller's policy denies.
-pub(crate) fn error_element(object: &Listed<'_>) -> String {
+pub(crate) fn error_element(object: &DeleteEntry<'_>) -> String {
     let version = object.spelled_version.map(|version| format!("<VersionId>{version}</VersionId>"));
     format!(
         "<Error><Key>{}</Key>{}<Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
@@ -37,10 +37,10 @@ pub(crate) fn document(errors: &str) -> String {
 
 /// Appends errors to a `DeleteResult` that comes in pieces of any size.
 #[derive(Debug)]
-pub(crate) struct Appender {
+pub(crate) struct ErrorAppender {
     errors: String,
     state: State,
-    held: BytesMut,
+    buffered: BytesMut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,86 +56,86 @@ enum State {
 /// The answer is no `DeleteResult`, so the errors have no place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store's answer to a multi-delete is no DeleteResult document")]
-pub(crate) struct NoResult;
+pub(crate) struct NotDeleteResult;
 
-impl Appender {
+impl ErrorAppender {
     /// `errors` are the elements to append.
     pub(crate) fn new(errors: String) -> Self {
-        Self { errors, state: State::Start, held: BytesMut::new() }
+        Self { errors, state: State::Start, buffered: BytesMut::new() }
     }
 
     /// Takes a piece; returns what can be sent on.
-    pub(crate) fn push(&mut self, piece: Bytes) -> Result<Bytes, NoResult> {
+    pub(crate) fn push(&mut self, piece: Bytes) -> Result<Bytes, NotDeleteResult> {
         if self.state == State::Done {
             return Ok(piece);
         }
-        self.held.extend_from_slice(&piece);
+        self.buffered.extend_from_slice(&piece);
         let mut out = BytesMut::new();
         if self.state == State::Start {
-            self.start(&mut out)?;
+            self.scan_start(&mut out)?;
         }
         if self.state == State::Inside {
-            self.inside(&mut out)?;
+            self.scan_body(&mut out)?;
         }
         if self.state == State::Done {
-            out.extend_from_slice(&self.held.split());
+            out.extend_from_slice(&self.buffered.split());
         }
         Ok(out.freeze())
     }
 
     /// The document has ended.
-    pub(crate) fn finish(&self) -> Result<(), NoResult> {
-        if self.state == State::Done { Ok(()) } else { Err(NoResult) }
+    pub(crate) fn finish(&self) -> Result<(), NotDeleteResult> {
+        if self.state == State::Done { Ok(()) } else { Err(NotDeleteResult) }
     }
 
-    fn start(&mut self, out: &mut BytesMut) -> Result<(), NoResult> {
+    fn scan_start(&mut self, out: &mut BytesMut) -> Result<(), NotDeleteResult> {
         // A store may send white space while it works.
-        let blank = self.held.len() - self.held.trim_ascii_start().len();
-        out.extend_from_slice(&self.held.split_to(blank));
-        let Some((name, tag_end)) = root(&self.held) else {
-            return if self.held.len() > START_BYTES_MAX { Err(NoResult) } else { Ok(()) };
+        let blank = self.buffered.len() - self.buffered.trim_ascii_start().len();
+        out.extend_from_slice(&self.buffered.split_to(blank));
+        let Some((name, tag_end)) = find_root(&self.buffered) else {
+            return if self.buffered.len() > START_BYTES_MAX { Err(NotDeleteResult) } else { Ok(()) };
         };
         if tag_end > START_BYTES_MAX {
-            return Err(NoResult);
+            return Err(NotDeleteResult);
         }
-        match &self.held[name] {
+        match &self.buffered[name] {
             b"Error" => self.state = State::Done,
-            ROOT if self.held[..tag_end].ends_with(b"/>") => {
-                let tag = self.held.split_to(tag_end);
+            ROOT if self.buffered[..tag_end].ends_with(b"/>") => {
+                let tag = self.buffered.split_to(tag_end);
                 out.extend_from_slice(&tag[..tag_end - 2]);
                 out.extend_from_slice(format!(">{}</DeleteResult>", self.errors).as_bytes());
                 self.state = State::Done;
             }
             ROOT => {
-                out.extend_from_slice(&self.held.split_to(tag_end));
+                out.extend_from_slice(&self.buffered.split_to(tag_end));
                 self.state = State::Inside;
             }
-            _ => return Err(NoResult),
+            _ => return Err(NotDeleteResult),
         }
         Ok(())
     }
 
-    fn inside(&mut self, out: &mut BytesMut) -> Result<(), NoResult> {
-        let end = memmem::find(&self.held, END);
+    fn scan_body(&mut self, out: &mut BytesMut) -> Result<(), NotDeleteResult> {
+        let end = memmem::find(&self.buffered, END);
         // Text holds no `<`, so the first end tag is the root's, but for one in a comment or a CDATA section. S3 sends neither.
-        if memmem::find(&self.held[..end.unwrap_or(self.held.len())], b"<!").is_some() {
-            return Err(NoResult);
+        if memmem::find(&self.buffered[..end.unwrap_or(self.buffered.len())], b"<!").is_some() {
+            return Err(NotDeleteResult);
         }
         if let Some(at) = end {
-            out.extend_from_slice(&self.held.split_to(at));
+            out.extend_from_slice(&self.buffered.split_to(at));
             out.extend_from_slice(self.errors.as_bytes());
             self.state = State::Done;
             return Ok(());
         }
-        let is_beginning = |kept: &usize| self.held.ends_with(&END[..*kept]);
+        let is_beginning = |kept: &usize| self.buffered.ends_with(&END[..*kept]);
         let kept = (1..END.len()).rev().find(is_beginning).unwrap_or(0);
-        out.extend_from_slice(&self.held.split_to(self.held.len() - kept));
+        out.extend_from_slice(&self.buffered.split_to(self.buffered.len() - kept));
         Ok(())
     }
 }
 
 /// The range of the root's name, and the end of its start tag. None until the tag is whole.
-fn root(document: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
+fn find_root(document: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
     let mut from = 0;
     loop {
         let start = from + memchr::memchr(b'<', &document[from..])?;
@@ -157,8 +157,8 @@ mod tests {
 
     const ERRORS: &str = "<Error><Key>x</Key></Error>";
 
-    fn append(document: &str, slice: usize) -> Result<String, NoResult> {
-        let mut appender = Appender::new(ERRORS.to_owned());
+    fn append(document: &str, slice: usize) -> Result<String, NotDeleteResult> {
+        let mut appender = ErrorAppender::new(ERRORS.to_owned());
         let mut out = Vec::new();
         for piece in document.as_bytes().chunks(slice) {
             out.extend_from_slice(&appender.push(Bytes::copy_from_slice(piece))?);
@@ -213,7 +213,7 @@ mod tests {
                 "<DeleteResult><Key><![CDATA[</DeleteResult>]]></Key></DeleteResult>",
                 &long,
             ] {
-                assert_eq!(append(document, slice), Err(NoResult), "{document}");
+                assert_eq!(append(document, slice), Err(NotDeleteResult), "{document}");
             }
         }
     }
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_error_names_the_object_as_the_client_spelled_it() {
         let text = b"<Delete><Object><VersionId>3&amp;</VersionId><Key>a&#38;b</Key></Object></Delete>";
-        let list = crate::s3::delete_list::DeleteList::read(text).unwrap();
+        let list = crate::s3::delete_list::DeleteList::parse(text).unwrap();
         assert_eq!(
             document(&error_element(&list.objects[0])),
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\

@@ -4,18 +4,20 @@
 
 use actix_web::http::Method;
 
-use crate::http::edge::Head;
-use crate::s3::document::escape;
-use crate::s3::naming::Named;
-use crate::s3::sigv4::query::{name_of, pairs};
+use crate::http::request_validation::Head;
+use crate::s3::addressing::NamedResource;
+use crate::s3::error_document::escape;
+use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The region that clients sign for before they know the region of a bucket.
 pub(crate) const FIRST_REGION: &str = "us-east-1";
 
 /// Whether a request to an `s3` bucket asks for the bucket's region.
-pub(crate) fn is_asked_for(head: Head<'_>, named: &Named<'_>) -> bool {
+pub(crate) fn is_location_request(head: Head<'_>, named: &NamedResource<'_>) -> bool {
     let query = head.uri.query().unwrap_or_default();
-    *head.method == Method::GET && named.is_bucket() && pairs(query).any(|pair| name_of(pair) == "location")
+    *head.method == Method::GET
+        && named.is_bucket()
+        && pairs(query).any(|pair| decoded_name(pair) == "location")
 }
 
 /// The answer with this region.

@@ -15,13 +15,13 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 /// Pieces in the order in which they came.
 #[derive(Debug, Default)]
-pub(crate) struct Pieces {
+pub(crate) struct PieceQueue {
     whole: VecDeque<Bytes>,
     /// Small pieces behind the whole ones.
     small: BytesMut,
 }
 
-impl Pieces {
+impl PieceQueue {
     pub(crate) fn push(&mut self, piece: Bytes) {
         let stands_alone = self.whole.is_empty() && self.small.is_empty();
         if piece.len() >= SMALL_BYTES || (stands_alone && !piece.is_empty()) {
@@ -36,7 +36,7 @@ impl Pieces {
     }
 
     /// All pieces.
-    pub(crate) fn take(&mut self) -> Vec<Bytes> {
+    pub(crate) fn drain_all(&mut self) -> Vec<Bytes> {
         self.close_small();
         std::mem::take(&mut self.whole).into()
     }
@@ -94,9 +94,9 @@ mod tests {
     /// V10: a body of one-byte pieces is held in buffers, not in pieces
     #[test]
     fn crumbs_share_memory() {
-        let mut pieces = Pieces::default();
+        let mut pieces = PieceQueue::default();
         (0..100_000).for_each(|_| pieces.push(Bytes::from_static(b"x")));
-        let all = pieces.take();
+        let all = pieces.drain_all();
         assert_eq!(all.iter().map(Bytes::len).sum::<usize>(), 100_000);
         assert!(all.len() <= 100_000 / BUFFER_BYTES + 2, "{} pieces", all.len());
     }
@@ -104,14 +104,14 @@ mod tests {
     /// V10: a large piece is never copied, nor is one that stands alone
     #[test]
     fn large_pieces_are_not_copied() {
-        let mut pieces = Pieces::default();
+        let mut pieces = PieceQueue::default();
         let (alone, large) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; SMALL_BYTES]));
         pieces.push(alone.clone());
-        assert_eq!(pieces.take()[0].as_ptr(), alone.as_ptr());
+        assert_eq!(pieces.drain_all()[0].as_ptr(), alone.as_ptr());
         pieces.push(Bytes::from_static(b"a"));
         pieces.push(Bytes::from_static(b"b"));
         pieces.push(large.clone());
-        assert_eq!(pieces.take().last().unwrap().as_ptr(), large.as_ptr());
+        assert_eq!(pieces.drain_all().last().unwrap().as_ptr(), large.as_ptr());
     }
 
     proptest! {
@@ -122,7 +122,7 @@ mod tests {
             takes in prop::collection::vec(0_usize..30_000, 0..60),
         ) {
             let mut expected = Vec::new();
-            let (mut pieces, mut written) = (Pieces::default(), Vec::new());
+            let (mut pieces, mut written) = (PieceQueue::default(), Vec::new());
             let mut takes = takes.into_iter();
             for (at, length) in lengths.into_iter().enumerate() {
                 let piece = vec![u8::try_from(at).unwrap(); length];
@@ -135,7 +135,7 @@ mod tests {
                 written.extend_from_slice(&offered[..taken]);
                 pieces.advance(taken);
             }
-            for piece in pieces.take() {
+            for piece in pieces.drain_all() {
                 written.extend_from_slice(&piece);
             }
             prop_assert!(pieces.is_empty());

@@ -4,18 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn names() -> Names {
-    Names {
-        theirs: "real".to_owned(),
-        ours: "alias".to_owned(),
+fn names() -> BucketNames {
+    BucketNames {
+        store_name: "real".to_owned(),
+        client_name: "alias".to_owned(),
         location: "http://gw/alias/a&b".to_owned(),
         key_path: None,
-        below: "/s3".to_owned(),
+        endpoint_path: "/s3".to_owned(),
     }
 }
 
-fn renamer() -> Renamer {
-    Renamer::new(names(), &Document::ALL)
+fn renamer() -> BucketRenamer {
+    BucketRenamer::new(names(), &ResponseDocument::ALL)
 }
 
 fn in_pieces(text: &str, size: usize) -> String {
@@ -92,8 +92,8 @@ fn a_key_that_looks_like_a_path_of_the_bucket_stays() {
         ("/", "/real", Some("/alias")),
         ("/k", "/k", None),
     ] {
-        let names = Names { key_path: Some(key.as_bytes().to_vec()), ..names() };
-        assert_eq!(names.path(resource).as_deref(), expected, "{resource} of {key}");
+        let names = BucketNames { key_path: Some(key.as_bytes().to_vec()), ..names() };
+        assert_eq!(names.rename_path(resource).as_deref(), expected, "{resource} of {key}");
     }
 }
 
@@ -101,7 +101,7 @@ fn a_key_that_looks_like_a_path_of_the_bucket_stays() {
 #[test]
 fn a_document_of_another_operation_passes_unchanged() {
     let listing = "<ListBucketResult><Name>real</Name></ListBucketResult>";
-    let mut renamer = Renamer::new(names(), &[Document::ListParts, Document::Error]);
+    let mut renamer = BucketRenamer::new(names(), &[ResponseDocument::ListParts, ResponseDocument::Error]);
     assert_eq!(renamer.push(Bytes::from_static(listing.as_bytes())), listing.as_bytes());
 }
 
@@ -221,7 +221,7 @@ fn what_is_held_back_is_bounded() {
     let mut passed = renamer.push(Bytes::from_static(b"<ListBucketResult><Name>")).len();
     for _ in 0..100 {
         passed += renamer.push(Bytes::from(vec![b'x'; 1024])).len();
-        assert!(renamer.held.len() <= HELD_BYTES_MAX + 1024);
+        assert!(renamer.buffered.len() <= HELD_BYTES_MAX + 1024);
     }
     assert_eq!(passed, 24 + 100 * 1024);
 }

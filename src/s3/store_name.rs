@@ -4,18 +4,18 @@
 //! (`<Tenant>acme</Tenant><Name>photos</Name>`). A store below a path (`https://host/storage/v1/s3`) repeats that
 //! path or, behind a proxy that removes it, does not.
 
-use crate::s3::{naming, target};
+use crate::s3::{addressing, target};
 
 /// Whether `text` in a document of the store is its bucket `name`.
-pub(crate) fn is_name(name: &str, text: &str) -> bool {
+pub(crate) fn matches_bucket(name: &str, text: &str) -> bool {
     text == name || name.split_once(':').is_some_and(|(_, bucket)| text == bucket)
 }
 
 /// The rest of a path of the store behind its bucket `name`; none where the path names another bucket. `below` is the path of the endpoint.
-pub(crate) fn behind_bucket<'a>(below: &str, name: &str, path: &'a str) -> Option<&'a str> {
+pub(crate) fn strip_bucket<'a>(below: &str, name: &str, path: &'a str) -> Option<&'a str> {
     let rest = |path: &'a str| {
-        let (segment, rest) = target::split(path.strip_prefix('/').map(|_| path)?);
-        is_name(name, &naming::decoded(segment)).then_some(rest)
+        let (segment, rest) = target::split_bucket(path.strip_prefix('/').map(|_| path)?);
+        matches_bucket(name, &addressing::decode_bucket_name(segment)).then_some(rest)
     };
     path.strip_prefix(below).and_then(rest).or_else(|| rest(path))
 }
@@ -26,12 +26,12 @@ mod tests {
 
     #[test]
     fn a_store_may_leave_the_tenant_out() {
-        assert!(is_name("acme:photos", "acme:photos") && is_name("acme:photos", "photos"));
-        assert!(is_name("photos", "photos") && is_name(":photos", "photos"));
+        assert!(matches_bucket("acme:photos", "acme:photos") && matches_bucket("acme:photos", "photos"));
+        assert!(matches_bucket("photos", "photos") && matches_bucket(":photos", "photos"));
         for (name, text) in
             [("acme:photos", "acme"), ("photos", "acme:photos"), ("acme:photos", ""), ("a:b", "b:b")]
         {
-            assert!(!is_name(name, text), "{name} {text}");
+            assert!(!matches_bucket(name, text), "{name} {text}");
         }
     }
 
@@ -51,7 +51,7 @@ mod tests {
             ("/s3", "s3", "/s3/k", Some("/k")),
             ("/s3", "3b", "/s33b/k", None),
         ] {
-            assert_eq!(behind_bucket(below, name, path), rest, "{below} {name} {path}");
+            assert_eq!(strip_bucket(below, name, path), rest, "{below} {name} {path}");
         }
     }
 }

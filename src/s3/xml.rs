@@ -13,7 +13,7 @@ use memchr::memmem::find;
 const UTF_8: &str = "utf-8";
 
 /// A document's text behind its byte order mark and declaration.
-pub(crate) fn text(document: &[u8]) -> Result<&str, &'static str> {
+pub(crate) fn document_text(document: &[u8]) -> Result<&str, &'static str> {
     let text = std::str::from_utf8(document).map_err(|_| "it is not UTF-8")?;
     // Every second byte of ASCII text in UTF-16 is zero, and XML allows no such character.
     if text.contains('\0') {
@@ -70,7 +70,7 @@ fn check_declaration(declaration: &str) -> Result<(), &'static str> {
 }
 
 /// The characters of XML 1.0 (2.2): readers differ on what others are.
-fn is_xml(c: char) -> bool {
+fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
@@ -87,16 +87,20 @@ pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
             "gt" => '>',
             "quot" => '"',
             "apos" => '\'',
-            _ => character(entity).ok_or("an entity is not known")?,
+            _ => decode_character(entity).ok_or("an entity is not known")?,
         });
         rest = after;
     }
     plain.push_str(rest);
-    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a text has a character that XML does not have") }
+    if plain.chars().all(is_xml_char) {
+        Ok(plain)
+    } else {
+        Err("a text has a character that XML does not have")
+    }
 }
 
 /// The character of a numeric reference.
-fn character(entity: &str) -> Option<char> {
+fn decode_character(entity: &str) -> Option<char> {
     let number = entity.strip_prefix('#')?;
     let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
     // `from_str_radix` accepts a sign.
@@ -156,7 +160,7 @@ mod tests {
             "<?xml version = \"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?><a>é</a>",
             "\u{feff}<?xml\tversion=\"1.0\"\n encoding=\"Utf-8\"?><a>é</a>",
         ] {
-            assert_eq!(text(document.as_bytes()), Ok("<a>é</a>"), "{document}");
+            assert_eq!(document_text(document.as_bytes()), Ok("<a>é</a>"), "{document}");
         }
     }
 
@@ -179,7 +183,7 @@ mod tests {
             "",
         ] {
             let document = format!("<?xml {declaration}?><a/>");
-            assert!(text(document.as_bytes()).is_err(), "{document}");
+            assert!(document_text(document.as_bytes()).is_err(), "{document}");
         }
         let wide = |bytes: fn(u16) -> [u8; 2]| "<a/>".encode_utf16().flat_map(bytes).collect::<Vec<_>>();
         let with_mark = |mark: &[u8], document: &[u8]| [mark, document].concat();
@@ -193,7 +197,7 @@ mod tests {
             with_mark(b"\xff\xfe\x00\x00", b"<\x00\x00\x00"),
             b"<?xml version='1.0'".to_vec(),
         ] {
-            assert!(text(&document).is_err(), "{:?}", document.escape_ascii().to_string());
+            assert!(document_text(&document).is_err(), "{:?}", document.escape_ascii().to_string());
         }
     }
 

@@ -18,10 +18,10 @@ use slog::{Logger, error, info, warn};
 use tidegate_actors::{clock, descriptors};
 use tokio::sync::oneshot;
 
-use super::admission::{Admission, Admit};
+use super::admission::{Admission, AdmissionDecision};
 use super::listen;
 use super::metrics::AcceptMetrics;
-use super::pause::{Cause, FULL_PAUSE, Failure, PAUSE, Pauses};
+use super::pause::{AcceptFailure, AcceptPauses, FULL_PAUSE, PAUSE, PauseCause};
 use super::worker::WorkerSender;
 
 /// Connections that one listener accepts before the others have their turn.
@@ -37,14 +37,14 @@ pub(crate) struct Listener {
     socket: TcpListener,
     workers: Vec<WorkerSender>,
     admission: Box<dyn Admission>,
-    pauses: Pauses,
+    pauses: AcceptPauses,
     /// Where the search for the least loaded worker begins, so that equally loaded ones take turns.
     next_worker: usize,
-    closing: Option<Closing>,
+    closing: Option<PendingClose>,
 }
 
 /// A listener that closes once its backlog is empty.
-struct Closing {
+struct PendingClose {
     at: Instant,
     closed: oneshot::Sender<()>,
 }
@@ -57,14 +57,14 @@ enum Backlog {
     Unknown,
 }
 
-enum Command {
+enum AcceptorCommand {
     Close { name: &'static str, closed: oneshot::Sender<()> },
     Stop,
 }
 
 /// Sends commands to the acceptor.
 pub(super) struct AcceptorHandle {
-    commands: Sender<Command>,
+    commands: Sender<AcceptorCommand>,
     wake: UnixStream,
 }
 
@@ -72,16 +72,16 @@ impl AcceptorHandle {
     /// Returns when the listener is closed.
     pub(super) async fn close(&self, name: &'static str) {
         let (closed, is_closed) = oneshot::channel();
-        self.send(Command::Close { name, closed });
+        self.send(AcceptorCommand::Close { name, closed });
         // An acceptor that is gone has no listener open.
         let _ = is_closed.await;
     }
 
     pub(super) fn stop(&self) {
-        self.send(Command::Stop);
+        self.send(AcceptorCommand::Stop);
     }
 
-    fn send(&self, command: Command) {
+    fn send(&self, command: AcceptorCommand) {
         let _ = self.commands.send(command);
         // A full pipe wakes the acceptor as well.
         let _ = (&self.wake).write(&[0]);
@@ -91,7 +91,7 @@ impl AcceptorHandle {
 /// The acceptor thread's state.
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
-    commands: Receiver<Command>,
+    commands: Receiver<AcceptorCommand>,
     wake: UnixStream,
     metrics: AcceptMetrics,
     log: Logger,
@@ -116,7 +116,7 @@ impl Acceptor {
     /// Runs until it is stopped. A panic ends one turn, not the thread: nothing that a turn changes is left half done.
     fn run(&mut self) {
         loop {
-            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+            match catch_unwind(AssertUnwindSafe(|| self.run_once())) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(_panic) => {
@@ -128,7 +128,7 @@ impl Acceptor {
     }
 
     /// Waits and accepts once. False when the acceptor is to stop.
-    fn turn(&mut self) -> bool {
+    fn run_once(&mut self) -> bool {
         let (is_woken, ready) = match self.wait() {
             Ok(found) => found,
             Err(error) => {
@@ -137,7 +137,7 @@ impl Acceptor {
                 return true;
             }
         };
-        if is_woken && !self.obey() {
+        if is_woken && !self.handle_commands() {
             return false;
         }
         for index in ready {
@@ -150,19 +150,19 @@ impl Acceptor {
         for listener in &mut self.listeners {
             listener.end_episode(now, &self.metrics, &self.log);
         }
-        self.close_due(now);
+        self.close_finished(now);
         true
     }
 
     /// Waits for a command or a connection; returns whether commands wait, and which listeners have connections.
     fn wait(&self) -> io::Result<(bool, Vec<usize>)> {
         let now = clock::now();
-        let mut places = Vec::with_capacity(self.listeners.len());
+        let mut indexes = Vec::with_capacity(self.listeners.len());
         let mut polled = Vec::with_capacity(self.listeners.len() + 1);
         polled.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
         for (index, listener) in self.listeners.iter().enumerate() {
             if !listener.pauses.is_paused(now) {
-                places.push(index);
+                indexes.push(index);
                 polled.push(PollFd::from_borrowed_fd(listener.socket.as_fd(), PollFlags::IN));
             }
         }
@@ -182,18 +182,18 @@ impl Acceptor {
         let is_woken = is_ready.next().unwrap_or_default();
         Ok((
             is_woken,
-            places.into_iter().zip(is_ready).filter_map(|(place, is)| is.then_some(place)).collect(),
+            indexes.into_iter().zip(is_ready).filter_map(|(place, is)| is.then_some(place)).collect(),
         ))
     }
 
     /// Carries out the commands that wait. False when the acceptor is to stop.
-    fn obey(&mut self) -> bool {
+    fn handle_commands(&mut self) -> bool {
         let mut bytes = [0; 64];
         while self.wake.read(&mut bytes).is_ok_and(|count| count > 0) {}
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Stop => return false,
-                Command::Close { name, closed } => {
+                AcceptorCommand::Stop => return false,
+                AcceptorCommand::Close { name, closed } => {
                     if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.name == name) {
                         listener.begin_to_close(closed, &self.log);
                     }
@@ -204,7 +204,7 @@ impl Acceptor {
     }
 
     /// Closes the listeners that have no connection left to accept.
-    fn close_due(&mut self, now: Instant) {
+    fn close_finished(&mut self, now: Instant) {
         let (metrics, log) = (&self.metrics, &self.log);
         for index in (0..self.listeners.len()).rev() {
             if self.listeners[index].may_close(now, metrics, log) {
@@ -224,7 +224,15 @@ impl Listener {
         workers: Vec<WorkerSender>,
         admission: Box<dyn Admission>,
     ) -> Self {
-        Self { name, socket, workers, admission, pauses: Pauses::default(), next_worker: 0, closing: None }
+        Self {
+            name,
+            socket,
+            workers,
+            admission,
+            pauses: AcceptPauses::default(),
+            next_worker: 0,
+            closing: None,
+        }
     }
 
     fn begin_to_close(&mut self, closed: oneshot::Sender<()>, log: &Logger) {
@@ -233,7 +241,7 @@ impl Listener {
                 "listener" => self.name, "error" => error.to_string(),
                 "hint" => "set server.drain_delay so that the load balancer stops sending connections before it");
         }
-        self.closing = Some(Closing { at: clock::now() + HANDSHAKE_TIME, closed });
+        self.closing = Some(PendingClose { at: clock::now() + HANDSHAKE_TIME, closed });
     }
 
     /// Accepts a batch of what waits.
@@ -241,7 +249,7 @@ impl Listener {
         for accepted in 0..BATCH {
             // A listener that closes takes what waits, because closing resets what is left.
             if self.closing.is_none()
-                && let Admit::Pause(cause) = self.admission.admit()
+                && let AdmissionDecision::Pause(cause) = self.admission.admit()
             {
                 // After a connection of this batch it is unknown whether another one waits: poll(2) tells.
                 if accepted == 0 {
@@ -250,11 +258,11 @@ impl Listener {
                 return Backlog::Unknown;
             }
             match self.accept_one() {
-                Ok(descriptor) => self.hand_over(TcpStream::from(descriptor), log),
-                Err(error) => match Failure::of(error) {
-                    Failure::Empty => return Backlog::Empty,
-                    Failure::Connection => {}
-                    Failure::Shortage(cause) => {
+                Ok(descriptor) => self.dispatch(TcpStream::from(descriptor), log),
+                Err(error) => match AcceptFailure::classify(error) {
+                    AcceptFailure::Empty => return Backlog::Empty,
+                    AcceptFailure::Connection => {}
+                    AcceptFailure::Shortage(cause) => {
                         self.pause(cause, Some(error), metrics, log);
                         return Backlog::Unknown;
                     }
@@ -274,7 +282,7 @@ impl Listener {
     }
 
     /// Gives the socket to the worker with the fewest open connections.
-    fn hand_over(&mut self, mut stream: TcpStream, log: &Logger) {
+    fn dispatch(&mut self, mut stream: TcpStream, log: &Logger) {
         while !self.workers.is_empty() {
             let count = self.workers.len();
             self.next_worker = (self.next_worker + 1) % count;
@@ -292,12 +300,12 @@ impl Listener {
         }
     }
 
-    fn pause(&mut self, cause: Cause, error: Option<Errno>, metrics: &AcceptMetrics, log: &Logger) {
+    fn pause(&mut self, cause: PauseCause, error: Option<Errno>, metrics: &AcceptMetrics, log: &Logger) {
         let (now, length) = (clock::now(), if error.is_some() { PAUSE } else { FULL_PAUSE });
         let begins = self.pauses.begin(now, length);
         // A full listener is looked at every few milliseconds: that is one event, not many.
         if begins || error.is_some() {
-            metrics.failed(cause);
+            metrics.count_failure(cause);
         }
         if begins {
             metrics.episode_began(self.name, cause, now);

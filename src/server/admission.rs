@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::pause::Cause;
+use super::pause::PauseCause;
 
 /// Whether the next connection may be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admit {
+pub(crate) enum AdmissionDecision {
     /// Accept it.
     Accept,
     /// Leave it in the backlog and ask again after the pause.
-    Pause(Cause),
+    Pause(PauseCause),
 }
 
 /// Asked before each accept, on the acceptor's thread.
 pub(crate) trait Admission: Send {
-    fn admit(&self) -> Admit;
+    fn admit(&self) -> AdmissionDecision;
 
     /// Whether a connection may take a descriptor of the reserve where no other is left.
     fn uses_reserve(&self) -> bool {

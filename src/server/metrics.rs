@@ -5,17 +5,17 @@ use std::time::Instant;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use super::pause::Cause;
+use super::pause::PauseCause;
 
 /// A listener, why its connections wait, and since when.
-type Waiting = (&'static str, &'static str, Instant);
+type PausedListener = (&'static str, &'static str, Instant);
 
 /// How often accepting failed, by cause.
 #[derive(Clone)]
 pub(crate) struct AcceptMetrics {
-    failures: [IntCounter; Cause::ALL.len()],
+    failures: [IntCounter; PauseCause::ALL.len()],
     /// The listeners in an episode of pauses.
-    waiting: Arc<Mutex<Vec<Waiting>>>,
+    waiting: Arc<Mutex<Vec<PausedListener>>>,
 }
 
 impl AcceptMetrics {
@@ -25,17 +25,17 @@ impl AcceptMetrics {
         let family = IntCounterVec::new(opts, &["cause"])?;
         registry.register(Box::new(family.clone()))?;
         Ok(Self {
-            failures: Cause::ALL.map(|cause| family.with_label_values(&[cause.as_str()])),
+            failures: PauseCause::ALL.map(|cause| family.with_label_values(&[cause.as_str()])),
             waiting: Arc::default(),
         })
     }
 
     /// The listeners with connections that wait.
-    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+    pub(crate) fn paused_listeners(&self) -> Vec<PausedListener> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn episode_began(&self, listener: &'static str, cause: Cause, now: Instant) {
+    pub(super) fn episode_began(&self, listener: &'static str, cause: PauseCause, now: Instant) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push((listener, cause.as_str(), now));
     }
@@ -45,9 +45,9 @@ impl AcceptMetrics {
         waiting.retain(|(each, ..)| *each != listener);
     }
 
-    pub(super) fn failed(&self, cause: Cause) {
-        let place = Cause::ALL.iter().position(|each| *each == cause);
-        if let Some(counter) = place.and_then(|place| self.failures.get(place)) {
+    pub(super) fn count_failure(&self, cause: PauseCause) {
+        let index = PauseCause::ALL.iter().position(|each| *each == cause);
+        if let Some(counter) = index.and_then(|place| self.failures.get(place)) {
             counter.inc();
         }
     }

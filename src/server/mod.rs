@@ -29,11 +29,11 @@ use slog::Logger;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub(crate) use acceptor::{Acceptor, Listener};
-pub(crate) use admission::{Admission, Admit, ConnectionLimit};
+pub(crate) use admission::{Admission, AdmissionDecision, ConnectionLimit};
 pub(crate) use listen::listen;
 pub(crate) use metrics::AcceptMetrics;
-pub(crate) use pause::Cause;
-pub(crate) use worker::{Serve, WorkerThread, WorkerThreads, open_connections};
+pub(crate) use pause::PauseCause;
+pub(crate) use worker::{ConnectionHandler, WorkerThread, WorkerThreads, open_connections};
 
 use acceptor::AcceptorHandle;
 
@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// Waits until a worker thread has ended without being stopped; returns its name. Waits for ever while all of them run.
-    pub(crate) async fn failed(&mut self) -> String {
+    pub(crate) async fn worker_ended(&mut self) -> String {
         match self.ended.recv().await {
             Some(name) => name,
             None => std::future::pending().await,

@@ -17,7 +17,7 @@ const EPISODE_END: Duration = Duration::from_secs(1);
 
 /// Why accepting pauses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum PauseCause {
     /// The process or the system has no file descriptor left: `EMFILE`, `ENFILE`.
     OutOfDescriptors,
     /// The kernel has no memory for the socket: `ENOBUFS`, `ENOMEM`.
@@ -28,7 +28,7 @@ pub(crate) enum Cause {
     Other,
 }
 
-impl Cause {
+impl PauseCause {
     pub(super) const ALL: [Self; 4] =
         [Self::OutOfDescriptors, Self::OutOfMemory, Self::TooManyConnections, Self::Other];
 
@@ -57,22 +57,22 @@ impl Cause {
 
 /// What a failed accept means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum AcceptFailure {
     /// No connection waits.
     Empty,
     /// The one connection failed before it was accepted; the next one may not.
     Connection,
     /// Accepting must pause.
-    Shortage(Cause),
+    Shortage(PauseCause),
 }
 
-impl Failure {
+impl AcceptFailure {
     /// Classifies an error of accept(2). That page says which errors belong to the one connection.
-    pub(super) fn of(error: Errno) -> Self {
+    pub(super) fn classify(error: Errno) -> Self {
         match error {
             Errno::AGAIN => Self::Empty,
-            Errno::MFILE | Errno::NFILE => Self::Shortage(Cause::OutOfDescriptors),
-            Errno::NOBUFS | Errno::NOMEM => Self::Shortage(Cause::OutOfMemory),
+            Errno::MFILE | Errno::NFILE => Self::Shortage(PauseCause::OutOfDescriptors),
+            Errno::NOBUFS | Errno::NOMEM => Self::Shortage(PauseCause::OutOfMemory),
             Errno::CONNABORTED
             | Errno::INTR
             | Errno::PROTO
@@ -84,21 +84,21 @@ impl Failure {
             | Errno::HOSTUNREACH
             | Errno::NOPROTOOPT
             | Errno::OPNOTSUPP => Self::Connection,
-            _ => Self::Shortage(Cause::Other),
+            _ => Self::Shortage(PauseCause::Other),
         }
     }
 }
 
 /// The pauses of one listener.
 #[derive(Debug, Default)]
-pub(super) struct Pauses {
+pub(super) struct AcceptPauses {
     until: Option<Instant>,
-    episode: Option<Episode>,
+    episode: Option<PauseEpisode>,
 }
 
 /// Pauses that follow each other closely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Episode {
+pub(super) struct PauseEpisode {
     pub(super) began: Instant,
     pub(super) last: Instant,
     /// The end of the last pause.
@@ -107,7 +107,7 @@ pub(super) struct Episode {
     pub(super) count: u64,
 }
 
-impl Pauses {
+impl AcceptPauses {
     /// Accepting pauses from `now` on. Returns whether an episode begins.
     pub(super) fn begin(&mut self, now: Instant, length: Duration) -> bool {
         let end = now + length;
@@ -119,7 +119,7 @@ impl Pauses {
                 false
             }
             none => {
-                *none = Some(Episode { began: now, last: now, end, count: 1 });
+                *none = Some(PauseEpisode { began: now, last: now, end, count: 1 });
                 true
             }
         }
@@ -131,7 +131,7 @@ impl Pauses {
     }
 
     /// The episode that has ended by `now`; each is returned once.
-    pub(super) fn take_ended(&mut self, now: Instant) -> Option<Episode> {
+    pub(super) fn take_ended(&mut self, now: Instant) -> Option<PauseEpisode> {
         self.episode.take_if(|episode| now >= episode.last + EPISODE_END)
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn an_episode_has_one_begin_and_one_end() {
         let start = clock::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut pauses = Pauses::default();
+        let mut pauses = AcceptPauses::default();
         assert_eq!((pauses.is_paused(start), pauses.next_change(start)), (false, None));
         assert!(pauses.begin(start, PAUSE));
         assert!(pauses.is_paused(at(99)) && !pauses.is_paused(at(100)));
@@ -174,18 +174,18 @@ mod tests {
     #[test]
     fn errors_are_classified() {
         for (error, failure) in [
-            (Errno::AGAIN, Failure::Empty),
-            (Errno::CONNABORTED, Failure::Connection),
-            (Errno::INTR, Failure::Connection),
-            (Errno::PERM, Failure::Connection),
-            (Errno::MFILE, Failure::Shortage(Cause::OutOfDescriptors)),
-            (Errno::NFILE, Failure::Shortage(Cause::OutOfDescriptors)),
-            (Errno::NOBUFS, Failure::Shortage(Cause::OutOfMemory)),
-            (Errno::NOMEM, Failure::Shortage(Cause::OutOfMemory)),
-            (Errno::INVAL, Failure::Shortage(Cause::Other)),
-            (Errno::BADF, Failure::Shortage(Cause::Other)),
+            (Errno::AGAIN, AcceptFailure::Empty),
+            (Errno::CONNABORTED, AcceptFailure::Connection),
+            (Errno::INTR, AcceptFailure::Connection),
+            (Errno::PERM, AcceptFailure::Connection),
+            (Errno::MFILE, AcceptFailure::Shortage(PauseCause::OutOfDescriptors)),
+            (Errno::NFILE, AcceptFailure::Shortage(PauseCause::OutOfDescriptors)),
+            (Errno::NOBUFS, AcceptFailure::Shortage(PauseCause::OutOfMemory)),
+            (Errno::NOMEM, AcceptFailure::Shortage(PauseCause::OutOfMemory)),
+            (Errno::INVAL, AcceptFailure::Shortage(PauseCause::Other)),
+            (Errno::BADF, AcceptFailure::Shortage(PauseCause::Other)),
         ] {
-            assert_eq!(Failure::of(error), failure, "{error}");
+            assert_eq!(AcceptFailure::classify(error), failure, "{error}");
         }
     }
 }

@@ -12,16 +12,16 @@ use tidegate_actors::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::admission::{Admission, Admit};
-use super::pause::Cause;
+use super::admission::{Admission, AdmissionDecision};
+use super::pause::PauseCause;
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Answers each byte with its successor. The byte 0 stops the worker thread.
 struct Successor;
 
-impl Serve for Successor {
+impl ConnectionHandler for Successor {
     async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream) {
         while let Ok(byte) = stream.read_u8().await {
             if byte == 0 {
@@ -35,16 +35,16 @@ impl Serve for Successor {
 struct Always;
 
 impl Admission for Always {
-    fn admit(&self) -> Admit {
-        Admit::Accept
+    fn admit(&self) -> AdmissionDecision {
+        AdmissionDecision::Accept
     }
 }
 
 struct Never;
 
 impl Admission for Never {
-    fn admit(&self) -> Admit {
-        Admit::Pause(Cause::TooManyConnections)
+    fn admit(&self) -> AdmissionDecision {
+        AdmissionDecision::Pause(PauseCause::TooManyConnections)
     }
 }
 
@@ -53,9 +53,9 @@ impl Admission for Never {
 struct Full(Arc<AtomicUsize>);
 
 impl Admission for Full {
-    fn admit(&self) -> Admit {
+    fn admit(&self) -> AdmissionDecision {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Admit::Pause(Cause::TooManyConnections)
+        AdmissionDecision::Pause(PauseCause::TooManyConnections)
     }
 }
 
@@ -64,9 +64,9 @@ impl Admission for Full {
 struct Panics(AtomicBool);
 
 impl Admission for Panics {
-    fn admit(&self) -> Admit {
+    fn admit(&self) -> AdmissionDecision {
         assert!(self.0.swap(true, Ordering::Relaxed), "the first accept panics");
-        Admit::Accept
+        AdmissionDecision::Accept
     }
 }
 
@@ -87,7 +87,7 @@ fn server(workers: usize, admission: impl Admission + 'static) -> (Server, Socke
 
 fn connect(address: SocketAddr) -> Client {
     let client = Client::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client
 }
 
@@ -115,27 +115,27 @@ async fn connections_go_to_the_least_loaded_worker() {
     }
     let began = clock::now();
     while counts(&server).iter().sum::<usize>() > 6 {
-        assert!(began.elapsed() < PATIENCE, "{:?}", counts(&server));
+        assert!(began.elapsed() < TIMEOUT, "{:?}", counts(&server));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(counts(&server).contains(&0), "{:?}", counts(&server));
     clients.extend((0..3).map(|_| connect(address)));
     assert!(clients.iter().all(|client| ask(client, 1) == 2));
     assert_eq!(counts(&server), [3, 3, 3]);
-    server.stop(PATIENCE).await;
+    server.stop(TIMEOUT).await;
 }
 
 /// X5: a full listener looks often whether a connection has ended, so that its room is used at once, and does not spin
 #[actix_rt::test]
-async fn a_full_listener_looks_often() {
+async fn a_full_listener_is_sampled_often() {
     let full = Full::default();
     let (server, address) = server(1, full.clone());
     let waiting = connect(address);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let looks = full.0.load(Ordering::Relaxed);
-    assert!((20..=400).contains(&looks), "{looks} looks in a second");
+    let samples = full.0.load(Ordering::Relaxed);
+    assert!((20..=400).contains(&samples), "{samples} looks in a second");
     drop(waiting);
-    server.stop(PATIENCE).await;
+    server.stop(TIMEOUT).await;
 }
 
 /// E3: a panic of the acceptor ends neither the acceptor nor the connection that waited
@@ -144,7 +144,7 @@ async fn a_panic_of_the_acceptor_does_not_end_it() {
     let (server, address) = server(1, Panics::default());
     assert_eq!(ask(&connect(address), 1), 2);
     assert_eq!(ask(&connect(address), 7), 8);
-    server.stop(PATIENCE).await;
+    server.stop(TIMEOUT).await;
 }
 
 /// S4: a worker thread that ends is reported with its name, and the others take its connections
@@ -153,7 +153,7 @@ async fn an_ended_worker_thread_is_reported() {
     let (mut server, address) = server(2, Always);
     let fatal = connect(address);
     (&fatal).write_all(&[0]).unwrap();
-    let name = tokio::time::timeout(PATIENCE, server.failed()).await.unwrap();
+    let name = tokio::time::timeout(TIMEOUT, server.worker_ended()).await.unwrap();
     assert!(name.starts_with("worker "), "{name}");
     for _ in 0..4 {
         assert_eq!(ask(&connect(address), 1), 2);
@@ -176,5 +176,5 @@ async fn a_closing_listener_serves_its_backlog() {
         assert_eq!(answer, [2]);
     }
     assert_eq!(Client::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    server.stop(PATIENCE).await;
+    server.stop(TIMEOUT).await;
 }

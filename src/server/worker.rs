@@ -16,30 +16,30 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Serves the connections of one worker thread.
-pub(crate) trait Serve: 'static {
+pub(crate) trait ConnectionHandler: 'static {
     /// Serves one connection to its end.
     fn serve(self: Rc<Self>, stream: TcpStream) -> impl Future<Output = ()> + 'static;
 }
 
 /// A connection's share of its worker's count.
-struct OpenTicket(Arc<AtomicUsize>);
+struct OpenConnection(Arc<AtomicUsize>);
 
-impl Drop for OpenTicket {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// An accepted socket on its way to a worker thread.
-pub(super) struct Accepted {
+pub(super) struct AcceptedSocket {
     stream: StdTcpStream,
-    open: OpenTicket,
+    open: OpenConnection,
 }
 
 /// How the acceptor reaches a worker thread.
 #[derive(Clone)]
 pub(crate) struct WorkerSender {
-    sockets: UnboundedSender<Accepted>,
+    sockets: UnboundedSender<AcceptedSocket>,
     open: Arc<AtomicUsize>,
 }
 
@@ -52,7 +52,7 @@ impl WorkerSender {
     /// Hands a socket over. Gives it back where the worker has ended.
     pub(super) fn send(&self, stream: StdTcpStream) -> Result<(), StdTcpStream> {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let accepted = Accepted { stream, open: OpenTicket(Arc::clone(&self.open)) };
+        let accepted = AcceptedSocket { stream, open: OpenConnection(Arc::clone(&self.open)) };
         self.sockets.send(accepted).map_err(|refused| refused.0.stream)
     }
 }
@@ -111,7 +111,7 @@ impl WorkerThreads {
 
     /// Starts a thread with at most so many blocking threads of its own. `build` runs on it and makes what serves its connections. Returns
     /// when that is made. Must be called inside an actix system.
-    pub(crate) fn start<S: Serve, F: Future<Output = io::Result<S>> + 'static>(
+    pub(crate) fn start<S: ConnectionHandler, F: Future<Output = io::Result<S>> + 'static>(
         &mut self,
         name: String,
         blocking_threads: usize,
@@ -152,8 +152,8 @@ impl WorkerThreads {
 }
 
 /// One task per socket. Runs until its thread ends.
-async fn receive<S: Serve>(mut inbox: UnboundedReceiver<Accepted>, service: Rc<S>) {
-    while let Some(Accepted { stream, open }) = inbox.recv().await {
+async fn receive<S: ConnectionHandler>(mut inbox: UnboundedReceiver<AcceptedSocket>, service: Rc<S>) {
+    while let Some(AcceptedSocket { stream, open }) = inbox.recv().await {
         let service = Rc::clone(&service);
         actix_rt::spawn(async move {
             let _open = open;

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidegate_actors::{
-    BreakerView, CircuitState, CredentialStanding, CredentialView, EndpointView, Level, PoolView, Standing,
-    Status, Strike,
+    ActorStatus, BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView,
+    FailureKind, Level, PoolView,
 };
 use tidegate_config::BreakerMode;
 
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
-use crate::upstream::late::LateView;
-use crate::upstream::store_clock::ClockView;
+use crate::upstream::late_calls::LateCallsSnapshot;
+use crate::upstream::store_clock::ClockSnapshot;
 use crate::upstream::tls::FailingTls;
 
 /// One thing that is not as it should be.
@@ -34,36 +34,36 @@ pub(crate) struct Cause {
 }
 
 /// What causes are collected from.
-pub(crate) struct Facts<'a> {
+pub(crate) struct StatusInput<'a> {
     pub(crate) now: Instant,
-    pub(crate) draining: Option<Draining>,
+    pub(crate) draining: Option<DrainState>,
     /// Listeners with connections that wait in the backlog: the name, the cause, and since when.
     pub(crate) waiting: Vec<(&'static str, &'static str, Instant)>,
     /// `admin.chaos`
     pub(crate) chaos: bool,
-    pub(crate) level: LevelFacts,
-    pub(crate) actors: Vec<(&'a str, Status)>,
+    pub(crate) level: LevelInput,
+    pub(crate) actors: Vec<(&'a str, ActorStatus)>,
     /// `rate_limit.on_failure` is `refuse`.
     pub(crate) limiter_refuses: bool,
     /// The limiter has failed, and every request is refused for it.
     pub(crate) limiter_refuses_all: bool,
     /// The gateway's own shortages that last, and since when.
     pub(crate) shortages: Vec<(Shortage, Instant)>,
-    pub(crate) buckets: Vec<BucketFacts<'a>>,
+    pub(crate) buckets: Vec<BucketInput<'a>>,
     pub(crate) log: Option<CurrentFault>,
     pub(crate) log_lines_lost: u64,
 }
 
 /// A drain.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Draining {
+pub(crate) struct DrainState {
     pub(crate) began: Instant,
     /// `server.drain_delay` is not over yet.
     pub(crate) accepts: bool,
 }
 
 /// The monitor's level.
-pub(crate) struct LevelFacts {
+pub(crate) struct LevelInput {
     pub(crate) level: Level,
     pub(crate) since: Instant,
     pub(crate) reason: Option<String>,
@@ -72,22 +72,22 @@ pub(crate) struct LevelFacts {
 }
 
 /// One bucket's upstream.
-pub(crate) struct BucketFacts<'a> {
+pub(crate) struct BucketInput<'a> {
     pub(crate) name: &'a str,
     pub(crate) mode: BreakerMode,
     pub(crate) circuits: Vec<BreakerView>,
     pub(crate) pool: PoolView,
     /// The authority of each endpoint, in the pool's order.
     pub(crate) authorities: Vec<&'a str>,
-    pub(crate) late: Option<LateView>,
+    pub(crate) late: Option<LateCallsSnapshot>,
     /// The clock of each endpoint that differs, in the pool's order.
-    pub(crate) clocks: Vec<Option<ClockView>>,
+    pub(crate) clocks: Vec<Option<ClockSnapshot>>,
     /// The endpoints with which TLS fails, by host and port.
     pub(crate) tls_failures: Vec<(String, FailingTls)>,
 }
 
 /// The headline of the status document.
-pub(crate) fn headline(facts: &Facts<'_>, causes: &[Cause]) -> &'static str {
+pub(crate) fn headline(facts: &StatusInput<'_>, causes: &[Cause]) -> &'static str {
     if facts.draining.is_some() {
         "draining"
     } else if facts.limiter_refuses_all || facts.level.level == Level::Exhausted {
@@ -100,36 +100,36 @@ pub(crate) fn headline(facts: &Facts<'_>, causes: &[Cause]) -> &'static str {
 }
 
 /// Everything that is not as it should be, the most severe first.
-pub(crate) fn causes(facts: &Facts<'_>) -> Vec<Cause> {
+pub(crate) fn causes(facts: &StatusInput<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    causes.extend(facts.draining.map(|draining| of_drain(draining, facts.now)));
-    causes.extend(facts.waiting.iter().map(|waiting| of_waiting(*waiting, facts.now)));
-    causes.extend(facts.actors.iter().filter_map(|actor| of_actor(*actor, facts.limiter_refuses)));
-    causes.extend(of_level(&facts.level, facts.now));
-    causes.extend(facts.shortages.iter().map(|shortage| of_shortage(*shortage, facts.now)));
+    causes.extend(facts.draining.map(|draining| drain_cause(draining, facts.now)));
+    causes.extend(facts.waiting.iter().map(|waiting| waiting_cause(*waiting, facts.now)));
+    causes.extend(facts.actors.iter().filter_map(|actor| actor_cause(*actor, facts.limiter_refuses)));
+    causes.extend(level_causes(&facts.level, facts.now));
+    causes.extend(facts.shortages.iter().map(|shortage| shortage_cause(*shortage, facts.now)));
     for bucket in &facts.buckets {
         causes.extend(bucket.causes(facts.now));
     }
-    causes.extend(facts.log.as_ref().map(|fault| of_log(fault, facts.log_lines_lost, facts.now)));
-    causes.extend(facts.chaos.then(chaos));
+    causes.extend(facts.log.as_ref().map(|fault| log_cause(fault, facts.log_lines_lost, facts.now)));
+    causes.extend(facts.chaos.then(chaos_cause));
     causes
 }
 
-fn of_shortage((shortage, began): (Shortage, Instant), now: Instant) -> Cause {
+fn shortage_cause((shortage, began): (Shortage, Instant), now: Instant) -> Cause {
     Cause {
         id: shortage.as_str(),
         subject: None,
-        since_ms: Some(since(began, now)),
+        since_ms: Some(elapsed_ms(began, now)),
         effect: "requests that need a new upstream connection are answered 503",
         detail: shortage.to_string(),
     }
 }
 
-fn of_drain(draining: Draining, now: Instant) -> Cause {
+fn drain_cause(draining: DrainState, now: Instant) -> Cause {
     Cause {
         id: "draining",
         subject: None,
-        since_ms: Some(since(draining.began, now)),
+        since_ms: Some(elapsed_ms(draining.began, now)),
         effect: if draining.accepts {
             "new connections are accepted until server.drain_delay is over; each answer closes its connection"
         } else {
@@ -139,17 +139,17 @@ fn of_drain(draining: Draining, now: Instant) -> Cause {
     }
 }
 
-fn of_waiting((listener, cause, began): (&'static str, &'static str, Instant), now: Instant) -> Cause {
+fn waiting_cause((listener, cause, began): (&'static str, &'static str, Instant), now: Instant) -> Cause {
     Cause {
         id: "connections_wait",
         subject: Some(listener.to_owned()),
-        since_ms: Some(since(began, now)),
+        since_ms: Some(elapsed_ms(began, now)),
         effect: "new connections wait in the backlog until others end",
         detail: format!("accepting pauses: {cause}"),
     }
 }
 
-fn chaos() -> Cause {
+fn chaos_cause() -> Cause {
     Cause {
         id: "chaos",
         subject: None,
@@ -159,27 +159,29 @@ fn chaos() -> Cause {
     }
 }
 
-fn of_actor((name, status): (&str, Status), limiter_refuses: bool) -> Option<Cause> {
+fn actor_cause((name, status): (&str, ActorStatus), limiter_refuses: bool) -> Option<Cause> {
     let is_limiter = name == "limiter";
     let (id, effect) = match status {
-        Status::Running => return None,
-        Status::Failed { .. } if is_limiter && limiter_refuses => {
+        ActorStatus::Running => return None,
+        ActorStatus::Failed { .. } if is_limiter && limiter_refuses => {
             ("limiter_failed", "every request that has a rate limit is answered 503")
         }
-        Status::Failed { .. } if is_limiter => ("limiter_bypassed", "requests pass without a rate limit"),
-        Status::Failed { .. } => ("actor_failed", "requests that need the actor are refused"),
-        Status::Stalled => ("actor_stalled", "requests that need the actor wait or are refused"),
+        ActorStatus::Failed { .. } if is_limiter => {
+            ("limiter_bypassed", "requests pass without a rate limit")
+        }
+        ActorStatus::Failed { .. } => ("actor_failed", "requests that need the actor are refused"),
+        ActorStatus::Stalled => ("actor_stalled", "requests that need the actor wait or are refused"),
     };
     let detail = match status {
-        Status::Failed { retry_after } => {
+        ActorStatus::Failed { retry_after } => {
             format!("it crashed too often; the next restart is in {} ms", millis(retry_after))
         }
-        Status::Stalled | Status::Running => "it has handled no message for a second".to_owned(),
+        ActorStatus::Stalled | ActorStatus::Running => "it has handled no message for a second".to_owned(),
     };
     Some(Cause { id, subject: Some(name.to_owned()), since_ms: None, effect, detail })
 }
 
-fn of_level(facts: &LevelFacts, now: Instant) -> Vec<Cause> {
+fn level_causes(facts: &LevelInput, now: Instant) -> Vec<Cause> {
     let effect = match facts.level {
         Level::Normal => None,
         Level::Warning => Some("none yet"),
@@ -189,7 +191,7 @@ fn of_level(facts: &LevelFacts, now: Instant) -> Vec<Cause> {
     let level = effect.map(|effect| Cause {
         id: facts.level.as_str(),
         subject: None,
-        since_ms: Some(since(facts.since, now)),
+        since_ms: Some(elapsed_ms(facts.since, now)),
         effect,
         detail: facts.reason.clone().unwrap_or_default(),
     });
@@ -203,17 +205,17 @@ fn of_level(facts: &LevelFacts, now: Instant) -> Vec<Cause> {
     level.into_iter().chain(stale).collect()
 }
 
-fn of_log(fault: &CurrentFault, lost: u64, now: Instant) -> Cause {
+fn log_cause(fault: &CurrentFault, lost: u64, now: Instant) -> Cause {
     Cause {
         id: "log",
         subject: Some(fault.cause.as_str().to_owned()),
-        since_ms: Some(since(fault.since, now)),
+        since_ms: Some(elapsed_ms(fault.since, now)),
         effect: "log lines are lost; requests are served",
         detail: format!("{}; {lost} lines lost since the start; {}", fault.detail, fault.cause.remedy()),
     }
 }
 
-impl BucketFacts<'_> {
+impl BucketInput<'_> {
     fn causes(&self, now: Instant) -> Vec<Cause> {
         let mut causes = Vec::new();
         match self.mode {
@@ -224,24 +226,26 @@ impl BucketFacts<'_> {
             )),
             BreakerMode::Off => {}
             BreakerMode::On | BreakerMode::Shadow => {
-                causes.extend(self.circuits.iter().filter_map(|view| self.of_circuit(view)));
+                causes.extend(self.circuits.iter().filter_map(|view| self.circuit_cause(view)));
             }
         }
         causes.extend(self.late.map(|late| Cause {
-            since_ms: Some(since(late.since, now)),
+            since_ms: Some(elapsed_ms(late.since, now)),
             ..self.cause(
                 "upstream_unresponsive",
                 "requests wait for the upstream and may time out",
                 format!("{} calls have waited long for the head of an answer", late.count),
             )
         }));
-        causes.extend(self.of_endpoints(now));
-        causes
-            .extend(self.tls_failures.iter().map(|(endpoint, failing)| self.of_tls(endpoint, failing, now)));
+        causes.extend(self.endpoint_causes(now));
+        causes.extend(
+            self.tls_failures.iter().map(|(endpoint, failing)| self.tls_cause(endpoint, failing, now)),
+        );
         let clocks = self.authorities.iter().zip(&self.clocks);
-        causes
-            .extend(clocks.filter_map(|(endpoint, view)| Some(self.of_clock(endpoint, view.as_ref()?, now))));
-        causes.extend(self.pool.credentials.iter().filter_map(|view| self.of_credential(view, now)));
+        causes.extend(
+            clocks.filter_map(|(endpoint, view)| Some(self.clock_cause(endpoint, view.as_ref()?, now))),
+        );
+        causes.extend(self.pool.credentials.iter().filter_map(|view| self.credential_cause(view, now)));
         causes
     }
 
@@ -249,7 +253,7 @@ impl BucketFacts<'_> {
         Cause { id, subject: Some(self.name.to_owned()), since_ms: None, effect, detail }
     }
 
-    fn of_circuit(&self, view: &BreakerView) -> Option<Cause> {
+    fn circuit_cause(&self, view: &BreakerView) -> Option<Cause> {
         let is_shadow = self.mode == BreakerMode::Shadow;
         let is_over = view.open_for == Some(Duration::ZERO);
         let (id, effect) = match view.state {
@@ -271,9 +275,9 @@ impl BucketFacts<'_> {
     }
 
     /// One cause for each endpoint that is out, or one for all of them.
-    fn of_endpoints(&self, now: Instant) -> Vec<Cause> {
+    fn endpoint_causes(&self, now: Instant) -> Vec<Cause> {
         let pairs = self.authorities.iter().zip(&self.pool.endpoints);
-        let out: Vec<String> = pairs.filter_map(|(name, view)| absence(name, view, now)).collect();
+        let out: Vec<String> = pairs.filter_map(|(name, view)| out_of_rotation(name, view, now)).collect();
         let (id, effect) = match out.len() {
             0 => return Vec::new(),
             all if all == self.authorities.len() => {
@@ -284,9 +288,9 @@ impl BucketFacts<'_> {
         vec![self.cause(id, effect, out.join(", "))]
     }
 
-    fn of_tls(&self, endpoint: &str, failing: &FailingTls, now: Instant) -> Cause {
+    fn tls_cause(&self, endpoint: &str, failing: &FailingTls, now: Instant) -> Cause {
         Cause {
-            since_ms: Some(since(failing.since, now)),
+            since_ms: Some(elapsed_ms(failing.since, now)),
             ..self.cause(
                 "upstream_tls",
                 "requests that the endpoint is called for are answered 502",
@@ -295,28 +299,28 @@ impl BucketFacts<'_> {
         }
     }
 
-    fn of_clock(&self, endpoint: &str, view: &ClockView, now: Instant) -> Cause {
+    fn clock_cause(&self, endpoint: &str, view: &ClockSnapshot, now: Instant) -> Cause {
         let effect = match view.obstacle {
             None => "none: requests are signed with the store's time",
             Some(_) => "requests that the endpoint is called for are answered 503",
         };
         Cause {
-            since_ms: Some(since(view.began, now)),
+            since_ms: Some(elapsed_ms(view.began, now)),
             ..self.cause("upstream_clock_skew", effect, format!("{endpoint}: {view}"))
         }
     }
 
-    fn of_credential(&self, view: &CredentialView, now: Instant) -> Option<Cause> {
-        let (id, state) = match view.standing {
-            CredentialStanding::InUse => return None,
-            CredentialStanding::Cooling(until) => {
-                ("credential_cooling", format!("throttled, used again in {} ms", left(until, now)))
+    fn credential_cause(&self, view: &CredentialView, now: Instant) -> Option<Cause> {
+        let (id, state) = match view.state {
+            CredentialState::InUse => return None,
+            CredentialState::CoolingDown(until) => {
+                ("credential_cooling", format!("throttled, used again in {} ms", remaining_ms(until, now)))
             }
-            CredentialStanding::Refused(until) => (
+            CredentialState::Refused(until) => (
                 "credential_refused",
-                format!("refused by the upstream, tried again in {} ms", left(until, now)),
+                format!("refused by the upstream, tried again in {} ms", remaining_ms(until, now)),
             ),
-            CredentialStanding::OnTrial => ("credential_refused", "on trial after a refusal".to_owned()),
+            CredentialState::OnTrial => ("credential_refused", "on trial after a refusal".to_owned()),
         };
         Some(self.cause(
             id,
@@ -327,17 +331,17 @@ impl BucketFacts<'_> {
 }
 
 /// How an endpoint is out of rotation; none where it is in.
-fn absence(authority: &str, view: &EndpointView, now: Instant) -> Option<String> {
-    Some(match view.standing {
-        Standing::InRotation => return None,
-        Standing::Resting(until) => {
-            let strike = Strike::Unreachable.as_str();
-            format!("{authority}: {strike}, back in {} ms", left(until, now))
+fn out_of_rotation(authority: &str, view: &EndpointView, now: Instant) -> Option<String> {
+    Some(match view.state {
+        EndpointState::InRotation => return None,
+        EndpointState::BackingOff(until) => {
+            let strike = FailureKind::Unreachable.as_str();
+            format!("{authority}: {strike}, back in {} ms", remaining_ms(until, now))
         }
-        Standing::Ejected(until, strike) => {
-            format!("{authority}: ejected ({}), back in {} ms", strike.as_str(), left(until, now))
+        EndpointState::Ejected(until, strike) => {
+            format!("{authority}: ejected ({}), back in {} ms", strike.as_str(), remaining_ms(until, now))
         }
-        Standing::Unhealthy => format!("{authority}: fails its health checks"),
+        EndpointState::Unhealthy => format!("{authority}: fails its health checks"),
     })
 }
 
@@ -345,11 +349,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn since(began: Instant, now: Instant) -> u64 {
+fn elapsed_ms(began: Instant, now: Instant) -> u64 {
     millis(now.saturating_duration_since(began))
 }
 
-fn left(until: Instant, now: Instant) -> u64 {
+fn remaining_ms(until: Instant, now: Instant) -> u64 {
     millis(until.saturating_duration_since(now))
 }
 

@@ -7,11 +7,11 @@ use tidegate_actors::{CredentialView, clock};
 
 use super::*;
 use crate::telemetry::log::LogFault;
-use crate::upstream::store_clock::{ClockOffset, Obstacle};
+use crate::upstream::store_clock::{ClockObstacle, ClockOffset};
 use crate::upstream::tls_failure::TlsFailure;
 
-fn endpoint(standing: Standing) -> EndpointView {
-    EndpointView { in_flight: 0, standing, latency: None, ejections: 0 }
+fn endpoint(standing: EndpointState) -> EndpointView {
+    EndpointView { in_flight: 0, state: standing, latency: None, ejections: 0 }
 }
 
 fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
@@ -37,40 +37,43 @@ fn circuit(state: CircuitState) -> BreakerView {
         open_for: (state == CircuitState::Open).then(|| Duration::from_secs(2)),
         probed: false,
         cause: None,
-        held: 0,
-        held_max: 0,
+        waiting: 0,
+        waiting_max: 0,
     }
 }
 
-fn credential(standing: CredentialStanding) -> CredentialView {
+fn credential(standing: CredentialState) -> CredentialView {
     CredentialView {
         name: "main".to_owned(),
         in_flight: 0,
         concurrent_max: 1,
         quota_group: None,
-        standing,
+        state: standing,
         throttled: 0,
         refused: 0,
     }
 }
 
 /// A gateway in perfect order.
-fn sound(now: Instant) -> Facts<'static> {
-    Facts {
+fn sound(now: Instant) -> StatusInput<'static> {
+    StatusInput {
         now,
         draining: None,
         waiting: Vec::new(),
         chaos: false,
-        level: LevelFacts { level: Level::Normal, since: now, reason: None, is_stale: false },
-        actors: vec![("limiter", Status::Running), ("monitor", Status::Running)],
+        level: LevelInput { level: Level::Normal, since: now, reason: None, is_stale: false },
+        actors: vec![("limiter", ActorStatus::Running), ("monitor", ActorStatus::Running)],
         limiter_refuses: true,
         limiter_refuses_all: false,
         shortages: Vec::new(),
-        buckets: vec![BucketFacts {
+        buckets: vec![BucketInput {
             name: "photos",
             mode: BreakerMode::On,
             circuits: vec![circuit(CircuitState::Closed)],
-            pool: pool(vec![endpoint(Standing::InRotation), endpoint(Standing::InRotation)], Vec::new()),
+            pool: pool(
+                vec![endpoint(EndpointState::InRotation), endpoint(EndpointState::InRotation)],
+                Vec::new(),
+            ),
             authorities: vec!["a:80", "b:80"],
             late: None,
             clocks: vec![None, None],
@@ -82,7 +85,7 @@ fn sound(now: Instant) -> Facts<'static> {
 }
 
 /// The headline and the causes' words of a gateway with one thing changed.
-fn after(change: impl FnOnce(&mut Facts<'static>, Instant)) -> (&'static str, Vec<Cause>) {
+fn after(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> (&'static str, Vec<Cause>) {
     let now = clock::now() + Duration::from_secs(10);
     let mut facts = sound(now);
     change(&mut facts, now);
@@ -90,7 +93,7 @@ fn after(change: impl FnOnce(&mut Facts<'static>, Instant)) -> (&'static str, Ve
     (headline(&facts, &causes), causes)
 }
 
-fn only(change: impl FnOnce(&mut Facts<'static>, Instant)) -> (&'static str, Cause) {
+fn only(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> (&'static str, Cause) {
     let (headline, mut causes) = after(change);
     assert_eq!(causes.len(), 1, "{causes:?}");
     (headline, causes.remove(0))
@@ -105,7 +108,7 @@ fn nothing_wrong_is_normal() {
 /// X10
 #[test]
 fn a_failed_limiter_refuses_or_bypasses_as_configured() {
-    let failed = Status::Failed { retry_after: Duration::from_secs(3) };
+    let failed = ActorStatus::Failed { retry_after: Duration::from_secs(3) };
     let (headline, cause) = only(|facts, _| {
         facts.actors[0].1 = failed;
         facts.limiter_refuses_all = true;
@@ -133,8 +136,8 @@ fn a_shortage_of_the_gateways_own_is_a_cause() {
 /// X10
 #[test]
 fn other_actors_that_failed_or_stalled_are_named() {
-    let failed = Status::Failed { retry_after: Duration::ZERO };
-    for (status, id) in [(failed, "actor_failed"), (Status::Stalled, "actor_stalled")] {
+    let failed = ActorStatus::Failed { retry_after: Duration::ZERO };
+    for (status, id) in [(failed, "actor_failed"), (ActorStatus::Stalled, "actor_stalled")] {
         let (headline, cause) = only(|facts, _| facts.actors[1].1 = status);
         assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", id, Some("monitor")));
     }
@@ -178,7 +181,7 @@ fn a_circuit_at_the_end_of_its_open_time_lets_trials_through() {
 fn a_frozen_store_is_a_cause_before_its_timeouts() {
     let (headline, cause) = only(|facts, now| {
         facts.buckets[0].late =
-            Some(LateView { count: 7, since: now.checked_sub(Duration::from_secs(6)).unwrap() });
+            Some(LateCallsSnapshot { count: 7, since: now.checked_sub(Duration::from_secs(6)).unwrap() });
     });
     assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "upstream_unresponsive", Some(6000)));
     assert!(cause.detail.starts_with("7 calls"), "{cause:?}");
@@ -187,21 +190,25 @@ fn a_frozen_store_is_a_cause_before_its_timeouts() {
 /// X10
 #[test]
 fn endpoints_out_of_rotation_are_one_cause() {
-    let out = |standing: fn(Instant) -> Standing| {
-        move |facts: &mut Facts<'static>, now: Instant| {
+    let out = |standing: fn(Instant) -> EndpointState| {
+        move |facts: &mut StatusInput<'static>, now: Instant| {
             facts.buckets[0].pool.endpoints[1] = endpoint(standing(now + Duration::from_secs(1)));
         }
     };
     for (change, detail) in [
-        (out(Standing::Resting), "b:80: unreachable, back in 1000 ms"),
-        (out(|until| Standing::Ejected(until, Strike::Silent)), "b:80: ejected (silent), back in 1000 ms"),
-        (out(|_| Standing::Unhealthy), "b:80: fails its health checks"),
+        (out(EndpointState::BackingOff), "b:80: unreachable, back in 1000 ms"),
+        (
+            out(|until| EndpointState::Ejected(until, FailureKind::Timeout)),
+            "b:80: ejected (silent), back in 1000 ms",
+        ),
+        (out(|_| EndpointState::Unhealthy), "b:80: fails its health checks"),
     ] {
         let (headline, cause) = only(change);
         assert_eq!((headline, cause.id, cause.detail.as_str()), ("degraded", "endpoint_out", detail));
     }
     let (_, cause) = only(|facts, _| {
-        facts.buckets[0].pool.endpoints = vec![endpoint(Standing::Unhealthy), endpoint(Standing::Unhealthy)];
+        facts.buckets[0].pool.endpoints =
+            vec![endpoint(EndpointState::Unhealthy), endpoint(EndpointState::Unhealthy)];
     });
     assert_eq!(cause.id, "endpoints_out");
 }
@@ -209,18 +216,15 @@ fn endpoints_out_of_rotation_are_one_cause() {
 /// X10, C4
 #[test]
 fn credentials_that_are_out_are_named_by_their_configured_name() {
-    let at = |standing: fn(Instant) -> CredentialStanding| {
+    let at = |standing: fn(Instant) -> CredentialState| {
         only(move |facts, now| {
             facts.buckets[0].pool.credentials = vec![credential(standing(now + Duration::from_secs(1)))];
         })
         .1
     };
-    assert_eq!(at(CredentialStanding::Cooling).id, "credential_cooling");
-    assert_eq!(
-        at(CredentialStanding::Refused).detail,
-        "main: refused by the upstream, tried again in 1000 ms"
-    );
-    assert_eq!(at(|_| CredentialStanding::OnTrial).id, "credential_refused");
+    assert_eq!(at(CredentialState::CoolingDown).id, "credential_cooling");
+    assert_eq!(at(CredentialState::Refused).detail, "main: refused by the upstream, tried again in 1000 ms");
+    assert_eq!(at(|_| CredentialState::OnTrial).id, "credential_refused");
 }
 
 /// X10
@@ -268,7 +272,7 @@ fn connections_in_the_backlog_are_said() {
 #[test]
 fn draining_wins_the_headline_and_chaos_is_said() {
     for (accepts, effect) in [(true, "are accepted"), (false, "no new connections")] {
-        let (headline, cause) = only(|facts, now| facts.draining = Some(Draining { began: now, accepts }));
+        let (headline, cause) = only(|facts, now| facts.draining = Some(DrainState { began: now, accepts }));
         assert_eq!((headline, cause.since_ms), ("draining", Some(0)));
         assert!(cause.effect.contains(effect), "{cause:?}");
     }
@@ -282,8 +286,8 @@ fn clocks_and_certificates_are_causes() {
         let ahead =
             ClockOffset::between(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(3600));
         let began = now.checked_sub(Duration::from_secs(4)).unwrap();
-        let view = |obstacle| Some(ClockView { began, measured: Some(ahead), obstacle });
-        facts.buckets[0].clocks = vec![view(None), view(Some(Obstacle::Untrusted))];
+        let view = |obstacle| Some(ClockSnapshot { began, measured: Some(ahead), obstacle });
+        facts.buckets[0].clocks = vec![view(None), view(Some(ClockObstacle::Untrusted))];
         let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
         facts.buckets[0].tls_failures = vec![("a:443".to_owned(), FailingTls { since: began, failure })];
     });

@@ -4,14 +4,14 @@
 //! limiter's and the session cache's sizes are asked for, and left out if no answer comes.
 
 mod causes;
-mod facts;
+mod input;
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
-    BreakerView, CredentialStanding, CredentialView, EndpointView, LimitCause, LimitView, MemoryUse,
-    MonitorView, Reading, Standing, Status, Strike, Vitals, clock,
+    ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
+    FailureKind, LimitCause, LimitView, MemoryUse, MonitorView, Reading, clock,
 };
 
 use crate::router::Bucket;
@@ -23,9 +23,9 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
     // A blocked write is detected here: its age is measured afterwards, so that it is at least the threshold.
-    shared.log_stats.observe();
+    shared.log_stats.check_blocked_write();
     let now = clock::now();
-    let facts = facts::facts(shared, now);
+    let facts = input::collect(shared, now);
     let causes = causes::causes(&facts);
     let mut document = Map::new();
     document.insert("status".to_owned(), causes::headline(&facts, &causes).into());
@@ -47,7 +47,7 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     document.insert(
         "actors".to_owned(),
         actors
-            .vitals()
+            .actor_stats()
             .map(|vitals| (vitals.name().to_owned(), actor(vitals, now)))
             .collect::<Map<_, _>>()
             .into(),
@@ -128,7 +128,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
         .endpoints
         .iter()
         .zip(&pool.endpoints)
-        .map(|(endpoint, view)| endpoint_of(&endpoint.authority, view, now))
+        .map(|(endpoint, view)| endpoint_json(&endpoint.authority, view, now))
         .collect();
     json!({
         "kind": bucket.config.kind.as_str(),
@@ -137,7 +137,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
         "pool": {
             "in_flight": pool.in_flight,
             "max_concurrent": pool.concurrent_max,
-            "adaptive": pool.limit.as_ref().map(|limit| learnt(limit, now)),
+            "adaptive": pool.limit.as_ref().map(|limit| adaptive_limit(limit, now)),
             "queued": pool.queued,
             "max_queued": pool.queued_max,
             "connections": shared.connections[bucket.id.index()].open(),
@@ -148,7 +148,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
     })
 }
 
-fn learnt(view: &LimitView, now: Instant) -> Value {
+fn adaptive_limit(view: &LimitView, now: Instant) -> Value {
     json!({
         "limit": view.limit,
         "cause": view.cause.as_str(),
@@ -170,24 +170,24 @@ fn circuit(view: &BreakerView) -> Value {
         "opened_total": view.opened_total,
         "open_for_ms": view.open_for.map(millis),
         "ends_when_reached": view.probed,
-        "held": view.held,
-        "max_held": view.held_max,
+        "held": view.waiting,
+        "max_held": view.waiting_max,
         "cause": view.cause.map(|cause| cause.to_string()),
     })
 }
 
-fn endpoint_of(authority: &str, view: &EndpointView, now: Instant) -> Value {
+fn endpoint_json(authority: &str, view: &EndpointView, now: Instant) -> Value {
     let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
-    let (state, cause, out_for_ms) = match view.standing {
-        Standing::InRotation => ("in_rotation", None, None),
-        Standing::Resting(until) => ("resting", Some(Strike::Unreachable), left(until)),
-        Standing::Ejected(until, strike) => ("ejected", Some(strike), left(until)),
-        Standing::Unhealthy => ("unhealthy", None, None),
+    let (state, cause, out_for_ms) = match view.state {
+        EndpointState::InRotation => ("in_rotation", None, None),
+        EndpointState::BackingOff(until) => ("resting", Some(FailureKind::Unreachable), left(until)),
+        EndpointState::Ejected(until, strike) => ("ejected", Some(strike), left(until)),
+        EndpointState::Unhealthy => ("unhealthy", None, None),
     };
     json!({
         "authority": authority,
         "state": state,
-        "cause": cause.map(Strike::as_str),
+        "cause": cause.map(FailureKind::as_str),
         "out_for_ms": out_for_ms,
         "in_flight": view.in_flight,
         "latency_ms": view.latency.map(|latency| round(latency.as_secs_f64() * 1e3)),
@@ -198,11 +198,11 @@ fn endpoint_of(authority: &str, view: &EndpointView, now: Instant) -> Value {
 /// By its configured name: nothing of what it holds is known here (C4).
 fn credential(view: &CredentialView, now: Instant) -> Value {
     let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
-    let (state, cause, out_for_ms) = match view.standing {
-        CredentialStanding::InUse => ("in_use", None, None),
-        CredentialStanding::Cooling(until) => ("cooling", Some("throttled"), left(until)),
-        CredentialStanding::Refused(until) => ("refused", Some("refused"), left(until)),
-        CredentialStanding::OnTrial => ("on_trial", Some("refused"), None),
+    let (state, cause, out_for_ms) = match view.state {
+        CredentialState::InUse => ("in_use", None, None),
+        CredentialState::CoolingDown(until) => ("cooling", Some("throttled"), left(until)),
+        CredentialState::Refused(until) => ("refused", Some("refused"), left(until)),
+        CredentialState::OnTrial => ("on_trial", Some("refused"), None),
     };
     json!({
         "name": view.name,
@@ -217,11 +217,11 @@ fn credential(view: &CredentialView, now: Instant) -> Value {
     })
 }
 
-fn actor(vitals: &Vitals, now: Instant) -> Value {
+fn actor(vitals: &ActorStats, now: Instant) -> Value {
     let status = vitals.status(now);
     json!({
         "state": status.as_str(),
-        "retry_after_ms": match status { Status::Failed { retry_after } => Some(millis(retry_after)), _ => None },
+        "retry_after_ms": match status { ActorStatus::Failed { retry_after } => Some(millis(retry_after)), _ => None },
         "generation": vitals.generation(),
         "restarts": vitals.restarts(),
         "mailbox_depth": vitals.depth(),

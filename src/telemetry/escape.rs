@@ -13,7 +13,7 @@ pub(crate) fn is_escaped(c: char) -> bool {
 }
 
 /// Appends a text as a JSON string.
-pub(crate) fn json(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
+pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
     let begin = line.len();
     serde_json::to_writer(&mut *line, text)?;
     // serde_json escapes what ASCII has of them, but for DEL.
@@ -23,7 +23,7 @@ pub(crate) fn json(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
     let written = String::from_utf8_lossy(&line[begin..]);
     if written.contains(is_escaped) {
         let escaped = written.chars().fold(String::new(), |mut escaped, c| {
-            push(c, &mut escaped);
+            push_escaped(c, &mut escaped);
             escaped
         });
         line.truncate(begin);
@@ -33,7 +33,7 @@ pub(crate) fn json(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
 }
 
 /// A value between others for people: in quotes, where it could be taken for more than one value or holds what is escaped.
-pub(crate) fn value(text: &str) -> Cow<'_, str> {
+pub(crate) fn quote_if_needed(text: &str) -> Cow<'_, str> {
     // Nearly all texts are plain ASCII, which is told byte by byte.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b',')) {
         return Cow::Borrowed(text);
@@ -47,14 +47,14 @@ pub(crate) fn value(text: &str) -> Cow<'_, str> {
         if matches!(c, '"' | '\\') {
             quoted.push('\\');
         }
-        push(c, &mut quoted);
+        push_escaped(c, &mut quoted);
     }
     quoted.push('"');
     Cow::Owned(quoted)
 }
 
 /// As JSON spells it. All of them lie in the first plane, so four digits are enough.
-fn push(c: char, text: &mut String) {
+fn push_escaped(c: char, text: &mut String) {
     if is_escaped(c) {
         let _ = write!(text, "\\u{:04x}", u32::from(c));
     } else {

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 
 use slog::{Key, Serializer};
 
-use crate::telemetry::stamp::Stamp;
+use crate::telemetry::timestamp::TimestampFormatter;
 
 /// How a format writes a key and a text.
-pub(crate) trait Format {
+pub(crate) trait FieldFormat {
     /// Whether a field with an empty text is left out.
     const SKIPS_EMPTY: bool;
 
@@ -21,9 +21,9 @@ pub(crate) trait Format {
 
 /// A thread's buffers.
 #[derive(Default)]
-pub(crate) struct Scratch {
+pub(crate) struct LineBuffers {
     pub(crate) line: Vec<u8>,
-    pub(crate) stamp: Stamp,
+    pub(crate) timestamp: TimestampFormatter,
     pub(crate) text: String,
 }
 
@@ -34,19 +34,19 @@ pub(crate) struct Fields<'a, F> {
     format: PhantomData<F>,
 }
 
-impl<'a, F: Format> Fields<'a, F> {
+impl<'a, F: FieldFormat> Fields<'a, F> {
     pub(crate) fn new(line: &'a mut Vec<u8>, text: &'a mut String) -> Self {
         Self { line, text, format: PhantomData }
     }
 
-    fn number(&mut self, key: Key, number: impl itoa::Integer) -> slog::Result {
+    fn write_number(&mut self, key: Key, number: impl itoa::Integer) -> slog::Result {
         F::write_key(self.line, key);
         self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         Ok(())
     }
 }
 
-impl<F: Format> Serializer for Fields<'_, F> {
+impl<F: FieldFormat> Serializer for Fields<'_, F> {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
         if let Some(text) = value.as_str() {
             return self.emit_str(key, text);
@@ -69,23 +69,23 @@ impl<F: Format> Serializer for Fields<'_, F> {
     }
 
     fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
-        self.number(key, value)
+        self.write_number(key, value)
     }
 
     fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
-        self.number(key, value)
+        self.write_number(key, value)
     }
 
     fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
-        self.number(key, value)
+        self.write_number(key, value)
     }
 
     fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
-        self.number(key, value)
+        self.write_number(key, value)
     }
 
     fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
-        self.number(key, value)
+        self.write_number(key, value)
     }
 
     fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use crate::upstream::Suppressed;
+use crate::upstream::HedgeSuppression;
 
 /// The families, one label value per bucket.
 #[derive(Clone)]
@@ -16,7 +16,7 @@ pub(crate) struct HedgeFamilies {
 pub(crate) struct HedgeMetrics {
     pub(crate) sent: IntCounter,
     pub(crate) won: IntCounter,
-    suppressed: [IntCounter; Suppressed::ALL.len()],
+    suppressed: [IntCounter; HedgeSuppression::ALL.len()],
 }
 
 impl HedgeFamilies {
@@ -38,18 +38,18 @@ impl HedgeFamilies {
     }
 
     pub(crate) fn bucket(&self, name: &str) -> HedgeMetrics {
-        let suppressed = |cause: Suppressed| self.suppressed.with_label_values(&[name, cause.as_str()]);
+        let suppressed = |cause: HedgeSuppression| self.suppressed.with_label_values(&[name, cause.as_str()]);
         HedgeMetrics {
             sent: self.sent.with_label_values(&[name]),
             won: self.won.with_label_values(&[name]),
-            suppressed: Suppressed::ALL.map(suppressed),
+            suppressed: HedgeSuppression::ALL.map(suppressed),
         }
     }
 }
 
 impl HedgeMetrics {
-    pub(crate) fn suppressed(&self, cause: Suppressed) {
-        let place = Suppressed::ALL.iter().position(|each| *each == cause);
+    pub(crate) fn count_suppressed(&self, cause: HedgeSuppression) {
+        let place = HedgeSuppression::ALL.iter().position(|each| *each == cause);
         if let Some(counter) = place.and_then(|place| self.suppressed.get(place)) {
             counter.inc();
         }

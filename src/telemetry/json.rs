@@ -9,7 +9,7 @@ use slog::{Drain, KV, Key, Never, OwnedKVList, Record, Serializer};
 use tidegate_actors::clock;
 
 use crate::telemetry::escape;
-use crate::telemetry::fields::{Fields, Format, Scratch};
+use crate::telemetry::fields::{FieldFormat, Fields, LineBuffers};
 use crate::telemetry::log::Sink;
 
 /// Writes records to the sink.
@@ -24,7 +24,7 @@ impl JsonDrain {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<LineBuffers> = RefCell::default();
 }
 
 impl Drain for JsonDrain {
@@ -32,14 +32,14 @@ impl Drain for JsonDrain {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        SCRATCH.with_borrow_mut(|Scratch { line, stamp, text }| {
+        SCRATCH.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
             line.clear();
             line.extend_from_slice(b"{\"ts\":\"");
-            stamp.write(clock::wall(), line);
+            timestamp.write(clock::wall(), line);
             line.extend_from_slice(b"\",\"level\":\"");
             line.extend_from_slice(record.level().as_str().as_bytes());
             line.push(b'"');
-            let mut fields = Fields::<Json>::new(line, text);
+            let mut fields = Fields::<JsonFormat>::new(line, text);
             // The only errors are those of values that refuse to be written; the rest of the line stands.
             let _ = fields.emit_arguments("msg", record.msg());
             let _ = record.kv().serialize(record, &mut fields);
@@ -52,9 +52,9 @@ impl Drain for JsonDrain {
 }
 
 /// Fields as JSON members.
-struct Json;
+struct JsonFormat;
 
-impl Format for Json {
+impl FieldFormat for JsonFormat {
     const SKIPS_EMPTY: bool = false;
 
     fn write_key(line: &mut Vec<u8>, key: Key) {
@@ -64,6 +64,6 @@ impl Format for Json {
     }
 
     fn write_text(line: &mut Vec<u8>, text: &str) -> slog::Result {
-        Ok(escape::json(text, line)?)
+        Ok(escape::write_json_string(text, line)?)
     }
 }

@@ -5,7 +5,7 @@ use prometheus::{
 };
 
 use crate::telemetry::hedges::{HedgeFamilies, HedgeMetrics};
-use crate::upstream::Oddity;
+use crate::upstream::RetryAfterAnomaly;
 
 /// Every family that the request path counts in.
 #[derive(Clone)]
@@ -188,7 +188,7 @@ impl RequestMetrics {
             retry_success: self.retry_success.with_label_values(&one),
             retry_exhausted: self.retry_exhausted.with_label_values(&one),
             retry_left_to_client: self.retry_left_to_client.with_label_values(&one),
-            odd_retry_after: Oddity::ALL
+            odd_retry_after: RetryAfterAnomaly::ALL
                 .map(|oddity| self.odd_retry_after.with_label_values(&[name, oddity.as_str()])),
             probes: ["failed", "reached"].map(|result| self.probes.with_label_values(&[name, result])),
             clock_refused: self.clock_refusals.with_label_values(&one),
@@ -207,13 +207,13 @@ impl RequestMetrics {
         self.send_buffer.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn unrouted(&self, reason: &str) {
+    pub(crate) fn count_unrouted(&self, reason: &str) {
         self.unrouted.with_label_values(&[reason]).inc();
     }
 }
 
 impl BucketMetrics {
-    pub(crate) fn answered(&self, status: u16) {
+    pub(crate) fn count_response(&self, status: u16) {
         // Who left unanswered has no class.
         let class = usize::from(status / 100).checked_sub(1);
         if let Some(class) = class.and_then(|class| self.classes.get(class)) {
@@ -221,32 +221,32 @@ impl BucketMetrics {
         }
     }
 
-    pub(crate) fn error(&self, reason: &str) {
+    pub(crate) fn count_error(&self, reason: &str) {
         self.errors.with_label_values(&[&self.name, reason]).inc();
     }
 
-    pub(crate) fn odd_retry_after(&self, oddity: Oddity) {
-        let place = Oddity::ALL.iter().position(|each| *each == oddity);
+    pub(crate) fn count_odd_retry_after(&self, oddity: RetryAfterAnomaly) {
+        let place = RetryAfterAnomaly::ALL.iter().position(|each| *each == oddity);
         if let Some(counter) = place.and_then(|place| self.odd_retry_after.get(place)) {
             counter.inc();
         }
     }
 
     /// A connection was tried for its own sake.
-    pub(crate) fn probed(&self, is_reached: bool) {
+    pub(crate) fn count_probe(&self, is_reached: bool) {
         let [failed, reached] = &self.probes;
         if is_reached { reached.inc() } else { failed.inc() }
     }
 
     /// Shows zeros in a bucket that can check credentials, so that a rate can be taken of the first check.
-    pub(crate) fn show_credential_checks(&self, results: &[&str]) {
+    pub(crate) fn init_credential_checks(&self, results: &[&str]) {
         for result in results {
             self.credential_checks.with_label_values(&[&self.name, *result]);
         }
     }
 
     /// A credential was checked by the gateway itself.
-    pub(crate) fn credential_checked(&self, result: &str) {
+    pub(crate) fn count_credential_check(&self, result: &str) {
         self.credential_checks.with_label_values(&[&self.name, result]).inc();
     }
 

@@ -12,5 +12,5 @@ pub(crate) mod metrics;
 pub mod panics;
 pub(crate) mod record;
 pub(crate) mod redact;
-mod stamp;
 mod terminal;
+mod timestamp;

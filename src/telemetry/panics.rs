@@ -24,14 +24,14 @@ const LAST_PANIC_MAX: Duration = Duration::from_secs(1);
 
 /// Keeps the naming thread; its drop waits for the last panic to be logged, at most a second.
 pub struct PanicGuard {
-    reports: SyncSender<Option<Report>>,
+    reports: SyncSender<Option<PanicReport>>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
-struct Report {
+struct PanicReport {
     panic: String,
-    place: String,
+    location: String,
     stack: Backtrace,
 }
 
@@ -39,7 +39,7 @@ struct Report {
 struct Reporter {
     log: Logger,
     busy: Arc<AtomicBool>,
-    reports: SyncSender<Option<Report>>,
+    reports: SyncSender<Option<PanicReport>>,
 }
 
 /// Logs every panic from now on.
@@ -67,16 +67,16 @@ fn start(log: Logger) -> Result<(Reporter, PanicGuard), LogError> {
             let _ends: SyncSender<()> = ends;
             // Dropped before `_ends`: a report after the end must not wait in an inbox that nobody reads.
             let inbox = inbox;
-            name_frames(&inbox, &for_naming, &is_busy);
+            log_reports(&inbox, &for_naming, &is_busy);
         })
         .map_err(LogError::Thread)?;
     let guard = PanicGuard { reports: reports.clone(), ended };
     Ok((Reporter { log, busy, reports }, guard))
 }
 
-fn name_frames(inbox: &Receiver<Option<Report>>, log: &Logger, busy: &AtomicBool) {
-    while let Ok(Some(Report { panic, place, stack })) = inbox.recv() {
-        error!(log, "panic"; "panic" => panic, "place" => place, "stack" => stack.to_string());
+fn log_reports(inbox: &Receiver<Option<PanicReport>>, log: &Logger, busy: &AtomicBool) {
+    while let Ok(Some(PanicReport { panic, location, stack })) = inbox.recv() {
+        error!(log, "panic"; "panic" => panic, "place" => location, "stack" => stack.to_string());
         busy.store(false, Ordering::Release);
     }
 }
@@ -87,8 +87,11 @@ impl Reporter {
             error!(self.log, "panic"; "panic" => panic, "place" => place, "stack" => "none: another is being named");
             return;
         }
-        let report =
-            Report { panic: panic.to_owned(), place: place.clone(), stack: Backtrace::force_capture() };
+        let report = PanicReport {
+            panic: panic.to_owned(),
+            location: place.clone(),
+            stack: Backtrace::force_capture(),
+        };
         if self.reports.try_send(Some(report)).is_err() {
             error!(self.log, "panic"; "panic" => panic, "place" => place, "stack" => "none: nobody names it any more");
             self.busy.store(false, Ordering::Release);

@@ -10,12 +10,12 @@ use std::collections::HashSet;
 
 use tidegate_config::Config;
 
-use crate::http::edge::decode;
+use crate::http::request_validation::percent_decode;
 
 const REDACTED: &str = "redacted";
 
 /// The usual names, as they are compared.
-const NAMES: [&str; 54] = [
+const SECRET_NAMES: [&str; 54] = [
     "accesskey",
     "accesskeyid",
     "accesstoken",
@@ -80,33 +80,33 @@ pub(crate) struct Redaction {
 
 impl Redaction {
     /// The names of a configuration, and where its tokens stand.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn from_config(config: &Config) -> Self {
         let token = config.jwt.as_ref().and_then(|jwt| jwt.query.as_deref());
         Self::new(config.log.redact.iter().map(String::as_str).chain(token))
     }
 
     /// The usual names and these.
     fn new<'a>(more: impl Iterator<Item = &'a str>) -> Self {
-        let more = more.map(|name| compared(name.as_bytes())).filter(|name| !name.is_empty());
-        Self { names: NAMES.into_iter().map(str::to_owned).chain(more).collect() }
+        let more = more.map(|name| normalized_name(name.as_bytes())).filter(|name| !name.is_empty());
+        Self { names: SECRET_NAMES.into_iter().map(str::to_owned).chain(more).collect() }
     }
 
     /// A query with its secrets hidden.
-    pub(crate) fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        self.parameters(query, &['&', ';', '?'])
+    pub(crate) fn redact_query<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        self.redact_parameters(query, &['&', ';', '?'])
     }
 
     /// A path with the secrets of its `;` parameters hidden.
-    pub(crate) fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
-        if !may_hold_parameters(path) {
+    pub(crate) fn redact_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if !may_have_path_parameters(path) {
             return Cow::Borrowed(path);
         }
         let hide = |segment: &'a str| {
             let (name, parameters) = segment.split_at(segment.find(';').unwrap_or(segment.len()));
-            if self.hold_secret(name, b";", 1) {
+            if self.contains_secret(name, b";", 1) {
                 return Cow::Borrowed(REDACTED);
             }
-            match self.parameters(parameters, &[';']) {
+            match self.redact_parameters(parameters, &[';']) {
                 Cow::Borrowed(_) => Cow::Borrowed(segment),
                 Cow::Owned(hidden) => Cow::Owned(format!("{name}{hidden}")),
             }
@@ -115,12 +115,12 @@ impl Redaction {
     }
 
     /// Hides values; the separators stay.
-    fn parameters<'a>(&self, text: &'a str, separators: &[char]) -> Cow<'a, str> {
+    fn redact_parameters<'a>(&self, text: &'a str, separators: &[char]) -> Cow<'a, str> {
         let mut hidden: Option<String> = None;
         let mut from = 0;
         for part in text.split_inclusive(separators) {
             let pair = part.trim_end_matches(separators);
-            if let Some(shown) = self.hide(pair) {
+            if let Some(shown) = self.redact_pair(pair) {
                 let written = hidden.get_or_insert_with(|| text[..from].to_owned());
                 written.push_str(&shown);
                 written.push_str(&part[pair.len()..]);
@@ -133,41 +133,41 @@ impl Redaction {
     }
 
     /// What is shown in the place of a pair; none if it stays.
-    fn hide(&self, pair: &str) -> Option<String> {
+    fn redact_pair(&self, pair: &str) -> Option<String> {
         match pair.split_once('=') {
             Some((name, value)) => {
-                let is_secret = self.names_secret(name) || self.hold_secret(value, b"&;?#", 0);
+                let is_secret = self.is_secret_name(name) || self.contains_secret(value, b"&;?#", 0);
                 is_secret.then(|| format!("{name}={REDACTED}"))
             }
-            None => self.hold_secret(pair, b"&;?#", 0).then(|| REDACTED.to_owned()),
+            None => self.contains_secret(pair, b"&;?#", 0).then(|| REDACTED.to_owned()),
         }
     }
 
     /// Whether an encoded text, decoded once or twice, holds a parameter with a secret behind its first `skipped` parts.
-    fn hold_secret(&self, text: &str, separators: &[u8], skipped: usize) -> bool {
+    fn contains_secret(&self, text: &str, separators: &[u8], skipped: usize) -> bool {
         if !text.contains('%') {
             return false;
         }
-        let once = decode(text.as_bytes());
-        let twice = decode(&once);
+        let once = percent_decode(text.as_bytes());
+        let twice = percent_decode(&once);
         [once, twice].iter().any(|decoded| {
             let mut pairs = decoded.split(|byte| separators.contains(byte)).skip(skipped);
             pairs.any(|pair| {
                 let end = pair.iter().position(|byte| *byte == b'=');
-                end.is_some_and(|end| self.is_secret(&compared(&pair[..end])))
+                end.is_some_and(|end| self.is_secret(&normalized_name(&pair[..end])))
             })
         })
     }
 
     /// Whether the value of a parameter of this name is hidden.
-    pub(crate) fn names_secret(&self, name: &str) -> bool {
+    pub(crate) fn is_secret_name(&self, name: &str) -> bool {
         // Most names are spelled as they are compared. A target can hold thousands of them.
         if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
             return self.is_secret(name);
         }
-        let decoded = decode(name.as_bytes());
+        let decoded = percent_decode(name.as_bytes());
         let mut parts = decoded.split(|byte| matches!(byte, b'[' | b']'));
-        self.is_secret(&compared(&decoded)) || parts.any(|part| self.is_secret(&compared(part)))
+        self.is_secret(&normalized_name(&decoded)) || parts.any(|part| self.is_secret(&normalized_name(part)))
     }
 
     fn is_secret(&self, compared: &str) -> bool {
@@ -176,14 +176,14 @@ impl Redaction {
 }
 
 /// Whether a path has a `;`, plain or encoded once or twice. Most have none.
-fn may_hold_parameters(path: &str) -> bool {
+fn may_have_path_parameters(path: &str) -> bool {
     let encoded =
         || path.as_bytes().windows(2).any(|pair| pair[0] == b'3' && pair[1].eq_ignore_ascii_case(&b'b'));
     path.contains(';') || (path.contains('%') && encoded())
 }
 
 /// A name as it is compared.
-fn compared(name: &[u8]) -> String {
+fn normalized_name(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     let is_kept =
         |c: &char| !matches!(c, '-' | '_' | '.' | '+' | '[' | ']') && !c.is_whitespace() && !c.is_control();
@@ -197,11 +197,11 @@ mod tests {
     use super::*;
 
     fn query(text: &str) -> String {
-        Redaction::new(["jw", "Vendor-Pass"].into_iter()).query(text).into_owned()
+        Redaction::new(["jw", "Vendor-Pass"].into_iter()).redact_query(text).into_owned()
     }
 
     fn path(text: &str) -> String {
-        Redaction::new(std::iter::empty()).path(text).into_owned()
+        Redaction::new(std::iter::empty()).redact_path(text).into_owned()
     }
 
     /// O2, C4
@@ -275,7 +275,10 @@ mod tests {
             "%zz=%",
             "keys",
         ] {
-            assert!(matches!(Redaction::new(std::iter::empty()).query(kept), Cow::Borrowed(_)), "{kept}");
+            assert!(
+                matches!(Redaction::new(std::iter::empty()).redact_query(kept), Cow::Borrowed(_)),
+                "{kept}"
+            );
             assert_eq!(query(kept), kept);
         }
     }
@@ -298,11 +301,11 @@ mod tests {
         fn a_marked_value_is_never_shown(
             pairs in proptest::collection::vec(("[a-zA-Z%_.-]{0,12}", "[a-zA-Z0-9%=/+]{0,12}"), 0..6),
             at in 0_usize..6,
-            name in 0..NAMES.len(),
+            name in 0..SECRET_NAMES.len(),
             separator in "[&;?]",
         ) {
             let mut texts: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            texts.insert(at.min(texts.len()), format!("{}=MARKED", NAMES[name]));
+            texts.insert(at.min(texts.len()), format!("{}=MARKED", SECRET_NAMES[name]));
             let hidden = query(&texts.join(&separator));
             prop_assert!(!hidden.contains("MARKED"), "{}", hidden);
         }

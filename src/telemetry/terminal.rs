@@ -10,7 +10,7 @@ use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record};
 use tidegate_actors::clock;
 
 use crate::telemetry::escape;
-use crate::telemetry::fields::{Fields, Format, Scratch};
+use crate::telemetry::fields::{FieldFormat, Fields, LineBuffers};
 use crate::telemetry::log::Sink;
 
 /// Whether a line has colours (ECMA-48, 8.3.117).
@@ -35,7 +35,7 @@ impl TerminalDrain {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<LineBuffers> = RefCell::default();
 }
 
 const RESET: &[u8] = b"\x1b[0m";
@@ -55,9 +55,9 @@ impl Drain for TerminalDrain {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        SCRATCH.with_borrow_mut(|Scratch { line, stamp, text }| {
+        SCRATCH.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
             line.clear();
-            stamp.write(clock::wall(), line);
+            timestamp.write(clock::wall(), line);
             line.push(b' ');
             let colored = self.style == Style::Colored;
             let styled = |line: &mut Vec<u8>, style: &[u8], text: &str| {
@@ -74,8 +74,8 @@ impl Drain for TerminalDrain {
             text.clear();
             // Only a value that refuses to be written is an error; the rest of the line stands.
             let _ = text.write_fmt(*record.msg());
-            styled(line, b"\x1b[1m", &escape::value(text));
-            let mut fields = Fields::<Text>::new(line, text);
+            styled(line, b"\x1b[1m", &escape::quote_if_needed(text));
+            let mut fields = Fields::<TerminalFormat>::new(line, text);
             let _ = record.kv().serialize(record, &mut fields);
             let _ = values.serialize(record, &mut fields);
             line.push(b'\n');
@@ -86,19 +86,19 @@ impl Drain for TerminalDrain {
 }
 
 /// Fields for people.
-struct Text;
+struct TerminalFormat;
 
-impl Format for Text {
+impl FieldFormat for TerminalFormat {
     const SKIPS_EMPTY: bool = true;
 
     fn write_key(line: &mut Vec<u8>, key: Key) {
         line.extend_from_slice(b", ");
-        line.extend_from_slice(escape::value(key).as_bytes());
+        line.extend_from_slice(escape::quote_if_needed(key).as_bytes());
         line.extend_from_slice(b": ");
     }
 
     fn write_text(line: &mut Vec<u8>, text: &str) -> slog::Result {
-        line.extend_from_slice(escape::value(text).as_bytes());
+        line.extend_from_slice(escape::quote_if_needed(text).as_bytes());
         Ok(())
     }
 }

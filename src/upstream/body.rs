@@ -17,14 +17,14 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tidegate_actors::clock;
 
-use crate::buffers::Gate;
+use crate::buffers::TransferGate;
 use crate::router::Bucket;
-use crate::s3::checksum::claim::Claims;
-use crate::s3::chunked::decode::{Peek, first_size};
-use crate::s3::chunked::encode::{Encoder, Frame};
+use crate::s3::checksum::expected_digest::ExpectedDigests;
+use crate::s3::chunked::decode::{ChunkSizePeek, peek_chunk_size};
+use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
 use crate::s3::upload::pipeline::Pipeline;
-use crate::upstream::flow::Flow;
-use crate::upstream::{Phase, UpstreamRejection};
+use crate::upstream::upload_progress::UploadProgress;
+use crate::upstream::{TimeoutKind, UpstreamRejection};
 
 /// Bodies up to this size are read whole if the request may then be retried.
 pub(crate) const REPLAY_BYTES_MAX: u64 = 64 << 10;
@@ -34,16 +34,16 @@ pub(crate) enum RequestBody {
     /// None, and no length is said.
     None,
     /// Known bytes, which can be sent again.
-    Whole(Bytes),
+    Buffered(Bytes),
     /// A stream, which can be sent once.
     Stream(Option<Box<Upload>>),
 }
 
 impl RequestBody {
     /// All of it, where it was read whole.
-    pub(crate) fn whole(&self) -> Option<&Bytes> {
+    pub(crate) fn buffered(&self) -> Option<&Bytes> {
         match self {
-            Self::Whole(bytes) => Some(bytes),
+            Self::Buffered(bytes) => Some(bytes),
             Self::None | Self::Stream(_) => None,
         }
     }
@@ -51,7 +51,7 @@ impl RequestBody {
 
 /// A body in flight, once.
 pub(crate) struct Upload {
-    source: Source,
+    body: BodySource,
     /// None where nothing is claimed about the body: its bytes pass as they are.
     pipeline: Option<Pipeline>,
     /// Verified, and not yet asked for.
@@ -62,39 +62,39 @@ pub(crate) struct Upload {
 }
 
 /// What the client sends.
-pub(crate) struct Source {
+pub(crate) struct BodySource {
     payload: Payload,
     /// As its head says, framing included.
-    pub(crate) announced: Option<u64>,
+    pub(crate) declared_length: Option<u64>,
     limit: Option<u64>,
     /// The longest it may stand still.
-    idle: Duration,
-    flow: Rc<Flow>,
+    idle_timeout: Duration,
+    progress: Rc<UploadProgress>,
     /// Read to learn how it is framed.
     peeked: VecDeque<Bytes>,
 }
 
-const LONGER: &str = "it is longer than its head says";
+const LONGER_THAN_DECLARED: &str = "it is longer than its head says";
 
 /// The connection wants an error; the flow knows the reason.
 #[derive(Debug, Error)]
 #[error("the request's body failed")]
 pub(crate) struct UploadFailed;
 
-impl Source {
+impl BodySource {
     /// Takes a request's body over.
-    pub(crate) fn take(
+    pub(crate) fn from_payload(
         payload: &mut Payload,
         announced: Option<u64>,
         bucket: &Bucket,
-        flow: Rc<Flow>,
+        flow: Rc<UploadProgress>,
     ) -> Self {
         Self {
             payload: mem::replace(payload, Payload::None),
-            announced,
+            declared_length: announced,
             limit: bucket.config.max_request_size,
-            idle: bucket.config.upstream.idle_timeout,
-            flow,
+            idle_timeout: bucket.config.upstream.idle_timeout,
+            progress: flow,
             peeked: VecDeque::new(),
         }
     }
@@ -104,30 +104,30 @@ impl Source {
         if let Some(piece) = self.peeked.pop_front() {
             return Poll::Ready(Some(Ok(piece)));
         }
-        if ready!(self.flow.poll_gate(cx)) == Gate::Cut {
+        if ready!(self.progress.poll_gate(cx)) == TransferGate::Cut {
             return Poll::Ready(Some(Err(UpstreamRejection::MemoryPressure)));
         }
         match self.payload.poll_next_unpin(cx) {
             Poll::Pending => {
-                self.flow.awaits(clock::now);
-                let cut = self.flow.poll_crowding(cx);
-                cut.map(|()| Some(Err(UpstreamRejection::Timeout(Phase::Crowding))))
+                self.progress.begin_wait(clock::now);
+                let cut = self.progress.poll_slow_client_cut(cx);
+                cut.map(|()| Some(Err(UpstreamRejection::Timeout(TimeoutKind::Crowding))))
             }
             Poll::Ready(Some(Ok(piece))) => {
-                let bytes = self.flow.bytes() + piece.len() as u64;
-                let left = self.announced.map(|announced| announced.saturating_sub(bytes));
-                self.flow.streamed(piece.len(), left, clock::now());
-                if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
+                let bytes = self.progress.bytes() + piece.len() as u64;
+                let left = self.declared_length.map(|announced| announced.saturating_sub(bytes));
+                self.progress.record_streamed(piece.len(), left, clock::now());
+                if let Some(limit) = self.limit.filter(|limit| self.progress.bytes() > *limit) {
                     return Poll::Ready(Some(Err(UpstreamRejection::BodyTooLarge { limit })));
                 }
-                if self.announced.is_some_and(|announced| self.flow.bytes() > announced) {
-                    let fault = UpstreamRejection::BodyMalformed(LONGER.to_owned());
+                if self.declared_length.is_some_and(|announced| self.progress.bytes() > announced) {
+                    let fault = UpstreamRejection::BodyMalformed(LONGER_THAN_DECLARED.to_owned());
                     return Poll::Ready(Some(Err(fault)));
                 }
                 Poll::Ready(Some(Ok(piece)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(client_fault(&error)))),
-            Poll::Ready(None) if self.announced.is_some_and(|bytes| self.flow.bytes() < bytes) => {
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(classify_payload_error(&error)))),
+            Poll::Ready(None) if self.declared_length.is_some_and(|bytes| self.progress.bytes() < bytes) => {
                 Poll::Ready(Some(Err(UpstreamRejection::ClientGone)))
             }
             Poll::Ready(None) => Poll::Ready(None),
@@ -135,24 +135,24 @@ impl Source {
     }
 
     /// Whether all of it has come, as far as its head can tell.
-    fn is_whole(&self) -> bool {
-        self.peeked.is_empty() && self.announced == Some(self.flow.bytes())
+    fn is_complete(&self) -> bool {
+        self.peeked.is_empty() && self.declared_length == Some(self.progress.bytes())
     }
 
     /// The next piece, within the time that a body may stand still and at the pace that it has to keep.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
-        let (patience, phase) = match self.flow.patience(clock::now()) {
-            Some(left) if left < self.idle => (left, Phase::Pace),
-            _ => (self.idle, Phase::Upload),
+        let (wait_max, phase) = match self.progress.remaining_wait(clock::now()) {
+            Some(left) if left < self.idle_timeout => (left, TimeoutKind::BodyRate),
+            _ => (self.idle_timeout, TimeoutKind::Upload),
         };
-        let next = tokio::time::timeout(patience, std::future::poll_fn(|cx| self.poll(cx)));
+        let next = tokio::time::timeout(wait_max, std::future::poll_fn(|cx| self.poll(cx)));
         next.await.map_err(|_| UpstreamRejection::Timeout(phase))?.transpose()
     }
 
     /// A body that was read already.
-    pub(crate) fn holding(bytes: Bytes, bucket: &Bucket, flow: Rc<Flow>) -> Self {
+    pub(crate) fn from_bytes(bytes: Bytes, bucket: &Bucket, flow: Rc<UploadProgress>) -> Self {
         let announced = Some(bytes.len() as u64);
-        let mut source = Self::take(&mut Payload::None, announced, bucket, flow);
+        let mut source = Self::from_payload(&mut Payload::None, announced, bucket, flow);
         source.unread(bytes);
         source
     }
@@ -165,20 +165,20 @@ impl Source {
     }
 
     /// Lifts the limit from the bytes on the wire, where the data in them was held to it.
-    pub(crate) fn unlimited(mut self) -> Self {
+    pub(crate) fn without_limit(mut self) -> Self {
         self.limit = None;
         self
     }
 
     /// The size of the first chunk of an `aws-chunked` body.
-    pub(crate) async fn first_chunk(&mut self) -> Result<Option<u64>, UpstreamRejection> {
+    pub(crate) async fn peek_chunk_size(&mut self) -> Result<Option<u64>, UpstreamRejection> {
         let mut pieces = VecDeque::new();
         let mut beginning = BytesMut::new();
         let size = loop {
-            match first_size(&beginning) {
-                Peek::Size(bytes) => break Some(bytes),
-                Peek::Nonsense => break None,
-                Peek::NeedMore => {}
+            match peek_chunk_size(&beginning) {
+                ChunkSizePeek::Size(bytes) => break Some(bytes),
+                ChunkSizePeek::Invalid => break None,
+                ChunkSizePeek::NeedMore => {}
             }
             let Some(piece) = self.next().await? else { break None };
             beginning.extend_from_slice(&piece[..piece.len().min(32)]);
@@ -189,31 +189,32 @@ impl Source {
     }
 
     /// Reads a small body whole, about which nothing is claimed.
-    pub(crate) async fn read_plain(self) -> Result<Bytes, UpstreamRejection> {
-        let pipeline = Pipeline::plain(None, Claims::none(), None);
-        self.read_whole(pipeline).await.map(|(bytes, _)| bytes)
+    pub(crate) async fn read_unverified(self) -> Result<Bytes, UpstreamRejection> {
+        let pipeline = Pipeline::for_data(None, ExpectedDigests::empty(), None);
+        self.read_buffered(pipeline).await.map(|(bytes, _)| bytes)
     }
 
     /// Reads a small body whole. What is returned is verified, with the trailing checksum where there is one.
-    pub(crate) async fn read_whole(
+    pub(crate) async fn read_buffered(
         mut self,
         mut pipeline: Pipeline,
     ) -> Result<(Bytes, Option<String>), UpstreamRejection> {
         let mut whole = BytesMut::new();
         // The time in which it comes is not the total's (T1).
-        self.flow.begin(clock::now());
+        self.progress.begin(clock::now());
         let trailer = loop {
             let piece = self.next().await?;
             let ended = piece.is_none();
             if let Some(piece) = piece {
-                pipeline.push(piece).map_err(UpstreamRejection::Upload)?;
+                pipeline.push(piece).map_err(UpstreamRejection::InvalidUpload)?;
             }
-            let trailer = if ended { pipeline.finish().map_err(UpstreamRejection::Upload)? } else { None };
+            let trailer =
+                if ended { pipeline.finish().map_err(UpstreamRejection::InvalidUpload)? } else { None };
             while let Some(piece) = pipeline.pop() {
                 whole.extend_from_slice(&piece);
             }
             if ended {
-                self.flow.end(clock::now());
+                self.progress.finish(clock::now());
                 break trailer;
             }
         };
@@ -223,15 +224,15 @@ impl Source {
 
 impl Upload {
     /// `size` is what the upstream is told.
-    pub(crate) fn new(source: Source, pipeline: Option<Pipeline>, size: Option<u64>) -> Self {
-        Self { source, pipeline, ready: VecDeque::new(), size, has_ended: false }
+    pub(crate) fn new(body: BodySource, pipeline: Option<Pipeline>, size: Option<u64>) -> Self {
+        Self { body, pipeline, ready: VecDeque::new(), size, has_ended: false }
     }
 
     /// Frames the body for the upstream. Must come before its first byte.
-    pub(crate) fn frame(&mut self, frame: Frame, encoder: Encoder) {
+    pub(crate) fn set_framing(&mut self, frame: ChunkEncoding, encoder: Encoder) {
         if let Some(pipeline) = &mut self.pipeline {
             self.size = frame.framed_length();
-            pipeline.frame(encoder);
+            pipeline.encode_with(encoder);
         }
     }
 
@@ -240,31 +241,31 @@ impl Upload {
         self.size
     }
 
-    fn take(&mut self, piece: Bytes) -> Result<(), UpstreamRejection> {
+    fn push(&mut self, piece: Bytes) -> Result<(), UpstreamRejection> {
         match &mut self.pipeline {
             None => self.ready.push_back(piece),
             Some(pipeline) => {
-                pipeline.push(piece).map_err(UpstreamRejection::Upload)?;
+                pipeline.push(piece).map_err(UpstreamRejection::InvalidUpload)?;
                 self.ready.extend(std::iter::from_fn(|| pipeline.pop()));
             }
         }
-        if self.source.is_whole() { self.end() } else { Ok(()) }
+        if self.body.is_complete() { self.finish() } else { Ok(()) }
     }
 
     /// The client has sent everything.
-    fn end(&mut self) -> Result<(), UpstreamRejection> {
+    fn finish(&mut self) -> Result<(), UpstreamRejection> {
         self.has_ended = true;
         if let Some(mut pipeline) = self.pipeline.take() {
-            pipeline.finish().map_err(UpstreamRejection::Upload)?;
+            pipeline.finish().map_err(UpstreamRejection::InvalidUpload)?;
             self.ready.extend(std::iter::from_fn(|| pipeline.pop()));
         }
-        self.mark_end();
+        self.report_end();
         Ok(())
     }
 
-    fn mark_end(&self) {
+    fn report_end(&self) {
         if self.has_ended && self.ready.is_empty() {
-            self.source.flow.end(clock::now());
+            self.body.progress.finish(clock::now());
         }
     }
 
@@ -272,20 +273,20 @@ impl Upload {
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadFailed>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
-                self.mark_end();
+                self.report_end();
                 return Poll::Ready(Some(Ok(piece)));
             }
             if self.has_ended {
                 return Poll::Ready(None);
             }
-            let taken = match self.source.poll(cx) {
+            let taken = match self.body.poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(piece))) => self.take(piece),
+                Poll::Ready(Some(Ok(piece))) => self.push(piece),
                 Poll::Ready(Some(Err(fault))) => Err(fault),
-                Poll::Ready(None) => self.end(),
+                Poll::Ready(None) => self.finish(),
             };
             if let Err(fault) = taken {
-                self.source.flow.fail(fault);
+                self.body.progress.set_failure(fault);
                 return Poll::Ready(Some(Err(UploadFailed)));
             }
         }
@@ -293,21 +294,21 @@ impl Upload {
 
     /// The upstream takes nothing at the moment. Ready if the upload is cut.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<UploadFailed> {
-        self.source.flow.poll_cut(cx).map(|()| {
-            self.source.flow.fail(UpstreamRejection::MemoryPressure);
+        self.body.progress.poll_cut(cx).map(|()| {
+            self.body.progress.set_failure(UpstreamRejection::MemoryPressure);
             UploadFailed
         })
     }
 
     /// The body does not have the length that the upstream was told: never the upstream's fault.
-    pub(crate) fn has_other_length(&self, is_longer: bool) -> UploadFailed {
-        let what = if is_longer { LONGER } else { "it is shorter than its head says" };
-        self.source.flow.fail(UpstreamRejection::BodyMalformed(what.to_owned()));
+    pub(crate) fn fail_length(&self, is_longer: bool) -> UploadFailed {
+        let what = if is_longer { LONGER_THAN_DECLARED } else { "it is shorter than its head says" };
+        self.body.progress.set_failure(UpstreamRejection::BodyMalformed(what.to_owned()));
         UploadFailed
     }
 }
 
-fn client_fault(error: &PayloadError) -> UpstreamRejection {
+fn classify_payload_error(error: &PayloadError) -> UpstreamRejection {
     match error {
         // What the connection's loop says of framing that is none.
         PayloadError::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => {

@@ -8,11 +8,11 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
 use tidegate_config::Kind;
 
-use crate::http::answer::BUCKET_REGION;
-use crate::http::edge::Head;
+use crate::http::error_reply::BUCKET_REGION;
+use crate::http::request_validation::Head;
 use crate::router::Bucket;
+use crate::s3::addressing::NamedResource;
 use crate::s3::location;
-use crate::s3::naming::Named;
 
 /// Which answers to a request have the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +37,13 @@ impl RegionHeader {
     }
 
     /// Of the answer to this request.
-    pub(crate) fn answer_to(head: Head<'_>, bucket: &Bucket, named: &Named<'_>) -> Self {
+    pub(crate) fn for_request(head: Head<'_>, bucket: &Bucket, named: &NamedResource<'_>) -> Self {
         if bucket.config.kind != Kind::S3 {
             return Self::Never;
         }
         match *head.method {
             Method::HEAD if named.is_bucket() => Self::Always,
-            Method::GET if head.uri.query().is_some() && location::is_asked_for(head, named) => {
+            Method::GET if head.uri.query().is_some() && location::is_location_request(head, named) => {
                 Self::Document
             }
             _ => Self::unrouted(head.method),
@@ -51,7 +51,7 @@ impl RegionHeader {
     }
 
     /// Errors besides, where a bucket is a store's.
-    pub(crate) fn on_errors(self) -> Self {
+    pub(crate) fn with_errors(self) -> Self {
         match self {
             Self::Replace | Self::Document => Self::OnError,
             other => other,
@@ -59,26 +59,26 @@ impl RegionHeader {
     }
 
     /// Whether a success is answered with the gateway's own document.
-    pub(crate) fn replaces(self, status: StatusCode) -> bool {
+    pub(crate) fn replaces_body(self, status: StatusCode) -> bool {
         self == Self::Document && status.is_success()
     }
 
     /// Writes the region into an answer's headers, if it belongs there.
     pub(crate) fn write<B>(self, region: &str, response: &mut HttpResponse<B>) {
         let has_one = || response.headers().contains_key(&BUCKET_REGION);
-        let is_told = match self {
+        let is_added = match self {
             Self::Never => false,
             Self::Replace | Self::Document => has_one(),
-            Self::OnError => is_failure(response.status()) || has_one(),
+            Self::OnError => is_error_or_redirect(response.status()) || has_one(),
             Self::Always => true,
         };
-        if let Some(Ok(region)) = is_told.then(|| HeaderValue::from_str(region)) {
+        if let Some(Ok(region)) = is_added.then(|| HeaderValue::from_str(region)) {
             response.headers_mut().insert(BUCKET_REGION, region);
         }
     }
 }
 
 /// Whether an answer is an error or a redirect.
-fn is_failure(status: StatusCode) -> bool {
+fn is_error_or_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 300..=303 | 305..)
 }

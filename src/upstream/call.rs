@@ -7,37 +7,37 @@ use std::time::{Duration, Instant};
 use actix_http::body::None as NoBody;
 use awc::{ClientResponse, SendClientRequest};
 use tidegate_actors::{
-    BreakerTicket, CircuitId, Evidence, Level, OperationClass, Outcome, Permit, RetryTicket, clock,
+    BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RequestFingerprints, RetryTicket, clock,
 };
 use tidegate_config::Priority;
 
 use crate::buffers::SocketBuffers;
-use crate::http::edge::Head;
 use crate::http::error::GatewayError;
+use crate::http::request_validation::Head;
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
-use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
+use crate::upstream::call_context::CallContext;
+use crate::upstream::circuit_wait::{self, AttemptGrant, AttemptRequest};
 use crate::upstream::conditional_write;
+use crate::upstream::credential_feedback::{self, CredentialFeedback};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::early::Ongoing;
-use crate::upstream::error_document::ErrorDocument;
-use crate::upstream::flow::Flow;
-use crate::upstream::hedge::{self, Held, Race};
-use crate::upstream::hold::{self, Entered, Entry};
-use crate::upstream::identity::{self, Said};
+use crate::upstream::error_document::ErrorDocumentPrefix;
+use crate::upstream::failure_attribution::FinishedAttempt;
+use crate::upstream::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::misdirected;
-use crate::upstream::outbound::{Outbound, Resign};
-use crate::upstream::reply::{Answered, CallFacts, head, heard};
-use crate::upstream::retry::{Asked, is_clients_retry, wait};
-use crate::upstream::store_clock::{ClockOffset, Skew};
-use crate::upstream::verdict::{self, Verdict};
-use crate::upstream::watch::{Limits, watch};
+use crate::upstream::outcome::{self, Classification};
+use crate::upstream::request::{SignatureRetry, UpstreamRequest};
+use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
+use crate::upstream::retry::{UpstreamRetryAfter, backoff, is_client_retry};
+use crate::upstream::store_clock::{ClockOffset, ClockSkew};
+use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
+use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
 
 /// What a request was granted: a place at the bucket's upstream, the circuit that its calls belong to, and until when.
-pub(crate) struct Leave {
+pub(crate) struct UpstreamGrant {
     /// None where it waits for the circuit first.
     pub(crate) permit: Option<Permit>,
     pub(crate) circuit: CircuitId,
@@ -47,10 +47,10 @@ pub(crate) struct Leave {
 }
 
 /// An answer whose body is still to come, and what is held for it.
-pub(crate) struct Called {
+pub(crate) struct UpstreamResponse {
     pub(crate) response: ClientResponse,
     /// As much of the body as was read because its error code mattered.
-    pub(crate) document: Option<ErrorDocument>,
+    pub(crate) error_document: Option<ErrorDocumentPrefix>,
     pub(crate) permit: Permit,
     /// Where the outcome is known only at the last byte.
     pub(crate) ticket: Option<BreakerTicket>,
@@ -58,10 +58,10 @@ pub(crate) struct Called {
     pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
-impl Called {
+impl UpstreamResponse {
     /// The error code of an answer with an error document, where the code was read.
     pub(crate) fn error_code(&self) -> Option<String> {
-        self.document.as_ref().and_then(ErrorDocument::code)
+        self.error_document.as_ref().and_then(ErrorDocumentPrefix::code)
     }
 }
 
@@ -69,135 +69,158 @@ impl Called {
 pub(crate) async fn call(
     worker: &Worker,
     bucket: &Bucket,
-    mut outbound: Outbound,
-    leave: Leave,
+    mut outbound: UpstreamRequest,
+    grant: UpstreamGrant,
     record: &mut Record,
-) -> Result<Called, GatewayError> {
-    let Leave { permit: mut place, circuit, class, priority, deadline } = leave;
+) -> Result<UpstreamResponse, GatewayError> {
+    let UpstreamGrant { permit: mut place, circuit, class, priority, deadline } = grant;
     let upstream = &bucket.config.upstream;
     // Neither a key that signs as itself nor a preflight goes on with one of the bucket's credentials.
-    let needs_none = outbound.request.is_preflight() || worker.client(bucket).is_own(outbound.key);
-    let read = hedge::kind(bucket, &outbound, class);
-    let evidence = identity::evidence(bucket, &outbound, record);
+    let needs_none = outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
+    let read = hedge::read_kind(bucket, &outbound, class);
+    let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the leave to try again to the end of that try.
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
-        let is_patient = outbound.replays();
-        let counts = outbound.request.counts();
-        let entry = Entry { permit: place, circuit, priority, is_patient, counts, deadline: deadline.total };
-        let Entered { mut permit, mut ticket, began } = hold::enter(worker, bucket, entry, record).await?;
-        identity::assume(bucket, &mut permit, needs_none).await;
-        let limits = Limits { began, deadline, idle: upstream.idle_timeout };
-        limits.check(&record.flow).map_err(UpstreamRejection::Timeout)?;
+        let is_replayable = outbound.is_replayable();
+        let counts_for_circuit = outbound.request.counts_for_circuit();
+        let entry = AttemptRequest {
+            permit: place,
+            circuit,
+            priority,
+            is_replayable,
+            counts_for_circuit,
+            deadline: deadline.total,
+        };
+        let AttemptGrant { mut permit, mut ticket, began } =
+            circuit_wait::acquire(worker, bucket, entry, record).await?;
+        credential_feedback::ensure_ready(bucket, &mut permit, needs_none).await;
+        let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
+        limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
         record.credential = permit.credential();
-        let moment = read.and_then(|kind| hedge::moment(bucket, kind, record, began));
+        let moment = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
         let tried = if let Some(moment) = moment {
-            let race = Race { worker, bucket, circuit, limits, moment, evidence };
-            let (tried, held) = hedge::race(race, &mut outbound, Held { permit, ticket }, record).await;
-            Held { permit, ticket } = held;
+            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at: moment, evidence };
+            let (tried, held) =
+                hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record).await;
+            AttemptPermits { permit, ticket } = held;
             record.endpoint = Some(permit.endpoint().0);
             record.credential = permit.credential();
             tried
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
             let attempt = (&permit, &mut ticket);
-            Tried::of((bucket, evidence, counts), limits, &record.flow, attempt, result)
+            AttemptResult::classify(
+                (bucket, evidence, counts_for_circuit),
+                limits,
+                &record.upload_progress,
+                attempt,
+                result,
+            )
         };
         let ended = tried.ended;
         record.phases.first_byte = Some(ended);
-        if let Some(kind) = read.filter(|_| tried.judged.verdict.outcome == Outcome::Success) {
-            bucket.pool.measured(kind, ended.saturating_duration_since(began), ended);
+        if let Some(kind) = read.filter(|_| tried.classified.classification.outcome == Outcome::Success) {
+            bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
         }
 
         // What it was a ticket for is over.
         drop(retrying.take());
-        let mut stays = tried.is_refused();
-        if let Some(ticket) = misdirected::retry(worker, bucket, &mut outbound, &tried.result, record).await {
+        let mut stays = tried.is_credential_refused();
+        if let Some(ticket) =
+            misdirected::acquire_retry(worker, bucket, &mut outbound, &tried.result, record).await
+        {
             (retrying, stays) = (Some((Duration::ZERO, ticket)), true);
         } else if may_retry(worker, bucket, &outbound, &tried, record) {
-            retrying = leave_to_retry(bucket, &mut outbound, &mut permit, (&tried, record, deadline)).await;
+            retrying = acquire_retry(bucket, &mut outbound, &mut permit, (&tried, record, deadline)).await;
         }
-        let Tried { result, judged, said, skew, .. } = tried;
+        let AttemptResult { result, classified, feedback, skew, .. } = tried;
         if let Some((pause, _)) = retrying {
-            ticket.report(judged.verdict.outcome);
+            ticket.report(classified.classification.outcome);
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
             if !stays {
-                bucket.pool.repick(&mut permit).await?;
+                bucket.pool.reassign(&mut permit).await?;
             }
             place = Some(permit);
             continue;
         }
-        let skew = skew.filter(|skew| skew.is_named);
-        let is_refused = skew.is_some() || misdirected::is_answer(&result);
-        count_retries(bucket, record, &judged.verdict, is_refused);
-        let rejection = said.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
+        let skew = skew.filter(|skew| skew.is_confirmed);
+        let is_refused = skew.is_some() || misdirected::is_misdirected_response(&result);
+        count_retry_result(bucket, record, &classified.classification, is_refused);
+        let rejection = feedback.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
         if let Some(rejection) = rejection {
-            ticket.report(judged.verdict.outcome);
+            ticket.report(classified.classification.outcome);
             return Err(rejection.into());
         }
-        return finish(result, judged.verdict, ticket, permit);
+        return finish_call(result, classified.classification, ticket, permit);
     }
 }
 
 /// Whether an attempt that has ended may be followed by another.
-fn may_retry(worker: &Worker, bucket: &Bucket, outbound: &Outbound, tried: &Tried, record: &Record) -> bool {
-    let resigns = outbound.resigns(tried.skew.as_ref()).is_some();
-    let is_refused = tried.said.is_setback() || resigns;
+fn may_retry(
+    worker: &Worker,
+    bucket: &Bucket,
+    outbound: &UpstreamRequest,
+    tried: &AttemptResult,
+    record: &Record,
+) -> bool {
+    let resigns = outbound.signature_retry_offset(tried.skew.as_ref()).is_some();
+    let is_refused = tried.feedback.is_credential_error() || resigns;
     let is_unsent = matches!(&tried.result, Err(rejection) if rejection.is_unsent());
     // A signature that was refused for its time had no effect, whatever the method.
-    let replays = if resigns { outbound.has_body() } else { outbound.replays() };
-    (tried.judged.verdict.transient || is_refused)
+    let replays = if resigns { outbound.has_body() } else { outbound.is_replayable() };
+    (tried.classified.classification.is_transient || is_refused)
         && replays
         && record.attempts < bucket.config.upstream.retry.max_attempts.get()
-        && may_repeat(outbound, is_refused || is_unsent, bucket)
+        && may_resend(outbound, is_refused || is_unsent, bucket)
         && worker.shared.actors.monitor.level() < Level::Critical
 }
 
 /// Leave of the bucket for another attempt, and the pause before it.
-async fn leave_to_retry(
+async fn acquire_retry(
     bucket: &Bucket,
-    outbound: &mut Outbound,
+    outbound: &mut UpstreamRequest,
     permit: &mut Permit,
-    (tried, record, deadline): (&Tried, &Record, Deadline),
+    (tried, record, deadline): (&AttemptResult, &Record, Deadline),
 ) -> Option<(Duration, RetryTicket)> {
-    if let Some(offset) = outbound.resigns(tried.skew.as_ref()) {
-        let ticket = bucket.pool.retry().await?;
-        outbound.resign = Resign::With(offset);
+    if let Some(offset) = outbound.signature_retry_offset(tried.skew.as_ref()) {
+        let ticket = bucket.pool.acquire_retry().await?;
+        outbound.signature_retry = SignatureRetry::WithOffset(offset);
         return Some((Duration::ZERO, ticket));
     }
-    if tried.said.is_setback() {
-        return identity::go_on_as_other(bucket, permit).await;
+    if tried.feedback.is_credential_error() {
+        return credential_feedback::retry_with_other(bucket, permit).await;
     }
     let left = deadline.total.saturating_duration_since(tried.ended);
-    let asked = tried.judged.asked.wait;
-    let pause = wait(&bucket.config.upstream.retry, record.attempts + 1, asked, left)?;
-    bucket.pool.retry().await.map(|ticket| (pause, ticket))
+    let asked = tried.classified.retry_after.wait;
+    let pause = backoff(&bucket.config.upstream.retry, record.attempts + 1, asked, left)?;
+    bucket.pool.acquire_retry().await.map(|ticket| (pause, ticket))
 }
 
 /// Whether a request that failed may be sent once more, as far as it is the request's to say.
-fn may_repeat(outbound: &Outbound, is_untouched: bool, bucket: &Bucket) -> bool {
+fn may_resend(outbound: &UpstreamRequest, is_untouched: bool, bucket: &Bucket) -> bool {
     let Head { method, headers, uri, .. } = outbound.request.head();
     if !is_untouched && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
         return false;
     }
-    let is_clients = is_clients_retry(headers);
+    let is_clients = is_client_retry(headers);
     if is_clients {
         bucket.metrics.retry_left_to_client.inc();
     }
     !is_clients
 }
 
-fn finish(
-    result: Result<Answered, UpstreamRejection>,
-    verdict: Verdict,
+fn finish_call(
+    result: Result<InspectedResponse, UpstreamRejection>,
+    verdict: Classification,
     ticket: BreakerTicket,
     permit: Permit,
-) -> Result<Called, GatewayError> {
-    let Answered { response, document, socket, .. } = match result {
+) -> Result<UpstreamResponse, GatewayError> {
+    let InspectedResponse { response, document: error_document, socket, .. } = match result {
         Ok(head) => head,
         Err(rejection) => {
             ticket.report(verdict.outcome);
@@ -211,12 +234,12 @@ fn finish(
         ticket.report(verdict.outcome);
         None
     };
-    Ok(Called { response, document, permit, ticket, socket })
+    Ok(UpstreamResponse { response, error_document, permit, ticket, socket })
 }
 
-fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict, is_refused: bool) {
+fn count_retry_result(bucket: &Bucket, record: &Record, verdict: &Classification, is_refused: bool) {
     if record.attempts - u32::from(record.hedged.is_some()) > 1 {
-        if is_refused || verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+        if is_refused || verdict.is_transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
@@ -225,102 +248,117 @@ fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict, is_refused
 }
 
 /// An attempt that is over, and what it means.
-pub(super) struct Tried {
-    pub(super) result: Result<Answered, UpstreamRejection>,
-    pub(super) judged: Judged,
+pub(super) struct AttemptResult {
+    pub(super) result: Result<InspectedResponse, UpstreamRejection>,
+    pub(super) classified: ClassifiedResult,
     /// Of the credential that it was made with.
-    said: Said,
+    feedback: CredentialFeedback,
     /// The store refused the time of the signature.
-    skew: Option<Skew>,
+    skew: Option<ClockSkew>,
     pub(super) ended: Instant,
 }
 
-impl Tried {
+impl AttemptResult {
     /// Judges an attempt that has just ended, and tells the pool of it.
-    pub(super) fn of(
-        (bucket, evidence, counts): (&Bucket, Option<Evidence>, bool),
-        limits: Limits,
-        flow: &Flow,
+    pub(super) fn classify(
+        (bucket, evidence, counts): (&Bucket, Option<RequestFingerprints>, bool),
+        limits: AttemptLimits,
+        flow: &UploadProgress,
         (permit, ticket): (&Permit, &mut BreakerTicket),
-        result: Result<Answered, UpstreamRejection>,
+        result: Result<InspectedResponse, UpstreamRejection>,
     ) -> Self {
         let ended = clock::now();
-        let waited = limits.waited(flow, ended);
-        let is_long = limits.deadline.is_long;
+        let waited = limits.upstream_wait(flow, ended);
+        let is_long = limits.deadline.is_long_operation;
         let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
         if slow.is_some_and(|slow| waited > slow) {
-            ticket.drag();
+            ticket.mark_slow();
         }
-        let mut judged = judge(&result, bucket);
+        let mut classified = classify_result(&result, bucket);
         // Some proxies answer 5xx when a client stalls its upload.
         if result.is_ok() && flow.is_stalled_by_client(ended) {
-            judged.verdict.outcome = Outcome::Neutral;
+            classified.classification.outcome = Outcome::Neutral;
         }
         // How long a store works on a copy says nothing of how it serves.
         let waited = if is_long { Duration::ZERO } else { waited };
-        let attempted = Attempted { endpoint: permit.endpoint(), began: limits.began, waited };
-        let told = result.as_ref().map(|answer| answer.response.status().as_u16());
-        judged.verdict.outcome = match counts {
-            true => attempted.settle(bucket, judged.verdict.outcome, told),
+        let attempted = FinishedAttempt { endpoint: permit.endpoint(), began: limits.began, waited };
+        let status = result.as_ref().map(|answer| answer.response.status().as_u16());
+        classified.classification.outcome = match counts {
+            true => attempted.report_outcome(bucket, classified.classification.outcome, status),
             false => Outcome::Neutral,
         };
-        let answer = result.as_ref().ok().map(Answered::said);
-        let said = identity::settle(bucket, permit, answer, (judged.asked.wait, evidence));
+        let answer = result.as_ref().ok().map(InspectedResponse::status_and_code);
+        let feedback = credential_feedback::report_feedback(
+            bucket,
+            permit,
+            answer,
+            (classified.retry_after.wait, evidence),
+        );
         let skew =
-            result.as_ref().ok().and_then(|answer| answer.settle_clock(bucket.clock(permit.endpoint())));
-        if skew.as_ref().is_some_and(|skew| skew.is_named) {
+            result.as_ref().ok().and_then(|answer| answer.report_clock(bucket.clock(permit.endpoint())));
+        if skew.as_ref().is_some_and(|skew| skew.is_confirmed) {
             bucket.metrics.clock_refused.inc();
         }
         // The clock of another endpoint may be right.
-        let is_hopeless = skew.as_ref().is_some_and(|skew| skew.is_named && skew.resign.is_none());
-        judged.verdict.transient |= is_hopeless && bucket.config.upstream.endpoints.len() > 1;
-        Self { result, judged, said, skew, ended }
+        let is_hopeless = skew.as_ref().is_some_and(|skew| skew.is_confirmed && skew.retry_offset.is_none());
+        classified.classification.is_transient |= is_hopeless && bucket.config.upstream.endpoints.len() > 1;
+        Self { result, classified, feedback, skew, ended }
     }
 
     /// Whether the store has refused the credential or the signature, and not looked at the request.
-    fn is_refused(&self) -> bool {
-        self.said.is_setback() || self.skew.as_ref().is_some_and(|skew| skew.resign.is_some())
+    fn is_credential_refused(&self) -> bool {
+        self.feedback.is_credential_error()
+            || self.skew.as_ref().is_some_and(|skew| skew.retry_offset.is_some())
     }
 
     /// Whether it is an answer about the request, and not about how the upstream is.
-    pub(super) fn settles(&self) -> bool {
-        let is_answer = |answered: &Answered| !matches!(answered.response.status().as_u16(), 429 | 500..);
-        let is_refused = self.said.is_setback() || self.skew.is_some();
-        !self.judged.verdict.transient && !is_refused && self.result.as_ref().is_ok_and(is_answer)
+    pub(super) fn is_conclusive(&self) -> bool {
+        let is_answer =
+            |answered: &InspectedResponse| !matches!(answered.response.status().as_u16(), 429 | 500..);
+        let is_refused = self.feedback.is_credential_error() || self.skew.is_some();
+        !self.classified.classification.is_transient
+            && !is_refused
+            && self.result.as_ref().is_ok_and(is_answer)
     }
 }
 
-pub(super) struct Judged {
-    pub(super) verdict: Verdict,
-    asked: Asked,
+pub(super) struct ClassifiedResult {
+    pub(super) classification: Classification,
+    retry_after: UpstreamRetryAfter,
 }
 
-fn judge(result: &Result<Answered, UpstreamRejection>, bucket: &Bucket) -> Judged {
+fn classify_result(
+    result: &Result<InspectedResponse, UpstreamRejection>,
+    bucket: &Bucket,
+) -> ClassifiedResult {
     match result {
         Ok(head) => {
             let status = head.response.status().as_u16();
             let upstream = &bucket.config.upstream;
-            let is_throttled = verdict::is_throttling(status, head.code.as_deref());
+            let is_throttled = outcome::is_throttling(status, head.code.as_deref());
             let most = match is_throttled && !upstream.credentials_by_name.is_empty() {
                 true => upstream.credential_pool.max_cool_down,
                 false => upstream.circuit_breaker.max_timeout,
             };
-            let asked = match status {
-                400.. => Asked::of(head.response.headers(), clock::wall(), most),
-                _ => Asked::default(),
+            let retry_after = match status {
+                400.. => UpstreamRetryAfter::parse(head.response.headers(), clock::wall(), most),
+                _ => UpstreamRetryAfter::default(),
             };
-            if let Some(oddity) = asked.odd {
-                bucket.metrics.odd_retry_after(oddity);
+            if let Some(oddity) = retry_after.anomaly {
+                bucket.metrics.count_odd_retry_after(oddity);
             }
-            let mut verdict = verdict::of_status(status, head.code.as_deref(), asked.wait);
-            verdict.transient |= head.is_broken();
-            Judged { verdict, asked }
+            let mut verdict = outcome::classify_status(status, head.code.as_deref(), retry_after.wait);
+            verdict.is_transient |= head.is_truncated();
+            ClassifiedResult { classification: verdict, retry_after }
         }
         Err(rejection) => {
             if rejection.is_unsent() {
-                bucket.metrics.error("upstream_connect_attempt");
+                bucket.metrics.count_error("upstream_connect_attempt");
             }
-            Judged { verdict: verdict::of_failure(rejection), asked: Asked::default() }
+            ClassifiedResult {
+                classification: outcome::classify_rejection(rejection),
+                retry_after: UpstreamRetryAfter::default(),
+            }
         }
     }
 }
@@ -329,43 +367,47 @@ fn judge(result: &Result<Answered, UpstreamRejection>, bucket: &Bucket) -> Judge
 async fn attempt(
     worker: &Worker,
     bucket: &Bucket,
-    outbound: &mut Outbound,
+    outbound: &mut UpstreamRequest,
     permit: &Permit,
-    limits: Limits,
+    limits: AttemptLimits,
     record: &Record,
-) -> Result<Answered, UpstreamRejection> {
-    let Sending { call, ongoing, signed } = send(worker, bucket, outbound, permit, limits, &record.flow)?;
-    let response = match heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow) {
+) -> Result<InspectedResponse, UpstreamRejection> {
+    let PendingCall { call, context, signed_offset } =
+        prepare_call(worker, bucket, outbound, permit, limits, &record.upload_progress)?;
+    let response = match map_send_error(
+        with_timeouts(call, limits, &context, &bucket.late_calls).await,
+        &context.upload_progress,
+    ) {
         Ok(response) => response,
         Err(rejection) => {
-            if let Some(untouched) = ongoing.reclaim() {
+            if let Some(untouched) = context.reclaim_upload() {
                 outbound.body = RequestBody::Stream(Some(untouched));
             }
             return Err(rejection);
         }
     };
     let method = outbound.request.head().method;
-    let facts = CallFacts { kind: bucket.config.kind, method, signed, due: limits.deadline.total };
-    head(response, facts, ongoing.socket()).await
+    let facts = CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
+    check_head(response, facts, context.socket()).await
 }
 
 /// A call that begins when it is polled.
-pub(super) struct Sending {
+pub(super) struct PendingCall {
     pub(super) call: SendClientRequest,
-    pub(super) ongoing: Rc<Ongoing>,
+    pub(super) context: Rc<CallContext>,
     /// The offset of the clock that it is signed with; none where it is not signed.
-    pub(super) signed: Option<ClockOffset>,
+    pub(super) signed_offset: Option<ClockOffset>,
 }
 
 /// Sends a request, as soon as what is returned is polled.
-pub(super) fn send(
+pub(super) fn prepare_call(
     worker: &Worker,
     bucket: &Bucket,
-    outbound: &mut Outbound,
+    outbound: &mut UpstreamRequest,
     permit: &Permit,
-    limits: Limits,
-    flow: &Rc<Flow>,
-) -> Result<Sending, UpstreamRejection> {
+    limits: AttemptLimits,
+    flow: &Rc<UploadProgress>,
+) -> Result<PendingCall, UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = match outbound.request.is_preflight() {
@@ -373,15 +415,16 @@ pub(super) fn send(
         false => client.signer(outbound.key, &bucket.credentials, permit.credential())?,
     };
     let clock = bucket.clock(permit.endpoint());
-    let signed =
-        signer.as_ref().map(|_| outbound.resign.take().unwrap_or_else(|| clock.offset(limits.began)));
-    let signer = signer.as_deref().zip(signed);
+    let signed_offset = signer
+        .as_ref()
+        .map(|_| outbound.signature_retry.take_offset().unwrap_or_else(|| clock.offset(limits.began)));
+    let signer = signer.as_deref().zip(signed_offset);
     let request = outbound
         .build(client, (signer, permit.credential()), destination, (limits.deadline, limits.began))
-        .ok_or(UpstreamRejection::Target)?;
-    let (sending, upload) = match &mut outbound.body {
+        .ok_or(UpstreamRejection::InvalidTarget)?;
+    let (call, upload) = match &mut outbound.body {
         RequestBody::None => (request.send_body(NoBody::new()), None),
-        RequestBody::Whole(bytes) => (request.send_body(bytes.clone()), None),
+        RequestBody::Buffered(bytes) => (request.send_body(bytes.clone()), None),
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             let now = clock::now();
@@ -391,5 +434,5 @@ pub(super) fn send(
             (request.send_body(NoBody::new()), Some(upload))
         }
     };
-    Ok(Sending { call: sending, ongoing: Ongoing::new(Rc::clone(flow), upload), signed })
+    Ok(PendingCall { call, context: CallContext::new(Rc::clone(flow), upload), signed_offset })
 }

@@ -21,17 +21,17 @@ use tidegate_config::{Credentials, Endpoint, Kind};
 
 use crate::auth::Keyring;
 use crate::router::Bucket;
-use crate::s3::sign::Signer;
+use crate::s3::signer::Signer;
 use crate::upstream::UpstreamRejection;
-use crate::upstream::connection::Connection;
+use crate::upstream::connection::UpstreamConnection;
 use crate::upstream::connection_key::ConnectionKey;
-use crate::upstream::credentials::Source;
-use crate::upstream::dial::Dialer;
+use crate::upstream::credentials::CredentialSource;
+use crate::upstream::dialer::Dialer;
 
 /// How long an idle upstream connection is kept; below what common servers keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a connection to a name lives: a busy one would never see that its name leads elsewhere by now.
-const NAMED_LIFETIME: Duration = Duration::from_secs(300);
+const DNS_NAME_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Open upstream connections of one bucket, all workers together.
 #[derive(Debug, Clone, Default)]
@@ -46,27 +46,27 @@ impl ConnectionCounts {
 }
 
 /// A signer, and what it was made of.
-type Made = Option<(Arc<Credentials>, Rc<Signer>)>;
+type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
 
 /// What a worker calls a bucket's upstream with.
-pub(crate) struct Client {
+pub(crate) struct UpstreamClient {
     http: RefCell<awc::Client>,
     /// Buckets that awc may keep connections for, where they have connections of their own.
-    kept_buckets: RefCell<HashSet<String>>,
-    kept_buckets_max: usize,
-    connect: Connect,
+    pooled_buckets: RefCell<HashSet<String>>,
+    pooled_buckets_max: usize,
+    connector: ConnectorSettings,
     region: String,
     /// The signer made last for each of the bucket's credentials, and for what they were.
-    signers: RefCell<Vec<Made>>,
+    signers: RefCell<Vec<CachedSigner>>,
     /// Of keys that sign as themselves.
-    own: HashMap<KeyId, Rc<Signer>>,
+    client_signers: HashMap<KeyId, Rc<Signer>>,
 }
 
-impl Client {
+impl UpstreamClient {
     pub(crate) fn new(bucket: &Bucket, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
         let upstream = &bucket.config.upstream;
         let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
-        let connect = Connect {
+        let connector = ConnectorSettings {
             dialer: Arc::clone(&bucket.dialer),
             counts: counts.clone(),
             timeout: upstream.connect_timeout,
@@ -74,19 +74,19 @@ impl Client {
         };
         let region = upstream.region.clone();
         let own = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
-        let own = if bucket.config.kind == Kind::S3 {
-            keyring.own_pairs().map(own).collect()
+        let client_signers = if bucket.config.kind == Kind::S3 {
+            keyring.upstream_credentials().map(own).collect()
         } else {
             HashMap::new()
         };
         Self {
-            http: RefCell::new(connect.client()),
-            kept_buckets: RefCell::default(),
-            kept_buckets_max: upstream.connection_pool.max_idle.max(1),
-            connect,
+            http: RefCell::new(connector.client()),
+            pooled_buckets: RefCell::default(),
+            pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
+            connector,
             region,
             signers: RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]),
-            own,
+            client_signers,
         }
     }
 
@@ -98,12 +98,12 @@ impl Client {
     /// Notes a bucket that has connections of its own. awc neither forgets a key nor closes the idle connections of
     /// one that is not asked for again, and clients invent names under a glob. So awc is replaced when there are more
     /// buckets than connections that may be idle.
-    pub(crate) fn note_bucket(&self, bucket: &str) {
-        let mut kept = self.kept_buckets.borrow_mut();
+    pub(crate) fn track_bucket(&self, bucket: &str) {
+        let mut kept = self.pooled_buckets.borrow_mut();
         if kept.contains(bucket) {
             return;
         }
-        if kept.len() >= self.kept_buckets_max {
+        if kept.len() >= self.pooled_buckets_max {
             kept.clear();
             self.close_idle();
         }
@@ -113,32 +113,34 @@ impl Client {
     /// Closes the connections that are idle on this thread; returns how many that were. awc has no call for that, but drops them with
     /// its client. Those in use go on, and close with their answers.
     pub(crate) fn close_idle(&self) -> usize {
-        let open = self.connect.counts.open();
-        self.http.replace(self.connect.client());
-        open.saturating_sub(self.connect.counts.open())
+        let open = self.connector.counts.open();
+        self.http.replace(self.connector.client());
+        open.saturating_sub(self.connector.counts.open())
     }
 
     /// Whether this client key signs as itself.
-    pub(crate) fn is_own(&self, key: Option<KeyId>) -> bool {
-        key.is_some_and(|key| self.own.contains_key(&key))
+    pub(crate) fn signs_as_client(&self, key: Option<KeyId>) -> bool {
+        key.is_some_and(|key| self.client_signers.contains_key(&key))
     }
 
     /// Whether a request of this client key's is signed at all.
-    pub(crate) fn signs(&self, key: Option<KeyId>, source: &Source) -> bool {
-        self.is_own(key) || source.signs()
+    pub(crate) fn signs(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
+        self.signs_as_client(key) || source.signs()
     }
 
     /// Who signs a request of this client key's at this moment; none if it goes up unsigned.
     pub(crate) fn signer(
         &self,
         key: Option<KeyId>,
-        source: &Source,
+        source: &CredentialSource,
         credential: Option<CredentialId>,
     ) -> Result<Option<Rc<Signer>>, UpstreamRejection> {
-        if let Some(own) = key.and_then(|key| self.own.get(&key)) {
+        if let Some(own) = key.and_then(|key| self.client_signers.get(&key)) {
             return Ok(Some(Rc::clone(own)));
         }
-        let Some(credentials) = source.of(credential).current(clock::wall())? else { return Ok(None) };
+        let Some(credentials) = source.of_credential(credential).current(clock::wall())? else {
+            return Ok(None);
+        };
         let signer = &mut self.signers.borrow_mut()[credential.map_or(0, |credential| credential.0)];
         if let Some((of, signer)) = signer
             && Arc::ptr_eq(of, &credentials)
@@ -152,12 +154,13 @@ impl Client {
 }
 
 /// A client of the gateway's own, for a single caller.
-pub(crate) fn bare(dialer: impl Into<Arc<Dialer>>, timeout: Duration) -> awc::Client {
-    Connect { dialer: dialer.into(), counts: ConnectionCounts::default(), timeout, limit: 1 }.client()
+pub(crate) fn internal_client(dialer: impl Into<Arc<Dialer>>, timeout: Duration) -> awc::Client {
+    ConnectorSettings { dialer: dialer.into(), counts: ConnectionCounts::default(), timeout, limit: 1 }
+        .client()
 }
 
 /// A question to the one endpoint of such a client, with its path.
-pub(crate) fn get(http: &awc::Client, endpoint: &Endpoint) -> awc::ClientRequest {
+pub(crate) fn internal_get(http: &awc::Client, endpoint: &Endpoint) -> awc::ClientRequest {
     let Endpoint { host, port, path_prefix, authority, .. } = endpoint;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     // The dialer knows which of its endpoints speak TLS; the scheme here is for awc, which would do it itself.
@@ -165,7 +168,7 @@ pub(crate) fn get(http: &awc::Client, endpoint: &Endpoint) -> awc::ClientRequest
 }
 
 /// How an awc client connects.
-struct Connect {
+struct ConnectorSettings {
     dialer: Arc<Dialer>,
     counts: ConnectionCounts,
     timeout: Duration,
@@ -173,9 +176,9 @@ struct Connect {
     limit: usize,
 }
 
-impl Connect {
+impl ConnectorSettings {
     fn client(&self) -> awc::Client {
-        let lifetime = if self.dialer.has_names() { NAMED_LIFETIME } else { Duration::MAX / 4 };
+        let lifetime = if self.dialer.has_dns_names() { DNS_NAME_LIFETIME } else { Duration::MAX / 4 };
         let (dialer, open) = (Arc::clone(&self.dialer), Arc::clone(&self.counts.open));
         let connect = fn_service(move |info: ConnectInfo<Uri>| {
             let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
@@ -183,7 +186,10 @@ impl Connect {
                 let ConnectionKey { tls_bucket, .. } = ConnectionKey::of(info.request());
                 let dialled = dialer.dial(info.hostname(), info.port(), tls_bucket).await;
                 let stream = dialled.map_err(ConnectError::Io)?;
-                Ok(Connected::new(info.request().clone(), Connection::new(stream, open, dialer.keeps())))
+                Ok(Connected::new(
+                    info.request().clone(),
+                    UpstreamConnection::new(stream, open, dialer.buffer_retention()),
+                ))
             }
         });
         let connector = awc::Connector::new()

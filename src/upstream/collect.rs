@@ -9,21 +9,21 @@ use actix_web::http::Method;
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use thiserror::Error;
-use tidegate_actors::{Cause, Outcome, clock};
+use tidegate_actors::{FailureCause, Outcome, clock};
 use tokio::time::timeout_at;
 
 use crate::router::Bucket;
-use crate::upstream::answer_source::{Ending, is_close};
-use crate::upstream::blame;
-use crate::upstream::call::Called;
-use crate::upstream::error_document::Rest;
+use crate::upstream::call::UpstreamResponse;
+use crate::upstream::error_document::RemainingBody;
+use crate::upstream::failure_attribution;
+use crate::upstream::response_source::{UpstreamFraming, is_connection_close};
 
 /// Why an answer is not there whole.
 #[derive(Debug, Error)]
 pub(crate) enum CollectError {
     /// The connection ended or broke before the end of the body.
     #[error("the connection ended before the end of its answer")]
-    Cut,
+    Truncated,
     /// No byte within `idle_timeout`.
     #[error("its answer stood still")]
     Idle,
@@ -43,50 +43,50 @@ pub(crate) struct CollectLimits {
     /// The moment at which all of it must be there.
     pub(crate) deadline: Instant,
     /// Whether the client chose that moment, so that it is not the upstream's failure.
-    pub(crate) is_clients: bool,
+    pub(crate) is_client_deadline: bool,
 }
 
 /// Reads an answer to its end, reports the outcome of the call, and gives back what was held for it.
 pub(crate) async fn collect(
     bucket: &Bucket,
-    called: Called,
+    called: UpstreamResponse,
     limits: CollectLimits,
 ) -> Result<BytesMut, CollectError> {
-    let Called { mut response, document, permit, ticket, socket: _ } = called;
+    let UpstreamResponse { mut response, error_document, permit, ticket, socket: _ } = called;
     let began = clock::now();
-    let ending = Ending::of(response.headers(), response.status(), &Method::GET);
-    let (mut body, rest) = match document {
-        Some(document) => (BytesMut::from(&document.bytes[..]), document.rest),
-        None => (BytesMut::new(), Rest::Stream),
+    let ending = UpstreamFraming::of(response.headers(), response.status(), &Method::GET);
+    let (mut body, rest) = match error_document {
+        Some(document) => (BytesMut::from(&document.bytes[..]), document.remaining),
+        None => (BytesMut::new(), RemainingBody::Stream),
     };
     let read = match rest {
-        Rest::Nothing => Ok(()),
-        Rest::Broken(_) => Err(CollectError::Cut),
-        Rest::Stream => read(&mut response, ending, bucket, limits, &mut body).await,
+        RemainingBody::Complete => Ok(()),
+        RemainingBody::Broken(_) => Err(CollectError::Truncated),
+        RemainingBody::Stream => read_body(&mut response, ending, bucket, limits, &mut body).await,
     };
     // An unread rest takes its connection along, before the place is given back.
     drop(response);
     let outcome = match &read {
         Ok(()) => Outcome::Success,
         Err(CollectError::TooLarge(_)) => Outcome::Neutral,
-        Err(CollectError::Late) if limits.is_clients => Outcome::Neutral,
-        Err(CollectError::Cut) => failed(Cause::Reset),
-        Err(CollectError::Idle | CollectError::Late) => failed(Cause::Timeout),
+        Err(CollectError::Late) if limits.is_client_deadline => Outcome::Neutral,
+        Err(CollectError::Truncated) => failure(FailureCause::Reset),
+        Err(CollectError::Idle | CollectError::Late) => failure(FailureCause::Timeout),
     };
     // Without a ticket the outcome was reported with the head.
     if let Some(ticket) = ticket {
         if read.is_ok() {
-            bucket.pool.succeeded(permit.endpoint());
+            bucket.pool.report_success(permit.endpoint());
         }
-        ticket.report(blame::lay(bucket, permit.endpoint(), outcome, began));
+        ticket.report(failure_attribution::attribute(bucket, permit.endpoint(), outcome, began));
     }
-    bucket.pool.finish(permit, clock::now());
+    bucket.pool.release(permit, clock::now());
     read.map(|()| body)
 }
 
-async fn read(
+async fn read_body(
     response: &mut awc::ClientResponse,
-    ending: Ending,
+    ending: UpstreamFraming,
     bucket: &Bucket,
     limits: CollectLimits,
     body: &mut BytesMut,
@@ -103,16 +103,19 @@ async fn read(
                 return Err(CollectError::TooLarge(limits.bytes_max));
             }
             Some(Ok(piece)) => body.extend_from_slice(&piece),
-            Some(Err(error)) if ending == Ending::Close && is_close(&error) => return Ok(()),
-            Some(Err(_)) => return Err(CollectError::Cut),
+            Some(Err(error)) if ending == UpstreamFraming::Close && is_connection_close(&error) => {
+                return Ok(());
+            }
+            Some(Err(_)) => return Err(CollectError::Truncated),
             None => {
-                let is_short = matches!(ending, Ending::Length(bytes) if (body.len() as u64) < bytes);
-                return if is_short { Err(CollectError::Cut) } else { Ok(()) };
+                let is_short =
+                    matches!(ending, UpstreamFraming::Length(bytes) if (body.len() as u64) < bytes);
+                return if is_short { Err(CollectError::Truncated) } else { Ok(()) };
             }
         }
     }
 }
 
-fn failed(cause: Cause) -> Outcome {
+fn failure(cause: FailureCause) -> Outcome {
     Outcome::Failure { cause, retry_after: None }
 }

@@ -9,7 +9,7 @@
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName};
 
-use crate::s3::sigv4::query::{name_of, pairs};
+use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// Header names in lower case.
 const CONDITIONS: [&str; 27] = [
@@ -50,7 +50,7 @@ const CONDITIONS: [&str; 27] = [
 pub(super) fn is_conditional(method: &Method, headers: &HeaderMap, query: &str) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
         && (headers.keys().map(HeaderName::as_str).any(is_condition)
-            || pairs(query).any(|pair| is_condition(&name_of(pair).to_ascii_lowercase())))
+            || pairs(query).any(|pair| is_condition(&decoded_name(pair).to_ascii_lowercase())))
 }
 
 fn is_condition(name: &str) -> bool {

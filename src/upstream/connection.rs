@@ -16,165 +16,165 @@ use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::buffers::{Keeps, OpenSocket};
-use crate::upstream::early;
-use crate::upstream::flow::Flow;
-use crate::upstream::head::{Sight, mend};
-use crate::upstream::pump::Pump;
-use crate::upstream::stream::Stream;
+use crate::buffers::{BufferRetention, OpenSocket};
+use crate::upstream::body_writer::RequestBodyWriter;
+use crate::upstream::call_context;
+use crate::upstream::head_scan::{HeadScan, rewrite_version};
+use crate::upstream::stream::UpstreamStream;
+use crate::upstream::upload_progress::UploadProgress;
 
 /// A connection that counts itself and notices an answer that comes before its request is written.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct UpstreamConnection {
     /// Dropped before the stream.
     socket: OpenSocket,
-    stream: Stream,
+    stream: UpstreamStream,
     open: Arc<AtomicUsize>,
     /// The body of the request under way, and how it is getting on.
-    sending: Option<(Pump, Rc<Flow>)>,
-    early: Early,
-    head: Head,
+    sending: Option<(RequestBodyWriter, Rc<UploadProgress>)>,
+    early: EarlyResponse,
+    head: HeadState,
 }
 
 /// How far the head of the next answer has come.
 #[derive(Debug)]
-enum Head {
+enum HeadState {
     /// None is due: what comes is body.
-    Passed,
+    Body,
     /// A request was written. What has come so far is kept until it is a whole head.
-    Due(BytesMut),
+    Expected(BytesMut),
     /// It came in pieces; these bytes are still to be handed on.
-    Kept(BytesMut),
+    Buffered(BytesMut),
 }
 
 /// How far an answer has come that came too early.
 #[derive(Debug)]
-enum Early {
+enum EarlyResponse {
     /// Nothing has come.
-    No,
+    Absent,
     /// A final answer to this call. Its first bytes are still to be read.
-    Final(BytesMut, Rc<Flow>),
+    Final(BytesMut, Rc<UploadProgress>),
 }
 
 const EARLY_BYTES_MAX: usize = 8 << 10;
 /// A head longer than this is handed on as it is; the decoder refuses it.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
-impl Connection {
+impl UpstreamConnection {
     /// `keeps` is what it keeps of its receive buffer between large bodies.
-    pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>, keeps: Keeps) -> Self {
+    pub(crate) fn new(stream: UpstreamStream, open: Arc<AtomicUsize>, keeps: BufferRetention) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         let socket = OpenSocket::new(Some(stream.descriptor()), keeps);
-        Self { socket, stream, open, sending: None, early: Early::No, head: Head::Passed }
+        Self { socket, stream, open, sending: None, early: EarlyResponse::Absent, head: HeadState::Body }
     }
 
     /// Sends the body on; ready once all of it is written, or the upstream has answered before that.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Poll::Ready(heard) = self.poll_early(cx) {
+        if let Poll::Ready(result) = self.poll_early_response(cx) {
             self.sending = None;
-            return Poll::Ready(heard);
+            return Poll::Ready(result);
         }
         let Some((pump, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
         let written = ready!(pump.poll(&mut self.stream, cx));
         // An upstream that answers and closes resets what is still written; its answer may be there all the same.
-        let heard = written.is_err() && matches!(self.poll_early(cx), Poll::Ready(Ok(())));
+        let has_response = written.is_err() && matches!(self.poll_early_response(cx), Poll::Ready(Ok(())));
         self.sending = None;
-        Poll::Ready(if heard { Ok(()) } else { written })
+        Poll::Ready(if has_response { Ok(()) } else { written })
     }
 
     /// Whether the upstream answers while a body is being sent; an error is the end of the connection.
-    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (Some((_, flow)), Head::Due(kept)) = (&self.sending, &mut self.head) else {
+    fn poll_early_response(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some((_, flow)), HeadState::Expected(kept)) = (&self.sending, &mut self.head) else {
             return Poll::Pending;
         };
         loop {
-            if ready!(self.stream.poll_arrived(cx, kept, EARLY_BYTES_MAX))? == 0 {
-                return Poll::Ready(Err(closed()));
+            if ready!(self.stream.poll_read_available(cx, kept, EARLY_BYTES_MAX))? == 0 {
+                return Poll::Ready(Err(closed_error()));
             }
-            if is_whole(kept) || kept.len() >= HEAD_BYTES_MAX {
-                self.early = Early::Final(std::mem::take(kept), Rc::clone(flow));
-                self.head = Head::Passed;
+            if skip_interim(kept) || kept.len() >= HEAD_BYTES_MAX {
+                self.early = EarlyResponse::Final(std::mem::take(kept), Rc::clone(flow));
+                self.head = HeadState::Body;
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
     /// Whether what was just read may be handed on; a part of a head is kept back until it can be looked at whole.
-    fn hands_on(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
-        let Head::Due(kept) = &mut self.head else { return true };
-        if kept.is_empty() && mend(&mut buf.filled_mut()[before..]) == Sight::Whole {
-            self.head = Head::Passed;
+    fn filter_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
+        let HeadState::Expected(kept) = &mut self.head else { return true };
+        if kept.is_empty() && rewrite_version(&mut buf.filled_mut()[before..]) == HeadScan::Complete {
+            self.head = HeadState::Body;
             return true;
         }
         kept.extend_from_slice(&buf.filled()[before..]);
         buf.set_filled(before);
-        if !is_whole(kept) && kept.len() < HEAD_BYTES_MAX {
+        if !skip_interim(kept) && kept.len() < HEAD_BYTES_MAX {
             return false;
         }
         let mut bytes = std::mem::take(kept);
-        move_into(buf, &mut bytes);
-        self.head = if bytes.is_empty() { Head::Passed } else { Head::Kept(bytes) };
+        drain_into(buf, &mut bytes);
+        self.head = if bytes.is_empty() { HeadState::Body } else { HeadState::Buffered(bytes) };
         true
     }
 
     /// What awc writes is a request.
-    fn begin_request(&mut self) {
-        if matches!((&self.early, &self.head), (Early::No, Head::Passed)) {
-            self.head = Head::Due(BytesMut::new());
+    fn expect_response(&mut self) {
+        if matches!((&self.early, &self.head), (EarlyResponse::Absent, HeadState::Body)) {
+            self.head = HeadState::Expected(BytesMut::new());
         }
     }
 }
 
-fn closed() -> io::Error {
+fn closed_error() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection")
 }
 
 /// Leaves interim answers (1xx) out, which awc would take for the final one, and mends the head behind them.
-fn is_whole(bytes: &mut BytesMut) -> bool {
+fn skip_interim(bytes: &mut BytesMut) -> bool {
     loop {
-        match mend(bytes) {
-            Sight::Interim { length } => bytes.advance(length),
-            Sight::Partial => return false,
-            Sight::Whole => return true,
+        match rewrite_version(bytes) {
+            HeadScan::Interim { length } => bytes.advance(length),
+            HeadScan::Partial => return false,
+            HeadScan::Complete => return true,
         }
     }
 }
 
-fn move_into(buf: &mut ReadBuf<'_>, bytes: &mut BytesMut) {
+fn drain_into(buf: &mut ReadBuf<'_>, bytes: &mut BytesMut) {
     let count = bytes.len().min(buf.remaining());
     buf.put_slice(&bytes.split_to(count));
 }
 
-impl Drop for Connection {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for UpstreamConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.early {
-            Early::No => {}
-            Early::Final(_, flow) if early::is_another(flow) => {
+            EarlyResponse::Absent => {}
+            EarlyResponse::Final(_, flow) if call_context::is_other_call(flow) => {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::BrokenPipe,
                     "the connection has answered early",
                 )));
             }
-            Early::Final(bytes, _) if !bytes.is_empty() => {
-                move_into(buf, bytes);
+            EarlyResponse::Final(bytes, _) if !bytes.is_empty() => {
+                drain_into(buf, bytes);
                 return Poll::Ready(Ok(()));
             }
-            Early::Final(..) => {}
+            EarlyResponse::Final(..) => {}
         }
-        if let Head::Kept(bytes) = &mut self.head {
-            move_into(buf, bytes);
+        if let HeadState::Buffered(bytes) = &mut self.head {
+            drain_into(buf, bytes);
             if bytes.is_empty() {
-                self.head = Head::Passed;
+                self.head = HeadState::Body;
             }
             return Poll::Ready(Ok(()));
         }
@@ -182,22 +182,22 @@ impl AsyncRead for Connection {
         loop {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if buf.filled().len() == before && buf.remaining() > 0 {
-                return Poll::Ready(Err(closed()));
+                return Poll::Ready(Err(closed_error()));
             }
-            if self.hands_on(buf, before) {
+            if self.filter_read(buf, before) {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for UpstreamConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.begin_request();
+        self.expect_response();
         // awc writes a head in one piece.
-        if let Some((upload, flow)) = early::take_upload(self.socket.buffers()) {
-            flow.goes_to(self.socket.buffers());
-            self.sending = Some((Pump::new(upload, bytes), flow));
+        if let Some((upload, flow)) = call_context::attach_connection(self.socket.buffers()) {
+            flow.set_upstream_socket(self.socket.buffers());
+            self.sending = Some((RequestBodyWriter::new(upload, bytes), flow));
             return Poll::Ready(Ok(bytes.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
@@ -215,7 +215,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl ActixStream for Connection {
+impl ActixStream for UpstreamConnection {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         ActixStream::poll_read_ready(&self.stream, cx)
     }

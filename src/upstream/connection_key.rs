@@ -9,7 +9,7 @@ use actix_web::http::Uri;
 use actix_web::http::uri::Authority;
 
 /// What stands behind the bucket for a connection that serves one request.
-const OWN: &str = ":own";
+const SINGLE_USE: &str = ":own";
 
 /// The key of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,26 +17,26 @@ pub(crate) struct ConnectionKey<'a> {
     /// The bucket before the endpoint's name in the name that TLS asks for; empty for the endpoint's name alone.
     pub(crate) tls_bucket: &'a str,
     /// Whether it serves one request.
-    pub(crate) is_own: bool,
+    pub(crate) is_single_use: bool,
 }
 
 impl<'a> ConnectionKey<'a> {
     /// The endpoint's authority with the key; none where the bucket can stand in no authority.
     pub(crate) fn authority(self, endpoint: &Authority) -> Option<Authority> {
-        let Self { tls_bucket, is_own } = self;
+        let Self { tls_bucket, is_single_use } = self;
         if self == Self::default() {
             return Some(endpoint.clone());
         }
-        format!("{tls_bucket}{}@{endpoint}", if is_own { OWN } else { "" }).parse().ok()
+        format!("{tls_bucket}{}@{endpoint}", if is_single_use { SINGLE_USE } else { "" }).parse().ok()
     }
 
     /// Reads the key of a URI.
     pub(crate) fn of(uri: &'a Uri) -> Self {
         let authority = uri.authority().map_or("", Authority::as_str);
         let Some((key, _)) = authority.rsplit_once('@') else { return Self::default() };
-        match key.strip_suffix(OWN) {
-            Some(tls_bucket) => Self { tls_bucket, is_own: true },
-            None => Self { tls_bucket: key, is_own: false },
+        match key.strip_suffix(SINGLE_USE) {
+            Some(tls_bucket) => Self { tls_bucket, is_single_use: true },
+            None => Self { tls_bucket: key, is_single_use: false },
         }
     }
 }
@@ -50,8 +50,8 @@ mod tests {
         for endpoint in ["store.example:443", "[::1]:9000"] {
             let endpoint: Authority = endpoint.parse().unwrap();
             for tls_bucket in ["", "my.bucket", "a_b-C"] {
-                for is_own in [false, true] {
-                    let key = ConnectionKey { tls_bucket, is_own };
+                for is_single_use in [false, true] {
+                    let key = ConnectionKey { tls_bucket, is_single_use };
                     let authority = key.authority(&endpoint).unwrap();
                     let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/b").build();
                     let uri = uri.unwrap();

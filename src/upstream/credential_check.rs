@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use slog::{Logger, info, warn};
-use tidegate_actors::{BucketId, CredentialCheck, CredentialId, EndpointId, clock};
+use tidegate_actors::{BucketId, CredentialCheckResult, CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -22,8 +22,8 @@ use crate::router::Bucket;
 use crate::s3::target;
 use crate::shortage::Shortage;
 use crate::upstream::client;
-use crate::upstream::identity::names_credential;
-use crate::upstream::own_call::{AsWhom, OwnAnswer, OwnCall, get};
+use crate::upstream::credential_feedback::is_credential_error_code;
+use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalResponse, send};
 use crate::worker::Shared;
 
 /// From one round of checks to the next, at least.
@@ -36,22 +36,23 @@ const REFUSED: &str = "refused";
 const INCONCLUSIVE: &str = "inconclusive";
 
 /// Begins to wait for suspects in every bucket that can be asked about its credentials.
-pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let buckets = shared.router.buckets().iter();
     let checked = buckets.filter(|bucket| bucket.config.upstream.checks_credentials());
     let begin = |bucket: &Bucket| {
-        bucket.metrics.show_credential_checks(&[ACCEPTED, REFUSED, INCONCLUSIVE]);
-        actix_rt::spawn(check_for_ever(Arc::clone(shared), bucket.id))
+        bucket.metrics.init_credential_checks(&[ACCEPTED, REFUSED, INCONCLUSIVE]);
+        actix_rt::spawn(check_loop(Arc::clone(shared), bucket.id))
     };
     checked.map(begin).collect()
 }
 
-async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId) {
+async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
     let bucket = shared.router.bucket(bucket);
-    let http = client::bare(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
+    let http = client::internal_client(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
     loop {
-        bucket.pool.suspected().await;
-        let checks = bucket.pool.suspects().into_iter().map(|one| check(&http, bucket, one, &shared.log));
+        bucket.pool.wait_for_suspects().await;
+        let checks =
+            bucket.pool.drain_suspects().into_iter().map(|one| check(&http, bucket, one, &shared.log));
         join_all(checks).await;
         sleep(CHECK_EVERY).await;
     }
@@ -60,7 +61,7 @@ async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId) {
 /// Checks one credential and reports the result to the pool.
 async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, log: &Logger) {
     let found = loop {
-        match ask_all(http, bucket, credential).await {
+        match check_endpoints(http, bucket, credential).await {
             Ok(found) => break found,
             // Nobody was asked, and the doubt stands.
             Err(_) => sleep(CHECK_EVERY).await,
@@ -68,115 +69,128 @@ async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, lo
     };
     let name = bucket.credential(credential).unwrap_or_default();
     let result = match found {
-        CredentialCheck::Accepted => ACCEPTED,
-        CredentialCheck::Refused => REFUSED,
-        CredentialCheck::Inconclusive => INCONCLUSIVE,
+        CredentialCheckResult::Accepted => ACCEPTED,
+        CredentialCheckResult::Refused => REFUSED,
+        CredentialCheckResult::Inconclusive => INCONCLUSIVE,
     };
-    bucket.metrics.credential_checked(result);
-    if found == CredentialCheck::Inconclusive {
+    bucket.metrics.count_credential_check(result);
+    if found == CredentialCheckResult::Inconclusive {
         warn!(log, "check of a doubted credential was inconclusive"; "bucket" => &bucket.name, "credential" => name);
     } else {
         info!(log, "doubted credential checked"; "bucket" => &bucket.name, "credential" => name,
             "result" => result);
     }
-    bucket.pool.credential_checked(credential, found, clock::now());
+    bucket.pool.report_credential_check(credential, found, clock::now());
 }
 
 /// Asks one endpoint after the other. An error if none decided and one could not be asked for a shortage of the gateway's own.
-async fn ask_all(
+async fn check_endpoints(
     http: &awc::Client,
     bucket: &Bucket,
     credential: CredentialId,
-) -> Result<CredentialCheck, Shortage> {
-    let (mut found, mut shortage) = (CredentialCheck::Inconclusive, None);
+) -> Result<CredentialCheckResult, Shortage> {
+    let (mut found, mut shortage) = (CredentialCheckResult::Inconclusive, None);
     for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
         let asking = async {
             match bucket.config.kind {
-                Kind::S3 => ask_store(http, bucket, endpoint, credential).await,
-                Kind::Http => ask_api(http, bucket, endpoint, credential).await,
+                Kind::S3 => check_store(http, bucket, endpoint, credential).await,
+                Kind::Http => check_api(http, bucket, endpoint, credential).await,
             }
         };
         match timeout(CHECK_TIMEOUT, asking).await {
             // One endpoint with an old secret must not decide for those that accept the credential.
-            Ok(Ok(answer)) if answer != CredentialCheck::Inconclusive => found = answer,
+            Ok(Ok(answer)) if answer != CredentialCheckResult::Inconclusive => found = answer,
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(own)) => shortage = Some(own),
         }
-        if found == CredentialCheck::Accepted {
+        if found == CredentialCheckResult::Accepted {
             break;
         }
     }
     match shortage {
-        Some(shortage) if found == CredentialCheck::Inconclusive => Err(shortage),
+        Some(shortage) if found == CredentialCheckResult::Inconclusive => Err(shortage),
         _ => Ok(found),
     }
 }
 
-async fn ask_store(
+async fn check_store(
     http: &awc::Client,
     bucket: &Bucket,
     endpoint: EndpointId,
     credential: CredentialId,
-) -> Result<CredentialCheck, Shortage> {
-    let (target, host_bucket) = listing(bucket);
+) -> Result<CredentialCheckResult, Shortage> {
+    let (target, host_bucket) = store_target(bucket);
     let target = format!("{}{target}", bucket.destinations[endpoint.0].path());
-    let call = OwnCall { bucket, endpoint, target: &target, host_bucket, as_whom: AsWhom::One(credential) };
-    match get(http, call).await {
-        Ok(OwnAnswer { status, code }) => Ok(of_store(status, code.as_deref())),
-        Err(error) => error.shortage().map_or(Ok(CredentialCheck::Inconclusive), Err),
+    let call = InternalCall {
+        bucket,
+        endpoint,
+        target: &target,
+        host_bucket,
+        identity: CallIdentity::Credential(credential),
+    };
+    match send(http, call).await {
+        Ok(InternalResponse { status, code }) => Ok(classify_store_response(status, code.as_deref())),
+        Err(error) => error.shortage().map_or(Ok(CredentialCheckResult::Inconclusive), Err),
     }
 }
 
 /// What a store is asked for: the bucket where it has one name, else the list of buckets.
-fn listing(bucket: &Bucket) -> (String, Option<&str>) {
+fn store_target(bucket: &Bucket) -> (String, Option<&str>) {
     const QUERY: &str = "list-type=2&max-keys=1";
     let upstream = &bucket.config.upstream;
     let pattern = &bucket.config.pattern;
     let name = upstream.bucket.as_deref().or_else(|| pattern.is_exact().then(|| pattern.as_str()));
     match (name, upstream.addressing) {
-        (Some(name), Addressing::Path) => (format!("{}?{QUERY}", target::path_of(name)), None),
+        (Some(name), Addressing::Path) => (format!("{}?{QUERY}", target::bucket_path(name)), None),
         (Some(name), Addressing::Virtual) => (format!("/?{QUERY}"), Some(name)),
         (None, _) => ("/".to_owned(), None),
     }
 }
 
-fn of_store(status: u16, code: Option<&str>) -> CredentialCheck {
+fn classify_store_response(status: u16, code: Option<&str>) -> CredentialCheckResult {
     match (status, code) {
-        (200..=299 | 404, _) | (403, Some("AccessDenied" | "AllAccessDisabled")) => CredentialCheck::Accepted,
-        // The request holds no client's bytes, so a signature that does not match is the secret's fault.
-        (400 | 401 | 403, Some(code)) if names_credential(code) || code == "SignatureDoesNotMatch" => {
-            CredentialCheck::Refused
+        (200..=299 | 404, _) | (403, Some("AccessDenied" | "AllAccessDisabled")) => {
+            CredentialCheckResult::Accepted
         }
-        _ => CredentialCheck::Inconclusive,
+        // The request holds no client's bytes, so a signature that does not match is the secret's fault.
+        (400 | 401 | 403, Some(code))
+            if is_credential_error_code(code) || code == "SignatureDoesNotMatch" =>
+        {
+            CredentialCheckResult::Refused
+        }
+        _ => CredentialCheckResult::Inconclusive,
     }
 }
 
-async fn ask_api(
+async fn check_api(
     http: &awc::Client,
     bucket: &Bucket,
     endpoint: EndpointId,
     credential: CredentialId,
-) -> Result<CredentialCheck, Shortage> {
+) -> Result<CredentialCheckResult, Shortage> {
     let Some(target) = &bucket.config.upstream.credential_check_path else {
-        return Ok(CredentialCheck::Inconclusive);
+        return Ok(CredentialCheckResult::Inconclusive);
     };
-    let status = async |as_whom| {
-        let call = OwnCall { bucket, endpoint, target, host_bucket: None, as_whom };
-        match get(http, call).await {
+    let status = async |identity| {
+        let call = InternalCall { bucket, endpoint, target, host_bucket: None, identity };
+        match send(http, call).await {
             Ok(answer) => Ok(Some(answer.status)),
             Err(error) => error.shortage().map_or(Ok(None), Err),
         }
     };
-    Ok(of_api(status(AsWhom::One(credential)).await?, status(AsWhom::Nobody).await?))
+    Ok(classify_api_statuses(
+        status(CallIdentity::Credential(credential)).await?,
+        status(CallIdentity::Anonymous).await?,
+    ))
 }
 
 /// By the statuses with the credential and without one.
-fn of_api(with: Option<u16>, without: Option<u16>) -> CredentialCheck {
+fn classify_api_statuses(with: Option<u16>, without: Option<u16>) -> CredentialCheckResult {
     match (with, without) {
         // A 403 that comes without the credential too may be a firewall's, and proves nothing.
-        (Some(401), _) | (Some(403), Some(200..=299 | 401)) => CredentialCheck::Refused,
-        (Some(200..=299), Some(401 | 403)) => CredentialCheck::Accepted,
-        _ => CredentialCheck::Inconclusive,
+        (Some(401), _) | (Some(403), Some(200..=299 | 401)) => CredentialCheckResult::Refused,
+        (Some(200..=299), Some(401 | 403)) => CredentialCheckResult::Accepted,
+        _ => CredentialCheckResult::Inconclusive,
     }
 }
 
@@ -186,33 +200,53 @@ mod tests {
 
     /// C3: a store's code decides; what says nothing of the credential proves nothing
     #[test]
-    fn what_a_stores_answer_says() {
+    fn store_responses_are_classified() {
         for (status, code) in [(200, None), (404, Some("NoSuchBucket")), (403, Some("AccessDenied"))] {
-            assert_eq!(of_store(status, code), CredentialCheck::Accepted, "{status} {code:?}");
+            assert_eq!(
+                classify_store_response(status, code),
+                CredentialCheckResult::Accepted,
+                "{status} {code:?}"
+            );
         }
         for code in ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"] {
-            assert_eq!(of_store(403, Some(code)), CredentialCheck::Refused, "{code}");
+            assert_eq!(classify_store_response(403, Some(code)), CredentialCheckResult::Refused, "{code}");
         }
         for (status, code) in
             [(403, None), (503, Some("SlowDown")), (301, None), (403, Some("RequestTimeTooSkewed"))]
         {
-            assert_eq!(of_store(status, code), CredentialCheck::Inconclusive, "{status} {code:?}");
+            assert_eq!(
+                classify_store_response(status, code),
+                CredentialCheckResult::Inconclusive,
+                "{status} {code:?}"
+            );
         }
     }
 
     /// C3: a path that anybody may read proves nothing
     #[test]
-    fn what_an_apis_answers_say() {
-        assert_eq!(of_api(Some(200), Some(401)), CredentialCheck::Accepted);
-        assert_eq!(of_api(Some(200), Some(200)), CredentialCheck::Inconclusive, "a public path");
-        assert_eq!(of_api(Some(401), Some(401)), CredentialCheck::Refused);
-        assert_eq!(of_api(Some(403), Some(401)), CredentialCheck::Refused);
-        assert_eq!(of_api(Some(403), Some(200)), CredentialCheck::Refused);
-        assert_eq!(of_api(Some(403), Some(403)), CredentialCheck::Inconclusive, "a firewall's");
+    fn api_statuses_are_classified() {
+        assert_eq!(classify_api_statuses(Some(200), Some(401)), CredentialCheckResult::Accepted);
+        assert_eq!(
+            classify_api_statuses(Some(200), Some(200)),
+            CredentialCheckResult::Inconclusive,
+            "a public path"
+        );
+        assert_eq!(classify_api_statuses(Some(401), Some(401)), CredentialCheckResult::Refused);
+        assert_eq!(classify_api_statuses(Some(403), Some(401)), CredentialCheckResult::Refused);
+        assert_eq!(classify_api_statuses(Some(403), Some(200)), CredentialCheckResult::Refused);
+        assert_eq!(
+            classify_api_statuses(Some(403), Some(403)),
+            CredentialCheckResult::Inconclusive,
+            "a firewall's"
+        );
         for (with, without) in
             [(None, Some(401)), (Some(200), None), (Some(500), Some(401)), (Some(404), None)]
         {
-            assert_eq!(of_api(with, without), CredentialCheck::Inconclusive, "{with:?} {without:?}");
+            assert_eq!(
+                classify_api_statuses(with, without),
+                CredentialCheckResult::Inconclusive,
+                "{with:?} {without:?}"
+            );
         }
     }
 }

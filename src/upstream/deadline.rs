@@ -26,11 +26,11 @@ const DIGITS_MAX: usize = 9;
 
 /// A client's time that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+pub(crate) struct MalformedDeadline;
 
 /// How a length of time is spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spelling {
+pub(crate) enum DurationFormat {
     /// `2.5`
     Seconds,
     /// `2500ms`
@@ -39,13 +39,13 @@ pub(crate) enum Spelling {
 
 /// What becomes of the client's own header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Telling {
+pub(crate) enum DeadlineHeader {
     /// It is a header like any other, or not there.
-    Nothing,
+    Unchanged,
     /// It ends here.
-    Silence,
+    Removed,
     /// The upstream is told what is left.
-    Left(Spelling),
+    Remaining(DurationFormat),
 }
 
 /// Until when the head of an answer is due.
@@ -56,10 +56,10 @@ pub(crate) struct Deadline {
     /// From the end of the request's body.
     pub(crate) first_byte: Duration,
     /// Whether the total is shorter than the bucket's because the client says so.
-    pub(crate) is_clients: bool,
+    pub(crate) is_client_deadline: bool,
     /// Whether the operation takes its time.
-    pub(crate) is_long: bool,
-    pub(crate) telling: Telling,
+    pub(crate) is_long_operation: bool,
+    pub(crate) header: DeadlineHeader,
 }
 
 impl Deadline {
@@ -69,45 +69,47 @@ impl Deadline {
         is_long: bool,
         upstream: &UpstreamConfig,
         started: Instant,
-    ) -> Result<Self, Unreadable> {
+    ) -> Result<Self, MalformedDeadline> {
         let long = upstream.long_operation_timeout.filter(|_| is_long);
         let whole = upstream.request_timeout.max(long.unwrap_or_default());
         let bucket = Self {
             total: started + whole,
             first_byte: long.unwrap_or(upstream.timeout),
-            is_clients: false,
-            is_long: long.is_some(),
-            telling: Telling::Nothing,
+            is_client_deadline: false,
+            is_long_operation: long.is_some(),
+            header: DeadlineHeader::Unchanged,
         };
         let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };
         let telling = match upstream.client_deadline {
             ClientDeadline::Ignore => return Ok(bucket),
             ClientDeadline::Keep => None,
-            ClientDeadline::Tell => Some(Telling::Left),
+            ClientDeadline::Tell => Some(DeadlineHeader::Remaining),
         };
         if headers.get_all(REQUEST_TIMEOUT).nth(1).is_some() {
-            return Err(Unreadable);
+            return Err(MalformedDeadline);
         }
-        let (given, spelling) = value.to_str().ok().and_then(read).ok_or(Unreadable)?;
+        let (given, spelling) = value.to_str().ok().and_then(parse_duration).ok_or(MalformedDeadline)?;
         Ok(Self {
             total: started + given.min(whole),
-            is_clients: given < whole,
-            telling: telling.map_or(Telling::Silence, |telling| telling(spelling)),
+            is_client_deadline: given < whole,
+            header: telling.map_or(DeadlineHeader::Removed, |telling| telling(spelling)),
             ..bucket
         })
     }
 
     /// Puts what is left into the headers of an attempt that begins now.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, now: Instant) {
+    pub(crate) fn write(&self, headers: &mut HeaderMap, now: Instant) {
         let left_ms = self.total.saturating_duration_since(now).as_millis();
-        let value = match self.telling {
-            Telling::Nothing => return,
-            Telling::Silence => {
+        let value = match self.header {
+            DeadlineHeader::Unchanged => return,
+            DeadlineHeader::Removed => {
                 headers.remove(REQUEST_TIMEOUT);
                 return;
             }
-            Telling::Left(Spelling::Seconds) => format!("{}.{:03}", left_ms / 1000, left_ms % 1000),
-            Telling::Left(Spelling::Unit) => format!("{left_ms}ms"),
+            DeadlineHeader::Remaining(DurationFormat::Seconds) => {
+                format!("{}.{:03}", left_ms / 1000, left_ms % 1000)
+            }
+            DeadlineHeader::Remaining(DurationFormat::Unit) => format!("{left_ms}ms"),
         };
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(REQUEST_TIMEOUT, value);
@@ -116,7 +118,7 @@ impl Deadline {
 }
 
 /// A number with at most one point, and a unit.
-fn read(text: &str) -> Option<(Duration, Spelling)> {
+fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
@@ -127,11 +129,11 @@ fn read(text: &str) -> Option<(Duration, Spelling)> {
         return None;
     }
     let (seconds, spelling) = match unit {
-        "" => (1.0, Spelling::Seconds),
-        "ms" => (0.001, Spelling::Unit),
-        "s" => (1.0, Spelling::Unit),
-        "m" => (60.0, Spelling::Unit),
-        "h" => (3600.0, Spelling::Unit),
+        "" => (1.0, DurationFormat::Seconds),
+        "ms" => (0.001, DurationFormat::Unit),
+        "s" => (1.0, DurationFormat::Unit),
+        "m" => (60.0, DurationFormat::Unit),
+        "h" => (3600.0, DurationFormat::Unit),
         _ => return None,
     };
     let number: f64 = number.parse().ok()?;
@@ -152,10 +154,13 @@ mod tests {
         headers
     }
 
-    fn deadline(values: &[&'static str], upstream: &UpstreamConfig) -> Result<(u128, bool), Unreadable> {
+    fn deadline(
+        values: &[&'static str],
+        upstream: &UpstreamConfig,
+    ) -> Result<(u128, bool), MalformedDeadline> {
         let now = clock::now();
         let deadline = Deadline::of(&asking(values), false, upstream, now)?;
-        Ok(((deadline.total - now).as_millis(), deadline.is_clients))
+        Ok(((deadline.total - now).as_millis(), deadline.is_client_deadline))
     }
 
     /// T1
@@ -195,21 +200,21 @@ mod tests {
             "9999999999",
             "0x1",
         ] {
-            assert_eq!(deadline(&[text], &upstream), Err(Unreadable), "{text}");
+            assert_eq!(deadline(&[text], &upstream), Err(MalformedDeadline), "{text}");
         }
-        assert_eq!(deadline(&["1", "1"], &upstream), Err(Unreadable));
+        assert_eq!(deadline(&["1", "1"], &upstream), Err(MalformedDeadline));
         let ignoring = UpstreamConfig { client_deadline: ClientDeadline::Ignore, ..upstream };
         assert_eq!(deadline(&["soon", "1"], &ignoring), Ok((30_000, false)));
     }
 
     /// T1
     #[test]
-    fn an_upstream_is_told_what_is_left_in_the_clients_spelling() {
+    fn the_remaining_time_is_sent_in_the_clients_format() {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
         let told = |value, upstream: &UpstreamConfig| {
             let mut headers = asking(&[value]);
             let deadline = Deadline::of(&headers, false, upstream, now).unwrap();
-            deadline.tell(&mut headers, now + Duration::from_millis(750));
+            deadline.write(&mut headers, now + Duration::from_millis(750));
             headers.get(REQUEST_TIMEOUT).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(told("2", &upstream).as_deref(), Some("1.250"));
@@ -230,6 +235,6 @@ mod tests {
         let long = of(&[]);
         assert_eq!((long.total - now, long.first_byte), (Duration::from_secs(300), Duration::from_secs(300)));
         assert_eq!(of(&["100"]).total - now, Duration::from_secs(100));
-        assert!(of(&["100"]).is_clients && !of(&["301"]).is_clients);
+        assert!(of(&["100"]).is_client_deadline && !of(&["301"]).is_client_deadline);
     }
 }

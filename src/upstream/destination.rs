@@ -42,22 +42,22 @@ impl Destination {
 
     /// The authority to connect to, with the key of the connections that a request for this bucket may use; none where the name that TLS
     /// asks for would be no name.
-    pub(crate) fn connection_for(
+    pub(crate) fn connection_authority(
         &self,
         addressing: Addressing,
         bucket: &str,
-        is_own: bool,
+        is_single_use: bool,
     ) -> Option<Authority> {
         let has_tls_name = self.tls_asks_for_host && addressing == Addressing::Virtual;
         let tls_bucket = if has_tls_name { bucket } else { "" };
-        if has_tls_name && tls::name_below(bucket, self.connection.host()).is_err() {
+        if has_tls_name && tls::bucket_server_name(bucket, self.connection.host()).is_err() {
             return None;
         }
-        ConnectionKey { tls_bucket, is_own }.authority(&self.connection)
+        ConnectionKey { tls_bucket, is_single_use }.authority(&self.connection)
     }
 
     /// Whether the buckets of this endpoint have connections of their own.
-    pub(crate) fn keeps_connections_by_bucket(&self) -> bool {
+    pub(crate) fn pools_by_bucket(&self) -> bool {
         self.tls_asks_for_host
     }
 
@@ -66,7 +66,7 @@ impl Destination {
         if self.path.is_empty() {
             return Some(Cow::Borrowed(target));
         }
-        target::prefix(target, &self.path).map(Cow::Owned)
+        target::add_prefix(target, &self.path).map(Cow::Owned)
     }
 
     /// The endpoint's own path, without a slash at its end.
@@ -102,9 +102,9 @@ mod tests {
         assert_eq!(plain.host(Addressing::Virtual, "b").unwrap(), "b.store:9000");
         assert_eq!(destination("http://[::1]").connection, "[::1]:80");
         for one in [&tls, &plain] {
-            let shared = one.connection_for(Addressing::Virtual, "my.b", false).unwrap();
+            let shared = one.connection_authority(Addressing::Virtual, "my.b", false).unwrap();
             assert_eq!(shared, one.connection);
-            let own = one.connection_for(Addressing::Virtual, "my.b", true).unwrap();
+            let own = one.connection_authority(Addressing::Virtual, "my.b", true).unwrap();
             assert_ne!(own, one.connection);
         }
     }
@@ -114,16 +114,16 @@ mod tests {
     fn tls_may_ask_for_the_name_in_host() {
         let destination = |url| Destination::of(&Endpoint::parse(url).unwrap(), Sni::Host).unwrap();
         let tls = destination("https://s3.example.com");
-        let of = |bucket| tls.connection_for(Addressing::Virtual, bucket, false);
+        let of = |bucket| tls.connection_authority(Addressing::Virtual, bucket, false);
         assert_eq!(of("my.b").unwrap(), "my.b@s3.example.com:443");
         assert_ne!(of("a"), of("b"));
-        assert_eq!(tls.connection_for(Addressing::Path, "b", false).unwrap(), "s3.example.com:443");
+        assert_eq!(tls.connection_authority(Addressing::Path, "b", false).unwrap(), "s3.example.com:443");
         for no_name in ["a..b", ".a", "a-", &"a".repeat(64)] {
             assert_eq!(of(no_name), None, "{no_name}");
         }
         let plain = destination("http://s3.example.com");
-        assert_eq!(plain.connection_for(Addressing::Virtual, "b", false).unwrap(), "s3.example.com:80");
-        assert!(tls.keeps_connections_by_bucket() && !plain.keeps_connections_by_bucket());
+        assert_eq!(plain.connection_authority(Addressing::Virtual, "b", false).unwrap(), "s3.example.com:80");
+        assert!(tls.pools_by_bucket() && !plain.pools_by_bucket());
     }
 
     /// V5: an endpoint's path stands before the request's

@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tokio::time::timeout_at;
 
-use crate::upstream::answer_source::{Ending, is_close};
+use crate::upstream::response_source::{UpstreamFraming, is_connection_close};
 
 /// The code stands within this many bytes.
 const BYTES_MAX: usize = 8 << 10;
@@ -27,47 +27,49 @@ const BYTES_MAX: usize = 8 << 10;
 const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What was read of an error document.
-pub(crate) struct ErrorDocument {
+pub(crate) struct ErrorDocumentPrefix {
     pub(super) bytes: Bytes,
-    pub(super) rest: Rest,
+    pub(super) remaining: RemainingBody,
 }
 
 /// What comes behind the bytes that were read.
-pub(super) enum Rest {
+pub(super) enum RemainingBody {
     /// Nothing: that is the whole document.
-    Nothing,
+    Complete,
     /// More, or the end.
     Stream,
     /// The connection broke.
     Broken(PayloadError),
 }
 
-impl ErrorDocument {
+impl ErrorDocumentPrefix {
     /// Reads the beginning of the document of this answer, until `due` at most.
     pub(super) async fn read(response: &mut ClientResponse, method: &Method, due: Instant) -> Self {
         let due = due.min(clock::now() + TIME_MAX);
-        let ending = Ending::of(response.headers(), response.status(), method);
+        let ending = UpstreamFraming::of(response.headers(), response.status(), method);
         let mut bytes = BytesMut::new();
-        let rest = timeout_at(due.into(), fill(&mut bytes, response, ending)).await.unwrap_or(Rest::Stream);
-        Self { bytes: bytes.freeze(), rest }
+        let remaining = timeout_at(due.into(), read_prefix(&mut bytes, response, ending))
+            .await
+            .unwrap_or(RemainingBody::Stream);
+        Self { bytes: bytes.freeze(), remaining }
     }
 
     /// Whether the connection broke within it.
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self.rest, Rest::Broken(_))
+        matches!(self.remaining, RemainingBody::Broken(_))
     }
 
     /// The error code.
     pub(super) fn code(&self) -> Option<String> {
-        error_code(self.beginning())
+        error_code(self.prefix())
     }
 
     /// The text of an element, if the beginning of the document holds it.
     pub(super) fn element(&self, name: &str) -> Option<String> {
-        element(self.beginning(), name)
+        element(self.prefix(), name)
     }
 
-    fn beginning(&self) -> &[u8] {
+    fn prefix(&self) -> &[u8] {
         &self.bytes[..self.bytes.len().min(BYTES_MAX)]
     }
 }
@@ -77,16 +79,22 @@ pub(crate) fn error_code(document: &[u8]) -> Option<String> {
     element(document, "Code")
 }
 
-async fn fill(into: &mut BytesMut, body: &mut ClientResponse, ending: Ending) -> Rest {
+async fn read_prefix(
+    into: &mut BytesMut,
+    body: &mut ClientResponse,
+    ending: UpstreamFraming,
+) -> RemainingBody {
     while into.len() < BYTES_MAX {
         match body.next().await {
-            None => return Rest::Nothing,
+            None => return RemainingBody::Complete,
             Some(Ok(piece)) => into.extend_from_slice(&piece),
-            Some(Err(error)) if ending == Ending::Close && is_close(&error) => return Rest::Nothing,
-            Some(Err(error)) => return Rest::Broken(error),
+            Some(Err(error)) if ending == UpstreamFraming::Close && is_connection_close(&error) => {
+                return RemainingBody::Complete;
+            }
+            Some(Err(error)) => return RemainingBody::Broken(error),
         }
     }
-    Rest::Stream
+    RemainingBody::Stream
 }
 
 /// The text of the first element with this name. Error documents have no attributes and no nested elements of the same name.
@@ -101,8 +109,11 @@ fn element(document: &[u8], name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn document(text: &str) -> ErrorDocument {
-        ErrorDocument { bytes: Bytes::copy_from_slice(text.as_bytes()), rest: Rest::Stream }
+    fn document(text: &str) -> ErrorDocumentPrefix {
+        ErrorDocumentPrefix {
+            bytes: Bytes::copy_from_slice(text.as_bytes()),
+            remaining: RemainingBody::Stream,
+        }
     }
 
     /// E2
@@ -120,7 +131,7 @@ mod tests {
 
     /// E2, E6: whatever the pieces are in which a document comes, the same part of it decides
     #[test]
-    fn a_code_behind_the_bound_is_not_looked_at() {
+    fn a_code_beyond_the_limit_is_ignored() {
         let behind = |padding: usize| format!("<Error>{}<Code>SlowDown</Code>", " ".repeat(padding));
         let exact = BYTES_MAX - "<Error><Code>SlowDown</Code>".len();
         assert_eq!(document(&behind(exact)).code().as_deref(), Some("SlowDown"));

@@ -17,15 +17,15 @@ use actix_web::http::header::{
 use tidegate_config::{ClientAddressHeader, ServerConfig};
 
 use crate::http::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
-use crate::http::edge::Head;
-use crate::s3::naming;
-use crate::upstream::scheme;
+use crate::http::request_validation::Head;
+use crate::s3::addressing;
+use crate::upstream::client_scheme;
 
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).
 const HOST_CHARS_MAX: usize = 260;
 
 /// The headers of a request that are read here.
-pub(crate) const READ: [HeaderName; 6] = [
+pub(crate) const READ_HEADERS: [HeaderName; 6] = [
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
     X_FORWARDED_HOST,
@@ -35,9 +35,9 @@ pub(crate) const READ: [HeaderName; 6] = [
 ];
 
 /// The headers to send.
-pub(crate) struct Forwarded([(HeaderName, Option<HeaderValue>); 4]);
+pub(crate) struct ForwardingHeaders([(HeaderName, Option<HeaderValue>); 4]);
 
-impl Forwarded {
+impl ForwardingHeaders {
     /// Builds them for a request that came from `peer`.
     pub(crate) fn of(head: Head<'_>, peer: Option<ClientAddress>, server: &ServerConfig) -> Self {
         let hops =
@@ -54,9 +54,9 @@ impl Forwarded {
         let host = written(&X_FORWARDED_HOST).filter(|host| is_host(host));
         let host = host.and_then(|host| HeaderValue::try_from(host).ok());
         let values = [
-            (X_FORWARDED_FOR, hops.as_ref().and_then(|hops| list(&hops.addresses))),
-            (X_FORWARDED_PROTO, Some(proto.unwrap_or(HeaderValue::from_static(scheme(server))))),
-            (X_FORWARDED_HOST, host.or_else(|| own_host(head))),
+            (X_FORWARDED_FOR, hops.as_ref().and_then(|hops| forwarded_for(&hops.addresses))),
+            (X_FORWARDED_PROTO, Some(proto.unwrap_or(HeaderValue::from_static(client_scheme(server))))),
+            (X_FORWARDED_HOST, host.or_else(|| request_host(head))),
             (VIA, via(head, is_proxied)),
         ];
         Self(values)
@@ -73,7 +73,7 @@ impl Forwarded {
 }
 
 /// The client first, as each proxy appends the address that it was called from.
-fn list(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
+fn forwarded_for(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
     let mut text = String::with_capacity(16 * nearest_first.len());
     for address in nearest_first.iter().rev() {
         let separator = if text.is_empty() { "" } else { ", " };
@@ -83,8 +83,8 @@ fn list(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
 }
 
 /// The `Host`, or on HTTP/2 the authority.
-fn own_host(head: Head<'_>) -> Option<HeaderValue> {
-    let authority = || HeaderValue::from_str(naming::host(head.uri, head.headers)).ok();
+fn request_host(head: Head<'_>) -> Option<HeaderValue> {
+    let authority = || HeaderValue::from_str(addressing::request_host(head.uri, head.headers)).ok();
     head.headers.get(HOST).cloned().or_else(authority).filter(|host| !host.is_empty())
 }
 
@@ -135,7 +135,7 @@ mod tests {
     use tidegate_config::Network;
 
     use super::*;
-    use crate::http::client_address::Source;
+    use crate::http::client_address::AddressSource;
 
     fn sent(peer: &str, header: ClientAddressHeader, lines: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
@@ -149,8 +149,8 @@ mod tests {
         };
         let uri = Uri::from_static("/api/x");
         let head = Head { method: &Method::GET, uri: &uri, version: Version::HTTP_11, headers: &headers };
-        let peer = ClientAddress::new(peer.parse().unwrap(), Source::Peer);
-        let Forwarded(pairs) = Forwarded::of(head, Some(peer), &server);
+        let peer = ClientAddress::new(peer.parse().unwrap(), AddressSource::Peer);
+        let ForwardingHeaders(pairs) = ForwardingHeaders::of(head, Some(peer), &server);
         pairs.iter().flat_map(|(_, value)| value).map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 

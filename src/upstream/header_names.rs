@@ -14,7 +14,7 @@ pub(super) const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Headers that the gateway writes itself, or answers itself (`expect`).
-pub(super) const OWN: [&str; 4] = ["host", "content-length", "expect", "x-request-id"];
+pub(super) const WRITTEN_BY_GATEWAY: [&str; 4] = ["host", "content-length", "expect", "x-request-id"];
 
 /// The beginning of headers between a client and the gateway.
 pub(super) const GATEWAY_PREFIX: &str = "x-tidegate-";
@@ -86,7 +86,7 @@ pub(super) const FORWARDING: [&str; 56] = [
 ];
 
 /// Headers by which a framework takes another method or target than those that the policy was held against.
-pub(super) const OVERRIDES: [&str; 9] = [
+pub(super) const METHOD_OVERRIDES: [&str; 9] = [
     "x-http-method",
     "x-http-method-override",
     "x-http-path-override",

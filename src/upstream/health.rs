@@ -20,14 +20,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::router::Bucket;
 use crate::upstream::client;
-use crate::upstream::own_call::{AsWhom, OwnCall, OwnCallError, get};
+use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
 use crate::worker::Shared;
 
 /// Why an endpoint is not well.
 #[derive(Debug, Error)]
-enum Unwell {
+enum HealthCheckError {
     #[error("{0}")]
-    Call(#[from] OwnCallError),
+    Call(#[from] InternalCallError),
     #[error("no answer within {0:?}")]
     Slow(Duration),
     #[error("it answered {0}")]
@@ -35,13 +35,13 @@ enum Unwell {
 }
 
 /// Begins to check every endpoint that is to be checked.
-pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for bucket in shared.router.buckets() {
         let upstream = &bucket.config.upstream;
         if let Some(path) = &upstream.rotation.health_check.path {
             let checks = (0..upstream.endpoints.len()).map(EndpointId).map(|endpoint| {
-                actix_rt::spawn(check_for_ever(Arc::clone(shared), bucket.id, endpoint, path.clone()))
+                actix_rt::spawn(check_loop(Arc::clone(shared), bucket.id, endpoint, path.clone()))
             });
             tasks.extend(checks);
         }
@@ -49,46 +49,53 @@ pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     tasks
 }
 
-async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId, path: String) {
+async fn check_loop(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId, path: String) {
     let bucket = shared.router.bucket(bucket);
-    let HealthCheckConfig { interval, timeout: patience, .. } = &bucket.config.upstream.rotation.health_check;
-    let http = client::bare(Arc::clone(&bucket.dialer), *patience);
+    let HealthCheckConfig { interval, timeout: check_timeout, .. } =
+        &bucket.config.upstream.rotation.health_check;
+    let http = client::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
     let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
-    let mut was_well = true;
+    let mut was_healthy = true;
     // The first check follows the start at once, give or take: an endpoint that is down is known early.
     let mut pause = interval.mul_f64(0.1 * rand::rng().random::<f64>());
     loop {
         sleep(pause).await;
         let began = clock::now();
-        let asked = timeout(*patience, ask(&http, bucket, endpoint, &path)).await;
-        let answer = asked.unwrap_or(Err(Unwell::Slow(*patience)));
+        let asked = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
+        let answer = asked.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
         pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
-        if let Err(Unwell::Call(error)) = &answer
+        if let Err(HealthCheckError::Call(error)) = &answer
             && error.shortage().is_some()
         {
             // The endpoint was not asked, so nothing is known of it.
             continue;
         }
         match &answer {
-            Err(why) if was_well => {
+            Err(why) if was_healthy => {
                 warn!(shared.log, "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
                     "error" => why.to_string());
             }
-            Ok(()) if !was_well => {
+            Ok(()) if !was_healthy => {
                 info!(shared.log, "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
             }
             _ => {}
         }
-        was_well = answer.is_ok();
-        bucket.pool.checked(endpoint, was_well, began);
+        was_healthy = answer.is_ok();
+        bucket.pool.report_health_check(endpoint, was_healthy, began);
     }
 }
 
-async fn ask(http: &awc::Client, bucket: &Bucket, endpoint: EndpointId, path: &str) -> Result<(), Unwell> {
-    let as_whom = bucket.pool.any_credential(clock::now()).map_or(AsWhom::Bucket, AsWhom::One);
-    let call = OwnCall { bucket, endpoint, target: path, host_bucket: None, as_whom };
-    match get(http, call).await?.status {
+async fn check_once(
+    http: &awc::Client,
+    bucket: &Bucket,
+    endpoint: EndpointId,
+    path: &str,
+) -> Result<(), HealthCheckError> {
+    let identity =
+        bucket.pool.any_credential(clock::now()).map_or(CallIdentity::Bucket, CallIdentity::Credential);
+    let call = InternalCall { bucket, endpoint, target: path, host_bucket: None, identity };
+    match send(http, call).await?.status {
         200..=299 => Ok(()),
-        status => Err(Unwell::Status(status)),
+        status => Err(HealthCheckError::Status(status)),
     }
 }

@@ -27,27 +27,27 @@ use awc::SendClientRequest;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Fuse, select};
 use tidegate_actors::{
-    BreakerTicket, CircuitId, Clearance, EndpointId, Evidence, HedgeRefusal, Level, OperationClass, Permit,
-    ReadKind, clock,
+    BreakerTicket, CircuitCheck, CircuitId, EndpointId, HedgeRefusal, Level, OperationClass, Permit,
+    ReadKind, RequestFingerprints, clock,
 };
 
 use crate::router::Bucket;
-use crate::telemetry::record::{Hedged, Record};
+use crate::telemetry::record::{HedgeOutcome, Record};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
-use crate::upstream::call::{Sending, Tried, send};
-use crate::upstream::early::Ongoing;
-use crate::upstream::flow::Flow;
-use crate::upstream::identity;
-use crate::upstream::outbound::Outbound;
-use crate::upstream::reply::{Answered, CallFacts, head, heard};
-use crate::upstream::retry::is_clients_retry;
-use crate::upstream::watch::{Limits, watch};
+use crate::upstream::call::{AttemptResult, PendingCall, prepare_call};
+use crate::upstream::call_context::CallContext;
+use crate::upstream::credential_feedback;
+use crate::upstream::request::UpstreamRequest;
+use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
+use crate::upstream::retry::is_client_retry;
+use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
+use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
 
 /// Why a hedge whose moment had come was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Suppressed {
+pub(crate) enum HedgeSuppression {
     /// The client is itself trying again.
     Client,
     /// The level is critical.
@@ -64,7 +64,7 @@ pub(crate) enum Suppressed {
     Credentials,
 }
 
-impl Suppressed {
+impl HedgeSuppression {
     pub(crate) const ALL: [Self; 7] =
         [Self::Client, Self::Level, Self::Breaker, Self::Budget, Self::Gate, Self::Pool, Self::Credentials];
 
@@ -83,10 +83,14 @@ impl Suppressed {
 }
 
 /// What kind of read this is, if the bucket asks for slow ones a second time.
-pub(super) fn kind(bucket: &Bucket, outbound: &Outbound, class: OperationClass) -> Option<ReadKind> {
+pub(super) fn read_kind(
+    bucket: &Bucket,
+    outbound: &UpstreamRequest,
+    class: OperationClass,
+) -> Option<ReadKind> {
     let is_read = || {
         matches!(*outbound.request.head().method, Method::GET | Method::HEAD)
-            && outbound.body.whole().is_none_or(|body| body.is_empty())
+            && outbound.body.buffered().is_none_or(|body| body.is_empty())
             && !matches!(outbound.body, RequestBody::Stream(_))
     };
     let kind = match class {
@@ -94,11 +98,11 @@ pub(super) fn kind(bucket: &Bucket, outbound: &Outbound, class: OperationClass) 
         OperationClass::List => ReadKind::Listing,
         OperationClass::Write => return None,
     };
-    (bucket.pool.hedges() && is_read()).then_some(kind)
+    (bucket.pool.has_hedging() && is_read()).then_some(kind)
 }
 
 /// When an attempt that begins now is hedged.
-pub(super) fn moment(bucket: &Bucket, kind: ReadKind, record: &Record, now: Instant) -> Option<Instant> {
+pub(super) fn hedge_at(bucket: &Bucket, kind: ReadKind, record: &Record, now: Instant) -> Option<Instant> {
     let attempts_max = bucket.config.upstream.retry.max_attempts.get();
     let may_hedge = record.hedged.is_none() && record.attempts < attempts_max;
     let delay = if may_hedge { bucket.pool.hedge_delay(kind) } else { None };
@@ -106,82 +110,98 @@ pub(super) fn moment(bucket: &Bucket, kind: ReadKind, record: &Record, now: Inst
 }
 
 /// What an attempt holds.
-pub(super) struct Held {
+pub(super) struct AttemptPermits {
     pub(super) permit: Permit,
     pub(super) ticket: BreakerTicket,
 }
 
 /// An attempt that may become two.
 #[derive(Clone, Copy)]
-pub(super) struct Race<'a> {
+pub(super) struct HedgeRace<'a> {
     pub(super) worker: &'a Worker,
     pub(super) bucket: &'a Bucket,
     pub(super) circuit: CircuitId,
     /// Who asks for what.
-    pub(super) evidence: Option<Evidence>,
-    pub(super) limits: Limits,
+    pub(super) evidence: Option<RequestFingerprints>,
+    pub(super) limits: AttemptLimits,
     /// When it is hedged.
-    pub(super) moment: Instant,
+    pub(super) hedge_at: Instant,
 }
 
 /// Makes an attempt, and if it takes long a second one beside it. What is held in the end is the winner's.
 pub(super) async fn race(
-    race: Race<'_>,
-    outbound: &mut Outbound,
-    mut held: Held,
+    race: HedgeRace<'_>,
+    outbound: &mut UpstreamRequest,
+    mut held: AttemptPermits,
     record: &mut Record,
-) -> (Tried, Held) {
-    let Race { worker, bucket, limits, moment, evidence, .. } = race;
-    let flow = Rc::clone(&record.flow);
-    let over = |held: &mut Held, limits, result| {
+) -> (AttemptResult, AttemptPermits) {
+    let HedgeRace { worker, bucket, limits, hedge_at, evidence, .. } = race;
+    let flow = Rc::clone(&record.upload_progress);
+    let over = |held: &mut AttemptPermits, limits, result| {
         // Reads of clients only are hedged.
-        Tried::of((bucket, evidence, true), limits, &flow, (&held.permit, &mut held.ticket), result)
+        AttemptResult::classify(
+            (bucket, evidence, true),
+            limits,
+            &flow,
+            (&held.permit, &mut held.ticket),
+            result,
+        )
     };
-    let Sending { call, ongoing, signed } = match send(worker, bucket, outbound, &held.permit, limits, &flow)
-    {
-        Ok(sending) => sending,
-        Err(rejection) => return (over(&mut held, limits, Err(rejection)), held),
-    };
-    ongoing.ring_at(moment);
+    let PendingCall { call, context, signed_offset } =
+        match prepare_call(worker, bucket, outbound, &held.permit, limits, &flow) {
+            Ok(sending) => sending,
+            Err(rejection) => return (over(&mut held, limits, Err(rejection)), held),
+        };
+    context.arm_hedge_timer(hedge_at);
     let method = outbound.request.head().method.clone();
-    let facts = CallFacts { kind: bucket.config.kind, method: &method, signed, due: limits.deadline.total };
-    let mut first = pin!(run(call, Rc::clone(&ongoing), limits, (bucket, facts)).fuse());
+    let facts = CallInfo {
+        kind: bucket.config.kind,
+        method: &method,
+        signed_offset,
+        deadline: limits.deadline.total,
+    };
+    let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, facts)).fuse());
 
-    if let Either::Left((result, _)) = select(first.as_mut(), pin!(ongoing.rung())).await {
+    if let Either::Left((result, _)) = select(first.as_mut(), pin!(context.hedge_due())).await {
         return (over(&mut held, limits, result), held);
     }
-    let entering = Box::pin(enter(race, outbound, held.permit.endpoint(), &flow));
-    let entered = match select(first.as_mut(), entering).await {
+    let acquiring = Box::pin(acquire(race, outbound, held.permit.endpoint(), &flow));
+    let entered = match select(first.as_mut(), acquiring).await {
         Either::Left((result, _)) => return (over(&mut held, limits, result), held),
         Either::Right((entered, _)) => entered,
     };
-    let Entered { held: mut hedges, limits: hedge_limits, sending } = match entered {
+    let HedgeGrant { permits: mut hedges, limits: hedge_limits, call: sending } = match entered {
         Ok(entered) => entered,
         Err(cause) => {
-            bucket.metrics.hedges.suppressed(cause);
+            bucket.metrics.hedges.count_suppressed(cause);
             let result = first.await;
             return (over(&mut held, limits, result), held);
         }
     };
     record.attempts += 1;
-    record.hedged = Some(Hedged::Lost);
+    record.hedged = Some(HedgeOutcome::Lost);
     bucket.metrics.hedges.sent.inc();
-    let Sending { call, ongoing, signed } = sending;
-    let mut second = Box::pin(run(call, ongoing, hedge_limits, (bucket, CallFacts { signed, ..facts })));
+    let PendingCall { call, context: ongoing, signed_offset: signed } = sending;
+    let mut second = Box::pin(run_attempt(
+        call,
+        ongoing,
+        hedge_limits,
+        (bucket, CallInfo { signed_offset: signed, ..facts }),
+    ));
     let (tried, held) = match select(first.as_mut(), second.as_mut()).await {
         Either::Left((result, _)) => {
             let tried = over(&mut held, limits, result);
-            if tried.settles() {
+            if tried.is_conclusive() {
                 return (tried, held);
             }
-            held.ticket.report(tried.judged.verdict.outcome);
+            held.ticket.report(tried.classified.classification.outcome);
             drop(held.permit);
             (over(&mut hedges, hedge_limits, second.await), hedges)
         }
         Either::Right((result, _)) => {
             let tried = over(&mut hedges, hedge_limits, result);
-            if !tried.settles() {
-                hedges.ticket.report(tried.judged.verdict.outcome);
+            if !tried.is_conclusive() {
+                hedges.ticket.report(tried.classified.classification.outcome);
                 drop(hedges.permit);
                 let result = first.await;
                 return (over(&mut held, limits, result), held);
@@ -191,58 +211,66 @@ pub(super) async fn race(
             (tried, hedges)
         }
     };
-    if tried.settles() {
-        record.hedged = Some(Hedged::Won);
+    if tried.is_conclusive() {
+        record.hedged = Some(HedgeOutcome::Won);
         bucket.metrics.hedges.won.inc();
     }
     (tried, held)
 }
 
 /// A hedge that may be sent.
-struct Entered {
-    held: Held,
-    limits: Limits,
-    sending: Sending,
+struct HedgeGrant {
+    permits: AttemptPermits,
+    limits: AttemptLimits,
+    call: PendingCall,
 }
 
 /// Whether a hedge may be sent now that its moment has come.
-async fn enter(
-    race: Race<'_>,
-    outbound: &mut Outbound,
+async fn acquire(
+    race: HedgeRace<'_>,
+    outbound: &mut UpstreamRequest,
     slow: EndpointId,
-    flow: &Rc<Flow>,
-) -> Result<Entered, Suppressed> {
-    let Race { worker, bucket, circuit, .. } = race;
-    if is_clients_retry(outbound.request.head().headers) {
-        return Err(Suppressed::Client);
+    flow: &Rc<UploadProgress>,
+) -> Result<HedgeGrant, HedgeSuppression> {
+    let HedgeRace { worker, bucket, circuit, .. } = race;
+    if is_client_retry(outbound.request.head().headers) {
+        return Err(HedgeSuppression::Client);
     }
     if worker.shared.actors.monitor.level() >= Level::Critical {
-        return Err(Suppressed::Level);
+        return Err(HedgeSuppression::Level);
     }
-    if !matches!(bucket.breaker.peek(circuit, clock::now()), Ok(Clearance::Closed { .. })) {
-        return Err(Suppressed::Breaker);
+    if !matches!(bucket.breaker.check(circuit, clock::now()), Ok(CircuitCheck::Closed { .. })) {
+        return Err(HedgeSuppression::Breaker);
     }
-    let mut permit = bucket.pool.hedge(slow).await.map_err(|refusal| match refusal {
-        HedgeRefusal::Budget => Suppressed::Budget,
-        HedgeRefusal::Gate => Suppressed::Gate,
-        HedgeRefusal::Unavailable(_) => Suppressed::Pool,
+    let mut permit = bucket.pool.acquire_hedge(slow).await.map_err(|refusal| match refusal {
+        HedgeRefusal::Budget => HedgeSuppression::Budget,
+        HedgeRefusal::Gate => HedgeSuppression::Gate,
+        HedgeRefusal::Unavailable(_) => HedgeSuppression::Pool,
     })?;
-    identity::assume(bucket, &mut permit, worker.client(bucket).is_own(outbound.key)).await;
-    let ticket = bucket.breaker.permit_if_closed(circuit).ok_or(Suppressed::Breaker)?;
-    let held = Held { permit, ticket };
-    let limits = Limits { began: clock::now(), ..race.limits };
-    let sending = send(worker, bucket, outbound, &held.permit, limits, flow);
-    let sending = sending.map_err(|_| Suppressed::Credentials)?;
-    Ok(Entered { held, limits, sending })
+    credential_feedback::ensure_ready(
+        bucket,
+        &mut permit,
+        worker.client(bucket).signs_as_client(outbound.key),
+    )
+    .await;
+    let ticket = bucket.breaker.acquire_if_closed(circuit).ok_or(HedgeSuppression::Breaker)?;
+    let permits = AttemptPermits { permit, ticket };
+    let limits = AttemptLimits { began: clock::now(), ..race.limits };
+    let sending = prepare_call(worker, bucket, outbound, &permits.permit, limits, flow);
+    let call = sending.map_err(|_| HedgeSuppression::Credentials)?;
+    Ok(HedgeGrant { permits, limits, call })
 }
 
 /// Runs an attempt to the head of its answer; dropped before that, it takes its connection along.
-async fn run(
+async fn run_attempt(
     call: SendClientRequest,
-    ongoing: Rc<Ongoing>,
-    limits: Limits,
-    (bucket, facts): (&Bucket, CallFacts<'_>),
-) -> Result<Answered, UpstreamRejection> {
-    let response = heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow)?;
-    head(response, facts, ongoing.socket()).await
+    ongoing: Rc<CallContext>,
+    limits: AttemptLimits,
+    (bucket, facts): (&Bucket, CallInfo<'_>),
+) -> Result<InspectedResponse, UpstreamRejection> {
+    let response = map_send_error(
+        with_timeouts(call, limits, &ongoing, &bucket.late_calls).await,
+        &ongoing.upload_progress,
+    )?;
+    check_head(response, facts, ongoing.socket()).await
 }

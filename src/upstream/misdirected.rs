@@ -11,28 +11,28 @@ use tidegate_actors::{Level, RetryTicket};
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
-use crate::upstream::outbound::Outbound;
-use crate::upstream::reply::Answered;
-use crate::upstream::verdict;
+use crate::upstream::outcome;
+use crate::upstream::request::UpstreamRequest;
+use crate::upstream::response_head::InspectedResponse;
 use crate::worker::Worker;
 
 /// Grants one more attempt to a request that was answered 421. It goes over a connection of its own.
-pub(super) async fn retry(
+pub(super) async fn acquire_retry(
     worker: &Worker,
     bucket: &Bucket,
-    outbound: &mut Outbound,
-    result: &Result<Answered, UpstreamRejection>,
+    outbound: &mut UpstreamRequest,
+    result: &Result<InspectedResponse, UpstreamRejection>,
     record: &Record,
 ) -> Option<RetryTicket> {
-    let may_retry = is_answer(result)
-        && outbound.replays()
+    let may_retry = is_misdirected_response(result)
+        && outbound.is_replayable()
         && record.attempts < bucket.config.upstream.retry.max_attempts.get()
         && worker.shared.actors.monitor.level() < Level::Critical
-        && outbound.take_own_connection();
-    if may_retry { bucket.pool.retry().await } else { None }
+        && outbound.require_own_connection();
+    if may_retry { bucket.pool.acquire_retry().await } else { None }
 }
 
 /// Whether an attempt was answered 421.
-pub(super) fn is_answer(result: &Result<Answered, UpstreamRejection>) -> bool {
-    result.as_ref().is_ok_and(|answered| verdict::is_misdirected(answered.response.status().as_u16()))
+pub(super) fn is_misdirected_response(result: &Result<InspectedResponse, UpstreamRejection>) -> bool {
+    result.as_ref().is_ok_and(|answered| outcome::is_misdirected(answered.response.status().as_u16()))
 }

@@ -18,10 +18,10 @@ enum Does {
 }
 
 /// A resolver that does these things in turn, the last for ever, and counts how often it was asked.
-fn resolver(script: &'static [Does]) -> (LookUp, Arc<AtomicUsize>) {
+fn resolver(script: &'static [Does]) -> (DnsLookup, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
-    let look_up: LookUp = Arc::new(move |_| {
+    let look_up: DnsLookup = Arc::new(move |_| {
         let number = counter.fetch_add(1, Ordering::SeqCst);
         let does = script[number.min(script.len() - 1)];
         Box::pin(async move {
@@ -35,42 +35,42 @@ fn resolver(script: &'static [Does]) -> (LookUp, Arc<AtomicUsize>) {
     (look_up, asked)
 }
 
-async fn first(name: &Arc<Name>) -> IpAddr {
+async fn first(name: &Arc<HostResolver>) -> IpAddr {
     name.addresses(9).await.unwrap()[0].ip()
 }
 
 /// P8: all addresses are used, one after the other
 #[test]
-fn connections_take_turns_over_all_addresses() {
-    let mut cached = Cached::default();
+fn connections_rotate_over_all_addresses() {
+    let mut cached = DnsCacheEntry::default();
     let now = clock::now();
-    cached.found(vec![ip(2), ip(1), ip(2)], CONFIG.ttl, now);
+    cached.store(vec![ip(2), ip(1), ip(2)], CONFIG.ttl, now);
     let turns: Vec<_> = (0..4).map(|_| cached.plan(now)).collect();
-    let (one, two) = (Plan::Use(vec![ip(1), ip(2)]), Plan::Use(vec![ip(2), ip(1)]));
+    let (one, two) = (CachePlan::Use(vec![ip(1), ip(2)]), CachePlan::Use(vec![ip(2), ip(1)]));
     assert_eq!(turns.iter().collect::<Vec<_>>(), [&one, &two, &one, &two]);
 }
 
 /// P8
 #[test]
 fn an_answer_is_used_until_it_is_due_and_one_asks_for_the_next() {
-    let mut cached = Cached::default();
+    let mut cached = DnsCacheEntry::default();
     let now = clock::now();
-    assert_eq!(cached.plan(now), Plan::Await { start: true, has_stale: false });
-    assert_eq!(cached.plan(now), Plan::Await { start: false, has_stale: false }, "it is under way");
-    cached.found(vec![ip(1)], CONFIG.ttl, now);
-    assert_eq!(cached.plan(now + Duration::from_millis(29_999)), Plan::Use(vec![ip(1)]));
-    assert_eq!(cached.plan(now + CONFIG.ttl), Plan::Await { start: true, has_stale: true });
-    cached.failed(now + CONFIG.ttl);
+    assert_eq!(cached.plan(now), CachePlan::Await { start: true, has_stale: false });
+    assert_eq!(cached.plan(now), CachePlan::Await { start: false, has_stale: false }, "it is under way");
+    cached.store(vec![ip(1)], CONFIG.ttl, now);
+    assert_eq!(cached.plan(now + Duration::from_millis(29_999)), CachePlan::Use(vec![ip(1)]));
+    assert_eq!(cached.plan(now + CONFIG.ttl), CachePlan::Await { start: true, has_stale: true });
+    cached.store_failure(now + CONFIG.ttl);
     let soon = now + CONFIG.ttl + FAILURE_PAUSE;
-    assert_eq!(cached.plan(soon - Duration::from_millis(1)), Plan::Use(vec![ip(1)]), "left alone");
-    assert_eq!(cached.plan(soon), Plan::Await { start: true, has_stale: true });
+    assert_eq!(cached.plan(soon - Duration::from_millis(1)), CachePlan::Use(vec![ip(1)]), "left alone");
+    assert_eq!(cached.plan(soon), CachePlan::Await { start: true, has_stale: true });
 }
 
 /// P8: a burst of connections is one look-up
 #[tokio::test(start_paused = true)]
-async fn many_who_ask_at_once_cause_one_look_up() {
+async fn concurrent_callers_share_one_lookup() {
     let (look_up, asked) = resolver(&[Does::Answer(&[1, 2])]);
-    let name = Name::new("store.test", &CONFIG, look_up);
+    let name = HostResolver::new("store.test", &CONFIG, look_up);
     let all = futures_util::future::join_all((0..50).map(|_| first(&name))).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!(all.iter().filter(|address| **address == ip(1)).count(), 25);
@@ -81,24 +81,24 @@ async fn many_who_ask_at_once_cause_one_look_up() {
 async fn the_last_answer_outlives_the_resolver() {
     let no_time = DnsConfig { ttl: Duration::ZERO, ..CONFIG };
     let (look_up, _) = resolver(&[Does::Answer(&[1]), Does::Answer(&[2]), Does::Fail]);
-    let name = Name::new("store.test", &no_time, look_up);
+    let name = HostResolver::new("store.test", &no_time, look_up);
     assert_eq!((first(&name).await, first(&name).await), (ip(1), ip(2)), "it is looked up again");
     assert_eq!((first(&name).await, first(&name).await), (ip(2), ip(2)));
 
     let (look_up, asked) = resolver(&[Does::Answer(&[1]), Does::Hang]);
-    let name = Name::new("store.test", &no_time, look_up);
+    let name = HostResolver::new("store.test", &no_time, look_up);
     assert_eq!(first(&name).await, ip(1));
     let began = tokio::time::Instant::now();
     assert_eq!((first(&name).await, first(&name).await), (ip(1), ip(1)));
-    assert!(began.elapsed() <= STALE_PATIENCE * 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() <= STALE_WAIT_MAX * 2, "{:?}", began.elapsed());
     assert_eq!(asked.load(Ordering::SeqCst), 2, "one look-up hangs, nobody starts another");
 }
 
 /// P8: look-ups have a timeout, and what failed is asked again
 #[tokio::test(start_paused = true)]
-async fn without_any_answer_the_failure_is_told() {
+async fn a_failed_lookup_is_reported() {
     let (look_up, _) = resolver(&[Does::Fail, Does::Hang, Does::Answer(&[]), Does::Answer(&[7])]);
-    let name = Name::new("store.test", &CONFIG, look_up);
+    let name = HostResolver::new("store.test", &CONFIG, look_up);
     let mut told = Vec::new();
     for _ in 0..3 {
         told.push(name.addresses(9).await.unwrap_err().to_string());
@@ -112,10 +112,10 @@ async fn without_any_answer_the_failure_is_told() {
 }
 
 #[tokio::test]
-async fn an_address_is_never_looked_up() {
+async fn an_address_is_never_resolved() {
     let (look_up, asked) = resolver(&[Does::Fail]);
     for host in ["127.0.0.1", "::1"] {
-        let name = Name::new(host, &CONFIG, Arc::clone(&look_up));
+        let name = HostResolver::new(host, &CONFIG, Arc::clone(&look_up));
         assert_eq!(first(&name).await, host.parse::<IpAddr>().unwrap());
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);

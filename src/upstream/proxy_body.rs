@@ -8,20 +8,20 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
 use crate::telemetry::record::Record;
-use crate::upstream::answer::AnswerBody;
-use crate::upstream::appended::AppendedBody;
-use crate::upstream::renamed::RenamedBody;
+use crate::upstream::appended_errors::AppendedBody;
+use crate::upstream::rename_plan::RenamedBody;
+use crate::upstream::response_body::ResponseBody;
 
 /// An answer's body.
 pub(crate) enum ProxyBody {
     /// The upstream's, as it comes.
-    Upstream(Box<AnswerBody>),
+    Upstream(Box<ResponseBody>),
     /// The upstream's, in the client's words.
     Renamed(Box<RenamedBody>),
     /// The store's answer to a multi-delete, with the errors of denied objects.
     Appended(Box<AppendedBody>),
     /// The gateway's own, with the record that ends with it.
-    Own(BoxBody, Option<Box<Record>>),
+    Local(BoxBody, Option<Box<Record>>),
 }
 
 impl MessageBody for ProxyBody {
@@ -32,7 +32,7 @@ impl MessageBody for ProxyBody {
             Self::Upstream(body) => body.size(),
             Self::Renamed(body) => body.size(),
             Self::Appended(body) => body.size(),
-            Self::Own(body, _) => body.size(),
+            Self::Local(body, _) => body.size(),
         }
     }
 
@@ -41,7 +41,7 @@ impl MessageBody for ProxyBody {
             Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
             Self::Renamed(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
             Self::Appended(body) => Pin::new(&mut **body).poll_next(cx),
-            Self::Own(body, record) => {
+            Self::Local(body, record) => {
                 let polled = Pin::new(body).poll_next(cx);
                 if let (Poll::Ready(Some(Ok(chunk))), Some(record)) = (&polled, record) {
                     record.sent_bytes += chunk.len() as u64;

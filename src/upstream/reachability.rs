@@ -21,19 +21,19 @@ use crate::shortage::Shortage;
 use crate::worker::Shared;
 
 /// Begins to wait for upstreams that cannot be connected to.
-pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let probed = shared.router.buckets().iter().filter_map(|bucket| {
         let interval = bucket.config.upstream.circuit_breaker.connect_probe_interval?;
-        Some(actix_rt::spawn(probe_for_ever(Arc::clone(shared), bucket.id, interval)))
+        Some(actix_rt::spawn(probe_loop(Arc::clone(shared), bucket.id, interval)))
     });
     probed.collect()
 }
 
-async fn probe_for_ever(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
+async fn probe_loop(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
     let bucket = shared.router.bucket(bucket);
     let mut turns = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
     loop {
-        bucket.breaker.unreached().await;
+        bucket.breaker.wait_for_probe().await;
         for endpoint in &mut turns {
             sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
             if !probe(&shared, bucket, endpoint).await {
@@ -46,20 +46,20 @@ async fn probe_for_ever(shared: Arc<Shared>, bucket: BucketId, interval: Duratio
 /// Tries one endpoint; false if nobody waits any more.
 async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
     let began = clock::now();
-    let unreached = bucket.breaker.awaiting(began);
+    let unreached = bucket.breaker.probed_circuits(began);
     if unreached.is_empty() {
         return false;
     }
-    let Some(is_reached) = touch(bucket, endpoint).await else { return true };
-    bucket.metrics.probed(is_reached);
+    let Some(is_reached) = test_connect(bucket, endpoint).await else { return true };
+    bucket.metrics.count_probe(is_reached);
     if is_reached {
         let authority = &bucket.config.upstream.endpoints[endpoint.0].authority;
         info!(shared.log, "endpoint can be connected to again"; "bucket" => &bucket.name,
             "endpoint" => authority.as_str());
-        bucket.pool.reached(endpoint, began);
+        bucket.pool.report_connected(endpoint, began);
         for circuit in unreached {
             // Without an answer the circuit waits on, and the next connection tells it.
-            let _ = bucket.breaker.reached(circuit).await;
+            let _ = bucket.breaker.report_connected(circuit).await;
         }
     }
     true
@@ -67,11 +67,11 @@ async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
 
 /// Whether the endpoint can be connected to; none if the gateway itself had too little to try. One that does not answer leaves time
 /// for the others.
-async fn touch(bucket: &Bucket, endpoint: EndpointId) -> Option<bool> {
+async fn test_connect(bucket: &Bucket, endpoint: EndpointId) -> Option<bool> {
     let upstream = &bucket.config.upstream;
     let endpoints = u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX).max(1);
     let to = &upstream.endpoints[endpoint.0];
-    let touching = bucket.dialer.touch(&to.host, to.port);
+    let touching = bucket.dialer.test_connect(&to.host, to.port);
     match timeout(upstream.connect_timeout / endpoints, touching).await {
         Ok(Err(error)) if Shortage::of(&error).is_some() => None,
         reached => Some(matches!(reached, Ok(Ok(())))),

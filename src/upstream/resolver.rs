@@ -8,34 +8,32 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use crate::shortage::Shortage;
-use crate::upstream::names::LookUp;
+use crate::upstream::dns_cache::DnsLookup;
 
 /// The system's resolver. It blocks, so each look-up has a thread of the blocking pool.
-pub(super) fn system() -> LookUp {
+pub(super) fn system_lookup() -> DnsLookup {
     Arc::new(|host| {
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || look_up(&host))
-                .await
-                .unwrap_or_else(|panic| Err(panic.into()))
+            tokio::task::spawn_blocking(move || lookup(&host)).await.unwrap_or_else(|panic| Err(panic.into()))
         })
     })
 }
 
-fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
-    forget_errno();
+fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
+    reset_errno();
     match (host, 0).to_socket_addrs() {
         Ok(found) => Ok(found.map(|address| address.ip()).collect()),
-        Err(error) => Err(classify(error, &io::Error::last_os_error())),
+        Err(error) => Err(classify_error(error, &io::Error::last_os_error())),
     }
 }
 
 /// Sets `errno` to `ENOENT`, so that an earlier call's is not taken for the resolver's.
-fn forget_errno() {
+fn reset_errno() {
     let _ = std::fs::symlink_metadata("");
 }
 
 /// A resolver without ports or routes has failed like any other, so only two shortages count.
-fn classify(error: io::Error, errno: &io::Error) -> io::Error {
+fn classify_error(error: io::Error, errno: &io::Error) -> io::Error {
     let shortage = [&error, errno].into_iter().find_map(Shortage::of_system);
     match shortage {
         Some(shortage @ (Shortage::Descriptors | Shortage::Memory)) => shortage.into(),
@@ -53,22 +51,22 @@ mod tests {
     #[test]
     fn a_hidden_shortage_is_found() {
         let unknown = || io::Error::other("Name or service not known");
-        let found = |errno: Errno| Shortage::of(&classify(unknown(), &errno.into()));
+        let found = |errno: Errno| Shortage::of(&classify_error(unknown(), &errno.into()));
         assert_eq!(found(Errno::MFILE), Some(Shortage::Descriptors));
         assert_eq!(found(Errno::NOMEM), Some(Shortage::Memory));
         assert_eq!((found(Errno::NOENT), found(Errno::ADDRNOTAVAIL)), (None, None));
         assert_eq!(
-            Shortage::of(&classify(Errno::NFILE.into(), &Errno::NOENT.into())),
+            Shortage::of(&classify_error(Errno::NFILE.into(), &Errno::NOENT.into())),
             Some(Shortage::Descriptors)
         );
     }
 
     /// P8
     #[test]
-    fn a_name_is_looked_up() {
-        let found = look_up("localhost").unwrap();
+    fn a_name_is_resolved() {
+        let found = lookup("localhost").unwrap();
         assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
-        let error = look_up("tidegate.invalid").unwrap_err();
+        let error = lookup("tidegate.invalid").unwrap_err();
         assert_eq!(Shortage::of(&error), None, "{error}");
     }
 }

@@ -18,7 +18,7 @@ const STAINLESS_RETRIES: HeaderName = HeaderName::from_static("x-stainless-retry
 const ENVOY_ATTEMPTS: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// Whether the client is itself trying again, seen from its own headers: then the gateway leaves it to the client.
-pub(crate) fn is_clients_retry(headers: &HeaderMap) -> bool {
+pub(crate) fn is_client_retry(headers: &HeaderMap) -> bool {
     let over = |name, most: u32, number: fn(&str) -> Option<&str>| {
         let text = headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         text.and_then(number)
@@ -34,7 +34,7 @@ pub(crate) fn is_clients_retry(headers: &HeaderMap) -> bool {
 }
 
 /// The wait before attempt `next` (2, 3, …), or none if the upstream asks for more than it may have.
-pub(crate) fn wait(
+pub(crate) fn backoff(
     config: &RetryConfig,
     next: u32,
     asked: Option<Duration>,
@@ -54,16 +54,16 @@ pub(crate) fn wait(
 
 /// How long an upstream asked to be left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Asked {
+pub(crate) struct UpstreamRetryAfter {
     /// None where it asked for nothing that can be understood.
     pub(crate) wait: Option<Duration>,
     /// What is odd about how it asked.
-    pub(crate) odd: Option<Oddity>,
+    pub(crate) anomaly: Option<RetryAfterAnomaly>,
 }
 
 /// What may be odd about a `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Oddity {
+pub(crate) enum RetryAfterAnomaly {
     /// Neither whole seconds nor a date: it is ignored.
     Malformed,
     /// A date that is over: that is now.
@@ -72,7 +72,7 @@ pub(crate) enum Oddity {
     Capped,
 }
 
-impl Oddity {
+impl RetryAfterAnomaly {
     pub(crate) const ALL: [Self; 3] = [Self::Malformed, Self::Past, Self::Capped];
 
     /// The word in metrics.
@@ -85,9 +85,9 @@ impl Oddity {
     }
 }
 
-impl Asked {
+impl UpstreamRetryAfter {
     /// Reads `Retry-After` in seconds or as a date (RFC 9110, 10.2.3), as an upstream may write it that means no good.
-    pub(crate) fn of(headers: &HeaderMap, now: SystemTime, most: Duration) -> Self {
+    pub(crate) fn parse(headers: &HeaderMap, now: SystemTime, most: Duration) -> Self {
         let Some(value) = headers.get(RETRY_AFTER) else {
             return Self::default();
         };
@@ -97,14 +97,16 @@ impl Asked {
             Ok(text.parse().map_or(Duration::MAX, Duration::from_secs))
         } else {
             httpdate::parse_http_date(text)
-                .map_err(|_| Oddity::Malformed)
-                .and_then(|date| date.duration_since(now).map_err(|_| Oddity::Past))
+                .map_err(|_| RetryAfterAnomaly::Malformed)
+                .and_then(|date| date.duration_since(now).map_err(|_| RetryAfterAnomaly::Past))
         };
         match wait {
-            Ok(wait) if wait > most => Self { wait: Some(most), odd: Some(Oddity::Capped) },
-            Ok(wait) => Self { wait: Some(wait), odd: None },
-            Err(Oddity::Past) => Self { wait: Some(Duration::ZERO), odd: Some(Oddity::Past) },
-            Err(oddity) => Self { wait: None, odd: Some(oddity) },
+            Ok(wait) if wait > most => Self { wait: Some(most), anomaly: Some(RetryAfterAnomaly::Capped) },
+            Ok(wait) => Self { wait: Some(wait), anomaly: None },
+            Err(RetryAfterAnomaly::Past) => {
+                Self { wait: Some(Duration::ZERO), anomaly: Some(RetryAfterAnomaly::Past) }
+            }
+            Err(oddity) => Self { wait: None, anomaly: Some(oddity) },
         }
     }
 }
@@ -125,27 +127,28 @@ mod tests {
         let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
         let most = Duration::from_secs(600);
         let asked = |value| {
-            let Asked { wait, odd } = Asked::of(&headers(RETRY_AFTER, value), now, most);
-            (wait.map(|wait| wait.as_secs()), odd)
+            let UpstreamRetryAfter { wait, anomaly } =
+                UpstreamRetryAfter::parse(&headers(RETRY_AFTER, value), now, most);
+            (wait.map(|wait| wait.as_secs()), anomaly)
         };
         assert_eq!(asked("3"), (Some(3), None));
         assert_eq!(asked("600"), (Some(600), None));
         assert_eq!(asked("Fri, 20 Nov 2026 12:00:02 GMT"), (Some(2), None));
-        assert_eq!(asked("Fri, 20 Nov 2020 12:00:00 GMT"), (Some(0), Some(Oddity::Past)));
+        assert_eq!(asked("Fri, 20 Nov 2020 12:00:00 GMT"), (Some(0), Some(RetryAfterAnomaly::Past)));
         for far in ["601", "4294967296", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
-            assert_eq!(asked(far), (Some(600), Some(Oddity::Capped)), "{far}");
+            assert_eq!(asked(far), (Some(600), Some(RetryAfterAnomaly::Capped)), "{far}");
         }
         for nonsense in
             ["-1", "1e99", "0x10", "1.5", "+3", "NaN", "soon", "", "Fri, 99 Nov 2026 12:00:02 GMT"]
         {
-            assert_eq!(asked(nonsense), (None, Some(Oddity::Malformed)), "{nonsense}");
+            assert_eq!(asked(nonsense), (None, Some(RetryAfterAnomaly::Malformed)), "{nonsense}");
         }
-        assert_eq!(Asked::of(&HeaderMap::new(), now, most), Asked::default());
+        assert_eq!(UpstreamRetryAfter::parse(&HeaderMap::new(), now, most), UpstreamRetryAfter::default());
         let config = RetryConfig::default();
         let left = Duration::from_secs(30);
-        assert_eq!(wait(&config, 2, Some(Duration::from_secs(6)), left), None);
-        assert!(wait(&config, 2, Some(Duration::from_secs(2)), left).unwrap() >= Duration::from_secs(2));
-        assert_eq!(wait(&config, 2, Some(Duration::from_secs(2)), Duration::from_secs(1)), None);
+        assert_eq!(backoff(&config, 2, Some(Duration::from_secs(6)), left), None);
+        assert!(backoff(&config, 2, Some(Duration::from_secs(2)), left).unwrap() >= Duration::from_secs(2));
+        assert_eq!(backoff(&config, 2, Some(Duration::from_secs(2)), Duration::from_secs(1)), None);
     }
 
     /// R2
@@ -154,7 +157,7 @@ mod tests {
         let config = RetryConfig::default();
         let left = Duration::from_secs(30);
         for (next, ceiling) in [(2, 100), (3, 200), (4, 400), (9, 1000), (99, 1000)] {
-            let waits: Vec<Duration> = (0..200).filter_map(|_| wait(&config, next, None, left)).collect();
+            let waits: Vec<Duration> = (0..200).filter_map(|_| backoff(&config, next, None, left)).collect();
             let ceiling = Duration::from_millis(ceiling);
             assert!(waits.iter().all(|wait| *wait <= ceiling));
             assert!(
@@ -175,11 +178,11 @@ mod tests {
             (ENVOY_ATTEMPTS, "1", "2"),
             (ENVOY_ATTEMPTS, "-1", "7"),
         ] {
-            assert!(!is_clients_retry(&headers(name.clone(), first)), "{name}: {first}");
-            assert!(is_clients_retry(&headers(name.clone(), again)), "{name}: {again}");
+            assert!(!is_client_retry(&headers(name.clone(), first)), "{name}: {first}");
+            assert!(is_client_retry(&headers(name.clone(), again)), "{name}: {again}");
         }
         let [first, again] = google.map(|value| HeaderMap::from_iter([(GOOGLE_CLIENT, value)]));
-        assert_eq!((is_clients_retry(&first), is_clients_retry(&again)), (false, true));
-        assert!(!is_clients_retry(&HeaderMap::new()));
+        assert_eq!((is_client_retry(&first), is_client_retry(&again)), (false, true));
+        assert!(!is_client_retry(&HeaderMap::new()));
     }
 }

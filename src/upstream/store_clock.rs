@@ -32,7 +32,7 @@ const OFFSET_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// An obstacle ends when no time was refused for so long.
 const OBSTACLE_LIFETIME: Duration = Duration::from_secs(60);
 /// Lines about one endpoint are at least so far apart: behind one address may be several clocks.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How far a store's clock is ahead of the gateway's, in ms; negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,12 +55,12 @@ impl ClockOffset {
         moved.unwrap_or(own)
     }
 
-    fn is_near(self, other: Self) -> bool {
+    fn is_close_to(self, other: Self) -> bool {
         self.0.abs_diff(other.0) < NOISE_MILLIS
     }
 
     /// Whether two clocks differ by at least so much.
-    pub(crate) fn is_apart(self, other: Self, least: Duration) -> bool {
+    pub(crate) fn differs_by(self, other: Self, least: Duration) -> bool {
         u128::from(self.0.abs_diff(other.0)) >= least.as_millis()
     }
 
@@ -91,12 +91,12 @@ pub(crate) struct TimeRefusal {
     /// The store's clock; none where the answer has no date.
     pub(crate) measured: Option<ClockOffset>,
     /// Whether the error code says so. The answer to a HEAD has none, there the date alone does.
-    pub(crate) is_named: bool,
+    pub(crate) is_confirmed: bool,
 }
 
 /// Why the store's time cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Obstacle {
+pub(crate) enum ClockObstacle {
     /// Neither TLS nor loopback.
     Untrusted,
     /// The answer has no date.
@@ -107,7 +107,7 @@ pub(crate) enum Obstacle {
     Refused,
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for ClockObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Untrusted => {
@@ -122,24 +122,24 @@ impl fmt::Display for Obstacle {
 
 /// What follows from a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Skew {
+pub(crate) struct ClockSkew {
     /// The offset for one more signature, where that may help.
-    pub(crate) resign: Option<ClockOffset>,
-    pub(crate) is_named: bool,
+    pub(crate) retry_offset: Option<ClockOffset>,
+    pub(crate) is_confirmed: bool,
     /// For the operator.
     pub(crate) detail: String,
 }
 
 /// A clock that differs, as the status shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClockView {
+pub(crate) struct ClockSnapshot {
     pub(crate) began: Instant,
     pub(crate) measured: Option<ClockOffset>,
     /// None while requests are signed with the store's time.
-    pub(crate) obstacle: Option<Obstacle>,
+    pub(crate) obstacle: Option<ClockObstacle>,
 }
 
-impl fmt::Display for ClockView {
+impl fmt::Display for ClockSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.measured {
             Some(offset) => write!(f, "the store's clock is {offset}")?,
@@ -154,70 +154,70 @@ impl fmt::Display for ClockView {
 
 /// A time in which the clocks differ.
 #[derive(Debug, Clone, Copy)]
-struct Episode {
+struct SkewEpisode {
     began: Instant,
     /// The last refusal, or the last answer that confirmed the offset.
-    seen: Instant,
+    last_observed: Instant,
     /// The last time that the store's date was tried.
-    tried: Instant,
+    last_tried: Instant,
     measured: Option<ClockOffset>,
-    obstacle: Option<Obstacle>,
+    obstacle: Option<ClockObstacle>,
 }
 
-impl Episode {
+impl SkewEpisode {
     fn is_over(&self, now: Instant) -> bool {
         let lifetime = if self.obstacle.is_some() { OBSTACLE_LIFETIME } else { OFFSET_LIFETIME };
-        now.saturating_duration_since(self.seen) >= lifetime
+        now.saturating_duration_since(self.last_observed) >= lifetime
     }
 
     fn offset(&self) -> ClockOffset {
         self.measured.filter(|_| self.obstacle.is_none()).unwrap_or_default()
     }
 
-    fn view(&self) -> ClockView {
-        ClockView { began: self.began, measured: self.measured, obstacle: self.obstacle }
+    fn snapshot(&self) -> ClockSnapshot {
+        ClockSnapshot { began: self.began, measured: self.measured, obstacle: self.obstacle }
     }
 }
 
 /// What is known of one clock.
 #[derive(Debug, Default)]
-struct Clock {
+struct ClockState {
     is_trusted: bool,
-    episode: Option<Episode>,
+    episode: Option<SkewEpisode>,
 }
 
-impl Clock {
+impl ClockState {
     /// The offset for one more signature, or why there is none.
-    fn judge(&self, refusal: TimeRefusal, now: Instant) -> Result<ClockOffset, Obstacle> {
+    fn usable_offset(&self, refusal: TimeRefusal, now: Instant) -> Result<ClockOffset, ClockObstacle> {
         let TimeRefusal { used, measured, .. } = refusal;
-        let measured = measured.ok_or(Obstacle::Undated)?;
+        let measured = measured.ok_or(ClockObstacle::Undated)?;
         if !self.is_trusted {
-            return Err(Obstacle::Untrusted);
+            return Err(ClockObstacle::Untrusted);
         }
         if !measured.is_within(OFFSET_MAX) {
-            return Err(Obstacle::TooFar);
+            return Err(ClockObstacle::TooFar);
         }
         let was_refused = self.episode.is_some_and(|episode| {
-            episode.obstacle == Some(Obstacle::Refused)
-                && episode.measured.is_some_and(|before| before.is_near(measured))
-                && now.saturating_duration_since(episode.tried) < OBSTACLE_LIFETIME
+            episode.obstacle == Some(ClockObstacle::Refused)
+                && episode.measured.is_some_and(|before| before.is_close_to(measured))
+                && now.saturating_duration_since(episode.last_tried) < OBSTACLE_LIFETIME
         });
-        if measured.is_near(used) || was_refused {
-            return Err(Obstacle::Refused);
+        if measured.is_close_to(used) || was_refused {
+            return Err(ClockObstacle::Refused);
         }
-        let agrees = measured.is_near(ClockOffset::default());
+        let agrees = measured.is_close_to(ClockOffset::default());
         Ok(if agrees { ClockOffset::default() } else { measured })
     }
 
     /// A refusal that the error code names. Without an offset the store's time is the gateway's again.
-    fn refused(&mut self, refusal: TimeRefusal, now: Instant) -> Result<ClockOffset, Obstacle> {
-        let judged = self.judge(refusal, now);
+    fn record_refusal(&mut self, refusal: TimeRefusal, now: Instant) -> Result<ClockOffset, ClockObstacle> {
+        let judged = self.usable_offset(refusal, now);
         let before = self.episode.filter(|episode| !episode.is_over(now));
-        let tries = refusal.measured.is_some_and(|measured| measured.is_near(refusal.used));
-        self.episode = Some(Episode {
+        let tries = refusal.measured.is_some_and(|measured| measured.is_close_to(refusal.used));
+        self.episode = Some(SkewEpisode {
             began: before.map_or(now, |episode| episode.began),
-            seen: now,
-            tried: before.filter(|_| !tries).map_or(now, |episode| episode.tried),
+            last_observed: now,
+            last_tried: before.filter(|_| !tries).map_or(now, |episode| episode.last_tried),
             measured: refusal.measured,
             obstacle: judged.err(),
         });
@@ -228,17 +228,22 @@ impl Clock {
     }
 
     /// A signature was accepted that was made with the offset `used`; `measured` is the date of the answer.
-    fn accepted(&mut self, used: ClockOffset, measured: Option<ClockOffset>, now: Instant) {
+    fn record_acceptance(&mut self, used: ClockOffset, measured: Option<ClockOffset>, now: Instant) {
         let is_plain = used == ClockOffset::default();
         match &mut self.episode {
             // The plain clock works.
             Some(episode) if is_plain && episode.obstacle.is_some() => self.episode = None,
             _ if is_plain => {}
             _ if measured.is_some_and(|measured| used.is_corrected_by(measured)) => self.episode = None,
-            Some(episode) if episode.obstacle.is_none() => episode.seen = now,
-            _ if measured.is_some_and(|measured| used.is_near(measured)) => {
-                self.episode =
-                    Some(Episode { began: now, seen: now, tried: now, measured: Some(used), obstacle: None });
+            Some(episode) if episode.obstacle.is_none() => episode.last_observed = now,
+            _ if measured.is_some_and(|measured| used.is_close_to(measured)) => {
+                self.episode = Some(SkewEpisode {
+                    began: now,
+                    last_observed: now,
+                    last_tried: now,
+                    measured: Some(used),
+                    obstacle: None,
+                });
             }
             _ => {}
         }
@@ -249,7 +254,7 @@ impl Clock {
 pub(crate) struct StoreClock {
     offset_millis: AtomicI64,
     is_in_episode: AtomicBool,
-    clock: Mutex<Clock>,
+    clock: Mutex<ClockState>,
     log: ClockLog,
 }
 
@@ -259,7 +264,7 @@ impl StoreClock {
         Self {
             offset_millis: AtomicI64::new(0),
             is_in_episode: AtomicBool::new(false),
-            clock: Mutex::new(Clock { is_trusted, episode: None }),
+            clock: Mutex::new(ClockState { is_trusted, episode: None }),
             log: ClockLog {
                 log: log.clone(),
                 bucket: bucket.to_owned(),
@@ -273,16 +278,16 @@ impl StoreClock {
     pub(crate) fn offset(&self, now: Instant) -> ClockOffset {
         match self.offset_millis.load(Ordering::Relaxed) {
             0 => ClockOffset::default(),
-            _ => self.change(now, |clock| clock.episode.map(|episode| episode.offset())).unwrap_or_default(),
+            _ => self.update(now, |clock| clock.episode.map(|episode| episode.offset())).unwrap_or_default(),
         }
     }
 
     /// The present episode.
-    pub(crate) fn view(&self, now: Instant) -> Option<ClockView> {
+    pub(crate) fn snapshot(&self, now: Instant) -> Option<ClockSnapshot> {
         if !self.is_in_episode() {
             return None;
         }
-        self.change(now, |clock| clock.episode.map(|episode| episode.view()))
+        self.update(now, |clock| clock.episode.map(|episode| episode.snapshot()))
     }
 
     /// Whether the clocks differ, so that dates of answers are of interest.
@@ -291,27 +296,27 @@ impl StoreClock {
     }
 
     /// A signature of the gateway's was refused for its time.
-    pub(crate) fn refused(&self, refusal: TimeRefusal, now: Instant) -> Skew {
+    pub(crate) fn report_refusal(&self, refusal: TimeRefusal, now: Instant) -> ClockSkew {
         // A guess is not published before it has proven right.
-        let judged = match refusal.is_named {
-            true => self.change(now, |clock| clock.refused(refusal, now)),
-            false => self.lock().judge(refusal, now),
+        let judged = match refusal.is_confirmed {
+            true => self.update(now, |clock| clock.record_refusal(refusal, now)),
+            false => self.lock().usable_offset(refusal, now),
         };
-        let view = ClockView { began: now, measured: refusal.measured, obstacle: judged.err() };
-        Skew { resign: judged.ok(), is_named: refusal.is_named, detail: view.to_string() }
+        let view = ClockSnapshot { began: now, measured: refusal.measured, obstacle: judged.err() };
+        ClockSkew { retry_offset: judged.ok(), is_confirmed: refusal.is_confirmed, detail: view.to_string() }
     }
 
     /// A signature of the gateway's was accepted.
-    pub(crate) fn accepted(&self, used: ClockOffset, measured: Option<ClockOffset>, now: Instant) {
-        self.change(now, |clock| clock.accepted(used, measured, now));
+    pub(crate) fn report_acceptance(&self, used: ClockOffset, measured: Option<ClockOffset>, now: Instant) {
+        self.update(now, |clock| clock.record_acceptance(used, measured, now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Clock> {
+    fn lock(&self) -> MutexGuard<'_, ClockState> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state and publishes it. An episode that nothing was heard of is over.
-    fn change<T>(&self, now: Instant, change: impl FnOnce(&mut Clock) -> T) -> T {
+    fn update<T>(&self, now: Instant, change: impl FnOnce(&mut ClockState) -> T) -> T {
         let mut clock = self.lock();
         let before = clock.episode;
         if before.is_some_and(|episode| episode.is_over(now)) {
@@ -322,7 +327,7 @@ impl StoreClock {
         self.offset_millis.store(after.map_or(0, |episode| episode.offset().0), Ordering::Relaxed);
         self.is_in_episode.store(after.is_some(), Ordering::Relaxed);
         drop(clock);
-        self.log.note(before, after, now);
+        self.log.log_change(before, after, now);
         changed
     }
 }
@@ -343,19 +348,19 @@ struct LastLine {
 }
 
 impl ClockLog {
-    fn note(&self, before: Option<Episode>, after: Option<Episode>, now: Instant) {
+    fn log_change(&self, before: Option<SkewEpisode>, after: Option<SkewEpisode>, now: Instant) {
         if before.is_some() == after.is_some() {
             return;
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match after {
             Some(episode) => {
-                if last.written.is_some_and(|written| now.saturating_duration_since(written) < LOG_EVERY) {
+                if last.written.is_some_and(|written| now.saturating_duration_since(written) < LOG_INTERVAL) {
                     return;
                 }
                 *last = LastLine { written: Some(now), is_open: true };
                 warn!(self.log, "the store refuses the time of the gateway's signatures"; "bucket" => &self.bucket,
-                    "endpoint" => &self.authority, "error" => episode.view().to_string());
+                    "endpoint" => &self.authority, "error" => episode.snapshot().to_string());
             }
             None if std::mem::take(&mut last.is_open) => {
                 info!(self.log, "requests are signed with the gateway's own time again"; "bucket" => &self.bucket,

@@ -13,7 +13,7 @@ fn seconds(seconds: i64) -> ClockOffset {
 }
 
 fn named(used: ClockOffset, measured: impl Into<Option<ClockOffset>>) -> TimeRefusal {
-    TimeRefusal { used, measured: measured.into(), is_named: true }
+    TimeRefusal { used, measured: measured.into(), is_confirmed: true }
 }
 
 fn stores_clock(is_trusted: bool) -> StoreClock {
@@ -24,20 +24,23 @@ fn stores_clock(is_trusted: bool) -> StoreClock {
 #[test]
 fn an_offset_is_learnt_confirmed_and_forgotten() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
-    assert_eq!((stores.offset(t0), stores.view(t0), stores.is_in_episode()), (PLAIN, None, false));
-    assert_eq!(stores.refused(named(PLAIN, hour), t0).resign, Some(hour));
+    assert_eq!((stores.offset(t0), stores.snapshot(t0), stores.is_in_episode()), (PLAIN, None, false));
+    assert_eq!(stores.report_refusal(named(PLAIN, hour), t0).retry_offset, Some(hour));
     assert_eq!((stores.offset(t0), stores.is_in_episode()), (hour, true));
     // Another request that was under way finds the same.
-    assert_eq!(stores.refused(named(PLAIN, seconds(3601)), t0 + MINUTE).resign, Some(seconds(3601)));
-    let view = stores.view(t0 + MINUTE).unwrap();
+    assert_eq!(
+        stores.report_refusal(named(PLAIN, seconds(3601)), t0 + MINUTE).retry_offset,
+        Some(seconds(3601))
+    );
+    let view = stores.snapshot(t0 + MINUTE).unwrap();
     assert_eq!((view.began, view.obstacle), (t0, None));
     // Answers confirm it, with a date or without, for as long as they come.
     for minutes in [14, 28, 42] {
-        stores.accepted(hour, (minutes == 14).then_some(hour), t0 + MINUTE * minutes);
+        stores.report_acceptance(hour, (minutes == 14).then_some(hour), t0 + MINUTE * minutes);
         assert_eq!(stores.offset(t0 + MINUTE * (minutes + 14)), seconds(3601), "{minutes}");
     }
     // The gateway's host has corrected its clock.
-    stores.accepted(seconds(3601), Some(seconds(2)), t0 + MINUTE * 43);
+    stores.report_acceptance(seconds(3601), Some(seconds(2)), t0 + MINUTE * 43);
     assert_eq!((stores.offset(t0 + MINUTE * 43), stores.is_in_episode()), (PLAIN, false));
 }
 
@@ -45,19 +48,19 @@ fn an_offset_is_learnt_confirmed_and_forgotten() {
 #[test]
 fn an_offset_ends_by_itself() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(-3600));
-    stores.refused(named(PLAIN, hour), t0);
+    stores.report_refusal(named(PLAIN, hour), t0);
     assert_eq!(stores.offset(t0 + MINUTE * 14), hour);
-    assert_eq!((stores.offset(t0 + MINUTE * 15), stores.view(t0 + MINUTE * 15)), (PLAIN, None));
+    assert_eq!((stores.offset(t0 + MINUTE * 15), stores.snapshot(t0 + MINUTE * 15)), (PLAIN, None));
 }
 
 /// A2: a clock that was corrected while the offset was in use is found by the refusal of the offset
 #[test]
 fn a_refused_offset_is_replaced_by_the_plain_clock() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
-    stores.refused(named(PLAIN, hour), t0);
-    assert_eq!(stores.refused(named(hour, seconds(1)), t0).resign, Some(PLAIN));
-    stores.accepted(PLAIN, Some(seconds(1)), t0);
-    assert_eq!((stores.offset(t0), stores.view(t0)), (PLAIN, None));
+    stores.report_refusal(named(PLAIN, hour), t0);
+    assert_eq!(stores.report_refusal(named(hour, seconds(1)), t0).retry_offset, Some(PLAIN));
+    stores.report_acceptance(PLAIN, Some(seconds(1)), t0);
+    assert_eq!((stores.offset(t0), stores.snapshot(t0)), (PLAIN, None));
 }
 
 /// A2, X9: a date that is not to be trusted, is absurd or is not there is never signed with; the cause ends by itself
@@ -65,67 +68,67 @@ fn a_refused_offset_is_replaced_by_the_plain_clock() {
 fn an_obstacle_keeps_the_plain_clock() {
     let t0 = clock::now();
     for (is_trusted, measured, obstacle) in [
-        (false, Some(seconds(3600)), Obstacle::Untrusted),
-        (true, None, Obstacle::Undated),
-        (true, Some(seconds(24 * 3600 + 1)), Obstacle::TooFar),
-        (true, Some(seconds(-24 * 3600 - 1)), Obstacle::TooFar),
-        (true, Some(ClockOffset(i64::MIN)), Obstacle::TooFar),
-        (true, Some(ClockOffset(i64::MAX)), Obstacle::TooFar),
-        (true, Some(seconds(3)), Obstacle::Refused),
+        (false, Some(seconds(3600)), ClockObstacle::Untrusted),
+        (true, None, ClockObstacle::Undated),
+        (true, Some(seconds(24 * 3600 + 1)), ClockObstacle::TooFar),
+        (true, Some(seconds(-24 * 3600 - 1)), ClockObstacle::TooFar),
+        (true, Some(ClockOffset(i64::MIN)), ClockObstacle::TooFar),
+        (true, Some(ClockOffset(i64::MAX)), ClockObstacle::TooFar),
+        (true, Some(seconds(3)), ClockObstacle::Refused),
     ] {
         let stores = stores_clock(is_trusted);
-        let skew = stores.refused(named(PLAIN, measured), t0);
-        assert_eq!((skew.resign, skew.is_named), (None, true), "{obstacle:?}");
+        let skew = stores.report_refusal(named(PLAIN, measured), t0);
+        assert_eq!((skew.retry_offset, skew.is_confirmed), (None, true), "{obstacle:?}");
         assert_eq!(stores.offset(t0), PLAIN);
-        let view = stores.view(t0).unwrap();
+        let view = stores.snapshot(t0).unwrap();
         assert_eq!((view.obstacle, view.began), (Some(obstacle), t0));
         assert_eq!(skew.detail, view.to_string());
         assert!(skew.detail.contains("correct the clock"), "{}", skew.detail);
-        assert!(stores.view(t0 + MINUTE - Duration::from_secs(1)).is_some());
-        assert_eq!(stores.view(t0 + MINUTE), None, "{obstacle:?}");
-        stores.refused(named(PLAIN, measured), t0 + MINUTE * 2);
-        stores.accepted(PLAIN, None, t0 + MINUTE * 2);
-        assert_eq!(stores.view(t0 + MINUTE * 2), None, "{obstacle:?}: the plain clock works");
+        assert!(stores.snapshot(t0 + MINUTE - Duration::from_secs(1)).is_some());
+        assert_eq!(stores.snapshot(t0 + MINUTE), None, "{obstacle:?}");
+        stores.report_refusal(named(PLAIN, measured), t0 + MINUTE * 2);
+        stores.report_acceptance(PLAIN, None, t0 + MINUTE * 2);
+        assert_eq!(stores.snapshot(t0 + MINUTE * 2), None, "{obstacle:?}: the plain clock works");
     }
     let day = seconds(24 * 3600);
-    assert_eq!(stores_clock(true).refused(named(PLAIN, day), t0).resign, Some(day));
+    assert_eq!(stores_clock(true).report_refusal(named(PLAIN, day), t0).retry_offset, Some(day));
 }
 
 /// A2, R5: a store that refuses its own date as well is asked a second time once a minute at most
 #[test]
 fn a_store_that_always_refuses_is_not_asked_twice_each_time() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
-    assert_eq!(stores.refused(named(PLAIN, hour), t0).resign, Some(hour));
-    assert_eq!(stores.refused(named(hour, hour), t0).resign, None);
+    assert_eq!(stores.report_refusal(named(PLAIN, hour), t0).retry_offset, Some(hour));
+    assert_eq!(stores.report_refusal(named(hour, hour), t0).retry_offset, None);
     assert_eq!(stores.offset(t0), PLAIN);
     let mut tries = 0;
     for second in 1..180 {
         let now = t0 + Duration::from_secs(second);
-        if let Some(offset) = stores.refused(named(stores.offset(now), hour), now).resign {
+        if let Some(offset) = stores.report_refusal(named(stores.offset(now), hour), now).retry_offset {
             tries += 1;
-            assert_eq!(stores.refused(named(offset, hour), now).resign, None);
+            assert_eq!(stores.report_refusal(named(offset, hour), now).retry_offset, None);
         }
     }
     assert_eq!(tries, 2, "in three minutes");
-    assert_eq!(stores.view(t0 + MINUTE * 3).unwrap().began, t0, "one episode");
+    assert_eq!(stores.snapshot(t0 + MINUTE * 3).unwrap().began, t0, "one episode");
 }
 
 /// A2: a HEAD that may have been refused for its time changes nothing before another signature was accepted
 #[test]
-fn a_guess_is_taken_once_it_has_proven_right() {
+fn an_unconfirmed_offset_is_used_once_it_was_accepted() {
     let (t0, hour) = (clock::now(), seconds(3600));
-    let guess = |used| TimeRefusal { used, measured: Some(hour), is_named: false };
+    let guess = |used| TimeRefusal { used, measured: Some(hour), is_confirmed: false };
     let stores = stores_clock(true);
-    assert_eq!(stores.refused(guess(PLAIN), t0).resign, Some(hour));
+    assert_eq!(stores.report_refusal(guess(PLAIN), t0).retry_offset, Some(hour));
     assert_eq!((stores.offset(t0), stores.is_in_episode()), (PLAIN, false));
-    assert_eq!(stores.refused(guess(hour), t0).resign, None, "it was no matter of time");
-    stores.accepted(hour, Some(seconds(3601)), t0);
+    assert_eq!(stores.report_refusal(guess(hour), t0).retry_offset, None, "it was no matter of time");
+    stores.report_acceptance(hour, Some(seconds(3601)), t0);
     assert_eq!(stores.offset(t0), hour);
-    assert_eq!(stores_clock(false).refused(guess(PLAIN), t0).resign, None);
+    assert_eq!(stores_clock(false).report_refusal(guess(PLAIN), t0).retry_offset, None);
     // An answer that was under way while the clock was corrected brings nothing back.
     let corrected = stores_clock(true);
-    corrected.accepted(hour, Some(seconds(1)), t0);
-    corrected.accepted(hour, None, t0);
+    corrected.report_acceptance(hour, Some(seconds(1)), t0);
+    corrected.report_acceptance(hour, None, t0);
     assert!(!corrected.is_in_episode());
 }
 

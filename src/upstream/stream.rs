@@ -18,14 +18,14 @@ use crate::upstream::tls_failure::TlsFailure;
 
 /// A connection's bytes.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub(crate) enum UpstreamStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl UpstreamStream {
     /// Takes what has come, or waits for it; nothing at the end of the stream. Costs a flag as long as nothing comes.
-    pub(crate) fn poll_arrived(
+    pub(crate) fn poll_read_available(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
@@ -49,7 +49,7 @@ impl Stream {
                 let read = Pin::new(stream).poll_read(cx, &mut buf);
                 let count = buf.filled().len();
                 into.truncate(before + count);
-                read.map_ok(|()| count).map_err(cut_off)
+                read.map_ok(|()| count).map_err(map_read_error)
             }
         }
     }
@@ -67,18 +67,18 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(cut_off),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(map_read_error),
         }
     }
 }
 
 /// The end of the stream has a meaning of its own to whoever reads an answer, and this is not it. With TLS 1.3 an endpoint may refuse
 /// the handshake after the gateway's part of it is over.
-fn cut_off(error: io::Error) -> io::Error {
+fn map_read_error(error: io::Error) -> io::Error {
     let error = TlsFailure::wrap(error);
     if error.kind() == io::ErrorKind::UnexpectedEof {
         io::Error::new(io::ErrorKind::ConnectionAborted, "the upstream's TLS ended without its closing word")
@@ -87,7 +87,7 @@ fn cut_off(error: io::Error) -> io::Error {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -128,7 +128,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-impl ActixStream for Stream {
+impl ActixStream for UpstreamStream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         ActixStream::poll_read_ready(self.socket(), cx)
     }

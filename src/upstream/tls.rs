@@ -53,22 +53,22 @@ pub(crate) struct HostNotInCertificate {
 }
 
 /// The name of a bucket below an endpoint's.
-pub(crate) fn name_below(bucket: &str, host: &str) -> Result<ServerName<'static>, TlsError> {
+pub(crate) fn bucket_server_name(bucket: &str, host: &str) -> Result<ServerName<'static>, TlsError> {
     let name = format!("{bucket}.{host}");
     ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name))
 }
 
 /// Secures the connections to one endpoint.
-pub(crate) struct Securer {
+pub(crate) struct UpstreamTls {
     connector: TlsConnector,
     host: String,
     name: ServerName<'static>,
-    history: Mutex<History>,
+    history: Mutex<HandshakeHistory>,
 }
 
 /// How the handshakes with one endpoint ended.
 #[derive(Debug, Default)]
-struct History {
+struct HandshakeHistory {
     /// The failure of the last handshake, until one succeeds.
     failing: Option<FailingTls>,
     /// The outcome that the log shows: a failure, or none for a success.
@@ -84,9 +84,9 @@ struct History {
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 const LINES_MAX: u32 = 4;
 
-impl History {
+impl HandshakeHistory {
     /// Records a handshake. Returns its outcome if the log shows another one and the period has lines left.
-    fn record(&mut self, failure: Option<&TlsFailure>, now: Instant) -> Option<TlsNews> {
+    fn record(&mut self, failure: Option<&TlsFailure>, now: Instant) -> Option<TlsChange> {
         self.failing = failure.map(|failure| FailingTls {
             since: self.failing.as_ref().map_or(now, |known| known.since),
             failure: failure.clone(),
@@ -102,7 +102,7 @@ impl History {
         }
         self.lines += 1;
         self.logged = failure.cloned();
-        Some(failure.map_or(TlsNews::Succeeds, |failure| TlsNews::Fails(failure.clone())))
+        Some(failure.map_or(TlsChange::Recovered, |failure| TlsChange::Failed(failure.clone())))
     }
 }
 
@@ -115,14 +115,14 @@ pub(crate) struct FailingTls {
 
 /// An outcome of a handshake that the log lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TlsNews {
+pub(super) enum TlsChange {
     /// It failed for another reason than the last one in the log.
-    Fails(TlsFailure),
+    Failed(TlsFailure),
     /// It succeeded, the last one in the log failed.
-    Succeeds,
+    Recovered,
 }
 
-impl Securer {
+impl UpstreamTls {
     pub(crate) fn new(config: &Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
         let connector = TlsConnector::from(Arc::clone(config));
@@ -131,21 +131,21 @@ impl Securer {
 
     /// Makes the handshake; what changed with it is for the log. It asks for the endpoint's name, with `bucket` before it if that is
     /// not empty.
-    pub(super) async fn secure(
+    pub(super) async fn handshake(
         &self,
         stream: TcpStream,
         bucket: &str,
-    ) -> (io::Result<TlsStream<TcpStream>>, Option<TlsNews>) {
+    ) -> (io::Result<TlsStream<TcpStream>>, Option<TlsChange>) {
         let name = match bucket.is_empty() {
             true => Ok(self.name.clone()),
-            false => name_below(bucket, &self.host),
+            false => bucket_server_name(bucket, &self.host),
         };
         let name = match name {
             Ok(name) => name,
             Err(error) => return (Err(io::Error::other(error)), None),
         };
         let secured = self.connector.connect(name.clone(), stream).await.map_err(|error| {
-            if !bucket.is_empty() && refuses_name(&error) {
+            if !bucket.is_empty() && is_name_mismatch(&error) {
                 io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() })
             } else {
                 TlsFailure::wrap(error)
@@ -160,7 +160,7 @@ impl Securer {
         (secured, news)
     }
 
-    fn history(&self) -> MutexGuard<'_, History> {
+    fn history(&self) -> MutexGuard<'_, HandshakeHistory> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,9 +173,9 @@ impl Securer {
 /// Whether a handshake may have failed because of the name that it asked for: the certificate is for other names (RFC 9525), or the server
 /// ended the handshake. Servers without a certificate for a name send `unrecognized_name` (RFC 6066, section 3), `access_denied`,
 /// `handshake_failure` or another alert. Alerts about versions, protocols and client certificates are about no name.
-fn refuses_name(error: &io::Error) -> bool {
+fn is_name_mismatch(error: &io::Error) -> bool {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(alert)) => TlsFailure::may_be_of_name(*alert),
+        Some(rustls::Error::AlertReceived(alert)) => TlsFailure::may_be_name_alert(*alert),
         Some(rustls::Error::InvalidCertificate(fault)) => matches!(
             fault,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
@@ -188,7 +188,7 @@ fn refuses_name(error: &io::Error) -> bool {
 pub(crate) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(pem) = &config.ca_file {
-        add(&mut roots, pem)?;
+        add_authorities(&mut roots, pem)?;
     }
     if config.system_roots {
         let found = rustls_native_certs::load_native_certs();
@@ -206,7 +206,7 @@ pub(crate) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, Tls
     Ok(Arc::new(client))
 }
 
-fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsError> {
+fn add_authorities(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsError> {
     let fault = |why: String| TlsError::Authorities { path: path.clone(), why };
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
         let certificate = certificate.map_err(|error| fault(error.to_string()))?;
@@ -216,7 +216,7 @@ fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsErr
 }
 
 /// Whether a connection failed because the endpoint has no certificate for the name in a request's `Host`.
-pub(crate) fn is_of_host(error: &io::Error) -> bool {
+pub(crate) fn is_host_mismatch(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|cause| cause.is::<HostNotInCertificate>())
 }
 
@@ -234,7 +234,7 @@ mod tests {
     fn alternating_handshakes_write_few_log_lines() {
         let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
         let began = clock::now();
-        let mut history = History::default();
+        let mut history = HandshakeHistory::default();
         let mut last = None;
         let mut lines = 0;
         for second in 0..600 {
@@ -246,7 +246,7 @@ mod tests {
         }
         assert_eq!(lines, 4 * 10);
         let rest = history.record(None, began + Duration::from_secs(700));
-        assert_eq!(rest.or(last), Some(TlsNews::Succeeds));
+        assert_eq!(rest.or(last), Some(TlsChange::Recovered));
     }
 
     /// A7
@@ -262,6 +262,6 @@ mod tests {
         let authority = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
         let config = client_config(&with(&authority.cert.pem())).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-        assert!(Securer::new(&config, "10.0.0.5").is_ok() && Securer::new(&config, "a..b").is_err());
+        assert!(UpstreamTls::new(&config, "10.0.0.5").is_ok() && UpstreamTls::new(&config, "a..b").is_err());
     }
 }

@@ -94,7 +94,7 @@ fn the_reason_alone_names_nothing() {
         expected: ServerName::try_from("store.example").unwrap(),
         presented: vec!["internal.example".to_owned()],
     }));
-    assert_eq!(failure.what(), "the endpoint's certificate is for other names");
+    assert_eq!(failure.reason(), "the endpoint's certificate is for other names");
 }
 
 /// A7: only errors of rustls are failures of TLS

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Gateway, Scratch, Upstream, gateway, get, request};
+use crate::support::{Gateway, Response, Scratch, Upstream, gateway, get, request};
 
 const SECRET: &str = "0123456789abcdef-app";
 
@@ -20,7 +20,7 @@ fn buckets(upstream: &Upstream) -> gateway::Builder {
         .set("policies.apps.methods", "read,write")
 }
 
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn send_request(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let body: Option<&[u8]> = (method == "POST").then_some(b"x");
     request(gateway.address(), method, target, headers, body).await
 }
@@ -33,17 +33,25 @@ async fn an_api_key_opens_what_its_policy_says() {
     let bearer = format!("bearer {SECRET}");
     for headers in [[("x-api-key", SECRET)], [("authorization", bearer.as_str())]] {
         for (method, target) in [("GET", "/api/v1/x"), ("POST", "/api/v1/x"), ("GET", "/b/v1/x")] {
-            assert_eq!(ask(&gateway, method, target, &headers).await.whole(), 200, "{method} {target}");
+            assert_eq!(
+                send_request(&gateway, method, target, &headers).await.complete_status(),
+                200,
+                "{method} {target}"
+            );
             let seen = upstream.last();
             assert_eq!((seen.header("x-api-key"), seen.header("authorization")), (None, None));
         }
         for (method, target) in [("GET", "/api/v2"), ("DELETE", "/api/v1/x"), ("GET", "/b/x")] {
-            let answer = ask(&gateway, method, target, &headers).await;
-            assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"), "{method} {target}");
+            let answer = send_request(&gateway, method, target, &headers).await;
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (403, "policy_denied"),
+                "{method} {target}"
+            );
         }
     }
     assert_eq!(upstream.count(), 6);
-    let line = gateway.log_line("request", |line| line["key"] == "app").await;
+    let line = gateway.wait_for_log_line("request", |line| line["key"] == "app").await;
     assert_eq!(line["status"], 200);
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains(SECRET)));
 }
@@ -60,7 +68,7 @@ async fn a_wrong_api_key_opens_nothing() {
         .await;
     let bare = get(gateway.address(), "/api/v1/x").await;
     assert_eq!(
-        (bare.whole(), bare.reason(), bare.header("www-authenticate")),
+        (bare.complete_status(), bare.reason(), bare.header("www-authenticate")),
         (401, "unproven", Some("Bearer"))
     );
     let longer = format!("{SECRET}x");
@@ -69,21 +77,22 @@ async fn a_wrong_api_key_opens_nothing() {
     {
         let bearer = format!("Bearer {wrong}");
         for header in [("x-api-key", wrong), ("authorization", bearer.as_str())] {
-            let answer = ask(&gateway, "GET", "/api/v1/x", &[header]).await;
-            assert_eq!((answer.whole(), answer.reason()), (401, "api_key_unknown"), "{header:?}");
+            let answer = send_request(&gateway, "GET", "/api/v1/x", &[header]).await;
+            assert_eq!((answer.complete_status(), answer.reason()), (401, "api_key_unknown"), "{header:?}");
             assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
         }
     }
-    let twice = ask(&gateway, "GET", "/api/v1/x", &[("x-api-key", SECRET), ("x-api-key", SECRET)]).await;
-    assert_eq!((twice.whole(), twice.reason()), (401, "api_key_unknown"));
+    let twice =
+        send_request(&gateway, "GET", "/api/v1/x", &[("x-api-key", SECRET), ("x-api-key", SECRET)]).await;
+    assert_eq!((twice.complete_status(), twice.reason()), (401, "api_key_unknown"));
     let signer = super::Signer::new("AKIDREADER", "reader-secret-of-some-length");
     assert_eq!(
-        super::ask(&gateway, &signer, "GET", "/b/v1/x").await.whole(),
+        super::send_signed(&gateway, &signer, "GET", "/b/v1/x").await.complete_status(),
         200,
         "a signature still is one"
     );
     let forged = super::Signer::new("app", SECRET);
-    assert_eq!(super::ask(&gateway, &forged, "GET", "/b/v1/x").await.reason(), "unknown_key");
+    assert_eq!(super::send_signed(&gateway, &forged, "GET", "/b/v1/x").await.reason(), "unknown_key");
     assert_eq!(upstream.count(), 1);
 }
 
@@ -103,7 +112,9 @@ async fn each_api_key_has_its_own_budget() {
     for secret in [SECRET, "0123456789abcdef-other"] {
         let mut statuses = Vec::new();
         for _ in 0..3 {
-            statuses.push(ask(&gateway, "GET", "/api/v1/x", &[("x-api-key", secret)]).await.whole());
+            statuses.push(
+                send_request(&gateway, "GET", "/api/v1/x", &[("x-api-key", secret)]).await.complete_status(),
+            );
         }
         assert_eq!(statuses, [200, 200, 429], "{secret}");
     }
@@ -121,10 +132,13 @@ async fn an_api_key_and_a_token_may_share_a_header() {
         .start()
         .await;
     let bearer = format!("Bearer {SECRET}");
-    assert_eq!(ask(&gateway, "GET", "/api/v1/x", &[("authorization", &bearer)]).await.whole(), 200);
-    let neither = ask(&gateway, "GET", "/api/v1/x", &[("authorization", "Bearer a.b.c")]).await;
-    assert_eq!((neither.whole(), neither.reason()), (401, "token_malformed"));
-    let token_as_key = ask(&gateway, "GET", "/api/v1/x", &[("x-api-key", "a.b.c")]).await;
+    assert_eq!(
+        send_request(&gateway, "GET", "/api/v1/x", &[("authorization", &bearer)]).await.complete_status(),
+        200
+    );
+    let neither = send_request(&gateway, "GET", "/api/v1/x", &[("authorization", "Bearer a.b.c")]).await;
+    assert_eq!((neither.complete_status(), neither.reason()), (401, "token_malformed"));
+    let token_as_key = send_request(&gateway, "GET", "/api/v1/x", &[("x-api-key", "a.b.c")]).await;
     assert_eq!(token_as_key.reason(), "api_key_unknown");
 }
 
@@ -153,9 +167,10 @@ async fn api_keys_that_cannot_work_stop_the_start() {
     }
     let none =
         Gateway::builder().http_bucket("api", &upstream).set("buckets.api.auth", "api_key").start().await;
-    let line = none.log_line("configuration warning", |line| line["key"] == "buckets.api.auth").await;
+    let line =
+        none.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.api.auth").await;
     let detail = "lists api_key alone, and there are no API keys: the bucket is closed to everybody";
     assert_eq!(line["detail"], json!(detail));
-    let answer = ask(&none, "GET", "/api/x", &[("x-api-key", SECRET)]).await;
-    assert_eq!(answer.whole(), 401);
+    let answer = send_request(&none, "GET", "/api/x", &[("x-api-key", SECRET)]).await;
+    assert_eq!(answer.complete_status(), 401);
 }

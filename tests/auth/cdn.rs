@@ -1,6 +1,6 @@
 //! Headers that content delivery networks add to a signed request on its way.
 
-use super::{ask, send, signed_bucket, signer};
+use super::{send, send_signed, signed_bucket, signer};
 use crate::support::{Gateway, Upstream, request};
 
 const NAMES: [&str; 4] = ["x-amz-cf-id", "x-amz-apigw-id", "X-Amz-Cf-Id", "X-AMZ-APIGW-ID"];
@@ -17,12 +17,12 @@ async fn headers_of_cdns_may_be_unsigned_and_end_here() {
             let mut headers = signer().headers(method, "/b/k", "UNSIGNED-PAYLOAD", &[]);
             headers.push((name.to_owned(), VALUE.to_owned()));
             let answer = send(&gateway, method, "/b/k", &headers, body).await;
-            assert_eq!(answer.whole(), 200, "{method} {name}: {}", answer.text());
+            assert_eq!(answer.complete_status(), 200, "{method} {name}: {}", answer.text());
             let url = signer().presigned(method, "/b/k", "60");
             let answer = request(gateway.address(), method, &url, &[(name, VALUE)], body).await;
-            assert_eq!(answer.whole(), 200, "{method} {name}: {}", answer.text());
+            assert_eq!(answer.complete_status(), 200, "{method} {name}: {}", answer.text());
             let open = request(gateway.address(), method, "/open/k", &[(name, VALUE)], body).await;
-            assert_eq!(open.whole(), 200);
+            assert_eq!(open.complete_status(), 200);
         }
     }
     for seen in upstream.seen() {
@@ -61,7 +61,7 @@ async fn signed_headers_of_cdns_are_verified_and_the_list_is_closed() {
         assert_eq!(reason(&headers).await, "header_not_signed", "{name}");
     }
     assert_eq!(upstream.count(), 2);
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
 }
 
 /// V7: an API may need them
@@ -69,6 +69,6 @@ async fn signed_headers_of_cdns_are_verified_and_the_list_is_closed() {
 async fn headers_of_cdns_pass_to_an_api() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().http_bucket("api", &upstream).start().await;
-    request(gateway.address(), "GET", "/api/k", &[("x-amz-cf-id", VALUE)], None).await.whole();
+    request(gateway.address(), "GET", "/api/k", &[("x-amz-cf-id", VALUE)], None).await.complete_status();
     assert_eq!(upstream.last().header("x-amz-cf-id"), Some(VALUE));
 }

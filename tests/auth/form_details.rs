@@ -1,13 +1,15 @@
 //! Uploads by POST form: tags, expirations, and forms that are refused before they have come to their end.
 
-use super::forms::{BOUNDARY, content_type, form, post, signed, stored, told, until};
+use super::forms::{
+    BOUNDARY, content_type, form, post, signed, signed_until, status_and_code, storing_upstream,
+};
 use super::{signed_bucket, signer};
-use crate::support::{Client, Gateway, Upstream, noise};
+use crate::support::{Client, Gateway, Upstream, random_bytes};
 
 /// A1: the document in the field `tagging` becomes the header of the upload, and a policy can bind it
 #[tokio::test]
 async fn a_forms_tags_become_a_header() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let tags = "<Tagging><TagSet><Tag><Key>0</Key><Value>0</Value></Tag>\n<Tag><Key>a b</Key><Value>c&amp;d=e</Value></Tag>\
                 </TagSet></Tagging>";
@@ -17,14 +19,14 @@ async fn a_forms_tags_become_a_header() {
         let with = |value: &str| {
             let mut fields = fields.clone();
             fields.push(("tagging".to_owned(), value.to_owned()));
-            form(&fields, &noise(size), &end)
+            form(&fields, &random_bytes(size), &end)
         };
-        assert_eq!(post(&gateway, "/b", &with(tags)).await.whole(), 204);
+        assert_eq!(post(&gateway, "/b", &with(tags)).await.complete_status(), 204);
         assert_eq!(upstream.last().header("x-amz-tagging"), Some("0=0&a%20b=c%26d%3De"));
         let denied = post(&gateway, "/b", &with("<TagSet/>")).await;
-        assert_eq!(told(&denied), (403, "AccessDenied".to_owned()), "the policy sees the field");
+        assert_eq!(status_and_code(&denied), (403, "AccessDenied".to_owned()), "the policy sees the field");
         let empty = post(&gateway, "/b", &with("<Tagging><TagSet></TagSet></Tagging>")).await;
-        assert_eq!((empty.whole(), upstream.last().header("x-amz-tagging")), (204, None));
+        assert_eq!((empty.complete_status(), upstream.last().header("x-amz-tagging")), (204, None));
     }
     assert_eq!(upstream.count(), 4);
 }
@@ -32,12 +34,16 @@ async fn a_forms_tags_become_a_header() {
 /// A1: expirations are read as S3 reads them
 #[tokio::test]
 async fn an_expiration_is_in_utc_with_t_and_z() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let end = format!("\r\n--{BOUNDARY}--\r\n");
     for moment in ["2099-11-29T12:00:00Z", "2099-11-29T12:00:00.1Z", "2099-11-29T12:00:00.000Z"] {
-        let fields = until(moment, &signer(), &[("key", "k")], &[]);
-        assert_eq!(post(&gateway, "/b", &form(&fields, b"data", &end)).await.whole(), 204, "{moment}");
+        let fields = signed_until(moment, &signer(), &[("key", "k")], &[]);
+        assert_eq!(
+            post(&gateway, "/b", &form(&fields, b"data", &end)).await.complete_status(),
+            204,
+            "{moment}"
+        );
     }
     for moment in [
         "2099-11-29 12:00:00.1+00:00",
@@ -45,9 +51,9 @@ async fn an_expiration_is_in_utc_with_t_and_z() {
         "2099-11-29t12:00:00z",
         "2099-11-29T12:00:00",
     ] {
-        let fields = until(moment, &signer(), &[("key", "k")], &[]);
+        let fields = signed_until(moment, &signer(), &[("key", "k")], &[]);
         let answer = post(&gateway, "/b", &form(&fields, b"data", &end)).await;
-        assert_eq!(told(&answer), (400, "InvalidPolicyDocument".to_owned()), "{moment}");
+        assert_eq!(status_and_code(&answer), (400, "InvalidPolicyDocument".to_owned()), "{moment}");
     }
     assert_eq!(upstream.count(), 3);
 }
@@ -55,7 +61,7 @@ async fn an_expiration_is_in_utc_with_t_and_z() {
 /// A1, V2: fields become headers of the upload, which are bounded as those of any request
 #[tokio::test]
 async fn fields_that_make_too_many_headers_are_refused() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream)
         .set("server.limits.max_headers", "40")
         .set("server.limits.max_header_size", "2KiB")
@@ -74,7 +80,7 @@ async fn fields_that_make_too_many_headers_are_refused() {
     ] {
         let body = form(&signed(&signer(), fields, &[]), b"data", &end);
         let answer = post(&gateway, "/b", &body).await;
-        assert_eq!(told(&answer), (status, code.to_owned()), "{}", answer.text());
+        assert_eq!(status_and_code(&answer), (status, code.to_owned()), "{}", answer.text());
         assert!(answer.text().contains(limit), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 2);
@@ -83,7 +89,7 @@ async fn fields_that_make_too_many_headers_are_refused() {
 /// A1: without a condition for the bucket, a signed form would be valid in every bucket
 #[tokio::test]
 async fn a_form_without_a_condition_for_its_bucket_is_refused() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     for (bucket, expected) in [("", 403), (", {\"bucket\": \"b\"}", 204), (", {\"bucket\": \"c\"}", 403)] {
         let mut fields = signer().form_fields();
@@ -95,13 +101,13 @@ async fn a_form_without_a_condition_for_its_bucket_is_refused() {
             format!("{{\"expiration\": \"2099-01-01T00:00:00Z\", \"conditions\": [{listed}{bucket}]}}");
         fields.extend(signer().sign_policy(&policy));
         let answer = post(&gateway, "/b", &form(&fields, b"data", &format!("\r\n--{BOUNDARY}--\r\n"))).await;
-        assert_eq!(answer.whole(), expected, "{bucket}: {}", answer.text());
+        assert_eq!(answer.complete_status(), expected, "{bucket}: {}", answer.text());
     }
     assert_eq!(upstream.count(), 1);
 }
 
 /// The answer to a form of which only the beginning is sent, while its head announces much more.
-async fn answer_to_a_beginning(gateway: &Gateway, beginning: &[u8]) -> (u16, String) {
+async fn answer_to_partial_form(gateway: &Gateway, beginning: &[u8]) -> (u16, String) {
     let mut client = Client::connect(gateway.address()).await;
     let head = format!(
         "POST /b HTTP/1.1\r\nhost: gateway.test\r\ncontent-type: {}\r\ncontent-length: 5000000\r\n\r\n",
@@ -109,28 +115,28 @@ async fn answer_to_a_beginning(gateway: &Gateway, beginning: &[u8]) -> (u16, Str
     );
     client.send(head).await;
     client.send(beginning).await;
-    told(&client.answer("POST").await)
+    status_and_code(&client.response("POST").await)
 }
 
-fn is_cut(upstream: &Upstream) -> bool {
-    upstream.seen().iter().all(|seen| !seen.whole)
+fn has_incomplete_request(upstream: &Upstream) -> bool {
+    upstream.seen().iter().all(|seen| !seen.is_complete)
 }
 
 /// A1, I1: a part behind a large file, and fields over their limit, are refused as soon as they are seen, and nothing is stored
 #[tokio::test]
 async fn a_form_is_refused_before_its_end() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let fields = signed(&signer(), &[("key", "k")], &[]);
     for size in [0, 100, 100_000] {
-        let beginning = form(&fields, &noise(size), &format!("\r\n--{BOUNDARY}\r\n"));
+        let beginning = form(&fields, &random_bytes(size), &format!("\r\n--{BOUNDARY}\r\n"));
         let expected = (400, "MalformedPOSTRequest".to_owned());
-        assert_eq!(answer_to_a_beginning(&gateway, &beginning).await, expected, "{size}");
+        assert_eq!(answer_to_partial_form(&gateway, &beginning).await, expected, "{size}");
     }
     let long = signed(&signer(), &[("key", "k"), ("x-amz-meta-long", &"x".repeat(21 << 10))], &[]);
     let beginning = form(&long, b"", "");
     let expected = (400, "MaxPostPreDataLengthExceeded".to_owned());
-    assert_eq!(answer_to_a_beginning(&gateway, &beginning[..21 << 10]).await, expected);
-    gateway.is_idle().await;
-    assert!(is_cut(&upstream), "{:?}", upstream.seen());
+    assert_eq!(answer_to_partial_form(&gateway, &beginning[..21 << 10]).await, expected);
+    gateway.wait_until_idle().await;
+    assert!(has_incomplete_request(&upstream), "{:?}", upstream.seen());
 }

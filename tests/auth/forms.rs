@@ -1,9 +1,11 @@
 //! Uploads by POST form: what browsers send, as uploads that the store understands, and each way in which a form can be wrong.
 
-use super::{ID, SECRET, Signer, code, guest, signed_bucket, signer, with_guest, with_key};
+use super::{ID, SECRET, Signer, guest, s3_error_code, signed_bucket, signer, with_guest, with_key};
 use crate::integrity::checksums;
 use crate::support::client::sha256;
-use crate::support::{Act, Answer, Client, Gateway, Scratch, Upstream, get, noise, request};
+use crate::support::{
+    Client, Gateway, Response, Scratch, Upstream, UpstreamReply, get, random_bytes, request,
+};
 
 pub(super) const BOUNDARY: &str = "----WebKitFormBoundaryAbC";
 const END: &str = "\r\n------WebKitFormBoundaryAbC--\r\n";
@@ -14,10 +16,15 @@ pub(super) type Fields = Vec<(String, String)>;
 
 /// The fields of a signed form: these, each with its condition, and a policy with these conditions besides.
 pub(super) fn signed(signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
-    until("2099-01-01T00:00:00.000Z", signer, fields, conditions)
+    signed_until("2099-01-01T00:00:00.000Z", signer, fields, conditions)
 }
 
-pub(super) fn until(end: &str, signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
+pub(super) fn signed_until(
+    end: &str,
+    signer: &Signer,
+    fields: &[(&str, &str)],
+    conditions: &[&str],
+) -> Fields {
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let mut all: Fields = fields.iter().copied().map(owned).collect();
     all.extend(signer.form_fields());
@@ -52,30 +59,30 @@ pub(super) fn content_type() -> String {
     format!("multipart/form-data; boundary={BOUNDARY}")
 }
 
-pub(super) async fn post(gateway: &Gateway, target: &str, body: &[u8]) -> Answer {
+pub(super) async fn post(gateway: &Gateway, target: &str, body: &[u8]) -> Response {
     let kind = content_type();
     request(gateway.address(), "POST", target, &[("content-type", kind.as_str())], Some(body)).await
 }
 
-pub(super) fn told(answer: &Answer) -> (u16, String) {
-    (answer.whole(), code(answer))
+pub(super) fn status_and_code(answer: &Response) -> (u16, String) {
+    (answer.complete_status(), s3_error_code(answer))
 }
 
-pub(super) fn stored() -> Upstream {
-    Upstream::start(|_| Act::ok("").header("etag", "\"e\"").header("x-amz-version-id", "v7"))
+pub(super) fn storing_upstream() -> Upstream {
+    Upstream::start(|_| UpstreamReply::ok("").header("etag", "\"e\"").header("x-amz-version-id", "v7"))
 }
 
 /// A1, A2: a form becomes a signed upload of its file, with the headers its fields say, and nothing of the form itself
 #[tokio::test]
 async fn a_form_becomes_an_upload() {
     for size in SIZES {
-        let upstream = stored();
+        let upstream = storing_upstream();
         let gateway = signed_bucket(&upstream)
             .set("buckets.b.s3.access_key_id", "upstreams")
             .set("buckets.b.s3.secret_access_key", "own")
             .start()
             .await;
-        let data = noise(size);
+        let data = random_bytes(size);
         let fields = [
             ("key", "user/a b/${filename}"),
             ("Content-Type", "image/png"),
@@ -85,7 +92,7 @@ async fn a_form_becomes_an_upload() {
         let fields =
             signed(&signer(), &fields, &["[\"starts-with\", \"$key\", \"user/\"]", "{\"bucket\": \"b\"}"]);
         let answer = post(&gateway, "/b", &form(&fields, &data, END)).await;
-        assert_eq!(answer.whole(), 204, "{}", answer.text());
+        assert_eq!(answer.complete_status(), 204, "{}", answer.text());
         let location = "http://gateway.test/b/user/a%20b/my%20file.txt";
         assert_eq!((answer.header("etag"), answer.header("location")), (Some("\"e\""), Some(location)));
         assert_eq!(answer.header("x-amz-version-id"), Some("v7"));
@@ -110,7 +117,7 @@ async fn a_form_becomes_an_upload() {
             assert_eq!(seen.header("x-amz-decoded-content-length"), Some(length.as_str()));
             assert!(seen.header("x-amz-content-sha256").unwrap().starts_with("STREAMING-AWS4-HMAC-SHA256"));
         }
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -129,7 +136,7 @@ async fn a_real_server_keeps_the_file() {
     let gateway = with_key(builder).start().await;
     for size in [0, 1, 65_000, 66_000, 1_000_003] {
         for piece in [701, 65_536] {
-            let data = noise(size);
+            let data = random_bytes(size);
             let key = format!("{size}-{piece}");
             let body = form(&signed(&signer(), &[("key", key.as_str())], &[]), &data, END);
             let mut client = Client::connect(gateway.address()).await;
@@ -142,10 +149,10 @@ async fn a_real_server_keeps_the_file() {
             for piece in body.chunks(piece.max(body.len() / 1000)) {
                 client.send(piece).await;
             }
-            let answer = client.answer("POST").await;
-            assert_eq!(answer.whole(), 204, "{}", answer.text());
+            let answer = client.response("POST").await;
+            assert_eq!(answer.complete_status(), 204, "{}", answer.text());
             let got = get(gateway.address(), &format!("/b/{key}")).await;
-            assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)), "{key}");
+            assert_eq!((got.complete_status(), got.sha256()), (200, sha256(&data)), "{key}");
         }
     }
 }
@@ -153,32 +160,32 @@ async fn a_real_server_keeps_the_file() {
 /// A1: 200, 201 with a document, 303 to a page: as the form asks
 #[tokio::test]
 async fn the_answer_is_what_the_form_asks_for() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let send = async |name: &str, value: &str| {
         let fields = signed(&signer(), &[("key", "a&b"), (name, value)], &[]);
         post(&gateway, "/b", &form(&fields, b"data", END)).await
     };
-    assert_eq!(send("success_action_status", "200").await.whole(), 200);
-    assert_eq!(send("success_action_status", "204").await.whole(), 204);
+    assert_eq!(send("success_action_status", "200").await.complete_status(), 200);
+    assert_eq!(send("success_action_status", "204").await.complete_status(), 204);
     let created = send("success_action_status", "201").await;
-    assert_eq!((created.whole(), created.header("content-type")), (201, Some("application/xml")));
+    assert_eq!((created.complete_status(), created.header("content-type")), (201, Some("application/xml")));
     let parts = "<Location>http://gateway.test/b/a%26b</Location><Bucket>b</Bucket><Key>a&amp;b</Key>\
                  <ETag>&quot;e&quot;</ETag>";
     assert!(created.text().contains(parts), "{}", created.text());
     let page = send("success_action_redirect", "https://pages.example/done?x=1").await;
-    assert_eq!(page.whole(), 303);
+    assert_eq!(page.complete_status(), 303);
     let target = "https://pages.example/done?x=1&bucket=b&key=a%26b&etag=%22e%22";
     assert_eq!(page.header("location"), Some(target));
-    let failing = Upstream::start(|_| Act::s3_error(507, "QuotaExceeded"));
+    let failing = Upstream::start(|_| UpstreamReply::s3_error(507, "QuotaExceeded"));
     let gateway = signed_bucket(&failing).start().await;
     let fields =
         signed(&signer(), &[("key", "k"), ("success_action_redirect", "https://pages.example/")], &[]);
     let answer = post(&gateway, "/b", &form(&fields, b"data", END)).await;
-    assert_eq!(told(&answer), (507, "QuotaExceeded".to_owned()), "a failure is the store's own");
+    assert_eq!(status_and_code(&answer), (507, "QuotaExceeded".to_owned()), "a failure is the store's own");
 }
 
-fn changed(mut fields: Fields, name: &str, value: &str) -> Fields {
+fn with_changed(mut fields: Fields, name: &str, value: &str) -> Fields {
     fields.iter_mut().find(|(known, _)| known == name).unwrap().1 = value.to_owned();
     fields
 }
@@ -196,7 +203,7 @@ fn with(mut fields: Fields, name: &str, value: &str) -> Fields {
 /// A1, V8: each way in which a form's fields can be wrong has S3's own answer, and nothing goes upstream
 #[tokio::test]
 async fn a_wrong_form_is_refused() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let right = || signed(&signer(), &[("key", "k")], &["[\"content-length-range\", 2, 10]"]);
     let by = |change: &dyn Fn(&mut Signer)| {
@@ -206,12 +213,12 @@ async fn a_wrong_form_is_refused() {
     };
     let also = |name: &str, value: &str| signed(&signer(), &[("key", "k"), (name, value)], &[]);
     let day = 24 * 60 * 60;
-    let past = until("2020-01-01T00:00:00Z", &signer(), &[("key", "k")], &[]);
+    let past = signed_until("2020-01-01T00:00:00Z", &signer(), &[("key", "k")], &[]);
     let elsewhere = signed(&signer(), &[("key", "k")], &["{\"bucket\": \"c\"}"]);
     let old = |fields: Fields| with(without(fields, "x-amz-signature"), "signature", "c2ln");
     for (fields, status, code) in [
-        (changed(right(), "x-amz-signature", &"0".repeat(64)), 403, "SignatureDoesNotMatch"),
-        (changed(right(), "policy", "e30="), 403, "SignatureDoesNotMatch"),
+        (with_changed(right(), "x-amz-signature", &"0".repeat(64)), 403, "SignatureDoesNotMatch"),
+        (with_changed(right(), "policy", "e30="), 403, "SignatureDoesNotMatch"),
         (by(&|signer| signer.secret.push('x')), 403, "SignatureDoesNotMatch"),
         (by(&|signer| signer.id.push('x')), 403, "InvalidAccessKeyId"),
         (by(&|signer| signer.region.push('_')), 400, "InvalidArgument"),
@@ -221,7 +228,7 @@ async fn a_wrong_form_is_refused() {
         (by(&|signer| signer.ahead_seconds = day), 403, "AccessDenied"),
         (past, 403, "AccessDenied"),
         (elsewhere, 403, "AccessDenied"),
-        (changed(right(), "key", "other"), 403, "AccessDenied"),
+        (with_changed(right(), "key", "other"), 403, "AccessDenied"),
         (with(right(), "acl", "public-read"), 403, "AccessDenied"),
         (with(right(), "submit", "Upload"), 403, "AccessDenied"),
         (with(right(), "Key", "other"), 400, "InvalidArgument"),
@@ -230,8 +237,8 @@ async fn a_wrong_form_is_refused() {
         (without(right(), "x-amz-credential"), 400, "InvalidArgument"),
         (without(right(), "x-amz-date"), 400, "InvalidArgument"),
         (without(right(), "policy"), 400, "InvalidArgument"),
-        (changed(right(), "x-amz-algorithm", "AWS4-HMAC-SHA1"), 400, "InvalidArgument"),
-        (changed(right(), "x-amz-algorithm", "AWS4-ECDSA-P256-SHA256"), 501, "NotImplemented"),
+        (with_changed(right(), "x-amz-algorithm", "AWS4-HMAC-SHA1"), 400, "InvalidArgument"),
+        (with_changed(right(), "x-amz-algorithm", "AWS4-ECDSA-P256-SHA256"), 501, "NotImplemented"),
         (old(right()), 400, "InvalidArgument"),
         (signed(&signer(), &[], &[]), 400, "InvalidArgument"),
         (also("tagging", "a=b"), 400, "MalformedXML"),
@@ -246,32 +253,32 @@ async fn a_wrong_form_is_refused() {
         (Vec::new(), 400, "InvalidArgument"),
     ] {
         let answer = post(&gateway, "/b", &form(&fields, b"data", END)).await;
-        assert_eq!(told(&answer), (status, code.to_owned()), "{fields:?} {}", answer.text());
+        assert_eq!(status_and_code(&answer), (status, code.to_owned()), "{fields:?} {}", answer.text());
     }
     for (data, code) in
         [(&b"x"[..], "EntityTooSmall"), (&[b'x'; 11], "EntityTooLarge"), (&[b'x'; 70_000], "EntityTooLarge")]
     {
         let answer = post(&gateway, "/b", &form(&right(), data, END)).await;
-        assert_eq!(told(&answer), (400, code.to_owned()));
+        assert_eq!(status_and_code(&answer), (400, code.to_owned()));
     }
     assert_eq!(upstream.count(), 0);
     assert_eq!(
-        post(&gateway, "/b", &form(&right(), b"data", END)).await.whole(),
+        post(&gateway, "/b", &form(&right(), b"data", END)).await.complete_status(),
         204,
         "the unchanged one passes"
     );
     let crc = &checksums(b"data")[0].1;
     assert_eq!(
-        post(&gateway, "/b", &form(&also("x-amz-checksum-crc32", crc), b"data", END)).await.whole(),
+        post(&gateway, "/b", &form(&also("x-amz-checksum-crc32", crc), b"data", END)).await.complete_status(),
         204
     );
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A1: fields behind the file are not read, and the answer to a form without fields before it says where to send them
 #[tokio::test]
 async fn a_form_with_its_file_first_is_told_the_order() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream)
         .bucket("open", &upstream)
         .set("buckets.open.anonymous", "write")
@@ -285,31 +292,31 @@ async fn a_form_with_its_file_first_is_told_the_order() {
     let without_key = without(right.clone(), "key");
     for (target, before) in [("/b", &Vec::new()), ("/open", &Vec::new()), ("/b", &without_key)] {
         let answer = post(&gateway, target, &form(before, b"data", &format!("{behind}{END}"))).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "form_field"), "{target}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "form_field"), "{target}");
         assert_eq!(answer.element("Code").as_deref(), Some("InvalidArgument"));
         assert_eq!(answer.element("ArgumentName").as_deref(), Some("key"));
         assert!(answer.text().contains("send all of them before the file"), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(post(&gateway, "/b", &form(&right, b"data", END)).await.whole(), 204);
-    gateway.is_idle().await;
+    assert_eq!(post(&gateway, "/b", &form(&right, b"data", END)).await.complete_status(), 204);
+    gateway.wait_until_idle().await;
 }
 
 /// A1, I1: a form that is not well formed stores nothing, be it found before the file or behind it
 #[tokio::test]
 async fn what_is_no_form_stores_nothing() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let fields = || signed(&signer(), &[("key", "k")], &[]);
     let submit =
         format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"submit\"\r\n\r\nUpload{END}");
     let small = post(&gateway, "/b", &form(&fields(), b"data", &submit)).await;
     assert_eq!(
-        (small.whole(), upstream.last().body.as_slice()),
+        (small.complete_status(), upstream.last().body.as_slice()),
         (204, &b"data"[..]),
         "ignored behind a small file"
     );
-    let data = noise(300_000);
+    let data = random_bytes(300_000);
     for (data, end) in [
         (&data[..], submit.as_str()),
         (&data, "\r\n------WebKitFormBoundaryAbC--"),
@@ -318,22 +325,28 @@ async fn what_is_no_form_stores_nothing() {
         (b"data", "\r\n------WebKitFormBoundaryAbC"),
     ] {
         let answer = post(&gateway, "/b", &form(&fields(), data, end)).await;
-        assert_eq!(told(&answer), (400, "MalformedPOSTRequest".to_owned()), "{end}");
+        assert_eq!(status_and_code(&answer), (400, "MalformedPOSTRequest".to_owned()), "{end}");
     }
     for body in [&b"nonsense"[..], b"", &form(&fields(), b"", "")[..500]] {
-        assert_eq!(told(&post(&gateway, "/b", body).await), (400, "MalformedPOSTRequest".to_owned()));
+        assert_eq!(
+            status_and_code(&post(&gateway, "/b", body).await),
+            (400, "MalformedPOSTRequest".to_owned())
+        );
     }
     let no_file = format!("--{BOUNDARY}--\r\n");
-    assert_eq!(told(&post(&gateway, "/b", no_file.as_bytes()).await), (400, "InvalidArgument".to_owned()));
-    let whole = upstream.seen().iter().filter(|seen| seen.whole).count();
+    assert_eq!(
+        status_and_code(&post(&gateway, "/b", no_file.as_bytes()).await),
+        (400, "InvalidArgument".to_owned())
+    );
+    let whole = upstream.seen().iter().filter(|seen| seen.is_complete).count();
     assert_eq!(whole, 1, "only the small one");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A5, V3: the key's policy holds for the key that the form names
 #[tokio::test]
 async fn a_form_may_do_what_its_keys_policy_says() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = with_guest(signed_bucket(&upstream), "public/", "write")
         .bucket("c", &upstream)
         .set("buckets.c.auth", "sigv4")
@@ -347,23 +360,23 @@ async fn a_form_may_do_what_its_keys_policy_says() {
     let guest = guest();
     let send = async |bucket: &str, key: &str| {
         let body = form(&signed(&guest, &[("key", key)], &[]), b"data", END);
-        post(&gateway, &format!("/{bucket}"), &body).await.whole()
+        post(&gateway, &format!("/{bucket}"), &body).await.complete_status()
     };
     assert_eq!(send("b", "public/k").await, 204);
     assert_eq!(send("b", "secret/k").await, 403);
     assert_eq!(send("b", "public/../secret").await, 400);
     assert_eq!(send("c", "public/k").await, 403);
     let unsigned = vec![("key".to_owned(), "k".to_owned())];
-    assert_eq!(post(&gateway, "/open", &form(&unsigned, b"data", END)).await.whole(), 204);
-    assert_eq!(post(&gateway, "/readable", &form(&unsigned, b"data", END)).await.whole(), 403);
-    assert_eq!(post(&gateway, "/b", &form(&unsigned, b"data", END)).await.whole(), 403);
+    assert_eq!(post(&gateway, "/open", &form(&unsigned, b"data", END)).await.complete_status(), 204);
+    assert_eq!(post(&gateway, "/readable", &form(&unsigned, b"data", END)).await.complete_status(), 403);
+    assert_eq!(post(&gateway, "/b", &form(&unsigned, b"data", END)).await.complete_status(), 403);
     assert_eq!(upstream.count(), 2);
 }
 
 /// A1, L1, L8: a form waits for its 100 like any other request, and its failures are counted like any other's
 #[tokio::test]
 async fn a_form_is_expected_and_limited_like_any_request() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.001")
         .set("rate_limit.failed_auth.burst", "2")
@@ -379,11 +392,11 @@ async fn a_form_is_expected_and_limited_like_any_request() {
     client.send(head).await;
     assert_eq!(client.head().await.status, 100);
     client.send(&body).await;
-    assert_eq!(client.answer("POST").await.whole(), 204);
+    assert_eq!(client.response("POST").await.complete_status(), 204);
     let forged = form(&signed(&Signer::new(ID, &SECRET[1..]), &[("key", "k")], &[]), b"data", END);
     let mut statuses = Vec::new();
     for _ in 0..4 {
-        statuses.push(post(&gateway, "/b", &forged).await.whole());
+        statuses.push(post(&gateway, "/b", &forged).await.complete_status());
     }
     assert_eq!(statuses, [403, 403, 429, 429]);
 }

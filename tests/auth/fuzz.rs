@@ -54,12 +54,12 @@ pub(super) async fn answers(gateway: &Gateway, heads: impl Iterator<Item = (Stri
     for (target, headers) in heads {
         let head = format!("GET {target} HTTP/1.1\r\nhost: {HOST}\r\n{headers}\r\n").into_bytes();
         client.send(head.clone()).await;
-        let answer = match client.try_answer("GET").await {
+        let answer = match client.try_response("GET").await {
             Some(answer) => answer,
             None => {
                 client = Client::connect(gateway.address()).await;
                 client.send(head).await;
-                client.answer("GET").await
+                client.response("GET").await
             }
         };
         assert!(answer.status < 500 || answer.status == 501, "{} {target}\n{headers}", answer.status);
@@ -80,7 +80,7 @@ async fn ten_thousand_mangled_authorization_headers_open_nothing() {
         let mut same = true;
         let lines = right.iter().enumerate().map(|(at, (name, value))| {
             let mangled = if at == changed { mangle(value, &mut random) } else { value.clone() };
-            same &= fold(&mangled) == fold(value);
+            same &= split_at_commas(&mangled) == split_at_commas(value);
             format!("{name}: {mangled}\r\n")
         });
         let lines: String = lines.collect();
@@ -94,7 +94,7 @@ async fn ten_thousand_mangled_authorization_headers_open_nothing() {
 }
 
 /// Blanks around commas and at the ends mean nothing in an `Authorization` header.
-fn fold(text: &str) -> String {
+fn split_at_commas(text: &str) -> String {
     text.split(',').map(str::trim).collect::<Vec<_>>().join(",")
 }
 
@@ -109,7 +109,8 @@ async fn ten_thousand_mangled_presigned_urls_open_nothing() {
     let heads = (0..COUNT).filter_map(|_| {
         let mangled = mangle(query, &mut random);
         let target = format!("{path}?{mangled}");
-        (meaning(&mangled) != meaning(query) && !target.contains(' ')).then(|| (target, String::new()))
+        (decoded_pairs(&mangled) != decoded_pairs(query) && !target.contains(' '))
+            .then(|| (target, String::new()))
     });
     let statuses = answers(&gateway, heads).await;
     assert!(statuses.len() > COUNT * 7 / 10, "{}", statuses.len());
@@ -118,7 +119,7 @@ async fn ten_thousand_mangled_presigned_urls_open_nothing() {
 }
 
 /// Two spellings of one query: pairs in any order, decoded; a plus sign is a blank.
-pub(super) fn meaning(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let decode = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).collect();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs

@@ -1,11 +1,11 @@
 //! Limits that know who asks: per client key, and for those who fail to say.
 
 use super::signer::Headers;
-use super::{ID, Signer, ask, send, signed_bucket, signer};
-use crate::support::{Answer, Upstream, get};
+use super::{ID, Signer, send, send_signed, signed_bucket, signer};
+use crate::support::{Response, Upstream, get};
 
-async fn guess(gateway: &crate::support::Gateway, secret: &str) -> Answer {
-    ask(gateway, &Signer::new(ID, secret), "GET", "/b/k").await
+async fn send_with_api_key(gateway: &crate::support::Gateway, secret: &str) -> Response {
+    send_signed(gateway, &Signer::new(ID, secret), "GET", "/b/k").await
 }
 
 /// L8: failures are charged to the address, and beyond the limit nothing is verified, not even what is right
@@ -20,21 +20,33 @@ async fn who_guesses_is_soon_not_listened_to() {
         .start()
         .await;
     for _ in 0..10 {
-        assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200, "successes cost nothing");
+        assert_eq!(
+            send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(),
+            200,
+            "successes cost nothing"
+        );
     }
     for at in 0..3 {
-        assert_eq!(guess(&gateway, &format!("guess-{at}")).await.reason(), "signature_mismatch");
+        assert_eq!(send_with_api_key(&gateway, &format!("guess-{at}")).await.reason(), "signature_mismatch");
     }
-    let refused = guess(&gateway, "guess-3").await;
-    assert_eq!((refused.whole(), refused.reason()), (429, "rate_limit_failed_auth"));
+    let refused = send_with_api_key(&gateway, "guess-3").await;
+    assert_eq!((refused.complete_status(), refused.reason()), (429, "rate_limit_failed_auth"));
     assert!(refused.retry_after().unwrap() > 60, "{refused:?}");
     assert_eq!(
-        ask(&gateway, &signer(), "GET", "/b/k").await.whole(),
+        send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(),
         429,
         "the right one cannot be told from it"
     );
-    assert_eq!(ask(&gateway, &signer(), "GET", "/").await.whole(), 429, "nor through the list of buckets");
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200, "who proves nothing is not refused");
+    assert_eq!(
+        send_signed(&gateway, &signer(), "GET", "/").await.complete_status(),
+        429,
+        "nor through the list of buckets"
+    );
+    assert_eq!(
+        get(gateway.address(), "/b/k").await.complete_status(),
+        200,
+        "who proves nothing is not refused"
+    );
     assert!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await >= 2.0);
 }
 
@@ -51,9 +63,9 @@ async fn a_late_link_is_no_guess() {
     for _ in 0..3 {
         let link = late.presigned("GET", "/b/k", "60");
         assert_eq!(get(gateway.address(), &link).await.reason(), "presigned_expired");
-        assert_eq!(ask(&gateway, &late, "GET", "/b/k").await.reason(), "clock_skewed");
+        assert_eq!(send_signed(&gateway, &late, "GET", "/b/k").await.reason(), "clock_skewed");
     }
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
 }
 
 /// L8, S5: a crash of the limiter opens nothing to who was refused
@@ -66,11 +78,11 @@ async fn a_crash_is_no_amnesty_for_who_guesses() {
         .set("rate_limit.failed_auth.burst", "1")
         .start()
         .await;
-    assert_eq!(guess(&gateway, "guess").await.reason(), "signature_mismatch");
-    assert_eq!(guess(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
+    assert_eq!(send_with_api_key(&gateway, "guess").await.reason(), "signature_mismatch");
+    assert_eq!(send_with_api_key(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
     gateway.crash("limiter", "apply").await;
-    gateway.reaches_generation("limiter", 2).await;
-    assert_eq!(guess(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
+    gateway.wait_for_generation("limiter", 2).await;
+    assert_eq!(send_with_api_key(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
 }
 
 /// L1: each key has its own budget, whatever address it comes from, and a forged ID spends nobody's
@@ -86,18 +98,18 @@ async fn each_key_has_its_own_budget() {
         .start()
         .await;
     for _ in 0..5 {
-        assert_eq!(guess(&gateway, "forged-secret").await.whole(), 403);
+        assert_eq!(send_with_api_key(&gateway, "forged-secret").await.complete_status(), 403);
     }
     let statuses = async |signer: &Signer| {
         let mut statuses = Vec::new();
         for _ in 0..3 {
-            statuses.push(ask(&gateway, signer, "GET", "/b/k").await.whole());
+            statuses.push(send_signed(&gateway, signer, "GET", "/b/k").await.complete_status());
         }
         statuses
     };
     assert_eq!(statuses(&signer()).await, [200, 200, 429]);
     assert_eq!(statuses(&Signer::new("AKIDOTHER", "other-secret")).await, [200, 200, 429]);
-    let refused = ask(&gateway, &signer(), "GET", "/b/k").await;
+    let refused = send_signed(&gateway, &signer(), "GET", "/b/k").await;
     assert_eq!(refused.reason(), "rate_limit_key");
     assert!(refused.header("ratelimit-policy").unwrap().starts_with("\"key\";q=2;"), "{refused:?}");
     assert_eq!(upstream.count(), 4);
@@ -128,9 +140,9 @@ async fn a_key_may_have_a_limit_of_its_own() {
     let seen = async |signer: &Signer| {
         let mut seen = Vec::new();
         for target in ["/b?prefix=a", "/b/k", "/b/k", "/"] {
-            let answer = ask(&gateway, signer, "GET", target).await;
+            let answer = send_signed(&gateway, signer, "GET", target).await;
             assert!(matches!(answer.reason(), "" | "rate_limit_key"), "{answer:?}");
-            seen.push((answer.whole(), answer.header("x-tidegate-shadow").is_some()));
+            seen.push((answer.complete_status(), answer.header("x-tidegate-shadow").is_some()));
         }
         seen
     };
@@ -140,7 +152,7 @@ async fn a_key_may_have_a_limit_of_its_own() {
     assert_eq!(seen(&Signer::new("tried", "other-secret")).await, [passes, shadowed, shadowed, shadowed]);
     let app = [("x-api-key".to_owned(), "0123456789abcdef-app".to_owned())].to_vec();
     for (target, status) in [("/b?prefix=a", 200), ("/b?prefix=a", 429), ("/b/k", 200), ("/b/k", 429)] {
-        assert_eq!(send(&gateway, "GET", target, &app, None).await.whole(), status, "{target}");
+        assert_eq!(send(&gateway, "GET", target, &app, None).await.complete_status(), status, "{target}");
     }
 }
 
@@ -155,11 +167,14 @@ async fn a_shadow_listens_to_who_guesses() {
         .start()
         .await;
     for shadow in [None, None, Some("rate_limit_failed_auth"), Some("rate_limit_failed_auth")] {
-        let answer = guess(&gateway, "guess").await;
+        let answer = send_with_api_key(&gateway, "guess").await;
         assert_eq!((answer.reason(), answer.header("x-tidegate-shadow")), ("signature_mismatch", shadow));
     }
-    let right = ask(&gateway, &signer(), "GET", "/b/k").await;
-    assert_eq!((right.whole(), right.header("x-tidegate-shadow")), (200, Some("rate_limit_failed_auth")));
+    let right = send_signed(&gateway, &signer(), "GET", "/b/k").await;
+    assert_eq!(
+        (right.complete_status(), right.header("x-tidegate-shadow")),
+        (200, Some("rate_limit_failed_auth"))
+    );
     let shadowed = gateway.metric("rate_limit_shadowed_total{bucket=\"b\",limit=\"failed_auth\"}").await;
     assert_eq!(shadowed, 3.0, "each request once");
 }
@@ -179,5 +194,5 @@ async fn a_wrong_signature_is_told_before_the_body() {
     let first = client.try_head().await.unwrap();
     assert_eq!(first.status, 403, "no 100 came first");
     let right = signer().headers("PUT", "/b/k", "UNSIGNED-PAYLOAD", &[]);
-    assert_eq!(send(&gateway, "PUT", "/b/k", &right, Some(b"bytes")).await.whole(), 200);
+    assert_eq!(send(&gateway, "PUT", "/b/k", &right, Some(b"bytes")).await.complete_status(), 200);
 }

@@ -1,14 +1,14 @@
 //! What `SignatureDoesNotMatch` shows: enough to find what changed a request on its way, and no secret.
 
 use super::signer::HOST;
-use super::{GUEST, ID, SECRET, Signer, code, send, signed_bucket, signer};
+use super::{GUEST, ID, SECRET, Signer, s3_error_code, send, signed_bucket, signer};
 use crate::support::client::sha256;
-use crate::support::{Answer, Gateway, Upstream, get, request};
+use crate::support::{Gateway, Response, Upstream, get, request};
 
 const PROXY_SECRET: &str = "s3cr3t-of-a-proxy";
 
 /// The text of an element, with XML's own characters in it.
-fn element(answer: &Answer, name: &str) -> Option<String> {
+fn element(answer: &Response, name: &str) -> Option<String> {
     let text = answer.text();
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (inner, _) = rest.split_once(&format!("</{name}>"))?;
@@ -26,7 +26,7 @@ async fn gateway() -> (Gateway, Upstream) {
 }
 
 /// Sends a request whose `accept-encoding` a tunnel has changed, with these headers signed besides.
-async fn through_a_tunnel(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Answer {
+async fn send_with_changed_header(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let all: Vec<(&str, &str)> = more.iter().copied().chain([("accept-encoding", "identity")]).collect();
     let mut headers = signer().headers("GET", target, "UNSIGNED-PAYLOAD", &all);
     let (_, value) = headers.iter_mut().find(|(name, _)| name == "accept-encoding").unwrap();
@@ -40,8 +40,9 @@ async fn a_changed_header_can_be_found() {
     let (gateway, upstream) = gateway().await;
     let target = "/b/a%3Cb%3E'?prefix=%26x&list-type=2";
     let answer =
-        through_a_tunnel(&gateway, target, &[("range", "bytes=0-9"), ("x-amz-meta-m", "<a&b>")]).await;
-    assert_eq!((answer.whole(), code(&answer)), (403, "SignatureDoesNotMatch".to_owned()));
+        send_with_changed_header(&gateway, target, &[("range", "bytes=0-9"), ("x-amz-meta-m", "<a&b>")])
+            .await;
+    assert_eq!((answer.complete_status(), s3_error_code(&answer)), (403, "SignatureDoesNotMatch".to_owned()));
     let request = element(&answer, "CanonicalRequest").unwrap();
     let lines: Vec<&str> = request.lines().collect();
     assert_eq!(lines[..3], ["GET", "/b/a%3Cb%3E%27", "list-type=2&prefix=%26x"]);
@@ -68,7 +69,7 @@ async fn a_removed_header_can_be_found() {
     let mut headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[("accept-encoding", "identity")]);
     headers.retain(|(name, _)| name != "accept-encoding");
     let answer = send(&gateway, "GET", "/b/k", &headers, None).await;
-    assert_eq!(code(&answer), "SignatureDoesNotMatch");
+    assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
     assert!(element(&answer, "CanonicalRequest").unwrap().contains("\naccept-encoding:\n"));
 }
 
@@ -77,8 +78,8 @@ async fn a_removed_header_can_be_found() {
 async fn secrets_are_shown_as_length_and_hash() {
     let (gateway, _upstream) = gateway().await;
     for name in ["x-proxy-secret", "cookie", "x-amz-server-side-encryption-customer-key", "via"] {
-        let answer = through_a_tunnel(&gateway, "/b/k", &[(name, PROXY_SECRET)]).await;
-        assert_eq!(code(&answer), "SignatureDoesNotMatch");
+        let answer = send_with_changed_header(&gateway, "/b/k", &[(name, PROXY_SECRET)]).await;
+        assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
         let request = element(&answer, "CanonicalRequest").unwrap();
         let shown =
             format!("\n{name}:({} bytes, SHA-256 {})\n", PROXY_SECRET.len(), sha256(PROXY_SECRET.as_bytes()));
@@ -87,7 +88,7 @@ async fn secrets_are_shown_as_length_and_hash() {
         let text = answer.text();
         assert!(!text.contains(PROXY_SECRET) && !text.contains(&hex_pairs(PROXY_SECRET)), "{text}");
         assert!(!text.contains(SECRET), "{text}");
-        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
         assert_eq!(line["reason"], "signature_mismatch");
     }
     let log = gateway.raw_log().join("\n");
@@ -108,9 +109,9 @@ async fn a_presigned_url_is_shown_without_its_session_token() {
         .await;
     let target = format!("/b/k?X-Amz-Security-Token={PROXY_SECRET}&response-content-type=a%20b");
     let url = Signer::new("GUEST", GUEST).presigned("GET", &target, "60");
-    assert_eq!(get(gateway.address(), &url).await.whole(), 200);
+    assert_eq!(get(gateway.address(), &url).await.complete_status(), 200);
     let answer = get(gateway.address(), &url.replace("a%20b", "a%20c")).await;
-    assert_eq!((answer.whole(), code(&answer)), (403, "SignatureDoesNotMatch".to_owned()));
+    assert_eq!((answer.complete_status(), s3_error_code(&answer)), (403, "SignatureDoesNotMatch".to_owned()));
     let request = element(&answer, "CanonicalRequest").unwrap();
     let query = request.lines().nth(2).unwrap();
     assert!(query.contains("X-Amz-Credential=GUEST%2F") && query.contains("response-content-type=a%20c"));
@@ -146,7 +147,10 @@ async fn a_forms_policy_is_shown_unless_it_holds_a_token() {
         let form = form + "--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
         let kind = [("content-type", "multipart/form-data; boundary=x")];
         let answer = request(gateway.address(), "POST", "/b", &kind, Some(form.as_bytes())).await;
-        assert_eq!((answer.whole(), code(&answer)), (403, "SignatureDoesNotMatch".to_owned()));
+        assert_eq!(
+            (answer.complete_status(), s3_error_code(&answer)),
+            (403, "SignatureDoesNotMatch".to_owned())
+        );
         let (_, policy) = fields.iter().find(|(name, _)| name == "policy").unwrap();
         let shown = match token {
             None => policy.clone(),
@@ -165,10 +169,13 @@ async fn a_forms_policy_is_shown_unless_it_holds_a_token() {
 async fn what_is_shown_is_bounded() {
     let (gateway, _upstream) = gateway().await;
     let long = "m".repeat(7000);
-    let answer =
-        through_a_tunnel(&gateway, &format!("/b/{}", "k".repeat(7000)), &[("x-amz-meta-m", &long[..6500])])
-            .await;
-    assert_eq!(code(&answer), "SignatureDoesNotMatch");
+    let answer = send_with_changed_header(
+        &gateway,
+        &format!("/b/{}", "k".repeat(7000)),
+        &[("x-amz-meta-m", &long[..6500])],
+    )
+    .await;
+    assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
     assert!(element(&answer, "CanonicalRequest").unwrap().contains(" bytes left out)"));
     assert!(answer.body.len() < 32 << 10, "{}", answer.body.len());
     let mut headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[("x-amz-meta-m", "m")]);
@@ -180,8 +187,8 @@ async fn what_is_shown_is_bounded() {
     bytes.extend_from_slice(b"x-amz-meta-m: a\xff]]>\xc3\xa9\r\n\r\n");
     let mut client = crate::support::Client::connect(gateway.address()).await;
     client.send(bytes).await;
-    let answer = client.answer("GET").await;
-    assert_eq!(code(&answer), "SignatureDoesNotMatch");
+    let answer = client.response("GET").await;
+    assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
     let text = String::from_utf8(answer.body.clone()).expect("it is UTF-8");
     assert!(text.contains("x-amz-meta-m:a\u{fffd}]]&gt;é\n"), "{text}");
     assert!(text.contains("61 ff 5d 5d 3e c3 a9"), "the bytes are those that came");

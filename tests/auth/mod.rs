@@ -23,7 +23,7 @@ mod spellings;
 mod tokens;
 mod version_2;
 
-use crate::support::{Answer, Gateway, Upstream, gateway, request};
+use crate::support::{Gateway, Response, Upstream, gateway, request};
 use signer::{Headers, Signer};
 
 const ID: &str = "AKIDREADER";
@@ -71,19 +71,19 @@ async fn send(
     target: &str,
     headers: &Headers,
     body: Option<&[u8]>,
-) -> Answer {
+) -> Response {
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     request(gateway.address(), method, target, &headers, body).await
 }
 
 /// Sends a signed request without a body.
-async fn ask(gateway: &Gateway, signer: &Signer, method: &str, target: &str) -> Answer {
+async fn send_signed(gateway: &Gateway, signer: &Signer, method: &str, target: &str) -> Response {
     let headers = signer.headers(method, target, "UNSIGNED-PAYLOAD", &[]);
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     send(gateway, method, target, &headers, body).await
 }
 
 /// The code in an S3 error document.
-fn code(answer: &Answer) -> String {
+fn s3_error_code(answer: &Response) -> String {
     answer.element("Code").unwrap_or_default()
 }

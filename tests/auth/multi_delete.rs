@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Signer, code, guest, send, signed_bucket, signer, with_guest};
+use super::{Signer, guest, s3_error_code, send, signed_bucket, signer, with_guest};
 use crate::integrity::{checksums, content_md5};
 use crate::support::client::sha256;
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Upstream, request};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply, request};
 
 /// A store that deletes what a list names, and answers as S3 does.
 pub(super) fn deleting_store() -> Upstream {
@@ -20,7 +20,7 @@ pub(super) fn deleting_store() -> Upstream {
         };
         let declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
         let namespace = "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
-        Act::ok(format!("{declaration}<DeleteResult {namespace}>{all}</DeleteResult>"))
+        UpstreamReply::ok(format!("{declaration}<DeleteResult {namespace}>{all}</DeleteResult>"))
             .header("content-type", "application/xml")
     })
 }
@@ -32,8 +32,8 @@ fn between(text: &str, before: &str, after: &str) -> Vec<String> {
 }
 
 /// The keys that an answer reports as deleted, and as denied.
-pub(super) fn results(answer: &Answer) -> (Vec<String>, Vec<String>) {
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+pub(super) fn results(answer: &Response) -> (Vec<String>, Vec<String>) {
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let text = answer.text();
     let root = text.split_once("<DeleteResult").and_then(|(_, rest)| rest.strip_suffix("</DeleteResult>"));
     let inner = root.unwrap_or_else(|| panic!("no DeleteResult: {text}"));
@@ -60,7 +60,7 @@ async fn gateway(upstream: &Upstream) -> Gateway {
     builder(upstream).start().await
 }
 
-async fn delete(gateway: &Gateway, signer: &Signer, document: &[u8], more: &[(&str, &str)]) -> Answer {
+async fn delete(gateway: &Gateway, signer: &Signer, document: &[u8], more: &[(&str, &str)]) -> Response {
     let headers = signer.headers("POST", "/b?delete=", &sha256(document), more);
     send(gateway, "POST", "/b?delete=", &headers, Some(document)).await
 }
@@ -95,16 +95,16 @@ async fn a_list_in_another_encoding_is_refused() {
     ] {
         let answer = delete(&gateway, &guest(), &document, &[]).await;
         assert_eq!(
-            (answer.whole(), answer.reason()),
+            (answer.complete_status(), answer.reason()),
             (400, "delete_list"),
             "{:?}",
             document.escape_ascii().to_string()
         );
-        assert_eq!(code(&answer), "MalformedXML");
+        assert_eq!(s3_error_code(&answer), "MalformedXML");
     }
     for kind in ["text/xml; charset=ISO-8859-1", "application/xml;Charset=\"utf-7\""] {
         let answer = delete(&gateway, &guest(), list.as_bytes(), &[("content-type", kind)]).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"), "{kind}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "delete_list"), "{kind}");
     }
     assert_eq!(upstream.count(), 0);
     for document in
@@ -112,12 +112,12 @@ async fn a_list_in_another_encoding_is_refused() {
     {
         let answer =
             delete(&gateway, &guest(), &document, &[("content-type", "text/xml; charset=utf-8")]).await;
-        assert_eq!(answer.whole(), 200, "{}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{}", answer.text());
         assert_eq!(upstream.last().body, document);
     }
     let other = plain("ISO-8859-1");
     assert_eq!(
-        delete(&gateway, &signer(), &other, &[]).await.whole(),
+        delete(&gateway, &signer(), &other, &[]).await.complete_status(),
         200,
         "without prefixes no key is read"
     );
@@ -160,13 +160,13 @@ async fn denied_keys_are_reported_one_by_one() {
         assert_eq!(seen.header("content-md5"), Some(content_md5(reduced.as_bytes()).as_str()));
         assert_eq!(seen.header(digests[3].0), Some(digests[3].1.as_str()));
         assert_eq!(seen.header("x-amz-content-sha256"), Some(sha256(reduced.as_bytes()).as_str()));
-        assert_eq!(seen.all("content-length"), [reduced.len().to_string()]);
+        assert_eq!(seen.headers_named("content-length"), [reduced.len().to_string()]);
         assert_eq!((seen.header(digests[0].0), seen.header("accept-encoding")), (None, None));
         assert_eq!(seen.header("authorization").is_some(), is_signed);
         let id = answer.header("x-request-id").unwrap();
-        let detail = gateway.access_line(id).await["detail"].clone();
+        let detail = gateway.wait_for_access_line(id).await["detail"].clone();
         assert_eq!(detail, "the policy denies 3 of 6 objects to delete");
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -195,9 +195,9 @@ async fn a_multi_delete_of_denied_keys_alone_never_reaches_the_store() {
     assert_eq!((answer.reason(), answer.header("content-type")), ("policy_denied", Some("application/xml")));
     let id = answer.header("x-request-id").unwrap();
     assert_eq!(answer.header("x-amz-request-id"), Some(id));
-    assert_eq!(gateway.access_line(id).await["reason"], "policy_denied");
+    assert_eq!(gateway.wait_for_access_line(id).await["reason"], "policy_denied");
     assert_eq!(upstream.count(), 0);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// I1, E5: what the client says of its list is verified before anything is taken out of it
@@ -213,11 +213,11 @@ async fn the_clients_own_digests_are_verified_first() {
         [(("content-md5", md5.as_str()), "md5_mismatch"), ((crc, &value), "checksum_mismatch")]
     {
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[header]).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, reason));
+        assert_eq!((answer.complete_status(), answer.reason()), (400, reason));
     }
     let headers = guest().headers("POST", "/b?delete=", &sha256(reduced.as_bytes()), &[]);
     let answer = send(&gateway, "POST", "/b?delete=", &headers, Some(document.as_bytes())).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "sha256_mismatch"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "sha256_mismatch"));
     assert_eq!(upstream.count(), 0);
 }
 
@@ -228,43 +228,45 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
     let result = "<DeleteResult><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
     let hidden = "<DeleteResult><!-- </DeleteResult> --><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
     let whole = [
-        (Act::s3_error(403, "AccessDenied"), 403, ""),
-        (Act::s3_error(501, "NotImplemented"), 501, ""),
-        (Act::ok(error), 200, ""),
-        (Act::ok(result).header("content-encoding", "gzip"), 502, "decode_failed"),
-        (Act::status(204), 502, "decode_failed"),
+        (UpstreamReply::s3_error(403, "AccessDenied"), 403, ""),
+        (UpstreamReply::s3_error(501, "NotImplemented"), 501, ""),
+        (UpstreamReply::ok(error), 200, ""),
+        (UpstreamReply::ok(result).header("content-encoding", "gzip"), 502, "decode_failed"),
+        (UpstreamReply::status(204), 502, "decode_failed"),
     ];
     let document = list(&["<Key>é/a</Key>", "<Key>x</Key>"]);
     for (act, status, reason) in whole {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
-        assert_eq!((answer.whole(), answer.reason()), (status, reason), "{}", answer.text());
+        assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{}", answer.text());
         assert!(!answer.text().contains("<Key>x</Key>"), "{}", answer.text());
         let says_repeat = answer.text().contains("may have deleted the allowed objects; repeat the request");
         assert_eq!(says_repeat, status == 502, "{}", answer.text());
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
     for act in [
-        Act::ok(""),
-        Act::ok("<html></html>"),
-        Act::ok(&result[..40]),
-        Act::ok(hidden),
-        Act::ok("x".repeat(9000)).chunked(),
+        UpstreamReply::ok(""),
+        UpstreamReply::ok("<html></html>"),
+        UpstreamReply::ok(&result[..40]),
+        UpstreamReply::ok(hidden),
+        UpstreamReply::ok("x".repeat(9000)).chunked(),
     ] {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
         assert!(answer.broken.is_some(), "{answer:?}");
         gateway
-            .log_line("transfer broken", |line| line["error"].as_str().unwrap().contains("DeleteResult"))
+            .wait_for_log_line("transfer broken", |line| {
+                line["error"].as_str().unwrap().contains("DeleteResult")
+            })
             .await;
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
-    let pieces = Act::ok("  ").chunked();
+    let pieces = UpstreamReply::ok("  ").chunked();
     let pieces = result
         .split_inclusive('/')
-        .fold(pieces, |act, piece| act.then_after(Duration::from_millis(5), piece));
+        .fold(pieces, |act, piece| act.then_body_after(Duration::from_millis(5), piece));
     let upstream = Upstream::start(move |_| pieces.clone());
     let answer = delete(&gateway(&upstream).await, &guest(), document.as_bytes(), &[]).await;
     assert_eq!(results(&answer), (vec!["é/a".to_owned()], vec!["x".to_owned()]), "in pieces");
@@ -280,7 +282,7 @@ async fn a_list_with_a_checksum_in_its_query_is_not_shortened() {
         request(gateway.address(), "POST", &url, &[], Some(list(objects).as_bytes())).await
     };
     let answer = post(&["<Key>é/a</Key>", "<Key>x</Key>"]).await;
-    assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"));
+    assert_eq!((answer.complete_status(), answer.reason()), (403, "policy_denied"));
     assert!(answer.text().contains("send the checksum as a header"), "{}", answer.text());
     assert_eq!(upstream.count(), 0);
     assert_eq!(results(&post(&["<Key>é/a</Key>"]).await), (vec!["é/a".to_owned()], vec![]));
@@ -300,7 +302,7 @@ async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
     assert_eq!((deleted.len(), denied.len()), (999, 1));
     objects.push("<Key>é/a</Key>");
     let answer = delete(&gateway, &guest(), list(&objects).as_bytes(), &[]).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "delete_list"));
     assert_eq!(upstream.count(), 1);
 }
 
@@ -319,9 +321,9 @@ async fn a_list_of_a_thousand_long_keys_is_checked() {
     assert_eq!((deleted.len(), denied.len()), (1000, 0));
     assert_eq!(upstream.last().body, document.as_bytes());
     let padded = |bytes: usize| format!("{document}{}", " ".repeat(bytes - document.len()));
-    assert_eq!(delete(&gateway, &guest(), padded(2 << 20).as_bytes(), &[]).await.whole(), 200);
+    assert_eq!(delete(&gateway, &guest(), padded(2 << 20).as_bytes(), &[]).await.complete_status(), 200);
     let answer = delete(&gateway, &guest(), padded((2 << 20) + 1).as_bytes(), &[]).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "delete_list"));
     assert!(answer.text().contains("at most 2097152 bytes"), "{}", answer.text());
     assert_eq!(upstream.count(), 2);
 }

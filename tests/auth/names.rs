@@ -1,11 +1,11 @@
 //! Bucket names with tenants and encoded characters: one decoded name for policies and copy sources, whatever was signed and sent.
 
-use super::{GUEST, Signer, code, guest, send, signed_bucket, signer};
-use crate::support::{Act, Answer, Gateway, Upstream, request};
+use super::{GUEST, Signer, guest, s3_error_code, send, signed_bucket, signer};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply, request};
 
 /// Sections for `acme:*` and for all names without a tenant. The guest may read and write what `buckets` says, the reader all names without
 /// a tenant.
-async fn tenants(upstream: &Upstream, buckets: &str) -> Gateway {
+async fn tenant_gateway(upstream: &Upstream, buckets: &str) -> Gateway {
     signed_bucket(upstream)
         .bucket("acme", upstream)
         .set("buckets.acme.pattern", "acme:*")
@@ -23,7 +23,7 @@ async fn tenants(upstream: &Upstream, buckets: &str) -> Gateway {
 }
 
 /// Sends `target` with the signature of `canonical`, which is the path as S3 encodes it.
-async fn ask_as(gateway: &Gateway, signer: &Signer, canonical: &str, target: &str) -> Answer {
+async fn send_signed_as(gateway: &Gateway, signer: &Signer, canonical: &str, target: &str) -> Response {
     let headers = signer.headers("GET", canonical, "UNSIGNED-PAYLOAD", &[]);
     send(gateway, "GET", target, &headers, None).await
 }
@@ -32,7 +32,7 @@ async fn ask_as(gateway: &Gateway, signer: &Signer, canonical: &str, target: &st
 #[tokio::test]
 async fn every_spelling_of_a_name_is_verified_and_allowed_as_one() {
     let upstream = Upstream::ok("x");
-    let gateway = tenants(&upstream, "acme:photos,cs-a").await;
+    let gateway = tenant_gateway(&upstream, "acme:photos,cs-a").await;
     for (canonical, targets) in [
         (
             "/acme%3Aphotos/k",
@@ -43,25 +43,28 @@ async fn every_spelling_of_a_name_is_verified_and_allowed_as_one() {
         ("/cs-a", &["/cs-a", "/cs%2Da"]),
     ] {
         for target in targets {
-            let answer = ask_as(&gateway, &guest(), canonical, target).await;
+            let answer = send_signed_as(&gateway, &guest(), canonical, target).await;
             let is_listing = canonical == "/cs-a";
             let expected = if is_listing { (403, "policy_denied") } else { (200, "") };
-            assert_eq!((answer.whole(), answer.reason()), expected, "{target}: {}", answer.text());
+            assert_eq!((answer.complete_status(), answer.reason()), expected, "{target}: {}", answer.text());
             if !is_listing {
                 assert_eq!(upstream.last().target, *target);
             }
         }
     }
-    let forged = ask_as(&gateway, &guest(), "/acme%3Aother/k", "/acme%3Aphotos/k").await;
-    assert_eq!((forged.whole(), code(&forged).as_str()), (403, "SignatureDoesNotMatch"));
+    let forged = send_signed_as(&gateway, &guest(), "/acme%3Aother/k", "/acme%3Aphotos/k").await;
+    assert_eq!((forged.complete_status(), s3_error_code(&forged).as_str()), (403, "SignatureDoesNotMatch"));
 }
 
 /// A5, V12: no spelling of a bucket passes for one that the policy names, and `*` names no bucket of a tenant
 #[tokio::test]
 async fn no_spelling_leads_out_of_a_policy() {
     let upstream = Upstream::ok("x");
-    let gateway = tenants(&upstream, "photos*").await;
-    assert_eq!(ask_as(&gateway, &guest(), "/photos-1/k", "/%70hotos%2D1/k").await.whole(), 200);
+    let gateway = tenant_gateway(&upstream, "photos*").await;
+    assert_eq!(
+        send_signed_as(&gateway, &guest(), "/photos-1/k", "/%70hotos%2D1/k").await.complete_status(),
+        200
+    );
     let allowed = upstream.count();
     for (canonical, target, status, reason) in [
         ("/secret/k", "/secre%74/k", 403, "policy_denied"),
@@ -77,13 +80,13 @@ async fn no_spelling_leads_out_of_a_policy() {
         ("/photos%2A/k", "/photos%2A/k", 404, "no_such_bucket"),
         ("/photos%3A1/k", "/photos:1/k", 404, "no_such_bucket"),
     ] {
-        let answer = ask_as(&gateway, &guest(), canonical, target).await;
-        assert_eq!((answer.whole(), answer.reason()), (status, reason), "{target}");
+        let answer = send_signed_as(&gateway, &guest(), canonical, target).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{target}");
     }
     // The reader's policy names `*`.
-    assert_eq!(ask_as(&gateway, &signer(), "/any/k", "/any/k").await.whole(), 200);
-    let answer = ask_as(&gateway, &signer(), "/acme%3Aphotos/k", "/acme:photos/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"));
+    assert_eq!(send_signed_as(&gateway, &signer(), "/any/k", "/any/k").await.complete_status(), 200);
+    let answer = send_signed_as(&gateway, &signer(), "/acme%3Aphotos/k", "/acme:photos/k").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (403, "policy_denied"));
     assert_eq!(upstream.count(), allowed + 1);
 }
 
@@ -91,9 +94,10 @@ async fn no_spelling_leads_out_of_a_policy() {
 /// was sent
 #[tokio::test]
 async fn a_copy_source_may_have_a_tenant() {
-    let upstream =
-        Upstream::start(|_| Act::ok("<CopyObjectResult/>").header("content-type", "application/xml"));
-    let gateway = tenants(&upstream, "acme:photos,photos").await;
+    let upstream = Upstream::start(|_| {
+        UpstreamReply::ok("<CopyObjectResult/>").header("content-type", "application/xml")
+    });
+    let gateway = tenant_gateway(&upstream, "acme:photos,photos").await;
     let copy = async |target: &str, source: &str| {
         let headers = guest().headers("PUT", target, "UNSIGNED-PAYLOAD", &[("x-amz-copy-source", source)]);
         send(&gateway, "PUT", target, &headers, None).await
@@ -106,12 +110,12 @@ async fn a_copy_source_may_have_a_tenant() {
         ("%2Facme%3Aphotos%2Fk", "/acme%3Aphotos/k"),
     ] {
         let answer = copy("/acme%3Aphotos/new", source).await;
-        assert_eq!(answer.whole(), 200, "{source}: {}", answer.text());
-        assert_eq!(upstream.last().all("x-amz-copy-source"), [sent], "{source}");
+        assert_eq!(answer.complete_status(), 200, "{source}: {}", answer.text());
+        assert_eq!(upstream.last().headers_named("x-amz-copy-source"), [sent], "{source}");
     }
-    assert_eq!(copy("/photos/new", "photos/k").await.whole(), 200);
+    assert_eq!(copy("/photos/new", "photos/k").await.complete_status(), 200);
     assert_eq!(
-        upstream.last().all("x-amz-copy-source"),
+        upstream.last().headers_named("x-amz-copy-source"),
         ["photos/k"],
         "no slash where the client wrote none"
     );
@@ -133,7 +137,7 @@ async fn a_copy_source_may_have_a_tenant() {
         ("/photos/new", "photos%00/k"),
     ] {
         let answer = copy(target, source).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{target} {source}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "copy_source"), "{target} {source}");
     }
     assert_eq!(upstream.count(), before);
 }
@@ -141,8 +145,9 @@ async fn a_copy_source_may_have_a_tenant() {
 /// A4, A5, V12: a copy reads its source in the section that a read of it would reach, which may be a narrower one with other rules
 #[tokio::test]
 async fn a_copy_source_is_routed_as_a_read() {
-    let upstream =
-        Upstream::start(|_| Act::ok("<CopyObjectResult/>").header("content-type", "application/xml"));
+    let upstream = Upstream::start(|_| {
+        UpstreamReply::ok("<CopyObjectResult/>").header("content-type", "application/xml")
+    });
     let gateway = Gateway::builder()
         .bucket("open", &upstream)
         .set("buckets.open.pattern", "*")
@@ -156,12 +161,16 @@ async fn a_copy_source_is_routed_as_a_read() {
     let copy = async |target: &str, source: &str| {
         request(gateway.address(), "PUT", target, &[("x-amz-copy-source", source)], None).await
     };
-    assert_eq!(copy("/pub/k", "other/k").await.whole(), 200);
+    assert_eq!(copy("/pub/k", "other/k").await.complete_status(), 200);
     let before = upstream.count();
     for target in ["/pub/k", "/pub/k?partNumber=1&uploadId=u"] {
         for source in ["exact/k", "/exact/k", "e%78act/k", "secret-1/k", "/secret%2D1/k", "%2Fsecret-1%2Fk"] {
             let answer = copy(target, source).await;
-            assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{target} {source}");
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (403, "copy_source"),
+                "{target} {source}"
+            );
         }
     }
     assert_eq!(upstream.count(), before);

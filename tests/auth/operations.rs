@@ -1,7 +1,7 @@
 //! Operations are a closed table: what a key may do with requests that stores read in different ways.
 
-use super::{code, send, signed_bucket, signer};
-use crate::support::{Answer, Gateway, Upstream, get, request};
+use super::{s3_error_code, send, signed_bucket, signer};
+use crate::support::{Gateway, Response, Upstream, get, request};
 
 /// Bucket `b` with an API key for each access, one for `all` and one for the most, which is all but `configure`; bucket `r` that
 /// anybody may read, and bucket `l` that anybody may list. An API key leaves odd queries as they are: nothing is signed.
@@ -35,23 +35,23 @@ fn secret(name: &str) -> String {
 }
 
 /// Sends a request with the key of this name.
-async fn ask_with(
+async fn send_with_key_and_headers(
     gateway: &Gateway,
     (name, method, target): (&str, &str, &str),
     more: &[(&str, &str)],
-) -> Answer {
+) -> Response {
     let secret = secret(name);
     let headers = [&[("x-api-key", secret.as_str())], more].concat();
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     request(gateway.address(), method, target, &headers, body).await
 }
 
-async fn ask(gateway: &Gateway, name: &str, method: &str, target: &str) -> Answer {
-    ask_with(gateway, (name, method, target), &[]).await
+async fn send_with_key(gateway: &Gateway, name: &str, method: &str, target: &str) -> Response {
+    send_with_key_and_headers(gateway, (name, method, target), &[]).await
 }
 
-fn denied(answer: &Answer) -> (u16, &str) {
-    (answer.whole(), answer.reason())
+fn denied(answer: &Response) -> (u16, &str) {
+    (answer.complete_status(), answer.reason())
 }
 
 /// V11: an empty `uploadId` names no upload, and RGW deletes the object then
@@ -70,14 +70,18 @@ async fn an_empty_upload_id_needs_more_than_write() {
     ] {
         let target = format!("/b/a?{query}");
         for name in ["write", "delete", "most"] {
-            let answer = ask(&gateway, name, method, &target).await;
+            let answer = send_with_key(&gateway, name, method, &target).await;
             assert_eq!(denied(&answer), (403, "policy_denied"), "{name} {method} {target}");
             assert!(answer.text().contains("`uploadId`"), "{}", answer.text());
         }
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(ask(&gateway, "write", "DELETE", "/b/a?uploadId=7").await.whole(), 200);
-    assert_eq!(ask(&gateway, "all", "DELETE", "/b/a?uploadId=").await.whole(), 200, "with configure");
+    assert_eq!(send_with_key(&gateway, "write", "DELETE", "/b/a?uploadId=7").await.complete_status(), 200);
+    assert_eq!(
+        send_with_key(&gateway, "all", "DELETE", "/b/a?uploadId=").await.complete_status(),
+        200,
+        "with configure"
+    );
     assert_eq!(upstream.last().target, "/b/a?uploadId=");
 }
 
@@ -98,7 +102,7 @@ async fn a_reader_cannot_write_by_a_second_sub_resource() {
     }
     assert_eq!(upstream.count(), 0);
     let select = request(gateway.address(), "POST", "/r/n?select&select-type=2", &[], Some(b"x")).await;
-    assert_eq!(select.whole(), 200);
+    assert_eq!(select.complete_status(), 200);
 }
 
 /// V11, O4: contradicting sub-resources are 400 with a reason of their own, for every method and for clients that may do all
@@ -116,9 +120,9 @@ async fn contradicting_sub_resources_are_refused() {
     for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
         for query in queries {
             for path in ["/b", "/b/a"] {
-                let answer = ask(&gateway, "all", method, &format!("{path}?{query}")).await;
+                let answer = send_with_key(&gateway, "all", method, &format!("{path}?{query}")).await;
                 assert_eq!(denied(&answer), (400, "conflicting_parameters"), "{method} {path}?{query}");
-                assert!(method == "HEAD" || code(&answer) == "InvalidArgument", "{}", answer.text());
+                assert!(method == "HEAD" || s3_error_code(&answer) == "InvalidArgument", "{}", answer.text());
             }
         }
     }
@@ -144,15 +148,15 @@ async fn an_unknown_parameter_needs_configure() {
         ("DELETE", "/b/a?delete", "`delete`"),
         ("POST", "/b/a?%3Cx%3E&uploads", "`&lt;x&gt;`"),
     ] {
-        let answer = ask(&gateway, "most", method, target).await;
+        let answer = send_with_key(&gateway, "most", method, target).await;
         assert_eq!(denied(&answer), (403, "policy_denied"), "{method} {target}");
         assert!(answer.text().contains(parameter), "{}", answer.text());
     }
-    assert_eq!(ask(&gateway, "most", "HEAD", "/b?acl").await.whole(), 403);
-    let post = ask(&gateway, "most", "POST", "/b/a").await;
+    assert_eq!(send_with_key(&gateway, "most", "HEAD", "/b?acl").await.complete_status(), 403);
+    let post = send_with_key(&gateway, "most", "POST", "/b/a").await;
     assert_eq!(denied(&post), (403, "policy_denied"), "a form whose fields name another key");
     assert_eq!(upstream.count(), 0);
-    assert_eq!(ask(&gateway, "all", "GET", "/b/a?v=3&w;=%zz").await.whole(), 200);
+    assert_eq!(send_with_key(&gateway, "all", "GET", "/b/a?v=3&w;=%zz").await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/b/a?v=3&w;=%zz");
     for (name, method, target) in [
         ("read", "GET", "/b/a?versionId=1&partNumber=2&x-id=GetObject&response-content-type=a%2Fb"),
@@ -164,7 +168,11 @@ async fn an_unknown_parameter_needs_configure() {
         ("list", "GET", "/b?list-type=2&fetch-owner=true&start-after=a&encoding-type=url"),
         ("list", "HEAD", "/b?x-id=HeadBucket"),
     ] {
-        assert_eq!(ask(&gateway, name, method, target).await.whole(), 200, "{name} {method} {target}");
+        assert_eq!(
+            send_with_key(&gateway, name, method, target).await.complete_status(),
+            200,
+            "{name} {method} {target}"
+        );
         assert_eq!(upstream.last().target, target);
     }
 }
@@ -187,10 +195,10 @@ async fn listings_of_other_stores_are_listings() {
     ];
     for query in queries {
         let target = format!("/l?{query}");
-        assert_eq!(get(gateway.address(), &target).await.whole(), 200, "{query}");
+        assert_eq!(get(gateway.address(), &target).await.complete_status(), 200, "{query}");
         assert_eq!(upstream.last().target, target);
         let denied = get(gateway.address(), &format!("/l?{query}&policy")).await;
-        assert_ne!(denied.whole(), 200, "{query}");
+        assert_ne!(denied.complete_status(), 200, "{query}");
     }
     assert_eq!(upstream.count(), queries.len());
 }
@@ -203,11 +211,11 @@ async fn a_stream_of_notifications_is_no_listing() {
     for query in ["events=s3:*", "events=s3:*&prefix=a&suffix=b", "list-type=2&metadata=true&events="] {
         let anonymous = get(gateway.address(), &format!("/l?{query}")).await;
         assert_eq!(denied(&anonymous), (403, "anonymous_denied"), "{query}");
-        let answer = ask(&gateway, "most", "GET", &format!("/b?{query}")).await;
+        let answer = send_with_key(&gateway, "most", "GET", &format!("/b?{query}")).await;
         assert_eq!(denied(&answer), (403, "policy_denied"), "{query}");
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(ask(&gateway, "all", "GET", "/b?events=s3:*").await.whole(), 200);
+    assert_eq!(send_with_key(&gateway, "all", "GET", "/b?events=s3:*").await.complete_status(), 200);
 }
 
 /// V11: what lets others in or overrides a lock needs `configure`, as a header, in a presigned URL or as a form's field
@@ -216,7 +224,7 @@ async fn privileged_headers_need_configure() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let put = async |key: &str, name: &str, value: &str| {
-        ask_with(&gateway, (key, "PUT", "/b/a"), &[(name, value)]).await
+        send_with_key_and_headers(&gateway, (key, "PUT", "/b/a"), &[(name, value)]).await
     };
     for (name, value) in [
         ("x-amz-acl", "public-read"),
@@ -229,13 +237,13 @@ async fn privileged_headers_need_configure() {
         let answer = put("most", name, value).await;
         assert_eq!(denied(&answer), (403, "policy_denied"), "{name}");
         assert!(answer.text().contains(&format!("`{name}`")), "{}", answer.text());
-        assert_eq!(put("all", name, value).await.whole(), 200, "{name} with configure");
+        assert_eq!(put("all", name, value).await.complete_status(), 200, "{name} with configure");
         assert_eq!(upstream.last().header(name), Some(value));
         let hoisted = format!("/b/a?{name}={}", value.replace([':', '/', '='], "-"));
-        assert_eq!(denied(&ask(&gateway, "most", "PUT", &hoisted).await), (403, "policy_denied"));
+        assert_eq!(denied(&send_with_key(&gateway, "most", "PUT", &hoisted).await), (403, "policy_denied"));
     }
     for value in ["private", "bucket-owner-full-control"] {
-        assert_eq!(put("write", "x-amz-acl", value).await.whole(), 200, "{value}");
+        assert_eq!(put("write", "x-amz-acl", value).await.complete_status(), 200, "{value}");
     }
 }
 
@@ -250,7 +258,10 @@ async fn an_alias_of_a_header_ends_here() {
         ("x_amz_acl", "public-read"),
         ("x-amz-meta-a_b", "kept"),
     ];
-    assert_eq!(ask_with(&gateway, ("write", "PUT", "/b/a"), &aliases).await.whole(), 200);
+    assert_eq!(
+        send_with_key_and_headers(&gateway, ("write", "PUT", "/b/a"), &aliases).await.complete_status(),
+        200
+    );
     let seen = upstream.last();
     for (name, _) in &aliases[..3] {
         assert_eq!(seen.header(name), None, "{name}");
@@ -284,15 +295,15 @@ async fn an_anonymous_client_chooses_no_headers_of_the_answer() {
     for name in ["response-content-type", "response-expires", "response%2Dcache-control"] {
         let target = format!("/b/k?versionId=1&{name}=text%2Fhtml");
         let answer = get(gateway.address(), &target).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "anonymous_override"), "{target}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "anonymous_override"), "{target}");
         assert!(answer.text().contains("<Code>InvalidRequest</Code>"), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 0);
     let target = "/b/k?response-content-type=text%2Fhtml";
     let headers = signer().headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
-    assert_eq!(send(&gateway, "GET", target, &headers, None).await.whole(), 200);
+    assert_eq!(send(&gateway, "GET", target, &headers, None).await.complete_status(), 200);
     for (bucket, expected) in [("/unsigned/", 200), ("/public/", 400), ("/open/", 200)] {
         let answer = get(gateway.address(), &target.replace("/b/", bucket)).await;
-        assert_eq!(answer.whole(), expected, "{bucket}");
+        assert_eq!(answer.complete_status(), expected, "{bucket}");
     }
 }

@@ -1,10 +1,10 @@
 //! What a key may do: what its policy names, and nothing else.
 
 use super::multi_delete::{deleting_store, results};
-use super::{ID, Signer, ask, guest, send, signed_bucket, signer, with_guest};
+use super::{ID, Signer, guest, send, send_signed, signed_bucket, signer, with_guest};
 use crate::integrity::{checksums, unsigned_chunks};
 use crate::support::client::sha256;
-use crate::support::{Answer, Gateway, Upstream, get};
+use crate::support::{Gateway, Response, Upstream, get};
 
 /// Buckets `b` and `c`; the guest may read, list and delete below `public/` in `b`.
 async fn gateway(upstream: &Upstream) -> Gateway {
@@ -30,7 +30,11 @@ async fn a_key_may_do_what_its_policy_names() {
         ("HEAD", "/b"),
         ("GET", "/b?location="),
     ] {
-        assert_eq!(ask(&gateway, &guest(), method, target).await.whole(), 200, "{method} {target}");
+        assert_eq!(
+            send_signed(&gateway, &guest(), method, target).await.complete_status(),
+            200,
+            "{method} {target}"
+        );
     }
     let allowed = upstream.count();
     for (method, target) in [
@@ -50,14 +54,18 @@ async fn a_key_may_do_what_its_policy_names() {
         ("POST", "/b"),
         ("GET", "/c/public/k"),
     ] {
-        let answer = ask(&gateway, &guest(), method, target).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"), "{method} {target}");
+        let answer = send_signed(&gateway, &guest(), method, target).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "policy_denied"), "{method} {target}");
     }
     assert_eq!(upstream.count(), allowed);
-    assert_eq!(ask(&gateway, &signer(), "PUT", "/c/k").await.whole(), 200, "another key may");
+    assert_eq!(
+        send_signed(&gateway, &signer(), "PUT", "/c/k").await.complete_status(),
+        200,
+        "another key may"
+    );
 }
 
-async fn copy(gateway: &Gateway, signer: &Signer, target: &str, source: &str) -> Answer {
+async fn copy(gateway: &Gateway, signer: &Signer, target: &str, source: &str) -> Response {
     let copy = [("x-amz-copy-source", source)];
     let headers = signer.headers("PUT", target, "UNSIGNED-PAYLOAD", &copy);
     send(gateway, "PUT", target, &headers, None).await
@@ -76,16 +84,20 @@ async fn dot_segments_never_lead_out_of_a_prefix() {
         for target in
             ["/b/public/../secret", "/b/public/%2e%2e/secret", "/b/public/%252e%252e/x", "/b/public/./k"]
         {
-            assert_eq!(ask(&gateway, &guest(), "GET", target).await.whole(), 400, "{mode} {target}");
+            assert_eq!(
+                send_signed(&gateway, &guest(), "GET", target).await.complete_status(),
+                400,
+                "{mode} {target}"
+            );
         }
         let document = "<Delete><Object><Key>public/../secret</Key></Object></Delete>";
         let answer = delete(&gateway, &guest(), document).await;
-        assert_eq!((answer.whole(), answer.reason()), (200, "policy_denied"), "{mode}");
+        assert_eq!((answer.complete_status(), answer.reason()), (200, "policy_denied"), "{mode}");
         assert!(answer.text().contains("<Error><Key>public/../secret</Key>"), "{}", answer.text());
         assert_eq!(upstream.count(), before);
         let passes = if mode == "block" { 400 } else { 200 };
         assert_eq!(
-            ask(&gateway, &signer(), "GET", "/b/public/../k").await.whole(),
+            send_signed(&gateway, &signer(), "GET", "/b/public/../k").await.complete_status(),
             passes,
             "{mode}: no prefixes"
         );
@@ -110,7 +122,7 @@ async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
         (document, send(&gateway, "POST", "/b?delete=", &headers, Some(&body)).await)
     };
     let (document, answer) = send_list(&["public/a", "public/b"], None).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     assert_eq!(upstream.last().body, document.as_bytes());
     let (_, answer) = send_list(&["public/a", "secret"], None).await;
     assert_eq!(results(&answer), (vec!["public/a".to_owned()], vec!["secret".to_owned()]));
@@ -125,15 +137,19 @@ async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
     assert_eq!((seen.header("x-amz-trailer"), seen.header("x-amz-decoded-content-length")), (None, None));
     let (_, answer) = send_list(&["public/a", "secret"], Some("AAAAAA==")).await;
     assert_eq!(
-        (answer.whole(), answer.reason()),
+        (answer.complete_status(), answer.reason()),
         (400, "checksum_mismatch"),
         "the client's list is verified first"
     );
     let (_, answer) = send_list(&["public/a"], Some("AAAAAA==")).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "checksum_mismatch"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "checksum_mismatch"));
     let many: Vec<String> = (0..3000).map(|at| format!("public/{at:050}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(send_list(&many, None).await.1.whole(), 200, "larger than what is read whole otherwise");
+    assert_eq!(
+        send_list(&many, None).await.1.complete_status(),
+        200,
+        "larger than what is read whole otherwise"
+    );
     assert_eq!(upstream.count(), 3);
 }
 
@@ -142,7 +158,10 @@ async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
 async fn a_copy_needs_to_read_its_source() {
     let upstream = Upstream::ok("x");
     let gateway = with_guest(signed_bucket(&upstream), "public/", "read,write").start().await;
-    assert_eq!(copy(&gateway, &guest(), "/b/public/k", "/b/public/j?versionId=3").await.whole(), 200);
+    assert_eq!(
+        copy(&gateway, &guest(), "/b/public/k", "/b/public/j?versionId=3").await.complete_status(),
+        200
+    );
     assert_eq!(upstream.seen()[0].header("x-amz-copy-source"), Some("/b/public/j?versionId=3"));
     for source in [
         "/b/secret",
@@ -154,15 +173,19 @@ async fn a_copy_needs_to_read_its_source() {
         "nonsense",
     ] {
         let answer = copy(&gateway, &guest(), "/b/public/k", source).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{source}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "copy_source"), "{source}");
     }
     let hoisted = "/b/public/k?x-amz-copy-source=%2Fb%2Fsecret";
-    assert_eq!(ask(&gateway, &guest(), "PUT", hoisted).await.reason(), "copy_source");
+    assert_eq!(send_signed(&gateway, &guest(), "PUT", hoisted).await.reason(), "copy_source");
     assert_eq!(upstream.count(), 1);
-    assert_eq!(copy(&gateway, &signer(), "/b/k", "/b/secret").await.whole(), 200, "another key may");
+    assert_eq!(
+        copy(&gateway, &signer(), "/b/k", "/b/secret").await.complete_status(),
+        200,
+        "another key may"
+    );
 }
 
-async fn delete(gateway: &Gateway, signer: &Signer, document: &str) -> Answer {
+async fn delete(gateway: &Gateway, signer: &Signer, document: &str) -> Response {
     let headers = signer.headers("POST", "/b?delete=", &sha256(document.as_bytes()), &[]);
     send(gateway, "POST", "/b?delete=", &headers, Some(document.as_bytes())).await
 }
@@ -179,7 +202,7 @@ async fn every_key_of_a_multi_delete_must_be_allowed() {
         )
     };
     let fine = list(&["public/a", "public/b&amp;c"]);
-    assert_eq!(delete(&gateway, &guest(), &fine).await.whole(), 200);
+    assert_eq!(delete(&gateway, &guest(), &fine).await.complete_status(), 200);
     assert_eq!(upstream.seen()[0].sha256(), sha256(fine.as_bytes()));
     let denied = delete(&gateway, &guest(), &list(&["public/a", "secret"])).await;
     assert_eq!(results(&denied), (vec![], vec!["secret".to_owned()]), "Quiet asks for errors only");
@@ -193,10 +216,14 @@ async fn every_key_of_a_multi_delete_must_be_allowed() {
     assert_eq!(delete(&gateway, &guest(), quoted).await.reason(), "delete_list");
     for odd in ["<Delete><Object><Key>public/<!-- -->a</Key></Object></Delete>", "{}", &"x".repeat(2 << 20)] {
         let answer = delete(&gateway, &guest(), odd).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "delete_list"));
     }
     assert_eq!(upstream.count(), 3);
-    assert_eq!(delete(&gateway, &signer(), &list(&["secret"])).await.whole(), 200, "no prefixes, no look");
+    assert_eq!(
+        delete(&gateway, &signer(), &list(&["secret"])).await.complete_status(),
+        200,
+        "no prefixes, no look"
+    );
 }
 
 /// A4, A5: `GET /` lists what the client may see
@@ -204,16 +231,16 @@ async fn every_key_of_a_multi_delete_must_be_allowed() {
 async fn the_list_of_buckets_is_what_the_client_may_see() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
-    let names = |answer: &Answer| {
+    let names = |answer: &Response| {
         let text = answer.text();
         let names = text.split("<Name>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned());
         names.collect::<Vec<_>>()
     };
     assert_eq!(names(&get(gateway.address(), "/").await), ["open"]);
-    assert_eq!(names(&ask(&gateway, &guest(), "GET", "/").await), ["b", "open"]);
-    assert_eq!(names(&ask(&gateway, &signer(), "GET", "/").await), ["b", "c", "open"]);
-    let wrong = ask(&gateway, &Signer::new(ID, "wrong-secret"), "GET", "/").await;
-    assert_eq!((wrong.whole(), wrong.reason()), (403, "signature_mismatch"));
+    assert_eq!(names(&send_signed(&gateway, &guest(), "GET", "/").await), ["b", "open"]);
+    assert_eq!(names(&send_signed(&gateway, &signer(), "GET", "/").await), ["b", "c", "open"]);
+    let wrong = send_signed(&gateway, &Signer::new(ID, "wrong-secret"), "GET", "/").await;
+    assert_eq!((wrong.complete_status(), wrong.reason()), (403, "signature_mismatch"));
 }
 
 /// A4, C5: what could not work stops the start, and the line names both keys
@@ -271,9 +298,10 @@ fn keys_that_cannot_work_stop_the_start() {
 async fn without_keys_the_gateway_says_that_it_is_closed() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4").start().await;
-    let line = gateway.log_line("configuration warning", |line| line["key"] == "buckets.b.auth").await;
+    let line =
+        gateway.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.b.auth").await;
     assert_eq!(line["detail"], "lists sigv4 alone, and there are no keys: the bucket is closed to everybody");
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
 
 /// A5, V12: with the bucket in the Host, the policy sees the key that the store will see, also among keys to delete
@@ -293,12 +321,12 @@ async fn a_policy_holds_for_buckets_in_the_host_too() {
         ("/public/k", "/real/public/k"),
         ("/?list-type=2&prefix=public%2F", "/real/?list-type=2&prefix=public%2F"),
     ] {
-        assert_eq!(ask(&gateway, &guest(), "GET", target).await.whole(), 200, "{target}");
+        assert_eq!(send_signed(&gateway, &guest(), "GET", target).await.complete_status(), 200, "{target}");
         assert_eq!(upstream.last().target, upstream_target);
     }
     let allowed = upstream.count();
     for target in ["/b/public/k", "/gateway/public/k", "/x/public/k", "//public/k", "/?list-type=2"] {
-        assert_eq!(ask(&gateway, &guest(), "GET", target).await.whole(), 403, "{target}");
+        assert_eq!(send_signed(&gateway, &guest(), "GET", target).await.complete_status(), 403, "{target}");
     }
     let delete = |key: &str| format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
     for (key, reason) in [("public/k", ""), ("secret/k", "policy_denied")] {
@@ -306,7 +334,7 @@ async fn a_policy_holds_for_buckets_in_the_host_too() {
         let hash = sha256(body.as_bytes());
         let headers = guest().headers("POST", "/?delete=", &hash, &[]);
         let answer = send(&gateway, "POST", "/?delete=", &headers, Some(body.as_bytes())).await;
-        assert_eq!((answer.whole(), answer.reason()), (200, reason), "{key}");
+        assert_eq!((answer.complete_status(), answer.reason()), (200, reason), "{key}");
     }
     assert_eq!(upstream.count(), allowed + 1);
 }

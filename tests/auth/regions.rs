@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{ID, SECRET, Signer, ask, code, send, signed_bucket, signer, with_key};
-use crate::support::{Act, Answer, Client, Gateway, Upstream, get, head, request};
+use super::{ID, SECRET, Signer, s3_error_code, send, send_signed, signed_bucket, signer, with_key};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, get, head, request};
 
 const REGION: &str = "x-amz-bucket-region";
 
-fn from(region: &str) -> Signer {
+fn signer_for(region: &str) -> Signer {
     Signer { region: region.to_owned(), ..Signer::new(ID, SECRET) }
 }
 
@@ -30,18 +30,18 @@ async fn any_region_is_accepted() {
         .await;
     for region in ["us-east-1", "eu-west-1", "", "0", "default", "RegionOne", &"r".repeat(32)] {
         for method in ["GET", "HEAD", "PUT", "DELETE"] {
-            let answer = ask(&gateway, &from(region), method, "/b/k").await;
-            assert_eq!(answer.whole(), 200, "{region} {method}: {}", answer.text());
+            let answer = send_signed(&gateway, &signer_for(region), method, "/b/k").await;
+            assert_eq!(answer.complete_status(), 200, "{region} {method}: {}", answer.text());
             assert_eq!(upstream_region(&upstream), "RegionOne");
         }
-        let url = from(region).presigned("GET", "/b/k", "60");
-        assert_eq!(get(gateway.address(), &url).await.whole(), 200, "{url}");
-        let forged = Signer { secret: "another".to_owned(), ..from(region) };
-        assert_eq!(ask(&gateway, &forged, "GET", "/b/k").await.reason(), "signature_mismatch");
+        let url = signer_for(region).presigned("GET", "/b/k", "60");
+        assert_eq!(get(gateway.address(), &url).await.complete_status(), 200, "{url}");
+        let forged = Signer { secret: "another".to_owned(), ..signer_for(region) };
+        assert_eq!(send_signed(&gateway, &forged, "GET", "/b/k").await.reason(), "signature_mismatch");
     }
-    let url = from("eu-west-1").presigned("GET", "/b/k", "60").replace("eu-west-1", "eu%2Dwe%73t-1");
-    assert_eq!(get(gateway.address(), &url).await.whole(), 200, "the same region, encoded");
-    let url = from("eu-west-1").presigned("GET", "/b/k", "60").replace("eu-west-1", "eu-west-2");
+    let url = signer_for("eu-west-1").presigned("GET", "/b/k", "60").replace("eu-west-1", "eu%2Dwe%73t-1");
+    assert_eq!(get(gateway.address(), &url).await.complete_status(), 200, "the same region, encoded");
+    let url = signer_for("eu-west-1").presigned("GET", "/b/k", "60").replace("eu-west-1", "eu-west-2");
     assert_eq!(get(gateway.address(), &url).await.reason(), "signature_mismatch", "the signature covers it");
 }
 
@@ -53,16 +53,16 @@ async fn an_odd_region_is_refused() {
     let long = "r".repeat(33);
     for region in ["US-EAST-1", "us_east_1", "us-east-1 ", "<r>", "r\tr", "*", ".", &long, &"r".repeat(7000)]
     {
-        let answer = ask(&gateway, &from(region), "GET", "/b/k").await;
+        let answer = send_signed(&gateway, &signer_for(region), "GET", "/b/k").await;
         let expected = (400, "AuthorizationHeaderMalformed".to_owned());
-        assert_eq!((answer.whole(), code(&answer)), expected, "{region}");
+        assert_eq!((answer.complete_status(), s3_error_code(&answer)), expected, "{region}");
         assert_eq!(answer.header(REGION), Some("us-east-1"));
         assert!(answer.text().contains("<Region>us-east-1</Region>") && answer.body.len() < 1000);
     }
     for region in ["US-EAST-1", "%C3%BC", "%00", "eu%2Fwest", "eu%252Fwest", "r+r", &"r".repeat(6000)] {
-        let url = from(region).presigned("GET", "/b/k", "60");
+        let url = signer_for(region).presigned("GET", "/b/k", "60");
         let answer = get(gateway.address(), &url).await;
-        assert_eq!(answer.whole(), 400, "{region}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 400, "{region}: {}", answer.text());
         assert!(answer.body.len() < 1000);
     }
     // Of two scopes the first is a part of the key's ID.
@@ -72,16 +72,16 @@ async fn an_odd_region_is_refused() {
     assert!(value.contains(&id), "{value}");
     *value = value.replace(&id, &format!("{id}20130524/eu-west-1/s3/aws4_request/"));
     let answer = send(&gateway, "GET", "/b/k", &twice, None).await;
-    assert_eq!((answer.whole(), code(&answer)), (403, "InvalidAccessKeyId".to_owned()));
-    let megabyte = from(&"r".repeat(1 << 20));
+    assert_eq!((answer.complete_status(), s3_error_code(&answer)), (403, "InvalidAccessKeyId".to_owned()));
+    let megabyte = signer_for(&"r".repeat(1 << 20));
     let mut client = Client::connect(gateway.address()).await;
     let headers = megabyte.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     // The gateway may close before it has read all of it.
     let _ = client.try_send(crate::support::client::message("GET", "/b/k", &headers, None)).await;
-    assert!(client.try_answer("GET").await.is_none_or(|answer| answer.status == 431));
+    assert!(client.try_response("GET").await.is_none_or(|answer| answer.status == 431));
     assert_eq!(upstream.count(), 0);
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
 }
 
 /// A9: a bucket that lists regions takes no other, and says which, also where the answer has no body
@@ -94,29 +94,35 @@ async fn listed_regions_are_the_only_ones() {
         .start()
         .await;
     for region in ["eu-west-1", "eu-north-1"] {
-        assert_eq!(ask(&gateway, &from(region), "GET", "/b/k").await.whole(), 200);
+        assert_eq!(send_signed(&gateway, &signer_for(region), "GET", "/b/k").await.complete_status(), 200);
     }
     for region in ["us-east-1", "eu-central-1", "", "eu-west-2"] {
-        let answer = ask(&gateway, &from(region), "GET", "/b/k").await;
+        let answer = send_signed(&gateway, &signer_for(region), "GET", "/b/k").await;
         let expected = (400, "AuthorizationHeaderMalformed".to_owned());
-        assert_eq!((answer.whole(), code(&answer)), expected, "{region}");
+        assert_eq!((answer.complete_status(), s3_error_code(&answer)), expected, "{region}");
         assert!(answer.text().contains("<Region>eu-west-1</Region>"), "{}", answer.text());
-        assert_eq!(answer.all(REGION), ["eu-west-1"]);
-        let without_body = ask(&gateway, &from(region), "HEAD", "/b/k").await;
-        assert_eq!((without_body.whole(), without_body.all(REGION)), (400, vec!["eu-west-1"]));
+        assert_eq!(answer.headers_named(REGION), ["eu-west-1"]);
+        let without_body = send_signed(&gateway, &signer_for(region), "HEAD", "/b/k").await;
+        assert_eq!(
+            (without_body.complete_status(), without_body.headers_named(REGION)),
+            (400, vec!["eu-west-1"])
+        );
     }
     assert_eq!(upstream.count(), 2);
     // A client asks for the region before it knows it.
     for target in ["/b?location", "/b/?location="] {
-        let answer = ask(&gateway, &signer(), "GET", target).await;
-        assert_eq!(answer.whole(), 200, "{target}");
+        let answer = send_signed(&gateway, &signer(), "GET", target).await;
+        assert_eq!(answer.complete_status(), 200, "{target}");
         assert!(answer.text().contains(">eu-west-1</LocationConstraint>"), "{}", answer.text());
-        assert_eq!(ask(&gateway, &from("eu-west-2"), "GET", target).await.whole(), 400);
+        assert_eq!(
+            send_signed(&gateway, &signer_for("eu-west-2"), "GET", target).await.complete_status(),
+            400
+        );
     }
     for target in ["/b/k?location", "/b?locations", "/b", "/b?prefix=location"] {
-        assert_eq!(ask(&gateway, &signer(), "GET", target).await.whole(), 400, "{target}");
+        assert_eq!(send_signed(&gateway, &signer(), "GET", target).await.complete_status(), 400, "{target}");
     }
-    assert_eq!(ask(&gateway, &signer(), "PUT", "/b?location").await.whole(), 400);
+    assert_eq!(send_signed(&gateway, &signer(), "PUT", "/b?location").await.complete_status(), 400);
 }
 
 /// A9: the list of buckets is answered to a signature for any region
@@ -125,11 +131,11 @@ async fn the_list_of_buckets_is_for_any_region() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).set("buckets.b.client_regions", "eu-west-1").start().await;
     for region in ["us-east-1", "ap-south-1", ""] {
-        let answer = ask(&gateway, &from(region), "GET", "/").await;
-        assert_eq!(answer.whole(), 200, "{region}: {}", answer.text());
+        let answer = send_signed(&gateway, &signer_for(region), "GET", "/").await;
+        assert_eq!(answer.complete_status(), 200, "{region}: {}", answer.text());
         assert!(answer.text().contains("<Name>b</Name>"));
     }
-    assert_eq!(ask(&gateway, &from("A"), "GET", "/").await.whole(), 400);
+    assert_eq!(send_signed(&gateway, &signer_for("A"), "GET", "/").await.complete_status(), 400);
 }
 
 /// A9, C1: forged signatures for new regions store nothing, and the right client still asks for its key once
@@ -137,16 +143,19 @@ async fn the_list_of_buckets_is_for_any_region() {
 async fn forged_regions_do_not_reach_the_cache() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).set("sessions.capacity", "10").start().await;
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
     let before = gateway.status().await["sessions"].clone();
     for n in 0..40 {
-        let forged = Signer { secret: "another".to_owned(), ..from(&format!("region-{n}")) };
-        assert_eq!(ask(&gateway, &forged, "GET", "/b/k").await.reason(), "signature_mismatch");
+        let forged = Signer { secret: "another".to_owned(), ..signer_for(&format!("region-{n}")) };
+        assert_eq!(send_signed(&gateway, &forged, "GET", "/b/k").await.reason(), "signature_mismatch");
         let url = forged.presigned("GET", "/b/k", "60");
         assert_eq!(get(gateway.address(), &url).await.reason(), "signature_mismatch");
     }
     for n in 0..20 {
-        assert_eq!(ask(&gateway, &from(&format!("region-{n}")), "GET", "/b/k").await.whole(), 200);
+        assert_eq!(
+            send_signed(&gateway, &signer_for(&format!("region-{n}")), "GET", "/b/k").await.complete_status(),
+            200
+        );
     }
     assert_eq!(gateway.status().await["sessions"], before, "neither asked nor remembered");
 }
@@ -158,8 +167,8 @@ fn location(region: &str) -> String {
     )
 }
 
-fn is_location(answer: &Answer, region: &str) {
-    assert_eq!((answer.whole(), answer.text()), (200, location(region)));
+fn assert_location(answer: &Response, region: &str) {
+    assert_eq!((answer.complete_status(), answer.text()), (200, location(region)));
     assert_eq!(answer.header("content-type"), Some("application/xml"));
     assert!(answer.header("x-request-id").is_some() && answer.header("x-amz-request-id").is_some());
 }
@@ -167,35 +176,35 @@ fn is_location(answer: &Answer, region: &str) {
 /// A9, E6: the location is the gateway's, whatever the store's document is, and the store's connection is used again
 #[tokio::test]
 async fn the_location_is_the_gateways() {
-    let xml = |body: &str| Act::ok(body).header("content-type", "application/xml");
+    let xml = |body: &str| UpstreamReply::ok(body).header("content-type", "application/xml");
     let huge = "<".repeat(3 << 20);
     for act in [
         xml(&location("default")),
         xml(&location("default")).header(REGION, "default"),
-        Act::ok("<html>not found</html>").header("content-type", "text/html"),
+        UpstreamReply::ok("<html>not found</html>").header("content-type", "text/html"),
         xml("\u{1}<a><b"),
         xml(""),
-        Act::ok(&huge),
-        Act::ok(&huge).chunked(),
-        xml(&location("x")).chunked().then_after(Duration::from_millis(50), "more"),
+        UpstreamReply::ok(&huge),
+        UpstreamReply::ok(&huge).chunked(),
+        xml(&location("x")).chunked().then_body_after(Duration::from_millis(50), "more"),
         xml(&location("x")).until_close(),
         xml(&location("x")).cut_at(9),
     ] {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = signed_bucket(&upstream).start().await;
-        is_location(&ask(&gateway, &signer(), "GET", "/b?location").await, "");
-        is_location(&get(gateway.address(), &signer().presigned("GET", "/b/?location", "60")).await, "");
+        assert_location(&send_signed(&gateway, &signer(), "GET", "/b?location").await, "");
+        assert_location(&get(gateway.address(), &signer().presigned("GET", "/b/?location", "60")).await, "");
         assert_eq!(upstream.count(), 2);
         assert!(upstream.seen().iter().all(|seen| seen.target.ends_with("?location")));
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
     let upstream = Upstream::start(move |_| xml(&location("default")));
     let gateway = Gateway::builder().bucket("b", &upstream).set("s3.region", "eu-central-1").start().await;
-    is_location(&get(gateway.address(), "/b?location").await, "eu-central-1");
+    assert_location(&get(gateway.address(), "/b?location").await, "eu-central-1");
     let upstream = Upstream::start(move |_| xml(&location("default")));
     let gateway = Gateway::in_front_of(&upstream).await;
     for _ in 0..3 {
-        is_location(&get(gateway.address(), "/b?location").await, "");
+        assert_location(&get(gateway.address(), "/b?location").await, "");
     }
     assert!(upstream.connections() <= 2, "a connection for each worker, and no more");
 }
@@ -204,7 +213,7 @@ async fn the_location_is_the_gateways() {
 #[tokio::test]
 async fn a_location_is_the_stores_to_refuse() {
     for (status, error) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (501, "NotImplemented")] {
-        let upstream = Upstream::start(move |_| Act::s3_error(status, error));
+        let upstream = Upstream::start(move |_| UpstreamReply::s3_error(status, error));
         let gateway = signed_bucket(&upstream)
             .set("keys.writer.access_key_id", "AKIDWRITER")
             .set("keys.writer.secret", "writers-secret")
@@ -213,10 +222,14 @@ async fn a_location_is_the_stores_to_refuse() {
             .set("policies.writes.methods", "write")
             .start()
             .await;
-        let answer = ask(&gateway, &signer(), "GET", "/b?location").await;
-        assert_eq!((answer.whole(), code(&answer), answer.reason()), (status, error.to_owned(), ""));
-        let denied = ask(&gateway, &Signer::new("AKIDWRITER", "writers-secret"), "GET", "/b?location").await;
-        assert_eq!((denied.whole(), denied.reason()), (403, "policy_denied"));
+        let answer = send_signed(&gateway, &signer(), "GET", "/b?location").await;
+        assert_eq!(
+            (answer.complete_status(), s3_error_code(&answer), answer.reason()),
+            (status, error.to_owned(), "")
+        );
+        let denied =
+            send_signed(&gateway, &Signer::new("AKIDWRITER", "writers-secret"), "GET", "/b?location").await;
+        assert_eq!((denied.complete_status(), denied.reason()), (403, "policy_denied"));
         assert_eq!(upstream.count(), 1);
     }
 }
@@ -225,12 +238,12 @@ async fn a_location_is_the_stores_to_refuse() {
 #[tokio::test]
 async fn answers_tell_the_gateways_region() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/none" => Act::status(404),
-        "/b/old" => Act::status(304),
-        "/b/told" => Act::ok("x").header("x-amz-bucket-region", "stores"),
-        "/b/denied" => Act::s3_error(403, "AccessDenied").header("X-Amz-Bucket-Region", "stores"),
-        "/b" => Act::ok("").header("x-amz-bucket-region", "stores"),
-        _ => Act::ok("x"),
+        "/b/none" => UpstreamReply::status(404),
+        "/b/old" => UpstreamReply::status(304),
+        "/b/told" => UpstreamReply::ok("x").header("x-amz-bucket-region", "stores"),
+        "/b/denied" => UpstreamReply::s3_error(403, "AccessDenied").header("X-Amz-Bucket-Region", "stores"),
+        "/b" => UpstreamReply::ok("").header("x-amz-bucket-region", "stores"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = signed_bucket(&upstream)
         .set("buckets.b.auth", "sigv4,anonymous")
@@ -239,7 +252,7 @@ async fn answers_tell_the_gateways_region() {
         .http_bucket("api", &upstream)
         .start()
         .await;
-    let told = |answer: &Answer| answer.all(REGION).join(",");
+    let told = |answer: &Response| answer.headers_named(REGION).join(",");
     for (method, target, status, region) in [
         ("HEAD", "/b", 200, "eu-central-1"),
         ("HEAD", "/b/", 200, "eu-central-1"),
@@ -261,15 +274,15 @@ async fn answers_tell_the_gateways_region() {
         ("HEAD", "/api/none", 200, ""),
     ] {
         let answer = request(gateway.address(), method, target, &[], None).await;
-        assert_eq!((answer.whole(), told(&answer).as_str()), (status, region), "{method} {target}");
+        assert_eq!((answer.complete_status(), told(&answer).as_str()), (status, region), "{method} {target}");
     }
     for (secret, reason) in [(SECRET, ""), ("another", "signature_mismatch")] {
-        let answer = ask(&gateway, &Signer::new(ID, secret), "HEAD", "/b").await;
+        let answer = send_signed(&gateway, &Signer::new(ID, secret), "HEAD", "/b").await;
         assert_eq!((answer.reason(), told(&answer).as_str()), (reason, "eu-central-1"));
     }
     upstream.stop().await;
     let failed = head(gateway.address(), "/b/k").await;
-    assert_eq!((failed.whole(), told(&failed).as_str()), (502, "eu-central-1"));
+    assert_eq!((failed.complete_status(), told(&failed).as_str()), (502, "eu-central-1"));
 }
 
 /// A9, G1: what is no region is a start-up error, and so is a list that has no effect
@@ -297,7 +310,7 @@ async fn bad_regions_stop_the_start() {
 }
 
 /// The answer to a form that is signed for this region.
-async fn form(gateway: &Gateway, signer: &Signer) -> Answer {
+async fn post_signed_form(gateway: &Gateway, signer: &Signer) -> Response {
     let mut fields = signer.form_fields();
     fields.push(("key".to_owned(), "k".to_owned()));
     let exact = |(name, value): &(String, String)| format!("{{\"{name}\": \"{value}\"}}");
@@ -321,15 +334,18 @@ async fn forms_are_signed_for_any_region() {
     let upstream = Upstream::ok("");
     let gateway = signed_bucket(&upstream).start().await;
     for region in ["us-east-1", "eu-west-1", ""] {
-        assert_eq!(form(&gateway, &from(region)).await.whole(), 204, "{region}");
-        let forged = Signer { secret: "another".to_owned(), ..from(region) };
-        assert_eq!(form(&gateway, &forged).await.reason(), "signature_mismatch");
+        assert_eq!(post_signed_form(&gateway, &signer_for(region)).await.complete_status(), 204, "{region}");
+        let forged = Signer { secret: "another".to_owned(), ..signer_for(region) };
+        assert_eq!(post_signed_form(&gateway, &forged).await.reason(), "signature_mismatch");
     }
-    assert_eq!(form(&gateway, &from("US-EAST-1")).await.reason(), "form_signature_malformed");
+    assert_eq!(
+        post_signed_form(&gateway, &signer_for("US-EAST-1")).await.reason(),
+        "form_signature_malformed"
+    );
     let listing = signed_bucket(&upstream).set("buckets.b.client_regions", "eu-west-1").start().await;
-    assert_eq!(form(&listing, &from("eu-west-1")).await.whole(), 204);
-    let refused = form(&listing, &signer()).await;
-    assert_eq!((refused.whole(), refused.reason()), (400, "form_signature_malformed"));
+    assert_eq!(post_signed_form(&listing, &signer_for("eu-west-1")).await.complete_status(), 204);
+    let refused = post_signed_form(&listing, &signer()).await;
+    assert_eq!((refused.complete_status(), refused.reason()), (400, "form_signature_malformed"));
     assert_eq!(refused.header(REGION), Some("eu-west-1"));
     assert!(refused.text().contains("<Region>eu-west-1</Region>"), "{}", refused.text());
     assert_eq!(upstream.count(), 4);

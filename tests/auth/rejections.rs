@@ -4,8 +4,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::signer::{HOST, Headers};
-use super::{ID, Signer, code, send, signed_bucket, signer};
-use crate::support::{Answer, Client, Gateway, Upstream, get, request};
+use super::{ID, Signer, s3_error_code, send, signed_bucket, signer};
+use crate::support::{Client, Gateway, Response, Upstream, get, request};
 
 const TARGET: &str = "/b/k?a=1";
 
@@ -19,8 +19,8 @@ fn headers() -> Headers {
 }
 
 /// Status, code and reason.
-fn told(answer: &Answer) -> (u16, String, String) {
-    (answer.whole(), code(answer), answer.reason().to_owned())
+fn status_code_reason(answer: &Response) -> (u16, String, String) {
+    (answer.complete_status(), s3_error_code(answer), answer.reason().to_owned())
 }
 
 fn expected(status: u16, code: &str, reason: &str) -> (u16, String, String) {
@@ -28,33 +28,33 @@ fn expected(status: u16, code: &str, reason: &str) -> (u16, String, String) {
 }
 
 /// The right headers with one value changed.
-fn changed(name: &str, change: impl Fn(&str) -> String) -> Headers {
+fn headers_with_changed(name: &str, change: impl Fn(&str) -> String) -> Headers {
     let mut headers = headers();
     let (_, value) = headers.iter_mut().find(|(each, _)| each == name).unwrap();
     *value = change(value);
     headers
 }
 
-fn without(name: &str) -> Headers {
+fn headers_without(name: &str) -> Headers {
     let mut headers = headers();
     headers.retain(|(each, _)| each != name);
     headers
 }
 
-fn with(name: &str, value: &str) -> Headers {
+fn headers_with(name: &str, value: &str) -> Headers {
     let mut headers = headers();
     headers.push((name.to_owned(), value.to_owned()));
     headers
 }
 
-fn by(change: impl Fn(&mut Signer)) -> Headers {
+fn headers_of_changed_signer(change: impl Fn(&mut Signer)) -> Headers {
     let mut signer = signer();
     change(&mut signer);
     signer.headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[])
 }
 
 /// A signature of the right form that is certainly another.
-fn another_last_digit(text: &str) -> String {
+fn change_last_digit(text: &str) -> String {
     let (start, last) = text.split_at(text.len() - 1);
     format!("{start}{}", if last == "0" { "1" } else { "0" })
 }
@@ -63,13 +63,13 @@ fn another_last_digit(text: &str) -> String {
 #[tokio::test]
 async fn a_wrong_authorization_header_is_refused() {
     let (gateway, upstream) = gateway().await;
-    let authorization = |change: &dyn Fn(&str) -> String| changed("authorization", change);
+    let authorization = |change: &dyn Fn(&str) -> String| headers_with_changed("authorization", change);
     let replaced = |from: &'static str, to: &'static str| authorization(&|text| text.replace(from, to));
     let mismatch = (403, "SignatureDoesNotMatch", "signature_mismatch");
     let malformed = (400, "AuthorizationHeaderMalformed", "authorization_malformed");
     let cases = [
-        (by(|signer| signer.secret.push('x')), mismatch),
-        (authorization(&|text| another_last_digit(text)), mismatch),
+        (headers_of_changed_signer(|signer| signer.secret.push('x')), mismatch),
+        (authorization(&|text| change_last_digit(text)), mismatch),
         (authorization(&|text| text[..text.len() - 1].to_owned()), mismatch),
         (
             authorization(&|text| {
@@ -80,10 +80,13 @@ async fn a_wrong_authorization_header_is_refused() {
             }),
             malformed,
         ),
-        (changed("x-amz-content-sha256", |_| super::super::support::client::sha256(b"")), mismatch),
-        (by(|signer| signer.id.push('x')), (403, "InvalidAccessKeyId", "unknown_key")),
-        (by(|signer| signer.region = "EU_WEST_1".to_owned()), malformed),
-        (by(|signer| signer.service = "ec2".to_owned()), malformed),
+        (
+            headers_with_changed("x-amz-content-sha256", |_| super::super::support::client::sha256(b"")),
+            mismatch,
+        ),
+        (headers_of_changed_signer(|signer| signer.id.push('x')), (403, "InvalidAccessKeyId", "unknown_key")),
+        (headers_of_changed_signer(|signer| signer.region = "EU_WEST_1".to_owned()), malformed),
+        (headers_of_changed_signer(|signer| signer.service = "ec2".to_owned()), malformed),
         (replaced("aws4_request", "aws4_reques"), malformed),
         (replaced("Credential=AKIDREADER/", "Credential="), malformed),
         (replaced("SignedHeaders", "Signed"), malformed),
@@ -95,23 +98,35 @@ async fn a_wrong_authorization_header_is_refused() {
         (replaced("SignedHeaders=host;x-amz-content-sha256;x-amz-date", "SignedHeaders="), malformed),
         (replaced("host;", ""), (403, "AccessDenied", "header_not_signed")),
         (replaced("host;", "host;x-amz-absent;"), mismatch),
-        (with("x-amz-acl", "public-read"), (403, "AccessDenied", "header_not_signed")),
-        (by(|signer| signer.ahead_seconds = 16 * 60), (403, "RequestTimeTooSkewed", "clock_skewed")),
-        (by(|signer| signer.ahead_seconds = -16 * 60), (403, "RequestTimeTooSkewed", "clock_skewed")),
-        (without("x-amz-date"), (403, "AccessDenied", "date_missing")),
-        (with("x-amz-date", "20130524T000000Z"), (403, "AccessDenied", "date_missing")),
-        (changed("x-amz-date", |_| "yesterday".to_owned()), (403, "AccessDenied", "date_missing")),
-        (changed("x-amz-date", |_| "20130524T000000Z".to_owned()), malformed),
-        (without("x-amz-content-sha256"), (400, "InvalidRequest", "content_sha256_missing")),
+        (headers_with("x-amz-acl", "public-read"), (403, "AccessDenied", "header_not_signed")),
         (
-            with("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+            headers_of_changed_signer(|signer| signer.ahead_seconds = 16 * 60),
+            (403, "RequestTimeTooSkewed", "clock_skewed"),
+        ),
+        (
+            headers_of_changed_signer(|signer| signer.ahead_seconds = -16 * 60),
+            (403, "RequestTimeTooSkewed", "clock_skewed"),
+        ),
+        (headers_without("x-amz-date"), (403, "AccessDenied", "date_missing")),
+        (headers_with("x-amz-date", "20130524T000000Z"), (403, "AccessDenied", "date_missing")),
+        (
+            headers_with_changed("x-amz-date", |_| "yesterday".to_owned()),
+            (403, "AccessDenied", "date_missing"),
+        ),
+        (headers_with_changed("x-amz-date", |_| "20130524T000000Z".to_owned()), malformed),
+        (headers_without("x-amz-content-sha256"), (400, "InvalidRequest", "content_sha256_missing")),
+        (
+            headers_with("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
             (400, "InvalidArgument", "content_sha256_malformed"),
         ),
         (
-            changed("x-amz-content-sha256", |_| "STREAMING".to_owned()),
+            headers_with_changed("x-amz-content-sha256", |_| "STREAMING".to_owned()),
             (400, "InvalidArgument", "content_sha256_malformed"),
         ),
-        (with("authorization", "AWS4-HMAC-SHA256 x"), (400, "InvalidArgument", "signature_ambiguous")),
+        (
+            headers_with("authorization", "AWS4-HMAC-SHA256 x"),
+            (400, "InvalidArgument", "signature_ambiguous"),
+        ),
         (authorization(&|_| "Basic YTpi".to_owned()), (400, "InvalidArgument", "authorization_scheme")),
         (authorization(&|_| String::new()), (400, "InvalidArgument", "authorization_scheme")),
         (
@@ -125,13 +140,17 @@ async fn a_wrong_authorization_header_is_refused() {
     ];
     for (headers, (status, code, reason)) in cases {
         let answer = send(&gateway, "GET", TARGET, &headers, None).await;
-        assert_eq!(told(&answer), expected(status, code, reason), "{headers:?}");
+        assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{headers:?}");
     }
     let token = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-amz-security-token", "t")]);
     let answer = send(&gateway, "GET", TARGET, &token, None).await;
-    assert_eq!(told(&answer), expected(400, "InvalidToken", "security_token"));
+    assert_eq!(status_code_reason(&answer), expected(400, "InvalidToken", "security_token"));
     assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
-    assert_eq!(send(&gateway, "GET", TARGET, &headers(), None).await.whole(), 200, "the unchanged one does");
+    assert_eq!(
+        send(&gateway, "GET", TARGET, &headers(), None).await.complete_status(),
+        200,
+        "the unchanged one does"
+    );
 }
 
 /// A1: the signature covers method, path, query and signed headers
@@ -148,7 +167,11 @@ async fn a_signature_is_for_one_request() {
         ("GET", "/b/K?a=1"),
     ] {
         let answer = send(&gateway, method, target, &headers(), None).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "signature_mismatch"), "{method} {target}");
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (403, "signature_mismatch"),
+            "{method} {target}"
+        );
     }
     let with_meta = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-amz-meta-a", "1")]);
     let forged: Headers = with_meta
@@ -170,7 +193,7 @@ async fn a_signature_is_for_one_host() {
     for (host, status) in [("other.test", 403), (HOST, 200)] {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("GET {TARGET} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n").into_bytes()).await;
-        assert_eq!(client.answer("GET").await.whole(), status, "{host}");
+        assert_eq!(client.response("GET").await.complete_status(), status, "{host}");
     }
     assert_eq!(upstream.count(), 1);
 }
@@ -239,12 +262,12 @@ async fn a_wrong_presigned_url_is_refused() {
     ];
     for (target, (status, code, reason)) in cases {
         let answer = get(gateway.address(), &target).await;
-        assert_eq!(told(&answer), expected(status, code, reason), "{target}");
+        assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{target}");
     }
     let both = send(&gateway, "GET", &right, &headers(), None).await;
-    assert_eq!(told(&both), expected(400, "InvalidArgument", "signature_ambiguous"));
+    assert_eq!(status_code_reason(&both), expected(400, "InvalidArgument", "signature_ambiguous"));
     assert_eq!(upstream.count(), 0);
-    assert_eq!(get(gateway.address(), &right).await.whole(), 200, "the unchanged one is accepted");
+    assert_eq!(get(gateway.address(), &right).await.complete_status(), 200, "the unchanged one is accepted");
     assert_eq!(upstream.seen()[0].target, TARGET, "and its signature stays here");
 }
 
@@ -255,24 +278,31 @@ async fn headers_of_stores_must_be_signed() {
     let not_signed = expected(403, "AccessDenied", "header_not_signed");
     for added in [("x-amz-acl", "public-read"), ("x-minio-extract", "true"), ("X-MinIO-Force-Delete", "true")]
     {
-        let answer = send(&gateway, "GET", TARGET, &with(added.0, added.1), None).await;
-        assert_eq!(told(&answer), not_signed, "{added:?}");
+        let answer = send(&gateway, "GET", TARGET, &headers_with(added.0, added.1), None).await;
+        assert_eq!(status_code_reason(&answer), not_signed, "{added:?}");
         for method in ["GET", "DELETE"] {
             let url = signer().presigned(method, TARGET, "60");
             let answer = request(gateway.address(), method, &url, &[added], None).await;
-            assert_eq!(told(&answer), not_signed, "{method} {added:?}");
+            assert_eq!(status_code_reason(&answer), not_signed, "{method} {added:?}");
         }
     }
     assert_eq!(upstream.count(), 0);
     let signed = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-minio-extract", "true")]);
-    assert_eq!(send(&gateway, "GET", TARGET, &signed, None).await.whole(), 200);
+    assert_eq!(send(&gateway, "GET", TARGET, &signed, None).await.complete_status(), 200);
 }
 
 /// A1: what S3 adds to its errors so that SDKs can help themselves
 #[tokio::test]
 async fn errors_say_what_would_have_been_right() {
     let (gateway, _upstream) = gateway().await;
-    let late = send(&gateway, "GET", TARGET, &by(|signer| signer.ahead_seconds = -3600), None).await;
+    let late = send(
+        &gateway,
+        "GET",
+        TARGET,
+        &headers_of_changed_signer(|signer| signer.ahead_seconds = -3600),
+        None,
+    )
+    .await;
     assert!(late.text().contains("<MaxAllowedSkewMilliseconds>900000</MaxAllowedSkewMilliseconds>"));
     // SDKs read the server's time, and correct their clocks by it.
     for element in ["RequestTime", "ServerTime"] {
@@ -283,15 +313,15 @@ async fn errors_say_what_would_have_been_right() {
         let expected = if element == "ServerTime" { 0 } else { 3600 };
         assert!((ago.whole_seconds() - expected).abs() < 60, "{element}: {text}");
     }
-    let nearly = by(|signer| signer.ahead_seconds = -14 * 60);
-    assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.whole(), 200);
+    let nearly = headers_of_changed_signer(|signer| signer.ahead_seconds = -14 * 60);
+    assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.complete_status(), 200);
 }
 
 /// A1: a presigned URL outside its validity is answered with its lifetime, its end and the server's time, as S3 does
 #[tokio::test]
 async fn a_url_outside_its_validity_is_told_its_times() {
     let (gateway, _upstream) = gateway().await;
-    let within = |answer: &Answer, element: &str, seconds: i64| {
+    let within = |answer: &Response, element: &str, seconds: i64| {
         let text = answer.element(element).unwrap_or_default();
         let moment = OffsetDateTime::parse(&text, &Rfc3339).unwrap();
         let ahead = (moment - OffsetDateTime::now_utc()).whole_seconds();
@@ -313,11 +343,11 @@ async fn a_url_outside_its_validity_is_told_its_times() {
 async fn without_a_signature_nothing_is_done() {
     let (gateway, upstream) = gateway().await;
     let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!(told(&answer), expected(403, "AccessDenied", "not_signed"));
+    assert_eq!(status_code_reason(&answer), expected(403, "AccessDenied", "not_signed"));
     let kind = [("content-type", "multipart/form-data; boundary=x")];
     let form = b"--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--x\r\n\
                  Content-Disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
     let answer = request(gateway.address(), "POST", "/b", &kind, Some(form)).await;
-    assert_eq!(told(&answer), expected(403, "AccessDenied", "not_signed"));
+    assert_eq!(status_code_reason(&answer), expected(403, "AccessDenied", "not_signed"));
     assert_eq!(upstream.count(), 0);
 }

@@ -9,7 +9,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::{Client, Config};
 use tidegate::origin::Origin;
 
-use super::{ID, SECRET, ask, send, signed_bucket, signer, with_key};
+use super::{ID, SECRET, send, send_signed, signed_bucket, signer, with_key};
 use crate::support::{Gateway, Scratch, Upstream, get, put, request};
 
 fn sdk(gateway: &Gateway, id: &str, secret: &str) -> Client {
@@ -72,18 +72,18 @@ async fn a_presigned_url_is_verified() {
         bytes.extend_from_slice(body.unwrap_or_default());
         let mut client = crate::support::Client::connect(gateway.address()).await;
         client.send(bytes).await;
-        client.answer(method).await
+        client.response(method).await
     };
     let put = client.put_object().bucket("b").key("a b+c").presigned(hour()).await.unwrap();
-    assert_eq!(send("PUT", &target(put.uri()), Some(b"presigned")).await.whole(), 200);
+    assert_eq!(send("PUT", &target(put.uri()), Some(b"presigned")).await.complete_status(), 200);
     let get = client.get_object().bucket("b").key("a b+c").response_content_type("text/x y");
     let get = target(get.presigned(hour()).await.unwrap().uri());
     let got = send("GET", &get, None).await;
-    assert_eq!((got.whole(), got.text()), (200, "presigned".to_owned()));
+    assert_eq!((got.complete_status(), got.text()), (200, "presigned".to_owned()));
     let other = send("GET", &get.replace("a%20b%2Bc", "other"), None).await;
-    assert_eq!((other.whole(), other.reason()), (403, "signature_mismatch"));
+    assert_eq!((other.complete_status(), other.reason()), (403, "signature_mismatch"));
     let lifted = send("GET", &get.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200"), None).await;
-    assert_eq!((lifted.whole(), lifted.reason()), (403, "signature_mismatch"));
+    assert_eq!((lifted.complete_status(), lifted.reason()), (403, "signature_mismatch"));
 }
 
 /// A1, V5: a path that signers leave unencoded is taken as it was sent, too
@@ -92,8 +92,8 @@ async fn a_path_may_be_signed_as_it_was_sent() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     for target in ["/b/it's", "/b/it%27s", "/b/a%2Fb", "/b//x/./y", "/b/%7e", "/b/(1)!*", "/b/a@b:c,d;e=f"] {
-        let answer = ask(&gateway, &signer(), "GET", target).await;
-        assert_eq!(answer.whole(), 200, "{target}: {}", answer.text());
+        let answer = send_signed(&gateway, &signer(), "GET", target).await;
+        assert_eq!(answer.complete_status(), 200, "{target}: {}", answer.text());
         assert_eq!(upstream.seen().last().unwrap().target, target);
     }
 }
@@ -111,9 +111,9 @@ async fn a_key_may_sign_as_itself_upstream() {
         .set("keys.own.upstream", "same")
         .start()
         .await;
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
     let own = super::Signer::new("AKIDOWN", "own-secret");
-    assert_eq!(ask(&gateway, &own, "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &own, "GET", "/b/k").await.complete_status(), 200);
     let [bucket, same] = <[_; 2]>::try_from(upstream.seen()).unwrap();
     assert!(bucket.header("authorization").unwrap().contains("Credential=BUCKETKEY/"), "{bucket:?}");
     assert!(same.header("authorization").unwrap().contains("Credential=AKIDOWN/"), "{same:?}");
@@ -128,13 +128,13 @@ async fn a_wrong_proof_never_falls_back_to_anonymous() {
         .set("buckets.b.anonymous", "read")
         .start()
         .await;
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     let denied = put(gateway.address(), "/b/k", "x").await;
-    assert_eq!((denied.whole(), denied.reason()), (403, "anonymous_denied"));
+    assert_eq!((denied.complete_status(), denied.reason()), (403, "anonymous_denied"));
     assert_eq!(get(gateway.address(), "/b").await.reason(), "anonymous_denied", "a listing is no read");
-    assert_eq!(ask(&gateway, &signer(), "PUT", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "PUT", "/b/k").await.complete_status(), 200);
     let wrong = super::Signer::new(ID, "wrong-secret");
-    assert_eq!(ask(&gateway, &wrong, "GET", "/b/k").await.reason(), "signature_mismatch");
+    assert_eq!(send_signed(&gateway, &wrong, "GET", "/b/k").await.reason(), "signature_mismatch");
     assert_eq!(upstream.count(), 2);
 }
 
@@ -145,9 +145,9 @@ async fn a_session_does_not_stand_in_for_a_signature() {
     let gateway = signed_bucket(&upstream).start().await;
     let mut headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     headers.push(("x-tidegate-session".to_owned(), "mine".to_owned()));
-    assert_eq!(send(&gateway, "GET", "/b/k", &headers, None).await.whole(), 200);
+    assert_eq!(send(&gateway, "GET", "/b/k", &headers, None).await.complete_status(), 200);
     let stolen = request(gateway.address(), "GET", "/b/k", &[("x-tidegate-session", "mine")], None).await;
-    assert_eq!((stolen.whole(), stolen.reason()), (403, "not_signed"));
+    assert_eq!((stolen.complete_status(), stolen.reason()), (403, "not_signed"));
     assert_eq!(upstream.count(), 1);
 }
 
@@ -157,7 +157,7 @@ async fn signing_keys_are_kept() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     for _ in 0..40 {
-        assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+        assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
     }
     let cache = gateway.status().await["sessions"].clone();
     assert_eq!(cache["entries"], 1);
@@ -172,8 +172,8 @@ async fn the_log_names_the_key_and_holds_no_secret() {
     let gateway = signed_bucket(&upstream).start().await;
     let target = signer().presigned("GET", "/b/k", "60");
     let answer = get(gateway.address(), &target).await;
-    assert_eq!(answer.whole(), 200);
-    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!(answer.complete_status(), 200);
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["key"], ID);
     let signature = target.rsplit('=').next().unwrap();
     let all = format!("{:?}{}{}", gateway.log_lines(), gateway.status().await, gateway.metrics().await);

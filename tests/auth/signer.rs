@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::support::Seen;
+use crate::support::SeenRequest;
 
 /// The host that `support::request` sends.
 pub(crate) const HOST: &str = "gateway.test";
@@ -102,13 +102,13 @@ impl Signer {
     }
 
     /// Whether a request that an upstream saw has this signer's signature over `target`, which is encoded in S3's way.
-    pub(crate) fn has_signed(&self, seen: &Seen, target: &str) -> bool {
+    pub(crate) fn has_signed(&self, seen: &SeenRequest, target: &str) -> bool {
         let authorization = seen.header("authorization").unwrap_or_default();
         let part = |name: &str| {
             let (_, rest) = authorization.split_once(name).unwrap();
             rest.split(',').next().unwrap().to_owned()
         };
-        let value = |name: &str| seen.all(name).join(",");
+        let value = |name: &str| seen.headers_named(name).join(",");
         let names = part("SignedHeaders=");
         let signed: Headers = names.split(';').map(|name| (name.to_owned(), value(name))).collect();
         let (payload, timestamp) = (value("x-amz-content-sha256"), value("x-amz-date"));
@@ -139,7 +139,7 @@ impl Signer {
             self.scope(timestamp),
             hex::encode(Sha256::digest(request))
         );
-        hex::encode(code(&self.key(timestamp), &text))
+        hex::encode(hmac(&self.key(timestamp), &text))
     }
 
     /// The fields of a form that say who signs it.
@@ -157,19 +157,19 @@ impl Signer {
     /// The fields with a form's policy and its signature.
     pub(crate) fn sign_policy(&self, policy: &str) -> Headers {
         let policy = STANDARD.encode(policy);
-        let signature = hex::encode(code(&self.key(&self.timestamp()), &policy));
+        let signature = hex::encode(hmac(&self.key(&self.timestamp()), &policy));
         vec![("policy".to_owned(), policy), ("x-amz-signature".to_owned(), signature)]
     }
 
     fn key(&self, timestamp: &str) -> [u8; 32] {
-        let mut key = code(format!("AWS4{}", self.secret).as_bytes(), &timestamp[..8]);
+        let mut key = hmac(format!("AWS4{}", self.secret).as_bytes(), &timestamp[..8]);
         for step in [&self.region, &self.service, "aws4_request"] {
-            key = code(&key, step);
+            key = hmac(&key, step);
         }
         key
     }
 }
 
-fn code(key: &[u8], text: &str) -> [u8; 32] {
+fn hmac(key: &[u8], text: &str) -> [u8; 32] {
     Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes().into()
 }

@@ -1,6 +1,6 @@
 //! Keys that only variables name: the name of a variable is in capitals, whatever the ID is.
 
-use super::{Signer, ask};
+use super::{Signer, send_signed};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream};
 
@@ -23,12 +23,17 @@ async fn a_key_in_a_variable_has_both_spellings() {
     let upstream = Upstream::ok("x");
     let gateway = bucket(&upstream).start().await;
     for id in ["AKIAXYZ", "akiaxyz"] {
-        assert_eq!(ask(&gateway, &Signer::new(id, SECRET), "GET", "/b/k").await.whole(), 200, "{id}");
+        assert_eq!(
+            send_signed(&gateway, &Signer::new(id, SECRET), "GET", "/b/k").await.complete_status(),
+            200,
+            "{id}"
+        );
     }
-    let other = ask(&gateway, &Signer::new("Akiaxyz", SECRET), "GET", "/b/k").await;
-    assert_eq!((other.whole(), other.reason()), (403, "unknown_key"));
-    let line =
-        gateway.log_line("configuration warning", |line| line["key"] == "keys.akiaxyz.access_key_id").await;
+    let other = send_signed(&gateway, &Signer::new("Akiaxyz", SECRET), "GET", "/b/k").await;
+    assert_eq!((other.complete_status(), other.reason()), (403, "unknown_key"));
+    let line = gateway
+        .wait_for_log_line("configuration warning", |line| line["key"] == "keys.akiaxyz.access_key_id")
+        .await;
     assert!(line["detail"].as_str().unwrap().contains("AKIAXYZ"), "{line}");
 }
 
@@ -37,9 +42,12 @@ async fn a_key_in_a_variable_has_both_spellings() {
 async fn an_explicit_id_has_one_spelling() {
     let upstream = Upstream::ok("x");
     let gateway = bucket(&upstream).set("keys.akiaxyz.access_key_id", "AKIAXYZ").start().await;
-    assert_eq!(ask(&gateway, &Signer::new("AKIAXYZ", SECRET), "GET", "/b/k").await.whole(), 200);
-    let other = ask(&gateway, &Signer::new("akiaxyz", SECRET), "GET", "/b/k").await;
-    assert_eq!((other.whole(), other.reason()), (403, "unknown_key"));
+    assert_eq!(
+        send_signed(&gateway, &Signer::new("AKIAXYZ", SECRET), "GET", "/b/k").await.complete_status(),
+        200
+    );
+    let other = send_signed(&gateway, &Signer::new("akiaxyz", SECRET), "GET", "/b/k").await;
+    assert_eq!((other.complete_status(), other.reason()), (403, "unknown_key"));
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "configuration warning"));
 }
 

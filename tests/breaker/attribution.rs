@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::circuit_of;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
 /// More than the default threshold of failures in a row.
 const TIMES: usize = 6;
@@ -25,7 +25,7 @@ async fn start(upstream: &Upstream) -> Gateway {
 
 /// No failure was counted in this bucket's circuit of writes, and its pool still calls the endpoint.
 async fn nothing_counts(gateway: &Gateway, bucket: &str) {
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     let status = gateway.status().await;
     let circuit = &status["buckets"][bucket]["breaker"]["write"];
     for (field, expected) in [("opened_total", 0), ("consecutive_failures", 0), ("generation", 1)] {
@@ -51,7 +51,7 @@ async fn send_and_leave(gateway: &Gateway, upstream: &Upstream, head: &str, body
         client.send(head).await;
         client.send(body).await;
         if reaches {
-            upstream.works_on(1).await;
+            upstream.wait_until_in_flight(1).await;
         }
         // One with a reset, the next with an orderly close.
         if number % 2 == 0 {
@@ -59,7 +59,7 @@ async fn send_and_leave(gateway: &Gateway, upstream: &Upstream, head: &str, body
         } else {
             drop(client);
         }
-        upstream.works_on(0).await;
+        upstream.wait_until_in_flight(0).await;
     }
 }
 
@@ -69,7 +69,7 @@ async fn send_wrong(gateway: &Gateway, message: &[u8], expected: (u16, &str)) {
         let mut client = Client::connect(gateway.address()).await;
         // The gateway may close before it has read all of it.
         let _ = client.try_send(message).await;
-        if let Some(answer) = client.try_answer("PUT").await {
+        if let Some(answer) = client.try_response("PUT").await {
             assert_eq!((answer.status, answer.reason()), expected, "{}", answer.text());
         }
     }
@@ -101,7 +101,7 @@ async fn an_overlong_body_is_the_clients() {
             for _ in 0..TIMES {
                 let mut client = Client::connect(gateway.address()).await;
                 client.send(&message).await;
-                let answer = client.try_answer(method).await;
+                let answer = client.try_response(method).await;
                 assert!(answer.is_none_or(|answer| answer.status < 500), "{method} {target}");
             }
         }
@@ -116,7 +116,7 @@ async fn an_overlong_body_is_the_clients() {
                   --x\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
     let mut client = Client::connect(gateway.address()).await;
     client.send(head("POST", "/b", &form) + fields).await;
-    let answer = client.try_answer("POST").await;
+    let answer = client.try_response("POST").await;
     assert!(answer.is_none_or(|answer| answer.status < 500), "a form");
     nothing_counts(&gateway, "api").await;
     nothing_counts(&gateway, "b").await;
@@ -184,9 +184,11 @@ async fn a_length_that_overflows_is_refused_before_connecting() {
 #[tokio::test]
 async fn an_upload_that_stands_still_is_the_clients() {
     let lost_patience = Duration::from_millis(1500);
-    for (act, expected) in [(Act::reset(), (504, "timeout_upload")), (Act::status(504), (504, ""))] {
-        let act = act.after(lost_patience);
-        let upstream = Upstream::early(move |_| act.clone());
+    for (act, expected) in
+        [(UpstreamReply::reset(), (504, "timeout_upload")), (UpstreamReply::status(504), (504, ""))]
+    {
+        let act = act.delayed(lost_patience);
+        let upstream = Upstream::replying_before_body(move |_| act.clone());
         let gateway = start(&upstream).await;
         let message = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]) + "begin";
         let stalled = (0..TIMES).map(|_| {
@@ -194,7 +196,7 @@ async fn an_upload_that_stands_still_is_the_clients() {
             tokio::spawn(async move {
                 let mut client = Client::connect(address).await;
                 client.send(&message).await;
-                client.answer("PUT").await
+                client.response("PUT").await
             })
         });
         for answer in stalled.collect::<Vec<_>>() {
@@ -210,7 +212,8 @@ async fn an_upload_that_stands_still_is_the_clients() {
 async fn who_leaves_after_an_early_answer_counts_for_nothing() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::early(move |_| Act::ok("begin").then_held(&held, "end"));
+    let upstream =
+        Upstream::replying_before_body(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
     let gateway = start(&upstream).await;
     let message = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]) + "begin";
     for number in 0..TIMES {
@@ -231,7 +234,7 @@ async fn a_late_error_counts_by_its_code() {
     let upstream = Upstream::start(|seen| {
         let code = if seen.target.contains("own") { "InternalError" } else { "InvalidPart" };
         let (padding, message) = (" \n".repeat(600), "m".repeat(2000));
-        Act::ok(format!(
+        UpstreamReply::ok(format!(
             "<?xml version=\"1.0\"?>{padding}<Error><Message>{message}</Message><Code>{code}</Code></Error>"
         ))
     });
@@ -241,14 +244,14 @@ async fn a_late_error_counts_by_its_code() {
         let message = client::message("POST", &target, &[], Some(b"<CompleteMultipartUpload/>"));
         let mut client = Client::connect(gateway.address()).await;
         client.send(message).await;
-        client.answer("POST").await.whole()
+        client.response("POST").await.complete_status()
     };
     for _ in 0..TIMES {
         assert_eq!(complete("clients").await, 200);
     }
     nothing_counts(&gateway, "b").await;
     assert_eq!(complete("own").await, 200);
-    eventually("the store's own error counts", || async {
+    wait_for("the store's own error counts", || async {
         (circuit_of(&gateway, "write").await["consecutive_failures"] == 1).then_some(())
     })
     .await;
@@ -257,13 +260,13 @@ async fn a_late_error_counts_by_its_code() {
 /// B3: what is the upstream's fault in mid-upload still counts
 #[tokio::test]
 async fn a_reset_while_the_client_sends_is_the_upstreams() {
-    let upstream = Upstream::early(|_| Act::reset());
+    let upstream = Upstream::replying_before_body(|_| UpstreamReply::reset());
     let gateway = start(&upstream).await;
     let message = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]) + &"x".repeat(LARGE / 2);
     let mut client = Client::connect(gateway.address()).await;
     client.send(&message).await;
     assert_eq!(client.head().await.reason(), "upstream_reset");
-    eventually("it is counted", || async {
+    wait_for("it is counted", || async {
         (circuit_of(&gateway, "write").await["consecutive_failures"] == 1).then_some(())
     })
     .await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{circuit, circuit_of, opens, passes, start};
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, request};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, request, wait_for};
 
 /// A PUT that breaks off in mid-body, large enough not to be held back in anybody's buffer.
 fn half_an_upload() -> Vec<u8> {
@@ -18,8 +18,9 @@ fn half_an_upload() -> Vec<u8> {
 fn switchable() -> (Upstream, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(true));
     let told = Arc::clone(&fails);
-    let upstream =
-        Upstream::start(move |_| if told.load(Ordering::SeqCst) { Act::status(500) } else { Act::ok("x") });
+    let upstream = Upstream::start(move |_| {
+        if told.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
+    });
     (upstream, fails)
 }
 
@@ -27,7 +28,7 @@ fn switchable() -> (Upstream, Arc<AtomicBool>) {
 /// alone, and another bucket feels nothing
 #[tokio::test]
 async fn five_failures_open_the_circuit_of_this_bucket_alone() {
-    let bad = Upstream::start(|_| Act::status(500));
+    let bad = Upstream::start(|_| UpstreamReply::status(500));
     let good = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &bad)
@@ -36,14 +37,14 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
         .start()
         .await;
     for failures in 1..=5 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500, "failure {failures} is passed on");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "failure {failures} is passed on");
     }
     opens(&gateway).await;
     for _ in 0..3 {
         let refused = gateway.get("/b/k").await;
-        assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+        assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
         assert!((40..=72).contains(&refused.retry_after().unwrap()), "{refused:?}");
-        assert_eq!(gateway.get("/good/k").await.whole(), 200);
+        assert_eq!(gateway.get("/good/k").await.complete_status(), 200);
     }
     assert_eq!(bad.count(), 5);
     let circuit = circuit(&gateway).await;
@@ -59,19 +60,21 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
 /// B1: a success in between starts the row over
 #[tokio::test]
 async fn a_success_ends_a_row_of_failures() {
-    let upstream = Upstream::start(|seen| if seen.number % 5 == 0 { Act::ok("x") } else { Act::status(500) });
+    let upstream = Upstream::start(|seen| {
+        if seen.number % 5 == 0 { UpstreamReply::ok("x") } else { UpstreamReply::status(500) }
+    });
     let gateway = start(&upstream, &[]).await;
     for _ in 0..4 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     }
     assert_eq!(circuit(&gateway).await["consecutive_failures"], 4);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    eventually("the row is over", || async {
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    wait_for("the row is over", || async {
         (circuit(&gateway).await["consecutive_failures"] == 0).then_some(())
     })
     .await;
     for _ in 0..4 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     }
     assert_eq!(circuit(&gateway).await["state"], "closed");
 }
@@ -79,11 +82,13 @@ async fn a_success_ends_a_row_of_failures() {
 /// B1, B3: half of the last calls failing opens it, though never five in a row
 #[tokio::test]
 async fn half_of_the_calls_failing_opens_the_circuit() {
-    let upstream = Upstream::start(|seen| if seen.number % 2 == 0 { Act::ok("x") } else { Act::status(503) });
+    let upstream = Upstream::start(|seen| {
+        if seen.number % 2 == 0 { UpstreamReply::ok("x") } else { UpstreamReply::status(503) }
+    });
     let gateway = start(&upstream, &[]).await;
     for call in 1..=21 {
         let expected = if call % 2 == 0 { 200 } else { 503 };
-        assert_eq!(gateway.get("/b/k").await.whole(), expected, "call {call}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), expected, "call {call}");
     }
     opens(&gateway).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
@@ -94,9 +99,9 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
 #[tokio::test]
 async fn failures_without_an_answer_count() {
     for (act, status, cause) in [
-        (Act::reset(), 502, "reset"),
-        (Act::hang(), 504, "timeout"),
-        (Act::raw("nonsense\r\n\r\n"), 502, "decode"),
+        (UpstreamReply::reset(), 502, "reset"),
+        (UpstreamReply::hang(), 504, "timeout"),
+        (UpstreamReply::raw("nonsense\r\n\r\n"), 502, "decode"),
     ] {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = Gateway::builder()
@@ -107,13 +112,13 @@ async fn failures_without_an_answer_count() {
             .start()
             .await;
         for _ in 0..2 {
-            assert_eq!(gateway.get("/b/k").await.whole(), status, "{cause}");
+            assert_eq!(gateway.get("/b/k").await.complete_status(), status, "{cause}");
         }
         opens(&gateway).await;
         assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open", "{cause}");
         assert_eq!(circuit(&gateway).await["cause"], cause);
     }
-    let refusing = crate::support::unreachable::Refusing::new();
+    let refusing = crate::support::unreachable::RefusingAddress::new();
     let gateway = Gateway::builder()
         .bucket_at("b", &[refusing.address])
         .set("buckets.b.s3.retry.max_attempts", "1")
@@ -132,43 +137,40 @@ async fn failures_without_an_answer_count() {
 async fn half_open_admits_three_trials_and_two_successes_close_it() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream =
-        Upstream::start(
-            move |seen| if seen.number == 1 { Act::status(500) } else { Act::ok("x").held(&held) },
-        );
+    let upstream = Upstream::start(move |seen| {
+        if seen.number == 1 { UpstreamReply::status(500) } else { UpstreamReply::ok("x").when_open(&held) }
+    });
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "0.2")]).await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     passes(&gateway, Duration::from_millis(200)).await;
     let address = gateway.address();
     let trials: Vec<_> = (0..3).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
-    upstream.works_on(3).await;
+    upstream.wait_until_in_flight(3).await;
     assert_eq!(circuit(&gateway).await["state"], "half_open");
     assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"read\"}").await, 2.0);
     let fourth = gateway.get("/b/k").await;
-    assert_eq!((fourth.whole(), fourth.reason()), (503, "breaker_half_open"));
+    assert_eq!((fourth.complete_status(), fourth.reason()), (503, "breaker_half_open"));
     assert!(fourth.retry_after().is_some());
     assert_eq!(upstream.count(), 4);
     latch.open_for_all();
     for trial in trials {
-        assert_eq!(trial.await.unwrap().whole(), 200);
+        assert_eq!(trial.await.unwrap().complete_status(), 200);
     }
-    eventually("the circuit closes", || async {
-        (circuit(&gateway).await["state"] == "closed").then_some(())
-    })
-    .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("the circuit closes", || async { (circuit(&gateway).await["state"] == "closed").then_some(()) })
+        .await;
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// B1: one failure re-opens it, for longer than the first time
 #[tokio::test]
 async fn a_failed_trial_opens_the_circuit_for_longer() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "1")]).await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     passes(&gateway, Duration::from_secs(1)).await;
     let opened = Instant::now();
-    assert_eq!(gateway.get("/b/k").await.whole(), 500, "the trial");
-    eventually("it opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "the trial");
+    wait_for("it opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
         .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let circuit = circuit(&gateway).await;
@@ -184,10 +186,10 @@ async fn a_failed_trial_opens_the_circuit_for_longer() {
 /// B1, R4: an upstream that asks to be left alone for longer is
 #[tokio::test]
 async fn the_upstreams_retry_after_is_honoured() {
-    let upstream = Upstream::start(|_| Act::status(503).header("retry-after", "300"));
+    let upstream = Upstream::start(|_| UpstreamReply::status(503).header("retry-after", "300"));
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "1")]).await;
     let passed_on = gateway.get("/b/k").await;
-    assert_eq!((passed_on.whole(), passed_on.retry_after()), (503, Some(300)));
+    assert_eq!((passed_on.complete_status(), passed_on.retry_after()), (503, Some(300)));
     opens(&gateway).await;
     let refused = gateway.get("/b/k").await;
     assert_eq!(refused.reason(), "breaker_open");
@@ -198,18 +200,18 @@ async fn the_upstreams_retry_after_is_honoured() {
 #[tokio::test]
 async fn client_errors_and_throttling_do_not_count() {
     for status in [400, 403, 404, 409, 412, 416, 429, 501] {
-        let upstream = Upstream::start(move |_| Act::status(status));
+        let upstream = Upstream::start(move |_| UpstreamReply::status(status));
         let gateway = start(&upstream, &[("failure_threshold", "1")]).await;
         for _ in 0..3 {
-            assert_eq!(gateway.get("/b/k").await.whole(), status);
+            assert_eq!(gateway.get("/b/k").await.complete_status(), status);
         }
         assert_eq!(circuit(&gateway).await["consecutive_failures"], 0, "{status}");
     }
-    let upstream = Upstream::start(|_| Act::s3_error(503, "SlowDown"));
+    let upstream = Upstream::start(|_| UpstreamReply::s3_error(503, "SlowDown"));
     let gateway = start(&upstream, &[("failure_threshold", "1")]).await;
     for _ in 0..3 {
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (503, ""));
+        assert_eq!((answer.complete_status(), answer.reason()), (503, ""));
     }
 }
 
@@ -219,36 +221,36 @@ async fn clients_that_leave_do_not_count() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/waits" => Act::hang(),
-        "/b/streams" => Act::ok("begin").then_held(&held, "end"),
-        _ => Act::ok("x"),
+        "/b/waits" => UpstreamReply::hang(),
+        "/b/streams" => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = start(&upstream, &[("failure_threshold", "1")]).await;
     for _ in 0..2 {
         let mut waiting = Client::connect(gateway.address()).await;
         waiting.send(client::message("GET", "/b/waits", &[], None)).await;
-        upstream.works_on(1).await;
+        upstream.wait_until_in_flight(1).await;
         drop(waiting);
-        upstream.works_on(0).await;
+        upstream.wait_until_in_flight(0).await;
 
         let mut streaming = Client::connect(gateway.address()).await;
         streaming.send(client::message("GET", "/b/streams", &[], None)).await;
         assert_eq!(streaming.head().await.status, 200);
         streaming.reset();
-        upstream.works_on(0).await;
+        upstream.wait_until_in_flight(0).await;
 
         let mut uploading = Client::connect(gateway.address()).await;
         uploading.send(half_an_upload()).await;
-        upstream.works_on(1).await;
+        upstream.wait_until_in_flight(1).await;
         uploading.reset();
-        upstream.works_on(0).await;
+        upstream.wait_until_in_flight(0).await;
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     for class in ["read", "write"] {
         let circuit = circuit_of(&gateway, class).await;
         assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
     }
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// B4: a trial whose client leaves gives its permit back without a verdict
@@ -266,20 +268,20 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
     )
     .await;
     let put = async || request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await;
-    assert_eq!(put().await.whole(), 500);
+    assert_eq!(put().await.complete_status(), 500);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    eventually("the circuit's time is up", || async {
+    wait_for("the circuit's time is up", || async {
         (circuit_of(&gateway, "write").await["open_for_ms"] == 0).then_some(())
     })
     .await;
     fails.store(false, Ordering::SeqCst);
     let mut trial = Client::connect(gateway.address()).await;
     trial.send(half_an_upload()).await;
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     assert_eq!(put().await.reason(), "breaker_half_open", "the only trial is taken");
     trial.reset();
-    upstream.works_on(0).await;
-    eventually("the permit is back", || async { (put().await.whole() == 200).then_some(()) }).await;
+    upstream.wait_until_in_flight(0).await;
+    wait_for("the permit is back", || async { (put().await.complete_status() == 200).then_some(()) }).await;
     assert_eq!(circuit_of(&gateway, "write").await["state"], "closed");
 }
 
@@ -287,19 +289,20 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
 #[tokio::test]
 async fn an_error_document_inside_a_200_counts_as_a_failure() {
     let document = "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>";
-    let upstream =
-        Upstream::start(move |_| Act::ok("  \n").then_after(Duration::from_millis(20), document).chunked());
+    let upstream = Upstream::start(move |_| {
+        UpstreamReply::ok("  \n").then_body_after(Duration::from_millis(20), document).chunked()
+    });
     let gateway = start(&upstream, &[]).await;
     for failures in 1..=2 {
         let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;
-        assert_eq!((answer.whole(), answer.text().trim()), (200, document), "it passes as it came");
-        eventually("it is counted", || async {
+        assert_eq!((answer.complete_status(), answer.text().trim()), (200, document), "it passes as it came");
+        wait_for("it is counted", || async {
             (circuit_of(&gateway, "write").await["consecutive_failures"] == failures).then_some(())
         })
         .await;
     }
     assert_eq!(upstream.count(), 2, "a POST is not tried again");
     let answer = request(gateway.address(), "GET", "/b/k?uploadId=7", &[], None).await;
-    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.complete_status(), 200);
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"late_error\"}").await, 2.0);
 }

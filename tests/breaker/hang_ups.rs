@@ -1,7 +1,7 @@
 //! Clients that hang up, in numbers: a proxy that takes them for failures of the store closes a healthy one.
 
 use super::{circuit, start};
-use crate::support::{Act, Client, Latch, Upstream, client};
+use crate::support::{Client, Latch, Upstream, UpstreamReply, client};
 
 const CLIENTS: usize = 400;
 const AT_A_TIME: usize = 20;
@@ -13,8 +13,8 @@ async fn hang_ups_in_mid_response_leave_the_breaker_closed() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/whole" => Act::ok("x"),
-        _ => Act::ok("begin").then_held(&held, "end"),
+        "/b/whole" => UpstreamReply::ok("x"),
+        _ => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
     });
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("minimum_calls", "1")]).await;
     let address = gateway.address();
@@ -33,13 +33,13 @@ async fn hang_ups_in_mid_response_leave_the_breaker_closed() {
         for leaving in leaving.collect::<Vec<_>>() {
             leaving.await.unwrap();
         }
-        upstream.works_on(0).await;
+        upstream.wait_until_in_flight(0).await;
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(upstream.cancelled(), CLIENTS, "each call ended with its client");
     let circuit = circuit(&gateway).await;
     for (field, expected) in [("opened_total", 0), ("consecutive_failures", 0), ("generation", 1)] {
         assert_eq!(circuit[field], expected, "{field}");
     }
-    assert_eq!(gateway.get("/b/whole").await.whole(), 200);
+    assert_eq!(gateway.get("/b/whole").await.complete_status(), 200);
 }

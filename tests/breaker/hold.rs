@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{circuit_of, start};
-use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually, request};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client, request, wait_for};
 
 /// One circuit for all, that opens after two failures for longer than any test runs, ends with a connection, and is waited for.
 async fn patient(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
@@ -20,22 +20,22 @@ async fn patient(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
 }
 
 async fn opens(gateway: &Gateway) {
-    eventually("the circuit opens", || async {
+    wait_for("the circuit opens", || async {
         let failed = request(gateway.address(), "POST", "/b/k?restore", &[], Some(b"x")).await;
-        assert!(failed.whole() >= 500);
+        assert!(failed.complete_status() >= 500);
         (circuit_of(gateway, "all").await["state"] == "open").then_some(())
     })
     .await;
 }
 
 async fn holds(gateway: &Gateway, requests: usize) {
-    eventually(&format!("{requests} requests wait"), || async {
+    wait_for(&format!("{requests} requests wait"), || async {
         (circuit_of(gateway, "all").await["held"] == requests).then_some(())
     })
     .await;
 }
 
-type Asked = tokio::task::JoinHandle<Answer>;
+type Asked = tokio::task::JoinHandle<Response>;
 
 fn ask(gateway: &Gateway, method: &'static str, body: Option<&'static [u8]>) -> Asked {
     let address = gateway.address();
@@ -79,9 +79,9 @@ async fn those_who_wait_are_served_when_the_port_comes_back() {
         1
     );
     assert_eq!(ended(&gateway, "released").await, 5.0);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(circuit_of(&gateway, "all").await["state"], "closed");
-    let line = gateway.log_line("request", |line| line["method"] == "HEAD").await;
+    let line = gateway.wait_for_log_line("request", |line| line["method"] == "HEAD").await;
     assert!(line["queue_us"].as_u64().unwrap() > 0, "its wait is in the access log: {line}");
 }
 
@@ -96,12 +96,12 @@ async fn whoever_comes_to_a_full_room_is_refused_at_once() {
     holds(&gateway, 3).await;
     for _ in 0..20 {
         let refused = gateway.get("/b/k").await;
-        assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+        assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
     }
     assert_eq!(circuit_of(&gateway, "all").await["max_held"], 3);
     upstream.start_again().await;
     for waiting in waiting {
-        assert_eq!(waiting.await.unwrap().whole(), 200);
+        assert_eq!(waiting.await.unwrap().complete_status(), 200);
     }
     assert_eq!(upstream.count(), 3);
 }
@@ -122,9 +122,9 @@ async fn a_client_that_leaves_gives_its_place_up() {
     let stays = ask(&gateway, "GET", None);
     holds(&gateway, 1).await;
     upstream.start_again().await;
-    assert_eq!(stays.await.unwrap().whole(), 200);
+    assert_eq!(stays.await.unwrap().complete_status(), 200);
     assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "{:?}", upstream.seen());
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// B2, R3: what cannot be repeated is refused at once: a POST, and a body that is not held whole
@@ -137,7 +137,7 @@ async fn what_cannot_be_repeated_does_not_wait() {
     let large = vec![b'x'; 70_000];
     for (method, body) in [("POST", &b"x"[..]), ("PUT", &large)] {
         let refused = request(gateway.address(), method, "/b/k", &[], Some(body)).await;
-        assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"), "{method}");
+        assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"), "{method}");
     }
     assert_eq!(gateway.metric("circuit_breaker_held_total{bucket=\"b\",class=\"all\"}").await, 0.0);
 }
@@ -148,19 +148,19 @@ async fn nobody_waits_for_a_circuit_that_is_forced_open() {
     let upstream = Upstream::ok("x");
     let gateway = patient(&upstream, &[("mode", "forced_open")]).await;
     let refused = gateway.get("/b/k").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_forced_open"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_forced_open"));
     assert_eq!((upstream.count(), ended(&gateway, "timed_out").await), (0, 0.0));
 }
 
 /// B2, R4: nobody waits for a circuit that will not open in time: an answer led to it, so a connection does not end it
 #[tokio::test]
 async fn nobody_waits_in_vain_for_what_an_upstream_asked_for() {
-    let upstream = Upstream::start(|_| Act::status(503).header("retry-after", "500"));
+    let upstream = Upstream::start(|_| UpstreamReply::status(503).header("retry-after", "500"));
     let gateway = patient(&upstream, &[]).await;
     opens(&gateway).await;
     let calls = upstream.count();
     let refused = gateway.get("/b/k").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
     assert!(refused.retry_after().unwrap() > 400, "{refused:?}");
     assert_eq!((upstream.count(), ended(&gateway, "timed_out").await), (calls, 0.0));
 }
@@ -170,14 +170,15 @@ async fn nobody_waits_in_vain_for_what_an_upstream_asked_for() {
 async fn the_end_of_the_open_time_lets_them_through() {
     let fails = Arc::new(AtomicBool::new(true));
     let told = Arc::clone(&fails);
-    let upstream =
-        Upstream::start(move |_| if told.load(Ordering::SeqCst) { Act::status(500) } else { Act::ok("x") });
+    let upstream = Upstream::start(move |_| {
+        if told.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
+    });
     let gateway = patient(&upstream, &[("timeout_seconds", "2")]).await;
     opens(&gateway).await;
     fails.store(false, Ordering::SeqCst);
     let waiting: Vec<Asked> = (0..8).map(|_| ask(&gateway, "GET", None)).collect();
     for waiting in waiting {
-        assert_eq!(waiting.await.unwrap().whole(), 200);
+        assert_eq!(waiting.await.unwrap().complete_status(), 200);
     }
     assert_eq!(circuit_of(&gateway, "all").await["opened_total"], 1);
 }
@@ -190,8 +191,8 @@ async fn whose_wait_is_over_is_refused() {
     upstream.stop().await;
     opens(&gateway).await;
     let refused = gateway.get("/b/k").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
     assert!(refused.retry_after().is_some());
     assert_eq!(ended(&gateway, "timed_out").await, 1.0);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

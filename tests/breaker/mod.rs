@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::gateway::Builder;
-use crate::support::{Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, wait_for};
 
 /// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
 async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
@@ -39,14 +39,14 @@ async fn circuit_of(gateway: &Gateway, class: &str) -> Value {
 
 /// Waits until the failures that were answered have opened the circuit: they are told to it as the answer goes out.
 async fn opens(gateway: &Gateway) {
-    eventually("the circuit opens", || async { (circuit(gateway).await["state"] == "open").then_some(()) })
+    wait_for("the circuit opens", || async { (circuit(gateway).await["state"] == "open").then_some(()) })
         .await;
 }
 
 /// Waits until the circuit may be tried again.
 async fn passes(gateway: &Gateway, open: Duration) {
     tokio::time::sleep(open).await;
-    eventually("the circuit's time is up", || async {
+    wait_for("the circuit's time is up", || async {
         let circuit = circuit(gateway).await;
         (circuit["state"] != "open" || circuit["open_for_ms"] == 0).then_some(())
     })

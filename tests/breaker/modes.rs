@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::{circuit, circuit_of, opens, start};
-use crate::support::{Act, Upstream, eventually, request};
+use crate::support::{Upstream, UpstreamReply, request, wait_for};
 
 const LISTING: &str = "/b?list-type=2";
 
 /// An upstream whose listings fail and whose objects are well.
 fn cannot_list() -> Upstream {
-    Upstream::start(|seen| if seen.target.contains("list-type") { Act::status(500) } else { Act::ok("x") })
+    Upstream::start(|seen| {
+        if seen.target.contains("list-type") { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
+    })
 }
 
 /// B1, B2: a broken listing does not close reading or writing
@@ -18,16 +20,16 @@ async fn a_broken_listing_leaves_reads_and_writes_alone() {
     let upstream = cannot_list();
     let gateway = start(&upstream, &[("failure_threshold", "2")]).await;
     for _ in 0..2 {
-        assert_eq!(gateway.get(LISTING).await.whole(), 500);
+        assert_eq!(gateway.get(LISTING).await.complete_status(), 500);
     }
-    eventually("the listings' circuit opens", || async {
+    wait_for("the listings' circuit opens", || async {
         (circuit_of(&gateway, "list").await["state"] == "open").then_some(())
     })
     .await;
     assert_eq!(gateway.get(LISTING).await.reason(), "breaker_open");
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await.whole(), 200);
-    assert_eq!(request(gateway.address(), "DELETE", "/b/k", &[], None).await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await.complete_status(), 200);
+    assert_eq!(request(gateway.address(), "DELETE", "/b/k", &[], None).await.complete_status(), 200);
     for (class, state) in [("read", 0.0), ("write", 0.0), ("list", 1.0)] {
         let metric = format!("circuit_breaker_state{{bucket=\"b\",class=\"{class}\"}}");
         assert_eq!(gateway.metric(&metric).await, state, "{class}");
@@ -40,9 +42,9 @@ async fn one_circuit_may_stand_for_all() {
     let upstream = cannot_list();
     let gateway = start(&upstream, &[("failure_threshold", "2"), ("per_operation", "false")]).await;
     for _ in 0..2 {
-        assert_eq!(gateway.get(LISTING).await.whole(), 500);
+        assert_eq!(gateway.get(LISTING).await.complete_status(), 500);
     }
-    eventually("the circuit opens", || async {
+    wait_for("the circuit opens", || async {
         (circuit_of(&gateway, "all").await["state"] == "open").then_some(())
     })
     .await;
@@ -54,17 +56,14 @@ async fn one_circuit_may_stand_for_all() {
 #[tokio::test]
 async fn half_of_the_calls_slow_open_the_circuit() {
     let slow = Duration::from_millis(60);
-    let upstream =
-        Upstream::start(
-            move |seen| {
-                if seen.number % 2 == 0 { Act::ok("x") } else { Act::ok("x").after(slow) }
-            },
-        );
+    let upstream = Upstream::start(move |seen| {
+        if seen.number % 2 == 0 { UpstreamReply::ok("x") } else { UpstreamReply::ok("x").delayed(slow) }
+    });
     let gateway =
         start(&upstream, &[("slow_call_duration_ms", "50"), ("minimum_calls", "6"), ("window_calls", "6")])
             .await;
     for call in 1..=7 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200, "call {call}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "call {call}");
     }
     opens(&gateway).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
@@ -76,21 +75,21 @@ async fn half_of_the_calls_slow_open_the_circuit() {
 #[tokio::test]
 async fn a_long_body_is_no_slow_call() {
     let pause = Duration::from_millis(300);
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_after(pause, "end"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_after(pause, "end"));
     let gateway = start(
         &upstream,
         &[("slow_call_duration_ms", "250"), ("minimum_calls", "1"), ("slow_call_rate_threshold", "1")],
     )
     .await;
     for _ in 0..2 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     let mut uploading = crate::support::Client::connect(gateway.address()).await;
     uploading.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 70000\r\n\r\n").await;
     tokio::time::sleep(pause).await;
     uploading.send(vec![b'x'; 70_000]).await;
-    assert_eq!(uploading.answer("PUT").await.whole(), 200);
-    gateway.is_idle().await;
+    assert_eq!(uploading.response("PUT").await.complete_status(), 200);
+    gateway.wait_until_idle().await;
     for class in ["read", "write"] {
         assert_eq!(circuit_of(&gateway, class).await["opened_total"], 0, "{class}");
     }
@@ -99,10 +98,10 @@ async fn a_long_body_is_no_slow_call() {
 /// B1, B5: off, nothing opens; status and metrics say that it is off
 #[tokio::test]
 async fn a_breaker_that_is_off_never_opens() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = start(&upstream, &[("mode", "off"), ("failure_threshold", "1")]).await;
     for calls in 1..=20 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
         assert_eq!(upstream.count(), calls);
     }
     assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["mode"], "off");
@@ -112,14 +111,14 @@ async fn a_breaker_that_is_off_never_opens() {
 /// B2, B5: in shadow mode the circuit opens and is counted, and every request still goes up
 #[tokio::test]
 async fn a_shadow_breaker_refuses_nobody() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = start(&upstream, &[("mode", "shadow"), ("failure_threshold", "2")]).await;
     for _ in 0..2 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     }
     opens(&gateway).await;
     for _ in 0..5 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     }
     assert_eq!(upstream.count(), 7);
     let refused = "circuit_breaker_shadow_refused_total{bucket=\"b\",class=\"read\"}";
@@ -134,7 +133,7 @@ async fn a_breaker_that_is_forced_open_refuses_all() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream, &[("mode", "forced_open"), ("timeout_seconds", "7")]).await;
     let refused = gateway.get("/b/k").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_forced_open"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_forced_open"));
     assert!(refused.retry_after().unwrap() >= 7, "{refused:?}");
     assert_eq!(upstream.count(), 0);
     let circuit = circuit(&gateway).await;

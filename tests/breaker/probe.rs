@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{breaking, circuit, opens, start};
-use crate::support::unreachable::Refusing;
-use crate::support::{Act, Gateway, Upstream, eventually};
+use crate::support::unreachable::RefusingAddress;
+use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
 const PROBED: [(&str, &str); 3] =
     [("failure_threshold", "2"), ("timeout_seconds", "600"), ("connect_probe_interval_ms", "20")];
@@ -17,8 +17,10 @@ async fn refused_twice(gateway: &Gateway) {
 }
 
 async fn serves(gateway: &Gateway) {
-    eventually("a request is served", || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) })
-        .await;
+    wait_for("a request is served", || async {
+        (gateway.get("/b/k").await.complete_status() == 200).then_some(())
+    })
+    .await;
 }
 
 /// B1, B2: a refused port that comes back is served long before the open time is up; until then it is left alone
@@ -29,16 +31,17 @@ async fn a_port_that_comes_back_ends_the_open_time() {
     upstream.stop().await;
     refused_twice(&gateway).await;
     let failed = "circuit_breaker_probes_total{bucket=\"b\",result=\"failed\"}";
-    eventually("connections are tried", || async { (gateway.metric(failed).await >= 2.0).then_some(()) })
-        .await;
+    wait_for("connections are tried", || async { (gateway.metric(failed).await >= 2.0).then_some(()) }).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let waiting = circuit(&gateway).await;
     assert_eq!((&waiting["cause"], &waiting["ends_when_reached"]), (&"connect".into(), &true.into()));
     upstream.start_again().await;
     serves(&gateway).await;
-    gateway.log_line("endpoint can be connected to again", |line| line["bucket"] == "b").await;
+    gateway.wait_for_log_line("endpoint can be connected to again", |line| line["bucket"] == "b").await;
     gateway
-        .log_line("circuit half-open, its upstream can be connected to again", |line| line["class"] == "read")
+        .wait_for_log_line("circuit half-open, its upstream can be connected to again", |line| {
+            line["class"] == "read"
+        })
         .await;
     assert_eq!(gateway.metric("circuit_breaker_probes_total{bucket=\"b\",result=\"reached\"}").await, 1.0);
     assert_eq!(circuit(&gateway).await["opened_total"], 1);
@@ -64,16 +67,16 @@ async fn no_connection_is_tried_by_default() {
 /// connected to after it had asked
 #[tokio::test]
 async fn what_an_upstream_asked_for_is_not_cut_short() {
-    let upstream = Upstream::start(|_| Act::status(503).header("retry-after", "500"));
+    let upstream = Upstream::start(|_| UpstreamReply::status(503).header("retry-after", "500"));
     for goes_away in [false, true] {
         let gateway = start(&upstream, &PROBED).await;
-        assert_eq!(gateway.get("/b/k").await.whole(), 503);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
         if goes_away {
             upstream.stop().await;
-            assert_eq!(gateway.get("/b/k").await.whole(), 502);
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 502);
             upstream.start_again().await;
         } else {
-            assert_eq!(gateway.get("/b/k").await.whole(), 503);
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
         }
         opens(&gateway).await;
         let connections = upstream.connections();
@@ -89,11 +92,11 @@ async fn what_an_upstream_asked_for_is_not_cut_short() {
 /// rotation is tried all the same (zentinel #261)
 #[tokio::test]
 async fn any_endpoint_that_comes_back_will_do() {
-    let (dead, upstream) = (Refusing::new(), Upstream::ok("x"));
+    let (dead, upstream) = (RefusingAddress::new(), Upstream::ok("x"));
     let builder = Gateway::builder().bucket_at("b", &[dead.address, upstream.address()]);
     let gateway = breaking(builder, &PROBED).start().await;
     upstream.stop().await;
-    eventually("the circuit opens", || async {
+    wait_for("the circuit opens", || async {
         gateway.get("/b/k").await;
         (circuit(&gateway).await["state"] == "open").then_some(())
     })
@@ -112,7 +115,7 @@ async fn a_crash_neither_closes_the_circuit_nor_ends_the_probes() {
     refused_twice(&gateway).await;
     let generation = gateway.generation("breaker:b").await;
     gateway.crash("breaker:b", "apply").await;
-    gateway.reaches_generation("breaker:b", generation + 1).await;
+    gateway.wait_for_generation("breaker:b", generation + 1).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     assert_eq!(circuit(&gateway).await["ends_when_reached"], true);
     upstream.start_again().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{circuit, opens, start};
-use crate::support::{Act, Upstream};
+use crate::support::{Upstream, UpstreamReply};
 
 const OPEN_FIRST_S: u64 = 30;
 const OPEN_MOST_S: u64 = 40;
@@ -19,12 +19,12 @@ async fn a_hostile_retry_after_is_capped_and_counted() {
         ("99999999999999999999999", "capped", OPEN_MOST_S),
         ("Fri, 31 Dec 9999 23:59:59 GMT", "capped", OPEN_MOST_S),
     ] {
-        let upstream = Upstream::start(move |_| Act::status(503).header("retry-after", asked));
+        let upstream = Upstream::start(move |_| UpstreamReply::status(503).header("retry-after", asked));
         let (first, most) = (OPEN_FIRST_S.to_string(), OPEN_MOST_S.to_string());
         let settings =
             [("failure_threshold", "1"), ("timeout_seconds", &*first), ("max_timeout_seconds", &*most)];
         let gateway = start(&upstream, &settings).await;
-        assert_eq!(gateway.get("/b/k").await.whole(), 503, "{asked}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 503, "{asked}");
         opens(&gateway).await;
         let left_ms = circuit(&gateway).await["open_for_ms"].as_u64().unwrap();
         assert!(((open_s - 10) * 1000..=open_s * 1000).contains(&left_ms), "{asked}: {left_ms}");
@@ -37,21 +37,23 @@ async fn a_hostile_retry_after_is_capped_and_counted() {
 #[tokio::test]
 async fn an_endless_head_is_refused() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/endless" => Act::raw(format!("HTTP/1.1 503 x\r\nretry-after: {}\r\n\r\n", "9".repeat(10 << 20))),
-        _ => Act::ok("x"),
+        "/b/endless" => {
+            UpstreamReply::raw(format!("HTTP/1.1 503 x\r\nretry-after: {}\r\n\r\n", "9".repeat(10 << 20)))
+        }
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = start(&upstream, &[]).await;
     let answer = gateway.get("/b/endless").await;
-    assert_eq!((answer.whole(), answer.reason()), (502, "decode_failed"));
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "decode_failed"));
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// B2: those who are refused are told to come back when it is time, and not all at once
 #[tokio::test]
 async fn the_refused_are_told_different_moments_none_too_early() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "600")]).await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     opens(&gateway).await;
     let mut told = BTreeSet::new();
     for _ in 0..20 {

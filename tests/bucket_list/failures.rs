@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::{DATE, ask, ask_with, list, names, section, store, texts, with_key, xml};
-use crate::support::{Act, Answer, Gateway, Upstream, client, get};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply, client, get};
 
 fn many(buckets: usize) -> String {
     let buckets: Vec<String> = (0..buckets).map(|number| format!("bad-{number:06}")).collect();
     list(&buckets.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn assert_incomplete(answer: &Answer, what: &str) {
+fn assert_incomplete(answer: &Response, what: &str) {
     assert_eq!(
-        (answer.whole(), answer.reason()),
+        (answer.complete_status(), answer.reason()),
         (503, "bucket_list_incomplete"),
         "{what}: {}",
         answer.text()
@@ -40,22 +40,22 @@ async fn a_store_without_a_whole_list_makes_the_answer_a_503() {
         ("100,000 buckets", xml(many(100_000))),
         ("10,001 buckets of the section", xml(many(10_001))),
         ("100,000 buckets in chunks", xml(many(100_000)).chunked()),
-        ("a page of HTML", Act::ok("<!DOCTYPE html><html><body>Welcome</body></html>")),
+        ("a page of HTML", UpstreamReply::ok("<!DOCTYPE html><html><body>Welcome</body></html>")),
         ("HTML that is XML", xml("<html><Buckets><Bucket><Name>bad-1</Name></Bucket></Buckets></html>")),
         ("no document", xml("")),
         ("an error in a 200", xml("<Error><Code>InternalError</Code></Error>")),
-        ("JSON", Act::ok("{\"Buckets\":[{\"Name\":\"bad-1\"}]}")),
-        ("a refusal", Act::s3_error(403, "AccessDenied")),
-        ("a failure", Act::s3_error(500, "InternalError")),
-        ("another place", Act::status(301).header("location", "https://elsewhere.test/")),
-        ("no content", Act::status(204)),
+        ("JSON", UpstreamReply::ok("{\"Buckets\":[{\"Name\":\"bad-1\"}]}")),
+        ("a refusal", UpstreamReply::s3_error(403, "AccessDenied")),
+        ("a failure", UpstreamReply::s3_error(500, "InternalError")),
+        ("another place", UpstreamReply::status(301).header("location", "https://elsewhere.test/")),
+        ("no content", UpstreamReply::status(204)),
         ("a document without its end", xml(&whole[..whole.len() - 30])),
         ("an answer cut in the middle", xml(&whole).cut_at(whole.len() / 2)),
         ("chunks cut in the middle", xml(&whole).chunked().cut_at(whole.len() / 2)),
-        ("no answer", Act::hang()),
-        ("an answer that stops", xml(&whole[..100]).then_after(Duration::from_secs(60), &whole[100..])),
-        ("a reset", Act::reset()),
-        ("no HTTP", Act::raw("SSH-2.0-OpenSSH_9\r\n")),
+        ("no answer", UpstreamReply::hang()),
+        ("an answer that stops", xml(&whole[..100]).then_body_after(Duration::from_secs(60), &whole[100..])),
+        ("a reset", UpstreamReply::reset()),
+        ("no HTTP", UpstreamReply::raw("SSH-2.0-OpenSSH_9\r\n")),
         ("nested elements", xml(format!("<ListAllMyBucketsResult>{}", "<a>".repeat(100_000)))),
         ("pages without an end", xml(whole.replace("</L", "<ContinuationToken>same</ContinuationToken></L"))),
     ];
@@ -65,16 +65,16 @@ async fn a_store_without_a_whole_list_makes_the_answer_a_503() {
         let answer = ask(&gateway, "/").await;
         assert_incomplete(&answer, what);
         assert!(bad.count() > 0, "{what}");
-        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
         assert_eq!((&line["bucket"], &line["status"]), (&"bad".into(), &503.into()), "{what}");
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
 /// E2: a code that the store gives is told
 #[tokio::test]
 async fn the_stores_own_refusal_is_told() {
-    let bad = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
+    let bad = Upstream::start(|_| UpstreamReply::s3_error(403, "AccessDenied"));
     let (gateway, _good) = beside(&bad).await;
     let text = ask(&gateway, "/").await.text();
     let told =
@@ -91,7 +91,7 @@ async fn the_code_of_a_long_refusal_is_told() {
         let bad = Upstream::start(move |_| {
             let padding = format!("</Message><Padding>{}</Padding>", "x".repeat(bytes));
             let document = format!("<Error><Code>AccessDenied</Code><Message>m{padding}</Error>");
-            let act = Act::answer(403, document).header("content-type", "application/xml");
+            let act = UpstreamReply::new(403, document).header("content-type", "application/xml");
             if is_chunked { act.chunked() } else { act }
         });
         let good = store(&["good-1"]);
@@ -107,7 +107,7 @@ async fn the_code_of_a_long_refusal_is_told() {
         let answer = ask(&gateway, "/").await;
         assert_incomplete(&answer, "a long document");
         assert!(answer.text().contains("its store answered 403 AccessDenied"), "{}", answer.text());
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -133,7 +133,7 @@ async fn the_bounds_hold_for_all_pages_together() {
         assert_incomplete(&answer, told);
         assert!(answer.text().contains(told), "{}", answer.text());
         assert_eq!(bad.count(), pages, "{told}");
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -166,23 +166,23 @@ async fn names_that_lead_nowhere_are_left_out() {
 #[tokio::test]
 async fn an_answer_that_is_no_list_opens_no_circuit() {
     let bad = Upstream::start(|seen| match seen.target.starts_with("/?") {
-        true => Act::ok("<html>"),
-        false => Act::ok("x"),
+        true => UpstreamReply::ok("<html>"),
+        false => UpstreamReply::ok("x"),
     });
     let (gateway, _good) = beside(&bad).await;
     for _ in 0..20 {
         assert_incomplete(&ask(&gateway, "/").await, "HTML");
     }
-    assert_eq!(ask(&gateway, "/bad-1?list-type=2").await.whole(), 200);
-    assert_eq!(ask(&gateway, "/bad-1/k").await.whole(), 200);
+    assert_eq!(ask(&gateway, "/bad-1?list-type=2").await.complete_status(), 200);
+    assert_eq!(ask(&gateway, "/bad-1/k").await.complete_status(), 200);
 }
 
 /// B1, B2: failures to list count for the circuit of listings, and an open circuit ends the asking
 #[tokio::test]
 async fn an_open_circuit_is_not_asked_through() {
     let bad = Upstream::start(|seen| match seen.target.starts_with("/?") {
-        true => Act::s3_error(500, "InternalError"),
-        false => Act::ok("x"),
+        true => UpstreamReply::s3_error(500, "InternalError"),
+        false => UpstreamReply::ok("x"),
     });
     let (gateway, _good) = beside(&bad).await;
     for _ in 0..5 {
@@ -193,15 +193,18 @@ async fn an_open_circuit_is_not_asked_through() {
     assert_incomplete(&refused, "open circuit");
     assert!(refused.retry_after().is_some_and(|seconds| seconds > 1), "the time of the circuit");
     assert_eq!(bad.count(), 5);
-    let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
+    let line = gateway.wait_for_access_line(refused.header("x-request-id").unwrap()).await;
     assert_eq!(line["detail"], "breaker_open");
-    assert_eq!(ask(&gateway, "/bad-1/k").await.whole(), 200, "reads have a circuit of their own");
+    assert_eq!(ask(&gateway, "/bad-1/k").await.complete_status(), 200, "reads have a circuit of their own");
 }
 
 /// P3: without a place in the section's gate the store is not asked
 #[tokio::test]
 async fn a_full_gate_is_not_asked_through() {
-    let bad = Upstream::start(|seen| if seen.target == "/bad-1/slow" { Act::hang() } else { xml(list(&[])) });
+    let bad =
+        Upstream::start(
+            |seen| if seen.target == "/bad-1/slow" { UpstreamReply::hang() } else { xml(list(&[])) },
+        );
     let good = store(&["good-1"]);
     let builder = section(section(with_key("*"), "good", "good-*", &good), "bad", "bad-*", &bad)
         .set("buckets.bad.auth", "sigv4,anonymous")
@@ -210,21 +213,23 @@ async fn a_full_gate_is_not_asked_through() {
     let gateway = builder.start().await;
     let mut holder = client::Client::connect(gateway.address()).await;
     holder.send(client::message("GET", "/bad-1/slow", &[], None)).await;
-    bad.works_on(1).await;
+    bad.wait_until_in_flight(1).await;
     let refused = ask(&gateway, "/").await;
     assert_incomplete(&refused, "full gate");
-    let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
+    let line = gateway.wait_for_access_line(refused.header("x-request-id").unwrap()).await;
     assert!(line["detail"].as_str().unwrap().starts_with("queue_full"), "{line}");
     assert_eq!(bad.count(), 1);
     drop(holder);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(names(&ask(&gateway, "/").await), ["good-1"]);
 }
 
 /// T1, T3: the client's own time ends the asking, and is held against nobody
 #[tokio::test]
 async fn the_clients_time_ends_the_asking() {
-    let bad = Upstream::start(|seen| if seen.target.starts_with("/?") { Act::hang() } else { Act::ok("x") });
+    let bad = Upstream::start(|seen| {
+        if seen.target.starts_with("/?") { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
+    });
     // Without a second section, which on a busy machine could be the one that has no answer in time.
     let gateway = section(with_key("*"), "bad", "bad-*", &bad)
         .set("buckets.bad.s3.retry.max_attempts", "1")
@@ -234,16 +239,16 @@ async fn the_clients_time_ends_the_asking() {
     for _ in 0..6 {
         assert_incomplete(&ask_with(&gateway, "/", &[("x-request-timeout", "50ms")]).await, "50 ms");
     }
-    assert_eq!(ask(&gateway, "/bad-1?list-type=2").await.whole(), 200, "the circuit is closed");
+    assert_eq!(ask(&gateway, "/bad-1?list-type=2").await.complete_status(), 200, "the circuit is closed");
     let unreadable = ask_with(&gateway, "/", &[("x-request-timeout", "soon")]).await;
-    assert_eq!((unreadable.whole(), unreadable.reason()), (400, "deadline"));
-    gateway.is_idle().await;
+    assert_eq!((unreadable.complete_status(), unreadable.reason()), (400, "deadline"));
+    gateway.wait_until_idle().await;
 }
 
 /// A4: exact names are listed to anybody while a store fails
 #[tokio::test]
 async fn exact_names_need_no_store() {
-    let bad = Upstream::start(|_| Act::reset());
+    let bad = Upstream::start(|_| UpstreamReply::reset());
     let gateway = section(with_key("*"), "bad", "bad-*", &bad).bucket("photos", &bad).start().await;
     assert_eq!(names(&get(gateway.address(), "/").await), ["photos"]);
     assert_eq!(bad.count(), 0);

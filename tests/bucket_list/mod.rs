@@ -4,7 +4,7 @@ mod failures;
 mod pages;
 
 use crate::auth::signer::Signer;
-use crate::support::{Act, Answer, Gateway, Latch, Upstream, gateway, get, request};
+use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, gateway, get, request};
 
 const ID: &str = "AKIDLISTER";
 const SECRET: &str = "lister/secret";
@@ -22,13 +22,15 @@ fn list(names: &[&str]) -> String {
     )
 }
 
-fn xml(document: impl AsRef<[u8]>) -> Act {
-    Act::ok(document).header("content-type", "application/xml")
+fn xml(document: impl AsRef<[u8]>) -> UpstreamReply {
+    UpstreamReply::ok(document).header("content-type", "application/xml")
 }
 
 /// A store with these buckets, in which every object is `x`.
 fn store(names: &'static [&'static str]) -> Upstream {
-    Upstream::start(move |seen| if seen.target.starts_with("/?") { xml(list(names)) } else { Act::ok("x") })
+    Upstream::start(
+        move |seen| if seen.target.starts_with("/?") { xml(list(names)) } else { UpstreamReply::ok("x") },
+    )
 }
 
 /// A section by pattern that accepts signatures only.
@@ -52,26 +54,26 @@ fn with_key(buckets: &str) -> gateway::Builder {
 }
 
 /// Sends a signed GET with these headers besides.
-async fn ask_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Answer {
+async fn ask_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let headers = Signer::new(ID, SECRET).headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
     let signed = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers: Vec<_> = signed.chain(more.iter().copied()).collect();
     request(gateway.address(), "GET", target, &headers, None).await
 }
 
-async fn ask(gateway: &Gateway, target: &str) -> Answer {
+async fn ask(gateway: &Gateway, target: &str) -> Response {
     ask_with(gateway, target, &[]).await
 }
 
 /// The texts of all elements of this name.
-fn texts(answer: &Answer, element: &str) -> Vec<String> {
+fn texts(answer: &Response, element: &str) -> Vec<String> {
     let (text, tag) = (answer.text(), format!("<{element}>"));
     let parts = text.split(&tag).skip(1);
     parts.map(|part| part.split('<').next().unwrap().to_owned()).collect()
 }
 
-fn names(answer: &Answer) -> Vec<String> {
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+fn names(answer: &Response) -> Vec<String> {
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     texts(answer, "Name")
 }
 
@@ -91,9 +93,9 @@ async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     assert_eq!(seen.header("host"), Some(&*store.address().to_string()));
     assert!(seen.header("authorization").unwrap().contains("Credential=STOREKEY/"), "{seen:?}");
     assert!(!format!("{seen:?}").contains(ID), "{seen:?}");
-    let line = gateway.access_line(answer.header("x-request-id").unwrap_or_default()).await;
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap_or_default()).await;
     assert_eq!((&line["attempts"], &line["status"], &line["bucket"]), (&1.into(), &200.into(), &().into()));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A2: a key that signs as itself upstream gets the list of its own account
@@ -143,7 +145,7 @@ async fn a_caller_without_a_proof_causes_no_call() {
     let wrong = Signer::new(ID, "wrong").headers("GET", "/", "UNSIGNED-PAYLOAD", &[]);
     let wrong: Vec<_> = wrong.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let refused = request(gateway.address(), "GET", "/", &wrong, None).await;
-    assert_eq!((refused.whole(), refused.reason()), (403, "signature_mismatch"));
+    assert_eq!((refused.complete_status(), refused.reason()), (403, "signature_mismatch"));
     assert_eq!(store.count(), 0);
 }
 
@@ -153,19 +155,19 @@ async fn stores_are_asked_at_the_same_time() {
     let latch = Latch::new();
     let held = |names: &'static [&'static str]| {
         let latch = latch.clone();
-        Upstream::start(move |_| xml(list(names)).held(&latch))
+        Upstream::start(move |_| xml(list(names)).when_open(&latch))
     };
     let stores = [held(&["a-1"]), held(&["b-1"])];
     let builder = section(section(with_key("*"), "a", "a-*", &stores[0]), "b", "b-*", &stores[1]);
     let gateway = builder.start().await;
     let both = async {
-        stores[0].works_on(1).await;
-        stores[1].works_on(1).await;
+        stores[0].wait_until_in_flight(1).await;
+        stores[1].wait_until_in_flight(1).await;
         latch.open_for_all();
     };
     let (answer, ()) = tokio::join!(ask(&gateway, "/"), both);
     assert_eq!(names(&answer), ["a-1", "b-1"]);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A2: a list names no bucket, so the host of a store that is addressed by its host is the endpoint's
@@ -178,5 +180,5 @@ async fn the_list_is_asked_for_at_the_endpoint_itself() {
         .set("buckets.all.s3.addressing", "virtual");
     let gateway = builder.start().await;
     assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
-    assert_eq!(upstream.last().all("host"), [endpoint]);
+    assert_eq!(upstream.last().headers_named("host"), [endpoint]);
 }

@@ -94,7 +94,7 @@ async fn a_forged_token_is_refused() {
         "prefix=a&prefix=b".to_owned(),
     ] {
         let answer = ask(&gateway, &format!("/?{query}")).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "bucket_list_parameter"), "{query}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "bucket_list_parameter"), "{query}");
         assert_eq!(texts(&answer, "Code"), ["InvalidArgument"]);
     }
     assert_eq!(store.count(), asked);
@@ -118,5 +118,5 @@ async fn the_stores_pages_are_followed() {
     let gateway = section(with_key("*"), "all", "*", &store).start().await;
     assert_eq!(names(&ask(&gateway, "/").await), ["a", "b", "c", "d"]);
     assert_eq!(store.count(), 3);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

@@ -6,14 +6,14 @@ mod warnings;
 mod words;
 
 use crate::support::Gateway;
-use crate::support::gateway::{Builder, Ended};
+use crate::support::gateway::{Builder, ExitReport};
 
-fn check(builder: Builder) -> Ended {
+fn check(builder: Builder) -> ExitReport {
     builder.argument("check").run()
 }
 
 fn refused(builder: Builder, words: &[&str]) {
-    let Ended { code, stdout, stderr } = check(builder);
+    let ExitReport { code, stdout, stderr } = check(builder);
     assert_eq!(code, Some(78), "{stdout}{stderr}");
     for word in words {
         assert!(stderr.contains(word), "`{word}` in {stderr}");
@@ -30,7 +30,7 @@ fn bucket() -> Builder {
 /// G1: a sound configuration passes, and nothing is started
 #[test]
 fn check_accepts_a_sound_configuration() {
-    let Ended { code, stderr, .. } = check(bucket());
+    let ExitReport { code, stderr, .. } = check(bucket());
     assert_eq!((code, stderr.contains("error")), (Some(0), false), "{stderr}");
 }
 
@@ -55,7 +55,7 @@ fn every_error_is_said_at_once() {
         "tidegate.toml",
     ];
     refused(bad(), &words);
-    let Ended { code, stdout, stderr } = bad().run();
+    let ExitReport { code, stdout, stderr } = bad().run();
     assert_eq!(code, Some(78), "{stderr}");
     assert!(!stdout.contains("listening"), "it started: {stdout}");
     for word in words {
@@ -116,7 +116,7 @@ fn secrets_are_not_repeated() {
         .set("buckets.b.s3.access_key_id", "id")
         .set("buckets.b.s3.secret_access_key", "hunter2-is-my-secret")
         .set("buckets.b.s3.region", "");
-    let Ended { stdout, stderr, .. } = check(builder.set("server.workers", "many"));
+    let ExitReport { stdout, stderr, .. } = check(builder.set("server.workers", "many"));
     assert!(stderr.contains("server.workers"), "{stderr}");
     assert!(!stderr.contains("hunter2") && !stdout.contains("hunter2"), "{stderr}");
 }
@@ -143,7 +143,7 @@ async fn the_environment_wins_over_the_file() {
     assert_eq!(status["sessions"]["capacity"], 8, "the environment");
     assert_eq!(status["actors"]["limiter"]["mailbox_capacity"], 9, "the file");
     assert_eq!(status["buckets"]["filed"]["pool"]["max_concurrent"], 50, "the default");
-    assert_eq!(gateway.get("/filed/k").await.whole(), 200);
+    assert_eq!(gateway.get("/filed/k").await.complete_status(), 200);
 }
 
 /// G1: the file is named before or after the verb
@@ -152,7 +152,7 @@ fn the_file_may_be_named_after_the_verb() {
     for flag in ["--config", "-c"] {
         for at in [[flag, "nowhere.toml", "check"], ["check", flag, "nowhere.toml"]] {
             let builder = at.into_iter().fold(Gateway::builder(), Builder::argument);
-            let Ended { code, stderr, .. } = builder.run();
+            let ExitReport { code, stderr, .. } = builder.run();
             assert_eq!(code, Some(78), "{stderr}");
             assert!(stderr.contains("nowhere.toml: cannot be read: there is no such file"), "{stderr}");
         }
@@ -162,7 +162,7 @@ fn the_file_may_be_named_after_the_verb() {
 /// A broken command line is told apart from a broken configuration
 #[test]
 fn a_bad_command_line_ends_with_usage() {
-    let Ended { code, stderr, .. } = Gateway::builder().argument("--nonsense").run();
+    let ExitReport { code, stderr, .. } = Gateway::builder().argument("--nonsense").run();
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("--nonsense"), "{stderr}");
 }

@@ -30,8 +30,8 @@ fn linked(builder: Builder) -> Builder {
 async fn variables_of_a_service_are_ignored_with_one_line() {
     let upstream = Upstream::ok("x");
     let gateway = linked(Gateway::builder().bucket("b", &upstream)).argument("--strict").start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    let line = gateway.log_line("configuration note", |_| true).await;
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    let line = gateway.wait_for_log_line("configuration note", |_| true).await;
     assert!(line["detail"].as_str().unwrap().starts_with("11 variables that Kubernetes makes"), "{line}");
     let of_them = gateway.log_lines().into_iter().filter(|line| line["msg"] == "configuration note");
     assert_eq!(of_them.count(), 1);

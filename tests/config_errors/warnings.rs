@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 
 use super::{bucket, check};
-use crate::support::gateway::{Builder, Ended};
+use crate::support::gateway::{Builder, ExitReport};
 use crate::support::{Gateway, Scratch, Upstream};
 
 /// The warning that this gives, and no other; with `--strict` the same line is an error.
 fn warned(builder: impl Fn() -> Builder) -> String {
-    let Ended { code, stdout, stderr } = check(builder());
+    let ExitReport { code, stdout, stderr } = check(builder());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.ends_with("1 warning\n"), "{stdout}{stderr}");
     let warning =
@@ -33,7 +33,7 @@ fn warns(builder: impl Fn() -> Builder, words: &[&str]) {
 fn a_sound_configuration_gives_no_warning() {
     for strict in [false, true] {
         let builder = if strict { bucket().argument("--strict") } else { bucket() };
-        let Ended { code, stdout, stderr } = check(builder);
+        let ExitReport { code, stdout, stderr } = check(builder);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
         assert_eq!(stdout, "the configuration is sound: 1 bucket\n");
     }
@@ -241,7 +241,7 @@ fn a_name_that_does_not_resolve_warns() {
 fn an_open_file_with_a_secret_warns() {
     let file = "[buckets.b]\nauth = [\"anonymous\"]\n[buckets.b.s3]\nendpoints = [\"http://127.0.0.1:9000\"]\n\
                 access_key_id = \"A\"\nsecret_access_key = \"hunter2\"\n";
-    let Ended { code, stderr, .. } = check(Gateway::builder().config(file));
+    let ExitReport { code, stderr, .. } = check(Gateway::builder().config(file));
     let expected =
         "warning: buckets.b.s3.secret_access_key: is a secret, and its file is open to others (mode 0644)";
     assert!(code == Some(0) && stderr.starts_with(expected) && !stderr.contains("hunter2"), "{stderr}");
@@ -286,9 +286,9 @@ async fn a_start_logs_warnings_and_fails_on_them_if_strict() {
     let upstream = Upstream::ok("x");
     let built = || Gateway::builder().bucket("b", &upstream).set("admin.chaos", "yes");
     let gateway = built().start().await;
-    let line = gateway.log_line("configuration warning", |line| line["key"] == "admin.chaos").await;
+    let line = gateway.wait_for_log_line("configuration warning", |line| line["key"] == "admin.chaos").await;
     assert_eq!((&line["level"], &line["source"]), (&"WARNING".into(), &"from TIDEGATE_ADMIN__CHAOS".into()));
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let ended = built().argument("--strict").run();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(78), ""));
     assert!(
@@ -297,7 +297,7 @@ async fn a_start_logs_warnings_and_fails_on_them_if_strict() {
         ended.stderr
     );
     let sound = Gateway::builder().bucket("b", &upstream).argument("--strict").start().await;
-    assert_eq!(sound.get("/b/k").await.whole(), 200);
+    assert_eq!(sound.get("/b/k").await.complete_status(), 200);
 }
 
 /// G1: the log can go to the standard error

@@ -1,7 +1,7 @@
 //! Words and units as people write them, and hints for names that they nearly got right (G1).
 
 use super::{bucket, check, refused};
-use crate::support::gateway::Ended;
+use crate::support::gateway::ExitReport;
 use crate::support::{Gateway, Upstream};
 
 /// G1: durations, sizes and switches take the units and words of other programs
@@ -22,7 +22,7 @@ fn units_and_words_are_taken() {
         ("log.access", "no"),
         ("buckets.b.s3.hedging.enabled", "yes"),
     ] {
-        let Ended { code, stderr, .. } = check(bucket().set(key, value));
+        let ExitReport { code, stderr, .. } = check(bucket().set(key, value));
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{key} = {value}");
     }
     refused(
@@ -40,7 +40,7 @@ async fn a_size_means_what_its_unit_says() {
         let gateway =
             Gateway::builder().bucket("b", &upstream).set("buckets.b.max_request_size", unit).start().await;
         let put = async |length: usize| {
-            crate::support::put(gateway.address(), "/b/k", &"x".repeat(length)).await.whole()
+            crate::support::put(gateway.address(), "/b/k", &"x".repeat(length)).await.complete_status()
         };
         assert_eq!((put(bytes).await, put(bytes + 1).await), (200, 413), "{unit}");
     }
@@ -57,7 +57,7 @@ fn a_variable_in_lower_case_is_refused() {
             "did you mean TIDEGATE_SERVER__PORT?",
         ],
     );
-    let Ended { stderr, .. } = check(bucket().env("tidegate_keys__k__secret", "hunter2"));
+    let ExitReport { stderr, .. } = check(bucket().env("tidegate_keys__k__secret", "hunter2"));
     assert!(stderr.contains("TIDEGATE_KEYS__K__SECRET") && !stderr.contains("hunter2"), "{stderr}");
 }
 

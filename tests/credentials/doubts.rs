@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{FIRST, api, credential, key, state};
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Seen, Upstream, eventually, request};
+use crate::support::{Gateway, Response, SeenRequest, Upstream, UpstreamReply, request, wait_for};
 
 /// Where clients are told apart by the address that a trusted proxy names.
 fn behind_proxy(builder: Builder) -> Builder {
     builder.set("server.trusted_proxies", "127.0.0.1/32")
 }
 
-async fn ask_as(gateway: &Gateway, client: &str, target: &str) -> Answer {
+async fn ask_as(gateway: &Gateway, client: &str, target: &str) -> Response {
     request(gateway.address(), "GET", target, &[("x-forwarded-for", client)], None).await
 }
 
@@ -33,11 +33,11 @@ fn store(upstream: &Upstream) -> Builder {
         .set("buckets.b.s3.credentials.two.secret_access_key", "t")
 }
 
-fn is_signed_by(seen: &Seen, id: &str) -> bool {
+fn is_signed_by(seen: &SeenRequest, id: &str) -> bool {
     seen.header("authorization").is_some_and(|value| value.contains(&format!("Credential={id}/")))
 }
 
-fn is_check(seen: &Seen) -> bool {
+fn is_check(seen: &SeenRequest) -> bool {
     seen.target == "/b?list-type=2&max-keys=1"
 }
 
@@ -47,9 +47,9 @@ async fn a_hostile_client_withdraws_no_key_of_an_api() {
     let upstream = Upstream::start(|seen| {
         let forbidden = seen.target.starts_with("/admin") || seen.number % 7 == 0;
         match seen.target.starts_with("/login") {
-            true => Act::answer(401, "who are you"),
-            false if forbidden => Act::answer(403, "not for you"),
-            false => Act::ok("x"),
+            true => UpstreamReply::new(401, "who are you"),
+            false if forbidden => UpstreamReply::new(403, "not for you"),
+            false => UpstreamReply::ok("x"),
         }
     });
     let gateway = behind_proxy(api(&upstream)).start().await;
@@ -64,7 +64,7 @@ async fn a_hostile_client_withdraws_no_key_of_an_api() {
         }
     }
     are_in_use(&gateway).await;
-    eventually("others are served", || async {
+    wait_for("others are served", || async {
         (ask_as(&gateway, "192.0.2.1", "/b/v1/models").await.status == 200).then_some(())
     })
     .await;
@@ -74,23 +74,27 @@ async fn a_hostile_client_withdraws_no_key_of_an_api() {
 #[tokio::test]
 async fn a_hostile_client_withdraws_no_pair_of_a_store() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        target if target.starts_with("/b/odd") => Act::s3_error(403, "SignatureDoesNotMatch"),
-        target if target.starts_with("/b/named") => Act::s3_error(403, "InvalidAccessKeyId"),
-        _ if is_check(seen) && is_signed_by(seen, "A") => Act::s3_error(403, "AccessDenied"),
-        _ => Act::ok("x"),
+        target if target.starts_with("/b/odd") => UpstreamReply::s3_error(403, "SignatureDoesNotMatch"),
+        target if target.starts_with("/b/named") => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
+        _ if is_check(seen) && is_signed_by(seen, "A") => UpstreamReply::s3_error(403, "AccessDenied"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = behind_proxy(store(&upstream)).start().await;
-    assert_eq!(ask_as(&gateway, "192.0.2.1", "/b/k").await.whole(), 200);
+    assert_eq!(ask_as(&gateway, "192.0.2.1", "/b/k").await.complete_status(), 200);
     for number in 0..30 {
         for target in ["/b/odd".to_owned(), format!("/b/odd/{number}"), format!("/b/named/{number}")] {
             let answer = ask_as(&gateway, "198.51.100.9", &target).await;
-            assert_eq!((answer.whole(), answer.reason()), (503, "upstream_credentials"), "{target}");
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (503, "upstream_credentials"),
+                "{target}"
+            );
         }
     }
     let checks = "upstream_credential_checks_total{bucket=\"b\",result=\"accepted\"}";
-    eventually("both were checked", || async { (gateway.metric(checks).await >= 2.0).then_some(()) }).await;
+    wait_for("both were checked", || async { (gateway.metric(checks).await >= 2.0).then_some(()) }).await;
     are_in_use(&gateway).await;
-    assert_eq!(ask_as(&gateway, "192.0.2.1", "/b/k").await.whole(), 200);
+    assert_eq!(ask_as(&gateway, "192.0.2.1", "/b/k").await.complete_status(), 200);
     let checked = upstream.seen().iter().filter(|seen| is_check(seen)).count();
     assert!(checked <= 6, "{checked} checks: a client must not have the gateway ask at will");
 }
@@ -99,15 +103,14 @@ async fn a_hostile_client_withdraws_no_pair_of_a_store() {
 #[tokio::test]
 async fn a_revoked_pair_is_withdrawn_by_a_check() {
     let upstream = Upstream::start(|seen| match is_signed_by(seen, "A") {
-        true => Act::s3_error(403, "InvalidAccessKeyId"),
-        false => Act::ok("x"),
+        true => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
+        false => UpstreamReply::ok("x"),
     });
     let gateway = store(&upstream).start().await;
     for _ in 0..2 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200, "the other pair serves");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the other pair serves");
     }
-    eventually("it is withdrawn", || async { (state(&gateway, "one").await == "refused").then_some(()) })
-        .await;
+    wait_for("it is withdrawn", || async { (state(&gateway, "one").await == "refused").then_some(()) }).await;
     assert_eq!(state(&gateway, "two").await, "in_use");
     let checks = "upstream_credential_checks_total{bucket=\"b\",result=\"refused\"}";
     assert_eq!(gateway.metric(checks).await, 1.0);
@@ -116,14 +119,14 @@ async fn a_revoked_pair_is_withdrawn_by_a_check() {
 /// C3: of an API a revoked key is found by `credential_check_path`, with one client and one request
 #[tokio::test]
 async fn a_revoked_key_is_withdrawn_by_a_check() {
-    let upstream = Upstream::start(|seen| match seen.all("x-api-key")[..] {
-        [] | [FIRST] => Act::answer(401, "no"),
-        _ => Act::ok("x"),
+    let upstream = Upstream::start(|seen| match seen.headers_named("x-api-key")[..] {
+        [] | [FIRST] => UpstreamReply::new(401, "no"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = api(&upstream).set("buckets.b.http.credential_check_path", "/me").start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    eventually("it is withdrawn", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    wait_for("it is withdrawn", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
@@ -134,13 +137,13 @@ async fn a_revoked_key_is_withdrawn_by_a_check() {
 #[tokio::test]
 async fn a_public_check_path_proves_nothing() {
     let upstream = Upstream::start(|seen| match seen.target == "/health" {
-        true => Act::ok("well"),
-        false => Act::answer(401, "no"),
+        true => UpstreamReply::ok("well"),
+        false => UpstreamReply::new(401, "no"),
     });
     let gateway = api(&upstream).set("buckets.b.http.credential_check_path", "/health").start().await;
     gateway.get("/b/k").await;
     let checks = "upstream_credential_checks_total{bucket=\"b\",result=\"inconclusive\"}";
-    eventually("it was checked", || async { (gateway.metric(checks).await >= 1.0).then_some(()) }).await;
+    wait_for("it was checked", || async { (gateway.metric(checks).await >= 1.0).then_some(()) }).await;
     are_in_use(&gateway).await;
 }
 
@@ -150,22 +153,22 @@ async fn independent_answers_withdraw_a_revoked_key() {
     let is_revoked = Arc::new(AtomicBool::new(false));
     let revoked = Arc::clone(&is_revoked);
     let upstream = Upstream::start(move |seen| match revoked.load(Ordering::SeqCst) && key(seen) == FIRST {
-        true => Act::answer(401, "no"),
-        false => Act::ok("x"),
+        true => UpstreamReply::new(401, "no"),
+        false => UpstreamReply::ok("x"),
     });
     let gateway = behind_proxy(api(&upstream)).start().await;
     let ask = async |client: &str| {
         for target in ["/b/1", "/b/2", "/b/3"] {
             // Twice, so that either key is asked.
-            assert_eq!(ask_as(&gateway, client, target).await.whole(), 200);
-            assert_eq!(ask_as(&gateway, client, target).await.whole(), 200);
+            assert_eq!(ask_as(&gateway, client, target).await.complete_status(), 200);
+            assert_eq!(ask_as(&gateway, client, target).await.complete_status(), 200);
         }
     };
     ask("192.0.2.1").await;
     is_revoked.store(true, Ordering::SeqCst);
     ask("192.0.2.1").await;
     are_in_use(&gateway).await;
-    eventually("a second client confirms it", || async {
+    wait_for("a second client confirms it", || async {
         ask("192.0.2.2").await;
         (state(&gateway, "one").await == "refused").then_some(())
     })
@@ -178,30 +181,30 @@ async fn independent_answers_withdraw_a_revoked_key() {
 async fn one_403_does_not_end_a_trial() {
     let is_good = Arc::new(AtomicBool::new(false));
     let good = Arc::clone(&is_good);
-    let upstream = Upstream::start(move |seen| match seen.all("x-api-key")[..] {
-        _ if seen.target == "/secret" => Act::answer(403, "not for you"),
-        [] => Act::answer(401, "no"),
-        [FIRST] if !good.load(Ordering::SeqCst) => Act::answer(401, "no"),
-        _ => Act::ok("x"),
+    let upstream = Upstream::start(move |seen| match seen.headers_named("x-api-key")[..] {
+        _ if seen.target == "/secret" => UpstreamReply::new(403, "not for you"),
+        [] => UpstreamReply::new(401, "no"),
+        [FIRST] if !good.load(Ordering::SeqCst) => UpstreamReply::new(401, "no"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = api(&upstream)
         .set("buckets.b.http.credential_check_path", "/me")
         .set("buckets.b.http.credential_pool.refused_seconds", "1")
         .start()
         .await;
-    eventually("it is withdrawn", || async {
+    wait_for("it is withdrawn", || async {
         gateway.get("/b/k").await;
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
     is_good.store(true, Ordering::SeqCst);
-    eventually("its time is over", || async { (state(&gateway, "one").await == "on_trial").then_some(()) })
+    wait_for("its time is over", || async { (state(&gateway, "one").await == "on_trial").then_some(()) })
         .await;
     for _ in 0..4 {
-        assert_eq!(gateway.get("/b/secret").await.whole(), 403);
+        assert_eq!(gateway.get("/b/secret").await.complete_status(), 403);
     }
-    eventually("it is in use again", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("it is in use again", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "in_use").then_some(())
     })
     .await;
@@ -221,13 +224,16 @@ async fn a_clients_own_credentials_never_go_up_beside_an_injected_one() {
         .await;
     let own = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "x-house-key"];
     let headers = own.map(|name| (name, "clients-own"));
-    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.complete_status(), 200);
     let seen = upstream.last();
     for name in own.iter().filter(|name| **name != "x-api-key") {
-        assert!(seen.all(name).is_empty(), "{name} went up: {:?}", seen.headers);
+        assert!(seen.headers_named(name).is_empty(), "{name} went up: {:?}", seen.headers);
     }
     assert!(key(&seen).ends_with("secret-of-the-api"));
-    assert_eq!(request(gateway.address(), "GET", "/plain/k", &headers, None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "GET", "/plain/k", &headers, None).await.complete_status(), 200);
     let plain = upstream.last();
-    assert!(own.iter().all(|name| plain.all(name) == ["clients-own"]), "a bucket that injects nothing");
+    assert!(
+        own.iter().all(|name| plain.headers_named(name) == ["clients-own"]),
+        "a bucket that injects nothing"
+    );
 }

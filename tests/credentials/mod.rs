@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Gateway, Latch, Scratch, Seen, Upstream, eventually, get, request, until};
+use crate::support::{
+    Gateway, Latch, Scratch, SeenRequest, Upstream, UpstreamReply, get, request, wait_for, wait_until,
+};
 
 const FIRST: &str = "first-secret-of-the-api";
 const SECOND: &str = "second-secret-of-the-api";
@@ -38,8 +40,8 @@ async fn state(gateway: &Gateway, name: &str) -> String {
     credential(gateway, name).await["state"].as_str().unwrap().to_owned()
 }
 
-fn key(seen: &Seen) -> &str {
-    let keys = seen.all("x-api-key");
+fn key(seen: &SeenRequest) -> &str {
+    let keys = seen.headers_named("x-api-key");
     assert_eq!(keys.len(), 1, "one key and no other: {:?}", seen.headers);
     keys[0]
 }
@@ -67,12 +69,14 @@ async fn an_apis_keys_are_used_in_turn_and_never_shown() {
         let headers =
             [("x-api-key", "clients-own"), ("authorization", "Bearer clients-own"), ("accept", "*/*")];
         let answer = request(gateway.address(), "GET", "/b/v1/models?key=1", &headers, None).await;
-        assert_eq!(answer.whole(), 200);
+        assert_eq!(answer.complete_status(), 200);
     }
     let seen: Vec<_> = upstream
         .seen()
         .iter()
-        .map(|seen| (seen.all("x-api-key").join(","), seen.all("authorization").join(",")))
+        .map(|seen| {
+            (seen.headers_named("x-api-key").join(","), seen.headers_named("authorization").join(","))
+        })
         .collect();
     let (one, two) = ((FIRST.to_owned(), String::new()), (String::new(), format!("Bearer {SECOND}")));
     assert_eq!(seen, [one.clone(), two.clone(), one, two]);
@@ -90,7 +94,7 @@ async fn no_key_is_used_beyond_its_limit() {
         let mut working = of_upstream.lock().unwrap();
         let (now, total) = working.entry(key(seen).to_owned()).or_default();
         (*now, *total) = (*now + 1, *total + 1);
-        Act::ok("x").held(&held)
+        UpstreamReply::ok("x").when_open(&held)
     });
     let gateway = api(&upstream)
         .set("buckets.b.http.credentials.two.max_concurrent", "3")
@@ -99,8 +103,8 @@ async fn no_key_is_used_beyond_its_limit() {
         .await;
     let address = gateway.address();
     let asking: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
-    upstream.works_on(4).await;
-    eventually("the others wait", || async {
+    upstream.wait_until_in_flight(4).await;
+    wait_for("the others wait", || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 8).then_some(())
     })
     .await;
@@ -109,23 +113,23 @@ async fn no_key_is_used_beyond_its_limit() {
     assert_eq!(credential(&gateway, "two").await["in_flight"], 3);
     latch.open_for_all();
     for asking in asking {
-        assert_eq!(asking.await.unwrap().whole(), 200);
+        assert_eq!(asking.await.unwrap().complete_status(), 200);
     }
-    assert_eq!((upstream.count(), upstream.peak()), (12, 4));
+    assert_eq!((upstream.count(), upstream.peak_in_flight()), (12, 4));
 }
 
 /// C3: a throttled key is left alone for as long as the upstream asked, and the request goes on with the other at once
 #[tokio::test]
 async fn a_throttled_key_leads_to_the_other() {
     let upstream = Upstream::start(|seen| match key(seen) {
-        FIRST => Act::answer(429, "slower").header("retry-after", "300"),
-        _ => Act::ok("x"),
+        FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = api(&upstream).start().await;
     for _ in 0..5 {
         let answer = gateway.get("/b/k").await;
-        assert_eq!(answer.whole(), 200);
-        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        assert_eq!(answer.complete_status(), 200);
+        let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
         assert_eq!(line["credential"], "two", "as whom it was served: {line}");
     }
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
@@ -142,7 +146,7 @@ async fn a_throttled_key_leads_to_the_other() {
     assert_eq!(gateway.metric(&format!("upstream_credential_in_use{labels}")).await, 0.0);
     let setbacks = "upstream_credential_setbacks_total{bucket=\"b\",cause=\"throttled\",credential=\"one\"}";
     assert_eq!(gateway.metric(setbacks).await, 1.0);
-    let logged = gateway.log_line("credential throttled", |_| true).await;
+    let logged = gateway.wait_for_log_line("credential throttled", |_| true).await;
     assert_eq!((logged["credential"].as_str(), logged["for_ms"].as_u64()), (Some("one"), Some(300_000)));
     shows_none_of(&gateway, &[FIRST, SECOND]).await;
 }
@@ -151,12 +155,16 @@ async fn a_throttled_key_leads_to_the_other() {
 #[tokio::test]
 async fn all_throttled_is_said_at_once_with_the_true_moment() {
     let upstream = Upstream::start(|seen| match key(seen) {
-        FIRST => Act::answer(429, "slower").header("retry-after", "300"),
-        _ => Act::answer(429, "slower").header("retry-after", "100"),
+        FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
+        _ => UpstreamReply::new(429, "slower").header("retry-after", "100"),
     });
     let gateway = api(&upstream).start().await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.text()), (429, "slower".to_owned()), "the upstream's own words");
+    assert_eq!(
+        (answer.complete_status(), answer.text()),
+        (429, "slower".to_owned()),
+        "the upstream's own words"
+    );
     assert_eq!(upstream.count(), 2, "each was asked once");
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.status, answer.reason()), (429, "credentials_throttled"));
@@ -168,13 +176,13 @@ async fn all_throttled_is_said_at_once_with_the_true_moment() {
 /// C3: one quota for both: what one is told holds for the other
 #[tokio::test]
 async fn a_quota_group_cools_down_together() {
-    let upstream = Upstream::start(|_| Act::answer(429, "slower").header("retry-after", "300"));
+    let upstream = Upstream::start(|_| UpstreamReply::new(429, "slower").header("retry-after", "300"));
     let gateway = api(&upstream)
         .set("buckets.b.http.credentials.one.quota_group", "account")
         .set("buckets.b.http.credentials.two.quota_group", "account")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 429);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 429);
     assert_eq!(upstream.count(), 1, "the other was not tried");
     assert_eq!(
         (state(&gateway, "one").await, state(&gateway, "two").await),
@@ -186,8 +194,8 @@ async fn a_quota_group_cools_down_together() {
 #[tokio::test]
 async fn a_short_cool_down_is_waited_for() {
     let upstream = Upstream::start(|seen| match seen.number {
-        1 => Act::answer(429, "slower"),
-        _ => Act::ok("x"),
+        1 => UpstreamReply::new(429, "slower"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = Gateway::builder()
         .http_bucket("b", &upstream)
@@ -196,10 +204,10 @@ async fn a_short_cool_down_is_waited_for() {
         .set("buckets.b.http.concurrency.queue_timeout_ms", "20000")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 429, "there is no other to go on with");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 429, "there is no other to go on with");
     let answer = gateway.get("/b/k").await;
-    assert_eq!(answer.whole(), 200);
-    let waited = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!(answer.complete_status(), 200);
+    let waited = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(waited["status"], 200, "{waited}");
     assert_eq!(upstream.count(), 2);
 }
@@ -209,10 +217,12 @@ async fn a_short_cool_down_is_waited_for() {
 async fn a_refused_key_is_left_out_until_it_is_tried_again() {
     let is_good = std::sync::Arc::new(AtomicBool::new(false));
     let good = std::sync::Arc::clone(&is_good);
-    let upstream = Upstream::start(move |seen| match seen.all("x-api-key")[..] {
-        [FIRST] if !good.load(Ordering::SeqCst) => Act::answer(401, format!("{{\"bad\":\"{FIRST}\"}}")),
-        [] => Act::answer(401, "no key"),
-        _ => Act::ok("x"),
+    let upstream = Upstream::start(move |seen| match seen.headers_named("x-api-key")[..] {
+        [FIRST] if !good.load(Ordering::SeqCst) => {
+            UpstreamReply::new(401, format!("{{\"bad\":\"{FIRST}\"}}"))
+        }
+        [] => UpstreamReply::new(401, "no key"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = api(&upstream)
         .set("buckets.b.http.credential_check_path", "/me")
@@ -220,21 +230,21 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
         .start()
         .await;
     for _ in 0..3 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
-    eventually("a check finds it refused", || async {
+    wait_for("a check finds it refused", || async {
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
-    let logged = gateway.log_line("credential refused by the upstream: replace it", |_| true).await;
+    let logged = gateway.wait_for_log_line("credential refused by the upstream: replace it", |_| true).await;
     assert_eq!(
         (logged["level"].as_str(), logged["credential"].as_str()),
         (Some("ERROR"), Some("one")),
         "{logged}"
     );
     is_good.store(true, Ordering::SeqCst);
-    eventually("it is tried again, and in use", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("it is tried again, and in use", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "in_use").then_some(())
     })
     .await;
@@ -244,13 +254,14 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
 /// C3, C4: an API that refuses every key: the gateway says so in its own words, for the client's are good
 #[tokio::test]
 async fn refused_everywhere_is_the_gateways_trouble() {
-    let upstream =
-        Upstream::start(|seen| Act::answer(401, format!("no such key: {:?}", seen.all("x-api-key"))));
+    let upstream = Upstream::start(|seen| {
+        UpstreamReply::new(401, format!("no such key: {:?}", seen.headers_named("x-api-key")))
+    });
     let gateway = api(&upstream).set("buckets.b.http.credential_check_path", "/me").start().await;
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.status, answer.reason()), (503, "upstream_credentials"));
     assert!(!answer.text().contains("secret"), "{}", answer.text());
-    eventually("checks find both refused", || async {
+    wait_for("checks find both refused", || async {
         let states = [state(&gateway, "one").await, state(&gateway, "two").await];
         (states == ["refused", "refused"]).then_some(())
     })
@@ -266,13 +277,13 @@ async fn refused_everywhere_is_the_gateways_trouble() {
 /// C3, R3: what cannot be repeated is not, though another key would do
 #[tokio::test]
 async fn a_throttled_post_is_not_sent_twice() {
-    let upstream = Upstream::start(|_| Act::answer(429, "slower"));
+    let upstream = Upstream::start(|_| UpstreamReply::new(429, "slower"));
     let gateway = api(&upstream).start().await;
     let answer = request(gateway.address(), "POST", "/b/v1/chat", &[], Some(b"{}")).await;
-    assert_eq!((answer.whole(), answer.text()), (429, "slower".to_owned()));
+    assert_eq!((answer.complete_status(), answer.text()), (429, "slower".to_owned()));
     assert_eq!(upstream.count(), 1);
     let again = request(gateway.address(), "POST", "/b/v1/chat", &[], Some(b"{}")).await;
-    assert_eq!(again.whole(), 429);
+    assert_eq!(again.complete_status(), 429);
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
     assert_ne!(keys[0], keys[1], "the next one goes on with the other");
 }
@@ -283,29 +294,29 @@ async fn a_crash_is_no_amnesty() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match key(seen) {
-        FIRST => Act::answer(429, "slower").header("retry-after", "300"),
-        _ => Act::ok("x").held(&held),
+        FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
+        _ => UpstreamReply::ok("x").when_open(&held),
     });
     let gateway =
         api(&upstream).chaos().set("buckets.b.http.concurrency.queue_timeout_ms", "300").start().await;
     let address = gateway.address();
     let first = tokio::spawn(async move { get(address, "/b/k").await });
-    upstream.works_on(1).await;
-    until("the throttled one was asked", || upstream.count() == 2).await;
+    upstream.wait_until_in_flight(1).await;
+    wait_until("the throttled one was asked", || upstream.count() == 2).await;
     let mut generation = gateway.generation("pool:b").await;
     for at in ["decide", "apply", "started"] {
         gateway.crash("pool:b", at).await;
         generation += 1;
-        gateway.reaches_generation("pool:b", generation).await;
+        gateway.wait_for_generation("pool:b", generation).await;
         assert_eq!(state(&gateway, "one").await, "cooling", "after a crash in {at}");
         let refused = gateway.get("/b/k").await;
         assert_eq!(refused.status, 503, "the other's one place is taken: {}", refused.text());
     }
     assert_eq!(upstream.count(), 2);
     latch.open_for_all();
-    assert_eq!(first.await.unwrap().whole(), 200);
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    gateway.is_idle().await;
+    assert_eq!(first.await.unwrap().complete_status(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    gateway.wait_until_idle().await;
     assert_eq!(
         (
             credential(&gateway, "one").await["in_flight"].as_u64(),
@@ -330,8 +341,8 @@ async fn a_value_may_lie_in_a_file() {
     };
     mode(0o600);
     let gateway = builder().start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    assert_eq!(upstream.last().all("authorization"), ["Bearer from-a-file"]);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    assert_eq!(upstream.last().headers_named("authorization"), ["Bearer from-a-file"]);
     mode(0o644);
     let ended = builder().run();
     assert_eq!(ended.code, Some(78), "{ended:?}");
@@ -346,7 +357,8 @@ async fn a_value_may_lie_in_a_file() {
 async fn a_stream_holds_its_key_to_the_last_byte() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin ").then_held(&held, "end").chunked());
+    let upstream =
+        Upstream::start(move |_| UpstreamReply::ok("begin ").then_body_when_open(&held, "end").chunked());
     let gateway = Gateway::builder()
         .http_bucket("b", &upstream)
         .set("buckets.b.http.credentials.k.value", "Bearer x")
@@ -355,13 +367,13 @@ async fn a_stream_holds_its_key_to_the_last_byte() {
         .await;
     let address = gateway.address();
     let streaming = tokio::spawn(async move { get(address, "/b/events").await });
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "queue_timeout");
     latch.open_for_all();
     assert_eq!(streaming.await.unwrap().text(), "begin end");
-    eventually("its place is free", || async {
+    wait_for("its place is free", || async {
         (credential(&gateway, "k").await["in_flight"] == 0).then_some(())
     })
     .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }

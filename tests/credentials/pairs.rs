@@ -2,7 +2,7 @@
 
 use super::{credential, shows_none_of, state};
 use crate::auth::signer::Signer;
-use crate::support::{Act, Gateway, Scratch, Upstream, eventually, request};
+use crate::support::{Gateway, Scratch, Upstream, UpstreamReply, request, wait_for};
 
 /// A bucket `b` with the pairs `one`, of key A, and `two`, of key B.
 async fn two_pairs(upstream: &Upstream) -> Gateway {
@@ -33,10 +33,10 @@ async fn a_withdrawn_pair_leads_to_the_other() {
     for number in 0..6 {
         let target = format!("/b/{number}");
         let put = request(gateway.address(), "PUT", &target, &[], Some(b"value")).await;
-        assert_eq!(put.whole(), 200, "{}", put.text());
+        assert_eq!(put.complete_status(), 200, "{}", put.text());
         assert_eq!(gateway.get(&target).await.text(), "value");
     }
-    eventually("a check finds it refused", || async {
+    wait_for("a check finds it refused", || async {
         (state(&gateway, "gone").await == "refused").then_some(())
     })
     .await;
@@ -49,12 +49,12 @@ async fn a_withdrawn_pair_leads_to_the_other() {
 async fn a_stores_slow_down_leads_to_the_other_pair() {
     let upstream =
         Upstream::start(|seen| match seen.header("authorization").unwrap().contains("Credential=A/") {
-            true => Act::s3_error(503, "SlowDown").header("retry-after", "300"),
-            false => Act::ok("x"),
+            true => UpstreamReply::s3_error(503, "SlowDown").header("retry-after", "300"),
+            false => UpstreamReply::ok("x"),
         });
     let gateway = two_pairs(&upstream).await;
     for _ in 0..4 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     assert_eq!((upstream.count(), state(&gateway, "one").await), (5, "cooling".to_owned()));
     assert_eq!(
@@ -67,7 +67,7 @@ async fn a_stores_slow_down_leads_to_the_other_pair() {
 /// C3, A2: a client that signs as itself takes no credential of the bucket's along, and withdraws none
 #[tokio::test]
 async fn who_signs_as_itself_withdraws_nobody() {
-    let upstream = Upstream::start(|_| Act::s3_error(403, "InvalidAccessKeyId"));
+    let upstream = Upstream::start(|_| UpstreamReply::s3_error(403, "InvalidAccessKeyId"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.auth", "sigv4")
@@ -85,7 +85,7 @@ async fn who_signs_as_itself_withdraws_nobody() {
     let headers: Vec<(&str, &str)> =
         signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let answer = request(gateway.address(), "GET", "/b/k", &headers, None).await;
-    assert_eq!(answer.whole(), 403, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 403, "{}", answer.text());
     assert!(upstream.last().header("authorization").unwrap().contains("Credential=client/"));
     let one = credential(&gateway, "one").await;
     assert_eq!((one["state"].as_str(), one["in_flight"].as_u64()), (Some("in_use"), Some(0)));
@@ -94,11 +94,11 @@ async fn who_signs_as_itself_withdraws_nobody() {
 /// C3: an object that the bucket's credentials may not see says nothing of the credentials
 #[tokio::test]
 async fn a_forbidden_object_withdraws_nobody() {
-    let upstream = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
+    let upstream = Upstream::start(|_| UpstreamReply::s3_error(403, "AccessDenied"));
     let gateway = two_pairs(&upstream).await;
     for _ in 0..10 {
         let answer = gateway.get("/b/k").await;
-        assert_eq!(answer.whole(), 403);
+        assert_eq!(answer.complete_status(), 403);
         assert!(answer.text().contains("AccessDenied"));
     }
     assert_eq!(upstream.count(), 10);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{few_upstreams, kept, narrow};
 use crate::https::Identity;
 use crate::support::client::{Client, message};
-use crate::support::{Gateway, Upstream, eventually, until};
+use crate::support::{Gateway, Upstream, wait_for, wait_until};
 
 const LIMIT: usize = 200;
 const CLOSED: &str = "idle_connections_closed_total{cause=\"descriptors\",side=\"client\"}";
@@ -13,13 +13,13 @@ const CLOSED: &str = "idle_connections_closed_total{cause=\"descriptors\",side=\
 /// Requests on connections of their own are answered for a while, longer than the monitor needs for several samples.
 async fn later_requests_are_served(gateway: &Gateway) {
     for _ in 0..60 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 
 async fn falls_below_the_warning(gateway: &Gateway) {
-    until("descriptors fall below 80 %", || gateway.open_descriptors() < LIMIT * 8 / 10).await;
+    wait_until("descriptors fall below 80 %", || gateway.open_descriptors() < LIMIT * 8 / 10).await;
 }
 
 /// X8: more kept connections than descriptors: the oldest close, and every later request is served
@@ -37,7 +37,7 @@ async fn kept_connections_do_not_shut_others_out() {
     let (mut oldest, mut newest) = (connections.swap_remove(0), connections.swap_remove(218));
     assert!(oldest.is_closed().await);
     newest.send(message("GET", "/b/k", &[], None)).await;
-    assert_eq!(newest.answer("GET").await.whole(), 200);
+    assert_eq!(newest.response("GET").await.complete_status(), 200);
     assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
 }
 
@@ -96,12 +96,12 @@ async fn as_many_close_as_are_needed() {
     for _ in 0..15 {
         connections.push(kept(&gateway).await);
     }
-    eventually("some close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
+    wait_for("some close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
     falls_below_the_warning(&gateway).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let open = gateway.open_descriptors();
     assert!(open >= 130, "only {open} are left open");
-    gateway.log_line("idle connections close to free descriptors or memory", |_| true).await;
+    gateway.wait_for_log_line("idle connections close to free descriptors or memory", |_| true).await;
 }
 
 /// X8: HTTP/2 connections without a request get GOAWAY, and HTTP/1.1 connections over TLS close
@@ -114,17 +114,17 @@ async fn kept_connections_over_tls_make_room() {
     for at in 0..220 {
         if at % 2 == 0 {
             let client = identity.http2(&gateway).await;
-            assert_eq!(client.get("/b/k").await.whole(), 200);
+            assert_eq!(client.get("/b/k").await.complete_status(), 200);
             connections.push((Some(client), None));
         } else {
-            let mut client = Client::over(identity.connect(&gateway, &["http/1.1"]).await);
+            let mut client = Client::new(identity.connect(&gateway, &["http/1.1"]).await);
             client.send(message("GET", "/b/k", &[], None)).await;
-            assert_eq!(client.answer("GET").await.whole(), 200);
+            assert_eq!(client.response("GET").await.complete_status(), 200);
             connections.push((None, Some(client)));
         }
     }
     for _ in 0..40 {
-        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     falls_below_the_warning(&gateway).await;
@@ -145,7 +145,7 @@ async fn handshakes_that_never_begin_make_room() {
         silent.push(Client::connect(gateway.address()).await);
     }
     for _ in 0..20 {
-        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.complete_status(), 200);
     }
     falls_below_the_warning(&gateway).await;
 }
@@ -169,7 +169,7 @@ async fn memory_pressure_closes_idle_connections() {
     let mut oldest = connections.swap_remove(0);
     assert!(oldest.is_closed().await);
     let closed = "idle_connections_closed_total{cause=\"memory\",side=\"client\"}";
-    eventually("all close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
+    wait_for("all close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
 }
 
 /// X9: idle upstream connections close where too few clients are idle
@@ -183,21 +183,21 @@ async fn idle_upstream_connections_close() {
         .start()
         .await;
     let requests: Vec<_> = (0..30).map(|i| crate::pool::ask(&gateway, format!("/b/{i}"))).collect();
-    upstream.works_on(30).await;
+    upstream.wait_until_in_flight(30).await;
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    eventually("connections are kept", || async { (upstream.live() > 10).then_some(()) }).await;
+    wait_for("connections are kept", || async { (upstream.open_connections() > 10).then_some(()) }).await;
     gateway.limit_descriptors(50);
-    eventually("none is kept", || async { (upstream.live() == 0).then_some(()) }).await;
+    wait_for("none is kept", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert!(
         gateway.metric("idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}").await
             >= 10.0
     );
     gateway.limit_descriptors(200);
-    let served = || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) };
-    eventually("requests are served again", served).await;
+    let served = || async { (gateway.get("/b/k").await.complete_status() == 200).then_some(()) };
+    wait_for("requests are served again", served).await;
 }
 
 /// X2: a refusal for want of resources closes its connection
@@ -208,15 +208,15 @@ async fn a_refusal_by_exhaustion_closes_the_connection() {
     let mut client = Client::connect(gateway.address()).await;
     // The second request is read when the first is answered, so the connection is never idle.
     client.send([message("GET", "/b/1", &[], None), message("GET", "/b/2", &[], None)].concat()).await;
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     gateway.limit_descriptors(40);
     let level = || async { (gateway.status().await["level"] == "exhausted").then_some(()) };
-    eventually("the level is exhausted", level).await;
+    wait_for("the level is exhausted", level).await;
     latch.open_for_all();
-    assert_eq!(client.answer("GET").await.whole(), 200);
-    let answer = client.answer("GET").await;
+    assert_eq!(client.response("GET").await.complete_status(), 200);
+    let answer = client.response("GET").await;
     assert_eq!(
-        (answer.whole(), answer.reason(), answer.header("connection")),
+        (answer.complete_status(), answer.reason(), answer.header("connection")),
         (503, "exhausted", Some("close"))
     );
     assert!(answer.retry_after().is_some());

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::{circuit_state, kept};
 use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
-use crate::support::{Gateway, Upstream, eventually, get};
+use crate::support::{Gateway, Upstream, get, wait_for};
 
 /// X5: the soft limit becomes the hard one
 #[tokio::test]
@@ -19,7 +19,8 @@ async fn the_soft_limit_is_raised() {
     let gateway =
         Gateway::builder().bucket("b", &upstream).ulimit("-Sn 256 && ulimit -Hn 4096").start().await;
     assert_eq!(gateway.descriptor_limits(), (Some(4096), Some(4096)));
-    let line = gateway.log_line("soft limit of descriptors raised to the hard limit", |_| true).await;
+    let line =
+        gateway.wait_for_log_line("soft limit of descriptors raised to the hard limit", |_| true).await;
     assert_eq!((&line["before"], &line["now"]), (&256.into(), &4096.into()));
     assert_eq!(gateway.status().await["resources"]["descriptors"]["limit"], 4096);
 }
@@ -30,7 +31,8 @@ async fn a_start_with_too_few_descriptors_warns() {
     let upstream = Upstream::ok("x");
     let few = || Gateway::builder().bucket("b", &upstream).ulimit("-n 512");
     let gateway = few().start().await;
-    let needed = gateway.log_line("descriptor limit", |line| line["limit"] == 512).await["needed"].clone();
+    let needed =
+        gateway.wait_for_log_line("descriptor limit", |line| line["limit"] == 512).await["needed"].clone();
     let lines = gateway.log_lines();
     let of_descriptors =
         |line: &&serde_json::Value| line["level"] == "WARNING" && line.to_string().contains("descriptor");
@@ -50,7 +52,7 @@ async fn a_start_with_too_few_descriptors_warns() {
         check.stderr
     );
     let enough = Gateway::builder().bucket("b", &upstream).ulimit(&format!("-n {needed}")).start().await;
-    enough.log_line("descriptor limit", |line| line["limit"] == needed).await;
+    enough.wait_for_log_line("descriptor limit", |line| line["limit"] == needed).await;
     assert!(enough.log_lines().iter().all(|line| line["msg"] != "configuration warning"));
 }
 
@@ -84,7 +86,7 @@ async fn the_named_least_limit_is_right(limited: impl Fn(u64) -> Builder, code: 
     assert_eq!(limited(needed).argument("check").run().code, Some(0));
     let gateway = limited(needed).start().await;
     for _ in 0..10 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{words}{needed}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{words}{needed}");
     }
 }
 
@@ -106,7 +108,7 @@ async fn the_monitor_follows_the_limit() {
     let gateway = Gateway::in_front_of(&upstream).await;
     for limit in [900, 700] {
         gateway.limit_descriptors(limit);
-        eventually("the monitor knows", || async {
+        wait_for("the monitor knows", || async {
             (gateway.status().await["resources"]["descriptors"]["limit"] == limit).then_some(())
         })
         .await;
@@ -118,7 +120,7 @@ async fn ask_the_admin_listener(gateway: &Gateway, is_over: &AtomicBool) -> usiz
     let mut rounds = 0;
     while !is_over.load(Ordering::Relaxed) {
         for path in ["/livez", "/readyz", "/status", "/metrics"] {
-            assert_eq!(get(gateway.admin_address(), path).await.whole(), 200, "{path}");
+            assert_eq!(get(gateway.admin_address(), path).await.complete_status(), 200, "{path}");
         }
         rounds += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -137,7 +139,7 @@ async fn more_clients_than_descriptors_are_served() {
     let admin = tokio::spawn(async move { ask_the_admin_listener(&asking, &until_over).await });
     let clients = join_all((0..200).map(|_| kept(&gateway))).await;
     for _ in 0..40 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     is_over.store(true, Ordering::Relaxed);
@@ -158,10 +160,10 @@ async fn clients_beyond_the_budget_wait() {
         client.send(message("GET", &format!("/b/{i}"), &[], None)).await;
         clients.push(client);
     }
-    eventually("requests are under way", || async { (upstream.working() >= 10).then_some(()) }).await;
+    wait_for("requests are under way", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
     let is_waiting =
         |cause: &&serde_json::Value| cause["id"] == "connections_wait" && cause["subject"] == "data";
-    eventually("the status names the connections that wait", || async {
+    wait_for("the status names the connections that wait", || async {
         gateway.status().await["causes"].as_array().unwrap().iter().find(is_waiting).map(|_| ())
     })
     .await;
@@ -171,10 +173,10 @@ async fn clients_beyond_the_budget_wait() {
     assert_eq!(failures().await, failed, "an episode counts once, however often there is a look for room");
     let spent = cpu_ticks(&gateway) - before;
     assert!(spent < 30, "{spent} ticks of 10 ms in a second of waiting");
-    assert_eq!(gateway.admin("/status").await.whole(), 200);
+    assert_eq!(gateway.admin("/status").await.complete_status(), 200);
     latch.open_for_all();
     for client in &mut clients {
-        assert_eq!(client.answer("GET").await.whole(), 200);
+        assert_eq!(client.response("GET").await.complete_status(), 200);
     }
     assert_eq!(circuit_state(&gateway).await, "closed");
 }
@@ -195,12 +197,12 @@ async fn admin_connections_do_not_shut_others_out() {
     for _ in 0..200 {
         let mut client = Client::connect(gateway.admin_address()).await;
         client.send(message("GET", "/livez", &[("connection", "keep-alive")], None)).await;
-        assert_eq!(client.answer("GET").await.whole(), 200);
+        assert_eq!(client.response("GET").await.complete_status(), 200);
         admins.push(client);
         assert!(gateway.open_descriptors() < 128);
     }
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    assert_eq!(gateway.admin("/status").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    assert_eq!(gateway.admin("/status").await.complete_status(), 200);
 }
 
 /// X3: the limit falls below what is open: the admin listener answers, and requests are served when idle connections have closed
@@ -215,12 +217,12 @@ async fn a_limit_below_what_is_open_leaves_the_admin_listener() {
     let limit = 128;
     gateway.limit_descriptors(limit);
     for _ in 0..20 {
-        assert_eq!(gateway.admin("/livez").await.whole(), 200);
-        assert_eq!(gateway.admin("/status").await.whole(), 200);
+        assert_eq!(gateway.admin("/livez").await.complete_status(), 200);
+        assert_eq!(gateway.admin("/status").await.complete_status(), 200);
     }
-    eventually("idle connections close", || async { (gateway.open_descriptors() < 103).then_some(()) }).await;
-    let served = || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) };
-    eventually("requests are served", served).await;
+    wait_for("idle connections close", || async { (gateway.open_descriptors() < 103).then_some(()) }).await;
+    let served = || async { (gateway.get("/b/k").await.complete_status() == 200).then_some(()) };
+    wait_for("requests are served", served).await;
     assert_eq!(circuit_state(&gateway).await, "closed");
 }
 
@@ -228,11 +230,11 @@ async fn a_limit_below_what_is_open_leaves_the_admin_listener() {
 #[tokio::test]
 async fn the_log_is_reopened_without_descriptors() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
+    let gateway = Gateway::builder().bucket("b", &upstream).start_with_terminal_log().await;
     let log = gateway.directory().join("log");
     gateway.limit_descriptors(20);
     std::fs::rename(&log, gateway.directory().join("log.1")).unwrap();
     gateway.signal(Signal::USR1);
-    eventually("the log goes on in a new file", || async { log.exists().then_some(()) }).await;
-    assert_eq!(gateway.admin("/livez").await.whole(), 200);
+    wait_for("the log goes on in a new file", || async { log.exists().then_some(()) }).await;
+    assert_eq!(gateway.admin("/livez").await.complete_status(), 200);
 }

@@ -25,7 +25,7 @@ fn few_upstreams(builder: Builder) -> Builder {
 async fn kept(gateway: &Gateway) -> Client {
     let mut client = Client::connect(gateway.address()).await;
     client.send(message("GET", "/b/k", &[("connection", "keep-alive")], None)).await;
-    assert_eq!(client.answer("GET").await.whole(), 200);
+    assert_eq!(client.response("GET").await.complete_status(), 200);
     client
 }
 

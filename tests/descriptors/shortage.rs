@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::circuit_state;
 use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
-use crate::support::{Act, Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
 /// Failures that would open a circuit twice over.
 const REQUESTS: usize = 12;
 
 /// An upstream that closes each connection, so that each request needs a new one.
 fn closing() -> Upstream {
-    Upstream::start(|_| Act::ok("x").closing())
+    Upstream::start(|_| UpstreamReply::ok("x").closing())
 }
 
 /// The monitor looks once, so that the level does not refuse before the connection is tried.
@@ -24,23 +24,28 @@ fn unwatched(builder: Builder) -> Builder {
 async fn refused_for_descriptors(gateway: &Gateway, first: &str) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(message("GET", first, &[], None)).await;
-    assert_eq!(client.answer("GET").await.whole(), 200);
+    assert_eq!(client.response("GET").await.complete_status(), 200);
     let get = message("GET", "/b/k", &[], None);
-    eventually("the upstream's connection closes", || async {
+    wait_for("the upstream's connection closes", || async {
         (gateway.metric("connection_pool_active{bucket=\"b\"}").await == 0.0).then_some(())
     })
     .await;
     gateway.limit_descriptors(30);
     for _ in 0..REQUESTS {
         client.send(&get).await;
-        let answer = client.answer("GET").await;
-        assert_eq!((answer.whole(), answer.reason()), (503, "out_of_descriptors"), "{}", answer.text());
+        let answer = client.response("GET").await;
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (503, "out_of_descriptors"),
+            "{}",
+            answer.text()
+        );
         assert!(answer.retry_after().is_some());
     }
     assert_eq!(circuit_state(gateway).await, "closed");
     gateway.limit_descriptors(1000);
     client.send(&get).await;
-    assert_eq!(client.answer("GET").await.whole(), 200);
+    assert_eq!(client.response("GET").await.complete_status(), 200);
 }
 
 /// X9: out of descriptors is 503 with its own reason, and neither opens the circuit nor spends a retry
@@ -52,7 +57,7 @@ async fn out_of_descriptors_is_not_the_stores_fault() {
     assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, REQUESTS as f64);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
     let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
-    gateway.log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
+    gateway.wait_for_log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
     let status = gateway.status().await;
     let causes = status["causes"].as_array().unwrap();
     let cause = causes.iter().find(|cause| cause["id"] == "out_of_descriptors").unwrap();
@@ -87,10 +92,10 @@ async fn checks_without_descriptors_eject_nobody() {
         .set("buckets.b.s3.health_check.path", "/well")
         .set("buckets.b.s3.health_check.interval_seconds", "0.1");
     let gateway = builder.start().await;
-    eventually("it is checked", || async { (upstream.count() > 2 && other.count() > 2).then_some(()) }).await;
+    wait_for("it is checked", || async { (upstream.count() > 2 && other.count() > 2).then_some(()) }).await;
     gateway.limit_descriptors(30);
     let noted = "own_shortages_total{cause=\"out_of_descriptors\"}";
-    eventually("checks fail", || async { (gateway.metric(noted).await >= 20.0).then_some(()) }).await;
+    wait_for("checks fail", || async { (gateway.metric(noted).await >= 20.0).then_some(()) }).await;
     let status = gateway.status().await;
     for endpoint in status["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap() {
         assert_eq!(endpoint["state"], "in_rotation", "{endpoint}");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{p95, sent, start, won};
-use crate::support::{Act, Gateway, Upstream, get};
+use crate::support::{Gateway, Upstream, UpstreamReply, get};
 
 /// Reads so many times, six at a time, and returns how many of the answers were slow ones.
 async fn read(gateway: &Gateway, requests: usize) -> usize {
@@ -16,7 +16,7 @@ async fn read(gateway: &Gateway, requests: usize) -> usize {
                 let mut slow = 0;
                 for _ in (reader..requests).step_by(6) {
                     let answer = get(address, "/b/k").await;
-                    assert_eq!(answer.whole(), 200);
+                    assert_eq!(answer.complete_status(), 200);
                     slow += usize::from(answer.text() == "slow");
                 }
                 slow
@@ -33,8 +33,8 @@ async fn read(gateway: &Gateway, requests: usize) -> usize {
 /// An upstream of which every twentieth answer takes a second.
 fn with_a_tail() -> Upstream {
     Upstream::start(|seen| match seen.number % 20 {
-        0 => Act::ok("slow").after(Duration::from_secs(1)),
-        _ => Act::ok("fast"),
+        0 => UpstreamReply::ok("slow").delayed(Duration::from_secs(1)),
+        _ => UpstreamReply::ok("fast"),
     })
 }
 
@@ -57,7 +57,7 @@ async fn the_slow_tail_is_cut_off() {
     assert!(attempts as f64 <= requests * 1.05, "{attempts} attempts for {requests} requests");
     assert_eq!(attempts as f64, requests + sent(&gateway).await);
     assert!(won(&gateway).await >= 0.5 * ((attempts - before) / 20) as f64, "few hedges won");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// R5: hedging does nothing against an upstream that is slow as a whole: until that is noticed hedges are a share of the requests,
@@ -68,7 +68,7 @@ async fn an_upstream_that_is_slow_as_a_whole_is_left_alone() {
     let is_slow = Arc::clone(&slow);
     let upstream = Upstream::start(move |_| {
         let pause = if is_slow.load(Ordering::SeqCst) { 600 } else { 0 };
-        Act::ok("x").after(Duration::from_millis(pause))
+        UpstreamReply::ok("x").delayed(Duration::from_millis(pause))
     });
     let settings = [("hedging.percent", "5"), ("hedging.burst", "2"), ("hedging.delay_max_ms", "500")];
     let gateway = start(&upstream, &settings).await;
@@ -92,13 +92,13 @@ async fn an_upstream_that_is_slow_as_a_whole_is_left_alone() {
 #[tokio::test]
 async fn hedging_needs_no_retry_that_matches() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/fast" => Act::ok("fast"),
-        _ => Act::status(404).after(Duration::from_secs(1)),
+        "/b/fast" => UpstreamReply::ok("fast"),
+        _ => UpstreamReply::status(404).delayed(Duration::from_secs(1)),
     });
     let settings =
         [("retry.max_attempts", "2"), ("retry.budget.percent", "0"), ("retry.budget.min_per_second", "0")];
     let gateway = start(&upstream, &settings).await;
-    assert_eq!(gateway.get("/b/missing").await.whole(), 404);
+    assert_eq!(gateway.get("/b/missing").await.complete_status(), 404);
     assert_eq!(sent(&gateway).await, 1.0);
     let refused =
         super::hedged(Gateway::builder().bucket("b", &upstream), &[("retry.max_attempts", "1")]).run();

@@ -10,7 +10,7 @@ mod suppressed;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::support::{Act, Gateway, Latch, Seen, Upstream, eventually, gateway};
+use crate::support::{Gateway, Latch, SeenRequest, Upstream, UpstreamReply, gateway, wait_for};
 
 /// How long a hedge waits at least.
 const DELAY_MS: &str = "150";
@@ -34,9 +34,9 @@ async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
 
 /// Reads until the percentile of such reads is known.
 async fn learn(gateway: &Gateway, target: &str, class: &str) {
-    eventually("the percentile is known", || async {
+    wait_for("the percentile is known", || async {
         for _ in 0..20 {
-            assert_eq!(gateway.get(target).await.whole(), 200);
+            assert_eq!(gateway.get(target).await.complete_status(), 200);
         }
         (gateway.metric(&p95(class)).await > 0.0).then_some(())
     })
@@ -65,7 +65,7 @@ struct Times(Mutex<BTreeMap<String, usize>>);
 
 impl Times {
     /// The how manieth time this is, from 1.
-    fn count(&self, seen: &Seen) -> usize {
+    fn count(&self, seen: &SeenRequest) -> usize {
         let mut times = self.0.lock().unwrap();
         let count = times.entry(seen.target.clone()).or_default();
         *count += 1;
@@ -83,11 +83,11 @@ fn first_held(latch: &Latch) -> Upstream {
     let (latch, times) = (latch.clone(), Times::default());
     Upstream::start(move |seen| {
         if !seen.target.contains("slow") {
-            Act::ok("fast")
+            UpstreamReply::ok("fast")
         } else if times.count(seen) == 1 {
-            Act::ok("first").held(&latch)
+            UpstreamReply::ok("first").when_open(&latch)
         } else {
-            Act::ok("second")
+            UpstreamReply::ok("second")
         }
     })
 }

@@ -1,7 +1,7 @@
 //! Who wins, and what becomes of the other.
 
 use super::{Times, first_held, hedged, learn, p95, sent, slow, start, won};
-use crate::support::{Act, Gateway, Latch, Upstream, eventually, get, head, request, until};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, head, request, wait_for, wait_until};
 
 /// T7, P4, B3, O2, O3: a slow read is answered by its hedge; the loser's connection ends at once, its place is free again, and nobody
 /// holds it against the upstream
@@ -11,18 +11,18 @@ async fn a_slow_read_is_answered_by_its_hedge() {
     let upstream = first_held(&latch);
     let gateway = start(&upstream, &[]).await;
     let answer = gateway.get("/b/slow").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "second"));
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "second"));
     assert_eq!((slow(&upstream), sent(&gateway).await, won(&gateway).await), (2, 1.0, 1.0));
-    until("the loser is cancelled", || upstream.cancelled() == 1 && upstream.working() == 0).await;
-    gateway.is_idle().await;
-    let line = gateway.log_line("request", |line| line["path"] == "/b/slow").await;
+    wait_until("the loser is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
+    gateway.wait_until_idle().await;
+    let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/slow").await;
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"won".into()));
     let circuit = &gateway.status().await["buckets"]["b"]["breaker"]["read"];
     assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0, "it was no retry");
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 0.0);
     assert!(gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0, "but it was an attempt");
-    let line = gateway.log_line("request", |line| line["path"] == "/b/fast").await;
+    let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/fast").await;
     assert!(line["hedge"].is_null(), "a fast read has none");
 }
 
@@ -65,7 +65,7 @@ async fn nothing_but_reads_is_hedged() {
             })
         })
         .collect();
-    until("all of them are under way", || slow(&upstream) == asked.len()).await;
+    wait_until("all of them are under way", || slow(&upstream) == asked.len()).await;
     // One that may be is, and that takes as long as it would have taken for the others.
     assert_eq!(gateway.get("/b/slow").await.text(), "second");
     assert_eq!((slow(&upstream), sent(&gateway).await), (asked.len() + 2, 1.0));
@@ -81,46 +81,51 @@ async fn the_first_answer_counts_if_it_is_faster() {
     let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
     let held = [first.clone(), second.clone()];
     let upstream = Upstream::start(move |seen| match seen.target.contains("slow") {
-        true => Act::ok("first").held(&held[times.count(seen) - 1]),
-        false => Act::ok("fast"),
+        true => UpstreamReply::ok("first").when_open(&held[times.count(seen) - 1]),
+        false => UpstreamReply::ok("fast"),
     });
     let gateway = start(&upstream, &[]).await;
     let address = gateway.address();
     let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-    until("it is hedged", || slow(&upstream) == 2).await;
+    wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
     assert_eq!(asking.await.unwrap().text(), "first");
-    until("the hedge is cancelled", || upstream.cancelled() == 1 && upstream.working() == 0).await;
-    gateway.is_idle().await;
+    wait_until("the hedge is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
+    gateway.wait_until_idle().await;
     assert_eq!((sent(&gateway).await, won(&gateway).await), (1.0, 0.0));
-    let line = gateway.log_line("request", |line| line["path"] == "/b/slow").await;
+    let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/slow").await;
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"lost".into()));
 }
 
 /// R1, R3: a hedge that fails makes nothing worse: the first answer is waited for as if there had been none
 #[tokio::test]
 async fn a_hedge_that_fails_makes_nothing_worse() {
-    for bad in [Act::status(500), Act::status(429), Act::reset(), Act::s3_error(503, "SlowDown")] {
+    for bad in [
+        UpstreamReply::status(500),
+        UpstreamReply::status(429),
+        UpstreamReply::reset(),
+        UpstreamReply::s3_error(503, "SlowDown"),
+    ] {
         let (latch, times) = (Latch::new(), Times::default());
         let held = latch.clone();
         let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
-            (false, _) => Act::ok("fast"),
-            (true, 1) => Act::ok("first").held(&held),
+            (false, _) => UpstreamReply::ok("fast"),
+            (true, 1) => UpstreamReply::ok("first").when_open(&held),
             (true, _) => bad.clone(),
         });
         let gateway = start(&upstream, &[]).await;
         let address = gateway.address();
         let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-        until("its hedge has failed", || slow(&upstream) == 2 && upstream.working() == 1).await;
-        eventually("its place is free", || async {
+        wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
+        wait_for("its place is free", || async {
             (gateway.status().await["buckets"]["b"]["pool"]["in_flight"] == 1).then_some(())
         })
         .await;
         latch.open_for_all();
         let answer = asking.await.unwrap();
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, "first"));
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "first"));
         assert_eq!((slow(&upstream), won(&gateway).await), (2, 0.0));
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -131,16 +136,16 @@ async fn a_hedge_stands_in_for_a_retry() {
     let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
     let held = [first.clone(), second.clone()];
     let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
-        (false, _) => Act::ok("fast"),
-        (true, 1) => Act::status(500).held(&held[0]),
-        (true, _) => Act::ok("second").held(&held[1]),
+        (false, _) => UpstreamReply::ok("fast"),
+        (true, 1) => UpstreamReply::status(500).when_open(&held[0]),
+        (true, _) => UpstreamReply::ok("second").when_open(&held[1]),
     });
     let gateway = start(&upstream, &[]).await;
     let address = gateway.address();
     let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-    until("it is hedged", || slow(&upstream) == 2).await;
+    wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
-    eventually("the failure is told, and its place is free", || async {
+    wait_for("the failure is told, and its place is free", || async {
         let bucket = &gateway.status().await["buckets"]["b"];
         let failures = &bucket["breaker"]["read"]["consecutive_failures"];
         (*failures == 1 && bucket["pool"]["in_flight"] == 1).then_some(())
@@ -159,16 +164,16 @@ async fn a_hedge_is_one_of_the_attempts() {
         let (latch, times) = (Latch::new(), Times::default());
         let held = latch.clone();
         let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
-            (false, _) => Act::ok("fast"),
-            (true, 1 | 3) => Act::status(503).held(&held),
-            (true, _) => Act::status(503),
+            (false, _) => UpstreamReply::ok("fast"),
+            (true, 1 | 3) => UpstreamReply::status(503).when_open(&held),
+            (true, _) => UpstreamReply::status(503),
         });
         let gateway = start(&upstream, &[("retry.max_attempts", attempts)]).await;
         let address = gateway.address();
         let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-        until("its hedge has failed", || slow(&upstream) == 2 && upstream.working() == 1).await;
+        wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
         latch.open_for_all();
-        assert_eq!(asking.await.unwrap().whole(), 503);
+        assert_eq!(asking.await.unwrap().complete_status(), 503);
         assert_eq!((slow(&upstream).to_string().as_str(), sent(&gateway).await), (attempts, 1.0));
         assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, retries);
     }
@@ -182,9 +187,9 @@ async fn a_hedge_goes_to_another_endpoint() {
     let upstreams = [(); 2].map(|()| {
         let (latch, times) = (latch.clone(), std::sync::Arc::clone(&times));
         Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
-            (true, 1) => Act::ok("first").held(&latch),
-            (true, _) => Act::ok("second"),
-            (false, _) => Act::ok("fast"),
+            (true, 1) => UpstreamReply::ok("first").when_open(&latch),
+            (true, _) => UpstreamReply::ok("second"),
+            (false, _) => UpstreamReply::ok("fast"),
         })
     });
     let addresses = [upstreams[0].address(), upstreams[1].address()];
@@ -194,7 +199,7 @@ async fn a_hedge_goes_to_another_endpoint() {
         assert_eq!(gateway.get(&format!("/b/slow/{number}")).await.text(), "second");
         assert_eq!((slow(&upstreams[0]), slow(&upstreams[1])), (number, number));
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     let status = gateway.status().await;
     let endpoints = status["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap();
     assert!(endpoints.iter().all(|endpoint| endpoint["state"] == "in_rotation"), "{endpoints:?}");
@@ -206,16 +211,16 @@ async fn a_winner_that_breaks_off_is_not_replaced() {
     let (latch, times) = (Latch::new(), Times::default());
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
-        (false, _) => Act::ok("fast"),
-        (true, 1) => Act::ok("first").held(&held),
-        (true, _) => Act::ok("0123456789").cut_at(5),
+        (false, _) => UpstreamReply::ok("fast"),
+        (true, 1) => UpstreamReply::ok("first").when_open(&held),
+        (true, _) => UpstreamReply::ok("0123456789").cut_at(5),
     });
     let gateway = start(&upstream, &[]).await;
     let mut client = crate::support::Client::connect(gateway.address()).await;
     client.send("GET /b/slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let answer = client.try_answer("GET").await;
+    let answer = client.try_response("GET").await;
     assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a short body looks whole");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(slow(&upstream), 2);
 }
 
@@ -223,16 +228,16 @@ async fn a_winner_that_breaks_off_is_not_replaced() {
 #[tokio::test]
 async fn a_client_that_leaves_ends_both_attempts() {
     let upstream = Upstream::start(|seen| match seen.target.contains("slow") {
-        true => Act::hang(),
-        false => Act::ok("fast"),
+        true => UpstreamReply::hang(),
+        false => UpstreamReply::ok("fast"),
     });
     let gateway = start(&upstream, &[]).await;
     let mut client = crate::support::Client::connect(gateway.address()).await;
     client.send("GET /b/slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    until("it is hedged", || slow(&upstream) == 2).await;
+    wait_until("it is hedged", || slow(&upstream) == 2).await;
     drop(client);
-    until("both are cancelled", || upstream.cancelled() == 2 && upstream.working() == 0).await;
-    gateway.is_idle().await;
-    let line = gateway.log_line("request", |line| line["path"] == "/b/slow").await;
+    wait_until("both are cancelled", || upstream.cancelled() == 2 && upstream.in_flight() == 0).await;
+    gateway.wait_until_idle().await;
+    let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/slow").await;
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"lost".into()));
 }

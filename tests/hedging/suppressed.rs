@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{first_held, hedged, learn, sent, slow, start, suppressed, won};
-use crate::support::{Act, Gateway, Latch, Upstream, eventually, get, put, request, until};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, put, request, wait_for, wait_until};
 
 /// Asks for what is slow, waits until its hedge was suppressed for this cause, and lets the answer go.
 async fn goes_on_alone(
@@ -20,7 +20,7 @@ async fn goes_on_alone(
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         request(address, "GET", "/b/slow", &headers, None).await
     });
-    eventually("its hedge is suppressed", || async {
+    wait_for("its hedge is suppressed", || async {
         (suppressed(gateway, cause).await > before).then_some(())
     })
     .await;
@@ -33,9 +33,9 @@ async fn goes_on_alone(
 fn slow_beside_others(slow: &Latch, others: &Latch) -> Upstream {
     let (held, others) = (slow.clone(), others.clone());
     Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/fast" => Act::ok("fast"),
-        "/b/other" => Act::ok("other").held(&others),
-        _ => Act::ok("first").held(&held),
+        "/b/fast" => UpstreamReply::ok("fast"),
+        "/b/other" => UpstreamReply::ok("other").when_open(&others),
+        _ => UpstreamReply::ok("first").when_open(&held),
     })
 }
 
@@ -46,7 +46,7 @@ async fn nothing_is_hedged_by_default() {
     let upstream = first_held(&latch);
     let gateway = Gateway::in_front_of(&upstream).await;
     for _ in 0..200 {
-        assert_eq!(gateway.get("/b/fast").await.whole(), 200);
+        assert_eq!(gateway.get("/b/fast").await.complete_status(), 200);
     }
     assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is measured");
     let address = gateway.address();
@@ -65,11 +65,11 @@ async fn a_full_gate_hedges_nothing() {
     let gateway = start(&upstream, &[("concurrency.max_concurrent", "2")]).await;
     let address = gateway.address();
     let putting = tokio::spawn(async move { put(address, "/b/other", b"x").await });
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     goes_on_alone(&gateway, &upstream, &latch, "gate", &[]).await;
     other.open_for_all();
-    assert_eq!(putting.await.unwrap().whole(), 200);
-    assert_eq!(upstream.peak(), 2);
+    assert_eq!(putting.await.unwrap().complete_status(), 200);
+    assert_eq!(upstream.peak_in_flight(), 2);
 }
 
 /// R7: a client that is itself retrying is not multiplied
@@ -87,9 +87,9 @@ async fn a_trial_is_not_hedged() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/bad" => Act::status(500),
-        "/b/slow" => Act::ok("first").held(&held),
-        _ => Act::ok("fast"),
+        "/b/bad" => UpstreamReply::status(500),
+        "/b/slow" => UpstreamReply::ok("first").when_open(&held),
+        _ => UpstreamReply::ok("fast"),
     });
     let settings = [
         ("retry.initial_backoff_ms", "0"),
@@ -98,7 +98,7 @@ async fn a_trial_is_not_hedged() {
     ];
     let gateway = start(&upstream, &settings).await;
     assert_eq!(gateway.get("/b/bad").await.status, 500);
-    eventually("the circuit is to be tried again", || async {
+    wait_for("the circuit is to be tried again", || async {
         let circuit = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
         (circuit["opened_total"] == 1 && circuit["open_for_ms"] == 0).then_some(())
     })
@@ -122,8 +122,8 @@ async fn a_critical_level_hedges_nothing() {
     let address = gateway.address();
     let putting: Vec<_> =
         (0..6).map(|_| tokio::spawn(async move { put(address, "/b/other", b"x").await })).collect();
-    upstream.works_on(6).await;
-    eventually("the level is critical", || async {
+    upstream.wait_until_in_flight(6).await;
+    wait_for("the level is critical", || async {
         let status = gateway.status().await;
         let off = status["switched_off"].as_array().unwrap().iter().any(|what| what == "hedges");
         (status["level"] == "critical" && off).then_some(())
@@ -132,7 +132,7 @@ async fn a_critical_level_hedges_nothing() {
     goes_on_alone(&gateway, &upstream, &latch, "level", &[]).await;
     other.open_for_all();
     for putting in putting {
-        assert_eq!(putting.await.unwrap().whole(), 200);
+        assert_eq!(putting.await.unwrap().complete_status(), 200);
     }
 }
 
@@ -145,13 +145,13 @@ async fn a_crash_costs_the_hedge_alone() {
     learn(&gateway, "/b/fast", "read").await;
     let address = gateway.address();
     let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-    until("it is under way", || slow(&upstream) == 1).await;
+    wait_until("it is under way", || slow(&upstream) == 1).await;
     gateway.crash_next("pool:b", "apply").await;
-    eventually("its hedge is lost", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
+    wait_for("its hedge is lost", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
         .await;
     latch.open_for_all();
     assert_eq!(asking.await.unwrap().text(), "first");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!((slow(&upstream), won(&gateway).await), (1, 0.0));
     assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is known");
 }

@@ -2,7 +2,7 @@
 
 use super::{answers, statuses};
 use crate::support::gateway::Builder;
-use crate::support::{Answer, Client, Gateway, Upstream, client};
+use crate::support::{Client, Gateway, Response, Upstream, client};
 
 const PUT: &str = "PUT /b/k HTTP/1.1\r\nhost: a\r\n";
 
@@ -32,16 +32,20 @@ async fn bad_chunks_beside_their_head_are_400() {
         for target in ["/b/k", "/api/k"] {
             let head = format!("PUT {target} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
             let got = answers(&gateway, format!("{head}{chunks}")).await;
-            assert_eq!(got.iter().map(Answer::whole).collect::<Vec<_>>(), [400], "{target} {chunks:?}");
+            assert_eq!(
+                got.iter().map(Response::complete_status).collect::<Vec<_>>(),
+                [400],
+                "{target} {chunks:?}"
+            );
             assert_eq!(got[0].reason(), "body_malformed", "{chunks:?}");
             let shape = if target == "/b/k" { "<Code>" } else { "{\"error\":" };
             assert!(got[0].text().contains(shape), "{}", got[0].text());
-            let line = gateway.access_line(got[0].header("x-request-id").unwrap()).await;
+            let line = gateway.wait_for_access_line(got[0].header("x-request-id").unwrap()).await;
             assert_eq!((&line["status"], &line["reason"]), (&400.into(), &"body_malformed".into()));
         }
     }
-    assert!(upstream.seen().iter().all(|seen| !seen.whole), "{:?}", upstream.seen());
-    assert_eq!(gateway.get("/b/k").await.whole(), 200, "the circuit is closed");
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "{:?}", upstream.seen());
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the circuit is closed");
 }
 
 /// V1: what is wrong behind data that was already passed on is 400 too, and the upstream has no whole body
@@ -54,13 +58,13 @@ async fn bad_chunks_in_mid_upload_are_400() {
         let mut uploading = Client::connect(gateway.address()).await;
         uploading.send(format!("{PUT}transfer-encoding: chunked\r\n\r\n30d40\r\n{data}\r\n")).await;
         uploading.send(end).await;
-        let answer = uploading.answer("PUT").await;
-        assert_eq!((answer.whole(), answer.reason()), (400, "body_malformed"), "{end:?}");
+        let answer = uploading.response("PUT").await;
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "body_malformed"), "{end:?}");
         assert!(uploading.is_closed().await, "{end:?}");
     }
-    gateway.is_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.whole), "the upstream took it for whole");
-    assert_eq!(gateway.get("/b/k").await.whole(), 200, "the circuit is closed");
+    gateway.wait_until_idle().await;
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream took it for whole");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the circuit is closed");
 }
 
 /// V10: extensions, trailers and leading zeros without end are refused after 16 KiB, and are worth no memory
@@ -83,12 +87,12 @@ async fn framing_without_end_is_refused() {
             sent_bytes += piece.len();
         }
         assert!(sent_bytes < 64 << 20, "{start:?}: {sent_bytes} bytes of nothing were taken");
-        if let Some(answer) = endless.try_answer("PUT").await {
-            assert_eq!((answer.whole(), answer.reason()), (400, "body_malformed"), "{start:?}");
+        if let Some(answer) = endless.try_response("PUT").await {
+            assert_eq!((answer.complete_status(), answer.reason()), (400, "body_malformed"), "{start:?}");
         }
     }
-    gateway.is_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.whole), "the upstream took it for whole");
+    gateway.wait_until_idle().await;
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream took it for whole");
     // What is within the bound is dropped, and the data passes.
     let fits = format!(
         "{PUT}transfer-encoding: chunked\r\n\r\n3;{}\r\nabc\r\n000\r\nx: y\r\n\r\n",
@@ -96,7 +100,7 @@ async fn framing_without_end_is_refused() {
     );
     let mut client = Client::connect(gateway.address()).await;
     client.send(fits).await;
-    assert_eq!(client.answer("PUT").await.whole(), 200);
+    assert_eq!(client.response("PUT").await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((&seen.body[..], seen.header("x")), (&b"abc"[..], None));
 }
@@ -110,7 +114,7 @@ async fn crumbs_arrive_whole() {
         let crumbs = "1\r\nx\r\n".repeat(bytes) + "0\r\n\r\n";
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("{PUT}transfer-encoding: chunked\r\n\r\n{crumbs}")).await;
-        assert_eq!(client.answer("PUT").await.whole(), 200);
+        assert_eq!(client.response("PUT").await.complete_status(), 200);
         assert_eq!(upstream.last().body, vec![b'x'; bytes]);
     }
 }
@@ -127,9 +131,9 @@ async fn an_upgrade_does_not_undo_a_length() {
                  content-length: 5\r\n\r\nhello!"
             );
             let got = answers(&gateway, post).await;
-            assert_eq!(got[0].whole(), 200, "{}", got[0].text());
+            assert_eq!(got[0].complete_status(), 200, "{}", got[0].text());
             // The byte more is the beginning of a request that is none.
-            assert!(got[1..].iter().all(|answer| answer.whole() >= 400), "{got:?}");
+            assert!(got[1..].iter().all(|answer| answer.complete_status() >= 400), "{got:?}");
             assert_eq!(got[0].header("upgrade"), None);
             assert!(got[0].header("connection").is_none_or(|value| value == "keep-alive"), "{got:?}");
             let seen = upstream.last();
@@ -140,9 +144,9 @@ async fn an_upgrade_does_not_undo_a_length() {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{upgrade}{upgrade}")).await;
     for _ in 0..2 {
-        let answer = client.answer("GET").await;
+        let answer = client.response("GET").await;
         assert_eq!(
-            (answer.whole(), answer.header("upgrade"), answer.header("connection")),
+            (answer.complete_status(), answer.header("upgrade"), answer.header("connection")),
             (200, None, None)
         );
     }
@@ -158,12 +162,16 @@ async fn what_is_left_of_a_refused_body_decides_on_the_connection() {
     for (length, keeps) in [(10, true), (64 << 10, true), ((64 << 10) + 1, false), (10 << 20, false)] {
         let mut refused = Client::connect(gateway.address()).await;
         refused.send(format!("PUT /nowhere/k HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")).await;
-        let answer = refused.answer("PUT").await;
-        assert_eq!((answer.whole(), answer.header("connection").is_none()), (404, keeps), "{length}");
+        let answer = refused.response("PUT").await;
+        assert_eq!(
+            (answer.complete_status(), answer.header("connection").is_none()),
+            (404, keeps),
+            "{length}"
+        );
         // What comes after the answer is still taken, so that no reset overtakes it.
         let _ = refused.try_send([vec![b'x'; length], next.clone()].concat()).await;
         assert_eq!(
-            refused.try_answer("GET").await.map(|answer| answer.whole()),
+            refused.try_response("GET").await.map(|answer| answer.complete_status()),
             keeps.then_some(200),
             "{length}"
         );

@@ -6,12 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::statuses;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
 /// T7: a client that closes its sending half while it waits has left
 #[tokio::test]
 async fn a_half_closed_client_has_left() {
-    let upstream = Upstream::start(|_| Act::hang());
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.s3.timeout", "600")
@@ -22,11 +22,11 @@ async fn a_half_closed_client_has_left() {
     // What is pipelined behind does not hide the end.
     let request = client::message("GET", "/b/k", &[("x-request-id", "leaving")], None);
     leaving.write_all(&[&request[..], &request].concat()).await.unwrap();
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     leaving.shutdown().await.unwrap();
-    eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-    gateway.is_idle().await;
-    assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone");
+    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    gateway.wait_until_idle().await;
+    assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
     assert_eq!(upstream.count(), 1, "nobody waits for the second answer");
 }
 
@@ -54,8 +54,8 @@ async fn a_client_that_leaves_unread_bytes_behind_has_left() {
         // Behind unsent bytes a FIN would wait as they do; a reset does not.
         socket2::SockRef::from(&leaving).set_linger(Some(Duration::ZERO)).unwrap();
         drop(leaving);
-        gateway.is_idle().await;
-        assert_eq!(gateway.access_line(id).await["reason"], "client_gone");
+        gateway.wait_until_idle().await;
+        assert_eq!(gateway.wait_for_access_line(id).await["reason"], "client_gone");
     }
     drop(store);
 }
@@ -66,7 +66,7 @@ async fn a_slow_reader_gets_every_byte() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let sent = body.clone();
     let upstream = Upstream::start(move |seen| {
-        let act = Act::ok(&sent);
+        let act = UpstreamReply::ok(&sent);
         if seen.target.ends_with("chunked") { act.chunked() } else { act }
     });
     let gateway = Gateway::in_front_of(&upstream).await;
@@ -78,15 +78,15 @@ async fn a_slow_reader_gets_every_byte() {
         write.write_all(&client::message("GET", target, &[], None)).await.unwrap();
         // A pause, so that the gateway meets a full socket.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let mut slow = Client::over(tokio::io::join(&mut read, &mut write));
-        let answer = slow.answer("GET").await;
-        assert_eq!((answer.whole(), answer.body == body), (200, true), "{target}");
+        let mut slow = Client::new(tokio::io::join(&mut read, &mut write));
+        let answer = slow.response("GET").await;
+        assert_eq!((answer.complete_status(), answer.body == body), (200, true), "{target}");
         write.write_all(&client::message("GET", "/-/livez", &[], None)).await.unwrap();
         let mut next = [0; 15];
         read.read_exact(&mut next).await.unwrap();
         assert_eq!(&next, b"HTTP/1.1 200 OK", "the connection goes on");
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T4: a head that trickles in on a kept connection has the time of a first one, from its first byte
@@ -97,7 +97,7 @@ async fn a_later_head_that_trickles_in_is_cut_off() {
     let mut slow = Client::connect(gateway.address()).await;
     for _ in 0..2 {
         slow.send(client::message("GET", "/b/k", &[], None)).await;
-        assert_eq!(slow.answer("GET").await.whole(), 200);
+        assert_eq!(slow.response("GET").await.complete_status(), 200);
         // Idleness is not a head.
         tokio::time::sleep(Duration::from_millis(800)).await;
     }
@@ -109,9 +109,9 @@ async fn a_later_head_that_trickles_in_is_cut_off() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(slow.try_answer("GET").await.map(|answer| answer.whole()), Some(408));
+    assert_eq!(slow.try_response("GET").await.map(|answer| answer.complete_status()), Some(408));
     assert!(began.elapsed() >= Duration::from_millis(500));
-    gateway.log_line("request", |line| line["reason"] == "header_timeout").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "header_timeout").await;
     assert_eq!(gateway.metric("unrouted_total{reason=\"header_timeout\"}").await, 1.0);
     assert_eq!(upstream.count(), 2);
 }
@@ -122,7 +122,7 @@ async fn a_silent_connection_is_closed() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
     let mut silent = Client::connect(gateway.address()).await;
-    assert!(silent.try_answer("GET").await.is_none_or(|answer| answer.whole() == 408));
+    assert!(silent.try_response("GET").await.is_none_or(|answer| answer.complete_status() == 408));
     assert!(silent.is_closed().await);
 }
 
@@ -132,22 +132,22 @@ async fn connections_end_while_the_gateway_drains() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/held" => Act::ok("begin").held(&held),
-        _ => Act::ok("x"),
+        "/b/held" => UpstreamReply::ok("begin").when_open(&held),
+        _ => UpstreamReply::ok("x"),
     });
     let mut gateway = Gateway::in_front_of(&upstream).await;
     let mut idle = Client::connect(gateway.address()).await;
     idle.send(client::message("GET", "/b/k", &[], None)).await;
-    assert_eq!(idle.answer("GET").await.whole(), 200);
+    assert_eq!(idle.response("GET").await.complete_status(), 200);
     let mut fresh = Client::connect(gateway.address()).await;
     let mut active = Client::connect(gateway.address()).await;
     active.send(client::message("GET", "/b/held", &[], None)).await;
-    upstream.works_on(1).await;
-    gateway.terminate();
+    upstream.wait_until_in_flight(1).await;
+    gateway.send_sigterm();
     assert!(idle.is_closed().await && fresh.is_closed().await);
     latch.open_for_all();
-    let answer = active.answer("GET").await;
-    assert_eq!((answer.whole(), answer.header("connection")), (200, Some("close")));
+    let answer = active.response("GET").await;
+    assert_eq!((answer.complete_status(), answer.header("connection")), (200, Some("close")));
     assert!(active.is_closed().await);
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }

@@ -1,7 +1,7 @@
 //! Request lines and headers: what is taken, what is refused, and what other bytes on the connection do to it.
 
 use super::{answers, statuses};
-use crate::support::{Act, Answer, Client, Gateway, Upstream, client};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client};
 
 /// V1: a bare LF ends no line, wherever it stands; the connection ends with the 400
 #[tokio::test]
@@ -19,11 +19,11 @@ async fn lines_end_with_crlf() {
         "GET /b/k HTTP/1.1\r\nhost: a\r\nx: y\rz\r\n\r\n",
     ] {
         let answers = answers(&gateway, format!("{bytes}{next}")).await;
-        assert_eq!(answers.iter().map(Answer::whole).collect::<Vec<_>>(), [400], "{bytes:?}");
+        assert_eq!(answers.iter().map(Response::complete_status).collect::<Vec<_>>(), [400], "{bytes:?}");
         assert_eq!((answers[0].body.len(), answers[0].header("connection")), (0, Some("close")), "{bytes:?}");
     }
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
-    gateway.log_line("request", |line| line["reason"] == "malformed").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "malformed").await;
 }
 
 /// V1, V5: a fragment is refused, where it would cut the target short
@@ -36,7 +36,7 @@ async fn a_fragment_is_refused() {
         assert_eq!(statuses(&gateway, put).await, [400], "{target}");
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(gateway.get("/b/a%23b").await.whole(), 200, "a key may hold it, encoded");
+    assert_eq!(gateway.get("/b/a%23b").await.complete_status(), 200, "a key may hold it, encoded");
 }
 
 /// V1: `Host` is a host with an optional port, and there is one
@@ -47,7 +47,7 @@ async fn a_host_is_a_host() {
     let asked = async |version: &str, lines: &str| {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("GET /b/k HTTP/{version}\r\n{lines}\r\n")).await;
-        client.answer("GET").await
+        client.response("GET").await
     };
     for host in [
         "user@a",
@@ -66,15 +66,15 @@ async fn a_host_is_a_host() {
     ] {
         for version in ["1.1", "1.0"] {
             let answer = asked(version, &format!("host: {host}\r\n")).await;
-            assert_eq!((answer.whole(), answer.reason()), (400, "host"), "{version} {host:?}");
+            assert_eq!((answer.complete_status(), answer.reason()), (400, "host"), "{version} {host:?}");
             assert_eq!(answer.header("connection"), Some("close"), "{host:?}");
         }
     }
     assert_eq!(upstream.count(), 0);
     for host in ["a", "A.example:8080", "127.0.0.1", "[::1]:80", "a_b.example.", "a:"] {
-        assert_eq!(asked("1.1", &format!("host: {host}\r\n")).await.whole(), 200, "{host:?}");
+        assert_eq!(asked("1.1", &format!("host: {host}\r\n")).await.complete_status(), 200, "{host:?}");
     }
-    assert_eq!(asked("1.0", "").await.whole(), 200, "HTTP/1.0 may do without");
+    assert_eq!(asked("1.0", "").await.complete_status(), 200, "HTTP/1.0 may do without");
 }
 
 /// V1, V5: an absolute target is taken if it names the same authority as `Host`
@@ -85,14 +85,14 @@ async fn an_absolute_target_is_taken_if_it_names_the_host() {
     let asked = async |version: &str, target: &str, lines: &str| {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("GET {target} HTTP/{version}\r\n{lines}\r\n")).await;
-        client.answer("GET").await
+        client.response("GET").await
     };
     for (version, target, lines) in [
         ("1.1", "http://a.test/b/k%2F?x=%20", "host: a.test\r\n"),
         ("1.1", "https://A.test:8080/b/k%2F?x=%20", "host: a.test:8080\r\n"),
         ("1.0", "http://a.test/b/k%2F?x=%20", ""),
     ] {
-        assert_eq!(asked(version, target, lines).await.whole(), 200, "{target}");
+        assert_eq!(asked(version, target, lines).await.complete_status(), 200, "{target}");
         assert_eq!(upstream.last().target, "/b/k%2F?x=%20");
     }
     let before = upstream.count();
@@ -106,11 +106,15 @@ async fn an_absolute_target_is_taken_if_it_names_the_host() {
         ("ftp://a.test/b/k", "host: a.test\r\n", "target"),
     ] {
         let answer = asked("1.1", target, lines).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, reason), "{target} {lines:?}");
+        assert_eq!((answer.complete_status(), answer.reason()), (400, reason), "{target} {lines:?}");
     }
     assert_eq!(upstream.count(), before);
     let answer = asked("1.1", "http://a.test", "host: a.test\r\n").await;
-    assert!(answer.whole() == 200 && answer.text().contains("ListAllMyBuckets"), "{}", answer.text());
+    assert!(
+        answer.complete_status() == 200 && answer.text().contains("ListAllMyBuckets"),
+        "{}",
+        answer.text()
+    );
 }
 
 /// V1, T4: a request that arrives byte by byte, after an empty line, is a request like any other
@@ -126,7 +130,7 @@ async fn a_request_may_arrive_byte_by_byte() {
             slow.send([*byte]).await;
             tokio::task::yield_now().await;
         }
-        assert_eq!(slow.answer("PUT").await.whole(), 200, "round {round}");
+        assert_eq!(slow.response("PUT").await.complete_status(), 200, "round {round}");
         assert_eq!(upstream.last().body, b"abc0123456789");
     }
 }
@@ -139,22 +143,22 @@ async fn another_expectation_is_ignored() {
     let put =
         "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 200-ok\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     let got = answers(&gateway, put).await;
-    assert_eq!(got.iter().map(Answer::whole).collect::<Vec<_>>(), [200]);
-    assert!(upstream.last().all("expect").is_empty());
+    assert_eq!(got.iter().map(Response::complete_status).collect::<Vec<_>>(), [200]);
+    assert!(upstream.last().headers_named("expect").is_empty());
     assert_eq!(upstream.last().body, b"x");
 }
 
 /// V1: a stored upload keeps its answer although garbage follows it; then comes the 400
 #[tokio::test]
 async fn a_valid_request_keeps_its_answer_whatever_follows() {
-    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let put = "PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: stored\r\ncontent-length: 1\r\n\r\nx";
     for garbage in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\n\n", "\0\0\0\0", "GET /b/k HTTP/1.1\r\nx : y\r\n\r\n"]
     {
         assert_eq!(statuses(&gateway, format!("{put}{garbage}")).await, [200, 400], "{garbage:?}");
     }
-    let line = gateway.access_line("stored").await;
+    let line = gateway.wait_for_access_line("stored").await;
     assert_eq!((&line["status"], &line["reason"]), (&200.into(), &serde_json::Value::Null));
     let three: String = ["1", "2", "3"].map(|key| put.replace("/b/k", &format!("/b/{key}"))).concat();
     assert_eq!(statuses(&gateway, format!("{three}GARBAGE\r\n\r\n")).await, [200, 200, 200, 400]);
@@ -165,7 +169,7 @@ async fn a_valid_request_keeps_its_answer_whatever_follows() {
 /// V1, P1: many requests in one packet are answered in their order
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let upstream = Upstream::start(|seen| Act::ok(&seen.target));
+    let upstream = Upstream::start(|seen| UpstreamReply::ok(&seen.target));
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut pipelining = Client::connect(gateway.address()).await;
     let one = |number: usize| match number % 3 {
@@ -179,8 +183,8 @@ async fn pipelined_requests_are_answered_in_order() {
     };
     pipelining.send((0..200).flat_map(one).collect::<Vec<u8>>()).await;
     for number in 0..200 {
-        let answer = pipelining.answer("GET").await;
-        assert_eq!((answer.whole(), answer.text()), (200, format!("/b/{number}")));
+        let answer = pipelining.response("GET").await;
+        assert_eq!((answer.complete_status(), answer.text()), (200, format!("/b/{number}")));
     }
 }
 
@@ -199,8 +203,8 @@ async fn heads_without_end_are_refused_while_they_come() {
         let piece = piece.repeat(4096);
         // The gateway may close before it has taken all.
         while endless.try_send(&piece).await.is_ok() {}
-        if let Some(answer) = endless.try_answer("GET").await {
-            assert_eq!(answer.whole(), status, "{start}");
+        if let Some(answer) = endless.try_response("GET").await {
+            assert_eq!(answer.complete_status(), status, "{start}");
         }
     }
     assert_eq!(gateway.metric("unrouted_total{reason=\"head_too_large\"}").await, 3.0);

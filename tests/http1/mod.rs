@@ -5,14 +5,14 @@ mod connections;
 mod heads;
 mod versions;
 
-use crate::support::{Answer, Client, Gateway};
+use crate::support::{Client, Gateway, Response};
 
 /// What is left on a connection after these bytes: every answer, until the gateway closes.
-async fn answers(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<Answer> {
+async fn answers(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<Response> {
     let mut client = Client::connect(gateway.address()).await;
     client.send(bytes).await;
     let mut answers = Vec::new();
-    while let Some(answer) = client.try_answer("GET").await {
+    while let Some(answer) = client.try_response("GET").await {
         answers.push(answer);
     }
     answers
@@ -20,5 +20,5 @@ async fn answers(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<Answer> {
 
 /// Their statuses.
 async fn statuses(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<u16> {
-    answers(gateway, bytes).await.iter().map(Answer::whole).collect()
+    answers(gateway, bytes).await.iter().map(Response::complete_status).collect()
 }

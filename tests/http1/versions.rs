@@ -1,12 +1,12 @@
 //! HTTP/1.0 clients, and answers without a body.
 
 use super::answers;
-use crate::support::{Act, Answer, Client, Gateway, Upstream, client};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client};
 
-async fn asked(gateway: &Gateway, target: &str, lines: &str) -> (Answer, bool) {
+async fn asked(gateway: &Gateway, target: &str, lines: &str) -> (Response, bool) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("GET {target} HTTP/1.0\r\nhost: a\r\n{lines}\r\n")).await;
-    let answer = client.answer("GET").await;
+    let answer = client.response("GET").await;
     (answer, client.is_closed().await)
 }
 
@@ -15,10 +15,12 @@ async fn asked(gateway: &Gateway, target: &str, lines: &str) -> (Answer, bool) {
 async fn http_1_0_never_gets_chunks() {
     let list = "<ListBucketResult><Name>theirs</Name></ListBucketResult>";
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/chunked" => Act::ok("in chunks").chunked(),
-        "/b/close" => Act::ok("until close").until_close(),
-        target if target.contains("list-type") => Act::ok(list).header("content-type", "application/xml"),
-        _ => Act::ok("sized"),
+        "/b/chunked" => UpstreamReply::ok("in chunks").chunked(),
+        "/b/close" => UpstreamReply::ok("until close").until_close(),
+        target if target.contains("list-type") => {
+            UpstreamReply::ok(list).header("content-type", "application/xml")
+        }
+        _ => UpstreamReply::ok("sized"),
     });
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -36,14 +38,14 @@ async fn http_1_0_never_gets_chunks() {
         for lines in ["", "connection: keep-alive\r\n"] {
             let mut client = Client::connect(gateway.address()).await;
             client.send(format!("GET {target} HTTP/1.0\r\nhost: a\r\n{lines}\r\n")).await;
-            let answer = client.answer("GET").await;
-            assert_eq!((answer.whole(), answer.text().as_str()), (200, body), "{target} {lines:?}");
+            let answer = client.response("GET").await;
+            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, body), "{target} {lines:?}");
             assert_eq!(answer.header("transfer-encoding"), None, "{target}");
             let is_kept = answer.header("connection") == Some("keep-alive");
             assert_eq!(is_kept, !lines.is_empty() && target == "/b/sized", "{target} {lines:?}: {answer:?}");
             if is_kept {
                 client.send("GET /b/sized HTTP/1.0\r\n\r\n").await;
-                assert_eq!(client.answer("GET").await.whole(), 200);
+                assert_eq!(client.response("GET").await.complete_status(), 200);
             }
             assert!(client.is_closed().await, "{target} {lines:?}");
         }
@@ -53,7 +55,7 @@ async fn http_1_0_never_gets_chunks() {
 /// T6: a body that breaks does not look whole to a client that reads to the end of the connection
 #[tokio::test]
 async fn a_body_until_close_that_breaks_ends_with_a_reset() {
-    let upstream = Upstream::start(|_| Act::ok("0123456789".repeat(1000)).chunked().cut_at(5000));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("0123456789".repeat(1000)).chunked().cut_at(5000));
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut stream = std::net::TcpStream::connect(gateway.address()).unwrap();
     let read = tokio::task::spawn_blocking(move || {
@@ -72,7 +74,7 @@ async fn http_1_0_knows_no_chunks_and_no_100() {
     let chunked = "PUT /b/k HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let got = answers(&gateway, chunked).await;
     assert_eq!(
-        got.iter().map(|answer| (answer.whole(), answer.reason())).collect::<Vec<_>>(),
+        got.iter().map(|answer| (answer.complete_status(), answer.reason())).collect::<Vec<_>>(),
         [(400, "framing")]
     );
     let mut expecting = Client::connect(gateway.address()).await;
@@ -86,9 +88,11 @@ async fn http_1_0_knows_no_chunks_and_no_100() {
 #[tokio::test]
 async fn answers_without_a_body_keep_the_connection() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/304" => Act::raw("HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\ncontent-length: 9\r\n\r\n"),
-        "/b/204" => Act::status(204),
-        _ => Act::ok("a body"),
+        "/b/304" => {
+            UpstreamReply::raw("HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\ncontent-length: 9\r\n\r\n")
+        }
+        "/b/204" => UpstreamReply::status(204),
+        _ => UpstreamReply::ok("a body"),
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
@@ -101,8 +105,8 @@ async fn answers_without_a_body_keep_the_connection() {
         ("GET", "/b/k", 200, Some("6")),
     ] {
         client.send(client::message(method, target, &[], None)).await;
-        let answer = client.answer(method).await;
-        assert_eq!(answer.whole(), status, "{method} {target}");
+        let answer = client.response(method).await;
+        assert_eq!(answer.complete_status(), status, "{method} {target}");
         assert_eq!(answer.header("transfer-encoding"), None, "{method} {target}");
         if status != 404 {
             assert_eq!(answer.header("content-length"), length, "{method} {target}");
@@ -127,14 +131,21 @@ async fn a_virtual_hosts_key_is_no_probe() {
         {
             let mut client = Client::connect(gateway.address()).await;
             client.send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-            let answer = client.answer("GET").await;
-            assert_eq!((answer.whole(), answer.text() == "an object"), (200, is_key), "{host}{path}");
+            let answer = client.response("GET").await;
+            assert_eq!(
+                (answer.complete_status(), answer.text() == "an object"),
+                (200, is_key),
+                "{host}{path}"
+            );
         }
         assert_eq!(upstream.last().target, format!("/b{path}"));
     }
     let (answer, _) = asked(&gateway, "/-/livez", "").await;
-    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.complete_status(), 200);
     let put = client::message("PUT", "/-/livez", &[], Some(b"x"));
-    assert_eq!(answers(&gateway, [put, b"GARBAGE\r\n\r\n".to_vec()].concat()).await[0].whole(), 404);
+    assert_eq!(
+        answers(&gateway, [put, b"GARBAGE\r\n\r\n".to_vec()].concat()).await[0].complete_status(),
+        404
+    );
     assert_eq!(upstream.count(), 2);
 }

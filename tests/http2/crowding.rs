@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::raw::*;
 use crate::https::Identity;
-use crate::support::{Act, Upstream, eventually, noise};
+use crate::support::{Upstream, UpstreamReply, random_bytes, wait_for};
 
 /// Error code CANCEL.
 const CANCEL: u32 = 8;
@@ -13,13 +13,16 @@ const CANCEL: u32 = 8;
 /// reads loses nothing
 #[tokio::test]
 async fn streams_without_window_hold_half_of_a_bucket() {
-    let (identity, upstream) =
-        (
-            Identity::new(),
-            Upstream::start(|seen| {
-                if seen.target == "/b/small" { Act::ok("small") } else { Act::ok(noise(300_000)) }
-            }),
-        );
+    let (identity, upstream) = (
+        Identity::new(),
+        Upstream::start(|seen| {
+            if seen.target == "/b/small" {
+                UpstreamReply::ok("small")
+            } else {
+                UpstreamReply::ok(random_bytes(300_000))
+            }
+        }),
+    );
     let gateway = identity
         .before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "32")
@@ -32,10 +35,10 @@ async fn streams_without_window_hold_half_of_a_bucket() {
     }
     let neighbour = identity.http2(&gateway).await;
     for _ in 0..20 {
-        assert_eq!(neighbour.get("/b/small").await.whole(), 200);
+        assert_eq!(neighbour.get("/b/small").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eventually("sixteen of sixty are left", || async {
+    wait_for("sixteen of sixty are left", || async {
         let resets = raw.seen().iter().filter(|frame| frame.kind == RST_STREAM).count();
         let in_flight = gateway.status().await["buckets"]["b"]["pool"]["in_flight"].as_u64();
         (resets == 44 && in_flight == Some(16)).then_some(())
@@ -44,15 +47,16 @@ async fn streams_without_window_hold_half_of_a_bucket() {
     let resets = raw.seen().into_iter().filter(|frame| frame.kind == RST_STREAM);
     assert!(resets.clone().all(|frame| frame.payload == CANCEL.to_be_bytes()));
     assert!(!raw.has_ended(), "the connection goes on");
-    gateway.log_line("request", |line| line["reason"] == "slow_client").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client").await;
     drop(raw);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// V10: one byte of window now and then is below the least rate
 #[tokio::test]
 async fn crumbs_of_window_are_too_slow() {
-    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(300_000))));
+    let (identity, upstream) =
+        (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(300_000))));
     let gateway = identity.before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
@@ -62,6 +66,6 @@ async fn crumbs_of_window_are_too_slow() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(raw.reset(1, "its rate").await, CANCEL);
-    gateway.log_line("request", |line| line["reason"] == "slow_client_rate").await;
-    gateway.is_idle().await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client_rate").await;
+    gateway.wait_until_idle().await;
 }

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use super::raw::*;
 use crate::https::Identity;
-use crate::support::{Act, Gateway, Upstream, noise};
+use crate::support::{Gateway, Upstream, UpstreamReply, random_bytes};
 
 /// A gateway that drains, and a client with a finished answer that it grants no window for.
 async fn waiting(identity: &Identity, body: &[u8], drain_timeout: &str) -> (Gateway, Raw, Upstream) {
     let answer = body.to_vec();
-    let upstream = Upstream::start(move |_| Act::ok(&answer));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer));
     let gateway = identity.before(&upstream).set("server.drain_timeout", drain_timeout).start().await;
     let mut raw = Raw::open(identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;
-    gateway.is_idle().await;
-    gateway.terminate();
-    gateway.log_line("draining", |line| line["in_flight"] == 0).await;
+    gateway.wait_until_idle().await;
+    gateway.send_sigterm();
+    gateway.wait_for_log_line("draining", |line| line["in_flight"] == 0).await;
     (gateway, raw, upstream)
 }
 
 /// G4: an answer that was read ahead holds no slot any more; the drain waits for its client all the same
 #[tokio::test]
 async fn an_answer_that_waits_for_window_is_waited_for() {
-    let (identity, body) = (Identity::new(), noise(50_000));
+    let (identity, body) = (Identity::new(), random_bytes(50_000));
     let (mut gateway, mut raw, _upstream) = waiting(&identity, &body, "600").await;
     raw.wait("a GOAWAY", |frame| (frame.kind == GOAWAY).then_some(())).await;
     // Longer than what threads may take to stop.
@@ -39,9 +39,9 @@ async fn an_answer_that_waits_for_window_is_waited_for() {
 /// G4: beyond the drain time it is cut off, which the log and the exit code tell
 #[tokio::test]
 async fn an_answer_that_waits_too_long_is_cut_off() {
-    let (identity, body) = (Identity::new(), noise(50_000));
+    let (identity, body) = (Identity::new(), random_bytes(50_000));
     let (mut gateway, _raw, _upstream) = waiting(&identity, &body, "0.5").await;
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
-    let line = gateway.log_line("drain time is up", |line| line["cut_off"] == 1).await;
+    let line = gateway.wait_for_log_line("drain time is up", |line| line["cut_off"] == 1).await;
     assert!(line["unsent_bytes"].as_u64().unwrap() >= 50_000, "{line}");
 }

@@ -3,7 +3,7 @@
 use super::raw::*;
 use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
-use crate::support::{Act, Upstream, until};
+use crate::support::{Upstream, UpstreamReply, wait_until};
 
 /// Bytes of a flood after which the test fails.
 const FLOOD_BYTES_MAX: usize = 6 << 20;
@@ -36,7 +36,9 @@ async fn empty_frames_of_an_answered_request_end_the_connection() {
 #[tokio::test]
 async fn frames_without_progress_end_the_connection() {
     let identity = Identity::new();
-    let upstream = Upstream::early(|seen| if seen.method == "PUT" { Act::hang() } else { Act::ok("x") });
+    let upstream = Upstream::replying_before_body(|seen| {
+        if seen.method == "PUT" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
+    });
     let gateway = identity.before(&upstream).start().await;
     for (name, flood) in [
         ("PING", frame(PING, 0, 0, &[0; 8])),
@@ -59,7 +61,7 @@ async fn frames_without_progress_end_the_connection() {
         })
         .await;
         assert_eq!(ended, Some(ENHANCE_YOUR_CALM), "{name}");
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
     is_counted_as_flood(&gateway).await;
 }
@@ -87,7 +89,9 @@ async fn continuations_without_an_end_end_the_connection() {
 #[tokio::test]
 async fn rapid_resets_end_the_connection() {
     let identity = Identity::new();
-    let upstream = Upstream::start(|seen| if seen.target == "/b/hang" { Act::hang() } else { Act::ok("x") });
+    let upstream = Upstream::start(|seen| {
+        if seen.target == "/b/hang" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
+    });
     let gateway = identity.before(&upstream).start().await;
     let ended = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[]).await;
@@ -107,8 +111,8 @@ async fn rapid_resets_end_the_connection() {
     })
     .await;
     assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
-    gateway.is_idle().await;
-    until("what was called is cancelled", || upstream.working() == 0).await;
+    gateway.wait_until_idle().await;
+    wait_until("what was called is cancelled", || upstream.in_flight() == 0).await;
     is_counted_as_flood(&gateway).await;
 }
 

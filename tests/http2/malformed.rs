@@ -2,7 +2,7 @@
 
 use super::raw::*;
 use crate::https::{Identity, NAME};
-use crate::support::{Gateway, Upstream, until};
+use crate::support::{Gateway, Upstream, wait_until};
 
 /// X8: a connection is idle after a malformed request as after any other: it closes first when descriptors run short
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn connections_with_malformed_requests_make_room() {
         hostile.push(raw);
     }
     for _ in 0..20 {
-        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.complete_status(), 200);
     }
     assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
 }
@@ -99,7 +99,7 @@ async fn malformed_heads_reset_their_stream() {
     refuses(&identity, &gateway, "a fragment in Huffman code", &coded).await;
     assert!(upstream.seen().iter().all(|seen| seen.target == "/b/after"));
     gateway
-        .log_line("request", |line| {
+        .wait_for_log_line("request", |line| {
             line["reason"] == "malformed" && line["error"] == "userinfo in :authority"
         })
         .await;
@@ -130,9 +130,9 @@ async fn malformed_trailers_reset_their_stream() {
         assert_eq!(raw.reset(1, name).await, PROTOCOL_ERROR, "{name}");
         raw.begin(3, &request("GET", "/b/after"), END_STREAM).await;
         raw.head(3).await;
-        until("its call is cancelled", || upstream.working() == 0).await;
+        wait_until("its call is cancelled", || upstream.in_flight() == 0).await;
     }
-    let was_stored = |seen: &crate::support::Seen| seen.target == "/b/up" && seen.whole;
+    let was_stored = |seen: &crate::support::SeenRequest| seen.target == "/b/up" && seen.is_complete;
     assert!(!upstream.seen().iter().any(was_stored), "an upload with malformed trailers is whole");
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
@@ -155,7 +155,10 @@ async fn an_uppercase_name_ends_the_connection() {
     raw.begin(1, &request("PUT", "/b/trailers"), 0).await;
     raw.begin(1, &[("X-A", "v")], END_STREAM).await;
     assert_eq!(raw.ended().await, Some(PROTOCOL_ERROR));
-    assert!(!upstream.seen().iter().any(|seen| seen.whole), "a request with an uppercase name is whole");
+    assert!(
+        !upstream.seen().iter().any(|seen| seen.is_complete),
+        "a request with an uppercase name is whole"
+    );
 }
 
 /// V9: valid methods and targets that the gateway does not serve get an answer

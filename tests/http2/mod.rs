@@ -14,7 +14,7 @@ mod windows;
 use std::time::Duration;
 
 use crate::https::{Http2, Identity};
-use crate::support::{Gateway, eventually};
+use crate::support::{Gateway, wait_for};
 
 /// Memory that the process may use above its idle memory during an attack.
 const EXTRA_BYTES_MAX: u64 = 64 << 20;
@@ -29,9 +29,9 @@ fn resident_bytes(gateway: &Gateway) -> u64 {
 /// Memory of the gateway after its first requests.
 async fn idle_bytes(neighbour: &Http2, gateway: &Gateway) -> u64 {
     for _ in 0..20 {
-        assert_eq!(neighbour.get("/b/k").await.whole(), 200);
+        assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     resident_bytes(gateway)
 }
 
@@ -41,7 +41,7 @@ async fn beside<T>(identity: &Identity, gateway: &Gateway, hostile: impl AsyncFn
     let idle = idle_bytes(&neighbour, gateway).await;
     let requests = async {
         for _ in 0..20 {
-            assert_eq!(neighbour.get("/b/k").await.whole(), 200);
+            assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
             tokio::time::sleep(Duration::from_millis(5)).await;
             let extra = resident_bytes(gateway).saturating_sub(idle);
             assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
@@ -50,14 +50,14 @@ async fn beside<T>(identity: &Identity, gateway: &Gateway, hostile: impl AsyncFn
     let (result, ()) = tokio::join!(hostile(), requests);
     let extra = resident_bytes(gateway).saturating_sub(idle);
     assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
-    assert_eq!(neighbour.get("/b/k").await.whole(), 200);
+    assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
     result
 }
 
 /// Waits until a flood is logged and counted.
 async fn is_counted_as_flood(gateway: &Gateway) {
-    gateway.log_line("request", |line| line["reason"] == "frame_flood").await;
-    eventually("it is counted", || async {
+    gateway.wait_for_log_line("request", |line| line["reason"] == "frame_flood").await;
+    wait_for("it is counted", || async {
         (gateway.metric("unrouted_total{reason=\"frame_flood\"}").await >= 1.0).then_some(())
     })
     .await;

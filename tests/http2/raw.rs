@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
 use crate::https::{Identity, NAME};
-use crate::support::{Gateway, eventually};
+use crate::support::{Gateway, wait_for};
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -118,7 +118,7 @@ impl Raw {
 
     /// Waits for a frame.
     pub(super) async fn wait<T>(&self, what: &str, fits: impl Fn(&Frame) -> Option<T> + Copy) -> T {
-        eventually(what, || {
+        wait_for(what, || {
             let found = self.find(fits);
             async move { found }
         })
@@ -161,7 +161,7 @@ impl Raw {
 
     /// Waits for the end of the connection, and returns the error code of GOAWAY.
     pub(super) async fn ended(&self) -> Option<u32> {
-        eventually("the connection ends", || {
+        wait_for("the connection ends", || {
             let ended = self.reading.is_finished();
             async move { ended.then_some(()) }
         })

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::raw::*;
 use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
-use crate::support::{Act, Upstream, noise, until};
+use crate::support::{Upstream, UpstreamReply, random_bytes, wait_until};
 
 /// V9, V10: small answers without window hold no place in the bucket
 #[tokio::test]
 async fn answers_without_window_hold_no_place() {
-    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(71))));
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(71))));
     let gateway = identity
         .before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "4")
@@ -28,21 +28,21 @@ async fn answers_without_window_hold_no_place() {
         raw
     })
     .await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert!(raw.seen().iter().all(|frame| frame.kind != DATA));
 }
 
 /// V9: an answer that was read ahead is complete when window comes late
 #[tokio::test]
 async fn an_answer_waits_for_late_window() {
-    let body = noise(50_000);
+    let body = random_bytes(50_000);
     let answer = body.clone();
-    let (identity, upstream) = (Identity::new(), Upstream::start(move |_| Act::ok(&answer)));
+    let (identity, upstream) = (Identity::new(), Upstream::start(move |_| UpstreamReply::ok(&answer)));
     let gateway = identity.before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     for part in [1_u32, 999, 49_000] {
         raw.send(&frame(WINDOW_UPDATE, 0, 1, &part.to_be_bytes())).await;
     }
@@ -55,7 +55,8 @@ async fn an_answer_waits_for_late_window() {
 /// V9: a flood of one-byte window updates ends the connection
 #[tokio::test]
 async fn grants_of_one_byte_end_the_connection() {
-    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(60_000))));
+    let (identity, upstream) =
+        (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(60_000))));
     let gateway = identity.before(&upstream).start().await;
     let ended = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
@@ -70,16 +71,16 @@ async fn grants_of_one_byte_end_the_connection() {
     .await;
     assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
     is_counted_as_flood(&gateway).await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// V9, T4: answers are cut when the client grants window but does not read its socket
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_cut() {
-    let (identity, large) = (Identity::new(), noise(8 << 20));
+    let (identity, large) = (Identity::new(), random_bytes(8 << 20));
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/large" => Act::ok(&large),
-        _ => Act::ok("x"),
+        "/b/large" => UpstreamReply::ok(&large),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = identity.before(&upstream).set("server.write_stall_timeout", "1").start().await;
     let _raw = beside(&identity, &gateway, async || {
@@ -90,12 +91,14 @@ async fn a_client_that_reads_nothing_is_cut() {
             assert!(raw.begin(stream, &request("GET", "/b/large"), END_STREAM).await);
         }
         let called = || upstream.seen().iter().filter(|seen| seen.target == "/b/large").count();
-        until("all requests reach the upstream", || called() == 8).await;
+        wait_until("all requests reach the upstream", || called() == 8).await;
         raw
     })
     .await;
-    gateway.is_idle().await;
-    gateway.log_line("request", |line| line["path"] == "/b/large" && line["reason"] == "write_stall").await;
+    gateway.wait_until_idle().await;
+    gateway
+        .wait_for_log_line("request", |line| line["path"] == "/b/large" && line["reason"] == "write_stall")
+        .await;
 }
 
 /// V9, T4: steady slow readers, and clients that wait for the upstream, are not cut
@@ -103,8 +106,8 @@ async fn a_client_that_reads_nothing_is_cut() {
 async fn steady_and_waiting_clients_are_not_cut() {
     let identity = Identity::new();
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/events" => Act::ok("begin").then_after(Duration::from_secs(2), "end"),
-        _ => Act::ok(noise(200_000)),
+        "/b/events" => UpstreamReply::ok("begin").then_body_after(Duration::from_secs(2), "end"),
+        _ => UpstreamReply::ok(random_bytes(200_000)),
     });
     let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
     let waiting = identity.http2(&gateway).await;
@@ -124,5 +127,5 @@ async fn steady_and_waiting_clients_are_not_cut() {
         raw.seen().iter().filter(|frame| frame.kind == DATA).map(|frame| frame.payload.len()).sum::<usize>()
     };
     let (taken, answer) = tokio::join!(steadily, waiting.get("/b/events"));
-    assert_eq!((taken, answer.whole(), answer.text().as_str()), (200_000, 200, "beginend"));
+    assert_eq!((taken, answer.complete_status(), answer.text().as_str()), (200_000, 200, "beginend"));
 }

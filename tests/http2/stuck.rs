@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::https::{Identity, head};
 use crate::support::client::sha256;
-use crate::support::{Act, Gateway, Upstream, noise};
+use crate::support::{Gateway, Upstream, UpstreamReply, random_bytes};
 
 use super::raw::*;
 use super::{EXTRA_BYTES_MAX, resident_bytes};
@@ -15,7 +15,7 @@ use super::{EXTRA_BYTES_MAX, resident_bytes};
 #[tokio::test]
 async fn stuck_uploads_starve_no_other() {
     let identity = Identity::new();
-    let hung = Upstream::early(|_| Act::hang());
+    let hung = Upstream::replying_before_body(|_| UpstreamReply::hang());
     let sound = Upstream::ok("stored");
     let gateway = identity
         .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
@@ -26,10 +26,10 @@ async fn stuck_uploads_starve_no_other() {
         .start()
         .await;
     let client = identity.http2(&gateway).await;
-    assert_eq!(client.put("/b/first", b"x").await.whole(), 200);
+    assert_eq!(client.put("/b/first", b"x").await.complete_status(), 200);
     let idle = resident_bytes(&gateway);
     // More than the sockets on the way to the store buffer.
-    let body = Bytes::from(noise(24 << 20));
+    let body = Bytes::from(random_bytes(24 << 20));
     let length = [("content-length", "25165824")];
     let mut stuck = Vec::new();
     // Four wait for the store, eight in the bucket's queue.
@@ -38,10 +38,10 @@ async fn stuck_uploads_starve_no_other() {
         sending.send_data(body.clone(), true).unwrap();
         stuck.push((answer, sending));
     }
-    hung.works_on(4).await;
+    hung.wait_until_in_flight(4).await;
     // Until the store's sockets and the streams' windows are full, and the grace has passed.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let body = noise(3 << 20);
+    let body = random_bytes(3 << 20);
     for _ in 0..3 {
         let answer = client.put("/b/k", &body).await;
         assert_eq!((answer.status, answer.reason()), (200, ""), "{}", answer.text());
@@ -79,10 +79,10 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
     raw.head(3).await;
     let client = identity.http2(&gateway).await;
     for _ in 0..3 {
-        let answer = client.put("/nowhere/k", &noise(4 << 20)).await;
-        assert_eq!((answer.whole(), answer.reason()), (404, "no_such_bucket"));
+        let answer = client.put("/nowhere/k", &random_bytes(4 << 20)).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (404, "no_such_bucket"));
     }
-    assert_eq!(client.get("/b/k").await.whole(), 200);
+    assert_eq!(client.get("/b/k").await.complete_status(), 200);
 }
 
 /// V9, V1: `100 Continue` comes when the body is asked for, and not before a refusal
@@ -118,8 +118,8 @@ async fn tiny_frames_are_joined_in_the_queue() {
     let held = latch.clone();
     // The first call holds the bucket's only place; the second request's body waits in the gateway.
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/first" => Act::ok("x").held(&held),
-        _ => Act::ok("stored"),
+        "/b/first" => UpstreamReply::ok("x").when_open(&held),
+        _ => UpstreamReply::ok("stored"),
     });
     let gateway = identity
         .before(&upstream)
@@ -129,8 +129,8 @@ async fn tiny_frames_are_joined_in_the_queue() {
         .await;
     let client = identity.http2(&gateway).await;
     let (first, _) = client.begin("GET", "/b/first", &[], true).await;
-    upstream.works_on(1).await;
-    let body = noise(200_000);
+    upstream.wait_until_in_flight(1).await;
+    let body = random_bytes(200_000);
     let length = [("content-length", "200000")];
     let (answer, mut sending) = client.begin("PUT", "/b/k", &length, false).await;
     for crumb in body.chunks(20) {

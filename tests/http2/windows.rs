@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::SendStream;
 
 use crate::https::{Identity, head};
-use crate::support::{Act, Gateway, Upstream, eventually, noise};
+use crate::support::{Gateway, Upstream, UpstreamReply, random_bytes, wait_for};
 
 /// The window that a stream has for its first bytes.
 async fn window(sending: &mut SendStream<Bytes>) -> usize {
@@ -20,7 +20,8 @@ async fn window(sending: &mut SendStream<Bytes>) -> usize {
 async fn windows_grow_with_a_fast_upload_within_the_budget() {
     for (budget, expected) in [("64MiB", 256 << 10), ("0", 64 << 10)] {
         let identity = Identity::new();
-        let (sound, hung) = (Upstream::ok("stored"), Upstream::early(|_| Act::hang()));
+        let (sound, hung) =
+            (Upstream::ok("stored"), Upstream::replying_before_body(|_| UpstreamReply::hang()));
         let gateway = identity
             .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
             .set("server.buffer_budget", budget)
@@ -28,11 +29,11 @@ async fn windows_grow_with_a_fast_upload_within_the_budget() {
             .await;
         let client = identity.http2(&gateway).await;
         // The gateway's settings have come with the first answer.
-        assert_eq!(client.put("/b/first", b"x").await.whole(), 200);
+        assert_eq!(client.put("/b/first", b"x").await.complete_status(), 200);
         let (_waiting, mut unsent) =
             client.begin("PUT", "/hung/first", &[("content-length", "1000000")], false).await;
         assert_eq!(window(&mut unsent).await, 64 << 10, "budget {budget}");
-        let body = Bytes::from(noise(6 << 20));
+        let body = Bytes::from(random_bytes(6 << 20));
         let (answer, mut sending) =
             client.begin("PUT", "/b/k", &[("content-length", "6291456")], false).await;
         sending.send_data(body, true).unwrap();
@@ -42,7 +43,7 @@ async fn windows_grow_with_a_fast_upload_within_the_budget() {
         assert_eq!(window(&mut next).await, expected, "budget {budget}");
         drop((unsent, next));
         drop(client);
-        eventually("the budget is given back", || async {
+        wait_for("the budget is given back", || async {
             (gateway.metric("buffer_reserved_bytes").await == 0.0).then_some(())
         })
         .await;

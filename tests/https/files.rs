@@ -4,7 +4,7 @@ use std::fs;
 
 use super::Identity;
 use crate::support::Gateway;
-use crate::support::gateway::Ended;
+use crate::support::gateway::ExitReport;
 
 /// A7, C5, G1, Bad input: every start that cannot prove itself to anybody fails, with its key, its file and why, and `check` says it before
 #[test]
@@ -49,7 +49,7 @@ fn bad_files_stop_the_start() {
                 .set("server.tls.private_key_file", &key)
         };
         for builder in [builder(), builder().argument("check")] {
-            let Ended { code, stderr, .. } = builder.run();
+            let ExitReport { code, stderr, .. } = builder.run();
             assert_eq!(code, Some(78), "{stderr}");
             assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in {stderr}");
             assert!(!stderr.contains("PRIVATE KEY"), "the key itself is told: {stderr}");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Identity, NAME};
 use crate::support::client::{message, sha256};
-use crate::support::{Act, Client, Gateway, Latch, Upstream, noise};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, random_bytes};
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -23,22 +23,22 @@ async fn the_protocol_is_agreed_on_in_the_handshake() {
         let gateway = identity.before(&upstream).set("server.tls.http2", http2).start().await;
         let stream = identity.connect(&gateway, offered).await;
         assert_eq!(stream.get_ref().1.alpn_protocol(), agreed.map(str::as_bytes), "{http2} {offered:?}");
-        assert!(Client::over(stream).try_send("").await.is_ok());
+        assert!(Client::new(stream).try_send("").await.is_ok());
     }
 }
 
 /// A7: bodies pass whole both ways, many on one connection
 #[tokio::test]
 async fn requests_pass_over_http_1() {
-    let (identity, body) = (Identity::new(), noise(3 << 20));
+    let (identity, body) = (Identity::new(), random_bytes(3 << 20));
     let answer = body.clone();
-    let upstream = Upstream::start(move |_| Act::ok(&answer));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer));
     let gateway = identity.before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     for _ in 0..3 {
         client.send(message("PUT", "/b/k", &[], Some(&body))).await;
-        let answer = client.answer("PUT").await;
-        assert_eq!((answer.whole(), answer.sha256()), (200, sha256(&body)));
+        let answer = client.response("PUT").await;
+        assert_eq!((answer.complete_status(), answer.sha256()), (200, sha256(&body)));
         assert_eq!(upstream.last().sha256(), sha256(&body));
     }
 }
@@ -47,11 +47,11 @@ async fn requests_pass_over_http_1() {
 #[tokio::test]
 async fn a_broken_transfer_looks_broken() {
     let identity = Identity::new();
-    let upstream = Upstream::start(|_| Act::ok("a whole answer").cut_at(5));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("a whole answer").cut_at(5));
     let gateway = identity.before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     client.send(message("GET", "/b/k", &[], None)).await;
-    let answer = client.try_answer("GET").await;
+    let answer = client.try_response("GET").await;
     assert!(answer.is_none_or(|answer| answer.broken.is_some() || answer.status == 502));
 }
 
@@ -62,15 +62,15 @@ async fn a_failed_handshake_is_counted() {
     let gateway = identity.before(&upstream).start().await;
     let mut plain = Client::connect(gateway.address()).await;
     plain.send(message("GET", "/b/k", &[], None)).await;
-    assert!(plain.try_answer("GET").await.is_none());
+    assert!(plain.try_response("GET").await.is_none());
     let stranger = Identity::new().connector(&[]);
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
     assert!(stranger.connect(ServerName::try_from(NAME).unwrap(), stream).await.is_err());
     let counted = || async {
         (gateway.metrics().await.contains("unrouted_total{reason=\"tls_handshake\"} 2")).then_some(())
     };
-    crate::support::eventually("both are counted", counted).await;
-    let line = gateway.log_line("request", |line| line["reason"] == "tls_handshake").await;
+    crate::support::wait_for("both are counted", counted).await;
+    let line = gateway.wait_for_log_line("request", |line| line["reason"] == "tls_handshake").await;
     assert_eq!(line["client"], "127.0.0.1");
     assert_eq!(upstream.count(), 0);
 }
@@ -86,7 +86,7 @@ async fn a_slow_handshake_ends_the_connection() {
     slow.send([0x16, 3, 1, 2, 0, 1]).await;
     assert!(slow.is_closed().await);
     assert!(began.elapsed() >= Duration::from_millis(400));
-    gateway.log_line("request", |line| line["reason"] == "tls_handshake_timeout").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "tls_handshake_timeout").await;
     assert_eq!(gateway.metric("unrouted_total{reason=\"tls_handshake_timeout\"}").await, 1.0);
 }
 
@@ -106,14 +106,14 @@ async fn a_proxy_header_comes_before_the_handshake() {
         tokio::io::AsyncWriteExt::write_all(&mut stream, header).await.unwrap();
         identity.secure(stream, &[protocol]).await
     };
-    let mut http1 = Client::over(proxied("http/1.1").await);
+    let mut http1 = Client::new(proxied("http/1.1").await);
     http1.send(message("GET", "/b/k", &[], None)).await;
-    let first = http1.answer("GET").await;
+    let first = http1.response("GET").await;
     let http2 = super::Http2::over(proxied("h2").await, &h2::client::Builder::new()).await;
     let second = http2.get("/b/k").await;
     for answer in [first, second] {
-        assert_eq!(answer.whole(), 200);
-        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        assert_eq!(answer.complete_status(), 200);
+        let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
         assert_eq!((&line["client"], &line["client_source"]), (&"203.0.113.9".into(), &"proxy".into()));
     }
 }
@@ -123,15 +123,15 @@ async fn a_proxy_header_comes_before_the_handshake() {
 async fn a_download_finishes_while_the_gateway_drains() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
     let mut gateway: Gateway = identity.before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     client.send(message("GET", "/b/k", &[], None)).await;
     let mut answer = client.head().await;
-    gateway.terminate();
-    gateway.log_line("draining", |line| line["in_flight"] == 1).await;
+    gateway.send_sigterm();
+    gateway.wait_for_log_line("draining", |line| line["in_flight"] == 1).await;
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }

@@ -3,35 +3,35 @@
 use super::Identity;
 use crate::auth::signer::Signer;
 use crate::support::client::sha256;
-use crate::support::{Act, Upstream, noise};
+use crate::support::{Upstream, UpstreamReply, random_bytes};
 
 /// A7, V7: bodies pass whole both ways, and nothing of HTTP/1.1's connection stands in an answer
 #[tokio::test]
 async fn requests_pass_over_http_2() {
-    let (identity, body) = (Identity::new(), noise(3 << 20));
+    let (identity, body) = (Identity::new(), random_bytes(3 << 20));
     let answer = body.clone();
     let upstream = Upstream::start(move |seen| match seen.method.as_str() {
-        "PUT" => Act::ok("").header("etag", "\"e\""),
-        _ => Act::ok(&answer).header("etag", "\"e\""),
+        "PUT" => UpstreamReply::ok("").header("etag", "\"e\""),
+        _ => UpstreamReply::ok(&answer).header("etag", "\"e\""),
     });
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     for _ in 0..3 {
         let answer = client.put("/b/k%2Fa//b", &body).await;
-        assert_eq!((answer.whole(), answer.header("content-length")), (200, Some("0")));
+        assert_eq!((answer.complete_status(), answer.header("content-length")), (200, Some("0")));
         let seen = upstream.last();
         assert_eq!((seen.sha256(), seen.target.as_str()), (sha256(&body), "/b/k%2Fa//b"));
         let answer = client.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.sha256()), (200, sha256(&body)));
+        assert_eq!((answer.complete_status(), answer.sha256()), (200, sha256(&body)));
         assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
         assert_eq!(answer.header("etag"), Some("\"e\""));
         for gone in ["connection", "transfer-encoding", "keep-alive"] {
             assert_eq!(answer.header(gone), None);
         }
-        assert_eq!(answer.all("date").len(), 1);
+        assert_eq!(answer.headers_named("date").len(), 1);
     }
     let answer = client.ask("HEAD", "/b/k", &[], None).await;
-    assert_eq!((answer.whole(), answer.body.len()), (200, 0));
+    assert_eq!((answer.complete_status(), answer.body.len()), (200, 0));
 }
 
 /// A7, E1: refusals are S3's, with their reason, and the connection lives on
@@ -56,9 +56,9 @@ async fn a_refusal_is_told_and_the_connection_lives_on() {
     ] {
         let answer = client.ask(method, target, headers, body).await;
         assert_eq!((answer.status, answer.reason()), (status, reason), "{method} {}", answer.text());
-        assert_eq!(client.get("/b/k").await.whole(), 200, "after {reason}");
+        assert_eq!(client.get("/b/k").await.complete_status(), 200, "after {reason}");
     }
-    assert_eq!(client.ask("GET", "/b/k", &[("host", "Gateway.Test")], None).await.whole(), 200);
+    assert_eq!(client.ask("GET", "/b/k", &[("host", "Gateway.Test")], None).await.complete_status(), 200);
 }
 
 /// A7, V2: a body without a length is one in chunks
@@ -67,8 +67,8 @@ async fn a_body_needs_no_length() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
-    let body = noise(1 << 20);
-    assert_eq!(client.ask("PUT", "/b/k", &[], Some(&body)).await.whole(), 200);
+    let body = random_bytes(1 << 20);
+    assert_eq!(client.ask("PUT", "/b/k", &[], Some(&body)).await.complete_status(), 200);
     assert_eq!(upstream.last().sha256(), sha256(&body));
     assert_eq!(upstream.last().header("transfer-encoding"), Some("chunked"));
 }
@@ -91,11 +91,11 @@ async fn the_authority_is_the_signed_host() {
     let signer = Signer::new("AKIDREADER", "a-secret");
     let signed = signer.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let mut headers: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200);
-    assert_eq!(client.get(&signer.presigned("GET", "/b/k", "60")).await.whole(), 200);
+    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.complete_status(), 200);
+    assert_eq!(client.get(&signer.presigned("GET", "/b/k", "60")).await.complete_status(), 200);
     headers.push(("host", super::NAME));
-    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200, "a Host that agrees");
-    assert_eq!(client.ask("GET", "/b/other", &headers, None).await.whole(), 403);
+    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.complete_status(), 200, "a Host that agrees");
+    assert_eq!(client.ask("GET", "/b/other", &headers, None).await.complete_status(), 403);
     assert_eq!(upstream.count(), 3);
 }
 
@@ -109,7 +109,7 @@ async fn the_authority_may_name_the_bucket() {
         .start()
         .await;
     let client = identity.http2(&gateway).await;
-    assert_eq!(client.get("/k").await.whole(), 200);
+    assert_eq!(client.get("/k").await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/gateway/k");
 }
 
@@ -121,8 +121,8 @@ async fn split_cookies_travel_as_one() {
         identity.named(crate::support::Gateway::builder().http_bucket("b", &upstream)).start().await;
     let client = identity.http2(&gateway).await;
     let headers = [("cookie", "a=1"), ("cookie", "b=2")];
-    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200);
-    assert_eq!(upstream.last().all("cookie"), ["a=1; b=2"]);
+    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.complete_status(), 200);
+    assert_eq!(upstream.last().headers_named("cookie"), ["a=1; b=2"]);
 }
 
 /// A7: an absolute URL in a document is one of what the client itself speaks
@@ -131,12 +131,13 @@ async fn absolute_urls_are_https() {
     let document = "<CompleteMultipartUploadResult><Location>http://store/real/k</Location>\
                     <Bucket>real</Bucket><Key>k</Key></CompleteMultipartUploadResult>";
     let identity = Identity::new();
-    let upstream = Upstream::start(move |_| Act::ok(document).header("content-type", "application/xml"));
+    let upstream =
+        Upstream::start(move |_| UpstreamReply::ok(document).header("content-type", "application/xml"));
     let gateway = identity.before(&upstream).set("buckets.b.s3.bucket", "real").start().await;
     let client = identity.http2(&gateway).await;
     let length = [("content-length", "1")];
     let answer = client.ask("POST", "/b/k?uploadId=1", &length, Some(b"x")).await;
-    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.complete_status(), 200);
     let text = answer.text();
     assert!(text.contains("<Location>https://gateway.test/b/k</Location>"), "{text}");
     assert!(text.contains("<Bucket>b</Bucket>"), "{text}");

@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::gateway::Builder;
-use crate::support::{Answer, Client, Gateway, PATIENCE, Scratch, Upstream};
+use crate::support::{Client, Gateway, Response, Scratch, Upstream, WAIT_MAX};
 
 /// The name in every certificate, and what `support::client` says in Host.
 pub(crate) const NAME: &str = "gateway.test";
@@ -105,7 +105,7 @@ impl Identity {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(NAME).unwrap();
         let handshake = self.connector(protocols).connect(name, stream);
-        timeout(PATIENCE, handshake).await.expect("a handshake in time").unwrap()
+        timeout(WAIT_MAX, handshake).await.expect("a handshake in time").unwrap()
     }
 
     pub(crate) async fn connect(&self, gateway: &Gateway, protocols: &[&str]) -> TlsStream<TcpStream> {
@@ -113,7 +113,7 @@ impl Identity {
     }
 
     async fn http1(&self, gateway: &Gateway) -> Client<TlsStream<TcpStream>> {
-        Client::over(self.connect(gateway, &["http/1.1"]).await)
+        Client::new(self.connect(gateway, &["http/1.1"]).await)
     }
 
     pub(crate) async fn http2(&self, gateway: &Gateway) -> Http2 {
@@ -152,7 +152,7 @@ impl Http2 {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut requests = timeout(PATIENCE, self.requests.clone().ready()).await.unwrap().unwrap();
+        let mut requests = timeout(WAIT_MAX, self.requests.clone().ready()).await.unwrap().unwrap();
         requests.send_request(request.body(()).unwrap(), is_bare).unwrap()
     }
 
@@ -163,7 +163,7 @@ impl Http2 {
         target: &str,
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
-    ) -> Answer {
+    ) -> Response {
         let (answer, mut sending) = self.begin(method, target, headers, body.is_none()).await;
         if let Some(body) = body {
             // An answer may come before the body went.
@@ -174,34 +174,34 @@ impl Http2 {
         answer
     }
 
-    pub(crate) async fn get(&self, target: &str) -> Answer {
+    pub(crate) async fn get(&self, target: &str) -> Response {
         self.ask("GET", target, &[], None).await
     }
 
-    pub(crate) async fn put(&self, target: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn put(&self, target: &str, body: &[u8]) -> Response {
         let length = body.len().to_string();
         self.ask("PUT", target, &[("content-length", &length)], Some(body)).await
     }
 
     /// Waits until the gateway has closed the connection, in friendship: that it is too late for a farewell is no matter.
     pub(crate) async fn closed(self) {
-        let ended = timeout(PATIENCE, self.ended).await.expect("the connection ends in time").unwrap();
+        let ended = timeout(WAIT_MAX, self.ended).await.expect("the connection ends in time").unwrap();
         assert!(ended.as_ref().err().is_none_or(h2::Error::is_io), "{ended:?}");
     }
 }
 
 /// The head of an answer, and its body to come.
-pub(crate) async fn head(answer: ResponseFuture) -> Result<(Answer, RecvStream), h2::Error> {
-    let (head, body) = timeout(PATIENCE, answer).await.expect("an answer in time")?.into_parts();
+pub(crate) async fn head(answer: ResponseFuture) -> Result<(Response, RecvStream), h2::Error> {
+    let (head, body) = timeout(WAIT_MAX, answer).await.expect("an answer in time")?.into_parts();
     let headers = head.headers.iter();
     let headers =
         headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-    Ok((Answer { status: head.status.as_u16(), headers, body: Vec::new(), broken: None }, body))
+    Ok((Response { status: head.status.as_u16(), headers, body: Vec::new(), broken: None }, body))
 }
 
 /// The rest of a body, with window granted for all of it.
 async fn read(mut body: RecvStream, into: &mut Vec<u8>) -> Result<(), h2::Error> {
-    while let Some(piece) = timeout(PATIENCE, body.data()).await.expect("a body in time") {
+    while let Some(piece) = timeout(WAIT_MAX, body.data()).await.expect("a body in time") {
         let piece = piece?;
         body.flow_control().release_capacity(piece.len())?;
         into.extend_from_slice(&piece);

@@ -2,7 +2,7 @@
 
 use super::{Identity, head, read, shown};
 use crate::support::client::message;
-use crate::support::{Act, Gateway, Latch, Upstream, eventually};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, wait_for};
 
 impl Identity {
     /// A new pair in the place of the old one.
@@ -23,7 +23,7 @@ impl Identity {
 async fn a_new_certificate_is_taken_while_transfers_run() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
     let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     assert!(identity.is_current(&gateway).await);
     let http2 = identity.http2(&gateway).await;
@@ -35,8 +35,8 @@ async fn a_new_certificate_is_taken_while_transfers_run() {
 
     identity.renew();
     assert!(!identity.is_current(&gateway).await, "nobody asked for it yet");
-    gateway.hang_up();
-    gateway.log_line("certificate loaded anew", |_| true).await;
+    gateway.send_sighup();
+    gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
     assert!(identity.is_current(&gateway).await);
     assert_eq!(gateway.metric("tls_reloads_total{result=\"loaded\"}").await, 1.0);
 
@@ -54,7 +54,7 @@ async fn new_files_are_found() {
     let gateway = identity.before(&upstream).set("server.tls.reload_interval", "0.05").start().await;
     for _ in 0..3 {
         identity.renew();
-        eventually("the new certificate is shown", || async {
+        wait_for("the new certificate is shown", || async {
             identity.is_current(&gateway).await.then_some(())
         })
         .await;
@@ -77,15 +77,15 @@ async fn a_bad_pair_is_refused_and_the_old_one_goes_on() {
     .enumerate()
     {
         identity.write(name, text, mode);
-        gateway.hang_up();
+        gateway.send_sighup();
         let refused = |line: &serde_json::Value| line["error"].as_str().unwrap_or_default().contains(why);
-        gateway.log_line("certificate refused, the old one goes on", refused).await;
+        gateway.wait_for_log_line("certificate refused, the old one goes on", refused).await;
         assert_eq!(gateway.metric("tls_reloads_total{result=\"refused\"}").await, step as f64 + 1.0);
         let stream = identity.connect(&gateway, &["h2"]).await;
         assert_eq!(shown(&stream), old, "{why}");
     }
     identity.write("key.pem", &key, 0o600);
-    gateway.hang_up();
-    gateway.log_line("certificate loaded anew", |_| true).await;
+    gateway.send_sighup();
+    gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
     assert!(identity.is_current(&gateway).await);
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Identity, head, read};
 use crate::support::client::message;
-use crate::support::{Act, Upstream, eventually, noise};
+use crate::support::{Upstream, UpstreamReply, random_bytes, wait_for};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[tokio::test]
 async fn a_slow_client_of_http_1_is_let_go() {
     let identity = Identity::new();
-    let upstream = Upstream::start(|_| Act::ok(noise(32 << 20)));
+    let upstream = Upstream::start(|_| UpstreamReply::ok(random_bytes(32 << 20)));
     let gateway = identity
         .before(&upstream)
         .set("server.header_timeout", "0.5")
@@ -24,17 +24,17 @@ async fn a_slow_client_of_http_1_is_let_go() {
         .await;
     let mut trickling = identity.http1(&gateway).await;
     trickling.send("GET /b/k HTTP/1.1\r\nhost: a\r\n").await;
-    assert!(trickling.try_answer("GET").await.is_none_or(|answer| answer.status == 408));
+    assert!(trickling.try_response("GET").await.is_none_or(|answer| answer.status == 408));
     let mut idle = identity.http1(&gateway).await;
     idle.send(message("GET", "/-/livez", &[], None)).await;
-    assert_eq!(idle.answer("GET").await.whole(), 200);
-    while idle.some().await.is_ok() {}
+    assert_eq!(idle.response("GET").await.complete_status(), 200);
+    while idle.read_some().await.is_ok() {}
     assert_eq!(upstream.count(), 0);
     let mut stalled = identity.http1(&gateway).await;
     stalled.send(message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
-    gateway.is_idle().await;
-    eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    gateway.wait_until_idle().await;
+    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
 }
 
 /// A7, T4: a body that trickles is 408, and over HTTP/2 only its own stream ends
@@ -55,7 +55,7 @@ async fn a_body_that_trickles_in_is_cut_off() {
             break;
         }
     }
-    assert_eq!(client.answer("PUT").await.reason(), "timeout_body_rate");
+    assert_eq!(client.response("PUT").await.reason(), "timeout_body_rate");
 
     let client = identity.http2(&gateway).await;
     let (answer, mut sending) = client.begin("PUT", "/b/k", &[("content-length", "1000")], false).await;
@@ -70,6 +70,6 @@ async fn a_body_that_trickles_in_is_cut_off() {
     let _ = read(body, &mut answer.body).await;
     assert_eq!((answer.status, answer.reason()), (408, "timeout_body_rate"));
     assert_eq!(upstream.count(), 0);
-    assert_eq!(client.get("/b/k").await.whole(), 200);
-    gateway.is_idle().await;
+    assert_eq!(client.get("/b/k").await.complete_status(), 200);
+    gateway.wait_until_idle().await;
 }

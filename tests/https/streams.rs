@@ -6,41 +6,43 @@ use bytes::Bytes;
 use h2::Reason;
 
 use super::{Http2, Identity, head, read};
-use crate::support::{Act, Latch, Upstream, eventually, noise};
+use crate::support::{Latch, Upstream, UpstreamReply, random_bytes, wait_for};
 
 /// A7, T7: a client that resets its stream cancels its request and no other
 #[tokio::test]
 async fn a_reset_cancels_the_request() {
     let identity = Identity::new();
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/hang" => Act::hang(),
-        _ => Act::ok("x"),
+        "/b/hang" => UpstreamReply::hang(),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let (_answer, mut sending) = client.begin("GET", "/b/hang", &[], true).await;
-    eventually("it is being worked on", || async { (upstream.working() == 1).then_some(()) }).await;
+    wait_for("it is being worked on", || async { (upstream.in_flight() == 1).then_some(()) }).await;
     sending.send_reset(Reason::CANCEL);
-    eventually("its call is cancelled", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-    gateway.is_idle().await;
-    assert_eq!(client.get("/b/k").await.whole(), 200);
-    gateway.log_line("request", |line| line["path"] == "/b/hang" && line["reason"] == "client_gone").await;
+    wait_for("its call is cancelled", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    gateway.wait_until_idle().await;
+    assert_eq!(client.get("/b/k").await.complete_status(), 200);
+    gateway
+        .wait_for_log_line("request", |line| line["path"] == "/b/hang" && line["reason"] == "client_gone")
+        .await;
 }
 
 /// A7, T7: with the connection go all its requests
 #[tokio::test]
 async fn a_lost_connection_cancels_its_requests() {
-    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::hang()));
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::hang()));
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let mut begun = Vec::new();
     for _ in 0..3 {
         begun.push(client.begin("GET", "/b/k", &[], true).await);
     }
-    eventually("all are being worked on", || async { (upstream.working() == 3).then_some(()) }).await;
+    wait_for("all are being worked on", || async { (upstream.in_flight() == 3).then_some(()) }).await;
     client.ended.abort();
-    eventually("their calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) }).await;
-    gateway.is_idle().await;
+    wait_for("their calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) }).await;
+    gateway.wait_until_idle().await;
 }
 
 /// A7, T6: a transfer that breaks upstream resets its stream and no other
@@ -49,8 +51,8 @@ async fn a_broken_transfer_resets_its_stream() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/cut" => Act::ok(noise(100_000)).cut_at(90_000),
-        _ => Act::ok("begin").then_held(&held, "end"),
+        "/b/cut" => UpstreamReply::ok(random_bytes(100_000)).cut_at(90_000),
+        _ => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
     });
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
@@ -68,7 +70,7 @@ async fn a_broken_transfer_resets_its_stream() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_let_go() {
     let identity = Identity::new();
-    let upstream = Upstream::start(|_| Act::ok(noise(4 << 20)));
+    let upstream = Upstream::start(|_| UpstreamReply::ok(random_bytes(4 << 20)));
     let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.5").start().await;
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1000);
@@ -84,8 +86,8 @@ async fn a_client_that_takes_nothing_is_let_go() {
         }
     };
     assert_eq!((taken, broken.reason()), (1000, Some(Reason::CANCEL)));
-    gateway.is_idle().await;
-    eventually("the upstream is let go", || async { (upstream.working() == 0).then_some(()) }).await;
+    gateway.wait_until_idle().await;
+    wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
 }
 
 /// A7, T4: a connection that says nothing is told to go, before its first request and after its last
@@ -96,7 +98,7 @@ async fn a_silent_connection_is_let_go() {
         let gateway = identity.before(&upstream).set(key, "0.3").start().await;
         let client = identity.http2(&gateway).await;
         for _ in 0..requests {
-            assert_eq!(client.get("/b/k").await.whole(), 200);
+            assert_eq!(client.get("/b/k").await.complete_status(), 200);
         }
         client.closed().await;
     }
@@ -107,14 +109,14 @@ async fn a_silent_connection_is_let_go() {
 async fn many_streams_are_served_at_the_same_time() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let mut begun = Vec::new();
     for _ in 0..40 {
         begun.push(client.begin("GET", "/b/k", &[], true).await.0);
     }
-    eventually("all are being worked on", || async { (upstream.working() == 40).then_some(()) }).await;
+    wait_for("all are being worked on", || async { (upstream.in_flight() == 40).then_some(()) }).await;
     latch.open_for_all();
     for answer in begun {
         assert_eq!(head(answer).await.unwrap().0.status, 200);
@@ -126,15 +128,15 @@ async fn many_streams_are_served_at_the_same_time() {
 async fn a_draining_gateway_says_goodbye_and_finishes() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
     let mut gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let idle = identity.http2(&gateway).await;
     let (answer, _) = client.begin("GET", "/b/k", &[], true).await;
     let (mut answer, body) = head(answer).await.unwrap();
-    gateway.terminate();
+    gateway.send_sigterm();
     idle.closed().await;
-    eventually("no more is taken", || async { client.requests.clone().ready().await.is_err().then_some(()) })
+    wait_for("no more is taken", || async { client.requests.clone().ready().await.is_err().then_some(()) })
         .await;
     latch.open_for_all();
     read(body, &mut answer.body).await.unwrap();
@@ -148,7 +150,7 @@ async fn a_draining_gateway_says_goodbye_and_finishes() {
 async fn the_last_answer_of_a_draining_connection_is_written() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("").when_open(&held));
     let gateway = identity.before(&upstream).start().await;
     let mut waiting = Vec::new();
     for _ in 0..12 {
@@ -157,8 +159,8 @@ async fn the_last_answer_of_a_draining_connection_is_written() {
         sending.send_data(Bytes::from_static(b"x"), true).unwrap();
         waiting.push((client, answer));
     }
-    upstream.works_on(12).await;
-    gateway.terminate();
+    upstream.wait_until_in_flight(12).await;
+    gateway.send_sigterm();
     // Longer than a connection without requests may linger behind its GOAWAY.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     latch.open_for_all();
@@ -172,25 +174,25 @@ async fn the_last_answer_of_a_draining_connection_is_written() {
 async fn what_is_no_http_2_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).start().await;
-    let mut client = crate::support::Client::over(identity.connect(&gateway, &["h2"]).await);
+    let mut client = crate::support::Client::new(identity.connect(&gateway, &["h2"]).await);
     client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n, and so on, to be longer than a preface").await;
-    while client.some().await.is_ok() {}
-    gateway.log_line("request", |line| line["reason"] == "malformed").await;
+    while client.read_some().await.is_ok() {}
+    gateway.wait_for_log_line("request", |line| line["reason"] == "malformed").await;
     assert_eq!(upstream.count(), 0);
 }
 
 /// A7, T7: an upload that is reset leaves nothing behind upstream
 #[tokio::test]
 async fn an_upload_that_is_reset_is_never_whole_upstream() {
-    let (identity, upstream) = (Identity::new(), Upstream::early(|_| Act::hang()));
+    let (identity, upstream) = (Identity::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let length = [("content-length", "2000000")];
     let (_answer, mut sending) = client.begin("PUT", "/b/k", &length, false).await;
     sending.send_data(Bytes::from(vec![7; 100_000]), false).unwrap();
-    eventually("the upload began", || async { (upstream.working() == 1).then_some(()) }).await;
+    wait_for("the upload began", || async { (upstream.in_flight() == 1).then_some(()) }).await;
     sending.send_reset(Reason::CANCEL);
-    eventually("its call is cancelled", || async { (upstream.live() == 0).then_some(()) }).await;
-    gateway.is_idle().await;
+    wait_for("its call is cancelled", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    gateway.wait_until_idle().await;
     tokio::time::timeout(Duration::from_secs(20), client.get("/livez")).await.unwrap();
 }

@@ -1,14 +1,14 @@
 //! Checksum headers that contradict each other, and those whose meaning only the store knows.
 
-use super::{checksums, code, noise, unsigned_chunks};
-use crate::support::{Act, Gateway, Upstream, request};
+use super::{checksums, code, random_bytes, unsigned_chunks};
+use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
 /// I1: two algorithms, or another one than the SDK names, are refused as S3 does, before a byte of the body is asked for
 #[tokio::test]
 async fn contradicting_algorithms_are_refused() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(1000);
+    let data = random_bytes(1000);
     let sums = checksums(&data);
     let named = |name: &'static str| ("x-amz-sdk-checksum-algorithm", name);
     for (index, (name, value)) in sums.iter().enumerate() {
@@ -16,19 +16,27 @@ async fn contradicting_algorithms_are_refused() {
         let algorithm = name.trim_start_matches("x-amz-checksum-").to_ascii_uppercase();
         let own = [(*name, value.as_str()), ("x-amz-sdk-checksum-algorithm", algorithm.as_str())];
         let answer = request(gateway.address(), "PUT", "/b/k", &own, Some(&data)).await;
-        assert_eq!(answer.whole(), 200, "{name}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{name}: {}", answer.text());
         assert_eq!(upstream.last().header(name), Some(value.as_str()));
         let before = upstream.count();
         let two = [(*name, value.as_str()), (*other, other_value.as_str())];
         let answer = request(gateway.address(), "PUT", "/b/k", &two, Some(&data)).await;
-        assert_eq!((answer.whole(), code(&answer).as_str()), (400, "InvalidRequest"), "{name} and {other}");
+        assert_eq!(
+            (answer.complete_status(), code(&answer).as_str()),
+            (400, "InvalidRequest"),
+            "{name} and {other}"
+        );
         let differing = [(*other, other_value.as_str()), own[1]];
         let answer = request(gateway.address(), "PUT", "/b/k", &differing, Some(&data)).await;
-        assert_eq!((answer.whole(), code(&answer).as_str()), (400, "InvalidRequest"), "{name} and {other}");
+        assert_eq!(
+            (answer.complete_status(), code(&answer).as_str()),
+            (400, "InvalidRequest"),
+            "{name} and {other}"
+        );
         assert_eq!(answer.reason(), "checksum_algorithm");
         let alone = [named("NONE"), ("content-type", "text/plain")];
         let answer = request(gateway.address(), "PUT", "/b/k", &alone, Some(&data)).await;
-        assert_eq!((answer.whole(), code(&answer).as_str()), (400, "InvalidRequest"));
+        assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "InvalidRequest"));
         assert_eq!(upstream.count(), before, "{name} and {other}");
     }
 }
@@ -38,7 +46,7 @@ async fn contradicting_algorithms_are_refused() {
 async fn a_trailer_of_another_algorithm_is_refused() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(1000);
+    let data = random_bytes(1000);
     let [.., (name, value)] = checksums(&data);
     let body = unsigned_chunks(&data, 500, &format!("{name}:{value}\r\n"));
     let put = async |algorithm| {
@@ -51,9 +59,9 @@ async fn a_trailer_of_another_algorithm_is_refused() {
         request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
     };
     let refused = put("CRC32").await;
-    assert_eq!((refused.whole(), refused.reason()), (400, "checksum_algorithm"));
+    assert_eq!((refused.complete_status(), refused.reason()), (400, "checksum_algorithm"));
     assert_eq!(upstream.count(), 0);
-    assert_eq!(put("XXHASH128").await.whole(), 200);
+    assert_eq!(put("XXHASH128").await.complete_status(), 200);
     assert_eq!(upstream.last().header(name), Some(value.as_str()));
 }
 
@@ -64,9 +72,9 @@ async fn checksum_types_reach_the_store() {
         let pair = (seen.header("x-amz-checksum-algorithm"), seen.header("x-amz-checksum-type"));
         match pair {
             (Some("SHA256"), Some("FULL_OBJECT")) | (Some("CRC64NVME"), Some("COMPOSITE")) => {
-                Act::s3_error(400, "InvalidRequest")
+                UpstreamReply::s3_error(400, "InvalidRequest")
             }
-            _ => Act::ok("<InitiateMultipartUploadResult/>"),
+            _ => UpstreamReply::ok("<InitiateMultipartUploadResult/>"),
         }
     });
     let gateway = Gateway::in_front_of(&upstream).await;
@@ -79,7 +87,7 @@ async fn checksum_types_reach_the_store() {
     ] {
         let headers = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)];
         let answer = request(gateway.address(), "POST", "/b/k?uploads", &headers, Some(b"")).await;
-        assert_eq!((answer.whole(), answer.reason()), (status, ""), "{algorithm} {kind}");
+        assert_eq!((answer.complete_status(), answer.reason()), (status, ""), "{algorithm} {kind}");
     }
     let document = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ChecksumSHA512>x</ChecksumSHA512></Part>\
                     </CompleteMultipartUpload>";
@@ -90,7 +98,7 @@ async fn checksum_types_reach_the_store() {
     ];
     let answer =
         request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(document.as_bytes())).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = upstream.last();
     assert_eq!(seen.body, document.as_bytes());
     for (name, value) in headers {
@@ -116,8 +124,8 @@ async fn a_documents_trailer_becomes_no_checksum_of_the_object() {
         request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(&body)).await
     };
     let lie = post("AAAAAA==").await;
-    assert_eq!((lie.whole(), code(&lie).as_str()), (400, "BadDigest"));
-    assert_eq!(post(value).await.whole(), 200);
+    assert_eq!((lie.complete_status(), code(&lie).as_str()), (400, "BadDigest"));
+    assert_eq!(post(value).await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((seen.body.as_slice(), seen.header(name)), (&document[..], None));
 }

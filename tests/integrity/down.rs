@@ -1,8 +1,8 @@
 //! Answers that are not the object they say they are break.
 
-use super::{checksums, noise};
+use super::{checksums, random_bytes};
 use crate::support::client::{message, sha256};
-use crate::support::{Act, Client, Gateway, Upstream, get, head, until};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, get, head, wait_until};
 
 /// I1, T6: a body that does not have its checksum breaks, in either framing; counted, logged, and its connection closed
 #[tokio::test]
@@ -10,24 +10,25 @@ async fn a_lying_answer_breaks() {
     for index in 0..checksums(b"").len() {
         let chunked = index % 2 == 1;
         let upstream = Upstream::start(move |seen| {
-            let data = noise(300_000);
+            let data = random_bytes(300_000);
             let (name, value) = checksums(&data)[index].clone();
             let body = if seen.target == "/b/lie" { [&data[1..], b"x"].concat() } else { data };
-            let act = Act::ok(body).header(name, &value).header("x-amz-checksum-type", "FULL_OBJECT");
+            let act =
+                UpstreamReply::ok(body).header(name, &value).header("x-amz-checksum-type", "FULL_OBJECT");
             if chunked { act.chunked() } else { act }
         });
         let gateway = Gateway::in_front_of(&upstream).await;
         let truth = get(gateway.address(), "/b/truth").await;
-        assert_eq!((truth.whole(), truth.sha256()), (200, sha256(&noise(300_000))));
+        assert_eq!((truth.complete_status(), truth.sha256()), (200, sha256(&random_bytes(300_000))));
         let lie = get(gateway.address(), "/b/lie").await;
         assert!(lie.broken.is_some(), "it came whole: {:?}", lie.headers);
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"answer_checksum\"}").await, 1.0);
-        let line = gateway.log_line("transfer broken", |_| true).await;
+        let line = gateway.wait_for_log_line("transfer broken", |_| true).await;
         assert!(line["error"].as_str().unwrap().contains("x-amz-checksum-"), "{line}");
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
         // A chunked answer is known to lie only at its end, where its connection is in step again; the truth's is idle.
         let idle_max = if chunked { 2 } else { 1 };
-        until("the lie's connection is closed", || upstream.live() <= idle_max).await;
+        wait_until("the lie's connection is closed", || upstream.open_connections() <= idle_max).await;
     }
 }
 
@@ -39,15 +40,15 @@ async fn composite_checksums_pass() {
         let sums = checksums(b"another body");
         let (name, value) = sums.iter().find(|(known, _)| *known == name).unwrap();
         match kind {
-            "parts" => Act::ok("body").header(name, &format!("{value}-2")),
-            _ => Act::ok("body").header(name, value).header("x-amz-checksum-type", "COMPOSITE"),
+            "parts" => UpstreamReply::ok("body").header(name, &format!("{value}-2")),
+            _ => UpstreamReply::ok("body").header(name, value).header("x-amz-checksum-type", "COMPOSITE"),
         }
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     for (name, value) in checksums(b"another body") {
         for kind in ["parts", "composite"] {
             let answer = get(gateway.address(), &format!("/b/{kind}/{name}")).await;
-            assert_eq!((answer.whole(), answer.text().as_str()), (200, "body"), "{name} {kind}");
+            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"), "{name} {kind}");
             assert!(answer.header(name).is_some_and(|kept| kept.starts_with(&value)), "{name} {kind}");
         }
     }
@@ -57,23 +58,23 @@ async fn composite_checksums_pass() {
 #[tokio::test]
 async fn checksums_of_something_else_pass() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/parts" => Act::ok("body").header("x-amz-checksum-crc32", "AAAAAA==-2"),
-        "/b/composite" => Act::ok("body")
+        "/b/parts" => UpstreamReply::ok("body").header("x-amz-checksum-crc32", "AAAAAA==-2"),
+        "/b/composite" => UpstreamReply::ok("body")
             .header("x-amz-checksum-crc32", "AAAAAA==")
             .header("x-amz-checksum-type", "COMPOSITE"),
-        "/b/range" => Act::answer(206, "body").header("x-amz-checksum-crc32", "AAAAAA=="),
-        "/b/unknown" => Act::ok("body").header("x-amz-checksum-other", "AAAAAA=="),
-        _ => Act::ok("body").header("x-amz-checksum-crc32", "AAAAAA=="),
+        "/b/range" => UpstreamReply::new(206, "body").header("x-amz-checksum-crc32", "AAAAAA=="),
+        "/b/unknown" => UpstreamReply::ok("body").header("x-amz-checksum-other", "AAAAAA=="),
+        _ => UpstreamReply::ok("body").header("x-amz-checksum-crc32", "AAAAAA=="),
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     for target in ["/b/parts", "/b/composite", "/b/range", "/b/unknown"] {
         let answer = get(gateway.address(), target).await;
-        assert!(matches!(answer.whole(), 200 | 206), "{target}");
+        assert!(matches!(answer.complete_status(), 200 | 206), "{target}");
         assert_eq!(answer.text(), "body", "{target}");
     }
-    assert_eq!(head(gateway.address(), "/b/k").await.whole(), 200);
+    assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 200);
     // One so small may break before its head has left.
     let mut client = Client::connect(gateway.address()).await;
     client.send(message("GET", "/b/k", &[], None)).await;
-    assert!(client.try_answer("GET").await.is_none_or(|answer| answer.broken.is_some()));
+    assert!(client.try_response("GET").await.is_none_or(|answer| answer.broken.is_some()));
 }

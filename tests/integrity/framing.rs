@@ -1,8 +1,8 @@
 //! How uploads in chunks go on to the store, in each of the framings.
 
-use super::{checksums, forged_chunks, noise, unsigned_chunks};
+use super::{checksums, forged_chunks, random_bytes, unsigned_chunks};
 use crate::support::client::sha256;
-use crate::support::{Gateway, Scratch, Seen, Upstream, gateway, get, request};
+use crate::support::{Gateway, Scratch, SeenRequest, Upstream, gateway, get, request};
 
 const CRC: &str = "x-amz-checksum-crc32";
 const SIZE: usize = 200_000;
@@ -15,10 +15,10 @@ fn framing(builder: gateway::Builder, word: &str) -> gateway::Builder {
 }
 
 /// Uploads data with a trailing checksum; what the upstream saw of it.
-async fn seen(word: &str, trailed: bool) -> Seen {
+async fn seen(word: &str, trailed: bool) -> SeenRequest {
     let upstream = Upstream::ok("stored");
     let gateway = framing(Gateway::builder().bucket("b", &upstream), word).start().await;
-    let data = noise(SIZE);
+    let data = random_bytes(SIZE);
     let length = SIZE.to_string();
     let (form, body) = if trailed {
         let line = format!("{CRC}:{}\r\n", checksums(&data)[0].1);
@@ -35,7 +35,7 @@ async fn seen(word: &str, trailed: bool) -> Seen {
         headers.extend([("x-amz-trailer", CRC), ("x-amz-sdk-checksum-algorithm", "CRC32")]);
     }
     let answer = request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await;
-    assert_eq!(answer.whole(), 200, "{word}: {}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{word}: {}", answer.text());
     upstream.last()
 }
 
@@ -57,7 +57,7 @@ async fn every_framing_is_what_it_says() {
     ] {
         let seen = seen(word, trailed).await;
         assert_eq!(seen.header("x-amz-content-sha256"), Some(form), "{word}");
-        assert_eq!(seen.all("content-encoding"), ["gzip"], "{word}");
+        assert_eq!(seen.headers_named("content-encoding"), ["gzip"], "{word}");
         assert_eq!(seen.header("x-amz-trailer"), has_trailer.then_some(CRC), "{word}");
         let algorithm = seen.header("x-amz-sdk-checksum-algorithm");
         assert_eq!(algorithm, has_trailer.then_some("CRC32"), "{word}");
@@ -68,7 +68,7 @@ async fn every_framing_is_what_it_says() {
         let chunks = seen.body.windows(17).filter(|window| *window == b";chunk-signature=").count();
         assert_eq!(chunks, if form.contains("HMAC") { 5 } else { 0 }, "{word}");
         if !is_framed {
-            assert_eq!(seen.sha256(), sha256(&noise(SIZE)), "{word}");
+            assert_eq!(seen.sha256(), sha256(&random_bytes(SIZE)), "{word}");
         }
     }
 }
@@ -78,7 +78,7 @@ async fn every_framing_is_what_it_says() {
 async fn a_real_server_takes_every_framing() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
-    let data = noise(1_000_003);
+    let data = random_bytes(1_000_003);
     for word in ["signed_chunks", "signed_chunks_trailer", "unsigned", "unsigned_trailer"] {
         let gateway = framing(Gateway::builder().bucket_at("b", &[origin.address]), word)
             .set("buckets.b.s3.bucket", "real")
@@ -95,7 +95,7 @@ async fn a_real_server_takes_every_framing() {
         let body = unsigned_chunks(&data, 123_457, &line);
         let path = format!("/b/{word}");
         let answer = request(gateway.address(), "PUT", &path, &headers, Some(&body)).await;
-        assert_eq!(answer.whole(), 200, "{word}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{word}: {}", answer.text());
         assert_eq!(get(gateway.address(), &path).await.sha256(), sha256(&data), "{word}");
     }
 }
@@ -105,7 +105,7 @@ async fn a_real_server_takes_every_framing() {
 async fn a_small_body_goes_on_plain_with_its_checksum() {
     let upstream = Upstream::ok("stored");
     let gateway = framing(Gateway::builder().bucket("b", &upstream), "signed_chunks").start().await;
-    let data = noise(60_000);
+    let data = random_bytes(60_000);
     let (_, crc) = &checksums(&data)[0];
     let headers = [
         ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
@@ -114,7 +114,7 @@ async fn a_small_body_goes_on_plain_with_its_checksum() {
         ("content-encoding", "aws-chunked"),
     ];
     let body = unsigned_chunks(&data, 999, &format!("{CRC}:{crc}\r\n"));
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((seen.sha256(), seen.header("content-length")), (sha256(&data), Some("60000")));
     assert_eq!(seen.header("x-amz-content-sha256"), Some(sha256(&data).as_str()));
@@ -123,7 +123,10 @@ async fn a_small_body_goes_on_plain_with_its_checksum() {
         assert_eq!(seen.header(gone), None, "{gone}");
     }
     let wrong = unsigned_chunks(&data, 999, &format!("{CRC}:AAAAAA==\r\n"));
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&wrong)).await.whole(), 400);
+    assert_eq!(
+        request(gateway.address(), "PUT", "/b/k", &headers, Some(&wrong)).await.complete_status(),
+        400
+    );
     assert_eq!(upstream.count(), 1);
 }
 
@@ -132,14 +135,14 @@ async fn a_small_body_goes_on_plain_with_its_checksum() {
 async fn without_credentials_the_data_goes_on_as_it_is() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(SIZE);
+    let data = random_bytes(SIZE);
     let length = SIZE.to_string();
     let headers = [
         ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
         ("x-amz-decoded-content-length", length.as_str()),
     ];
     let body = forged_chunks(&data, 10_000);
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((seen.sha256(), seen.header("content-length")), (sha256(&data), Some(length.as_str())));
     assert_eq!(seen.header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
@@ -152,7 +155,7 @@ async fn an_unsigned_trailer_travels_on_without_credentials() {
     let upstream = Upstream::ok("stored");
     let builder = Gateway::builder().bucket("b", &upstream);
     let gateway = builder.set("buckets.b.s3.upload_framing", "unsigned_trailer").start().await;
-    let data = noise(SIZE);
+    let data = random_bytes(SIZE);
     let crc = &checksums(&data)[0].1;
     let length = SIZE.to_string();
     let headers = [
@@ -161,7 +164,7 @@ async fn an_unsigned_trailer_travels_on_without_credentials() {
         ("x-amz-trailer", CRC),
     ];
     let body = unsigned_chunks(&data, 50_000, &format!("{CRC}:{crc}\r\n"));
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!(seen.header("x-amz-content-sha256"), Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER"));
     assert_eq!((seen.header("x-amz-trailer"), seen.header("authorization")), (Some(CRC), None));

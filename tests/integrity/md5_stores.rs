@@ -2,14 +2,14 @@
 
 use super::{checksums, code, content_md5, unsigned_chunks};
 use crate::support::client::message;
-use crate::support::{Act, Answer, Client, Gateway, Seen, Upstream, gateway, request};
+use crate::support::{Client, Gateway, Response, SeenRequest, Upstream, UpstreamReply, gateway, request};
 
 /// Refuses what S3 demands a digest of, without a right `Content-MD5`. As the stores do that it stands for, it knows no other digest.
 fn store() -> Upstream {
-    Upstream::start(|seen: &Seen| match seen.all("content-md5").as_slice() {
-        [] => Act::s3_error(400, "InvalidRequest"),
-        [digest] if *digest == content_md5(&seen.body) => Act::ok("taken"),
-        _ => Act::s3_error(400, "BadDigest"),
+    Upstream::start(|seen: &SeenRequest| match seen.headers_named("content-md5").as_slice() {
+        [] => UpstreamReply::s3_error(400, "InvalidRequest"),
+        [digest] if *digest == content_md5(&seen.body) => UpstreamReply::ok("taken"),
+        _ => UpstreamReply::s3_error(400, "BadDigest"),
     })
 }
 
@@ -32,7 +32,7 @@ const DOCUMENTS: [(&str, &str); 12] = [
     ("PUT", "/b?versioning"),
 ];
 
-async fn send(gateway: &Gateway, (method, target): (&str, &str), headers: &[(&str, &str)]) -> Answer {
+async fn send(gateway: &Gateway, (method, target): (&str, &str), headers: &[(&str, &str)]) -> Response {
     request(gateway.address(), method, target, headers, Some(b"<Document/>")).await
 }
 
@@ -46,9 +46,9 @@ async fn the_listed_documents_get_a_digest() {
         let with_crc = [(*name, crc.as_str()), ("x-amz-sdk-checksum-algorithm", "CRC32")];
         for headers in [&[][..], &with_crc[..]] {
             let answer = send(&adds, document, headers).await;
-            assert_eq!((answer.whole(), answer.text().as_str()), (200, "taken"), "{document:?}");
+            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "taken"), "{document:?}");
             assert_eq!(store.last().header(name), headers.first().map(|(_, crc)| *crc), "{document:?}");
-            assert_eq!(send(&passes, document, headers).await.whole(), 400, "{document:?}");
+            assert_eq!(send(&passes, document, headers).await.complete_status(), 400, "{document:?}");
         }
     }
 }
@@ -59,13 +59,13 @@ async fn a_clients_own_digest_is_kept() {
     let store = store();
     let gateway = adding(&store).start().await;
     let own = content_md5(b"<Document/>");
-    assert_eq!(send(&gateway, DOCUMENTS[0], &[("content-md5", &own)]).await.whole(), 200);
-    assert_eq!(store.last().all("content-md5"), [own.as_str()]);
+    assert_eq!(send(&gateway, DOCUMENTS[0], &[("content-md5", &own)]).await.complete_status(), 200);
+    assert_eq!(store.last().headers_named("content-md5"), [own.as_str()]);
     let answer = send(&gateway, DOCUMENTS[0], &[("content-md5", &content_md5(b"other"))]).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "md5_mismatch"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "md5_mismatch"));
     let (name, _) = checksums(b"")[0];
     let answer = send(&gateway, DOCUMENTS[1], &[(name, "AAAAAA==")]).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "checksum_mismatch"));
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "checksum_mismatch"));
     assert_eq!(store.count(), 1);
 }
 
@@ -89,7 +89,7 @@ async fn a_document_in_chunks_gets_a_digest() {
     ];
     let body = unsigned_chunks(document.as_bytes(), 40_000, &format!("{name}:{value}\r\n"));
     let answer = request(gateway.address(), "POST", "/b?delete", &headers, Some(&body)).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = store.last();
     assert_eq!((seen.body.len(), seen.header(name)), (document.len(), Some(value.as_str())));
     assert!(!seen.header("authorization").unwrap().is_empty());
@@ -102,14 +102,14 @@ async fn only_documents_held_whole_get_a_digest() {
     let gateway = adding(&store).start().await;
     for (bytes, status) in [(65_537, 200), (2 << 20, 200), ((2 << 20) + 1, 400)] {
         let answer = request(gateway.address(), "POST", "/b?delete", &[], Some(&vec![b'x'; bytes])).await;
-        assert_eq!((answer.whole(), answer.reason()), (status, ""), "{bytes}");
+        assert_eq!((answer.complete_status(), answer.reason()), (status, ""), "{bytes}");
         assert_eq!(store.last().body.len(), bytes);
     }
     for (method, target) in
         [("PUT", "/b/tagging"), ("PUT", "/b/k?partNumber=1&uploadId=7"), ("POST", "/b/k?uploadId=7")]
     {
         let answer = request(gateway.address(), method, target, &[], Some(b"data")).await;
-        assert_eq!((answer.whole(), code(&answer).as_str()), (400, "InvalidRequest"), "{target}");
+        assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "InvalidRequest"), "{target}");
         assert_eq!(store.last().header("content-md5"), None, "{target}");
     }
     // Of unknown length: it streams.
@@ -117,8 +117,8 @@ async fn only_documents_held_whole_get_a_digest() {
     client
         .send("POST /b?delete HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
         .await;
-    assert_eq!(client.answer("POST").await.whole(), 400);
+    assert_eq!(client.response("POST").await.complete_status(), 400);
     assert_eq!(store.last().body, b"x");
     client.send(message("PUT", "/b?tagging", &[], Some(b"x"))).await;
-    assert_eq!(client.answer("PUT").await.whole(), 200);
+    assert_eq!(client.response("PUT").await.complete_status(), 200);
 }

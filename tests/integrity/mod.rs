@@ -19,7 +19,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
-use crate::support::{Answer, noise};
+use crate::support::{Response, random_bytes};
 
 /// Every checksum of S3, by its header.
 pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 10] {
@@ -43,7 +43,7 @@ pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 10] {
 }
 
 /// The code in an answer's error document, or its text.
-fn code(answer: &Answer) -> String {
+fn code(answer: &Response) -> String {
     answer.element("Code").unwrap_or_else(|| answer.text())
 }
 

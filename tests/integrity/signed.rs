@@ -3,10 +3,10 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::{checksums, code as code_in, noise};
+use super::{checksums, code as code_in, random_bytes};
 use crate::auth::signer::{Headers, Signer};
 use crate::support::client::sha256;
-use crate::support::{Answer, Gateway, Scratch, Upstream, gateway, get, request, until};
+use crate::support::{Gateway, Response, Scratch, Upstream, gateway, get, request, wait_until};
 
 const CRC: &str = "x-amz-checksum-crc32";
 const CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
@@ -87,7 +87,7 @@ async fn upload(
     data: &[u8],
     trailer: Option<(&str, &str)>,
     spoil: impl FnOnce(&mut Vec<u8>),
-) -> Answer {
+) -> Response {
     let signer = Signer::new("AKIDWRITER", "writer/secret");
     let length = data.len().to_string();
     let mut more = vec![("x-amz-decoded-content-length", length.as_str())];
@@ -107,10 +107,10 @@ async fn upload(
 async fn chunks_are_signed_anew_at_their_boundaries() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
-    let data = noise(SIZE);
+    let data = random_bytes(SIZE);
     let mut sent = Vec::new();
     let answer = upload(&gateway, &data, None, |body| sent = body.clone()).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = upstream.last();
     assert_eq!(seen.header("x-amz-content-sha256"), Some(CHUNKS));
     assert_eq!(seen.body.len(), sent.len());
@@ -141,13 +141,13 @@ async fn a_real_server_keeps_what_was_signed() {
             .start()
             .await;
         for size in [0, 1, 65_536, 65_537, SIZE] {
-            let data = noise(size);
+            let data = random_bytes(size);
             let crc = checksums(&data)[0].1.clone();
             for trailer in [None, Some((CRC, crc.as_str()))] {
                 let answer = upload(&gateway, &data, trailer, |_| ()).await;
-                assert_eq!(answer.whole(), 200, "{framing} {size}: {}", answer.text());
+                assert_eq!(answer.complete_status(), 200, "{framing} {size}: {}", answer.text());
                 let got = get(gateway.address(), "/b/k").await;
-                assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)), "{framing} {size}");
+                assert_eq!((got.complete_status(), got.sha256()), (200, sha256(&data)), "{framing} {size}");
             }
         }
     }
@@ -158,7 +158,7 @@ async fn a_real_server_keeps_what_was_signed() {
 async fn a_forged_chunk_goes_nowhere() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
-    let data = noise(SIZE);
+    let data = random_bytes(SIZE);
     let line = format!("{CHUNK:x};chunk-signature={}\r\n", "0".repeat(64)).len();
     let chunk = line + CHUNK + 2;
     type Spoil = fn(&mut [u8], usize);
@@ -172,15 +172,22 @@ async fn a_forged_chunk_goes_nowhere() {
             let before = upstream.count();
             let answer = upload(&gateway, &data, None, |body| spoil(body, index * chunk + line)).await;
             let code = code_in(&answer);
-            assert_eq!((answer.whole(), code.as_str()), (403, "SignatureDoesNotMatch"), "{what} of {index}");
+            assert_eq!(
+                (answer.complete_status(), code.as_str()),
+                (403, "SignatureDoesNotMatch"),
+                "{what} of {index}"
+            );
             assert_eq!(answer.reason(), "chunk_signature");
-            until("the upload's connection is closed", || upstream.live() == 0).await;
+            wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
             for seen in upstream.seen().iter().skip(before) {
-                assert!(!seen.whole && seen.body.len() <= index * chunk, "{what} of {index} travelled on");
+                assert!(
+                    !seen.is_complete && seen.body.len() <= index * chunk,
+                    "{what} of {index} travelled on"
+                );
             }
         }
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A1, I1: a trailer is signed, and what it says must be true
@@ -195,19 +202,19 @@ async fn a_signed_trailer_is_verified() {
         .start()
         .await;
     for size in [1000, SIZE] {
-        let data = noise(size);
+        let data = random_bytes(size);
         let crc = checksums(&data)[0].1.clone();
         let forged = upload(&gateway, &data, Some((CRC, &crc)), |body| {
             let at = body.len() - 10;
             body[at] = if body[at] == b'0' { b'1' } else { b'0' };
         });
         let forged = forged.await;
-        assert_eq!((forged.whole(), code_in(&forged).as_str()), (403, "SignatureDoesNotMatch"));
+        assert_eq!((forged.complete_status(), code_in(&forged).as_str()), (403, "SignatureDoesNotMatch"));
         let lie = upload(&gateway, &data, Some((CRC, "AAAAAA==")), |_| ()).await;
-        assert_eq!((lie.whole(), code_in(&lie).as_str()), (400, "BadDigest"));
+        assert_eq!((lie.complete_status(), code_in(&lie).as_str()), (400, "BadDigest"));
         let cut = upload(&gateway, &data, Some((CRC, &crc)), |body| body.truncate(body.len() - 100)).await;
-        assert_eq!((cut.whole(), code_in(&cut).as_str()), (400, "MalformedTrailerError"));
-        assert_eq!(get(gateway.address(), "/b/k").await.whole(), 404, "something was stored");
+        assert_eq!((cut.complete_status(), code_in(&cut).as_str()), (400, "MalformedTrailerError"));
+        assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 404, "something was stored");
     }
 }
 
@@ -217,18 +224,22 @@ async fn a_signed_trailer_of_each_algorithm_is_verified() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
     for size in [1000, SIZE] {
-        let (data, other) = (noise(size), noise(size + 1));
+        let (data, other) = (random_bytes(size), random_bytes(size + 1));
         for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
             let before = upstream.count();
             let lie = upload(&gateway, &data, Some((name, &wrong)), |_| ()).await;
-            assert_eq!((lie.whole(), code_in(&lie).as_str()), (400, "BadDigest"), "{name} of {size}");
-            until("the upload has ended", || upstream.working() == 0).await;
+            assert_eq!(
+                (lie.complete_status(), code_in(&lie).as_str()),
+                (400, "BadDigest"),
+                "{name} of {size}"
+            );
+            wait_until("the upload has ended", || upstream.in_flight() == 0).await;
             assert!(
-                upstream.seen().iter().skip(before).all(|seen| !seen.whole),
+                upstream.seen().iter().skip(before).all(|seen| !seen.is_complete),
                 "{name} of {size} was stored"
             );
             let stored = upload(&gateway, &data, Some((name, &right)), |_| ()).await;
-            assert_eq!(stored.whole(), 200, "{name} of {size}: {}", stored.text());
+            assert_eq!(stored.complete_status(), 200, "{name} of {size}: {}", stored.text());
             let kept = upstream.last().header(name).map(str::to_owned);
             assert_eq!(kept, (size == 1000).then_some(right), "{name} of {size}");
         }
@@ -243,8 +254,8 @@ async fn a_signed_chunk_is_bounded() {
         .set("buckets.b.max_chunk_size", "16KiB")
         .start()
         .await;
-    let answer = upload(&gateway, &noise(SIZE), None, |_| ()).await;
-    assert_eq!((answer.whole(), code_in(&answer).as_str()), (413, "EntityTooLarge"));
+    let answer = upload(&gateway, &random_bytes(SIZE), None, |_| ()).await;
+    assert_eq!((answer.complete_status(), code_in(&answer).as_str()), (413, "EntityTooLarge"));
     for says in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
         assert!(answer.text().contains(says), "{}", answer.text());
     }

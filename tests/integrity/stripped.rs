@@ -1,9 +1,11 @@
 //! A store that refuses checksums (`checksums = "strip"`): the gateway verifies them, and they end here.
 
-use super::{checksums, code, content_md5, noise, unsigned_chunks};
+use super::{checksums, code, content_md5, random_bytes, unsigned_chunks};
 use crate::support::client::sha256;
-use crate::support::gateway::Ended;
-use crate::support::{Act, Gateway, Scratch, Seen, Upstream, gateway, get, request, until};
+use crate::support::gateway::ExitReport;
+use crate::support::{
+    Gateway, Scratch, SeenRequest, Upstream, UpstreamReply, gateway, get, request, wait_until,
+};
 
 /// Below and above what is read whole before it is sent.
 const SIZES: [usize; 2] = [1000, 300_000];
@@ -11,12 +13,12 @@ const SIZES: [usize; 2] = [1000, 300_000];
 /// Refuses a request that holds anything of a checksum, as stores do that know none.
 fn store() -> Upstream {
     Upstream::start(|seen| match is_free_of_checksums(seen) {
-        true => Act::ok("taken").header("etag", "\"e\""),
-        false => Act::s3_error(400, "InvalidArgument"),
+        true => UpstreamReply::ok("taken").header("etag", "\"e\""),
+        false => UpstreamReply::s3_error(400, "InvalidArgument"),
     })
 }
 
-fn is_free_of_checksums(seen: &Seen) -> bool {
+fn is_free_of_checksums(seen: &SeenRequest) -> bool {
     let is_of_checksum = |name: &str| {
         name.starts_with("x-amz-checksum-")
             || matches!(name, "x-amz-sdk-checksum-algorithm" | "x-amz-trailer")
@@ -56,26 +58,26 @@ async fn uploads_lose_their_checksums_once_they_are_verified() {
     for framing in ["signed_chunks", "unsigned"] {
         let gateway = signed(&store).set("buckets.b.s3.upload_framing", framing).start().await;
         for size in SIZES {
-            let (data, other) = (noise(size), noise(size + 1));
+            let (data, other) = (random_bytes(size), random_bytes(size + 1));
             let length = size.to_string();
             for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
                 for (value, status) in [(&right, 200), (&wrong, 400)] {
                     let before = store.count();
                     let headers = [(name, value.as_str())];
                     let header = request(gateway.address(), "PUT", "/b/k", &headers, Some(&data)).await;
-                    assert_eq!(header.whole(), status, "{name} of {size}: {}", header.text());
+                    assert_eq!(header.complete_status(), status, "{name} of {size}: {}", header.text());
                     let body = unsigned_chunks(&data, 70_000, &format!("{name}:{value}\r\n"));
                     let headers = trailed(name, &length);
                     let trailer = request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await;
-                    assert_eq!(trailer.whole(), status, "{name} of {size}: {}", trailer.text());
+                    assert_eq!(trailer.complete_status(), status, "{name} of {size}: {}", trailer.text());
                     if status == 400 {
                         assert_eq!(
                             (code(&header).as_str(), code(&trailer).as_str()),
                             ("BadDigest", "BadDigest")
                         );
-                        until("the uploads have ended", || store.working() == 0).await;
+                        wait_until("the uploads have ended", || store.in_flight() == 0).await;
                         assert!(
-                            store.seen().iter().skip(before).all(|seen| !seen.whole),
+                            store.seen().iter().skip(before).all(|seen| !seen.is_complete),
                             "{name} was stored"
                         );
                     }
@@ -100,7 +102,7 @@ async fn a_multipart_upload_loses_its_checksums() {
     let gateway = signed(&store).start().await;
     let send = async |method, target, headers: &[(&str, &str)], body: &[u8]| {
         let answer = request(gateway.address(), method, target, headers, Some(body)).await;
-        assert_eq!(answer.whole(), 200, "{method} {target}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{method} {target}: {}", answer.text());
         store.last()
     };
     let create = [("x-amz-checksum-algorithm", "SHA512"), ("x-amz-checksum-type", "COMPOSITE")];
@@ -141,7 +143,7 @@ async fn an_unsigned_completion_has_the_digests_of_its_changed_document() {
     let headers = [("x-amz-content-sha256", hash.as_str())];
     let answer =
         request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(document.as_bytes())).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = store.last();
     assert_eq!((seen.body.as_slice(), seen.header("authorization")), (kept.as_bytes(), None));
     assert_eq!(seen.header("x-amz-content-sha256"), Some(sha256(kept.as_bytes()).as_str()));
@@ -161,14 +163,14 @@ async fn a_completion_is_verified_as_it_came() {
         let headers = [(name, value.as_str())];
         let target = "/b/k?uploadId=7";
         let answer = request(gateway.address(), "POST", target, &headers, Some(document.as_bytes())).await;
-        assert_eq!((answer.whole(), answer.reason()), (400, reason));
+        assert_eq!((answer.complete_status(), answer.reason()), (400, reason));
     }
     let (name, value) = &checksums(document.as_bytes())[0];
     let body = unsigned_chunks(document.as_bytes(), 50, &format!("{name}:{value}\r\n"));
     let length = document.len().to_string();
     let headers = trailed(name, &length);
     let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(&body)).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     assert_eq!((store.count(), store.last().body.as_slice()), (1, kept.as_bytes()));
 }
 
@@ -179,11 +181,11 @@ async fn a_completion_that_cannot_be_held_is_refused() {
     let gateway = signed(&store).start().await;
     let long = vec![b' '; (4 << 20) + 1];
     let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(&long)).await;
-    assert_eq!((answer.whole(), code(&answer).as_str()), (413, "EntityTooLarge"));
+    assert_eq!((answer.complete_status(), code(&answer).as_str()), (413, "EntityTooLarge"));
     assert!(answer.text().contains("4194304"), "{}", answer.text());
     let headers = [("transfer-encoding", "chunked")];
     let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, None).await;
-    assert_eq!((answer.whole(), code(&answer).as_str()), (411, "MissingContentLength"));
+    assert_eq!((answer.complete_status(), code(&answer).as_str()), (411, "MissingContentLength"));
     assert_eq!(answer.reason(), "document_length");
     assert_eq!(store.count(), 0);
 }
@@ -203,7 +205,7 @@ async fn every_other_request_loses_them_too() {
     ] {
         let body = (method == "PUT").then_some(&b""[..]);
         let answer = request(gateway.address(), method, target, headers, body).await;
-        assert_eq!(answer.whole(), 200, "{method} {target}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{method} {target}: {}", answer.text());
     }
     assert_eq!(store.seen()[2].target, "/b/k?versionId=7");
     assert_eq!(store.last().target, "/b/k");
@@ -229,7 +231,7 @@ async fn a_forms_upload_loses_its_checksum() {
         );
         let kind = [("content-type", "multipart/form-data; boundary=B")];
         let answer = request(gateway.address(), "POST", "/b", &kind, Some(form.as_bytes())).await;
-        assert_eq!(answer.whole(), status, "{}", answer.text());
+        assert_eq!(answer.complete_status(), status, "{}", answer.text());
     }
     assert_eq!((store.count(), store.last().body.as_slice()), (1, &b"data"[..]));
 }
@@ -247,11 +249,11 @@ async fn a_real_server_takes_what_is_left() {
         .await;
     let send = async |method, target: &str, headers: &[(&str, &str)], body: &[u8]| {
         let answer = request(gateway.address(), method, target, headers, Some(body)).await;
-        assert_eq!(answer.whole(), 200, "{method} {target}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{method} {target}: {}", answer.text());
         answer
     };
     for size in SIZES {
-        let data = noise(size);
+        let data = random_bytes(size);
         let length = size.to_string();
         let (name, value) = &checksums(&data)[9];
         let body = unsigned_chunks(&data, 70_000, &format!("{name}:{value}\r\n"));
@@ -260,7 +262,7 @@ async fn a_real_server_takes_what_is_left() {
     }
     let created = send("POST", "/b/m?uploads", &[("x-amz-checksum-algorithm", "CRC32")], b"").await.text();
     let id = created.split_once("<UploadId>").and_then(|(_, rest)| rest.split_once("</UploadId>")).unwrap().0;
-    let data = noise(SIZES[1]);
+    let data = random_bytes(SIZES[1]);
     let (name, value) = &checksums(&data)[0];
     let part = send("PUT", &format!("/b/m?partNumber=1&uploadId={id}"), &[(*name, value)], &data).await;
     let document = format!(
@@ -271,7 +273,7 @@ async fn a_real_server_takes_what_is_left() {
     let whole = [("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="), ("x-amz-checksum-type", "FULL_OBJECT")];
     send("POST", &format!("/b/m?uploadId={id}"), &whole, document.as_bytes()).await;
     let got = get(gateway.address(), "/b/m").await;
-    assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)));
+    assert_eq!((got.complete_status(), got.sha256()), (200, sha256(&data)));
 }
 
 /// G1: trailing checksums for a store that gets none are refused at the start
@@ -283,7 +285,7 @@ fn a_framing_with_a_trailer_contradicts_it() {
             .set("buckets.b.s3.endpoints", "http://127.0.0.1:9000")
             .set("buckets.b.s3.upload_framing", framing)
             .argument("check");
-        let Ended { code, stderr, .. } = builder.run();
+        let ExitReport { code, stderr, .. } = builder.run();
         assert_eq!(code, Some(78), "{stderr}");
         for word in ["buckets.b.s3.upload_framing", "buckets.b.s3.checksums", "signed_chunks or unsigned"] {
             assert!(stderr.contains(word), "`{word}` in {stderr}");

@@ -1,13 +1,13 @@
 //! Uploads that are not what they say leave nothing behind.
 
-use super::{checksums, code, content_md5, forged_chunks, noise, unsigned_chunks};
+use super::{checksums, code, content_md5, forged_chunks, random_bytes, unsigned_chunks};
 use crate::support::client::{message, sha256};
-use crate::support::{Act, Answer, Client, Gateway, Upstream, get, request, until};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, get, request, wait_until};
 
 /// Below and above what is read whole before it is sent.
 const SIZES: [usize; 2] = [1000, 300_000];
 
-async fn put(gateway: &Gateway, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+async fn put(gateway: &Gateway, headers: &[(&str, &str)], body: &[u8]) -> Response {
     request(gateway.address(), "PUT", "/demo/o", headers, Some(body)).await
 }
 
@@ -16,7 +16,7 @@ async fn put(gateway: &Gateway, headers: &[(&str, &str)], body: &[u8]) -> Answer
 async fn a_wrong_hash_stores_nothing() {
     let gateway = Gateway::builder().start().await;
     for size in SIZES {
-        let (data, other) = (noise(size), noise(size + 1));
+        let (data, other) = (random_bytes(size), random_bytes(size + 1));
         let mut cases = vec![
             ("content-md5", content_md5(&data), content_md5(&other), "BadDigest"),
             ("x-amz-content-sha256", sha256(&data), sha256(&other), "XAmzContentSHA256Mismatch"),
@@ -26,15 +26,19 @@ async fn a_wrong_hash_stores_nothing() {
         }
         for (name, right, wrong, expected) in cases {
             let refused = put(&gateway, &[(name, &wrong)], &data).await;
-            assert_eq!((refused.whole(), code(&refused).as_str()), (400, expected), "{name} of {size}");
-            assert_eq!(get(gateway.address(), "/demo/o").await.whole(), 404, "{name} of {size}");
+            assert_eq!(
+                (refused.complete_status(), code(&refused).as_str()),
+                (400, expected),
+                "{name} of {size}"
+            );
+            assert_eq!(get(gateway.address(), "/demo/o").await.complete_status(), 404, "{name} of {size}");
             let stored = put(&gateway, &[(name, &right)], &data).await;
-            assert_eq!(stored.whole(), 200, "{name} of {size}: {}", stored.text());
+            assert_eq!(stored.complete_status(), 200, "{name} of {size}: {}", stored.text());
             assert_eq!(get(gateway.address(), "/demo/o").await.sha256(), sha256(&data));
             request(gateway.address(), "DELETE", "/demo/o", &[], None).await;
         }
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// I1, V8: a hash that is none is refused by its name before a byte of the body is passed on
@@ -56,13 +60,14 @@ async fn a_malformed_hash_is_refused() {
         ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", 501, "NotImplemented"),
         ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 411, "MissingContentLength"),
     ] {
-        let answer = request(gateway.address(), "PUT", "/b/k", &[(name, value)], Some(&noise(300_000))).await;
-        assert_eq!((answer.whole(), code(&answer).as_str()), (status, expected), "{name}: {value}");
+        let answer =
+            request(gateway.address(), "PUT", "/b/k", &[(name, value)], Some(&random_bytes(300_000))).await;
+        assert_eq!((answer.complete_status(), code(&answer).as_str()), (status, expected), "{name}: {value}");
         assert!(!answer.reason().is_empty());
     }
     let crc = [("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")];
     let answer = request(gateway.address(), "PUT", "/b/k", &crc, Some(b"x")).await;
-    assert_eq!((answer.whole(), code(&answer).as_str()), (400, "InvalidRequest"));
+    assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "InvalidRequest"));
     assert_eq!(upstream.count(), 0);
 }
 
@@ -71,17 +76,17 @@ async fn a_malformed_hash_is_refused() {
 async fn a_wrong_upload_is_cut_and_its_connection_closed() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(3_000_000);
+    let data = random_bytes(3_000_000);
     let headers = [("x-amz-checksum-crc32c", "AAAAAA==")];
     let answer = request(gateway.address(), "PUT", "/b/k", &headers, Some(&data)).await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "checksum_mismatch"));
-    until("the upload's connection is closed", || upstream.live() == 0).await;
+    assert_eq!((answer.complete_status(), answer.reason()), (400, "checksum_mismatch"));
+    wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
     let seen = upstream.last();
-    assert!(!seen.whole && seen.body.len() < data.len(), "{} bytes came", seen.body.len());
+    assert!(!seen.is_complete && seen.body.len() < data.len(), "{} bytes came", seen.body.len());
     assert_eq!(upstream.count(), 1, "it is not tried again");
-    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["reason"], "checksum_mismatch");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// I1: the same without a length: the chunked transfer stays without its end
@@ -89,7 +94,7 @@ async fn a_wrong_upload_is_cut_and_its_connection_closed() {
 async fn a_wrong_chunked_transfer_stays_without_its_end() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(200_000);
+    let data = random_bytes(200_000);
     let mut client = Client::connect(gateway.address()).await;
     let wrong = content_md5(b"other");
     let head =
@@ -98,11 +103,11 @@ async fn a_wrong_chunked_transfer_stays_without_its_end() {
     client.send(format!("{:x}\r\n", data.len())).await;
     client.send(&data).await;
     client.send("\r\n0\r\n\r\n").await;
-    let answer = client.answer("PUT").await;
-    assert_eq!((answer.whole(), code(&answer).as_str()), (400, "BadDigest"));
-    until("the upload has come", || upstream.count() == 1).await;
-    until("the upload's connection is closed", || upstream.live() == 0).await;
-    assert!(!upstream.last().whole);
+    let answer = client.response("PUT").await;
+    assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "BadDigest"));
+    wait_until("the upload has come", || upstream.count() == 1).await;
+    wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
+    assert!(!upstream.last().is_complete);
 }
 
 /// A1, I1: a trailing checksum, in chunks of any size, stores the data or nothing at all
@@ -110,7 +115,7 @@ async fn a_wrong_chunked_transfer_stays_without_its_end() {
 async fn a_trailing_checksum_is_verified() {
     let gateway = Gateway::builder().start().await;
     for size in SIZES {
-        let (data, other) = (noise(size), noise(size + 1));
+        let (data, other) = (random_bytes(size), random_bytes(size + 1));
         for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
             let headers = [
                 ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
@@ -126,12 +131,16 @@ async fn a_trailing_checksum_is_verified() {
                 let got = get(gateway.address(), "/demo/o").await;
                 match expected {
                     Some(expected) => {
-                        assert_eq!((answer.whole(), code(&answer).as_str()), (400, expected), "{name}");
-                        assert_eq!(got.whole(), 404);
+                        assert_eq!(
+                            (answer.complete_status(), code(&answer).as_str()),
+                            (400, expected),
+                            "{name}"
+                        );
+                        assert_eq!(got.complete_status(), 404);
                     }
                     None => {
-                        assert_eq!(answer.whole(), 200, "{name}: {}", answer.text());
-                        assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)));
+                        assert_eq!(answer.complete_status(), 200, "{name}: {}", answer.text());
+                        assert_eq!((got.complete_status(), got.sha256()), (200, sha256(&data)));
                         assert_eq!(got.header("content-encoding"), None);
                     }
                 }
@@ -147,7 +156,7 @@ async fn broken_framing_stores_nothing() {
     let gateway = Gateway::builder().start().await;
     let crc = "x-amz-checksum-crc32";
     for size in SIZES {
-        let data = noise(size);
+        let data = random_bytes(size);
         let line = format!("{crc}:{}\r\n", checksums(&data)[0].1);
         let whole = unsigned_chunks(&data, 70_000, &line);
         let cases = [
@@ -166,11 +175,11 @@ async fn broken_framing_stores_nothing() {
                 ("x-amz-trailer", crc),
             ];
             let answer = put(&gateway, &headers, &body).await;
-            assert_eq!((answer.whole(), code(&answer).as_str()), (400, expected), "{size}");
-            assert_eq!(get(gateway.address(), "/demo/o").await.whole(), 404);
+            assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, expected), "{size}");
+            assert_eq!(get(gateway.address(), "/demo/o").await.complete_status(), 404);
         }
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// A1: in an open bucket a chunk's signature cannot be checked; framing and checksums are, and the data is stored
@@ -178,7 +187,7 @@ async fn broken_framing_stores_nothing() {
 async fn an_open_bucket_takes_signed_chunks_by_their_framing() {
     let gateway = Gateway::builder().start().await;
     for size in SIZES {
-        let data = noise(size);
+        let data = random_bytes(size);
         let length = size.to_string();
         let headers = [
             ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
@@ -186,13 +195,13 @@ async fn an_open_bucket_takes_signed_chunks_by_their_framing() {
             ("content-encoding", "aws-chunked,identity"),
         ];
         let answer = put(&gateway, &headers, &forged_chunks(&data, 65_536)).await;
-        assert_eq!(answer.whole(), 200, "{}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{}", answer.text());
         let got = get(gateway.address(), "/demo/o").await;
-        assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)));
+        assert_eq!((got.complete_status(), got.sha256()), (200, sha256(&data)));
         let md5 = content_md5(b"other");
         let wrong = [headers[0], headers[1], ("content-md5", &md5)];
         let answer = put(&gateway, &wrong, &forged_chunks(&data, 65_536)).await;
-        assert_eq!((answer.whole(), code(&answer).as_str()), (400, "BadDigest"));
+        assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "BadDigest"));
     }
 }
 
@@ -200,11 +209,11 @@ async fn an_open_bucket_takes_signed_chunks_by_their_framing() {
 #[tokio::test]
 async fn fuzzed_chunk_streams_are_refused() {
     let upstream = Upstream::start(|seen| {
-        assert_eq!(seen.body, noise(200));
-        Act::ok("stored")
+        assert_eq!(seen.body, random_bytes(200));
+        UpstreamReply::ok("stored")
     });
     let gateway = Gateway::in_front_of(&upstream).await;
-    let data = noise(200);
+    let data = random_bytes(200);
     let line = format!("x-amz-checksum-crc32:{}\r\n", checksums(&data)[0].1);
     let right = unsigned_chunks(&data, 70, &line);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -233,8 +242,8 @@ async fn fuzzed_chunk_streams_are_refused() {
             }
         }
         client.send(message("PUT", "/b/k", &headers, Some(&body))).await;
-        let answer = client.answer("PUT").await;
-        match answer.whole() {
+        let answer = client.response("PUT").await;
+        match answer.complete_status() {
             200 => {}
             400 => {
                 refused += 1;
@@ -244,7 +253,7 @@ async fn fuzzed_chunk_streams_are_refused() {
         }
     }
     assert!(refused > 9_000, "only {refused} were refused: the fuzzer is blind");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// I1, A1: the payload's hash in a presigned URL's query is verified as the header would be. The checksums that SDKs hoist
@@ -254,15 +263,15 @@ async fn of_a_presigned_query_the_payloads_hash_is_verified() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     for size in [1000, 200_000] {
-        let data = noise(size);
+        let data = random_bytes(size);
         let hash = |value: &str| format!("/b/k?X-Amz-Content-Sha256={value}");
         let right = request(gateway.address(), "PUT", &hash(&sha256(&data)), &[], Some(&data)).await;
-        assert_eq!(right.whole(), 200);
+        assert_eq!(right.complete_status(), 200);
         let wrong = request(gateway.address(), "PUT", &hash(&sha256(b"other")), &[], Some(&data)).await;
-        assert_eq!((wrong.whole(), wrong.reason()), (400, "sha256_mismatch"));
+        assert_eq!((wrong.complete_status(), wrong.reason()), (400, "sha256_mismatch"));
         let of_nothing = "/b/k?x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32";
         let answer = request(gateway.address(), "PUT", of_nothing, &[], Some(&data)).await;
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, "stored"));
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "stored"));
         let seen = upstream.last();
         assert_eq!((seen.target.as_str(), seen.sha256()), (of_nothing, sha256(&data)));
     }

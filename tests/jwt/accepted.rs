@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::issuer::{self, Issuer};
 use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
-use crate::support::{Answer, Upstream, get, request};
+use crate::support::{Response, Upstream, get, request};
 
 /// A3: each algorithm with its key, in buckets of both kinds; the token does not travel on
 #[tokio::test]
@@ -19,11 +19,15 @@ async fn a_token_opens_what_its_claims_say() {
             ("GET", "/b?list-type=2"),
             ("GET", "/api/v1"),
         ] {
-            assert_eq!(ask(&gateway, method, target, &token).await.whole(), 200, "{method} {target}");
+            assert_eq!(
+                ask(&gateway, method, target, &token).await.complete_status(),
+                200,
+                "{method} {target}"
+            );
             let seen = upstream.last();
             assert_eq!(seen.header("authorization"), None, "{seen:?}");
         }
-        let line = gateway.log_line("request", |line| line["subject"] == "ann").await;
+        let line = gateway.wait_for_log_line("request", |line| line["subject"] == "ann").await;
         assert_eq!((&line["status"], &line["key"]), (&200.into(), &serde_json::Value::Null));
         let log = gateway.log_lines().iter().map(ToString::to_string).collect::<String>();
         assert!(!log.contains(&token), "no line holds the token");
@@ -53,7 +57,7 @@ async fn claims_are_a_policy() {
         ("HEAD", "/b/public/k"),
         ("GET", "/api/public/x"),
     ] {
-        assert_eq!(ask(&gateway, method, target, &token).await.whole(), 200, "{method} {target}");
+        assert_eq!(ask(&gateway, method, target, &token).await.complete_status(), 200, "{method} {target}");
     }
     let allowed = upstream.count();
     for (method, target) in [
@@ -65,7 +69,7 @@ async fn claims_are_a_policy() {
         ("GET", "/api/other"),
     ] {
         let answer = ask(&gateway, method, target, &token).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"), "{method} {target}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "policy_denied"), "{method} {target}");
     }
     let list = |key: &str| format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
     for (key, is_denied) in [("public/k", false), ("secret/k", true)] {
@@ -73,15 +77,19 @@ async fn claims_are_a_policy() {
         let headers = [("authorization", authorization.as_str())];
         let body = list(key);
         let answer = request(gateway.address(), "POST", "/b?delete=", &headers, Some(body.as_bytes())).await;
-        assert_eq!(answer.whole(), 200, "{key} among keys to delete");
+        assert_eq!(answer.complete_status(), 200, "{key} among keys to delete");
         assert_eq!(answer.text().contains("<Code>AccessDenied</Code>"), is_denied, "{}", answer.text());
     }
     assert_eq!(upstream.count(), allowed + 1);
     let other = ask(&gateway, "GET", "/closed/public/k", &token).await;
-    assert_eq!((other.whole(), other.reason()), (400, "authorization_scheme"), "a bucket for signatures");
+    assert_eq!(
+        (other.complete_status(), other.reason()),
+        (400, "authorization_scheme"),
+        "a bucket for signatures"
+    );
 }
 
-async fn with_headers(gateway: &crate::support::Gateway, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn with_headers(gateway: &crate::support::Gateway, target: &str, headers: &[(&str, &str)]) -> Response {
     request(gateway.address(), "GET", target, headers, None).await
 }
 
@@ -94,13 +102,13 @@ async fn a_token_may_stand_in_a_cookie_or_in_the_query() {
     for bucket in ["b", "api"] {
         let cookie = format!("a=1; session={token}; b=2");
         let path = format!("/{bucket}/k?versionId=%20&response-expires");
-        assert_eq!(with_headers(&gateway, &path, &[("cookie", &cookie)]).await.whole(), 200);
+        assert_eq!(with_headers(&gateway, &path, &[("cookie", &cookie)]).await.complete_status(), 200);
         assert_eq!(upstream.last().header("cookie"), Some("a=1; b=2"));
         let alone = format!("session={token}");
-        assert_eq!(with_headers(&gateway, &path, &[("cookie", &alone)]).await.whole(), 200);
+        assert_eq!(with_headers(&gateway, &path, &[("cookie", &alone)]).await.complete_status(), 200);
         assert_eq!(upstream.last().header("cookie"), None);
         let target = format!("/{bucket}/k?versionId=%20&tok%65n={token}&response-expires");
-        assert_eq!(get(gateway.address(), &target).await.whole(), 200);
+        assert_eq!(get(gateway.address(), &target).await.complete_status(), 200);
         assert!(
             upstream.last().target.ends_with("/k?versionId=%20&response-expires"),
             "{}",
@@ -108,12 +116,12 @@ async fn a_token_may_stand_in_a_cookie_or_in_the_query() {
         );
     }
     let listing = format!("/b?token={token}&list-type=2");
-    assert_eq!(get(gateway.address(), &listing).await.whole(), 200, "a listing all the same");
+    assert_eq!(get(gateway.address(), &listing).await.complete_status(), 200, "a listing all the same");
     assert_eq!(upstream.last().target, "/b?list-type=2");
     let only = format!("/b/k?token={token}");
     let answer = get(gateway.address(), &only).await;
-    assert_eq!((answer.whole(), upstream.last().target.as_str()), (200, "/b/k"));
-    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!((answer.complete_status(), upstream.last().target.as_str()), (200, "/b/k"));
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["query"], "token=redacted");
     let log = gateway.log_lines().iter().map(ToString::to_string).collect::<String>();
     assert!(!log.contains(&token) && !gateway.stderr().contains(&token), "no line holds the token");
@@ -127,7 +135,7 @@ async fn a_token_may_stand_in_another_header() {
     let token = Issuer::secret().token(&claims());
     for value in [token.clone(), format!("Bearer {token}")] {
         let headers = [("x-token", value.as_str()), ("authorization", "Basic dXBzdHJlYW0=")];
-        assert_eq!(with_headers(&gateway, "/api/k", &headers).await.whole(), 200);
+        assert_eq!(with_headers(&gateway, "/api/k", &headers).await.complete_status(), 200);
         let seen = upstream.last();
         assert_eq!(
             (seen.header("x-token"), seen.header("authorization")),
@@ -135,7 +143,7 @@ async fn a_token_may_stand_in_another_header() {
         );
     }
     let elsewhere = ask(&gateway, "GET", "/api/k", &token).await;
-    assert_eq!((elsewhere.whole(), elsewhere.reason()), (401, "unproven"));
+    assert_eq!((elsewhere.complete_status(), elsewhere.reason()), (401, "unproven"));
 }
 
 /// A3: keys of a file, more than one, and a second algorithm
@@ -149,14 +157,18 @@ async fn keys_may_stand_in_a_file() {
     std::fs::write(&file, set.to_string()).unwrap();
     let gateway = buckets(&upstream).set("jwt.jwks_file", file.to_str().unwrap()).start().await;
     for issuer in [&first, &second] {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.whole(), 200);
+        assert_eq!(ask(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(), 200);
     }
     let secret = ask(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
-    assert_eq!((secret.whole(), secret.reason()), (401, "token_algorithm"), "a set is no place for secrets");
+    assert_eq!(
+        (secret.complete_status(), secret.reason()),
+        (401, "token_algorithm"),
+        "a set is no place for secrets"
+    );
     // The file is read again for a name that it lacks.
     let third = Issuer::other_rsa().named("three");
     std::fs::write(&file, json!({ "keys": [third.jwk()] }).to_string()).unwrap();
-    assert_eq!(ask(&gateway, "GET", "/b/k", &third.token(&claims())).await.whole(), 200);
+    assert_eq!(ask(&gateway, "GET", "/b/k", &third.token(&claims())).await.complete_status(), 200);
     assert_eq!(ask(&gateway, "GET", "/b/k", &first.token(&claims())).await.reason(), "token_key");
 }
 
@@ -179,16 +191,20 @@ async fn a_bucket_may_take_tokens_and_signatures() {
     let signer = crate::auth::signer::Signer::new("AKIDREADER", "reader-secret");
     let signed = signer.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let signed: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(with_headers(&gateway, "/b/k", &signed).await.whole(), 200);
+    assert_eq!(with_headers(&gateway, "/b/k", &signed).await.complete_status(), 200);
     let token = Issuer::secret().token(&claims());
-    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
-    assert_eq!(get(gateway.address(), "/b?list-type=2").await.whole(), 200, "without proof");
+    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(get(gateway.address(), "/b?list-type=2").await.complete_status(), 200, "without proof");
     assert_eq!(get(gateway.address(), "/b/k").await.reason(), "anonymous_denied");
     let wrong = ask(&gateway, "GET", "/b?list-type=2", "wrong").await;
-    assert_eq!((wrong.whole(), wrong.reason()), (401, "token_malformed"), "a wrong one is not anonymous");
+    assert_eq!(
+        (wrong.complete_status(), wrong.reason()),
+        (401, "token_malformed"),
+        "a wrong one is not anonymous"
+    );
     let presigned = signer.presigned("GET", "/b/k", "60");
     let both = ask(&gateway, "GET", &presigned, &token).await;
-    assert_eq!((both.whole(), both.reason()), (400, "signature_ambiguous"));
+    assert_eq!((both.complete_status(), both.reason()), (400, "signature_ambiguous"));
     let names = ask(&gateway, "GET", "/", &token).await.text();
     assert!(names.contains("<Name>b</Name>") && !names.contains("<Name>c</Name>"), "{names}");
     let wider = Issuer::secret().token(&with("buckets", json!("*")));
@@ -202,12 +218,12 @@ async fn a_token_is_verified_once() {
     let gateway = with_public_key(&upstream, "rsa.pub.pem").set("server.workers", "1").start().await;
     let token = Issuer::rsa().token(&claims());
     for _ in 0..10 {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
+        assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
     }
     let cache = gateway.status().await["sessions"].clone();
     assert_eq!((&cache["entries"], &cache["misses"], &cache["hits"]), (&1.into(), &1.into(), &0.into()));
     let other = Issuer::rsa().token(&with("sub", json!("bob")));
-    assert_eq!(ask(&gateway, "GET", "/b/k", &other).await.whole(), 200);
+    assert_eq!(ask(&gateway, "GET", "/b/k", &other).await.complete_status(), 200);
     assert_eq!(gateway.status().await["sessions"]["entries"], 2);
 }
 
@@ -217,10 +233,10 @@ async fn a_remembered_token_expires() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.leeway_seconds", "0").start().await;
     let token = Issuer::secret().token(&with("exp", json!(issuer::now() + 2)));
-    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
-    let expired = crate::support::eventually("the token expires", || async {
+    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    let expired = crate::support::wait_for("the token expires", || async {
         let answer = ask(&gateway, "GET", "/b/k", &token).await;
-        (answer.whole() != 200).then_some(answer)
+        (answer.complete_status() != 200).then_some(answer)
     })
     .await;
     assert_eq!((expired.status, expired.reason()), (401, "token_expired"));
@@ -244,14 +260,14 @@ async fn each_subject_has_its_own_budget() {
     };
     let forged = format!("{}AAAA", &token(Some("ann"), "1")[..token(Some("ann"), "1").len() - 4]);
     for _ in 0..3 {
-        assert!(matches!(ask(&gateway, "GET", "/b/k", &forged).await.whole(), 401 | 403));
+        assert!(matches!(ask(&gateway, "GET", "/b/k", &forged).await.complete_status(), 401 | 403));
     }
     for subject in [Some("ann"), Some("ben"), None] {
         for (method, id, status) in
             [("PUT", "1", 200), ("PUT", "2", 429), ("GET", "3", 200), ("GET", "1", 429)]
         {
             let answer = ask(&gateway, method, "/b/k", &token(subject, id)).await;
-            assert_eq!(answer.whole(), status, "{subject:?} {method}");
+            assert_eq!(answer.complete_status(), status, "{subject:?} {method}");
             assert_eq!(answer.reason(), if status == 429 { "rate_limit_subject" } else { "" });
         }
     }

@@ -10,7 +10,7 @@ mod schemes;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway, Upstream, gateway, request};
+use crate::support::{Gateway, Response, Upstream, gateway, request};
 use issuer::{Issuer, SECRET, now};
 
 /// Claims that are right.
@@ -56,7 +56,7 @@ fn with_public_key(upstream: &Upstream, file: &str) -> gateway::Builder {
 }
 
 /// Asks with a token in the `Authorization` header.
-pub(crate) async fn ask(gateway: &Gateway, method: &str, target: &str, token: &str) -> Answer {
+pub(crate) async fn ask(gateway: &Gateway, method: &str, target: &str, token: &str) -> Response {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     let authorization = format!("Bearer {token}");
     request(gateway.address(), method, target, &[("authorization", &authorization)], body).await

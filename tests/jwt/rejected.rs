@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::issuer::{self, Issuer, encode, now, pem};
 use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
-use crate::support::{Answer, Client, Gateway, Scratch, Upstream, get, request};
+use crate::support::{Client, Gateway, Response, Scratch, Upstream, get, request};
 
 /// The parts of a refusal that tests look at.
-fn refusal(answer: &Answer) -> (u16, &str) {
-    (answer.whole(), answer.reason())
+fn refusal(answer: &Response) -> (u16, &str) {
+    (answer.complete_status(), answer.reason())
 }
 
 /// A3, V8: one thing wrong at a time, with every algorithm
@@ -57,9 +57,13 @@ async fn a_token_with_one_thing_wrong_opens_nothing() {
             );
         }
         assert_eq!(upstream.count(), seen, "nothing went up");
-        assert_eq!(ask(&gateway, "GET", "/b/k", &right).await.whole(), 200);
+        assert_eq!(ask(&gateway, "GET", "/b/k", &right).await.complete_status(), 200);
         let late = issuer.token(&with("exp", json!(now() - 30)));
-        assert_eq!(ask(&gateway, "GET", "/b/k", &late).await.whole(), 200, "clocks differ a little");
+        assert_eq!(
+            ask(&gateway, "GET", "/b/k", &late).await.complete_status(),
+            200,
+            "clocks differ a little"
+        );
     }
 }
 
@@ -78,8 +82,8 @@ async fn a_confused_algorithm_opens_nothing() {
             [json!({ "alg": "HS256" }), json!({ "alg": "RS256" }), json!({ "alg": "HS256", "kid": "rsa" })]
         {
             let token = forger.token_with(&header, &claims());
-            assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 401, "{header}");
-            assert_eq!(ask(&also_secret, "GET", "/b/k", &token).await.whole(), 401, "{header}");
+            assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 401, "{header}");
+            assert_eq!(ask(&also_secret, "GET", "/b/k", &token).await.complete_status(), 401, "{header}");
         }
     }
     for alg in ["none", "None", "NONE", "nonE", ""] {
@@ -204,8 +208,8 @@ async fn ten_thousand_mangled_tokens_open_nothing() {
         };
         let head = format!("GET {target} HTTP/1.1\r\nhost: gateway.test\r\n{header}\r\n");
         client.send(head).await;
-        let answer = client.answer("GET").await;
-        assert!(matches!(answer.whole(), 401 | 403), "{} {target}\n{header}", answer.status);
+        let answer = client.response("GET").await;
+        assert!(matches!(answer.complete_status(), 401 | 403), "{} {target}\n{header}", answer.status);
         sent += 1;
     }
     assert!(sent > COUNT * 9 / 10, "{sent}");

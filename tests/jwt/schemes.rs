@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::issuer::{Issuer, encode};
 use super::{claims, with_secret};
-use crate::support::{Answer, Client, Gateway, Upstream};
+use crate::support::{Client, Gateway, Response, Upstream};
 
 const API_KEY: &str = "0123456789abcdef-app";
 
@@ -24,7 +24,7 @@ async fn gateway(upstream: &Upstream) -> Gateway {
 }
 
 /// Sends header lines as they are.
-async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Answer {
+async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Response {
     let mut head = format!("GET {target} HTTP/1.1\r\nhost: gateway.test\r\n").into_bytes();
     for line in lines {
         head.extend(line.chars().map(|c| u8::try_from(u32::from(c)).unwrap()));
@@ -33,7 +33,7 @@ async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Answer {
     head.extend(b"\r\n");
     let mut client = Client::connect(gateway.address()).await;
     client.send(head).await;
-    client.answer("GET").await
+    client.response("GET").await
 }
 
 /// A3, A4, V8: a bearer in any case and with any white space must be right, or the answer is 401
@@ -56,21 +56,21 @@ async fn a_bearer_that_does_not_parse_is_not_anonymous() {
             "authorization: Bearer \u{ff}\u{fe}",
         ] {
             let answer = ask(&gateway, &target, &[line]).await;
-            assert_eq!(answer.whole(), 401, "{bucket} {line:?}");
+            assert_eq!(answer.complete_status(), 401, "{bucket} {line:?}");
         }
         let twice = ["authorization: Bearer a", "authorization: bearer\tb"];
-        assert_eq!(ask(&gateway, &target, &twice).await.whole(), 401, "{bucket}");
+        assert_eq!(ask(&gateway, &target, &twice).await.complete_status(), 401, "{bucket}");
         assert_eq!(upstream.count(), 0, "{bucket}: {:?}", upstream.seen());
     }
     let token = Issuer::secret().token(&super::with("buckets", json!(["tokens"])));
     for (target, proof) in [("/tokens/x", token.as_str()), ("/keys/x", API_KEY)] {
         for scheme in ["Bearer\t", "bEARER \t "] {
             let answer = ask(&gateway, target, &[&format!("authorization: {scheme}{proof}")]).await;
-            assert_eq!(answer.whole(), 200, "{target} {scheme:?}: {}", answer.text());
+            assert_eq!(answer.complete_status(), 200, "{target} {scheme:?}: {}", answer.text());
             assert_eq!(upstream.last().header("authorization"), None);
         }
         let basic = ask(&gateway, target, &["authorization: Basic dTpw"]).await;
-        assert_eq!(basic.whole(), 200, "another scheme is the upstream's");
+        assert_eq!(basic.complete_status(), 200, "another scheme is the upstream's");
         assert_eq!(upstream.last().header("authorization"), Some("Basic dTpw"));
     }
 }
@@ -90,7 +90,7 @@ async fn a_token_under_a_doubtful_header_opens_nothing() {
         let head = format!("{}.{}", encode(header), encode(claims().to_string()));
         let answer = super::ask(&gateway, "GET", "/b/k", &issuer.sign(&head)).await;
         assert_eq!(
-            (answer.whole(), answer.reason()),
+            (answer.complete_status(), answer.reason()),
             (401, "token_malformed"),
             "{:?}",
             header.escape_ascii().to_string()
@@ -98,5 +98,5 @@ async fn a_token_under_a_doubtful_header_opens_nothing() {
     }
     assert_eq!(upstream.count(), 0);
     let head = format!("{}.{}", encode(r#"{"alg":"HS256","x":"é"}"#), encode(claims().to_string()));
-    assert_eq!(super::ask(&gateway, "GET", "/b/k", &issuer.sign(&head)).await.whole(), 200);
+    assert_eq!(super::ask(&gateway, "GET", "/b/k", &issuer.sign(&head)).await.complete_status(), 200);
 }

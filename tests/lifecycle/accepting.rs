@@ -43,7 +43,7 @@ async fn accepting_pauses_without_descriptors_and_goes_on() {
     for _ in 0..20 {
         clients.push(Client::connect(gateway.address()).await);
     }
-    let pauses = gateway.log_line("accepting connections pauses", |_| true).await;
+    let pauses = gateway.wait_for_log_line("accepting connections pauses", |_| true).await;
     assert_eq!((&pauses["cause"], &pauses["listener"]), (&"out_of_descriptors".into(), &"data".into()));
     assert!(pauses["hint"].as_str().unwrap().contains("ulimit -n"), "{pauses}");
     let ticks = processor_ticks(&gateway);
@@ -54,9 +54,9 @@ async fn accepting_pauses_without_descriptors_and_goes_on() {
     for client in &mut clients {
         // A probe, because the monitor sheds other requests for a while after a shortage.
         client.send(message("GET", "/-/livez", &[], None)).await;
-        assert_eq!(client.answer("GET").await.whole(), 200);
+        assert_eq!(client.response("GET").await.complete_status(), 200);
     }
-    gateway.log_line("accepting connections goes on", |line| line["listener"] == "data").await;
+    gateway.wait_for_log_line("accepting connections goes on", |line| line["listener"] == "data").await;
     assert!(gateway.metric("accept_failures_total{cause=\"out_of_descriptors\"}").await >= 2.0);
     let lines = gateway.log_lines();
     let count = |message: &str| lines.iter().filter(|line| line["msg"] == message).count();

@@ -12,7 +12,7 @@ use super::{REPEAT_WINDOW, download, holding};
 use crate::https::{Http2, Identity};
 use crate::support::client::message;
 use crate::support::gateway::Builder;
-use crate::support::{Client, Gateway, Upstream, eventually};
+use crate::support::{Client, Gateway, Upstream, wait_for};
 
 /// Connections that wait in a backlog at once.
 const CROWD: usize = 200;
@@ -27,8 +27,8 @@ async fn is_refused(gateway: &Gateway) -> bool {
 }
 
 async fn turns_unready(gateway: &Gateway) {
-    eventually("ready turns false", || async {
-        (gateway.admin("/readyz").await.whole() == 503).then_some(())
+    wait_for("ready turns false", || async {
+        (gateway.admin("/readyz").await.complete_status() == 503).then_some(())
     })
     .await;
 }
@@ -41,24 +41,24 @@ async fn during_the_delay_new_connections_are_served() {
     let mut gateway = delayed(&upstream, "2").start().await;
     let mut kept = Client::connect(gateway.address()).await;
     kept.send(message("GET", "/b/k", &[], None)).await;
-    let answer = kept.answer("GET").await;
-    assert_eq!((answer.whole(), answer.header("connection")), (200, None));
-    gateway.terminate();
+    let answer = kept.response("GET").await;
+    assert_eq!((answer.complete_status(), answer.header("connection")), (200, None));
+    gateway.send_sigterm();
     turns_unready(&gateway).await;
     let ready = gateway.get("/-/readyz").await;
-    assert_eq!((ready.whole(), ready.text().contains("draining")), (503, true), "{}", ready.text());
+    assert_eq!((ready.complete_status(), ready.text().contains("draining")), (503, true), "{}", ready.text());
     kept.send(message("GET", "/b/k", &[], None)).await;
     let mut new = Client::connect(gateway.address()).await;
     new.send(message("GET", "/b/k", &[], None)).await;
     for client in [&mut kept, &mut new] {
-        let answer = client.answer("GET").await;
-        assert_eq!((answer.whole(), answer.header("connection")), (200, Some("close")));
+        let answer = client.response("GET").await;
+        assert_eq!((answer.complete_status(), answer.header("connection")), (200, Some("close")));
         assert!(client.is_closed().await);
     }
-    eventually("connections are refused", || async { is_refused(&gateway).await.then_some(()) }).await;
+    wait_for("connections are refused", || async { is_refused(&gateway).await.then_some(()) }).await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     assert_eq!(upstream.count(), 3);
-    gateway.log_line("draining", |line| line["delay_ms"] == 2000).await;
+    gateway.wait_for_log_line("draining", |line| line["delay_ms"] == 2000).await;
 }
 
 /// G4: during the delay a connection of HTTP/2 gets GOAWAY and finishes its requests; a new one has its first request served
@@ -67,13 +67,17 @@ async fn during_the_delay_http_2_clients_are_sent_away() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let mut gateway = identity.before(&upstream).set("server.drain_delay", "2").start().await;
     let old = identity.http2(&gateway).await;
-    assert_eq!(old.get("/b/k").await.whole(), 200);
-    gateway.terminate();
+    assert_eq!(old.get("/b/k").await.complete_status(), 200);
+    gateway.send_sigterm();
     turns_unready(&gateway).await;
     old.closed().await;
     let new = identity.http2(&gateway).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(new.get("/b/k").await.whole(), 200, "a new connection is served before it is sent away");
+    assert_eq!(
+        new.get("/b/k").await.complete_status(),
+        200,
+        "a new connection is served before it is sent away"
+    );
     new.closed().await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
@@ -85,7 +89,7 @@ async fn the_drain_time_begins_after_the_delay() {
     let mut gateway = delayed(&upstream, "0.7").set("server.drain_timeout", "0.7").start().await;
     let (mut client, mut answer) = download(&gateway).await;
     let began = Instant::now();
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
     assert!(began.elapsed() >= Duration::from_millis(1400), "{:?}", began.elapsed());
     client.body(&mut answer, "GET").await;
@@ -97,12 +101,12 @@ async fn the_drain_time_begins_after_the_delay() {
 async fn a_second_signal_ends_the_delay() {
     let upstream = Upstream::ok("x");
     let mut gateway = delayed(&upstream, "600").start().await;
-    gateway.terminate();
+    gateway.send_sigterm();
     turns_unready(&gateway).await;
     sleep(REPEAT_WINDOW * 2).await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
-    gateway.log_line("second signal: ending at once", |_| true).await;
+    gateway.wait_for_log_line("second signal: ending at once", |_| true).await;
 }
 
 /// G4, X3: the admin listener answers until the end, while requests in flight are waited for and the data listener is closed
@@ -111,12 +115,12 @@ async fn the_admin_listener_answers_until_the_end() {
     let (upstream, latch) = holding();
     let mut gateway = Gateway::in_front_of(&upstream).await;
     let (mut client, mut answer) = download(&gateway).await;
-    gateway.terminate();
-    eventually("connections are refused", || async { is_refused(&gateway).await.then_some(()) }).await;
+    gateway.send_sigterm();
+    wait_for("connections are refused", || async { is_refused(&gateway).await.then_some(()) }).await;
     for path in ["/livez", "/status", "/metrics"] {
-        assert_eq!(gateway.admin(path).await.whole(), 200, "{path}");
+        assert_eq!(gateway.admin(path).await.complete_status(), 200, "{path}");
     }
-    assert_eq!(gateway.admin("/readyz").await.whole(), 503);
+    assert_eq!(gateway.admin("/readyz").await.complete_status(), 503);
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
@@ -140,15 +144,16 @@ async fn a_backlog_is_served() {
         }
         clients.push(client);
     }
-    gateway.terminate();
+    gateway.send_sigterm();
     gateway.signal(Signal::CONT);
-    gateway.log_line("draining", |_| true).await;
+    gateway.wait_for_log_line("draining", |_| true).await;
     for client in clients.iter_mut().skip(1).step_by(2) {
         client.send(message("GET", "/b/k", &[], None)).await;
     }
     for (index, client) in clients.iter_mut().enumerate() {
-        let answer = client.try_answer("GET").await.expect("an answer instead of the end of the connection");
-        assert_eq!(answer.whole(), 200);
+        let answer =
+            client.try_response("GET").await.expect("an answer instead of the end of the connection");
+        assert_eq!(answer.complete_status(), 200);
         // The others may have been answered just before the signal was handled.
         if !index.is_multiple_of(2) {
             assert_eq!(answer.header("connection"), Some("close"));
@@ -167,7 +172,7 @@ async fn a_backlog_of_tls_clients_is_served() {
     for _ in 0..10 {
         waiting.push(TcpStream::connect(gateway.address()).await.unwrap());
     }
-    gateway.terminate();
+    gateway.send_sigterm();
     gateway.signal(Signal::CONT);
     let ask = |(index, stream): (usize, _)| ask_over_tls(&identity, stream, index.is_multiple_of(2));
     let served = waiting.into_iter().enumerate().map(ask);
@@ -186,11 +191,11 @@ async fn ask_until_refused(address: std::net::SocketAddr) -> usize {
                 return answers;
             }
         };
-        let mut client = Client::over(stream);
+        let mut client = Client::new(stream);
         client.try_send(message("GET", "/b/k", &[], None)).await.expect("an accepted request");
-        let answer = client.try_answer("GET").await;
+        let answer = client.try_response("GET").await;
         let answer = answer.unwrap_or_else(|| panic!("connected and not answered, after {answers} answers"));
-        assert_eq!(answer.whole(), 200);
+        assert_eq!(answer.complete_status(), 200);
         answers += 1;
     }
 }
@@ -206,7 +211,7 @@ async fn a_crowd_sees_answers_and_refusals_only() {
         let mut gateway = delayed(&upstream, delay).set("server.address", address).start().await;
         let crowd: Vec<_> = (0..40).map(|_| tokio::spawn(ask_until_refused(gateway.address()))).collect();
         sleep(Duration::from_millis(500)).await;
-        gateway.terminate();
+        gateway.send_sigterm();
         for client in crowd {
             let answers = client.await.unwrap();
             assert!(answers > 0, "{address}, delay {delay}");
@@ -219,11 +224,11 @@ async fn a_crowd_sees_answers_and_refusals_only() {
 async fn ask_over_tls(identity: &Identity, stream: TcpStream, is_http2: bool) -> u16 {
     if is_http2 {
         let stream = identity.secure(stream, &["h2"]).await;
-        return Http2::over(stream, &h2::client::Builder::new()).await.get("/b/k").await.whole();
+        return Http2::over(stream, &h2::client::Builder::new()).await.get("/b/k").await.complete_status();
     }
-    let mut client = Client::over(identity.secure(stream, &["http/1.1"]).await);
+    let mut client = Client::new(identity.secure(stream, &["http/1.1"]).await);
     client.send(message("GET", "/b/k", &[], None)).await;
-    client.answer("GET").await.whole()
+    client.response("GET").await.complete_status()
 }
 
 /// G4, A7: nor does a crowd over TLS, with HTTP/1.1 and HTTP/2: who has connected is served, through the delay and after it
@@ -251,7 +256,7 @@ async fn a_crowd_over_tls_sees_answers_and_refusals_only() {
         let crowd = futures_util::future::join_all(crowd);
         let stop = async {
             sleep(Duration::from_millis(700)).await;
-            gateway.terminate();
+            gateway.send_sigterm();
         };
         let (answers, ()) = tokio::join!(crowd, stop);
         assert!(answers.iter().all(|answers| *answers > 0), "delay {delay}: {answers:?}");
@@ -266,7 +271,7 @@ async fn a_silent_connection_does_not_hold_up_the_end() {
     let builder = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "600");
     let mut gateway = builder.set("server.drain_timeout", "600").start().await;
     let mut silent = Client::connect(gateway.address()).await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     assert!(silent.is_closed().await);
 }

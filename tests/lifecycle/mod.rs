@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::support::gateway::Ended;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, put};
+use crate::support::gateway::ExitReport;
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, put, wait_for};
 
 /// Two of the same signal within this time count as one.
 const REPEAT_WINDOW: Duration = Duration::from_millis(100);
@@ -19,11 +19,11 @@ const REPEAT_WINDOW: Duration = Duration::from_millis(100);
 fn holding() -> (Upstream, Latch) {
     let latch = Latch::new();
     let held = latch.clone();
-    (Upstream::start(move |_| Act::ok("begin").then_held(&held, "end")), latch)
+    (Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end")), latch)
 }
 
 /// A download that has begun and goes on until the latch opens.
-async fn download(gateway: &Gateway) -> (Client, crate::support::Answer) {
+async fn download(gateway: &Gateway) -> (Client, crate::support::Response) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
     let answer = client.head().await;
@@ -37,26 +37,26 @@ async fn a_terminated_gateway_drains_and_exits_0() {
     let (upstream, latch) = holding();
     let mut gateway = Gateway::in_front_of(&upstream).await;
     let (mut client, mut answer) = download(&gateway).await;
-    gateway.terminate();
-    eventually("ready turns false", || async {
+    gateway.send_sigterm();
+    wait_for("ready turns false", || async {
         let answer = gateway.admin("/readyz").await;
-        (answer.whole() == 503 && answer.text().contains("draining")).then_some(())
+        (answer.complete_status() == 503 && answer.text().contains("draining")).then_some(())
     })
     .await;
-    assert_eq!(gateway.admin("/livez").await.whole(), 200, "it lives while it drains");
+    assert_eq!(gateway.admin("/livez").await.complete_status(), 200, "it lives while it drains");
     assert_eq!(gateway.status().await["requests_in_flight"], 1);
-    eventually("new connections are refused", || async {
+    wait_for("new connections are refused", || async {
         let late = TcpStream::connect(gateway.address()).await;
         late.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
     })
     .await;
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     assert_eq!(upstream.count(), 1, "a connection made after the listener closed is not served");
-    gateway.log_line("draining", |line| line["in_flight"] == 1).await;
-    let stopped = gateway.log_line("stopped", |_| true).await;
+    gateway.wait_for_log_line("draining", |line| line["in_flight"] == 1).await;
+    let stopped = gateway.wait_for_log_line("stopped", |_| true).await;
     assert!(stopped["took_ms"].is_u64());
 }
 
@@ -67,13 +67,15 @@ async fn an_idle_gateway_ends_by_itself() {
     let mut gateway = Gateway::in_front_of(&upstream).await;
     let mut idle = Client::connect(gateway.address()).await;
     idle.send(client::message("GET", "/b/k", &[], None)).await;
-    assert_eq!(idle.answer("GET").await.whole(), 200);
-    gateway.terminate();
+    assert_eq!(idle.response("GET").await.complete_status(), 200);
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
-    let took = gateway.log_line("stopped", |_| true).await["took_ms"].as_u64().unwrap();
+    let took = gateway.wait_for_log_line("stopped", |_| true).await["took_ms"].as_u64().unwrap();
     assert!(took < 10_000, "{took} ms: it waited for its drain time although nothing was in flight");
-    eventually("its upstream connections are closed", || async { (upstream.live() == 0).then_some(()) })
-        .await;
+    wait_for("its upstream connections are closed", || async {
+        (upstream.open_connections() == 0).then_some(())
+    })
+    .await;
 }
 
 /// G4: what does not finish within the drain time is cut off and counted, and the client sees a broken transfer
@@ -83,13 +85,13 @@ async fn the_drain_time_is_kept() {
     let mut gateway =
         Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "0.3").start().await;
     let (mut client, mut answer) = download(&gateway).await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1), "who deploys must hear of it");
     client.body(&mut answer, "GET").await;
     assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
-    gateway.log_line("drain time is up", |line| line["cut_off"] == 1).await;
+    gateway.wait_for_log_line("drain time is up", |line| line["cut_off"] == 1).await;
     // The client has closed nothing.
-    gateway.log_line("request", |line| line["reason"] == "drain_timeout").await;
+    gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
 }
 
 /// G4: a second signal ends it at once
@@ -99,12 +101,12 @@ async fn a_second_signal_ends_at_once() {
     let mut gateway =
         Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "600").start().await;
     let (_client, _) = download(&gateway).await;
-    gateway.terminate();
-    gateway.log_line("draining", |_| true).await;
+    gateway.send_sigterm();
+    gateway.wait_for_log_line("draining", |_| true).await;
     tokio::time::sleep(REPEAT_WINDOW * 2).await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
-    gateway.log_line("second signal: ending at once", |_| true).await;
+    gateway.wait_for_log_line("second signal: ending at once", |_| true).await;
 }
 
 /// Bad input: a port in use ends with 69 and names key and address; nothing is left behind
@@ -115,7 +117,8 @@ async fn a_port_in_use_is_named() {
     let address = taken.local_addr().unwrap();
     for key in ["server.port", "admin.port"] {
         let builder = Gateway::builder().bucket("b", &upstream).set(key, &address.port().to_string());
-        let Ended { code, stderr, .. } = tokio::task::spawn_blocking(move || builder.run()).await.unwrap();
+        let ExitReport { code, stderr, .. } =
+            tokio::task::spawn_blocking(move || builder.run()).await.unwrap();
         assert_eq!(code, Some(69), "{stderr}");
         assert!(stderr.contains(key) && stderr.contains(&address.to_string()), "{stderr}");
         assert_eq!(stderr.trim().lines().count(), 1, "one clear error: {stderr}");
@@ -138,7 +141,7 @@ fn an_unwritable_data_directory_is_named() {
                 continue;
             }
         }
-        let Ended { code, stderr, .. } = builder.run();
+        let ExitReport { code, stderr, .. } = builder.run();
         assert_eq!(code, Some(73), "{unwritable}: {stderr}");
         assert!(stderr.contains("tidegate-data"), "{unwritable}: {stderr}");
         assert_eq!(stderr.trim().lines().count(), 1, "one clear error: {stderr}");
@@ -148,7 +151,7 @@ fn an_unwritable_data_directory_is_named() {
 /// Bad input: a log file that cannot be opened ends with 73 and names the key and the file
 #[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
-    let Ended { code, stderr, .. } = Gateway::builder().set("log.output", "/nowhere/at/all.log").run();
+    let ExitReport { code, stderr, .. } = Gateway::builder().set("log.output", "/nowhere/at/all.log").run();
     assert_eq!(code, Some(73), "{stderr}");
     assert!(stderr.contains("log.output") && stderr.contains("/nowhere/at/all.log"), "{stderr}");
 }
@@ -164,7 +167,7 @@ async fn health_tells_by_its_exit_code() {
     };
     let alive = check(gateway.admin_address().port()).await.unwrap();
     assert_eq!((alive.code, alive.stderr.as_str()), (Some(0), ""));
-    let nobody = crate::support::unreachable::Refusing::new();
+    let nobody = crate::support::unreachable::RefusingAddress::new();
     let dead = check(nobody.address.port()).await.unwrap();
     assert_eq!(dead.code, Some(1), "{}", dead.stderr);
     assert!(dead.stderr.contains(&nobody.address.to_string()), "{}", dead.stderr);
@@ -174,9 +177,9 @@ async fn health_tells_by_its_exit_code() {
 #[tokio::test]
 async fn with_nothing_configured_there_is_a_demo() {
     let mut gateway = Gateway::builder().start().await;
-    assert_eq!(put(gateway.address(), "/demo/hello%20world.txt", "hello").await.whole(), 200);
+    assert_eq!(put(gateway.address(), "/demo/hello%20world.txt", "hello").await.complete_status(), 200);
     let answer = get(gateway.address(), "/demo/hello%20world.txt").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "hello"));
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "hello"));
     let listing = get(gateway.address(), "/demo?list-type=2").await;
     assert!(listing.text().contains("<Key>hello world.txt</Key>"), "{}", listing.text());
     let welcome = gateway.stderr();
@@ -188,6 +191,6 @@ async fn with_nothing_configured_there_is_a_demo() {
         assert!(welcome.contains(&words), "{words} in {welcome}");
     }
     assert!(gateway.directory().join("tidegate-data").is_dir());
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }

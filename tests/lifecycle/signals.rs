@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{REPEAT_WINDOW, download, holding};
 use crate::https::Identity;
-use crate::support::{Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, wait_for};
 
 /// Signals whose default action ends a process, and what the log says of each without TLS.
 const HARMLESS: [(Signal, Option<&str>); 5] = [
@@ -30,14 +30,14 @@ async fn other_signals_do_not_end_a_cleartext_gateway() {
     for (signal, message) in HARMLESS {
         gateway.signal(signal);
         if let Some(message) = message {
-            gateway.log_line(message, |_| true).await;
+            gateway.wait_for_log_line(message, |_| true).await;
         }
-        assert_eq!(gateway.get("/b/k").await.whole(), 200, "after {signal:?}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "after {signal:?}");
     }
     for ignored in ["SIGUSR2", "SIGALRM"] {
-        gateway.log_line("signal ignored", |line| line["signal"] == ignored).await;
+        gateway.wait_for_log_line("signal ignored", |line| line["signal"] == ignored).await;
     }
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
@@ -50,11 +50,15 @@ async fn other_signals_do_not_end_a_gateway_with_tls() {
         gateway.signal(signal);
         let message = if signal == Signal::HUP { Some("certificate loaded anew") } else { message };
         if let Some(message) = message {
-            gateway.log_line(message, |_| true).await;
+            gateway.wait_for_log_line(message, |_| true).await;
         }
-        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200, "after {signal:?}");
+        assert_eq!(
+            identity.http2(&gateway).await.get("/b/k").await.complete_status(),
+            200,
+            "after {signal:?}"
+        );
     }
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
@@ -64,13 +68,13 @@ async fn the_limit_of_a_file_does_not_end_the_gateway() {
     let upstream = Upstream::ok("x");
     let builder = Gateway::builder().bucket("b", &upstream).ulimit("-f 4");
     let file = builder.directory().join("log");
-    let gateway = builder.set("log.output", file.to_str().unwrap()).start_from_file(&file).await;
-    eventually("the file is full", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    let gateway = builder.set("log.output", file.to_str().unwrap()).start_with_log_file(&file).await;
+    wait_for("the file is full", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (gateway.metric("log_lines_lost_total{cause=\"io\"}").await >= 1.0).then_some(())
     })
     .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// G4: the same signal twice within 100 ms, as `timeout` and process groups send it, is one: the request in flight is finished
@@ -82,12 +86,12 @@ async fn a_doubled_signal_is_one() {
         let (mut client, mut answer) = download(&gateway).await;
         gateway.signal(signal);
         gateway.signal(signal);
-        gateway.log_line("draining", |_| true).await;
+        gateway.wait_for_log_line("draining", |_| true).await;
         gateway.signal(signal);
         tokio::time::sleep(REPEAT_WINDOW * 2).await;
         latch.open_for_all();
         client.body(&mut answer, "GET").await;
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"), "{signal:?}");
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"), "{signal:?}");
         assert_eq!(gateway.wait_exit().await.code(), Some(0), "{signal:?}");
     }
 }
@@ -97,14 +101,14 @@ async fn a_doubled_signal_is_one() {
 async fn a_doubled_reload_is_one() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
-    gateway.hang_up();
-    gateway.hang_up();
-    gateway.log_line("certificate loaded anew", |_| true).await;
+    gateway.send_sighup();
+    gateway.send_sighup();
+    gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
     tokio::time::sleep(REPEAT_WINDOW * 3).await;
     assert_eq!(count(&gateway, "certificate loaded anew"), 1);
-    gateway.hang_up();
+    gateway.send_sighup();
     let second = || async { (count(&gateway, "certificate loaded anew") == 2).then_some(()) };
-    eventually("the certificate is loaded again", second).await;
+    wait_for("the certificate is loaded again", second).await;
 }
 
 /// G4: another signal that asks for the end is a second one, however soon it comes
@@ -114,8 +118,8 @@ async fn an_interrupt_after_a_termination_ends_at_once() {
     let mut gateway =
         Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "600").start().await;
     let (_client, _) = download(&gateway).await;
-    gateway.terminate();
-    gateway.log_line("draining", |_| true).await;
+    gateway.send_sigterm();
+    gateway.wait_for_log_line("draining", |_| true).await;
     gateway.signal(Signal::INT);
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
 }
@@ -124,16 +128,16 @@ async fn an_interrupt_after_a_termination_ends_at_once() {
 #[tokio::test]
 async fn the_log_file_is_reopened() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
+    let gateway = Gateway::builder().bucket("b", &upstream).start_with_terminal_log().await;
     let (current, rotated) = (gateway.directory().join("log"), gateway.directory().join("log.1"));
     std::fs::rename(&current, &rotated).unwrap();
     gateway.signal(Signal::USR1);
-    eventually("the new file is written", || async {
+    wait_for("the new file is written", || async {
         std::fs::read_to_string(&current).ok().filter(|text| text.contains("log file reopened"))
     })
     .await;
     assert!(std::fs::read_to_string(&rotated).unwrap().contains("listening"));
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// G4: signals that do not ask for the end do not end a drain
@@ -142,16 +146,16 @@ async fn other_signals_do_not_end_a_drain() {
     let (upstream, latch) = holding();
     let mut gateway = Gateway::in_front_of(&upstream).await;
     let (mut client, mut answer) = download(&gateway).await;
-    gateway.terminate();
-    gateway.log_line("draining", |_| true).await;
+    gateway.send_sigterm();
+    gateway.wait_for_log_line("draining", |_| true).await;
     for (signal, message) in HARMLESS {
         gateway.signal(signal);
         if let Some(message) = message {
-            gateway.log_line(message, |_| true).await;
+            gateway.wait_for_log_line(message, |_| true).await;
         }
     }
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }

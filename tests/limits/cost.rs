@@ -1,9 +1,9 @@
 //! Requests that cost more than one token.
 
 use super::SLOW;
-use crate::support::{Answer, Gateway, Upstream, put, request};
+use crate::support::{Gateway, Response, Upstream, put, request};
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
+async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
     match method {
         "PUT" => put(gateway.address(), target, "x").await,
         method => request(gateway.address(), method, target, &[], None).await,
@@ -25,17 +25,17 @@ async fn a_listing_costs_more_than_a_read() {
     for (method, target) in
         [("GET", "/b/?list-type=2"), ("PUT", "/b/k"), ("HEAD", "/b/k"), ("GET", "/b/k?versionId=1")]
     {
-        assert_eq!(ask(&gateway, method, target).await.whole(), 200, "{method} {target}");
+        assert_eq!(ask(&gateway, method, target).await.complete_status(), 200, "{method} {target}");
     }
     for _ in 0..3 {
         let refused = ask(&gateway, "GET", "/b?prefix=a").await;
-        assert_eq!((refused.whole(), refused.reason()), (429, "rate_limit_ip"));
+        assert_eq!((refused.complete_status(), refused.reason()), (429, "rate_limit_ip"));
         assert!(refused.header("ratelimit").unwrap().starts_with("\"ip\";r=4;t="), "{refused:?}");
         let wait = refused.retry_after().unwrap();
         assert!((590..=720).contains(&wait), "six tokens at 0.01 a second are 600 s away, not {wait}");
     }
-    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.whole(), 200, "refused listings took nothing");
-    assert_eq!(ask(&gateway, "GET", "/b/k").await.whole(), 429);
+    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.complete_status(), 200, "refused listings took nothing");
+    assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 429);
 }
 
 /// L1: a bucket may have costs of its own, which count for all limits; what it does not name it takes over
@@ -52,7 +52,7 @@ async fn a_bucket_has_costs_of_its_own() {
         .start()
         .await;
     for target in ["/dear", "/cheap", "/dear/k", "/cheap/k"] {
-        assert_eq!(gateway.get(target).await.whole(), 200, "{target}");
+        assert_eq!(gateway.get(target).await.complete_status(), 200, "{target}");
     }
     assert_eq!(gateway.get("/cheap").await.reason(), "rate_limit_global", "7 + 1 + 2 + 2");
 }

@@ -71,7 +71,7 @@ async fn drive(
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, address), 0))).unwrap();
     let stream = socket.connect(gateway).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let mut client = Client::over(stream);
+    let mut client = Client::new(stream);
     let mut seen = Vec::new();
     let mut pace = tokio::time::interval(pace);
     for (request, method, cost) in requests.iter().cycle() {
@@ -81,9 +81,9 @@ async fn drive(
         pace.tick().await;
         let sent = origin.elapsed().as_secs_f64();
         client.send(request).await;
-        let answer = client.answer(method).await;
+        let answer = client.response(method).await;
         let answered = origin.elapsed().as_secs_f64();
-        let status = answer.whole();
+        let status = answer.complete_status();
         assert!(matches!(status, 200 | 429), "{answer:?}");
         assert_eq!(answer.reason(), if status == 429 { "rate_limit_ip" } else { "" });
         seen.push(Seen { sent, answered, cost: *cost, admitted: status == 200 });
@@ -167,7 +167,7 @@ async fn crashes_bend_no_window() {
         let mut seen = Vec::new();
         while origin.elapsed() < Duration::from_secs(1) {
             let sent = origin.elapsed().as_secs_f64();
-            let status = crate::support::get(address, "/b/k").await.whole();
+            let status = crate::support::get(address, "/b/k").await.complete_status();
             let answered = origin.elapsed().as_secs_f64();
             seen.push(Seen { sent, answered, cost: 1.0, admitted: status == 200 });
         }

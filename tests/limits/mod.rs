@@ -9,20 +9,20 @@ use std::time::Instant;
 use futures_util::future::join_all;
 
 use crate::support::client::message;
-use crate::support::{Act, Answer, Client, Gateway, Upstream, get};
+use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, get};
 
-fn statuses(answers: &[Answer], status: u16) -> usize {
-    answers.iter().filter(|answer| answer.whole() == status).count()
+fn statuses(answers: &[Response], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.complete_status() == status).count()
 }
 
-async fn burst(gateway: &Gateway, path: &str, requests: usize) -> Vec<Answer> {
+async fn burst(gateway: &Gateway, path: &str, requests: usize) -> Vec<Response> {
     join_all((0..requests).map(|_| gateway.get(path))).await
 }
 
 /// A rate so slow that nothing comes back while a test runs.
 const SLOW: &str = "0.001";
 
-fn assert_refused(answer: &Answer, reason: &str, scope: &str, burst: u32) {
+fn assert_refused(answer: &Response, reason: &str, scope: &str, burst: u32) {
     assert_eq!((answer.status, answer.reason()), (429, reason), "{}", answer.text());
     assert!(answer.text().contains("<Code>SlowDown</Code>"), "{}", answer.text());
     let wait = answer.retry_after().expect("retry-after");
@@ -50,7 +50,7 @@ async fn each_limit_answers_429_with_when_to_come_back() {
             .start()
             .await;
         for _ in 0..3 {
-            assert_eq!(gateway.get("/b/k").await.whole(), 200, "{key}");
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{key}");
         }
         assert_refused(&gateway.get("/b/k").await, reason, scope, 3);
         assert_eq!(upstream.count(), 3, "{key}: the refused request was passed on");
@@ -73,12 +73,16 @@ async fn a_refusal_by_one_limit_spends_nothing_of_another() {
         .set("rate_limit.global.burst", "4")
         .start()
         .await;
-    assert_eq!(gateway.get("/small/k").await.whole(), 200);
+    assert_eq!(gateway.get("/small/k").await.complete_status(), 200);
     for _ in 0..10 {
         assert_eq!(gateway.get("/small/k").await.reason(), "rate_limit_bucket");
     }
     for _ in 0..3 {
-        assert_eq!(gateway.get("/large/k").await.whole(), 200, "the global burst is untouched by refusals");
+        assert_eq!(
+            gateway.get("/large/k").await.complete_status(),
+            200,
+            "the global burst is untouched by refusals"
+        );
     }
     assert_eq!(gateway.get("/large/k").await.reason(), "rate_limit_global");
 }
@@ -137,7 +141,7 @@ async fn a_large_burst_is_not_exceeded() {
         let mut admitted = 0;
         for _ in 0..BURST / 8 + 100 {
             client.send(message("GET", "/b/k", &[], None)).await;
-            admitted += usize::from(client.answer("GET").await.whole() == 200);
+            admitted += usize::from(client.response("GET").await.complete_status() == 200);
         }
         admitted
     };
@@ -175,15 +179,19 @@ async fn the_first_and_the_second_try_pass() {
     }
     let gateway = builder.start().await;
     for path in ["/a/k", "/b/k", "/a/k", "/b/k"] {
-        assert_eq!(gateway.get(path).await.whole(), 200, "{path}: counted twice, or for another bucket");
+        assert_eq!(
+            gateway.get(path).await.complete_status(),
+            200,
+            "{path}: counted twice, or for another bucket"
+        );
     }
-    assert_eq!(gateway.get("/a/k").await.whole(), 429);
+    assert_eq!(gateway.get("/a/k").await.complete_status(), 429);
 }
 
 /// L1: where answers are to tell it, each says what is left of the limit that ends first
 #[tokio::test]
 async fn what_is_left_may_be_told_on_every_answer() {
-    let upstream = Upstream::start(|_| Act::ok("x").header("ratelimit", "\"store\";r=5"));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("ratelimit", "\"store\";r=5"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("rate_limit.headers", "always")
@@ -195,15 +203,22 @@ async fn what_is_left_may_be_told_on_every_answer() {
         .await;
     for left in [2, 1, 0] {
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.header("ratelimit-policy")), (200, Some("\"bucket\";q=3;w=300")));
-        let [store, own] = answer.all("ratelimit")[..] else { panic!("{answer:?}") };
+        assert_eq!(
+            (answer.complete_status(), answer.header("ratelimit-policy")),
+            (200, Some("\"bucket\";q=3;w=300"))
+        );
+        let [store, own] = answer.headers_named("ratelimit")[..] else { panic!("{answer:?}") };
         assert_eq!(store, "\"store\";r=5", "what the store says stays");
         let after =
             own.strip_prefix(&format!("\"bucket\";r={left};t=")).map(|after| after.parse::<u64>().unwrap());
         assert!(after.is_some_and(|after| (60..=100).contains(&after)), "{own}");
     }
     let refused = gateway.get("/b/k").await;
-    assert_eq!((refused.whole(), refused.all("ratelimit").len()), (429, 1), "{refused:?}");
+    assert_eq!(
+        (refused.complete_status(), refused.headers_named("ratelimit").len()),
+        (429, 1),
+        "{refused:?}"
+    );
 }
 
 /// L3: a client cannot choose its budget by a header
@@ -216,7 +231,7 @@ async fn a_forwarded_header_changes_nothing() {
         .set("rate_limit.per_ip.burst", "1")
         .start()
         .await;
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     for header in ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip"] {
         let headers = [(header, "203.0.113.9")];
         let answer = crate::support::request(gateway.address(), "GET", "/b/k", &headers, None).await;

@@ -26,7 +26,7 @@ async fn a_shadow_counts_and_says_whom_it_would_refuse() {
         Some("rate_limit_global, rate_limit_ip"),
     ] {
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.header("x-tidegate-shadow")), (200, shadow));
+        assert_eq!((answer.complete_status(), answer.header("x-tidegate-shadow")), (200, shadow));
         assert_eq!(answer.header("ratelimit"), None, "a shadow says nothing of what is left");
     }
     let refused = gateway.get("/b/k").await;
@@ -46,7 +46,8 @@ async fn a_shadow_counts_and_says_whom_it_would_refuse() {
 /// L6, V7: the header is also in the answers of the gateway itself, and one of the store does not pass
 #[tokio::test]
 async fn a_shadow_is_told_whoever_answers() {
-    let upstream = Upstream::start(|_| crate::support::Act::ok("x").header("x-tidegate-shadow", "made up"));
+    let upstream =
+        Upstream::start(|_| crate::support::UpstreamReply::ok("x").header("x-tidegate-shadow", "made up"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.max_request_size", "1000")
@@ -56,8 +57,8 @@ async fn a_shadow_is_told_whoever_answers() {
         .set("rate_limit.per_ip.mode", "shadow")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.all("x-tidegate-shadow"), Vec::<&str>::new());
-    assert_eq!(gateway.get("/b/k").await.all("x-tidegate-shadow"), ["rate_limit_ip"]);
+    assert_eq!(gateway.get("/b/k").await.headers_named("x-tidegate-shadow"), Vec::<&str>::new());
+    assert_eq!(gateway.get("/b/k").await.headers_named("x-tidegate-shadow"), ["rate_limit_ip"]);
     let denied = crate::support::put(gateway.address(), "/b/k", "x").await;
-    assert_eq!((denied.whole(), denied.header("x-tidegate-shadow")), (403, Some("rate_limit_ip")));
+    assert_eq!((denied.complete_status(), denied.header("x-tidegate-shadow")), (403, Some("rate_limit_ip")));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::log_cause;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
 /// More lines than the pipe (64 KiB) and the gateway's buffer (8 MiB) hold, at 8 KiB a line.
 const REQUESTS: usize = 1400;
@@ -17,7 +17,7 @@ async fn overflow(gateway: &Gateway) {
     let mut client = Client::connect(gateway.address()).await;
     for _ in 0..REQUESTS {
         client.send(client::message("GET", &long, &[], None)).await;
-        assert_eq!(client.answer("GET").await.whole(), 200);
+        assert_eq!(client.response("GET").await.complete_status(), 200);
     }
 }
 
@@ -33,7 +33,7 @@ async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
         .bucket("b", &upstream)
         .set("server.keep_alive", "600")
         .set("log.format", format)
-        .start_unread()
+        .start_with_unread_log()
         .await;
     overflow(&gateway).await;
     let cause = log_cause(&gateway, "blocked").await;
@@ -53,7 +53,7 @@ async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
 #[tokio::test]
 async fn a_blocked_reader_of_json_holds_up_neither_requests_nor_the_end() {
     let (mut gateway, _reader) = blocked("json").await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
@@ -61,7 +61,7 @@ async fn a_blocked_reader_of_json_holds_up_neither_requests_nor_the_end() {
 #[tokio::test]
 async fn a_blocked_reader_of_terminal_format_holds_up_neither_requests_nor_the_end() {
     let (mut gateway, _reader) = blocked("terminal").await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
@@ -70,12 +70,12 @@ async fn a_blocked_reader_of_terminal_format_holds_up_neither_requests_nor_the_e
 async fn a_reader_that_goes_on_learns_how_many_lines_are_missing() {
     let (mut gateway, reader) = blocked("json").await;
     let reading = std::thread::spawn(move || lines(reader));
-    eventually("the log works again", || async {
+    wait_for("the log works again", || async {
         (gateway.status().await["status"] == "normal").then_some(())
     })
     .await;
     gateway.get("/b/last").await;
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     let lines = reading.join().unwrap();
     let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("a torn line: {line}"));
@@ -100,17 +100,17 @@ async fn a_second_signal_ends_at_once_whatever_hangs() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/held" => Act::ok("begin").then_held(&held, "end"),
-        _ => Act::ok("x"),
+        "/b/held" => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
+        _ => UpstreamReply::ok("x"),
     });
-    let (mut gateway, _reader) = Gateway::builder().bucket("b", &upstream).start_unread().await;
+    let (mut gateway, _reader) = Gateway::builder().bucket("b", &upstream).start_with_unread_log().await;
     overflow(&gateway).await;
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/held", &[], None)).await;
     assert_eq!(client.head().await.status, 200);
-    gateway.terminate();
+    gateway.send_sigterm();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    gateway.terminate();
+    gateway.send_sigterm();
     let began = std::time::Instant::now();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
     assert!(began.elapsed() < Duration::from_secs(10), "it did not wait for its drain time of 30 s");
@@ -121,14 +121,14 @@ async fn a_second_signal_ends_at_once_whatever_hangs() {
 #[tokio::test]
 async fn a_reader_that_leaves_is_survived() {
     let upstream = Upstream::ok("x");
-    let (mut gateway, reader) = Gateway::builder().bucket("b", &upstream).start_unread().await;
+    let (mut gateway, reader) = Gateway::builder().bucket("b", &upstream).start_with_unread_log().await;
     drop(reader);
     for _ in 0..10 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     let cause = log_cause(&gateway, "broken_pipe").await;
     assert!(cause["detail"].as_str().unwrap().contains("roken pipe"), "{cause}");
     assert!(gateway.metric("log_lines_lost_total{cause=\"broken_pipe\"}").await >= 1.0);
-    gateway.terminate();
+    gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }

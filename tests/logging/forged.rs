@@ -4,7 +4,7 @@ use crate::jwt::{
     self,
     issuer::{Issuer, SECRET},
 };
-use crate::support::{Gateway, Upstream, eventually, request};
+use crate::support::{Gateway, Upstream, request, wait_for};
 
 /// Values that a line must not show, in a query of either kind of bucket.
 const SECRETS: [&str; 18] = [
@@ -30,7 +30,7 @@ const SECRETS: [&str; 18] = [
 
 async fn logged(gateway: &Gateway, target: &str, id: &str) -> (String, String) {
     request(gateway.address(), "GET", target, &[("x-request-id", id)], None).await;
-    let line = gateway.access_line(id).await;
+    let line = gateway.wait_for_access_line(id).await;
     let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
     (text("path"), text("query"))
 }
@@ -79,7 +79,7 @@ async fn a_suspicious_request_is_logged_without_its_secrets() {
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("buckets.b.injection_patterns", "log").start().await;
     gateway.get("/b/k?q=javascript:x&sig=HIDDEN").await;
-    gateway.log_line("suspicious request passed on", |_| true).await;
+    gateway.wait_for_log_line("suspicious request passed on", |_| true).await;
     assert!(!format!("{:?}", gateway.log_lines()).contains("HIDDEN"));
 }
 
@@ -87,16 +87,16 @@ async fn a_suspicious_request_is_logged_without_its_secrets() {
 #[tokio::test]
 async fn nothing_a_client_sends_forges_a_line_for_people() {
     let upstream = Upstream::ok("x");
-    let gateway = jwt::buckets(&upstream).set("jwt.secret", SECRET).start_for_people().await;
+    let gateway = jwt::buckets(&upstream).set("jwt.secret", SECRET).start_with_terminal_log().await;
     let subject = "a\nNov 29 12:00:00.000 INFO request, id: forged\u{1b}[2K\u{1b}]0;x\u{7}\u{9b}2J\r, status: 500, b: \"";
     let mut claims = jwt::claims();
     claims["sub"] = subject.into();
     let token = Issuer::secret().token(&claims);
     let path = "/b/k,%0a\\u001b";
-    assert_eq!(jwt::ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
-    assert_eq!(jwt::ask(&gateway, "GET", path, &token).await.whole(), 400);
+    assert_eq!(jwt::ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(jwt::ask(&gateway, "GET", path, &token).await.complete_status(), 400);
     let file = gateway.directory().join("log");
-    let text = eventually("both requests are logged", || async {
+    let text = wait_for("both requests are logged", || async {
         let text = std::fs::read_to_string(&file).unwrap();
         (text.matches("INFO request, ").count() >= 2).then_some(text)
     })
@@ -124,8 +124,8 @@ async fn nothing_a_client_sends_forges_a_line_of_json() {
     claims["sub"] = subject.into();
     let token = Issuer::secret().token(&claims);
     let answer = jwt::ask(&gateway, "GET", "/b/k", &token).await;
-    assert_eq!(answer.whole(), 200);
-    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!(answer.complete_status(), 200);
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["subject"], subject, "it reads back as it was");
     let acts = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}');
     let raw = gateway.raw_log();

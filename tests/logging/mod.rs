@@ -7,11 +7,11 @@ mod terminal;
 
 use serde_json::Value;
 
-use crate::support::{Gateway, eventually};
+use crate::support::{Gateway, wait_for};
 
 /// Waits for the cause `log` of the status with this subject.
 async fn log_cause(gateway: &Gateway, subject: &str) -> Value {
-    eventually(&format!("the status names the log's cause {subject}"), || async {
+    wait_for(&format!("the status names the log's cause {subject}"), || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();
         let cause = causes.iter().find(|cause| cause["id"] == "log" && cause["subject"] == subject).cloned();

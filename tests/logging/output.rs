@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::log_cause;
-use crate::support::{Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, wait_for};
 
 /// A gateway that logs into a file of its directory.
 async fn into_file(upstream: &Upstream) -> (Gateway, PathBuf) {
     let builder = Gateway::builder().bucket("b", upstream);
     let file = builder.directory().join("log");
-    let gateway = builder.set("log.output", file.to_str().unwrap()).start_from_file(&file).await;
+    let gateway = builder.set("log.output", file.to_str().unwrap()).start_with_log_file(&file).await;
     (gateway, file)
 }
 
@@ -24,7 +24,7 @@ fn holds(file: &PathBuf, id: &str) -> bool {
 async fn asked(gateway: &Gateway, id: &str) {
     let headers = [("x-request-id", id)];
     let answer = crate::support::request(gateway.address(), "GET", "/b/k", &headers, None).await;
-    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.complete_status(), 200);
 }
 
 /// X12, O1: a full disk is said once on stderr, counted, and a cause in the status; requests are served
@@ -39,19 +39,19 @@ async fn a_full_disk_is_no_secret() {
     }
     let cause = log_cause(&gateway, "disk_full").await;
     assert!(cause["detail"].as_str().unwrap().contains("No space left on device"), "{cause}");
-    eventually("the lines are counted", || async {
+    wait_for("the lines are counted", || async {
         (gateway.metric("log_lines_lost_total{cause=\"disk_full\"}").await >= 5.0).then_some(())
     })
     .await;
     assert!(gateway.metric("log_write_failures_total{cause=\"disk_full\"}").await >= 1.0);
     let said = || gateway.stderr().matches("the log cannot be written (disk_full)").count();
-    eventually("stderr says it", || async { (said() > 0).then_some(()) }).await;
+    wait_for("stderr says it", || async { (said() > 0).then_some(()) }).await;
     for at in 0..5 {
         asked(&gateway, &format!("more-{at}")).await;
     }
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
     assert_eq!(said(), 1, "{}", gateway.stderr());
-    assert_eq!(gateway.admin("/readyz").await.whole(), 200);
+    assert_eq!(gateway.admin("/readyz").await.complete_status(), 200);
 }
 
 /// X12: a file that was deleted is opened again by itself
@@ -60,10 +60,10 @@ async fn a_deleted_file_is_opened_again() {
     let upstream = Upstream::ok("x");
     let (gateway, file) = into_file(&upstream).await;
     asked(&gateway, "before").await;
-    eventually("the first file has the line", || async { holds(&file, "before").then_some(()) }).await;
+    wait_for("the first file has the line", || async { holds(&file, "before").then_some(()) }).await;
     std::fs::remove_file(&file).unwrap();
     asked(&gateway, "after").await;
-    eventually("a new file has the next line", || async { holds(&file, "after").then_some(()) }).await;
+    wait_for("a new file has the next line", || async { holds(&file, "after").then_some(()) }).await;
     assert_eq!(gateway.status().await["status"], "normal");
 }
 
@@ -72,6 +72,6 @@ async fn a_deleted_file_is_opened_again() {
 async fn the_log_goes_to_stderr() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("log.output", "stderr").spawn();
-    eventually("it listens", || async { gateway.stderr().contains("\"listening\"").then_some(()) }).await;
+    wait_for("it listens", || async { gateway.stderr().contains("\"listening\"").then_some(()) }).await;
     assert!(gateway.raw_log().is_empty());
 }

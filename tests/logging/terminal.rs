@@ -1,15 +1,15 @@
 //! The log format for people.
 
-use crate::support::{Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, wait_for};
 
 /// O2: a line for people has no field that does not apply, and the same fields as JSON otherwise
 #[tokio::test]
 async fn a_line_for_people_leaves_out_what_does_not_apply() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    let gateway = Gateway::builder().bucket("b", &upstream).start_with_terminal_log().await;
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let file = gateway.directory().join("log");
-    let line = eventually("the request is logged", || async {
+    let line = wait_for("the request is logged", || async {
         let text = std::fs::read_to_string(&file).unwrap();
         text.lines().find(|line| line.contains("INFO request, ")).map(str::to_owned)
     })

@@ -3,7 +3,7 @@
 use tokio::task::JoinHandle;
 
 use super::{PATIENT, gated, held, queue_holds};
-use crate::support::{Answer, Gateway, Upstream, request};
+use crate::support::{Gateway, Response, Upstream, request};
 
 const URGENT: &str = "urgent-0123456789abcdef";
 const NIGHTLY: &str = "nightly-0123456789abcdef";
@@ -14,7 +14,7 @@ async fn joins(
     waiting: usize,
     (method, target): (&'static str, &str),
     key: Option<&'static str>,
-) -> JoinHandle<Answer> {
+) -> JoinHandle<Response> {
     let (address, target) = (gateway.address(), target.to_owned());
     let asking = tokio::spawn(async move {
         let headers: Vec<(&str, &str)> = key.map(|key| ("x-api-key", key)).into_iter().collect();
@@ -52,7 +52,7 @@ async fn a_higher_class_goes_first() {
         let address = gateway.address();
         async move { request(address, "GET", "/b/holder", &[], None).await }
     })];
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let waiting = [
         ("GET", "/b?list-type=2", None),
         ("PUT", "/b/nightly-write", Some(NIGHTLY)),
@@ -66,7 +66,7 @@ async fn a_higher_class_goes_first() {
     }
     latch.open(requests.len());
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
     assert_eq!(
         order(&upstream),
@@ -80,7 +80,7 @@ async fn a_higher_class_goes_first() {
             "/b/nightly-write"
         ]
     );
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P3, O4: where the queue is full a newcomer of a higher class takes the last place of the lowest; who had it is told at once,
@@ -92,13 +92,13 @@ async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
         gated(&upstream, 1, 2, PATIENT).set("buckets.b.s3.concurrency.priority.write", "high").start().await;
     let address = gateway.address();
     let holder = tokio::spawn(async move { request(address, "GET", "/b/holder", &[], None).await });
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let first = joins(&gateway, 0, ("GET", "/b/first"), None).await;
     let last = joins(&gateway, 1, ("GET", "/b/last"), None).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "queue_full");
     let high = tokio::spawn(async move { request(address, "PUT", "/b/high", &[], Some(b"x")).await });
     let displaced = last.await.unwrap();
-    assert_eq!((displaced.whole(), displaced.reason()), (503, "queue_displaced"));
+    assert_eq!((displaced.complete_status(), displaced.reason()), (503, "queue_displaced"));
     assert!(displaced.text().contains("<Code>SlowDown</Code>"), "{}", displaced.text());
     assert!(matches!(displaced.retry_after(), Some(1 | 2)), "{displaced:?}");
     queue_holds(&gateway, 2).await;
@@ -106,10 +106,10 @@ async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
     assert_eq!(gateway.metric(counted).await, 1.0);
     latch.open_for_all();
     for request in [holder, first, high] {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
     assert_eq!(order(&upstream), ["/b/holder", "/b/high", "/b/first"]);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P3: one of a lower class is passed at most eleven times, however many of a higher one wait
@@ -123,15 +123,15 @@ async fn a_lower_class_does_not_starve() {
     let address = gateway.address();
     let mut requests =
         vec![tokio::spawn(async move { request(address, "GET", "/b/holder", &[], None).await })];
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     requests.push(joins(&gateway, 0, ("GET", "/b/lower"), None).await);
     for waiting in 1..=15 {
         requests.push(joins(&gateway, waiting, ("PUT", &format!("/b/{waiting}")), None).await);
     }
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
     assert_eq!(order(&upstream).iter().position(|target| target == "/b/lower"), Some(11));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

@@ -2,7 +2,7 @@
 
 use super::{PATIENT, ask, gated, held};
 use crate::support::client::{self, Client};
-use crate::support::{Act, Latch, Upstream, eventually, get};
+use crate::support::{Latch, Upstream, UpstreamReply, get, wait_for};
 
 /// P1: connections are reused one request after the other, and at most `max_idle` stay open
 #[tokio::test]
@@ -14,19 +14,22 @@ async fn connections_are_reused_and_few_stay_idle() {
         .start()
         .await;
     let requests: Vec<_> = (0..10).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
-    upstream.works_on(10).await;
+    upstream.wait_until_in_flight(10).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 10.0);
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    gateway.is_idle().await;
-    eventually("at most two stay", || async { (upstream.live() <= 2).then_some(()) }).await;
+    gateway.wait_until_idle().await;
+    wait_for("at most two stay", || async { (upstream.open_connections() <= 2).then_some(()) }).await;
     assert_eq!(gateway.metric("connection_pool_size{bucket=\"b\"}").await, 50.0);
-    assert_eq!(gateway.metric("connection_pool_idle{bucket=\"b\"}").await, upstream.live() as f64);
+    assert_eq!(
+        gateway.metric("connection_pool_idle{bucket=\"b\"}").await,
+        upstream.open_connections() as f64
+    );
     let opened = upstream.connections();
     for _ in 0..5 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     assert_eq!(upstream.connections(), opened, "five more requests opened no connection");
 }
@@ -41,16 +44,16 @@ async fn all_workers_share_one_pool_of_connections() {
         .start()
         .await;
     let requests: Vec<_> = (0..12).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
-    upstream.works_on(3).await;
+    upstream.wait_until_in_flight(3).await;
     super::queue_holds(&gateway, 9).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 3.0);
     assert_eq!(upstream.connections(), 3);
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    gateway.is_idle().await;
-    assert_eq!((upstream.peak(), upstream.count()), (3, 12));
+    gateway.wait_until_idle().await;
+    assert_eq!((upstream.peak_in_flight(), upstream.count()), (3, 12));
 }
 
 /// P1: a pool of one connection serves the next request after a body that ended, one that was cut, and one whose client left
@@ -58,11 +61,11 @@ async fn all_workers_share_one_pool_of_connections() {
 async fn a_connection_is_released_however_its_body_ends() {
     let latch = Latch::new();
     let acts = vec![
-        Act::ok("whole"),
-        Act::ok("x".repeat(100_000)).cut_at(90_000),
-        Act::reset(),
-        Act::ok("begin").then_held(&latch, "end".repeat(1_000_000)),
-        Act::ok("whole"),
+        UpstreamReply::ok("whole"),
+        UpstreamReply::ok("x".repeat(100_000)).cut_at(90_000),
+        UpstreamReply::reset(),
+        UpstreamReply::ok("begin").then_body_when_open(&latch, "end".repeat(1_000_000)),
+        UpstreamReply::ok("whole"),
     ];
     let upstream = Upstream::sequence(acts);
     let gateway = gated(&upstream, 1, 1, PATIENT)
@@ -70,16 +73,16 @@ async fn a_connection_is_released_however_its_body_ends() {
         .set("buckets.b.s3.retry.max_attempts", "1")
         .start()
         .await;
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     assert!(get(gateway.address(), "/b/k").await.broken.is_some(), "a body that was cut");
     assert_eq!(get(gateway.address(), "/b/k").await.status, 502, "a connection that was reset");
     let mut leaving = Client::connect(gateway.address()).await;
     leaving.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(leaving.head().await.status, 200);
     drop(leaving);
-    eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200, "the one place is free again");
-    gateway.is_idle().await;
+    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200, "the one place is free again");
+    gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 0.0);
-    eventually("one connection is kept", || async { (upstream.live() == 1).then_some(()) }).await;
+    wait_for("one connection is kept", || async { (upstream.open_connections() == 1).then_some(()) }).await;
 }

@@ -3,20 +3,20 @@
 use std::time::{Duration, Instant};
 
 use super::{PATIENT, ask, gated, held, queue_holds};
-use crate::support::unreachable::Refusing;
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, until};
+use crate::support::unreachable::RefusingAddress;
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for, wait_until};
 
 /// P3, P4: no more than the gate at once, all served in the end, and the gate used to the full
 #[tokio::test]
 async fn a_gate_of_ten_lets_ten_through_at_once() {
-    let upstream = Upstream::start(|_| Act::ok("x").after(Duration::from_millis(20)));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(20)));
     let gateway = gated(&upstream, 10, 100, PATIENT).start().await;
     let requests: Vec<_> = (0..60).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    assert_eq!(upstream.peak(), 10);
-    gateway.is_idle().await;
+    assert_eq!(upstream.peak_in_flight(), 10);
+    gateway.wait_until_idle().await;
 }
 
 /// P3, P4: a spike over several endpoints and workers does not exceed the gate at any moment (HAProxy's limits can be, its
@@ -26,7 +26,7 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
     let latch = Latch::new();
     let upstreams = [(); 3].map(|()| {
         let latch = latch.clone();
-        Upstream::start(move |_| Act::ok("x").held(&latch))
+        Upstream::start(move |_| UpstreamReply::ok("x").when_open(&latch))
     });
     let addresses: Vec<_> = upstreams.iter().map(Upstream::address).collect();
     let gateway = Gateway::builder()
@@ -40,16 +40,16 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
     queue_holds(&gateway, 93).await;
     let sum = |of: fn(&Upstream) -> usize| upstreams.iter().map(of).sum::<usize>();
     for served in 0..5 {
-        until("the next one is called", || sum(Upstream::count) == 7 + served).await;
-        assert!(sum(Upstream::working) <= 7);
+        wait_until("the next one is called", || sum(Upstream::count) == 7 + served).await;
+        assert!(sum(Upstream::in_flight) <= 7);
         latch.open(1);
     }
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    assert!(upstreams.iter().all(|upstream| upstream.peak() <= 7));
-    gateway.is_idle().await;
+    assert!(upstreams.iter().all(|upstream| upstream.peak_in_flight() <= 7));
+    gateway.wait_until_idle().await;
 }
 
 /// P3, O4: the queue is bounded: one more is refused at once, and says so
@@ -58,22 +58,22 @@ async fn a_full_queue_refuses_at_once() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 2, PATIENT).start().await;
     let first = ask(&gateway, "/b/first");
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let waiting = [ask(&gateway, "/b/second"), ask(&gateway, "/b/third")];
     queue_holds(&gateway, 2).await;
     let refused = gateway.get("/b/fourth").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "queue_full"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "queue_full"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert!(refused.text().contains("<Code>SlowDown</Code>"), "{}", refused.text());
     assert_eq!(gateway.metric("request_queue_depth").await, 2.0);
     assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"full\"}").await, 1.0);
     latch.open_for_all();
-    assert_eq!(first.await.unwrap().whole(), 200);
+    assert_eq!(first.await.unwrap().complete_status(), 200);
     for request in waiting {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
     assert_eq!(upstream.count(), 3);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P3: without a queue a full gate fails fast; and what is free of it is told as it is (HAProxy's `connslots` is -1 for a
@@ -83,14 +83,14 @@ async fn without_a_queue_a_full_gate_refuses_at_once() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 0, PATIENT).start().await;
     let first = ask(&gateway, "/b/first");
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     assert_eq!(gateway.get("/b/second").await.reason(), "queue_full");
     let pool = gateway.status().await["buckets"]["b"]["pool"].clone();
     assert_eq!([&pool["in_flight"], &pool["queued"], &pool["max_queued"]], [1, 0, 0]);
     latch.open_for_all();
-    assert_eq!(first.await.unwrap().whole(), 200);
-    gateway.is_idle().await;
-    assert_eq!(gateway.get("/b/third").await.whole(), 200);
+    assert_eq!(first.await.unwrap().complete_status(), 200);
+    gateway.wait_until_idle().await;
+    assert_eq!(gateway.get("/b/third").await.complete_status(), 200);
 }
 
 /// P4: hand-off is direct and first come first served: a freed permit is the head waiter's, and a newcomer waits behind
@@ -99,21 +99,21 @@ async fn a_freed_permit_goes_to_whoever_has_waited_longest() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
     let mut requests = vec![ask(&gateway, "/b/0")];
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     for i in 1..=5 {
         requests.push(ask(&gateway, format!("/b/{i}")));
         queue_holds(&gateway, i).await;
     }
     for (served, request) in requests.into_iter().enumerate() {
         latch.open(1);
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
         let order: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
         for (i, target) in order.iter().enumerate() {
             assert_eq!(*target, format!("/b/{i}"), "after {served} were served");
         }
     }
-    assert_eq!((upstream.peak(), upstream.count()), (1, 6));
-    gateway.is_idle().await;
+    assert_eq!((upstream.peak_in_flight(), upstream.count()), (1, 6));
+    gateway.wait_until_idle().await;
 }
 
 /// P3: who waits too long is told so, and leaves no trace in the queue
@@ -122,18 +122,18 @@ async fn the_queue_has_a_deadline() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, Duration::from_millis(100)).start().await;
     let first = ask(&gateway, "/b/first");
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let began = Instant::now();
     let late = gateway.get("/b/second").await;
-    assert_eq!((late.whole(), late.reason()), (503, "queue_timeout"));
+    assert_eq!((late.complete_status(), late.reason()), (503, "queue_timeout"));
     assert!(began.elapsed() >= Duration::from_millis(100), "it did wait");
     assert!(matches!(late.retry_after(), Some(1 | 2)), "{late:?}");
     assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"timeout\"}").await, 1.0);
     latch.open_for_all();
-    assert_eq!(first.await.unwrap().whole(), 200);
-    assert_eq!(gateway.get("/b/third").await.whole(), 200);
+    assert_eq!(first.await.unwrap().complete_status(), 200);
+    assert_eq!(gateway.get("/b/third").await.complete_status(), 200);
     assert_eq!(upstream.count(), 2, "the one that gave up was not called after all");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P4: a waiter that leaves passes its place on, wherever in the queue it stood
@@ -142,21 +142,21 @@ async fn a_client_that_leaves_the_queue_passes_its_place_on() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
     let first = ask(&gateway, "/b/first");
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let mut leaving = Client::connect(gateway.address()).await;
     leaving.send(client::message("GET", "/b/leaves", &[], None)).await;
     queue_holds(&gateway, 1).await;
     let stays = ask(&gateway, "/b/stays");
     queue_holds(&gateway, 2).await;
     drop(leaving);
-    gateway.log_line("request", |line| line["path"] == "/b/leaves").await;
+    gateway.wait_for_log_line("request", |line| line["path"] == "/b/leaves").await;
     latch.open(1);
-    assert_eq!(first.await.unwrap().whole(), 200);
+    assert_eq!(first.await.unwrap().complete_status(), 200);
     latch.open(1);
-    assert_eq!(stays.await.unwrap().whole(), 200);
+    assert_eq!(stays.await.unwrap().complete_status(), 200);
     let targets: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(targets, ["/b/first", "/b/stays"]);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P2, P4: a place is held to the last byte of the answer, not to its first
@@ -165,8 +165,8 @@ async fn a_place_is_held_to_the_last_byte() {
     let latch = Latch::new();
     let of_upstream = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/streams" => Act::ok("begin").then_held(&of_upstream, "end"),
-        _ => Act::ok("x"),
+        "/b/streams" => UpstreamReply::ok("begin").then_body_when_open(&of_upstream, "end"),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
     let mut streaming = Client::connect(gateway.address()).await;
@@ -181,9 +181,9 @@ async fn a_place_is_held_to_the_last_byte() {
     assert_eq!(upstream.count(), 1);
     latch.open_for_all();
     streaming.body(&mut answer, "GET").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
-    assert_eq!(second.await.unwrap().whole(), 200);
-    gateway.is_idle().await;
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!(second.await.unwrap().complete_status(), 200);
+    gateway.wait_until_idle().await;
 }
 
 /// P4, T7: when every client leaves in mid-stream everything comes back, and the upstream's connections are closed
@@ -191,7 +191,8 @@ async fn a_place_is_held_to_the_last_byte() {
 async fn clients_that_leave_in_mid_stream_release_everything() {
     let latch = Latch::new();
     let of_upstream = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&of_upstream, "end"));
+    let upstream =
+        Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&of_upstream, "end"));
     let gateway = gated(&upstream, 8, 8, PATIENT).start().await;
     for _ in 0..3 {
         let mut clients = Vec::new();
@@ -203,15 +204,15 @@ async fn clients_that_leave_in_mid_stream_release_everything() {
         }
         assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["in_flight"], 8);
         clients.into_iter().for_each(Client::reset);
-        gateway.is_idle().await;
-        upstream.works_on(0).await;
-        eventually("their upstream connections are closed", || async {
-            (upstream.live() == 0).then_some(())
+        gateway.wait_until_idle().await;
+        upstream.wait_until_in_flight(0).await;
+        wait_for("their upstream connections are closed", || async {
+            (upstream.open_connections() == 0).then_some(())
         })
         .await;
     }
     latch.open_for_all();
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
 /// P2: over the process's cap 503 at once, whatever the bucket; below it all is well again
@@ -224,29 +225,29 @@ async fn the_whole_process_has_a_cap() {
         .start()
         .await;
     let requests: Vec<_> = (0..3).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
-    upstream.works_on(3).await;
+    upstream.wait_until_in_flight(3).await;
     let refused = gateway.get("/other/k").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "too_many_requests_in_flight"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "too_many_requests_in_flight"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert_eq!(gateway.metric("concurrency_limit_rejections_total").await, 1.0);
-    assert_eq!(gateway.admin("/readyz").await.whole(), 200, "probes need no slot");
+    assert_eq!(gateway.admin("/readyz").await.complete_status(), 200, "probes need no slot");
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    gateway.is_idle().await;
-    assert_eq!(gateway.get("/other/k").await.whole(), 200);
+    gateway.wait_until_idle().await;
+    assert_eq!(gateway.get("/other/k").await.complete_status(), 200);
 }
 
 /// P5: several endpoints share the load, and one that refuses connections costs nobody a request
 #[tokio::test]
 async fn endpoints_share_the_load_and_a_dead_one_is_passed_over() {
     let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
-    let dead = Refusing::new();
+    let dead = RefusingAddress::new();
     let gateway =
         Gateway::builder().bucket_at("b", &[left.address(), dead.address, right.address()]).start().await;
     for _ in 0..40 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     assert_eq!(left.count() + right.count(), 40);
     assert!(left.count() >= 5 && right.count() >= 5, "{} and {}", left.count(), right.count());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Latch, Upstream, eventually, get};
+use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, get, wait_for};
 
 /// Longer than any test has anybody wait.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ const PATIENT: Duration = Duration::from_secs(30);
 pub(crate) fn held() -> (Upstream, Latch) {
     let latch = Latch::new();
     let of_upstream = latch.clone();
-    (Upstream::start(move |_| Act::ok("x").held(&of_upstream)), latch)
+    (Upstream::start(move |_| UpstreamReply::ok("x").when_open(&of_upstream)), latch)
 }
 
 fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duration) -> Builder {
@@ -31,13 +31,13 @@ fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duratio
         .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout.as_millis().to_string())
 }
 
-pub(crate) fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Answer> {
+pub(crate) fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Response> {
     let (address, target) = (gateway.address(), target.into());
     tokio::spawn(async move { get(address, &target).await })
 }
 
 async fn queue_holds(gateway: &Gateway, waiting: usize) {
-    eventually(&format!("{waiting} wait"), || async {
+    wait_for(&format!("{waiting} wait"), || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == waiting).then_some(())
     })
     .await;

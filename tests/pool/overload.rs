@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::{PATIENT, ask, gated, held};
-use crate::support::{Answer, eventually};
+use crate::support::{Response, wait_for};
 
 /// P3, O4: in overload those who waited longer than the target are told at once, the newest goes first, and nobody times out
 #[tokio::test]
@@ -19,9 +19,9 @@ async fn in_overload_the_newest_goes_first_and_the_late_are_told_to_go() {
         .start()
         .await;
     let holder = ask(&gateway, "/b/holder");
-    upstream.works_on(1).await;
-    let waiting: RefCell<Vec<JoinHandle<Answer>>> = RefCell::default();
-    eventually("more comes than is served, and the first who waited is told to go", || async {
+    upstream.wait_until_in_flight(1).await;
+    let waiting: RefCell<Vec<JoinHandle<Response>>> = RefCell::default();
+    wait_for("more comes than is served, and the first who waited is told to go", || async {
         let newcomer = ask(&gateway, format!("/b/{}", waiting.borrow().len()));
         waiting.borrow_mut().push(newcomer);
         waiting.borrow()[0].is_finished().then_some(())
@@ -33,18 +33,18 @@ async fn in_overload_the_newest_goes_first_and_the_late_are_told_to_go() {
         let there = waiting.borrow().iter().filter(|request| !request.is_finished()).count();
         (queued == there as u64).then_some(())
     };
-    eventually("those who come are in the queue", settled).await;
+    wait_for("those who come are in the queue", settled).await;
     waiting.borrow_mut().push(ask(&gateway, "/b/newest"));
-    eventually("the newest is in the queue", settled).await;
+    wait_for("the newest is in the queue", settled).await;
     latch.open(1);
-    assert_eq!(holder.await.unwrap().whole(), 200);
-    eventually("the next is called", || async { (upstream.count() == 2).then_some(()) }).await;
+    assert_eq!(holder.await.unwrap().complete_status(), 200);
+    wait_for("the next is called", || async { (upstream.count() == 2).then_some(()) }).await;
     assert_eq!(upstream.last().target, "/b/newest");
     latch.open_for_all();
     let (mut served, mut shed) = (0, 0);
     for answer in join_all(waiting.into_inner()).await {
         let answer = answer.unwrap();
-        match (answer.whole(), answer.reason()) {
+        match (answer.complete_status(), answer.reason()) {
             (200, _) => served += 1,
             (503, "queue_overload") => {
                 shed += 1;
@@ -56,7 +56,7 @@ async fn in_overload_the_newest_goes_first_and_the_late_are_told_to_go() {
     assert!(served > 0 && shed > 0, "{served} served, {shed} told to go");
     let counted = "request_queue_rejections_total{bucket=\"b\",reason=\"overload\"}";
     assert_eq!(gateway.metric(counted).await, f64::from(shed));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P3, P4: a burst is served whole and in its order, though it waits longer than the target
@@ -70,16 +70,16 @@ async fn a_burst_is_served_in_its_order() {
         .start()
         .await;
     let mut requests = vec![ask(&gateway, "/b/0")];
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     for i in 1..=10 {
         requests.push(ask(&gateway, format!("/b/{i}")));
         super::queue_holds(&gateway, i).await;
     }
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
     let order: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(order, Vec::from_iter((0..=10).map(|i| format!("/b/{i}"))));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

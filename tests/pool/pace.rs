@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::{PATIENT, ask, gated, queue_holds};
-use crate::support::{Act, Latch, Upstream, get};
+use crate::support::{Latch, Upstream, UpstreamReply, get};
 
 /// How long an upstream takes for an answer, so a gate of one lets twenty through in a second.
 const ANSWER: Duration = Duration::from_millis(50);
@@ -19,11 +19,14 @@ const MEASURED: usize = 15;
 #[tokio::test]
 async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
     const PATIENCE: Duration = Duration::from_secs(2);
-    let upstream = Upstream::start(|_| Act::ok("x").after(ANSWER));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(ANSWER));
     let gateway = gated(&upstream, 1, 1000, PATIENCE).start().await;
     let address = gateway.address();
     let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
-    assert!(measured.into_iter().all(|answer| answer.unwrap().whole() == 200), "no pace, no refusal");
+    assert!(
+        measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200),
+        "no pace, no refusal"
+    );
     let asked = (0..100).map(|i| {
         tokio::spawn(async move {
             let began = Instant::now();
@@ -33,7 +36,7 @@ async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
     let (mut served, mut refused) = (0, 0);
     for asked in join_all(asked).await {
         let (answer, waited) = asked.unwrap();
-        match (answer.whole(), answer.reason()) {
+        match (answer.complete_status(), answer.reason()) {
             (200, _) => served += 1,
             (503, "queue_too_long") => {
                 refused += 1;
@@ -55,7 +58,7 @@ async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
     assert_eq!(upstream.count(), MEASURED + served);
     let counted = "request_queue_rejections_total{bucket=\"b\",reason=\"too_long\"}";
     assert_eq!(gateway.metric(counted).await, f64::from(refused));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// P3, O4: who finds the queue full is told when those in it will have been served, or later, and not all are told the same
@@ -65,12 +68,12 @@ async fn a_full_queue_says_when_it_will_have_drained() {
     let latch = Latch::new();
     let of_upstream = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.starts_with("/b/held") {
-        true => Act::ok("x").held(&of_upstream),
-        false => Act::ok("x").after(ANSWER),
+        true => UpstreamReply::ok("x").when_open(&of_upstream),
+        false => UpstreamReply::ok("x").delayed(ANSWER),
     });
     let gateway = gated(&upstream, 1, QUEUED, PATIENT).start().await;
     let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
-    assert!(measured.into_iter().all(|answer| answer.unwrap().whole() == 200));
+    assert!(measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200));
     let waiting: Vec<_> = (0..=QUEUED).map(|i| ask(&gateway, format!("/b/held-{i}"))).collect();
     queue_holds(&gateway, QUEUED).await;
     let refused = join_all((0..20).map(|_| gateway.get("/b/k"))).await;
@@ -82,7 +85,7 @@ async fn a_full_queue_says_when_it_will_have_drained() {
     assert!(refused.windows(2).any(|pair| pair[0].retry_after() != pair[1].retry_after()));
     latch.open_for_all();
     for request in waiting {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

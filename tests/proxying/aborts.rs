@@ -1,6 +1,6 @@
 //! When an end breaks off: the other learns of it, and nothing is left behind.
 
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, wait_for};
 
 /// T6: an answer that ends before its announced length is a broken transfer for the client, counted and logged
 #[tokio::test]
@@ -10,7 +10,7 @@ async fn a_truncated_answer_is_a_broken_transfer() {
         for cut in [0, 5, 99_999] {
             let answer = body.clone();
             let upstream = Upstream::start(move |_| {
-                let act = Act::ok(&answer).cut_at(cut);
+                let act = UpstreamReply::ok(&answer).cut_at(cut);
                 if chunked { act.chunked() } else { act }
             });
             let gateway = Gateway::in_front_of(&upstream).await;
@@ -18,17 +18,17 @@ async fn a_truncated_answer_is_a_broken_transfer() {
             let mut client = Client::connect(gateway.address()).await;
             client.send(client::message("GET", "/b/k", &[("x-request-id", &id)], None)).await;
             // A connection that closes without a head is a broken transfer too.
-            if let Some(answer) = client.try_answer("GET").await {
+            if let Some(answer) = client.try_response("GET").await {
                 assert!(answer.broken.is_some(), "cut at {cut}, chunked {chunked}: the body looks whole");
                 assert!(body.as_bytes()[..cut].starts_with(&answer.body), "cut at {cut}, chunked {chunked}");
             }
-            let line = gateway.access_line(&id).await;
+            let line = gateway.wait_for_access_line(&id).await;
             let reason = line["reason"].as_str().expect("a reason");
             assert!(matches!(reason, "short_answer" | "broken_answer"), "{line}");
             let counted = format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}}");
             assert_eq!(gateway.metric(&counted).await, 1.0);
-            gateway.log_line("transfer broken", |line| line["id"] == id.as_str()).await;
-            gateway.is_idle().await;
+            gateway.wait_for_log_line("transfer broken", |line| line["id"] == id.as_str()).await;
+            gateway.wait_until_idle().await;
         }
     }
 }
@@ -37,33 +37,33 @@ async fn a_truncated_answer_is_a_broken_transfer() {
 #[tokio::test]
 async fn a_chunked_answer_without_its_last_chunk_is_broken() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n";
-    let upstream = Upstream::start(move |_| Act::raw(head));
+    let upstream = Upstream::start(move |_| UpstreamReply::raw(head));
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
-    let answer = client.try_answer("GET").await;
+    let answer = client.try_response("GET").await;
     assert!(answer.is_none_or(|answer| answer.broken.is_some()), "the body looks whole");
 }
 
 /// E2: an answer that is no HTTP is 502, not a guess
 #[tokio::test]
 async fn an_answer_that_is_no_http_is_502() {
-    let upstream = Upstream::start(|_| Act::raw("220 mail.example ESMTP\r\n\r\n"));
+    let upstream = Upstream::start(|_| UpstreamReply::raw("220 mail.example ESMTP\r\n\r\n"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (502, "decode_failed"));
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "decode_failed"));
     assert!(answer.text().contains("<Code>BadGateway</Code>"), "{}", answer.text());
 }
 
 /// E1: an upstream that cannot be reached is 502 and named as that
 #[tokio::test]
 async fn an_unreachable_upstream_is_502() {
-    let refusing = crate::support::unreachable::Refusing::new();
+    let refusing = crate::support::unreachable::RefusingAddress::new();
     let gateway = Gateway::builder().bucket_at("b", &[refusing.address]).start().await;
     let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (502, "upstream_connect"));
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_connect"));
     assert!(answer.text().contains("cannot connect to the upstream"), "{}", answer.text());
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T7: a client that leaves in mid-download: the upstream is let go and everything is released
@@ -72,7 +72,9 @@ async fn a_client_gone_in_mid_download_cancels_the_upstream() {
     for resets in [false, true] {
         let latch = Latch::new();
         let held = latch.clone();
-        let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end".repeat(1_000_000)));
+        let upstream = Upstream::start(move |_| {
+            UpstreamReply::ok("begin").then_body_when_open(&held, "end".repeat(1_000_000))
+        });
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut leaving = Client::connect(gateway.address()).await;
         leaving.send(client::message("GET", "/b/k", &[("x-request-id", "leaving")], None)).await;
@@ -82,11 +84,11 @@ async fn a_client_gone_in_mid_download_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-        gateway.is_idle().await;
-        assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone");
+        wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        gateway.wait_until_idle().await;
+        assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
         latch.open_for_all();
-        assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+        assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     }
 }
 
@@ -94,7 +96,7 @@ async fn a_client_gone_in_mid_download_cancels_the_upstream() {
 #[tokio::test]
 async fn a_client_gone_before_the_answer_cancels_the_upstream() {
     for resets in [false, true] {
-        let upstream = Upstream::start(|_| Act::hang());
+        let upstream = Upstream::start(|_| UpstreamReply::hang());
         // Long enough that no timeout can be mistaken for the client's leaving.
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
@@ -104,14 +106,14 @@ async fn a_client_gone_before_the_answer_cancels_the_upstream() {
             .await;
         let mut leaving = Client::connect(gateway.address()).await;
         leaving.send(client::message("GET", "/b/k", &[], None)).await;
-        upstream.works_on(1).await;
+        upstream.wait_until_in_flight(1).await;
         if resets {
             leaving.reset();
         } else {
             drop(leaving);
         }
-        eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-        gateway.is_idle().await;
+        wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -126,19 +128,18 @@ async fn a_client_gone_in_mid_upload_leaves_nothing_behind() {
             let begin = "x".repeat(0x7_0000);
             let head = format!("PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: leaving\r\n{framing}\r\n\r\n");
             leaving.send(format!("{head}70000\r\n{begin}\r\n")).await;
-            upstream.works_on(1).await;
+            upstream.wait_until_in_flight(1).await;
             if resets {
                 leaving.reset();
             } else {
                 drop(leaving);
             }
-            eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) })
-                .await;
-            assert!(!upstream.last().whole, "{framing}: the upstream took it for whole");
-            gateway.is_idle().await;
+            wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+            assert!(!upstream.last().is_complete, "{framing}: the upstream took it for whole");
+            gateway.wait_until_idle().await;
             assert_eq!(upstream.count(), 1, "{framing}: it was tried again");
             assert_eq!(
-                gateway.access_line("leaving").await["reason"],
+                gateway.wait_for_access_line("leaving").await["reason"],
                 "client_gone",
                 "{framing}, resets {resets}"
             );
@@ -156,8 +157,8 @@ async fn a_client_gone_in_a_small_upload_is_never_passed_on() {
         .send("PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: leaving\r\ncontent-length: 100\r\n\r\nbegin")
         .await;
     drop(leaving);
-    assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone");
-    gateway.is_idle().await;
+    assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
+    gateway.wait_until_idle().await;
     assert_eq!(upstream.count(), 0);
 }
 
@@ -166,7 +167,8 @@ async fn a_client_gone_in_a_small_upload_is_never_passed_on() {
 async fn an_early_answer_reaches_a_client_that_still_sends() {
     for (status, code) in [(403, "AccessDenied"), (503, "ServiceUnavailable")] {
         for framing in ["content-length", "chunked"] {
-            let upstream = Upstream::early(move |_| Act::s3_error(status, code).closing());
+            let upstream =
+                Upstream::replying_before_body(move |_| UpstreamReply::s3_error(status, code).closing());
             let gateway = Gateway::in_front_of(&upstream).await;
             let mut uploading = Client::connect(gateway.address()).await;
             let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\n";
@@ -191,12 +193,12 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
                     break;
                 }
             }
-            let answer = uploading.try_answer("PUT").await;
+            let answer = uploading.try_response("PUT").await;
             let answer =
                 answer.unwrap_or_else(|| panic!("{framing}: no answer to the upload that {status} refused"));
             assert_eq!(answer.status, status, "{framing}: {}", answer.text());
             assert!(answer.text().contains(code), "{framing}: {}", answer.text());
-            gateway.is_idle().await;
+            gateway.wait_until_idle().await;
         }
     }
 }
@@ -206,15 +208,16 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
 async fn an_early_answer_reaches_a_client_that_pauses() {
     for framing in ["content-length: 1048576\r\n\r\n", "transfer-encoding: chunked\r\n\r\n19000\r\n"] {
         for sent in [0, 1, 100_000] {
-            let upstream = Upstream::early(|_| Act::s3_error(403, "AccessDenied").closing());
+            let upstream =
+                Upstream::replying_before_body(|_| UpstreamReply::s3_error(403, "AccessDenied").closing());
             let gateway = Gateway::in_front_of(&upstream).await;
             let mut pausing = Client::connect(gateway.address()).await;
             pausing.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}")).await;
             pausing.send(vec![b'x'; sent]).await;
-            let answer = pausing.answer("PUT").await;
+            let answer = pausing.response("PUT").await;
             assert_eq!((answer.status, answer.reason()), (403, ""), "{framing:?}, {sent} bytes sent");
             assert!(answer.text().contains("AccessDenied"), "{}", answer.text());
-            gateway.is_idle().await;
+            gateway.wait_until_idle().await;
         }
     }
 }
@@ -226,27 +229,27 @@ async fn a_pausing_upload_is_not_held_back() {
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut pausing = Client::connect(gateway.address()).await;
     pausing.send(client::message("PUT", "/b/k", &[("content-length", "100000")], None)).await;
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let body: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     for piece in body.chunks(7_001) {
         pausing.send(piece).await;
     }
-    assert_eq!(pausing.answer("PUT").await.whole(), 200);
+    assert_eq!(pausing.response("PUT").await.complete_status(), 200);
     assert_eq!(upstream.seen()[0].body, body);
 }
 
 /// T6, B3: an upstream that goes away in mid-upload is noticed although the client pauses
 #[tokio::test]
 async fn an_upstream_gone_in_mid_upload_is_noticed() {
-    for act in [Act::raw(""), Act::raw("HTTP/1.1 20"), Act::reset()] {
-        let upstream = Upstream::early(move |_| act.clone());
+    for act in [UpstreamReply::raw(""), UpstreamReply::raw("HTTP/1.1 20"), UpstreamReply::reset()] {
+        let upstream = Upstream::replying_before_body(move |_| act.clone());
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut pausing = Client::connect(gateway.address()).await;
         pausing.send(client::message("PUT", "/b/k", &[("content-length", "100000")], None)).await;
         pausing.send("begin").await;
-        let answer = pausing.answer("PUT").await;
+        let answer = pausing.response("PUT").await;
         assert_eq!((answer.status, answer.reason()), (502, "upstream_reset"));
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -260,7 +263,7 @@ async fn a_refused_upload_that_goes_on_is_cut_off() {
         .set("rate_limit.global.burst", "1")
         .start()
         .await;
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     let uploads = (0..8).map(async |i| {
         let mut uploading = Client::connect(gateway.address()).await;
         let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\n";
@@ -277,12 +280,12 @@ async fn a_refused_upload_that_goes_on_is_cut_off() {
                 break;
             }
         }
-        uploading.try_answer("PUT").await
+        uploading.try_response("PUT").await
     });
     for answer in futures_util::future::join_all(uploads).await {
         // A reset may overtake the answer where a client is that deaf.
         assert!(answer.as_ref().is_none_or(|answer| answer.status == 429), "{answer:?}");
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
     assert_eq!(upstream.count(), 1);
 }

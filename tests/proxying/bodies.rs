@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, get, head, noise, put};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, head, put, random_bytes};
 
 /// M3: bodies of every size arrive byte for byte, in both directions and in both framings
 #[tokio::test]
 async fn bodies_of_every_size_arrive_byte_for_byte() {
     for bytes in [0, 1, 1000, 65_535, 65_536, 65_537, 1_000_000, 8 << 20] {
-        let body = noise(bytes);
+        let body = random_bytes(bytes);
         let hash = client::sha256(&body);
         for chunked in [false, true] {
             let answer = body.clone();
-            let upstream =
-                Upstream::start(move |_| if chunked { Act::ok(&answer).chunked() } else { Act::ok(&answer) });
+            let upstream = Upstream::start(move |_| {
+                if chunked { UpstreamReply::ok(&answer).chunked() } else { UpstreamReply::ok(&answer) }
+            });
             let gateway = Gateway::in_front_of(&upstream).await;
             let down = get(gateway.address(), "/b/k").await;
             assert_eq!(
-                (down.whole(), down.sha256()),
+                (down.complete_status(), down.sha256()),
                 (200, hash.clone()),
                 "{bytes} bytes, chunked {chunked}"
             );
@@ -30,9 +31,9 @@ async fn bodies_of_every_size_arrive_byte_for_byte() {
                     up.send("\r\n").await;
                 }
                 up.send("0\r\n\r\n").await;
-                assert_eq!(up.answer("PUT").await.whole(), 200);
+                assert_eq!(up.response("PUT").await.complete_status(), 200);
             } else {
-                assert_eq!(put(gateway.address(), "/b/k", &body).await.whole(), 200);
+                assert_eq!(put(gateway.address(), "/b/k", &body).await.complete_status(), 200);
                 assert_eq!(upstream.last().header("content-length"), Some(bytes.to_string().as_str()));
             }
             assert_eq!(upstream.last().sha256(), hash, "{bytes} bytes up, chunked {chunked}");
@@ -45,15 +46,20 @@ async fn bodies_of_every_size_arrive_byte_for_byte() {
 #[tokio::test]
 async fn long_bodies_and_what_was_asked_behind_them_come_in_order() {
     const SIZES: [usize; 6] = [40_000, 3, 300_000, 32_768, 4 << 20, 70_000];
-    let upstream =
-        Upstream::start(|seen| Act::ok(noise(seen.target.rsplit('/').next().unwrap().parse().unwrap())));
+    let upstream = Upstream::start(|seen| {
+        UpstreamReply::ok(random_bytes(seen.target.rsplit('/').next().unwrap().parse().unwrap()))
+    });
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
     let asked = SIZES.map(|bytes| client::message("GET", &format!("/b/{bytes}"), &[], None)).concat();
     client.send(asked).await;
     for bytes in SIZES {
-        let answer = client.answer("GET").await;
-        assert_eq!((answer.whole(), answer.sha256()), (200, client::sha256(&noise(bytes))), "{bytes} bytes");
+        let answer = client.response("GET").await;
+        assert_eq!(
+            (answer.complete_status(), answer.sha256()),
+            (200, client::sha256(&random_bytes(bytes))),
+            "{bytes} bytes"
+        );
     }
 }
 
@@ -61,10 +67,10 @@ async fn long_bodies_and_what_was_asked_behind_them_come_in_order() {
 #[tokio::test]
 async fn answers_without_a_body_keep_their_length() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/head" => Act::ok("0123456789").header("etag", "\"e\""),
-        "/b/unchanged" => Act::status(304).header("content-length", "10").header("etag", "\"e\""),
-        "/b/nothing" => Act::status(204),
-        _ => Act::ok("x"),
+        "/b/head" => UpstreamReply::ok("0123456789").header("etag", "\"e\""),
+        "/b/unchanged" => UpstreamReply::status(304).header("content-length", "10").header("etag", "\"e\""),
+        "/b/nothing" => UpstreamReply::status(204),
+        _ => UpstreamReply::ok("x"),
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
@@ -74,13 +80,17 @@ async fn answers_without_a_body_keep_their_length() {
         ("GET", "/b/nothing", 204, None),
     ] {
         client.send(client::message(method, target, &[], None)).await;
-        let answer = client.answer(method).await;
-        assert_eq!((answer.whole(), answer.header("content-length")), (status, length), "{method} {target}");
+        let answer = client.response(method).await;
+        assert_eq!(
+            (answer.complete_status(), answer.header("content-length")),
+            (status, length),
+            "{method} {target}"
+        );
         assert_eq!(answer.header("transfer-encoding"), None, "{method} {target}");
     }
     client.send(client::message("GET", "/b/k", &[], None)).await;
-    assert_eq!(client.answer("GET").await.text(), "x", "the connection is in step");
-    gateway.is_idle().await;
+    assert_eq!(client.response("GET").await.text(), "x", "the connection is in step");
+    gateway.wait_until_idle().await;
 }
 
 /// E1: HEAD of what the gateway refuses has the error's headers and no body
@@ -90,21 +100,21 @@ async fn a_refused_head_has_no_body() {
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("HEAD", "/nowhere/k", &[], None)).await;
-    assert_eq!(client.answer("HEAD").await.reason(), "no_such_bucket");
+    assert_eq!(client.response("HEAD").await.reason(), "no_such_bucket");
     client.send(client::message("HEAD", "/b/k", &[], None)).await;
-    assert_eq!(client.answer("HEAD").await.whole(), 200, "the connection is in step");
+    assert_eq!(client.response("HEAD").await.complete_status(), 200, "the connection is in step");
     assert_eq!(head(gateway.address(), "/b/k").await.header("content-length"), Some("1"));
 }
 
 /// T6: an answer that only the close ends arrives whole
 #[tokio::test]
 async fn an_answer_ended_by_the_close_is_whole() {
-    let body = noise(300_000);
+    let body = random_bytes(300_000);
     let answer = body.clone();
-    let upstream = Upstream::start(move |_| Act::ok(&answer).until_close());
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer).until_close());
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!((answer.whole(), answer.sha256()), (200, client::sha256(&body)));
+    assert_eq!((answer.complete_status(), answer.sha256()), (200, client::sha256(&body)));
 }
 
 /// T6: the same for HTTP/1.0, and for a head that comes in pieces
@@ -112,24 +122,25 @@ async fn an_answer_ended_by_the_close_is_whole() {
 async fn a_head_in_pieces_and_http_1_0_are_understood() {
     let pause = Duration::from_millis(30);
     for act in [
-        Act::raw("HTTP/1.0 200 OK\r\nx-a: b\r\n\r\nbody"),
-        Act::raw("HTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
-        Act::raw("HTTP/1.1 200 OK\r\nx-")
-            .then_after(pause, "a: b\r\n\r")
-            .then_after(pause, "\nbo")
-            .then_after(pause, "dy"),
-        Act::raw("HTTP/1.1 200 OK\r\nx-a: b\r\nconte").then_after(pause, "nt-length: 4\r\n\r\nbody"),
-        Act::raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
+        UpstreamReply::raw("HTTP/1.0 200 OK\r\nx-a: b\r\n\r\nbody"),
+        UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
+        UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-")
+            .then_body_after(pause, "a: b\r\n\r")
+            .then_body_after(pause, "\nbo")
+            .then_body_after(pause, "dy"),
+        UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-a: b\r\nconte")
+            .then_body_after(pause, "nt-length: 4\r\n\r\nbody"),
+        UpstreamReply::raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
     ] {
         let told = act.clone();
         let upstream = Upstream::start(move |_| told.clone());
         let gateway = Gateway::in_front_of(&upstream).await;
         for _ in 0..2 {
             let answer = get(gateway.address(), "/b/k").await;
-            assert_eq!((answer.whole(), answer.text().as_str()), (200, "body"), "{act:?}");
+            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"), "{act:?}");
             assert_eq!(answer.header("x-a"), Some("b"), "{act:?}");
         }
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -140,18 +151,18 @@ async fn a_stream_is_not_held_back() {
         let latch = Latch::new();
         let held = latch.clone();
         let upstream = Upstream::start(move |_| {
-            let act = Act::ok("data: 1\n\n").then_held(&held, "data: 2\n\n");
+            let act = UpstreamReply::ok("data: 1\n\n").then_body_when_open(&held, "data: 2\n\n");
             if chunked { act.chunked() } else { act.until_close() }
         });
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut stream = Client::connect(gateway.address()).await;
         stream.send(client::message("GET", "/b/k", &[], None)).await;
         let mut answer = stream.head().await;
-        let first = stream.some().await.unwrap();
+        let first = stream.read_some().await.unwrap();
         assert!(client::latin1(&first).contains("data: 1"), "{first:?}");
         latch.open_for_all();
         let mut rest = Vec::new();
-        while let Ok(more) = stream.some().await {
+        while let Ok(more) = stream.read_some().await {
             rest.extend(more);
             if client::latin1(&rest).contains("data: 2") {
                 break;
@@ -168,7 +179,7 @@ async fn a_stream_is_not_held_back() {
 async fn answers_keep_their_requests_order() {
     let upstream = Upstream::start(|seen| {
         let pause = if seen.target.ends_with('0') { 50 } else { 0 };
-        Act::ok(&seen.target).after(Duration::from_millis(pause))
+        UpstreamReply::ok(&seen.target).delayed(Duration::from_millis(pause))
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
@@ -176,7 +187,7 @@ async fn answers_keep_their_requests_order() {
         (0..5).flat_map(|i| client::message("GET", &format!("/b/{i}"), &[], None)).collect();
     client.send(pipeline).await;
     for i in 0..5 {
-        assert_eq!(client.answer("GET").await.text(), format!("/b/{i}"));
+        assert_eq!(client.response("GET").await.text(), format!("/b/{i}"));
     }
 }
 
@@ -185,7 +196,7 @@ async fn answers_keep_their_requests_order() {
 async fn expect_continue_is_answered() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let body = noise(200_000);
+    let body = random_bytes(200_000);
     let mut client = Client::connect(gateway.address()).await;
     let head = format!(
         "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
@@ -195,22 +206,23 @@ async fn expect_continue_is_answered() {
     let interim = client.head().await;
     assert_eq!(interim.status, 100);
     client.send(&body).await;
-    assert_eq!(client.answer("PUT").await.whole(), 200);
+    assert_eq!(client.response("PUT").await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((seen.sha256(), seen.header("expect")), (client::sha256(&body), None));
 
     let mut empty = Client::connect(gateway.address()).await;
     empty.send("PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n").await;
-    assert_eq!(empty.answer("PUT").await.whole(), 200, "with an empty body too");
+    assert_eq!(empty.response("PUT").await.complete_status(), 200, "with an empty body too");
 }
 
 /// E1, E2, E4: an upstream's own error passes as it came, and is no error of the gateway's
 #[tokio::test]
 async fn an_upstreams_error_passes_as_it_came() {
-    let upstream = Upstream::start(|_| Act::s3_error(404, "NoSuchKey").header("x-amz-request-id", "theirs"));
+    let upstream =
+        Upstream::start(|_| UpstreamReply::s3_error(404, "NoSuchKey").header("x-amz-request-id", "theirs"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (404, ""));
+    assert_eq!((answer.complete_status(), answer.reason()), (404, ""));
     assert_eq!(answer.header("x-amz-request-id"), Some("theirs"));
     assert!(answer.text().contains("<Code>NoSuchKey</Code>"));
     assert_eq!(gateway.metric("requests_total{bucket=\"b\",class=\"4xx\"}").await, 1.0);

@@ -1,7 +1,7 @@
 //! Headers that name the client's address, protocol or host, and aliases of headers that end at the gateway.
 
 use crate::auth::signer::Signer;
-use crate::support::{Gateway, Seen, Upstream, gateway, request};
+use crate::support::{Gateway, SeenRequest, Upstream, gateway, request};
 
 /// A sample of what strangers send.
 const FORWARDING: [(&str, &str); 14] = [
@@ -26,8 +26,12 @@ fn both(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder().bucket("b", upstream).http_bucket("api", upstream)
 }
 
-async fn seen(gateway: &Gateway, upstream: &Upstream, target: &str, headers: &[(&str, &str)]) -> Seen {
-    assert_eq!(request(gateway.address(), "GET", target, headers, None).await.whole(), 200, "{target}");
+async fn seen(gateway: &Gateway, upstream: &Upstream, target: &str, headers: &[(&str, &str)]) -> SeenRequest {
+    assert_eq!(
+        request(gateway.address(), "GET", target, headers, None).await.complete_status(),
+        200,
+        "{target}"
+    );
     upstream.last()
 }
 
@@ -38,14 +42,14 @@ async fn a_strangers_forwarding_headers_never_go_up() {
     let gateway = both(&upstream).start().await;
     let to_store = seen(&gateway, &upstream, "/b/k", &FORWARDING).await;
     for (name, _) in FORWARDING {
-        assert_eq!(to_store.all(name), [""; 0], "{name} in {:?}", to_store.headers);
+        assert_eq!(to_store.headers_named(name), [""; 0], "{name} in {:?}", to_store.headers);
     }
     let to_api = seen(&gateway, &upstream, "/api/k", &FORWARDING).await;
     for (name, _) in FORWARDING.iter().filter(|(name, _)| !SET.contains(name)) {
-        assert_eq!(to_api.all(name), [""; 0], "{name} in {:?}", to_api.headers);
+        assert_eq!(to_api.headers_named(name), [""; 0], "{name} in {:?}", to_api.headers);
     }
     assert_eq!(
-        SET.map(|name| to_api.all(name)),
+        SET.map(|name| to_api.headers_named(name)),
         [["127.0.0.1"], ["http"], ["gateway.test"], ["1.1 tidegate"]]
     );
 }
@@ -62,12 +66,15 @@ async fn a_bucket_may_pass_set_or_drop_them() {
         .start()
         .await;
     let set = seen(&gateway, &upstream, "/b/k", &FORWARDING).await;
-    assert_eq!(SET.map(|name| set.all(name)), [["127.0.0.1"], ["http"], ["gateway.test"], ["1.1 tidegate"]]);
+    assert_eq!(
+        SET.map(|name| set.headers_named(name)),
+        [["127.0.0.1"], ["http"], ["gateway.test"], ["1.1 tidegate"]]
+    );
     let dropped = seen(&gateway, &upstream, "/api/k", &FORWARDING).await;
     let passed = seen(&gateway, &upstream, "/open/k", &FORWARDING).await;
     for (name, value) in FORWARDING {
-        assert_eq!(dropped.all(name), [""; 0], "{name}");
-        assert_eq!(passed.all(name), [value], "{name}");
+        assert_eq!(dropped.headers_named(name), [""; 0], "{name}");
+        assert_eq!(passed.headers_named(name), [value], "{name}");
     }
 }
 
@@ -86,7 +93,7 @@ async fn a_trusted_proxys_headers_are_continued() {
     ];
     let to_api = seen(&gateway, &upstream, "/api/k", &proxied).await;
     assert_eq!(
-        SET.map(|name| to_api.all(name)),
+        SET.map(|name| to_api.headers_named(name)),
         [["203.0.113.9, 10.0.0.7, 127.0.0.1"], ["https"], ["api.test"], ["1.1 front, 1.1 tidegate"]]
     );
     assert_eq!(to_api.header("x-real-ip"), None);
@@ -114,9 +121,9 @@ async fn a_form_upload_carries_the_same_headers() {
         ("x-real-ip", "6.6.6.6"),
     ];
     let answer = request(gateway.address(), "POST", "/b", &headers, Some(form.as_bytes())).await;
-    assert_eq!(answer.whole(), 204, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 204, "{}", answer.text());
     let seen = upstream.last();
-    let sent = ["x-forwarded-for", "x-forwarded-proto", "via"].map(|name| seen.all(name));
+    let sent = ["x-forwarded-for", "x-forwarded-proto", "via"].map(|name| seen.headers_named(name));
     assert_eq!(sent, [["203.0.113.9, 127.0.0.1"], ["https"], ["1.1 tidegate"]]);
     assert_eq!(seen.header("x-real-ip"), None);
 }
@@ -188,12 +195,12 @@ async fn aliases_and_overrides_end_here() {
     let seen = seen(&gateway, &upstream, "/api/k", &all).await;
     for (name, value) in ends_here {
         let name = name.to_ascii_lowercase();
-        assert!(!seen.all(&name).contains(&value), "{name}: {:?}", seen.headers);
+        assert!(!seen.headers_named(&name).contains(&value), "{name}: {:?}", seen.headers);
     }
     for (name, value) in travels {
-        assert_eq!(seen.all(name), [value], "{name}");
+        assert_eq!(seen.headers_named(name), [value], "{name}");
     }
-    assert_eq!(seen.all("x-api-key"), ["injected"]);
+    assert_eq!(seen.headers_named("x-api-key"), ["injected"]);
     let plain: Vec<_> =
         seen.headers.iter().filter(|(name, _)| name.replace('_', "-") == "x-api-key").collect();
     assert_eq!(plain.len(), 1, "one credential under any spelling: {plain:?}");
@@ -212,7 +219,7 @@ async fn the_gateways_own_headers_change_nothing() {
         "x-tidegate-key",
     ] {
         let answer = request(gateway.address(), "GET", "/b/k", &[(name, "admin")], None).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "not_signed"), "{name}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "not_signed"), "{name}");
     }
     assert_eq!(upstream.count(), 0);
 }

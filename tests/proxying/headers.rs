@@ -1,6 +1,6 @@
 //! Headers: which travel on, which end here, and that none is lost.
 
-use crate::support::{Act, Gateway, Upstream, get, request};
+use crate::support::{Gateway, Upstream, UpstreamReply, get, request};
 
 /// V7, A2: hop-by-hop headers, what Connection nominates, the client's own proof and the gateway's own headers end here
 #[tokio::test]
@@ -22,10 +22,10 @@ async fn what_is_not_for_the_upstream_ends_here() {
         ("x-tidegate-reason", "forged"),
     ];
     let answer = request(gateway.address(), "GET", "/b/k", &ends_here, None).await;
-    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = upstream.last();
     for (name, value) in ends_here {
-        assert!(!seen.all(name).contains(&value), "{name} travelled: {:?}", seen.headers);
+        assert!(!seen.headers_named(name).contains(&value), "{name} travelled: {:?}", seen.headers);
     }
     for name in [
         "x-nominated",
@@ -58,11 +58,11 @@ async fn everything_else_travels_repeated_headers_included() {
         ("x-repeated", "third"),
         ("user-agent", "test/1"),
     ];
-    assert_eq!(request(gateway.address(), "GET", "/b/k", &travels, None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &travels, None).await.complete_status(), 200);
     let seen = upstream.last();
-    assert_eq!(seen.all("x-repeated"), ["first", "second", "third"]);
+    assert_eq!(seen.headers_named("x-repeated"), ["first", "second", "third"]);
     for (name, value) in travels {
-        assert!(seen.all(name).contains(&value), "{name}: {:?}", seen.headers);
+        assert!(seen.headers_named(name).contains(&value), "{name}: {:?}", seen.headers);
     }
     assert_eq!(seen.header("content-length"), None, "a GET without a body gets no length");
     assert_eq!(seen.header("transfer-encoding"), None);
@@ -73,9 +73,9 @@ async fn everything_else_travels_repeated_headers_included() {
 async fn host_names_the_upstream() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     let seen = upstream.last();
-    assert_eq!(seen.all("host"), [upstream.address().to_string()]);
+    assert_eq!(seen.headers_named("host"), [upstream.address().to_string()]);
     assert_eq!(seen.header("authorization"), None);
 }
 
@@ -92,13 +92,13 @@ async fn with_credentials_the_request_is_signed_with_the_buckets_own() {
         .await;
     let client =
         [("authorization", "AWS4-HMAC-SHA256 Credential=CLIENTKEY/x"), ("x-amz-date", "20200101T000000Z")];
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &client, Some(b"abc")).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &client, Some(b"abc")).await.complete_status(), 200);
     let seen = upstream.last();
     let authorization = seen.header("authorization").expect("signed");
-    assert_eq!(seen.all("authorization").len(), 1);
+    assert_eq!(seen.headers_named("authorization").len(), 1);
     assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=GATEWAYKEY/"), "{authorization}");
     assert!(authorization.contains("/eu-test-1/s3/aws4_request, SignedHeaders="), "{authorization}");
-    assert!(!seen.all("x-amz-date").contains(&"20200101T000000Z"));
+    assert!(!seen.headers_named("x-amz-date").contains(&"20200101T000000Z"));
     assert_eq!(seen.header("x-amz-content-sha256"), Some(crate::support::client::sha256(b"abc").as_str()));
     assert!(
         seen.headers
@@ -110,11 +110,11 @@ async fn with_credentials_the_request_is_signed_with_the_buckets_own() {
 /// O1: the request's ID travels to the upstream and comes back, whoever made it
 #[tokio::test]
 async fn the_request_id_travels_both_ways() {
-    let upstream = Upstream::start(|_| Act::ok("x").header("x-request-id", "of-upstream"));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("x-request-id", "of-upstream"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = request(gateway.address(), "GET", "/b/k", &[("x-request-id", "mine-1.A_b")], None).await;
-    assert_eq!(answer.all("x-request-id"), ["mine-1.A_b"]);
-    assert_eq!(upstream.last().all("x-request-id"), ["mine-1.A_b"]);
+    assert_eq!(answer.headers_named("x-request-id"), ["mine-1.A_b"]);
+    assert_eq!(upstream.last().headers_named("x-request-id"), ["mine-1.A_b"]);
     let answer = get(gateway.address(), "/b/k").await;
     let made = answer.header("x-request-id").unwrap();
     assert_eq!(made.len(), 16);
@@ -125,7 +125,7 @@ async fn the_request_id_travels_both_ways() {
 #[tokio::test]
 async fn an_answers_headers_travel_down() {
     let upstream = Upstream::start(|_| {
-        Act::ok("x")
+        UpstreamReply::ok("x")
             .header("ETag", "\"d41d8\"")
             .header("Set-Cookie", "a=1")
             .header("Set-Cookie", "b=2")
@@ -140,8 +140,12 @@ async fn an_answers_headers_travel_down() {
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!((answer.whole(), answer.body.as_slice()), (200, b"x".as_slice()), "nothing is decompressed");
-    assert_eq!(answer.all("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(
+        (answer.complete_status(), answer.body.as_slice()),
+        (200, b"x".as_slice()),
+        "nothing is decompressed"
+    );
+    assert_eq!(answer.headers_named("set-cookie"), ["a=1", "b=2"]);
     for (name, value) in [
         ("etag", "\"d41d8\""),
         ("x-amz-meta-a", "value"),
@@ -149,7 +153,7 @@ async fn an_answers_headers_travel_down() {
         ("content-encoding", "gzip"),
         ("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT"),
     ] {
-        assert_eq!(answer.all(name), [value], "{name}");
+        assert_eq!(answer.headers_named(name), [value], "{name}");
     }
     for name in ["x-hop", "keep-alive", "proxy-authenticate"] {
         assert_eq!(answer.header(name), None, "{name}");

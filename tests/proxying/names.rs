@@ -44,13 +44,17 @@ async fn a_name_may_have_a_tenant_and_be_encoded() {
         ("/acme%3Aours/k", "plain", "/theirs/k"),
     ] {
         let answer = get(gateway.address(), target).await;
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, served_by), "{target}");
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, served_by), "{target}");
         let seen = if served_by == "plain" { upstream.last() } else { tenant.last() };
         assert_eq!(seen.target, sent, "{target}");
     }
     for target in ["/acme:other/k", "/acme%3Aother/k", "/other:c/k", "/nobody:b-1/k"] {
         let answer = get(gateway.address(), target).await;
-        assert_eq!((answer.whole(), answer.reason()), (404, "no_such_bucket"), "{target}: `*` spans no `:`");
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (404, "no_such_bucket"),
+            "{target}: `*` spans no `:`"
+        );
     }
 }
 
@@ -61,7 +65,12 @@ async fn an_encoded_name_is_the_decoded_one() {
     let gateway = Gateway::builder().bucket("cs", &upstream).set("buckets.cs.pattern", "cs-*").start().await;
     for target in ["/cs-a/k", "/cs%2Da/k", "/%63s-%61/k", "/cs%2da?list-type=2"] {
         let answer = get(gateway.address(), target).await;
-        assert_eq!((answer.whole(), upstream.last().target.as_str()), (200, target), "{}", answer.text());
+        assert_eq!(
+            (answer.complete_status(), upstream.last().target.as_str()),
+            (200, target),
+            "{}",
+            answer.text()
+        );
     }
 }
 
@@ -117,7 +126,7 @@ async fn what_is_no_name_goes_nowhere() {
         ("/a%3Bb/k", 404),
     ] {
         let answer = get(gateway.address(), target).await;
-        assert_eq!(answer.whole(), status, "{target}: {}", answer.text());
+        assert_eq!(answer.complete_status(), status, "{target}: {}", answer.text());
     }
     for (host, status) in [
         ("acme:photos.s3.test", 400),
@@ -128,7 +137,7 @@ async fn what_is_no_name_goes_nowhere() {
     ] {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("GET /k HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-        assert_eq!(client.answer("GET").await.whole(), status, "{host}");
+        assert_eq!(client.response("GET").await.complete_status(), status, "{host}");
     }
     assert_eq!(upstream.count(), 0);
 }
@@ -156,8 +165,8 @@ async fn the_log_has_the_decoded_name() {
     ] {
         let mut client = Client::connect(gateway.address()).await;
         client.send(format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-        assert_eq!(client.answer("GET").await.whole(), 200, "{target}");
-        let line = gateway.log_line("request", |line| line["path"] == target).await;
+        assert_eq!(client.response("GET").await.complete_status(), 200, "{target}");
+        let line = gateway.wait_for_log_line("request", |line| line["path"] == target).await;
         assert_eq!((line["bucket"].as_str(), line["bucket_name"].as_str()), (Some(section), name), "{line}");
     }
 }
@@ -174,7 +183,7 @@ async fn a_form_may_be_sent_to_an_encoded_name() {
     {
         let kind = [("content-type", "multipart/form-data; boundary=x")];
         let answer = request(gateway.address(), "POST", target, &kind, Some(body.as_bytes())).await;
-        assert_eq!(answer.whole(), 204, "{}", answer.text());
+        assert_eq!(answer.complete_status(), 204, "{}", answer.text());
         assert_eq!(answer.header("location"), Some(format!("http://gateway.test{sent}").as_str()));
         assert_eq!((upstream.last().target.as_str(), &upstream.last().body[..]), (sent, &b"data"[..]));
     }

@@ -43,7 +43,7 @@ async fn targets_travel_byte_for_byte() {
         "/b?list-type=2&prefix=../x",
     ] {
         let answer = get(gateway.address(), target).await;
-        assert_eq!(answer.whole(), 200, "{target}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{target}: {}", answer.text());
         assert_eq!(upstream.last().target, target);
     }
 }
@@ -55,7 +55,7 @@ async fn a_bucket_may_have_another_name_upstream() {
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.bucket", "Their.Name").start().await;
     for rest in ["", "/", "/k", "//k//", "/a%2Fb+c~%zz?x=%20+&y", "?list-type=2", "/b/b"] {
-        assert_eq!(get(gateway.address(), &format!("/b{rest}")).await.whole(), 200, "{rest}");
+        assert_eq!(get(gateway.address(), &format!("/b{rest}")).await.complete_status(), 200, "{rest}");
         assert_eq!(upstream.last().target, format!("/Their.Name{rest}"));
     }
 }
@@ -76,7 +76,7 @@ async fn a_glob_serves_every_name_it_matches() {
         [("team-a", "wide"), ("team-photos-2026", "narrow"), ("team-", "wide"), ("team-photos", "wide")]
     {
         let answer = get(gateway.address(), &format!("/{name}/k?x=1")).await;
-        assert_eq!((answer.whole(), answer.text().as_str()), (200, served_by), "{name}");
+        assert_eq!((answer.complete_status(), answer.text().as_str()), (200, served_by), "{name}");
     }
     assert_eq!(wide.seen()[0].target, "/team-a/k?x=1");
     for name in ["wide", "team", "my-team-a", "Team-a"] {
@@ -89,13 +89,13 @@ async fn a_glob_serves_every_name_it_matches() {
 async fn invented_names_grow_no_state() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("any", &upstream).set("buckets.any.pattern", "*").start().await;
-    assert_eq!(get(gateway.address(), "/first/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/first/k").await.complete_status(), 200);
     let before = (
         gateway.status().await["buckets"].as_object().unwrap().len(),
         gateway.metrics().await.lines().count(),
     );
     for i in 0..100 {
-        assert_eq!(get(gateway.address(), &format!("/invented-{i}/k")).await.whole(), 200);
+        assert_eq!(get(gateway.address(), &format!("/invented-{i}/k")).await.complete_status(), 200);
     }
     let after = (
         gateway.status().await["buckets"].as_object().unwrap().len(),
@@ -113,9 +113,9 @@ async fn a_pattern_names_what_a_variable_cannot() {
         .set("buckets.photos.pattern", "My.photos-2026")
         .start()
         .await;
-    assert_eq!(get(gateway.address(), "/My.photos-2026/k").await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/My.photos-2026/k").await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/My.photos-2026/k");
-    assert_eq!(get(gateway.address(), "/photos/k").await.whole(), 404);
+    assert_eq!(get(gateway.address(), "/photos/k").await.complete_status(), 404);
 }
 
 /// V5: an http bucket's name is left out, and its endpoint's path stands before the rest
@@ -131,7 +131,7 @@ async fn an_http_buckets_path_is_prefixed() {
     for (sent, seen) in
         [("/api/x?y=%2F", "/base/v1/x?y=%2F"), ("/api//x/", "/base/v1//x/"), ("/api/", "/base/v1/")]
     {
-        assert_eq!(get(gateway.address(), sent).await.whole(), 200);
+        assert_eq!(get(gateway.address(), sent).await.complete_status(), 200);
         assert_eq!(upstream.last().target, seen);
     }
 }
@@ -144,7 +144,7 @@ async fn a_presigned_querys_proof_does_not_travel() {
     let signed = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=A%2F20261121&X-Amz-Date=20261121T000000Z\
                   &X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Security-Token=tok&X-Amz-Signature=abc";
     let target = format!("/b/k?versionId=7&{signed}&response-content-type=text%2Fplain");
-    assert_eq!(get(gateway.address(), &target).await.whole(), 200);
+    assert_eq!(get(gateway.address(), &target).await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/b/k?versionId=7&response-content-type=text%2Fplain");
 }
 
@@ -168,13 +168,13 @@ async fn a_copy_source_elsewhere_is_refused() {
         ("b%2Fa%20b", "theirs/a%20b"),
         ("%2Fb%2Fa%20b", "/theirs/a%20b"),
     ] {
-        assert_eq!(copy(given).await.whole(), 200, "{given}");
+        assert_eq!(copy(given).await.complete_status(), 200, "{given}");
         assert_eq!(upstream.last().header("x-amz-copy-source"), Some(seen), "{given}");
     }
     let before = upstream.count();
     for elsewhere in ["/other/secret", "other%2Fsecret", "/theirs/k", "no-slash", "/../other/k", ""] {
         let answer = copy(elsewhere).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{elsewhere:?}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "copy_source"), "{elsewhere:?}");
     }
     assert_eq!(upstream.count(), before, "a copy from elsewhere was passed on");
 }

@@ -33,7 +33,7 @@ async fn conditional_reads_are_answered() {
             ("if-unmodified-since", old, 412),
         ] {
             let answer = request(gateway.address(), method, "/demo/o", &[(name, value)], None).await;
-            assert_eq!(answer.whole(), status, "{method} {name}: {value}");
+            assert_eq!(answer.complete_status(), status, "{method} {name}: {value}");
             if status == 304 {
                 assert_eq!((answer.header("etag"), answer.body.len()), (Some(etag), 0), "{method} {name}");
                 assert!(answer.header("last-modified").is_some(), "{method} {name}");
@@ -43,7 +43,7 @@ async fn conditional_reads_are_answered() {
     let ranged = async |condition: (&str, &str)| {
         let headers = [("range", "bytes=1-3"), condition];
         let answer = request(gateway.address(), "GET", "/demo/o", &headers, None).await;
-        (answer.whole(), answer.text())
+        (answer.complete_status(), answer.text())
     };
     assert_eq!(ranged(("if-match", etag)).await, (206, "tor".to_owned()));
     assert_eq!(ranged(("if-match", "\"other\"")).await.0, 412);
@@ -78,7 +78,7 @@ async fn buckets_come_and_go() {
     let (gateway, client) = demo().await;
     client.create_bucket().bucket("second-one").send().await.unwrap();
     let listed = gateway.get("/").await;
-    assert_eq!(listed.whole(), 200);
+    assert_eq!(listed.complete_status(), 200);
     let names = ["<Name>demo</Name>", "<Name>second-one</Name>"];
     assert!(names.iter().all(|name| listed.text().contains(name)), "{}", listed.text());
     let again = client.create_bucket().bucket("second-one").send().await.unwrap_err();
@@ -176,7 +176,7 @@ async fn a_large_object_is_copied_in_parts() {
     let second = client.get_object().bucket("demo").key("copy").part_number(2).send().await.unwrap();
     assert_eq!((second.parts_count(), second.content_length()), (Some(9), Some(PART as i64)));
     assert_eq!(hash_of(second).await, (PART, sha256(&whole[PART..2 * PART])));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 fn pairs(tags: &GetObjectTaggingOutput) -> Vec<(&str, &str)> {
@@ -280,7 +280,7 @@ async fn what_is_left_out_is_501() {
     ] {
         let headers = [(name, value)];
         let answer = request(gateway.address(), "PUT", "/demo/o", &headers, Some(b"after")).await;
-        assert_eq!(answer.whole(), 501, "{name}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 501, "{name}: {}", answer.text());
     }
     assert_eq!(read(&client, "demo", "o").await, b"before");
 }
@@ -304,9 +304,9 @@ async fn the_origin_verifies_what_it_is_sent() {
         request(origin.address, "PUT", "/real/o", &headers, Some(body)).await
     };
     let refused = send(&sha256(b"wrong"), b"x").await;
-    assert_eq!(refused.whole(), 400);
+    assert_eq!(refused.complete_status(), 400);
     assert!(refused.text().contains("<Code>XAmzContentSHA256Mismatch</Code>"), "{}", refused.text());
-    assert_eq!(send(&sha256(b"right"), b"right").await.whole(), 200);
+    assert_eq!(send(&sha256(b"right"), b"right").await.complete_status(), 200);
     origin.secret_access_key.push('x');
     let forged = direct(&origin).get_object().bucket("real").key("o").send().await.unwrap_err();
     assert_eq!(forged.code(), Some("SignatureDoesNotMatch"));

@@ -29,7 +29,7 @@ async fn an_unknown_bucket_is_named() {
     assert_eq!(response.status().as_u16(), 404);
     assert_eq!(response.headers().get("x-tidegate-reason"), Some("no_such_bucket"));
     let id = response.headers().get("x-request-id").unwrap().to_owned();
-    assert_eq!(gateway.access_line(&id).await["status"], 404);
+    assert_eq!(gateway.wait_for_access_line(&id).await["status"], 404);
     let unknown = unknown.into_service_error();
     assert!(unknown.is_no_such_bucket(), "{unknown:?}");
     assert!(unknown.message().unwrap().contains("`nowhere`"));
@@ -40,7 +40,7 @@ async fn an_unknown_bucket_is_named() {
 async fn a_closed_bucket_is_access_denied() {
     let upstream = Upstream::ok("");
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "").start().await;
-    gateway.log_line("configuration warning", |line| line["key"] == "buckets.b.auth").await;
+    gateway.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.b.auth").await;
     let client = client(&gateway);
     let read = client.get_object().bucket("b").key("k").send().await.unwrap_err();
     assert_eq!(read.raw_response().unwrap().status().as_u16(), 403);
@@ -48,7 +48,7 @@ async fn a_closed_bucket_is_access_denied() {
     assert_eq!(read.raw_response().unwrap().headers().get("x-tidegate-reason"), Some("bucket_closed"));
     let written = client.put_object().bucket("b").key("k").body(vec![1].into()).send().await.unwrap_err();
     assert_eq!(written.code(), Some("AccessDenied"));
-    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 403);
+    assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 403);
     assert_eq!(upstream.count(), 0);
 }
 

@@ -78,7 +78,7 @@ async fn nothing_of_the_clients_identity_travels_on() {
         presigned.presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap()).await.unwrap();
     let target = presigned.uri().strip_prefix(&gateway.url("")).unwrap();
     assert!(target.contains("X-Amz-Security-Token=token"));
-    assert_eq!(get(gateway.address(), target).await.whole(), 200);
+    assert_eq!(get(gateway.address(), target).await.complete_status(), 200);
     let [signed, from_query] = <[_; 2]>::try_from(upstream.seen()).unwrap();
     assert_eq!(from_query.target, "/b/k?x-id=GetObject&response-content-type=text%2Fplain");
     for seen in [signed, from_query] {
@@ -97,7 +97,7 @@ async fn a_presigned_url_is_signed_anew() {
     let hour = PresigningConfig::expires_in(Duration::from_secs(3600)).unwrap();
     let presigned = client.get_object().bucket("demo").key("a b+c").presigned(hour).await.unwrap();
     let got = get(gateway.address(), presigned.uri().strip_prefix(&gateway.url("")).unwrap()).await;
-    assert_eq!((got.whole(), got.text()), (200, "presigned".to_owned()));
+    assert_eq!((got.complete_status(), got.text()), (200, "presigned".to_owned()));
 }
 
 /// P3, V5: many clients at once through a narrow gate: all are served, and no body is another's
@@ -116,5 +116,5 @@ async fn objects_written_at_once_do_not_mix() {
         assert_eq!(sha256(&read(&client, "alias", &key).await), sha256(&body));
     };
     join_all((0..40).map(round_trip)).await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }

@@ -35,7 +35,7 @@ async fn a_multipart_upload_of_100_mib_comes_down_whole() {
     complete.multipart_upload(parts).send().await.unwrap();
     let got = client.get_object().bucket("demo").key("big object").send().await.unwrap();
     assert_eq!(hash_of(got).await, (whole.len(), sha256(&whole)));
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// The most memory that a process ever held.
@@ -82,10 +82,10 @@ async fn an_unsigned_trailer_is_verified() {
         request(gateway.address(), "PUT", "/demo/o", &headers, Some(body.as_bytes())).await
     };
     let stored = send("/6tyOg==").await;
-    assert_eq!(stored.whole(), 200, "{}", stored.text());
+    assert_eq!(stored.complete_status(), 200, "{}", stored.text());
     assert_eq!(read(&client, "demo", "o").await, b"hello, world");
     let refused = send("AAAAAA==").await;
-    assert_eq!(refused.whole(), 400, "{}", refused.text());
+    assert_eq!(refused.complete_status(), 400, "{}", refused.text());
     assert_eq!(read(&client, "demo", "o").await, b"hello, world");
 }
 

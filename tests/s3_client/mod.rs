@@ -110,5 +110,5 @@ pub(crate) async fn read(client: &Client, bucket: &str, key: &str) -> Vec<u8> {
 /// Status and code of an answer.
 async fn outcome(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let answer = request(gateway.address(), method, target, headers, None).await;
-    (answer.whole(), answer.element("Code").unwrap_or_default())
+    (answer.complete_status(), answer.element("Code").unwrap_or_default())
 }

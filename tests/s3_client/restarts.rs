@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use tidegate::origin;
 
 use super::{MIB, client, demo, direct, noise, put, read};
-use crate::support::{Gateway, Scratch, until};
+use crate::support::{Gateway, Scratch, wait_until};
 
 /// Objects, buckets and unfinished uploads are there after a restart, and replaced bytes are not.
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     };
     let writers: Vec<_> = (0..acknowledged.len()).map(write).collect();
     let versions = || acknowledged.iter().map(|version| version.load(Ordering::Relaxed)).collect::<Vec<_>>();
-    until("each key was written twice", || versions().iter().all(|version| *version >= 2)).await;
+    wait_until("each key was written twice", || versions().iter().all(|version| *version >= 2)).await;
     gateway.signal(Signal::KILL);
     gateway.wait_exit().await;
     for writer in writers {
@@ -117,7 +117,7 @@ fn record_with(directory: &Path, text: &str) -> PathBuf {
 
 /// A gateway on the data directory of another one, which has ended.
 async fn restarted(mut gateway: Gateway) -> (Gateway, Gateway) {
-    gateway.terminate();
+    gateway.send_sigterm();
     gateway.wait_exit().await;
     let builder = Gateway::builder();
     let data = gateway.directory().join("tidegate-data");
@@ -151,8 +151,9 @@ async fn damaged_objects_are_kept_and_named() {
     for path in [&short, &gone, &torn] {
         let name = path.file_name().unwrap().to_str().unwrap();
         let is_of = |line: &serde_json::Value| line["path"].as_str().unwrap().ends_with(name);
-        let line =
-            again.log_line("a file of the embedded origin is not served, it stays on disk", is_of).await;
+        let line = again
+            .wait_for_log_line("a file of the embedded origin is not served, it stays on disk", is_of)
+            .await;
         assert!(line["detail"].is_string() && line["hint"].is_string(), "{line}");
     }
     let after = client(&again);

@@ -1,6 +1,6 @@
 //! One breaker actor per bucket: what a crash storm in one means for the others, and what a thousand of them cost.
 
-use crate::support::{Act, Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
 use super::held_down::{hold_down, is_failed};
 
@@ -9,7 +9,7 @@ async fn circuit(gateway: &Gateway, bucket: &str) -> serde_json::Value {
 }
 
 async fn reaches(gateway: &Gateway, bucket: &str, state: &str) {
-    eventually(&format!("the circuit of {bucket} is {state}"), || async {
+    wait_for(&format!("the circuit of {bucket} is {state}"), || async {
         (circuit(gateway, bucket).await["state"] == state).then_some(())
     })
     .await;
@@ -18,8 +18,12 @@ async fn reaches(gateway: &Gateway, bucket: &str, state: &str) {
 /// S10, B2: while a crash storm holds one bucket's breaker down, the circuit of another opens, is tried and closes
 #[tokio::test]
 async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
-    let stormy = Upstream::start(|_| Act::status(500));
-    let calm = Upstream::sequence(vec![Act::status(500), Act::status(500), Act::ok("x")]);
+    let stormy = Upstream::start(|_| UpstreamReply::status(500));
+    let calm = Upstream::sequence(vec![
+        UpstreamReply::status(500),
+        UpstreamReply::status(500),
+        UpstreamReply::ok("x"),
+    ]);
     let mut builder = Gateway::builder().bucket("stormy", &stormy).bucket("calm", &calm).chaos();
     for bucket in ["stormy", "calm"] {
         let key = |key: &str| format!("buckets.{bucket}.s3.{key}");
@@ -33,17 +37,17 @@ async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
     hold_down(&gateway, "breaker:stormy").await;
 
     for _ in 0..2 {
-        assert_eq!(gateway.get("/stormy/k").await.whole(), 500);
-        assert_eq!(gateway.get("/calm/k").await.whole(), 500);
+        assert_eq!(gateway.get("/stormy/k").await.complete_status(), 500);
+        assert_eq!(gateway.get("/calm/k").await.complete_status(), 500);
     }
     reaches(&gateway, "calm", "open").await;
-    let trial = eventually("the open time is over", || async {
+    let trial = wait_for("the open time is over", || async {
         let answer = gateway.get("/calm/k").await;
         (answer.reason() != "breaker_open").then_some(answer)
     })
     .await;
-    assert_eq!((trial.whole(), trial.reason()), (200, ""), "a trial needs the actor");
-    assert_eq!(gateway.get("/calm/k").await.whole(), 200);
+    assert_eq!((trial.complete_status(), trial.reason()), (200, ""), "a trial needs the actor");
+    assert_eq!(gateway.get("/calm/k").await.complete_status(), 200);
     reaches(&gateway, "calm", "closed").await;
 
     assert!(is_failed(&gateway, "breaker:stormy").await, "the storm outlasted the neighbour's whole cycle");
@@ -64,14 +68,14 @@ async fn a_crash_names_one_breaker_or_all() {
     let gateway = Gateway::builder().bucket("a", &upstream).bucket("b", &upstream).chaos().start().await;
     let crash = async |name: &str| {
         let answer = gateway.post(&format!("/actors/{name}/crash")).await;
-        (answer.whole(), serde_json::from_str::<serde_json::Value>(&answer.text()).unwrap())
+        (answer.complete_status(), serde_json::from_str::<serde_json::Value>(&answer.text()).unwrap())
     };
     assert_eq!(crash("breaker:a").await, (202, serde_json::json!({ "crashing": 1 })));
-    gateway.reaches_generation("breaker:a", 2).await;
+    gateway.wait_for_generation("breaker:a", 2).await;
     assert_eq!(gateway.generation("breaker:b").await, 1);
     assert_eq!(crash("breaker").await, (202, serde_json::json!({ "crashing": 2 })));
-    gateway.reaches_generation("breaker:a", 3).await;
-    gateway.reaches_generation("breaker:b", 2).await;
+    gateway.wait_for_generation("breaker:a", 3).await;
+    gateway.wait_for_generation("breaker:b", 2).await;
     for unknown in ["breaker:c", "brea", "breaker:"] {
         let (status, error) = crash(unknown).await;
         assert_eq!((status, &error["error"]["code"]), (404, &"unknown_actor".into()), "{unknown}");
@@ -86,7 +90,7 @@ async fn resident_kib(buckets: usize) -> u64 {
         builder = builder.bucket(&format!("b{number}"), &upstream);
     }
     let gateway = builder.start().await;
-    assert_eq!(gateway.get("/b0/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b0/k").await.complete_status(), 200);
     assert_eq!(gateway.status().await["actors"].as_object().unwrap().len(), 3 + 2 * buckets);
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Load, PLACES, count, others};
-use crate::support::{Act, Gateway, Latch, Upstream, client, get, request, until};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, client, get, request, wait_until};
 
 /// Every actor is on every request's way, none refuses anything.
 async fn start(upstream: &Upstream) -> Gateway {
@@ -34,9 +34,9 @@ async fn every_actor_comes_back_from_every_place_and_no_request_is_lost() {
             gateway.crash(actor, place).await;
             // `started` is reached over a crash that leads there.
             let crashes = if place == "started" { 2 } else { 1 };
-            gateway.reaches_generation(actor, before + crashes).await;
+            gateway.wait_for_generation(actor, before + crashes).await;
             let answer = request(gateway.address(), "GET", "/b/k", &[SESSION], None).await;
-            assert_eq!(answer.whole(), 200, "after {actor} crashed at {place}: {}", answer.text());
+            assert_eq!(answer.complete_status(), 200, "after {actor} crashed at {place}: {}", answer.text());
             assert_eq!(gateway.generation(actor).await, before + crashes, "{actor} at {place} crashed again");
             assert_eq!(gateway.actor(actor).await["state"], "running", "{actor} at {place}");
         }
@@ -45,7 +45,7 @@ async fn every_actor_comes_back_from_every_place_and_no_request_is_lost() {
     assert!(answers.len() > 20, "{} requests ran", answers.len());
     let lost: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
     assert!(lost.is_empty(), "{lost:?}");
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// S2, S5: the caller whose own message crashed is answered 503 with a Retry-After of at most a second and is never
@@ -59,22 +59,22 @@ async fn the_caller_whose_message_crashed_is_refused_and_never_admitted() {
         for place in ["decide", "apply", "applied"] {
             gateway.crash_next(actor, place).await;
             let answer = gateway.get("/b/k").await;
-            assert_eq!((answer.whole(), answer.reason()), (503, reason), "{actor} at {place}");
+            assert_eq!((answer.complete_status(), answer.reason()), (503, reason), "{actor} at {place}");
             assert!(answer.retry_after().unwrap() <= 1, "{answer:?}");
             assert!(answer.text().contains("<Code>ServiceUnavailable</Code>"), "{}", answer.text());
             assert_eq!(upstream.count(), served, "the victim of {actor} at {place} was passed on");
-            assert_eq!(gateway.get("/b/k").await.whole(), 200, "after {actor} crashed at {place}");
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "after {actor} crashed at {place}");
             served += 1;
         }
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// S5, B4: a trial whose message crashed the breaker is refused and never called; the permit is not lost with it
 #[tokio::test]
 async fn a_trial_whose_message_crashed_the_breaker_is_never_called() {
     for place in ["decide", "apply"] {
-        let upstream = Upstream::sequence(vec![Act::status(500), Act::ok("x")]);
+        let upstream = Upstream::sequence(vec![UpstreamReply::status(500), UpstreamReply::ok("x")]);
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
             .chaos()
@@ -85,14 +85,14 @@ async fn a_trial_whose_message_crashed_the_breaker_is_never_called() {
             .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2")
             .start()
             .await;
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
         tokio::time::sleep(Duration::from_millis(400)).await;
         gateway.crash_next("breaker", place).await;
         let victim = gateway.get("/b/k").await;
-        assert_eq!((victim.whole(), victim.reason()), (503, "breaker_unavailable"), "{place}");
+        assert_eq!((victim.complete_status(), victim.reason()), (503, "breaker_unavailable"), "{place}");
         assert!(victim.retry_after().unwrap() <= 1);
         assert_eq!(upstream.count(), 1, "{place}: the victim was called");
-        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{place}: the only trial is free again");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{place}: the only trial is free again");
         assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"], "closed", "{place}");
     }
 }
@@ -106,8 +106,8 @@ async fn a_crash_over_a_session_costs_nobody_a_request() {
         let before = gateway.generation("sessions").await;
         gateway.crash_next("sessions", place).await;
         let answer = request(gateway.address(), "GET", "/b/k", &[SESSION], None).await;
-        assert_eq!(answer.whole(), 200, "{place}");
-        gateway.reaches_generation("sessions", before + 1).await;
+        assert_eq!(answer.complete_status(), 200, "{place}");
+        gateway.wait_for_generation("sessions", before + 1).await;
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_crash_over_a_session_costs_nobody_a_request() {
 async fn waiters_keep_their_places_over_a_crash() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .chaos()
@@ -129,9 +129,9 @@ async fn waiters_keep_their_places_over_a_crash() {
     for i in 0..4 {
         requests.push(tokio::spawn(async move { get(address, &format!("/b/{i}")).await }));
         if i == 0 {
-            upstream.works_on(1).await;
+            upstream.wait_until_in_flight(1).await;
         }
-        crate::support::eventually("the request queues", || async {
+        crate::support::wait_for("the request queues", || async {
             (gateway.status().await["buckets"]["b"]["pool"]["queued"] == i).then_some(())
         })
         .await;
@@ -139,16 +139,16 @@ async fn waiters_keep_their_places_over_a_crash() {
     for place in ["decide", "timer", "started"] {
         let before = gateway.generation("pool:b").await;
         gateway.crash("pool:b", place).await;
-        gateway.reaches_generation("pool:b", before + 1).await;
+        gateway.wait_for_generation("pool:b", before + 1).await;
     }
-    assert_eq!((upstream.count(), upstream.peak()), (1, 1), "nobody got past the gate");
+    assert_eq!((upstream.count(), upstream.peak_in_flight()), (1, 1), "nobody got past the gate");
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
     let order: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(order, ["/b/0", "/b/1", "/b/2", "/b/3"]);
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// S2, P4: a crash in mid-write tells those who wait, at once, and the gate neither leaks nor over-grants
@@ -156,7 +156,7 @@ async fn waiters_keep_their_places_over_a_crash() {
 async fn a_crash_in_mid_write_answers_the_waiters_and_keeps_the_gate() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .chaos()
@@ -166,26 +166,26 @@ async fn a_crash_in_mid_write_answers_the_waiters_and_keeps_the_gate() {
         .await;
     let address = gateway.address();
     let first = tokio::spawn(async move { get(address, "/b/first").await });
-    upstream.works_on(1).await;
+    upstream.wait_until_in_flight(1).await;
     let second = tokio::spawn(async move { get(address, "/b/second").await });
-    crate::support::eventually("the second queues", || async {
+    crate::support::wait_for("the second queues", || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 1).then_some(())
     })
     .await;
     gateway.crash("pool:b", "apply").await;
     let second = second.await.unwrap();
-    assert_eq!((second.whole(), second.reason()), (503, "pool_unavailable"));
+    assert_eq!((second.complete_status(), second.reason()), (503, "pool_unavailable"));
     assert!(second.retry_after().unwrap() <= 1);
     let third = tokio::spawn(async move { get(address, "/b/third").await });
-    crate::support::eventually("the third queues, for the first still holds the gate", || async {
+    crate::support::wait_for("the third queues, for the first still holds the gate", || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 1).then_some(())
     })
     .await;
     latch.open_for_all();
-    assert_eq!(first.await.unwrap().whole(), 200);
-    assert_eq!(third.await.unwrap().whole(), 200);
-    assert_eq!(upstream.peak(), 1);
-    gateway.is_idle().await;
+    assert_eq!(first.await.unwrap().complete_status(), 200);
+    assert_eq!(third.await.unwrap().complete_status(), 200);
+    assert_eq!(upstream.peak_in_flight(), 1);
+    gateway.wait_until_idle().await;
 }
 
 /// S5: many crashes under load lose exactly the requests whose own message crashed
@@ -207,7 +207,7 @@ async fn crashes_under_load_lose_only_their_victims() {
             gateway.crash_next(actor, "decide").await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        gateway.reaches_generation(actor, u64::try_from(CRASHES).unwrap() / 2).await;
+        gateway.wait_for_generation(actor, u64::try_from(CRASHES).unwrap() / 2).await;
         let answers = load.answers().await;
         let victims = count(&answers, 503, reason);
         // Two crashes within a millisecond make their like poison for that long.
@@ -220,7 +220,7 @@ async fn crashes_under_load_lose_only_their_victims() {
         let lost = others(&answers, reason);
         assert!(lost.is_empty(), "{actor}: {lost:?}");
         assert_eq!(upstream.count(), answers.len() - victims, "{actor}: a victim was passed on");
-        gateway.is_idle().await;
+        gateway.wait_until_idle().await;
     }
 }
 
@@ -229,7 +229,7 @@ async fn crashes_under_load_lose_only_their_victims() {
 async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |_| Act::ok("one").then_held(&held, "two"));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("one").then_body_when_open(&held, "two"));
     let gateway = start(&upstream).await;
     let mut transfer = client::Client::connect(gateway.address()).await;
     transfer.send(client::message("GET", "/b/k", &[], None)).await;
@@ -241,11 +241,11 @@ async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
     }
     for actor in ["limiter", "breaker:b", "pool:b", "sessions", "monitor"] {
         // The timer's crash may be overtaken by the next, whose restart clears the timers.
-        gateway.reaches_generation(actor, 6).await;
+        gateway.wait_for_generation(actor, 6).await;
     }
     latch.open_for_all();
     transfer.body(&mut answer, "GET").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (200, "onetwo"));
-    gateway.is_idle().await;
-    until("the upstream is done", || upstream.working() == 0).await;
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "onetwo"));
+    gateway.wait_until_idle().await;
+    wait_until("the upstream is done", || upstream.in_flight() == 0).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Gateway, Upstream, eventually, request};
+use crate::support::{Gateway, Upstream, UpstreamReply, request, wait_for};
 
 /// Five restarts are free; then the holds are 100, 200, 400, 800, 1600 and 3200 ms.
 const CRASHES: usize = 11;
@@ -25,7 +25,7 @@ pub(super) async fn is_failed(gateway: &Gateway, actor: &str) -> bool {
 }
 
 async fn is_held_down(gateway: &Gateway, actor: &str) {
-    eventually(&format!("{actor} is held down"), || async {
+    wait_for(&format!("{actor} is held down"), || async {
         let actor = gateway.actor(actor).await;
         let left = actor["retry_after_ms"].as_u64().unwrap_or(0);
         (actor["state"] == "failed" && left > 2000).then_some(())
@@ -35,7 +35,7 @@ async fn is_held_down(gateway: &Gateway, actor: &str) {
 
 /// Waits until the actor holds again, by itself.
 async fn recovers(gateway: &Gateway, actor: &str) {
-    eventually(&format!("{actor} runs again"), || async {
+    wait_for(&format!("{actor} runs again"), || async {
         let vitals = gateway.actor(actor).await;
         let all = u64::try_from(CRASHES).unwrap();
         (vitals["state"] == "running" && vitals["restarts"].as_u64().unwrap() >= all).then_some(())
@@ -57,15 +57,15 @@ async fn a_failed_limiter_refuses_what_has_a_limit() {
         .await;
     hold_down(&gateway, "limiter").await;
     let answer = gateway.get("/limited/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (503, "limiter_unavailable"));
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "limiter_unavailable"));
     assert!((1..=5).contains(&answer.retry_after().unwrap()), "until it is tried again: {answer:?}");
-    assert_eq!(gateway.get("/free/k").await.whole(), 200);
+    assert_eq!(gateway.get("/free/k").await.complete_status(), 200);
     assert_eq!(upstream.count(), 1, "the refused request was passed on");
     assert_eq!(gateway.metric("actor_state{actor=\"limiter\"}").await, 2.0);
     let rejected = gateway.metric("actor_messages_rejected_total{actor=\"limiter\",reason=\"failed\"}").await;
     assert!(rejected >= 1.0);
     recovers(&gateway, "limiter").await;
-    assert_eq!(gateway.get("/limited/k").await.whole(), 200);
+    assert_eq!(gateway.get("/limited/k").await.complete_status(), 200);
 }
 
 /// S4: with `rate_limit.on_failure = pass` a failed limiter lets requests pass
@@ -80,10 +80,10 @@ async fn a_failed_limiter_lets_pass_where_that_is_configured() {
         .set("rate_limit.global.burst", "1")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_global");
     hold_down(&gateway, "limiter").await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     recovers(&gateway, "limiter").await;
     assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_global", "the limit is in force again");
 }
@@ -100,13 +100,13 @@ async fn a_failed_pool_refuses_its_own_bucket_only() {
         .await;
     hold_down(&gateway, "pool:a").await;
     let answer = gateway.get("/a/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (503, "pool_unavailable"));
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "pool_unavailable"));
     assert!((1..=5).contains(&answer.retry_after().unwrap()), "{answer:?}");
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(gateway.actor("pool:b").await["restarts"], 0);
     recovers(&gateway, "pool:a").await;
-    assert_eq!(gateway.get("/a/k").await.whole(), 200);
-    gateway.is_idle().await;
+    assert_eq!(gateway.get("/a/k").await.complete_status(), 200);
+    gateway.wait_until_idle().await;
 }
 
 /// S4: with a failed session cache every request is verified afresh, and served
@@ -115,12 +115,12 @@ async fn a_failed_session_cache_is_a_miss() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
     let ask = || request(gateway.address(), "GET", "/b/k", &[("x-tidegate-session", "s-1")], None);
-    assert_eq!(ask().await.whole(), 200);
+    assert_eq!(ask().await.complete_status(), 200);
     hold_down(&gateway, "sessions").await;
-    assert_eq!(ask().await.whole(), 200);
+    assert_eq!(ask().await.complete_status(), 200);
     assert_eq!(gateway.status().await["sessions"], serde_json::Value::Null, "nobody answers for the cache");
     recovers(&gateway, "sessions").await;
-    assert_eq!(ask().await.whole(), 200);
+    assert_eq!(ask().await.complete_status(), 200);
     assert_eq!(gateway.status().await["sessions"]["entries"], 1);
 }
 
@@ -128,7 +128,7 @@ async fn a_failed_session_cache_is_a_miss() {
 #[tokio::test]
 async fn a_failed_breakers_published_state_holds() {
     let good = Upstream::ok("x");
-    let bad = Upstream::start(|_| Act::status(500));
+    let bad = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = Gateway::builder()
         .bucket("good", &good)
         .bucket("bad", &bad)
@@ -137,19 +137,19 @@ async fn a_failed_breakers_published_state_holds() {
         .start()
         .await;
     for _ in 0..5 {
-        assert_eq!(gateway.get("/bad/k").await.whole(), 500);
+        assert_eq!(gateway.get("/bad/k").await.complete_status(), 500);
     }
     crash_often(&gateway, "breaker").await;
     is_held_down(&gateway, "breaker:bad").await;
     is_held_down(&gateway, "breaker:good").await;
-    assert_eq!(gateway.get("/good/k").await.whole(), 200);
+    assert_eq!(gateway.get("/good/k").await.complete_status(), 200);
     let refused = gateway.get("/bad/k").await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
     assert!(refused.retry_after().unwrap() > 30, "its own time, not the actor's: {refused:?}");
     assert_eq!(bad.count(), 5);
     recovers(&gateway, "breaker:bad").await;
     recovers(&gateway, "breaker:good").await;
-    assert_eq!(gateway.get("/good/k").await.whole(), 200);
+    assert_eq!(gateway.get("/good/k").await.complete_status(), 200);
     assert_eq!(gateway.get("/bad/k").await.reason(), "breaker_open", "and it is still open");
 }
 
@@ -159,16 +159,16 @@ async fn a_failed_monitors_last_level_holds_and_ages() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
     hold_down(&gateway, "monitor").await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let age = |status: &serde_json::Value| status["resources"]["memory"]["age_ms"].as_u64();
-    eventually("the readings are seen to be stale", || async {
+    wait_for("the readings are seen to be stale", || async {
         let status = gateway.status().await;
         assert_eq!(status["level"], "normal");
         (age(&status)? > 1000 && status["stale"] == true).then_some(())
     })
     .await;
     recovers(&gateway, "monitor").await;
-    eventually("readings are fresh again", || async {
+    wait_for("readings are fresh again", || async {
         (gateway.status().await["stale"] == false).then_some(())
     })
     .await;
@@ -186,5 +186,9 @@ async fn an_actor_that_goes_on_crashing_is_no_hot_loop() {
     let restarts = gateway.actor("limiter").await["restarts"].as_u64().unwrap();
     // Five at once, then at most those that 100 + 200 + 400 + 800 ms leave room for.
     assert!((6..=10).contains(&restarts), "{restarts} restarts in about a second");
-    assert_eq!(gateway.get("/b/k").await.whole(), 200, "a bucket without a limit does not need the limiter");
+    assert_eq!(
+        gateway.get("/b/k").await.complete_status(),
+        200,
+        "a bucket without a limit does not need the limiter"
+    );
 }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::count;
-use crate::support::{Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, wait_for};
 
 /// S6: a message whose like crashed the actor twice is refused without a third crash, and reported; others are served
 #[tokio::test]
@@ -25,10 +25,10 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
     let crashed = gateway.actor("limiter").await;
     assert_eq!((&crashed["generation"], &crashed["poisoned"]), (&3.into(), &0.into()));
     let third = gateway.get("/a/k").await;
-    assert_eq!((third.whole(), third.reason()), (503, "limiter_unavailable"));
+    assert_eq!((third.complete_status(), third.reason()), (503, "limiter_unavailable"));
     assert!(third.retry_after().is_some());
     assert_eq!(
-        gateway.get("/b/k").await.whole(),
+        gateway.get("/b/k").await.complete_status(),
         200,
         "the same client on another bucket is another message"
     );
@@ -41,9 +41,11 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
     );
     let rejected = "actor_messages_rejected_total{actor=\"limiter\",reason=\"poison\"}";
     assert_eq!(gateway.metric(rejected).await, 1.0);
-    gateway.log_line("poison message: its like is refused", |line| line["message"] == "limiter.admit").await;
-    eventually("the suspicion ends with its window", || async {
-        (gateway.get("/a/k").await.whole() == 200).then_some(())
+    gateway
+        .wait_for_log_line("poison message: its like is refused", |line| line["message"] == "limiter.admit")
+        .await;
+    wait_for("the suspicion ends with its window", || async {
+        (gateway.get("/a/k").await.complete_status() == 200).then_some(())
     })
     .await;
 }
@@ -78,7 +80,7 @@ async fn a_full_mailbox_is_busy_at_once() {
         assert!(gateway.metric(&name).await >= busy as f64, "{actor}");
         assert_eq!(gateway.actor(actor).await["mailbox_capacity"], 1);
     }
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// S9: every actor has its restarts, generation, depth, waiting and handling time, rejections and expiries measured
@@ -93,10 +95,10 @@ async fn every_actor_is_measured() {
         .await;
     // The handling time of one message in sixteen is measured.
     for _ in 0..20 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     gateway.crash("limiter", "decide").await;
-    gateway.reaches_generation("limiter", 2).await;
+    gateway.wait_for_generation("limiter", 2).await;
     let scrape = gateway.metrics().await;
     for actor in ["monitor", "limiter", "sessions", "breaker:b", "pool:b"] {
         for name in [

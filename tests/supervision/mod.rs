@@ -11,14 +11,14 @@ mod storm;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Answer, Client, Gateway, client};
+use crate::support::{Client, Gateway, Response, client};
 
 const PLACES: [&str; 5] = ["decide", "apply", "applied", "timer", "started"];
 
 /// Clients that ask on and on, each over a connection of its own, until they are stopped.
 struct Load {
     stop: Arc<AtomicBool>,
-    clients: Vec<tokio::task::JoinHandle<Vec<Answer>>>,
+    clients: Vec<tokio::task::JoinHandle<Vec<Response>>>,
 }
 
 impl Load {
@@ -32,7 +32,7 @@ impl Load {
                 let mut client = Client::connect(address).await;
                 while !stop.load(Ordering::Relaxed) {
                     client.send(&message).await;
-                    answers.push(client.answer("GET").await);
+                    answers.push(client.response("GET").await);
                 }
                 answers
             })
@@ -42,7 +42,7 @@ impl Load {
     }
 
     /// Every answer; each must have come whole.
-    async fn answers(self) -> Vec<Answer> {
+    async fn answers(self) -> Vec<Response> {
         self.stop.store(true, Ordering::Relaxed);
         let mut answers = Vec::new();
         for client in self.clients {
@@ -54,11 +54,11 @@ impl Load {
 }
 
 /// How many answers have this status and reason.
-fn count(answers: &[Answer], status: u16, reason: &str) -> usize {
+fn count(answers: &[Response], status: u16, reason: &str) -> usize {
     answers.iter().filter(|answer| answer.status == status && answer.reason() == reason).count()
 }
 
 /// The answers that are neither 200 nor refused for this reason.
-fn others<'a>(answers: &'a [Answer], reason: &str) -> Vec<&'a Answer> {
+fn others<'a>(answers: &'a [Response], reason: &str) -> Vec<&'a Response> {
     answers.iter().filter(|answer| answer.status != 200 && answer.reason() != reason).collect()
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Load, PLACES, count, others};
-use crate::support::{Act, Gateway, Latch, Upstream, get};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get};
 
 /// S5, L2: over a storm of crashes in every place the upstream sees no request past rate · t + burst
 #[tokio::test]
@@ -61,14 +61,18 @@ async fn a_crash_in_mid_write_gives_no_burst_back() {
         .start()
         .await;
     for _ in 0..3 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
     let before = gateway.generation("limiter").await;
     gateway.crash("limiter", "decide").await;
-    gateway.reaches_generation("limiter", before + 1).await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200, "a crash in decide forgets nothing and takes nothing");
+    gateway.wait_for_generation("limiter", before + 1).await;
+    assert_eq!(
+        gateway.get("/b/k").await.complete_status(),
+        200,
+        "a crash in decide forgets nothing and takes nothing"
+    );
     gateway.crash("limiter", "apply").await;
-    gateway.reaches_generation("limiter", before + 2).await;
+    gateway.wait_for_generation("limiter", before + 2).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_ip", "rebuilt with the burst spent");
     assert_eq!(upstream.count(), 4);
 }
@@ -76,7 +80,7 @@ async fn a_crash_in_mid_write_gives_no_burst_back() {
 /// S5, B2: an open circuit stays open over crashes in every place, with a true Retry-After, and nobody is let through
 #[tokio::test]
 async fn an_open_circuit_stays_open_over_crashes() {
-    let upstream = Upstream::start(|_| Act::status(500));
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .chaos()
@@ -86,11 +90,10 @@ async fn an_open_circuit_stays_open_over_crashes() {
         .start()
         .await;
     for _ in 0..2 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     }
     let state = async || gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"].clone();
-    crate::support::eventually("the circuit opens", || async { (state().await == "open").then_some(()) })
-        .await;
+    crate::support::wait_for("the circuit opens", || async { (state().await == "open").then_some(()) }).await;
     let first = gateway.get("/b/k").await;
     assert_eq!(first.reason(), "breaker_open");
     assert!(first.retry_after().unwrap() >= 590, "{first:?}");
@@ -101,9 +104,13 @@ async fn an_open_circuit_stays_open_over_crashes() {
         let place = PLACES[round % PLACES.len()];
         let before = gateway.generation("breaker:b").await;
         gateway.crash("breaker:b", place).await;
-        gateway.reaches_generation("breaker:b", before + 1).await;
+        gateway.wait_for_generation("breaker:b", before + 1).await;
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (503, "breaker_open"), "after a crash at {place}");
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (503, "breaker_open"),
+            "after a crash at {place}"
+        );
         let next = open_for_ms().await;
         assert!(next <= wait && next > 500_000, "{place}: {next} ms after {wait} ms");
         wait = next;
@@ -130,9 +137,9 @@ async fn pool_storm(gate: usize, clients: usize) {
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| {
         if seen.target == "/b/held" {
-            Act::ok("x").held(&held)
+            UpstreamReply::ok("x").when_open(&held)
         } else {
-            Act::ok("x").after(Duration::from_millis(5))
+            UpstreamReply::ok("x").delayed(Duration::from_millis(5))
         }
     });
     let gateway = Gateway::builder()
@@ -157,22 +164,26 @@ async fn pool_storm(gate: usize, clients: usize) {
     let lost = others(&answers, "pool_unavailable");
     assert!(lost.is_empty(), "{lost:?}");
     assert!(count(&answers, 200, "") > 50, "requests ran");
-    assert!(upstream.peak() <= gate, "{} at once through a gate of {gate}", upstream.peak());
-    gateway.is_idle().await;
+    assert!(
+        upstream.peak_in_flight() <= gate,
+        "{} at once through a gate of {gate}",
+        upstream.peak_in_flight()
+    );
+    gateway.wait_until_idle().await;
 
     let address = gateway.address();
     let requests: Vec<_> =
         (0..gate + 2).map(|_| tokio::spawn(async move { get(address, "/b/held").await })).collect();
-    upstream.works_on(gate).await;
-    crate::support::eventually("the others queue", || async {
+    upstream.wait_until_in_flight(gate).await;
+    crate::support::wait_for("the others queue", || async {
         let pool = &gateway.status().await["buckets"]["b"]["pool"];
         (pool["queued"] == 2 && pool["in_flight"] == gate).then_some(())
     })
     .await;
     latch.open_for_all();
     for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
+        assert_eq!(request.await.unwrap().complete_status(), 200);
     }
-    assert_eq!(upstream.peak(), gate);
-    gateway.is_idle().await;
+    assert_eq!(upstream.peak_in_flight(), gate);
+    gateway.wait_until_idle().await;
 }

@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
 /// An answer as it came over the wire.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     /// In order, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
@@ -24,14 +24,14 @@ pub(crate) struct Answer {
     pub(crate) broken: Option<String>,
 }
 
-impl Answer {
+impl Response {
     /// The first header of this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.all(name).first().copied()
+        self.headers_named(name).first().copied()
     }
 
     /// Every header of this name, in order.
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn headers_named(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| value.as_str()).collect()
     }
 
@@ -61,7 +61,7 @@ impl Answer {
     }
 
     /// The status, for a body that came whole.
-    pub(crate) fn whole(&self) -> u16 {
+    pub(crate) fn complete_status(&self) -> u16 {
         assert_eq!(self.broken, None, "{self:?}");
         self.status
     }
@@ -80,7 +80,7 @@ pub(crate) struct Client<S = TcpStream> {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("connects in time").unwrap();
+        let stream = timeout(WAIT_MAX, TcpStream::connect(address)).await.expect("connects in time").unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, unread: Vec::new() }
     }
@@ -96,7 +96,7 @@ impl Client {
         if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes).unwrap();
         }
-        let stream = timeout(PATIENCE, socket.connect(address)).await.expect("connects in time").unwrap();
+        let stream = timeout(WAIT_MAX, socket.connect(address)).await.expect("connects in time").unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, unread: Vec::new() }
     }
@@ -109,7 +109,7 @@ impl Client {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Speaks over a connection that is there.
-    pub(crate) fn over(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
 
@@ -124,16 +124,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.stream.write_all(bytes.as_ref()).await?;
             self.stream.flush().await
         };
-        timeout(PATIENCE, writing).await.expect("the peer takes bytes in time")
+        timeout(WAIT_MAX, writing).await.expect("the peer takes bytes in time")
     }
 
     /// The answer's status line and headers, with an empty body.
-    pub(crate) async fn head(&mut self) -> Answer {
+    pub(crate) async fn head(&mut self) -> Response {
         self.try_head().await.expect("an answer's head")
     }
 
     /// The head, or none if the connection ends first.
-    pub(crate) async fn try_head(&mut self) -> Option<Answer> {
+    pub(crate) async fn try_head(&mut self) -> Option<Response> {
         let end = loop {
             if let Some(at) = find(&self.unread, b"\r\n\r\n") {
                 break at;
@@ -150,16 +150,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let (name, value) = line.split_once(':').expect("a header");
             (name.to_ascii_lowercase(), value.trim().to_owned())
         };
-        Some(Answer { status, headers: lines.map(header).collect(), body: Vec::new(), broken: None })
+        Some(Response { status, headers: lines.map(header).collect(), body: Vec::new(), broken: None })
     }
 
     /// A whole answer to a request of this method; interim answers are skipped.
-    pub(crate) async fn answer(&mut self, method: &str) -> Answer {
-        self.try_answer(method).await.expect("an answer")
+    pub(crate) async fn response(&mut self, method: &str) -> Response {
+        self.try_response(method).await.expect("an answer")
     }
 
     /// A whole answer, or none if the connection ends before a head.
-    pub(crate) async fn try_answer(&mut self, method: &str) -> Option<Answer> {
+    pub(crate) async fn try_response(&mut self, method: &str) -> Option<Response> {
         let mut answer = self.try_head().await?;
         while (100..200).contains(&answer.status) {
             answer = self.try_head().await?;
@@ -169,17 +169,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Reads the body that belongs to this head.
-    pub(crate) async fn body(&mut self, answer: &mut Answer, method: &str) {
+    pub(crate) async fn body(&mut self, answer: &mut Response, method: &str) {
         let read = if method == "HEAD" || matches!(answer.status, 100..=199 | 204 | 304) {
             Ok(())
         } else if answer
             .header("transfer-encoding")
             .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
         {
-            self.chunks(&mut answer.body).await
+            self.read_chunks(&mut answer.body).await
         } else if let Some(length) = answer.header("content-length") {
             let length = length.parse().unwrap();
-            self.exactly(length, &mut answer.body).await
+            self.read_exactly(length, &mut answer.body).await
         } else {
             while self.fill().await.is_ok() {}
             answer.body.append(&mut self.unread);
@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// At least one more byte of whatever comes, or why there is none.
-    pub(crate) async fn some(&mut self) -> Result<Vec<u8>, String> {
+    pub(crate) async fn read_some(&mut self) -> Result<Vec<u8>, String> {
         if self.unread.is_empty() {
             self.fill().await?;
         }
@@ -201,23 +201,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.unread.is_empty() && self.fill().await.is_err()
     }
 
-    async fn chunks(&mut self, body: &mut Vec<u8>) -> Result<(), String> {
+    async fn read_chunks(&mut self, body: &mut Vec<u8>) -> Result<(), String> {
         loop {
-            let line = self.line().await?;
+            let line = self.read_line().await?;
             let size = usize::from_str_radix(line.split(';').next().unwrap().trim(), 16)
                 .map_err(|_| "chunk size")?;
             if size == 0 {
-                while !self.line().await?.is_empty() {}
+                while !self.read_line().await?.is_empty() {}
                 return Ok(());
             }
-            self.exactly(size, body).await?;
-            if !self.line().await?.is_empty() {
+            self.read_exactly(size, body).await?;
+            if !self.read_line().await?.is_empty() {
                 return Err("a chunk without its end".to_owned());
             }
         }
     }
 
-    async fn line(&mut self) -> Result<String, String> {
+    async fn read_line(&mut self) -> Result<String, String> {
         loop {
             if let Some(at) = find(&self.unread, b"\r\n") {
                 let line = latin1(&self.unread[..at]);
@@ -228,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    async fn exactly(&mut self, mut length: usize, body: &mut Vec<u8>) -> Result<(), String> {
+    async fn read_exactly(&mut self, mut length: usize, body: &mut Vec<u8>) -> Result<(), String> {
         loop {
             let taken = length.min(self.unread.len());
             body.extend(self.unread.drain(..taken));
@@ -243,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Reads more, or says how the connection ended.
     async fn fill(&mut self) -> Result<(), String> {
         let mut buffer = vec![0; 64 << 10];
-        match timeout(PATIENCE, self.stream.read(&mut buffer))
+        match timeout(WAIT_MAX, self.stream.read(&mut buffer))
             .await
             .expect("the peer sends or closes in time")
         {
@@ -273,10 +273,10 @@ pub(crate) async fn request(
     target: &str,
     headers: &[(&str, &str)],
     body: Option<&[u8]>,
-) -> Answer {
+) -> Response {
     let mut client = Client::connect(address).await;
     client.send(message(method, target, headers, body)).await;
-    client.answer(method).await
+    client.response(method).await
 }
 
 /// The bytes of a request.
@@ -294,14 +294,14 @@ pub(crate) fn message(method: &str, target: &str, headers: &[(&str, &str)], body
     bytes
 }
 
-pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Response {
     request(address, "GET", target, &[], None).await
 }
 
-pub(crate) async fn head(address: SocketAddr, target: &str) -> Answer {
+pub(crate) async fn head(address: SocketAddr, target: &str) -> Response {
     request(address, "HEAD", target, &[], None).await
 }
 
-pub(crate) async fn put(address: SocketAddr, target: &str, body: impl AsRef<[u8]>) -> Answer {
+pub(crate) async fn put(address: SocketAddr, target: &str, body: impl AsRef<[u8]>) -> Response {
     request(address, "PUT", target, &[], Some(body.as_ref())).await
 }

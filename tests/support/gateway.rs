@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::tidy::words;
 
-use super::{Answer, PATIENCE, Scratch, Upstream, eventually, get, request};
+use super::{Response, Scratch, Upstream, WAIT_MAX, get, request, wait_for};
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -35,7 +35,7 @@ pub(crate) struct Builder {
 
 /// How a process ended that was not meant to stay.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ExitReport {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -94,7 +94,7 @@ impl Builder {
     }
 
     /// `exhausted` at half of the descriptors, for `Gateway::exhaust_descriptors`, which leaves a third of them free to accept with.
-    pub(crate) fn exhausted_at_half(self) -> Self {
+    pub(crate) fn exhaust_at_half_of_descriptors(self) -> Self {
         let levels = [("warning", "30"), ("critical", "40"), ("exhausted", "50")];
         let quick = self.set("monitor.interval_ms", "20");
         levels
@@ -131,18 +131,18 @@ impl Builder {
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Gateway {
         let mut gateway = self.spawn();
-        let line = gateway.log_line("listening", |_| true).await;
+        let line = gateway.wait_for_log_line("listening", |_| true).await;
         let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
         (gateway.data, gateway.admin) = (address("address"), address("admin"));
         gateway
     }
 
     /// The same with the log in the format for people, in the file `log` of its directory.
-    pub(crate) async fn start_for_people(self) -> Gateway {
+    pub(crate) async fn start_with_terminal_log(self) -> Gateway {
         let file = self.directory.path().join("log");
         self.set("log.format", "terminal")
             .set("log.output", file.to_str().unwrap())
-            .start_from_file(&file)
+            .start_with_log_file(&file)
             .await
     }
 
@@ -172,7 +172,7 @@ impl Builder {
     }
 
     /// Runs it to its end, which must come by itself.
-    pub(crate) fn run(self) -> Ended {
+    pub(crate) fn run(self) -> ExitReport {
         let mut child = self.command().spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut stderr = child.stderr.take().unwrap();
@@ -189,7 +189,7 @@ impl Builder {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > WAIT_MAX {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 panic!("it runs on: {}", errors.join().unwrap().unwrap());
@@ -197,7 +197,7 @@ impl Builder {
             thread::sleep(Duration::from_millis(10));
         };
         let (stdout, stderr) = (reader.join().unwrap().unwrap(), errors.join().unwrap().unwrap());
-        Ended { code: status.code(), stdout, stderr }
+        ExitReport { code: status.code(), stdout, stderr }
     }
 }
 
@@ -242,17 +242,17 @@ impl Gateway {
         self.directory.path()
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         get(self.data, path).await
     }
 
-    pub(crate) async fn admin(&self, path: &str) -> Answer {
+    pub(crate) async fn admin(&self, path: &str) -> Response {
         get(self.admin, path).await
     }
 
     pub(crate) async fn status(&self) -> Value {
         let answer = self.admin("/status").await;
-        assert_eq!(answer.whole(), 200);
+        assert_eq!(answer.complete_status(), 200);
         serde_json::from_slice(&answer.body).unwrap()
     }
 
@@ -280,11 +280,11 @@ impl Gateway {
 
     async fn crash_query(&self, actor: &str, query: &str) {
         let answer = self.post(&format!("/actors/{actor}/crash?{query}")).await;
-        assert_eq!(answer.whole(), 202, "{}", answer.text());
+        assert_eq!(answer.complete_status(), 202, "{}", answer.text());
     }
 
     /// A verb of the admin listener.
-    pub(crate) async fn post(&self, path: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str) -> Response {
         request(self.admin, "POST", path, &[], Some(b"")).await
     }
 
@@ -301,14 +301,14 @@ impl Gateway {
     }
 
     /// Waits until the actor has come so far.
-    pub(crate) async fn reaches_generation(&self, actor: &str, generation: u64) {
+    pub(crate) async fn wait_for_generation(&self, actor: &str, generation: u64) {
         let what = format!("{actor} reaches generation {generation}");
-        eventually(&what, || async move { (self.generation(actor).await >= generation).then_some(()) }).await;
+        wait_for(&what, || async move { (self.generation(actor).await >= generation).then_some(()) }).await;
     }
 
     /// Waits until nothing is in flight or queued anywhere.
-    pub(crate) async fn is_idle(&self) {
-        eventually("nothing is in flight", || async {
+    pub(crate) async fn wait_until_idle(&self) {
+        wait_for("nothing is in flight", || async {
             let status = self.status().await;
             let buckets = status["buckets"].as_object().unwrap();
             let idle = buckets
@@ -334,7 +334,7 @@ impl Gateway {
     }
 
     /// Waits for a log line with this message.
-    pub(crate) async fn log_line(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn wait_for_log_line(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let find = || self.log_lines().into_iter().find(|line| line["msg"] == message && fits(line));
         let began = Instant::now();
         loop {
@@ -342,7 +342,7 @@ impl Gateway {
                 return line;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < WAIT_MAX,
                 "no log line `{message}`\nstderr: {}\nlog: {:#?}",
                 self.errors.lock().unwrap(),
                 self.lines.lock().unwrap()
@@ -352,8 +352,8 @@ impl Gateway {
     }
 
     /// The access line of the request with this ID.
-    pub(crate) async fn access_line(&self, id: &str) -> Value {
-        self.log_line("request", |line| line["id"] == id).await
+    pub(crate) async fn wait_for_access_line(&self, id: &str) -> Value {
+        self.wait_for_log_line("request", |line| line["id"] == id).await
     }
 
     /// What it wrote to stderr so far.

@@ -15,7 +15,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 /// What a link does to each direction of each connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct LinkShape {
     pub(crate) latency: Duration,
     pub(crate) bytes_per_second: u32,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn to(far: SocketAddr, shape: Shape) -> Self {
+    pub(crate) fn start(far: SocketAddr, shape: LinkShape) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -36,14 +36,14 @@ impl Link {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(carry(near, far, shape));
+                tokio::spawn(forward_connection(near, far, shape));
             }
         });
         Self { address }
     }
 }
 
-async fn carry(near: TcpStream, far: SocketAddr, shape: Shape) {
+async fn forward_connection(near: TcpStream, far: SocketAddr, shape: LinkShape) {
     // A connection that is made takes a round trip, whoever answers it.
     sleep(shape.latency * 2).await;
     let Ok(far) = TcpStream::connect(far).await else { return };
@@ -51,11 +51,15 @@ async fn carry(near: TcpStream, far: SocketAddr, shape: Shape) {
     far.set_nodelay(true).unwrap();
     let (from_near, to_near) = near.into_split();
     let (from_far, to_far) = far.into_split();
-    tokio::spawn(pass(from_near, to_far, shape));
-    pass(from_far, to_near, shape).await;
+    tokio::spawn(forward_shaped(from_near, to_far, shape));
+    forward_shaped(from_far, to_near, shape).await;
 }
 
-async fn pass(mut from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin + Send + 'static, shape: Shape) {
+async fn forward_shaped(
+    mut from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin + Send + 'static,
+    shape: LinkShape,
+) {
     let (pieces, arriving) = mpsc::channel(64);
     tokio::spawn(deliver(arriving, to));
     let mut buffer = vec![0; BUFFER_BYTES.min(shape.bytes_per_second as usize / 20).max(1)];

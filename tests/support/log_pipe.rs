@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::gateway::{Builder, Gateway};
-use super::{Scratch, eventually};
+use super::{Scratch, wait_for};
 
 /// The addresses of both listeners in a start-up line of either format.
 fn addresses(line: &str) -> (SocketAddr, SocketAddr) {
@@ -25,7 +25,7 @@ fn addresses(line: &str) -> (SocketAddr, SocketAddr) {
 
 impl Builder {
     /// Starts it with stdout and stderr on one pipe, which is read to the start-up line and no further.
-    pub(crate) async fn start_unread(self) -> (Gateway, BufReader<PipeReader>) {
+    pub(crate) async fn start_with_unread_log(self) -> (Gateway, BufReader<PipeReader>) {
         let (reader, writer) = pipe().unwrap();
         let mut command = self.command();
         command.stdout(writer.try_clone().unwrap()).stderr(writer);
@@ -43,30 +43,35 @@ impl Builder {
         });
         let (reader, line) = reading.await.unwrap();
         let (data, admin) = addresses(&line);
-        (Gateway::of(child, data, admin, self.directory), reader)
+        (Gateway::from_parts(child, data, admin, self.directory), reader)
     }
 
     /// Starts it and waits until this file, its `log.output`, has the start-up line.
-    pub(crate) async fn start_from_file(self, file: &Path) -> Gateway {
+    pub(crate) async fn start_with_log_file(self, file: &Path) -> Gateway {
         let mut gateway = self.spawn();
-        let line = eventually("it listens", || async {
+        let line = wait_for("it listens", || async {
             let text = std::fs::read_to_string(file).unwrap_or_default();
             text.split_inclusive('\n')
                 .find(|line| line.contains("listening") && line.ends_with('\n'))
                 .map(str::to_owned)
         })
         .await;
-        gateway.listens_at(addresses(&line));
+        gateway.set_addresses(addresses(&line));
         gateway
     }
 }
 
 impl Gateway {
-    fn of(child: std::process::Child, data: SocketAddr, admin: SocketAddr, directory: Scratch) -> Self {
+    fn from_parts(
+        child: std::process::Child,
+        data: SocketAddr,
+        admin: SocketAddr,
+        directory: Scratch,
+    ) -> Self {
         Self { child, data, admin, lines: Arc::default(), errors: Arc::default(), directory }
     }
 
-    fn listens_at(&mut self, (data, admin): (SocketAddr, SocketAddr)) {
+    fn set_addresses(&mut self, (data, admin): (SocketAddr, SocketAddr)) {
         (self.data, self.admin) = (data, admin);
     }
 }

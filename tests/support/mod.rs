@@ -14,13 +14,13 @@ pub(crate) mod upstream;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Answer, Client, get, head, put, request};
+pub(crate) use client::{Client, Response, get, head, put, request};
 pub(crate) use gateway::Gateway;
 pub(crate) use scratch::Scratch;
-pub(crate) use upstream::{Act, Latch, Seen, Upstream};
+pub(crate) use upstream::{Latch, SeenRequest, Upstream, UpstreamReply};
 
 /// A body without a pattern that a lost or doubled chunk would fit into.
-pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;
@@ -32,27 +32,24 @@ pub(crate) fn noise(bytes: usize) -> Vec<u8> {
 }
 
 /// How long anything may take before a test gives up on it. Many tests share two cores.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until `look` finds something; fails with `what` if it never does.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> T {
+pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "never happened: {what}");
+        assert!(began.elapsed() < WAIT_MAX, "never happened: {what}");
         tokio::time::sleep(POLL).await;
     }
 }
 
 /// Waits until `holds` is true; fails with `what` if it never is.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    eventually(what, || {
+pub(crate) async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_for(what, || {
         let held = holds();
         async move { held.then_some(()) }
     })

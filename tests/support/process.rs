@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use super::{Gateway, PATIENCE};
+use super::{Gateway, WAIT_MAX};
 
 impl Gateway {
     /// The process, for what only the system knows of it.
@@ -47,12 +47,12 @@ impl Gateway {
     }
 
     /// Asks it to end.
-    pub(crate) fn terminate(&self) {
+    pub(crate) fn send_sigterm(&self) {
         self.signal(Signal::TERM);
     }
 
     /// Asks it to read its certificate again.
-    pub(crate) fn hang_up(&self) {
+    pub(crate) fn send_sighup(&self) {
         self.signal(Signal::HUP);
     }
 
@@ -68,7 +68,7 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < PATIENCE, "it runs on");
+            assert!(began.elapsed() < WAIT_MAX, "it runs on");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 /// A port that is bound, so that nobody else gets it, but does not listen: connections are refused.
-pub(crate) struct Refusing {
+pub(crate) struct RefusingAddress {
     pub(crate) address: SocketAddr,
     _socket: Socket,
 }
 
-impl Refusing {
+impl RefusingAddress {
     pub(crate) fn new() -> Self {
         let socket = bound();
         Self { address: local(&socket), _socket: socket }
@@ -19,13 +19,13 @@ impl Refusing {
 }
 
 /// A port whose backlog is full and never taken from: the kernel drops what tries to connect.
-pub(crate) struct Silent {
+pub(crate) struct UnresponsiveAddress {
     pub(crate) address: SocketAddr,
     _socket: Socket,
     _filling: Vec<TcpStream>,
 }
 
-impl Silent {
+impl UnresponsiveAddress {
     pub(crate) fn new() -> Self {
         let socket = bound();
         socket.listen(0).unwrap();

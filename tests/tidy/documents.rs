@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::sources::{CRATES, all, read};
-use crate::support::{Gateway, Upstream, eventually};
+use crate::support::{Gateway, Upstream, wait_for};
 
 /// The text between the marks `name:begin` and `name:end` of a page.
 pub(super) fn marked(page: &str, name: &str) -> String {
@@ -66,7 +66,7 @@ async fn the_documented_metrics_are_those_of_a_scrape() {
     // Families with open label values appear with their first count: a request that ends at the edge, one in a bucket.
     assert_eq!(gateway.get("/nowhere/k").await.status, 404);
     assert_eq!(gateway.get(&format!("/b/{}", "k".repeat(8200))).await.status, 414);
-    let scraped = eventually("both refusals are counted", || async {
+    let scraped = wait_for("both refusals are counted", || async {
         let text = gateway.metrics().await;
         let counted = text.contains("unrouted_total{") && text.contains("errors_total{");
         counted.then(|| {

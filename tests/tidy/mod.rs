@@ -16,25 +16,25 @@ use sources::Source;
 type Lines = Vec<usize>;
 
 struct Rule {
-    says: &'static str,
+    statement: &'static str,
     /// What to do where it does not hold.
-    instead: &'static str,
-    finds: fn(&Source) -> Lines,
+    remedy: &'static str,
+    violations: fn(&Source) -> Lines,
     /// Path and text of a source that breaks it.
     example: (&'static str, &'static str),
 }
 
 const RULES: [Rule; 13] = [
     Rule {
-        says: "only src/http/error/ names status codes",
-        instead: "give the cause a variant in its own error enum and its status in src/http/error/",
-        finds: status_codes,
+        statement: "only src/http/error/ names status codes",
+        remedy: "give the cause a variant in its own error enum and its status in src/http/error/",
+        violations: status_codes,
         example: ("src/http/edge.rs", "HttpResponse::BadRequest()"),
     },
     Rule {
-        says: "only actors/src/system.rs starts actors",
-        instead: "add a field to `Actors` and its start to system.rs",
-        finds: |source| {
+        statement: "only actors/src/system.rs starts actors",
+        remedy: "add a field to `Actors` and its start to system.rs",
+        violations: |source| {
             let allowed = ["actors/src/system.rs", "actors/src/supervisor.rs"];
             code(source, &allowed, |line| {
                 calls(line, &["supervise", "Supervisor::start", "Actor::start", "Context::run"])
@@ -43,9 +43,9 @@ const RULES: [Rule; 13] = [
         example: ("actors/src/limiter/handle.rs", "supervise(host);"),
     },
     Rule {
-        says: "only actors/src/clock.rs reads the time",
-        instead: "take `now` as the last argument, or call clock::now() in the shell",
-        finds: |source| {
+        statement: "only actors/src/clock.rs reads the time",
+        remedy: "take `now` as the last argument, or call clock::now() in the shell",
+        violations: |source| {
             if source.path.starts_with("loadtest/") {
                 return Lines::new();
             }
@@ -58,9 +58,9 @@ const RULES: [Rule; 13] = [
         example: ("src/worker.rs", "let t = Instant::now();"),
     },
     Rule {
-        says: "only the config crate reads the environment",
-        instead: "declare a key in config/ and take its value from the section",
-        finds: |source| {
+        statement: "only the config crate reads the environment",
+        remedy: "declare a key in config/ and take its value from the section",
+        violations: |source| {
             if source.path.starts_with("config/src/") || source.path.starts_with("loadtest/") {
                 return Lines::new();
             }
@@ -72,9 +72,9 @@ const RULES: [Rule; 13] = [
         example: ("src/main.rs", "let x = env::var(\"X\");"),
     },
     Rule {
-        says: "only src/telemetry/log/ and src/cli.rs write to stdout and stderr",
-        instead: "log it, or call write_stderr: a blocked terminal or pipe must hold up no worker and no exit",
-        finds: |source| {
+        statement: "only src/telemetry/log/ and src/cli.rs write to stdout and stderr",
+        remedy: "log it, or call write_stderr: a blocked terminal or pipe must hold up no worker and no exit",
+        violations: |source| {
             let ships =
                 ["src/", "actors/src/", "config/src/"].iter().any(|folder| source.path.starts_with(folder));
             if !ships || source.path.starts_with("src/telemetry/log/") {
@@ -86,9 +86,9 @@ const RULES: [Rule; 13] = [
         example: ("src/worker.rs", "eprintln!(\"lost\");"),
     },
     Rule {
-        says: "a state machine knows no runtime",
-        instead: "return the decision from state.rs; send, log and count it in actor.rs",
-        finds: |source| {
+        statement: "a state machine knows no runtime",
+        remedy: "return the decision from state.rs; send, log and count it in actor.rs",
+        violations: |source| {
             if !source.path.starts_with("actors/") || source.name() != "state.rs" {
                 return Lines::new();
             }
@@ -98,33 +98,33 @@ const RULES: [Rule; 13] = [
         example: ("actors/src/pool/state.rs", "use tokio::sync::oneshot;"),
     },
     Rule {
-        says: "components do not import each other",
-        instead: "have system.rs give `new` a handle or a value of the peer",
-        finds: foreign_components,
+        statement: "components do not import each other",
+        remedy: "have system.rs give `new` a handle or a value of the peer",
+        violations: foreign_components,
         example: ("actors/src/pool/actor.rs", "use crate::breaker::BreakerHandle;"),
     },
     Rule {
-        says: "every module opens with `//!`, which argues its design",
-        instead: "begin the file with why it exists, and what is deliberately absent",
-        finds: |source| {
+        statement: "every module opens with `//!`, which argues its design",
+        remedy: "begin the file with why it exists, and what is deliberately absent",
+        violations: |source| {
             let opens = !source.is_rust() || source.text.starts_with("//!");
             if opens { Lines::new() } else { vec![1] }
         },
         example: ("src/worker.rs", "use std::rc::Rc;"),
     },
     Rule {
-        says: "a source file has at most 400 lines",
-        instead: "split it where it has two subjects, or move its tests to a file beside it",
-        finds: |source| {
+        statement: "a source file has at most 400 lines",
+        remedy: "split it where it has two subjects, or move its tests to a file beside it",
+        violations: |source| {
             let lines = source.text.lines().count();
             if source.is_rust() && !source.is_test && lines > LINES_MAX { vec![lines] } else { Lines::new() }
         },
         example: ("src/worker.rs", EXAMPLE_OF_401_LINES),
     },
     Rule {
-        says: "a line of a comment has at most 140 characters",
-        instead: "wrap it",
-        finds: |source| {
+        statement: "a line of a comment has at most 140 characters",
+        remedy: "wrap it",
+        violations: |source| {
             // In config/ the description of a key is one line: a cell of the table of keys.
             if !source.is_rust() || source.path.starts_with("config/src/") {
                 return Lines::new();
@@ -136,18 +136,18 @@ const RULES: [Rule; 13] = [
         example: ("src/worker.rs", EXAMPLE_OF_A_LONG_COMMENT),
     },
     Rule {
-        says: "nothing is left unfinished",
-        instead: "finish it, or open an issue and delete the mark",
-        finds: |source| {
+        statement: "nothing is left unfinished",
+        remedy: "finish it, or open an issue and delete the mark",
+        violations: |source| {
             let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
             lines(&source.text, |line| marks.iter().any(|mark| has_word(line, mark)))
         },
         example: ("README.md", concat!("and (TO", "DO) more")),
     },
     Rule {
-        says: "every test runs and can fail",
-        instead: "make the test pass or delete it; assert something that could be false",
-        finds: |source| {
+        statement: "every test runs and can fail",
+        remedy: "make the test pass or delete it; assert something that could be false",
+        violations: |source| {
             let marks = [
                 concat!("#[ig", "nore"),
                 concat!("assert!(", "true"),
@@ -160,9 +160,9 @@ const RULES: [Rule; 13] = [
         example: ("tests/pool.rs", concat!("#[ig", "nore = \"slow\"]")),
     },
     Rule {
-        says: "a file is named after what is in it",
-        instead: "find the noun; a drawer for odds and ends grows for ever",
-        finds: |source| {
+        statement: "a file is named after what is in it",
+        remedy: "find the noun; a drawer for odds and ends grows for ever",
+        violations: |source| {
             let drawers = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
             let in_drawer = source.path.split(['/', '.']).any(|part| drawers.contains(&part));
             if in_drawer { vec![1] } else { Lines::new() }
@@ -263,7 +263,7 @@ fn every_rule_holds() {
     let sources = sources::all();
     assert!(sources.len() > 150, "only {} sources are found: the walk is wrong", sources.len());
     let mut broken = Vec::new();
-    for Rule { says, instead, finds, .. } in RULES {
+    for Rule { statement: says, remedy: instead, violations: finds, .. } in RULES {
         let places =
             sources.iter().flat_map(|source| finds(source).into_iter().map(|line| (&source.path, line)));
         let places: Vec<String> = places.map(|(path, line)| format!("  {path}:{line}")).collect();
@@ -277,7 +277,7 @@ fn every_rule_holds() {
 /// A rule that finds nothing in its own counterexample watches nothing.
 #[test]
 fn every_rule_finds_what_breaks_it() {
-    for Rule { says, finds, example: (path, text), .. } in RULES {
+    for Rule { statement: says, violations: finds, example: (path, text), .. } in RULES {
         assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule is blind: {says}");
     }
 }

@@ -94,7 +94,7 @@ fn documents() -> impl Iterator<Item = Source> {
     all().into_iter().filter(move |source| source.path == "README.md" || is_manual(&source.path))
 }
 
-fn ships() -> Vec<Source> {
+fn product_sources() -> Vec<Source> {
     let is_gateway = |path: &str| path.starts_with("src/") || path.starts_with("actors/src/");
     let aside = ["/fuzzing", "fuzzing.rs", "_tests.rs", "samples.rs"];
     all()
@@ -161,7 +161,7 @@ fn compare(
 #[test]
 fn every_reason_is_documented() {
     let (mut found, mut words) = (BTreeSet::new(), BTreeSet::new());
-    for source in ships().iter().filter(|source| source.path.starts_with("src/")) {
+    for source in product_sources().iter().filter(|source| source.path.starts_with("src/")) {
         let code = Code::of(source);
         found.extend(reasons(&source.path, &code));
         words.extend(code.words(0..code.len()));
@@ -176,8 +176,9 @@ fn every_word_that_could_be_a_reason_is_documented() {
     let known: BTreeSet<&str> =
         documents.split('`').flat_map(|text| text.split(['{', '.', '=', ' '])).collect();
     let mut unknown = BTreeSet::new();
-    for source in
-        ships().iter().filter(|source| !OTHER_FILES.iter().any(|file| source.path.starts_with(file)))
+    for source in product_sources()
+        .iter()
+        .filter(|source| !OTHER_FILES.iter().any(|file| source.path.starts_with(file)))
     {
         let code = Code::of(source);
         let words = code.words(0..code.len()).into_iter();
@@ -196,7 +197,7 @@ fn every_word_that_could_be_a_reason_is_documented() {
 #[test]
 fn every_log_field_is_documented() {
     let (mut access, mut others) = (BTreeSet::new(), BTreeSet::new());
-    for source in ships() {
+    for source in product_sources() {
         let [of_request, of_others] = fields(&Code::of(&source));
         access.extend(of_request);
         others.extend(of_others);
@@ -209,7 +210,7 @@ fn every_log_field_is_documented() {
 #[test]
 fn every_documented_message_is_written() {
     let documented = column(&marked(LOG_PAGE, "log-messages"), "message");
-    let written: String = ships().into_iter().map(|source| source.text).collect();
+    let written: String = product_sources().into_iter().map(|source| source.text).collect();
     let stray: Vec<_> =
         documented.iter().filter(|message| !written.contains(&format!("\"{message}"))).collect();
     assert!(documented.len() > 10 && stray.is_empty(), "no code logs {stray:?}\n-> follow in {LOG_PAGE}");

@@ -11,12 +11,12 @@ use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 
 use crate::s3_client;
-use crate::support::{Act, Answer, Client, Gateway, Scratch, Upstream, gateway, head, put};
+use crate::support::{Client, Gateway, Response, Scratch, Upstream, UpstreamReply, gateway, head, put};
 
-async fn ask(gateway: &Gateway, method: &str, host: &str, target: &str) -> Answer {
+async fn ask(gateway: &Gateway, method: &str, host: &str, target: &str) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
-    client.answer(method).await
+    client.response(method).await
 }
 
 fn on_base_domains(builder: gateway::Builder) -> gateway::Builder {
@@ -41,13 +41,13 @@ async fn a_host_below_a_base_domain_names_the_bucket() {
     ] {
         let answer = ask(&gateway, "GET", host, target).await;
         if upstream_target == "404" {
-            assert_eq!((answer.whole(), answer.reason()), (404, "no_such_bucket"), "{host}");
+            assert_eq!((answer.complete_status(), answer.reason()), (404, "no_such_bucket"), "{host}");
         } else {
-            assert_eq!(answer.whole(), 200, "{host}{target}");
+            assert_eq!(answer.complete_status(), 200, "{host}{target}");
             assert_eq!(upstream.last().target, upstream_target, "{host}{target}");
         }
     }
-    assert_eq!(ask(&gateway, "GET", "api.s3.test", "/v1/x?y").await.whole(), 200);
+    assert_eq!(ask(&gateway, "GET", "api.s3.test", "/v1/x?y").await.complete_status(), 200);
     assert_eq!(api.last().target, "/v1/x?y");
     assert!(ask(&gateway, "GET", "s3.test", "/").await.text().contains("<Name>b</Name>"));
 }
@@ -68,9 +68,9 @@ async fn the_stores_bucket_may_stand_in_its_host() {
         ("gateway.test", "/b-2?uploads", "b-2", "/?uploads"),
         ("b.3.s3.test", "/k", "b.3", "/k"),
     ] {
-        assert_eq!(ask(&gateway, "GET", host, target).await.whole(), 200);
+        assert_eq!(ask(&gateway, "GET", host, target).await.complete_status(), 200);
         let seen = upstream.last();
-        assert_eq!(seen.all("host"), [format!("{bucket}.{endpoint}")]);
+        assert_eq!(seen.headers_named("host"), [format!("{bucket}.{endpoint}")]);
         assert_eq!(seen.target, upstream_target);
     }
 }
@@ -146,22 +146,22 @@ async fn only_documents_of_the_protocol_are_renamed() {
     let error = "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><BucketName>real</BucketName><Resource>/real/k</Resource></Error>";
     let object = "<ListBucketResult><Name>real</Name></ListBucketResult>";
     let upstream = Upstream::start(move |seen| {
-        let xml = |act: Act| act.header("content-type", "application/xml");
+        let xml = |act: UpstreamReply| act.header("content-type", "application/xml");
         match (seen.method.as_str(), seen.target.as_str()) {
-            (_, "/real/missing") => xml(Act::answer(404, error)),
-            ("PUT", "/real") => Act::ok("").header("location", "/real"),
-            _ => xml(Act::ok(object)),
+            (_, "/real/missing") => xml(UpstreamReply::new(404, error)),
+            ("PUT", "/real") => UpstreamReply::ok("").header("location", "/real"),
+            _ => xml(UpstreamReply::ok(object)),
         }
     });
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.bucket", "real").start().await;
     let missing = gateway.get("/b/missing").await;
-    assert_eq!((missing.whole(), missing.text()), (404, error.replace("real", "b")));
+    assert_eq!((missing.complete_status(), missing.text()), (404, error.replace("real", "b")));
     assert_eq!(gateway.get("/b/object.xml").await.text(), object);
     assert_eq!(gateway.get("/b?list-type=2").await.text(), object.replace("real", "b"));
     let head = head(gateway.address(), "/b/object.xml").await;
     assert_eq!(head.header("content-length"), Some(object.len().to_string().as_str()));
     let created = put(gateway.address(), "/b", "").await;
-    assert_eq!((created.whole(), created.header("location")), (200, Some("/b")));
+    assert_eq!((created.complete_status(), created.header("location")), (200, Some("/b")));
 }
 
 /// P8: a name that nobody knows is told as what it is
@@ -174,6 +174,6 @@ async fn a_name_without_address_is_a_failure_to_connect() {
         .start()
         .await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (502, "upstream_connect"));
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_connect"));
     assert!(answer.text().contains("no address for `nowhere.invalid`"), "{}", answer.text());
 }

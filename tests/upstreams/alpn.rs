@@ -4,7 +4,7 @@
 //! them and names these tests.
 
 use super::tls::{Farewell, Front};
-use crate::support::{Act, Client, Gateway, Scratch, Upstream, get};
+use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply, get};
 
 /// V9, A7: an upstream that offers `h2` first is spoken to in HTTP/1.1, one that offers nothing else is not spoken to
 #[tokio::test]
@@ -14,12 +14,12 @@ async fn http2_is_never_negotiated_towards_an_upstream() {
         (&["h2", "h2c", "http/1.1"], Some("http/1.1"), 200, 2),
         (&["h2"], None, 502, 1),
     ] {
-        let upstream = Upstream::start(|_| Act::ok("x").header("alt-svc", "h2=\":443\""));
+        let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("alt-svc", "h2=\":443\""));
         let (front, directory) = (Front::offering(offers, &upstream, Farewell::Said).await, Scratch::new());
         let (gateway, greetings) = front.into_gateway(&directory).await;
         // The second request would be the one that follows the answer's `Alt-Svc`.
         for _ in 0..requests {
-            assert_eq!(get(gateway.address(), "/b/k").await.whole(), status, "{offers:?}");
+            assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), status, "{offers:?}");
         }
         let greetings = greetings.lock().unwrap().clone();
         assert!(greetings.iter().all(|(_, agreed)| Some(agreed.as_str()) == protocol), "{greetings:?}");
@@ -37,7 +37,7 @@ async fn actix_serves_no_http2() {
     for address in [gateway.address(), gateway.admin_address()] {
         let mut client = Client::connect(address).await;
         client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-        let answered = client.some().await.unwrap_or_default();
+        let answered = client.read_some().await.unwrap_or_default();
         assert_ne!(answered.get(3), Some(&SETTINGS_FRAME), "{answered:?}");
         assert!(answered.is_empty() || answered.starts_with(b"HTTP/1.1 400 "), "{answered:?}");
     }

@@ -1,7 +1,7 @@
 //! Stores that lie below a path, as `https://host/storage/v1/s3`.
 
 use crate::auth::signer::Signer;
-use crate::support::{Act, Client, Gateway, Upstream, gateway, get, head, put, request};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, gateway, get, head, put, request};
 
 const PATH: &str = "/storage/v1/s3";
 
@@ -20,7 +20,7 @@ async fn the_path_is_sent_and_signed() {
     let signer = Signer::new("upstreams", "own");
     let gateway = below(&upstream).set("server.base_domains", "s3.test").start().await;
     for target in ["/b", "/b/", "/b/k", "/b//a%2Fb/", "/b?list-type=2&prefix=a%2F", "/b/k?uploads="] {
-        assert_eq!(get(gateway.address(), target).await.whole(), 200, "{target}");
+        assert_eq!(get(gateway.address(), target).await.complete_status(), 200, "{target}");
         let seen = upstream.last();
         assert_eq!(seen.target, format!("{PATH}{target}"));
         let canonical = seen.target.replace("%2Fb", "/b");
@@ -29,15 +29,15 @@ async fn the_path_is_sent_and_signed() {
     }
     let mut client = Client::connect(gateway.address()).await;
     client.send("GET /k HTTP/1.1\r\nhost: b.s3.test\r\n\r\n").await;
-    assert_eq!(client.answer("GET").await.whole(), 200);
+    assert_eq!(client.response("GET").await.complete_status(), 200);
     assert_eq!(upstream.last().target, format!("{PATH}/b/k"));
     for size in [10, 300_000] {
-        assert_eq!(put(gateway.address(), "/b/k", vec![b'x'; size]).await.whole(), 200);
+        assert_eq!(put(gateway.address(), "/b/k", vec![b'x'; size]).await.complete_status(), 200);
         assert!(signer.has_signed(&upstream.last(), &format!("{PATH}/b/k")), "{size} bytes");
     }
     let copied =
         request(gateway.address(), "PUT", "/b/new", &[("x-amz-copy-source", "b/k")], Some(b"")).await;
-    assert_eq!(copied.whole(), 200);
+    assert_eq!(copied.complete_status(), 200);
     assert_eq!(upstream.last().header("x-amz-copy-source"), Some("b/k"), "a copy's source has no path");
 }
 
@@ -49,19 +49,21 @@ async fn answers_do_not_show_the_path() {
             // As Ceph does, the store names a bucket of a tenant without its tenant.
             let name = theirs.map_or("b", |_| "theirs");
             let upstream = Upstream::start(move |seen| {
-                let xml = |act: Act| act.header("content-type", "application/xml");
+                let xml = |act: UpstreamReply| act.header("content-type", "application/xml");
                 let end = "<CompleteMultipartUploadResult><Location>http://store.internal/storage/v1/s3/x/k</Location>\
                            </CompleteMultipartUploadResult>";
                 match (seen.method.as_str(), seen.target.rsplit('/').next().unwrap()) {
-                    ("PUT", _) => Act::ok("").header("location", &format!("{repeated}/{name}")),
-                    (_, "k?uploadId=1") => xml(Act::ok(end)),
-                    (_, "missing") => xml(Act::answer(
+                    ("PUT", _) => UpstreamReply::ok("").header("location", &format!("{repeated}/{name}")),
+                    (_, "k?uploadId=1") => xml(UpstreamReply::ok(end)),
+                    (_, "missing") => xml(UpstreamReply::new(
                         404,
                         format!(
                             "<Error><Code>NoSuchKey</Code><BucketName>{name}</BucketName><Resource>{repeated}/{name}/missing</Resource></Error>"
                         ),
                     )),
-                    _ => xml(Act::ok(format!("<ListBucketResult><Name>{name}</Name></ListBucketResult>"))),
+                    _ => xml(UpstreamReply::ok(format!(
+                        "<ListBucketResult><Name>{name}</Name></ListBucketResult>"
+                    ))),
                 }
             });
             let mut builder = below(&upstream);
@@ -73,13 +75,13 @@ async fn answers_do_not_show_the_path() {
             let missing = gateway.get("/b/missing").await;
             let expected = "<Error><Code>NoSuchKey</Code><BucketName>b</BucketName><Resource>/b/missing</Resource></Error>";
             assert_eq!(
-                (missing.whole(), missing.text().as_str()),
+                (missing.complete_status(), missing.text().as_str()),
                 (404, expected),
                 "{theirs:?} {repeated:?}"
             );
             let listing = "<ListBucketResult><Name>b</Name></ListBucketResult>";
             assert_eq!(gateway.get("/b?list-type=2").await.text(), listing);
-            assert_eq!(head(gateway.address(), "/b/missing").await.whole(), 404);
+            assert_eq!(head(gateway.address(), "/b/missing").await.complete_status(), 404);
             let done = request(gateway.address(), "POST", "/b/k?uploadId=1", &[], Some(b"x")).await;
             assert!(done.text().contains("<Location>http://gateway.test/b/k</Location>"), "{}", done.text());
         }
@@ -89,11 +91,12 @@ async fn answers_do_not_show_the_path() {
 /// H4: a redirect of such a store leads past the gateway like any other
 #[tokio::test]
 async fn a_redirect_is_kept_back() {
-    let upstream = Upstream::start(|_| Act::answer(307, "").header("location", "/storage/v1/s3/b/elsewhere"));
+    let upstream =
+        Upstream::start(|_| UpstreamReply::new(307, "").header("location", "/storage/v1/s3/b/elsewhere"));
     let gateway = below(&upstream).start().await;
     let answer = gateway.get("/b/k").await;
     assert_eq!(
-        (answer.whole(), answer.reason(), answer.header("location")),
+        (answer.complete_status(), answer.reason(), answer.header("location")),
         (307, "upstream_redirect", None)
     );
 }
@@ -102,8 +105,8 @@ async fn a_redirect_is_kept_back() {
 #[tokio::test]
 async fn own_requests_know_the_path() {
     let upstream = Upstream::start(|seen| match seen.method.as_str() {
-        "PUT" => Act::s3_error(403, "InvalidAccessKeyId"),
-        _ => Act::ok("<ListBucketResult/>"),
+        "PUT" => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
+        _ => UpstreamReply::ok("<ListBucketResult/>"),
     });
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -117,8 +120,8 @@ async fn own_requests_know_the_path() {
     let asked =
         |target: &str| upstream.seen().into_iter().find(|seen| seen.method == "GET" && seen.target == target);
     let listing = format!("{PATH}/b?list-type=2&max-keys=1");
-    crate::support::until("the credential is checked", || asked(&listing).is_some()).await;
+    crate::support::wait_until("the credential is checked", || asked(&listing).is_some()).await;
     let seen = asked(&listing).unwrap();
     assert!(Signer::new("ONE", "one").has_signed(&seen, &listing), "{seen:?}");
-    crate::support::until("the endpoint is asked", || asked("/health").is_some()).await;
+    crate::support::wait_until("the endpoint is asked", || asked("/health").is_some()).await;
 }

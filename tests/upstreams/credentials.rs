@@ -9,11 +9,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::secrets::file;
-use crate::support::{Act, Gateway, Latch, Scratch, Upstream, eventually, gateway, request};
+use crate::support::{Gateway, Latch, Scratch, Upstream, UpstreamReply, gateway, request, wait_for};
 
-fn lease(id: &str, left: Duration) -> Act {
+fn lease(id: &str, left: Duration) -> UpstreamReply {
     let end = OffsetDateTime::from(SystemTime::now() + left).format(&Rfc3339).unwrap();
-    Act::ok(format!(
+    UpstreamReply::ok(format!(
         "{{\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"s\",\"Token\":\"token-{id}\",\"Expiration\":\"{end}\"}}"
     ))
 }
@@ -42,9 +42,9 @@ async fn a_session_token_is_part_of_the_signature() {
         .start()
         .await;
     let headers = [("x-amz-security-token", "clients-token")];
-    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.complete_status(), 200);
     let seen = upstream.last();
-    assert_eq!(seen.all("x-amz-security-token"), ["gateways-token"]);
+    assert_eq!(seen.headers_named("x-amz-security-token"), ["gateways-token"]);
     let authorization = seen.header("authorization").unwrap();
     assert!(
         authorization.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"),
@@ -57,7 +57,7 @@ async fn a_session_token_is_part_of_the_signature() {
 async fn the_first_requests_wait_for_one_question() {
     let (upstream, latch, directory) = (Upstream::ok(""), Latch::new(), Scratch::new());
     let held = latch.clone();
-    let endpoint = Upstream::start(move |_| lease("FIRST", Duration::from_secs(3600)).held(&held));
+    let endpoint = Upstream::start(move |_| lease("FIRST", Duration::from_secs(3600)).when_open(&held));
     let token = file(directory.path(), "token", "let me in\n", 0o600);
     let gateway = with_endpoint(&upstream, &endpoint)
         .set("buckets.b.s3.container_credentials.authorization_token_file", token.to_str().unwrap())
@@ -65,11 +65,11 @@ async fn the_first_requests_wait_for_one_question() {
         .await;
     let asking = join_all((0..20).map(|_| gateway.get("/b/k")));
     let opening = async {
-        endpoint.works_on(1).await;
+        endpoint.wait_until_in_flight(1).await;
         latch.open_for_all();
     };
     let (answers, ()) = tokio::join!(asking, opening);
-    assert!(answers.iter().all(|answer| answer.whole() == 200), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     assert_eq!((signed_by(&upstream).as_str(), endpoint.count()), ("FIRST", 1));
     assert_eq!(upstream.last().header("x-amz-security-token"), Some("token-FIRST"));
     let asked = endpoint.last();
@@ -88,10 +88,10 @@ async fn credentials_are_renewed_ahead_of_their_end() {
         _ => lease("SECOND", Duration::from_secs(3600)),
     });
     let gateway = with_endpoint(&upstream, &endpoint).start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(signed_by(&upstream), "FIRST");
-    eventually("the second pair signs", || async {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    wait_for("the second pair signs", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (signed_by(&upstream) == "SECOND").then_some(())
     })
     .await;
@@ -106,25 +106,27 @@ async fn a_failing_endpoint_costs_nothing_until_the_pair_expires() {
     let endpoint = Upstream::start(move |seen| match seen.number {
         1 => lease("FIRST", Duration::from_secs(4)),
         _ if up.load(Ordering::SeqCst) => lease("LATER", Duration::from_secs(3600)),
-        _ => Act::answer(500, "secret-of-the-endpoint"),
+        _ => UpstreamReply::new(500, "secret-of-the-endpoint"),
     });
     let gateway = with_endpoint(&upstream, &endpoint).start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    let failed = gateway.log_line("credentials cannot be renewed", |_| true).await;
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    let failed = gateway.wait_for_log_line("credentials cannot be renewed", |_| true).await;
     assert_eq!(failed["error"], "it answered 500");
-    let (refused, sent) = eventually("the pair expires", || async {
+    let (refused, sent) = wait_for("the pair expires", || async {
         let answer = gateway.get("/b/k").await;
-        (answer.whole() != 200).then(|| (answer, upstream.count()))
+        (answer.complete_status() != 200).then(|| (answer, upstream.count()))
     })
     .await;
     assert_eq!((refused.status, refused.reason()), (503, "upstream_credentials"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert!(refused.text().contains("<Code>ServiceUnavailable</Code>"), "{}", refused.text());
-    assert_eq!(gateway.get("/b/k").await.whole(), 503);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
     assert_eq!(upstream.count(), sent, "nothing goes up unsigned");
     is_up.store(true, Ordering::SeqCst);
-    eventually("the endpoint is back", || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) })
-        .await;
+    wait_for("the endpoint is back", || async {
+        (gateway.get("/b/k").await.complete_status() == 200).then_some(())
+    })
+    .await;
     assert_eq!(signed_by(&upstream), "LATER");
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains("secret-of-the-endpoint")));
 }
@@ -135,6 +137,6 @@ async fn without_any_credentials_nothing_goes_up() {
     let (upstream, endpoint) = (Upstream::ok(""), Upstream::ok("<html>"));
     let gateway = with_endpoint(&upstream, &endpoint).start().await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.whole(), answer.reason()), (503, "upstream_credentials"));
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_credentials"));
     assert_eq!(upstream.count(), 0);
 }

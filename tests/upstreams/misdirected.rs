@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::support::{Act, Answer, Gateway, Upstream, gateway, request};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply, gateway, request};
 
 /// A store that serves on each connection the `Host` of its first request alone.
 fn picky() -> Upstream {
@@ -12,7 +12,7 @@ fn picky() -> Upstream {
         let host = seen.header("host").unwrap().to_owned();
         let mut hosts = hosts.lock().unwrap();
         let first = hosts.entry(seen.connection).or_insert_with(|| host.clone());
-        if *first == host { Act::ok("x") } else { Act::status(421) }
+        if *first == host { UpstreamReply::ok("x") } else { UpstreamReply::status(421) }
     })
 }
 
@@ -26,7 +26,7 @@ fn virtual_hosts(upstream: &Upstream) -> gateway::Builder {
         .set("server.workers", "1")
 }
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
+async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"body");
     request(gateway.address(), method, target, &[], body).await
 }
@@ -36,32 +36,37 @@ async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
 async fn a_misdirected_request_gets_a_connection_of_its_own() {
     let upstream = picky();
     let gateway = virtual_hosts(&upstream).start().await;
-    assert_eq!(ask(&gateway, "GET", "/one/k").await.whole(), 200);
+    assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
     for method in ["GET", "HEAD", "DELETE", "PUT"] {
         let before = upstream.count();
-        assert_eq!(ask(&gateway, method, "/two/k").await.whole(), 200, "{method}");
+        assert_eq!(ask(&gateway, method, "/two/k").await.complete_status(), 200, "{method}");
         let [refused, served] = &upstream.seen()[before..] else { panic!("{method}: not two attempts") };
         assert_eq!(refused.connection, 1, "{method}: the first attempt shares a connection");
         assert_ne!(served.connection, 1, "{method}");
         assert_eq!(served.header("connection"), Some("close"), "{method}");
         assert_eq!((&served.target, &served.body), (&refused.target, &refused.body), "{method}");
-        let line =
-            gateway.log_line("request", |line| line["method"] == method && line["path"] == "/two/k").await;
+        let line = gateway
+            .wait_for_log_line("request", |line| line["method"] == method && line["path"] == "/two/k")
+            .await;
         assert_eq!((line["status"].as_u64(), line["attempts"].as_u64()), (Some(200), Some(2)), "{line}");
-        assert_eq!(ask(&gateway, "GET", "/one/k").await.whole(), 200);
+        assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
         assert_eq!(upstream.last().connection, 1, "{method}: the shared connection is kept");
     }
     let conditional = [("if-none-match", "*"), ("amz-sdk-request", "attempt=2; max=3")];
     let answer = request(gateway.address(), "PUT", "/two/k", &conditional, Some(b"x")).await;
-    assert_eq!(answer.whole(), 200, "it was not processed, so a condition is no reason not to try again");
-    gateway.is_idle().await;
+    assert_eq!(
+        answer.complete_status(),
+        200,
+        "it was not processed, so a condition is no reason not to try again"
+    );
+    gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 5.0);
 }
 
 /// R3, R5, B3: once, only what can be repeated, and counted against no circuit, endpoint or credential
 #[tokio::test]
 async fn a_store_that_misdirects_everything_is_asked_twice_and_not_blamed() {
-    let upstream = Upstream::start(|_| Act::answer(421, "misdirected"));
+    let upstream = Upstream::start(|_| UpstreamReply::new(421, "misdirected"));
     let gateway = virtual_hosts(&upstream)
         .set("buckets.b.s3.credentials.one.access_key_id", "ONE")
         .set("buckets.b.s3.credentials.one.secret_access_key", "one")
@@ -69,15 +74,15 @@ async fn a_store_that_misdirects_everything_is_asked_twice_and_not_blamed() {
         .start()
         .await;
     let answer = ask(&gateway, "GET", "/b/k").await;
-    assert_eq!((answer.whole(), answer.text().as_str()), (421, "misdirected"));
+    assert_eq!((answer.complete_status(), answer.text().as_str()), (421, "misdirected"));
     assert_eq!(upstream.count(), 2);
-    assert_eq!(ask(&gateway, "POST", "/b/k?uploads").await.whole(), 421);
+    assert_eq!(ask(&gateway, "POST", "/b/k?uploads").await.complete_status(), 421);
     assert_eq!(upstream.count(), 3, "a POST is not repeated");
     let large = vec![b'x'; 300_000];
-    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(&large)).await.whole(), 421);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(&large)).await.complete_status(), 421);
     assert_eq!(upstream.count(), 4, "nor is a body that was sent as it came");
     for _ in 0..10 {
-        assert_eq!(ask(&gateway, "GET", "/b/k").await.whole(), 421);
+        assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 421);
     }
     assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"read\"}").await, 0.0);
     assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
@@ -92,7 +97,7 @@ async fn a_store_that_misdirects_everything_is_asked_twice_and_not_blamed() {
 async fn one_attempt_is_one_attempt() {
     let upstream = picky();
     let gateway = virtual_hosts(&upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
-    assert_eq!(ask(&gateway, "GET", "/one/k").await.whole(), 200);
-    assert_eq!(ask(&gateway, "GET", "/two/k").await.whole(), 421);
+    assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
+    assert_eq!(ask(&gateway, "GET", "/two/k").await.complete_status(), 421);
     assert_eq!(upstream.count(), 2);
 }

@@ -1,6 +1,6 @@
 //! A bucket with another name at the store: the client's name is where the S3 schema has a bucket name, and nowhere else.
 
-use crate::support::{Act, Answer, Gateway, Upstream, get, request};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply, get, request};
 
 /// A bucket `a` that is `b` at the store.
 async fn renamed(upstream: &Upstream, addressing: &str) -> Gateway {
@@ -14,12 +14,12 @@ async fn renamed(upstream: &Upstream, addressing: &str) -> Gateway {
 }
 
 /// A store that gives this answer to everything.
-fn always(act: Act) -> Upstream {
+fn always(act: UpstreamReply) -> Upstream {
     Upstream::start(move |_| act.clone())
 }
 
-fn xml(status: u16, document: &str) -> Act {
-    Act::answer(status, document).header("content-type", "application/xml")
+fn xml(status: u16, document: &str) -> UpstreamReply {
+    UpstreamReply::new(status, document).header("content-type", "application/xml")
 }
 
 /// The document that the client gets for one of the store's.
@@ -27,7 +27,7 @@ async fn document(addressing: &str, target: &str, status: u16, document: &str) -
     let upstream = always(xml(status, document));
     let gateway = renamed(&upstream, addressing).await;
     let answer = get(gateway.address(), target).await;
-    assert_eq!(answer.whole(), status);
+    assert_eq!(answer.complete_status(), status);
     answer.text()
 }
 
@@ -55,8 +55,9 @@ async fn a_listing_keeps_keys_that_look_like_the_bucket() {
 /// I1, V5: the store's digests are those of its own document, so they end where the document is changed
 #[tokio::test]
 async fn digests_end_where_a_document_is_changed() {
-    let listing =
-        |digested: Act| digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA");
+    let listing = |digested: UpstreamReply| {
+        digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA")
+    };
     for (target, document, stays) in [
         ("/a?prefix=x", "<ListBucketResult><Name>b</Name></ListBucketResult>", false),
         ("/a/k?acl", "<AccessControlPolicy></AccessControlPolicy>", true),
@@ -64,7 +65,7 @@ async fn digests_end_where_a_document_is_changed() {
         let upstream = always(listing(xml(200, document)).header("x-amz-checksum-type", "COMPOSITE"));
         let gateway = renamed(&upstream, "path").await;
         let answer = get(gateway.address(), target).await;
-        assert_eq!(answer.whole(), 200);
+        assert_eq!(answer.complete_status(), 200);
         for name in ["x-amz-checksum-crc32", "content-md5"] {
             assert_eq!(answer.header(name).is_some(), stays, "{target} {name}");
         }
@@ -104,7 +105,7 @@ async fn an_object_that_looks_like_a_document_passes_unchanged() {
 }
 
 /// Sends a request with a body and returns the answer to it.
-async fn write(act: Act, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn write(act: UpstreamReply, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let upstream = always(act);
     let gateway = renamed(&upstream, "path").await;
     let answer = request(gateway.address(), method, target, headers, Some(b"x")).await;
@@ -116,7 +117,7 @@ async fn write(act: Act, method: &str, target: &str, headers: &[(&str, &str)]) -
 #[tokio::test]
 async fn headers_that_look_like_the_bucket_pass_unchanged() {
     let like = |location: &str| {
-        Act::ok("")
+        UpstreamReply::ok("")
             .header("location", location)
             .header("x-amz-meta-b", "/b/k")
             .header("x-amz-version-id", "b")
@@ -183,7 +184,9 @@ async fn a_renamed_buckets_answers_are_not_compressed() {
     let upstream = Upstream::ok("x");
     let gateway = renamed(&upstream, "path").await;
     for target in ["/a?list-type=2", "/a/k"] {
-        request(gateway.address(), "GET", target, &[("accept-encoding", "gzip")], None).await.whole();
+        request(gateway.address(), "GET", target, &[("accept-encoding", "gzip")], None)
+            .await
+            .complete_status();
         assert_eq!(upstream.last().header("accept-encoding"), None, "{target}");
     }
 }

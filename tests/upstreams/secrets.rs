@@ -25,7 +25,7 @@ async fn a_secret_does_not_stay_in_the_environment() {
         .set("buckets.b.s3.session_token", "the-token-itself")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert!(upstream.last().header("authorization").unwrap().contains("Credential=GATEWAYKEY/"));
     let of_process = |what: &str| {
         let bytes = fs::read(format!("/proc/{}/{what}", gateway.pid())).unwrap();
@@ -58,7 +58,7 @@ async fn a_pair_in_files_signs() {
         .set("buckets.other.s3.credentials_file", &text(&profiles))
         .start()
         .await;
-    assert_eq!(put(gateway.address(), "/real/k", "v").await.whole(), 200);
+    assert_eq!(put(gateway.address(), "/real/k", "v").await.complete_status(), 200);
     assert_eq!(get(gateway.address(), "/other/k").await.text(), "v");
 }
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::tls::{Farewell, Front};
-use crate::support::link::{Link, Shape};
-use crate::support::{Act, Scratch, Upstream, eventually};
+use crate::support::link::{Link, LinkShape};
+use crate::support::{Scratch, Upstream, UpstreamReply, wait_for};
 
 /// T2, T3, B3: an upstream that takes the connection and never answers the handshake is a connection that is not made. Envoy has no
 /// timeout of the handshake unless one is set (`transport_socket_connect_timeout`)
 #[tokio::test]
 async fn a_handshake_that_stalls_is_a_connect_timeout() {
-    let (directory, silent) = (Scratch::new(), Upstream::early(|_| Act::hang()));
+    let (directory, silent) = (Scratch::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));
     let front = Front::before(&silent, Farewell::Said).await;
     let gateway = front
         .gateway_to(silent.address(), &directory)
@@ -21,15 +21,15 @@ async fn a_handshake_that_stalls_is_a_connect_timeout() {
         .await;
     for _ in 0..2 {
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (504, "timeout_connect"));
-        eventually("its connection is gone", || async { (silent.live() == 0).then_some(()) }).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_connect"));
+        wait_for("its connection is gone", || async { (silent.open_connections() == 0).then_some(()) }).await;
     }
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"upstream_connect_attempt\"}").await, 2.0);
-    eventually("the circuit is open", || async {
+    wait_for("the circuit is open", || async {
         (gateway.get("/b/k").await.reason() == "breaker_open").then_some(())
     })
     .await;
-    gateway.is_idle().await;
+    gateway.wait_until_idle().await;
 }
 
 /// T2: a handshake over a far and thin line is given its time, and no more
@@ -38,8 +38,8 @@ async fn a_slow_handshake_has_the_time_to_connect() {
     for (seconds, status, reason) in [("15", 200, ""), ("0.5", 504, "timeout_connect")] {
         let (directory, upstream) = (Scratch::new(), Upstream::ok("x"));
         let front = Front::before(&upstream, Farewell::Said).await;
-        let shape = Shape { latency: Duration::from_millis(100), bytes_per_second: 3000 };
-        let link = Link::to(front.address, shape);
+        let shape = LinkShape { latency: Duration::from_millis(100), bytes_per_second: 3000 };
+        let link = Link::start(front.address, shape);
         let gateway = front
             .gateway_to(link.address, &directory)
             .set("buckets.b.s3.connect_timeout", seconds)
@@ -47,6 +47,6 @@ async fn a_slow_handshake_has_the_time_to_connect() {
             .start()
             .await;
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (status, reason), "{seconds} s");
+        assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{seconds} s");
     }
 }

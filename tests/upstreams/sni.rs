@@ -1,7 +1,7 @@
 //! Which name TLS asks a store for where the bucket stands in the Host (`tls.sni`).
 
 use super::tls::Front;
-use crate::support::{Act, Gateway, Scratch, Upstream, gateway};
+use crate::support::{Gateway, Scratch, Upstream, UpstreamReply, gateway};
 
 /// The gateway has one worker, and so one pool of connections. The store's address is looked up by its endpoint's name alone.
 fn virtual_hosts(front: &Front, directory: &Scratch) -> gateway::Builder {
@@ -14,7 +14,7 @@ fn virtual_hosts(front: &Front, directory: &Scratch) -> gateway::Builder {
 
 async fn ask(gateway: &Gateway, bucket: &str) -> (u16, String) {
     let answer = gateway.get(&format!("/{bucket}/k")).await;
-    (answer.whole(), answer.reason().to_owned())
+    (answer.complete_status(), answer.reason().to_owned())
 }
 
 /// A7: by default TLS asks for the endpoint's name, whose certificate is enough for every bucket, dots or not, over one connection
@@ -66,7 +66,12 @@ async fn a_name_that_the_certificate_does_not_hold_is_not_believed() {
         let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
         for number in 0..10 {
             let answer = gateway.get(&format!("/my.bucket-{number}/k")).await;
-            assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls_host"), "{}", answer.text());
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (502, "upstream_tls_host"),
+                "{}",
+                answer.text()
+            );
             assert!(answer.text().contains(&format!("my.bucket-{number}.localhost")), "{}", answer.text());
         }
         for no_name in ["a..b", "b-", &"x".repeat(64)] {
@@ -88,7 +93,11 @@ async fn invented_names_do_not_pile_up_connections() {
     let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
     for number in 0..300 {
         assert_eq!(ask(&gateway, &format!("b{number}")).await, (200, String::new()));
-        assert!(upstream.live() <= 12, "{} connections after {number} buckets", upstream.live());
+        assert!(
+            upstream.open_connections() <= 12,
+            "{} connections after {number} buckets",
+            upstream.open_connections()
+        );
     }
 }
 
@@ -97,7 +106,9 @@ async fn invented_names_do_not_pile_up_connections() {
 async fn a_misdirected_request_gets_a_new_tls_connection() {
     for (sni, asked_for) in [("endpoint", "localhost"), ("host", "photos.localhost")] {
         let directory = Scratch::new();
-        let upstream = Upstream::start(|seen| if seen.number == 2 { Act::status(421) } else { Act::ok("x") });
+        let upstream = Upstream::start(|seen| {
+            if seen.number == 2 { UpstreamReply::status(421) } else { UpstreamReply::ok("x") }
+        });
         let front = Front::named(&["localhost", "photos.localhost"], &upstream).await;
         let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", sni).start().await;
         for _ in 0..2 {

@@ -16,7 +16,7 @@ use super::secrets::file;
 use crate::jwt;
 use crate::jwt::issuer::Issuer;
 use crate::support::client::{message, sha256};
-use crate::support::{Act, Client, Gateway, Scratch, Upstream, gateway, put};
+use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply, gateway, put};
 
 /// An authority, and a front that speaks TLS in the name of `localhost`.
 pub(super) struct Front {
@@ -181,13 +181,13 @@ async fn pass(
 async fn an_https_endpoint_is_an_endpoint_like_any_other() {
     let body = vec![7; 3 << 20];
     let answer = body.clone();
-    let upstream = Upstream::start(move |_| Act::ok(&answer));
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer));
     let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
     let gateway =
         front.gateway("localhost", &front.authority, &directory).set("server.workers", "1").start().await;
     for _ in 0..3 {
         let answer = put(gateway.address(), "/b/k", &body).await;
-        assert_eq!((answer.whole(), answer.sha256()), (200, sha256(&body)));
+        assert_eq!((answer.complete_status(), answer.sha256()), (200, sha256(&body)));
         assert_eq!(upstream.last().sha256(), sha256(&body));
     }
     let host = format!("localhost:{}", front.address.port());
@@ -208,7 +208,7 @@ async fn who_cannot_prove_its_name_gets_nothing() {
     {
         let gateway = front.gateway(host, authority, &directory).start().await;
         let answer = put(gateway.address(), "/b/k", "body").await;
-        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls"), "{host}");
+        assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_tls"), "{host}");
         assert!(answer.text().contains(why), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 0);
@@ -229,13 +229,13 @@ async fn a_damaged_file_of_authorities_stops_the_start() {
 #[tokio::test]
 async fn a_close_without_farewell_is_a_broken_transfer() {
     for (farewell, is_broken) in [(Farewell::Said, false), (Farewell::Left, true)] {
-        let upstream = Upstream::start(|_| Act::ok("to the close").until_close());
+        let upstream = Upstream::start(|_| UpstreamReply::ok("to the close").until_close());
         let (front, directory) = (Front::before(&upstream, farewell).await, Scratch::new());
         let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
         let mut client = Client::connect(gateway.address()).await;
         client.send(message("GET", "/b/k", &[], None)).await;
         // What broke at once may have nothing to show at all.
-        let answer = client.try_answer("GET").await;
+        let answer = client.try_response("GET").await;
         let whole = answer.filter(|answer| answer.broken.is_none()).map(|answer| answer.text());
         assert_eq!(whole.as_deref(), (!is_broken).then_some("to the close"));
     }
@@ -244,7 +244,7 @@ async fn a_close_without_farewell_is_a_broken_transfer() {
 /// T7, A7: an upstream behind TLS that answers in mid-upload and closes is heard
 #[tokio::test]
 async fn an_early_answer_is_heard_through_tls() {
-    let upstream = Upstream::early(|_| Act::s3_error(403, "AccessDenied").closing());
+    let upstream = Upstream::replying_before_body(|_| UpstreamReply::s3_error(403, "AccessDenied").closing());
     let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
     let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
     let mut client = Client::connect(gateway.address()).await;
@@ -252,7 +252,7 @@ async fn an_early_answer_is_heard_through_tls() {
     let head = message("PUT", "/b/k", &[("content-length", &(64 << 20).to_string())], None);
     let mut pausing = Client::connect(gateway.address()).await;
     pausing.send(&head).await;
-    assert_eq!(pausing.answer("PUT").await.status, 403, "although the client pauses");
+    assert_eq!(pausing.response("PUT").await.status, 403, "although the client pauses");
     client.send(&head).await;
     // More than all buffers on the way hold; once it has answered, the gateway need not take the rest.
     for _ in 0..64 {
@@ -260,7 +260,7 @@ async fn an_early_answer_is_heard_through_tls() {
             break;
         }
     }
-    let answer = client.try_answer("PUT").await.expect("the answer to the upload");
+    let answer = client.try_response("PUT").await.expect("the answer to the upload");
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert!(answer.text().contains("AccessDenied"));
 }
@@ -270,7 +270,7 @@ async fn an_early_answer_is_heard_through_tls() {
 async fn keys_of_tokens_are_fetched_over_tls() {
     let (upstream, issuer) = (Upstream::ok("x"), Issuer::p256().named("one"));
     let keys = serde_json::json!({ "keys": [issuer.jwk()] }).to_string();
-    let source = Upstream::start(move |_| Act::ok(&keys));
+    let source = Upstream::start(move |_| UpstreamReply::ok(&keys));
     let (front, other) =
         (Front::before(&source, Farewell::Said).await, Front::before(&source, Farewell::Said).await);
     let directory = Scratch::new();
@@ -282,9 +282,9 @@ async fn keys_of_tokens_are_fetched_over_tls() {
     };
     let token = issuer.token(&jwt::claims());
     let trusting = gateway("right.pem", &front.authority).start().await;
-    assert_eq!(jwt::ask(&trusting, "GET", "/b/k", &token).await.whole(), 200);
+    assert_eq!(jwt::ask(&trusting, "GET", "/b/k", &token).await.complete_status(), 200);
     let distrusting = gateway("wrong.pem", &other.authority).start().await;
     let refused = jwt::ask(&distrusting, "GET", "/b/k", &token).await;
-    assert_eq!((refused.whole(), refused.reason()), (503, "token_keys"));
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "token_keys"));
     assert_eq!(source.count(), 1);
 }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::secrets::file;
 use crate::jwt;
 use crate::support::gateway::Builder;
-use crate::support::{Gateway, Scratch, Upstream, eventually};
+use crate::support::{Gateway, Scratch, Upstream, wait_for};
 
 /// An authority, and its key in DER.
 struct Authority {
@@ -179,7 +179,12 @@ async fn a_failed_handshake_says_why_and_what_to_do() {
         let (server, directory) = (Server::start(config).await, Scratch::new());
         let gateway = server.gateway(&trusted, &directory).start().await;
         let answer = gateway.get("/b/k").await;
-        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls"), "{words}: {}", answer.text());
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (502, "upstream_tls"),
+            "{words}: {}",
+            answer.text()
+        );
         assert!(
             answer.text().contains(&words.replace('\'', "&apos;")) || answer.text().contains(words),
             "{words}: {}",
@@ -190,20 +195,20 @@ async fn a_failed_handshake_says_why_and_what_to_do() {
             "{}",
             answer.text()
         );
-        let line = gateway.log_line("request", |line| line["reason"] == "upstream_tls").await;
+        let line = gateway.wait_for_log_line("request", |line| line["reason"] == "upstream_tls").await;
         let detail = line["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(words) && operators.iter().all(|part| detail.contains(part)), "{detail}");
         if is_late {
             // With TLS 1.3 the handshake is over for the gateway by then.
             continue;
         }
-        assert_eq!(gateway.get("/b/k").await.whole(), 502);
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 502);
         let lines = || {
             let all = gateway.log_lines().into_iter();
             all.filter(|line| line["msg"] == "TLS handshake with the endpoint failed").collect::<Vec<_>>()
         };
         let endpoint = format!("localhost:{}", server.address.port());
-        eventually("it is logged", || async { (!lines().is_empty()).then_some(()) }).await;
+        wait_for("it is logged", || async { (!lines().is_empty()).then_some(()) }).await;
         assert_eq!(lines().len(), 1, "once");
         assert_eq!(
             (&lines()[0]["bucket"], &lines()[0]["endpoint"]),
@@ -226,12 +231,14 @@ async fn a_renewed_certificate_ends_the_cause() {
     let expired = issued(&trusted, "localhost", |params| params.not_after = date_time_ymd(2021, 1, 1));
     let server = Server::start(Some(expired)).await;
     let gateway = server.gateway(&trusted, &directory).start().await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 502);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 502);
     assert!(cause(&gateway).await.is_some());
     server.change(issued(&trusted, "localhost", |_| {}));
-    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(cause(&gateway).await, None);
-    gateway.log_line("TLS handshake with the endpoint succeeds again", |line| line["bucket"] == "b").await;
+    gateway
+        .wait_for_log_line("TLS handshake with the endpoint succeeds again", |line| line["bucket"] == "b")
+        .await;
 }
 
 /// A7, P5: a health check says the same
@@ -241,7 +248,7 @@ async fn a_health_check_says_why_tls_fails() {
     let server = Server::start(Some(server(trusted.issuer.der(), trusted.key.clone(), None))).await;
     let gateway =
         server.gateway(&trusted, &directory).set("buckets.b.s3.health_check.path", "/up").start().await;
-    let line = gateway.log_line("health check failed", |_| true).await;
+    let line = gateway.wait_for_log_line("health check failed", |_| true).await;
     let error = line["error"].as_str().unwrap();
     assert!(error.contains("certificate of an authority") && error.contains("CA:FALSE"), "{error}");
 }
@@ -258,7 +265,7 @@ async fn a_fetch_of_token_keys_says_why_tls_fails() {
         .set("jwt.tls.system_roots", "false")
         .start()
         .await;
-    let line = gateway.log_line("token keys cannot be renewed", |_| true).await;
+    let line = gateway.wait_for_log_line("token keys cannot be renewed", |_| true).await;
     let error = line["error"].as_str().unwrap();
     assert!(error.contains("for other names") && error.contains("keys.example"), "{error}");
 }
@@ -277,7 +284,7 @@ async fn a_renewal_of_credentials_says_why_tls_fails() {
         .set("buckets.b.s3.tls.system_roots", "false")
         .start()
         .await;
-    let line = gateway.log_line("credentials cannot be renewed", |_| true).await;
+    let line = gateway.wait_for_log_line("credentials cannot be renewed", |_| true).await;
     let error = line["error"].as_str().unwrap();
     assert!(
         error.contains("no authority that the gateway trusts") && error.contains("tls.ca_file"),

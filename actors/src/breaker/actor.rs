@@ -7,113 +7,113 @@ use slog::{Logger, info, o, warn};
 use tidegate_config::BreakerConfig;
 use tokio::sync::oneshot;
 
-use crate::breaker::class::{self, CircuitId};
-use crate::breaker::decision::{Change, Entry, Refusal, Transition, TrialId};
-use crate::breaker::hold::{Held, Place, Waiting};
+use crate::actor_shell::{Component, MessageHandler};
+use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_queue::CircuitQueue;
+use crate::breaker::circuit_wait::{CircuitWaiter, WaitReply, WaitSlot};
+use crate::breaker::decision::{CircuitAdmission, CircuitChange, CircuitRefusal, CircuitTransition, TrialId};
 use crate::breaker::metrics::BreakerMetrics;
-use crate::breaker::outcome::{Adverse, Outcome};
-use crate::breaker::published::Board;
-use crate::breaker::room::Room;
+use crate::breaker::outcome::{AdverseOutcome, Outcome};
+use crate::breaker::published_circuits::PublishedCircuits;
 use crate::breaker::state::Circuit;
-use crate::breaker::ticket::{BreakerTicket, Shared};
-use crate::host::{Component, Serve};
-use crate::mailbox::Request;
+use crate::breaker::ticket::{BreakerShared, BreakerTicket};
+use crate::mailbox::ActorMessage;
 
 /// May a request be tried? The ticket is built into the reply from what the message brings along.
-pub(crate) struct Try {
+pub(crate) struct AcquireTicket {
     pub(crate) circuit: CircuitId,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<BreakerShared>,
 }
 
-impl Request for Try {
-    type Reply = Result<BreakerTicket, Refusal>;
+impl ActorMessage for AcquireTicket {
+    type Reply = Result<BreakerTicket, CircuitRefusal>;
     const NAME: &'static str = "breaker.try";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.circuit.index() as u64
     }
 }
 
 /// How calls through a closed circuit went: some successes, then perhaps one that tells against the upstream.
-pub(crate) struct Judge {
+pub(crate) struct ReportCalls {
     pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
     pub(crate) successes: u32,
-    pub(crate) adverse: Option<Adverse>,
+    pub(crate) adverse: Option<AdverseOutcome>,
 }
 
-impl Request for Judge {
+impl ActorMessage for ReportCalls {
     type Reply = ();
     const NAME: &'static str = "breaker.judge";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.circuit.index() as u64 | u64::from(self.generation) << 32
     }
 }
 
 /// How a trial went.
-pub(crate) struct EndTrial {
+pub(crate) struct ReportTrial {
     pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
     pub(crate) id: TrialId,
     pub(crate) outcome: Outcome,
 }
 
-impl Request for EndTrial {
+impl ActorMessage for ReportTrial {
     type Reply = ();
     const NAME: &'static str = "breaker.end_trial";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.circuit.index() as u64 | u64::from(self.generation) << 32
     }
 }
 
 /// The upstream could be connected to, in this generation's open time.
-pub(crate) struct Reach {
+pub(crate) struct ReportConnected {
     pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
 }
 
-impl Request for Reach {
+impl ActorMessage for ReportConnected {
     type Reply = ();
     const NAME: &'static str = "breaker.reach";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.circuit.index() as u64 | u64::from(self.generation) << 32
     }
 }
 
 /// May a request wait until it may be tried? Those who wait get their tickets built from what the message brings along.
-pub(crate) struct Hold {
+pub(crate) struct WaitForCircuit {
     pub(crate) circuit: CircuitId,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<BreakerShared>,
 }
 
-impl Request for Hold {
-    type Reply = Result<Held, Refusal>;
+impl ActorMessage for WaitForCircuit {
+    type Reply = Result<WaitReply, CircuitRefusal>;
     const NAME: &'static str = "breaker.hold";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.circuit.index() as u64
     }
 }
 
 /// Yes, now or later.
-pub(crate) enum Stay {
-    Pass(Entry),
+pub(crate) enum WaitDecision {
+    Admit(CircuitAdmission),
     Wait,
 }
 
 /// The open time is up, and somebody waits for that.
-pub(crate) struct Wake {
+pub(crate) struct OpenTimeElapsed {
     pub(crate) circuit: CircuitId,
 }
 
-impl Request for Wake {
+impl ActorMessage for OpenTimeElapsed {
     type Reply = ();
     const NAME: &'static str = "breaker.wake";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.circuit.index() as u64
     }
 }
@@ -124,9 +124,9 @@ pub(crate) struct Breaker {
     /// In the order of their IDs.
     circuits: Vec<Circuit>,
     /// Where requests wait for each of them.
-    rooms: Vec<Room<Waiting>>,
+    queues: Vec<CircuitQueue<CircuitWaiter>>,
     per_operation: bool,
-    board: Arc<Board>,
+    published: Arc<PublishedCircuits>,
     metrics: Arc<BreakerMetrics>,
     log: Logger,
 }
@@ -137,19 +137,19 @@ impl Breaker {
         bucket: &str,
         config: &BreakerConfig,
         seed: u64,
-        board: Arc<Board>,
+        published: Arc<PublishedCircuits>,
         metrics: Arc<BreakerMetrics>,
         log: Logger,
     ) -> Self {
         // Each circuit has a seed of its own, or all that re-open together would be tried together.
-        let ids = || class::circuits(config.per_operation).map(|(circuit, _)| circuit);
+        let ids = || circuit_id::labelled_circuits(config.per_operation).map(|(circuit, _)| circuit);
         let circuit = |id: CircuitId| Circuit::new(config.clone(), seed.wrapping_add(id.index() as u64));
         let this = Self {
             bucket: bucket.into(),
             circuits: ids().map(circuit).collect(),
-            rooms: ids().map(|_| Room::new(config.held_max())).collect(),
+            queues: ids().map(|_| CircuitQueue::new(config.held_max())).collect(),
             per_operation: config.per_operation,
-            board,
+            published,
             metrics,
             log,
         };
@@ -159,151 +159,168 @@ impl Breaker {
 
     fn publish(&self, circuit: CircuitId) {
         let snapshot = self.circuits[circuit.index()].snapshot();
-        self.board.publish(circuit, snapshot);
+        self.published.publish(circuit, snapshot);
         self.metrics.published(circuit, &snapshot);
     }
 
     /// Lets through who waits, in order, as long as the circuit does.
-    fn release(&mut self, circuit: CircuitId, now: Instant) {
+    fn admit_waiters(&mut self, circuit: CircuitId, now: Instant) {
         let at = circuit.index();
-        while !self.rooms[at].is_empty()
+        while !self.queues[at].is_empty()
             && let Ok(entry) = self.circuits[at].admit(now)
-            && let Some(Waiting { shared, ticket }) = self.rooms[at].next()
+            && let Some(CircuitWaiter { shared, ticket }) = self.queues[at].pop()
         {
-            let (pass, transition) = self.circuits[at].enter(entry, now);
-            self.changed(circuit, transition);
+            let (pass, transition) = self.circuits[at].acquire(entry, now);
+            self.publish_transition(circuit, transition);
             // One that left in this moment drops its ticket, which tells us so.
             drop(ticket.send(BreakerTicket::new(shared, circuit, pass)));
         }
     }
 
-    fn changed(&self, circuit: CircuitId, transition: Option<Transition>) {
+    fn publish_transition(&self, circuit: CircuitId, transition: Option<CircuitTransition>) {
         self.publish(circuit);
         let Some(transition) = transition else { return };
-        let class = class::circuits(self.per_operation).find(|(id, _)| *id == circuit);
+        let class = circuit_id::labelled_circuits(self.per_operation).find(|(id, _)| *id == circuit);
         let class = class.map_or("", |(_, class)| class);
         let log = self.log.new(o!("bucket" => self.bucket.to_string(), "class" => class));
         match transition {
-            Transition::Opened { cause, open_for } => {
+            CircuitTransition::Opened { cause, open_for } => {
                 self.metrics.opened(circuit);
                 warn!(log, "circuit opened"; "cause" => %cause,
                     "open_ms" => u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX));
             }
-            Transition::HalfOpened => info!(log, "circuit half-open"),
-            Transition::Reached => info!(log, "circuit half-open, its upstream can be connected to again"),
-            Transition::Closed => info!(log, "circuit closed"),
+            CircuitTransition::HalfOpened => info!(log, "circuit half-open"),
+            CircuitTransition::HalfOpenedByConnect => {
+                info!(log, "circuit half-open, its upstream can be connected to again")
+            }
+            CircuitTransition::Closed => info!(log, "circuit closed"),
         }
     }
 }
 
 impl Component for Breaker {
     fn rebuild(&mut self, now: Instant) {
-        for (circuit, _) in class::circuits(self.per_operation) {
-            let last = self.board.read(circuit);
+        for (circuit, _) in circuit_id::labelled_circuits(self.per_operation) {
+            let last = self.published.snapshot(circuit);
             // They see the crash.
-            self.rooms[circuit.index()].clear();
+            self.queues[circuit.index()].clear();
             let transition = self.circuits[circuit.index()].rebuild(last, now);
-            self.changed(circuit, transition);
+            self.publish_transition(circuit, transition);
         }
     }
 }
 
-impl Serve<Try> for Breaker {
-    type Decision = Result<Entry, Refusal>;
+impl MessageHandler<AcquireTicket> for Breaker {
+    type Decision = Result<CircuitAdmission, CircuitRefusal>;
 
-    fn decide(&self, message: &Try, now: Instant) -> Self::Decision {
+    fn decide(&self, message: &AcquireTicket, now: Instant) -> Self::Decision {
         self.circuits[message.circuit.index()].admit(now)
     }
 
-    fn apply(&mut self, message: Try, entry: Self::Decision, now: Instant) -> Result<BreakerTicket, Refusal> {
-        let Try { circuit, shared } = message;
-        let (pass, transition) = self.circuits[circuit.index()].enter(entry?, now);
-        self.changed(circuit, transition);
+    fn apply(
+        &mut self,
+        message: AcquireTicket,
+        entry: Self::Decision,
+        now: Instant,
+    ) -> Result<BreakerTicket, CircuitRefusal> {
+        let AcquireTicket { circuit, shared } = message;
+        let (pass, transition) = self.circuits[circuit.index()].acquire(entry?, now);
+        self.publish_transition(circuit, transition);
         Ok(BreakerTicket::new(shared, circuit, pass))
     }
 }
 
-impl Serve<Judge> for Breaker {
-    type Decision = Change;
+impl MessageHandler<ReportCalls> for Breaker {
+    type Decision = CircuitChange;
 
-    fn decide(&self, message: &Judge, _: Instant) -> Change {
-        self.circuits[message.circuit.index()].judge(message.generation, message.successes, message.adverse)
+    fn decide(&self, message: &ReportCalls, _: Instant) -> CircuitChange {
+        self.circuits[message.circuit.index()].evaluate_calls(
+            message.generation,
+            message.successes,
+            message.adverse,
+        )
     }
 
-    fn apply(&mut self, message: Judge, change: Change, now: Instant) {
-        let transition = self.circuits[message.circuit.index()].change(change, now);
-        self.changed(message.circuit, transition);
-    }
-}
-
-impl Serve<EndTrial> for Breaker {
-    type Decision = Change;
-
-    fn decide(&self, message: &EndTrial, _: Instant) -> Change {
-        self.circuits[message.circuit.index()].judge_trial(message.generation, message.id, message.outcome)
-    }
-
-    fn apply(&mut self, message: EndTrial, change: Change, now: Instant) {
-        let transition = self.circuits[message.circuit.index()].change(change, now);
-        self.changed(message.circuit, transition);
-        self.release(message.circuit, now);
+    fn apply(&mut self, message: ReportCalls, change: CircuitChange, now: Instant) {
+        let transition = self.circuits[message.circuit.index()].apply_change(change, now);
+        self.publish_transition(message.circuit, transition);
     }
 }
 
-impl Serve<Reach> for Breaker {
+impl MessageHandler<ReportTrial> for Breaker {
+    type Decision = CircuitChange;
+
+    fn decide(&self, message: &ReportTrial, _: Instant) -> CircuitChange {
+        self.circuits[message.circuit.index()].evaluate_trial(message.generation, message.id, message.outcome)
+    }
+
+    fn apply(&mut self, message: ReportTrial, change: CircuitChange, now: Instant) {
+        let transition = self.circuits[message.circuit.index()].apply_change(change, now);
+        self.publish_transition(message.circuit, transition);
+        self.admit_waiters(message.circuit, now);
+    }
+}
+
+impl MessageHandler<ReportConnected> for Breaker {
     type Decision = bool;
 
-    fn decide(&self, message: &Reach, _: Instant) -> bool {
-        self.circuits[message.circuit.index()].is_ended_by_reach(message.generation)
+    fn decide(&self, message: &ReportConnected, _: Instant) -> bool {
+        self.circuits[message.circuit.index()].is_ended_by_connect(message.generation)
     }
 
-    fn apply(&mut self, message: Reach, is_ended: bool, now: Instant) {
+    fn apply(&mut self, message: ReportConnected, is_ended: bool, now: Instant) {
         if is_ended {
-            let transition = self.circuits[message.circuit.index()].reach();
-            self.changed(message.circuit, Some(transition));
-            self.release(message.circuit, now);
+            let transition = self.circuits[message.circuit.index()].end_open_by_connect();
+            self.publish_transition(message.circuit, Some(transition));
+            self.admit_waiters(message.circuit, now);
         }
     }
 }
 
-impl Serve<Hold> for Breaker {
-    type Decision = Result<Stay, Refusal>;
+impl MessageHandler<WaitForCircuit> for Breaker {
+    type Decision = Result<WaitDecision, CircuitRefusal>;
 
-    fn decide(&self, message: &Hold, now: Instant) -> Self::Decision {
-        let room = &self.rooms[message.circuit.index()];
+    fn decide(&self, message: &WaitForCircuit, now: Instant) -> Self::Decision {
+        let room = &self.queues[message.circuit.index()];
         match self.circuits[message.circuit.index()].admit(now) {
-            Ok(entry) if room.is_empty() => Ok(Stay::Pass(entry)),
-            Err(forced @ Refusal::Forced { .. }) => Err(forced),
-            _ if self.board.held(message.circuit) < room.places() => Ok(Stay::Wait),
-            admitted => Err(admitted.err().unwrap_or(Refusal::TRIALS_TAKEN)),
+            Ok(entry) if room.is_empty() => Ok(WaitDecision::Admit(entry)),
+            Err(forced @ CircuitRefusal::Forced { .. }) => Err(forced),
+            _ if self.published.waiting(message.circuit) < room.capacity() => Ok(WaitDecision::Wait),
+            admitted => Err(admitted.err().unwrap_or(CircuitRefusal::TRIALS_TAKEN)),
         }
     }
 
-    fn apply(&mut self, message: Hold, decision: Self::Decision, now: Instant) -> Result<Held, Refusal> {
-        let Hold { circuit, shared } = message;
+    fn apply(
+        &mut self,
+        message: WaitForCircuit,
+        decision: Self::Decision,
+        now: Instant,
+    ) -> Result<WaitReply, CircuitRefusal> {
+        let WaitForCircuit { circuit, shared } = message;
         match decision? {
-            Stay::Pass(entry) => {
-                let (pass, transition) = self.circuits[circuit.index()].enter(entry, now);
-                self.changed(circuit, transition);
-                Ok(Held::Passed(BreakerTicket::new(shared, circuit, pass)))
+            WaitDecision::Admit(entry) => {
+                let (pass, transition) = self.circuits[circuit.index()].acquire(entry, now);
+                self.publish_transition(circuit, transition);
+                Ok(WaitReply::Admitted(BreakerTicket::new(shared, circuit, pass)))
             }
-            Stay::Wait => {
+            WaitDecision::Wait => {
                 let (ticket, waits) = oneshot::channel();
-                self.rooms[circuit.index()].enter(Waiting { shared, ticket });
-                self.release(circuit, now);
-                let place = Place::take(Arc::clone(&self.board), Arc::clone(&self.metrics), circuit);
-                Ok(Held::Waiting(waits, place))
+                self.queues[circuit.index()].push(CircuitWaiter { shared, ticket });
+                self.admit_waiters(circuit, now);
+                let place =
+                    WaitSlot::acquire(Arc::clone(&self.published), Arc::clone(&self.metrics), circuit);
+                Ok(WaitReply::Queued(waits, place))
             }
         }
     }
 }
 
-impl Serve<Wake> for Breaker {
+impl MessageHandler<OpenTimeElapsed> for Breaker {
     type Decision = ();
 
-    fn decide(&self, _: &Wake, _: Instant) {}
+    fn decide(&self, _: &OpenTimeElapsed, _: Instant) {}
 
-    fn apply(&mut self, message: Wake, (): (), now: Instant) {
-        self.release(message.circuit, now);
+    fn apply(&mut self, message: OpenTimeElapsed, (): (), now: Instant) {
+        self.admit_waiters(message.circuit, now);
     }
 }

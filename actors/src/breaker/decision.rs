@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::breaker::outcome::{Cause, Failure};
-use crate::breaker::tally::Tally;
+use crate::breaker::call_window::CallWindow;
+use crate::breaker::outcome::{CallFailure, FailureCause};
 
 /// When those may ask again who find all trials taken.
 pub(super) const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(crate) struct TrialId(pub(super) u64);
 
 /// How a request came past the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub(crate) enum TicketKind {
     /// The circuit had closed meanwhile.
     Closed { generation: u32 },
     /// As one of the few.
@@ -45,10 +45,10 @@ pub(crate) enum Pass {
 
 /// Why a request is not tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum CircuitRefusal {
     Open {
         retry_after: Duration,
-        cause: Cause,
+        cause: FailureCause,
     },
     HalfOpenFull {
         retry_after: Duration,
@@ -59,14 +59,14 @@ pub(crate) enum Refusal {
     },
 }
 
-impl Refusal {
+impl CircuitRefusal {
     /// What a request is told that finds all trials taken: they end when they end.
     pub(crate) const TRIALS_TAKEN: Self = Self::HalfOpenFull { retry_after: TRIALS_TAKEN_RETRY };
 }
 
 /// What admitting a request changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum CircuitAdmission {
     Closed,
     /// The first trial turns the circuit half-open.
     FirstTrial,
@@ -75,39 +75,39 @@ pub(crate) enum Entry {
 
 /// What a result changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum CircuitChange {
     Nothing,
-    Tallied(Tally),
-    Tripped(Tally, Failure),
-    TrialEnded(TrialId, Verdict),
+    Recorded(CallWindow),
+    Tripped(CallWindow, CallFailure),
+    TrialEnded(TrialId, TrialResult),
 }
 
 /// What a trial says of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Nothing,
-    Good,
+pub(crate) enum TrialResult {
+    Ignored,
+    Success,
     /// The last success that was needed.
-    GoodEnough,
-    Bad(Failure),
+    Closing,
+    Failure(CallFailure),
 }
 
 /// A circuit changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transition {
+pub(crate) enum CircuitTransition {
     Opened {
-        cause: Cause,
+        cause: FailureCause,
         open_for: Duration,
     },
     HalfOpened,
     /// Half-open before its time, because its upstream can be connected to again.
-    Reached,
+    HalfOpenedByConnect,
     Closed,
 }
 
 /// What is published of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub(crate) struct CircuitSnapshot {
     pub(crate) state: CircuitState,
     pub(crate) generation: u32,
     /// None in a circuit that is open has no end.
@@ -117,7 +117,7 @@ pub(crate) struct Snapshot {
     pub(crate) consecutive_failures: u32,
     pub(crate) opened_total: u64,
     pub(crate) reopened: u32,
-    pub(crate) cause: Option<Cause>,
+    pub(crate) cause: Option<FailureCause>,
     /// Trials' permits that are out, and when the last lease of them ends.
     pub(crate) trials: u32,
     pub(crate) leases_end: Option<Instant>,

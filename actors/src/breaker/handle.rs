@@ -5,22 +5,22 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{BreakerConfig, BreakerMode};
 
-use crate::breaker::actor::{Breaker, Try};
-use crate::breaker::class::{self, CircuitId};
-use crate::breaker::decision::{CircuitState, Pass, Refusal};
-use crate::breaker::hold::Patience;
+use crate::actor_stats::ActorStats;
+use crate::breaker::actor::{AcquireTicket, Breaker};
+use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_wait::WaitLimits;
+use crate::breaker::decision::{CircuitRefusal, CircuitState, TicketKind};
 use crate::breaker::metrics::BreakerMetrics;
-use crate::breaker::outcome::Cause;
-use crate::breaker::published::Board;
-use crate::breaker::ticket::{BreakerTicket, Shared};
+use crate::breaker::outcome::FailureCause;
+use crate::breaker::published_circuits::PublishedCircuits;
+use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::clock;
-use crate::mailbox::{AskError, Mailbox, Supervised};
+use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::types::OperationClass;
-use crate::vitals::Vitals;
 
 /// What a circuit's publication says to a request before it queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clearance {
+pub enum CircuitCheck {
     /// The circuit is closed.
     Closed {
         /// Its generation.
@@ -43,7 +43,7 @@ pub enum BreakerRejection {
         /// Until the first trial.
         retry_after: Duration,
         /// The failure that opened it.
-        cause: Cause,
+        cause: FailureCause,
     },
     /// All trials are taken.
     HalfOpenFull {
@@ -59,12 +59,12 @@ pub enum BreakerRejection {
     Unavailable(AskError),
 }
 
-impl From<Refusal> for BreakerRejection {
-    fn from(refusal: Refusal) -> Self {
+impl From<CircuitRefusal> for BreakerRejection {
+    fn from(refusal: CircuitRefusal) -> Self {
         match refusal {
-            Refusal::Open { retry_after, cause } => Self::Open { retry_after, cause },
-            Refusal::HalfOpenFull { retry_after } => Self::HalfOpenFull { retry_after },
-            Refusal::Forced { retry_after } => Self::Forced { retry_after },
+            CircuitRefusal::Open { retry_after, cause } => Self::Open { retry_after, cause },
+            CircuitRefusal::HalfOpenFull { retry_after } => Self::HalfOpenFull { retry_after },
+            CircuitRefusal::Forced { retry_after } => Self::Forced { retry_after },
         }
     }
 }
@@ -87,49 +87,49 @@ pub struct BreakerView {
     /// Whether a connection to the upstream ends that.
     pub probed: bool,
     /// The failure that opened it last.
-    pub cause: Option<Cause>,
+    pub cause: Option<FailureCause>,
     /// Requests that wait for it.
-    pub held: usize,
+    pub waiting: usize,
     /// Most that may.
-    pub held_max: usize,
+    pub waiting_max: usize,
 }
 
 /// What of a bucket's configuration its handle needs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
+pub(super) struct BreakerSettings {
     mode: BreakerMode,
     pub(super) per_operation: bool,
     timeout: Duration,
-    pub(super) patience: Option<Patience>,
+    pub(super) wait: Option<WaitLimits>,
 }
 
 /// Asks the breaker of one bucket.
 #[derive(Clone)]
 pub struct BreakerHandle {
-    pub(super) shared: Arc<Shared>,
-    pub(super) settings: Settings,
+    pub(super) shared: Arc<BreakerShared>,
+    pub(super) settings: BreakerSettings,
     metrics: Arc<BreakerMetrics>,
 }
 
 impl BreakerHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Breaker>,
-        board: Arc<Board>,
+        published: Arc<PublishedCircuits>,
         config: &BreakerConfig,
         metrics: Arc<BreakerMetrics>,
     ) -> Self {
-        let settings = Settings {
+        let settings = BreakerSettings {
             mode: config.mode,
             per_operation: config.per_operation,
             timeout: config.timeout,
-            patience: config.hold.map(|hold| Patience { hold, held_max: config.held_max() }),
+            wait: config.hold.map(|timeout| WaitLimits { timeout, waiters_max: config.held_max() }),
         };
-        Self { settings, shared: Arc::new(Shared { mailbox, board }), metrics }
+        Self { settings, shared: Arc::new(BreakerShared { mailbox, published }), metrics }
     }
 
     /// The circuit that requests of this class belong to.
     pub fn circuit(&self, class: OperationClass) -> CircuitId {
-        CircuitId::of(class, self.settings.per_operation)
+        CircuitId::for_class(class, self.settings.per_operation)
     }
 
     /// What becomes of the bucket's verdicts.
@@ -141,27 +141,27 @@ impl BreakerHandle {
     ///
     /// # Errors
     /// The circuit is open.
-    pub fn peek(&self, circuit: CircuitId, now: Instant) -> Result<Clearance, BreakerRejection> {
-        match self.shared.board.word(circuit) {
-            (CircuitState::Closed, generation) => Ok(Clearance::Closed { generation }),
-            (CircuitState::HalfOpen, _) => Ok(Clearance::Trial),
-            (CircuitState::Open, _) => self.peek_open(circuit, now),
+    pub fn check(&self, circuit: CircuitId, now: Instant) -> Result<CircuitCheck, BreakerRejection> {
+        match self.shared.published.state(circuit) {
+            (CircuitState::Closed, generation) => Ok(CircuitCheck::Closed { generation }),
+            (CircuitState::HalfOpen, _) => Ok(CircuitCheck::Trial),
+            (CircuitState::Open, _) => self.check_open(circuit, now),
         }
     }
 
-    fn peek_open(&self, circuit: CircuitId, now: Instant) -> Result<Clearance, BreakerRejection> {
+    fn check_open(&self, circuit: CircuitId, now: Instant) -> Result<CircuitCheck, BreakerRejection> {
         let settings = self.settings;
-        let published = self.shared.board.read(circuit);
+        let published = self.shared.published.snapshot(circuit);
         let Some(until) = published.open_until else {
             return Err(BreakerRejection::Forced { retry_after: settings.timeout });
         };
         let retry_after = until.saturating_duration_since(now);
         if retry_after.is_zero() {
-            Ok(Clearance::Trial)
+            Ok(CircuitCheck::Trial)
         } else if settings.mode == BreakerMode::Shadow {
-            Ok(Clearance::Shadowed)
+            Ok(CircuitCheck::Shadowed)
         } else {
-            let cause = published.cause.unwrap_or(Cause::Connect);
+            let cause = published.cause.unwrap_or(FailureCause::Connect);
             Err(BreakerRejection::Open { retry_after, cause })
         }
     }
@@ -171,24 +171,24 @@ impl BreakerHandle {
     ///
     /// # Errors
     /// The circuit is open, all trials are taken, or the actor gave no answer.
-    pub async fn permit(
+    pub async fn acquire(
         &self,
         circuit: CircuitId,
-        clearance: Clearance,
+        clearance: CircuitCheck,
     ) -> Result<BreakerTicket, BreakerRejection> {
         let clearance = match clearance {
-            Clearance::Closed { generation } if self.shared.board.word(circuit).1 != generation => {
-                self.peek(circuit, clock::now())?
+            CircuitCheck::Closed { generation } if self.shared.published.state(circuit).1 != generation => {
+                self.check(circuit, clock::now())?
             }
             unchanged => unchanged,
         };
         let shared = Arc::clone(&self.shared);
         match clearance {
-            Clearance::Closed { generation } => {
-                Ok(BreakerTicket::new(shared, circuit, Pass::Closed { generation }))
+            CircuitCheck::Closed { generation } => {
+                Ok(BreakerTicket::new(shared, circuit, TicketKind::Closed { generation }))
             }
-            Clearance::Trial => self.ask_for_trial(circuit).await,
-            Clearance::Shadowed => {
+            CircuitCheck::Trial => self.acquire_trial(circuit).await,
+            CircuitCheck::Shadowed => {
                 self.metrics.shadow_refused(circuit);
                 Ok(BreakerTicket::shadowed(shared, circuit))
             }
@@ -196,10 +196,10 @@ impl BreakerHandle {
     }
 
     /// Leave to call the upstream if the circuit is closed at this moment, and none otherwise: not even as a trial.
-    pub fn permit_if_closed(&self, circuit: CircuitId) -> Option<BreakerTicket> {
-        match self.shared.board.word(circuit) {
+    pub fn acquire_if_closed(&self, circuit: CircuitId) -> Option<BreakerTicket> {
+        match self.shared.published.state(circuit) {
             (CircuitState::Closed, generation) => {
-                Some(BreakerTicket::new(Arc::clone(&self.shared), circuit, Pass::Closed { generation }))
+                Some(BreakerTicket::new(Arc::clone(&self.shared), circuit, TicketKind::Closed { generation }))
             }
             (CircuitState::Open | CircuitState::HalfOpen, _) => None,
         }
@@ -209,29 +209,29 @@ impl BreakerHandle {
     ///
     /// # Errors
     /// The circuit is open or half-open.
-    pub fn permit_uncounted(
+    pub fn acquire_uncounted(
         &self,
         circuit: CircuitId,
         now: Instant,
     ) -> Result<BreakerTicket, BreakerRejection> {
         let shared = || Arc::clone(&self.shared);
-        match self.peek(circuit, now)? {
-            Clearance::Closed { generation } => {
-                Ok(BreakerTicket::new(shared(), circuit, Pass::Closed { generation }))
+        match self.check(circuit, now)? {
+            CircuitCheck::Closed { generation } => {
+                Ok(BreakerTicket::new(shared(), circuit, TicketKind::Closed { generation }))
             }
-            Clearance::Trial if self.settings.mode != BreakerMode::Shadow => {
+            CircuitCheck::Trial if self.settings.mode != BreakerMode::Shadow => {
                 Err(BreakerRejection::HalfOpenFull { retry_after: UNCOUNTED_RETRY_AFTER })
             }
-            Clearance::Trial | Clearance::Shadowed => {
+            CircuitCheck::Trial | CircuitCheck::Shadowed => {
                 self.metrics.shadow_refused(circuit);
                 Ok(BreakerTicket::shadowed(shared(), circuit))
             }
         }
     }
 
-    async fn ask_for_trial(&self, circuit: CircuitId) -> Result<BreakerTicket, BreakerRejection> {
+    async fn acquire_trial(&self, circuit: CircuitId) -> Result<BreakerTicket, BreakerRejection> {
         let shared = Arc::clone(&self.shared);
-        let answer = self.shared.mailbox.ask(Try { circuit, shared }).await;
+        let answer = self.shared.mailbox.ask(AcquireTicket { circuit, shared }).await;
         let refusal = match answer.map_err(BreakerRejection::Unavailable) {
             Ok(Ok(ticket)) => return Ok(ticket),
             Ok(Err(refusal)) => refusal.into(),
@@ -246,12 +246,12 @@ impl BreakerHandle {
 
     /// What the status page shows of the bucket's circuits.
     pub fn views(&self, now: Instant) -> impl Iterator<Item = BreakerView> + '_ {
-        let circuits = class::circuits(self.settings.per_operation);
+        let circuits = circuit_id::labelled_circuits(self.settings.per_operation);
         circuits.map(move |(circuit, class)| self.view(circuit, class, now))
     }
 
     fn view(&self, circuit: CircuitId, class: &'static str, now: Instant) -> BreakerView {
-        let published = self.shared.board.read(circuit);
+        let published = self.shared.published.snapshot(circuit);
         BreakerView {
             class,
             state: published.state,
@@ -264,18 +264,18 @@ impl BreakerHandle {
             },
             probed: published.probed,
             cause: published.cause,
-            held: self.shared.board.held(circuit),
-            held_max: self.settings.patience.map_or(0, |patience| patience.held_max),
+            waiting: self.shared.published.waiting(circuit),
+            waiting_max: self.settings.wait.map_or(0, |patience| patience.waiters_max),
         }
     }
 
     /// The actor's vital signs.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        self.shared.mailbox.vitals()
+    pub fn actor_stats(&self) -> &Arc<ActorStats> {
+        self.shared.mailbox.actor_stats()
     }
 
     /// The actor, whatever its kind.
-    pub(crate) fn actor(&self) -> &dyn Supervised {
+    pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.shared.mailbox
     }
 }

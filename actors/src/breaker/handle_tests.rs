@@ -9,9 +9,9 @@ use prometheus::Registry;
 use tidegate_config::BreakerConfig;
 
 use super::*;
+use crate::actor_shell::ActorShell;
 use crate::breaker::{BreakerFamilies, Outcome};
-use crate::chaos::{Crash, CrashPlace};
-use crate::host::Host;
+use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::supervisor::supervise;
@@ -45,13 +45,13 @@ fn start_named(
         ..config
     };
     let log = slog::Logger::root(slog::Discard, slog::o!());
-    let vitals = Arc::new(Vitals::new(format!("breaker:{bucket}"), 16));
+    let vitals = Arc::new(ActorStats::new(format!("breaker:{bucket}"), 16));
     let actors = actors.actor(vitals.name());
     let metrics = Arc::new(breakers.bucket(bucket, &config));
-    let board = Arc::new(Board::new(CircuitId::count(config.per_operation), clock::now()));
+    let board = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), clock::now()));
     let breaker = Breaker::new(bucket, &config, 1, Arc::clone(&board), Arc::clone(&metrics), log.clone());
     let window = Duration::from_secs(10);
-    let host = Host::new(breaker, window, Arc::clone(&vitals), actors.clone(), log.clone());
+    let host = ActorShell::new(breaker, window, Arc::clone(&vitals), actors.clone(), log.clone());
     let (sender, receiver) = actix::dev::channel::channel(16);
     supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
     let mailbox = Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1));
@@ -60,35 +60,35 @@ fn start_named(
 
 /// The circuit of reads.
 pub(super) fn reads() -> CircuitId {
-    CircuitId::of(OperationClass::Read, true)
+    CircuitId::for_class(OperationClass::Read, true)
 }
 
-pub(super) fn seen(handle: &BreakerHandle, now: Instant) -> BreakerView {
+pub(super) fn first_view(handle: &BreakerHandle, now: Instant) -> BreakerView {
     handle.views(now).next().unwrap()
 }
 
-pub(super) async fn ticket(
+pub(super) async fn acquire(
     handle: &BreakerHandle,
     circuit: CircuitId,
 ) -> Result<BreakerTicket, BreakerRejection> {
-    let clearance = handle.peek(circuit, clock::now())?;
-    handle.permit(circuit, clearance).await
+    let clearance = handle.check(circuit, clock::now())?;
+    handle.acquire(circuit, clearance).await
 }
 
-pub(super) async fn settle() {
+pub(super) async fn wait_until_idle() {
     tokio::time::sleep(SOON).await;
 }
 
 pub(super) async fn open(handle: &BreakerHandle, circuit: CircuitId) {
     for _ in 0..2 {
-        let failure = Outcome::Failure { cause: Cause::Status(500), retry_after: None };
-        ticket(handle, circuit).await.unwrap().report(failure);
+        let failure = Outcome::Failure { cause: FailureCause::Status(500), retry_after: None };
+        acquire(handle, circuit).await.unwrap().report(failure);
     }
-    settle().await;
+    wait_until_idle().await;
 }
 
-pub(super) fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: bool) {
-    handle.actor().crash(Crash { place, next_message });
+pub(super) fn crash(handle: &BreakerHandle, point: CrashPoint, next_message: bool) {
+    handle.actor().crash(Crash { point, next_message });
 }
 
 /// B1: the healthy path asks and tells nobody
@@ -96,29 +96,29 @@ pub(super) fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: boo
 async fn successes_through_a_closed_circuit_send_no_message() {
     let (handle, _) = start(5);
     for _ in 0..1000 {
-        ticket(&handle, reads()).await.unwrap().report(Outcome::Success);
-        drop(ticket(&handle, reads()).await.unwrap());
+        acquire(&handle, reads()).await.unwrap().report(Outcome::Success);
+        drop(acquire(&handle, reads()).await.unwrap());
     }
-    settle().await;
-    assert_eq!(handle.vitals().handled(), 0);
+    wait_until_idle().await;
+    assert_eq!(handle.actor_stats().handled(), 0);
 }
 
 /// B1: successes reach the actor before the failure that follows them
 #[actix_rt::test]
 async fn a_success_between_two_failures_keeps_it_closed() {
     let (handle, _) = start(5);
-    let failure = Outcome::Failure { cause: Cause::Reset, retry_after: None };
+    let failure = Outcome::Failure { cause: FailureCause::Reset, retry_after: None };
     for _ in 0..10 {
-        ticket(&handle, reads()).await.unwrap().report(failure);
-        ticket(&handle, reads()).await.unwrap().report(Outcome::Success);
+        acquire(&handle, reads()).await.unwrap().report(failure);
+        acquire(&handle, reads()).await.unwrap().report(Outcome::Success);
     }
-    settle().await;
-    let view = seen(&handle, clock::now());
+    wait_until_idle().await;
+    let view = first_view(&handle, clock::now());
     assert_eq!((view.state, view.consecutive_failures), (CircuitState::Closed, 1));
     tokio::time::advance(Duration::from_millis(10)).await;
-    ticket(&handle, reads()).await.unwrap().report(Outcome::Success);
-    settle().await;
-    assert_eq!(seen(&handle, clock::now()).consecutive_failures, 0, "told within the batch's 10 ms");
+    acquire(&handle, reads()).await.unwrap().report(Outcome::Success);
+    wait_until_idle().await;
+    assert_eq!(first_view(&handle, clock::now()).consecutive_failures, 0, "told within the batch's 10 ms");
 }
 
 /// B2, B5
@@ -126,17 +126,17 @@ async fn a_success_between_two_failures_keeps_it_closed() {
 async fn an_open_circuit_refuses_with_its_time() {
     let (handle, registry) = start(5);
     let t0 = clock::now();
-    let before = handle.peek(reads(), t0).unwrap();
+    let before = handle.check(reads(), t0).unwrap();
     open(&handle, reads()).await;
     let later = t0 + Duration::from_secs(10);
-    let (retry_after, cause) = (Duration::from_secs(50), Cause::Status(500));
-    assert_eq!(handle.peek(reads(), later), Err(BreakerRejection::Open { retry_after, cause }));
-    let overtaken = handle.permit(reads(), before).await.unwrap_err();
+    let (retry_after, cause) = (Duration::from_secs(50), FailureCause::Status(500));
+    assert_eq!(handle.check(reads(), later), Err(BreakerRejection::Open { retry_after, cause }));
+    let overtaken = handle.acquire(reads(), before).await.unwrap_err();
     assert!(
         matches!(overtaken, BreakerRejection::Open { .. }),
         "a clearance from before it opened: {overtaken:?}"
     );
-    let view = seen(&handle, later);
+    let view = first_view(&handle, later);
     assert_eq!((view.state.as_str(), view.opened_total, view.cause), ("open", 1, Some(cause)));
     assert_eq!(view.open_for, Some(retry_after));
     let value = |name: &str, class: &str| -> f64 {
@@ -158,12 +158,12 @@ async fn an_open_circuit_refuses_with_its_time() {
 }
 
 /// Opens the circuit of listings and says which classes are left alone, and how the status names the circuits.
-async fn after_listings_broke(per_operation: bool) -> (Vec<bool>, Vec<&'static str>) {
+async fn after_listings_failed(per_operation: bool) -> (Vec<bool>, Vec<&'static str>) {
     let (handle, _) = start_with(5, BreakerConfig { per_operation, ..BreakerConfig::default() });
     open(&handle, handle.circuit(OperationClass::List)).await;
     let mut served = Vec::new();
     for class in OperationClass::ALL {
-        served.push(ticket(&handle, handle.circuit(class)).await.is_ok());
+        served.push(acquire(&handle, handle.circuit(class)).await.is_ok());
     }
     (served, handle.views(clock::now()).map(|view| view.class).collect())
 }
@@ -172,38 +172,38 @@ async fn after_listings_broke(per_operation: bool) -> (Vec<bool>, Vec<&'static s
 #[actix_rt::test]
 async fn classes_have_circuits_of_their_own() {
     let expected = (vec![true, true, false], vec!["read", "write", "list"]);
-    assert_eq!(after_listings_broke(true).await, expected);
+    assert_eq!(after_listings_failed(true).await, expected);
 }
 
 /// B1: a bucket may have one circuit for all
 #[actix_rt::test]
-async fn one_circuit_may_stand_for_all_classes() {
-    assert_eq!(after_listings_broke(false).await, (vec![false, false, false], vec!["all"]));
+async fn one_circuit_can_serve_all_classes() {
+    assert_eq!(after_listings_failed(false).await, (vec![false, false, false], vec!["all"]));
 }
 
 /// B2: in shadow mode the circuit opens, is tried and closes, and nobody is refused
 #[actix_rt::test]
-async fn a_shadow_refuses_nobody_and_counts_whom_it_would_have() {
+async fn shadow_mode_refuses_nothing_and_counts_refusals() {
     let config = BreakerConfig { mode: BreakerMode::Shadow, ..BreakerConfig::default() };
     let (handle, registry) = start_with(5, config);
     let circuit = reads();
     open(&handle, circuit).await;
-    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open);
+    assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Open);
     for _ in 0..7 {
-        ticket(&handle, circuit).await.unwrap().report(Outcome::Success);
+        acquire(&handle, circuit).await.unwrap().report(Outcome::Success);
     }
-    settle().await;
-    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open, "they were no trials");
+    wait_until_idle().await;
+    assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Open, "they were no trials");
     tokio::time::advance(Duration::from_secs(60)).await;
     let mut trials = Vec::new();
     for _ in 0..4 {
-        trials.push(ticket(&handle, circuit).await.expect("the fourth is no trial, but none is refused"));
+        trials.push(acquire(&handle, circuit).await.expect("the fourth is no trial, but none is refused"));
     }
     for trial in trials {
         trial.report(Outcome::Success);
     }
-    settle().await;
-    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Closed);
+    wait_until_idle().await;
+    assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Closed);
     let families = registry.gather();
     let refused = families.iter().find(|family| family.name() == "circuit_breaker_shadow_refused_total");
     let refused: f64 =
@@ -217,29 +217,29 @@ async fn a_circuit_that_is_forced_open_refuses_all() {
     let config = BreakerConfig { mode: BreakerMode::ForcedOpen, ..BreakerConfig::default() };
     let (handle, _) = start_with(5, config);
     let forced = Err(BreakerRejection::Forced { retry_after: Duration::from_secs(60) });
-    assert_eq!(handle.peek(reads(), clock::now()), forced);
-    let view = seen(&handle, clock::now());
+    assert_eq!(handle.check(reads(), clock::now()), forced);
+    let view = first_view(&handle, clock::now());
     assert_eq!((view.state, view.open_for), (CircuitState::Open, None));
     assert_eq!(handle.mode(), BreakerMode::ForcedOpen);
 }
 
 /// B1: a success that took too long is told at once, and a trial that took too long has failed
 #[actix_rt::test]
-async fn slow_successes_tell_against_the_upstream() {
+async fn slow_successes_open_the_circuit() {
     let slow = Some(Duration::from_secs(1));
     let (handle, _) = start_with(5, BreakerConfig { slow_call_duration: slow, ..BreakerConfig::default() });
     let drag = async || {
-        let mut ticket = ticket(&handle, reads()).await.unwrap();
-        ticket.drag();
+        let mut ticket = acquire(&handle, reads()).await.unwrap();
+        ticket.mark_slow();
         ticket.report(Outcome::Success);
-        settle().await;
-        seen(&handle, clock::now())
+        wait_until_idle().await;
+        first_view(&handle, clock::now())
     };
     for _ in 0..19 {
         assert_eq!(drag().await.state, CircuitState::Closed);
     }
     let opened = drag().await;
-    assert_eq!((opened.state, opened.cause), (CircuitState::Open, Some(Cause::Slow)));
+    assert_eq!((opened.state, opened.cause), (CircuitState::Open, Some(FailureCause::Slow)));
     tokio::time::advance(Duration::from_secs(60)).await;
     let again = drag().await;
     assert_eq!((again.state, again.opened_total), (CircuitState::Open, 2));
@@ -253,17 +253,17 @@ async fn trials_are_bounded_and_a_dropped_ticket_gives_its_permit_back() {
     tokio::time::advance(Duration::from_secs(60)).await;
     let mut tickets = Vec::new();
     for _ in 0..3 {
-        tickets.push(ticket(&handle, reads()).await.unwrap());
+        tickets.push(acquire(&handle, reads()).await.unwrap());
     }
-    let full = ticket(&handle, reads()).await.unwrap_err();
+    let full = acquire(&handle, reads()).await.unwrap_err();
     assert_eq!(full, BreakerRejection::HalfOpenFull { retry_after: Duration::from_secs(1) });
     drop(tickets.pop());
-    tickets.push(ticket(&handle, reads()).await.expect("a dropped one is back"));
+    tickets.push(acquire(&handle, reads()).await.expect("a dropped one is back"));
     for ticket in tickets {
         ticket.report(Outcome::Success);
     }
-    settle().await;
-    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Closed);
+    wait_until_idle().await;
+    assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Closed);
 }
 
 /// B4, S5: a granted permit whose asker has left goes back
@@ -273,7 +273,7 @@ async fn a_lost_reply_leaks_no_permit() {
     open(&handle, reads()).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     for _ in 0..10 {
-        let mut asking = Box::pin(handle.permit(reads(), Clearance::Trial));
+        let mut asking = Box::pin(handle.acquire(reads(), CircuitCheck::Trial));
         std::future::poll_fn(|cx| {
             assert!(asking.as_mut().poll(cx).is_pending());
             Poll::Ready(())
@@ -282,10 +282,10 @@ async fn a_lost_reply_leaks_no_permit() {
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         drop(asking);
-        settle().await;
+        wait_until_idle().await;
     }
-    assert_eq!(handle.vitals().handled(), 2 + 2 * 10, "each was granted and given back");
-    assert!(ticket(&handle, reads()).await.is_ok());
+    assert_eq!(handle.actor_stats().handled(), 2 + 2 * 10, "each was granted and given back");
+    assert!(acquire(&handle, reads()).await.is_ok());
 }
 
 /// S2, S5
@@ -294,21 +294,21 @@ async fn a_crash_opens_nothing_up_and_its_caller_is_not_admitted() {
     let (handle, _) = start(100);
     open(&handle, reads()).await;
     let now = clock::now();
-    let before = seen(&handle, now);
-    chaos(&handle, CrashPlace::Apply, false);
-    settle().await;
-    let after = seen(&handle, now);
+    let before = first_view(&handle, now);
+    crash(&handle, CrashPoint::Apply, false);
+    wait_until_idle().await;
+    let after = first_view(&handle, now);
     assert_eq!((after.state, after.generation), (CircuitState::Open, before.generation + 1));
     assert_eq!(after.open_for, before.open_for);
 
     tokio::time::advance(Duration::from_secs(60)).await;
-    for place in [CrashPlace::Decide, CrashPlace::Apply] {
-        chaos(&handle, place, true);
-        let crashed = ticket(&handle, reads()).await.unwrap_err();
+    for place in [CrashPoint::Decide, CrashPoint::Apply] {
+        crash(&handle, place, true);
+        let crashed = acquire(&handle, reads()).await.unwrap_err();
         assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed), "{place:?}");
-        settle().await;
+        wait_until_idle().await;
     }
-    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open);
+    assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Open);
 }
 
 /// S4: while failed, the last published state holds until its time
@@ -317,26 +317,26 @@ async fn while_failed_the_published_state_holds_and_trials_are_refused() {
     let (handle, _) = start(0);
     open(&handle, reads()).await;
     tokio::time::advance(Duration::from_secs(59)).await;
-    chaos(&handle, CrashPlace::Decide, false);
-    settle().await;
-    assert!(handle.vitals().failed_for(clock::now()).is_some());
-    let refused = ticket(&handle, reads()).await.unwrap_err();
+    crash(&handle, CrashPoint::Decide, false);
+    wait_until_idle().await;
+    assert!(handle.actor_stats().failed_for(clock::now()).is_some());
+    let refused = acquire(&handle, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Open { .. }), "{refused:?}");
     tokio::time::sleep(Duration::from_secs(2)).await;
 
-    chaos(&handle, CrashPlace::Decide, false);
-    settle().await;
-    assert!(handle.vitals().failed_for(clock::now()).is_some());
+    crash(&handle, CrashPoint::Decide, false);
+    wait_until_idle().await;
+    assert!(handle.actor_stats().failed_for(clock::now()).is_some());
     let writes = handle.circuit(OperationClass::Write);
-    assert!(ticket(&handle, writes).await.is_ok(), "closed stays closed");
-    assert_eq!(handle.peek(reads(), clock::now()), Ok(Clearance::Trial));
-    let refused = ticket(&handle, reads()).await.unwrap_err();
+    assert!(acquire(&handle, writes).await.is_ok(), "closed stays closed");
+    assert_eq!(handle.check(reads(), clock::now()), Ok(CircuitCheck::Trial));
+    let refused = acquire(&handle, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
 }
 
 /// S10, B2: a neighbour's open circuit, crash storm and full mailbox change nothing for a bucket, half-open trials included
 #[actix_rt::test]
-async fn a_breaker_that_is_held_down_leaves_its_neighbours_circuits_alone() {
+async fn a_failed_breaker_does_not_affect_other_buckets() {
     tokio::time::pause();
     let registry = Registry::new();
     let families =
@@ -347,15 +347,15 @@ async fn a_breaker_that_is_held_down_leaves_its_neighbours_circuits_alone() {
         open(handle, reads()).await;
     }
     tokio::time::advance(Duration::from_secs(60)).await;
-    chaos(&stormy, CrashPlace::Apply, false);
-    settle().await;
-    assert!(stormy.vitals().failed_for(clock::now()).is_some());
-    let refused = ticket(&stormy, reads()).await.unwrap_err();
+    crash(&stormy, CrashPoint::Apply, false);
+    wait_until_idle().await;
+    assert!(stormy.actor_stats().failed_for(clock::now()).is_some());
+    let refused = acquire(&stormy, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
     for _ in 0..2 {
-        ticket(&calm, reads()).await.expect("a trial").report(Outcome::Success);
+        acquire(&calm, reads()).await.expect("a trial").report(Outcome::Success);
     }
-    settle().await;
-    assert_eq!(seen(&calm, clock::now()).state, CircuitState::Closed);
-    assert_eq!((calm.vitals().restarts(), calm.vitals().failed_for(clock::now())), (0, None));
+    wait_until_idle().await;
+    assert_eq!(first_view(&calm, clock::now()).state, CircuitState::Closed);
+    assert_eq!((calm.actor_stats().restarts(), calm.actor_stats().failed_for(clock::now())), (0, None));
 }

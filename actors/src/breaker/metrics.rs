@@ -3,9 +3,9 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tidegate_config::{BreakerConfig, BreakerMode};
 
-use crate::breaker::class::{self, CircuitId};
-use crate::breaker::decision::{CircuitState, Snapshot};
-use crate::breaker::hold::Ending;
+use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_wait::WaitOutcome;
+use crate::breaker::decision::{CircuitSnapshot, CircuitState};
 
 /// The families, one label value per bucket.
 #[derive(Debug, Clone)]
@@ -15,8 +15,8 @@ pub(crate) struct BreakerFamilies {
     mode: IntGaugeVec,
     opened: IntCounterVec,
     shadow_refused: IntCounterVec,
-    held_now: IntGaugeVec,
-    held_total: IntCounterVec,
+    waiting: IntGaugeVec,
+    waits_started: IntCounterVec,
     waits_ended: IntCounterVec,
 }
 
@@ -32,8 +32,8 @@ struct PerCircuit {
     failures: IntGauge,
     opened: IntCounter,
     shadow_refused: IntCounter,
-    held_now: IntGauge,
-    held_total: IntCounter,
+    waiting: IntGauge,
+    waits_started: IntCounter,
     waits_ended: [IntCounter; 3],
 }
 
@@ -71,8 +71,8 @@ impl BreakerFamilies {
                 "calls that were made only for the shadow mode",
                 labels,
             )?,
-            held_now: gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?,
-            held_total: counter(
+            waiting: gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?,
+            waits_started: counter(
                 "circuit_breaker_held_total",
                 "requests that waited for the circuit",
                 labels,
@@ -99,23 +99,25 @@ impl BreakerFamilies {
                 failures: self.failures.with_label_values(labels),
                 opened: self.opened.with_label_values(labels),
                 shadow_refused: self.shadow_refused.with_label_values(labels),
-                held_now: self.held_now.with_label_values(labels),
-                held_total: self.held_total.with_label_values(labels),
-                waits_ended: Ending::ALL
+                waiting: self.waiting.with_label_values(labels),
+                waits_started: self.waits_started.with_label_values(labels),
+                waits_ended: WaitOutcome::ALL
                     .map(|ending| self.waits_ended.with_label_values(&[name, class, ending.as_str()])),
             }
         };
-        BreakerMetrics { circuits: class::circuits(config.per_operation).map(circuit).collect() }
+        BreakerMetrics {
+            circuits: circuit_id::labelled_circuits(config.per_operation).map(circuit).collect(),
+        }
     }
 }
 
 impl BreakerMetrics {
-    fn of(&self, circuit: CircuitId) -> Option<&PerCircuit> {
+    fn circuit(&self, circuit: CircuitId) -> Option<&PerCircuit> {
         self.circuits.get(circuit.index())
     }
 
-    pub(crate) fn published(&self, circuit: CircuitId, snapshot: &Snapshot) {
-        if let Some(metrics) = self.of(circuit) {
+    pub(crate) fn published(&self, circuit: CircuitId, snapshot: &CircuitSnapshot) {
+        if let Some(metrics) = self.circuit(circuit) {
             metrics.state.set(match snapshot.state {
                 CircuitState::Closed => 0,
                 CircuitState::Open => 1,
@@ -126,29 +128,29 @@ impl BreakerMetrics {
     }
 
     pub(crate) fn opened(&self, circuit: CircuitId) {
-        if let Some(metrics) = self.of(circuit) {
+        if let Some(metrics) = self.circuit(circuit) {
             metrics.opened.inc();
         }
     }
 
     pub(crate) fn shadow_refused(&self, circuit: CircuitId) {
-        if let Some(metrics) = self.of(circuit) {
+        if let Some(metrics) = self.circuit(circuit) {
             metrics.shadow_refused.inc();
         }
     }
 
     /// A request began to wait.
-    pub(crate) fn held(&self, circuit: CircuitId) {
-        if let Some(metrics) = self.of(circuit) {
-            metrics.held_total.inc();
-            metrics.held_now.inc();
+    pub(crate) fn wait_started(&self, circuit: CircuitId) {
+        if let Some(metrics) = self.circuit(circuit) {
+            metrics.waits_started.inc();
+            metrics.waiting.inc();
         }
     }
 
-    pub(crate) fn wait_ended(&self, circuit: CircuitId, ending: Ending) {
-        let Some(metrics) = self.of(circuit) else { return };
-        metrics.held_now.dec();
-        let place = Ending::ALL.iter().position(|each| *each == ending);
+    pub(crate) fn wait_ended(&self, circuit: CircuitId, ending: WaitOutcome) {
+        let Some(metrics) = self.circuit(circuit) else { return };
+        metrics.waiting.dec();
+        let place = WaitOutcome::ALL.iter().position(|each| *each == ending);
         if let Some(counter) = place.and_then(|place| metrics.waits_ended.get(place)) {
             counter.inc();
         }

@@ -40,25 +40,25 @@
 //! upstream; slow calls by default, as nobody but the operator knows what slow is.
 
 mod actor;
-mod class;
+mod call_window;
+mod circuit_id;
+mod circuit_queue;
+mod circuit_wait;
+mod connect_probe;
 mod decision;
 mod handle;
-mod hold;
 mod metrics;
 mod outcome;
-mod published;
-mod reach;
-mod room;
+mod published_circuits;
 mod state;
-mod tally;
 mod ticket;
 
 pub(crate) use actor::Breaker;
-pub use class::CircuitId;
+pub use circuit_id::CircuitId;
+pub use connect_probe::ProbedCircuit;
 pub use decision::CircuitState;
-pub use handle::{BreakerHandle, BreakerRejection, BreakerView, Clearance};
+pub use handle::{BreakerHandle, BreakerRejection, BreakerView, CircuitCheck};
 pub(crate) use metrics::BreakerFamilies;
-pub use outcome::{Cause, Outcome};
-pub(crate) use published::Board;
-pub use reach::Unreached;
+pub use outcome::{FailureCause, Outcome};
+pub(crate) use published_circuits::PublishedCircuits;
 pub use ticket::BreakerTicket;

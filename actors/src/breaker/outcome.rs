@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum FailureCause {
     /// It answered with a 5xx status.
     Status(u16),
     /// No connection.
@@ -13,7 +13,7 @@ pub enum Cause {
     /// No connection in time.
     ConnectTimeout,
     /// A connection, but to somebody who is not trusted or speaks no TLS that the gateway does.
-    Distrust,
+    TlsRejected,
     /// No answer in time.
     Timeout,
     /// The connection broke.
@@ -24,7 +24,7 @@ pub enum Cause {
     Slow,
 }
 
-impl Cause {
+impl FailureCause {
     /// Whether nobody was there to connect to: a bare connection can tell when that is over.
     pub(crate) fn is_unreachable(self) -> bool {
         matches!(self, Self::Connect | Self::ConnectTimeout)
@@ -36,7 +36,7 @@ impl Cause {
             Self::Status(_) => "status",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
-            Self::Distrust => "distrust",
+            Self::TlsRejected => "distrust",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Decode => "decode",
@@ -45,7 +45,7 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "status {status}"),
@@ -62,7 +62,7 @@ pub enum Outcome {
     /// It is to blame.
     Failure {
         /// How it failed.
-        cause: Cause,
+        cause: FailureCause,
         /// For how long it asked to be left alone.
         retry_after: Option<Duration>,
     },
@@ -72,25 +72,25 @@ pub enum Outcome {
 
 /// The failure in an `Outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) cause: Cause,
+pub(crate) struct CallFailure {
+    pub(crate) cause: FailureCause,
     pub(crate) retry_after: Option<Duration>,
 }
 
 /// What tells against an upstream: only this opens a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Adverse {
-    Failed(Failure),
+pub(crate) enum AdverseOutcome {
+    Failed(CallFailure),
     /// A success that took too long.
     Slow,
 }
 
-impl Adverse {
+impl AdverseOutcome {
     /// As the failure that a circuit opens for.
-    pub(crate) fn failure(self) -> Failure {
+    pub(crate) fn failure(self) -> CallFailure {
         match self {
             Self::Failed(failure) => failure,
-            Self::Slow => Failure { cause: Cause::Slow, retry_after: None },
+            Self::Slow => CallFailure { cause: FailureCause::Slow, retry_after: None },
         }
     }
 }

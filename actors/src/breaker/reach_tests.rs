@@ -5,12 +5,13 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::clock;
 
-const REFUSED: Failure = Failure { cause: Cause::Connect, retry_after: None };
-const SILENT: Failure = Failure { cause: Cause::ConnectTimeout, retry_after: None };
-const RESET: Failure = Failure { cause: Cause::Reset, retry_after: None };
-const TIMED_OUT: Failure = Failure { cause: Cause::Timeout, retry_after: None };
-const DISTRUSTED: Failure = Failure { cause: Cause::Distrust, retry_after: None };
-const ASKED: Failure = Failure { cause: Cause::Status(503), retry_after: Some(Duration::from_secs(50)) };
+const REFUSED: CallFailure = CallFailure { cause: FailureCause::Connect, retry_after: None };
+const SILENT: CallFailure = CallFailure { cause: FailureCause::ConnectTimeout, retry_after: None };
+const RESET: CallFailure = CallFailure { cause: FailureCause::Reset, retry_after: None };
+const TIMED_OUT: CallFailure = CallFailure { cause: FailureCause::Timeout, retry_after: None };
+const DISTRUSTED: CallFailure = CallFailure { cause: FailureCause::TlsRejected, retry_after: None };
+const ASKED: CallFailure =
+    CallFailure { cause: FailureCause::Status(503), retry_after: Some(Duration::from_secs(50)) };
 
 fn circuit(interval_ms: Option<u64>) -> Circuit {
     let config = BreakerConfig {
@@ -23,27 +24,29 @@ fn circuit(interval_ms: Option<u64>) -> Circuit {
     Circuit::new(config, 1)
 }
 
-fn fail(circuit: &mut Circuit, failures: &[Failure], now: Instant) {
+fn fail(circuit: &mut Circuit, failures: &[CallFailure], now: Instant) {
     for failure in failures {
-        let change = circuit.judge(circuit.generation, 0, Some(Adverse::Failed(*failure)));
-        circuit.change(change, now);
+        let change = circuit.evaluate_calls(circuit.generation, 0, Some(AdverseOutcome::Failed(*failure)));
+        circuit.apply_change(change, now);
     }
 }
 
 /// A connection that began while the circuit is as it is.
-fn reach(circuit: &mut Circuit) -> bool {
-    let is_ended = circuit.is_ended_by_reach(circuit.generation);
+fn connect(circuit: &mut Circuit) -> bool {
+    let is_ended = circuit.is_ended_by_connect(circuit.generation);
     if is_ended {
-        assert_eq!(circuit.reach(), Transition::Reached);
+        assert_eq!(circuit.end_open_by_connect(), CircuitTransition::HalfOpenedByConnect);
     }
     is_ended
 }
 
 fn trial(circuit: &mut Circuit, outcome: Outcome, now: Instant) {
     let entry = circuit.admit(now).unwrap();
-    let (Pass::Trial { generation, id }, _) = circuit.enter(entry, now) else { panic!("it is closed") };
-    let change = circuit.judge_trial(generation, id, outcome);
-    circuit.change(change, now);
+    let (TicketKind::Trial { generation, id }, _) = circuit.acquire(entry, now) else {
+        panic!("it is closed")
+    };
+    let change = circuit.evaluate_trial(generation, id, outcome);
+    circuit.apply_change(change, now);
 }
 
 /// B1, B4: a connection ends an open time that began because none could be made; then trials decide
@@ -56,9 +59,9 @@ fn the_first_connection_ends_the_open_time_and_trials_decide() {
         assert!(circuit.snapshot().probed, "{row:?}");
         assert!(circuit.admit(t0).is_err());
         let generation = circuit.generation;
-        assert!(reach(&mut circuit), "{row:?}");
+        assert!(connect(&mut circuit), "{row:?}");
         assert_eq!(circuit.snapshot().state, CircuitState::HalfOpen);
-        assert!(!circuit.is_ended_by_reach(generation), "the same connection, told once more");
+        assert!(!circuit.is_ended_by_connect(generation), "the same connection, told once more");
         trial(&mut circuit, Outcome::Success, t0);
         assert_eq!(circuit.snapshot().state, CircuitState::Closed);
     }
@@ -79,29 +82,29 @@ fn an_open_time_that_an_answer_led_to_runs_to_its_end() {
         let mut circuit = circuit(Some(100));
         fail(&mut circuit, &row, t0);
         assert_eq!(circuit.snapshot().state, CircuitState::Open, "{row:?}");
-        assert!(!circuit.snapshot().probed && !reach(&mut circuit), "{row:?}");
+        assert!(!circuit.snapshot().probed && !connect(&mut circuit), "{row:?}");
         assert!(circuit.admit(t0 + Duration::from_secs(49)).is_err(), "{row:?}");
     }
 }
 
 /// B1: the half of the calls that failed may have failed to connect, the other half got an answer
 #[test]
-fn a_share_of_failures_is_not_probed() {
+fn a_failure_rate_is_not_probed() {
     let t0 = clock::now();
     let mut circuit = circuit(Some(100));
     for _ in 0..10 {
-        let change = circuit.judge(circuit.generation, 1, Some(Adverse::Failed(REFUSED)));
-        circuit.change(change, t0);
+        let change = circuit.evaluate_calls(circuit.generation, 1, Some(AdverseOutcome::Failed(REFUSED)));
+        circuit.apply_change(change, t0);
     }
     assert_eq!((circuit.snapshot().state, circuit.snapshot().probed), (CircuitState::Open, false));
 }
 
 /// B1: off unless it is configured
 #[test]
-fn nothing_is_ended_where_nobody_probes() {
+fn without_probes_a_connection_ends_nothing() {
     let mut circuit = circuit(None);
     fail(&mut circuit, &[REFUSED; 3], clock::now());
-    assert!(!reach(&mut circuit));
+    assert!(!connect(&mut circuit));
 }
 
 /// B4: a trial that fails although a connection was made says that connections do not tell: the next open time is not
@@ -111,14 +114,14 @@ fn a_connection_in_vain_is_not_believed_twice() {
     let mut now = clock::now();
     let mut circuit = circuit(Some(100));
     fail(&mut circuit, &[REFUSED; 3], now);
-    assert!(reach(&mut circuit));
+    assert!(connect(&mut circuit));
     let refused = Outcome::Failure { cause: REFUSED.cause, retry_after: None };
     trial(&mut circuit, refused, now);
     assert_eq!(circuit.snapshot().state, CircuitState::Open);
-    assert!(!reach(&mut circuit), "it is open for its time");
+    assert!(!connect(&mut circuit), "it is open for its time");
     now += Duration::from_secs(600);
     trial(&mut circuit, refused, now);
-    assert!(reach(&mut circuit), "its own trial found it gone, so connections may tell again");
+    assert!(connect(&mut circuit), "its own trial found it gone, so connections may tell again");
 }
 
 /// S5, B4: a rebuild keeps what the open time waits for, and what was connected to before it changes nothing
@@ -129,7 +132,7 @@ fn a_rebuild_goes_on_waiting_for_a_connection() {
     fail(&mut circuit, &[REFUSED; 3], t0);
     let last = circuit.snapshot();
     circuit.rebuild(last, t0);
-    assert!(!circuit.is_ended_by_reach(last.generation));
+    assert!(!circuit.is_ended_by_connect(last.generation));
     assert!(circuit.admit(t0).is_err(), "a crash is no bypass");
-    assert!(reach(&mut circuit));
+    assert!(connect(&mut circuit));
 }

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{BreakerConfig, BreakerMode};
 
+use crate::breaker::call_window::{CallWindow, TripThresholds};
 use crate::breaker::decision::{
-    Change, CircuitState, Entry, Pass, Refusal, Snapshot, TRIALS_TAKEN_RETRY, Transition, TrialId, Verdict,
+    CircuitAdmission, CircuitChange, CircuitRefusal, CircuitSnapshot, CircuitState, CircuitTransition,
+    TRIALS_TAKEN_RETRY, TicketKind, TrialId, TrialResult,
 };
-use crate::breaker::outcome::{Adverse, Cause, Failure, Outcome};
-use crate::breaker::tally::{Tally, Thresholds};
+use crate::breaker::outcome::{AdverseOutcome, CallFailure, FailureCause, Outcome};
 
 /// How long a circuit found half-open by a rebuild stays open.
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ struct Trial {
 
 #[derive(Debug)]
 enum Phase {
-    Closed(Tally),
+    Closed(CallWindow),
     Open {
         until: Instant,
         /// Whether a connection to the upstream ends it.
@@ -40,7 +41,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Circuit {
     config: BreakerConfig,
-    thresholds: Thresholds,
+    thresholds: TripThresholds,
     phase: Phase,
     generation: u32,
     /// Permits out, of earlier generations too: those requests still weigh on the upstream.
@@ -50,18 +51,18 @@ pub(crate) struct Circuit {
     consecutive_failures: u32,
     opened_total: u64,
     reopened: u32,
-    cause: Option<Cause>,
+    cause: Option<FailureCause>,
     /// Its last open time was ended by a connection. Where trials fail all the same, connections say nothing: the next open
     /// time runs to its end.
-    hastened: bool,
-    jitter: u64,
+    is_half_open_by_connect: bool,
+    jitter_state: u64,
 }
 
 impl Circuit {
     pub(crate) fn new(config: BreakerConfig, seed: u64) -> Self {
         Self {
-            thresholds: Thresholds::from(&config),
-            phase: at_rest(config.mode),
+            thresholds: TripThresholds::from(&config),
+            phase: initial_phase(config.mode),
             config,
             generation: 1,
             trials: Vec::new(),
@@ -70,126 +71,135 @@ impl Circuit {
             opened_total: 0,
             reopened: 0,
             cause: None,
-            hastened: false,
-            jitter: seed,
+            is_half_open_by_connect: false,
+            jitter_state: seed,
         }
     }
 
     /// May a request be tried?
-    pub(crate) fn admit(&self, now: Instant) -> Result<Entry, Refusal> {
+    pub(crate) fn admit(&self, now: Instant) -> Result<CircuitAdmission, CircuitRefusal> {
         let entry = match self.phase {
-            Phase::Closed(_) => return Ok(Entry::Closed),
+            Phase::Closed(_) => return Ok(CircuitAdmission::Closed),
             Phase::Open { until, .. } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
-                return Err(Refusal::Open { retry_after, cause: self.blame() });
+                return Err(CircuitRefusal::Open { retry_after, cause: self.open_cause() });
             }
-            Phase::Forced => return Err(Refusal::Forced { retry_after: self.config.timeout }),
-            Phase::Open { .. } => Entry::FirstTrial,
-            Phase::HalfOpen { .. } => Entry::Trial,
+            Phase::Forced => return Err(CircuitRefusal::Forced { retry_after: self.config.timeout }),
+            Phase::Open { .. } => CircuitAdmission::FirstTrial,
+            Phase::HalfOpen { .. } => CircuitAdmission::Trial,
         };
         let leases = self.trials.iter().map(|trial| trial.lease_end).filter(|end| now < *end);
         if leases.clone().count() < self.trials_max() {
             return Ok(entry);
         }
         let next_end = leases.min().map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        Err(Refusal::HalfOpenFull { retry_after: next_end.min(TRIALS_TAKEN_RETRY) })
+        Err(CircuitRefusal::HalfOpenFull { retry_after: next_end.min(TRIALS_TAKEN_RETRY) })
     }
 
     /// Admits what `admit` allowed.
-    pub(crate) fn enter(&mut self, entry: Entry, now: Instant) -> (Pass, Option<Transition>) {
+    pub(crate) fn acquire(
+        &mut self,
+        entry: CircuitAdmission,
+        now: Instant,
+    ) -> (TicketKind, Option<CircuitTransition>) {
         let transition = match entry {
-            Entry::Closed => {
-                return (Pass::Closed { generation: self.generation }, None);
+            CircuitAdmission::Closed => {
+                return (TicketKind::Closed { generation: self.generation }, None);
             }
-            Entry::Trial => None,
-            Entry::FirstTrial => {
-                self.turn(Phase::HalfOpen { successes: 0 });
-                Some(Transition::HalfOpened)
+            CircuitAdmission::Trial => None,
+            CircuitAdmission::FirstTrial => {
+                self.set_phase(Phase::HalfOpen { successes: 0 });
+                Some(CircuitTransition::HalfOpened)
             }
         };
         let id = TrialId(self.next_trial);
         self.next_trial += 1;
         self.trials.retain(|trial| now < trial.lease_end);
         self.trials.push(Trial { id, lease_end: now + LEASE });
-        (Pass::Trial { generation: self.generation, id }, transition)
+        (TicketKind::Trial { generation: self.generation, id }, transition)
     }
 
     /// Judges calls made through the closed circuit: some successes, and perhaps one that tells against the upstream.
-    pub(crate) fn judge(&self, generation: u32, successes: u32, adverse: Option<Adverse>) -> Change {
+    pub(crate) fn evaluate_calls(
+        &self,
+        generation: u32,
+        successes: u32,
+        adverse: Option<AdverseOutcome>,
+    ) -> CircuitChange {
         let Phase::Closed(mut tally) = self.phase else {
-            return Change::Nothing;
+            return CircuitChange::Nothing;
         };
         if self.generation != generation {
-            return Change::Nothing;
+            return CircuitChange::Nothing;
         }
-        tally.succeed(successes);
+        tally.record_successes(successes);
         let Some(adverse) = adverse else {
-            return Change::Tallied(tally);
+            return CircuitChange::Recorded(tally);
         };
-        tally.note(adverse);
+        tally.record_adverse(adverse);
         // Only an adverse call opens a circuit, so successes may come in late without changing any verdict.
         if self.config.mode != BreakerMode::Off && tally.is_bad(&self.thresholds) {
-            Change::Tripped(tally, adverse.failure())
+            CircuitChange::Tripped(tally, adverse.failure())
         } else {
-            Change::Tallied(tally)
+            CircuitChange::Recorded(tally)
         }
     }
 
     /// Judges a trial. A verdict after the end of its lease still counts: the lease bounds permits, not evidence,
     /// or an upstream whose every answer takes longer would never be trusted again.
-    pub(crate) fn judge_trial(&self, generation: u32, id: TrialId, outcome: Outcome) -> Change {
+    pub(crate) fn evaluate_trial(&self, generation: u32, id: TrialId, outcome: Outcome) -> CircuitChange {
         let verdict = match (&self.phase, outcome) {
-            (Phase::HalfOpen { .. }, _) if self.generation != generation => Verdict::Nothing,
+            (Phase::HalfOpen { .. }, _) if self.generation != generation => TrialResult::Ignored,
             (Phase::HalfOpen { .. }, Outcome::Failure { cause, retry_after }) => {
-                Verdict::Bad(Failure { cause, retry_after })
+                TrialResult::Failure(CallFailure { cause, retry_after })
             }
             (Phase::HalfOpen { successes }, Outcome::Success)
                 if successes + 1 >= self.config.success_threshold.get() =>
             {
-                Verdict::GoodEnough
+                TrialResult::Closing
             }
-            (Phase::HalfOpen { .. }, Outcome::Success) => Verdict::Good,
-            _ => Verdict::Nothing,
+            (Phase::HalfOpen { .. }, Outcome::Success) => TrialResult::Success,
+            _ => TrialResult::Ignored,
         };
-        Change::TrialEnded(id, verdict)
+        CircuitChange::TrialEnded(id, verdict)
     }
 
     /// Carries out a judgement.
-    pub(crate) fn change(&mut self, change: Change, now: Instant) -> Option<Transition> {
+    pub(crate) fn apply_change(&mut self, change: CircuitChange, now: Instant) -> Option<CircuitTransition> {
         match change {
-            Change::Nothing => None,
-            Change::Tallied(tally) => {
-                self.tally(tally);
+            CircuitChange::Nothing => None,
+            CircuitChange::Recorded(tally) => {
+                self.set_calls(tally);
                 None
             }
-            Change::Tripped(tally, failure) => {
-                self.tally(tally);
-                Some(self.open(failure, tally.is_row_out_of_reach(&self.thresholds), now))
+            CircuitChange::Tripped(tally, failure) => {
+                self.set_calls(tally);
+                Some(self.open(failure, tally.is_unreachable(&self.thresholds), now))
             }
-            Change::TrialEnded(id, verdict) => {
+            CircuitChange::TrialEnded(id, verdict) => {
                 self.trials.retain(|trial| trial.id != id);
-                self.conclude(verdict, now)
+                self.apply_trial_result(verdict, now)
             }
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, now: Instant) -> Option<Transition> {
+    fn apply_trial_result(&mut self, verdict: TrialResult, now: Instant) -> Option<CircuitTransition> {
         match verdict {
-            Verdict::Nothing => None,
-            Verdict::Good => {
+            TrialResult::Ignored => None,
+            TrialResult::Success => {
                 if let Phase::HalfOpen { successes } = &mut self.phase {
                     *successes += 1;
                 }
                 None
             }
-            Verdict::GoodEnough => {
+            TrialResult::Closing => {
                 self.reopened = 0;
                 self.consecutive_failures = 0;
-                self.hastened = false;
-                self.turn(Phase::Closed(Tally::default()));
-                Some(Transition::Closed)
+                self.is_half_open_by_connect = false;
+                self.set_phase(Phase::Closed(CallWindow::default()));
+                Some(CircuitTransition::Closed)
             }
-            Verdict::Bad(failure) => {
+            TrialResult::Failure(failure) => {
                 self.reopened = self.reopened.saturating_add(1);
                 self.consecutive_failures = self.consecutive_failures.saturating_add(1);
                 Some(self.open(failure, true, now))
@@ -198,20 +208,20 @@ impl Circuit {
     }
 
     /// Whether this connection to the upstream ends the open time it was made in.
-    pub(crate) fn is_ended_by_reach(&self, generation: u32) -> bool {
+    pub(crate) fn is_ended_by_connect(&self, generation: u32) -> bool {
         self.generation == generation && matches!(self.phase, Phase::Open { probed: true, .. })
     }
 
     /// Ends the open time; trials decide.
-    pub(crate) fn reach(&mut self) -> Transition {
-        self.hastened = true;
-        self.turn(Phase::HalfOpen { successes: 0 });
-        Transition::Reached
+    pub(crate) fn end_open_by_connect(&mut self) -> CircuitTransition {
+        self.is_half_open_by_connect = true;
+        self.set_phase(Phase::HalfOpen { successes: 0 });
+        CircuitTransition::HalfOpenedByConnect
     }
 
     /// Starts over from what was published: nothing open is forgiven, and permits out stay out until their leases end.
-    pub(crate) fn rebuild(&mut self, last: Snapshot, now: Instant) -> Option<Transition> {
-        let Snapshot { state, generation, open_until, consecutive_failures, .. } = last;
+    pub(crate) fn rebuild(&mut self, last: CircuitSnapshot, now: Instant) -> Option<CircuitTransition> {
+        let CircuitSnapshot { state, generation, open_until, consecutive_failures, .. } = last;
         self.generation = generation;
         self.opened_total = last.opened_total;
         self.reopened = last.reopened;
@@ -225,35 +235,35 @@ impl Circuit {
         match state {
             CircuitState::Closed => {
                 self.consecutive_failures = 0;
-                self.turn(Phase::Closed(Tally::default()));
+                self.set_phase(Phase::Closed(CallWindow::default()));
                 None
             }
             CircuitState::Open if self.config.mode == BreakerMode::ForcedOpen => {
-                self.turn(Phase::Forced);
+                self.set_phase(Phase::Forced);
                 None
             }
             CircuitState::Open => {
                 let until = open_until.unwrap_or(now + OPEN_AFTER_REBUILD);
-                self.turn(Phase::Open { until, probed: last.probed });
+                self.set_phase(Phase::Open { until, probed: last.probed });
                 None
             }
             CircuitState::HalfOpen => {
                 self.opened_total += 1;
-                self.turn(Phase::Open { until: now + OPEN_AFTER_REBUILD, probed: false });
-                Some(Transition::Opened { cause: self.blame(), open_for: OPEN_AFTER_REBUILD })
+                self.set_phase(Phase::Open { until: now + OPEN_AFTER_REBUILD, probed: false });
+                Some(CircuitTransition::Opened { cause: self.open_cause(), open_for: OPEN_AFTER_REBUILD })
             }
         }
     }
 
     /// What to publish.
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> CircuitSnapshot {
         let (state, open_until, probed) = match self.phase {
             Phase::Closed(_) => (CircuitState::Closed, None, false),
             Phase::Open { until, probed } => (CircuitState::Open, Some(until), probed),
             Phase::HalfOpen { .. } => (CircuitState::HalfOpen, None, false),
             Phase::Forced => (CircuitState::Open, None, false),
         };
-        Snapshot {
+        CircuitSnapshot {
             state,
             generation: self.generation,
             open_until,
@@ -268,17 +278,17 @@ impl Circuit {
     }
 
     /// `out_of_reach`: no failure that led here was an answer.
-    fn open(&mut self, failure: Failure, out_of_reach: bool, now: Instant) -> Transition {
+    fn open(&mut self, failure: CallFailure, out_of_reach: bool, now: Instant) -> CircuitTransition {
         let open_for = self.open_for(failure.retry_after);
-        let was_hastened = std::mem::take(&mut self.hastened);
+        let was_hastened = std::mem::take(&mut self.is_half_open_by_connect);
         let is_probed = self.config.connect_probe_interval.is_some()
             && out_of_reach
             && failure.cause.is_unreachable()
             && !was_hastened;
         self.cause = Some(failure.cause);
         self.opened_total += 1;
-        self.turn(Phase::Open { until: now + open_for, probed: is_probed });
-        Transition::Opened { cause: failure.cause, open_for }
+        self.set_phase(Phase::Open { until: now + open_for, probed: is_probed });
+        CircuitTransition::Opened { cause: failure.cause, open_for }
     }
 
     /// The first opening lasts as configured; only re-openings grow and are spread, lest gateways try in step.
@@ -286,45 +296,45 @@ impl Circuit {
         let BreakerConfig { timeout, max_timeout, .. } = self.config;
         let grown = match self.reopened {
             0 => timeout,
-            n => timeout.saturating_mul(1 << n.min(20)).min(max_timeout).mul_f64(self.spread()),
+            n => timeout.saturating_mul(1 << n.min(20)).min(max_timeout).mul_f64(self.jitter_factor()),
         };
         grown.max(retry_after.unwrap_or_default()).min(max_timeout)
     }
 
     /// A factor between 0.9 and 1.1 (splitmix64).
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    fn spread(&mut self) -> f64 {
-        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.jitter;
+    fn jitter_factor(&mut self) -> f64 {
+        self.jitter_state = self.jitter_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.jitter_state;
         bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         let share = ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64;
         0.9 + 0.2 * share
     }
 
-    fn blame(&self) -> Cause {
-        self.cause.unwrap_or(Cause::Connect)
+    fn open_cause(&self) -> FailureCause {
+        self.cause.unwrap_or(FailureCause::Connect)
     }
 
     fn trials_max(&self) -> usize {
         self.config.half_open_max_requests.get() as usize
     }
 
-    fn turn(&mut self, phase: Phase) {
+    fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn tally(&mut self, tally: Tally) {
+    fn set_calls(&mut self, tally: CallWindow) {
         self.consecutive_failures = tally.consecutive_failures();
         self.phase = Phase::Closed(tally);
     }
 }
 
 /// Where a circuit begins.
-fn at_rest(mode: BreakerMode) -> Phase {
+fn initial_phase(mode: BreakerMode) -> Phase {
     match mode {
-        BreakerMode::On | BreakerMode::Off | BreakerMode::Shadow => Phase::Closed(Tally::default()),
+        BreakerMode::On | BreakerMode::Off | BreakerMode::Shadow => Phase::Closed(CallWindow::default()),
         BreakerMode::ForcedOpen => Phase::Forced,
     }
 }

@@ -21,37 +21,37 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-const FAILED: Failure = Failure { cause: Cause::Status(503), retry_after: None };
-const BAD: Outcome = Outcome::Failure { cause: Cause::Timeout, retry_after: None };
+const FAILED: CallFailure = CallFailure { cause: FailureCause::Status(503), retry_after: None };
+const BAD: Outcome = Outcome::Failure { cause: FailureCause::Timeout, retry_after: None };
 
-fn fail(circuit: &mut Circuit, failure: Failure, now: Instant) -> Option<Transition> {
-    let change = circuit.judge(circuit.generation, 0, Some(Adverse::Failed(failure)));
-    circuit.change(change, now)
+fn fail(circuit: &mut Circuit, failure: CallFailure, now: Instant) -> Option<CircuitTransition> {
+    let change = circuit.evaluate_calls(circuit.generation, 0, Some(AdverseOutcome::Failed(failure)));
+    circuit.apply_change(change, now)
 }
 
-fn open(circuit: &mut Circuit, now: Instant) -> Transition {
+fn open(circuit: &mut Circuit, now: Instant) -> CircuitTransition {
     for _ in 0..4 {
         assert_eq!(fail(circuit, FAILED, now), None);
     }
     fail(circuit, FAILED, now).expect("the fifth failure opens")
 }
 
-fn enter(circuit: &mut Circuit, now: Instant) -> Result<(u32, TrialId), Refusal> {
+fn acquire(circuit: &mut Circuit, now: Instant) -> Result<(u32, TrialId), CircuitRefusal> {
     let entry = circuit.admit(now)?;
-    match circuit.enter(entry, now).0 {
-        Pass::Trial { generation, id } => Ok((generation, id)),
-        Pass::Closed { .. } => panic!("the circuit is not closed"),
+    match circuit.acquire(entry, now).0 {
+        TicketKind::Trial { generation, id } => Ok((generation, id)),
+        TicketKind::Closed { .. } => panic!("the circuit is not closed"),
     }
 }
 
-fn end(
+fn report_trial(
     circuit: &mut Circuit,
     (generation, id): (u32, TrialId),
     outcome: Outcome,
     now: Instant,
-) -> Option<Transition> {
-    let change = circuit.judge_trial(generation, id, outcome);
-    circuit.change(change, now)
+) -> Option<CircuitTransition> {
+    let change = circuit.evaluate_trial(generation, id, outcome);
+    circuit.apply_change(change, now)
 }
 
 fn state(circuit: &Circuit) -> CircuitState {
@@ -63,10 +63,10 @@ fn state(circuit: &Circuit) -> CircuitState {
 fn five_failures_in_a_row_open_it_for_the_timeout() {
     let t0 = clock::now();
     let mut circuit = Circuit::new(config(), 1);
-    assert_eq!(open(&mut circuit, t0), Transition::Opened { cause: FAILED.cause, open_for: secs(60) });
-    let refusal = Refusal::Open { retry_after: secs(10), cause: FAILED.cause };
+    assert_eq!(open(&mut circuit, t0), CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(60) });
+    let refusal = CircuitRefusal::Open { retry_after: secs(10), cause: FAILED.cause };
     assert_eq!(circuit.admit(t0 + secs(50)), Err(refusal));
-    assert_eq!(circuit.admit(t0 + secs(60)), Ok(Entry::FirstTrial));
+    assert_eq!(circuit.admit(t0 + secs(60)), Ok(CircuitAdmission::FirstTrial));
     let published = circuit.snapshot();
     assert_eq!((published.consecutive_failures, published.opened_total, published.generation), (5, 1, 2));
 }
@@ -79,8 +79,8 @@ fn successes_that_came_before_a_failure_end_the_row() {
     for _ in 0..4 {
         fail(&mut circuit, FAILED, t0);
     }
-    let change = circuit.judge(1, 1, Some(Adverse::Failed(FAILED)));
-    assert_eq!(circuit.change(change, t0), None);
+    let change = circuit.evaluate_calls(1, 1, Some(AdverseOutcome::Failed(FAILED)));
+    assert_eq!(circuit.apply_change(change, t0), None);
     assert_eq!(circuit.snapshot().consecutive_failures, 1);
 }
 
@@ -91,25 +91,25 @@ fn three_trials_are_admitted_and_two_successes_close_it_with_zero_counts() {
     let mut circuit = Circuit::new(config(), 1);
     open(&mut circuit, t0);
     let now = t0 + secs(60);
-    let trials = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
-    assert_eq!(enter(&mut circuit, now), Err(Refusal::HalfOpenFull { retry_after: secs(1) }));
-    assert_eq!(end(&mut circuit, trials[0], Outcome::Success, now), None);
-    assert_eq!(end(&mut circuit, trials[1], Outcome::Success, now), Some(Transition::Closed));
+    let trials = [(); 3].map(|()| acquire(&mut circuit, now).unwrap());
+    assert_eq!(acquire(&mut circuit, now), Err(CircuitRefusal::HalfOpenFull { retry_after: secs(1) }));
+    assert_eq!(report_trial(&mut circuit, trials[0], Outcome::Success, now), None);
+    assert_eq!(report_trial(&mut circuit, trials[1], Outcome::Success, now), Some(CircuitTransition::Closed));
     assert_eq!(circuit.snapshot().consecutive_failures, 0);
-    assert_eq!(end(&mut circuit, trials[2], BAD, now), None, "an earlier generation's failure");
+    assert_eq!(report_trial(&mut circuit, trials[2], BAD, now), None, "an earlier generation's failure");
     assert_eq!(state(&circuit), CircuitState::Closed);
 }
 
 /// B4: one that is ignored leaks no permit (Resilience4j #544)
 #[test]
-fn a_neutral_trial_gives_its_permit_back_without_a_verdict() {
+fn a_neutral_trial_releases_its_permit_without_a_result() {
     let t0 = clock::now();
     let mut circuit = Circuit::new(config(), 1);
     open(&mut circuit, t0);
     let now = t0 + secs(60);
     for _ in 0..20 {
-        let trial = enter(&mut circuit, now).expect("the one before went back");
-        assert_eq!(end(&mut circuit, trial, Outcome::Neutral, now), None);
+        let trial = acquire(&mut circuit, now).expect("the one before went back");
+        assert_eq!(report_trial(&mut circuit, trial, Outcome::Neutral, now), None);
     }
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
@@ -121,14 +121,14 @@ fn a_permit_without_a_report_expires() {
     let mut circuit = Circuit::new(config(), 1);
     open(&mut circuit, t0);
     let now = t0 + secs(60);
-    let lost = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
-    assert!(enter(&mut circuit, now + secs(29)).is_err());
-    assert!(enter(&mut circuit, now + LEASE).is_ok());
+    let lost = [(); 3].map(|()| acquire(&mut circuit, now).unwrap());
+    assert!(acquire(&mut circuit, now + secs(29)).is_err());
+    assert!(acquire(&mut circuit, now + LEASE).is_ok());
     let late = now + LEASE;
-    assert_eq!(end(&mut circuit, lost[0], Outcome::Success, late), None);
+    assert_eq!(report_trial(&mut circuit, lost[0], Outcome::Success, late), None);
     assert_eq!(
-        end(&mut circuit, lost[1], Outcome::Success, late),
-        Some(Transition::Closed),
+        report_trial(&mut circuit, lost[1], Outcome::Success, late),
+        Some(CircuitTransition::Closed),
         "late evidence counts"
     );
 }
@@ -140,13 +140,16 @@ fn trials_of_an_earlier_generation_hold_their_permits() {
     let mut circuit = Circuit::new(BreakerConfig { timeout: secs(1), ..config() }, 1);
     open(&mut circuit, t0);
     let now = t0 + secs(1);
-    let trials = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
-    assert!(matches!(end(&mut circuit, trials[0], BAD, now), Some(Transition::Opened { .. })));
+    let trials = [(); 3].map(|()| acquire(&mut circuit, now).unwrap());
+    assert!(matches!(
+        report_trial(&mut circuit, trials[0], BAD, now),
+        Some(CircuitTransition::Opened { .. })
+    ));
     let again = now + secs(3);
-    assert!(enter(&mut circuit, again).is_ok());
-    assert!(matches!(enter(&mut circuit, again), Err(Refusal::HalfOpenFull { .. })));
-    assert_eq!(end(&mut circuit, trials[1], BAD, again), None, "its verdict counts no more");
-    assert!(enter(&mut circuit, again).is_ok(), "its permit is back");
+    assert!(acquire(&mut circuit, again).is_ok());
+    assert!(matches!(acquire(&mut circuit, again), Err(CircuitRefusal::HalfOpenFull { .. })));
+    assert_eq!(report_trial(&mut circuit, trials[1], BAD, again), None, "its verdict counts no more");
+    assert!(acquire(&mut circuit, again).is_ok(), "its permit is back");
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
 
@@ -158,19 +161,20 @@ fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
     open(&mut circuit, now);
     for expected in [120.0, 240.0, 480.0, 600.0, 600.0] {
         now += secs(600);
-        let trial = enter(&mut circuit, now).unwrap();
-        let Some(Transition::Opened { open_for, .. }) = end(&mut circuit, trial, BAD, now) else {
+        let trial = acquire(&mut circuit, now).unwrap();
+        let Some(CircuitTransition::Opened { open_for, .. }) = report_trial(&mut circuit, trial, BAD, now)
+        else {
             panic!("one failure re-opens")
         };
         let ratio = open_for.as_secs_f64() / expected;
         assert!((0.9..=1.1).contains(&ratio) && open_for <= secs(600), "{open_for:?} for {expected} s");
     }
     now += secs(600);
-    let trials = [(); 2].map(|()| enter(&mut circuit, now).unwrap());
+    let trials = [(); 2].map(|()| acquire(&mut circuit, now).unwrap());
     for trial in trials {
-        end(&mut circuit, trial, Outcome::Success, now);
+        report_trial(&mut circuit, trial, Outcome::Success, now);
     }
-    let reopened = Transition::Opened { cause: FAILED.cause, open_for: secs(60) };
+    let reopened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(60) };
     assert_eq!(open(&mut circuit, now), reopened, "closing starts over");
 }
 
@@ -183,8 +187,8 @@ fn a_longer_retry_after_is_honoured_up_to_ten_minutes() {
         for _ in 0..4 {
             fail(&mut circuit, FAILED, t0);
         }
-        let failure = Failure { retry_after: Some(secs(asked)), ..FAILED };
-        let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(expected) };
+        let failure = CallFailure { retry_after: Some(secs(asked)), ..FAILED };
+        let opened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(expected) };
         assert_eq!(fail(&mut circuit, failure, t0), Some(opened), "asked {asked} s");
     }
 }
@@ -198,23 +202,23 @@ fn the_longest_time_open_is_configured() {
     open(&mut circuit, now);
     for _ in 0..8 {
         now += secs(90);
-        let trial = enter(&mut circuit, now).unwrap();
-        let opened = end(&mut circuit, trial, BAD, now);
-        let Some(Transition::Opened { open_for, .. }) = opened else { panic!("one failure re-opens") };
+        let trial = acquire(&mut circuit, now).unwrap();
+        let opened = report_trial(&mut circuit, trial, BAD, now);
+        let Some(CircuitTransition::Opened { open_for, .. }) = opened else { panic!("one failure re-opens") };
         assert!((secs(81)..=secs(90)).contains(&open_for), "{open_for:?}");
     }
     let mut circuit = Circuit::new(config, 1);
     for _ in 0..4 {
         fail(&mut circuit, FAILED, now);
     }
-    let asked = Failure { retry_after: Some(Duration::MAX), ..FAILED };
-    let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(90) };
+    let asked = CallFailure { retry_after: Some(Duration::MAX), ..FAILED };
+    let opened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(90) };
     assert_eq!(fail(&mut circuit, asked, now), Some(opened));
 }
 
-fn slow(circuit: &mut Circuit, successes: u32, now: Instant) -> Option<Transition> {
-    let change = circuit.judge(circuit.generation, successes, Some(Adverse::Slow));
-    circuit.change(change, now)
+fn slow(circuit: &mut Circuit, successes: u32, now: Instant) -> Option<CircuitTransition> {
+    let change = circuit.evaluate_calls(circuit.generation, successes, Some(AdverseOutcome::Slow));
+    circuit.apply_change(change, now)
 }
 
 /// B1: slow calls open a circuit where somebody said what is slow, and only then
@@ -228,13 +232,13 @@ fn slow_calls_open_it_by_their_rate() {
     for _ in 0..9 {
         assert_eq!(slow(&mut circuit, 1, t0), None);
     }
-    let opened = Transition::Opened { cause: Cause::Slow, open_for: secs(60) };
+    let opened = CircuitTransition::Opened { cause: FailureCause::Slow, open_for: secs(60) };
     assert_eq!(slow(&mut circuit, 1, t0), Some(opened), "ten of twenty");
     assert_eq!(circuit.snapshot().consecutive_failures, 0);
     let now = t0 + secs(60);
-    let trial = enter(&mut circuit, now).unwrap();
-    let slow = Outcome::Failure { cause: Cause::Slow, retry_after: None };
-    assert!(matches!(end(&mut circuit, trial, slow, now), Some(Transition::Opened { .. })));
+    let trial = acquire(&mut circuit, now).unwrap();
+    let slow = Outcome::Failure { cause: FailureCause::Slow, retry_after: None };
+    assert!(matches!(report_trial(&mut circuit, trial, slow, now), Some(CircuitTransition::Opened { .. })));
 }
 
 /// B1, B2: off counts and never opens; forced open has no end and survives a rebuild
@@ -245,7 +249,7 @@ fn the_mode_holds_whatever_happens() {
     assert!((0..1000).all(|_| fail(&mut off, FAILED, t0).is_none()));
     assert_eq!((state(&off), off.snapshot().consecutive_failures), (CircuitState::Closed, 1000));
     let mut forced = Circuit::new(BreakerConfig { mode: BreakerMode::ForcedOpen, ..config() }, 1);
-    let refused = Err(Refusal::Forced { retry_after: secs(60) });
+    let refused = Err(CircuitRefusal::Forced { retry_after: secs(60) });
     assert_eq!(forced.admit(t0 + secs(1_000_000)), refused);
     assert_eq!(fail(&mut forced, FAILED, t0), None);
     let last = forced.snapshot();
@@ -268,30 +272,34 @@ fn a_rebuild_starts_over_from_the_publication() {
     open(&mut circuit, t0);
     let last = circuit.snapshot();
     assert_eq!(circuit.rebuild(last, t0 + secs(1)), None);
-    assert_eq!(circuit.snapshot(), Snapshot { generation: last.generation + 1, ..last });
+    assert_eq!(circuit.snapshot(), CircuitSnapshot { generation: last.generation + 1, ..last });
 
     let now = t0 + secs(60);
-    let trial = enter(&mut circuit, now).unwrap();
+    let trial = acquire(&mut circuit, now).unwrap();
     let last = circuit.snapshot();
-    let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(1) };
+    let opened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(1) };
     assert_eq!(circuit.rebuild(last, now), Some(opened));
     assert!(circuit.admit(now).is_err());
     let later = now + secs(1);
-    assert_eq!([(); 3].map(|()| enter(&mut circuit, later).is_ok()), [true, true, false], "one is still out");
-    assert_eq!(end(&mut circuit, trial, Outcome::Success, later), None);
+    assert_eq!(
+        [(); 3].map(|()| acquire(&mut circuit, later).is_ok()),
+        [true, true, false],
+        "one is still out"
+    );
+    assert_eq!(report_trial(&mut circuit, trial, Outcome::Success, later), None);
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
 
 #[derive(Debug, Clone)]
 enum Op {
     Advance(Duration),
-    Try,
+    Acquire,
     /// Ends the n-th live trial.
-    End(usize, Outcome),
+    ReportTrial(usize, Outcome),
     /// The n-th live trial's message is lost.
     Lose(usize),
     /// Results of a closed circuit, so many generations old.
-    Judge(u32, u32, bool),
+    ReportCalls(u32, u32, bool),
     Rebuild,
 }
 
@@ -299,23 +307,23 @@ fn op() -> impl Strategy<Value = Op> {
     let outcome = prop_oneof![Just(Outcome::Success), Just(Outcome::Neutral), Just(BAD)];
     prop_oneof![
         3 => prop_oneof![0u64..5000, 0u64..70_000].prop_map(|ms| Op::Advance(Duration::from_millis(ms))),
-        6 => Just(Op::Try),
-        4 => (0usize..8, outcome).prop_map(|(n, outcome)| Op::End(n, outcome)),
+        6 => Just(Op::Acquire),
+        4 => (0usize..8, outcome).prop_map(|(n, outcome)| Op::ReportTrial(n, outcome)),
         1 => (0usize..8).prop_map(Op::Lose),
         6 => (prop_oneof![4 => Just(0u32), 1 => 1u32..3], 0u32..3, any::<bool>())
-            .prop_map(|(age, successes, failed)| Op::Judge(age, successes, failed)),
+            .prop_map(|(age, successes, failed)| Op::ReportCalls(age, successes, failed)),
         1 => Just(Op::Rebuild),
     ]
 }
 
 /// A permit as the test knows it.
-struct Out {
+struct IssuedTrial {
     trial: (u32, TrialId),
     since: Instant,
     lost: bool,
 }
 
-fn nth(out: &[Out], n: usize) -> Option<usize> {
+fn nth(out: &[IssuedTrial], n: usize) -> Option<usize> {
     let live: Vec<usize> = (0..out.len()).filter(|i| !out[*i].lost).collect();
     (!live.is_empty()).then(|| live[n % live.len()])
 }
@@ -336,36 +344,36 @@ proptest! {
         };
         let mut circuit = Circuit::new(config, 3);
         let mut now = clock::now();
-        let mut out: Vec<Out> = Vec::new();
+        let mut out: Vec<IssuedTrial> = Vec::new();
         for op in ops {
             let before = circuit.snapshot();
             let mut stale = false;
             match op {
                 Op::Advance(by) => now += by,
-                Op::Try => {
+                Op::Acquire => {
                     let admitted = circuit.admit(now);
                     if before.state == CircuitState::Open && before.open_until.unwrap() > now {
-                        prop_assert!(matches!(admitted, Err(Refusal::Open { .. })), "open admits nobody");
+                        prop_assert!(matches!(admitted, Err(CircuitRefusal::Open { .. })), "open admits nobody");
                     }
                     if let Ok(entry) = admitted
-                        && let (Pass::Trial { generation, id }, _) = circuit.enter(entry, now)
+                        && let (TicketKind::Trial { generation, id }, _) = circuit.acquire(entry, now)
                     {
-                        out.push(Out { trial: (generation, id), since: now, lost: false });
+                        out.push(IssuedTrial { trial: (generation, id), since: now, lost: false });
                     }
                 }
-                Op::End(n, outcome) => if let Some(i) = nth(&out, n) {
-                    let Out { trial, .. } = out.swap_remove(i);
+                Op::ReportTrial(n, outcome) => if let Some(i) = nth(&out, n) {
+                    let IssuedTrial { trial, .. } = out.swap_remove(i);
                     stale = trial.0 != before.generation;
-                    end(&mut circuit, trial, outcome, now);
+                    report_trial(&mut circuit, trial, outcome, now);
                 },
                 Op::Lose(n) => if let Some(i) = nth(&out, n) {
                     out[i].lost = true;
                 },
-                Op::Judge(age, successes, failed) => {
+                Op::ReportCalls(age, successes, failed) => {
                     stale = age > 0;
                     let generation = before.generation.saturating_sub(age);
-                    let change = circuit.judge(generation, successes, failed.then_some(Adverse::Failed(FAILED)));
-                    circuit.change(change, now);
+                    let change = circuit.evaluate_calls(generation, successes, failed.then_some(AdverseOutcome::Failed(FAILED)));
+                    circuit.apply_change(change, now);
                 }
                 Op::Rebuild => {
                     circuit.rebuild(before, now);

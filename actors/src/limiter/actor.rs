@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::host::{Component, Serve};
+use crate::actor_shell::{Component, MessageHandler};
 use crate::limiter::LimiterMetrics;
-use crate::limiter::allowance::{Allowance, Allowed};
-use crate::limiter::failures::{Closed, FailuresState, Sentence};
+use crate::limiter::auth_failures::{AuthFailuresState, AuthLockout, LockoutDecision};
+use crate::limiter::limit_status::{Allowed, LimitStatus};
 use crate::limiter::per_key::{KeyCharge, PerKeyState};
 use crate::limiter::per_subject::{PerSubjectState, SubjectCharge, SubjectKey};
 use crate::limiter::state::{Charge, LimiterState};
-use crate::mailbox::Request;
+use crate::mailbox::ActorMessage;
 use crate::types::{BucketId, IpKey, KeyId};
 
 /// May this client have one request?
@@ -26,19 +26,19 @@ pub(crate) struct Admit {
 
 /// Leave for one request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Admission {
+pub(crate) struct AdmitReply {
     /// How many tokens more the asker may spend on its own.
     pub(crate) leased: u32,
     pub(crate) allowed: Allowed,
 }
 
-impl Request for Admit {
-    type Reply = Result<Admission, Allowance>;
+impl ActorMessage for Admit {
+    type Reply = Result<AdmitReply, LimitStatus>;
     const NAME: &'static str = "limiter.admit";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         let bucket = self.bucket.map_or(u64::from(u16::MAX) + 1, |bucket| bucket.index() as u64);
-        self.client.likeness() ^ (bucket << 32)
+        self.client.fingerprint() ^ (bucket << 32)
     }
 }
 
@@ -51,11 +51,11 @@ pub(crate) struct AdmitKey {
     pub(crate) bucket: Option<BucketId>,
 }
 
-impl Request for AdmitKey {
-    type Reply = Result<Allowed, Allowance>;
+impl ActorMessage for AdmitKey {
+    type Reply = Result<Allowed, LimitStatus>;
     const NAME: &'static str = "limiter.admit_key";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.key.index() as u64 ^ (1 << 62)
     }
 }
@@ -69,28 +69,28 @@ pub(crate) struct AdmitSubject {
     pub(crate) bucket: Option<BucketId>,
 }
 
-impl Request for AdmitSubject {
-    type Reply = Result<Allowed, Allowance>;
+impl ActorMessage for AdmitSubject {
+    type Reply = Result<Allowed, LimitStatus>;
     const NAME: &'static str = "limiter.admit_subject";
 
-    fn likeness(&self) -> u64 {
-        self.subject.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.subject.fingerprint()
     }
 }
 
 /// This client failed to prove who it is.
-pub(crate) struct Failed {
+pub(crate) struct ChargeAuthFailure {
     pub(crate) client: IpKey,
     /// Whose metric a refusal is.
     pub(crate) bucket: Option<BucketId>,
 }
 
-impl Request for Failed {
-    type Reply = Result<Allowed, Allowance>;
+impl ActorMessage for ChargeAuthFailure {
+    type Reply = Result<Allowed, LimitStatus>;
     const NAME: &'static str = "limiter.failed";
 
-    fn likeness(&self) -> u64 {
-        self.client.likeness() ^ (1 << 61)
+    fn message_fingerprint(&self) -> u64 {
+        self.client.fingerprint() ^ (1 << 61)
     }
 }
 
@@ -104,11 +104,11 @@ pub struct LimiterReport {
 /// Asks for a report.
 pub(crate) struct Inspect;
 
-impl Request for Inspect {
+impl ActorMessage for Inspect {
     type Reply = LimiterReport;
     const NAME: &'static str = "limiter.inspect";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 }
@@ -118,8 +118,8 @@ pub(crate) struct Limiter {
     state: LimiterState,
     per_key: PerKeyState,
     per_subject: PerSubjectState,
-    failures: FailuresState,
-    closed: Arc<Closed>,
+    failures: AuthFailuresState,
+    auth_lockout: Arc<AuthLockout>,
     metrics: Arc<LimiterMetrics>,
 }
 
@@ -127,13 +127,13 @@ impl Limiter {
     pub(crate) fn new(
         state: LimiterState,
         (per_key, per_subject): (PerKeyState, PerSubjectState),
-        (failures, closed): (FailuresState, Arc<Closed>),
+        (failures, auth_lockout): (AuthFailuresState, Arc<AuthLockout>),
         metrics: Arc<LimiterMetrics>,
     ) -> Self {
-        Self { state, per_key, per_subject, failures, closed, metrics }
+        Self { state, per_key, per_subject, failures, auth_lockout, metrics }
     }
 
-    fn refused(&self, bucket: Option<BucketId>) {
+    fn count_refused(&self, bucket: Option<BucketId>) {
         if let Some(bucket) = bucket {
             self.metrics.exceeded(bucket);
         }
@@ -149,8 +149,8 @@ impl Component for Limiter {
     }
 }
 
-impl Serve<Admit> for Limiter {
-    type Decision = Result<Charge, Allowance>;
+impl MessageHandler<Admit> for Limiter {
+    type Decision = Result<Charge, LimitStatus>;
 
     fn decide(&self, message: &Admit, now: Instant) -> Self::Decision {
         self.state.decide(message.bucket, message.client, message.cost, message.more, now)
@@ -161,26 +161,26 @@ impl Serve<Admit> for Limiter {
         message: Admit,
         decision: Self::Decision,
         now: Instant,
-    ) -> Result<Admission, Allowance> {
+    ) -> Result<AdmitReply, LimitStatus> {
         match decision {
             Ok(charge) => {
                 self.state.apply(charge, now);
                 let Charge { leased, allowed, .. } = charge;
                 if let Some(bucket) = message.bucket {
-                    self.metrics.taken(bucket, message.cost + leased, now);
+                    self.metrics.count_tokens(bucket, message.cost + leased, now);
                 }
-                Ok(Admission { leased, allowed })
+                Ok(AdmitReply { leased, allowed })
             }
             Err(refusal) => {
-                self.refused(message.bucket);
+                self.count_refused(message.bucket);
                 Err(refusal)
             }
         }
     }
 }
 
-impl Serve<AdmitKey> for Limiter {
-    type Decision = Result<KeyCharge, Allowance>;
+impl MessageHandler<AdmitKey> for Limiter {
+    type Decision = Result<KeyCharge, LimitStatus>;
 
     fn decide(&self, message: &AdmitKey, now: Instant) -> Self::Decision {
         self.per_key.decide(message.key, message.cost, now)
@@ -191,15 +191,15 @@ impl Serve<AdmitKey> for Limiter {
         message: AdmitKey,
         decision: Self::Decision,
         _: Instant,
-    ) -> Result<Allowed, Allowance> {
-        let charge = decision.inspect_err(|_| self.refused(message.bucket))?;
+    ) -> Result<Allowed, LimitStatus> {
+        let charge = decision.inspect_err(|_| self.count_refused(message.bucket))?;
         self.per_key.apply(message.key, charge);
         Ok(charge.allowed)
     }
 }
 
-impl Serve<AdmitSubject> for Limiter {
-    type Decision = Result<SubjectCharge, Allowance>;
+impl MessageHandler<AdmitSubject> for Limiter {
+    type Decision = Result<SubjectCharge, LimitStatus>;
 
     fn decide(&self, message: &AdmitSubject, now: Instant) -> Self::Decision {
         self.per_subject.decide(message.subject, message.cost, now)
@@ -210,39 +210,39 @@ impl Serve<AdmitSubject> for Limiter {
         message: AdmitSubject,
         decision: Self::Decision,
         now: Instant,
-    ) -> Result<Allowed, Allowance> {
-        let charge = decision.inspect_err(|_| self.refused(message.bucket))?;
+    ) -> Result<Allowed, LimitStatus> {
+        let charge = decision.inspect_err(|_| self.count_refused(message.bucket))?;
         self.per_subject.apply(charge, now);
         Ok(charge.allowed)
     }
 }
 
-impl Serve<Failed> for Limiter {
-    type Decision = Result<Sentence, Allowance>;
+impl MessageHandler<ChargeAuthFailure> for Limiter {
+    type Decision = Result<LockoutDecision, LimitStatus>;
 
-    fn decide(&self, message: &Failed, now: Instant) -> Self::Decision {
+    fn decide(&self, message: &ChargeAuthFailure, now: Instant) -> Self::Decision {
         self.failures.decide(message.client, now)
     }
 
     fn apply(
         &mut self,
-        message: Failed,
+        message: ChargeAuthFailure,
         decision: Self::Decision,
         now: Instant,
-    ) -> Result<Allowed, Allowance> {
-        let fee = match decision.inspect_err(|_| self.refused(message.bucket))? {
-            Sentence::Fee(fee) => fee,
-            Sentence::Free(allowed) => return Ok(allowed),
+    ) -> Result<Allowed, LimitStatus> {
+        let fee = match decision.inspect_err(|_| self.count_refused(message.bucket))? {
+            LockoutDecision::Charge(fee) => fee,
+            LockoutDecision::NoCharge(allowed) => return Ok(allowed),
         };
         self.failures.apply(fee, now);
-        if let Some(wait) = fee.closed_for {
-            self.closed.close(message.client, now + wait, now);
+        if let Some(wait) = fee.locked_out_for {
+            self.auth_lockout.lock_out(message.client, now + wait, now);
         }
         Ok(Allowed::default())
     }
 }
 
-impl Serve<Inspect> for Limiter {
+impl MessageHandler<Inspect> for Limiter {
     type Decision = LimiterReport;
 
     fn decide(&self, _: &Inspect, _: Instant) -> LimiterReport {

@@ -6,23 +6,23 @@ use std::time::Instant;
 
 use tidegate_config::{Costs, LimitMode, OnFailure, RateLimit};
 
+use crate::actor_stats::ActorStats;
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::{
-    Admission, Admit, AdmitKey, AdmitSubject, Failed, Inspect, Limiter, LimiterReport,
+    Admit, AdmitKey, AdmitReply, AdmitSubject, ChargeAuthFailure, Inspect, Limiter, LimiterReport,
 };
-use crate::limiter::allowance::{Allowance, Allowed, Scope};
-use crate::limiter::failures::Closed;
-use crate::limiter::lease::{self, Key, LEASE_MAX, Taken};
+use crate::limiter::auth_failures::AuthLockout;
+use crate::limiter::lease::{self, LEASE_MAX, LeaseDraw, LeaseKey};
+use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::per_subject::SubjectKey;
-use crate::mailbox::{AskError, Mailbox, Supervised};
+use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
-use crate::vitals::Vitals;
 
 /// Why the limiter did not admit a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LimiterRejection {
     /// A limit is used up.
-    Limited(Allowance),
+    Limited(LimitStatus),
     /// The actor gave no answer.
     Unavailable(AskError),
 }
@@ -30,7 +30,7 @@ pub enum LimiterRejection {
 /// What is known of the limits without asking.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    pub(crate) buckets: Vec<OfBucket>,
+    pub(crate) buckets: Vec<BucketLimits>,
     /// What a request costs that is about no bucket.
     pub(crate) costs: Costs,
     /// Whether any limit applies to a request that is about no bucket.
@@ -40,10 +40,10 @@ pub(crate) struct Limits {
     /// Whether subjects of tokens have one.
     pub(crate) subjects: bool,
     /// Whether those who are admitted are told what is left: then each of them asks.
-    pub(crate) tells: bool,
+    pub(crate) sends_headers: bool,
     /// The limit of authentications that fail, and who is over it.
-    pub(crate) failures: Option<RateLimit>,
-    pub(crate) closed: Arc<Closed>,
+    pub(crate) auth_failures: Option<RateLimit>,
+    pub(crate) auth_lockout: Arc<AuthLockout>,
     pub(crate) on_failure: OnFailure,
     pub(crate) metrics: Arc<LimiterMetrics>,
     /// Makes keys of subjects.
@@ -52,7 +52,7 @@ pub(crate) struct Limits {
 
 /// What is known of a bucket's limits.
 #[derive(Debug)]
-pub(crate) struct OfBucket {
+pub(crate) struct BucketLimits {
     /// Whether any limit applies; without one the actor is not asked.
     pub(crate) is_limited: bool,
     pub(crate) costs: Costs,
@@ -98,7 +98,7 @@ impl LimiterHandle {
         let limits = &self.limits;
         limits.on_failure == OnFailure::Refuse
             && limits.buckets.iter().all(|bucket| bucket.is_limited)
-            && self.mailbox.vitals().failed_for(now).is_some()
+            && self.mailbox.actor_stats().failed_for(now).is_some()
     }
 
     /// Charges one request to every limit that applies, or to none.
@@ -143,23 +143,24 @@ impl LimiterHandle {
     ) -> Result<Allowed, LimiterRejection> {
         let cost = self.limits.cost(bucket, class);
         let key = (self.number, bucket, client);
-        let taken = if self.limits.tells { Taken::Ask { more: 0 } } else { lease::take(key, cost, now) };
+        let taken =
+            if self.limits.sends_headers { LeaseDraw::Ask { more: 0 } } else { lease::spend(key, cost, now) };
         let more = match taken {
-            Taken::Paid { refill } => {
+            LeaseDraw::Paid { refill } => {
                 if refill {
                     self.refill(key, now);
                 }
                 return Ok(Allowed::default());
             }
-            Taken::Ask { more } => more,
+            LeaseDraw::Ask { more } => more,
         };
         match self.mailbox.ask(Admit { bucket, client, cost, more }).await {
             Ok(verdict) => {
-                let Admission { leased, allowed } = verdict.map_err(LimiterRejection::Limited)?;
-                lease::keep(key, leased, now);
-                Ok(self.count(bucket, allowed))
+                let AdmitReply { leased, allowed } = verdict.map_err(LimiterRejection::Limited)?;
+                lease::store(key, leased, now);
+                Ok(self.count_shadowed(bucket, allowed))
             }
-            Err(error) => self.unanswered(error),
+            Err(error) => self.on_ask_error(error),
         }
     }
 
@@ -178,8 +179,8 @@ impl LimiterHandle {
         }
         let cost = self.limits.cost(bucket, class);
         match self.mailbox.ask(AdmitKey { key, cost, bucket }).await {
-            Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
-            Err(error) => self.unanswered(error),
+            Ok(verdict) => Ok(self.count_shadowed(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Err(error) => self.on_ask_error(error),
         }
     }
 
@@ -197,10 +198,10 @@ impl LimiterHandle {
             return Ok(Allowed::default());
         }
         let cost = self.limits.cost(bucket, class);
-        let subject = SubjectKey::of(subject, &self.limits.hasher);
+        let subject = SubjectKey::from_subject(subject, &self.limits.hasher);
         match self.mailbox.ask(AdmitSubject { subject, cost, bucket }).await {
-            Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
-            Err(error) => self.unanswered(error),
+            Ok(verdict) => Ok(self.count_shadowed(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Err(error) => self.on_ask_error(error),
         }
     }
 
@@ -208,44 +209,44 @@ impl LimiterHandle {
     ///
     /// # Errors
     /// Too many of its tries have failed.
-    pub fn may_authenticate(
+    pub fn check_auth_lockout(
         &self,
         client: IpKey,
         bucket: Option<BucketId>,
         now: Instant,
     ) -> Result<Allowed, LimiterRejection> {
-        let limit = self.limits.failures;
-        let Some((limit, wait)) = limit.zip(self.limits.closed.remaining(client, now)) else {
+        let limit = self.limits.auth_failures;
+        let Some((limit, wait)) = limit.zip(self.limits.auth_lockout.remaining(client, now)) else {
             return Ok(Allowed::default());
         };
         if limit.mode == LimitMode::Shadow {
-            return Ok(self.count(bucket, Allowed::shadowed(Scope::FailedAuth)));
+            return Ok(self.count_shadowed(bucket, Allowed::shadowed(LimitScope::FailedAuth)));
         }
         if let Some(bucket) = bucket {
             self.limits.metrics.exceeded(bucket);
         }
-        Err(LimiterRejection::Limited(Allowance::of_failures(limit, wait)))
+        Err(LimiterRejection::Limited(LimitStatus::of_auth_lockout(limit, wait)))
     }
 
     /// Charges a failed authentication to a client.
     ///
     /// # Errors
     /// It is over the limit already, or the actor gave no answer.
-    pub async fn failed_to_authenticate(
+    pub async fn charge_auth_failure(
         &self,
         client: IpKey,
         bucket: Option<BucketId>,
     ) -> Result<Allowed, LimiterRejection> {
-        if self.limits.failures.is_none() {
+        if self.limits.auth_failures.is_none() {
             return Ok(Allowed::default());
         }
-        match self.mailbox.ask(Failed { client, bucket }).await {
-            Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
-            Err(error) => self.unanswered(error),
+        match self.mailbox.ask(ChargeAuthFailure { client, bucket }).await {
+            Ok(verdict) => Ok(self.count_shadowed(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Err(error) => self.on_ask_error(error),
         }
     }
 
-    fn unanswered(&self, error: AskError) -> Result<Allowed, LimiterRejection> {
+    fn on_ask_error(&self, error: AskError) -> Result<Allowed, LimiterRejection> {
         match error {
             AskError::Failed { .. } if self.limits.on_failure == OnFailure::Pass => Ok(Allowed::default()),
             error => Err(LimiterRejection::Unavailable(error)),
@@ -253,7 +254,7 @@ impl LimiterHandle {
     }
 
     /// Counts who passed a limit only because it is in shadow mode.
-    fn count(&self, bucket: Option<BucketId>, allowed: Allowed) -> Allowed {
+    fn count_shadowed(&self, bucket: Option<BucketId>, allowed: Allowed) -> Allowed {
         if let Some(bucket) = bucket.filter(|_| !allowed.shadowed.is_empty()) {
             self.limits.metrics.shadowed(bucket, allowed.shadowed);
         }
@@ -261,12 +262,12 @@ impl LimiterHandle {
     }
 
     /// Has more tokens of a lease paid for while what is left of it is used.
-    fn refill(&self, key: Key, now: Instant) {
+    fn refill(&self, key: LeaseKey, now: Instant) {
         let mailbox = self.mailbox.clone();
         actix_rt::spawn(async move {
             let (_, bucket, client) = key;
             if let Ok(Ok(admission)) = mailbox.ask(Admit { bucket, client, cost: 0, more: LEASE_MAX }).await {
-                lease::keep(key, admission.leased, now);
+                lease::store(key, admission.leased, now);
             }
         });
     }
@@ -280,12 +281,12 @@ impl LimiterHandle {
     }
 
     /// The actor's vital signs.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        self.mailbox.vitals()
+    pub fn actor_stats(&self) -> &Arc<ActorStats> {
+        self.mailbox.actor_stats()
     }
 
     /// The actor, whatever its kind.
-    pub(crate) fn actor(&self) -> &dyn Supervised {
+    pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
 
 use crate::clock;
-use crate::limiter::allowance::{Scope, Scopes};
+use crate::limiter::limit_status::{LimitScope, LimitScopes};
 use crate::types::BucketId;
 
 /// Per bucket: refusals, those that shadow limits only thought of, and the rate at which tokens are taken.
@@ -21,19 +21,19 @@ struct PerBucket {
     name: String,
     exceeded: IntCounter,
     /// One for each scope.
-    shadowed: [IntCounter; Scope::ALL.len()],
-    meter: Mutex<Meter>,
+    shadowed: [IntCounter; LimitScope::ALL.len()],
+    meter: Mutex<RateMeter>,
 }
 
 /// Counts the current second and remembers the last whole one.
 #[derive(Debug)]
-struct Meter {
+struct RateMeter {
     second: Instant,
     count: u64,
     last: u64,
 }
 
-impl Meter {
+impl RateMeter {
     fn roll(&mut self, now: Instant) {
         let allowed = now.saturating_duration_since(self.second).as_secs();
         if allowed == 0 {
@@ -73,15 +73,15 @@ impl LimiterMetrics {
             .map(|name| PerBucket {
                 name: name.clone(),
                 exceeded: exceeded.with_label_values(&[name]),
-                shadowed: Scope::ALL
+                shadowed: LimitScope::ALL
                     .map(|scope| shadowed.with_label_values(&[name.as_str(), scope.as_str()])),
-                meter: Mutex::new(Meter { second: clock::now(), count: 0, last: 0 }),
+                meter: Mutex::new(RateMeter { second: clock::now(), count: 0, last: 0 }),
             })
             .collect();
         Ok(Self { buckets, rate })
     }
 
-    pub(crate) fn taken(&self, bucket: BucketId, tokens: u32, now: Instant) {
+    pub(crate) fn count_tokens(&self, bucket: BucketId, tokens: u32, now: Instant) {
         // Only the actor and a scrape come here, so the lock is free but for the scrape's moment.
         if let Some(bucket) = self.buckets.get(bucket.index())
             && let Ok(mut meter) = bucket.meter.lock()
@@ -97,7 +97,7 @@ impl LimiterMetrics {
         }
     }
 
-    pub(crate) fn shadowed(&self, bucket: BucketId, scopes: Scopes) {
+    pub(crate) fn shadowed(&self, bucket: BucketId, scopes: LimitScopes) {
         if let Some(bucket) = self.buckets.get(bucket.index()) {
             scopes.iter().for_each(|scope| bucket.shadowed[scope as usize].inc());
         }

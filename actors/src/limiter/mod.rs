@@ -24,11 +24,11 @@
 //! Deliberately absent: one shard per worker. One ask covers three scopes, which would lie in different shards.
 
 mod actor;
-mod allowance;
-mod failures;
+mod auth_failures;
 mod gcra;
 mod handle;
 mod lease;
+mod limit_status;
 mod metrics;
 mod per_key;
 mod per_subject;
@@ -39,10 +39,10 @@ mod table;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
-pub use allowance::{Allowance, Allowed, Scope, Scopes};
-pub(crate) use failures::{Closed, FailuresState};
+pub(crate) use auth_failures::{AuthFailuresState, AuthLockout};
+pub(crate) use handle::{BucketLimits, Limits};
 pub use handle::{LimiterHandle, LimiterRejection};
-pub(crate) use handle::{Limits, OfBucket};
+pub use limit_status::{Allowed, LimitScope, LimitScopes, LimitStatus};
 pub(crate) use metrics::LimiterMetrics;
 pub(crate) use per_key::PerKeyState;
 pub(crate) use per_subject::PerSubjectState;

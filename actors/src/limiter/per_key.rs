@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::types::KeyId;
 
 /// Each key's limit, if it has one, and what it has left of it.
@@ -16,7 +16,7 @@ pub(crate) struct PerKeyState {
     origin: Instant,
     keys: Vec<Option<(Gcra, Tat)>>,
     /// Whether those who are admitted are told what is left.
-    tells: bool,
+    sends_headers: bool,
 }
 
 /// What a request of a key is charged.
@@ -28,19 +28,19 @@ pub(crate) struct KeyCharge {
 }
 
 impl PerKeyState {
-    pub(crate) fn new(limits: &[Option<RateLimit>], tells: bool, now: Instant) -> Self {
+    pub(crate) fn new(limits: &[Option<RateLimit>], sends_headers: bool, now: Instant) -> Self {
         let keys = limits.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0)));
-        Self { origin: now, keys: keys.collect(), tells }
+        Self { origin: now, keys: keys.collect(), sends_headers }
     }
 
     /// What so many tokens more mean to the key, or why it must wait.
-    pub(crate) fn decide(&self, key: KeyId, cost: u32, now: Instant) -> Result<KeyCharge, Allowance> {
+    pub(crate) fn decide(&self, key: KeyId, cost: u32, now: Instant) -> Result<KeyCharge, LimitStatus> {
         let limit = self.keys.get(key.index()).and_then(Option::as_ref);
         let Some((gcra, tat)) = limit else {
             return Ok(KeyCharge { next: None, allowed: Allowed::default() });
         };
         let now = nanos(self.origin, now);
-        let (next, allowed) = gcra.judge(Scope::Key, *tat, cost, self.tells, now)?;
+        let (next, allowed) = gcra.check(LimitScope::Key, *tat, cost, self.sends_headers, now)?;
         Ok(KeyCharge { next, allowed })
     }
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!((refusal.remaining, refusal.retry_after), (2, Duration::from_millis(300)));
         assert_eq!(take(0, 2).map(|allowed| allowed.tightest.unwrap().remaining), Ok(0), "nothing was spent");
         assert_eq!(take(1, 5), Ok(Allowed::default()), "what is not enforced is not told");
-        assert_eq!(take(1, 5), Ok(Allowed::shadowed(Scope::Key)));
+        assert_eq!(take(1, 5), Ok(Allowed::shadowed(LimitScope::Key)));
         assert_eq!(take(1, 2), Ok(Allowed::default()), "nor spent");
         assert_eq!(take(2, 1000), Ok(Allowed::default()));
     }

@@ -9,21 +9,21 @@ use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::gcra::{Gcra, Tat, nanos};
-use crate::limiter::table::{Slot, Table};
+use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::table::{TatSlot, TatTable};
 
 /// A subject, as its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SubjectKey(u64);
 
 impl SubjectKey {
-    pub(crate) fn of(subject: Option<&str>, hasher: &impl BuildHasher) -> Self {
+    pub(crate) fn from_subject(subject: Option<&str>, hasher: &impl BuildHasher) -> Self {
         Self(hasher.hash_one(subject))
     }
 
     /// A number that is the same for the same subject.
-    pub(crate) fn likeness(self) -> u64 {
+    pub(crate) fn fingerprint(self) -> u64 {
         self.0
     }
 }
@@ -33,22 +33,27 @@ impl SubjectKey {
 pub(crate) struct PerSubjectState {
     origin: Instant,
     gcra: Option<Gcra>,
-    subjects: Table<SubjectKey>,
+    subjects: TatTable<SubjectKey>,
     /// Whether those who are admitted are told what is left.
-    tells: bool,
+    sends_headers: bool,
 }
 
 /// What a request of a subject is charged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SubjectCharge {
     /// Nothing without a limit, and where one in shadow mode would have refused.
-    place: Option<(Slot<SubjectKey>, Tat)>,
+    slot: Option<(TatSlot<SubjectKey>, Tat)>,
     pub(crate) allowed: Allowed,
 }
 
 impl PerSubjectState {
-    pub(crate) fn new(limit: Option<RateLimit>, subjects_max: usize, tells: bool, now: Instant) -> Self {
-        Self { origin: now, gcra: limit.map(Gcra::new), subjects: Table::new(subjects_max), tells }
+    pub(crate) fn new(
+        limit: Option<RateLimit>,
+        subjects_max: usize,
+        sends_headers: bool,
+        now: Instant,
+    ) -> Self {
+        Self { origin: now, gcra: limit.map(Gcra::new), subjects: TatTable::new(subjects_max), sends_headers }
     }
 
     /// What so many tokens more mean to the subject, or why it must wait.
@@ -57,19 +62,19 @@ impl PerSubjectState {
         subject: SubjectKey,
         cost: u32,
         now: Instant,
-    ) -> Result<SubjectCharge, Allowance> {
+    ) -> Result<SubjectCharge, LimitStatus> {
         let Some(gcra) = &self.gcra else {
-            return Ok(SubjectCharge { place: None, allowed: Allowed::default() });
+            return Ok(SubjectCharge { slot: None, allowed: Allowed::default() });
         };
         let now = nanos(self.origin, now);
         let (slot, tat) = self.subjects.slot(subject, now);
-        let (next, allowed) = gcra.judge(Scope::Subject, tat, cost, self.tells, now)?;
-        Ok(SubjectCharge { place: next.map(|next| (slot, next)), allowed })
+        let (next, allowed) = gcra.check(LimitScope::Subject, tat, cost, self.sends_headers, now)?;
+        Ok(SubjectCharge { slot: next.map(|next| (slot, next)), allowed })
     }
 
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: SubjectCharge, now: Instant) {
-        if let Some((slot, next)) = charge.place {
+        if let Some((slot, next)) = charge.slot {
             self.subjects.write(slot, next, nanos(self.origin, now));
         }
     }
@@ -100,17 +105,18 @@ mod tests {
             if crash {
                 state.rebuild(now);
             }
-            let charge =
-                state.decide(SubjectKey::of(subject, &hasher), 1, now).map_err(|refusal| refusal.scope)?;
+            let charge = state
+                .decide(SubjectKey::from_subject(subject, &hasher), 1, now)
+                .map_err(|refusal| refusal.scope)?;
             state.apply(charge, now);
-            Ok::<_, Scope>(())
+            Ok::<_, LimitScope>(())
         };
         for subject in [Some("ann"), Some("ann"), None, None] {
             assert_eq!(take(subject, t0, false), Ok(()));
         }
         assert_eq!(
             (take(Some("ann"), t0, false), take(None, t0, false)),
-            (Err(Scope::Subject), Err(Scope::Subject))
+            (Err(LimitScope::Subject), Err(LimitScope::Subject))
         );
         assert_eq!((take(Some("ben"), t0, false), take(Some("cem"), t0, false)), (Ok(()), Ok(())));
         assert!(take(Some("dan"), t0, false).is_err(), "those beyond the table share one budget");

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::gcra::{Gcra, Tat, nanos};
-use crate::limiter::table::{Slot, Table};
+use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::table::{TatSlot, TatTable};
 use crate::types::{BucketId, IpKey};
 
 /// The arrival times to write if the request is admitted.
@@ -21,7 +21,7 @@ pub(crate) struct Charge {
     pub(crate) allowed: Allowed,
     global: Option<Tat>,
     bucket: Option<(BucketId, Tat)>,
-    client: Option<(Slot<IpKey>, Tat)>,
+    client: Option<(TatSlot<IpKey>, Tat)>,
 }
 
 /// All limits and what is left of them.
@@ -31,30 +31,30 @@ pub(crate) struct LimiterState {
     global: Option<(Gcra, Tat)>,
     buckets: Vec<Option<(Gcra, Tat)>>,
     per_ip: Option<Gcra>,
-    pub(super) clients: Table<IpKey>,
+    pub(super) clients: TatTable<IpKey>,
     /// Whether those who are admitted are told what is left.
-    tells: bool,
+    sends_headers: bool,
 }
 
 /// One look at the limits that apply to a request.
-struct Look {
+struct LimitsCheck {
     cost: u32,
     now: u64,
-    tells: bool,
+    sends_headers: bool,
     leased: u32,
     allowed: Allowed,
-    refusal: Option<Allowance>,
+    refusal: Option<LimitStatus>,
 }
 
-impl Look {
+impl LimitsCheck {
     /// The limit's arrival time if the request is charged to it.
-    fn at(&mut self, gcra: &Gcra, tat: Tat, scope: Scope) -> Option<Tat> {
-        match gcra.next(tat, self.cost, self.now) {
+    fn check(&mut self, gcra: &Gcra, tat: Tat, scope: LimitScope) -> Option<Tat> {
+        match gcra.next_tat(tat, self.cost, self.now) {
             Ok(next) => {
-                self.leased = self.leased.min(gcra.spare(next, self.now));
-                if self.tells && !gcra.is_shadow() {
-                    let tightest = Some(gcra.left(scope, next, self.now));
-                    self.allowed = self.allowed.and(Allowed { tightest, ..Allowed::default() });
+                self.leased = self.leased.min(gcra.leasable(next, self.now));
+                if self.sends_headers && !gcra.is_shadow() {
+                    let tightest = Some(gcra.status_after(scope, next, self.now));
+                    self.allowed = self.allowed.merge(Allowed { tightest, ..Allowed::default() });
                 }
                 Some(next)
             }
@@ -64,7 +64,7 @@ impl Look {
                 None
             }
             Err(wait) => {
-                let refusal = gcra.allowance(scope, tat, wait, self.now);
+                let refusal = gcra.status(scope, tat, wait, self.now);
                 if self.refusal.is_none_or(|other| other.retry_after < refusal.retry_after) {
                     self.refusal = Some(refusal);
                 }
@@ -74,7 +74,7 @@ impl Look {
     }
 
     /// Tokens that every limit can spare, as many as whole requests of this cost take.
-    fn spare(&self) -> u32 {
+    fn leasable(&self) -> u32 {
         if self.leased == 0 { 0 } else { self.leased - self.leased % self.cost.max(1) }
     }
 }
@@ -92,14 +92,14 @@ impl LimiterState {
             global: global.map(|limit| (Gcra::new(limit), 0)),
             buckets: buckets.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0))).collect(),
             per_ip: per_ip.map(Gcra::new),
-            clients: Table::new(clients_max),
-            tells: false,
+            clients: TatTable::new(clients_max),
+            sends_headers: false,
         }
     }
 
     /// Has those who are admitted told what is left.
-    pub(crate) fn telling(self, tells: bool) -> Self {
-        Self { tells, ..self }
+    pub(crate) fn with_headers(self, sends_headers: bool) -> Self {
+        Self { sends_headers, ..self }
     }
 
     /// Checks every limit that applies to a request of this cost, without charging any. `more` tokens are wanted in
@@ -111,24 +111,33 @@ impl LimiterState {
         cost: u32,
         more: u32,
         now: Instant,
-    ) -> Result<Charge, Allowance> {
+    ) -> Result<Charge, LimitStatus> {
         let bucket = bucket.into();
         let now = nanos(self.origin, now);
         let allowed = Allowed::default();
-        let mut look = Look { cost, now, tells: self.tells, leased: more, allowed, refusal: None };
+        let mut look = LimitsCheck {
+            cost,
+            now,
+            sends_headers: self.sends_headers,
+            leased: more,
+            allowed,
+            refusal: None,
+        };
         let global = self.global.as_ref();
-        let global = global.and_then(|(gcra, tat)| Some((gcra, look.at(gcra, *tat, Scope::Global)?)));
+        let global = global.and_then(|(gcra, tat)| Some((gcra, look.check(gcra, *tat, LimitScope::Global)?)));
         let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client, now)));
-        let client = slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, look.at(gcra, tat, Scope::Ip)?)));
+        let client =
+            slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, look.check(gcra, tat, LimitScope::Ip)?)));
         let limit = bucket.and_then(|bucket| self.buckets.get(bucket.index())?.as_ref());
-        let of_bucket = limit.and_then(|(gcra, tat)| Some((gcra, look.at(gcra, *tat, Scope::Bucket)?)));
+        let of_bucket =
+            limit.and_then(|(gcra, tat)| Some((gcra, look.check(gcra, *tat, LimitScope::Bucket)?)));
         if let Some(refusal) = look.refusal {
             return Err(refusal);
         }
         // Those who share one budget get no lease on it: it would be one client's luck at the cost of the others.
-        let is_shared = matches!(slot, Some((_, (Slot::Overflow, _))));
-        let leased = if is_shared { 0 } else { look.spare() };
-        let lend = |gcra: &Gcra, next: Tat| gcra.lend(next, leased, now);
+        let is_shared = matches!(slot, Some((_, (TatSlot::Overflow, _))));
+        let leased = if is_shared { 0 } else { look.leasable() };
+        let lend = |gcra: &Gcra, next: Tat| gcra.charge_lease(next, leased, now);
         Ok(Charge {
             leased,
             allowed: look.allowed,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{LimitMode, RateLimit};
 
-use crate::limiter::allowance::{Allowance, Allowed, Scope};
+use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::state::LimiterState;
 use crate::types::{BucketId, IpKey};
 
@@ -24,27 +24,27 @@ fn client(n: u32) -> IpKey {
     IpKey::V4(n)
 }
 
-fn charge(state: &mut LimiterState, from: u32, cost: u32, now: Instant) -> Result<Allowed, Allowance> {
+fn charge(state: &mut LimiterState, from: u32, cost: u32, now: Instant) -> Result<Allowed, LimitStatus> {
     let charge = state.decide(BUCKET, client(from), cost, 0, now)?;
     state.apply(charge, now);
     Ok(charge.allowed)
 }
 
-fn take(state: &mut LimiterState, from: u32, now: Instant) -> Result<(), Allowance> {
+fn admit(state: &mut LimiterState, from: u32, now: Instant) -> Result<(), LimitStatus> {
     charge(state, from, 1, now).map(drop)
 }
 
 /// L2, L5: who lived on the shared budget and gets a place of its own does not get a burst on top
 #[test]
-fn a_place_of_its_own_is_no_fresh_budget() {
+fn a_new_slot_is_no_fresh_budget() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(None, limit(1.0, 2), &[None], 1, t0);
-    assert!(take(&mut state, 1, t0).is_ok());
-    assert!(take(&mut state, 2, t0).is_ok() && take(&mut state, 2, t0).is_ok(), "shared");
+    assert!(admit(&mut state, 1, t0).is_ok());
+    assert!(admit(&mut state, 2, t0).is_ok() && admit(&mut state, 2, t0).is_ok(), "shared");
     let later = t0 + Duration::from_secs(1);
-    assert!(take(&mut state, 2, later).is_ok(), "the first one is idle by now and leaves its place");
-    assert!(take(&mut state, 2, later).is_err(), "three in a second are its limit");
-    assert!(take(&mut state, 2, later + Duration::from_secs(1)).is_ok());
+    assert!(admit(&mut state, 2, later).is_ok(), "the first one is idle by now and leaves its place");
+    assert!(admit(&mut state, 2, later).is_err(), "three in a second are its limit");
+    assert!(admit(&mut state, 2, later + Duration::from_secs(1)).is_ok());
 }
 
 /// L1, L4
@@ -53,13 +53,13 @@ fn the_burst_passes_then_the_rate() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(None, limit(10.0, 3), &[None], 10, t0);
     for _ in 0..3 {
-        assert_eq!(take(&mut state, 1, t0), Ok(()));
+        assert_eq!(admit(&mut state, 1, t0), Ok(()));
     }
-    let limited = take(&mut state, 1, t0).unwrap_err();
-    assert_eq!((limited.scope, limited.retry_after), (Scope::Ip, Duration::from_millis(100)));
-    assert_eq!(take(&mut state, 2, t0), Ok(()), "another client has its own budget");
-    assert_eq!(take(&mut state, 1, t0 + Duration::from_millis(100)), Ok(()));
-    assert!(take(&mut state, 1, t0 + Duration::from_millis(100)).is_err());
+    let limited = admit(&mut state, 1, t0).unwrap_err();
+    assert_eq!((limited.scope, limited.retry_after), (LimitScope::Ip, Duration::from_millis(100)));
+    assert_eq!(admit(&mut state, 2, t0), Ok(()), "another client has its own budget");
+    assert_eq!(admit(&mut state, 1, t0 + Duration::from_millis(100)), Ok(()));
+    assert!(admit(&mut state, 1, t0 + Duration::from_millis(100)).is_err());
 }
 
 /// L1: no token is spent on one limit when another refuses
@@ -67,14 +67,14 @@ fn the_burst_passes_then_the_rate() {
 fn a_refusal_charges_no_limit() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(limit(1.0, 5), limit(1.0, 1), &[limit(1.0, 5)], 10, t0);
-    assert_eq!(take(&mut state, 1, t0), Ok(()));
+    assert_eq!(admit(&mut state, 1, t0), Ok(()));
     for _ in 0..20 {
-        assert_eq!(take(&mut state, 1, t0).unwrap_err().scope, Scope::Ip);
+        assert_eq!(admit(&mut state, 1, t0).unwrap_err().scope, LimitScope::Ip);
     }
     for other in 2..6 {
-        assert_eq!(take(&mut state, other, t0), Ok(()), "global and bucket were not charged");
+        assert_eq!(admit(&mut state, other, t0), Ok(()), "global and bucket were not charged");
     }
-    assert!(take(&mut state, 7, t0).is_err());
+    assert!(admit(&mut state, 7, t0).is_err());
 }
 
 /// S5: a crash is no amnesty
@@ -82,11 +82,11 @@ fn a_refusal_charges_no_limit() {
 fn a_rebuild_spends_every_burst() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(limit(10.0, 5), limit(10.0, 5), &[limit(10.0, 5)], 10, t0);
-    assert_eq!(take(&mut state, 1, t0), Ok(()));
+    assert_eq!(admit(&mut state, 1, t0), Ok(()));
     state.rebuild(t0);
-    assert!(take(&mut state, 1, t0).is_err(), "known client");
-    assert!(take(&mut state, 9, t0).is_err(), "unknown client");
-    assert_eq!(take(&mut state, 9, t0 + Duration::from_millis(100)), Ok(()), "the rate goes on");
+    assert!(admit(&mut state, 1, t0).is_err(), "known client");
+    assert!(admit(&mut state, 9, t0).is_err(), "unknown client");
+    assert_eq!(admit(&mut state, 9, t0 + Duration::from_millis(100)), Ok(()), "the rate goes on");
 }
 
 /// L5, P6
@@ -94,12 +94,12 @@ fn a_rebuild_spends_every_burst() {
 fn a_million_clients_stay_in_the_table_and_share_what_is_beyond() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(None, limit(1.0, 1), &[None], 1000, t0);
-    let admitted = (0..1_000_000).filter(|n| take(&mut state, *n, t0).is_ok()).count();
+    let admitted = (0..1_000_000).filter(|n| admit(&mut state, *n, t0).is_ok()).count();
     assert_eq!(admitted, 1001, "1000 clients of their own and one for all the others");
     assert_eq!(state.clients(), 1000);
     assert!(state.clients.sweep.len() <= 1000);
     let later = t0 + Duration::from_secs(60);
-    let admitted = (2_000_000..2_000_500).filter(|n| take(&mut state, *n, later).is_ok()).count();
+    let admitted = (2_000_000..2_000_500).filter(|n| admit(&mut state, *n, later).is_ok()).count();
     assert!(admitted > 490, "idle clients make room, admitted {admitted}");
 }
 
@@ -121,16 +121,16 @@ fn leases_are_debited_in_advance() {
 
 /// L1: what a request costs is taken of every limit at once, and one that does not fit takes nothing of any
 #[test]
-fn a_heavy_request_takes_all_its_tokens_or_none() {
+fn a_heavy_request_is_charged_whole_or_not_at_all() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(limit(1.0, 20), limit(10.0, 10), &[limit(1.0, 20)], 10, t0);
     assert!(charge(&mut state, 1, 7, t0).is_ok());
     let refusal = charge(&mut state, 1, 7, t0).unwrap_err();
-    assert_eq!((refusal.scope, refusal.remaining), (Scope::Ip, 3));
+    assert_eq!((refusal.scope, refusal.remaining), (LimitScope::Ip, 3));
     assert_eq!(refusal.retry_after, Duration::from_millis(400), "until four more are there");
     assert!(charge(&mut state, 1, 3, t0).is_ok(), "a light one fits still");
     assert!(charge(&mut state, 2, 10, t0).is_ok(), "twenty in all, for the refused one took nothing");
-    assert_eq!(charge(&mut state, 3, 1, t0).unwrap_err().scope, Scope::Global);
+    assert_eq!(charge(&mut state, 3, 1, t0).unwrap_err().scope, LimitScope::Global);
 }
 
 /// L6: a limit in shadow mode refuses nothing, says what it would have refused, and spends as if it enforced
@@ -138,15 +138,15 @@ fn a_heavy_request_takes_all_its_tokens_or_none() {
 fn a_shadow_refuses_nothing() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(None, shadow(10.0, 2), &[limit(1.0, 4)], 10, t0);
-    let names = |allowed: Result<Allowed, Allowance>| {
-        allowed.map(|allowed| allowed.shadowed.contains(Scope::Ip)).map_err(|refusal| refusal.scope)
+    let names = |allowed: Result<Allowed, LimitStatus>| {
+        allowed.map(|allowed| allowed.shadowed.contains(LimitScope::Ip)).map_err(|refusal| refusal.scope)
     };
     assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(false));
     assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(false));
     assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(true));
     let later = t0 + Duration::from_millis(100);
     assert_eq!(names(charge(&mut state, 1, 1, later)), Ok(false), "the third was not charged to it");
-    assert_eq!(names(charge(&mut state, 1, 1, later)), Err(Scope::Bucket), "but to the other one");
+    assert_eq!(names(charge(&mut state, 1, 1, later)), Err(LimitScope::Bucket), "but to the other one");
 }
 
 /// L6: a request that another limit refuses is charged to no shadow either
@@ -161,22 +161,22 @@ fn a_shadow_is_not_charged_for_what_others_refuse() {
     for other in 2..4 {
         assert_eq!(charge(&mut state, other, 1, t0), Ok(Allowed::default()));
     }
-    assert_eq!(charge(&mut state, 4, 1, t0), Ok(Allowed::shadowed(Scope::Global)));
+    assert_eq!(charge(&mut state, 4, 1, t0), Ok(Allowed::shadowed(LimitScope::Global)));
 }
 
 /// L1: who is admitted may be told what is left of the limit that ends first, and of none that does not enforce
 #[test]
-fn the_tightest_limit_is_told() {
+fn the_tightest_limit_is_reported() {
     let t0 = crate::clock::now();
     let limits = (limit(1.0, 10), limit(10.0, 5), [shadow(1.0, 3)]);
-    let mut state = LimiterState::new(limits.0, limits.1, &limits.2, 10, t0).telling(true);
+    let mut state = LimiterState::new(limits.0, limits.1, &limits.2, 10, t0).with_headers(true);
     let told = charge(&mut state, 1, 2, t0).unwrap().tightest.unwrap();
-    assert_eq!((told.scope, told.remaining, told.burst), (Scope::Ip, 3, 5));
+    assert_eq!((told.scope, told.remaining, told.burst), (LimitScope::Ip, 3, 5));
     assert_eq!(told.retry_after, Duration::from_millis(100));
     let told = charge(&mut state, 2, 5, t0).unwrap().tightest.unwrap();
-    assert_eq!((told.scope, told.remaining), (Scope::Ip, 0));
+    assert_eq!((told.scope, told.remaining), (LimitScope::Ip, 0));
     let told = charge(&mut state, 3, 1, t0).unwrap().tightest.unwrap();
-    assert_eq!((told.scope, told.remaining), (Scope::Global, 2));
+    assert_eq!((told.scope, told.remaining), (LimitScope::Global, 2));
 }
 
 /// L2: tokens are leased for whole requests, and to nobody whom a shadow would have refused
@@ -272,7 +272,7 @@ proptest! {
 
     /// L2, L6: a limit thinks the same in shadow as it does where it enforces, and one that it does not refuse is never refused
     #[test]
-    fn a_shadow_thinks_as_its_enforcing_twin(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
+    fn shadow_mode_decides_as_enforce_mode(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
         let mut enforcing = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
         let mut shadowing = LimiterState::new(None, None, &[shadow(rate, burst)], 2, now);
@@ -283,7 +283,7 @@ proptest! {
                 shadowing.rebuild(now);
             }
             let refuses = charge(&mut enforcing, from, cost, now).is_err();
-            let would = charge(&mut shadowing, from, cost, now).map(|allowed| allowed.shadowed.contains(Scope::Bucket));
+            let would = charge(&mut shadowing, from, cost, now).map(|allowed| allowed.shadowed.contains(LimitScope::Bucket));
             prop_assert_eq!(would, Ok(refuses));
         }
     }
@@ -295,7 +295,7 @@ proptest! {
         steps in prop::collection::vec((0u64..9_000_000, 0u8..8), 1..60),
     ) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
-        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now).telling(true);
+        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now).with_headers(true);
         let mut used: Vec<(Instant, u32)> = Vec::new();
         for (pause, step) in steps {
             now += Duration::from_nanos(pause);
@@ -328,16 +328,16 @@ proptest! {
 fn a_request_about_no_bucket_has_the_general_limits() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(limit(0.001, 3), limit(0.001, 2), &[limit(0.001, 1)], 10, t0);
-    let mut unrouted = |from: u32| -> Result<(), Scope> {
+    let mut unrouted = |from: u32| -> Result<(), LimitScope> {
         let charge =
             state.decide(None::<BucketId>, client(from), 1, 0, t0).map_err(|refusal| refusal.scope)?;
         state.apply(charge, t0);
         Ok(())
     };
-    assert_eq!([unrouted(1), unrouted(1), unrouted(1)], [Ok(()), Ok(()), Err(Scope::Ip)]);
-    assert_eq!([unrouted(2), unrouted(3)], [Ok(()), Err(Scope::Global)]);
+    assert_eq!([unrouted(1), unrouted(1), unrouted(1)], [Ok(()), Ok(()), Err(LimitScope::Ip)]);
+    assert_eq!([unrouted(2), unrouted(3)], [Ok(()), Err(LimitScope::Global)]);
     let mut fresh = LimiterState::new(None, None, &[limit(0.001, 1)], 10, t0);
     let charge = fresh.decide(None::<BucketId>, client(1), 1, 0, t0).unwrap();
     fresh.apply(charge, t0);
-    assert_eq!(take(&mut fresh, 1, t0), Ok(()), "the bucket's budget is untouched");
+    assert_eq!(admit(&mut fresh, 1, t0), Ok(()), "the bucket's budget is untouched");
 }

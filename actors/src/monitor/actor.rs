@@ -7,34 +7,34 @@ use actix::{AsyncContext, Context};
 use slog::{Logger, info, warn};
 use tidegate_config::MonitorConfig;
 
-use crate::count::Bounded;
-use crate::host::{Component, Host, Serve};
-use crate::mailbox::Request;
-use crate::monitor::clients::Clients;
+use crate::actor_shell::{ActorShell, Component, MessageHandler};
+use crate::actor_stats::ActorStats;
+use crate::count::BoundedCount;
+use crate::mailbox::ActorMessage;
+use crate::monitor::clients::ClientTables;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::reading::Readings;
 use crate::monitor::sensors::Sensors;
-use crate::monitor::stall::StallWatch;
-use crate::monitor::state::{Judgement, MonitorState, Transition};
-use crate::monitor::view::{Board, MonitorView};
-use crate::vitals::Vitals;
+use crate::monitor::stall_watch::StallWatch;
+use crate::monitor::state::{LevelTransition, LevelUpdate, MonitorState};
+use crate::monitor::view::{MonitorShared, MonitorView};
 
 /// The sensors were read.
 pub(crate) struct Sample(pub(super) Readings);
 
-impl Request for Sample {
+impl ActorMessage for Sample {
     type Reply = ();
     const NAME: &'static str = "monitor.sample";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 }
 
 /// An actor that is watched for standing still.
-struct Watched {
-    vitals: Arc<Vitals>,
-    watch: StallWatch,
+struct WatchedActor {
+    stats: Arc<ActorStats>,
+    stall_watch: StallWatch,
 }
 
 /// The component.
@@ -43,9 +43,9 @@ pub(crate) struct Monitor {
     state: MonitorState,
     /// Opened at the start and kept over restarts: they hold descriptors that may not be had again.
     sensors: Arc<Mutex<Sensors>>,
-    pub(super) clients: Clients,
-    watched: Vec<Watched>,
-    board: Arc<Board>,
+    pub(super) client_tables: ClientTables,
+    watched: Vec<WatchedActor>,
+    shared: Arc<MonitorShared>,
     metrics: MonitorMetrics,
     log: Logger,
 }
@@ -53,40 +53,40 @@ pub(crate) struct Monitor {
 impl Monitor {
     pub(super) fn new(
         config: MonitorConfig,
-        (slots, clients): (Arc<Bounded>, Clients),
-        watched: Vec<Arc<Vitals>>,
+        (slots, client_tables): (Arc<BoundedCount>, ClientTables),
+        watched: Vec<Arc<ActorStats>>,
         metrics: MonitorMetrics,
         log: Logger,
         now: Instant,
     ) -> Self {
         let state = MonitorState::new(&config, now);
-        let board = Arc::new(Board::new(&state));
+        let shared = Arc::new(MonitorShared::new(&state));
         let watched =
-            watched.into_iter().map(|vitals| Watched { vitals, watch: StallWatch::new() }).collect();
+            watched.into_iter().map(|stats| WatchedActor { stats, stall_watch: StallWatch::new() }).collect();
         let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
-        Self { config, state, sensors, clients, watched, board, metrics, log }
+        Self { config, state, sensors, client_tables, watched, shared, metrics, log }
     }
 
-    pub(super) fn board(&self) -> &Arc<Board> {
-        &self.board
+    pub(super) fn shared(&self) -> &Arc<MonitorShared> {
+        &self.shared
     }
 
-    fn watch(&mut self, now: Instant) {
-        for Watched { vitals, watch } in &mut self.watched {
-            let Some(stalled) = watch.look(vitals.depth(), vitals.handled(), now) else {
+    fn check_stalls(&mut self, now: Instant) {
+        for WatchedActor { stats, stall_watch } in &mut self.watched {
+            let Some(stalled) = stall_watch.check(stats.depth(), stats.handled(), now) else {
                 continue;
             };
-            vitals.set_stalled(stalled);
+            stats.set_stalled(stalled);
             if stalled {
-                warn!(self.log, "actor stalls"; "stalled" => vitals.name(), "depth" => vitals.depth());
+                warn!(self.log, "actor stalls"; "stalled" => stats.name(), "depth" => stats.depth());
             } else {
-                info!(self.log, "actor moves again"; "stalled" => vitals.name());
+                info!(self.log, "actor moves again"; "stalled" => stats.name());
             }
         }
     }
 
-    fn log_transition(&self, transition: &Transition) {
-        let Transition { from, to, reason, .. } = transition;
+    fn log_transition(&self, transition: &LevelTransition) {
+        let LevelTransition { from, to, reason, .. } = transition;
         let reason = reason.map_or_else(|| "no sensor knows".to_owned(), |reason| reason.to_string());
         if to > from {
             warn!(self.log, "degradation level rose"; "from" => from.as_str(), "to" => to.as_str(), "reason" => reason);
@@ -98,38 +98,38 @@ impl Monitor {
 
 impl Component for Monitor {
     fn rebuild(&mut self, _: Instant) {
-        self.clients.rebuild();
-        let last = self.board.view();
+        self.client_tables.rebuild();
+        let last = self.shared.view();
         self.state.rebuild(last.level, last.since, &last.transitions);
-        self.board.publish(MonitorView::of(&self.state, None));
+        self.shared.publish(MonitorView::from_state(&self.state, None));
     }
 
-    fn started(&mut self, ctx: &mut Context<Host<Self>>) {
+    fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
         // Read in the timer: reading touches no state, and a crash there leaves it clean.
         let sensors = Arc::clone(&self.sensors);
         let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read();
         let interval = self.config.interval;
         ctx.run_later(Duration::ZERO, move |host, ctx| {
-            host.tick(Sample(read()));
-            ctx.run_interval(interval, move |host, _| host.tick(Sample(read())));
+            host.handle_timer(Sample(read()));
+            ctx.run_interval(interval, move |host, _| host.handle_timer(Sample(read())));
         });
     }
 }
 
-impl Serve<Sample> for Monitor {
-    type Decision = Judgement;
+impl MessageHandler<Sample> for Monitor {
+    type Decision = LevelUpdate;
 
-    fn decide(&self, Sample(readings): &Sample, now: Instant) -> Judgement {
-        self.state.judge(readings, now)
+    fn decide(&self, Sample(readings): &Sample, now: Instant) -> LevelUpdate {
+        self.state.evaluate(readings, now)
     }
 
-    fn apply(&mut self, Sample(readings): Sample, judgement: Judgement, now: Instant) {
+    fn apply(&mut self, Sample(readings): Sample, judgement: LevelUpdate, now: Instant) {
         let transition = self.state.apply(judgement);
-        self.board.publish(MonitorView::of(&self.state, Some((readings, now))));
+        self.shared.publish(MonitorView::from_state(&self.state, Some((readings, now))));
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {
             self.log_transition(transition);
         }
-        self.watch(now);
+        self.check_stalls(now);
     }
 }

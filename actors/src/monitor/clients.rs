@@ -6,24 +6,24 @@ use std::time::Instant;
 
 use tidegate_config::ClientConcurrencyConfig;
 
+use crate::actor_shell::MessageHandler;
 use crate::client_counts::{ClientCounts, ClientTicket, CountRefusal};
-use crate::client_waits::{ClientWaits, ReportWaiting, WaitTicket, Waiting};
-use crate::host::Serve;
-use crate::mailbox::Request;
+use crate::client_waits::{ClientWaitEntry, ClientWaitTicket, ClientWaits, ReportClientWait};
+use crate::mailbox::ActorMessage;
 use crate::monitor::actor::Monitor;
 use crate::monitor::handle::{MonitorHandle, MonitorRejection};
 use crate::types::ClientId;
 
 /// The tables of the monitor actor.
 #[derive(Debug)]
-pub(crate) struct Clients {
+pub(crate) struct ClientTables {
     slots: usize,
     waits: ClientWaits,
     requests: ClientCounts,
     forms: ClientCounts,
 }
 
-impl Clients {
+impl ClientTables {
     pub(crate) fn new(config: &ClientConcurrencyConfig, slots: usize) -> Self {
         let forms_max = config.max_pending_forms.get();
         Self {
@@ -43,7 +43,7 @@ impl Clients {
 
 /// What is counted by client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counted {
+pub(crate) enum ClientCountKind {
     /// Requests in flight.
     Requests,
     /// Forms whose fields are being read.
@@ -51,60 +51,65 @@ pub(crate) enum Counted {
 }
 
 /// May this client have one more?
-pub(crate) struct Count {
-    counted: Counted,
+pub(crate) struct AcquireClientTicket {
+    kind: ClientCountKind,
     client: ClientId,
 }
 
-impl Request for Count {
+impl ActorMessage for AcquireClientTicket {
     type Reply = Result<ClientTicket, CountRefusal>;
     const NAME: &'static str = "monitor.count";
 
-    fn likeness(&self) -> u64 {
-        self.client.likeness().rotate_left(1) ^ u64::from(self.counted == Counted::Forms)
+    fn message_fingerprint(&self) -> u64 {
+        self.client.fingerprint().rotate_left(1) ^ u64::from(self.kind == ClientCountKind::Forms)
     }
 }
 
-impl Serve<Count> for Monitor {
+impl MessageHandler<AcquireClientTicket> for Monitor {
     type Decision = Result<(), CountRefusal>;
 
-    fn decide(&self, message: &Count, _: Instant) -> Result<(), CountRefusal> {
-        match message.counted {
-            Counted::Requests => self.clients.requests.decide(message.client),
-            Counted::Forms => self.clients.forms.decide(message.client),
+    fn decide(&self, message: &AcquireClientTicket, _: Instant) -> Result<(), CountRefusal> {
+        match message.kind {
+            ClientCountKind::Requests => self.client_tables.requests.decide(message.client),
+            ClientCountKind::Forms => self.client_tables.forms.decide(message.client),
         }
     }
 
     fn apply(
         &mut self,
-        message: Count,
+        message: AcquireClientTicket,
         decided: Result<(), CountRefusal>,
         _: Instant,
     ) -> Result<ClientTicket, CountRefusal> {
-        decided.map(|()| match message.counted {
-            Counted::Requests => self.clients.requests.apply(message.client),
-            Counted::Forms => self.clients.forms.apply(message.client),
+        decided.map(|()| match message.kind {
+            ClientCountKind::Requests => self.client_tables.requests.apply(message.client),
+            ClientCountKind::Forms => self.client_tables.forms.apply(message.client),
         })
     }
 }
 
-impl Serve<ReportWaiting> for Monitor {
-    type Decision = Vec<Arc<Waiting>>;
+impl MessageHandler<ReportClientWait> for Monitor {
+    type Decision = Vec<Arc<ClientWaitEntry>>;
 
-    fn decide(&self, ReportWaiting(waiting): &ReportWaiting, _: Instant) -> Vec<Arc<Waiting>> {
-        self.clients.waits.decide(waiting, self.clients.slots)
+    fn decide(&self, ReportClientWait(waiting): &ReportClientWait, _: Instant) -> Vec<Arc<ClientWaitEntry>> {
+        self.client_tables.waits.decide(waiting, self.client_tables.slots)
     }
 
-    fn apply(&mut self, ReportWaiting(waiting): ReportWaiting, cut: Vec<Arc<Waiting>>, _: Instant) {
-        self.clients.waits.apply(waiting, &cut);
+    fn apply(
+        &mut self,
+        ReportClientWait(waiting): ReportClientWait,
+        cut: Vec<Arc<ClientWaitEntry>>,
+        _: Instant,
+    ) {
+        self.client_tables.waits.apply(waiting, &cut);
     }
 }
 
 impl MonitorHandle {
     /// Reports that a slot's request has waited for its client since then. The slot prepaid the message.
-    pub fn waits_for_client(&self, client: ClientId, since: Instant) -> WaitTicket {
-        let ticket = WaitTicket::new(client, since);
-        self.mailbox.tell(ReportWaiting(ticket.waiting()));
+    pub fn report_client_wait(&self, client: ClientId, since: Instant) -> ClientWaitTicket {
+        let ticket = ClientWaitTicket::new(client, since);
+        self.mailbox.notify(ReportClientWait(ticket.client_wait()));
         ticket
     }
 
@@ -112,14 +117,17 @@ impl MonitorHandle {
     ///
     /// # Errors
     /// The client has as many in flight as it may, or the actor gave no answer.
-    pub async fn enter_client(&self, client: ClientId) -> Result<Option<ClientTicket>, MonitorRejection> {
+    pub async fn acquire_client_ticket(
+        &self,
+        client: ClientId,
+    ) -> Result<Option<ClientTicket>, MonitorRejection> {
         if self.per_client_max == 0 {
             return Ok(None);
         }
-        let counted = self.count(Counted::Requests, client).await?;
+        let counted = self.acquire_ticket(ClientCountKind::Requests, client).await?;
         counted.map(Some).map_err(|refusal| {
             self.metrics.client_full.inc();
-            let (CountRefusal::OfClient { held, limit } | CountRefusal::Total { held, limit }) = refusal;
+            let (CountRefusal::PerClient { held, limit } | CountRefusal::Total { held, limit }) = refusal;
             MonitorRejection::ClientFull { in_flight: held, limit }
         })
     }
@@ -128,20 +136,23 @@ impl MonitorHandle {
     ///
     /// # Errors
     /// This client, or all together, have as many as they may, or the actor gave no answer.
-    pub async fn enter_form(&self, client: ClientId) -> Result<ClientTicket, MonitorRejection> {
-        self.count(Counted::Forms, client).await?.map_err(|refusal| {
+    pub async fn acquire_form_ticket(&self, client: ClientId) -> Result<ClientTicket, MonitorRejection> {
+        self.acquire_ticket(ClientCountKind::Forms, client).await?.map_err(|refusal| {
             self.metrics.forms_full.inc();
-            let (CountRefusal::OfClient { held, limit } | CountRefusal::Total { held, limit }) = refusal;
-            let is_clients = matches!(refusal, CountRefusal::OfClient { .. });
+            let (CountRefusal::PerClient { held, limit } | CountRefusal::Total { held, limit }) = refusal;
+            let is_clients = matches!(refusal, CountRefusal::PerClient { .. });
             MonitorRejection::FormsFull { pending: held, limit, is_clients }
         })
     }
 
-    async fn count(
+    async fn acquire_ticket(
         &self,
-        counted: Counted,
+        counted: ClientCountKind,
         client: ClientId,
     ) -> Result<Result<ClientTicket, CountRefusal>, MonitorRejection> {
-        self.mailbox.ask(Count { counted, client }).await.map_err(MonitorRejection::Unavailable)
+        self.mailbox
+            .ask(AcquireClientTicket { kind: counted, client })
+            .await
+            .map_err(MonitorRejection::Unavailable)
     }
 }

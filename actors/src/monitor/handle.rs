@@ -9,20 +9,20 @@ use thiserror::Error;
 use tidegate_config::{ClientConcurrencyConfig, MonitorConfig};
 use tokio::sync::watch;
 
+use crate::actor_stats::ActorStats;
 use crate::clock;
-use crate::count::Bounded;
-use crate::mailbox::{AskError, Mailbox, Supervised};
+use crate::count::BoundedCount;
+use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::monitor::actor::Monitor;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::actor::Sample;
-use crate::monitor::clients::Clients;
+use crate::monitor::clients::ClientTables;
 use crate::monitor::level::Level;
 use crate::monitor::metrics::MonitorMetrics;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
-use crate::monitor::reason::Reason;
-use crate::monitor::view::{Board, MonitorView};
-use crate::vitals::Vitals;
+use crate::monitor::reason::LevelReason;
+use crate::monitor::view::{MonitorShared, MonitorView};
 
 /// What a shed request is told: long enough for a few samples.
 const SHED_RETRY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub enum MonitorRejection {
     #[error("resources are exhausted")]
     Exhausted {
         /// Why.
-        reason: Option<Reason>,
+        reason: Option<LevelReason>,
         /// When to try again.
         retry_after: Duration,
     },
@@ -72,13 +72,13 @@ pub enum MonitorRejection {
 /// A place among the requests in flight. Held until the last body byte; dropping it gives it back.
 #[derive(Debug)]
 #[must_use = "a slot that is dropped is given back"]
-pub struct Slot {
-    slots: Arc<Bounded>,
+pub struct InFlightSlot {
+    slots: Arc<BoundedCount>,
 }
 
-impl Drop for Slot {
+impl Drop for InFlightSlot {
     fn drop(&mut self) {
-        self.slots.give_back();
+        self.slots.release();
     }
 }
 
@@ -86,8 +86,8 @@ impl Drop for Slot {
 #[derive(Clone)]
 pub struct MonitorHandle {
     pub(super) mailbox: Mailbox<Monitor>,
-    board: Arc<Board>,
-    slots: Arc<Bounded>,
+    shared: Arc<MonitorShared>,
+    slots: Arc<BoundedCount>,
     pub(super) metrics: MonitorMetrics,
     /// `concurrency.max_per_client`
     pub(super) per_client_max: usize,
@@ -99,33 +99,33 @@ impl MonitorHandle {
         mailbox: Mailbox<Monitor>,
         config: &MonitorConfig,
         (in_flight_max, concurrency): (usize, &ClientConcurrencyConfig),
-        watched: Vec<Arc<Vitals>>,
+        watched: Vec<Arc<ActorStats>>,
         registry: &Registry,
         log: Logger,
     ) -> Result<(Self, Monitor), prometheus::Error> {
         let metrics = MonitorMetrics::register(registry)?;
-        let slots = Arc::new(Bounded::new(in_flight_max));
-        let clients = Clients::new(concurrency, in_flight_max);
+        let slots = Arc::new(BoundedCount::new(in_flight_max));
+        let clients = ClientTables::new(concurrency, in_flight_max);
         let counts = (Arc::clone(&slots), clients);
         let monitor = Monitor::new(config.clone(), counts, watched, metrics.clone(), log, clock::now());
-        let board = Arc::clone(monitor.board());
+        let shared = Arc::clone(monitor.shared());
         let per_client_max = concurrency.max_per_client;
-        Ok((Self { mailbox, board, slots, metrics, per_client_max }, monitor))
+        Ok((Self { mailbox, shared, slots, metrics, per_client_max }, monitor))
     }
 
     /// Takes a slot, or says no at once.
     ///
     /// # Errors
     /// Resources are exhausted, or all slots are taken.
-    pub fn enter(&self) -> Result<Slot, MonitorRejection> {
+    pub fn acquire_slot(&self) -> Result<InFlightSlot, MonitorRejection> {
         self.check_level()?;
-        let limit = self.board.in_flight_max();
-        if !self.slots.take_below(limit) {
+        let limit = self.shared.in_flight_max();
+        if !self.slots.try_acquire_below(limit) {
             self.metrics.full.inc();
-            let (in_flight, limit) = (self.slots.taken(), self.slots.capacity().min(limit));
+            let (in_flight, limit) = (self.slots.in_use(), self.slots.capacity().min(limit));
             return Err(MonitorRejection::Full { in_flight, limit });
         }
-        Ok(Slot { slots: Arc::clone(&self.slots) })
+        Ok(InFlightSlot { slots: Arc::clone(&self.slots) })
     }
 
     /// Whether the level lets requests in.
@@ -133,32 +133,32 @@ impl MonitorHandle {
     /// # Errors
     /// Resources are exhausted.
     pub fn check_level(&self) -> Result<(), MonitorRejection> {
-        if self.board.level() < Level::Exhausted {
+        if self.shared.level() < Level::Exhausted {
             return Ok(());
         }
         self.metrics.shed.inc();
-        let reason = self.board.view().reason;
+        let reason = self.shared.view().reason;
         Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY })
     }
 
     /// The published level.
     pub fn level(&self) -> Level {
-        self.board.level()
+        self.shared.level()
     }
 
     /// What the status page shows.
     pub fn view(&self) -> Arc<MonitorView> {
-        self.board.view()
+        self.shared.view()
     }
 
     /// Receives a new view with every sample (`monitor.interval_ms`).
     pub fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
-        self.board.subscribe()
+        self.shared.subscribe()
     }
 
     /// Requests that hold a slot.
     pub fn in_flight(&self) -> usize {
-        self.slots.taken()
+        self.slots.in_use()
     }
 
     /// Copies the requests in flight into their gauge; called before a scrape is answered.
@@ -168,7 +168,7 @@ impl MonitorHandle {
 
     /// Injects a sample in which this process uses so many percent of the memory.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn sense(&self, percent: u64) {
+    pub(crate) fn inject_sample(&self, percent: u64) {
         let memory = MemoryUse {
             used_bytes: percent,
             limit_bytes: 100,
@@ -178,16 +178,16 @@ impl MonitorHandle {
             rss_bytes: percent,
             source: MemorySource::Configured,
         };
-        self.mailbox.tell(Sample(Readings { memory: Some(memory), ..Readings::NONE }));
+        self.mailbox.notify(Sample(Readings { memory: Some(memory), ..Readings::NONE }));
     }
 
     /// The actor's vital signs.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        self.mailbox.vitals()
+    pub fn actor_stats(&self) -> &Arc<ActorStats> {
+        self.mailbox.actor_stats()
     }
 
     /// The actor, whatever its kind.
-    pub(crate) fn actor(&self) -> &dyn Supervised {
+    pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }
 }

@@ -5,19 +5,19 @@ use std::time::Instant;
 use actix::Addr;
 
 use super::*;
-use crate::chaos::{Crash, CrashPlace};
-use crate::host::Host;
+use crate::actor_shell::ActorShell;
+use crate::actor_stats::ActorStatus;
+use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Reading, Sensor};
 use crate::supervisor::supervise;
 use crate::types::{ClientId, KeyId};
-use crate::vitals::Status;
 
 const SOON: Duration = Duration::from_millis(2);
 
 /// A monitor that finds the process exhausted if so told, and that watches one actor more.
-fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
+fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<ActorStats>) {
     tokio::time::pause();
     let config = MonitorConfig {
         memory_limit_bytes: Some(1 << 40),
@@ -26,8 +26,8 @@ fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
     };
     let (log, registry) = (Logger::root(slog::Discard, slog::o!()), Registry::new());
     let actors = ActorFamilies::register(&registry).unwrap().actor("monitor");
-    let vitals = Arc::new(Vitals::new("monitor", 16));
-    let other = Arc::new(Vitals::new("other", 16));
+    let vitals = Arc::new(ActorStats::new("monitor", 16));
+    let other = Arc::new(ActorStats::new("other", 16));
     let (sender, receiver) = actix::dev::channel::channel(16);
     let mailbox =
         Mailbox::new(Addr::new(sender), Arc::clone(&vitals), actors.clone(), Duration::from_secs(1));
@@ -36,12 +36,12 @@ fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
     let (handle, monitor) =
         MonitorHandle::new(mailbox, &config, (2, &concurrency), watched, &registry, log.clone()).unwrap();
     let window = Duration::from_secs(10);
-    let host = Host::new(monitor, window, Arc::clone(&vitals), actors, log.clone());
+    let host = ActorShell::new(monitor, window, Arc::clone(&vitals), actors, log.clone());
     supervise(host, receiver, Intensity::new(restarts_max, window), vitals, log);
     (handle, other)
 }
 
-async fn settle() {
+async fn wait_until_idle() {
     tokio::time::sleep(SOON).await;
 }
 
@@ -53,13 +53,13 @@ fn now() -> Instant {
 #[actix_rt::test]
 async fn slots_are_bounded_and_come_back_when_dropped() {
     let (handle, _) = start(false, 5);
-    settle().await;
-    let first = handle.enter().unwrap();
-    let _second = handle.enter().unwrap();
-    assert_eq!(handle.enter().unwrap_err(), MonitorRejection::Full { in_flight: 2, limit: 2 });
+    wait_until_idle().await;
+    let first = handle.acquire_slot().unwrap();
+    let _second = handle.acquire_slot().unwrap();
+    assert_eq!(handle.acquire_slot().unwrap_err(), MonitorRejection::Full { in_flight: 2, limit: 2 });
     assert_eq!((handle.in_flight(), handle.metrics.full.get()), (2, 1));
     drop(first);
-    assert!(handle.enter().is_ok());
+    assert!(handle.acquire_slot().is_ok());
 }
 
 /// X2
@@ -67,7 +67,7 @@ async fn slots_are_bounded_and_come_back_when_dropped() {
 async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
     let (handle, _) = start(true, 5);
     assert!(handle.view().is_stale(now()), "not sampled yet");
-    settle().await;
+    wait_until_idle().await;
     let view = handle.view();
     assert_eq!((handle.level(), view.level), (Level::Exhausted, Level::Exhausted));
     assert!(!view.is_stale(now()));
@@ -77,7 +77,7 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
             |(name, reading)| name == "descriptors" && matches!(reading, Reading::Known { limit: 1, .. })
         )
     );
-    match handle.enter().unwrap_err() {
+    match handle.acquire_slot().unwrap_err() {
         MonitorRejection::Exhausted { reason: Some(reason), retry_after } => {
             assert_eq!((reason.sensor.as_str(), reason.threshold), ("descriptors", 95));
             assert_eq!(retry_after, Duration::from_secs(1));
@@ -107,56 +107,56 @@ async fn subscribers_receive_every_sample() {
 #[actix_rt::test]
 async fn while_failed_the_last_level_holds_and_goes_stale() {
     let (handle, _) = start(true, 0);
-    settle().await;
+    wait_until_idle().await;
     for _ in 0..6 {
-        handle.actor().crash(Crash { place: CrashPlace::Decide, next_message: false });
-        settle().await;
-        let held = handle.vitals().failed_for(now()).expect("held down");
+        handle.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
+        wait_until_idle().await;
+        let held = handle.actor_stats().failed_for(now()).expect("held down");
         if held > Duration::from_secs(1) {
             break;
         }
         tokio::time::sleep(held).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(handle.vitals().failed_for(now()).is_some(), "still held down");
+    assert!(handle.actor_stats().failed_for(now()).is_some(), "still held down");
     assert!(handle.view().is_stale(now()));
     assert_eq!(handle.level(), Level::Exhausted);
-    assert!(handle.enter().is_err());
+    assert!(handle.acquire_slot().is_err());
 }
 
 /// S2, S5: every crash place; slots out stay out, and the level stays until it is sampled again
 #[actix_rt::test]
 async fn a_crash_gives_no_slot_away_and_sampling_goes_on() {
     let (handle, _) = start(true, 100);
-    let _slots = [handle.enter().unwrap(), handle.enter().unwrap()];
-    settle().await;
-    for (restarts, place) in
-        (1..).zip([CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Timer, CrashPlace::Started])
+    let _slots = [handle.acquire_slot().unwrap(), handle.acquire_slot().unwrap()];
+    wait_until_idle().await;
+    for (restarts, point) in
+        (1..).zip([CrashPoint::Decide, CrashPoint::Apply, CrashPoint::Timer, CrashPoint::Started])
     {
-        handle.actor().crash(Crash { place, next_message: false });
-        settle().await;
-        assert_eq!((handle.level(), handle.in_flight()), (Level::Exhausted, 2), "{place:?}");
-        assert!(handle.vitals().restarts() >= restarts, "{place:?}");
+        handle.actor().crash(Crash { point, next_message: false });
+        wait_until_idle().await;
+        assert_eq!((handle.level(), handle.in_flight()), (Level::Exhausted, 2), "{point:?}");
+        assert!(handle.actor_stats().restarts() >= restarts, "{point:?}");
         let before = handle.view().sampled;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(handle.view().sampled > before, "{place:?}");
+        assert!(handle.view().sampled > before, "{point:?}");
     }
     assert_eq!(handle.view().transitions.len(), 1, "a rebuild keeps the history");
 }
 
 /// S8
 #[actix_rt::test]
-async fn an_actor_that_stands_still_while_messages_wait_is_reported() {
+async fn a_stalled_actor_is_reported() {
     let (handle, other) = start(false, 5);
-    assert!(other.seats().take());
+    assert!(other.mailbox_slots().try_acquire());
     tokio::time::sleep(Duration::from_millis(700)).await;
-    assert_eq!(other.status(now()), Status::Running);
+    assert_eq!(other.status(now()), ActorStatus::Running);
     tokio::time::sleep(Duration::from_millis(700)).await;
-    assert_eq!(other.status(now()), Status::Stalled);
-    other.note_handled();
+    assert_eq!(other.status(now()), ActorStatus::Stalled);
+    other.count_handled();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(other.status(now()), Status::Running);
-    assert_eq!(handle.vitals().status(now()), Status::Running);
+    assert_eq!(other.status(now()), ActorStatus::Running);
+    assert_eq!(handle.actor_stats().status(now()), ActorStatus::Running);
 }
 
 fn client(number: u32) -> ClientId {
@@ -167,64 +167,64 @@ fn client(number: u32) -> ClientId {
 #[actix_rt::test]
 async fn a_crash_lets_no_client_past_its_cap() {
     let (handle, _) = start(false, 100);
-    settle().await;
-    let first = handle.enter_client(client(1)).await.unwrap();
-    let _second = handle.enter_client(client(1)).await.unwrap();
-    for place in [CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Applied] {
-        handle.actor().crash(Crash { place, next_message: false });
-        settle().await;
+    wait_until_idle().await;
+    let first = handle.acquire_client_ticket(client(1)).await.unwrap();
+    let _second = handle.acquire_client_ticket(client(1)).await.unwrap();
+    for point in [CrashPoint::Decide, CrashPoint::Apply, CrashPoint::Applied] {
+        handle.actor().crash(Crash { point, next_message: false });
+        wait_until_idle().await;
         assert_eq!(
-            handle.enter_client(client(1)).await.unwrap_err(),
+            handle.acquire_client_ticket(client(1)).await.unwrap_err(),
             MonitorRejection::ClientFull { in_flight: 2, limit: 2 },
-            "{place:?}"
+            "{point:?}"
         );
-        assert!(handle.enter_client(client(2)).await.is_ok(), "{place:?}");
+        assert!(handle.acquire_client_ticket(client(2)).await.is_ok(), "{point:?}");
     }
     assert_eq!(handle.metrics.client_full.get(), 3);
     drop(first);
-    assert!(handle.enter_client(client(1)).await.is_ok());
+    assert!(handle.acquire_client_ticket(client(1)).await.is_ok());
 }
 
 /// V10: all forms that are being read have a bound, and one client may have half of it
 #[actix_rt::test]
 async fn pending_forms_are_bounded_for_all_and_for_each_client() {
     let (handle, _) = start(false, 100);
-    settle().await;
+    wait_until_idle().await;
     let mut held = Vec::new();
     for number in [1, 2] {
         for _ in 0..100 {
-            held.push(handle.enter_form(client(number)).await.unwrap());
+            held.push(handle.acquire_form_ticket(client(number)).await.unwrap());
         }
-        let full = handle.enter_form(client(number)).await.unwrap_err();
+        let full = handle.acquire_form_ticket(client(number)).await.unwrap_err();
         assert_eq!(full, MonitorRejection::FormsFull { pending: 100, limit: 100, is_clients: true });
     }
-    let full = handle.enter_form(client(3)).await.unwrap_err();
+    let full = handle.acquire_form_ticket(client(3)).await.unwrap_err();
     assert_eq!(full, MonitorRejection::FormsFull { pending: 200, limit: 200, is_clients: false });
     assert_eq!(handle.in_flight(), 0, "a form holds no slot");
     held.clear();
-    assert!(handle.enter_form(client(1)).await.is_ok());
+    assert!(handle.acquire_form_ticket(client(1)).await.is_ok());
 }
 
 /// V10, S5: of two slots one may wait for one client, before and after crashes; a report that went down with one is not counted
 #[actix_rt::test]
 async fn slots_that_wait_are_counted_over_crashes() {
     let (handle, _) = start(false, 100);
-    settle().await;
+    wait_until_idle().await;
     let t0 = now();
-    for (number, place) in (1..).zip([CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Applied]) {
-        let first = handle.waits_for_client(client(number), t0);
-        settle().await;
-        assert!(first.is_counted() && !first.is_cut(), "{place:?}");
-        handle.actor().crash(Crash { place, next_message: true });
-        let lost = handle.waits_for_client(client(number), t0 + SOON);
-        settle().await;
+    for (number, point) in (1..).zip([CrashPoint::Decide, CrashPoint::Apply, CrashPoint::Applied]) {
+        let first = handle.report_client_wait(client(number), t0);
+        wait_until_idle().await;
+        assert!(first.is_counted() && !first.is_cut(), "{point:?}");
+        handle.actor().crash(Crash { point, next_message: true });
+        let lost = handle.report_client_wait(client(number), t0 + SOON);
+        wait_until_idle().await;
         assert_eq!(
             (lost.is_counted(), first.is_cut()),
-            (place == CrashPlace::Applied, place == CrashPlace::Applied)
+            (point == CrashPoint::Applied, point == CrashPoint::Applied)
         );
-        let second = handle.waits_for_client(client(number), t0 + SOON);
-        settle().await;
-        assert!(second.is_counted(), "{place:?}");
-        assert!(first.is_cut(), "{place:?}");
+        let second = handle.report_client_wait(client(number), t0 + SOON);
+        wait_until_idle().await;
+        assert!(second.is_counted(), "{point:?}");
+        assert!(first.is_cut(), "{point:?}");
     }
 }

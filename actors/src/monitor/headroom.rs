@@ -22,12 +22,12 @@ const IN_FLIGHT_MIN: u64 = 16;
 /// The lowest number of requests in flight of each part of `GROWTH_TIME`, and the bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Headroom {
-    lowest: [Option<Lowest>; PARTS],
+    lowest: [Option<LowestInFlight>; PARTS],
     in_flight_max: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Lowest {
+struct LowestInFlight {
     began: Instant,
     in_flight: u64,
 }
@@ -39,12 +39,12 @@ impl Headroom {
     }
 
     /// After a sample. `exhausted` is the share of the limit that may be used, in percent.
-    pub(crate) fn sampled(mut self, readings: &Readings, exhausted: u8, now: Instant) -> Self {
+    pub(crate) fn with_sample(mut self, readings: &Readings, exhausted: u8, now: Instant) -> Self {
         let (Some(memory), Reading::Known { used: in_flight, .. }) = (readings.memory, readings.in_flight)
         else {
             return Self::default();
         };
-        self.note(in_flight, now);
+        self.record(in_flight, now);
         let usable = u128::from(memory.own_limit_bytes) * u128::from(exhausted) / 100;
         let free = usable.saturating_sub(u128::from(memory.own_bytes)) / u128::from(REQUEST_BYTES);
         let older = self.lowest.iter().flatten().map(|lowest| lowest.in_flight).min().unwrap_or(0);
@@ -55,7 +55,7 @@ impl Headroom {
 
     /// Keeps the lowest number of each part, and forgets parts that are over for `GROWTH_TIME`. Before the first sample nothing was in
     /// flight.
-    fn note(&mut self, in_flight: u64, now: Instant) {
+    fn record(&mut self, in_flight: u64, now: Instant) {
         let part = GROWTH_TIME / u32::try_from(PARTS).unwrap_or(1);
         match &mut self.lowest[0] {
             Some(newest) if now.saturating_duration_since(newest.began) < part => {
@@ -65,7 +65,7 @@ impl Headroom {
                 let is_first = first.is_none();
                 self.lowest.rotate_right(1);
                 let in_flight = if is_first { 0 } else { in_flight };
-                self.lowest[0] = Some(Lowest { began: now, in_flight });
+                self.lowest[0] = Some(LowestInFlight { began: now, in_flight });
             }
         }
         for lowest in &mut self.lowest[1..] {
@@ -104,12 +104,12 @@ mod tests {
     #[test]
     fn free_memory_bounds_the_requests_that_begin() {
         let t0 = clock::now();
-        let headroom = Headroom::default().sampled(&readings(4 << 20, 0), 95, t0);
+        let headroom = Headroom::default().with_sample(&readings(4 << 20, 0), 95, t0);
         let at_start = (USABLE - (4 << 20)) / REQUEST_BYTES;
         assert_eq!(headroom.in_flight_max(), usize::try_from(at_start).ok());
         let mut headroom = headroom;
         for n in 1..=12 {
-            headroom = headroom.sampled(&readings(20 << 20, 100), 95, t0 + SAMPLE * n);
+            headroom = headroom.with_sample(&readings(20 << 20, 100), 95, t0 + SAMPLE * n);
         }
         let later = 100 + (USABLE - (20 << 20)) / REQUEST_BYTES;
         assert_eq!(headroom.in_flight_max(), usize::try_from(later).ok());
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn some_requests_are_always_let_in() {
         let t0 = clock::now();
-        let full = Headroom::default().sampled(&readings(LIMIT * 2, 0), 95, t0);
+        let full = Headroom::default().with_sample(&readings(LIMIT * 2, 0), 95, t0);
         assert_eq!(full.in_flight_max(), Some(16));
-        assert_eq!(full.sampled(&Readings::NONE, 95, t0 + SAMPLE).in_flight_max(), None);
+        assert_eq!(full.with_sample(&Readings::NONE, 95, t0 + SAMPLE).in_flight_max(), None);
     }
 
     proptest! {
@@ -141,7 +141,7 @@ mod tests {
                 prop_assert!(own <= USABLE.max(BASE + IN_FLIGHT_MIN * REQUEST_BYTES), "{} of {}", own, USABLE);
                 let in_flight: u64 = begun.iter().map(|(_, count)| count).sum();
                 let at = t0 + SAMPLE * u32::try_from(n).unwrap();
-                headroom = headroom.sampled(&readings(own, in_flight), 95, at);
+                headroom = headroom.with_sample(&readings(own, in_flight), 95, at);
                 let max = u64::try_from(headroom.in_flight_max().unwrap()).unwrap();
                 begun.push((n, burst.min(max.saturating_sub(in_flight))));
             }

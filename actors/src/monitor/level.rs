@@ -57,33 +57,33 @@ impl Level {
 
 /// Where the levels begin and end, in percent.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Thresholds {
+pub(crate) struct LevelThresholds {
     recover: u8,
     warning: u8,
     critical: u8,
     exhausted: u8,
 }
 
-impl From<&MonitorConfig> for Thresholds {
+impl From<&MonitorConfig> for LevelThresholds {
     fn from(config: &MonitorConfig) -> Self {
         let MonitorConfig { recover, warning, critical, exhausted, .. } = *config;
         Self { recover, warning, critical, exhausted }
     }
 }
 
-impl Thresholds {
+impl LevelThresholds {
     /// The level that so many percent raise to.
-    pub(super) fn entered(&self, percent: f64) -> Level {
+    pub(super) fn level_entered(&self, percent: f64) -> Level {
         Self::highest(percent, [self.warning, self.critical, self.exhausted])
     }
 
     /// The level that so many percent do not let go of.
-    pub(super) fn kept(&self, percent: f64) -> Level {
+    pub(super) fn level_kept(&self, percent: f64) -> Level {
         Self::highest(percent, [self.recover, self.warning, self.critical])
     }
 
     /// The percentage at which a level begins; for normal, below which `warning` ends.
-    pub(super) fn of(&self, level: Level) -> u8 {
+    pub(super) fn threshold(&self, level: Level) -> u8 {
         match level {
             Level::Normal => self.recover,
             Level::Warning => self.warning,
@@ -93,7 +93,7 @@ impl Thresholds {
     }
 
     /// The percentage below which a level ends.
-    pub(super) fn end_of(&self, level: Level) -> u8 {
+    pub(super) fn end_threshold(&self, level: Level) -> u8 {
         match level {
             Level::Normal | Level::Warning => self.recover,
             Level::Critical => self.warning,

@@ -19,7 +19,7 @@ pub enum Comparison {
 
 /// Why the level changed to its present value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reason {
+pub struct LevelReason {
     /// The sensor.
     pub sensor: Sensor,
     /// Its reading at the change, in percent; none if it was unknown.
@@ -30,7 +30,7 @@ pub struct Reason {
     pub comparison: Comparison,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for LevelReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sensor, percent, threshold, comparison } = self;
         let sensor = sensor.as_str();

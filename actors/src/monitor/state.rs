@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tidegate_config::MonitorConfig;
 
 use crate::monitor::headroom::Headroom;
-use crate::monitor::level::{Level, Thresholds};
+use crate::monitor::level::{Level, LevelThresholds};
 use crate::monitor::reading::{Readings, SENSORS, Sensor};
-use crate::monitor::reason::{Comparison, Reason};
+use crate::monitor::reason::{Comparison, LevelReason};
 
 /// Length of the history.
 const TRANSITIONS_MAX: usize = 64;
@@ -21,7 +21,7 @@ const STALE_INTERVALS: u32 = 4;
 
 /// One change of the level.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Transition {
+pub struct LevelTransition {
     /// Before.
     pub from: Level,
     /// After.
@@ -29,7 +29,7 @@ pub struct Transition {
     /// When.
     pub at: Instant,
     /// The cause of this change; none where no sensor had answered.
-    pub reason: Option<Reason>,
+    pub reason: Option<LevelReason>,
 }
 
 /// The last known pressure of a sensor.
@@ -44,7 +44,7 @@ pub(crate) struct LastReading {
 
 /// The last sample that needed a level, and the sensor that needed it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Need {
+struct LevelNeed {
     sensor: Sensor,
     at: Instant,
 }
@@ -54,33 +54,33 @@ const RAISED: [Level; 3] = [Level::Warning, Level::Critical, Level::Exhausted];
 
 /// The changes that a sample makes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Judgement {
+pub(crate) struct LevelUpdate {
     last: [Option<LastReading>; SENSORS],
-    needs: [Option<Need>; RAISED.len()],
-    transition: Option<Transition>,
+    needs: [Option<LevelNeed>; RAISED.len()],
+    transition: Option<LevelTransition>,
     headroom: Headroom,
 }
 
 /// The level and its history.
 #[derive(Debug)]
 pub(crate) struct MonitorState {
-    thresholds: Thresholds,
+    thresholds: LevelThresholds,
     dwell: Duration,
     stale_after: Duration,
     level: Level,
     since: Instant,
-    reason: Option<Reason>,
+    reason: Option<LevelReason>,
     last: [Option<LastReading>; SENSORS],
     /// One for each level of `RAISED`.
-    needs: [Option<Need>; RAISED.len()],
-    transitions: VecDeque<Transition>,
+    needs: [Option<LevelNeed>; RAISED.len()],
+    transitions: VecDeque<LevelTransition>,
     headroom: Headroom,
 }
 
 impl MonitorState {
     pub(crate) fn new(config: &MonitorConfig, now: Instant) -> Self {
         Self {
-            thresholds: Thresholds::from(config),
+            thresholds: LevelThresholds::from(config),
             dwell: config.dwell,
             stale_after: config.interval.saturating_mul(STALE_INTERVALS),
             level: Level::Normal,
@@ -94,24 +94,28 @@ impl MonitorState {
     }
 
     /// The changes that a sample makes.
-    pub(crate) fn judge(&self, readings: &Readings, now: Instant) -> Judgement {
+    pub(crate) fn evaluate(&self, readings: &Readings, now: Instant) -> LevelUpdate {
         let last = self.last_readings(readings, now);
         let needs = self.needs(&last, now);
-        let entered = level_of(&last, |percent| self.thresholds.entered(percent));
-        let next = if entered > self.level { entered } else { self.held_level(&needs, now) };
-        let transition = (next != self.level).then(|| Transition {
+        let entered = level_of(&last, |percent| self.thresholds.level_entered(percent));
+        let next = if entered > self.level { entered } else { self.kept_level(&needs, now) };
+        let transition = (next != self.level).then(|| LevelTransition {
             from: self.level,
             to: next,
             at: now,
-            reason: if next > self.level { self.rise(next, &last) } else { self.fall(next, &last) },
+            reason: if next > self.level {
+                self.rise_reason(next, &last)
+            } else {
+                self.fall_reason(next, &last)
+            },
         });
-        let headroom = self.headroom.sampled(readings, self.thresholds.of(Level::Exhausted), now);
-        Judgement { last, needs, transition, headroom }
+        let headroom = self.headroom.with_sample(readings, self.thresholds.threshold(Level::Exhausted), now);
+        LevelUpdate { last, needs, transition, headroom }
     }
 
     /// Applies a judgement.
-    pub(crate) fn apply(&mut self, judgement: Judgement) -> Option<Transition> {
-        let Judgement { last, needs, transition, headroom } = judgement;
+    pub(crate) fn apply(&mut self, judgement: LevelUpdate) -> Option<LevelTransition> {
+        let LevelUpdate { last, needs, transition, headroom } = judgement;
         self.headroom = headroom;
         self.last = last;
         self.needs = needs;
@@ -127,7 +131,7 @@ impl MonitorState {
     }
 
     /// Starts over from the last published level. Earlier readings are not trusted; the level is held for `dwell` at most.
-    pub(crate) fn rebuild(&mut self, level: Level, since: Instant, transitions: &[Transition]) {
+    pub(crate) fn rebuild(&mut self, level: Level, since: Instant, transitions: &[LevelTransition]) {
         self.level = level;
         self.since = since;
         self.reason = transitions.last().and_then(|last| last.reason);
@@ -150,11 +154,11 @@ impl MonitorState {
         self.since
     }
 
-    pub(crate) fn reason(&self) -> Option<Reason> {
+    pub(crate) fn reason(&self) -> Option<LevelReason> {
         self.reason
     }
 
-    pub(crate) fn transitions(&self) -> Vec<Transition> {
+    pub(crate) fn transitions(&self) -> Vec<LevelTransition> {
         self.transitions.iter().copied().collect()
     }
 
@@ -165,7 +169,8 @@ impl MonitorState {
     fn last_readings(&self, readings: &Readings, now: Instant) -> [Option<LastReading>; SENSORS] {
         let mut last = self.last;
         let left = readings.memory_left_by_refusing();
-        let refusing_helps = left.is_none_or(|percent| self.thresholds.kept(percent) < Level::Exhausted);
+        let refusing_helps =
+            left.is_none_or(|percent| self.thresholds.level_kept(percent) < Level::Exhausted);
         for (last, (sensor, reading)) in last.iter_mut().zip(readings.by_sensor()) {
             let level_max = match sensor {
                 Sensor::Memory if !refusing_helps => Level::Critical,
@@ -181,25 +186,29 @@ impl MonitorState {
 
     /// Notes for each level whether this sample needs it. A level is needed until the reading is below the threshold under it
     /// (hysteresis), but no level above the present one is.
-    fn needs(&self, last: &[Option<LastReading>; SENSORS], now: Instant) -> [Option<Need>; RAISED.len()] {
+    fn needs(
+        &self,
+        last: &[Option<LastReading>; SENSORS],
+        now: Instant,
+    ) -> [Option<LevelNeed>; RAISED.len()] {
         let mut needs = self.needs;
         for (need, level) in needs.iter_mut().zip(RAISED) {
             let needing = last.iter().flatten().filter(|last| {
-                let entered = self.thresholds.entered(last.percent);
-                let kept = self.thresholds.kept(last.percent).min(self.level);
+                let entered = self.thresholds.level_entered(last.percent);
+                let kept = self.thresholds.level_kept(last.percent).min(self.level);
                 entered.max(kept).min(last.level_max) >= level
             });
             if let Some(LastReading { sensor, .. }) = main_cause(needing) {
-                *need = Some(Need { sensor: *sensor, at: now });
+                *need = Some(LevelNeed { sensor: *sensor, at: now });
             }
         }
         needs
     }
 
     /// The highest level, up to the present one, that a sample of the last `dwell` needed.
-    fn held_level(&self, needs: &[Option<Need>; RAISED.len()], now: Instant) -> Level {
+    fn kept_level(&self, needs: &[Option<LevelNeed>; RAISED.len()], now: Instant) -> Level {
         let since_start = now.saturating_duration_since(self.since);
-        let is_held = |level: Level, need: &Option<Need>| match need {
+        let is_held = |level: Level, need: &Option<LevelNeed>| match need {
             Some(need) => need.at == now || now.saturating_duration_since(need.at) < self.dwell,
             // Nothing is known after a rebuild: the level counts as needed when it began.
             None => level <= self.level && since_start < self.dwell,
@@ -209,22 +218,22 @@ impl MonitorState {
     }
 
     /// The cause of a rise: the sensor with the highest pressure among those that reach the level.
-    fn rise(&self, level: Level, last: &[Option<LastReading>; SENSORS]) -> Option<Reason> {
+    fn rise_reason(&self, level: Level, last: &[Option<LastReading>; SENSORS]) -> Option<LevelReason> {
         let reaching = last
             .iter()
             .flatten()
-            .filter(|last| last.level_max >= level && self.thresholds.entered(last.percent) >= level);
+            .filter(|last| last.level_max >= level && self.thresholds.level_entered(last.percent) >= level);
         let highest = main_cause(reaching)?;
-        let (threshold, comparison) = (self.thresholds.of(level), Comparison::Reached);
-        Some(Reason { sensor: highest.sensor, percent: Some(highest.percent), threshold, comparison })
+        let (threshold, comparison) = (self.thresholds.threshold(level), Comparison::Reached);
+        Some(LevelReason { sensor: highest.sensor, percent: Some(highest.percent), threshold, comparison })
     }
 
     /// The cause of a fall: the sensor that was the last to need a higher level, and the threshold under which it fell.
-    fn fall(&self, level: Level, last: &[Option<LastReading>; SENSORS]) -> Option<Reason> {
+    fn fall_reason(&self, level: Level, last: &[Option<LastReading>; SENSORS]) -> Option<LevelReason> {
         let lost = RAISED.into_iter().position(|raised| raised > level)?;
         let sensor = self.needs[lost]
             .map_or_else(|| self.reason.map(|reason| reason.sensor), |need| Some(need.sensor))?;
-        let threshold = self.thresholds.end_of(RAISED[lost]);
+        let threshold = self.thresholds.end_threshold(RAISED[lost]);
         let reading = last.iter().flatten().find(|last| last.sensor == sensor);
         let percent = reading.map(|reading| reading.percent);
         let comparison = match percent {
@@ -232,7 +241,7 @@ impl MonitorState {
             Some(percent) if percent < f64::from(threshold) => Comparison::Below,
             Some(_) => Comparison::NotByRequests,
         };
-        Some(Reason { sensor, percent, threshold, comparison })
+        Some(LevelReason { sensor, percent, threshold, comparison })
     }
 }
 

@@ -46,8 +46,8 @@ fn memory(used: u64) -> Readings {
     Readings { memory: shared_memory(used, 0), descriptors: known(1), in_flight }
 }
 
-fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<Transition> {
-    let judgement = state.judge(&readings, now);
+fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<LevelTransition> {
+    let judgement = state.evaluate(&readings, now);
     state.apply(judgement)
 }
 
@@ -115,7 +115,7 @@ fn requests_in_flight_never_exhaust() {
     let transition = sample(&mut state, full, t0).unwrap();
     assert_eq!(transition.to, Level::Critical);
     let comparison = Comparison::Reached;
-    let expected = Reason { sensor: Sensor::InFlight, percent: Some(100.0), threshold: 90, comparison };
+    let expected = LevelReason { sensor: Sensor::InFlight, percent: Some(100.0), threshold: 90, comparison };
     assert_eq!(transition.reason, Some(expected));
 
     let transition = sample(&mut state, Readings { descriptors: known(96), ..full }, t0).unwrap();
@@ -131,7 +131,7 @@ fn requests_in_flight_never_exhaust() {
 
 /// X4: a sensor that fails or goes stale never sheds by itself
 #[test]
-fn an_unknown_reading_stands_for_four_intervals_and_then_counts_for_nothing() {
+fn an_unknown_reading_is_ignored_after_four_intervals() {
     let t0 = clock::now();
     let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
     assert_eq!(sample(&mut state, Readings::NONE, t0), None, "unknown raises nothing");
@@ -168,7 +168,7 @@ fn the_last_64_transitions_are_remembered() {
 
 /// S5: a rebuild goes on at the last level
 #[test]
-fn a_rebuild_keeps_the_level_until_a_sample_says_otherwise() {
+fn a_rebuild_keeps_the_level_until_the_next_sample() {
     let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
     sample(&mut state, memory(96), t0);
@@ -210,8 +210,8 @@ proptest! {
                     prop_assert!(last.percent >= 95.0 && last.level_max == Level::Exhausted);
                 }
             }
-            let thresholds = Thresholds::from(&config());
-            let needed = used.map_or(Level::Normal, |used| thresholds.entered(used as f64).min(cap));
+            let thresholds = LevelThresholds::from(&config());
+            let needed = used.map_or(Level::Normal, |used| thresholds.level_entered(used as f64).min(cap));
             prop_assert!(state.level() >= needed, "a rise is immediate");
             samples.push((now, needed));
         }

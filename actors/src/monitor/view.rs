@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::monitor::level::Level;
 use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
-use crate::monitor::reason::Reason;
-use crate::monitor::state::{MonitorState, Transition};
+use crate::monitor::reason::LevelReason;
+use crate::monitor::state::{LevelTransition, MonitorState};
 
 /// The monitor's last word.
 #[derive(Debug, Clone)]
@@ -19,11 +19,11 @@ pub struct MonitorView {
     /// Since when.
     pub since: Instant,
     /// Why; none if it never changed.
-    pub reason: Option<Reason>,
+    pub reason: Option<LevelReason>,
     /// When the sensors were read; none before the first time, and after the state was rebuilt.
     pub sampled: Option<Instant>,
     /// The last transitions, the newest last.
-    pub transitions: Vec<Transition>,
+    pub transitions: Vec<LevelTransition>,
     /// The most requests in flight until the next sample, for which the memory is enough; none if it is unknown.
     pub in_flight_max: Option<usize>,
     readings: Readings,
@@ -31,7 +31,7 @@ pub struct MonitorView {
 }
 
 impl MonitorView {
-    pub(super) fn of(state: &MonitorState, sampled: Option<(Readings, Instant)>) -> Self {
+    pub(super) fn from_state(state: &MonitorState, sampled: Option<(Readings, Instant)>) -> Self {
         Self {
             level: state.level(),
             since: state.since(),
@@ -81,15 +81,15 @@ impl MonitorView {
 
 /// Where it is published.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct MonitorShared {
     level: AtomicU8,
     in_flight_max: AtomicUsize,
     view: watch::Sender<Arc<MonitorView>>,
 }
 
-impl Board {
+impl MonitorShared {
     pub(super) fn new(state: &MonitorState) -> Self {
-        let view = MonitorView::of(state, None);
+        let view = MonitorView::from_state(state, None);
         Self {
             level: AtomicU8::new(view.level.number()),
             in_flight_max: AtomicUsize::new(usize::MAX),

@@ -6,33 +6,33 @@ use slog::{Logger, debug, info, warn};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
+use crate::actor_shell::{Component, MessageHandler};
 use crate::client_waits::ClientWaits;
-use crate::host::{Component, Serve};
-use crate::mailbox::Request;
-use crate::pool::alarm::Alarm;
-use crate::pool::budget::{RetryTicket, Window};
+use crate::mailbox::ActorMessage;
 use crate::pool::credential::{CredentialId, CredentialTicket};
-use crate::pool::endpoint::{Check, Failure, Sentence};
-use crate::pool::rotation::Turn;
-use crate::pool::state::{Decision, Dismissal, NoCredential, PoolState, Refusal, Waiter};
+use crate::pool::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
+use crate::pool::load_balancer::EndpointEvent;
+use crate::pool::retry_budget::{RetryTicket, RetryWindow};
+use crate::pool::state::{AcquireDecision, AcquireRefusal, NoCredential, PoolState, WaitRejection, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
+use crate::pool::wake_timer::WakeTimer;
 
 /// What becomes of somebody who waits.
-pub(crate) type Handed = Result<Permit, Dismissal>;
+pub(crate) type GrantResult = Result<Permit, WaitRejection>;
 
-impl Waiter for oneshot::Sender<Handed> {
-    fn gone(&self) -> bool {
+impl Waiter for oneshot::Sender<GrantResult> {
+    fn is_cancelled(&self) -> bool {
         self.is_closed()
     }
 
-    fn hand(self, permit: Permit) -> Result<(), Permit> {
+    fn try_grant(self, permit: Permit) -> Result<(), Permit> {
         match self.send(Ok(permit)) {
             Err(Ok(permit)) => Err(permit),
             _ => Ok(()),
         }
     }
 
-    fn dismiss(self, dismissal: Dismissal) {
+    fn reject(self, dismissal: WaitRejection) {
         // One that left in this moment needs no answer.
         drop(self.send(Err(dismissal)));
     }
@@ -46,18 +46,18 @@ pub(crate) struct Acquire {
 }
 
 /// Yes, later, or no.
-pub(crate) enum Acquired {
+pub(crate) enum AcquireReply {
     Granted(Permit),
-    Queued(oneshot::Receiver<Handed>),
-    Refused(Refusal),
+    Queued(oneshot::Receiver<GrantResult>),
+    Refused(AcquireRefusal),
 }
 
-impl Request for Acquire {
-    type Reply = Acquired;
+impl ActorMessage for Acquire {
+    type Reply = AcquireReply;
     const NAME: &'static str = "pool.acquire";
 
     /// Every request of a bucket is alike here, so a likeness would condemn them all: it is the moment.
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 
@@ -65,13 +65,13 @@ impl Request for Acquire {
 }
 
 /// A permit fell free while somebody waits.
-pub(crate) struct Nudge;
+pub(crate) struct WakeQueue;
 
-impl Request for Nudge {
+impl ActorMessage for WakeQueue {
     type Reply = ();
     const NAME: &'static str = "pool.nudge";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 
@@ -79,7 +79,7 @@ impl Request for Nudge {
 }
 
 /// Another endpoint for a retry, or another credential, or both.
-pub(crate) struct Repick {
+pub(crate) struct ReassignPermit {
     /// The endpoint that failed; none if it did not.
     pub(crate) avoid: Option<EndpointId>,
     /// The credential that it went on with, and whether it must be another.
@@ -87,16 +87,16 @@ pub(crate) struct Repick {
 }
 
 /// What a retry goes on with, where that changes.
-pub(crate) struct Repicked {
+pub(crate) struct Reassigned {
     pub(crate) endpoint: Option<EndpointTicket>,
     pub(crate) credential: Option<CredentialTicket>,
 }
 
-impl Request for Repick {
-    type Reply = Result<Repicked, NoCredential>;
+impl ActorMessage for ReassignPermit {
+    type Reply = Result<Reassigned, NoCredential>;
     const NAME: &'static str = "pool.repick";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         let endpoint = self.avoid.map_or(0, |endpoint| endpoint.0 as u64 + 1);
         let credential = self.credential.map_or(0, |(credential, _)| credential.0 as u64 + 1);
         endpoint << 32 | credential
@@ -104,13 +104,13 @@ impl Request for Repick {
 }
 
 /// May I try again?
-pub(crate) struct Retry;
+pub(crate) struct AcquireRetry;
 
-impl Request for Retry {
+impl ActorMessage for AcquireRetry {
     type Reply = Option<RetryTicket>;
     const NAME: &'static str = "pool.retry";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 
@@ -118,60 +118,60 @@ impl Request for Retry {
 }
 
 /// An endpoint failed a call.
-pub(crate) struct Fail {
+pub(crate) struct ReportFailure {
     pub(crate) endpoint: EndpointId,
-    pub(crate) failure: Failure,
+    pub(crate) failure: EndpointFailure,
 }
 
-impl Request for Fail {
+impl ActorMessage for ReportFailure {
     type Reply = ();
     const NAME: &'static str = "pool.fail";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.endpoint.0 as u64
     }
 }
 
 /// A call succeeded while all endpoints were called because all had failed.
-pub(crate) struct Succeed {
+pub(crate) struct ReportSuccess {
     pub(crate) endpoint: EndpointId,
 }
 
-impl Request for Succeed {
+impl ActorMessage for ReportSuccess {
     type Reply = ();
     const NAME: &'static str = "pool.succeed";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.endpoint.0 as u64
     }
 }
 
 /// An endpoint was asked whether it is well.
-pub(crate) struct Checked {
+pub(crate) struct ReportHealthCheck {
     pub(crate) endpoint: EndpointId,
-    pub(crate) check: Check,
+    pub(crate) check: HealthCheckResult,
 }
 
-impl Request for Checked {
+impl ActorMessage for ReportHealthCheck {
     type Reply = ();
     const NAME: &'static str = "pool.checked";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.endpoint.0 as u64
     }
 }
 
 /// An endpoint could be connected to.
-pub(crate) struct Reach {
+pub(crate) struct ReportConnected {
     pub(crate) endpoint: EndpointId,
     pub(crate) began: Instant,
 }
 
-impl Request for Reach {
+impl ActorMessage for ReportConnected {
     type Reply = ();
     const NAME: &'static str = "pool.reach";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.endpoint.0 as u64
     }
 }
@@ -185,58 +185,64 @@ pub(crate) struct PoolNames {
 
 /// The component.
 pub(crate) struct Pool {
-    pub(super) state: PoolState<oneshot::Sender<Handed>>,
+    pub(super) state: PoolState<oneshot::Sender<GrantResult>>,
     pub(super) names: PoolNames,
     pub(super) log: Logger,
-    pub(super) alarm: Alarm,
+    pub(super) wake_timer: WakeTimer,
     /// Places that wait for their clients.
-    pub(super) waits: ClientWaits,
+    pub(super) client_waits: ClientWaits,
 }
 
 impl Pool {
     pub(crate) fn new(
-        state: PoolState<oneshot::Sender<Handed>>,
+        state: PoolState<oneshot::Sender<GrantResult>>,
         names: PoolNames,
-        alarm: Alarm,
+        alarm: WakeTimer,
         log: Logger,
     ) -> Self {
-        Self { state, names, log, alarm, waits: ClientWaits::default() }
+        Self { state, names, log, wake_timer: alarm, client_waits: ClientWaits::default() }
     }
 
     /// Looks whether the gate is to be wider or narrower.
-    fn learn(&mut self, now: Instant) {
-        if let Some(moved) = self.state.learn(now) {
+    fn update_limit(&mut self, now: Instant) {
+        if let Some(moved) = self.state.update_limit(now) {
             debug!(self.log, "concurrency limit moved"; "bucket" => &self.names.bucket, "from" => moved.from,
                 "to" => moved.to, "cause" => moved.cause.as_str());
         }
     }
 
     /// Logs what the rotation did.
-    pub(super) fn report(&mut self) {
-        self.report_credentials();
-        let turns = self.state.rotation().take_turns();
+    pub(super) fn log_events(&mut self) {
+        self.log_credential_events();
+        let turns = self.state.load_balancer().drain_events();
         let (log, bucket) = (&self.log, self.names.bucket.as_str());
         let name = |endpoint: usize| self.names.endpoints.get(endpoint).map_or("", String::as_str);
         for turn in turns {
             match turn {
-                Turn::Left { endpoint, sentence, strike, time } => {
+                EndpointEvent::Excluded { endpoint, action: sentence, kind: strike, time } => {
                     let how = match sentence {
-                        Sentence::Rest => "endpoint rests",
-                        Sentence::Eject => "endpoint ejected",
+                        EjectionAction::BackOff => "endpoint rests",
+                        EjectionAction::Eject => "endpoint ejected",
                     };
                     warn!(log, "{}", how; "bucket" => bucket, "endpoint" => name(endpoint),
                         "cause" => strike.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
                 }
-                Turn::FoundUnhealthy { endpoint } => {
+                EndpointEvent::FoundUnhealthy { endpoint } => {
                     warn!(log, "endpoint unhealthy"; "bucket" => bucket, "endpoint" => name(endpoint));
                 }
-                Turn::CameBack { endpoint } => {
+                EndpointEvent::Returned { endpoint } => {
                     info!(log, "endpoint back"; "bucket" => bucket, "endpoint" => name(endpoint));
                 }
-                Turn::Panicked => warn!(log, "all endpoints fail, all are called"; "bucket" => bucket),
-                Turn::Calmed => info!(log, "an endpoint succeeds again"; "bucket" => bucket),
-                Turn::FailedOver => warn!(log, "failed over to endpoints that stand by"; "bucket" => bucket),
-                Turn::Returned => info!(log, "returned from endpoints that stand by"; "bucket" => bucket),
+                EndpointEvent::PanicEntered => {
+                    warn!(log, "all endpoints fail, all are called"; "bucket" => bucket)
+                }
+                EndpointEvent::PanicEnded => info!(log, "an endpoint succeeds again"; "bucket" => bucket),
+                EndpointEvent::FailedOver => {
+                    warn!(log, "failed over to endpoints that stand by"; "bucket" => bucket)
+                }
+                EndpointEvent::FailedBack => {
+                    info!(log, "returned from endpoints that stand by"; "bucket" => bucket)
+                }
             }
         }
     }
@@ -245,121 +251,121 @@ impl Pool {
 impl Component for Pool {
     fn rebuild(&mut self, now: Instant) {
         self.state.rebuild(now);
-        self.waits.rebuild();
+        self.client_waits.rebuild();
     }
 
     /// A nudge may have gone down with the crash; tickets dropped since then rely on it.
     fn restarted(&mut self, now: Instant) {
-        self.state.nudge(now);
-        self.wait_for_credentials(now);
+        self.state.on_wake(now);
+        self.schedule_wake(now);
     }
 }
 
-impl Serve<Acquire> for Pool {
-    type Decision = Decision;
+impl MessageHandler<Acquire> for Pool {
+    type Decision = AcquireDecision;
 
-    fn decide(&self, message: &Acquire, now: Instant) -> Decision {
+    fn decide(&self, message: &Acquire, now: Instant) -> AcquireDecision {
         self.state.decide(message.priority, message.deadline, now)
     }
 
-    fn apply(&mut self, message: Acquire, decision: Decision, now: Instant) -> Acquired {
+    fn apply(&mut self, message: Acquire, decision: AcquireDecision, now: Instant) -> AcquireReply {
         let acquired = match decision {
-            Decision::Grant if let Some(permit) = self.state.grant(now) => {
-                self.report();
-                Acquired::Granted(permit)
+            AcquireDecision::Grant if let Some(permit) = self.state.grant(now) => {
+                self.log_events();
+                AcquireReply::Granted(permit)
             }
-            Decision::Grant | Decision::Queue => {
+            AcquireDecision::Grant | AcquireDecision::Queue => {
                 let (waiter, permit) = oneshot::channel();
                 self.state.enqueue(waiter, message.priority, now);
-                self.wait_for_credentials(now);
-                Acquired::Queued(permit)
+                self.schedule_wake(now);
+                AcquireReply::Queued(permit)
             }
-            Decision::Refuse(refusal) => Acquired::Refused(refusal),
+            AcquireDecision::Refuse(refusal) => AcquireReply::Refused(refusal),
         };
-        self.learn(now);
+        self.update_limit(now);
         acquired
     }
 }
 
-impl Serve<Nudge> for Pool {
+impl MessageHandler<WakeQueue> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Nudge, _: Instant) {}
+    fn decide(&self, _: &WakeQueue, _: Instant) {}
 
-    fn apply(&mut self, _: Nudge, (): (), now: Instant) {
-        self.state.nudge(now);
-        self.wait_for_credentials(now);
-        self.learn(now);
+    fn apply(&mut self, _: WakeQueue, (): (), now: Instant) {
+        self.state.on_wake(now);
+        self.schedule_wake(now);
+        self.update_limit(now);
     }
 }
 
-impl Serve<Repick> for Pool {
+impl MessageHandler<ReassignPermit> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Repick, _: Instant) {}
+    fn decide(&self, _: &ReassignPermit, _: Instant) {}
 
-    fn apply(&mut self, message: Repick, (): (), now: Instant) -> Result<Repicked, NoCredential> {
-        let Repick { avoid, credential } = message;
-        let traded = credential.map(|(credential, must)| self.state.trade(credential, must, now));
+    fn apply(&mut self, message: ReassignPermit, (): (), now: Instant) -> Result<Reassigned, NoCredential> {
+        let ReassignPermit { avoid, credential } = message;
+        let traded = credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));
         let credential = traded.transpose()?.flatten();
-        let endpoint = avoid.map(|avoid| self.state.repick(avoid, now));
-        self.report();
-        Ok(Repicked { endpoint, credential })
+        let endpoint = avoid.map(|avoid| self.state.pick_other_endpoint(avoid, now));
+        self.log_events();
+        Ok(Reassigned { endpoint, credential })
     }
 }
 
-impl Serve<Retry> for Pool {
-    type Decision = Option<Window>;
+impl MessageHandler<AcquireRetry> for Pool {
+    type Decision = Option<RetryWindow>;
 
-    fn decide(&self, _: &Retry, now: Instant) -> Option<Window> {
+    fn decide(&self, _: &AcquireRetry, now: Instant) -> Option<RetryWindow> {
         self.state.decide_retry(now)
     }
 
-    fn apply(&mut self, _: Retry, window: Option<Window>, _: Instant) -> Option<RetryTicket> {
-        window.map(|window| self.state.retry(window))
+    fn apply(&mut self, _: AcquireRetry, window: Option<RetryWindow>, _: Instant) -> Option<RetryTicket> {
+        window.map(|window| self.state.grant_retry(window))
     }
 }
 
-impl Serve<Fail> for Pool {
+impl MessageHandler<ReportFailure> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Fail, _: Instant) {}
+    fn decide(&self, _: &ReportFailure, _: Instant) {}
 
-    fn apply(&mut self, message: Fail, (): (), now: Instant) {
-        self.state.rotation().fail(message.endpoint.0, &message.failure, now);
-        self.report();
+    fn apply(&mut self, message: ReportFailure, (): (), now: Instant) {
+        self.state.load_balancer().record_failure(message.endpoint.0, &message.failure, now);
+        self.log_events();
     }
 }
 
-impl Serve<Succeed> for Pool {
+impl MessageHandler<ReportSuccess> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Succeed, _: Instant) {}
+    fn decide(&self, _: &ReportSuccess, _: Instant) {}
 
-    fn apply(&mut self, message: Succeed, (): (), now: Instant) {
-        self.state.rotation().succeed(message.endpoint.0, now);
-        self.report();
+    fn apply(&mut self, message: ReportSuccess, (): (), now: Instant) {
+        self.state.load_balancer().record_success(message.endpoint.0, now);
+        self.log_events();
     }
 }
 
-impl Serve<Checked> for Pool {
+impl MessageHandler<ReportHealthCheck> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Checked, _: Instant) {}
+    fn decide(&self, _: &ReportHealthCheck, _: Instant) {}
 
-    fn apply(&mut self, message: Checked, (): (), now: Instant) {
-        self.state.rotation().checked(message.endpoint.0, &message.check, now);
-        self.report();
+    fn apply(&mut self, message: ReportHealthCheck, (): (), now: Instant) {
+        self.state.load_balancer().record_check(message.endpoint.0, &message.check, now);
+        self.log_events();
     }
 }
 
-impl Serve<Reach> for Pool {
+impl MessageHandler<ReportConnected> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Reach, _: Instant) {}
+    fn decide(&self, _: &ReportConnected, _: Instant) {}
 
-    fn apply(&mut self, message: Reach, (): (), now: Instant) {
-        self.state.rotation().reached(message.endpoint.0, message.began, now);
-        self.report();
+    fn apply(&mut self, message: ReportConnected, (): (), now: Instant) {
+        self.state.load_balancer().record_connected(message.endpoint.0, message.began, now);
+        self.log_events();
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
-use crate::pool::samples::{Learner, Pressure};
+use crate::pool::limit_samples::{LimitLearner, OverloadSignal};
 
 const TICK: Duration = Duration::from_millis(1);
 const TIMEOUT_MS: u64 = 1_000;
@@ -37,8 +37,8 @@ struct Request {
 }
 
 /// Clients that always want something, a gate as wide as the limit, and a server.
-struct Model {
-    learner: Learner,
+struct LoadModel {
+    learner: LimitLearner,
     server: Server,
     clients: usize,
     requests: VecDeque<Request>,
@@ -48,17 +48,17 @@ struct Model {
 
 /// What came of a while.
 #[derive(Debug, Default)]
-struct Course {
+struct RunStats {
     lowest: usize,
     highest: usize,
     served: usize,
     dropped: usize,
 }
 
-impl Model {
+impl LoadModel {
     fn new(server: Server, clients: usize, max: usize) -> Self {
         let now = clock::now();
-        let learner = Learner::new(&config(3), max, now);
+        let learner = LimitLearner::new(&config(3), max, now);
         Self { learner, server, clients, requests: VecDeque::new(), now, random: 7 }
     }
 
@@ -67,11 +67,11 @@ impl Model {
         (self.random >> 33) % 100
     }
 
-    fn admit(&mut self, course: &mut Course) {
+    fn admit(&mut self, course: &mut RunStats) {
         let room = self.learner.limit().min(self.clients).saturating_sub(self.requests.len());
         for _ in 0..room {
             if self.requests.len() >= self.server.most {
-                self.learner.samples().dropped(self.now - TICK, self.now, Pressure::Throttling);
+                self.learner.samples().record_drop(self.now - TICK, self.now, OverloadSignal::Throttling);
                 course.dropped += 1;
                 continue;
             }
@@ -82,7 +82,7 @@ impl Model {
         }
     }
 
-    fn tick(&mut self, course: &mut Course) {
+    fn tick(&mut self, course: &mut RunStats) {
         self.now += TICK;
         let Self { learner, server, requests, now, .. } = self;
         let live = requests.len();
@@ -92,20 +92,20 @@ impl Model {
         requests.retain(|request| {
             let age = now.duration_since(request.began);
             if request.work_ms == 0 {
-                learner.samples().answered(request.began, age, live);
+                learner.samples().record_latency(request.began, age, live);
                 course.served += 1;
             } else if age >= Duration::from_millis(TIMEOUT_MS) {
-                learner.samples().dropped(request.began, *now, Pressure::Timeout);
+                learner.samples().record_drop(request.began, *now, OverloadSignal::Timeout);
                 course.dropped += 1;
             }
             request.work_ms > 0 && age < Duration::from_millis(TIMEOUT_MS)
         });
-        learner.look(*now);
+        learner.update(*now);
         self.admit(course);
     }
 
-    fn run(&mut self, seconds: u64) -> Course {
-        let mut course = Course { lowest: usize::MAX, ..Course::default() };
+    fn run(&mut self, seconds: u64) -> RunStats {
+        let mut course = RunStats { lowest: usize::MAX, ..RunStats::default() };
         for _ in 0..seconds * 1_000 {
             self.tick(&mut course);
             course.lowest = course.lowest.min(self.learner.limit());
@@ -120,7 +120,7 @@ impl Model {
 fn the_limit_settles_a_little_above_the_capacity() {
     for (capacity, service_ms, spread) in [(20, 20, 0), (8, 50, 30), (40, 10, 50), (4, 300, 30)] {
         let server = Server { capacity, service_ms, spread, ..GOOD };
-        let mut model = Model::new(server, 200, 100);
+        let mut model = LoadModel::new(server, 200, 100);
         model.run(30);
         let course = model.run(30);
         assert!(course.lowest >= capacity && course.highest <= capacity * 2 + 2, "{server:?}: {course:?}");
@@ -133,7 +133,7 @@ fn the_limit_settles_a_little_above_the_capacity() {
 /// P7: it follows a capacity that halves, and one that doubles twice
 #[test]
 fn the_limit_follows_the_capacity() {
-    let mut model = Model::new(Server { spread: 20, ..GOOD }, 200, 100);
+    let mut model = LoadModel::new(Server { spread: 20, ..GOOD }, 200, 100);
     model.run(20);
     for capacity in [10, 20, 40] {
         model.server.capacity = capacity;
@@ -148,8 +148,8 @@ fn the_limit_follows_the_capacity() {
 
 /// P7, B3: an upstream that throttles gets about what it takes, and is asked for more only now and then
 #[test]
-fn throttling_lowers_the_limit_to_what_is_taken() {
-    let mut model = Model::new(Server { capacity: 100, most: 10, ..GOOD }, 200, 100);
+fn throttling_lowers_the_limit_to_what_is_accepted() {
+    let mut model = LoadModel::new(Server { capacity: 100, most: 10, ..GOOD }, 200, 100);
     model.run(10);
     let course = model.run(60);
     assert!(course.lowest >= 5 && course.highest <= 14, "{course:?}");
@@ -163,7 +163,7 @@ fn throttling_lowers_the_limit_to_what_is_taken() {
 /// P7: constant timeouts look stable as latencies, so the limit climbed to its maximum (Netflix concurrency-limits #137)
 #[test]
 fn constant_timeouts_lower_the_limit_to_its_floor() {
-    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 200, 100);
+    let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
     model.run(20);
     assert_eq!(model.learner.limit(), 100);
     model.server.lost = 100;
@@ -178,7 +178,7 @@ fn constant_timeouts_lower_the_limit_to_its_floor() {
 /// P7: nor do those that are served hide those that are not
 #[test]
 fn a_third_of_timeouts_keeps_the_limit_down() {
-    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 200, 100);
+    let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
     model.run(20);
     model.server.lost = 30;
     model.run(30);
@@ -189,7 +189,7 @@ fn a_third_of_timeouts_keeps_the_limit_down() {
 /// P7: a limit whose latency sits just above the baseline had headroom added at every step, so it grew for ever (#134)
 #[test]
 fn headroom_is_added_only_while_latency_is_flat() {
-    let mut model = Model::new(Server { spread: 50, ..GOOD }, 500, 1_000);
+    let mut model = LoadModel::new(Server { spread: 50, ..GOOD }, 500, 1_000);
     model.run(60);
     let course = model.run(1_200);
     assert!(course.highest <= 45, "{course:?}");
@@ -198,27 +198,27 @@ fn headroom_is_added_only_while_latency_is_flat() {
 /// P7: a drop is a signal and no latency (#176): a window with one never raises the limit, however fast the others were
 #[test]
 fn drops_are_not_ignored() {
-    let mut core = Adaptive::new(&config(3), 100);
-    let mut window = Window { peak: 100, ..Window::default() };
-    (0..500).for_each(|_| window.latencies.add(Duration::from_millis(10)));
+    let mut core = AdaptiveLimit::new(&config(3), 100);
+    let mut window = SampleWindow { peak: 100, ..SampleWindow::default() };
+    (0..500).for_each(|_| window.latencies.record(Duration::from_millis(10)));
     let now = clock::now();
     while core.limit() < 100 {
-        assert_eq!(core.judge(&window, now), Some(LimitCause::Use));
+        assert_eq!(core.evaluate(&window, now), Some(LimitCause::Use));
     }
-    let dropped = Window { throttled: 1, dropped_us: 5_000, ..window.clone() };
-    assert_eq!((core.judge(&dropped, now), core.limit()), (Some(LimitCause::Throttling), 99));
-    let stale = Window { stale_drops: 1, ..window.clone() };
-    assert_eq!((core.judge(&stale, now), core.limit()), (None, 99));
-    assert_eq!((core.judge(&window, now + TICK * 999), core.limit()), (None, 99), "it stays for a while");
-    assert_eq!(core.judge(&window, now + TICK * 1_000), Some(LimitCause::Use));
-    let storm = Window { timeouts: 500, dropped_us: 500_000_000, ..window };
-    assert_eq!((core.judge(&storm, now), core.limit()), (Some(LimitCause::Timeouts), 50), "half at most");
+    let dropped = SampleWindow { throttled: 1, dropped_us: 5_000, ..window.clone() };
+    assert_eq!((core.evaluate(&dropped, now), core.limit()), (Some(LimitCause::Throttling), 99));
+    let stale = SampleWindow { stale_drops: 1, ..window.clone() };
+    assert_eq!((core.evaluate(&stale, now), core.limit()), (None, 99));
+    assert_eq!((core.evaluate(&window, now + TICK * 999), core.limit()), (None, 99), "it stays for a while");
+    assert_eq!(core.evaluate(&window, now + TICK * 1_000), Some(LimitCause::Use));
+    let storm = SampleWindow { timeouts: 500, dropped_us: 500_000_000, ..window };
+    assert_eq!((core.evaluate(&storm, now), core.limit()), (Some(LimitCause::Timeouts), 50), "half at most");
 }
 
 /// P7: what was measured under overload is no baseline for good (Envoy #38338)
 #[test]
 fn a_baseline_measured_under_overload_is_outgrown() {
-    let mut model = Model::new(Server { capacity: 1, service_ms: 100, ..GOOD }, 200, 100);
+    let mut model = LoadModel::new(Server { capacity: 1, service_ms: 100, ..GOOD }, 200, 100);
     model.run(20);
     let overloaded = model.learner.samples().view().baseline.unwrap();
     assert!(overloaded > Duration::from_millis(150), "{overloaded:?}");
@@ -233,7 +233,7 @@ fn a_baseline_measured_under_overload_is_outgrown() {
 /// P7: an upstream whose answers take longer for reasons of their own is not strangled for it
 #[test]
 fn slower_objects_do_not_hold_the_limit_down() {
-    let mut model = Model::new(Server { capacity: 60, ..GOOD }, 50, 100);
+    let mut model = LoadModel::new(Server { capacity: 60, ..GOOD }, 50, 100);
     model.run(20);
     model.server.service_ms = 150;
     let course = model.run(5);
@@ -244,33 +244,33 @@ fn slower_objects_do_not_hold_the_limit_down() {
 
 /// P7: samples of before the limit's last step skew nothing (Envoy #11579)
 #[test]
-fn what_began_before_the_last_step_says_nothing() {
+fn requests_before_the_last_step_are_ignored() {
     let now = clock::now();
-    let mut learner = Learner::new(&config(3), 100, now);
-    let answer = |learner: &Learner, began, ms| {
-        (0..50).for_each(|_| learner.samples().answered(began, Duration::from_millis(ms), 100));
+    let mut learner = LimitLearner::new(&config(3), 100, now);
+    let answer = |learner: &LimitLearner, began, ms| {
+        (0..50).for_each(|_| learner.samples().record_latency(began, Duration::from_millis(ms), 100));
     };
     answer(&learner, now, 20);
     let moved = now + TICK * 200;
-    assert_eq!(learner.look(moved).map(|moved| moved.to), Some(6));
+    assert_eq!(learner.update(moved).map(|moved| moved.to), Some(6));
     // The queue of before, with a latency that would halve the limit and a failure that would lower it.
     answer(&learner, moved - TICK, 900);
-    assert_eq!(learner.look(moved + TICK * 200), None);
+    assert_eq!(learner.update(moved + TICK * 200), None);
     answer(&learner, moved + TICK, 20);
-    assert_eq!(learner.look(moved + TICK * 400).map(|moved| moved.to), Some(12));
+    assert_eq!(learner.update(moved + TICK * 400).map(|moved| moved.to), Some(12));
     let fell = moved + TICK * 600;
-    learner.samples().dropped(fell - TICK, fell, Pressure::Timeout);
-    assert_eq!(learner.look(fell).map(|moved| moved.to), Some(10));
-    learner.samples().dropped(fell - TICK, fell, Pressure::Timeout);
-    assert_eq!(learner.look(fell + TICK * 200), None, "of one overload, lowered for once");
-    learner.samples().dropped(fell + TICK, fell + TICK * 300, Pressure::Timeout);
-    assert_eq!(learner.look(fell + TICK * 400).map(|moved| moved.to), Some(8));
+    learner.samples().record_drop(fell - TICK, fell, OverloadSignal::Timeout);
+    assert_eq!(learner.update(fell).map(|moved| moved.to), Some(10));
+    learner.samples().record_drop(fell - TICK, fell, OverloadSignal::Timeout);
+    assert_eq!(learner.update(fell + TICK * 200), None, "of one overload, lowered for once");
+    learner.samples().record_drop(fell + TICK, fell + TICK * 300, OverloadSignal::Timeout);
+    assert_eq!(learner.update(fell + TICK * 400).map(|moved| moved.to), Some(8));
 }
 
 /// P7: no window is set aside for measuring, so healthy traffic is never shed for one, and the floor is a floor only (Envoy #46532)
 #[test]
 fn healthy_traffic_is_never_shed_to_measure() {
-    let mut model = Model::new(Server { capacity: 100, spread: 20, ..GOOD }, 90, 100);
+    let mut model = LoadModel::new(Server { capacity: 100, spread: 20, ..GOOD }, 90, 100);
     model.run(20);
     let course = model.run(600);
     assert_eq!((course.lowest, course.highest), (100, 100));
@@ -279,7 +279,7 @@ fn healthy_traffic_is_never_shed_to_measure() {
 /// P7: a limit that is not used says nothing and does not grow
 #[test]
 fn it_rises_only_while_it_is_used() {
-    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 5, 100);
+    let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 5, 100);
     assert!(model.run(60).highest <= 12);
     model.clients = 100;
     model.run(20);
@@ -291,9 +291,9 @@ fn it_rises_only_while_it_is_used() {
 /// P7: after a restart that lost what was learnt it begins at the floor
 #[test]
 fn what_is_forgotten_begins_at_the_floor() {
-    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 200, 100);
+    let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
     model.run(20);
-    model.learner.forget(model.now);
+    model.learner.reset(model.now);
     assert_eq!((model.learner.limit(), model.learner.samples().limit()), (3, 3));
     model.run(20);
     assert_eq!(model.learner.limit(), 100);
@@ -306,14 +306,14 @@ proptest! {
         (min, max) in (1usize..50, 1usize..200),
         windows in prop::collection::vec((0u64..5_000, 0usize..60, 0u32..3, 0u32..3, 0u32..3, 0usize..300, 0u64..500), 1..200),
     ) {
-        let mut core = Adaptive::new(&config(min), max);
+        let mut core = AdaptiveLimit::new(&config(min), max);
         let mut now = clock::now();
         for (ms, samples, timeouts, throttled, stale_drops, peak, later) in windows {
-            let mut window = Window { timeouts, throttled, stale_drops, peak, ..Window::default() };
-            (0..samples).for_each(|i| window.latencies.add(Duration::from_millis(ms + i as u64)));
+            let mut window = SampleWindow { timeouts, throttled, stale_drops, peak, ..SampleWindow::default() };
+            (0..samples).for_each(|i| window.latencies.record(Duration::from_millis(ms + i as u64)));
             now += TICK * u32::try_from(later).unwrap();
             let before = core.limit();
-            let cause = core.judge(&window, now);
+            let cause = core.evaluate(&window, now);
             prop_assert!(core.limit() >= min.min(max) && core.limit() <= max);
             prop_assert_eq!(cause.is_some(), core.limit() != before);
             if timeouts + throttled + stale_drops > 0 {

@@ -15,7 +15,7 @@ fn millis(n: u64) -> Duration {
 }
 
 /// As many retries as there is room for, each over at once.
-fn exhaust(budget: &mut Budget, asked: u64, now: Instant) -> u64 {
+fn exhaust(budget: &mut RetryBudget, asked: u64, now: Instant) -> u64 {
     let mut retries = 0;
     while let Some(window) = budget.decide(asked, 0, now) {
         drop(budget.spend(window));
@@ -29,7 +29,7 @@ fn exhaust(budget: &mut Budget, asked: u64, now: Instant) -> u64 {
 #[test]
 fn retries_are_a_share_of_the_last_ten_seconds_requests() {
     let t0 = clock::now();
-    let mut budget = Budget::new(CONFIG, t0);
+    let mut budget = RetryBudget::new(CONFIG, t0);
     assert_eq!(exhaust(&mut budget, 1000, t0 + millis(500)), 200);
     assert_eq!(exhaust(&mut budget, 1500, t0 + millis(5_500)), 100);
     assert_eq!(exhaust(&mut budget, 1500, t0 + millis(9_900)), 0, "all of it is spent");
@@ -40,12 +40,12 @@ fn retries_are_a_share_of_the_last_ten_seconds_requests() {
 #[test]
 fn a_few_retries_are_always_allowed() {
     let t0 = clock::now();
-    let mut budget = Budget::new(RetryBudgetConfig { min_per_second: 3, ..CONFIG }, t0);
+    let mut budget = RetryBudget::new(RetryBudgetConfig { min_per_second: 3, ..CONFIG }, t0);
     assert_eq!(exhaust(&mut budget, 1, t0), 30);
     assert_eq!(exhaust(&mut budget, 2, t0 + millis(9_000)), 0);
     assert_eq!(exhaust(&mut budget, 3, t0 + millis(10_000)), 30);
     assert_eq!(exhaust(&mut budget, 1003, t0 + millis(10_000)), 170, "the larger of the two, not their sum");
-    let mut nothing = Budget::new(RetryBudgetConfig { percent: 0, ..CONFIG }, t0);
+    let mut nothing = RetryBudget::new(RetryBudgetConfig { percent: 0, ..CONFIG }, t0);
     assert_eq!(exhaust(&mut nothing, 1_000_000, t0), 0);
 }
 
@@ -53,7 +53,7 @@ fn a_few_retries_are_always_allowed() {
 #[test]
 fn requests_of_long_ago_allow_nothing() {
     let t0 = clock::now();
-    let mut budget = Budget::new(CONFIG, t0);
+    let mut budget = RetryBudget::new(CONFIG, t0);
     let hour = Duration::from_secs(3600);
     let retries = exhaust(&mut budget, 3_600_000, t0 + hour);
     assert!((1_700..=2_000).contains(&retries), "a fifth of 10 s at 1000/s: {retries}");
@@ -64,7 +64,7 @@ fn requests_of_long_ago_allow_nothing() {
 fn retries_under_way_are_bounded_and_come_back() {
     let t0 = clock::now();
     let config = RetryBudgetConfig { percent: 20, min_per_second: 1000, min_concurrent: 2 };
-    let mut budget = Budget::new(config, t0);
+    let mut budget = RetryBudget::new(config, t0);
     let mut take = |under_way| budget.decide(0, under_way, t0).map(|window| budget.spend(window));
     let two = [take(0).unwrap(), take(0).unwrap()];
     assert!(take(0).is_none() && take(14).is_none());
@@ -78,15 +78,15 @@ fn retries_under_way_are_bounded_and_come_back() {
 #[test]
 fn the_amplification_is_that_of_the_last_ten_seconds() {
     let t0 = clock::now();
-    let mut budget = Budget::new(CONFIG, t0);
-    assert_eq!(budget.spent().amplification(0, t0), 1.0, "nothing was asked for");
+    let mut budget = RetryBudget::new(CONFIG, t0);
+    assert_eq!(budget.window().amplification(0, t0), 1.0, "nothing was asked for");
     assert_eq!(exhaust(&mut budget, 100, t0 + millis(500)), 20);
-    let seen = |asked, after| budget.spent().amplification(asked, t0 + millis(after));
+    let seen = |asked, after| budget.window().amplification(asked, t0 + millis(after));
     assert_eq!(seen(100, 500), 1.2);
     assert_eq!(seen(200, 600), 1.1);
     budget.count_hedge(200, t0 + millis(600));
-    assert_eq!(budget.spent().amplification(200, t0 + millis(600)), 1.105);
-    let seen = |asked, after| budget.spent().amplification(asked, t0 + millis(after));
+    assert_eq!(budget.window().amplification(200, t0 + millis(600)), 1.105);
+    let seen = |asked, after| budget.window().amplification(asked, t0 + millis(after));
     assert_eq!(seen(400, 11_000), 1.0, "and the retries are forgotten with their second");
 }
 
@@ -94,8 +94,8 @@ fn the_amplification_is_that_of_the_last_ten_seconds() {
 #[test]
 fn a_forfeited_budget_allows_nothing_for_ten_seconds() {
     let t0 = clock::now();
-    let mut budget = Budget::new(RetryBudgetConfig { percent: 0, min_per_second: 3, ..CONFIG }, t0);
-    budget.forfeit(5_000, t0);
+    let mut budget = RetryBudget::new(RetryBudgetConfig { percent: 0, min_per_second: 3, ..CONFIG }, t0);
+    budget.exhaust(5_000, t0);
     assert_eq!(exhaust(&mut budget, 10_000, t0 + millis(9_999)), 0);
     assert_eq!(exhaust(&mut budget, 10_000, t0 + millis(10_000)), 30);
 }
@@ -111,7 +111,7 @@ proptest! {
     ) {
         let t0 = clock::now();
         let config = RetryBudgetConfig { percent, min_per_second, min_concurrent };
-        let mut budget = Budget::new(config, t0);
+        let mut budget = RetryBudget::new(config, t0);
         let (mut now_ms, mut asked, mut out) = (0u64, 0u64, Vec::new());
         // For each whole second: requests and retries.
         let mut model: Vec<(u64, u64)> = Vec::new();
@@ -119,9 +119,9 @@ proptest! {
             now_ms += pause_ms;
             model.resize(usize::try_from(now_ms / 1000).unwrap() + 1, (0, 0));
             // Looked at before and after they come, so that they belong to this second alone.
-            budget.window = budget.window.look(asked, t0 + millis(now_ms));
+            budget.window = budget.window.advance(asked, t0 + millis(now_ms));
             asked += requests;
-            budget.window = budget.window.look(asked, t0 + millis(now_ms));
+            budget.window = budget.window.advance(asked, t0 + millis(now_ms));
             model.last_mut().unwrap().0 += requests;
             if ends {
                 out.pop();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// The two times of controlled delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Delay {
+pub(crate) struct CodelSettings {
     /// A wait that is no worry.
     pub(crate) target: Duration,
     /// How long a longer one must last to be one.
@@ -23,29 +23,29 @@ pub(crate) struct Delay {
 /// What is known of a queue's delay.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Codel {
-    delay: Delay,
+    settings: CodelSettings,
     /// Since when somebody has waited longer than the target at every look.
     above_since: Option<Instant>,
     overloaded: bool,
 }
 
 impl Codel {
-    pub(crate) fn new(delay: Delay) -> Self {
-        Self { delay, above_since: None, overloaded: false }
+    pub(crate) fn new(settings: CodelSettings) -> Self {
+        Self { settings, above_since: None, overloaded: false }
     }
 
     /// Forgets all.
-    pub(crate) fn forget(&mut self) {
-        *self = Self::new(self.delay);
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.settings);
     }
 
     /// Looks at the queue: since when its oldest waits, if anybody does.
-    pub(crate) fn look(&mut self, oldest: Option<Instant>, now: Instant) {
-        let Some(oldest) = oldest else { return self.forget() };
-        let due = oldest + self.delay.target;
+    pub(crate) fn update(&mut self, oldest: Option<Instant>, now: Instant) {
+        let Some(oldest) = oldest else { return self.reset() };
+        let due = oldest + self.settings.target;
         if now > due {
             let since = *self.above_since.get_or_insert(due);
-            self.overloaded |= now.saturating_duration_since(since) >= self.delay.interval;
+            self.overloaded |= now.saturating_duration_since(since) >= self.settings.interval;
         } else {
             self.above_since = None;
         }
@@ -58,7 +58,7 @@ impl Codel {
 
     /// Whether, in overload, who waits since then has waited too long.
     pub(crate) fn is_late(self, since: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(since) > self.delay.target
+        now.saturating_duration_since(since) > self.settings.target
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    const DELAY: Delay = Delay { target: ms(20), interval: ms(100) };
+    const DELAY: CodelSettings = CodelSettings { target: ms(20), interval: ms(100) };
 
     const fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -80,11 +80,11 @@ mod tests {
     fn a_burst_is_no_overload() {
         let (mut codel, t0) = (Codel::new(DELAY), clock::now());
         for wait in [0, 30, 60, 110] {
-            codel.look(Some(t0), t0 + ms(wait));
+            codel.update(Some(t0), t0 + ms(wait));
             assert!(!codel.is_overloaded(), "{wait} ms");
         }
-        codel.look(Some(t0 + ms(100)), t0 + ms(115));
-        codel.look(Some(t0 + ms(100)), t0 + ms(210));
+        codel.update(Some(t0 + ms(100)), t0 + ms(115));
+        codel.update(Some(t0 + ms(100)), t0 + ms(210));
         assert!(!codel.is_overloaded(), "the interval began anew");
     }
 
@@ -92,27 +92,27 @@ mod tests {
     #[test]
     fn a_standing_queue_is_overload_until_it_is_gone() {
         let (mut codel, t0) = (Codel::new(DELAY), clock::now());
-        codel.look(Some(t0), t0 + ms(21));
-        codel.look(Some(t0 + ms(60)), t0 + ms(119));
+        codel.update(Some(t0), t0 + ms(21));
+        codel.update(Some(t0 + ms(60)), t0 + ms(119));
         assert!(!codel.is_overloaded());
-        codel.look(Some(t0 + ms(60)), t0 + ms(120));
+        codel.update(Some(t0 + ms(60)), t0 + ms(120));
         assert!(codel.is_overloaded());
         assert!(!codel.is_late(t0, t0 + ms(20)) && codel.is_late(t0, t0 + ms(21)));
-        codel.look(Some(t0 + ms(130)), t0 + ms(131));
+        codel.update(Some(t0 + ms(130)), t0 + ms(131));
         assert!(codel.is_overloaded(), "a short delay is the newest's, not the queue's");
-        codel.look(None, t0 + ms(140));
+        codel.update(None, t0 + ms(140));
         assert!(!codel.is_overloaded());
     }
 
     proptest! {
         /// P3: overload begins only after an interval of nothing but late looks, and ends with an empty queue only
         #[test]
-        fn overload_is_what_it_is_said_to_be(looks in prop::collection::vec((1u64..60, prop::option::weighted(0.9, 0u64..60)), 1..200)) {
+        fn overload_matches_the_model(looks in prop::collection::vec((1u64..60, prop::option::weighted(0.9, 0u64..60)), 1..200)) {
             let (mut codel, mut now) = (Codel::new(DELAY), clock::now());
             let (mut late_since, mut model) = (None::<Instant>, false);
             for (step, wait) in looks {
                 now += ms(step);
-                codel.look(wait.map(|wait| now - ms(wait)), now);
+                codel.update(wait.map(|wait| now - ms(wait)), now);
                 match wait {
                     None => (late_since, model) = (None, false),
                     Some(wait) if wait > 20 => {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::PooledCredential;
 
-use crate::pool::doubt::{AcceptedRequests, Evidence};
+use crate::pool::refusal_evidence::{AcceptedRequests, RequestFingerprints};
 use crate::pool::ticket::GateShared;
 
 /// One of a bucket's credentials, by its place in the configuration.
@@ -21,16 +21,16 @@ pub struct CredentialId(pub usize);
 
 /// What an upstream may have against a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Setback {
+pub enum CredentialError {
     /// It is used too much; leave it alone for so long, if the upstream says how long.
     Throttled(Option<Duration>),
     /// The answer to this request may mean that it is refused; see `doubt.rs`.
-    Doubted(Evidence),
+    SuspectedRefusal(RequestFingerprints),
 }
 
 /// Out of rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Out {
+pub(crate) struct OutOfRotation {
     pub(crate) until: Instant,
     /// Where it was refused: how many requests it had been accepted for. It is on trial until there are more.
     pub(crate) refused_at: Option<u64>,
@@ -38,11 +38,11 @@ pub(crate) struct Out {
 
 /// Whether a credential is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialStanding {
+pub enum CredentialState {
     /// It is.
     InUse,
     /// Throttled until then.
-    Cooling(Instant),
+    CoolingDown(Instant),
     /// Refused; it is tried again then.
     Refused(Instant),
     /// Refused before; one request at a time tries whether it still is.
@@ -61,7 +61,7 @@ pub struct CredentialView {
     /// The group that it is left alone with.
     pub quota_group: Option<String>,
     /// Whether it is used.
-    pub standing: CredentialStanding,
+    pub state: CredentialState,
     /// Times it was left alone for being throttled.
     pub throttled: u64,
     /// Times it was left out for being refused.
@@ -70,7 +70,7 @@ pub struct CredentialView {
 
 /// One credential's.
 #[derive(Debug)]
-pub(crate) struct CredentialSigns {
+pub(crate) struct CredentialStats {
     name: String,
     concurrent_max: usize,
     quota_group: Option<String>,
@@ -79,11 +79,11 @@ pub(crate) struct CredentialSigns {
     accepted_requests: AcceptedRequests,
     throttled: AtomicU64,
     refused: AtomicU64,
-    out: Mutex<Option<Out>>,
+    out: Mutex<Option<OutOfRotation>>,
 }
 
-impl CredentialSigns {
-    pub(crate) fn of(config: &PooledCredential) -> Self {
+impl CredentialStats {
+    pub(crate) fn from_config(config: &PooledCredential) -> Self {
         Self {
             name: config.name.clone(),
             concurrent_max: config.max_concurrent.get(),
@@ -114,8 +114,8 @@ impl CredentialSigns {
     }
 
     /// Remembers a request that was accepted with it.
-    pub(crate) fn remember(&self, request: u64) {
-        self.accepted_requests.add(request);
+    pub(crate) fn record_accepted_request(&self, request: u64) {
+        self.accepted_requests.insert(request);
     }
 
     /// Whether the same request was accepted with it before.
@@ -124,43 +124,47 @@ impl CredentialSigns {
     }
 
     /// Counts an accepted request. True: that ends its trial.
-    pub(crate) fn accept(&self, now: Instant) -> bool {
+    pub(crate) fn count_accepted(&self, now: Instant) -> bool {
         let before = self.accepted.fetch_add(1, Ordering::AcqRel);
         self.out().is_some_and(|out| out.until <= now && out.refused_at == Some(before))
     }
 
-    pub(crate) fn count(&self, is_refused: bool) {
+    pub(crate) fn count_error(&self, is_refused: bool) {
         let counter = if is_refused { &self.refused } else { &self.throttled };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn publish(&self, out: Option<Out>) {
+    pub(crate) fn publish(&self, out: Option<OutOfRotation>) {
         *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
     }
 
-    pub(crate) fn out(&self) -> Option<Out> {
+    pub(crate) fn out(&self) -> Option<OutOfRotation> {
         *self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn standing_of(&self, out: Option<Out>, now: Instant) -> CredentialStanding {
+    pub(crate) fn state_of(&self, out: Option<OutOfRotation>, now: Instant) -> CredentialState {
         match out {
-            Some(Out { until, refused_at: None }) if until > now => CredentialStanding::Cooling(until),
-            Some(Out { until, .. }) if until > now => CredentialStanding::Refused(until),
-            Some(Out { refused_at: Some(at), .. }) if at == self.accepted() => CredentialStanding::OnTrial,
-            _ => CredentialStanding::InUse,
+            Some(OutOfRotation { until, refused_at: None }) if until > now => {
+                CredentialState::CoolingDown(until)
+            }
+            Some(OutOfRotation { until, .. }) if until > now => CredentialState::Refused(until),
+            Some(OutOfRotation { refused_at: Some(at), .. }) if at == self.accepted() => {
+                CredentialState::OnTrial
+            }
+            _ => CredentialState::InUse,
         }
     }
 
     /// How many requests may be under way with it.
-    pub(crate) fn limit(&self, out: Option<Out>, now: Instant) -> usize {
-        match self.standing_of(out, now) {
-            CredentialStanding::InUse => self.concurrent_max,
-            CredentialStanding::OnTrial => 1,
-            CredentialStanding::Cooling(_) | CredentialStanding::Refused(_) => 0,
+    pub(crate) fn limit(&self, out: Option<OutOfRotation>, now: Instant) -> usize {
+        match self.state_of(out, now) {
+            CredentialState::InUse => self.concurrent_max,
+            CredentialState::OnTrial => 1,
+            CredentialState::CoolingDown(_) | CredentialState::Refused(_) => 0,
         }
     }
 
-    fn has_room(&self, now: Instant) -> bool {
+    fn has_capacity(&self, now: Instant) -> bool {
         self.load() < self.limit(self.out(), now)
     }
 
@@ -170,7 +174,7 @@ impl CredentialSigns {
             in_flight: self.load(),
             concurrent_max: self.concurrent_max,
             quota_group: self.quota_group.clone(),
-            standing: self.standing_of(self.out(), now),
+            state: self.state_of(self.out(), now),
             throttled: self.throttled.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         }
@@ -178,16 +182,16 @@ impl CredentialSigns {
 }
 
 /// Whether any of these but one has room for a request.
-pub(crate) fn has_other(all: &[CredentialSigns], than: CredentialId, now: Instant) -> bool {
-    all.iter().enumerate().any(|(i, one)| i != than.0 && one.has_room(now))
+pub(crate) fn has_other(all: &[CredentialStats], than: CredentialId, now: Instant) -> bool {
+    all.iter().enumerate().any(|(i, one)| i != than.0 && one.has_capacity(now))
 }
 
 /// If none of them is in rotation: when the first will be, and whether it was refused.
-pub(crate) fn all_out(all: &[CredentialSigns], now: Instant) -> Option<(Instant, bool)> {
-    let out = |one: &CredentialSigns| match one.standing_of(one.out(), now) {
-        CredentialStanding::Cooling(until) => Some((until, false)),
-        CredentialStanding::Refused(until) => Some((until, true)),
-        CredentialStanding::InUse | CredentialStanding::OnTrial => None,
+pub(crate) fn all_out_of_rotation(all: &[CredentialStats], now: Instant) -> Option<(Instant, bool)> {
+    let out = |one: &CredentialStats| match one.state_of(one.out(), now) {
+        CredentialState::CoolingDown(until) => Some((until, false)),
+        CredentialState::Refused(until) => Some((until, true)),
+        CredentialState::InUse | CredentialState::OnTrial => None,
     };
     let outs: Option<Vec<_>> = all.iter().map(out).collect();
     outs?.into_iter().min()
@@ -203,7 +207,7 @@ pub struct CredentialTicket {
 
 impl CredentialTicket {
     /// Only the roster calls this: the count rises.
-    pub(crate) fn new(id: CredentialId, signs: &CredentialSigns, gate: &Arc<GateShared>) -> Self {
+    pub(crate) fn new(id: CredentialId, signs: &CredentialStats, gate: &Arc<GateShared>) -> Self {
         signs.in_flight.fetch_add(1, Ordering::AcqRel);
         Self { id, in_flight: Arc::clone(&signs.in_flight), gate: Arc::clone(gate) }
     }
@@ -217,6 +221,6 @@ impl CredentialTicket {
 impl Drop for CredentialTicket {
     fn drop(&mut self) {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.gate.stir();
+        self.gate.wake_if_waiting();
     }
 }

@@ -2,14 +2,14 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::pool::credential::{CredentialStanding, CredentialView};
+use crate::pool::credential::{CredentialState, CredentialView};
 
 /// The families, one label value per credential.
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialFamilies {
     in_use: IntGaugeVec,
     in_flight: IntGaugeVec,
-    setbacks: IntCounterVec,
+    errors: IntCounterVec,
 }
 
 /// One credential's.
@@ -23,7 +23,7 @@ pub(crate) struct CredentialMetrics {
 
 impl CredentialMetrics {
     pub(crate) fn observe(&self, view: &CredentialView) {
-        let is_in = matches!(view.standing, CredentialStanding::InUse | CredentialStanding::OnTrial);
+        let is_in = matches!(view.state, CredentialState::InUse | CredentialState::OnTrial);
         self.in_use.set(is_in.into());
         self.in_flight.set(i64::try_from(view.in_flight).unwrap_or(i64::MAX));
         self.throttled.inc_by(view.throttled.saturating_sub(self.throttled.get()));
@@ -47,7 +47,7 @@ impl CredentialFamilies {
                 opts("upstream_credential_in_flight", "requests under way with a credential"),
                 &labels,
             )?,
-            setbacks: IntCounterVec::new(
+            errors: IntCounterVec::new(
                 opts(
                     "upstream_credential_setbacks_total",
                     "times a credential was left out: throttled, refused",
@@ -57,16 +57,16 @@ impl CredentialFamilies {
         };
         registry.register(Box::new(this.in_use.clone()))?;
         registry.register(Box::new(this.in_flight.clone()))?;
-        registry.register(Box::new(this.setbacks.clone()))?;
+        registry.register(Box::new(this.errors.clone()))?;
         Ok(this)
     }
 
-    pub(crate) fn of(&self, bucket: &str, name: &str) -> CredentialMetrics {
+    pub(crate) fn credential(&self, bucket: &str, name: &str) -> CredentialMetrics {
         CredentialMetrics {
             in_use: self.in_use.with_label_values(&[bucket, name]),
             in_flight: self.in_flight.with_label_values(&[bucket, name]),
-            throttled: self.setbacks.with_label_values(&[bucket, name, "throttled"]),
-            refused: self.setbacks.with_label_values(&[bucket, name, "refused"]),
+            throttled: self.errors.with_label_values(&[bucket, name, "throttled"]),
+            refused: self.errors.with_label_values(&[bucket, name, "refused"]),
         }
     }
 }

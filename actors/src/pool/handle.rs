@@ -6,23 +6,26 @@ use std::time::{Duration, Instant};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
+use crate::actor_stats::ActorStats;
 use crate::clock;
-use crate::mailbox::{AskError, Mailbox, Supervised};
+use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::pool::PoolMetrics;
-use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Handed, Pool, Reach, Retry, Succeed};
-use crate::pool::budget::RetryTicket;
-use crate::pool::codel::Delay;
-use crate::pool::credential::{CredentialSigns, CredentialView};
-use crate::pool::drain::turn_after;
-use crate::pool::endpoint::{Check, Failure, Strike};
-use crate::pool::hedge::{Hedge, HedgeRefusal, HedgeSigns, LearnTails, ReadKind};
-use crate::pool::samples::{LimitView, Pressure, Samples};
-use crate::pool::signs::{EndpointView, Signs};
-use crate::pool::stash;
-use crate::pool::state::{Dismissal, DismissalCause, Refusal};
-use crate::pool::suspects::Suspects;
+use crate::pool::actor::{
+    Acquire, AcquireReply, AcquireRetry, GrantResult, Pool, ReportConnected, ReportFailure,
+    ReportHealthCheck, ReportSuccess,
+};
+use crate::pool::codel::CodelSettings;
+use crate::pool::credential::{CredentialStats, CredentialView};
+use crate::pool::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
+use crate::pool::endpoint_stats::{EndpointStatsTable, EndpointView};
+use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, UpdateLatencyTails};
+use crate::pool::limit_samples::{LimitSamples, LimitView, OverloadSignal};
+use crate::pool::permit_cache;
+use crate::pool::queue_throughput::expected_wait;
+use crate::pool::retry_budget::RetryTicket;
+use crate::pool::state::{AcquireRefusal, WaitRejection, WaitRejectionCause};
+use crate::pool::suspect_credentials::SuspectCredentials;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
-use crate::vitals::Vitals;
 
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +104,7 @@ pub(crate) struct PoolBounds {
     pub(crate) queued_max: usize,
     pub(crate) queue_timeout: Duration,
     /// Where overload is told from a burst.
-    pub(crate) overload: Option<Delay>,
+    pub(crate) overload: Option<CodelSettings>,
 }
 
 /// Asks one bucket's pool.
@@ -109,16 +112,16 @@ pub(crate) struct PoolBounds {
 pub struct PoolHandle {
     pub(super) mailbox: Mailbox<Pool>,
     shared: Arc<GateShared>,
-    pub(super) signs: Arc<Signs>,
-    pub(super) credentials: Arc<[CredentialSigns]>,
+    pub(super) endpoint_stats: Arc<EndpointStatsTable>,
+    pub(super) credentials: Arc<[CredentialStats]>,
     /// Where the limit is learnt.
-    samples: Option<Arc<Samples>>,
+    limit_samples: Option<Arc<LimitSamples>>,
     bounds: PoolBounds,
     metrics: PoolMetrics,
     /// None where nothing is hedged.
-    hedging: Option<Arc<HedgeSigns>>,
+    hedging: Option<Arc<HedgeStats>>,
     /// None where the gateway cannot check credentials.
-    pub(super) suspects: Option<Arc<Suspects>>,
+    pub(super) suspects: Option<Arc<SuspectCredentials>>,
     pub(super) hasher: ahash::RandomState,
 }
 
@@ -126,33 +129,44 @@ impl PoolHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Pool>,
         shared: Arc<GateShared>,
-        signs: Arc<Signs>,
-        credentials: Arc<[CredentialSigns]>,
+        signs: Arc<EndpointStatsTable>,
+        credentials: Arc<[CredentialStats]>,
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        let (samples, hedging, suspects) = (None, None, None);
+        let (limit_samples, hedging, suspects) = (None, None, None);
         let hasher = ahash::RandomState::new();
-        Self { mailbox, shared, signs, credentials, samples, bounds, metrics, hedging, suspects, hasher }
+        Self {
+            mailbox,
+            shared,
+            endpoint_stats: signs,
+            credentials,
+            limit_samples,
+            bounds,
+            metrics,
+            hedging,
+            suspects,
+            hasher,
+        }
     }
 
     /// Tells these samples how calls went.
-    pub(crate) fn sampling(self, samples: Option<Arc<Samples>>) -> Self {
-        Self { samples, ..self }
+    pub(crate) fn with_limit_samples(self, limit_samples: Option<Arc<LimitSamples>>) -> Self {
+        Self { limit_samples, ..self }
     }
 
     /// Permits that may be out now.
     pub(crate) fn limit(&self) -> usize {
-        self.samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
+        self.limit_samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
     }
 
     /// With hedges for slow reads.
-    pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeSigns>>) -> Self {
+    pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeStats>>) -> Self {
         Self { hedging, ..self }
     }
 
     /// With checks of credentials that answers raise doubts about.
-    pub(crate) fn checking(self, suspects: Option<Arc<Suspects>>) -> Self {
+    pub(crate) fn with_suspects(self, suspects: Option<Arc<SuspectCredentials>>) -> Self {
         Self { suspects, ..self }
     }
 
@@ -162,34 +176,40 @@ impl PoolHandle {
     /// # Errors
     /// The queue is full or becomes so, a deadline passed or would pass, or the actor gave no answer.
     pub async fn acquire(&self, priority: Priority, deadline: Instant) -> Result<Permit, PoolRejection> {
-        let permit = self.ask_for_permit(priority, deadline).await?;
+        let permit = self.acquire_from_gate(priority, deadline).await?;
         self.shared.count_granted();
         Ok(permit)
     }
 
-    async fn ask_for_permit(&self, priority: Priority, deadline: Instant) -> Result<Permit, PoolRejection> {
+    async fn acquire_from_gate(
+        &self,
+        priority: Priority,
+        deadline: Instant,
+    ) -> Result<Permit, PoolRejection> {
         // A permit that lies here is out already, but the limit may have fallen since.
-        let kept = stash::take(self.shared.number());
-        if let Some(permit) = kept.filter(|permit| self.samples.is_none() || permit.live() <= self.limit()) {
+        let kept = permit_cache::pop(self.shared.id());
+        if let Some(permit) =
+            kept.filter(|permit| self.limit_samples.is_none() || permit.live() <= self.limit())
+        {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
         match self.mailbox.ask(Acquire { priority, deadline }).await.map_err(PoolRejection::Unavailable)? {
-            Acquired::Granted(permit) => {
+            AcquireReply::Granted(permit) => {
                 self.metrics.wait.observe(0.0);
                 Ok(permit)
             }
-            Acquired::Queued(turn) => self.wait_for(turn, deadline).await,
-            Acquired::Refused(Refusal::Full { queued, retry_after }) => {
+            AcquireReply::Queued(turn) => self.wait_in_queue(turn, deadline).await,
+            AcquireReply::Refused(AcquireRefusal::QueueFull { queued, retry_after }) => {
                 self.metrics.queue_full.inc();
                 let in_flight = self.shared.gate.live();
                 Err(PoolRejection::QueueFull { queued, in_flight, retry_after })
             }
-            Acquired::Refused(Refusal::Late { expected, left }) => {
+            AcquireReply::Refused(AcquireRefusal::QueueTooLong { expected, left }) => {
                 self.metrics.queue_too_long.inc();
                 Err(PoolRejection::QueueTooLong { expected, left })
             }
-            Acquired::Refused(Refusal::Out { until, is_refused }) => {
+            AcquireReply::Refused(AcquireRefusal::NoCredential { until, is_refused }) => {
                 self.metrics.no_credential.inc();
                 let retry_after = until.saturating_duration_since(clock::now());
                 Err(PoolRejection::NoCredential { retry_after, is_refused })
@@ -198,9 +218,9 @@ impl PoolHandle {
     }
 
     /// Waits in the queue.
-    async fn wait_for(
+    async fn wait_in_queue(
         &self,
-        turn: oneshot::Receiver<Handed>,
+        turn: oneshot::Receiver<GrantResult>,
         deadline: Instant,
     ) -> Result<Permit, PoolRejection> {
         let since = clock::now();
@@ -210,35 +230,38 @@ impl PoolHandle {
         self.metrics.wait.observe(waited.as_secs_f64() * 1e3);
         match handed {
             Ok(Ok(Ok(permit))) => Ok(permit),
-            Ok(Ok(Err(Dismissal { cause: DismissalCause::Displaced, retry_after }))) => {
+            Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Displaced, retry_after }))) => {
                 self.metrics.displaced.inc();
                 Err(PoolRejection::Displaced { retry_after })
             }
-            Ok(Ok(Err(Dismissal { cause: DismissalCause::Overload, retry_after }))) => {
+            Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Overload, retry_after }))) => {
                 self.metrics.overload.inc();
                 Err(PoolRejection::Overload { waited, retry_after })
             }
             Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
             Err(_) => {
                 self.metrics.queue_timeout.inc();
-                let drained = self.shared.pace().map(|pace| turn_after(pace, self.shared.gate.waiting()));
+                let drained =
+                    self.shared.grant_interval().map(|pace| expected_wait(pace, self.shared.gate.waiting()));
                 // What has just been waited for in vain is no shorter for who comes back.
                 let retry_after = drained.map_or(waited, |drained| drained.max(waited));
-                Err(self.no_credential().unwrap_or(PoolRejection::QueueTimeout { waited, retry_after }))
+                Err(self
+                    .no_credential_rejection()
+                    .unwrap_or(PoolRejection::QueueTimeout { waited, retry_after }))
             }
         }
     }
 
     /// Ends a permit, or keeps it a moment for the next request on this thread. Dropping it is as good, but slower.
-    pub fn finish(&self, permit: Permit, now: Instant) {
-        if self.signs.len() == 1 {
-            stash::keep(permit, self.limit(), now);
+    pub fn release(&self, permit: Permit, now: Instant) {
+        if self.endpoint_stats.len() == 1 {
+            permit_cache::store(permit, self.limit(), now);
         }
     }
 
     /// Asks for leave to try again (R5); none if the bucket's budget is spent, or its actor gave no answer.
-    pub async fn retry(&self) -> Option<RetryTicket> {
-        let ticket = self.mailbox.ask(Retry).await.ok()?;
+    pub async fn acquire_retry(&self) -> Option<RetryTicket> {
+        let ticket = self.mailbox.ask(AcquireRetry).await.ok()?;
         if ticket.is_none() {
             self.metrics.budget_exhausted.inc();
         }
@@ -246,7 +269,7 @@ impl PoolHandle {
     }
 
     /// Whether slow reads are asked for a second time.
-    pub fn hedges(&self) -> bool {
+    pub fn has_hedging(&self) -> bool {
         self.hedging.is_some()
     }
 
@@ -257,9 +280,9 @@ impl PoolHandle {
     }
 
     /// A read had the first byte of its answer after so long.
-    pub fn measured(&self, kind: ReadKind, latency: Duration, now: Instant) {
-        if self.hedging.as_ref().is_some_and(|signs| signs.count(kind, latency, now)) {
-            self.mailbox.tell(LearnTails);
+    pub fn record_read_latency(&self, kind: ReadKind, latency: Duration, now: Instant) {
+        if self.hedging.as_ref().is_some_and(|signs| signs.record(kind, latency, now)) {
+            self.mailbox.notify(UpdateLatencyTails);
         }
     }
 
@@ -267,63 +290,72 @@ impl PoolHandle {
     ///
     /// # Errors
     /// The budget is spent, no place is free at once, or the actor gave no answer.
-    pub async fn hedge(&self, avoid: EndpointId) -> Result<Permit, HedgeRefusal> {
-        self.mailbox.ask(Hedge { avoid }).await.unwrap_or_else(|error| Err(HedgeRefusal::Unavailable(error)))
+    pub async fn acquire_hedge(&self, avoid: EndpointId) -> Result<Permit, HedgeRefusal> {
+        self.mailbox
+            .ask(AcquireHedge { avoid })
+            .await
+            .unwrap_or_else(|error| Err(HedgeRefusal::Unavailable(error)))
     }
 
     /// An endpoint began to answer, after so long, a call that began then.
-    pub fn answered(&self, endpoint: EndpointId, latency: Duration, began: Instant) {
-        if self.signs.len() > 1 {
-            self.signs.of(endpoint.0).answered(latency);
+    pub fn record_response(&self, endpoint: EndpointId, latency: Duration, began: Instant) {
+        if self.endpoint_stats.len() > 1 {
+            self.endpoint_stats.endpoint(endpoint.0).record_latency(latency);
         }
-        if let Some(samples) = &self.samples {
-            samples.answered(began, latency, self.shared.gate.live());
+        if let Some(samples) = &self.limit_samples {
+            samples.record_latency(began, latency, self.shared.gate.live());
             // Answers can be long: who waits shall not have to wait for their ends too until somebody looks at the limit.
             if self.shared.gate.waiting() > 0 && samples.is_due(clock::now()) {
-                self.shared.wake();
+                self.shared.wake_once();
             }
         }
     }
 
     /// A call that began then was too much for the upstream.
-    pub fn pressed(&self, pressure: Pressure, began: Instant) {
-        if let Some(samples) = &self.samples {
-            samples.dropped(began, clock::now(), pressure);
+    pub fn report_overload(&self, pressure: OverloadSignal, began: Instant) {
+        if let Some(samples) = &self.limit_samples {
+            samples.record_drop(began, clock::now(), pressure);
         }
     }
 
     /// An endpoint served a call to its end.
-    pub fn succeeded(&self, endpoint: EndpointId) {
-        if self.signs.len() > 1 {
-            self.signs.of(endpoint.0).succeed();
-            if self.signs.is_panicking() {
-                self.mailbox.tell(Succeed { endpoint });
+    pub fn report_success(&self, endpoint: EndpointId) {
+        if self.endpoint_stats.len() > 1 {
+            self.endpoint_stats.endpoint(endpoint.0).count_success();
+            if self.endpoint_stats.is_panicking() {
+                self.mailbox.notify(ReportSuccess { endpoint });
             }
         }
     }
 
     /// An endpoint failed a call that began then. Returns whether that is the whole bucket's trouble: no other endpoint
     /// could serve, so the circuit is to know.
-    pub fn failed(&self, endpoint: EndpointId, strike: Strike, began: Instant, now: Instant) -> bool {
-        if self.signs.len() == 1 {
+    pub fn report_failure(
+        &self,
+        endpoint: EndpointId,
+        kind: FailureKind,
+        began: Instant,
+        now: Instant,
+    ) -> bool {
+        if self.endpoint_stats.len() == 1 {
             return true;
         }
-        let is_buckets = !self.signs.has_other(endpoint.0, now);
-        let successes = self.signs.of(endpoint.0).successes();
-        self.mailbox.tell(Fail { endpoint, failure: Failure { strike, began, successes } });
+        let is_buckets = !self.endpoint_stats.has_other(endpoint.0, now);
+        let successes = self.endpoint_stats.endpoint(endpoint.0).successes();
+        self.mailbox.notify(ReportFailure { endpoint, failure: EndpointFailure { kind, began, successes } });
         is_buckets
     }
 
     /// An endpoint was asked then whether it is well.
-    pub fn checked(&self, endpoint: EndpointId, is_good: bool, began: Instant) {
-        self.mailbox.tell(Checked { endpoint, check: Check { is_good, began } });
+    pub fn report_health_check(&self, endpoint: EndpointId, is_good: bool, began: Instant) {
+        self.mailbox.notify(ReportHealthCheck { endpoint, check: HealthCheckResult { is_good, began } });
     }
 
     /// An endpoint could be connected to, by a connection that began then. It is called again if that was its trouble, so
     /// that trials do not go to one that is still gone.
-    pub fn reached(&self, endpoint: EndpointId, began: Instant) {
-        if self.signs.len() > 1 {
-            self.mailbox.tell(Reach { endpoint, began });
+    pub fn report_connected(&self, endpoint: EndpointId, began: Instant) {
+        if self.endpoint_stats.len() > 1 {
+            self.mailbox.notify(ReportConnected { endpoint, began });
         }
     }
 
@@ -341,7 +373,7 @@ impl PoolHandle {
     /// Whether all endpoints are called because all fail.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_panicking(&self) -> bool {
-        self.signs.is_panicking()
+        self.endpoint_stats.is_panicking()
     }
 
     /// What the status page shows.
@@ -349,18 +381,18 @@ impl PoolHandle {
         PoolView {
             in_flight: self.shared.gate.live(),
             concurrent_max: self.bounds.concurrent_max,
-            limit: self.samples.as_ref().map(|samples| samples.view()),
+            limit: self.limit_samples.as_ref().map(|samples| samples.view()),
             queued: self.shared.gate.waiting(),
             queued_max: self.bounds.queued_max,
             amplification: self.shared.amplification(now),
-            endpoints: self.signs.views(now),
+            endpoints: self.endpoint_stats.views(now),
             credentials: self.credentials.iter().map(|one| one.view(now)).collect(),
         }
     }
 
     /// Copies into gauges what is only looked at when somebody scrapes; returns the queue's depth.
     pub(crate) fn observe(&self, now: Instant) -> usize {
-        for (metrics, view) in self.metrics.endpoints.iter().zip(self.signs.views(now)) {
+        for (metrics, view) in self.metrics.endpoints.iter().zip(self.endpoint_stats.views(now)) {
             metrics.observe(&view);
         }
         for (kind, p95) in ReadKind::ALL.into_iter().zip(&self.metrics.hedge_p95) {
@@ -371,20 +403,22 @@ impl PoolHandle {
         for (metrics, one) in self.metrics.credentials.iter().zip(self.credentials.iter()) {
             metrics.observe(&one.view(now));
         }
-        self.metrics
-            .observe_limit(self.limit(), self.samples.as_ref().map(|samples| samples.view().reductions));
+        self.metrics.observe_limit(
+            self.limit(),
+            self.limit_samples.as_ref().map(|samples| samples.view().reductions),
+        );
         let waiting = self.shared.gate.waiting();
         self.metrics.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         waiting
     }
 
     /// The actor's vital signs.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        self.mailbox.vitals()
+    pub fn actor_stats(&self) -> &Arc<ActorStats> {
+        self.mailbox.actor_stats()
     }
 
     /// The actor, whatever its kind.
-    pub(crate) fn actor(&self) -> &dyn Supervised {
+    pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }
 }

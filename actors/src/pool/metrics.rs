@@ -6,11 +6,11 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use crate::pool::adaptive::LimitCause;
+use crate::pool::adaptive_limit::LimitCause;
 use crate::pool::credential_metrics::{CredentialFamilies, CredentialMetrics};
-use crate::pool::endpoint::Standing;
+use crate::pool::endpoint::EndpointState;
+use crate::pool::endpoint_stats::EndpointView;
 use crate::pool::hedge::ReadKind;
-use crate::pool::signs::EndpointView;
 
 /// The families, one label value per bucket.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl PoolMetrics {
 
 impl EndpointMetrics {
     pub(crate) fn observe(&self, view: &EndpointView) {
-        self.healthy.set((view.standing == Standing::InRotation).into());
+        self.healthy.set((view.state == EndpointState::InRotation).into());
         self.ejections.inc_by(view.ejections.saturating_sub(self.ejections.get()));
     }
 }
@@ -190,7 +190,7 @@ impl PoolFamilies {
             hedge_p95: ReadKind::ALL.map(|kind| self.hedge_p95.with_label_values(&[name, kind.as_str()])),
             depth: self.depth.with_label_values(&[name]),
             endpoints: endpoints.iter().map(endpoint).collect(),
-            credentials: credentials.iter().map(|one| self.credentials.of(name, one)).collect(),
+            credentials: credentials.iter().map(|one| self.credentials.credential(name, one)).collect(),
             limit: self.limits.limit.with_label_values(&[name]),
             reductions: LimitCause::REDUCTIONS
                 .map(|cause| self.limits.reductions.with_label_values(&[name, cause.as_str()])),

@@ -6,81 +6,81 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct World {
-    rotation: Rotation,
-    signs: Arc<Signs>,
+struct Fixture {
+    load_balancer: LoadBalancer,
+    stats: Arc<EndpointStatsTable>,
     now: Instant,
 }
 
-impl World {
+impl Fixture {
     fn new(endpoints: usize) -> Self {
         Self::with(endpoints, |_| {})
     }
 
-    fn with(endpoints: usize, change: impl FnOnce(&mut Rules)) -> Self {
-        let mut rules = Rules::from(&tidegate_config::UpstreamConfig::default().rotation);
+    fn with(endpoints: usize, change: impl FnOnce(&mut LoadBalancerSettings)) -> Self {
+        let mut rules = LoadBalancerSettings::from(&tidegate_config::UpstreamConfig::default().rotation);
         change(&mut rules);
-        let (signs, now) = (Arc::new(Signs::new(endpoints)), crate::clock::now());
-        let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);
-        Self { rotation, signs, now }
+        let (stats, now) = (Arc::new(EndpointStatsTable::new(endpoints)), crate::clock::now());
+        let load_balancer = LoadBalancer::new(Arc::clone(&stats), rules, 7, now);
+        Self { load_balancer, stats, now }
     }
 
-    fn fail(&mut self, endpoint: usize, strike: Strike) {
-        let successes = self.signs.of(endpoint).successes();
-        let failure = Failure { strike, began: self.now, successes };
-        self.rotation.fail(endpoint, &failure, self.now);
+    fn fail(&mut self, endpoint: usize, strike: FailureKind) {
+        let successes = self.stats.endpoint(endpoint).successes();
+        let failure = EndpointFailure { kind: strike, began: self.now, successes };
+        self.load_balancer.record_failure(endpoint, &failure, self.now);
     }
 
     fn eject(&mut self, endpoint: usize) {
-        (0..5).for_each(|_| self.fail(endpoint, Strike::Status));
+        (0..5).for_each(|_| self.fail(endpoint, FailureKind::Status));
     }
 
     /// As the handle does it.
     fn succeed(&mut self, endpoint: usize) {
-        self.signs.of(endpoint).succeed();
-        if self.signs.is_panicking() {
-            self.rotation.succeed(endpoint, self.now);
+        self.stats.endpoint(endpoint).count_success();
+        if self.stats.is_panicking() {
+            self.load_balancer.record_success(endpoint, self.now);
         }
     }
 
     fn check(&mut self, endpoint: usize, is_good: bool) {
-        self.rotation.checked(endpoint, &Check { is_good, began: self.now }, self.now);
+        self.load_balancer.record_check(endpoint, &HealthCheckResult { is_good, began: self.now }, self.now);
     }
 
     /// How often each of so many choices falls on each endpoint.
     fn shares(&mut self, choices: usize) -> Vec<usize> {
-        let mut shares = vec![0; self.signs.len()];
-        (0..choices).for_each(|_| shares[self.rotation.pick(None, self.now)] += 1);
+        let mut shares = vec![0; self.stats.len()];
+        (0..choices).for_each(|_| shares[self.load_balancer.pick(None, self.now)] += 1);
         shares
     }
 
     fn usable(&self) -> Vec<usize> {
-        (0..self.signs.len()).filter(|i| self.rotation.endpoints[*i].is_usable()).collect()
+        (0..self.stats.len()).filter(|i| self.load_balancer.endpoints[*i].is_usable()).collect()
     }
 
-    fn turns(&mut self) -> Vec<Turn> {
-        self.rotation.take_turns()
+    fn events(&mut self) -> Vec<EndpointEvent> {
+        self.load_balancer.drain_events()
     }
 }
 
 /// P5: endpoints that are alike get alike, and never is the one chosen that is busier than all others
 #[test]
 fn the_less_loaded_of_two_is_called() {
-    let mut world = World::new(3);
+    let mut world = Fixture::new(3);
     for share in world.shares(3000) {
         assert!((800..1200).contains(&share), "{share}");
     }
-    world.signs.of(1).in_flight().store(5, std::sync::atomic::Ordering::Relaxed);
+    world.stats.endpoint(1).in_flight().store(5, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(world.shares(1000)[1], 0, "one that hangs collects requests");
 }
 
 /// P5: a slow endpoint gets little, but enough to be measured again
 #[test]
 fn a_slow_endpoint_gets_less_and_is_measured_again() {
-    let mut world = World::new(2);
+    let mut world = Fixture::new(2);
     for _ in 0..50 {
-        world.signs.of(0).answered(Duration::from_millis(500));
-        world.signs.of(1).answered(Duration::from_millis(20));
+        world.stats.endpoint(0).record_latency(Duration::from_millis(500));
+        world.stats.endpoint(1).record_latency(Duration::from_millis(20));
     }
     let slow = world.shares(10_000)[0];
     assert!((300..1000).contains(&slow), "{slow} of 10000");
@@ -89,28 +89,34 @@ fn a_slow_endpoint_gets_less_and_is_measured_again() {
 /// P5: a bad endpoint is left out, a retry goes to another, and stays where there is no other good one
 #[test]
 fn an_ejected_endpoint_is_not_called() {
-    let mut world = World::new(3);
+    let mut world = Fixture::new(3);
     world.eject(1);
     assert_eq!(world.shares(100)[1], 0);
-    assert!((0..50).all(|_| world.rotation.pick(Some(0), world.now) == 2));
-    world.fail(0, Strike::Unreachable);
-    assert_eq!(world.rotation.pick(Some(2), world.now), 2, "the others are known to be bad");
-    assert!(!world.signs.has_other(2, world.now));
-    assert!(world.signs.has_other(0, world.now));
-    let turns = world.turns();
-    assert!(matches!(turns[0], Turn::Left { endpoint: 1, sentence: Sentence::Eject, .. }), "{turns:?}");
-    assert!(matches!(turns[1], Turn::Left { endpoint: 0, sentence: Sentence::Rest, .. }), "{turns:?}");
+    assert!((0..50).all(|_| world.load_balancer.pick(Some(0), world.now) == 2));
+    world.fail(0, FailureKind::Unreachable);
+    assert_eq!(world.load_balancer.pick(Some(2), world.now), 2, "the others are known to be bad");
+    assert!(!world.stats.has_other(2, world.now));
+    assert!(world.stats.has_other(0, world.now));
+    let turns = world.events();
+    assert!(
+        matches!(turns[0], EndpointEvent::Excluded { endpoint: 1, action: EjectionAction::Eject, .. }),
+        "{turns:?}"
+    );
+    assert!(
+        matches!(turns[1], EndpointEvent::Excluded { endpoint: 0, action: EjectionAction::BackOff, .. }),
+        "{turns:?}"
+    );
     assert_eq!(turns.len(), 2);
 }
 
 /// P5: no share of endpoints beyond the configured one is ejected, not even one (Envoy #3263), counted with the one about
 /// to go (Envoy #27066)
 #[test]
-fn no_more_than_the_configured_share_is_ejected() {
+fn no_more_than_the_configured_percentage_is_ejected() {
     for (endpoints, max_percent, out) in
         [(3, 10, 0), (4, 50, 2), (5, 50, 2), (10, 10, 1), (3, 0, 0), (3, 100, 2)]
     {
-        let mut world = World::with(endpoints, |rules| rules.max_percent = max_percent);
+        let mut world = Fixture::with(endpoints, |rules| rules.ejected_max_percent = max_percent);
         (0..endpoints).for_each(|endpoint| world.eject(endpoint));
         assert_eq!(world.usable().len(), endpoints - out, "{max_percent} % of {endpoints}");
     }
@@ -119,39 +125,40 @@ fn no_more_than_the_configured_share_is_ejected() {
 /// P5: where ejection is off or at its limit, an endpoint that cannot be connected to still rests
 #[test]
 fn an_unreachable_endpoint_rests_even_where_none_is_ejected() {
-    let mut world = World::with(3, |rules| rules.max_percent = 0);
+    let mut world = Fixture::with(3, |rules| rules.ejected_max_percent = 0);
     for _ in 0..20 {
-        world.fail(0, Strike::Unreachable);
+        world.fail(0, FailureKind::Unreachable);
         assert_eq!(world.usable(), [1, 2]);
         world.now += 40 * SECOND;
-        world.rotation.pick(None, world.now);
+        world.load_balancer.pick(None, world.now);
     }
 }
 
 /// P5: when the last one fails too, all are called until one succeeds; that one is back, those that stay bad are left out
 #[test]
 fn when_all_are_bad_all_are_called_until_one_succeeds() {
-    let mut world = World::new(3);
+    let mut world = Fixture::new(3);
     (0..3).for_each(|endpoint| world.eject(endpoint));
     assert_eq!(world.usable(), [2], "the last one is never ejected");
-    assert!(world.signs.is_panicking() && !world.signs.has_other(2, world.now));
+    assert!(world.stats.is_panicking() && !world.stats.has_other(2, world.now));
     assert!(world.shares(300).iter().all(|share| *share > 50));
     (0..3).for_each(|endpoint| world.eject(endpoint));
-    assert!(world.signs.is_panicking());
+    assert!(world.stats.is_panicking());
     world.succeed(1);
-    assert!(!world.signs.is_panicking());
+    assert!(!world.stats.is_panicking());
     assert_eq!(world.usable(), [1, 2]);
-    world.fail(2, Strike::Status);
+    world.fail(2, FailureKind::Status);
     assert_eq!(world.usable(), [1]);
-    let turns = world.turns();
-    let expected = [Turn::Panicked, Turn::CameBack { endpoint: 1 }, Turn::Calmed];
+    let turns = world.events();
+    let expected =
+        [EndpointEvent::PanicEntered, EndpointEvent::Returned { endpoint: 1 }, EndpointEvent::PanicEnded];
     assert_eq!(turns[2..5], expected, "{turns:?}");
 }
 
 /// P5: where checks find all unhealthy, the checks are not believed
 #[test]
 fn when_checks_find_all_unhealthy_all_are_called() {
-    let mut world = World::new(2);
+    let mut world = Fixture::new(2);
     for _ in 0..3 {
         (0..2).for_each(|endpoint| world.check(endpoint, false));
     }
@@ -165,7 +172,7 @@ fn when_checks_find_all_unhealthy_all_are_called() {
 /// P5: one that comes back begins with a tenth of its share
 #[test]
 fn one_that_comes_back_starts_slowly() {
-    let mut world = World::new(2);
+    let mut world = Fixture::new(2);
     world.eject(0);
     world.now += 40 * SECOND;
     let at_once = world.shares(2000)[0];
@@ -178,7 +185,7 @@ fn one_that_comes_back_starts_slowly() {
 /// P5: those that stand by are called while none of the others is usable, and requests return only after a while
 #[test]
 fn standby_endpoints_take_over_and_give_back_with_hysteresis() {
-    let mut world = World::with(4, |rules| rules.standby = 2);
+    let mut world = Fixture::with(4, |rules| rules.standby = 2);
     assert_eq!(world.shares(100)[2..], [0, 0]);
     world.eject(0);
     assert_eq!(world.shares(100), [0, 100, 0, 0], "one of the others is enough");
@@ -192,15 +199,18 @@ fn standby_endpoints_take_over_and_give_back_with_hysteresis() {
     assert_eq!(world.shares(100)[..2], [0, 0]);
     world.now += SECOND;
     assert_eq!(world.shares(100)[2..], [0, 0]);
-    let turns: Vec<Turn> =
-        world.turns().into_iter().filter(|turn| matches!(turn, Turn::FailedOver | Turn::Returned)).collect();
-    assert_eq!(turns, [Turn::FailedOver, Turn::Returned]);
+    let turns: Vec<EndpointEvent> = world
+        .events()
+        .into_iter()
+        .filter(|turn| matches!(turn, EndpointEvent::FailedOver | EndpointEvent::FailedBack))
+        .collect();
+    assert_eq!(turns, [EndpointEvent::FailedOver, EndpointEvent::FailedBack]);
 }
 
 /// P5: a share of the others can be asked for, and standbys that fail give back at once
 #[test]
 fn standby_endpoints_may_take_over_earlier_and_never_keep_what_they_cannot_serve() {
-    let mut world = World::with(4, |rules| (rules.standby, rules.min_usable_percent) = (1, 60));
+    let mut world = Fixture::with(4, |rules| (rules.standby, rules.min_usable_percent) = (1, 60));
     world.eject(0);
     assert_eq!(world.shares(100)[3], 0, "two of three are 66 %");
     world.eject(1);
@@ -211,7 +221,7 @@ fn standby_endpoints_may_take_over_earlier_and_never_keep_what_they_cannot_serve
 
 #[derive(Debug, Clone)]
 enum Op {
-    Fail(usize, Strike),
+    Fail(usize, FailureKind),
     Succeed(usize),
     Check(usize, bool),
     Pick(Option<usize>),
@@ -220,10 +230,10 @@ enum Op {
 
 fn op(endpoints: usize) -> impl Strategy<Value = Op> {
     let strike = prop_oneof![
-        Just(Strike::Unreachable),
-        Just(Strike::Silent),
-        Just(Strike::Broken),
-        Just(Strike::Status)
+        Just(FailureKind::Unreachable),
+        Just(FailureKind::Timeout),
+        Just(FailureKind::Broken),
+        Just(FailureKind::Status)
     ];
     prop_oneof![
         10 => (0..endpoints, strike).prop_map(|(endpoint, strike)| Op::Fail(endpoint, strike)),
@@ -245,8 +255,8 @@ proptest! {
     /// P5: calls never put the last endpoint out; every absence ends, within its cap; no share is ever none; what is chosen is
     /// usable unless none is or all are called; what is published is what holds
     #[test]
-    fn somebody_is_always_there_to_be_called((endpoints, standby, percent, ops) in ops()) {
-        let mut world = World::with(endpoints, |rules| (rules.standby, rules.max_percent) = (standby, percent));
+    fn an_endpoint_is_always_picked((endpoints, standby, percent, ops) in ops()) {
+        let mut world = Fixture::with(endpoints, |rules| (rules.standby, rules.ejected_max_percent) = (standby, percent));
         for op in ops {
             match op {
                 Op::Fail(endpoint, strike) => {
@@ -257,30 +267,30 @@ proptest! {
                 Op::Succeed(endpoint) => world.succeed(endpoint),
                 Op::Check(endpoint, is_good) => world.check(endpoint, is_good),
                 Op::Pick(avoid) => {
-                    let picked = world.rotation.pick(avoid, world.now);
+                    let picked = world.load_balancer.pick(avoid, world.now);
                     let usable = world.usable();
-                    prop_assert!(world.rotation.panic || usable.is_empty() || usable.contains(&picked));
-                    let has_choice = world.rotation.panic || usable.is_empty();
+                    prop_assert!(world.load_balancer.is_panicking || usable.is_empty() || usable.contains(&picked));
+                    let has_choice = world.load_balancer.is_panicking || usable.is_empty();
                     prop_assert!(!has_choice || avoid != Some(picked));
                 }
                 Op::Wait(millis) => world.now += Duration::from_millis(millis),
             }
-            prop_assert_eq!(world.rotation.panic, world.signs.is_panicking());
-            for (i, endpoint) in world.rotation.endpoints.iter().enumerate() {
-                let weight = endpoint.weight(world.rotation.rules.slow_start, world.now);
+            prop_assert_eq!(world.load_balancer.is_panicking, world.stats.is_panicking());
+            for (i, endpoint) in world.load_balancer.endpoints.iter().enumerate() {
+                let weight = endpoint.weight(world.load_balancer.rules.slow_start, world.now);
                 prop_assert!((1..=WEIGHT_WHOLE).contains(&weight));
-                if let Some(due) = endpoint.due() {
-                    prop_assert!(due.saturating_duration_since(world.now) <= world.rotation.rules.max);
+                if let Some(due) = endpoint.excluded_until() {
+                    prop_assert!(due.saturating_duration_since(world.now) <= world.load_balancer.rules.ejection_max);
                 } else {
-                    prop_assert_eq!(world.signs.of(i).standing(world.now), endpoint.standing());
+                    prop_assert_eq!(world.stats.endpoint(i).state(world.now), endpoint.state());
                 }
             }
-            let ejected = world.rotation.endpoints.iter().filter(|endpoint| endpoint.is_ejected()).count();
+            let ejected = world.load_balancer.endpoints.iter().filter(|endpoint| endpoint.is_ejected()).count();
             prop_assert!(ejected * 100 <= percent * endpoints);
         }
-        world.now += world.rotation.rules.max;
-        world.rotation.pick(None, world.now);
-        let out = world.rotation.endpoints.iter().filter(|endpoint| endpoint.due().is_some()).count();
+        world.now += world.load_balancer.rules.ejection_max;
+        world.load_balancer.pick(None, world.now);
+        let out = world.load_balancer.endpoints.iter().filter(|endpoint| endpoint.excluded_until().is_some()).count();
         prop_assert_eq!(out, 0, "every absence ends");
     }
 }
@@ -288,19 +298,19 @@ proptest! {
 /// P5, B1: a connection brings back who could not be connected to, not who failed in any other way, and ends a panic
 #[test]
 fn a_connection_disproves_only_that_none_can_be_made() {
-    let mut world = World::new(3);
+    let mut world = Fixture::new(3);
     world.eject(0);
-    world.fail(1, Strike::Unreachable);
-    (0..5).for_each(|_| world.fail(2, Strike::Unreachable));
+    world.fail(1, FailureKind::Unreachable);
+    (0..5).for_each(|_| world.fail(2, FailureKind::Unreachable));
     assert_eq!(world.usable(), [2]);
-    assert!(world.signs.is_panicking());
+    assert!(world.stats.is_panicking());
     let before = world.now - SECOND;
-    world.rotation.reached(1, before, world.now);
+    world.load_balancer.record_connected(1, before, world.now);
     assert_eq!(world.usable(), [2], "a connection from before it was left out");
-    world.rotation.reached(0, world.now, world.now);
+    world.load_balancer.record_connected(0, world.now, world.now);
     assert_eq!(world.usable(), [2]);
-    assert!(world.signs.is_panicking());
-    world.rotation.reached(1, world.now, world.now);
+    assert!(world.stats.is_panicking());
+    world.load_balancer.record_connected(1, world.now, world.now);
     assert_eq!(world.usable(), [1, 2]);
-    assert!(!world.signs.is_panicking(), "somebody is there");
+    assert!(!world.stats.is_panicking(), "somebody is there");
 }

@@ -3,29 +3,34 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::client_waits::{ReportWaiting, WaitTicket, Waiting};
-use crate::host::Serve;
+use crate::actor_shell::MessageHandler;
+use crate::client_waits::{ClientWaitEntry, ClientWaitTicket, ReportClientWait};
 use crate::pool::actor::Pool;
 use crate::pool::handle::PoolHandle;
 use crate::types::ClientId;
 
-impl Serve<ReportWaiting> for Pool {
-    type Decision = Vec<Arc<Waiting>>;
+impl MessageHandler<ReportClientWait> for Pool {
+    type Decision = Vec<Arc<ClientWaitEntry>>;
 
-    fn decide(&self, ReportWaiting(waiting): &ReportWaiting, _: Instant) -> Vec<Arc<Waiting>> {
-        self.waits.decide(waiting, self.state.limit())
+    fn decide(&self, ReportClientWait(waiting): &ReportClientWait, _: Instant) -> Vec<Arc<ClientWaitEntry>> {
+        self.client_waits.decide(waiting, self.state.limit())
     }
 
-    fn apply(&mut self, ReportWaiting(waiting): ReportWaiting, cut: Vec<Arc<Waiting>>, _: Instant) {
-        self.waits.apply(waiting, &cut);
+    fn apply(
+        &mut self,
+        ReportClientWait(waiting): ReportClientWait,
+        cut: Vec<Arc<ClientWaitEntry>>,
+        _: Instant,
+    ) {
+        self.client_waits.apply(waiting, &cut);
     }
 }
 
 impl PoolHandle {
     /// Reports that a permit's request has waited for its client since then. The permit prepaid the message.
-    pub fn waits_for_client(&self, client: ClientId, since: Instant) -> WaitTicket {
-        let ticket = WaitTicket::new(client, since);
-        self.mailbox.tell(ReportWaiting(ticket.waiting()));
+    pub fn report_client_wait(&self, client: ClientId, since: Instant) -> ClientWaitTicket {
+        let ticket = ClientWaitTicket::new(client, since);
+        self.mailbox.notify(ReportClientWait(ticket.client_wait()));
         ticket
     }
 }

@@ -8,70 +8,75 @@ use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
 
 use super::*;
 use crate::clock;
-use crate::pool::rules::Rules;
-use crate::pool::slot::Slot;
+use crate::pool::load_balancer_settings::LoadBalancerSettings;
+use crate::pool::test_waiter::TestWaiter;
 
-const PATIENT: Duration = Duration::from_secs(1000);
+const LONG_TIMEOUT: Duration = Duration::from_secs(1000);
 
-fn full(queued: usize) -> Refusal {
-    Refusal::Full { queued, retry_after: Duration::ZERO }
+fn full(queued: usize) -> AcquireRefusal {
+    AcquireRefusal::QueueFull { queued, retry_after: Duration::ZERO }
 }
 
-struct World {
-    state: PoolState<Slot>,
+struct Fixture {
+    state: PoolState<TestWaiter>,
     shared: Arc<GateShared>,
-    nudges: Arc<AtomicUsize>,
+    wakes: Arc<AtomicUsize>,
     now: Instant,
 }
 
-impl World {
+impl Fixture {
     /// A queue that is patient enough for everything here.
     fn new(concurrent_max: usize, queued_max: usize, endpoints: usize) -> Self {
-        Self::hurried(concurrent_max, queued_max, endpoints, PATIENT)
+        Self::with_queue_timeout(concurrent_max, queued_max, endpoints, LONG_TIMEOUT)
     }
 
-    fn hurried(concurrent_max: usize, queued_max: usize, endpoints: usize, queue_timeout: Duration) -> Self {
-        let nudges = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&nudges);
+    fn with_queue_timeout(
+        concurrent_max: usize,
+        queued_max: usize,
+        endpoints: usize,
+        queue_timeout: Duration,
+    ) -> Self {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&wakes);
         let shared = Arc::new(GateShared::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
         }));
-        let (signs, now) = (Arc::new(Signs::new(endpoints)), clock::now());
-        let rules = Rules::from(&UpstreamConfig::default().rotation);
-        let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);
-        let budget = Budget::new(RetryBudgetConfig::default(), now);
+        let (signs, now) = (Arc::new(EndpointStatsTable::new(endpoints)), clock::now());
+        let rules = LoadBalancerSettings::from(&UpstreamConfig::default().rotation);
+        let rotation = LoadBalancer::new(Arc::clone(&signs), rules, 7, now);
+        let budget = RetryBudget::new(RetryBudgetConfig::default(), now);
         let bounds = PoolBounds { concurrent_max, queued_max, queue_timeout, overload: None };
         let state = PoolState::new(Arc::clone(&shared), bounds, signs, rotation, budget);
-        Self { state, shared, nudges, now }
+        Self { state, shared, wakes, now }
     }
 
     /// As the shell does it.
-    fn ask(&mut self) -> Result<Slot, Refusal> {
-        self.ask_as(Priority::Normal, PATIENT)
+    fn acquire(&mut self) -> Result<TestWaiter, AcquireRefusal> {
+        self.acquire_as(Priority::Normal, LONG_TIMEOUT)
     }
 
-    fn ask_within(&mut self, left: Duration) -> Result<Slot, Refusal> {
-        self.ask_as(Priority::Normal, left)
+    fn acquire_within(&mut self, left: Duration) -> Result<TestWaiter, AcquireRefusal> {
+        self.acquire_as(Priority::Normal, left)
     }
 
-    fn ask_as(&mut self, priority: Priority, left: Duration) -> Result<Slot, Refusal> {
-        let slot = Slot::default();
+    fn acquire_as(&mut self, priority: Priority, left: Duration) -> Result<TestWaiter, AcquireRefusal> {
+        let slot = TestWaiter::default();
         match self.state.decide(priority, self.now + left, self.now) {
-            Decision::Grant => {
+            AcquireDecision::Grant => {
                 let permit = self.state.grant(self.now).unwrap();
-                slot.clone().hand(permit).unwrap();
+                slot.clone().try_grant(permit).unwrap();
             }
-            Decision::Queue => self.state.enqueue(slot.clone(), priority, self.now),
-            Decision::Refuse(refusal) => return Err(refusal),
+            AcquireDecision::Queue => self.state.enqueue(slot.clone(), priority, self.now),
+            AcquireDecision::Refuse(refusal) => return Err(refusal),
         }
         Ok(slot)
     }
 
     /// Delivers the nudges that were sent.
-    fn settle(&mut self) {
-        while self.nudges.load(Ordering::SeqCst) > 0 {
-            self.nudges.fetch_sub(1, Ordering::SeqCst);
-            self.state.nudge(self.now);
+    fn deliver_wakes(&mut self) {
+        while self.wakes.load(Ordering::SeqCst) > 0 {
+            self.wakes.fetch_sub(1, Ordering::SeqCst);
+            self.state.on_wake(self.now);
         }
     }
 }
@@ -79,32 +84,32 @@ impl World {
 /// P4: the A/B/C race: A holds, B waits, A releases, C comes before the nudge is handled; B gets it
 #[test]
 fn a_released_permit_belongs_to_the_waiter_not_to_a_newcomer() {
-    let mut world = World::new(1, 10, 1);
-    let a = world.ask().unwrap();
-    let b = world.ask().unwrap();
-    assert!(a.has() && !b.has());
-    a.leave();
-    let c = world.ask().unwrap();
-    assert!(b.has(), "enqueueing C served the head of the queue");
-    assert!(!c.has());
-    world.settle();
-    assert!(!c.has());
-    b.leave();
-    world.settle();
-    assert!(c.has());
+    let mut world = Fixture::new(1, 10, 1);
+    let a = world.acquire().unwrap();
+    let b = world.acquire().unwrap();
+    assert!(a.has_permit() && !b.has_permit());
+    a.cancel();
+    let c = world.acquire().unwrap();
+    assert!(b.has_permit(), "enqueueing C served the head of the queue");
+    assert!(!c.has_permit());
+    world.deliver_wakes();
+    assert!(!c.has_permit());
+    b.cancel();
+    world.deliver_wakes();
+    assert!(c.has_permit());
 }
 
 /// P4
 #[test]
 fn waiters_are_served_in_order() {
-    let mut world = World::new(1, 10, 1);
-    let mut holder = world.ask().unwrap();
-    let waiters: Vec<Slot> = (0..5).map(|_| world.ask().unwrap()).collect();
+    let mut world = Fixture::new(1, 10, 1);
+    let mut holder = world.acquire().unwrap();
+    let waiters: Vec<TestWaiter> = (0..5).map(|_| world.acquire().unwrap()).collect();
     for (i, next) in waiters.iter().enumerate() {
-        holder.leave();
-        world.settle();
-        assert!(next.has(), "waiter {i}");
-        assert!(waiters[i + 1..].iter().all(|later| !later.has()));
+        holder.cancel();
+        world.deliver_wakes();
+        assert!(next.has_permit(), "waiter {i}");
+        assert!(waiters[i + 1..].iter().all(|later| !later.has_permit()));
         holder = next.clone();
     }
 }
@@ -112,112 +117,116 @@ fn waiters_are_served_in_order() {
 /// P4: cancel while granted
 #[test]
 fn a_waiter_that_left_passes_the_permit_on() {
-    let mut world = World::new(1, 10, 1);
-    let a = world.ask().unwrap();
-    let b = world.ask().unwrap();
-    let c = world.ask().unwrap();
-    b.leave();
-    a.leave();
-    world.settle();
-    assert!(c.has());
-    c.leave();
+    let mut world = Fixture::new(1, 10, 1);
+    let a = world.acquire().unwrap();
+    let b = world.acquire().unwrap();
+    let c = world.acquire().unwrap();
+    b.cancel();
+    a.cancel();
+    world.deliver_wakes();
+    assert!(c.has_permit());
+    c.cancel();
     assert_eq!(world.shared.gate.live(), 0);
 }
 
 /// P3
 #[test]
 fn the_queue_is_bounded_and_zero_means_fail_fast() {
-    let mut world = World::new(1, 2, 1);
-    let held: Vec<Slot> = (0..3).map(|_| world.ask().unwrap()).collect();
-    assert_eq!(world.ask().unwrap_err(), full(2));
-    held[1].leave();
-    let late = world.ask().unwrap();
-    assert!(!late.has(), "the place of one that left is free");
-    assert_eq!(World::new(0, 0, 1).ask().unwrap_err(), full(0));
+    let mut world = Fixture::new(1, 2, 1);
+    let held: Vec<TestWaiter> = (0..3).map(|_| world.acquire().unwrap()).collect();
+    assert_eq!(world.acquire().unwrap_err(), full(2));
+    held[1].cancel();
+    let late = world.acquire().unwrap();
+    assert!(!late.has_permit(), "the place of one that left is free");
+    assert_eq!(Fixture::new(0, 0, 1).acquire().unwrap_err(), full(0));
 }
 
 /// One holds the only place, some wait, and the queue is known to hand one on every 100 ms.
-fn paced(waiting: usize, queued_max: usize, queue_timeout: Duration) -> (World, Vec<Slot>) {
-    let mut world = World::hurried(1, queued_max, 1, queue_timeout);
-    let mut slots: Vec<Slot> = (0..10).map(|_| world.ask().unwrap()).collect();
+fn paced(waiting: usize, queued_max: usize, queue_timeout: Duration) -> (Fixture, Vec<TestWaiter>) {
+    let mut world = Fixture::with_queue_timeout(1, queued_max, 1, queue_timeout);
+    let mut slots: Vec<TestWaiter> = (0..10).map(|_| world.acquire().unwrap()).collect();
     for _ in 0..9 {
         world.now += Duration::from_millis(100);
-        slots.remove(0).leave();
-        world.settle();
-        assert!(slots[0].has());
+        slots.remove(0).cancel();
+        world.deliver_wakes();
+        assert!(slots[0].has_permit());
     }
-    slots.extend((0..waiting).map(|_| world.ask().unwrap()));
+    slots.extend((0..waiting).map(|_| world.acquire().unwrap()));
     (world, slots)
 }
 
 /// P3: who cannot be served in time is told at once, and when its turn would have come
 #[test]
-fn who_would_wait_in_vain_is_refused_at_once() {
+fn a_wait_beyond_the_deadline_is_refused_at_once() {
     let (mut world, slots) = paced(4, 50, Duration::from_secs(1));
     let ms = Duration::from_millis;
-    let refused = world.ask_within(ms(499)).unwrap_err();
-    assert_eq!(refused, Refusal::Late { expected: ms(500), left: ms(499) });
-    let fits = world.ask_within(ms(500)).unwrap();
-    let _fit: Vec<Slot> = (0..5).map(|_| world.ask().unwrap()).collect();
-    let refused = world.ask().unwrap_err();
-    assert_eq!(refused, Refusal::Late { expected: ms(1_100), left: ms(1_000) }, "the queue's own deadline");
-    slots[1].leave();
-    assert!(world.ask().is_ok(), "one that left is not waited for");
-    assert!(!fits.has());
+    let refused = world.acquire_within(ms(499)).unwrap_err();
+    assert_eq!(refused, AcquireRefusal::QueueTooLong { expected: ms(500), left: ms(499) });
+    let fits = world.acquire_within(ms(500)).unwrap();
+    let _fit: Vec<TestWaiter> = (0..5).map(|_| world.acquire().unwrap()).collect();
+    let refused = world.acquire().unwrap_err();
+    assert_eq!(
+        refused,
+        AcquireRefusal::QueueTooLong { expected: ms(1_100), left: ms(1_000) },
+        "the queue's own deadline"
+    );
+    slots[1].cancel();
+    assert!(world.acquire().is_ok(), "one that left is not waited for");
+    assert!(!fits.has_permit());
 }
 
 /// P3: who is next is never refused for a pace, or a pace that was true once would refuse all, and never be found wrong
 #[test]
 fn the_first_in_the_queue_may_always_wait() {
     let (mut world, _slots) = paced(0, 50, Duration::from_secs(1));
-    assert!(world.ask_within(Duration::from_millis(1)).is_ok());
-    assert!(world.ask_within(Duration::from_millis(1)).is_err());
+    assert!(world.acquire_within(Duration::from_millis(1)).is_ok());
+    assert!(world.acquire_within(Duration::from_millis(1)).is_err());
 }
 
 /// P3: nobody is refused by a pace that is not known, be it at the start or after a crash
 #[test]
-fn without_a_pace_nobody_is_refused_for_it() {
-    let mut world = World::hurried(1, 50, 1, Duration::from_millis(1));
-    let _slots: Vec<Slot> = (0..51).map(|_| world.ask().unwrap()).collect();
-    assert_eq!(world.ask().unwrap_err(), full(50));
+fn without_an_interval_no_wait_is_refused() {
+    let mut world = Fixture::with_queue_timeout(1, 50, 1, Duration::from_millis(1));
+    let _slots: Vec<TestWaiter> = (0..51).map(|_| world.acquire().unwrap()).collect();
+    assert_eq!(world.acquire().unwrap_err(), full(50));
     let (mut world, _slots) = paced(2, 50, Duration::from_millis(200));
-    assert!(world.ask().is_err());
+    assert!(world.acquire().is_err());
     world.state.rebuild(world.now);
-    let _again: Vec<Slot> = (0..50).map(|_| world.ask().unwrap()).collect();
+    let _again: Vec<TestWaiter> = (0..50).map(|_| world.acquire().unwrap()).collect();
 }
 
 /// P3: a full queue says when those in it will have been served
 #[test]
-fn a_full_queue_knows_when_it_will_have_drained() {
-    let (mut world, _slots) = paced(12, 12, PATIENT);
+fn a_full_queue_gives_a_retry_time() {
+    let (mut world, _slots) = paced(12, 12, LONG_TIMEOUT);
     let retry_after = Duration::from_millis(1_300);
-    assert_eq!(world.ask().unwrap_err(), Refusal::Full { queued: 12, retry_after });
-    assert_eq!(world.shared.pace(), Some(Duration::from_millis(100)));
+    assert_eq!(world.acquire().unwrap_err(), AcquireRefusal::QueueFull { queued: 12, retry_after });
+    assert_eq!(world.shared.grant_interval(), Some(Duration::from_millis(100)));
 }
 
 /// P3: in a full queue a newcomer of a higher class takes the place of the last of the lowest, who hears it at once
 #[test]
 fn a_newcomer_of_a_higher_class_displaces_the_last_of_the_lowest() {
-    let mut world = World::new(1, 3, 1);
-    let holder = world.ask().unwrap();
-    let as_class = |world: &mut World, priority| world.ask_as(priority, PATIENT);
+    let mut world = Fixture::new(1, 3, 1);
+    let holder = world.acquire().unwrap();
+    let as_class = |world: &mut Fixture, priority| world.acquire_as(priority, LONG_TIMEOUT);
     let low = as_class(&mut world, Priority::Low).unwrap();
     let late = as_class(&mut world, Priority::Low).unwrap();
     let normal = as_class(&mut world, Priority::Normal).unwrap();
     assert_eq!(as_class(&mut world, Priority::Low).unwrap_err(), full(3), "the last in the line is itself");
     let high = as_class(&mut world, Priority::High).unwrap();
     assert_eq!(
-        late.dismissed(),
-        Some(Dismissal { cause: DismissalCause::Displaced, retry_after: Duration::ZERO })
+        late.rejection(),
+        Some(WaitRejection { cause: WaitRejectionCause::Displaced, retry_after: Duration::ZERO })
     );
     let again = as_class(&mut world, Priority::High).unwrap();
-    assert!(low.dismissed().is_some() && normal.dismissed().is_none());
+    assert!(low.rejection().is_some() && normal.rejection().is_none());
     let third = as_class(&mut world, Priority::High).unwrap();
-    assert!(normal.dismissed().is_some());
+    assert!(normal.rejection().is_some());
     assert_eq!(as_class(&mut world, Priority::High).unwrap_err(), full(3));
-    holder.leave();
-    world.settle();
-    assert!(high.has() && !again.has() && !third.has());
+    holder.cancel();
+    world.deliver_wakes();
+    assert!(high.has_permit() && !again.has_permit() && !third.has_permit());
 }
 
 /// P3: only those that are ahead count for when the turn comes
@@ -225,40 +234,40 @@ fn a_newcomer_of_a_higher_class_displaces_the_last_of_the_lowest() {
 fn a_higher_class_does_not_wait_for_a_lower_one() {
     let (mut world, _slots) = paced(9, 50, Duration::from_secs(1));
     let left = Duration::from_millis(500);
-    assert!(world.ask_as(Priority::Low, left).is_err());
-    let _first = world.ask_as(Priority::High, left).unwrap();
-    assert!(world.ask_as(Priority::High, left).is_ok());
-    assert!(world.ask_as(Priority::Normal, left).is_err());
+    assert!(world.acquire_as(Priority::Low, left).is_err());
+    let _first = world.acquire_as(Priority::High, left).unwrap();
+    assert!(world.acquire_as(Priority::High, left).is_ok());
+    assert!(world.acquire_as(Priority::Normal, left).is_err());
 }
 
 /// S5: a crash in mid-write leaks no permit and grants none
 #[test]
 fn a_rebuild_drops_the_waiters_and_keeps_the_live_count() {
-    let mut world = World::new(1, 10, 1);
-    let a = world.ask().unwrap();
-    let b = world.ask().unwrap();
+    let mut world = Fixture::new(1, 10, 1);
+    let a = world.acquire().unwrap();
+    let b = world.acquire().unwrap();
     world.state.rebuild(clock::now());
     assert_eq!(world.shared.gate.live(), 1);
-    let c = world.ask().unwrap();
-    assert!(!c.has(), "A still holds the only permit");
-    a.leave();
-    world.settle();
-    assert!(c.has() && !b.has());
+    let c = world.acquire().unwrap();
+    assert!(!c.has_permit(), "A still holds the only permit");
+    a.cancel();
+    world.deliver_wakes();
+    assert!(c.has_permit() && !b.has_permit());
 }
 
 #[derive(Debug, Clone)]
 enum Op {
-    Ask(Priority),
-    Leave(prop::sample::Index),
-    Nudge,
+    Acquire(Priority),
+    Release(prop::sample::Index),
+    Wake,
     Rebuild,
 }
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        5 => prop::sample::select(&Priority::ALL[..]).prop_map(Op::Ask),
-        4 => any::<prop::sample::Index>().prop_map(Op::Leave),
-        2 => Just(Op::Nudge),
+        5 => prop::sample::select(&Priority::ALL[..]).prop_map(Op::Acquire),
+        4 => any::<prop::sample::Index>().prop_map(Op::Release),
+        2 => Just(Op::Wake),
         1 => Just(Op::Rebuild),
     ]
 }
@@ -268,50 +277,50 @@ proptest! {
     /// nobody forgotten or displaced by his like
     #[test]
     fn any_interleaving_keeps_the_gate(ops in prop::collection::vec(op(), 1..200), max in 1usize..4, queued in 0usize..5) {
-        let mut world = World::new(max, queued, 2);
-        let mut slots: Vec<(Slot, Priority)> = Vec::new();
-        let mut lost: Vec<Slot> = Vec::new();
+        let mut world = Fixture::new(max, queued, 2);
+        let mut slots: Vec<(TestWaiter, Priority)> = Vec::new();
+        let mut lost: Vec<TestWaiter> = Vec::new();
         for op in ops {
             match op {
-                Op::Ask(priority) => {
-                    let asked = world.ask_as(priority, PATIENT);
+                Op::Acquire(priority) => {
+                    let asked = world.acquire_as(priority, LONG_TIMEOUT);
                     if let Ok(slot) = asked { slots.push((slot, priority)) }
                     else {
-                        let lower = slots.iter().any(|(slot, other)| !slot.has() && rank(*other) < rank(priority));
+                        let lower = slots.iter().any(|(slot, other)| !slot.has_permit() && rank(*other) < rank(priority));
                         prop_assert!(!lower, "refused, though a lower class waits");
                     }
-                    let displaced = |(slot, other): &(Slot, Priority)| slot.dismissed().map(|_| *other);
+                    let displaced = |(slot, other): &(TestWaiter, Priority)| slot.rejection().map(|_| *other);
                     prop_assert!(slots.iter().filter_map(displaced).all(|other| rank(other) < rank(priority)));
-                    slots.retain(|(slot, _)| slot.dismissed().is_none());
+                    slots.retain(|(slot, _)| slot.rejection().is_none());
                 }
-                Op::Leave(i) => if !slots.is_empty() {
+                Op::Release(i) => if !slots.is_empty() {
                     let i = i.index(slots.len());
-                    slots.remove(i).0.leave();
+                    slots.remove(i).0.cancel();
                 },
-                Op::Nudge => world.settle(),
+                Op::Wake => world.deliver_wakes(),
                 Op::Rebuild => {
                     world.state.rebuild(clock::now());
-                    let (kept, dropped) = slots.drain(..).partition(|(slot, _)| slot.has());
+                    let (kept, dropped) = slots.drain(..).partition(|(slot, _)| slot.has_permit());
                     slots = kept;
-                    let dropped: Vec<(Slot, Priority)> = dropped;
+                    let dropped: Vec<(TestWaiter, Priority)> = dropped;
                     lost.extend(dropped.into_iter().map(|(slot, _)| slot));
                 }
             }
-            let live = slots.iter().filter(|(slot, _)| slot.has()).count();
+            let live = slots.iter().filter(|(slot, _)| slot.has_permit()).count();
             prop_assert_eq!(live, world.shared.gate.live());
             prop_assert!(live <= max && slots.len() - live <= queued);
             for priority in Priority::ALL {
-                let of_class: Vec<&Slot> =
+                let of_class: Vec<&TestWaiter> =
                     slots.iter().filter(|(_, other)| *other == priority).map(|(slot, _)| slot).collect();
-                let first_waiting = of_class.iter().position(|slot| !slot.has()).unwrap_or(of_class.len());
-                prop_assert!(of_class[first_waiting..].iter().all(|slot| !slot.has()), "FIFO");
+                let first_waiting = of_class.iter().position(|slot| !slot.has_permit()).unwrap_or(of_class.len());
+                prop_assert!(of_class[first_waiting..].iter().all(|slot| !slot.has_permit()), "FIFO");
             }
-            prop_assert!(lost.iter().all(|slot| !slot.has()));
+            prop_assert!(lost.iter().all(|slot| !slot.has_permit()));
         }
-        world.settle();
-        let live = slots.iter().filter(|(slot, _)| slot.has()).count();
+        world.deliver_wakes();
+        let live = slots.iter().filter(|(slot, _)| slot.has_permit()).count();
         prop_assert!(live == max || live == slots.len(), "nobody is left waiting at a free gate");
-        for (slot, _) in slots { slot.leave(); }
+        for (slot, _) in slots { slot.cancel(); }
         prop_assert_eq!(world.shared.gate.live(), 0);
     }
 }

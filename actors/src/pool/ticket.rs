@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::count::Gate;
-use crate::pool::budget::Window;
 use crate::pool::credential::{CredentialId, CredentialTicket};
+use crate::pool::retry_budget::RetryWindow;
 
 /// One of a bucket's endpoints, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub struct EndpointId(pub usize);
 /// The gate's counts and how to wake its actor.
 pub(crate) struct GateShared {
     pub(crate) gate: Gate,
-    nudge: Box<dyn Fn() + Send + Sync>,
-    number: usize,
+    wake_actor: Box<dyn Fn() + Send + Sync>,
+    id: usize,
     granted: AtomicU64,
     /// What was spent on trying again; nothing yet is none.
-    spent: Mutex<Option<Window>>,
+    retry_window: Mutex<Option<RetryWindow>>,
     /// From one hand-over of the queue to the next, in nanoseconds; 0 where it is not known.
-    pace: AtomicU64,
+    grant_interval_nanos: AtomicU64,
 }
 
 impl fmt::Debug for GateShared {
@@ -39,11 +39,11 @@ impl GateShared {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Self {
             gate: Gate::new(),
-            nudge: Box::new(nudge),
-            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            wake_actor: Box::new(nudge),
+            id: NUMBER.fetch_add(1, Ordering::Relaxed),
             granted: AtomicU64::new(0),
-            spent: Mutex::default(),
-            pace: AtomicU64::new(0),
+            retry_window: Mutex::default(),
+            grant_interval_nanos: AtomicU64::new(0),
         }
     }
 
@@ -54,9 +54,9 @@ impl GateShared {
     }
 
     /// Wakes the actor, unless somebody has.
-    pub(crate) fn wake(&self) {
-        if self.gate.claim_nudge() {
-            (self.nudge)();
+    pub(crate) fn wake_once(&self) {
+        if self.gate.claim_wake() {
+            (self.wake_actor)();
         }
     }
 
@@ -66,43 +66,43 @@ impl GateShared {
     }
 
     /// Only the state calls this.
-    pub(crate) fn publish_spent(&self, window: Window) {
-        *self.spent.lock().unwrap_or_else(PoisonError::into_inner) = Some(window);
+    pub(crate) fn publish_retry_window(&self, window: RetryWindow) {
+        *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner) = Some(window);
     }
 
     /// Attempts for each request over the last seconds.
     pub(crate) fn amplification(&self, now: Instant) -> f64 {
-        let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner);
         spent.map_or(1.0, |window| window.amplification(self.granted(), now))
     }
 
     /// Says how fast the queue drains; the actor does so while somebody waits.
-    pub(crate) fn publish_pace(&self, pace: Option<Duration>) {
+    pub(crate) fn publish_grant_interval(&self, pace: Option<Duration>) {
         let nanos = pace.map_or(0, |pace| u64::try_from(pace.as_nanos()).unwrap_or(u64::MAX).max(1));
-        self.pace.store(nanos, Ordering::Relaxed);
+        self.grant_interval_nanos.store(nanos, Ordering::Relaxed);
     }
 
     /// From one hand-over of the queue to the next, as last published.
-    pub(crate) fn pace(&self) -> Option<Duration> {
-        let nanos = self.pace.load(Ordering::Relaxed);
+    pub(crate) fn grant_interval(&self) -> Option<Duration> {
+        let nanos = self.grant_interval_nanos.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// Something other than a permit fell free: whoever waits may need just that.
-    pub(crate) fn stir(&self) {
-        if self.gate.touch() {
-            (self.nudge)();
+    pub(crate) fn wake_if_waiting(&self) {
+        if self.gate.claim_wake_if_waiting() {
+            (self.wake_actor)();
         }
     }
 
     /// Has the queue served once more, whoever waits.
-    pub(crate) fn nudge(&self) {
-        (self.nudge)();
+    pub(crate) fn wake(&self) {
+        (self.wake_actor)();
     }
 
     /// Tells the gates of one process apart.
-    pub(crate) fn number(&self) -> usize {
-        self.number
+    pub(crate) fn id(&self) -> usize {
+        self.id
     }
 }
 
@@ -114,8 +114,8 @@ struct GateTicket {
 
 impl Drop for GateTicket {
     fn drop(&mut self) {
-        if self.shared.gate.fall() {
-            (self.shared.nudge)();
+        if self.shared.gate.release() {
+            (self.shared.wake_actor)();
         }
     }
 }
@@ -162,7 +162,7 @@ impl Permit {
         endpoint: EndpointTicket,
         credential: Option<CredentialTicket>,
     ) -> Self {
-        shared.gate.rise();
+        shared.gate.acquire();
         Self { credential, gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
     }
 
@@ -172,12 +172,12 @@ impl Permit {
     }
 
     /// Gives its credential back: the request goes on as somebody else.
-    pub fn go_without_credential(&mut self) {
+    pub fn release_credential(&mut self) {
         self.credential = None;
     }
 
     /// Moves on to another credential, keeping the place in the gate.
-    pub(crate) fn go_on_as(&mut self, credential: CredentialTicket) {
+    pub(crate) fn set_credential(&mut self, credential: CredentialTicket) {
         self.credential = Some(credential);
     }
 
@@ -192,17 +192,17 @@ impl Permit {
     }
 
     /// Whether somebody waits for a permit of its gate.
-    pub(crate) fn waited_for(&self) -> bool {
+    pub(crate) fn has_waiters(&self) -> bool {
         self.gate.shared.gate.waiting() > 0
     }
 
     /// A number that tells gates apart for as long as they live.
-    pub(crate) fn gate(&self) -> usize {
-        self.gate.shared.number()
+    pub(crate) fn gate_id(&self) -> usize {
+        self.gate.shared.id()
     }
 
     /// Moves on to another endpoint, keeping the place in the gate.
-    pub(crate) fn move_to(&mut self, endpoint: EndpointTicket) {
+    pub(crate) fn set_endpoint(&mut self, endpoint: EndpointTicket) {
         self.endpoint = endpoint;
     }
 }

@@ -5,97 +5,97 @@ use std::time::Instant;
 
 use tidegate_config::SessionsConfig;
 
-use crate::host::{Component, Serve};
-use crate::mailbox::Request;
+use crate::actor_shell::{Component, MessageHandler};
+use crate::mailbox::ActorMessage;
 use crate::sessions::id::SessionId;
-use crate::sessions::identity::{Bearer, Identity, SigningKey, SigningKeyId, TokenHash};
+use crate::sessions::identity::{ClientIdentity, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
 use crate::sessions::metrics::SessionsMetrics;
-use crate::sessions::state::{Cache, Found};
+use crate::sessions::state::{Cache, CacheLookup};
 
 /// Whose session is this?
-pub(crate) struct Resolve {
+pub(crate) struct GetSession {
     pub(crate) id: SessionId,
 }
 
-impl Request for Resolve {
-    type Reply = Option<Identity>;
+impl ActorMessage for GetSession {
+    type Reply = Option<ClientIdentity>;
     const NAME: &'static str = "sessions.resolve";
 
-    fn likeness(&self) -> u64 {
-        self.id.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.id.fingerprint()
     }
 }
 
 /// This session was verified.
-pub(crate) struct Remember {
+pub(crate) struct InsertSession {
     pub(crate) id: SessionId,
-    pub(crate) identity: Identity,
+    pub(crate) identity: ClientIdentity,
 }
 
-impl Request for Remember {
+impl ActorMessage for InsertSession {
     type Reply = ();
     const NAME: &'static str = "sessions.remember";
 
-    fn likeness(&self) -> u64 {
-        self.id.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.id.fingerprint()
     }
 }
 
 /// Which signing key is this?
-pub(crate) struct ResolveKey {
+pub(crate) struct GetSigningKey {
     pub(crate) id: SigningKeyId,
 }
 
-impl Request for ResolveKey {
+impl ActorMessage for GetSigningKey {
     type Reply = Option<SigningKey>;
     const NAME: &'static str = "sessions.resolve_key";
 
-    fn likeness(&self) -> u64 {
-        self.id.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.id.fingerprint()
     }
 }
 
 /// This signing key was derived.
-pub(crate) struct RememberKey {
+pub(crate) struct InsertSigningKey {
     pub(crate) id: SigningKeyId,
     pub(crate) key: SigningKey,
 }
 
-impl Request for RememberKey {
+impl ActorMessage for InsertSigningKey {
     type Reply = ();
     const NAME: &'static str = "sessions.remember_key";
 
-    fn likeness(&self) -> u64 {
-        self.id.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.id.fingerprint()
     }
 }
 
 /// What does this token say?
-pub(crate) struct ResolveToken {
+pub(crate) struct GetVerifiedToken {
     pub(crate) token: TokenHash,
 }
 
-impl Request for ResolveToken {
-    type Reply = Option<Arc<Bearer>>;
+impl ActorMessage for GetVerifiedToken {
+    type Reply = Option<Arc<VerifiedToken>>;
     const NAME: &'static str = "sessions.resolve_token";
 
-    fn likeness(&self) -> u64 {
-        self.token.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.token.fingerprint()
     }
 }
 
 /// This token was verified.
-pub(crate) struct RememberToken {
+pub(crate) struct InsertVerifiedToken {
     pub(crate) token: TokenHash,
-    pub(crate) bearer: Arc<Bearer>,
+    pub(crate) verified: Arc<VerifiedToken>,
 }
 
-impl Request for RememberToken {
+impl ActorMessage for InsertVerifiedToken {
     type Reply = ();
     const NAME: &'static str = "sessions.remember_token";
 
-    fn likeness(&self) -> u64 {
-        self.token.likeness()
+    fn message_fingerprint(&self) -> u64 {
+        self.token.fingerprint()
     }
 }
 
@@ -117,20 +117,20 @@ pub struct SessionsReport {
 /// Asks for a report.
 pub(crate) struct Inspect;
 
-impl Request for Inspect {
+impl ActorMessage for Inspect {
     type Reply = SessionsReport;
     const NAME: &'static str = "sessions.inspect";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 }
 
 /// The component.
 pub(crate) struct Sessions {
-    sessions: Cache<SessionId, Identity>,
+    sessions: Cache<SessionId, ClientIdentity>,
     keys: Cache<SigningKeyId, SigningKey>,
-    tokens: Cache<TokenHash, Arc<Bearer>>,
+    tokens: Cache<TokenHash, Arc<VerifiedToken>>,
     metrics: SessionsMetrics,
 }
 
@@ -146,19 +146,19 @@ impl Sessions {
     }
 
     /// Counts a look-up.
-    fn found<V>(&self, found: Found<V>) -> Option<V> {
-        if let Found::Hit(value) = found {
+    fn count_lookup<V>(&self, found: CacheLookup<V>) -> Option<V> {
+        if let CacheLookup::Hit(value) = found {
             self.metrics.hits.inc();
             return Some(value);
         }
         self.metrics.misses.inc();
-        self.metrics.holds(self.len());
+        self.metrics.set_entries(self.len());
         None
     }
 
-    fn made_room(&self, evicted: usize) {
+    fn count_evicted(&self, evicted: usize) {
         self.metrics.evicted.inc_by(evicted as u64);
-        self.metrics.holds(self.len());
+        self.metrics.set_entries(self.len());
     }
 
     fn len(&self) -> usize {
@@ -171,89 +171,94 @@ impl Component for Sessions {
         self.sessions.clear();
         self.keys.clear();
         self.tokens.clear();
-        self.metrics.holds(0);
+        self.metrics.set_entries(0);
     }
 }
 
-impl Serve<Resolve> for Sessions {
-    type Decision = Found<Identity>;
+impl MessageHandler<GetSession> for Sessions {
+    type Decision = CacheLookup<ClientIdentity>;
 
-    fn decide(&self, message: &Resolve, now: Instant) -> Self::Decision {
-        self.sessions.find(&message.id, now)
+    fn decide(&self, message: &GetSession, now: Instant) -> Self::Decision {
+        self.sessions.get(&message.id, now)
     }
 
-    fn apply(&mut self, message: Resolve, found: Self::Decision, _: Instant) -> Option<Identity> {
-        if found == Found::Expired {
-            self.sessions.forget(&message.id);
+    fn apply(&mut self, message: GetSession, found: Self::Decision, _: Instant) -> Option<ClientIdentity> {
+        if found == CacheLookup::Expired {
+            self.sessions.remove(&message.id);
         }
-        self.found(found)
+        self.count_lookup(found)
     }
 }
 
-impl Serve<Remember> for Sessions {
+impl MessageHandler<InsertSession> for Sessions {
     type Decision = ();
 
-    fn decide(&self, _: &Remember, _: Instant) {}
+    fn decide(&self, _: &InsertSession, _: Instant) {}
 
-    fn apply(&mut self, message: Remember, (): (), now: Instant) {
-        let evicted = self.sessions.remember(message.id, message.identity, now);
-        self.made_room(evicted);
+    fn apply(&mut self, message: InsertSession, (): (), now: Instant) {
+        let evicted = self.sessions.insert(message.id, message.identity, now);
+        self.count_evicted(evicted);
     }
 }
 
-impl Serve<ResolveKey> for Sessions {
-    type Decision = Found<SigningKey>;
+impl MessageHandler<GetSigningKey> for Sessions {
+    type Decision = CacheLookup<SigningKey>;
 
-    fn decide(&self, message: &ResolveKey, now: Instant) -> Self::Decision {
-        self.keys.find(&message.id, now)
+    fn decide(&self, message: &GetSigningKey, now: Instant) -> Self::Decision {
+        self.keys.get(&message.id, now)
     }
 
-    fn apply(&mut self, message: ResolveKey, found: Self::Decision, _: Instant) -> Option<SigningKey> {
-        if found == Found::Expired {
-            self.keys.forget(&message.id);
+    fn apply(&mut self, message: GetSigningKey, found: Self::Decision, _: Instant) -> Option<SigningKey> {
+        if found == CacheLookup::Expired {
+            self.keys.remove(&message.id);
         }
-        self.found(found)
+        self.count_lookup(found)
     }
 }
 
-impl Serve<RememberKey> for Sessions {
+impl MessageHandler<InsertSigningKey> for Sessions {
     type Decision = ();
 
-    fn decide(&self, _: &RememberKey, _: Instant) {}
+    fn decide(&self, _: &InsertSigningKey, _: Instant) {}
 
-    fn apply(&mut self, message: RememberKey, (): (), now: Instant) {
-        let evicted = self.keys.remember(message.id, message.key, now);
-        self.made_room(evicted);
+    fn apply(&mut self, message: InsertSigningKey, (): (), now: Instant) {
+        let evicted = self.keys.insert(message.id, message.key, now);
+        self.count_evicted(evicted);
     }
 }
 
-impl Serve<ResolveToken> for Sessions {
-    type Decision = Found<Arc<Bearer>>;
+impl MessageHandler<GetVerifiedToken> for Sessions {
+    type Decision = CacheLookup<Arc<VerifiedToken>>;
 
-    fn decide(&self, message: &ResolveToken, now: Instant) -> Self::Decision {
-        self.tokens.find(&message.token, now)
+    fn decide(&self, message: &GetVerifiedToken, now: Instant) -> Self::Decision {
+        self.tokens.get(&message.token, now)
     }
 
-    fn apply(&mut self, message: ResolveToken, found: Self::Decision, _: Instant) -> Option<Arc<Bearer>> {
-        if found == Found::Expired {
-            self.tokens.forget(&message.token);
+    fn apply(
+        &mut self,
+        message: GetVerifiedToken,
+        found: Self::Decision,
+        _: Instant,
+    ) -> Option<Arc<VerifiedToken>> {
+        if found == CacheLookup::Expired {
+            self.tokens.remove(&message.token);
         }
-        self.found(found)
+        self.count_lookup(found)
     }
 }
 
-impl Serve<RememberToken> for Sessions {
+impl MessageHandler<InsertVerifiedToken> for Sessions {
     type Decision = ();
 
-    fn decide(&self, _: &RememberToken, _: Instant) {}
+    fn decide(&self, _: &InsertVerifiedToken, _: Instant) {}
 
-    fn apply(&mut self, message: RememberToken, (): (), now: Instant) {
-        let evicted = self.tokens.remember(message.token, message.bearer, now);
-        self.made_room(evicted);
+    fn apply(&mut self, message: InsertVerifiedToken, (): (), now: Instant) {
+        let evicted = self.tokens.insert(message.token, message.verified, now);
+        self.count_evicted(evicted);
     }
 }
 
-impl Serve<Inspect> for Sessions {
+impl MessageHandler<Inspect> for Sessions {
     type Decision = SessionsReport;
 
     fn decide(&self, _: &Inspect, _: Instant) -> SessionsReport {

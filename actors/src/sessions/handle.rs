@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::mailbox::{AskError, Mailbox, Supervised};
+use crate::actor_stats::ActorStats;
+use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::sessions::actor::{
-    Inspect, Remember, RememberKey, RememberToken, Resolve, ResolveKey, ResolveToken, Sessions,
-    SessionsReport,
+    GetSession, GetSigningKey, GetVerifiedToken, InsertSession, InsertSigningKey, InsertVerifiedToken,
+    Inspect, Sessions, SessionsReport,
 };
 use crate::sessions::id::SessionId;
-use crate::sessions::identity::{Bearer, Identity, SigningKey, SigningKeyId, TokenHash};
-use crate::vitals::Vitals;
+use crate::sessions::identity::{ClientIdentity, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
 
 /// Asks the session cache.
 #[derive(Clone)]
@@ -23,33 +23,33 @@ impl SessionsHandle {
     }
 
     /// Whose session this is, if it is remembered. Without an answer it is not: the request is verified again (S4).
-    pub async fn resolve(&self, id: &SessionId) -> Option<Identity> {
-        self.mailbox.ask(Resolve { id: id.clone() }).await.ok().flatten()
+    pub async fn session(&self, id: &SessionId) -> Option<ClientIdentity> {
+        self.mailbox.ask(GetSession { id: id.clone() }).await.ok().flatten()
     }
 
     /// Remembers a verified session. If that fails, the next request is verified again, and nothing else is lost.
-    pub async fn remember(&self, id: &SessionId, identity: Identity) {
-        let _ = self.mailbox.ask(Remember { id: id.clone(), identity }).await;
+    pub async fn insert_session(&self, id: &SessionId, identity: ClientIdentity) {
+        let _ = self.mailbox.ask(InsertSession { id: id.clone(), identity }).await;
     }
 
     /// A signing key, if it is remembered. Without an answer it is not: it is derived again (S4).
     pub async fn signing_key(&self, id: &SigningKeyId) -> Option<SigningKey> {
-        self.mailbox.ask(ResolveKey { id: id.clone() }).await.ok().flatten()
+        self.mailbox.ask(GetSigningKey { id: id.clone() }).await.ok().flatten()
     }
 
     /// Remembers a derived signing key. If that fails, it is derived again, and nothing else is lost.
-    pub async fn remember_signing_key(&self, id: &SigningKeyId, key: SigningKey) {
-        let _ = self.mailbox.ask(RememberKey { id: id.clone(), key }).await;
+    pub async fn insert_signing_key(&self, id: &SigningKeyId, key: SigningKey) {
+        let _ = self.mailbox.ask(InsertSigningKey { id: id.clone(), key }).await;
     }
 
     /// What a token says, if it was verified and is remembered. Without an answer it is verified again (S4).
-    pub async fn bearer(&self, token: TokenHash) -> Option<Arc<Bearer>> {
-        self.mailbox.ask(ResolveToken { token }).await.ok().flatten()
+    pub async fn verified_token(&self, token: TokenHash) -> Option<Arc<VerifiedToken>> {
+        self.mailbox.ask(GetVerifiedToken { token }).await.ok().flatten()
     }
 
     /// Remembers a verified token. If that fails, it is verified again, and nothing else is lost.
-    pub async fn remember_bearer(&self, token: TokenHash, bearer: Arc<Bearer>) {
-        let _ = self.mailbox.ask(RememberToken { token, bearer }).await;
+    pub async fn insert_verified_token(&self, token: TokenHash, verified: Arc<VerifiedToken>) {
+        let _ = self.mailbox.ask(InsertVerifiedToken { token, verified }).await;
     }
 
     /// What the status page shows.
@@ -61,12 +61,12 @@ impl SessionsHandle {
     }
 
     /// The actor's vital signs.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        self.mailbox.vitals()
+    pub fn actor_stats(&self) -> &Arc<ActorStats> {
+        self.mailbox.actor_stats()
     }
 
     /// The actor, whatever its kind.
-    pub(crate) fn actor(&self) -> &dyn Supervised {
+    pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }
 }
@@ -81,8 +81,8 @@ mod tests {
     use tidegate_config::SessionsConfig;
 
     use super::*;
-    use crate::chaos::{Crash, CrashPlace};
-    use crate::host::Host;
+    use crate::actor_shell::ActorShell;
+    use crate::chaos::{Crash, CrashPoint};
     use crate::intensity::Intensity;
     use crate::metrics::ActorFamilies;
     use crate::sessions::SessionsMetrics;
@@ -94,8 +94,8 @@ mod tests {
         let actors = ActorFamilies::register(&registry).unwrap().actor("sessions");
         let config = SessionsConfig { capacity: NonZeroUsize::new(3).unwrap(), ttl: Duration::from_secs(60) };
         let sessions = Sessions::new(&config, SessionsMetrics::register(&registry).unwrap());
-        let (window, vitals) = (Duration::from_secs(10), Arc::new(Vitals::new("sessions", 16)));
-        let host = Host::new(sessions, window, Arc::clone(&vitals), actors.clone(), log.clone());
+        let (window, vitals) = (Duration::from_secs(10), Arc::new(ActorStats::new("sessions", 16)));
+        let host = ActorShell::new(sessions, window, Arc::clone(&vitals), actors.clone(), log.clone());
         let (sender, receiver) = actix::dev::channel::channel(16);
         supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
         SessionsHandle::new(Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1)))
@@ -110,12 +110,12 @@ mod tests {
     async fn hits_misses_and_evictions_are_reported() {
         let handle = start(5);
         for text in ["a", "b", "c", "d"] {
-            handle.remember(&id(text), Identity::Anonymous).await;
+            handle.insert_session(&id(text), ClientIdentity::Anonymous).await;
         }
-        assert_eq!(handle.resolve(&id("a")).await, None, "left for the fourth");
-        assert_eq!(handle.resolve(&id("d")).await, Some(Identity::Anonymous));
+        assert_eq!(handle.session(&id("a")).await, None, "left for the fourth");
+        assert_eq!(handle.session(&id("d")).await, Some(ClientIdentity::Anonymous));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(handle.resolve(&id("d")).await, None, "its time is up");
+        assert_eq!(handle.session(&id("d")).await, None, "its time is up");
         let expected = SessionsReport { len: 2, capacity: 3, hits: 1, misses: 2, evicted: 1 };
         assert_eq!(handle.inspect().await, Ok(expected));
     }
@@ -124,26 +124,26 @@ mod tests {
     #[actix_rt::test]
     async fn a_dirty_crash_empties_the_cache_and_a_clean_one_does_not() {
         let handle = start(5);
-        handle.remember(&id("a"), Identity::Anonymous).await;
-        handle.actor().crash(Crash { place: CrashPlace::Decide, next_message: false });
-        assert_eq!(handle.resolve(&id("a")).await, Some(Identity::Anonymous));
-        handle.actor().crash(Crash { place: CrashPlace::Apply, next_message: false });
-        assert_eq!(handle.resolve(&id("a")).await, None);
-        assert_eq!(handle.vitals().generation(), 3);
+        handle.insert_session(&id("a"), ClientIdentity::Anonymous).await;
+        handle.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
+        assert_eq!(handle.session(&id("a")).await, Some(ClientIdentity::Anonymous));
+        handle.actor().crash(Crash { point: CrashPoint::Apply, next_message: false });
+        assert_eq!(handle.session(&id("a")).await, None);
+        assert_eq!(handle.actor_stats().generation(), 3);
     }
 
     /// S4: a failed cache is a miss
     #[actix_rt::test]
-    async fn while_failed_every_look_up_is_a_miss() {
+    async fn while_failed_every_lookup_is_a_miss() {
         let handle = start(0);
-        handle.remember(&id("a"), Identity::Anonymous).await;
-        handle.actor().crash(Crash { place: CrashPlace::Decide, next_message: false });
+        handle.insert_session(&id("a"), ClientIdentity::Anonymous).await;
+        handle.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(matches!(handle.inspect().await, Err(AskError::Failed { .. })));
-        assert_eq!(handle.resolve(&id("a")).await, None);
-        handle.remember(&id("b"), Identity::Anonymous).await;
+        assert_eq!(handle.session(&id("a")).await, None);
+        handle.insert_session(&id("b"), ClientIdentity::Anonymous).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(handle.resolve(&id("a")).await, Some(Identity::Anonymous), "back again");
-        assert_eq!(handle.resolve(&id("b")).await, None);
+        assert_eq!(handle.session(&id("a")).await, Some(ClientIdentity::Anonymous), "back again");
+        assert_eq!(handle.session(&id("b")).await, None);
     }
 }

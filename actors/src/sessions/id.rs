@@ -45,7 +45,7 @@ impl SessionId {
     }
 
     /// A number that is the same for the same ID.
-    pub(crate) fn likeness(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);
         hasher.finish()

@@ -11,18 +11,18 @@ use crate::types::KeyId;
 
 /// Who a client is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Identity {
+pub enum ClientIdentity {
     /// Nobody in particular.
     Anonymous,
     /// Who holds this client key or API key.
     Key(KeyId),
     /// Who brought this token.
-    Token(Arc<Bearer>),
+    Token(Arc<VerifiedToken>),
 }
 
 /// What a verified token says of who brings it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bearer {
+pub struct VerifiedToken {
     /// Whom the issuer gave it to.
     pub subject: Option<String>,
     /// What it allows.
@@ -30,12 +30,12 @@ pub struct Bearer {
     /// From when on it is worth nothing.
     pub expires: SystemTime,
     /// The key that it was verified with; the token holds only as long as that key does.
-    pub verified_by: KeyPrint,
+    pub verified_by: KeyFingerprint,
 }
 
 /// The fingerprint of a key that tokens are verified with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyPrint(pub [u8; 32]);
+pub struct KeyFingerprint(pub [u8; 32]);
 
 /// The hash of a token, by which it is remembered: the cache holds nothing that could be presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,7 +43,7 @@ pub struct TokenHash(pub [u8; 32]);
 
 impl TokenHash {
     /// A number that is the same for the same token.
-    pub(crate) fn likeness(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
@@ -65,7 +65,7 @@ impl SigningKeyId {
     }
 
     /// A number that is the same for the same name.
-    pub(crate) fn likeness(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()

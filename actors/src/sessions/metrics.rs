@@ -26,7 +26,7 @@ impl SessionsMetrics {
         Ok(this)
     }
 
-    pub(super) fn holds(&self, entries: usize) {
+    pub(super) fn set_entries(&self, entries: usize) {
         self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 }

@@ -30,5 +30,5 @@ pub(crate) use actor::Sessions;
 pub use actor::SessionsReport;
 pub use handle::SessionsHandle;
 pub use id::{InvalidSessionId, SessionId};
-pub use identity::{Bearer, Identity, KeyPrint, SigningKey, SigningKeyId, TokenHash};
+pub use identity::{ClientIdentity, KeyFingerprint, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
 pub(crate) use metrics::SessionsMetrics;

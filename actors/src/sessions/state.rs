@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 const EVICTED_SHARE: usize = 10;
 
 #[derive(Debug)]
-struct Entry<V> {
+struct CacheEntry<V> {
     value: V,
     stamp: u64,
-    until: Instant,
+    expires: Instant,
 }
 
 /// What a look-up found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found<V> {
+pub(crate) enum CacheLookup<V> {
     Hit(V),
     /// It was there, but its time is up.
     Expired,
@@ -32,7 +32,7 @@ pub(crate) enum Found<V> {
 pub(crate) struct Cache<K, V> {
     capacity: NonZeroUsize,
     ttl: Duration,
-    entries: HashMap<K, Entry<V>, ahash::RandomState>,
+    entries: HashMap<K, CacheEntry<V>, ahash::RandomState>,
     order: VecDeque<(u64, K)>,
     next_stamp: u64,
 }
@@ -43,28 +43,28 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// What is remembered under this name?
-    pub(crate) fn find(&self, id: &K, now: Instant) -> Found<V> {
+    pub(crate) fn get(&self, id: &K, now: Instant) -> CacheLookup<V> {
         match self.entries.get(id) {
-            Some(entry) if now < entry.until => Found::Hit(entry.value.clone()),
-            Some(_) => Found::Expired,
-            None => Found::Miss,
+            Some(entry) if now < entry.expires => CacheLookup::Hit(entry.value.clone()),
+            Some(_) => CacheLookup::Expired,
+            None => CacheLookup::Miss,
         }
     }
 
     /// Forgets what was found expired.
-    pub(crate) fn forget(&mut self, id: &K) {
+    pub(crate) fn remove(&mut self, id: &K) {
         self.entries.remove(id);
     }
 
     /// Remembers something as the newest; says how many others left for it.
-    pub(crate) fn remember(&mut self, id: K, value: V, now: Instant) -> usize {
+    pub(crate) fn insert(&mut self, id: K, value: V, now: Instant) -> usize {
         let full = self.entries.len() >= self.capacity.get() && !self.entries.contains_key(&id);
         let evicted = if full { self.evict_oldest() } else { 0 };
         let stamp = self.next_stamp;
         self.next_stamp += 1;
         self.order.push_back((stamp, id.clone()));
-        self.entries.insert(id, Entry { value, stamp, until: now + self.ttl });
-        self.drop_dead_stamps();
+        self.entries.insert(id, CacheEntry { value, stamp, expires: now + self.ttl });
+        self.prune_stamps();
         evicted
     }
 
@@ -98,7 +98,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         evicted
     }
 
-    fn drop_dead_stamps(&mut self) {
+    fn prune_stamps(&mut self) {
         if self.order.len() > self.entries.len() + self.capacity.get() {
             let entries = &self.entries;
             self.order.retain(|(stamp, id)| entries.get(id).is_some_and(|entry| entry.stamp == *stamp));
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::sessions::{Identity, SessionId};
+    use crate::sessions::{ClientIdentity, SessionId};
 
     const TTL: Duration = Duration::from_secs(60);
 
@@ -124,12 +124,12 @@ mod tests {
         SessionId::parse(&format!("session-{n}")).unwrap()
     }
 
-    fn state(capacity: usize) -> Cache<SessionId, Identity> {
+    fn state(capacity: usize) -> Cache<SessionId, ClientIdentity> {
         Cache::new(NonZeroUsize::new(capacity).unwrap(), TTL)
     }
 
-    fn has(state: &Cache<SessionId, Identity>, n: usize, now: Instant) -> bool {
-        state.find(&id(n), now) == Found::Hit(Identity::Anonymous)
+    fn has(state: &Cache<SessionId, ClientIdentity>, n: usize, now: Instant) -> bool {
+        state.get(&id(n), now) == CacheLookup::Hit(ClientIdentity::Anonymous)
     }
 
     /// C1
@@ -138,15 +138,15 @@ mod tests {
         let t0 = clock::now();
         let mut state = state(1000);
         for n in 0..1000 {
-            assert_eq!(state.remember(id(n), Identity::Anonymous, t0), 0);
+            assert_eq!(state.insert(id(n), ClientIdentity::Anonymous, t0), 0);
         }
-        assert_eq!(state.remember(id(0), Identity::Anonymous, t0), 0, "known, and now the newest");
-        assert_eq!(state.remember(id(1000), Identity::Anonymous, t0), 100);
+        assert_eq!(state.insert(id(0), ClientIdentity::Anonymous, t0), 0, "known, and now the newest");
+        assert_eq!(state.insert(id(1000), ClientIdentity::Anonymous, t0), 100);
         assert_eq!(state.len(), 901);
         assert!(has(&state, 0, t0) && has(&state, 101, t0) && has(&state, 1000, t0));
         assert!((1..=100).all(|n| !has(&state, n, t0)));
         for n in 1001..1100 {
-            assert_eq!(state.remember(id(n), Identity::Anonymous, t0), 0, "room for a while");
+            assert_eq!(state.insert(id(n), ClientIdentity::Anonymous, t0), 0, "room for a while");
         }
     }
 
@@ -155,14 +155,14 @@ mod tests {
     fn a_session_ends_with_its_time_and_remembering_renews_it() {
         let t0 = clock::now();
         let mut state = state(10);
-        state.remember(id(1), Identity::Anonymous, t0);
-        state.remember(id(2), Identity::Anonymous, t0);
-        state.remember(id(2), Identity::Anonymous, t0 + TTL / 2);
+        state.insert(id(1), ClientIdentity::Anonymous, t0);
+        state.insert(id(2), ClientIdentity::Anonymous, t0);
+        state.insert(id(2), ClientIdentity::Anonymous, t0 + TTL / 2);
         assert!(has(&state, 1, t0 + TTL - Duration::from_nanos(1)));
-        assert_eq!(state.find(&id(1), t0 + TTL), Found::Expired);
+        assert_eq!(state.get(&id(1), t0 + TTL), CacheLookup::Expired);
         assert!(has(&state, 2, t0 + TTL));
-        state.forget(&id(1));
-        assert_eq!(state.find(&id(1), t0), Found::Miss);
+        state.remove(&id(1));
+        assert_eq!(state.get(&id(1), t0), CacheLookup::Miss);
     }
 
     /// C1: bounded, whatever is remembered how often
@@ -171,7 +171,7 @@ mod tests {
         let t0 = clock::now();
         let mut state = state(100);
         for n in 0..1_000_000 {
-            state.remember(id(n % 50), Identity::Anonymous, t0);
+            state.insert(id(n % 50), ClientIdentity::Anonymous, t0);
             assert!(state.order.len() <= 200, "{} stamps", state.order.len());
         }
         assert_eq!(state.len(), 50);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     impl Naive {
-        fn remember(&mut self, n: usize, now: Instant) -> usize {
+        fn insert(&mut self, n: usize, now: Instant) -> usize {
             let known = self.entries.iter().any(|(other, _)| *other == n);
             self.entries.retain(|(other, _)| *other != n);
             let leaving =
@@ -194,13 +194,13 @@ mod tests {
             leaving
         }
 
-        fn find(&mut self, n: usize, now: Instant) -> Found<Identity> {
+        fn get(&mut self, n: usize, now: Instant) -> CacheLookup<ClientIdentity> {
             match self.entries.iter().find(|(other, _)| *other == n) {
-                None => Found::Miss,
-                Some((_, until)) if now < *until => Found::Hit(Identity::Anonymous),
+                None => CacheLookup::Miss,
+                Some((_, until)) if now < *until => CacheLookup::Hit(ClientIdentity::Anonymous),
                 Some(_) => {
                     self.entries.retain(|(other, _)| *other != n);
-                    Found::Expired
+                    CacheLookup::Expired
                 }
             }
         }
@@ -208,8 +208,8 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Op {
-        Remember(usize),
-        Find(usize),
+        Insert(usize),
+        Get(usize),
         Advance(u64),
         Clear,
     }
@@ -221,8 +221,8 @@ mod tests {
         fn it_does_what_a_naive_cache_does(
             capacity in 1usize..25,
             ops in prop::collection::vec(prop_oneof![
-                8 => (0usize..40).prop_map(Op::Remember),
-                6 => (0usize..40).prop_map(Op::Find),
+                8 => (0usize..40).prop_map(Op::Insert),
+                6 => (0usize..40).prop_map(Op::Get),
                 2 => (0u64..40).prop_map(Op::Advance),
                 1 => Just(Op::Clear),
             ], 1..400),
@@ -237,15 +237,15 @@ mod tests {
                         state.clear();
                         naive.entries.clear();
                     }
-                    Op::Remember(n) => {
-                        prop_assert_eq!(state.remember(id(n), Identity::Anonymous, now), naive.remember(n, now));
+                    Op::Insert(n) => {
+                        prop_assert_eq!(state.insert(id(n), ClientIdentity::Anonymous, now), naive.insert(n, now));
                     }
-                    Op::Find(n) => {
-                        let found = state.find(&id(n), now);
-                        if found == Found::Expired {
-                            state.forget(&id(n));
+                    Op::Get(n) => {
+                        let found = state.get(&id(n), now);
+                        if found == CacheLookup::Expired {
+                            state.remove(&id(n));
                         }
-                        prop_assert_eq!(found, naive.find(n, now));
+                        prop_assert_eq!(found, naive.get(n, now));
                     }
                 }
                 prop_assert_eq!(state.len(), naive.entries.len());

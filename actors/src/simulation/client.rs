@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::Priority;
 
-use crate::breaker::{BreakerHandle, BreakerView, Cause, Outcome};
+use crate::breaker::{BreakerHandle, BreakerView, FailureCause, Outcome};
 use crate::clock;
 use crate::limiter::{Allowed, LimiterHandle, LimiterRejection};
 use crate::mailbox::AskError;
-use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, Pressure, RetryTicket, Strike};
-use crate::sessions::{Identity, SessionId};
-use crate::simulation::circuits::Circuit;
-use crate::simulation::dice::Dice;
-use crate::simulation::episode::buckets;
-use crate::simulation::held::Held;
-use crate::simulation::ledger::{Counted, Invariant, Ledger};
-use crate::simulation::mutant::Mutant;
-use crate::simulation::signal::Signal;
-use crate::simulation::upstream::{Course, Upstream};
+use crate::pool::{EndpointId, FailureKind, OverloadSignal, Permit, PoolHandle, PoolRejection, RetryTicket};
+use crate::sessions::{ClientIdentity, SessionId};
+use crate::simulation::circuit_observer::CircuitRef;
+use crate::simulation::client_waker::ClientWaker;
+use crate::simulation::ledger::{CountGuard, Invariant, Ledger};
+use crate::simulation::planted_fault::PlantedFault;
+use crate::simulation::rng::SeededRng;
+use crate::simulation::scenario::bucket_ids;
+use crate::simulation::tracked::Tracked;
+use crate::simulation::upstream::{CallPlan, Upstream};
 use crate::system::Actors;
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
@@ -35,45 +35,45 @@ const ATTEMPTS_MAX: usize = 3;
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every client sees.
-pub(super) struct World {
+pub(super) struct ScenarioShared {
     pub(super) actors: Actors,
     pub(super) pools: Vec<PoolHandle>,
     pub(super) breakers: Vec<BreakerHandle>,
     /// The limiter as each thread sees it.
     pub(super) limiters: Vec<LimiterHandle>,
     pub(super) ledger: RefCell<Ledger>,
-    pub(super) dice: RefCell<Dice>,
+    pub(super) rng: RefCell<SeededRng>,
     pub(super) upstreams: RefCell<Vec<Upstream>>,
-    pub(super) mutant: Option<Mutant>,
+    pub(super) planted_fault: Option<PlantedFault>,
 }
 
-impl World {
+impl ScenarioShared {
     pub(super) fn nanos(&self, at: Instant) -> u64 {
         self.ledger.borrow().nanos(at)
     }
 
     /// All circuits and what they publish.
-    pub(super) fn circuits(&self, now: Instant) -> impl Iterator<Item = (Circuit, BreakerView)> {
-        buckets().zip(&self.breakers).flat_map(move |(bucket, breaker)| {
+    pub(super) fn circuits(&self, now: Instant) -> impl Iterator<Item = (CircuitRef, BreakerView)> {
+        bucket_ids().zip(&self.breakers).flat_map(move |(bucket, breaker)| {
             let ids = OperationClass::ALL.map(|class| breaker.circuit(class));
-            let circuits = ids.map(|id| Circuit { bucket, id });
+            let circuits = ids.map(|id| CircuitRef { bucket, id });
             circuits.into_iter().zip(breaker.views(now))
         })
     }
 
     /// Every ask about a circuit goes to its own bucket's breaker.
-    pub(super) fn breaker(&self, circuit: Circuit) -> &BreakerHandle {
+    pub(super) fn breaker(&self, circuit: CircuitRef) -> &BreakerHandle {
         &self.breakers[circuit.bucket.index()]
     }
 
-    pub(super) fn has(&self, mutant: Mutant) -> bool {
-        self.mutant == Some(mutant)
+    pub(super) fn has_fault(&self, mutant: PlantedFault) -> bool {
+        self.planted_fault == Some(mutant)
     }
 }
 
 /// Who asks for what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Script {
+pub(super) struct ClientSpec {
     /// Tells clients apart.
     pub(super) number: usize,
     /// Where its connection lives.
@@ -81,29 +81,29 @@ pub(super) struct Script {
     pub(super) bucket: BucketId,
     pub(super) address: IpKey,
     pub(super) key: KeyId,
-    pub(super) proof: Proof,
+    pub(super) credential: ClientCredential,
     pub(super) class: OperationClass,
     pub(super) priority: Priority,
     /// Whether it waits for a circuit that refuses it.
-    pub(super) is_patient: bool,
+    pub(super) is_replayable: bool,
 }
 
 /// How a client says who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum ClientCredential {
     None,
-    Good,
+    Valid,
     Forged,
 }
 
 /// Why a request ended early; nobody needs to know more.
-pub(super) struct Refused;
+pub(super) struct RequestEnded;
 
 /// One client and its request.
 pub(super) struct Client {
-    pub(super) world: Rc<World>,
-    pub(super) script: Script,
-    pub(super) signal: Arc<Signal>,
+    pub(super) shared: Rc<ScenarioShared>,
+    pub(super) spec: ClientSpec,
+    pub(super) waker: Arc<ClientWaker>,
     /// From when on a first byte is slow.
     pub(super) slow_from: Option<Duration>,
 }
@@ -114,150 +114,159 @@ impl Client {
         let _ = self.request().await;
     }
 
-    async fn request(&self) -> Result<(), Refused> {
-        let Self { world, script, .. } = self;
-        let slot = world.actors.monitor.enter().map_err(|_| Refused)?;
-        let slots = Rc::clone(&world.ledger.borrow().slots);
-        let forgets = world.has(Mutant::ForgetsSlots) && world.dice.borrow_mut().once_in(20);
-        let _slot = Held::new(&slots, Some(slot), forgets);
-        self.pass_limits().await?;
-        if script.proof != Proof::None {
+    async fn request(&self) -> Result<(), RequestEnded> {
+        let Self { shared, spec, .. } = self;
+        let slot = shared.actors.monitor.acquire_slot().map_err(|_| RequestEnded)?;
+        let slots = Rc::clone(&shared.ledger.borrow().slots);
+        let forgets = shared.has_fault(PlantedFault::LeakSlots) && shared.rng.borrow_mut().one_in(20);
+        let _slot = Tracked::new(&slots, Some(slot), forgets);
+        self.charge_limits().await?;
+        if spec.credential != ClientCredential::None {
             self.authenticate().await?;
         }
-        let breaker = &world.breakers[script.bucket.index()];
-        let circuit = Circuit { bucket: script.bucket, id: breaker.circuit(script.class) };
-        let place = match breaker.peek(circuit.id, clock::now()) {
+        let breaker = &shared.breakers[spec.bucket.index()];
+        let circuit = CircuitRef { bucket: spec.bucket, id: breaker.circuit(spec.class) };
+        let place = match breaker.check(circuit.id, clock::now()) {
             Ok(_) => Some(self.wait_for_permit().await?),
             Err(refusal) if self.may_wait(circuit, &refusal) => None,
-            Err(_) => return Err(Refused),
+            Err(_) => return Err(RequestEnded),
         };
-        self.call(place, circuit).await
+        self.run_attempts(place, circuit).await
     }
 
     /// When what has just been answered was decided.
-    pub(super) fn decided(&self, asked: Instant) -> u64 {
-        self.signal.decided(self.world.nanos(asked), self.world.nanos(clock::now()))
+    pub(super) fn decided_at(&self, asked: Instant) -> u64 {
+        self.waker.decided_at(self.shared.nanos(asked), self.shared.nanos(clock::now()))
     }
 
-    async fn pass_limits(&self) -> Result<(), Refused> {
-        let Self { world, script, .. } = self;
+    async fn charge_limits(&self) -> Result<(), RequestEnded> {
+        let Self { shared, spec, .. } = self;
         let asked = clock::now();
-        let allowed = match world.limiters[script.thread]
-            .admit(script.bucket, script.class, script.address, asked)
-            .await
-        {
-            Ok(allowed) => allowed,
-            Err(LimiterRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashAdmits) => {
-                Allowed::default()
-            }
-            Err(_) => return Err(Refused),
-        };
-        let decided = self.decided(asked);
-        let of = (script.bucket, script.class);
-        world.ledger.borrow_mut().admitted(of, script.address, allowed.shadowed, decided);
+        let allowed =
+            match shared.limiters[spec.thread].admit(spec.bucket, spec.class, spec.address, asked).await {
+                Ok(allowed) => allowed,
+                Err(LimiterRejection::Unavailable(AskError::Crashed))
+                    if shared.has_fault(PlantedFault::AdmitOnCrash) =>
+                {
+                    Allowed::default()
+                }
+                Err(_) => return Err(RequestEnded),
+            };
+        let decided = self.decided_at(asked);
+        let of = (spec.bucket, spec.class);
+        shared.ledger.borrow_mut().record_admitted(of, spec.address, allowed.shadowed, decided);
         Ok(())
     }
 
-    async fn authenticate(&self) -> Result<(), Refused> {
-        let Self { world, script, .. } = self;
-        let (limiter, sessions) = (&world.actors.limiter, &world.actors.sessions);
-        let bucket = Some(script.bucket);
-        limiter.may_authenticate(script.address, bucket, clock::now()).map_err(|_| Refused)?;
-        if script.proof == Proof::Forged {
+    async fn authenticate(&self) -> Result<(), RequestEnded> {
+        let Self { shared, spec, .. } = self;
+        let (limiter, sessions) = (&shared.actors.limiter, &shared.actors.sessions);
+        let bucket = Some(spec.bucket);
+        limiter.check_auth_lockout(spec.address, bucket, clock::now()).map_err(|_| RequestEnded)?;
+        if spec.credential == ClientCredential::Forged {
             let asked = clock::now();
-            let heard = limiter.failed_to_authenticate(script.address, bucket).await;
+            let heard = limiter.charge_auth_failure(spec.address, bucket).await;
             if heard.is_ok_and(|allowed| allowed.shadowed.is_empty()) {
-                let decided = self.decided(asked);
-                world.ledger.borrow_mut().failure_heard(script.address, decided);
+                let decided = self.decided_at(asked);
+                shared.ledger.borrow_mut().record_auth_failure(spec.address, decided);
             }
-            return Err(Refused);
+            return Err(RequestEnded);
         }
-        let name = format!("session-{}-{}", script.key.index(), script.number % 8);
-        let Ok(id) = SessionId::parse(&name) else { return Err(Refused) };
-        match sessions.resolve(&id).await {
-            Some(identity) => world.ledger.borrow_mut().check(
+        let name = format!("session-{}-{}", spec.key.index(), spec.number % 8);
+        let Ok(id) = SessionId::parse(&name) else { return Err(RequestEnded) };
+        match sessions.session(&id).await {
+            Some(identity) => shared.ledger.borrow_mut().check(
                 Invariant::Cache,
-                identity == Identity::Key(script.key),
+                identity == ClientIdentity::Key(spec.key),
                 || format!("{name} is said to be {identity:?}"),
             ),
-            None => sessions.remember(&id, Identity::Key(script.key)).await,
+            None => sessions.insert_session(&id, ClientIdentity::Key(spec.key)).await,
         }
         if let Ok(report) = sessions.inspect().await {
             let bound = report.capacity * 2;
             let within = report.len <= bound;
             let what = || format!("{} sessions and keys, at most {bound} are remembered", report.len);
-            world.ledger.borrow_mut().check(Invariant::Cache, within, what);
+            shared.ledger.borrow_mut().check(Invariant::Cache, within, what);
         }
         let asked = clock::now();
-        let allowed = limiter.admit_key(script.key, bucket, script.class).await.map_err(|_| Refused)?;
-        let decided = self.decided(asked);
+        let allowed = limiter.admit_key(spec.key, bucket, spec.class).await.map_err(|_| RequestEnded)?;
+        let decided = self.decided_at(asked);
         if allowed.shadowed.is_empty() {
-            let of = (script.bucket, script.class);
-            world.ledger.borrow_mut().key_admitted(of, script.key, decided);
+            let of = (spec.bucket, spec.class);
+            shared.ledger.borrow_mut().record_key_admitted(of, spec.key, decided);
         }
         Ok(())
     }
 
-    pub(super) async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
-        let Self { world, script, .. } = self;
+    pub(super) async fn wait_for_permit(&self) -> Result<Tracked<Permit>, RequestEnded> {
+        let Self { shared, spec, .. } = self;
         let asked = clock::now();
         let deadline = asked + REQUEST_TIMEOUT;
-        let mut acquiring = pin!(world.pools[script.bucket.index()].acquire(script.priority, deadline));
+        let mut acquiring = pin!(shared.pools[spec.bucket.index()].acquire(spec.priority, deadline));
         let at_once = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
         let permit = match at_once {
             Poll::Ready(permit) => permit,
             Poll::Pending => {
-                let place = world.ledger.borrow_mut().queued(script.bucket, script.number, script.priority);
-                let mut waiting = Waiting { client: self, place, handed: false };
+                let position =
+                    shared.ledger.borrow_mut().record_queued(spec.bucket, spec.number, spec.priority);
+                let mut waiting = QueuedClient { client: self, position, is_granted: false };
                 let permit = acquiring.await;
-                waiting.handed = permit.is_ok();
+                waiting.is_granted = permit.is_ok();
                 permit
             }
         };
         match permit {
             Ok(permit) => {
-                let (endpoint, decided) = (permit.endpoint().0, self.decided(asked));
+                let (endpoint, decided) = (permit.endpoint().0, self.decided_at(asked));
                 let permits =
-                    world.ledger.borrow_mut().granted(script.bucket, endpoint, decided, clock::now());
-                let forgets = world.has(Mutant::ForgetsPermits) && world.dice.borrow_mut().once_in(20);
-                let mut permit = Held::new(&permits, Some(permit), forgets);
-                self.goes_on_as(&mut permit, decided);
+                    shared.ledger.borrow_mut().record_grant(spec.bucket, endpoint, decided, clock::now());
+                let forgets =
+                    shared.has_fault(PlantedFault::LeakPermits) && shared.rng.borrow_mut().one_in(20);
+                let mut permit = Tracked::new(&permits, Some(permit), forgets);
+                self.track_credential(&mut permit, decided);
                 Ok(permit)
             }
-            Err(PoolRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashGrants) => {
+            Err(PoolRejection::Unavailable(AskError::Crashed))
+                if shared.has_fault(PlantedFault::GrantOnCrash) =>
+            {
                 self.call_upstream(0).await;
-                Err(Refused)
+                Err(RequestEnded)
             }
-            Err(_) => Err(Refused),
+            Err(_) => Err(RequestEnded),
         }
     }
 
-    async fn call(&self, mut place: Option<Held<Permit>>, circuit: Circuit) -> Result<(), Refused> {
-        let Self { world, script, .. } = self;
-        let pool = &world.pools[script.bucket.index()];
-        let mut retrying: Option<Held<RetryTicket>> = None;
+    async fn run_attempts(
+        &self,
+        mut place: Option<Tracked<Permit>>,
+        circuit: CircuitRef,
+    ) -> Result<(), RequestEnded> {
+        let Self { shared, spec, .. } = self;
+        let pool = &shared.pools[spec.bucket.index()];
+        let mut retrying: Option<Tracked<RetryTicket>> = None;
         for attempt in 1..=ATTEMPTS_MAX {
-            let (mut permit, mut passed) = self.enter(place.take(), circuit).await?;
-            if world.has(Mutant::ReleasesEarly) {
-                permit = Held::new(&Rc::default(), None, false);
+            let (mut permit, mut passed) = self.acquire_attempt(place.take(), circuit).await?;
+            if shared.has_fault(PlantedFault::ReleaseEarly) {
+                permit = Tracked::new(&Rc::default(), None, false);
             }
             let began = clock::now();
             let course = self.call_hedged(&mut permit, &mut passed, circuit).await;
             let ended = clock::now();
             if let Some(kind) = self.read_kind().filter(|_| course.outcome == Outcome::Success) {
-                pool.measured(kind, ended.saturating_duration_since(began), ended);
+                pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
             }
-            passed.slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
+            passed.is_slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
             drop(retrying.take());
             let failed = matches!(course.outcome, Outcome::Failure { .. });
-            let is_against = permit.thing.as_ref().is_some_and(|permit| self.judge(permit, &course));
+            let is_against =
+                permit.value.as_ref().is_some_and(|permit| self.report_credential(permit, &course));
             let may_go_on = attempt < ATTEMPTS_MAX;
-            if may_go_on && (failed || is_against && self.trade(&mut permit).await) {
-                retrying = self.may_retry().await;
+            if may_go_on && (failed || is_against && self.switch_credential(&mut permit).await) {
+                retrying = self.acquire_retry().await;
             }
-            passed.report(blame(pool, EndpointId(permit.endpoint()), &course, began));
-            if retrying.is_none() || !self.comes_again(&mut permit).await {
-                permit.finish(pool);
+            passed.report(attribute(pool, EndpointId(permit.endpoint()), &course, began));
+            if retrying.is_none() || !self.prepare_retry(&mut permit).await {
+                permit.release(pool);
                 break;
             }
             place = Some(permit);
@@ -266,31 +275,31 @@ impl Client {
     }
 
     /// Pauses before a retry; whether there is somewhere to go.
-    async fn comes_again(&self, permit: &mut Held<Permit>) -> bool {
-        let pause = Duration::from_millis(self.world.dice.borrow_mut().between(0, 100));
+    async fn prepare_retry(&self, permit: &mut Tracked<Permit>) -> bool {
+        let pause = Duration::from_millis(self.shared.rng.borrow_mut().between(0, 100));
         tokio::time::sleep(pause).await;
-        self.move_on(permit).await.is_ok()
+        self.reassign(permit).await.is_ok()
     }
 
     /// Leave of the budget to try again.
-    async fn may_retry(&self) -> Option<Held<RetryTicket>> {
-        let Self { world, script, .. } = self;
+    async fn acquire_retry(&self) -> Option<Tracked<RetryTicket>> {
+        let Self { shared, spec, .. } = self;
         let asked = clock::now();
-        let ticket = world.pools[script.bucket.index()].retry().await?;
+        let ticket = shared.pools[spec.bucket.index()].acquire_retry().await?;
         // The clock may have leapt between the answer and its arrival.
-        let decided = self.decided(asked);
-        world.ledger.borrow_mut().retry_allowed(script.bucket, decided);
-        let retries = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].retries);
-        Some(Held::new(&retries, Some(ticket), false))
+        let decided = self.decided_at(asked);
+        shared.ledger.borrow_mut().record_retry(spec.bucket, decided);
+        let retries = Rc::clone(&shared.ledger.borrow().buckets[spec.bucket.index()].retries);
+        Some(Tracked::new(&retries, Some(ticket), false))
     }
 
-    pub(super) async fn call_upstream(&self, endpoint: usize) -> Course {
-        let Self { world, script, .. } = self;
-        let calls = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].calls);
-        let _call = Counted::in_(&calls);
+    pub(super) async fn call_upstream(&self, endpoint: usize) -> CallPlan {
+        let Self { shared, spec, .. } = self;
+        let calls = Rc::clone(&shared.ledger.borrow().buckets[spec.bucket.index()].calls);
+        let _call = CountGuard::increment(&calls);
         let course = {
-            let upstreams = world.upstreams.borrow();
-            upstreams[script.bucket.index()].call(endpoint, &mut world.dice.borrow_mut())
+            let upstreams = shared.upstreams.borrow();
+            upstreams[spec.bucket.index()].plan_call(endpoint, &mut shared.rng.borrow_mut())
         };
         tokio::time::sleep(course.to_first_byte).await;
         tokio::time::sleep(course.body).await;
@@ -299,37 +308,41 @@ impl Client {
 }
 
 /// Tells the pool how a call went; says what the circuit is to know of it.
-fn blame(pool: &PoolHandle, endpoint: EndpointId, course: &Course, began: Instant) -> Outcome {
+fn attribute(pool: &PoolHandle, endpoint: EndpointId, course: &CallPlan, began: Instant) -> Outcome {
     match course.outcome {
-        Outcome::Failure { cause: Cause::Timeout, .. } => pool.pressed(Pressure::Timeout, began),
-        Outcome::Failure { cause: Cause::Status(_), .. } => pool.pressed(Pressure::Throttling, began),
+        Outcome::Failure { cause: FailureCause::Timeout, .. } => {
+            pool.report_overload(OverloadSignal::Timeout, began)
+        }
+        Outcome::Failure { cause: FailureCause::Status(_), .. } => {
+            pool.report_overload(OverloadSignal::Throttling, began)
+        }
         _ => {}
     }
     let strike = match course.outcome {
         Outcome::Neutral => return Outcome::Neutral,
         Outcome::Success => {
-            pool.answered(endpoint, course.to_first_byte, began);
-            pool.succeeded(endpoint);
+            pool.record_response(endpoint, course.to_first_byte, began);
+            pool.report_success(endpoint);
             return Outcome::Success;
         }
-        Outcome::Failure { cause: Cause::Connect, .. } => Strike::Unreachable,
-        Outcome::Failure { cause: Cause::Timeout, .. } => Strike::Silent,
-        Outcome::Failure { cause: Cause::Status(_), .. } => Strike::Status,
-        Outcome::Failure { .. } => Strike::Broken,
+        Outcome::Failure { cause: FailureCause::Connect, .. } => FailureKind::Unreachable,
+        Outcome::Failure { cause: FailureCause::Timeout, .. } => FailureKind::Timeout,
+        Outcome::Failure { cause: FailureCause::Status(_), .. } => FailureKind::Status,
+        Outcome::Failure { .. } => FailureKind::Broken,
     };
-    if pool.failed(endpoint, strike, began, clock::now()) { course.outcome } else { Outcome::Neutral }
+    if pool.report_failure(endpoint, strike, began, clock::now()) { course.outcome } else { Outcome::Neutral }
 }
 
 /// A place in the queue, as the ledger sees it.
-struct Waiting<'a> {
+struct QueuedClient<'a> {
     client: &'a Client,
-    place: u64,
-    handed: bool,
+    position: u64,
+    is_granted: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedClient<'_> {
     fn drop(&mut self) {
-        let Client { world, script, .. } = self.client;
-        world.ledger.borrow_mut().left_queue(script.bucket, self.place, self.handed);
+        let Client { shared, spec, .. } = self.client;
+        shared.ledger.borrow_mut().record_dequeued(spec.bucket, self.position, self.is_granted);
     }
 }

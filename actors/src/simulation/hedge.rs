@@ -10,30 +10,30 @@ use std::time::Duration;
 use crate::breaker::Outcome;
 use crate::clock;
 use crate::pool::{EndpointId, Permit, ReadKind};
-use crate::simulation::circuits::Circuit;
+use crate::simulation::circuit_observer::CircuitRef;
 use crate::simulation::client::Client;
-use crate::simulation::held::Held;
-use crate::simulation::passing::Passed;
-use crate::simulation::upstream::Course;
+use crate::simulation::request::TrackedTicket;
+use crate::simulation::tracked::Tracked;
+use crate::simulation::upstream::CallPlan;
 use crate::types::OperationClass;
 
 /// A hedge that has its answer, and what it holds.
-struct Hedged<'a> {
-    permit: Held<Permit>,
-    passed: Passed<'a>,
-    course: Course,
+struct HedgeCall<'a> {
+    permit: Tracked<Permit>,
+    ticket: TrackedTicket<'a>,
+    call: CallPlan,
 }
 
 /// Which of two calls is over first.
-enum End<'a> {
-    First(Course),
-    Second(Option<Hedged<'a>>),
+enum FirstDone<'a> {
+    Call(CallPlan),
+    Hedge(Option<HedgeCall<'a>>),
 }
 
 impl<'a> Client {
     /// What kind of read this is.
     pub(super) fn read_kind(&self) -> Option<ReadKind> {
-        match self.script.class {
+        match self.spec.class {
             OperationClass::Read => Some(ReadKind::Object),
             OperationClass::List => Some(ReadKind::Listing),
             OperationClass::Write => None,
@@ -43,26 +43,26 @@ impl<'a> Client {
     /// A call, with a second one beside it if it takes long. What it was made with is the winner's in the end.
     pub(super) async fn call_hedged(
         &'a self,
-        permit: &mut Held<Permit>,
-        passed: &mut Passed<'a>,
-        circuit: Circuit,
-    ) -> Course {
+        permit: &mut Tracked<Permit>,
+        passed: &mut TrackedTicket<'a>,
+        circuit: CircuitRef,
+    ) -> CallPlan {
         let endpoint = permit.endpoint();
         let mut first = pin!(self.call_upstream(endpoint));
         let mut hedge = pin!(self.hedge(endpoint, circuit));
         let end = poll_fn(|cx| match first.as_mut().poll(cx) {
-            Poll::Ready(course) => Poll::Ready(End::First(course)),
-            Poll::Pending => hedge.as_mut().poll(cx).map(End::Second),
+            Poll::Ready(course) => Poll::Ready(FirstDone::Call(course)),
+            Poll::Pending => hedge.as_mut().poll(cx).map(FirstDone::Hedge),
         });
         match end.await {
-            End::First(course) => course,
-            End::Second(Some(won)) if won.course.outcome == Outcome::Success => {
-                (*permit, *passed) = (won.permit, won.passed);
-                won.course
+            FirstDone::Call(course) => course,
+            FirstDone::Hedge(Some(won)) if won.call.outcome == Outcome::Success => {
+                (*permit, *passed) = (won.permit, won.ticket);
+                won.call
             }
-            End::Second(failed) => {
-                if let Some(Hedged { permit, passed, course }) = failed {
-                    passed.report(course.outcome);
+            FirstDone::Hedge(failed) => {
+                if let Some(HedgeCall { permit, ticket: passed, call }) = failed {
+                    passed.report(call.outcome);
                     drop(permit);
                 }
                 first.await
@@ -70,23 +70,23 @@ impl<'a> Client {
         }
     }
 
-    async fn hedge(&'a self, slow: usize, circuit: Circuit) -> Option<Hedged<'a>> {
-        let Self { world, script, .. } = self;
-        let pool = &world.pools[script.bucket.index()];
-        let kind = self.read_kind().filter(|_| pool.hedges())?;
+    async fn hedge(&'a self, slow: usize, circuit: CircuitRef) -> Option<HedgeCall<'a>> {
+        let Self { shared, spec, .. } = self;
+        let pool = &shared.pools[spec.bucket.index()];
+        let kind = self.read_kind().filter(|_| pool.has_hedging())?;
         // An episode seldom has enough reads in a row to know how long they take.
-        let guess = Duration::from_millis(world.dice.borrow_mut().between(0, 20));
+        let guess = Duration::from_millis(shared.rng.borrow_mut().between(0, 20));
         tokio::time::sleep(pool.hedge_delay(kind).unwrap_or(guess)).await;
         let asked = clock::now();
-        let permit = pool.hedge(EndpointId(slow)).await.ok()?;
-        let (endpoint, decided) = (permit.endpoint().0, self.decided(asked));
-        let permits = world.ledger.borrow_mut().hedged(script.bucket, endpoint, decided, clock::now());
-        let mut permit = Held::new(&permits, Some(permit), false);
-        self.goes_on_as(&mut permit, decided);
-        let ticket = world.breaker(circuit).permit_if_closed(circuit.id)?;
-        let entered = world.nanos(clock::now());
-        let passed = Passed::new(self, circuit, ticket, (entered, entered));
-        let course = self.call_upstream(permit.endpoint()).await;
-        Some(Hedged { permit, passed, course })
+        let permit = pool.acquire_hedge(EndpointId(slow)).await.ok()?;
+        let (endpoint, decided) = (permit.endpoint().0, self.decided_at(asked));
+        let permits = shared.ledger.borrow_mut().record_hedge(spec.bucket, endpoint, decided, clock::now());
+        let mut permit = Tracked::new(&permits, Some(permit), false);
+        self.track_credential(&mut permit, decided);
+        let ticket = shared.breaker(circuit).acquire_if_closed(circuit.id)?;
+        let entered = shared.nanos(clock::now());
+        let passed = TrackedTicket::new(self, circuit, ticket, (entered, entered));
+        let call = self.call_upstream(permit.endpoint()).await;
+        Some(HedgeCall { permit, ticket: passed, call })
     }
 }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use tidegate_config::{Config, Costs, Priority};
 
 use crate::breaker::{BreakerView, CircuitState};
-use crate::limiter::{Scope, Scopes};
+use crate::limiter::{LimitScope, LimitScopes};
 use crate::pool::{CredentialId, PoolHandle};
-use crate::simulation::budgets::Retried;
-use crate::simulation::circuits::{Circuit, Terms, Watched};
-use crate::simulation::credentials::Wallet;
-use crate::simulation::endpoints::Rotating;
-use crate::simulation::rates::Rates;
+use crate::simulation::circuit_observer::{CircuitObserver, CircuitRef, CircuitTerms};
+use crate::simulation::credential_observer::CredentialObserver;
+use crate::simulation::endpoint_observer::EndpointObserver;
+use crate::simulation::rate_check::RateCheck;
+use crate::simulation::retry_check::RetryCheck;
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
 /// What must never happen.
@@ -42,7 +42,7 @@ pub enum Invariant {
     /// More requests go on with a credential than may, or with one that is left alone (C3).
     Credential,
     /// Something stands still though nothing keeps it (B4, P4).
-    Wedge,
+    Stuck,
     /// A cache or a queue holds more than its bound, or another's identity (C1).
     Cache,
     /// The level of resources fell before its dwell was over (X1).
@@ -64,7 +64,7 @@ impl fmt::Display for Invariant {
             Self::Circuit => "a circuit was passed by",
             Self::Endpoint => "the wrong endpoint is called",
             Self::Credential => "a credential is misused",
-            Self::Wedge => "something stands still",
+            Self::Stuck => "something stands still",
             Self::Cache => "a cache is wrong",
             Self::Level => "a level fell too early",
             Self::Panic => "something panicked",
@@ -75,16 +75,16 @@ impl fmt::Display for Invariant {
 
 /// A count that lives as long as what is counted.
 #[derive(Debug)]
-pub(super) struct Counted(Rc<Cell<usize>>);
+pub(super) struct CountGuard(Rc<Cell<usize>>);
 
-impl Counted {
-    pub(super) fn in_(count: &Rc<Cell<usize>>) -> Self {
+impl CountGuard {
+    pub(super) fn increment(count: &Rc<Cell<usize>>) -> Self {
         count.set(count.get() + 1);
         Self(Rc::clone(count))
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -92,7 +92,7 @@ impl Drop for Counted {
 
 /// What clients hold of a bucket.
 #[derive(Debug, Default)]
-pub(super) struct Holdings {
+pub(super) struct BucketLedger {
     pub(super) permits: Rc<Cell<usize>>,
     pub(super) calls: Rc<Cell<usize>>,
     /// Second tries under way.
@@ -103,30 +103,30 @@ pub(super) struct Holdings {
     /// Who waits in its queue, by the time of coming.
     pub(super) waiting: BTreeMap<u64, (usize, Priority)>,
     /// Who was handed a permit and must not have overtaken anybody.
-    pub(super) handed: Vec<(u64, Priority)>,
-    next_place: u64,
+    pub(super) granted_in_order: Vec<(u64, Priority)>,
+    next_position: u64,
 }
 
 /// Everything that is known from outside.
 pub(super) struct Ledger {
     pub(super) origin: Instant,
-    pub(super) wrong: Option<(Invariant, String)>,
+    pub(super) violation: Option<(Invariant, String)>,
     pub(super) slots: Rc<Cell<usize>>,
-    pub(super) buckets: Vec<Holdings>,
+    pub(super) buckets: Vec<BucketLedger>,
     /// By bucket, then by class; a bucket with one circuit for all classes uses the first.
-    circuits: Vec<[Watched; OperationClass::ALL.len()]>,
+    circuits: Vec<[CircuitObserver; OperationClass::ALL.len()]>,
     /// Hedges in percent of the requests, by bucket.
     hedges_percent: Vec<u32>,
     /// What requests cost of the limits, by bucket.
     costs: Vec<Costs>,
-    pub(super) rotations: Vec<Rotating>,
-    retried: Vec<Retried>,
-    pub(super) wallets: Vec<Wallet>,
-    global: Option<Rates<()>>,
-    per_bucket: Vec<Option<Rates<()>>>,
-    per_client: Option<Rates<IpKey>>,
-    per_key: Vec<Option<Rates<()>>>,
-    failures: Option<Rates<IpKey>>,
+    pub(super) endpoints: Vec<EndpointObserver>,
+    retry_checks: Vec<RetryCheck>,
+    pub(super) credentials: Vec<CredentialObserver>,
+    global: Option<RateCheck<()>>,
+    per_bucket: Vec<Option<RateCheck<()>>>,
+    per_client: Option<RateCheck<IpKey>>,
+    per_key: Vec<Option<RateCheck<()>>>,
+    failures: Option<RateCheck<IpKey>>,
     pub(super) admitted: u64,
 }
 
@@ -135,18 +135,18 @@ impl Ledger {
         let limits = &config.rate_limit;
         let circuits = |bucket: &tidegate_config::BucketConfig| {
             let breaker = &bucket.upstream.circuit_breaker;
-            let terms = Terms {
+            let terms = CircuitTerms {
                 trials_max: breaker.half_open_max_requests.get() as usize,
                 success_threshold: breaker.success_threshold.get(),
             };
-            OperationClass::ALL.map(|_| Watched::new(terms, now))
+            OperationClass::ALL.map(|_| CircuitObserver::new(terms, now))
         };
         let upstreams = || config.buckets.values().map(|bucket| &bucket.upstream);
         Self {
             origin: now,
-            wrong: None,
+            violation: None,
             slots: Rc::default(),
-            buckets: config.buckets.iter().map(|_| Holdings::default()).collect(),
+            buckets: config.buckets.iter().map(|_| BucketLedger::default()).collect(),
             circuits: config.buckets.values().map(circuits).collect(),
             hedges_percent: config
                 .buckets
@@ -154,40 +154,44 @@ impl Ledger {
                 .map(|bucket| bucket.upstream.hedging.percent.get())
                 .collect(),
             costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
-            rotations: upstreams().map(|it| Rotating::new(&it.rotation, it.endpoints.len())).collect(),
-            wallets: upstreams().map(|upstream| Wallet::new(upstream.credentials_by_name.len())).collect(),
-            retried: upstreams().map(|upstream| Retried::new(upstream.retry.budget)).collect(),
-            global: limits.global.map(Rates::new),
-            per_bucket: config.buckets.values().map(|bucket| bucket.rate_limit.map(Rates::new)).collect(),
-            per_client: limits.per_ip.map(Rates::new),
+            endpoints: upstreams()
+                .map(|it| EndpointObserver::new(&it.rotation, it.endpoints.len()))
+                .collect(),
+            credentials: upstreams()
+                .map(|upstream| CredentialObserver::new(upstream.credentials_by_name.len()))
+                .collect(),
+            retry_checks: upstreams().map(|upstream| RetryCheck::new(upstream.retry.budget)).collect(),
+            global: limits.global.map(RateCheck::new),
+            per_bucket: config.buckets.values().map(|bucket| bucket.rate_limit.map(RateCheck::new)).collect(),
+            per_client: limits.per_ip.map(RateCheck::new),
             per_key: config
                 .keys
                 .values()
-                .map(|key| key.rate_limit.or(limits.per_key).map(Rates::new))
+                .map(|key| key.rate_limit.or(limits.per_key).map(RateCheck::new))
                 .collect(),
-            failures: limits.failed_auth.map(Rates::new),
+            failures: limits.failed_auth.map(RateCheck::new),
             admitted: 0,
         }
     }
 
     /// Keeps the first thing that is wrong.
-    pub(super) fn accuse(&mut self, invariant: Invariant, what: impl Into<String>) {
-        if self.wrong.is_none() {
-            self.wrong = Some((invariant, what.into()));
+    pub(super) fn record_violation(&mut self, invariant: Invariant, what: impl Into<String>) {
+        if self.violation.is_none() {
+            self.violation = Some((invariant, what.into()));
         }
     }
 
     pub(super) fn check(&mut self, invariant: Invariant, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
-            self.accuse(invariant, what());
+            self.record_violation(invariant, what());
         }
     }
 
-    fn note<T: Default>(&mut self, invariant: Invariant, of: &str, found: Result<T, String>) -> T {
+    fn record_result<T: Default>(&mut self, invariant: Invariant, of: &str, found: Result<T, String>) -> T {
         match found {
             Ok(found) => found,
             Err(what) => {
-                self.accuse(invariant, format!("{of}: {what}"));
+                self.record_violation(invariant, format!("{of}: {what}"));
                 T::default()
             }
         }
@@ -198,32 +202,32 @@ impl Ledger {
     }
 
     /// The limiter let a request in. What a limit in shadow mode would have refused it does not count.
-    pub(super) fn admitted(
+    pub(super) fn record_admitted(
         &mut self,
         of: (BucketId, OperationClass),
         client: IpKey,
-        shadowed: Scopes,
+        shadowed: LimitScopes,
         at: u64,
     ) {
         self.admitted += 1;
         let (bucket, cost) = (of.0, self.cost(of));
-        let global = self.global.as_mut().filter(|_| !shadowed.contains(Scope::Global));
-        let global = global.map_or(Ok(()), |rates| rates.admitted((), cost, at));
-        self.note(Invariant::Limit, "global", global);
+        let global = self.global.as_mut().filter(|_| !shadowed.contains(LimitScope::Global));
+        let global = global.map_or(Ok(()), |rates| rates.record_admitted((), cost, at));
+        self.record_result(Invariant::Limit, "global", global);
         let limit = self.per_bucket.get_mut(bucket.index()).and_then(Option::as_mut);
-        let limit = limit.filter(|_| !shadowed.contains(Scope::Bucket));
-        let of_bucket = limit.map_or(Ok(()), |rates| rates.admitted((), cost, at));
-        self.note(Invariant::Limit, "bucket", of_bucket);
-        let limit = self.per_client.as_mut().filter(|_| !shadowed.contains(Scope::Ip));
-        let of_client = limit.map_or(Ok(()), |rates| rates.admitted(client, cost, at));
-        self.note(Invariant::Limit, "client", of_client);
+        let limit = limit.filter(|_| !shadowed.contains(LimitScope::Bucket));
+        let of_bucket = limit.map_or(Ok(()), |rates| rates.record_admitted((), cost, at));
+        self.record_result(Invariant::Limit, "bucket", of_bucket);
+        let limit = self.per_client.as_mut().filter(|_| !shadowed.contains(LimitScope::Ip));
+        let of_client = limit.map_or(Ok(()), |rates| rates.record_admitted(client, cost, at));
+        self.record_result(Invariant::Limit, "client", of_client);
     }
 
-    pub(super) fn key_admitted(&mut self, of: (BucketId, OperationClass), key: KeyId, at: u64) {
+    pub(super) fn record_key_admitted(&mut self, of: (BucketId, OperationClass), key: KeyId, at: u64) {
         let cost = self.cost(of);
         let limit = self.per_key.get_mut(key.index()).and_then(Option::as_mut);
-        let found = limit.map_or(Ok(()), |rates| rates.admitted((), cost, at));
-        self.note(Invariant::Limit, "key", found);
+        let found = limit.map_or(Ok(()), |rates| rates.record_admitted((), cost, at));
+        self.record_result(Invariant::Limit, "key", found);
     }
 
     /// What a request costs of every limit.
@@ -238,25 +242,25 @@ impl Ledger {
     }
 
     /// A failed authentication was still listened to.
-    pub(super) fn failure_heard(&mut self, client: IpKey, at: u64) {
-        let found = self.failures.as_mut().map_or(Ok(()), |rates| rates.admitted(client, 1, at));
-        self.note(Invariant::Limit, "failed authentications", found);
+    pub(super) fn record_auth_failure(&mut self, client: IpKey, at: u64) {
+        let found = self.failures.as_mut().map_or(Ok(()), |rates| rates.record_admitted(client, 1, at));
+        self.record_result(Invariant::Limit, "failed authentications", found);
     }
 
     /// Somebody waits in a bucket's queue.
-    pub(super) fn queued(&mut self, bucket: BucketId, client: usize, priority: Priority) -> u64 {
+    pub(super) fn record_queued(&mut self, bucket: BucketId, client: usize, priority: Priority) -> u64 {
         let holdings = &mut self.buckets[bucket.index()];
-        holdings.next_place += 1;
-        holdings.waiting.insert(holdings.next_place, (client, priority));
-        holdings.next_place
+        holdings.next_position += 1;
+        holdings.waiting.insert(holdings.next_position, (client, priority));
+        holdings.next_position
     }
 
     /// Waits no longer; what was handed over must be in order.
-    pub(super) fn left_queue(&mut self, bucket: BucketId, place: u64, handed: bool) {
+    pub(super) fn record_dequeued(&mut self, bucket: BucketId, place: u64, handed: bool) {
         let holdings = &mut self.buckets[bucket.index()];
         let left = holdings.waiting.remove(&place);
         if let (true, Some((_, priority))) = (handed, left) {
-            holdings.handed.push((place, priority));
+            holdings.granted_in_order.push((place, priority));
         }
     }
 
@@ -266,14 +270,14 @@ impl Ledger {
     }
 
     /// A slow read may be asked for a second time; returns what counts permits.
-    pub(super) fn hedged(
+    pub(super) fn record_hedge(
         &mut self,
         bucket: BucketId,
         endpoint: usize,
         decided: u64,
         now: Instant,
     ) -> Rc<Cell<usize>> {
-        self.chosen(bucket, endpoint, decided, now);
+        self.record_pick(bucket, endpoint, decided, now);
         let holdings = &mut self.buckets[bucket.index()];
         holdings.hedges += 1;
         let (hedges, granted) = (holdings.hedges, holdings.granted);
@@ -286,24 +290,29 @@ impl Ledger {
     }
 
     /// A request was let through a circuit, at some moment from the first of these to the last; its number, if it is a trial.
-    pub(super) fn entered(&mut self, circuit: Circuit, is_trial: bool, decided: (u64, u64)) -> Option<u64> {
+    pub(super) fn record_ticket(
+        &mut self,
+        circuit: CircuitRef,
+        is_trial: bool,
+        decided: (u64, u64),
+    ) -> Option<u64> {
         let at = |nanos: u64| self.origin + Duration::from_nanos(nanos);
         let decided = (at(decided.0), at(decided.1));
-        let found = self.circuit(circuit).entered(is_trial, decided);
-        self.note(Invariant::Circuit, "circuit", found)
+        let found = self.circuit(circuit).record_ticket(is_trial, decided);
+        self.record_result(Invariant::Circuit, "circuit", found)
     }
 
-    pub(super) fn look_at_circuit(&mut self, circuit: Circuit, view: &BreakerView, now: Instant) {
-        let found = self.circuit(circuit).look(view, now);
-        self.note(Invariant::Circuit, "circuit", found);
+    pub(super) fn observe_circuit(&mut self, circuit: CircuitRef, view: &BreakerView, now: Instant) {
+        let found = self.circuit(circuit).observe(view, now);
+        self.record_result(Invariant::Circuit, "circuit", found);
         let waiting = self.circuit(circuit).waiting.get();
-        self.check(Invariant::Leak, view.held <= waiting, || {
-            format!("{} places to wait for {circuit:?} are taken, {waiting} wait", view.held)
+        self.check(Invariant::Leak, view.waiting <= waiting, || {
+            format!("{} places to wait for {circuit:?} are taken, {waiting} wait", view.waiting)
         });
     }
 
     /// A request got a permit, now, that was decided then.
-    pub(super) fn granted(
+    pub(super) fn record_grant(
         &mut self,
         bucket: BucketId,
         endpoint: usize,
@@ -311,64 +320,64 @@ impl Ledger {
         now: Instant,
     ) -> Rc<Cell<usize>> {
         let nanos = self.nanos(now);
-        self.retried[bucket.index()].requested(nanos);
-        self.chosen(bucket, endpoint, decided, now);
+        self.retry_checks[bucket.index()].record_request(nanos);
+        self.record_pick(bucket, endpoint, decided, now);
         let holdings = &mut self.buckets[bucket.index()];
         holdings.granted += 1;
         Rc::clone(&holdings.permits)
     }
 
     /// An endpoint was chosen, at `decided` or, where that was to wait, between then and now.
-    pub(super) fn chosen(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
+    pub(super) fn record_pick(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
         let decided = self.origin + Duration::from_nanos(decided);
-        let found = self.rotations[bucket.index()].chosen(endpoint, (decided, now));
-        self.note(Invariant::Endpoint, "endpoints", found);
+        let found = self.endpoints[bucket.index()].record_pick(endpoint, (decided, now));
+        self.record_result(Invariant::Endpoint, "endpoints", found);
     }
 
     /// A request goes on as somebody; the count of those who do.
-    pub(super) fn goes_on_as(
+    pub(super) fn record_credential_use(
         &mut self,
         bucket: BucketId,
         as_whom: CredentialId,
         decided: u64,
         now: Instant,
-    ) -> Option<Counted> {
+    ) -> Option<CountGuard> {
         let decided = self.origin + Duration::from_nanos(decided);
-        let found = self.wallets[bucket.index()].goes_on_as(as_whom, (decided, now)).map(Some);
-        self.note(Invariant::Credential, "credentials", found)
+        let found = self.credentials[bucket.index()].record_use(as_whom, (decided, now)).map(Some);
+        self.record_result(Invariant::Credential, "credentials", found)
     }
 
     /// A request may be tried again, as was decided then.
-    pub(super) fn retry_allowed(&mut self, bucket: BucketId, decided: u64) {
-        let found = self.retried[bucket.index()].allowed(decided);
-        self.note(Invariant::Limit, "retries", found);
+    pub(super) fn record_retry(&mut self, bucket: BucketId, decided: u64) {
+        let found = self.retry_checks[bucket.index()].record_retry(decided);
+        self.record_result(Invariant::Limit, "retries", found);
     }
 
-    pub(super) fn look_at_endpoints(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) {
-        let found = self.rotations[bucket].look(pool, now);
-        self.note(Invariant::Endpoint, "endpoints", found);
-        let found = self.wallets[bucket].look(bucket, pool, now);
-        self.note(Invariant::Credential, "credentials", found);
+    pub(super) fn observe_endpoints(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) {
+        let found = self.endpoints[bucket].observe(pool, now);
+        self.record_result(Invariant::Endpoint, "endpoints", found);
+        let found = self.credentials[bucket].observe(bucket, pool, now);
+        self.record_result(Invariant::Credential, "credentials", found);
     }
 
     /// Everybody has seen what was decided for him.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn discard_history(&mut self) {
         let single = self.per_bucket.iter_mut().chain(&mut self.per_key).flatten();
-        self.global.iter_mut().chain(single).for_each(Rates::settle);
-        self.per_client.iter_mut().chain(&mut self.failures).for_each(Rates::settle);
+        self.global.iter_mut().chain(single).for_each(RateCheck::discard_history);
+        self.per_client.iter_mut().chain(&mut self.failures).for_each(RateCheck::discard_history);
     }
 
     /// The watch over a circuit.
-    pub(super) fn circuit(&mut self, circuit: Circuit) -> &mut Watched {
+    pub(super) fn circuit(&mut self, circuit: CircuitRef) -> &mut CircuitObserver {
         &mut self.circuits[circuit.bucket.index()][circuit.id.index()]
     }
 
     /// The watches over all circuits.
-    pub(super) fn all_circuits(&self) -> impl Iterator<Item = &Watched> {
+    pub(super) fn all_circuits(&self) -> impl Iterator<Item = &CircuitObserver> {
         self.circuits.iter().flatten()
     }
 
-    pub(super) fn is_closed(&self, circuit: Circuit) -> bool {
+    pub(super) fn is_closed(&self, circuit: CircuitRef) -> bool {
         self.circuits[circuit.bucket.index()][circuit.id.index()].state() == CircuitState::Closed
     }
 }

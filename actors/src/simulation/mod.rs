@@ -15,31 +15,31 @@
 //! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; the upstream's HTTP; a configuration
 //! that changes, which no actor can do yet.
 
-mod budgets;
-mod circuits;
+mod bounds_check;
+mod circuit_observer;
 mod client;
-mod comparison;
-mod credentials;
-mod dice;
-mod ending;
-mod endpoints;
-mod episode;
+mod client_waker;
+mod connect_probe;
+mod credential_observer;
+mod endpoint_observer;
 mod hedge;
-mod held;
 mod ledger;
 mod limits;
-mod mutant;
-mod passing;
 mod plan;
-mod probes;
-mod rates;
-mod signal;
-mod stage;
+mod planted_fault;
+mod rate_check;
+mod request;
+mod retry_check;
+mod rng;
+mod scenario;
+mod stepped_actor;
+mod teardown;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod tracked;
 mod upstream;
-mod watch;
+mod watchdog;
 
 use std::fmt;
 use std::sync::mpsc;
@@ -48,19 +48,19 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::task::unconstrained;
 
-use crate::simulation::episode::Episode;
 pub use crate::simulation::ledger::Invariant;
-pub use crate::simulation::mutant::Mutant;
-pub(crate) use crate::simulation::stage::{Stage, Staged};
-use crate::simulation::watch::{Lost, PATIENCE, Pulse, watch};
-use crate::supervisor::text;
+pub use crate::simulation::planted_fault::PlantedFault;
+use crate::simulation::scenario::Scenario;
+pub(crate) use crate::simulation::stepped_actor::{SteppableActor, SteppedActor};
+use crate::simulation::watchdog::{Progress, STUCK_AFTER, WatchdogError, wait_for_result};
+use crate::supervisor::panic_message;
 
 /// Steps that one seed's conditions last.
-pub const EPISODE_STEPS: u64 = 10_000;
+pub const SCENARIO_STEPS: u64 = 10_000;
 
 /// What happened in runs that found nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct SimulationReport {
     /// Choices of the scheduler.
     pub steps: u64,
     /// Requests that began.
@@ -74,7 +74,7 @@ pub struct Report {
     /// Trials of half-open circuits.
     pub trials: u64,
     /// Requests that a circuit let through for which they had waited.
-    pub held: u64,
+    pub waited: u64,
     /// Circuits that closed again.
     pub closed: u64,
     /// Hedges that were granted.
@@ -83,16 +83,17 @@ pub struct Report {
     pub digest: u64,
 }
 
-impl Report {
+impl SimulationReport {
     fn add(&mut self, other: Self) {
-        let Self { steps, requests, admitted, crashes, opened, trials, held, closed, hedges, digest } = other;
+        let Self { steps, requests, admitted, crashes, opened, trials, waited: held, closed, hedges, digest } =
+            other;
         self.steps += steps;
         self.requests += requests;
         self.admitted += admitted;
         self.crashes += crashes;
         self.opened += opened;
         self.trials += trials;
-        self.held += held;
+        self.waited += held;
         self.closed += closed;
         self.hedges += hedges;
         self.digest = self.digest.rotate_left(1) ^ digest;
@@ -101,7 +102,7 @@ impl Report {
 
 /// What must not be, and how to see it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct SimulationFailure {
     /// The seed whose episode it is.
     pub seed: u64,
     /// Where in the episode.
@@ -116,7 +117,7 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SimulationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, step, steps, invariant, what, trace } = self;
         for event in trace {
@@ -135,11 +136,11 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// Something must not be; no further step is taken.
-pub fn simulate(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
-    let mut report = Report::default();
+pub fn simulate(seed: u64, steps: u64) -> Result<SimulationReport, Box<SimulationFailure>> {
+    let mut report = SimulationReport::default();
     let mut seed = seed;
     while report.steps < steps {
-        report.add(episode(seed, (steps - report.steps).min(EPISODE_STEPS), None)?);
+        report.add(run_scenario(seed, (steps - report.steps).min(SCENARIO_STEPS), None)?);
         seed = seed.wrapping_add(1);
     }
     Ok(report)
@@ -149,11 +150,16 @@ pub fn simulate(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
 ///
 /// # Errors
 /// Something must not be.
-pub fn episode(seed: u64, steps: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
-    let failure =
-        move |invariant, what| Box::new(Failure { seed, step: 0, steps, invariant, what, trace: Vec::new() });
+pub fn run_scenario(
+    seed: u64,
+    steps: u64,
+    mutant: Option<PlantedFault>,
+) -> Result<SimulationReport, Box<SimulationFailure>> {
+    let failure = move |invariant, what| {
+        Box::new(SimulationFailure { seed, step: 0, steps, invariant, what, trace: Vec::new() })
+    };
     // On a thread of its own, for a thread keeps leases and permits from one request to the next.
-    let pulse = Pulse::default();
+    let pulse = Progress::default();
     let watched = pulse.clone();
     let (done, result) = mpsc::channel();
     let run = move || {
@@ -161,51 +167,63 @@ pub fn episode(seed: u64, steps: u64, mutant: Option<Mutant>) -> Result<Report, 
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.map_err(|error| failure(Invariant::Setup, error.to_string()))?;
         let system = actix_rt::System::with_tokio_rt(|| runtime);
-        system.block_on(unconstrained(play(seed, steps, mutant, pulse)))
+        system.block_on(unconstrained(drive_scenario(seed, steps, mutant, pulse)))
     };
     let running = thread::spawn(move || {
         let result = run();
         // nobody listens any more to an episode that was given up
         let _ = done.send(result);
     });
-    match watch(&result, &watched, PATIENCE) {
+    match wait_for_result(&result, &watched, STUCK_AFTER) {
         Ok(result) => result,
-        Err(Lost::Stuck { step }) => {
+        Err(WatchdogError::Stuck { step }) => {
             let what = "an actor does not return, or the simulation does not".to_owned();
-            Err(Box::new(Failure { step, ..*failure(Invariant::Wedge, what) }))
+            Err(Box::new(SimulationFailure { step, ..*failure(Invariant::Stuck, what) }))
         }
-        Err(Lost::Gone) => {
+        Err(WatchdogError::Disconnected) => {
             let panic = running.join().err();
-            Err(failure(Invariant::Panic, panic.map(|panic| text(&*panic)).unwrap_or_default()))
+            Err(failure(Invariant::Panic, panic.map(|panic| panic_message(&*panic)).unwrap_or_default()))
         }
     }
 }
 
-async fn play(seed: u64, steps: u64, mutant: Option<Mutant>, pulse: Pulse) -> Result<Report, Box<Failure>> {
-    let mut episode = Episode::new(seed, mutant, pulse).map_err(|what| {
-        Box::new(Failure { seed, step: 0, steps, invariant: Invariant::Setup, what, trace: Vec::new() })
+async fn drive_scenario(
+    seed: u64,
+    steps: u64,
+    mutant: Option<PlantedFault>,
+    pulse: Progress,
+) -> Result<SimulationReport, Box<SimulationFailure>> {
+    let mut episode = Scenario::new(seed, mutant, pulse).map_err(|what| {
+        Box::new(SimulationFailure {
+            seed,
+            step: 0,
+            steps,
+            invariant: Invariant::Setup,
+            what,
+            trace: Vec::new(),
+        })
     })?;
     episode.run(steps).await;
-    episode.end().await;
-    let ledger = episode.world.ledger.borrow();
-    if let Some((invariant, what)) = &ledger.wrong {
-        return Err(Box::new(Failure {
+    episode.tear_down().await;
+    let ledger = episode.shared.ledger.borrow();
+    if let Some((invariant, what)) = &ledger.violation {
+        return Err(Box::new(SimulationFailure {
             seed,
             step: episode.step,
             steps,
             invariant: *invariant,
             what: what.clone(),
-            trace: episode.story(),
+            trace: episode.trace_lines(),
         }));
     }
-    Ok(Report {
+    Ok(SimulationReport {
         steps: episode.step,
         requests: episode.arrivals as u64,
         admitted: ledger.admitted,
         crashes: episode.crashes,
         opened: ledger.all_circuits().map(|circuit| circuit.opened_total).sum(),
-        trials: ledger.all_circuits().map(circuits::Watched::trials_total).sum(),
-        held: ledger.all_circuits().map(|circuit| circuit.held_total).sum(),
+        trials: ledger.all_circuits().map(circuit_observer::CircuitObserver::trials_total).sum(),
+        waited: ledger.all_circuits().map(|circuit| circuit.waited_total).sum(),
         hedges: ledger.hedges(),
         closed: ledger.all_circuits().map(|circuit| circuit.closed_total).sum(),
         digest: episode.digest,

@@ -8,7 +8,8 @@ fn a_million_steps_break_nothing() {
     match simulate(1, 1_000_000) {
         Ok(report) => {
             assert_eq!(report.steps, 1_000_000);
-            let Report { admitted, crashes, opened, trials, held, closed, hedges, .. } = report;
+            let SimulationReport { admitted, crashes, opened, trials, waited: held, closed, hedges, .. } =
+                report;
             let seen = [admitted, crashes, opened, trials, held, closed, hedges];
             assert!(seen.iter().all(|count| *count > 100), "hardly anything happened: {report:?}");
         }
@@ -20,11 +21,11 @@ fn a_million_steps_break_nothing() {
 #[test]
 fn a_seed_determines_everything() {
     for seed in 1..30 {
-        assert_eq!(episode(seed, 2_000, None), episode(seed, 2_000, None));
+        assert_eq!(run_scenario(seed, 2_000, None), run_scenario(seed, 2_000, None));
     }
-    let mutant = Some(Mutant::ReleasesEarly);
-    let failure = episode(1, EPISODE_STEPS, mutant).unwrap_err();
-    assert_eq!(episode(1, EPISODE_STEPS, mutant), Err(failure.clone()));
+    let mutant = Some(PlantedFault::ReleaseEarly);
+    let failure = run_scenario(1, SCENARIO_STEPS, mutant).unwrap_err();
+    assert_eq!(run_scenario(1, SCENARIO_STEPS, mutant), Err(failure.clone()));
     let told = failure.to_string();
     assert!(told.contains("--seed 1 --steps 10000") && told.contains("a gate is exceeded"), "{told}");
 }
@@ -32,22 +33,24 @@ fn a_seed_determines_everything() {
 /// A checker that finds nothing may not be looking: each fault is found, by the check that is to find it, on a seed that
 /// finds nothing without the fault.
 #[test]
-fn every_mutant_is_caught() {
-    for mutant in Mutant::ALL {
+fn every_planted_fault_is_caught() {
+    for mutant in PlantedFault::ALL {
         let expected: &[Invariant] = match mutant {
-            Mutant::ForgetsPermits | Mutant::ForgetsSlots => &[Invariant::Leak, Invariant::Wedge],
-            Mutant::ForgetsHeld => &[Invariant::Leak],
-            Mutant::ReleasesEarly | Mutant::CrashGrants | Mutant::PoolStartsOver => &[Invariant::Gate],
-            Mutant::CrashAdmits | Mutant::LimiterStartsOver => &[Invariant::Limit],
-            Mutant::DeafToOpen | Mutant::BreakerStartsOver => &[Invariant::Circuit],
-            Mutant::NewestFirst => &[Invariant::Order],
-            Mutant::Stutters => &[Invariant::Wedge],
-            Mutant::LosesMessages => &[Invariant::Wedge, Invariant::Leak],
-            Mutant::KeepsTheDead => &[Invariant::Leak, Invariant::Order, Invariant::Wedge],
+            PlantedFault::LeakPermits | PlantedFault::LeakSlots => &[Invariant::Leak, Invariant::Stuck],
+            PlantedFault::LeakCircuitWaits => &[Invariant::Leak],
+            PlantedFault::ReleaseEarly | PlantedFault::GrantOnCrash | PlantedFault::ResetPool => {
+                &[Invariant::Gate]
+            }
+            PlantedFault::AdmitOnCrash | PlantedFault::ResetLimiter => &[Invariant::Limit],
+            PlantedFault::IgnoreOpenCircuit | PlantedFault::ResetBreaker => &[Invariant::Circuit],
+            PlantedFault::NewestFirst => &[Invariant::Order],
+            PlantedFault::StallActors => &[Invariant::Stuck],
+            PlantedFault::LoseMessages => &[Invariant::Stuck, Invariant::Leak],
+            PlantedFault::KeepDisconnected => &[Invariant::Leak, Invariant::Order, Invariant::Stuck],
         };
-        let found = (1..80).find_map(|seed| episode(seed, EPISODE_STEPS, Some(mutant)).err());
+        let found = (1..80).find_map(|seed| run_scenario(seed, SCENARIO_STEPS, Some(mutant)).err());
         let Some(failure) = found else { panic!("{mutant:?} lives") };
         assert!(expected.contains(&failure.invariant), "{mutant:?}: {failure}");
-        assert!(episode(failure.seed, failure.steps, None).is_ok(), "{mutant:?}: {failure}");
+        assert!(run_scenario(failure.seed, failure.steps, None).is_ok(), "{mutant:?}: {failure}");
     }
 }

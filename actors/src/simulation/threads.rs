@@ -6,36 +6,42 @@
 
 use std::time::Instant;
 
-use crate::pool::stash::{self, Stash};
+use crate::pool::permit_cache::{self, PermitCache};
 
-struct Thread {
-    stash: Stash,
-    cleared: Instant,
+struct WorkerThread {
+    permit_cache: PermitCache,
+    last_expiry: Instant,
 }
 
 /// All worker threads.
-pub(super) struct Threads(Vec<Thread>);
+pub(super) struct WorkerThreads(Vec<WorkerThread>);
 
-impl Threads {
+impl WorkerThreads {
     pub(super) fn new(count: usize, now: Instant) -> Self {
-        Self((0..count).map(|_| Thread { stash: Stash::default(), cleared: now }).collect())
+        Self(
+            (0..count)
+                .map(|_| WorkerThread { permit_cache: PermitCache::default(), last_expiry: now })
+                .collect(),
+        )
     }
 
     /// Does something on a thread.
-    pub(super) fn on<T>(&mut self, thread: usize, work: impl FnOnce() -> T) -> T {
-        stash::exchange(&mut self.0[thread].stash);
+    pub(super) fn run_on<T>(&mut self, thread: usize, work: impl FnOnce() -> T) -> T {
+        permit_cache::swap(&mut self.0[thread].permit_cache);
         let done = work();
-        stash::exchange(&mut self.0[thread].stash);
+        permit_cache::swap(&mut self.0[thread].permit_cache);
         done
     }
 
     /// Has each thread clear out that has not done so for a while.
-    pub(super) fn clear_out(&mut self, now: Instant) {
-        let is_due = |thread: &Thread| now.saturating_duration_since(thread.cleared) >= stash::GOOD_FOR;
+    pub(super) fn drop_expired_permits(&mut self, now: Instant) {
+        let is_due = |thread: &WorkerThread| {
+            now.saturating_duration_since(thread.last_expiry) >= permit_cache::CACHE_TTL
+        };
         for at in 0..self.0.len() {
             if is_due(&self.0[at]) {
-                self.0[at].cleared = now;
-                self.on(at, stash::clear_out);
+                self.0[at].last_expiry = now;
+                self.run_on(at, permit_cache::drop_expired);
             }
         }
     }

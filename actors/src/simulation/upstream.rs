@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::breaker::{Cause, Outcome};
-use crate::simulation::dice::Dice;
+use crate::breaker::{FailureCause, Outcome};
+use crate::simulation::rng::SeededRng;
 
 /// How an endpoint behaves for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    Well,
+enum Behavior {
+    Healthy,
     /// Every second call fails.
-    Shaky,
+    Flaky,
     Failing,
     /// It takes the request and says nothing.
     Silent,
@@ -21,7 +21,7 @@ enum Mood {
 
 /// How a call goes, unless it is cut short.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Course {
+pub(super) struct CallPlan {
     pub(super) to_first_byte: Duration,
     pub(super) body: Duration,
     pub(super) outcome: Outcome,
@@ -30,70 +30,79 @@ pub(super) struct Course {
 /// One bucket's endpoints.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    moods: Vec<Mood>,
+    behaviors: Vec<Behavior>,
 }
 
 /// How long a silent endpoint is waited for.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Upstream {
     pub(super) fn new(endpoints: usize) -> Self {
-        Self { moods: vec![Mood::Well; endpoints] }
+        Self { behaviors: vec![Behavior::Healthy; endpoints] }
     }
 
     /// One of the endpoints, or all of them, behave differently from now on.
-    pub(super) fn change(&mut self, dice: &mut Dice) {
+    pub(super) fn change_behavior(&mut self, dice: &mut SeededRng) {
         let mood = || {
             [
-                Mood::Well,
-                Mood::Well,
-                Mood::Well,
-                Mood::Shaky,
-                Mood::Failing,
-                Mood::Silent,
-                Mood::Refusing,
-                Mood::Slow,
+                Behavior::Healthy,
+                Behavior::Healthy,
+                Behavior::Healthy,
+                Behavior::Flaky,
+                Behavior::Failing,
+                Behavior::Silent,
+                Behavior::Refusing,
+                Behavior::Slow,
             ]
         };
-        if dice.once_in(2) {
-            self.moods.fill(dice.one_of(mood()));
+        if dice.one_in(2) {
+            self.behaviors.fill(dice.choose(mood()));
         } else {
-            let chosen = dice.below(self.moods.len());
-            self.moods[chosen] = dice.one_of(mood());
+            let chosen = dice.below(self.behaviors.len());
+            self.behaviors[chosen] = dice.choose(mood());
         }
     }
 
     /// Whether an endpoint can be connected to.
-    pub(super) fn connects(&self, endpoint: usize) -> bool {
-        self.moods.get(endpoint) != Some(&Mood::Refusing)
+    pub(super) fn accepts_connections(&self, endpoint: usize) -> bool {
+        self.behaviors.get(endpoint) != Some(&Behavior::Refusing)
     }
 
     /// How a call to an endpoint will go.
-    pub(super) fn call(&self, endpoint: usize, dice: &mut Dice) -> Course {
-        let mood = match self.moods.get(endpoint).copied().unwrap_or(Mood::Well) {
-            Mood::Shaky => dice.one_of([Mood::Well, Mood::Failing]),
+    pub(super) fn plan_call(&self, endpoint: usize, dice: &mut SeededRng) -> CallPlan {
+        let mood = match self.behaviors.get(endpoint).copied().unwrap_or(Behavior::Healthy) {
+            Behavior::Flaky => dice.choose([Behavior::Healthy, Behavior::Failing]),
             mood => mood,
         };
-        let well = Course {
+        let well = CallPlan {
             to_first_byte: Duration::from_micros(dice.between(0, 20_000)),
-            body: Duration::from_micros(dice.one_of([0, 100, 50_000])),
+            body: Duration::from_micros(dice.choose([0, 100, 50_000])),
             outcome: Outcome::Success,
         };
-        let failing = |cause, retry_after| Course {
+        let failing = |cause, retry_after| CallPlan {
             outcome: Outcome::Failure { cause, retry_after },
             body: Duration::ZERO,
             ..well
         };
         match mood {
-            Mood::Well | Mood::Shaky if dice.once_in(20) => Course { outcome: Outcome::Neutral, ..well },
-            Mood::Well | Mood::Shaky => well,
-            Mood::Slow => Course { body: Duration::from_millis(dice.between(100, 60_000)), ..well },
-            Mood::Failing => {
-                let asked = [None, None, Some(Duration::from_secs(3)), Some(Duration::MAX)];
-                failing(dice.one_of([Cause::Status(503), Cause::Reset, Cause::Decode]), dice.one_of(asked))
+            Behavior::Healthy | Behavior::Flaky if dice.one_in(20) => {
+                CallPlan { outcome: Outcome::Neutral, ..well }
             }
-            Mood::Silent => Course { to_first_byte: SILENCE, ..failing(Cause::Timeout, None) },
-            Mood::Refusing => Course { to_first_byte: Duration::ZERO, ..failing(Cause::Connect, None) },
+            Behavior::Healthy | Behavior::Flaky => well,
+            Behavior::Slow => CallPlan { body: Duration::from_millis(dice.between(100, 60_000)), ..well },
+            Behavior::Failing => {
+                let asked = [None, None, Some(Duration::from_secs(3)), Some(Duration::MAX)];
+                failing(
+                    dice.choose([FailureCause::Status(503), FailureCause::Reset, FailureCause::Decode]),
+                    dice.choose(asked),
+                )
+            }
+            Behavior::Silent => {
+                CallPlan { to_first_byte: SILENT_TIMEOUT, ..failing(FailureCause::Timeout, None) }
+            }
+            Behavior::Refusing => {
+                CallPlan { to_first_byte: Duration::ZERO, ..failing(FailureCause::Connect, None) }
+            }
         }
     }
 }

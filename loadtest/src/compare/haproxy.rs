@@ -5,16 +5,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::peer::Route;
+use super::peer::ProxyRoute;
 use crate::guards;
 
-pub(super) fn configure(directory: &Path, address: SocketAddr, routes: &[Route]) -> io::Result<Vec<String>> {
+pub(super) fn configure(
+    directory: &Path,
+    address: SocketAddr,
+    routes: &[ProxyRoute],
+) -> io::Result<Vec<String>> {
     let file = directory.join("haproxy.cfg");
     fs::write(&file, text(address, routes))?;
     Ok(["-db", "-f", &file.to_string_lossy()].map(str::to_owned).to_vec())
 }
 
-fn text(address: SocketAddr, routes: &[Route]) -> String {
+fn text(address: SocketAddr, routes: &[ProxyRoute]) -> String {
     let choices: String = routes
         .iter()
         .map(|route| format!("  use_backend {0} if {{ path_beg /{0}/ }}\n", route.name))
@@ -55,7 +59,7 @@ frontend front
 
 /// `maxqueue` bounds the queue of the server only; what does not fit waits in the backend's, which has no bound of its
 /// own.
-fn backend(route: &Route) -> String {
+fn backend(route: &ProxyRoute) -> String {
     let (name, endpoint) = (route.name, route.endpoint);
     let (concurrent, queued) = if route.is_capped() {
         (guards::CAPPED_CONCURRENT, guards::CAPPED_QUEUED)

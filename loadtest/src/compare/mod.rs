@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::process::RunDirectory;
 use crate::run::RunError;
-use peer::{Peer, Site};
+use peer::{ComparedProxy, SharedUpstreams};
 pub(crate) use table::markdown;
 use workload::Workload;
 
@@ -50,10 +50,10 @@ pub(crate) struct Round {
 /// Runs the comparison.
 pub(crate) fn run(comparison: &Comparison) -> Result<Vec<Round>, RunError> {
     let directory = RunDirectory::create("compare")?;
-    let site = Site::start()?;
-    let peers = Peer::start_all(&comparison.binary, directory.path(), &site)?;
+    let site = SharedUpstreams::start()?;
+    let peers = ComparedProxy::start_all(&comparison.binary, directory.path(), &site)?;
     let mut results = Vec::new();
-    for workload in workload::ALL.iter().filter(|workload| comparison.chosen(workload)) {
+    for workload in workload::ALL.iter().filter(|workload| comparison.is_selected(workload)) {
         results.extend(comparison.workload(workload, &site, &peers)?);
     }
     directory.discard();
@@ -61,16 +61,22 @@ pub(crate) fn run(comparison: &Comparison) -> Result<Vec<Round>, RunError> {
 }
 
 impl Comparison {
-    fn chosen(&self, workload: &Workload) -> bool {
+    fn is_selected(&self, workload: &Workload) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == workload.name)
     }
 
     /// Every peer once per round, until enough rounds count or twice as many were tried.
-    fn workload(&self, workload: &Workload, site: &Site, peers: &[Peer]) -> Result<Vec<Round>, RunError> {
+    fn workload(
+        &self,
+        workload: &Workload,
+        site: &SharedUpstreams,
+        peers: &[ComparedProxy],
+    ) -> Result<Vec<Round>, RunError> {
         let mut results: Vec<Round> = Vec::new();
         for attempt in 0..self.rounds * 2 {
-            let counted =
-                |peer: &Peer| results.iter().filter(|round| round.counts && round.proxy == peer.name).count();
+            let counted = |peer: &ComparedProxy| {
+                results.iter().filter(|round| round.counts && round.proxy == peer.name).count()
+            };
             let mut due: Vec<_> = peers.iter().filter(|peer| counted(peer) < self.rounds).collect();
             if due.is_empty() {
                 break;

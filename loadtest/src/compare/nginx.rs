@@ -5,17 +5,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::peer::Route;
+use super::peer::ProxyRoute;
 use crate::guards;
 
-pub(super) fn configure(directory: &Path, address: SocketAddr, routes: &[Route]) -> io::Result<Vec<String>> {
+pub(super) fn configure(
+    directory: &Path,
+    address: SocketAddr,
+    routes: &[ProxyRoute],
+) -> io::Result<Vec<String>> {
     let file = directory.join("nginx.conf");
     fs::write(&file, text(directory, address, routes))?;
     let [prefix, file] = [directory, &file].map(|path| path.to_string_lossy().into_owned());
     Ok(["-e", "stderr", "-g", "daemon off;", "-p", &prefix, "-c", &file].map(str::to_owned).to_vec())
 }
 
-fn text(directory: &Path, address: SocketAddr, routes: &[Route]) -> String {
+fn text(directory: &Path, address: SocketAddr, routes: &[ProxyRoute]) -> String {
     let upstreams: String = routes.iter().map(upstream).collect();
     let locations: String = routes.iter().map(location).collect();
     let (rate, body_mib) = (guards::REQUESTS_PER_SECOND, guards::BODY_MIB);
@@ -54,7 +58,7 @@ http {{
 }
 
 /// The endpoint stands twice: with a single server nginx neither counts failures nor tries again.
-fn upstream(route: &Route) -> String {
+fn upstream(route: &ProxyRoute) -> String {
     let (name, endpoint) = (route.name, route.endpoint);
     let concurrent = if route.is_capped() { guards::CAPPED_CONCURRENT } else { guards::CONCURRENT };
     let half = concurrent / 2;
@@ -66,7 +70,7 @@ fn upstream(route: &Route) -> String {
     )
 }
 
-fn location(route: &Route) -> String {
+fn location(route: &ProxyRoute) -> String {
     let (name, burst) = (route.name, guards::REQUESTS_PER_SECOND);
     let limit = |zone: &str| format!("limit_req zone={zone} burst={burst} nodelay;");
     let limits = [limit("everyone"), limit("client"), limit(name)].join(" ");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{haproxy, nginx};
-use crate::gateway::{Bucket, Gateway};
+use crate::gateway::{BucketSpec, Gateway};
 use crate::guards;
 use crate::process::{Process, free_port};
 use crate::run::RunError;
@@ -17,23 +17,23 @@ use crate::upstream::{Behaviour, Upstream, Upstreams};
 pub(super) const CAPPED: &str = "capped";
 
 /// A path prefix and the upstream behind it.
-pub(super) struct Route {
+pub(super) struct ProxyRoute {
     pub(super) name: &'static str,
     pub(super) endpoint: SocketAddr,
 }
 
-impl Route {
+impl ProxyRoute {
     pub(super) fn is_capped(&self) -> bool {
         self.name == CAPPED
     }
 }
 
 /// The upstreams.
-pub(super) struct Site {
+pub(super) struct SharedUpstreams {
     upstreams: Upstreams,
 }
 
-impl Site {
+impl SharedUpstreams {
     /// 1 KiB and 64 KiB objects, an upload sink, and ten places of 20 ms each.
     pub(super) fn start() -> io::Result<Self> {
         let normal = |bytes| Behaviour::Normal { body_bytes: Bytes(bytes), verify: false };
@@ -48,30 +48,37 @@ impl Site {
     }
 
     pub(super) fn upstream(&self, name: &str) -> Result<&Upstream, RunError> {
-        self.upstreams.named(name).ok_or_else(|| RunError::Upstream(name.to_owned()))
+        self.upstreams.get(name).ok_or_else(|| RunError::Upstream(name.to_owned()))
     }
 
-    fn routes(&self) -> Result<Vec<Route>, RunError> {
+    fn routes(&self) -> Result<Vec<ProxyRoute>, RunError> {
         let names = ["small", "large", "sink", CAPPED];
-        names.into_iter().map(|name| Ok(Route { name, endpoint: self.upstream(name)?.address })).collect()
+        names
+            .into_iter()
+            .map(|name| Ok(ProxyRoute { name, endpoint: self.upstream(name)?.address }))
+            .collect()
     }
 }
 
-enum Running {
+enum ProxyProcess {
     Tidegate(Gateway),
     Other(Process),
 }
 
 /// One proxy, running.
-pub(super) struct Peer {
+pub(super) struct ComparedProxy {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
-    running: Running,
+    running: ProxyProcess,
 }
 
-impl Peer {
+impl ComparedProxy {
     /// Starts tidegate and whichever others are installed.
-    pub(super) fn start_all(binary: &Path, directory: &Path, site: &Site) -> Result<Vec<Self>, RunError> {
+    pub(super) fn start_all(
+        binary: &Path,
+        directory: &Path,
+        site: &SharedUpstreams,
+    ) -> Result<Vec<Self>, RunError> {
         let routes = site.routes()?;
         let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
         for (name, configure) in [("nginx", nginx::configure as Configure), ("haproxy", haproxy::configure)] {
@@ -86,20 +93,24 @@ impl Peer {
     /// The root of its process tree.
     pub(super) fn id(&self) -> u32 {
         match &self.running {
-            Running::Tidegate(gateway) => gateway.id(),
-            Running::Other(process) => process.id(),
+            ProxyProcess::Tidegate(gateway) => gateway.id(),
+            ProxyProcess::Other(process) => process.id(),
         }
     }
 
-    fn tidegate(binary: &Path, directory: &Path, routes: &[Route]) -> Result<Self, RunError> {
+    fn tidegate(binary: &Path, directory: &Path, routes: &[ProxyRoute]) -> Result<Self, RunError> {
         let settings: Vec<_> = routes.iter().map(|route| guards::bucket(route.is_capped())).collect();
         let buckets: Vec<_> = routes
             .iter()
             .zip(&settings)
-            .map(|(route, settings)| Bucket { name: route.name, endpoints: vec![route.endpoint], settings })
+            .map(|(route, settings)| BucketSpec {
+                name: route.name,
+                endpoints: vec![route.endpoint],
+                settings,
+            })
             .collect();
         let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway(), None)?;
-        Ok(Self { name: "tidegate", address: gateway.address, running: Running::Tidegate(gateway) })
+        Ok(Self { name: "tidegate", address: gateway.address, running: ProxyProcess::Tidegate(gateway) })
     }
 
     fn other(
@@ -107,7 +118,7 @@ impl Peer {
         program: PathBuf,
         configure: Configure,
         directory: &Path,
-        routes: &[Route],
+        routes: &[ProxyRoute],
     ) -> Result<Self, RunError> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let directory = directory.join(name);
@@ -116,18 +127,18 @@ impl Peer {
         command.args(configure(&directory, address, routes)?);
         let mut process = Process::start(command, &directory).map_err(crate::gateway::GatewayError::from)?;
         process.wait_for(address).map_err(crate::gateway::GatewayError::from)?;
-        Ok(Self { name, address, running: Running::Other(process) })
+        Ok(Self { name, address, running: ProxyProcess::Other(process) })
     }
 }
 
 /// Writes a configuration into a directory and returns the arguments that use it.
-type Configure = fn(&Path, SocketAddr, &[Route]) -> io::Result<Vec<String>>;
+type Configure = fn(&Path, SocketAddr, &[ProxyRoute]) -> io::Result<Vec<String>>;
 
 /// Servers often live where a user's PATH does not lead.
-const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+const EXTRA_PATHS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(ALSO.map(PathBuf::from));
+    let folders = std::env::split_paths(&path).chain(EXTRA_PATHS.map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }

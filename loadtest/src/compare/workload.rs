@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 
 use super::Round;
-use super::peer::{CAPPED, Peer, Site};
-use crate::client::{Keep, Request};
-use crate::load::{self, Load, Offered};
+use super::peer::{CAPPED, ComparedProxy, SharedUpstreams};
+use crate::client::{BodyCapture, Request};
+use crate::load::{self, Load, LoadShape};
 use crate::recorder::Recorder;
 use crate::run::{RunError, unless_interrupted};
 use crate::schedule::Schedule;
@@ -17,10 +17,10 @@ use crate::statistics::Statistics;
 use crate::usage;
 
 const WARM_SECONDS: f64 = 0.5;
-const PATIENCE: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How the load is offered.
-pub(super) enum Pace {
+pub(super) enum LoadRate {
     /// So many per second.
     PerSecond(f64),
     /// As fast as it goes.
@@ -33,7 +33,7 @@ pub(super) struct Workload {
     pub(super) about: &'static str,
     route: &'static str,
     upload_bytes: u64,
-    pace: Pace,
+    pace: LoadRate,
     connections: usize,
 }
 
@@ -44,7 +44,7 @@ pub(super) const ALL: [Workload; 5] = [
         about: "1 KiB objects, open loop at 2,000/s",
         route: "small",
         upload_bytes: 0,
-        pace: Pace::PerSecond(2_000.0),
+        pace: LoadRate::PerSecond(2_000.0),
         connections: 64,
     },
     Workload {
@@ -52,7 +52,7 @@ pub(super) const ALL: [Workload; 5] = [
         about: "1 KiB objects, 64 connections, as fast as it goes",
         route: "small",
         upload_bytes: 0,
-        pace: Pace::Closed,
+        pace: LoadRate::Closed,
         connections: 64,
     },
     Workload {
@@ -60,7 +60,7 @@ pub(super) const ALL: [Workload; 5] = [
         about: "64 KiB objects, 64 connections, as fast as it goes",
         route: "large",
         upload_bytes: 0,
-        pace: Pace::Closed,
+        pace: LoadRate::Closed,
         connections: 64,
     },
     Workload {
@@ -68,7 +68,7 @@ pub(super) const ALL: [Workload; 5] = [
         about: "1 MiB uploads, 16 connections, as fast as it goes",
         route: "sink",
         upload_bytes: 1 << 20,
-        pace: Pace::Closed,
+        pace: LoadRate::Closed,
         connections: 16,
     },
     Workload {
@@ -76,7 +76,7 @@ pub(super) const ALL: [Workload; 5] = [
         about: "1,500/s to an upstream that can do 500/s (10 at a time, 20 ms each)",
         route: CAPPED,
         upload_bytes: 0,
-        pace: Pace::PerSecond(1_500.0),
+        pace: LoadRate::PerSecond(1_500.0),
         connections: 4_000,
     },
 ];
@@ -87,19 +87,24 @@ impl Workload {
     }
 
     /// Offers the load for `seconds` after a short warm-up.
-    pub(super) fn measure(&self, site: &Site, peer: &Peer, seconds: f64) -> Result<Round, RunError> {
+    pub(super) fn measure(
+        &self,
+        site: &SharedUpstreams,
+        peer: &ComparedProxy,
+        seconds: f64,
+    ) -> Result<Round, RunError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let offer = |seconds: f64| -> Result<Rc<RefCell<Recorder>>, RunError> {
             let recorder = Rc::new(RefCell::new(Recorder::new()));
-            let offered = load::offer(self.load(peer, seconds), Rc::clone(&recorder));
+            let offered = load::run_load(self.load(peer, seconds), Rc::clone(&recorder));
             LocalSet::new().block_on(&runtime, unless_interrupted(offered))??;
             Ok(recorder)
         };
         offer(WARM_SECONDS)?;
         let upstream = site.upstream(self.route)?;
-        upstream.seen.reset();
+        upstream.counters.reset();
         let processes = usage::tree(peer.id());
-        let window = usage::Window::begin(usage::tree(std::process::id()));
+        let window = usage::CpuWindow::begin(usage::tree(std::process::id()));
         let cpu_begin = usage::cpu_seconds(&processes);
         let recorder = offer(seconds)?;
         let cpu_seconds = usage::cpu_seconds(&processes) - cpu_begin;
@@ -112,26 +117,26 @@ impl Workload {
             statistics.set(name.trim_start_matches("x."), value);
         }
         statistics.set("cpu_us", cpu_seconds * 1e6 / recorder.done().max(1) as f64);
-        statistics.set("upstream_peak", upstream.seen.peak() as f64);
+        statistics.set("upstream_peak", upstream.counters.peak() as f64);
         statistics.set("rss_mib", usage::rss_mib(&processes));
         let (workload, proxy) = (self.name.to_owned(), peer.name.to_owned());
         Ok(Round { workload, proxy, other_cores, counts: true, statistics })
     }
 
-    fn load(&self, peer: &Peer, seconds: f64) -> Load {
+    fn load(&self, peer: &ComparedProxy, seconds: f64) -> Load {
         let method = if self.upload_bytes > 0 { "PUT" } else { "GET" };
         let path = format!("/{}/object", self.route);
         Load {
             destination: peer.address.into(),
-            request: Request::new(method, peer.address, &path, self.upload_bytes, Keep::Count),
-            offered: match self.pace {
-                Pace::PerSecond(rate) => Offered::Open(Schedule::constant(rate, seconds)),
-                Pace::Closed => Offered::Seconds(seconds),
+            request: Request::new(method, peer.address, &path, self.upload_bytes, BodyCapture::CountBytes),
+            shape: match self.pace {
+                LoadRate::PerSecond(rate) => LoadShape::Open(Schedule::constant(rate, seconds)),
+                LoadRate::Closed => LoadShape::Seconds(seconds),
             },
             connections: self.connections,
-            timeout: PATIENCE,
+            timeout: REQUEST_TIMEOUT,
             expected: None,
-            settles_within: None,
+            recovery_allowance: None,
             pause_after_refusal: Duration::ZERO,
             hang_up_after: None,
         }

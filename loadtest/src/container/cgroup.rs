@@ -12,7 +12,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The hierarchy in which the kernel accounts memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+enum CgroupVersion {
     One,
     Two,
 }
@@ -20,22 +20,22 @@ enum Version {
 /// A cgroup; removed with this value.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
-    version: Version,
+    version: CgroupVersion,
     path: PathBuf,
 }
 
 /// Readings of a cgroup; may outlive it, and then fail.
 #[derive(Debug, Clone)]
-pub(crate) struct Meter {
-    version: Version,
+pub(crate) struct CgroupMeter {
+    version: CgroupVersion,
     path: PathBuf,
 }
 
 impl Cgroup {
     /// Makes one with `limit_bytes` of memory and no swap.
     pub(crate) fn create(limit_bytes: u64) -> io::Result<Self> {
-        let (version, parent) = own()?;
-        if version == Version::Two {
+        let (version, parent) = own_cgroup()?;
+        if version == CgroupVersion::Two {
             delegate_memory(&parent)?;
         }
         let path = parent.join(format!("loadtest-{:08x}", rand::rng().random::<u32>()));
@@ -54,8 +54,8 @@ impl Cgroup {
     fn limit(&self, limit_bytes: u64) -> io::Result<()> {
         let limit = limit_bytes.to_string();
         let (memory, swap, swap_limit) = match self.version {
-            Version::One => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit.as_str()),
-            Version::Two => ("memory.max", "memory.swap.max", "0"),
+            CgroupVersion::One => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit.as_str()),
+            CgroupVersion::Two => ("memory.max", "memory.swap.max", "0"),
         };
         fs::write(self.path.join(memory), &limit)?;
         // absent where the kernel does not account swap
@@ -68,8 +68,8 @@ impl Cgroup {
     /// 1 or 2.
     pub(crate) fn version(&self) -> u8 {
         match self.version {
-            Version::One => 1,
-            Version::Two => 2,
+            CgroupVersion::One => 1,
+            CgroupVersion::Two => 2,
         }
     }
 
@@ -84,17 +84,17 @@ impl Cgroup {
     }
 
     /// What reads it.
-    pub(crate) fn meter(&self) -> Meter {
-        Meter { version: self.version, path: self.path.clone() }
+    pub(crate) fn meter(&self) -> CgroupMeter {
+        CgroupMeter { version: self.version, path: self.path.clone() }
     }
 }
 
-impl Meter {
+impl CgroupMeter {
     /// Memory that the kernel counts for the group, in MiB.
     pub(crate) fn usage_mib(&self) -> Option<f64> {
         let name = match self.version {
-            Version::One => "memory.usage_in_bytes",
-            Version::Two => "memory.current",
+            CgroupVersion::One => "memory.usage_in_bytes",
+            CgroupVersion::Two => "memory.current",
         };
         let text = fs::read_to_string(self.path.join(name)).ok()?;
         Some(text.trim().parse::<u64>().ok()? as f64 / f64::from(1 << 20))
@@ -103,8 +103,8 @@ impl Meter {
     /// Processes that the kernel killed for want of memory.
     pub(crate) fn oom_kills(&self) -> Option<f64> {
         let name = match self.version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
+            CgroupVersion::One => "memory.oom_control",
+            CgroupVersion::Two => "memory.events",
         };
         oom_kills(&fs::read_to_string(self.path.join(name)).ok()?)
     }
@@ -128,22 +128,22 @@ impl Drop for Cgroup {
 }
 
 /// The version that accounts memory here, and this process's own group.
-fn own() -> io::Result<(Version, PathBuf)> {
+fn own_cgroup() -> io::Result<(CgroupVersion, PathBuf)> {
     let (groups, mounts) =
         (fs::read_to_string("/proc/self/cgroup")?, fs::read_to_string("/proc/self/mountinfo")?);
-    if let Some(path) = mounted(&groups, &mounts, "cgroup2", None) {
+    if let Some(path) = mount_point(&groups, &mounts, "cgroup2", None) {
         let controllers = fs::read_to_string(path.join("cgroup.controllers"))?;
         if controllers.split_whitespace().any(|name| name == "memory") {
-            return Ok((Version::Two, path));
+            return Ok((CgroupVersion::Two, path));
         }
     }
-    mounted(&groups, &mounts, "cgroup", Some("memory"))
-        .map(|path| (Version::One, path))
+    mount_point(&groups, &mounts, "cgroup", Some("memory"))
+        .map(|path| (CgroupVersion::One, path))
         .ok_or_else(|| io::Error::other("no memory controller is mounted, of neither cgroup version"))
 }
 
 /// The directory of a process's group: its path in the hierarchy, where that is mounted (cgroups(7), proc(5)).
-fn mounted(groups: &str, mounts: &str, kind: &str, controller: Option<&str>) -> Option<PathBuf> {
+fn mount_point(groups: &str, mounts: &str, kind: &str, controller: Option<&str>) -> Option<PathBuf> {
     let own = groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let controllers = fields.next()?;
@@ -198,11 +198,11 @@ mod tests {
     #[test]
     fn the_own_group_is_found_in_both_versions_and_below_a_namespace_root() {
         let groups = "4:memory:/docker/ab/c\n1:cpu:/\n0::/user.slice/a\n";
-        let found = |kind, controller| mounted(groups, MOUNTS, kind, controller);
+        let found = |kind, controller| mount_point(groups, MOUNTS, kind, controller);
         assert_eq!(found("cgroup", Some("memory")), Some(PathBuf::from("/sys/fs/cgroup/memory/c")));
         assert_eq!(found("cgroup2", None), Some(PathBuf::from("/sys/fs/cgroup/unified/user.slice/a")));
         assert_eq!(found("cgroup", Some("pids")), None);
-        assert_eq!(mounted("4:memory:/elsewhere\n", MOUNTS, "cgroup", Some("memory")), None);
+        assert_eq!(mount_point("4:memory:/elsewhere\n", MOUNTS, "cgroup", Some("memory")), None);
     }
 
     #[test]

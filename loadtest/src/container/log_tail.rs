@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::Deserialize;
 
-use super::broken::Reasons;
+use super::broken::LoggedReasons;
 use crate::clock;
 use crate::statistics::Statistics;
 
@@ -26,18 +26,18 @@ const REASONS_MAX: usize = 200_000;
 const PAGE_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Default)]
-struct Tail {
-    reasons: Reasons,
+struct TailState {
+    reasons: LoggedReasons,
     lines: u64,
     lines_while_full: u64,
     lines_after_full: u64,
     full_since: Option<Instant>,
-    is_over: bool,
+    is_finished: bool,
 }
 
 /// The reader, from outside; it ends with this value.
 pub(crate) struct LogTail {
-    tail: Arc<Mutex<Tail>>,
+    tail: Arc<Mutex<TailState>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,7 +51,7 @@ impl LogTail {
     /// Begins to read `log`.
     pub(crate) fn start(log: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(log)?;
-        let tail = Arc::new(Mutex::new(Tail::default()));
+        let tail = Arc::new(Mutex::new(TailState::default()));
         let shared = Arc::clone(&tail);
         let thread = std::thread::Builder::new().name("log".to_owned());
         let thread = thread.spawn(move || {
@@ -62,7 +62,7 @@ impl LogTail {
         Ok(Self { tail, thread: Some(thread) })
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
+    fn tail(&self) -> MutexGuard<'_, TailState> {
         lock(&self.tail)
     }
 
@@ -80,7 +80,7 @@ impl LogTail {
     }
 
     /// Lines with a reason so far.
-    pub(crate) fn reasons(&self) -> Reasons {
+    pub(crate) fn reasons(&self) -> LoggedReasons {
         self.tail().reasons.clone()
     }
 
@@ -100,7 +100,7 @@ impl LogTail {
 
 impl Drop for LogTail {
     fn drop(&mut self) {
-        self.tail().is_over = true;
+        self.tail().is_finished = true;
         if let Some(thread) = self.thread.take() {
             // it has said itself what went wrong
             let _ = thread.join();
@@ -108,15 +108,15 @@ impl Drop for LogTail {
     }
 }
 
-fn lock(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {
+fn lock(tail: &Mutex<TailState>) -> MutexGuard<'_, TailState> {
     tail.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn follow(file: File, tail: &Mutex<Tail>) -> io::Result<()> {
+fn follow(file: File, tail: &Mutex<TailState>) -> io::Result<()> {
     let holes = file.try_clone()?;
     let mut reader = BufReader::new(file);
     let (mut read, mut given_back, mut line) = (0_u64, 0_u64, Vec::new());
-    while !lock(tail).is_over {
+    while !lock(tail).is_finished {
         loop {
             read += reader.read_until(b'\n', &mut line)? as u64;
             if line.last() != Some(&b'\n') {
@@ -136,7 +136,7 @@ fn follow(file: File, tail: &Mutex<Tail>) -> io::Result<()> {
     Ok(())
 }
 
-impl Tail {
+impl TailState {
     fn count(&mut self, line: &[u8]) {
         self.lines += 1;
         self.lines_while_full += u64::from(self.full_since.is_some());

@@ -15,9 +15,9 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-pub(crate) use broken::{Broken, unexplained};
+pub(crate) use broken::{BrokenConnection, unexplained};
 use cgroup::Cgroup;
-pub(crate) use cgroup::Meter;
+pub(crate) use cgroup::CgroupMeter;
 use log_disk::LogDisk;
 pub(crate) use log_tail::LogTail;
 
@@ -61,7 +61,7 @@ impl Container {
     }
 
     /// Reads the gateway's memory cgroup.
-    pub(crate) fn meter(&self) -> Meter {
+    pub(crate) fn meter(&self) -> CgroupMeter {
         self.cgroup.meter()
     }
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
-use super::answer::Answer;
-use super::{Counts, frames};
-use crate::destination::Wire;
+use super::response_scan::ResponseScan;
+use super::{AttackCounts, frames};
+use crate::destination::ClientStream;
 
 /// Pieces are sent and bytes are read so often.
 const TICK: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ pub(crate) enum Attack {
 
 /// How a client reads.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Pace {
+pub(super) enum ReadRate {
     /// Whatever comes.
     All,
     /// So many bytes per second.
@@ -59,13 +59,13 @@ pub(super) enum Pace {
 }
 
 /// What is sent on one connection.
-pub(super) struct Script {
+pub(super) struct AttackScript {
     opening: Vec<u8>,
     /// The piece of this number, from 0.
     piece: Box<dyn Fn(u64) -> Vec<u8>>,
     /// Pieces per second; with 0 nothing follows the opening.
     per_second: f64,
-    pace: Pace,
+    pace: ReadRate,
     /// Whether the opening is a whole HTTP/1.1 request, so that an answer is to come.
     is_request: bool,
 }
@@ -82,21 +82,25 @@ impl Attack {
     }
 
     /// The script of one connection to `host`.
-    pub(super) fn script(&self, bucket: &str, host: SocketAddr) -> Script {
+    pub(super) fn script(&self, bucket: &str, host: SocketAddr) -> AttackScript {
         let object = format!("/{bucket}/object");
         let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nhost: {host}\r\n{more}").into_bytes();
         let authority = host.to_string();
         match *self {
-            Self::SlowReader { bytes_per_second, .. } => Script {
-                pace: Pace::BytesPerSecond(bytes_per_second),
-                ..Script::once(head(&format!("GET {object}"), "\r\n"))
+            Self::SlowReader { bytes_per_second, .. } => AttackScript {
+                pace: ReadRate::BytesPerSecond(bytes_per_second),
+                ..AttackScript::once(head(&format!("GET {object}"), "\r\n"))
             },
-            Self::Idle => Script::once(head(&format!("GET {object}"), "\r\n")),
+            Self::Idle => AttackScript::once(head(&format!("GET {object}"), "\r\n")),
             Self::SlowForm { bytes_per_second } => {
                 let kind = "content-type: multipart/form-data; boundary=b\r\n";
                 let field = "--b\r\ncontent-disposition: form-data; name=\"key\"\r\n\r\n";
                 let more = format!("{kind}content-length: {BODY_BYTES}\r\n\r\n{field}");
-                Script::repeating(head(&format!("POST /{bucket}"), &more), b"k".to_vec(), bytes_per_second)
+                AttackScript::repeating(
+                    head(&format!("POST /{bucket}"), &more),
+                    b"k".to_vec(),
+                    bytes_per_second,
+                )
             }
             Self::Crumbs { per_second } => {
                 let more = format!(
@@ -105,12 +109,16 @@ impl Attack {
                      content-length: {}\r\n\r\n",
                     BODY_BYTES * 6
                 );
-                Script::repeating(head(&format!("PUT {object}"), &more), b"1\r\nx\r\n".to_vec(), per_second)
+                AttackScript::repeating(
+                    head(&format!("PUT {object}"), &more),
+                    b"1\r\nx\r\n".to_vec(),
+                    per_second,
+                )
             }
             Self::ChunkExtensions { extension_bytes, per_second } => {
                 let piece = format!("1;e={}\r\nx\r\n", "e".repeat(extension_bytes)).into_bytes();
                 let more = "transfer-encoding: chunked\r\n\r\n";
-                Script::repeating(head(&format!("PUT {object}"), more), piece, per_second)
+                AttackScript::repeating(head(&format!("PUT {object}"), more), piece, per_second)
             }
             Self::HeaderFlood { headers, per_second } => {
                 let mut more = String::new();
@@ -119,27 +127,27 @@ impl Attack {
                     let _ = write!(more, "x-{number:05}: {}\r\n", "v".repeat(90));
                 }
                 let piece = head(&format!("GET {object}"), &format!("{more}\r\n"));
-                Script::repeating(Vec::new(), piece, per_second)
+                AttackScript::repeating(Vec::new(), piece, per_second)
             }
-            Self::ConnectionFlood => Script::once(head(&format!("GET {object}"), "x-half: ")),
-            Self::Http2RapidReset { per_second } => Script {
+            Self::ConnectionFlood => AttackScript::once(head(&format!("GET {object}"), "x-half: ")),
+            Self::Http2RapidReset { per_second } => AttackScript {
                 piece: Box::new(move |number| {
                     let stream = stream(number);
                     [frames::request(stream, true, &object, &authority), frames::reset(stream)].concat()
                 }),
-                ..Script::repeating(frames::opening(65_535), Vec::new(), per_second)
+                ..AttackScript::repeating(frames::opening(65_535), Vec::new(), per_second)
             },
             Self::Http2EmptyData { per_second } => {
                 let put = frames::request(1, false, "/nowhere/object", &authority);
                 let opening = [frames::opening(0), put].concat();
-                Script::repeating(opening, frames::empty_data(1), per_second)
+                AttackScript::repeating(opening, frames::empty_data(1), per_second)
             }
-            Self::Http2Settings { per_second } => Script {
+            Self::Http2Settings { per_second } => AttackScript {
                 piece: Box::new(|number| frames::settings(if number % 2 == 0 { 0 } else { 65_535 })),
-                ..Script::repeating(frames::opening(65_535), Vec::new(), per_second)
+                ..AttackScript::repeating(frames::opening(65_535), Vec::new(), per_second)
             },
             Self::Http2Ping { per_second } => {
-                Script::repeating(frames::opening(65_535), frames::ping(), per_second)
+                AttackScript::repeating(frames::opening(65_535), frames::ping(), per_second)
             }
         }
     }
@@ -150,7 +158,7 @@ fn stream(number: u64) -> u32 {
     u32::try_from(number * 2 + 1).unwrap_or(u32::MAX) & 0x7fff_ffff
 }
 
-impl Script {
+impl AttackScript {
     fn once(opening: Vec<u8>) -> Self {
         Self { is_request: opening.ends_with(b"\r\n\r\n"), ..Self::repeating(opening, Vec::new(), 0.0) }
     }
@@ -160,16 +168,20 @@ impl Script {
             opening,
             piece: Box::new(move |_| piece.clone()),
             per_second,
-            pace: Pace::All,
+            pace: ReadRate::All,
             is_request: false,
         }
     }
 }
 
 /// Plays a script until the gateway ends the connection; what came of its request.
-pub(super) async fn play(wire: Wire, script: Script, counts: &RefCell<Counts>) -> Answer {
+pub(super) async fn play(
+    wire: ClientStream,
+    script: AttackScript,
+    counts: &RefCell<AttackCounts>,
+) -> ResponseScan {
     let (reader, writer) = tokio::io::split(wire);
-    let mut answer = if script.is_request { Answer::expected() } else { Answer::ignored() };
+    let mut answer = if script.is_request { ResponseScan::expected() } else { ResponseScan::ignored() };
     tokio::select! {
         () = read(reader, script.pace, counts, &mut answer) => {}
         // An error is how a connection that the gateway has ended looks to its writer.
@@ -178,7 +190,11 @@ pub(super) async fn play(wire: Wire, script: Script, counts: &RefCell<Counts>) -
     answer
 }
 
-async fn write(mut writer: WriteHalf<Wire>, script: &Script, counts: &RefCell<Counts>) -> io::Result<()> {
+async fn write(
+    mut writer: WriteHalf<ClientStream>,
+    script: &AttackScript,
+    counts: &RefCell<AttackCounts>,
+) -> io::Result<()> {
     writer.write_all(&script.opening).await?;
     writer.flush().await?;
     counts.borrow_mut().sent_bytes += script.opening.len() as u64;
@@ -203,11 +219,16 @@ async fn write(mut writer: WriteHalf<Wire>, script: &Script, counts: &RefCell<Co
     }
 }
 
-async fn read(mut reader: ReadHalf<Wire>, pace: Pace, counts: &RefCell<Counts>, answer: &mut Answer) {
+async fn read(
+    mut reader: ReadHalf<ClientStream>,
+    pace: ReadRate,
+    counts: &RefCell<AttackCounts>,
+    answer: &mut ResponseScan,
+) {
     let mut bytes = vec![0; 16 << 10];
     let room = match pace {
-        Pace::All => bytes.len(),
-        Pace::BytesPerSecond(rate) => ((rate * TICK.as_secs_f64()).ceil() as usize).clamp(1, bytes.len()),
+        ReadRate::All => bytes.len(),
+        ReadRate::BytesPerSecond(rate) => ((rate * TICK.as_secs_f64()).ceil() as usize).clamp(1, bytes.len()),
     };
     loop {
         match reader.read(&mut bytes[..room]).await {
@@ -215,7 +236,7 @@ async fn read(mut reader: ReadHalf<Wire>, pace: Pace, counts: &RefCell<Counts>, 
             Ok(count) => {
                 counts.borrow_mut().received_bytes += count as u64;
                 answer.feed(&bytes[..count]);
-                if let Pace::BytesPerSecond(rate) = pace {
+                if let ReadRate::BytesPerSecond(rate) = pace {
                     tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate)).await;
                 }
             }

@@ -5,9 +5,9 @@
 //! its turn on the event loop. Each client has an address of its own (127.GROUP.0.CLIENT), as the gateway's bounds per
 //! client count addresses. A connection that the gateway ends is opened again after a pause.
 
-mod answer;
 mod attack;
 mod frames;
+mod response_scan;
 
 use std::cell::RefCell;
 use std::io;
@@ -23,12 +23,12 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::clock;
-use crate::container::Broken;
+use crate::container::BrokenConnection;
 use crate::destination::Destination;
 use crate::statistics::Statistics;
 
-use answer::Answer;
 use attack::Attack;
+use response_scan::ResponseScan;
 
 /// As many moments of broken connections are kept of each group, to be compared with the gateway's log.
 const BROKEN_MAX: usize = 10_000;
@@ -66,7 +66,7 @@ fn one_second() -> f64 {
 
 /// What a group did.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Counts {
+pub(crate) struct AttackCounts {
     opened: u64,
     not_opened: u64,
     ended: u64,
@@ -80,22 +80,22 @@ pub(crate) struct Counts {
 }
 
 /// How the gateway is reached.
-pub(crate) struct Target {
+pub(crate) struct AttackTarget {
     pub(crate) address: SocketAddr,
     /// TLS for HTTP/1.1 and for HTTP/2, where the gateway speaks it.
     pub(crate) tls: Option<[Arc<ClientConfig>; 2]>,
 }
 
 /// The groups of a step under way; they end with this value.
-pub(crate) struct Hostile {
+pub(crate) struct HostileClients {
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<io::Result<Vec<Counts>>>,
+    thread: JoinHandle<io::Result<Vec<AttackCounts>>>,
     names: Vec<String>,
 }
 
-impl Hostile {
+impl HostileClients {
     /// Starts all groups; none where there are none.
-    pub(crate) fn start(groups: &[HostileSpec], target: Target) -> io::Result<Option<Self>> {
+    pub(crate) fn start(groups: &[HostileSpec], target: AttackTarget) -> io::Result<Option<Self>> {
         if groups.is_empty() {
             return Ok(None);
         }
@@ -108,12 +108,12 @@ impl Hostile {
     }
 
     /// Ends all connections, writes what they did as `PREFIX.hostile.NAME.…`, and returns those that broke off.
-    pub(crate) fn finish(self, prefix: &str, into: &mut Statistics) -> io::Result<Vec<Broken>> {
+    pub(crate) fn finish(self, prefix: &str, into: &mut Statistics) -> io::Result<Vec<BrokenConnection>> {
         drop(self.stop);
         let counts = self.thread.join().map_err(|_| io::Error::other("the hostile clients panicked"))??;
         let mut broken = Vec::new();
         for (name, counts) in self.names.iter().zip(counts) {
-            let Counts { opened, not_opened, ended, sent_bytes, received_bytes, .. } = counts;
+            let AttackCounts { opened, not_opened, ended, sent_bytes, received_bytes, .. } = counts;
             let all = [
                 ("opened", opened),
                 ("not_opened", not_opened),
@@ -127,16 +127,20 @@ impl Hostile {
             for (what, count) in all {
                 into.set(format!("{prefix}.hostile.{name}.{what}"), count as f64);
             }
-            let here = |(at, client)| Broken { step: prefix.to_owned(), at, client };
+            let here = |(at, client)| BrokenConnection { step: prefix.to_owned(), at, client };
             broken.extend(counts.broken.into_iter().map(here));
         }
         Ok(broken)
     }
 }
 
-fn run(groups: &[HostileSpec], target: &Target, stopped: oneshot::Receiver<()>) -> io::Result<Vec<Counts>> {
+fn run(
+    groups: &[HostileSpec],
+    target: &AttackTarget,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<Vec<AttackCounts>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let counts: Vec<Rc<RefCell<Counts>>> = groups.iter().map(|_| Rc::default()).collect();
+    let counts: Vec<Rc<RefCell<AttackCounts>>> = groups.iter().map(|_| Rc::default()).collect();
     let clients = LocalSet::new();
     for ((group, counts), number) in groups.iter().zip(&counts).zip(10..) {
         for client in 1..=group.clients {
@@ -147,7 +151,7 @@ fn run(groups: &[HostileSpec], target: &Target, stopped: oneshot::Receiver<()>) 
                 let counts = Rc::clone(counts);
                 clients.spawn_local(async move {
                     tokio::time::sleep(stagger).await;
-                    group.attack_again_and_again(&destination, &counts).await;
+                    group.repeat_attack(&destination, &counts).await;
                 });
             }
         }
@@ -158,9 +162,9 @@ fn run(groups: &[HostileSpec], target: &Target, stopped: oneshot::Receiver<()>) 
     Ok(counts.iter().map(|counts| counts.borrow().clone()).collect())
 }
 
-impl Counts {
+impl AttackCounts {
     /// What the answer on an ended connection was.
-    fn note(&mut self, answer: &Answer, client: Option<IpAddr>) {
+    fn count_response(&mut self, answer: &ResponseScan, client: Option<IpAddr>) {
         self.refused += u64::from(answer.is_refusal());
         self.without_reason += u64::from(answer.is_refusal() && !answer.has_reason());
         if let Some(client) = client.filter(|_| answer.is_broken() && self.broken.len() < BROKEN_MAX) {
@@ -170,7 +174,7 @@ impl Counts {
 }
 
 impl HostileSpec {
-    fn destination(&self, target: &Target, source: Ipv4Addr) -> Destination {
+    fn destination(&self, target: &AttackTarget, source: Ipv4Addr) -> Destination {
         let [http1, http2] = target.tls.clone().map_or([None, None], |both| both.map(Some));
         let tls = if self.attack.is_http2() { http2 } else { http1 };
         let receive_buffer_bytes = match self.attack {
@@ -180,14 +184,14 @@ impl HostileSpec {
         Destination { address: target.address, source: Some(IpAddr::V4(source)), tls, receive_buffer_bytes }
     }
 
-    async fn attack_again_and_again(&self, destination: &Destination, counts: &RefCell<Counts>) {
+    async fn repeat_attack(&self, destination: &Destination, counts: &RefCell<AttackCounts>) {
         loop {
             match destination.connect().await {
                 Ok(wire) => {
                     counts.borrow_mut().opened += 1;
                     let script = self.attack.script(&self.bucket, destination.address);
                     let answer = attack::play(wire, script, counts).await;
-                    counts.borrow_mut().note(&answer, destination.source);
+                    counts.borrow_mut().count_response(&answer, destination.source);
                     counts.borrow_mut().ended += 1;
                 }
                 Err(_) => counts.borrow_mut().not_opened += 1,
@@ -212,8 +216,8 @@ mod tests {
     /// What a server sees of a group that is ended after its first bytes: the clients' addresses, and those bytes.
     async fn seen(text: &str) -> (Vec<IpAddr>, Vec<u8>, Statistics) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target { address: listener.local_addr().unwrap(), tls: None };
-        let hostile = Hostile::start(&[group(text)], target).unwrap().unwrap();
+        let target = AttackTarget { address: listener.local_addr().unwrap(), tls: None };
+        let hostile = HostileClients::start(&[group(text)], target).unwrap().unwrap();
         let (mut sources, mut bytes) = (Vec::new(), Vec::new());
         for _ in 0..6 {
             let (mut stream, peer) = listener.accept().await.unwrap();

@@ -3,7 +3,7 @@
 //! A scenario is one TOML file; a new one needs no code. Everything that can be wrong with a file is found when it is
 //! read, not after a minute of load.
 
-mod soundness;
+mod validation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::container::ContainerSpec;
 use crate::expectation::Expectation;
 use crate::hostile::HostileSpec;
-use crate::load::Offered;
+use crate::load::LoadShape;
 use crate::schedule::{Phase, Schedule};
 use crate::size::Bytes;
 use crate::storm::StormSpec;
@@ -109,7 +109,7 @@ pub(crate) struct UpstreamSpec {
 
 impl UpstreamSpec {
     /// Every endpoint of the bucket, by name.
-    pub(crate) fn named(&self) -> Vec<(String, Behaviour)> {
+    pub(crate) fn endpoints_by_name(&self) -> Vec<(String, Behaviour)> {
         let further = self.further.iter().zip(2..);
         let further = further.map(|(behaviour, n)| (format!("{}-{n}", self.bucket), behaviour.clone()));
         std::iter::once((self.bucket.clone(), self.behaviour.clone())).chain(further).collect()
@@ -253,13 +253,13 @@ impl Action {
 
 impl LoadSpec {
     /// How it is offered within a step of `seconds`.
-    pub(crate) fn offered(&self, seconds: f64) -> Offered {
+    pub(crate) fn offered(&self, seconds: f64) -> LoadShape {
         let seconds = seconds - self.after_seconds;
         match (self.rate, &self.phases, self.requests) {
-            (Some(rate), _, _) => Offered::Open(Schedule::constant(rate, seconds)),
-            (_, Some(phases), _) => Offered::Open(Schedule::new(phases.clone())),
-            (_, _, Some(requests)) => Offered::Requests(requests),
-            _ => Offered::Seconds(seconds),
+            (Some(rate), _, _) => LoadShape::Open(Schedule::constant(rate, seconds)),
+            (_, Some(phases), _) => LoadShape::Open(Schedule::new(phases.clone())),
+            (_, _, Some(requests)) => LoadShape::Requests(requests),
+            _ => LoadShape::Seconds(seconds),
         }
     }
 
@@ -277,7 +277,7 @@ impl Scenario {
             .map_err(|cause| ScenarioError::Unreadable { path: path.clone(), cause })?;
         let scenario: Self =
             toml::from_str(&text).map_err(|cause| ScenarioError::Malformed { path: path.clone(), cause })?;
-        match soundness::contradiction(&scenario) {
+        match validation::find_inconsistency(&scenario) {
             Some(reason) => Err(ScenarioError::Inconsistent { path, reason }),
             None => Ok(scenario),
         }

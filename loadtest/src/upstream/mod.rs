@@ -25,11 +25,11 @@ use crate::{clock, process};
 
 /// What an upstream saw.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct UpstreamCounters {
     requests: AtomicU64,
     active: AtomicU64,
     peak: AtomicU64,
-    rate: Mutex<Rate>,
+    rate: Mutex<RequestRate>,
 }
 
 /// Tenths of a second that a rate is taken over.
@@ -37,14 +37,14 @@ const TENTHS: usize = 10;
 
 /// Requests in each of the last tenths of a second, and the most there were in ten of them.
 #[derive(Debug, Default)]
-struct Rate {
+struct RequestRate {
     origin: Option<Instant>,
     newest: u128,
     tenths: [u64; TENTHS],
     peak: u64,
 }
 
-impl Rate {
+impl RequestRate {
     fn count(&mut self, now: Instant) {
         let origin = *self.origin.get_or_insert(now);
         let tenth = now.saturating_duration_since(origin).as_millis() / 100;
@@ -57,13 +57,13 @@ impl Rate {
     }
 }
 
-impl Seen {
-    fn begin(self: &Arc<Self>) -> Active {
+impl UpstreamCounters {
+    fn begin(self: &Arc<Self>) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let active = self.active.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak.fetch_max(active, Ordering::Relaxed);
         self.rate().count(clock::now());
-        Active(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     /// Requests since the last reset.
@@ -81,22 +81,22 @@ impl Seen {
         self.rate().peak
     }
 
-    fn rate(&self) -> MutexGuard<'_, Rate> {
+    fn rate(&self) -> MutexGuard<'_, RequestRate> {
         self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts counting anew.
     pub(crate) fn reset(&self) {
-        *self.rate() = Rate::default();
+        *self.rate() = RequestRate::default();
         self.requests.store(0, Ordering::Relaxed);
         self.peak.store(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
 /// A request at the upstream; over when dropped.
-struct Active(Arc<Seen>);
+struct ActiveRequest(Arc<UpstreamCounters>);
 
-impl Drop for Active {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
@@ -109,7 +109,7 @@ enum Command {
     Stop,
 }
 
-struct Order {
+struct CommandRequest {
     command: Command,
     done: oneshot::Sender<io::Result<()>>,
 }
@@ -120,13 +120,13 @@ pub(crate) struct Upstream {
     /// Where it listens (or would, if it refuses).
     pub(crate) address: SocketAddr,
     /// What it saw.
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) counters: Arc<UpstreamCounters>,
 }
 
 /// All upstreams of a run, by name; they stop when this is dropped.
 pub(crate) struct Upstreams {
     by_name: BTreeMap<String, Upstream>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<CommandRequest>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -137,9 +137,9 @@ impl Upstreams {
         let mut servers = Vec::new();
         for (index, (name, behaviour)) in behaviours.iter().enumerate() {
             let address = SocketAddr::from(([127, 0, 0, 1], process::free_port()?));
-            let seen = Arc::new(Seen::default());
-            servers.push(Server::new(address, behaviour.clone(), Arc::clone(&seen)));
-            by_name.insert(name.clone(), Upstream { index, address, seen });
+            let counters = Arc::new(UpstreamCounters::default());
+            servers.push(Server::new(address, behaviour.clone(), Arc::clone(&counters)));
+            by_name.insert(name.clone(), Upstream { index, address, counters });
         }
         let (orders, inbox) = mpsc::channel(16);
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -153,7 +153,7 @@ impl Upstreams {
     }
 
     /// The upstream called `name`.
-    pub(crate) fn named(&self, name: &str) -> Option<&Upstream> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Upstream> {
         self.by_name.get(name)
     }
 
@@ -180,7 +180,7 @@ impl Upstreams {
     async fn order(&self, command: Command) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        self.orders.send(Order { command, done }).await.map_err(|_| gone())?;
+        self.orders.send(CommandRequest { command, done }).await.map_err(|_| gone())?;
         is_done.await.map_err(|_| gone())?
     }
 }
@@ -189,7 +189,7 @@ impl Drop for Upstreams {
     fn drop(&mut self) {
         let (done, _) = oneshot::channel();
         // the thread drains this channel, so a full one is no reason to keep it
-        let _ = self.orders.try_send(Order { command: Command::Stop, done });
+        let _ = self.orders.try_send(CommandRequest { command: Command::Stop, done });
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -198,14 +198,14 @@ impl Drop for Upstreams {
 
 async fn serve(
     mut servers: Vec<Server>,
-    mut inbox: mpsc::Receiver<Order>,
+    mut inbox: mpsc::Receiver<CommandRequest>,
     ready: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let started = servers.iter_mut().try_for_each(Server::listen);
     if ready.send(started).is_err() {
         return;
     }
-    while let Some(Order { command, done }) = inbox.recv().await {
+    while let Some(CommandRequest { command, done }) = inbox.recv().await {
         let result = match command {
             Command::Kill(index) => {
                 servers[index].close().await;
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn the_peak_is_that_of_the_worst_second() {
         let t0 = clock::now();
-        let mut rate = Rate::default();
+        let mut rate = RequestRate::default();
         for at_ms in [0, 500, 950, 1000, 1040, 5000, 5900, 6050] {
             rate.count(t0 + Duration::from_millis(at_ms));
         }

@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Behaviour, Seen};
+use super::{Behaviour, UpstreamCounters};
 use crate::head::{self, RequestHead};
-use crate::inbox::Inbox;
 use crate::pacer::Pacer;
 use crate::pattern;
+use crate::receive_buffer::ReceiveBuffer;
 use crate::size::Bytes;
 
 const BACKLOG: u32 = 4096;
@@ -30,14 +30,14 @@ const INLINE_BYTES: u64 = 64 * 1024;
 pub(super) struct Server {
     address: SocketAddr,
     behaviour: Behaviour,
-    seen: Arc<Seen>,
+    counters: Arc<UpstreamCounters>,
     accepting: Option<JoinHandle<()>>,
     frozen: watch::Sender<bool>,
 }
 
 impl Server {
-    pub(super) fn new(address: SocketAddr, behaviour: Behaviour, seen: Arc<Seen>) -> Self {
-        Self { address, behaviour, seen, accepting: None, frozen: watch::Sender::new(false) }
+    pub(super) fn new(address: SocketAddr, behaviour: Behaviour, counters: Arc<UpstreamCounters>) -> Self {
+        Self { address, behaviour, counters, accepting: None, frozen: watch::Sender::new(false) }
     }
 
     /// Begins to listen, unless it does or its behaviour is not to.
@@ -49,8 +49,11 @@ impl Server {
         socket.set_reuseaddr(true)?;
         socket.bind(self.address)?;
         let listener = socket.listen(BACKLOG)?;
-        let site =
-            Rc::new(Site::new(self.behaviour.clone(), Arc::clone(&self.seen), self.frozen.subscribe()));
+        let site = Rc::new(ServerState::new(
+            self.behaviour.clone(),
+            Arc::clone(&self.counters),
+            self.frozen.subscribe(),
+        ));
         self.accepting = Some(tokio::task::spawn_local(accept(listener, site)));
         Ok(())
     }
@@ -70,10 +73,10 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, site: Rc<Site>) {
+async fn accept(listener: TcpListener, site: Rc<ServerState>) {
     let mut connections = JoinSet::new();
     loop {
-        site.thawed().await;
+        site.wait_until_thawed().await;
         tokio::select! {
             Ok((stream, _)) = listener.accept() => {
                 let site = Rc::clone(&site);
@@ -85,24 +88,24 @@ async fn accept(listener: TcpListener, site: Rc<Site>) {
 }
 
 /// What the connections of one upstream share.
-struct Site {
+struct ServerState {
     behaviour: Behaviour,
-    seen: Arc<Seen>,
+    counters: Arc<UpstreamCounters>,
     frozen: watch::Receiver<bool>,
-    places: Semaphore,
-    hold: Duration,
-    get: Prepared,
-    other: Prepared,
+    capacity: Semaphore,
+    hold_time: Duration,
+    get: PreparedResponse,
+    other: PreparedResponse,
     verify: bool,
 }
 
 /// An answer's head and small body, and how much body is to be streamed after it.
-struct Prepared {
+struct PreparedResponse {
     inline: Vec<u8>,
     streamed_bytes: u64,
 }
 
-impl Prepared {
+impl PreparedResponse {
     fn new(status: &str, body_bytes: u64) -> Self {
         let mut inline = head_text(status, body_bytes);
         let streamed_bytes = if body_bytes > INLINE_BYTES { body_bytes } else { 0 };
@@ -115,11 +118,11 @@ impl Prepared {
         Self { inline, streamed_bytes }
     }
 
-    async fn send(&self, stream: &mut TcpStream, site: &Site) -> io::Result<()> {
+    async fn send(&self, stream: &mut TcpStream, site: &ServerState) -> io::Result<()> {
         stream.write_all(&self.inline).await?;
         let mut offset = 0;
         while offset < self.streamed_bytes {
-            site.thawed().await;
+            site.wait_until_thawed().await;
             let slice = pattern::slice(offset, self.streamed_bytes);
             stream.write_all(slice).await?;
             offset += slice.len() as u64;
@@ -135,13 +138,13 @@ fn head_text(status: &str, body_bytes: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-impl Site {
-    fn new(behaviour: Behaviour, seen: Arc<Seen>, frozen: watch::Receiver<bool>) -> Self {
+impl ServerState {
+    fn new(behaviour: Behaviour, counters: Arc<UpstreamCounters>, frozen: watch::Receiver<bool>) -> Self {
         let (body_bytes, verify) = match behaviour {
             Behaviour::Normal { body_bytes, verify } => (body_bytes.0, verify),
             _ => (0, false),
         };
-        let (places, hold) = match behaviour {
+        let (places, hold_time) = match behaviour {
             Behaviour::Capacity { parallel, hold_ms } => (parallel, Duration::from_millis(hold_ms)),
             Behaviour::Slow { delay_ms } => (Semaphore::MAX_PERMITS, Duration::from_millis(delay_ms)),
             _ => (Semaphore::MAX_PERMITS, Duration::ZERO),
@@ -150,29 +153,29 @@ impl Site {
             if matches!(behaviour, Behaviour::Unavailable) { "503 Service Unavailable" } else { "200 OK" };
         Self {
             behaviour,
-            seen,
+            counters,
             frozen,
-            places: Semaphore::new(places),
-            hold,
-            get: Prepared::new(status, body_bytes),
-            other: Prepared::new(status, 0),
+            capacity: Semaphore::new(places),
+            hold_time,
+            get: PreparedResponse::new(status, body_bytes),
+            other: PreparedResponse::new(status, 0),
             verify,
         }
     }
 
     /// Waits while it is frozen.
-    async fn thawed(&self) {
+    async fn wait_until_thawed(&self) {
         // an error means that the server is gone, and its connections end with it
         let _ = self.frozen.clone().wait_for(|frozen| !frozen).await;
     }
 
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBuffer::new();
         let mut pacer = Pacer::new()?;
         while let Some(head) = next_head(&mut stream, &mut inbox).await? {
-            self.thawed().await;
-            let active = self.seen.begin();
+            self.wait_until_thawed().await;
+            let active = self.counters.begin();
             if head.expects_continue {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             }
@@ -182,13 +185,13 @@ impl Site {
                     hash.update(slice);
                 }
             };
-            inbox.body(&mut stream, head.body, each).await?;
+            inbox.read_body(&mut stream, head.body, each).await?;
             match self.behaviour {
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Reset => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
-                _ => self.hold(&mut pacer).await?,
+                _ => self.wait_for_capacity(&mut pacer).await?,
             }
-            self.thawed().await;
+            self.wait_until_thawed().await;
             drop(active);
             if let Behaviour::Stall { body_bytes: Bytes(bytes) } = self.behaviour {
                 return stall(&mut stream, bytes).await;
@@ -201,12 +204,12 @@ impl Site {
         Ok(())
     }
 
-    async fn hold(&self, pacer: &mut Pacer) -> io::Result<()> {
-        if self.hold.is_zero() {
+    async fn wait_for_capacity(&self, pacer: &mut Pacer) -> io::Result<()> {
+        if self.hold_time.is_zero() {
             return Ok(());
         }
-        let _place = self.places.acquire().await.map_err(io::Error::other)?;
-        pacer.sleep(self.hold).await
+        let _place = self.capacity.acquire().await.map_err(io::Error::other)?;
+        pacer.sleep(self.hold_time).await
     }
 
     async fn answer(&self, stream: &mut TcpStream, head: &RequestHead, hash: Sha256) -> io::Result<()> {
@@ -231,7 +234,7 @@ async fn stall(stream: &mut TcpStream, body_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-async fn next_head(stream: &mut TcpStream, inbox: &mut Inbox) -> io::Result<Option<RequestHead>> {
+async fn next_head(stream: &mut TcpStream, inbox: &mut ReceiveBuffer) -> io::Result<Option<RequestHead>> {
     loop {
         let parsed = head::request(inbox.unread()).map_err(io::Error::other)?;
         if let Some(head) = parsed {

@@ -12,9 +12,9 @@ use serde_json::Value;
 use sha2::Sha256;
 use tidegate_config::{Config, JwtConfig, Sources};
 
-use super::key::{Key, KeySet};
-use super::places::Places;
+use super::key::{KeySet, VerificationKey};
 use super::token::Token;
+use super::token_locations::TokenLocations;
 use super::{JwtRejection, claims, jwks};
 use crate::fuzzing::Input;
 
@@ -37,15 +37,15 @@ pub fn jwt(bytes: &[u8]) {
     match input.byte() % 4 {
         0 => any_token(input.rest()),
         1 => signed_token(input),
-        2 => any_place(input),
+        2 => any_location(input),
         _ => any_keys(input.rest()),
     }
 }
 
 fn keys() -> KeySet {
-    let (mut keys, _) = jwks::read(PUBLIC_KEYS.as_bytes()).expect("a document of two keys");
+    let (mut keys, _) = jwks::parse(PUBLIC_KEYS.as_bytes()).expect("a document of two keys");
     assert_eq!(keys.len(), 2);
-    keys.push(Key::secret(SECRET));
+    keys.push(VerificationKey::from_secret(SECRET));
     keys
 }
 
@@ -85,7 +85,7 @@ fn signed_token(mut input: Input<'_>) {
         let header: Value = serde_json::from_slice(header).expect("a header that is understood is JSON");
         assert_eq!(header["alg"], "HS256", "{header}");
         assert!(header.get("crit").is_none(), "{header}");
-        assert_eq!(print, Key::secret(SECRET).print());
+        assert_eq!(print, VerificationKey::from_secret(SECRET).fingerprint());
         assert_eq!(serde_json::from_slice::<Value>(payload).ok(), Some(Value::Object(found.clone())));
         check_claims(&found, print);
     }
@@ -110,15 +110,15 @@ fn config() -> JwtConfig {
     config.jwt.expect("it has the section")
 }
 
-fn check_claims(found: &serde_json::Map<String, Value>, print: tidegate_actors::KeyPrint) {
+fn check_claims(found: &serde_json::Map<String, Value>, print: tidegate_actors::KeyFingerprint) {
     thread_local!(static CONFIG: JwtConfig = config());
     CONFIG.with(|config| {
         for now in [UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(1_000_000)] {
-            let Ok(bearer) = claims::bearer(found, print, config, now) else { continue };
+            let Ok(bearer) = claims::validate(found, print, config, now) else { continue };
             assert_eq!(found["iss"], "joe");
             assert!(bearer.expires > now && found.contains_key("exp"));
             let far = bearer.expires + Duration::from_secs(1);
-            assert_eq!(claims::bearer(found, print, config, far), Err(JwtRejection::Expired));
+            assert_eq!(claims::validate(found, print, config, far), Err(JwtRejection::Expired));
             let has_prefixes = !matches!(&found["p"], Value::Array(texts) if texts.is_empty());
             assert!(has_prefixes || bearer.policy.buckets.is_empty(), "no prefix allows a bucket");
         }
@@ -126,8 +126,8 @@ fn check_claims(found: &serde_json::Map<String, Value>, print: tidegate_actors::
 }
 
 /// A request with a token in any of its places: none is left behind where one was found.
-fn any_place(mut input: Input<'_>) {
-    thread_local!(static PLACES: Places = Places::of(&config()));
+fn any_location(mut input: Input<'_>) {
+    thread_local!(static PLACES: TokenLocations = TokenLocations::from_config(&config()));
     let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
     let (authorization, cookie) = (value(input.bytes()), value(input.bytes()));
     let query: String =
@@ -137,10 +137,10 @@ fn any_place(mut input: Input<'_>) {
     cookie.into_iter().for_each(|value| drop(headers.insert(COOKIE, value)));
     PLACES.with(|places| {
         let found = places.find(&headers, &query);
-        let kept: Vec<&str> = query.split('&').filter(|pair| !places.is_parameter(pair)).collect();
+        let kept: Vec<&str> = query.split('&').filter(|pair| !places.is_token_parameter(pair)).collect();
         let mut left = HeaderMap::new();
         for (name, value) in &headers {
-            if let Some(value) = places.without_token(name, value) {
+            if let Some(value) = places.strip_header(name, value) {
                 left.append(name.clone(), value.into_owned());
             }
         }
@@ -152,7 +152,7 @@ fn any_place(mut input: Input<'_>) {
 }
 
 fn any_keys(bytes: &[u8]) {
-    if let Ok((keys, passed_over)) = jwks::read(bytes) {
+    if let Ok((keys, passed_over)) = jwks::parse(bytes) {
         assert!(keys.len() + passed_over <= 100);
         for key in &keys {
             assert!(key.algorithm().as_str() != "HS256", "a secret was taken from a public document");
@@ -160,7 +160,7 @@ fn any_keys(bytes: &[u8]) {
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(key) = Key::pem(text)
+        && let Ok(key) = VerificationKey::from_pem(text)
     {
         assert!(!key.verifies(b"a message", &[0; 64]));
     }

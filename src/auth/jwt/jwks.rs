@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use tidegate_config::JwtAlgorithm;
 
-use super::key::{Key, KeySet};
+use super::key::{KeySet, VerificationKey};
 
 /// Keys in a document; issuers publish two or three.
 const KEYS_MAX: usize = 100;
 
 #[derive(Deserialize)]
-struct Document {
+struct JwkSet {
     keys: Vec<Value>,
 }
 
@@ -36,34 +36,34 @@ struct Jwk {
 }
 
 /// Reads a document; also says how many keys were passed over.
-pub(super) fn read(bytes: &[u8]) -> Result<(KeySet, usize), &'static str> {
-    let document: Document = serde_json::from_slice(bytes).map_err(|_| "it is no JSON with a list `keys`")?;
+pub(super) fn parse(bytes: &[u8]) -> Result<(KeySet, usize), &'static str> {
+    let document: JwkSet = serde_json::from_slice(bytes).map_err(|_| "it is no JSON with a list `keys`")?;
     let count = document.keys.len();
     if count > KEYS_MAX {
         return Err("it has more than 100 keys");
     }
-    let keys: KeySet = document.keys.into_iter().filter_map(key).collect();
+    let keys: KeySet = document.keys.into_iter().filter_map(parse_key).collect();
     let passed_over = count - keys.len();
     Ok((keys, passed_over))
 }
 
 /// The key, if it is one for the signatures of tokens.
-fn key(value: Value) -> Option<Key> {
+fn parse_key(value: Value) -> Option<VerificationKey> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     let signs = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
         && jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|one| one == "verify"));
     let is_for = |algorithm: JwtAlgorithm| jwk.alg.as_deref().is_none_or(|alg| alg == algorithm.as_str());
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
         ("RSA", _) if signs && is_for(JwtAlgorithm::Rs256) => {
-            Key::rsa(jwk.kid, &number(jwk.n)?, &number(jwk.e)?).ok()
+            VerificationKey::from_rsa(jwk.kid, &decode_integer(jwk.n)?, &decode_integer(jwk.e)?).ok()
         }
         ("EC", Some("P-256")) if signs && is_for(JwtAlgorithm::Es256) => {
-            Key::p256(jwk.kid, &number(jwk.x)?, &number(jwk.y)?).ok()
+            VerificationKey::from_p256(jwk.kid, &decode_integer(jwk.x)?, &decode_integer(jwk.y)?).ok()
         }
         _ => None,
     }
 }
 
-fn number(text: Option<String>) -> Option<Vec<u8>> {
+fn decode_integer(text: Option<String>) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text?).ok()
 }

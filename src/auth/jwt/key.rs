@@ -12,7 +12,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, Unpar
 use ring::{digest, hmac};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
-use tidegate_actors::KeyPrint;
+use tidegate_actors::KeyFingerprint;
 use tidegate_config::JwtAlgorithm;
 
 /// What RSA keys may be long.
@@ -28,10 +28,10 @@ const P256: [u8; 21] =
     [0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 
 /// All keys that hold at a moment.
-pub(super) type KeySet = Vec<Key>;
+pub(super) type KeySet = Vec<VerificationKey>;
 
 #[derive(Clone)]
-enum Material {
+enum KeyMaterial {
     Secret(hmac::Key),
     /// Modulus and exponent, without leading zeros.
     Rsa(PublicKeyComponents<Vec<u8>>),
@@ -41,48 +41,52 @@ enum Material {
 
 /// One key.
 #[derive(Clone)]
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     /// Its name in a set; keys of the configuration have none.
     id: Option<String>,
-    material: Material,
-    print: KeyPrint,
+    material: KeyMaterial,
+    fingerprint: KeyFingerprint,
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:?}, {})", self.id, self.algorithm().as_str())
     }
 }
 
-impl Key {
+impl VerificationKey {
     /// A secret that both sides know.
-    pub(super) fn secret(secret: &[u8]) -> Self {
-        let material = Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
-        Self { id: None, material, print: print(&[b"HS256", secret]) }
+    pub(super) fn from_secret(secret: &[u8]) -> Self {
+        let material = KeyMaterial::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
+        Self { id: None, material, fingerprint: hash_parts(&[b"HS256", secret]) }
     }
 
     /// A public key in a PEM file.
-    pub(super) fn pem(text: &str) -> Result<Self, &'static str> {
+    pub(super) fn from_pem(text: &str) -> Result<Self, &'static str> {
         let info = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
             .map_err(|_| "it holds no public key in PEM")?;
-        let (fields, rest) = element(&info, SEQUENCE).ok_or(NO_DER)?;
+        let (fields, rest) = der_element(&info, SEQUENCE).ok_or(NOT_SPKI)?;
         if !rest.is_empty() {
-            return Err(NO_DER);
+            return Err(NOT_SPKI);
         }
         if let Some(bits) = fields.strip_prefix(&RSA) {
-            let (key, _) = element(bit_string(bits)?, SEQUENCE).ok_or(NO_DER)?;
-            let (modulus, rest) = element(key, INTEGER).ok_or(NO_DER)?;
-            let (exponent, _) = element(rest, INTEGER).ok_or(NO_DER)?;
-            return Self::rsa(None, modulus, exponent);
+            let (key, _) = der_element(bit_string(bits)?, SEQUENCE).ok_or(NOT_SPKI)?;
+            let (modulus, rest) = der_element(key, INTEGER).ok_or(NOT_SPKI)?;
+            let (exponent, _) = der_element(rest, INTEGER).ok_or(NOT_SPKI)?;
+            return Self::from_rsa(None, modulus, exponent);
         }
         match fields.strip_prefix(&P256) {
-            Some(bits) => Self::point(None, bit_string(bits)?.to_vec()),
+            Some(bits) => Self::from_point(None, bit_string(bits)?.to_vec()),
             None => Err("its key is neither RSA nor on P-256"),
         }
     }
 
     /// An RSA key by its numbers.
-    pub(super) fn rsa(id: Option<String>, modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn from_rsa(
+        id: Option<String>,
+        modulus: &[u8],
+        exponent: &[u8],
+    ) -> Result<Self, &'static str> {
         let (n, e) = (without_zeros(modulus).to_vec(), without_zeros(exponent).to_vec());
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
         if !RSA_BITS.contains(&bits) {
@@ -91,40 +95,40 @@ impl Key {
         if e.len() > 4 || e.last().is_none_or(|last| last % 2 == 0) || e == [1] {
             return Err("an RSA key's exponent must be odd, above 1, and of at most 4 bytes");
         }
-        let print = print(&[b"RS256", &n, &e]);
-        Ok(Self { id, material: Material::Rsa(PublicKeyComponents { n, e }), print })
+        let fingerprint = hash_parts(&[b"RS256", &n, &e]);
+        Ok(Self { id, material: KeyMaterial::Rsa(PublicKeyComponents { n, e }), fingerprint })
     }
 
     /// A key on P-256 by its coordinates.
-    pub(super) fn p256(id: Option<String>, x: &[u8], y: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn from_p256(id: Option<String>, x: &[u8], y: &[u8]) -> Result<Self, &'static str> {
         if x.len() != COORDINATE_BYTES || y.len() != COORDINATE_BYTES {
             return Err("a coordinate on P-256 has 32 bytes");
         }
-        Self::point(id, [&[UNCOMPRESSED], x, y].concat())
+        Self::from_point(id, [&[UNCOMPRESSED], x, y].concat())
     }
 
-    fn point(id: Option<String>, point: Vec<u8>) -> Result<Self, &'static str> {
+    fn from_point(id: Option<String>, point: Vec<u8>) -> Result<Self, &'static str> {
         if point.len() != POINT_BYTES || point.first() != Some(&UNCOMPRESSED) {
             return Err("a key on P-256 must be an uncompressed point");
         }
-        let print = print(&[b"ES256", &point]);
-        Ok(Self { id, material: Material::Point(point), print })
+        let fingerprint = hash_parts(&[b"ES256", &point]);
+        Ok(Self { id, material: KeyMaterial::Point(point), fingerprint })
     }
 
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    pub(super) fn print(&self) -> KeyPrint {
-        self.print
+    pub(super) fn fingerprint(&self) -> KeyFingerprint {
+        self.fingerprint
     }
 
     /// The one algorithm it is good for.
     pub(super) fn algorithm(&self) -> JwtAlgorithm {
         match self.material {
-            Material::Secret(_) => JwtAlgorithm::Hs256,
-            Material::Rsa(_) => JwtAlgorithm::Rs256,
-            Material::Point(_) => JwtAlgorithm::Es256,
+            KeyMaterial::Secret(_) => JwtAlgorithm::Hs256,
+            KeyMaterial::Rsa(_) => JwtAlgorithm::Rs256,
+            KeyMaterial::Point(_) => JwtAlgorithm::Es256,
         }
     }
 
@@ -132,9 +136,9 @@ impl Key {
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match &self.material {
             // in constant time
-            Material::Secret(key) => hmac::verify(key, message, signature),
-            Material::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
-            Material::Point(point) => {
+            KeyMaterial::Secret(key) => hmac::verify(key, message, signature),
+            KeyMaterial::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
+            KeyMaterial::Point(point) => {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
             }
         };
@@ -142,7 +146,7 @@ impl Key {
     }
 }
 
-fn print(parts: &[&[u8]]) -> KeyPrint {
+fn hash_parts(parts: &[&[u8]]) -> KeyFingerprint {
     let mut hash = digest::Context::new(&digest::SHA256);
     for part in parts {
         hash.update(&(part.len() as u64).to_be_bytes());
@@ -150,16 +154,16 @@ fn print(parts: &[&[u8]]) -> KeyPrint {
     }
     let mut bytes = [0; 32];
     bytes.copy_from_slice(hash.finish().as_ref());
-    KeyPrint(bytes)
+    KeyFingerprint(bytes)
 }
 
-const NO_DER: &str = "its key is no SubjectPublicKeyInfo";
+const NOT_SPKI: &str = "its key is no SubjectPublicKeyInfo";
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 2;
 const BIT_STRING: u8 = 3;
 
 /// The content of the first element, if it has this tag, and what follows it.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+fn der_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (head, rest) = der.split_first_chunk::<2>()?;
     let (length, rest) = match head[1] {
         short @ 0..=0x7f => (usize::from(short), rest),
@@ -173,9 +177,9 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn bit_string(der: &[u8]) -> Result<&[u8], &'static str> {
-    let (bits, rest) = element(der, BIT_STRING).ok_or(NO_DER)?;
+    let (bits, rest) = der_element(der, BIT_STRING).ok_or(NOT_SPKI)?;
     // no unused bits
-    bits.strip_prefix(&[0]).filter(|_| rest.is_empty()).ok_or(NO_DER)
+    bits.strip_prefix(&[0]).filter(|_| rest.is_empty()).ok_or(NOT_SPKI)
 }
 
 fn without_zeros(number: &[u8]) -> &[u8] {

@@ -13,32 +13,32 @@ mod claims;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod jwks;
+mod jwks_fetcher;
 mod key;
-mod keys;
-mod places;
 mod rejection;
-mod renewal;
+mod shared_keys;
 #[cfg(test)]
 mod strict_tests;
 #[cfg(test)]
 mod tests;
 mod token;
+mod token_locations;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
-use tidegate_actors::Bearer;
+use tidegate_actors::VerifiedToken;
 use tidegate_config::{Config, JwtConfig};
 
 use crate::upstream::tls::TlsError;
-use key::{Key, KeySet};
-use keys::Keys;
+use key::{KeySet, VerificationKey};
+use shared_keys::SharedKeySet;
 use token::Token;
 
-pub(crate) use places::{Places, bearer};
+pub(crate) use jwks_fetcher::JwksFetcher;
 pub(crate) use rejection::JwtRejection;
-pub(crate) use renewal::Renewal;
+pub(crate) use token_locations::{TokenLocations, bearer_token};
 
 /// Why the gateway cannot verify tokens.
 #[derive(Debug, Error)]
@@ -60,27 +60,27 @@ pub enum TokenKeysError {
 }
 
 /// Whose tokens are believed, and the keys that show it.
-pub(crate) struct Tokens {
+pub(crate) struct TokenVerifier {
     config: JwtConfig,
-    pub(crate) places: Arc<Places>,
-    keys: Keys,
+    pub(crate) locations: Arc<TokenLocations>,
+    keys: SharedKeySet,
 }
 
-impl Tokens {
+impl TokenVerifier {
     /// What the configuration says of tokens, and what renews the keys.
     ///
     /// # Errors
     /// A key of the configuration cannot be used.
-    pub(crate) fn new(config: &Config) -> Result<Option<(Self, Option<Renewal>)>, TokenKeysError> {
+    pub(crate) fn new(config: &Config) -> Result<Option<(Self, Option<JwksFetcher>)>, TokenKeysError> {
         let Some(jwt) = &config.jwt else { return Ok(None) };
-        let own = own_keys(jwt)?;
-        let keys = Keys::new(own, jwt.algorithms.clone(), jwt.jwks.is_some());
+        let own = configured_keys(jwt)?;
+        let keys = SharedKeySet::new(own, jwt.algorithms.clone(), jwt.jwks.is_some());
         let renewal = match &jwt.jwks {
             None => None,
-            Some(source) => Some(Renewal::new(source, config, keys.clone())?),
+            Some(source) => Some(JwksFetcher::new(source, config, keys.clone())?),
         };
-        let places = Arc::new(Places::of(jwt));
-        Ok(Some((Self { config: jwt.clone(), places, keys }, renewal)))
+        let locations = Arc::new(TokenLocations::from_config(jwt));
+        Ok(Some((Self { config: jwt.clone(), locations, keys }, renewal)))
     }
 
     /// Who brings this token. A key that it names and nobody knows is looked for once.
@@ -89,33 +89,37 @@ impl Tokens {
         token: &str,
         wall: SystemTime,
         now: Instant,
-    ) -> Result<Bearer, JwtRejection> {
+    ) -> Result<VerifiedToken, JwtRejection> {
         let token = Token::parse(token)?;
         let keys = self.keys.current();
         let mut verified = token.verify(&keys);
-        let may_be_new = token.names_other_than(&keys);
-        if verified.is_err() && token.is_public() && self.keys.hear_more(&keys, may_be_new, now).await {
+        let may_be_new = token.names_unknown_key(&keys);
+        if verified.is_err()
+            && token.uses_public_key()
+            && self.keys.wait_for_refresh(&keys, may_be_new, now).await
+        {
             verified = token.verify(&self.keys.current());
         }
         let (claims, verified_by) = verified.map_err(|rejection| match rejection {
-            _ if token.is_public() && self.keys.are_missing() => JwtRejection::NoKeys,
+            _ if token.uses_public_key() && self.keys.is_unavailable() => JwtRejection::NoKeys,
             rejection => rejection,
         })?;
-        claims::bearer(&claims, verified_by, &self.config, wall)
+        claims::validate(&claims, verified_by, &self.config, wall)
     }
 
     /// Whether what was verified once still holds: its time is not up, and its key still is one.
-    pub(crate) fn holds(&self, bearer: &Bearer, wall: SystemTime) -> bool {
-        wall < bearer.expires && self.keys.current().iter().any(|key| key.print() == bearer.verified_by)
+    pub(crate) fn is_still_valid(&self, bearer: &VerifiedToken, wall: SystemTime) -> bool {
+        wall < bearer.expires && self.keys.current().iter().any(|key| key.fingerprint() == bearer.verified_by)
     }
 }
 
 /// The keys that stand in the configuration.
-fn own_keys(jwt: &JwtConfig) -> Result<KeySet, TokenKeysError> {
-    let mut keys: KeySet = jwt.secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();
+fn configured_keys(jwt: &JwtConfig) -> Result<KeySet, TokenKeysError> {
+    let mut keys: KeySet =
+        jwt.secret.iter().map(|secret| VerificationKey::from_secret(secret.expose().as_bytes())).collect();
     if let Some(pem) = &jwt.public_key {
-        let key =
-            Key::pem(&pem.text).map_err(|why| TokenKeysError::PublicKey { path: pem.path.clone(), why })?;
+        let key = VerificationKey::from_pem(&pem.text)
+            .map_err(|why| TokenKeysError::PublicKey { path: pem.path.clone(), why })?;
         if !jwt.algorithms.contains(&key.algorithm()) {
             let why = "its algorithm is not among jwt.algorithms";
             return Err(TokenKeysError::PublicKey { path: pem.path.clone(), why });

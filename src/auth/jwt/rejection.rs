@@ -24,14 +24,14 @@ pub(crate) enum JwtRejection {
     /// Its time is yet to come.
     NotYetValid,
     /// A claim that says what it allows is missing, or no list of text; the claim's name.
-    Grants(String),
+    PolicyClaim(String),
     /// There are no keys yet to verify it with.
     NoKeys,
 }
 
 impl JwtRejection {
     /// Whether somebody may be guessing (L8): tokens of another time, place or key were signed by somebody.
-    pub(crate) fn is_suspect(&self) -> bool {
+    pub(crate) fn counts_toward_lockout(&self) -> bool {
         match self {
             Self::Repeated | Self::Malformed(_) | Self::Algorithm | Self::Signature => true,
             Self::UnknownKey
@@ -40,7 +40,7 @@ impl JwtRejection {
             | Self::Audience
             | Self::Expired
             | Self::NotYetValid
-            | Self::Grants(_)
+            | Self::PolicyClaim(_)
             | Self::NoKeys => false,
         }
     }

@@ -6,9 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::json;
 
-use super::key::Key;
+use super::key::VerificationKey;
 use super::tests::{SECRET, encode, verify};
-use super::{JwtRejection, bearer};
+use super::{JwtRejection, bearer_token};
 
 /// A token signed with the secret under a header of these bytes.
 fn signed_under(header: &[u8]) -> String {
@@ -20,7 +20,7 @@ fn signed_under(header: &[u8]) -> String {
 /// A3, V8: a header member that is `null` is there (RFC 7515, section 4.1.11), and a header is UTF-8 as a whole
 #[test]
 fn a_header_is_read_strictly() {
-    let keys = vec![Key::secret(SECRET)];
+    let keys = vec![VerificationKey::from_secret(SECRET)];
     for header in [
         &br#"{"alg":"HS256","crit":null}"#[..],
         br#"{"crit":null,"alg":"HS256"}"#,
@@ -51,7 +51,7 @@ fn a_header_is_read_strictly() {
 fn a_bearer_is_one_however_it_is_written() {
     let found = |value: &[u8]| {
         let value = HeaderValue::from_bytes(value).unwrap();
-        bearer(&value).map(<[u8]>::to_vec)
+        bearer_token(&value).map(<[u8]>::to_vec)
     };
     for (value, token) in [
         (&b"Bearer a.b.c"[..], &b"a.b.c"[..]),

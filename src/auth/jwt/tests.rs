@@ -8,12 +8,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use ring::hmac;
 use serde_json::{Value, json};
-use tidegate_actors::Bearer;
+use tidegate_actors::VerifiedToken;
 use tidegate_config::{Access, Config, JwtConfig, Sources};
 
-use super::key::{Key, KeySet};
+use super::key::{KeySet, VerificationKey};
 use super::token::Token;
-use super::{JwtRejection, Places, claims, jwks};
+use super::{JwtRejection, TokenLocations, claims, jwks};
 
 pub(super) const SECRET: &[u8] = b"a secret that has thirty-two characters";
 const PAYLOAD: &str =
@@ -42,7 +42,7 @@ const ES256_X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
 const ES256_Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
 
 fn set(keys: Value) -> KeySet {
-    jwks::read(json!({ "keys": keys }).to_string().as_bytes()).unwrap().0
+    jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap().0
 }
 
 fn published() -> KeySet {
@@ -74,7 +74,7 @@ fn signed(header: &Value, payload: &str) -> String {
 /// A3: what others have signed is understood: the examples of the standard
 #[test]
 fn the_standards_examples_verify() {
-    let secret = vec![Key::secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap())];
+    let secret = vec![VerificationKey::from_secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap())];
     for (token, keys) in
         [(example(HS256), &secret), (example(RS256), &published()), (example(ES256), &published())]
     {
@@ -99,7 +99,7 @@ fn an_algorithm_is_its_keys() {
         assert_eq!(verify(&head, &public), Err(JwtRejection::Algorithm), "{alg}");
     }
     let mut both = public;
-    both.push(Key::secret(SECRET));
+    both.push(VerificationKey::from_secret(SECRET));
     let named = signed(&json!({ "alg": "HS256", "kid": "r" }), &payload);
     assert_eq!(verify(&named, &both), Err(JwtRejection::Algorithm), "the name is another key's");
     assert!(verify(&signed(&json!({ "alg": "HS256", "kid": "own" }), &payload), &both).is_ok());
@@ -116,15 +116,15 @@ fn keys_are_chosen_by_name() {
     };
     assert_eq!(verify(&named("r"), &keys), Err(JwtRejection::Signature));
     assert_eq!(verify(&named("r"), &others), Err(JwtRejection::UnknownKey));
-    assert!(Token::parse(&named("r")).unwrap().names_other_than(&others));
-    assert!(!Token::parse(&named("r")).unwrap().names_other_than(&keys));
-    assert!(!Token::parse(&example(RS256)).unwrap().names_other_than(&others), "it names none");
+    assert!(Token::parse(&named("r")).unwrap().names_unknown_key(&others));
+    assert!(!Token::parse(&named("r")).unwrap().names_unknown_key(&keys));
+    assert!(!Token::parse(&example(RS256)).unwrap().names_unknown_key(&others), "it names none");
 }
 
 /// A3, V8
 #[test]
 fn what_is_no_token_says_why() {
-    let keys = vec![Key::secret(SECRET)];
+    let keys = vec![VerificationKey::from_secret(SECRET)];
     let malformed = |token: &str| matches!(verify(token, &keys), Err(JwtRejection::Malformed(_)));
     let header = json!({ "alg": "HS256" });
     let right = signed(&header, &encode(&json!({})));
@@ -186,16 +186,16 @@ fn a_set_holds_only_what_verifies() {
         { "kty": "EC", "kid": "11", "crv": "P-256", "x": ES256_X, "y": ES256_Y, "more": {} },
         7, null, {},
     ]);
-    let (read, passed_over) = jwks::read(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
-    assert_eq!(read.iter().filter_map(Key::id).collect::<Vec<_>>(), ["1", "11"]);
+    let (read, passed_over) = jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    assert_eq!(read.iter().filter_map(VerificationKey::id).collect::<Vec<_>>(), ["1", "11"]);
     assert_eq!(passed_over, 13);
     for (text, why) in
         [("<html>", "no JSON"), ("{}", "no JSON"), ("[]", "no JSON"), ("{\"keys\":{}}", "no JSON")]
     {
-        assert!(jwks::read(text.as_bytes()).unwrap_err().contains(why), "{text}");
+        assert!(jwks::parse(text.as_bytes()).unwrap_err().contains(why), "{text}");
     }
     let many = json!({ "keys": vec![json!({}); 101] }).to_string();
-    assert!(jwks::read(many.as_bytes()).unwrap_err().contains("more than 100"));
+    assert!(jwks::parse(many.as_bytes()).unwrap_err().contains("more than 100"));
 }
 
 fn config() -> JwtConfig {
@@ -213,7 +213,7 @@ fn now() -> SystemTime {
 }
 
 /// Claims that are right, but for what is changed; null takes one away.
-fn claims_with(changes: Value) -> Result<Bearer, JwtRejection> {
+fn claims_with(changes: Value) -> Result<VerifiedToken, JwtRejection> {
     let mut claims = json!({
         "iss": "joe", "aud": "gateway", "exp": 1_000_100, "sub": "ann", "b": ["photos"], "p": ["a/"], "m": ["read"],
     });
@@ -222,7 +222,7 @@ fn claims_with(changes: Value) -> Result<Bearer, JwtRejection> {
     }
     let mut claims = claims.as_object().unwrap().clone();
     claims.retain(|_, value| !value.is_null());
-    claims::bearer(&claims, Key::secret(SECRET).print(), &config(), now())
+    claims::validate(&claims, VerificationKey::from_secret(SECRET).fingerprint(), &config(), now())
 }
 
 /// A3: issuer, audience and expiry must be there and right
@@ -245,13 +245,13 @@ fn every_claim_that_is_required_is_held_against_the_configuration() {
         (json!({ "exp": -1 }), JwtRejection::Expired),
         (json!({ "nbf": "soon" }), JwtRejection::Claim("nbf")),
         (json!({ "nbf": 1_000_061 }), JwtRejection::NotYetValid),
-        (json!({ "b": null }), JwtRejection::Grants("b".to_owned())),
-        (json!({ "b": {} }), JwtRejection::Grants("b".to_owned())),
-        (json!({ "b": ["a/b"] }), JwtRejection::Grants("b".to_owned())),
-        (json!({ "p": null }), JwtRejection::Grants("p".to_owned())),
-        (json!({ "p": [["a"]] }), JwtRejection::Grants("p".to_owned())),
-        (json!({ "m": null }), JwtRejection::Grants("m".to_owned())),
-        (json!({ "m": true }), JwtRejection::Grants("m".to_owned())),
+        (json!({ "b": null }), JwtRejection::PolicyClaim("b".to_owned())),
+        (json!({ "b": {} }), JwtRejection::PolicyClaim("b".to_owned())),
+        (json!({ "b": ["a/b"] }), JwtRejection::PolicyClaim("b".to_owned())),
+        (json!({ "p": null }), JwtRejection::PolicyClaim("p".to_owned())),
+        (json!({ "p": [["a"]] }), JwtRejection::PolicyClaim("p".to_owned())),
+        (json!({ "m": null }), JwtRejection::PolicyClaim("m".to_owned())),
+        (json!({ "m": true }), JwtRejection::PolicyClaim("m".to_owned())),
     ] {
         assert_eq!(claims_with(changes.clone()), Err(rejection), "{changes}");
     }
@@ -297,7 +297,7 @@ fn headers(all: &[(HeaderName, &str)]) -> HeaderMap {
 /// A3: header, query, cookie, in this order; one in each place
 #[test]
 fn a_token_is_found_where_it_is_configured_to_stand() {
-    let places = Places::of(&config());
+    let places = TokenLocations::from_config(&config());
     let find = |all: &[(HeaderName, &str)], query: &str| {
         places.find(&headers(all), query).map(|found| found.map(|token| token.into_owned()))
     };
@@ -328,10 +328,10 @@ fn a_token_is_found_where_it_is_configured_to_stand() {
 /// A3: what travels on is everything but the token
 #[test]
 fn a_token_is_taken_out_of_its_place() {
-    let places = Places::of(&config());
+    let places = TokenLocations::from_config(&config());
     let left = |name: &HeaderName, value: &str| {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
-        places.without_token(name, &value).map(|left| left.to_str().unwrap().to_owned())
+        places.strip_header(name, &value).map(|left| left.to_str().unwrap().to_owned())
     };
     assert_eq!(left(&AUTHORIZATION, "Bearer a"), None);
     assert_eq!(left(&AUTHORIZATION, "Basic a").as_deref(), Some("Basic a"));
@@ -339,7 +339,11 @@ fn a_token_is_taken_out_of_its_place() {
     assert_eq!(left(&COOKIE, "a=1; session=b; c=2").as_deref(), Some("a=1; c=2"));
     assert_eq!(left(&COOKIE, "session=a; c=2").as_deref(), Some("c=2"));
     assert_eq!(left(&COOKIE, "a=1;  sessions=2").as_deref(), Some("a=1;  sessions=2"));
-    assert!(places.is_parameter("jwt") && places.is_parameter("%6Awt=a") && !places.is_parameter("a=jwt"));
+    assert!(
+        places.is_token_parameter("jwt")
+            && places.is_token_parameter("%6Awt=a")
+            && !places.is_token_parameter("a=jwt")
+    );
 }
 
 proptest! {
@@ -352,17 +356,17 @@ proptest! {
         let encoded = URL_SAFE_NO_PAD.encode(&bytes);
         let three = format!("{encoded}.{encoded}.{encoded}");
         prop_assert!(verify(&three, &keys).is_err());
-        prop_assert!(jwks::read(&bytes).is_err());
-        prop_assert!(Key::pem(&text).is_err());
+        prop_assert!(jwks::parse(&bytes).is_err());
+        prop_assert!(VerificationKey::from_pem(&text).is_err());
         let der = base64::engine::general_purpose::STANDARD.encode(&bytes);
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
-        prop_assert!(Key::pem(&pem).is_err());
+        prop_assert!(VerificationKey::from_pem(&pem).is_err());
     }
 
     /// V8: a token with any byte changed is another token
     #[test]
     fn a_changed_token_is_refused(at in 0usize..10_000, byte in "[A-Za-z0-9_.=-]", which in 0usize..3) {
-        let secret = Key::secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap());
+        let secret = VerificationKey::from_secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap());
         let keys: KeySet = published().into_iter().chain([secret]).collect();
         let token = example([HS256, RS256, ES256][which]);
         let at = at % token.len();

@@ -10,16 +10,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
-use tidegate_actors::KeyPrint;
+use tidegate_actors::KeyFingerprint;
 use tidegate_config::JwtAlgorithm;
 
 use super::JwtRejection;
-use super::key::{Key, KeySet};
+use super::key::{KeySet, VerificationKey};
 
 /// More than headers may hold.
 const BYTES_MAX: usize = 16 << 10;
 /// Keys that a token without `kid` is tried against: each costs a verification.
-const TRIES_MAX: usize = 4;
+const KEYS_TRIED_MAX: usize = 4;
 
 /// A member that is `null` is there, and no text.
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ fn present<'de, D: Deserializer<'de>>(member: D) -> Result<bool, D::Error> {
 /// A token, not yet believed.
 pub(super) struct Token<'a> {
     /// What the signature is over.
-    signed: &'a str,
+    signing_input: &'a str,
     payload: &'a str,
     signature: Vec<u8>,
     algorithm: JwtAlgorithm,
@@ -56,10 +56,10 @@ impl<'a> Token<'a> {
         if text.len() > BYTES_MAX {
             return Err(JwtRejection::Malformed("it is too long"));
         }
-        let (signed, signature) = text.rsplit_once('.').ok_or(NOT_THREE)?;
+        let (signing_input, signature) = text.rsplit_once('.').ok_or(NOT_THREE)?;
         let (header, payload) =
-            signed.split_once('.').filter(|(_, rest)| !rest.contains('.')).ok_or(NOT_THREE)?;
-        let header: Header = read(header, "its header is no object in UTF-8 with `alg`")?;
+            signing_input.split_once('.').filter(|(_, rest)| !rest.contains('.')).ok_or(NOT_THREE)?;
+        let header: Header = decode_json(header, "its header is no object in UTF-8 with `alg`")?;
         if header.crit {
             return Err(JwtRejection::Malformed("its header has `crit`"));
         }
@@ -67,44 +67,44 @@ impl<'a> Token<'a> {
         let algorithm =
             [JwtAlgorithm::Hs256, JwtAlgorithm::Rs256, JwtAlgorithm::Es256].into_iter().find(named);
         let algorithm = algorithm.ok_or(JwtRejection::Algorithm)?;
-        Ok(Self { signed, payload, signature: decode(signature)?, algorithm, kid: header.kid })
+        Ok(Self { signing_input, payload, signature: decode(signature)?, algorithm, kid: header.kid })
     }
 
     /// Whether a set of public keys can hold its key.
-    pub(super) fn is_public(&self) -> bool {
+    pub(super) fn uses_public_key(&self) -> bool {
         self.algorithm != JwtAlgorithm::Hs256
     }
 
     /// Whether other public keys than these could make a difference: it names one that is not among them.
-    pub(super) fn names_other_than(&self, keys: &KeySet) -> bool {
-        self.is_public()
+    pub(super) fn names_unknown_key(&self, keys: &KeySet) -> bool {
+        self.uses_public_key()
             && self.kid.as_deref().is_some_and(|kid| !keys.iter().any(|key| key.id() == Some(kid)))
     }
 
     /// The claims, and the key that vouches for them.
-    pub(super) fn verify(&self, keys: &KeySet) -> Result<(Map<String, Value>, KeyPrint), JwtRejection> {
+    pub(super) fn verify(&self, keys: &KeySet) -> Result<(Map<String, Value>, KeyFingerprint), JwtRejection> {
         let mut rejection = JwtRejection::Algorithm;
-        let fits = |key: &&Key| key.algorithm() == self.algorithm;
+        let fits = |key: &&VerificationKey| key.algorithm() == self.algorithm;
         if keys.iter().any(|key| fits(&key)) {
             rejection = JwtRejection::UnknownKey;
         }
-        let is_named = |key: &&Key| self.kid.is_some() && key.id() == self.kid.as_deref();
+        let is_named = |key: &&VerificationKey| self.kid.is_some() && key.id() == self.kid.as_deref();
         if keys.iter().any(|key| is_named(&key)) {
             // A key of this name settles it: no other is tried, and none by another algorithm than its own.
             let mut rejection = JwtRejection::Algorithm;
             for key in keys.iter().filter(is_named).filter(fits) {
-                if key.verifies(self.signed.as_bytes(), &self.signature) {
-                    return Ok((self.claims()?, key.print()));
+                if key.verifies(self.signing_input.as_bytes(), &self.signature) {
+                    return Ok((self.claims()?, key.fingerprint()));
                 }
                 rejection = JwtRejection::Signature;
             }
             return Err(rejection);
         }
         // Keys of the configuration have no name and may be meant by any.
-        let may_be_meant = |key: &&Key| self.kid.is_none() || key.id().is_none();
-        for key in keys.iter().filter(fits).filter(may_be_meant).take(TRIES_MAX) {
-            if key.verifies(self.signed.as_bytes(), &self.signature) {
-                return Ok((self.claims()?, key.print()));
+        let may_be_meant = |key: &&VerificationKey| self.kid.is_none() || key.id().is_none();
+        for key in keys.iter().filter(fits).filter(may_be_meant).take(KEYS_TRIED_MAX) {
+            if key.verifies(self.signing_input.as_bytes(), &self.signature) {
+                return Ok((self.claims()?, key.fingerprint()));
             }
             rejection = JwtRejection::Signature;
         }
@@ -112,12 +112,12 @@ impl<'a> Token<'a> {
     }
 
     fn claims(&self) -> Result<Map<String, Value>, JwtRejection> {
-        read(self.payload, "its payload is no object in UTF-8")
+        decode_json(self.payload, "its payload is no object in UTF-8")
     }
 }
 
 /// A part that holds JSON. `serde_json` alone would not look at the encoding of members that it skips.
-fn read<T: DeserializeOwned>(part: &str, fault: &'static str) -> Result<T, JwtRejection> {
+fn decode_json<T: DeserializeOwned>(part: &str, fault: &'static str) -> Result<T, JwtRejection> {
     let json = String::from_utf8(decode(part)?).map_err(|_| JwtRejection::Malformed(fault))?;
     serde_json::from_str(&json).map_err(|_| JwtRejection::Malformed(fault))
 }

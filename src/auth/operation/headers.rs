@@ -10,18 +10,18 @@ use std::borrow::Cow;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 
-use super::query::value;
-use crate::s3::sigv4::query::{is_header, name_of, pairs, presigns};
+use super::query::decoded_value;
+use crate::s3::sigv4::query::{decoded_name, is_header, is_presign_parameter, pairs};
 
 /// Header names that need `configure` with any value. A `*` at the end matches the rest of a name.
 const PRIVILEGED: [&str; 4] =
     ["x-amz-grant*", "x-amz-bypass-governance-retention", "x-minio-force-delete", "x-minio-source-*"];
 const ACL: &str = "x-amz-acl";
 /// The canned ACLs that give nobody access but the bucket's owner.
-const OWNERS_ACLS: [&[u8]; 3] = [b"private", b"bucket-owner-read", b"bucket-owner-full-control"];
+const OWNER_ONLY_ACLS: [&[u8]; 3] = [b"private", b"bucket-owner-read", b"bucket-owner-full-control"];
 
 /// The headers, and after them the hoisted headers, for which an operation needs `configure`. Reads have none.
-pub(super) fn privileged<'a>(
+pub(super) fn privileged_header<'a>(
     method: &Method,
     headers: &'a HeaderMap,
     query: &'a str,
@@ -37,13 +37,13 @@ fn sent(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 fn hoisted(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    let named = pairs(query).map(|pair| (name_of(pair), pair));
-    named.filter(|(name, pair)| needs_configure(name, &value(pair))).map(|(name, _)| name)
+    let named = pairs(query).map(|pair| (decoded_name(pair), pair));
+    named.filter(|(name, pair)| needs_configure(name, &decoded_value(pair))).map(|(name, _)| name)
 }
 
 /// Whether a parameter is a header that a client moved into the query.
 pub(super) fn is_hoisted(parameter: &str) -> bool {
-    is_header(parameter) && !presigns(parameter)
+    is_header(parameter) && !is_presign_parameter(parameter)
 }
 
 fn needs_configure(name: &str, value: &[u8]) -> bool {
@@ -53,7 +53,8 @@ fn needs_configure(name: &str, value: &[u8]) -> bool {
         }
         None => name.eq_ignore_ascii_case(known),
     };
-    PRIVILEGED.iter().any(is_privileged) || (name.eq_ignore_ascii_case(ACL) && !OWNERS_ACLS.contains(&value))
+    PRIVILEGED.iter().any(is_privileged)
+        || (name.eq_ignore_ascii_case(ACL) && !OWNER_ONLY_ACLS.contains(&value))
 }
 
 #[cfg(test)]
@@ -65,7 +66,7 @@ mod tests {
     fn found(method: Method, header: (&str, &str), query: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.append(HeaderName::try_from(header.0).unwrap(), HeaderValue::try_from(header.1).unwrap());
-        privileged(&method, &headers, query).next().map(Cow::into_owned)
+        privileged_header(&method, &headers, query).next().map(Cow::into_owned)
     }
 
     /// V11: an ACL or grant that lets others in, and an override of a lock

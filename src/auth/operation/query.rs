@@ -10,66 +10,72 @@
 use std::borrow::Cow;
 use std::iter;
 
-use super::table::{self, ANYWHERE, Row, Subject, UPLOAD_ID};
-use super::{Exception, headers};
-use crate::s3::sigv4::query::{bytes_of, name_of, pairs, presigns, value_of};
+use super::table::{self, COMMON_PARAMETERS, ResourceKind, Row, UPLOAD_ID};
+use super::{ConfigureCause, headers};
+use crate::s3::sigv4::query::{decoded_bytes, decoded_name, is_presign_parameter, pairs, value_of};
 
 /// What a query selects.
-pub(super) enum Selected {
+pub(super) enum OperationMatch {
     /// An operation of the table.
     Row(&'static Row),
     /// No operation.
-    Unlisted(Exception),
+    Unlisted(ConfigureCause),
 }
 
 /// Selects an operation.
-pub(super) fn select(method: &str, subject: Subject, query: &str) -> Selected {
+pub(super) fn find_operation(method: &str, subject: ResourceKind, query: &str) -> OperationMatch {
     let mut sub_resources =
-        pairs(query).filter_map(|pair| Some((table::sub_resource(&name_of(pair))?, pair)));
+        pairs(query).filter_map(|pair| Some((table::sub_resource(&decoded_name(pair))?, pair)));
     let (sub_resource, other) = (sub_resources.next(), sub_resources.next());
     if let (Some((first, _)), Some((second, _))) = (sub_resource, other) {
         let rows = [first, second].into_iter().filter_map(|name| table::find(method, subject, Some(name)));
         let accesses = rows.map(|row| row.access).collect();
-        return Selected::Unlisted(Exception::Contradiction([first, second], accesses));
+        return OperationMatch::Unlisted(ConfigureCause::ConflictingParameters([first, second], accesses));
     }
     let name = sub_resource.map(|(name, _)| name);
     let row = table::find(method, subject, name);
     let unlisted = |name: &str| {
-        Selected::Unlisted(Exception::Parameter { name: name.to_owned(), operation: row.map(|row| row.name) })
+        OperationMatch::Unlisted(ConfigureCause::Parameter {
+            name: name.to_owned(),
+            operation: row.map(|row| row.name),
+        })
     };
     if let Some((name, pair)) = sub_resource
-        && (row.is_none() || has_malformed_escape(pair) || (name == UPLOAD_ID && value(pair).is_empty()))
+        && (row.is_none()
+            || has_malformed_escape(pair)
+            || (name == UPLOAD_ID && decoded_value(pair).is_empty()))
     {
         return unlisted(name);
     }
     let parameters = row.map_or(&[][..], |row| row.parameters);
-    for pair in pairs(query).filter(|pair| !pair.is_empty() && !presigns(pair)) {
-        if let Some(hidden) = behind_semicolon(pair) {
+    for pair in pairs(query).filter(|pair| !pair.is_empty() && !is_presign_parameter(pair)) {
+        if let Some(hidden) = sub_resource_after_semicolon(pair) {
             return unlisted(hidden);
         }
-        let parameter = name_of(pair);
+        let parameter = decoded_name(pair);
         let is_listed = name == Some(&*parameter) || parameters.contains(&&*parameter);
-        if !is_listed && !ANYWHERE.contains(&&*parameter) && !headers::is_hoisted(&parameter) {
+        if !is_listed && !COMMON_PARAMETERS.contains(&&*parameter) && !headers::is_hoisted(&parameter) {
             return unlisted(&parameter);
         }
     }
-    row.map_or(Selected::Unlisted(Exception::Method), Selected::Row)
+    row.map_or(OperationMatch::Unlisted(ConfigureCause::Method), OperationMatch::Row)
 }
 
 /// The prefixes that a listing names in any reading of its query. A store that drops a malformed pair lists everything,
 /// so such a pair names every key; a store that splits at `;` finds a prefix in each piece.
 pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
-    let read = |pair: &str| if has_malformed_escape(pair) { Vec::new() } else { value(pair).into_owned() };
+    let read =
+        |pair: &str| if has_malformed_escape(pair) { Vec::new() } else { decoded_value(pair).into_owned() };
     let pieces = |pair| {
         Some(pair).filter(|pair: &&str| pair.contains(';')).into_iter().flat_map(|pair| pair.split(';'))
     };
     let all = pairs(query).flat_map(|pair| iter::once(pair).chain(pieces(pair)));
-    all.filter(|piece| name_of(piece) == "prefix").map(read).collect()
+    all.filter(|piece| decoded_name(piece) == "prefix").map(read).collect()
 }
 
 /// A pair's value as it decodes, byte for byte.
-pub(super) fn value(pair: &str) -> Cow<'_, [u8]> {
-    bytes_of(value_of(pair))
+pub(super) fn decoded_value(pair: &str) -> Cow<'_, [u8]> {
+    decoded_bytes(value_of(pair))
 }
 
 /// Whether a `%` is not the beginning of an escape.
@@ -79,6 +85,6 @@ fn has_malformed_escape(pair: &str) -> bool {
 }
 
 /// The sub-resource that a parser finds in a pair if it splits at `;`.
-fn behind_semicolon(pair: &str) -> Option<&'static str> {
-    pair.split(';').skip(1).find_map(|piece| table::sub_resource(&name_of(piece)))
+fn sub_resource_after_semicolon(pair: &str) -> Option<&'static str> {
+    pair.split(';').skip(1).find_map(|piece| table::sub_resource(&decoded_name(piece)))
 }

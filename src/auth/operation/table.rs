@@ -12,14 +12,14 @@ use tidegate_config::Access;
 
 /// What an operation is applied to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum ResourceKind {
     Bucket,
     Object,
 }
 
 /// The keys that an operation touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum KeyScope {
     /// The key of the path.
     Key,
     /// The keys below the parameter `prefix`.
@@ -36,12 +36,12 @@ pub(super) struct Row {
     /// S3's name for it.
     pub(super) name: &'static str,
     pub(super) method: &'static str,
-    pub(super) subject: Subject,
+    pub(super) subject: ResourceKind,
     pub(super) sub_resource: Option<&'static str>,
     /// The further parameters that the operation has.
     pub(super) parameters: &'static [&'static str],
     pub(super) access: Access,
-    pub(super) scope: Scope,
+    pub(super) scope: KeyScope,
 }
 
 /// Every name that selects an operation, at S3, RGW or MinIO. Two of them contradict each other.
@@ -94,7 +94,7 @@ pub(super) const SUB_RESOURCES: [&str; 42] = [
 pub(super) const UPLOAD_ID: &str = "uploadId";
 
 /// Parameters of every operation: the name that SDKs of AWS add for their own logs.
-pub(super) const ANYWHERE: [&str; 1] = ["x-id"];
+pub(super) const COMMON_PARAMETERS: [&str; 1] = ["x-id"];
 
 /// The parameters of the listings. A store ignores those of another listing than its own.
 const LISTING: &[&str] = &[
@@ -141,7 +141,15 @@ const fn object(
     parameters: &'static [&'static str],
     access: Access,
 ) -> Row {
-    Row { name, method, subject: Subject::Object, sub_resource, parameters, access, scope: Scope::Key }
+    Row {
+        name,
+        method,
+        subject: ResourceKind::Object,
+        sub_resource,
+        parameters,
+        access,
+        scope: KeyScope::Key,
+    }
 }
 
 const fn bucket(
@@ -149,9 +157,9 @@ const fn bucket(
     method: &'static str,
     sub_resource: Option<&'static str>,
     parameters: &'static [&'static str],
-    (access, scope): (Access, Scope),
+    (access, scope): (Access, KeyScope),
 ) -> Row {
-    Row { name, method, subject: Subject::Bucket, sub_resource, parameters, access, scope }
+    Row { name, method, subject: ResourceKind::Bucket, sub_resource, parameters, access, scope }
 }
 
 /// The operations. What configures a bucket has no row: it needs `configure` as everything without a row does.
@@ -189,25 +197,25 @@ pub(super) static ROWS: [Row; 34] = [
     object("AppendObject", "PUT", Some("append"), &["position"], Access::Write),
     // A header names its source, which is another key.
     Row {
-        scope: Scope::Bucket,
+        scope: KeyScope::Bucket,
         ..object("RenameObject", "PUT", Some("renameObject"), &[], Access::Configure)
     },
-    bucket("ListObjects", "GET", None, LISTING, (Access::List, Scope::Prefix)),
-    bucket("ListObjectVersions", "GET", Some("versions"), LISTING, (Access::List, Scope::Prefix)),
-    bucket("ListMultipartUploads", "GET", Some("uploads"), LISTING, (Access::List, Scope::Prefix)),
+    bucket("ListObjects", "GET", None, LISTING, (Access::List, KeyScope::Prefix)),
+    bucket("ListObjectVersions", "GET", Some("versions"), LISTING, (Access::List, KeyScope::Prefix)),
+    bucket("ListMultipartUploads", "GET", Some("uploads"), LISTING, (Access::List, KeyScope::Prefix)),
     // RGW answers with the bucket's totals where it is asked for them.
-    bucket("HeadBucket", "HEAD", None, &["read-stats"], (Access::List, Scope::Bucket)),
+    bucket("HeadBucket", "HEAD", None, &["read-stats"], (Access::List, KeyScope::Bucket)),
     // What clients ask of a bucket before they begin.
-    bucket("GetBucketLocation", "GET", Some("location"), &[], (Access::List, Scope::Bucket)),
-    bucket("GetBucketVersioning", "GET", Some("versioning"), &[], (Access::List, Scope::Bucket)),
-    bucket("DeleteObjects", "POST", Some("delete"), &[], (Access::Delete, Scope::Body)),
-    bucket("PostObject", "POST", None, &[], (Access::Write, Scope::Bucket)),
-    bucket("CreateBucket", "PUT", None, &[], (Access::Configure, Scope::Bucket)),
-    bucket("DeleteBucket", "DELETE", None, &[], (Access::Configure, Scope::Bucket)),
+    bucket("GetBucketLocation", "GET", Some("location"), &[], (Access::List, KeyScope::Bucket)),
+    bucket("GetBucketVersioning", "GET", Some("versioning"), &[], (Access::List, KeyScope::Bucket)),
+    bucket("DeleteObjects", "POST", Some("delete"), &[], (Access::Delete, KeyScope::Body)),
+    bucket("PostObject", "POST", None, &[], (Access::Write, KeyScope::Bucket)),
+    bucket("CreateBucket", "PUT", None, &[], (Access::Configure, KeyScope::Bucket)),
+    bucket("DeleteBucket", "DELETE", None, &[], (Access::Configure, KeyScope::Bucket)),
 ];
 
 /// The row of an operation.
-pub(super) fn find(method: &str, subject: Subject, sub_resource: Option<&str>) -> Option<&'static Row> {
+pub(super) fn find(method: &str, subject: ResourceKind, sub_resource: Option<&str>) -> Option<&'static Row> {
     static TABLE: [Row; ROWS.len()] = ROWS;
     TABLE
         .iter()

@@ -12,7 +12,7 @@ fn of_request(
     method: &str,
     target: &str,
     header: Option<(&str, &str)>,
-) -> (Access, String, Option<Exception>) {
+) -> (Access, String, Option<ConfigureCause>) {
     let uri: Uri = target.parse().unwrap();
     let method: Method = method.parse().unwrap();
     let mut headers = HeaderMap::new();
@@ -21,20 +21,20 @@ fn of_request(
     }
     let rest = uri.path().strip_prefix("/b").unwrap();
     let head = Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers };
-    let operation = Operation::of(head, uri.query().unwrap_or_default(), Kind::S3, rest);
-    let on = match operation.on {
-        On::Key(key) => format!("key {}", String::from_utf8_lossy(&key)),
-        On::Listing(prefixes) => {
+    let operation = Operation::from_request(head, uri.query().unwrap_or_default(), Kind::S3, rest);
+    let on = match operation.resource {
+        Resource::Key(key) => format!("key {}", String::from_utf8_lossy(&key)),
+        Resource::Listing(prefixes) => {
             let prefixes = prefixes.iter().map(|prefix| String::from_utf8_lossy(prefix));
             format!("listing {}", prefixes.collect::<Vec<_>>().join(","))
         }
-        On::Keys => "keys".to_owned(),
-        On::Bucket => "bucket".to_owned(),
+        Resource::Keys => "keys".to_owned(),
+        Resource::Bucket => "bucket".to_owned(),
     };
-    (operation.access, on, operation.exception)
+    (operation.access, on, operation.configure_cause)
 }
 
-fn of(method: &str, target: &str) -> (Access, String, Option<Exception>) {
+fn of(method: &str, target: &str) -> (Access, String, Option<ConfigureCause>) {
     of_request(method, target, None)
 }
 
@@ -125,13 +125,14 @@ fn what_is_not_in_the_table_needs_configure() {
     ] {
         let (access, about, exception) = of(method, target);
         assert_eq!((access, &*about), (Access::Configure, on), "{method} {target}");
-        let is_named = matches!(&exception, Some(Exception::Parameter { name, .. }) if name == parameter);
+        let is_named =
+            matches!(&exception, Some(ConfigureCause::Parameter { name, .. }) if name == parameter);
         assert!(is_named, "{method} {target}: {exception:?}");
     }
     for (method, target, on) in
         [("POST", "/b/k", "bucket"), ("PATCH", "/b/k", "key k"), ("OPTIONS", "/b", "bucket")]
     {
-        let expected = (Access::Configure, on.to_owned(), Some(Exception::Method));
+        let expected = (Access::Configure, on.to_owned(), Some(ConfigureCause::Method));
         assert_eq!(of(method, target), expected, "{method} {target}");
     }
 }
@@ -141,7 +142,7 @@ fn what_is_not_in_the_table_needs_configure() {
 fn privileged_headers_need_configure() {
     let header = |method, header| of_request(method, "/b/k", Some(header));
     let public = ("x-amz-acl", "public-read");
-    let needs = |name: &str| Some(Exception::Header(name.to_owned()));
+    let needs = |name: &str| Some(ConfigureCause::Header(name.to_owned()));
     assert_eq!(header("PUT", public), (Access::Configure, "key k".to_owned(), needs("x-amz-acl")));
     let bypass = ("x-amz-bypass-governance-retention", "true");
     assert_eq!(header("DELETE", bypass), (Access::Configure, "key k".to_owned(), needs(bypass.0)));
@@ -156,7 +157,7 @@ fn two_sub_resources_contradict_each_other() {
     for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"] {
         for path in ["/b", "/b/k"] {
             for first in SUB_RESOURCES {
-                let subject = if path == "/b" { Subject::Bucket } else { Subject::Object };
+                let subject = if path == "/b" { ResourceKind::Bucket } else { ResourceKind::Object };
                 let row = ROWS.iter().find(|row| {
                     (row.method, row.subject, row.sub_resource) == (method, subject, Some(first))
                 });
@@ -170,7 +171,7 @@ fn two_sub_resources_contradict_each_other() {
                 for second in SUB_RESOURCES {
                     let query = format!("{path}?{first}=x&prefix=&{second}");
                     let (access, _, exception) = of(method, &query);
-                    let Some(Exception::Contradiction(names, accesses)) = exception else {
+                    let Some(ConfigureCause::ConflictingParameters(names, accesses)) = exception else {
                         panic!("{method} {query}: {exception:?}")
                     };
                     assert_eq!((access, names), (Access::Configure, [first, second]), "{method} {query}");

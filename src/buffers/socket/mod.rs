@@ -12,7 +12,7 @@
 //! A kernel without one of these options keeps its own growth; every option here is set without an error on failure. `kept.rs` has what a
 //! connection keeps between transfers.
 
-mod kept;
+mod retention;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
@@ -23,8 +23,8 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::buffers::budget::{BufferBudget, Reservation};
-use crate::buffers::pace::{MEDIUM_BYTES, Pace, Size};
 use crate::buffers::sockopt;
+use crate::buffers::tuning::{BufferSize, BufferTuner, MEDIUM_BYTES};
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
 pub(crate) const RECEIVE_BYTES_MIN: u32 = 40 << 10;
@@ -38,7 +38,7 @@ const WINDOW_BYTES_MIN: u32 = RECEIVE_BYTES_MIN / 2;
 pub(crate) struct SocketBuffers {
     /// None once the socket is closed: its number may belong to another file then.
     descriptor: Cell<Option<RawFd>>,
-    keeps: Keeps,
+    retention: BufferRetention,
     /// The kernel does not size the receive buffer.
     is_locked: Cell<bool>,
     /// Transfers that send through this socket: more than one on HTTP/2.
@@ -49,22 +49,22 @@ pub(crate) struct SocketBuffers {
     /// A transfer has ended since the last visit of a kept size.
     was_used: Cell<bool>,
     /// Visited with each sample.
-    is_visited: Cell<bool>,
-    receive: Side,
-    send: Side,
+    is_swept: Cell<bool>,
+    receive: BufferSide,
+    send: BufferSide,
     /// Of bodies that are no transfers.
-    small_bodies: Cell<Option<Pace>>,
+    small_body_tuner: Cell<Option<BufferTuner>>,
     receive_resized: Notify,
 }
 
 /// One direction.
 #[derive(Debug, Default)]
-struct Side {
-    size: Cell<Size>,
+struct BufferSide {
+    size: Cell<BufferSize>,
     reservation: RefCell<Option<Reservation>>,
 }
 
-impl Side {
+impl BufferSide {
     /// Whether no transfer uses what is reserved.
     fn set_idle(&self, is_idle: bool) {
         if let Some(reservation) = &mut *self.reservation.borrow_mut() {
@@ -75,14 +75,14 @@ impl Side {
 
 /// What a socket keeps of its receive buffer after a large body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeps {
+pub(crate) enum BufferRetention {
     /// At most a medium size, while transfers follow each other: a client's connection.
-    Briefly,
+    UntilIdle,
     /// At most a medium size, or a large one while most of the budget is free, with its reservation, until it closes: an upstream's
     /// connection, which many clients share.
-    Learnt,
+    UntilClose,
     /// The configured size, always.
-    Configured,
+    Fixed,
 }
 
 /// Clears the descriptor when the owner of the socket is dropped.
@@ -91,26 +91,26 @@ pub(crate) struct OpenSocket(Rc<SocketBuffers>);
 
 impl OpenSocket {
     /// For a socket that this value is dropped with. None where the bytes do not come from a socket.
-    pub(crate) fn new(descriptor: Option<RawFd>, keeps: Keeps) -> Self {
+    pub(crate) fn new(descriptor: Option<RawFd>, retention: BufferRetention) -> Self {
         let buffers = SocketBuffers {
             descriptor: Cell::new(descriptor),
-            keeps,
+            retention,
             is_locked: Cell::new(false),
             senders: Cell::new(0),
             receivers: Cell::new(0),
             receive_limit: Cell::new(0),
             was_used: Cell::new(false),
-            is_visited: Cell::new(false),
-            receive: Side::default(),
-            send: Side::default(),
-            small_bodies: Cell::new(None),
+            is_swept: Cell::new(false),
+            receive: BufferSide::default(),
+            send: BufferSide::default(),
+            small_body_tuner: Cell::new(None),
             receive_resized: Notify::new(),
         };
-        match keeps {
-            Keeps::Briefly => {}
+        match retention {
+            BufferRetention::UntilIdle => {}
             // Locked from the start: the kernel would grow it without a reservation.
-            Keeps::Learnt => buffers.lock(true),
-            Keeps::Configured => buffers.is_locked.set(true),
+            BufferRetention::UntilClose => buffers.lock(true),
+            BufferRetention::Fixed => buffers.is_locked.set(true),
         }
         Self(Rc::new(buffers))
     }
@@ -138,7 +138,7 @@ pub(crate) enum Direction {
 const DIRECTIONS: [Direction; 2] = [Direction::Receive, Direction::Send];
 
 impl SocketBuffers {
-    fn side(&self, direction: Direction) -> &Side {
+    fn side(&self, direction: Direction) -> &BufferSide {
         match direction {
             Direction::Receive => &self.receive,
             Direction::Send => &self.send,
@@ -158,7 +158,7 @@ impl SocketBuffers {
     }
 
     /// The size that this direction has now.
-    pub(crate) fn size(&self, direction: Direction) -> Size {
+    pub(crate) fn size(&self, direction: Direction) -> BufferSize {
         self.side(direction).size.get()
     }
 
@@ -169,16 +169,16 @@ impl SocketBuffers {
 
     /// Whether the receive buffer is larger than at first.
     pub(crate) fn has_grown_receive(&self) -> bool {
-        self.receive.size.get() > Size::Small
+        self.receive.size.get() > BufferSize::Small
     }
 
     /// A large transfer begins to use this direction. The first one makes it small.
-    pub(crate) fn begin(&self, direction: Direction) {
+    pub(crate) fn begin_transfer(&self, direction: Direction) {
         let users = self.users(direction);
         users.set(users.get() + 1);
         // A connection that keeps its buffer has limited it before.
         let is_limited = match direction {
-            Direction::Send => self.size(direction) > Size::Small,
+            Direction::Send => self.size(direction) > BufferSize::Small,
             Direction::Receive => self.is_locked.get(),
         };
         if users.get() == 1 {
@@ -190,7 +190,7 @@ impl SocketBuffers {
     }
 
     /// A large transfer ends.
-    pub(crate) fn end(&self, direction: Direction) {
+    pub(crate) fn end_transfer(&self, direction: Direction) {
         let users = self.users(direction);
         users.set(users.get().saturating_sub(1));
         if users.get() > 0 {
@@ -198,11 +198,11 @@ impl SocketBuffers {
         }
         match direction {
             // Small answers need no limit.
-            Direction::Send if self.size(direction) == Size::Small => self.limit_unsent(0),
+            Direction::Send if self.size(direction) == BufferSize::Small => self.limit_unsent(0),
             Direction::Send => self.was_used.set(true),
             Direction::Receive => {
                 self.was_used.set(true);
-                self.rest();
+                self.prepare_body_end();
             }
         }
         self.side(direction).set_idle(true);
@@ -213,29 +213,30 @@ impl SocketBuffers {
     }
 
     /// Bytes of a body that is no transfer came. A connection that brings many of them soon gets a medium buffer.
-    pub(crate) fn carried(&self, bytes: usize, budget: &Arc<BufferBudget>, now: Instant) {
+    pub(crate) fn record_small_body(&self, bytes: usize, budget: &Arc<BufferBudget>, now: Instant) {
         let size = self.receive.size.get();
-        if self.keeps != Keeps::Learnt || (size > Size::Small && !budget.is_short()) {
+        if self.retention != BufferRetention::UntilClose || (size > BufferSize::Small && !budget.is_short()) {
             return;
         }
-        if size > Size::Small {
+        if size > BufferSize::Small {
             self.receive.reservation.take();
             return self.shrink(Direction::Receive);
         }
-        let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(Size::Small, now));
-        if let Some(size) = pace.advance(bytes as u64, budget.room(), now) {
+        let mut pace =
+            self.small_body_tuner.get().unwrap_or_else(|| BufferTuner::new(BufferSize::Small, now));
+        if let Some(size) = pace.advance(bytes as u64, budget.headroom(), now) {
             self.grow(Direction::Receive, size, budget.try_reserve(MEDIUM_BYTES.into()));
         }
-        self.small_bodies.set(Some(pace));
+        self.small_body_tuner.set(Some(pace));
     }
 
     /// Sets the size of this direction, if its memory was reserved. Smaller sizes are ignored.
-    pub(crate) fn grow(&self, direction: Direction, size: Size, reservation: Option<Reservation>) {
+    pub(crate) fn grow(&self, direction: Direction, size: BufferSize, reservation: Option<Reservation>) {
         let side = self.side(direction);
-        let is_fixed = direction == Direction::Receive && self.keeps == Keeps::Configured;
+        let is_fixed = direction == Direction::Receive && self.retention == BufferRetention::Fixed;
         let Some(reservation) = reservation.filter(|_| size > side.size.get() && !is_fixed) else { return };
         let bytes = u32::try_from(reservation.bytes()).unwrap_or(u32::MAX);
-        let bytes = (size != Size::Unlimited).then_some(bytes);
+        let bytes = (size != BufferSize::Unlimited).then_some(bytes);
         side.size.set(size);
         *side.reservation.borrow_mut() = Some(reservation);
         if direction == Direction::Receive {
@@ -251,9 +252,9 @@ impl SocketBuffers {
                 // Never lowered: the kernel would drop bytes that it has promised to take.
                 if bytes > self.receive_limit.get() {
                     self.receive_limit.set(bytes);
-                    self.set(|socket| sockopt::set_receive_buffer(socket, bytes));
+                    self.with_descriptor(|socket| sockopt::set_receive_buffer(socket, bytes));
                 }
-                self.set(|socket| sockopt::set_window_clamp(socket, bytes));
+                self.with_descriptor(|socket| sockopt::set_window_clamp(socket, bytes));
             }
         }
     }
@@ -261,22 +262,22 @@ impl SocketBuffers {
     /// Makes this direction small. A receive window closes as the peer uses it; bytes that wait to be sent are sent.
     pub(crate) fn shrink(&self, direction: Direction) {
         let side = self.side(direction);
-        if side.size.replace(Size::Small) > Size::Small && direction == Direction::Receive {
+        if side.size.replace(BufferSize::Small) > BufferSize::Small && direction == Direction::Receive {
             self.receive_resized.notify_one();
         }
-        self.release_drained_in(direction);
+        self.release_unused_in(direction);
         match direction {
             Direction::Send => self.limit_unsent(UNSENT_BYTES_MIN),
-            Direction::Receive if self.keeps == Keeps::Configured => {}
+            Direction::Receive if self.retention == BufferRetention::Fixed => {}
             Direction::Receive => {
-                self.clamp();
+                self.clamp_window();
                 self.lock(true);
             }
         }
     }
 
     /// Reserves the size that the kernel has given to this direction. False where the budget has no more.
-    pub(crate) fn follow(&self, direction: Direction) -> bool {
+    pub(crate) fn reserve_kernel_size(&self, direction: Direction) -> bool {
         let memory = self.memory();
         let bytes = match direction {
             Direction::Receive => memory.receive_limit,
@@ -286,8 +287,8 @@ impl SocketBuffers {
         reservation.as_mut().is_none_or(|reservation| reservation.resize(bytes))
     }
 
-    fn clamp(&self) {
-        self.set(|socket| {
+    fn clamp_window(&self) {
+        self.with_descriptor(|socket| {
             // A peer sends whole segments; where one is larger than the window (loopback), each would wait for a timer.
             let segment = sockopt::received_segment(socket);
             sockopt::set_window_clamp(socket, WINDOW_BYTES_MIN.max(segment.saturating_mul(2)));
@@ -295,17 +296,17 @@ impl SocketBuffers {
     }
 
     fn limit_unsent(&self, bytes: u32) {
-        self.set(|socket| sockopt::set_unsent_limit(socket, bytes));
+        self.with_descriptor(|socket| sockopt::set_unsent_limit(socket, bytes));
     }
 
     /// Whether the kernel must not size the receive buffer.
     fn lock(&self, is_locked: bool) {
         if self.is_locked.replace(is_locked) != is_locked {
-            self.set(|socket| sockopt::lock_receive_buffer(socket, is_locked));
+            self.with_descriptor(|socket| sockopt::lock_receive_buffer(socket, is_locked));
         }
     }
 
-    fn set(&self, set: impl FnOnce(RawFd)) {
+    fn with_descriptor(&self, set: impl FnOnce(RawFd)) {
         if let Some(socket) = self.descriptor.get() {
             set(socket);
         }

@@ -15,11 +15,11 @@ use bytes::BytesMut;
 use tidegate_actors::OperationClass;
 
 use crate::auth::{self, Caller};
-use crate::http::edge::{BodyLength, Head};
 use crate::http::error::GatewayError;
-use crate::http::proxy::reserve;
+use crate::http::proxy::acquire_grant;
+use crate::http::request_validation::{BodyLength, Head};
 use crate::router::Bucket;
-use crate::s3::bucket_list::{ListedBucket, read};
+use crate::s3::bucket_list::{ListedBucket, parse};
 use crate::telemetry::record::Record;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, UpstreamRejection, error_code};
@@ -67,7 +67,7 @@ impl From<GatewayError> for FetchError {
 
 /// A section, and the request for which its store lists its buckets.
 #[derive(Clone, Copy)]
-pub(super) struct Fetch<'a> {
+pub(super) struct ListFetch<'a> {
     pub(super) section: &'a Bucket,
     pub(super) caller: &'a Caller,
     pub(super) head: Head<'a>,
@@ -77,7 +77,7 @@ pub(super) struct Fetch<'a> {
 /// Fetches all buckets of the section's store, and keeps those that the caller may see.
 pub(super) async fn fetch(
     worker: &Rc<Worker>,
-    fetch: Fetch<'_>,
+    fetch: ListFetch<'_>,
     record: &mut Record,
 ) -> Result<Vec<ListedBucket>, FetchError> {
     let mut kept = BTreeMap::new();
@@ -86,8 +86,8 @@ pub(super) async fn fetch(
     for _ in 0..PAGES_MAX {
         let document = fetch_page(worker, fetch, token.as_deref(), bytes_left, record).await?;
         bytes_left = bytes_left.checked_sub(document.len()).ok_or(FetchError::TooManyBytes)?;
-        let next = read(&document, &mut |bucket| {
-            if is_seen(worker, fetch, &bucket.name) {
+        let next = parse(&document, &mut |bucket| {
+            if is_visible(worker, fetch, &bucket.name) {
                 kept.entry(bucket.name).or_insert(bucket.created);
             }
             if kept.len() > NAMES_MAX { Err(FetchError::TooMany) } else { Ok(()) }
@@ -104,37 +104,39 @@ pub(super) async fn fetch(
 }
 
 /// Whether a name of the store is one of the section's that the caller may see.
-fn is_seen(worker: &Worker, Fetch { section, caller, .. }: Fetch<'_>, name: &str) -> bool {
+fn is_visible(worker: &Worker, ListFetch { section, caller, .. }: ListFetch<'_>, name: &str) -> bool {
     let shared = &worker.shared;
     let is_only = section.config.upstream.bucket.as_deref().is_none_or(|only| only == name);
     name.len() <= NAME_BYTES_MAX
         && is_only
         && shared.router.route(name).is_ok_and(|routed| routed.id == section.id)
-        && auth::sees_name(caller, section, name, &shared.keyring)
+        && auth::may_list_name(caller, section, name, &shared.keyring)
 }
 
 /// One page of the store's list.
 async fn fetch_page(
     worker: &Rc<Worker>,
-    Fetch { section, caller, head, deadline }: Fetch<'_>,
+    ListFetch { section, caller, head, deadline }: ListFetch<'_>,
     token: Option<&str>,
     bytes_max: usize,
     record: &mut Record,
 ) -> Result<BytesMut, FetchError> {
-    let is_patient = upstream::is_patient(&Method::GET, BodyLength::Empty);
-    let leave = reserve(worker, section, (OperationClass::List, is_patient), deadline, record).await?;
-    let page =
-        BucketListPage::new(head, token).ok_or(UpstreamRejection::Target).map_err(GatewayError::from)?;
+    let is_replayable = upstream::is_replayable(&Method::GET, BodyLength::Empty);
+    let grant =
+        acquire_grant(worker, section, (OperationClass::List, is_replayable), deadline, record).await?;
+    let page = BucketListPage::new(head, token)
+        .ok_or(UpstreamRejection::InvalidTarget)
+        .map_err(GatewayError::from)?;
     let server = &worker.shared.config.server;
     let outbound = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
-    let called = upstream::call(worker, section, outbound, leave, record).await?;
+    let called = upstream::call(worker, section, outbound, grant, record).await?;
     let status = called.response.status();
     let is_success = status.is_success();
     let code = called.error_code();
     let limits = CollectLimits {
         bytes_max: if is_success { bytes_max } else { ERROR_BYTES_MAX },
         deadline: deadline.total,
-        is_clients: deadline.is_clients,
+        is_client_deadline: deadline.is_client_deadline,
     };
     let body = upstream::collect(section, called, limits).await;
     match (is_success, body) {

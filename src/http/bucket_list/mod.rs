@@ -23,18 +23,18 @@ use tidegate_actors::BucketId;
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
-use crate::http::answer::{AMAZON_REQUEST_ID, REQUEST_ID};
-use crate::http::edge::{self, Head};
-use crate::http::error::{GatewayError, xml_answer};
+use crate::http::error::{GatewayError, xml_reply};
+use crate::http::error_reply::{AMAZON_REQUEST_ID, REQUEST_ID};
+use crate::http::request_validation::{self, Head};
 use crate::router::Bucket;
 use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
 use crate::telemetry::record::Record;
 use crate::upstream::deadline::Deadline;
 use crate::worker::Worker;
 
-use fetch::{Fetch, fetch};
-use page::Buckets;
-use query::Query;
+use fetch::{ListFetch, fetch};
+use page::VisibleBuckets;
+use query::BucketListQuery;
 
 pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 
@@ -56,33 +56,34 @@ pub(crate) enum BucketListRejection {
 }
 
 /// Answers `GET /` to a caller.
-pub(super) async fn answer(
+pub(super) async fn list_buckets(
     worker: &Rc<Worker>,
     caller: &Caller,
     head: Head<'_>,
     record: &mut Record,
 ) -> Result<HttpResponse, GatewayError> {
-    let query = Query::parse(head.uri.query().unwrap_or_default()).map_err(BucketListRejection::Parameter)?;
+    let query = BucketListQuery::parse(head.uri.query().unwrap_or_default())
+        .map_err(BucketListRejection::Parameter)?;
     let shared = &worker.shared;
     let is_asked_for =
-        |section: &&Bucket| section.config.kind == Kind::S3 && query.is_of_region(region(worker, section));
+        |section: &&Bucket| section.config.kind == Kind::S3 && query.matches_region(region(worker, section));
     let sections = shared.router.buckets().iter().filter(is_asked_for);
     let (exact, patterns): (Vec<_>, Vec<_>) = sections.partition(|bucket| bucket.config.pattern.is_exact());
-    let mut listed = Buckets::default();
-    for section in exact.into_iter().filter(|bucket| auth::sees(caller, bucket, &shared.keyring)) {
+    let mut listed = VisibleBuckets::default();
+    for section in exact.into_iter().filter(|bucket| auth::may_list_bucket(caller, bucket, &shared.keyring)) {
         let name = section.config.pattern.as_str().to_owned();
         listed.add(region(worker, section), iter::once(ListedBucket { name, created: String::new() }));
     }
-    let called = patterns.into_iter().filter(|bucket| auth::may_see_any(caller, bucket, &shared.keyring));
+    let called = patterns.into_iter().filter(|bucket| auth::may_list_any(caller, bucket, &shared.keyring));
     fetch_all(worker, called, (caller, head), &mut listed, record).await?;
     let page = listed.page(&query);
     let document = BucketListDocument {
         buckets: &page.buckets,
-        has_regions: query.names_region(),
+        has_regions: query.has_parameters(),
         prefix: query.prefix.as_deref(),
-        next: page.next.as_deref(),
+        next: page.next_token.as_deref(),
     };
-    let mut answer = xml_answer(document.to_xml());
+    let mut answer = xml_reply(document.to_xml());
     for name in [REQUEST_ID, AMAZON_REQUEST_ID] {
         answer.headers_mut().insert(name, record.id.clone());
     }
@@ -99,17 +100,17 @@ async fn fetch_all<'w>(
     worker: &'w Rc<Worker>,
     sections: impl Iterator<Item = &'w Bucket>,
     (caller, head): (&Caller, Head<'_>),
-    listed: &mut Buckets<'w>,
+    listed: &mut VisibleBuckets<'w>,
     record: &mut Record,
 ) -> Result<(), GatewayError> {
     let mut calls: Vec<(BucketId, Deadline, Box<Record>)> = Vec::new();
     for section in sections {
-        let deadline = edge::deadline(head, section, record.started)?;
-        calls.push((section.id, deadline, Box::new(record.part(section.id))));
+        let deadline = request_validation::request_deadline(head, section, record.started)?;
+        calls.push((section.id, deadline, Box::new(record.sub_request(section.id))));
     }
     let fetches = calls.into_iter().map(|(id, deadline, mut part)| async move {
         let section = worker.shared.router.bucket(id);
-        let found = fetch(worker, Fetch { section, caller, head, deadline }, &mut part).await;
+        let found = fetch(worker, ListFetch { section, caller, head, deadline }, &mut part).await;
         (section, part.attempts, found)
     });
     let mut answers = stream::iter(fetches).buffer_unordered(FETCHES_MAX);

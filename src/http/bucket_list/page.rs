@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::http::bucket_list::query::{Query, encode_token};
+use crate::http::bucket_list::query::{BucketListQuery, encode_token};
 use crate::s3::bucket_list::{ListedBucket, RegionalBucket};
 
 /// All buckets that a client may see, by name.
 #[derive(Debug, Default)]
-pub(super) struct Buckets<'a>(BTreeMap<String, Details<'a>>);
+pub(super) struct VisibleBuckets<'a>(BTreeMap<String, Details<'a>>);
 
 #[derive(Debug)]
 struct Details<'a> {
@@ -18,13 +18,13 @@ struct Details<'a> {
 
 /// One page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page<'a> {
+pub(super) struct BucketPage<'a> {
     pub(super) buckets: Vec<RegionalBucket<'a>>,
     /// The token of the page after it, if there is one.
-    pub(super) next: Option<String>,
+    pub(super) next_token: Option<String>,
 }
 
-impl<'a> Buckets<'a> {
+impl<'a> VisibleBuckets<'a> {
     /// Adds buckets of this region. One that is there already stays as it is.
     pub(super) fn add(&mut self, region: &'a str, buckets: impl Iterator<Item = ListedBucket>) {
         for ListedBucket { name, created } in buckets {
@@ -33,7 +33,7 @@ impl<'a> Buckets<'a> {
     }
 
     /// The page that a query asks for.
-    pub(super) fn page(self, query: &Query) -> Page<'a> {
+    pub(super) fn page(self, query: &BucketListQuery) -> BucketPage<'a> {
         let after = query.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let prefix = query.prefix.as_deref().unwrap_or_default();
         let mut names =
@@ -44,8 +44,8 @@ impl<'a> Buckets<'a> {
         };
         let buckets: Vec<_> = names.by_ref().take(query.max.unwrap_or(usize::MAX)).map(regional).collect();
         let last = buckets.last().filter(|_| names.next().is_some());
-        let next = last.map(|last| encode_token(&last.bucket.name));
-        Page { buckets, next }
+        let next_token = last.map(|last| encode_token(&last.bucket.name));
+        BucketPage { buckets, next_token }
     }
 }
 
@@ -55,8 +55,8 @@ mod tests {
 
     use super::*;
 
-    fn buckets(all: &[String]) -> Buckets<'static> {
-        let mut names = Buckets::default();
+    fn buckets(all: &[String]) -> VisibleBuckets<'static> {
+        let mut names = VisibleBuckets::default();
         let first = |name: &String| ListedBucket { name: name.clone(), created: "first".to_owned() };
         names.add("eu-1", all.iter().map(first));
         names
@@ -67,12 +67,12 @@ mod tests {
         let mut all = buckets(&["b".to_owned(), "a".to_owned()]);
         let second = |name: &str| ListedBucket { name: name.to_owned(), created: "second".to_owned() };
         all.add("eu-2", ["b", "c"].into_iter().map(second));
-        let page = all.page(&Query::default());
+        let page = all.page(&BucketListQuery::default());
         let shown = |RegionalBucket { bucket, region }| (bucket.name, bucket.created, region);
         let listed: Vec<_> = page.buckets.into_iter().map(shown).collect();
         let expected = [("a", "first", "eu-1"), ("b", "first", "eu-1"), ("c", "second", "eu-2")];
         let expected = expected.map(|(name, created, region)| (name.to_owned(), created.to_owned(), region));
-        assert_eq!((listed, page.next), (expected.to_vec(), None));
+        assert_eq!((listed, page.next_token), (expected.to_vec(), None));
     }
 
     proptest! {
@@ -85,13 +85,13 @@ mod tests {
         ) {
             let (mut joined, mut after) = (Vec::new(), None);
             loop {
-                let query = Query { prefix: prefix.clone(), max: Some(max), after, ..Query::default() };
-                let Page { buckets, next } = buckets(&all).page(&query);
+                let query = BucketListQuery { prefix: prefix.clone(), max: Some(max), after, ..BucketListQuery::default() };
+                let BucketPage { buckets, next_token: next_token } = buckets(&all).page(&query);
                 prop_assert!(buckets.len() <= max);
-                prop_assert_eq!(next.is_some() && buckets.len() < max, false);
+                prop_assert_eq!(next_token.is_some() && buckets.len() < max, false);
                 joined.extend(buckets.into_iter().map(|listed| listed.bucket.name));
-                let Some(next) = next else { break };
-                after = Query::parse(&format!("continuation-token={next}")).unwrap().after;
+                let Some(next) = next_token else { break };
+                after = BucketListQuery::parse(&format!("continuation-token={next}")).unwrap().after;
             }
             let mut expected = all;
             expected.retain(|name| name.starts_with(prefix.as_deref().unwrap_or_default()));

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use crate::s3::sigv4::query::{name_of, pairs, text_of, value_of};
+use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 
 /// The most buckets of a page.
 const BUCKETS_MAX: usize = 10_000;
@@ -19,7 +19,7 @@ const TOKEN_CHARS_MAX: usize = 1024;
 
 /// What a client asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(super) struct BucketListQuery {
     pub(super) prefix: Option<String>,
     /// The most buckets of the page.
     pub(super) max: Option<usize>,
@@ -28,13 +28,13 @@ pub(super) struct Query {
     pub(super) region: Option<String>,
 }
 
-impl Query {
+impl BucketListQuery {
     /// Reads a query; an error is the parameter that has no value it can have. Others, such as those of a signature, are ignored.
     pub(super) fn parse(query: &str) -> Result<Self, &'static str> {
         let mut parsed = Self::default();
         for pair in pairs(query) {
-            let value = text_of(value_of(pair)).into_owned();
-            match &*name_of(pair) {
+            let value = decoded_text(value_of(pair)).into_owned();
+            match &*decoded_name(pair) {
                 "prefix" => set_once(&mut parsed.prefix, Some(value)).ok_or("prefix")?,
                 "max-buckets" => set_once(&mut parsed.max, parse_count(&value)).ok_or("max-buckets")?,
                 "bucket-region" => set_once(&mut parsed.region, Some(value)).ok_or("bucket-region")?,
@@ -48,12 +48,12 @@ impl Query {
     }
 
     /// Whether buckets of this region are asked for.
-    pub(super) fn is_of_region(&self, region: &str) -> bool {
+    pub(super) fn matches_region(&self, region: &str) -> bool {
         self.region.as_ref().is_none_or(|asked| asked == region)
     }
 
     /// Whether the answer names the region of each bucket: where the query has any of the parameters.
-    pub(super) fn names_region(&self) -> bool {
+    pub(super) fn has_parameters(&self) -> bool {
         *self != Self::default()
     }
 }
@@ -70,7 +70,7 @@ fn parse_count(text: &str) -> Option<usize> {
 
 /// The token of the page after this name.
 pub(super) fn encode_token(last: &str) -> String {
-    URL_SAFE_NO_PAD.encode([&hash(last)[..], last.as_bytes()].concat())
+    URL_SAFE_NO_PAD.encode([&token_digest(last)[..], last.as_bytes()].concat())
 }
 
 /// The name in a token; none in one that no gateway made.
@@ -81,10 +81,10 @@ fn decode_token(token: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let (hashed, name) = bytes.split_at_checked(HASH_BYTES)?;
     let name = String::from_utf8(name.to_vec()).ok()?;
-    (hashed == hash(&name)).then_some(name)
+    (hashed == token_digest(&name)).then_some(name)
 }
 
-fn hash(name: &str) -> [u8; HASH_BYTES] {
+fn token_digest(name: &str) -> [u8; HASH_BYTES] {
     let digest = Sha256::new().chain_update("tidegate bucket list\0").chain_update(name).finalize();
     std::array::from_fn(|at| digest[at])
 }
@@ -97,21 +97,26 @@ mod tests {
 
     #[test]
     fn parameters_are_read_by_their_decoded_names() {
-        let query =
-            Query::parse("x-id=ListBuckets&pre%66ix=a%20b&max-buckets=7&bucket-region=eu-1&X-Amz-Date=x");
+        let query = BucketListQuery::parse(
+            "x-id=ListBuckets&pre%66ix=a%20b&max-buckets=7&bucket-region=eu-1&X-Amz-Date=x",
+        );
         let query = query.unwrap();
         assert_eq!((query.prefix.as_deref(), query.max), (Some("a b"), Some(7)));
-        assert!(query.is_of_region("eu-1") && !query.is_of_region("us-east-1") && query.names_region());
-        let plain = Query::parse("x-id=ListBuckets").unwrap();
-        assert!(plain.is_of_region("eu-1") && !plain.names_region());
+        assert!(query.matches_region("eu-1") && !query.matches_region("us-east-1") && query.has_parameters());
+        let plain = BucketListQuery::parse("x-id=ListBuckets").unwrap();
+        assert!(plain.matches_region("eu-1") && !plain.has_parameters());
     }
 
     #[test]
     fn a_value_that_a_parameter_cannot_have_is_refused() {
         for count in ["", "0", "-1", "+1", "10001", "1e3", "99999999999999999999999", " 1"] {
-            assert_eq!(Query::parse(&format!("max-buckets={count}")), Err("max-buckets"), "{count}");
+            assert_eq!(
+                BucketListQuery::parse(&format!("max-buckets={count}")),
+                Err("max-buckets"),
+                "{count}"
+            );
         }
-        assert_eq!(Query::parse("max-buckets=10000").unwrap().max, Some(10_000));
+        assert_eq!(BucketListQuery::parse("max-buckets=10000").unwrap().max, Some(10_000));
         for (query, parameter) in [
             ("prefix=a&prefix=a", "prefix"),
             ("max-buckets=1&max-buckets=1", "max-buckets"),
@@ -120,10 +125,10 @@ mod tests {
             ("continuation-token=YQ", "continuation-token"),
             ("continuation-token=%00", "continuation-token"),
         ] {
-            assert_eq!(Query::parse(query), Err(parameter), "{query}");
+            assert_eq!(BucketListQuery::parse(query), Err(parameter), "{query}");
         }
         let long = "A".repeat(2000);
-        assert_eq!(Query::parse(&format!("continuation-token={long}")), Err("continuation-token"));
+        assert_eq!(BucketListQuery::parse(&format!("continuation-token={long}")), Err("continuation-token"));
     }
 
     proptest! {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-use crate::http::answer::Answer;
 use crate::http::bucket_list::{BYTES_MAX, BucketListRejection, FetchError, NAMES_MAX, PAGES_MAX};
 use crate::http::error::bad_request;
+use crate::http::error_reply::ErrorReply;
 
 /// The answer to the client.
-pub(super) fn answer(rejection: &BucketListRejection) -> Answer {
+pub(super) fn error_reply(rejection: &BucketListRejection) -> ErrorReply {
     let (section, error) = match rejection {
         BucketListRejection::Parameter(name) => {
             let message = format!("`{name}` has no value that it can have, or is there twice");
@@ -19,15 +19,20 @@ pub(super) fn answer(rejection: &BucketListRejection) -> Answer {
     };
     let incomplete = |why: &str| {
         let message = format!("the list would lack the buckets of section `{section}`: {why}");
-        Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "bucket_list_incomplete", message)
-            .retry(Duration::from_secs(1))
+        ErrorReply::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "bucket_list_incomplete",
+            message,
+        )
+        .with_retry_after(Duration::from_secs(1))
     };
     match error {
         FetchError::Gateway(error) => {
-            let cause = error.answer();
+            let cause = error.to_reply();
             let figures = cause.log_detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
-            let answer = incomplete(&cause.message).logged(format!("{}{figures}", cause.reason));
-            Answer { retry_after: cause.retry_after.or(answer.retry_after), ..answer }
+            let answer = incomplete(&cause.message).with_log_detail(format!("{}{figures}", cause.reason));
+            ErrorReply { retry_after: cause.retry_after.or(answer.retry_after), ..answer }
         }
         FetchError::Status(status, code) => {
             let code = code.as_ref().map_or_else(String::new, |code| format!(" {code}"));

@@ -2,11 +2,11 @@
 
 use actix_web::http::StatusCode;
 
-use crate::http::answer::Answer;
 use crate::http::error::{bad_request, forbidden, not_implemented};
+use crate::http::error_reply::ErrorReply;
 use crate::s3::form::FormRejection;
 
-pub(super) fn answer(rejection: &FormRejection) -> Answer {
+pub(super) fn error_reply(rejection: &FormRejection) -> ErrorReply {
     let metadata = |what: String| {
         let message = format!("your POST request's fields become {what}");
         bad_request("MetadataTooLarge", "form_fields_too_large", message)
@@ -30,52 +30,52 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         FormRejection::TooManyHeaders { count, limit } => {
             metadata(format!("{count} headers, the limit is {limit} (server.limits.max_headers)"))
         }
-        FormRejection::Late => Answer::new(
+        FormRejection::Timeout => ErrorReply::new(
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeout",
             "form_timeout",
             "the fields before the file did not come in time",
         ),
-        FormRejection::Length => Answer::new(
+        FormRejection::MissingLength => ErrorReply::new(
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",
             "length_required",
             "a form needs a content-length",
         ),
         FormRejection::NoFile => argument("POST requires exactly one file upload per request".to_owned()),
-        FormRejection::Missing(name) => argument(format!(
+        FormRejection::MissingField(name) => argument(format!(
             "Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the fields: send all \
              of them before the file"
         ))
-        .detail("ArgumentName", *name),
-        FormRejection::Field { name, what } => {
-            argument(format!("the field '{name}' {what}")).detail("ArgumentName", name)
+        .with_detail("ArgumentName", *name),
+        FormRejection::InvalidField { name, what } => {
+            argument(format!("the field '{name}' {what}")).with_detail("ArgumentName", name)
         }
-        FormRejection::Tagging(what) => bad_request(
+        FormRejection::InvalidTagging(what) => bad_request(
             "MalformedXML",
             "form_tagging",
             format!("the field 'tagging' is no document of tags: {what}"),
         ),
-        FormRejection::Unsupported(name) => not_implemented(
+        FormRejection::UnsupportedField(name) => not_implemented(
             "form_field_not_implemented",
             format!("a form's field '{name}' is not implemented; upload with PUT and a header"),
         ),
-        FormRejection::Policy(what) => {
+        FormRejection::InvalidPolicy(what) => {
             bad_request("InvalidPolicyDocument", "form_policy", format!("Invalid Policy: {what}"))
         }
-        FormRejection::Denied(what) => {
+        FormRejection::PolicyDenied(what) => {
             forbidden("AccessDenied", "form_denied", format!("Invalid according to Policy: {what}"))
         }
         FormRejection::TooSmall { bytes, least } => {
             size("EntityTooSmall", "your proposed upload is smaller than the minimum allowed size")
-                .detail("ProposedSize", bytes.to_string())
-                .detail("MinSizeAllowed", least.to_string())
+                .with_detail("ProposedSize", bytes.to_string())
+                .with_detail("MinSizeAllowed", least.to_string())
         }
         FormRejection::TooLarge { bytes, most } => {
             size("EntityTooLarge", "your proposed upload exceeds the maximum allowed size")
-                .sized(Some(*bytes), *most)
+                .with_size(Some(*bytes), *most)
         }
     };
     // Its file is not read any more.
-    answer.closing()
+    answer.with_close()
 }

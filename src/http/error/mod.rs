@@ -7,7 +7,7 @@
 
 mod bucket_list;
 mod form;
-mod own;
+mod local_replies;
 mod pool;
 mod retry_after;
 mod upstream;
@@ -18,20 +18,20 @@ use actix_web::http::StatusCode;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
 
 use crate::auth::{self, AuthRejection};
-use crate::http::answer::Answer;
 use crate::http::bucket_list::BucketListRejection;
 use crate::http::cors::CorsRejection;
-use crate::http::edge::EdgeRejection;
-use crate::http::http1::{HeadError, Refused};
-use crate::http::injection::Suspicion;
-use crate::http::limits;
+use crate::http::error_reply::ErrorReply;
+use crate::http::http1::{HeadError, HeadRejection};
+use crate::http::injection::InjectionFinding;
+use crate::http::rate_limit_headers;
+use crate::http::request_validation::RequestRejection;
 use crate::router::RouteRejection;
 use crate::s3::form::FormRejection;
 use crate::upstream::UpstreamRejection;
 
-pub(crate) use own::{
-    AdminStatus, admin_error, form_answer, json_answer, location_answer, metrics_answer, preflight_answer,
-    xml_answer,
+pub(crate) use local_replies::{
+    AdminStatus, admin_error_reply, form_reply, json_reply, location_reply, metrics_reply, preflight_reply,
+    xml_reply,
 };
 pub(crate) use retry_after::{RetryAfter, whole_seconds};
 
@@ -53,7 +53,7 @@ macro_rules! causes {
 }
 
 causes!(
-    Edge(EdgeRejection),
+    Edge(RequestRejection),
     Route(RouteRejection),
     Cors(CorsRejection),
     Monitor(MonitorRejection),
@@ -68,16 +68,16 @@ causes!(
 
 impl GatewayError {
     /// What the client is told.
-    pub(crate) fn answer(&self) -> Answer {
+    pub(crate) fn to_reply(&self) -> ErrorReply {
         match self {
             Self::Edge(rejection) => edge(rejection),
-            Self::Route(RouteRejection::NoSuchBucket(name)) => Answer::new(
+            Self::Route(RouteRejection::NoSuchBucket(name)) => ErrorReply::new(
                 StatusCode::NOT_FOUND,
                 "NoSuchBucket",
                 "no_such_bucket",
                 format!("no bucket of this gateway is named `{name}`"),
             ),
-            Self::Route(RouteRejection::NoBucket) => Answer::new(
+            Self::Route(RouteRejection::NoBucket) => ErrorReply::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
                 "no_bucket",
@@ -86,87 +86,89 @@ impl GatewayError {
             Self::Cors(rejection) => cors(rejection),
             Self::Monitor(rejection) => monitor(rejection),
             Self::Limiter(rejection) => limiter(rejection),
-            Self::Auth(rejection) => auth::answer(rejection),
-            Self::Form(rejection) => form::answer(rejection),
-            Self::BucketList(rejection) => bucket_list::answer(rejection),
-            Self::Pool(rejection) => pool::answer(rejection),
+            Self::Auth(rejection) => auth::error_reply(rejection),
+            Self::Form(rejection) => form::error_reply(rejection),
+            Self::BucketList(rejection) => bucket_list::error_reply(rejection),
+            Self::Pool(rejection) => pool::error_reply(rejection),
             Self::Breaker(rejection) => breaker(rejection),
-            Self::Upstream(rejection) => upstream::answer(rejection),
-            Self::Panicked => Answer::new(
+            Self::Upstream(rejection) => upstream::error_reply(rejection),
+            Self::Panicked => ErrorReply::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",
                 "panic",
                 "the gateway failed over this request; its log says why",
             )
-            .closing(),
+            .with_close(),
         }
     }
 }
 
 /// The status and the reason of an answer to bytes that are no HTTP/1.1 request. It has no body: without a request there is no bucket
 /// to choose its format by.
-pub(crate) fn refused_head(why: Refused) -> (StatusCode, &'static str) {
+pub(crate) fn head_rejection_status(why: HeadRejection) -> (StatusCode, &'static str) {
     match why {
-        Refused::Head(HeadError::Malformed(_)) => (StatusCode::BAD_REQUEST, "malformed"),
-        Refused::Head(HeadError::TargetTooLong) => (StatusCode::URI_TOO_LONG, "head_too_large"),
-        Refused::Head(HeadError::TooLarge) => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
-        Refused::Late => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
+        HeadRejection::Head(HeadError::Malformed(_)) => (StatusCode::BAD_REQUEST, "malformed"),
+        HeadRejection::Head(HeadError::TargetTooLong) => (StatusCode::URI_TOO_LONG, "head_too_large"),
+        HeadRejection::Head(HeadError::TooLarge) => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
+        }
+        HeadRejection::Late => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
     }
 }
 
-fn edge(rejection: &EdgeRejection) -> Answer {
+fn edge(rejection: &RequestRejection) -> ErrorReply {
     let bad = |reason, message: String| bad_request("InvalidRequest", reason, message);
     let too_large = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderSectionTooLarge");
-    let headers = |reason, message: String| Answer::new(too_large.0, too_large.1, reason, message);
+    let headers = |reason, message: String| ErrorReply::new(too_large.0, too_large.1, reason, message);
     match rejection {
-        EdgeRejection::Host => {
-            bad("host", "an HTTP/1.1 request needs exactly one valid host header".to_owned()).closing()
+        RequestRejection::Host => {
+            bad("host", "an HTTP/1.1 request needs exactly one valid host header".to_owned()).with_close()
         }
-        EdgeRejection::Framing(what) => {
-            bad("framing", format!("the body's length is ambiguous: {what}")).closing()
+        RequestRejection::Framing(what) => {
+            bad("framing", format!("the body's length is ambiguous: {what}")).with_close()
         }
-        EdgeRejection::Target => {
+        RequestRejection::Target => {
             bad("target", "the request target must be a path, or an http URL that names the host".to_owned())
         }
-        EdgeRejection::Suspicious(Suspicion { reason, what }) => {
+        RequestRejection::Suspicious(InjectionFinding { reason, what }) => {
             bad_request("InvalidURI", reason, format!("the request target holds {what}"))
         }
-        EdgeRejection::UriTooLong { bytes, limit } => Answer::new(
+        RequestRejection::UriTooLong { bytes, limit } => ErrorReply::new(
             StatusCode::URI_TOO_LONG,
             "InvalidURI",
             "uri_too_long",
             format!("the request target has {bytes} bytes, the limit is {limit}"),
         ),
-        EdgeRejection::HeadersTooLarge { bytes, limit } => {
+        RequestRejection::HeadersTooLarge { bytes, limit } => {
             headers("headers_too_large", format!("the headers have {bytes} bytes, the limit is {limit}"))
         }
-        EdgeRejection::TooManyHeaders { count, limit } => {
+        RequestRejection::TooManyHeaders { count, limit } => {
             headers("too_many_headers", format!("there are {count} headers, the limit is {limit}"))
         }
-        EdgeRejection::LengthRequired => Answer::new(
+        RequestRejection::LengthRequired => ErrorReply::new(
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",
             "length_required",
             "say how long the body is: content-length, or transfer-encoding chunked",
         ),
-        EdgeRejection::BodyTooLarge { bytes, limit } => {
+        RequestRejection::BodyTooLarge { bytes, limit } => {
             let size = bytes.map_or_else(|| format!("more than {limit}"), |bytes| bytes.to_string());
             let message = format!(
                 "the body has {size} bytes, the limit is {limit} (buckets.NAME.max_request_size, or \
                  server.limits.max_request_size for all buckets)"
             );
             let code = (StatusCode::PAYLOAD_TOO_LARGE, "EntityTooLarge");
-            Answer::new(code.0, code.1, "body_too_large", message).sized(*bytes, *limit).closing()
+            ErrorReply::new(code.0, code.1, "body_too_large", message).with_size(*bytes, *limit).with_close()
         }
-        EdgeRejection::Deadline => bad_request(
+        RequestRejection::Deadline => bad_request(
             "InvalidArgument",
             "deadline",
             "x-request-timeout is no length of time: send it once, in seconds as 2.5, or with ms, s, m or h as 250ms",
         ),
-        EdgeRejection::ProxyHeader => {
-            bad("proxy_header", "the connection must begin with a PROXY header".to_owned()).closing()
+        RequestRejection::ProxyHeader => {
+            bad("proxy_header", "the connection must begin with a PROXY header".to_owned()).with_close()
         }
-        EdgeRejection::Method => Answer::new(
+        RequestRejection::Method => ErrorReply::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",
             "method",
@@ -175,9 +177,9 @@ fn edge(rejection: &EdgeRejection) -> Answer {
     }
 }
 
-fn cors(rejection: &CorsRejection) -> Answer {
+fn cors(rejection: &CorsRejection) -> ErrorReply {
     match rejection {
-        CorsRejection::Missing(header) => Answer::new(
+        CorsRejection::Missing(header) => ErrorReply::new(
             StatusCode::BAD_REQUEST,
             "BadRequest",
             "preflight",
@@ -191,7 +193,7 @@ fn cors(rejection: &CorsRejection) -> Answer {
                  answers them"
             ),
         ),
-        CorsRejection::NotAllowed(what) => Answer::new(
+        CorsRejection::NotAllowed(what) => ErrorReply::new(
             StatusCode::FORBIDDEN,
             "AccessForbidden",
             "cors",
@@ -200,19 +202,19 @@ fn cors(rejection: &CorsRejection) -> Answer {
     }
 }
 
-fn monitor(rejection: &MonitorRejection) -> Answer {
+fn monitor(rejection: &MonitorRejection) -> ErrorReply {
     match rejection {
         MonitorRejection::Full { .. } => {
             slow_down("too_many_requests_in_flight", "the gateway serves as many requests as it may")
-                .logged(rejection.to_string())
+                .with_log_detail(rejection.to_string())
         }
-        MonitorRejection::ClientFull { in_flight, limit } => Answer::new(
+        MonitorRejection::ClientFull { in_flight, limit } => ErrorReply::new(
             StatusCode::TOO_MANY_REQUESTS,
             "SlowDown",
             "client_concurrency",
             format!("this client has {in_flight} requests in flight, the limit for one client is {limit}"),
         )
-        .retry(Duration::from_secs(1)),
+        .with_retry_after(Duration::from_secs(1)),
         MonitorRejection::FormsFull { pending, limit, is_clients } => {
             let message = match is_clients {
                 true => format!(
@@ -220,97 +222,106 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
                 ),
                 false => "the gateway reads the fields of as many forms as it may".to_owned(),
             };
-            slow_down("too_many_pending_forms", message).closing().logged(rejection.to_string())
+            slow_down("too_many_pending_forms", message).with_close().with_log_detail(rejection.to_string())
         }
         MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
         MonitorRejection::Exhausted { reason, retry_after } => {
             // A kept connection would hold a descriptor until the client comes back.
             slow_down("exhausted", "the gateway is out of resources and refuses new requests")
-                .retry(*retry_after)
-                .logged(reason.as_ref().map_or_else(String::new, ToString::to_string))
-                .closing()
+                .with_retry_after(*retry_after)
+                .with_log_detail(reason.as_ref().map_or_else(String::new, ToString::to_string))
+                .with_close()
         }
     }
 }
 
-fn limiter(rejection: &LimiterRejection) -> Answer {
+fn limiter(rejection: &LimiterRejection) -> ErrorReply {
     match rejection {
         LimiterRejection::Limited(limited) => {
             let scope = limited.scope.as_str();
-            let answer = Answer::new(
+            let answer = ErrorReply::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "SlowDown",
-                limits::reason(limited.scope),
+                rate_limit_headers::reason(limited.scope),
                 format!(
                     "the {scope} limit of {} requests per second is used up",
                     limited.requests_per_second
                 ),
             );
-            answer.limited(limited)
+            answer.with_limit(limited)
         }
         LimiterRejection::Unavailable(error) => unavailable("limiter_unavailable", *error),
     }
 }
 
 /// An answer for each way in which a component refuses a request as such.
-pub(crate) fn bad_request(code: &'static str, reason: &'static str, message: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::BAD_REQUEST, code, reason, message)
+pub(crate) fn bad_request(
+    code: &'static str,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> ErrorReply {
+    ErrorReply::new(StatusCode::BAD_REQUEST, code, reason, message)
 }
 
-pub(crate) fn unauthorized(code: &'static str, reason: &'static str, message: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::UNAUTHORIZED, code, reason, message)
+pub(crate) fn unauthorized(
+    code: &'static str,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> ErrorReply {
+    ErrorReply::new(StatusCode::UNAUTHORIZED, code, reason, message)
 }
 
-pub(crate) fn forbidden(code: &'static str, reason: &'static str, message: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::FORBIDDEN, code, reason, message)
+pub(crate) fn forbidden(code: &'static str, reason: &'static str, message: impl Into<String>) -> ErrorReply {
+    ErrorReply::new(StatusCode::FORBIDDEN, code, reason, message)
 }
 
 /// Something that the gateway needs to decide is still to come.
-pub(crate) fn unprepared(reason: &'static str, message: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
-        .retry(Duration::from_secs(1))
+pub(crate) fn not_ready(reason: &'static str, message: impl Into<String>) -> ErrorReply {
+    ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
+        .with_retry_after(Duration::from_secs(1))
 }
 
-pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", reason, message)
+pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) -> ErrorReply {
+    ErrorReply::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", reason, message)
 }
 
-fn breaker(rejection: &BreakerRejection) -> Answer {
+fn breaker(rejection: &BreakerRejection) -> ErrorReply {
     match rejection {
-        BreakerRejection::Open { retry_after, cause } => Answer::new(
+        BreakerRejection::Open { retry_after, cause } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_open",
             format!("the upstream failed ({cause}) and is left alone for a while"),
         )
-        .retry(*retry_after),
-        BreakerRejection::HalfOpenFull { retry_after } => Answer::new(
+        .with_retry_after(*retry_after),
+        BreakerRejection::HalfOpenFull { retry_after } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_half_open",
             "the upstream failed and is being tried again",
         )
-        .retry(*retry_after),
-        BreakerRejection::Forced { retry_after } => Answer::new(
+        .with_retry_after(*retry_after),
+        BreakerRejection::Forced { retry_after } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_forced_open",
             "the operator keeps requests from this upstream",
         )
-        .retry(*retry_after),
+        .with_retry_after(*retry_after),
         BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
     }
 }
 
-fn slow_down(reason: &'static str, message: impl Into<String>) -> Answer {
-    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", reason, message).retry(Duration::from_secs(1))
+fn slow_down(reason: &'static str, message: impl Into<String>) -> ErrorReply {
+    ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", reason, message)
+        .with_retry_after(Duration::from_secs(1))
 }
 
-fn unavailable(reason: &'static str, error: AskError) -> Answer {
+fn unavailable(reason: &'static str, error: AskError) -> ErrorReply {
     let message = format!("a guard of the gateway gave no answer: {error}");
-    let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message);
+    let answer = ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message);
     match error {
-        AskError::Crashed => answer.retry_alone(error.retry_after()),
-        _ => answer.retry(error.retry_after()),
+        AskError::Crashed => answer.with_exact_retry_after(error.retry_after()),
+        _ => answer.with_retry_after(error.retry_after()),
     }
 }

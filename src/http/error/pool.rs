@@ -5,28 +5,30 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use tidegate_actors::PoolRejection;
 
-use crate::http::answer::Answer;
 use crate::http::error::{slow_down, unavailable};
+use crate::http::error_reply::ErrorReply;
 
 /// Further ahead the pace of a queue says little.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What a client is told that got no place in a bucket's gate.
-pub(super) fn answer(rejection: &PoolRejection) -> Answer {
+pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
     let refused = |reason, message: String, after: Duration| {
-        slow_down(reason, message).retry(after.min(RETRY_AFTER_MAX))
+        slow_down(reason, message).with_retry_after(after.min(RETRY_AFTER_MAX))
     };
     match rejection {
         PoolRejection::QueueFull { queued, in_flight, retry_after } => {
             refused("queue_full", "the queue of this bucket is full".to_owned(), *retry_after)
-                .logged(format!("{in_flight} requests of this bucket are in flight and {queued} wait"))
+                .with_log_detail(format!(
+                    "{in_flight} requests of this bucket are in flight and {queued} wait"
+                ))
         }
         PoolRejection::QueueTooLong { expected, left } => refused(
             "queue_too_long",
             "the queue of this bucket is longer than this request can wait".to_owned(),
             *expected,
         )
-        .logged(format!(
+        .with_log_detail(format!(
             "its turn would come in about {} ms, and the request can wait for {} ms",
             expected.as_millis(),
             left.as_millis()
@@ -49,20 +51,20 @@ pub(super) fn answer(rejection: &PoolRejection) -> Answer {
             format!("no place fell free within {} ms", waited.as_millis()),
             *retry_after,
         ),
-        PoolRejection::NoCredential { retry_after, is_refused: false } => Answer::new(
+        PoolRejection::NoCredential { retry_after, is_refused: false } => ErrorReply::new(
             StatusCode::TOO_MANY_REQUESTS,
             "SlowDown",
             "credentials_throttled",
             "the upstream throttles all of the gateway's credentials",
         )
-        .retry(*retry_after),
-        PoolRejection::NoCredential { retry_after, is_refused: true } => Answer::new(
+        .with_retry_after(*retry_after),
+        PoolRejection::NoCredential { retry_after, is_refused: true } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "credentials_refused",
             "the upstream refuses all of the gateway's credentials",
         )
-        .retry(*retry_after),
+        .with_retry_after(*retry_after),
         PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
     }
 }

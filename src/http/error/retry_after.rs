@@ -31,7 +31,7 @@ impl RetryAfter {
     }
 
     /// For what befell this request alone.
-    pub(crate) fn alone(after: Duration) -> Self {
+    pub(crate) fn exact(after: Duration) -> Self {
         Self { seconds: whole_seconds(after) }
     }
 
@@ -54,7 +54,7 @@ mod tests {
 
     /// B2: clients refused for the same reason are told every second of a row, and none is told to come too early
     #[test]
-    fn clients_are_told_to_come_back_one_after_another() {
+    fn retry_after_is_spread_over_clients() {
         for (after_ms, told) in [
             (0, 1..=2),
             (1, 1..=2),
@@ -72,9 +72,9 @@ mod tests {
 
     /// S5: who is the only one is told the moment itself
     #[test]
-    fn one_alone_is_told_the_moment() {
-        assert_eq!(RetryAfter::alone(Duration::from_millis(300)).seconds(), 1);
-        assert_eq!(RetryAfter::alone(Duration::from_secs(7)).seconds(), 7);
+    fn retry_after_of_one_client_is_exact() {
+        assert_eq!(RetryAfter::exact(Duration::from_millis(300)).seconds(), 1);
+        assert_eq!(RetryAfter::exact(Duration::from_secs(7)).seconds(), 7);
     }
 
     /// B2, L1: a client told to come back is not told to come too early, however far away the moment is

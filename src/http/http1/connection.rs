@@ -19,11 +19,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::buffers::{Keeps, OpenSocket};
+use crate::buffers::{BufferRetention, OpenSocket};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
-use crate::http::http1::head::{HeadError, Scan};
-use crate::http::http1::outbox::Outbox;
-use crate::http::http1::payload::Inbound;
+use crate::http::http1::head::{HeadError, HeadScanner};
+use crate::http::http1::request_buffer::RequestBuffer;
+use crate::http::http1::write_buffer::WriteBuffer;
 use crate::http::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
 
@@ -40,9 +40,9 @@ const CLOSE_CHECK_EVERY: Duration = Duration::from_millis(500);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's socket, secured or not.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
+pub(crate) trait ClientTransport: AsyncRead + AsyncWrite + Unpin {
     /// Has the connection end with a reset when it is dropped.
-    fn abort(&self);
+    fn reset_on_drop(&self);
 
     /// Whether the client has closed its end, found without a read.
     fn is_closed(&self) -> bool;
@@ -52,31 +52,31 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
 }
 
 /// What comes after an answer, or first.
-pub(super) enum Next {
+pub(super) enum NextRequest {
     /// The bytes of a request's head.
     Head(Bytes),
     /// Bytes that are none.
-    Refused(HeadError),
+    Malformed(HeadError),
     /// The head did not arrive in time.
     Late,
     /// Nothing: the client has closed, or was idle for too long, or the gateway stops.
-    Nothing,
+    Closed,
 }
 
 /// What the socket showed while a request is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Client {
+pub(super) enum ClientEvent {
     /// Bytes arrived that the application waits for.
-    Sent,
+    DataArrived,
     /// No event.
-    Waits,
+    Pending,
     /// The client closed the connection.
-    Gone,
+    Closed,
 }
 
 /// What a connection waits for between requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+enum WaitPhase {
     Idle,
     Head,
 }
@@ -86,10 +86,10 @@ pub(super) struct Http1Connection<S> {
     /// Dropped before the stream.
     pub(super) socket: OpenSocket,
     stream: S,
-    pub(super) inbound: Rc<RefCell<Inbound>>,
-    pub(super) outbox: Outbox,
-    timer: Timer,
-    drain: Drain,
+    pub(super) inbound: Rc<RefCell<RequestBuffer>>,
+    pub(super) write_buffer: WriteBuffer,
+    timer: ConnectionTimer,
+    drain_watch: DrainWatch,
     pub(super) idle: IdleSlot,
     header_timeout: Duration,
     keep_alive: Duration,
@@ -98,17 +98,17 @@ pub(super) struct Http1Connection<S> {
     close_check: Option<Instant>,
 }
 
-impl<S: Socket> Http1Connection<S> {
+impl<S: ClientTransport> Http1Connection<S> {
     pub(super) fn new(stream: S, idle: IdleSlot, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
         Self {
-            socket: OpenSocket::new(stream.descriptor(), Keeps::Briefly),
+            socket: OpenSocket::new(stream.descriptor(), BufferRetention::UntilIdle),
             stream,
-            inbound: Inbound::new(),
-            outbox: Outbox::default(),
-            timer: Timer::new(clock::now() + server.header_timeout),
+            inbound: RequestBuffer::new(),
+            write_buffer: WriteBuffer::default(),
+            timer: ConnectionTimer::new(clock::now() + server.header_timeout),
             idle,
-            drain: Drain::new(worker.shared.drain.subscribe()),
+            drain_watch: DrainWatch::new(worker.shared.drain.subscribe()),
             header_timeout: server.header_timeout,
             keep_alive: server.keep_alive,
             has_begun: false,
@@ -117,45 +117,48 @@ impl<S: Socket> Http1Connection<S> {
     }
 
     /// Waits for the head of the next request.
-    pub(super) async fn next(&mut self) -> Next {
-        let mut scan = Scan::default();
-        let mut wait = if self.inbound.borrow().buffer.is_empty() { Wait::Idle } else { Wait::Head };
+    pub(super) async fn next_request(&mut self) -> NextRequest {
+        let mut scan = HeadScanner::default();
+        let mut wait =
+            if self.inbound.borrow().buffer.is_empty() { WaitPhase::Idle } else { WaitPhase::Head };
         let (mut due, mut stalls_from) = (None, None);
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         // A connection that waited in the backlog when the gateway began to stop has its first request still to send.
         let mut first_due = None;
         if is_first {
             // The first head is due from the connection's beginning.
-            (wait, due) = (Wait::Head, Some(self.timer.armed));
+            (wait, due) = (WaitPhase::Head, Some(self.timer.armed));
             let began = self.timer.armed.checked_sub(self.header_timeout);
             first_due = began.map(|began| began + FIRST_REQUEST_TIME);
         }
-        self.inbound.borrow_mut().rest();
-        self.outbox.rest();
+        self.inbound.borrow_mut().shrink();
+        self.write_buffer.shrink();
         poll_fn(move |cx| {
             loop {
                 let is_empty = self.inbound.borrow().buffer.is_empty();
-                let is_closing = is_empty && self.drain.poll_closing(cx);
+                let is_closing = is_empty && self.drain_watch.poll_closing(cx);
                 if is_closing && first_due.is_none_or(|due| due <= clock::now()) {
-                    return Poll::Ready(Next::Nothing);
+                    return Poll::Ready(NextRequest::Closed);
                 }
                 if !is_empty {
                     let buffer = &mut self.inbound.borrow_mut().buffer;
                     match scan.end(buffer) {
-                        Ok(Some(length)) => return Poll::Ready(Next::Head(buffer.split_to(length).freeze())),
+                        Ok(Some(length)) => {
+                            return Poll::Ready(NextRequest::Head(buffer.split_to(length).freeze()));
+                        }
                         Ok(None) => {}
-                        Err(error) => return Poll::Ready(Next::Refused(error)),
+                        Err(error) => return Poll::Ready(NextRequest::Malformed(error)),
                     }
                 }
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(1..)) => {
                         self.idle.set_busy();
-                        if wait == Wait::Idle {
-                            (wait, due) = (Wait::Head, None);
+                        if wait == WaitPhase::Idle {
+                            (wait, due) = (WaitPhase::Head, None);
                         }
                         continue;
                     }
-                    Poll::Ready(_) => return Poll::Ready(Next::Nothing),
+                    Poll::Ready(_) => return Poll::Ready(NextRequest::Closed),
                     Poll::Pending => {}
                 }
                 if !is_empty {
@@ -164,11 +167,11 @@ impl<S: Socket> Http1Connection<S> {
                     self.idle.set_idle(since);
                 }
                 if self.idle.poll_closing(cx) {
-                    return Poll::Ready(Next::Nothing);
+                    return Poll::Ready(NextRequest::Closed);
                 }
                 let (limit, late) = match wait {
-                    Wait::Head => (self.header_timeout, Next::Late),
-                    Wait::Idle => (self.keep_alive, Next::Nothing),
+                    WaitPhase::Head => (self.header_timeout, NextRequest::Late),
+                    WaitPhase::Idle => (self.keep_alive, NextRequest::Closed),
                 };
                 let due = *due.get_or_insert_with(|| {
                     let now = clock::now();
@@ -178,7 +181,7 @@ impl<S: Socket> Http1Connection<S> {
                     now + limit
                 });
                 if let Some(first_due) = first_due.filter(|first_due| is_closing && *first_due < due) {
-                    return self.timer.poll(first_due, cx).map(|()| Next::Nothing);
+                    return self.timer.poll(first_due, cx).map(|()| NextRequest::Closed);
                 }
                 return self.timer.poll(due, cx).map(|()| late);
             }
@@ -187,24 +190,24 @@ impl<S: Socket> Http1Connection<S> {
     }
 
     /// Polls what answers a request, and meanwhile gives it the body that it asks for. None where the client has gone.
-    pub(super) async fn answer<F: Future>(&mut self, mut answering: Pin<&mut F>) -> Option<F::Output> {
+    pub(super) async fn run_request<F: Future>(&mut self, mut answering: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
                     return Poll::Ready(Some(answer));
                 }
                 if self.inbound.borrow_mut().take_continue() {
-                    self.outbox.write(|buffer| buffer.extend_from_slice(CONTINUE));
+                    self.write_buffer.write(|buffer| buffer.extend_from_slice(CONTINUE));
                 }
-                if self.outbox.bytes() > 0
+                if self.write_buffer.bytes() > 0
                     && let Poll::Ready(Err(_)) = self.poll_write(cx, |_| ())
                 {
                     return Poll::Ready(None);
                 }
                 match self.poll_client(cx) {
-                    Client::Sent => {}
-                    Client::Gone => return Poll::Ready(None),
-                    Client::Waits => return Poll::Pending,
+                    ClientEvent::DataArrived => {}
+                    ClientEvent::Closed => return Poll::Ready(None),
+                    ClientEvent::Pending => return Poll::Pending,
                 }
             }
         })
@@ -212,7 +215,7 @@ impl<S: Socket> Http1Connection<S> {
     }
 
     /// Reads what the application waits for, and else watches for the client's end.
-    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Client {
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> ClientEvent {
         loop {
             let (is_awaited, ahead) = {
                 let inbound = self.inbound.borrow();
@@ -223,25 +226,25 @@ impl<S: Socket> Http1Connection<S> {
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(1..)) if is_awaited => {
-                    self.inbound.borrow_mut().arrived(cx);
-                    return Client::Sent;
+                    self.inbound.borrow_mut().wake_reader(cx);
+                    return ClientEvent::DataArrived;
                 }
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) => return Client::Gone,
-                Poll::Pending => return Client::Waits,
+                Poll::Ready(_) => return ClientEvent::Closed,
+                Poll::Pending => return ClientEvent::Pending,
             }
         }
     }
 
     /// Looks for the client's end while as much is read ahead as may be.
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Client {
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> ClientEvent {
         loop {
             if self.stream.is_closed() {
-                return Client::Gone;
+                return ClientEvent::Closed;
             }
             let due = *self.close_check.get_or_insert_with(|| clock::now() + CLOSE_CHECK_EVERY);
             if self.timer.poll(due, cx).is_pending() {
-                return Client::Waits;
+                return ClientEvent::Pending;
             }
             self.close_check = None;
         }
@@ -253,7 +256,7 @@ impl<S: Socket> Http1Connection<S> {
         cx: &mut Context<'_>,
         sent: impl FnMut(usize),
     ) -> Poll<io::Result<()>> {
-        self.outbox.poll_write(cx, &mut self.stream, sent)
+        self.write_buffer.poll_write(cx, &mut self.stream, sent)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -263,11 +266,11 @@ impl<S: Socket> Http1Connection<S> {
     }
 
     /// Reads and drops the rest of a body that the application left. False where it does not arrive in time.
-    pub(super) async fn drain(&mut self) -> bool {
+    pub(super) async fn discard_body(&mut self) -> bool {
         let mut due = None;
         poll_fn(move |cx| {
             loop {
-                self.inbound.borrow_mut().skip();
+                self.inbound.borrow_mut().discard_received();
                 if self.inbound.borrow().has_failed() {
                     return Poll::Ready(false);
                 }
@@ -293,7 +296,7 @@ impl<S: Socket> Http1Connection<S> {
         let (mut is_shut_down, mut dropped_bytes) = (false, 0);
         poll_fn(move |cx| {
             if !is_shut_down {
-                let written = self.outbox.poll_write(cx, &mut self.stream, |_| ());
+                let written = self.write_buffer.poll_write(cx, &mut self.stream, |_| ());
                 let closed = match written {
                     Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_shutdown(cx),
                     other => other,
@@ -320,22 +323,22 @@ impl<S: Socket> Http1Connection<S> {
 
     /// Ends the connection with a reset, so that nothing that was cut short looks whole.
     pub(super) fn abort(self) {
-        self.stream.abort();
+        self.stream.reset_on_drop();
     }
 
     /// Whether the gateway is about to stop, so that this answer is the connection's last.
     pub(super) fn is_draining(&self) -> bool {
-        self.drain.has_begun()
+        self.drain_watch.has_begun()
     }
 }
 
 /// The connection's one timer.
-struct Timer {
+struct ConnectionTimer {
     sleep: Pin<Box<Sleep>>,
     armed: Instant,
 }
 
-impl Timer {
+impl ConnectionTimer {
     fn new(armed: Instant) -> Self {
         Self { sleep: Box::pin(sleep_until(armed.into())), armed }
     }
@@ -361,7 +364,7 @@ impl Timer {
 }
 
 /// How far the gateway has got with stopping. It registers with the channel once in a connection's life.
-struct Drain {
+struct DrainWatch {
     /// Never marks a value as seen, so `has_changed` stays true after a change. That is an atomic load; the value is behind a lock.
     seen: watch::Receiver<DrainPhase>,
     had_begun: bool,
@@ -370,7 +373,7 @@ struct Drain {
     is_closing: bool,
 }
 
-impl Drain {
+impl DrainWatch {
     fn new(mut receiver: watch::Receiver<DrainPhase>) -> Self {
         let (seen, had_begun) = (receiver.clone(), *receiver.borrow() != DrainPhase::Serving);
         let closing = Box::pin(async move {

@@ -8,13 +8,13 @@ use actix_web::dev::ResponseHead;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use actix_web::http::{StatusCode, Version};
 
-use crate::http::http1::head::Facts;
+use crate::http::http1::head::HeadInfo;
 
 /// How a client learns where a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transfer {
+pub(super) enum ResponseFraming {
     /// There is no body.
-    Nothing,
+    NoBody,
     /// After so many bytes.
     Length(u64),
     /// With the last chunk.
@@ -23,10 +23,10 @@ pub(super) enum Transfer {
     UntilClose,
 }
 
-impl Transfer {
-    pub(super) fn of(request: &Facts, status: StatusCode, size: BodySize) -> Self {
-        if request.is_head || has_no_body(status) {
-            return Self::Nothing;
+impl ResponseFraming {
+    pub(super) fn of(request: &HeadInfo, status: StatusCode, size: BodySize) -> Self {
+        if request.is_head || is_bodyless(status) {
+            return Self::NoBody;
         }
         match size {
             BodySize::None => Self::Length(0),
@@ -37,7 +37,7 @@ impl Transfer {
     }
 }
 
-fn has_no_body(status: StatusCode) -> bool {
+fn is_bodyless(status: StatusCode) -> bool {
     matches!(status.as_u16(), 100..=199 | 204 | 304)
 }
 
@@ -45,7 +45,7 @@ fn has_no_body(status: StatusCode) -> bool {
 pub(super) fn write_head(
     into: &mut Vec<u8>,
     head: &ResponseHead,
-    (request, size, transfer): (&Facts, BodySize, Transfer),
+    (request, size, transfer): (&HeadInfo, BodySize, ResponseFraming),
     keeps_alive: bool,
     date: &[u8],
 ) {
@@ -82,17 +82,19 @@ pub(super) fn write_head(
 fn write_framing(
     into: &mut Vec<u8>,
     status: StatusCode,
-    (request, size, transfer): (&Facts, BodySize, Transfer),
+    (request, size, transfer): (&HeadInfo, BodySize, ResponseFraming),
 ) {
     let length = match (transfer, size) {
-        (Transfer::Length(bytes), _) => Some(bytes),
+        (ResponseFraming::Length(bytes), _) => Some(bytes),
         // The length of the body that GET would get.
-        (Transfer::Nothing, BodySize::Sized(bytes)) if request.is_head && !has_no_body(status) => Some(bytes),
+        (ResponseFraming::NoBody, BodySize::Sized(bytes)) if request.is_head && !is_bodyless(status) => {
+            Some(bytes)
+        }
         _ => None,
     };
     if let Some(bytes) = length {
         write_header(into, "content-length", itoa::Buffer::new().format(bytes).as_bytes());
-    } else if transfer == Transfer::Chunked {
+    } else if transfer == ResponseFraming::Chunked {
         write_header(into, "transfer-encoding", b"chunked");
     }
 }

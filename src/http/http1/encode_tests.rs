@@ -4,10 +4,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::http::edge::BodyLength;
+use crate::http::request_validation::BodyLength;
 
-fn request(method: &Method, version: Version) -> Facts {
-    Facts {
+fn request(method: &Method, version: Version) -> HeadInfo {
+    HeadInfo {
         length: Some(BodyLength::Empty),
         keeps_alive: true,
         expects_continue: false,
@@ -25,9 +25,9 @@ fn head(status: u16, headers: &[(&'static str, &'static str)]) -> ResponseHead {
 }
 
 /// The lines of an answer's head, in lower case.
-fn lines(request: &Facts, head: &ResponseHead, size: BodySize, keeps_alive: bool) -> Vec<String> {
+fn lines(request: &HeadInfo, head: &ResponseHead, size: BodySize, keeps_alive: bool) -> Vec<String> {
     let mut bytes = Vec::new();
-    let transfer = Transfer::of(request, head.status, size);
+    let transfer = ResponseFraming::of(request, head.status, size);
     write_head(&mut bytes, head, (request, size, transfer), keeps_alive, b"today");
     let text = String::from_utf8(bytes).unwrap();
     let lines = text.strip_suffix("\r\n\r\n").unwrap();
@@ -38,22 +38,22 @@ fn lines(request: &Facts, head: &ResponseHead, size: BodySize, keeps_alive: bool
 #[test]
 fn a_body_is_delimited_as_the_client_can_read_it() {
     let (new, old) = (request(&Method::GET, Version::HTTP_11), request(&Method::GET, Version::HTTP_10));
-    let of = |request: &Facts, size| lines(request, &head(200, &[]), size, true);
+    let of = |request: &HeadInfo, size| lines(request, &head(200, &[]), size, true);
     assert_eq!(of(&new, BodySize::Sized(7)), ["http/1.1 200 ok", "content-length: 7", "date: today"]);
     assert_eq!(of(&new, BodySize::None), ["http/1.1 200 ok", "content-length: 0", "date: today"]);
     assert_eq!(of(&new, BodySize::Stream), ["http/1.1 200 ok", "transfer-encoding: chunked", "date: today"]);
     assert_eq!(of(&old, BodySize::Sized(7))[1..3], ["content-length: 7", "connection: keep-alive"]);
-    assert_eq!(Transfer::of(&old, StatusCode::OK, BodySize::Stream), Transfer::UntilClose);
+    assert_eq!(ResponseFraming::of(&old, StatusCode::OK, BodySize::Stream), ResponseFraming::UntilClose);
     let closed = lines(&old, &head(200, &[]), BodySize::Stream, false);
     assert_eq!(closed, ["http/1.1 200 ok", "connection: close", "date: today"]);
 }
 
 /// V7: HEAD, 204 and 304 have no body; the length is said where it may be
 #[test]
-fn answers_without_a_body_say_what_they_may() {
+fn bodyless_responses_have_the_allowed_framing() {
     let (get, only_head) =
         (request(&Method::GET, Version::HTTP_11), request(&Method::HEAD, Version::HTTP_11));
-    let length = |request: &Facts, head: &ResponseHead, size| {
+    let length = |request: &HeadInfo, head: &ResponseHead, size| {
         let lines = lines(request, head, size, true);
         assert!(!lines.iter().any(|line| line.starts_with("transfer-encoding")), "{lines:?}");
         lines.into_iter().find(|line| line.starts_with("content-length"))
@@ -66,8 +66,8 @@ fn answers_without_a_body_say_what_they_may() {
     assert_eq!(length(&get, &head(304, &[("content-length", "9")]), BodySize::None), said("9"));
     assert_eq!(length(&only_head, &head(304, &[]), BodySize::Sized(9)), None);
     for (request, status) in [(&only_head, 200), (&get, 204), (&get, 304), (&get, 101)] {
-        let transfer = Transfer::of(request, StatusCode::from_u16(status).unwrap(), BodySize::Stream);
-        assert_eq!(transfer, Transfer::Nothing, "{status}");
+        let transfer = ResponseFraming::of(request, StatusCode::from_u16(status).unwrap(), BodySize::Stream);
+        assert_eq!(transfer, ResponseFraming::NoBody, "{status}");
     }
 }
 

@@ -6,15 +6,15 @@ use super::*;
 
 /// Decodes what arrives in these pieces: the data, and the bytes behind the body if it ended.
 fn decode(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), FramingError> {
-    let (mut decoder, mut buffer, mut data) = (Decoder::new(length), Vec::new(), Vec::new());
+    let (mut decoder, mut buffer, mut data) = (BodyDecoder::new(length), Vec::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
             match decoder.step(&buffer)? {
-                Step::Data(bytes) => data.extend(buffer.drain(..bytes)),
-                Step::Framing(bytes) => drop(buffer.drain(..bytes)),
-                Step::NeedMore => break,
-                Step::End => break,
+                DecodeStep::Data(bytes) => data.extend(buffer.drain(..bytes)),
+                DecodeStep::Framing(bytes) => drop(buffer.drain(..bytes)),
+                DecodeStep::NeedMore => break,
+                DecodeStep::End => break,
             }
         }
     }
@@ -28,7 +28,7 @@ fn chunked(bytes: &str) -> Result<(String, Option<String>), FramingError> {
 
 /// V1
 #[test]
-fn a_body_ends_where_its_framing_says() {
+fn a_body_ends_at_its_framed_length() {
     let whole = |data: &str, rest: &str| Ok((data.to_owned(), Some(rest.to_owned())));
     assert_eq!(chunked("3\r\nabc\r\n0\r\n\r\nGET"), whole("abc", "GET"));
     assert_eq!(chunked("A\r\n0123456789\r\n1;a=b\r\nx\r\n000\r\n\r\n"), whole("0123456789x", ""));

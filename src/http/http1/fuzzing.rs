@@ -3,10 +3,10 @@
 use actix_http::Request;
 use bytes::Bytes;
 
-use super::framing::{Decoder, FramingError, OVERHEAD_BYTES_MAX, Step};
-use super::head::{self, HEAD_BYTES_MAX, HeadError, Scan};
-use crate::fuzzing::{Input, pieces};
-use crate::http::edge::BodyLength;
+use super::body_decoder::{BodyDecoder, DecodeStep, FramingError, OVERHEAD_BYTES_MAX};
+use super::head::{self, HEAD_BYTES_MAX, HeadError, HeadScanner};
+use crate::fuzzing::{Input, split};
+use crate::http::request_validation::BodyLength;
 
 /// Size digits and line ends of one chunk.
 const CHUNK_LINE_BYTES_MAX: usize = 16 + 6;
@@ -26,7 +26,7 @@ pub fn http1(bytes: &[u8]) {
 }
 
 fn scan(pieces: &[&[u8]]) -> Result<Option<usize>, HeadError> {
-    let (mut scan, mut arrived) = (Scan::default(), Vec::new());
+    let (mut scan, mut arrived) = (HeadScanner::default(), Vec::new());
     for piece in pieces {
         arrived.extend_from_slice(piece);
         if let Some(end) = scan.end(&arrived)? {
@@ -39,7 +39,7 @@ fn scan(pieces: &[&[u8]]) -> Result<Option<usize>, HeadError> {
 fn any_head(cuts: u8, bytes: &[u8]) {
     let whole = scan(&[bytes]);
     for cuts in [1, cuts] {
-        let cut = scan(&pieces(bytes, cuts));
+        let cut = scan(&split(bytes, cuts));
         // What follows a head may be malformed; it is not read with the head in one piece and not in others.
         assert!(cut == whole || (cut.is_err() && whole.is_err()), "cut by {cuts}: {cut:?} {whole:?}");
     }
@@ -61,7 +61,7 @@ fn any_head(cuts: u8, bytes: &[u8]) {
 }
 
 /// The same head without its client's spelling of white space says the same.
-fn again(request: &mut Request, line: &[u8], facts: head::Facts) {
+fn again(request: &mut Request, line: &[u8], facts: head::HeadInfo) {
     let mut written = [line, b"\r\n"].concat();
     for (name, value) in &request.head().headers {
         assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
@@ -87,7 +87,7 @@ struct Body {
 }
 
 fn decode(length: BodyLength, pieces: &[&[u8]]) -> Body {
-    let mut decoder = Decoder::new(length);
+    let mut decoder = BodyDecoder::new(length);
     let mut body = Body { data: Vec::new(), consumed: 0, ended: Ok(false) };
     // Framing since data last came.
     let mut silent = 0;
@@ -96,19 +96,19 @@ fn decode(length: BodyLength, pieces: &[&[u8]]) -> Body {
         loop {
             let ahead = decoder.data_ahead();
             match decoder.step(rest) {
-                Ok(Step::Data(count)) => {
+                Ok(DecodeStep::Data(count)) => {
                     assert!(count > 0 && count as u64 <= ahead && count <= rest.len());
                     body.data.extend_from_slice(&rest[..count]);
                     (body.consumed, rest, silent) = (body.consumed + count, &rest[count..], 0);
                 }
-                Ok(Step::Framing(count)) => {
+                Ok(DecodeStep::Framing(count)) => {
                     assert!(count > 0 && count <= rest.len());
                     (body.consumed, rest, silent) = (body.consumed + count, &rest[count..], silent + count);
                     let most = OVERHEAD_BYTES_MAX as usize + 2 * CHUNK_LINE_BYTES_MAX;
                     assert!(silent <= 2 * most, "{silent} bytes of framing carry nothing");
                 }
-                Ok(Step::NeedMore) => break,
-                Ok(Step::End) => return Body { ended: Ok(true), ..body },
+                Ok(DecodeStep::NeedMore) => break,
+                Ok(DecodeStep::End) => return Body { ended: Ok(true), ..body },
                 Err(error) => return Body { ended: Err(error), ..body },
             }
         }
@@ -119,7 +119,7 @@ fn decode(length: BodyLength, pieces: &[&[u8]]) -> Body {
 fn any_body(length: BodyLength, cuts: u8, bytes: &[u8]) {
     let whole = decode(length, &[bytes]);
     for cuts in [1, cuts] {
-        let cut = decode(length, &pieces(bytes, cuts));
+        let cut = decode(length, &split(bytes, cuts));
         assert_eq!((&cut.data, &cut.ended), (&whole.data, &whole.ended), "cut by {cuts}");
         assert!(whole.ended.is_err() || cut.consumed == whole.consumed, "cut by {cuts}");
     }
@@ -135,7 +135,7 @@ fn any_body(length: BodyLength, cuts: u8, bytes: &[u8]) {
             chunks.extend_from_slice(&[chunk, b"\r\n"].concat());
         }
         chunks.extend_from_slice(b"0\r\n\r\nGET ");
-        let told = decode(length, &pieces(&chunks, cuts));
+        let told = decode(length, &split(&chunks, cuts));
         assert_eq!(told, Body { data: whole.data, consumed: chunks.len() - 4, ended: Ok(true) });
     }
 }

@@ -18,7 +18,7 @@ use actix_web::http::{Method, Uri, Version};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::http::edge::{self, BodyLength};
+use crate::http::request_validation::{self, BodyLength};
 
 /// The longest head that is read, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;
@@ -43,7 +43,7 @@ pub(crate) enum HeadError {
 
 /// The properties of a head that the loop needs: persistence, framing, expectation, version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct HeadInfo {
     /// None where the length is ambiguous: `edge.rs` refuses the request, and no further byte of the connection is read as HTTP.
     pub(super) length: Option<BodyLength>,
     /// The client wants the connection to persist (RFC 9112, 9.3).
@@ -56,7 +56,7 @@ pub(super) struct Facts {
 
 /// The search for the end of a head, which goes on where it stopped when more bytes arrive.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(super) struct HeadScanner {
     /// Where the request line begins: behind one empty line at most (RFC 9112, 2.2).
     began: usize,
     /// Where the present line begins.
@@ -66,7 +66,7 @@ pub(super) struct Scan {
     lines: usize,
 }
 
-impl Scan {
+impl HeadScanner {
     /// The length of the head with its empty line; none while that has not arrived.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
         self.check_start(bytes)?;
@@ -114,21 +114,21 @@ impl Scan {
 }
 
 /// Reads a whole head into actix's.
-pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<Facts, HeadError> {
+pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<HeadInfo, HeadError> {
     let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(bytes, &mut room) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(HeadError::Malformed("the head ends early")),
-        Err(error) => return Err(grammar(error)),
+        Err(error) => return Err(map_parse_error(error)),
     }
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(HeadError::Malformed("no request line"));
     };
     into.method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("the method"))?;
-    into.uri = uri(bytes, target)?;
+    into.uri = parse_target(bytes, target)?;
     into.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut connection = Connection::default();
+    let mut connection = ConnectionHeader::default();
     let (mut is_framed, mut expects) = (false, false);
     for header in parsed.headers.iter() {
         let malformed = |_| HeadError::Malformed("a header");
@@ -140,13 +140,16 @@ pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<Facts, Head
         } else if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
             is_framed = true;
         } else if name == EXPECT {
-            expects = edge::is_continue(&value);
+            expects = request_validation::is_expect_continue(&value);
         }
         into.headers.append(name, value);
     }
-    let length =
-        if is_framed { edge::framing(into.version, &into.headers).ok() } else { Some(BodyLength::Empty) };
-    Ok(Facts {
+    let length = if is_framed {
+        request_validation::parse_body_length(into.version, &into.headers).ok()
+    } else {
+        Some(BodyLength::Empty)
+    };
+    Ok(HeadInfo {
         length,
         keeps_alive: connection.persists(into.version),
         // HTTP/1.0 knows no interim answers.
@@ -157,7 +160,7 @@ pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<Facts, Head
 }
 
 /// The target: printable ASCII without a fragment (RFC 9112, 3.2), in any of its four forms.
-fn uri(bytes: &Bytes, target: &str) -> Result<Uri, HeadError> {
+fn parse_target(bytes: &Bytes, target: &str) -> Result<Uri, HeadError> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(HeadError::TargetTooLong);
     }
@@ -167,7 +170,7 @@ fn uri(bytes: &Bytes, target: &str) -> Result<Uri, HeadError> {
     Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).map_err(|_| HeadError::Malformed("the target"))
 }
 
-fn grammar(error: httparse::Error) -> HeadError {
+fn map_parse_error(error: httparse::Error) -> HeadError {
     HeadError::Malformed(match error {
         httparse::Error::TooManyHeaders => return HeadError::TooLarge,
         httparse::Error::HeaderName => "the name of a header",
@@ -180,12 +183,12 @@ fn grammar(error: httparse::Error) -> HeadError {
 
 /// The options of `Connection` that decide on persistence.
 #[derive(Default)]
-struct Connection {
+struct ConnectionHeader {
     closes: bool,
     keeps_alive: bool,
 }
 
-impl Connection {
+impl ConnectionHeader {
     fn read(&mut self, value: &[u8]) {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             self.closes |= option.eq_ignore_ascii_case(b"close");

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// What the scan and the parser make of bytes that arrive at once.
-fn read(bytes: &[u8]) -> Result<Option<(RequestHead, Facts, usize)>, HeadError> {
-    let Some(length) = Scan::default().end(bytes)? else { return Ok(None) };
+fn read(bytes: &[u8]) -> Result<Option<(RequestHead, HeadInfo, usize)>, HeadError> {
+    let Some(length) = HeadScanner::default().end(bytes)? else { return Ok(None) };
     let mut head = RequestHead::default();
     let facts = parse(&Bytes::copy_from_slice(&bytes[..length]), &mut head)?;
     Ok(Some((head, facts, length)))
 }
 
-fn facts(lines: &str) -> Facts {
+fn facts(lines: &str) -> HeadInfo {
     let (_, facts, _) = read(format!("{lines}\r\n\r\n").as_bytes()).unwrap().unwrap();
     facts
 }
@@ -114,7 +114,7 @@ fn a_target_has_one_of_four_forms() {
 
 /// V1: what `Connection`, `Expect` and the version say
 #[test]
-fn a_head_says_what_becomes_of_its_connection() {
+fn a_head_decides_on_persistence() {
     for (lines, keeps_alive) in [
         ("GET / HTTP/1.1", true),
         ("GET / HTTP/1.1\r\nconnection: close", false),
@@ -132,7 +132,7 @@ fn a_head_says_what_becomes_of_its_connection() {
 
 /// V1: a body is framed by its length whatever else is there; ambiguous framing has no length
 #[test]
-fn a_head_says_how_its_body_is_framed() {
+fn a_head_decides_on_body_framing() {
     let length = |lines: &str| facts(&format!("POST / HTTP/1.1\r\n{lines}")).length;
     assert_eq!(length("x: y"), Some(BodyLength::Empty));
     assert_eq!(
@@ -209,10 +209,10 @@ proptest! {
     /// V1: a head means the same however it is split on the way
     #[test]
     fn any_split_gives_the_same_head(bytes in heads(), cuts in prop::collection::vec(0_usize..200, 0..6)) {
-        let whole = Scan::default().end(&bytes);
+        let whole = HeadScanner::default().end(&bytes);
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([bytes.len()]).collect();
         cuts.sort_unstable();
-        let mut scan = Scan::default();
+        let mut scan = HeadScanner::default();
         let mut split = Ok(None);
         for cut in cuts {
             split = scan.end(&bytes[..cut]);
@@ -225,7 +225,7 @@ proptest! {
 
     /// V1: what is taken is what `httparse` takes, with the same names, values and end; never more
     #[test]
-    fn what_is_taken_is_what_httparse_takes(bytes in heads()) {
+    fn only_what_httparse_accepts_is_accepted(bytes in heads()) {
         if let Ok(Some((head, _, length))) = read(&bytes) {
             let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];
             let mut theirs = httparse::Request::new(&mut room);

@@ -11,16 +11,16 @@
 //! - Bytes that are no request get an answer without a body, after the answers to all requests before them.
 //! - An upgrade is never taken, and a body is delimited by its length whatever `Upgrade` says.
 
+mod body_decoder;
 mod connection;
-mod date;
+mod date_cache;
 mod encode;
-mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod head;
-mod outbox;
-mod payload;
-mod send;
+mod request_buffer;
+mod response_sender;
+mod write_buffer;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -34,31 +34,31 @@ use actix_web::dev::ServiceResponse;
 use actix_web::{Error, HttpResponse};
 use tidegate_actors::clock;
 
-use crate::http::client_address::Source;
-use crate::http::connection::{Connection, tell};
-use crate::http::edge::BodyLength;
-use crate::http::error::refused_head;
-use crate::http::http1::connection::{Http1Connection, Next};
-use crate::http::http1::date::Date;
-use crate::http::http1::encode::Transfer;
-use crate::http::http1::head::Facts;
-use crate::http::http1::payload::{Inbound, Rest};
-use crate::http::http1::send::{Sending, Sent};
+use crate::http::client_address::AddressSource;
+use crate::http::connection::{ClientConnection, log_rejected};
+use crate::http::error::head_rejection_status;
+use crate::http::http1::connection::{Http1Connection, NextRequest};
+use crate::http::http1::date_cache::DateCache;
+use crate::http::http1::encode::ResponseFraming;
+use crate::http::http1::head::HeadInfo;
+use crate::http::http1::request_buffer::{RequestBuffer, UnreadBody};
+use crate::http::http1::response_sender::{ResponseSender, SendResult};
+use crate::http::request_validation::BodyLength;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendProgress;
 use crate::worker::Worker;
 
-pub(crate) use connection::Socket;
+pub(crate) use connection::ClientTransport;
 pub(crate) use head::HeadError;
 
 /// The longest rest of a body that is read for the sake of the connection.
-const DRAIN_BYTES_MAX: u64 = 64 << 10;
+const DISCARD_BYTES_MAX: u64 = 64 << 10;
 /// So many requests of one connection are answered in a row before others have their turn.
-const TURNS: u32 = 32;
+const REQUESTS_BEFORE_YIELD: u32 = 32;
 
 /// Why a connection gets an answer to something that is no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum HeadRejection {
     #[error(transparent)]
     Head(#[from] HeadError),
     #[error("the request's head did not arrive in time")]
@@ -69,7 +69,7 @@ pub(crate) enum Refused {
 pub(crate) struct Http1<A> {
     application: Rc<A>,
     worker: Rc<Worker>,
-    date: Date,
+    date: DateCache,
 }
 
 impl<A> Http1<A>
@@ -77,7 +77,7 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
 {
     pub(crate) fn new(application: Rc<A>, worker: Rc<Worker>) -> Self {
-        Self { application, worker, date: Date::default() }
+        Self { application, worker, date: DateCache::default() }
     }
 
     /// The worker of its thread.
@@ -86,17 +86,21 @@ where
     }
 
     /// Serves a connection to its end.
-    pub(crate) async fn serve<S: Socket>(&self, accepted: Connection<S>, client: Option<SocketAddr>) {
+    pub(crate) async fn serve<S: ClientTransport>(
+        &self,
+        accepted: ClientConnection<S>,
+        client: Option<SocketAddr>,
+    ) {
         let source = accepted.source;
         let (stream, slot) = accepted.into_parts();
         let mut connection = Http1Connection::new(stream, slot, &self.worker);
         let buffer = ConnectionBuffer::new(&self.worker);
-        for turn in (1..=TURNS).cycle() {
-            let bytes = match connection.next().await {
-                Next::Head(bytes) => bytes,
-                Next::Refused(error) => return self.refuse(connection, client, error.into()).await,
-                Next::Late => return self.refuse(connection, client, Refused::Late).await,
-                Next::Nothing => return connection.close(false).await,
+        for turn in (1..=REQUESTS_BEFORE_YIELD).cycle() {
+            let bytes = match connection.next_request().await {
+                NextRequest::Head(bytes) => bytes,
+                NextRequest::Malformed(error) => return self.refuse(connection, client, error.into()).await,
+                NextRequest::Late => return self.refuse(connection, client, HeadRejection::Late).await,
+                NextRequest::Closed => return connection.close(false).await,
             };
             let mut request = Request::new();
             let facts = match head::parse(&bytes, request.head_mut()) {
@@ -105,85 +109,89 @@ where
             };
             drop(bytes);
             let progress = self.worker.send_watch.progress(Some(connection.socket.buffers()));
-            complete(&mut request, &facts, &connection.inbound, (client, source, &progress));
+            attach_context(&mut request, &facts, &connection.inbound, (client, source, &progress));
             let answered = {
                 let answering = pin!(self.application.call(request));
-                connection.answer(answering).await
+                connection.run_request(answering).await
             };
             // The client has closed: everything that the request holds is dropped with it (T7).
             let Some(answered) = answered else { return };
             let response =
                 answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
             match self.respond(&mut connection, &facts, response, (&progress, &buffer)).await {
-                After::Next => {}
-                After::Close { may_send } => return connection.close(may_send).await,
-                After::Reset => return connection.abort(),
-                After::Drop => return,
+                AfterResponse::Next => {}
+                AfterResponse::Close { may_send } => return connection.close(may_send).await,
+                AfterResponse::Reset => return connection.abort(),
+                AfterResponse::Gone => return,
             }
-            if turn == TURNS {
+            if turn == REQUESTS_BEFORE_YIELD {
                 tokio::task::yield_now().await;
             }
         }
     }
 
     /// Writes an answer; returns the next state of the connection.
-    async fn respond<S: Socket>(
+    async fn respond<S: ClientTransport>(
         &self,
         connection: &mut Http1Connection<S>,
-        facts: &Facts,
+        facts: &HeadInfo,
         response: HttpResponse<BoxBody>,
         (progress, buffer): (&Rc<SendProgress>, &Rc<ConnectionBuffer>),
-    ) -> After {
+    ) -> AfterResponse {
         let (response, body) = response.into_parts();
         let (head, size) = (response.head(), body.size());
-        let transfer = Transfer::of(facts, head.status, size);
-        let rest = connection.inbound.borrow_mut().answer();
-        let may_follow = facts.length.is_some() && rest.is_at_most(DRAIN_BYTES_MAX);
+        let transfer = ResponseFraming::of(facts, head.status, size);
+        let rest = connection.inbound.borrow_mut().begin_response();
+        let may_follow = facts.length.is_some() && rest.is_at_most(DISCARD_BYTES_MAX);
         let keeps_alive = may_follow
             && facts.keeps_alive
             && head.keep_alive()
-            && transfer != Transfer::UntilClose
+            && transfer != ResponseFraming::UntilClose
             && !connection.is_draining()
             // A request that is here already is answered, too.
-            && (!connection.idle.is_last_answer() || !connection.inbound.borrow().buffer.is_empty());
+            && (!connection.idle.is_last_response() || !connection.inbound.borrow().buffer.is_empty());
         self.date.with(clock::now(), |date| {
-            connection.outbox.write(|buffer| {
+            connection.write_buffer.write(|buffer| {
                 encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);
             });
         });
         drop(response);
-        match Sending::new(body, transfer, progress, buffer).run(connection).await {
-            Sent::Whole if keeps_alive => {}
-            Sent::Whole => {
-                let has_more = rest != Rest::Nothing || !connection.inbound.borrow().buffer.is_empty();
-                return After::Close { may_send: has_more || facts.length.is_none() };
+        match ResponseSender::new(body, transfer, progress, buffer).run(connection).await {
+            SendResult::Whole if keeps_alive => {}
+            SendResult::Whole => {
+                let has_more = rest != UnreadBody::Complete || !connection.inbound.borrow().buffer.is_empty();
+                return AfterResponse::Close { may_send: has_more || facts.length.is_none() };
             }
-            Sent::Cut => return After::Reset,
+            SendResult::Cut => return AfterResponse::Reset,
             // The end of the connection would be the end of the body.
-            Sent::Broken if transfer == Transfer::UntilClose => return After::Reset,
-            Sent::Broken | Sent::Gone => return After::Drop,
+            SendResult::Broken if transfer == ResponseFraming::UntilClose => return AfterResponse::Reset,
+            SendResult::Broken | SendResult::ClientClosed => return AfterResponse::Gone,
         }
-        if rest == Rest::Nothing || connection.drain().await { After::Next } else { After::Drop }
+        if rest == UnreadBody::Complete || connection.discard_body().await {
+            AfterResponse::Next
+        } else {
+            AfterResponse::Gone
+        }
     }
 
     /// Answers bytes that are no request, and closes.
-    async fn refuse<S: Socket>(
+    async fn refuse<S: ClientTransport>(
         &self,
         mut connection: Http1Connection<S>,
         client: Option<SocketAddr>,
-        why: Refused,
+        why: HeadRejection,
     ) {
-        let (status, reason) = refused_head(why);
-        tell(&self.worker, client, reason, &why);
+        let (status, reason) = head_rejection_status(why);
+        log_rejected(&self.worker, client, reason, &why);
         self.date.with(clock::now(), |date| {
-            connection.outbox.write(|buffer| encode::write_refusal(buffer, status, date));
+            connection.write_buffer.write(|buffer| encode::write_refusal(buffer, status, date));
         });
         connection.close(true).await;
     }
 }
 
 /// The state of a connection after an answer.
-enum After {
+enum AfterResponse {
     /// The next request follows.
     Next,
     /// It closes; whether the client may still be sending.
@@ -191,24 +199,24 @@ enum After {
     /// It ends with a reset.
     Reset,
     /// It is gone.
-    Drop,
+    Gone,
 }
 
 /// Adds to a request what does not stand in its head.
-fn complete(
+fn attach_context(
     request: &mut Request,
-    facts: &Facts,
-    inbound: &Rc<RefCell<Inbound>>,
-    (client, source, progress): (Option<SocketAddr>, Source, &Rc<SendProgress>),
+    facts: &HeadInfo,
+    inbound: &Rc<RefCell<RequestBuffer>>,
+    (client, source, progress): (Option<SocketAddr>, AddressSource, &Rc<SendProgress>),
 ) {
     // A body of ambiguous length is not read.
     let length = facts.length.unwrap_or(BodyLength::Empty);
-    if let Some(body) = Inbound::begin(inbound, length, facts.expects_continue) {
+    if let Some(body) = RequestBuffer::begin_body(inbound, length, facts.expects_continue) {
         *request.payload() = Payload::Stream { payload: Box::pin(body) };
     }
     request.head_mut().peer_addr = client;
     let mut extensions = request.extensions_mut();
-    if source != Source::Peer {
+    if source != AddressSource::Peer {
         extensions.insert(source);
     }
     extensions.insert(Rc::clone(progress));

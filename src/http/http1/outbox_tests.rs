@@ -49,7 +49,7 @@ proptest! {
     ) {
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
-        let (mut outbox, mut socket) = (Outbox::default(), Socket { taken: Vec::new(), appetites });
+        let (mut outbox, mut socket) = (WriteBuffer::default(), Socket { taken: Vec::new(), appetites });
         let (mut expected, mut counted) = (Vec::new(), 0);
         for (number, (kind, size)) in sizes.into_iter().enumerate() {
             let piece: Vec<u8> = (0..size).map(|at| (at * 31 + number) as u8).collect();
@@ -79,7 +79,7 @@ proptest! {
 fn a_buffer_that_is_never_empty_does_not_grow() {
     let waker = noop_waker();
     let mut cx = Context::from_waker(&waker);
-    let mut outbox = Outbox::default();
+    let mut outbox = WriteBuffer::default();
     let mut socket = Socket { taken: Vec::new(), appetites: Vec::new() };
     outbox.write(|buffer| buffer.extend_from_slice(&[b'x'; 2000]));
     for _ in 0..10_000 {

@@ -6,22 +6,22 @@ use super::*;
 
 type Piece = Option<Result<Bytes, PayloadError>>;
 
-fn poll(body: &mut Body) -> Poll<Piece> {
+fn poll(body: &mut RequestPayload) -> Poll<Piece> {
     let waker = noop_waker();
     Pin::new(body).poll_next(&mut Context::from_waker(&waker))
 }
 
-fn piece(body: &mut Body) -> Bytes {
+fn piece(body: &mut RequestPayload) -> Bytes {
     match poll(body) {
         Poll::Ready(Some(Ok(piece))) => piece,
         other => panic!("{other:?}"),
     }
 }
 
-fn begun(length: BodyLength, expects: bool, arrived: &[u8]) -> (Rc<RefCell<Inbound>>, Body) {
-    let inbound = Inbound::new();
+fn begun(length: BodyLength, expects: bool, arrived: &[u8]) -> (Rc<RefCell<RequestBuffer>>, RequestPayload) {
+    let inbound = RequestBuffer::new();
     inbound.borrow_mut().buffer.extend_from_slice(arrived);
-    let body = Inbound::begin(&inbound, length, expects).unwrap();
+    let body = RequestBuffer::begin_body(&inbound, length, expects).unwrap();
     (inbound, body)
 }
 
@@ -34,7 +34,7 @@ fn crumbs_are_collected() {
     inbound.borrow_mut().buffer.extend_from_slice(b"2\r\nab\r\n0\r\n\r\nGET");
     assert_eq!(piece(&mut body), b"ab"[..]);
     assert!(matches!(poll(&mut body), Poll::Ready(None)));
-    assert_eq!(inbound.borrow_mut().answer(), Rest::Nothing);
+    assert_eq!(inbound.borrow_mut().begin_response(), UnreadBody::Complete);
     assert_eq!(inbound.borrow().buffer[..], b"GET"[..]);
 }
 
@@ -61,7 +61,7 @@ fn bad_chunks_come_after_the_data_before_them() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
     drop(body);
-    assert_eq!(inbound.borrow_mut().answer(), Rest::Unknown);
+    assert_eq!(inbound.borrow_mut().begin_response(), UnreadBody::Unknown);
 }
 
 /// E1: the 100 is due when the body is asked for and no byte of it has come
@@ -83,22 +83,22 @@ fn what_is_left_of_a_body_is_known_or_not() {
     let rest = |length, expects, arrived: &[u8]| {
         let (inbound, body) = begun(length, expects, arrived);
         drop(body);
-        inbound.borrow_mut().answer()
+        inbound.borrow_mut().begin_response()
     };
-    assert_eq!(rest(BodyLength::Known(4), false, b"abcd"), Rest::Nothing);
-    assert_eq!(rest(BodyLength::Known(4), false, b"ab"), Rest::Bytes(2));
-    assert_eq!(rest(BodyLength::Known(4), true, b""), Rest::Unknown, "it may come or not");
-    assert_eq!(rest(BodyLength::Chunked, false, b"2\r\nab\r\n0\r\n\r\n"), Rest::Nothing);
-    assert_eq!(rest(BodyLength::Chunked, false, b"2\r\nab"), Rest::Unknown);
+    assert_eq!(rest(BodyLength::Known(4), false, b"abcd"), UnreadBody::Complete);
+    assert_eq!(rest(BodyLength::Known(4), false, b"ab"), UnreadBody::Bytes(2));
+    assert_eq!(rest(BodyLength::Known(4), true, b""), UnreadBody::Unknown, "it may come or not");
+    assert_eq!(rest(BodyLength::Chunked, false, b"2\r\nab\r\n0\r\n\r\n"), UnreadBody::Complete);
+    assert_eq!(rest(BodyLength::Chunked, false, b"2\r\nab"), UnreadBody::Unknown);
     let (inbound, _body) = begun(BodyLength::Known(4), false, b"ab");
-    assert_eq!(inbound.borrow_mut().answer(), Rest::Unknown, "the application still holds it");
+    assert_eq!(inbound.borrow_mut().begin_response(), UnreadBody::Unknown, "the application still holds it");
 }
 
 /// V1: a body that outlives its request reads nothing of the next
 #[test]
 fn a_body_ends_with_its_request() {
     let (inbound, mut first) = begun(BodyLength::Known(4), false, b"");
-    let second = Inbound::begin(&inbound, BodyLength::Known(2), false);
+    let second = RequestBuffer::begin_body(&inbound, BodyLength::Known(2), false);
     inbound.borrow_mut().buffer.extend_from_slice(b"ab");
     assert!(matches!(poll(&mut first), Poll::Ready(Some(Err(PayloadError::Incomplete(None))))));
     drop(first);

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use tidegate_actors::clock;
 use tokio::sync::Notify;
 
-use super::budget::Budget;
-use super::frames::Kind;
-use super::outgoing::Outgoing;
+use super::frame_budget::FrameBudget;
+use super::frames::FrameKind;
+use super::response_queue::ResponseQueue;
 
 /// The most malformed streams that are remembered. A mark is removed by the stream's request or body, and only a stream that ended
 /// before either keeps it. So the oldest marks are of streams that are gone: a connection has at most 128 at a time.
@@ -17,34 +17,34 @@ const MALFORMED_MAX: usize = 256;
 /// The state of one connection.
 #[derive(Default)]
 pub(super) struct ConnectionState {
-    budget: RefCell<Budget>,
+    budget: RefCell<FrameBudget>,
     is_flooded: Cell<bool>,
     /// Notified once, when the connection must end with ENHANCE_YOUR_CALM.
     pub(super) flooded: Notify,
     /// Streams with malformed header blocks that `h2` accepts.
     malformed: RefCell<Vec<u32>>,
     /// Answers with bytes that the socket has not accepted yet.
-    outgoing: RefCell<Vec<(u32, Rc<Outgoing>)>>,
+    outgoing: RefCell<Vec<(u32, Rc<ResponseQueue>)>>,
     /// The last write to the socket was pending.
     is_blocked: Cell<bool>,
 }
 
 impl ConnectionState {
     /// Charges a received frame.
-    pub(super) fn charge(&self, kind: Kind, length: u32) {
+    pub(super) fn charge(&self, kind: FrameKind, length: u32) {
         if !self.budget.borrow_mut().charge(kind, length, clock::now) {
-            self.flood();
+            self.mark_flooded();
         }
     }
 
     /// Credits the payload of a received DATA frame, in bytes without padding.
-    pub(super) fn received(&self, bytes: u32) {
-        self.budget.borrow_mut().data(bytes);
+    pub(super) fn credit_data(&self, bytes: u32) {
+        self.budget.borrow_mut().credit_data(bytes);
     }
 
     /// Credits an answered request.
-    pub(super) fn answered(&self) {
-        self.budget.borrow_mut().answered();
+    pub(super) fn credit_response(&self) {
+        self.budget.borrow_mut().credit_response();
     }
 
     /// Whether the client sent too many frames without progress.
@@ -52,7 +52,7 @@ impl ConnectionState {
         self.is_flooded.get()
     }
 
-    fn flood(&self) {
+    fn mark_flooded(&self) {
         if !self.is_flooded.replace(true) {
             self.flooded.notify_one();
         }
@@ -76,7 +76,7 @@ impl ConnectionState {
     }
 
     /// Registers the answer of this stream for `written`.
-    pub(super) fn begin_sending(&self, stream: u32, outgoing: &Rc<Outgoing>) {
+    pub(super) fn begin_sending(&self, stream: u32, outgoing: &Rc<ResponseQueue>) {
         self.outgoing.borrow_mut().push((stream, Rc::clone(outgoing)));
     }
 
@@ -89,16 +89,16 @@ impl ConnectionState {
     }
 
     /// The socket accepted so many bytes of a DATA frame of this stream.
-    pub(super) fn written(&self, stream: u32, bytes: usize) {
+    pub(super) fn record_written(&self, stream: u32, bytes: usize) {
         let outgoing = self.outgoing.borrow();
         if let Some((_, outgoing)) = outgoing.iter().find(|(other, _)| *other == stream) {
-            outgoing.written(bytes);
+            outgoing.record_written(bytes);
         }
     }
 
     /// The socket accepted a whole DATA frame of so many bytes.
-    pub(super) fn sent(&self, bytes: u32) {
-        self.budget.borrow_mut().sent(bytes);
+    pub(super) fn credit_sent(&self, bytes: u32) {
+        self.budget.borrow_mut().credit_sent(bytes);
     }
 
     /// Whether the last write to the socket was pending.
@@ -109,7 +109,7 @@ impl ConnectionState {
     /// Records whether the last write to the socket was pending.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         if self.is_blocked.replace(is_blocked) != is_blocked && is_blocked {
-            self.outgoing.borrow().iter().for_each(|(_, outgoing)| outgoing.blocked());
+            self.outgoing.borrow().iter().for_each(|(_, outgoing)| outgoing.report_blocked());
         }
     }
 }

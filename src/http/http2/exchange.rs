@@ -21,17 +21,17 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 
 use super::connection_state::ConnectionState;
-use super::inbound::Inbound;
-use super::outgoing::Outgoing;
+use super::inbound_body::InboundBody;
 use super::response;
+use super::response_queue::ResponseQueue;
 
 /// A stream's request, and the means to answer it.
 pub(super) struct Exchange {
     pub(super) request: Request,
     /// The request's body; none where there is none.
-    pub(super) inbound: Option<Rc<Inbound>>,
+    pub(super) inbound: Option<Rc<InboundBody>>,
     pub(super) respond: SendResponse<Bytes>,
-    pub(super) outgoing: Rc<Outgoing>,
+    pub(super) outgoing: Rc<ResponseQueue>,
     pub(super) connection: Rc<ConnectionState>,
 }
 
@@ -48,7 +48,7 @@ impl Exchange {
         let answered = {
             let mut calling = pin!(async { application.call(request).await });
             poll_fn(|cx| {
-                let polled = poll_answer(cx, calling.as_mut(), &mut respond, inbound.as_deref());
+                let polled = poll_response(cx, calling.as_mut(), &mut respond, inbound.as_deref());
                 if expects_continue
                     && polled.is_pending()
                     && inbound.as_ref().is_some_and(|it| it.is_awaited())
@@ -70,19 +70,19 @@ impl Exchange {
         let (response, body) = response.into_parts();
         let size = body.size();
         let is_whole = is_head || size.is_eof();
-        let Some(head) = response::convert(response.head(), size) else {
+        let Some(head) = response::convert_head(response.head(), size) else {
             return respond.send_reset(Reason::INTERNAL_ERROR);
         };
         let Ok(stream) = respond.send_response(head, is_whole) else { return };
-        connection.answered();
+        connection.credit_response();
         if is_whole {
             return;
         }
         let id = stream.stream_id().as_u32();
         connection.begin_sending(id, &outgoing);
-        let mut sending = Sending {
+        let mut sending = ResponseSender {
             body: Some(body),
-            broken: false,
+            has_failed: false,
             has_ended: false,
             stream,
             inbound,
@@ -108,11 +108,11 @@ fn send_continue(respond: &mut SendResponse<Bytes>) {
 }
 
 /// The application's answer; none if the client resets the stream first.
-fn poll_answer<F: Future>(
+fn poll_response<F: Future>(
     cx: &mut Context<'_>,
     calling: Pin<&mut F>,
     respond: &mut SendResponse<Bytes>,
-    inbound: Option<&Inbound>,
+    inbound: Option<&InboundBody>,
 ) -> Poll<Option<F::Output>> {
     if respond.poll_reset(cx).is_ready() {
         return Poll::Ready(None);
@@ -121,7 +121,7 @@ fn poll_answer<F: Future>(
         return Poll::Ready(Some(answered));
     }
     if let Some(inbound) = inbound {
-        inbound.collect(cx);
+        inbound.receive(cx);
         if inbound.is_malformed() {
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return Poll::Ready(None);
@@ -131,20 +131,20 @@ fn poll_answer<F: Future>(
 }
 
 /// An answer whose head was sent.
-struct Sending {
+struct ResponseSender {
     /// Dropped at its end; that releases the request's places.
     body: Option<BoxBody>,
     /// The body failed: the stream is reset, because the answer must not look complete (T6).
-    broken: bool,
+    has_failed: bool,
     /// END_STREAM was passed to `h2`.
     has_ended: bool,
     stream: SendStream<Bytes>,
-    inbound: Option<Rc<Inbound>>,
-    outgoing: Rc<Outgoing>,
+    inbound: Option<Rc<InboundBody>>,
+    outgoing: Rc<ResponseQueue>,
     connection: Rc<ConnectionState>,
 }
 
-impl Drop for Sending {
+impl Drop for ResponseSender {
     fn drop(&mut self) {
         self.connection.end_sending(self.stream.stream_id().as_u32());
         if let Some(inbound) = &self.inbound {
@@ -153,7 +153,7 @@ impl Drop for Sending {
     }
 }
 
-impl Sending {
+impl ResponseSender {
     /// Sends the body as fast as the client accepts it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.stream.poll_reset(cx).is_ready() {
@@ -163,25 +163,25 @@ impl Sending {
             self.stream.send_reset(Reason::CANCEL);
             return Poll::Ready(());
         }
-        self.read(cx);
-        if self.hand_over(cx).is_err() {
+        self.fill(cx);
+        if self.send_queued(cx).is_err() {
             return Poll::Ready(());
         }
         if self.body.is_none() && self.outgoing.is_written() {
-            if self.broken {
+            if self.has_failed {
                 self.stream.send_reset(Reason::INTERNAL_ERROR);
             }
             return Poll::Ready(());
         }
         self.outgoing.park(cx, self.body.is_none(), self.connection.is_blocked());
         if let Some(inbound) = &self.inbound {
-            inbound.collect(cx);
+            inbound.receive(cx);
         }
         Poll::Pending
     }
 
     /// Reads the body up to the read-ahead limit or its end.
-    fn read(&mut self, cx: &mut Context<'_>) {
+    fn fill(&mut self, cx: &mut Context<'_>) {
         while let Some(body) = &mut self.body
             && self.outgoing.may_read()
         {
@@ -189,7 +189,7 @@ impl Sending {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(piece))) => self.outgoing.push(piece),
                 Poll::Ready(Some(Err(_))) => {
-                    self.broken = true;
+                    self.has_failed = true;
                     self.body = None;
                 }
                 Poll::Ready(None) => self.body = None,
@@ -198,7 +198,7 @@ impl Sending {
     }
 
     /// Passes queued bytes to `h2` as far as the window allows. An error means that the stream is closed.
-    fn hand_over(&mut self, cx: &mut Context<'_>) -> Result<(), h2::Error> {
+    fn send_queued(&mut self, cx: &mut Context<'_>) -> Result<(), h2::Error> {
         while self.outgoing.queued_bytes() > 0 {
             let mut window = self.stream.capacity();
             if window == 0 {
@@ -213,11 +213,11 @@ impl Sending {
                 }
             }
             let Some(part) = self.outgoing.pop(window) else { break };
-            let is_last = self.body.is_none() && !self.broken && self.outgoing.queued_bytes() == 0;
+            let is_last = self.body.is_none() && !self.has_failed && self.outgoing.queued_bytes() == 0;
             self.stream.send_data(part, is_last)?;
             self.has_ended = is_last;
         }
-        if self.body.is_none() && !self.broken && !self.has_ended {
+        if self.body.is_none() && !self.has_failed && !self.has_ended {
             self.stream.send_data(Bytes::new(), true)?;
             self.has_ended = true;
         }

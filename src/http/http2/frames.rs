@@ -17,7 +17,7 @@ pub(super) const HAS_PRIORITY: u8 = 0x20;
 
 /// A frame's type (RFC 9113, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     Data,
     Headers,
     Priority,
@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Unknown,
 }
 
-impl From<u8> for Kind {
+impl From<u8> for FrameKind {
     fn from(byte: u8) -> Self {
         match byte {
             0 => Self::Data,
@@ -52,7 +52,7 @@ impl From<u8> for Kind {
 /// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
-    pub(super) kind: Kind,
+    pub(super) kind: FrameKind,
     pub(super) flags: u8,
     pub(super) stream: u32,
     /// Bytes of its payload.
@@ -63,7 +63,7 @@ impl Frame {
     fn parse(head: [u8; HEAD_BYTES]) -> Self {
         let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = head;
         Self {
-            kind: Kind::from(kind),
+            kind: FrameKind::from(kind),
             flags,
             stream: u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]),
             length: u32::from_be_bytes([0, l2, l1, l0]),
@@ -76,7 +76,7 @@ impl Frame {
 }
 
 /// Receives the frames that the scanner finds.
-pub(super) trait Sink {
+pub(super) trait FrameSink {
     /// A frame's head is complete.
     fn begin(&mut self, frame: &Frame);
     /// A part of its payload, from byte `at` on.
@@ -87,7 +87,7 @@ pub(super) trait Sink {
 
 /// The position in the stream of frames.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub(super) struct FrameScanner {
     preface_left: usize,
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
@@ -95,7 +95,7 @@ pub(super) struct Scanner {
     payload_left: u32,
 }
 
-impl Scanner {
+impl FrameScanner {
     /// Skips `preface` bytes before the first frame.
     pub(super) fn new(preface: usize) -> Self {
         let head = [0; HEAD_BYTES];
@@ -103,7 +103,7 @@ impl Scanner {
     }
 
     /// Reads the next bytes.
-    pub(super) fn scan(&mut self, mut bytes: &[u8], sink: &mut impl Sink) {
+    pub(super) fn scan(&mut self, mut bytes: &[u8], sink: &mut impl FrameSink) {
         if self.preface_left > 0 {
             let count = self.preface_left.min(bytes.len());
             self.preface_left -= count;
@@ -149,7 +149,7 @@ mod tests {
         ended: usize,
     }
 
-    impl Sink for Recorded {
+    impl FrameSink for Recorded {
         fn begin(&mut self, frame: &Frame) {
             assert_eq!(self.ended, self.frames.len(), "the frame before has ended");
             self.frames.push(*frame);
@@ -183,7 +183,7 @@ mod tests {
                 bytes.extend_from_slice(&stream.to_be_bytes());
                 bytes.extend_from_slice(payload);
             }
-            let (mut scanner, mut recorded) = (Scanner::new(PREFACE_BYTES), Recorded::default());
+            let (mut scanner, mut recorded) = (FrameScanner::new(PREFACE_BYTES), Recorded::default());
             let (mut rest, mut cuts) = (&bytes[..], cuts.into_iter());
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
@@ -193,7 +193,7 @@ mod tests {
             prop_assert_eq!(recorded.ended, frames.len());
             for ((frame, payload), sent) in recorded.frames.iter().zip(&recorded.payloads).zip(&frames) {
                 let seen = (frame.kind, frame.flags, frame.stream, payload);
-                prop_assert_eq!(seen, (Kind::from(sent.0), sent.1, sent.2, &sent.3));
+                prop_assert_eq!(seen, (FrameKind::from(sent.0), sent.1, sent.2, &sent.3));
             }
         }
     }

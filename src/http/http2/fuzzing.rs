@@ -6,10 +6,10 @@ use actix_web::web::{self, Bytes as Body};
 use actix_web::{App, HttpResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
-use super::frames::{Frame, Scanner, Sink};
-use super::header_block::{BlockScanner, Seen};
+use super::frames::{Frame, FrameScanner, FrameSink};
+use super::header_block::{BlockFindings, BlockScanner};
 use super::*;
-use crate::fuzzing::{Input, pieces};
+use crate::fuzzing::{Input, split};
 use crate::http::idle_connections::IdleConnections;
 
 /// What the loop may answer to the few frames of an input, in bytes: each is answered, and bodies are echoed.
@@ -37,7 +37,7 @@ struct Found {
     payload: Vec<u8>,
 }
 
-impl Sink for Found {
+impl FrameSink for Found {
     fn begin(&mut self, frame: &Frame) {
         self.begun.push(*frame);
     }
@@ -53,14 +53,14 @@ impl Sink for Found {
 }
 
 fn frames(pieces: &[&[u8]]) -> Found {
-    let (mut scanner, mut found) = (Scanner::new(0), Found::default());
+    let (mut scanner, mut found) = (FrameScanner::new(0), Found::default());
     pieces.iter().for_each(|piece| scanner.scan(piece, &mut found));
     found
 }
 
 fn connection(cuts: u8, bytes: &[u8]) {
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
-    let sent: Vec<Vec<u8>> = pieces(bytes, cuts).into_iter().map(<[u8]>::to_vec).collect();
+    let sent: Vec<Vec<u8>> = split(bytes, cuts).into_iter().map(<[u8]>::to_vec).collect();
     let (ended, answered) = actix_rt::System::new().block_on(async {
         let echo = |body: Body| async move {
             HttpResponse::with_body(Default::default(), body).map_into_boxed_body()
@@ -69,7 +69,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let application = Rc::new(actix_web::test::init_service(application).await);
         let (ours, mut theirs) = duplex(16 << 10);
         let (_drain, subscribed) = watch::channel(DrainPhase::Serving);
-        let settings = Settings {
+        let settings = ConnectionSettings {
             client_socket: None,
             header_timeout: WAIT * 4,
             keep_alive: WAIT * 4,
@@ -79,7 +79,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
             buffer: None,
             idle: IdleConnections::new(clock::now()).register(clock::now()),
         };
-        let peer = Peer { client: None, source: Source::Peer };
+        let peer = Peer { client: None, source: AddressSource::Peer };
         let client = async {
             let (mut reader, mut writer) = tokio::io::split(&mut theirs);
             let write = async {
@@ -97,7 +97,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let both = async { tokio::join!(drive(ours, peer, &application, settings, |_| ()), client) };
         timeout(WAIT, both).await.expect("the loop does not end with its client")
     });
-    assert!(!matches!(ended, Err(Ended::Late)), "{ended:?}");
+    assert!(!matches!(ended, Err(ConnectionError::Late)), "{ended:?}");
     assert!(answered.len() <= 20 * bytes.len() + ANSWER_BYTES_SPARE, "{} bytes answer", answered.len());
     let found = frames(&[&answered]);
     assert_eq!(found.begun.len(), found.ended.len(), "a frame is cut short");
@@ -107,7 +107,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
 fn scanners(cuts: u8, bytes: &[u8]) {
     let whole = frames(&[bytes]);
     for cuts in [1, cuts] {
-        assert_eq!(frames(&pieces(bytes, cuts)), whole, "cut by {cuts}");
+        assert_eq!(frames(&split(bytes, cuts)), whole, "cut by {cuts}");
     }
     let open = whole.begun.len() - whole.ended.len();
     let heads = whole.begun.len() * 9;
@@ -125,13 +125,13 @@ fn scanners(cuts: u8, bytes: &[u8]) {
     };
     let whole = block(&[bytes]);
     for cuts in [1, cuts] {
-        assert_eq!(block(&pieces(bytes, cuts)), whole, "cut by {cuts}");
+        assert_eq!(block(&split(bytes, cuts)), whole, "cut by {cuts}");
     }
 }
 
 /// A block of literal fields without indexing or Huffman code: what it holds is known.
 fn literals(cuts: u8, mut input: Input<'_>) {
-    let (mut block, mut right) = (Vec::new(), Seen::default());
+    let (mut block, mut right) = (Vec::new(), BlockFindings::default());
     while !input.is_empty() {
         let is_inserted = input.byte() & 1 == 1;
         let (name, value) = (input.bytes(), input.bytes());
@@ -153,7 +153,7 @@ fn literals(cuts: u8, mut input: Input<'_>) {
     }
     for cuts in [0, 1, cuts] {
         let mut scanner = BlockScanner::default();
-        pieces(&block, cuts).iter().for_each(|piece| scanner.scan(piece));
+        split(&block, cuts).iter().for_each(|piece| scanner.scan(piece));
         assert_eq!(scanner.end(), right, "cut by {cuts}");
     }
 }

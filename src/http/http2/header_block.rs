@@ -21,7 +21,7 @@ const SCHEMES: [&[u8]; 4] = [b"http", b"https", b"\x9d\x29\xaf", b"\x9d\x29\xad\
 
 /// The findings in one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Seen {
+pub(super) struct BlockFindings {
     /// A pseudo-header field.
     pub(super) pseudo: bool,
     /// A pseudo-header field with a `#` or an unknown scheme.
@@ -38,13 +38,13 @@ struct Field {
 
 /// The bits of the dynamic table's entries: bit 0 is the newest.
 #[derive(Debug, Default)]
-struct Table {
+struct DynamicTable {
     pseudo: u128,
     scheme: u128,
     invalid: u128,
 }
 
-impl Table {
+impl DynamicTable {
     fn insert(&mut self, field: Field) {
         self.pseudo = self.pseudo << 1 | u128::from(field.is_pseudo);
         self.scheme = self.scheme << 1 | u128::from(field.is_scheme);
@@ -71,12 +71,12 @@ impl Table {
 
 /// A short string as it is on the wire, to be compared.
 #[derive(Debug, Clone, Copy, Default)]
-struct Short {
+struct ShortString {
     bytes: [u8; 8],
     length: usize,
 }
 
-impl Short {
+impl ShortString {
     fn push(&mut self, part: &[u8]) {
         for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(part) {
             *place = *byte;
@@ -111,28 +111,28 @@ enum State {
     Field,
     Integer { of: Integer, value: u32, shift: u32 },
     NameHead(Literal),
-    Name { literal: Literal, text: Short, is_huffman: bool, left: u32 },
+    Name { literal: Literal, text: ShortString, is_huffman: bool, left: u32 },
     ValueHead(Literal),
-    Value { literal: Literal, text: Short, huffman: Option<huffman::Finder>, left: u32 },
+    Value { literal: Literal, text: ShortString, huffman: Option<huffman::HashFinder>, left: u32 },
 }
 
 /// Reads all header blocks of one direction of a connection, in any pieces.
 #[derive(Debug)]
 pub(super) struct BlockScanner {
-    table: Table,
+    table: DynamicTable,
     state: State,
-    seen: Seen,
+    seen: BlockFindings,
 }
 
 impl Default for BlockScanner {
     fn default() -> Self {
-        Self { table: Table::default(), state: State::Field, seen: Seen::default() }
+        Self { table: DynamicTable::default(), state: State::Field, seen: BlockFindings::default() }
     }
 }
 
 impl BlockScanner {
     /// Ends a block and returns the findings.
-    pub(super) fn end(&mut self) -> Seen {
+    pub(super) fn end(&mut self) -> BlockFindings {
         self.state = State::Field;
         std::mem::take(&mut self.seen)
     }
@@ -204,7 +204,7 @@ impl BlockScanner {
                 let more = u32::from(octet & 0x7f).checked_shl(shift).unwrap_or(u32::MAX);
                 let value = value.saturating_add(more);
                 if octet & 0x80 == 0 {
-                    self.known(of, value);
+                    self.integer_read(of, value);
                 } else {
                     self.state = State::Integer { of, value, shift: shift + 7 };
                 }
@@ -219,16 +219,16 @@ impl BlockScanner {
         if value == mask {
             self.state = State::Integer { of, value: u32::from(value), shift: 0 };
         } else {
-            self.known(of, u32::from(value));
+            self.integer_read(of, u32::from(value));
         }
     }
 
     /// An integer is complete.
-    fn known(&mut self, of: Integer, value: u32) {
+    fn integer_read(&mut self, of: Integer, value: u32) {
         match of {
             Integer::TableSize => self.state = State::Field,
             Integer::Indexed => {
-                self.note(self.table.get(value));
+                self.record_field(self.table.get(value));
                 self.state = State::Field;
             }
             Integer::NameIndex(literal) if value == 0 => self.state = State::NameHead(literal),
@@ -238,15 +238,15 @@ impl BlockScanner {
             }
             Integer::NameLength(literal, _) if value == 0 => self.state = State::ValueHead(literal),
             Integer::NameLength(literal, is_huffman) => {
-                self.state = State::Name { literal, text: Short::default(), is_huffman, left: value };
+                self.state = State::Name { literal, text: ShortString::default(), is_huffman, left: value };
             }
             Integer::ValueLength(mut literal, _) if value == 0 => {
                 literal.field.is_invalid |= literal.field.is_scheme;
                 self.field(literal);
             }
             Integer::ValueLength(literal, is_huffman) => {
-                let huffman = is_huffman.then(huffman::Finder::default);
-                self.state = State::Value { literal, text: Short::default(), huffman, left: value };
+                let huffman = is_huffman.then(huffman::HashFinder::default);
+                self.state = State::Value { literal, text: ShortString::default(), huffman, left: value };
             }
         }
     }
@@ -256,11 +256,11 @@ impl BlockScanner {
         if literal.is_inserted {
             self.table.insert(literal.field);
         }
-        self.note(literal.field);
+        self.record_field(literal.field);
         self.state = State::Field;
     }
 
-    fn note(&mut self, field: Field) {
+    fn record_field(&mut self, field: Field) {
         self.seen.pseudo |= field.is_pseudo;
         self.seen.invalid |= field.is_invalid;
     }
@@ -270,12 +270,12 @@ impl BlockScanner {
 mod tests {
     use super::*;
 
-    const PSEUDO: Seen = Seen { pseudo: true, invalid: false };
-    const INVALID: Seen = Seen { pseudo: true, invalid: true };
-    const NOTHING: Seen = Seen { pseudo: false, invalid: false };
+    const PSEUDO: BlockFindings = BlockFindings { pseudo: true, invalid: false };
+    const INVALID: BlockFindings = BlockFindings { pseudo: true, invalid: true };
+    const NOTHING: BlockFindings = BlockFindings { pseudo: false, invalid: false };
 
     /// The findings in the last of these blocks, read at once and octet by octet.
-    fn last(blocks: &[&[u8]]) -> Seen {
+    fn last(blocks: &[&[u8]]) -> BlockFindings {
         let run = |size: usize| {
             let mut scanner = BlockScanner::default();
             let scan = |block: &&[u8]| {

@@ -35,13 +35,13 @@ const LENGTHS: [(u32, u32); 20] = [
 
 /// The place in one string.
 #[derive(Debug, Default)]
-pub(super) struct Finder {
+pub(super) struct HashFinder {
     /// Bits that are no whole code yet, aligned left.
     ahead: u64,
     bits: u32,
 }
 
-impl Finder {
+impl HashFinder {
     /// Whether a `#` ends in the next octets of the string.
     pub(super) fn finds_hash(&mut self, octets: &[u8]) -> bool {
         for octet in octets {
@@ -114,7 +114,7 @@ mod tests {
             symbols in prop::collection::vec(0..CODES.len(), 0..30),
             size in 1_usize..9,
         ) {
-            let mut finder = Finder::default();
+            let mut finder = HashFinder::default();
             let octets = encode(&symbols);
             let found = octets.chunks(size).any(|part| finder.finds_hash(part));
             prop_assert_eq!(found, symbols.contains(&(CODES.len() - 1)));

@@ -12,23 +12,23 @@
 //! `100 Continue` is sent when the application waits for the body, so a refusal comes before it.
 //! Deliberately absent: cleartext HTTP/2, pushes, priorities, trailers of answers, and interim answers of upstreams.
 
-mod budget;
 mod connection_state;
 mod exchange;
+mod frame_budget;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod header_block;
 mod huffman;
-mod inbound;
+mod inbound_body;
 mod limits;
-mod outgoing;
 mod request;
 mod response;
+mod response_queue;
+mod scanned_socket;
 #[cfg(test)]
 mod tests;
 mod windows;
-mod wire;
 
 use std::cell::Cell;
 use std::fmt;
@@ -52,29 +52,29 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::buffers::{Keeps, OpenSocket};
+use crate::buffers::{BufferRetention, OpenSocket};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
-use crate::http::client_address::Source;
-use crate::http::connection::{Connection, tell};
-use crate::http::http1::Socket;
+use crate::http::client_address::AddressSource;
+use crate::http::connection::{ClientConnection, log_rejected};
+use crate::http::http1::ClientTransport;
 use crate::http::idle_connections::IdleSlot;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
 use connection_state::ConnectionState;
 use exchange::Exchange;
-use inbound::Inbound;
-use outgoing::Outgoing;
-use request::Malformed;
+use inbound_body::InboundBody;
+use request::MalformedRequest;
+use response_queue::ResponseQueue;
+use scanned_socket::ScannedSocket;
 use windows::{ClientSocket, Windows};
-use wire::Wire;
 
 /// How long a connection may live on after GOAWAY without requests.
 const GOAWAY_LINGER: Duration = Duration::from_secs(1);
 
 /// Why the gateway ended a connection.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum ConnectionError {
     /// The preface or the first request did not come in time.
     Late,
     /// The client sent too many frames without progress.
@@ -83,7 +83,7 @@ pub(crate) enum Ended {
     Malformed(h2::Error),
 }
 
-impl Ended {
+impl ConnectionError {
     /// Classifies an error of `h2`. I/O errors and errors that the client reported are normal ends.
     fn of(error: h2::Error) -> Result<(), Self> {
         if error.is_io() || error.is_remote() {
@@ -105,7 +105,7 @@ impl Ended {
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Late => f.write_str("the connection did not begin in time"),
@@ -117,19 +117,19 @@ impl fmt::Display for Ended {
 
 /// Serves a connection to its end; logs and counts protocol errors.
 pub(crate) async fn serve<S, A>(
-    connection: Connection<S>,
+    connection: ClientConnection<S>,
     client: Option<SocketAddr>,
     application: &Rc<A>,
     worker: &Worker,
 ) where
-    S: Socket,
+    S: ClientTransport,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let socket = OpenSocket::new(connection.stream().descriptor(), Keeps::Briefly);
+    let socket = OpenSocket::new(connection.stream().descriptor(), BufferRetention::UntilIdle);
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let (stream, idle) = connection.into_parts();
-    let settings = Settings {
+    let settings = ConnectionSettings {
         header_timeout: server.header_timeout,
         keep_alive: server.keep_alive,
         header_bytes: server.limits.max_header_size,
@@ -142,14 +142,14 @@ pub(crate) async fn serve<S, A>(
             budget: Arc::clone(&worker.shared.buffer_budget),
         }),
     };
-    let refused = |why: Malformed| tell(worker, client, "malformed", &why);
+    let refused = |why: MalformedRequest| log_rejected(worker, client, "malformed", &why);
     if let Err(ended) = drive(stream, peer, application, settings, refused).await {
-        tell(worker, client, ended.reason(), &ended);
+        log_rejected(worker, client, ended.reason(), &ended);
     }
 }
 
 /// Settings of the loop.
-pub(crate) struct Settings {
+pub(crate) struct ConnectionSettings {
     /// Time for the preface, and for the first request.
     pub(crate) header_timeout: Duration,
     /// Idle time after which a connection gets GOAWAY.
@@ -171,7 +171,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) client: Option<SocketAddr>,
-    pub(crate) source: Source,
+    pub(crate) source: AddressSource,
 }
 
 /// Serves a connection over any pipe to its end. `refused` is called for each malformed request.
@@ -179,24 +179,25 @@ pub(crate) async fn drive<S, A>(
     socket: S,
     peer: Peer,
     application: &Rc<A>,
-    settings: Settings,
-    refused: impl Fn(Malformed),
-) -> Result<(), Ended>
+    settings: ConnectionSettings,
+    refused: impl Fn(MalformedRequest),
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, .. } = settings;
+    let ConnectionSettings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, .. } =
+        settings;
     let (mut windows, mut idle_slot) = (Windows::new(settings.client_socket), settings.idle);
     let state = Rc::<ConnectionState>::default();
-    let wire = Wire::new(socket, Rc::clone(&state));
+    let wire = ScannedSocket::new(socket, Rc::clone(&state));
     let mut connection = match timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Ended::of(error),
-        Err(_) => return Err(Ended::Late),
+        Ok(Err(error)) => return ConnectionError::of(error),
+        Err(_) => return Err(ConnectionError::Late),
     };
     let streams = Rc::<Streams>::default();
-    let (mut is_leaving, mut has_begun, first_request_due) =
+    let (mut is_closing, mut has_begun, first_request_due) =
         (false, false, clock::now() + FIRST_REQUEST_TIME);
     // Runs until the first request, and again when no request is open.
     let mut idle = pin!(sleep(header_timeout));
@@ -208,8 +209,8 @@ where
                 Some(Ok((request, respond))) => {
                     has_begun = true;
                     let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
-                    let outgoing = Outgoing::new(progress, buffer.clone());
-                    match exchange_of(request, respond, peer, outgoing, &state) {
+                    let outgoing = ResponseQueue::new(progress, buffer.clone());
+                    match new_exchange(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
                         Ok(exchange) => {
                             idle_slot.set_busy();
@@ -217,35 +218,35 @@ where
                         }
                     }
                 }
-                Some(Err(_)) | None if state.is_flooded() => return Err(Ended::Flooded),
-                Some(Err(error)) => return Ended::of(error),
+                Some(Err(_)) | None if state.is_flooded() => return Err(ConnectionError::Flooded),
+                Some(Err(error)) => return ConnectionError::of(error),
                 None => return Ok(()),
             },
-            () = windows.resized() => windows.follow(&mut connection),
+            () = windows.resized() => windows.adjust(&mut connection),
             () = state.flooded.notified() => {
-                is_leaving = true;
+                is_closing = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
-            () = must_leave(&mut drain, has_begun, first_request_due, &mut idle_slot), if !is_leaving => {
-                is_leaving = true;
+            () = shutdown_due(&mut drain, has_begun, first_request_due, &mut idle_slot), if !is_closing => {
+                is_closing = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
-            () = streams.quiet.notified() => {
-                streams.note_idle(&idle_slot);
+            () = streams.idle.notified() => {
+                streams.report_idle(&idle_slot);
                 windows.shrink(&mut connection);
-                let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
-                idle.as_mut().reset((clock::now() + patience).into());
+                let idle_timeout = if is_closing { GOAWAY_LINGER } else { keep_alive };
+                idle.as_mut().reset((clock::now() + idle_timeout).into());
             }
             () = &mut idle, if streams.open.get() == 0 || state.is_flooded() => {
                 if state.is_flooded() {
-                    return Err(Ended::Flooded);
+                    return Err(ConnectionError::Flooded);
                 }
-                if is_leaving {
+                if is_closing {
                     return Ok(());
                 }
-                is_leaving = true;
+                is_closing = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
@@ -254,21 +255,21 @@ where
 }
 
 /// Returns when the gateway ends the connection: because it stops, or because it needs the descriptor of an idle connection.
-async fn must_leave(
+async fn shutdown_due(
     drain: &mut watch::Receiver<DrainPhase>,
     has_begun: bool,
     first_request_due: Instant,
     idle_slot: &mut IdleSlot,
 ) {
     tokio::select! {
-        () = drain_ends(drain, has_begun, first_request_due) => {}
+        () = drain_due(drain, has_begun, first_request_due) => {}
         () = idle_slot.closing() => {}
     }
 }
 
 /// Returns when a stopping gateway ends the connection. A connection without a request may have waited in the backlog: a GOAWAY before
 /// its first request would make the client repeat that elsewhere, so it gets some time.
-async fn drain_ends(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
+async fn drain_due(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
     let leaves = |phase: &DrainPhase| match phase {
         DrainPhase::Serving => false,
         DrainPhase::Draining => has_begun,
@@ -281,22 +282,22 @@ async fn drain_ends(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, fi
 }
 
 /// A stream's request, or why it was refused (RFC 9113, 8.1.1).
-fn exchange_of(
+fn new_exchange(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     Peer { client, source }: Peer,
-    outgoing: Rc<Outgoing>,
+    outgoing: Rc<ResponseQueue>,
     state: &Rc<ConnectionState>,
-) -> Result<Exchange, Malformed> {
+) -> Result<Exchange, MalformedRequest> {
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let converted = if state.take_malformed(respond.stream_id().as_u32()) {
         Err("a # or an unknown scheme in a pseudo-header field")
     } else {
-        request::convert(&parts, has_body)
+        request::convert_head(&parts, has_body)
     };
     let converted = converted.inspect_err(|_| respond.send_reset(Reason::PROTOCOL_ERROR))?;
-    let inbound = has_body.then(|| Inbound::new(body, Rc::clone(state)));
+    let inbound = has_body.then(|| InboundBody::new(body, Rc::clone(state)));
     let payload = match &inbound {
         None => Payload::None,
         Some(inbound) => Payload::Stream { payload: Box::pin(inbound.payload()) as BoxedPayloadStream },
@@ -319,12 +320,12 @@ fn exchange_of(
 #[derive(Default)]
 struct Streams {
     open: Cell<usize>,
-    quiet: Notify,
+    idle: Notify,
 }
 
 impl Streams {
     /// Tells the registry where no request is open.
-    fn note_idle(&self, slot: &IdleSlot) {
+    fn report_idle(&self, slot: &IdleSlot) {
         if self.open.get() == 0 {
             slot.set_idle(clock::now());
         }
@@ -342,21 +343,21 @@ impl Streams {
         });
     }
 
-    fn open(self: &Rc<Self>) -> Open {
+    fn open(self: &Rc<Self>) -> OpenStream {
         self.open.set(self.open.get() + 1);
-        Open(Rc::clone(self))
+        OpenStream(Rc::clone(self))
     }
 }
 
 /// An open request.
-struct Open(Rc<Streams>);
+struct OpenStream(Rc<Streams>);
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let left = self.0.open.get() - 1;
         self.0.open.set(left);
         if left == 0 {
-            self.0.quiet.notify_one();
+            self.0.idle.notify_one();
         }
     }
 }

@@ -12,31 +12,34 @@ use actix_web::http::{Method, Uri};
 use bytes::{Bytes, BytesMut};
 
 /// Why a request is malformed.
-pub(crate) type Malformed = &'static str;
+pub(crate) type MalformedRequest = &'static str;
 
 /// The head in actix's types.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ConvertedHead {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
 }
 
 /// Converts a head. `has_body`: the head has no END_STREAM.
-pub(super) fn convert(parts: &http::request::Parts, has_body: bool) -> Result<Head, Malformed> {
+pub(super) fn convert_head(
+    parts: &http::request::Parts,
+    has_body: bool,
+) -> Result<ConvertedHead, MalformedRequest> {
     let method = Method::from_bytes(parts.method.as_str().as_bytes()).map_err(|_| "a malformed :method")?;
-    let uri = uri(&method, &parts.uri)?;
-    let mut headers = headers(&parts.headers)?;
+    let uri = convert_target(&method, &parts.uri)?;
+    let mut headers = convert_headers(&parts.headers)?;
     if has_body && !headers.contains_key(CONTENT_LENGTH) {
         // The later steps know a body without a length as chunked.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     join_cookies(&mut headers);
-    Ok(Head { method, uri, headers })
+    Ok(ConvertedHead { method, uri, headers })
 }
 
 /// Refuses white space around values (RFC 9113, 8.2.1).
-pub(super) fn check_values(fields: &http::HeaderMap) -> Result<(), Malformed> {
+pub(super) fn check_values(fields: &http::HeaderMap) -> Result<(), MalformedRequest> {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let is_padded = |value: &[u8]| is_space(value.first()) || is_space(value.last());
     if fields.values().any(|value| is_padded(value.as_bytes())) {
@@ -45,7 +48,7 @@ pub(super) fn check_values(fields: &http::HeaderMap) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn uri(method: &Method, uri: &http::Uri) -> Result<Uri, Malformed> {
+fn convert_target(method: &Method, uri: &http::Uri) -> Result<Uri, MalformedRequest> {
     let mut parts = Parts::default();
     match uri.authority().map(http::uri::Authority::as_str) {
         Some(authority) if authority.contains('@') => return Err("userinfo in :authority"),
@@ -71,7 +74,7 @@ fn uri(method: &Method, uri: &http::Uri) -> Result<Uri, Malformed> {
 }
 
 /// All values share one allocation.
-fn headers(fields: &http::HeaderMap) -> Result<HeaderMap, Malformed> {
+fn convert_headers(fields: &http::HeaderMap) -> Result<HeaderMap, MalformedRequest> {
     check_values(fields)?;
     let mut values = BytesMut::with_capacity(fields.values().map(http::HeaderValue::len).sum());
     fields.values().for_each(|value| values.extend_from_slice(value.as_bytes()));
@@ -107,12 +110,12 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn refusal(method: &str, uri: &str, fields: &[(&str, &[u8])]) -> Option<Malformed> {
-        convert(&parts(method, uri, fields), false).err()
+    fn refusal(method: &str, uri: &str, fields: &[(&str, &[u8])]) -> Option<MalformedRequest> {
+        convert_head(&parts(method, uri, fields), false).err()
     }
 
     fn fields(pairs: &[(&str, &[u8])], has_body: bool) -> Vec<(String, Vec<u8>)> {
-        let head = convert(&parts("PUT", "https://a/k", pairs), has_body).unwrap();
+        let head = convert_head(&parts("PUT", "https://a/k", pairs), has_body).unwrap();
         let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
         let mut fields: Vec<_> = head.headers.iter().map(text).collect();
         fields.sort();
@@ -150,7 +153,7 @@ mod tests {
     /// A7
     #[test]
     fn a_head_is_the_same_in_both_types() {
-        let head = convert(&parts("PATCH", "https://b.host:444/k%2Fa//b?x=%20&y", &[]), false).unwrap();
+        let head = convert_head(&parts("PATCH", "https://b.host:444/k%2Fa//b?x=%20&y", &[]), false).unwrap();
         assert_eq!(head.method, Method::PATCH);
         assert_eq!(head.uri.path_and_query().unwrap().as_str(), "/k%2Fa//b?x=%20&y");
         assert_eq!(head.uri.authority().unwrap().as_str(), "b.host:444");

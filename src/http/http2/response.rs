@@ -7,17 +7,17 @@ use http::header::{CONTENT_LENGTH, DATE};
 use tidegate_actors::clock;
 
 /// Fields of an HTTP/1.1 connection, which RFC 9113, 8.2.2 forbids.
-const OF_THE_CONNECTION: [&str; 5] =
+const CONNECTION_FIELDS: [&str; 5] =
     ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
 
 /// Converts a head; none if a field of it cannot be sent.
-pub(super) fn convert(head: &ResponseHead, size: BodySize) -> Option<http::Response<()>> {
+pub(super) fn convert_head(head: &ResponseHead, size: BodySize) -> Option<http::Response<()>> {
     let mut response = http::Response::new(());
     *response.status_mut() = http::StatusCode::try_from(head.status.as_u16()).ok()?;
     let headers = response.headers_mut();
     for (name, value) in head.headers() {
-        if !OF_THE_CONNECTION.contains(&name.as_str()) {
-            let (name, value) = field(name, value)?;
+        if !CONNECTION_FIELDS.contains(&name.as_str()) {
+            let (name, value) = convert_field(name, value)?;
             headers.try_append(name, value).ok()?;
         }
     }
@@ -32,7 +32,7 @@ pub(super) fn convert(head: &ResponseHead, size: BodySize) -> Option<http::Respo
     Some(response)
 }
 
-fn field(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
+fn convert_field(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
     let name = http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
     let value = http::HeaderValue::from_bytes(value.as_bytes()).ok()?;
     Some((name, value))
@@ -53,13 +53,13 @@ mod tests {
         for (name, value) in pairs.into_iter().chain([("vary", "b")]) {
             head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let sent = convert(&head, BodySize::Sized(7)).unwrap();
+        let sent = convert_head(&head, BodySize::Sized(7)).unwrap();
         let mut names: Vec<&str> = sent.headers().keys().map(http::HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "date", "etag", "vary"]);
         assert_eq!(sent.headers()[CONTENT_LENGTH], "7");
         assert_eq!(sent.headers().get_all("vary").iter().count(), 2);
         assert_eq!(sent.status().as_u16(), 200);
-        assert!(!convert(&head, BodySize::Stream).unwrap().headers().contains_key(CONTENT_LENGTH));
+        assert!(!convert_head(&head, BodySize::Stream).unwrap().headers().contains_key(CONTENT_LENGTH));
     }
 }

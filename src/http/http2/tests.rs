@@ -18,9 +18,9 @@ async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
     })
 }
 
-fn settings() -> (Settings, watch::Sender<DrainPhase>) {
+fn settings() -> (ConnectionSettings, watch::Sender<DrainPhase>) {
     let (drain, subscribed) = watch::channel(DrainPhase::Serving);
-    let settings = Settings {
+    let settings = ConnectionSettings {
         client_socket: None,
         header_timeout: Duration::from_secs(30),
         keep_alive: Duration::from_secs(30),
@@ -33,10 +33,10 @@ fn settings() -> (Settings, watch::Sender<DrainPhase>) {
     (settings, drain)
 }
 
-const PEER: Peer = Peer { client: None, source: Source::Peer };
+const PEER: Peer = Peer { client: None, source: AddressSource::Peer };
 
 /// Runs the loop beside a client that has the other end of the pipe.
-fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(), Ended>, T) {
+fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(), ConnectionError>, T) {
     actix_rt::System::new().block_on(async {
         let application =
             Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
@@ -123,7 +123,7 @@ proptest! {
 
     /// V9: sound headers and trailers are never malformed, wherever the tables of the compression have them
     #[test]
-    fn sound_trailers_are_taken(exchanges in prop::collection::vec((any::<u8>(), fields(), fields()), 1..30)) {
+    fn valid_trailers_are_accepted(exchanges in prop::collection::vec((any::<u8>(), fields(), fields()), 1..30)) {
         let (ended, statuses) = run(async move |pipe| {
             let (mut requests, connection) = h2::client::handshake(pipe).await.unwrap();
             let talking = async {
@@ -167,6 +167,6 @@ proptest! {
             let _ = pipe.shutdown().await;
             let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
         });
-        prop_assert!(!matches!(ended, Err(Ended::Late)), "{ended:?}");
+        prop_assert!(!matches!(ended, Err(ConnectionError::Late)), "{ended:?}");
     }
 }

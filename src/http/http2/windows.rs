@@ -47,7 +47,7 @@ impl Windows {
     }
 
     /// The receive buffer of the socket has another size: a fast upload makes the windows large, short memory makes them small.
-    pub(super) fn follow<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(super) fn adjust<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         connection: &mut Connection<S, Bytes>,
     ) {
@@ -56,7 +56,7 @@ impl Windows {
             self.shrink(connection);
         } else if self.reservation.is_none() && socket.buffers.has_grown_receive() {
             let reservation = socket.budget.try_reserve(LARGE_WINDOWS_BYTES);
-            if reservation.is_some() && set(connection, true) {
+            if reservation.is_some() && set_windows(connection, true) {
                 self.reservation = reservation;
             }
         }
@@ -67,14 +67,17 @@ impl Windows {
         &mut self,
         connection: &mut Connection<S, Bytes>,
     ) {
-        if self.reservation.is_some() && set(connection, false) {
+        if self.reservation.is_some() && set_windows(connection, false) {
             self.reservation = None;
         }
     }
 }
 
 /// False where the client has not acknowledged the last change yet: the windows stay as they are until the next event.
-fn set<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>, is_large: bool) -> bool {
+fn set_windows<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S, Bytes>,
+    is_large: bool,
+) -> bool {
     let (stream, whole) = limits::windows(is_large);
     let is_set = connection.set_initial_window_size(stream).is_ok();
     if is_set {

@@ -16,10 +16,10 @@
 //!
 //! Source: S3 "Checking object integrity"; xxHash specification (XXH64, XXH3) for the XXHASH algorithms.
 
-pub(crate) mod claim;
-pub(crate) mod down;
-pub(crate) mod renewed;
-mod running;
+pub(crate) mod body_digests;
+pub(crate) mod expected_digest;
+pub(crate) mod response_checksum;
+mod running_digest;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ pub(crate) const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
 /// A checksum that S3 carries in `x-amz-checksum-*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Algorithm {
+pub(crate) enum ChecksumAlgorithm {
     Crc32,
     Crc32c,
     Crc64Nvme,
@@ -42,7 +42,7 @@ pub(crate) enum Algorithm {
     XxHash128,
 }
 
-impl Algorithm {
+impl ChecksumAlgorithm {
     /// All of them.
     pub(crate) const ALL: [Self; 10] = [
         Self::Crc32,
@@ -74,12 +74,12 @@ impl Algorithm {
     }
 
     /// The algorithm of a header, or trailing header, in any case.
-    pub(crate) fn of_header(name: &str) -> Option<Self> {
+    pub(crate) fn from_header(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.header().eq_ignore_ascii_case(name))
     }
 
     /// How many bytes it has.
-    fn bytes(self) -> usize {
+    fn digest_bytes(self) -> usize {
         match self {
             Self::Crc32 | Self::Crc32c => 4,
             Self::Crc64Nvme | Self::XxHash64 | Self::XxHash3 => 8,
@@ -91,7 +91,7 @@ impl Algorithm {
     }
 
     /// How many characters it has in base64.
-    pub(crate) fn text_bytes(self) -> u64 {
-        self.bytes().div_ceil(3) as u64 * 4
+    pub(crate) fn encoded_bytes(self) -> u64 {
+        self.digest_bytes().div_ceil(3) as u64 * 4
     }
 }

@@ -2,9 +2,9 @@
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::claim::{ClaimFault, Claims};
-use super::down::Answered;
-use super::running::Running;
+use super::expected_digest::{DigestFault, ExpectedDigests};
+use super::response_checksum::ResponseChecksum;
+use super::running_digest::RunningDigest;
 use super::*;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -17,43 +17,43 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 
 /// The check values that the catalogues of CRCs and the standards of hashes give for these nine digits.
 const DIGITS: &[u8] = b"123456789";
-const CHECKS: [(Algorithm, &str, &str); 10] = [
-    (Algorithm::Crc32, "cbf43926", "y/Q5Jg=="),
-    (Algorithm::Crc32c, "e3069283", "4waSgw=="),
-    (Algorithm::Crc64Nvme, "ae8b14860a799888", "rosUhgp5mIg="),
-    (Algorithm::Sha1, "f7c3bc1d808e04732adf679965ccc34ca7ae3441", "98O8HYCOBHMq32eZZczDTKeuNEE="),
+const CHECKS: [(ChecksumAlgorithm, &str, &str); 10] = [
+    (ChecksumAlgorithm::Crc32, "cbf43926", "y/Q5Jg=="),
+    (ChecksumAlgorithm::Crc32c, "e3069283", "4waSgw=="),
+    (ChecksumAlgorithm::Crc64Nvme, "ae8b14860a799888", "rosUhgp5mIg="),
+    (ChecksumAlgorithm::Sha1, "f7c3bc1d808e04732adf679965ccc34ca7ae3441", "98O8HYCOBHMq32eZZczDTKeuNEE="),
     (
-        Algorithm::Sha256,
+        ChecksumAlgorithm::Sha256,
         "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
         "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
     ),
     (
-        Algorithm::Sha512,
+        ChecksumAlgorithm::Sha512,
         "d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274ad27fcd5811b313d681f7e55ec02d73d499c95455b6b5bb503acf574fba8ffe85",
         "2eZ2LdHI6vbWGzxhkvxAjU1tXxF20MKRabwk5xw/J0rSf81YEbMT1oH35V7ALXPUmclUVba1u1A6z1dPuo/+hQ==",
     ),
-    (Algorithm::Md5, "25f9e794323b453885f5181f1b624d0b", "JfnnlDI7RTiF9RgfG2JNCw=="),
+    (ChecksumAlgorithm::Md5, "25f9e794323b453885f5181f1b624d0b", "JfnnlDI7RTiF9RgfG2JNCw=="),
     // What the AWS Common Runtime (awscrt 0.38.1), with which SDKs compute them, gives for these digits.
-    (Algorithm::XxHash64, "8cb841db40e6ae83", "jLhB20DmroM="),
-    (Algorithm::XxHash3, "72dcb18b67a17dff", "ctyxi2ehff8="),
-    (Algorithm::XxHash128, "33119477ede5dcd5e9716427681d5860", "MxGUd+3l3NXpcWQnaB1YYA=="),
+    (ChecksumAlgorithm::XxHash64, "8cb841db40e6ae83", "jLhB20DmroM="),
+    (ChecksumAlgorithm::XxHash3, "72dcb18b67a17dff", "ctyxi2ehff8="),
+    (ChecksumAlgorithm::XxHash128, "33119477ede5dcd5e9716427681d5860", "MxGUd+3l3NXpcWQnaB1YYA=="),
 ];
 
 /// What the AWS Common Runtime gives for the bytes 0 to 255, a thousand times: XXH3 has another algorithm for long data.
-const LONG_CHECKS: [(Algorithm, &str); 3] = [
-    (Algorithm::XxHash64, "ea8a95f52bcdb693"),
-    (Algorithm::XxHash3, "776474c39d20f9aa"),
-    (Algorithm::XxHash128, "548512d98989de2d776474c39d20f9aa"),
+const LONG_CHECKS: [(ChecksumAlgorithm, &str); 3] = [
+    (ChecksumAlgorithm::XxHash64, "ea8a95f52bcdb693"),
+    (ChecksumAlgorithm::XxHash3, "776474c39d20f9aa"),
+    (ChecksumAlgorithm::XxHash128, "548512d98989de2d776474c39d20f9aa"),
 ];
 
 /// I1
 #[test]
 fn every_algorithm_gives_its_check_value() {
     for (algorithm, hex, base64) in CHECKS {
-        let mut running = Running::new(algorithm);
+        let mut running = RunningDigest::new(algorithm);
         DIGITS.chunks(2).for_each(|part| running.update(part));
         assert_eq!(hex::encode(running.finish()), hex, "{algorithm:?}");
-        assert_eq!(algorithm.text_bytes(), base64.len() as u64, "{algorithm:?}");
+        assert_eq!(algorithm.encoded_bytes(), base64.len() as u64, "{algorithm:?}");
     }
 }
 
@@ -63,7 +63,7 @@ fn long_data_gives_the_same_hash_in_pieces_of_any_size() {
     let data: Vec<u8> = (0..=255).cycle().take(256_000).collect();
     for (algorithm, hex) in LONG_CHECKS {
         for piece_bytes in [1, 240, 241, 4_096, 65_536, data.len()] {
-            let mut running = Running::new(algorithm);
+            let mut running = RunningDigest::new(algorithm);
             data.chunks(piece_bytes).for_each(|part| running.update(part));
             assert_eq!(hex::encode(running.finish()), hex, "{algorithm:?} in pieces of {piece_bytes}");
         }
@@ -73,18 +73,18 @@ fn long_data_gives_the_same_hash_in_pieces_of_any_size() {
 /// I1: the names are those of S3's API reference
 #[test]
 fn every_header_names_its_algorithm() {
-    for algorithm in Algorithm::ALL {
-        assert_eq!(Algorithm::of_header(&algorithm.header().to_ascii_uppercase()), Some(algorithm));
+    for algorithm in ChecksumAlgorithm::ALL {
+        assert_eq!(ChecksumAlgorithm::from_header(&algorithm.header().to_ascii_uppercase()), Some(algorithm));
     }
     for name in
         ["x-amz-checksum-", "x-amz-checksum-mode", "x-amz-checksum-type", "x-amz-checksum-xxhash", "md5"]
     {
-        assert_eq!(Algorithm::of_header(name), None, "{name}");
+        assert_eq!(ChecksumAlgorithm::from_header(name), None, "{name}");
     }
 }
 
-fn verdict(pairs: &[(&'static str, &str)], body: &[u8]) -> Result<(), ClaimFault> {
-    let mut claims = Claims::of(&headers(pairs), None, None, true)?;
+fn verdict(pairs: &[(&'static str, &str)], body: &[u8]) -> Result<(), DigestFault> {
+    let mut claims = ExpectedDigests::from_headers(&headers(pairs), None, None, true)?;
     claims.update(body);
     claims.verify(None)
 }
@@ -95,30 +95,30 @@ fn a_claim_holds_for_its_body_and_for_no_other() {
     for (algorithm, _, base64) in CHECKS {
         let pairs = [(algorithm.header(), base64)];
         assert_eq!(verdict(&pairs, DIGITS), Ok(()));
-        assert_eq!(verdict(&pairs, b"123456780"), Err(ClaimFault::Checksum(algorithm)));
-        assert_eq!(verdict(&pairs, b""), Err(ClaimFault::Checksum(algorithm)));
+        assert_eq!(verdict(&pairs, b"123456780"), Err(DigestFault::ChecksumMismatch(algorithm)));
+        assert_eq!(verdict(&pairs, b""), Err(DigestFault::ChecksumMismatch(algorithm)));
     }
     let md5 = [("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==")];
     assert_eq!(verdict(&md5, DIGITS), Ok(()));
-    assert_eq!(verdict(&md5, b"1234567890"), Err(ClaimFault::Md5));
+    assert_eq!(verdict(&md5, b"1234567890"), Err(DigestFault::Md5Mismatch));
 }
 
 /// I1
 #[test]
 fn what_is_no_checksum_is_refused() {
     for (algorithm, _, base64) in CHECKS {
-        let malformed = Err(ClaimFault::ChecksumMalformed(algorithm));
+        let malformed = Err(DigestFault::ChecksumMalformed(algorithm));
         for text in ["", "=", "AA==", "not base64", &base64[1..], &format!("{base64}-2")] {
             assert_eq!(verdict(&[(algorithm.header(), text)], DIGITS), malformed, "{text}");
         }
     }
     for text in ["", "y/Q5Jg==", "25f9e794323b453885f5181f1b624d0b"] {
-        assert_eq!(verdict(&[("content-md5", text)], DIGITS), Err(ClaimFault::Md5Malformed), "{text}");
+        assert_eq!(verdict(&[("content-md5", text)], DIGITS), Err(DigestFault::Md5Malformed), "{text}");
     }
     let two = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-checksum-crc32c", "4waSgw==")];
-    assert_eq!(verdict(&two, DIGITS), Err(ClaimFault::ManyChecksums));
+    assert_eq!(verdict(&two, DIGITS), Err(DigestFault::MultipleChecksums));
     let twice = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-checksum-crc32", "y/Q5Jg==")];
-    assert_eq!(verdict(&twice, DIGITS), Err(ClaimFault::ManyChecksums));
+    assert_eq!(verdict(&twice, DIGITS), Err(DigestFault::MultipleChecksums));
 }
 
 /// I1
@@ -126,13 +126,14 @@ fn what_is_no_checksum_is_refused() {
 fn a_trailing_checksum_is_awaited() {
     for (algorithm, _, base64) in CHECKS {
         let verify = |trailer| {
-            let mut claims = Claims::of(&HeaderMap::new(), None, Some(algorithm), true).unwrap();
+            let mut claims =
+                ExpectedDigests::from_headers(&HeaderMap::new(), None, Some(algorithm), true).unwrap();
             claims.update(DIGITS);
             claims.verify(trailer)
         };
         assert_eq!(verify(Some(base64)), Ok(()));
-        assert_eq!(verify(None), Err(ClaimFault::ChecksumMalformed(algorithm)));
-        assert_eq!(verify(Some("x")), Err(ClaimFault::ChecksumMalformed(algorithm)));
+        assert_eq!(verify(None), Err(DigestFault::ChecksumMalformed(algorithm)));
+        assert_eq!(verify(Some("x")), Err(DigestFault::ChecksumMalformed(algorithm)));
     }
 }
 
@@ -140,7 +141,7 @@ fn a_trailing_checksum_is_awaited() {
 #[test]
 fn only_a_whole_objects_checksum_is_checked_in_an_answer() {
     let told = |pairs: &[(&'static str, &str)], body: &[u8]| {
-        Answered::of(&headers(pairs)).map(|mut answered| {
+        ResponseChecksum::from_headers(&headers(pairs)).map(|mut answered| {
             answered.update(body);
             answered.verify()
         })

@@ -6,10 +6,10 @@ use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::s3::chunked::trailer::{Line, Trailer};
-use crate::s3::chunked::{ChunkFault, Form};
-use crate::s3::pieces::Pieces;
-use crate::s3::sigv4::Seed;
+use crate::s3::chunked::trailer::{Trailer, TrailerLine};
+use crate::s3::chunked::{ChunkFault, ChunkLayout};
+use crate::s3::pieces::PieceQueue;
+use crate::s3::sigv4::SignatureChain;
 
 const LINE_BYTES_MAX: usize = 1024;
 const SIZE_DIGITS_MAX: usize = 16;
@@ -34,13 +34,13 @@ pub(crate) enum Decoded {
 
 /// Takes a body apart.
 pub(crate) struct Decoder {
-    form: Form,
-    verifier: Option<Seed>,
+    layout: ChunkLayout,
+    verifier: Option<SignatureChain>,
     chunk_bytes_max: u64,
     /// The decoded length.
     length: u64,
     /// Of the decoded length.
-    left: u64,
+    remaining: u64,
     /// Bytes of size lines, line ends and trailers so far.
     overhead: u64,
     /// A line whose end has not come.
@@ -53,7 +53,7 @@ enum State {
     Size(Option<Trailer>),
     Data(Chunk, Option<Trailer>),
     /// The line end behind a chunk's data comes.
-    Gap(Option<Trailer>),
+    ChunkEnd(Option<Trailer>),
     Trailer(Trailer),
     /// An empty line, and that is all.
     LastLine,
@@ -65,33 +65,33 @@ enum State {
 }
 
 struct Chunk {
-    left: u64,
+    remaining: u64,
     /// Where the chunk is held until its signature is checked.
-    held: Option<Held>,
+    buffered: Option<BufferedChunk>,
 }
 
-struct Held {
+struct BufferedChunk {
     signature: Vec<u8>,
-    pieces: Pieces,
+    pieces: PieceQueue,
     hash: Sha256,
 }
 
 impl Decoder {
     /// `length` is that of the data; `trailer` names the announced header. Without a verifier signatures are not checked.
     pub(crate) fn new(
-        form: Form,
+        layout: ChunkLayout,
         length: u64,
         trailer: Option<&'static str>,
-        verifier: Option<Seed>,
+        verifier: Option<SignatureChain>,
         chunk_bytes_max: u64,
     ) -> Self {
-        let trailer = trailer.map(|name| Trailer::new(name, form.is_signed()));
+        let trailer = trailer.map(|name| Trailer::new(name, layout.is_signed()));
         Self {
-            form,
-            verifier: verifier.filter(|_| form.is_signed()),
+            layout,
+            verifier: verifier.filter(|_| layout.is_signed()),
             chunk_bytes_max,
             length,
-            left: length,
+            remaining: length,
             overhead: 0,
             line: Vec::new(),
             state: State::Size(trailer),
@@ -99,31 +99,31 @@ impl Decoder {
     }
 
     /// Takes input until something comes out or all of it is taken.
-    pub(crate) fn take(&mut self, input: &mut Bytes) -> Result<Option<Decoded>, ChunkFault> {
+    pub(crate) fn decode(&mut self, input: &mut Bytes) -> Result<Option<Decoded>, ChunkFault> {
         while !input.is_empty() {
             if let State::Data(chunk, _) = &mut self.state {
-                let bytes = usize::try_from(chunk.left).unwrap_or(usize::MAX).min(input.len());
+                let bytes = usize::try_from(chunk.remaining).unwrap_or(usize::MAX).min(input.len());
                 let piece = input.split_to(bytes);
-                chunk.left -= bytes as u64;
-                let Some(held) = &mut chunk.held else {
-                    let is_last = chunk.left == 0;
+                chunk.remaining -= bytes as u64;
+                let Some(held) = &mut chunk.buffered else {
+                    let is_last = chunk.remaining == 0;
                     self.end_data_if(is_last);
                     return Ok(Some(Decoded::Piece(piece)));
                 };
                 held.hash.update(&piece);
                 held.pieces.push(piece);
-                if chunk.left == 0 {
-                    return self.end_held().map(Some);
+                if chunk.remaining == 0 {
+                    return self.finish_buffered_chunk().map(Some);
                 }
-            } else if let Some(line) = self.whole_line(input)? {
-                self.take_line(&line)?;
+            } else if let Some(line) = self.read_line(input)? {
+                self.process_line(&line)?;
             }
         }
         Ok(None)
     }
 
     /// A line with its end. Between two slices of input it is kept here.
-    fn whole_line(&mut self, input: &mut Bytes) -> Result<Option<Vec<u8>>, ChunkFault> {
+    fn read_line(&mut self, input: &mut Bytes) -> Result<Option<Vec<u8>>, ChunkFault> {
         let end = memchr::memchr(b'\n', input);
         let bytes = end.map_or(input.len(), |end| end + 1);
         if self.line.len() + bytes > LINE_BYTES_MAX {
@@ -138,21 +138,21 @@ impl Decoder {
     /// Framing may be as long as the data before it, and a little more. So a body has at most twice the bytes of its data.
     fn count_overhead(&mut self, bytes: usize) -> Result<(), ChunkFault> {
         self.overhead = self.overhead.saturating_add(bytes as u64);
-        let limit = (self.length - self.left).saturating_add(OVERHEAD_BYTES_SPARE);
+        let limit = (self.length - self.remaining).saturating_add(OVERHEAD_BYTES_SPARE);
         if self.overhead > limit { Err(ChunkFault::Overhead { limit }) } else { Ok(()) }
     }
 
-    fn take_line(&mut self, line: &[u8]) -> Result<(), ChunkFault> {
+    fn process_line(&mut self, line: &[u8]) -> Result<(), ChunkFault> {
         let state = mem::replace(&mut self.state, State::LastLine);
         self.state = match state {
             State::Size(trailer) => self.begin_chunk(line, trailer)?,
-            State::Gap(trailer) if line == b"\r\n" => State::Size(trailer),
+            State::ChunkEnd(trailer) if line == b"\r\n" => State::Size(trailer),
             State::Trailer(mut trailer) => {
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                match trailer.line(line, self.verifier.as_mut())? {
-                    Line::More => State::Trailer(trailer),
-                    Line::Last => State::Ended { trailer: Some(trailer), may_repeat: true },
+                match trailer.push_line(line, self.verifier.as_mut())? {
+                    TrailerLine::More => State::Trailer(trailer),
+                    TrailerLine::Last => State::Ended { trailer: Some(trailer), may_repeat: true },
                 }
             }
             State::LastLine if line == b"\r\n" => State::Ended { trailer: None, may_repeat: false },
@@ -166,49 +166,52 @@ impl Decoder {
     }
 
     fn begin_chunk(&mut self, line: &[u8], trailer: Option<Trailer>) -> Result<State, ChunkFault> {
-        let (bytes, signature) = size_line(line, self.form.is_signed())?;
-        if bytes > self.left {
+        let (bytes, signature) = parse_size_line(line, self.layout.is_signed())?;
+        if bytes > self.remaining {
             return Err(ChunkFault::Length("more"));
         }
         if bytes == 0 {
-            if self.left > 0 {
+            if self.remaining > 0 {
                 return Err(ChunkFault::Length("fewer"));
             }
-            self.check(signature, &Sha256::digest([]).into())?;
+            self.verify_signature(signature, &Sha256::digest([]).into())?;
             return Ok(trailer.map_or(State::LastLine, State::Trailer));
         }
         if self.verifier.is_some() && bytes > self.chunk_bytes_max {
             return Err(ChunkFault::TooLarge { bytes, limit: self.chunk_bytes_max });
         }
-        self.left -= bytes;
-        let held = self.verifier.is_some().then(|| Held {
+        self.remaining -= bytes;
+        let buffered = self.verifier.is_some().then(|| BufferedChunk {
             signature: signature.to_vec(),
-            pieces: Pieces::default(),
+            pieces: PieceQueue::default(),
             hash: Sha256::new(),
         });
-        Ok(State::Data(Chunk { left: bytes, held }, trailer))
+        Ok(State::Data(Chunk { remaining: bytes, buffered }, trailer))
     }
 
     fn end_data_if(&mut self, is_last: bool) {
         if is_last && let State::Data(_, trailer) = mem::replace(&mut self.state, State::LastLine) {
-            self.state = State::Gap(trailer);
+            self.state = State::ChunkEnd(trailer);
         }
     }
 
-    fn end_held(&mut self) -> Result<Decoded, ChunkFault> {
-        let State::Data(Chunk { held: Some(mut held), .. }, trailer) =
+    fn finish_buffered_chunk(&mut self) -> Result<Decoded, ChunkFault> {
+        let State::Data(Chunk { buffered: Some(mut held), .. }, trailer) =
             mem::replace(&mut self.state, State::LastLine)
         else {
             return Err(ChunkFault::Framing("a chunk has no data"));
         };
-        self.state = State::Gap(trailer);
+        self.state = State::ChunkEnd(trailer);
         let sha256 = held.hash.finalize().into();
-        self.check(&held.signature, &sha256)?;
-        Ok(Decoded::Chunk { pieces: held.pieces.take(), sha256 })
+        self.verify_signature(&held.signature, &sha256)?;
+        Ok(Decoded::Chunk { pieces: held.pieces.drain_all(), sha256 })
     }
 
-    fn check(&mut self, signature: &[u8], sha256: &[u8; 32]) -> Result<(), ChunkFault> {
-        let holds = self.verifier.as_mut().is_none_or(|seed| is_same(seed.chunk(sha256), signature));
+    fn verify_signature(&mut self, signature: &[u8], sha256: &[u8; 32]) -> Result<(), ChunkFault> {
+        let holds = self
+            .verifier
+            .as_mut()
+            .is_none_or(|seed| constant_time_eq(seed.chunk_signature(sha256), signature));
         if holds { Ok(()) } else { Err(ChunkFault::Signature("a chunk")) }
     }
 
@@ -224,7 +227,7 @@ impl Decoder {
 }
 
 /// Size and signature of a line that begins a chunk.
-fn size_line(line: &[u8], is_signed: bool) -> Result<(u64, &[u8]), ChunkFault> {
+fn parse_size_line(line: &[u8], is_signed: bool) -> Result<(u64, &[u8]), ChunkFault> {
     let fault = ChunkFault::Framing;
     let line = line.strip_suffix(b"\r\n").ok_or(fault("a line does not end with CR LF"))?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -249,25 +252,25 @@ fn size_line(line: &[u8], is_signed: bool) -> Result<(u64, &[u8]), ChunkFault> {
 }
 
 /// The size of the first chunk, as far as the beginning of a body shows it: all but the last are usually of that size.
-pub(crate) fn first_size(beginning: &[u8]) -> Peek {
+pub(crate) fn peek_chunk_size(beginning: &[u8]) -> ChunkSizePeek {
     let digits = beginning.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     if digits == beginning.len() && digits <= SIZE_DIGITS_MAX {
-        return Peek::NeedMore;
+        return ChunkSizePeek::NeedMore;
     }
     let size =
         std::str::from_utf8(&beginning[..digits]).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
-    size.map_or(Peek::Nonsense, Peek::Size)
+    size.map_or(ChunkSizePeek::Invalid, ChunkSizePeek::Size)
 }
 
 /// What the beginning of a body shows.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Peek {
+pub(crate) enum ChunkSizePeek {
     /// The first chunk has so many bytes.
     Size(u64),
     /// Not yet its size.
     NeedMore,
     /// No size; the decoder will say so.
-    Nonsense,
+    Invalid,
 }
 
 pub(super) fn is_signature(text: &[u8]) -> bool {
@@ -275,6 +278,6 @@ pub(super) fn is_signature(text: &[u8]) -> bool {
 }
 
 /// Compares without telling by its time where the two differ.
-pub(super) fn is_same(expected: &str, given: &[u8]) -> bool {
+pub(super) fn constant_time_eq(expected: &str, given: &[u8]) -> bool {
     expected.as_bytes().ct_eq(given).into()
 }

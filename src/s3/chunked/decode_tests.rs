@@ -4,11 +4,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::Form::{Signed, SignedTrailer, UnsignedTrailer};
-use super::decode::{Decoded, Decoder, Peek, first_size};
-use super::samples::{TRAILER, body, documented_seed, noise, seed};
-use super::{ChunkFault, Form};
-use crate::s3::sigv4::Seed;
+use super::ChunkLayout::{Signed, SignedTrailer, UnsignedTrailer};
+use super::decode::{ChunkSizePeek, Decoded, Decoder, peek_chunk_size};
+use super::samples::{TRAILER, body, documented_chain, random_bytes, sample_chain};
+use super::{ChunkFault, ChunkLayout};
+use crate::s3::sigv4::SignatureChain;
 
 const VALUE: &str = "sOO8/Q==";
 const LIMIT: u64 = 1 << 20;
@@ -16,7 +16,13 @@ const LIMIT: u64 = 1 << 20;
 type Outcome = Result<(Vec<u8>, Option<String>), ChunkFault>;
 
 /// What comes out of a body, whose pieces end at these places.
-fn decode(form: Form, body: &[u8], cuts: &[usize], length: u64, verifier: Option<Seed>) -> Outcome {
+fn decode(
+    form: ChunkLayout,
+    body: &[u8],
+    cuts: &[usize],
+    length: u64,
+    verifier: Option<SignatureChain>,
+) -> Outcome {
     let trailer = form.has_trailer().then_some(TRAILER);
     let mut decoder = Decoder::new(form, length, trailer, verifier, LIMIT);
     let mut data = Vec::new();
@@ -26,7 +32,7 @@ fn decode(form: Form, body: &[u8], cuts: &[usize], length: u64, verifier: Option
     let mut from = 0;
     for cut in cuts {
         let mut input = Bytes::copy_from_slice(&body[from..cut]);
-        while let Some(decoded) = decoder.take(&mut input)? {
+        while let Some(decoded) = decoder.decode(&mut input)? {
             match decoded {
                 Decoded::Piece(piece) => data.extend_from_slice(&piece),
                 Decoded::Chunk { pieces, sha256 } => {
@@ -41,21 +47,21 @@ fn decode(form: Form, body: &[u8], cuts: &[usize], length: u64, verifier: Option
     decoder.finish().map(|value| (data, value))
 }
 
-fn sample(form: Form) -> (Vec<u8>, Vec<u8>) {
-    let data = noise(300);
+fn sample(form: ChunkLayout) -> (Vec<u8>, Vec<u8>) {
+    let data = random_bytes(300);
     let value = form.has_trailer().then_some(VALUE);
-    let body = body(form, &[&data[..200], &data[200..290], &data[290..]], value, seed(7));
+    let body = body(form, &[&data[..200], &data[200..290], &data[290..]], value, sample_chain(7));
     (data, body)
 }
 
-fn expected(form: Form, data: &[u8]) -> Outcome {
+fn expected(form: ChunkLayout, data: &[u8]) -> Outcome {
     Ok((data.to_vec(), form.has_trailer().then(|| VALUE.to_owned())))
 }
 
 /// A1: the worked example of the S3 documentation, with its published signatures
 #[test]
 fn the_documented_chunks_hold() {
-    let seed = documented_seed("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
+    let seed = documented_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
     let data = vec![b'a'; 66_560];
     let body = [
         b"10000;chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648\r\n"
@@ -67,14 +73,14 @@ fn the_documented_chunks_hold() {
     ]
     .concat();
     assert_eq!(decode(Signed, &body, &[], 66_560, Some(seed.clone())), Ok((data, None)));
-    let wrong = documented_seed(&"0".repeat(64));
+    let wrong = documented_chain(&"0".repeat(64));
     assert_eq!(decode(Signed, &body, &[], 66_560, Some(wrong)), Err(ChunkFault::Signature("a chunk")));
 }
 
 /// A1: the worked example with a trailing checksum
 #[test]
 fn the_documented_trailer_holds() {
-    let seed = documented_seed("106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e");
+    let seed = documented_chain("106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e");
     let data = vec![b'a'; 66_560];
     let body = [
         b"10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2\r\n"
@@ -99,7 +105,7 @@ proptest! {
     fn slices_do_not_matter(cuts in prop::collection::vec(0_usize..2000, 0..40)) {
         for form in [Signed, SignedTrailer, UnsignedTrailer] {
             let (data, body) = sample(form);
-            prop_assert_eq!(decode(form, &body, &cuts, 300, Some(seed(7))), expected(form, &data));
+            prop_assert_eq!(decode(form, &body, &cuts, 300, Some(sample_chain(7))), expected(form, &data));
             prop_assert_eq!(decode(form, &body, &cuts, 300, None), expected(form, &data));
         }
     }
@@ -113,10 +119,10 @@ fn every_changed_bit_of_a_signed_body_is_found() {
         for bit in 0..body.len() * 8 {
             let mut changed = body.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let told = decode(form, &changed, &[], 300, Some(seed(7)));
+            let told = decode(form, &changed, &[], 300, Some(sample_chain(7)));
             assert!(told.is_err() || told == expected(form, &data), "bit {bit} of {form:?}");
         }
-        assert_eq!(decode(form, &body, &[], 300, Some(seed(7))), expected(form, &data));
+        assert_eq!(decode(form, &body, &[], 300, Some(sample_chain(7))), expected(form, &data));
     }
 }
 
@@ -147,7 +153,7 @@ fn fuzzed_bodies_give_the_data_or_nothing() {
         }
         let cuts: Vec<usize> = (0..random(5)).map(|_| random(2000)).collect();
         let length = if random(9) == 0 { random(600) as u64 } else { 300 };
-        let verifier = form.is_signed().then(|| seed(7));
+        let verifier = form.is_signed().then(|| sample_chain(7));
         match decode(form, &body, &cuts, length, verifier) {
             Ok((told, value)) if form.is_signed() => {
                 assert_eq!(Ok((told, value)), expected(form, &data), "round {round}");
@@ -163,14 +169,14 @@ fn fuzzed_bodies_give_the_data_or_nothing() {
 /// A1: the end of one body behind that of another, chunks in another order, another key
 #[test]
 fn a_chain_cannot_be_rearranged() {
-    let data = noise(200);
+    let data = random_bytes(200);
     let (first, second) = data.split_at(100);
-    let right = body(Signed, &[first, second], None, seed(7));
-    let left_out = body(Signed, &[second], None, seed(7));
+    let right = body(Signed, &[first, second], None, sample_chain(7));
+    let left_out = body(Signed, &[second], None, sample_chain(7));
     let (_, rest) = right.split_at(right.len() - left_out.len());
     let fault = Err(ChunkFault::Signature("a chunk"));
-    assert_eq!(decode(Signed, rest, &[], 100, Some(seed(7))), fault);
-    assert_eq!(decode(Signed, &right, &[], 200, Some(seed(8))), fault);
+    assert_eq!(decode(Signed, rest, &[], 100, Some(sample_chain(7))), fault);
+    assert_eq!(decode(Signed, &right, &[], 200, Some(sample_chain(8))), fault);
 }
 
 /// A1
@@ -178,12 +184,12 @@ fn a_chain_cannot_be_rearranged() {
 fn lengths_must_add_up() {
     for form in [Signed, SignedTrailer, UnsignedTrailer] {
         let (_, body) = sample(form);
-        let told = |length| decode(form, &body, &[], length, Some(seed(7)));
+        let told = |length| decode(form, &body, &[], length, Some(sample_chain(7)));
         assert_eq!(told(301), Err(ChunkFault::Length("fewer")));
         assert_eq!(told(299), Err(ChunkFault::Length("more")));
         assert_eq!(told(0), Err(ChunkFault::Length("more")));
         for cut in [0, 10, 150, 240] {
-            let told = decode(form, &body[..cut], &[], 300, Some(seed(7)));
+            let told = decode(form, &body[..cut], &[], 300, Some(sample_chain(7)));
             assert_eq!(told, Err(ChunkFault::Length("fewer")), "{cut}");
         }
     }
@@ -193,7 +199,7 @@ fn lengths_must_add_up() {
 #[test]
 fn a_signed_chunk_is_bounded() {
     let line = format!("100001;chunk-signature={}\r\n", "0".repeat(64));
-    let told = decode(Signed, line.as_bytes(), &[], 1 << 30, Some(seed(7)));
+    let told = decode(Signed, line.as_bytes(), &[], 1 << 30, Some(sample_chain(7)));
     assert_eq!(told, Err(ChunkFault::TooLarge { bytes: LIMIT + 1, limit: LIMIT }));
     let told = decode(UnsignedTrailer, b"100001\r\n", &[], 1 << 30, None);
     assert_eq!(told, Err(ChunkFault::Length("fewer")), "what is not held is not bounded");
@@ -242,7 +248,7 @@ fn the_trailer_is_what_was_announced() {
     let signed = |end: &str| {
         let (_, body) = sample(SignedTrailer);
         let at = body.windows(15).position(|window| window == b"x-amz-checksum-").unwrap();
-        decode(SignedTrailer, &[&body[..at], end.as_bytes()].concat(), &[], 300, Some(seed(7)))
+        decode(SignedTrailer, &[&body[..at], end.as_bytes()].concat(), &[], 300, Some(sample_chain(7)))
     };
     let zeros = "0".repeat(64);
     let line = "x-amz-checksum-crc32c:sOO8/Q==\r\n";
@@ -262,10 +268,10 @@ fn the_trailer_is_what_was_announced() {
 /// A1
 #[test]
 fn the_first_size_is_seen_as_soon_as_it_is_there() {
-    assert_eq!(first_size(b""), Peek::NeedMore);
-    assert_eq!(first_size(b"100"), Peek::NeedMore);
-    assert_eq!(first_size(b"10000;chunk"), Peek::Size(65_536));
-    assert_eq!(first_size(b"10000\r\n"), Peek::Size(65_536));
-    assert_eq!(first_size(b";"), Peek::Nonsense);
-    assert_eq!(first_size(b"fffffffffffffffff"), Peek::Nonsense);
+    assert_eq!(peek_chunk_size(b""), ChunkSizePeek::NeedMore);
+    assert_eq!(peek_chunk_size(b"100"), ChunkSizePeek::NeedMore);
+    assert_eq!(peek_chunk_size(b"10000;chunk"), ChunkSizePeek::Size(65_536));
+    assert_eq!(peek_chunk_size(b"10000\r\n"), ChunkSizePeek::Size(65_536));
+    assert_eq!(peek_chunk_size(b";"), ChunkSizePeek::Invalid);
+    assert_eq!(peek_chunk_size(b"fffffffffffffffff"), ChunkSizePeek::Invalid);
 }

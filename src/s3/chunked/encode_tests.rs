@@ -6,30 +6,30 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::Form;
-use super::Form::{Signed, SignedTrailer, UnsignedTrailer};
-use super::encode::{CHUNK_BYTES, Encoder, Frame, chunk_bytes};
-use super::samples::{TRAILER, body, noise, seed};
+use super::ChunkLayout;
+use super::ChunkLayout::{Signed, SignedTrailer, UnsignedTrailer};
+use super::encode::{CHUNK_BYTES, ChunkEncoding, Encoder, choose_chunk_bytes};
+use super::samples::{TRAILER, body, random_bytes, sample_chain};
 
 const VALUE: &str = "sOO8/Q==";
 
-fn frame(form: Form, chunk_bytes: u64, length: u64) -> Frame {
-    let trailer = form.has_trailer().then_some((TRAILER, VALUE.len() as u64));
-    Frame { form, chunk_bytes, length, trailer }
+fn frame(layout: ChunkLayout, chunk_bytes: u64, length: u64) -> ChunkEncoding {
+    let trailer = layout.has_trailer().then_some((TRAILER, VALUE.len() as u64));
+    ChunkEncoding { layout, chunk_bytes, length, trailer }
 }
 
 /// The framing of data that comes in such parts: pieces, or verified chunks.
-fn encode(frame: Frame, parts: &[&[u8]], verified: bool) -> Vec<u8> {
-    let mut encoder = Encoder::new(frame, Some(seed(9)));
+fn encode(frame: ChunkEncoding, parts: &[&[u8]], verified: bool) -> Vec<u8> {
+    let mut encoder = Encoder::new(frame, Some(sample_chain(9)));
     let mut out = VecDeque::new();
     for part in parts {
         let piece = Bytes::copy_from_slice(part);
         if verified {
             let sha256 = Sha256::digest(part).into();
             let middle = part.len() / 2;
-            encoder.chunk(vec![piece.slice(..middle), piece.slice(middle..)], &sha256, &mut out);
+            encoder.encode_chunk(vec![piece.slice(..middle), piece.slice(middle..)], &sha256, &mut out);
         } else {
-            encoder.piece(piece, &mut out);
+            encoder.encode_data(piece, &mut out);
         }
     }
     encoder.finish(frame.trailer.map(|_| VALUE), &mut out);
@@ -45,11 +45,11 @@ proptest! {
         part in 1_usize..3000,
         verified in any::<bool>(),
     ) {
-        let data = noise(length);
+        let data = random_bytes(length);
         for form in [Signed, SignedTrailer, UnsignedTrailer] {
             let frame = frame(form, chunk, length as u64);
             let chunks: Vec<&[u8]> = data.chunks(usize::try_from(chunk).unwrap()).collect();
-            let by_hand = body(form, &chunks, frame.trailer.map(|_| VALUE), seed(9));
+            let by_hand = body(form, &chunks, frame.trailer.map(|_| VALUE), sample_chain(9));
             let parts: Vec<&[u8]> = data.chunks(part).collect();
             prop_assert_eq!(encode(frame, &parts, verified), by_hand.clone());
             prop_assert_eq!(frame.framed_length(), Some(by_hand.len() as u64));
@@ -66,11 +66,11 @@ fn the_length_is_the_documented_one() {
 /// A1: a client's chunk size is kept where the upstream would take it
 #[test]
 fn sizes_are_kept_unless_they_are_too_small() {
-    assert_eq!(chunk_bytes(131_072, 1 << 30), 131_072);
-    assert_eq!(chunk_bytes(8192, 1 << 30), 8192);
-    assert_eq!(chunk_bytes(8191, 1 << 30), CHUNK_BYTES);
-    assert_eq!(chunk_bytes(100, 100), 100);
-    assert_eq!(chunk_bytes(0, 0), CHUNK_BYTES);
+    assert_eq!(choose_chunk_bytes(131_072, 1 << 30), 131_072);
+    assert_eq!(choose_chunk_bytes(8192, 1 << 30), 8192);
+    assert_eq!(choose_chunk_bytes(8191, 1 << 30), CHUNK_BYTES);
+    assert_eq!(choose_chunk_bytes(100, 100), 100);
+    assert_eq!(choose_chunk_bytes(0, 0), CHUNK_BYTES);
 }
 
 /// B3, V2: a length that no Content-Length can say is none, whatever the chunks' size
@@ -78,7 +78,7 @@ fn sizes_are_kept_unless_they_are_too_small() {
 fn a_length_beyond_all_bounds_is_none() {
     for chunk_bytes in [1, 8_192, 65_536, u64::MAX] {
         for form in [Signed, SignedTrailer, UnsignedTrailer] {
-            let at = |length| Frame { length, ..frame(form, chunk_bytes, 1) }.framed_length();
+            let at = |length| ChunkEncoding { length, ..frame(form, chunk_bytes, 1) }.framed_length();
             assert_eq!(at(u64::MAX), None, "{form:?} in chunks of {chunk_bytes}");
         }
     }

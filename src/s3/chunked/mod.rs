@@ -28,7 +28,7 @@ use crate::s3::sigv4::PayloadHash;
 
 /// How an `aws-chunked` body is made up, as `x-amz-content-sha256` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ChunkLayout {
     /// Every chunk is signed.
     Signed,
     /// Every chunk is signed, and so are the headers behind the last one.
@@ -37,7 +37,7 @@ pub(crate) enum Form {
     UnsignedTrailer,
 }
 
-impl Form {
+impl ChunkLayout {
     /// The word in `x-amz-content-sha256`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Form {
     }
 
     /// The form of a payload that comes in chunks.
-    pub(crate) fn of(payload: PayloadHash) -> Option<Self> {
+    pub(crate) fn from_payload(payload: PayloadHash) -> Option<Self> {
         match payload {
             PayloadHash::SignedChunks { trailer: false } => Some(Self::Signed),
             PayloadHash::SignedChunks { trailer: true } => Some(Self::SignedTrailer),

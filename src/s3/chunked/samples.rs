@@ -4,21 +4,21 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::s3::chunked::Form;
-use crate::s3::sigv4::Seed;
+use crate::s3::chunked::ChunkLayout;
+use crate::s3::sigv4::SignatureChain;
 
 /// The name of the trailing header in these bodies.
 pub(crate) const TRAILER: &str = "x-amz-checksum-crc32c";
 
 /// A chain with a key of its own.
-pub(crate) fn seed(of: u8) -> Seed {
+pub(crate) fn sample_chain(of: u8) -> SignatureChain {
     let scope = "20130524/us-east-1/s3/aws4_request".to_owned();
-    Seed::new([of; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
+    SignatureChain::new([of; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
 }
 
 /// The chain of S3's documented examples, from the signature of their request.
 #[cfg(test)]
-pub(crate) fn documented_seed(signature: &str) -> Seed {
+pub(crate) fn documented_chain(signature: &str) -> SignatureChain {
     let hmac = |key: &[u8], text: &str| -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text.as_bytes());
         mac.finalize().into_bytes().into()
@@ -28,12 +28,12 @@ pub(crate) fn documented_seed(signature: &str) -> Seed {
         key = hmac(&key, step);
     }
     let scope = "20130524/us-east-1/s3/aws4_request".to_owned();
-    Seed::new(key, "20130524T000000Z".to_owned(), scope, signature.to_owned())
+    SignatureChain::new(key, "20130524T000000Z".to_owned(), scope, signature.to_owned())
 }
 
 /// Bytes without a pattern.
 #[cfg(test)]
-pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;
@@ -45,12 +45,17 @@ pub(crate) fn noise(bytes: usize) -> Vec<u8> {
 }
 
 /// A body of these chunks and this trailing value.
-pub(crate) fn body(form: Form, chunks: &[&[u8]], value: Option<&str>, mut seed: Seed) -> Vec<u8> {
+pub(crate) fn body(
+    form: ChunkLayout,
+    chunks: &[&[u8]],
+    value: Option<&str>,
+    mut seed: SignatureChain,
+) -> Vec<u8> {
     let mut body = Vec::new();
     for chunk in chunks.iter().copied().chain([&[] as &[u8]]) {
         body.extend_from_slice(format!("{:x}", chunk.len()).as_bytes());
         if form.is_signed() {
-            let signature = seed.chunk(&Sha256::digest(chunk).into());
+            let signature = seed.chunk_signature(&Sha256::digest(chunk).into());
             body.extend_from_slice(format!(";chunk-signature={signature}").as_bytes());
         }
         body.extend_from_slice(b"\r\n");
@@ -62,7 +67,7 @@ pub(crate) fn body(form: Form, chunks: &[&[u8]], value: Option<&str>, mut seed: 
     if let Some(value) = value {
         body.extend_from_slice(format!("{TRAILER}:{value}\r\n").as_bytes());
         if form.is_signed() {
-            let signature = seed.trailer(&Sha256::digest(format!("{TRAILER}:{value}\n")).into());
+            let signature = seed.trailer_signature(&Sha256::digest(format!("{TRAILER}:{value}\n")).into());
             body.extend_from_slice(format!("x-amz-trailer-signature:{signature}\r\n").as_bytes());
         }
     }

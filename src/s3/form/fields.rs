@@ -6,7 +6,7 @@
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
-use crate::s3::document::shortened;
+use crate::s3::error_document::shortened;
 use crate::s3::form::{FormRejection, tagging};
 
 /// Fields that are headers of the same name.
@@ -31,7 +31,7 @@ const HEADER_BEGINNINGS: [&str; 7] = [
 ];
 
 /// Fields of the signature, and the policy that it covers.
-const SIGNATURE: [&str; 6] = [
+const AUTH_FIELDS: [&str; 6] = [
     "policy",
     "x-amz-algorithm",
     "x-amz-credential",
@@ -43,22 +43,22 @@ const SIGNATURE: [&str; 6] = [
 /// The header that the field `tagging` becomes.
 const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
 /// Fields of the signature that only SigV4 has.
-const VERSION_4: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
+const SIGV4_FIELDS: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
 
 /// The fields before the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fields(Vec<(String, String)>);
+pub(crate) struct FormFields(Vec<(String, String)>);
 
-impl Fields {
+impl FormFields {
     /// Reads fields as they were sent, and puts the file's own name in the place of `${filename}`.
-    pub(crate) fn of(sent: Vec<(String, String)>, file_name: &str) -> Result<Self, FormRejection> {
+    pub(crate) fn from_parts(sent: Vec<(String, String)>, file_name: &str) -> Result<Self, FormRejection> {
         // Some browsers send the whole path.
         let file_name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
         let mut fields: Vec<(String, String)> = Vec::with_capacity(sent.len());
         for (name, value) in sent {
             let name = name.to_ascii_lowercase();
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(FormRejection::Field { name, what: "is in the form twice" });
+                return Err(FormRejection::InvalidField { name, what: "is in the form twice" });
             }
             let value =
                 if value.contains("${filename}") { value.replace("${filename}", file_name) } else { value };
@@ -73,8 +73,8 @@ impl Fields {
     }
 
     /// A field's value, which must be there.
-    pub(crate) fn need(&self, name: &'static str) -> Result<&str, FormRejection> {
-        self.get(name).ok_or(FormRejection::Missing(name))
+    pub(crate) fn require(&self, name: &'static str) -> Result<&str, FormRejection> {
+        self.get(name).ok_or(FormRejection::MissingField(name))
     }
 
     /// All names.
@@ -83,24 +83,24 @@ impl Fields {
     }
 
     /// Whether the form has any field of a signature.
-    pub(crate) fn offers_proof(&self) -> bool {
-        self.names().any(|name| SIGNATURE.contains(&name) && name != "policy" || is_version_2(name))
+    pub(crate) fn is_auth_presented(&self) -> bool {
+        self.names().any(|name| AUTH_FIELDS.contains(&name) && name != "policy" || is_sigv2_field(name))
     }
 
     /// Whether it has a field of a SigV2 signature.
-    pub(crate) fn is_version_2(&self) -> bool {
-        self.names().any(is_version_2)
+    pub(crate) fn is_sigv2(&self) -> bool {
+        self.names().any(is_sigv2_field)
     }
 
     /// Whether it has a field of a SigV4 signature.
-    pub(crate) fn is_version_4(&self) -> bool {
-        self.names().any(|name| VERSION_4.contains(&name))
+    pub(crate) fn is_sigv4(&self) -> bool {
+        self.names().any(|name| SIGV4_FIELDS.contains(&name))
     }
 
     /// The object's key.
     pub(crate) fn key(&self) -> Result<&str, FormRejection> {
-        let key = self.need("key")?;
-        let fault = |what| Err(FormRejection::Field { name: "key".to_owned(), what });
+        let key = self.require("key")?;
+        let fault = |what| Err(FormRejection::InvalidField { name: "key".to_owned(), what });
         if key.is_empty() {
             return fault("must have a length greater than 0");
         }
@@ -114,18 +114,18 @@ impl Fields {
             let header = match name.as_str() {
                 "acl" => "x-amz-acl",
                 "tagging" => {
-                    headers.extend(tagging(value)?);
+                    headers.extend(tagging_header(value)?);
                     continue;
                 }
                 name if HEADERS.contains(&name) => name,
                 name if HEADER_BEGINNINGS.iter().any(|start| name.starts_with(start)) => name,
-                name if SIGNATURE.contains(&name) => continue,
+                name if AUTH_FIELDS.contains(&name) => continue,
                 name if name.starts_with("x-amz-") => {
-                    return Err(FormRejection::Unsupported(shortened(name)));
+                    return Err(FormRejection::UnsupportedField(shortened(name)));
                 }
                 _ => continue,
             };
-            let fault = |what| FormRejection::Field { name: shortened(name), what };
+            let fault = |what| FormRejection::InvalidField { name: shortened(name), what };
             let header =
                 HeaderName::try_from(header).map_err(|_| fault("has a name that no header can have"))?;
             let value =
@@ -137,17 +137,17 @@ impl Fields {
 }
 
 /// The header that a document of tags becomes; none without tags.
-fn tagging(document: &str) -> Result<Option<(HeaderName, HeaderValue)>, FormRejection> {
-    let value = tagging::header_value(document).map_err(FormRejection::Tagging)?;
+fn tagging_header(document: &str) -> Result<Option<(HeaderName, HeaderValue)>, FormRejection> {
+    let value = tagging::header_value(document).map_err(FormRejection::InvalidTagging)?;
     if value.is_empty() {
         return Ok(None);
     }
     let value =
-        HeaderValue::try_from(value).map_err(|_| FormRejection::Tagging("its tags make no header"))?;
+        HeaderValue::try_from(value).map_err(|_| FormRejection::InvalidTagging("its tags make no header"))?;
     Ok(Some((TAGGING, value)))
 }
 
-fn is_version_2(name: &str) -> bool {
+fn is_sigv2_field(name: &str) -> bool {
     matches!(name, "awsaccesskeyid" | "signature")
 }
 
@@ -155,9 +155,9 @@ fn is_version_2(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn fields(pairs: &[(&str, &str)]) -> Result<Fields, FormRejection> {
+    fn fields(pairs: &[(&str, &str)]) -> Result<FormFields, FormRejection> {
         let sent = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Fields::of(sent, "C:\\photos\\a b.jpg")
+        FormFields::from_parts(sent, "C:\\photos\\a b.jpg")
     }
 
     /// A1
@@ -166,7 +166,8 @@ mod tests {
         let fields = fields(&[("Key", "user/${filename}"), ("x-amz-meta-name", "${filename}")]).unwrap();
         assert_eq!(fields.key(), Ok("user/a b.jpg"));
         assert_eq!(fields.get("x-amz-meta-name"), Some("a b.jpg"));
-        let nameless = Fields::of(vec![("key".to_owned(), "u/${filename}".to_owned())], "").unwrap();
+        let nameless =
+            FormFields::from_parts(vec![("key".to_owned(), "u/${filename}".to_owned())], "").unwrap();
         assert_eq!(nameless.key(), Ok("u/"));
     }
 
@@ -195,22 +196,22 @@ mod tests {
         let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b c</Value></Tag></TagSet></Tagging>";
         assert_eq!(headers(&[("Tagging", tags)]).unwrap(), ["x-amz-tagging: a=b%20c"]);
         assert_eq!(headers(&[("tagging", "<Tagging><TagSet/></Tagging>")]).unwrap(), [""; 0]);
-        assert!(matches!(headers(&[("tagging", "a=b")]), Err(FormRejection::Tagging(_))));
+        assert!(matches!(headers(&[("tagging", "a=b")]), Err(FormRejection::InvalidTagging(_))));
         for name in
             ["x-amz-copy-source", "x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-tagging"]
         {
-            assert_eq!(headers(&[(name, "v")]), Err(FormRejection::Unsupported(name.to_owned())));
+            assert_eq!(headers(&[(name, "v")]), Err(FormRejection::UnsupportedField(name.to_owned())));
         }
         for (name, value) in [("x-amz-meta-a", "b\r\nhost: c"), ("x-amz-meta-a b", "c")] {
-            assert!(matches!(headers(&[(name, value)]), Err(FormRejection::Field { .. })), "{name}");
+            assert!(matches!(headers(&[(name, value)]), Err(FormRejection::InvalidField { .. })), "{name}");
         }
     }
 
     /// A1: of two values a policy could see one and the upload the other
     #[test]
     fn a_field_stands_once() {
-        assert!(matches!(fields(&[("key", "a"), ("Key", "b")]), Err(FormRejection::Field { .. })));
+        assert!(matches!(fields(&[("key", "a"), ("Key", "b")]), Err(FormRejection::InvalidField { .. })));
         assert!(fields(&[("key", "")]).unwrap().key().is_err());
-        assert_eq!(fields(&[]).unwrap().key(), Err(FormRejection::Missing("key")));
+        assert_eq!(fields(&[]).unwrap().key(), Err(FormRejection::MissingField("key")));
     }
 }

@@ -14,17 +14,17 @@
 //! All of it is pure: bytes and fields in, verdicts out. Source: S3 "Browser-Based Uploads Using POST (AWS Signature Version
 //! 4)", RFC 7578.
 
-pub(crate) mod done;
 pub(crate) mod fields;
 pub(crate) mod multipart;
 pub(crate) mod policy;
+pub(crate) mod success_action;
 mod tagging;
 
 /// Why a form is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FormRejection {
     /// Its fields did not come in time.
-    Late,
+    Timeout,
     /// It is no form.
     Malformed(&'static str),
     /// The fields before the file are too long.
@@ -44,26 +44,26 @@ pub(crate) enum FormRejection {
         limit: usize,
     },
     /// It does not say how long it is.
-    Length,
+    MissingLength,
     /// There is no file.
     NoFile,
     /// This field is missing.
-    Missing(&'static str),
+    MissingField(&'static str),
     /// A field that is there twice, or holds what it may not.
-    Field {
+    InvalidField {
         /// Its name.
         name: String,
         /// What is wrong.
         what: &'static str,
     },
     /// The field `tagging` is no document of tags.
-    Tagging(&'static str),
+    InvalidTagging(&'static str),
     /// A field that S3 knows and the gateway does not.
-    Unsupported(String),
+    UnsupportedField(String),
     /// The policy is none.
-    Policy(String),
+    InvalidPolicy(String),
     /// The policy does not allow this form.
-    Denied(String),
+    PolicyDenied(String),
     /// The file is smaller than the policy allows.
     TooSmall {
         /// The file's bytes.

@@ -20,7 +20,7 @@ pub(crate) struct Delimiter(Vec<u8>);
 
 impl Delimiter {
     /// Reads a `Content-Type`; none where it is no form's.
-    pub(crate) fn of(content_type: &str) -> Option<Self> {
+    pub(crate) fn from_content_type(content_type: &str) -> Option<Self> {
         let (kind, parameters) = content_type.split_once(';')?;
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
             return None;
@@ -50,9 +50,9 @@ pub(crate) struct FilePart {
     /// As the client calls it; empty where it does not.
     pub(crate) file_name: String,
     /// How many bytes of the form lie before the file's data.
-    pub(crate) before: u64,
+    pub(crate) offset: u64,
     /// Data that was read already.
-    pub(crate) beginning: Bytes,
+    pub(crate) first_bytes: Bytes,
 }
 
 /// Reads a form up to its file.
@@ -73,7 +73,7 @@ impl FieldReader {
     /// Takes bytes; what came before the file's data, once that begins.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Option<FilePart>, FormRejection> {
         self.buffer.extend_from_slice(bytes);
-        while let Some((part, head)) = self.part()? {
+        while let Some((part, head)) = self.parse_part()? {
             if part.name.eq_ignore_ascii_case("file") {
                 self.advance(head);
                 if self.consumed > FIELD_BYTES_MAX {
@@ -82,8 +82,8 @@ impl FieldReader {
                 return Ok(Some(FilePart {
                     fields: std::mem::take(&mut self.fields),
                     file_name: part.file_name,
-                    before: self.consumed - LINE_END.len() as u64,
-                    beginning: self.buffer.split().freeze(),
+                    offset: self.consumed - LINE_END.len() as u64,
+                    first_bytes: self.buffer.split().freeze(),
                 }));
             }
             let Some(length) = memmem::find(&self.buffer[head..], &self.delimiter.0) else { break };
@@ -104,7 +104,7 @@ impl FieldReader {
     }
 
     /// The part that the buffer begins with, and where its data does.
-    fn part(&self) -> Result<Option<(Part, usize)>, FormRejection> {
+    fn parse_part(&self) -> Result<Option<(Part, usize)>, FormRejection> {
         let delimiter = &self.delimiter.0;
         let known = self.buffer.len().min(delimiter.len());
         if self.buffer[..known] != delimiter[..known] {
@@ -119,7 +119,7 @@ impl FieldReader {
         }
         let Some(length) = memmem::find(rest, b"\r\n\r\n") else { return Ok(None) };
         let head = std::str::from_utf8(&rest[2.min(length)..length]);
-        let part = head.ok().and_then(Part::of).ok_or(FormRejection::Malformed("a part has no name"))?;
+        let part = head.ok().and_then(Part::parse).ok_or(FormRejection::Malformed("a part has no name"))?;
         Ok(Some((part, known + length + 4)))
     }
 }
@@ -131,7 +131,7 @@ struct Part {
 
 impl Part {
     /// Reads a part's headers, of which only `Content-Disposition` is of interest.
-    fn of(head: &str) -> Option<Self> {
+    fn parse(head: &str) -> Option<Self> {
         let mut dispositions = head.split("\r\n").filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("content-disposition").then_some(value.trim())
@@ -141,7 +141,7 @@ impl Part {
         let (mut name, mut file_name) = (None, None);
         while !rest.trim().is_empty() {
             let (parameter, after) = rest.split_once('=')?;
-            let (value, after) = value(after)?;
+            let (value, after) = parse_parameter_value(after)?;
             let slot = match parameter.trim().to_ascii_lowercase().as_str() {
                 "name" => Some(&mut name),
                 "filename" => Some(&mut file_name),
@@ -159,7 +159,7 @@ impl Part {
 
 /// A parameter's value, and what follows its semicolon. Browsers do not escape backslashes, so only one before a quote
 /// counts.
-fn value(text: &str) -> Option<(String, &str)> {
+fn parse_parameter_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
         let (value, after) = text.split_once(';').unwrap_or((text, ""));
         return Some((value.trim().to_owned(), after));
@@ -171,7 +171,7 @@ fn value(text: &str) -> Option<(String, &str)> {
 }
 
 /// The data of a small file, which was read with all that follows it.
-pub(crate) fn cut(mut rest: Bytes, delimiter: &Delimiter) -> Result<Bytes, FormRejection> {
+pub(crate) fn extract_file(mut rest: Bytes, delimiter: &Delimiter) -> Result<Bytes, FormRejection> {
     let end = memmem::find(&rest, &delimiter.0).ok_or(FormRejection::Malformed("its file does not end"))?;
     let after = &rest[end + delimiter.0.len()..];
     if !after.starts_with(b"--") && memmem::find(after, &[&delimiter.0, b"--".as_slice()].concat()).is_none()
@@ -184,38 +184,38 @@ pub(crate) fn cut(mut rest: Bytes, delimiter: &Delimiter) -> Result<Bytes, FormR
 
 /// The data of a file that is streamed, and the closing line behind it.
 #[derive(Debug)]
-pub(crate) struct FileScan {
+pub(crate) struct FileDecoder {
     delimiter: Delimiter,
     /// Of the data.
-    left: u64,
+    remaining: u64,
     /// The last bytes of data, where a delimiter may have begun.
     carry: Vec<u8>,
     /// What the form must still end with.
     closing: Bytes,
 }
 
-impl FileScan {
+impl FileDecoder {
     /// `bytes` is what the form has from the file's first byte on.
     pub(crate) fn new(delimiter: Delimiter, bytes: u64) -> Result<Self, FormRejection> {
         let closing = Bytes::from(delimiter.closing());
         let short = FormRejection::Malformed("it does not end with its boundary");
-        let left = bytes.checked_sub(closing.len() as u64).ok_or(short)?;
-        Ok(Self { delimiter, left, carry: Vec::new(), closing })
+        let remaining = bytes.checked_sub(closing.len() as u64).ok_or(short)?;
+        Ok(Self { delimiter, remaining, carry: Vec::new(), closing })
     }
 
     /// The bytes of the file that have not come.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
+    pub(crate) fn remaining(&self) -> u64 {
+        self.remaining
     }
 
     /// Takes bytes; the file's are returned.
-    pub(crate) fn take(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
-        let piece = input.split_to(usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len()));
-        self.left -= piece.len() as u64;
+    pub(crate) fn decode(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
+        let piece = input.split_to(usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len()));
+        self.remaining -= piece.len() as u64;
         if self.has_delimiter(&piece) {
             return Err("a part follows its file, and a file of more than 64 KiB must be the last part");
         }
-        if self.left == 0 {
+        if self.remaining == 0 {
             let known = input.len().min(self.closing.len());
             if input.len() > known || input[..] != self.closing[..known] {
                 return Err(
@@ -241,7 +241,7 @@ impl FileScan {
 
     /// The form has ended.
     pub(crate) fn finish(self) -> Result<(), &'static str> {
-        if self.left == 0 && self.closing.is_empty() {
+        if self.remaining == 0 && self.closing.is_empty() {
             Ok(())
         } else {
             Err("it ends before its closing line")

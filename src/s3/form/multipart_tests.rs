@@ -7,7 +7,7 @@ use super::*;
 const TYPE: &str = "multipart/form-data; boundary=XyZ";
 
 fn delimiter() -> Delimiter {
-    Delimiter::of(TYPE).unwrap()
+    Delimiter::from_content_type(TYPE).unwrap()
 }
 
 fn form(fields: &[(&str, &str)], data: &[u8], end: &str) -> Vec<u8> {
@@ -32,7 +32,10 @@ fn read(form: &[u8], slice: usize) -> Result<(FilePart, usize), FormRejection> {
 /// A1
 #[test]
 fn a_boundary_is_read_from_the_content_type() {
-    assert_eq!(Delimiter::of("Multipart/Form-Data; charset=x; boundary=\"a=b\"").unwrap().0, b"\r\n--a=b");
+    assert_eq!(
+        Delimiter::from_content_type("Multipart/Form-Data; charset=x; boundary=\"a=b\"").unwrap().0,
+        b"\r\n--a=b"
+    );
     for bad in [
         "multipart/form-data",
         "multipart/form-data; boundary=",
@@ -41,7 +44,7 @@ fn a_boundary_is_read_from_the_content_type() {
         "multipart/form-data; boundary=a; boundary=b",
         "multipart/mixed; boundary=a",
     ] {
-        assert_eq!(Delimiter::of(bad), None, "{bad}");
+        assert_eq!(Delimiter::from_content_type(bad), None, "{bad}");
     }
 }
 
@@ -55,8 +58,8 @@ fn a_form_is_read_in_every_division() {
             part.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(fields, [("key", "a\r\nb"), ("Policy", ""), ("x", "ü--XyZ")]);
         assert_eq!(part.file_name, "C:\\a b\\c;d.txt");
-        let before = usize::try_from(part.before).unwrap();
-        assert_eq!(part.beginning, sent[before..read]);
+        let before = usize::try_from(part.offset).unwrap();
+        assert_eq!(part.first_bytes, sent[before..read]);
         assert!(sent[before..].starts_with(b"data"));
     }
 }
@@ -88,12 +91,12 @@ fn what_is_no_form_is_refused() {
 
 fn scan(data: &[u8], end: &str, slice: usize) -> Result<Vec<u8>, String> {
     let bytes = [data, end.as_bytes()].concat();
-    let mut scan = FileScan::new(delimiter(), bytes.len() as u64).map_err(|error| format!("{error:?}"))?;
+    let mut scan = FileDecoder::new(delimiter(), bytes.len() as u64).map_err(|error| format!("{error:?}"))?;
     let mut out = Vec::new();
     for piece in bytes.chunks(slice) {
         let mut piece = Bytes::copy_from_slice(piece);
         while !piece.is_empty() {
-            out.extend(scan.take(&mut piece)?.into_iter().flatten());
+            out.extend(scan.decode(&mut piece)?.into_iter().flatten());
         }
     }
     scan.finish()?;
@@ -122,7 +125,7 @@ fn a_streamed_file_ends_with_its_form() {
 /// A1: behind a file that was read whole, fields are ignored
 #[test]
 fn a_small_file_ends_at_its_boundary() {
-    let cut = |text: &'static str| cut(Bytes::from_static(text.as_bytes()), &delimiter());
+    let cut = |text: &'static str| extract_file(Bytes::from_static(text.as_bytes()), &delimiter());
     let submit = "a\r\n--XyZ\r\nContent-Disposition: form-data; name=\"submit\"\r\n\r\nx\r\n--XyZ--\r\n";
     for form in ["a\r\n--XyZ--\r\n", "a\r\n--XyZ--", submit] {
         assert_eq!(cut(form).unwrap(), "a");
@@ -141,12 +144,12 @@ proptest! {
     ) {
         let sent = form(&[("key", &text)], text.as_bytes(), "\r\n--XyZ--\r\n");
         for sent in [text.as_bytes(), &sent] {
-            let told = |slice| read(sent, slice).map(|(part, _)| (part.fields, part.file_name, part.before));
+            let told = |slice| read(sent, slice).map(|(part, _)| (part.fields, part.file_name, part.offset));
             prop_assert_eq!(told(sent.len().max(1)), told(slice));
         }
         let Ok((part, _)) = read(&sent, slice) else { return Ok(()) };
-        let rest = Bytes::copy_from_slice(&sent[usize::try_from(part.before).unwrap()..]);
-        let whole = cut(rest.clone(), &delimiter());
+        let rest = Bytes::copy_from_slice(&sent[usize::try_from(part.offset).unwrap()..]);
+        let whole = extract_file(rest.clone(), &delimiter());
         if let Ok(streamed) = scan(&rest, "", slice) {
             prop_assert_eq!(whole.unwrap(), streamed);
         }

@@ -15,11 +15,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::s3::form::FormRejection;
-use crate::s3::form::fields::Fields;
+use crate::s3::form::fields::FormFields;
 
 /// What whoever signed a form allows it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
+pub(crate) struct PostPolicy {
     expires: SystemTime,
     conditions: Vec<Condition>,
     /// The least and the most bytes of the file.
@@ -30,33 +30,33 @@ pub(crate) struct Policy {
 struct Condition {
     /// In lower case.
     field: String,
-    is_beginning: bool,
+    is_prefix: bool,
     value: String,
 }
 
 fn invalid(what: &str) -> FormRejection {
-    FormRejection::Policy(what.to_owned())
+    FormRejection::InvalidPolicy(what.to_owned())
 }
 
-impl Policy {
+impl PostPolicy {
     /// Reads the `policy` field.
     pub(crate) fn parse(encoded: &str) -> Result<Self, FormRejection> {
         let dense: String = encoded.split_ascii_whitespace().collect();
         let bytes = STANDARD.decode(dense).map_err(|_| invalid("it is not base64"))?;
         let document: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("Invalid JSON"))?;
         let moment = document.get("expiration").and_then(Value::as_str);
-        let expires = moment.and_then(moment_of).ok_or(invalid(
+        let expires = moment.and_then(parse_iso8601).ok_or(invalid(
             "its expiration is missing or no ISO 8601 date in UTC, such as 2007-12-01T12:00:00.000Z",
         ))?;
         let listed = document.get("conditions").and_then(Value::as_array);
         let mut policy = Self { expires, conditions: Vec::new(), range: None };
         for condition in listed.ok_or(invalid("its conditions are missing"))? {
-            policy.add(condition)?;
+            policy.add_condition(condition)?;
         }
         Ok(policy)
     }
 
-    fn add(&mut self, condition: &Value) -> Result<(), FormRejection> {
+    fn add_condition(&mut self, condition: &Value) -> Result<(), FormRejection> {
         match condition {
             Value::Object(pairs) => {
                 let mut pairs = pairs.iter();
@@ -65,7 +65,7 @@ impl Policy {
                 };
                 self.conditions.push(Condition {
                     field: name.to_ascii_lowercase(),
-                    is_beginning: false,
+                    is_prefix: false,
                     value: value.clone(),
                 });
             }
@@ -80,7 +80,7 @@ impl Policy {
             return Err(invalid("a condition has an operator and two arguments"));
         };
         if kind.eq_ignore_ascii_case("content-length-range") {
-            let range = number(first).zip(number(second)).filter(|(least, most)| least <= most);
+            let range = parse_number(first).zip(parse_number(second)).filter(|(least, most)| least <= most);
             let (least, most) = range.ok_or(invalid("a content-length-range is none"))?;
             let (at_least, at_most) = self.range.unwrap_or((0, u64::MAX));
             self.range = Some((least.max(at_least), most.min(at_most)));
@@ -96,22 +96,27 @@ impl Policy {
             return Err(invalid("a condition compares a $field with text"));
         };
         let field = field.to_ascii_lowercase();
-        self.conditions.push(Condition { field, is_beginning, value: value.clone() });
+        self.conditions.push(Condition { field, is_prefix: is_beginning, value: value.clone() });
         Ok(())
     }
 
     /// Whether a form for this bucket, as its client calls it, is allowed now.
-    pub(crate) fn check(&self, fields: &Fields, bucket: &str, now: SystemTime) -> Result<(), FormRejection> {
+    pub(crate) fn check(
+        &self,
+        fields: &FormFields,
+        bucket: &str,
+        now: SystemTime,
+    ) -> Result<(), FormRejection> {
         if self.expires <= now {
-            return Err(FormRejection::Denied("Policy expired.".to_owned()));
+            return Err(FormRejection::PolicyDenied("Policy expired.".to_owned()));
         }
         for condition in &self.conditions {
             let value = if condition.field == "bucket" { Some(bucket) } else { fields.get(&condition.field) };
-            if !value.is_some_and(|value| condition.holds(value)) {
-                let kind = if condition.is_beginning { "starts-with" } else { "eq" };
+            if !value.is_some_and(|value| condition.matches(value)) {
+                let kind = if condition.is_prefix { "starts-with" } else { "eq" };
                 let Condition { field, value, .. } = condition;
                 let told = format!("Policy Condition failed: [\"{kind}\", \"${field}\", \"{value}\"]");
-                return Err(FormRejection::Denied(told));
+                return Err(FormRejection::PolicyDenied(told));
             }
         }
         let is_exempt = |name: &&str| {
@@ -120,20 +125,20 @@ impl Policy {
         };
         let is_named = |name: &&str| self.conditions.iter().any(|condition| condition.field == *name);
         match fields.names().find(|name| !is_exempt(name) && !is_named(name)) {
-            Some(name) => Err(FormRejection::Denied(format!("Extra input fields: {name}"))),
+            Some(name) => Err(FormRejection::PolicyDenied(format!("Extra input fields: {name}"))),
             None if !is_named(&"bucket") => {
                 // The bucket is a field of every form, whether or not it is spelled: without it the form would hold in every bucket.
-                Err(FormRejection::Denied("Extra input fields: bucket".to_owned()))
+                Err(FormRejection::PolicyDenied("Extra input fields: bucket".to_owned()))
             }
             None if fields.get("bucket").is_some_and(|named| named != bucket) => {
-                Err(FormRejection::Denied("the field `bucket` names another bucket".to_owned()))
+                Err(FormRejection::PolicyDenied("the field `bucket` names another bucket".to_owned()))
             }
             None => Ok(()),
         }
     }
 
     /// For how long it is still valid.
-    pub(crate) fn time_left(&self, now: SystemTime) -> Duration {
+    pub(crate) fn remaining_validity(&self, now: SystemTime) -> Duration {
         self.expires.duration_since(now).unwrap_or_default()
     }
 
@@ -148,8 +153,8 @@ impl Policy {
 }
 
 impl Condition {
-    fn holds(&self, value: &str) -> bool {
-        match (self.is_beginning, self.field.as_str()) {
+    fn matches(&self, value: &str) -> bool {
+        match (self.is_prefix, self.field.as_str()) {
             (false, _) => value == self.value,
             // S3 takes a list there, each part of which must begin so.
             (true, "content-type") => value.split(',').all(|part| part.trim_start().starts_with(&self.value)),
@@ -158,13 +163,13 @@ impl Condition {
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
+fn parse_number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// Reads a moment as S3 writes it: ISO 8601 in UTC with `T` and `Z`, as in `2007-12-01T12:00:00.000Z`. RFC 3339 also allows a
 /// space, lower case and offsets, which S3 refuses.
-fn moment_of(text: &str) -> Option<SystemTime> {
+fn parse_iso8601(text: &str) -> Option<SystemTime> {
     if text.as_bytes().get(10) != Some(&b'T') || !text.ends_with('Z') {
         return None;
     }
@@ -175,18 +180,18 @@ fn moment_of(text: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn policy(conditions: &str) -> Result<Policy, FormRejection> {
+    fn policy(conditions: &str) -> Result<PostPolicy, FormRejection> {
         let text = format!("{{\"expiration\": \"2007-12-01T12:00:00.000Z\", \"conditions\": {conditions}}}");
-        Policy::parse(&STANDARD.encode(text))
+        PostPolicy::parse(&STANDARD.encode(text))
     }
 
     fn before_the_end() -> SystemTime {
-        moment_of("2007-12-01T11:59:59Z").unwrap()
+        parse_iso8601("2007-12-01T11:59:59Z").unwrap()
     }
 
     fn check(conditions: &str, pairs: &[(&str, &str)]) -> Result<(), FormRejection> {
         let sent = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        policy(conditions)?.check(&Fields::of(sent, "f").unwrap(), "photos", before_the_end())
+        policy(conditions)?.check(&FormFields::from_parts(sent, "f").unwrap(), "photos", before_the_end())
     }
 
     /// A1
@@ -213,18 +218,18 @@ mod tests {
             wrong[at].1 = value;
             let told = check(conditions, &wrong);
             assert!(
-                matches!(told, Err(FormRejection::Denied(text)) if text.starts_with("Policy Condition failed"))
+                matches!(told, Err(FormRejection::PolicyDenied(text)) if text.starts_with("Policy Condition failed"))
             );
         }
         let missing = check(conditions, &right[..3]);
-        assert!(matches!(missing, Err(FormRejection::Denied(_))));
+        assert!(matches!(missing, Err(FormRejection::PolicyDenied(_))));
         let more: Vec<_> = right.into_iter().chain([("submit", "Upload")]).collect();
         assert_eq!(
             check(conditions, &more),
-            Err(FormRejection::Denied("Extra input fields: submit".to_owned()))
+            Err(FormRejection::PolicyDenied("Extra input fields: submit".to_owned()))
         );
         let elsewhere = conditions.replace("photos", "other");
-        assert!(matches!(check(&elsewhere, &right), Err(FormRejection::Denied(_))));
+        assert!(matches!(check(&elsewhere, &right), Err(FormRejection::PolicyDenied(_))));
     }
 
     /// A1
@@ -233,9 +238,12 @@ mod tests {
         let policy =
             policy(r#"[{"bucket": "b"}, ["content-length-range", 5, 20], ["content-length-range", 0, 10]]"#)
                 .unwrap();
-        let none = Fields::of(Vec::new(), "").unwrap();
-        let end = moment_of("2007-12-01T12:00:00Z").unwrap();
-        assert_eq!(policy.check(&none, "b", end), Err(FormRejection::Denied("Policy expired.".to_owned())));
+        let none = FormFields::from_parts(Vec::new(), "").unwrap();
+        let end = parse_iso8601("2007-12-01T12:00:00Z").unwrap();
+        assert_eq!(
+            policy.check(&none, "b", end),
+            Err(FormRejection::PolicyDenied("Policy expired.".to_owned()))
+        );
         assert_eq!(policy.check(&none, "b", before_the_end()), Ok(()));
         assert_eq!(policy.check_length(4), Err(FormRejection::TooSmall { bytes: 4, least: 5 }));
         assert_eq!((policy.check_length(5), policy.check_length(10)), (Ok(()), Ok(())));
@@ -265,10 +273,10 @@ mod tests {
             r#"{"expiration": 4099680000, "conditions": []}"#,
             r#"{"expiration": "2007-12-01T12:00:00Z"}"#,
         ] {
-            let told = Policy::parse(&STANDARD.encode(text));
-            assert!(matches!(told, Err(FormRejection::Policy(_))), "{text}");
+            let told = PostPolicy::parse(&STANDARD.encode(text));
+            assert!(matches!(told, Err(FormRejection::InvalidPolicy(_))), "{text}");
         }
-        assert!(matches!(Policy::parse("%%"), Err(FormRejection::Policy(_))));
+        assert!(matches!(PostPolicy::parse("%%"), Err(FormRejection::InvalidPolicy(_))));
         for conditions in [
             "{}",
             r#"["eq"]"#,
@@ -282,7 +290,7 @@ mod tests {
             r#"[["content-length-range", -1, 5]]"#,
             r#"[["content-length-range", 6, 5]]"#,
         ] {
-            assert!(matches!(policy(conditions), Err(FormRejection::Policy(_))), "{conditions}");
+            assert!(matches!(policy(conditions), Err(FormRejection::InvalidPolicy(_))), "{conditions}");
         }
     }
 }

@@ -5,22 +5,22 @@
 //!
 //! Sources: Amazon S3 API Reference, "POST Object" (field `tagging`) and "PutObject" (header `x-amz-tagging`).
 
-use crate::s3::elements::{Elements, Event, unescape};
-use crate::s3::sigv4::canonical::encode;
+use crate::s3::sigv4::canonical::percent_encode;
 use crate::s3::xml;
+use crate::s3::xml_reader::{XmlEvent, XmlReader, unescape};
 
 /// The header's value; empty where the document has no tags.
 pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
-    let mut elements = Elements::new(xml::text(document.as_bytes())?);
+    let mut elements = XmlReader::new(xml::document_text(document.as_bytes())?);
     let mut pairs = Vec::new();
     let mut tag: (Option<String>, Option<String>) = (None, None);
     while let Some(event) = elements.next()? {
         match event {
-            Event::Open { .. } if !is_known(elements.path()) => {
+            XmlEvent::Open { .. } if !is_known_element(elements.path()) => {
                 return Err("it has an element that does not belong there");
             }
-            Event::Open { .. } => {}
-            Event::Close { name, text, .. } => match name {
+            XmlEvent::Open { .. } => {}
+            XmlEvent::Close { name, text, .. } => match name {
                 "Key" | "Value" => {
                     let slot = if name == "Key" { &mut tag.0 } else { &mut tag.1 };
                     if slot.replace(unescape(text)?).is_some() {
@@ -34,8 +34,8 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
                     };
                     pairs.push(format!(
                         "{}={}",
-                        encode(key.as_bytes(), false),
-                        encode(value.as_bytes(), false)
+                        percent_encode(key.as_bytes(), false),
+                        percent_encode(value.as_bytes(), false)
                     ));
                 }
                 _ => {}
@@ -46,7 +46,7 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
 }
 
 /// Whether the element at the end of this path is one of S3's.
-fn is_known(path: &[&str]) -> bool {
+fn is_known_element(path: &[&str]) -> bool {
     match path {
         ["Tagging"] | ["Tagging", "TagSet"] | ["Tagging", "TagSet", "Tag"] => true,
         ["Tagging", "TagSet", "Tag", name] => matches!(*name, "Key" | "Value"),

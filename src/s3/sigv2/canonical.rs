@@ -13,17 +13,19 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
-use crate::http::edge::Head;
-use crate::s3::checksum::claim::CONTENT_MD5;
-use crate::s3::document::shortened;
+use crate::http::request_validation::Head;
+use crate::s3::checksum::expected_digest::CONTENT_MD5;
+use crate::s3::error_document::shortened;
 use crate::s3::sigv2::query::is_covered;
-use crate::s3::sigv2::{Place, Version2Rejection};
-use crate::s3::sigv4::query::{AMAZON, bytes_of, has_header_prefix, is_header, name_of, pairs, value_of};
+use crate::s3::sigv2::{Place, SigV2Rejection};
+use crate::s3::sigv4::query::{
+    AMAZON, decoded_bytes, decoded_name, has_header_prefix, is_header, pairs, value_of,
+};
 use crate::s3::sigv4::{CDN_HEADERS, SignatureRejection, fingerprint};
 
 /// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. The values of headers that
 /// `hides` names are replaced with their length and hash.
-pub(super) fn lines(
+pub(super) fn string_to_sign_lines(
     head: Head<'_>,
     date: &[u8],
     place: Place,
@@ -33,8 +35,8 @@ pub(super) fn lines(
     let mut lines = Vec::with_capacity(256);
     for line in [
         head.method.as_str().as_bytes(),
-        single(headers, &CONTENT_MD5, place)?,
-        single(headers, &CONTENT_TYPE, place)?,
+        single_header(headers, &CONTENT_MD5, place)?,
+        single_header(headers, &CONTENT_TYPE, place)?,
         date,
     ] {
         lines.extend_from_slice(line);
@@ -53,18 +55,18 @@ pub(super) fn lines(
 }
 
 /// A header's one value. Of two, the store could read the other.
-fn single<'a>(
+fn single_header<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
     place: Place,
-) -> Result<&'a [u8], Version2Rejection> {
+) -> Result<&'a [u8], SigV2Rejection> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Ok(b""),
         (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
         (Some(_), Some(_)) => {
             let what = "Content-MD5 and Content-Type may be sent once";
-            Err(Version2Rejection::Malformed(place, what.into()))
+            Err(SigV2Rejection::Malformed(place, what.into()))
         }
     }
 }
@@ -84,19 +86,19 @@ fn amazon_headers(
     }
     let mut moved: Vec<String> = Vec::new();
     for pair in pairs(query) {
-        let name = name_of(pair);
+        let name = decoded_name(pair);
         if !has_header_prefix(&name) {
             continue;
         }
         if place != Place::Query || !is_header(&name) {
-            return Err(Version2Rejection::Uncovered(shortened(&name)).into());
+            return Err(SigV2Rejection::Uncovered(shortened(&name)).into());
         }
         let name = name.to_ascii_lowercase();
-        let value = bytes_of(value_of(pair));
+        let value = decoded_bytes(value_of(pair));
         if value.contains(&b'\n') || moved.contains(&name) {
             let what =
                 format!("the parameter `{}` is in the query twice, or has a line feed", shortened(&name));
-            return Err(Version2Rejection::Malformed(place, what.into()).into());
+            return Err(SigV2Rejection::Malformed(place, what.into()).into());
         }
         let value = value.trim_ascii();
         // Clients send the header as well, because SigV4 asks for it. Two values would be two requests.
@@ -113,24 +115,24 @@ fn amazon_headers(
 ///
 /// The path is signed as it was sent. botocore ends the path of a bucket with a slash that it does not send, and signers differ on
 /// whether an empty value keeps its `=`. Each spelling names the same resource.
-pub(super) fn resources(
+pub(super) fn canonical_resources(
     uri: &Uri,
     bucket: Option<&str>,
     place: Place,
-) -> Result<Vec<Vec<u8>>, Version2Rejection> {
+) -> Result<Vec<Vec<u8>>, SigV2Rejection> {
     let path = match bucket {
         Some(bucket) => format!("/{bucket}{}", uri.path()),
         None => uri.path().to_owned(),
     };
     let is_bare_bucket = path.len() > 1 && !path[1..].contains('/');
     let with_slash = is_bare_bucket.then(|| format!("{path}/"));
-    let covered = covered(uri.query().unwrap_or_default(), place)?;
+    let covered = covered_parameters(uri.query().unwrap_or_default(), place)?;
     let has_empty = covered.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.is_empty()));
     let mut resources = Vec::with_capacity(1);
     for path in [Some(path), with_slash].into_iter().flatten() {
-        resources.push(resource(&path, &covered, true));
+        resources.push(canonical_resource(&path, &covered, true));
         if has_empty {
-            resources.push(resource(&path, &covered, false));
+            resources.push(canonical_resource(&path, &covered, false));
         }
     }
     Ok(resources)
@@ -139,24 +141,24 @@ pub(super) fn resources(
 type Parameter<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 
 /// The parameters that the signature covers, sorted by name, their values decoded.
-fn covered(query: &str, place: Place) -> Result<Vec<Parameter<'_>>, Version2Rejection> {
+fn covered_parameters(query: &str, place: Place) -> Result<Vec<Parameter<'_>>, SigV2Rejection> {
     let mut covered: Vec<Parameter<'_>> = Vec::new();
     for pair in pairs(query) {
-        let name = name_of(pair);
+        let name = decoded_name(pair);
         if !is_covered(&name) {
             continue;
         }
-        let value = pair.split_once('=').map(|(_, value)| bytes_of(value));
+        let value = pair.split_once('=').map(|(_, value)| decoded_bytes(value));
         if value.as_ref().is_some_and(|value| is_ambiguous(value)) {
             let what = format!("the value of `{name}` has a line feed, or reads like further parameters");
-            return Err(Version2Rejection::Malformed(place, what.into()));
+            return Err(SigV2Rejection::Malformed(place, what.into()));
         }
         covered.push((name, value));
     }
     covered.sort_unstable();
     if let Some(pair) = covered.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         let what = format!("the sub-resource `{}` is in the query twice", pair[0].0);
-        return Err(Version2Rejection::Malformed(place, what.into()));
+        return Err(SigV2Rejection::Malformed(place, what.into()));
     }
     Ok(covered)
 }
@@ -170,7 +172,7 @@ fn is_ambiguous(value: &[u8]) -> bool {
     value.contains(&b'\n') || value.split(|byte| *byte == b'&').skip(1).any(is_parameter)
 }
 
-fn resource(path: &str, covered: &[Parameter<'_>], keeps_empty: bool) -> Vec<u8> {
+fn canonical_resource(path: &str, covered: &[Parameter<'_>], keeps_empty: bool) -> Vec<u8> {
     let mut bytes = path.as_bytes().to_vec();
     for (at, (name, value)) in covered.iter().enumerate() {
         bytes.push(if at == 0 { b'?' } else { b'&' });
@@ -190,7 +192,7 @@ pub(super) fn signature_bytes(text: &str) -> Result<[u8; 20], SignatureRejection
 }
 
 /// Whether the code is the secret's over the data; takes the same time wherever they differ.
-pub(super) fn is_hmac(secret: &str, data: [&[u8]; 2], code: &[u8; 20]) -> bool {
+pub(super) fn verify_hmac(secret: &str, data: [&[u8]; 2], code: &[u8; 20]) -> bool {
     Hmac::<Sha1>::new_from_slice(secret.as_bytes()).is_ok_and(|mac| {
         mac.chain_update(data[0]).chain_update(data[1]).verify_slice(code.as_slice()).is_ok()
     })

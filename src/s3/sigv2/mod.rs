@@ -14,13 +14,13 @@
 //! (AWS signature version 2)".
 
 mod canonical;
-mod claim;
 mod form;
+mod presented_signature;
 pub(crate) mod query;
 mod rejection;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use claim::{Claim, check_alone, is_offered};
 pub(crate) use form::verify_policy;
-pub(crate) use rejection::{Place, Version2Rejection};
+pub(crate) use presented_signature::{PresentedSigV2, check_single_auth, is_presented};
+pub(crate) use rejection::{Place, SigV2Rejection};

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::s3::sigv2::{Place, Version2Rejection};
-use crate::s3::sigv4::query::{is_header, name_of, pairs, text_of, value_of};
+use crate::s3::sigv2::{Place, SigV2Rejection};
+use crate::s3::sigv4::query::{decoded_name, decoded_text, is_header, pairs, value_of};
 
 /// The parameters of a presigned URL.
 const NAMES: [&str; 3] = ["AWSAccessKeyId", "Signature", "Expires"];
@@ -51,16 +51,16 @@ const COVERED: [&str; 31] = [
 ];
 
 /// Whether a query makes its URL a presigned one.
-pub(crate) fn presigns(query: &str) -> bool {
+pub(crate) fn is_presigned(query: &str) -> bool {
     pairs(query).any(|pair| {
-        let name = name_of(pair);
+        let name = decoded_name(pair);
         NAMES[..2].iter().any(|known| known.eq_ignore_ascii_case(&name))
     })
 }
 
 /// Whether a pair of a presigned URL's query belongs to its signature. It must not travel on.
-pub(crate) fn is_proof(pair: &str) -> bool {
-    let name = name_of(pair);
+pub(crate) fn is_presign_parameter(pair: &str) -> bool {
+    let name = decoded_name(pair);
     NAMES.iter().chain(&REPEATED).any(|known| known.eq_ignore_ascii_case(&name))
 }
 
@@ -73,20 +73,20 @@ pub(super) fn is_covered(name: &str) -> bool {
     COVERED.binary_search(&name).is_ok()
 }
 
-fn malformed(what: impl Into<Cow<'static, str>>) -> Version2Rejection {
-    Version2Rejection::Malformed(Place::Query, what.into())
+fn malformed(what: impl Into<Cow<'static, str>>) -> SigV2Rejection {
+    SigV2Rejection::Malformed(Place::Query, what.into())
 }
 
 /// The parameters' values, in the order of `NAMES`.
-pub(super) fn presigned(query: &str) -> Result<[Cow<'_, str>; 3], Version2Rejection> {
+pub(super) fn presign_parameters(query: &str) -> Result<[Cow<'_, str>; 3], SigV2Rejection> {
     let mut values: [Option<Cow<'_, str>>; 3] = Default::default();
     for pair in pairs(query) {
-        let name = name_of(pair);
+        let name = decoded_name(pair);
         let Some(at) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name)) else { continue };
         if name != NAMES[at] {
             return Err(malformed(format!("the parameter {} is spelled in another case", NAMES[at])));
         }
-        let value = text_of(value_of(pair));
+        let value = decoded_text(value_of(pair));
         if values[at].replace(value).is_some() {
             return Err(malformed(format!("the parameter {} is in the query twice", NAMES[at])));
         }

@@ -16,13 +16,13 @@ pub(crate) enum Place {
 
 /// Why a SigV2 signature was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Version2Rejection {
+pub(crate) enum SigV2Rejection {
     /// The bucket does not accept SigV2.
-    Off,
+    Disabled,
     /// The signature is malformed.
     Malformed(Place, Cow<'static, str>),
     /// The body is in chunks, which SigV2 cannot sign.
-    Chunks,
+    ChunkedBody,
     /// The operation depends on this parameter or header, which the signature does not cover.
     Uncovered(String),
     /// A presigned URL has expired.
@@ -31,15 +31,15 @@ pub(crate) enum Version2Rejection {
     TooFarAhead { max: Duration },
 }
 
-impl Version2Rejection {
+impl SigV2Rejection {
     /// Whether it counts as a failed authentication (L8).
-    pub(crate) fn is_suspect(&self) -> bool {
+    pub(crate) fn counts_toward_lockout(&self) -> bool {
         matches!(self, Self::Malformed(..))
     }
 }
 
-impl From<Version2Rejection> for SignatureRejection {
-    fn from(rejection: Version2Rejection) -> Self {
-        Self::Version2(rejection)
+impl From<SigV2Rejection> for SignatureRejection {
+    fn from(rejection: SigV2Rejection) -> Self {
+        Self::SigV2(rejection)
     }
 }

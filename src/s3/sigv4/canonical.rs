@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::http::edge::decode;
+use crate::http::request_validation::percent_decode;
 
 /// The algorithm, as headers and strings to sign name it.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -26,7 +26,7 @@ pub(crate) const QUERY_SIGNATURE: &str = "X-Amz-Signature";
 
 /// A request, as far as a signature covers it.
 #[derive(Clone, Copy)]
-pub(crate) struct Canonical<'a> {
+pub(crate) struct CanonicalRequest<'a> {
     pub(crate) method: &'a str,
     /// Encoded already, see `canonical_path`.
     pub(crate) path: &'a str,
@@ -41,14 +41,14 @@ pub(crate) struct Canonical<'a> {
     pub(crate) payload: &'a str,
 }
 
-impl Canonical<'_> {
+impl CanonicalRequest<'_> {
     /// The bytes that are hashed.
-    pub(crate) fn request(&self) -> Vec<u8> {
-        self.request_with(&canonical_query(self.query), |_, _, _| ())
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes_with(&canonical_query(self.query), |_, _, _| ())
     }
 
     /// The same with another query. `edit` may replace each header's value, which begins at the given index of the bytes.
-    pub(super) fn request_with(&self, query: &str, edit: impl Fn(&str, &mut Vec<u8>, usize)) -> Vec<u8> {
+    pub(super) fn to_bytes_with(&self, query: &str, edit: impl Fn(&str, &mut Vec<u8>, usize)) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
         let mut line = |text: &str| {
             bytes.extend_from_slice(text.as_bytes());
@@ -79,7 +79,7 @@ impl Canonical<'_> {
 
     /// What the key signs.
     pub(crate) fn string_to_sign(&self, timestamp: &str, scope: &str) -> String {
-        let hash = hex::encode(Sha256::digest(self.request()));
+        let hash = hex::encode(Sha256::digest(self.to_bytes()));
         format!("{ALGORITHM}\n{timestamp}\n{scope}\n{hash}")
     }
 
@@ -138,11 +138,11 @@ fn canonical_part(text: &str, is_path: bool) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let decoded = if is_path || !text.contains('+') {
-        decode(text.as_bytes())
+        percent_decode(text.as_bytes())
     } else {
-        decode(text.replace('+', " ").as_bytes())
+        percent_decode(text.replace('+', " ").as_bytes())
     };
-    Cow::Owned(encode(&decoded, is_path))
+    Cow::Owned(percent_encode(&decoded, is_path))
 }
 
 fn is_unreserved(byte: u8) -> bool {
@@ -150,7 +150,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// S3's own encoding: everything but unreserved characters, and the slash where it separates.
-pub(crate) fn encode(bytes: &[u8], keep_slash: bool) -> String {
+pub(crate) fn percent_encode(bytes: &[u8], keep_slash: bool) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(bytes.len() + 16);
     for byte in bytes {
@@ -182,7 +182,7 @@ pub(crate) fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
 }
 
 /// Whether the code is the key's over the data; takes the same time wherever they differ.
-pub(crate) fn is_hmac(key: &[u8], data: &[u8], code: &[u8; 32]) -> bool {
+pub(crate) fn verify_hmac(key: &[u8], data: &[u8], code: &[u8; 32]) -> bool {
     Hmac::<Sha256>::new_from_slice(key)
         .is_ok_and(|mac| mac.chain_update(data).verify_slice(code.as_slice()).is_ok())
 }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(canonical_path("/b/a'b+c"), "/b/a%27b%2Bc");
         assert_eq!(canonical_path("/b/%7e~"), "/b/~~");
         assert_eq!(canonical_path("/b//x/./"), "/b//x/./");
-        assert_eq!(encode(b"/a b/%", true), "/a%20b/%25");
+        assert_eq!(percent_encode(b"/a b/%", true), "/a%20b/%25");
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             headers.append(HeaderName::from_static("x-amz-meta-m"), HeaderValue::from_bytes(value).unwrap());
         }
         let names = ["host", "x-amz-meta-m"];
-        let canonical = Canonical {
+        let canonical = CanonicalRequest {
             method: "PUT",
             path: "/",
             query: "",
@@ -225,7 +225,7 @@ mod tests {
             payload: "p",
         };
         assert_eq!(
-            canonical.request(),
+            canonical.to_bytes(),
             b"PUT\n/\n\nhost:store\nx-amz-meta-m:a b c,\xe9\n\nhost;x-amz-meta-m\np".as_slice()
         );
     }

@@ -41,10 +41,10 @@ impl Sent {
     }
 
     /// What a gateway says of it that knows this secret, at the second `now`.
-    fn judge(&self, secret: &str, now: &str) -> Result<Verified, SignatureRejection> {
-        let claim = Claim::of(self.head())?.expect("it offers proof");
+    fn judge(&self, secret: &str, now: &str) -> Result<VerifiedSignature, SignatureRejection> {
+        let claim = PresentedSignature::from_request(self.head())?.expect("it offers proof");
         claim.check_scope(|region| region == "us-east-1", "us-east-1")?;
-        claim.check_time(Timestamp::parse(now).unwrap().moment())?;
+        claim.check_time(Timestamp::parse(now).unwrap().to_time())?;
         let key = signing_key(secret, claim.date(), claim.region());
         claim.verify(self.head(), &key)
     }
@@ -72,7 +72,7 @@ const DATE: (&str, &str) = ("x-amz-date", NOW);
 /// A1: "Signature Calculations for the Authorization Header", all four examples
 #[test]
 fn the_documented_header_examples_are_accepted() {
-    let empty = crate::s3::sign::EMPTY_SHA256;
+    let empty = crate::s3::signer::EMPTY_SHA256;
     let put = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072";
     let plain = "host;x-amz-content-sha256;x-amz-date";
     for (method, target, headers) in [
@@ -139,7 +139,7 @@ fn a_path_is_accepted_as_the_server_computes_it() {
     );
     let verified = sent("PUT", "/test$file.text", &headers).judge(SECRET, NOW).ok().unwrap();
     assert!(matches!(verified.payload, PayloadHash::Sha256([0x44, ..])));
-    assert!(verified.seed.is_none());
+    assert!(verified.signature_chain.is_none());
 }
 
 /// A1: "Authenticating Requests: Using Query Parameters", the example
@@ -195,14 +195,14 @@ fn the_documented_chunks_go_on_from_the_seed() {
         .collect();
     let verified = sent("PUT", "/examplebucket/chunkObject.txt", &headers).judge(SECRET, NOW).ok().unwrap();
     assert_eq!(verified.payload, PayloadHash::SignedChunks { trailer: false });
-    let mut seed = verified.seed.unwrap();
+    let mut seed = verified.signature_chain.unwrap();
     for (bytes, signature) in [
         (65536, "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648"),
         (1024, "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497"),
         (0, "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9"),
     ] {
         let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(vec![b'a'; bytes]).into();
-        assert_eq!(seed.chunk(&hash), signature, "{bytes}");
+        assert_eq!(seed.chunk_signature(&hash), signature, "{bytes}");
     }
 }
 
@@ -218,7 +218,7 @@ fn by_the_sdk(method: &str, url: &str, headers: &[(&str, &str)], presign: bool) 
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(Duration::from_secs(60));
     }
-    let now = Timestamp::parse(NOW).unwrap().moment();
+    let now = Timestamp::parse(NOW).unwrap().to_time();
     let params = SigningParams::builder().identity(&identity).region("us-east-1").name("s3").time(now);
     let params = params.settings(settings).build().unwrap().into();
     let body = if presign { SignableBody::UnsignedPayload } else { SignableBody::Bytes(b"payload") };
@@ -228,7 +228,7 @@ fn by_the_sdk(method: &str, url: &str, headers: &[(&str, &str)], presign: bool) 
     let (more, parameters) = instructions.into_parts();
     let mut target = url.strip_prefix("http://examplebucket.s3.amazonaws.com").unwrap().to_owned();
     for (name, value) in parameters {
-        let value = crate::s3::sigv4::canonical::encode(value.as_bytes(), false);
+        let value = crate::s3::sigv4::canonical::percent_encode(value.as_bytes(), false);
         target.push_str(&format!("{}{name}={value}", if target.contains('?') { '&' } else { '?' }));
     }
     let mut sent = Sent::new(method, &target, &all.collect::<Vec<_>>());
@@ -251,8 +251,8 @@ proptest! {
         metadata in "[!-~]{1,5}([ ]{1,3}[!-~]{1,5}){0,3}",
         presign in any::<bool>(),
     ) {
-        let encode = |text: &str| crate::s3::sigv4::canonical::encode(text.as_bytes(), false);
-        let path = crate::s3::sigv4::canonical::encode(key.as_bytes(), true);
+        let encode = |text: &str| crate::s3::sigv4::canonical::percent_encode(text.as_bytes(), false);
+        let path = crate::s3::sigv4::canonical::percent_encode(key.as_bytes(), true);
         let query: Vec<String> =
             pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
         let mark = if query.is_empty() { "" } else { "?" };
@@ -275,9 +275,9 @@ proptest! {
         let uri: Result<Uri, _> = target.parse();
         if let (Ok(uri), Ok(value)) = (uri, HeaderValue::from_str(&format!("AWS4-HMAC-SHA256 {header}"))) {
             let mut sent = Sent { method: Method::GET, uri, headers: HeaderMap::new() };
-            prop_assert!(!matches!(Claim::of(sent.head()), Ok(Some(_))));
+            prop_assert!(!matches!(PresentedSignature::from_request(sent.head()), Ok(Some(_))));
             sent.headers.insert(AUTHORIZATION, value);
-            prop_assert!(Claim::of(sent.head()).is_err());
+            prop_assert!(PresentedSignature::from_request(sent.head()).is_err());
         }
     }
 }

@@ -7,45 +7,45 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::s3::sigv4::canonical::is_hmac;
-use crate::s3::sigv4::claim::{Claim, Scope};
+use crate::s3::sigv4::canonical::verify_hmac;
 use crate::s3::sigv4::mismatch::fingerprint;
+use crate::s3::sigv4::presented_signature::{CredentialScope, PresentedSignature};
 use crate::s3::sigv4::query::LIFETIME_SECONDS_MAX;
-use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, Timestamp};
+use crate::s3::sigv4::{SignatureLocation, SignatureMismatch, SignatureRejection, Timestamp};
 
-impl<'a> Claim<'a> {
+impl<'a> PresentedSignature<'a> {
     /// Reads the signature from a form's fields.
-    pub(crate) fn of_form(
+    pub(crate) fn from_form(
         credential: &'a str,
         date: &str,
         signature: &'a str,
         token: Option<&'a str>,
     ) -> Result<Self, SignatureRejection> {
-        let malformed = |what| SignatureRejection::Malformed(Place::Form, what);
+        let malformed = |what| SignatureRejection::Malformed(SignatureLocation::Form, what);
         let form = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
         Ok(Self {
-            place: Place::Form,
-            scope: Scope::parse(credential.into()).ok_or(form)?,
+            location: SignatureLocation::Form,
+            scope: CredentialScope::parse(credential.into()).ok_or(form)?,
             timestamp: Timestamp::parse(date)
                 .ok_or(malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ"))?,
             lifetime: Some(Duration::from_secs(LIFETIME_SECONDS_MAX)),
-            signed: Cow::default(),
+            signed_headers: Cow::default(),
             signature: signature.into(),
             payload: Cow::default(),
-            token: token.map(Cow::Borrowed),
+            session_token: token.map(Cow::Borrowed),
         })
     }
 
     /// Whether the policy is signed with the key for the claim's date and region.
     pub(crate) fn verify_policy(&self, policy: &str, key: &[u8; 32]) -> Result<(), SignatureRejection> {
         let given = self.signature_bytes()?;
-        if is_hmac(key, policy.as_bytes(), &given) { Ok(()) } else { Err(SignatureRejection::Mismatch) }
+        if verify_hmac(key, policy.as_bytes(), &given) { Ok(()) } else { Err(SignatureRejection::Mismatch) }
     }
 
     /// The elements of the answer to a signature that does not match. A policy repeats the session token of its form, so the policy
     /// of a form with a token is not shown.
     pub(crate) fn policy_mismatch(&self, policy: &str) -> SignatureMismatch {
-        let shown = match self.token {
+        let shown = match self.session_token {
             None => Cow::Borrowed(policy),
             Some(_) => Cow::Owned(fingerprint(policy.as_bytes())),
         };
@@ -65,7 +65,9 @@ mod tests {
         let signature = "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e";
         let key = signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20151229", "us-east-1");
         let credential = "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request";
-        let claim = |signature| Claim::of_form(credential, "20151229T000000Z", signature, None).unwrap();
+        let claim = |signature| {
+            PresentedSignature::from_form(credential, "20151229T000000Z", signature, None).unwrap()
+        };
         assert_eq!(claim(signature).verify_policy(policy, &key), Ok(()));
         let mismatch = Err(SignatureRejection::Mismatch);
         assert_eq!(claim(signature).verify_policy(&policy[4..], &key), mismatch);

@@ -11,7 +11,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::s3::sigv4::canonical::{Canonical, canonical_query};
+use crate::s3::sigv4::canonical::{CanonicalRequest, canonical_query};
 
 /// The longest text that is shown; its bytes in hexadecimal digits take three times as much.
 const SHOWN_BYTES_MAX: usize = 4 << 10;
@@ -52,22 +52,26 @@ impl SignatureMismatch {
         Self {
             access_key_id: short(access_key_id),
             signature: short(signature),
-            string_to_sign: cut(string_to_sign.to_vec()),
+            string_to_sign: truncate(string_to_sign.to_vec()),
             canonical_request: None,
         }
     }
 
     /// Adds the canonical request without its secrets. `is_secret` finds further parameters of a query that hold secrets.
-    pub(super) fn with_request(self, request: &Canonical<'_>, is_secret: impl Fn(&str) -> bool) -> Self {
-        let query = shown_query(&canonical_query(request.query), is_secret);
-        let shown = request.request_with(&query, |name, bytes, value_at| {
-            if !is_shown(name) {
+    pub(super) fn with_request(
+        self,
+        request: &CanonicalRequest<'_>,
+        is_secret: impl Fn(&str) -> bool,
+    ) -> Self {
+        let query = redact_query(&canonical_query(request.query), is_secret);
+        let shown = request.to_bytes_with(&query, |name, bytes, value_at| {
+            if !is_shown_header(name) {
                 let value = fingerprint(&bytes[value_at..]);
                 bytes.truncate(value_at);
                 bytes.extend_from_slice(value.as_bytes());
             }
         });
-        Self { canonical_request: Some(cut(shown)), ..self }
+        Self { canonical_request: Some(truncate(shown)), ..self }
     }
 
     /// The elements of the error document, in S3's order.
@@ -88,7 +92,7 @@ impl SignatureMismatch {
 }
 
 /// Whether a header's value is shown.
-fn is_shown(name: &str) -> bool {
+fn is_shown_header(name: &str) -> bool {
     let is_known = SHOWN_HEADERS.contains(&name)
         || SHOWN_HEADER_PREFIXES.iter().any(|beginning| name.starts_with(beginning));
     is_known && !is_s3_secret(name)
@@ -100,7 +104,7 @@ pub(crate) fn is_s3_secret(name: &str) -> bool {
 }
 
 /// A canonical query without its secrets.
-fn shown_query(canonical: &str, is_secret: impl Fn(&str) -> bool) -> String {
+fn redact_query(canonical: &str, is_secret: impl Fn(&str) -> bool) -> String {
     let shown = canonical.split('&').map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let lower = name.to_ascii_lowercase();
@@ -115,7 +119,7 @@ pub(crate) fn fingerprint(value: &[u8]) -> String {
     format!("({} bytes, SHA-256 {})", value.len(), hex::encode(Sha256::digest(value)))
 }
 
-fn cut(mut bytes: Vec<u8>) -> Vec<u8> {
+fn truncate(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.len() > SHOWN_BYTES_MAX {
         let left_out = bytes.len() - SHOWN_BYTES_MAX;
         bytes.truncate(SHOWN_BYTES_MAX);
@@ -152,7 +156,7 @@ mod tests {
         }
         let mut names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
         names.dedup();
-        let canonical = Canonical {
+        let canonical = CanonicalRequest {
             method: "GET",
             path: "/b/k",
             query,
@@ -249,7 +253,7 @@ mod tests {
         ) {
             let mut map = HeaderMap::new();
             map.append(HeaderName::from_static("host"), HeaderValue::from_bytes(&value).unwrap());
-            let canonical = Canonical {
+            let canonical = CanonicalRequest {
                 method: "GET", path: "/", query: &query, names: &["host"], headers: &map, authority: None, payload: "p",
             };
             let mismatch = SignatureMismatch::new(&id, &id, &value).with_request(&canonical, |_| false);

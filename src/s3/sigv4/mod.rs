@@ -10,20 +10,23 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub(crate) mod canonical;
-mod claim;
 mod form;
 mod mismatch;
 mod payload;
+mod presented_signature;
 pub(crate) mod query;
 mod rejection;
-mod seed;
+mod signature_chain;
 mod timestamp;
 
-pub(crate) use claim::{Claim, SECURITY_TOKEN, SKEW_MAX, Verified, check_token, header_token, offers_proof};
 pub(crate) use mismatch::{SignatureMismatch, fingerprint, is_s3_secret};
 pub(crate) use payload::PayloadHash;
-pub(crate) use rejection::{Place, SignatureRejection, Validity};
-pub(crate) use seed::Seed;
+pub(crate) use presented_signature::{
+    PresentedSignature, SECURITY_TOKEN, SKEW_MAX, VerifiedSignature, check_session_token,
+    header_session_token, is_auth_presented,
+};
+pub(crate) use rejection::{SignatureLocation, SignatureRejection, Validity};
+pub(crate) use signature_chain::SignatureChain;
 pub(crate) use timestamp::Timestamp;
 
 /// Headers that Amazon CloudFront and API Gateway add to requests to S3, which ignores them. They may be unsigned, and the gateway

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::HeaderMap;
 
-use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::SignatureRejection;
 
 /// The values of `x-amz-content-sha256`. Whoever reads the body holds it against this.
@@ -38,19 +38,19 @@ impl PayloadHash {
                 let mut hash = [0; 32];
                 hex::decode_to_slice(text, &mut hash)
                     .map(|()| Self::Sha256(hash))
-                    .map_err(|_| SignatureRejection::ContentSha256)
+                    .map_err(|_| SignatureRejection::MalformedContentSha256)
             }
         }
     }
 
     /// The header's one value. With two values the store could use the other one.
-    pub(crate) fn header(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
+    pub(crate) fn header_value(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
         let mut values = headers.get_all(CONTENT_SHA256);
         let Some(first) = values.next() else { return Ok(None) };
         if values.next().is_some() {
-            return Err(SignatureRejection::ContentSha256);
+            return Err(SignatureRejection::MalformedContentSha256);
         }
-        first.to_str().map(|text| Some(text.trim())).map_err(|_| SignatureRejection::ContentSha256)
+        first.to_str().map(|text| Some(text.trim())).map_err(|_| SignatureRejection::MalformedContentSha256)
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
             Ok(PayloadHash::SignedChunks { trailer: true })
         );
         for bad in ["", "unsigned-payload", &hash[1..], &format!("{hash}0"), "STREAMING-AWS4"] {
-            assert_eq!(PayloadHash::parse(bad), Err(SignatureRejection::ContentSha256), "{bad}");
+            assert_eq!(PayloadHash::parse(bad), Err(SignatureRejection::MalformedContentSha256), "{bad}");
         }
         assert!(matches!(
             PayloadHash::parse("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER"),

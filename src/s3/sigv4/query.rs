@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 
-use crate::http::edge::decode;
-use crate::s3::sign::UNSIGNED_PAYLOAD;
+use crate::http::request_validation::percent_decode;
+use crate::s3::signer::UNSIGNED_PAYLOAD;
 use crate::s3::sigv4::canonical::{ALGORITHM, QUERY_SIGNATURE};
-use crate::s3::sigv4::claim::{Claim, Scope, header_token};
-use crate::s3::sigv4::rejection::Place;
+use crate::s3::sigv4::presented_signature::{CredentialScope, PresentedSignature, header_session_token};
+use crate::s3::sigv4::rejection::SignatureLocation;
 use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
 
 const QUERY_TOKEN: &str = "X-Amz-Security-Token";
@@ -34,7 +34,7 @@ const NAMES: [(&str, bool); 8] = [
 
 /// The parameters' values, in the order of `NAMES`.
 #[derive(Debug, Default)]
-pub(super) struct Presigning<'a>([Option<Cow<'a, str>>; NAMES.len()]);
+pub(super) struct PresignParameters<'a>([Option<Cow<'a, str>>; NAMES.len()]);
 
 /// The prefix of the names of S3's own headers.
 pub(crate) const AMAZON: &str = "x-amz-";
@@ -46,18 +46,18 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a query makes its URL a presigned one.
-pub(crate) fn offers_proof(query: &str) -> bool {
-    pairs(query).any(|pair| position(&name_of(pair)).is_some_and(|at| NAMES[at].1))
+pub(crate) fn is_presigned(query: &str) -> bool {
+    pairs(query).any(|pair| position(&decoded_name(pair)).is_some_and(|at| NAMES[at].1))
 }
 
 /// Whether a pair of a query belongs to a presigned URL's signature: it must not travel on.
-pub(crate) fn presigns(pair: &str) -> bool {
-    position(&name_of(pair)).is_some()
+pub(crate) fn is_presign_parameter(pair: &str) -> bool {
+    position(&decoded_name(pair)).is_some()
 }
 
 /// A presigned query with zeros for the signature, and without the session token.
 pub(crate) fn without_presigned_proof(query: &str) -> String {
-    let is = |pair: &str, name: &str| name_of(pair).eq_ignore_ascii_case(name);
+    let is = |pair: &str, name: &str| decoded_name(pair).eq_ignore_ascii_case(name);
     let kept = pairs(query).filter(|pair| !is(pair, QUERY_SIGNATURE) && !is(pair, QUERY_TOKEN));
     let zeros = format!("{QUERY_SIGNATURE}={:064}", 0);
     kept.chain([zeros.as_str()]).collect::<Vec<_>>().join("&")
@@ -79,8 +79,8 @@ pub(crate) fn has_header_prefix(name: &str) -> bool {
 }
 
 /// The name of a pair, as it decodes.
-pub(crate) fn name_of(pair: &str) -> Cow<'_, str> {
-    text_of(pair.split_once('=').map_or(pair, |(name, _)| name))
+pub(crate) fn decoded_name(pair: &str) -> Cow<'_, str> {
+    decoded_text(pair.split_once('=').map_or(pair, |(name, _)| name))
 }
 
 /// The value of a pair as it was sent; empty where it has none.
@@ -89,40 +89,40 @@ pub(crate) fn value_of(pair: &str) -> &str {
 }
 
 /// A name or value, as it decodes.
-pub(crate) fn text_of(part: &str) -> Cow<'_, str> {
-    match bytes_of(part) {
+pub(crate) fn decoded_text(part: &str) -> Cow<'_, str> {
+    match decoded_bytes(part) {
         Cow::Owned(decoded) => Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()),
         Cow::Borrowed(_) => Cow::Borrowed(part),
     }
 }
 
 /// A name or value as it decodes, byte for byte.
-pub(crate) fn bytes_of(part: &str) -> Cow<'_, [u8]> {
+pub(crate) fn decoded_bytes(part: &str) -> Cow<'_, [u8]> {
     if part.contains(['%', '+']) {
-        Cow::Owned(decode(part.replace('+', " ").as_bytes()))
+        Cow::Owned(percent_decode(part.replace('+', " ").as_bytes()))
     } else {
         Cow::Borrowed(part.as_bytes())
     }
 }
 
 const fn malformed(what: &'static str) -> SignatureRejection {
-    SignatureRejection::Malformed(Place::Query, what)
+    SignatureRejection::Malformed(SignatureLocation::Query, what)
 }
 
-impl<'a> Presigning<'a> {
+impl<'a> PresignParameters<'a> {
     /// Reads a query; none where nothing makes it that of a presigned URL.
-    pub(super) fn of(query: &'a str) -> Result<Option<Self>, SignatureRejection> {
-        if !offers_proof(query) {
+    pub(super) fn parse(query: &'a str) -> Result<Option<Self>, SignatureRejection> {
+        if !is_presigned(query) {
             return Ok(None);
         }
         let mut values = Self::default();
         for pair in query.split('&') {
-            let name = name_of(pair);
+            let name = decoded_name(pair);
             let Some(at) = position(&name) else { continue };
             if name != NAMES[at].0 {
                 return Err(malformed("a parameter's name is in another case"));
             }
-            let value = text_of(value_of(pair));
+            let value = decoded_text(value_of(pair));
             if values.0[at].replace(value).is_some() {
                 return Err(malformed("a parameter is in the query twice"));
             }
@@ -131,7 +131,10 @@ impl<'a> Presigning<'a> {
     }
 
     /// The signature and everything that it names.
-    pub(super) fn claim(self, headers: &'a HeaderMap) -> Result<Claim<'a>, SignatureRejection> {
+    pub(super) fn into_signature(
+        self,
+        headers: &'a HeaderMap,
+    ) -> Result<PresentedSignature<'a>, SignatureRejection> {
         let [algorithm, credential, signature, token, date, expires, signed, payload] = self.0;
         let (Some(algorithm), Some(credential), Some(signature)) = (algorithm, credential, signature) else {
             return Err(malformed(INCOMPLETE));
@@ -147,28 +150,30 @@ impl<'a> Presigning<'a> {
             _ => return Err(malformed("X-Amz-Algorithm is not AWS4-HMAC-SHA256")),
         }
         let form = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
-        let scope = Scope::parse(credential).ok_or(form)?;
+        let scope = CredentialScope::parse(credential).ok_or(form)?;
         let moment = malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ");
         let timestamp = Timestamp::parse(&date).ok_or(moment)?;
-        let payload = match (PayloadHash::header(headers)?, payload) {
-            (Some(header), Some(given)) if header != given => return Err(SignatureRejection::ContentSha256),
+        let payload = match (PayloadHash::header_value(headers)?, payload) {
+            (Some(header), Some(given)) if header != given => {
+                return Err(SignatureRejection::MalformedContentSha256);
+            }
             (_, Some(given)) => given,
             (Some(header), None) => header.into(),
             (None, None) => UNSIGNED_PAYLOAD.into(),
         };
-        let token = match (token, header_token(headers)?) {
-            (Some(_), Some(_)) => return Err(SignatureRejection::Token),
+        let token = match (token, header_session_token(headers)?) {
+            (Some(_), Some(_)) => return Err(SignatureRejection::InvalidSessionToken),
             (token, header) => token.or(header.map(Cow::Borrowed)),
         };
-        Ok(Claim {
-            place: Place::Query,
+        Ok(PresentedSignature {
+            location: SignatureLocation::Query,
             scope,
             timestamp,
-            lifetime: Some(lifetime(&expires)?),
-            signed,
+            lifetime: Some(parse_lifetime(&expires)?),
+            signed_headers: signed,
             signature,
             payload,
-            token,
+            session_token: token,
         })
     }
 }
@@ -176,10 +181,10 @@ impl<'a> Presigning<'a> {
 const INCOMPLETE: &str = "a presigned URL needs X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, \
                           X-Amz-SignedHeaders and X-Amz-Expires";
 
-fn lifetime(text: &str) -> Result<Duration, SignatureRejection> {
+fn parse_lifetime(text: &str) -> Result<Duration, SignatureRejection> {
     let is_negative = text.strip_prefix('-').is_some_and(|digits| digits.parse::<u64>().is_ok());
     if is_negative {
-        return Err(SignatureRejection::Lifetime("X-Amz-Expires must not be negative"));
+        return Err(SignatureRejection::InvalidLifetime("X-Amz-Expires must not be negative"));
     }
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
     if !digits {
@@ -187,8 +192,8 @@ fn lifetime(text: &str) -> Result<Duration, SignatureRejection> {
     }
     match text.parse() {
         Ok(seconds) if seconds <= LIFETIME_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
-        Ok(_) | Err(_) => {
-            Err(SignatureRejection::Lifetime("X-Amz-Expires must not be more than a week, 604800 seconds"))
-        }
+        Ok(_) | Err(_) => Err(SignatureRejection::InvalidLifetime(
+            "X-Amz-Expires must not be more than a week, 604800 seconds",
+        )),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::s3::sigv2::Version2Rejection;
+use crate::s3::sigv2::SigV2Rejection;
 
 /// The part of a request that holds the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SignatureLocation {
     /// In the `Authorization` header.
     Header,
     /// In the query: a presigned URL.
@@ -31,33 +31,33 @@ pub(crate) enum SignatureRejection {
     /// The request has more than one proof of identity.
     Ambiguous,
     /// The `Authorization` header has a scheme that S3 does not have.
-    Scheme,
+    UnsupportedScheme,
     /// A signature of S3 that the gateway does not verify.
     NotImplemented(&'static str),
     /// A reason that only SigV2 has.
-    Version2(Version2Rejection),
+    SigV2(SigV2Rejection),
     /// The signature is malformed.
-    Malformed(Place, &'static str),
+    Malformed(SignatureLocation, &'static str),
     /// The scope names a region that the bucket does not accept.
-    Region { place: Place, given: String, expected: String },
+    WrongRegion { location: SignatureLocation, given: String, expected: String },
     /// There is no valid `x-amz-date` or `date`.
-    NoDate,
+    MissingDate,
     /// There is no `x-amz-content-sha256`.
-    NoContentSha256,
+    MissingContentSha256,
     /// The `x-amz-content-sha256` is malformed.
-    ContentSha256,
+    MalformedContentSha256,
     /// This header must be signed and is not.
-    NotSigned(String),
+    HeaderNotSigned(String),
     /// The session token is not that of the key.
-    Token,
+    InvalidSessionToken,
     /// The key has expired.
     KeyExpired,
     /// There is no key with this ID, or the session token of a temporary key is missing.
     UnknownKey,
     /// The time of the signature is too far from the gateway's.
-    Skewed { signed: String, now: String },
+    ClockSkewed { signed: String, now: String },
     /// The lifetime of a presigned URL is not one that S3 accepts.
-    Lifetime(&'static str),
+    InvalidLifetime(&'static str),
     /// A presigned URL or a form has expired.
     Expired(Validity),
     /// A presigned URL or a form is not valid yet.
@@ -68,18 +68,23 @@ pub(crate) enum SignatureRejection {
 
 impl SignatureRejection {
     /// Whether it counts as a failed authentication (L8). Late links, wrong clocks and uncommon clients do not.
-    pub(crate) fn is_suspect(&self) -> bool {
+    pub(crate) fn counts_toward_lockout(&self) -> bool {
         match self {
-            Self::Skewed { .. } | Self::Expired(_) | Self::NotYetValid(_) | Self::NotImplemented(_) => false,
-            Self::Version2(rejection) => rejection.is_suspect(),
-            Self::KeyExpired | Self::Region { .. } | Self::NoContentSha256 | Self::ContentSha256 => false,
+            Self::ClockSkewed { .. } | Self::Expired(_) | Self::NotYetValid(_) | Self::NotImplemented(_) => {
+                false
+            }
+            Self::SigV2(rejection) => rejection.counts_toward_lockout(),
+            Self::KeyExpired
+            | Self::WrongRegion { .. }
+            | Self::MissingContentSha256
+            | Self::MalformedContentSha256 => false,
             Self::Ambiguous
-            | Self::Scheme
+            | Self::UnsupportedScheme
             | Self::Malformed(..)
-            | Self::Lifetime(_)
-            | Self::NoDate
-            | Self::NotSigned(_)
-            | Self::Token
+            | Self::InvalidLifetime(_)
+            | Self::MissingDate
+            | Self::HeaderNotSigned(_)
+            | Self::InvalidSessionToken
             | Self::UnknownKey
             | Self::Mismatch => true,
         }

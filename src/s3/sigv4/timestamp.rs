@@ -32,7 +32,7 @@ impl Timestamp {
     }
 
     /// The second that `moment` is in.
-    pub(crate) fn of(moment: SystemTime) -> Self {
+    pub(crate) fn from_time(moment: SystemTime) -> Self {
         let seconds = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let at = i64::try_from(seconds).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
         let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -49,7 +49,7 @@ impl Timestamp {
     }
 
     /// The same moment in ISO 8601's extended format, as error documents show it: `2013-05-24T00:00:00Z`.
-    pub(crate) fn extended(&self) -> String {
+    pub(crate) fn to_iso8601(&self) -> String {
         let part = |from: usize, to: usize| self.text.get(from..to).unwrap_or_default();
         format!("{}-{}-{}:{}:{}", part(0, 4), part(4, 6), part(6, 11), part(11, 13), part(13, 16))
     }
@@ -69,15 +69,15 @@ impl Timestamp {
 
     /// How far this lies before `now`.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
-        now.duration_since(self.moment()).unwrap_or_default()
+        now.duration_since(self.to_time()).unwrap_or_default()
     }
 
     /// How far this lies after `now`.
     pub(crate) fn lead(&self, now: SystemTime) -> Duration {
-        self.moment().duration_since(now).unwrap_or_default()
+        self.to_time().duration_since(now).unwrap_or_default()
     }
 
-    pub(crate) fn moment(&self) -> SystemTime {
+    pub(crate) fn to_time(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.seconds)
     }
 }
@@ -90,10 +90,10 @@ mod tests {
     fn a_moment_survives_the_round_trip() {
         for text in ["19700101T000000Z", "20130524T000000Z", "20240229T235959Z"] {
             let read = Timestamp::parse(text).unwrap();
-            assert_eq!(Timestamp::of(read.moment()), read);
+            assert_eq!(Timestamp::from_time(read.to_time()), read);
         }
         let read = Timestamp::parse("20130524T010203Z").unwrap();
-        assert_eq!((read.date(), read.extended().as_str()), ("20130524", "2013-05-24T01:02:03Z"));
+        assert_eq!((read.date(), read.to_iso8601().as_str()), ("20130524", "2013-05-24T01:02:03Z"));
     }
 
     #[test]
@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn age_and_lead_are_never_both() {
         let at = Timestamp::parse("20130524T000000Z").unwrap();
-        let later = at.moment() + Duration::from_secs(5);
+        let later = at.to_time() + Duration::from_secs(5);
         assert_eq!((at.age(later), at.lead(later)), (Duration::from_secs(5), Duration::ZERO));
-        let sooner = at.moment() - Duration::from_secs(5);
+        let sooner = at.to_time() - Duration::from_secs(5);
         assert_eq!((at.age(sooner), at.lead(sooner)), (Duration::ZERO, Duration::from_secs(5)));
     }
 }

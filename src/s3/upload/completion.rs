@@ -8,7 +8,7 @@
 use actix_web::http::Method;
 use memchr::memchr;
 
-use crate::s3::sigv4::query::{name_of, pairs};
+use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::s3::xml::{local_name, tag_length};
 
 /// The longest document that is read whole: 10,000 parts of about 400 bytes each. With a SHA-512 a part has 210.
@@ -16,7 +16,7 @@ pub(crate) const BYTES_MAX: u64 = 4 << 20;
 
 /// Whether a request is a CompleteMultipartUpload. Its `x-amz-checksum-*` describe the object and not the body.
 pub(crate) fn is_completion(method: &Method, query: &str) -> bool {
-    *method == Method::POST && pairs(query).any(|pair| name_of(pair) == "uploadId")
+    *method == Method::POST && pairs(query).any(|pair| decoded_name(pair) == "uploadId")
 }
 
 /// The document without the checksums of its parts; none where it has none.

@@ -12,8 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
-use crate::s3::checksum::claim::CONTENT_MD5;
-use crate::s3::sigv4::query::{name_of, pairs};
+use crate::s3::checksum::expected_digest::CONTENT_MD5;
+use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The sub-resources of PUT requests for which a digest is demanded.
 const PUT: [&str; 17] = [
@@ -40,13 +40,13 @@ const PUT: [&str; 17] = [
 const POST: [&str; 1] = ["delete"];
 
 /// Whether S3 demands a digest of a request's body.
-pub(crate) fn is_demanded(method: &Method, query: &str) -> bool {
+pub(crate) fn is_required(method: &Method, query: &str) -> bool {
     let sub_resources = match *method {
         Method::PUT => &PUT[..],
         Method::POST => &POST[..],
         _ => &[],
     };
-    pairs(query).any(|pair| sub_resources.contains(&&*name_of(pair)))
+    pairs(query).any(|pair| sub_resources.contains(&&*decoded_name(pair)))
 }
 
 /// Which `Content-MD5` a request of known bytes goes on with.
@@ -79,10 +79,10 @@ mod tests {
     #[test]
     fn the_listed_documents_need_a_digest_and_objects_do_not() {
         for query in ["tagging", "tagging=", "versionId=7&tagging", "%74agging", "lifecycle", "object-lock"] {
-            assert!(is_demanded(&Method::PUT, query), "{query}");
-            assert!(!is_demanded(&Method::GET, query), "{query}");
+            assert!(is_required(&Method::PUT, query), "{query}");
+            assert!(!is_required(&Method::GET, query), "{query}");
         }
-        assert!(is_demanded(&Method::POST, "delete"));
+        assert!(is_required(&Method::POST, "delete"));
         for (method, query) in [
             (Method::PUT, ""),
             (Method::PUT, "delete"),
@@ -93,7 +93,7 @@ mod tests {
             (Method::POST, "tagging"),
             (Method::DELETE, "tagging"),
         ] {
-            assert!(!is_demanded(&method, query), "{method} {query}");
+            assert!(!is_required(&method, query), "{method} {query}");
         }
     }
 

@@ -12,11 +12,11 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+pub(crate) mod body_rewrite;
 pub(crate) mod completion;
 pub(crate) mod content_md5;
-pub(crate) mod declared;
-pub(crate) mod document;
-pub(crate) mod headers;
+pub(crate) mod declared_body;
+pub(crate) mod framing_headers;
 pub(crate) mod pipeline;
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ mod tests;
 
 use thiserror::Error;
 
-use crate::s3::checksum::claim::ClaimFault;
+use crate::s3::checksum::expected_digest::DigestFault;
 use crate::s3::chunked::ChunkFault;
 
 /// Why a body, or what its head says of it, is refused.
@@ -35,7 +35,7 @@ pub(crate) enum UploadFault {
     Chunk(#[from] ChunkFault),
     /// In what is claimed about the body.
     #[error(transparent)]
-    Claim(#[from] ClaimFault),
+    Digest(#[from] DigestFault),
     /// In the form that a file came in.
     #[error("the body of your POST request is not well-formed multipart/form-data: {0}")]
     Form(&'static str),
@@ -48,7 +48,7 @@ pub(crate) enum UploadFault {
     #[error(
         "chunks signed with SigV4A (STREAMING-AWS4-ECDSA-P256-SHA256) are not supported; sign with AWS4-HMAC-SHA256"
     )]
-    Asymmetric,
+    SigV4a,
     /// An aws-chunked body does not say how long its data is.
     #[error("an aws-chunked body needs x-amz-decoded-content-length")]
     LengthMissing,
@@ -65,12 +65,12 @@ pub(crate) enum UploadFault {
     #[error(
         "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found"
     )]
-    AlgorithmAlone,
+    ChecksumMissing,
     /// An SDK's algorithm is named, and the checksum that comes is of another.
     #[error(
         "value for x-amz-sdk-checksum-algorithm header is invalid: the x-amz-checksum-* or x-amz-trailer is of another algorithm"
     )]
-    AlgorithmDiffers,
+    ChecksumAlgorithmMismatch,
     /// A document that the gateway must change has no length ahead.
     #[error(
         "a CompleteMultipartUpload needs a content-length here: the store behind this bucket gets no checksums, so its document is read whole"
@@ -88,7 +88,7 @@ pub(crate) enum UploadFault {
 
 /// What kind of refusal a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum RefusalKind {
     /// The request is bad.
     Bad,
     /// The client is not who it says.
@@ -103,8 +103,8 @@ pub(crate) enum Refusal {
 
 impl UploadFault {
     /// What kind it is, S3's code for it, and the reason's word.
-    pub(crate) fn refusal(self) -> (Refusal, &'static str, &'static str) {
-        use Refusal::{Bad, Denied, LengthRequired, TooLarge, Unsupported};
+    pub(crate) fn refusal(self) -> (RefusalKind, &'static str, &'static str) {
+        use RefusalKind::{Bad, Denied, LengthRequired, TooLarge, Unsupported};
         match self {
             Self::Chunk(ChunkFault::Framing(_)) => (Bad, "IncompleteBody", "chunk_framing"),
             Self::Chunk(ChunkFault::TooLarge { .. }) => (TooLarge, "EntityTooLarge", "chunk_too_large"),
@@ -112,22 +112,24 @@ impl UploadFault {
             Self::Chunk(ChunkFault::Length(_)) => (Bad, "IncompleteBody", "decoded_length"),
             Self::Chunk(ChunkFault::Overhead { .. }) => (Bad, "InvalidChunkSizeError", "chunk_overhead"),
             Self::Chunk(ChunkFault::Trailer(_)) => (Bad, "MalformedTrailerError", "trailer_malformed"),
-            Self::Claim(ClaimFault::Md5Malformed) => (Bad, "InvalidDigest", "md5_malformed"),
-            Self::Claim(ClaimFault::ChecksumMalformed(_) | ClaimFault::ManyChecksums) => {
+            Self::Digest(DigestFault::Md5Malformed) => (Bad, "InvalidDigest", "md5_malformed"),
+            Self::Digest(DigestFault::ChecksumMalformed(_) | DigestFault::MultipleChecksums) => {
                 (Bad, "InvalidRequest", "checksum_malformed")
             }
-            Self::Claim(ClaimFault::Md5) => (Bad, "BadDigest", "md5_mismatch"),
-            Self::Claim(ClaimFault::Checksum(_)) => (Bad, "BadDigest", "checksum_mismatch"),
-            Self::Claim(ClaimFault::PayloadSha256) => (Bad, "XAmzContentSHA256Mismatch", "sha256_mismatch"),
+            Self::Digest(DigestFault::Md5Mismatch) => (Bad, "BadDigest", "md5_mismatch"),
+            Self::Digest(DigestFault::ChecksumMismatch(_)) => (Bad, "BadDigest", "checksum_mismatch"),
+            Self::Digest(DigestFault::PayloadMismatch) => {
+                (Bad, "XAmzContentSHA256Mismatch", "sha256_mismatch")
+            }
             Self::Form(_) => (Bad, "MalformedPOSTRequest", "form_malformed"),
             Self::PayloadHash => (Bad, "InvalidArgument", "payload_hash"),
-            Self::Asymmetric => (Unsupported, "NotImplemented", "sigv4a"),
+            Self::SigV4a => (Unsupported, "NotImplemented", "sigv4a"),
             Self::LengthMissing => (LengthRequired, "MissingContentLength", "decoded_length"),
             Self::LengthMalformed => (Bad, "InvalidArgument", "decoded_length"),
             Self::TrailerMissing => (Bad, "MalformedTrailerError", "trailer_malformed"),
             Self::TrailerUnsupported => (Bad, "InvalidRequest", "trailer_unsupported"),
-            Self::AlgorithmAlone => (Bad, "InvalidRequest", "checksum_malformed"),
-            Self::AlgorithmDiffers => (Bad, "InvalidRequest", "checksum_algorithm"),
+            Self::ChecksumMissing => (Bad, "InvalidRequest", "checksum_malformed"),
+            Self::ChecksumAlgorithmMismatch => (Bad, "InvalidRequest", "checksum_algorithm"),
             Self::DocumentLengthMissing => (LengthRequired, "MissingContentLength", "document_length"),
             Self::DocumentTooLong { .. } => (TooLarge, "EntityTooLarge", "document_length"),
         }

@@ -5,10 +5,10 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::s3::checksum::claim::Claims;
+use crate::s3::checksum::expected_digest::ExpectedDigests;
 use crate::s3::chunked::decode::{Decoded, Decoder};
 use crate::s3::chunked::encode::Encoder;
-use crate::s3::form::multipart::FileScan;
+use crate::s3::form::multipart::FileDecoder;
 use crate::s3::upload::UploadFault;
 
 /// Pieces below this size go on together.
@@ -18,24 +18,24 @@ const TOGETHER_BYTES: usize = 16 << 10;
 
 /// One body's way from framing to framing.
 pub(crate) struct Pipeline {
-    framing: Framing,
-    claims: Claims,
-    out: Out,
+    input: InputFraming,
+    expected_digests: ExpectedDigests,
+    output: OutputFraming,
     ready: VecDeque<Bytes>,
 }
 
 /// How the data comes.
-enum Framing {
+enum InputFraming {
     /// As it is.
     None,
     /// In chunks.
     Chunks(Box<Decoder>),
     /// In a form.
-    File(FileScan),
+    File(FileDecoder),
 }
 
 /// How the data goes on.
-enum Out {
+enum OutputFraming {
     /// As it is. The piece with the last byte is withheld, where the length is known.
     Plain { left: Option<u64>, withheld: Vec<Bytes> },
     /// Framed; the chunk of nothing is withheld.
@@ -44,54 +44,60 @@ enum Out {
 
 impl Pipeline {
     /// The data goes on as it is; `length` is that of the data.
-    pub(crate) fn plain(decoder: Option<Decoder>, claims: Claims, length: Option<u64>) -> Self {
-        Self::new(decoder.map_or(Framing::None, |decoder| Framing::Chunks(Box::new(decoder))), claims, length)
+    pub(crate) fn for_data(decoder: Option<Decoder>, claims: ExpectedDigests, length: Option<u64>) -> Self {
+        Self::new(
+            decoder.map_or(InputFraming::None, |decoder| InputFraming::Chunks(Box::new(decoder))),
+            claims,
+            length,
+        )
     }
 
     /// The file of a form, of this length.
-    pub(crate) fn file(scan: FileScan, claims: Claims, length: u64) -> Self {
-        Self::new(Framing::File(scan), claims, Some(length))
+    pub(crate) fn for_form_file(scan: FileDecoder, claims: ExpectedDigests, length: u64) -> Self {
+        Self::new(InputFraming::File(scan), claims, Some(length))
     }
 
-    fn new(framing: Framing, claims: Claims, length: Option<u64>) -> Self {
-        let out = Out::Plain { left: length, withheld: Vec::new() };
-        Self { framing, claims, out, ready: VecDeque::new() }
+    fn new(input: InputFraming, expected_digests: ExpectedDigests, length: Option<u64>) -> Self {
+        let output = OutputFraming::Plain { left: length, withheld: Vec::new() };
+        Self { input, expected_digests, output, ready: VecDeque::new() }
     }
 
     /// The data goes on framed. Must come before the first byte.
-    pub(crate) fn frame(&mut self, encoder: Encoder) {
-        self.out = Out::Framed(Box::new(encoder));
+    pub(crate) fn encode_with(&mut self, encoder: Encoder) {
+        self.output = OutputFraming::Framed(Box::new(encoder));
     }
 
     /// Takes bytes as the client sent them.
     pub(crate) fn push(&mut self, mut bytes: Bytes) -> Result<(), UploadFault> {
-        let Self { framing, claims, out, ready } = self;
-        let decoder = match framing {
-            Framing::Chunks(decoder) => decoder,
-            Framing::None => {
-                claims.update(&bytes);
-                out.piece(bytes, ready);
+        let Self { input, expected_digests, output, ready } = self;
+        let decoder = match input {
+            InputFraming::Chunks(decoder) => decoder,
+            InputFraming::None => {
+                expected_digests.update(&bytes);
+                output.push_piece(bytes, ready);
                 return Ok(());
             }
-            Framing::File(scan) => {
-                if let Some(piece) = scan.take(&mut bytes).map_err(UploadFault::Form)? {
-                    claims.update(&piece);
-                    out.piece(piece, ready);
+            InputFraming::File(scan) => {
+                if let Some(piece) = scan.decode(&mut bytes).map_err(UploadFault::Form)? {
+                    expected_digests.update(&piece);
+                    output.push_piece(piece, ready);
                 }
                 return Ok(());
             }
         };
-        while let Some(decoded) = decoder.take(&mut bytes)? {
+        while let Some(decoded) = decoder.decode(&mut bytes)? {
             match decoded {
                 Decoded::Piece(piece) => {
-                    claims.update(&piece);
-                    out.piece(piece, ready);
+                    expected_digests.update(&piece);
+                    output.push_piece(piece, ready);
                 }
                 Decoded::Chunk { pieces, sha256 } => {
-                    pieces.iter().for_each(|piece| claims.update(piece));
-                    match out {
-                        Out::Framed(encoder) => encoder.chunk(pieces, &sha256, ready),
-                        Out::Plain { .. } => pieces.into_iter().for_each(|piece| out.piece(piece, ready)),
+                    pieces.iter().for_each(|piece| expected_digests.update(piece));
+                    match output {
+                        OutputFraming::Framed(encoder) => encoder.encode_chunk(pieces, &sha256, ready),
+                        OutputFraming::Plain { .. } => {
+                            pieces.into_iter().for_each(|piece| output.push_piece(piece, ready))
+                        }
                     }
                 }
             }
@@ -117,24 +123,24 @@ impl Pipeline {
 
     /// The client's body has ended. If all of it holds, its end is let go, and the trailing checksum is returned.
     pub(crate) fn finish(&mut self) -> Result<Option<String>, UploadFault> {
-        let trailer = match mem::replace(&mut self.framing, Framing::None) {
-            Framing::Chunks(decoder) => decoder.finish()?,
-            Framing::File(scan) => scan.finish().map(|()| None).map_err(UploadFault::Form)?,
-            Framing::None => None,
+        let trailer = match mem::replace(&mut self.input, InputFraming::None) {
+            InputFraming::Chunks(decoder) => decoder.finish()?,
+            InputFraming::File(scan) => scan.finish().map(|()| None).map_err(UploadFault::Form)?,
+            InputFraming::None => None,
         };
-        self.claims.verify(trailer.as_deref())?;
-        match &mut self.out {
-            Out::Plain { withheld, .. } => self.ready.extend(withheld.drain(..)),
-            Out::Framed(encoder) => encoder.finish(trailer.as_deref(), &mut self.ready),
+        self.expected_digests.verify(trailer.as_deref())?;
+        match &mut self.output {
+            OutputFraming::Plain { withheld, .. } => self.ready.extend(withheld.drain(..)),
+            OutputFraming::Framed(encoder) => encoder.finish(trailer.as_deref(), &mut self.ready),
         }
         Ok(trailer)
     }
 }
 
-impl Out {
-    fn piece(&mut self, piece: Bytes, ready: &mut VecDeque<Bytes>) {
+impl OutputFraming {
+    fn push_piece(&mut self, piece: Bytes, ready: &mut VecDeque<Bytes>) {
         match self {
-            Self::Framed(encoder) => encoder.piece(piece, ready),
+            Self::Framed(encoder) => encoder.encode_data(piece, ready),
             Self::Plain { left: None, .. } => ready.push_back(piece),
             Self::Plain { left: Some(left), withheld } => {
                 *left = left.saturating_sub(piece.len() as u64);

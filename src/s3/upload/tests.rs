@@ -4,14 +4,14 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
 use bytes::Bytes;
 
-use super::declared::Declared;
+use super::declared_body::DeclaredBody;
 use super::pipeline::Pipeline;
 use super::*;
-use crate::http::edge::Head;
-use crate::s3::chunked::Form;
+use crate::http::request_validation::Head;
+use crate::s3::chunked::ChunkLayout;
 use crate::s3::chunked::decode::Decoder;
-use crate::s3::chunked::encode::{Encoder, Frame};
-use crate::s3::chunked::samples::{body, noise, seed};
+use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
+use crate::s3::chunked::samples::{body, random_bytes, sample_chain};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
@@ -21,12 +21,12 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
-fn of(method: &Method, target: &str, headers: &HeaderMap) -> Result<Declared, UploadFault> {
+fn of(method: &Method, target: &str, headers: &HeaderMap) -> Result<DeclaredBody, UploadFault> {
     let uri = target.parse().unwrap();
-    Declared::of(Head { method, uri: &uri, version: Version::HTTP_11, headers }, None)
+    DeclaredBody::from_head(Head { method, uri: &uri, version: Version::HTTP_11, headers }, None)
 }
 
-fn declared(pairs: &[(&'static str, &str)]) -> Result<Declared, UploadFault> {
+fn declared(pairs: &[(&'static str, &str)]) -> Result<DeclaredBody, UploadFault> {
     of(&Method::PUT, "/b/k", &headers(pairs))
 }
 
@@ -52,10 +52,10 @@ fn a_head_that_contradicts_itself_is_refused() {
         (vec![trailed, length("1"), crc, crc], UploadFault::TrailerUnsupported),
         (
             vec![trailed, length("1"), crc, ("x-amz-checksum-sha1", "98O8HYCOBHMq32eZZczDTKeuNEE=")],
-            UploadFault::Claim(ClaimFault::ManyChecksums),
+            UploadFault::Digest(DigestFault::MultipleChecksums),
         ),
         (vec![("x-amz-content-sha256", "STREAMING-NONSENSE")], UploadFault::PayloadHash),
-        (vec![("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")], UploadFault::Asymmetric),
+        (vec![("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")], UploadFault::SigV4a),
     ] {
         assert_eq!(declared(&pairs).err(), Some(fault), "{pairs:?}");
     }
@@ -69,7 +69,7 @@ fn a_head_that_contradicts_itself_is_refused() {
 fn the_end_of_a_multipart_upload_claims_nothing_about_its_own_body() {
     let map = headers(&[("x-amz-checksum-crc32", "y/Q5Jg==")]);
     let told = |method: &Method, query| {
-        let mut claims = of(method, &format!("/b/k?{query}"), &map).unwrap().claims;
+        let mut claims = of(method, &format!("/b/k?{query}"), &map).unwrap().expected_digests;
         claims.update(b"<CompleteMultipartUpload/>");
         claims.verify(None)
     };
@@ -94,37 +94,43 @@ fn pass(mut pipeline: Pipeline, pieces: &[&[u8]]) -> (Vec<u8>, Result<Option<Str
 /// I1: of a body that is not as claimed, the end never leaves
 #[test]
 fn the_last_piece_waits_for_the_verdict() {
-    let claims = |value| declared(&[("x-amz-checksum-crc32", value)]).unwrap().claims;
+    let claims = |value| declared(&[("x-amz-checksum-crc32", value)]).unwrap().expected_digests;
     let pieces: [&[u8]; 3] = [b"123", b"456", b"789"];
-    let right = Pipeline::plain(None, claims("y/Q5Jg=="), Some(9));
+    let right = Pipeline::for_data(None, claims("y/Q5Jg=="), Some(9));
     assert_eq!(pass(right, &pieces), (b"123456789".to_vec(), Ok(None)));
-    let wrong = Pipeline::plain(None, claims("y/Q5Jw=="), Some(9));
+    let wrong = Pipeline::for_data(None, claims("y/Q5Jw=="), Some(9));
     let (passed, fault) = pass(wrong, &pieces);
     assert_eq!(passed, b"123456");
-    assert_eq!(fault, Err(UploadFault::Claim(ClaimFault::Checksum(crate::s3::checksum::Algorithm::Crc32))));
+    assert_eq!(
+        fault,
+        Err(UploadFault::Digest(DigestFault::ChecksumMismatch(
+            crate::s3::checksum::ChecksumAlgorithm::Crc32
+        )))
+    );
 }
 
 /// A1, I1: a body framed anew is whole, and one with a fault anywhere stays without its end
 #[test]
 fn a_framed_body_ends_only_if_all_of_it_holds() {
-    let data = noise(30_000);
+    let data = random_bytes(30_000);
     let chunks: Vec<&[u8]> = data.chunks(9_000).collect();
-    let frame = Frame { form: Form::Signed, chunk_bytes: 9_000, length: 30_000, trailer: None };
+    let frame =
+        ChunkEncoding { layout: ChunkLayout::Signed, chunk_bytes: 9_000, length: 30_000, trailer: None };
     let pipeline = |claims| {
-        let decoder = Decoder::new(Form::Signed, 30_000, None, Some(seed(7)), 1 << 20);
-        let mut pipeline = Pipeline::plain(Some(decoder), claims, Some(30_000));
-        pipeline.frame(Encoder::new(frame, Some(seed(9))));
+        let decoder = Decoder::new(ChunkLayout::Signed, 30_000, None, Some(sample_chain(7)), 1 << 20);
+        let mut pipeline = Pipeline::for_data(Some(decoder), claims, Some(30_000));
+        pipeline.encode_with(Encoder::new(frame, Some(sample_chain(9))));
         pipeline
     };
-    let sent = body(Form::Signed, &chunks, None, seed(7));
-    let expected = body(Form::Signed, &chunks, None, seed(9));
-    let claims = || declared(&[]).unwrap().claims;
+    let sent = body(ChunkLayout::Signed, &chunks, None, sample_chain(7));
+    let expected = body(ChunkLayout::Signed, &chunks, None, sample_chain(9));
+    let claims = || declared(&[]).unwrap().expected_digests;
     let pieces: Vec<&[u8]> = sent.chunks(1000).collect();
     assert_eq!(pass(pipeline(claims()), &pieces), (expected.clone(), Ok(None)));
 
-    let wrong = declared(&[("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==")]).unwrap().claims;
+    let wrong = declared(&[("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==")]).unwrap().expected_digests;
     let (passed, fault) = pass(pipeline(wrong), &pieces);
-    assert_eq!(fault, Err(UploadFault::Claim(ClaimFault::Md5)));
+    assert_eq!(fault, Err(UploadFault::Digest(DigestFault::Md5Mismatch)));
     assert!(expected.starts_with(&passed) && passed.len() + 80 < expected.len());
 
     let mut forged = sent.clone();

@@ -23,7 +23,7 @@ impl LogFault {
 
     /// The cause of a failed write.
     #[must_use]
-    pub fn of(error: &io::Error) -> Self {
+    pub fn from_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn write_errors_are_told_apart_by_cause() {
         // ENOSPC, EDQUOT, EPIPE, EIO, EBADF
-        let of = |errno: i32| LogFault::of(&io::Error::from_raw_os_error(errno)).as_str();
+        let of = |errno: i32| LogFault::from_error(&io::Error::from_raw_os_error(errno)).as_str();
         assert_eq!([28, 122, 32, 5, 9].map(of), ["disk_full", "disk_full", "broken_pipe", "io", "io"]);
     }
 }

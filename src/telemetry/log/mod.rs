@@ -8,7 +8,7 @@ mod fault;
 mod output;
 mod sink;
 mod stats;
-mod watch;
+mod watchdog;
 mod writer;
 
 use std::io::{self, IsTerminal};
@@ -21,14 +21,14 @@ use thiserror::Error;
 use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 use crate::telemetry::json::JsonDrain;
-use crate::telemetry::log::output::{Output, Target as _};
-use crate::telemetry::log::sink::Buffer;
+use crate::telemetry::log::output::{LogTarget as _, Output};
+use crate::telemetry::log::sink::LogBuffer;
 use crate::telemetry::terminal::{Style, TerminalDrain};
 
 pub use fault::LogFault;
 pub(crate) use sink::Sink;
 pub use stats::{CurrentFault, LogStats};
-pub use watch::write_stderr;
+pub use watchdog::write_stderr;
 
 /// Why there is no log.
 #[derive(Debug, Error)]
@@ -52,7 +52,7 @@ pub enum LogError {
 /// Controls the writer thread. No method blocks on the output.
 #[derive(Clone)]
 pub struct LogControl {
-    buffer: Arc<Buffer>,
+    buffer: Arc<LogBuffer>,
     stats: Arc<LogStats>,
 }
 
@@ -64,8 +64,8 @@ impl LogControl {
 
     /// Ends the log: the writer thread writes what is buffered. Waits for it, at most `patience`. Returns whether
     /// everything was written.
-    pub fn end(&self, patience: Duration) -> bool {
-        self.buffer.end(patience)
+    pub fn shut_down(&self, timeout: Duration) -> bool {
+        self.buffer.shut_down(timeout)
     }
 
     /// Lines lost, write failures by cause, and the current failure.
@@ -81,11 +81,11 @@ impl LogControl {
 /// The log file cannot be opened, or a thread cannot be started.
 pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
     let output = Output::open(&config.output)?;
-    let buffer = Arc::new(Buffer::default());
+    let buffer = Arc::new(LogBuffer::default());
     let stats = Arc::new(LogStats::new()?);
     let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
     let (log, unfiltered) = loggers(config, &sink);
-    watch::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
+    watchdog::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
     writer::start(Arc::clone(&buffer), Arc::clone(&stats), Box::new(output), unfiltered)
         .map_err(LogError::Thread)?;
     Ok((log, LogControl { buffer, stats }))

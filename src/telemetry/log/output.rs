@@ -25,7 +25,7 @@ pub(super) enum Reopened {
 }
 
 /// What the writer thread writes to.
-pub(super) trait Target: Write + Send {
+pub(super) trait LogTarget: Write + Send {
     /// Whether the file was deleted, so that nobody will read what is written to it.
     fn is_deleted(&self) -> bool;
 
@@ -74,7 +74,7 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|file| (file.dev(), file.ino()))
 }
 
-impl Target for Output {
+impl LogTarget for Output {
     fn is_deleted(&self) -> bool {
         self.path.is_some() && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }

@@ -14,7 +14,7 @@ pub(super) const KEPT_BYTES_MAX: usize = 2 * WAKE_AT_BYTES;
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
-struct Pending {
+struct BufferState {
     lines: Vec<u8>,
     reopen: bool,
     ended: bool,
@@ -24,23 +24,23 @@ struct Pending {
 
 /// Lines that wait for the writer thread, and requests to it.
 #[derive(Default)]
-pub(super) struct Buffer {
-    pending: Mutex<Pending>,
+pub(super) struct LogBuffer {
+    pending: Mutex<BufferState>,
     wake: Condvar,
     written: Condvar,
 }
 
 /// What the writer thread does next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum WriterCommand {
     /// Write the lines, then open the file again if asked to.
     Write { reopen: bool },
     /// Stop: the log has ended and nothing is left.
     Stop,
 }
 
-impl Buffer {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+impl LogBuffer {
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,19 +65,19 @@ impl Buffer {
         self.wake.notify_one();
     }
 
-    pub(super) fn end(&self, patience: Duration) -> bool {
+    pub(super) fn shut_down(&self, timeout: Duration) -> bool {
         let mut pending = self.lock();
         pending.ended = true;
         self.wake.notify_one();
         let (pending, _) = self
             .written
-            .wait_timeout_while(pending, patience, |pending| !pending.written)
+            .wait_timeout_while(pending, timeout, |pending| !pending.written)
             .unwrap_or_else(PoisonError::into_inner);
         pending.written
     }
 
     /// Waits for lines, at most `FLUSH_EVERY`, and swaps them into `lines`.
-    pub(super) fn take(&self, lines: &mut Vec<u8>) -> Work {
+    pub(super) fn wait_for_lines(&self, lines: &mut Vec<u8>) -> WriterCommand {
         let (mut pending, _) = self
             .wake
             .wait_timeout_while(self.lock(), FLUSH_EVERY, |pending| {
@@ -86,14 +86,14 @@ impl Buffer {
             .unwrap_or_else(PoisonError::into_inner);
         let reopen = std::mem::take(&mut pending.reopen);
         if pending.lines.is_empty() && pending.ended && !reopen {
-            return Work::Stop;
+            return WriterCommand::Stop;
         }
         std::mem::swap(lines, &mut pending.lines);
-        Work::Write { reopen }
+        WriterCommand::Write { reopen }
     }
 
     /// Called by the writer thread when it stops.
-    pub(super) fn stopped(&self) {
+    pub(super) fn mark_stopped(&self) {
         self.lock().written = true;
         self.written.notify_all();
     }
@@ -102,26 +102,26 @@ impl Buffer {
 /// Where drains put their lines.
 #[derive(Clone)]
 pub(crate) struct Sink {
-    buffer: Arc<Buffer>,
+    buffer: Arc<LogBuffer>,
     stats: Arc<LogStats>,
 }
 
 impl Sink {
-    pub(super) fn new(buffer: Arc<Buffer>, stats: Arc<LogStats>) -> Self {
+    pub(super) fn new(buffer: Arc<LogBuffer>, stats: Arc<LogStats>) -> Self {
         Self { buffer, stats }
     }
 
     /// Appends one line, its end included, or drops and counts it if the buffer is full.
     pub(crate) fn push(&self, line: &[u8]) {
         if !self.buffer.push(line) {
-            self.stats.dropped();
+            self.stats.count_dropped();
         }
     }
 
     /// A sink of its own and what reads its lines.
     #[cfg(test)]
     pub(crate) fn in_memory() -> (Self, impl Fn() -> String) {
-        let buffer = Arc::new(Buffer::default());
+        let buffer = Arc::new(LogBuffer::default());
         let stats = Arc::new(LogStats::new().unwrap());
         let read = {
             let buffer = Arc::clone(&buffer);
@@ -138,7 +138,7 @@ mod tests {
     /// X12: a full buffer drops whole lines, counts them, and keeps those it has
     #[test]
     fn lines_that_do_not_fit_are_dropped_and_counted() {
-        let buffer = Arc::new(Buffer::default());
+        let buffer = Arc::new(LogBuffer::default());
         let stats = Arc::new(LogStats::new().unwrap());
         let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
         let line = [b"x".repeat((1 << 20) - 1), b"\n".to_vec()].concat();
@@ -147,16 +147,16 @@ mod tests {
         }
         assert_eq!(stats.lost(), 3);
         let mut lines = Vec::new();
-        assert_eq!(buffer.take(&mut lines), Work::Write { reopen: false });
+        assert_eq!(buffer.wait_for_lines(&mut lines), WriterCommand::Write { reopen: false });
         assert_eq!(lines.len(), 8 << 20);
     }
 
     /// G4: the end of the log waits no longer than it was told
     #[test]
     fn the_end_does_not_wait_for_a_writer_that_hangs() {
-        let buffer = Buffer::default();
-        assert!(!buffer.end(Duration::from_millis(20)));
-        buffer.stopped();
-        assert!(buffer.end(Duration::from_secs(3600)));
+        let buffer = LogBuffer::default();
+        assert!(!buffer.shut_down(Duration::from_millis(20)));
+        buffer.mark_stopped();
+        assert!(buffer.shut_down(Duration::from_secs(3600)));
     }
 }

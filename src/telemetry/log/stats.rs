@@ -31,8 +31,8 @@ pub struct CurrentFault {
 
 /// Counters and the current failure of the log.
 pub struct LogStats {
-    lost: Family,
-    failures: Family,
+    lost: CauseCounters,
+    failures: CauseCounters,
     faults: Mutex<Faults>,
     began: Instant,
     /// Start of the write under way, in ms since `began`.
@@ -52,12 +52,12 @@ struct Faults {
 impl UnwindSafe for LogStats {}
 impl RefUnwindSafe for LogStats {}
 
-struct Family {
+struct CauseCounters {
     all: IntCounterVec,
     by_cause: [IntCounter; LogFault::ALL.len()],
 }
 
-impl Family {
+impl CauseCounters {
     fn new(name: &str, help: &str) -> Result<Self, prometheus::Error> {
         let all = IntCounterVec::new(Opts::new(name, help), &["cause"])?;
         let by_cause = LogFault::ALL.map(|cause| all.with_label_values(&[cause.as_str()]));
@@ -80,11 +80,11 @@ impl Family {
 impl LogStats {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         Ok(Self {
-            lost: Family::new(
+            lost: CauseCounters::new(
                 "log_lines_lost_total",
                 "log lines that were dropped or not written, by cause",
             )?,
-            failures: Family::new(
+            failures: CauseCounters::new(
                 "log_write_failures_total",
                 "writes of the log that failed or did not return within a second, by cause",
             )?,
@@ -110,7 +110,7 @@ impl LogStats {
     /// The failure that lasts, if any. Counts a write that has become a blocked one.
     #[must_use]
     pub fn current(&self) -> Option<CurrentFault> {
-        self.observe();
+        self.check_blocked_write();
         self.lock().current.clone()
     }
 
@@ -130,42 +130,42 @@ impl LogStats {
     }
 
     /// Counts the write under way as a failure once it is blocked.
-    pub fn observe(&self) {
+    pub fn check_blocked_write(&self) {
         let Some((began, _)) = self.writing_for().filter(|(_, taken)| *taken >= BLOCKED_AFTER) else {
             return;
         };
         if self.counted_ms.swap(began, Ordering::AcqRel) != began {
             let since = self.began.checked_add(Duration::from_millis(began)).unwrap_or(self.began);
-            self.fail(LogFault::Blocked, since, "a write has not returned within a second".to_owned());
+            self.set_current(LogFault::Blocked, since, "a write has not returned within a second".to_owned());
         }
     }
 
     /// A thread that logs had to drop a line.
-    pub(super) fn dropped(&self) {
+    pub(super) fn count_dropped(&self) {
         let is_blocked = self.writing_for().is_some_and(|(_, taken)| taken >= BLOCKED_AFTER);
         let cause = if is_blocked { LogFault::Blocked } else { LogFault::TooSlow };
         self.lost.add(cause, 1);
         if cause == LogFault::TooSlow && self.lock().current.is_none() {
-            self.fail(cause, clock::now(), "the buffer of 8 MiB is full".to_owned());
+            self.set_current(cause, clock::now(), "the buffer of 8 MiB is full".to_owned());
         }
     }
 
-    pub(super) fn write_begins(&self) {
+    pub(super) fn begin_write(&self) {
         self.write_began_ms.store(self.elapsed_ms(), Ordering::Release);
     }
 
-    pub(super) fn write_ends(&self) {
-        self.observe();
+    pub(super) fn end_write(&self) {
+        self.check_blocked_write();
         self.write_began_ms.store(IDLE, Ordering::Release);
     }
 
     /// A write failed, and these lines are lost.
-    pub(super) fn failed(&self, cause: LogFault, detail: String, lines: u64) {
+    pub(super) fn record_failure(&self, cause: LogFault, detail: String, lines: u64) {
         self.lost.add(cause, lines);
-        self.fail(cause, clock::now(), detail);
+        self.set_current(cause, clock::now(), detail);
     }
 
-    fn fail(&self, cause: LogFault, now: Instant, detail: String) {
+    fn set_current(&self, cause: LogFault, now: Instant, detail: String) {
         self.failures.add(cause, 1);
         let mut faults = self.lock();
         // A failure of another cause replaces the current one, and lasts since the first.
@@ -176,13 +176,13 @@ impl LogStats {
     }
 
     /// Everything that waited was written. Returns the failure that ended with it.
-    pub(super) fn recovered(&self) -> Option<CurrentFault> {
+    pub(super) fn record_recovery(&self) -> Option<CurrentFault> {
         self.lock().current.take()
     }
 
     /// The last failure, once. Counts a write that has become a blocked one.
-    pub(super) fn take_unreported(&self) -> Option<CurrentFault> {
-        self.observe();
+    pub(super) fn next_unreported(&self) -> Option<CurrentFault> {
+        self.check_blocked_write();
         self.lock().unreported.take()
     }
 }

@@ -12,8 +12,8 @@ use slog::{Logger, error, info, warn};
 use tidegate_actors::clock;
 
 use crate::telemetry::log::fault::LogFault;
-use crate::telemetry::log::output::{Reopened, Target};
-use crate::telemetry::log::sink::{Buffer, KEPT_BYTES_MAX, Work};
+use crate::telemetry::log::output::{LogTarget, Reopened};
+use crate::telemetry::log::sink::{KEPT_BYTES_MAX, LogBuffer, WriterCommand};
 use crate::telemetry::log::stats::{CurrentFault, LogStats};
 
 /// Bytes of one write(2): small enough that a slow reader, which takes some each second, does not count as a blocked one.
@@ -23,42 +23,50 @@ const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts the thread.
 pub(super) fn start(
-    buffer: Arc<Buffer>,
+    buffer: Arc<LogBuffer>,
     stats: Arc<LogStats>,
-    target: Box<dyn Target>,
+    target: Box<dyn LogTarget>,
     notices: Logger,
 ) -> io::Result<()> {
-    let writer = Writer { stats, target, notices, torn: Vec::new(), ended: None, reported: 0, noticed: None };
+    let writer = Writer {
+        stats,
+        target,
+        notices,
+        partial_line: Vec::new(),
+        recovered: None,
+        reported: 0,
+        noticed: None,
+    };
     std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(&buffer))?;
     Ok(())
 }
 
 struct Writer {
     stats: Arc<LogStats>,
-    target: Box<dyn Target>,
+    target: Box<dyn LogTarget>,
     notices: Logger,
     /// The rest of a line that was written in part.
-    torn: Vec<u8>,
+    partial_line: Vec<u8>,
     /// A failure that has ended, of which no notice was logged yet.
-    ended: Option<CurrentFault>,
+    recovered: Option<CurrentFault>,
     /// Lost lines that notices have reported.
     reported: u64,
     noticed: Option<Instant>,
 }
 
 impl Writer {
-    fn run(mut self, buffer: &Buffer) {
+    fn run(mut self, buffer: &LogBuffer) {
         let mut lines = Vec::new();
         loop {
-            let reopen = match buffer.take(&mut lines) {
-                Work::Write { reopen } => reopen,
+            let reopen = match buffer.wait_for_lines(&mut lines) {
+                WriterCommand::Write { reopen } => reopen,
                 // The last notice does not wait until it is due.
-                Work::Stop if self.ended.is_some() => {
+                WriterCommand::Stop if self.recovered.is_some() => {
                     self.noticed = None;
-                    self.report();
+                    self.log_recovery();
                     continue;
                 }
-                Work::Stop => break,
+                WriterCommand::Stop => break,
             };
             if !lines.is_empty() {
                 self.write_batch(&lines);
@@ -68,25 +76,25 @@ impl Writer {
             if reopen {
                 self.reopen();
             }
-            self.report();
+            self.log_recovery();
         }
-        buffer.stopped();
+        buffer.mark_stopped();
     }
 
     fn write_batch(&mut self, lines: &[u8]) {
-        self.stats.write_begins();
+        self.stats.begin_write();
         let (written, result) = self.try_write(lines);
-        self.stats.write_ends();
+        self.stats.end_write();
         match result {
-            Ok(()) => self.ended = self.stats.recovered().or(self.ended.take()),
+            Ok(()) => self.recovered = self.stats.record_recovery().or(self.recovered.take()),
             Err(error) => {
                 let rest = lines.get(written..).unwrap_or_default();
                 let is_torn = written > 0 && lines.get(written - 1) != Some(&b'\n');
                 let torn = if is_torn { rest.split_inclusive(|byte| *byte == b'\n').next() } else { None };
                 let torn = torn.unwrap_or_default();
-                self.torn.extend_from_slice(torn);
+                self.partial_line.extend_from_slice(torn);
                 let lost = count_lines(rest.get(torn.len()..).unwrap_or_default());
-                self.stats.failed(LogFault::of(&error), error.to_string(), lost);
+                self.stats.record_failure(LogFault::from_error(&error), error.to_string(), lost);
             }
         }
     }
@@ -94,23 +102,23 @@ impl Writer {
     /// Writes the batch; returns how many of its bytes were written.
     fn try_write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         if self.target.is_deleted()
-            && let Err(error) = self.open_again()
+            && let Err(error) = self.reopen_target()
         {
             return (0, Err(error));
         }
-        let (written, result) = write_all(self.target.as_mut(), &self.torn, &self.stats);
-        self.torn.drain(..written);
+        let (written, result) = write_all(self.target.as_mut(), &self.partial_line, &self.stats);
+        self.partial_line.drain(..written);
         if result.is_err() {
             return (0, result);
         }
         write_all(self.target.as_mut(), lines, &self.stats)
     }
 
-    fn open_again(&mut self) -> io::Result<()> {
-        if self.target.reopen()? == Reopened::Other && !self.torn.is_empty() {
+    fn reopen_target(&mut self) -> io::Result<()> {
+        if self.target.reopen()? == Reopened::Other && !self.partial_line.is_empty() {
             // The beginning of this line is in the other file.
-            self.torn.clear();
-            self.stats.failed(LogFault::Io, "the log file was replaced within a line".to_owned(), 1);
+            self.partial_line.clear();
+            self.stats.record_failure(LogFault::Io, "the log file was replaced within a line".to_owned(), 1);
         }
         Ok(())
     }
@@ -120,7 +128,7 @@ impl Writer {
             info!(self.notices, "log not reopened: log.output is not a file");
             return;
         }
-        match self.open_again() {
+        match self.reopen_target() {
             Ok(()) => info!(self.notices, "log file reopened"),
             Err(error) => error!(self.notices, "log file cannot be reopened, the old file is written on";
                 "error" => error.to_string(), "hint" => "check the directory and permissions of log.output, then send SIGUSR1 again"),
@@ -128,10 +136,10 @@ impl Writer {
     }
 
     /// Logs how many lines are missing, once writing works again.
-    fn report(&mut self) {
+    fn log_recovery(&mut self) {
         let (lost, now) = (self.stats.lost() - self.reported, clock::now());
         let is_due = self.noticed.is_none_or(|at| now.saturating_duration_since(at) >= NOTICE_EVERY);
-        let Some(ended) = self.ended.take_if(|_| is_due) else { return };
+        let Some(ended) = self.recovered.take_if(|_| is_due) else { return };
         self.noticed = Some(now);
         self.reported += lost;
         let lasted = now.saturating_duration_since(ended.since);
@@ -142,17 +150,17 @@ impl Writer {
 }
 
 /// Writes in pieces; returns how many bytes were written.
-fn write_all(target: &mut dyn Target, bytes: &[u8], stats: &LogStats) -> (usize, io::Result<()>) {
+fn write_all(target: &mut dyn LogTarget, bytes: &[u8], stats: &LogStats) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        stats.write_begins();
+        stats.begin_write();
         match target.write(&rest[..rest.len().min(PIECE_BYTES_MAX)]) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (written, Err(error)),
         }
-        stats.observe();
+        stats.check_blocked_write();
     }
     (written, Ok(()))
 }

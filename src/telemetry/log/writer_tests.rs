@@ -37,7 +37,7 @@ impl io::Write for Fake {
     }
 }
 
-impl Target for Fake {
+impl LogTarget for Fake {
     fn is_deleted(&self) -> bool {
         self.0.lock().unwrap().deleted
     }
@@ -69,8 +69,8 @@ fn writer(acts: impl IntoIterator<Item = Result<usize, i32>>) -> (Writer, Fake) 
         stats: Arc::new(LogStats::new().unwrap()),
         target: Box::new(fake.clone()),
         notices: Logger::root(Discard, o!()),
-        torn: Vec::new(),
-        ended: None,
+        partial_line: Vec::new(),
+        recovered: None,
         reported: 0,
         noticed: None,
     };
@@ -93,7 +93,7 @@ fn a_line_that_was_cut_short_is_completed() {
     writer.write_batch(b"five\n");
     assert_eq!((text(&fake).as_str(), writer.stats.lost()), ("one\ntwo\nfive\n", 2));
     assert_eq!(writer.stats.current(), None, "it works again");
-    assert_eq!(writer.ended.unwrap().cause, LogFault::DiskFull);
+    assert_eq!(writer.recovered.unwrap().cause, LogFault::DiskFull);
 }
 
 /// X12: a deleted file that cannot be created again is a failure; once it can, lines go to the new file

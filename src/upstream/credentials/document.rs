@@ -19,7 +19,7 @@ pub(super) struct Lease {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Document {
+struct CredentialDocument {
     access_key_id: String,
     secret_access_key: String,
     token: Option<String>,
@@ -27,16 +27,16 @@ struct Document {
 }
 
 /// Reads a lease; the reason why it is none holds nothing of the document.
-pub(super) fn read(bytes: &[u8]) -> Result<Lease, &'static str> {
-    let document: Document =
+pub(super) fn parse(bytes: &[u8]) -> Result<Lease, &'static str> {
+    let document: CredentialDocument =
         serde_json::from_slice(bytes).map_err(|_| "it has no AccessKeyId and SecretAccessKey in JSON")?;
-    let Document { access_key_id, secret_access_key, token, expiration } = document;
+    let CredentialDocument { access_key_id, secret_access_key, token, expiration } = document;
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_word(&access_key_id) || !is_word(&secret_access_key) || !token.as_deref().is_none_or(is_word) {
         return Err("a key or the token in it is empty or holds blanks");
     }
     let expires =
-        expiration.map(|text| moment(&text).ok_or("its Expiration is no RFC 3339 date")).transpose()?;
+        expiration.map(|text| parse_time(&text).ok_or("its Expiration is no RFC 3339 date")).transpose()?;
     let credentials = Credentials {
         access_key_id,
         secret_access_key: Secret::new(secret_access_key),
@@ -45,7 +45,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Lease, &'static str> {
     Ok(Lease { credentials, expires })
 }
 
-fn moment(text: &str) -> Option<SystemTime> {
+fn parse_time(text: &str) -> Option<SystemTime> {
     let seconds = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp();
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).ok()?))
 }
@@ -58,18 +58,18 @@ mod tests {
     #[test]
     fn a_lease_is_read() {
         let text = br#"{"RoleArn":"r","AccessKeyId":"A","SecretAccessKey":"s/+=","Token":"t==","Expiration":"2026-11-20T12:00:00Z"}"#;
-        let Lease { credentials, expires } = read(text).unwrap();
+        let Lease { credentials, expires } = parse(text).unwrap();
         assert_eq!(credentials.access_key_id, "A");
         assert_eq!(credentials.secret_access_key.expose(), "s/+=");
         assert_eq!(credentials.session_token, Some(Secret::new("t==")));
         assert_eq!(expires, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_176_000)));
-        let forever = read(br#"{"AccessKeyId":"A","SecretAccessKey":"s"}"#).unwrap();
+        let forever = parse(br#"{"AccessKeyId":"A","SecretAccessKey":"s"}"#).unwrap();
         assert_eq!((forever.credentials.session_token, forever.expires), (None, None));
     }
 
     /// A2, C4
     #[test]
-    fn what_is_no_lease_says_why_and_not_what() {
+    fn a_malformed_lease_is_refused_without_its_contents() {
         for (text, why) in [
             ("<html>", "in JSON"),
             (r#"{"AccessKeyId":"A"}"#, "in JSON"),
@@ -77,7 +77,7 @@ mod tests {
             (r#"{"AccessKeyId":"A","SecretAccessKey":"hunter2\n"}"#, "blanks"),
             (r#"{"AccessKeyId":"A","SecretAccessKey":"hunter2","Expiration":"soon"}"#, "RFC 3339"),
         ] {
-            let error = read(text.as_bytes()).unwrap_err();
+            let error = parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(why) && !error.contains("hunter2"), "{text}: {error}");
         }
     }

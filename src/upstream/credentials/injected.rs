@@ -12,7 +12,7 @@ use tidegate_config::{Identity, PooledCredential};
 
 /// Why a credential cannot be a header.
 #[derive(Debug, Error)]
-pub(crate) enum InjectedError {
+pub(crate) enum InjectedHeaderError {
     #[error("its header's name: {0}")]
     Name(#[from] InvalidHeaderName),
     #[error("its value: {0}")]
@@ -25,24 +25,24 @@ const CUSTOMARY: [&str; 6] =
 
 /// The headers of a bucket's credentials, in the order of the configuration.
 #[derive(Debug)]
-pub(crate) struct Injected {
+pub(crate) struct InjectedHeaders {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What a client may not send, beside the names of those.
-    foreign: Vec<HeaderName>,
+    removed: Vec<HeaderName>,
 }
 
-impl Injected {
+impl InjectedHeaders {
     /// `of_others` are the credentials of all buckets.
     pub(crate) fn new<'a>(
         credentials: &[PooledCredential],
         of_others: impl Iterator<Item = &'a PooledCredential>,
-    ) -> Result<Self, InjectedError> {
-        let mut foreign: Vec<HeaderName> = CUSTOMARY.map(HeaderName::from_static).into();
+    ) -> Result<Self, InjectedHeaderError> {
+        let mut removed: Vec<HeaderName> = CUSTOMARY.map(HeaderName::from_static).into();
         for other in of_others {
             if let Identity::Header { name, .. } = &other.identity
-                && !foreign.iter().any(|known| known.as_str() == name)
+                && !removed.iter().any(|known| known.as_str() == name)
             {
-                foreign.push(HeaderName::try_from(name.as_str())?);
+                removed.push(HeaderName::try_from(name.as_str())?);
             }
         }
         let mut headers = Vec::new();
@@ -53,16 +53,16 @@ impl Injected {
                 headers.push((HeaderName::try_from(name.as_str())?, value));
             }
         }
-        Ok(Self { headers, foreign })
+        Ok(Self { headers, removed })
     }
 
     /// The names under which a client's headers end here.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.foreign.iter().chain(self.headers.iter().map(|(name, _)| name))
+    pub(crate) fn removed_names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.removed.iter().chain(self.headers.iter().map(|(name, _)| name))
     }
 
     /// Adds a credential.
-    pub(crate) fn add(&self, credential: CredentialId, headers: &mut HeaderMap) {
+    pub(crate) fn insert(&self, credential: CredentialId, headers: &mut HeaderMap) {
         if let Some((name, value)) = self.headers.get(credential.0) {
             headers.insert(name.clone(), value.clone());
         }

@@ -20,82 +20,82 @@ use tidegate_config::Credentials;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(crate) use injected::Injected;
-use renewal::renew;
+pub(crate) use injected::InjectedHeaders;
+use renewal::renewal_loop;
 
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
 
 /// How long a request waits for the very first credentials.
-const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What was published last.
-enum State {
+enum RenewalState {
     /// The first answer is still to come.
-    Asked,
+    Requested,
     /// There are none.
     Missing,
     /// There are none, because the gateway had too little of something to ask for them.
-    Short(Shortage),
+    Shortage(Shortage),
     /// These, until then.
-    Held { credentials: Arc<Credentials>, expires: Option<SystemTime> },
+    Available { credentials: Arc<Credentials>, expires: Option<SystemTime> },
 }
 
 /// A bucket's credentials, for all worker threads.
 #[derive(Clone)]
-pub(crate) enum Source {
+pub(crate) enum CredentialSource {
     /// Requests go up unsigned.
     Unsigned,
     /// These, for ever.
     Fixed(Arc<Credentials>),
     /// Whatever was renewed last.
-    Renewed(Renewed),
+    Renewed(RenewedCredentials),
     /// One of several, each a source of its own; which one, the pool says.
     Pooled(Arc<[Self]>),
     /// Headers of an API in place of signatures, one of several.
-    Injected(Arc<Injected>),
+    Injected(Arc<InjectedHeaders>),
 }
 
 /// Credentials that are renewed.
 #[derive(Clone)]
-pub(crate) struct Renewed(watch::Sender<State>);
+pub(crate) struct RenewedCredentials(watch::Sender<RenewalState>);
 
-impl Renewed {
+impl RenewedCredentials {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(State::Asked))
+        Self(watch::Sender::new(RenewalState::Requested))
     }
 
     fn publish(&self, credentials: Credentials, expires: Option<SystemTime>) {
-        self.0.send_replace(State::Held { credentials: Arc::new(credentials), expires });
+        self.0.send_replace(RenewalState::Available { credentials: Arc::new(credentials), expires });
     }
 
-    fn failed(&self) {
+    fn set_missing(&self) {
         self.0.send_if_modified(|state| {
-            let is_first = matches!(state, State::Asked | State::Short(_));
+            let is_first = matches!(state, RenewalState::Requested | RenewalState::Shortage(_));
             if is_first {
-                *state = State::Missing;
+                *state = RenewalState::Missing;
             }
             is_first
         });
     }
 }
 
-impl Renewed {
+impl RenewedCredentials {
     /// The endpoint could not be asked for a shortage of the gateway's own.
-    fn short(&self, shortage: Shortage) {
+    fn set_shortage(&self, shortage: Shortage) {
         self.0.send_if_modified(|state| {
-            let is_without = matches!(state, State::Asked | State::Missing);
+            let is_without = matches!(state, RenewalState::Requested | RenewalState::Missing);
             if is_without {
-                *state = State::Short(shortage);
+                *state = RenewalState::Shortage(shortage);
             }
             is_without
         });
     }
 }
 
-impl Source {
+impl CredentialSource {
     /// That of one credential, where there are several.
-    pub(crate) fn of(&self, credential: Option<CredentialId>) -> &Self {
+    pub(crate) fn of_credential(&self, credential: Option<CredentialId>) -> &Self {
         match (self, credential) {
             (Self::Pooled(all), Some(credential)) => &all[credential.0],
             _ => self,
@@ -103,7 +103,7 @@ impl Source {
     }
 
     /// The headers that an API's credentials travel in.
-    pub(crate) fn injected(&self) -> Option<&Arc<Injected>> {
+    pub(crate) fn injected(&self) -> Option<&Arc<InjectedHeaders>> {
         match self {
             Self::Injected(injected) => Some(injected),
             _ => None,
@@ -116,12 +116,13 @@ impl Source {
     }
 
     /// Waits until it is known whether there are credentials. Costs nothing from then on.
-    pub(crate) async fn known(&self) {
+    pub(crate) async fn wait_until_known(&self) {
         let Self::Renewed(renewed) = self else { return };
-        if matches!(*renewed.0.borrow(), State::Asked) {
+        if matches!(*renewed.0.borrow(), RenewalState::Requested) {
             let mut news = renewed.0.subscribe();
             // Too late is seen by whoever asks for them next.
-            let _ = timeout(FIRST_PATIENCE, news.wait_for(|state| !matches!(state, State::Asked))).await;
+            let _ = timeout(FIRST_WAIT_MAX, news.wait_for(|state| !matches!(state, RenewalState::Requested)))
+                .await;
         }
     }
 
@@ -134,15 +135,19 @@ impl Source {
             Self::Renewed(renewed) => renewed,
         };
         match &*renewed.0.borrow() {
-            State::Held { credentials, expires } if expires.is_none_or(|expires| now < expires) => {
+            RenewalState::Available { credentials, expires }
+                if expires.is_none_or(|expires| now < expires) =>
+            {
                 Ok(Some(Arc::clone(credentials)))
             }
-            State::Held { .. } => {
-                Err(UpstreamRejection::Credentials("they expired and could not be renewed"))
+            RenewalState::Available { .. } => {
+                Err(UpstreamRejection::NoCredentials("they expired and could not be renewed"))
             }
-            State::Asked => Err(UpstreamRejection::Credentials("their endpoint has not answered yet")),
-            State::Short(shortage) => Err(UpstreamRejection::Shortage(*shortage)),
-            State::Missing => Err(UpstreamRejection::Credentials("their endpoint gave none")),
+            RenewalState::Requested => {
+                Err(UpstreamRejection::NoCredentials("their endpoint has not answered yet"))
+            }
+            RenewalState::Shortage(shortage) => Err(UpstreamRejection::Shortage(*shortage)),
+            RenewalState::Missing => Err(UpstreamRejection::NoCredentials("their endpoint gave none")),
         }
     }
 }
@@ -162,49 +167,49 @@ mod tests {
     /// A2: a failed renewal leaves what is there until it expires, and not a moment longer
     #[test]
     fn old_credentials_hold_until_they_expire() {
-        let renewed = Renewed::new();
-        let source = Source::Renewed(renewed.clone());
+        let renewed = RenewedCredentials::new();
+        let source = CredentialSource::Renewed(renewed.clone());
         let now = clock::wall();
-        assert!(matches!(source.current(now), Err(UpstreamRejection::Credentials(_))));
+        assert!(matches!(source.current(now), Err(UpstreamRejection::NoCredentials(_))));
         renewed.publish(credentials("A"), Some(now + Duration::from_secs(10)));
-        renewed.failed();
+        renewed.set_missing();
         let id = |at| source.current(at).map(|found| found.map(|found| found.access_key_id.clone()));
         assert_eq!(id(now + Duration::from_secs(9)).unwrap().as_deref(), Some("A"));
         assert!(id(now + Duration::from_secs(10)).is_err());
-        renewed.short(Shortage::Descriptors);
+        renewed.set_shortage(Shortage::Descriptors);
         renewed.publish(credentials("B"), None);
         assert_eq!(id(now + Duration::from_secs(10)).unwrap().as_deref(), Some("B"));
     }
 
     /// X9: a shortage of the gateway's own is not the endpoint's failure, and not the last word
     #[test]
-    fn a_shortage_is_told_as_such() {
-        let renewed = Renewed::new();
-        let source = Source::Renewed(renewed.clone());
-        renewed.short(Shortage::Descriptors);
+    fn a_shortage_is_reported_as_a_shortage() {
+        let renewed = RenewedCredentials::new();
+        let source = CredentialSource::Renewed(renewed.clone());
+        renewed.set_shortage(Shortage::Descriptors);
         let found = source.current(clock::wall());
         assert!(matches!(found, Err(UpstreamRejection::Shortage(Shortage::Descriptors))));
-        renewed.failed();
-        assert!(matches!(source.current(clock::wall()), Err(UpstreamRejection::Credentials(_))));
+        renewed.set_missing();
+        assert!(matches!(source.current(clock::wall()), Err(UpstreamRejection::NoCredentials(_))));
     }
 
     /// A2: the first request waits for the first answer, and is told at once if that is a failure
     #[tokio::test(start_paused = true)]
     async fn the_first_answer_is_waited_for() {
-        let renewed = Renewed::new();
-        let source = Source::Renewed(renewed.clone());
+        let renewed = RenewedCredentials::new();
+        let source = CredentialSource::Renewed(renewed.clone());
         let waiting = tokio::spawn(async move {
-            source.known().await;
+            source.wait_until_known().await;
             source.current(clock::wall()).is_ok()
         });
         tokio::task::yield_now().await;
         renewed.publish(credentials("A"), None);
         assert!(waiting.await.unwrap());
-        let (began, failing) = (tokio::time::Instant::now(), Renewed::new());
-        failing.failed();
-        Source::Renewed(failing).known().await;
+        let (began, failing) = (tokio::time::Instant::now(), RenewedCredentials::new());
+        failing.set_missing();
+        CredentialSource::Renewed(failing).wait_until_known().await;
         assert_eq!(began.elapsed(), Duration::ZERO);
-        Source::Renewed(Renewed::new()).known().await;
-        assert_eq!(began.elapsed(), FIRST_PATIENCE);
+        CredentialSource::Renewed(RenewedCredentials::new()).wait_until_known().await;
+        assert_eq!(began.elapsed(), FIRST_WAIT_MAX);
     }
 }

@@ -15,21 +15,21 @@ use tidegate_actors::clock;
 use tidegate_config::{ContainerCredentials, SecretFileError};
 use tokio::time::{sleep, timeout};
 
-use super::Renewed;
+use super::RenewedCredentials;
 use super::document::{self, Lease};
-use crate::shortage::{Shortage, note};
+use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::client;
-use crate::upstream::dial::Dialer;
-use crate::upstream::reply::shortage_of;
+use crate::upstream::dialer::Dialer;
+use crate::upstream::response_head::shortage_of;
 
 /// How long one answer may take.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
+const RESPONSE_BYTES_MAX: usize = 64 << 10;
 /// How long before its end a lease is renewed.
-const AHEAD: Duration = Duration::from_secs(300);
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 const JITTER: Duration = Duration::from_secs(60);
 /// When credentials without an end are asked for again.
-const UNENDING: Duration = Duration::from_secs(900);
+const RENEW_WITHOUT_EXPIRY: Duration = Duration::from_secs(900);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
@@ -42,7 +42,7 @@ enum RenewalError {
     TokenHeader(#[from] InvalidHeaderValue),
     #[error("{0}")]
     Call(#[from] SendRequestError),
-    #[error("it did not answer within {ANSWER_TIME_MAX:?}")]
+    #[error("it did not answer within {RESPONSE_TIME_MAX:?}")]
     Slow,
     #[error("it answered {0}")]
     Status(u16),
@@ -58,7 +58,7 @@ impl RenewalError {
         match self {
             Self::Call(error) => shortage_of(error),
             Self::Token(SecretFileError::Read { source, .. }) => {
-                Shortage::of_system(source).inspect(|shortage| note(*shortage))
+                Shortage::of_system(source).inspect(|shortage| record_shortage(*shortage))
             }
             _ => None,
         }
@@ -66,22 +66,22 @@ impl RenewalError {
 }
 
 /// Renews for ever.
-pub(crate) async fn renew(
+pub(crate) async fn renewal_loop(
     bucket: String,
     endpoint: ContainerCredentials,
     dialer: Dialer,
-    renewed: Renewed,
+    renewed: RenewedCredentials,
     log: Logger,
 ) {
-    let http = client::bare(dialer, ANSWER_TIME_MAX);
+    let http = client::internal_client(dialer, RESPONSE_TIME_MAX);
     let url = endpoint.url.url();
     let mut failures = 0;
     loop {
-        let asked = timeout(ANSWER_TIME_MAX, ask(&http, &endpoint));
+        let asked = timeout(RESPONSE_TIME_MAX, request_lease(&http, &endpoint));
         let pause = match asked.await.unwrap_or(Err(RenewalError::Slow)) {
             Ok(Lease { credentials, expires }) => {
                 failures = 0;
-                let pause = pause_of(expires, clock::wall(), rand::rng().random());
+                let pause = renewal_delay(expires, clock::wall(), rand::rng().random());
                 info!(log, "credentials renewed"; "bucket" => &bucket, "access_key_id" => &credentials.access_key_id,
                     "next_in_s" => pause.as_secs());
                 renewed.publish(credentials, expires);
@@ -90,14 +90,14 @@ pub(crate) async fn renew(
             Err(error) => {
                 if let Some(shortage) = error.shortage() {
                     // Its episode is logged, and the endpoint was not asked.
-                    renewed.short(shortage);
+                    renewed.set_shortage(shortage);
                     sleep(PAUSE_MIN).await;
                     continue;
                 }
                 failures += 1;
                 warn!(log, "credentials cannot be renewed"; "bucket" => &bucket, "url" => &url,
                     "error" => error.to_string(), "failures" => failures);
-                renewed.failed();
+                renewed.set_missing();
                 (PAUSE_MIN * 2_u32.saturating_pow(failures - 1)).min(PAUSE_MAX)
             }
         };
@@ -105,8 +105,8 @@ pub(crate) async fn renew(
     }
 }
 
-async fn ask(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
-    let mut request = client::get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
+async fn request_lease(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
+    let mut request = client::internal_get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
     if let Some(file) = &endpoint.authorization_token_file {
         let mut token = HeaderValue::from_str(file.read()?.expose())?;
         token.set_sensitive(true);
@@ -116,15 +116,15 @@ async fn ask(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Leas
     if !response.status().is_success() {
         return Err(RenewalError::Status(response.status().as_u16()));
     }
-    let body = response.body().limit(ANSWER_BYTES_MAX).await?;
-    document::read(&body).map_err(RenewalError::Document)
+    let body = response.body().limit(RESPONSE_BYTES_MAX).await?;
+    document::parse(&body).map_err(RenewalError::Document)
 }
 
 /// How long until a lease is renewed; `jitter` is from 0 to 1.
-fn pause_of(expires: Option<SystemTime>, now: SystemTime, jitter: f64) -> Duration {
-    let Some(expires) = expires else { return UNENDING };
+fn renewal_delay(expires: Option<SystemTime>, now: SystemTime, jitter: f64) -> Duration {
+    let Some(expires) = expires else { return RENEW_WITHOUT_EXPIRY };
     let left = expires.duration_since(now).unwrap_or_default();
-    let ahead = AHEAD + JITTER.mul_f64(jitter);
+    let ahead = RENEW_BEFORE_EXPIRY + JITTER.mul_f64(jitter);
     if left > ahead * 2 { left - ahead } else { (left / 2).max(PAUSE_MIN) }
 }
 
@@ -137,12 +137,12 @@ mod tests {
     fn a_lease_is_renewed_before_it_ends() {
         let now = clock::wall();
         let pause =
-            |left: u64, jitter| pause_of(Some(now + Duration::from_secs(left)), now, jitter).as_secs();
+            |left: u64, jitter| renewal_delay(Some(now + Duration::from_secs(left)), now, jitter).as_secs();
         assert_eq!(pause(3600, 0.0), 3300);
         assert_eq!(pause(3600, 1.0), 3240);
         assert_eq!(pause(500, 0.0), 250);
-        assert_eq!(pause_of(Some(now), now, 0.5), PAUSE_MIN);
-        assert_eq!(pause_of(Some(now - Duration::from_secs(9)), now, 0.5), PAUSE_MIN);
-        assert_eq!(pause_of(None, now, 0.5), UNENDING);
+        assert_eq!(renewal_delay(Some(now), now, 0.5), PAUSE_MIN);
+        assert_eq!(renewal_delay(Some(now - Duration::from_secs(9)), now, 0.5), PAUSE_MIN);
+        assert_eq!(renewal_delay(None, now, 0.5), RENEW_WITHOUT_EXPIRY);
     }
 }

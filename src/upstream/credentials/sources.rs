@@ -7,14 +7,14 @@ use slog::Logger;
 use thiserror::Error;
 use tidegate_config::{Config, ContainerCredentials, Credentials, Identity, Kind, UpstreamConfig};
 
-use super::injected::{Injected, InjectedError};
-use super::{Renewed, Source, renew};
-use crate::upstream::dial::Dialer;
+use super::injected::{InjectedHeaderError, InjectedHeaders};
+use super::{CredentialSource, RenewedCredentials, renewal_loop};
+use crate::upstream::dialer::Dialer;
 use crate::upstream::tls::TlsError;
 
 /// Why a bucket's credentials cannot be used.
 #[derive(Debug, Error)]
-pub enum SourceError {
+pub enum CredentialSourceError {
     /// Their endpoint cannot be spoken to over TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -23,60 +23,65 @@ pub enum SourceError {
     Header(String),
 }
 
-impl From<InjectedError> for SourceError {
-    fn from(error: InjectedError) -> Self {
+impl From<InjectedHeaderError> for CredentialSourceError {
+    fn from(error: InjectedHeaderError) -> Self {
         Self::Header(error.to_string())
     }
 }
 
 /// Makes sources; `name` is the bucket's.
-pub(crate) struct Sources<'a> {
+pub(crate) struct CredentialSourceBuilder<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: Kind,
     pub(crate) upstream: &'a UpstreamConfig,
     pub(crate) config: &'a Config,
     pub(crate) log: &'a Logger,
-    pub(crate) chores: &'a mut Vec<JoinHandle<()>>,
+    pub(crate) background_tasks: &'a mut Vec<JoinHandle<()>>,
 }
 
-impl Sources<'_> {
-    pub(crate) fn make(&mut self) -> Result<Source, SourceError> {
+impl CredentialSourceBuilder<'_> {
+    pub(crate) fn build(&mut self) -> Result<CredentialSource, CredentialSourceError> {
         let upstream = self.upstream;
         match (self.kind, &upstream.container_credentials, &upstream.credentials_by_name[..]) {
-            (_, Some(container), _) => self.renewed(container),
-            (_, None, []) => Ok(upstream.credentials.clone().map_or(Source::Unsigned, fixed)),
+            (_, Some(container), _) => self.renewed_source(container),
+            (_, None, []) => {
+                Ok(upstream.credentials.clone().map_or(CredentialSource::Unsigned, fixed_source))
+            }
             (Kind::Http, None, named) => {
                 let upstreams = self.config.buckets.values().map(|bucket| &bucket.upstream);
                 let all = upstreams.flat_map(|upstream| &upstream.credentials_by_name);
-                Ok(Source::Injected(Arc::new(Injected::new(named, all)?)))
+                Ok(CredentialSource::Injected(Arc::new(InjectedHeaders::new(named, all)?)))
             }
             (Kind::S3, None, named) => {
-                let sources: Result<_, SourceError> =
-                    named.iter().map(|one| self.of(&one.identity)).collect();
-                Ok(Source::Pooled(sources?))
+                let sources: Result<_, CredentialSourceError> =
+                    named.iter().map(|one| self.build_one(&one.identity)).collect();
+                Ok(CredentialSource::Pooled(sources?))
             }
         }
     }
 
-    fn of(&mut self, identity: &Identity) -> Result<Source, SourceError> {
+    fn build_one(&mut self, identity: &Identity) -> Result<CredentialSource, CredentialSourceError> {
         match identity {
-            Identity::Pair(pair) => Ok(fixed(pair.clone())),
-            Identity::Container(container) => self.renewed(container),
+            Identity::Pair(pair) => Ok(fixed_source(pair.clone())),
+            Identity::Container(container) => self.renewed_source(container),
             // A store's credentials are pairs.
-            Identity::Header { .. } => Ok(Source::Unsigned),
+            Identity::Header { .. } => Ok(CredentialSource::Unsigned),
         }
     }
 
-    fn renewed(&mut self, container: &ContainerCredentials) -> Result<Source, SourceError> {
+    fn renewed_source(
+        &mut self,
+        container: &ContainerCredentials,
+    ) -> Result<CredentialSource, CredentialSourceError> {
         let dialer = Dialer::new([&container.url], self.upstream, &self.config.dns)?;
-        let renewed = Renewed::new();
+        let renewed = RenewedCredentials::new();
         let renewal =
-            renew(self.name.to_owned(), container.clone(), dialer, renewed.clone(), self.log.clone());
-        self.chores.push(actix_rt::spawn(renewal));
-        Ok(Source::Renewed(renewed))
+            renewal_loop(self.name.to_owned(), container.clone(), dialer, renewed.clone(), self.log.clone());
+        self.background_tasks.push(actix_rt::spawn(renewal));
+        Ok(CredentialSource::Renewed(renewed))
     }
 }
 
-fn fixed(pair: Credentials) -> Source {
-    Source::Fixed(Arc::new(pair))
+fn fixed_source(pair: Credentials) -> CredentialSource {
+    CredentialSource::Fixed(Arc::new(pair))
 }

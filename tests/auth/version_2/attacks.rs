@@ -4,8 +4,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::signer::Signer;
-use super::{ID, ask, builder, get, signer};
-use crate::auth::fuzz::{answers, mangle, meaning};
+use super::{ID, builder, get, send_signed, signer};
+use crate::auth::fuzz::{answers, decoded_pairs, mangle};
 use crate::support::Upstream;
 
 const COUNT: usize = 3000;
@@ -25,19 +25,25 @@ async fn who_guesses_is_soon_not_listened_to() {
     for _ in 0..4 {
         assert_eq!(get(gateway.address(), &link).await.reason(), "presigned_expired");
         assert_eq!(get(gateway.address(), &long).await.reason(), "sigv2_lifetime");
-        assert_eq!(ask(&gateway, &late, "GET", "/b/k").await.reason(), "clock_skewed");
-        assert_eq!(ask(&gateway, &signer(), "GET", "/b/k?retention").await.reason(), "sigv2_uncovered");
-        assert_eq!(ask(&gateway, &signer(), "GET", "/strict/k").await.reason(), "signature_not_implemented");
-        assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+        assert_eq!(send_signed(&gateway, &late, "GET", "/b/k").await.reason(), "clock_skewed");
+        assert_eq!(
+            send_signed(&gateway, &signer(), "GET", "/b/k?retention").await.reason(),
+            "sigv2_uncovered"
+        );
+        assert_eq!(
+            send_signed(&gateway, &signer(), "GET", "/strict/k").await.reason(),
+            "signature_not_implemented"
+        );
+        assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
     }
     let guess = Signer::new(ID, "guess");
-    assert_eq!(ask(&gateway, &guess, "GET", "/b/k").await.reason(), "signature_mismatch");
+    assert_eq!(send_signed(&gateway, &guess, "GET", "/b/k").await.reason(), "signature_mismatch");
     let url = guess.presigned("GET", "/b/k", &guess.expires(60), &[]);
     assert_eq!(get(gateway.address(), &url).await.reason(), "signature_mismatch");
     let right = signer().presigned("GET", "/b/k", &signer().expires(60), &[]);
     for target in [url.as_str(), right.as_str(), "/b/k?Signature=a"] {
         let answer = get(gateway.address(), target).await;
-        assert_eq!((answer.whole(), answer.reason()), (429, "rate_limit_failed_auth"), "{target}");
+        assert_eq!((answer.complete_status(), answer.reason()), (429, "rate_limit_failed_auth"), "{target}");
     }
 }
 
@@ -48,10 +54,10 @@ async fn an_id_may_hold_odd_characters() {
     let odd = "team:robot+1@example.com";
     let gateway = builder(&upstream).set("keys.reader.access_key_id", odd).start().await;
     let robot = Signer { id: odd.to_owned(), ..signer() };
-    assert_eq!(ask(&gateway, &robot, "GET", "/b/k").await.whole(), 200);
+    assert_eq!(send_signed(&gateway, &robot, "GET", "/b/k").await.complete_status(), 200);
     let url = robot.presigned("GET", "/b/k", &robot.expires(60), &[]);
-    assert_eq!(get(gateway.address(), &url).await.whole(), 200);
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
+    assert_eq!(get(gateway.address(), &url).await.complete_status(), 200);
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
 
 /// A8, V8: nothing that is nearly right is accepted, and nothing is an error of the gateway
@@ -86,7 +92,8 @@ async fn thousands_of_mangled_signatures_open_nothing() {
         .filter_map(|_| {
             let mangled = mangle(query, &mut random);
             let target = format!("{path}?{mangled}");
-            (meaning(&mangled) != meaning(query) && !target.contains(' ')).then(|| (target, String::new()))
+            (decoded_pairs(&mangled) != decoded_pairs(query) && !target.contains(' '))
+                .then(|| (target, String::new()))
         })
         .collect();
     let statuses = answers(&gateway, heads.into_iter()).await;

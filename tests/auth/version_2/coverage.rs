@@ -1,6 +1,6 @@
 //! What SigV2 leaves unsigned decides nothing.
 
-use super::{ask, builder, get, request, send, signer, told};
+use super::{builder, get, request, send, send_signed, signer, status_code_reason};
 use crate::support::{Client, Upstream};
 
 /// A8, V11: a sub-resource that the signature does not cover is refused, also to a key that may do everything
@@ -29,10 +29,14 @@ async fn a_sub_resource_that_is_not_covered_is_refused() {
         let url = signer().presigned(method, target, &signer().expires(60), &[]);
         let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
         for answer in [
-            ask(&gateway, &signer(), method, target).await,
+            send_signed(&gateway, &signer(), method, target).await,
             request(gateway.address(), method, &url, &[], body).await,
         ] {
-            assert_eq!((answer.whole(), answer.reason()), (403, "sigv2_uncovered"), "{method} {target}");
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (403, "sigv2_uncovered"),
+                "{method} {target}"
+            );
             assert!(answer.text().contains(&format!("`{name}`")), "{target}: {}", answer.text());
         }
     }
@@ -57,15 +61,15 @@ async fn nothing_can_be_added_to_a_url() {
     ] {
         for target in [format!("{url}&{more}"), url.replacen('?', &format!("?{more}&"), 1)] {
             let answer = get(gateway.address(), &target).await;
-            assert_eq!((answer.whole(), answer.reason()), (403, reason), "{target}");
+            assert_eq!((answer.complete_status(), answer.reason()), (403, reason), "{target}");
         }
     }
     let delete = signer().presigned("DELETE", "/b/k", &signer().expires(60), &[]);
     let forced =
         request(gateway.address(), "DELETE", &delete, &[("x-minio-force-delete", "true")], None).await;
-    assert_eq!((forced.whole(), forced.reason()), (403, "sigv2_uncovered"));
+    assert_eq!((forced.complete_status(), forced.reason()), (403, "sigv2_uncovered"));
     assert_eq!(upstream.count(), 0);
-    assert_eq!(request(gateway.address(), "DELETE", &delete, &[], None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "DELETE", &delete, &[], None).await.complete_status(), 200);
 }
 
 /// A8, V11: beside privileged headers that are covered, one that is not is found wherever the map of headers has it
@@ -84,13 +88,17 @@ async fn every_privileged_header_must_be_covered() {
         for name in ["x-minio-force-delete", "x-minio-source-mtime", "x-minio-source-etag"] {
             let more = [sent, &[(name, "true")]].concat();
             let answer = request(gateway.address(), "DELETE", &url, &more, None).await;
-            assert_eq!((answer.whole(), answer.reason()), (403, "sigv2_uncovered"), "{sent:?} {name}");
+            assert_eq!(
+                (answer.complete_status(), answer.reason()),
+                (403, "sigv2_uncovered"),
+                "{sent:?} {name}"
+            );
             assert!(answer.text().contains(&format!("`{name}`")), "{}", answer.text());
         }
     }
     assert_eq!(upstream.count(), 0);
     let url = signer().presigned("DELETE", "/b/k", &signer().expires(60), &signed);
-    assert_eq!(request(gateway.address(), "DELETE", &url, &signed, None).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "DELETE", &url, &signed, None).await.complete_status(), 200);
 }
 
 /// A8, V12: values that are signed decoded cannot be taken apart or put together
@@ -109,18 +117,18 @@ async fn values_cannot_be_turned_into_parameters() {
         signer().presigned("GET", &format!("/b/k?response-content-disposition={value}"), &expires, &[]);
     assert_eq!(get(gateway.address(), &name).await.reason(), "sigv2_malformed", "the owner's own is refused");
     let split = name.replacen(value, "a&versionId=3", 1);
-    assert_ne!(get(gateway.address(), &split).await.whole(), 500);
+    assert_ne!(get(gateway.address(), &split).await.complete_status(), 500);
     let harmless = signer().presigned(
         "GET",
         "/b/k?response-content-disposition=attachment%3B%20filename%3D%22a%26b%3D1.txt%22",
         &expires,
         &[],
     );
-    assert_eq!(get(gateway.address(), &harmless).await.whole(), 200);
+    assert_eq!(get(gateway.address(), &harmless).await.complete_status(), 200);
     // A parameter that reads like two headers.
     let two = signer().presigned("GET", "/b/k?x-amz-meta-a=1%0Ax-amz-meta-b:2", &expires, &[]);
     let answer = get(gateway.address(), &two).await;
-    assert!(matches!(answer.whole(), 400 | 403), "{}", answer.text());
+    assert!(matches!(answer.complete_status(), 400 | 403), "{}", answer.text());
 }
 
 /// A8: neither chunks nor their headers
@@ -143,7 +151,11 @@ async fn a_body_in_chunks_is_refused() {
     ] {
         let headers = signer().headers("PUT", "/b/k", more);
         let answer = send(&gateway, "PUT", "/b/k", &headers, Some(b"0\r\n\r\n")).await;
-        assert_eq!(told(&answer), super::expected(400, "InvalidRequest", "sigv2_chunks"), "{more:?}");
+        assert_eq!(
+            status_code_reason(&answer),
+            super::expected(400, "InvalidRequest", "sigv2_chunks"),
+            "{more:?}"
+        );
         let url = signer().presigned("PUT", "/b/k", &signer().expires(60), more);
         let answer = request(gateway.address(), "PUT", &url, more, Some(b"0\r\n\r\n")).await;
         assert_eq!(answer.reason(), "sigv2_chunks", "{more:?}");
@@ -164,8 +176,8 @@ async fn repeated_headers_are_joined() {
     client
         .send(format!("PUT /b/k HTTP/1.1\r\nhost: gateway.test\r\ncontent-length: 1\r\n{lines}\r\nx"))
         .await;
-    assert_eq!(client.answer("PUT").await.whole(), 200);
-    assert_eq!(upstream.last().all("x-amz-meta-a"), ["fred", "barney"]);
+    assert_eq!(client.response("PUT").await.complete_status(), 200);
+    assert_eq!(upstream.last().headers_named("x-amz-meta-a"), ["fred", "barney"]);
     let other_order = [("x-amz-meta-b", "2  2"), ("x-amz-meta-a", "barney"), ("x-amz-meta-a", "fred")];
     let mut wrong = headers;
     wrong.retain(|(name, _)| !name.starts_with("x-amz-"));

@@ -1,18 +1,18 @@
 //! POST forms that are signed with SigV2.
 
 use super::signer::Signer;
-use super::{GUEST, ID, SECRET, builder, expected, request, signer, told, with_guest};
+use super::{GUEST, ID, SECRET, builder, expected, request, signer, status_code_reason, with_guest};
 use crate::auth::signer::Headers;
-use crate::support::{Act, Answer, Gateway, Upstream};
+use crate::support::{Gateway, Response, Upstream, UpstreamReply};
 
 const BOUNDARY: &str = "----WebKitFormBoundaryAbC";
 
 /// The fields of a signed form, each with its condition.
 pub(super) fn signed(signer: &Signer, fields: &[(&str, &str)]) -> Headers {
-    until("2099-01-01T00:00:00Z", signer, fields)
+    signed_until("2099-01-01T00:00:00Z", signer, fields)
 }
 
-fn until(end: &str, signer: &Signer, fields: &[(&str, &str)]) -> Headers {
+fn signed_until(end: &str, signer: &Signer, fields: &[(&str, &str)]) -> Headers {
     let conditions: Vec<String> = [("bucket", "b")]
         .iter()
         .chain(fields)
@@ -25,7 +25,7 @@ fn until(end: &str, signer: &Signer, fields: &[(&str, &str)]) -> Headers {
     all
 }
 
-pub(super) async fn post(gateway: &Gateway, target: &str, fields: &Headers) -> Answer {
+pub(super) async fn post(gateway: &Gateway, target: &str, fields: &Headers) -> Response {
     let mut form = String::new();
     for (name, value) in fields {
         form +=
@@ -38,18 +38,19 @@ pub(super) async fn post(gateway: &Gateway, target: &str, fields: &Headers) -> A
     request(gateway.address(), "POST", target, &[("content-type", &kind)], Some(form.as_bytes())).await
 }
 
-fn stored() -> Upstream {
-    Upstream::start(|_| Act::ok("").header("etag", "\"e\""))
+fn storing_upstream() -> Upstream {
+    Upstream::start(|_| UpstreamReply::ok("").header("etag", "\"e\""))
 }
 
 /// A8: a form with a signed policy becomes an upload, and nothing of its signature goes with it
 #[tokio::test]
 async fn a_form_becomes_an_upload() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = with_guest(builder(&upstream)).set("buckets.b.sigv2_max_lifetime", "3650d").start().await;
-    let fields = until(&soon(), &signer(), &[("key", "a b"), ("acl", "private"), ("x-amz-meta-m", "v")]);
+    let fields =
+        signed_until(&in_an_hour(), &signer(), &[("key", "a b"), ("acl", "private"), ("x-amz-meta-m", "v")]);
     let answer = post(&gateway, "/b", &fields).await;
-    assert_eq!(answer.whole(), 204, "{}", answer.text());
+    assert_eq!(answer.complete_status(), 204, "{}", answer.text());
     let seen = upstream.last();
     assert_eq!(
         (seen.method.as_str(), seen.target.as_str(), &seen.body[..]),
@@ -61,13 +62,16 @@ async fn a_form_becomes_an_upload() {
     }
     let other_case: Headers =
         fields.iter().map(|(name, value)| (name.to_ascii_uppercase(), value.clone())).collect();
-    assert_eq!(post(&gateway, "/b", &other_case).await.whole(), 204);
-    let guest = until(&soon(), &Signer::new("GUEST", GUEST), &[("key", "public/k")]);
-    assert_eq!(told(&post(&gateway, "/b", &guest).await), expected(403, "AccessDenied", "policy_denied"));
+    assert_eq!(post(&gateway, "/b", &other_case).await.complete_status(), 204);
+    let guest = signed_until(&in_an_hour(), &Signer::new("GUEST", GUEST), &[("key", "public/k")]);
+    assert_eq!(
+        status_code_reason(&post(&gateway, "/b", &guest).await),
+        expected(403, "AccessDenied", "policy_denied")
+    );
 }
 
 /// An hour from now, in ISO 8601.
-fn soon() -> String {
+fn in_an_hour() -> String {
     in_seconds(3600)
 }
 
@@ -87,9 +91,9 @@ fn in_seconds(seconds: i64) -> String {
 /// A8: each way in which a form's signature can be wrong
 #[tokio::test]
 async fn a_wrong_form_is_refused() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = builder(&upstream).start().await;
-    let right = until(&soon(), &signer(), &[("key", "k")]);
+    let right = signed_until(&in_an_hour(), &signer(), &[("key", "k")]);
     let without = |gone: &str| {
         let mut fields = right.clone();
         fields.retain(|(name, _)| name != gone);
@@ -110,9 +114,9 @@ async fn a_wrong_form_is_refused() {
     let field = (400, "InvalidArgument", "form_field");
     let ambiguous = (400, "InvalidArgument", "signature_ambiguous");
     let cases = [
-        (until(&soon(), &Signer::new(ID, "wrong"), &[("key", "k")]), mismatch),
+        (signed_until(&in_an_hour(), &Signer::new(ID, "wrong"), &[("key", "k")]), mismatch),
         (
-            until(&soon(), &Signer::new("STRANGER", SECRET), &[("key", "k")]),
+            signed_until(&in_an_hour(), &Signer::new("STRANGER", SECRET), &[("key", "k")]),
             (403, "InvalidAccessKeyId", "unknown_key"),
         ),
         (changed("signature", &|text| text.replace('=', "")), mismatch),
@@ -129,27 +133,30 @@ async fn a_wrong_form_is_refused() {
         (with("x-amz-date", "20130524T000000Z"), ambiguous),
         (with("x-amz-security-token", "t"), (400, "InvalidToken", "security_token")),
         (with("x-amz-meta-more", "1"), (403, "AccessDenied", "form_denied")),
-        (until(&in_seconds(-5), &signer(), &[("key", "k")]), (403, "AccessDenied", "form_denied")),
-        (until(&in_seconds(8 * 86_400), &signer(), &[("key", "k")]), (403, "AccessDenied", "sigv2_lifetime")),
+        (signed_until(&in_seconds(-5), &signer(), &[("key", "k")]), (403, "AccessDenied", "form_denied")),
+        (
+            signed_until(&in_seconds(8 * 86_400), &signer(), &[("key", "k")]),
+            (403, "AccessDenied", "sigv2_lifetime"),
+        ),
         (signed(&signer(), &[("key", "k")]), (403, "AccessDenied", "sigv2_lifetime")),
     ];
     for (fields, (status, code, reason)) in cases {
         let answer = post(&gateway, "/b", &fields).await;
-        assert_eq!(told(&answer), expected(status, code, reason), "{fields:?}");
+        assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{fields:?}");
     }
     assert_eq!(upstream.count(), 0, "nothing of this is stored");
-    assert_eq!(post(&gateway, "/b", &right).await.whole(), 204, "the unchanged one is");
+    assert_eq!(post(&gateway, "/b", &right).await.complete_status(), 204, "the unchanged one is");
 }
 
 /// A8: a form's own fields are signed by nobody without a policy, and a bucket that accepts everybody still verifies the signature
 #[tokio::test]
 async fn a_wrong_form_never_becomes_anonymous() {
-    let upstream = stored();
+    let upstream = storing_upstream();
     let gateway = builder(&upstream).set("buckets.b.auth", "sigv4,sigv2,anonymous").start().await;
-    let wrong = until(&soon(), &Signer::new(ID, "wrong"), &[("key", "k")]);
+    let wrong = signed_until(&in_an_hour(), &Signer::new(ID, "wrong"), &[("key", "k")]);
     assert_eq!(post(&gateway, "/b", &wrong).await.reason(), "signature_mismatch");
     let lone = vec![("key".to_owned(), "k".to_owned()), ("signature".to_owned(), "x".to_owned())];
     assert_eq!(post(&gateway, "/b", &lone).await.reason(), "form_field");
     assert_eq!(upstream.count(), 0);
-    assert_eq!(post(&gateway, "/b", &vec![("key".to_owned(), "k".to_owned())]).await.whole(), 204);
+    assert_eq!(post(&gateway, "/b", &vec![("key".to_owned(), "k".to_owned())]).await.complete_status(), 204);
 }

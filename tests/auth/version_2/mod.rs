@@ -7,8 +7,8 @@ mod rejections;
 mod signer;
 
 use super::signer::Headers;
-use super::{GUEST, ID, SECRET, code, send, with_key};
-use crate::support::{Answer, Gateway, Upstream, gateway, get, request};
+use super::{GUEST, ID, SECRET, s3_error_code, send, with_key};
+use crate::support::{Gateway, Response, Upstream, gateway, get, request};
 use signer::Signer;
 
 /// Bucket `b`, which accepts both signatures, bucket `strict`, which accepts SigV4 alone, and one key that may do all.
@@ -27,14 +27,14 @@ fn signer() -> Signer {
     Signer::new(ID, SECRET)
 }
 
-async fn ask(gateway: &Gateway, signer: &Signer, method: &str, target: &str) -> Answer {
+async fn send_signed(gateway: &Gateway, signer: &Signer, method: &str, target: &str) -> Response {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     send(gateway, method, target, &signer.headers(method, target, &[]), body).await
 }
 
 /// Status, code and reason.
-fn told(answer: &Answer) -> (u16, String, String) {
-    (answer.whole(), code(answer), answer.reason().to_owned())
+fn status_code_reason(answer: &Response) -> (u16, String, String) {
+    (answer.complete_status(), s3_error_code(answer), answer.reason().to_owned())
 }
 
 fn expected(status: u16, code: &str, reason: &str) -> (u16, String, String) {
@@ -64,15 +64,15 @@ async fn what_is_signed_with_version_2_is_accepted() {
         ("PUT", "/b?policy"),
         ("GET", "/b/k?tagging&x-id=GetObjectTagging"),
     ] {
-        let answer = ask(&gateway, &signer(), method, target).await;
-        assert_eq!(answer.whole(), 200, "{method} {target}: {}", answer.text());
+        let answer = send_signed(&gateway, &signer(), method, target).await;
+        assert_eq!(answer.complete_status(), 200, "{method} {target}: {}", answer.text());
         let seen = upstream.last();
         assert_eq!((seen.method.as_str(), seen.target.as_str()), (method, target));
         assert!(seen.header("authorization").unwrap().contains("Credential=upstreams/"));
         let url = signer().presigned(method, target, &signer().expires(60), &[]);
         let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
         let answer = request(gateway.address(), method, &url, &[], body).await;
-        assert_eq!(answer.whole(), 200, "{method} {url}: {}", answer.text());
+        assert_eq!(answer.complete_status(), 200, "{method} {url}: {}", answer.text());
         assert_eq!(upstream.last().target, target, "the signature stays here");
         let authorization = upstream.last().header("authorization").unwrap().to_owned();
         assert!(authorization.starts_with("AWS4-HMAC-SHA256 "), "{authorization}");
@@ -87,7 +87,7 @@ async fn the_habits_of_botocore_are_known() {
     let expires = signer().expires(60);
     let signature = signer().signature("GET", "/b/", &expires, &Headers::new()).replace('+', "%2B");
     let url = format!("/b?list-type=2&prefix=a&AWSAccessKeyId={ID}&Signature={signature}&Expires={expires}");
-    assert_eq!(get(gateway.address(), &url).await.whole(), 200);
+    assert_eq!(get(gateway.address(), &url).await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/b?list-type=2&prefix=a");
 
     let target = "/b/k?content-type=text%2Fplain&x-amz-acl=private&x-amz-meta-who=me";
@@ -95,12 +95,12 @@ async fn the_habits_of_botocore_are_known() {
     let put = |headers: &'static [(&'static str, &'static str)]| {
         request(gateway.address(), "PUT", &url, headers, Some(b"x"))
     };
-    assert_eq!(put(&[("content-type", "text/plain")]).await.whole(), 200);
+    assert_eq!(put(&[("content-type", "text/plain")]).await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/b/k?x-amz-acl=private&x-amz-meta-who=me");
     assert_eq!(upstream.last().header("content-type"), Some("text/plain"));
     let both =
         put(&[("content-type", "text/plain"), ("x-amz-acl", "private"), ("x-amz-meta-who", "me")]).await;
-    assert_eq!(both.whole(), 200, "the client sends the headers as well");
+    assert_eq!(both.complete_status(), 200, "the client sends the headers as well");
     for headers in [
         &[][..],
         &[("content-type", "text/html")],
@@ -118,19 +118,19 @@ async fn version_2_is_off_by_default() {
     let gateway = builder(&upstream).start().await;
     let url = signer().presigned("GET", "/strict/k", &signer().expires(60), &[]);
     for answer in [
-        ask(&gateway, &signer(), "GET", "/strict/k").await,
+        send_signed(&gateway, &signer(), "GET", "/strict/k").await,
         get(gateway.address(), &url).await,
         get(gateway.address(), "/strict/k?AWSAccessKeyId=a").await,
         get(gateway.address(), "/strict/k?awsaccesskey%49d=a").await,
         forms::post(&gateway, "/strict", &forms::signed(&signer(), &[("key", "k")])).await,
     ] {
-        assert_eq!(told(&answer), expected(501, "NotImplemented", "signature_not_implemented"));
+        assert_eq!(status_code_reason(&answer), expected(501, "NotImplemented", "signature_not_implemented"));
         assert!(answer.text().contains("add sigv2 to buckets.NAME.auth"), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
-    let version_4 = super::ask(&gateway, &super::signer(), "GET", "/b/k").await;
-    assert_eq!(version_4.whole(), 200, "the bucket still accepts SigV4");
+    assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
+    let version_4 = super::send_signed(&gateway, &super::signer(), "GET", "/b/k").await;
+    assert_eq!(version_4.complete_status(), 200, "the bucket still accepts SigV4");
 }
 
 /// A8: the list of buckets shows those that accept the signature, and needs one that does
@@ -138,13 +138,13 @@ async fn version_2_is_off_by_default() {
 async fn the_list_of_buckets_shows_those_that_accept_it() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
-    let list = ask(&gateway, &signer(), "GET", "/").await;
-    assert_eq!(list.whole(), 200);
+    let list = send_signed(&gateway, &signer(), "GET", "/").await;
+    assert_eq!(list.complete_status(), 200);
     assert!(list.text().contains("<Name>b</Name>") && !list.text().contains("strict"), "{}", list.text());
-    let wrong = ask(&gateway, &Signer::new(ID, "wrong"), "GET", "/").await;
-    assert_eq!(told(&wrong), expected(403, "SignatureDoesNotMatch", "signature_mismatch"));
+    let wrong = send_signed(&gateway, &Signer::new(ID, "wrong"), "GET", "/").await;
+    assert_eq!(status_code_reason(&wrong), expected(403, "SignatureDoesNotMatch", "signature_mismatch"));
     let without = builder(&upstream).set("buckets.b.auth", "sigv4").start().await;
-    assert_eq!(ask(&without, &signer(), "GET", "/").await.reason(), "signature_not_implemented");
+    assert_eq!(send_signed(&without, &signer(), "GET", "/").await.reason(), "signature_not_implemented");
 }
 
 /// A8, A5: policies hold as they do for SigV4
@@ -164,11 +164,15 @@ async fn policies_hold_alike() {
         ("GET", "/b?list-type=2&prefix=secret", 403),
         ("GET", "/b?policy", 403),
     ] {
-        assert_eq!(ask(&gateway, &guest, method, target).await.whole(), status, "{method} {target}");
+        assert_eq!(
+            send_signed(&gateway, &guest, method, target).await.complete_status(),
+            status,
+            "{method} {target}"
+        );
         let url = guest.presigned(method, target, &guest.expires(60), &[]);
         let body: Option<&[u8]> = (method == "PUT").then_some(b"x");
         let answer = request(gateway.address(), method, &url, &[], body).await;
-        assert_eq!(answer.whole(), status, "{method} {url}");
+        assert_eq!(answer.complete_status(), status, "{method} {url}");
     }
     assert_eq!(upstream.count(), 6);
 }
@@ -186,8 +190,8 @@ async fn a_bucket_in_the_host_is_signed_before_the_path() {
         .await;
     let in_host = Signer { bucket: "/gateway", ..signer() };
     for target in ["/k", "/", "/?list-type=2&prefix=a", "/b/k", "/?acl"] {
-        assert_eq!(ask(&gateway, &in_host, "GET", target).await.whole(), 200, "{target}");
-        let answer = ask(&gateway, &signer(), "GET", target).await;
+        assert_eq!(send_signed(&gateway, &in_host, "GET", target).await.complete_status(), 200, "{target}");
+        let answer = send_signed(&gateway, &signer(), "GET", target).await;
         assert_eq!(answer.reason(), "signature_mismatch", "{target}");
     }
 }
@@ -202,8 +206,8 @@ async fn its_parameters_are_neither_logged_nor_passed_on() {
         let target = format!("/{bucket}/k?versionId=3&x-amz-meta-a=1");
         let url = signer().presigned("GET", &target, &signer().expires(60), &[]);
         let answer = request(gateway.address(), "GET", &url, &[("x-request-id", &id)], None).await;
-        assert_eq!(answer.whole(), status, "{bucket}");
-        let line = gateway.access_line(&id).await;
+        assert_eq!(answer.complete_status(), status, "{bucket}");
+        let line = gateway.wait_for_access_line(&id).await;
         let query = line["query"].as_str().unwrap();
         assert!(query.contains("AWSAccessKeyId=redacted&Signature=redacted&Expires="), "{query}");
         assert!(!line.to_string().contains(ID) || bucket == "b", "{line}");
@@ -214,7 +218,7 @@ async fn its_parameters_are_neither_logged_nor_passed_on() {
     let key = "x-amz-server-side-encryption-customer-key=SECRETSECRET";
     let url = signer().presigned("GET", &format!("/b/k?{key}"), &signer().expires(60), &[]);
     request(gateway.address(), "GET", &url, &[("x-request-id", "sse")], None).await;
-    assert!(!gateway.access_line("sse").await.to_string().contains("SECRETSECRET"));
+    assert!(!gateway.wait_for_access_line("sse").await.to_string().contains("SECRETSECRET"));
 }
 
 /// A8, I1: where a client sends the hash of its body although SigV2 does not ask for it, the body is held to it
@@ -224,13 +228,13 @@ async fn a_hash_that_is_sent_holds() {
     let gateway = builder(&upstream).start().await;
     let hash = crate::support::client::sha256(b"data");
     let headers = signer().headers("PUT", "/b/k", &[("x-amz-content-sha256", &hash)]);
-    assert_eq!(send(&gateway, "PUT", "/b/k", &headers, Some(b"data")).await.whole(), 200);
+    assert_eq!(send(&gateway, "PUT", "/b/k", &headers, Some(b"data")).await.complete_status(), 200);
     let answer = send(&gateway, "PUT", "/b/k", &headers, Some(b"DATA")).await;
-    assert_eq!(told(&answer), expected(400, "XAmzContentSHA256Mismatch", "sha256_mismatch"));
+    assert_eq!(status_code_reason(&answer), expected(400, "XAmzContentSHA256Mismatch", "sha256_mismatch"));
     let unhashed = signer().headers("PUT", "/b/k", &[]);
     let other = send(&gateway, "PUT", "/b/k", &unhashed, Some(b"any body")).await;
-    assert_eq!(other.whole(), 200, "without one SigV2 says nothing of the body");
+    assert_eq!(other.complete_status(), 200, "without one SigV2 says nothing of the body");
     let sized = builder(&upstream).set("buckets.b.max_request_size", "8").start().await;
     let large = send(&sized, "PUT", "/b/k", &unhashed, Some(b"123456789")).await;
-    assert_eq!(told(&large), expected(413, "EntityTooLarge", "body_too_large"));
+    assert_eq!(status_code_reason(&large), expected(413, "EntityTooLarge", "body_too_large"));
 }

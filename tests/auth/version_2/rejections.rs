@@ -1,26 +1,29 @@
 //! Each way in which a SigV2 signature can be wrong.
 
 use super::signer::Signer;
-use super::{GUEST, ID, SECRET, ask, builder, code, expected, get, request, send, signer, told};
+use super::{
+    GUEST, ID, SECRET, builder, expected, get, request, s3_error_code, send, send_signed, signer,
+    status_code_reason,
+};
 use crate::auth::signer::Headers;
-use crate::support::{Answer, Gateway, Upstream};
+use crate::support::{Gateway, Response, Upstream};
 
 const TARGET: &str = "/b/k?versionId=1&x-id=GetObject";
 
-fn changed(name: &str, change: impl Fn(&str) -> String) -> Headers {
+fn headers_with_changed(name: &str, change: impl Fn(&str) -> String) -> Headers {
     let mut headers = signer().headers("GET", TARGET, &[]);
     let (_, value) = headers.iter_mut().find(|(each, _)| each == name).unwrap();
     *value = change(value);
     headers
 }
 
-fn with(name: &str, value: &str) -> Headers {
+fn headers_with(name: &str, value: &str) -> Headers {
     let mut headers = signer().headers("GET", TARGET, &[]);
     headers.push((name.to_owned(), value.to_owned()));
     headers
 }
 
-fn by(change: impl Fn(&mut Signer)) -> Headers {
+fn headers_of_changed_signer(change: impl Fn(&mut Signer)) -> Headers {
     let mut signer = signer();
     change(&mut signer);
     signer.headers("GET", TARGET, &[])
@@ -37,15 +40,18 @@ const AMBIGUOUS: (u16, &str, &str) = (400, "InvalidArgument", "signature_ambiguo
 async fn a_wrong_header_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
-    let authorization = |text: &str| changed("authorization", |_| text.to_owned());
+    let authorization = |text: &str| headers_with_changed("authorization", |_| text.to_owned());
     let cases = [
-        (by(|signer| signer.secret.push('x')), MISMATCH),
-        (by(|signer| signer.id.push('x')), (403, "InvalidAccessKeyId", "unknown_key")),
-        (by(|signer| signer.id.make_ascii_lowercase()), (403, "InvalidAccessKeyId", "unknown_key")),
-        (changed("authorization", |text| text.trim_end_matches('=').to_owned()), MISMATCH),
-        (changed("authorization", |text| format!("{text}=")), MISMATCH),
+        (headers_of_changed_signer(|signer| signer.secret.push('x')), MISMATCH),
+        (headers_of_changed_signer(|signer| signer.id.push('x')), (403, "InvalidAccessKeyId", "unknown_key")),
         (
-            changed("authorization", |text| text.replace("AWS ", "aws ")),
+            headers_of_changed_signer(|signer| signer.id.make_ascii_lowercase()),
+            (403, "InvalidAccessKeyId", "unknown_key"),
+        ),
+        (headers_with_changed("authorization", |text| text.trim_end_matches('=').to_owned()), MISMATCH),
+        (headers_with_changed("authorization", |text| format!("{text}=")), MISMATCH),
+        (
+            headers_with_changed("authorization", |text| text.replace("AWS ", "aws ")),
             (400, "InvalidArgument", "authorization_scheme"),
         ),
         (authorization("AWS"), MALFORMED),
@@ -55,33 +61,43 @@ async fn a_wrong_header_is_refused() {
         (authorization(&format!("AWS {ID}:")), MALFORMED),
         (authorization(&format!("AWS {ID}:AAAA")), MISMATCH),
         (authorization(&format!("AWS {ID}:{}", "A".repeat(6000))), MISMATCH),
-        (by(|signer| signer.ahead_seconds = 16 * 60), (403, "RequestTimeTooSkewed", "clock_skewed")),
-        (by(|signer| signer.ahead_seconds = -16 * 60), (403, "RequestTimeTooSkewed", "clock_skewed")),
-        (changed("date", |_| "yesterday".to_owned()), NO_DATE),
-        (with("date", &signer().date()), NO_DATE),
-        (with("x-amz-date", "yesterday"), NO_DATE),
-        (with("x-amz-date", &signer().date()), MISMATCH),
-        (with("x-amz-acl", "public-read"), MISMATCH),
-        (with("X-AMZ-Acl", "public-read"), MISMATCH),
-        (with("content-type", "text/plain"), MISMATCH),
-        (with("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="), MISMATCH),
-        (with("authorization", "AWS4-HMAC-SHA256 x"), AMBIGUOUS),
-        (with("authorization", "Bearer x"), AMBIGUOUS),
-        (with("x-amz-security-token", "t"), (400, "InvalidToken", "security_token")),
+        (
+            headers_of_changed_signer(|signer| signer.ahead_seconds = 16 * 60),
+            (403, "RequestTimeTooSkewed", "clock_skewed"),
+        ),
+        (
+            headers_of_changed_signer(|signer| signer.ahead_seconds = -16 * 60),
+            (403, "RequestTimeTooSkewed", "clock_skewed"),
+        ),
+        (headers_with_changed("date", |_| "yesterday".to_owned()), NO_DATE),
+        (headers_with("date", &signer().date()), NO_DATE),
+        (headers_with("x-amz-date", "yesterday"), NO_DATE),
+        (headers_with("x-amz-date", &signer().date()), MISMATCH),
+        (headers_with("x-amz-acl", "public-read"), MISMATCH),
+        (headers_with("X-AMZ-Acl", "public-read"), MISMATCH),
+        (headers_with("content-type", "text/plain"), MISMATCH),
+        (headers_with("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="), MISMATCH),
+        (headers_with("authorization", "AWS4-HMAC-SHA256 x"), AMBIGUOUS),
+        (headers_with("authorization", "Bearer x"), AMBIGUOUS),
+        (headers_with("x-amz-security-token", "t"), (400, "InvalidToken", "security_token")),
     ];
     for (headers, (status, code, reason)) in cases {
         let answer = send(&gateway, "GET", TARGET, &headers, None).await;
-        assert_eq!(told(&answer), expected(status, code, reason), "{headers:?}");
+        assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{headers:?}");
     }
     let mut without = signer().headers("GET", TARGET, &[]);
     without.retain(|(name, _)| name != "date");
     let answer = send(&gateway, "GET", TARGET, &without, None).await;
-    assert_eq!(told(&answer), expected(403, "AccessDenied", "date_missing"));
+    assert_eq!(status_code_reason(&answer), expected(403, "AccessDenied", "date_missing"));
     let twice = [("content-type", "a/b"), ("content-type", "c/d")];
     let headers = signer().headers("GET", TARGET, &twice);
     assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.reason(), "sigv2_malformed");
     assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
-    assert_eq!(ask(&gateway, &signer(), "GET", TARGET).await.whole(), 200, "the unchanged one does");
+    assert_eq!(
+        send_signed(&gateway, &signer(), "GET", TARGET).await.complete_status(),
+        200,
+        "the unchanged one does"
+    );
 }
 
 /// A8: with `x-amz-date` the `date` header says nothing: it may be wrong, missing or there twice
@@ -92,9 +108,9 @@ async fn the_amazon_date_stands_for_the_date() {
     let at = |date: &str| signer().headers("GET", TARGET, &[("x-amz-date", date)]);
     for date in [signer().date(), super::super::signer().timestamp()] {
         let mut headers = at(&date);
-        assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.whole(), 200, "{date}");
+        assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.complete_status(), 200, "{date}");
         headers.push(("date".to_owned(), "Tue, 27 Mar 2007 19:36:42 GMT".to_owned()));
-        assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.whole(), 200, "{date}");
+        assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.complete_status(), 200, "{date}");
     }
     let mut old = at("Tue, 27 Mar 2007 19:36:42 GMT");
     old.push(("date".to_owned(), signer().date()));
@@ -155,16 +171,16 @@ async fn a_wrong_url_is_refused() {
     ];
     for (target, (status, code, reason)) in cases {
         let answer = get(gateway.address(), &target).await;
-        assert_eq!(told(&answer), expected(status, code, reason), "{target}");
+        assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{target}");
     }
     for method in ["HEAD", "DELETE"] {
         let answer = request(gateway.address(), method, &right, &[], None).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "signature_mismatch"), "{method}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "signature_mismatch"), "{method}");
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(get(gateway.address(), &right).await.whole(), 200, "the unchanged one is accepted");
+    assert_eq!(get(gateway.address(), &right).await.complete_status(), 200, "the unchanged one is accepted");
     let other_order = right.replacen("versionId=1&x-id=GetObject", "x-id=Other&versionId=1", 1);
-    assert_eq!(get(gateway.address(), &other_order).await.whole(), 200, "`x-id` means nothing");
+    assert_eq!(get(gateway.address(), &other_order).await.complete_status(), 200, "`x-id` means nothing");
 }
 
 /// A8: one proof of identity at a time
@@ -196,7 +212,7 @@ async fn version_2_beside_version_4_is_refused() {
             let target = target.replacen("/b/", &format!("/{bucket}/"), 1);
             let answer = send(&gateway, "GET", &target, headers, None).await;
             assert_eq!(
-                told(&answer),
+                status_code_reason(&answer),
                 expected(400, "InvalidArgument", "signature_ambiguous"),
                 "{target} {headers:?}"
             );
@@ -218,7 +234,7 @@ async fn errors_say_when_a_url_ended() {
     for (seconds, status) in [(3590, 200), (3700, 403)] {
         let url = signer().presigned("GET", "/b/k", &signer().expires(seconds), &[]);
         let answer = get(gateway.address(), &url).await;
-        assert_eq!(answer.whole(), status, "{seconds}");
+        assert_eq!(answer.complete_status(), status, "{seconds}");
         let names_key = answer.text().contains("buckets.NAME.sigv2_max_lifetime");
         assert_eq!(names_key, status == 403, "{}", answer.text());
     }
@@ -238,7 +254,7 @@ async fn a_malformed_signature_is_answered_with_the_parameter() {
         (format!("{right}&x-amz-meta-a=1&x-amz-meta-a=1"), "`x-amz-meta-a` is in the query twice"),
     ] {
         let answer = get(gateway.address(), &url).await;
-        assert_eq!((answer.whole(), answer.reason()), (403, "sigv2_malformed"), "{url}");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, "sigv2_malformed"), "{url}");
         assert!(answer.text().contains(named), "{url}: {}", answer.text());
     }
     let long = format!("{right}&x-amz-{}=1%0A", "a".repeat(500));
@@ -259,9 +275,9 @@ async fn a_temporary_key_needs_its_token() {
     for (token, status, reason) in [("token/of+guest==", 200, ""), ("another", 400, "security_token")] {
         let headers = guest.headers("GET", "/b/public/k", &[("x-amz-security-token", token)]);
         let answer = send(&gateway, "GET", "/b/public/k", &headers, None).await;
-        assert_eq!((answer.whole(), answer.reason()), (status, reason), "{token}");
+        assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{token}");
     }
-    assert_eq!(ask(&gateway, &guest, "GET", "/b/public/k").await.reason(), "unknown_key");
+    assert_eq!(send_signed(&gateway, &guest, "GET", "/b/public/k").await.reason(), "unknown_key");
     let url = |query: &str| guest.presigned("GET", &format!("/b/public/k{query}"), &guest.expires(60), &[]);
     let cases: [(&str, u16); 4] = [
         ("?x-amz-security-token=token%2Fof%2Bguest%3D%3D", 200),
@@ -270,8 +286,8 @@ async fn a_temporary_key_needs_its_token() {
         ("", 403),
     ];
     for (query, status) in cases {
-        let answer: Answer = get(gateway.address(), &url(query)).await;
-        assert_eq!(answer.whole(), status, "{query}: {}", code(&answer));
+        let answer: Response = get(gateway.address(), &url(query)).await;
+        assert_eq!(answer.complete_status(), status, "{query}: {}", s3_error_code(&answer));
     }
     assert_eq!(upstream.count(), 2);
     assert!(upstream.seen().iter().all(|seen| seen.target == "/b/public/k"));
@@ -282,8 +298,8 @@ async fn a_temporary_key_needs_its_token() {
 async fn expired(upstream: &Upstream) {
     let gateway: Gateway =
         super::with_guest(builder(upstream)).set("keys.guest.expires", "2020-01-01T00:00:00Z").start().await;
-    let answer = ask(&gateway, &Signer::new("GUEST", GUEST), "GET", "/b/public/k").await;
-    assert_eq!(told(&answer), expected(400, "ExpiredToken", "key_expired"));
+    let answer = send_signed(&gateway, &Signer::new("GUEST", GUEST), "GET", "/b/public/k").await;
+    assert_eq!(status_code_reason(&answer), expected(400, "ExpiredToken", "key_expired"));
 }
 
 /// A8, C4: a signature that does not match is answered with the string that the gateway computed, without secrets
@@ -299,7 +315,7 @@ async fn a_mismatch_shows_the_string_to_sign() {
     ];
     let headers = wrong.headers("GET", "/b/k?acl", &secrets);
     let answer = send(&gateway, "GET", "/b/k?acl", &headers, None).await;
-    assert_eq!(told(&answer), expected(403, "SignatureDoesNotMatch", "signature_mismatch"));
+    assert_eq!(status_code_reason(&answer), expected(403, "SignatureDoesNotMatch", "signature_mismatch"));
     let text = answer.text();
     let (_, shown) = text.split_once("<StringToSign>GET\n\n\n").unwrap();
     let (shown, _) = shown.split_once("</StringToSign>").unwrap();
@@ -307,6 +323,10 @@ async fn a_mismatch_shows_the_string_to_sign() {
     assert!(!text.contains("the-token") && !text.contains("a-key-of"), "{text}");
     let with_cdn = signer().headers("GET", "/b/k", &secrets);
     let cdn = [&with_cdn[..], &[("x-amz-cf-id".to_owned(), "5Zx==".to_owned())]].concat();
-    assert_eq!(send(&gateway, "GET", "/b/k", &cdn, None).await.whole(), 200, "a CDN may add its header");
+    assert_eq!(
+        send(&gateway, "GET", "/b/k", &cdn, None).await.complete_status(),
+        200,
+        "a CDN may add its header"
+    );
     assert_eq!(upstream.last().header("x-amz-cf-id"), None);
 }

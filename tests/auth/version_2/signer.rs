@@ -105,14 +105,14 @@ impl Signer {
     /// The fields of a form that say who signs it.
     pub(super) fn form_fields(&self, policy: &str) -> Headers {
         let policy = STANDARD.encode(policy);
-        let signature = self.code(&policy);
+        let signature = self.hmac_base64(&policy);
         [("AWSAccessKeyId", self.id.clone()), ("policy", policy), ("signature", signature)]
             .map(|(name, value)| (name.to_owned(), value))
             .to_vec()
     }
 
     pub(super) fn signature(&self, method: &str, target: &str, date: &str, headers: &Headers) -> String {
-        self.code(&self.string_to_sign(method, target, date, headers))
+        self.hmac_base64(&self.string_to_sign(method, target, date, headers))
     }
 
     fn string_to_sign(&self, method: &str, target: &str, date: &str, headers: &Headers) -> String {
@@ -153,7 +153,7 @@ impl Signer {
         )
     }
 
-    pub(super) fn code(&self, text: &str) -> String {
+    pub(super) fn hmac_base64(&self, text: &str) -> String {
         let mac = Hmac::<Sha1>::new_from_slice(self.secret.as_bytes()).unwrap();
         STANDARD.encode(mac.chain_update(text).finalize().into_bytes())
     }

@@ -3,7 +3,7 @@
 //! It lives on a thread of its own, so that a test may block. It counts connections and the requests it works on at the
 //! same time: whether a gate held is told by the upstream, not by the gateway.
 
-mod act;
+mod reply;
 mod serve;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-pub(crate) use act::{Act, Latch};
+pub(crate) use reply::{Latch, UpstreamReply};
 
-use super::until;
+use super::wait_until;
 
 /// A request as the upstream saw it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct SeenRequest {
     pub(crate) method: String,
     /// The request target, byte for byte (latin-1).
     pub(crate) target: String,
@@ -30,21 +30,21 @@ pub(crate) struct Seen {
     /// The body; empty where the upstream did not read it.
     pub(crate) body: Vec<u8>,
     /// Whether the body came to its announced end.
-    pub(crate) whole: bool,
+    pub(crate) is_complete: bool,
     /// The how manieth connection it came on, from 1.
     pub(crate) connection: usize,
     /// The how manieth request this is, from 1.
     pub(crate) number: usize,
     /// Requests the upstream worked on when this one came, with it.
-    pub(crate) working: usize,
+    pub(crate) in_flight: usize,
 }
 
-impl Seen {
+impl SeenRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.all(name).first().copied()
+        self.headers_named(name).first().copied()
     }
 
-    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn headers_named(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| value.as_str()).collect()
     }
 
@@ -53,22 +53,22 @@ impl Seen {
     }
 }
 
-type Handler = dyn Fn(&Seen) -> Act + Send + Sync;
+type Handler = dyn Fn(&SeenRequest) -> UpstreamReply + Send + Sync;
 
 /// When the handler is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+enum ReplyTime {
     AfterBody,
     AfterHead,
 }
 
 struct State {
     handler: Box<Handler>,
-    when: When,
-    seen: Mutex<Vec<Seen>>,
+    when: ReplyTime,
+    seen: Mutex<Vec<SeenRequest>>,
     connections: AtomicUsize,
     live: AtomicUsize,
-    working: AtomicUsize,
+    in_flight: AtomicUsize,
     peak: AtomicUsize,
     cancelled: AtomicUsize,
 }
@@ -87,33 +87,35 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// Asks the handler once a request's body is there.
-    pub(crate) fn start(handler: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
-        Self::start_when(When::AfterBody, Box::new(handler))
+    pub(crate) fn start(handler: impl Fn(&SeenRequest) -> UpstreamReply + Send + Sync + 'static) -> Self {
+        Self::start_when(ReplyTime::AfterBody, Box::new(handler))
     }
 
     /// Asks the handler as soon as a request's head is there, and does not read the body.
-    pub(crate) fn early(handler: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
-        Self::start_when(When::AfterHead, Box::new(handler))
+    pub(crate) fn replying_before_body(
+        handler: impl Fn(&SeenRequest) -> UpstreamReply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_when(ReplyTime::AfterHead, Box::new(handler))
     }
 
     /// Answers every request with 200 and this body.
     pub(crate) fn ok(body: &'static str) -> Self {
-        Self::start(move |_| Act::ok(body))
+        Self::start(move |_| UpstreamReply::ok(body))
     }
 
     /// Answers the first requests with these, and every later one with the last.
-    pub(crate) fn sequence(acts: Vec<Act>) -> Self {
+    pub(crate) fn sequence(acts: Vec<UpstreamReply>) -> Self {
         Self::start(move |seen| acts[seen.number.min(acts.len()) - 1].clone())
     }
 
-    fn start_when(when: When, handler: Box<Handler>) -> Self {
+    fn start_when(when: ReplyTime, handler: Box<Handler>) -> Self {
         let state = Arc::new(State {
             handler,
             when,
             seen: Mutex::default(),
             connections: AtomicUsize::default(),
             live: AtomicUsize::default(),
-            working: AtomicUsize::default(),
+            in_flight: AtomicUsize::default(),
             peak: AtomicUsize::default(),
             cancelled: AtomicUsize::default(),
         });
@@ -135,7 +137,7 @@ impl Upstream {
     }
 
     /// Every request whose head came, in order.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<SeenRequest> {
         self.state.seen.lock().unwrap().clone()
     }
 
@@ -145,12 +147,12 @@ impl Upstream {
     }
 
     /// The request that came last.
-    pub(crate) fn last(&self) -> Seen {
+    pub(crate) fn last(&self) -> SeenRequest {
         self.seen().pop().expect("a request came")
     }
 
     /// Connections that are open.
-    pub(crate) fn live(&self) -> usize {
+    pub(crate) fn open_connections(&self) -> usize {
         self.state.live.load(Ordering::SeqCst)
     }
 
@@ -160,12 +162,12 @@ impl Upstream {
     }
 
     /// Requests it works on: their head came, their answer has not ended.
-    pub(crate) fn working(&self) -> usize {
-        self.state.working.load(Ordering::SeqCst)
+    pub(crate) fn in_flight(&self) -> usize {
+        self.state.in_flight.load(Ordering::SeqCst)
     }
 
     /// Most requests it ever worked on at the same time.
-    pub(crate) fn peak(&self) -> usize {
+    pub(crate) fn peak_in_flight(&self) -> usize {
         self.state.peak.load(Ordering::SeqCst)
     }
 
@@ -175,8 +177,9 @@ impl Upstream {
     }
 
     /// Waits until it works on so many requests.
-    pub(crate) async fn works_on(&self, requests: usize) {
-        until(&format!("the upstream works on {requests} requests"), || self.working() == requests).await;
+    pub(crate) async fn wait_until_in_flight(&self, requests: usize) {
+        wait_until(&format!("the upstream works on {requests} requests"), || self.in_flight() == requests)
+            .await;
     }
 
     /// Closes every connection and refuses new ones.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::act::{Act, End, Framing, Part};
-use super::{Seen, State, When};
+use super::reply::{ConnectionEnd, Framing, ReplyPart, UpstreamReply};
+use super::{ReplyTime, SeenRequest, State};
 use crate::support::client::latin1;
 
 /// A count that falls when it is dropped.
@@ -35,9 +35,9 @@ pub(super) async fn connection(mut stream: TcpStream, state: Arc<State>) {
     let mut unread = Vec::new();
     loop {
         let Ok(Some(mut seen)) = read_head(&mut stream, &mut unread).await else { return };
-        let working = Counted::new(&state.working);
-        seen.working = state.working.load(Ordering::SeqCst);
-        state.peak.fetch_max(seen.working, Ordering::SeqCst);
+        let working = Counted::new(&state.in_flight);
+        seen.in_flight = state.in_flight.load(Ordering::SeqCst);
+        state.peak.fetch_max(seen.in_flight, Ordering::SeqCst);
         seen.connection = number;
         let index = {
             let mut all = state.seen.lock().unwrap();
@@ -45,23 +45,23 @@ pub(super) async fn connection(mut stream: TcpStream, state: Arc<State>) {
             all.push(seen.clone());
             all.len() - 1
         };
-        if state.when == When::AfterBody {
-            seen.whole = read_body(&mut stream, &mut unread, &mut seen).await.is_ok();
+        if state.when == ReplyTime::AfterBody {
+            seen.is_complete = read_body(&mut stream, &mut unread, &mut seen).await.is_ok();
             state.seen.lock().unwrap()[index] = seen.clone();
-            if !seen.whole {
+            if !seen.is_complete {
                 state.cancelled.fetch_add(1, Ordering::SeqCst);
                 return;
             }
         }
         let act = (state.handler)(&seen);
-        let done = perform(&mut stream, &act, &seen.method).await;
+        let done = send_reply(&mut stream, &act, &seen.method).await;
         if done.is_err() {
             state.cancelled.fetch_add(1, Ordering::SeqCst);
         }
         drop(working);
         match act.end {
-            End::Keep if done.is_ok() => {}
-            End::Close if done.is_ok() => return linger(stream).await,
+            ConnectionEnd::Keep if done.is_ok() => {}
+            ConnectionEnd::Close if done.is_ok() => return linger(stream).await,
             _ => return,
         }
     }
@@ -78,7 +78,7 @@ async fn fill(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-async fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Seen>> {
+async fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<SeenRequest>> {
     let end = loop {
         if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;
@@ -93,10 +93,10 @@ async fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<O
     let (method, target) = (word(), word());
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    Ok(Some(Seen { method, target, headers, ..Seen::default() }))
+    Ok(Some(SeenRequest { method, target, headers, ..SeenRequest::default() }))
 }
 
-async fn read_body(stream: &mut TcpStream, unread: &mut Vec<u8>, seen: &mut Seen) -> io::Result<()> {
+async fn read_body(stream: &mut TcpStream, unread: &mut Vec<u8>, seen: &mut SeenRequest) -> io::Result<()> {
     if seen.header("transfer-encoding").is_some() {
         loop {
             let line = read_line(stream, unread).await?;
@@ -143,23 +143,23 @@ async fn read_exactly(
 }
 
 /// Fails if the other side closes before the act is over.
-async fn perform(stream: &mut TcpStream, act: &Act, method: &str) -> io::Result<()> {
+async fn send_reply(stream: &mut TcpStream, act: &UpstreamReply, method: &str) -> io::Result<()> {
     for part in &act.before {
-        step(stream, part, Framing::Raw).await?;
+        send_part(stream, part, Framing::Raw).await?;
     }
     if act.framing != Framing::Raw {
         stream.write_all(head(act, method).as_bytes()).await?;
     }
     if method != "HEAD" && !matches!(act.status, 204 | 304) {
-        body(stream, act).await?;
+        send_body(stream, act).await?;
     }
     match act.end {
-        End::Keep | End::Close => Ok(()),
-        End::Reset => {
+        ConnectionEnd::Keep | ConnectionEnd::Close => Ok(()),
+        ConnectionEnd::Reset => {
             socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
             Ok(())
         }
-        End::Hang => {
+        ConnectionEnd::Hang => {
             let mut unread = Vec::new();
             while fill(stream, &mut unread).await.is_ok() {
                 unread.clear();
@@ -169,13 +169,13 @@ async fn perform(stream: &mut TcpStream, act: &Act, method: &str) -> io::Result<
     }
 }
 
-fn head(act: &Act, method: &str) -> String {
+fn head(act: &UpstreamReply, method: &str) -> String {
     let mut head = format!("HTTP/1.1 {} Status\r\n", act.status);
     for (name, value) in &act.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let length: usize =
-        act.parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
+        act.parts.iter().map(|part| if let ReplyPart::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
     let has_length = act.headers.iter().any(|(name, _)| name == "content-length");
     match act.framing {
         Framing::Length if has_length || (matches!(act.status, 204 | 304) && method != "HEAD") => {}
@@ -186,11 +186,11 @@ fn head(act: &Act, method: &str) -> String {
     head + "\r\n"
 }
 
-async fn body(stream: &mut TcpStream, act: &Act) -> io::Result<()> {
+async fn send_body(stream: &mut TcpStream, act: &UpstreamReply) -> io::Result<()> {
     let mut left = act.cut_at.unwrap_or(usize::MAX);
     for part in &act.parts {
         match part {
-            Part::Bytes(bytes) => {
+            ReplyPart::Bytes(bytes) => {
                 let sent = bytes.len().min(left);
                 left -= sent;
                 let cut = sent < bytes.len();
@@ -199,13 +199,13 @@ async fn body(stream: &mut TcpStream, act: &Act) -> io::Result<()> {
                     stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
                     stream.write_all(&bytes[..sent]).await?;
                 } else {
-                    step(stream, &Part::Bytes(bytes[..sent].to_vec()), act.framing).await?;
+                    send_part(stream, &ReplyPart::Bytes(bytes[..sent].to_vec()), act.framing).await?;
                 }
                 if cut {
                     return Ok(());
                 }
             }
-            pause => step(stream, pause, act.framing).await?,
+            pause => send_part(stream, pause, act.framing).await?,
         }
     }
     if act.framing == Framing::Chunked && act.cut_at.is_none() {
@@ -214,30 +214,30 @@ async fn body(stream: &mut TcpStream, act: &Act) -> io::Result<()> {
     Ok(())
 }
 
-async fn step(stream: &mut TcpStream, part: &Part, framing: Framing) -> io::Result<()> {
+async fn send_part(stream: &mut TcpStream, part: &ReplyPart, framing: Framing) -> io::Result<()> {
     match part {
-        Part::Bytes(bytes) if bytes.is_empty() => Ok(()),
-        Part::Bytes(bytes) if framing == Framing::Chunked => {
+        ReplyPart::Bytes(bytes) if bytes.is_empty() => Ok(()),
+        ReplyPart::Bytes(bytes) if framing == Framing::Chunked => {
             let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
             chunk.extend_from_slice(bytes);
             chunk.extend_from_slice(b"\r\n");
             stream.write_all(&chunk).await
         }
-        Part::Bytes(bytes) => stream.write_all(bytes).await,
-        Part::Pause(pause) => unless_gone(stream, tokio::time::sleep(*pause)).await,
-        Part::Hold(latch) => unless_gone(stream, latch.wait()).await,
+        ReplyPart::Bytes(bytes) => stream.write_all(bytes).await,
+        ReplyPart::Pause(pause) => unless_disconnected(stream, tokio::time::sleep(*pause)).await,
+        ReplyPart::Hold(latch) => unless_disconnected(stream, latch.wait()).await,
     }
 }
 
 /// Waits, but not for somebody who has left.
-async fn unless_gone(stream: &TcpStream, wait: impl Future<Output = ()>) -> io::Result<()> {
+async fn unless_disconnected(stream: &TcpStream, wait: impl Future<Output = ()>) -> io::Result<()> {
     tokio::select! {
         () = wait => Ok(()),
-        () = gone(stream) => Err(io::ErrorKind::UnexpectedEof.into()),
+        () = disconnected(stream) => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
-async fn gone(stream: &TcpStream) {
+async fn disconnected(stream: &TcpStream) {
     let mut byte = [0];
     loop {
         match stream.peek(&mut byte).await {

@@ -7,9 +7,9 @@
 use std::io;
 use std::path::Path;
 
+use crate::monitor::sensors::cgroup_membership::CgroupVersion;
 use crate::monitor::sensors::fields::number;
-use crate::monitor::sensors::kept_file::KeptFile;
-use crate::monitor::sensors::membership::Version;
+use crate::monitor::sensors::persistent_file::PersistentFile;
 
 /// One cgroup's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,22 +24,22 @@ pub(crate) struct CgroupMemory {
 
 /// One level of the hierarchy: its files stay open.
 #[derive(Debug)]
-pub(crate) struct Level {
-    version: Version,
-    limits: Vec<KeptFile>,
-    usage: KeptFile,
-    stat: KeptFile,
-    kernel: Option<KeptFile>,
+pub(crate) struct CgroupLevel {
+    version: CgroupVersion,
+    limits: Vec<PersistentFile>,
+    usage: PersistentFile,
+    stat: PersistentFile,
+    kernel: Option<PersistentFile>,
     /// The highest visible level of version 1 also knows the limits of the ancestors that are not visible.
     is_top: bool,
 }
 
-impl Level {
-    pub(crate) fn new(version: Version, directory: &Path, is_top: bool) -> Self {
-        let file = |name: &str| KeptFile::new(directory.join(name));
+impl CgroupLevel {
+    pub(crate) fn new(version: CgroupVersion, directory: &Path, is_top: bool) -> Self {
+        let file = |name: &str| PersistentFile::new(directory.join(name));
         let stat = file("memory.stat");
         match version {
-            Version::V1 => Self {
+            CgroupVersion::V1 => Self {
                 version,
                 limits: vec![file("memory.limit_in_bytes")],
                 usage: file("memory.usage_in_bytes"),
@@ -48,7 +48,7 @@ impl Level {
                 is_top,
             },
             // Above `memory.high` the processes are put to sleep until they use less: as good as a kill for a gateway.
-            Version::V2 => Self {
+            CgroupVersion::V2 => Self {
                 version,
                 limits: vec![file("memory.max"), file("memory.high")],
                 usage: file("memory.current"),
@@ -67,7 +67,7 @@ impl Level {
                 limit_bytes = limit_bytes.min(parse_limit(&text)?);
             }
         }
-        let may_hide_a_limit = self.is_top && self.version == Version::V1;
+        let may_hide_a_limit = self.is_top && self.version == CgroupVersion::V1;
         if limit_bytes >= limit_max_bytes && !may_hide_a_limit {
             return Ok(None);
         }
@@ -108,15 +108,15 @@ struct Stat {
 }
 
 impl Stat {
-    fn parse(version: Version, stat: &str) -> Option<Self> {
+    fn parse(version: CgroupVersion, stat: &str) -> Option<Self> {
         let field = |name: &str| number(stat, name);
         match version {
             // `total_` counts the cgroups below too. `cache` is all pages of files, shmem among them.
-            Version::V1 => {
+            CgroupVersion::V1 => {
                 let files = field("total_cache")?.saturating_sub(field("total_shmem")?);
                 Some(Self { reclaimable_bytes: files, kernel_bytes: 0 })
             }
-            Version::V2 => {
+            CgroupVersion::V2 => {
                 let slab = field("slab_reclaimable").unwrap_or(0);
                 let files = field("file")?.saturating_sub(field("shmem")?);
                 // `kernel` is the sum since Linux 5.18.

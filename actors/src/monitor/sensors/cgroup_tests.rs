@@ -53,21 +53,21 @@ fn version_1_counts_without_file_pages() {
             ("memory.kmem.usage_in_bytes", "9437184\n"),
         ],
     );
-    let mut level = Level::new(Version::V1, &directory.0, true);
+    let mut level = CgroupLevel::new(CgroupVersion::V1, &directory.0, true);
     let expected = CgroupMemory { used_bytes: 61 * MIB, limit_bytes: 128 * MIB, kernel_bytes: 9 * MIB };
     assert_eq!(level.read(HOST).unwrap(), Some(expected));
 }
 
 /// X1: version 1: an ancestor that a container does not see may have the tighter limit
 #[test]
-fn version_1_knows_the_limit_of_hidden_ancestors() {
+fn version_1_reads_the_limit_of_hidden_ancestors() {
     let files = [
         ("memory.limit_in_bytes", "9223372036854771712\n"),
         ("memory.usage_in_bytes", "104857600\n"),
         ("memory.stat", V1_STAT),
     ];
     let directory = Directory::new("v1-hidden", &files);
-    let read = |is_top: bool| Level::new(Version::V1, &directory.0, is_top).read(HOST).unwrap();
+    let read = |is_top: bool| CgroupLevel::new(CgroupVersion::V1, &directory.0, is_top).read(HOST).unwrap();
     let expected = CgroupMemory { used_bytes: 61 * MIB, limit_bytes: 128 * MIB, kernel_bytes: 0 };
     assert_eq!(read(true), Some(expected));
     assert_eq!(read(false), None, "a visible ancestor is read by itself");
@@ -88,7 +88,7 @@ fn version_2_counts_without_file_pages_and_reclaimable_slab() {
                 ("memory.stat", stat),
             ],
         );
-        let mut level = Level::new(Version::V2, &directory.0, false);
+        let mut level = CgroupLevel::new(CgroupVersion::V2, &directory.0, false);
         let expected = CgroupMemory { used_bytes: 67 * MIB, limit_bytes: 128 * MIB, kernel_bytes };
         assert_eq!(level.read(HOST).unwrap(), Some(expected), "{name}");
     }
@@ -106,7 +106,7 @@ fn a_changed_limit_is_noticed() {
             ("memory.stat", V2_STAT),
         ],
     );
-    let mut level = Level::new(Version::V2, &directory.0, true);
+    let mut level = CgroupLevel::new(CgroupVersion::V2, &directory.0, true);
     let mut limit = || level.read(HOST).unwrap().map(|memory| memory.limit_bytes);
     assert_eq!(limit(), None);
     directory.write("memory.max", "268435456\n");
@@ -122,7 +122,7 @@ fn a_changed_limit_is_noticed() {
 #[test]
 fn a_broken_file_is_an_error_and_a_missing_one_is_no_limit() {
     let directory = Directory::new("v2-broken", &[]);
-    let mut level = Level::new(Version::V2, &directory.0, false);
+    let mut level = CgroupLevel::new(CgroupVersion::V2, &directory.0, false);
     assert_eq!(level.read(HOST).unwrap(), None);
     directory.write("memory.max", "many\n");
     assert!(level.read(HOST).is_err());

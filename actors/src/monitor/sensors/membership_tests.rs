@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn find(cgroup: &str, mountinfo: &str) -> Option<(Version, Vec<String>)> {
-    let membership = Membership::find(cgroup, mountinfo)?;
+fn find(cgroup: &str, mountinfo: &str) -> Option<(CgroupVersion, Vec<String>)> {
+    let membership = CgroupMembership::find(cgroup, mountinfo)?;
     let directories = membership.directories.iter().map(|path| path.display().to_string()).collect();
     Some((membership.version, directories))
 }
@@ -25,7 +25,7 @@ const V1_CGROUP: &str = "9:name=systemd:/\n8:pids:/\n4:memory:/outer/inner\n1:cp
 fn a_hybrid_system_has_memory_in_version_1() {
     let expected =
         ["/sys/fs/cgroup/memory/outer/inner", "/sys/fs/cgroup/memory/outer", "/sys/fs/cgroup/memory"];
-    assert_eq!(find(V1_CGROUP, V1_MOUNTS), Some((Version::V1, paths(&expected))));
+    assert_eq!(find(V1_CGROUP, V1_MOUNTS), Some((CgroupVersion::V1, paths(&expected))));
 }
 
 /// X1: version 2 of a systemd host
@@ -35,13 +35,13 @@ fn the_unified_hierarchy_is_version_2() {
     let expected =
         ["/sys/fs/cgroup/system.slice/tidegate.service", "/sys/fs/cgroup/system.slice", "/sys/fs/cgroup"];
     let found = find("0::/system.slice/tidegate.service\n", mounts);
-    assert_eq!(found, Some((Version::V2, paths(&expected))));
+    assert_eq!(found, Some((CgroupVersion::V2, paths(&expected))));
 }
 
 /// X1: containers, with a cgroup namespace (both paths are `/`) and without (the mount's root is the container's cgroup)
 #[test]
 fn a_container_sees_its_own_cgroup() {
-    let own = Some((Version::V2, paths(&["/sys/fs/cgroup"])));
+    let own = Some((CgroupVersion::V2, paths(&["/sys/fs/cgroup"])));
     let mounts = "905 904 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n";
     assert_eq!(find("0::/\n", mounts), own);
 
@@ -49,9 +49,9 @@ fn a_container_sees_its_own_cgroup() {
     let mounts = format!(
         "652 645 0:34 {docker} /sys/fs/cgroup/memory ro,nosuid master:17 - cgroup cgroup rw,memory\n"
     );
-    let own = Some((Version::V1, paths(&["/sys/fs/cgroup/memory"])));
+    let own = Some((CgroupVersion::V1, paths(&["/sys/fs/cgroup/memory"])));
     assert_eq!(find(&format!("7:cpuset,memory:{docker}\n"), &mounts), own);
-    let sub = Some((Version::V1, paths(&["/sys/fs/cgroup/memory/sub", "/sys/fs/cgroup/memory"])));
+    let sub = Some((CgroupVersion::V1, paths(&["/sys/fs/cgroup/memory/sub", "/sys/fs/cgroup/memory"])));
     assert_eq!(find(&format!("7:memory:{docker}/sub\n"), &mounts), sub);
 }
 
@@ -74,5 +74,5 @@ fn the_widest_mount_wins() {
 51 23 0:26 / /mnt/wide\\040one rw - cgroup2 cgroup2 rw
 ";
     let expected = ["/mnt/wide one/a/b", "/mnt/wide one/a", "/mnt/wide one"];
-    assert_eq!(find("0::/a/b\n", mounts), Some((Version::V2, paths(&expected))));
+    assert_eq!(find("0::/a/b\n", mounts), Some((CgroupVersion::V2, paths(&expected))));
 }

@@ -8,10 +8,10 @@ use std::io;
 use std::path::Path;
 
 use crate::monitor::reading::{MemorySource, MemoryUse};
-use crate::monitor::sensors::cgroup::{CgroupMemory, Level};
+use crate::monitor::sensors::cgroup::{CgroupLevel, CgroupMemory};
+use crate::monitor::sensors::cgroup_membership::{CgroupMembership, CgroupVersion};
 use crate::monitor::sensors::host::HostMemory;
-use crate::monitor::sensors::kept_file::KeptFile;
-use crate::monitor::sensors::membership::{Membership, Version};
+use crate::monitor::sensors::persistent_file::PersistentFile;
 use crate::monitor::sensors::portable::PortableMemory;
 use crate::monitor::sensors::process::ProcessMemory;
 use crate::monitor::sensors::socket_memory::{SocketMemory, visit};
@@ -55,20 +55,20 @@ impl MemorySensor {
 #[derive(Debug)]
 pub(crate) struct LinuxMemory {
     configured_limit_bytes: Option<u64>,
-    status: KeptFile,
-    meminfo: KeptFile,
-    cgroup: KeptFile,
-    mountinfo: KeptFile,
+    status: PersistentFile,
+    meminfo: PersistentFile,
+    cgroup: PersistentFile,
+    mountinfo: PersistentFile,
     sockets: SocketMemory,
     /// `/proc/self/cgroup` when the levels were looked up.
     cgroup_text: Option<String>,
-    levels: Vec<Level>,
-    version: Version,
+    levels: Vec<CgroupLevel>,
+    version: CgroupVersion,
 }
 
 /// What the process holds, in bytes.
 #[derive(Debug, Clone, Copy)]
-struct Own {
+struct OwnMemory {
     process: ProcessMemory,
     sockets_bytes: u64,
     /// The most kernel memory that is the process's.
@@ -79,20 +79,20 @@ impl LinuxMemory {
     fn new(configured_limit_bytes: Option<u64>) -> Self {
         Self {
             configured_limit_bytes,
-            status: KeptFile::new("/proc/self/status"),
-            meminfo: KeptFile::new("/proc/meminfo"),
-            cgroup: KeptFile::new("/proc/self/cgroup"),
-            mountinfo: KeptFile::new("/proc/self/mountinfo"),
+            status: PersistentFile::new("/proc/self/status"),
+            meminfo: PersistentFile::new("/proc/meminfo"),
+            cgroup: PersistentFile::new("/proc/self/cgroup"),
+            mountinfo: PersistentFile::new("/proc/self/mountinfo"),
             sockets: SocketMemory::default(),
             cgroup_text: None,
             levels: Vec::new(),
-            version: Version::V2,
+            version: CgroupVersion::V2,
         }
     }
 
     fn read(&mut self, open: Option<u64>) -> io::Result<MemoryUse> {
-        let process = ProcessMemory::parse(&self.status.read()?).ok_or_else(lacks_a_field)?;
-        let own = Own {
+        let process = ProcessMemory::parse(&self.status.read()?).ok_or_else(missing_field)?;
+        let own = OwnMemory {
             process,
             sockets_bytes: self.sockets.sample(open, process.descriptor_slots, visit),
             kernel_max_bytes: open
@@ -104,8 +104,8 @@ impl LinuxMemory {
         if let Some(limit_bytes) = self.configured_limit_bytes {
             return Ok(own.against_configured(limit_bytes));
         }
-        let host = HostMemory::parse(&self.meminfo.read()?).ok_or_else(lacks_a_field)?;
-        self.follow_moves()?;
+        let host = HostMemory::parse(&self.meminfo.read()?).ok_or_else(missing_field)?;
+        self.refresh_membership()?;
         let mut limited = Vec::new();
         for level in &mut self.levels {
             limited.extend(level.read(host.total_bytes)?);
@@ -114,32 +114,33 @@ impl LinuxMemory {
     }
 
     /// Looks the cgroup up again if the process was moved to another one.
-    fn follow_moves(&mut self) -> io::Result<()> {
+    fn refresh_membership(&mut self) -> io::Result<()> {
         let text = self.cgroup.read_if_present()?;
         if text == self.cgroup_text {
             return Ok(());
         }
         let mountinfo = self.mountinfo.read()?;
-        let membership = text.as_deref().and_then(|text| Membership::find(text, &mountinfo));
-        let Some(Membership { version, directories }) = membership else {
+        let membership = text.as_deref().and_then(|text| CgroupMembership::find(text, &mountinfo));
+        let Some(CgroupMembership { version, directories }) = membership else {
             self.levels = Vec::new();
             self.cgroup_text = text;
             return Ok(());
         };
         let top = directories.len().saturating_sub(1);
         let levels = directories.iter().enumerate();
-        self.levels = levels.map(|(depth, directory)| Level::new(version, directory, depth == top)).collect();
+        self.levels =
+            levels.map(|(depth, directory)| CgroupLevel::new(version, directory, depth == top)).collect();
         self.version = version;
         self.cgroup_text = text;
         Ok(())
     }
 }
 
-fn lacks_a_field() -> io::Error {
+fn missing_field() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a file of /proc lacks a field")
 }
 
-impl Own {
+impl OwnMemory {
     /// Own memory when the kernel memory of all processes under the limit is `kernel_bytes`.
     fn bytes(&self, kernel_bytes: u64) -> u64 {
         let kernel = kernel_bytes.min(self.kernel_max_bytes);
@@ -147,8 +148,8 @@ impl Own {
     }
 
     /// Among the levels with a limit, the one with the highest pressure counts; none if none has a limit.
-    fn under_cgroups(&self, levels: &[CgroupMemory], version: Version) -> Option<MemoryUse> {
-        let uncharged = if version == Version::V1 { self.sockets_bytes } else { 0 };
+    fn under_cgroups(&self, levels: &[CgroupMemory], version: CgroupVersion) -> Option<MemoryUse> {
+        let uncharged = if version == CgroupVersion::V1 { self.sockets_bytes } else { 0 };
         let levels = levels.iter().map(|level| {
             let used_bytes = level.used_bytes.saturating_add(uncharged);
             let own_bytes = self.bytes(level.kernel_bytes).min(used_bytes);

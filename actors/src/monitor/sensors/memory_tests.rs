@@ -5,7 +5,7 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 /// A process with so much anonymous memory, and so much in sockets.
-fn own(anonymous_mib: u64, sockets_mib: u64) -> Own {
+fn own(anonymous_mib: u64, sockets_mib: u64) -> OwnMemory {
     let process = ProcessMemory {
         rss_bytes: (anonymous_mib + 20) * MIB,
         unreclaimable_bytes: anonymous_mib * MIB,
@@ -13,7 +13,7 @@ fn own(anonymous_mib: u64, sockets_mib: u64) -> Own {
         threads: 6,
         descriptor_slots: 256,
     };
-    Own { process, sockets_bytes: sockets_mib * MIB, kernel_max_bytes: 4 * MIB }
+    OwnMemory { process, sockets_bytes: sockets_mib * MIB, kernel_max_bytes: 4 * MIB }
 }
 
 fn level(used_mib: u64, limit_mib: u64, kernel_mib: u64) -> CgroupMemory {
@@ -24,19 +24,19 @@ fn level(used_mib: u64, limit_mib: u64, kernel_mib: u64) -> CgroupMemory {
 #[test]
 fn sockets_are_counted_once() {
     let levels = [level(60, 128, 3)];
-    let v1 = own(40, 30).under_cgroups(&levels, Version::V1).unwrap();
+    let v1 = own(40, 30).under_cgroups(&levels, CgroupVersion::V1).unwrap();
     assert_eq!((v1.used_bytes, v1.own_bytes), (90 * MIB, 73 * MIB));
     assert_eq!((v1.source, v1.sockets_bytes, v1.rss_bytes), (MemorySource::CgroupV1, 30 * MIB, 60 * MIB));
-    let v2 = own(20, 30).under_cgroups(&levels, Version::V2).unwrap();
+    let v2 = own(20, 30).under_cgroups(&levels, CgroupVersion::V2).unwrap();
     assert_eq!((v2.used_bytes, v2.own_bytes), (60 * MIB, 53 * MIB));
 }
 
 /// X2: memory of siblings and of files on a tmpfs is used, but not ours; kernel memory is ours up to what we can hold
 #[test]
 fn memory_of_others_is_not_our_share() {
-    let memory = own(20, 0).under_cgroups(&[level(126, 128, 50)], Version::V2).unwrap();
+    let memory = own(20, 0).under_cgroups(&[level(126, 128, 50)], CgroupVersion::V2).unwrap();
     assert_eq!((memory.used_bytes, memory.own_bytes), (126 * MIB, 24 * MIB));
-    let moved_in = own(200, 0).under_cgroups(&[level(10, 128, 0)], Version::V2).unwrap();
+    let moved_in = own(200, 0).under_cgroups(&[level(10, 128, 0)], CgroupVersion::V2).unwrap();
     assert_eq!(moved_in.own_bytes, 10 * MIB, "memory that another cgroup is charged for does not count");
 }
 
@@ -44,18 +44,18 @@ fn memory_of_others_is_not_our_share() {
 #[test]
 fn the_tightest_level_decides() {
     let crowded_outer = [level(50, 100, 0), level(950, 1000, 0)];
-    let memory = own(50, 0).under_cgroups(&crowded_outer, Version::V2).unwrap();
+    let memory = own(50, 0).under_cgroups(&crowded_outer, CgroupVersion::V2).unwrap();
     assert_eq!((memory.used_bytes, memory.limit_bytes), (950 * MIB, 1000 * MIB));
     assert_eq!((memory.own_bytes, memory.own_limit_bytes), (50 * MIB, 100 * MIB));
     let tight_inner = [level(90, 100, 0), level(500, 1000, 0)];
-    let memory = own(80, 0).under_cgroups(&tight_inner, Version::V2).unwrap();
+    let memory = own(80, 0).under_cgroups(&tight_inner, CgroupVersion::V2).unwrap();
     assert_eq!((memory.used_bytes, memory.limit_bytes), (90 * MIB, 100 * MIB));
 }
 
 /// X1: without a limit the host counts, and a configured limit counts for the process alone
 #[test]
-fn the_host_and_a_configured_limit_take_the_place_of_a_cgroup() {
-    assert_eq!(own(40, 5).under_cgroups(&[], Version::V1), None);
+fn the_host_and_a_configured_limit_replace_a_cgroup() {
+    assert_eq!(own(40, 5).under_cgroups(&[], CgroupVersion::V1), None);
     let host = HostMemory { total_bytes: 1000 * MIB, used_bytes: 970 * MIB };
     let memory = own(40, 5).on_host(&host);
     assert_eq!((memory.used_bytes, memory.own_bytes), (970 * MIB, 49 * MIB));

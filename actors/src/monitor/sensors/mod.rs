@@ -4,12 +4,12 @@
 //! cgroups and `prlimit` change them at run time. A sensor that fails is unknown; the others go on.
 
 mod cgroup;
+mod cgroup_membership;
 mod descriptors;
 mod fields;
 mod host;
-mod kept_file;
-mod membership;
 mod memory;
+mod persistent_file;
 mod portable;
 mod process;
 mod socket_memory;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use tidegate_config::MonitorConfig;
 
-use crate::count::Bounded;
+use crate::count::BoundedCount;
 use crate::monitor::reading::{Reading, Readings};
 use crate::monitor::sensors::descriptors::DescriptorSensor;
 use crate::monitor::sensors::memory::MemorySensor;
@@ -28,12 +28,12 @@ use crate::monitor::sensors::memory::MemorySensor;
 pub(crate) struct Sensors {
     memory: MemorySensor,
     descriptors: DescriptorSensor,
-    slots: Arc<Bounded>,
+    slots: Arc<BoundedCount>,
 }
 
 impl Sensors {
     /// Opens the sensors' files. They stay open.
-    pub(crate) fn open(config: &MonitorConfig, slots: Arc<Bounded>) -> Self {
+    pub(crate) fn open(config: &MonitorConfig, slots: Arc<BoundedCount>) -> Self {
         let descriptors = DescriptorSensor::open(config.descriptor_limit);
         let mut sensors = Self { memory: MemorySensor::open(config.memory_limit_bytes), descriptors, slots };
         sensors.read();
@@ -48,7 +48,7 @@ impl Sensors {
             Reading::Unknown => None,
         };
         let in_flight = Reading::Known {
-            used: u64::try_from(self.slots.taken()).unwrap_or(u64::MAX),
+            used: u64::try_from(self.slots.in_use()).unwrap_or(u64::MAX),
             limit: u64::try_from(self.slots.capacity()).unwrap_or(u64::MAX),
         };
         Readings { memory: self.memory.read(open), descriptors, in_flight }

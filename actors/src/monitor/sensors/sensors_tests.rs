@@ -6,8 +6,8 @@ use super::*;
 use crate::monitor::reading::{MemorySource, MemoryUse};
 
 fn open(config: &MonitorConfig) -> Sensors {
-    let slots = Arc::new(Bounded::new(4));
-    assert!(slots.take());
+    let slots = Arc::new(BoundedCount::new(4));
+    assert!(slots.try_acquire());
     Sensors::open(config, slots)
 }
 

@@ -2,72 +2,72 @@
 
 use std::time::Instant;
 
-use crate::host::Serve;
-use crate::mailbox::Request;
+use crate::actor_shell::MessageHandler;
+use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
-use crate::pool::hedge::{HedgeRefusal, Purse, Tails};
+use crate::pool::hedge::{HedgeBudget, HedgeRefusal, LatencyTails};
 use crate::pool::ticket::{EndpointId, Permit};
 
 /// May I ask for it a second time?
-pub(crate) struct Hedge {
+pub(crate) struct AcquireHedge {
     /// The endpoint that is slow.
     pub(crate) avoid: EndpointId,
 }
 
-impl Request for Hedge {
+impl ActorMessage for AcquireHedge {
     type Reply = Result<Permit, HedgeRefusal>;
     const NAME: &'static str = "pool.hedge";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         self.avoid.0 as u64
     }
 
     const CAN_BE_POISON: bool = false;
 }
 
-impl Serve<Hedge> for Pool {
-    type Decision = Result<Purse, HedgeRefusal>;
+impl MessageHandler<AcquireHedge> for Pool {
+    type Decision = Result<HedgeBudget, HedgeRefusal>;
 
-    fn decide(&self, _: &Hedge, now: Instant) -> Self::Decision {
+    fn decide(&self, _: &AcquireHedge, now: Instant) -> Self::Decision {
         self.state.decide_hedge(now)
     }
 
     fn apply(
         &mut self,
-        message: Hedge,
+        message: AcquireHedge,
         decision: Self::Decision,
         now: Instant,
     ) -> Result<Permit, HedgeRefusal> {
-        let permit = self.state.hedge(decision?, message.avoid, now);
-        self.report();
+        let permit = self.state.grant_hedge(decision?, message.avoid, now);
+        self.log_events();
         permit.ok_or(HedgeRefusal::Gate)
     }
 }
 
 /// Reads have been counted.
-pub(crate) struct LearnTails;
+pub(crate) struct UpdateLatencyTails;
 
-impl Request for LearnTails {
+impl ActorMessage for UpdateLatencyTails {
     type Reply = ();
     const NAME: &'static str = "pool.learn_tails";
 
-    fn likeness(&self) -> u64 {
+    fn message_fingerprint(&self) -> u64 {
         0
     }
 
     const CAN_BE_POISON: bool = false;
 }
 
-impl Serve<LearnTails> for Pool {
-    type Decision = Option<Tails>;
+impl MessageHandler<UpdateLatencyTails> for Pool {
+    type Decision = Option<LatencyTails>;
 
-    fn decide(&self, _: &LearnTails, now: Instant) -> Option<Tails> {
-        self.state.look_at_tails(now)
+    fn decide(&self, _: &UpdateLatencyTails, now: Instant) -> Option<LatencyTails> {
+        self.state.sample_tails(now)
     }
 
-    fn apply(&mut self, _: LearnTails, tails: Option<Tails>, _: Instant) {
+    fn apply(&mut self, _: UpdateLatencyTails, tails: Option<LatencyTails>, _: Instant) {
         if let Some(tails) = tails {
-            self.state.learn_tails(tails);
+            self.state.set_tails(tails);
         }
     }
 }

@@ -17,8 +17,8 @@
 //! configured, because it is wrong as soon as the upstream changes.
 
 mod actor;
-mod purse;
-mod tail;
+mod hedge_budget;
+mod latency_tail;
 
 use std::array;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::HedgingConfig;
 
-pub(crate) use actor::{Hedge, LearnTails};
-pub(crate) use purse::Purse;
-use tail::{Counts, Tail};
+pub(crate) use actor::{AcquireHedge, UpdateLatencyTails};
+pub(crate) use hedge_budget::HedgeBudget;
+use latency_tail::{LatencyCounts, LatencyTail};
 
 use crate::mailbox::AskError;
 
 /// How often the actor looks at what was counted.
-const LOOK_EVERY_MS: u64 = 250;
+const SAMPLE_INTERVAL_MS: u64 = 250;
 
 /// What is read, as far as its time to a first byte differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl ReadKind {
         }
     }
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         match self {
             Self::Object => 0,
             Self::Listing => 1,
@@ -79,47 +79,47 @@ pub enum HedgeRefusal {
 
 /// What is published, and where reads count.
 #[derive(Debug)]
-pub(crate) struct HedgeSigns {
+pub(crate) struct HedgeStats {
     origin: Instant,
-    looked_ms: AtomicU64,
+    sampled_ms: AtomicU64,
     delay_min: Duration,
     delay_max: Duration,
-    of: [KindSigns; KINDS],
+    kinds: [KindStats; KINDS],
 }
 
 #[derive(Debug)]
-struct KindSigns {
-    counts: Counts,
+struct KindStats {
+    counts: LatencyCounts,
     /// Zero where too little is known.
     p95_us: AtomicU64,
 }
 
-impl HedgeSigns {
+impl HedgeStats {
     fn new(config: &HedgingConfig, now: Instant) -> Self {
         Self {
             origin: now,
-            looked_ms: AtomicU64::new(0),
+            sampled_ms: AtomicU64::new(0),
             delay_min: config.delay_min,
             delay_max: config.delay_max,
-            of: array::from_fn(|_| KindSigns { counts: Counts::new(), p95_us: AtomicU64::new(0) }),
+            kinds: array::from_fn(|_| KindStats { counts: LatencyCounts::new(), p95_us: AtomicU64::new(0) }),
         }
     }
 
     /// A read had its first byte after so long. True for one caller every quarter of a second, who is to tell the actor.
-    pub(crate) fn count(&self, kind: ReadKind, latency: Duration, now: Instant) -> bool {
-        self.of[kind.place()].counts.count(latency);
+    pub(crate) fn record(&self, kind: ReadKind, latency: Duration, now: Instant) -> bool {
+        self.kinds[kind.index()].counts.count(latency);
         let now = now.saturating_duration_since(self.origin).as_millis();
         let now_ms = u64::try_from(now).unwrap_or(u64::MAX);
-        let looked_ms = self.looked_ms.load(Ordering::Relaxed);
-        let is_due = now_ms.saturating_sub(looked_ms) >= LOOK_EVERY_MS;
+        let looked_ms = self.sampled_ms.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(looked_ms) >= SAMPLE_INTERVAL_MS;
         let claim =
-            || self.looked_ms.compare_exchange(looked_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+            || self.sampled_ms.compare_exchange(looked_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
         is_due && claim().is_ok()
     }
 
     /// The published percentile.
     pub(crate) fn p95(&self, kind: ReadKind) -> Option<Duration> {
-        let us = self.of[kind.place()].p95_us.load(Ordering::Relaxed);
+        let us = self.kinds[kind.index()].p95_us.load(Ordering::Relaxed);
         (us > 0).then(|| Duration::from_micros(us))
     }
 
@@ -132,7 +132,7 @@ impl HedgeSigns {
 
     fn publish(&self, kind: ReadKind, p95: Option<Duration>) {
         let us = p95.map_or(0, |p95| u64::try_from(p95.as_micros()).unwrap_or(u64::MAX).max(1));
-        self.of[kind.place()].p95_us.store(us, Ordering::Relaxed);
+        self.kinds[kind.index()].p95_us.store(us, Ordering::Relaxed);
     }
 }
 
@@ -140,58 +140,61 @@ impl HedgeSigns {
 #[derive(Debug)]
 pub(crate) struct Hedging {
     calls_min: u32,
-    purse: Purse,
-    tails: Tails,
-    signs: Arc<HedgeSigns>,
+    budget: HedgeBudget,
+    tails: LatencyTails,
+    stats: Arc<HedgeStats>,
 }
 
 /// One for each kind.
-pub(crate) type Tails = [Tail; KINDS];
+pub(crate) type LatencyTails = [LatencyTail; KINDS];
 
 impl Hedging {
     /// The state and what it publishes; none where the configuration wants none.
-    pub(crate) fn of(config: &HedgingConfig, now: Instant) -> (Option<Self>, Option<Arc<HedgeSigns>>) {
+    pub(crate) fn from_config(
+        config: &HedgingConfig,
+        now: Instant,
+    ) -> (Option<Self>, Option<Arc<HedgeStats>>) {
         if !config.enabled {
             return (None, None);
         }
-        let signs = Arc::new(HedgeSigns::new(config, now));
+        let signs = Arc::new(HedgeStats::new(config, now));
         (Some(Self::new(config, Arc::clone(&signs), now)), Some(signs))
     }
 
-    fn new(config: &HedgingConfig, signs: Arc<HedgeSigns>, now: Instant) -> Self {
+    fn new(config: &HedgingConfig, stats: Arc<HedgeStats>, now: Instant) -> Self {
         Self {
             calls_min: config.min_calls.get(),
-            purse: Purse::new(config.percent.get(), config.burst.get(), 0),
-            tails: array::from_fn(|at| Tail::new(&signs.of[at].counts, now)),
-            signs,
+            budget: HedgeBudget::new(config.percent.get(), config.burst.get(), 0),
+            tails: array::from_fn(|at| LatencyTail::new(&stats.kinds[at].counts, now)),
+            stats,
         }
     }
 
     /// The purse without what one more hedge costs, after so many requests in all.
-    pub(crate) fn decide(&self, requests: u64) -> Option<Purse> {
-        self.purse.spend(requests)
+    pub(crate) fn decide(&self, requests: u64) -> Option<HedgeBudget> {
+        self.budget.spend(requests)
     }
 
-    pub(crate) fn spend(&mut self, purse: Purse) {
-        self.purse = purse;
+    pub(crate) fn spend(&mut self, purse: HedgeBudget) {
+        self.budget = purse;
     }
 
     /// What is known with what was counted by now.
-    pub(crate) fn look(&self, now: Instant) -> Tails {
-        array::from_fn(|at| self.tails[at].look(&self.signs.of[at].counts, now))
+    pub(crate) fn sample(&self, now: Instant) -> LatencyTails {
+        array::from_fn(|at| self.tails[at].updated(&self.stats.kinds[at].counts, now))
     }
 
-    pub(crate) fn learn(&mut self, tails: Tails) {
+    pub(crate) fn set_tails(&mut self, tails: LatencyTails) {
         self.tails = tails;
         for kind in ReadKind::ALL {
-            self.signs.publish(kind, self.tails[kind.place()].p95(self.calls_min));
+            self.stats.publish(kind, self.tails[kind.index()].p95(self.calls_min));
         }
     }
 
     /// Forgets everything.
-    pub(crate) fn forfeit(&mut self, requests: u64, now: Instant) {
-        self.purse = self.purse.emptied(requests);
-        self.learn(array::from_fn(|at| Tail::new(&self.signs.of[at].counts, now)));
+    pub(crate) fn reset(&mut self, requests: u64, now: Instant) {
+        self.budget = self.budget.emptied(requests);
+        self.set_tails(array::from_fn(|at| LatencyTail::new(&self.stats.kinds[at].counts, now)));
     }
 }
 
@@ -204,8 +207,8 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    fn hedging(config: &HedgingConfig, now: Instant) -> (Hedging, Arc<HedgeSigns>) {
-        let (hedging, signs) = Hedging::of(&HedgingConfig { enabled: true, ..config.clone() }, now);
+    fn hedging(config: &HedgingConfig, now: Instant) -> (Hedging, Arc<HedgeStats>) {
+        let (hedging, signs) = Hedging::from_config(&HedgingConfig { enabled: true, ..config.clone() }, now);
         (hedging.unwrap(), signs.unwrap())
     }
 
@@ -219,10 +222,10 @@ mod tests {
             let (mut hedging, signs) = hedging(&config, t0);
             assert_eq!(signs.delay(ReadKind::Object), None, "nothing is known");
             (0..200).for_each(|_| {
-                signs.count(ReadKind::Object, millis(took), t0);
+                signs.record(ReadKind::Object, millis(took), t0);
             });
-            let tails = hedging.look(t0);
-            hedging.learn(tails);
+            let tails = hedging.sample(t0);
+            hedging.set_tails(tails);
             let found = signs.delay(ReadKind::Object);
             let is_near = |expected: u64| {
                 found.is_some_and(|found| found >= millis(expected) && found <= millis(expected * 9 / 8))
@@ -234,29 +237,29 @@ mod tests {
 
     /// R5, S1: reads tell the actor at most four times a second, all together
     #[test]
-    fn one_in_a_quarter_of_a_second_tells_the_actor() {
+    fn the_actor_is_notified_four_times_a_second_at_most() {
         let t0 = clock::now();
         let (_hedging, signs) = hedging(&HedgingConfig::default(), t0);
         let told =
-            (0..10_000).filter(|ms| signs.count(ReadKind::Object, millis(1), t0 + millis(*ms))).count();
+            (0..10_000).filter(|ms| signs.record(ReadKind::Object, millis(1), t0 + millis(*ms))).count();
         assert_eq!(told, 39);
     }
 
     /// S5: found dirty, nothing is left to spend, and nothing is known
     #[test]
-    fn what_is_forfeited_hedges_nothing() {
+    fn a_reset_hedges_nothing() {
         let t0 = clock::now();
         let (mut hedging, signs) = hedging(&HedgingConfig::default(), t0);
         (0..200).for_each(|_| {
-            signs.count(ReadKind::Object, millis(50), t0);
+            signs.record(ReadKind::Object, millis(50), t0);
         });
-        let tails = hedging.look(t0);
-        hedging.learn(tails);
+        let tails = hedging.sample(t0);
+        hedging.set_tails(tails);
         assert!(signs.delay(ReadKind::Object).is_some() && hedging.decide(1_000).is_some());
-        hedging.forfeit(1_000, t0);
+        hedging.reset(1_000, t0);
         assert!(signs.delay(ReadKind::Object).is_none() && hedging.decide(1_000).is_none());
-        let tails = hedging.look(t0);
-        hedging.learn(tails);
+        let tails = hedging.sample(t0);
+        hedging.set_tails(tails);
         assert_eq!(signs.p95(ReadKind::Object), None, "what was counted before counts no more");
     }
 }

@@ -1,0 +1,303 @@
+//! What the actor publishes of each circuit, and the successes that wait beside it.
+//!
+//! Only the actor writes a circuit's words; a reader looks at `word` first, which is written last. The successes are
+//! the one thing written on the request path: merely a count, and as it carries its generation, a success that
+//! comes too late for its circuit finds another number there and is not counted.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::breaker::circuit_id::CircuitId;
+use crate::breaker::decision::{CircuitSnapshot, CircuitState};
+use crate::breaker::outcome::FailureCause;
+
+/// How long successes may wait that would end a row of failures.
+const FLUSH_EVERY: Duration = Duration::from_millis(10);
+
+/// A bucket's circuits, as last published.
+#[derive(Debug)]
+pub(crate) struct PublishedCircuits {
+    origin: Instant,
+    circuits: Box<[PublishedCircuit]>,
+    /// Notified when a circuit opens that a connection can end.
+    probe_needed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct PublishedCircuit {
+    /// Generation, whether it is probed, and state in one.
+    state_word: AtomicU64,
+    open_until: AtomicU64,
+    consecutive_failures: AtomicU32,
+    reopened: AtomicU32,
+    opened_total: AtomicU64,
+    cause: AtomicU32,
+    trials: AtomicU32,
+    leases_end: AtomicU64,
+    /// Places to wait for it that are taken.
+    waiting: AtomicUsize,
+    pending: PendingSuccesses,
+}
+
+/// On a cache line of its own: every success writes here, every request reads the words above.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct PendingSuccesses {
+    /// The generation in the high half, the successes in the low.
+    successes: AtomicU64,
+    flushed: AtomicU64,
+}
+
+impl PublishedCircuits {
+    pub(crate) fn new(circuits: usize, now: Instant) -> Self {
+        Self {
+            origin: now,
+            circuits: (0..circuits).map(|_| PublishedCircuit::default()).collect(),
+            probe_needed: Notify::new(),
+        }
+    }
+
+    /// Only the actor calls this.
+    pub(crate) fn publish(&self, circuit: CircuitId, snapshot: CircuitSnapshot) {
+        let published = &self.circuits[circuit.index()];
+        let CircuitSnapshot { state, generation, open_until, probed, trials, leases_end, .. } = snapshot;
+        published.open_until.store(self.nanos(open_until), Ordering::Release);
+        published.consecutive_failures.store(snapshot.consecutive_failures, Ordering::Release);
+        published.reopened.store(snapshot.reopened, Ordering::Release);
+        published.opened_total.store(snapshot.opened_total, Ordering::Release);
+        published.cause.store(encode_cause(snapshot.cause), Ordering::Release);
+        published.trials.store(trials, Ordering::Release);
+        published.leases_end.store(self.nanos(leases_end), Ordering::Release);
+        if decode_state(published.state_word.load(Ordering::Acquire)).2 != generation {
+            // Before the word: nobody can know the new generation yet, and those of the old one come too late.
+            published.pending.successes.store(u64::from(generation) << 32, Ordering::Release);
+        }
+        published.state_word.store(encode_state(state, probed, generation), Ordering::Release);
+        if probed {
+            self.probe_needed.notify_one();
+        }
+    }
+
+    /// Waits until one of the bucket's circuits opens that a connection can end. It may have done so before.
+    pub(crate) async fn wait_for_probe(&self) {
+        self.probe_needed.notified().await;
+    }
+
+    pub(crate) fn snapshot(&self, circuit: CircuitId) -> CircuitSnapshot {
+        let published = &self.circuits[circuit.index()];
+        let (state, probed, generation) = decode_state(published.state_word.load(Ordering::Acquire));
+        CircuitSnapshot {
+            state,
+            generation,
+            probed,
+            open_until: self.instant(published.open_until.load(Ordering::Acquire)),
+            consecutive_failures: published.consecutive_failures.load(Ordering::Acquire),
+            opened_total: published.opened_total.load(Ordering::Acquire),
+            reopened: published.reopened.load(Ordering::Acquire),
+            cause: decode_cause(published.cause.load(Ordering::Acquire)),
+            trials: published.trials.load(Ordering::Acquire),
+            leases_end: self.instant(published.leases_end.load(Ordering::Acquire)),
+        }
+    }
+
+    /// The state and its generation: all that a closed circuit costs a request.
+    pub(crate) fn state(&self, circuit: CircuitId) -> (CircuitState, u32) {
+        let (state, _, generation) =
+            decode_state(self.circuits[circuit.index()].state_word.load(Ordering::Acquire));
+        (state, generation)
+    }
+
+    /// How many wait for the circuit.
+    pub(crate) fn waiting(&self, circuit: CircuitId) -> usize {
+        self.circuits[circuit.index()].waiting.load(Ordering::Acquire)
+    }
+
+    /// Only the actor calls this.
+    pub(crate) fn add_waiter(&self, circuit: CircuitId) {
+        self.circuits[circuit.index()].waiting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn remove_waiter(&self, circuit: CircuitId) {
+        self.circuits[circuit.index()].waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Counts a success of this generation; false if it comes too late.
+    pub(crate) fn count_success(&self, circuit: CircuitId, generation: u32) -> bool {
+        let successes = &self.circuits[circuit.index()].pending.successes;
+        let count = |word: u64| {
+            let (of, count) = (word >> 32, word & u64::from(u32::MAX));
+            (of == u64::from(generation)).then(|| of << 32 | (count + 1).min(u64::from(u32::MAX)))
+        };
+        successes.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
+    }
+
+    /// Takes the successes of this generation that wait.
+    pub(crate) fn drain_successes(&self, circuit: CircuitId, generation: u32) -> u32 {
+        let successes = &self.circuits[circuit.index()].pending.successes;
+        let empty = u64::from(generation) << 32;
+        let take = |word: u64| (word >> 32 == u64::from(generation)).then_some(empty);
+        successes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .map_or(0, |word| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(u32::MAX))
+    }
+
+    /// Whether the actor has a row of failures that a success would end.
+    pub(crate) fn has_failures(&self, circuit: CircuitId) -> bool {
+        self.circuits[circuit.index()].consecutive_failures.load(Ordering::Acquire) > 0
+    }
+
+    /// True for one caller every 10 ms.
+    pub(crate) fn claim_flush(&self, circuit: CircuitId, now: Instant) -> bool {
+        let flushed = &self.circuits[circuit.index()].pending.flushed;
+        let now = self.nanos(Some(now));
+        let last = flushed.load(Ordering::Acquire);
+        let due = now.saturating_sub(last) >= u64::try_from(FLUSH_EVERY.as_nanos()).unwrap_or(u64::MAX);
+        due && flushed.compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Nanoseconds since the origin; 0 = none.
+    fn nanos(&self, instant: Option<Instant>) -> u64 {
+        instant.map_or(0, |instant| {
+            u64::try_from(instant.saturating_duration_since(self.origin).as_nanos())
+                .unwrap_or(u64::MAX)
+                .max(1)
+        })
+    }
+
+    fn instant(&self, nanos: u64) -> Option<Instant> {
+        (nanos > 0).then(|| self.origin + Duration::from_nanos(nanos))
+    }
+}
+
+fn encode_state(state: CircuitState, probed: bool, generation: u32) -> u64 {
+    let state = match state {
+        CircuitState::Closed => 0,
+        CircuitState::Open => 1,
+        CircuitState::HalfOpen => 2,
+    };
+    u64::from(generation) << 3 | u64::from(probed) << 2 | state
+}
+
+fn decode_state(word: u64) -> (CircuitState, bool, u32) {
+    let state = match word & 3 {
+        0 => CircuitState::Closed,
+        1 => CircuitState::Open,
+        _ => CircuitState::HalfOpen,
+    };
+    (state, word & 4 != 0, u32::try_from(word >> 3).unwrap_or(u32::MAX))
+}
+
+/// Kinds lie above all statuses; 0 = none.
+fn encode_cause(cause: Option<FailureCause>) -> u32 {
+    match cause {
+        None => 0,
+        Some(FailureCause::Status(status)) => 1 << 16 | u32::from(status),
+        Some(FailureCause::Connect) => 2 << 16,
+        Some(FailureCause::Timeout) => 3 << 16,
+        Some(FailureCause::Reset) => 4 << 16,
+        Some(FailureCause::Decode) => 5 << 16,
+        Some(FailureCause::Slow) => 6 << 16,
+        Some(FailureCause::ConnectTimeout) => 7 << 16,
+        Some(FailureCause::TlsRejected) => 8 << 16,
+    }
+}
+
+fn decode_cause(word: u32) -> Option<FailureCause> {
+    match word >> 16 {
+        0 => None,
+        1 => Some(FailureCause::Status(u16::try_from(word & 0xffff).unwrap_or(0))),
+        2 => Some(FailureCause::Connect),
+        3 => Some(FailureCause::Timeout),
+        4 => Some(FailureCause::Reset),
+        6 => Some(FailureCause::Slow),
+        7 => Some(FailureCause::ConnectTimeout),
+        8 => Some(FailureCause::TlsRejected),
+        _ => Some(FailureCause::Decode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::types::OperationClass;
+
+    fn circuit() -> CircuitId {
+        CircuitId::for_class(OperationClass::Write, true)
+    }
+
+    fn snapshot(
+        state: CircuitState,
+        generation: u32,
+        cause: Option<FailureCause>,
+        t0: Instant,
+    ) -> CircuitSnapshot {
+        CircuitSnapshot {
+            state,
+            generation,
+            open_until: Some(t0 + Duration::from_secs(60)),
+            probed: state == CircuitState::Open,
+            consecutive_failures: 5,
+            opened_total: 2,
+            reopened: 1,
+            cause,
+            trials: 3,
+            leases_end: Some(t0 + Duration::from_secs(30)),
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_read() {
+        let t0 = clock::now();
+        let board = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        let causes = [
+            FailureCause::Status(503),
+            FailureCause::Status(u16::MAX),
+            FailureCause::Connect,
+            FailureCause::Timeout,
+            FailureCause::Reset,
+            FailureCause::Decode,
+            FailureCause::Slow,
+            FailureCause::ConnectTimeout,
+            FailureCause::TlsRejected,
+        ];
+        for cause in causes.map(Some).into_iter().chain([None]) {
+            for state in [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen] {
+                let written = snapshot(state, u32::MAX, cause, t0);
+                board.publish(circuit(), written);
+                assert_eq!(board.snapshot(circuit()), written);
+            }
+        }
+    }
+
+    /// B4: results of an earlier generation are ignored
+    #[test]
+    fn a_success_counts_only_for_its_own_generation() {
+        let t0 = clock::now();
+        let board = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
+        assert!(board.count_success(circuit(), 7));
+        assert!(board.count_success(circuit(), 7));
+        assert!(!board.count_success(circuit(), 6));
+        board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
+        assert_eq!(board.drain_successes(circuit(), 6), 0);
+        assert_eq!(board.drain_successes(circuit(), 7), 2);
+        assert_eq!(board.drain_successes(circuit(), 7), 0);
+        assert!(board.count_success(circuit(), 7));
+        board.publish(circuit(), snapshot(CircuitState::Open, 8, None, t0));
+        assert!(!board.count_success(circuit(), 7));
+        assert_eq!(board.drain_successes(circuit(), 8), 0, "the old generation's are gone");
+    }
+
+    /// B1: successes travel in batches of at most 10 ms
+    #[test]
+    fn one_caller_in_ten_milliseconds_flushes() {
+        let t0 = clock::now();
+        let board = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(10)));
+        assert!(!board.claim_flush(circuit(), t0 + Duration::from_millis(19)));
+        assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(20)));
+    }
+}

@@ -1,0 +1,244 @@
+//! Authentications that fail, per client address (L8): who guesses is soon not listened to.
+//!
+//! Failures are charged, successes cost nothing. Once a client's failures have used up the burst, it is *closed* until
+//! one more would fit: that moment is published, so that its requests are refused before anything is verified and
+//! without an ask, and everybody else's cost one load of an atomic. Requests that are verified at the same time as the
+//! failure that closes are not called back; each that fails is still told that it is over the limit, not what was wrong.
+//!
+//! Clients beyond the table's bound share a budget; it never closes anybody, for they are not one another. Nor does the first
+//! failure of a client that gets a place of its own while that budget is in use.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_config::RateLimit;
+
+use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::table::{TatSlot, TatTable};
+use crate::types::IpKey;
+
+/// The limit and what each client has left of it.
+#[derive(Debug)]
+pub(crate) struct AuthFailuresState {
+    origin: Instant,
+    gcra: Option<Gcra>,
+    clients: TatTable<IpKey>,
+}
+
+/// What comes of a failure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum LockoutDecision {
+    /// It is charged.
+    Charge(FailureCharge),
+    /// It costs nothing: nobody counts, or the limit is in shadow mode and would not have listened.
+    NoCharge(Allowed),
+}
+
+/// What a failure costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FailureCharge {
+    slot: TatSlot<IpKey>,
+    next: Tat,
+    /// How long the client is closed by it.
+    pub(crate) locked_out_for: Option<Duration>,
+}
+
+impl AuthFailuresState {
+    pub(crate) fn new(limit: Option<RateLimit>, clients_max: usize, now: Instant) -> Self {
+        Self { origin: now, gcra: limit.map(Gcra::new), clients: TatTable::new(clients_max) }
+    }
+
+    /// What one more failure costs this client, or that it has nothing left.
+    pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<LockoutDecision, LimitStatus> {
+        let Some(gcra) = &self.gcra else { return Ok(LockoutDecision::NoCharge(Allowed::default())) };
+        let now = nanos(self.origin, now);
+        let (slot, tat) = self.clients.slot(client, now);
+        let next = match gcra.next_tat(tat, 1, now) {
+            Ok(next) => next,
+            Err(_) if gcra.is_shadow() => {
+                return Ok(LockoutDecision::NoCharge(Allowed::shadowed(LimitScope::FailedAuth)));
+            }
+            Err(wait) => return Err(gcra.status(LimitScope::FailedAuth, tat, wait, now)),
+        };
+        let wait = if self.clients.is_shared(slot, now) { None } else { gcra.next_tat(next, 1, now).err() };
+        Ok(LockoutDecision::Charge(FailureCharge {
+            slot,
+            next,
+            locked_out_for: wait.map(Duration::from_nanos),
+        }))
+    }
+
+    /// Charges what `decide` found.
+    pub(crate) fn apply(&mut self, fee: FailureCharge, now: Instant) {
+        self.clients.write(fee.slot, fee.next, nanos(self.origin, now));
+    }
+
+    /// Everybody's burst is spent as of now. Who was closed stays so: that is published.
+    pub(crate) fn rebuild(&mut self, now: Instant) {
+        self.clients.rebuild(nanos(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
+    }
+}
+
+/// The closed clients, as every thread sees them.
+#[derive(Debug)]
+pub(crate) struct AuthLockout {
+    count: AtomicUsize,
+    clients: Mutex<LockedOutClients>,
+    clients_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct LockedOutClients {
+    until: HashMap<IpKey, Instant, ahash::RandomState>,
+    sweep: VecDeque<IpKey>,
+}
+
+impl AuthLockout {
+    pub(crate) fn new(clients_max: usize) -> Self {
+        Self { count: AtomicUsize::new(0), clients: Mutex::default(), clients_max }
+    }
+
+    /// How long a client is closed yet.
+    pub(crate) fn remaining(&self, client: IpKey, now: Instant) -> Option<Duration> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = clients.until.get(&client)?;
+        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// Closes a client. Each looks at the two oldest, so that those whose time is over leave.
+    pub(crate) fn lock_out(&self, client: IpKey, until: Instant, now: Instant) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..2 {
+            let Some(oldest) = clients.sweep.pop_front() else { break };
+            if clients.until.get(&oldest).is_some_and(|until| *until <= now) {
+                clients.until.remove(&oldest);
+            } else {
+                clients.sweep.push_back(oldest);
+            }
+        }
+        let known = clients.until.contains_key(&client);
+        if known || clients.until.len() < self.clients_max {
+            clients.until.insert(client, until);
+            if !known {
+                clients.sweep.push_back(client);
+            }
+        }
+        self.count.store(clients.until.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::LimitMode;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn state(clients_max: usize, now: Instant) -> AuthFailuresState {
+        let limit =
+            RateLimit { requests_per_second: 1.0, burst: 3.try_into().unwrap(), mode: LimitMode::Enforce };
+        AuthFailuresState::new(Some(limit), clients_max, now)
+    }
+
+    fn fail(
+        state: &mut AuthFailuresState,
+        client: u32,
+        now: Instant,
+    ) -> Result<Option<Duration>, LimitStatus> {
+        let LockoutDecision::Charge(fee) = state.decide(IpKey::V4(client), now)? else { panic!("free") };
+        state.apply(fee, now);
+        Ok(fee.locked_out_for)
+    }
+
+    /// L8
+    #[test]
+    fn the_failure_that_uses_up_the_burst_locks_the_client_out() {
+        let t0 = crate::clock::now();
+        let mut state = state(10, t0);
+        assert_eq!((fail(&mut state, 1, t0), fail(&mut state, 1, t0)), (Ok(None), Ok(None)));
+        assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
+        assert_eq!(fail(&mut state, 1, t0).unwrap_err().scope, LimitScope::FailedAuth);
+        assert_eq!(fail(&mut state, 2, t0), Ok(None), "another client has its own budget");
+        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)), "one more, and closed again");
+    }
+
+    /// L5, L8: who shares the overflow is refused its failures, and never closed for another's
+    #[test]
+    fn the_overflow_slot_locks_nobody_out() {
+        let t0 = crate::clock::now();
+        let mut state = state(1, t0);
+        assert_eq!(fail(&mut state, 1, t0), Ok(None));
+        for client in 2..5 {
+            assert_eq!(fail(&mut state, client, t0), Ok(None));
+        }
+        assert!(fail(&mut state, 5, t0).is_err());
+    }
+
+    /// L5, L8: who gets a place of its own inherits what the shared budget has used up, and is not closed for it
+    #[test]
+    fn a_new_slot_is_neither_a_fresh_budget_nor_a_lockout() {
+        let t0 = crate::clock::now();
+        let mut state = state(1, t0);
+        for client in [1, 2, 2] {
+            assert_eq!(fail(&mut state, client, t0), Ok(None));
+        }
+        let later = t0 + 1000 * MS;
+        assert_eq!(fail(&mut state, 2, later), Ok(None), "the first one is idle by now and leaves its place");
+        assert_eq!(fail(&mut state, 2, later), Ok(Some(1000 * MS)), "the fourth in a second");
+        assert_eq!(fail(&mut state, 2, later).unwrap_err().scope, LimitScope::FailedAuth);
+    }
+
+    /// L6, L8: in shadow mode what would not have been listened to is said and not charged
+    #[test]
+    fn shadow_mode_locks_nobody_out() {
+        let t0 = crate::clock::now();
+        let mut state = state(10, t0);
+        let limit =
+            RateLimit { requests_per_second: 1.0, burst: 1.try_into().unwrap(), mode: LimitMode::Shadow };
+        state.gcra = Some(Gcra::new(limit));
+        assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
+        for _ in 0..3 {
+            let shadowed = LockoutDecision::NoCharge(Allowed::shadowed(LimitScope::FailedAuth));
+            assert_eq!(state.decide(IpKey::V4(1), t0), Ok(shadowed));
+        }
+        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
+    }
+
+    /// L8, S5: a crash is no amnesty
+    #[test]
+    fn after_a_crash_every_failure_is_over_the_limit() {
+        let t0 = crate::clock::now();
+        let mut state = state(10, t0);
+        state.rebuild(t0);
+        assert!(fail(&mut state, 1, t0).is_err());
+        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
+    }
+
+    /// L5, L8
+    #[test]
+    fn what_is_published_ends_and_is_bounded() {
+        let t0 = crate::clock::now();
+        let closed = AuthLockout::new(3);
+        assert_eq!(closed.remaining(IpKey::V4(1), t0), None);
+        closed.lock_out(IpKey::V4(1), t0 + 5 * MS, t0);
+        assert_eq!(closed.remaining(IpKey::V4(1), t0 + 2 * MS), Some(3 * MS));
+        assert_eq!(closed.remaining(IpKey::V4(2), t0), None);
+        assert_eq!(closed.remaining(IpKey::V4(1), t0 + 5 * MS), None);
+        for client in 0..1000 {
+            closed.lock_out(IpKey::V4(client), t0 + 1000 * MS, t0);
+        }
+        assert!(closed.count.load(Ordering::Relaxed) <= 3);
+        closed.lock_out(IpKey::V4(7777), t0 + 3000 * MS, t0 + 2000 * MS);
+        assert!(
+            closed.remaining(IpKey::V4(7777), t0 + 2000 * MS).is_some(),
+            "those whose time is over make room"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! A small file of the kernel that is read again and again through one descriptor.
+//!
+//! The descriptor stays open, so that a sensor goes on working when the process has no descriptor left.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use crate::descriptors;
+
+/// Bytes read at once. `memory.stat` and `/proc/self/status` are below 8 KiB.
+const CHUNK_BYTES: usize = 8 << 10;
+/// Bytes that are read at most. `/proc/self/mountinfo` of a host with many containers has some 100 KiB.
+const FILE_BYTES_MAX: usize = 4 << 20;
+
+/// A file that is opened once. It is opened again after an error.
+#[derive(Debug)]
+pub(crate) struct PersistentFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl PersistentFile {
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), file: None }
+    }
+
+    /// The present content.
+    pub(crate) fn read(&mut self) -> io::Result<String> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => descriptors::with_reserve(|| File::open(&self.path))?,
+        };
+        let text = read_from_start(&file)?;
+        self.file = Some(file);
+        Ok(text)
+    }
+
+    /// The present content, or none if there is no such file or it is not for this process to read.
+    pub(crate) fn read_if_present(&mut self) -> io::Result<Option<String>> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
+        match self.read() {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The kernel makes the content anew for a read from offset 0.
+fn read_from_start(file: &File) -> io::Result<String> {
+    let mut content = Vec::with_capacity(CHUNK_BYTES);
+    let mut chunk = [0; CHUNK_BYTES];
+    while content.len() < FILE_BYTES_MAX {
+        let offset = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        match file.read_at(&mut chunk, offset) {
+            Ok(0) => break,
+            Ok(read) => content.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// X4: the descriptor stays valid while the content changes, and a missing file is no error
+    #[test]
+    fn a_kept_file_shows_the_present_content() {
+        let directory = std::env::temp_dir().join(format!("tidegate-kept-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("limit");
+        let mut kept = PersistentFile::new(&path);
+        assert_eq!(kept.read_if_present().unwrap(), None);
+        fs::write(&path, "17\n").unwrap();
+        assert_eq!(kept.read().unwrap(), "17\n");
+        fs::write(&path, "4096\n".repeat(5000)).unwrap();
+        assert_eq!(kept.read().unwrap().len(), 25_000);
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(kept.read().unwrap().len(), 25_000, "the open descriptor outlives the name");
+    }
+}

@@ -1,0 +1,290 @@
+//! Which endpoint is called next: all of a bucket's endpoints together.
+//!
+//! The cheaper of two different random ones, by requests under way and latency; one choice in eight looks at the
+//! requests alone, so that the latency of an endpoint nobody calls is measured again. One that has just come back passes part of
+//! what it is chosen for on. Only failures say that an endpoint is bad, but requests under way say it sooner: one that hangs
+//! collects them and is not chosen, one that fails at once would be preferred for its speed, which therefore only successes
+//! measure.
+//!
+//! The last usable endpoint is never left out. If it, too, fails as others were ejected for, that is *panic*: all are called,
+//! for nobody knows any more who is bad, until a call of one succeeds. So it is while checks find every endpoint unhealthy.
+//!
+//! The last endpoints may *stand by*. They are called while too few of the others are usable, and requests return once enough
+//! of those have been usable for a while, or at once if none that stands by is.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::pool::endpoint::{
+    EjectionAction, Endpoint, EndpointFailure, FailureKind, HealthCheckResult, WEIGHT_WHOLE,
+};
+use crate::pool::endpoint_stats::EndpointStatsTable;
+use crate::pool::load_balancer_settings::LoadBalancerSettings;
+
+/// One choice in so many looks at the requests under way alone.
+const LATENCY_IGNORED_ONE_IN: u64 = 8;
+
+/// What changed, for logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndpointEvent {
+    /// An endpoint left the rotation.
+    Excluded { endpoint: usize, action: EjectionAction, kind: FailureKind, time: Duration },
+    /// Checks found it unhealthy.
+    FoundUnhealthy { endpoint: usize },
+    /// It is called again.
+    Returned { endpoint: usize },
+    /// All are called, because all fail.
+    PanicEntered,
+    /// A call succeeded again.
+    PanicEnded,
+    /// Those that stand by are called.
+    FailedOver,
+    /// The others are called again.
+    FailedBack,
+}
+
+/// The endpoints of one bucket.
+#[derive(Debug)]
+pub(crate) struct LoadBalancer {
+    endpoints: Vec<Endpoint>,
+    stats: Arc<EndpointStatsTable>,
+    rules: LoadBalancerSettings,
+    is_panicking: bool,
+    failed_over: bool,
+    /// Since when enough of those that don't stand by are usable, while others serve.
+    enough_since: Option<Instant>,
+    events: Vec<EndpointEvent>,
+    random_state: u64,
+}
+
+impl LoadBalancer {
+    pub(crate) fn new(
+        stats: Arc<EndpointStatsTable>,
+        rules: LoadBalancerSettings,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let endpoints = (0..stats.len()).map(|_| Endpoint::new(now)).collect();
+        Self {
+            endpoints,
+            stats,
+            rules,
+            is_panicking: false,
+            failed_over: false,
+            enough_since: None,
+            events: Vec::new(),
+            random_state: seed | 1,
+        }
+    }
+
+    /// What changed since this was asked last.
+    pub(crate) fn drain_events(&mut self) -> Vec<EndpointEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Chooses an endpoint, the one to avoid only if no other is usable.
+    pub(crate) fn pick(&mut self, avoid: Option<usize>, now: Instant) -> usize {
+        if self.endpoints.len() == 1 {
+            return 0;
+        }
+        self.return_due(now);
+        let tier = self.serving_tier(now);
+        let others = |i: usize| avoid != Some(i);
+        let serves = |this: &Self, i: usize| this.endpoints[i].is_usable() && tier.contains(&i);
+        let is_any_usable = !self.is_panicking && self.usable(0..self.endpoints.len()) > 0;
+        let picked = if is_any_usable {
+            self.choose_of_two(|this, i| serves(this, i) && others(i), now)
+                .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
+        } else {
+            self.choose_of_two(|_, i| others(i), now)
+        };
+        picked.unwrap_or(0)
+    }
+
+    fn choose_of_two(&mut self, may: impl Fn(&Self, usize) -> bool, now: Instant) -> Option<usize> {
+        let (one, two, three) = (self.next_random(), self.next_random(), self.next_random());
+        let candidates = || (0..self.endpoints.len()).filter(|i| may(self, *i));
+        let count = candidates().count() as u64;
+        if count < 2 {
+            return candidates().next();
+        }
+        let nth = |n: u64| candidates().nth(usize::try_from(n).unwrap_or(0));
+        let at = one % count;
+        let first = nth(at)?;
+        let second = nth((at + 1 + two % (count - 1)) % count)?;
+        let cost = |i: usize| match three % LATENCY_IGNORED_ONE_IN {
+            0 => self.stats.endpoint(i).load() as u64,
+            _ => self.stats.endpoint(i).cost(),
+        };
+        let (better, other) = if cost(second) < cost(first) { (second, first) } else { (first, second) };
+        let weight = |i: usize| self.endpoints[i].weight(self.rules.slow_start, now);
+        let passes_on = (three >> 8) % u64::from(WEIGHT_WHOLE) >= u64::from(weight(better));
+        Some(if passes_on && weight(other) > weight(better) { other } else { better })
+    }
+
+    /// A call failed.
+    pub(crate) fn record_failure(&mut self, endpoint: usize, failure: &EndpointFailure, now: Instant) {
+        if self.endpoints.len() == 1 {
+            return;
+        }
+        self.return_due(now);
+        let Some(sentence) = self.endpoints[endpoint].record_failure(failure, &self.rules, now) else {
+            return;
+        };
+        if self.is_panicking {
+            return;
+        }
+        let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.endpoints[i].is_usable());
+        match sentence {
+            EjectionAction::Eject if !has_other => {
+                self.is_panicking = true;
+                self.stats.set_panicking(true);
+                self.events.push(EndpointEvent::PanicEntered);
+            }
+            EjectionAction::Eject if self.may_eject_one_more() => {
+                self.exclude(endpoint, EjectionAction::Eject, failure.kind, now);
+            }
+            // A call to it would be wasted, whatever the limit.
+            _ if has_other && failure.kind == FailureKind::Unreachable => {
+                self.exclude(endpoint, EjectionAction::BackOff, failure.kind, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn may_eject_one_more(&self) -> bool {
+        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.is_ejected()).count();
+        (ejected + 1) * 100 <= self.rules.ejected_max_percent * self.endpoints.len()
+    }
+
+    fn exclude(&mut self, endpoint: usize, sentence: EjectionAction, strike: FailureKind, now: Instant) {
+        #[expect(clippy::cast_precision_loss, reason = "any number from 0 to 1 will do")]
+        let jitter = (self.next_random() >> 11) as f64 / (1_u64 << 53) as f64;
+        let time = self.endpoints[endpoint].exclude(sentence, strike, &self.rules, jitter, now);
+        if sentence == EjectionAction::Eject {
+            self.stats.endpoint(endpoint).count_ejection();
+        }
+        self.publish(endpoint);
+        self.events.push(EndpointEvent::Excluded { endpoint, action: sentence, kind: strike, time });
+    }
+
+    /// A call succeeded while all were called because all had failed.
+    pub(crate) fn record_success(&mut self, endpoint: usize, now: Instant) {
+        if self.is_panicking {
+            let successes = self.stats.endpoint(endpoint).successes();
+            if self.endpoints[endpoint].excluded_until().is_some() {
+                self.endpoints[endpoint].end_exclusion(successes, now);
+                self.publish_return(endpoint);
+            }
+            self.end_panic();
+        }
+    }
+
+    /// A check was made.
+    pub(crate) fn record_check(&mut self, endpoint: usize, check: &HealthCheckResult, now: Instant) {
+        self.return_due(now);
+        let successes = self.stats.endpoint(endpoint).successes();
+        if !self.endpoints[endpoint].record_check(check, &self.rules, successes, now) {
+            self.publish(endpoint);
+        } else if self.endpoints[endpoint].is_usable() {
+            self.publish_return(endpoint);
+            self.end_panic();
+        } else {
+            self.publish(endpoint);
+            self.events.push(EndpointEvent::FoundUnhealthy { endpoint });
+        }
+    }
+
+    /// A connection was made that began then.
+    pub(crate) fn record_connected(&mut self, endpoint: usize, began: Instant, now: Instant) {
+        self.return_due(now);
+        if self.endpoints[endpoint].is_disproven_by_connect(began) {
+            let successes = self.stats.endpoint(endpoint).successes();
+            self.endpoints[endpoint].end_exclusion(successes, now);
+            self.publish_return(endpoint);
+        }
+        if self.endpoints[endpoint].is_usable() {
+            self.end_panic();
+        }
+    }
+
+    /// Publishes everything anew, after a crash in mid-write.
+    pub(crate) fn publish_all(&self) {
+        (0..self.endpoints.len()).for_each(|endpoint| self.publish(endpoint));
+        self.stats.set_panicking(self.is_panicking);
+    }
+
+    fn end_panic(&mut self) {
+        if std::mem::take(&mut self.is_panicking) {
+            self.stats.set_panicking(false);
+            self.events.push(EndpointEvent::PanicEnded);
+        }
+    }
+
+    /// Brings back whose time is up.
+    fn return_due(&mut self, now: Instant) {
+        for endpoint in 0..self.endpoints.len() {
+            if self.endpoints[endpoint].excluded_until().is_some_and(|due| due <= now) {
+                let successes = self.stats.endpoint(endpoint).successes();
+                self.endpoints[endpoint].end_exclusion(successes, now);
+                self.publish_return(endpoint);
+            }
+        }
+    }
+
+    fn publish_return(&mut self, endpoint: usize) {
+        self.stats.endpoint(endpoint).reset_latency();
+        self.publish(endpoint);
+        if self.endpoints[endpoint].is_usable() {
+            self.events.push(EndpointEvent::Returned { endpoint });
+        }
+    }
+
+    fn publish(&self, endpoint: usize) {
+        self.stats.endpoint(endpoint).publish(self.endpoints[endpoint].state());
+    }
+
+    fn usable(&self, range: Range<usize>) -> usize {
+        self.endpoints[range].iter().filter(|endpoint| endpoint.is_usable()).count()
+    }
+
+    /// The endpoints that serve now.
+    fn serving_tier(&mut self, now: Instant) -> Range<usize> {
+        let count = self.endpoints.len();
+        let first = count - self.rules.standby.min(count - 1);
+        if first == count {
+            return 0..count;
+        }
+        let usable = self.usable(0..first);
+        let is_enough = usable * 100 >= self.rules.min_usable_percent * first;
+        let can_stand_in = self.usable(first..count) > 0;
+        if !self.failed_over {
+            if !is_enough && can_stand_in {
+                self.failed_over = true;
+                self.enough_since = None;
+                self.events.push(EndpointEvent::FailedOver);
+            }
+        } else {
+            self.enough_since = if is_enough { self.enough_since.or(Some(now)) } else { None };
+            let since = self.enough_since.map(|since| now.saturating_duration_since(since));
+            let has_held = since.is_some_and(|held| held >= self.rules.return_after);
+            if has_held || (!can_stand_in && usable > 0) {
+                self.failed_over = false;
+                self.events.push(EndpointEvent::FailedBack);
+            }
+        }
+        if self.failed_over { first..count } else { 0..first }
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random_state ^= self.random_state << 13;
+        self.random_state ^= self.random_state >> 7;
+        self.random_state ^= self.random_state << 17;
+        self.random_state
+    }
+}
+
+#[cfg(test)]
+#[path = "rotation_tests.rs"]
+mod tests;

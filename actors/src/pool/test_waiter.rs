@@ -1,0 +1,66 @@
+//! Who waits in the tests of the gate: a slot that keeps what it was handed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::pool::credential::CredentialTicket;
+use crate::pool::state::{WaitRejection, Waiter};
+use crate::pool::ticket::Permit;
+
+/// A waiter whose permit, if it got one, lies in its slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestWaiter(Rc<RefCell<TestWaiterState>>);
+
+#[derive(Debug, Default)]
+struct TestWaiterState {
+    permit: Option<Permit>,
+    is_cancelled: bool,
+    rejection: Option<WaitRejection>,
+}
+
+impl TestWaiter {
+    pub(crate) fn cancel(&self) {
+        let permit = {
+            let mut slot = self.0.borrow_mut();
+            slot.is_cancelled = true;
+            slot.permit.take()
+        };
+        drop(permit);
+    }
+
+    pub(crate) fn has_permit(&self) -> bool {
+        self.0.borrow().permit.is_some()
+    }
+
+    pub(crate) fn rejection(&self) -> Option<WaitRejection> {
+        self.0.borrow().rejection
+    }
+
+    /// As whom it goes on.
+    pub(crate) fn credential(&self) -> Option<usize> {
+        self.0.borrow().permit.as_ref().and_then(Permit::credential).map(|credential| credential.0)
+    }
+
+    pub(crate) fn set_credential(&self, ticket: CredentialTicket) {
+        self.0.borrow_mut().permit.as_mut().unwrap().set_credential(ticket);
+    }
+}
+
+impl Waiter for TestWaiter {
+    fn is_cancelled(&self) -> bool {
+        self.0.borrow().is_cancelled
+    }
+
+    fn try_grant(self, permit: Permit) -> Result<(), Permit> {
+        let mut slot = self.0.borrow_mut();
+        if slot.is_cancelled {
+            return Err(permit);
+        }
+        slot.permit = Some(permit);
+        Ok(())
+    }
+
+    fn reject(self, dismissal: WaitRejection) {
+        self.0.borrow_mut().rejection = Some(dismissal);
+    }
+}

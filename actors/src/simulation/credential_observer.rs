@@ -1,0 +1,228 @@
+//! Credentials: what an upstream may have against one, drawn where a call ended without saying anything of the upstream; and a watch
+//! from outside over who goes on as whom, and which were left alone then.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::breaker::Outcome;
+use crate::clock;
+use crate::pool::{
+    CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialView, Permit,
+    PoolHandle, PoolRejection, RequestFingerprints,
+};
+use crate::simulation::client::Client;
+use crate::simulation::client_waker::ClientWaker;
+use crate::simulation::ledger::CountGuard;
+use crate::simulation::scenario::{RunningClient, Scenario};
+use crate::simulation::tracked::Tracked;
+use crate::simulation::upstream::CallPlan;
+use crate::types::{BucketId, IpKey};
+
+/// Standings that are remembered.
+const STATES_KEPT: usize = 256;
+
+/// One bucket's credentials under watch.
+#[derive(Debug, Default)]
+pub(super) struct CredentialObserver {
+    /// How many requests go on as each.
+    in_use: Vec<Rc<Cell<usize>>>,
+    states: VecDeque<(Instant, Vec<CredentialState>)>,
+}
+
+/// Until when it is left alone.
+fn out_until(standing: CredentialState) -> Option<Instant> {
+    match standing {
+        CredentialState::CoolingDown(until) | CredentialState::Refused(until) => Some(until),
+        CredentialState::InUse | CredentialState::OnTrial => None,
+    }
+}
+
+/// Whether a request could go on as this one.
+pub(super) fn has_capacity(view: &CredentialView) -> bool {
+    match view.state {
+        CredentialState::InUse => view.in_flight < view.concurrent_max,
+        CredentialState::OnTrial => view.in_flight == 0,
+        CredentialState::CoolingDown(_) | CredentialState::Refused(_) => false,
+    }
+}
+
+impl CredentialObserver {
+    pub(super) fn new(credentials: usize) -> Self {
+        Self { in_use: (0..credentials).map(|_| Rc::default()).collect(), states: VecDeque::new() }
+    }
+
+    /// Looks at what is published, after whatever may have changed it.
+    pub(super) fn observe(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) -> Result<(), String> {
+        if self.in_use.is_empty() {
+            return Ok(());
+        }
+        let views = pool.view(now).credentials;
+        let standings: Vec<CredentialState> = views.iter().map(|view| view.state).collect();
+        let is_refused = |standing: &CredentialState| matches!(standing, CredentialState::Refused(_));
+        if bucket == SINGLE_SUSPECTOR_BUCKET.index() && standings.iter().any(is_refused) {
+            return Err("a single client had a credential withdrawn".to_owned());
+        }
+        if let Some((_, before)) = self.states.back() {
+            for (at, (before, is)) in before.iter().zip(&standings).enumerate() {
+                let promised = out_until(*before).filter(|until| now < *until);
+                if promised.is_some_and(|until| out_until(*is).is_none_or(|now_until| now_until < until)) {
+                    return Err(format!("{at} comes back too early: {before:?}, then {is:?}"));
+                }
+            }
+        }
+        for (view, held) in views.iter().zip(&self.in_use) {
+            if view.in_flight > view.concurrent_max || held.get() > view.in_flight {
+                return Err(format!("{} requests go on as {view:?}", held.get()));
+            }
+        }
+        if self.states.back().is_none_or(|(_, before)| *before != standings) {
+            if self.states.len() == STATES_KEPT {
+                self.states.pop_front();
+            }
+            self.states.push_back((now, standings));
+        }
+        Ok(())
+    }
+
+    /// A request goes on as somebody, since some moment within this time.
+    pub(super) fn record_use(
+        &self,
+        credential: CredentialId,
+        within: (Instant, Instant),
+    ) -> Result<CountGuard, String> {
+        let (from, at) = within;
+        let ends = self.states.iter().skip(1).map(|(since, _)| Some(*since)).chain([None]);
+        let then = self
+            .states
+            .iter()
+            .zip(ends)
+            .filter(|((since, _), end)| *since <= at && end.is_none_or(|end| from <= end));
+        let known_from = self.states.front().is_none_or(|(first, _)| *first > from);
+        let was_in = then
+            .map(|((_, standings), _)| standings[credential.0])
+            .any(|standing| out_until(standing).is_none_or(|until| until <= at));
+        if known_from || was_in {
+            return Ok(CountGuard::increment(&self.in_use[credential.0]));
+        }
+        Err(format!("a request goes on as {}, which is left alone", credential.0))
+    }
+
+    /// At rest, what is counted is what is held.
+    pub(super) fn matches(&self, views: &[CredentialView]) -> bool {
+        self.in_use.iter().zip(views).all(|(held, view)| held.get() == view.in_flight)
+    }
+}
+
+/// In this bucket only one client raises doubts, and no check finds a credential refused: none may ever be withdrawn.
+const SINGLE_SUSPECTOR_BUCKET: BucketId = BucketId::new(0);
+const SINGLE_SUSPECTOR: IpKey = IpKey::V4(0);
+/// The longest that a check takes.
+const CHECK_MS_MAX: u64 = 200;
+
+impl Client {
+    /// Tells the pool what an answer says of the permit's credential; returns whether that is something against it.
+    pub(super) fn report_credential(&self, permit: &Permit, course: &CallPlan) -> bool {
+        let Some(credential) = permit.credential() else { return false };
+        let Self { shared, spec, .. } = self;
+        let pool = &shared.pools[spec.bucket.index()];
+        let mut dice = shared.rng.borrow_mut();
+        let path = dice.between(0, 4);
+        let evidence = RequestFingerprints { client: pool.fingerprint(spec.address), path, request: path };
+        match course.outcome {
+            Outcome::Success => {
+                pool.report_accepted(credential, evidence, clock::now());
+                false
+            }
+            Outcome::Failure { .. } => false,
+            Outcome::Neutral => {
+                let asked = dice.choose([
+                    None,
+                    Some(Duration::ZERO),
+                    Some(Duration::from_millis(300)),
+                    Some(Duration::MAX),
+                ]);
+                let may_doubt = spec.bucket != SINGLE_SUSPECTOR_BUCKET || spec.address == SINGLE_SUSPECTOR;
+                let is_doubt = may_doubt && dice.one_in(2);
+                let setback = if is_doubt {
+                    CredentialError::SuspectedRefusal(evidence)
+                } else {
+                    CredentialError::Throttled(asked)
+                };
+                pool.report_credential_error(credential, setback);
+                true
+            }
+        }
+    }
+}
+
+impl Scenario {
+    /// Has suspects checked, as `src/upstream/credential_check.rs` does.
+    pub(super) fn check_credentials(&mut self) {
+        let Some(at) = self.clients.iter().position(Option::is_none) else { return };
+        let chosen = self.rng.below(self.shared.pools.len());
+        let suspects = self.shared.pools[chosen].drain_suspects();
+        if suspects.is_empty() {
+            return;
+        }
+        let takes = Duration::from_millis(self.rng.between(0, CHECK_MS_MAX));
+        let results = [
+            CredentialCheckResult::Accepted,
+            CredentialCheckResult::Inconclusive,
+            CredentialCheckResult::Refused,
+        ];
+        let possible = if chosen == SINGLE_SUSPECTOR_BUCKET.index() { 2 } else { 3 };
+        let found = results[self.rng.below(possible)];
+        let pool = self.shared.pools[chosen].clone();
+        let checking = async move {
+            tokio::time::sleep(takes).await;
+            for credential in suspects {
+                pool.report_credential_check(credential, found, clock::now());
+            }
+        };
+        self.clients[at] = Some(RunningClient::new(checking, Arc::clone(&ClientWaker::new()), 0));
+        self.record_event("credentials are checked", chosen);
+    }
+}
+
+impl Client {
+    /// Writes down as whom a request goes on, if that is somebody else than before.
+    pub(super) fn track_credential(&self, permit: &mut Tracked<Permit>, decided: u64) {
+        let Some(credential) = permit.value.as_ref().and_then(Permit::credential) else { return };
+        permit.credential_count = None;
+        let mut ledger = self.shared.ledger.borrow_mut();
+        permit.credential_count =
+            ledger.record_credential_use(self.spec.bucket, credential, decided, clock::now());
+    }
+
+    /// To go on as somebody else, whatever the other one was refused for.
+    pub(super) async fn switch_credential(&self, permit: &mut Tracked<Permit>) -> bool {
+        let Some(trading) = &mut permit.value else { return false };
+        let asked = clock::now();
+        if !self.shared.pools[self.spec.bucket.index()].switch_credential(trading).await {
+            return false;
+        }
+        self.track_credential(permit, self.decided_at(asked));
+        true
+    }
+
+    /// For a retry: elsewhere, and perhaps as somebody else.
+    pub(super) async fn reassign(&self, permit: &mut Tracked<Permit>) -> Result<(), PoolRejection> {
+        let Self { shared, spec, .. } = self;
+        let Some(moving) = &mut permit.value else { return Ok(()) };
+        let (endpoint, credential) = (moving.endpoint(), moving.credential());
+        let asked = clock::now();
+        shared.pools[spec.bucket.index()].reassign(moving).await?;
+        // Without an answer it stays as it was, which is no choice.
+        let decided = self.decided_at(asked);
+        if moving.endpoint() != endpoint {
+            shared.ledger.borrow_mut().record_pick(spec.bucket, moving.endpoint().0, decided, clock::now());
+        }
+        if moving.credential() != credential {
+            self.track_credential(permit, decided);
+        }
+        Ok(())
+    }
+}

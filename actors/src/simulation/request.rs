@@ -1,0 +1,126 @@
+//! The way to an attempt, as `src/upstream/hold.rs` has it: a place in the bucket's gate, and leave of the circuit, which a patient
+//! request may wait for, without a place.
+//!
+//! Leave that was waited for is handed over in whatever turn lets it through, and perhaps unheard, behind the answer that it
+//! was to wait. So its moment is known only to lie between that answer and now; the watch over circuits judges it by that.
+//! Who waits is counted here, apart from the places, so that a place that nobody is in shows.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use crate::breaker::{BreakerRejection, BreakerTicket, CircuitCheck, Outcome};
+use crate::clock;
+use crate::monitor::Level;
+use crate::pool::Permit;
+use crate::simulation::circuit_observer::CircuitRef;
+use crate::simulation::client::{Client, REQUEST_TIMEOUT, RequestEnded};
+use crate::simulation::planted_fault::PlantedFault;
+use crate::simulation::tracked::Tracked;
+
+/// A ticket that ends as a trial in the ledger, too.
+pub(super) struct TrackedTicket<'a> {
+    client: &'a Client,
+    circuit: CircuitRef,
+    pub(super) is_slow: bool,
+    ticket: Option<BreakerTicket>,
+    trial: Option<u64>,
+}
+
+impl<'a> TrackedTicket<'a> {
+    /// Leave that was given at some moment from the first of these to the last.
+    pub(super) fn new(
+        client: &'a Client,
+        circuit: CircuitRef,
+        ticket: BreakerTicket,
+        decided: (u64, u64),
+    ) -> Self {
+        let mut ledger = client.shared.ledger.borrow_mut();
+        let trial = ticket.is_trial().and_then(|is_trial| ledger.record_ticket(circuit, is_trial, decided));
+        Self { client, circuit, is_slow: false, ticket: Some(ticket), trial }
+    }
+
+    pub(super) fn report(mut self, outcome: Outcome) {
+        self.record_trial_end(outcome == Outcome::Success && !self.is_slow);
+        if let Some(mut ticket) = self.ticket.take() {
+            if self.is_slow {
+                ticket.mark_slow();
+            }
+            ticket.report(outcome);
+        }
+    }
+
+    fn record_trial_end(&mut self, succeeded: bool) {
+        if let Some(trial) = self.trial.take() {
+            self.client.shared.ledger.borrow_mut().circuit(self.circuit).record_trial_end(trial, succeeded);
+        }
+    }
+}
+
+impl Drop for TrackedTicket<'_> {
+    fn drop(&mut self) {
+        self.record_trial_end(false);
+    }
+}
+
+impl Client {
+    /// Whether this request may wait for the circuit that refused it.
+    pub(super) fn may_wait(&self, circuit: CircuitRef, refusal: &BreakerRejection) -> bool {
+        self.spec.is_replayable
+            && self.shared.breaker(circuit).may_wait(circuit.id, refusal)
+            && self.shared.actors.monitor.level() < Level::Critical
+    }
+
+    /// Takes what an attempt needs; who has no place waits for the circuit first.
+    pub(super) async fn acquire_attempt(
+        &self,
+        place: Option<Tracked<Permit>>,
+        circuit: CircuitRef,
+    ) -> Result<(Tracked<Permit>, TrackedTicket<'_>), RequestEnded> {
+        if let Some(permit) = place {
+            match self.acquire_circuit(circuit).await {
+                Ok(passed) => return Ok((permit, passed)),
+                Err(refusal) if self.may_wait(circuit, &refusal) => drop(permit),
+                Err(_) => return Err(RequestEnded),
+            }
+        }
+        let passed = self.wait_for_circuit(circuit).await?;
+        Ok((self.wait_for_permit().await?, passed))
+    }
+
+    /// Leave of the circuit, immediately before the call.
+    async fn acquire_circuit(&self, circuit: CircuitRef) -> Result<TrackedTicket<'_>, BreakerRejection> {
+        let world = &self.shared;
+        let breaker = world.breaker(circuit);
+        let asked = clock::now();
+        let clearance = match breaker.check(circuit.id, asked) {
+            Err(BreakerRejection::Open { .. }) if world.has_fault(PlantedFault::IgnoreOpenCircuit) => {
+                let view = world.circuits(asked).find(|(other, _)| *other == circuit);
+                CircuitCheck::Closed { generation: view.map_or(0, |(_, view)| view.generation) }
+            }
+            clearance => clearance?,
+        };
+        let ticket = breaker.acquire(circuit.id, clearance).await?;
+        let decided = self.decided_at(asked);
+        Ok(TrackedTicket::new(self, circuit, ticket, (decided, decided)))
+    }
+
+    async fn wait_for_circuit(&self, circuit: CircuitRef) -> Result<TrackedTicket<'_>, RequestEnded> {
+        let world = &self.shared;
+        let asked = clock::now();
+        let waiting = Rc::clone(&world.ledger.borrow_mut().circuit(circuit).waiting);
+        let forgets = world.has_fault(PlantedFault::LeakCircuitWaits) && world.rng.borrow_mut().one_in(2);
+        let ticket = {
+            let holding =
+                Box::pin(world.breaker(circuit).wait_for_circuit(circuit.id, asked + REQUEST_TIMEOUT));
+            let mut holding = Tracked::new(&waiting, Some(holding), forgets);
+            let Some(hold) = &mut holding.value else { return Err(RequestEnded) };
+            let ticket = poll_fn(|cx| hold.as_mut().poll(cx)).await;
+            holding.is_leaked = false;
+            ticket.map_err(|_| RequestEnded)?
+        };
+        let decided = (self.decided_at(asked), world.nanos(clock::now()));
+        let passed = TrackedTicket::new(self, circuit, ticket, decided);
+        world.ledger.borrow_mut().circuit(circuit).waited_total += 1;
+        Ok(passed)
+    }
+}

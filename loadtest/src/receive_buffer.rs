@@ -1,0 +1,99 @@
+//! The receive buffer of one connection: a fixed array, a window of unread bytes.
+//!
+//! Fixed on purpose: a body of any size passes through it slice by slice, so neither the client nor the upstream can
+//! hide a gateway's buffering behind its own.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::net::TcpStream;
+
+use crate::framing::BodyFraming;
+
+const CAPACITY_BYTES: usize = 64 * 1024;
+/// A head has to fit into this much; bodies use all of it.
+const SMALL_BYTES: usize = 16 * 1024;
+
+/// Unread bytes of a connection.
+pub(crate) struct ReceiveBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl ReceiveBuffer {
+    /// An empty buffer, small until a large body comes.
+    pub(crate) fn new() -> Self {
+        Self { bytes: vec![0; SMALL_BYTES], start: 0, end: 0 }
+    }
+
+    /// What has arrived and was not consumed.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Marks the first `count` unread bytes as read.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Waits for more bytes; 0 means the peer closed.
+    pub(crate) async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        let space = self.space()?;
+        let count = stream.read(space).await?;
+        self.end += count;
+        Ok(count)
+    }
+
+    /// Takes what is there without waiting.
+    pub(crate) fn try_fill(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        let space = self.space()?;
+        let count = stream.try_read(space)?;
+        self.end += count;
+        Ok(count)
+    }
+
+    /// Reads a body to its end, handing every slice to `each`. An early close is `UnexpectedEof`.
+    pub(crate) async fn read_body(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        mut framing: BodyFraming,
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        while !framing.is_done() {
+            if self.unread().is_empty() {
+                if self.bytes.len() < CAPACITY_BYTES
+                    && !matches!(framing, BodyFraming::Length(left) if left < SMALL_BYTES as u64)
+                {
+                    self.bytes.resize(CAPACITY_BYTES, 0);
+                }
+                if self.fill(stream).await? == 0 {
+                    return if framing == BodyFraming::UntilClose {
+                        Ok(())
+                    } else {
+                        Err(io::ErrorKind::UnexpectedEof.into())
+                    };
+                }
+            }
+            let used = framing
+                .feed(self.unread(), &mut each)
+                .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;
+            self.consume(used);
+        }
+        Ok(())
+    }
+
+    fn space(&mut self) -> io::Result<&mut [u8]> {
+        if self.end == self.bytes.len() && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.bytes.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "message head too large"));
+        }
+        Ok(&mut self.bytes[self.end..])
+    }
+}

@@ -1,0 +1,256 @@
+//! Fetching the set of keys: one task, off the request path, so that no two requests ever cause the same fetch.
+//!
+//! A set is fetched again when its `max-age` is over, but not more than once a minute and at least once a day, and when a token
+//! names a key that it lacks. A source that fails is asked again after a pause that doubles, and what it gave last goes on holding:
+//! its failure must not lock everybody out. No redirect is followed; the URL is the configuration's and never a token's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
+use awc::error::{PayloadError, SendRequestError};
+use slog::{Logger, info, warn};
+use thiserror::Error;
+use tidegate_config::{Config, Endpoint, JwksSource, UpstreamConfig};
+use tokio::time::{sleep, timeout};
+
+use super::key::KeySet;
+use super::shared_keys::SharedKeySet;
+use super::{TokenKeysError, jwks};
+use crate::shortage::{Shortage, record_shortage};
+use crate::upstream::client;
+use crate::upstream::dialer::Dialer;
+use crate::upstream::shortage_of;
+
+/// How long one answer may take.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+/// When a set is fetched again that says nothing of its age.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(60);
+const REFRESH_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Why there is no new set.
+#[derive(Debug, Error)]
+enum FetchError {
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("{0}")]
+    Request(#[from] SendRequestError),
+    #[error("it did not answer within {ANSWER_TIME_MAX:?}")]
+    Timeout,
+    #[error("it answered {0}")]
+    Status(u16),
+    #[error("its answer broke: {0}")]
+    Body(#[from] PayloadError),
+    #[error("it is no set of keys: {0}")]
+    Document(&'static str),
+    #[error("it has more than {DOCUMENT_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+impl FetchError {
+    /// The gateway's own shortage that kept it from fetching.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Request(error) => shortage_of(error),
+            Self::Read(error) => Shortage::of_system(error).inspect(|shortage| record_shortage(*shortage)),
+            _ => None,
+        }
+    }
+}
+
+enum KeySource {
+    File(PathBuf),
+    /// With what it takes to reach it, until the task makes a client of it on its own thread.
+    Url(Endpoint, Dialer),
+}
+
+/// What fetches the keys.
+pub(crate) struct JwksFetcher {
+    source: KeySource,
+    keys: SharedKeySet,
+}
+
+/// A set, how many of its keys are of no use here, and when it should be fetched again.
+type FetchedKeys = (KeySet, usize, Duration);
+
+impl JwksFetcher {
+    /// A file is read now, so that one that is no set stops the start.
+    pub(super) fn new(
+        source: &JwksSource,
+        config: &Config,
+        keys: SharedKeySet,
+    ) -> Result<Self, TokenKeysError> {
+        let source = match source {
+            JwksSource::File(path) => {
+                let (set, _, _) = read_file(path)
+                    .map_err(|error| TokenKeysError::File(format!("`{}`: {error}", path.display())))?;
+                if set.is_empty() {
+                    let message = format!("`{}` holds no key for RS256 or ES256", path.display());
+                    return Err(TokenKeysError::File(message));
+                }
+                keys.finish_refresh(Some(set));
+                KeySource::File(path.clone())
+            }
+            JwksSource::Url(endpoint) => {
+                let tls = config.jwt.as_ref().map(|jwt| jwt.tls.clone()).unwrap_or_default();
+                let upstream = UpstreamConfig { tls, ..UpstreamConfig::default() };
+                let dialer = Dialer::new([endpoint], &upstream, &config.dns).map_err(TokenKeysError::Tls)?;
+                KeySource::Url(endpoint.clone(), dialer)
+            }
+        };
+        Ok(Self { source, keys })
+    }
+
+    /// Renews for ever.
+    pub(crate) async fn run(self, log: Logger) {
+        let Self { source, keys } = self;
+        match source {
+            KeySource::File(path) => {
+                keys.wait_until_due(REFRESH_INTERVAL_MIN).await;
+                let from = path.display().to_string();
+                refresh_forever(&keys, &from, &log, async || read_file(&path)).await;
+            }
+            KeySource::Url(endpoint, dialer) => {
+                let http = client::internal_client(dialer, ANSWER_TIME_MAX);
+                let fetch = async || {
+                    let fetched = timeout(ANSWER_TIME_MAX, fetch_url(&http, &endpoint)).await;
+                    fetched.unwrap_or(Err(FetchError::Timeout))
+                };
+                refresh_forever(&keys, &endpoint.url(), &log, fetch).await;
+            }
+        }
+    }
+}
+
+impl SharedKeySet {
+    /// Sleeps until the next round is due or wanted.
+    async fn wait_until_due(&self, pause: Duration) {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.refresh_requested() => {}
+        }
+    }
+}
+
+async fn refresh_forever(
+    keys: &SharedKeySet,
+    from: &str,
+    log: &Logger,
+    fetch: impl AsyncFn() -> Result<FetchedKeys, FetchError>,
+) {
+    let mut failures = 0;
+    loop {
+        keys.begin_refresh();
+        let pause = match fetch().await {
+            Ok((set, passed_over, age)) => {
+                failures = 0;
+                info!(log, "token keys renewed"; "from" => from, "keys" => set.len(), "passed_over" => passed_over,
+                    "next_in_s" => age.as_secs());
+                keys.finish_refresh(Some(set));
+                age
+            }
+            // Its episode is logged, and the source was not asked.
+            Err(error) if error.shortage().is_some() => {
+                keys.finish_refresh(None);
+                BACKOFF_MIN
+            }
+            Err(error) => {
+                failures += 1;
+                warn!(log, "token keys cannot be renewed"; "from" => from, "error" => error.to_string(),
+                    "failures" => failures);
+                keys.finish_refresh(None);
+                (BACKOFF_MIN * 2_u32.saturating_pow(failures - 1)).min(BACKOFF_MAX)
+            }
+        };
+        keys.wait_until_due(pause).await;
+    }
+}
+
+fn read_file(path: &Path) -> Result<FetchedKeys, FetchError> {
+    use io::Read as _;
+    let mut bytes = Vec::new();
+    tidegate_config::open_regular(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > DOCUMENT_BYTES_MAX {
+        return Err(FetchError::TooLarge);
+    }
+    let (keys, passed_over) = jwks::parse(&bytes).map_err(FetchError::Document)?;
+    Ok((keys, passed_over, REFRESH_INTERVAL_MIN))
+}
+
+async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKeys, FetchError> {
+    let request = client::internal_get(http, endpoint)
+        .insert_header((ACCEPT, "application/jwk-set+json, application/json"));
+    let mut response = request.send().await?;
+    if !response.status().is_success() {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let age = refresh_interval(response.headers());
+    let body = response.body().limit(DOCUMENT_BYTES_MAX).await?;
+    let (keys, passed_over) = jwks::parse(&body).map_err(FetchError::Document)?;
+    Ok((keys, passed_over, age))
+}
+
+/// How long a set may be used, within bounds.
+fn refresh_interval(headers: &HeaderMap) -> Duration {
+    let values = headers.get_all(CACHE_CONTROL).filter_map(|value| value.to_str().ok());
+    let mut directives = values.flat_map(|value| value.split(',')).map(str::trim);
+    let seconds = directives.find_map(|directive| {
+        let (name, seconds) = directive.split_once('=')?;
+        name.eq_ignore_ascii_case("max-age").then(|| seconds.trim_matches('"').parse().ok()).flatten()
+    });
+    seconds.map_or(REFRESH_INTERVAL, Duration::from_secs).clamp(REFRESH_INTERVAL_MIN, REFRESH_INTERVAL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use actix_web::http::header::HeaderValue;
+    use tidegate_actors::clock;
+    use tidegate_config::JwtAlgorithm;
+
+    use super::*;
+
+    /// A3: the age of a set is the source's to say, within a minute and a day
+    #[test]
+    fn the_age_of_a_set_is_bounded() {
+        let age = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
+            refresh_interval(&headers).as_secs()
+        };
+        assert_eq!(age("public, max-age=3600, must-revalidate"), 3600);
+        assert_eq!(age("Max-Age=\"600\""), 600);
+        assert_eq!(age("max-age=0"), 60);
+        assert_eq!(age("max-age=99999999999"), 86_400);
+        for none in ["no-store", "max-age=x", "max-age=-1", "s-maxage=9", "max-age=99999999999999999999999"] {
+            assert_eq!(age(none), 300, "{none}");
+        }
+        assert_eq!(refresh_interval(&HeaderMap::new()), REFRESH_INTERVAL);
+    }
+
+    /// A3: a source that fails is asked again, later each time, and one that answers when its set is old
+    #[tokio::test(start_paused = true)]
+    async fn rounds_follow_the_age_of_the_set_and_failures_back_off() {
+        let keys = SharedKeySet::new(Vec::new(), vec![JwtAlgorithm::Rs256], true);
+        let rounds = AtomicUsize::new(0);
+        let began = clock::now();
+        let moments = std::sync::Mutex::new(Vec::new());
+        let fetch = async || {
+            moments.lock().unwrap().push((clock::now() - began).as_secs());
+            match rounds.fetch_add(1, Ordering::Relaxed) {
+                0..3 => Err(FetchError::Status(500)),
+                _ => Ok((Vec::new(), 0, Duration::from_secs(100))),
+            }
+        };
+        let log = Logger::root(slog::Discard, slog::o!());
+        let all = timeout(Duration::from_secs(250), refresh_forever(&keys, "x", &log, fetch)).await;
+        assert!(all.is_err(), "it goes on for ever");
+        assert_eq!(*moments.lock().unwrap(), [0, 1, 3, 7, 107, 207]);
+    }
+}

@@ -1,0 +1,116 @@
+//! Where a token may stand in a request, how it is found there, and how it is taken away before the request travels on.
+//!
+//! The header comes first, then the query, then the cookie, which a browser sends whether anybody meant it or not. In one place
+//! there is one token; two are refused, for another reader might take the other. Names in a query are compared as they
+//! decode, so that no spelling is found by the upstream that was not found, and taken away, here.
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use tidegate_config::JwtConfig;
+
+use super::JwtRejection;
+use crate::s3::sigv4::query::{decoded_name, decoded_text, value_of};
+
+const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not plain text");
+
+/// The places of a configuration.
+#[derive(Debug)]
+pub(crate) struct TokenLocations {
+    header: HeaderName,
+    cookie: Option<String>,
+    query: Option<String>,
+}
+
+/// What follows the scheme `Bearer` (RFC 6750, section 2.1), without white space around it; none where the scheme is another. A
+/// scheme's name is a token (RFC 9110, section 11.1), so any other character ends it. A value that does not parse then is a proof
+/// that fails: another reader could find a token in it.
+pub(crate) fn bearer_token(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().trim_ascii_start().split_at_checked(b"bearer".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && !rest.first().is_some_and(is_tchar);
+    is_bearer.then(|| rest.trim_ascii())
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_tchar(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
+impl TokenLocations {
+    pub(crate) fn from_config(config: &JwtConfig) -> Self {
+        let header = HeaderName::try_from(config.header.as_str()).unwrap_or(AUTHORIZATION);
+        Self { header, cookie: config.cookie.clone(), query: config.query.clone() }
+    }
+
+    /// The token of a request, if it brings one.
+    pub(crate) fn find<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        query: &'a str,
+    ) -> Result<Option<Cow<'a, str>>, JwtRejection> {
+        let header =
+            at_most_one(headers.get_all(&self.header).filter_map(|value| self.token_in_header(value)))?;
+        if let Some(value) = header {
+            return std::str::from_utf8(value).map(|text| Some(text.into())).map_err(|_| NOT_TEXT);
+        }
+        let pairs = query.split('&').filter(|pair| self.is_token_parameter(pair));
+        if let Some(pair) = at_most_one(pairs)? {
+            return Ok(Some(decoded_text(value_of(pair))));
+        }
+        let Some(name) = &self.cookie else { return Ok(None) };
+        let cookies = headers.get_all(COOKIE).flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+        let value = at_most_one(cookies.filter_map(|cookie| cookie_value(cookie, name)))?;
+        value.map(|value| std::str::from_utf8(value).map(Cow::from).map_err(|_| NOT_TEXT)).transpose()
+    }
+
+    fn token_in_header<'a>(&self, value: &'a HeaderValue) -> Option<&'a [u8]> {
+        // Another header is for tokens only, with or without the scheme's name.
+        bearer_token(value).or_else(|| (self.header != AUTHORIZATION).then(|| value.as_bytes().trim_ascii()))
+    }
+
+    /// The header that is for tokens alone, if it is one.
+    pub(crate) fn dedicated_header(&self) -> Option<&HeaderName> {
+        Some(&self.header).filter(|name| **name != AUTHORIZATION)
+    }
+
+    /// Whether a pair of a query is where a token stands.
+    pub(crate) fn is_token_parameter(&self, pair: &str) -> bool {
+        self.query.as_deref().is_some_and(|name| decoded_name(pair) == name)
+    }
+
+    /// A header as it travels on: whole, without its token, or not at all.
+    pub(crate) fn strip_header<'a>(
+        &self,
+        name: &HeaderName,
+        value: &'a HeaderValue,
+    ) -> Option<Cow<'a, HeaderValue>> {
+        if *name == self.header && self.token_in_header(value).is_some() {
+            return None;
+        }
+        let Some(cookie) = self.cookie.as_ref().filter(|_| *name == COOKIE) else {
+            return Some(Cow::Borrowed(value));
+        };
+        let all: Vec<&[u8]> = value.as_bytes().split(|byte| *byte == b';').collect();
+        let kept: Vec<&[u8]> =
+            all.iter().filter(|pair| cookie_value(pair, cookie).is_none()).copied().collect();
+        if kept.len() == all.len() {
+            return Some(Cow::Borrowed(value));
+        }
+        let rest = kept.join(&b';');
+        HeaderValue::from_bytes(rest.trim_ascii()).ok().filter(|rest| !rest.is_empty()).map(Cow::Owned)
+    }
+}
+
+/// The only one, none, or one too many.
+fn at_most_one<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, JwtRejection> {
+    let first = all.next();
+    if all.next().is_some() { Err(JwtRejection::Repeated) } else { Ok(first) }
+}
+
+/// The value of a cookie of this name.
+fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let pair = pair.trim_ascii();
+    let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+    let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(inner.unwrap_or(value))
+}

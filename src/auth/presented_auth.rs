@@ -1,0 +1,170 @@
+//! The proofs of identity that a bucket accepts, and the parts of a request that hold them.
+//!
+//! A proof must not reach the upstream (A2, A3): readers of the upstream's logs could use it. So a bucket that accepts tokens or API keys
+//! removes the headers, cookies and parameters that can hold one from every request.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use tidegate_config::{AuthMethod, BucketConfig, Kind};
+
+use super::jwt::{JwtRejection, TokenLocations, bearer_token};
+use crate::http::request_validation::Head;
+use crate::s3::sigv2::query as version_2;
+use crate::s3::sigv4;
+use crate::s3::sigv4::query;
+
+/// The header of API keys.
+pub(crate) const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The proofs that a bucket takes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AcceptedAuth {
+    pub(super) signature: bool,
+    /// How far ahead a SigV2 URL or form may expire; none where SigV2 is not accepted.
+    pub(super) sigv2_max_lifetime: Option<Duration>,
+    pub(super) api_key: bool,
+    pub(super) anonymous: bool,
+    /// Where tokens stand, if they are taken.
+    token_locations: Option<Arc<TokenLocations>>,
+    is_s3: bool,
+}
+
+/// Where a client showed an API key: of `Authorization` it is not known whether it is one.
+pub(super) enum PresentedAuth<'a> {
+    ApiKey(&'a [u8]),
+    Bearer(&'a [u8]),
+}
+
+impl AcceptedAuth {
+    pub(crate) fn from_config(bucket: &BucketConfig, places: Option<&Arc<TokenLocations>>) -> Self {
+        let takes = |method| bucket.auth.contains(&method);
+        Self {
+            signature: takes(AuthMethod::Sigv4),
+            sigv2_max_lifetime: takes(AuthMethod::Sigv2).then_some(bucket.sigv2_max_lifetime),
+            api_key: takes(AuthMethod::ApiKey),
+            anonymous: takes(AuthMethod::Anonymous),
+            token_locations: places.filter(|_| takes(AuthMethod::Jwt)).cloned(),
+            is_s3: bucket.kind == Kind::S3,
+        }
+    }
+
+    /// Any proof that one of these takes.
+    pub(crate) fn union<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        all.into_iter().fold(Self::default(), |one, other| Self {
+            signature: one.signature || other.signature,
+            sigv2_max_lifetime: one.sigv2_max_lifetime.max(other.sigv2_max_lifetime),
+            api_key: one.api_key || other.api_key,
+            anonymous: one.anonymous || other.anonymous,
+            token_locations: one.token_locations.or_else(|| other.token_locations.clone()),
+            is_s3: one.is_s3 || other.is_s3,
+        })
+    }
+
+    /// Whether nothing but signatures proves anything.
+    pub(super) fn is_signature_only(&self) -> bool {
+        self.signature && !self.accepts_bearer()
+    }
+
+    fn accepts_bearer(&self) -> bool {
+        self.api_key || self.token_locations.is_some()
+    }
+
+    /// Whether a request has a proof of a kind that the bucket accepts.
+    pub(crate) fn has_presented_auth(&self, head: Head<'_>) -> bool {
+        let query = head.uri.query().unwrap_or_default();
+        sigv4::is_auth_presented(head)
+            || (self.signature && version_2::is_presigned(query))
+            || (self.api_key && head.headers.contains_key(API_KEY_HEADER))
+            || !matches!(self.presented_token(head.headers, query), Ok(None))
+    }
+
+    /// Whether a request is to be taken for a signed one: what is neither that nor a bearer's proof is a signature gone wrong.
+    pub(super) fn is_signed_request(&self, head: Head<'_>) -> bool {
+        let is_bearer = || head.headers.get_all(AUTHORIZATION).all(|value| bearer_token(value).is_some());
+        let query = head.uri.query().unwrap_or_default();
+        let presigns = query::is_presigned(query) || version_2::is_presigned(query);
+        let offers = presigns || head.headers.contains_key(AUTHORIZATION);
+        self.signature && offers && (presigns || !self.accepts_bearer() || !is_bearer())
+    }
+
+    /// What may be an API key; several are an error.
+    pub(super) fn presented_api_key<'a>(
+        &self,
+        headers: &'a HeaderMap,
+    ) -> Result<Option<PresentedAuth<'a>>, RepeatedHeader> {
+        if !self.api_key {
+            return Ok(None);
+        }
+        let once = |name: &HeaderName| {
+            let mut values = headers.get_all(name);
+            let first = values.next();
+            if values.next().is_some() { Err(RepeatedHeader) } else { Ok(first) }
+        };
+        if let Some(value) = once(&API_KEY_HEADER)? {
+            return Ok(Some(PresentedAuth::ApiKey(value.as_bytes())));
+        }
+        Ok(once(&AUTHORIZATION)?.and_then(bearer_token).map(PresentedAuth::Bearer))
+    }
+
+    /// The request's token, if the bucket takes tokens.
+    pub(super) fn presented_token<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        query: &'a str,
+    ) -> Result<Option<Cow<'a, str>>, JwtRejection> {
+        self.token_locations.as_ref().map_or(Ok(None), |places| places.find(headers, query))
+    }
+
+    pub(super) fn accepts_tokens(&self) -> bool {
+        self.token_locations.is_some()
+    }
+
+    /// The headers that hold nothing but a proof, and so never travel on.
+    pub(crate) fn auth_headers(&self) -> Vec<HeaderName> {
+        let token = self.token_locations.as_ref().and_then(|places| places.dedicated_header());
+        self.api_key.then_some(API_KEY_HEADER).into_iter().chain(token.cloned()).collect()
+    }
+
+    /// A header as it travels on: whole, without what proves an identity here, or not at all.
+    pub(crate) fn strip_header<'a>(
+        &self,
+        name: &HeaderName,
+        value: &'a HeaderValue,
+    ) -> Option<Cow<'a, HeaderValue>> {
+        let is_key = self.api_key && *name == API_KEY_HEADER;
+        let is_bearer = self.accepts_bearer() && *name == AUTHORIZATION && bearer_token(value).is_some();
+        if is_key || is_bearer {
+            return None;
+        }
+        match &self.token_locations {
+            Some(places) => places.strip_header(name, value),
+            None => Some(Cow::Borrowed(value)),
+        }
+    }
+
+    /// Whether a pair of this query proves an identity here, so that it must not travel on. The parameters of SigV4 are told apart by
+    /// their names alone (`sigv4::query::presigns`).
+    pub(crate) fn auth_parameter_filter<'a>(&'a self, query: &str) -> impl Fn(&str) -> bool + use<'a> {
+        let is_version_2 = self.is_s3 && version_2::is_presigned(query);
+        move |pair| {
+            self.token_locations.as_ref().is_some_and(|places| places.is_token_parameter(pair))
+                || (is_version_2 && version_2::is_presign_parameter(pair))
+        }
+    }
+
+    /// A query without what `filter` finds in it.
+    pub(crate) fn strip_query<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        let is_proof = self.auth_parameter_filter(query);
+        if !query::pairs(query).any(&is_proof) {
+            return Cow::Borrowed(query);
+        }
+        let kept: Vec<&str> = query.split('&').filter(|pair| !is_proof(pair)).collect();
+        Cow::Owned(kept.join("&"))
+    }
+}
+
+/// A header that should be there once.
+pub(super) struct RepeatedHeader;

@@ -1,0 +1,148 @@
+//! Authenticates requests and forms that are signed with SigV2 (A8), and checks that the signature covers the operation.
+//!
+//! Keys, session tokens, expirations, policies and limits are those of SigV4. Only buckets that list `sigv2` accept SigV2. The list of
+//! buckets accepts it if some bucket does, and shows only such buckets.
+//!
+//! SigV2 leaves most of a query unsigned. Listings are allowed all the same: their parameters choose among keys that the policy
+//! allows. Anybody who sees a request could add a sub-resource that is not covered, or a parameter that takes the request out of the
+//! table of operations. Such requests are refused.
+
+use std::time::Duration;
+
+use tidegate_actors::{ClientIdentity, clock};
+use tidegate_config::Addressing;
+
+use crate::auth::operation::Operation;
+use crate::auth::presented_auth::AcceptedAuth;
+use crate::auth::{AuthRejection, Caller, Keyring};
+use crate::http::error::{GatewayError, bad_request, forbidden, not_implemented};
+use crate::http::error_reply::ErrorReply;
+use crate::http::request_validation::Head;
+use crate::s3::addressing;
+use crate::s3::error_document::shortened;
+use crate::s3::form::fields::FormFields;
+use crate::s3::sigv2::{self, Place, PresentedSigV2, SigV2Rejection};
+use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
+use crate::worker::Worker;
+
+/// Authenticates a request that is signed with SigV2.
+pub(super) fn authenticate(
+    head: Head<'_>,
+    proofs: &AcceptedAuth,
+    worker: &Worker,
+) -> Result<Caller, AuthRejection> {
+    sigv2::check_single_auth(head)?;
+    let lifetime_max =
+        proofs.sigv2_max_lifetime.ok_or(SignatureRejection::SigV2(SigV2Rejection::Disabled))?;
+    let claim = PresentedSigV2::from_request(head)?;
+    let keyring = &worker.shared.keyring;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
+    let now = clock::wall();
+    claim.check_time(now, lifetime_max)?;
+    let named = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
+    let in_host = (named.addressing == Addressing::Virtual).then_some(named.bucket);
+    let verified =
+        claim.verify(head, in_host.as_deref(), keyring.secret(id)).map_err(|rejection| match rejection {
+            SignatureRejection::Mismatch => {
+                AuthRejection::SignatureMismatch(Box::new(claim.mismatch(head, in_host.as_deref())))
+            }
+            other => other.into(),
+        })?;
+    keyring.check_expiry(id, now)?;
+    Ok(Caller { identity: ClientIdentity::Key(id), verified: Some(verified), is_sigv2: true })
+}
+
+/// Authenticates a form that is signed with SigV2.
+pub(super) fn authenticate_form(
+    fields: &FormFields,
+    proofs: &AcceptedAuth,
+    keyring: &Keyring,
+) -> Result<Caller, GatewayError> {
+    let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
+    if fields.is_sigv4() {
+        return Err(refused(SignatureRejection::Ambiguous));
+    }
+    if proofs.sigv2_max_lifetime.is_none() {
+        return Err(refused(SigV2Rejection::Disabled.into()));
+    }
+    let policy = fields.require("policy")?;
+    let (key_id, signature) = (fields.require("awsaccesskeyid")?, fields.require("signature")?);
+    let id = keyring.find_with_token(key_id, fields.get("x-amz-security-token")).map_err(refused)?;
+    sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(|_| {
+        let mismatch = SignatureMismatch::new(key_id, signature, policy.as_bytes());
+        AuthRejection::SignatureMismatch(Box::new(mismatch))
+    })?;
+    keyring.check_expiry(id, clock::wall()).map_err(refused)?;
+    Ok(Caller { is_sigv2: true, ..Caller::identified(ClientIdentity::Key(id)) })
+}
+
+/// Checks the remaining validity of a form's policy against the limit of its bucket, if the form is signed with SigV2.
+pub(crate) fn check_form_lifetime(
+    caller: &Caller,
+    left: Duration,
+    max: Duration,
+) -> Result<(), AuthRejection> {
+    if caller.is_sigv2 && left > max {
+        return Err(SignatureRejection::from(SigV2Rejection::TooFarAhead { max }).into());
+    }
+    Ok(())
+}
+
+/// Refuses an operation that depends on a header or parameter that the signature does not cover. `query` is without the signature.
+pub(super) fn check_coverage(
+    operation: &Operation<'_>,
+    head: Head<'_>,
+    query: &str,
+) -> Result<(), SignatureRejection> {
+    match operation.first_unsigned(head, query, sigv2::query::covers) {
+        Some(name) => Err(SigV2Rejection::Uncovered(shortened(&name)).into()),
+        None => Ok(()),
+    }
+}
+
+/// The answer to the client.
+pub(super) fn error_reply(rejection: &SigV2Rejection) -> ErrorReply {
+    match rejection {
+        SigV2Rejection::Disabled => not_implemented(
+            "signature_not_implemented",
+            "SigV2 (AWSAccessKeyId) is off here: sign with AWS4-HMAC-SHA256, or let the operator add sigv2 to \
+             buckets.NAME.auth",
+        ),
+        SigV2Rejection::Malformed(Place::Header, what) => bad_request(
+            "InvalidArgument",
+            "sigv2_malformed",
+            format!("AWS authorization header is invalid: {what}"),
+        ),
+        SigV2Rejection::Malformed(Place::Query, what) => forbidden(
+            "AccessDenied",
+            "sigv2_malformed",
+            format!("error parsing the query's SigV2 signature: {what}"),
+        ),
+        SigV2Rejection::ChunkedBody => bad_request(
+            "InvalidRequest",
+            "sigv2_chunks",
+            "a body in chunks (aws-chunked, STREAMING-…) needs SigV4; with SigV2 send it as it is",
+        ),
+        SigV2Rejection::Uncovered(name) => forbidden(
+            "AccessDenied",
+            "sigv2_uncovered",
+            format!(
+                "a SigV2 signature does not cover `{name}`, so it cannot authorize this request; sign with SigV4"
+            ),
+        ),
+        SigV2Rejection::Expired { expires, now } => {
+            forbidden("AccessDenied", "presigned_expired", "Request has expired")
+                .with_detail("Expires", expires)
+                .with_detail("ServerTime", now)
+        }
+        SigV2Rejection::TooFarAhead { max } => forbidden(
+            "AccessDenied",
+            "sigv2_lifetime",
+            format!(
+                "a SigV2 URL or form may be valid for at most {} seconds; let it expire sooner, or let the operator raise \
+                 buckets.NAME.sigv2_max_lifetime",
+                max.as_secs()
+            ),
+        ),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the gateway answers as itself: the admin listener, the probes, its own documents.
+
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use serde_json::json;
+
+use crate::http::error_reply::{AMAZON_REQUEST_ID, REQUEST_ID};
+use crate::s3::form::success_action::{StoredObject, SuccessAction};
+use crate::s3::location;
+
+/// An admin or probe answer in JSON.
+pub(crate) fn json_reply(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
+    HttpResponse::build(status.code())
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(format!("{body}\n"))
+}
+
+/// A refusal of the admin listener, in the shape of E1.
+pub(crate) fn admin_error_reply(
+    status: AdminStatus,
+    code: &str,
+    message: &str,
+    request_id: &HeaderValue,
+) -> HttpResponse<BoxBody> {
+    let id = request_id.to_str().unwrap_or_default();
+    let mut response =
+        json_reply(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
+    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    response
+}
+
+/// A preflight that is allowed; the headers say what.
+pub(crate) fn preflight_reply() -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().finish()
+}
+
+/// A document of the gateway's own.
+pub(crate) fn xml_reply(document: String) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
+}
+
+/// The region of a bucket (GetBucketLocation).
+pub(crate) fn location_reply(region: &str, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
+    let mut response = xml_reply(location::document(region));
+    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    response.headers_mut().insert(AMAZON_REQUEST_ID, request_id.clone());
+    response
+}
+
+/// What a form's client is told of an upload that the store has taken.
+pub(crate) fn form_reply(done: &SuccessAction, stored: &StoredObject<'_>) -> HttpResponse<BoxBody> {
+    match done {
+        SuccessAction::EmptyOk => HttpResponse::Ok().insert_header((LOCATION, stored.location)).finish(),
+        SuccessAction::Created => HttpResponse::Created()
+            .insert_header((LOCATION, stored.location))
+            .insert_header((CONTENT_TYPE, "application/xml"))
+            .body(stored.to_xml()),
+        SuccessAction::NoContent => {
+            HttpResponse::NoContent().insert_header((LOCATION, stored.location)).finish()
+        }
+        SuccessAction::Redirect(page) => {
+            HttpResponse::SeeOther().insert_header((LOCATION, stored.redirect_url(page))).finish()
+        }
+    }
+}
+
+/// The metrics, or why there are none.
+pub(crate) fn metrics_reply(
+    content_type: &str,
+    text: Result<Vec<u8>, prometheus::Error>,
+) -> HttpResponse<BoxBody> {
+    match text {
+        Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type.to_owned())).body(text),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// The statuses that the admin listener and the probes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminStatus {
+    Ok,
+    Accepted,
+    NotReady,
+    NotFound,
+    BadRequest,
+    Forbidden,
+}
+
+impl AdminStatus {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Ok => StatusCode::OK,
+            Self::Accepted => StatusCode::ACCEPTED,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! An answer of the gateway's own: what it says, and in whose words it is told (E1).
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde_json::json;
+use tidegate_actors::LimitStatus;
+use tidegate_config::Kind;
+
+use crate::http::error::RetryAfter;
+use crate::http::rate_limit_headers;
+use crate::s3::error_document::ErrorDocument;
+
+/// The header that names the reason of every refusal.
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+/// The header that carries the request's ID.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The same ID, where S3's clients look for it.
+pub(crate) const AMAZON_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+/// The header with the region of a bucket.
+pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
+
+/// The most characters of a message.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// What a client is told.
+pub(crate) struct ErrorReply {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<RetryAfter>,
+    /// The connection's framing is in doubt: close it.
+    pub(crate) close: bool,
+    /// Elements of the S3 document beyond the common ones.
+    pub(crate) details: Vec<(&'static str, String)>,
+    /// Whether header and document name the region of an S3 bucket.
+    pub(crate) has_region: bool,
+    /// How a client may prove who it is (`WWW-Authenticate`).
+    pub(crate) challenge: Option<&'static str>,
+    /// The limit that is used up.
+    pub(crate) limit: Option<LimitStatus>,
+    /// Figures of the gateway for its operator: in the access log, never in the answer.
+    pub(crate) log_detail: Option<String>,
+}
+
+impl ErrorReply {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            reason,
+            message: sanitize(message.into()),
+            retry_after: None,
+            close: false,
+            details: Vec::new(),
+            has_region: false,
+            challenge: None,
+            limit: None,
+            log_detail: None,
+        }
+    }
+
+    /// For a cause that may be many clients': each is told another moment from then on.
+    pub(crate) fn with_retry_after(self, after: Duration) -> Self {
+        Self { retry_after: Some(RetryAfter::spread(after)), ..self }
+    }
+
+    /// For a cause that is this request's alone.
+    pub(crate) fn with_exact_retry_after(self, after: Duration) -> Self {
+        Self { retry_after: Some(RetryAfter::exact(after)), ..self }
+    }
+
+    pub(crate) fn with_detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
+        self.details.push((element, text.into()));
+        self
+    }
+
+    /// Adds S3's elements about a size: what the client wants to send, where that is known, and the largest size that is taken.
+    pub(crate) fn with_size(self, proposed_bytes: Option<u64>, bytes_max: u64) -> Self {
+        let sized = match proposed_bytes {
+            Some(bytes) => self.with_detail("ProposedSize", bytes.to_string()),
+            None => self,
+        };
+        sized.with_detail("MaxSizeAllowed", bytes_max.to_string())
+    }
+
+    /// Names the region of the bucket in the header and in the document.
+    pub(crate) fn with_region(self) -> Self {
+        Self { has_region: true, ..self }
+    }
+
+    pub(crate) fn with_challenge(self, challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..self }
+    }
+
+    /// Says when such a request fits, and what is left of the limit until then.
+    pub(crate) fn with_limit(self, limit: &LimitStatus) -> Self {
+        Self { limit: Some(*limit), ..self.with_retry_after(limit.retry_after) }
+    }
+
+    /// Adds figures for the operator, which only the access log shows.
+    pub(crate) fn with_log_detail(self, detail: String) -> Self {
+        Self { log_detail: Some(detail), ..self }
+    }
+
+    pub(crate) fn with_close(self) -> Self {
+        Self { close: true, ..self }
+    }
+}
+
+/// Text as an error may repeat it (E4): others' words are part of it, so it is cut and holds no control characters.
+fn sanitize(message: String) -> String {
+    if message.len() <= MESSAGE_CHARS_MAX && !message.contains(char::is_control) {
+        return message;
+    }
+    message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
+}
+
+/// In whose words the error is told.
+pub(crate) struct ReplyContext<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) resource: &'a str,
+    pub(crate) request_id: &'a HeaderValue,
+    /// The region of the bucket, as answers name it.
+    pub(crate) region: &'a str,
+}
+
+impl ErrorReply {
+    /// The answer in S3's shape or in JSON (E1).
+    pub(crate) fn to_response(&self, to: &ReplyContext<'_>) -> HttpResponse {
+        let request_id = to.request_id.to_str().unwrap_or_default();
+        let region = self.has_region.then_some(to.region);
+        let (content_type, body) = match to.kind {
+            Kind::S3 => {
+                let document = ErrorDocument {
+                    code: self.code,
+                    message: &self.message,
+                    resource: to.resource,
+                    request_id,
+                    details: &self.details,
+                    region,
+                };
+                ("application/xml", document.to_xml())
+            }
+            Kind::Http => ("application/json", self.to_json(request_id)),
+        };
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, content_type));
+        response.insert_header((REASON, self.reason));
+        response.insert_header((REQUEST_ID, to.request_id.clone()));
+        if to.kind == Kind::S3 {
+            response.insert_header((AMAZON_REQUEST_ID, to.request_id.clone()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge));
+        }
+        if let Some(after) = self.retry_after {
+            response.insert_header((RETRY_AFTER, after.seconds()));
+        }
+        if self.close {
+            response.force_close();
+        }
+        // The body of an answer to HEAD is left out by the HTTP layer, its length stays.
+        let mut response = response.body(body);
+        if let Some(limit) = &self.limit {
+            rate_limit_headers::write_allowance(limit, response.headers_mut());
+        }
+        response
+    }
+
+    fn to_json(&self, request_id: &str) -> String {
+        let mut error = json!({
+            "code": self.reason,
+            "message": self.message,
+            "request_id": request_id,
+        });
+        if let Some(after) = self.retry_after {
+            error["retry_after"] = after.seconds().into();
+        }
+        json!({ "error": error }).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E4
+    #[test]
+    fn a_message_is_cut_and_holds_no_control_characters() {
+        assert_eq!(sanitize("as it is: é".to_owned()), "as it is: é");
+        assert_eq!(sanitize("a\r\nb\0\u{85}c\u{1b}[31m".to_owned()), "abc[31m");
+        assert_eq!(sanitize("é".repeat(600)), "é".repeat(500));
+        assert_eq!(sanitize(format!("{}\n", "x".repeat(500))), "x".repeat(500));
+    }
+}

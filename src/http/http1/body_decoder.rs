@@ -1,0 +1,211 @@
+//! The framing of a request's body (RFC 9112, 6 and 7): none, a length, or chunks.
+//!
+//! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same
+//! result. It is strict where two parsers could read a stream differently: sizes are hexadecimal digits and nothing
+//! else, and lines end with CRLF. Extensions and trailers are validated and dropped. They and leading zeros of sizes
+//! carry nothing, so [`OVERHEAD_BYTES_MAX`] bounds them.
+//!
+//! Deliberately absent: the choice of the framing, which `edge.rs` makes for both protocols.
+
+use thiserror::Error;
+
+use crate::http::http1::head::{is_field_text, is_token};
+use crate::http::request_validation::BodyLength;
+
+/// The most bytes of extensions, trailers and leading zeros of one request.
+pub(super) const OVERHEAD_BYTES_MAX: u32 = 16 << 10;
+
+/// Why chunks are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum FramingError {
+    #[error("a chunk's size is no hexadecimal number")]
+    Size,
+    #[error("a chunk's size is too large")]
+    TooLarge,
+    #[error("a chunk's extension holds a control character")]
+    Extension,
+    #[error("a line of the chunks does not end with CRLF")]
+    LineEnd,
+    #[error("a chunk is longer than its size")]
+    ChunkEnd,
+    #[error("a trailer is malformed")]
+    Trailer,
+    #[error("the chunks' extensions, trailers and leading zeros are longer than 16 KiB")]
+    Overhead,
+}
+
+/// What the next bytes of the input are. They count as consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DecodeStep {
+    /// So many bytes of data.
+    Data(usize),
+    /// So many bytes of framing.
+    Framing(usize),
+    /// There are none.
+    NeedMore,
+    /// The body has ended; what follows belongs to the next request.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DecoderState {
+    Ended,
+    Length(u64),
+    /// In a chunk's size; whether a digit has come.
+    Size(u64, bool),
+    Extension(u64),
+    SizeFeed(u64),
+    Data(u64),
+    DataReturn,
+    DataFeed,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerFeed,
+    LastFeed,
+}
+
+/// The decoder of one body.
+#[derive(Debug, Clone)]
+pub(super) struct BodyDecoder {
+    state: DecoderState,
+    overhead: u32,
+}
+
+impl BodyDecoder {
+    pub(super) fn new(length: BodyLength) -> Self {
+        let state = match length {
+            BodyLength::Empty => DecoderState::Ended,
+            BodyLength::Known(bytes) => DecoderState::Length(bytes),
+            BodyLength::Chunked => DecoderState::Size(0, false),
+        };
+        Self { state, overhead: 0 }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == DecoderState::Ended
+    }
+
+    /// Bytes left of the body, if its length is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.state {
+            DecoderState::Ended => Some(0),
+            DecoderState::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of data are known to follow without framing in between.
+    pub(super) fn data_ahead(&self) -> u64 {
+        match self.state {
+            DecoderState::Length(left) | DecoderState::Data(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// What `input` begins with. After an error the decoder must not be asked again.
+    pub(super) fn step(&mut self, input: &[u8]) -> Result<DecodeStep, FramingError> {
+        match self.state {
+            DecoderState::Ended => return Ok(DecodeStep::End),
+            _ if input.is_empty() => return Ok(DecodeStep::NeedMore),
+            DecoderState::Length(left) => {
+                let (taken, left) = split_data(input, left);
+                self.state = if left == 0 { DecoderState::Ended } else { DecoderState::Length(left) };
+                return Ok(DecodeStep::Data(taken));
+            }
+            DecoderState::Data(left) => {
+                let (taken, left) = split_data(input, left);
+                self.state = if left == 0 { DecoderState::DataReturn } else { DecoderState::Data(left) };
+                return Ok(DecodeStep::Data(taken));
+            }
+            _ => {}
+        }
+        for (at, byte) in input.iter().enumerate() {
+            self.state = self.next_state(*byte)?;
+            if matches!(self.state, DecoderState::Data(_) | DecoderState::Ended) {
+                return Ok(DecodeStep::Framing(at + 1));
+            }
+        }
+        Ok(DecodeStep::Framing(input.len()))
+    }
+
+    /// The state behind one byte of framing.
+    fn next_state(&mut self, byte: u8) -> Result<DecoderState, FramingError> {
+        match (self.state, byte) {
+            (DecoderState::Size(size, has_digit), _) => self.size_state(size, has_digit, byte),
+            (DecoderState::Extension(size), b'\r') => Ok(DecoderState::SizeFeed(size)),
+            (DecoderState::Extension(_), _) => {
+                self.count_overhead(is_field_text(byte), self.state, FramingError::Extension)
+            }
+            (DecoderState::SizeFeed(0), b'\n') => Ok(DecoderState::TrailerStart),
+            (DecoderState::SizeFeed(size), b'\n') => Ok(DecoderState::Data(size)),
+            (DecoderState::DataReturn, b'\r') => Ok(DecoderState::DataFeed),
+            (DecoderState::DataReturn, _) => Err(FramingError::ChunkEnd),
+            (DecoderState::DataFeed, b'\n') => Ok(DecoderState::Size(0, false)),
+            (DecoderState::TrailerStart, b'\r') => Ok(DecoderState::LastFeed),
+            (DecoderState::TrailerName, b':') => {
+                self.count_overhead(true, DecoderState::TrailerValue, FramingError::Trailer)
+            }
+            (DecoderState::TrailerStart | DecoderState::TrailerName, _) => {
+                self.count_overhead(is_token(byte), DecoderState::TrailerName, FramingError::Trailer)
+            }
+            (DecoderState::TrailerValue, b'\r') => {
+                self.count_overhead(true, DecoderState::TrailerFeed, FramingError::Trailer)
+            }
+            (DecoderState::TrailerValue, _) => {
+                self.count_overhead(is_field_text(byte), self.state, FramingError::Trailer)
+            }
+            (DecoderState::TrailerFeed, b'\n') => {
+                self.count_overhead(true, DecoderState::TrailerStart, FramingError::Trailer)
+            }
+            (DecoderState::LastFeed, b'\n') => Ok(DecoderState::Ended),
+            (
+                DecoderState::SizeFeed(_)
+                | DecoderState::DataFeed
+                | DecoderState::TrailerFeed
+                | DecoderState::LastFeed,
+                _,
+            ) => Err(FramingError::LineEnd),
+            (DecoderState::Ended | DecoderState::Length(_) | DecoderState::Data(_), _) => Ok(self.state),
+        }
+    }
+
+    fn size_state(&mut self, size: u64, has_digit: bool, byte: u8) -> Result<DecoderState, FramingError> {
+        if let Some(digit) = char::from(byte).to_digit(16) {
+            let is_dropped = has_digit && size == 0;
+            let size = size.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit)));
+            let state = DecoderState::Size(size.ok_or(FramingError::TooLarge)?, true);
+            return if is_dropped { self.count_overhead(true, state, FramingError::Size) } else { Ok(state) };
+        }
+        match byte {
+            b'\r' if has_digit => Ok(DecoderState::SizeFeed(size)),
+            b';' if has_digit => self.count_overhead(true, DecoderState::Extension(size), FramingError::Size),
+            _ => Err(FramingError::Size),
+        }
+    }
+
+    /// Counts a byte that carries nothing, if it may stand there.
+    fn count_overhead(
+        &mut self,
+        is_valid: bool,
+        next: DecoderState,
+        error: FramingError,
+    ) -> Result<DecoderState, FramingError> {
+        self.overhead += 1;
+        match () {
+            () if !is_valid => Err(error),
+            () if self.overhead > OVERHEAD_BYTES_MAX => Err(FramingError::Overhead),
+            () => Ok(next),
+        }
+    }
+}
+
+/// How many bytes of the input belong to the body, and how many are left of it then.
+fn split_data(input: &[u8], left: u64) -> (usize, u64) {
+    let taken = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
+    (taken, left - taken as u64)
+}
+
+#[cfg(test)]
+#[path = "framing_tests.rs"]
+mod tests;

@@ -1,0 +1,189 @@
+//! An answer's body on its way into the connection.
+//!
+//! Pieces are gathered up to [`GATHER_BYTES`] and written together with the head. Where the client does not take them, the body
+//! is read ahead into memory that is reserved for such bytes, so that a body that fits ends and frees what it
+//! holds; without a reservation it is read only as the client takes bytes. How long a client may take is decided by `send_progress.rs`,
+//! which cuts the answer. A body that breaks, or has another length than was announced, ends the connection without a terminator (T6).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BoxBody, MessageBody};
+use bytes::Bytes;
+
+use crate::http::http1::connection::{ClientEvent, ClientTransport, Http1Connection};
+use crate::http::http1::encode::ResponseFraming;
+use crate::http::send_buffer::{ConnectionBuffer, Reservation};
+use crate::http::send_progress::SendProgress;
+
+/// What is gathered for one write, and read ahead of a client.
+const GATHER_BYTES: usize = 64 << 10;
+/// What is reserved at a time.
+const RESERVE_BYTES: usize = 8 << 10;
+
+/// How the transfer of an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendResult {
+    /// Its last byte was written.
+    Whole,
+    /// Its body broke.
+    Broken,
+    /// It was cut, because its client took it too slowly.
+    Cut,
+    /// The client closed the connection.
+    ClientClosed,
+}
+
+/// Why no more of a body is read at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FillResult {
+    Ended,
+    Broken,
+    /// As much waits as may wait.
+    Full,
+    /// The body has no more bytes yet.
+    Pending,
+}
+
+/// A body that is being sent.
+pub(super) struct ResponseSender<'a> {
+    body: Option<BoxBody>,
+    transfer: ResponseFraming,
+    progress: &'a Rc<SendProgress>,
+    buffer: &'a Rc<ConnectionBuffer>,
+    /// The client does not take what waits.
+    is_blocked: bool,
+    reserved: Vec<Reservation>,
+    reserved_bytes: usize,
+}
+
+impl<'a> ResponseSender<'a> {
+    pub(super) fn new(
+        body: BoxBody,
+        transfer: ResponseFraming,
+        progress: &'a Rc<SendProgress>,
+        buffer: &'a Rc<ConnectionBuffer>,
+    ) -> Self {
+        let body = (transfer != ResponseFraming::NoBody).then_some(body);
+        Self { body, transfer, progress, buffer, is_blocked: false, reserved: Vec::new(), reserved_bytes: 0 }
+    }
+
+    /// Sends the body behind what waits in the connection.
+    pub(super) async fn run<S: ClientTransport>(mut self, connection: &mut Http1Connection<S>) -> SendResult {
+        poll_fn(|cx| self.poll(connection, cx)).await
+    }
+
+    fn poll<S: ClientTransport>(
+        &mut self,
+        connection: &mut Http1Connection<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<SendResult> {
+        loop {
+            let mut filled = self.fill(connection, cx);
+            match connection.poll_write(cx, |bytes| self.progress.record_sent(bytes)) {
+                Poll::Ready(Ok(())) => {
+                    self.unblock();
+                    if filled == FillResult::Full {
+                        continue;
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(SendResult::ClientClosed),
+                Poll::Pending => {
+                    self.is_blocked = true;
+                    self.progress.set_waiting();
+                    if self.progress.poll_cut(cx).is_ready() {
+                        return Poll::Ready(SendResult::Cut);
+                    }
+                    filled = self.fill(connection, cx);
+                }
+            }
+            match filled {
+                // What waits is written first, as far as the client takes it.
+                FillResult::Broken if self.progress.cut_reason().is_some() => {
+                    return Poll::Ready(SendResult::Cut);
+                }
+                FillResult::Broken => return Poll::Ready(SendResult::Broken),
+                FillResult::Ended if !self.is_blocked => return Poll::Ready(SendResult::Whole),
+                _ => {}
+            }
+            match connection.poll_client(cx) {
+                ClientEvent::DataArrived => {}
+                ClientEvent::Closed => return Poll::Ready(SendResult::ClientClosed),
+                ClientEvent::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn unblock(&mut self) {
+        if std::mem::take(&mut self.is_blocked) {
+            self.progress.set_idle();
+            self.reserved.clear();
+            self.reserved_bytes = 0;
+        }
+    }
+
+    /// Moves what the body has into the connection.
+    fn fill<S>(&mut self, connection: &mut Http1Connection<S>, cx: &mut Context<'_>) -> FillResult {
+        loop {
+            let waits = connection.write_buffer.bytes();
+            if waits >= GATHER_BYTES || (self.is_blocked && !self.reserve(waits)) {
+                return if self.body.is_some() { FillResult::Full } else { FillResult::Ended };
+            }
+            let Some(body) = &mut self.body else { return FillResult::Ended };
+            match Pin::new(body).poll_next(cx) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    if !self.push(connection, piece) {
+                        return self.fail();
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => return self.fail(),
+                Poll::Ready(None) => {
+                    self.body = None;
+                    match self.transfer {
+                        ResponseFraming::Length(1..) => return FillResult::Broken,
+                        ResponseFraming::Chunked => {
+                            connection.write_buffer.write(|buffer| buffer.extend_from_slice(b"0\r\n\r\n"));
+                        }
+                        _ => {}
+                    }
+                    return FillResult::Ended;
+                }
+                Poll::Pending => return FillResult::Pending,
+            }
+        }
+    }
+
+    fn fail(&mut self) -> FillResult {
+        self.body = None;
+        FillResult::Broken
+    }
+
+    /// False where the body is longer than its length.
+    fn push<S>(&mut self, connection: &mut Http1Connection<S>, piece: Bytes) -> bool {
+        match &mut self.transfer {
+            // A chunk of nothing would be the last.
+            _ if piece.is_empty() => {}
+            ResponseFraming::Chunked => connection.write_buffer.push_chunk(piece),
+            ResponseFraming::Length(left) => {
+                let Some(rest) = left.checked_sub(piece.len() as u64) else { return false };
+                *left = rest;
+                connection.write_buffer.push(piece);
+            }
+            ResponseFraming::UntilClose | ResponseFraming::NoBody => connection.write_buffer.push(piece),
+        }
+        true
+    }
+
+    /// Whether all that waits is reserved, and so more may be read.
+    fn reserve(&mut self, waits: usize) -> bool {
+        while self.reserved_bytes < waits {
+            let bytes = RESERVE_BYTES.max(waits - self.reserved_bytes);
+            let Some(reservation) = self.buffer.try_reserve(bytes) else { return false };
+            self.reserved.push(reservation);
+            self.reserved_bytes += bytes;
+        }
+        true
+    }
+}

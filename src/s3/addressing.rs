@@ -1,0 +1,211 @@
+//! Which bucket a request names: in its `Host`, below a base domain of the gateway's, or in its path.
+//!
+//! With a `Host` that is a base domain itself, or is below none, the bucket is the path's first segment. The
+//! client's signature covers `Host` and path as they came, so both stay as they are; only what goes upstream is mapped.
+//!
+//! Clients may percent-encode any character of the segment (RFC 3986, 2.1: `acme%3Aphotos`, `cs%2Da`). It is decoded here, once, and all
+//! that follows sees the decoded name: routing, policies, renaming and the log (V12). A name that decodes to anything but the grammar of
+//! names (`tidegate_config::is_bucket_name`), such as `photos%2Fk`, `a%00b` or `a%253Ab`, is no name; it stays as it was sent, and its `%`
+//! keeps it from every bucket. A `Host` is not decoded, and its bucket has no tenant: a `:` precedes the port.
+//!
+//! Source: S3 User Guide, "Virtual hosting of buckets". Deliberately absent: its third form, a `Host` that is the bucket's name
+//! as a whole, because any name that leads to the gateway would become a bucket.
+
+use std::borrow::Cow;
+
+use actix_web::http::Uri;
+use actix_web::http::header::{HOST, HeaderMap};
+use tidegate_config::{Addressing, is_bucket_name};
+
+use crate::http::request_validation::percent_decode;
+use crate::s3::target;
+
+/// What a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedResource<'a> {
+    /// The bucket, as the client calls it, decoded. Text that is no bucket name is as it was sent.
+    pub(crate) bucket: Cow<'a, str>,
+    /// The key, raw and with its slash; empty or a slash where the bucket itself is meant.
+    pub(crate) key: &'a str,
+    /// Where the bucket stands.
+    pub(crate) addressing: Addressing,
+}
+
+impl NamedResource<'_> {
+    /// Whether the request is about the bucket and not about an object.
+    pub(crate) fn is_bucket(&self) -> bool {
+        matches!(self.key, "" | "/")
+    }
+
+    /// Whether the path begins with the bucket's name, spelt as it is.
+    pub(crate) fn is_literal_in_path(&self) -> bool {
+        self.addressing == Addressing::Path && matches!(self.bucket, Cow::Borrowed(_))
+    }
+}
+
+/// What a request names, seen from its `Host` and its path.
+pub(crate) fn resolve<'a>(
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    base_domains: &[String],
+) -> NamedResource<'a> {
+    // Without base domains no `Host` says anything, and none is looked for.
+    let host = if base_domains.is_empty() { "" } else { request_host(uri, headers) };
+    resolve_host(host, uri.path(), base_domains)
+}
+
+/// Whom the client believes to speak to: the `Host`, which is what it signs, or on HTTP/2 the authority.
+pub(crate) fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default()
+}
+
+fn resolve_host<'a>(host: &'a str, path: &'a str, base_domains: &[String]) -> NamedResource<'a> {
+    // The longest wins, should one lie below another.
+    let below =
+        base_domains.iter().filter_map(|base| bucket_in_host(host, base)).min_by_key(|bucket| bucket.len());
+    match below {
+        Some(bucket) => NamedResource { bucket: bucket.into(), key: path, addressing: Addressing::Virtual },
+        None => {
+            let (bucket, key) = target::split_bucket(path);
+            NamedResource { bucket: decode_bucket_name(bucket), key, addressing: Addressing::Path }
+        }
+    }
+}
+
+/// The bucket name that a path's segment spells. A segment that spells none stays as it is.
+pub(crate) fn decode_bucket_name(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let name = String::from_utf8(percent_decode(segment.as_bytes())).ok().filter(|name| is_bucket_name(name));
+    name.map_or(Cow::Borrowed(segment), Cow::Owned)
+}
+
+/// What stands before the base domain, if anything does.
+fn bucket_in_host<'a>(host: &'a str, base: &str) -> Option<&'a str> {
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let host = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(host, _)| host);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let (before, end) = host.split_at_checked(host.len().checked_sub(base.len())?)?;
+    let bucket = before.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(base))?;
+    (!bucket.is_empty() && !bucket.contains(':')).then_some(bucket)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bucket_in(host: &str) -> Option<String> {
+        let bases = ["s3.example.com".to_owned(), "eu.s3.example.com".to_owned()];
+        let named = resolve_host(host, "/a/b", &bases);
+        (named.addressing == Addressing::Virtual).then(|| {
+            assert_eq!(named.key, "/a/b");
+            named.bucket.into_owned()
+        })
+    }
+
+    #[test]
+    fn a_host_below_a_base_domain_names_the_bucket() {
+        for host in ["photos.s3.example.com", "photos.S3.Example.com:8080", "photos.s3.example.com."] {
+            assert_eq!(bucket_in(host).as_deref(), Some("photos"), "{host}");
+        }
+        assert_eq!(bucket_in("my.photos.s3.example.com").as_deref(), Some("my.photos"));
+        assert_eq!(bucket_in("photos.eu.s3.example.com:1").as_deref(), Some("photos"));
+    }
+
+    #[test]
+    fn any_other_host_leaves_the_path_to_name_it() {
+        for host in [
+            "s3.example.com",
+            "xs3.example.com",
+            ".s3.example.com",
+            "example.com",
+            "127.0.0.1:8080",
+            "[::1]",
+            "",
+            "ü",
+            "acme:photos.s3.example.com",
+            "acme:80.s3.example.com:80",
+        ] {
+            assert_eq!(bucket_in(host), None, "{host}");
+        }
+        let named = resolve_host("gateway", "/b//k/", &[]);
+        assert_eq!((&*named.bucket, named.key, named.is_bucket()), ("b", "//k/", false));
+    }
+
+    /// V12: every spelling of a name is the one name, and the key stays as it was sent
+    #[test]
+    fn a_segment_is_decoded_once() {
+        for (path, bucket) in [
+            ("/acme:photos/a%2Fb", "acme:photos"),
+            ("/acme%3Aphotos/a%2Fb", "acme:photos"),
+            ("/acme%3aphotos/a%2Fb", "acme:photos"),
+            ("/%61cme%3A%70hotos/a%2Fb", "acme:photos"),
+            ("/%3Acs-a/a%2Fb", ":cs-a"),
+            ("/cs%2Da/a%2Fb", "cs-a"),
+            ("/%5F%41/a%2Fb", "_A"),
+        ] {
+            let named = resolve_host("gateway", path, &[]);
+            assert_eq!((&*named.bucket, named.key), (bucket, "/a%2Fb"), "{path}");
+            assert_eq!(named.is_literal_in_path(), !path.split('/').nth(1).unwrap().contains('%'), "{path}");
+        }
+    }
+
+    /// V3, V12: what decodes to no name is none, and is not taken for another
+    #[test]
+    fn what_decodes_to_no_name_stays_encoded() {
+        for segment in [
+            "acme%253Aphotos",
+            "photos%2Fk",
+            "photos%2F..",
+            "photos%5Ck",
+            "a%00b",
+            "a%0Ab",
+            "a%7Fb",
+            "%2Da",
+            "%2D",
+            "%2E%2E",
+            "..%3A",
+            "..%3Aphotos",
+            "acme%3A..",
+            "acme%3A",
+            "%3A",
+            "a%3Ab%3Ac",
+            "a%c0%bab",
+            "a%ef%bc%9ab",
+            "a%ffb",
+            "a%20b",
+            "a%2",
+            "a%zz",
+            "a%",
+            "photos%2A",
+            "photos%3Fx",
+            "photos%23x",
+            "photos%40x",
+            "photos%3B",
+        ] {
+            let named = resolve_host("gateway", &format!("/{segment}/k"), &[]).bucket.into_owned();
+            assert_eq!(named, segment);
+            assert!(!is_bucket_name(&named), "{segment}");
+        }
+    }
+
+    proptest! {
+        /// V12: a decoded name has nothing left to decode, and is a name whoever reads it
+        #[test]
+        fn a_second_decoding_changes_nothing(segment in "[a:.%23456F-]{0,12}") {
+            let name = decode_bucket_name(&segment);
+            let is_name = is_bucket_name(&name);
+            prop_assert_eq!(is_name, !name.contains('%') && is_name);
+            if is_name {
+                prop_assert_eq!(percent_decode(name.as_bytes()), name.as_bytes());
+                prop_assert_eq!(percent_decode(segment.as_bytes()), name.as_bytes());
+            } else {
+                prop_assert_eq!(&*name, &segment);
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Answers with the client's name of a bucket that has another name at the store.
+//!
+//! A document is rewritten as it streams by, in the elements in which the S3 schema has a bucket name (`bucket_elements.rs`) and
+//! nowhere else. Held back are one tag or one such element, 8 KiB at most; a document in which either is longer passes
+//! unchanged, and so does any document that the operation does not answer with. The new length is not known in advance, so
+//! such an answer is sent in chunks.
+//!
+//! Deliberately absent: documents in a content coding.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr;
+
+use crate::http::request_validation::percent_decode;
+use crate::s3::bucket_elements::{BucketElement, BucketElements, ResponseDocument};
+use crate::s3::error_document::escape;
+use crate::s3::store_name;
+use crate::s3::xml::{local_name, tag_length, unescape};
+
+/// The longest tag or name that is held back.
+const HELD_BYTES_MAX: usize = 8 << 10;
+
+/// The names of a bucket and of what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BucketNames {
+    /// The bucket, as the store calls it.
+    pub(crate) store_name: String,
+    /// The bucket, as the client calls it.
+    pub(crate) client_name: String,
+    /// The object's URL, as the client calls it.
+    pub(crate) location: String,
+    /// The path that the store receives, decoded, where that path does not contain the bucket.
+    pub(crate) key_path: Option<Vec<u8>>,
+    /// The path of the store's endpoint, which clients do not see.
+    pub(crate) endpoint_path: String,
+}
+
+/// Rewrites one document as it streams by.
+#[derive(Debug)]
+pub(crate) struct BucketRenamer {
+    names: BucketNames,
+    buffered: BytesMut,
+    depth: usize,
+    /// The documents that the operation answers with.
+    expected: &'static [ResponseDocument],
+    /// The elements of the document that name the bucket.
+    elements: BucketElements,
+    field: Option<BucketElement>,
+    mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Between tags.
+    Text,
+    /// What is held begins with `<`.
+    Tag,
+    /// The rest passes as it is.
+    Pass,
+}
+
+impl BucketNames {
+    /// A path that begins with the store's name, with the client's name in its place. None where the path names no bucket: a key
+    /// may begin with the same characters.
+    pub(crate) fn rename_path(&self, path: &str) -> Option<String> {
+        let bare = path.strip_prefix(&self.endpoint_path).unwrap_or(path);
+        let is_key = |key: &Vec<u8>| is_path_of(path, key) || is_path_of(bare, key);
+        if self.key_path.as_ref().is_some_and(is_key) {
+            return None;
+        }
+        let rest = store_name::strip_bucket(&self.endpoint_path, &self.store_name, path)?;
+        Some(format!("/{}{rest}", self.client_name))
+    }
+
+    fn rename_text(&self, element: BucketElement, text: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(text).ok()?;
+        match element {
+            BucketElement::Name if self.store_name == self.client_name => None,
+            BucketElement::Name => {
+                store_name::matches_bucket(&self.store_name, text).then(|| self.client_name.clone())
+            }
+            BucketElement::Path => self.rename_path(text),
+            BucketElement::Url => (!text.is_empty()).then(|| escape(&self.location)),
+        }
+    }
+}
+
+/// Whether a path in a document is this one, which is decoded. Stores repeat paths as they were sent or decoded.
+fn is_path_of(text: &str, decoded: &[u8]) -> bool {
+    let is_it = |text: String| text.as_bytes() == decoded || percent_decode(text.as_bytes()) == decoded;
+    unescape(text).is_ok_and(is_it)
+}
+
+impl BucketRenamer {
+    /// For the answer to an operation that answers with one of these documents.
+    pub(crate) fn new(names: BucketNames, expected: &'static [ResponseDocument]) -> Self {
+        Self {
+            names,
+            buffered: BytesMut::new(),
+            depth: 0,
+            expected,
+            elements: &[],
+            field: None,
+            mode: Mode::Text,
+        }
+    }
+
+    /// Takes the next bytes, and returns those that can be sent on.
+    pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
+        if self.mode == Mode::Pass && self.buffered.is_empty() {
+            return bytes;
+        }
+        self.buffered.extend_from_slice(&bytes);
+        let mut out = BytesMut::with_capacity(self.buffered.len());
+        while !self.buffered.is_empty() && self.step(&mut out) {}
+        out.freeze()
+    }
+
+    /// Returns the bytes that are held at the end of an incomplete document.
+    pub(crate) fn finish(&mut self) -> Bytes {
+        self.mode = Mode::Pass;
+        self.buffered.split().freeze()
+    }
+
+    /// Moves on by one text or one tag; false if more bytes are needed first.
+    fn step(&mut self, out: &mut BytesMut) -> bool {
+        match self.mode {
+            Mode::Pass => out.unsplit(self.buffered.split()),
+            Mode::Text => return self.rewrite_text(out),
+            Mode::Tag => match tag_length(&self.buffered) {
+                Some(length) if length > HELD_BYTES_MAX => self.mode = Mode::Pass,
+                Some(length) => {
+                    let tag = self.buffered.split_to(length);
+                    self.process_tag(&tag);
+                    out.extend_from_slice(&tag);
+                }
+                None => return self.pass_if_too_long(),
+            },
+        }
+        true
+    }
+
+    fn rewrite_text(&mut self, out: &mut BytesMut) -> bool {
+        let end = memchr(b'<', &self.buffered);
+        match (self.field, end) {
+            (Some(_), None) => return self.pass_if_too_long(),
+            (Some(_), Some(end)) if end >= HELD_BYTES_MAX => {
+                self.mode = Mode::Pass;
+                return true;
+            }
+            (Some(field), Some(end)) => {
+                match self.names.rename_text(field, &self.buffered[..end]) {
+                    Some(name) => out.extend_from_slice(name.as_bytes()),
+                    None => out.extend_from_slice(&self.buffered[..end]),
+                }
+                self.buffered.advance(end);
+            }
+            (None, end) => out.extend_from_slice(&self.buffered.split_to(end.unwrap_or(self.buffered.len()))),
+        }
+        if end.is_some() {
+            self.mode = Mode::Tag;
+        }
+        true
+    }
+
+    fn pass_if_too_long(&mut self) -> bool {
+        // The same tags and names pass wherever the document is cut: a tag that is not whole has one byte more at least.
+        if self.buffered.len() >= HELD_BYTES_MAX {
+            self.mode = Mode::Pass;
+        }
+        self.mode == Mode::Pass
+    }
+
+    /// Follows the tree by one tag.
+    fn process_tag(&mut self, tag: &[u8]) {
+        self.mode = Mode::Text;
+        self.field = None;
+        match tag {
+            [b'<', b'!' | b'?', ..] => {}
+            [b'<', b'/', ..] => {
+                self.depth = self.depth.saturating_sub(1);
+                if self.depth == 0 {
+                    self.mode = Mode::Pass;
+                }
+            }
+            [.., b'/', b'>'] => {}
+            _ => {
+                self.depth += 1;
+                let name = name_of(tag);
+                match self.depth {
+                    1 => match ResponseDocument::elements_of(name, self.expected) {
+                        Some(elements) => self.elements = elements,
+                        None => self.mode = Mode::Pass,
+                    },
+                    2 => {
+                        let is_it = |(element, _): &&(&str, _)| element.as_bytes() == name;
+                        self.field = self.elements.iter().find(is_it).map(|(_, contents)| *contents);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// The element's name in a start tag, without its namespace prefix.
+fn name_of(tag: &[u8]) -> &[u8] {
+    let end = tag.iter().position(|byte| byte.is_ascii_whitespace() || *byte == b'>').unwrap_or(tag.len());
+    local_name(tag.get(1..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[path = "rename_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! What a client claims about a body, and whether it holds.
+
+use actix_web::http::header::{HeaderMap, HeaderName};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+
+use crate::s3::checksum::running_digest::RunningDigest;
+use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm};
+
+pub(crate) const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const MD5_BYTES: usize = 16;
+
+/// Why a claim is refused, or does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum DigestFault {
+    /// `Content-MD5` is none.
+    #[error("content-md5 is not the base64 of 16 bytes")]
+    Md5Malformed,
+    /// A checksum's header, or trailing header, is none.
+    #[error("{} is not the base64 of a checksum of its kind", .0.header())]
+    ChecksumMalformed(ChecksumAlgorithm),
+    /// S3 takes one at a time.
+    #[error("expecting a single x-amz-checksum- header or trailer")]
+    MultipleChecksums,
+    /// The body is another.
+    #[error("the content-md5 you specified did not match what we received")]
+    Md5Mismatch,
+    /// The body is another.
+    #[error("the {} you specified did not match the calculated checksum", .0.header())]
+    ChecksumMismatch(ChecksumAlgorithm),
+    /// The body is another.
+    #[error("the provided x-amz-content-sha256 does not match what was computed")]
+    PayloadMismatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DigestKind {
+    Md5,
+    Payload,
+    Checksum(ChecksumAlgorithm),
+}
+
+struct ExpectedDigest {
+    kind: DigestKind,
+    /// Comes with the trailer, where it is missing.
+    expected: Option<Vec<u8>>,
+    digest: RunningDigest,
+}
+
+/// Everything that is claimed about one body.
+pub(crate) struct ExpectedDigests(Vec<ExpectedDigest>);
+
+/// A checksum as it stands in a header; only its one canonical spelling is one.
+pub(super) fn parse(algorithm: ChecksumAlgorithm, text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok().filter(|bytes| bytes.len() == algorithm.digest_bytes())
+}
+
+/// The algorithm of a header that carries a checksum.
+fn algorithm_of(name: &HeaderName) -> Option<ChecksumAlgorithm> {
+    Some(name.as_str())
+        .filter(|name| name.starts_with(CHECKSUM_PREFIX))
+        .and_then(ChecksumAlgorithm::from_header)
+}
+
+impl ExpectedDigests {
+    /// `payload` is the hash in `x-amz-content-sha256`, `trailer` what is announced to come behind the body. Where
+    /// `x-amz-checksum-*` means something else than this body (the end of a multipart upload), `has_checksum` is false.
+    pub(crate) fn from_headers(
+        headers: &HeaderMap,
+        payload: Option<[u8; 32]>,
+        trailer: Option<ChecksumAlgorithm>,
+        has_checksum: bool,
+    ) -> Result<Self, DigestFault> {
+        let mut claims = Vec::new();
+        if let Some(expected) = payload {
+            let expected = Some(expected.to_vec());
+            claims.push(ExpectedDigest {
+                kind: DigestKind::Payload,
+                expected,
+                digest: RunningDigest::sha256(),
+            });
+        }
+        let mut digests = headers.get_all(CONTENT_MD5);
+        if let Some(value) = digests.next() {
+            let bytes = STANDARD.decode(value.as_bytes()).ok().filter(|bytes| bytes.len() == MD5_BYTES);
+            let only = bytes.filter(|_| digests.next().is_none());
+            let expected = Some(only.ok_or(DigestFault::Md5Malformed)?);
+            claims.push(ExpectedDigest { kind: DigestKind::Md5, expected, digest: RunningDigest::md5() });
+        }
+        let before = claims.len();
+        // One pass over the names that are there costs less than a look-up for each algorithm.
+        for (name, value) in headers.iter().filter(|_| has_checksum) {
+            let Some(algorithm) = algorithm_of(name) else { continue };
+            let bytes = value.to_str().ok().and_then(|text| parse(algorithm, text));
+            let expected = Some(bytes.ok_or(DigestFault::ChecksumMalformed(algorithm))?);
+            let digest = RunningDigest::new(algorithm);
+            claims.push(ExpectedDigest { kind: DigestKind::Checksum(algorithm), expected, digest });
+        }
+        if let Some(algorithm) = trailer {
+            let running = RunningDigest::new(algorithm);
+            claims.push(ExpectedDigest {
+                kind: DigestKind::Checksum(algorithm),
+                expected: None,
+                digest: running,
+            });
+        }
+        if claims.len() > before + 1 {
+            return Err(DigestFault::MultipleChecksums);
+        }
+        Ok(Self(claims))
+    }
+
+    /// Nothing is claimed.
+    pub(crate) fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Bytes of the body pass.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.iter_mut().for_each(|claim| claim.digest.update(bytes));
+    }
+
+    /// The body has ended; says whether all of it was as claimed.
+    pub(crate) fn verify(&mut self, trailer: Option<&str>) -> Result<(), DigestFault> {
+        for ExpectedDigest { kind, expected, digest } in self.0.drain(..) {
+            let expected = match (expected, kind) {
+                (Some(expected), _) => expected,
+                (None, DigestKind::Checksum(algorithm)) => trailer
+                    .and_then(|text| parse(algorithm, text))
+                    .ok_or(DigestFault::ChecksumMalformed(algorithm))?,
+                (None, DigestKind::Md5) => return Err(DigestFault::Md5Mismatch),
+                (None, DigestKind::Payload) => return Err(DigestFault::PayloadMismatch),
+            };
+            if digest.finish() != expected {
+                return Err(match kind {
+                    DigestKind::Md5 => DigestFault::Md5Mismatch,
+                    DigestKind::Payload => DigestFault::PayloadMismatch,
+                    DigestKind::Checksum(algorithm) => DigestFault::ChecksumMismatch(algorithm),
+                });
+            }
+        }
+        Ok(())
+    }
+}

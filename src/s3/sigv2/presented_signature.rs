@@ -1,0 +1,219 @@
+//! The SigV2 signature of a request: reading it, and checking it against the clock and the secret.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap, HeaderName};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::http::request_validation::Head;
+use crate::s3::sigv2::canonical::{canonical_resources, signature_bytes, string_to_sign_lines, verify_hmac};
+use crate::s3::sigv2::{Place, SigV2Rejection, query};
+use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
+use crate::s3::sigv4::{
+    PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp,
+    VerifiedSignature, header_session_token, is_s3_secret, query as version_4,
+};
+
+const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+/// Headers of a body in chunks.
+const CHUNKED: [&str; 2] = ["x-amz-decoded-content-length", "x-amz-trailer"];
+
+/// A signature and what it names, before it is verified.
+#[derive(Debug)]
+pub(crate) struct PresentedSigV2<'a> {
+    location: Place,
+    access_key_id: Cow<'a, str>,
+    /// In base64.
+    signature: Cow<'a, str>,
+    /// The fourth line of the string to sign.
+    date: Cow<'a, [u8]>,
+    time: SignatureTime,
+    /// The session token of a temporary key.
+    session_token: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug)]
+enum SignatureTime {
+    /// When it was signed.
+    Signed(SystemTime),
+    /// Until when a presigned URL is valid.
+    Expires(SystemTime),
+}
+
+/// Whether a request has any part of a SigV2 signature.
+pub(crate) fn is_presented(head: Head<'_>) -> bool {
+    let is_version_2 = |value: &[u8]| value == b"AWS" || value.starts_with(b"AWS ");
+    head.headers.get_all(AUTHORIZATION).any(|value| is_version_2(value.as_bytes()))
+        || query::is_presigned(head.uri.query().unwrap_or_default())
+}
+
+/// Refuses a request with a second proof of identity. A session token in the query of a presigned URL is no second one.
+pub(crate) fn check_single_auth(head: Head<'_>) -> Result<(), SignatureRejection> {
+    let query = head.uri.query().unwrap_or_default();
+    let presigns = query::is_presigned(query);
+    let is_token = |pair: &str| presigns && decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str());
+    let beside = pairs(query).any(|pair| version_4::is_presign_parameter(pair) && !is_token(pair));
+    let count = head.headers.get_all(AUTHORIZATION).count() + usize::from(presigns);
+    if beside || count > 1 { Err(SignatureRejection::Ambiguous) } else { Ok(()) }
+}
+
+impl<'a> PresentedSigV2<'a> {
+    /// Reads the signature of a request that offers one.
+    pub(crate) fn from_request(head: Head<'a>) -> Result<Self, SignatureRejection> {
+        let query = head.uri.query().unwrap_or_default();
+        if query::is_presigned(query) {
+            Self::from_query(query, head.headers)
+        } else {
+            Self::from_header(head.headers)
+        }
+    }
+
+    fn from_query(query: &'a str, headers: &'a HeaderMap) -> Result<Self, SignatureRejection> {
+        let [access_key_id, signature, expires] = query::presign_parameters(query)?;
+        let is_number = !expires.is_empty() && expires.bytes().all(|byte| byte.is_ascii_digit());
+        let seconds = is_number.then(|| expires.parse().ok()).flatten().map(Duration::from_secs);
+        let end = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(seconds));
+        let what = "Expires is not a number of seconds since 1970";
+        let end = end.ok_or(SigV2Rejection::Malformed(Place::Query, what.into()))?;
+        let date = match expires {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        let token = match (query_session_token(query)?, header_session_token(headers)?) {
+            (Some(_), Some(_)) => return Err(SignatureRejection::InvalidSessionToken),
+            (token, header) => token.or(header.map(Cow::Borrowed)),
+        };
+        Ok(Self {
+            location: Place::Query,
+            access_key_id,
+            signature,
+            date,
+            time: SignatureTime::Expires(end),
+            session_token: token,
+        })
+    }
+
+    fn from_header(headers: &'a HeaderMap) -> Result<Self, SignatureRejection> {
+        let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let pair =
+            value.and_then(|text| text.strip_prefix("AWS ")).and_then(|pair| pair.trim().rsplit_once(':'));
+        let what = "it is not AWS ACCESS-KEY-ID:SIGNATURE";
+        let (id, signature) = pair
+            .filter(|(id, signature)| !id.is_empty() && !signature.is_empty())
+            .ok_or(SigV2Rejection::Malformed(Place::Header, what.into()))?;
+        let (date, signed) = header_date(headers)?;
+        Ok(Self {
+            location: Place::Header,
+            access_key_id: id.into(),
+            signature: signature.into(),
+            date: date.into(),
+            time: SignatureTime::Signed(signed),
+            session_token: header_session_token(headers)?.map(Cow::Borrowed),
+        })
+    }
+
+    pub(crate) fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// The session token of a temporary key.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.session_token.as_deref()
+    }
+
+    /// Checks the claim against the clock. `lifetime_max` is how far ahead the end of a presigned URL may lie.
+    pub(crate) fn check_time(
+        &self,
+        now: SystemTime,
+        lifetime_max: Duration,
+    ) -> Result<(), SignatureRejection> {
+        let distance = |at: SystemTime| now.duration_since(at).unwrap_or_else(|error| error.duration());
+        let text = |at: SystemTime| Timestamp::from_time(at).to_iso8601();
+        match self.time {
+            SignatureTime::Signed(at) if distance(at) > SKEW_MAX => {
+                Err(SignatureRejection::ClockSkewed { signed: text(at), now: text(now) })
+            }
+            SignatureTime::Expires(end) if end < now => {
+                Err(SigV2Rejection::Expired { expires: text(end), now: text(now) }.into())
+            }
+            SignatureTime::Expires(end) if distance(end) > lifetime_max => {
+                Err(SigV2Rejection::TooFarAhead { max: lifetime_max }.into())
+            }
+            SignatureTime::Signed(_) | SignatureTime::Expires(_) => Ok(()),
+        }
+    }
+
+    /// Whether the signature is the secret's. `bucket` is the bucket's name where the host holds it.
+    pub(crate) fn verify(
+        &self,
+        head: Head<'_>,
+        bucket: Option<&str>,
+        secret: &str,
+    ) -> Result<VerifiedSignature, SignatureRejection> {
+        let payload = payload_hash(head.headers)?;
+        let given = signature_bytes(&self.signature)?;
+        let lines = string_to_sign_lines(head, &self.date, self.location, |_| false)?;
+        let resources = canonical_resources(head.uri, bucket, self.location)?;
+        if resources.iter().any(|resource| verify_hmac(secret, [&lines, resource], &given)) {
+            Ok(VerifiedSignature { payload, signature_chain: None })
+        } else {
+            Err(SignatureRejection::Mismatch)
+        }
+    }
+
+    /// What the answer shows of a signature that does not match.
+    pub(crate) fn mismatch(&self, head: Head<'_>, bucket: Option<&str>) -> SignatureMismatch {
+        let lines = string_to_sign_lines(head, &self.date, self.location, is_s3_secret).unwrap_or_default();
+        let resources = canonical_resources(head.uri, bucket, self.location).unwrap_or_default();
+        let resource = resources.into_iter().next().unwrap_or_default();
+        SignatureMismatch::new(&self.access_key_id, &self.signature, &[lines, resource].concat())
+    }
+}
+
+/// The line of the string to sign, and the moment. `x-amz-date` is signed as a header, and the line is then empty.
+fn header_date(headers: &HeaderMap) -> Result<(&[u8], SystemTime), SignatureRejection> {
+    let is_amz = headers.contains_key(AMZ_DATE);
+    let mut values = headers.get_all(if is_amz { AMZ_DATE } else { DATE });
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(SignatureRejection::MissingDate);
+    };
+    let moment = value.to_str().ok().and_then(|text| parse_date(text.trim()));
+    let line = if is_amz { &b""[..] } else { value.as_bytes().trim_ascii() };
+    moment.map(|moment| (line, moment)).ok_or(SignatureRejection::MissingDate)
+}
+
+/// A date of HTTP, also with a numeric zone as in S3's examples, or in the form of SigV4. To S3 one before 1970 is no date.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    let of_mail = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
+    let of_http = httpdate::parse_http_date(text).ok();
+    let moment = of_http.or_else(|| Timestamp::parse(text).map(|at| at.to_time())).or_else(of_mail);
+    moment.filter(|moment| *moment >= SystemTime::UNIX_EPOCH)
+}
+
+/// The session token in the query, once.
+fn query_session_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
+    let mut tokens =
+        pairs(query).filter(|pair| decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str()));
+    match (tokens.next(), tokens.next()) {
+        (None, _) => Ok(None),
+        (Some(pair), None) => Ok(Some(decoded_text(value_of(pair)))),
+        (Some(_), Some(_)) => Err(SignatureRejection::InvalidSessionToken),
+    }
+}
+
+/// The hash that the body must have, if the client sends one. SigV2 does not require it.
+fn payload_hash(headers: &HeaderMap) -> Result<PayloadHash, SignatureRejection> {
+    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
+    let mut codings =
+        headers.get_all(CONTENT_ENCODING).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let chunks = CHUNKED.iter().any(|name| headers.contains_key(*name)) || codings.any(is_chunked);
+    match PayloadHash::header_value(headers)?.map_or(Ok(PayloadHash::Unsigned), PayloadHash::parse)? {
+        PayloadHash::SignedChunks { .. } | PayloadHash::UnsignedTrailer => {
+            Err(SigV2Rejection::ChunkedBody.into())
+        }
+        _ if chunks => Err(SigV2Rejection::ChunkedBody.into()),
+        payload => Ok(payload),
+    }
+}

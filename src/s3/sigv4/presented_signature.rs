@@ -1,0 +1,350 @@
+//! The SigV4 signature of a request: reading it from the header or the query, and checking it against clock, region and key.
+//!
+//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header it sends: one that is not signed may have been added on the
+//! way, and the store obeys it. The exceptions are `CDN_HEADERS`, which the gateway removes. A request that can be read in two ways
+//! (two proofs, a name twice, a name in another case) is refused.
+//! The path is taken as the server computes it, decoded and encoded anew, or else as it was sent: signers differ in
+//! what they leave unencoded, and both spellings name the same object.
+//!
+//! Sources: S3 "Authenticating Requests: Using the Authorization Header" and "…: Using Query Parameters".
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
+use subtle::ConstantTimeEq;
+
+use crate::http::request_validation::Head;
+use crate::s3::error_document::shortened;
+use crate::s3::signer::CONTENT_SHA256;
+use crate::s3::sigv4::canonical::{
+    ALGORITHM, CanonicalRequest, SERVICE, TERMINATOR, canonical_path, verify_hmac,
+};
+use crate::s3::sigv4::query::{self, PresignParameters};
+use crate::s3::sigv4::rejection::{SignatureLocation, Validity};
+use crate::s3::sigv4::{
+    CDN_HEADERS, PayloadHash, SignatureChain, SignatureMismatch, SignatureRejection, Timestamp,
+};
+
+/// How far a client's clock may be from the gateway's.
+pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
+pub(crate) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+/// The beginnings of the names of headers that must be signed: S3's, and MinIO's, which override protections.
+const STORE_PREFIXES: [&str; 2] = ["x-amz-", "x-minio-"];
+const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const DATE: HeaderName = HeaderName::from_static("date");
+
+/// A signature and everything that it names, before it is verified.
+#[derive(Debug)]
+pub(crate) struct PresentedSignature<'a> {
+    pub(super) location: SignatureLocation,
+    pub(super) scope: CredentialScope<'a>,
+    pub(super) timestamp: Timestamp,
+    /// How long a presigned URL or a form is valid.
+    pub(super) lifetime: Option<Duration>,
+    /// `host;x-amz-date`.
+    pub(super) signed_headers: Cow<'a, str>,
+    /// As the client spelt it.
+    pub(super) signature: Cow<'a, str>,
+    pub(super) payload: Cow<'a, str>,
+    /// The session token of a temporary key.
+    pub(super) session_token: Option<Cow<'a, str>>,
+}
+
+/// A request with a verified signature.
+pub(crate) struct VerifiedSignature {
+    /// The hash that the body must have.
+    pub(crate) payload: PayloadHash,
+    /// The seed of its chunks' signatures.
+    pub(crate) signature_chain: Option<SignatureChain>,
+}
+
+/// `AKID/20130524/us-east-1/s3/aws4_request`; an ID may hold slashes, the rest may not. The region may be empty.
+#[derive(Debug)]
+pub(super) struct CredentialScope<'a> {
+    credential: Cow<'a, str>,
+    id_len: usize,
+}
+
+impl<'a> CredentialScope<'a> {
+    pub(super) fn parse(credential: Cow<'a, str>) -> Option<Self> {
+        let parts: Vec<&str> = credential.rsplitn(5, '/').collect();
+        let &[_, _, _, date, id] = parts.as_slice() else { return None };
+        let is_date = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
+        let id_len = id.len();
+        (is_date && id_len > 0).then_some(Self { credential, id_len })
+    }
+
+    fn id(&self) -> &str {
+        &self.credential[..self.id_len]
+    }
+
+    /// The scope without the ID.
+    fn text(&self) -> &str {
+        &self.credential[self.id_len + 1..]
+    }
+
+    fn part(&self, at: usize) -> &str {
+        self.text().split('/').nth(at).unwrap_or_default()
+    }
+}
+
+/// Whether a request has any part of a signature or another proof of identity.
+pub(crate) fn is_auth_presented(head: Head<'_>) -> bool {
+    head.headers.contains_key(AUTHORIZATION) || query::is_presigned(head.uri.query().unwrap_or_default())
+}
+
+impl<'a> PresentedSignature<'a> {
+    /// Reads the request's signature; none where it has no part of one.
+    pub(crate) fn from_request(head: Head<'a>) -> Result<Option<Self>, SignatureRejection> {
+        let mut authorizations = head.headers.get_all(AUTHORIZATION);
+        let presigning = PresignParameters::parse(head.uri.query().unwrap_or_default())?;
+        match (authorizations.next(), presigning) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(SignatureRejection::Ambiguous),
+            (Some(_), None) if authorizations.next().is_some() => Err(SignatureRejection::Ambiguous),
+            (Some(value), None) => {
+                let malformed =
+                    SignatureRejection::Malformed(SignatureLocation::Header, "it is not plain text");
+                Self::from_header(value.to_str().map_err(|_| malformed)?, head.headers).map(Some)
+            }
+            (None, Some(presigning)) => presigning.into_signature(head.headers).map(Some),
+        }
+    }
+
+    fn from_header(value: &'a str, headers: &'a HeaderMap) -> Result<Self, SignatureRejection> {
+        let malformed = |what| SignatureRejection::Malformed(SignatureLocation::Header, what);
+        let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+        match scheme {
+            ALGORITHM => {}
+            "AWS4-ECDSA-P256-SHA256" => {
+                return Err(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)"));
+            }
+            _ => return Err(SignatureRejection::UnsupportedScheme),
+        }
+        let (mut credential, mut signed, mut signature) = (None, None, None);
+        for component in rest.split(',').map(str::trim) {
+            let (name, value) = component.split_once('=').unwrap_or((component, ""));
+            let slot = match name {
+                "Credential" => &mut credential,
+                "SignedHeaders" => &mut signed,
+                "Signature" => &mut signature,
+                _ => return Err(malformed("it has three components: Credential, SignedHeaders, Signature")),
+            };
+            if slot.replace(value).is_some() {
+                return Err(malformed("a component is in it twice"));
+            }
+        }
+        let (Some(credential), Some(signed), Some(signature)) = (credential, signed, signature) else {
+            return Err(malformed("it needs three components: Credential, SignedHeaders, Signature"));
+        };
+        let form = malformed("the Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let scope = CredentialScope::parse(credential.into()).ok_or(form)?;
+        let timestamp = header_timestamp(headers)?;
+        let payload = PayloadHash::header_value(headers)?.ok_or(SignatureRejection::MissingContentSha256)?;
+        Ok(Self {
+            location: SignatureLocation::Header,
+            scope,
+            timestamp,
+            lifetime: None,
+            signed_headers: signed.into(),
+            signature: signature.into(),
+            payload: payload.into(),
+            session_token: header_session_token(headers)?.map(Cow::Borrowed),
+        })
+    }
+
+    pub(crate) fn access_key_id(&self) -> &str {
+        self.scope.id()
+    }
+
+    /// The day of the signing key.
+    pub(crate) fn date(&self) -> &str {
+        self.scope.part(0)
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        self.scope.part(1)
+    }
+
+    /// Checks the scope: its service, its date, and its region, which `accepts` decides on.
+    pub(crate) fn check_scope(
+        &self,
+        accepts: impl Fn(&str) -> bool,
+        expected: &str,
+    ) -> Result<(), SignatureRejection> {
+        let malformed = |what| Err(SignatureRejection::Malformed(self.location, what));
+        if self.scope.part(3) != TERMINATOR {
+            return malformed("the scope does not end with aws4_request");
+        }
+        if self.scope.part(2) != SERVICE {
+            return malformed("the scope's service is not s3");
+        }
+        if self.date() != self.timestamp.date() {
+            return malformed("the scope's date is not that of the request");
+        }
+        if accepts(self.region()) {
+            return Ok(());
+        }
+        let given = shortened(self.region());
+        Err(SignatureRejection::WrongRegion { location: self.location, given, expected: expected.to_owned() })
+    }
+
+    /// The session token of a temporary key.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.session_token.as_deref()
+    }
+
+    /// Checks the claim's time against the clock.
+    pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), SignatureRejection> {
+        let (age, lead) = (self.timestamp.age(now), self.timestamp.lead(now));
+        let validity = |lifetime| {
+            let text = |moment| Timestamp::from_time(moment).to_iso8601();
+            Validity { lifetime, expires: text(self.timestamp.to_time() + lifetime), now: text(now) }
+        };
+        match self.lifetime {
+            Some(lifetime) if lead > SKEW_MAX => Err(SignatureRejection::NotYetValid(validity(lifetime))),
+            Some(lifetime) if age > lifetime => Err(SignatureRejection::Expired(validity(lifetime))),
+            None if age > SKEW_MAX || lead > SKEW_MAX => Err(SignatureRejection::ClockSkewed {
+                signed: self.timestamp.to_iso8601(),
+                now: Timestamp::from_time(now).to_iso8601(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the signature is that of the key for the claim's date and region.
+    pub(crate) fn verify(
+        &self,
+        head: Head<'_>,
+        key: &[u8; 32],
+    ) -> Result<VerifiedSignature, SignatureRejection> {
+        let payload = PayloadHash::parse(&self.payload)?;
+        let names = self.signed_header_names(head)?;
+        let given = self.signature_bytes()?;
+        let raw = head.uri.path();
+        let path = canonical_path(raw);
+        let canonical = self.canonical(head, &path, &names);
+        let fits = |canonical: CanonicalRequest<'_>| {
+            let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
+            verify_hmac(key, text.as_bytes(), &given)
+        };
+        if !fits(canonical) && (path == raw || !fits(CanonicalRequest { path: raw, ..canonical })) {
+            return Err(SignatureRejection::Mismatch);
+        }
+        let signature_chain = matches!(payload, PayloadHash::SignedChunks { .. }).then(|| {
+            let scope = self.scope.text().to_owned();
+            SignatureChain::new(
+                *key,
+                self.timestamp.as_str().to_owned(),
+                scope,
+                self.signature.clone().into_owned(),
+            )
+        });
+        Ok(VerifiedSignature { payload, signature_chain })
+    }
+
+    fn canonical<'b>(&'b self, head: Head<'b>, path: &'b str, names: &'b [&'b str]) -> CanonicalRequest<'b> {
+        CanonicalRequest {
+            method: head.method.as_str(),
+            path,
+            query: head.uri.query().unwrap_or_default(),
+            names,
+            headers: head.headers,
+            authority: head.uri.authority().map(|authority| authority.as_str()),
+            payload: &self.payload,
+        }
+    }
+
+    /// The elements of the answer to a signature that does not match. `is_secret` finds parameters of a query that hold secrets.
+    pub(crate) fn mismatch(&self, head: Head<'_>, is_secret: impl Fn(&str) -> bool) -> SignatureMismatch {
+        let names: Vec<&str> = self.signed_headers.split(';').collect();
+        let path = canonical_path(head.uri.path());
+        let canonical = self.canonical(head, &path, &names);
+        let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
+        SignatureMismatch::new(self.access_key_id(), &self.signature, text.as_bytes())
+            .with_request(&canonical, is_secret)
+    }
+
+    /// The bytes of the signature. Its digits must be in lower case.
+    pub(super) fn signature_bytes(&self) -> Result<[u8; 32], SignatureRejection> {
+        let mut given = [0; 32];
+        let is_lower = !self.signature.bytes().any(|byte| byte.is_ascii_uppercase());
+        if is_lower && hex::decode_to_slice(self.signature.as_bytes(), &mut given).is_ok() {
+            Ok(given)
+        } else {
+            Err(SignatureRejection::Mismatch)
+        }
+    }
+
+    /// The names of the signed headers. Each must be in the request, and each header that must be signed among them.
+    fn signed_header_names(&self, head: Head<'_>) -> Result<Vec<&str>, SignatureRejection> {
+        let names: Vec<&str> = self.signed_headers.split(';').collect();
+        let has_host = head.headers.contains_key(HOST) || head.uri.authority().is_some();
+        for (at, name) in names.iter().enumerate() {
+            let is_name = name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
+            if name.is_empty() || !is_name || names[..at].contains(name) {
+                return Err(SignatureRejection::Malformed(
+                    self.location,
+                    "SignedHeaders is not a list of header names in lower case, each once",
+                ));
+            }
+            let is_there = head.headers.contains_key(*name) || (*name == "host" && has_host);
+            if !is_there {
+                return Err(SignatureRejection::Mismatch);
+            }
+        }
+        if !names.contains(&"host") {
+            return Err(SignatureRejection::HeaderNotSigned("host".to_owned()));
+        }
+        let must_be_signed = |name: &str| {
+            // A presigned URL says UNSIGNED-PAYLOAD or signs the hash's value as the payload's line.
+            let is_payload = self.location == SignatureLocation::Query && name == CONTENT_SHA256.as_str();
+            STORE_PREFIXES.iter().any(|beginning| name.starts_with(beginning)) && !is_payload
+        };
+        let is_missing =
+            |name: &&str| must_be_signed(name) && !names.contains(name) && !CDN_HEADERS.contains(name);
+        match head.headers.keys().map(HeaderName::as_str).find(is_missing) {
+            Some(name) => Err(SignatureRejection::HeaderNotSigned(name.to_owned())),
+            None => Ok(names),
+        }
+    }
+}
+
+/// Compares a request's session token with that of its key. A temporary key without its token is unknown, as at S3.
+pub(crate) fn check_session_token(
+    expected: Option<&str>,
+    given: Option<&str>,
+) -> Result<(), SignatureRejection> {
+    match (expected, given) {
+        (None, None) => Ok(()),
+        (Some(_), None) => Err(SignatureRejection::UnknownKey),
+        (Some(expected), Some(given)) if bool::from(expected.as_bytes().ct_eq(given.as_bytes())) => Ok(()),
+        (_, Some(_)) => Err(SignatureRejection::InvalidSessionToken),
+    }
+}
+
+/// The session token in the headers, once.
+pub(crate) fn header_session_token(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
+    let mut tokens = headers.get_all(SECURITY_TOKEN);
+    let Some(token) = tokens.next() else { return Ok(None) };
+    let text = token.to_str().ok().filter(|_| tokens.next().is_none());
+    text.map(|text| Some(text.trim())).ok_or(SignatureRejection::InvalidSessionToken)
+}
+
+/// `x-amz-date`, or else `date` in either of its forms.
+fn header_timestamp(headers: &HeaderMap) -> Result<Timestamp, SignatureRejection> {
+    let name = if headers.contains_key(AMZ_DATE) { AMZ_DATE } else { DATE };
+    let mut values = headers.get_all(&name);
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(SignatureRejection::MissingDate);
+    };
+    let text = value.to_str().map_err(|_| SignatureRejection::MissingDate)?.trim();
+    let in_words =
+        || (name == DATE).then(|| httpdate::parse_http_date(text).ok()).flatten().map(Timestamp::from_time);
+    Timestamp::parse(text).or_else(in_words).ok_or(SignatureRejection::MissingDate)
+}
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;

@@ -1,0 +1,173 @@
+//! What the head of a request says of its body, held against itself before a byte of the body is asked for.
+//!
+//! A presigned URL may carry the payload's hash in its query, where it means what the header means. The checksums that
+//! SDKs hoist there (`x-amz-checksum-*`) are left to the store, with the rest of the query: a URL is presigned before its
+//! body is there, and the JavaScript SDK then names the checksum of no body at all, which S3 knows to overlook.
+//!
+//! Sources: S3 "Checking object integrity", "Authenticating Requests: Using Query Parameters".
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+
+use crate::http::request_validation::{BodyLength, Head};
+use crate::s3::checksum::expected_digest::ExpectedDigests;
+use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm};
+use crate::s3::chunked::ChunkLayout;
+use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::form::multipart::FileDecoder;
+use crate::s3::signer::CONTENT_SHA256;
+use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
+use crate::s3::sigv4::{PayloadHash, SignatureRejection};
+use crate::s3::upload::UploadFault;
+use crate::s3::upload::completion::is_completion;
+
+pub(super) const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
+pub(super) const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
+/// With which algorithm an SDK computed the checksum; S3 refuses it where the checksum itself is missing.
+pub(super) const SDK_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
+
+/// The `aws-chunked` framing of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkedBody {
+    pub(crate) layout: ChunkLayout,
+    /// Of the data.
+    pub(crate) length: u64,
+    pub(crate) trailer: Option<ChecksumAlgorithm>,
+}
+
+/// What is known of a body before its first byte.
+pub(crate) struct DeclaredBody {
+    /// None where the body is the data as it is.
+    pub(crate) chunks: Option<ChunkedBody>,
+    /// Where the body is a form, of which the file is streamed.
+    pub(crate) file: Option<FileDecoder>,
+    pub(crate) expected_digests: ExpectedDigests,
+}
+
+impl DeclaredBody {
+    /// Reads a request's head. `payload` is what its signature says of the body.
+    pub(crate) fn from_head(head: Head<'_>, payload: Option<PayloadHash>) -> Result<Self, UploadFault> {
+        let Head { method, headers, .. } = head;
+        let query = head.uri.query().unwrap_or_default();
+        let payload = payload.map_or_else(|| unverified_payload(head), Ok)?;
+        let chunks =
+            ChunkLayout::from_payload(payload).map(|form| parse_chunks(form, headers)).transpose()?;
+        let hash = match payload {
+            PayloadHash::Sha256(hash) => Some(hash),
+            PayloadHash::Empty => Some(Sha256::digest([]).into()),
+            PayloadHash::Unsigned | PayloadHash::SignedChunks { .. } | PayloadHash::UnsignedTrailer => None,
+        };
+        let trailer = chunks.and_then(|chunks| chunks.trailer);
+        // These name the checksum of an object that is put together from others.
+        let is_of_body = !is_completion(method, query) && !headers.contains_key(COPY_SOURCE);
+        if is_of_body {
+            check_algorithm(headers)?;
+        }
+        let expected_digests = ExpectedDigests::from_headers(headers, hash, trailer, is_of_body)?;
+        Ok(Self { chunks, file: None, expected_digests })
+    }
+
+    /// Refuses an object that is longer than the body it comes in, framing included.
+    pub(crate) fn check_length(self, length: BodyLength) -> Result<Self, UploadFault> {
+        let object = self.chunks.map_or(0, |chunks| chunks.length);
+        match length {
+            BodyLength::Known(bytes) if object > bytes => Err(UploadFault::LengthMalformed),
+            BodyLength::Empty if object > 0 => Err(UploadFault::LengthMalformed),
+            _ => Ok(self),
+        }
+    }
+
+    /// Reads the head of the upload that a form stands for; `file` is what comes of it, where it is not held already.
+    pub(crate) fn for_form_file(head: Head<'_>, file: Option<FileDecoder>) -> Result<Self, UploadFault> {
+        let declared = Self::from_head(head, Some(PayloadHash::Unsigned))?;
+        Ok(Self { file, ..declared })
+    }
+}
+
+/// The bytes of the object that comes, as far as the head says them: the length of an `aws-chunked` body counts its framing
+/// too. Where that says no number, the whole head will be refused.
+pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
+    let is_chunked =
+        || declared_payload(head).is_ok_and(|said| said.is_some_and(|word| word.starts_with("STREAMING-")));
+    match length {
+        BodyLength::Empty => Some(0),
+        _ if is_chunked() => decoded_length(head.headers).ok(),
+        BodyLength::Known(bytes) => Some(bytes),
+        BodyLength::Chunked => None,
+    }
+}
+
+/// An SDK that names its algorithm must send the checksum too, in a header or behind the body, and no other one. S3 answers both
+/// faults with `InvalidRequest`. Its API reference says `BadDigest` for a checksum of another algorithm, which S3 does not send.
+fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
+    let mut named = headers.get_all(SDK_ALGORITHM);
+    let Some(word) = named.next() else { return Ok(()) };
+    let header =
+        format!("{CHECKSUM_PREFIX}{}", word.to_str().unwrap_or_default().trim().to_ascii_lowercase());
+    let trailer = headers.get(TRAILER).and_then(|name| name.to_str().ok()).unwrap_or_default();
+    let is_there = headers.contains_key(&*header) || trailer.trim().eq_ignore_ascii_case(&header);
+    if is_there && named.next().is_none() {
+        return Ok(());
+    }
+    let has_other = ChecksumAlgorithm::from_header(trailer.trim()).is_some()
+        || headers.keys().any(|name| ChecksumAlgorithm::from_header(name.as_str()).is_some());
+    Err(if has_other && !is_there {
+        UploadFault::ChecksumAlgorithmMismatch
+    } else {
+        UploadFault::ChecksumMissing
+    })
+}
+
+/// What the request says of its payload, in a header or, presigned, in its query.
+fn declared_payload(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
+    let is_payload = |pair: &&str| decoded_name(pair).eq_ignore_ascii_case(CONTENT_SHA256.as_str());
+    let mut in_query = pairs(head.uri.query().unwrap_or_default()).filter(is_payload);
+    let given = in_query.next().map(|pair| decoded_text(value_of(pair)));
+    match (PayloadHash::header_value(head.headers)?, given) {
+        _ if in_query.next().is_some() => Err(SignatureRejection::MalformedContentSha256),
+        (Some(header), Some(given)) if header != given => Err(SignatureRejection::MalformedContentSha256),
+        (header, given) => Ok(given.or(header.map(Cow::Borrowed))),
+    }
+}
+
+/// What the request says of its payload, where no signature has said it.
+fn unverified_payload(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
+    let parsed =
+        declared_payload(head).and_then(|text| text.map(|text| PayloadHash::parse(&text)).transpose());
+    match parsed {
+        Ok(payload) => Ok(payload.unwrap_or(PayloadHash::Unsigned)),
+        Err(SignatureRejection::NotImplemented(_)) => Err(UploadFault::SigV4a),
+        Err(_) => Err(UploadFault::PayloadHash),
+    }
+}
+
+/// The longest object that a head may announce: what stores keep lengths in (ISO C `off_t` of 64 bits). Chunk framing adds less
+/// than as much again, so that sums of both stay below 2^64.
+const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
+
+fn decoded_length(headers: &HeaderMap) -> Result<u64, UploadFault> {
+    let mut lengths = headers.get_all(DECODED_LENGTH);
+    let length = lengths.next().ok_or(UploadFault::LengthMissing)?;
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let only = digits.filter(|_| lengths.next().is_none());
+    let length = only.and_then(|text| text.parse().ok()).filter(|bytes| *bytes <= OBJECT_BYTES_MAX);
+    length.ok_or(UploadFault::LengthMalformed)
+}
+
+fn parse_chunks(layout: ChunkLayout, headers: &HeaderMap) -> Result<ChunkedBody, UploadFault> {
+    let length = decoded_length(headers)?;
+    let mut announced = headers.get_all(TRAILER);
+    let trailer = match (announced.next(), layout.has_trailer()) {
+        (None, false) => None,
+        (None, true) => return Err(UploadFault::TrailerMissing),
+        (Some(_), false) => return Err(UploadFault::TrailerUnsupported),
+        (Some(name), true) => {
+            let name = name.to_str().unwrap_or_default().trim();
+            let only = ChecksumAlgorithm::from_header(name).filter(|_| announced.next().is_none());
+            Some(only.ok_or(UploadFault::TrailerUnsupported)?)
+        }
+    };
+    Ok(ChunkedBody { layout, length, trailer })
+}

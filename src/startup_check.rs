@@ -1,0 +1,183 @@
+//! What a configuration needs of this machine, checked before anything starts (G12).
+//!
+//! `refuse` opens the files that a start opens and fails as the start does. `warn` adds what does not stop a start and hurts later.
+//! `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` calls it: a resolver that is down must not stop
+//! a start.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Resource, getrlimit};
+use tidegate_actors::{clock, system_memory_limit};
+use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
+
+use crate::auth::jwt::TokenVerifier;
+use crate::descriptors::DescriptorBudget;
+use crate::gateway::StartError;
+use crate::http::tls::ServerTls;
+use crate::upstream::dialer::Dialer;
+
+/// Names that are resolved at a time, each on a thread of its own.
+const LOOKUPS_MAX: usize = 64;
+
+/// Opens what a start would open.
+///
+/// # Errors
+/// A limit of descriptors is too low for one request, the certificate for clients and its key are no pair, keys of tokens cannot be used,
+/// or an upstream's authorities cannot be read.
+pub(crate) fn check(config: &Config) -> Result<(), StartError> {
+    DescriptorBudget::new(config).check_without_start(config, hard_descriptor_limit())?;
+    ServerTls::load(&config.server.tls)?;
+    TokenVerifier::new(config)?;
+    for (name, bucket) in &config.buckets {
+        let upstream = &bucket.upstream;
+        Dialer::new(&upstream.endpoints, upstream, &config.dns)
+            .map_err(|source| StartError::Tls { bucket: name.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Adds a log file that cannot be written, keys that have expired, limits of memory and descriptors that do not fit this machine, and
+/// the embedded bucket `demo` on an address that other machines reach.
+pub fn add_warnings(config: &Config, warnings: &mut Warnings) {
+    let address = config.server.address;
+    if cfg!(feature = "origin") && config.buckets.is_empty() && !address.to_canonical().is_loopback() {
+        let message = format!(
+            "{address} is not a loopback address, and no bucket is configured: the embedded bucket `demo` starts, and \
+             everybody can read and write it without authentication"
+        );
+        let hint = "configure a bucket, or set server.address to 127.0.0.1".to_owned();
+        warnings.add("server.address", message, Some(hint));
+    }
+    if let LogOutput::File(path) = &config.log.output
+        && let Err(error) = check_writable(path)
+    {
+        let message = format!("{} cannot be written: {error}", path.display());
+        warnings.add("log.output", message, Some("the gateway does not start without its log".to_owned()));
+    }
+    let now = clock::wall();
+    for (name, _) in config.keys.iter().filter(|(_, key)| key.expires.is_some_and(|end| end <= now)) {
+        let message = "has passed: the key is refused";
+        warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
+    }
+    add_memory_warnings(config, warnings);
+    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
+        warnings.add("monitor.descriptor_limit", message, Some(hint));
+    }
+}
+
+/// What the soft limit is raised to at the start.
+fn hard_descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Adds a memory limit above that of the system, and a budget of socket buffers above the memory limit.
+fn add_memory_warnings(config: &Config, warnings: &mut Warnings) {
+    let (system, configured) = (system_memory_limit(), config.monitor.memory_limit_bytes);
+    if let (Some(system), Some(limit)) = (system, configured)
+        && limit > system
+    {
+        let message = format!(
+            "{limit} bytes are more than the {system} that the cgroup or the host gives: the kernel kills the process before \
+             the level rises"
+        );
+        warnings.add("monitor.memory_limit_bytes", message, Some("lower it, or leave it out".to_owned()));
+    }
+    let limit = [system, configured].into_iter().flatten().min();
+    if let (Some(limit), Some(budget)) = (limit, config.server.buffer_budget)
+        && budget > limit
+    {
+        let message = format!("{budget} bytes are more than the memory limit ({limit})");
+        let hint = "lower it, or leave it out: the default is a quarter of the memory limit".to_owned();
+        warnings.add("server.buffer_budget", message, Some(hint));
+    }
+}
+
+/// Whether a start could append to the file, which is not created for the question.
+fn check_writable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() || metadata.is_dir() => {
+            OpenOptions::new().append(true).open(path).map(drop)
+        }
+        // to open a pipe could wait for its reader
+        Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok(access(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds the names of upstreams that do not resolve within `dns.timeout`.
+pub fn add_dns_warnings(config: &Config, warnings: &mut Warnings) {
+    let mut hosts: BTreeMap<&str, String> = BTreeMap::new();
+    for (key, endpoint) in endpoints(config).into_iter().filter(|(_, endpoint)| !endpoint.is_address()) {
+        hosts.entry(&endpoint.host).or_insert(key);
+    }
+    let hosts: Vec<(&str, String)> = hosts.into_iter().collect();
+    for some in hosts.chunks(LOOKUPS_MAX) {
+        for ((host, key), why) in some.iter().zip(resolve_all(some, config.dns.timeout)) {
+            let Some(why) = why else { continue };
+            let hint = "its requests fail until it does; check the name, and the resolver of this machine";
+            warnings.add(key.clone(), format!("{host} does not resolve: {why}"), Some(hint.to_owned()));
+        }
+    }
+}
+
+/// Every URL that the gateway calls, with its key.
+fn endpoints(config: &Config) -> Vec<(String, &Endpoint)> {
+    let mut all = Vec::new();
+    for (name, bucket) in &config.buckets {
+        let section = format!("buckets.{name}.{}", bucket.kind.as_str());
+        let upstream = &bucket.upstream;
+        all.extend(upstream.endpoints.iter().map(|endpoint| (format!("{section}.endpoints"), endpoint)));
+        let container = upstream.container_credentials.iter();
+        all.extend(container.map(|one| (format!("{section}.container_credentials.url"), &one.url)));
+        for one in &upstream.credentials_by_name {
+            if let Identity::Container(container) = &one.identity {
+                let key = format!("{section}.credentials.{}.container_credentials.url", one.name);
+                all.push((key, &container.url));
+            }
+        }
+    }
+    if let Some(JwksSource::Url(url)) = config.jwt.as_ref().and_then(|jwt| jwt.jwks.as_ref()) {
+        all.push(("jwt.jwks_url".to_owned(), url));
+    }
+    all
+}
+
+/// Why each name does not resolve; none for those that do.
+fn resolve_all(hosts: &[(&str, String)], timeout: Duration) -> Vec<Option<String>> {
+    let (sender, receiver) = mpsc::channel();
+    let mut results = vec![Some(format!("no answer within {} s", timeout.as_secs_f64())); hosts.len()];
+    for (at, (host, _)) in hosts.iter().enumerate() {
+        let (host, sender) = ((*host).to_owned(), sender.clone());
+        let lookup = move || {
+            let result = (host.as_str(), 0).to_socket_addrs();
+            let why = match result.map(|mut addresses| addresses.next()) {
+                Ok(Some(_)) => None,
+                Ok(None) => Some("it has no address".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            // Whoever waited may have given up.
+            let _ = sender.send((at, why));
+        };
+        if let Err(error) = thread::Builder::new().name("lookup".to_owned()).spawn(lookup) {
+            results[at] = Some(error.to_string());
+        }
+    }
+    drop(sender);
+    let deadline = clock::now() + timeout;
+    while let Ok((at, why)) = receiver.recv_timeout(deadline.saturating_duration_since(clock::now())) {
+        results[at] = why;
+    }
+    results
+}

@@ -1,0 +1,298 @@
+//! A request's body taken in hand: read whole or streamed, and how it will be framed for the upstream.
+//!
+//! | the client sends | up to 64 KiB of data | more |
+//! |---|---|---|
+//! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
+//! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
+//!
+//! Where the bucket's store needs a document changed or digested (`content_md5`, `checksums`), that is read whole up to its own limit
+//! (`s3::upload::document`).
+//!
+//! The file of a form goes on like data in chunks without a trailer.
+//!
+//! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
+//! goes on as it is.
+
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tidegate_config::{Checksums, Kind, UploadFraming};
+
+use crate::auth::Caller;
+use crate::http::request_validation::{BodyLength, Head};
+use crate::router::Bucket;
+use crate::s3::checksum::expected_digest::ExpectedDigests;
+use crate::s3::chunked::ChunkLayout;
+use crate::s3::chunked::decode::Decoder;
+use crate::s3::chunked::encode::{CHUNK_BYTES, ChunkEncoding, choose_chunk_bytes};
+use crate::s3::form::multipart::FileDecoder;
+use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::sigv4::SignatureChain;
+use crate::s3::upload::UploadFault;
+use crate::s3::upload::body_rewrite::BodyRewrite;
+use crate::s3::upload::completion::is_completion;
+use crate::s3::upload::content_md5::Md5Header;
+use crate::s3::upload::declared_body::{ChunkedBody, DeclaredBody};
+use crate::s3::upload::framing_headers::TrailerOutcome;
+use crate::s3::upload::pipeline::Pipeline;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
+use crate::upstream::request::is_idempotent;
+
+/// A body in hand.
+pub(super) struct PreparedBody {
+    pub(super) body: RequestBody,
+    /// What `x-amz-content-sha256` says upstream.
+    pub(super) content_sha256: Option<HeaderValue>,
+    pub(super) reframing: Option<Reframing>,
+    /// The `Content-MD5` that a body read whole goes on with.
+    pub(super) md5_header: Md5Header,
+}
+
+/// How a body goes on that the client framed.
+pub(super) struct Reframing {
+    /// None where the data goes on as it is.
+    pub(super) frame: Option<ChunkEncoding>,
+    pub(super) trailing: TrailerOutcome,
+}
+
+/// A body that is to be taken in hand, and what is known of it.
+pub(crate) struct BodyPlan {
+    pub(crate) source: BodySource,
+    pub(crate) length: BodyLength,
+    /// None where nothing is said of it.
+    pub(crate) declared: Option<DeclaredBody>,
+    /// What the signatures of its chunks go on from. Without it, as for clients that have no key, they are not checked.
+    pub(crate) seed: Option<SignatureChain>,
+    /// Up to how many bytes it is read whole.
+    pub(crate) buffered_max: u64,
+    /// Whether the upstream's request will be signed.
+    pub(crate) is_signed: bool,
+}
+
+/// What the head says of the body of an S3 request; what it says wrongly is refused before the body is asked for.
+pub(crate) fn declared_body(
+    head: Head<'_>,
+    length: BodyLength,
+    kind: Kind,
+    caller: &Caller,
+) -> Result<Option<DeclaredBody>, UpstreamRejection> {
+    let has_body = allows_body(head.method) || length != BodyLength::Empty;
+    if kind == Kind::Http || !has_body {
+        return Ok(None);
+    }
+    let declared = DeclaredBody::from_head(head, caller.payload_hash())
+        .and_then(|declared| declared.check_length(length));
+    declared.map(Some).map_err(UpstreamRejection::InvalidUpload)
+}
+
+/// Takes the body of a request in hand.
+pub(super) async fn prepare_body(
+    head: Head<'_>,
+    mut plan: BodyPlan,
+    bucket: &Bucket,
+) -> Result<PreparedBody, UpstreamRejection> {
+    let Some(declared) = plan.declared.take() else {
+        return unverified_body(head, plan.source, plan.length, bucket.config.kind).await;
+    };
+    let document = BodyRewrite::for_request(head, &bucket.config.upstream.integrity);
+    let length = declared.chunks.map(|chunks| chunks.length).or(plan.source.declared_length);
+    let held_max = document.buffered_bytes_max(length).map_err(UpstreamRejection::InvalidUpload)?;
+    plan.buffered_max = plan.buffered_max.max(held_max);
+    if let Some(scan) = declared.file {
+        return form_file_body(plan, scan, declared.expected_digests, bucket);
+    }
+    let intake = match declared.chunks {
+        Some(chunks) => chunked_body(head, plan, chunks, declared.expected_digests, bucket).await?,
+        None => unframed_body(head, plan.source, declared.expected_digests, plan.buffered_max).await?,
+    };
+    Ok(intake.adapt_to_store(document))
+}
+
+impl PreparedBody {
+    /// A verified body as the store needs it.
+    fn adapt_to_store(self, document: BodyRewrite) -> Self {
+        let changed = self.body.buffered().and_then(|body| document.rewrite(body));
+        let md5_header = document.md5_header(changed.is_some());
+        match changed {
+            // The client's hash is of another body.
+            Some(body) => {
+                let content_sha256 = Some(payload_digest(&body));
+                Self { body: RequestBody::Buffered(body), content_sha256, md5_header, ..self }
+            }
+            None => Self { md5_header, ..self },
+        }
+    }
+}
+
+fn allows_body(method: &Method) -> bool {
+    matches!(*method, Method::PUT | Method::POST)
+}
+
+/// A body about which nothing is claimed, or none at all.
+async fn unverified_body(
+    head: Head<'_>,
+    source: BodySource,
+    length: BodyLength,
+    kind: Kind,
+) -> Result<PreparedBody, UpstreamRejection> {
+    let replays = is_idempotent(head.method);
+    let body = match length {
+        // Said with a length even where the client left it out: servers are stricter than HTTP.
+        BodyLength::Empty if allows_body(head.method) || head.headers.contains_key(CONTENT_LENGTH) => {
+            RequestBody::Buffered(Bytes::new())
+        }
+        BodyLength::Empty => RequestBody::None,
+        BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
+            RequestBody::Buffered(source.read_unverified().await?)
+        }
+        BodyLength::Known(bytes) => streamed_body(source, None, Some(bytes)),
+        BodyLength::Chunked => streamed_body(source, None, None),
+    };
+    let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head.headers, &body));
+    Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
+}
+
+/// An S3 body that is the data as it is.
+async fn unframed_body(
+    head: Head<'_>,
+    source: BodySource,
+    claims: ExpectedDigests,
+    whole_max: u64,
+) -> Result<PreparedBody, UpstreamRejection> {
+    let length = source.declared_length;
+    let pipeline = Pipeline::for_data(None, claims, length);
+    let body = match length {
+        Some(bytes) if bytes <= whole_max => RequestBody::Buffered(source.read_buffered(pipeline).await?.0),
+        _ => streamed_body(source, Some(pipeline), length),
+    };
+    let content_sha256 = Some(payload_hash(head.headers, &body));
+    Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
+}
+
+/// An S3 body in chunks.
+async fn chunked_body(
+    head: Head<'_>,
+    plan: BodyPlan,
+    chunks: ChunkedBody,
+    claims: ExpectedDigests,
+    bucket: &Bucket,
+) -> Result<PreparedBody, UpstreamRejection> {
+    let config = &bucket.config;
+    let BodyPlan { source, seed, buffered_max: whole_max, is_signed, .. } = plan;
+    // Its data was held to the limit, and no more of it is taken than was announced.
+    let mut source = source.without_limit();
+    let keeps_size = chunks.layout.is_signed() && seed.is_some();
+    let trailer = chunks.trailer.map(|algorithm| algorithm.header());
+    let decoder = Decoder::new(chunks.layout, chunks.length, trailer, seed, config.max_chunk_size);
+    let pipeline = Pipeline::for_data(Some(decoder), claims, Some(chunks.length));
+    if chunks.length <= whole_max {
+        let (bytes, value) = source.read_buffered(pipeline).await?;
+        let content_sha256 = Some(payload_digest(&bytes));
+        // In a header of CompleteMultipartUpload it would be that of the object.
+        let is_dropped = config.upstream.integrity.checksums == Checksums::Strip
+            || is_completion(head.method, head.uri.query().unwrap_or_default());
+        let trailing = match chunks.trailer.zip(value) {
+            Some(_) if is_dropped => TrailerOutcome::Dropped,
+            Some((algorithm, value)) => TrailerOutcome::Header(algorithm, value),
+            None => TrailerOutcome::Absent,
+        };
+        let reframing = Some(Reframing { frame: None, trailing });
+        let md5_header = Md5Header::default();
+        return Ok(PreparedBody {
+            body: RequestBody::Buffered(bytes),
+            content_sha256,
+            reframing,
+            md5_header,
+        });
+    }
+    let mut frame = upstream_frame(config.upstream.integrity.upload_framing, &chunks)
+        .filter(|frame| is_signed || !frame.layout.is_signed());
+    if let Some(frame) = frame.as_mut().filter(|frame| keeps_size && frame.layout.is_signed())
+        && let Some(first) = source.peek_chunk_size().await?.filter(|first| *first <= config.max_chunk_size)
+    {
+        frame.chunk_bytes = choose_chunk_bytes(first, chunks.length);
+    }
+    check_framed_length(frame.as_ref())?;
+    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
+    let trailing = match (chunks.trailer, frame.and_then(|frame| frame.trailer)) {
+        (None, _) => TrailerOutcome::Absent,
+        (Some(_), None) => TrailerOutcome::Dropped,
+        (Some(_), Some(_)) => TrailerOutcome::Forwarded,
+    };
+    Ok(PreparedBody {
+        body: streamed_body(source, Some(pipeline), Some(chunks.length)),
+        content_sha256: Some(HeaderValue::from_static(word)),
+        reframing: Some(Reframing { frame, trailing }),
+        md5_header: Md5Header::default(),
+    })
+}
+
+/// The file of a form, whose end the form's own end must follow.
+fn form_file_body(
+    plan: BodyPlan,
+    scan: FileDecoder,
+    claims: ExpectedDigests,
+    bucket: &Bucket,
+) -> Result<PreparedBody, UpstreamRejection> {
+    let chunks = ChunkedBody { layout: ChunkLayout::Signed, length: scan.remaining(), trailer: None };
+    let frame =
+        upstream_frame(bucket.config.upstream.integrity.upload_framing, &chunks).filter(|_| plan.is_signed);
+    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
+    check_framed_length(frame.as_ref())?;
+    let pipeline = Pipeline::for_form_file(scan, claims, chunks.length);
+    Ok(PreparedBody {
+        body: streamed_body(plan.source, Some(pipeline), Some(chunks.length)),
+        content_sha256: Some(HeaderValue::from_static(word)),
+        reframing: Some(Reframing { frame, trailing: TrailerOutcome::Absent }),
+        md5_header: Md5Header::default(),
+    })
+}
+
+/// Refuses a body before the upstream hears of it if its framed length cannot be said.
+fn check_framed_length(frame: Option<&ChunkEncoding>) -> Result<(), UpstreamRejection> {
+    match frame {
+        Some(frame) if frame.framed_length().is_none() => {
+            Err(UpstreamRejection::InvalidUpload(UploadFault::LengthMalformed))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How these chunks are framed for the upstream; not at all is an answer.
+fn upstream_frame(framing: UploadFraming, chunks: &ChunkedBody) -> Option<ChunkEncoding> {
+    let (layout, trailer) = match (framing, chunks.trailer) {
+        (UploadFraming::SignedChunks, _) | (UploadFraming::SignedChunksTrailer, None) => {
+            (ChunkLayout::Signed, None)
+        }
+        (UploadFraming::SignedChunksTrailer, Some(_)) => (ChunkLayout::SignedTrailer, chunks.trailer),
+        (UploadFraming::UnsignedTrailer, Some(_)) => (ChunkLayout::UnsignedTrailer, chunks.trailer),
+        (UploadFraming::Unsigned, _) | (UploadFraming::UnsignedTrailer, None) => return None,
+    };
+    let trailer = trailer.map(|algorithm| (algorithm.header(), algorithm.encoded_bytes()));
+    Some(ChunkEncoding { layout, chunk_bytes: CHUNK_BYTES, length: chunks.length, trailer })
+}
+
+fn streamed_body(source: BodySource, pipeline: Option<Pipeline>, size: Option<u64>) -> RequestBody {
+    RequestBody::Stream(Some(Box::new(Upload::new(source, pipeline, size))))
+}
+
+/// The client's own hash where it gave one, so that the store verifies what the client meant.
+fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
+    let given = headers.get(CONTENT_SHA256).filter(|value| {
+        let bytes = value.as_bytes();
+        bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit)
+    });
+    match (given, body) {
+        (Some(given), _) => given.clone(),
+        (None, RequestBody::None) => HeaderValue::from_static(EMPTY_SHA256),
+        (None, RequestBody::Buffered(bytes)) => payload_digest(bytes),
+        (None, RequestBody::Stream(_)) => HeaderValue::from_static(UNSIGNED_PAYLOAD),
+    }
+}
+
+pub(super) fn payload_digest(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::try_from(hex::encode(Sha256::digest(bytes)))
+        .unwrap_or_else(|_| HeaderValue::from_static(UNSIGNED_PAYLOAD))
+}

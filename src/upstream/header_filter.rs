@@ -1,0 +1,291 @@
+//! Which headers travel on (V7, V13).
+//!
+//! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: the client's
+//! proof of identity and the headers of CDNs (S3), the gateway's own headers, `Expect`, which the gateway answers
+//! itself, headers that name the client's address, protocol or host (unless the bucket's `forwarded` is `pass`), the
+//! names of injected credentials, headers about checksums where the store gets none (`checksums = "strip"`), and on
+//! `http` buckets headers that override the method or the target. Everything else is copied, repeated headers
+//! included, with its bytes unchanged.
+//!
+//! Many servers read `_` in a name as `-` (CGI, RFC 3875, 4.1.18). So a name is compared with `_` read as `-`, or a client could send
+//! under an alias what ends here under its own name.
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+use tidegate_config::{BucketConfig, Checksums, ClientDeadline, ForwardedHeaders, Kind};
+
+use crate::s3::checksum::CHECKSUM_PREFIX;
+use crate::s3::sigv4::CDN_HEADERS;
+use crate::s3::sigv4::query::decoded_name;
+use crate::upstream::deadline::REQUEST_TIMEOUT;
+use crate::upstream::header_names::{
+    CHECKSUMS, FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, METHOD_OVERRIDES, PREFLIGHT,
+    REWRITTEN, SIGNATURE, WRITTEN_BY_GATEWAY,
+};
+
+/// What the names of S3's own headers begin with.
+const AMAZON: &str = "x-amz-";
+/// What the names of an object's metadata begin with.
+const METADATA: &str = "x-amz-meta-";
+
+/// The names that this message's `Connection` header nominates.
+pub(crate) struct ConnectionOptions(Vec<String>);
+
+impl ConnectionOptions {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut names = Vec::new();
+        for value in headers.get_all(header::CONNECTION) {
+            let Ok(text) = value.to_str() else { continue };
+            let listed = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            // The two everyday words name no header.
+            names.extend(
+                listed
+                    .filter(|name| {
+                        !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close")
+                    })
+                    .map(|name| with_dashes(&name.to_ascii_lowercase()).into_owned()),
+            );
+        }
+        Self(names)
+    }
+
+    /// Whether a name is among them, both with `_` read as `-`.
+    fn contains(&self, dashed: &str) -> bool {
+        self.0.iter().any(|nominated| nominated == dashed)
+    }
+}
+
+/// A name with `_` read as `-`.
+fn with_dashes(name: &str) -> Cow<'_, str> {
+    match memchr::memchr(b'_', name.as_bytes()) {
+        None => Cow::Borrowed(name),
+        Some(_) => Cow::Owned(name.replace('_', "-")),
+    }
+}
+
+/// Names by their length, so that a look-up compares few of them.
+#[derive(Debug)]
+struct NameSet(Vec<Vec<Box<str>>>);
+
+impl NameSet {
+    fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut by_length: Vec<Vec<Box<str>>> = Vec::new();
+        for name in names {
+            if by_length.len() <= name.len() {
+                by_length.resize_with(name.len() + 1, Vec::new);
+            }
+            by_length[name.len()].push(with_dashes(name).into());
+        }
+        Self(by_length)
+    }
+
+    fn contains(&self, dashed: &str) -> bool {
+        self.0.get(dashed.len()).is_some_and(|names| names.iter().any(|name| **name == *dashed))
+    }
+}
+
+/// Which of a client's headers travel to a bucket's upstream.
+#[derive(Debug)]
+pub(crate) struct RequestHeaderFilter {
+    /// Names that end here.
+    removed: NameSet,
+    /// Names that the gateway reads and may write anew, which end here under an alias only.
+    rewritten: NameSet,
+    passes_forwarded: bool,
+    /// Whether the store gets checksums.
+    passes_checksums: bool,
+    kind: Kind,
+}
+
+impl RequestHeaderFilter {
+    /// `more` are headers that prove an identity to the gateway, and those of the credentials that it injects.
+    pub(crate) fn of<'a>(bucket: &BucketConfig, more: impl Iterator<Item = &'a HeaderName>) -> Self {
+        let passes_forwarded = bucket.forwarded == ForwardedHeaders::Pass;
+        let forwarding = if passes_forwarded { &[][..] } else { &FORWARDING };
+        let (of_kind, of_cdns, rewritten) = match bucket.kind {
+            Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
+            Kind::Http => (&METHOD_OVERRIDES[..], &[][..], &[][..]),
+        };
+        // Names in a compressed document could not be replaced.
+        let is_renamed = bucket.kind == Kind::S3 && bucket.upstream.bucket.is_some();
+        let of_renamed = if is_renamed { &["accept-encoding"][..] } else { &[] };
+        let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
+        let of_checksums = if passes_checksums { &[][..] } else { &CHECKSUMS };
+        let removed = HOP_BY_HOP
+            .iter()
+            .chain(&WRITTEN_BY_GATEWAY)
+            .chain(of_kind)
+            .chain(of_cdns)
+            .chain(forwarding)
+            .chain(of_checksums)
+            .chain(of_renamed)
+            .copied();
+        let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
+        let time = keeps_time.then_some(REQUEST_TIMEOUT);
+        Self {
+            removed: NameSet::of(removed.chain(more.map(HeaderName::as_str))),
+            rewritten: NameSet::of(rewritten.iter().copied().chain(time.iter().map(HeaderName::as_str))),
+            passes_forwarded,
+            passes_checksums,
+            kind: bucket.kind,
+        }
+    }
+
+    /// Whether a client's header travels to the upstream.
+    pub(crate) fn forwards(&self, name: &HeaderName, nominated: &ConnectionOptions) -> bool {
+        let name = name.as_str();
+        let dashed = with_dashes(name);
+        !self.removed.contains(&dashed)
+            && !dashed.starts_with(GATEWAY_PREFIX)
+            && (self.passes_checksums || !dashed.starts_with(CHECKSUM_PREFIX))
+            && (self.passes_forwarded || !dashed.starts_with(FORWARDED_PREFIX))
+            && !nominated.contains(&dashed)
+            && (matches!(dashed, Cow::Borrowed(_)) || !self.is_alias(name, &dashed))
+    }
+
+    /// Whether a name with `_` is read as one of those that the gateway writes anew, or in an `s3` bucket as one of S3's own:
+    /// Ceph's RGW 16 takes `x_amz_copy_source` for the copy source. The names of metadata may hold `_`.
+    fn is_alias(&self, name: &str, dashed: &str) -> bool {
+        let is_amazons = dashed.starts_with(AMAZON) && !name.starts_with(METADATA);
+        self.rewritten.contains(dashed) || (self.kind == Kind::S3 && is_amazons)
+    }
+}
+
+/// Whether a header of a CORS preflight travels to the store: what the store's rules are about, and what describes the request. A
+/// preflight carries no credential (Fetch Standard, "CORS-preflight fetch"), so whatever may be one ends here.
+pub(crate) fn forwards_in_preflight(name: &HeaderName) -> bool {
+    PREFLIGHT.contains(&name.as_str())
+}
+
+/// Whether a pair of a query is a header about checksums that an SDK put there to presign it.
+pub(super) fn is_checksum_parameter(pair: &str) -> bool {
+    let name = decoded_name(pair).to_ascii_lowercase();
+    name.starts_with(CHECKSUM_PREFIX) || CHECKSUMS.contains(&&*name)
+}
+
+/// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by
+/// others.
+pub(crate) fn forwards_to_client(name: &HeaderName, nominated: &ConnectionOptions) -> bool {
+    !HOP_BY_HOP.contains(&name.as_str())
+        && !matches!(name.as_str(), "content-length" | "x-request-id")
+        && !name.as_str().starts_with(GATEWAY_PREFIX)
+        && !nominated.contains(&with_dashes(name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+    fn nominating(value: &'static str) -> ConnectionOptions {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, HeaderValue::from_static(value));
+        ConnectionOptions::of(&headers)
+    }
+
+    fn of(kind: Kind, forwarded: ForwardedHeaders) -> RequestHeaderFilter {
+        let bucket = BucketConfig { kind, forwarded, ..BucketConfig::default() };
+        RequestHeaderFilter::of(&bucket, [API_KEY, HeaderName::from_static("x_vendor-key")].iter())
+    }
+
+    fn travels(headers: &RequestHeaderFilter, name: &str) -> bool {
+        let nominated = nominating("keep-alive, X-Secret");
+        headers.forwards(&HeaderName::try_from(name).unwrap(), &nominated)
+    }
+
+    /// V7, V11
+    #[test]
+    fn nominated_and_internal_headers_end_here() {
+        let s3 = of(Kind::S3, ForwardedHeaders::Drop);
+        for gone in [
+            "x-secret",
+            "connection",
+            "te",
+            "authorization",
+            "x-amz-security-token",
+            "x-amz-cf-id",
+            "x-amz-apigw-id",
+            "x-tidegate-session",
+            "x-tidegate-anything",
+            "host",
+            "x-api-key",
+            "x-vendor-key",
+            "x_amz_copy_source",
+            "x-amz-copy_source",
+            "x_amz-acl",
+            "x-amz_meta-a",
+        ] {
+            assert!(!travels(&s3, gone), "{gone}");
+        }
+        for kept in [
+            "x-amz-meta-a",
+            "x-amz-meta-a_b",
+            "x-amz-cf-id2",
+            "x-amz-cf",
+            "range",
+            "if-match",
+            "content-md5",
+            "traceparent",
+        ] {
+            assert!(travels(&s3, kept), "{kept}");
+        }
+        let http = of(Kind::Http, ForwardedHeaders::Set);
+        for kept in
+            ["authorization", "x-amz-date", "x-amz-cf-id", "content-type", "x_custom", "x-request-timeout"]
+        {
+            assert!(travels(&http, kept), "{kept}");
+        }
+        assert!(!travels(&http, "x_request_timeout"));
+    }
+
+    /// V13
+    #[test]
+    fn forwarding_headers_pass_only_where_the_bucket_allows_them() {
+        for name in FORWARDING.into_iter().chain(["x-forwarded-for", "x-forwarded-anything"]) {
+            for kind in [Kind::S3, Kind::Http] {
+                for forwarded in [ForwardedHeaders::Drop, ForwardedHeaders::Set] {
+                    assert!(!travels(&of(kind, forwarded), name), "{name}, {kind:?}, {forwarded:?}");
+                }
+                assert!(travels(&of(kind, ForwardedHeaders::Pass), name), "{name}, {kind:?}, pass");
+            }
+        }
+        assert!(!travels(&of(Kind::S3, ForwardedHeaders::Pass), "x-tidegate-session"));
+    }
+
+    /// The lists hold names as they are compared.
+    #[test]
+    fn listed_names_are_in_lower_case_with_dashes_and_once() {
+        let all: Vec<&str> = HOP_BY_HOP
+            .into_iter()
+            .chain(WRITTEN_BY_GATEWAY)
+            .chain(SIGNATURE)
+            .chain(CDN_HEADERS)
+            .chain(FORWARDING)
+            .chain(METHOD_OVERRIDES)
+            .chain(REWRITTEN)
+            .collect();
+        assert!(all.iter().all(|name| *name == with_dashes(&name.to_ascii_lowercase())), "{all:?}");
+        let once: std::collections::BTreeSet<&str> = all.iter().copied().collect();
+        assert_eq!(once.len(), all.len());
+    }
+
+    proptest! {
+        /// V12, V13: no mixture of `_` and `-` makes a name that ends here travel
+        #[test]
+        fn an_alias_ends_where_its_name_does(at in 0_usize..90, underscores in any::<u64>()) {
+            let listed = HOP_BY_HOP.into_iter().chain(WRITTEN_BY_GATEWAY).chain(FORWARDING).chain(METHOD_OVERRIDES)
+                .chain(["x-tidegate-session", "x-forwarded-for", "x-api-key", "x-vendor-key", "x-secret"]);
+            let all: Vec<&str> = listed.collect();
+            let name = all[at % all.len()];
+            let respelled: String = name.char_indices()
+                .map(|(at, c)| if c == '-' && underscores >> (at % 64) & 1 == 1 { '_' } else { c })
+                .collect();
+            prop_assert!(!travels(&of(Kind::Http, ForwardedHeaders::Set), &respelled), "{}", respelled);
+        }
+    }
+}

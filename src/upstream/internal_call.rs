@@ -1,0 +1,162 @@
+//! GET requests that the gateway makes for itself to one endpoint: health checks (P5) and checks of credentials (C3).
+//!
+//! Each goes over a connection of its own, secured, named and signed as the bucket's requests are. A signature that the store refuses
+//! for its time is made once more with the store's (`store_clock.rs`). Deliberately absent: other retries and
+//! timeouts, which are the caller's, and any client's bytes.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::uri::{self, PathAndQuery, Scheme};
+use actix_web::http::{Method, Uri};
+use awc::error::SendRequestError;
+use thiserror::Error;
+use tidegate_actors::{CredentialId, EndpointId, clock};
+use tidegate_config::{Addressing, Kind};
+
+use crate::router::Bucket;
+use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
+use crate::shortage::Shortage;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::response_head::{CallInfo, inspect_head, shortage_of};
+use crate::upstream::store_clock::{ClockOffset, ClockSkew};
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(super) enum InternalCallError {
+    #[error("{0}")]
+    Call(#[from] SendRequestError),
+    #[error("it cannot be asked: {0}")]
+    Unsigned(&'static str),
+    #[error("the path cannot be asked for")]
+    Path,
+    #[error("it refuses the time of the gateway's signature: {0}")]
+    Clock(String),
+}
+
+/// The answer to a request of the gateway's own.
+pub(super) struct InternalResponse {
+    pub(super) status: u16,
+    /// The error code, where the document was looked at.
+    pub(super) code: Option<String>,
+}
+
+impl InternalCallError {
+    /// The gateway's own shortage that kept it from asking.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Call(error) => shortage_of(error),
+            _ => None,
+        }
+    }
+}
+
+/// What is asked.
+pub(super) struct InternalCall<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) endpoint: EndpointId,
+    /// Path and query, as the endpoint gets them.
+    pub(super) target: &'a str,
+    /// The bucket that `Host` names, for a store that is addressed so.
+    pub(super) host_bucket: Option<&'a str>,
+    pub(super) identity: CallIdentity,
+}
+
+/// The credential that it is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallIdentity {
+    /// The bucket's only one, if it has one.
+    Bucket,
+    /// One of several.
+    Credential(CredentialId),
+    /// None.
+    Anonymous,
+}
+
+/// Sends it and waits for the head of the answer, and for its error code where that matters.
+pub(super) async fn send(
+    http: &awc::Client,
+    call: InternalCall<'_>,
+) -> Result<InternalResponse, InternalCallError> {
+    let clock = call.bucket.clock(call.endpoint);
+    let (mut answer, mut skew) = send_once(http, &call, clock.offset(clock::now())).await?;
+    if let Some(offset) = skew.as_ref().and_then(|skew| skew.retry_offset) {
+        (answer, skew) = send_once(http, &call, offset).await?;
+    }
+    match skew {
+        Some(skew) => Err(InternalCallError::Clock(skew.detail)),
+        None => Ok(answer),
+    }
+}
+
+/// Asks once, with a clock that is put forward by `offset`.
+async fn send_once(
+    http: &awc::Client,
+    call: &InternalCall<'_>,
+    offset: ClockOffset,
+) -> Result<(InternalResponse, Option<ClockSkew>), InternalCallError> {
+    let bucket = call.bucket;
+    let (request, is_signed) = build_request(http, call, offset)?;
+    let facts = CallInfo {
+        kind: bucket.config.kind,
+        method: &Method::GET,
+        signed_offset: is_signed.then_some(offset),
+        deadline: clock::now() + bucket.config.upstream.timeout,
+    };
+    let response = request.send().await?;
+    let status = response.status().as_u16();
+    let answered = inspect_head(response, facts, None).await;
+    let skew = answered.report_clock(bucket.clock(call.endpoint));
+    if skew.is_some() {
+        bucket.metrics.clock_refused.inc();
+    }
+    Ok((InternalResponse { status, code: answered.code }, skew))
+}
+
+/// The request, and whether it is signed.
+fn build_request(
+    http: &awc::Client,
+    call: &InternalCall<'_>,
+    offset: ClockOffset,
+) -> Result<(awc::ClientRequest, bool), InternalCallError> {
+    let InternalCall { bucket, endpoint, target, host_bucket, identity } = *call;
+    let destination = &bucket.destinations[endpoint.0];
+    let target: PathAndQuery = target.parse().map_err(|_| InternalCallError::Path)?;
+    let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
+    let host_bucket = host_bucket.unwrap_or_default();
+    let mut parts = uri::Parts::default();
+    // The dialer knows which of its endpoints speak TLS.
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority =
+        Some(destination.connection_authority(addressing, host_bucket, true).ok_or(InternalCallError::Path)?);
+    parts.path_and_query = Some(target.clone());
+    let uri = Uri::from_parts(parts).map_err(|_| InternalCallError::Path)?;
+    let mut request = http.get(uri).no_decompress().force_close();
+    let host = destination.host(addressing, host_bucket).map_err(|_| InternalCallError::Path)?;
+    request.headers_mut().insert(header::HOST, host);
+    let credential = match identity {
+        CallIdentity::Credential(credential) => Some(credential),
+        CallIdentity::Bucket | CallIdentity::Anonymous => None,
+    };
+    if let Some((injected, credential)) = bucket.credentials.injected().zip(credential) {
+        injected.insert(credential, request.headers_mut());
+    }
+    if bucket.config.kind != Kind::S3 || identity == CallIdentity::Anonymous {
+        return Ok((request, false));
+    }
+    let now = clock::wall();
+    let Some(credentials) =
+        bucket.credentials.of_credential(credential).current(now).map_err(map_rejection)?
+    else {
+        return Ok((request, false));
+    };
+    let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
+    request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
+    signer.sign("GET", &target, request.headers_mut(), offset.applied_to(now));
+    Ok((request, true))
+}
+
+fn map_rejection(rejection: UpstreamRejection) -> InternalCallError {
+    match rejection {
+        UpstreamRejection::NoCredentials(why) => InternalCallError::Unsigned(why),
+        _ => InternalCallError::Path,
+    }
+}

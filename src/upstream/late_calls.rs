@@ -1,0 +1,76 @@
+//! Calls of a bucket that have waited long for the head of their answer: they show a frozen store before its timeouts do.
+//!
+//! A call enters when its own timer fires, so calls that are answered in time cost nothing.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// One bucket's late calls.
+#[derive(Debug, Default)]
+pub(crate) struct LateCalls {
+    starts: Mutex<Vec<Instant>>,
+}
+
+/// The late calls as the status shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LateCallsSnapshot {
+    /// Calls that wait.
+    pub(crate) count: usize,
+    /// Start of the longest wait.
+    pub(crate) since: Instant,
+}
+
+/// One late call; its drop ends it.
+pub(crate) struct LateCall<'a> {
+    calls: &'a LateCalls,
+    began: Instant,
+}
+
+impl LateCalls {
+    fn lock(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a call that has waited since then.
+    pub(crate) fn register(&self, began: Instant) -> LateCall<'_> {
+        self.lock().push(began);
+        LateCall { calls: self, began }
+    }
+
+    /// None while no call is late.
+    pub(crate) fn snapshot(&self) -> Option<LateCallsSnapshot> {
+        let starts = self.lock();
+        starts.iter().min().map(|since| LateCallsSnapshot { count: starts.len(), since: *since })
+    }
+}
+
+impl Drop for LateCall<'_> {
+    fn drop(&mut self) {
+        let mut starts = self.calls.lock();
+        if let Some(at) = starts.iter().position(|began| *began == self.began) {
+            starts.swap_remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    /// X10
+    #[test]
+    fn late_calls_show_their_number_and_the_longest_wait() {
+        let (calls, t0) = (LateCalls::default(), clock::now());
+        let later = t0 + Duration::from_secs(1);
+        let (second, first) = (calls.register(later), calls.register(t0));
+        assert_eq!(calls.snapshot(), Some(LateCallsSnapshot { count: 2, since: t0 }));
+        drop(first);
+        assert_eq!(calls.snapshot(), Some(LateCallsSnapshot { count: 1, since: later }));
+        drop(second);
+        assert_eq!(calls.snapshot(), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! Replaces the store's name of the bucket in an answer: which documents and headers of an operation contain it.
+//!
+//! The operation decides, so that no object passes for one of S3's documents. A success has the document of its operation
+//! (`documents`), any other status an error document. Of the headers only `Location` of CreateBucket has the bucket's name. Metadata is the
+//! client's, whatever it looks like; `x-amz-bucket-arn` is the store's, like every ARN.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
+use tidegate_config::{Addressing, Kind, ServerConfig};
+
+use crate::http::request_validation::{Head, percent_decode};
+use crate::router::Bucket;
+use crate::s3::addressing::{self, NamedResource};
+use crate::s3::bucket_elements::ResponseDocument;
+use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
+use crate::s3::late_error;
+use crate::s3::sigv4::query::{decoded_name, pairs};
+use crate::upstream::destination::Destination;
+use crate::upstream::response_body::{ResponseBody, TransferError};
+
+/// What is to be renamed in the answer to a request.
+pub(crate) struct RenamePlan {
+    names: BucketNames,
+    /// The documents that a success may have.
+    documents: &'static [ResponseDocument],
+    /// Whether the request creates the bucket.
+    creates_bucket: bool,
+}
+
+const LIST_DOCUMENTS: &[ResponseDocument] =
+    &[ResponseDocument::ListObjects, ResponseDocument::ListVersions, ResponseDocument::ListUploads];
+const ERROR_DOCUMENT: &[ResponseDocument] = &[ResponseDocument::Error];
+
+/// The documents of a success that name the bucket.
+fn success_documents(head: Head<'_>, named: &NamedResource<'_>) -> &'static [ResponseDocument] {
+    let has = |name: &str| pairs(head.uri.query().unwrap_or_default()).any(|pair| decoded_name(pair) == name);
+    match (head.method, named.is_bucket()) {
+        (&Method::GET, true) => LIST_DOCUMENTS,
+        (&Method::GET, false) if has("uploadId") => &[ResponseDocument::ListParts],
+        (&Method::POST, false) if has("uploads") => &[ResponseDocument::CreateUpload],
+        (&Method::POST, false) if has("uploadId") => {
+            &[ResponseDocument::CompleteUpload, ResponseDocument::Error]
+        }
+        // A 200 may turn out to be one.
+        _ if late_error::is_possible(head) => ERROR_DOCUMENT,
+        _ => &[],
+    }
+}
+
+/// What is to be renamed in the answer, if the names differ or a store lies below a path that clients do not see.
+pub(crate) fn rename_plan(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Option<RenamePlan> {
+    let upstream = &bucket.config.upstream;
+    let is_below_path = bucket.destinations.iter().any(|destination| !destination.path().is_empty());
+    let may_differ = upstream.bucket.is_some() || is_below_path;
+    if !may_differ || bucket.config.kind != Kind::S3 || head.method == Method::HEAD {
+        return None;
+    }
+    let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
+    let store_name = upstream.bucket.as_deref().unwrap_or(&named.bucket).to_owned();
+    if store_name == named.bucket && !is_below_path {
+        return None;
+    }
+    let location = format!(
+        "{}://{}{}",
+        client_scheme(server),
+        addressing::request_host(head.uri, head.headers),
+        head.uri.path()
+    );
+    let key_path = (upstream.addressing == Addressing::Virtual).then(|| percent_decode(named.key.as_bytes()));
+    let (documents, creates_bucket) =
+        (success_documents(head, &named), head.method == Method::PUT && named.is_bucket());
+    let names = BucketNames {
+        store_name,
+        client_name: named.bucket.into_owned(),
+        location,
+        key_path,
+        endpoint_path: String::new(),
+    };
+    Some(RenamePlan { names, documents, creates_bucket })
+}
+
+/// What the client itself speaks, whatever a header claims.
+pub(crate) fn client_scheme(server: &ServerConfig) -> &'static str {
+    if server.tls.files().is_some() { "https" } else { "http" }
+}
+
+impl RenamePlan {
+    /// Renames in the headers, and gives what renames in the body if there is one to look at. The answer comes from `destination`.
+    pub(crate) fn apply(
+        mut self,
+        destination: &Destination,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<BucketRenamer> {
+        self.names.endpoint_path = destination.path().to_owned();
+        if self.creates_bucket
+            && let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok())
+            && let Some(Ok(location)) = self.bucket_location(location).map(HeaderValue::try_from)
+        {
+            headers.insert(LOCATION, location);
+        }
+        let is_error = status.is_client_error() || status.is_server_error();
+        let documents = if is_error { ERROR_DOCUMENT } else { self.documents };
+        let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let fits =
+            !documents.is_empty() && media_type.contains("xml") && !headers.contains_key(CONTENT_ENCODING);
+        fits.then(|| BucketRenamer::new(self.names, documents))
+    }
+
+    /// Where the client finds the bucket that it created. Stores answer with a path or with a URL.
+    fn bucket_location(&self, theirs: &str) -> Option<String> {
+        let is_url = theirs.starts_with("http://") || theirs.starts_with("https://");
+        if is_url { Some(self.names.location.clone()) } else { self.names.rename_path(theirs) }
+    }
+}
+
+/// A body that is renamed in.
+pub(crate) struct RenamedBody {
+    body: Box<ResponseBody>,
+    renamer: BucketRenamer,
+}
+
+impl RenamedBody {
+    pub(crate) fn new(body: Box<ResponseBody>, renamer: BucketRenamer) -> Self {
+        Self { body, renamer }
+    }
+}
+
+impl MessageBody for RenamedBody {
+    type Error = TransferError;
+
+    fn size(&self) -> BodySize {
+        match self.body.size() {
+            BodySize::Sized(0) => BodySize::Sized(0),
+            BodySize::None => BodySize::None,
+            BodySize::Sized(_) | BodySize::Stream => BodySize::Stream,
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let this = self.get_mut();
+        loop {
+            let bytes = match ready!(Pin::new(&mut *this.body).poll_next(cx)) {
+                Some(Ok(chunk)) => this.renamer.push(chunk),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let rest = this.renamer.finish();
+                    return Poll::Ready((!rest.is_empty()).then_some(Ok(rest)));
+                }
+            };
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+        }
+    }
+}

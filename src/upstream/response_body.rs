@@ -1,0 +1,372 @@
+//! The answer on its way to the client, with everything that is held until its last byte.
+//!
+//! The slot, the permit, the breaker's ticket and the record live in the body, so they end with it: whole, broken or
+//! dropped because the client left. A body that ends before its length, or by a close that may not end it, is an
+//! error, and the client's connection is closed without a terminator: a short body never looks whole (T6). So is one that
+//! is not what its checksum says (I1), which is known before its last piece is handed on.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::error::PayloadError;
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
+use thiserror::Error;
+use tidegate_actors::{BreakerTicket, BucketId, FailureCause, InFlightSlot, Outcome, Permit, clock};
+use tidegate_config::Kind;
+use tokio::time::Sleep;
+
+use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
+use crate::http::error_reply::REQUEST_ID;
+use crate::s3::checksum::body_digests;
+use crate::s3::checksum::response_checksum::ResponseChecksum;
+use crate::s3::late_error::LateErrorScan;
+use crate::telemetry::record::Record;
+use crate::upstream::appended_errors::DeniedErrors;
+use crate::upstream::call::UpstreamResponse;
+use crate::upstream::error_document::{ErrorDocumentPrefix, RemainingBody};
+use crate::upstream::failure_attribution;
+use crate::upstream::header_filter::{ConnectionOptions, forwards_to_client};
+use crate::upstream::proxy_body::ProxyBody;
+use crate::upstream::rename_plan::{RenamePlan, RenamedBody};
+use crate::upstream::response_source::{ResponseSource, UpstreamFraming, is_connection_close};
+use crate::upstream::response_transfer::{ReceivedPiece, ResponseTransfer};
+use crate::worker::Worker;
+
+/// Why a transfer broke.
+#[derive(Debug, Error)]
+pub(crate) enum TransferError {
+    /// The upstream closed too early.
+    #[error("the upstream ended after {received} of {expected} bytes")]
+    Short {
+        /// Bytes that came.
+        received: u64,
+        /// Bytes that were announced.
+        expected: u64,
+    },
+    /// The upstream's connection broke.
+    #[error("the upstream's connection broke: {0}")]
+    Broken(PayloadError),
+    /// The body is not the object it says it is.
+    #[error("the upstream's body does not have the checksum in its {0}")]
+    Checksum(&'static str),
+    /// No byte for too long.
+    #[error("the upstream sent nothing for {0:?}")]
+    Idle(Duration),
+    /// The transfer was cut.
+    #[error("memory is exhausted, and this is one of the heaviest transfers")]
+    Memory,
+}
+
+/// What is held to the last byte.
+struct RequestGuards {
+    record: Box<Record>,
+    ticket: Option<BreakerTicket>,
+    permit: Permit,
+    _slot: InFlightSlot,
+}
+
+/// The upstream's body.
+pub(crate) struct ResponseBody {
+    body: ResponseSource,
+    size: BodySize,
+    ending: UpstreamFraming,
+    received: u64,
+    idle: Duration,
+    last_bytes: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    late_error: Option<LateErrorScan>,
+    checksum: Option<ResponseChecksum>,
+    transfer: ResponseTransfer,
+    guards: Option<RequestGuards>,
+    worker: Rc<Worker>,
+}
+
+/// An upstream's answer on its way.
+pub(crate) struct ResponseForward {
+    pub(crate) response: UpstreamResponse,
+    pub(crate) bucket: BucketId,
+    pub(crate) slot: InFlightSlot,
+    /// Whether a 200 may turn out to be an error document.
+    pub(crate) may_have_late_error: bool,
+    /// What the upstream calls otherwise than the client.
+    pub(crate) renaming: Option<RenamePlan>,
+    /// Errors of objects that were taken out of a multi-delete.
+    pub(crate) denied_errors: Option<DeniedErrors>,
+}
+
+/// Builds the client's answer from the upstream's.
+pub(crate) fn forward_response(
+    worker: &Rc<Worker>,
+    passing: ResponseForward,
+    mut record: Box<Record>,
+) -> HttpResponse<ProxyBody> {
+    let ResponseForward { response: called, bucket, slot, may_have_late_error, renaming, denied_errors } =
+        passing;
+    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = called;
+    let bucket = worker.shared.router.bucket(bucket);
+    let destination = &bucket.destinations[permit.endpoint().0];
+    let status = upstream.status();
+    let headers = upstream.headers();
+    let mut response = HttpResponse::new(status);
+    let nominated = ConnectionOptions::of(headers);
+    for (name, value) in headers {
+        let replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
+        if replaced {
+            continue;
+        }
+        if forwards_to_client(name, &nominated)
+            || (*name == CONTENT_LENGTH && status == StatusCode::NOT_MODIFIED)
+        {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response.headers_mut().insert(REQUEST_ID, record.id.clone());
+    record.status = status.as_u16();
+    let ending = match &error_document {
+        Some(ErrorDocumentPrefix { bytes, remaining: RemainingBody::Complete }) => {
+            UpstreamFraming::Length(bytes.len() as u64)
+        }
+        Some(_) | None => UpstreamFraming::of(headers, status, &record.request.method),
+    };
+    let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
+    let checksum = if is_object && bucket.config.kind == Kind::S3 {
+        ResponseChecksum::from_headers(headers)
+    } else {
+        None
+    };
+    let mut body = ResponseBody {
+        transfer: ResponseTransfer::new(socket),
+        size: ending.body_size(headers, &record.request.method),
+        body: ResponseSource::of(upstream, error_document),
+        ending,
+        received: 0,
+        idle: bucket.config.upstream.idle_timeout,
+        last_bytes: record.phases.first_byte.unwrap_or(record.started),
+        timer: None,
+        late_error: may_have_late_error.then(LateErrorScan::default),
+        checksum,
+        guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
+        worker: Rc::clone(worker),
+    };
+    if matches!(ending, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
+        let progress = body.guards.as_ref().and_then(|held| held.record.send_progress.as_ref());
+        body.transfer.begin(worker, progress, clock::now());
+    }
+    let body = Box::new(body);
+    let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
+    let errors = denied_errors.filter(|_| status.is_success());
+    if renamer.is_some() || errors.is_some() {
+        body_digests::remove(response.headers_mut());
+    }
+    let body = match renamer {
+        Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
+        None => ProxyBody::Upstream(body),
+    };
+    response.set_body(body.with_denied_errors(errors))
+}
+
+impl ResponseBody {
+    /// A piece of the body came.
+    fn record_bytes(&mut self, bytes: usize) {
+        let left = match self.ending {
+            UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
+            UpstreamFraming::Chunked | UpstreamFraming::Close | UpstreamFraming::NoBody => None,
+        };
+        let progress = self.guards.as_ref().and_then(|held| held.record.send_progress.as_ref());
+        let moved = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
+        self.transfer.record_bytes(&self.worker, progress, &moved);
+    }
+
+    fn finish(&mut self) {
+        let Some(held) = self.guards.take() else { return };
+        let RequestGuards { mut record, ticket, permit, _slot } = held;
+        let late = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
+        let Some(bucket) = record.bucket.map(|id| self.worker.shared.router.bucket(id)) else { return };
+        if let Some(ticket) = ticket {
+            if late {
+                record.reason = Some("late_error");
+                let is_stores = self.late_error.as_ref().is_some_and(LateErrorScan::is_store_fault);
+                let outcome = if is_stores { failure(FailureCause::Status(200)) } else { Outcome::Neutral };
+                ticket.report(failure_attribution::attribute(
+                    bucket,
+                    permit.endpoint(),
+                    outcome,
+                    self.last_bytes,
+                ));
+            } else {
+                ticket.report(Outcome::Success);
+            }
+        }
+        // A preflight says nothing of the endpoint.
+        if !late && record.status < 500 && record.preflight.is_none() {
+            bucket.pool.report_success(permit.endpoint());
+        }
+        bucket.pool.release(permit, self.last_bytes);
+    }
+
+    fn fail(&mut self, error: TransferError) -> TransferError {
+        self.body = ResponseSource::Ended;
+        if let Some(mut held) = self.guards.take() {
+            let (reason, cause) = match &error {
+                TransferError::Short { .. } => ("short_answer", FailureCause::Reset),
+                TransferError::Broken(_) => ("broken_answer", FailureCause::Reset),
+                TransferError::Checksum(_) => ("answer_checksum", FailureCause::Decode),
+                TransferError::Idle(_) => ("timeout_idle", FailureCause::Timeout),
+                TransferError::Memory => ("memory_pressure", FailureCause::Reset),
+            };
+            held.record.reason = Some(reason);
+            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
+                "error" => error.to_string());
+            let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
+            let began = held.record.phases.first_byte.unwrap_or(held.record.started);
+            // An upstream may give up on a gateway that stopped reading. Without a ticket the outcome was reported with the head.
+            let is_reported = self.transfer.has_paused() || held.ticket.is_none();
+            let outcome = match bucket {
+                _ if is_reported => Outcome::Neutral,
+                Some(bucket) => {
+                    failure_attribution::attribute(bucket, held.permit.endpoint(), failure(cause), began)
+                }
+                None => failure(cause),
+            };
+            if let Some(ticket) = held.ticket.take() {
+                ticket.report(outcome);
+            }
+        }
+        error
+    }
+
+    /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
+    /// end if its connection would be one idle too many, or has promised to receive more than an idle one may: dropped with it, the
+    /// connection closes.
+    fn close_surplus(&mut self) {
+        let Some(id) = self.guards.as_ref().and_then(|held| held.record.bucket) else { return };
+        if self.ending != UpstreamFraming::Length(self.received)
+            || !matches!(self.body, ResponseSource::Stream(_))
+        {
+            return;
+        }
+        let shared = &self.worker.shared;
+        let bucket = shared.router.bucket(id);
+        let idle_max = bucket.config.upstream.connection_pool.max_idle;
+        let open = shared.connections[id.index()].open();
+        // This request's own permit is still out, so its connection is not among the idle.
+        let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
+        if is_surplus || self.transfer.has_open_window() {
+            self.body = ResponseSource::Ended;
+            self.finish();
+        }
+    }
+
+    /// Whether the body that has just ended is the object it says it is.
+    fn verify_checksum(&mut self) -> Result<(), TransferError> {
+        match self.checksum.take().map(ResponseChecksum::verify) {
+            Some(Err(header)) => Err(self.fail(TransferError::Checksum(header))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the end of the stream is the end of the body.
+    fn poll_end(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
+        if let UpstreamFraming::Length(expected) = self.ending
+            && self.received < expected
+        {
+            let error = TransferError::Short { received: self.received, expected };
+            return Poll::Ready(Some(Err(self.fail(error))));
+        }
+        if let Err(error) = self.verify_checksum() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.finish();
+        self.body = ResponseSource::Ended;
+        Poll::Ready(None)
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let due = self.transfer.after_pause(self.last_bytes) + self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+        while timer.as_mut().poll(cx).is_ready() {
+            if due <= clock::now() {
+                let error = TransferError::Idle(self.idle);
+                return Poll::Ready(Some(Err(self.fail(error))));
+            }
+            timer.as_mut().reset(due.into());
+        }
+        Poll::Pending
+    }
+}
+
+fn failure(cause: FailureCause) -> Outcome {
+    Outcome::Failure { cause, retry_after: None }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A body without bytes is never polled. Any other dropped before its last byte means that the client left, or
+        // that the drain time is up, which says nothing about the upstream (B3): the ticket goes back unused.
+        if self.ending == UpstreamFraming::NoBody || self.ending == UpstreamFraming::Length(self.received) {
+            self.finish();
+        } else if let Some(held) = &mut self.guards {
+            held.record.mark_unfinished();
+        }
+    }
+}
+
+impl MessageBody for ResponseBody {
+    type Error = TransferError;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let this = self.get_mut();
+        if ready!(this.transfer.poll_gate(cx)) == TransferGate::Cut {
+            // The connection ends the answer, and the record says why.
+            return Poll::Ready(Some(Err(TransferError::Memory)));
+        }
+        if matches!(this.body, ResponseSource::Ended) {
+            return Poll::Ready(None);
+        }
+        match this.body.poll(cx) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                this.last_bytes = clock::now();
+                this.received += chunk.len() as u64;
+                this.record_bytes(chunk.len());
+                if let Some(checksum) = &mut this.checksum {
+                    checksum.update(&chunk);
+                }
+                if this.ending == UpstreamFraming::Length(this.received)
+                    && let Err(error) = this.verify_checksum()
+                {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                if let Some(scan) = &mut this.late_error {
+                    scan.scan(&chunk);
+                }
+                if let Some(held) = &mut this.guards {
+                    held.record.sent_bytes = this.received;
+                }
+                this.close_surplus();
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if is_connection_close(&error)
+                    && matches!(this.ending, UpstreamFraming::Close | UpstreamFraming::Length(_))
+                {
+                    return this.poll_end();
+                }
+                let error = TransferError::Broken(error);
+                Poll::Ready(Some(Err(this.fail(error))))
+            }
+            Poll::Ready(None) => this.poll_end(),
+            Poll::Pending => this.poll_idle(cx),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What came of a call: the head of an answer, or why there is none.
+//!
+//! The beginning of an error document is read here, because the code in it decides what the answer means (`verdict.rs`).
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::error::ParseError;
+use actix_web::http::Method;
+use awc::ClientResponse;
+use awc::error::{ConnectError, SendRequestError};
+use tidegate_actors::clock;
+use tidegate_config::Kind;
+
+use crate::buffers::SocketBuffers;
+use crate::shortage::{Shortage, record_shortage};
+use crate::upstream::UpstreamRejection;
+use crate::upstream::clock_measurement::DatedResponse;
+use crate::upstream::credential_feedback;
+use crate::upstream::error_document::ErrorDocumentPrefix;
+use crate::upstream::store_clock::{ClockOffset, ClockSkew, StoreClock};
+use crate::upstream::timeouts::TimeoutKind;
+use crate::upstream::tls::is_host_mismatch;
+use crate::upstream::tls_failure::TlsFailure;
+use crate::upstream::upload_progress::UploadProgress;
+
+/// The code of S3 and others for a signature that names another region (S3 API reference, "Error responses").
+const WRONG_REGION: &str = "AuthorizationHeaderMalformed";
+/// The most of a region that is shown.
+const REGION_CHARS_MAX: usize = 64;
+
+/// What is known of a call before its answer comes.
+#[derive(Clone, Copy)]
+pub(super) struct CallInfo<'a> {
+    pub(super) kind: Kind,
+    pub(super) method: &'a Method,
+    /// How far the clock was put forward that the gateway signed with; none where it did not sign.
+    pub(super) signed_offset: Option<ClockOffset>,
+    /// When the request's total time is up.
+    pub(super) deadline: Instant,
+}
+
+impl CallInfo<'_> {
+    /// Whether the code in an error document decides what the answer means.
+    fn needs_error_code(&self, response: &ClientResponse) -> bool {
+        let status = response.status().as_u16();
+        let depends_on_code = matches!(status, 400 | 503)
+            || (self.signed_offset.is_some() && credential_feedback::depends_on_code(status));
+        // Whatever its media type says: proxies and some stores send the document as text or without a type.
+        self.kind == Kind::S3 && self.method != Method::HEAD && depends_on_code
+    }
+}
+
+/// An answer up to its head.
+pub(super) struct InspectedResponse {
+    pub(super) response: ClientResponse,
+    /// As much of its error document as was read for the code.
+    pub(super) document: Option<ErrorDocumentPrefix>,
+    pub(super) code: Option<String>,
+    is_head: bool,
+    signed_offset: Option<ClockOffset>,
+    /// Of the connection that it comes from.
+    pub(super) socket: Option<Rc<SocketBuffers>>,
+}
+
+impl InspectedResponse {
+    /// Its status, and the error code if it was looked at.
+    pub(super) fn status_and_code(&self) -> (u16, Option<&str>) {
+        (self.response.status().as_u16(), self.code.as_deref())
+    }
+
+    /// Whether its error document broke off before its code was known.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.code.is_none() && self.document.as_ref().is_some_and(ErrorDocumentPrefix::is_broken)
+    }
+
+    /// The region that the store wants the gateway's signature to name. The error is about `buckets.NAME.s3.region`: a client that followed
+    /// it would sign for that region towards the gateway.
+    fn expected_region(&self) -> Option<String> {
+        let is_asked = self.signed_offset.is_some() && self.code.as_deref() == Some(WRONG_REGION);
+        let region = self.document.as_ref().filter(|_| is_asked)?.element("Region")?;
+        Some(region.chars().take(REGION_CHARS_MAX).collect())
+    }
+
+    /// Reports to the endpoint's clock whether the store accepted the time of the signature.
+    pub(super) fn report_clock(&self, stores: &StoreClock) -> Option<ClockSkew> {
+        let dated = DatedResponse {
+            status: self.response.status().as_u16(),
+            headers: self.response.headers(),
+            is_head: self.is_head,
+            code: self.code.as_deref(),
+            document: self.document.as_ref(),
+        };
+        dated.report(self.signed_offset?, stores)
+    }
+}
+
+/// What came of a call.
+pub(super) fn map_send_error(
+    sent: Result<Result<ClientResponse, SendRequestError>, TimeoutKind>,
+    flow: &UploadProgress,
+) -> Result<ClientResponse, UpstreamRejection> {
+    let sent = sent.map_err(UpstreamRejection::Timeout)?;
+    sent.map_err(|error| {
+        flow.take_failure().unwrap_or_else(|| attribute_reset(classify_send_error(&error), flow))
+    })
+}
+
+/// An upstream that closes in mid-upload, while the gateway has waited for the client, has lost patience with the client.
+fn attribute_reset(fault: UpstreamRejection, flow: &UploadProgress) -> UpstreamRejection {
+    match fault {
+        UpstreamRejection::Reset(_) if flow.is_stalled_by_client(clock::now()) => {
+            UpstreamRejection::Timeout(TimeoutKind::Upload)
+        }
+        fault => fault,
+    }
+}
+
+/// Looks at the head of an answer, and at its body where the error code in it matters.
+pub(super) async fn check_head(
+    response: ClientResponse,
+    facts: CallInfo<'_>,
+    socket: Option<Rc<SocketBuffers>>,
+) -> Result<InspectedResponse, UpstreamRejection> {
+    // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
+    // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
+    if facts.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
+        return Err(UpstreamRejection::Redirect(response.status()));
+    }
+    let answered = inspect_head(response, facts, socket).await;
+    match answered.expected_region() {
+        Some(region) => Err(UpstreamRejection::WrongRegion(region)),
+        None => Ok(answered),
+    }
+}
+
+/// The same for an answer that does not go to a client.
+pub(super) async fn inspect_head(
+    mut response: ClientResponse,
+    facts: CallInfo<'_>,
+    socket: Option<Rc<SocketBuffers>>,
+) -> InspectedResponse {
+    let document = match facts.needs_error_code(&response) {
+        true => Some(ErrorDocumentPrefix::read(&mut response, facts.method, facts.deadline).await),
+        false => None,
+    };
+    let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
+    let (is_head, signed_offset) = (facts.method == Method::HEAD, facts.signed_offset);
+    InspectedResponse { response, document, code, is_head, signed_offset, socket }
+}
+
+/// The gateway's own shortage that kept a request from being sent.
+pub(crate) fn shortage_of(error: &SendRequestError) -> Option<Shortage> {
+    match error {
+        SendRequestError::Connect(ConnectError::Io(error)) => Shortage::of(error),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            Shortage::of_system(error).inspect(|shortage| record_shortage(*shortage))
+        }
+        _ => None,
+    }
+}
+
+fn classify_send_error(error: &SendRequestError) -> UpstreamRejection {
+    if let Some(shortage) = shortage_of(error) {
+        return UpstreamRejection::Shortage(shortage);
+    }
+    match error {
+        SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(TimeoutKind::Connect),
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            UpstreamRejection::Reset("disconnected".to_owned())
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) if is_host_mismatch(error) => {
+            UpstreamRejection::HostNotInCertificate(error.to_string())
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) => match TlsFailure::of(error) {
+            Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
+            None => UpstreamRejection::Connect(error.to_string()),
+        },
+        SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {
+                Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
+                None => UpstreamRejection::Reset(error.to_string()),
+            }
+        }
+        SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
+        SendRequestError::Timeout => UpstreamRejection::Timeout(TimeoutKind::FirstByte),
+        other => UpstreamRejection::Reset(other.to_string()),
+    }
+}

@@ -1,0 +1,205 @@
+//! The timeouts until the head of the answer (T1–T3), in one timer.
+//!
+//! While the request's body flows, only idleness is timed and the total stands still; from its last byte on, the first
+//! byte of the answer is due within `timeout`, and within what is left of the total. The timer is set once and
+//! looks again when it fires, so progress costs nothing.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tidegate_actors::clock;
+
+use crate::upstream::call_context::{CallContext, CurrentCall};
+use crate::upstream::deadline::Deadline;
+use crate::upstream::late_calls::LateCalls;
+use crate::upstream::upload_progress::UploadProgress;
+
+/// How often to look whether a client that has used up its time is waited for.
+const RECHECK_AFTER: Duration = Duration::from_millis(100);
+/// A wait for an answer's head is late after this fraction of its timeout.
+const LATE_FRACTION: u32 = 4;
+
+/// Which timeout struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimeoutKind {
+    /// No connection in time.
+    Connect,
+    /// No body byte moved for too long.
+    Upload,
+    /// The client's body comes too slowly.
+    BodyRate,
+    /// The client holds too many places with requests that wait for it.
+    Crowding,
+    /// No first byte of the answer in time.
+    FirstByte,
+    /// The request's total time is up.
+    Total,
+    /// The time that the client gave is up.
+    Deadline,
+}
+
+impl TimeoutKind {
+    /// The word in reasons and metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Connect => "timeout_connect",
+            Self::Upload => "timeout_upload",
+            Self::BodyRate => "timeout_body_rate",
+            Self::Crowding => "slow_client",
+            Self::FirstByte => "timeout_first_byte",
+            Self::Total => "timeout_total",
+            Self::Deadline => "timeout_deadline",
+        }
+    }
+
+    /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing, its haste surely is.
+    pub(crate) fn is_upstream_failure(self) -> bool {
+        !matches!(self, Self::Upload | Self::BodyRate | Self::Crowding | Self::Deadline)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connecting",
+            Self::Upload => "the upload stood still",
+            Self::BodyRate => "the request's body comes too slowly",
+            Self::Crowding => "the client holds too many places with requests that wait for it",
+            Self::FirstByte => "waiting for the first byte",
+            Self::Total => "the request's total time is up",
+            Self::Deadline => "the time that the client gave is up",
+        }
+    }
+}
+
+/// The limits of one attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptLimits {
+    pub(crate) began: Instant,
+    pub(crate) deadline: Deadline,
+    pub(crate) idle: Duration,
+}
+
+impl AttemptLimits {
+    /// How long the upstream had everything it needed for its answer, which came now. An answer that came before the end
+    /// of the request's body took no time.
+    pub(crate) fn upstream_wait(&self, flow: &UploadProgress, now: Instant) -> Duration {
+        if flow.uploading_since(now).is_some() {
+            return Duration::ZERO;
+        }
+        let ended = flow.uploaded().map_or(self.began, |(ended, _)| ended);
+        now.saturating_duration_since(ended.max(self.began))
+    }
+
+    /// Whether there is time for the attempt at all: a request whose time went by in a queue is not sent for nobody.
+    pub(crate) fn check(&self, flow: &UploadProgress) -> Result<(), TimeoutKind> {
+        let (due, phase) = self.due(flow, self.began);
+        if due <= self.began { Err(phase) } else { Ok(()) }
+    }
+
+    /// Start of the wait for the answer's head and the moment from which that wait is a late one: a quarter of the time that the
+    /// upstream has for it. None while the request's body flows.
+    fn late_after(&self, flow: &UploadProgress) -> Option<(Instant, Instant)> {
+        if flow.uploading_since(self.began).is_some() {
+            return None;
+        }
+        let began = flow.uploaded().map_or(self.began, |(ended, _)| ended.max(self.began));
+        Some((began, began + self.deadline.first_byte / LATE_FRACTION))
+    }
+
+    fn due(&self, flow: &UploadProgress, now: Instant) -> (Instant, TimeoutKind) {
+        if let Some(moved) = flow.uploading_since(now) {
+            let idle = (moved + self.idle, TimeoutKind::Upload);
+            let Some(left) = flow.remaining_wait(now) else { return idle };
+            // While nobody waits for the client nothing is due, but the wait may begin at any moment.
+            let left = if flow.is_awaited() && !flow.is_paused() { left } else { left.max(RECHECK_AFTER) };
+            return if now + left < idle.0 { (now + left, TimeoutKind::BodyRate) } else { idle };
+        }
+        let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));
+        let Deadline { total, first_byte, is_client_deadline: is_clients, .. } = self.deadline;
+        let (first_byte, total) = (ended.max(self.began) + first_byte, total + paused);
+        match is_clients {
+            _ if first_byte <= total => (first_byte, TimeoutKind::FirstByte),
+            true => (total, TimeoutKind::Deadline),
+            false => (total, TimeoutKind::Total),
+        }
+    }
+}
+
+/// Runs a call until it is done or a limit strikes; the call is then dropped, and its connection with it.
+pub(crate) async fn with_timeouts<F: Future>(
+    call: F,
+    limits: AttemptLimits,
+    context: &Rc<CallContext>,
+    late_calls: &LateCalls,
+) -> Result<F::Output, TimeoutKind> {
+    let flow = &context.upload_progress;
+    let mut call = pin!(call);
+    let mut late = None;
+    let due = limits.due(flow, limits.began).0;
+    let first = limits.late_after(flow).map_or(due, |(_, late)| late.min(due));
+    let first = context.check_hedge_timer(first, limits.began);
+    let mut timer = pin!(tokio::time::sleep_until(first.into()));
+    poll_fn(|cx| {
+        let _current = CurrentCall::set(context);
+        if let Poll::Ready(done) = call.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = clock::now();
+            let (due, phase) = limits.due(flow, now);
+            if due <= now {
+                return Poll::Ready(Err(phase));
+            }
+            let mut next = due;
+            if let Some((began, is_late)) = limits.late_after(flow).filter(|_| late.is_none()) {
+                if is_late <= now {
+                    late = Some(late_calls.register(began));
+                } else {
+                    next = next.min(is_late);
+                }
+            }
+            timer.as_mut().reset(context.check_hedge_timer(next, now).into());
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderMap;
+    use tidegate_config::UpstreamConfig;
+
+    use super::*;
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    /// T1, T2
+    #[test]
+    fn the_total_pauses_while_the_body_flows() {
+        let t0 = clock::now();
+        let config = UpstreamConfig { idle_timeout: secs(10), ..UpstreamConfig::default() };
+        let deadline = Deadline::of(&HeaderMap::new(), false, &config, t0).unwrap();
+        let limits = AttemptLimits { began: t0, deadline, idle: config.idle_timeout };
+        let flow = UploadProgress::default();
+        assert_eq!(limits.due(&flow, t0), (t0 + secs(20), TimeoutKind::FirstByte));
+        assert_eq!(limits.upstream_wait(&flow, t0 + secs(3)), secs(3));
+        flow.begin(t0);
+        flow.record_bytes(1, t0 + secs(100));
+        assert_eq!(limits.due(&flow, t0), (t0 + secs(110), TimeoutKind::Upload));
+        assert_eq!(limits.upstream_wait(&flow, t0 + secs(104)), Duration::ZERO);
+        flow.finish(t0 + secs(105));
+        assert_eq!(limits.due(&flow, t0), (t0 + secs(125), TimeoutKind::FirstByte));
+        assert_eq!(limits.upstream_wait(&flow, t0 + secs(107)), secs(2));
+        let late = AttemptLimits { deadline: Deadline { total: t0 + secs(15), ..deadline }, ..limits };
+        assert_eq!(late.due(&flow, t0), (t0 + secs(120), TimeoutKind::Total));
+        let hasty =
+            AttemptLimits { deadline: Deadline { is_client_deadline: true, ..late.deadline }, ..limits };
+        assert_eq!(hasty.due(&flow, t0), (t0 + secs(120), TimeoutKind::Deadline));
+        assert!(TimeoutKind::Total.is_upstream_failure() && !TimeoutKind::Deadline.is_upstream_failure());
+    }
+}
