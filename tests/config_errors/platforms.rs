@@ -64,7 +64,7 @@ fn a_fifo_is_refused_and_not_waited_for() {
         .unwrap();
     for (path, kind) in [(fifo.as_path(), "a FIFO"), (directory.path(), "a directory")] {
         let path = path.to_str().unwrap();
-        let expected = format!("cannot be read: it is no regular file but {kind}");
+        let expected = format!("cannot be read: it is not a regular file but {kind}");
         let secret = || {
             bucket().set("buckets.b.s3.access_key_id", "A").set("buckets.b.s3.secret_access_key_file", path)
         };

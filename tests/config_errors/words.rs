@@ -52,7 +52,7 @@ fn a_variable_in_lower_case_is_refused() {
     refused(
         bucket().env("tidegate_server__port", "9000"),
         &[
-            "variables are written in capitals",
+            "names of variables are in upper case",
             "tidegate_server__port",
             "did you mean TIDEGATE_SERVER__PORT?",
         ],

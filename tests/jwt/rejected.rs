@@ -250,7 +250,7 @@ fn tokens_that_nobody_could_verify_stop_the_start() {
     }
     let nobodys = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "jwt").run();
     assert!(
-        nobodys.stderr.contains("buckets.b.auth: lists jwt, and no tokens are believed"),
+        nobodys.stderr.contains("buckets.b.auth: lists jwt, but the section jwt is not set"),
         "{}",
         nobodys.stderr
     );

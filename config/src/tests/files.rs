@@ -17,7 +17,7 @@ fn what_is_no_regular_file_is_refused_by_every_key_that_names_a_file() {
         .unwrap();
     std::fs::create_dir_all(&directory).unwrap();
     for (path, kind) in [(&fifo, "a FIFO"), (&directory, "a directory")] {
-        let expected = format!("cannot be read: it is no regular file but {kind} (from ");
+        let expected = format!("cannot be read: it is not a regular file but {kind} (from ");
         for key in [
             "buckets.demo.s3.access_key_id_file",
             "buckets.demo.s3.secret_access_key_file",

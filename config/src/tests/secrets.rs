@@ -59,8 +59,9 @@ fn a_credentials_file_gives_its_profile() {
     let unknown = lines(from_toml(&bucket(&format!("{keys}credentials_profile = \"x\""))));
     assert_eq!(
         unknown,
-        ["buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); name one with \
-          buckets.b.s3.credentials_profile"]
+        [
+            "buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); set buckets.b.s3.credentials_profile to another profile"
+        ]
     );
 }
 
@@ -76,17 +77,17 @@ fn a_secret_file_that_others_can_reach_is_refused() {
     };
     for mode in [0o644, 0o604, 0o601] {
         let line = refused(mode);
-        assert!(line.starts_with(&format!("is open to others (mode {mode:04o}) (from t.toml); ")), "{line}");
+        assert!(
+            line.starts_with(&format!("can be read by other users (mode {mode:04o}) (from t.toml); ")),
+            "{line}"
+        );
         for way_out in ["chmod 600 it", "Kubernetes", "defaultMode", "fsGroup", "Docker and Compose"] {
             assert!(line.contains(way_out), "{way_out} in {line}");
         }
     }
     for mode in [0o602, 0o666] {
         let line = refused(mode);
-        assert!(
-            line.starts_with(&format!("is open to others, who can write it (mode {mode:04o})")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("can be written by other users (mode {mode:04o})")), "{line}");
     }
     let empty = Held::new("empty", "\n", 0o600);
     let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", empty.path());
@@ -98,7 +99,7 @@ fn a_secret_file_that_others_can_reach_is_refused() {
 fn what_would_be_part_of_a_secret_by_mistake_is_refused() {
     for (text, expected) in [
         ("\u{feff}hunter2\n", "begins with a byte order mark (UTF-8 BOM); save it as UTF-8 without one"),
-        ("hunter2\nhunter3\n", "holds blanks or more than one line"),
+        ("hunter2\nhunter3\n", "has blanks or more than one line"),
     ] {
         let file = Held::new("marked", text, 0o600);
         let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", file.path());
@@ -114,7 +115,7 @@ fn what_would_be_part_of_a_secret_by_mistake_is_refused() {
             let name = format!("TIDEGATE_{key}");
             let found = lines(from_variables(&[(&name, value)]));
             let expected =
-                format!("is in quotes, which would be part of the value (from {name}); leave them out");
+                format!("has quotes, which would become part of the value (from {name}); remove them");
             let line = found.iter().find(|line| line.contains(&expected));
             assert!(line.is_some() && found.iter().all(|line| !line.contains("hunter")), "{found:?}");
         }

@@ -31,5 +31,5 @@ fn what_a_temporary_key_cannot_be_is_refused() {
         assert!(told.contains("keys.K.expires") && told.contains("2027-01-31T18:00:00Z"), "{told}");
     }
     let told = problem("session_token = \"t\"\nupstream = \"same\"");
-    assert!(told.contains("keys.K.session_token") && told.contains("never travels on"), "{told}");
+    assert!(told.contains("keys.K.session_token") && told.contains("is never forwarded"), "{told}");
 }
