@@ -140,10 +140,10 @@ async fn api_keys_that_cannot_work_stop_the_start() {
         (&[("api_keys.app.policy", "app")], "api_keys.app.policy: policies.\"app\""),
         (
             &[("api_keys.b.secret", SECRET), ("api_keys.b.policy", "apps")],
-            "api_keys.b: has the secret of api_keys.app",
+            "api_keys.b: has the same secret as api_keys.app",
         ),
         (&[("api_keys.b.policy", "apps")], "api_keys.b.secret: a key needs a secret"),
-        (&[("api_keys.b.secret_file", open.to_str().unwrap())], "is open to others"),
+        (&[("api_keys.b.secret_file", open.to_str().unwrap())], "can be read by other users"),
     ] {
         let ended =
             settings.iter().fold(buckets(&upstream), |builder, (key, value)| builder.set(key, value)).run();

@@ -259,7 +259,7 @@ fn keys_that_cannot_work_stop_the_start() {
         (
             "[keys.a]\naccess_key_id = \"b\"\nsecret = \"0123456789\"\npolicy = \"all\"\n\
              [keys.b]\nsecret = \"0123456789\"\npolicy = \"all\"",
-            "keys.b: has the access key ID of keys.a",
+            "keys.b: has the same access key ID as keys.a",
         ),
         (
             "[policies.p]\nbuckets = [\"nowhere\"]\nmethods = [\"read\"]",
@@ -270,7 +270,7 @@ fn keys_that_cannot_work_stop_the_start() {
             "[buckets.b]\nanonymous = [\"read\"]",
             "buckets.b.anonymous: has no effect: buckets.b.auth does not list anonymous",
         ),
-        (&open, "is open to others"),
+        (&open, "can be read by other users"),
     ] {
         let base = if more.starts_with("[buckets") {
             base.replace("buckets = {", "x = {").replace(

@@ -185,7 +185,7 @@ fn limits_of_memory_that_do_not_fit_warn() {
 #[test]
 fn a_bare_word_as_the_output_of_the_log_warns() {
     for word in ["-", "none", "syslog", "file"] {
-        let words = [format!("log.output: \"{word}\" is used as a file"), "stdout and stderr".to_owned()];
+        let words = [format!("log.output: \"{word}\" is used as a file"), "stdout or stderr".to_owned()];
         warns(|| bucket().set("log.output", word), &words.each_ref().map(String::as_str));
     }
 }
@@ -195,7 +195,7 @@ fn a_bare_word_as_the_output_of_the_log_warns() {
 fn trusting_everybody_warns() {
     warns(
         || bucket().set("server.trusted_proxies", "0.0.0.0/0"),
-        &["server.trusted_proxies: 0.0.0.0/0 trusts every"],
+        &["server.trusted_proxies: 0.0.0.0/0 allows every"],
     );
 }
 

@@ -88,5 +88,5 @@ fn a_duplicate_pattern_is_named() {
         .set("buckets.b.pattern", "logs-*")
         .set("buckets.c.pattern", "logs-*")
         .set("buckets.c.s3.endpoints", "http://127.0.0.1:9000");
-    refused(twice, &["buckets.c: has the pattern \"logs-*\", and so has buckets.b"]);
+    refused(twice, &["buckets.c: has the same pattern \"logs-*\" as buckets.b"]);
 }
