@@ -101,7 +101,7 @@ impl Step {
     }
 }
 
-/// The properties of a file that decide who can reach it.
+/// The properties of a file that decide whether other users can reach it.
 struct Facts {
     mode: u32,
     mount: Option<Mount>,
@@ -297,18 +297,18 @@ mod tests {
     /// C5: a user who can replace a directory or a link of the path can replace the secret
     #[test]
     fn a_path_that_others_can_change_is_rejected() {
-        let judged = |step: Step| {
+        let classified = |step: Step| {
             let mut facts = facts(0o444, mount(true, false), 0o755);
             facts.steps.push(step);
             classify(&facts)
         };
         let refused = Some(Exposure::Replaceable { directory: "/srv/open".into() });
-        assert_eq!(judged(passed("/srv/open", 0o777, false, 0)), refused);
-        assert_eq!(judged(passed("/srv/open", 0o1777, false, OWN + 1)), refused, "a stranger's entry");
-        assert_eq!(judged(passed("/tmp", 0o1777, false, OWN)), None, "sticky: the entry is our own");
-        assert_eq!(judged(passed("/tmp", 0o1777, false, 0)), None, "sticky: the entry is root's");
-        assert_eq!(judged(passed("/srv/open", 0o777, true, OWN + 1)), None, "nobody writes there");
-        assert_eq!(judged(passed("/srv/group", 0o775, false, OWN + 1)), None, "the group was let in");
+        assert_eq!(classified(passed("/srv/open", 0o777, false, 0)), refused);
+        assert_eq!(classified(passed("/srv/open", 0o1777, false, OWN + 1)), refused, "a stranger's entry");
+        assert_eq!(classified(passed("/tmp", 0o1777, false, OWN)), None, "sticky: the entry is our own");
+        assert_eq!(classified(passed("/tmp", 0o1777, false, 0)), None, "sticky: the entry is root's");
+        assert_eq!(classified(passed("/srv/open", 0o777, true, OWN + 1)), None, "the mount is read-only");
+        assert_eq!(classified(passed("/srv/group", 0o775, false, OWN + 1)), None, "the group has access");
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub struct Loaded {
 /// Reads and checks a configuration. All problems are returned at once.
 ///
 /// # Errors
-/// A source cannot be read, or a setting cannot stand.
+/// A source cannot be read, or a setting is invalid.
 pub fn load(sources: Sources) -> Result<Config, Problems> {
     load_with_warnings(sources).map(|loaded| loaded.config)
 }
@@ -147,7 +147,7 @@ pub fn load(sources: Sources) -> Result<Config, Problems> {
 /// The same, with the warnings (G12).
 ///
 /// # Errors
-/// A source cannot be read, or a setting cannot stand.
+/// A source cannot be read, or a setting is invalid.
 pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
     let MergedSources { settings, problems, notes, exposure } = sources.merge();
     // an incomplete file would cause problems that do not exist

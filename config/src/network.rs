@@ -122,7 +122,7 @@ impl ValueType for Cidr {
         let error_of = |error: NetworkError| {
             let hint = match &error {
                 NetworkError::HostBits { within, .. } => format!("did you mean {within}?"),
-                _ => "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned(),
+                _ => "use a network such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned(),
             };
             ValueError::new(error.to_string()).with_hint(hint)
         };

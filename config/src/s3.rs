@@ -20,7 +20,7 @@ impl ValueType for RegionName {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if text.is_empty() || text.len() > REGION_BYTES_MAX || !text.bytes().all(is_name) {
             let error = ValueError::new(format!("{} is not the name of a region", quoted(text)));
-            return Err(error.with_hint("such as us-east-1 or eu-central-1").into());
+            return Err(error.with_hint("use a region such as us-east-1 or eu-central-1").into());
         }
         Ok(text.to_owned())
     }

@@ -130,7 +130,7 @@ impl ValueType for SecretPath {
     }
 }
 
-/// The path of a file whose content is the value.
+/// The path of a file that holds the value.
 pub(crate) struct SecretIn;
 
 impl ValueType for SecretIn {

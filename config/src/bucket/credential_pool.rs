@@ -279,7 +279,7 @@ impl ValueType for ValueText {
     }
 }
 
-/// The path of a file whose content is a header's value.
+/// The path of a file that holds a header's value.
 struct ValueIn;
 
 impl ValueType for ValueIn {

@@ -1,4 +1,4 @@
-//! Every way to get a bucket wrong that we know of, and the one line each gives.
+//! Invalid buckets, and the one line of error for each.
 
 use super::{DEMO, from_toml, lines};
 

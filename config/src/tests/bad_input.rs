@@ -1,4 +1,4 @@
-//! Every way to get a configuration wrong that we know of, and the one line each gives.
+//! Invalid configurations, and the one line of error for each.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -16,7 +16,7 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "SERVER__ADDRESS",
         "localhost",
         "server.address: \"localhost\" is not an IP address",
-        "such as 127.0.0.1, 0.0.0.0 or ::",
+        "use an address such as 127.0.0.1, 0.0.0.0 or ::",
     ),
     (
         "SERVER__REQUEST_TIMEOUT",
@@ -36,13 +36,13 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "SERVER__TRUSTED_PROXIES",
         "10.0.0.0/8,10.0.0/8",
         "server.trusted_proxies: \"10.0.0/8\" does not begin with an IP address",
-        "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
+        "use a network such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
     ),
     (
         "SERVER__TRUSTED_PROXIES",
         "::1/129",
         "server.trusted_proxies: \"::1/129\" needs a prefix length from 0 to 128",
-        "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
+        "use a network such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
     ),
     (
         "SERVER__TRUSTED_PROXIES",
@@ -79,7 +79,7 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "ADMIN__HOSTS",
         "metrics.test:8090",
         "admin.hosts: \"metrics.test:8090\" is not a domain name",
-        "such as s3.example.com, without port",
+        "use a name such as s3.example.com, without a port",
     ),
     ("LOG__REDACT", "a b", "log.redact: has whitespace or control characters", ""),
     (
@@ -230,7 +230,7 @@ fn a_variable_in_lower_case_is_refused_with_a_hint() {
 
 /// G1
 #[test]
-fn everything_wrong_is_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = "[server]\nport = 70000\nprt = 1\n[monitor]\nwarning = 95\n[buckets.demo]\nauth = [\"jwts\", \"x\"]\n";
     let sources = Sources::default().text("t.toml", text).environment([("TIDEGATE_LOG__LEVEL", "loud")]);
     let problems = load(sources).unwrap_err();
@@ -251,13 +251,13 @@ fn everything_wrong_is_said_at_once() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_in_no_order() {
+fn an_invalid_value_causes_no_second_problem_of_order() {
     let found = lines(from_toml("[monitor]\nwarning = \"x\"\ncritical = 70\n"));
     assert_eq!(found, ["monitor.warning: \"x\" is not a whole number, 1–100 % (from t.toml)"]);
 }
 
 #[test]
-fn a_key_that_two_variables_spell_is_refused() {
+fn two_variables_for_one_key_are_rejected() {
     let found = lines(from_variables(&[("TIDEGATE_SERVER__PORT", "1"), ("TIDEGATE_Server__Port", "2")]));
     assert_eq!(found, ["server.port: is also set by TIDEGATE_SERVER__PORT (from TIDEGATE_Server__Port)"]);
 }
@@ -270,7 +270,7 @@ fn a_variable_that_is_not_text_is_refused() {
 }
 
 #[test]
-fn files_that_cannot_be_read_name_who_named_them() {
+fn unreadable_files_are_reported_with_their_origin() {
     let missing = "/nonexistent/t.toml";
     let message = format!("{missing}: cannot be read: no such file");
     let found = lines(load(Sources::default().file(missing)));
@@ -284,9 +284,9 @@ fn files_that_cannot_be_read_name_who_named_them() {
     );
 }
 
-/// C4: a parser's error quotes the line it stopped at
+/// C4: the errors of the parsers quote the line
 #[test]
-fn broken_documents_name_the_line_and_never_quote_it() {
+fn parse_errors_give_the_line_number_and_not_its_text() {
     let toml = "[server]\n[buckets.b.s3]\nsecret_access_key = \"hunter2\nregion = \"x\"\n";
     let yaml = "buckets:\n  b:\n    secret_access_key: \"hunter2\n  x: [\n";
     let in_toml = lines(from_toml(toml));
@@ -312,7 +312,7 @@ fn a_wrong_credential_is_not_repeated() {
 
 #[cfg(not(feature = "bench"))]
 #[test]
-fn guards_cannot_be_taken_off_in_released_builds() {
+fn released_builds_have_no_key_to_turn_guards_off() {
     let expected =
         "guards: unknown key (from TIDEGATE_GUARDS); only builds with the cargo feature bench have this key";
     assert_eq!(lines(from_variables(&[("TIDEGATE_GUARDS", "false")])), [expected]);

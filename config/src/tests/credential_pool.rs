@@ -7,7 +7,7 @@ fn api(keys: &str) -> String {
     format!("[buckets.b]\nkind = \"http\"\n[buckets.b.http]\nendpoints = [\"http://a\"]\n{keys}\n")
 }
 
-/// C3: pairs and headers by name, with the limits that hold where none is set
+/// C3: named pairs and headers, with their default limits
 #[test]
 fn credentials_are_read_by_name() {
     let store = "[buckets.b.s3]\nendpoints = [\"http://a\"]\n[buckets.b.s3.credentials.one]\naccess_key_id = \"A\"\n\
@@ -29,7 +29,7 @@ fn credentials_are_read_by_name() {
     assert!(!format!("{config:?}").contains("Bearer s"), "redacted");
 }
 
-/// C3, C5: variables name them, and those that hold a secret are known
+/// C3, C5: variables set them, and variables with a secret are recognised
 #[test]
 fn variables_name_credentials() {
     let config = from_variables(&[
@@ -46,7 +46,7 @@ fn variables_name_credentials() {
     assert!(!is_secret_variable("TIDEGATE_BUCKETS__B__HTTP__CREDENTIALS__FIRST__HEADER"));
 }
 
-/// C3, C4: what contradicts itself stops the start, without the secret
+/// C3, C4: invalid credentials stop the start, and the error does not show the secret
 #[test]
 fn bad_credentials_are_refused() {
     for (keys, expected) in [

@@ -163,7 +163,7 @@ const WARNINGS: &[(&str, &str)] = &[
 
 /// G12
 #[test]
-fn each_setting_that_defeats_another_gives_one_line() {
+fn each_setting_without_effect_gives_one_line() {
     for (head, expected) in WARNINGS {
         assert_eq!(warned(&format!("{head}\n{OPEN}"), &[]), [*expected], "{head}");
     }
@@ -206,9 +206,9 @@ fn sound_configurations_give_no_warning() {
     }
 }
 
-/// G12: a pool that nobody set does not narrow a gate
+/// G12: an unset pool size does not lower the concurrency limit
 #[test]
-fn the_pools_default_follows_the_gate() {
+fn the_default_pool_size_follows_the_concurrency_limit() {
     let pool = |keys: &str| {
         let config = load(Sources::default().text("t.toml", format!("{keys}\n{OPEN}"))).unwrap();
         let pool = config.buckets["b"].upstream.connection_pool.clone();
@@ -251,7 +251,7 @@ fn a_key_that_only_variables_name_has_both_spellings() {
     assert_eq!(warnings.iter().count(), 0);
     let in_file = format!("{POLICY}[keys.app]\npolicy = \"p\"\n");
     let secret = [("TIDEGATE_KEYS__APP__SECRET", "0123456789")];
-    assert_eq!(warned(&in_file, &secret), [""; 0], "the file says how it is spelt");
+    assert_eq!(warned(&in_file, &secret), [""; 0], "the file gives the spelling");
 }
 
 /// G12
@@ -283,14 +283,14 @@ fn service_links_are_noted_and_ignored() {
         ["environment: 5 variables that Kubernetes set for a Service ignored (from TIDEGATE_PORT); \
              enableServiceLinks: false in the pod turns them off"]
     );
-    assert_eq!(warnings.iter().count(), 0, "nobody wrote them: no error with --strict");
+    assert_eq!(warnings.iter().count(), 0, "no error with --strict");
     let found = lines(load(Sources::default().environment([("TIDEGATE_PORT", "8080")])));
     assert_eq!(found, ["port: unknown key (from TIDEGATE_PORT); did you mean TIDEGATE_SERVER__PORT?"]);
 }
 
-/// G12, C5: a file that others can read is no place for a secret
+/// G12, C5: a secret must not be in a file that others can read
 #[test]
-fn an_open_file_with_a_secret_in_it_is_warned_of() {
+fn a_secret_in_a_file_that_others_can_read_causes_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = std::env::temp_dir().join(format!("tidegate-open-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
@@ -317,7 +317,7 @@ fn an_open_file_with_a_secret_in_it_is_warned_of() {
     );
 }
 
-/// G12: the README's examples, and the reference file, do as they say
+/// G12: the examples of the documents and the reference file cause no warning
 #[test]
 fn the_examples_of_the_documents_give_no_warning() {
     let text = toml_examples().concat();

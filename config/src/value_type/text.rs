@@ -69,7 +69,7 @@ impl ValueType for Address {
         let text = raw.scalar()?;
         let error_of = || {
             ValueError::new(format!("{} is not an IP address", quoted(text)))
-                .with_hint("such as 127.0.0.1, 0.0.0.0 or ::")
+                .with_hint("use an address such as 127.0.0.1, 0.0.0.0 or ::")
         };
         text.trim().parse().map_err(|_| error_of().into())
     }
@@ -161,7 +161,7 @@ impl ValueType for Domain {
         };
         if text.len() > 253 || !text.split('.').all(is_label) || text.parse::<IpAddr>().is_ok() {
             let error = ValueError::new(format!("{} is not a domain name", quoted(text)));
-            return Err(error.with_hint("such as s3.example.com, without port").into());
+            return Err(error.with_hint("use a name such as s3.example.com, without a port").into());
         }
         Ok(text.to_ascii_lowercase())
     }

@@ -20,7 +20,9 @@ impl ValueType for Timestamp {
         let since = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
         since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)).ok_or_else(|| {
             let error = ValueError::new(format!("{} is not a date and time of RFC 3339", quoted(text)));
-            error.with_hint("such as 2027-01-31T18:00:00Z or 2027-01-31T19:00:00+01:00").into()
+            error
+                .with_hint("use a timestamp such as 2027-01-31T18:00:00Z or 2027-01-31T19:00:00+01:00")
+                .into()
         })
     }
 
