@@ -10,7 +10,7 @@ use crate::policy::PolicyConfig;
 use crate::priority::{PRIORITIES, Priority};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::schema::{Section, unset};
-use crate::secret_file::SecretIn;
+use crate::secret_file::SecretFromFile;
 use crate::section::section;
 use crate::value_type::{SecretText, Word, quoted};
 
@@ -23,7 +23,7 @@ section! {
         /// `Authorization: Bearer`. At least 8 characters for a client key, 16 for an API key.
         secret: Option<Secret> = unset("secret", SecretText, "required");
         /// file that holds the secret, instead of `secret`
-        secret_file: Option<Secret> = unset("secret_file", SecretIn, "required");
+        secret_file: Option<Secret> = unset("secret_file", SecretFromFile, "required");
         /// name of the policy that grants access
         pub(crate) policy: Option<String> = unset("policy", Word("name of a policy"), "required");
         /// rate limit of this key, instead of `rate_limit.per_key`

@@ -45,7 +45,7 @@ section! {
 
 impl OwnCosts {
     /// The costs of the bucket; the general costs fill in those that are not set.
-    pub(crate) fn over(&self, general: Costs) -> Costs {
+    pub(crate) fn with_defaults(&self, general: Costs) -> Costs {
         Costs {
             read: self.read.unwrap_or(general.read),
             write: self.write.unwrap_or(general.write),
@@ -69,9 +69,9 @@ impl Spec for OwnCostKeys {
 }
 
 /// A limit and the section that sets it.
-type Placed<'a> = (Vec<&'a str>, RateLimit);
+type LimitInSection<'a> = (Vec<&'a str>, RateLimit);
 
-fn placed((path, limit): (Vec<&str>, Option<RateLimit>)) -> Option<Placed<'_>> {
+fn in_section((path, limit): (Vec<&str>, Option<RateLimit>)) -> Option<LimitInSection<'_>> {
     limit.map(|limit| (path, limit))
 }
 
@@ -95,18 +95,20 @@ pub(crate) fn check(
     let general = general.into_iter().map(|(name, limit)| (vec!["rate_limit", name], limit));
     let keys = keys.iter().map(|(name, key)| (vec!["keys", name, "rate_limit"], key.rate_limit));
     let api_keys = api_keys.iter().map(|(name, key)| (vec!["api_keys", name, "rate_limit"], key.rate_limit));
-    let everywhere: Vec<Placed<'_>> = general
-        .filter_map(placed)
-        .chain(keys.filter_map(placed))
-        .chain(api_keys.filter_map(placed))
+    let everywhere: Vec<LimitInSection<'_>> = general
+        .filter_map(in_section)
+        .chain(keys.filter_map(in_section))
+        .chain(api_keys.filter_map(in_section))
         .collect();
     check_written(root, &GENERAL, limits.cost, &everywhere, |_, _| true);
     for (name, bucket) in buckets {
         let here = ["buckets", name, "rate_limit", "cost"];
-        let own: Vec<Placed<'_>> = placed((here[..3].to_vec(), bucket.rate_limit)).into_iter().collect();
+        let own: Vec<LimitInSection<'_>> =
+            in_section((here[..3].to_vec(), bucket.rate_limit)).into_iter().collect();
         check_written(root, &here, bucket.costs, &everywhere, |_, _| true);
         check_written(root, &here, bucket.costs, &own, |_, _| true);
-        let inherits = |root: &mut Section<'_>, word: &str| !at(root, &here, |section| section.is_set(word));
+        let inherits =
+            |root: &mut Section<'_>, word: &str| !with_section(root, &here, |section| section.is_set(word));
         check_written(root, &GENERAL, bucket.costs, &own, inherits);
     }
 }
@@ -116,18 +118,18 @@ fn check_written(
     root: &mut Section<'_>,
     path: &[&str],
     costs: Costs,
-    limits: &[Placed<'_>],
+    limits: &[LimitInSection<'_>],
     is_in_effect: impl Fn(&mut Section<'_>, &str) -> bool,
 ) {
     for (word, cost) in [("read", costs.read), ("write", costs.write), ("list", costs.list)] {
-        if !at(root, path, |section| section.is_set(word)) || !is_in_effect(root, word) {
+        if !with_section(root, path, |section| section.is_set(word)) || !is_in_effect(root, word) {
             continue;
         }
         for (limited, limit) in limits.iter().filter(|(_, limit)| limit.burst < cost) {
-            let burst = at(root, limited, |limit| limit.full_key("burst"));
+            let burst = with_section(root, limited, |limit| limit.full_key("burst"));
             let message =
                 format!("{cost} is above {burst} ({}): every such request would be refused", limit.burst);
-            at(root, path, |section| {
+            with_section(root, path, |section| {
                 section.refuse(word, message, Some(format!("raise {burst}, or lower this key")))
             });
         }
@@ -135,9 +137,9 @@ fn check_written(
 }
 
 /// Calls a function with the section at a path.
-fn at<R>(root: &mut Section<'_>, path: &[&str], then: impl FnOnce(&mut Section<'_>) -> R) -> R {
+fn with_section<R>(root: &mut Section<'_>, path: &[&str], then: impl FnOnce(&mut Section<'_>) -> R) -> R {
     match path {
         [] => then(root),
-        [name, rest @ ..] => at(&mut root.child(name), rest, then),
+        [name, rest @ ..] => with_section(&mut root.child(name), rest, then),
     }
 }

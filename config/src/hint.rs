@@ -27,7 +27,7 @@ const MOVED_KEYS: [(&str, &[&str]); 5] = [
 pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
     let segments = unknown.segments();
     let (map, bucket) = match segments {
-        [section, name, ..] => near(section).map_or((None, NAME), |map| (Some(map), name.as_str())),
+        [section, name, ..] => nearest_map(section).map_or((None, NAME), |map| (Some(map), name.as_str())),
         _ => (None, NAME),
     };
     if let Some(renamed) = map.and_then(|map| renamed(map, segments, known)) {
@@ -51,7 +51,7 @@ pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
 }
 
 /// The map nearest to the name of a section: `bucket` gives `buckets`, `policy` gives `policies`.
-fn near(section: &str) -> Option<&'static str> {
+fn nearest_map(section: &str) -> Option<&'static str> {
     let singular = |map: &str| {
         map.strip_suffix("ies").map_or_else(|| map[..map.len() - 1].to_owned(), |stem| format!("{stem}y"))
     };

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::bucket::{AuthMethod, BaseUrl, BucketConfig, Endpoint, Pem, Scheme, Secret, TlsConfig, is_near};
+use crate::bucket::{AuthMethod, BaseUrl, BucketConfig, Endpoint, Pem, Scheme, Secret, TlsConfig, is_local};
 use crate::regular_file::{open_regular, read_text};
 use crate::schema::{Docs, Read as _, Section, Spec, key, nested, unset};
-use crate::secret_file::SecretIn;
+use crate::secret_file::SecretFromFile;
 use crate::section::section;
 use crate::setting::Raw;
 use crate::value_type::{
@@ -73,9 +73,9 @@ section! {
         /// secret of HS256 tokens, at least 32 characters
         secret: Option<Secret> = unset("secret", SecretText, "none");
         /// file that holds the secret, instead of `secret`
-        secret_file: Option<Secret> = unset("secret_file", SecretIn, "none");
+        secret_file: Option<Secret> = unset("secret_file", SecretFromFile, "none");
         /// PEM file of a public key: RSA with at least 2048 bits for RS256, P-256 for ES256
-        public_key_file: Option<Pem> = unset("public_key_file", PublicKeyIn, "none");
+        public_key_file: Option<Pem> = unset("public_key_file", PublicKeyFromFile, "none");
         /// file of public keys (JWKS)
         ///
         /// The gateway reads it again every minute, and when a token names a key that is not in it.
@@ -181,7 +181,7 @@ impl Keys {
         self.check_keys(section);
         if let Some(url) = &self.jwks_url {
             self.tls.check(&mut section.child("tls"));
-            if url.scheme == Scheme::Http && !is_near(&url.host) {
+            if url.scheme == Scheme::Http && !is_local(&url.host) {
                 let message = format!("{} would fetch keys without TLS from another machine", url.url());
                 let hint =
                     "use https://; http:// is allowed for loopback and link-local addresses".to_owned();
@@ -241,9 +241,9 @@ pub(crate) fn check_buckets(
 }
 
 /// The path of a public key's file.
-struct PublicKeyIn;
+struct PublicKeyFromFile;
 
-impl ValueType for PublicKeyIn {
+impl ValueType for PublicKeyFromFile {
     type Value = Pem;
 
     fn parse(&self, raw: &Raw) -> Result<Pem, ValueErrors> {

@@ -35,7 +35,7 @@ pub enum LimitMode {
 
 const MODE: Choice<LimitMode> = Choice(&[("enforce", LimitMode::Enforce), ("shadow", LimitMode::Shadow)]);
 
-/// Responses that show what is left of a limit.
+/// Responses with the headers `RateLimit` and `RateLimit-Policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitHeaders {
     /// those that refuse a request because of a limit

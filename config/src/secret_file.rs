@@ -131,9 +131,9 @@ impl ValueType for SecretPath {
 }
 
 /// The path of a file that holds the value.
-pub(crate) struct SecretIn;
+pub(crate) struct SecretFromFile;
 
-impl ValueType for SecretIn {
+impl ValueType for SecretFromFile {
     type Value = Secret;
 
     fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {

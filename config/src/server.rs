@@ -126,7 +126,7 @@ section! {
         pub proxy_protocol: bool = key("proxy_protocol", Flag, false);
         /// TLS towards clients; without a certificate it is off
         pub tls: ServerTlsConfig = nested_checked("tls", ServerTlsConfig::checked);
-        /// size limits of requests; they are checked before a request is forwarded
+        /// size limits of requests
         pub limits: LimitsConfig = nested("limits");
     }
 }

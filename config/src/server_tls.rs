@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::bucket::{Pem, PemIn};
+use crate::bucket::{Pem, PemFromFile};
 use crate::schema::{Section, key, unset};
 use crate::secret_file::{SecretFile, SecretPath};
 use crate::section::section;
@@ -16,7 +16,7 @@ section! {
     /// TLS towards clients.
     pub struct ServerTlsConfig {
         /// PEM file of the certificate and its intermediates; with it the data listener accepts TLS only
-        pub certificate_file: Option<Pem> = unset("certificate_file", PemIn, "cleartext");
+        pub certificate_file: Option<Pem> = unset("certificate_file", PemFromFile, "cleartext");
         /// PEM file of the certificate's private key, not encrypted
         pub private_key_file: Option<SecretFile> = unset("private_key_file", SecretPath, "cleartext");
         /// offers HTTP/2 besides HTTP/1.1

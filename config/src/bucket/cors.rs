@@ -58,12 +58,12 @@ impl ValueType for Origin {
         {
             let hint =
                 "use scheme, host and port in lower case, without a slash at the end and without patterns";
-            return Err(error_of("is not what a browser sends as its origin").with_hint(hint).into());
+            return Err(error_of("is not an origin that a browser sends").with_hint(hint).into());
         }
         let own_port = [("http", ":80"), ("https", ":443")].iter().find(|(name, _)| *name == scheme);
         if let Some(port) = own_port.map(|(_, port)| *port).filter(|port| authority.ends_with(port)) {
             let hint = format!("remove {port}, as browsers do");
-            return Err(error_of("is not what a browser sends as its origin").with_hint(hint).into());
+            return Err(error_of("is not an origin that a browser sends").with_hint(hint).into());
         }
         Ok(text.to_owned())
     }

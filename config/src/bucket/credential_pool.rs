@@ -98,11 +98,11 @@ section! {
     /// The keys of one named header.
     pub(super) struct HeaderKeys {
         /// header with the credential, such as `authorization` or `x-api-key`; a client's own is never forwarded
-        header: String = key("header", HeaderIn, "authorization".to_owned());
+        header: String = key("header", CredentialHeader, "authorization".to_owned());
         /// complete value of the header, such as `Bearer sk-…`
-        value: Option<Secret> = unset("value", ValueText, "required");
+        value: Option<Secret> = unset("value", HeaderValueText, "required");
         /// file that holds the value, instead of `value`
-        value_file: Option<Secret> = unset("value_file", ValueIn, "required");
+        value_file: Option<Secret> = unset("value_file", HeaderValueFromFile, "required");
         /// maximum concurrent requests with this credential
         max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(1));
         /// group of credentials with one quota: if one is throttled, all of them pause
@@ -111,14 +111,14 @@ section! {
 }
 
 /// The keys of one named credential.
-pub(super) trait Pooled: Read {
+pub(super) trait NamedKeys: Read {
     /// The documentation of the section.
     const DOCS: Docs;
     /// Rejects contradictions; none if the keys give no identity.
     fn resolve(self, name: String, section: &mut Section<'_>) -> Option<PooledCredential>;
 }
 
-impl Pooled for PairKeys {
+impl NamedKeys for PairKeys {
     const DOCS: Docs = &[" a named key pair; logs, metrics and the status show its name"];
 
     fn resolve(self, name: String, section: &mut Section<'_>) -> Option<PooledCredential> {
@@ -138,7 +138,7 @@ impl Pooled for PairKeys {
     }
 }
 
-impl Pooled for HeaderKeys {
+impl NamedKeys for HeaderKeys {
     const DOCS: Docs = &[" a named credential of the API; logs, metrics and the status show its name"];
 
     fn resolve(self, name: String, section: &mut Section<'_>) -> Option<PooledCredential> {
@@ -151,13 +151,13 @@ impl Pooled for HeaderKeys {
 }
 
 /// The map of named credentials; `K` are the keys of one of them.
-pub(super) struct PoolOf<K>(&'static str, std::marker::PhantomData<K>);
+pub(super) struct CredentialMap<K>(&'static str, std::marker::PhantomData<K>);
 
-pub(super) fn pool_of<K: Pooled>(name: &'static str) -> PoolOf<K> {
-    PoolOf(name, std::marker::PhantomData)
+pub(super) fn credential_map<K: NamedKeys>(name: &'static str) -> CredentialMap<K> {
+    CredentialMap(name, std::marker::PhantomData)
 }
 
-impl<K: Pooled> Spec for PoolOf<K> {
+impl<K: NamedKeys> Spec for CredentialMap<K> {
     type Value = Vec<PooledCredential>;
 
     fn read(self, docs: Docs, section: &mut Section<'_>) -> Vec<PooledCredential> {
@@ -200,7 +200,7 @@ fn check_name(map: &mut Section<'_>, name: &str) {
 }
 
 /// The name of a header that may carry a credential, in lower case.
-struct HeaderIn;
+struct CredentialHeader;
 
 /// Headers with another purpose: they frame the message or name its receiver.
 const RESERVED: [&str; 12] = [
@@ -218,7 +218,7 @@ const RESERVED: [&str; 12] = [
     "x-tidegate-reason",
 ];
 
-impl ValueType for HeaderIn {
+impl ValueType for CredentialHeader {
     type Value = String;
 
     fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
@@ -257,9 +257,9 @@ fn header_value(text: &str) -> Result<Secret, ValueError> {
 }
 
 /// A header's value that errors, log lines and the reference do not show.
-struct ValueText;
+struct HeaderValueText;
 
-impl ValueType for ValueText {
+impl ValueType for HeaderValueText {
     type Value = Secret;
 
     fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {
@@ -280,9 +280,9 @@ impl ValueType for ValueText {
 }
 
 /// The path of a file that holds a header's value.
-struct ValueIn;
+struct HeaderValueFromFile;
 
-impl ValueType for ValueIn {
+impl ValueType for HeaderValueFromFile {
     type Value = Secret;
 
     fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use super::endpoint::{BaseUrl, Endpoint, Scheme};
 use super::secret::Secret;
 use crate::schema::{Section, key, nested, unset};
-use crate::secret_file::{SecretFile, SecretIn, SecretPath};
+use crate::secret_file::{SecretFile, SecretFromFile, SecretPath};
 use crate::section::section;
 use crate::setting::Raw;
 use crate::value_type::{SecretText, ValueError, ValueErrors, ValueType, Word};
@@ -45,15 +45,15 @@ section! {
         /// access key ID, the public half of the pair; a bucket without credentials sends unsigned requests
         access_key_id: Option<String> = unset("access_key_id", Word("text"), "none");
         /// file that holds the access key ID, instead of `access_key_id`
-        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretIn, "none");
+        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretFromFile, "none");
         /// secret access key, the secret half of the pair
         secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "none");
         /// file that holds the secret access key, instead of `secret_access_key`
-        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretIn, "none");
+        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretFromFile, "none");
         /// session token of temporary credentials
         session_token: Option<Secret> = unset("session_token", SecretText, "none");
         /// credentials file in the format of AWS tools, instead of the pair
-        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesIn, "none");
+        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesFromFile, "none");
         /// profile in the credentials file
         credentials_profile: String = key("credentials_profile", Word("text"), PROFILE.to_owned());
         /// endpoint that provides credentials with an expiry time, instead of the pair
@@ -172,7 +172,7 @@ fn check_container(keys: &ContainerKeys, section: &mut Section<'_>) {
             let message = format!("is required: {} is set", section.full_key("authorization_token_file"));
             section.refuse("url", message, None);
         }
-        Some(url) if url.scheme == Scheme::Http && !is_near(&url.host) => {
+        Some(url) if url.scheme == Scheme::Http && !is_local(&url.host) => {
             let message = format!("{} would send credentials without TLS to another machine", url.url());
             let hint = "use https://; http:// is allowed for loopback and link-local addresses".to_owned();
             section.refuse("url", message, Some(hint));
@@ -182,7 +182,7 @@ fn check_container(keys: &ContainerKeys, section: &mut Section<'_>) {
 }
 
 /// Whether traffic to a host stays on this machine, or between it and its hypervisor.
-pub(crate) fn is_near(host: &str) -> bool {
+pub(crate) fn is_local(host: &str) -> bool {
     match host.parse() {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         // fd00:ec2::23 is the IPv6 address of EKS
@@ -196,9 +196,9 @@ pub(crate) fn is_near(host: &str) -> bool {
 pub(super) struct Profiles(BTreeMap<String, Credentials>);
 
 /// The path of a credentials file.
-struct ProfilesIn;
+struct ProfilesFromFile;
 
-impl ValueType for ProfilesIn {
+impl ValueType for ProfilesFromFile {
     type Value = Profiles;
 
     fn parse(&self, raw: &Raw) -> Result<Profiles, ValueErrors> {
@@ -267,10 +267,10 @@ mod tests {
     #[test]
     fn credentials_without_tls_stay_on_this_machine() {
         for near in ["127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost"] {
-            assert!(is_near(near), "{near}");
+            assert!(is_local(near), "{near}");
         }
         for far in ["10.0.0.1", "example.com", "fd00:ec3::23", "8.8.8.8"] {
-            assert!(!is_near(far), "{far}");
+            assert!(!is_local(far), "{far}");
         }
     }
 }

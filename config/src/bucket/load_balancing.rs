@@ -53,7 +53,7 @@ section! {
         /// path of the health check, a GET; only a 2xx response is healthy
         ///
         /// Each endpoint is checked on a separate connection, with its own Host, signed like the bucket's requests.
-        pub path: Option<String> = unset("path", PathOnly, "no health checks");
+        pub path: Option<String> = unset("path", RequestPath, "no health checks");
         /// interval from the end of a health check to the next, ±10 %
         pub interval: Duration = key("interval_seconds", seconds(0.01..=86_400.0), Duration::from_secs(5));
         /// timeout of a health check
@@ -140,9 +140,9 @@ impl LoadBalancingConfig {
 }
 
 /// A path with an optional query.
-pub(super) struct PathOnly;
+pub(super) struct RequestPath;
 
-impl ValueType for PathOnly {
+impl ValueType for RequestPath {
     type Value = String;
 
     fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {

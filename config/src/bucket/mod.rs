@@ -53,13 +53,13 @@ pub use policy::{
 };
 pub use secret::Secret;
 pub use store_tls::Sni;
-pub(crate) use tls::PemIn;
+pub(crate) use tls::PemFromFile;
 pub use tls::{Pem, PemError, TlsConfig};
 pub use upstream::{Addressing, ClientDeadline, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;
-pub(crate) use credentials::is_near;
+pub(crate) use credentials::is_local;
 pub(crate) use endpoint::BaseUrl;
 use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
@@ -362,7 +362,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         max_chunk_size,
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
         rate_limit,
-        costs: costs.over(inherited.costs),
+        costs: costs.with_defaults(inherited.costs),
         upstream,
     }
 }

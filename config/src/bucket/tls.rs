@@ -17,10 +17,10 @@ section! {
     /// Trusted certificate authorities.
     pub struct TlsConfig {
         /// PEM file of trusted certificate authorities for https endpoints
-        pub ca_file: Option<Pem> = unset("ca_file", PemIn, "none");
+        pub ca_file: Option<Pem> = unset("ca_file", PemFromFile, "none");
         /// also trusts the certificate authorities of the system
         ///
-        /// `false` with a `ca_file` pins the upstream to that authority.
+        /// `false` with a `ca_file` accepts only certificates of that authority.
         pub system_roots: bool = key("system_roots", Flag, true);
     }
 }
@@ -78,9 +78,9 @@ impl Pem {
 }
 
 /// The path of a file of certificates.
-pub(crate) struct PemIn;
+pub(crate) struct PemFromFile;
 
-impl ValueType for PemIn {
+impl ValueType for PemFromFile {
     type Value = Pem;
 
     fn parse(&self, raw: &Raw) -> Result<Pem, ValueErrors> {

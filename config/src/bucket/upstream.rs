@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::breaker::BreakerConfig;
 use super::credential_pool::{
-    CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, pool_of,
+    CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, credential_map,
 };
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
 use super::endpoint::{BaseUrl, Endpoint, check_endpoints};
 use super::hedging::HedgingConfig;
 use super::integrity::IntegrityConfig;
 use super::load_balancing::{
-    FailoverConfig, HealthCheckConfig, LoadBalancingConfig, OutlierEjectionConfig, PathOnly,
+    FailoverConfig, HealthCheckConfig, LoadBalancingConfig, OutlierEjectionConfig, RequestPath,
 };
 use super::pattern::{BucketName, Pattern};
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
@@ -178,7 +178,7 @@ section! {
         region: String = key("region", Word("text"), DEFAULT_REGION.to_owned());
         credentials: CredentialKeys = shared();
         /// named key pairs, instead of a single one; each request uses the least loaded usable pair
-        by_name: Vec<PooledCredential> = pool_of::<PairKeys>("credentials");
+        by_name: Vec<PooledCredential> = credential_map::<PairKeys>("credentials");
         integrity: IntegrityConfig = shared();
         /// total time to the first byte of the response to server-side copies and CompleteMultipartUpload
         ///
@@ -199,13 +199,13 @@ section! {
         /// For s3 buckets the whole path is signed: `https://host/storage/v1/s3`.
         endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
         /// named credentials of the API; each request uses the least loaded usable one
-        by_name: Vec<PooledCredential> = pool_of::<HeaderKeys>("credentials");
+        by_name: Vec<PooledCredential> = credential_map::<HeaderKeys>("credentials");
         /// path that needs a valid credential; the gateway requests it before it pauses a doubtful credential
         ///
         /// The gateway sends a GET with the credential and one without. A path that answers 2xx without a credential proves nothing.
         credential_check_path: Option<String> = unset(
             "credential_check_path",
-            PathOnly,
+            RequestPath,
             "no check: responses to different clients must agree",
         );
         /// TLS towards https endpoints: trusted authorities
