@@ -221,7 +221,8 @@ mod tests {
         for (keys, expected) in [
             (
                 "allowed_methods = [\"PUT\"]".to_owned(),
-                "allowed_origins: is required: without it no origin is allowed (not set); list the origins of the pages that may use the bucket",
+                "allowed_origins: is required: without it no origin is allowed (not set); list the origins of the \
+                 pages that may use the bucket",
             ),
             (
                 "allowed_origins = [\"*\"]\nallow_credentials = true".to_owned(),
@@ -243,7 +244,8 @@ mod tests {
             ),
             (
                 format!("{NAMED}allowed_headers = [\"x-amz-*\"]"),
-                "allowed_headers: \"x-amz-*\" is not the name of a header (from t.toml); use a header such as x-amz-date, or \"*\" for any",
+                "allowed_headers: \"x-amz-*\" is not the name of a header (from t.toml); use a header such as \
+                 x-amz-date, or \"*\" for any",
             ),
         ] {
             let lines: Vec<_> = cors(&keys).unwrap_err().iter().map(ToString::to_string).collect();

@@ -34,7 +34,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://10.0.0.5:9000\"], addressing = \"virtual\" }",
-        "s3.addressing: virtual needs endpoints with a host name, and http://10.0.0.5:9000 has an IP address (from t.toml); use the host name of the endpoint, or path",
+        "s3.addressing: virtual needs endpoints with a host name, and http://10.0.0.5:9000 has an IP address (from \
+         t.toml); use the host name of the endpoint, or path",
     ),
     (
         "s3 = { endpoints = [\"http://a/b\"], addressing = \"virtual\" }",
@@ -46,7 +47,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], addressing = \"virtual\", bucket = \"acme:photos\" }",
-        "s3.addressing: virtual needs a bucket name without a tenant: a Host cannot contain \"acme:photos\" (from t.toml); use path",
+        "s3.addressing: virtual needs a bucket name without a tenant: a Host cannot contain \"acme:photos\" (from \
+         t.toml); use path",
     ),
     (
         "s3 = { endpoints = [\"https://a\"], tls.sni = \"host\" }",
@@ -59,7 +61,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], bucket = \"storage/v1/b\" }",
-        "s3.bucket: \"storage/v1/b\" is not a bucket name: it contains '/' (from t.toml); put the path of an API into the URLs of the endpoints",
+        "s3.bucket: \"storage/v1/b\" is not a bucket name: it contains '/' (from t.toml); put the path of an API into \
+         the URLs of the endpoints",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], bucket = \"acme:\" }",
@@ -86,11 +89,13 @@ const BUCKETS: &[(&str, &str)] = &[
     (
         "s3 = { endpoints = [\"http://a\"], circuit_breaker.slow_call_rate_threshold = 20 }",
         "s3.circuit_breaker.slow_call_rate_threshold: has no effect without \
-         buckets.b.s3.circuit_breaker.slow_call_duration_ms (from t.toml); set buckets.b.s3.circuit_breaker.slow_call_duration_ms, or remove this key",
+         buckets.b.s3.circuit_breaker.slow_call_duration_ms (from t.toml); set \
+         buckets.b.s3.circuit_breaker.slow_call_duration_ms, or remove this key",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], timeout = 2, circuit_breaker.slow_call_duration_ms = 2000 }",
-        "s3.circuit_breaker.slow_call_duration_ms: 2000 must be below buckets.b.s3.timeout (2 s), at which a call fails (from t.toml)",
+        "s3.circuit_breaker.slow_call_duration_ms: 2000 must be below buckets.b.s3.timeout (2 s), at which a call \
+         fails (from t.toml)",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], circuit_breaker.mode = \"closed\" }",
@@ -108,7 +113,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], concurrency.queue_timeout_ms = 31000 }",
-        "s3.concurrency.queue_timeout_ms: 31000 must be at most server.request_timeout (30 s), which ends every wait (from t.toml)",
+        "s3.concurrency.queue_timeout_ms: 31000 must be at most server.request_timeout (30 s), which ends every wait \
+         (from t.toml)",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], concurrency = { max_concurrent = 2, adaptive.min = 5 } }",
@@ -150,11 +156,13 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], hedging.enabled = true, concurrency.max_concurrent = 1 }",
-        "s3.hedging.enabled: needs buckets.b.s3.concurrency.max_concurrent of at least 2: a hedge needs its own slot (from t.toml)",
+        "s3.hedging.enabled: needs buckets.b.s3.concurrency.max_concurrent of at least 2: a hedge needs its own slot \
+         (from t.toml)",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], hedging.enabled = true, connection_pool.size = 1 }",
-        "s3.hedging.enabled: needs buckets.b.s3.connection_pool.size of at least 2: a hedge needs its own connection (from t.toml)",
+        "s3.hedging.enabled: needs buckets.b.s3.connection_pool.size of at least 2: a hedge needs its own connection \
+         (from t.toml)",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], timeout = 1, hedging = { enabled = true, delay_min_ms = 1000 } }",
@@ -168,7 +176,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "auth = [\"anonymus\"]\ns3.endpoints = [\"http://a\"]",
-        "auth: \"anonymus\" is not an authentication method (from t.toml); use sigv4 (signature of a client key), sigv2 (also the older signature), jwt (token), api_key (secret in a header) or anonymous (no authentication)",
+        "auth: \"anonymus\" is not an authentication method (from t.toml); use sigv4 (signature of a client key), \
+         sigv2 (also the older signature), jwt (token), api_key (secret in a header) or anonymous (no authentication)",
     ),
     (
         "auth = [\"sigv2\"]\ns3.endpoints = [\"http://a\"]",
@@ -198,24 +207,29 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "pattern = \"a/b\"\ns3.endpoints = [\"http://a\"]",
-        "pattern: \"a/b\" is not a pattern: it contains '/'; only letters, digits, `.`, `_`, `-` and one `:` after a tenant are allowed (from t.toml)",
+        "pattern: \"a/b\" is not a pattern: it contains '/'; only letters, digits, `.`, `_`, `-` and one `:` after a \
+         tenant are allowed (from t.toml)",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\" }",
-        "s3.secret_access_key: is required: buckets.b.s3.access_key_id is set (not set); set both, or neither to send unsigned requests",
+        "s3.secret_access_key: is required: buckets.b.s3.access_key_id is set (not set); set both, or neither to send \
+         unsigned requests",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], session_token = \"t\" }",
-        "s3.access_key_id: is required: buckets.b.s3.session_token is set (not set); set both, or neither to send unsigned requests",
+        "s3.access_key_id: is required: buckets.b.s3.session_token is set (not set); set both, or neither to send \
+         unsigned requests",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\", secret_access_key = \"y\", \
          container_credentials.url = \"http://127.0.0.1/c\" }",
-        "s3.container_credentials: cannot be set together with buckets.b.s3.access_key_id (from t.toml); set one of them: a bucket has one source of credentials",
+        "s3.container_credentials: cannot be set together with buckets.b.s3.access_key_id (from t.toml); set one of \
+         them: a bucket has one source of credentials",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], container_credentials.url = \"http://10.0.0.1/c\" }",
-        "s3.container_credentials.url: http://10.0.0.1/c would send credentials without TLS to another machine (from t.toml); use \
+        "s3.container_credentials.url: http://10.0.0.1/c would send credentials without TLS to another machine (from \
+         t.toml); use \
          https://; http:// is allowed for loopback and link-local addresses",
     ),
     (
@@ -242,7 +256,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], health_check.interval_seconds = 1 }",
-        "s3.health_check.interval_seconds: has no effect without a path (from t.toml); set buckets.b.s3.health_check.path to the path of the check",
+        "s3.health_check.interval_seconds: has no effect without a path (from t.toml); set \
+         buckets.b.s3.health_check.path to the path of the check",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], health_check.path = \"health\" }",
@@ -250,7 +265,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], failover.return_after_seconds = 1 }",
-        "s3.failover.return_after_seconds: has no effect without endpoints (from t.toml); list the standby endpoints in buckets.b.s3.failover.endpoints",
+        "s3.failover.return_after_seconds: has no effect without endpoints (from t.toml); list the standby endpoints \
+         in buckets.b.s3.failover.endpoints",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], failover.endpoints = [\"http://a\"] }",

@@ -61,11 +61,13 @@ fn bad_credentials_are_refused() {
         ),
         (
             "credentials.k = { value = \"s\", header = \"Host\" }",
-            "credentials.k.header: \"host\" is reserved for another purpose (from t.toml); use a header such as authorization or x-api-key",
+            "credentials.k.header: \"host\" is reserved for another purpose (from t.toml); use a header such as \
+             authorization or x-api-key",
         ),
         (
             "credentials.one.value = \"hunter2\"\ncredentials.two.value = \"hunter2\"",
-            "credentials.two: is the same credential as buckets.b.http.credentials.one (from t.toml); remove one of them: each named credential has its own limit",
+            "credentials.two: is the same credential as buckets.b.http.credentials.one (from t.toml); remove one of \
+             them: each named credential has its own limit",
         ),
         (
             "credentials.\"a b\".value = \"s\"",

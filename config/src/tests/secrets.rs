@@ -59,9 +59,8 @@ fn a_credentials_file_gives_its_profile() {
     let unknown = lines(from_toml(&bucket(&format!("{keys}credentials_profile = \"x\""))));
     assert_eq!(
         unknown,
-        [
-            "buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); set buckets.b.s3.credentials_profile to another profile"
-        ]
+        ["buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); set \
+             buckets.b.s3.credentials_profile to another profile"]
     );
 }
 
