@@ -330,7 +330,7 @@ async fn a_bucket_without_auth_is_closed() {
     assert_eq!(upstream.count(), 0);
     let warned = gateway.log_line("configuration warning", |line| line["key"] == "buckets.closed.auth").await;
     assert_eq!((&warned["level"], &warned["source"]), (&"WARNING".into(), &"not set".into()));
-    assert_eq!(warned["detail"], "is empty: the bucket is closed to everybody");
+    assert_eq!(warned["detail"], "is empty: the bucket refuses every request");
 }
 
 /// E1: an http bucket's errors are JSON

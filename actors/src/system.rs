@@ -257,7 +257,8 @@ fn pool(
     let metrics = families.bucket(name, &names.endpoints, &names.credentials);
     let signs = Arc::new(Signs::new(names.endpoints.len()));
     let chance = nursery.seed_of(name);
-    let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
+    let rotation =
+        Rotation::new(Arc::clone(&signs), Rules::from(&upstream.load_balancing), chance, clock::now());
     let learner = Learner::of(&concurrency.adaptive, bounds.concurrent_max, clock::now());
     let samples = learner.as_ref().map(Learner::samples).cloned();
     let budget = Budget::new(upstream.retry.budget, clock::now());

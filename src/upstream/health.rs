@@ -39,7 +39,7 @@ pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for bucket in shared.router.buckets() {
         let upstream = &bucket.config.upstream;
-        if let Some(path) = &upstream.rotation.health_check.path {
+        if let Some(path) = &upstream.load_balancing.health_check.path {
             let checks = (0..upstream.endpoints.len()).map(EndpointId).map(|endpoint| {
                 actix_rt::spawn(check_for_ever(Arc::clone(shared), bucket.id, endpoint, path.clone()))
             });
@@ -51,7 +51,8 @@ pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
 
 async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId, path: String) {
     let bucket = shared.router.bucket(bucket);
-    let HealthCheckConfig { interval, timeout: patience, .. } = &bucket.config.upstream.rotation.health_check;
+    let HealthCheckConfig { interval, timeout: patience, .. } =
+        &bucket.config.upstream.load_balancing.health_check;
     let http = client::bare(Arc::clone(&bucket.dialer), *patience);
     let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
     let mut was_well = true;

@@ -34,8 +34,12 @@ impl World {
             count.fetch_add(1, Ordering::SeqCst);
         }));
         let (endpoints, now) = (Arc::new(Signs::new(1)), clock::now());
-        let rotation =
-            Rotation::new(Arc::clone(&endpoints), Rules::from(&UpstreamConfig::default().rotation), 7, now);
+        let rotation = Rotation::new(
+            Arc::clone(&endpoints),
+            Rules::from(&UpstreamConfig::default().load_balancing),
+            7,
+            now,
+        );
         let budget = Budget::new(RetryBudgetConfig::default(), now);
         let signs = signs(limits);
         let rules = CredentialPoolConfig { refused: secs(3), ..CredentialPoolConfig::default() };

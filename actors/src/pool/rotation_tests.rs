@@ -18,7 +18,7 @@ impl World {
     }
 
     fn with(endpoints: usize, change: impl FnOnce(&mut Rules)) -> Self {
-        let mut rules = Rules::from(&tidegate_config::UpstreamConfig::default().rotation);
+        let mut rules = Rules::from(&tidegate_config::UpstreamConfig::default().load_balancing);
         change(&mut rules);
         let (signs, now) = (Arc::new(Signs::new(endpoints)), crate::clock::now());
         let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);

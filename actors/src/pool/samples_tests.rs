@@ -30,7 +30,7 @@ impl World {
         let (now, shared) = (clock::now(), Arc::new(GateShared::new(|| {})));
         let signs = Arc::new(Signs::new(1));
         let rotation =
-            Rotation::new(Arc::clone(&signs), Rules::from(&UpstreamConfig::default().rotation), 7, now);
+            Rotation::new(Arc::clone(&signs), Rules::from(&UpstreamConfig::default().load_balancing), 7, now);
         let budget = Budget::new(RetryBudgetConfig::default(), now);
         let learner = Learner::new(&AdaptiveConfig::default(), MAX, now);
         let samples = Arc::clone(learner.samples());

@@ -37,7 +37,7 @@ impl World {
             count.fetch_add(1, Ordering::SeqCst);
         }));
         let (signs, now) = (Arc::new(Signs::new(endpoints)), clock::now());
-        let rules = Rules::from(&UpstreamConfig::default().rotation);
+        let rules = Rules::from(&UpstreamConfig::default().load_balancing);
         let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);
         let budget = Budget::new(RetryBudgetConfig::default(), now);
         let bounds = PoolBounds { concurrent_max, queued_max, queue_timeout, overload: None };

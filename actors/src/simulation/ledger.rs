@@ -154,7 +154,7 @@ impl Ledger {
                 .map(|bucket| bucket.upstream.hedging.percent.get())
                 .collect(),
             costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
-            rotations: upstreams().map(|it| Rotating::new(&it.rotation, it.endpoints.len())).collect(),
+            rotations: upstreams().map(|it| Rotating::new(&it.load_balancing, it.endpoints.len())).collect(),
             wallets: upstreams().map(|upstream| Wallet::new(upstream.credentials_by_name.len())).collect(),
             retried: upstreams().map(|upstream| Retried::new(upstream.retry.budget)).collect(),
             global: limits.global.map(Rates::new),
