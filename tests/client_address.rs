@@ -107,7 +107,7 @@ fn a_bad_network_stops_the_start() {
     let ended = Gateway::builder().set("server.trusted_proxies", "10.0.0.0/8,10.0.0.7/33").run();
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(
-        ended.stderr.contains("server.trusted_proxies: \"10.0.0.7/33\" has no prefix length"),
+        ended.stderr.contains("server.trusted_proxies: \"10.0.0.7/33\" needs a prefix length"),
         "{ended:?}"
     );
 }

@@ -335,7 +335,7 @@ async fn a_bucket_without_auth_is_closed() {
     let warned =
         gateway.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.closed.auth").await;
     assert_eq!((&warned["level"], &warned["source"]), (&"WARNING".into(), &"not set".into()));
-    assert_eq!(warned["detail"], "is empty: the bucket is closed to everybody");
+    assert_eq!(warned["detail"], "is empty: the bucket refuses every request");
 }
 
 /// E1: an http bucket's errors are JSON

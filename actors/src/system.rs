@@ -266,7 +266,7 @@ fn pool(
     let chance = nursery.seed_for(name);
     let rotation = LoadBalancer::new(
         Arc::clone(&signs),
-        LoadBalancerSettings::from(&upstream.rotation),
+        LoadBalancerSettings::from(&upstream.load_balancing),
         chance,
         clock::now(),
     );

@@ -1,124 +1,100 @@
-//! Client keys: the pairs that clients sign with, what they may do, and as whom their requests go on (A4, A5).
+//! Client keys: the key pairs that clients sign with (A4, A5).
 //!
-//! A key's name is its access key ID, unless it has one of its own: an environment variable can only spell names in
-//! lower case. A key without a policy could do nothing and is refused at the start, as is a policy nobody defined.
+//! The name of a key is its access key ID, unless `access_key_id` is set: environment variables give names in lower case only.
 //!
-//! A key may be temporary: it then has a session token, which its clients send with every request, or an end, or both. The
-//! token is between the client and the gateway, so a key that has one cannot be the store's own pair as well.
+//! A key may be temporary: it has a session token, an expiry time, or both. Clients send the session token with every request. The
+//! gateway verifies the token and does not forward it, so a key with a token cannot be the store's own pair as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::bucket::Secret;
-use crate::form::{Choice, Moment, SecretText, Word, shown};
-use crate::hint;
+use crate::client_secret::SharedKeys;
 use crate::policy::PolicyConfig;
-use crate::priority::{PRIORITIES, Priority};
-use crate::rate_limit::{RateLimit, RateLimitKeys};
-use crate::secret_file::SecretIn;
+use crate::priority::Priority;
+use crate::rate_limit::RateLimit;
+use crate::schema::{Read as _, Section, key, shared, unset};
 use crate::section::section;
-use crate::walk::{Read as _, Section, key, unset};
+use crate::value_type::{Choice, SecretText, Timestamp, Word};
 
-/// As whom a client's requests are signed towards the upstream.
+/// An observed signature allows offline guesses at any speed. The secrets of S3 have 40 characters.
+const SECRET_BYTES_MIN: usize = 8;
+const DUPLICATE_HINT: &str =
+    "give each key its own ID; the name of an environment variable gives an ID in lower case";
+
+/// The credentials that sign a client's requests towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignAs {
-    /// as the bucket's own credentials say
+    /// the bucket's own credentials
     Bucket,
-    /// as the client: the store knows the same pair
+    /// the client's pair: the store has the same pair
     Same,
 }
 
 const SIGN_AS: Choice<SignAs> = Choice(&[("bucket", SignAs::Bucket), ("same", SignAs::Same)]);
 
 section! {
-    /// A client key as it is written.
+    /// The keys of one client key.
     struct Keys {
-        /// public half of the pair
+        /// access key ID, the public half of the pair
         access_key_id: Option<String> = unset("access_key_id", Word("text"), "the key's name");
-        /// secret half of the pair
-        secret: Option<Secret> = unset("secret", SecretText, "required");
-        /// file that holds the secret half, in place of `secret`
-        secret_file: Option<Secret> = unset("secret_file", SecretIn, "required");
-        /// session token that its clients send too; it ends here
+        /// session token that clients must send with each request; it is not forwarded
         session_token: Option<Secret> = unset("session_token", SecretText, "none");
-        /// from when on it is no longer taken
-        expires: Option<SystemTime> = unset("expires", Moment, "never");
-        /// as whom its requests are signed towards the upstream: `same` is the client's own pair
+        /// time after which the key is rejected
+        expires: Option<SystemTime> = unset("expires", Timestamp, "never");
+        /// credentials that sign its requests towards the upstream: those of the bucket, or `same`, the client's own pair
         upstream: SignAs = key("upstream", SIGN_AS, SignAs::Bucket);
-        /// name of the policy that says what it may do
-        policy: Option<String> = unset("policy", Word("name of a policy"), "required");
-        /// limit of its own, in place of `rate_limit.per_key`
-        rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
-        /// class of its requests where they wait for a bucket's place: `high`, `normal` or `low`
-        priority: Option<Priority> = unset("priority", PRIORITIES, "what the bucket says of the operation");
+        shared: SharedKeys = shared();
     }
 }
 
-/// A pair that a client signs with.
+/// A key pair that a client signs with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientKey {
     /// the public half
     pub access_key_id: String,
-    /// the public half in capitals, where only a variable's name says it and both spellings are accepted from clients
+    /// the public half in upper case, if only the name of a variable gives it; clients may then use either spelling
     pub access_key_id_in_capitals: Option<String>,
     /// the secret half
     pub secret: Secret,
-    /// what its clients send besides
+    /// the session token that clients must send
     pub session_token: Option<Secret>,
-    /// from when on it is no longer taken
+    /// time after which the key is rejected
     pub expires: Option<SystemTime>,
-    /// as whom its requests go on
+    /// credentials that sign its requests towards the upstream
     pub upstream: SignAs,
     /// the name of its policy
     pub policy: String,
-    /// its own limit
+    /// its own rate limit
     pub rate_limit: Option<RateLimit>,
-    /// class of its requests in a bucket's queue; `None` leaves it to the bucket
+    /// priority class of its requests in a bucket's wait queue; `None` uses the bucket's class
     pub priority: Option<Priority>,
 }
 
-/// Reads the map of keys. A key with a fault stays out of the map; the fault stops the start.
+/// Reads the map of client keys. An invalid key is left out of the map; its problem stops the start.
 pub(crate) fn read(
     section: &mut Section<'_>,
     policies: &BTreeMap<String, PolicyConfig>,
 ) -> BTreeMap<String, ClientKey> {
     let mut keys: BTreeMap<String, ClientKey> = BTreeMap::new();
     let mut ids: Vec<(String, String)> = Vec::new();
-    let known: BTreeSet<&str> = policies.keys().map(String::as_str).collect();
     for name in section.names() {
         let mut child = section.child(&name);
-        child.introduce(&[" a client key; clients sign with its pair"]);
+        child.document(&[" a client key; clients sign requests with it"]);
         let written = Keys::read(&mut child);
-        let secret = written.secret.as_ref().or(written.secret_file.as_ref());
-        check_secret(&mut child, secret, SECRET_BYTES_MIN);
-        check_policy(&mut child, written.policy.as_deref(), &known);
-        if written.session_token.is_some() && written.upstream == SignAs::Same {
-            let message = format!("is set, and {} is `same`", child.spell("upstream"));
-            child.refuse("session_token", message, Some(TOKEN_ENDS_HERE.to_owned()));
-        }
-        let id = written.access_key_id.clone().unwrap_or_else(|| name.clone());
-        let is_id = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '@' | ':');
-        if id.is_empty() || id.len() > 128 || !id.chars().all(is_id) {
-            let message = "is no access key ID: 1 to 128 letters, digits and -_.+@:";
-            let at = if child.is_set("access_key_id") { "access_key_id" } else { "" };
-            if at.is_empty() {
-                section.refuse(&name, message, None)
-            } else {
-                child.refuse(at, message, None)
-            }
-            continue;
-        }
-        let access_key_id_in_capitals = in_capitals(&mut child, &written, &id);
-        if let Some((other, twin)) = ids.iter().find(|(other, _)| other.eq_ignore_ascii_case(&id)) {
-            let but = if *other == id { "" } else { " in another case" };
-            let message = format!("has the access key ID of {}{but}", section.spell(twin));
+        written.check(&mut child, policies);
+        let Some(id) = access_key_id(section, &name, &written) else { continue };
+        let access_key_id_in_capitals = in_capitals(&mut section.child(&name), &written, &id);
+        if let Some((other, duplicate)) = ids.iter().find(|(other, _)| other.eq_ignore_ascii_case(&id)) {
+            let case = if *other == id { "" } else { ", in another case" };
+            let message = format!("has the same access key ID as {}{case}", section.full_key(duplicate));
             section.refuse(&name, message, Some(DUPLICATE_HINT.to_owned()));
         }
         ids.push((id.clone(), name.clone()));
-        let Keys {
-            secret, secret_file, session_token, expires, upstream, policy, rate_limit, priority, ..
-        } = written;
-        if let (Some(secret), Some(policy)) = (secret.or(secret_file), policy) {
+        let secret = written.shared.secret().cloned();
+        let Keys { session_token, expires, upstream, shared, .. } = written;
+        let SharedKeys { policy, rate_limit, priority, .. } = shared;
+        if let (Some(secret), Some(policy)) = (secret, policy) {
             let key = ClientKey {
                 access_key_id: id,
                 access_key_id_in_capitals,
@@ -136,7 +112,35 @@ pub(crate) fn read(
     keys
 }
 
-/// The other spelling of an ID that only the names of variables say: they are in capitals, whatever the ID is.
+impl Keys {
+    fn check(&self, section: &mut Section<'_>, policies: &BTreeMap<String, PolicyConfig>) {
+        self.shared.check(section, SECRET_BYTES_MIN, policies);
+        if self.session_token.is_some() && self.upstream == SignAs::Same {
+            let upstream = section.full_key("upstream");
+            let message = format!("cannot be set together with {upstream} = same");
+            let hint = format!("set {upstream} to bucket: a client's session token is never forwarded");
+            section.refuse("session_token", message, Some(hint));
+        }
+    }
+}
+
+/// The access key ID of a key; none, with a problem, if it has characters that an ID cannot have.
+fn access_key_id(section: &mut Section<'_>, name: &str, written: &Keys) -> Option<String> {
+    let id = written.access_key_id.as_deref().unwrap_or(name);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '@' | ':');
+    if !id.is_empty() && id.len() <= 128 && id.chars().all(is_allowed) {
+        return Some(id.to_owned());
+    }
+    let message = "is not an access key ID: 1 to 128 letters, digits and -_.+@: are allowed";
+    if section.child(name).is_set("access_key_id") {
+        section.child(name).refuse("access_key_id", message, None);
+    } else {
+        section.refuse(name, message, None);
+    }
+    None
+}
+
+/// The upper-case spelling of an ID that only names of variables give: they are in upper case, whatever the ID is.
 fn in_capitals(section: &mut Section<'_>, written: &Keys, id: &str) -> Option<String> {
     let capitals = id.to_ascii_uppercase();
     let is_ambiguous = written.access_key_id.is_none()
@@ -146,54 +150,10 @@ fn in_capitals(section: &mut Section<'_>, written: &Keys, id: &str) -> Option<St
     if !is_ambiguous {
         return None;
     }
-    let message =
-        format!("a variable cannot say whether the ID is {id} or {capitals}: clients may use either");
-    section.warn("access_key_id", message, format!("set {} to the one", section.spell("access_key_id")));
+    let message = format!(
+        "the name of a variable does not show whether the ID is {id} or {capitals}: both are accepted"
+    );
+    let hint = format!("set {} to the right one", section.full_key("access_key_id"));
+    section.warn("access_key_id", message, hint);
     Some(capitals)
-}
-
-const DUPLICATE_HINT: &str = "give one of them another; the name of a variable gives a key in lower case";
-const TOKEN_ENDS_HERE: &str = "a client's session token never travels on: sign as the bucket does";
-
-/// Refuses a secret that is missing, stands in two places, or could be guessed.
-pub(crate) fn check_secret(section: &mut Section<'_>, secret: Option<&Secret>, bytes_min: usize) {
-    match (section.is_set("secret"), section.is_set("secret_file")) {
-        (true, true) => {
-            let message = format!("is set, and so is {}", section.spell("secret"));
-            section.refuse("secret_file", message, Some("set one of them".to_owned()));
-        }
-        (false, false) => {
-            let hint = format!("set it, or {}", section.spell("secret_file"));
-            section.refuse("secret", "a key needs a secret", Some(hint));
-        }
-        _ => {}
-    }
-    if secret.is_some_and(|secret| secret.expose().len() < bytes_min) {
-        let at = if section.is_set("secret") { "secret" } else { "secret_file" };
-        let message = format!("is shorter than {bytes_min} characters and could be guessed");
-        section.refuse(at, message, Some("openssl rand -hex 20 makes a good one".to_owned()));
-    }
-}
-
-/// A signature that was seen can be tried against guesses at any speed; S3's own secrets have 40 characters.
-const SECRET_BYTES_MIN: usize = 8;
-
-/// Refuses a policy that is missing or that nobody defined.
-pub(crate) fn check_policy(section: &mut Section<'_>, policy: Option<&str>, known: &BTreeSet<&str>) {
-    match policy {
-        None if section.is_set("policy") => {}
-        None => {
-            let hint = "name one, such as policies.readers with buckets and methods".to_owned();
-            section.refuse("policy", "a key without a policy may do nothing", Some(hint));
-        }
-        Some(policy) if !known.contains(policy) => {
-            let near = hint::nearest(policy, known.iter().copied());
-            let hint = match near {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("define policies.{policy}"),
-            };
-            section.refuse("policy", format!("there is no policies.{}", shown(policy)), Some(hint));
-        }
-        Some(_) => {}
-    }
 }

@@ -1,9 +1,9 @@
-//! What a request costs of the limits it counts against, by what it does.
+//! Cost of a request, in tokens of each rate limit that applies, by operation.
 //!
-//! A listing may cost a store as much as a hundred reads. The cost is the request's, not the limit's: it takes as many
-//! tokens of every limit that applies, so that one message settles all of them, and a client can work out what it may do. A
-//! bucket may have costs of its own. A cost above a limit's burst would refuse every such request for ever: that is
-//! found at the start, and both keys are named. Deliberately absent: costs by size, which nobody knows at the head.
+//! A listing may cost a store as much as a hundred reads. The cost is a property of the request, not of the limit: it is charged to
+//! every limit that applies in one message, and a client can compute what it may send. A bucket may have its own costs. A cost above
+//! the burst of a limit would refuse every such request, so it is rejected at the start with both keys. There is no cost by size:
+//! the size is unknown when the head of the request arrives.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -11,41 +11,41 @@ use std::num::NonZeroU32;
 use crate::api_key::ApiKey;
 use crate::bucket::BucketConfig;
 use crate::client_key::ClientKey;
-use crate::form::whole;
 use crate::rate_limit::{RateLimit, RateLimitConfig};
+use crate::schema::{Docs, Read as _, Section, Spec, key, unset};
 use crate::section::section;
-use crate::walk::{Docs, Read as _, Section, Spec, key, unset};
+use crate::value_type::whole;
 
 const COST_MAX: u64 = 1000;
 
 section! {
-    /// What a request costs, in tokens of each limit that applies to it.
+    /// Cost of a request, in tokens of each rate limit that applies.
     #[derive(Copy, Eq)]
     pub struct Costs {
-        /// tokens that reading an object or its metadata takes
+        /// tokens for a read of an object or its metadata
         pub read: NonZeroU32 = key("read", whole(1..=COST_MAX), NonZeroU32::MIN);
-        /// tokens that any change takes: an upload, a copy, a deletion
+        /// tokens for a change: an upload, a copy, a deletion
         pub write: NonZeroU32 = key("write", whole(1..=COST_MAX), NonZeroU32::MIN);
-        /// tokens that a listing takes
+        /// tokens for a listing
         pub list: NonZeroU32 = key("list", whole(1..=COST_MAX), NonZeroU32::MIN);
     }
 }
 
 section! {
-    /// A bucket's own costs as they are written.
+    /// The keys of a bucket's own costs.
     pub(crate) struct OwnCosts {
-        /// tokens that reading an object or its metadata takes
+        /// tokens for a read of an object or its metadata
         read: Option<NonZeroU32> = unset("read", whole(1..=COST_MAX), "rate_limit.cost.read");
-        /// tokens that any change takes
+        /// tokens for a change: an upload, a copy, a deletion
         write: Option<NonZeroU32> = unset("write", whole(1..=COST_MAX), "rate_limit.cost.write");
-        /// tokens that a listing takes
+        /// tokens for a listing
         list: Option<NonZeroU32> = unset("list", whole(1..=COST_MAX), "rate_limit.cost.list");
     }
 }
 
 impl OwnCosts {
-    /// With those of the whole gateway where the bucket has none of its own.
-    pub(crate) fn over(&self, general: Costs) -> Costs {
+    /// The costs of the bucket; the general costs fill in those that are not set.
+    pub(crate) fn with_defaults(&self, general: Costs) -> Costs {
         Costs {
             read: self.read.unwrap_or(general.read),
             write: self.write.unwrap_or(general.write),
@@ -60,25 +60,25 @@ pub(crate) struct OwnCostKeys;
 impl Spec for OwnCostKeys {
     type Value = OwnCosts;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> OwnCosts {
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> OwnCosts {
         let mut limit = section.child("rate_limit");
         let mut child = limit.child("cost");
-        child.introduce(docs);
+        child.document(docs);
         OwnCosts::read(&mut child)
     }
 }
 
 /// A limit and the section that sets it.
-type Placed<'a> = (Vec<&'a str>, RateLimit);
+type LimitInSection<'a> = (Vec<&'a str>, RateLimit);
 
-fn placed((path, limit): (Vec<&str>, Option<RateLimit>)) -> Option<Placed<'_>> {
+fn in_section((path, limit): (Vec<&str>, Option<RateLimit>)) -> Option<LimitInSection<'_>> {
     limit.map(|limit| (path, limit))
 }
 
-/// Where the costs of the whole gateway stand.
+/// The section of the general costs.
 const GENERAL: [&str; 2] = ["rate_limit", "cost"];
 
-/// Refuses costs that no burst of a limit could ever pay.
+/// Rejects costs above the burst of a limit that applies.
 pub(crate) fn check(
     root: &mut Section<'_>,
     limits: &RateLimitConfig,
@@ -95,48 +95,51 @@ pub(crate) fn check(
     let general = general.into_iter().map(|(name, limit)| (vec!["rate_limit", name], limit));
     let keys = keys.iter().map(|(name, key)| (vec!["keys", name, "rate_limit"], key.rate_limit));
     let api_keys = api_keys.iter().map(|(name, key)| (vec!["api_keys", name, "rate_limit"], key.rate_limit));
-    let everywhere: Vec<Placed<'_>> = general
-        .filter_map(placed)
-        .chain(keys.filter_map(placed))
-        .chain(api_keys.filter_map(placed))
+    let everywhere: Vec<LimitInSection<'_>> = general
+        .filter_map(in_section)
+        .chain(keys.filter_map(in_section))
+        .chain(api_keys.filter_map(in_section))
         .collect();
     check_written(root, &GENERAL, limits.cost, &everywhere, |_, _| true);
     for (name, bucket) in buckets {
         let here = ["buckets", name, "rate_limit", "cost"];
-        let own: Vec<Placed<'_>> = placed((here[..3].to_vec(), bucket.rate_limit)).into_iter().collect();
+        let own: Vec<LimitInSection<'_>> =
+            in_section((here[..3].to_vec(), bucket.rate_limit)).into_iter().collect();
         check_written(root, &here, bucket.costs, &everywhere, |_, _| true);
         check_written(root, &here, bucket.costs, &own, |_, _| true);
-        let inherits = |root: &mut Section<'_>, word: &str| !at(root, &here, |section| section.is_set(word));
+        let inherits =
+            |root: &mut Section<'_>, word: &str| !with_section(root, &here, |section| section.is_set(word));
         check_written(root, &GENERAL, bucket.costs, &own, inherits);
     }
 }
 
-/// Complains of costs that are written here and stand.
+/// Rejects the costs that are set in this section and are in effect.
 fn check_written(
     root: &mut Section<'_>,
     path: &[&str],
     costs: Costs,
-    limits: &[Placed<'_>],
-    stands: impl Fn(&mut Section<'_>, &str) -> bool,
+    limits: &[LimitInSection<'_>],
+    is_in_effect: impl Fn(&mut Section<'_>, &str) -> bool,
 ) {
     for (word, cost) in [("read", costs.read), ("write", costs.write), ("list", costs.list)] {
-        if !at(root, path, |section| section.is_set(word)) || !stands(root, word) {
+        if !with_section(root, path, |section| section.is_set(word)) || !is_in_effect(root, word) {
             continue;
         }
         for (limited, limit) in limits.iter().filter(|(_, limit)| limit.burst < cost) {
-            let burst = at(root, limited, |limit| limit.spell("burst"));
-            let message = format!("{cost} is above {burst} ({}): none would ever pass", limit.burst);
-            at(root, path, |section| {
-                section.refuse(word, message, Some(format!("raise {burst}, or lower this")))
+            let burst = with_section(root, limited, |limit| limit.full_key("burst"));
+            let message =
+                format!("{cost} is above {burst} ({}): every such request would be refused", limit.burst);
+            with_section(root, path, |section| {
+                section.refuse(word, message, Some(format!("raise {burst}, or lower this key")))
             });
         }
     }
 }
 
-/// Does something with the section at a path.
-fn at<R>(root: &mut Section<'_>, path: &[&str], then: impl FnOnce(&mut Section<'_>) -> R) -> R {
+/// Calls a function with the section at a path.
+fn with_section<R>(root: &mut Section<'_>, path: &[&str], then: impl FnOnce(&mut Section<'_>) -> R) -> R {
     match path {
         [] => then(root),
-        [name, rest @ ..] => at(&mut root.child(name), rest, then),
+        [name, rest @ ..] => with_section(&mut root.child(name), rest, then),
     }
 }

@@ -1,22 +1,22 @@
-//! Looking up the names of upstreams.
+//! DNS lookups of upstream names.
 //!
-//! The system's resolver gives no time to live, so there is one here for every name. Deliberately absent: name servers of the
-//! gateway's own; what `/etc/resolv.conf` and `/etc/hosts` say holds.
+//! The system's resolver returns no TTL, so one TTL applies to every name. The gateway has no list of name servers of its own:
+//! `/etc/resolv.conf` and `/etc/hosts` apply.
 
 use std::time::Duration;
 
-use crate::form::seconds;
+use crate::schema::key;
 use crate::section::section;
-use crate::walk::key;
+use crate::value_type::seconds;
 
 section! {
-    /// Looking up the names of upstreams.
+    /// DNS lookups of upstream names.
     pub struct DnsConfig {
-        /// how long the addresses of a name are used before it is looked up again
+        /// how long a DNS answer is cached
         ///
-        /// New connections take turns over all addresses. If a look-up fails, the last answer stays in use.
+        /// New connections use all addresses of a name in turn. If a lookup fails, the last answer stays in use.
         pub ttl: Duration = key("ttl", seconds(0.0..=86_400.0), Duration::from_secs(30));
-        /// how long a look-up may take
+        /// timeout of a DNS lookup
         pub timeout: Duration = key("timeout", seconds(0.001..=60.0), Duration::from_secs(5));
     }
 }

@@ -1,24 +1,25 @@
 //! Reads a TOML or YAML document into paths and raw values.
 //!
-//! The parsers are the `config` crate's; merging is not, because its merged tree forgets which variable a
-//! value came from. A parse error is reported by line and reason only: the parsers quote the offending line,
-//! and the offending line may be a secret (C4).
+//! The `config` crate parses. Merging is done here, because the merged tree of that crate loses the origin of a value. A parse error
+//! is reported by line and reason only: the parsers quote the line, and the line may hold a secret (C4).
 
 use std::error::Error;
 use std::path::Path;
 
 use config::{ConfigError, File, FileFormat, Source as _, Value, ValueKind};
 
-use crate::form::Fault;
 use crate::setting::{KeyPath, Raw};
+use crate::value_type::ValueError;
 
-/// The leaves of a document; `name` decides by its extension how the text is read.
-pub(crate) fn parse(name: &Path, text: &str) -> Result<Vec<(KeyPath, Raw)>, Fault> {
+/// The leaves of a document; the extension of `name` gives the format.
+pub(crate) fn parse(name: &Path, text: &str) -> Result<Vec<(KeyPath, Raw)>, ValueError> {
     let format = match name.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => FileFormat::Toml,
         Some("yaml" | "yml") => FileFormat::Yaml,
         _ => {
-            return Err(Fault::new("is of an unknown format").hinting("name it .toml, .yaml or .yml"));
+            return Err(
+                ValueError::new("has an unknown format").with_hint("use the extension .toml, .yaml or .yml")
+            );
         }
     };
     let root = File::from_str(text, format).collect().map_err(|error| describe(error, text))?;
@@ -54,11 +55,11 @@ fn raw(kind: ValueKind) -> Raw {
     }
 }
 
-fn describe(error: ConfigError, text: &str) -> Fault {
+fn describe(error: ConfigError, text: &str) -> ValueError {
     let ConfigError::FileParse { cause, .. } = error else {
-        return Fault::new("cannot be parsed");
+        return ValueError::new("cannot be parsed");
     };
-    Fault::new(format!("cannot be parsed: {}", reason(cause.as_ref(), text)))
+    ValueError::new(format!("cannot be parsed: {}", reason(cause.as_ref(), text)))
 }
 
 fn reason(cause: &(dyn Error + Send + Sync + 'static), text: &str) -> String {

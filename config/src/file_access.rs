@@ -1,14 +1,14 @@
-//! Who besides the gateway's own user can reach a file (C5).
+//! Access of other users to a file (C5).
 //!
-//! Platforms mount secrets with modes that let everybody in their container read them: Kubernetes 0644 behind symbolic links, Docker and
-//! Compose 0444 in `/run/secrets`. The container is what keeps others out there. So a file that others can read passes on a read-only mount,
-//! or on a memory file system (tmpfs, ramfs) with a root directory that others cannot write; `/tmp` and `/dev/shm` are not such. On
-//! the way to it no directory may let others replace an entry. A file that others can write never passes.
+//! Platforms mount secrets with modes that allow every user of the container to read them: Kubernetes 0644 behind symbolic links,
+//! Docker and Compose 0444 in `/run/secrets`. There the container keeps other users out. So a file that others can read is accepted on
+//! a read-only mount, and on a memory file system (tmpfs, ramfs) with a root directory that others cannot write, unlike `/tmp` and
+//! `/dev/shm`. In addition, no directory of its path may let others replace an entry. A file that others can write is never accepted.
 //!
-//! "Others" are the mode's last three bits, as before: the owner has let the group in, to read or to write.
+//! "Others" are the last three bits of the mode. The group is trusted: the owner has granted it access.
 //!
-//! Sources: proc_pid_mountinfo(5), proc_pid_fdinfo(5), inode(7) for the sticky bit. Where `/proc` is missing no mount is known, and a file
-//! that others can read is refused.
+//! Sources: proc_pid_mountinfo(5), proc_pid_fdinfo(5), inode(7) for the sticky bit. Without `/proc` no mount is known, and a file that
+//! others can read is rejected.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -26,23 +26,23 @@ use rustix::process::geteuid;
 const WRITE_BY_OTHERS: u32 = 0o002;
 const READ_BY_OTHERS: u32 = 0o005;
 const STICKY: u32 = 0o1000;
-/// As many symbolic links as Linux follows (path_resolution(7)).
+/// The limit of Linux (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// How others can reach a file.
+/// How other users can reach a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exposure {
-    /// its mode lets others read it, and its mount does not keep them out
+    /// its mode allows others to read it, and its mount does not keep them out
     Readable {
         /// permission bits
         mode: u32,
     },
-    /// its mode lets others write it
+    /// its mode allows others to write it
     Writable {
         /// permission bits
         mode: u32,
     },
-    /// others can put another file in its place
+    /// others can replace it by another file
     Replaceable {
         /// the directory that others can write
         directory: PathBuf,
@@ -52,17 +52,17 @@ pub enum Exposure {
 impl fmt::Display for Exposure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Readable { mode } => write!(f, "is open to others (mode {mode:04o})"),
-            Self::Writable { mode } => write!(f, "is open to others, who can write it (mode {mode:04o})"),
+            Self::Readable { mode } => write!(f, "can be read by other users (mode {mode:04o})"),
+            Self::Writable { mode } => write!(f, "can be written by other users (mode {mode:04o})"),
             Self::Replaceable { directory } => {
-                write!(f, "can be replaced by others, who can write {}", directory.display())
+                write!(f, "can be replaced by other users, who can write to {}", directory.display())
             }
         }
     }
 }
 
 impl Exposure {
-    /// What the operator can do about it, by platform.
+    /// The fix for the operator, by platform.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Readable { .. } => {
@@ -76,7 +76,7 @@ impl Exposure {
     }
 }
 
-/// The mount that a file was opened through.
+/// The mount of an open file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
     point: PathBuf,
@@ -84,7 +84,7 @@ struct Mount {
     is_memory: bool,
 }
 
-/// A directory on the way to a file, and the owner of the entry in it that leads on.
+/// A directory of a path, and the owner of the next entry of the path in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
     directory: PathBuf,
@@ -94,14 +94,14 @@ struct Step {
 }
 
 impl Step {
-    /// Whether others can put something else in the entry's place. In a sticky directory only its owner can.
+    /// Whether others can replace the entry. In a sticky directory only its owner can.
     fn is_replaceable(&self, own_user: u32) -> bool {
         let is_kept = self.mode & STICKY != 0 && [0, own_user].contains(&self.entry_owner);
         self.mode & WRITE_BY_OTHERS != 0 && !self.is_read_only && !is_kept
     }
 }
 
-/// What is known of a file that others can read.
+/// The properties of a file that decide whether other users can reach it.
 struct Facts {
     mode: u32,
     mount: Option<Mount>,
@@ -128,7 +128,7 @@ fn classify(facts: &Facts) -> Option<Exposure> {
     Some(Exposure::Replaceable { directory: open.directory.clone() })
 }
 
-/// How others can reach an open file; none if they cannot. `path` is what it was opened by.
+/// How others can reach an open file; none if they cannot. The file was opened by `path`.
 pub(crate) fn exposure(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
     let mode = file.metadata()?.mode();
     let own_user = geteuid().as_raw();
@@ -167,7 +167,7 @@ fn mount_with(mountinfo: &[u8], id: u64) -> Option<Mount> {
     mountinfo.split(|byte| *byte == b'\n').find_map(of_line)
 }
 
-/// A path of `mountinfo`, in which blanks and backslashes are octal escapes.
+/// A path of `mountinfo`; its spaces and backslashes are octal escapes.
 fn unescaped(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -187,7 +187,7 @@ fn unescaped(text: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Every directory on the path to a file; symbolic links are followed one by one.
+/// Every directory of the path to a file; symbolic links are followed one by one.
 fn path_steps(path: &Path) -> io::Result<Vec<Step>> {
     let mut at = std::env::current_dir()?;
     let mut pending: VecDeque<OsString> = parts(path);
@@ -255,7 +255,7 @@ mod tests {
 
     /// C5
     #[test]
-    fn what_only_owner_and_group_can_reach_passes_anywhere() {
+    fn a_file_for_owner_and_group_is_accepted_on_any_mount() {
         for mode in [0o400, 0o600, 0o640, 0o440, 0o660] {
             assert_eq!(classify(&facts(mode, None, 0o1777)), None, "{mode:o}");
         }
@@ -263,7 +263,7 @@ mod tests {
 
     /// C5
     #[test]
-    fn what_others_can_write_passes_nowhere() {
+    fn a_file_that_others_can_write_is_rejected_on_any_mount() {
         for mode in [0o602, 0o666, 0o777, 0o646] {
             for mount in [None, mount(true, false), mount(false, true), mount(true, true)] {
                 assert_eq!(
@@ -277,7 +277,7 @@ mod tests {
 
     /// C5: Kubernetes mounts read-only under a root of mode 1777, Docker's tmpfs has a root of mode 755
     #[test]
-    fn what_others_can_read_needs_a_mount_that_keeps_them_out() {
+    fn a_file_that_others_can_read_needs_a_mount_that_keeps_them_out() {
         for mode in [0o644, 0o444, 0o604, 0o755, 0o601] {
             let refused = Some(Exposure::Readable { mode });
             assert_eq!(classify(&facts(mode, None, 0)), refused, "no mount is known, {mode:o}");
@@ -294,21 +294,21 @@ mod tests {
         }
     }
 
-    /// C5: who can swap a directory or a link on the way can swap the secret
+    /// C5: a user who can replace a directory or a link of the path can replace the secret
     #[test]
-    fn a_way_that_others_can_change_is_refused() {
-        let judged = |step: Step| {
+    fn a_path_that_others_can_change_is_rejected() {
+        let classified = |step: Step| {
             let mut facts = facts(0o444, mount(true, false), 0o755);
             facts.steps.push(step);
             classify(&facts)
         };
         let refused = Some(Exposure::Replaceable { directory: "/srv/open".into() });
-        assert_eq!(judged(passed("/srv/open", 0o777, false, 0)), refused);
-        assert_eq!(judged(passed("/srv/open", 0o1777, false, OWN + 1)), refused, "a stranger's entry");
-        assert_eq!(judged(passed("/tmp", 0o1777, false, OWN)), None, "sticky: the entry is our own");
-        assert_eq!(judged(passed("/tmp", 0o1777, false, 0)), None, "sticky: the entry is root's");
-        assert_eq!(judged(passed("/srv/open", 0o777, true, OWN + 1)), None, "nobody writes there");
-        assert_eq!(judged(passed("/srv/group", 0o775, false, OWN + 1)), None, "the group was let in");
+        assert_eq!(classified(passed("/srv/open", 0o777, false, 0)), refused);
+        assert_eq!(classified(passed("/srv/open", 0o1777, false, OWN + 1)), refused, "a stranger's entry");
+        assert_eq!(classified(passed("/tmp", 0o1777, false, OWN)), None, "sticky: the entry is our own");
+        assert_eq!(classified(passed("/tmp", 0o1777, false, 0)), None, "sticky: the entry is root's");
+        assert_eq!(classified(passed("/srv/open", 0o777, true, OWN + 1)), None, "the mount is read-only");
+        assert_eq!(classified(passed("/srv/group", 0o775, false, OWN + 1)), None, "the group has access");
     }
 
     #[test]
@@ -328,9 +328,9 @@ mod tests {
         assert_eq!(found(39), None);
     }
 
-    /// Every directory is passed, those before a link and those behind it.
+    /// The steps include the directories before a link and those behind it.
     #[test]
-    fn the_way_follows_links() {
+    fn the_path_follows_links() {
         let base = std::env::temp_dir().join(format!("tidegate-way-{}", std::process::id()));
         fs::create_dir_all(base.join("..2026_01/deep")).unwrap();
         fs::write(base.join("..2026_01/deep/token"), "x").unwrap();

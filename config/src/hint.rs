@@ -1,20 +1,20 @@
-//! Guesses what the writer of an unknown key meant.
+//! Guesses the intended key of an unknown key.
 //!
-//! In this order: a key of the older plan has a known new place (G9); a key with the right name in the wrong
-//! section is moved; otherwise the nearest spelling wins, if it is near. No guess is better than a wild one.
+//! In this order: the new name of a key of the older plan (G9); the key with the same name in another section; the nearest spelling,
+//! if it is near enough. Otherwise there is no guess.
 
 use std::cmp::Reverse;
 
 use crate::reference::{MAPS, NAME};
 use crate::setting::KeyPath;
 
-/// Sections of the older plan and where their keys are now.
+/// Sections of the older plan and their new names.
 const MOVED_SECTIONS: [(&[&str], &[&str]); 2] = [
     (&["server", "rate_limit"], &["rate_limit", "global"]),
     (&["server", "circuit_breaker"], &["buckets", "NAME", "s3", "circuit_breaker"]),
 ];
 
-/// Keys of the older plan by their last segment, and where a bucket has them now.
+/// Keys of the older plan by their last segment, and their new names in a bucket.
 const MOVED_KEYS: [(&str, &[&str]); 5] = [
     ("connection_pool_size", &["s3", "connection_pool", "size"]),
     ("max_idle_connections", &["s3", "connection_pool", "max_idle"]),
@@ -23,11 +23,11 @@ const MOVED_KEYS: [(&str, &[&str]); 5] = [
     ("secret_key", &["s3", "secret_access_key"]),
 ];
 
-/// The key that was probably meant, out of `known`, in which what has a name is called NAME.
+/// The intended key, out of `known`, in which NAME stands for any name.
 pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
     let segments = unknown.segments();
     let (map, bucket) = match segments {
-        [section, name, ..] => near(section).map_or((None, NAME), |map| (Some(map), name.as_str())),
+        [section, name, ..] => nearest_map(section).map_or((None, NAME), |map| (Some(map), name.as_str())),
         _ => (None, NAME),
     };
     if let Some(renamed) = map.and_then(|map| renamed(map, segments, known)) {
@@ -50,15 +50,15 @@ pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
     })
 }
 
-/// The map that a section's name means: `bucket` is `buckets`, `policy` is `policies`.
-fn near(section: &str) -> Option<&'static str> {
+/// The map nearest to the name of a section: `bucket` gives `buckets`, `policy` gives `policies`.
+fn nearest_map(section: &str) -> Option<&'static str> {
     let singular = |map: &str| {
         map.strip_suffix("ies").map_or_else(|| map[..map.len() - 1].to_owned(), |stem| format!("{stem}y"))
     };
     MAPS.into_iter().find(|map| section == singular(map) || edits(section, map) <= map.len() / 3)
 }
 
-/// The same key below the map that was meant, or the section itself where nothing is set in it.
+/// The same key below the intended map, or the section itself if no key is set in it.
 fn renamed(map: &str, segments: &[String], known: &[KeyPath]) -> Option<KeyPath> {
     let (section, rest) = segments.split_first()?;
     let (name, key) = rest.split_first()?;
@@ -82,7 +82,7 @@ pub(crate) fn for_underscores(unknown: &KeyPath, known: &[KeyPath]) -> Option<Ke
     Some(KeyPath::new(segments))
 }
 
-/// The text cut into these segments, of which NAME is any.
+/// The text split into these segments; NAME matches any text.
 fn split_at_names(known: &[String], text: &str) -> Option<Vec<String>> {
     let (first, rest) = known.split_first()?;
     let with = |head: &str, tail: Option<Vec<String>>| {
@@ -124,7 +124,7 @@ fn shared_start(a: &KeyPath, b: &KeyPath) -> usize {
     a.segments().iter().zip(b.segments()).take_while(|(a, b)| a == b).count()
 }
 
-/// Changes from one section's name to the other; zero where the unknown key is in no section, which is near to none.
+/// Edit distance of the sections' names; zero if the unknown key has no section.
 fn section_edits(path: &KeyPath, unknown: &KeyPath) -> usize {
     match (path.split_last(), unknown.split_last()) {
         (Some((section, _)), Some((given, _))) if !given.segments().is_empty() => {
@@ -134,8 +134,8 @@ fn section_edits(path: &KeyPath, unknown: &KeyPath) -> usize {
     }
 }
 
-/// Whether `path` is in the section of `unknown` and its name holds the unknown one in whole words, as
-/// `request_timeout` holds `timeout`; `prot` is nearer to `port` than to `proxy_protocol`.
+/// Whether `path` is in the section of `unknown` and its name contains the unknown one in whole words, as `request_timeout` contains
+/// `timeout`. Parts of words do not count: `prot` is nearer to `port` than to `proxy_protocol`.
 fn is_longer_name(path: &KeyPath, unknown: &KeyPath) -> bool {
     match (path.split_last(), unknown.split_last()) {
         (Some((section, name)), Some((unknown_section, unknown))) => {
@@ -145,14 +145,14 @@ fn is_longer_name(path: &KeyPath, unknown: &KeyPath) -> bool {
     }
 }
 
-/// The candidate that takes the fewest edits, if those are few for a word of its length.
+/// The candidate with the lowest edit distance, if it is at most a third of its length.
 pub(crate) fn nearest<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> Option<S> {
     let ranked = candidates.into_iter().map(|candidate| (edits(word, candidate.as_ref()), candidate));
     let (distance, candidate) = ranked.min_by_key(|(distance, _)| *distance)?;
     (distance <= candidate.as_ref().chars().count() / 3).then_some(candidate)
 }
 
-/// Insertions, deletions and replacements that turn `a` into `b`.
+/// Edit distance: insertions, deletions and replacements that turn `a` into `b`.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_like_no_candidate_gets_no_guess() {
+    fn a_word_far_from_all_candidates_has_no_guess() {
         assert_eq!(nearest("zebra", ["port", "address"]), None);
         assert_eq!(nearest("adress", ["port", "address"]), Some("address"));
     }

@@ -1,26 +1,27 @@
-//! Tokens of clients (JWT): whose are believed, where they stand in a request, and which claims say what they allow (A3).
+//! Tokens of clients (JWT): issuers, keys, the place of a token in a request, and the claims with its rights (A3).
 //!
-//! Issuer, audience and a key are required as soon as anything of the section is set: a token that is checked against no
-//! issuer or audience is anybody's. What a token may do stands in its claims, by names that are set here; a token without
-//! one of them may do nothing. A set of keys (JWKS) is fetched in the clear from this machine only: who could change it on its
-//! way could sign as anybody.
+//! Issuer, audience and a key are required if a key of the section is set: without an issuer and an audience, tokens for other services
+//! would be accepted. The rights of a token are in its claims; the section sets the names of the claims. A token without one of them
+//! has no rights. A key set (JWKS) is fetched without TLS from this machine only: an attacker who can change it could sign any token.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::bucket::{AuthMethod, BaseUrl, BucketConfig, Endpoint, Pem, Scheme, Secret, TlsConfig, is_near};
-use crate::form::{Choice, Fault, Faults, Form, SecretText, Word, list, seconds, shown};
+use crate::bucket::{AuthMethod, BaseUrl, BucketConfig, Endpoint, Pem, Scheme, Secret, TlsConfig, is_local};
 use crate::regular_file::{open_regular, read_text};
-use crate::secret_file::SecretIn;
+use crate::schema::{Docs, Read as _, Section, Spec, key, nested, unset};
+use crate::secret_file::SecretFromFile;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Docs, Read as _, Section, Spec, key, nested, unset};
+use crate::value_type::{
+    Choice, SecretText, ValueError, ValueErrors, ValueType, Word, is_http_token, list, quoted, seconds,
+};
 
-/// How a token is signed.
+/// Signature algorithm of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JwtAlgorithm {
-    /// HMAC with SHA-256, a secret that both sides know
+    /// HMAC with SHA-256 and a shared secret
     Hs256,
     /// RSA (PKCS #1 v1.5) with SHA-256
     Rs256,
@@ -47,57 +48,61 @@ const SECRET_BYTES_MIN: usize = 32;
 const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----";
 
 section! {
-    /// The claims that say what a token allows, each a list of text.
+    /// Names of the claims with the rights of a token. The value of each claim is a list of text.
     pub struct JwtClaims {
-        /// claim that lists the buckets, as clients use their names; `*` stands for any run of characters but `:`
+        /// claim with the list of buckets, by the names that clients use; `*` matches any characters except `:`
         pub buckets: String = key("buckets", Word("name of a claim"), "buckets".to_owned());
-        /// claim that lists the beginnings of the keys; an empty text in it allows all keys
+        /// claim with the list of object key prefixes; an empty prefix allows all keys
         pub prefixes: String = key("prefixes", Word("name of a claim"), "prefixes".to_owned());
-        /// claim that lists what may be done: `read`, `write`, `delete`, `list`, `configure`
+        /// claim with the list of operations: `read`, `write`, `delete`, `list`, `configure`
         pub methods: String = key("methods", Word("name of a claim"), "methods".to_owned());
     }
 }
 
 section! {
-    /// The section as it is written.
+    /// The keys of the section.
     struct Keys {
-        /// `iss` that a token must have
+        /// required `iss` of a token
         issuer: Option<String> = unset("issuer", Word("text"), "required");
-        /// `aud` of which a token must have one
-        audience: Vec<String> = key("audience", list(Word("text")), Vec::new()).yielding("required");
-        /// signatures that are accepted; each key is good for one of them in any case
+        /// accepted values of `aud`; a token must have one of them
+        audience: Vec<String> = key("audience", list(Word("text")), Vec::new()).default_text("required");
+        /// accepted signature algorithms
+        ///
+        /// Each key is used for one algorithm only, whatever this list contains.
         algorithms: Vec<JwtAlgorithm> = key("algorithms", list(ALGORITHMS), ALL.to_vec());
-        /// secret of HS256 tokens, 32 characters or more
+        /// secret of HS256 tokens, at least 32 characters
         secret: Option<Secret> = unset("secret", SecretText, "none");
-        /// file that holds it, in place of `secret`
-        secret_file: Option<Secret> = unset("secret_file", SecretIn, "none");
-        /// file of a public key (PEM): RSA of 2048 bits or more for RS256, P-256 for ES256
-        public_key_file: Option<Pem> = unset("public_key_file", PublicKeyIn, "none");
-        /// file of public keys (JWKS); it is read again every minute, and when a token names a key it lacks
+        /// file that holds the secret, instead of `secret`
+        secret_file: Option<Secret> = unset("secret_file", SecretFromFile, "none");
+        /// PEM file of a public key: RSA with at least 2048 bits for RS256, P-256 for ES256
+        public_key_file: Option<Pem> = unset("public_key_file", PublicKeyFromFile, "none");
+        /// file of public keys (JWKS)
+        ///
+        /// The gateway reads it again every minute, and when a token names a key that is not in it.
         jwks_file: Option<PathBuf> = unset("jwks_file", JwksPath, "none");
-        /// where public keys (JWKS) are fetched; again as their `max-age` says, within 60 s and 24 h, and when a token names a
-        /// key they lack
+        /// URL of public keys (JWKS)
         ///
-        /// While it fails, the keys that were fetched last go on holding.
+        /// The gateway fetches them again after the `max-age` of the response, at least 60 s and at most 24 h, and when a token names
+        /// a key that is not in the set. While fetches fail, the last keys stay in use.
         jwks_url: Option<Endpoint> = unset("jwks_url", BaseUrl, "none");
-        /// header that a token stands in, with `Bearer` before it or, in another header than `authorization`, by itself
+        /// header with the token, after `Bearer`; in headers other than `authorization` `Bearer` is optional
         header: String = key("header", HeaderName, "authorization".to_owned());
-        /// cookie that a token may stand in
+        /// cookie that may hold the token
         cookie: Option<String> = unset("cookie", Token("name of a cookie"), "none");
-        /// query parameter that a token may stand in
+        /// query parameter that may hold the token
         ///
-        /// URLs end up in the logs of others; the gateway's own log redacts it.
+        /// Other programs log URLs. The gateway's own log redacts the parameter.
         query: Option<String> = unset("query", Token("name of a parameter"), "none");
-        /// how far the issuer's clock may be from the gateway's
+        /// tolerated difference between the clocks of the issuer and the gateway
         leeway: Duration = key("leeway_seconds", seconds(0.0..=600.0), Duration::from_secs(60));
-        /// which claims say what a token allows
+        /// names of the claims with the rights of a token
         claims: JwtClaims = nested("claims");
-        /// authorities that are trusted for `jwks_url`
+        /// certificate authorities that are trusted for `jwks_url`
         tls: TlsConfig = nested("tls");
     }
 }
 
-/// Where a set of keys comes from.
+/// Source of the key set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksSource {
     /// a file
@@ -106,20 +111,20 @@ pub enum JwksSource {
     Url(Endpoint),
 }
 
-/// Whose tokens are believed.
+/// How tokens are verified.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JwtConfig {
-    /// the `iss` of a token
+    /// required `iss` of a token
     pub issuer: String,
-    /// one of these must be in a token's `aud`
+    /// accepted values of `aud`
     pub audience: Vec<String>,
-    /// signatures that are accepted
+    /// accepted signature algorithms
     pub algorithms: Vec<JwtAlgorithm>,
     /// the secret of HS256 tokens
     pub secret: Option<Secret>,
     /// a public key
     pub public_key: Option<Pem>,
-    /// a set of public keys
+    /// source of the set of public keys
     pub jwks: Option<JwksSource>,
     /// the header of tokens, in lower case
     pub header: String,
@@ -127,32 +132,32 @@ pub struct JwtConfig {
     pub cookie: Option<String>,
     /// the query parameter of tokens
     pub query: Option<String>,
-    /// how far the issuer's clock may be off
+    /// tolerated difference of the clocks
     pub leeway: Duration,
-    /// which claims say what a token allows
+    /// names of the claims with the rights of a token
     pub claims: JwtClaims,
-    /// whom the URL of keys is believed
+    /// certificate authorities for the URL of the key set
     pub tls: TlsConfig,
 }
 
-/// Where keys come from.
+/// The keys that give a verification key.
 const SOURCES: [&str; 5] = ["secret", "secret_file", "public_key_file", "jwks_file", "jwks_url"];
 
-/// Whether the section is on: anything of it is set that has no default.
+/// Whether the section is on: one of its keys without a default is set.
 pub(crate) fn is_set(section: &Section<'_>) -> bool {
     let others = ["issuer", "audience", "cookie", "query"];
     SOURCES.iter().chain(&others).any(|key| section.is_set(key))
 }
 
-/// The section `jwt`, which is off until anything of it is set that has no default.
+/// The section `jwt`. It is off until one of its keys without a default is set.
 pub(crate) struct JwtKeys;
 
 impl Spec for JwtKeys {
     type Value = Option<JwtConfig>;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> Option<JwtConfig> {
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> Option<JwtConfig> {
         let mut child = section.child("jwt");
-        child.introduce(docs);
+        child.document(docs);
         let keys = Keys::read(&mut child);
         is_set(&child).then(|| keys.check(&mut child)).flatten()
     }
@@ -161,19 +166,25 @@ impl Spec for JwtKeys {
 impl Keys {
     fn check(self, section: &mut Section<'_>) -> Option<JwtConfig> {
         if self.issuer.is_none() && !section.is_refused("issuer") {
-            let hint = "name who signs the tokens".to_owned();
-            section.refuse("issuer", "tokens of nobody in particular are not believed", Some(hint));
+            let hint = "set it to the `iss` of the tokens to accept".to_owned();
+            section.refuse(
+                "issuer",
+                "is required: without it tokens of any issuer would be accepted",
+                Some(hint),
+            );
         }
         if self.audience.is_empty() && !section.is_refused("audience") {
-            let hint = "name what stands in `aud` of tokens that are meant for this gateway".to_owned();
-            section.refuse("audience", "tokens for somebody else are not believed", Some(hint));
+            let hint = "set it to the `aud` of tokens for this gateway".to_owned();
+            let message = "is required: without it tokens for other services would be accepted";
+            section.refuse("audience", message, Some(hint));
         }
         self.check_keys(section);
         if let Some(url) = &self.jwks_url {
             self.tls.check(&mut section.child("tls"));
-            if url.scheme == Scheme::Http && !is_near(&url.host) {
-                let message = format!("{} would bring keys in the clear", url.url());
-                let hint = "use https://; http:// is for loopback and link-local addresses".to_owned();
+            if url.scheme == Scheme::Http && !is_local(&url.host) {
+                let message = format!("{} would fetch keys without TLS from another machine", url.url());
+                let hint =
+                    "use https://; http:// is allowed for loopback and link-local addresses".to_owned();
                 section.refuse("jwks_url", message, Some(hint));
             }
         }
@@ -196,56 +207,52 @@ impl Keys {
 
     fn check_keys(&self, section: &mut Section<'_>) {
         for (first, second) in [("secret", "secret_file"), ("jwks_file", "jwks_url")] {
-            if section.is_set(first) && section.is_set(second) {
-                let message = format!("is set, and so is {}", section.spell(first));
-                section.refuse(second, message, Some("set one of them".to_owned()));
-            }
+            section.refuse_both([first, second]);
         }
         if !SOURCES.iter().any(|source| section.is_set(source)) {
             let hint = "set jwks_url, jwks_file, public_key_file or secret".to_owned();
-            section.refuse("jwks_url", "there is no key to verify tokens with", Some(hint));
+            section.refuse("jwks_url", "no key for verification of tokens is set", Some(hint));
         }
         let (secret, at) = match &self.secret {
             Some(secret) => (Some(secret), "secret"),
             None => (self.secret_file.as_ref(), "secret_file"),
         };
         if secret.is_some_and(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
-            let message = format!("is shorter than {SECRET_BYTES_MIN} characters and could be guessed");
-            section.refuse(at, message, Some("openssl rand -hex 32 makes a good one".to_owned()));
+            section.refuse_short_secret(at, SECRET_BYTES_MIN);
         }
         if secret.is_some() && !self.algorithms.contains(&JwtAlgorithm::Hs256) {
-            let message = format!("has no effect: {} lacks HS256", section.spell("algorithms"));
+            let message = format!("has no effect: {} does not list HS256", section.full_key("algorithms"));
             section.refuse(at, message, None);
         }
     }
 }
 
-/// A bucket that counts on tokens needs somebody whose tokens are believed.
+/// Rejects buckets that accept tokens while the section `jwt` is off.
 pub(crate) fn check_buckets(
     section: &mut Section<'_>,
     buckets: &BTreeMap<String, BucketConfig>,
     is_set: bool,
 ) {
-    let counting = buckets.iter().filter(|(_, bucket)| bucket.auth.contains(&AuthMethod::Jwt));
-    for (name, _) in counting.filter(|_| !is_set) {
+    let with_jwt = buckets.iter().filter(|(_, bucket)| bucket.auth.contains(&AuthMethod::Jwt));
+    for (name, _) in with_jwt.filter(|_| !is_set) {
         let hint = "set jwt.issuer, jwt.audience and a key such as jwt.jwks_url".to_owned();
-        section.child(name).refuse("auth", "lists jwt, and no tokens are believed", Some(hint));
+        section.child(name).refuse("auth", "lists jwt, but the section jwt is not set", Some(hint));
     }
 }
 
 /// The path of a public key's file.
-struct PublicKeyIn;
+struct PublicKeyFromFile;
 
-impl Form for PublicKeyIn {
+impl ValueType for PublicKeyFromFile {
     type Value = Pem;
 
-    fn parse(&self, raw: &Raw) -> Result<Pem, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Pem, ValueErrors> {
         let path = raw.text()?;
         let text = read_text(path)
-            .map_err(|error| Fault::new(format!("{} cannot be read: {error}", shown(path))))?;
+            .map_err(|error| ValueError::new(format!("{} cannot be read: {error}", quoted(path))))?;
         if !text.contains(PUBLIC_KEY) {
-            let fault = Fault::new(format!("{} holds no public key", shown(path)));
-            return Err(fault.hinting(format!("PEM begins with {PUBLIC_KEY}")).into());
+            let error = ValueError::new(format!("{} has no public key", quoted(path)));
+            return Err(error.with_hint(format!("a PEM public key begins with {PUBLIC_KEY}")).into());
         }
         Ok(Pem { path: path.to_owned(), text })
     }
@@ -254,20 +261,21 @@ impl Form for PublicKeyIn {
         "path of a PEM file".to_owned()
     }
 
-    fn show(&self, value: &Pem) -> String {
-        shown(&value.path)
+    fn to_toml(&self, value: &Pem) -> String {
+        quoted(&value.path)
     }
 }
 
-/// The path of a set of keys, which must be readable now.
+/// The path of a key set. The file must be readable at the start.
 struct JwksPath;
 
-impl Form for JwksPath {
+impl ValueType for JwksPath {
     type Value = PathBuf;
 
-    fn parse(&self, raw: &Raw) -> Result<PathBuf, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<PathBuf, ValueErrors> {
         let path = raw.text()?;
-        open_regular(path).map_err(|error| Fault::new(format!("{} cannot be read: {error}", shown(path))))?;
+        open_regular(path)
+            .map_err(|error| ValueError::new(format!("{} cannot be read: {error}", quoted(path))))?;
         Ok(path.into())
     }
 
@@ -275,27 +283,21 @@ impl Form for JwksPath {
         "path of a JWKS file".to_owned()
     }
 
-    fn show(&self, value: &PathBuf) -> String {
-        shown(&value.display().to_string())
+    fn to_toml(&self, value: &PathBuf) -> String {
+        quoted(&value.display().to_string())
     }
 }
 
-/// Characters of names in HTTP (RFC 9110, `token`).
-fn is_token(text: &str) -> bool {
-    let is_mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
-}
-
-/// A name that HTTP allows for cookies; the field is how the reference calls it.
+/// A `token` of HTTP, such as the name of a cookie; the field is its description in the reference.
 struct Token(&'static str);
 
-impl Form for Token {
+impl ValueType for Token {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?;
-        if !is_token(text) {
-            return Err(Fault::new(format!("{} is no {}", shown(text), self.0)).into());
+        if !is_http_token(text) {
+            return Err(ValueError::new(format!("{} is not the {}", quoted(text), self.0)).into());
         }
         Ok(text.to_owned())
     }
@@ -304,19 +306,19 @@ impl Form for Token {
         self.0.to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
-/// The name of a header that may carry a token: none that means something else.
+/// The name of a header that may carry a token. Headers with another meaning are rejected.
 struct HeaderName;
 
-impl Form for HeaderName {
+impl ValueType for HeaderName {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
-        const TAKEN: [&str; 9] = [
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
+        const RESERVED: [&str; 9] = [
             "host",
             "cookie",
             "connection",
@@ -328,9 +330,9 @@ impl Form for HeaderName {
             "x-api-key",
         ];
         let name = Token("name of a header").parse(raw)?.to_ascii_lowercase();
-        if TAKEN.contains(&&*name) {
-            let fault = Fault::new(format!("{} means something else", shown(&name)));
-            return Err(fault.hinting("such as authorization or x-token").into());
+        if RESERVED.contains(&&*name) {
+            let error = ValueError::new(format!("{} is reserved for another purpose", quoted(&name)));
+            return Err(error.with_hint("use a header such as authorization or x-token").into());
         }
         Ok(name)
     }
@@ -339,7 +341,7 @@ impl Form for HeaderName {
         "name of a header".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }

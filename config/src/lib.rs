@@ -1,24 +1,24 @@
 //! Configuration of tidegate: sections, defaults, sources, checks.
 //!
-//! `load` turns sources (file, environment) into a `Config` whose types exclude nonsense, or into everything
-//! that is wrong with them. Nothing downstream reads a key, an environment variable or a default again.
+//! `load` turns the sources (file, environment) into a validated `Config`, or into a list of all problems. No other crate reads a
+//! key, an environment variable or a default.
 //!
-//! Each section is a file; its fields are declared once with their key, range, default and documentation, and
-//! the table of `docs/configuration.md` and `default.toml` are made from the same declarations (see `walk`).
+//! Each section is a file. A field is declared once, with its key, range, default and documentation; `docs/configuration.md` and
+//! `default.toml` are generated from the same declarations (see `schema`).
 //!
-//! Deliberately absent: watching the file, and any opinion on whether a gateway without buckets makes sense;
-//! both belong to the program that starts one.
+//! The crate does not watch the file, and it accepts a configuration without buckets: both belong to the program that starts a
+//! gateway.
 
 mod admin;
 mod api_key;
 mod bucket;
 mod client_key;
+mod client_secret;
 mod concurrency;
 mod cost;
 mod dns;
 mod document;
 mod file_access;
-mod form;
 mod hint;
 mod jwt;
 mod log;
@@ -31,6 +31,7 @@ mod rate_limit;
 mod reference;
 mod regular_file;
 mod s3;
+mod schema;
 mod secret_file;
 mod section;
 mod server;
@@ -43,14 +44,14 @@ mod supervision;
 #[cfg(test)]
 mod tests;
 mod unknown;
-mod walk;
+mod value_type;
 mod warnings;
 
 use std::collections::BTreeMap;
 
 use bucket::Inherited;
-use source::Layers;
-use walk::{Section, Walk, nested, nested_checked};
+use schema::{Section, Walk, nested, nested_checked};
+use source::MergedSources;
 
 pub use admin::AdminConfig;
 pub use api_key::ApiKey;
@@ -59,8 +60,8 @@ pub use bucket::{
     ClientDeadline, ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, ContentMd5, CorsConfig,
     CredentialPoolConfig, Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders,
     HealthCheckConfig, HedgingConfig, Identity, InjectionPatterns, IntegrityConfig, Kind,
-    OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError, PooledCredential,
-    RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, Sni, TlsConfig, UploadFraming,
+    LoadBalancingConfig, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
+    PooledCredential, RetryBudgetConfig, RetryConfig, Scheme, Secret, Sni, TlsConfig, UploadFraming,
     UpstreamConfig, is_bucket_name,
 };
 pub use client_key::{ClientKey, SignAs};
@@ -76,7 +77,7 @@ pub use policy::{Access, PolicyConfig};
 pub use priority::{Priority, PriorityConfig};
 pub use problem::{Origin, Problem, Problems, Warnings};
 pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
-pub use reference::{is_secret_variable, reference_file, reference_spellings, reference_table};
+pub use reference::{is_secret_variable, reference_file, reference_page, reference_spellings};
 pub use regular_file::open_regular;
 pub use s3::S3Config;
 pub use secret_file::{SecretFile, SecretFileError};
@@ -88,7 +89,7 @@ pub use supervision::SupervisionConfig;
 
 /// A whole configuration, checked.
 ///
-/// Take it apart without `..`: a section that nobody uses should not compile.
+/// Destructure it without `..`: a section without a user must not compile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// the data listener
@@ -101,44 +102,44 @@ pub struct Config {
     pub supervision: SupervisionConfig,
     /// rate limits of the whole gateway
     pub rate_limit: RateLimitConfig,
-    /// bounds on the requests in flight of one client
+    /// process-wide limits on the concurrent requests of one client
     pub concurrency: ClientConcurrencyConfig,
     /// the resource monitor
     pub monitor: MonitorConfig,
-    /// looking up the names of upstreams
+    /// DNS lookups of upstream names
     pub dns: DnsConfig,
     /// the session cache
     pub sessions: SessionsConfig,
-    /// the S3 API as clients see it
+    /// the S3 API towards clients
     pub s3: S3Config,
     /// the buckets by name
     pub buckets: BTreeMap<String, BucketConfig>,
-    /// what client keys may do, by name
+    /// the policies by name
     pub policies: BTreeMap<String, PolicyConfig>,
     /// the client keys by name
     pub keys: BTreeMap<String, ClientKey>,
     /// the API keys by name
     pub api_keys: BTreeMap<String, ApiKey>,
-    /// whose tokens are believed; `None` is nobody's
+    /// how tokens are verified; `None` accepts no token
     pub jwt: Option<JwtConfig>,
-    /// whether anything guards the raw path; false is for measuring what the guards cost
+    /// whether the guards of the request path run; false measures their cost
     #[cfg(feature = "bench")]
     pub guards: bool,
 }
 
-/// A configuration, and what in it has probably not the effect that its writer expects.
+/// A configuration and its warnings.
 #[derive(Debug)]
 pub struct Loaded {
     /// the configuration
     pub config: Config,
-    /// what `tidegate check` warns of
+    /// the warnings that `tidegate check` prints
     pub warnings: Warnings,
 }
 
-/// Reads and checks a configuration. Everything that is wrong comes back at once.
+/// Reads and checks a configuration. All problems are returned at once.
 ///
 /// # Errors
-/// A source cannot be read, or a setting cannot stand.
+/// A source cannot be read, or a setting is invalid.
 pub fn load(sources: Sources) -> Result<Config, Problems> {
     load_with_warnings(sources).map(|loaded| loaded.config)
 }
@@ -146,10 +147,10 @@ pub fn load(sources: Sources) -> Result<Config, Problems> {
 /// The same, with the warnings (G12).
 ///
 /// # Errors
-/// A source cannot be read, or a setting cannot stand.
+/// A source cannot be read, or a setting is invalid.
 pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
-    let Layers { settings, problems, notes, exposure } = sources.merge();
-    // half a file would bring a crowd of problems that are none
+    let MergedSources { settings, problems, notes, exposure } = sources.merge();
+    // an incomplete file would cause problems that do not exist
     Problems::none_or(problems)?;
     let mut walk = Walk::over(settings);
     let config = Config::read(&mut walk.root());
@@ -170,35 +171,43 @@ impl Default for Config {
 impl Config {
     fn read(root: &mut Section<'_>) -> Self {
         #[cfg(feature = "bench")]
-        let guards =
-            root.take(&[" false takes every guard off the path"], walk::key("guards", form::Flag, true));
-        let server: ServerConfig =
-            root.take(&[" the data listener"], nested_checked("server", ServerConfig::checked));
-        let admin: AdminConfig = root.take(
+        let guards = root.read_field(
+            &[" false turns off all guards of the request path"],
+            schema::key("guards", value_type::Flag, true),
+        );
+        let server: ServerConfig = root.read_field(
+            &[" the data listener: address, timeouts, limits"],
+            nested_checked("server", ServerConfig::checked),
+        );
+        let admin: AdminConfig = root.read_field(
             &[" the admin listener: probes, status, metrics"],
             nested_checked("admin", AdminConfig::checked),
         );
         check_listeners(root, &server, &admin);
-        let log = root.take(&[" the log"], nested("log"));
-        let supervision = root.take(&[" supervision of the actors"], nested("supervision"));
+        let log = root.read_field(&[" the log"], nested("log"));
+        let supervision = root.read_field(&[" supervision of the actors"], nested("supervision"));
         let rate_limit: RateLimitConfig =
-            root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
-        let concurrency =
-            root.take(&[" bounds on the requests in flight of one client"], nested("concurrency"));
+            root.read_field(&[" rate limits of the whole gateway"], nested("rate_limit"));
+        let concurrency = root.read_field(
+            &[" process-wide limits on the concurrent requests of one client"],
+            nested("concurrency"),
+        );
         let is_timeout_set = root.child("server").is_set("request_timeout");
         let inherited = Inherited::of(&server, is_timeout_set, rate_limit.cost);
         let monitor =
-            root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
-        let dns = root.take(&[" looking up the names of upstreams"], nested("dns"));
-        let sessions = root.take(&[" the session cache"], nested("sessions"));
-        let s3 = root.take(&[" the S3 API as clients see it"], nested("s3"));
+            root.read_field(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
+        let dns = root.read_field(&[" DNS lookups of upstream names"], nested("dns"));
+        let sessions = root.read_field(&[" the session cache"], nested("sessions"));
+        let s3 = root.read_field(&[" the S3 API towards clients"], nested("s3"));
         let buckets = bucket::read(&mut root.child("buckets"), &inherited);
         let policies = policy::read(&mut root.child("policies"), &buckets);
         let keys = client_key::read(&mut root.child("keys"), &policies);
         let api_keys = api_key::read(&mut root.child("api_keys"), &policies);
         cost::check(root, &rate_limit, &buckets, &keys, &api_keys);
-        let jwt =
-            root.take(&[" tokens (JWT) of clients: whose are believed, and what they allow"], jwt::JwtKeys);
+        let jwt = root.read_field(
+            &[" tokens (JWT) of clients; the section is off until one of its keys without a default is set"],
+            jwt::JwtKeys,
+        );
         let has_jwt = jwt::is_set(&root.child("jwt"));
         jwt::check_buckets(&mut root.child("buckets"), &buckets, has_jwt);
         Self {
@@ -222,7 +231,7 @@ impl Config {
         }
     }
 
-    /// Adds the section `demo`, for every bucket on an S3 server of this machine, open to everybody.
+    /// Adds the section `demo`: every bucket of an S3 server on this machine, open to all clients.
     pub fn add_demo(&mut self, endpoint_port: u16, access_key_id: impl Into<String>, secret: Secret) {
         let credentials = Credentials {
             access_key_id: access_key_id.into(),
@@ -235,12 +244,12 @@ impl Config {
     }
 }
 
-/// Two listeners on one port would fail at the second bind with a message about neither key.
+/// Rejects one port for both listeners: the error of the second `bind` would name neither key.
 fn check_listeners(root: &mut Section<'_>, server: &ServerConfig, admin: &AdminConfig) {
     let overlap =
         server.address == admin.address || server.address.is_unspecified() || admin.address.is_unspecified();
     if overlap && server.port == admin.port && server.port != 0 {
-        let message = format!("{} is the port of the data listener too", admin.port);
+        let message = format!("{} is also the port of the data listener", admin.port);
         let mut section = root.child("admin");
         section.refuse("port", message, Some("set admin.port or server.port to another".to_owned()));
     }

@@ -1,35 +1,35 @@
-//! Where the log goes, in which shape, and how much of it.
+//! The log: output, format and level.
 
 use std::path::PathBuf;
 
-use crate::form::{Choice, Fault, Faults, Flag, Form, Word, list, shown};
+use crate::schema::key;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::key;
+use crate::value_type::{Choice, Flag, ValueError, ValueErrors, ValueType, Word, list, quoted};
 
-/// The shape of a log line.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// for people if the output is a terminal, otherwise JSON
+    /// readable text on a terminal, otherwise JSON
     Auto,
-    /// one JSON object a line
+    /// one JSON object per line
     Json,
-    /// for people
+    /// readable text
     Terminal,
 }
 
 /// The least severe messages that are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// what stops the gateway or loses a request through its own fault
+    /// failures that stop the gateway or lose a request by an error of the gateway
     Error,
-    /// what an operator should look at
+    /// problems that an operator should check
     Warn,
-    /// what an operator wants to have seen
+    /// normal events of interest
     Info,
-    /// what explains a decision
+    /// reasons of decisions
     Debug,
-    /// everything
+    /// all messages
     Trace,
 }
 
@@ -46,12 +46,12 @@ pub enum LogOutput {
 
 struct Output;
 
-impl Form for Output {
+impl ValueType for Output {
     type Value = LogOutput;
 
-    fn parse(&self, raw: &Raw) -> Result<LogOutput, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<LogOutput, ValueErrors> {
         match raw.text()? {
-            "" => Err(Fault::new("is empty").into()),
+            "" => Err(ValueError::new("is empty").into()),
             word if word.eq_ignore_ascii_case("stdout") => Ok(LogOutput::Stdout),
             word if word.eq_ignore_ascii_case("stderr") => Ok(LogOutput::Stderr),
             path => Ok(LogOutput::File(PathBuf::from(path))),
@@ -62,24 +62,25 @@ impl Form for Output {
         "stdout, stderr, or the path of a file".to_owned()
     }
 
-    fn show(&self, value: &LogOutput) -> String {
+    fn to_toml(&self, value: &LogOutput) -> String {
         match value {
             LogOutput::Stdout => "\"stdout\"".to_owned(),
             LogOutput::Stderr => "\"stderr\"".to_owned(),
-            LogOutput::File(path) => shown(&path.to_string_lossy()),
+            LogOutput::File(path) => quoted(&path.to_string_lossy()),
         }
     }
 }
 
 const FORMATS: Choice<LogFormat> =
     Choice(&[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("terminal", LogFormat::Terminal)]);
-/// A level, also by the name that syslog and Python give it.
+
+/// A level; `warning` is accepted for `warn`, as in syslog and Python.
 struct Level;
 
-impl Form for Level {
+impl ValueType for Level {
     type Value = LogLevel;
 
-    fn parse(&self, raw: &Raw) -> Result<LogLevel, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<LogLevel, ValueErrors> {
         match raw.scalar()?.trim() {
             word if word.eq_ignore_ascii_case("warning") => Ok(LogLevel::Warn),
             _ => LEVELS.parse(raw),
@@ -90,8 +91,8 @@ impl Form for Level {
         LEVELS.accepts()
     }
 
-    fn show(&self, value: &LogLevel) -> String {
-        LEVELS.show(value)
+    fn to_toml(&self, value: &LogLevel) -> String {
+        LEVELS.to_toml(value)
     }
 }
 
@@ -106,22 +107,22 @@ const LEVELS: Choice<LogLevel> = Choice(&[
 section! {
     /// The log.
     pub struct LogConfig {
-        /// shape of a log line; `auto` writes for people on a terminal and JSON elsewhere
+        /// format of log lines; `auto` writes readable text to a terminal and JSON elsewhere
         pub format: LogFormat = key("format", FORMATS, LogFormat::Auto);
-        /// least severe messages that are logged
+        /// lowest severity that is logged
         ///
-        /// `debug` explains decisions and is meant for hours, not weeks.
+        /// `debug` explains decisions. Its volume suits hours, not weeks.
         pub level: LogLevel = key("level", Level, LogLevel::Info);
-        /// whether each request writes an access line
+        /// writes an access log line for each request
         ///
-        /// Turn it off where something in front of the gateway already logs.
+        /// Set it to false if a proxy in front of the gateway already logs the requests.
         pub access: bool = key("access", Flag, true);
-        /// names of query and path parameters with a secret value, which the log replaces by `redacted`, besides the usual ones
+        /// more query and path parameters with secret values; the log replaces the values by `redacted`
         ///
-        /// The usual ones are those of signatures, tokens, keys, passwords, secrets, codes and sessions. Case, `-`, `_` and `.`
-        /// in a name do not matter.
+        /// The usual names are redacted in any case: those of signatures, tokens, keys, passwords, secrets, codes and sessions. Case,
+        /// `-`, `_` and `.` in a name do not matter.
         pub redact: Vec<String> = key("redact", list(Word("name of a parameter")), Vec::new());
-        /// where lines are written
+        /// output of the log
         pub output: LogOutput = key("output", Output, LogOutput::Stdout);
     }
 }

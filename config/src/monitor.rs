@@ -1,43 +1,45 @@
-//! The resource monitor: at which share of a limit the gateway starts to give way.
+//! The resource monitor: the usage thresholds at which the gateway sheds load.
 
 use std::time::Duration;
 
-use crate::form::{bytes, millis, percent, whole};
+use crate::schema::{Section, key, unset};
 use crate::section::section;
-use crate::walk::{Section, key, unset};
+use crate::value_type::{bytes, millis, percent, whole};
 
 section! {
     /// The resource monitor.
     pub struct MonitorConfig {
-        /// percent of a limit at which the level becomes warning
+        /// usage in percent of a limit at which the level becomes warning
         pub warning: u8 = key("warning", percent(1..=100), 80);
-        /// percent at which the level becomes critical and what is not needed is switched off
+        /// usage in percent at which the level becomes critical and optional features are switched off
         pub critical: u8 = key("critical", percent(1..=100), 90);
-        /// percent at which new requests are refused with 503
+        /// usage in percent at which new requests get 503
         pub exhausted: u8 = key("exhausted", percent(1..=100), 95);
-        /// percent below which the level falls back to normal
+        /// usage in percent below which the level returns to normal
         ///
         /// Lower it if the log shows the level going up and down.
-        pub recover: u8 = key("recover", percent(1..=100), 80).yielding("80, or `warning` if that is lower");
-        /// memory the process may use: its resident set and its socket buffers; takes the place of the cgroup's limit
+        pub recover: u8 = key("recover", percent(1..=100), 80).default_text("80, or `warning` if that is lower");
+        /// memory limit of the process: resident set and socket buffers; it replaces the cgroup's limit
         ///
-        /// Set it where neither a cgroup nor the host has the limit; watch `memory_own_bytes`. A kernel limit below it still kills.
+        /// Set it if neither a cgroup nor the host has the right limit. If the limit of the kernel is lower, the kernel still kills
+        /// the process. Watch `memory_own_bytes`.
         pub memory_limit_bytes: Option<u64> =
             unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
-        /// most descriptors the process may have open; a lower limit of the system holds in its place
+        /// open file descriptors of the process; a lower limit of the system applies instead
         ///
-        /// Watch `file_descriptors_used`. Below the minimum for one request, about 60, the gateway does not start and names the minimum.
+        /// Below the minimum for one request, about 60, the gateway does not start and names the minimum.
+        /// Watch `file_descriptors_used`.
         pub descriptor_limit: Option<u64> =
             unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
-        /// time between two samples
+        /// interval between two samples of the resources
         pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(250));
-        /// the level falls when no sample of this time needed it
+        /// how long all samples must be below a level before the level falls
         pub dwell: Duration = key("dwell_ms", millis(0..=600_000), Duration::from_secs(2));
     }
 }
 
 impl MonitorConfig {
-    /// Fits the unset `recover` to the thresholds, then refuses thresholds out of order.
+    /// Lowers the unset `recover` to `warning`, then rejects thresholds that are out of order.
     pub(crate) fn checked(mut self, section: &mut Section<'_>) -> Self {
         if !section.is_set("recover") {
             self.recover = self.recover.min(self.warning);

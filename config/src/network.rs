@@ -1,80 +1,79 @@
-//! A network of addresses, in CIDR notation: `10.0.0.0/8`, `2001:db8::/32`, or one address by itself.
+//! A network in CIDR notation: `10.0.0.0/8`, `2001:db8::/32`, or a single address.
 //!
-//! Bits beyond the prefix are refused and not dropped: who writes `10.0.0.7/8` meant either one machine or all of
-//! them, and the difference decides who may name other people's addresses. IPv4 written in IPv6
-//! (`::ffff:10.0.0.0/104`) is read as IPv4, because that is how addresses are compared.
-//! Deliberately absent: ranges (`a–b`), names, and netmasks with dots.
+//! Bits beyond the prefix are rejected, not dropped: `10.0.0.7/8` could mean one machine or the whole network, and the difference
+//! decides which peers may set client addresses. IPv4-mapped IPv6 networks (`::ffff:10.0.0.0/104`) are unmapped, as addresses are
+//! before the comparison. Not supported: ranges (`a–b`), names, and dotted netmasks.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
 
-/// The prefix under which IPv6 holds IPv4.
+/// Prefix length of the IPv4-mapped IPv6 addresses.
 const MAPPED_BITS: u8 = 96;
 
-/// Addresses that have their first bits in common.
+/// The addresses with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
     bits: u8,
 }
 
-/// Why a text is no network.
+/// Why a text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// what stands before the slash is no address
+    /// the text before the slash is not an address
     #[error("{0} does not begin with an IP address")]
     Address(String),
-    /// what stands behind the slash is no prefix length
-    #[error("{text} has no prefix length from 0 to {bits_max}")]
+    /// the text after the slash is not a prefix length
+    #[error("{text} needs a prefix length from 0 to {bits_max}")]
     Length {
-        /// what was given, in quotes
+        /// the text, in quotes
         text: String,
-        /// the bits of such an address
+        /// the bits of an address of this family
         bits_max: u8,
     },
-    /// an address within the network and not the network's own
+    /// an address within the network that is not the network's own
     #[error("{text} has bits beyond its prefix")]
     HostBits {
-        /// what was given, in quotes
+        /// the text, in quotes
         text: String,
-        /// the network that it lies in
+        /// the network that contains the address
         within: Network,
     },
 }
 
 impl Network {
-    /// Reads an address with or without a prefix length.
+    /// Parses an address with or without a prefix length.
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let (address, length) =
             text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-        let address: IpAddr = address.parse().map_err(|_| NetworkError::Address(shown(text)))?;
+        let address: IpAddr = address.parse().map_err(|_| NetworkError::Address(quoted(text)))?;
         let bits_max = width(address);
         let bits = match length {
             None => bits_max,
             Some(digits) => {
                 let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
                 let bits = digits.parse().ok().filter(|bits| plain && *bits <= bits_max);
-                bits.ok_or_else(|| NetworkError::Length { text: shown(text), bits_max })?
+                bits.ok_or_else(|| NetworkError::Length { text: quoted(text), bits_max })?
             }
         };
         let within = Self { address: masked(address, bits), bits };
         if within.address != address {
-            return Err(NetworkError::HostBits { text: shown(text), within });
+            return Err(NetworkError::HostBits { text: quoted(text), within });
         }
         Ok(within.canonical())
     }
 
-    /// Whether the address lies in this network. IPv4 in IPv6 counts as IPv4.
+    /// Whether the network contains the address. IPv4-mapped IPv6 addresses are unmapped.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && masked(address, self.bits) == self.address
     }
 
-    /// Whether it holds every address of its kind.
-    pub fn is_everybody(&self) -> bool {
+    /// Whether the network contains every address of its family.
+    pub fn is_any(&self) -> bool {
         self.bits == 0
     }
 
@@ -98,7 +97,7 @@ fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address with nothing left behind its first `bits`.
+/// The address with all bits after the first `bits` cleared.
 fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
@@ -112,29 +111,29 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
-/// A network as a key has it.
+/// A key that holds a network.
 pub(crate) struct Cidr;
 
-impl Form for Cidr {
+impl ValueType for Cidr {
     type Value = Network;
 
-    fn parse(&self, raw: &Raw) -> Result<Network, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Network, ValueErrors> {
         let parsed = Network::parse(raw.text()?.trim());
-        let fault = |error: NetworkError| {
+        let error_of = |error: NetworkError| {
             let hint = match &error {
                 NetworkError::HostBits { within, .. } => format!("did you mean {within}?"),
-                _ => "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned(),
+                _ => "use a network such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned(),
             };
-            Fault::new(error.to_string()).hinting(hint)
+            ValueError::new(error.to_string()).with_hint(hint)
         };
-        parsed.map_err(|error| fault(error).into())
+        parsed.map_err(|error| error_of(error).into())
     }
 
     fn accepts(&self) -> String {
         "CIDR".to_owned()
     }
 
-    fn show(&self, value: &Network) -> String {
+    fn to_toml(&self, value: &Network) -> String {
         format!("\"{value}\"")
     }
 }
@@ -149,7 +148,7 @@ mod tests {
 
     /// L3
     #[test]
-    fn a_network_holds_what_begins_alike() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.1"));
         assert!(holds("192.0.2.7", "192.0.2.7") && !holds("192.0.2.7", "192.0.2.6"));
         assert!(holds("192.0.2.128/25", "192.0.2.129") && !holds("192.0.2.128/25", "192.0.2.127"));
@@ -157,16 +156,16 @@ mod tests {
         assert!(holds("0.0.0.0/0", "203.0.113.1") && holds("::/0", "2001:db8::1"));
     }
 
-    /// L3: no address of one kind lies in a network of the other, but IPv4 in IPv6 is IPv4
+    /// L3: a network contains no address of the other family; IPv4-mapped IPv6 addresses are IPv4
     #[test]
-    fn the_two_kinds_of_address_stay_apart() {
+    fn address_families_are_distinct() {
         assert!(!holds("0.0.0.0/0", "::1") && !holds("::/0", "127.0.0.1"));
         assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3") && holds("::ffff:10.0.0.0/104", "10.1.2.3"));
         assert!(!holds("::/0", "::ffff:10.1.2.3"));
     }
 
     #[test]
-    fn what_is_no_network_says_why() {
+    fn invalid_networks_are_rejected_with_a_reason() {
         for text in ["", "x", "10.0.0/8", "/8", "10.0.0.0.0/8", "::g/8", "[::1]/128", "fe80::1%eth0"] {
             assert!(matches!(Network::parse(text), Err(NetworkError::Address(_))), "{text}");
         }

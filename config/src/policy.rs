@@ -1,19 +1,19 @@
-//! What a client key may do: buckets, prefixes, methods (A5).
+//! Policies: the buckets, key prefixes and operations that a client key may use (A5).
 //!
-//! A policy only ever allows, and what it does not name is denied; so the order of policies, keys and buckets means
-//! nothing. Every part but the prefixes must be written out: an empty list that meant "all" would turn a deleted line
-//! into a grant. Deliberately absent: denials, conditions and variables.
+//! A policy only allows. Everything that it does not list is denied, so the order of policies, keys and buckets has no effect.
+//! `buckets` and `methods` are required: if an empty list meant "all", a deleted line would become a grant. There are no deny rules,
+//! conditions or variables.
 
 use std::collections::BTreeMap;
 
 use crate::bucket::{BucketConfig, Glob, Pattern};
-use crate::form::{Choice, Fault, Faults, Form, list, shown};
 use crate::hint;
+use crate::schema::{Read as _, Section, key};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Read as _, Section, key};
+use crate::value_type::{Choice, ValueError, ValueErrors, ValueType, list, quoted};
 
-/// What a request does, as far as a policy tells requests apart.
+/// The class of operations that a policy allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// objects and their metadata
@@ -24,16 +24,16 @@ pub enum Access {
     Delete,
     /// list a bucket
     List,
-    /// everything else: create and delete buckets, change their rules, ACLs and object locks, and parameters that belong to no
-    /// operation of S3
+    /// all other operations: create and delete buckets, change their rules, ACLs and object locks, and requests with parameters
+    /// that belong to no operation of S3
     Configure,
 }
 
 impl Access {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Delete, Self::List, Self::Configure];
 
-    /// What this word of a configuration means.
+    /// The class with this name in a configuration.
     pub fn parse(word: &str) -> Option<Self> {
         ACCESS.0.iter().find(|(known, _)| *known == word).map(|(_, access)| *access)
     }
@@ -48,42 +48,47 @@ pub(crate) const ACCESS: Choice<Access> = Choice(&[
 ]);
 
 section! {
-    /// What those who have this policy may do.
+    /// The rights that a policy grants.
     pub struct PolicyConfig {
-        /// bucket names, as clients use them; `*` stands for any run of characters but `:`, so that it reaches no other tenant
-        pub buckets: Vec<Pattern> = key("buckets", list(Glob), Vec::new()).yielding("required");
-        /// beginnings of the keys that it is about; with any, buckets are listed only below one of them
-        pub prefixes: Vec<String> = key("prefixes", list(KeyPrefix), Vec::new()).yielding("all keys");
-        /// what may be done
-        pub methods: Vec<Access> = key("methods", list(ACCESS), Vec::new()).yielding("required");
+        /// bucket names as clients use them; `*` matches any characters except `:`
+        ///
+        /// A `*` therefore matches no bucket of another tenant.
+        pub buckets: Vec<Pattern> = key("buckets", list(Glob), Vec::new()).default_text("required");
+        /// prefixes of the object keys that it allows; listings must then be below one of them
+        pub prefixes: Vec<String> = key("prefixes", list(KeyPrefix), Vec::new()).default_text("all keys");
+        /// operations that it allows
+        ///
+        /// `read`: objects and their metadata. `write`: create and replace objects, multipart uploads included. `delete`: delete objects.
+        /// `list`: list a bucket. `configure`: all other operations, such as rules, ACLs, object locks, and buckets themselves.
+        pub methods: Vec<Access> = key("methods", list(ACCESS), Vec::new()).default_text("required");
     }
 }
 
-/// The beginning of an object's key.
+/// A prefix of object keys.
 struct KeyPrefix;
 
-impl Form for KeyPrefix {
+impl ValueType for KeyPrefix {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?;
-        let fault = if text.is_empty() {
-            Fault::new("holds an empty prefix").hinting("leave prefixes out to allow all keys")
+        let error = if text.is_empty() {
+            ValueError::new("has an empty prefix").with_hint("remove prefixes to allow all keys")
         } else if text.starts_with('/') {
-            Fault::new(format!("{} begins with a slash", shown(text)))
-                .hinting("keys begin after the bucket's slash")
+            ValueError::new(format!("{} begins with a slash", quoted(text)))
+                .with_hint("object keys begin after the slash that follows the bucket")
         } else {
             return Ok(text.to_owned());
         };
-        Err(fault.into())
+        Err(error.into())
     }
 
     fn accepts(&self) -> String {
-        "beginning of a key, such as `public/`".to_owned()
+        "prefix such as `public/`".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
@@ -95,14 +100,14 @@ pub(crate) fn read(
     let mut policies = BTreeMap::new();
     for name in section.names() {
         let mut child = section.child(&name);
-        child.introduce(&[" what client keys may do; a key names its policy"]);
+        child.document(&[" a policy: the rights of the client keys that name it"]);
         let policy = PolicyConfig::read(&mut child);
         for (part, is_empty, hint) in [
-            ("buckets", policy.buckets.is_empty(), "name buckets, or * for all"),
+            ("buckets", policy.buckets.is_empty(), "list the buckets, or * for all"),
             (
                 "methods",
                 policy.methods.is_empty(),
-                "name what may be done: read, write, delete, list, configure",
+                "list the operations: read, write, delete, list, configure",
             ),
         ] {
             if is_empty && !child.is_refused(part) {
@@ -115,17 +120,17 @@ pub(crate) fn read(
     policies
 }
 
-/// A name that no bucket has is a slip of the pen; a glob may be for buckets to come.
+/// Rejects a bucket name that no bucket serves: it is a typing error. A glob may be meant for buckets of the future.
 fn check_buckets(section: &mut Section<'_>, policy: &PolicyConfig, buckets: &BTreeMap<String, BucketConfig>) {
     for name in policy.buckets.iter().filter(|pattern| pattern.is_exact()).map(Pattern::as_str) {
         let mut served = buckets.values().map(|bucket| &bucket.pattern);
         if !served.any(|pattern| pattern.matches(name)) {
             let patterns = || buckets.values().map(|bucket| bucket.pattern.as_str());
-            // a bucket's name in the configuration is not what clients call it
+            // the name of the section may differ from the name that clients use
             let of_named = || hint::nearest(name, buckets.keys()).map(|near| buckets[near].pattern.as_str());
             let near = hint::nearest(name, patterns()).or_else(of_named);
             let hint = near.map(|near| format!("did you mean {near}?"));
-            section.refuse("buckets", format!("no bucket serves the name {}", shown(name)), hint);
+            section.refuse("buckets", format!("no bucket serves the name {}", quoted(name)), hint);
         }
     }
 }

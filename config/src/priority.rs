@@ -1,22 +1,22 @@
-//! How urgent a request is to its bucket's queue: what a key says, else what the bucket says of such operations.
+//! Priority classes of the wait queue. The class of the client's key applies, else the bucket's class of the operation.
 
-use crate::form::Choice;
+use crate::schema::key;
 use crate::section::section;
-use crate::walk::key;
+use crate::value_type::Choice;
 
-/// A class of the queue.
+/// A priority class of the wait queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
     /// served before all others
     High,
     /// served before low ones
     Normal,
-    /// served when nobody else waits, or has been passed ten times
+    /// served when no other request waits, or after ten others were served first
     Low,
 }
 
 impl Priority {
-    /// All of them, the most urgent first.
+    /// All classes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 
@@ -24,17 +24,18 @@ pub(crate) const PRIORITIES: Choice<Priority> =
     Choice(&[("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)]);
 
 section! {
-    /// How urgent the operations of a bucket are, unless the client's key says so itself.
+    /// Priority class of each operation of a bucket; the class of the client's key has precedence.
     #[derive(Copy)]
     pub struct PriorityConfig {
-        /// reading objects: the class of the queue they wait in
+        /// priority class of reads of objects in the wait queue
         ///
-        /// A place that falls free goes to the highest class, in the order of coming; one that waits is passed at most eleven times. Where
-        /// the queue is full, a newcomer displaces the last of the lowest class below its own.
+        /// A free slot goes to the highest class, within a class to the oldest request. A waiting request is passed at most eleven
+        /// times. If the queue is full, a new request displaces the newest one of the lowest class below its own. The `priority` of
+        /// a client's key replaces the class of the operation.
         pub read: Priority = key("read", PRIORITIES, Priority::Normal);
-        /// everything that changes something
+        /// priority class of all requests that change something
         pub write: Priority = key("write", PRIORITIES, Priority::Normal);
-        /// listing
+        /// priority class of listings
         pub list: Priority = key("list", PRIORITIES, Priority::Normal);
     }
 }

@@ -1,18 +1,16 @@
-//! What is wrong with a configuration, said so that the reader can fix it without opening the manual.
+//! Problems of a configuration.
 //!
-//! A problem names the key, where its value came from, what is wrong and, where one can be guessed, the
-//! remedy. Problems are collected and reported together: a person who fixes a file wants one round, not ten.
-//!
-//! Deliberately absent: error codes and nesting. One problem is one line; a program that needs the parts
-//! reads the fields.
+//! A problem names the key, the origin of its value, the error and, if possible, the fix. All problems are collected and reported
+//! together, so that a user fixes a file in one round. One problem is one line. There are no error codes and no nesting; a program
+//! that needs the parts reads the fields.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// nobody set it: the documented default holds, or nothing does
+    /// not set: the documented default applies, if there is one
     Default,
     /// the `--config` argument
     CommandLine,
@@ -20,7 +18,7 @@ pub enum Origin {
     File(PathBuf),
     /// an environment variable, by name
     Variable(String),
-    /// no source: what the machine is like
+    /// no source: a property of the machine
     System,
 }
 
@@ -36,16 +34,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong. Its `Display` is one line and never shows a secret.
+/// One problem. Its `Display` is one line and never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// the key as a file would spell it, such as `server.port`
+    /// the key, such as `server.port`
     pub key: String,
-    /// where the offending value came from
+    /// the origin of the invalid value
     pub source: Origin,
-    /// what is wrong, in lower case and without a full stop
+    /// the error, in lower case and without a full stop
     pub message: String,
-    /// what would put it right, where that can be guessed
+    /// the fix, if one is known
     pub hint: Option<String>,
 }
 
@@ -62,13 +60,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, one problem a line; there is at least one.
+/// All problems, one per line; there is at least one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.0))]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `Err` where anything is wrong, so that an empty list of problems cannot be mistaken for an error.
+    /// `Err` if there is a problem; so an error never has an empty list.
     pub(crate) fn none_or(problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
@@ -88,7 +86,7 @@ impl<'a> IntoIterator for &'a Problems {
     }
 }
 
-/// What is legal in a configuration and has probably not the effect that its writer expects (G12).
+/// Warnings: settings that are valid but probably do not have the intended effect (G12).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Warnings {
     warnings: Vec<Problem>,
@@ -100,7 +98,7 @@ impl Warnings {
         Self { warnings, notes }
     }
 
-    /// Adds a warning about a key; `hint` says what would end it.
+    /// Adds a warning about a key; `hint` is the fix.
     pub fn add(&mut self, key: impl Into<String>, message: impl Into<String>, hint: Option<String>) {
         self.warnings.push(Problem {
             key: key.into(),
@@ -115,12 +113,12 @@ impl Warnings {
         self.warnings.iter()
     }
 
-    /// What was ignored on purpose. Nobody wrote it, so that it is no error with `--strict`.
+    /// Settings that were ignored on purpose. The user did not write them, so `--strict` does not make them errors.
     pub fn notes(&self) -> &[Problem] {
         &self.notes
     }
 
-    /// The warnings as errors; none if there are none.
+    /// Turns the warnings into errors.
     ///
     /// # Errors
     /// There is a warning.

@@ -1,59 +1,58 @@
-//! Rate limits: for all requests, per client address, per client key, per subject of a token, for failed authentications, and (in each bucket)
-//! per bucket.
+//! Rate limits: for all requests, per client address, per client key, per token subject, for failed authentications, and per bucket.
 //!
-//! A limit is off until its rate is set, so a limit with a burst and no rate is a mistake and is refused. Limits count
-//! tokens; what a request takes of them is its cost, by what it does (`cost.rs`). A limit may be tried out first: in
-//! shadow mode it counts and says whom it would refuse, and refuses nobody.
+//! A limit is off until its rate is set, so a limit with a burst and no rate is rejected. A limit counts tokens; the cost of a
+//! request depends on its operation (`cost.rs`). Shadow mode tests a limit: it counts and reports the requests that it would
+//! refuse, and refuses none.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use crate::cost::Costs;
-use crate::form::{Choice, decimal, nonzero_size, whole};
+use crate::schema::{Docs, Read as _, Section, Spec, key, nested, unset};
 use crate::section::section;
-use crate::walk::{Docs, Read as _, Section, Spec, key, nested, unset};
+use crate::value_type::{Choice, decimal, nonzero_size, whole};
 
 const BURST_MAX: u64 = 10_000_000;
 
-/// One limit: a steady rate, and what may come at once.
+/// One limit: a steady rate and a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimit {
     /// steady rate, greater than zero
     pub requests_per_second: f64,
-    /// requests that may come at once after a quiet time
+    /// requests that may arrive at once after an idle time
     pub burst: NonZeroU32,
-    /// whether it refuses anything
+    /// whether the limit is enforced
     pub mode: LimitMode,
 }
 
-/// What a limit does about requests that are beyond it.
+/// What a limit does with requests beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitMode {
-    /// refuse them
+    /// refuses them
     Enforce,
-    /// let them pass, count them and say so in their answer
+    /// counts them, and names the limit in the response
     Shadow,
 }
 
 const MODE: Choice<LimitMode> = Choice(&[("enforce", LimitMode::Enforce), ("shadow", LimitMode::Shadow)]);
 
-/// Which answers say what is left of a limit.
+/// Responses with the headers `RateLimit` and `RateLimit-Policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitHeaders {
-    /// those that refuse a request for a limit
+    /// those that refuse a request because of a limit
     Refused,
-    /// all answers to requests that have a limit
+    /// all responses to requests to which a limit applies
     Always,
 }
 
 const HEADERS: Choice<LimitHeaders> =
     Choice(&[("refused", LimitHeaders::Refused), ("always", LimitHeaders::Always)]);
 
-/// What requests that have a limit get while the limiter has failed.
+/// The response to rate-limited requests while the limiter is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// 503: a crash must not be a way past a limit
+    /// 503: a crash must not bypass a limit
     Refuse,
-    /// pass, for those to whom being served matters more than the limit
+    /// they pass: availability has precedence over the limit
     Pass,
 }
 
@@ -62,65 +61,66 @@ const ON_FAILURE: Choice<OnFailure> = Choice(&[("refuse", OnFailure::Refuse), ("
 section! {
     /// Rate limits of the whole gateway.
     pub struct RateLimitConfig {
-        /// limit for all requests together
+        /// rate limit of all requests together
         pub global: Option<RateLimit> = RateLimitKeys("global");
-        /// limit for each client address (IPv6: each /64)
+        /// rate limit of each client address (IPv6: each /64)
         pub per_ip: Option<RateLimit> = RateLimitKeys("per_ip");
-        /// limit for each client key that has none of its own, counted once its signature is verified
+        /// rate limit of each client key without its own limit; charged after its signature is verified
         pub per_key: Option<RateLimit> = RateLimitKeys("per_key");
-        /// limit for each subject (`sub`) of tokens, counted once they are verified; those without one share it
+        /// rate limit of each token subject (`sub`); charged after the token is verified; tokens without `sub` share one
         pub per_subject: Option<RateLimit> = RateLimitKeys("per_subject");
-        /// limit for each client address of authentications that fail; beyond it none is tried
+        /// rate limit of failed authentications of each client address; beyond it no authentication is attempted
         pub failed_auth: Option<RateLimit> = RateLimitKeys("failed_auth");
-        /// what requests cost of the limits
+        /// cost of requests, in tokens of each rate limit
         pub cost: Costs = nested("cost");
-        /// client addresses, and subjects of tokens, that are told apart; those beyond share one limit
+        /// client addresses, and token subjects, with a limit of their own; further ones share one limit
         ///
-        /// Raise it for more clients than that at a time; each costs memory.
+        /// Raise it if more clients are active at a time. Each entry needs memory.
         pub table_capacity: NonZeroUsize =
             key("table_capacity", whole(1..=10_000_000), nonzero_size(100_000));
-        /// what requests that have a limit get while the limiter has failed
+        /// answer to rate-limited requests while the limiter is down: `refuse` is 503, `pass` forwards them
         pub on_failure: OnFailure = key("on_failure", ON_FAILURE, OnFailure::Refuse);
-        /// which answers say in `RateLimit` and `RateLimit-Policy` what is left
+        /// responses with the headers `RateLimit` and `RateLimit-Policy`: those of refused requests, or all
         ///
-        /// With `always` every request asks the limiter, which costs a busy gateway some speed.
+        /// With `always` each request asks the limiter, which lowers the throughput of a busy gateway.
         pub headers: LimitHeaders = key("headers", HEADERS, LimitHeaders::Refused);
     }
 }
 
 section! {
-    /// The keys of a limit as they are written.
-    struct Written {
-        /// steady rate; the limit is off until this is set
+    /// The keys of one limit.
+    struct Keys {
+        /// steady rate; the limit is off until it is set
         ///
         /// Watch `rate_limit_exceeded_total` and `rate_limit_current_rate`.
         requests_per_second: Option<f64> =
             unset("requests_per_second", decimal(0.001..=10_000_000.0), "off");
-        /// requests that may come at once after a quiet time
+        /// requests that may arrive at once after an idle time
         burst: Option<NonZeroU32> =
             unset("burst", whole(1..=BURST_MAX), "the rate, at least 1");
-        /// whether it refuses; `shadow` only counts, and names it in the answer's `x-tidegate-shadow`
+        /// `enforce` refuses requests beyond the limit; `shadow` only counts them
         ///
+        /// In shadow mode the response header `x-tidegate-shadow` names the limit.
         /// Watch `rate_limit_shadowed_total`.
         mode: LimitMode = key("mode", MODE, LimitMode::Enforce);
     }
 }
 
-/// A section that holds one limit, off until its rate is set.
+/// A section with one limit. The limit is off until its rate is set.
 pub(crate) struct RateLimitKeys(pub(crate) &'static str);
 
 impl Spec for RateLimitKeys {
     type Value = Option<RateLimit>;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> Option<RateLimit> {
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> Option<RateLimit> {
         let mut child = section.child(self.0);
-        child.introduce(docs);
-        let Written { requests_per_second, burst, mode } = Written::read(&mut child);
+        child.document(docs);
+        let Keys { requests_per_second, burst, mode } = Keys::read(&mut child);
         let is_written = [("burst", child.is_set("burst")), ("mode", mode == LimitMode::Shadow)];
         for (word, is_written) in is_written {
             if is_written && !child.is_set("requests_per_second") {
-                let rate = child.spell("requests_per_second");
-                child.refuse(word, "limits nothing without a rate", Some(format!("set {rate} too")));
+                let rate = child.full_key("requests_per_second");
+                child.refuse(word, format!("has no effect without {rate}"), Some(format!("set {rate} too")));
             }
         }
         let requests_per_second = requests_per_second?;
@@ -129,7 +129,7 @@ impl Spec for RateLimitKeys {
     }
 }
 
-/// A second's worth, which the form's range keeps far inside the type.
+/// The requests of one second. The range of the key keeps the value far below the limit of the type.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from f64 saturate")]
 fn burst_of(requests_per_second: f64) -> NonZeroU32 {
     NonZeroU32::new(requests_per_second as u32).unwrap_or(NonZeroU32::MIN)

@@ -1,47 +1,47 @@
-//! The S3 API as clients see it: the gateway's region.
+//! The S3 API towards clients: the gateway's region.
 
-use crate::form::{Fault, Faults, Form, shown};
+use crate::schema::key;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::key;
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
 
-/// The region of the S3 API that clients assume where nobody names one.
+/// The region that S3 clients assume by default.
 pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 const REGION_BYTES_MAX: usize = 32;
 
-/// The name of a region: it appears in headers, in XML and in scopes of signatures.
+/// The name of a region. It is part of headers, XML and signature scopes.
 pub(crate) struct RegionName;
 
-impl Form for RegionName {
+impl ValueType for RegionName {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?.trim();
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if text.is_empty() || text.len() > REGION_BYTES_MAX || !text.bytes().all(is_name) {
-            let fault = Fault::new(format!("{} is not the name of a region", shown(text)));
-            return Err(fault.hinting("such as us-east-1 or eu-central-1").into());
+            let error = ValueError::new(format!("{} is not the name of a region", quoted(text)));
+            return Err(error.with_hint("use a region such as us-east-1 or eu-central-1").into());
         }
         Ok(text.to_owned())
     }
 
     fn accepts(&self) -> String {
-        "region, up to 32 letters, digits, `-`, `_`, `.`".to_owned()
+        "1–32 letters, digits, `-`, `_`, `.`".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
 section! {
-    /// The S3 API as clients see it.
+    /// The S3 API towards clients.
     pub struct S3Config {
-        /// region of the gateway, for `GetBucketLocation`, `x-amz-bucket-region` and `BucketRegion`; a bucket with other
-        /// `client_regions` has the first of those
+        /// region that the gateway reports to clients
         ///
-        /// Clients may sign for any region, unless `buckets.NAME.client_regions` lists some. `buckets.NAME.s3.region` is another
-        /// region: the one that requests to the store are signed for.
+        /// It is the value of `GetBucketLocation`, `x-amz-bucket-region` and `BucketRegion`. If `client_regions` of a bucket lists only
+        /// other regions, the bucket reports the first of those. Clients may sign for any region, unless `client_regions` is set. The
+        /// region in the signatures of requests to the store is another key, `buckets.NAME.s3.region`.
         pub region: String = key("region", RegionName, DEFAULT_REGION.to_owned());
     }
 }

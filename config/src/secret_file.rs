@@ -1,8 +1,8 @@
-//! Files that hold a secret (C5): one that others can reach is refused, whatever is in it (`file_access.rs`).
+//! Files that hold a secret (C5). A file that other users can reach is rejected, whatever its content (`file_access.rs`).
 //!
-//! A file is small, is text, and its last line break is no part of it, because editors and `echo` leave one. Symbolic links
-//! are followed, because orchestrators mount secrets behind them and rotate them by replacing a link. Errors name the path,
-//! never the content.
+//! The file is small UTF-8 text. Its last line break is not part of the secret: editors and `echo` add one. Symbolic links are
+//! followed, because orchestrators mount secrets behind links and rotate them by replacing a link. Errors name the path, never the
+//! content.
 
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::bucket::Secret;
 use crate::file_access::{self, Exposure};
-use crate::form::{Fault, Faults, Form, shown};
 use crate::regular_file::open_regular;
 use crate::setting::Raw;
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
 
-/// A secret is a line, or a few of them.
+/// A secret has one line or a few lines.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Why a file gives no secret.
+/// Why a secret cannot be read from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     /// it cannot be opened or read
@@ -28,24 +28,24 @@ pub enum SecretFileError {
     Read {
         /// the file
         path: String,
-        /// what the system said
+        /// the error of the system
         source: io::Error,
     },
-    /// others can reach it
+    /// other users can reach it
     #[error("{path} {exposure}")]
     Exposed {
         /// the file
         path: String,
-        /// how they can
+        /// how other users can reach it
         exposure: Exposure,
     },
-    /// an editor left a mark that would be part of the secret
+    /// it begins with a byte order mark of an editor, which would become part of the secret
     #[error("{path} begins with a byte order mark (UTF-8 BOM); save it as UTF-8 without one")]
     ByteOrderMark {
         /// the file
         path: String,
     },
-    /// there is nothing in it
+    /// it is empty
     #[error("{path} is empty")]
     Empty {
         /// the file
@@ -53,12 +53,12 @@ pub enum SecretFileError {
     },
 }
 
-/// The path of a file that holds a secret. It can be read again, for whoever rotates what is in it.
+/// The path of a file that holds a secret. The file can be read again after a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile(PathBuf);
 
 impl SecretFile {
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -66,9 +66,9 @@ impl SecretFile {
     /// Reads the secret.
     ///
     /// # Errors
-    /// It cannot be read, others can reach it, or it is empty or begins with a byte order mark.
+    /// It cannot be read, other users can reach it, or it is empty or begins with a byte order mark.
     pub fn read(&self) -> Result<Secret, SecretFileError> {
-        let path = || shown(&self.0.display().to_string());
+        let path = || quoted(&self.0.display().to_string());
         let text = read(&self.0)
             .map_err(|source| SecretFileError::Read { path: path(), source })?
             .map_err(|exposure| SecretFileError::Exposed { path: path(), exposure })?;
@@ -81,7 +81,7 @@ impl SecretFile {
     }
 }
 
-/// The text, or why it must not be read.
+/// The text, or how other users can reach the file.
 fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, Exposure>> {
     let file = open_regular(path)?;
     if let Some(exposure) = file_access::exposure(&file, path)? {
@@ -94,53 +94,53 @@ fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, Exposure>> {
     Ok(Ok(text))
 }
 
-/// The path of a secret's file, which must be readable now.
+/// The path of a file with a secret. The file must be readable at the start.
 pub(crate) struct SecretPath;
 
 impl SecretPath {
-    /// The file and what is in it.
-    pub(crate) fn open(raw: &Raw) -> Result<(SecretFile, Secret), Fault> {
+    /// The file and its content.
+    pub(crate) fn open(raw: &Raw) -> Result<(SecretFile, Secret), ValueError> {
         let file = SecretFile(PathBuf::from(raw.text()?));
         match file.read() {
             Ok(secret) => Ok((file, secret)),
             Err(error) => {
-                let fault = Fault::new(error.to_string());
+                let value_error = ValueError::new(error.to_string());
                 Err(match error {
-                    SecretFileError::Exposed { exposure, .. } => fault.hinting(exposure.remedy()),
-                    _ => fault,
+                    SecretFileError::Exposed { exposure, .. } => value_error.with_hint(exposure.remedy()),
+                    _ => value_error,
                 })
             }
         }
     }
 }
 
-impl Form for SecretPath {
+impl ValueType for SecretPath {
     type Value = SecretFile;
 
-    fn parse(&self, raw: &Raw) -> Result<SecretFile, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<SecretFile, ValueErrors> {
         Ok(Self::open(raw)?.0)
     }
 
     fn accepts(&self) -> String {
-        "path of a file that others cannot read".to_owned()
+        "path of a file that other users cannot read".to_owned()
     }
 
-    fn show(&self, value: &SecretFile) -> String {
-        shown(&value.0.display().to_string())
+    fn to_toml(&self, value: &SecretFile) -> String {
+        quoted(&value.0.display().to_string())
     }
 }
 
-/// The path of a file whose content is the value.
-pub(crate) struct SecretIn;
+/// The path of a file that holds the value.
+pub(crate) struct SecretFromFile;
 
-impl Form for SecretIn {
+impl ValueType for SecretFromFile {
     type Value = Secret;
 
-    fn parse(&self, raw: &Raw) -> Result<Secret, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {
         let (file, secret) = SecretPath::open(raw)?;
         if secret.expose().chars().any(|c| c.is_control() || c.is_whitespace()) {
-            let path = shown(&file.path().display().to_string());
-            return Err(Fault::new(format!("{path} holds blanks or more than one line")).into());
+            let path = quoted(&file.path().display().to_string());
+            return Err(ValueError::new(format!("{path} has blanks or more than one line")).into());
         }
         Ok(secret)
     }
@@ -149,7 +149,7 @@ impl Form for SecretIn {
         SecretPath.accepts()
     }
 
-    fn show(&self, _: &Secret) -> String {
+    fn to_toml(&self, _: &Secret) -> String {
         "\"…\"".to_owned()
     }
 }

@@ -1,8 +1,8 @@
-//! The one way to declare a section: the field's doc comment is also the key's documentation.
+//! The macro that declares a section: the doc comment of a field is also the documentation of its key.
 //!
-//! A macro, because nothing else can put one doc comment into both rustdoc and the table of `docs/configuration.md`.
+//! Only a macro can use one doc comment for rustdoc and for the reference in `docs/configuration.md`.
 
-/// Declares a section: a struct, how it is read, and its defaults.
+/// Declares a section: its struct, its `Read` implementation and its defaults.
 macro_rules! section {
     ($(#[$outer:meta])* $vis:vis struct $name:ident {
         $($(#[doc = $doc:literal])* $field_vis:vis $field:ident: $type:ty = $spec:expr;)*
@@ -13,15 +13,15 @@ macro_rules! section {
             $($(#[doc = $doc])* $field_vis $field: $type,)*
         }
 
-        impl $crate::walk::Read for $name {
-            fn read(section: &mut $crate::walk::Section<'_>) -> Self {
-                Self { $($field: section.take(&[$($doc),*], $spec),)* }
+        impl $crate::schema::Read for $name {
+            fn read(section: &mut $crate::schema::Section<'_>) -> Self {
+                Self { $($field: section.read_field(&[$($doc),*], $spec),)* }
             }
         }
 
         impl Default for $name {
             fn default() -> Self {
-                $crate::walk::defaults()
+                $crate::schema::defaults()
             }
         }
     };

@@ -1,9 +1,9 @@
-//! Variables that Kubernetes makes for Services ("service links", the format of Docker's links).
+//! Environment variables that Kubernetes sets for Services ("service links", the format of Docker's links).
 //!
 //! For a Service `tidegate`, or one with a name such as `tidegate-admin`, each pod of the namespace gets `TIDEGATE_SERVICE_HOST`,
-//! `TIDEGATE_SERVICE_PORT`, `TIDEGATE_PORT=tcp://10.0.0.1:8080`, `TIDEGATE_PORT_8080_TCP_ADDR` and so on. They carry the prefix of
-//! tidegate's own variables and mean nothing to it. Only a name and a value of exactly that form are recognised, and a bare port number
-//! only beside the address of the same Service: `TIDEGATE_PORT=8080` is a mistake of its writer and stays an error.
+//! `TIDEGATE_SERVICE_PORT`, `TIDEGATE_PORT=tcp://10.0.0.1:8080`, `TIDEGATE_PORT_8080_TCP_ADDR` and so on. They have the prefix of
+//! tidegate's own variables and are ignored. A variable is recognised by the exact format of its name and value, and a bare port
+//! number only if the address of the same Service is set too: `TIDEGATE_PORT=8080` is a mistake of the user and stays an error.
 //!
 //! Source: kubernetes.io/docs/tutorials/services/connect-applications-service, "Environment Variables".
 
@@ -14,7 +14,7 @@ use crate::setting::VARIABLE_PREFIX;
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// The names of those variables that Kubernetes made.
+/// The names of the variables that Kubernetes set.
 pub(crate) fn find(variables: &[(String, String)]) -> BTreeSet<String> {
     let host_of = |(name, value): &(String, String)| {
         let service = name.strip_suffix("SERVICE_HOST")?;
@@ -27,7 +27,7 @@ pub(crate) fn find(variables: &[(String, String)]) -> BTreeSet<String> {
     variables.iter().filter(|(name, value)| is_link(name, value)).map(|(name, _)| name.clone()).collect()
 }
 
-/// `TIDEGATE_`, or `TIDEGATE_` and more of a Service's name with an underscore after it.
+/// `TIDEGATE_`, or `TIDEGATE_` with the rest of a Service's name and an underscore.
 fn is_service(prefix: &str) -> bool {
     prefix == VARIABLE_PREFIX
         || (prefix.starts_with(VARIABLE_PREFIX) && prefix.ends_with('_') && !prefix.contains("__"))
@@ -49,7 +49,7 @@ fn is_url(value: &str) -> bool {
     })
 }
 
-/// Kubernetes writes an IPv6 address with and without brackets, by version.
+/// Kubernetes writes IPv6 addresses with or without brackets, depending on its version.
 fn is_bare_ipv6_with_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(ip, port)| is_address(ip) && is_port(port))
 }
@@ -58,7 +58,7 @@ fn is_service_host(name: &str, value: &str) -> bool {
     name.strip_suffix("SERVICE_HOST").is_some_and(is_service) && is_address(value)
 }
 
-/// `…SERVICE_PORT` and `…SERVICE_PORT_HTTP`, beside the Service's address.
+/// `…SERVICE_PORT` and `…SERVICE_PORT_HTTP`, if the address of the Service is set.
 fn is_service_port(name: &str, value: &str, services: &BTreeSet<String>) -> bool {
     let belongs = |service: &String| {
         let rest = name.strip_prefix(service.as_str()).and_then(|rest| rest.strip_prefix("SERVICE_PORT"));
@@ -67,7 +67,7 @@ fn is_service_port(name: &str, value: &str, services: &BTreeSet<String>) -> bool
     is_port(value) && services.iter().any(belongs)
 }
 
-/// `…PORT=tcp://…`, `…PORT_8080_TCP=tcp://…` and what is beside the latter: `_PROTO`, `_PORT`, `_ADDR`.
+/// `…PORT=tcp://…`, `…PORT_8080_TCP=tcp://…`, and the latter with `_PROTO`, `_PORT` or `_ADDR`.
 fn is_port_link(name: &str, value: &str) -> bool {
     if is_url(value) && name.strip_suffix("PORT").is_some_and(is_service) {
         return true;
@@ -125,9 +125,9 @@ mod tests {
         }
     }
 
-    /// G1: what a person wrote by mistake is not hidden
+    /// G1: a mistake of the user is not hidden
     #[test]
-    fn anything_else_is_left_to_the_check() {
+    fn other_variables_are_not_ignored() {
         for (name, value) in [
             ("PORT", "8080"),
             ("ADMIN_PORT", "8090"),

@@ -1,20 +1,20 @@
-//! The session cache: how many verified identities are remembered, and for how long.
+//! The session cache: its capacity and the lifetime of its entries.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::form::{nonzero_size, seconds, whole};
+use crate::schema::key;
 use crate::section::section;
-use crate::walk::key;
+use crate::value_type::{nonzero_size, seconds, whole};
 
 section! {
     /// The session cache.
     pub struct SessionsConfig {
-        /// identities that are remembered; at capacity the oldest tenth is forgotten in one go
+        /// verified identities in the cache; at capacity the oldest tenth is evicted at once
         pub capacity: NonZeroUsize = key("capacity", whole(1..=10_000_000), nonzero_size(1000));
-        /// how long an identity is remembered
+        /// how long a verified identity is cached
         ///
-        /// Shorter means that a withdrawn key is noticed sooner and verified more often.
+        /// With a shorter time a revoked key is noticed sooner, and keys are verified more often.
         pub ttl: Duration = key("ttl_seconds", seconds(0.001..=604_800.0), Duration::from_secs(3600));
     }
 }

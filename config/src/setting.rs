@@ -1,18 +1,18 @@
-//! What the sources said, before anyone knows whether it makes sense: paths and raw values with an origin.
+//! The values of the sources before validation: key paths, and raw values with their origin.
 //!
-//! Every source is flattened to leaves, and a later source replaces a leaf of an earlier one. Lists are
-//! leaves: a variable that names two endpoints replaces the file's three, it does not add to them.
+//! Every source is flattened to leaves, and a later source replaces a leaf of an earlier one. A list is one leaf: a variable with
+//! two endpoints replaces the three of the file, it does not add to them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::form::Fault;
 use crate::problem::Origin;
+use crate::value_type::ValueError;
 
 /// The prefix of every environment variable that tidegate reads.
 pub(crate) const VARIABLE_PREFIX: &str = "TIDEGATE_";
 
-/// The place of a value: `server.port` is two segments. Segments may hold dots, as bucket names do.
+/// The path of a key: `server.port` has two segments. Segments may contain dots, as bucket names do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeyPath(Vec<String>);
 
@@ -66,66 +66,69 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// A value as its source spelt it.
+/// A value as its source gives it.
 ///
-/// Numbers and words of a file stay apart from quoted text, because YAML turns an unquoted `0123` into
-/// 83 and a credential would change silently; a variable has no quotes, so its text may be either.
+/// Numbers and bare words of a file are distinct from quoted text: YAML turns an unquoted `0123` into 83, which would change a
+/// credential silently. A variable has no quotes, so its text may be either.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Raw {
     /// quoted text of a file
     Text(String),
-    /// a number or truth value of a file
+    /// a number or a boolean of a file
     Bare(String),
     /// the text of an environment variable
     Variable(String),
     /// a list of a file
     List(Vec<Self>),
-    /// nothing: an empty table, or a YAML key without a value
+    /// no value: an empty table, or a YAML key without a value
     Empty,
 }
 
 impl Raw {
     /// The text of a single value.
-    pub(crate) fn scalar(&self) -> Result<&str, Fault> {
+    pub(crate) fn scalar(&self) -> Result<&str, ValueError> {
         match self {
-            Self::Variable(text) if is_quoted(text) => Err(Fault::new(
-                "is in quotes, which would be part of the value",
+            Self::Variable(text) if is_quoted(text) => Err(ValueError::new(
+                "has quotes, which would become part of the value",
             )
-            .hinting(
-                "leave them out: docker --env-file keeps them; a secret that has them can stand in a file",
+            .with_hint(
+                "remove them: docker --env-file does not strip quotes; a secret with quotes can be put into a file",
             )),
             Self::Text(text) | Self::Bare(text) | Self::Variable(text) => Ok(text),
-            Self::List(_) => Err(Fault::new("must be one value, not a list")),
-            Self::Empty => Err(Fault::new("has no value")),
+            Self::List(_) => Err(ValueError::new("must be one value, not a list")),
+            Self::Empty => Err(ValueError::new("has no value")),
         }
     }
 
-    /// The text of a value that must not have been read as a number on its way here.
-    pub(crate) fn text(&self) -> Result<&str, Fault> {
+    /// The text of a value that the parser of the file must not have converted to a number.
+    pub(crate) fn text(&self) -> Result<&str, ValueError> {
         match self {
-            Self::Bare(_) => Err(Fault::new("must be text").hinting("put the value in quotes")),
+            Self::Bare(_) => Err(ValueError::new("must be text").with_hint("put the value into quotes")),
             _ => self.scalar(),
         }
     }
 
-    /// The items of a list; variables separate them by commas.
-    pub(crate) fn items(&self) -> Result<Vec<Self>, Fault> {
+    /// The items of a list; commas separate them in a variable.
+    pub(crate) fn items(&self) -> Result<Vec<Self>, ValueError> {
         match self {
             Self::List(items) => Ok(items.clone()),
             Self::Variable(text) if text.trim().is_empty() => Ok(Vec::new()),
             Self::Variable(text) if is_within(text, '[', ']') => {
-                Err(Fault::new("is in brackets").hinting("in a variable, commas separate the items: a,b,c"))
+                Err(ValueError::new("has brackets")
+                    .with_hint("in a variable, commas separate the items: a,b,c"))
             }
             Self::Variable(text) => {
                 Ok(text.split(',').map(|item| Self::Variable(item.trim().to_owned())).collect())
             }
-            Self::Empty => Err(Fault::new("has no value")),
-            Self::Text(_) | Self::Bare(_) => Err(Fault::new("must be a list").hinting("put it in brackets")),
+            Self::Empty => Err(ValueError::new("has no value")),
+            Self::Text(_) | Self::Bare(_) => {
+                Err(ValueError::new("must be a list").with_hint("put the value into brackets"))
+            }
         }
     }
 }
 
-/// A shell takes quotes away; what reads a file of variables may not.
+/// A shell strips quotes; a program that reads a file of variables may not.
 fn is_quoted(text: &str) -> bool {
     is_within(text, '"', '"') || is_within(text, '\'', '\'')
 }
@@ -134,7 +137,7 @@ fn is_within(text: &str, open: char, close: char) -> bool {
     text.trim().strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
 }
 
-/// A raw value and where it came from.
+/// A raw value and its origin.
 pub(crate) struct Setting {
     pub(crate) raw: Raw,
     pub(crate) origin: Origin,

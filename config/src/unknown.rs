@@ -1,18 +1,18 @@
-//! Finds settings that no key asked for.
+//! Finds settings without a key.
 //!
-//! A setting that is ignored is worse than an error: its writer believes in it. Each gets the best guess at
-//! what was meant, spelt the way its source spells keys.
+//! An unknown setting is an error: if it were ignored, the user would rely on it. Each error has a guess at the intended key, in the
+//! spelling of its source.
 
 use std::collections::BTreeSet;
 
 use crate::hint;
 use crate::problem::{Origin, Problem};
 use crate::reference;
+use crate::schema::Walk;
 use crate::setting::{KeyPath, Raw, Setting};
 use crate::source::FILE_VARIABLE;
-use crate::walk::Walk;
 
-/// A problem for each setting the walk did not ask for.
+/// A problem for each setting that the walk did not read.
 pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
     let keys: BTreeSet<&KeyPath> = walk.entries.iter().map(|entry| &entry.path).collect();
     let mut candidates = None;
@@ -41,31 +41,31 @@ pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
 
 fn remedy(path: &KeyPath, setting: &Setting, candidates: &[KeyPath]) -> Option<String> {
     if *path == KeyPath::new(["guards"]) {
-        return Some("only builds with the cargo feature bench know it".to_owned());
+        return Some("only builds with the cargo feature bench have this key".to_owned());
     }
     if let Some(remedy) = not_a_key(path) {
         return Some(remedy);
     }
-    let meant = |key: KeyPath| match &setting.origin {
+    let guess = |key: KeyPath| match &setting.origin {
         Origin::Variable(_) => format!("did you mean {}?", key.variable()),
         _ => format!("did you mean {key}?"),
     };
-    underscores(path, setting, candidates).or_else(|| hint::for_key(path, candidates).map(meant))
+    underscores(path, setting, candidates).or_else(|| hint::for_key(path, candidates).map(guess))
 }
 
-/// What takes the place of a key at the top that is none: an argument, or the variable that names the file.
+/// The replacement of a top-level name that is not a key: an argument, or the variable with the path of the file.
 fn not_a_key(path: &KeyPath) -> Option<String> {
     let [name] = path.segments() else { return None };
     match name.as_str() {
-        "strict" => Some("it is an argument: --strict".to_owned()),
+        "strict" => Some("use the argument --strict".to_owned()),
         "config_file" | "config_path" | "conf" | "configuration" => {
-            Some(format!("name the file with {FILE_VARIABLE} or the argument --config"))
+            Some(format!("set {FILE_VARIABLE} or the argument --config to the path of the file"))
         }
         _ => None,
     }
 }
 
-/// The variable that was meant where one has too few underscores.
+/// The intended variable, for a name with too few underscores.
 fn underscores(path: &KeyPath, setting: &Setting, candidates: &[KeyPath]) -> Option<String> {
     let is_variable = matches!(setting.origin, Origin::Variable(_));
     let key = hint::for_underscores(path, candidates).filter(|_| is_variable)?;

@@ -82,8 +82,8 @@ impl Deadline {
         let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };
         let telling = match upstream.client_deadline {
             ClientDeadline::Ignore => return Ok(bucket),
-            ClientDeadline::Keep => None,
-            ClientDeadline::Tell => Some(DeadlineHeader::Remaining),
+            ClientDeadline::Enforce => None,
+            ClientDeadline::Propagate => Some(DeadlineHeader::Remaining),
         };
         if headers.get_all(REQUEST_TIMEOUT).nth(1).is_some() {
             return Err(MalformedDeadline);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(told("2s", &upstream).as_deref(), Some("1250ms"));
         assert_eq!(told("1h", &upstream).as_deref(), Some("29250ms"));
         assert_eq!(told("0.5", &upstream).as_deref(), Some("0.000"));
-        let keeping = UpstreamConfig { client_deadline: ClientDeadline::Keep, ..upstream.clone() };
+        let keeping = UpstreamConfig { client_deadline: ClientDeadline::Enforce, ..upstream.clone() };
         assert_eq!(told("2", &keeping), None);
         let ignoring = UpstreamConfig { client_deadline: ClientDeadline::Ignore, ..upstream };
         assert_eq!(told("2", &ignoring).as_deref(), Some("2"));

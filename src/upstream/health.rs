@@ -39,7 +39,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for bucket in shared.router.buckets() {
         let upstream = &bucket.config.upstream;
-        if let Some(path) = &upstream.rotation.health_check.path {
+        if let Some(path) = &upstream.load_balancing.health_check.path {
             let checks = (0..upstream.endpoints.len()).map(EndpointId).map(|endpoint| {
                 actix_rt::spawn(check_loop(Arc::clone(shared), bucket.id, endpoint, path.clone()))
             });
@@ -52,7 +52,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
 async fn check_loop(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId, path: String) {
     let bucket = shared.router.bucket(bucket);
     let HealthCheckConfig { interval, timeout: check_timeout, .. } =
-        &bucket.config.upstream.rotation.health_check;
+        &bucket.config.upstream.load_balancing.health_check;
     let http = client::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
     let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
     let mut was_healthy = true;

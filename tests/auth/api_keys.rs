@@ -151,13 +151,13 @@ async fn api_keys_that_cannot_work_stop_the_start() {
     std::fs::write(&open, format!("{SECRET}\n")).unwrap();
     for (settings, expected) in [
         (&[("api_keys.app.secret", "short")][..], "api_keys.app.secret: is shorter than 16 characters"),
-        (&[("api_keys.app.policy", "app")], "api_keys.app.policy: there is no policies.\"app\""),
+        (&[("api_keys.app.policy", "app")], "api_keys.app.policy: policies.\"app\""),
         (
             &[("api_keys.b.secret", SECRET), ("api_keys.b.policy", "apps")],
-            "api_keys.b: has the secret of api_keys.app",
+            "api_keys.b: has the same secret as api_keys.app",
         ),
         (&[("api_keys.b.policy", "apps")], "api_keys.b.secret: a key needs a secret"),
-        (&[("api_keys.b.secret_file", open.to_str().unwrap())], "is open to others"),
+        (&[("api_keys.b.secret_file", open.to_str().unwrap())], "can be read by other users"),
     ] {
         let ended =
             settings.iter().fold(buckets(&upstream), |builder, (key, value)| builder.set(key, value)).run();
@@ -169,7 +169,7 @@ async fn api_keys_that_cannot_work_stop_the_start() {
         Gateway::builder().http_bucket("api", &upstream).set("buckets.api.auth", "api_key").start().await;
     let line =
         none.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.api.auth").await;
-    let detail = "lists api_key alone, and there are no API keys: the bucket is closed to everybody";
+    let detail = "lists only api_key, and no API key is defined: the bucket refuses every request";
     assert_eq!(line["detail"], json!(detail));
     let answer = send_request(&none, "GET", "/api/x", &[("x-api-key", SECRET)]).await;
     assert_eq!(answer.complete_status(), 401);

@@ -253,14 +253,14 @@ fn keys_that_cannot_work_stop_the_start() {
     std::fs::write(&secret, "0123456789\n").unwrap();
     let open = format!("[keys.a]\nsecret_file = {:?}\npolicy = \"all\"", secret.to_str().unwrap());
     for (more, expected) in [
-        ("[keys.a]\nsecret = \"0123456789\"\npolicy = \"al\"", "keys.a.policy: there is no policies.\"al\""),
-        ("[keys.a]\nsecret = \"0123456789\"", "keys.a.policy: a key without a policy may do nothing"),
+        ("[keys.a]\nsecret = \"0123456789\"\npolicy = \"al\"", "keys.a.policy: policies.\"al\""),
+        ("[keys.a]\nsecret = \"0123456789\"", "keys.a.policy: a key without a policy allows nothing"),
         ("[keys.a]\npolicy = \"all\"", "keys.a.secret: a key needs a secret"),
         ("[keys.a]\nsecret = \"short\"\npolicy = \"all\"", "keys.a.secret: is shorter than 8 characters"),
         (
             "[keys.a]\naccess_key_id = \"b\"\nsecret = \"0123456789\"\npolicy = \"all\"\n\
              [keys.b]\nsecret = \"0123456789\"\npolicy = \"all\"",
-            "keys.b: has the access key ID of keys.a",
+            "keys.b: has the same access key ID as keys.a",
         ),
         (
             "[policies.p]\nbuckets = [\"nowhere\"]\nmethods = [\"read\"]",
@@ -271,7 +271,7 @@ fn keys_that_cannot_work_stop_the_start() {
             "[buckets.b]\nanonymous = [\"read\"]",
             "buckets.b.anonymous: has no effect: buckets.b.auth does not list anonymous",
         ),
-        (&open, "is open to others"),
+        (&open, "can be read by other users"),
     ] {
         let base = if more.starts_with("[buckets") {
             base.replace("buckets = {", "x = {").replace(
@@ -300,7 +300,10 @@ async fn without_keys_the_gateway_says_that_it_is_closed() {
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4").start().await;
     let line =
         gateway.wait_for_log_line("configuration warning", |line| line["key"] == "buckets.b.auth").await;
-    assert_eq!(line["detail"], "lists sigv4 alone, and there are no keys: the bucket is closed to everybody");
+    assert_eq!(
+        line["detail"],
+        "lists only sigv4, and no client key is defined: the bucket refuses every request"
+    );
     assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
 

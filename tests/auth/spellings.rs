@@ -61,6 +61,6 @@ fn two_keys_that_differ_in_case_stop_the_start() {
         .set("keys.other.policy", "all")
         .run();
     assert_eq!(ended.code, Some(78), "{}", ended.stderr);
-    let expected = "keys.other: has the access key ID of keys.akiaxyz in another case";
+    let expected = "keys.other: has the same access key ID as keys.akiaxyz, in another case";
     assert!(ended.stderr.contains(expected), "{}", ended.stderr);
 }

@@ -104,7 +104,7 @@ fn an_unknown_authentication_is_refused() {
     for method in ["oidc", "apikey"] {
         refused(
             bucket().set("buckets.b.auth", method),
-            &["buckets.b.auth", method, "no authentication method"],
+            &["buckets.b.auth", method, "not an authentication method"],
         );
     }
 }
@@ -154,7 +154,7 @@ fn the_file_may_be_named_after_the_verb() {
             let builder = at.into_iter().fold(Gateway::builder(), Builder::argument);
             let ExitReport { code, stderr, .. } = builder.run();
             assert_eq!(code, Some(78), "{stderr}");
-            assert!(stderr.contains("nowhere.toml: cannot be read: there is no such file"), "{stderr}");
+            assert!(stderr.contains("nowhere.toml: cannot be read: no such file"), "{stderr}");
         }
     }
 }

@@ -32,7 +32,7 @@ async fn variables_of_a_service_are_ignored_with_one_line() {
     let gateway = linked(Gateway::builder().bucket("b", &upstream)).argument("--strict").start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let line = gateway.wait_for_log_line("configuration note", |_| true).await;
-    assert!(line["detail"].as_str().unwrap().starts_with("11 variables that Kubernetes makes"), "{line}");
+    assert!(line["detail"].as_str().unwrap().starts_with("11 variables that Kubernetes set"), "{line}");
     let of_them = gateway.log_lines().into_iter().filter(|line| line["msg"] == "configuration note");
     assert_eq!(of_them.count(), 1);
     let ended = check(linked(bucket()));
@@ -64,7 +64,7 @@ fn a_fifo_is_refused_and_not_waited_for() {
         .unwrap();
     for (path, kind) in [(fifo.as_path(), "a FIFO"), (directory.path(), "a directory")] {
         let path = path.to_str().unwrap();
-        let expected = format!("cannot be read: it is no regular file but {kind}");
+        let expected = format!("cannot be read: it is not a regular file but {kind}");
         let secret = || {
             bucket().set("buckets.b.s3.access_key_id", "A").set("buckets.b.s3.secret_access_key_file", path)
         };
@@ -92,10 +92,10 @@ fn an_open_secret_names_the_way_out_of_each_platform() {
             .set("buckets.b.s3.secret_access_key_file", secret.to_str().unwrap());
         let shown = format!("(mode {mode:04o})");
         match mode {
-            0o646 => refused(builder, &["who can write it", &shown, "chmod 600"]),
+            0o646 => refused(builder, &["can be written by other users", &shown, "chmod 600"]),
             _ => refused(
                 builder,
-                &["is open to others", &shown, "chmod 600", "Kubernetes", "Docker and Compose"],
+                &["can be read by other users", &shown, "chmod 600", "Kubernetes", "Docker and Compose"],
             ),
         }
     }

@@ -100,7 +100,7 @@ fn fewer_descriptors_than_connections_warn() {
 #[test]
 fn a_bucket_without_auth_warns() {
     let closed = || Gateway::builder().set("buckets.c.s3.endpoints", "http://127.0.0.1:9000");
-    warns(closed, &["buckets.c.auth: is empty: the bucket is closed to everybody"]);
+    warns(closed, &["buckets.c.auth: is empty: the bucket refuses every request"]);
 }
 
 /// G12
@@ -185,7 +185,7 @@ fn limits_of_memory_that_do_not_fit_warn() {
 #[test]
 fn a_bare_word_as_the_output_of_the_log_warns() {
     for word in ["-", "none", "syslog", "file"] {
-        let words = [format!("log.output: \"{word}\" is taken for a file"), "stdout and stderr".to_owned()];
+        let words = [format!("log.output: \"{word}\" is used as a file"), "stdout or stderr".to_owned()];
         warns(|| bucket().set("log.output", word), &words.each_ref().map(String::as_str));
     }
 }
@@ -195,7 +195,7 @@ fn a_bare_word_as_the_output_of_the_log_warns() {
 fn trusting_everybody_warns() {
     warns(
         || bucket().set("server.trusted_proxies", "0.0.0.0/0"),
-        &["server.trusted_proxies: 0.0.0.0/0 trusts every"],
+        &["server.trusted_proxies: 0.0.0.0/0 allows every"],
     );
 }
 
@@ -242,8 +242,7 @@ fn an_open_file_with_a_secret_warns() {
     let file = "[buckets.b]\nauth = [\"anonymous\"]\n[buckets.b.s3]\nendpoints = [\"http://127.0.0.1:9000\"]\n\
                 access_key_id = \"A\"\nsecret_access_key = \"hunter2\"\n";
     let ExitReport { code, stderr, .. } = check(Gateway::builder().config(file));
-    let expected =
-        "warning: buckets.b.s3.secret_access_key: is a secret, and its file is open to others (mode 0644)";
+    let expected = "warning: buckets.b.s3.secret_access_key: is a secret, and its file can be read by other users (mode 0644)";
     assert!(code == Some(0) && stderr.starts_with(expected) && !stderr.contains("hunter2"), "{stderr}");
     let strict = Gateway::builder().config(file).argument("--strict").run();
     assert_eq!((strict.code, strict.stdout.as_str()), (Some(78), ""), "a start fails: {}", strict.stderr);

@@ -52,7 +52,7 @@ fn a_variable_in_lower_case_is_refused() {
     refused(
         bucket().env("tidegate_server__port", "9000"),
         &[
-            "variables are written in capitals",
+            "names of variables are in upper case",
             "tidegate_server__port",
             "did you mean TIDEGATE_SERVER__PORT?",
         ],
@@ -88,5 +88,5 @@ fn a_duplicate_pattern_is_named() {
         .set("buckets.b.pattern", "logs-*")
         .set("buckets.c.pattern", "logs-*")
         .set("buckets.c.s3.endpoints", "http://127.0.0.1:9000");
-    refused(twice, &["buckets.c: has the pattern \"logs-*\", and so has buckets.b"]);
+    refused(twice, &["buckets.c: has the same pattern \"logs-*\" as buckets.b"]);
 }

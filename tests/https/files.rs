@@ -21,13 +21,13 @@ fn bad_files_stop_the_start() {
     let missing = identity.path("missing.pem").to_str().unwrap().to_owned();
     for (certificate, key, words) in [
         (missing.clone(), good.clone(), ["server.tls.certificate_file", "cannot be read"]),
-        (file("a.pem", &key, 0o600), good.clone(), ["server.tls.certificate_file", "holds no certificate"]),
+        (file("a.pem", &key, 0o600), good.clone(), ["server.tls.certificate_file", "has no certificate"]),
         (file("b.pem", damaged, 0o600), good.clone(), ["server.tls.certificate_file", "b.pem"]),
         (certificate.clone(), missing, ["server.tls.private_key_file", "cannot be read"]),
         (
             certificate.clone(),
             file("c.pem", &key, 0o644),
-            ["server.tls.private_key_file", "is open to others"],
+            ["server.tls.private_key_file", "can be read by other users"],
         ),
         (
             certificate.clone(),

@@ -71,7 +71,7 @@ async fn a_bad_pair_is_refused_and_the_old_one_goes_on() {
     for (step, (name, text, mode, why)) in [
         ("certificate.pem", certificate.as_str(), 0o644, "is not the key of the first certificate"),
         ("key.pem", "nonsense", 0o600, "holds no key that can be used"),
-        ("key.pem", key.as_str(), 0o644, "is open to others"),
+        ("key.pem", key.as_str(), 0o644, "can be read by other users"),
     ]
     .into_iter()
     .enumerate()

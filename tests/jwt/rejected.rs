@@ -242,9 +242,9 @@ fn tokens_that_nobody_could_verify_stop_the_start() {
         (&[("jwt.secret", "short".to_owned())], "jwt.secret: is shorter than 32 characters"),
         (
             &[("jwt.jwks_url", "http://192.0.2.1/keys".to_owned())],
-            "jwt.jwks_url: http://192.0.2.1/keys would bring",
+            "jwt.jwks_url: http://192.0.2.1/keys would fetch",
         ),
-        (&[], "jwt.jwks_url: there is no key to verify tokens with"),
+        (&[], "jwt.jwks_url: no key for verification of tokens is set"),
     ] {
         let builder =
             settings.iter().fold(buckets(&upstream), |builder, (key, value)| builder.set(key, value));
@@ -254,12 +254,12 @@ fn tokens_that_nobody_could_verify_stop_the_start() {
     }
     let nobodys = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "jwt").run();
     assert!(
-        nobodys.stderr.contains("buckets.b.auth: lists jwt, and no tokens are believed"),
+        nobodys.stderr.contains("buckets.b.auth: lists jwt, but the section jwt is not set"),
         "{}",
         nobodys.stderr
     );
     let anybodys = Gateway::builder().bucket("b", &upstream).set("jwt.secret", issuer::SECRET).run();
-    for key in ["jwt.issuer: tokens of nobody", "jwt.audience: tokens for somebody else"] {
+    for key in ["jwt.issuer: is required", "jwt.audience: is required"] {
         assert!(anybodys.stderr.contains(key), "{}", anybodys.stderr);
     }
     assert!(!anybodys.stderr.contains(issuer::SECRET), "no secret is repeated");

@@ -72,7 +72,7 @@ fn a_cost_above_a_burst_stops_the_start() {
             .set(cost, "11")
             .set(&format!("{limit}.requests_per_second"), "10")
             .run();
-        let line = format!("{cost}: 11 is above {limit}.burst (10): none would ever pass");
+        let line = format!("{cost}: 11 is above {limit}.burst (10): every such request would be refused");
         assert!(ended.code != Some(0) && ended.stderr.contains(&line), "{line}\n{ended:?}");
         assert_eq!(ended.stderr.matches("is above").count(), 1, "{ended:?}");
     }

@@ -31,9 +31,9 @@ def test_a_tmpfs_that_others_cannot_write_holds_open_secrets(mounts, mode):
 def test_what_others_can_write_is_refused_on_every_mount(mounts, mode):
     """C5: neither a memory file system nor a read-only mount makes up for it."""
     secret = write(mounts.root / "secret", mode)
-    assert refused(check_secret(secret), "who can write it")
+    assert refused(check_secret(secret), "can be written by other users")
     mounts.make_read_only(mounts.root)
-    assert refused(check_secret(secret), "who can write it")
+    assert refused(check_secret(secret), "can be written by other users")
 
 
 @pytest.mark.parametrize("point", ["/dev/shm", "/tmp", "/mnt/shared"])
@@ -41,7 +41,7 @@ def test_a_tmpfs_for_everybody_holds_no_open_secrets(mounts, point):
     """C5: /tmp and /dev/shm are tmpfs mounts with a root that everybody can write."""
     shared = mounts.tmpfs(pathlib.Path(point), 0o1777)
     secret = write(shared / "secret", 0o444)
-    assert refused(check_secret(secret), "is open to others (mode 0444)", "chmod 600")
+    assert refused(check_secret(secret), "can be read by other users (mode 0444)", "chmod 600")
     secret.chmod(0o400)
     assert check_secret(secret) == SOUND
 
@@ -60,7 +60,7 @@ def test_a_kubernetes_secret_volume_is_accepted(mounts):
     """C5: mode 0644 behind links, on a tmpfs with a root of mode 1777 that is mounted read-only."""
     volume = mounts.tmpfs(mounts.root / "volume", 0o1777)
     secret = kubernetes_volume(volume, 0o644)
-    assert refused(check_secret(secret), "is open to others (mode 0644)")
+    assert refused(check_secret(secret), "can be read by other users (mode 0644)")
     mounts.make_read_only(volume)
     assert check_secret(secret) == SOUND
 
@@ -69,7 +69,7 @@ def test_a_kubernetes_secret_volume_is_accepted(mounts):
 def test_a_read_only_bind_mount_of_a_disk_is_accepted(mounts, tmp_path, whole):
     """C5: Compose binds the host's file to /run/secrets/NAME, read-only; a host path can be bound as a whole."""
     secret = write(tmp_path / "secret", 0o644)
-    assert refused(check_secret(secret), "is open to others (mode 0644)")
+    assert refused(check_secret(secret), "can be read by other users (mode 0644)")
     if whole:
         inside = mounts.bind(tmp_path, mounts.root / "secrets", read_only=True) / "secret"
     else:
@@ -81,7 +81,7 @@ def test_a_writable_bind_mount_of_a_disk_is_not(mounts, tmp_path):
     """C5: only what cannot be written is excepted."""
     secret = write(tmp_path / "secret", 0o644)
     inside = mounts.bind(secret, mounts.root / "secret", read_only=False)
-    assert refused(check_secret(inside), "is open to others (mode 0644)")
+    assert refused(check_secret(inside), "can be read by other users (mode 0644)")
 
 
 def test_a_way_that_others_can_change_is_refused(mounts):
@@ -92,12 +92,12 @@ def test_a_way_that_others_can_change_is_refused(mounts):
     everybody.chmod(0o777)
     link = everybody / "link"
     link.symlink_to(secret)
-    assert refused(check_secret(link), "can be replaced by others", str(everybody))
+    assert refused(check_secret(link), "can be replaced by other users", str(everybody))
     everybody.chmod(0o1777)
     assert check_secret(link) == SOUND, "in a sticky directory only the owner can replace an entry"
     if os.geteuid() == 0 and pathlib.Path("/proc/self/uid_map").read_text().split()[2] != "1":
         os.chown(link, 12345, 12345, follow_symlinks=False)
-        assert refused(check_secret(link), "can be replaced by others")
+        assert refused(check_secret(link), "can be replaced by other users")
     everybody.chmod(0o755)
     assert check_secret(link) == SOUND
 
@@ -133,9 +133,9 @@ def test_every_key_that_names_a_secret_file_has_the_same_rule(mounts, tmp_path, 
     text = "[default]\naws_access_key_id = A\naws_secret_access_key = hunter2\n"
     text = text if key.endswith("credentials_file") else "hunter2-hunter2-hunter2-hunter2-hunter2"
     on_disk, mounted = write(tmp_path / "secret", 0o644, text), write(mounts.root / "secret", 0o444, text)
-    assert refused(check(**{**others, **policy, variable: on_disk}), "is open to others (mode 0644)")
+    assert refused(check(**{**others, **policy, variable: on_disk}), "can be read by other users (mode 0644)")
     _, errors = check(**{**others, **policy, variable: mounted})
-    assert "open to others" not in errors and "cannot be read" not in errors, errors
+    assert "read by other users" not in errors and "cannot be read" not in errors, errors
 
 
 def test_an_open_configuration_file_on_such_a_mount_does_not_warn(mounts, tmp_path):
@@ -151,7 +151,7 @@ def test_an_open_configuration_file_on_such_a_mount_does_not_warn(mounts, tmp_pa
         done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         return done.returncode, done.stderr
 
-    assert refused(run(on_disk), "is a secret, and its file is open to others (mode 0644)")
+    assert refused(run(on_disk), "is a secret, and its file can be read by other users (mode 0644)")
     assert run(mounted) == SOUND
 
 

@@ -74,6 +74,8 @@ fn a_secret_file_open_to_others_stops_the_start() {
         .run();
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("buckets.b.s3.secret_access_key_file: "), "{}", ended.stderr);
-    assert!(ended.stderr.contains("is open to others (mode 0644)") && ended.stderr.contains("chmod 600"));
+    assert!(
+        ended.stderr.contains("can be read by other users (mode 0644)") && ended.stderr.contains("chmod 600")
+    );
     assert!(!ended.stderr.contains("hunter2"));
 }

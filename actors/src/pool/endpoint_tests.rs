@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn settings() -> LoadBalancerSettings {
-    LoadBalancerSettings::from(&tidegate_config::UpstreamConfig::default().rotation)
+    LoadBalancerSettings::from(&tidegate_config::UpstreamConfig::default().load_balancing)
 }
 
 /// An endpoint, its successes and the time.

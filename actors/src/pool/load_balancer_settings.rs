@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_config::RotationConfig;
+use tidegate_config::LoadBalancingConfig;
 
 /// Who is left out and when, who stands by.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +21,9 @@ pub(crate) struct LoadBalancerSettings {
     pub(crate) return_after: Duration,
 }
 
-impl From<&RotationConfig> for LoadBalancerSettings {
-    fn from(config: &RotationConfig) -> Self {
-        let RotationConfig {
+impl From<&LoadBalancingConfig> for LoadBalancerSettings {
+    fn from(config: &LoadBalancingConfig) -> Self {
+        let LoadBalancingConfig {
             standby,
             min_usable_percent,
             return_after,

@@ -36,7 +36,7 @@ impl Fixture {
         let (endpoints, now) = (Arc::new(EndpointStatsTable::new(1)), clock::now());
         let rotation = LoadBalancer::new(
             Arc::clone(&endpoints),
-            LoadBalancerSettings::from(&UpstreamConfig::default().rotation),
+            LoadBalancerSettings::from(&UpstreamConfig::default().load_balancing),
             7,
             now,
         );

@@ -31,7 +31,7 @@ impl Fixture {
         let signs = Arc::new(EndpointStatsTable::new(1));
         let rotation = LoadBalancer::new(
             Arc::clone(&signs),
-            LoadBalancerSettings::from(&UpstreamConfig::default().rotation),
+            LoadBalancerSettings::from(&UpstreamConfig::default().load_balancing),
             7,
             now,
         );

@@ -42,7 +42,7 @@ impl Fixture {
             count.fetch_add(1, Ordering::SeqCst);
         }));
         let (signs, now) = (Arc::new(EndpointStatsTable::new(endpoints)), clock::now());
-        let rules = LoadBalancerSettings::from(&UpstreamConfig::default().rotation);
+        let rules = LoadBalancerSettings::from(&UpstreamConfig::default().load_balancing);
         let rotation = LoadBalancer::new(Arc::clone(&signs), rules, 7, now);
         let budget = RetryBudget::new(RetryBudgetConfig::default(), now);
         let bounds = PoolBounds { concurrent_max, queued_max, queue_timeout, overload: None };

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use tidegate_config::{Priority, RotationConfig};
+use tidegate_config::{LoadBalancingConfig, Priority};
 
 use crate::pool::{EndpointState, PoolHandle};
 use crate::simulation::ledger::Invariant;
@@ -61,7 +61,7 @@ pub(super) struct EndpointObserver {
 }
 
 impl EndpointObserver {
-    pub(super) fn new(config: &RotationConfig, endpoints: usize) -> Self {
+    pub(super) fn new(config: &LoadBalancingConfig, endpoints: usize) -> Self {
         Self {
             max_percent: config.outlier_ejection.max_percent as usize,
             return_after: config.return_after,

@@ -155,7 +155,7 @@ impl Ledger {
                 .collect(),
             costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
             endpoints: upstreams()
-                .map(|it| EndpointObserver::new(&it.rotation, it.endpoints.len()))
+                .map(|it| EndpointObserver::new(&it.load_balancing, it.endpoints.len()))
                 .collect(),
             credentials: upstreams()
                 .map(|upstream| CredentialObserver::new(upstream.credentials_by_name.len()))

@@ -1,34 +1,33 @@
-//! When an upstream is left alone, for how long, and how it is trusted again.
+//! Circuit breaker of an upstream: when it opens, for how long, and when it closes again.
 //!
-//! Three ways to fail, each with a threshold of its own: failures in a row, the share of failures and the share of slow
-//! calls among the last calls. Times grow between two bounds. What contradicts itself is refused with both keys named;
-//! a bound that nobody set gives way to the one that somebody did.
+//! Three thresholds open it: consecutive failures, and the percentage of failed and of slow calls among the last calls. The open time
+//! grows between two bounds. A contradiction is rejected with both keys; an unset bound follows the one that is set.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::form::{Choice, Flag, millis, nonzero, percent, seconds, whole};
+use crate::schema::{Section, key, unset};
 use crate::section::section;
-use crate::walk::{Section, key, unset};
+use crate::value_type::{Choice, Flag, millis, nonzero, percent, seconds, whole};
 
-/// Calls that a circuit can remember at most.
+/// Capacity of the window of calls.
 const WINDOW_MAX: u64 = 128;
 
-/// What becomes of the breaker's verdicts.
+/// Whether the breaker refuses requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerMode {
     /// open circuits refuse
     On,
     /// circuits never open
     Off,
-    /// circuits open and close, and nobody is refused
+    /// circuits open and close, and no request is refused
     Shadow,
-    /// everything is refused
+    /// every request is refused
     ForcedOpen,
 }
 
 impl BreakerMode {
-    /// The word for it.
+    /// The word in a configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -49,62 +48,64 @@ const MODES: Choice<BreakerMode> = Choice(&[
 section! {
     /// The circuit breaker in front of an upstream.
     pub struct BreakerConfig {
-        /// what becomes of its verdicts: `on` refuses while it is open, `off` never opens, `shadow` only counts, `forced_open` refuses everything
+        /// `on` refuses requests while a circuit is open
         ///
-        /// `circuit_breaker_shadow_refused_total` counts what `shadow` would have refused.
+        /// `off` never opens a circuit. `shadow` opens circuits and refuses no request; `circuit_breaker_shadow_refused_total` counts the
+        /// requests that it would have refused. `forced_open` refuses every request.
         pub mode: BreakerMode = key("mode", MODES, BreakerMode::On);
-        /// one circuit each for reads, writes and listings, so that a broken one leaves the others alone
+        /// separate circuits for reads, writes and listings, so that a failure of one does not stop the others
         pub per_operation: bool = key("per_operation", Flag, true);
-        /// failures in a row that open it
+        /// consecutive failures that open a circuit
         ///
         /// Watch `circuit_breaker_failures` and `circuit_breaker_opened_total`.
         pub failure_threshold: NonZeroU32 = key("failure_threshold", whole(1..=1_000_000), nonzero(5));
-        /// percentage of the last calls that failed, from which on it opens
+        /// percentage of failures among the last calls that opens a circuit
         pub failure_rate_threshold: NonZeroU32 = key("failure_rate_threshold", percent(1..=100), nonzero(50));
-        /// a call whose first byte takes longer is slow; counted from the end of the request's body
+        /// a call is slow if its first byte takes longer, from the end of the request body
         ///
-        /// Must be below `timeout`: a call that takes that long has failed.
+        /// It must be below `timeout`: a call that takes `timeout` has failed.
         pub slow_call_duration: Option<Duration> =
             unset("slow_call_duration_ms", millis(1..=86_400_000), "no call is slow");
-        /// percentage of the last calls that were slow, from which on it opens
+        /// percentage of slow calls among the last calls that opens a circuit
         pub slow_call_rate_threshold: NonZeroU32 =
             key("slow_call_rate_threshold", percent(1..=100), nonzero(50));
-        /// calls that percentages are taken of
+        /// number of last calls from which the percentages are computed
         pub window_calls: NonZeroU32 = key("window_calls", whole(1..=WINDOW_MAX), nonzero(100));
-        /// calls without which there is no percentage
+        /// minimum number of calls before the percentages apply
         pub minimum_calls: NonZeroU32 = key("minimum_calls", whole(1..=WINDOW_MAX), nonzero(20))
-            .yielding("20, or `window_calls` if that is smaller");
-        /// how long it stays open the first time; each failed trial doubles that
+            .default_text("20, or `window_calls` if that is smaller");
+        /// first open time; each failed trial doubles it
         pub timeout: Duration = key("timeout_seconds", seconds(0.001..=86_400.0), Duration::from_secs(60));
-        /// how long it stays open at most, whatever the upstream's Retry-After asks for
+        /// maximum open time, even if the upstream's Retry-After is longer
         pub max_timeout: Duration = key("max_timeout_seconds", seconds(0.001..=86_400.0), Duration::from_secs(600))
-            .yielding("600, or `timeout_seconds` if that is longer");
-        /// how often a connection is tried, give or take a tenth, while it is open because none could be made; the first that succeeds ends the open time, and trials decide
+            .default_text("600, or `timeout_seconds` if that is longer");
+        /// interval of connection tests while a circuit is open because of failed connections
         ///
-        /// A bare TCP connection, to one endpoint after the other, one at a time; no TLS, no request. What a 5xx or its
-        /// Retry-After asked for runs to its end. Watch `circuit_breaker_probes_total`.
+        /// The interval varies by ±10 %. A test is a TCP connection without TLS and without a request, to one endpoint after the other,
+        /// one at a time. The first success ends the open time, and trial requests decide. An open time after a 5xx, or from
+        /// Retry-After, is not shortened. Watch `circuit_breaker_probes_total`.
         pub connect_probe_interval: Option<Duration> =
             unset("connect_probe_interval_ms", millis(10..=86_400_000), "no connection is tried");
-        /// how long a request that can be repeated waits for an open circuit before it is refused, if the circuit can open in that time
+        /// how long a replayable request waits for an open circuit before it is refused
         ///
-        /// It can if its open time ends by then, or if `connect_probe_interval_ms` may end it. GET, HEAD, PUT and DELETE
-        /// with a body of at most 64 KiB wait, holding no place of `concurrency`. At most the total request timeout.
+        /// A request waits only if the circuit can leave the open state in that time: its open time ends by then, or
+        /// `connect_probe_interval_ms` may end it. GET, HEAD, PUT and DELETE with a body of at most 64 KiB are replayable. They hold no
+        /// slot of `concurrency` while they wait. It must be at most the total request timeout.
         pub hold: Option<Duration> = unset("hold_ms", millis(1..=86_400_000), "503 at once");
-        /// requests that may wait for one circuit; one more is refused at once
+        /// requests that may wait for one circuit; more are refused at once
         ///
-        /// All of them are sent when the upstream comes back: keep it below what it can take on top of its ordinary
-        /// load. Watch `circuit_breaker_held`.
+        /// All of them are sent when the upstream recovers: keep the number below its spare capacity. Watch `circuit_breaker_held`.
         pub max_held: NonZeroU32 = key("max_held", whole(1..=100_000), nonzero(32));
-        /// successes of trial requests that close it
+        /// successful trial requests that close a circuit
         pub success_threshold: NonZeroU32 = key("success_threshold", whole(1..=1_000), nonzero(2));
-        /// trial requests that may be under way at a time
+        /// concurrent trial requests
         pub half_open_max_requests: NonZeroU32 =
             key("half_open_max_requests", whole(1..=1_000), nonzero(3));
     }
 }
 
 impl BreakerConfig {
-    /// Fits unset bounds to those that are set, then refuses what contradicts itself.
+    /// Adjusts unset bounds to those that are set, then rejects contradictions.
     pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
         if !section.is_set("max_timeout_seconds") {
             self.max_timeout = self.max_timeout.max(self.timeout);
@@ -128,13 +129,13 @@ impl BreakerConfig {
             );
         }
         if section.is_set("max_held") && !section.is_set("hold_ms") {
-            let hold = section.spell("hold_ms");
-            let hint = format!("say with {hold} how long, or take this away");
+            let hold = section.full_key("hold_ms");
+            let hint = format!("set {hold}, or remove this key");
             section.refuse("max_held", format!("has no effect without {hold}"), Some(hint));
         }
         if section.is_set("slow_call_rate_threshold") && !section.is_set("slow_call_duration_ms") {
-            let duration = section.spell("slow_call_duration_ms");
-            let hint = format!("say with {duration} what is slow, or take this away");
+            let duration = section.full_key("slow_call_duration_ms");
+            let hint = format!("set {duration}, or remove this key");
             section.refuse(
                 "slow_call_rate_threshold",
                 format!("has no effect without {duration}"),
@@ -149,22 +150,22 @@ impl BreakerConfig {
         self.max_held.get() as usize
     }
 
-    /// Refuses to have a request wait past its own deadline. `section` is the breaker's, `key` the deadline's.
+    /// Rejects a wait that is longer than the total timeout. `section` is the breaker's, `key` is the key of the timeout.
     pub(super) fn check_hold(&self, section: &mut Section<'_>, key: &str, request_timeout: Duration) {
         if let Some(hold) = self.hold.filter(|hold| *hold > request_timeout) {
             let (hold, total) = (hold.as_millis(), request_timeout.as_secs_f64());
-            let message = format!("{hold} must be at most {key} ({total} s): nobody waits past that");
+            let message = format!("{hold} must be at most {key} ({total} s), which ends every wait");
             section.refuse("hold_ms", message, None);
         }
     }
 
-    /// Refuses to call slow what has failed already. `section` is the breaker's, `key` and `timeout` the upstream's.
+    /// Rejects a slow call duration at which calls fail. `section` is the breaker's, `key` and `timeout` are the upstream's.
     pub(super) fn check_slow(&self, section: &mut Section<'_>, key: &str, timeout: Duration) {
         if let Some(slow) = self.slow_call_duration.filter(|slow| *slow >= timeout) {
             let (slow, timeout) = (slow.as_millis(), timeout.as_secs_f64());
             section.refuse(
                 "slow_call_duration_ms",
-                format!("{slow} must be below {key} ({timeout} s): what takes that long has failed"),
+                format!("{slow} must be below {key} ({timeout} s), at which a call fails"),
                 None,
             );
         }

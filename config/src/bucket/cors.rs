@@ -1,22 +1,24 @@
-//! Which pages of other origins may use a bucket from a browser (A6).
+//! CORS rules: pages of other origins that may use a bucket from a browser (A6).
 //!
-//! Off until an origin is named, so that any other key without one is a mistake and refused. An origin is compared
-//! byte for byte with what browsers send, so what no browser would send is refused here: a path, a slash
-//! at the end, capitals, a scheme's own port, `null` (which any sandboxed page may claim to be).
-//! Deliberately absent: patterns over origins. `https://*.example.com` trusts whoever gets hold of one forgotten name.
+//! CORS is off until an origin is set; another key of the section without an origin is rejected. Origins are compared byte for byte
+//! with the header of the browser. Origins that no browser sends are rejected: with a path, a slash at the end, upper case or the
+//! default port of the scheme, and `null`, which any sandboxed page can send. Patterns are not supported: `https://*.example.com` would
+//! trust an attacker who controls one forgotten subdomain.
 
-use crate::form::{Choice, Fault, Faults, Flag, Form, list, shown, whole_seconds};
+use crate::schema::{Docs, Read as _, Section, Spec, key};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Docs, Read as _, Section, Spec, key};
+use crate::value_type::{
+    Choice, Flag, ValueError, ValueErrors, ValueType, is_http_token, list, quoted, whole_seconds,
+};
 
 const ANY: &str = "*";
 const AGE_SECONDS: u32 = 600;
 
-/// Which pages of other origins may use a bucket, and how.
+/// CORS rules of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorsConfig {
-    /// origins as browsers send them; `None` is any
+    /// allowed origins; `None` is any
     pub allowed_origins: Option<Vec<String>>,
     /// methods that scripts may use
     pub allowed_methods: Vec<&'static str>,
@@ -24,27 +26,27 @@ pub struct CorsConfig {
     pub allowed_headers: Option<Vec<String>>,
     /// headers that scripts may read
     pub exposed_headers: Vec<String>,
-    /// how long a browser may remember a preflight's answer
+    /// how long a browser may cache the response of a preflight
     pub max_age_seconds: u32,
-    /// whether requests may carry the user's own cookies and certificates
+    /// whether requests may carry cookies and client certificates
     pub allow_credentials: bool,
 }
 
 /// An origin, or `*`.
 struct Origin;
 
-impl Form for Origin {
+impl ValueType for Origin {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?.trim();
-        let fault = |what: &str| Fault::new(format!("{} {what}", shown(text)));
+        let error_of = |what: &str| ValueError::new(format!("{} {what}", quoted(text)));
         if text == ANY {
             return Ok(text.to_owned());
         }
         let Some((scheme, authority)) = text.split_once("://") else {
-            return Err(fault("is no origin")
-                .hinting("such as https://app.example.com, or \"*\" for any")
+            return Err(error_of("is not an origin")
+                .with_hint("use an origin such as https://app.example.com, or \"*\" for any")
                 .into());
         };
         let is_lower = |c: char| c.is_ascii_graphic() && !c.is_ascii_uppercase();
@@ -54,13 +56,14 @@ impl Form for Origin {
             || !text.chars().all(is_lower)
             || authority.contains(['/', '?', '#', '@', '*'])
         {
-            let hint = "scheme, host and port in lower case, without a slash at the end and without patterns";
-            return Err(fault("is not what a browser sends as its origin").hinting(hint).into());
+            let hint =
+                "use scheme, host and port in lower case, without a slash at the end and without patterns";
+            return Err(error_of("is not an origin that a browser sends").with_hint(hint).into());
         }
         let own_port = [("http", ":80"), ("https", ":443")].iter().find(|(name, _)| *name == scheme);
         if let Some(port) = own_port.map(|(_, port)| *port).filter(|port| authority.ends_with(port)) {
-            let hint = format!("leave {port} out, as browsers do");
-            return Err(fault("is not what a browser sends as its origin").hinting(hint).into());
+            let hint = format!("remove {port}, as browsers do");
+            return Err(error_of("is not an origin that a browser sends").with_hint(hint).into());
         }
         Ok(text.to_owned())
     }
@@ -69,26 +72,24 @@ impl Form for Origin {
         "origin, or \"*\"".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
 /// The name of a header in lower case, or `*`.
 struct HeaderName;
 
-impl Form for HeaderName {
+impl ValueType for HeaderName {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?.trim();
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let is_name = !text.is_empty() && text.bytes().all(is_token);
-        if text == ANY || (is_name && !text.contains('*')) {
+        if text == ANY || (is_http_token(text) && !text.contains('*')) {
             return Ok(text.to_ascii_lowercase());
         }
-        Err(Fault::new(format!("{} is no header's name", shown(text)))
-            .hinting("such as x-amz-date, or \"*\" for any")
+        Err(ValueError::new(format!("{} is not the name of a header", quoted(text)))
+            .with_hint("use a header such as x-amz-date, or \"*\" for any")
             .into())
     }
 
@@ -96,8 +97,8 @@ impl Form for HeaderName {
         "header, or \"*\"".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
@@ -105,42 +106,42 @@ const METHODS: Choice<&'static str> =
     Choice(&[("GET", "GET"), ("HEAD", "HEAD"), ("PUT", "PUT"), ("POST", "POST"), ("DELETE", "DELETE")]);
 
 section! {
-    /// The keys as they are written.
-    struct Written {
-        /// origins whose pages may use the bucket, byte for byte as browsers send them; `"*"` is any
+    /// The keys of the section.
+    struct Keys {
+        /// origins of pages that may use the bucket, exactly as browsers send them; `"*"` is any
         ///
-        /// Once set, the gateway answers preflights itself and puts its own CORS headers in the place of the upstream's. Unset, the
-        /// store of an s3 bucket answers preflights by its own rules (`PUT ?cors`), and its CORS headers pass.
-        allowed_origins: Vec<String> = key("allowed_origins", list(Origin), Vec::new()).yielding("off");
-        /// methods that such pages may use
+        /// If it is set, the gateway answers preflights itself and replaces the CORS headers of the upstream. If it is not set, the
+        /// store of an s3 bucket answers preflights by its own rules (`PUT ?cors`), and its CORS headers are forwarded.
+        allowed_origins: Vec<String> = key("allowed_origins", list(Origin), Vec::new()).default_text("off");
+        /// methods that pages of these origins may use
         allowed_methods: Vec<&'static str> = key("allowed_methods", list(METHODS), vec!["GET", "HEAD"]);
-        /// headers that such pages may send; `"*"` is any
+        /// request headers that pages of these origins may send; `"*"` is any
         allowed_headers: Vec<String> = key("allowed_headers", list(HeaderName), Vec::new());
-        /// headers of the answer that such pages may read, such as `etag`
+        /// response headers that pages of these origins may read, such as `etag`
         exposed_headers: Vec<String> = key("exposed_headers", list(HeaderName), Vec::new());
-        /// seconds for which a browser may remember what a preflight allowed
+        /// how long a browser may cache the response of a preflight
         max_age_seconds: u32 = key("max_age_seconds", whole_seconds(0..=86_400), AGE_SECONDS);
-        /// whether requests may carry the user's cookies; not with `"*"`
+        /// allows requests with cookies; not together with `"*"`
         allow_credentials: bool = key("allow_credentials", Flag, false);
     }
 }
 
-/// The section `cors`, off until an origin is named.
+/// The section `cors`. It is off until an origin is set.
 pub(super) struct CorsKeys(pub(super) &'static str);
 
 impl Spec for CorsKeys {
     type Value = Option<CorsConfig>;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> Option<CorsConfig> {
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> Option<CorsConfig> {
         let is_set = section.origin_within(self.0).is_some();
         let mut child = section.child(self.0);
-        child.introduce(docs);
-        let written = Written::read(&mut child);
+        child.document(docs);
+        let written = Keys::read(&mut child);
         is_set.then(|| written.resolve(&mut child))
     }
 }
 
-impl Written {
+impl Keys {
     fn resolve(self, section: &mut Section<'_>) -> CorsConfig {
         let Self {
             allowed_origins,
@@ -153,14 +154,14 @@ impl Written {
         let any = |names: &[String]| names.iter().any(|name| name == ANY);
         if allowed_origins.is_empty() {
             if !section.is_refused("allowed_origins") {
-                let hint = "name the origins whose pages may use the bucket".to_owned();
-                section.refuse("allowed_origins", "is empty, which allows nobody", Some(hint));
+                let hint = "list the origins of the pages that may use the bucket".to_owned();
+                section.refuse("allowed_origins", "is required: without it no origin is allowed", Some(hint));
             }
         } else if any(&allowed_origins) && allowed_origins.len() > 1 {
             section.refuse(
                 "allowed_origins",
-                "names origins beside \"*\"",
-                Some("\"*\" is any already".to_owned()),
+                "lists \"*\" and other origins",
+                Some("remove the others: \"*\" allows any origin".to_owned()),
             );
         }
         if allow_credentials {
@@ -168,7 +169,8 @@ impl Written {
                 [("allowed_origins", &allowed_origins), ("exposed_headers", &exposed_headers)]
             {
                 if any(values) {
-                    let hint = format!("name them, or set {} to false", section.spell("allow_credentials"));
+                    let hint =
+                        format!("list them, or set {} to false", section.full_key("allow_credentials"));
                     section.refuse(name, "cannot be \"*\" together with allow_credentials", Some(hint));
                 }
             }
@@ -195,7 +197,7 @@ mod tests {
 
     /// A6
     #[test]
-    fn cors_is_off_until_an_origin_is_named() {
+    fn cors_is_off_until_an_origin_is_set() {
         let plain = "[buckets.b]\ns3.endpoints = [\"http://a\"]\n";
         let config = load(Sources::default().text("t.toml", plain)).unwrap();
         assert_eq!(config.buckets["b"].cors, None);
@@ -212,36 +214,38 @@ mod tests {
         assert_eq!(any.exposed_headers, ["etag"]);
     }
 
-    /// A6: what would allow everybody, or nobody, by mistake stops the start
+    /// A6: a rule that allows every origin, or none, by mistake stops the start
     #[test]
     fn rules_that_contradict_themselves_are_refused() {
         const NAMED: &str = "allowed_origins = [\"https://a\"]\n";
         for (keys, expected) in [
             (
                 "allowed_methods = [\"PUT\"]".to_owned(),
-                "allowed_origins: is empty, which allows nobody (not set); name the origins whose pages may use the bucket",
+                "allowed_origins: is required: without it no origin is allowed (not set); list the origins of the \
+                 pages that may use the bucket",
             ),
             (
                 "allowed_origins = [\"*\"]\nallow_credentials = true".to_owned(),
-                "allowed_origins: cannot be \"*\" together with allow_credentials (from t.toml); name them, or set \
+                "allowed_origins: cannot be \"*\" together with allow_credentials (from t.toml); list them, or set \
                  buckets.b.cors.allow_credentials to false",
             ),
             (
                 format!("{NAMED}exposed_headers = [\"*\"]\nallow_credentials = true"),
-                "exposed_headers: cannot be \"*\" together with allow_credentials (from t.toml); name them, or set \
+                "exposed_headers: cannot be \"*\" together with allow_credentials (from t.toml); list them, or set \
                  buckets.b.cors.allow_credentials to false",
             ),
             (
                 "allowed_origins = [\"*\", \"https://a\"]".to_owned(),
-                "allowed_origins: names origins beside \"*\" (from t.toml); \"*\" is any already",
+                "allowed_origins: lists \"*\" and other origins (from t.toml); remove the others: \"*\" allows any origin",
             ),
             (
                 format!("{NAMED}allowed_methods = [\"PATCH\"]"),
-                "allowed_methods: \"PATCH\" is none of GET, HEAD, PUT, POST, DELETE (from t.toml)",
+                "allowed_methods: \"PATCH\" is not one of GET, HEAD, PUT, POST, DELETE (from t.toml)",
             ),
             (
                 format!("{NAMED}allowed_headers = [\"x-amz-*\"]"),
-                "allowed_headers: \"x-amz-*\" is no header's name (from t.toml); such as x-amz-date, or \"*\" for any",
+                "allowed_headers: \"x-amz-*\" is not the name of a header (from t.toml); use a header such as \
+                 x-amz-date, or \"*\" for any",
             ),
         ] {
             let lines: Vec<_> = cors(&keys).unwrap_err().iter().map(ToString::to_string).collect();
@@ -249,9 +253,9 @@ mod tests {
         }
     }
 
-    /// A6: an origin that no browser sends would never match, and nobody would know why
+    /// A6: an origin that no browser sends would never match
     #[test]
-    fn an_origin_is_what_browsers_send() {
+    fn only_origins_that_browsers_send_are_accepted() {
         for text in [
             "https://a/",
             "https://A",

@@ -1,32 +1,33 @@
-//! Several credentials for one bucket (C3): each with a name, a limit of its own, and perhaps a quota that it shares.
+//! Several credentials of one bucket (C3). Each has a name, its own concurrency limit, and optionally a shared quota group.
 //!
-//! A bucket's single pair stays where it was, under the upstream's section, and has no gate. Credentials with names stand in a map:
-//! key pairs for a store, headers for an API. Their order is that of their names, and means nothing. A name is shown in logs, metrics
-//! and the status, which is why it is not the access key ID. The same secret twice would be one credential with twice
-//! its limit, so it is refused.
+//! The single key pair of a bucket is set directly in the upstream's section and has no limit of its own. Named credentials are in a
+//! map: key pairs for a store, headers for an API. Their order has no effect. Logs, metrics and the status show the name, so it is not
+//! the access key ID. The same secret under two names would have twice its limit, so it is rejected.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
 use super::secret::Secret;
-use crate::form::{Fault, Faults, Form, Word, nonzero_size, seconds, shown, whole};
+use crate::schema::{Docs, Read, Section, Spec, key, shared, unset};
 use crate::secret_file::SecretPath;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Docs, Read, Section, Spec, key, shared, unset};
+use crate::value_type::{
+    ValueError, ValueErrors, ValueType, Word, is_http_token, nonzero_size, quoted, seconds, whole,
+};
 
-/// As long as a metric's label should be.
+/// A name is the value of a metric label.
 const NAME_CHARS_MAX: usize = 64;
-/// What a header's value may hold at most; longer ones are refused by common servers.
+/// Maximum length of a header's value; common servers reject longer ones.
 const VALUE_BYTES_MAX: usize = 4096;
 
-/// As whom a request goes on.
+/// The identity that a request has towards the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// signed with this pair
     Pair(Credentials),
-    /// signed with the pair that an endpoint hands out
+    /// signed with a pair from a credentials endpoint
     Container(ContainerCredentials),
     /// with this header
     Header {
@@ -40,35 +41,35 @@ pub enum Identity {
 /// One of a bucket's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PooledCredential {
-    /// what it is called in logs, metrics and the status
+    /// its name in logs, metrics and the status
     pub name: String,
-    /// as whom
+    /// its identity towards the upstream
     pub identity: Identity,
-    /// requests under way with it
+    /// maximum concurrent requests with it
     pub max_concurrent: NonZeroUsize,
-    /// credentials of one group are left alone together
+    /// credentials of one group are paused together
     pub quota_group: Option<String>,
 }
 
 section! {
-    /// What is done about credentials that the upstream throttles or refuses.
+    /// Handling of credentials that the upstream throttles or refuses.
     #[derive(Copy)]
     pub struct CredentialPoolConfig {
-        /// how long a credential is left alone that the upstream throttles without a `Retry-After`
+        /// pause of a credential that the upstream throttles without a `Retry-After`
         ///
         /// Watch `upstream_credential_setbacks_total` with cause `throttled`.
         pub cool_down: Duration = key("cool_down_seconds", seconds(0.001..=86_400.0), Duration::from_secs(5));
-        /// the longest that a `Retry-After` may have a credential left alone
+        /// maximum pause of a credential, even if the `Retry-After` is longer
         pub max_cool_down: Duration =
             key("max_cool_down_seconds", seconds(0.001..=86_400.0), Duration::from_secs(600))
-                .yielding("600, or `cool_down_seconds` if that is longer");
-        /// how long a credential is left out that the upstream refuses; then one request tries it again
+                .default_text("600, or `cool_down_seconds` if that is longer");
+        /// pause of a credential that the upstream refuses; after it one request tries the credential
         pub refused: Duration = key("refused_seconds", seconds(0.001..=604_800.0), Duration::from_secs(900));
     }
 }
 
 impl CredentialPoolConfig {
-    /// Fits the unset cap to the pause without a `Retry-After`, then refuses a cap below it.
+    /// Raises the unset maximum to the pause without a `Retry-After`, then rejects a maximum below it.
     pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
         if !section.is_set("max_cool_down_seconds") {
             self.max_cool_down = self.max_cool_down.max(self.cool_down);
@@ -83,42 +84,42 @@ impl CredentialPoolConfig {
 }
 
 section! {
-    /// A key pair of several, as it is written.
+    /// The keys of one named key pair.
     pub(super) struct PairKeys {
         pair: CredentialKeys = shared();
-        /// requests that may be under way with this credential
+        /// maximum concurrent requests with this credential
         max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(50));
-        /// credentials of one group share a quota: when one is throttled all are left alone
+        /// group of credentials with one quota: if one is throttled, all of them pause
         quota_group: Option<String> = unset("quota_group", Word("text"), "its own");
     }
 }
 
 section! {
-    /// A header of several, as it is written.
+    /// The keys of one named header.
     pub(super) struct HeaderKeys {
-        /// header that carries it, such as `authorization`, `x-api-key` or `x-goog-api-key`; a client's own is never forwarded
-        header: String = key("header", HeaderIn, "authorization".to_owned());
-        /// what the header says, whole, such as `Bearer sk-…`
-        value: Option<Secret> = unset("value", ValueText, "required");
-        /// file that holds it, in place of `value`
-        value_file: Option<Secret> = unset("value_file", ValueIn, "required");
-        /// requests that may be under way with this credential
+        /// header with the credential, such as `authorization` or `x-api-key`; a client's own is never forwarded
+        header: String = key("header", CredentialHeader, "authorization".to_owned());
+        /// complete value of the header, such as `Bearer sk-…`
+        value: Option<Secret> = unset("value", HeaderValueText, "required");
+        /// file that holds the value, instead of `value`
+        value_file: Option<Secret> = unset("value_file", HeaderValueFromFile, "required");
+        /// maximum concurrent requests with this credential
         max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(1));
-        /// credentials of one group share a quota: when one is throttled all are left alone
+        /// group of credentials with one quota: if one is throttled, all of them pause
         quota_group: Option<String> = unset("quota_group", Word("text"), "its own");
     }
 }
 
-/// How one of several is read.
-pub(super) trait Pooled: Read {
-    /// What follows a credential's name in the reference.
+/// The keys of one named credential.
+pub(super) trait NamedKeys: Read {
+    /// The documentation of the section.
     const DOCS: Docs;
-    /// Refuses what its keys cannot say together; none if they give no identity.
+    /// Rejects contradictions; none if the keys give no identity.
     fn resolve(self, name: String, section: &mut Section<'_>) -> Option<PooledCredential>;
 }
 
-impl Pooled for PairKeys {
-    const DOCS: Docs = &[" one of several key pairs; its name is shown in logs, metrics and the status"];
+impl NamedKeys for PairKeys {
+    const DOCS: Docs = &[" a named key pair; logs, metrics and the status show its name"];
 
     fn resolve(self, name: String, section: &mut Section<'_>) -> Option<PooledCredential> {
         let Self { pair, max_concurrent, quota_group } = self;
@@ -137,50 +138,41 @@ impl Pooled for PairKeys {
     }
 }
 
-impl Pooled for HeaderKeys {
-    const DOCS: Docs = &[" a credential of the API; its name is shown in logs, metrics and the status"];
+impl NamedKeys for HeaderKeys {
+    const DOCS: Docs = &[" a named credential of the API; logs, metrics and the status show its name"];
 
     fn resolve(self, name: String, section: &mut Section<'_>) -> Option<PooledCredential> {
         let Self { header, value, value_file, max_concurrent, quota_group } = self;
-        match (section.is_set("value"), section.is_set("value_file")) {
-            (true, true) => {
-                let message = format!("is set, and so is {}", section.spell("value"));
-                section.refuse("value_file", message, Some("set one of them".to_owned()));
-            }
-            (false, false) => {
-                let hint = format!("set it, or {}", section.spell("value_file"));
-                section.refuse("value", "a credential needs a value", Some(hint));
-            }
-            _ => {}
-        }
+        section.refuse_unless_one(["value", "value_file"], "a credential needs a value");
         let value = value.or(value_file)?;
         let identity = Identity::Header { name: header, value };
         Some(PooledCredential { name, identity, max_concurrent, quota_group })
     }
 }
 
-/// The map of credentials; `K` is what one of them is written as.
-pub(super) struct PoolOf<K>(&'static str, std::marker::PhantomData<K>);
+/// The map of named credentials; `K` are the keys of one of them.
+pub(super) struct CredentialMap<K>(&'static str, std::marker::PhantomData<K>);
 
-pub(super) fn pool_of<K: Pooled>(name: &'static str) -> PoolOf<K> {
-    PoolOf(name, std::marker::PhantomData)
+pub(super) fn credential_map<K: NamedKeys>(name: &'static str) -> CredentialMap<K> {
+    CredentialMap(name, std::marker::PhantomData)
 }
 
-impl<K: Pooled> Spec for PoolOf<K> {
+impl<K: NamedKeys> Spec for CredentialMap<K> {
     type Value = Vec<PooledCredential>;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> Vec<PooledCredential> {
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> Vec<PooledCredential> {
         let mut map = section.child(self.0);
-        map.introduce(docs);
+        map.document(docs);
         let mut pool: Vec<PooledCredential> = Vec::new();
         for name in map.names() {
             check_name(&mut map, &name);
             let mut child = map.child(&name);
-            child.introduce(K::DOCS);
+            child.document(K::DOCS);
             let Some(credential) = K::read(&mut child).resolve(name.clone(), &mut child) else { continue };
-            if let Some(twin) = pool.iter().find(|other| is_same(&other.identity, &credential.identity)) {
-                let message = format!("is the same credential as {}", map.spell(&twin.name));
-                let hint = "each has a limit of its own, so each must be another".to_owned();
+            if let Some(duplicate) = pool.iter().find(|other| is_same(&other.identity, &credential.identity))
+            {
+                let message = format!("is the same credential as {}", map.full_key(&duplicate.name));
+                let hint = "remove one of them: each named credential has its own limit".to_owned();
                 map.refuse(&name, message, Some(hint));
             }
             pool.push(credential);
@@ -200,16 +192,18 @@ fn is_same(one: &Identity, other: &Identity) -> bool {
 fn check_name(map: &mut Section<'_>, name: &str) {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_fit) {
-        let message = format!("is no credential's name: 1 to {NAME_CHARS_MAX} letters, digits and -_.");
+        let message = format!(
+            "is not the name of a credential: 1 to {NAME_CHARS_MAX} letters, digits and -_. are allowed"
+        );
         map.refuse(name, message, None);
     }
 }
 
 /// The name of a header that may carry a credential, in lower case.
-struct HeaderIn;
+struct CredentialHeader;
 
-/// Headers that frame the message or name its receiver.
-const TAKEN: [&str; 12] = [
+/// Headers with another purpose: they frame the message or name its receiver.
+const RESERVED: [&str; 12] = [
     "connection",
     "content-length",
     "content-type",
@@ -224,19 +218,18 @@ const TAKEN: [&str; 12] = [
     "x-tidegate-reason",
 ];
 
-impl Form for HeaderIn {
+impl ValueType for CredentialHeader {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let name = raw.text()?.trim().to_ascii_lowercase();
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
-            let fault = Fault::new(format!("{} is no header's name", shown(&name)));
-            return Err(fault.hinting("such as authorization or x-api-key").into());
+        if !is_http_token(&name) {
+            let error = ValueError::new(format!("{} is not the name of a header", quoted(&name)));
+            return Err(error.with_hint("use a header such as authorization or x-api-key").into());
         }
-        if TAKEN.contains(&name.as_str()) {
-            let fault = Fault::new(format!("{} has another meaning", shown(&name)));
-            return Err(fault.hinting("such as authorization or x-api-key").into());
+        if RESERVED.contains(&name.as_str()) {
+            let error = ValueError::new(format!("{} is reserved for another purpose", quoted(&name)));
+            return Err(error.with_hint("use a header such as authorization or x-api-key").into());
         }
         Ok(name)
     }
@@ -245,31 +238,31 @@ impl Form for HeaderIn {
         "header".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
-/// A header's value; blanks may stand in it, as in `Bearer …`. The faults do not repeat it.
-fn header_value(text: &str) -> Result<Secret, Fault> {
+/// A header's value. Spaces are allowed, as in `Bearer …`. The errors do not repeat the value.
+fn header_value(text: &str) -> Result<Secret, ValueError> {
     let text = text.trim();
     match text {
-        "" => Err(Fault::new("is empty")),
+        "" => Err(ValueError::new("is empty")),
         _ if text.len() > VALUE_BYTES_MAX => {
-            Err(Fault::new(format!("has more than {VALUE_BYTES_MAX} bytes")))
+            Err(ValueError::new(format!("has more than {VALUE_BYTES_MAX} bytes")))
         }
         _ if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) => Ok(Secret::new(text)),
-        _ => Err(Fault::new("holds what no header may: more than one line, or other than ASCII")),
+        _ => Err(ValueError::new("has characters that a header cannot have: it must be one line of ASCII")),
     }
 }
 
-/// A header's value that no error, log line or reference shows.
-struct ValueText;
+/// A header's value that errors, log lines and the reference do not show.
+struct HeaderValueText;
 
-impl Form for ValueText {
+impl ValueType for HeaderValueText {
     type Value = Secret;
 
-    fn parse(&self, raw: &Raw) -> Result<Secret, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {
         Ok(header_value(raw.text()?)?)
     }
 
@@ -281,18 +274,18 @@ impl Form for ValueText {
         true
     }
 
-    fn show(&self, _: &Secret) -> String {
+    fn to_toml(&self, _: &Secret) -> String {
         "\"…\"".to_owned()
     }
 }
 
-/// The path of a file whose content is a header's value.
-struct ValueIn;
+/// The path of a file that holds a header's value.
+struct HeaderValueFromFile;
 
-impl Form for ValueIn {
+impl ValueType for HeaderValueFromFile {
     type Value = Secret;
 
-    fn parse(&self, raw: &Raw) -> Result<Secret, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {
         let (_, secret) = SecretPath::open(raw)?;
         Ok(header_value(secret.expose())?)
     }
@@ -301,7 +294,7 @@ impl Form for ValueIn {
         SecretPath.accepts()
     }
 
-    fn show(&self, _: &Secret) -> String {
+    fn to_toml(&self, _: &Secret) -> String {
         "\"…\"".to_owned()
     }
 }

@@ -1,117 +1,125 @@
-//! As whom a bucket's requests are signed (A2, C5): a pair written out, a pair in files, a credentials file, or an
-//! endpoint that hands out pairs which expire.
+//! Credentials of a bucket towards its store (A2, C5): a key pair in the configuration, a pair in files, a credentials file, or an
+//! endpoint that provides pairs with an expiry time.
 //!
-//! A bucket has one source. Two would have an order, and the one that loses would be rotated by somebody who believes in
-//! it. A credentials file has the shape that AWS tools write (`[profile]`, `aws_access_key_id = …`); of it only the key pair
-//! and the session token are read. Deliberately absent: AWS's own variables and its search through files and instance
-//! metadata, for a gateway should sign as nobody that its configuration does not name.
+//! A bucket has one source of credentials. With two, one would be ignored, and an operator could rotate the wrong one. A credentials
+//! file has the format of AWS tools (`[profile]`, `aws_access_key_id = …`); only the key pair and the session token are read. The
+//! variables of AWS and its search through files and instance metadata are not supported: the gateway must only use credentials that
+//! its configuration names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::endpoint::{BaseUrl, Endpoint, Scheme};
 use super::secret::Secret;
-use crate::form::{Fault, Faults, Form, SecretText, Word};
-use crate::secret_file::{SecretFile, SecretIn, SecretPath};
+use crate::schema::{Section, key, nested, unset};
+use crate::secret_file::{SecretFile, SecretFromFile, SecretPath};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Section, key, nested, unset};
+use crate::value_type::{SecretText, ValueError, ValueErrors, ValueType, Word};
 
 const PROFILE: &str = "default";
 
-/// As whom requests are signed.
+/// A key pair that signs requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// the public half
     pub access_key_id: String,
     /// the secret half
     pub secret_access_key: Secret,
-    /// what temporary credentials are sent with
+    /// the session token of temporary credentials
     pub session_token: Option<Secret>,
 }
 
-/// An endpoint that hands out credentials which expire, as container platforms have it.
+/// An endpoint of a container platform that provides credentials with an expiry time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerCredentials {
-    /// where they are asked for, path included
+    /// its URL with path
     pub url: Endpoint,
-    /// what is sent as `authorization`; read anew for each request
+    /// file with the value of `authorization`; it is read for each request
     pub authorization_token_file: Option<SecretFile>,
 }
 
 section! {
-    /// A bucket's credentials as they are written.
+    /// The keys of the credentials.
     pub(super) struct CredentialKeys {
-        /// public half of the credentials; a bucket without any sends its requests unsigned
+        /// access key ID, the public half of the pair; a bucket without credentials sends unsigned requests
         access_key_id: Option<String> = unset("access_key_id", Word("text"), "none");
-        /// file that holds the public half, in place of `access_key_id`
-        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretIn, "none");
-        /// secret half of the credentials
+        /// file that holds the access key ID, instead of `access_key_id`
+        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretFromFile, "none");
+        /// secret access key, the secret half of the pair
         secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "none");
-        /// file that holds the secret half, in place of `secret_access_key`
-        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretIn, "none");
+        /// file that holds the secret access key, instead of `secret_access_key`
+        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretFromFile, "none");
         /// session token of temporary credentials
         session_token: Option<Secret> = unset("session_token", SecretText, "none");
-        /// credentials file as AWS tools write it, in place of the pair
-        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesIn, "none");
-        /// profile of the credentials file
+        /// credentials file in the format of AWS tools, instead of the pair
+        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesFromFile, "none");
+        /// profile in the credentials file
         credentials_profile: String = key("credentials_profile", Word("text"), PROFILE.to_owned());
-        /// an endpoint that hands out credentials which expire, in place of the pair
+        /// endpoint that provides credentials with an expiry time, instead of the pair
         container_credentials: ContainerKeys = nested("container_credentials");
     }
 }
 
 section! {
-    /// A credentials endpoint as it is written.
+    /// The keys of a credentials endpoint.
     struct ContainerKeys {
-        /// where credentials are asked for (ECS, EKS pod identity); they are renewed before they expire
-        url: Option<Endpoint> = unset("url", BaseUrl, "no such endpoint");
-        /// file whose content is sent there as `authorization`; read anew each time
+        /// URL of the credentials endpoint (ECS, EKS pod identity); credentials are renewed before they expire
+        url: Option<Endpoint> = unset("url", BaseUrl, "none");
+        /// file with the value of `authorization` for the credentials endpoint; it is read for each request
         authorization_token_file: Option<SecretFile> =
-            unset("authorization_token_file", SecretPath, "none is sent");
+            unset("authorization_token_file", SecretPath, "none");
     }
 }
 
-/// The groups of keys that name credentials; only one of them may be in use.
-const WAYS: [&[&str]; 3] = [
+/// The groups of keys that set credentials; only one group may be in use.
+const SOURCES: [&[&str]; 3] = [
     &["access_key_id", "access_key_id_file", "secret_access_key", "secret_access_key_file", "session_token"],
     &["credentials_file", "credentials_profile"],
     &["container_credentials"],
 ];
 
-/// Refuses credentials with names beside those without.
+/// Rejects named credentials together with a single one.
 pub(super) fn check_one_source(section: &mut Section<'_>) {
-    let single = WAYS.iter().copied().flatten().find(|key| section.origin_within(key).is_some());
+    let single = SOURCES.iter().copied().flatten().find(|key| section.origin_within(key).is_some());
     if let Some(single) = single.filter(|_| section.origin_within("credentials").is_some()) {
-        let message = format!("is set, and so is {}", section.spell(single));
-        section.refuse("credentials", message, Some("a bucket has one source of credentials".to_owned()));
+        let message = format!("cannot be set together with {}", section.full_key(single));
+        section.refuse(
+            "credentials",
+            message,
+            Some("set one of them: a bucket has one source of credentials".to_owned()),
+        );
     }
 }
 
 impl CredentialKeys {
-    /// Refuses what the keys cannot say together.
+    /// Rejects contradictions.
     pub(super) fn check(&self, section: &mut Section<'_>) {
-        let set: Vec<&str> = WAYS
+        let set: Vec<&str> = SOURCES
             .iter()
             .filter_map(|keys| keys.iter().find(|key| section.origin_within(key).is_some()))
             .copied()
             .collect();
         if let [first, second, ..] = set[..] {
-            let message = format!("is set, and so is {}", section.spell(first));
-            section.refuse(second, message, Some("a bucket has one source of credentials".to_owned()));
+            let message = format!("cannot be set together with {}", section.full_key(first));
+            section.refuse(
+                second,
+                message,
+                Some("set one of them: a bucket has one source of credentials".to_owned()),
+            );
         }
         check_pair(section);
         if let Some(profiles) = &self.credentials_file
             && !profiles.0.contains_key(&self.credentials_profile)
         {
             let message = format!("has no profile {} with a key pair", self.credentials_profile);
-            let key = section.spell("credentials_profile");
-            section.refuse("credentials_file", message, Some(format!("name one with {key}")));
+            let key = section.full_key("credentials_profile");
+            section.refuse("credentials_file", message, Some(format!("set {key} to another profile")));
         }
         check_container(&self.container_credentials, &mut section.child("container_credentials"));
     }
 
-    /// The credentials, or where to ask for them.
+    /// The credentials, or their endpoint.
     pub(super) fn resolve(self) -> (Option<Credentials>, Option<ContainerCredentials>) {
         let Self {
             access_key_id,
@@ -135,15 +143,14 @@ impl CredentialKeys {
 }
 
 fn check_pair(section: &mut Section<'_>) {
-    let forms = |name: &'static str, file: &'static str| {
+    let set_keys = |name: &'static str, file: &'static str| {
         [name, file].into_iter().filter(|key| section.is_set(key)).collect::<Vec<_>>()
     };
-    let id = forms("access_key_id", "access_key_id_file");
-    let secret = forms("secret_access_key", "secret_access_key_file");
+    let id = set_keys("access_key_id", "access_key_id_file");
+    let secret = set_keys("secret_access_key", "secret_access_key_file");
     for twice in [&id, &secret] {
         if let [first, second] = twice[..] {
-            let message = format!("is set, and so is {}", section.spell(first));
-            section.refuse(second, message, Some("set one of them".to_owned()));
+            section.refuse_both([first, second]);
         }
     }
     let missing = match (id.first(), secret.first()) {
@@ -153,8 +160,8 @@ fn check_pair(section: &mut Section<'_>) {
         _ => None,
     };
     if let Some((missing, present)) = missing {
-        let message = format!("is missing, but {} is set", section.spell(present));
-        section.refuse(missing, message, Some("set both, or neither to send unsigned".to_owned()));
+        let message = format!("is required: {} is set", section.full_key(present));
+        section.refuse(missing, message, Some("set both, or neither to send unsigned requests".to_owned()));
     }
 }
 
@@ -162,23 +169,23 @@ fn check_container(keys: &ContainerKeys, section: &mut Section<'_>) {
     let ContainerKeys { url, .. } = keys;
     match url {
         None if section.is_set("authorization_token_file") && !section.is_set("url") => {
-            let message = format!("is missing, but {} is set", section.spell("authorization_token_file"));
+            let message = format!("is required: {} is set", section.full_key("authorization_token_file"));
             section.refuse("url", message, None);
         }
-        Some(url) if url.scheme == Scheme::Http && !is_near(&url.host) => {
-            let message = format!("{} would send credentials in the clear", url.url());
-            let hint = "use https://; http:// is for loopback and link-local addresses".to_owned();
+        Some(url) if url.scheme == Scheme::Http && !is_local(&url.host) => {
+            let message = format!("{} would send credentials without TLS to another machine", url.url());
+            let hint = "use https://; http:// is allowed for loopback and link-local addresses".to_owned();
             section.refuse("url", message, Some(hint));
         }
         _ => {}
     }
 }
 
-/// Whether what is sent there stays on this machine, or between it and its host.
-pub(crate) fn is_near(host: &str) -> bool {
+/// Whether traffic to a host stays on this machine, or between it and its hypervisor.
+pub(crate) fn is_local(host: &str) -> bool {
     match host.parse() {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        // fd00:ec2::23 is where EKS answers on IPv6
+        // fd00:ec2::23 is the IPv6 address of EKS
         Ok(IpAddr::V6(address)) => address.is_loopback() || address.segments()[..2] == [0xfd00, 0x0ec2],
         Err(_) => host == "localhost",
     }
@@ -189,15 +196,17 @@ pub(crate) fn is_near(host: &str) -> bool {
 pub(super) struct Profiles(BTreeMap<String, Credentials>);
 
 /// The path of a credentials file.
-struct ProfilesIn;
+struct ProfilesFromFile;
 
-impl Form for ProfilesIn {
+impl ValueType for ProfilesFromFile {
     type Value = Profiles;
 
-    fn parse(&self, raw: &Raw) -> Result<Profiles, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Profiles, ValueErrors> {
         let (_, text) = SecretPath::open(raw)?;
         profiles(text.expose()).ok_or_else(|| {
-            Fault::new("is no credentials file").hinting("[default], aws_access_key_id = …").into()
+            ValueError::new("is not a credentials file")
+                .with_hint("use the format of AWS tools: [default], aws_access_key_id = …")
+                .into()
         })
     }
 
@@ -205,12 +214,12 @@ impl Form for ProfilesIn {
         SecretPath.accepts()
     }
 
-    fn show(&self, _: &Profiles) -> String {
+    fn to_toml(&self, _: &Profiles) -> String {
         "\"…\"".to_owned()
     }
 }
 
-/// Reads `[profile]` and `name = value` lines; none if a line is neither.
+/// Parses lines `[profile]` and `name = value`; none if a line is neither.
 fn profiles(text: &str) -> Option<Profiles> {
     let mut profiles: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
     let mut current = None;
@@ -240,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credentials_file_is_read_by_profile() {
+    fn a_credentials_file_has_profiles() {
         let text = "# of a tool\n[default]\naws_access_key_id = A\naws_secret_access_key=b=/+\n\n\
                     [profile temporary]\naws_access_key_id=C\naws_secret_access_key = d\naws_session_token = t\nregion = x\n\
                     [half]\naws_access_key_id = E\n";
@@ -256,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn credentials_travel_in_the_clear_on_this_machine_only() {
+    fn credentials_without_tls_stay_on_this_machine() {
         for near in ["127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost"] {
-            assert!(is_near(near), "{near}");
+            assert!(is_local(near), "{near}");
         }
         for far in ["10.0.0.1", "example.com", "fd00:ec3::23", "8.8.8.8"] {
-            assert!(!is_near(far), "{far}");
+            assert!(!is_local(far), "{far}");
         }
     }
 }

@@ -1,19 +1,18 @@
 //! One base URL of an upstream.
 //!
-//! Parsed once and kept in parts: the host is what is connected to, the authority is what is signed and sent
-//! as `Host`, and the two must never be derived again from a string elsewhere. The default port is left
-//! out of the authority because servers sign it that way.
+//! The URL is parsed once and kept in parts: the gateway connects to the host, and it signs and sends the authority as `Host`. No other
+//! code may derive the two from a string. The authority omits the default port, because servers verify signatures without it.
 //!
-//! Deliberately absent: credentials in the URL, which would show in logs.
+//! Credentials in the URL are rejected: logs would show them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::form::{Fault, Faults, Form, shown};
+use crate::schema::Section;
 use crate::setting::Raw;
-use crate::walk::Section;
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
 
-/// How an endpoint is spoken to.
+/// The scheme of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// plain HTTP
@@ -42,26 +41,26 @@ impl Scheme {
 /// One base URL of an upstream, in parts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// how it is spoken to
+    /// its scheme
     pub scheme: Scheme,
-    /// name or address to connect to; an IPv6 address stands without brackets
+    /// name or address to connect to; an IPv6 address has no brackets
     pub host: String,
     /// port to connect to
     pub port: u16,
-    /// what is sent and signed as `Host`: the port is left out where it is the scheme's own
+    /// value of `Host`, also signed; it omits the default port of the scheme
     pub authority: String,
-    /// path in front of every request's, without a slash at its end
+    /// prefix of the path of every request, without a slash at its end
     pub path_prefix: String,
 }
 
-/// Why a text is no endpoint.
+/// Why a text is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// no scheme, or one that is none of ours
-    #[error("{0} begins with neither http:// nor https://")]
+    /// no scheme, or an unknown one
+    #[error("{0} does not begin with http:// or https://")]
     Scheme(String),
     /// user or password in the URL; the text is not repeated
-    #[error("an endpoint must not hold a user name or password")]
+    #[error("an endpoint must not have a user name or password")]
     UserInfo,
     /// the host is neither a name nor an address
     #[error("{0} has no valid host")]
@@ -69,13 +68,13 @@ pub enum EndpointError {
     /// the port is not a number from 1 to 65535
     #[error("{0} has no valid port")]
     Port(String),
-    /// query, fragment or characters that no path may hold
-    #[error("{0} must end after its path, without query, fragment or blanks")]
+    /// a query, a fragment, or characters that are invalid in a path
+    #[error("{0} must not have a query, a fragment or whitespace after its path")]
     Path(String),
 }
 
 impl Endpoint {
-    /// Reads `http[s]://host[:port][/path]`.
+    /// Parses `http[s]://host[:port][/path]`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.contains('@') {
             return Err(EndpointError::UserInfo);
@@ -83,11 +82,11 @@ impl Endpoint {
         let (scheme, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
             (Some(rest), _) => (Scheme::Http, rest),
             (_, Some(rest)) => (Scheme::Https, rest),
-            (None, None) => return Err(EndpointError::Scheme(shown(text))),
+            (None, None) => return Err(EndpointError::Scheme(quoted(text))),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !path.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#') {
-            return Err(EndpointError::Path(shown(text)));
+            return Err(EndpointError::Path(quoted(text)));
         }
         let (host, port) = split_port(authority);
         let port = match port {
@@ -96,10 +95,10 @@ impl Endpoint {
                 .parse()
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or_else(|| EndpointError::Port(shown(text)))?,
-            Some(_) => return Err(EndpointError::Port(shown(text))),
+                .ok_or_else(|| EndpointError::Port(quoted(text)))?,
+            Some(_) => return Err(EndpointError::Port(quoted(text))),
         };
-        let host = valid_host(host).ok_or_else(|| EndpointError::Host(shown(text)))?;
+        let host = valid_host(host).ok_or_else(|| EndpointError::Host(quoted(text)))?;
         let path_prefix = path.trim_end_matches('/').to_owned();
         Ok(Self { scheme, authority: authority_of(scheme, &host, port), host, port, path_prefix })
     }
@@ -111,17 +110,17 @@ impl Endpoint {
         Self { scheme: Scheme::Http, host, port, authority, path_prefix: String::new() }
     }
 
-    /// Whether it is spoken to over TLS.
+    /// Whether it uses TLS.
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::Https
     }
 
-    /// Whether its host is an address, which needs no look-up.
+    /// Whether its host is an address, which needs no DNS lookup.
     pub fn is_address(&self) -> bool {
         self.host.parse::<IpAddr>().is_ok()
     }
 
-    /// Whether its host is this machine, by address or by the name that is reserved for it (RFC 6761, 6.3).
+    /// Whether its host is this machine, by address or by the reserved name (RFC 6761, 6.3).
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
@@ -138,7 +137,7 @@ impl Endpoint {
     }
 }
 
-/// A colon within brackets belongs to an address.
+/// Splits an authority; a colon within brackets is part of an address.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -167,16 +166,16 @@ fn authority_of(scheme: Scheme, host: &str, port: u16) -> String {
 /// The base URL of an endpoint.
 pub(crate) struct BaseUrl;
 
-impl Form for BaseUrl {
+impl ValueType for BaseUrl {
     type Value = Endpoint;
 
-    fn parse(&self, raw: &Raw) -> Result<Endpoint, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Endpoint, ValueErrors> {
         let text = raw.text()?;
         Ok(Endpoint::parse(text).map_err(|error| {
-            let fault = Fault::new(error.to_string());
+            let value_error = ValueError::new(error.to_string());
             match error {
-                EndpointError::UserInfo => fault.hinting("credentials have keys of their own"),
-                _ => fault.hinting("such as http://10.0.0.5:9000"),
+                EndpointError::UserInfo => value_error.with_hint("set the keys for credentials"),
+                _ => value_error.with_hint("use a URL such as http://10.0.0.5:9000"),
             }
         })?)
     }
@@ -185,22 +184,22 @@ impl Form for BaseUrl {
         "http:// or https:// URL".to_owned()
     }
 
-    fn show(&self, value: &Endpoint) -> String {
-        shown(&value.url())
+    fn to_toml(&self, value: &Endpoint) -> String {
+        quoted(&value.url())
     }
 }
 
-/// Refuses endpoints that a bucket cannot have together. `standby` are those of its failover.
+/// Rejects endpoints that contradict each other. `standby` are those of the failover.
 pub(super) fn check_endpoints(
     section: &mut Section<'_>,
     endpoints: Option<&[Endpoint]>,
     standby: &[Endpoint],
 ) {
     let endpoints = match endpoints {
-        // what was set and could not be read has been refused already
+        // an invalid list has a problem already
         None if section.is_set("endpoints") => return,
         None | Some([]) => {
-            let hint = "name at least one, such as http://10.0.0.5:9000".to_owned();
+            let hint = "set at least one, such as http://10.0.0.5:9000".to_owned();
             section.refuse("endpoints", "a bucket needs an endpoint", Some(hint));
             return;
         }
@@ -213,12 +212,12 @@ pub(super) fn check_endpoints(
             section.refuse("endpoints", format!("{} is listed twice", endpoint.url()), None);
         }
     }
-    // connections are kept by host and port
+    // the connection pool is keyed by host and port
     let is_mixed = |one: &Endpoint, other: &Endpoint| {
         one.port == other.port && one.host == other.host && one.is_tls() != other.is_tls()
     };
     if let Some(mixed) = all.iter().find(|one| all.iter().any(|other| is_mixed(one, other))) {
-        let message = format!("port {} of {} is listed with TLS and without", mixed.port, mixed.host);
+        let message = format!("port {} of {} is listed both with TLS and without", mixed.port, mixed.host);
         section.refuse("endpoints", message, None);
     }
 }
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_leaves_out_the_default_port_only() {
+    fn the_authority_omits_the_default_port_only() {
         assert_eq!(parts("http://store:9000"), owned("store", 9000, "store:9000", ""));
         assert_eq!(parts("http://Store.example:80/"), owned("store.example", 80, "store.example", ""));
         assert_eq!(parts("http://[::1]:9000"), owned("::1", 9000, "[::1]:9000", ""));
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_this_machine_is_loopback() {
+    fn loopback_hosts_are_recognised() {
         let is_loopback = |url| Endpoint::parse(url).unwrap().is_loopback();
         for url in [
             "http://127.0.0.1",
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_says_why() {
+    fn invalid_endpoints_are_rejected_with_a_reason() {
         let error = |text| Endpoint::parse(text).unwrap_err();
         assert!(matches!(error("ftp://a"), EndpointError::Scheme(_)));
         assert!(matches!(error("store:9000"), EndpointError::Scheme(_)));

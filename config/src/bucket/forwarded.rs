@@ -1,20 +1,20 @@
-//! What a bucket does with headers that name the client's address, protocol and host.
+//! Headers with the client's address, protocol and host: whether a bucket forwards, replaces or removes them.
 
 use super::Kind;
-use crate::form::Choice;
+use crate::value_type::Choice;
 
-/// What becomes of `X-Forwarded-For` and its like on the way to the upstream.
+/// Handling of `X-Forwarded-For` and similar headers towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedHeaders {
-    /// they end at the gateway
+    /// remove them
     Drop,
-    /// they end at the gateway, which sends its own
+    /// replace them by the gateway's own
     Set,
-    /// they pass as the client sent them
+    /// forward them as the client sent them
     Pass,
 }
 
-/// The words of the key.
+/// The words in a configuration.
 pub(crate) const FORWARDED_HEADERS: Choice<ForwardedHeaders> = Choice(&[
     ("drop", ForwardedHeaders::Drop),
     ("set", ForwardedHeaders::Set),
@@ -22,7 +22,7 @@ pub(crate) const FORWARDED_HEADERS: Choice<ForwardedHeaders> = Choice(&[
 ]);
 
 impl ForwardedHeaders {
-    /// The default of a bucket. Some stores take `X-Forwarded-Host` for the host that is signed, so `s3` buckets send none.
+    /// The default of a bucket. Some stores use `X-Forwarded-Host` as the signed host, so `s3` buckets send none.
     pub(crate) fn of(kind: Kind) -> Self {
         match kind {
             Kind::S3 => Self::Drop,

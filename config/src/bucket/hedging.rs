@@ -1,39 +1,40 @@
-//! Asking for slow reads a second time. Off unless somebody wants it: it buys a shorter tail with more load.
+//! Hedged requests: a second request for a slow read. Off by default: they shorten the latency tail and add load.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
-use crate::form::{Flag, millis, nonzero, percent, whole};
+use crate::schema::{Section, key};
 use crate::section::section;
-use crate::walk::{Section, key};
+use crate::value_type::{Flag, millis, nonzero, percent, whole};
 
 section! {
-    /// Asking for slow reads a second time.
+    /// Hedged requests for slow reads.
     pub struct HedgingConfig {
-        /// a GET or HEAD without an answer after the bucket's 95th percentile is sent once more, to another endpoint where there is one; the faster answer counts
+        /// sends a GET or HEAD again if it has no response after the bucket's 95th percentile
         ///
-        /// Only while its circuit is closed and a place of the bucket is free at once. Counts among `retry.max_attempts`.
+        /// The hedge goes to another endpoint if there is one, and the faster response is used. It needs a closed circuit and a free
+        /// slot of the bucket, and counts as an attempt of `retry.max_attempts`.
         /// Watch `hedges_sent_total`, `hedges_won_total` and `hedges_suppressed_total`.
         pub enabled: bool = key("enabled", Flag, false);
-        /// hedges in percent of the bucket's requests
+        /// maximum hedges in percent of the bucket's requests
         pub percent: NonZeroU32 = key("percent", percent(1..=100), nonzero(5));
-        /// hedges that may be saved up while none are needed
+        /// unused hedges that may accumulate
         pub burst: NonZeroU32 = key("burst", whole(1..=100_000), nonzero(10));
-        /// reads of late without which the percentile is not known; each loses half of its weight in 20 s
+        /// recent reads that the percentile needs; the weight of a read halves every 20 s
         ///
-        /// `hedge_first_byte_p95_ms` is 0 while it is not known.
+        /// With fewer reads the percentile is unknown and no hedge is sent; `hedge_first_byte_p95_ms` is then 0.
         pub min_calls: NonZeroU32 = key("min_calls", whole(20..=1_000_000), nonzero(100));
-        /// the shortest wait before a hedge
+        /// minimum wait before a hedge
         pub delay_min: Duration = key("delay_min_ms", millis(1..=3_600_000), Duration::from_millis(10));
-        /// the longest: with a percentile above it the upstream is slow as a whole, and nothing is hedged
+        /// maximum wait before a hedge; with a percentile above it the upstream as a whole is slow, and no hedge is sent
         pub delay_max: Duration = key("delay_max_ms", millis(1..=3_600_000), Duration::from_secs(2))
-            .yielding("2000, or `delay_min_ms` if that is longer");
+            .default_text("2000, or `delay_min_ms` if that is longer");
     }
 }
 
 impl HedgingConfig {
-    /// Fits the unset cap to the floor, then refuses a cap below it.
+    /// Raises the unset maximum to the minimum, then rejects a maximum below it.
     pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
         if !section.is_set("delay_max_ms") {
             self.delay_max = self.delay_max.max(self.delay_min);
@@ -45,7 +46,7 @@ impl HedgingConfig {
         self
     }
 
-    /// Refuses to be on where it could never do anything. `section` is the upstream's.
+    /// Rejects hedging without effect. `section` is the upstream's.
     pub(super) fn check(
         &self,
         section: &mut Section<'_>,
@@ -56,32 +57,26 @@ impl HedgingConfig {
         if !self.enabled {
             return;
         }
-        let attempts = section.child("retry").spell("max_attempts");
-        let places = section.child("concurrency").spell("max_concurrent");
-        let connections = section.child("connection_pool").spell("size");
-        let first_byte = section.spell("timeout");
+        let attempts = section.child("retry").full_key("max_attempts");
+        let slots = section.child("concurrency").full_key("max_concurrent");
+        let connections = section.child("connection_pool").full_key("size");
+        let first_byte = section.full_key("timeout");
         let mut section = section.child("hedging");
         let mut refuse = |key: &str, why: String| section.refuse(key, why, None);
         if retry.max_attempts.get() < 2 {
-            refuse("enabled", format!("true needs {attempts} to be at least 2: a hedge is an attempt"));
+            refuse("enabled", format!("needs {attempts} of at least 2: a hedge is an attempt"));
         }
         if concurrency.max_concurrent.get() < 2 {
-            refuse(
-                "enabled",
-                format!("true needs {places} to be at least 2: a hedge has a place of its own"),
-            );
+            refuse("enabled", format!("needs {slots} of at least 2: a hedge needs its own slot"));
         }
         if pool.size.get() < 2 {
-            refuse(
-                "enabled",
-                format!("true needs {connections} to be at least 2: a hedge has a connection of its own"),
-            );
+            refuse("enabled", format!("needs {connections} of at least 2: a hedge needs its own connection"));
         }
         if self.delay_min >= timeout {
             let (delay, timeout) = (self.delay_min.as_millis(), timeout.as_secs_f64());
             refuse(
                 "delay_min_ms",
-                format!("{delay} must be below {first_byte} ({timeout} s): what takes that long has failed"),
+                format!("{delay} must be below {first_byte} ({timeout} s), at which a call fails"),
             );
         }
     }

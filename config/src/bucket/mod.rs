@@ -1,11 +1,10 @@
 //! A bucket: a named route with its own upstream, limits and credentials.
 //!
-//! What is written and what holds differ here more than elsewhere: a bucket inherits from the server section,
-//! its name stands in for its pattern, and its upstream stands under `s3` or `http`. `BucketConfig` holds
-//! what came out, so that no reader has to know the rules again.
+//! A bucket inherits values from the server section, its name is the default of its pattern, and its upstream is in the section `s3` or
+//! `http`. `BucketConfig` holds the resolved values, so that no other code applies these rules.
 //!
-//! A bucket without an `auth` entry is closed, not open (A4). Both upstream sections are read for every
-//! bucket, so that a key under the wrong one is named as such and not as an unknown key.
+//! A bucket without an `auth` entry refuses every client (A4). Both upstream sections are read for every bucket, so that the error for a
+//! key in the wrong section is not "unknown key".
 
 mod auth;
 mod breaker;
@@ -16,10 +15,10 @@ mod endpoint;
 mod forwarded;
 mod hedging;
 mod integrity;
+mod load_balancing;
 mod name;
 mod pattern;
 mod policy;
-mod rotation;
 mod secret;
 mod store_tls;
 mod tls;
@@ -29,13 +28,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cost::{Costs, OwnCostKeys, OwnCosts};
-use crate::form::{Choice, bytes, list, or_unlimited, seconds, shown};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::s3::RegionName;
+use crate::schema::{Read as _, Section, defaults, key, nested, unset};
 use crate::section::section;
 use crate::server::ServerConfig;
-use crate::walk::{Read as _, Section, defaults, key, nested, unset};
+use crate::value_type::{Choice, bytes, list, or_unlimited, quoted, seconds};
 
 pub use auth::AuthMethod;
 pub use breaker::{BreakerConfig, BreakerMode};
@@ -46,30 +45,30 @@ pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
 pub use integrity::{Checksums, ContentMd5, IntegrityConfig, UploadFraming};
+pub use load_balancing::{FailoverConfig, HealthCheckConfig, LoadBalancingConfig, OutlierEjectionConfig};
 pub use name::{PatternError, is_bucket_name};
 pub use pattern::Pattern;
 pub use policy::{
     AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,
 };
-pub use rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
 pub use secret::Secret;
 pub use store_tls::Sni;
-pub(crate) use tls::PemIn;
+pub(crate) use tls::PemFromFile;
 pub use tls::{Pem, PemError, TlsConfig};
 pub use upstream::{Addressing, ClientDeadline, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;
-pub(crate) use credentials::is_near;
+pub(crate) use credentials::is_local;
 pub(crate) use endpoint::BaseUrl;
 use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 
-/// The name of the section of the embedded origin, and of the bucket that it begins with.
+/// The name of the section of the embedded origin, and of its first bucket.
 pub(crate) const DEMO: &str = "demo";
 
-/// Eight times what SDKs send; sixteen uploads at a time then stay within 64 MiB.
+/// Eight times the chunk size of SDKs. Sixteen concurrent uploads then need at most 64 MiB.
 const CHUNK_SIZE: u64 = 1 << 20;
 /// The largest body of one S3 request: PutObject, a part of a multipart upload, a copied part (Amazon S3 User Guide, "Amazon S3
 /// multipart upload limits").
@@ -78,10 +77,10 @@ const REQUEST_SIZE_HTTP: u64 = 100 << 20;
 const URI_LENGTH_S3: u64 = 8192;
 const URI_LENGTH_HTTP: u64 = 2048;
 const REQUEST_TIMEOUT_HTTP: Duration = Duration::from_secs(60);
-/// A week: the longest lifetime that S3 allows a SigV4 presigned URL.
+/// A week: the maximum lifetime of a SigV4 presigned URL in S3.
 const SIGV2_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What a bucket's upstream speaks.
+/// The protocol of a bucket's upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// the S3 protocol: requests are signed, errors are XML
@@ -91,7 +90,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word for it in a configuration, which is also the name of its upstream section.
+    /// The word in a configuration, which is also the name of the upstream section.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -100,14 +99,14 @@ impl Kind {
     }
 }
 
-/// What is done about a request whose path or query looks like an attack on what lies behind the upstream.
+/// Handling of a request with a path or query that looks like an attack on the systems behind the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InjectionPatterns {
     /// 400
     Block,
-    /// a warning in the log; the request passes
+    /// a warning in the log; the request is forwarded
     Log,
-    /// nothing
+    /// no check
     Off,
 }
 
@@ -119,29 +118,29 @@ const INJECTION_PATTERNS: Choice<InjectionPatterns> = Choice(&[
 
 const KINDS: Choice<Kind> = Choice(&[("s3", Kind::S3), ("http", Kind::Http)]);
 
-/// A bucket with everything it inherits resolved. The default is a closed s3 bucket for any name, without
-/// endpoints: a start for tests.
+/// A bucket with all inherited values resolved. The default is an s3 bucket for any name, without authentication methods and
+/// endpoints: it is for tests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketConfig {
-    /// what the upstream speaks
+    /// protocol of the upstream
     pub kind: Kind,
     /// the bucket names of requests that this bucket serves
     pub pattern: Pattern,
-    /// how clients may prove who they are; empty refuses everybody
+    /// accepted authentication methods; empty refuses every client
     pub auth: Vec<AuthMethod>,
-    /// regions that signatures of clients may name; empty is any
+    /// accepted regions of client signatures; empty is any
     pub client_regions: Vec<String>,
-    /// what clients may do without proof; nothing, unless `auth` lists anonymous
+    /// operations of anonymous clients; empty unless `auth` lists anonymous
     pub anonymous: Vec<Access>,
-    /// how far ahead a SigV2 presigned URL or form may expire; used only where `auth` lists sigv2
+    /// maximum remaining lifetime of a SigV2 presigned URL or form; used only if `auth` lists sigv2
     pub sigv2_max_lifetime: Duration,
-    /// what is done about paths and queries that look like an attack
+    /// handling of paths and queries that look like an attack
     pub injection_patterns: InjectionPatterns,
-    /// whether this is the section of the embedded origin, whichever name its buckets have: anonymous clients may list them
+    /// whether this is the section of the embedded origin: anonymous clients may then list its buckets
     pub is_embedded: bool,
-    /// what becomes of the headers that name the client's address, protocol and host
+    /// handling of the headers with the client's address, protocol and host
     pub forwarded: ForwardedHeaders,
-    /// which pages of other origins may use the bucket; `None` is none, and says nothing about it
+    /// CORS rules; with `None` the gateway adds no CORS headers
     pub cors: Option<CorsConfig>,
     /// largest request body in bytes; `None` is unlimited
     pub max_request_size: Option<u64>,
@@ -149,11 +148,11 @@ pub struct BucketConfig {
     pub max_chunk_size: u64,
     /// longest request target in bytes
     pub max_uri_length: u64,
-    /// limit for this bucket's requests together
+    /// rate limit of all requests of this bucket together
     pub rate_limit: Option<RateLimit>,
-    /// what its requests cost of this limit and all others
+    /// cost of its requests, in tokens of each rate limit
     pub costs: Costs,
-    /// where its requests go
+    /// its upstream
     pub upstream: UpstreamConfig,
 }
 
@@ -165,57 +164,58 @@ impl Default for BucketConfig {
 }
 
 section! {
-    /// A bucket as it is written.
+    /// The keys of a bucket.
     struct Keys {
-        /// what the upstream speaks; the upstream's section is called the same
+        /// protocol of the upstream; the section of the upstream has the same name
         kind: Kind = key("kind", KINDS, Kind::S3);
-        /// bucket names that are served; `*` stands for any run of characters but `:`
+        /// bucket names that this bucket serves; `*` matches any characters except `:`
         ///
-        /// A name may have a tenant of a Ceph store before it, `acme:photos`. `*` matches no name with a tenant, `acme:*` all of one.
-        /// State is kept per bucket, not per name, so invented names cost nothing. It also lets a variable name
-        /// what a shell cannot spell: `TIDEGATE_BUCKETS__PHOTOS__PATTERN=my-photos`.
+        /// A name may begin with a tenant of a Ceph store, as in `acme:photos`. `*` matches no name with a tenant, `acme:*` matches all
+        /// names of one. The gateway keeps state per bucket, not per name, so invented names cost nothing. The pattern also allows names
+        /// that the name of a variable cannot contain: `TIDEGATE_BUCKETS__PHOTOS__PATTERN=my-photos`.
         pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
-        /// how clients may prove who they are; a bucket without an entry refuses everybody
+        /// accepted authentication methods; a bucket with an empty list refuses every client
         auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
-        /// regions that SigV4 signatures of clients may name; empty accepts any region
+        /// accepted regions of the clients' SigV4 signatures; an empty list accepts any region
         ///
-        /// A request that is signed for a region outside the list is answered 400 with the region to use: `s3.region` if the list
-        /// contains it, else the first of the list. `GetBucketLocation` may always be signed for us-east-1.
+        /// A request signed for another region gets 400 with the region to use: `s3.region` if the list contains it, else the first of
+        /// the list. `GetBucketLocation` may always be signed for us-east-1.
         client_regions: Vec<String> = key("client_regions", list(RegionName), Vec::new());
-        /// operations that anonymous clients may use; needs `anonymous` in `auth`
+        /// operations of anonymous clients; it needs `anonymous` in `auth`
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
-        /// how far in the future the `Expires` of a SigV2 presigned URL, or the expiration of a SigV2 form's policy, may lie;
-        /// beyond it 403
+        /// maximum time until a SigV2 presigned URL or form expires; beyond it 403
         ///
-        /// A SigV2 URL names only its end, so it is valid until then for everybody who learns it. It has an effect where `auth` lists sigv2.
+        /// It limits the `Expires` of a URL and the expiration of a form's policy. A SigV2 URL has an expiry time but no start time, so it
+        /// is valid until then for everyone who has it. The key needs `sigv2` in `auth`.
         sigv2_max_lifetime: Option<Duration> =
             unset("sigv2_max_lifetime", seconds(1.0..=315_360_000.0), "7d");
-        /// paths and queries that look like an attack: `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..`
-        /// segment or an encoded NUL, CR or LF in the path
+        /// handling of paths and queries that look like an attack
         ///
-        /// `block` refuses the few legal keys that hold one of these, and no others; `log` passes them on with a warning.
-        /// A path that climbs out of its bucket is refused in every mode.
+        /// The patterns are `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..` segment, and an encoded NUL, CR or LF in
+        /// the path. `block` refuses such requests, including those for the few valid object keys that contain a pattern. `log`
+        /// forwards them with a warning in the log. A path that leaves its bucket is refused in every mode.
         injection_patterns: InjectionPatterns =
             key("injection_patterns", INJECTION_PATTERNS, InjectionPatterns::Block);
-        /// headers that name the client's address, protocol and host (`X-Forwarded-*`, `Forwarded`, `Via`, `X-Real-IP`,
-        /// `CF-Connecting-IP`, `True-Client-IP` and their like): `drop` ends them at the gateway; `set` also sends
-        /// `X-Forwarded-For`, `-Proto`, `-Host` and `Via` as the gateway found them; `pass` sends the client's own
+        /// handling of headers with the client's address, protocol and host, such as `X-Forwarded-For`
         ///
-        /// Behind trusted proxies (`server.trusted_proxies`) `set` continues what they wrote. With `pass` any client can name an address
-        /// to an upstream that believes the gateway, and so pass its policies.
+        /// The headers are `X-Forwarded-*`, `Forwarded`, `Via`, `X-Real-IP`, `CF-Connecting-IP`, `True-Client-IP` and similar ones. `drop`
+        /// removes them. `set` removes them and sends `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Via` with the
+        /// gateway's values; behind trusted proxies (`server.trusted_proxies`) it extends the values of the proxies. `pass` forwards the
+        /// client's headers: a client can then claim any address to an upstream that trusts the gateway, and so bypass its policies.
         forwarded: Option<ForwardedHeaders> = unset("forwarded", FORWARDED_HEADERS, "drop, and set for http buckets");
-        /// pages of other origins that may use the bucket from a browser
+        /// CORS rules: pages of other origins that may use the bucket from a browser
         cors: Option<CorsConfig> = CorsKeys("cors");
-        /// largest body of a request to this bucket, counted as it streams; beyond it 413
+        /// maximum size of a request body for this bucket; beyond it 413
         max_request_size: Option<Option<u64>> =
             unset("max_request_size", or_unlimited(0..=1 << 50), "server.limits.max_request_size");
-        /// largest signed chunk of an upload; it is held in memory until its signature is verified; beyond it 413
+        /// maximum size of one signed chunk of an upload; beyond it 413
         ///
-        /// An upload holds at most twice as much. SDKs send chunks of 64 KiB to 1 MiB.
+        /// A chunk is held in memory until its signature is verified. An upload holds at most two chunks. SDKs send chunks of 64 KiB to
+        /// 1 MiB.
         max_chunk_size: u64 = key("max_chunk_size", bytes(8 << 10..=1 << 30), CHUNK_SIZE);
-        /// limit for this bucket's requests together
+        /// rate limit of all requests of this bucket together
         rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
-        /// what its requests cost, of this limit and all others
+        /// cost of the bucket's requests, in tokens of each rate limit
         costs: OwnCosts = OwnCostKeys;
         /// the upstream of a bucket of kind `s3`
         s3: S3Keys = nested("s3");
@@ -224,7 +224,7 @@ section! {
     }
 }
 
-/// What a bucket takes over from the sections of the whole gateway.
+/// The values that a bucket inherits from the sections of the whole gateway.
 pub(crate) struct Inherited {
     request_timeout: Option<Duration>,
     request_timeout_s3: Duration,
@@ -234,7 +234,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// A value of the server section that is set applies to buckets of both kinds. Defaults differ by kind.
+    /// A value that is set in the server section applies to buckets of both kinds. Defaults differ by kind.
     pub(crate) fn of(server: &ServerConfig, is_timeout_set: bool, costs: Costs) -> Self {
         Self {
             request_timeout: is_timeout_set.then_some(server.request_timeout),
@@ -258,10 +258,10 @@ pub(crate) fn read(section: &mut Section<'_>, inherited: &Inherited) -> BTreeMap
     let mut buckets: BTreeMap<String, BucketConfig> = BTreeMap::new();
     for name in section.names() {
         let bucket = read_one(section, &name, inherited);
-        let twin = buckets.iter().find(|(_, other)| other.pattern == bucket.pattern);
-        if let Some((twin, _)) = twin {
-            let pattern = shown(bucket.pattern.as_str());
-            let message = format!("has the pattern {pattern}, and so has {}", section.spell(twin));
+        let duplicate = buckets.iter().find(|(_, other)| other.pattern == bucket.pattern);
+        if let Some((duplicate, _)) = duplicate {
+            let pattern = quoted(bucket.pattern.as_str());
+            let message = format!("has the same pattern {pattern} as {}", section.full_key(duplicate));
             section.refuse(&name, message, Some("give one of them another pattern".to_owned()));
         }
         buckets.insert(name, bucket);
@@ -272,26 +272,26 @@ pub(crate) fn read(section: &mut Section<'_>, inherited: &Inherited) -> BTreeMap
 fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> BucketConfig {
     let named = Pattern::exact(name).unwrap_or_else(|error| {
         let hint =
-            (error == PatternError::Wildcard).then(|| "give the bucket a name and a pattern".to_owned());
-        buckets.refuse(name, format!("is no bucket name: {error}"), hint);
+            (error == PatternError::Wildcard).then(|| "use a plain name, and set the pattern".to_owned());
+        buckets.refuse(name, format!("is not a bucket name: {error}"), hint);
         Pattern::any()
     });
     let mut section = buckets.child(name);
-    section.introduce(&[" a bucket; clients reach it under its name or the names its pattern matches"]);
+    section.document(&[" a bucket; clients use its name, or a name that its pattern matches"]);
     let mut keys = Keys::read(&mut section);
-    let idle = match keys.kind {
+    let other = match keys.kind {
         Kind::S3 => Kind::Http,
         Kind::Http => Kind::S3,
     };
-    if section.origin_within(idle.as_str()).is_some() {
+    if section.origin_within(other.as_str()).is_some() {
         let hint = format!(
             "use {}, or set {} to {}",
-            section.spell(keys.kind.as_str()),
-            section.spell("kind"),
-            idle.as_str()
+            section.full_key(keys.kind.as_str()),
+            section.full_key("kind"),
+            other.as_str()
         );
-        let message = format!("is not read, this bucket is of kind {}", keys.kind.as_str());
-        section.refuse(idle.as_str(), message, Some(hint));
+        let message = format!("has no effect: this bucket is of kind {}", keys.kind.as_str());
+        section.refuse(other.as_str(), message, Some(hint));
     }
     check_auth(&mut section, &keys);
     let total = ("server.request_timeout", inherited.request_timeout(keys.kind));
@@ -305,15 +305,15 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
     resolve(named, keys, inherited)
 }
 
-/// A list of methods that has no effect would be believed in.
+/// Rejects keys for authentication methods that `auth` does not list.
 fn check_auth(section: &mut Section<'_>, keys: &Keys) {
     if keys.anonymous.is_some() && !keys.auth.contains(&AuthMethod::Anonymous) {
-        let auth = section.spell("auth");
-        let hint = format!("add anonymous to {auth}, or take this away");
+        let auth = section.full_key("auth");
+        let hint = format!("add anonymous to {auth}, or remove this key");
         section.refuse("anonymous", format!("has no effect: {auth} does not list anonymous"), Some(hint));
     }
     if !keys.client_regions.is_empty() && !keys.auth.contains(&AuthMethod::Sigv4) {
-        let auth = section.spell("auth");
+        let auth = section.full_key("auth");
         let hint = format!("add sigv4 to {auth}, or remove this key");
         section.refuse("client_regions", format!("has no effect: {auth} does not list sigv4"), Some(hint));
     }
@@ -362,13 +362,13 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         max_chunk_size,
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
         rate_limit,
-        costs: costs.over(inherited.costs),
+        costs: costs.with_defaults(inherited.costs),
         upstream,
     }
 }
 
-/// The section of the embedded origin, for every bucket on it: signed towards the origin, open to every client that reaches the
-/// listener, for reading and listing alone where that may be another machine.
+/// The section of the embedded origin, for all of its buckets. Requests to the origin are signed. Every client may use it; if other
+/// machines can reach the listener, for reads and listings only.
 pub(crate) fn demo(
     server: &ServerConfig,
     costs: Costs,

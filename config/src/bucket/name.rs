@@ -1,34 +1,34 @@
-//! The grammar of a bucket's name: `bucket`, or `tenant:bucket` as the Ceph Object Gateway writes it.
+//! The grammar of a bucket name: `bucket`, or `tenant:bucket` as in the Ceph Object Gateway.
 //!
-//! Patterns, copy sources and the first segment of a path have this one grammar. The tenant may be empty: `:bucket` is a bucket of
-//! Ceph's default tenant. A name cannot begin with `-`, because `/-/` is where the data listener answers its own probes.
+//! Patterns, copy sources and the first segment of a path use this grammar. The tenant may be empty: `:bucket` is a bucket of Ceph's
+//! default tenant. A name cannot begin with `-`: the data listener's own probes are below `/-/`.
 //!
 //! Source: Ceph documentation, "Multitenancy" (`tenant:bucket` in S3 paths). Upper case and `_` are allowed, as in names of old
-//! AWS buckets. Deliberately absent: length, and a second `:`, which Ceph takes for a bucket's instance.
+//! AWS buckets. The grammar does not limit the length. It rejects a second `:`, which in Ceph begins the instance of a bucket.
 
-/// Why a text is no bucket name or no pattern.
+/// Why a text is not a bucket name or not a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// no characters at all
+    /// it is empty
     #[error("it is empty")]
     Empty,
-    /// more characters than any store allows
+    /// it is longer than any store allows
     #[error("it is longer than 128 bytes")]
     TooLong,
-    /// `/-/` belongs to the gateway
+    /// paths below `/-/` belong to the gateway
     #[error("it begins with `-`")]
     LeadingHyphen,
-    /// a name was wanted, not a glob
-    #[error("it holds `*`")]
+    /// it is a glob, not a name
+    #[error("it contains `*`")]
     Wildcard,
-    /// a character that would need escaping somewhere
-    #[error("it holds {0:?}, only letters, digits, `.`, `_`, `-` and one `:` behind a tenant are allowed")]
+    /// a character that paths, labels or logs would have to escape
+    #[error("it contains {0:?}; only letters, digits, `.`, `_`, `-` and one `:` after a tenant are allowed")]
     Character(char),
     /// more than a tenant and a bucket
-    #[error("it holds more than one `:`")]
+    #[error("it contains more than one `:`")]
     Colons,
-    /// a tenant alone, which Ceph takes for the list of buckets
-    #[error("no bucket stands behind its `:`")]
+    /// a tenant without a bucket, which Ceph answers with the list of buckets
+    #[error("it has no bucket after its `:`")]
     TenantAlone,
     /// a dot segment of a path
     #[error("its tenant or bucket is `.` or `..`")]
@@ -69,9 +69,9 @@ pub(super) fn check(text: &str, is_special: fn(char) -> bool) -> Result<(), Patt
 mod tests {
     use super::*;
 
-    /// V12: one grammar, in which nothing means anything else to another reader
+    /// V12
     #[test]
-    fn a_name_is_a_bucket_and_perhaps_a_tenant() {
+    fn a_name_is_a_bucket_with_an_optional_tenant() {
         for name in ["b", "My.bucket_1-x", "acme:photos", ":photos", "...", "a:b.c", "9"] {
             assert!(is_bucket_name(name), "{name}");
         }

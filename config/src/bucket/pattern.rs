@@ -1,13 +1,13 @@
 //! The bucket names that a bucket section serves: one name, or a glob.
 //!
-//! A name (`name.rs`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*` stands for any run of
-//! characters but `:`, so the pattern `*` matches no bucket of another tenant, while `acme:*` matches those of one.
+//! A name (`name.rs`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*` matches any characters
+//! except `:`. So the pattern `*` matches no bucket of another tenant, and `acme:*` matches all buckets of one tenant.
 //!
-//! Deliberately absent: `?`, classes and `**`. A name has no structure but its tenant for them to match.
+//! `?`, classes and `**` are not supported: the only structure of a name is its tenant.
 
 use super::name::{PatternError, check};
-use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
 
 const NAME_BYTES_MAX: usize = 128;
 
@@ -18,7 +18,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads a name or a glob.
+    /// Parses a name or a glob.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if text.len() > NAME_BYTES_MAX {
             return Err(PatternError::TooLong);
@@ -27,44 +27,44 @@ impl Pattern {
         Ok(Self { text: text.to_owned() })
     }
 
-    /// Reads a name.
+    /// Parses a name.
     pub(super) fn exact(name: &str) -> Result<Self, PatternError> {
         let pattern = Self::parse(name)?;
         if pattern.is_exact() { Ok(pattern) } else { Err(PatternError::Wildcard) }
     }
 
-    /// A pattern that the code itself names.
+    /// A pattern from a literal of the code.
     pub(super) fn known(text: &'static str) -> Self {
         Self { text: text.to_owned() }
     }
 
-    /// The pattern of every name without a tenant.
+    /// The pattern that matches every name without a tenant.
     pub fn any() -> Self {
         Self::known("*")
     }
 
-    /// The pattern as it was written.
+    /// The pattern as text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it is one name and no glob.
+    /// Whether it is a name, not a glob.
     pub fn is_exact(&self) -> bool {
         !self.text.contains('*')
     }
 
-    /// Whether it matches names with a tenant, and no others.
+    /// Whether it matches only names with a tenant.
     pub fn has_tenant(&self) -> bool {
         self.text.contains(':')
     }
 
-    /// Characters that must match literally: of two patterns that match a name, the one with more is meant. The `:` of a tenant stands
-    /// in both.
+    /// Literal characters: of two patterns that match a name, the one with more has precedence. The `:` of a tenant does not count: it
+    /// is in both.
     pub fn literal_len(&self) -> usize {
         self.text.bytes().filter(|byte| !matches!(byte, b'*' | b':')).count()
     }
 
-    /// Whether `name` is served; takes time in the length of name and pattern, however many `*` there are.
+    /// Whether the pattern matches `name`. The time is linear in the lengths for any number of `*`.
     pub fn matches(&self, name: &str) -> bool {
         if self.is_exact() {
             return self.text == name;
@@ -78,10 +78,10 @@ impl Pattern {
         }
     }
 
-    /// Whether there is a name that both match; takes time in the product of their lengths.
+    /// Whether a name exists that both match. The time is the product of the lengths.
     pub fn overlaps(&self, other: &Self) -> bool {
         let (one, other) = (self.text.as_bytes(), other.text.as_bytes());
-        // `row[j]`: whether the rest of `one` and the rest of `other` from `j` on match a name together
+        // `row[j]`: whether a name exists that matches the rest of `one` and the rest of `other` from `j` on
         let stars = |rest: &[u8]| rest.iter().all(|byte| *byte == b'*');
         let mut row: Vec<bool> = (0..=other.len()).map(|j| stars(&other[j..])).collect();
         for (i, left) in one.iter().enumerate().rev() {
@@ -91,7 +91,7 @@ impl Pattern {
             for (j, right) in other.iter().enumerate().rev() {
                 row[j] = match (left, right) {
                     (b'*', b'*') => below[j] || row[j + 1],
-                    // a `*` stands for no `:`
+                    // a `*` does not match a `:`
                     (b'*', right) => below[j] || (*right != b':' && row[j + 1]),
                     (left, b'*') => row[j + 1] || (*left != b':' && below[j]),
                     (left, right) => left == right && below[j + 1],
@@ -112,7 +112,7 @@ fn is_match(glob: &str, text: &str) -> bool {
     let Some(mut within) = within else {
         return false;
     };
-    // the leftmost place for each part leaves the most room for those after it
+    // the leftmost match of each part leaves the most text for the parts after it
     for part in middle.split('*') {
         let Some(at) = within.find(part) else {
             return false;
@@ -124,39 +124,42 @@ fn is_match(glob: &str, text: &str) -> bool {
 
 pub(crate) struct Glob;
 
-impl Form for Glob {
+impl ValueType for Glob {
     type Value = Pattern;
 
-    fn parse(&self, raw: &Raw) -> Result<Pattern, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Pattern, ValueErrors> {
         let text = raw.text()?;
         Pattern::parse(text)
-            .map_err(|error| Fault::new(format!("{} is no pattern: {error}", shown(text))).into())
+            .map_err(|error| ValueError::new(format!("{} is not a pattern: {error}", quoted(text))).into())
     }
 
     fn accepts(&self) -> String {
-        "name, may hold `*`".to_owned()
+        "name, may contain `*`".to_owned()
     }
 
-    fn show(&self, value: &Pattern) -> String {
-        shown(value.as_str())
+    fn to_toml(&self, value: &Pattern) -> String {
+        quoted(value.as_str())
     }
 }
 
 /// One bucket name, of any length.
 pub(super) struct BucketName;
 
-impl Form for BucketName {
+impl ValueType for BucketName {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?;
         match check(text, |_| false) {
             Ok(()) => Ok(text.to_owned()),
             Err(PatternError::Character('/')) => {
-                let fault = Fault::new(format!("{} is no bucket name: it holds '/'", shown(text)));
-                Err(fault.hinting("the path of an API below one belongs in the URL of its endpoints").into())
+                let error =
+                    ValueError::new(format!("{} is not a bucket name: it contains '/'", quoted(text)));
+                Err(error.with_hint("put the path of an API into the URLs of the endpoints").into())
             }
-            Err(error) => Err(Fault::new(format!("{} is no bucket name: {error}", shown(text))).into()),
+            Err(error) => {
+                Err(ValueError::new(format!("{} is not a bucket name: {error}", quoted(text))).into())
+            }
         }
     }
 
@@ -164,8 +167,8 @@ impl Form for BucketName {
         "name".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
@@ -203,9 +206,9 @@ mod tests {
         }
     }
 
-    /// A5: a pattern without a tenant reaches no bucket of any
+    /// A5: a pattern without a tenant matches no bucket of a tenant
     #[test]
-    fn a_star_stands_for_no_colon() {
+    fn a_star_does_not_match_a_colon() {
         for (pattern, name) in [
             ("acme:*", "acme:photos"),
             ("acme:photos", "acme:photos"),
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_need_escaping_is_no_pattern() {
+    fn invalid_patterns_are_rejected() {
         assert_eq!(Pattern::parse(""), Err(PatternError::Empty));
         assert_eq!(Pattern::parse("-x"), Err(PatternError::LeadingHyphen));
         assert_eq!(Pattern::parse("a/b"), Err(PatternError::Character('/')));

@@ -1,8 +1,7 @@
-//! Text that must not be seen (C4).
+//! Secrets that no output may show (C4).
 //!
-//! `Debug` redacts, there is no `Display`, the one way to the text is a method that is easy to search for, and the
-//! memory is wiped when the last holder drops it (C5). What the parsers of files and variables copied on the way here is
-//! freed at the start, but not wiped: their memory is theirs.
+//! `Debug` redacts, there is no `Display`, and only the method `expose` gives the text. The memory is zeroized when the secret is dropped
+//! (C5). Copies in the parsers of files and variables are freed at the start, but not zeroized: the parsers own their memory.
 
 use std::fmt;
 
@@ -18,7 +17,7 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The text itself, for signing and for nothing else.
+    /// The text, for signing and comparison only.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,18 +1,18 @@
-//! TLS towards a store: the name that it asks for. And the checks of `addressing = "virtual"`, which puts the bucket into the `Host`.
+//! TLS towards a store (SNI), and the checks of `addressing = "virtual"`, which puts the bucket into the `Host`.
 
 use super::endpoint::Endpoint;
 use super::pattern::Pattern;
 use super::tls::TlsConfig;
-use crate::form::{Choice, shown};
+use crate::schema::{Section, key, shared};
 use crate::section::section;
-use crate::walk::{Section, key, shared};
+use crate::value_type::{Choice, quoted};
 
-/// The name that TLS towards a store asks for (SNI, RFC 6066, section 3) and that its certificate must hold.
+/// The name in SNI (RFC 6066, section 3) towards a store, for which the certificate must be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sni {
-    /// the endpoint's own, whatever bucket a request's `Host` names
+    /// the name of the endpoint
     Endpoint,
-    /// that of the request's `Host`
+    /// the `Host` of the request
     Host,
 }
 
@@ -22,46 +22,46 @@ section! {
     /// TLS towards a store.
     pub(super) struct StoreTlsKeys {
         pub(super) trust: TlsConfig = shared();
-        /// name that TLS asks for (SNI) and that the certificate must hold: the endpoint's own (`endpoint`), or that of the request's
-        /// `Host` (`host`), which is the bucket's with `addressing = "virtual"`
+        /// name in the TLS SNI, for which the certificate must be valid
         ///
-        /// With `endpoint` all buckets share connections and one certificate: bucket names with dots, which no wildcard certificate
-        /// holds, work. Some stores answer 421 to a Host that is not the SNI; `host` is for them. Connections are then kept for each
-        /// bucket name.
+        /// `endpoint` is the name of the endpoint. All buckets then share connections and one certificate, and bucket names with dots,
+        /// which no wildcard certificate covers, work. `host` is the `Host` of the request, which contains the bucket with
+        /// `addressing = "virtual"`. It is for stores that answer 421 if Host and SNI differ. Connections are then kept per bucket name.
         pub(super) sni: Sni = key("sni", SNIS, Sni::Endpoint);
     }
 }
 
 impl StoreTlsKeys {
-    /// Refuses a choice that has no effect where every `Host` is the endpoint's. `section` is the upstream's.
+    /// Rejects `host` if every `Host` is the endpoint's. `section` is the upstream's.
     pub(super) fn check_path_addressing(&self, section: &mut Section<'_>) {
         if self.sni == Sni::Host {
-            let addressing = section.spell("addressing");
+            let addressing = section.full_key("addressing");
             let message = format!("host has no effect: {addressing} is path, so each Host is the endpoint's");
-            let hint = format!("set {addressing} to virtual, or take this away");
+            let hint = format!("set {addressing} to virtual, or remove this key");
             section.child("tls").refuse("sni", message, Some(hint));
         }
     }
 }
 
-/// Refuses what cannot go with `addressing = "virtual"`. `section` is the upstream's. `bucket` is its name for the bucket, `served` are the
-/// names that clients use.
+/// Rejects keys that contradict `addressing = "virtual"`. `section` is the upstream's. `bucket` is the name of the bucket at the upstream,
+/// `served` are the names that clients use.
 pub(super) fn check_virtual<'a>(
     section: &mut Section<'_>,
     endpoints: impl Iterator<Item = &'a Endpoint> + Clone,
     (bucket, served): (Option<&str>, &Pattern),
 ) {
     if let Some(endpoint) = endpoints.clone().find(|endpoint| endpoint.is_address()) {
-        let message = format!("virtual needs a name, and {} has an address", endpoint.url());
-        section.refuse("addressing", message, Some("name the endpoint, or use path".to_owned()));
+        let message =
+            format!("virtual needs endpoints with a host name, and {} has an IP address", endpoint.url());
+        section.refuse("addressing", message, Some("use the host name of the endpoint, or path".to_owned()));
     }
     if let Some(endpoint) = endpoints.clone().find(|endpoint| !endpoint.path_prefix.is_empty()) {
         let message = format!("virtual needs endpoints without a path, and {} has one", endpoint.url());
         section.refuse("addressing", message, Some("use path".to_owned()));
     }
     if bucket.map_or(served.has_tenant(), |name| name.contains(':')) {
-        let name = shown(bucket.unwrap_or(served.as_str()));
-        let message = format!("virtual needs a name without a tenant: no Host can hold {name}");
+        let name = quoted(bucket.unwrap_or(served.as_str()));
+        let message = format!("virtual needs a bucket name without a tenant: a Host cannot contain {name}");
         section.refuse("addressing", message, Some("use path".to_owned()));
     }
 }

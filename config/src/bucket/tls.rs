@@ -1,41 +1,41 @@
-//! Whom a bucket's https endpoints are believed.
+//! Trusted certificate authorities of https endpoints.
 //!
-//! The file is read at the start, so that a missing one stops it there and not at the first request. Deliberately absent:
-//! a way not to verify certificates. Whoever has a private authority names it.
+//! The file is read at the start, so a missing file stops the start, not the first request. Verification of certificates cannot be
+//! turned off: set `ca_file` for a private authority.
 
 use std::io;
 
-use crate::form::{Fault, Faults, Flag, Form, shown};
 use crate::regular_file::read_text;
+use crate::schema::{Section, key, unset};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Section, key, unset};
+use crate::value_type::{Flag, ValueError, ValueErrors, ValueType, quoted};
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 section! {
-    /// Whom https endpoints are believed.
+    /// Trusted certificate authorities.
     pub struct TlsConfig {
-        /// file of certificates (PEM) of authorities that are trusted for https
-        pub ca_file: Option<Pem> = unset("ca_file", PemIn, "none of its own");
-        /// whether the system's authorities are trusted too
+        /// PEM file of trusted certificate authorities for https endpoints
+        pub ca_file: Option<Pem> = unset("ca_file", PemFromFile, "none");
+        /// also trusts the certificate authorities of the system
         ///
-        /// `false` with a `ca_file` pins the bucket to that authority.
+        /// `false` with a `ca_file` accepts only certificates of that authority.
         pub system_roots: bool = key("system_roots", Flag, true);
     }
 }
 
 impl TlsConfig {
-    /// Refuses https endpoints that nobody could be believed for.
+    /// Rejects a configuration without a trusted authority.
     pub(crate) fn check(&self, section: &mut Section<'_>) {
         if !self.system_roots && self.ca_file.is_none() && !section.is_set("ca_file") {
-            let message = "leaves no authority to believe".to_owned();
-            section.refuse("system_roots", message, Some(format!("set {}", section.spell("ca_file"))));
+            let message = "leaves no trusted certificate authority".to_owned();
+            section.refuse("system_roots", message, Some(format!("set {}", section.full_key("ca_file"))));
         }
     }
 }
 
-/// Certificates as text, and the file they came from.
+/// Certificates or public keys in PEM, and their file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pem {
     /// the file
@@ -44,7 +44,7 @@ pub struct Pem {
     pub text: String,
 }
 
-/// Why a file gives no certificates.
+/// Why certificates cannot be read from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
     /// it cannot be opened or read
@@ -52,11 +52,11 @@ pub enum PemError {
     Read {
         /// the file
         path: String,
-        /// what the system said
+        /// the error of the system
         source: io::Error,
     },
-    /// there is none in it
-    #[error("{path} holds no certificate")]
+    /// it has no certificate
+    #[error("{path} has no certificate")]
     Empty {
         /// the file
         path: String,
@@ -67,28 +67,27 @@ impl Pem {
     /// Reads the file.
     ///
     /// # Errors
-    /// It cannot be read, or holds no certificate.
+    /// It cannot be read, or has no certificate.
     pub fn read(path: &str) -> Result<Self, PemError> {
-        let text = read_text(path).map_err(|source| PemError::Read { path: shown(path), source })?;
+        let text = read_text(path).map_err(|source| PemError::Read { path: quoted(path), source })?;
         if !text.contains(CERTIFICATE) {
-            return Err(PemError::Empty { path: shown(path) });
+            return Err(PemError::Empty { path: quoted(path) });
         }
         Ok(Self { path: path.to_owned(), text })
     }
 }
 
 /// The path of a file of certificates.
-pub(crate) struct PemIn;
+pub(crate) struct PemFromFile;
 
-impl Form for PemIn {
+impl ValueType for PemFromFile {
     type Value = Pem;
 
-    fn parse(&self, raw: &Raw) -> Result<Pem, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Pem, ValueErrors> {
         Ok(Pem::read(raw.text()?).map_err(|error| match error {
-            PemError::Read { .. } => Fault::new(error.to_string()),
-            PemError::Empty { .. } => {
-                Fault::new(error.to_string()).hinting(format!("PEM begins with {CERTIFICATE}"))
-            }
+            PemError::Read { .. } => ValueError::new(error.to_string()),
+            PemError::Empty { .. } => ValueError::new(error.to_string())
+                .with_hint(format!("a PEM certificate begins with {CERTIFICATE}")),
         })?)
     }
 
@@ -96,7 +95,7 @@ impl Form for PemIn {
         "path of a PEM file".to_owned()
     }
 
-    fn show(&self, value: &Pem) -> String {
-        shown(&value.path)
+    fn to_toml(&self, value: &Pem) -> String {
+        quoted(&value.path)
     }
 }

@@ -1,103 +1,105 @@
-//! Where a bucket's requests go, as whom, and how long it waits for them.
+//! The upstream of a bucket: endpoints, credentials, timeouts, and the sections that protect it.
 
 use std::time::Duration;
 
 use super::breaker::BreakerConfig;
 use super::credential_pool::{
-    CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, pool_of,
+    CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, credential_map,
 };
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
 use super::endpoint::{BaseUrl, Endpoint, check_endpoints};
 use super::hedging::HedgingConfig;
 use super::integrity::IntegrityConfig;
+use super::load_balancing::{
+    FailoverConfig, HealthCheckConfig, LoadBalancingConfig, OutlierEjectionConfig, RequestPath,
+};
 use super::pattern::{BucketName, Pattern};
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
-use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, PathOnly, RotationConfig};
 use super::store_tls::{Sni, StoreTlsKeys, check_virtual};
 use super::tls::TlsConfig;
-use crate::form::{Choice, Word, list, seconds};
 use crate::s3::DEFAULT_REGION;
+use crate::schema::{Section, key, nested, nested_checked, shared, unset};
 use crate::section::section;
-use crate::walk::{Section, key, nested, nested_checked, shared, unset};
+use crate::value_type::{Choice, Word, list, seconds};
 
-/// Where a request names its bucket.
+/// The part of a request that contains the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressing {
-    /// in the path's first segment
+    /// the first segment of the path
     Path,
-    /// in the `Host`
+    /// the `Host`
     Virtual,
 }
 
-/// What a client's `x-request-timeout` is.
+/// Handling of a client's `x-request-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientDeadline {
-    /// a deadline, and each attempt tells the upstream what is left of it
-    Tell,
-    /// a deadline, which the upstream is not told
-    Keep,
-    /// a header like any other
+    /// a deadline; each attempt sends the remaining time to the upstream
+    Propagate,
+    /// a deadline; the header is not forwarded
+    Enforce,
+    /// no deadline; the header is forwarded like any other
     Ignore,
 }
 
 const CLIENT_DEADLINES: Choice<ClientDeadline> = Choice(&[
-    ("tell", ClientDeadline::Tell),
-    ("keep", ClientDeadline::Keep),
+    ("tell", ClientDeadline::Propagate),
+    ("keep", ClientDeadline::Enforce),
     ("ignore", ClientDeadline::Ignore),
 ]);
 const ADDRESSINGS: Choice<Addressing> =
     Choice(&[("path", Addressing::Path), ("virtual", Addressing::Virtual)]);
 
-/// A bucket's upstream with everything resolved.
+/// The upstream of a bucket with all values resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
-    /// base URLs, those that stand by last; a loaded configuration has at least one
+    /// base URLs, the standby ones last; a loaded configuration has at least one
     pub endpoints: Vec<Endpoint>,
-    /// which of them are called
-    pub rotation: RotationConfig,
-    /// the bucket's name at the upstream; `None` keeps the name the client used
+    /// load balancing over the endpoints
+    pub load_balancing: LoadBalancingConfig,
+    /// name of the bucket at the upstream; `None` is the name that the client used
     pub bucket: Option<String>,
-    /// where a request names its bucket
+    /// the part of a request that contains the bucket
     pub addressing: Addressing,
     /// region that requests are signed for
     pub region: String,
-    /// as whom requests are signed; with neither these nor an endpoint they are sent unsigned
+    /// credentials that sign requests; without these and without a credentials endpoint requests are unsigned
     pub credentials: Option<Credentials>,
-    /// where credentials that expire are asked for
+    /// endpoint of credentials with an expiry time
     pub container_credentials: Option<ContainerCredentials>,
-    /// as whom requests go on where there are several to choose from; then neither of the above is set
+    /// named credentials; if there are any, neither of the above is set
     pub credentials_by_name: Vec<PooledCredential>,
-    /// what is done about those that are throttled or refused
+    /// handling of named credentials that are throttled or refused
     pub credential_pool: CredentialPoolConfig,
-    /// what an API is asked for to check a doubted credential
+    /// path on which the gateway checks a doubtful credential of an API
     pub credential_check_path: Option<String>,
-    /// whom https endpoints are believed
+    /// trusted certificate authorities
     pub tls: TlsConfig,
-    /// which name TLS asks for
+    /// the name in the TLS SNI
     pub sni: Sni,
-    /// how bodies and their digests go on
+    /// bodies and their digests towards the store
     pub integrity: IntegrityConfig,
-    /// from the end of the request's body to the first byte of the answer
+    /// time from the end of the request body to the first byte of the response
     pub timeout: Duration,
-    /// looking up the name and connecting
+    /// timeout of DNS lookup and connect
     pub connect_timeout: Duration,
-    /// between two bytes of an answer
+    /// timeout between two bytes of a response
     pub idle_timeout: Duration,
-    /// total time to the first byte of the answer, all attempts and waits together
+    /// total time to the first byte of the response, with all attempts and waits
     pub request_timeout: Duration,
-    /// both at once for copies and CompleteMultipartUpload; `None` where there are none
+    /// replaces `timeout` and `request_timeout` for copies and CompleteMultipartUpload; `None` for http
     pub long_operation_timeout: Option<Duration>,
-    /// what a client's time of its own is
+    /// handling of a client's `x-request-timeout`
     pub client_deadline: ClientDeadline,
     /// retries
     pub retry: RetryConfig,
-    /// second requests for slow reads
+    /// hedged requests
     pub hedging: HedgingConfig,
     /// circuit breaker
     pub circuit_breaker: BreakerConfig,
     /// connections
     pub connection_pool: ConnectionPoolConfig,
-    /// requests under way and waiting
+    /// concurrent and waiting requests
     pub concurrency: ConcurrencyConfig,
 }
 
@@ -108,46 +110,48 @@ impl Default for UpstreamConfig {
 }
 
 section! {
-    /// What upstreams of either kind have.
+    /// The keys of upstreams of both kinds.
     pub(super) struct CommonKeys {
-        /// from the end of the request's body to the first byte of the answer; beyond it 504
+        /// timeout from the end of the request body to the first byte of the response; beyond it 504
         ///
-        /// `errors_total` with reason `timeout` counts who met it.
+        /// Watch `errors_total` with reason `timeout`.
         timeout: Duration = key("timeout", seconds(0.001..=86_400.0), Duration::from_secs(20));
-        /// looking up the upstream's name and connecting
+        /// timeout of DNS lookup, connect and TLS handshake
         connect_timeout: Duration = key("connect_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
-        /// between two bytes of an answer; governs long streams once they have begun
+        /// timeout between two bytes of a response; it applies to long streams too
         idle_timeout: Duration = key("idle_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30));
-        /// what a client's `x-request-timeout` is (`2.5`, `250ms`): a deadline for the first byte, within those here, of which
-        /// the upstream is told what is left (`tell`) or nothing (`keep`), or a header that passes like any other (`ignore`)
-        client_deadline: ClientDeadline = key("client_deadline", CLIENT_DEADLINES, ClientDeadline::Tell);
-        /// retries of requests that can be repeated
+        /// handling of the client's `x-request-timeout` (`2.5`, `250ms`)
+        ///
+        /// With `tell` and `keep` it is a deadline for the first byte, within the timeouts of the bucket. `tell` sends the remaining time
+        /// to the upstream, `keep` does not forward the header. `ignore` forwards it like any other header, without a deadline.
+        client_deadline: ClientDeadline = key("client_deadline", CLIENT_DEADLINES, ClientDeadline::Propagate);
+        /// retries of replayable requests
         retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
-        /// second requests for slow reads
+        /// hedged requests for slow reads
         hedging: HedgingConfig = nested_checked("hedging", HedgingConfig::checked);
-        /// stops requests to an upstream that fails
+        /// circuit breaker: stops requests to a failing upstream
         circuit_breaker: BreakerConfig = nested_checked("circuit_breaker", BreakerConfig::checked);
-        /// leaves out endpoints that fail while others do not
+        /// outlier ejection: stops requests to endpoints that fail while others do not
         outlier_ejection: OutlierEjectionConfig =
             nested_checked("outlier_ejection", OutlierEjectionConfig::checked);
-        /// asks endpoints whether they are well
+        /// active health checks of endpoints
         health_check: HealthCheckConfig = nested_checked("health_check", HealthCheckConfig::checked);
-        /// over which time an endpoint that comes back gets its full share of requests again; 0 gives it at once
+        /// time over which a returning endpoint's share of requests grows to its full share; 0: at once
         slow_start: Duration = key("slow_start_seconds", seconds(0.0..=3_600.0), Duration::from_secs(10));
-        /// endpoints that stand by
+        /// failover to standby endpoints
         failover: FailoverConfig = nested_checked("failover", FailoverConfig::checked);
-        /// what is done about credentials that the upstream throttles or refuses, where there are several
+        /// handling of named credentials that the upstream throttles or refuses
         credential_pool: CredentialPoolConfig =
             nested_checked("credential_pool", CredentialPoolConfig::checked);
-        /// connections to the upstream
+        /// connection pool of the upstream
         connection_pool: ConnectionPoolConfig = nested("connection_pool");
-        /// requests under way to the upstream, and those that wait
+        /// concurrent and waiting requests of the upstream
         concurrency: ConcurrencyConfig = nested_checked("concurrency", ConcurrencyConfig::checked);
     }
 }
 
 impl UpstreamConfig {
-    /// Whether the gateway can check by itself if the upstream takes one of several credentials: a store always, an API at
+    /// Whether the gateway can check itself if the upstream accepts a named credential: a store always, an API with
     /// `credential_check_path`.
     pub fn checks_credentials(&self) -> bool {
         let is_headers =
@@ -157,62 +161,65 @@ impl UpstreamConfig {
 }
 
 section! {
-    /// The upstream of a bucket of kind s3, as it is written.
+    /// The keys of the upstream of an s3 bucket.
     pub(super) struct S3Keys {
-        /// base URLs of the store; a path in them (`https://host/storage/v1/s3`) stands before each request's and is signed
-        endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
-        /// the bucket's name at the upstream; it may have a tenant of Ceph before it, `acme:photos`
-        bucket: Option<String> = unset("bucket", BucketName, "the name the client used");
-        /// where requests name the bucket to the store: `path`, or `virtual` for the Host
+        /// base URLs of the upstream; the path of a URL is prepended to the path of each request
         ///
-        /// Connections go to the endpoint's own name either way; `tls.sni` says which name its certificate must hold. `virtual` takes
-        /// endpoints without a path, and names without a tenant.
+        /// For s3 buckets the whole path is signed: `https://host/storage/v1/s3`.
+        endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
+        /// name of the bucket at the store; it may begin with a tenant of Ceph, as in `acme:photos`
+        bucket: Option<String> = unset("bucket", BucketName, "the name the client used");
+        /// part of a request to the store that contains the bucket: `path`, or `virtual` for the Host
+        ///
+        /// The gateway connects to the endpoint's own name in both cases; `tls.sni` selects the name for which its certificate must be
+        /// valid. `virtual` needs endpoints without a path, and names without a tenant.
         addressing: Addressing = key("addressing", ADDRESSINGS, Addressing::Path);
-        /// region that requests are signed for
+        /// region in the signatures of requests to the store
         region: String = key("region", Word("text"), DEFAULT_REGION.to_owned());
         credentials: CredentialKeys = shared();
-        /// several key pairs by name, in place of the one above: a request goes on as the least loaded that may be used
-        by_name: Vec<PooledCredential> = pool_of::<PairKeys>("credentials");
+        /// named key pairs, instead of a single one; each request uses the least loaded usable pair
+        by_name: Vec<PooledCredential> = credential_map::<PairKeys>("credentials");
         integrity: IntegrityConfig = shared();
-        /// total time to the first byte of the answer of server-side copies and CompleteMultipartUpload, where it is more
-        /// than that of other requests
+        /// total time to the first byte of the response to server-side copies and CompleteMultipartUpload
         ///
-        /// A store copies large objects for minutes before it answers.
+        /// It applies if it is longer than the timeout of other requests. A store may copy a large object for minutes before it responds.
         long_operation_timeout: Duration =
             key("long_operation_timeout", seconds(0.001..=86_400.0), Duration::from_secs(300));
-        /// certificates of https endpoints: trusted authorities, and the name that must match
+        /// TLS towards https endpoints: trusted authorities and SNI
         tls: StoreTlsKeys = nested("tls");
         common: CommonKeys = shared();
     }
 }
 
 section! {
-    /// The upstream of a bucket of kind http, as it is written.
+    /// The keys of the upstream of an http bucket.
     pub(super) struct HttpKeys {
-        /// base URLs of the API; a path in them stands before each request's
-        endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
-        /// credentials of the API by name: a request goes on with the least loaded that may be used
-        by_name: Vec<PooledCredential> = pool_of::<HeaderKeys>("credentials");
-        /// path that only a valid credential may read: asked for with GET, with and without the credential, before a doubted one is left out
+        /// base URLs of the upstream; the path of a URL is prepended to the path of each request
         ///
-        /// A path that is answered 2xx without a credential proves nothing.
+        /// For s3 buckets the whole path is signed: `https://host/storage/v1/s3`.
+        endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
+        /// named credentials of the API; each request uses the least loaded usable one
+        by_name: Vec<PooledCredential> = credential_map::<HeaderKeys>("credentials");
+        /// path that needs a valid credential; the gateway requests it before it pauses a doubtful credential
+        ///
+        /// The gateway sends a GET with the credential and one without. A path that answers 2xx without a credential proves nothing.
         credential_check_path: Option<String> = unset(
             "credential_check_path",
-            PathOnly,
-            "no check: answers to different clients must agree",
+            RequestPath,
+            "no check: responses to different clients must agree",
         );
-        /// certificates of https endpoints: trusted authorities
+        /// TLS towards https endpoints: trusted authorities
         tls: TlsConfig = nested("tls");
         common: CommonKeys = shared();
     }
 }
 
 impl S3Keys {
-    /// Fits defaults to what is set, then refuses what the keys of this section cannot say together.
+    /// Adjusts defaults to the keys that are set, then rejects contradictions.
     ///
     /// `served` are the bucket names that clients use.
     pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration), served: &Pattern) {
-        self.common.fit(section);
+        self.common.adjust_pool(section);
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
         self.tls.trust.check(&mut section.child("tls"));
@@ -258,14 +265,14 @@ impl S3Keys {
 }
 
 impl HttpKeys {
-    /// Fits defaults to what is set, then refuses what the keys of this section cannot say together.
+    /// Adjusts defaults to the keys that are set, then rejects contradictions.
     pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration)) {
-        self.common.fit(section);
+        self.common.adjust_pool(section);
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
         self.tls.check(&mut section.child("tls"));
         if self.by_name.is_empty() && self.credential_check_path.is_some() {
-            let hint = format!("set {}, or leave it out", section.spell("credentials"));
+            let hint = format!("set {}, or remove this key", section.full_key("credentials"));
             section.refuse("credential_check_path", "has no effect without credentials", Some(hint));
         }
     }
@@ -278,22 +285,22 @@ impl HttpKeys {
 }
 
 impl CommonKeys {
-    /// Fits the unset size of the pool to the gate, so that a default never narrows it. `section` is the upstream's.
-    fn fit(&mut self, section: &mut Section<'_>) {
+    /// Raises the unset pool size to the concurrency limit, so that a default never lowers it. `section` is the upstream's.
+    fn adjust_pool(&mut self, section: &mut Section<'_>) {
         if !section.child("connection_pool").is_set("size") {
             self.connection_pool.size = self.connection_pool.size.max(self.concurrency.max_concurrent);
         }
         self.connection_pool.check(&mut section.child("connection_pool"));
     }
 
-    /// `total` is the key of the total request timeout, and its value.
+    /// Rejects contradictions. `total` is the key of the total request timeout, and its value.
     fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
-        let timeout = section.spell("timeout");
+        let timeout = section.full_key("timeout");
         self.circuit_breaker.check_slow(&mut section.child("circuit_breaker"), &timeout, self.timeout);
         self.circuit_breaker.check_hold(&mut section.child("circuit_breaker"), total.0, total.1);
         self.concurrency.check_deadline(&mut section.child("concurrency"), total.0, total.1);
-        let places = (&self.concurrency, &self.connection_pool);
-        self.hedging.check(section, &self.retry, places, self.timeout);
+        let slots = (&self.concurrency, &self.connection_pool);
+        self.hedging.check(section, &self.retry, slots, self.timeout);
     }
 
     fn resolve(
@@ -318,11 +325,11 @@ impl CommonKeys {
             connection_pool,
             concurrency,
         } = self;
-        let rotation = RotationConfig::new(&failover, outlier_ejection, health_check, slow_start);
+        let load_balancing = LoadBalancingConfig::new(&failover, outlier_ejection, health_check, slow_start);
         endpoints.extend(failover.endpoints);
         UpstreamConfig {
             endpoints,
-            rotation,
+            load_balancing,
             bucket: None,
             addressing: Addressing::Path,
             region: DEFAULT_REGION.to_owned(),

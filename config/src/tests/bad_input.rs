@@ -1,4 +1,4 @@
-//! Every way to get a configuration wrong that we know of, and the one line each gives.
+//! Invalid configurations, and the one line of error for each.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -16,7 +16,7 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "SERVER__ADDRESS",
         "localhost",
         "server.address: \"localhost\" is not an IP address",
-        "such as 127.0.0.1, 0.0.0.0 or ::",
+        "use an address such as 127.0.0.1, 0.0.0.0 or ::",
     ),
     (
         "SERVER__REQUEST_TIMEOUT",
@@ -36,13 +36,13 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "SERVER__TRUSTED_PROXIES",
         "10.0.0.0/8,10.0.0/8",
         "server.trusted_proxies: \"10.0.0/8\" does not begin with an IP address",
-        "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
+        "use a network such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
     ),
     (
         "SERVER__TRUSTED_PROXIES",
         "::1/129",
-        "server.trusted_proxies: \"::1/129\" has no prefix length from 0 to 128",
-        "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
+        "server.trusted_proxies: \"::1/129\" needs a prefix length from 0 to 128",
+        "use a network such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
     ),
     (
         "SERVER__TRUSTED_PROXIES",
@@ -53,13 +53,13 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     (
         "SERVER__PROXY_PROTOCOL",
         "true",
-        "server.proxy_protocol: is on, but no proxy is trusted",
-        "name the proxies in server.trusted_proxies",
+        "server.proxy_protocol: has no effect: server.trusted_proxies is empty",
+        "list the networks of the proxies in server.trusted_proxies",
     ),
     (
         "SERVER__CLIENT_ADDRESS_HEADER",
         "x-real-ip",
-        "server.client_address_header: \"x-real-ip\" is none of x-forwarded-for, forwarded, cf-connecting-ip",
+        "server.client_address_header: \"x-real-ip\" is not one of x-forwarded-for, forwarded, cf-connecting-ip",
         "",
     ),
     (
@@ -78,28 +78,28 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     (
         "ADMIN__HOSTS",
         "metrics.test:8090",
-        "admin.hosts: \"metrics.test:8090\" is no domain name",
-        "such as s3.example.com, without port",
+        "admin.hosts: \"metrics.test:8090\" is not a domain name",
+        "use a name such as s3.example.com, without a port",
     ),
-    ("LOG__REDACT", "a b", "log.redact: holds blanks or control characters", ""),
+    ("LOG__REDACT", "a b", "log.redact: has whitespace or control characters", ""),
     (
         "ADMIN__CHAOS",
         "maybe",
         "admin.chaos: \"maybe\" is neither true nor false",
         "write one of true, yes, on, 1, or one of false, no, off, 0",
     ),
-    ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is none of auto, json, terminal", ""),
-    ("LOG__LEVEL", "loud", "log.level: \"loud\" is none of error, warn, info, debug, trace", ""),
+    ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is not one of auto, json, terminal", ""),
+    ("LOG__LEVEL", "loud", "log.level: \"loud\" is not one of error, warn, info, debug, trace", ""),
     (
         "RATE_LIMIT__ON_FAILURE",
         "refuses",
-        "rate_limit.on_failure: \"refuses\" is none of refuse, pass",
+        "rate_limit.on_failure: \"refuses\" is not one of refuse, pass",
         "did you mean refuse?",
     ),
     (
         "RATE_LIMIT__GLOBAL__BURST",
         "5",
-        "rate_limit.global.burst: limits nothing without a rate",
+        "rate_limit.global.burst: has no effect without rate_limit.global.requests_per_second",
         "set rate_limit.global.requests_per_second too",
     ),
     (
@@ -110,11 +110,11 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     ),
     ("MONITOR__CRITICAL", "80", "monitor.critical: 80 must be above monitor.warning (80)", ""),
     ("MONITOR__RECOVER", "85", "monitor.recover: 85 must be at most monitor.warning (80)", ""),
-    ("MONITOR__EXHAUSTED", "101", "monitor.exhausted: 101 is out of range 1–100", ""),
+    ("MONITOR__EXHAUSTED", "101", "monitor.exhausted: 101 is out of range 1–100 %", ""),
     (
         "ADMIN__PORT",
         "8080",
-        "admin.port: 8080 is the port of the data listener too",
+        "admin.port: 8080 is also the port of the data listener",
         "set admin.port or server.port to another",
     ),
     ("SERVER", "x", "server: is a section, not a value", ""),
@@ -165,12 +165,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "rate_limit.ip.requests_per_second: unknown key",
         "did you mean TIDEGATE_RATE_LIMIT__PER_IP__REQUESTS_PER_SECOND?",
     ),
-    ("MONITOR__WARNING", "0.8", "monitor.warning: \"0.8\" is not a whole number of percent, 1–100", ""),
-    ("MONITOR__EXHAUSTED", "80%", "monitor.exhausted: \"80%\" is not a whole number of percent, 1–100", ""),
+    ("MONITOR__WARNING", "0.8", "monitor.warning: \"0.8\" is not a whole number, 1–100 %", ""),
+    ("MONITOR__EXHAUSTED", "80%", "monitor.exhausted: \"80%\" is not a whole number, 1–100 %", ""),
     (
         "LOG__REDACT",
         "[\"a\", \"b\"]",
-        "log.redact: is in brackets",
+        "log.redact: has brackets",
         "in a variable, commas separate the items: a,b,c",
     ),
     (
@@ -189,9 +189,9 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "CONFIG_FILE",
         "t.toml",
         "config_file: unknown key",
-        "name the file with TIDEGATE_CONFIG or the argument --config",
+        "set TIDEGATE_CONFIG or the argument --config to the path of the file",
     ),
-    ("STRICT", "1", "strict: unknown key", "it is an argument: --strict"),
+    ("STRICT", "1", "strict: unknown key", "use the argument --strict"),
     (
         "BUCKET__PHOTOS__AUTH",
         "x",
@@ -219,9 +219,9 @@ fn a_variable_in_lower_case_is_refused_with_a_hint() {
     assert_eq!(
         found,
         [
-            "keys.k.secret: variables are written in capitals (from tidegate_keys__k__secret); did you mean \
+            "keys.k.secret: names of variables are in upper case (from tidegate_keys__k__secret); did you mean \
              TIDEGATE_KEYS__K__SECRET?",
-            "server.port: variables are written in capitals (from Tidegate_Server__Port); did you mean \
+            "server.port: names of variables are in upper case (from Tidegate_Server__Port); did you mean \
              TIDEGATE_SERVER__PORT?",
         ]
     );
@@ -230,7 +230,7 @@ fn a_variable_in_lower_case_is_refused_with_a_hint() {
 
 /// G1
 #[test]
-fn everything_wrong_is_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = "[server]\nport = 70000\nprt = 1\n[monitor]\nwarning = 95\n[buckets.demo]\nauth = [\"jwts\", \"x\"]\n";
     let sources = Sources::default().text("t.toml", text).environment([("TIDEGATE_LOG__LEVEL", "loud")]);
     let problems = load(sources).unwrap_err();
@@ -251,15 +251,15 @@ fn everything_wrong_is_said_at_once() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_in_no_order() {
+fn an_invalid_value_causes_no_second_problem_of_order() {
     let found = lines(from_toml("[monitor]\nwarning = \"x\"\ncritical = 70\n"));
-    assert_eq!(found, ["monitor.warning: \"x\" is not a whole number of percent, 1–100 (from t.toml)"]);
+    assert_eq!(found, ["monitor.warning: \"x\" is not a whole number, 1–100 % (from t.toml)"]);
 }
 
 #[test]
-fn a_key_that_two_variables_spell_is_refused() {
+fn two_variables_for_one_key_are_rejected() {
     let found = lines(from_variables(&[("TIDEGATE_SERVER__PORT", "1"), ("TIDEGATE_Server__Port", "2")]));
-    assert_eq!(found, ["server.port: is set by TIDEGATE_SERVER__PORT too (from TIDEGATE_Server__Port)"]);
+    assert_eq!(found, ["server.port: is also set by TIDEGATE_SERVER__PORT (from TIDEGATE_Server__Port)"]);
 }
 
 #[test]
@@ -270,20 +270,23 @@ fn a_variable_that_is_not_text_is_refused() {
 }
 
 #[test]
-fn files_that_cannot_be_read_name_who_named_them() {
+fn unreadable_files_are_reported_with_their_origin() {
     let missing = "/nonexistent/t.toml";
-    let message = format!("{missing}: cannot be read: there is no such file");
+    let message = format!("{missing}: cannot be read: no such file");
     let found = lines(load(Sources::default().file(missing)));
     assert_eq!(found, [format!("{message} (from --config)")]);
     let found = lines(from_variables(&[("TIDEGATE_CONFIG", missing)]));
     assert_eq!(found, [format!("{message} (from TIDEGATE_CONFIG)")]);
     let found = lines(load(Sources::default().text("t.json", "{}")));
-    assert_eq!(found, ["t.json: is of an unknown format (from t.json); name it .toml, .yaml or .yml"]);
+    assert_eq!(
+        found,
+        ["t.json: has an unknown format (from t.json); use the extension .toml, .yaml or .yml"]
+    );
 }
 
-/// C4: a parser's error quotes the line it stopped at
+/// C4: the errors of the parsers quote the line
 #[test]
-fn broken_documents_name_the_line_and_never_quote_it() {
+fn parse_errors_give_the_line_number_and_not_its_text() {
     let toml = "[server]\n[buckets.b.s3]\nsecret_access_key = \"hunter2\nregion = \"x\"\n";
     let yaml = "buckets:\n  b:\n    secret_access_key: \"hunter2\n  x: [\n";
     let in_toml = lines(from_toml(toml));
@@ -309,9 +312,9 @@ fn a_wrong_credential_is_not_repeated() {
 
 #[cfg(not(feature = "bench"))]
 #[test]
-fn guards_cannot_be_taken_off_in_released_builds() {
+fn released_builds_have_no_key_to_turn_guards_off() {
     let expected =
-        "guards: unknown key (from TIDEGATE_GUARDS); only builds with the cargo feature bench know it";
+        "guards: unknown key (from TIDEGATE_GUARDS); only builds with the cargo feature bench have this key";
     assert_eq!(lines(from_variables(&[("TIDEGATE_GUARDS", "false")])), [expected]);
 }
 
@@ -320,7 +323,10 @@ fn guards_cannot_be_taken_off_in_released_builds() {
 fn chaos_is_refused_on_other_than_loopback_addresses() {
     for address in ["0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1"] {
         let line = lines(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\""))).join("\n");
-        assert!(line.contains("admin.chaos: is on, and") && line.contains("admin.address"), "{line}");
+        assert!(
+            line.contains("admin.chaos: needs a loopback address, and") && line.contains("admin.address"),
+            "{line}"
+        );
     }
     for address in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
         assert!(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\"")).is_ok(), "{address}");

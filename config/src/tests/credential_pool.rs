@@ -7,7 +7,7 @@ fn api(keys: &str) -> String {
     format!("[buckets.b]\nkind = \"http\"\n[buckets.b.http]\nendpoints = [\"http://a\"]\n{keys}\n")
 }
 
-/// C3: pairs and headers by name, with the limits that hold where none is set
+/// C3: named pairs and headers, with their default limits
 #[test]
 fn credentials_are_read_by_name() {
     let store = "[buckets.b.s3]\nendpoints = [\"http://a\"]\n[buckets.b.s3.credentials.one]\naccess_key_id = \"A\"\n\
@@ -29,7 +29,7 @@ fn credentials_are_read_by_name() {
     assert!(!format!("{config:?}").contains("Bearer s"), "redacted");
 }
 
-/// C3, C5: variables name them, and those that hold a secret are known
+/// C3, C5: variables set them, and variables with a secret are recognised
 #[test]
 fn variables_name_credentials() {
     let config = from_variables(&[
@@ -46,7 +46,7 @@ fn variables_name_credentials() {
     assert!(!is_secret_variable("TIDEGATE_BUCKETS__B__HTTP__CREDENTIALS__FIRST__HEADER"));
 }
 
-/// C3, C4: what contradicts itself stops the start, without the secret
+/// C3, C4: invalid credentials stop the start, and the error does not show the secret
 #[test]
 fn bad_credentials_are_refused() {
     for (keys, expected) in [
@@ -57,20 +57,21 @@ fn bad_credentials_are_refused() {
         ),
         (
             "credentials.k.value = \"hunter\\n2\"",
-            "credentials.k.value: holds what no header may: more than one line, or other than ASCII (from t.toml)",
+            "credentials.k.value: has characters that a header cannot have: it must be one line of ASCII (from t.toml)",
         ),
         (
             "credentials.k = { value = \"s\", header = \"Host\" }",
-            "credentials.k.header: \"host\" has another meaning (from t.toml); such as authorization or x-api-key",
+            "credentials.k.header: \"host\" is reserved for another purpose (from t.toml); use a header such as \
+             authorization or x-api-key",
         ),
         (
             "credentials.one.value = \"hunter2\"\ncredentials.two.value = \"hunter2\"",
-            "credentials.two: is the same credential as buckets.b.http.credentials.one (from t.toml); each has a limit \
-             of its own, so each must be another",
+            "credentials.two: is the same credential as buckets.b.http.credentials.one (from t.toml); remove one of \
+             them: each named credential has its own limit",
         ),
         (
             "credentials.\"a b\".value = \"s\"",
-            "credentials.\"a b\": is no credential's name: 1 to 64 letters, digits and -_. (from t.toml)",
+            "credentials.\"a b\": is not the name of a credential: 1 to 64 letters, digits and -_. are allowed (from t.toml)",
         ),
         (
             "credential_pool = { cool_down_seconds = 9, max_cool_down_seconds = 3 }",
@@ -82,8 +83,7 @@ fn bad_credentials_are_refused() {
     }
     let both = "[buckets.b.s3]\nendpoints = [\"http://a\"]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n\
                 credentials.k = { access_key_id = \"B\", secret_access_key = \"t\" }\n";
-    let expected = "buckets.b.s3.credentials: is set, and so is buckets.b.s3.access_key_id (from t.toml); a bucket has one \
-                    source of credentials";
+    let expected = "buckets.b.s3.credentials: cannot be set together with buckets.b.s3.access_key_id (from t.toml); set one of them: a bucket has one source of credentials";
     assert_eq!(lines(from_toml(both)), [expected]);
     let none = "[buckets.b.s3]\nendpoints = [\"http://a\"]\ncredentials.k.max_concurrent = 3\n";
     let expected = "buckets.b.s3.credentials.k.access_key_id: a credential needs a key pair (not set)";

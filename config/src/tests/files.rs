@@ -8,16 +8,16 @@ fn own_path(name: &str) -> std::path::PathBuf {
     std::env::temp_dir().join(format!("tidegate-config-{}-{name}", std::process::id()))
 }
 
-/// G1: a FIFO would be waited for without end, and a directory holds no text
+/// G1: reading a FIFO would wait without a limit, and a directory has no text
 #[test]
-fn what_is_no_regular_file_is_refused_by_every_key_that_names_a_file() {
+fn every_key_for_a_file_rejects_other_than_regular_files() {
     let (fifo, directory) = (own_path("fifo.toml"), own_path("directory.toml"));
     let _ = std::fs::remove_file(&fifo);
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
         .unwrap();
     std::fs::create_dir_all(&directory).unwrap();
     for (path, kind) in [(&fifo, "a FIFO"), (&directory, "a directory")] {
-        let expected = format!("cannot be read: it is no regular file but {kind} (from ");
+        let expected = format!("cannot be read: it is not a regular file but {kind} (from ");
         for key in [
             "buckets.demo.s3.access_key_id_file",
             "buckets.demo.s3.secret_access_key_file",

@@ -22,7 +22,7 @@ fn no_sources_give_the_documented_defaults() {
 
 /// G1
 #[test]
-fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
+fn variables_have_precedence_over_the_file_and_the_file_over_defaults() {
     let text = "[server]\nport = 1000\nworkers = 3\n";
     let sources = Sources::default().text("t.toml", text).environment([("TIDEGATE_SERVER__PORT", "0")]);
     let server = load(sources).unwrap().server;
@@ -31,7 +31,7 @@ fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
 
 /// G1
 #[test]
-fn variables_alone_make_a_bucket() {
+fn a_bucket_can_be_set_by_variables_alone() {
     let config = from_variables(&[
         ("PATH", "/bin"),
         ("TIDEGATE_BUCKETS__DEMO__RATE_LIMIT__REQUESTS_PER_SECOND", "5"),
@@ -66,7 +66,7 @@ fn a_list_replaces_a_list() {
 }
 
 #[test]
-fn yaml_means_what_toml_means() {
+fn yaml_and_toml_are_equivalent() {
     let yaml = "server:\n  port: 0\n  request_timeout: 0.5\nmonitor:\nbuckets:\n  demo:\n    auth: [anonymous]\n    \
                 s3:\n      endpoints:\n        - http://store:9000\n";
     let toml = "[server]\nport = 0\nrequest_timeout = 0.5\n[buckets.demo]\nauth = [\"anonymous\"]\n\
@@ -82,7 +82,7 @@ fn a_bucket_without_an_auth_entry_is_closed() {
 }
 
 #[test]
-fn bucket_names_and_patterns_may_hold_what_buckets_are_called() {
+fn names_and_patterns_accept_all_bucket_names() {
     let text = "[buckets.\"my.bucket-1_X\"]\npattern = \"logs-*\"\ns3 = { endpoints = [\"http://a\"] }\n";
     let config = from_toml(text).unwrap();
     assert_eq!(config.buckets["my.bucket-1_X"].pattern, Pattern::parse("logs-*").unwrap());
@@ -98,7 +98,7 @@ fn sections_patterns_and_upstream_names_may_have_a_tenant() {
 }
 
 #[test]
-fn a_store_may_lie_below_a_path_and_tls_ask_for_the_host() {
+fn an_endpoint_may_have_a_path_and_sni_may_be_the_host() {
     let text = "[buckets.a]\ns3 = { endpoints = [\"https://h/storage/v1/s3/\"], failover.endpoints = [\"https://i/s3\"] }\n\
                 [buckets.b]\ns3 = { endpoints = [\"https://h\"], addressing = \"virtual\", tls.sni = \"host\" }\n";
     let config = from_toml(text).unwrap();
@@ -109,7 +109,7 @@ fn a_store_may_lie_below_a_path_and_tls_ask_for_the_host() {
 }
 
 #[test]
-fn sizes_take_units_and_no_limit() {
+fn sizes_accept_units_and_unlimited() {
     for (text, bytes) in [
         ("1000", Some(1000)),
         ("\"64MiB\"", Some(64 << 20)),
@@ -141,9 +141,9 @@ fn the_largest_body_depends_on_the_kind_unless_it_is_set() {
     assert_eq!(sizes("", "max_request_size = \"unlimited\"\n"), (Some(5 << 30), None));
 }
 
-/// G1: words in the case and spelling that people use
+/// G1: words in any case
 #[test]
-fn words_are_read_as_people_write_them() {
+fn words_are_accepted_in_any_case_and_usual_spelling() {
     for (name, value) in [
         ("LOG__LEVEL", "INFO"),
         ("LOG__LEVEL", "Warning"),
@@ -195,7 +195,7 @@ fn kinds_differ_in_what_they_inherit_until_it_is_set() {
 }
 
 #[test]
-fn unset_companions_give_way_to_what_is_set() {
+fn unset_bounds_follow_the_ones_that_are_set() {
     let text =
         format!("monitor.warning = 50\n{DEMO}retry.initial_backoff_ms = 2000\nconnection_pool.size = 4\n");
     let config = from_toml(&text).unwrap();
@@ -213,7 +213,7 @@ fn a_slow_rate_has_a_burst_of_one() {
 }
 
 #[test]
-fn the_argument_names_the_file_before_the_variable_does() {
+fn the_argument_has_precedence_over_the_variable() {
     let directory = std::env::temp_dir().join(format!("tidegate-config-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let [by_argument, by_variable] = ["a.toml", "v.toml"].map(|name| directory.join(name));
@@ -243,7 +243,7 @@ fn the_demo_bucket_is_open_and_signed() {
 
 #[cfg(feature = "bench")]
 #[test]
-fn bench_builds_can_take_the_guards_off() {
+fn bench_builds_can_turn_guards_off() {
     assert!(Config::default().guards);
     assert!(!from_variables(&[("TIDEGATE_GUARDS", "false")]).unwrap().guards);
 }

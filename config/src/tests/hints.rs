@@ -66,7 +66,7 @@ fn a_section_that_is_nearly_right_names_the_right_one() {
 
 /// G1: a policy names buckets as clients do, by their pattern
 #[test]
-fn a_policy_with_a_buckets_section_name_is_told_its_pattern() {
+fn a_policy_with_the_name_of_a_bucket_section_gets_its_pattern_as_a_hint() {
     for (name, pattern, meant) in [
         ("photos", "my-photos", "my-photos"),
         ("archiv", "2027-*", "2027-*"),

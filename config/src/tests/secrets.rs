@@ -8,9 +8,9 @@ use super::{from_toml, from_variables, lines};
 use crate::{Secret, is_secret_variable};
 
 /// A file of this test's own, removed with it.
-struct Held(PathBuf);
+struct TestFile(PathBuf);
 
-impl Held {
+impl TestFile {
     fn new(name: &str, text: &str, mode: u32) -> Self {
         let path = std::env::temp_dir().join(format!("tidegate-config-{}-{name}", std::process::id()));
         fs::write(&path, text).unwrap();
@@ -23,7 +23,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for TestFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
@@ -35,9 +35,9 @@ fn bucket(keys: &str) -> String {
 
 /// C5
 #[test]
-fn a_key_pair_may_lie_in_files() {
-    let id = Held::new("id", "AKID\n", 0o600);
-    let secret = Held::new("secret", "s/e+cret\r\n", 0o640);
+fn a_key_pair_may_be_in_files() {
+    let id = TestFile::new("id", "AKID\n", 0o600);
+    let secret = TestFile::new("secret", "s/e+cret\r\n", 0o640);
     let keys = format!("access_key_id_file = {:?}\nsecret_access_key_file = {:?}", id.path(), secret.path());
     let credentials = from_toml(&bucket(&keys)).unwrap().buckets["b"].upstream.credentials.clone().unwrap();
     assert_eq!(credentials.access_key_id, "AKID");
@@ -49,7 +49,7 @@ fn a_key_pair_may_lie_in_files() {
 fn a_credentials_file_gives_its_profile() {
     let text = "[default]\naws_access_key_id=A\naws_secret_access_key=b\n[c]\naws_access_key_id=D\n\
                 aws_secret_access_key=e\naws_session_token=f\n";
-    let file = Held::new("profiles", text, 0o400);
+    let file = TestFile::new("profiles", text, 0o400);
     let keys = format!("credentials_file = {:?}\n", file.path());
     let credentials =
         |keys: &str| from_toml(&bucket(keys)).unwrap().buckets["b"].upstream.credentials.clone();
@@ -59,16 +59,16 @@ fn a_credentials_file_gives_its_profile() {
     let unknown = lines(from_toml(&bucket(&format!("{keys}credentials_profile = \"x\""))));
     assert_eq!(
         unknown,
-        ["buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); name one with \
-          buckets.b.s3.credentials_profile"]
+        ["buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); set \
+             buckets.b.s3.credentials_profile to another profile"]
     );
 }
 
-/// C5, C4: and what is in it is not repeated
+/// C5, C4: the error does not repeat its content
 #[test]
 fn a_secret_file_that_others_can_reach_is_refused() {
     let refused = |mode: u32| {
-        let file = Held::new("open", "hunter2", mode);
+        let file = TestFile::new("open", "hunter2", mode);
         let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", file.path());
         let key = format!("buckets.b.s3.secret_access_key_file: {:?} ", file.path());
         let found = lines(from_toml(&bucket(&keys)));
@@ -76,31 +76,31 @@ fn a_secret_file_that_others_can_reach_is_refused() {
     };
     for mode in [0o644, 0o604, 0o601] {
         let line = refused(mode);
-        assert!(line.starts_with(&format!("is open to others (mode {mode:04o}) (from t.toml); ")), "{line}");
+        assert!(
+            line.starts_with(&format!("can be read by other users (mode {mode:04o}) (from t.toml); ")),
+            "{line}"
+        );
         for way_out in ["chmod 600 it", "Kubernetes", "defaultMode", "fsGroup", "Docker and Compose"] {
             assert!(line.contains(way_out), "{way_out} in {line}");
         }
     }
     for mode in [0o602, 0o666] {
         let line = refused(mode);
-        assert!(
-            line.starts_with(&format!("is open to others, who can write it (mode {mode:04o})")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("can be written by other users (mode {mode:04o})")), "{line}");
     }
-    let empty = Held::new("empty", "\n", 0o600);
+    let empty = TestFile::new("empty", "\n", 0o600);
     let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", empty.path());
     assert!(lines(from_toml(&bucket(&keys)))[0].contains("is empty"));
 }
 
-/// C5: bytes that an editor or a file of variables adds are not taken for a part of a secret, and not repeated
+/// C5: bytes that an editor or a file of variables adds do not become part of a secret, and the error does not repeat them
 #[test]
-fn what_would_be_part_of_a_secret_by_mistake_is_refused() {
+fn marks_and_quotes_that_would_become_part_of_a_secret_are_rejected() {
     for (text, expected) in [
         ("\u{feff}hunter2\n", "begins with a byte order mark (UTF-8 BOM); save it as UTF-8 without one"),
-        ("hunter2\nhunter3\n", "holds blanks or more than one line"),
+        ("hunter2\nhunter3\n", "has blanks or more than one line"),
     ] {
-        let file = Held::new("marked", text, 0o600);
+        let file = TestFile::new("marked", text, 0o600);
         let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", file.path());
         let line = lines(from_toml(&bucket(&keys))).remove(0);
         let start =
@@ -114,7 +114,7 @@ fn what_would_be_part_of_a_secret_by_mistake_is_refused() {
             let name = format!("TIDEGATE_{key}");
             let found = lines(from_variables(&[(&name, value)]));
             let expected =
-                format!("is in quotes, which would be part of the value (from {name}); leave them out");
+                format!("has quotes, which would become part of the value (from {name}); remove them");
             let line = found.iter().find(|line| line.contains(&expected));
             assert!(line.is_some() && found.iter().all(|line| !line.contains("hunter")), "{found:?}");
         }

@@ -13,7 +13,7 @@ fn key(more: &str) -> String {
 
 /// A1
 #[test]
-fn an_end_is_read_with_its_offset() {
+fn an_expiry_time_has_an_offset() {
     for text in ["\"1970-01-02T01:00:00+01:00\"", "\"1970-01-02T00:00:00Z\"", "1970-01-02T00:00:00Z"] {
         let config = from_toml(&key(&format!("expires = {text}\nsession_token = \"t\""))).unwrap();
         let read = &config.keys["K"];
@@ -24,12 +24,18 @@ fn an_end_is_read_with_its_offset() {
 
 /// A1
 #[test]
-fn what_a_temporary_key_cannot_be_is_refused() {
-    let problem = |more: &str| lines(from_toml(&key(more))).join("\n");
+fn invalid_temporary_keys_are_rejected() {
+    let problems_of = |more: &str| lines(from_toml(&key(more))).join("\n");
     for text in ["tomorrow", "2027-01-31", "2027-01-31T18:00:00", "1960-01-01T00:00:00Z"] {
-        let told = problem(&format!("expires = \"{text}\""));
-        assert!(told.contains("keys.K.expires") && told.contains("2027-01-31T18:00:00Z"), "{told}");
+        let problems = problems_of(&format!("expires = \"{text}\""));
+        assert!(
+            problems.contains("keys.K.expires") && problems.contains("2027-01-31T18:00:00Z"),
+            "{problems}"
+        );
     }
-    let told = problem("session_token = \"t\"\nupstream = \"same\"");
-    assert!(told.contains("keys.K.session_token") && told.contains("never travels on"), "{told}");
+    let problems = problems_of("session_token = \"t\"\nupstream = \"same\"");
+    assert!(
+        problems.contains("keys.K.session_token") && problems.contains("is never forwarded"),
+        "{problems}"
+    );
 }

@@ -1,7 +1,7 @@
-//! Warnings about who is let in: buckets that nobody can use, proofs that guard nothing, listeners and switches that are open.
+//! Warnings about access: buckets without possible clients, authentication without effect, open listeners.
 
 use crate::bucket::{AuthMethod, BreakerMode, BucketConfig};
-use crate::walk::Section;
+use crate::schema::Section;
 use crate::{Config, Network};
 
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
@@ -12,10 +12,10 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
         upstream(root, config, name, bucket);
     }
     unused(root, config);
-    let everybody = |network: &&Network| network.is_everybody();
+    let everybody = |network: &&Network| network.is_any();
     if let Some(network) = config.server.trusted_proxies.iter().find(everybody) {
-        let message = format!("{network} trusts every client to name its own address");
-        let hint = "list the proxies between the clients and the gateway".to_owned();
+        let message = format!("{network} allows every client to set its own address");
+        let hint = "list only the networks of your proxies".to_owned();
         root.child("server").warn("trusted_proxies", message, hint);
     }
 }
@@ -23,52 +23,52 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
 fn admin(root: &mut Section<'_>, config: &Config) {
     let mut section = root.child("admin");
     if config.admin.chaos {
-        let message = "is on: whoever reaches the admin listener can crash actors and requests";
-        section.warn("chaos", message, "for drills only".to_owned());
+        let message = "is on: every client of the admin listener can crash actors and requests";
+        section.warn("chaos", message, "set it to false except for drills".to_owned());
     }
     let address = config.admin.address;
     if !address.to_canonical().is_loopback() {
         let message =
             format!("{address} is not a loopback address, and the admin listener has no authentication");
-        let hint = "let only operators and the scraper reach it, or set it to 127.0.0.1".to_owned();
+        let hint = "allow only operators and the scraper to reach it, or set it to 127.0.0.1".to_owned();
         section.warn("address", message, hint);
     }
 }
 
-/// A bucket that refuses everybody (A4): it takes no proof, or none that anybody has.
+/// A bucket that refuses every client (A4): it accepts no method, or only methods without keys.
 fn closed(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
-    let nobody_has = |method: &AuthMethod| match method {
+    let has_no_keys = |method: &AuthMethod| match method {
         AuthMethod::Sigv4 | AuthMethod::Sigv2 => config.keys.is_empty(),
         AuthMethod::ApiKey => config.api_keys.is_empty(),
-        // that no tokens are believed is an error, not a warning
+        // a missing section `jwt` is an error, not a warning
         AuthMethod::Jwt | AuthMethod::Anonymous => false,
     };
-    if !bucket.auth.iter().all(nobody_has) {
+    if !bucket.auth.iter().all(has_no_keys) {
         return;
     }
-    // sigv2 never stands without sigv4, and needs the same keys.
+    // sigv2 is only listed together with sigv4, and needs the same keys
     let methods: Vec<_> = bucket.auth.iter().filter(|method| **method != AuthMethod::Sigv2).collect();
     let (why, hint) = match methods[..] {
         [] => {
             let hint = format!(
-                "buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"
+                "set buckets.{name}.auth to [\"sigv4\"] for client keys, or to [\"anonymous\"] for all clients"
             );
             ("is empty", hint)
         }
         [AuthMethod::Sigv4] => (
-            "lists sigv4 alone, and there are no keys",
-            "keys.ID.secret and keys.ID.policy define one".to_owned(),
+            "lists only sigv4, and no client key is defined",
+            "define one with keys.ID.secret and keys.ID.policy".to_owned(),
         ),
         [AuthMethod::ApiKey] => {
-            let hint = "api_keys.NAME.secret and api_keys.NAME.policy define one".to_owned();
-            ("lists api_key alone, and there are no API keys", hint)
+            let hint = "define one with api_keys.NAME.secret and api_keys.NAME.policy".to_owned();
+            ("lists only api_key, and no API key is defined", hint)
         }
         _ => (
-            "lists sigv4 and api_key, and there are no keys",
-            "keys.ID and api_keys.NAME define them".to_owned(),
+            "lists sigv4 and api_key, and no key is defined",
+            "define keys with keys.ID or api_keys.NAME".to_owned(),
         ),
     };
-    let message = format!("{why}: the bucket is closed to everybody");
+    let message = format!("{why}: the bucket refuses every request");
     root.within(&["buckets", name]).warn("auth", message, hint);
 }
 
@@ -76,8 +76,11 @@ fn open(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
     let mut section = root.within(&["buckets", name]);
     let is_open = bucket.auth.contains(&AuthMethod::Anonymous) && !section.is_set("anonymous");
     if is_open && bucket.auth.len() > 1 {
-        let message = "lists anonymous, which allows everything, so the other methods guard nothing";
-        let hint = format!("set {} to what everybody may do, such as [\"read\"]", section.spell("anonymous"));
+        let message = "lists anonymous, which allows all operations, so the other methods have no effect";
+        let hint = format!(
+            "set {} to the operations of anonymous clients, such as [\"read\"]",
+            section.full_key("anonymous")
+        );
         section.warn("auth", message, hint);
     }
 }
@@ -91,7 +94,8 @@ fn upstream(root: &mut Section<'_>, config: &Config, name: &str, bucket: &Bucket
     }
     let is_tls = upstream.endpoints.iter().any(crate::Endpoint::is_tls);
     if section.child("tls").is_set("ca_file") && !is_tls && upstream.container_credentials.is_none() {
-        let message = format!("has no effect: no URL of {} begins with https://", section.spell("endpoints"));
+        let message =
+            format!("has no effect: no URL of {} begins with https://", section.full_key("endpoints"));
         section.child("tls").warn("ca_file", message, None);
     }
     let server = &config.server;
@@ -104,23 +108,27 @@ fn upstream(root: &mut Section<'_>, config: &Config, name: &str, bucket: &Bucket
     };
     if let Some(endpoint) = upstream.endpoints.iter().find(is_own) {
         let message = format!("{} is the gateway's own data listener", endpoint.url());
-        section.warn("endpoints", message, "name the store, or set server.port to another".to_owned());
+        section.warn(
+            "endpoints",
+            message,
+            "set it to the store, or set server.port to another port".to_owned(),
+        );
     }
 }
 
-/// Identities that no bucket takes.
+/// Keys and tokens that no bucket accepts.
 fn unused(root: &mut Section<'_>, config: &Config) {
     if config.buckets.is_empty() {
         return;
     }
-    let takes = |method| config.buckets.values().any(|bucket| bucket.auth.contains(&method));
+    let accepts = |method| config.buckets.values().any(|bucket| bucket.auth.contains(&method));
     let defined = [
-        ("keys", "sigv4", !config.keys.is_empty() && !takes(AuthMethod::Sigv4)),
-        ("api_keys", "api_key", !config.api_keys.is_empty() && !takes(AuthMethod::ApiKey)),
-        ("jwt", "jwt", config.jwt.is_some() && !takes(AuthMethod::Jwt)),
+        ("keys", "sigv4", !config.keys.is_empty() && !accepts(AuthMethod::Sigv4)),
+        ("api_keys", "api_key", !config.api_keys.is_empty() && !accepts(AuthMethod::ApiKey)),
+        ("jwt", "jwt", config.jwt.is_some() && !accepts(AuthMethod::Jwt)),
     ];
     for (section, method, _) in defined.into_iter().filter(|(_, _, is_unused)| *is_unused) {
-        let hint = format!("list {method} in buckets.NAME.auth");
+        let hint = format!("add {method} to buckets.NAME.auth");
         root.warn(section, format!("has no effect: no bucket lists {method} in its auth"), hint);
     }
 }

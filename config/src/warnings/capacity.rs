@@ -1,15 +1,15 @@
-//! Warnings about gates, timeouts and buffers of which one never acts, because another acts first.
+//! Warnings about limits, timeouts and buffers without effect, because another one applies earlier.
 
 use std::time::Duration;
 
 use crate::Config;
 use crate::bucket::BucketConfig;
-use crate::walk::Section;
+use crate::schema::Section;
 
 const MIB: u64 = 1 << 20;
-/// About what an idle process has resident.
+/// Approximate resident memory of an idle process.
 const IDLE_BYTES: u64 = 32 * MIB;
-/// The smallest step by which a transfer's buffers grow.
+/// The smallest growth of a transfer's buffers.
 const BUDGET_BYTES_MIN: u64 = MIB;
 
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
@@ -24,7 +24,7 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     total_timeout(root, config);
 }
 
-fn shown(duration: Duration) -> String {
+fn seconds_text(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
@@ -33,9 +33,9 @@ fn server(root: &mut Section<'_>, config: &Config) {
     let mut section = root.child("server");
     let is_set = section.is_set("drain_timeout") && section.is_set("request_timeout");
     if is_set && server.drain_timeout < server.request_timeout {
-        let (drain, request) = (shown(server.drain_timeout), shown(server.request_timeout));
+        let (drain, request) = (seconds_text(server.drain_timeout), seconds_text(server.request_timeout));
         let message =
-            format!("{drain} is below server.request_timeout ({request}): a stop can cut requests off");
+            format!("{drain} is below server.request_timeout ({request}): a stop can abort requests");
         section.warn("drain_timeout", message, "raise it".to_owned());
     }
     let (all, one) = (server.send_buffer, server.send_buffer_per_connection);
@@ -54,23 +54,23 @@ fn server(root: &mut Section<'_>, config: &Config) {
     }
 }
 
-/// A memory limit that is reached at the start, and a budget that no transfer can grow with. A budget of 0 turns growth off.
+/// A memory limit that is reached at the start, and a budget that is too small for any growth. A budget of 0 turns growth off.
 fn memory(root: &mut Section<'_>, config: &Config) {
     if let Some(limit) = config.monitor.memory_limit_bytes.filter(|limit| *limit < IDLE_BYTES) {
         let message = format!(
             "{limit} bytes are fewer than an idle process uses, about {IDLE_BYTES}: the level is high from the start"
         );
-        root.child("monitor").warn("memory_limit_bytes", message, "raise it, or leave it out".to_owned());
+        root.child("monitor").warn("memory_limit_bytes", message, "raise it, or remove it".to_owned());
     }
     if let Some(budget) = config.server.buffer_budget.filter(|budget| (1..BUDGET_BYTES_MIN).contains(budget))
     {
-        let message = format!("{budget} bytes are too few for a transfer to grow with");
-        let hint = format!("set at least {BUDGET_BYTES_MIN}, or 0 to keep every transfer small");
+        let message = format!("{budget} bytes are too few for the growth of one transfer's buffers");
+        let hint = format!("set at least {BUDGET_BYTES_MIN}, or 0 to turn growth off");
         root.child("server").warn("buffer_budget", message, hint);
     }
 }
 
-/// A pool that was set too small for a gate that was set; a pool that nobody set follows the gate.
+/// A pool size below the concurrency limit, if both are set. An unset pool size follows the limit.
 fn pool(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
     let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
     let (gate, size) =
@@ -78,14 +78,14 @@ fn pool(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
     let is_set = section.child("concurrency").is_set("max_concurrent")
         && section.child("connection_pool").is_set("size");
     if is_set && size < gate {
-        let other = section.child("concurrency").spell("max_concurrent");
+        let other = section.child("concurrency").full_key("max_concurrent");
         let message = format!("{size} is below {other} ({gate}): only {size} requests run at a time");
-        let hint = format!("raise it to {gate}, or leave it out: the default follows max_concurrent");
+        let hint = format!("raise it to {gate}, or remove it: the default follows max_concurrent");
         section.child("connection_pool").warn("size", message, hint);
     }
 }
 
-/// A queue that is never full, because those who wait count as requests in flight too.
+/// A queue that never fills up, because waiting requests also count as requests in flight.
 fn queue(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
     let mut section = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]);
     let (gate, queued) =
@@ -105,20 +105,23 @@ fn upstream_timeouts(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) 
     let (timeout, total) = (bucket.upstream.timeout, bucket.upstream.request_timeout);
     if section.is_set("timeout") && timeout > total {
         let message = format!(
-            "{} is above server.request_timeout ({}), which ends first",
-            shown(timeout),
-            shown(total)
+            "{} is above server.request_timeout ({}), which ends earlier",
+            seconds_text(timeout),
+            seconds_text(total)
         );
         section.warn("timeout", message, "lower it, or raise server.request_timeout".to_owned());
     }
     if section.is_set("long_operation_timeout") && bucket.upstream.long_operation_timeout == Some(timeout) {
-        let message =
-            format!("has no effect: it is not above {} ({})", section.spell("timeout"), shown(timeout));
-        section.warn("long_operation_timeout", message, "raise it, or leave it out".to_owned());
+        let message = format!(
+            "has no effect: it is not above {} ({})",
+            section.full_key("timeout"),
+            seconds_text(timeout)
+        );
+        section.warn("long_operation_timeout", message, "raise it, or remove it".to_owned());
     }
 }
 
-/// The total that was set below the default of a bucket's timeout: one line, however many buckets there are.
+/// A total timeout below the default timeout of a bucket: one warning for all buckets.
 fn total_timeout(root: &mut Section<'_>, config: &Config) {
     let is_hidden = |root: &mut Section<'_>, name: &str, bucket: &BucketConfig| {
         let is_default = !root.within(&["buckets", name, bucket.kind.as_str()]).is_set("timeout");
@@ -126,22 +129,27 @@ fn total_timeout(root: &mut Section<'_>, config: &Config) {
     };
     let hidden = config.buckets.iter().find(|(name, bucket)| is_hidden(root, name, bucket));
     if let Some((name, bucket)) = hidden {
-        let timeout = root.within(&["buckets", name, bucket.kind.as_str()]).spell("timeout");
-        let (total, one) = (shown(bucket.upstream.request_timeout), shown(bucket.upstream.timeout));
+        let timeout = root.within(&["buckets", name, bucket.kind.as_str()]).full_key("timeout");
+        let (total, one) =
+            (seconds_text(bucket.upstream.request_timeout), seconds_text(bucket.upstream.timeout));
         let message =
             format!("{total} is below {timeout} ({one}): a slow first attempt leaves no time for a second");
         root.child("server").warn("request_timeout", message, "raise it, or lower the timeout".to_owned());
     }
 }
 
-/// The cap of the whole process below a bucket's gate: one line, for the widest gate.
+/// A process-wide limit below the limit of a bucket: one warning, for the highest limit.
 fn gates(root: &mut Section<'_>, config: &Config) {
     let cap = config.server.max_concurrent_requests.get();
     let gate = |bucket: &BucketConfig| bucket.upstream.concurrency.max_concurrent.get();
     let widest = config.buckets.iter().max_by_key(|(_, bucket)| gate(bucket));
     let Some((name, bucket)) = widest.filter(|(_, bucket)| gate(bucket) > cap) else { return };
-    let key = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]).spell("max_concurrent");
+    let key = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]).full_key("max_concurrent");
     let message =
-        format!("{cap} is below {key} ({}): requests are refused before the gate is full", gate(bucket));
-    root.child("server").warn("max_concurrent_requests", message, "raise it, or lower the gate".to_owned());
+        format!("{cap} is below {key} ({}): requests are refused before that limit is reached", gate(bucket));
+    root.child("server").warn(
+        "max_concurrent_requests",
+        message,
+        "raise it, or lower the limit of the bucket".to_owned(),
+    );
 }

@@ -1,8 +1,8 @@
-//! Warnings about rate limits that never refuse a request, because the limit for all requests refuses it first.
+//! Warnings about rate limits without effect, because the limit of all requests refuses earlier.
 
 use crate::Config;
 use crate::rate_limit::{LimitMode, RateLimit};
-use crate::walk::Section;
+use crate::schema::Section;
 
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     let Some(global) = config.rate_limit.global.filter(|global| global.mode == LimitMode::Enforce) else {

@@ -1,10 +1,10 @@
-//! Settings that are legal and defeat or hide each other (G12).
+//! Warnings about valid settings that cancel or hide each other (G12).
 //!
-//! A warning is for a configuration in which something that was written has no effect, or another than its writer can expect. The
-//! defaults never cause one: a default that stands in the way of a setting gives way to it instead. Each check reads the finished
-//! configuration; whether a key was set, and where, is asked of the walk.
+//! A warning reports a setting without effect, or with an effect that its user cannot expect. Defaults cause no warnings: a default that
+//! contradicts a setting is adjusted to it. Each check reads the finished configuration; the walk provides whether a key was set,
+//! and its origin.
 //!
-//! Deliberately absent: what depends on the machine (files, descriptors, names). The program that starts a gateway looks at that.
+//! Checks of the machine (files, descriptors, names) are not here: the program that starts a gateway makes them.
 
 mod access;
 mod capacity;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use crate::Config;
 use crate::file_access::Exposure;
 use crate::problem::{Origin, Problem};
-use crate::walk::{Section, Walk};
+use crate::schema::{Section, Walk};
 
 /// Records every warning about a configuration.
 pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
@@ -41,10 +41,10 @@ pub(crate) fn of_exposed_file(walk: &Walk, exposure: Option<(PathBuf, Exposure)>
     };
     let more = match secrets.count() {
         0 => String::new(),
-        count => format!(", as {count} more in it"),
+        count => format!("; the file has {count} more secrets"),
     };
     let holds = if key == path.display().to_string() { "" } else { "is a secret, and its file " };
-    let hint = format!("{}; a secret can also come from a variable or a file of its own", exposure.remedy());
+    let hint = format!("{}; or put the secret into a variable or a file of its own", exposure.remedy());
     Some(Problem {
         key,
         source: Origin::File(path),

@@ -1,16 +1,16 @@
-//! Warnings about where the log goes.
+//! Warnings about the output of the log.
 
-use crate::form::shown;
-use crate::walk::Section;
+use crate::schema::Section;
+use crate::value_type::quoted;
 use crate::{Config, LogOutput};
 
-/// A bare word: its writer may have meant a name for an output that there is none of, such as `-` or `syslog`.
+/// A bare word: the user may have meant an output that does not exist, such as `-` or `syslog`.
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     let LogOutput::File(path) = &config.log.output else { return };
     let name = path.to_string_lossy();
     if !name.contains(['/', '.']) {
-        let message = format!("{} is taken for a file in the working directory", shown(&name));
-        let hint = format!("the words are stdout and stderr; ./{name} names the file");
+        let message = format!("{} is used as a file in the working directory", quoted(&name));
+        let hint = format!("use stdout or stderr, or ./{name} for the file");
         root.child("log").warn("output", message, hint);
     }
 }

@@ -1,11 +1,11 @@
 //! Warnings about patterns of two buckets that match the same name.
 //!
-//! An exact name wins over every glob, and `*` is a catch-all: neither is a mistake. Of two other globs the one with more literal
-//! characters wins, and of equals the first by the bucket's name (`router.rs`), which few users expect.
+//! An exact name has precedence over every glob, and `*` is a catch-all: neither is a mistake. Of two other globs the one with more
+//! literal characters has precedence, and of equal ones the first by the name of the bucket (`router.rs`). Few users expect that.
 
 use crate::Config;
 use crate::bucket::Pattern;
-use crate::walk::Section;
+use crate::schema::Section;
 
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     let mut globs: Vec<(&str, &Pattern)> =
@@ -18,12 +18,12 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
         let Some((winner, other)) = winners.next() else { continue };
         let more = match winners.count() {
             0 => String::new(),
-            count => format!(", and {count} more do"),
+            count => format!("; {count} more patterns match too"),
         };
         let why = if other.literal_len() > pattern.literal_len() {
-            "it has more literal characters"
+            "its pattern has more literal characters"
         } else {
-            "its bucket comes first by name"
+            "its name is first in alphabetical order"
         };
         let message = format!(
             "\"{}\" and \"{}\" of buckets.{winner} match the same names, which go to buckets.{winner}: {why}{more}",

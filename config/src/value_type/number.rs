@@ -4,11 +4,11 @@ use std::marker::PhantomData;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 
-use super::{Faults, Form, shown};
-use crate::form::Fault;
+use super::{ValueErrors, ValueType, quoted};
 use crate::setting::Raw;
+use crate::value_type::ValueError;
 
-/// An integer type a key can have.
+/// An integer type of a key.
 pub(crate) trait Number: Copy {
     fn from_u64(value: u64) -> Option<Self>;
     fn into_u64(self) -> Option<u64>;
@@ -36,7 +36,7 @@ macro_rules! numbers {
 }
 numbers!(u8 u16 u32 u64 usize; NonZeroU32 NonZeroUsize);
 
-/// A default that is written as a literal; zero, which no default is, would become one.
+/// A default from a literal. Zero would become one; no default is zero.
 pub(crate) const fn nonzero(value: u32) -> NonZeroU32 {
     match NonZeroU32::new(value) {
         Some(value) => value,
@@ -69,28 +69,28 @@ pub(crate) const fn percent<T>(range: RangeInclusive<u64>) -> Whole<T> {
     Whole { range, is_percent: true, number: PhantomData }
 }
 
-impl<T: Number> Form for Whole<T> {
+impl<T: Number> ValueType for Whole<T> {
     type Value = T;
 
-    fn parse(&self, raw: &Raw) -> Result<T, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<T, ValueErrors> {
         let text = raw.scalar()?;
         let Ok(value) = text.trim().parse::<i128>() else {
-            let unit =
-                if self.is_percent { format!(" of percent, {}", self.accepts()) } else { String::new() };
-            return Err(Fault::new(format!("{} is not a whole number{unit}", shown(text))).into());
+            let unit = if self.is_percent { format!(", {}", self.accepts()) } else { String::new() };
+            return Err(ValueError::new(format!("{} is not a whole number{unit}", quoted(text))).into());
         };
         u64::try_from(value)
             .ok()
             .filter(|value| self.range.contains(value))
             .and_then(T::from_u64)
-            .ok_or_else(|| Fault::new(format!("{value} is out of range {}", self.accepts())).into())
+            .ok_or_else(|| ValueError::new(format!("{value} is out of range {}", self.accepts())).into())
     }
 
     fn accepts(&self) -> String {
-        format!("{}–{}", self.range.start(), self.range.end())
+        let unit = if self.is_percent { " %" } else { "" };
+        format!("{}–{}{unit}", self.range.start(), self.range.end())
     }
 
-    fn show(&self, value: &T) -> String {
+    fn to_toml(&self, value: &T) -> String {
         value.into_u64().map_or_else(String::new, |value| value.to_string())
     }
 }
@@ -103,15 +103,15 @@ pub(crate) const fn decimal(range: RangeInclusive<f64>) -> Decimal {
     Decimal(range)
 }
 
-impl Form for Decimal {
+impl ValueType for Decimal {
     type Value = f64;
 
-    fn parse(&self, raw: &Raw) -> Result<f64, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<f64, ValueErrors> {
         let text = raw.scalar()?;
         match text.trim().parse::<f64>() {
             Ok(value) if self.0.contains(&value) => Ok(value),
-            Ok(value) => Err(Fault::new(format!("{value} is out of range {}", self.accepts())).into()),
-            Err(_) => Err(Fault::new(format!("{} is not a number", shown(text))).into()),
+            Ok(value) => Err(ValueError::new(format!("{value} is out of range {}", self.accepts())).into()),
+            Err(_) => Err(ValueError::new(format!("{} is not a number", quoted(text))).into()),
         }
     }
 
@@ -119,7 +119,7 @@ impl Form for Decimal {
         format!("{}–{}", self.0.start(), self.0.end())
     }
 
-    fn show(&self, value: &f64) -> String {
+    fn to_toml(&self, value: &f64) -> String {
         value.to_string()
     }
 }

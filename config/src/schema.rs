@@ -1,36 +1,36 @@
-//! One walk over the keys serves four purposes: reading, checking, documenting and finding what is unknown.
+//! The schema of the configuration: one walk over the keys reads, checks and documents them, and finds unknown ones.
 //!
-//! A section is declared once, by `section!`: each field is a doc comment, a name, a type and how its key is
-//! read. Reading the merged sources gives the values and the problems; the same read over empty sources gives
-//! the defaults; the entries it leaves behind are the table of keys and the reference file; and a setting the
-//! walk never asked for is an unknown key. A key can therefore not be read but undocumented, documented with
-//! another default than it has, or documented but unknown.
+//! `section!` declares each section once: a field is a doc comment, a name, a type and a `Spec` that reads its key. Reading the merged
+//! sources gives the values and the problems. Reading empty sources gives the defaults. Both record an `Entry` per key, from which
+//! `docs/configuration.md` and `default.toml` are generated. A setting without an entry is an unknown key. So every key that is read is
+//! documented, with the default and the range that the code uses.
 //!
-//! A walk never stops at a problem: the default stands in, so that everything wrong is found in one round.
-//! Deliberately absent: serde. A derived deserializer stops at the first error and forgets the origin.
+//! A walk does not stop at a problem: the default replaces an invalid value, so that one run finds all problems. The crate does not use
+//! serde's derived deserializers: they stop at the first error and lose the origin of a value.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use crate::form::{Faults, Form};
 use crate::problem::{Origin, Problem};
 use crate::setting::{KeyPath, Raw, Setting, Settings};
+use crate::value_type::{ValueErrors, ValueType};
 
-/// The lines of a doc comment, each with its leading blank.
+/// The lines of a doc comment, each with its leading space.
 pub(crate) type Docs = &'static [&'static str];
 
-/// What a key means and accepts, for the reference.
+/// The documentation of a key.
 pub(crate) struct Entry {
     pub(crate) path: KeyPath,
     pub(crate) docs: Docs,
     pub(crate) accepts: String,
     pub(crate) is_secret: bool,
-    pub(crate) preset: Preset,
+    pub(crate) default: DefaultValue,
 }
 
-/// What holds while nobody sets a key. Where `words` say so, that is not the same as setting any value.
-pub(crate) struct Preset {
-    /// the default, as a TOML file would spell it
+/// The value of a key that is not set. `words` describe it if no fixed value is equivalent.
+#[derive(PartialEq, Eq)]
+pub(crate) struct DefaultValue {
+    /// the default in TOML
     pub(crate) value: Option<String>,
     pub(crate) words: Option<&'static str>,
 }
@@ -63,8 +63,8 @@ pub(crate) struct Section<'w> {
 
 impl Section<'_> {
     /// Reads one field; `section!` calls it with the field's doc comment.
-    pub(crate) fn take<S: Spec>(&mut self, docs: Docs, spec: S) -> S::Value {
-        spec.take(docs, self)
+    pub(crate) fn read_field<S: Spec>(&mut self, docs: Docs, spec: S) -> S::Value {
+        spec.read(docs, self)
     }
 
     /// A section within this one.
@@ -78,8 +78,8 @@ impl Section<'_> {
         Section { path, walk: self.walk }
     }
 
-    /// Keeps the words that introduce this section in the reference.
-    pub(crate) fn introduce(&mut self, docs: Docs) {
+    /// Records the documentation of this section.
+    pub(crate) fn document(&mut self, docs: Docs) {
         self.walk.sections.push((self.path.clone(), docs));
     }
 
@@ -94,10 +94,10 @@ impl Section<'_> {
         found.map(|(_, setting)| setting.origin.clone())
     }
 
-    /// The names of the sections directly below this one that anything is set in.
+    /// The names of the sections directly below this one in which a key is set.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         let depth = self.path.segments().len();
-        // a value where a section should be is no section
+        // a value is not a section
         let is_section = |(path, setting): &(&KeyPath, &Setting)| {
             path.is_within(&self.path) && (path.segments().len() > depth + 1 || setting.raw == Raw::Empty)
         };
@@ -105,26 +105,26 @@ impl Section<'_> {
         within.filter_map(|(path, _)| path.segments().get(depth).cloned()).collect()
     }
 
-    /// The full spelling of a key of this section.
-    pub(crate) fn spell(&self, name: &str) -> String {
+    /// The full name of a key of this section, such as `server.port`.
+    pub(crate) fn full_key(&self, name: &str) -> String {
         self.path.child(name).to_string()
     }
 
-    /// Records that the value of a key cannot stand.
+    /// Records a problem with the value of a key.
     pub(crate) fn refuse(&mut self, name: &str, message: impl Into<String>, hint: Option<String>) {
         let source = self.origin_within(name).unwrap_or(Origin::Default);
-        let key = self.spell(name);
+        let key = self.full_key(name);
         self.walk.problems.push(Problem { key, source, message: message.into(), hint });
     }
 
-    /// Records that the value of a key has probably not the effect that its writer expects.
+    /// Records a warning about the value of a key.
     pub(crate) fn warn(&mut self, name: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
         let source = self.origin_within(name).unwrap_or(Origin::Default);
-        let key = self.spell(name);
+        let key = self.full_key(name);
         self.walk.warnings.push(Problem { key, source, message: message.into(), hint: hint.into() });
     }
 
-    /// The names of the variables that set anything in this section; none if another source sets something as well.
+    /// The names of the variables that set keys of this section; none if another source sets a key as well.
     pub(crate) fn variables(&self) -> Option<Vec<String>> {
         let within = self.walk.settings.iter().filter(|(path, _)| path.is_within(&self.path));
         within
@@ -135,9 +135,8 @@ impl Section<'_> {
             .collect()
     }
 
-    /// Records that `low` should have been below (or at most) `high`, at whichever of the two
-    /// somebody set: a complaint about a default nobody wrote would send the reader to the wrong place.
-    /// A value that could not be read is in no order.
+    /// Records that `low` must be below (or at most) `high`. The problem names the key of the two that is set, not a default. It is
+    /// skipped if one of the two values was invalid.
     pub(crate) fn refuse_order(&mut self, low: (&str, String), high: (&str, String), strict: bool) {
         if self.is_refused(low.0) || self.is_refused(high.0) {
             return;
@@ -145,51 +144,75 @@ impl Section<'_> {
         let (up, down) = if strict { ("above", "below") } else { ("at least", "at most") };
         let (at, other, word) =
             if self.is_set(low.0) || !self.is_set(high.0) { (&low, &high, down) } else { (&high, &low, up) };
-        let message = format!("{} must be {word} {} ({})", at.1, self.spell(other.0), other.1);
+        let message = format!("{} must be {word} {} ({})", at.1, self.full_key(other.0), other.1);
         self.refuse(at.0, message, None);
     }
 
+    /// Rejects two keys that both give the same value.
+    pub(crate) fn refuse_both(&mut self, [first, second]: [&str; 2]) {
+        if self.is_set(first) && self.is_set(second) {
+            let message = format!("cannot be set together with {}", self.full_key(first));
+            self.refuse(second, message, Some("set one of them".to_owned()));
+        }
+    }
+
+    /// The same, and rejects that neither is set.
+    pub(crate) fn refuse_unless_one(&mut self, [first, second]: [&str; 2], message: &str) {
+        self.refuse_both([first, second]);
+        if !self.is_set(first) && !self.is_set(second) {
+            let hint = format!("set it, or {}", self.full_key(second));
+            self.refuse(first, message, Some(hint));
+        }
+    }
+
+    /// Rejects a secret that an attacker could guess.
+    pub(crate) fn refuse_short_secret(&mut self, name: &str, bytes_min: usize) {
+        let message = format!("is shorter than {bytes_min} characters and could be guessed");
+        let hint = "openssl rand -hex 32 prints a strong secret".to_owned();
+        self.refuse(name, message, Some(hint));
+    }
+
     pub(crate) fn is_refused(&self, name: &str) -> bool {
-        let key = self.spell(name);
+        let key = self.full_key(name);
         self.walk.problems.iter().any(|problem| problem.key == key)
     }
 
-    /// Whether anything in this section was refused.
+    /// Whether a key of this section has a problem.
     pub(crate) fn has_problem(&self) -> bool {
         let within = |problem: &Problem| problem.key.starts_with(&format!("{}.", self.path));
         self.walk.problems.iter().any(within)
     }
 
-    fn read<F: Form>(&mut self, name: &str, form: &F) -> Option<F::Value> {
+    fn parse_value<F: ValueType>(&mut self, name: &str, value_type: &F) -> Option<F::Value> {
         let setting = self.walk.settings.get(&self.path.child(name))?;
-        match form.parse(&setting.raw) {
+        match value_type.parse(&setting.raw) {
             Ok(value) => Some(value),
-            Err(Faults(faults)) => {
-                for fault in faults {
-                    self.refuse(name, fault.message, fault.hint);
+            Err(ValueErrors(errors)) => {
+                for error in errors {
+                    self.refuse(name, error.message, error.hint);
                 }
                 None
             }
         }
     }
 
-    fn note<F: Form>(&mut self, name: &str, docs: Docs, form: &F, preset: Preset) {
+    fn record<F: ValueType>(&mut self, name: &str, docs: Docs, value_type: &F, default: DefaultValue) {
         let path = self.path.child(name);
         self.walk.entries.push(Entry {
             path,
             docs,
-            accepts: form.accepts(),
-            is_secret: form.is_secret(),
-            preset,
+            accepts: value_type.accepts(),
+            is_secret: value_type.is_secret(),
+            default,
         });
     }
 }
 
-/// How a field gets its value during a walk.
+/// How a walk reads a field.
 pub(crate) trait Spec {
     type Value;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> Self::Value;
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> Self::Value;
 }
 
 /// A section that can be read.
@@ -203,60 +226,65 @@ pub(crate) fn defaults<R: Read>() -> R {
 }
 
 /// A key with a default.
-pub(crate) struct Key<F: Form> {
+pub(crate) struct Key<F: ValueType> {
     name: &'static str,
-    form: F,
+    value_type: F,
     default: F::Value,
     words: Option<&'static str>,
 }
 
-pub(crate) fn key<F: Form>(name: &'static str, form: F, default: F::Value) -> Key<F> {
-    Key { name, form, default, words: None }
+pub(crate) fn key<F: ValueType>(name: &'static str, value_type: F, default: F::Value) -> Key<F> {
+    Key { name, value_type, default, words: None }
 }
 
-impl<F: Form> Key<F> {
-    /// Marks a default that gives way to other keys; `words` say how.
-    pub(crate) fn yielding(self, words: &'static str) -> Self {
+impl<F: ValueType> Key<F> {
+    /// Describes a default that depends on other keys.
+    pub(crate) fn default_text(self, words: &'static str) -> Self {
         Self { words: Some(words), ..self }
     }
 }
 
-impl<F: Form> Spec for Key<F> {
+impl<F: ValueType> Spec for Key<F> {
     type Value = F::Value;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> F::Value {
-        let Self { name, form, default, words } = self;
-        section.note(name, docs, &form, Preset { value: Some(form.show(&default)), words });
-        section.read(name, &form).unwrap_or(default)
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> F::Value {
+        let Self { name, value_type, default, words } = self;
+        section.record(
+            name,
+            docs,
+            &value_type,
+            DefaultValue { value: Some(value_type.to_toml(&default)), words },
+        );
+        section.parse_value(name, &value_type).unwrap_or(default)
     }
 }
 
-/// A key that nothing stands in for.
+/// A key without a default.
 pub(crate) struct Unset<F>(&'static str, F, &'static str);
 
-/// A key without a default; `absent` says in a few words what holds while it is not set.
-pub(crate) fn unset<F: Form>(name: &'static str, form: F, absent: &'static str) -> Unset<F> {
-    Unset(name, form, absent)
+/// A key without a default; `absent` describes the behaviour while it is not set.
+pub(crate) fn unset<F: ValueType>(name: &'static str, value_type: F, absent: &'static str) -> Unset<F> {
+    Unset(name, value_type, absent)
 }
 
-impl<F: Form> Spec for Unset<F> {
+impl<F: ValueType> Spec for Unset<F> {
     type Value = Option<F::Value>;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> Self::Value {
-        let Self(name, form, absent) = self;
-        section.note(name, docs, &form, Preset { value: None, words: Some(absent) });
-        section.read(name, &form)
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> Self::Value {
+        let Self(name, value_type, absent) = self;
+        section.record(name, docs, &value_type, DefaultValue { value: None, words: Some(absent) });
+        section.parse_value(name, &value_type)
     }
 }
 
-/// A section within a section, and the check of its relations.
+/// A section within a section, and the check of its keys against each other.
 pub(crate) struct Nested<R>(&'static str, fn(R, &mut Section<'_>) -> R);
 
 pub(crate) fn nested<R: Read>(name: &'static str) -> Nested<R> {
     Nested(name, |value, _| value)
 }
 
-/// A section whose keys depend on one another; `check` settles or refuses what they say together.
+/// A section with keys that depend on each other; `check` adjusts defaults and rejects contradictions.
 pub(crate) fn nested_checked<R: Read>(name: &'static str, check: fn(R, &mut Section<'_>) -> R) -> Nested<R> {
     Nested(name, check)
 }
@@ -264,15 +292,15 @@ pub(crate) fn nested_checked<R: Read>(name: &'static str, check: fn(R, &mut Sect
 impl<R: Read> Spec for Nested<R> {
     type Value = R;
 
-    fn take(self, docs: Docs, section: &mut Section<'_>) -> R {
+    fn read(self, docs: Docs, section: &mut Section<'_>) -> R {
         let mut child = section.child(self.0);
-        child.introduce(docs);
+        child.document(docs);
         let value = R::read(&mut child);
         (self.1)(value, &mut child)
     }
 }
 
-/// Fields that several sections share, read as if they were written in each of them.
+/// Keys that several sections share, read as keys of each of them.
 pub(crate) struct Shared<R>(PhantomData<R>);
 
 pub(crate) fn shared<R: Read>() -> Shared<R> {
@@ -282,7 +310,7 @@ pub(crate) fn shared<R: Read>() -> Shared<R> {
 impl<R: Read> Spec for Shared<R> {
     type Value = R;
 
-    fn take(self, _: Docs, section: &mut Section<'_>) -> R {
+    fn read(self, _: Docs, section: &mut Section<'_>) -> R {
         R::read(section)
     }
 }

@@ -1,39 +1,40 @@
-//! Which of a bucket's endpoints are called: who is left out, who is tried first, who stands by.
+//! Load balancing over a bucket's endpoints: outlier ejection, health checks, failover.
 //!
-//! With a single endpoint nothing here changes where requests go: there is nowhere else, and only the circuit breaker may refuse.
+//! With a single endpoint these keys do not change the target of requests. Only the circuit breaker refuses requests then.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::endpoint::{BaseUrl, Endpoint};
-use crate::form::{Fault, Faults, Form, list, nonzero, percent, seconds, shown, whole};
+use crate::schema::{Section, key, unset};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::walk::{Section, key, unset};
+use crate::value_type::{ValueError, ValueErrors, ValueType, list, nonzero, percent, quoted, seconds, whole};
 
 section! {
-    /// Leaving out endpoints that fail while others do not.
+    /// Ejection of endpoints that fail while others do not.
     pub struct OutlierEjectionConfig {
-        /// failures in a row after which an endpoint is left out: 5xx, no answer in time, broken connections
+        /// consecutive failures that eject an endpoint
         ///
-        /// One that cannot be connected to rests at once: 1 s, doubled each time up to `base_seconds`.
+        /// Failures are 5xx responses, timeouts and broken connections. An endpoint that refuses connections is ejected at once, for
+        /// 1 s, doubled each time up to `base_seconds`.
         /// Watch `upstream_endpoint_ejections_total`.
         pub consecutive_failures: NonZeroU32 =
             key("consecutive_failures", whole(1..=1_000_000), nonzero(5));
-        /// share of failures that leaves an endpoint out, of at least 20 calls in 10 s; 101 never does
+        /// percentage of failures, of at least 20 calls in 10 s, that ejects an endpoint; 101 turns it off
         pub failure_percent: u32 = key("failure_percent", percent(1..=101), 50);
-        /// how long it is left out the first time; each further time so much longer
+        /// duration of the first ejection; each further one is longer by this time
         pub base: Duration = key("base_seconds", seconds(0.001..=86_400.0), Duration::from_secs(30));
-        /// the longest it is left out
+        /// maximum duration of an ejection
         pub max: Duration = key("max_seconds", seconds(0.001..=86_400.0), Duration::from_secs(300))
-            .yielding("300, or `base_seconds` if that is longer");
-        /// share of a bucket's endpoints that may be left out at a time; the last never is, 0 leaves out none
+            .default_text("300, or `base_seconds` if that is longer");
+        /// maximum percentage of ejected endpoints; the last one is never ejected; 0 ejects none
         pub max_percent: u32 = key("max_percent", percent(0..=100), 100);
     }
 }
 
 impl OutlierEjectionConfig {
-    /// Fits the unset cap to the base, then refuses a cap below it.
+    /// Raises the unset maximum to the base, then rejects a maximum below it.
     pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
         if !section.is_set("max_seconds") {
             self.max = self.max.max(self.base);
@@ -47,29 +48,29 @@ impl OutlierEjectionConfig {
 }
 
 section! {
-    /// Asking endpoints whether they are well.
+    /// Active health checks of endpoints.
     pub struct HealthCheckConfig {
-        /// path that is asked for with GET; only an answer of 2xx is healthy
+        /// path of the health check, a GET; only a 2xx response is healthy
         ///
-        /// It is asked for at each endpoint, with its own Host, on a connection of its own, signed as the bucket's requests are.
-        pub path: Option<String> = unset("path", PathOnly, "endpoints are not asked");
-        /// from the end of one check to the next, give or take a tenth
+        /// Each endpoint is checked on a separate connection, with its own Host, signed like the bucket's requests.
+        pub path: Option<String> = unset("path", RequestPath, "no health checks");
+        /// interval from the end of a health check to the next, ±10 %
         pub interval: Duration = key("interval_seconds", seconds(0.01..=86_400.0), Duration::from_secs(5));
-        /// how long a check may take
+        /// timeout of a health check
         pub timeout: Duration = key("timeout_seconds", seconds(0.001..=3_600.0), Duration::from_secs(10));
-        /// good checks in a row that bring an unhealthy endpoint back
+        /// consecutive successful checks that make an unhealthy endpoint healthy
         pub healthy_threshold: NonZeroU32 = key("healthy_threshold", whole(1..=1_000), nonzero(2));
-        /// bad checks in a row that make an endpoint unhealthy
+        /// consecutive failed checks that make an endpoint unhealthy
         pub unhealthy_threshold: NonZeroU32 = key("unhealthy_threshold", whole(1..=1_000), nonzero(3));
     }
 }
 
 impl HealthCheckConfig {
-    /// Settings of a check that is never made would be believed in.
+    /// Rejects keys of a health check that is off.
     pub(super) fn checked(self, section: &mut Section<'_>) -> Self {
         for name in ["interval_seconds", "timeout_seconds", "healthy_threshold", "unhealthy_threshold"] {
             if section.is_set(name) && !section.is_set("path") {
-                let hint = format!("set {} to what endpoints are to be asked for", section.spell("path"));
+                let hint = format!("set {} to the path of the check", section.full_key("path"));
                 section.refuse(name, "has no effect without a path", Some(hint));
             }
         }
@@ -78,24 +79,24 @@ impl HealthCheckConfig {
 }
 
 section! {
-    /// Endpoints that stand by.
+    /// Standby endpoints.
     pub struct FailoverConfig {
-        /// base URLs of endpoints that are called only while too few of `endpoints` are usable
+        /// base URLs of standby endpoints, which are used while too few primary endpoints are usable
         pub endpoints: Vec<Endpoint> = key("endpoints", list(BaseUrl), Vec::new());
-        /// share of `endpoints` below which requests go to those that stand by; 1 waits until none is left
+        /// percentage of usable primary endpoints below which requests go to the standby ones; 1: only if none is left
         pub min_usable_percent: u32 = key("min_usable_percent", percent(1..=100), 1);
-        /// how long enough of `endpoints` must have been usable before requests return to them
+        /// how long enough primary endpoints must be usable before requests return to them
         pub return_after: Duration =
             key("return_after_seconds", seconds(0.0..=86_400.0), Duration::from_secs(10));
     }
 }
 
 impl FailoverConfig {
-    /// Settings of endpoints that are not there would be believed in.
+    /// Rejects keys of a failover without endpoints.
     pub(super) fn checked(self, section: &mut Section<'_>) -> Self {
         for name in ["min_usable_percent", "return_after_seconds"] {
             if section.is_set(name) && !section.is_set("endpoints") {
-                let hint = format!("name those that stand by in {}", section.spell("endpoints"));
+                let hint = format!("list the standby endpoints in {}", section.full_key("endpoints"));
                 section.refuse(name, "has no effect without endpoints", Some(hint));
             }
         }
@@ -103,24 +104,24 @@ impl FailoverConfig {
     }
 }
 
-/// Everything about the choice among a bucket's endpoints.
+/// Load balancing over a bucket's endpoints.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RotationConfig {
-    /// how many of the bucket's endpoints, the last ones, stand by
+pub struct LoadBalancingConfig {
+    /// number of standby endpoints, which are the last of the bucket's endpoints
     pub standby: usize,
-    /// share in percent of the others below which they are called
+    /// percentage of usable primary endpoints below which they are used
     pub min_usable_percent: u32,
-    /// how long the others must have been usable before requests return
+    /// how long the primary endpoints must be usable before requests return
     pub return_after: Duration,
-    /// leaving out those that fail
+    /// ejection of failing endpoints
     pub outlier_ejection: OutlierEjectionConfig,
-    /// asking them whether they are well
+    /// active health checks
     pub health_check: HealthCheckConfig,
-    /// over which time one that comes back gets its full share again
+    /// time until a returning endpoint gets its full share of requests
     pub slow_start: Duration,
 }
 
-impl RotationConfig {
+impl LoadBalancingConfig {
     pub(super) fn new(
         failover: &FailoverConfig,
         outlier_ejection: OutlierEjectionConfig,
@@ -138,17 +139,17 @@ impl RotationConfig {
     }
 }
 
-/// A path with a query perhaps, as it stands in a request.
-pub(super) struct PathOnly;
+/// A path with an optional query.
+pub(super) struct RequestPath;
 
-impl Form for PathOnly {
+impl ValueType for RequestPath {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?;
         if !text.starts_with('/') || !text.chars().all(|c| c.is_ascii_graphic() && c != '#') {
-            let fault = Fault::new(format!("{} is no path", shown(text)));
-            return Err(fault.hinting("such as /minio/health/live; it begins with a slash").into());
+            let error = ValueError::new(format!("{} is not a path", quoted(text)));
+            return Err(error.with_hint("use a path such as /minio/health/live").into());
         }
         Ok(text.to_owned())
     }
@@ -157,7 +158,7 @@ impl Form for PathOnly {
         "path, such as /minio/health/live".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }

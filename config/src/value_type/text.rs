@@ -2,29 +2,29 @@
 
 use std::net::IpAddr;
 
-use super::{Fault, Faults, Form};
+use super::{ValueError, ValueErrors, ValueType};
 use crate::bucket::Secret;
 use crate::hint;
 use crate::setting::Raw;
 
-/// The longest part of a value that an error repeats.
+/// Maximum length of a value in an error.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// A value in quotes, safe to print on one line.
-pub(crate) fn shown(text: &str) -> String {
+/// A value in quotes, escaped and cut for one line of output.
+pub(crate) fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("\"{}{more}\"", cut.escape_debug())
 }
 
-/// `true` or `false`, also in the words of YAML 1.1 and of shells; case does not matter.
+/// `true` or `false`, and the words of YAML 1.1 and of shells, in any case.
 pub(crate) struct Flag;
 
 const TRUE: [&str; 4] = ["true", "yes", "on", "1"];
 const FALSE: [&str; 4] = ["false", "no", "off", "0"];
 
-/// The words for on and for off, as the reference lists them.
-pub(super) fn switches() -> [String; 2] {
+/// The words for true and for false, as the reference lists them.
+pub(super) fn boolean_words() -> [String; 2] {
     [TRUE, FALSE].map(|words| words.map(|word| format!("`{word}`")).join(", "))
 }
 
@@ -32,10 +32,10 @@ fn is_one_of(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
-impl Form for Flag {
+impl ValueType for Flag {
     type Value = bool;
 
-    fn parse(&self, raw: &Raw) -> Result<bool, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<bool, ValueErrors> {
         let text = raw.scalar()?.trim();
         match (is_one_of(text, &TRUE), is_one_of(text, &FALSE)) {
             (true, _) => Ok(true),
@@ -43,7 +43,9 @@ impl Form for Flag {
             _ => {
                 let words = |words: [&str; 4]| words.join(", ");
                 let hint = format!("write one of {}, or one of {}", words(TRUE), words(FALSE));
-                Err(Fault::new(format!("{} is neither true nor false", shown(text))).hinting(hint).into())
+                Err(ValueError::new(format!("{} is neither true nor false", quoted(text)))
+                    .with_hint(hint)
+                    .into())
             }
         }
     }
@@ -52,7 +54,7 @@ impl Form for Flag {
         "true or false".to_owned()
     }
 
-    fn show(&self, value: &bool) -> String {
+    fn to_toml(&self, value: &bool) -> String {
         value.to_string()
     }
 }
@@ -60,43 +62,43 @@ impl Form for Flag {
 /// An IP address to listen on.
 pub(crate) struct Address;
 
-impl Form for Address {
+impl ValueType for Address {
     type Value = IpAddr;
 
-    fn parse(&self, raw: &Raw) -> Result<IpAddr, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<IpAddr, ValueErrors> {
         let text = raw.scalar()?;
-        let fault = || {
-            Fault::new(format!("{} is not an IP address", shown(text)))
-                .hinting("such as 127.0.0.1, 0.0.0.0 or ::")
+        let error_of = || {
+            ValueError::new(format!("{} is not an IP address", quoted(text)))
+                .with_hint("use an address such as 127.0.0.1, 0.0.0.0 or ::")
         };
-        text.trim().parse().map_err(|_| fault().into())
+        text.trim().parse().map_err(|_| error_of().into())
     }
 
     fn accepts(&self) -> String {
         "IPv4 or IPv6 address".to_owned()
     }
 
-    fn show(&self, value: &IpAddr) -> String {
+    fn to_toml(&self, value: &IpAddr) -> String {
         format!("\"{value}\"")
     }
 }
 
-/// One word of a closed list, each with its meaning; case does not matter.
+/// One word of a closed list, in any case, and its value.
 pub(crate) struct Choice<T: 'static>(pub(crate) &'static [(&'static str, T)]);
 
-impl<T: Copy + PartialEq> Form for Choice<T> {
+impl<T: Copy + PartialEq> ValueType for Choice<T> {
     type Value = T;
 
-    fn parse(&self, raw: &Raw) -> Result<T, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<T, ValueErrors> {
         let text = raw.scalar()?.trim();
         if let Some((_, value)) = self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
             return Ok(*value);
         }
-        let fault = Fault::new(format!("{} is none of {}", shown(text), self.accepts()));
+        let error = ValueError::new(format!("{} is not one of {}", quoted(text), self.accepts()));
         let nearest = hint::nearest(&text.to_lowercase(), self.0.iter().map(|(word, _)| *word));
         Err(match nearest {
-            Some(word) => fault.hinting(format!("did you mean {word}?")).into(),
-            None => fault.into(),
+            Some(word) => error.with_hint(format!("did you mean {word}?")).into(),
+            None => error.into(),
         })
     }
 
@@ -104,30 +106,30 @@ impl<T: Copy + PartialEq> Form for Choice<T> {
         self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
     }
 
-    fn show(&self, value: &T) -> String {
+    fn to_toml(&self, value: &T) -> String {
         let word = self.0.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| word);
         format!("\"{word}\"")
     }
 }
 
-/// Text without blanks. The faults do not repeat it, because half of a swapped pair may be a secret.
-fn word(raw: &Raw) -> Result<&str, Fault> {
+/// Text without whitespace. The errors do not repeat it: if two keys were swapped, it may be a secret.
+fn word(raw: &Raw) -> Result<&str, ValueError> {
     match raw.text()? {
-        "" => Err(Fault::new("is empty")),
+        "" => Err(ValueError::new("is empty")),
         text if text.chars().any(|c| c.is_control() || c.is_whitespace()) => {
-            Err(Fault::new("holds blanks or control characters"))
+            Err(ValueError::new("has whitespace or control characters"))
         }
         text => Ok(text),
     }
 }
 
-/// A word of text; the field is how the reference calls it.
+/// Text without whitespace; the field is its description in the reference.
 pub(crate) struct Word(pub(crate) &'static str);
 
-impl Form for Word {
+impl ValueType for Word {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         Ok(word(raw)?.to_owned())
     }
 
@@ -135,25 +137,31 @@ impl Form for Word {
         self.0.to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
-/// A domain name, kept in lower case.
+/// Whether a text is a `token` of HTTP (RFC 9110, 5.6.2).
+pub(crate) fn is_http_token(text: &str) -> bool {
+    let is_mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
+}
+
+/// A domain name, converted to lower case.
 pub(crate) struct Domain;
 
-impl Form for Domain {
+impl ValueType for Domain {
     type Value = String;
 
-    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?.trim();
         let is_label = |label: &str| {
             !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
         if text.len() > 253 || !text.split('.').all(is_label) || text.parse::<IpAddr>().is_ok() {
-            let fault = Fault::new(format!("{} is no domain name", shown(text)));
-            return Err(fault.hinting("such as s3.example.com, without port").into());
+            let error = ValueError::new(format!("{} is not a domain name", quoted(text)));
+            return Err(error.with_hint("use a name such as s3.example.com, without a port").into());
         }
         Ok(text.to_ascii_lowercase())
     }
@@ -162,18 +170,18 @@ impl Form for Domain {
         "domain name".to_owned()
     }
 
-    fn show(&self, value: &String) -> String {
-        shown(value)
+    fn to_toml(&self, value: &String) -> String {
+        quoted(value)
     }
 }
 
-/// Text that no error, log line or reference shows.
+/// Text that errors, log lines and the reference do not show.
 pub(crate) struct SecretText;
 
-impl Form for SecretText {
+impl ValueType for SecretText {
     type Value = Secret;
 
-    fn parse(&self, raw: &Raw) -> Result<Secret, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Secret, ValueErrors> {
         Ok(Secret::new(word(raw)?))
     }
 
@@ -185,40 +193,40 @@ impl Form for SecretText {
         true
     }
 
-    fn show(&self, _: &Secret) -> String {
+    fn to_toml(&self, _: &Secret) -> String {
         "\"…\"".to_owned()
     }
 }
 
-/// A list of values of one form.
+/// A list of values of one type.
 pub(crate) struct List<F>(F);
 
-/// A list; in a variable, separated by commas.
-pub(crate) const fn list<F>(form: F) -> List<F> {
-    List(form)
+/// A list; in a variable, commas separate the items.
+pub(crate) const fn list<F>(value_type: F) -> List<F> {
+    List(value_type)
 }
 
-impl<F: Form> Form for List<F> {
+impl<F: ValueType> ValueType for List<F> {
     type Value = Vec<F::Value>;
 
-    fn parse(&self, raw: &Raw) -> Result<Self::Value, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, ValueErrors> {
         let mut values = Vec::new();
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for item in raw.items()? {
             match self.0.parse(&item) {
                 Ok(value) => values.push(value),
-                Err(Faults(more)) => faults.extend(more),
+                Err(ValueErrors(more)) => errors.extend(more),
             }
         }
-        if faults.is_empty() { Ok(values) } else { Err(Faults(faults)) }
+        if errors.is_empty() { Ok(values) } else { Err(ValueErrors(errors)) }
     }
 
     fn accepts(&self) -> String {
         format!("list: {}", self.0.accepts())
     }
 
-    fn show(&self, values: &Self::Value) -> String {
-        let items: Vec<_> = values.iter().map(|value| self.0.show(value)).collect();
+    fn to_toml(&self, values: &Self::Value) -> String {
+        let items: Vec<_> = values.iter().map(|value| self.0.to_toml(value)).collect();
         format!("[{}]", items.join(", "))
     }
 }

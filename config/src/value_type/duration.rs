@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Fault, Faults, Form, shown};
+use super::{ValueError, ValueErrors, ValueType, quoted};
 use crate::setting::Raw;
 
 /// Units of time from the longest to the shortest, and their length in nanoseconds.
@@ -18,16 +18,16 @@ const UNITS: [(&str, u64); 8] = [
     ("us", 1_000),
 ];
 const NANOS_PER_MILLI: u128 = 1_000_000;
-/// Digits after the point that are read: nanoseconds of a second.
+/// Digits after the point: nanoseconds of a second.
 const FRACTION_DIGITS_MAX: usize = 9;
 
-/// The units in the words of the reference.
+/// The units, as the reference lists them.
 pub(super) fn units() -> String {
     let names: Vec<String> = UNITS.iter().rev().map(|(name, _)| format!("`{name}`")).collect();
     names.join(", ")
 }
 
-/// A decimal number times `scale`, rounded down; none for anything but digits and one point.
+/// A decimal number times `scale`, rounded down; none if the text has other characters than digits and one point.
 pub(super) fn scaled(number: &str, scale: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -65,60 +65,63 @@ fn nanos(text: &str) -> Option<u128> {
 /// A duration; a number without a unit counts seconds.
 pub(crate) struct Seconds(RangeInclusive<f64>);
 
-/// A duration of so many seconds.
+/// A duration with a range in seconds.
 pub(crate) const fn seconds(range: RangeInclusive<f64>) -> Seconds {
     Seconds(range)
 }
 
-impl Form for Seconds {
+impl ValueType for Seconds {
     type Value = Duration;
 
-    fn parse(&self, raw: &Raw) -> Result<Duration, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Duration, ValueErrors> {
         let text = raw.scalar()?.trim();
         let value = match text.parse::<f64>() {
             Ok(seconds) => seconds,
             Err(_) => {
                 let nanos = nanos(text).and_then(|nanos| u64::try_from(nanos).ok());
                 let duration = nanos.map(Duration::from_nanos).ok_or_else(|| {
-                    Fault::new(format!("{} is not a duration", shown(text)))
-                        .hinting("write seconds, or a number with a unit such as 500ms, 30s, 1m30s or 1h")
+                    ValueError::new(format!("{} is not a duration", quoted(text)))
+                        .with_hint("write seconds, or a number with a unit such as 500ms, 30s, 1m30s or 1h")
                 })?;
                 duration.as_secs_f64()
             }
         };
-        let fault = || Fault::new(format!("{text} is out of range {}", self.accepts()));
+        let error_of = || ValueError::new(format!("{text} is out of range {}", self.accepts()));
         if !self.0.contains(&value) {
-            return Err(fault().into());
+            return Err(error_of().into());
         }
-        Duration::try_from_secs_f64(value).map_err(|_| fault().into())
+        Duration::try_from_secs_f64(value).map_err(|_| error_of().into())
     }
 
     fn accepts(&self) -> String {
         format!("{}–{} s", self.0.start(), self.0.end())
     }
 
-    fn show(&self, value: &Duration) -> String {
+    fn to_toml(&self, value: &Duration) -> String {
         value.as_secs_f64().to_string()
     }
 }
 
-/// A duration in whole seconds, for what others are told in seconds.
+/// A duration in whole seconds, for values that are sent in seconds.
 pub(crate) struct WholeSeconds(RangeInclusive<u32>);
 
-/// A duration of so many whole seconds.
+/// A duration with a range in whole seconds.
 pub(crate) const fn whole_seconds(range: RangeInclusive<u32>) -> WholeSeconds {
     WholeSeconds(range)
 }
 
-impl Form for WholeSeconds {
+impl ValueType for WholeSeconds {
     type Value = u32;
 
-    fn parse(&self, raw: &Raw) -> Result<u32, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<u32, ValueErrors> {
         let (first, last) = (f64::from(*self.0.start()), f64::from(*self.0.end()));
         let duration = seconds(first..=last).parse(raw)?;
         match u32::try_from(duration.as_secs()) {
             Ok(seconds) if duration.subsec_nanos() == 0 => Ok(seconds),
-            _ => Err(Fault::new(format!("{} is not a whole number of seconds", shown(raw.scalar()?))).into()),
+            _ => {
+                Err(ValueError::new(format!("{} is not a whole number of seconds", quoted(raw.scalar()?)))
+                    .into())
+            }
         }
     }
 
@@ -126,7 +129,7 @@ impl Form for WholeSeconds {
         format!("{}–{} s", self.0.start(), self.0.end())
     }
 
-    fn show(&self, value: &u32) -> String {
+    fn to_toml(&self, value: &u32) -> String {
         value.to_string()
     }
 }
@@ -134,24 +137,24 @@ impl Form for WholeSeconds {
 /// A duration in whole milliseconds; a number without a unit counts milliseconds.
 pub(crate) struct Millis(RangeInclusive<u64>);
 
-/// A duration of so many milliseconds.
+/// A duration with a range in milliseconds.
 pub(crate) const fn millis(range: RangeInclusive<u64>) -> Millis {
     Millis(range)
 }
 
-impl Form for Millis {
+impl ValueType for Millis {
     type Value = Duration;
 
-    fn parse(&self, raw: &Raw) -> Result<Duration, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Duration, ValueErrors> {
         let text = raw.scalar()?.trim();
-        let out_of_range = || Fault::new(format!("{text} is out of range {}", self.accepts()));
+        let out_of_range = || ValueError::new(format!("{text} is out of range {}", self.accepts()));
         let value = match text.parse::<i128>() {
             Ok(millis) => u64::try_from(millis).map_err(|_| out_of_range())?,
             Err(_) => {
                 let whole = nanos(text).filter(|nanos| nanos.is_multiple_of(NANOS_PER_MILLI));
                 let millis = whole.map(|nanos| nanos / NANOS_PER_MILLI).ok_or_else(|| {
-                    Fault::new(format!("{} is not a whole number of milliseconds", shown(text)))
-                        .hinting("write milliseconds, or a number with a unit such as 500ms, 30s or 1m30s")
+                    ValueError::new(format!("{} is not a whole number of milliseconds", quoted(text)))
+                        .with_hint("write milliseconds, or a number with a unit such as 500ms, 30s or 1m30s")
                 })?;
                 u64::try_from(millis).map_err(|_| out_of_range())?
             }
@@ -166,7 +169,7 @@ impl Form for Millis {
         format!("{}–{} ms", self.0.start(), self.0.end())
     }
 
-    fn show(&self, value: &Duration) -> String {
+    fn to_toml(&self, value: &Duration) -> String {
         value.as_millis().to_string()
     }
 }
@@ -175,13 +178,13 @@ impl Form for Millis {
 mod tests {
     use super::*;
 
-    fn of(form: &impl Form<Value = Duration>, text: &str) -> Option<Duration> {
-        form.parse(&Raw::Variable(text.to_owned())).ok()
+    fn of(value_type: &impl ValueType<Value = Duration>, text: &str) -> Option<Duration> {
+        value_type.parse(&Raw::Variable(text.to_owned())).ok()
     }
 
     /// G1
     #[test]
-    fn durations_take_the_units_that_people_write() {
+    fn durations_have_the_usual_units() {
         for (text, expected) in [
             ("30", 30_000),
             ("0.5", 500),
@@ -213,20 +216,20 @@ mod tests {
         assert_eq!(["0.5", "500ms", "-1", "2d", "x"].map(of), [None; 5]);
     }
 
-    /// G1: a key in milliseconds counts a bare number in milliseconds, and obeys a unit
+    /// G1: a key in milliseconds accepts a bare number of milliseconds, and units
     #[test]
-    fn a_key_in_milliseconds_obeys_a_unit() {
-        let form = millis(0..=600_000);
+    fn a_key_in_milliseconds_accepts_units() {
+        let value_type = millis(0..=600_000);
         for (text, expected) in [("500", 500), ("500ms", 500), ("2s", 2_000), ("0.5s", 500), ("1m", 60_000)] {
-            assert_eq!(of(&form, text), Some(Duration::from_millis(expected)), "{text}");
+            assert_eq!(of(&value_type, text), Some(Duration::from_millis(expected)), "{text}");
         }
         for text in ["0.5", "0.5ms", "-1", "ms", "11m"] {
-            assert_eq!(of(&form, text), None, "{text}");
+            assert_eq!(of(&value_type, text), None, "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_durations_are_rejected() {
         for text in [
             "",
             "s",

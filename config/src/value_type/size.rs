@@ -1,13 +1,13 @@
-//! Sizes: bytes, or a number with a unit. Bare letters are binary, as Kubernetes, nginx and Docker write them; `kB`, `MB`, `GB`
-//! and `TB` are decimal (IEC 80000-13).
+//! Sizes: bytes, or a number with a unit. Single letters are binary units, as in Kubernetes, nginx and Docker; `kB`, `MB`, `GB` and
+//! `TB` are decimal (IEC 80000-13).
 
 use std::ops::RangeInclusive;
 
 use super::duration::scaled;
-use super::{Fault, Faults, Form, shown};
+use super::{ValueError, ValueErrors, ValueType, quoted};
 use crate::setting::Raw;
 
-/// Units and their bytes, the ones that defaults are written with first.
+/// Units and their bytes; the units of written defaults come first.
 const UNITS: [(&str, u64); 17] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -28,7 +28,7 @@ const UNITS: [(&str, u64); 17] = [
     ("B", 1),
 ];
 
-/// The units in the words of the reference: binary ones, or decimal ones.
+/// The binary or the decimal units, as the reference lists them.
 pub(super) fn units(is_binary: bool) -> String {
     let of_kind = |size: &u64| size.is_power_of_two() == is_binary;
     let names = UNITS.iter().filter(|(_, size)| *size > 1 && of_kind(size));
@@ -43,7 +43,7 @@ pub(crate) const fn bytes(range: RangeInclusive<u64>) -> Bytes {
     Bytes(range)
 }
 
-/// A size as people write it, where it is a whole number of binary units.
+/// A size in the largest binary unit that divides it, else in bytes.
 fn written(bytes: u64) -> String {
     UNITS[..4]
         .iter()
@@ -51,7 +51,7 @@ fn written(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, size)| format!("{}{unit}", bytes / size))
 }
 
-/// The bytes of a text; a fraction of a larger unit is rounded down to a byte, a fraction of a byte is nothing.
+/// The bytes of a text. Fractions of larger units are rounded down to a byte; fractions of a byte are invalid.
 fn parsed(text: &str) -> Option<u128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -66,24 +66,24 @@ fn parsed(text: &str) -> Option<u128> {
     scaled(number, scale)
 }
 
-impl Form for Bytes {
+impl ValueType for Bytes {
     type Value = u64;
 
-    fn parse(&self, raw: &Raw) -> Result<u64, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<u64, ValueErrors> {
         let text = raw.scalar()?.trim();
         let bytes = parsed(text).ok_or_else(|| {
-            Fault::new(format!("{} is not a size", shown(text)))
-                .hinting("write bytes, or a number with a unit such as 64MiB, 512Mi, 10M or 100MB")
+            ValueError::new(format!("{} is not a size", quoted(text)))
+                .with_hint("write bytes, or a number with a unit such as 64MiB, 512Mi, 10M or 100MB")
         })?;
         let bytes = u64::try_from(bytes).ok().filter(|bytes| self.0.contains(bytes));
-        bytes.ok_or_else(|| Fault::new(format!("{text} is out of range {}", self.range())).into())
+        bytes.ok_or_else(|| ValueError::new(format!("{text} is out of range {}", self.range())).into())
     }
 
     fn accepts(&self) -> String {
         format!("size, {}", self.range())
     }
 
-    fn show(&self, value: &u64) -> String {
+    fn to_toml(&self, value: &u64) -> String {
         let text = written(*value);
         if text.ends_with('B') { format!("\"{text}\"") } else { text }
     }
@@ -99,23 +99,23 @@ impl Bytes {
     }
 }
 
-/// A size, or a word for none, which reads as `None`.
+/// A size, or a word that parses as `None`.
 pub(crate) struct OrWord(Bytes, &'static str);
 
-/// A size within `range`, or no limit.
+/// A size within `range`, or `unlimited`.
 pub(crate) const fn or_unlimited(range: RangeInclusive<u64>) -> OrWord {
     OrWord(bytes(range), "unlimited")
 }
 
-/// A size within `range`, or what the system chooses.
+/// A size within `range`, or `auto`.
 pub(crate) const fn or_auto(range: RangeInclusive<u64>) -> OrWord {
     OrWord(bytes(range), "auto")
 }
 
-impl Form for OrWord {
+impl ValueType for OrWord {
     type Value = Option<u64>;
 
-    fn parse(&self, raw: &Raw) -> Result<Option<u64>, Faults> {
+    fn parse(&self, raw: &Raw) -> Result<Option<u64>, ValueErrors> {
         if raw.scalar()?.trim().eq_ignore_ascii_case(self.1) {
             return Ok(None);
         }
@@ -126,8 +126,8 @@ impl Form for OrWord {
         format!("{}, or \"{}\"", self.0.accepts(), self.1)
     }
 
-    fn show(&self, value: &Option<u64>) -> String {
-        value.map_or_else(|| format!("\"{}\"", self.1), |bytes| self.0.show(&bytes))
+    fn to_toml(&self, value: &Option<u64>) -> String {
+        value.map_or_else(|| format!("\"{}\"", self.1), |bytes| self.0.to_toml(&bytes))
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
 
     /// G1
     #[test]
-    fn sizes_take_the_units_that_people_write() {
+    fn sizes_have_the_usual_units() {
         for (text, bytes) in [
             ("0", 0),
             ("1000", 1000),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn invalid_sizes_are_rejected() {
         for text in [
             "",
             "M",
