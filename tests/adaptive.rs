@@ -1,4 +1,5 @@
-//! The learnt limit before a real upstream: what it works on at a time falls as it gets into trouble, and comes back.
+//! Adaptive concurrency against a real upstream: the limit falls while the upstream is overloaded, and rises again
+//! afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use crate::support::{Client, Gateway, SeenRequest, Upstream, UpstreamReply, clie
 const MAX: usize = 24;
 const ANYTHING: usize = usize::MAX;
 
-/// An upstream whose trouble can be turned on and off: what it does depends on a level and on what it works on.
+/// An upstream with an adjustable fault: its behaviour depends on a level and on its number of concurrent requests.
 struct Troubled {
     upstream: Upstream,
     level: Arc<AtomicUsize>,
@@ -34,7 +35,7 @@ impl Troubled {
         self.level.store(level, Ordering::SeqCst);
     }
 
-    /// Waits for a hundred requests of which it never worked on more than `most` nor always on fewer than `least`.
+    /// Waits for 100 requests in which the concurrency stayed at or below `most` and reached `least` at least once.
     async fn works_on(&self, least: usize, most: usize) {
         let mut began = self.upstream.count();
         self.peak.store(0, Ordering::SeqCst);
@@ -65,7 +66,7 @@ fn adaptive(upstream: &Upstream, latency_tolerance: &str) -> Builder {
         .set(&key("concurrency.adaptive.latency_tolerance"), latency_tolerance)
 }
 
-/// Clients that always want something, until they are dropped.
+/// Clients that send requests without a pause, until they are dropped.
 struct Demand {
     over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
@@ -113,9 +114,10 @@ async fn reductions(gateway: &Gateway, cause: &str) -> f64 {
     gateway.metric(&format!("bucket_concurrency_limit_reductions_total{labels}")).await
 }
 
-/// P7, B3: throttling lowers what the upstream works on and opens no circuit; once it takes more again, it gets more
+/// P7, B3: throttling lowers the concurrency at the upstream and opens no circuit; when the upstream accepts more, the
+/// concurrency rises
 #[tokio::test]
-async fn throttling_lowers_concurrency_and_opens_nothing() {
+async fn throttling_lowers_concurrency_and_opens_no_circuit() {
     let troubled = Troubled::start(|seen, most| {
         if seen.in_flight > most {
             return UpstreamReply::s3_error(503, "SlowDown");
@@ -145,7 +147,7 @@ async fn throttling_lowers_concurrency_and_opens_nothing() {
     gateway.wait_until_idle().await;
 }
 
-/// P7: an upstream that answers nothing in time is asked for less and less, down to the floor, and recovers
+/// P7: timeouts lower the concurrency to the configured floor, and it recovers afterwards
 #[tokio::test]
 async fn timeouts_lower_concurrency_to_the_floor() {
     let troubled = Troubled::start(|_, level| match level {
@@ -169,10 +171,11 @@ async fn timeouts_lower_concurrency_to_the_floor() {
     gateway.wait_until_idle().await;
 }
 
-/// P7: an upstream whose answers take longer the more it works on is given about what it can do, and more once it can do more
+/// P7: latency that grows with concurrency lowers the limit to about the upstream's capacity, and the limit rises with
+/// the capacity
 #[tokio::test]
-async fn latency_lowers_concurrency_to_what_is_served_well() {
-    // It does so many at once; more of them share its time.
+async fn latency_lowers_concurrency_to_the_capacity() {
+    // Up to the capacity the latency is constant; beyond it the requests share the capacity.
     let troubled = Troubled::start(|seen, capacity| {
         let crowd = seen.in_flight.div_ceil(capacity.min(MAX));
         UpstreamReply::ok("x").delayed(Duration::from_millis(60) * u32::try_from(crowd).unwrap())
@@ -190,9 +193,9 @@ async fn latency_lowers_concurrency_to_what_is_served_well() {
     gateway.wait_until_idle().await;
 }
 
-/// P7, B3: it is off unless it is asked for; throttling then changes nothing, and opens no circuit either
+/// P7, B3: adaptive concurrency is off by default; throttling then changes no limit and opens no circuit
 #[tokio::test]
-async fn without_it_the_gate_is_as_wide_as_configured() {
+async fn the_limit_is_constant_unless_adaptive_is_enabled() {
     let upstream = Upstream::start(|_| UpstreamReply::s3_error(503, "SlowDown"));
     let gateway =
         adaptive(&upstream, "2").set("buckets.b.s3.concurrency.adaptive.enabled", "false").start().await;

@@ -1,15 +1,15 @@
-//! Who may ask the admin listener: its operators and Prometheus, but no web page.
+//! Access to the admin listener: operators and Prometheus are allowed, web pages are not.
 
 use crate::support::{Client, Gateway, Response, Upstream, gateway};
 
-/// With names of its own, beside the one that the tests' client sends otherwise.
+/// Sends an explicit `Host` beside the client's default one.
 fn builder(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .set("admin.hosts", "metrics.test, gateway-a.internal, gateway.test")
 }
 
-/// Asks with exactly these headers.
+/// Sends a request with exactly these headers.
 async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     for (name, value) in headers {
@@ -20,9 +20,9 @@ async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &s
     client.response(method).await
 }
 
-/// O5: a name that is not the listener's is refused (DNS rebinding), and the refusal names the key
+/// O5: a `Host` that is not the listener's is refused (DNS rebinding), and the refusal names the config key
 #[tokio::test]
-async fn the_host_must_be_the_listeners_own() {
+async fn a_foreign_host_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let own = gateway.admin_address().to_string();
@@ -65,7 +65,7 @@ async fn the_host_must_be_the_listeners_own() {
     );
 }
 
-/// O5: a page of another origin cannot have anything done, whatever it may send
+/// O5: a cross-origin POST has no effect, whatever its headers and body
 #[tokio::test]
 async fn a_cross_site_post_is_refused() {
     let upstream = Upstream::ok("x");
@@ -95,7 +95,7 @@ async fn a_cross_site_post_is_refused() {
     }
 }
 
-/// G1: chaos does not start where other machines could ask for it
+/// G1: chaos does not start on an admin address that other machines can reach
 #[tokio::test]
 async fn chaos_needs_a_loopback_address() {
     for address in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {

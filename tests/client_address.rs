@@ -1,10 +1,10 @@
-//! Whose request it is: what the log says and whom the limits count, behind proxies and without.
+//! The client address in the log and in rate limits, behind proxies and without them.
 
 use crate::support::{Gateway, Upstream, request};
 
 const SLOW: &str = "0.001";
 
-/// Asks with these headers; the answer's status, and the access line's client and its source.
+/// Sends a request with these headers; returns the status, and the client and its source from the access line.
 async fn asked(gateway: &Gateway, headers: &[(&str, &str)]) -> (u16, String, String) {
     let answer = request(gateway.address(), "GET", "/b/k", headers, None).await;
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
@@ -16,7 +16,7 @@ fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {
     (status, client.to_owned(), source.to_owned())
 }
 
-/// L3: nobody is trusted by default, and headers of those who are not change neither the log nor a limit
+/// L3: no proxy is trusted by default, and forwarding headers of untrusted peers change neither the log nor a limit
 #[tokio::test]
 async fn untrusted_headers_change_nothing() {
     for trusted in ["", "10.0.0.0/8,::1"] {
@@ -44,7 +44,7 @@ async fn untrusted_headers_change_nothing() {
     }
 }
 
-/// L3, L4: clients behind a trusted proxy have budgets of their own, by the first untrusted hop from the end
+/// L3, L4: clients behind a trusted proxy have separate budgets, by the first untrusted hop from the end
 #[tokio::test]
 async fn clients_behind_a_trusted_proxy_have_budgets_of_their_own() {
     let upstream = Upstream::ok("x");
@@ -65,11 +65,11 @@ async fn clients_behind_a_trusted_proxy_have_budgets_of_their_own() {
         );
         assert_eq!(by(&format!("7.7.7.7, {client}")).await, told(429, client, "forwarded"), "third");
     }
-    // The same networks and addresses in other words.
+    // The same networks and addresses in other notations.
     assert_eq!(by("2001:db8:0:1:ffff::9").await.0, 429, "IPv6 counts by /64");
     assert_eq!(by("::ffff:203.0.113.1").await, told(429, "203.0.113.1", "forwarded"), "mapped IPv4 is IPv4");
     assert_eq!(by("[2001:db8:0:2::5]:4711").await.0, 429);
-    // Whoever cannot be told apart is counted as the proxy.
+    // Clients without a valid address are counted as the proxy.
     assert_eq!(by("6.6.6.6, unknown").await, told(200, "127.0.0.1", "peer"));
     assert_eq!(by("6.6.6.6, unknown, 10.9.9.9").await, told(200, "10.9.9.9", "forwarded"));
     assert_eq!(asked(&gateway, &[]).await, told(200, "127.0.0.1", "peer"));
@@ -77,9 +77,9 @@ async fn clients_behind_a_trusted_proxy_have_budgets_of_their_own() {
     assert_eq!(upstream.count(), 4 * 2 + 3);
 }
 
-/// L3: one configured header is read; lines of it are one list
+/// L3: only the configured header is used; repeated lines form one list
 #[tokio::test]
-async fn one_configured_header_is_read() {
+async fn only_the_configured_header_is_used() {
     for (header, lines, client) in [
         ("x-forwarded-for", ["6.6.6.6, 203.0.113.1", "127.0.0.9"], "203.0.113.1"),
         ("forwarded", ["for=6.6.6.6", "for=\"[2001:db8::7]:80\";proto=https, for=127.0.0.9"], "2001:db8::7"),
@@ -101,9 +101,9 @@ async fn one_configured_header_is_read() {
     }
 }
 
-/// L3, Bad input: a network that is none stops the start and is named
+/// L3, Bad input: an invalid network is a start-up error that names it
 #[test]
-fn a_bad_network_stops_the_start() {
+fn an_invalid_network_is_a_start_up_error() {
     let ended = Gateway::builder().set("server.trusted_proxies", "10.0.0.0/8,10.0.0.7/33").run();
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(

@@ -1,4 +1,4 @@
-//! Answers of the gateway's own pass the level, the in-flight slot and the limits like any other.
+//! The gateway's own answers are subject to the level, the in-flight slot and the rate limits.
 
 use crate::support::{
     Client, Gateway, Response, Upstream, UpstreamReply, client, gateway, request, wait_for,
@@ -41,9 +41,9 @@ async fn probes_answer(gateway: &Gateway) {
     }
 }
 
-/// L1: each of them costs its client, and beyond the burst all are 429
+/// L1: each local answer is charged to its client, and beyond the burst all are 429
 #[tokio::test]
-async fn local_answers_cost_their_client() {
+async fn local_answers_are_charged_to_their_client() {
     for (limit, reason) in [("per_ip", "rate_limit_ip"), ("global", "rate_limit_global")] {
         for (method, target, status) in LOCAL {
             let upstream = Upstream::ok("x");
@@ -66,7 +66,7 @@ async fn local_answers_cost_their_client() {
     }
 }
 
-/// X2, X3: none of them is answered while resources are exhausted, but probes are
+/// X2, X3: at `exhausted` local answers are shed, but health requests are answered
 #[tokio::test]
 async fn local_answers_are_shed() {
     let upstream = Upstream::ok("x");
@@ -83,7 +83,7 @@ async fn local_answers_are_shed() {
     probes_answer(&gateway).await;
 }
 
-/// P2: none of them is answered while every in-flight slot is taken, and none keeps its slot
+/// P2: local answers are refused while every in-flight slot is taken, and release their slot
 #[tokio::test]
 async fn local_answers_need_a_slot() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
@@ -106,7 +106,7 @@ async fn local_answers_need_a_slot() {
     probes_answer(&gateway).await;
 }
 
-/// L1: they are charged like other requests, so their client's budget is one for all of them
+/// L1: local answers and forwarded requests share the client's budget
 #[tokio::test]
 async fn local_answers_and_requests_share_a_budget() {
     let upstream = Upstream::ok("x");
@@ -123,9 +123,9 @@ async fn local_answers_and_requests_share_a_budget() {
     assert_eq!(gateway.metric("unrouted_total{reason=\"rate_limit_ip\"}").await, 2.0);
 }
 
-/// L1, V1: a request of ambiguous framing ends its connection, also where a limit refuses it
+/// L1, V1: a request with ambiguous framing closes its connection, also if a limit refuses it
 #[tokio::test]
-async fn a_limit_keeps_no_ambiguous_connection_open() {
+async fn a_limited_ambiguous_request_closes_its_connection() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream)
         .set("rate_limit.per_ip.requests_per_second", "0.001")

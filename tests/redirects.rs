@@ -1,13 +1,13 @@
-//! Redirects of upstreams: never followed; passed on where they are the API's own, kept back where they lead past the
+//! Upstream redirects are never followed: an API's are forwarded, a store's are not, because they would bypass the
 //! gateway.
 
 use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// H4: an API's redirects pass as they are, wherever they point
+/// H4: an API's redirects are forwarded unchanged, to any target
 #[tokio::test]
-async fn an_http_buckets_redirects_pass_unchanged() {
+async fn an_http_buckets_redirects_are_forwarded_unchanged() {
     let elsewhere = Upstream::ok("secret");
     let location = format!("http://{}/latest/meta-data?x=%20", elsewhere.address());
     for status in STATUSES {
@@ -27,9 +27,9 @@ async fn an_http_buckets_redirects_pass_unchanged() {
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
 }
 
-/// H4, E4: a store's redirect is an S3 error that says nothing of where it points to
+/// H4, E4: a store's redirect becomes an S3 error without its target
 #[tokio::test]
-async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
+async fn an_s3_buckets_redirects_become_errors() {
     let elsewhere = Upstream::ok("secret");
     let host = elsewhere.address().to_string();
     for status in STATUSES {
@@ -73,9 +73,9 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
 }
 
-/// A9, E4: a store that wants another region is about the gateway's configuration, so the client hears of no region of the store
+/// A9, E4: a store's wrong-region error concerns the gateway's configuration, so the client gets no region of the store
 #[tokio::test]
-async fn a_stores_wrong_region_is_the_operators() {
+async fn a_stores_wrong_region_is_not_shown_to_clients() {
     let document =
         "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-x</Region></Error>";
     let upstream = Upstream::start(move |_| {
@@ -102,9 +102,9 @@ async fn a_stores_wrong_region_is_the_operators() {
     assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 0.0);
 }
 
-/// E4: whatever an upstream sends instead of HTTP, the error that tells of it is short and plain text
+/// E4: the error for invalid upstream bytes quotes them shortened and as plain text
 #[tokio::test]
-async fn what_an_upstream_says_is_cut_and_cleaned() {
+async fn quoted_upstream_bytes_are_shortened_and_sanitised() {
     let garbage = format!("\u{1b}[31m\u{1}{}\r\n\r\n", "<x>&\u{7f}".repeat(2000));
     for answer in [garbage.clone(), format!("HTTP/1.1 {garbage}"), format!("HTTP/1.1 200 OK\r\n{garbage}")] {
         let upstream = Upstream::start(move |_| UpstreamReply::raw(answer.as_bytes()));

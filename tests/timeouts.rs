@@ -1,4 +1,4 @@
-//! Timeouts in both directions: what is cut, what is not, and that what is cut is gone at once.
+//! Timeouts in both directions: what is cut, what is not, and that a cut releases everything at once.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ fn once(upstream: &Upstream) -> crate::support::gateway::Builder {
     Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1")
 }
 
-/// T2, T3: no first byte in time is 504, the upstream's connection is gone at once, and its permit is back
+/// T2, T3: without a first byte in time the answer is 504, the upstream connection is closed at once, and its permit is
+/// released
 #[tokio::test]
-async fn no_first_byte_is_504_and_the_upstream_is_let_go() {
+async fn no_first_byte_is_504_and_closes_the_upstream_connection() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = once(&upstream).set("buckets.b.s3.timeout", "0.2").start().await;
     let began = Instant::now();
@@ -25,18 +26,18 @@ async fn no_first_byte_is_504_and_the_upstream_is_let_go() {
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_first_byte\"}").await, 1.0);
 }
 
-/// T2: the first byte is due from the end of the request's body, not from its beginning
+/// T2: the first-byte timeout starts at the end of the request body, not at its beginning
 #[tokio::test]
-async fn a_slow_upload_does_not_use_up_the_time_for_the_first_byte() {
+async fn a_slow_upload_does_not_consume_the_first_byte_timeout() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("stored").delayed(Duration::from_millis(300)));
     let gateway = once(&upstream).set("buckets.b.s3.timeout", "1").start().await;
     let body = paced_upload(&gateway, 8, Duration::from_millis(200)).await;
     assert_eq!(upstream.last().sha256(), client::sha256(&body));
 }
 
-/// T1: the total is not spent while body bytes flow up
+/// T1: the total timeout does not run while request body bytes are forwarded
 #[tokio::test]
-async fn an_upload_longer_than_the_total_is_fine_while_it_flows() {
+async fn a_flowing_upload_may_exceed_the_total_timeout() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = once(&upstream).set("server.request_timeout", "0.7").start().await;
     let body = paced_upload(&gateway, 8, Duration::from_millis(200)).await;
@@ -58,7 +59,7 @@ async fn paced_upload(gateway: &Gateway, pieces: usize, pause: Duration) -> Vec<
     piece.repeat(pieces)
 }
 
-/// T1: the total cuts what has no answer yet, retries included
+/// T1: the total timeout cuts a request without an answer, retries included
 #[tokio::test]
 async fn the_total_ends_a_request_without_an_answer() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
@@ -75,9 +76,9 @@ async fn the_total_ends_a_request_without_an_answer() {
     gateway.wait_until_idle().await;
 }
 
-/// T2, T3, T6: an answer that stands still is broken off: the client sees a broken transfer, never a short body
+/// T2, T3, T6: a stalled answer is cut: the client gets a broken transfer, never a short body
 #[tokio::test]
-async fn an_answer_that_stands_still_is_broken_off() {
+async fn a_stalled_answer_is_cut() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
             let act = UpstreamReply::ok("begin").then_body_after(Duration::from_secs(60), "end");
@@ -94,9 +95,9 @@ async fn an_answer_that_stands_still_is_broken_off() {
     }
 }
 
-/// T2: connecting has a time of its own
+/// T2: connecting has a separate timeout
 #[tokio::test]
-async fn a_connection_that_is_not_made_is_504() {
+async fn a_connect_timeout_is_504() {
     let silent = UnresponsiveAddress::new();
     let gateway = Gateway::builder()
         .bucket_at("b", &[silent.address])
@@ -111,7 +112,7 @@ async fn a_connection_that_is_not_made_is_504() {
     gateway.wait_until_idle().await;
 }
 
-/// T1, T5: long downloads and long chunked streams are not cut by the total once their first byte came
+/// T1, T5: the total timeout does not cut long downloads and long chunked streams after their first byte
 #[tokio::test]
 async fn a_long_answer_is_not_cut_by_the_total() {
     for chunked in [false, true] {
@@ -131,12 +132,12 @@ async fn a_long_answer_is_not_cut_by_the_total() {
     }
 }
 
-/// T2, T3: an upload that stands still is given up, and the upstream does not take it for a whole one
+/// T2, T3: a stalled upload is cut, and the upstream does not get it as a complete one
 #[tokio::test]
-async fn an_upload_that_stands_still_is_given_up() {
+async fn a_stalled_upload_is_cut() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.3").start().await;
-    // Large enough not to be held back in anybody's buffer.
+    // Too large to be held in any buffer.
     let begin = "x".repeat(0x7_0000);
     for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
         let before = upstream.cancelled();
@@ -154,9 +155,9 @@ async fn an_upload_that_stands_still_is_given_up() {
     assert_eq!(put(gateway.address(), "/b/k", "x").await.complete_status(), 200);
 }
 
-/// T2, T3: a small upload, which is read whole before the upstream is called, is timed as well
+/// T2, T3: a small upload, which is buffered before the upstream is called, has a timeout too
 #[tokio::test]
-async fn a_small_upload_that_stands_still_holds_nothing_for_long() {
+async fn a_stalled_small_upload_times_out() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let gateway = once(&upstream)
         .set("buckets.b.s3.idle_timeout", "0.3")
@@ -171,9 +172,9 @@ async fn a_small_upload_that_stands_still_holds_nothing_for_long() {
     gateway.wait_until_idle().await;
 }
 
-/// T4: a client that trickles its head is cut off
+/// T4: a client that sends its head slowly is cut off
 #[tokio::test]
-async fn a_head_that_trickles_in_is_cut_off() {
+async fn a_slow_head_is_cut_off() {
     let upstream = Upstream::ok("x");
     let gateway = once(&upstream).set("server.header_timeout", "0.5").start().await;
     let mut slow = Client::connect(gateway.address()).await;
@@ -184,7 +185,7 @@ async fn a_head_that_trickles_in_is_cut_off() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// T4: an idle connection is closed after its keep-alive
+/// T4: an idle connection is closed after `keep_alive`
 #[tokio::test]
 async fn an_idle_client_connection_is_closed() {
     let upstream = Upstream::ok("x");
@@ -197,9 +198,9 @@ async fn an_idle_client_connection_is_closed() {
     assert!(idle.is_closed().await);
 }
 
-/// T4: a client that takes no byte of its answer holds nothing for ever
+/// T4: a client that reads nothing of its answer is cut
 #[tokio::test]
-async fn a_client_that_does_not_read_is_let_go() {
+async fn a_client_that_does_not_read_is_cut() {
     let body = vec![b'x'; 32 << 20];
     let upstream = Upstream::start(move |_| UpstreamReply::ok(&body));
     let gateway = once(&upstream).set("server.write_stall_timeout", "0.5").start().await;

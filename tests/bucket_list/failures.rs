@@ -1,4 +1,4 @@
-//! Stores that fail or lie: the answer is 503 and names the section, and never a list that looks whole.
+//! Stores that fail or return invalid lists: the answer is a 503 that names the section, never an incomplete list.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn assert_incomplete(answer: &Response, what: &str) {
     assert!(answer.retry_after().is_some_and(|seconds| seconds >= 1), "{what}");
 }
 
-/// A sound section, and one on this store.
+/// A healthy section, and one on this store.
 async fn beside(bad: &Upstream) -> (Gateway, Upstream) {
     let good = store(&["good-1"]);
     let builder = section(section(with_key("*"), "good", "good-*", &good), "bad", "bad-*", bad)
@@ -32,7 +32,7 @@ async fn beside(bad: &Upstream) -> (Gateway, Upstream) {
     (builder.start().await, good)
 }
 
-/// E2, E6: whatever is no whole list of buckets makes the list incomplete
+/// E2, E6: an answer that is not a complete bucket list fails the request
 #[tokio::test]
 async fn a_store_without_a_whole_list_makes_the_answer_a_503() {
     let whole = list(&["bad-1"]);
@@ -71,9 +71,9 @@ async fn a_store_without_a_whole_list_makes_the_answer_a_503() {
     }
 }
 
-/// E2: a code that the store gives is told
+/// E2: the store's error code is in the answer
 #[tokio::test]
-async fn the_stores_own_refusal_is_told() {
+async fn the_stores_error_code_is_reported() {
     let bad = Upstream::start(|_| UpstreamReply::s3_error(403, "AccessDenied"));
     let (gateway, _good) = beside(&bad).await;
     let text = ask(&gateway, "/").await.text();
@@ -82,9 +82,9 @@ async fn the_stores_own_refusal_is_told() {
     assert!(text.contains(told), "{text}");
 }
 
-/// E2: the code of a long document is told too, in chunks or with a length, signed or not
+/// E2: the code of a long error document is reported too, chunked or with a length, signed or not
 #[tokio::test]
-async fn the_code_of_a_long_refusal_is_told() {
+async fn the_code_of_a_long_error_is_reported() {
     for (bytes, is_chunked, is_signed) in
         [(20_000, false, true), (200_000, true, true), (20_000, true, false), (60_000, false, false)]
     {
@@ -111,7 +111,7 @@ async fn the_code_of_a_long_refusal_is_told() {
     }
 }
 
-/// E6: the bounds of names and bytes hold for all pages of a store together, and the answer names the bound that is exceeded
+/// E6: the bounds of names and bytes apply to all pages of a store together, and the answer names the exceeded bound
 #[tokio::test]
 async fn the_bounds_hold_for_all_pages_together() {
     let page = |from: usize, padding: usize| {
@@ -137,9 +137,9 @@ async fn the_bounds_hold_for_all_pages_together() {
     }
 }
 
-/// Names that no client could use are left out, whatever they hold, and the list stays a document
+/// Names that no client could use are omitted, whatever they contain, and the list stays valid XML
 #[tokio::test]
-async fn names_that_lead_nowhere_are_left_out() {
+async fn unusable_names_are_omitted() {
     let odd = Upstream::start(|_| {
         let long = "x".repeat(5000);
         xml(list(&[
@@ -162,9 +162,9 @@ async fn names_that_lead_nowhere_are_left_out() {
     assert_eq!(texts(&answer, "CreationDate"), [DATE; 2]);
 }
 
-/// B3: a store that knows no list of buckets serves its objects, so its circuit stays closed
+/// B3: a store without ListBuckets still serves its objects, so the circuit stays closed
 #[tokio::test]
-async fn an_answer_that_is_no_list_opens_no_circuit() {
+async fn an_invalid_list_opens_no_circuit() {
     let bad = Upstream::start(|seen| match seen.target.starts_with("/?") {
         true => UpstreamReply::ok("<html>"),
         false => UpstreamReply::ok("x"),
@@ -177,9 +177,9 @@ async fn an_answer_that_is_no_list_opens_no_circuit() {
     assert_eq!(ask(&gateway, "/bad-1/k").await.complete_status(), 200);
 }
 
-/// B1, B2: failures to list count for the circuit of listings, and an open circuit ends the asking
+/// B1, B2: list failures count in the list circuit, and an open circuit ends the calls to the store
 #[tokio::test]
-async fn an_open_circuit_is_not_asked_through() {
+async fn an_open_circuit_prevents_the_call() {
     let bad = Upstream::start(|seen| match seen.target.starts_with("/?") {
         true => UpstreamReply::s3_error(500, "InternalError"),
         false => UpstreamReply::ok("x"),
@@ -198,9 +198,9 @@ async fn an_open_circuit_is_not_asked_through() {
     assert_eq!(ask(&gateway, "/bad-1/k").await.complete_status(), 200, "reads have a circuit of their own");
 }
 
-/// P3: without a place in the section's gate the store is not asked
+/// P3: without a permit of the section's gate the store is not called
 #[tokio::test]
-async fn a_full_gate_is_not_asked_through() {
+async fn a_full_gate_prevents_the_call() {
     let bad =
         Upstream::start(
             |seen| if seen.target == "/bad-1/slow" { UpstreamReply::hang() } else { xml(list(&[])) },
@@ -224,13 +224,13 @@ async fn a_full_gate_is_not_asked_through() {
     assert_eq!(names(&ask(&gateway, "/").await), ["good-1"]);
 }
 
-/// T1, T3: the client's own time ends the asking, and is held against nobody
+/// T1, T3: the client's deadline ends the calls and counts as no failure of a store
 #[tokio::test]
-async fn the_clients_time_ends_the_asking() {
+async fn the_clients_deadline_ends_the_calls() {
     let bad = Upstream::start(|seen| {
         if seen.target.starts_with("/?") { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
     });
-    // Without a second section, which on a busy machine could be the one that has no answer in time.
+    // With one section only: on a busy machine a second one could time out.
     let gateway = section(with_key("*"), "bad", "bad-*", &bad)
         .set("buckets.bad.s3.retry.max_attempts", "1")
         .set("buckets.bad.s3.timeout", "1")
@@ -245,9 +245,9 @@ async fn the_clients_time_ends_the_asking() {
     gateway.wait_until_idle().await;
 }
 
-/// A4: exact names are listed to anybody while a store fails
+/// A4: exact bucket names are listed without a call to a store
 #[tokio::test]
-async fn exact_names_need_no_store() {
+async fn exact_names_are_listed_without_a_store() {
     let bad = Upstream::start(|_| UpstreamReply::reset());
     let gateway = section(with_key("*"), "bad", "bad-*", &bad).bucket("photos", &bad).start().await;
     assert_eq!(names(&get(gateway.address(), "/").await), ["photos"]);

@@ -1,4 +1,4 @@
-//! `GET /` where sections by pattern ask their stores: what is listed, to whom, and what happens where a store fails.
+//! `GET /` with pattern sections, which list the buckets of their stores: contents, access and store failures.
 
 mod failures;
 mod pages;
@@ -26,14 +26,14 @@ fn xml(document: impl AsRef<[u8]>) -> UpstreamReply {
     UpstreamReply::ok(document).header("content-type", "application/xml")
 }
 
-/// A store with these buckets, in which every object is `x`.
+/// A store with these buckets; every object is `x`.
 fn store(names: &'static [&'static str]) -> Upstream {
     Upstream::start(
         move |seen| if seen.target.starts_with("/?") { xml(list(names)) } else { UpstreamReply::ok("x") },
     )
 }
 
-/// A section by pattern that accepts signatures only.
+/// A pattern section that accepts signatures only.
 fn section(builder: gateway::Builder, name: &str, pattern: &str, store: &Upstream) -> gateway::Builder {
     builder
         .bucket(name, store)
@@ -53,7 +53,7 @@ fn with_key(buckets: &str) -> gateway::Builder {
         .set("policies.some.methods", "read,list")
 }
 
-/// Sends a signed GET with these headers besides.
+/// Sends a signed GET with these extra headers.
 async fn ask_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let headers = Signer::new(ID, SECRET).headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
     let signed = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -77,7 +77,8 @@ fn names(answer: &Response) -> Vec<String> {
     texts(answer, "Name")
 }
 
-/// A5, A2: a section by pattern has its store's buckets, as far as pattern and policy go; the store is asked in the section's name
+/// A5, A2: a pattern section lists its store's buckets within pattern and policy; the store is called with the
+/// section's credential
 #[tokio::test]
 async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     let store = store(&["logs-b", "logs-a", "logs-secret", "other", "logs"]);
@@ -98,9 +99,9 @@ async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     gateway.wait_until_idle().await;
 }
 
-/// A2: a key that signs as itself upstream gets the list of its own account
+/// A2: a key with `upstream = "same"` gets the list of its own account
 #[tokio::test]
-async fn the_store_is_asked_as_the_caller() {
+async fn the_store_is_called_with_the_clients_key() {
     let store = store(&["a"]);
     let gateway =
         section(with_key("*"), "all", "*", &store).set("keys.lister.upstream", "same").start().await;
@@ -108,7 +109,7 @@ async fn the_store_is_asked_as_the_caller() {
     assert!(store.last().header("authorization").unwrap().contains(&format!("Credential={ID}/")));
 }
 
-/// A5: several stores make one list; a name counts in the section that it leads to, and once
+/// A5: the lists of several stores are merged; a name is listed once, for the section that it is routed to
 #[tokio::test]
 async fn the_lists_of_several_stores_are_merged() {
     let every = store(&["zebra", "photos", "logs-x", "alpha", "zebra"]);
@@ -120,7 +121,7 @@ async fn the_lists_of_several_stores_are_merged() {
     assert_eq!((every.count(), logs.count()), (1, 1));
 }
 
-/// A5: of a section that has one bucket at the store, that bucket is listed if clients may use its name
+/// A5: a section with a fixed upstream bucket lists only that bucket, if its name is usable by clients
 #[tokio::test]
 async fn a_section_with_one_bucket_at_the_store_lists_no_other() {
     let store = store(&["real", "hidden"]);
@@ -130,9 +131,9 @@ async fn a_section_with_one_bucket_at_the_store_lists_no_other() {
     assert_eq!(names(&ask(&gateway, "/").await), ["real"]);
 }
 
-/// A4, A5: without a proof, or with one that opens nothing there, no store is asked
+/// A4, A5: an unauthenticated client, or one without rights there, causes no call to a store
 #[tokio::test]
-async fn a_caller_without_a_proof_causes_no_call() {
+async fn an_unauthorised_client_causes_no_call() {
     let store = store(&["public-a", "private-a"]);
     let builder = section(with_key("photos"), "public", "public-*", &store)
         .set("buckets.public.auth", "sigv4,anonymous")
@@ -149,9 +150,9 @@ async fn a_caller_without_a_proof_causes_no_call() {
     assert_eq!(store.count(), 0);
 }
 
-/// P3: stores are asked at the same time, each through the gate of its section
+/// P3: stores are called concurrently, each through its section's gate
 #[tokio::test]
-async fn stores_are_asked_at_the_same_time() {
+async fn stores_are_called_concurrently() {
     let latch = Latch::new();
     let held = |names: &'static [&'static str]| {
         let latch = latch.clone();
@@ -170,9 +171,9 @@ async fn stores_are_asked_at_the_same_time() {
     gateway.wait_until_idle().await;
 }
 
-/// A2: a list names no bucket, so the host of a store that is addressed by its host is the endpoint's
+/// A2: a ListBuckets call has no bucket, so a virtual-hosted store is called at the endpoint's host
 #[tokio::test]
-async fn the_list_is_asked_for_at_the_endpoint_itself() {
+async fn the_list_is_requested_from_the_endpoints_host() {
     let upstream = Upstream::start(|_| xml(list(&["a"])));
     let endpoint = format!("localhost:{}", upstream.address().port());
     let builder = section(with_key("*"), "all", "*", &upstream)

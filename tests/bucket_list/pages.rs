@@ -1,9 +1,9 @@
-//! The parameters of a list, and pages on both sides of the gateway.
+//! Parameters of the bucket list, and pagination on both sides of the gateway.
 
 use super::{ask, list, names, section, store, texts, with_key, xml};
 use crate::support::Upstream;
 
-/// Pages of the gateway join to the whole list, with names of stores and of sections in one order
+/// The gateway's pages join to the whole list; names of stores and sections are in one order
 #[tokio::test]
 async fn the_gateways_pages_join_to_the_whole() {
     let store = store(&["e", "c", "a", "g"]);
@@ -26,7 +26,7 @@ async fn the_gateways_pages_join_to_the_whole() {
     }
 }
 
-/// A9: `prefix` and `bucket-region` narrow the list, and buckets are then named with their region
+/// A9: `prefix` and `bucket-region` filter the list, and the buckets then have a region
 #[tokio::test]
 async fn prefix_and_region_narrow_the_list() {
     let store = store(&["logs-1", "logs-2", "photos-1"]);
@@ -42,7 +42,7 @@ async fn prefix_and_region_narrow_the_list() {
     assert_eq!(store.count(), 3, "no bucket of the gateway is there, so no store is asked");
 }
 
-/// A9: each bucket is listed with the region of its section, which is that of its other answers, and `bucket-region` compares it
+/// A9: each bucket has the region of its section, as in its other answers, and `bucket-region` compares with it
 #[tokio::test]
 async fn a_bucket_is_listed_with_the_region_of_its_section() {
     let here = store(&["here-1"]);
@@ -72,7 +72,7 @@ async fn a_bucket_is_listed_with_the_region_of_its_section() {
     }
 }
 
-/// A value that a parameter cannot have is refused before a store is asked
+/// An invalid parameter value is refused before a store is called
 #[tokio::test]
 async fn a_forged_token_is_refused() {
     let store = store(&["a", "b"]);
@@ -100,7 +100,7 @@ async fn a_forged_token_is_refused() {
     assert_eq!(store.count(), asked);
 }
 
-/// A store that answers in pages is asked for all of them, with its own token encoded
+/// All pages of a store are requested, with the store's continuation token encoded
 #[tokio::test]
 async fn the_stores_pages_are_followed() {
     let store = Upstream::start(|seen| {

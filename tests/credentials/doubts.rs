@@ -1,4 +1,5 @@
-//! Answers that seem to refuse a credential: a client can provoke them, so one client alone never has a credential withdrawn.
+//! Answers that seem to reject an upstream credential: clients can provoke them, so one client alone never causes an
+//! ejection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use super::{FIRST, api, credential, key, state};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Response, SeenRequest, Upstream, UpstreamReply, request, wait_for};
 
-/// Where clients are told apart by the address that a trusted proxy names.
+/// A gateway behind a trusted proxy, which names the client addresses.
 fn behind_proxy(builder: Builder) -> Builder {
     builder.set("server.trusted_proxies", "127.0.0.1/32")
 }
@@ -41,9 +42,9 @@ fn is_check(seen: &SeenRequest) -> bool {
     seen.target == "/b?list-type=2&max-keys=1"
 }
 
-/// C3: a client of an API that asks for what is 403 or 401, over one path or many, takes no credential away from anybody
+/// C3: an API client that requests 403 or 401 paths, one or many, ejects no credential
 #[tokio::test]
-async fn a_hostile_client_withdraws_no_key_of_an_api() {
+async fn a_hostile_client_ejects_no_api_credential() {
     let upstream = Upstream::start(|seen| {
         let forbidden = seen.target.starts_with("/admin") || seen.number % 7 == 0;
         match seen.target.starts_with("/login") {
@@ -70,9 +71,9 @@ async fn a_hostile_client_withdraws_no_key_of_an_api() {
     .await;
 }
 
-/// C3: a client that has a store say `SignatureDoesNotMatch` and worse is answered by a check of the gateway's own
+/// C3: a client that provokes `SignatureDoesNotMatch` and similar errors causes only a credential check by the gateway
 #[tokio::test]
-async fn a_hostile_client_withdraws_no_pair_of_a_store() {
+async fn a_hostile_client_ejects_no_key_pair() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         target if target.starts_with("/b/odd") => UpstreamReply::s3_error(403, "SignatureDoesNotMatch"),
         target if target.starts_with("/b/named") => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
@@ -99,9 +100,9 @@ async fn a_hostile_client_withdraws_no_pair_of_a_store() {
     assert!(checked <= 6, "{checked} checks: a client must not have the gateway ask at will");
 }
 
-/// C3: a pair that the store revoked is withdrawn after one request and one check
+/// C3: a revoked key pair is ejected after one request and one check
 #[tokio::test]
-async fn a_revoked_pair_is_withdrawn_by_a_check() {
+async fn a_check_ejects_a_revoked_key_pair() {
     let upstream = Upstream::start(|seen| match is_signed_by(seen, "A") {
         true => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
         false => UpstreamReply::ok("x"),
@@ -116,9 +117,9 @@ async fn a_revoked_pair_is_withdrawn_by_a_check() {
     assert_eq!(gateway.metric(checks).await, 1.0);
 }
 
-/// C3: of an API a revoked key is found by `credential_check_path`, with one client and one request
+/// C3: a revoked API key is found by `credential_check_path`, with one client and one request
 #[tokio::test]
-async fn a_revoked_key_is_withdrawn_by_a_check() {
+async fn a_check_ejects_a_revoked_api_key() {
     let upstream = Upstream::start(|seen| match seen.headers_named("x-api-key")[..] {
         [] | [FIRST] => UpstreamReply::new(401, "no"),
         _ => UpstreamReply::ok("x"),
@@ -133,7 +134,7 @@ async fn a_revoked_key_is_withdrawn_by_a_check() {
     assert_eq!(state(&gateway, "two").await, "in_use");
 }
 
-/// C3: a check path that anybody may read proves nothing, so it neither clears nor withdraws a key
+/// C3: a public check path proves nothing, so it neither confirms nor ejects a key
 #[tokio::test]
 async fn a_public_check_path_proves_nothing() {
     let upstream = Upstream::start(|seen| match seen.target == "/health" {
@@ -147,9 +148,10 @@ async fn a_public_check_path_proves_nothing() {
     are_in_use(&gateway).await;
 }
 
-/// C3: without a check, several clients over several paths, one of which worked before, withdraw a revoked key
+/// C3: without a check, rejections from several clients on several paths, one of which worked before, eject a revoked
+/// key
 #[tokio::test]
-async fn independent_answers_withdraw_a_revoked_key() {
+async fn independent_rejections_eject_a_revoked_key() {
     let is_revoked = Arc::new(AtomicBool::new(false));
     let revoked = Arc::clone(&is_revoked);
     let upstream = Upstream::start(move |seen| match revoked.load(Ordering::SeqCst) && key(seen) == FIRST {
@@ -159,7 +161,7 @@ async fn independent_answers_withdraw_a_revoked_key() {
     let gateway = behind_proxy(api(&upstream)).start().await;
     let ask = async |client: &str| {
         for target in ["/b/1", "/b/2", "/b/3"] {
-            // Twice, so that either key is asked.
+            // Twice, so that each key is used.
             assert_eq!(ask_as(&gateway, client, target).await.complete_status(), 200);
             assert_eq!(ask_as(&gateway, client, target).await.complete_status(), 200);
         }
@@ -176,9 +178,9 @@ async fn independent_answers_withdraw_a_revoked_key() {
     assert_eq!(state(&gateway, "two").await, "in_use");
 }
 
-/// C3: a trial does not end with one 403
+/// C3: one 403 does not fail a trial
 #[tokio::test]
-async fn one_403_does_not_end_a_trial() {
+async fn one_403_does_not_fail_a_trial() {
     let is_good = Arc::new(AtomicBool::new(false));
     let good = Arc::clone(&is_good);
     let upstream = Upstream::start(move |seen| match seen.headers_named("x-api-key")[..] {
@@ -211,9 +213,9 @@ async fn one_403_does_not_end_a_trial() {
     assert_eq!(credential(&gateway, "one").await["refused"], 1, "withdrawn once, and not by a 403");
 }
 
-/// C3, H1: where the gateway injects credentials, none of a client's own goes up, whichever header it stands in
+/// C3, H1: with injected credentials, a client's own credential is never forwarded, in whatever header it is
 #[tokio::test]
-async fn a_clients_own_credentials_never_go_up_beside_an_injected_one() {
+async fn a_clients_credential_is_never_forwarded_beside_an_injected_one() {
     let upstream = Upstream::ok("x");
     let gateway = api(&upstream)
         .http_bucket("other", &upstream)

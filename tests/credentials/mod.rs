@@ -1,4 +1,5 @@
-//! Several credentials towards one upstream: which is used, how much, and what becomes of those that are throttled or refused.
+//! Several credentials for one upstream: selection, concurrency limits, and cool-down or ejection after throttling or
+//! rejection.
 
 mod doubts;
 mod pairs;
@@ -17,7 +18,7 @@ use crate::support::{
 const FIRST: &str = "first-secret-of-the-api";
 const SECOND: &str = "second-secret-of-the-api";
 
-/// An API bucket `b` with two keys in `x-api-key`, of which none may be used twice at a time.
+/// An API bucket `b` with two keys in `x-api-key`, each for one request at a time.
 fn api(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .http_bucket("b", upstream)
@@ -27,7 +28,7 @@ fn api(upstream: &Upstream) -> Builder {
         .set("buckets.b.http.credentials.two.value", SECOND)
 }
 
-/// What the status says of a credential.
+/// A credential's entry in the status.
 async fn credential(gateway: &Gateway, name: &str) -> Value {
     let status = gateway.status().await;
     let all = status["buckets"]["b"]["pool"]["credentials"].as_array().unwrap().clone();
@@ -46,7 +47,7 @@ fn key(seen: &SeenRequest) -> &str {
     keys[0]
 }
 
-/// Nothing that the gateway shows or writes holds any of these.
+/// No status, metric, log line or answer contains any of these.
 async fn shows_none_of(gateway: &Gateway, secrets: &[&str]) {
     let log: Vec<String> = gateway.log_lines().iter().map(Value::to_string).collect();
     let shown =
@@ -56,9 +57,9 @@ async fn shows_none_of(gateway: &Gateway, secrets: &[&str]) {
     }
 }
 
-/// H1, C3, C4: each request has one key of the bucket's, in turn, and none that the client sent; nobody is shown one
+/// H1, C3, C4: requests use the bucket's keys in turn and no key of the client; no output contains a key
 #[tokio::test]
-async fn an_apis_keys_are_used_in_turn_and_never_shown() {
+async fn api_keys_rotate_and_are_never_exposed() {
     let upstream = Upstream::ok("x");
     let gateway = api(&upstream)
         .set("buckets.b.http.credentials.two.header", "authorization")
@@ -84,7 +85,7 @@ async fn an_apis_keys_are_used_in_turn_and_never_shown() {
     shows_none_of(&gateway, &[FIRST, SECOND, "clients-own"]).await;
 }
 
-/// C3, P3: the upstream never sees a key used more often at a time than it may be, and everybody gets a turn
+/// C3, P3: a key is never used beyond its concurrency limit, and every request is served
 #[tokio::test]
 async fn no_key_is_used_beyond_its_limit() {
     let (latch, working) =
@@ -118,9 +119,9 @@ async fn no_key_is_used_beyond_its_limit() {
     assert_eq!((upstream.count(), upstream.peak_in_flight()), (12, 4));
 }
 
-/// C3: a throttled key is left alone for as long as the upstream asked, and the request goes on with the other at once
+/// C3: a throttled key cools down for the upstream's Retry-After, and the request is retried with the other key at once
 #[tokio::test]
-async fn a_throttled_key_leads_to_the_other() {
+async fn a_throttled_key_is_replaced_by_the_other() {
     let upstream = Upstream::start(|seen| match key(seen) {
         FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
         _ => UpstreamReply::ok("x"),
@@ -151,9 +152,10 @@ async fn a_throttled_key_leads_to_the_other() {
     shows_none_of(&gateway, &[FIRST, SECOND]).await;
 }
 
-/// C3: all throttled for longer than anybody waits: refused at once, with the moment at which the first may be used again
+/// C3: if all keys cool down longer than requests wait, requests are refused at once with the first key's true recovery
+/// time
 #[tokio::test]
-async fn all_throttled_is_said_at_once_with_the_true_moment() {
+async fn all_keys_throttled_is_refused_with_the_true_retry_after() {
     let upstream = Upstream::start(|seen| match key(seen) {
         FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
         _ => UpstreamReply::new(429, "slower").header("retry-after", "100"),
@@ -173,7 +175,7 @@ async fn all_throttled_is_said_at_once_with_the_true_moment() {
     assert_eq!(upstream.count(), 2, "nobody was asked");
 }
 
-/// C3: one quota for both: what one is told holds for the other
+/// C3: keys in one quota group cool down together
 #[tokio::test]
 async fn a_quota_group_cools_down_together() {
     let upstream = Upstream::start(|_| UpstreamReply::new(429, "slower").header("retry-after", "300"));
@@ -190,7 +192,7 @@ async fn a_quota_group_cools_down_together() {
     );
 }
 
-/// C3: throttled for less than a request waits: it waits, and nobody is told
+/// C3: a cool-down shorter than the wait time delays the request without an error
 #[tokio::test]
 async fn a_short_cool_down_is_waited_for() {
     let upstream = Upstream::start(|seen| match seen.number {
@@ -212,9 +214,9 @@ async fn a_short_cool_down_is_waited_for() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// C3: a key that the API refuses is left out, loudly, and tried again by one request when its time is over
+/// C3: a key that the API rejects is ejected with a log line, and one request tries it again after the ejection time
 #[tokio::test]
-async fn a_refused_key_is_left_out_until_it_is_tried_again() {
+async fn a_rejected_key_is_ejected_until_its_trial() {
     let is_good = std::sync::Arc::new(AtomicBool::new(false));
     let good = std::sync::Arc::clone(&is_good);
     let upstream = Upstream::start(move |seen| match seen.headers_named("x-api-key")[..] {
@@ -251,9 +253,10 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
     shows_none_of(&gateway, &[FIRST, SECOND]).await;
 }
 
-/// C3, C4: an API that refuses every key: the gateway says so in its own words, for the client's are good
+/// C3, C4: if the API rejects every key, the gateway answers with its own error, because the client's credential is
+/// valid
 #[tokio::test]
-async fn refused_everywhere_is_the_gateways_trouble() {
+async fn all_keys_rejected_is_a_gateway_error() {
     let upstream = Upstream::start(|seen| {
         UpstreamReply::new(401, format!("no such key: {:?}", seen.headers_named("x-api-key")))
     });
@@ -274,7 +277,7 @@ async fn refused_everywhere_is_the_gateways_trouble() {
     assert_eq!(upstream.count(), asked, "nobody was asked");
 }
 
-/// C3, R3: what cannot be repeated is not, though another key would do
+/// C3, R3: a request that is not replayable is not sent again with another key
 #[tokio::test]
 async fn a_throttled_post_is_not_sent_twice() {
     let upstream = Upstream::start(|_| UpstreamReply::new(429, "slower"));
@@ -288,9 +291,9 @@ async fn a_throttled_post_is_not_sent_twice() {
     assert_ne!(keys[0], keys[1], "the next one goes on with the other");
 }
 
-/// C3, S5: a pool that crashes, even in mid-write, forgets no cool-down, exceeds no limit and leaks no place
+/// C3, S5: a crash of the pool, even in mid-write, keeps cool-downs and limits and leaks no permit
 #[tokio::test]
-async fn a_crash_is_no_amnesty() {
+async fn cool_downs_survive_a_pool_crash() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match key(seen) {
@@ -326,9 +329,9 @@ async fn a_crash_is_no_amnesty() {
     );
 }
 
-/// C3, C5: a secret in a file; contradictions stop the start without showing it
+/// C3, C5: a credential may be in a file; contradictions are start-up errors without the secret
 #[tokio::test]
-async fn a_value_may_lie_in_a_file() {
+async fn a_credential_may_be_in_a_file() {
     let (directory, upstream) = (Scratch::new(), Upstream::ok("x"));
     let path = directory.path().join("key");
     std::fs::write(&path, "Bearer from-a-file\n").unwrap();
@@ -352,9 +355,9 @@ async fn a_value_may_lie_in_a_file() {
     assert!(!ended.stderr.contains("from-a-file"));
 }
 
-/// T5, C3: a stream holds its key to the last byte, and no longer
+/// T5, C3: a streamed answer holds its key's permit until the last byte
 #[tokio::test]
-async fn a_stream_holds_its_key_to_the_last_byte() {
+async fn a_stream_holds_its_permit_until_the_last_byte() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream =

@@ -1,10 +1,10 @@
-//! Who wins, and what becomes of the other.
+//! The race between a first attempt and its hedge: which answer is used, and how the other is dropped.
 
 use super::{Times, first_held, hedged, learn, p95, sent, slow, start, won};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, head, request, wait_for, wait_until};
 
-/// T7, P4, B3, O2, O3: a slow read is answered by its hedge; the loser's connection ends at once, its place is free again, and nobody
-/// holds it against the upstream
+/// T7, P4, B3, O2, O3: a slow read is answered by its hedge; the loser's connection closes at once, its permit is free,
+/// and no failure is counted
 #[tokio::test]
 async fn a_slow_read_is_answered_by_its_hedge() {
     let latch = Latch::new();
@@ -26,7 +26,7 @@ async fn a_slow_read_is_answered_by_its_hedge() {
     assert!(line["hedge"].is_null(), "a fast read has none");
 }
 
-/// R3: HEAD is hedged as well, and listings once it is known how long those take
+/// R3: HEAD is hedged too, and listings once their latency is known
 #[tokio::test]
 async fn heads_and_listings_are_hedged() {
     let latch = Latch::new();
@@ -40,7 +40,7 @@ async fn heads_and_listings_are_hedged() {
     assert_eq!((slow(&upstream), won(&gateway).await), (4, 2.0));
 }
 
-/// R3: what changes anything is not hedged, nor what has a body, however slow
+/// R3: writes and requests with a body are not hedged, however slow they are
 #[tokio::test]
 async fn nothing_but_reads_is_hedged() {
     let latch = Latch::new();
@@ -66,7 +66,7 @@ async fn nothing_but_reads_is_hedged() {
         })
         .collect();
     wait_until("all of them are under way", || slow(&upstream) == asked.len()).await;
-    // One that may be is, and that takes as long as it would have taken for the others.
+    // A read of the same duration is hedged, so the others had enough time.
     assert_eq!(gateway.get("/b/slow").await.text(), "second");
     assert_eq!((slow(&upstream), sent(&gateway).await), (asked.len() + 2, 1.0));
     latch.open_for_all();
@@ -75,7 +75,7 @@ async fn nothing_but_reads_is_hedged() {
     }
 }
 
-/// R3, O2: the first answer counts if it is there first; the hedge is then dropped like any loser
+/// R3, O2: the first attempt's answer is used if it arrives first; the hedge is then dropped
 #[tokio::test]
 async fn the_first_answer_counts_if_it_is_faster() {
     let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
@@ -97,9 +97,9 @@ async fn the_first_answer_counts_if_it_is_faster() {
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"lost".into()));
 }
 
-/// R1, R3: a hedge that fails makes nothing worse: the first answer is waited for as if there had been none
+/// R1, R3: a failed hedge has no effect: the first attempt's answer is used as if there had been no hedge
 #[tokio::test]
-async fn a_hedge_that_fails_makes_nothing_worse() {
+async fn a_failed_hedge_has_no_effect() {
     for bad in [
         UpstreamReply::status(500),
         UpstreamReply::status(429),
@@ -129,10 +129,10 @@ async fn a_hedge_that_fails_makes_nothing_worse() {
     }
 }
 
-/// R1, B3: a first attempt that fails while its hedge is under way needs no retry: the hedge's answer is waited for, and the failure
-/// is told all the same
+/// R1, B3: a first attempt that fails while its hedge is in flight is not retried: the hedge's answer is used, and the
+/// failure is still counted
 #[tokio::test]
-async fn a_hedge_stands_in_for_a_retry() {
+async fn a_hedge_replaces_a_retry() {
     let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
     let held = [first.clone(), second.clone()];
     let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
@@ -157,7 +157,7 @@ async fn a_hedge_stands_in_for_a_retry() {
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
 }
 
-/// R2: hedges count among the attempts, and there is one at most for a request
+/// R2: a hedge counts as an attempt, and a request has at most one
 #[tokio::test]
 async fn a_hedge_is_one_of_the_attempts() {
     for (attempts, retries) in [("2", 0.0), ("3", 1.0)] {
@@ -179,7 +179,7 @@ async fn a_hedge_is_one_of_the_attempts() {
     }
 }
 
-/// P5: a hedge goes to another endpoint where there is one
+/// P5: a hedge goes to another endpoint if there is one
 #[tokio::test]
 async fn a_hedge_goes_to_another_endpoint() {
     let latch = Latch::new();
@@ -205,7 +205,7 @@ async fn a_hedge_goes_to_another_endpoint() {
     assert!(endpoints.iter().all(|endpoint| endpoint["state"] == "in_rotation"), "{endpoints:?}");
 }
 
-/// T6, R3: once a byte of the winner went on there is no other to go back to: the client sees the break
+/// T6, R3: after the first forwarded byte of the winner there is no fallback: the client gets a truncated answer
 #[tokio::test]
 async fn a_winner_that_breaks_off_is_not_replaced() {
     let (latch, times) = (Latch::new(), Times::default());
@@ -224,9 +224,9 @@ async fn a_winner_that_breaks_off_is_not_replaced() {
     assert_eq!(slow(&upstream), 2);
 }
 
-/// T7: a client that leaves takes both attempts along
+/// T7: a client disconnect ends both attempts
 #[tokio::test]
-async fn a_client_that_leaves_ends_both_attempts() {
+async fn a_client_disconnect_ends_both_attempts() {
     let upstream = Upstream::start(|seen| match seen.target.contains("slow") {
         true => UpstreamReply::hang(),
         false => UpstreamReply::ok("fast"),

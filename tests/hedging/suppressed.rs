@@ -1,11 +1,11 @@
-//! When nothing is hedged, and that it is said why.
+//! Cases in which no hedge is sent, each counted with its cause.
 
 use std::time::Duration;
 
 use super::{first_held, hedged, learn, sent, slow, start, suppressed, won};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, put, request, wait_for, wait_until};
 
-/// Asks for what is slow, waits until its hedge was suppressed for this cause, and lets the answer go.
+/// Requests a slow target, waits until its hedge is suppressed for this cause, and releases the answer.
 async fn goes_on_alone(
     gateway: &Gateway,
     upstream: &Upstream,
@@ -29,7 +29,7 @@ async fn goes_on_alone(
     assert_eq!(asking.await.unwrap().text(), "first", "{cause}");
 }
 
-/// What is slow waits for one latch, what takes places beside it for another.
+/// Slow targets wait for one latch; the requests that occupy permits beside them wait for another.
 fn slow_beside_others(slow: &Latch, others: &Latch) -> Upstream {
     let (held, others) = (slow.clone(), others.clone());
     Upstream::start(move |seen| match seen.target.as_str() {
@@ -39,7 +39,7 @@ fn slow_beside_others(slow: &Latch, others: &Latch) -> Upstream {
     })
 }
 
-/// G6: off unless somebody wants it
+/// G6: hedging is off by default
 #[tokio::test]
 async fn nothing_is_hedged_by_default() {
     let latch = Latch::new();
@@ -57,7 +57,7 @@ async fn nothing_is_hedged_by_default() {
     assert_eq!(asking.await.unwrap().text(), "first");
 }
 
-/// P3: a hedge takes a place only if one is free at once
+/// P3: a hedge is sent only if a permit is free at once
 #[tokio::test]
 async fn a_full_gate_hedges_nothing() {
     let (latch, other) = (Latch::new(), Latch::new());
@@ -72,7 +72,7 @@ async fn a_full_gate_hedges_nothing() {
     assert_eq!(upstream.peak_in_flight(), 2);
 }
 
-/// R7: a client that is itself retrying is not multiplied
+/// R7: a client's retry is not hedged
 #[tokio::test]
 async fn a_retrying_client_is_not_hedged() {
     let latch = Latch::new();
@@ -81,7 +81,7 @@ async fn a_retrying_client_is_not_hedged() {
     goes_on_alone(&gateway, &upstream, &latch, "client", &[("amz-sdk-request", "attempt=2; max=3")]).await;
 }
 
-/// B4: a half-open circuit's trials are not hedged; closed again, reads are
+/// B4: trials of a half-open circuit are not hedged; reads are hedged again once it is closed
 #[tokio::test]
 async fn a_trial_is_not_hedged() {
     let latch = Latch::new();
@@ -106,7 +106,7 @@ async fn a_trial_is_not_hedged() {
     goes_on_alone(&gateway, &upstream, &latch, "breaker", &[]).await;
 }
 
-/// X2: under pressure nothing is hedged, and the status says so
+/// X2: at the critical level no hedge is sent, and the status shows the cause
 #[tokio::test]
 async fn a_critical_level_hedges_nothing() {
     let (latch, other) = (Latch::new(), Latch::new());
@@ -136,7 +136,8 @@ async fn a_critical_level_hedges_nothing() {
     }
 }
 
-/// S5: a crash of the pool's actor over a hedge costs the hedge alone; found dirty, it begins to learn again
+/// S5: a crash of the pool's actor during a hedge loses only the hedge; if its state is invalid, the latency estimate
+/// starts again
 #[tokio::test]
 async fn a_crash_costs_the_hedge_alone() {
     let latch = Latch::new();

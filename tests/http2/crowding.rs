@@ -1,4 +1,4 @@
-//! Streams of one connection that wait for window, and what they hold.
+//! Streams of one connection that wait for flow-control window, and the permits that they hold.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::support::{Upstream, UpstreamReply, random_bytes, wait_for};
 /// Error code CANCEL.
 const CANCEL: u32 = 8;
 
-/// V10, V9: sixty answers without window, too large to be read ahead, hold half of a bucket; the others are reset, and a client that
-/// reads loses nothing
+/// V10, V9: sixty answers without window, too large for the read-ahead, hold at most half of a bucket's permits; the
+/// others are reset, and a client that reads loses nothing
 #[tokio::test]
 async fn streams_without_window_hold_half_of_a_bucket() {
     let (identity, upstream) = (
@@ -52,9 +52,9 @@ async fn streams_without_window_hold_half_of_a_bucket() {
     gateway.wait_until_idle().await;
 }
 
-/// V10: one byte of window now and then is below the least rate
+/// V10: one-byte window updates are below the minimum rate
 #[tokio::test]
-async fn crumbs_of_window_are_too_slow() {
+async fn one_byte_window_updates_are_too_slow() {
     let (identity, upstream) =
         (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(300_000))));
     let gateway = identity.before(&upstream).start().await;

@@ -68,7 +68,7 @@ async fn frames_without_progress_end_the_connection() {
 
 /// V9: an endless header block ends the connection
 #[tokio::test]
-async fn continuations_without_an_end_end_the_connection() {
+async fn endless_continuations_end_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).start().await;
     for payload in [&b""[..], &block(&[("x-a", &"v".repeat(100))]).repeat(150)] {
@@ -170,7 +170,7 @@ async fn header_blocks_that_expand_end_the_connection() {
 
 /// V9: pings, window updates and resets beside answered requests are allowed
 #[tokio::test]
-async fn ordinary_frames_are_no_flood() {
+async fn ordinary_frames_are_not_a_flood() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;

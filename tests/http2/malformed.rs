@@ -4,9 +4,9 @@ use super::raw::*;
 use crate::https::{Identity, NAME};
 use crate::support::{Gateway, Upstream, wait_until};
 
-/// X8: a connection is idle after a malformed request as after any other: it closes first when descriptors run short
+/// X8: after a malformed request a connection is idle as after any other: it closes first when descriptors run short
 #[tokio::test]
-async fn connections_with_malformed_requests_make_room() {
+async fn connections_with_malformed_requests_are_closed_first() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity
         .before(&upstream)
@@ -111,7 +111,7 @@ async fn malformed_heads_reset_their_stream() {
 async fn malformed_trailers_reset_their_stream() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
     let gateway = identity.before(&upstream).start().await;
-    // `:path` goes into the table with the head, as its newest entry.
+    // The head adds `:path` to the dynamic table, as its newest entry.
     let mut head = block(&[(":method", "PUT"), (":scheme", "https"), (":authority", NAME)]);
     head.extend(b"\x44\x05/b/up");
     for (name, trailers) in [
@@ -180,7 +180,7 @@ async fn unserved_methods_get_an_answer() {
 
 /// V9: padding, priority, continuation and `te: trailers` are accepted
 #[tokio::test]
-async fn unusual_heads_are_taken() {
+async fn unusual_heads_are_accepted() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;

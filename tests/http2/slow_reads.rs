@@ -7,9 +7,9 @@ use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
 use crate::support::{Upstream, UpstreamReply, random_bytes, wait_until};
 
-/// V9, V10: small answers without window hold no place in the bucket
+/// V9, V10: small answers without window hold no permit of the bucket
 #[tokio::test]
-async fn answers_without_window_hold_no_place() {
+async fn answers_without_window_hold_no_permit() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(71))));
     let gateway = identity
         .before(&upstream)
@@ -32,7 +32,7 @@ async fn answers_without_window_hold_no_place() {
     assert!(raw.seen().iter().all(|frame| frame.kind != DATA));
 }
 
-/// V9: an answer that was read ahead is complete when window comes late
+/// V9: an answer that was read ahead is complete when the window is granted late
 #[tokio::test]
 async fn an_answer_waits_for_late_window() {
     let body = random_bytes(50_000);
@@ -54,7 +54,7 @@ async fn an_answer_waits_for_late_window() {
 
 /// V9: a flood of one-byte window updates ends the connection
 #[tokio::test]
-async fn grants_of_one_byte_end_the_connection() {
+async fn one_byte_window_updates_end_the_connection() {
     let (identity, upstream) =
         (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(60_000))));
     let gateway = identity.before(&upstream).start().await;

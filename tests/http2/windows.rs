@@ -1,4 +1,4 @@
-//! The windows that clients get for their uploads.
+//! Flow-control windows for client uploads.
 
 use std::future::poll_fn;
 
@@ -8,14 +8,15 @@ use h2::SendStream;
 use crate::https::{Identity, head};
 use crate::support::{Gateway, Upstream, UpstreamReply, random_bytes, wait_for};
 
-/// The window that a stream has for its first bytes.
+/// The initial window of a stream.
 async fn window(sending: &mut SendStream<Bytes>) -> usize {
     sending.reserve_capacity(1 << 20);
     poll_fn(|cx| sending.poll_capacity(cx)).await.unwrap().unwrap();
     sending.capacity()
 }
 
-/// P1, V9: streams start with small windows; a fast upload makes them large if there is budget, and gives it back
+/// P1, V9: streams start with small windows; a fast upload enlarges them within the budget, and releases the budget
+/// afterwards
 #[tokio::test]
 async fn windows_grow_with_a_fast_upload_within_the_budget() {
     for (budget, expected) in [("64MiB", 256 << 10), ("0", 64 << 10)] {
@@ -28,7 +29,7 @@ async fn windows_grow_with_a_fast_upload_within_the_budget() {
             .start()
             .await;
         let client = identity.http2(&gateway).await;
-        // The gateway's settings have come with the first answer.
+        // The gateway's settings arrived with the first answer.
         assert_eq!(client.put("/b/first", b"x").await.complete_status(), 200);
         let (_waiting, mut unsent) =
             client.begin("PUT", "/hung/first", &[("content-length", "1000000")], false).await;

@@ -1,10 +1,10 @@
-//! Forwarding headers for a request that came over TLS.
+//! Forwarding headers for requests over TLS.
 
 use super::Identity;
 use crate::support::Upstream;
 use crate::support::client::message;
 
-/// V13, A7: the protocol is the one of the connection and not of a header, and `Via` names the HTTP version of the request
+/// V13, A7: the forwarded protocol is the connection's and not a header's, and `Via` has the request's HTTP version
 #[tokio::test]
 async fn the_protocol_of_the_connection_is_sent() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));

@@ -1,4 +1,4 @@
-//! Handshakes, and HTTP/1.1 behind them.
+//! TLS handshakes, and HTTP/1.1 over TLS.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, random_byt
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
-/// A7: what is agreed on is what both offer, HTTP/2 where there is a choice
+/// A7: ALPN selects a protocol that both sides offer, HTTP/2 if both are possible
 #[tokio::test]
-async fn the_protocol_is_agreed_on_in_the_handshake() {
+async fn the_protocol_is_negotiated_in_the_handshake() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     for (http2, offered, agreed) in [
         ("true", &["h2", "http/1.1"][..], Some("h2")),
@@ -27,7 +27,7 @@ async fn the_protocol_is_agreed_on_in_the_handshake() {
     }
 }
 
-/// A7: bodies pass whole both ways, many on one connection
+/// A7: bodies are forwarded completely in both directions, many on one connection
 #[tokio::test]
 async fn requests_pass_over_http_1() {
     let (identity, body) = (Identity::new(), random_bytes(3 << 20));
@@ -43,9 +43,9 @@ async fn requests_pass_over_http_1() {
     }
 }
 
-/// A7, T6: a transfer that breaks upstream looks broken through TLS
+/// A7, T6: a transfer that breaks upstream breaks over TLS too
 #[tokio::test]
-async fn a_broken_transfer_looks_broken() {
+async fn a_broken_transfer_breaks_over_tls() {
     let identity = Identity::new();
     let upstream = Upstream::start(|_| UpstreamReply::ok("a whole answer").cut_at(5));
     let gateway = identity.before(&upstream).start().await;
@@ -55,7 +55,7 @@ async fn a_broken_transfer_looks_broken() {
     assert!(answer.is_none_or(|answer| answer.broken.is_some() || answer.status == 502));
 }
 
-/// A7, Bad input: who speaks no TLS, or believes another authority, gets nowhere and is counted
+/// A7, Bad input: a client without TLS, or with another trusted authority, fails and is counted
 #[tokio::test]
 async fn a_failed_handshake_is_counted() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -75,14 +75,14 @@ async fn a_failed_handshake_is_counted() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A7, T4: a handshake has as much time as a request's head
+/// A7, T4: a handshake has the same timeout as a request head
 #[tokio::test]
 async fn a_slow_handshake_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).set("server.header_timeout", "0.4").start().await;
     let began = Instant::now();
     let mut slow = Client::connect(gateway.address()).await;
-    // The beginning of a record that announces more.
+    // The beginning of a record with a larger announced length.
     slow.send([0x16, 3, 1, 2, 0, 1]).await;
     assert!(slow.is_closed().await);
     assert!(began.elapsed() >= Duration::from_millis(400));
@@ -90,7 +90,7 @@ async fn a_slow_handshake_ends_the_connection() {
     assert_eq!(gateway.metric("unrouted_total{reason=\"tls_handshake_timeout\"}").await, 1.0);
 }
 
-/// A7, L3: a proxy names the client before the handshake
+/// A7, L3: the PROXY header comes before the handshake
 #[tokio::test]
 async fn a_proxy_header_comes_before_the_handshake() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -118,7 +118,7 @@ async fn a_proxy_header_comes_before_the_handshake() {
     }
 }
 
-/// A7, G4: what is in flight finishes while the gateway drains
+/// A7, G4: a download in flight finishes during a drain
 #[tokio::test]
 async fn a_download_finishes_while_the_gateway_drains() {
     let (identity, latch) = (Identity::new(), Latch::new());

@@ -1,11 +1,11 @@
-//! Requests over HTTP/2: what they may be, and what comes back.
+//! Requests over HTTP/2: accepted forms, and their answers.
 
 use super::Identity;
 use crate::auth::signer::Signer;
 use crate::support::client::sha256;
 use crate::support::{Upstream, UpstreamReply, random_bytes};
 
-/// A7, V7: bodies pass whole both ways, and nothing of HTTP/1.1's connection stands in an answer
+/// A7, V7: bodies are forwarded completely in both directions, and answers have no connection headers of HTTP/1.1
 #[tokio::test]
 async fn requests_pass_over_http_2() {
     let (identity, body) = (Identity::new(), random_bytes(3 << 20));
@@ -34,9 +34,9 @@ async fn requests_pass_over_http_2() {
     assert_eq!((answer.complete_status(), answer.body.len()), (200, 0));
 }
 
-/// A7, E1: refusals are S3's, with their reason, and the connection lives on
+/// A7, E1: refusals have S3's format with their reason, and the connection stays open
 #[tokio::test]
-async fn a_refusal_is_told_and_the_connection_lives_on() {
+async fn a_refusal_keeps_the_connection_open() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).set("buckets.b.max_request_size", "100B").start().await;
     let client = identity.http2(&gateway).await;
@@ -61,7 +61,7 @@ async fn a_refusal_is_told_and_the_connection_lives_on() {
     assert_eq!(client.ask("GET", "/b/k", &[("host", "Gateway.Test")], None).await.complete_status(), 200);
 }
 
-/// A7, V2: a body without a length is one in chunks
+/// A7, V2: a body without a length is accepted, like a chunked one
 #[tokio::test]
 async fn a_body_needs_no_length() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
@@ -73,7 +73,7 @@ async fn a_body_needs_no_length() {
     assert_eq!(upstream.last().header("transfer-encoding"), Some("chunked"));
 }
 
-/// A7, A1: what is signed as Host is the authority
+/// A7, A1: the signed `host` is the `:authority`
 #[tokio::test]
 async fn the_authority_is_the_signed_host() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -99,7 +99,7 @@ async fn the_authority_is_the_signed_host() {
     assert_eq!(upstream.count(), 3);
 }
 
-/// A7: buckets in the authority are buckets in the Host
+/// A7: virtual-hosted buckets are selected by the `:authority`
 #[tokio::test]
 async fn the_authority_may_name_the_bucket() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -113,9 +113,9 @@ async fn the_authority_may_name_the_bucket() {
     assert_eq!(upstream.last().target, "/gateway/k");
 }
 
-/// A7: cookies that were split reach an HTTP/1.1 upstream as one header
+/// A7: split cookies reach an HTTP/1.1 upstream as one header
 #[tokio::test]
-async fn split_cookies_travel_as_one() {
+async fn split_cookies_are_joined() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway =
         identity.named(crate::support::Gateway::builder().http_bucket("b", &upstream)).start().await;
@@ -125,7 +125,7 @@ async fn split_cookies_travel_as_one() {
     assert_eq!(upstream.last().headers_named("cookie"), ["a=1; b=2"]);
 }
 
-/// A7: an absolute URL in a document is one of what the client itself speaks
+/// A7: absolute URLs in documents use the client's own scheme
 #[tokio::test]
 async fn absolute_urls_are_https() {
     let document = "<CompleteMultipartUploadResult><Location>http://store/real/k</Location>\

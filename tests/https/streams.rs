@@ -1,4 +1,4 @@
-//! Streams and connections of HTTP/2: how they end, and that nothing outlives them.
+//! The end of HTTP/2 streams and connections, without leaks.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use h2::Reason;
 use super::{Http2, Identity, head, read};
 use crate::support::{Latch, Upstream, UpstreamReply, random_bytes, wait_for};
 
-/// A7, T7: a client that resets its stream cancels its request and no other
+/// A7, T7: a stream reset cancels its request and no other
 #[tokio::test]
 async fn a_reset_cancels_the_request() {
     let identity = Identity::new();
@@ -29,7 +29,7 @@ async fn a_reset_cancels_the_request() {
         .await;
 }
 
-/// A7, T7: with the connection go all its requests
+/// A7, T7: the end of a connection cancels all its requests
 #[tokio::test]
 async fn a_lost_connection_cancels_its_requests() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::hang()));
@@ -66,9 +66,9 @@ async fn a_broken_transfer_resets_its_stream() {
     assert_eq!(other.text(), "beginend");
 }
 
-/// A7, T4: a client that grants no window is let go, and what it held is free
+/// A7, T4: a client that grants no window is cut, and its permits are released
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_let_go() {
+async fn a_client_without_window_is_cut() {
     let identity = Identity::new();
     let upstream = Upstream::start(|_| UpstreamReply::ok(random_bytes(4 << 20)));
     let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.5").start().await;
@@ -90,9 +90,9 @@ async fn a_client_that_takes_nothing_is_let_go() {
     wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
 }
 
-/// A7, T4: a connection that says nothing is told to go, before its first request and after its last
+/// A7, T4: an idle connection gets GOAWAY, before its first request and after its last
 #[tokio::test]
-async fn a_silent_connection_is_let_go() {
+async fn an_idle_connection_gets_goaway() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     for (key, requests) in [("server.header_timeout", 0), ("server.keep_alive", 2)] {
         let gateway = identity.before(&upstream).set(key, "0.3").start().await;
@@ -104,9 +104,9 @@ async fn a_silent_connection_is_let_go() {
     }
 }
 
-/// A7: streams of one connection are served at the same time
+/// A7: streams of one connection are served concurrently
 #[tokio::test]
-async fn many_streams_are_served_at_the_same_time() {
+async fn streams_are_served_concurrently() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
@@ -123,9 +123,9 @@ async fn many_streams_are_served_at_the_same_time() {
     }
 }
 
-/// A7, G4: a draining gateway says that it takes no more, and finishes what is in flight
+/// A7, G4: a draining gateway sends GOAWAY, and finishes the requests in flight
 #[tokio::test]
-async fn a_draining_gateway_says_goodbye_and_finishes() {
+async fn a_draining_gateway_sends_goaway_and_finishes() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
@@ -145,7 +145,7 @@ async fn a_draining_gateway_says_goodbye_and_finishes() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// A7, G4: a last answer without a body is written before its draining connection ends, however long it took
+/// A7, G4: the last answer of a draining connection is written before its end, also a slow one without a body
 #[tokio::test]
 async fn the_last_answer_of_a_draining_connection_is_written() {
     let (identity, latch) = (Identity::new(), Latch::new());
@@ -161,7 +161,7 @@ async fn the_last_answer_of_a_draining_connection_is_written() {
     }
     upstream.wait_until_in_flight(12).await;
     gateway.send_sigterm();
-    // Longer than a connection without requests may linger behind its GOAWAY.
+    // Longer than `GOAWAY_LINGER`, the time for a connection without requests after its GOAWAY.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     latch.open_for_all();
     for (_client, answer) in waiting {
@@ -169,9 +169,9 @@ async fn the_last_answer_of_a_draining_connection_is_written() {
     }
 }
 
-/// A7, V1, Bad input: what is no HTTP/2 ends the connection and is counted
+/// A7, V1, Bad input: invalid HTTP/2 ends the connection and is counted
 #[tokio::test]
-async fn what_is_no_http_2_ends_the_connection() {
+async fn invalid_http_2_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).start().await;
     let mut client = crate::support::Client::new(identity.connect(&gateway, &["h2"]).await);
@@ -181,9 +181,9 @@ async fn what_is_no_http_2_ends_the_connection() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A7, T7: an upload that is reset leaves nothing behind upstream
+/// A7, T7: an upload whose stream is reset is never complete upstream
 #[tokio::test]
-async fn an_upload_that_is_reset_is_never_whole_upstream() {
+async fn a_reset_upload_is_never_complete_upstream() {
     let (identity, upstream) = (Identity::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;

@@ -1,4 +1,4 @@
-//! Chunks signed with a key that the gateway knows: each is verified before its data travels on.
+//! Signed chunks of a configured key: each is verified before its data is forwarded.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -81,7 +81,7 @@ fn code(key: &[u8], text: &str) -> [u8; 32] {
     Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes().into()
 }
 
-/// Uploads data in signed chunks, with `spoil` done to the body.
+/// Uploads data in signed chunks, after `spoil` has changed the body.
 async fn upload(
     gateway: &Gateway,
     data: &[u8],
@@ -102,7 +102,7 @@ async fn upload(
     request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
 }
 
-/// A1: the client's chunk boundaries are kept, its signatures are not
+/// A1: chunks are signed anew with the client's chunk boundaries
 #[tokio::test]
 async fn chunks_are_signed_anew_at_their_boundaries() {
     let upstream = Upstream::ok("stored");
@@ -127,9 +127,9 @@ async fn chunks_are_signed_anew_at_their_boundaries() {
     assert!(seen.body[at..].starts_with(b"0;chunk-signature="));
 }
 
-/// A1, A2: small and large, with and without a trailer: a server that verifies signatures keeps the data
+/// A1, A2: small and large bodies, with and without a trailer: a server that verifies signatures stores the data
 #[tokio::test]
-async fn a_real_server_keeps_what_was_signed() {
+async fn a_real_server_stores_signed_chunks() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
     for framing in ["signed_chunks", "signed_chunks_trailer", "unsigned_trailer"] {
@@ -153,9 +153,9 @@ async fn a_real_server_keeps_what_was_signed() {
     }
 }
 
-/// A1: of a chunk whose signature is wrong no byte travels on, whatever about it is wrong; no object, no connection is left
+/// A1: no byte of a chunk with a wrong signature is forwarded; no object and no connection remains
 #[tokio::test]
-async fn a_forged_chunk_goes_nowhere() {
+async fn a_forged_chunk_is_not_forwarded() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
     let data = random_bytes(SIZE);
@@ -190,7 +190,7 @@ async fn a_forged_chunk_goes_nowhere() {
     gateway.wait_until_idle().await;
 }
 
-/// A1, I1: a trailer is signed, and what it says must be true
+/// A1, I1: a trailer's signature and its checksum are both verified
 #[tokio::test]
 async fn a_signed_trailer_is_verified() {
     let directory = Scratch::new();
@@ -218,7 +218,7 @@ async fn a_signed_trailer_is_verified() {
     }
 }
 
-/// A1, I1: a signed trailer of each algorithm is verified; one held whole reaches the store as a header
+/// A1, I1: a signed trailer of each algorithm is verified; that of a buffered body reaches the store as a header
 #[tokio::test]
 async fn a_signed_trailer_of_each_algorithm_is_verified() {
     let upstream = Upstream::ok("stored");
@@ -246,9 +246,9 @@ async fn a_signed_trailer_of_each_algorithm_is_verified() {
     }
 }
 
-/// A1, M3: a signed chunk larger than the bucket holds is refused by its size
+/// A1, M3: a signed chunk over the bucket's buffer limit is refused by its size
 #[tokio::test]
-async fn a_signed_chunk_is_bounded() {
+async fn signed_chunks_are_bounded() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream))
         .set("buckets.b.max_chunk_size", "16KiB")

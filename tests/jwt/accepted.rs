@@ -1,4 +1,4 @@
-//! Tokens that are believed: what they open, and what of them travels on.
+//! Accepted tokens: the rights that they grant, and the parts of them that are forwarded.
 
 use serde_json::json;
 
@@ -6,9 +6,9 @@ use super::issuer::{self, Issuer};
 use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
 use crate::support::{Response, Upstream, get, request};
 
-/// A3: each algorithm with its key, in buckets of both kinds; the token does not travel on
+/// A3: each algorithm with its key is accepted in buckets of both kinds; the token is not forwarded
 #[tokio::test]
-async fn a_token_opens_what_its_claims_say() {
+async fn a_token_grants_its_claims() {
     let upstream = Upstream::ok("x");
     for (issuer, gateway) in each_algorithm(&upstream).await {
         let token = issuer.token(&claims());
@@ -34,7 +34,7 @@ async fn a_token_opens_what_its_claims_say() {
     }
 }
 
-/// A3, A5: buckets, prefixes and methods of the claims, and what is not named is 403
+/// A3, A5: the claims list buckets, prefixes and methods; anything else is 403
 #[tokio::test]
 async fn claims_are_a_policy() {
     let upstream = Upstream::ok("x");
@@ -93,9 +93,9 @@ async fn with_headers(gateway: &crate::support::Gateway, target: &str, headers: 
     request(gateway.address(), "GET", target, headers, None).await
 }
 
-/// A3: from a cookie or a query parameter, which the upstream does not see, and neither does the log
+/// A3: a token in a cookie or a query parameter is accepted, removed from the upstream request and not logged
 #[tokio::test]
-async fn a_token_may_stand_in_a_cookie_or_in_the_query() {
+async fn a_token_may_be_in_a_cookie_or_the_query() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.cookie", "session").set("jwt.query", "token").start().await;
     let token = Issuer::secret().token(&claims());
@@ -127,9 +127,10 @@ async fn a_token_may_stand_in_a_cookie_or_in_the_query() {
     assert!(!log.contains(&token) && !gateway.stderr().contains(&token), "no line holds the token");
 }
 
-/// A3: another header, with or without the scheme's name; `Authorization` is then the upstream's unless it is a bearer's
+/// A3: a token in another header is accepted with or without the scheme; `Authorization` is then forwarded unless it is
+/// a bearer
 #[tokio::test]
-async fn a_token_may_stand_in_another_header() {
+async fn a_token_may_be_in_another_header() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.header", "X-Token").start().await;
     let token = Issuer::secret().token(&claims());
@@ -146,9 +147,9 @@ async fn a_token_may_stand_in_another_header() {
     assert_eq!((elsewhere.complete_status(), elsewhere.reason()), (401, "unproven"));
 }
 
-/// A3: keys of a file, more than one, and a second algorithm
+/// A3: a key file may have several keys and a second algorithm
 #[tokio::test]
-async fn keys_may_stand_in_a_file() {
+async fn keys_may_be_in_a_file() {
     let upstream = Upstream::ok("x");
     let (first, second) = (Issuer::rsa().named("one"), Issuer::p256().named("two"));
     let directory = crate::support::Scratch::new();
@@ -165,16 +166,16 @@ async fn keys_may_stand_in_a_file() {
         (401, "token_algorithm"),
         "a set is no place for secrets"
     );
-    // The file is read again for a name that it lacks.
+    // An unknown key ID triggers a reload of the file.
     let third = Issuer::other_rsa().named("three");
     std::fs::write(&file, json!({ "keys": [third.jwk()] }).to_string()).unwrap();
     assert_eq!(ask(&gateway, "GET", "/b/k", &third.token(&claims())).await.complete_status(), 200);
     assert_eq!(ask(&gateway, "GET", "/b/k", &first.token(&claims())).await.reason(), "token_key");
 }
 
-/// A3, A4: with several ways to prove it, each request has its own; `GET /` lists what a token may see
+/// A3, A4: a bucket with several authentication methods accepts each; `GET /` lists the buckets that a token may access
 #[tokio::test]
-async fn a_bucket_may_take_tokens_and_signatures() {
+async fn a_bucket_may_accept_tokens_and_signatures() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream)
         .set("buckets.b.auth", "sigv4,jwt,anonymous")
@@ -211,7 +212,7 @@ async fn a_bucket_may_take_tokens_and_signatures() {
     assert!(ask(&gateway, "GET", "/", &wider).await.text().contains("<Name>c</Name>"));
 }
 
-/// C1: a token is verified once for each worker at most, and what it says is then remembered by all
+/// C1: a token is verified at most once per worker, and its claims are then cached for all
 #[tokio::test]
 async fn a_token_is_verified_once() {
     let upstream = Upstream::ok("x");
@@ -227,9 +228,9 @@ async fn a_token_is_verified_once() {
     assert_eq!(gateway.status().await["sessions"]["entries"], 2);
 }
 
-/// C1: what is remembered ends with its token
+/// C1: a cache entry expires with its token
 #[tokio::test]
-async fn a_remembered_token_expires() {
+async fn a_cached_token_expires() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.leeway_seconds", "0").start().await;
     let token = Issuer::secret().token(&with("exp", json!(issuer::now() + 2)));
@@ -242,7 +243,8 @@ async fn a_remembered_token_expires() {
     assert_eq!((expired.status, expired.reason()), (401, "token_expired"));
 }
 
-/// L1: each subject has its own budget, however many tokens it has; a forged token spends nobody's, one without a subject its own
+/// L1: each subject has its own budget for all its tokens; a forged token is charged to no subject, and tokens without
+/// a subject have separate budgets
 #[tokio::test]
 async fn each_subject_has_its_own_budget() {
     let upstream = Upstream::ok("x");

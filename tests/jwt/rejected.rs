@@ -1,4 +1,4 @@
-//! Tokens that are not believed: 401 or 403 in the bucket's own shape, and nothing goes upstream.
+//! Rejected tokens: 401 or 403 in the bucket's format, and nothing is sent upstream.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,14 +10,14 @@ use super::issuer::{self, Issuer, encode, now, pem};
 use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
 use crate::support::{Client, Gateway, Response, Scratch, Upstream, get, request};
 
-/// The parts of a refusal that tests look at.
+/// The compared parts of a refusal.
 fn refusal(answer: &Response) -> (u16, &str) {
     (answer.complete_status(), answer.reason())
 }
 
-/// A3, V8: one thing wrong at a time, with every algorithm
+/// A3, V8: a token with exactly one fault is refused, for every fault and algorithm
 #[tokio::test]
-async fn a_token_with_one_thing_wrong_opens_nothing() {
+async fn a_token_with_one_fault_is_refused() {
     let upstream = Upstream::ok("x");
     for (issuer, gateway) in each_algorithm(&upstream).await {
         let seen = upstream.count();
@@ -67,9 +67,9 @@ async fn a_token_with_one_thing_wrong_opens_nothing() {
     }
 }
 
-/// A3: a public key's text is no secret, and `none` is no algorithm
+/// A3: a public key is not used as a secret, and algorithm `none` is refused
 #[tokio::test]
-async fn a_confused_algorithm_opens_nothing() {
+async fn algorithm_confusion_is_refused() {
     let upstream = Upstream::ok("x");
     let text = std::fs::read(issuer::path("rsa.pub.pem")).unwrap();
     let trimmed = String::from_utf8(text.clone()).unwrap().trim().to_owned();
@@ -106,9 +106,10 @@ async fn a_confused_algorithm_opens_nothing() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A3, A4, E1: without proof, or with a wrong one, an http bucket answers 401 with its challenge in JSON, an s3 bucket in XML
+/// A3, A4, E1: without a credential, or with a wrong one, an http bucket answers 401 with its challenge in JSON, an s3
+/// bucket in XML
 #[tokio::test]
-async fn a_refusal_has_the_buckets_shape() {
+async fn a_refusal_has_the_buckets_format() {
     let upstream = Upstream::ok("x");
     let gateway =
         with_secret(&upstream).bucket("both", &upstream).set("buckets.both.auth", "sigv4,jwt").start().await;
@@ -131,9 +132,9 @@ async fn a_refusal_has_the_buckets_shape() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A3: two tokens in one place are none
+/// A3: two tokens in one header, cookie or parameter are refused
 #[tokio::test]
-async fn a_repeated_token_opens_nothing() {
+async fn a_repeated_token_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.cookie", "session").set("jwt.query", "token").start().await;
     let token = Issuer::secret().token(&claims());
@@ -151,9 +152,9 @@ async fn a_repeated_token_opens_nothing() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// L8, A3: a wrong signature is a guess, an expired token is none
+/// L8, A3: a wrong signature is charged as a guess, an expired token is not
 #[tokio::test]
-async fn who_guesses_tokens_is_soon_not_listened_to() {
+async fn repeated_wrong_tokens_lock_out_the_address() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.01")
@@ -172,9 +173,9 @@ async fn who_guesses_tokens_is_soon_not_listened_to() {
     assert_eq!(refusal(&refused), (429, "rate_limit_failed_auth"));
 }
 
-/// V8, A3: ten thousand tokens that are nearly right: no crash, no 5xx, nothing accepted
+/// V8, A3: ten thousand nearly valid tokens: no crash, no 5xx, nothing accepted
 #[tokio::test]
-async fn ten_thousand_mangled_tokens_open_nothing() {
+async fn ten_thousand_mangled_tokens_are_refused() {
     const COUNT: usize = 10_000;
     const BYTES: &[u8] = b"0aZ_-./=+ ,;\"\\{}:eyJ";
     let upstream = Upstream::ok("x");
@@ -195,7 +196,7 @@ async fn ten_thousand_mangled_tokens_open_nothing() {
             }
         }
         let mangled = String::from_utf8(bytes).unwrap();
-        // What is cut off or laid around a token by the place it stands in leaves it as it was.
+        // Some mutations change only the surrounding syntax, which leaves the token intact.
         if mangled.split([' ', ';', ',']).any(|part| part.trim_matches('"') == right) {
             continue;
         }
@@ -217,9 +218,9 @@ async fn ten_thousand_mangled_tokens_open_nothing() {
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "panic"));
 }
 
-/// A3, G1: what could not work stops the start, and the line names the key
+/// A3, G1: token settings that cannot verify anything are a start-up error, and the line names the config key
 #[test]
-fn tokens_that_nobody_could_verify_stop_the_start() {
+fn unverifiable_token_settings_are_start_up_errors() {
     let directory = Scratch::new();
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);

@@ -1,4 +1,5 @@
-//! Sets of keys from an issuer's own server: fetched once for all, renewed when a token names a new key, kept while it fails.
+//! JWKS from an issuer's server: fetched once for all requests, fetched again for an unknown key ID, kept while the
+//! source fails.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +10,7 @@ use super::issuer::Issuer;
 use super::{ask, buckets, claims};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply};
 
-/// A server whose answer can be changed.
+/// A server with a replaceable answer.
 struct Source {
     server: Upstream,
     act: Arc<Mutex<UpstreamReply>>,
@@ -37,7 +38,7 @@ fn keys(issuers: &[&Issuer]) -> UpstreamReply {
     UpstreamReply::ok(json!({ "keys": keys }).to_string()).header("cache-control", "public, max-age=3600")
 }
 
-/// A3: many first requests wait for one fetch
+/// A3: concurrent first requests wait for one fetch
 #[tokio::test]
 async fn the_first_requests_wait_for_one_fetch() {
     let (upstream, latch, issuer) = (Upstream::ok("x"), Latch::new(), Issuer::rsa().named("one"));
@@ -55,8 +56,7 @@ async fn the_first_requests_wait_for_one_fetch() {
     assert_eq!((asked.len(), asked[0].target.as_str()), (1, "/.well-known/jwks.json"));
 }
 
-/// A3: a token that names a new key has the set fetched again, once for all who ask; what is no longer in it is no longer
-/// believed, remembered or not
+/// A3: an unknown key ID triggers one fetch for all waiting requests; tokens of removed keys are refused, cached or not
 #[tokio::test]
 async fn keys_rotate_without_a_restart() {
     let upstream = Upstream::ok("x");
@@ -83,9 +83,9 @@ async fn keys_rotate_without_a_restart() {
     assert_eq!(line["next_in_s"], 3600);
 }
 
-/// A3: a source that fails leaves the keys that it gave last
+/// A3: while the source fails, its last keys stay in use
 #[tokio::test]
-async fn old_keys_hold_while_the_source_fails() {
+async fn the_last_keys_stay_while_the_source_fails() {
     let upstream = Upstream::ok("x");
     let issuer = Issuer::p256().named("one");
     let source = Source::start(keys(&[&issuer]));
@@ -106,9 +106,9 @@ async fn old_keys_hold_while_the_source_fails() {
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains("secret-of-the-source")));
 }
 
-/// A3: without any keys a token can be neither believed nor refused: 503, until the source answers
+/// A3: without any keys a token can be neither accepted nor refused: 503, until the source answers
 #[tokio::test]
-async fn a_source_that_fails_from_the_start_is_asked_again() {
+async fn a_source_that_fails_at_first_is_fetched_again() {
     let upstream = Upstream::ok("x");
     let issuer = Issuer::rsa().named("one");
     let source = Source::start(UpstreamReply::ok("<html>"));
@@ -125,9 +125,9 @@ async fn a_source_that_fails_from_the_start_is_asked_again() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// A3: a redirect is not followed, and a set that is too long is none
+/// A3: a redirect is not followed, and an oversized key set is refused
 #[tokio::test]
-async fn a_source_cannot_point_elsewhere() {
+async fn redirects_of_a_source_are_not_followed() {
     let (upstream, elsewhere) = (Upstream::ok("x"), Upstream::ok("{\"keys\":[]}"));
     let target = format!("http://{}/", elsewhere.address());
     let source = Source::start(UpstreamReply::status(302).header("location", &target));

@@ -1,4 +1,4 @@
-//! The scheme of `Authorization` where a bucket lets in anonymous clients as well: a bearer is never anonymous.
+//! The `Authorization` scheme in buckets with anonymous access: a bearer is never treated as anonymous.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::{Client, Gateway, Response, Upstream};
 
 const API_KEY: &str = "0123456789abcdef-app";
 
-/// The http buckets `tokens` and `keys` for anonymous clients, the one with tokens and the other with API keys.
+/// The http buckets `tokens` and `keys` with anonymous access, one with tokens and the other with API keys.
 async fn gateway(upstream: &Upstream) -> Gateway {
     with_secret(upstream)
         .http_bucket("tokens", upstream)
@@ -23,7 +23,7 @@ async fn gateway(upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// Sends header lines as they are.
+/// Sends header lines unchanged.
 async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Response {
     let mut head = format!("GET {target} HTTP/1.1\r\nhost: gateway.test\r\n").into_bytes();
     for line in lines {
@@ -36,7 +36,7 @@ async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Response {
     client.response("GET").await
 }
 
-/// A3, A4, V8: a bearer in any case and with any white space must be right, or the answer is 401
+/// A3, A4, V8: a bearer in any case and with any white space must be valid, or the answer is 401
 #[tokio::test]
 async fn a_bearer_that_does_not_parse_is_not_anonymous() {
     let upstream = Upstream::ok("x");
@@ -75,9 +75,9 @@ async fn a_bearer_that_does_not_parse_is_not_anonymous() {
     }
 }
 
-/// A3, V8: a critical member that is `null` is critical, and a header is UTF-8 as a whole
+/// A3, V8: a critical member that is `null` counts as critical, and a token header must be UTF-8 as a whole
 #[tokio::test]
-async fn a_token_under_a_doubtful_header_opens_nothing() {
+async fn a_token_with_a_malformed_header_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let issuer = Issuer::secret();

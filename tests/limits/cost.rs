@@ -10,7 +10,8 @@ async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
     }
 }
 
-/// L1: requests take the tokens of their class, one that does not fit takes none, and is told when it fits
+/// L1: a request costs its class's tokens; a request without enough tokens takes none, and its Retry-After states when
+/// there are enough
 #[tokio::test]
 async fn a_listing_costs_more_than_a_read() {
     let upstream = Upstream::ok("x");
@@ -38,9 +39,9 @@ async fn a_listing_costs_more_than_a_read() {
     assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 429);
 }
 
-/// L1: a bucket may have costs of its own, which count for all limits; what it does not name it takes over
+/// L1: a bucket may override costs, which apply to all limits; the other costs are inherited
 #[tokio::test]
-async fn a_bucket_has_costs_of_its_own() {
+async fn a_bucket_may_override_costs() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("cheap", &upstream)
@@ -57,9 +58,9 @@ async fn a_bucket_has_costs_of_its_own() {
     assert_eq!(gateway.get("/cheap").await.reason(), "rate_limit_global", "7 + 1 + 2 + 2");
 }
 
-/// L1: what no burst could ever pay stops the start, and both keys are named
+/// L1: a cost above a burst is a start-up error that names both config keys
 #[test]
-fn a_cost_above_a_burst_stops_the_start() {
+fn a_cost_above_a_burst_is_a_start_up_error() {
     for (cost, limit) in [
         ("rate_limit.cost.list", "rate_limit.global"),
         ("rate_limit.cost.list", "rate_limit.per_key"),

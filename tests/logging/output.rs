@@ -1,4 +1,4 @@
-//! Outputs of the log that fail or change: a full device, a deleted file, stderr.
+//! Log outputs that fail or change: a full device, a deleted file, stderr.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::log_cause;
 use crate::support::{Gateway, Upstream, wait_for};
 
-/// A gateway that logs into a file of its directory.
+/// A gateway with a log file in its directory.
 async fn into_file(upstream: &Upstream) -> (Gateway, PathBuf) {
     let builder = Gateway::builder().bucket("b", upstream);
     let file = builder.directory().join("log");
@@ -27,9 +27,9 @@ async fn asked(gateway: &Gateway, id: &str) {
     assert_eq!(answer.complete_status(), 200);
 }
 
-/// X12, O1: a full disk is said once on stderr, counted, and a cause in the status; requests are served
+/// X12, O1: a full disk is reported once on stderr, counted, and a cause in the status; requests are served
 #[tokio::test]
-async fn a_full_disk_is_no_secret() {
+async fn a_full_disk_is_reported() {
     let upstream = Upstream::ok("x");
     let (gateway, file) = into_file(&upstream).await;
     std::fs::remove_file(&file).unwrap();
@@ -54,7 +54,7 @@ async fn a_full_disk_is_no_secret() {
     assert_eq!(gateway.admin("/readyz").await.complete_status(), 200);
 }
 
-/// X12: a file that was deleted is opened again by itself
+/// X12: a deleted log file is created and opened again automatically
 #[tokio::test]
 async fn a_deleted_file_is_opened_again() {
     let upstream = Upstream::ok("x");
@@ -67,7 +67,7 @@ async fn a_deleted_file_is_opened_again() {
     assert_eq!(gateway.status().await["status"], "normal");
 }
 
-/// G1, X12: `log.output = "stderr"` leaves stdout alone
+/// G1, X12: `log.output = "stderr"` writes nothing to stdout
 #[tokio::test]
 async fn the_log_goes_to_stderr() {
     let upstream = Upstream::ok("x");

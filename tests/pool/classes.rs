@@ -1,4 +1,4 @@
-//! Classes of the queue: who goes first, who makes room, and that nobody starves.
+//! Priority classes in the wait queue: order, displacement and freedom from starvation.
 
 use tokio::task::JoinHandle;
 
@@ -8,7 +8,7 @@ use crate::support::{Gateway, Response, Upstream, request};
 const URGENT: &str = "urgent-0123456789abcdef";
 const NIGHTLY: &str = "nightly-0123456789abcdef";
 
-/// Waits in the queue behind `waiting` others, with this key's class or, without one, its operation's.
+/// Queues a request behind `waiting` others, with this key's class or, without one, its operation's.
 async fn joins(
     gateway: &Gateway,
     waiting: usize,
@@ -29,8 +29,8 @@ fn order(upstream: &Upstream) -> Vec<String> {
     upstream.seen().into_iter().map(|seen| seen.target).collect()
 }
 
-/// P3, P4: a place that falls free goes to the highest class, and within it to who came first: by the operation, and by the key
-/// where that says so
+/// P3, P4: a free permit goes to the highest class, and within it first come, first served; the class is the
+/// operation's, or the key's if configured
 #[tokio::test]
 async fn a_higher_class_goes_first() {
     let (upstream, latch) = held();
@@ -83,8 +83,8 @@ async fn a_higher_class_goes_first() {
     gateway.wait_until_idle().await;
 }
 
-/// P3, O4: where the queue is full a newcomer of a higher class takes the last place of the lowest; who had it is told at once,
-/// and who finds none lower is refused as ever
+/// P3, O4: at a full queue a request of a higher class displaces the last of the lowest; the displaced one is refused
+/// at once, and without a lower class the newcomer is refused
 #[tokio::test]
 async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
     let (upstream, latch) = held();
@@ -112,7 +112,7 @@ async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
     gateway.wait_until_idle().await;
 }
 
-/// P3: one of a lower class is passed at most eleven times, however many of a higher one wait
+/// P3: a request of a lower class is overtaken at most eleven times, however many of a higher one wait
 #[tokio::test]
 async fn a_lower_class_does_not_starve() {
     let (upstream, latch) = held();

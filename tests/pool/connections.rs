@@ -1,10 +1,10 @@
-//! Connections to an upstream: how many there are, and when one is free again.
+//! Upstream connections: their number, reuse and release.
 
 use super::{PATIENT, ask, gated, held};
 use crate::support::client::{self, Client};
 use crate::support::{Latch, Upstream, UpstreamReply, get, wait_for};
 
-/// P1: connections are reused one request after the other, and at most `max_idle` stay open
+/// P1: connections are reused sequentially, and at most `max_idle` stay open
 #[tokio::test]
 async fn connections_are_reused_and_few_stay_idle() {
     let (upstream, latch) = held();
@@ -34,7 +34,7 @@ async fn connections_are_reused_and_few_stay_idle() {
     assert_eq!(upstream.connections(), opened, "five more requests opened no connection");
 }
 
-/// P1: however many places the gate has, no more connections are in use than the pool has, by all workers together
+/// P1: with a wider gate the pool's connection limit holds over all workers together
 #[tokio::test]
 async fn all_workers_share_one_pool_of_connections() {
     let (upstream, latch) = held();
@@ -56,7 +56,7 @@ async fn all_workers_share_one_pool_of_connections() {
     assert_eq!((upstream.peak_in_flight(), upstream.count()), (3, 12));
 }
 
-/// P1: a pool of one connection serves the next request after a body that ended, one that was cut, and one whose client left
+/// P1: a pool of one connection serves the next request after a complete body, a truncated one, and a client disconnect
 #[tokio::test]
 async fn a_connection_is_released_however_its_body_ends() {
     let latch = Latch::new();

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, get, wait_for};
 
-/// Longer than any test has anybody wait.
+/// Longer than any request waits in these tests.
 const PATIENT: Duration = Duration::from_secs(30);
 
 /// An upstream that answers when the latch opens.

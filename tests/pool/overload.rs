@@ -1,4 +1,4 @@
-//! A queue that does not drain, where the bucket tells it from a burst.
+//! A standing queue in overload mode, as opposed to a burst.
 
 use std::cell::RefCell;
 
@@ -8,9 +8,10 @@ use tokio::task::JoinHandle;
 use super::{PATIENT, ask, gated, held};
 use crate::support::{Response, wait_for};
 
-/// P3, O4: in overload those who waited longer than the target are told at once, the newest goes first, and nobody times out
+/// P3, O4: in overload requests that waited longer than the target are refused at once, the newest is served first, and
+/// none times out
 #[tokio::test]
-async fn in_overload_the_newest_goes_first_and_the_late_are_told_to_go() {
+async fn in_overload_the_newest_is_served_and_the_late_are_refused() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 1000, PATIENT)
         .set("buckets.b.s3.concurrency.overload", "codel")
@@ -27,7 +28,7 @@ async fn in_overload_the_newest_goes_first_and_the_late_are_told_to_go() {
         waiting.borrow()[0].is_finished().then_some(())
     })
     .await;
-    // A newcomer of its own after the others have settled: all that are still there are in the queue.
+    // A newcomer after the others have been decided: all that are still open are in the queue.
     let settled = || async {
         let queued = gateway.status().await["buckets"]["b"]["pool"]["queued"].as_u64().unwrap();
         let there = waiting.borrow().iter().filter(|request| !request.is_finished()).count();
@@ -59,7 +60,7 @@ async fn in_overload_the_newest_goes_first_and_the_late_are_told_to_go() {
     gateway.wait_until_idle().await;
 }
 
-/// P3, P4: a burst is served whole and in its order, though it waits longer than the target
+/// P3, P4: a burst is served completely and in order, although it waits longer than the target
 #[tokio::test]
 async fn a_burst_is_served_in_its_order() {
     let (upstream, latch) = held();

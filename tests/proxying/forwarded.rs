@@ -1,9 +1,9 @@
-//! Headers that name the client's address, protocol or host, and aliases of headers that end at the gateway.
+//! Headers with the client's address, protocol or host, and header aliases that are not forwarded.
 
 use crate::auth::signer::Signer;
 use crate::support::{Gateway, SeenRequest, Upstream, gateway, request};
 
-/// A sample of what strangers send.
+/// Examples of headers that untrusted clients send.
 const FORWARDING: [(&str, &str); 14] = [
     ("x-forwarded-for", "10.0.0.1"),
     ("x-forwarded-proto", "https"),
@@ -35,9 +35,10 @@ async fn seen(gateway: &Gateway, upstream: &Upstream, target: &str, headers: &[(
     upstream.last()
 }
 
-/// V13: by default a stranger's forwarding headers end here; `http` buckets get what the gateway found instead
+/// V13: by default an untrusted client's forwarding headers are removed; `http` buckets get the gateway's values
+/// instead
 #[tokio::test]
-async fn a_strangers_forwarding_headers_never_go_up() {
+async fn untrusted_forwarding_headers_are_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream).start().await;
     let to_store = seen(&gateway, &upstream, "/b/k", &FORWARDING).await;
@@ -56,7 +57,7 @@ async fn a_strangers_forwarding_headers_never_go_up() {
 
 /// V13: `forwarded` overrides the default of either kind
 #[tokio::test]
-async fn a_bucket_may_pass_set_or_drop_them() {
+async fn a_bucket_may_pass_set_or_drop_forwarding_headers() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream)
         .set("buckets.b.forwarded", "set")
@@ -78,9 +79,9 @@ async fn a_bucket_may_pass_set_or_drop_them() {
     }
 }
 
-/// V13, L3: what a trusted proxy wrote is continued, without what its client wrote
+/// V13, L3: a trusted proxy's headers are extended, without the values of its client
 #[tokio::test]
-async fn a_trusted_proxys_headers_are_continued() {
+async fn a_trusted_proxys_headers_are_extended() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream).set("server.trusted_proxies", "127.0.0.0/8,10.0.0.0/8").start().await;
     let proxied = [
@@ -128,7 +129,7 @@ async fn a_form_upload_carries_the_same_headers() {
     assert_eq!(seen.header("x-real-ip"), None);
 }
 
-/// V13, A1: a signature that covers such a header verifies, though the header does not go up
+/// V13, A1: a signature over such a header verifies, although the header is not forwarded
 #[tokio::test]
 async fn a_signed_forwarding_header_still_verifies() {
     let upstream = Upstream::ok("x");
@@ -156,9 +157,9 @@ async fn a_signed_forwarding_header_still_verifies() {
     }
 }
 
-/// V13, V7: a header under an alias ends where it does under its own name, and so do overrides of method and target
+/// V13, V7: an alias of a header is treated as that header, and overrides of method and target are removed
 #[tokio::test]
-async fn aliases_and_overrides_end_here() {
+async fn aliases_and_overrides_are_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream)
         .set("buckets.api.http.credentials.one.header", "X-Api-Key")
@@ -206,9 +207,9 @@ async fn aliases_and_overrides_end_here() {
     assert_eq!(plain.len(), 1, "one credential under any spelling: {plain:?}");
 }
 
-/// V13: `x-tidegate-*` headers of a client grant nothing
+/// V13: a client's `x-tidegate-*` headers have no effect
 #[tokio::test]
-async fn the_gateways_own_headers_change_nothing() {
+async fn the_gateways_own_headers_from_clients_have_no_effect() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4").start().await;
     for name in [

@@ -1,12 +1,13 @@
-//! An actor that stands still, on demand: a real one, with the thread that it holds.
+//! An injected stall of an actor, which blocks its real thread.
 
 use crate::support::{Client, Gateway, Upstream, client, wait_for};
 
-/// S8: an actor that handles nothing while messages wait is told of in the status, the log and the metrics, until it moves
+/// S8: an actor with waiting messages and no progress is reported in the status, the log and the metrics, until it
+/// continues
 #[tokio::test]
-async fn a_stalled_actor_is_seen_until_it_moves_again() {
+async fn a_stalled_actor_is_reported_until_it_continues() {
     let upstream = Upstream::ok("x");
-    // Requests of the threads that the actor does not hold go on to ask it.
+    // Requests on the other threads keep calling it.
     let gateway = Gateway::builder().bucket("b", &upstream).chaos().set("server.workers", "4").start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(gateway.actor("pool:b").await["state"], "running");
@@ -35,7 +36,7 @@ async fn a_stalled_actor_is_seen_until_it_moves_again() {
     gateway.wait_until_idle().await;
 }
 
-/// S8: what to stall, and for how long, must be said
+/// S8: a stall needs an actor and a duration
 #[tokio::test]
 async fn a_stall_without_a_time_or_an_actor_is_refused() {
     let upstream = Upstream::ok("x");

@@ -1,18 +1,19 @@
-//! Rust code with its string literals set apart, for rules about words in certain places.
+//! Rust code with its string literals separated, for rules about words in certain positions.
 //!
-//! No parser: literals are found by their quotes, and brackets are matched outside of them. Positions are bytes.
+//! There is no parser: literals are found by their quotes, and brackets are matched outside of them. Positions are
+//! bytes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::sources::Source;
 
-/// The code of one file that ships.
+/// The code of one file without its tests.
 pub(crate) struct Code {
     text: String,
-    /// The text with the inside of every literal blank, byte by byte as long.
+    /// The text with the inside of every literal blanked, of the same byte length.
     blank: String,
-    /// Where the inside of each literal is.
+    /// The byte range inside each literal.
     literals: Vec<Range<usize>>,
 }
 
@@ -66,7 +67,7 @@ impl Code {
         self.literals.iter().filter(is_key).map(|literal| self.text[literal.clone()].to_owned()).collect()
     }
 
-    /// What stands in the first brackets from each `begin` on.
+    /// The content of the first brackets after each `begin`.
     pub(crate) fn after(&self, begin: &str, open: char, close: char) -> Vec<Range<usize>> {
         let starts = self.blank.match_indices(begin).filter(|(at, _)| {
             let before = self.blank[..*at].chars().next_back();
@@ -88,7 +89,7 @@ impl Code {
         starts.filter_map(inside).collect()
     }
 
-    /// The literal that follows right after each `place`.
+    /// The literal directly after each `place`.
     pub(crate) fn literal_after(&self, place: &str) -> BTreeSet<String> {
         let follows = |literal: &&Range<usize>| self.text[..literal.start].ends_with(&format!("{place}\""));
         let text = |literal: &Range<usize>| self.text[literal.clone()].to_owned();
@@ -102,7 +103,7 @@ impl Code {
     }
 }
 
-/// The insides of string literals, raw ones too. A quote as a character or byte begins none.
+/// The insides of string literals, raw ones too. A quote as a character or byte starts none.
 fn literals(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let (mut found, mut at) = (Vec::new(), 0);
@@ -138,7 +139,7 @@ fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at.min(bytes.len())
 }
 
-/// Literals are found whatever is in them; the words between them are not taken for literals.
+/// Literals with any content are found; the text between them is not.
 #[test]
 fn literals_are_set_apart() {
     let text = "f(\"a\", '\"', \"b\\\"c\", r#\"d\"e\"#, b'\"', \"é\")";

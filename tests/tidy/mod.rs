@@ -1,8 +1,7 @@
-//! The invariants of ARCHITECTURE.md that a look at the text can check.
+//! The invariants of ARCHITECTURE.md that can be checked in the source text.
 //!
-//! A rule is data: what it says, what to do instead, how it is recognised, and an example that breaks it, so that a
-//! rule which no longer sees anything fails too. Rules about types, visibility or function length are the compiler's
-//! and clippy's and are absent here; so is layout, which rustfmt settles.
+//! A rule is data: a statement, a remedy, a check, and an example that violates it, so that a check without any effect
+//! fails too. Types, visibility and function length are checked by the compiler and clippy; layout is rustfmt's.
 
 mod documents;
 mod literals;
@@ -12,15 +11,15 @@ pub(crate) mod words;
 
 use sources::Source;
 
-/// Where a source breaks a rule: lines, numbered from 1.
+/// The violating lines of a source, numbered from 1.
 type Lines = Vec<usize>;
 
 struct Rule {
     statement: &'static str,
-    /// What to do where it does not hold.
+    /// What to do about a violation.
     remedy: &'static str,
     violations: fn(&Source) -> Lines,
-    /// Path and text of a source that breaks it.
+    /// Path and text of a violating source.
     example: (&'static str, &'static str),
 }
 
@@ -66,7 +65,7 @@ const RULES: [Rule; 13] = [
             }
             let readers =
                 ["env::var", "env::vars", "env::var_os", "env::vars_os", "env::set_var", "env::remove_var"];
-            // glibc's own variable, for the process itself
+            // A variable of glibc, for the process itself.
             code(source, &["src/memcpy.rs"], |line| calls(line, &readers))
         },
         example: ("src/main.rs", "let x = env::var(\"X\");"),
@@ -188,14 +187,14 @@ const EXAMPLE_OF_401_LINES: &str = {
     }
 };
 
-/// Files that only read the statuses of upstreams.
+/// Files that only compare the statuses of upstreams.
 const READS_STATUSES: [(&str, &str); 1] = [
     // A 304 has its object's content-length and no body: the answer must be framed without it.
     ("src/upstream/answer.rs", "StatusCode::NOT_MODIFIED"),
 ];
 
 fn status_codes(source: &Source) -> Lines {
-    // The embedded origin is a server of its own: an upstream.
+    // The embedded origin is a separate server: an upstream.
     let answers = ["src/http/error/", "src/origin/"];
     if !source.path.starts_with("src/") || answers.iter().any(|folder| source.path.starts_with(folder)) {
         return Lines::new();
@@ -203,7 +202,7 @@ fn status_codes(source: &Source) -> Lines {
     let is_read =
         |rest: &str| READS_STATUSES.iter().any(|(path, name)| *path == source.path && rest.starts_with(name));
     code(source, &[], |line| {
-        // Constants and the constructors named after them begin with a capital, `HttpResponse::new(status)` does not.
+        // Constants and their constructors begin with a capital, `HttpResponse::new(status)` does not.
         let names = |path: &str| {
             let mut places = line.match_indices(path).map(|(at, _)| &line[at..]);
             let capital = |rest: &&str| rest[path.len()..].starts_with(|c: char| c.is_ascii_uppercase());
@@ -215,7 +214,7 @@ fn status_codes(source: &Source) -> Lines {
 
 fn foreign_components(source: &Source) -> Lines {
     const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
-    // Every file of the crate but these is a component's, or below all of them.
+    // All other files of the crate belong to a component, or are below all components.
     let above_all =
         ["lib.rs", "system.rs"].contains(&source.name()) || source.path.starts_with("actors/src/simulation/");
     if !source.path.starts_with("actors/src/") || above_all {
@@ -229,7 +228,7 @@ fn foreign_components(source: &Source) -> Lines {
     })
 }
 
-/// The shipped lines that offend, but in these files.
+/// The violating product lines, except in these files.
 fn code(source: &Source, allowed: &[&str], offends: impl Fn(&str) -> bool) -> Lines {
     if allowed.contains(&source.path.as_str()) {
         return Lines::new();
@@ -241,13 +240,13 @@ fn lines(text: &str, offends: impl Fn(&str) -> bool) -> Lines {
     text.lines().enumerate().filter(|(_, line)| offends(line)).map(|(at, _)| at + 1).collect()
 }
 
-/// Whether the line calls, or passes on, one of these functions.
+/// Whether the line calls or passes one of these functions.
 fn calls(line: &str, functions: &[&str]) -> bool {
     let defines = |function: &str| line.contains(&format!("fn {function}"));
     functions.iter().any(|function| has_word(line, function) && !defines(function))
 }
 
-/// Whether `word` stands in the line as a whole, not as a part of a longer name.
+/// Whether `word` is in the line as a whole word, not as a part of a longer name.
 fn has_word(line: &str, word: &str) -> bool {
     let in_name = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -274,15 +273,15 @@ fn every_rule_holds() {
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
-/// A rule that finds nothing in its own counterexample watches nothing.
+/// Every rule finds its own counterexample.
 #[test]
-fn every_rule_finds_what_breaks_it() {
+fn every_rule_finds_its_example() {
     for Rule { statement: says, violations: finds, example: (path, text), .. } in RULES {
         assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule is blind: {says}");
     }
 }
 
-/// The allow-list names what exists, so that it can only shrink.
+/// The allow-list has only needed entries, so it can only shrink.
 #[test]
 fn every_exception_is_still_needed() {
     for (path, constant) in READS_STATUSES {

@@ -1,12 +1,12 @@
-//! 421 (Misdirected Request) of a store: one more attempt over a connection of its own.
+//! A store's 421 (Misdirected Request) causes one more attempt on a new connection.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::support::{Gateway, Response, Upstream, UpstreamReply, gateway, request};
 
-/// A store that serves on each connection the `Host` of its first request alone.
-fn picky() -> Upstream {
+/// A store that serves on each connection only the `Host` of its first request.
+fn one_host_per_connection() -> Upstream {
     let hosts = Mutex::new(HashMap::<usize, String>::new());
     Upstream::start(move |seen| {
         let host = seen.header("host").unwrap().to_owned();
@@ -16,7 +16,7 @@ fn picky() -> Upstream {
     })
 }
 
-/// A gateway with one worker, and so one pool of connections, that puts the bucket into the Host.
+/// A gateway with one worker, hence one connection pool, and virtual-hosted upstream requests.
 fn virtual_hosts(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder()
         .bucket("b", upstream)
@@ -31,10 +31,10 @@ async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
     request(gateway.address(), method, target, &[], body).await
 }
 
-/// R3: a request that came over the wrong connection is sent again over one of its own
+/// R3: a request on the wrong connection is sent again on a new one
 #[tokio::test]
-async fn a_misdirected_request_gets_a_connection_of_its_own() {
-    let upstream = picky();
+async fn a_misdirected_request_gets_its_own_connection() {
+    let upstream = one_host_per_connection();
     let gateway = virtual_hosts(&upstream).start().await;
     assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
     for method in ["GET", "HEAD", "DELETE", "PUT"] {
@@ -63,9 +63,9 @@ async fn a_misdirected_request_gets_a_connection_of_its_own() {
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 5.0);
 }
 
-/// R3, R5, B3: once, only what can be repeated, and counted against no circuit, endpoint or credential
+/// R3, R5, B3: once, only for replayable requests, and counted against no circuit, endpoint or credential
 #[tokio::test]
-async fn a_store_that_misdirects_everything_is_asked_twice_and_not_blamed() {
+async fn a_store_that_misdirects_everything_gets_two_attempts_and_no_failure() {
     let upstream = Upstream::start(|_| UpstreamReply::new(421, "misdirected"));
     let gateway = virtual_hosts(&upstream)
         .set("buckets.b.s3.credentials.one.access_key_id", "ONE")
@@ -92,10 +92,10 @@ async fn a_store_that_misdirects_everything_is_asked_twice_and_not_blamed() {
     assert!(checks.clone().count() > 0 && checks.into_iter().all(|line| line.ends_with(" 0")), "{metrics}");
 }
 
-/// R3: with one attempt there is no second
+/// R3: with one configured attempt there is no second
 #[tokio::test]
-async fn one_attempt_is_one_attempt() {
-    let upstream = picky();
+async fn one_configured_attempt_is_not_repeated() {
+    let upstream = one_host_per_connection();
     let gateway = virtual_hosts(&upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
     assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
     assert_eq!(ask(&gateway, "GET", "/two/k").await.complete_status(), 421);

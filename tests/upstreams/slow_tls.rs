@@ -1,4 +1,4 @@
-//! Upstreams whose handshake takes its time, or for ever: that is connecting, and timed and counted as such.
+//! Upstreams with a slow or endless TLS handshake: the connect timeout covers it.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::tls::{Farewell, Front};
 use crate::support::link::{Link, LinkShape};
 use crate::support::{Scratch, Upstream, UpstreamReply, wait_for};
 
-/// T2, T3, B3: an upstream that takes the connection and never answers the handshake is a connection that is not made. Envoy has no
-/// timeout of the handshake unless one is set (`transport_socket_connect_timeout`)
+/// T2, T3, B3: an upstream that accepts the connection and never answers the handshake causes a connect timeout. Envoy
+/// has no handshake timeout unless one is set (`transport_socket_connect_timeout`)
 #[tokio::test]
 async fn a_handshake_that_stalls_is_a_connect_timeout() {
     let (directory, silent) = (Scratch::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));
@@ -32,9 +32,9 @@ async fn a_handshake_that_stalls_is_a_connect_timeout() {
     gateway.wait_until_idle().await;
 }
 
-/// T2: a handshake over a far and thin line is given its time, and no more
+/// T2: a handshake over a slow link gets the connect timeout, and no more
 #[tokio::test]
-async fn a_slow_handshake_has_the_time_to_connect() {
+async fn a_slow_handshake_has_the_connect_timeout() {
     for (seconds, status, reason) in [("15", 200, ""), ("0.5", 504, "timeout_connect")] {
         let (directory, upstream) = (Scratch::new(), Upstream::ok("x"));
         let front = Front::before(&upstream, Farewell::Said).await;

@@ -1,4 +1,4 @@
-//! Upstreams behind TLS: a real rustls server that passes what it deciphers to a scripted upstream.
+//! Upstreams over TLS: a real rustls server that forwards the plaintext to a scripted upstream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,11 +18,11 @@ use crate::jwt::issuer::Issuer;
 use crate::support::client::{message, sha256};
 use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply, gateway, put};
 
-/// An authority, and a front that speaks TLS in the name of `localhost`.
+/// An authority, and a TLS front for `localhost`.
 pub(super) struct Front {
     pub(super) address: SocketAddr,
     authority: String,
-    /// The name that was asked for and the protocol that was agreed on, for each connection.
+    /// The server name and the negotiated protocol of each connection.
     greetings: Arc<Mutex<Vec<(String, String)>>>,
 }
 
@@ -42,7 +42,7 @@ impl Front {
         Self::new(names, false, &["http/1.1"], upstream, Farewell::Said).await
     }
 
-    /// The same, which ends the handshake where it is asked for another name.
+    /// The same, which aborts the handshake for another server name.
     pub(super) async fn strict(names: &[&str], upstream: &Upstream) -> Self {
         Self::new(names, true, &["http/1.1"], upstream, Farewell::Said).await
     }
@@ -97,13 +97,13 @@ impl Front {
         Self { address, authority: authority.pem(), greetings }
     }
 
-    /// A gateway that calls it `localhost`, or rather what stands at `address` before it or in its place.
+    /// A gateway with the endpoint `localhost`, at `address`.
     pub(super) fn gateway_to(self, address: SocketAddr, directory: &Scratch) -> gateway::Builder {
         let front = Self { address, ..self };
         front.gateway("localhost", &front.authority, directory)
     }
 
-    /// A gateway in front of it, and what is agreed on for each of its connections.
+    /// A gateway in front of it, and the handshakes of its connections.
     pub(super) async fn into_gateway(
         self,
         directory: &Scratch,
@@ -112,17 +112,17 @@ impl Front {
         (gateway, self.greetings)
     }
 
-    /// A gateway that calls it `localhost` and believes it.
+    /// A gateway with the endpoint `localhost` that trusts its authority.
     pub(super) fn trusted(&self, directory: &Scratch) -> gateway::Builder {
         self.gateway("localhost", &self.authority, directory)
     }
 
-    /// The names that were asked for, one for each connection.
+    /// The server names, one for each connection.
     pub(super) fn asked_for(&self) -> Vec<String> {
         self.greetings.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// A gateway that calls it `host` and believes this authority alone.
+    /// A gateway with the endpoint `host` that trusts only this authority.
     fn gateway(&self, host: &str, authority: &str, directory: &Scratch) -> gateway::Builder {
         let ca = file(directory.path(), "ca.pem", authority, 0o644);
         Gateway::builder()
@@ -165,7 +165,8 @@ async fn pass(
             let _ = to_gateway.shutdown().await;
         }
     };
-    // Who says farewell still takes what comes, lest a reset overtake it; who does not is gone at once.
+    // With a close_notify incoming bytes are still read, so that no reset overtakes the answer; without one the
+    // connection closes at once.
     match farewell {
         Farewell::Said => drop(tokio::join!(up, down)),
         Farewell::Left => tokio::select! {
@@ -175,8 +176,8 @@ async fn pass(
     }
 }
 
-/// A7, V9: an https endpoint is called by its name, over HTTP/1.1 although it offers HTTP/2, on a connection that is
-/// kept; bodies pass whole both ways
+/// A7, V9: an https endpoint is called by its name over HTTP/1.1, although it offers HTTP/2, on a kept connection;
+/// bodies are complete in both directions
 #[tokio::test]
 async fn an_https_endpoint_is_an_endpoint_like_any_other() {
     let body = vec![7; 3 << 20];
@@ -196,9 +197,9 @@ async fn an_https_endpoint_is_an_endpoint_like_any_other() {
     assert_eq!(greetings, [("localhost".to_owned(), "http/1.1".to_owned())], "one connection");
 }
 
-/// A7: an authority that nobody named is not believed, nor a certificate for another name: 502, and nothing is sent
+/// A7: a certificate of an untrusted authority or for another name is refused: 502, and nothing is sent
 #[tokio::test]
-async fn who_cannot_prove_its_name_gets_nothing() {
+async fn an_untrusted_certificate_is_refused() {
     let upstream = Upstream::ok("");
     let (front, other) =
         (Front::before(&upstream, Farewell::Said).await, Front::before(&upstream, Farewell::Said).await);
@@ -214,9 +215,9 @@ async fn who_cannot_prove_its_name_gets_nothing() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A7: a file of authorities that is none stops the start
+/// A7: an invalid authority file is a start-up error
 #[tokio::test]
-async fn a_damaged_file_of_authorities_stops_the_start() {
+async fn a_damaged_authority_file_is_a_start_up_error() {
     let upstream = Upstream::ok("");
     let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -225,25 +226,25 @@ async fn a_damaged_file_of_authorities_stops_the_start() {
     assert!(ended.stderr.contains("buckets.b: tls.ca_file: "), "{}", ended.stderr);
 }
 
-/// A7, T6: an answer that the close ends is whole only if TLS says so
+/// A7, T6: an answer delimited by the close is complete only with a TLS close_notify
 #[tokio::test]
-async fn a_close_without_farewell_is_a_broken_transfer() {
+async fn a_close_without_close_notify_is_a_broken_transfer() {
     for (farewell, is_broken) in [(Farewell::Said, false), (Farewell::Left, true)] {
         let upstream = Upstream::start(|_| UpstreamReply::ok("to the close").until_close());
         let (front, directory) = (Front::before(&upstream, farewell).await, Scratch::new());
         let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
         let mut client = Client::connect(gateway.address()).await;
         client.send(message("GET", "/b/k", &[], None)).await;
-        // What broke at once may have nothing to show at all.
+        // An immediate break may deliver no byte at all.
         let answer = client.try_response("GET").await;
         let whole = answer.filter(|answer| answer.broken.is_none()).map(|answer| answer.text());
         assert_eq!(whole.as_deref(), (!is_broken).then_some("to the close"));
     }
 }
 
-/// T7, A7: an upstream behind TLS that answers in mid-upload and closes is heard
+/// T7, A7: an early answer in mid-upload is forwarded over TLS
 #[tokio::test]
-async fn an_early_answer_is_heard_through_tls() {
+async fn an_early_answer_is_forwarded_over_tls() {
     let upstream = Upstream::replying_before_body(|_| UpstreamReply::s3_error(403, "AccessDenied").closing());
     let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
     let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
@@ -254,7 +255,7 @@ async fn an_early_answer_is_heard_through_tls() {
     pausing.send(&head).await;
     assert_eq!(pausing.response("PUT").await.status, 403, "although the client pauses");
     client.send(&head).await;
-    // More than all buffers on the way hold; once it has answered, the gateway need not take the rest.
+    // More than all buffers on the way hold; after its answer the gateway need not read the rest.
     for _ in 0..64 {
         if client.try_send(&piece).await.is_err() {
             break;
@@ -265,7 +266,7 @@ async fn an_early_answer_is_heard_through_tls() {
     assert!(answer.text().contains("AccessDenied"));
 }
 
-/// A3, A7: keys of tokens are fetched over TLS, from whom the configured authority vouches for and from nobody else
+/// A3, A7: token keys are fetched over TLS, only from a server with a certificate of the configured authority
 #[tokio::test]
 async fn keys_of_tokens_are_fetched_over_tls() {
     let (upstream, issuer) = (Upstream::ok("x"), Issuer::p256().named("one"));

@@ -1,4 +1,4 @@
-//! Each way in which a SigV2 signature can be wrong.
+//! Each kind of invalid SigV2 signature is refused.
 
 use super::signer::Signer;
 use super::{
@@ -35,7 +35,7 @@ const MALFORMED_URL: (u16, &str, &str) = (403, "AccessDenied", "sigv2_malformed"
 const NO_DATE: (u16, &str, &str) = (403, "AccessDenied", "date_missing");
 const AMBIGUOUS: (u16, &str, &str) = (400, "InvalidArgument", "signature_ambiguous");
 
-/// A8, V8: a header that is not the right one is refused, and nothing goes upstream
+/// A8, V8: an invalid header is refused, and nothing is sent upstream
 #[tokio::test]
 async fn a_wrong_header_is_refused() {
     let upstream = Upstream::ok("x");
@@ -100,9 +100,9 @@ async fn a_wrong_header_is_refused() {
     );
 }
 
-/// A8: with `x-amz-date` the `date` header says nothing: it may be wrong, missing or there twice
+/// A8: with `x-amz-date` the `date` header is ignored: it may be wrong, missing or repeated
 #[tokio::test]
-async fn the_amazon_date_stands_for_the_date() {
+async fn x_amz_date_replaces_the_date_header() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let at = |date: &str| signer().headers("GET", TARGET, &[("x-amz-date", date)]);
@@ -117,7 +117,7 @@ async fn the_amazon_date_stands_for_the_date() {
     assert_eq!(send(&gateway, "GET", TARGET, &old, None).await.reason(), "clock_skewed");
 }
 
-/// A8, V8: a URL that is not the right one is refused, and nothing goes upstream
+/// A8, V8: an invalid URL is refused, and nothing is sent upstream
 #[tokio::test]
 async fn a_wrong_url_is_refused() {
     let upstream = Upstream::ok("x");
@@ -183,7 +183,7 @@ async fn a_wrong_url_is_refused() {
     assert_eq!(get(gateway.address(), &other_order).await.complete_status(), 200, "`x-id` means nothing");
 }
 
-/// A8: one proof of identity at a time
+/// A8: a request with two kinds of authentication is refused
 #[tokio::test]
 async fn version_2_beside_version_4_is_refused() {
     let upstream = Upstream::ok("x");
@@ -221,9 +221,9 @@ async fn version_2_beside_version_4_is_refused() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A8: what S3 adds to its errors
+/// A8: the error for an expired URL has S3's extra fields
 #[tokio::test]
-async fn errors_say_when_a_url_ended() {
+async fn an_expired_urls_error_has_its_end() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).set("buckets.b.sigv2_max_lifetime", "1h").start().await;
     let ended = get(gateway.address(), &signer().presigned("GET", "/b/k", "1175139620", &[])).await;

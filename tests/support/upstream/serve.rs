@@ -1,4 +1,4 @@
-//! One connection: read a request, ask the handler, do as it says.
+//! One connection of a scripted upstream: reads a request, calls the handler, sends the reply.
 
 use std::io;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ async fn read_exactly(
     }
 }
 
-/// Fails if the other side closes before the act is over.
+/// Fails if the peer closes before the reply is complete.
 async fn send_reply(stream: &mut TcpStream, act: &UpstreamReply, method: &str) -> io::Result<()> {
     for part in &act.before {
         send_part(stream, part, Framing::Raw).await?;
@@ -195,7 +195,7 @@ async fn send_body(stream: &mut TcpStream, act: &UpstreamReply) -> io::Result<()
                 left -= sent;
                 let cut = sent < bytes.len();
                 if act.framing == Framing::Chunked && cut {
-                    // The chunk says its whole size and breaks off.
+                    // The chunk announces its full size and is truncated.
                     stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
                     stream.write_all(&bytes[..sent]).await?;
                 } else {
@@ -229,7 +229,7 @@ async fn send_part(stream: &mut TcpStream, part: &ReplyPart, framing: Framing) -
     }
 }
 
-/// Waits, but not for somebody who has left.
+/// Waits, but stops if the peer disconnects.
 async fn unless_disconnected(stream: &TcpStream, wait: impl Future<Output = ()>) -> io::Result<()> {
     tokio::select! {
         () = wait => Ok(()),
@@ -242,13 +242,13 @@ async fn disconnected(stream: &TcpStream) {
     loop {
         match stream.peek(&mut byte).await {
             Ok(0) | Err(_) => return,
-            // Bytes that nobody reads hide what comes after them.
+            // Unread bytes would hide the end of the stream.
             Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Closes as servers do: what still comes is taken for a while, lest a reset overtake the answer.
+/// A lingering close as in real servers: incoming bytes are read for a while, so that no reset overtakes the answer.
 async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
