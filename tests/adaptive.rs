@@ -39,7 +39,7 @@ impl Troubled {
     async fn works_on(&self, least: usize, most: usize) {
         let mut began = self.upstream.count();
         self.peak.store(0, Ordering::SeqCst);
-        wait_for(&format!("it works on {least} to {most} at a time"), || {
+        wait_for(&format!("its concurrency is {least} to {most}"), || {
             let (count, peak) = (self.upstream.count(), self.peak.load(Ordering::SeqCst));
             let is_over = count >= began + 100;
             if is_over {
@@ -125,7 +125,7 @@ async fn throttling_lowers_concurrency_and_opens_no_circuit() {
         UpstreamReply::ok("x").delayed(Duration::from_millis(30))
     });
     let gateway = adaptive(&troubled.upstream, "100").start().await;
-    assert_eq!(limit(&gateway).await, 2, "it begins at the floor");
+    assert_eq!(limit(&gateway).await, 2, "the limit starts at the floor");
     let demand = Demand::on(&gateway);
     limit_is_within(&gateway, MAX, MAX).await;
     troubled.works_on(MAX - 4, MAX).await;

@@ -84,7 +84,7 @@ async fn a_cross_site_post_is_refused() {
             assert!(answer.text().contains("cross_site"), "{}", answer.text());
         }
     }
-    assert_eq!(gateway.generation("limiter").await, 1, "nothing was done");
+    assert_eq!(gateway.generation("limiter").await, 1, "the action was not executed");
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "nothing was armed");
     for own in [("origin", origin.as_str()), ("sec-fetch-site", "same-origin"), ("user-agent", "curl/8")] {
         assert_eq!(

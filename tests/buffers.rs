@@ -36,8 +36,8 @@ async fn a_fast_download_has_large_buffers_until_it_stalls() {
     client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(client.head().await.status, 200);
     let taken = take(&mut client, TAKEN_BYTES).await;
-    assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "it is fast");
-    wait_for("the rest of the buffers is given back", || async {
+    assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "the download is fast");
+    wait_for("the other buffers are released", || async {
         let (reserved, held) = (gateway.metric(RESERVED).await, gateway.metric(HELD).await);
         (reserved <= held).then_some(())
     })
@@ -73,7 +73,7 @@ async fn clients_that_grow_and_stop_stay_within_the_budget() {
     let held = gateway.metric(HELD).await;
     assert!(held <= ((8 << 20) + CLIENTS * SMALL_BYTES) as f64, "{held} bytes of socket buffers");
     drop(clients);
-    wait_for("all is given back", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
+    wait_for("all buffers are released", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
 }
 
 /// P1: without a budget, transfers complete with small buffers

@@ -45,11 +45,11 @@ async fn cut(gateway: &Gateway) -> usize {
 }
 
 async fn are_cut(gateway: &Gateway, count: usize) {
-    wait_for("some are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
+    wait_for("some uploads are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
 }
 
 async fn is_full(gateway: &Gateway) {
-    wait_for("four uploads wait", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
+    wait_for("four uploads are waiting", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
 }
 
 /// Two of four uploads were cut; the other two continue and are stored.

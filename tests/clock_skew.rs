@@ -119,7 +119,7 @@ async fn requests_are_signed_with_the_stores_time() {
                 "a body that is sent once"
             );
         }
-        assert_eq!(upstream.count(), 8, "the offset is known");
+        assert_eq!(upstream.count(), 8, "the offset is measured");
         let cause = cause(&gateway).await.unwrap();
         let direction = if ahead < 0 { "behind" } else { "ahead of" };
         let detail = cause["detail"].as_str().unwrap();
@@ -264,7 +264,7 @@ async fn a_store_that_always_refuses_causes_503() {
     for number in 1..=TIMES {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
-        assert_eq!(upstream.count(), number + 1, "one more try in all");
+        assert_eq!(upstream.count(), number + 1, "one extra attempt in all");
     }
     nothing_counts(&gateway).await;
     let credentials = gateway.status().await["buckets"]["b"]["pool"]["credentials"].clone();
@@ -293,7 +293,7 @@ async fn another_endpoint_serves_while_one_clock_is_absurd() {
         .set("buckets.b.s3.secret_access_key", "s")
         .start()
         .await;
-    wait_for("the absurd one was called", || async {
+    wait_for("the endpoint with the absurd clock was called", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (absurd.count() >= 2).then_some(())
     })

@@ -50,7 +50,7 @@ async fn size_limits_are_enforced() {
     let announced = "PUT /good/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n";
     let (answer, is_closed) = raw(&gateway, announced).await;
     assert_eq!((answer.complete_status(), answer.reason(), is_closed), (413, "body_too_large", true));
-    assert_eq!(good.count(), 1, "all of it was known from the heads");
+    assert_eq!(good.count(), 1, "the heads were enough for the refusals");
     let chunks = format!("c350\r\n{}\r\n", "x".repeat(50_000)).repeat(3);
     let streamed = format!("PUT /good/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
     let (answer, is_closed) = raw(&gateway, streamed).await;
@@ -111,7 +111,7 @@ async fn a_post_is_sent_once() {
         }
         let before = failing.count();
         assert!(matches!(gateway.get("/failing/k").await.complete_status(), 502..=504));
-        assert!(failing.count() - before > 1, "a GET is tried again");
+        assert!(failing.count() - before > 1, "a GET is retried");
     }
 }
 
@@ -143,7 +143,7 @@ async fn a_client_over_its_limit_gets_its_limit() {
                 status => panic!("{status}"),
             }
         }
-        assert!(began.elapsed() < crate::support::WAIT_MAX, "{admitted} admitted, {refused} refused: a ban");
+        assert!(began.elapsed() < crate::support::WAIT_MAX, "{admitted} admitted, {refused} refused: the client is locked out");
     }
     let most = began.elapsed().as_secs_f64() * 5.0 + 5.0;
     assert!(f64::from(admitted) <= most, "{admitted} admitted, at most {most}");

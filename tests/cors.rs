@@ -73,7 +73,7 @@ async fn a_preflight_needs_no_authentication_and_no_upstream() {
     let refused =
         request(gateway.address(), "GET", "/closed/k", &[("origin", "https://anywhere.test")], None).await;
     assert_eq!((refused.complete_status(), refused.reason()), (403, "bucket_closed"));
-    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script may read why");
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script may read the reason");
 }
 
 /// A6: origins are compared exactly; a disallowed preflight is 403 with S3's message, and an invalid one 400
@@ -146,7 +146,7 @@ async fn answers_name_the_allowed_origin() {
         assert_eq!(
             (answer.complete_status(), answer.text().as_str()),
             (200, "x"),
-            "the browser keeps it from the page"
+            "the browser hides it from the page"
         );
         assert_eq!(cors_headers(&answer), [], "{headers:?}");
         assert_eq!(answer.headers_named("vary"), ["accept-encoding", "Origin"], "{headers:?}");

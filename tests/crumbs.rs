@@ -48,7 +48,7 @@ async fn a_signed_chunk_in_one_byte_pieces_takes_its_size() {
     }
     let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < sent + 24 * MIB, "{grown} bytes for {sent}");
-    assert_eq!(gateway.get("/b/k").await.complete_status(), 403, "others are answered");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 403, "other requests are answered");
     drop(client);
     gateway.wait_until_idle().await;
 }
@@ -95,6 +95,6 @@ async fn framing_may_not_exceed_its_data() {
     let answer = upload(&gateway, &data, 1).await;
     assert_eq!((answer.complete_status(), answer.reason()), (400, "chunk_overhead"));
     assert!(answer.text().contains("<Code>InvalidChunkSizeError</Code>"), "{}", answer.text());
-    wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) }).await;
     gateway.wait_until_idle().await;
 }

@@ -36,7 +36,7 @@ async fn a_client_deadline_ends_the_request() {
         let answer = get_within(&gateway, time).await;
         assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"), "{time}");
         assert!(began.elapsed() >= Duration::from_millis(300), "{time}");
-        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+        wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) })
             .await;
     }
     assert_eq!(upstream.cancelled(), 3);
@@ -56,7 +56,7 @@ async fn every_attempt_sends_the_remaining_time() {
     assert!(told[0] <= 10.0 && told[1] <= told[0] - 0.3 && told[1] > 0.0, "{told:?}");
     assert_eq!(get_within(&gateway, "10s").await.complete_status(), 200);
     let spelled = upstream.last().header(NAME).unwrap().to_owned();
-    assert!(spelled.ends_with("ms"), "{spelled}: Go's way is answered in Go's way");
+    assert!(spelled.ends_with("ms"), "{spelled}: Go's header form is answered in Go's form");
 }
 
 /// T1: a client deadline is capped by the bucket's total timeout; without a client deadline no header is sent upstream
@@ -222,7 +222,7 @@ async fn long_operations_time_out() {
     assert!(began.elapsed() >= Duration::from_millis(500));
     let answer = ask(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"));
-    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;
 }
 
 /// T5: a bucket is a route: two buckets on one upstream have separate timeouts

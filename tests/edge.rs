@@ -159,7 +159,7 @@ async fn a_body_announced_too_large_is_413() {
     let put = async |target: &str, bytes: usize| {
         request(gateway.address(), "PUT", target, &[], Some(&vec![b'x'; bytes])).await
     };
-    assert_eq!(put("/b/k", 100_000).await.complete_status(), 200, "the limit itself passes");
+    assert_eq!(put("/b/k", 100_000).await.complete_status(), 200, "a value at the limit is accepted");
     let before = upstream.count();
     let answer = raw(&gateway, "PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n").await;
     assert_eq!((answer.0.complete_status(), answer.0.reason(), answer.1), (413, "body_too_large", true));
@@ -181,14 +181,14 @@ async fn a_chunked_body_that_grows_too_large_is_413() {
     let chunk = format!("c350\r\n{}\r\n", "x".repeat(50_000));
     let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     let (fits, _) = raw(&gateway, format!("{head}{chunk}{chunk}0\r\n\r\n")).await;
-    assert_eq!(fits.complete_status(), 200, "the limit itself passes");
+    assert_eq!(fits.complete_status(), 200, "a value at the limit is accepted");
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{head}{chunk}{chunk}1\r\nx\r\n0\r\n\r\n")).await;
     let answer = client.response("PUT").await;
     assert_eq!((answer.complete_status(), answer.reason()), (413, "body_too_large"));
     assert!(client.is_closed().await);
     gateway.wait_until_idle().await;
-    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.is_complete), "the upstream took it for whole");
+    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.is_complete), "the upstream got it as complete");
 }
 
 /// V2: PUT and POST need a body length

@@ -138,7 +138,7 @@ async fn a_refusing_endpoint_is_ejected_until_it_listens_again() {
 }
 
 async fn gateway_notices(gateway: &Gateway) {
-    wait_for("the endpoint rests", || async {
+    wait_for("the endpoint is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(gateway, 1).await["state"] != "in_rotation").then_some(())
     })
@@ -183,7 +183,7 @@ async fn the_circuit_opens_when_all_endpoints_fail() {
     })
     .await;
     let attempts: usize = upstreams.iter().map(|upstream| upstream.count()).sum();
-    assert!(attempts < 3 * 3 * ROW, "{attempts} attempts to find out");
+    assert!(attempts < 3 * 3 * ROW, "{attempts} attempts until the ejection");
     bad[1].1.store(false, Ordering::SeqCst);
     wait_for("it is served", || async { (gateway.get("/b/k").await.complete_status() == 200).then_some(()) })
         .await;
@@ -213,7 +213,7 @@ async fn health_checks_eject_and_return_endpoints() {
         .set("buckets.b.s3.secret_access_key", "secret")
         .start()
         .await;
-    wait_for("it is unhealthy", || async {
+    wait_for("the endpoint is unhealthy", || async {
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
@@ -227,7 +227,7 @@ async fn health_checks_eject_and_return_endpoints() {
     assert_eq!((check.method.as_str(), check.header("host").unwrap()), ("GET", &*sick.address().to_string()));
     assert!(check.header("authorization").unwrap().contains("Credential=AKID/"), "{check:?}");
     is_well.store(true, Ordering::SeqCst);
-    wait_for("it is called again", || async {
+    wait_for("the endpoint is called again", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (objects(&sick) > 0).then_some(())
     })
@@ -244,7 +244,7 @@ async fn a_health_check_times_out() {
         .set("buckets.b.s3.health_check.timeout_seconds", "0.1")
         .start()
         .await;
-    wait_for("it is unhealthy", || async {
+    wait_for("the endpoint is unhealthy", || async {
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
@@ -267,13 +267,13 @@ async fn a_good_check_brings_a_restarted_endpoint_back_early() {
         .start()
         .await;
     goes.stop().await;
-    wait_for("it is left out", || async {
+    wait_for("the endpoint is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
     goes.start_again().await;
-    wait_for("it is back", || async {
+    wait_for("the endpoint is back", || async {
         (endpoint(&gateway, 1).await["state"] == "in_rotation").then_some(())
     })
     .await;

@@ -116,7 +116,7 @@ async fn a_slow_document_is_forwarded_completely() {
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/held", &[], None)).await;
     let mut answer = client.head().await;
-    assert_eq!(answer.status, 400, "the head comes while the document stands still");
+    assert_eq!(answer.status, 400, "the head arrives while the document is stalled");
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
     assert_eq!(answer.text(), text);
@@ -200,7 +200,7 @@ async fn a_long_document_is_retried_by_its_code() {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "at last"), "{code}");
         assert_eq!(upstream.count(), 3, "{code}");
-        wait_for("connections of dropped documents are gone", || async {
+        wait_for("connections of dropped documents are closed", || async {
             (upstream.open_connections() <= 1).then_some(())
         })
         .await;
@@ -237,7 +237,7 @@ async fn a_long_document_may_reject_a_credential() {
         assert_eq!(gateway.get("/two/k").await.complete_status(), 200, "the other pair serves");
     }
     let checks = "upstream_credential_checks_total{bucket=\"two\",result=\"refused\"}";
-    wait_for("it is withdrawn by a check", || async { (gateway.metric(checks).await >= 1.0).then_some(()) })
+    wait_for("a check ejects it", || async { (gateway.metric(checks).await >= 1.0).then_some(()) })
         .await;
 }
 

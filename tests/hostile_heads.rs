@@ -49,12 +49,12 @@ async fn an_oversized_head_is_refused_and_counted() {
     for (number, case) in cases.iter().enumerate() {
         let answer = gateway.get(&format!("/b/{case}")).await;
         assert_eq!((answer.complete_status(), answer.reason()), (502, "decode_failed"), "{case}");
-        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+        wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) })
             .await;
-        assert_eq!(upstream.count(), number + 1, "{case}: it was asked for again");
+        assert_eq!(upstream.count(), number + 1, "{case}: it was retried");
         assert_eq!(gateway.metric(REASON).await, (number + 1) as f64, "{case}");
     }
-    wait_for("the circuit has heard of them", || async {
+    wait_for("the circuit has counted them", || async {
         let status = gateway.status().await;
         (status["buckets"]["b"]["breaker"]["read"]["consecutive_failures"] == cases.len()).then_some(())
     })
@@ -105,6 +105,6 @@ async fn endless_interim_answers_time_out() {
         .await;
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_first_byte"));
-    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     gateway.wait_until_idle().await;
 }

@@ -109,7 +109,7 @@ async fn memory_outside_requests_causes_no_refusals() {
 async fn the_status_shows_the_components_of_memory() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let status = wait_for("the sensors were read", || async {
+    let status = wait_for("the sensors have a reading", || async {
         let status = gateway.status().await;
         status["memory"].is_object().then_some(status)
     })
@@ -154,7 +154,7 @@ async fn socket_buffers_are_counted() {
     })
     .await;
     drop(clients);
-    wait_for("and forgotten when they are gone", || async {
+    wait_for("and no longer counted afterwards", || async {
         let status = gateway.status().await;
         (status["memory"]["sockets_bytes"].as_u64()? < 64 << 10).then_some(())
     })
@@ -207,13 +207,13 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
         .start()
         .await;
     let enough_for = async || gateway.status().await["memory"]["max_requests_in_flight"].as_u64().unwrap();
-    let at_start = wait_for("the memory was read", || async {
+    let at_start = wait_for("the memory has a reading", || async {
         gateway.status().await["memory"]["max_requests_in_flight"].as_u64()
     })
     .await;
     assert!((16..=256).contains(&at_start), "64 MiB are enough for {at_start} requests");
     let mut clients = requests(gateway.address(), BURST).await;
-    wait_for("the rest was refused", || async {
+    wait_for("the others were refused", || async {
         let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
         let refused = gateway.metric("concurrency_limit_rejections_total").await;
         (in_flight + refused as u64 == BURST as u64 && refused > 0.0).then_some(())
@@ -221,7 +221,7 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
     .await;
     assert_eq!(gateway.metric("load_shed_total").await, 0.0, "the level refused nothing");
     let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
-    wait_for("requests that have begun a while ago count with what they hold", || async {
+    wait_for("older requests count with their actual memory", || async {
         (enough_for().await > in_flight).then_some(())
     })
     .await;

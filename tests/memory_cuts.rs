@@ -20,7 +20,7 @@ fn store() -> Upstream {
 /// Limits the memory to that of an idle gateway. The level stays high until the end of the test.
 async fn limited(builder: Builder, upstream: &Upstream) -> Gateway {
     let idle = Gateway::in_front_of(upstream).await;
-    let held = wait_for("memory was read", || async {
+    let held = wait_for("memory has a reading", || async {
         idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
     })
     .await;
@@ -98,7 +98,7 @@ async fn a_cut_download_of_http2_resets_its_stream() {
         .wait_for_log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k")
         .await;
     let end = loop {
-        match body.data().await.expect("the body does not end") {
+        match body.data().await.expect("the body is incomplete") {
             Ok(_) => {}
             Err(end) => break end,
         }
@@ -106,7 +106,7 @@ async fn a_cut_download_of_http2_resets_its_stream() {
     assert!(end.is_remote() && end.is_reset(), "{end}");
     assert_eq!(end.reason(), Some(Reason::CANCEL), "{end}");
     let (next, _sending) = watched.begin("GET", "/-/livez", &[], true).await;
-    assert_eq!(https::head(next).await.unwrap().0.status, 200, "the connection goes on");
+    assert_eq!(https::head(next).await.unwrap().0.status, 200, "the connection stays open");
 }
 
 /// X1: a cut upload gets 503 with its reason, and no failure of its upstream is counted
@@ -117,7 +117,7 @@ async fn a_cut_upload_is_refused() {
     let mut watched = Client::connect(gateway.address()).await;
     watched.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {OBJECT_BYTES}\r\n\r\n")).await;
     watched.send(vec![b'x'; 1 << 20]).await;
-    wait_until("the upload is under way", || upstream.connections() == 1).await;
+    wait_until("the upload is in flight", || upstream.connections() == 1).await;
     let _others = exhaust(&gateway).await;
     are_cut(&gateway).await;
     let answer = watched.response("PUT").await;

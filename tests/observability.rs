@@ -34,7 +34,7 @@ async fn the_access_line_is_complete() {
         assert!(line[field].is_u64(), "{field} of {line}");
     }
     assert!(line["total_us"].as_u64() >= line["first_byte_us"].as_u64(), "{line}");
-    assert_eq!(line.get("reason"), None, "the gateway had nothing to decide");
+    assert_eq!(line.get("reason"), None, "the gateway made no decision");
     let stamp = line["ts"].as_str().unwrap();
     assert!(stamp.len() == 24 && stamp.starts_with("20") && stamp.ends_with('Z'), "{stamp}");
 }
@@ -189,7 +189,7 @@ async fn the_status_is_complete() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    let status = crate::support::wait_for("the sensors were read", || async {
+    let status = crate::support::wait_for("the sensors have a reading", || async {
         let status = gateway.status().await;
         status["resources"]["memory"]["used"].is_u64().then_some(status)
     })

@@ -168,9 +168,9 @@ async fn a_refused_preflight_does_not_affect_a_credential() {
     let gateway = signed(&upstream).set("buckets.b.auth", "sigv4,anonymous").start().await;
     for _ in 0..30 {
         let answer = preflight(&gateway, "/b/k", &[]).await;
-        assert_eq!((answer.complete_status(), answer.reason()), (403, ""), "the store's own answer passes");
+        assert_eq!((answer.complete_status(), answer.reason()), (403, ""), "the store's own answer is forwarded");
     }
-    assert_eq!(upstream.count(), 30, "no attempt with another credential, no check");
+    assert_eq!(upstream.count(), 30, "neither an attempt with another credential nor a check");
     gateway.wait_until_idle().await;
     let bucket = gateway.status().await["buckets"]["b"].clone();
     let read = &bucket["breaker"]["read"];
@@ -240,7 +240,7 @@ async fn a_preflight_is_not_a_trial() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     fails.store(false, Ordering::SeqCst);
     let before = upstream.count();
-    wait_for("the time of the circuit is over", || async {
+    wait_for("the open time has ended", || async {
         let answer = preflight(&gateway, "/b/k", &[]).await;
         assert_eq!(answer.complete_status(), 503, "{}", answer.text());
         (answer.reason() == "breaker_half_open").then_some(())

@@ -108,7 +108,7 @@ async fn readiness_is_503_during_a_drain() {
     client.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(client.head().await.status, 200);
     gateway.send_sigterm();
-    wait_for("it drains", || async {
+    wait_for("the gateway drains", || async {
         (gateway.admin("/readyz").await.complete_status() == 503).then_some(())
     })
     .await;

@@ -76,7 +76,7 @@ async fn a_header_may_come_in_pieces_or_with_the_request() {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send([&header[..], &put].concat()).await;
         assert_eq!(connection.response("PUT").await.complete_status(), 200);
-        assert_eq!(upstream.last().sha256(), client::sha256(&body), "nothing of the request is lost");
+        assert_eq!(upstream.last().sha256(), client::sha256(&body), "the request is complete");
 
         let mut connection = Client::connect(gateway.address()).await;
         for byte in &header {
@@ -167,7 +167,7 @@ async fn an_invalid_header_ends_the_connection() {
         assert_eq!(
             (answer.complete_status(), answer.reason()),
             (400, "proxy_header"),
-            "{method}: a request, and no probe"
+            "{method}: a request, not a health check"
         );
         assert!(connection.is_closed().await);
     }

@@ -22,7 +22,7 @@ async fn an_http_buckets_redirects_are_forwarded_unchanged() {
                 "{method}"
             );
         }
-        assert_eq!(upstream.count(), 3, "{status}: each was asked once");
+        assert_eq!(upstream.count(), 3, "{status}: each endpoint was called once");
     }
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
 }
@@ -56,7 +56,7 @@ async fn an_s3_buckets_redirects_become_errors() {
             assert_eq!(
                 answer.headers_named("x-amz-bucket-region"),
                 ["us-east-1"],
-                "the gateway's, which clients sign for"
+                "the gateway's region, which clients sign for"
             );
             let text = answer.text();
             assert!(
@@ -67,7 +67,7 @@ async fn an_s3_buckets_redirects_become_errors() {
             let code = if matches!(status, 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" };
             assert!(method == "HEAD" || text.contains(&format!("<Code>{code}</Code>")), "{text}");
         }
-        assert_eq!(upstream.count(), 3, "{status}: no redirect is worth a retry");
+        assert_eq!(upstream.count(), 3, "{status}: a redirect is not retried");
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"upstream_redirect\"}").await, 3.0);
     }
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
@@ -98,7 +98,7 @@ async fn a_stores_wrong_region_is_not_shown_to_clients() {
         let detail = line["detail"].as_str().unwrap();
         assert!(detail.contains("eu-x") && detail.contains("s3.region"), "{detail}");
     }
-    assert_eq!(upstream.count(), 6, "no region is worth a retry");
+    assert_eq!(upstream.count(), 6, "a region error is not retried");
     assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 0.0);
 }
 

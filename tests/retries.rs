@@ -89,7 +89,7 @@ async fn a_refused_connection_is_retried() {
     upstream.stop().await;
     let address = gateway.address();
     let waiting = tokio::spawn(async move { crate::support::get(address, "/b/k").await });
-    crate::support::wait_for("it is tried again", || async {
+    crate::support::wait_for("the request is retried", || async {
         (gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await >= 1.0).then_some(())
     })
     .await;
@@ -169,7 +169,7 @@ async fn a_streamed_body_is_retried_after_a_failed_connect() {
             client.send(chunk).await;
             client.response("PUT").await
         });
-        crate::support::wait_for("it is tried again", || async {
+        crate::support::wait_for("the request is retried", || async {
             (gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await > retries).then_some(())
         })
         .await;
@@ -220,7 +220,7 @@ async fn there_is_no_retry_after_the_first_forwarded_byte() {
     let mut client = client::Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
     let answer = client.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a short body looks whole");
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a truncated body looks complete");
     gateway.wait_until_idle().await;
     assert_eq!(upstream.count(), 1);
 }
@@ -306,7 +306,7 @@ async fn s3_error_codes_are_classified() {
         assert_eq!(answer.complete_status(), status);
         assert!(
             answer.text().contains(&format!("<Code>{code}</Code>")),
-            "the document passes on: {}",
+            "the document is forwarded: {}",
             answer.text()
         );
         assert_eq!(upstream.count(), attempts, "{code}");

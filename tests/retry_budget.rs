@@ -94,13 +94,13 @@ async fn concurrent_retries_are_bounded() {
         assert_eq!(
             gateway.get(&format!("/b/{number}")).await.complete_status(),
             503,
-            "the one place is taken"
+            "the only permit is taken"
         );
     }
     assert_eq!(upstream.count(), 2 + 4);
     latch.open_for_all();
     assert_eq!(held_back.await.unwrap().complete_status(), 200);
-    assert_eq!(gateway.get("/b/after").await.complete_status(), 200, "and is free again");
+    assert_eq!(gateway.get("/b/after").await.complete_status(), 200, "and is released");
 }
 
 /// R5: an outage of one bucket spends only its own budget

@@ -118,9 +118,9 @@ async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
         client.send(&piece).await;
         highest = highest.max(gateway.resident_bytes());
     }
-    wait_until("the store has it", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
+    wait_until("the store has the body", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
     let grown = highest.saturating_sub(idle) / MIB;
-    assert!(grown < 48, "{grown} MiB more for 256 MiB that were passed on");
+    assert!(grown < 48, "{grown} MiB more for 256 forwarded MiB");
     drop(client);
     gateway.wait_until_idle().await;
 }

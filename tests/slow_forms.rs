@@ -35,7 +35,7 @@ async fn a_form_that_cannot_succeed_is_refused_by_its_head() {
     for (name, builder, status, reason) in [
         ("closed", builder().set("buckets.b.auth", ""), 403, "bucket_closed"),
         ("signatures, no keys", builder().set("buckets.b.auth", "sigv4"), 403, "not_signed"),
-        ("readers only", builder().set("buckets.b.anonymous", "read"), 403, "anonymous_denied"),
+        ("read access only", builder().set("buckets.b.anonymous", "read"), 403, "anonymous_denied"),
     ] {
         let gateway = builder.set("server.max_concurrent_requests", "20").start().await;
         let mut forms = Vec::new();
@@ -80,7 +80,7 @@ async fn a_thousand_slow_forms_do_not_affect_others() {
         forms.push(begin(&gateway, HOSTILE).await);
     }
     let refused = "form_rejections_total";
-    wait_for("most are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) }).await;
+    wait_for("most forms are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) }).await;
     assert_eq!(gateway.metric("requests_in_flight").await, 0.0);
     for _ in 0..20 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

@@ -58,7 +58,7 @@ async fn unread_answers_hold_half_of_a_bucket() {
         assert_eq!(gateway.get("/b/small").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    wait_for("eight were cut, and four are left", || async {
+    wait_for("eight were cut, four remain", || async {
         let left = (reasons(&gateway, "slow_client").await, in_flight(&gateway).await);
         (left == (8, 4)).then_some(())
     })
@@ -70,7 +70,7 @@ async fn unread_answers_hold_half_of_a_bucket() {
         let answer = client.response("GET").await;
         match answer.broken {
             Some(_) => broken += 1,
-            None => assert_eq!(answer.body.len(), LARGE_BYTES, "whole or broken, never short"),
+            None => assert_eq!(answer.body.len(), LARGE_BYTES, "complete or broken, never short"),
         }
     }
     assert_eq!(broken, 8);
@@ -158,5 +158,5 @@ async fn unread_answers_share_a_bounded_memory() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(unread);
-    wait_for("all of it is given back", || async { (reserved().await == 0.0).then_some(()) }).await;
+    wait_for("all of it is released", || async { (reserved().await == 0.0).then_some(()) }).await;
 }

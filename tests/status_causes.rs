@@ -104,10 +104,10 @@ async fn a_frozen_store_is_a_cause_and_ready() {
     let (headline, frozen) = cause(&gateway, "upstream_unresponsive").await;
     assert!(!asking.is_finished(), "the request still waits");
     assert_eq!((headline.as_str(), &frozen["subject"]), ("degraded", &"b".into()), "{frozen}");
-    assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "a quarter of the timeout: {frozen}");
+    assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "at a quarter of the timeout: {frozen}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
     assert_eq!(asking.await.unwrap().complete_status(), 504);
-    wait_for("no call waits any more", || async {
+    wait_for("no call is waiting", || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();
         causes.iter().all(|cause| cause["id"] != "upstream_unresponsive").then_some(())
@@ -172,7 +172,7 @@ async fn capacity_refusals_show_no_load() {
         let before = upstream.count();
         let mut held = Client::connect(gateway.address()).await;
         held.send(client::message("GET", "/b/held", &[], None)).await;
-        wait_for("the place is taken", || async { (upstream.count() > before).then_some(()) }).await;
+        wait_for("the permit is taken", || async { (upstream.count() > before).then_some(()) }).await;
         let refused = gateway.get("/b/k").await;
         assert_eq!((refused.complete_status(), refused.reason()), (503, reason));
         let message = refused.element("Message").unwrap();

@@ -20,7 +20,7 @@ async fn no_first_byte_is_504_and_closes_the_upstream_connection() {
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_first_byte"));
     assert!(answer.text().contains("<Code>GatewayTimeout</Code>"), "{}", answer.text());
     assert!(began.elapsed() >= Duration::from_millis(200));
-    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert_eq!(upstream.cancelled(), 1);
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_first_byte\"}").await, 1.0);
@@ -71,7 +71,7 @@ async fn the_total_ends_a_request_without_an_answer() {
         .await;
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
-    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert_eq!(upstream.count(), 1, "no time was left for another attempt");
     gateway.wait_until_idle().await;
 }
@@ -87,8 +87,8 @@ async fn a_stalled_answer_is_cut() {
         let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.2").start().await;
         let answer = get(gateway.address(), "/b/k").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "begin"));
-        assert!(answer.broken.is_some(), "chunked {chunked}: the body looks whole");
-        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+        assert!(answer.broken.is_some(), "chunked {chunked}: the body looks complete");
+        wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) })
             .await;
         gateway.wait_until_idle().await;
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_idle\"}").await, 1.0);
@@ -147,9 +147,9 @@ async fn a_stalled_upload_is_cut() {
             .await;
         let answer = uploading.response("PUT").await;
         assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_upload"), "{framing}");
-        wait_for("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) })
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == before + 1).then_some(()) })
             .await;
-        assert!(!upstream.last().is_complete, "{framing}: the upstream took it for whole");
+        assert!(!upstream.last().is_complete, "{framing}: the upstream got it as complete");
     }
     gateway.wait_until_idle().await;
     assert_eq!(put(gateway.address(), "/b/k", "x").await.complete_status(), 200);
@@ -180,7 +180,7 @@ async fn a_slow_head_is_cut_off() {
     let mut slow = Client::connect(gateway.address()).await;
     slow.send("GET /b/k HTTP/1.1\r\nhost: a\r\n").await;
     let answer = slow.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.status == 408), "a head that never ends is no request");
+    assert!(answer.is_none_or(|answer| answer.status == 408), "an endless head is not forwarded");
     assert!(slow.is_closed().await);
     assert_eq!(upstream.count(), 0);
 }
@@ -193,7 +193,7 @@ async fn an_idle_client_connection_is_closed() {
     let mut idle = Client::connect(gateway.address()).await;
     for _ in 0..2 {
         idle.send(client::message("GET", "/b/k", &[], None)).await;
-        assert_eq!(idle.response("GET").await.complete_status(), 200, "kept alive in between");
+        assert_eq!(idle.response("GET").await.complete_status(), 200, "kept open in between");
     }
     assert!(idle.is_closed().await);
 }
@@ -208,5 +208,5 @@ async fn a_client_that_does_not_read_is_cut() {
     stalled.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
     gateway.wait_until_idle().await;
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
 }

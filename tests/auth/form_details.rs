@@ -24,7 +24,7 @@ async fn a_forms_tags_become_a_header() {
         assert_eq!(post(&gateway, "/b", &with(tags)).await.complete_status(), 204);
         assert_eq!(upstream.last().header("x-amz-tagging"), Some("0=0&a%20b=c%26d%3De"));
         let denied = post(&gateway, "/b", &with("<TagSet/>")).await;
-        assert_eq!(status_and_code(&denied), (403, "AccessDenied".to_owned()), "the policy sees the field");
+        assert_eq!(status_and_code(&denied), (403, "AccessDenied".to_owned()), "the policy uses the field");
         let empty = post(&gateway, "/b", &with("<Tagging><TagSet></TagSet></Tagging>")).await;
         assert_eq!((empty.complete_status(), upstream.last().header("x-amz-tagging")), (204, None));
     }

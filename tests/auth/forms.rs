@@ -183,7 +183,7 @@ async fn the_form_selects_the_answer() {
     let fields =
         signed(&signer(), &[("key", "k"), ("success_action_redirect", "https://pages.example/")], &[]);
     let answer = post(&gateway, "/b", &form(&fields, b"data", END)).await;
-    assert_eq!(status_and_code(&answer), (507, "QuotaExceeded".to_owned()), "a failure is the store's own");
+    assert_eq!(status_and_code(&answer), (507, "QuotaExceeded".to_owned()), "a failure is the store's own answer");
 }
 
 fn with_changed(mut fields: Fields, name: &str, value: &str) -> Fields {
@@ -341,7 +341,7 @@ async fn a_malformed_form_stores_nothing() {
         (400, "InvalidArgument".to_owned())
     );
     let whole = upstream.seen().iter().filter(|seen| seen.is_complete).count();
-    assert_eq!(whole, 1, "only the small one");
+    assert_eq!(whole, 1, "only the small object");
     gateway.wait_until_idle().await;
 }
 

@@ -24,7 +24,7 @@ async fn repeated_failures_lock_out_the_address() {
         assert_eq!(
             send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(),
             200,
-            "successes cost nothing"
+            "successes are not charged"
         );
     }
     for at in 0..3 {
@@ -36,17 +36,17 @@ async fn repeated_failures_lock_out_the_address() {
     assert_eq!(
         send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(),
         429,
-        "the right one cannot be told from it"
+        "a correct key gets the same refusal"
     );
     assert_eq!(
         send_signed(&gateway, &signer(), "GET", "/").await.complete_status(),
         429,
-        "nor through the list of buckets"
+        "neither by the list of buckets"
     );
     assert_eq!(
         get(gateway.address(), "/b/k").await.complete_status(),
         200,
-        "who proves nothing is not refused"
+        "an anonymous client is not refused"
     );
     assert!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await >= 2.0);
 }

@@ -55,7 +55,7 @@ async fn the_error_shows_a_changed_header() {
     let parts: Vec<&str> = signed.split('\n').collect();
     assert_eq!(parts[0], "AWS4-HMAC-SHA256");
     assert!(parts[2].ends_with("/us-east-1/s3/aws4_request"), "{signed}");
-    assert_eq!(parts[3], sha256(request.as_bytes()), "nothing of this request is hidden");
+    assert_eq!(parts[3], sha256(request.as_bytes()), "nothing in this request is redacted");
     assert_eq!(element(&answer, "StringToSignBytes").unwrap(), hex_pairs(&signed));
     assert_eq!(element(&answer, "AWSAccessKeyId").as_deref(), Some(ID));
     assert_eq!(element(&answer, "SignatureProvided").unwrap().len(), 64);
@@ -192,5 +192,5 @@ async fn the_error_document_is_bounded() {
     assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
     let text = String::from_utf8(answer.body.clone()).expect("it is UTF-8");
     assert!(text.contains("x-amz-meta-m:a\u{fffd}]]&gt;é\n"), "{text}");
-    assert!(text.contains("61 ff 5d 5d 3e c3 a9"), "the bytes are those that came");
+    assert!(text.contains("61 ff 5d 5d 3e c3 a9"), "the bytes are the received ones");
 }

@@ -119,7 +119,7 @@ async fn a_copy_source_may_have_a_tenant() {
     assert_eq!(
         upstream.last().headers_named("x-amz-copy-source"),
         ["photos/k"],
-        "no slash where the client wrote none"
+        "no added slash"
     );
     let before = upstream.count();
     for (target, source) in [

@@ -156,7 +156,7 @@ async fn an_unknown_parameter_needs_configure() {
     }
     assert_eq!(send_with_key(&gateway, "most", "HEAD", "/b?acl").await.complete_status(), 403);
     let post = send_with_key(&gateway, "most", "POST", "/b/a").await;
-    assert_eq!(denied(&post), (403, "policy_denied"), "a form whose fields name another key");
+    assert_eq!(denied(&post), (403, "policy_denied"), "a form with another key in its fields");
     assert_eq!(upstream.count(), 0);
     assert_eq!(send_with_key(&gateway, "all", "GET", "/b/a?v=3&w;=%zz").await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/b/a?v=3&w;=%zz");

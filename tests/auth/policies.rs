@@ -139,7 +139,7 @@ async fn a_chunked_multi_delete_is_authorised_key_by_key() {
     assert_eq!(
         (answer.complete_status(), answer.reason()),
         (400, "checksum_mismatch"),
-        "the client's list is verified first"
+        "the client's list is verified before it is reduced"
     );
     let (_, answer) = send_list(&["public/a"], Some("AAAAAA==")).await;
     assert_eq!((answer.complete_status(), answer.reason()), (400, "checksum_mismatch"));
@@ -148,7 +148,7 @@ async fn a_chunked_multi_delete_is_authorised_key_by_key() {
     assert_eq!(
         send_list(&many, None).await.1.complete_status(),
         200,
-        "larger than what is read whole otherwise"
+        "above the limit for buffering other bodies"
     );
     assert_eq!(upstream.count(), 3);
 }
@@ -222,7 +222,7 @@ async fn every_key_of_a_multi_delete_must_be_allowed() {
     assert_eq!(
         delete(&gateway, &signer(), &list(&["secret"])).await.complete_status(),
         200,
-        "no prefixes, no look"
+        "without prefixes the keys are not parsed"
     );
 }
 

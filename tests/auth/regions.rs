@@ -159,7 +159,7 @@ async fn forged_regions_do_not_reach_the_cache() {
             200
         );
     }
-    assert_eq!(gateway.status().await["sessions"], before, "neither asked nor remembered");
+    assert_eq!(gateway.status().await["sessions"], before, "neither derived nor cached");
 }
 
 fn location(region: &str) -> String {

@@ -145,11 +145,11 @@ async fn a_wrong_authorization_header_is_refused() {
     let token = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-amz-security-token", "t")]);
     let answer = send(&gateway, "GET", TARGET, &token, None).await;
     assert_eq!(status_code_reason(&answer), expected(400, "InvalidToken", "security_token"));
-    assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
+    assert_eq!(upstream.count(), 0, "nothing is sent upstream");
     assert_eq!(
         send(&gateway, "GET", TARGET, &headers(), None).await.complete_status(),
         200,
-        "the unchanged one does"
+        "the unchanged one is forwarded"
     );
 }
 
@@ -268,7 +268,7 @@ async fn a_wrong_presigned_url_is_refused() {
     assert_eq!(status_code_reason(&both), expected(400, "InvalidArgument", "signature_ambiguous"));
     assert_eq!(upstream.count(), 0);
     assert_eq!(get(gateway.address(), &right).await.complete_status(), 200, "the unchanged one is accepted");
-    assert_eq!(upstream.seen()[0].target, TARGET, "and its signature stays here");
+    assert_eq!(upstream.seen()[0].target, TARGET, "and its signature is not forwarded");
 }
 
 /// A1, V11: store headers must be signed, because the store obeys headers that were added in transit

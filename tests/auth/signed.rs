@@ -132,7 +132,7 @@ async fn a_wrong_credential_never_falls_back_to_anonymous() {
     assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     let denied = put(gateway.address(), "/b/k", "x").await;
     assert_eq!((denied.complete_status(), denied.reason()), (403, "anonymous_denied"));
-    assert_eq!(get(gateway.address(), "/b").await.reason(), "anonymous_denied", "a listing is no read");
+    assert_eq!(get(gateway.address(), "/b").await.reason(), "anonymous_denied", "a listing is not a read");
     assert_eq!(send_signed(&gateway, &signer(), "PUT", "/b/k").await.complete_status(), 200);
     let wrong = super::Signer::new(ID, "wrong-secret");
     assert_eq!(send_signed(&gateway, &wrong, "GET", "/b/k").await.reason(), "signature_mismatch");
@@ -163,7 +163,7 @@ async fn signing_keys_are_cached() {
     let cache = gateway.status().await["sessions"].clone();
     assert_eq!(cache["entries"], 1);
     let (hits, misses) = (cache["hits"].as_u64().unwrap(), cache["misses"].as_u64().unwrap());
-    assert!(misses >= 1 && hits + misses <= 2, "two workers asked at most once each: {cache}");
+    assert!(misses >= 1 && hits + misses <= 2, "two workers derived it at most once each: {cache}");
 }
 
 /// A2, C4, O2: the log names the key that signed, and no line holds a secret or a signature

@@ -37,7 +37,7 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
         .start()
         .await;
     for failures in 1..=5 {
-        assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "failure {failures} is passed on");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "failure {failures} is forwarded");
     }
     opens(&gateway).await;
     for _ in 0..3 {
@@ -69,7 +69,7 @@ async fn a_success_ends_a_row_of_failures() {
     }
     assert_eq!(circuit(&gateway).await["consecutive_failures"], 4);
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    wait_for("the row is over", || async {
+    wait_for("the count of consecutive failures is reset", || async {
         (circuit(&gateway).await["consecutive_failures"] == 0).then_some(())
     })
     .await;
@@ -170,7 +170,7 @@ async fn a_failed_trial_opens_the_circuit_for_longer() {
     passes(&gateway, Duration::from_secs(1)).await;
     let opened = Instant::now();
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "the trial");
-    wait_for("it opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
+    wait_for("the circuit opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
         .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let circuit = circuit(&gateway).await;
@@ -178,7 +178,7 @@ async fn a_failed_trial_opens_the_circuit_for_longer() {
     let left = Duration::from_millis(circuit["open_for_ms"].as_u64().unwrap()) + opened.elapsed();
     assert!(
         left >= Duration::from_millis(1750) && left <= Duration::from_secs(4),
-        "twice a second, give or take: {left:?}"
+        "about two seconds: {left:?}"
     );
     assert_eq!(upstream.count(), 2);
 }
@@ -270,7 +270,7 @@ async fn an_abandoned_trial_returns_its_permit() {
     let put = async || request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await;
     assert_eq!(put().await.complete_status(), 500);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    wait_for("the circuit's time is up", || async {
+    wait_for("the open time has ended", || async {
         (circuit_of(&gateway, "write").await["open_for_ms"] == 0).then_some(())
     })
     .await;
@@ -281,7 +281,7 @@ async fn an_abandoned_trial_returns_its_permit() {
     assert_eq!(put().await.reason(), "breaker_half_open", "the only trial is taken");
     trial.reset();
     upstream.wait_until_in_flight(0).await;
-    wait_for("the permit is back", || async { (put().await.complete_status() == 200).then_some(()) }).await;
+    wait_for("the permit is released", || async { (put().await.complete_status() == 200).then_some(()) }).await;
     assert_eq!(circuit_of(&gateway, "write").await["state"], "closed");
 }
 
@@ -295,13 +295,13 @@ async fn an_error_document_inside_a_200_counts_as_a_failure() {
     let gateway = start(&upstream, &[]).await;
     for failures in 1..=2 {
         let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;
-        assert_eq!((answer.complete_status(), answer.text().trim()), (200, document), "it passes as it came");
+        assert_eq!((answer.complete_status(), answer.text().trim()), (200, document), "it is forwarded unchanged");
         wait_for("it is counted", || async {
             (circuit_of(&gateway, "write").await["consecutive_failures"] == failures).then_some(())
         })
         .await;
     }
-    assert_eq!(upstream.count(), 2, "a POST is not tried again");
+    assert_eq!(upstream.count(), 2, "a POST is not retried");
     let answer = request(gateway.address(), "GET", "/b/k?uploadId=7", &[], None).await;
     assert_eq!(answer.complete_status(), 200);
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"late_error\"}").await, 2.0);

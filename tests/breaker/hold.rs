@@ -30,7 +30,7 @@ async fn opens(gateway: &Gateway) {
 }
 
 async fn holds(gateway: &Gateway, requests: usize) {
-    wait_for(&format!("{requests} requests wait"), || async {
+    wait_for(&format!("{requests} requests are held"), || async {
         (circuit_of(gateway, "all").await["held"] == requests).then_some(())
     })
     .await;
@@ -83,7 +83,7 @@ async fn held_requests_are_served_when_the_port_comes_back() {
     gateway.wait_until_idle().await;
     assert_eq!(circuit_of(&gateway, "all").await["state"], "closed");
     let line = gateway.wait_for_log_line("request", |line| line["method"] == "HEAD").await;
-    assert!(line["queue_us"].as_u64().unwrap() > 0, "its wait is in the access log: {line}");
+    assert!(line["queue_us"].as_u64().unwrap() > 0, "the hold time is in the access log: {line}");
 }
 
 /// B2: beyond the hold limit requests get 503 at once, and the recovered upstream gets no more than the held ones at a

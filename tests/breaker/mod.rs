@@ -46,7 +46,7 @@ async fn opens(gateway: &Gateway) {
 /// Waits until the circuit admits a trial.
 async fn passes(gateway: &Gateway, open: Duration) {
     tokio::time::sleep(open).await;
-    wait_for("the circuit's time is up", || async {
+    wait_for("the open time has ended", || async {
         let circuit = circuit(gateway).await;
         (circuit["state"] != "open" || circuit["open_for_ms"] == 0).then_some(())
     })

@@ -31,7 +31,7 @@ async fn a_port_that_comes_back_ends_the_open_time() {
     upstream.stop().await;
     refused_twice(&gateway).await;
     let failed = "circuit_breaker_probes_total{bucket=\"b\",result=\"failed\"}";
-    wait_for("connections are tried", || async { (gateway.metric(failed).await >= 2.0).then_some(()) }).await;
+    wait_for("connections are probed", || async { (gateway.metric(failed).await >= 2.0).then_some(()) }).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let waiting = circuit(&gateway).await;
     assert_eq!((&waiting["cause"], &waiting["ends_when_reached"]), (&"connect".into(), &true.into()));
@@ -103,7 +103,7 @@ async fn any_recovered_endpoint_gets_the_trials() {
     .await;
     upstream.start_again().await;
     serves(&gateway).await;
-    assert_eq!(circuit(&gateway).await["opened_total"], 1, "no trial went to the one that is gone");
+    assert_eq!(circuit(&gateway).await["opened_total"], 1, "no trial went to the unreachable endpoint");
 }
 
 /// S5, B1: a crash of the breaker keeps the circuit open, and the connect probes continue

@@ -191,11 +191,11 @@ async fn an_open_circuit_prevents_the_call() {
     assert_eq!(bad.count(), 5);
     let refused = ask(&gateway, "/").await;
     assert_incomplete(&refused, "open circuit");
-    assert!(refused.retry_after().is_some_and(|seconds| seconds > 1), "the time of the circuit");
+    assert!(refused.retry_after().is_some_and(|seconds| seconds > 1), "the open time ends");
     assert_eq!(bad.count(), 5);
     let line = gateway.wait_for_access_line(refused.header("x-request-id").unwrap()).await;
     assert_eq!(line["detail"], "breaker_open");
-    assert_eq!(ask(&gateway, "/bad-1/k").await.complete_status(), 200, "reads have a circuit of their own");
+    assert_eq!(ask(&gateway, "/bad-1/k").await.complete_status(), 200, "reads have their own circuit");
 }
 
 /// P3: without a permit of the section's gate the store is not called

@@ -39,7 +39,7 @@ async fn prefix_and_region_narrow_the_list() {
     assert_eq!(names(&ask(&gateway, "/?prefix=%3CName%3E").await), [""; 0]);
     assert_eq!(store.count(), 3);
     assert_eq!(names(&ask(&gateway, "/?bucket-region=mars-1").await), [""; 0]);
-    assert_eq!(store.count(), 3, "no bucket of the gateway is there, so no store is asked");
+    assert_eq!(store.count(), 3, "the gateway has no bucket there, so no store is called");
 }
 
 /// A9: each bucket has the region of its section, as in its other answers, and `bucket-region` compares with it

@@ -65,7 +65,7 @@ async fn a_hostile_client_ejects_no_api_credential() {
         }
     }
     are_in_use(&gateway).await;
-    wait_for("others are served", || async {
+    wait_for("other clients are served", || async {
         (ask_as(&gateway, "192.0.2.1", "/b/v1/models").await.status == 200).then_some(())
     })
     .await;
@@ -97,7 +97,7 @@ async fn a_hostile_client_ejects_no_key_pair() {
     are_in_use(&gateway).await;
     assert_eq!(ask_as(&gateway, "192.0.2.1", "/b/k").await.complete_status(), 200);
     let checked = upstream.seen().iter().filter(|seen| is_check(seen)).count();
-    assert!(checked <= 6, "{checked} checks: a client must not have the gateway ask at will");
+    assert!(checked <= 6, "{checked} checks: a client must not trigger any number of checks");
 }
 
 /// C3: a revoked key pair is ejected after one request and one check
@@ -111,7 +111,7 @@ async fn a_check_ejects_a_revoked_key_pair() {
     for _ in 0..2 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the other pair serves");
     }
-    wait_for("it is withdrawn", || async { (state(&gateway, "one").await == "refused").then_some(()) }).await;
+    wait_for("it is ejected", || async { (state(&gateway, "one").await == "refused").then_some(()) }).await;
     assert_eq!(state(&gateway, "two").await, "in_use");
     let checks = "upstream_credential_checks_total{bucket=\"b\",result=\"refused\"}";
     assert_eq!(gateway.metric(checks).await, 1.0);
@@ -126,7 +126,7 @@ async fn a_check_ejects_a_revoked_api_key() {
     });
     let gateway = api(&upstream).set("buckets.b.http.credential_check_path", "/me").start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    wait_for("it is withdrawn", || async {
+    wait_for("it is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "refused").then_some(())
     })
@@ -170,7 +170,7 @@ async fn independent_rejections_eject_a_revoked_key() {
     is_revoked.store(true, Ordering::SeqCst);
     ask("192.0.2.1").await;
     are_in_use(&gateway).await;
-    wait_for("a second client confirms it", || async {
+    wait_for("a second client's request confirms it", || async {
         ask("192.0.2.2").await;
         (state(&gateway, "one").await == "refused").then_some(())
     })
@@ -194,13 +194,13 @@ async fn one_403_does_not_fail_a_trial() {
         .set("buckets.b.http.credential_pool.refused_seconds", "1")
         .start()
         .await;
-    wait_for("it is withdrawn", || async {
+    wait_for("it is ejected", || async {
         gateway.get("/b/k").await;
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
     is_good.store(true, Ordering::SeqCst);
-    wait_for("its time is over", || async { (state(&gateway, "one").await == "on_trial").then_some(()) })
+    wait_for("the ejection has ended", || async { (state(&gateway, "one").await == "on_trial").then_some(()) })
         .await;
     for _ in 0..4 {
         assert_eq!(gateway.get("/b/secret").await.complete_status(), 403);
@@ -210,7 +210,7 @@ async fn one_403_does_not_fail_a_trial() {
         (state(&gateway, "one").await == "in_use").then_some(())
     })
     .await;
-    assert_eq!(credential(&gateway, "one").await["refused"], 1, "withdrawn once, and not by a 403");
+    assert_eq!(credential(&gateway, "one").await["refused"], 1, "ejected once, and not by a 403");
 }
 
 /// C3, H1: with injected credentials, a client's own credential is never forwarded, in whatever header it is
@@ -229,13 +229,13 @@ async fn a_clients_credential_is_never_forwarded_beside_an_injected_one() {
     assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.complete_status(), 200);
     let seen = upstream.last();
     for name in own.iter().filter(|name| **name != "x-api-key") {
-        assert!(seen.headers_named(name).is_empty(), "{name} went up: {:?}", seen.headers);
+        assert!(seen.headers_named(name).is_empty(), "{name} was forwarded: {:?}", seen.headers);
     }
     assert!(key(&seen).ends_with("secret-of-the-api"));
     assert_eq!(request(gateway.address(), "GET", "/plain/k", &headers, None).await.complete_status(), 200);
     let plain = upstream.last();
     assert!(
         own.iter().all(|name| plain.headers_named(name) == ["clients-own"]),
-        "a bucket that injects nothing"
+        "a bucket without an injected credential"
     );
 }

@@ -105,7 +105,7 @@ async fn no_key_is_used_beyond_its_limit() {
     let address = gateway.address();
     let asking: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
     upstream.wait_until_in_flight(4).await;
-    wait_for("the others wait", || async {
+    wait_for("the other requests wait", || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 8).then_some(())
     })
     .await;
@@ -131,10 +131,10 @@ async fn a_throttled_key_is_replaced_by_the_other() {
         let answer = gateway.get("/b/k").await;
         assert_eq!(answer.complete_status(), 200);
         let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
-        assert_eq!(line["credential"], "two", "as whom it was served: {line}");
+        assert_eq!(line["credential"], "two", "the credential that served it: {line}");
     }
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
-    assert_eq!(keys.iter().filter(|key| *key == FIRST).count(), 1, "it was left alone: {keys:?}");
+    assert_eq!(keys.iter().filter(|key| *key == FIRST).count(), 1, "it was not used: {keys:?}");
     assert_eq!(upstream.count(), 6);
     let one = credential(&gateway, "one").await;
     assert_eq!(
@@ -167,12 +167,12 @@ async fn all_keys_throttled_is_refused_with_the_true_retry_after() {
         (429, "slower".to_owned()),
         "the upstream's own words"
     );
-    assert_eq!(upstream.count(), 2, "each was asked once");
+    assert_eq!(upstream.count(), 2, "each key was used once");
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.status, answer.reason()), (429, "credentials_throttled"));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((90..=120).contains(&seconds), "{seconds}");
-    assert_eq!(upstream.count(), 2, "nobody was asked");
+    assert_eq!(upstream.count(), 2, "no further request was sent");
 }
 
 /// C3: keys in one quota group cool down together
@@ -185,7 +185,7 @@ async fn a_quota_group_cools_down_together() {
         .start()
         .await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 429);
-    assert_eq!(upstream.count(), 1, "the other was not tried");
+    assert_eq!(upstream.count(), 1, "the other key was not used");
     assert_eq!(
         (state(&gateway, "one").await, state(&gateway, "two").await),
         ("cooling".to_owned(), "cooling".to_owned())
@@ -206,7 +206,7 @@ async fn a_short_cool_down_is_waited_for() {
         .set("buckets.b.http.concurrency.queue_timeout_ms", "20000")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.complete_status(), 429, "there is no other to go on with");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 429, "there is no other key");
     let answer = gateway.get("/b/k").await;
     assert_eq!(answer.complete_status(), 200);
     let waited = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
@@ -234,7 +234,7 @@ async fn a_rejected_key_is_ejected_until_its_trial() {
     for _ in 0..3 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
-    wait_for("a check finds it refused", || async {
+    wait_for("a check finds it rejected", || async {
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
@@ -245,7 +245,7 @@ async fn a_rejected_key_is_ejected_until_its_trial() {
         "{logged}"
     );
     is_good.store(true, Ordering::SeqCst);
-    wait_for("it is tried again, and in use", || async {
+    wait_for("it is tried again and stays in use", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "in_use").then_some(())
     })
@@ -264,7 +264,7 @@ async fn all_keys_rejected_is_a_gateway_error() {
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.status, answer.reason()), (503, "upstream_credentials"));
     assert!(!answer.text().contains("secret"), "{}", answer.text());
-    wait_for("checks find both refused", || async {
+    wait_for("checks find both rejected", || async {
         let states = [state(&gateway, "one").await, state(&gateway, "two").await];
         (states == ["refused", "refused"]).then_some(())
     })
@@ -274,7 +274,7 @@ async fn all_keys_rejected_is_a_gateway_error() {
     assert_eq!((answer.status, answer.reason()), (503, "credentials_refused"));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((850..=1_100).contains(&seconds), "{seconds}");
-    assert_eq!(upstream.count(), asked, "nobody was asked");
+    assert_eq!(upstream.count(), asked, "no further request was sent");
 }
 
 /// C3, R3: a request that is not replayable is not sent again with another key
@@ -288,7 +288,7 @@ async fn a_throttled_post_is_not_sent_twice() {
     let again = request(gateway.address(), "POST", "/b/v1/chat", &[], Some(b"{}")).await;
     assert_eq!(again.complete_status(), 429);
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
-    assert_ne!(keys[0], keys[1], "the next one goes on with the other");
+    assert_ne!(keys[0], keys[1], "the next request uses the other key");
 }
 
 /// C3, S5: a crash of the pool, even in mid-write, keeps cool-downs and limits and leaks no permit
@@ -305,7 +305,7 @@ async fn cool_downs_survive_a_pool_crash() {
     let address = gateway.address();
     let first = tokio::spawn(async move { get(address, "/b/k").await });
     upstream.wait_until_in_flight(1).await;
-    wait_until("the throttled one was asked", || upstream.count() == 2).await;
+    wait_until("the throttled key was used", || upstream.count() == 2).await;
     let mut generation = gateway.generation("pool:b").await;
     for at in ["decide", "apply", "started"] {
         gateway.crash("pool:b", at).await;
@@ -313,7 +313,7 @@ async fn cool_downs_survive_a_pool_crash() {
         gateway.wait_for_generation("pool:b", generation).await;
         assert_eq!(state(&gateway, "one").await, "cooling", "after a crash in {at}");
         let refused = gateway.get("/b/k").await;
-        assert_eq!(refused.status, 503, "the other's one place is taken: {}", refused.text());
+        assert_eq!(refused.status, 503, "the other key's only permit is taken: {}", refused.text());
     }
     assert_eq!(upstream.count(), 2);
     latch.open_for_all();
@@ -374,7 +374,7 @@ async fn a_stream_holds_its_permit_until_the_last_byte() {
     assert_eq!(gateway.get("/b/k").await.reason(), "queue_timeout");
     latch.open_for_all();
     assert_eq!(streaming.await.unwrap().text(), "begin end");
-    wait_for("its place is free", || async {
+    wait_for("its permit is released", || async {
         (credential(&gateway, "k").await["in_flight"] == 0).then_some(())
     })
     .await;

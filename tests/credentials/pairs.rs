@@ -37,7 +37,7 @@ async fn a_revoked_pair_is_replaced_by_the_other() {
         assert_eq!(put.complete_status(), 200, "{}", put.text());
         assert_eq!(gateway.get(&target).await.text(), "value");
     }
-    wait_for("a check finds it refused", || async {
+    wait_for("a check finds it rejected", || async {
         (state(&gateway, "gone").await == "refused").then_some(())
     })
     .await;

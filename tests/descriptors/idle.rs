@@ -38,7 +38,7 @@ async fn kept_connections_do_not_block_new_ones() {
     assert!(oldest.is_closed().await);
     newest.send(message("GET", "/b/k", &[], None)).await;
     assert_eq!(newest.response("GET").await.complete_status(), 200);
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
 /// X8: connections that never sent a byte are idle too
@@ -79,7 +79,7 @@ async fn connections_with_half_a_head_are_closed() {
         () = later_requests_are_served(&gateway) => {}
     }
     falls_below_the_warning(&gateway).await;
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
 /// X8: from `warning` on, only as many connections close as bring the usage below 80 %
@@ -96,11 +96,11 @@ async fn only_the_needed_number_closes() {
     for _ in 0..15 {
         connections.push(kept(&gateway).await);
     }
-    wait_for("some close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
+    wait_for("some connections close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
     falls_below_the_warning(&gateway).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let open = gateway.open_descriptors();
-    assert!(open >= 130, "only {open} are left open");
+    assert!(open >= 130, "only {open} remain open");
     gateway.wait_for_log_line("idle connections close to free descriptors or memory", |_| true).await;
 }
 
@@ -128,7 +128,7 @@ async fn kept_connections_over_tls_are_closed() {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     falls_below_the_warning(&gateway).await;
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
 /// X8: connections without the beginning of a TLS handshake are idle too
@@ -169,7 +169,7 @@ async fn memory_pressure_closes_idle_connections() {
     let mut oldest = connections.swap_remove(0);
     assert!(oldest.is_closed().await);
     let closed = "idle_connections_closed_total{cause=\"memory\",side=\"client\"}";
-    wait_for("all close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
+    wait_for("all connections close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
 }
 
 /// X9: idle upstream connections close if too few client connections are idle
@@ -190,7 +190,7 @@ async fn idle_upstream_connections_close() {
     }
     wait_for("connections are kept", || async { (upstream.open_connections() > 10).then_some(()) }).await;
     gateway.limit_descriptors(50);
-    wait_for("none is kept", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("no connection is kept", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert!(
         gateway.metric("idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}").await
             >= 10.0

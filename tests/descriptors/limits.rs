@@ -111,7 +111,7 @@ async fn the_monitor_follows_the_limit() {
     let gateway = Gateway::in_front_of(&upstream).await;
     for limit in [900, 700] {
         gateway.limit_descriptors(limit);
-        wait_for("the monitor knows", || async {
+        wait_for("the monitor has the limit", || async {
             (gateway.status().await["resources"]["descriptors"]["limit"] == limit).then_some(())
         })
         .await;
@@ -164,7 +164,7 @@ async fn clients_beyond_the_budget_wait() {
         client.send(message("GET", &format!("/b/{i}"), &[], None)).await;
         clients.push(client);
     }
-    wait_for("requests are under way", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
+    wait_for("requests are in flight", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
     let is_waiting =
         |cause: &&serde_json::Value| cause["id"] == "connections_wait" && cause["subject"] == "data";
     wait_for("the status names the connections that wait", || async {
@@ -174,7 +174,7 @@ async fn clients_beyond_the_budget_wait() {
     let failures = || gateway.metric("accept_failures_total{cause=\"out_of_descriptors\"}");
     let (before, failed) = (cpu_ticks(&gateway), failures().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(failures().await, failed, "an episode counts once, however often there is a look for room");
+    assert_eq!(failures().await, failed, "an episode counts once, however often connections are searched");
     let spent = cpu_ticks(&gateway) - before;
     assert!(spent < 30, "{spent} ticks of 10 ms in a second of waiting");
     assert_eq!(gateway.admin("/status").await.complete_status(), 200);
@@ -240,6 +240,6 @@ async fn the_log_is_reopened_without_descriptors() {
     gateway.limit_descriptors(20);
     std::fs::rename(&log, gateway.directory().join("log.1")).unwrap();
     gateway.signal(Signal::USR1);
-    wait_for("the log goes on in a new file", || async { log.exists().then_some(()) }).await;
+    wait_for("a new log file is opened", || async { log.exists().then_some(()) }).await;
     assert_eq!(gateway.admin("/livez").await.complete_status(), 200);
 }

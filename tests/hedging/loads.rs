@@ -45,7 +45,7 @@ async fn the_slow_tail_is_cut_off() {
     const REQUESTS: usize = 600;
     let upstream = with_a_tail();
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(read(&gateway, 200).await, 10, "without hedges everybody waits whose turn it is");
+    assert_eq!(read(&gateway, 200).await, 10, "without hedges every slow answer is waited for");
 
     let upstream = with_a_tail();
     let gateway = start(&upstream, &[("hedging.percent", "5")]).await;
@@ -56,7 +56,7 @@ async fn the_slow_tail_is_cut_off() {
         (gateway.metric("requests_total{bucket=\"b\",class=\"2xx\"}").await, upstream.count());
     assert!(attempts as f64 <= requests * 1.05, "{attempts} attempts for {requests} requests");
     assert_eq!(attempts as f64, requests + sent(&gateway).await);
-    assert!(won(&gateway).await >= 0.5 * ((attempts - before) / 20) as f64, "few hedges won");
+    assert!(won(&gateway).await >= 0.5 * ((attempts - before) / 20) as f64, "too few hedges won");
     gateway.wait_until_idle().await;
 }
 
@@ -78,7 +78,7 @@ async fn a_uniformly_slow_upstream_is_not_hedged() {
     while gateway.metric(&p95("read")).await < 500.0 {
         read(&gateway, 12).await;
         requests += 12;
-        assert!(requests < 2_000, "it is never noticed");
+        assert!(requests < 2_000, "the slowness was not detected");
     }
     let hedges = sent(&gateway).await - before;
     assert!(hedges <= 2.0 + f64::from(requests) * 0.05, "{hedges} for {requests} requests");

@@ -13,17 +13,17 @@ async fn a_slow_read_is_answered_by_its_hedge() {
     let answer = gateway.get("/b/slow").await;
     assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "second"));
     assert_eq!((slow(&upstream), sent(&gateway).await, won(&gateway).await), (2, 1.0, 1.0));
-    wait_until("the loser is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
+    wait_until("the losing attempt is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
     gateway.wait_until_idle().await;
     let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/slow").await;
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"won".into()));
     let circuit = &gateway.status().await["buckets"]["b"]["breaker"]["read"];
     assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
-    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0, "it was no retry");
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0, "it did not count as a retry");
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 0.0);
-    assert!(gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0, "but it was an attempt");
+    assert!(gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0, "but it counted as an attempt");
     let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/fast").await;
-    assert!(line["hedge"].is_null(), "a fast read has none");
+    assert!(line["hedge"].is_null(), "a fast read has no hedge");
 }
 
 /// R3: HEAD is hedged too, and listings once their latency is known
@@ -34,7 +34,7 @@ async fn heads_and_listings_are_hedged() {
     let gateway = start(&upstream, &[]).await;
     assert_eq!(head(gateway.address(), "/b/slow").await.status, 200);
     assert_eq!((slow(&upstream), won(&gateway).await), (2, 1.0));
-    assert_eq!(gateway.metric(&p95("list")).await, 0.0, "objects say nothing of listings");
+    assert_eq!(gateway.metric(&p95("list")).await, 0.0, "latencies of objects do not apply to listings");
     learn(&gateway, "/b?list-type=2", "list").await;
     assert_eq!(gateway.get("/b?list-type=2&prefix=slow").await.text(), "second");
     assert_eq!((slow(&upstream), won(&gateway).await), (4, 2.0));
@@ -65,7 +65,7 @@ async fn nothing_but_reads_is_hedged() {
             })
         })
         .collect();
-    wait_until("all of them are under way", || slow(&upstream) == asked.len()).await;
+    wait_until("all of them are in flight", || slow(&upstream) == asked.len()).await;
     // A read of the same duration is hedged, so the others had enough time.
     assert_eq!(gateway.get("/b/slow").await.text(), "second");
     assert_eq!((slow(&upstream), sent(&gateway).await), (asked.len() + 2, 1.0));
@@ -117,7 +117,7 @@ async fn a_failed_hedge_has_no_effect() {
         let address = gateway.address();
         let asking = tokio::spawn(async move { get(address, "/b/slow").await });
         wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
-        wait_for("its place is free", || async {
+        wait_for("its permit is released", || async {
             (gateway.status().await["buckets"]["b"]["pool"]["in_flight"] == 1).then_some(())
         })
         .await;
@@ -145,7 +145,7 @@ async fn a_hedge_replaces_a_retry() {
     let asking = tokio::spawn(async move { get(address, "/b/slow").await });
     wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
-    wait_for("the failure is told, and its place is free", || async {
+    wait_for("the failure is counted, and its permit is free", || async {
         let bucket = &gateway.status().await["buckets"]["b"];
         let failures = &bucket["breaker"]["read"]["consecutive_failures"];
         (*failures == 1 && bucket["pool"]["in_flight"] == 1).then_some(())
@@ -219,7 +219,7 @@ async fn a_winner_that_breaks_off_is_not_replaced() {
     let mut client = crate::support::Client::connect(gateway.address()).await;
     client.send("GET /b/slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let answer = client.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a short body looks whole");
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a truncated body looks complete");
     gateway.wait_until_idle().await;
     assert_eq!(slow(&upstream), 2);
 }

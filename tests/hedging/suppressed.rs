@@ -48,7 +48,7 @@ async fn nothing_is_hedged_by_default() {
     for _ in 0..200 {
         assert_eq!(gateway.get("/b/fast").await.complete_status(), 200);
     }
-    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is measured");
+    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "there is no latency estimate");
     let address = gateway.address();
     let asking = tokio::spawn(async move { get(address, "/b/slow").await });
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -98,7 +98,7 @@ async fn a_trial_is_not_hedged() {
     ];
     let gateway = start(&upstream, &settings).await;
     assert_eq!(gateway.get("/b/bad").await.status, 500);
-    wait_for("the circuit is to be tried again", || async {
+    wait_for("the circuit admits a trial", || async {
         let circuit = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
         (circuit["opened_total"] == 1 && circuit["open_for_ms"] == 0).then_some(())
     })
@@ -146,13 +146,13 @@ async fn a_crash_costs_the_hedge_alone() {
     learn(&gateway, "/b/fast", "read").await;
     let address = gateway.address();
     let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-    wait_until("it is under way", || slow(&upstream) == 1).await;
+    wait_until("the hedge is in flight", || slow(&upstream) == 1).await;
     gateway.crash_next("pool:b", "apply").await;
-    wait_for("its hedge is lost", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
+    wait_for("its hedge was dropped", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
         .await;
     latch.open_for_all();
     assert_eq!(asking.await.unwrap().text(), "first");
     gateway.wait_until_idle().await;
     assert_eq!((slow(&upstream), won(&gateway).await), (1, 0.0));
-    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is known");
+    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "the latency estimate was reset");
 }

@@ -64,7 +64,7 @@ async fn bad_chunks_in_mid_upload_are_400() {
         assert!(uploading.is_closed().await, "{end:?}");
     }
     gateway.wait_until_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream took it for whole");
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream got it as complete");
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the circuit is closed");
 }
 
@@ -87,13 +87,13 @@ async fn endless_framing_is_refused() {
         while sent_bytes < 1 << 30 && endless.try_send(&piece).await.is_ok() {
             sent_bytes += piece.len();
         }
-        assert!(sent_bytes < 64 << 20, "{start:?}: {sent_bytes} bytes of nothing were taken");
+        assert!(sent_bytes < 64 << 20, "{start:?}: {sent_bytes} framing bytes were read");
         if let Some(answer) = endless.try_response("PUT").await {
             assert_eq!((answer.complete_status(), answer.reason()), (400, "body_malformed"), "{start:?}");
         }
     }
     gateway.wait_until_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream took it for whole");
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream got it as complete");
     // Framing within the bound is dropped, and the data is forwarded.
     let fits = format!(
         "{PUT}transfer-encoding: chunked\r\n\r\n3;{}\r\nabc\r\n000\r\nx: y\r\n\r\n",

@@ -24,10 +24,10 @@ async fn a_half_close_is_a_disconnect() {
     leaving.write_all(&[&request[..], &request].concat()).await.unwrap();
     upstream.wait_until_in_flight(1).await;
     leaving.shutdown().await.unwrap();
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
     gateway.wait_until_idle().await;
     assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
-    assert_eq!(upstream.count(), 1, "nobody waits for the second answer");
+    assert_eq!(upstream.count(), 1, "the second request was not forwarded");
 }
 
 /// T7: a disconnect is detected although the gateway has unread bytes of the client
@@ -84,7 +84,7 @@ async fn a_slow_reader_gets_every_byte() {
         write.write_all(&client::message("GET", "/-/livez", &[], None)).await.unwrap();
         let mut next = [0; 15];
         read.read_exact(&mut next).await.unwrap();
-        assert_eq!(&next, b"HTTP/1.1 200 OK", "the connection goes on");
+        assert_eq!(&next, b"HTTP/1.1 200 OK", "the connection stays open");
     }
     gateway.wait_until_idle().await;
 }

@@ -36,7 +36,7 @@ async fn a_fragment_is_refused() {
         assert_eq!(statuses(&gateway, put).await, [400], "{target}");
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(gateway.get("/b/a%23b").await.complete_status(), 200, "a key may hold it, encoded");
+    assert_eq!(gateway.get("/b/a%23b").await.complete_status(), 200, "an encoded key may contain it");
 }
 
 /// V1: exactly one `Host` with a host and an optional port is accepted

@@ -38,7 +38,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         assert_eq!(neighbour.get("/b/small").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    wait_for("sixteen of sixty are left", || async {
+    wait_for("sixteen of sixty remain", || async {
         let resets = raw.seen().iter().filter(|frame| frame.kind == RST_STREAM).count();
         let in_flight = gateway.status().await["buckets"]["b"]["pool"]["in_flight"].as_u64();
         (resets == 44 && in_flight == Some(16)).then_some(())
@@ -46,7 +46,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
     .await;
     let resets = raw.seen().into_iter().filter(|frame| frame.kind == RST_STREAM);
     assert!(resets.clone().all(|frame| frame.payload == CANCEL.to_be_bytes()));
-    assert!(!raw.has_ended(), "the connection goes on");
+    assert!(!raw.has_ended(), "the connection stays open");
     gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client").await;
     drop(raw);
     gateway.wait_until_idle().await;

@@ -112,7 +112,7 @@ async fn rapid_resets_end_the_connection() {
     .await;
     assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
     gateway.wait_until_idle().await;
-    wait_until("what was called is cancelled", || upstream.in_flight() == 0).await;
+    wait_until("the upstream calls are cancelled", || upstream.in_flight() == 0).await;
     is_counted_as_flood(&gateway).await;
 }
 
@@ -136,7 +136,7 @@ async fn a_request_that_is_reset_at_once_causes_no_call() {
         assert!(raw.begin(last, &request("GET", "/b/k"), END_STREAM).await);
         raw.head(last).await;
     }
-    assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "a cancelled request went up");
+    assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "a cancelled request was forwarded");
     assert_eq!(upstream.count(), 8);
 }
 

@@ -27,7 +27,7 @@ async fn connections_with_malformed_requests_are_closed_first() {
     for _ in 0..20 {
         assert_eq!(identity.http2(&gateway).await.get("/b/k").await.complete_status(), 200);
     }
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
 async fn refuses(identity: &Identity, gateway: &Gateway, name: &str, head: &[u8]) {
@@ -130,16 +130,16 @@ async fn malformed_trailers_reset_their_stream() {
         assert_eq!(raw.reset(1, name).await, PROTOCOL_ERROR, "{name}");
         raw.begin(3, &request("GET", "/b/after"), END_STREAM).await;
         raw.head(3).await;
-        wait_until("its call is cancelled", || upstream.in_flight() == 0).await;
+        wait_until("the upstream call is cancelled", || upstream.in_flight() == 0).await;
     }
     let was_stored = |seen: &crate::support::SeenRequest| seen.target == "/b/up" && seen.is_complete;
-    assert!(!upstream.seen().iter().any(was_stored), "an upload with malformed trailers is whole");
+    assert!(!upstream.seen().iter().any(was_stored), "an upload with malformed trailers is complete");
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
     raw.send(&frame(DATA, 0, 1, b"body")).await;
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-a", "v")]))).await;
     raw.head(1).await;
-    assert!(upstream.seen().iter().any(was_stored), "sound trailers are taken");
+    assert!(upstream.seen().iter().any(was_stored), "valid trailers are accepted");
 }
 
 /// V9, V1: an uppercase name is a connection error in `h2`, as RFC 9113, 5.4.1 allows
@@ -157,7 +157,7 @@ async fn an_uppercase_name_ends_the_connection() {
     assert_eq!(raw.ended().await, Some(PROTOCOL_ERROR));
     assert!(
         !upstream.seen().iter().any(|seen| seen.is_complete),
-        "a request with an uppercase name is whole"
+        "a request with an uppercase name is complete"
     );
 }
 

@@ -44,12 +44,12 @@ async fn beside<T>(identity: &Identity, gateway: &Gateway, hostile: impl AsyncFn
             assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
             tokio::time::sleep(Duration::from_millis(5)).await;
             let extra = resident_bytes(gateway).saturating_sub(idle);
-            assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+            assert!(extra < EXTRA_BYTES_MAX, "the gateway used {extra} bytes more than idle");
         }
     };
     let (result, ()) = tokio::join!(hostile(), requests);
     let extra = resident_bytes(gateway).saturating_sub(idle);
-    assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+    assert!(extra < EXTRA_BYTES_MAX, "the gateway used {extra} bytes more than idle");
     assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
     result
 }

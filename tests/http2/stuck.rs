@@ -48,7 +48,7 @@ async fn stalled_uploads_do_not_starve_others() {
         assert_eq!(sound.last().sha256(), sha256(&body));
     }
     let extra = resident_bytes(&gateway).saturating_sub(idle);
-    assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+    assert!(extra < EXTRA_BYTES_MAX, "the gateway used {extra} bytes more than idle");
     let (answer, _sending) = stuck.pop().unwrap();
     let answered = tokio::time::timeout(Duration::from_millis(10), head(answer)).await;
     assert!(

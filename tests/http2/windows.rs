@@ -44,7 +44,7 @@ async fn windows_grow_with_a_fast_upload_within_the_budget() {
         assert_eq!(window(&mut next).await, expected, "budget {budget}");
         drop((unsent, next));
         drop(client);
-        wait_for("the budget is given back", || async {
+        wait_for("the budget is released", || async {
             (gateway.metric("buffer_reserved_bytes").await == 0.0).then_some(())
         })
         .await;

@@ -53,7 +53,7 @@ fn invalid_files_are_start_up_errors() {
             let ExitReport { code, stderr, .. } = builder.run();
             assert_eq!(code, Some(78), "{stderr}");
             assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in {stderr}");
-            assert!(!stderr.contains("PRIVATE KEY"), "the key itself is told: {stderr}");
+            assert!(!stderr.contains("PRIVATE KEY"), "the key itself is printed: {stderr}");
         }
     }
 }

@@ -47,7 +47,7 @@ async fn requests_pass_over_http_1() {
 #[tokio::test]
 async fn a_broken_transfer_breaks_over_tls() {
     let identity = Identity::new();
-    let upstream = Upstream::start(|_| UpstreamReply::ok("a whole answer").cut_at(5));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("a complete answer").cut_at(5));
     let gateway = identity.before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     client.send(message("GET", "/b/k", &[], None)).await;

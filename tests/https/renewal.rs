@@ -34,7 +34,7 @@ async fn a_certificate_is_reloaded_during_transfers() {
     let mut over_http1 = http1.head().await;
 
     identity.renew();
-    assert!(!identity.is_current(&gateway).await, "nobody asked for it yet");
+    assert!(!identity.is_current(&gateway).await, "no reload was requested yet");
     gateway.send_sighup();
     gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
     assert!(identity.is_current(&gateway).await);
@@ -44,7 +44,7 @@ async fn a_certificate_is_reloaded_during_transfers() {
     read(body, &mut over_http2.body).await.unwrap();
     http1.body(&mut over_http1, "GET").await;
     assert_eq!((over_http1.text().as_str(), over_http2.text().as_str()), ("beginend", "beginend"));
-    assert_eq!(http2.get("/b/k").await.text(), "beginend", "the old connection lives on");
+    assert_eq!(http2.get("/b/k").await.text(), "beginend", "the old connection stays open");
 }
 
 /// A7: changed files are detected without a signal

@@ -34,7 +34,7 @@ async fn slow_http_1_clients_are_closed() {
     stalled.send(message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
     gateway.wait_until_idle().await;
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
 }
 
 /// A7, T4: a slow body is 408, and over HTTP/2 only its own stream ends

@@ -19,9 +19,9 @@ async fn a_reset_cancels_the_request() {
     let gateway = identity.before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let (_answer, mut sending) = client.begin("GET", "/b/hang", &[], true).await;
-    wait_for("it is being worked on", || async { (upstream.in_flight() == 1).then_some(()) }).await;
+    wait_for("the request is in flight", || async { (upstream.in_flight() == 1).then_some(()) }).await;
     sending.send_reset(Reason::CANCEL);
-    wait_for("its call is cancelled", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream call is cancelled", || async { (upstream.cancelled() == 1).then_some(()) }).await;
     gateway.wait_until_idle().await;
     assert_eq!(client.get("/b/k").await.complete_status(), 200);
     gateway
@@ -39,9 +39,9 @@ async fn a_lost_connection_cancels_its_requests() {
     for _ in 0..3 {
         begun.push(client.begin("GET", "/b/k", &[], true).await);
     }
-    wait_for("all are being worked on", || async { (upstream.in_flight() == 3).then_some(()) }).await;
+    wait_for("all requests are in flight", || async { (upstream.in_flight() == 3).then_some(()) }).await;
     client.ended.abort();
-    wait_for("their calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) }).await;
+    wait_for("the upstream calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) }).await;
     gateway.wait_until_idle().await;
 }
 
@@ -60,7 +60,7 @@ async fn a_broken_transfer_resets_its_stream() {
     let (mut other, body) = head(other).await.unwrap();
     let answer = client.get("/b/cut").await;
     assert_eq!(answer.status, 200);
-    assert!(answer.broken.is_some(), "a transfer that was cut short looks whole");
+    assert!(answer.broken.is_some(), "a truncated transfer looks complete");
     latch.open_for_all();
     read(body, &mut other.body).await.unwrap();
     assert_eq!(other.text(), "beginend");
@@ -82,12 +82,12 @@ async fn a_client_without_window_is_cut() {
         match body.data().await {
             Some(Ok(piece)) => taken += piece.len(),
             Some(Err(error)) => break error,
-            None => panic!("whole after {taken} bytes"),
+            None => panic!("complete after {taken} bytes"),
         }
     };
     assert_eq!((taken, broken.reason()), (1000, Some(Reason::CANCEL)));
     gateway.wait_until_idle().await;
-    wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) }).await;
 }
 
 /// A7, T4: an idle connection gets GOAWAY, before its first request and after its last
@@ -116,7 +116,7 @@ async fn streams_are_served_concurrently() {
     for _ in 0..40 {
         begun.push(client.begin("GET", "/b/k", &[], true).await.0);
     }
-    wait_for("all are being worked on", || async { (upstream.in_flight() == 40).then_some(()) }).await;
+    wait_for("all requests are in flight", || async { (upstream.in_flight() == 40).then_some(()) }).await;
     latch.open_for_all();
     for answer in begun {
         assert_eq!(head(answer).await.unwrap().0.status, 200);
@@ -136,7 +136,7 @@ async fn a_draining_gateway_sends_goaway_and_finishes() {
     let (mut answer, body) = head(answer).await.unwrap();
     gateway.send_sigterm();
     idle.closed().await;
-    wait_for("no more is taken", || async { client.requests.clone().ready().await.is_err().then_some(()) })
+    wait_for("no further stream is accepted", || async { client.requests.clone().ready().await.is_err().then_some(()) })
         .await;
     latch.open_for_all();
     read(body, &mut answer.body).await.unwrap();
@@ -192,7 +192,7 @@ async fn a_reset_upload_is_never_complete_upstream() {
     sending.send_data(Bytes::from(vec![7; 100_000]), false).unwrap();
     wait_for("the upload began", || async { (upstream.in_flight() == 1).then_some(()) }).await;
     sending.send_reset(Reason::CANCEL);
-    wait_for("its call is cancelled", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("the upstream call is cancelled", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     gateway.wait_until_idle().await;
     tokio::time::timeout(Duration::from_secs(20), client.get("/livez")).await.unwrap();
 }

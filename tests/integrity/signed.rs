@@ -119,7 +119,7 @@ async fn chunks_are_signed_anew_at_their_boundaries() {
         let line = format!("{:x};chunk-signature=", chunk.len());
         assert_eq!(seen.body[at..at + line.len()], *line.as_bytes());
         let from = at + line.len();
-        assert_ne!(seen.body[from..from + 64], sent[from..from + 64], "the client's own signature went on");
+        assert_ne!(seen.body[from..from + 64], sent[from..from + 64], "the client's own signature was forwarded");
         at = from + 66;
         assert_eq!(seen.body[at..at + chunk.len()], *chunk);
         at += chunk.len() + 2;
@@ -182,7 +182,7 @@ async fn a_forged_chunk_is_not_forwarded() {
             for seen in upstream.seen().iter().skip(before) {
                 assert!(
                     !seen.is_complete && seen.body.len() <= index * chunk,
-                    "{what} of {index} travelled on"
+                    "{what} of {index} was forwarded"
                 );
             }
         }

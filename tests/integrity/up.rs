@@ -83,7 +83,7 @@ async fn a_wrong_upload_is_cut_and_its_connection_closed() {
     wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
     let seen = upstream.last();
     assert!(!seen.is_complete && seen.body.len() < data.len(), "{} bytes came", seen.body.len());
-    assert_eq!(upstream.count(), 1, "it is not tried again");
+    assert_eq!(upstream.count(), 1, "it is not retried");
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["reason"], "checksum_mismatch");
     gateway.wait_until_idle().await;
@@ -105,7 +105,7 @@ async fn a_wrong_chunked_transfer_is_left_without_its_end() {
     client.send("\r\n0\r\n\r\n").await;
     let answer = client.response("PUT").await;
     assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "BadDigest"));
-    wait_until("the upload has come", || upstream.count() == 1).await;
+    wait_until("the upload has arrived", || upstream.count() == 1).await;
     wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
     assert!(!upstream.last().is_complete);
 }
@@ -253,7 +253,7 @@ async fn fuzzed_chunk_streams_are_refused() {
             other => panic!("round {round}: {other} {}", answer.text()),
         }
     }
-    assert!(refused > 9_000, "only {refused} were refused: the fuzzer is blind");
+    assert!(refused > 9_000, "only {refused} were refused: the fuzzer has no effect");
     gateway.wait_until_idle().await;
 }
 

@@ -30,7 +30,7 @@ async fn a_token_grants_its_claims() {
         let line = gateway.wait_for_log_line("request", |line| line["subject"] == "ann").await;
         assert_eq!((&line["status"], &line["key"]), (&200.into(), &serde_json::Value::Null));
         let log = gateway.log_lines().iter().map(ToString::to_string).collect::<String>();
-        assert!(!log.contains(&token), "no line holds the token");
+        assert!(!log.contains(&token), "no log line has the token");
     }
 }
 
@@ -124,7 +124,7 @@ async fn a_token_may_be_in_a_cookie_or_the_query() {
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["query"], "token=redacted");
     let log = gateway.log_lines().iter().map(ToString::to_string).collect::<String>();
-    assert!(!log.contains(&token) && !gateway.stderr().contains(&token), "no line holds the token");
+    assert!(!log.contains(&token) && !gateway.stderr().contains(&token), "no log line has the token");
 }
 
 /// A3: a token in another header is accepted with or without the scheme; `Authorization` is then forwarded unless it is
@@ -164,7 +164,7 @@ async fn keys_may_be_in_a_file() {
     assert_eq!(
         (secret.complete_status(), secret.reason()),
         (401, "token_algorithm"),
-        "a set is no place for secrets"
+        "a key set must not have secrets"
     );
     // An unknown key ID triggers a reload of the file.
     let third = Issuer::other_rsa().named("three");
@@ -195,7 +195,7 @@ async fn a_bucket_may_accept_tokens_and_signatures() {
     assert_eq!(with_headers(&gateway, "/b/k", &signed).await.complete_status(), 200);
     let token = Issuer::secret().token(&claims());
     assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
-    assert_eq!(get(gateway.address(), "/b?list-type=2").await.complete_status(), 200, "without proof");
+    assert_eq!(get(gateway.address(), "/b?list-type=2").await.complete_status(), 200, "without a credential");
     assert_eq!(get(gateway.address(), "/b/k").await.reason(), "anonymous_denied");
     let wrong = ask(&gateway, "GET", "/b?list-type=2", "wrong").await;
     assert_eq!(

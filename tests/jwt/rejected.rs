@@ -56,13 +56,13 @@ async fn a_token_with_one_fault_is_refused() {
                 "{token}"
             );
         }
-        assert_eq!(upstream.count(), seen, "nothing went up");
+        assert_eq!(upstream.count(), seen, "nothing was sent upstream");
         assert_eq!(ask(&gateway, "GET", "/b/k", &right).await.complete_status(), 200);
         let late = issuer.token(&with("exp", json!(now() - 30)));
         assert_eq!(
             ask(&gateway, "GET", "/b/k", &late).await.complete_status(),
             200,
-            "clocks differ a little"
+            "a small clock skew is tolerated"
         );
     }
 }

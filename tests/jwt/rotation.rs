@@ -78,7 +78,7 @@ async fn keys_rotate_without_a_restart() {
         let invented = Issuer::p256().named(name).token(&claims());
         assert_eq!(ask(&gateway, "GET", "/b/k", &invented).await.complete_status(), 401);
     }
-    assert_eq!(source.server.count(), 2, "invented names do not cause fetches");
+    assert_eq!(source.server.count(), 2, "invented key IDs cause no fetch");
     let line = gateway.wait_for_log_line("token keys renewed", |line| line["keys"] == 1).await;
     assert_eq!(line["next_in_s"], 3600);
 }
@@ -101,7 +101,7 @@ async fn the_last_keys_stay_while_the_source_fails() {
     assert_eq!(
         ask(&gateway, "GET", "/b/k", &another).await.complete_status(),
         200,
-        "one that nobody remembers"
+        "an uncached token"
     );
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains("secret-of-the-source")));
 }

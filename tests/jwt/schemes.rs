@@ -70,7 +70,7 @@ async fn a_bearer_that_does_not_parse_is_not_anonymous() {
             assert_eq!(upstream.last().header("authorization"), None);
         }
         let basic = ask(&gateway, target, &["authorization: Basic dTpw"]).await;
-        assert_eq!(basic.complete_status(), 200, "another scheme is the upstream's");
+        assert_eq!(basic.complete_status(), 200, "another scheme is forwarded");
         assert_eq!(upstream.last().header("authorization"), Some("Basic dTpw"));
     }
 }

@@ -49,7 +49,7 @@ async fn accepting_pauses_without_descriptors_and_resumes() {
     let ticks = processor_ticks(&gateway);
     sleep(Duration::from_secs(2)).await;
     let spent = processor_ticks(&gateway) - ticks;
-    assert!(spent < 50, "{spent} ticks of 10 ms in 2 s: it spins");
+    assert!(spent < 50, "{spent} ticks of 10 ms in 2 s: a busy loop");
     set_descriptor_limit(&gateway, before);
     for client in &mut clients {
         // A health request, because the monitor sheds other requests for a while after a shortage.

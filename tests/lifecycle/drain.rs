@@ -77,7 +77,7 @@ async fn during_the_delay_http_2_clients_get_goaway() {
     assert_eq!(
         new.get("/b/k").await.complete_status(),
         200,
-        "a new connection is served before it is sent away"
+        "a new connection is served before its GOAWAY"
     );
     new.closed().await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));

@@ -44,7 +44,7 @@ async fn a_terminated_gateway_drains_and_exits_0() {
         (answer.complete_status() == 503 && answer.text().contains("draining")).then_some(())
     })
     .await;
-    assert_eq!(gateway.admin("/livez").await.complete_status(), 200, "it lives while it drains");
+    assert_eq!(gateway.admin("/livez").await.complete_status(), 200, "liveness is 200 during the drain");
     assert_eq!(gateway.status().await["requests_in_flight"], 1);
     wait_for("new connections are refused", || async {
         let late = TcpStream::connect(gateway.address()).await;
@@ -87,9 +87,9 @@ async fn the_drain_timeout_is_enforced() {
         Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "0.3").start().await;
     let (mut client, mut answer) = download(&gateway).await;
     gateway.send_sigterm();
-    assert_eq!(gateway.wait_exit().await.code(), Some(1), "who deploys must hear of it");
+    assert_eq!(gateway.wait_exit().await.code(), Some(1), "a forced end must be visible in the exit code");
     client.body(&mut answer, "GET").await;
-    assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
+    assert!(answer.broken.is_some(), "a transfer that was cut off looks complete");
     gateway.wait_for_log_line("drain time is up", |line| line["cut_off"] == 1).await;
     // The client has closed nothing.
     gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
@@ -129,7 +129,7 @@ async fn a_port_in_use_is_named() {
 /// Bad input: an unwritable data directory ends the start with 73 and names it
 #[test]
 fn an_unwritable_data_directory_is_named() {
-    for unwritable in ["a file", "a directory without leave"] {
+    for unwritable in ["a file", "a directory without write permission"] {
         let builder = Gateway::builder();
         let path = builder.directory().join("tidegate-data");
         if unwritable == "a file" {

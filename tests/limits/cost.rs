@@ -35,7 +35,7 @@ async fn a_listing_costs_more_than_a_read() {
         let wait = refused.retry_after().unwrap();
         assert!((590..=720).contains(&wait), "six tokens at 0.01 a second are 600 s away, not {wait}");
     }
-    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.complete_status(), 200, "refused listings took nothing");
+    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.complete_status(), 200, "refused listings took no token");
     assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 429);
 }
 

@@ -53,7 +53,7 @@ async fn each_limit_answers_429_with_retry_after() {
             assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{key}");
         }
         assert_refused(&gateway.get("/b/k").await, reason, scope, 3);
-        assert_eq!(upstream.count(), 3, "{key}: the refused request was passed on");
+        assert_eq!(upstream.count(), 3, "{key}: the refused request was forwarded");
         assert_eq!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await, 1.0);
         let exceeded = gateway.metric(&format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}}")).await;
         assert_eq!(exceeded, 1.0);
@@ -81,7 +81,7 @@ async fn a_refusal_by_one_limit_spends_nothing_of_another() {
         assert_eq!(
             gateway.get("/large/k").await.complete_status(),
             200,
-            "the global burst is untouched by refusals"
+            "refusals spend no token of the global limit"
         );
     }
     assert_eq!(gateway.get("/large/k").await.reason(), "rate_limit_global");
@@ -122,7 +122,7 @@ async fn the_rate_is_reached_and_never_exceeded() {
         f64::from(u32::try_from(admitted).unwrap()) <= most,
         "{admitted} admitted, at most {most} allowed"
     );
-    assert!(admitted > 5, "only {admitted} admitted: tokens do not come back");
+    assert!(admitted > 5, "only {admitted} admitted: tokens are not refilled");
 }
 
 /// L2: a burst large enough for leases to workers is not exceeded, and at least half of it is admitted
@@ -160,7 +160,7 @@ async fn limits_are_off_by_default() {
     let before = gateway.actor("limiter").await["handled"].as_u64().unwrap();
     assert_eq!(statuses(&burst(&gateway, "/b/k", 50).await, 200), 50);
     let after = gateway.actor("limiter").await["handled"].as_u64().unwrap();
-    assert!(after - before <= 2, "only the status page asks: {}", after - before);
+    assert!(after - before <= 2, "only the status page calls it: {}", after - before);
 }
 
 /// L4: a client's first and second request pass under every limit, for any client and bucket
@@ -208,7 +208,7 @@ async fn every_answer_may_have_ratelimit_headers() {
             (200, Some("\"bucket\";q=3;w=300"))
         );
         let [store, own] = answer.headers_named("ratelimit")[..] else { panic!("{answer:?}") };
-        assert_eq!(store, "\"store\";r=5", "what the store says stays");
+        assert_eq!(store, "\"store\";r=5", "the store's header is forwarded");
         let after =
             own.strip_prefix(&format!("\"bucket\";r={left};t=")).map(|after| after.parse::<u64>().unwrap());
         assert!(after.is_some_and(|after| (60..=100).contains(&after)), "{own}");

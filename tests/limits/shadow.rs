@@ -28,7 +28,7 @@ async fn a_shadow_limit_counts_and_names_itself() {
     ] {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.header("x-tidegate-shadow")), (200, shadow));
-        assert_eq!(answer.header("ratelimit"), None, "a shadow says nothing of what is left");
+        assert_eq!(answer.header("ratelimit"), None, "a shadow limit has no ratelimit header");
     }
     let refused = gateway.get("/b/k").await;
     assert_eq!((refused.reason(), refused.header("x-tidegate-shadow")), ("rate_limit_bucket", None));
@@ -39,7 +39,7 @@ async fn a_shadow_limit_counts_and_names_itself() {
     assert_eq!(
         gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await,
         1.0,
-        "a shadow exceeds nothing"
+        "no limit is exceeded in shadow mode"
     );
     assert_eq!(upstream.count(), 4);
 }

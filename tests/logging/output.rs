@@ -45,7 +45,7 @@ async fn a_full_disk_is_reported() {
     .await;
     assert!(gateway.metric("log_write_failures_total{cause=\"disk_full\"}").await >= 1.0);
     let said = || gateway.stderr().matches("the log cannot be written (disk_full)").count();
-    wait_for("stderr says it", || async { (said() > 0).then_some(()) }).await;
+    wait_for("stderr has the message", || async { (said() > 0).then_some(()) }).await;
     for at in 0..5 {
         asked(&gateway, &format!("more-{at}")).await;
     }

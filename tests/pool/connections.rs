@@ -80,7 +80,7 @@ async fn a_connection_is_released_however_its_body_ends() {
     leaving.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(leaving.head().await.status, 200);
     drop(leaving);
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
     assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200, "the one place is free again");
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 0.0);

@@ -40,7 +40,7 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
     queue_holds(&gateway, 93).await;
     let sum = |of: fn(&Upstream) -> usize| upstreams.iter().map(of).sum::<usize>();
     for served in 0..5 {
-        wait_until("the next one is called", || sum(Upstream::count) == 7 + served).await;
+        wait_until("the next request is sent", || sum(Upstream::count) == 7 + served).await;
         assert!(sum(Upstream::in_flight) <= 7);
         latch.open(1);
     }
@@ -127,13 +127,13 @@ async fn the_queue_has_a_deadline() {
     let began = Instant::now();
     let late = gateway.get("/b/second").await;
     assert_eq!((late.complete_status(), late.reason()), (503, "queue_timeout"));
-    assert!(began.elapsed() >= Duration::from_millis(100), "it did wait");
+    assert!(began.elapsed() >= Duration::from_millis(100), "the request waited");
     assert!(matches!(late.retry_after(), Some(1 | 2)), "{late:?}");
     assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"timeout\"}").await, 1.0);
     latch.open_for_all();
     assert_eq!(first.await.unwrap().complete_status(), 200);
     assert_eq!(gateway.get("/b/third").await.complete_status(), 200);
-    assert_eq!(upstream.count(), 2, "the one that gave up was not called after all");
+    assert_eq!(upstream.count(), 2, "the expired request was not sent");
     gateway.wait_until_idle().await;
 }
 
@@ -231,7 +231,7 @@ async fn the_process_has_a_request_limit() {
     assert_eq!((refused.complete_status(), refused.reason()), (503, "too_many_requests_in_flight"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert_eq!(gateway.metric("concurrency_limit_rejections_total").await, 1.0);
-    assert_eq!(gateway.admin("/readyz").await.complete_status(), 200, "probes need no slot");
+    assert_eq!(gateway.admin("/readyz").await.complete_status(), 200, "health requests need no slot");
     latch.open_for_all();
     for request in requests {
         assert_eq!(request.await.unwrap().complete_status(), 200);

@@ -22,7 +22,7 @@ async fn in_overload_the_newest_is_served_and_the_late_are_refused() {
     let holder = ask(&gateway, "/b/holder");
     upstream.wait_until_in_flight(1).await;
     let waiting: RefCell<Vec<JoinHandle<Response>>> = RefCell::default();
-    wait_for("more comes than is served, and the first who waited is told to go", || async {
+    wait_for("the queue is in overload, and the first waiter is refused", || async {
         let newcomer = ask(&gateway, format!("/b/{}", waiting.borrow().len()));
         waiting.borrow_mut().push(newcomer);
         waiting.borrow()[0].is_finished().then_some(())
@@ -34,12 +34,12 @@ async fn in_overload_the_newest_is_served_and_the_late_are_refused() {
         let there = waiting.borrow().iter().filter(|request| !request.is_finished()).count();
         (queued == there as u64).then_some(())
     };
-    wait_for("those who come are in the queue", settled).await;
+    wait_for("the new requests are in the queue", settled).await;
     waiting.borrow_mut().push(ask(&gateway, "/b/newest"));
     wait_for("the newest is in the queue", settled).await;
     latch.open(1);
     assert_eq!(holder.await.unwrap().complete_status(), 200);
-    wait_for("the next is called", || async { (upstream.count() == 2).then_some(()) }).await;
+    wait_for("the next request is sent", || async { (upstream.count() == 2).then_some(()) }).await;
     assert_eq!(upstream.last().target, "/b/newest");
     latch.open_for_all();
     let (mut served, mut shed) = (0, 0);
@@ -54,7 +54,7 @@ async fn in_overload_the_newest_is_served_and_the_late_are_refused() {
             _ => panic!("{answer:?}"),
         }
     }
-    assert!(served > 0 && shed > 0, "{served} served, {shed} told to go");
+    assert!(served > 0 && shed > 0, "{served} served, {shed} refused");
     let counted = "request_queue_rejections_total{bucket=\"b\",reason=\"overload\"}";
     assert_eq!(gateway.metric(counted).await, f64::from(shed));
     gateway.wait_until_idle().await;

@@ -25,7 +25,7 @@ async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
     assert!(
         measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200),
-        "no pace, no refusal"
+        "no refusal without a known throughput"
     );
     let asked = (0..100).map(|i| {
         tokio::spawn(async move {
@@ -40,7 +40,7 @@ async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
             (200, _) => served += 1,
             (503, "queue_too_long") => {
                 refused += 1;
-                assert!(waited < PATIENCE, "it was made to wait for {waited:?}");
+                assert!(waited < PATIENCE, "the refusal came after {waited:?}");
                 assert!((3..=72).contains(&answer.retry_after().unwrap()), "{answer:?}");
                 let text = answer.text();
                 let message = text.split_once("<Message>").unwrap().1.split_once("</Message>").unwrap().0;

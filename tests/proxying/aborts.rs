@@ -19,7 +19,7 @@ async fn a_truncated_answer_is_a_broken_transfer() {
             client.send(client::message("GET", "/b/k", &[("x-request-id", &id)], None)).await;
             // A connection that closes without a head would be a broken transfer too.
             if let Some(answer) = client.try_response("GET").await {
-                assert!(answer.broken.is_some(), "cut at {cut}, chunked {chunked}: the body looks whole");
+                assert!(answer.broken.is_some(), "cut at {cut}, chunked {chunked}: the body looks complete");
                 assert!(body.as_bytes()[..cut].starts_with(&answer.body), "cut at {cut}, chunked {chunked}");
             }
             let line = gateway.wait_for_access_line(&id).await;
@@ -42,7 +42,7 @@ async fn a_chunked_answer_without_its_last_chunk_is_broken() {
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
     let answer = client.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "the body looks whole");
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "the body looks complete");
 }
 
 /// E2: an answer that is not HTTP is 502
@@ -84,7 +84,7 @@ async fn a_disconnect_in_mid_download_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
         gateway.wait_until_idle().await;
         assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
         latch.open_for_all();
@@ -112,7 +112,7 @@ async fn a_disconnect_before_the_answer_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
         gateway.wait_until_idle().await;
     }
 }
@@ -135,10 +135,10 @@ async fn a_disconnect_in_mid_upload_leaves_nothing() {
             } else {
                 drop(leaving);
             }
-            wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-            assert!(!upstream.last().is_complete, "{framing}: the upstream took it for whole");
+            wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+            assert!(!upstream.last().is_complete, "{framing}: the upstream got it as complete");
             gateway.wait_until_idle().await;
-            assert_eq!(upstream.count(), 1, "{framing}: it was tried again");
+            assert_eq!(upstream.count(), 1, "{framing}: it was retried");
             assert_eq!(
                 gateway.wait_for_access_line("leaving").await["reason"],
                 "client_gone",

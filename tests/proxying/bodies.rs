@@ -89,7 +89,7 @@ async fn answers_without_a_body_keep_their_length() {
         assert_eq!(answer.header("transfer-encoding"), None, "{method} {target}");
     }
     client.send(client::message("GET", "/b/k", &[], None)).await;
-    assert_eq!(client.response("GET").await.text(), "x", "the connection is in step");
+    assert_eq!(client.response("GET").await.text(), "x", "the connection is usable");
     gateway.wait_until_idle().await;
 }
 
@@ -102,7 +102,7 @@ async fn a_refused_head_has_no_body() {
     client.send(client::message("HEAD", "/nowhere/k", &[], None)).await;
     assert_eq!(client.response("HEAD").await.reason(), "no_such_bucket");
     client.send(client::message("HEAD", "/b/k", &[], None)).await;
-    assert_eq!(client.response("HEAD").await.complete_status(), 200, "the connection is in step");
+    assert_eq!(client.response("HEAD").await.complete_status(), 200, "the connection is usable");
     assert_eq!(head(gateway.address(), "/b/k").await.header("content-length"), Some("1"));
 }
 

@@ -204,7 +204,7 @@ async fn aliases_and_overrides_are_not_forwarded() {
     assert_eq!(seen.headers_named("x-api-key"), ["injected"]);
     let plain: Vec<_> =
         seen.headers.iter().filter(|(name, _)| name.replace('_', "-") == "x-api-key").collect();
-    assert_eq!(plain.len(), 1, "one credential under any spelling: {plain:?}");
+    assert_eq!(plain.len(), 1, "one credential under any alias: {plain:?}");
 }
 
 /// V13: a client's `x-tidegate-*` headers have no effect

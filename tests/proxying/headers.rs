@@ -26,7 +26,7 @@ async fn hop_by_hop_and_credential_headers_are_not_forwarded() {
     assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = upstream.last();
     for (name, value) in ends_here {
-        assert!(!seen.headers_named(name).contains(&value), "{name} travelled: {:?}", seen.headers);
+        assert!(!seen.headers_named(name).contains(&value), "{name} was forwarded: {:?}", seen.headers);
     }
     for name in [
         "x-nominated",

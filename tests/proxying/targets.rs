@@ -176,5 +176,5 @@ async fn a_copy_source_elsewhere_is_refused() {
         let answer = copy(elsewhere).await;
         assert_eq!((answer.complete_status(), answer.reason()), (403, "copy_source"), "{elsewhere:?}");
     }
-    assert_eq!(upstream.count(), before, "a copy from elsewhere was passed on");
+    assert_eq!(upstream.count(), before, "a copy from another bucket was forwarded");
 }

@@ -15,7 +15,7 @@ async fn a_missing_key_is_the_sdks_no_such_key() {
     let missing =
         client.head_object().bucket("demo").key("none").send().await.unwrap_err().into_service_error();
     assert!(missing.is_not_found(), "{missing:?}");
-    assert_eq!(gateway.get("/demo/none").await.reason(), "", "the gateway answered in the server's place");
+    assert_eq!(gateway.get("/demo/none").await.reason(), "", "the gateway answered instead of the server");
 }
 
 /// E1, O1, O4: an unknown bucket is NoSuchBucket, with the request ID and the reason

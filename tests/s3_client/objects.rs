@@ -88,7 +88,7 @@ async fn no_key_is_normalized_decoded_or_encoded_again() {
         let expected = upstream.last();
         through.get_object().bucket("b").key(key).send().await.unwrap();
         assert_eq!(upstream.last().target, expected.target);
-        assert_ne!(upstream.last().number, expected.number, "{key} was not passed on");
+        assert_ne!(upstream.last().number, expected.number, "{key} was not forwarded");
     }
 }
 

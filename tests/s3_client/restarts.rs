@@ -96,7 +96,7 @@ async fn a_kill_loses_no_acknowledged_object() {
         assert!([version, version + 1].contains(&stored[0]), "k{at}: {} after {version}", stored[0]);
     }
     let files = fs::read_dir(data.join("store_v2/data")).unwrap().count();
-    assert_eq!(files, versions().len(), "data that nothing names was left behind");
+    assert_eq!(files, versions().len(), "data without a record was left behind");
 }
 
 /// The files in a directory, in order.

@@ -62,7 +62,7 @@ async fn a_request_that_crashed_an_actor_is_refused() {
             assert_eq!((answer.complete_status(), answer.reason()), (503, reason), "{actor} at {place}");
             assert!(answer.retry_after().unwrap() <= 1, "{answer:?}");
             assert!(answer.text().contains("<Code>ServiceUnavailable</Code>"), "{}", answer.text());
-            assert_eq!(upstream.count(), served, "the victim of {actor} at {place} was passed on");
+            assert_eq!(upstream.count(), served, "the crashing request of {actor} at {place} was forwarded");
             assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "after {actor} crashed at {place}");
             served += 1;
         }
@@ -91,7 +91,7 @@ async fn a_trial_that_crashed_the_breaker_is_not_sent() {
         let victim = gateway.get("/b/k").await;
         assert_eq!((victim.complete_status(), victim.reason()), (503, "breaker_unavailable"), "{place}");
         assert!(victim.retry_after().unwrap() <= 1);
-        assert_eq!(upstream.count(), 1, "{place}: the victim was called");
+        assert_eq!(upstream.count(), 1, "{place}: the crashing request was forwarded");
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{place}: the only trial is free again");
         assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"], "closed", "{place}");
     }
@@ -141,7 +141,7 @@ async fn waiters_keep_their_positions_in_a_crash() {
         gateway.crash("pool:b", place).await;
         gateway.wait_for_generation("pool:b", before + 1).await;
     }
-    assert_eq!((upstream.count(), upstream.peak_in_flight()), (1, 1), "nobody got past the gate");
+    assert_eq!((upstream.count(), upstream.peak_in_flight()), (1, 1), "no request bypassed the gate");
     latch.open_for_all();
     for request in requests {
         assert_eq!(request.await.unwrap().complete_status(), 200);
@@ -215,11 +215,11 @@ async fn crashes_under_load_fail_only_the_crashing_requests() {
         let most = CRASHES + usize::try_from(poisoned).unwrap();
         assert!(
             victims > 0 && victims <= most,
-            "{actor}: {victims} victims of {CRASHES} crashes, {poisoned} poisoned"
+            "{actor}: {victims} failed requests in {CRASHES} crashes, {poisoned} blocked by fingerprint"
         );
         let lost = others(&answers, reason);
         assert!(lost.is_empty(), "{actor}: {lost:?}");
-        assert_eq!(upstream.count(), answers.len() - victims, "{actor}: a victim was passed on");
+        assert_eq!(upstream.count(), answers.len() - victims, "{actor}: a failed request was forwarded");
         gateway.wait_until_idle().await;
     }
 }

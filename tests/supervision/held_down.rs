@@ -59,9 +59,9 @@ async fn a_failed_limiter_refuses_limited_requests() {
     hold_down(&gateway, "limiter").await;
     let answer = gateway.get("/limited/k").await;
     assert_eq!((answer.complete_status(), answer.reason()), (503, "limiter_unavailable"));
-    assert!((1..=5).contains(&answer.retry_after().unwrap()), "until it is tried again: {answer:?}");
+    assert!((1..=5).contains(&answer.retry_after().unwrap()), "until the actor restarts: {answer:?}");
     assert_eq!(gateway.get("/free/k").await.complete_status(), 200);
-    assert_eq!(upstream.count(), 1, "the refused request was passed on");
+    assert_eq!(upstream.count(), 1, "the refused request was forwarded");
     assert_eq!(gateway.metric("actor_state{actor=\"limiter\"}").await, 2.0);
     let rejected = gateway.metric("actor_messages_rejected_total{actor=\"limiter\",reason=\"failed\"}").await;
     assert!(rejected >= 1.0);
@@ -119,7 +119,7 @@ async fn a_failed_session_cache_is_a_miss() {
     assert_eq!(ask().await.complete_status(), 200);
     hold_down(&gateway, "sessions").await;
     assert_eq!(ask().await.complete_status(), 200);
-    assert_eq!(gateway.status().await["sessions"], serde_json::Value::Null, "nobody answers for the cache");
+    assert_eq!(gateway.status().await["sessions"], serde_json::Value::Null, "the cache does not answer");
     recovers(&gateway, "sessions").await;
     assert_eq!(ask().await.complete_status(), 200);
     assert_eq!(gateway.status().await["sessions"]["entries"], 1);
@@ -146,7 +146,7 @@ async fn a_failed_breakers_published_state_is_used() {
     assert_eq!(gateway.get("/good/k").await.complete_status(), 200);
     let refused = gateway.get("/bad/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
-    assert!(refused.retry_after().unwrap() > 30, "its own time, not the actor's: {refused:?}");
+    assert!(refused.retry_after().unwrap() > 30, "the circuit's open time, not the actor's delay: {refused:?}");
     assert_eq!(bad.count(), 5);
     recovers(&gateway, "breaker:bad").await;
     recovers(&gateway, "breaker:good").await;
@@ -162,7 +162,7 @@ async fn a_failed_monitors_last_level_is_used_and_ages() {
     hold_down(&gateway, "monitor").await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let age = |status: &serde_json::Value| status["resources"]["memory"]["age_ms"].as_u64();
-    wait_for("the readings are seen to be stale", || async {
+    wait_for("the readings are shown as stale", || async {
         let status = gateway.status().await;
         assert_eq!(status["level"], "normal");
         (age(&status)? > 1000 && status["stale"] == true).then_some(())

@@ -33,7 +33,7 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
         200,
         "the same client on another bucket is another message"
     );
-    assert_eq!(upstream.count(), 1, "a poison message was admitted");
+    assert_eq!(upstream.count(), 1, "a blocked message was admitted");
     let reported = gateway.actor("limiter").await;
     assert_eq!(
         (&reported["generation"], &reported["poisoned"]),
@@ -45,7 +45,7 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
     gateway
         .wait_for_log_line("poison message: its like is refused", |line| line["message"] == "limiter.admit")
         .await;
-    wait_for("the suspicion ends with its window", || async {
+    wait_for("the fingerprint is unblocked after its window", || async {
         (gateway.get("/a/k").await.complete_status() == 200).then_some(())
     })
     .await;

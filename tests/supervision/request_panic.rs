@@ -37,7 +37,7 @@ async fn a_panicking_request_is_500_and_affects_no_other() {
     assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
     gateway.wait_until_idle().await;
     let sent = upstream.seen().iter().filter(|seen| seen.method == "PUT").count();
-    assert_eq!(sent, 0, "what panicked was not sent");
+    assert_eq!(sent, 0, "the panicking request was not forwarded");
 }
 
 /// E3: without `admin.chaos` neither a crash nor a stall can be injected

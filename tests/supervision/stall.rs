@@ -26,7 +26,7 @@ async fn a_stalled_actor_is_reported_until_it_continues() {
     wait_for("the pool stalls", || state("stalled")).await;
     gateway.wait_for_log_line("actor stalls", |line| line["stalled"] == "pool:b").await;
     assert_eq!(gateway.metric("actor_state{actor=\"pool:b\"}").await, 1.0);
-    assert_eq!(gateway.actor("limiter").await["state"], "running", "others go on");
+    assert_eq!(gateway.actor("limiter").await["state"], "running", "requests of other threads continue");
 
     wait_for("the pool moves again", || state("running")).await;
     gateway.wait_for_log_line("actor moves again", |line| line["stalled"] == "pool:b").await;

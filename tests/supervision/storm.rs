@@ -38,9 +38,9 @@ async fn a_storm_admits_nothing_beyond_the_limit() {
     let restarts = gateway.actor("limiter").await["restarts"].as_u64().unwrap();
     let admitted = count(&answers, 200, "");
     assert!(restarts >= 80, "{restarts} restarts");
-    assert!(upstream.count() as f64 <= most, "{} passed, at most {most} may", upstream.count());
+    assert!(upstream.count() as f64 <= most, "{} were admitted, at most {most} allowed", upstream.count());
     assert_eq!(upstream.count(), admitted);
-    assert!(admitted as f64 >= BURST, "the burst and what the rate gave were admitted, not {admitted}");
+    assert!(admitted as f64 >= BURST, "less than the burst and the rate was admitted: {admitted}");
     assert!(count(&answers, 429, "rate_limit_bucket") > 0, "the limit was in force");
     let unexplained: Vec<_> = answers
         .iter()
@@ -69,7 +69,7 @@ async fn a_crash_in_mid_write_restores_no_burst() {
     assert_eq!(
         gateway.get("/b/k").await.complete_status(),
         200,
-        "a crash in decide forgets nothing and takes nothing"
+        "a crash in decide loses no state and spends no token"
     );
     gateway.crash("limiter", "apply").await;
     gateway.wait_for_generation("limiter", before + 2).await;
@@ -116,7 +116,7 @@ async fn an_open_circuit_stays_open_in_crashes() {
         wait = next;
         assert_eq!(state().await, "open", "{place}");
     }
-    assert_eq!(upstream.count(), 2, "the upstream was left alone");
+    assert_eq!(upstream.count(), 2, "the upstream was not called");
     assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 1.0);
 }
 

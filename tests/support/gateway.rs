@@ -193,7 +193,7 @@ impl Builder {
             if began.elapsed() > WAIT_MAX {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("it runs on: {}", errors.join().unwrap().unwrap());
+                panic!("it is still running: {}", errors.join().unwrap().unwrap());
             }
             thread::sleep(Duration::from_millis(10));
         };

@@ -42,7 +42,7 @@ pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut l
         if let Some(found) = look().await {
             return found;
         }
-        assert!(began.elapsed() < WAIT_MAX, "never happened: {what}");
+        assert!(began.elapsed() < WAIT_MAX, "timeout: {what}");
         tokio::time::sleep(POLL).await;
     }
 }

@@ -68,7 +68,7 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < WAIT_MAX, "it runs on");
+            assert!(began.elapsed() < WAIT_MAX, "it is still running");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -33,7 +33,7 @@ fn lines_and_rows_of_documents_are_short() {
     for page in pages() {
         let lines = long_lines(&page.text);
         if LONGER.contains(&page.path.as_str()) {
-            assert!(!lines.is_empty(), "{} is short now: strike it from LONGER", page.path);
+            assert!(!lines.is_empty(), "{} has no long line any more: remove it from LONGER", page.path);
         } else {
             long.extend(lines.into_iter().map(|line| format!("{}:{line}", page.path)));
         }

@@ -72,7 +72,7 @@ const RULES: [Rule; 13] = [
     },
     Rule {
         statement: "only src/telemetry/log/ and src/cli.rs write to stdout and stderr",
-        remedy: "log it, or call write_stderr: a blocked terminal or pipe must hold up no worker and no exit",
+        remedy: "log it, or call write_stderr: a blocked terminal or pipe must block no worker and no exit",
         violations: |source| {
             let ships =
                 ["src/", "actors/src/", "config/src/"].iter().any(|folder| source.path.starts_with(folder));
@@ -85,7 +85,7 @@ const RULES: [Rule; 13] = [
         example: ("src/worker.rs", "eprintln!(\"lost\");"),
     },
     Rule {
-        statement: "a state machine knows no runtime",
+        statement: "a state machine has no runtime",
         remedy: "return the decision from state.rs; send, log and count it in actor.rs",
         violations: |source| {
             if !source.path.starts_with("actors/") || source.name() != "state.rs" {
@@ -103,8 +103,8 @@ const RULES: [Rule; 13] = [
         example: ("actors/src/pool/actor.rs", "use crate::breaker::BreakerHandle;"),
     },
     Rule {
-        statement: "every module opens with `//!`, which argues its design",
-        remedy: "begin the file with why it exists, and what is deliberately absent",
+        statement: "every module begins with a `//!` module doc",
+        remedy: "begin the file with what the module owns, what it must not do, and which rule it follows",
         violations: |source| {
             let opens = !source.is_rust() || source.text.starts_with("//!");
             if opens { Lines::new() } else { vec![1] }
@@ -160,7 +160,7 @@ const RULES: [Rule; 13] = [
     },
     Rule {
         statement: "a file is named after what is in it",
-        remedy: "find the noun; a drawer for odds and ends grows for ever",
+        remedy: "find the noun; a collection of odds and ends grows without bound",
         violations: |source| {
             let drawers = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
             let in_drawer = source.path.split(['/', '.']).any(|part| drawers.contains(&part));
@@ -277,7 +277,7 @@ fn every_rule_holds() {
 #[test]
 fn every_rule_finds_its_example() {
     for Rule { statement: says, violations: finds, example: (path, text), .. } in RULES {
-        assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule is blind: {says}");
+        assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule finds nothing: {says}");
     }
 }
 
@@ -287,7 +287,7 @@ fn every_exception_is_still_needed() {
     for (path, constant) in READS_STATUSES {
         assert!(
             sources::read(path).contains(constant),
-            "{path} no longer names {constant}: strike it from the list"
+            "{path} no longer contains {constant}: remove it from the list"
         );
     }
 }

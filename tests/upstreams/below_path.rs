@@ -124,5 +124,5 @@ async fn own_requests_use_the_path() {
     crate::support::wait_until("the credential is checked", || asked(&listing).is_some()).await;
     let seen = asked(&listing).unwrap();
     assert!(Signer::new("ONE", "one").has_signed(&seen, &listing), "{seen:?}");
-    crate::support::wait_until("the endpoint is asked", || asked("/health").is_some()).await;
+    crate::support::wait_until("the endpoint is checked", || asked("/health").is_some()).await;
 }

@@ -122,7 +122,7 @@ async fn a_failing_endpoint_has_no_effect_until_the_pair_expires() {
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert!(refused.text().contains("<Code>ServiceUnavailable</Code>"), "{}", refused.text());
     assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
-    assert_eq!(upstream.count(), sent, "nothing goes up unsigned");
+    assert_eq!(upstream.count(), sent, "nothing is sent unsigned");
     is_up.store(true, Ordering::SeqCst);
     wait_for("the endpoint is back", || async {
         (gateway.get("/b/k").await.complete_status() == 200).then_some(())

@@ -40,7 +40,7 @@ async fn a_misdirected_request_gets_its_own_connection() {
     for method in ["GET", "HEAD", "DELETE", "PUT"] {
         let before = upstream.count();
         assert_eq!(ask(&gateway, method, "/two/k").await.complete_status(), 200, "{method}");
-        let [refused, served] = &upstream.seen()[before..] else { panic!("{method}: not two attempts") };
+        let [refused, served] = &upstream.seen()[before..] else { panic!("{method}: not exactly two attempts") };
         assert_eq!(refused.connection, 1, "{method}: the first attempt shares a connection");
         assert_ne!(served.connection, 1, "{method}");
         assert_eq!(served.header("connection"), Some("close"), "{method}");
@@ -57,7 +57,7 @@ async fn a_misdirected_request_gets_its_own_connection() {
     assert_eq!(
         answer.complete_status(),
         200,
-        "it was not processed, so a condition is no reason not to try again"
+        "a 421 was not processed, so a conditional request is retried"
     );
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 5.0);
@@ -77,10 +77,10 @@ async fn a_store_that_misdirects_everything_gets_two_attempts_and_no_failure() {
     assert_eq!((answer.complete_status(), answer.text().as_str()), (421, "misdirected"));
     assert_eq!(upstream.count(), 2);
     assert_eq!(ask(&gateway, "POST", "/b/k?uploads").await.complete_status(), 421);
-    assert_eq!(upstream.count(), 3, "a POST is not repeated");
+    assert_eq!(upstream.count(), 3, "a POST is not sent again");
     let large = vec![b'x'; 300_000];
     assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(&large)).await.complete_status(), 421);
-    assert_eq!(upstream.count(), 4, "nor is a body that was sent as it came");
+    assert_eq!(upstream.count(), 4, "neither is a streamed body");
     for _ in 0..10 {
         assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 421);
     }

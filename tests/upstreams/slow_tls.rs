@@ -22,7 +22,7 @@ async fn a_handshake_that_stalls_is_a_connect_timeout() {
     for _ in 0..2 {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_connect"));
-        wait_for("its connection is gone", || async { (silent.open_connections() == 0).then_some(()) }).await;
+        wait_for("its connection is closed", || async { (silent.open_connections() == 0).then_some(()) }).await;
     }
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"upstream_connect_attempt\"}").await, 2.0);
     wait_for("the circuit is open", || async {

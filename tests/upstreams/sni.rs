@@ -51,7 +51,7 @@ async fn the_hosts_name_is_used() {
         let host = upstream.last().header("host").unwrap().to_owned();
         assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
     }
-    assert_eq!(front.asked_for(), ["photos.localhost", "my.photos.localhost"], "a connection each");
+    assert_eq!(front.asked_for(), ["photos.localhost", "my.photos.localhost"], "one connection for each name");
 }
 
 /// A7, B3: a request for a bucket outside the certificate is not sent, and clients cannot open the circuit with such

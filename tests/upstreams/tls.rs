@@ -253,7 +253,7 @@ async fn an_early_answer_is_forwarded_over_tls() {
     let head = message("PUT", "/b/k", &[("content-length", &(64 << 20).to_string())], None);
     let mut pausing = Client::connect(gateway.address()).await;
     pausing.send(&head).await;
-    assert_eq!(pausing.response("PUT").await.status, 403, "although the client pauses");
+    assert_eq!(pausing.response("PUT").await.status, 403, "despite the client's pause");
     client.send(&head).await;
     // More than all buffers on the way hold; after its answer the gateway need not read the rest.
     for _ in 0..64 {

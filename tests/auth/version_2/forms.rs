@@ -144,8 +144,8 @@ async fn a_wrong_form_is_refused() {
         let answer = post(&gateway, "/b", &fields).await;
         assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{fields:?}");
     }
-    assert_eq!(upstream.count(), 0, "nothing of this is stored");
-    assert_eq!(post(&gateway, "/b", &right).await.complete_status(), 204, "the unchanged one is");
+    assert_eq!(upstream.count(), 0, "nothing is stored");
+    assert_eq!(post(&gateway, "/b", &right).await.complete_status(), 204, "the unchanged one is stored");
 }
 
 /// A8: a form without a policy authenticates nobody, and a bucket with anonymous access still verifies a given

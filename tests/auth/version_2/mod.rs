@@ -73,7 +73,7 @@ async fn version_2_signatures_are_accepted() {
         let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
         let answer = request(gateway.address(), method, &url, &[], body).await;
         assert_eq!(answer.complete_status(), 200, "{method} {url}: {}", answer.text());
-        assert_eq!(upstream.last().target, target, "the signature stays here");
+        assert_eq!(upstream.last().target, target, "the signature is not forwarded");
         let authorization = upstream.last().header("authorization").unwrap().to_owned();
         assert!(authorization.starts_with("AWS4-HMAC-SHA256 "), "{authorization}");
     }
@@ -100,7 +100,7 @@ async fn signatures_of_botocore_are_accepted() {
     assert_eq!(upstream.last().header("content-type"), Some("text/plain"));
     let both =
         put(&[("content-type", "text/plain"), ("x-amz-acl", "private"), ("x-amz-meta-who", "me")]).await;
-    assert_eq!(both.complete_status(), 200, "the client sends the headers as well");
+    assert_eq!(both.complete_status(), 200, "the client must send the headers too");
     for headers in [
         &[][..],
         &[("content-type", "text/html")],
@@ -235,7 +235,7 @@ async fn an_optional_body_hash_is_verified() {
     assert_eq!(status_code_reason(&answer), expected(400, "XAmzContentSHA256Mismatch", "sha256_mismatch"));
     let unhashed = signer().headers("PUT", "/b/k", &[]);
     let other = send(&gateway, "PUT", "/b/k", &unhashed, Some(b"any body")).await;
-    assert_eq!(other.complete_status(), 200, "without one SigV2 says nothing of the body");
+    assert_eq!(other.complete_status(), 200, "without a hash SigV2 does not cover the body");
     let sized = builder(&upstream).set("buckets.b.max_request_size", "8").start().await;
     let large = send(&sized, "PUT", "/b/k", &unhashed, Some(b"123456789")).await;
     assert_eq!(status_code_reason(&large), expected(413, "EntityTooLarge", "body_too_large"));

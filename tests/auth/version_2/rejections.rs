@@ -92,11 +92,11 @@ async fn a_wrong_header_is_refused() {
     let twice = [("content-type", "a/b"), ("content-type", "c/d")];
     let headers = signer().headers("GET", TARGET, &twice);
     assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.reason(), "sigv2_malformed");
-    assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
+    assert_eq!(upstream.count(), 0, "nothing is sent upstream");
     assert_eq!(
         send_signed(&gateway, &signer(), "GET", TARGET).await.complete_status(),
         200,
-        "the unchanged one does"
+        "the unchanged one is forwarded"
     );
 }
 
@@ -180,7 +180,7 @@ async fn a_wrong_url_is_refused() {
     assert_eq!(upstream.count(), 0);
     assert_eq!(get(gateway.address(), &right).await.complete_status(), 200, "the unchanged one is accepted");
     let other_order = right.replacen("versionId=1&x-id=GetObject", "x-id=Other&versionId=1", 1);
-    assert_eq!(get(gateway.address(), &other_order).await.complete_status(), 200, "`x-id` means nothing");
+    assert_eq!(get(gateway.address(), &other_order).await.complete_status(), 200, "`x-id` has no effect");
 }
 
 /// A8: a request with two kinds of authentication is refused

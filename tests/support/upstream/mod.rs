@@ -148,7 +148,7 @@ impl Upstream {
 
     /// The last request.
     pub(crate) fn last(&self) -> SeenRequest {
-        self.seen().pop().expect("a request came")
+        self.seen().pop().expect("a request arrived")
     }
 
     /// The number of open connections.
@@ -178,7 +178,7 @@ impl Upstream {
 
     /// Waits until this many requests are in flight.
     pub(crate) async fn wait_until_in_flight(&self, requests: usize) {
-        wait_until(&format!("the upstream works on {requests} requests"), || self.in_flight() == requests)
+        wait_until(&format!("{requests} requests are in flight at the upstream"), || self.in_flight() == requests)
             .await;
     }
 
