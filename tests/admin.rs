@@ -10,7 +10,7 @@ fn builder(upstream: &Upstream) -> gateway::Builder {
 }
 
 /// Sends a request with exactly these headers.
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
@@ -38,7 +38,7 @@ async fn a_foreign_host_is_refused() {
     ] {
         for target in ["/status", "/metrics"] {
             assert_eq!(
-                ask(&gateway, "GET", target, &[("host", host)]).await.complete_status(),
+                send_request(&gateway, "GET", target, &[("host", host)]).await.complete_status(),
                 200,
                 "{host}"
             );
@@ -48,19 +48,25 @@ async fn a_foreign_host_is_refused() {
         ["evil.test", "localhost.evil.test", "metrics.test.evil.test", "127.0.0.1.evil.test", "127.1", ""]
     {
         for target in ["/status", "/metrics", "/nothing"] {
-            let answer = ask(&gateway, "GET", target, &[("host", host)]).await;
+            let answer = send_request(&gateway, "GET", target, &[("host", host)]).await;
             assert_eq!(answer.complete_status(), 403, "{host}");
             assert!(answer.text().contains("admin.hosts"), "{}", answer.text());
             assert!(answer.text().contains("host_not_allowed"), "{}", answer.text());
         }
         for probe in ["/livez", "/readyz"] {
-            assert_eq!(ask(&gateway, "GET", probe, &[("host", host)]).await.complete_status(), 200, "{host}");
+            assert_eq!(
+                send_request(&gateway, "GET", probe, &[("host", host)]).await.complete_status(),
+                200,
+                "{host}"
+            );
         }
     }
     let two = [("host", "localhost"), ("host", "evil.test")];
-    assert_ne!(ask(&gateway, "GET", "/status", &two).await.complete_status(), 200);
+    assert_ne!(send_request(&gateway, "GET", "/status", &two).await.complete_status(), 200);
     assert_eq!(
-        ask(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")]).await.complete_status(),
+        send_request(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")])
+            .await
+            .complete_status(),
         403
     );
 }
@@ -79,7 +85,7 @@ async fn a_cross_site_post_is_refused() {
         ("sec-fetch-site", "cross-site"),
     ] {
         for target in ["/actors/limiter/crash", "/actors/limiter/stall?ms=1", "/requests/crash"] {
-            let answer = ask(&gateway, "POST", target, &[host, foreign]).await;
+            let answer = send_request(&gateway, "POST", target, &[host, foreign]).await;
             assert_eq!(answer.complete_status(), 403, "{target}, {foreign:?}");
             assert!(answer.text().contains("cross_site"), "{}", answer.text());
         }
@@ -88,7 +94,7 @@ async fn a_cross_site_post_is_refused() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "nothing was armed");
     for own in [("origin", origin.as_str()), ("sec-fetch-site", "same-origin"), ("user-agent", "curl/8")] {
         assert_eq!(
-            ask(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.complete_status(),
+            send_request(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.complete_status(),
             202,
             "{own:?}"
         );

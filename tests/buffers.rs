@@ -73,7 +73,8 @@ async fn clients_that_grow_and_stop_stay_within_the_budget() {
     let held = gateway.metric(HELD).await;
     assert!(held <= ((8 << 20) + CLIENTS * SMALL_BYTES) as f64, "{held} bytes of socket buffers");
     drop(clients);
-    wait_for("all buffers are released", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
+    wait_for("all buffers are released", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
+        .await;
 }
 
 /// P1: without a budget, transfers complete with small buffers

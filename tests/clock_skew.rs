@@ -66,7 +66,7 @@ fn store(ahead: i64) -> (Upstream, Arc<AtomicI64>) {
 }
 
 /// A signed bucket `b`.
-fn before(upstream: &Upstream) -> Builder {
+fn gateway_before(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .set("buckets.b.s3.access_key_id", "A")
@@ -107,7 +107,7 @@ fn lines(gateway: &Gateway) -> usize {
 async fn requests_are_signed_with_the_stores_time() {
     for ahead in [HOUR, -HOUR, 23 * HOUR] {
         let (upstream, _) = store(ahead);
-        let gateway = before(&upstream).start().await;
+        let gateway = gateway_before(&upstream).start().await;
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         assert_eq!(upstream.count(), 2);
         assert!((signed_at(&upstream.last()) - now() - ahead).abs() < 60);
@@ -144,11 +144,11 @@ async fn a_refusal_with_another_media_type_is_recognised() {
             false => UpstreamReply::ok("x"),
             true => {
                 let document = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
-                let act = UpstreamReply::new(403, document).header("date", &http_date(now() + HOUR));
-                if media_type.is_empty() { act } else { act.header("content-type", media_type) }
+                let reply = UpstreamReply::new(403, document).header("date", &http_date(now() + HOUR));
+                if media_type.is_empty() { reply } else { reply.header("content-type", media_type) }
             }
         });
-        let gateway = before(&upstream).start().await;
+        let gateway = gateway_before(&upstream).start().await;
         assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 2), "{media_type}");
         nothing_counts(&gateway).await;
     }
@@ -164,11 +164,11 @@ async fn the_documents_time_has_priority_over_the_date_header() {
             let time = time.format(&Rfc3339).unwrap();
             let text =
                 format!("<Error><Code>RequestTimeTooSkewed</Code><ServerTime>{time}</ServerTime></Error>");
-            let act = UpstreamReply::new(403, text).header("content-type", "application/xml");
-            act.header("date", &http_date(now()))
+            let reply = UpstreamReply::new(403, text).header("content-type", "application/xml");
+            reply.header("date", &http_date(now()))
         }
     });
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 2));
 }
 
@@ -176,13 +176,13 @@ async fn the_documents_time_has_priority_over_the_date_header() {
 #[tokio::test]
 async fn a_head_corrects_the_clock_too() {
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     for requests in [2, 3] {
         assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 200);
         assert_eq!(upstream.count(), requests);
     }
     let denying = Upstream::start(|_| UpstreamReply::status(403).header("date", &http_date(now() + HOUR)));
-    let gateway = before(&denying).start().await;
+    let gateway = gateway_before(&denying).start().await;
     assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 403);
     assert_eq!((denying.count(), cause(&gateway).await), (2, None));
 }
@@ -192,7 +192,7 @@ async fn a_head_corrects_the_clock_too() {
 #[tokio::test]
 async fn the_offset_is_dropped_when_the_clocks_agree() {
     let (upstream, clock) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert!(cause(&gateway).await.is_some());
     clock.store(0, Ordering::SeqCst);
@@ -210,7 +210,7 @@ async fn the_offset_is_dropped_when_the_clocks_agree() {
         2 => UpstreamReply::ok("x").header("date", &http_date(now() + HOUR)),
         _ => UpstreamReply::ok("x").header("date", &http_date(now())),
     });
-    let gateway = before(&lenient).start().await;
+    let gateway = gateway_before(&lenient).start().await;
     for _ in 0..3 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
@@ -223,7 +223,7 @@ async fn the_offset_is_dropped_when_the_clocks_agree() {
 #[tokio::test]
 async fn a_streamed_body_is_not_sent_again() {
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let body = random_bytes(200_000);
     let refused = put(gateway.address(), "/b/k", &body).await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "upstream_clock_skew"));
@@ -234,7 +234,7 @@ async fn a_streamed_body_is_not_sent_again() {
     assert_eq!(upstream.last().body, body);
 
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let answer = request(gateway.address(), "POST", "/b/k?uploads", &[], Some(b"")).await;
     assert_eq!((answer.complete_status(), upstream.count()), (200, 2));
 }
@@ -243,7 +243,7 @@ async fn a_streamed_body_is_not_sent_again() {
 #[tokio::test]
 async fn a_conditional_write_is_signed_once_more() {
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let answer = request(gateway.address(), "PUT", "/b/k", &[("if-none-match", "*")], Some(b"x")).await;
     assert_eq!((answer.complete_status(), upstream.count()), (200, 2));
 }
@@ -314,7 +314,7 @@ async fn an_absurd_date_is_not_used() {
     for date in dates {
         let of_store = date.clone();
         let upstream = Upstream::start(move |_| refusal(of_store.as_deref()));
-        let gateway = before(&upstream).start().await;
+        let gateway = gateway_before(&upstream).start().await;
         let answer = gateway.get("/b/k").await;
         assert_eq!(
             (answer.complete_status(), answer.reason(), upstream.count()),
@@ -332,7 +332,7 @@ async fn a_date_over_plain_http_is_not_used() {
     let (upstream, clock) = store(HOUR);
     // A name that resolves to the loopback interface without being a loopback name.
     let url = format!("http://127.1:{}", upstream.address().port());
-    let gateway = before(&upstream).set("buckets.b.s3.endpoints", &url).start().await;
+    let gateway = gateway_before(&upstream).set("buckets.b.s3.endpoints", &url).start().await;
     for _ in 0..TIMES {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
@@ -360,7 +360,7 @@ async fn without_a_gateway_signature_the_answer_is_forwarded() {
 #[tokio::test]
 async fn health_checks_follow_the_stores_clock() {
     let (upstream, clock) = store(HOUR);
-    let builder = before(&upstream)
+    let builder = gateway_before(&upstream)
         .set("buckets.b.s3.health_check.path", "/b/health")
         .set("buckets.b.s3.health_check.interval_seconds", "0.1")
         .set("buckets.b.s3.health_check.unhealthy_threshold", "1");

@@ -99,8 +99,8 @@ async fn upstream_faults_are_isolated() {
 /// R1, R3: a failed GET is sent again, a POST never, whether it is refused, cut off or left without an answer
 #[tokio::test]
 async fn a_post_is_sent_once() {
-    for act in [UpstreamReply::status(503), UpstreamReply::reset(), UpstreamReply::hang()] {
-        let failing = Upstream::start(move |_| act.clone());
+    for reply in [UpstreamReply::status(503), UpstreamReply::reset(), UpstreamReply::hang()] {
+        let failing = Upstream::start(move |_| reply.clone());
         let gateway = guarded(&[("failing", &failing)]).await;
         for body in [&b""[..], b"abc"] {
             failing.seen();
@@ -143,7 +143,10 @@ async fn a_client_over_its_limit_gets_its_limit() {
                 status => panic!("{status}"),
             }
         }
-        assert!(began.elapsed() < crate::support::WAIT_MAX, "{admitted} admitted, {refused} refused: the client is locked out");
+        assert!(
+            began.elapsed() < crate::support::WAIT_MAX,
+            "{admitted} admitted, {refused} refused: the client is locked out"
+        );
     }
     let most = began.elapsed().as_secs_f64() * 5.0 + 5.0;
     assert!(f64::from(admitted) <= most, "{admitted} admitted, at most {most}");

@@ -27,10 +27,10 @@ async fn preflight(gateway: &Gateway, target: &str, origin: &str, method: &str, 
 }
 
 fn cors_headers(answer: &Response) -> Vec<(&str, &str)> {
-    let said = answer.headers.iter().filter(|(name, _)| name.starts_with("access-control-"));
-    let mut said: Vec<_> = said.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    said.sort_unstable();
-    said
+    let cors = answer.headers.iter().filter(|(name, _)| name.starts_with("access-control-"));
+    let mut cors: Vec<_> = cors.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    cors.sort_unstable();
+    cors
 }
 
 /// A6: an allowed preflight is answered by the gateway, without a call upstream and without credentials

@@ -95,6 +95,7 @@ async fn framing_may_not_exceed_its_data() {
     let answer = upload(&gateway, &data, 1).await;
     assert_eq!((answer.complete_status(), answer.reason()), (400, "chunk_overhead"));
     assert!(answer.text().contains("<Code>InvalidChunkSizeError</Code>"), "{}", answer.text());
-    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) })
+        .await;
     gateway.wait_until_idle().await;
 }

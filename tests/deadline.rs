@@ -8,21 +8,21 @@ use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, request,
 
 const NAME: &str = "x-request-timeout";
 
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let body = matches!(method, "PUT" | "POST").then_some(&b""[..]);
     request(gateway.address(), method, target, headers, body).await
 }
 
 async fn get_within(gateway: &Gateway, time: &str) -> Response {
-    ask(gateway, "GET", "/b/k", &[(NAME, time)]).await
+    send_request(gateway, "GET", "/b/k", &[(NAME, time)]).await
 }
 
 /// Seconds in the header sent upstream, request by request.
-fn told(upstream: &Upstream) -> Vec<Option<f64>> {
+fn sent_deadlines(upstream: &Upstream) -> Vec<Option<f64>> {
     upstream.seen().iter().map(|seen| seen.header(NAME).map(|left| left.parse().unwrap())).collect()
 }
 
-fn before(upstream: &Upstream) -> Builder {
+fn gateway_before(upstream: &Upstream) -> Builder {
     Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1")
 }
 
@@ -30,7 +30,7 @@ fn before(upstream: &Upstream) -> Builder {
 #[tokio::test]
 async fn a_client_deadline_ends_the_request() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     for time in ["0.3", "300ms", "0.3s"] {
         let began = Instant::now();
         let answer = get_within(&gateway, time).await;
@@ -51,9 +51,12 @@ async fn every_attempt_sends_the_remaining_time() {
         Upstream::sequence(vec![UpstreamReply::status(503).delayed(pause), UpstreamReply::ok("x")]);
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(get_within(&gateway, "10").await.complete_status(), 200);
-    let told: Vec<f64> = told(&upstream).into_iter().flatten().collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0] <= 10.0 && told[1] <= told[0] - 0.3 && told[1] > 0.0, "{told:?}");
+    let sent_deadlines: Vec<f64> = sent_deadlines(&upstream).into_iter().flatten().collect();
+    assert_eq!(sent_deadlines.len(), 2, "{sent_deadlines:?}");
+    assert!(
+        sent_deadlines[0] <= 10.0 && sent_deadlines[1] <= sent_deadlines[0] - 0.3 && sent_deadlines[1] > 0.0,
+        "{sent_deadlines:?}"
+    );
     assert_eq!(get_within(&gateway, "10s").await.complete_status(), 200);
     let spelled = upstream.last().header(NAME).unwrap().to_owned();
     assert!(spelled.ends_with("ms"), "{spelled}: Go's header form is answered in Go's form");
@@ -65,8 +68,8 @@ async fn a_client_deadline_is_capped_by_the_bucket() {
     let upstream = Upstream::start(|seen| {
         if seen.target == "/b/hang" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
     });
-    let gateway = before(&upstream).set("server.request_timeout", "0.5").start().await;
-    let answer = ask(&gateway, "GET", "/b/hang", &[(NAME, "1h")]).await;
+    let gateway = gateway_before(&upstream).set("server.request_timeout", "0.5").start().await;
+    let answer = send_request(&gateway, "GET", "/b/hang", &[(NAME, "1h")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
     assert_eq!(get_within(&gateway, "3600").await.complete_status(), 200);
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -87,7 +90,7 @@ async fn an_invalid_deadline_is_refused() {
         assert_eq!((answer.complete_status(), answer.reason()), (400, "deadline"), "{time}");
         assert!(answer.text().contains(NAME) && answer.text().contains("250ms"), "{}", answer.text());
     }
-    let twice = ask(&gateway, "GET", "/b/k", &[(NAME, "1"), (NAME, "2")]).await;
+    let twice = send_request(&gateway, "GET", "/b/k", &[(NAME, "1"), (NAME, "2")]).await;
     assert_eq!((twice.complete_status(), twice.reason()), (400, "deadline"));
     assert_eq!(upstream.count(), 0);
 }
@@ -112,7 +115,7 @@ async fn a_request_that_expires_in_the_queue_is_not_sent() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "1000")
         .start()
@@ -135,7 +138,8 @@ async fn a_client_deadline_opens_no_circuit() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
-    let gateway = before(&upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "1").start().await;
+    let gateway =
+        gateway_before(&upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "1").start().await;
     for _ in 0..8 {
         assert_eq!(get_within(&gateway, "20ms").await.reason(), "timeout_deadline");
     }
@@ -148,9 +152,9 @@ async fn a_client_deadline_opens_no_circuit() {
 async fn a_client_deadline_does_not_cut_a_started_answer() {
     let pause = Duration::from_millis(200);
     let upstream = Upstream::start(move |_| {
-        (0..5).fold(UpstreamReply::ok("piece"), |act, _| act.then_body_after(pause, "piece"))
+        (0..5).fold(UpstreamReply::ok("piece"), |reply, _| reply.then_body_after(pause, "piece"))
     });
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let answer = get_within(&gateway, "0.5").await;
     assert_eq!((answer.complete_status(), answer.text()), (200, "piece".repeat(6)));
 }
@@ -181,7 +185,7 @@ async fn a_bucket_configures_the_deadline_header() {
 async fn long_operations_have_their_own_timeout() {
     let document = "<CopyObjectResult><ETag>\"e\"</ETag></CopyObjectResult>";
     let upstream = Upstream::start(move |_| UpstreamReply::ok(document).delayed(Duration::from_millis(900)));
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("server.request_timeout", "0.4")
         .set("buckets.b.s3.timeout", "0.4")
         .set("buckets.b.s3.long_operation_timeout", "15")
@@ -195,13 +199,13 @@ async fn long_operations_have_their_own_timeout() {
         ("PUT", "/b/k?partNumber=1&uploadId=u", &source[..]),
         ("POST", "/b/k?uploadId=u", &[]),
     ] {
-        let answer = ask(&gateway, method, target, headers).await;
+        let answer = send_request(&gateway, method, target, headers).await;
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, document), "{method} {target}");
     }
     for (method, target) in
         [("PUT", "/b/k"), ("POST", "/b/k?uploads"), ("PUT", "/b/k?partNumber=1&uploadId=u")]
     {
-        let answer = ask(&gateway, method, target, &[]).await;
+        let answer = send_request(&gateway, method, target, &[]).await;
         assert_eq!(answer.complete_status(), 504, "{method} {target}");
     }
 }
@@ -210,17 +214,17 @@ async fn long_operations_have_their_own_timeout() {
 #[tokio::test]
 async fn long_operations_time_out() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("server.request_timeout", "0.2")
         .set("buckets.b.s3.timeout", "0.2")
         .set("buckets.b.s3.long_operation_timeout", "0.5")
         .start()
         .await;
     let began = Instant::now();
-    let answer = ask(&gateway, "PUT", "/b/k", &[("x-amz-copy-source", "/b/j")]).await;
+    let answer = send_request(&gateway, "PUT", "/b/k", &[("x-amz-copy-source", "/b/j")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
     assert!(began.elapsed() >= Duration::from_millis(500));
-    let answer = ask(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
+    let answer = send_request(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"));
     wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;
 }

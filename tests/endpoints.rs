@@ -16,12 +16,12 @@ const REQUESTS: usize = 40;
 const ROW: usize = 5;
 
 /// An upstream with this behaviour while it is failing, and 200 otherwise.
-fn switchable(act: UpstreamReply) -> (Upstream, Arc<AtomicBool>) {
+fn switchable(reply: UpstreamReply) -> (Upstream, Arc<AtomicBool>) {
     let is_bad = Arc::new(AtomicBool::new(true));
-    let mood = Arc::clone(&is_bad);
+    let switch = Arc::clone(&is_bad);
     let upstream =
         Upstream::start(
-            move |_| if mood.load(Ordering::SeqCst) { act.clone() } else { UpstreamReply::ok("x") },
+            move |_| if switch.load(Ordering::SeqCst) { reply.clone() } else { UpstreamReply::ok("x") },
         );
     (upstream, is_bad)
 }
@@ -80,17 +80,17 @@ async fn a_failing_endpoint_costs_only_a_few_requests() {
         ("is no HTTP", UpstreamReply::raw("x\r\n\r\n")),
         ("cut short", UpstreamReply::ok("abcdef").cut_at(3)),
     ];
-    for (what, act) in acts {
+    for (what, reply) in acts {
         let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
-        let (bad, _) = switchable(act);
+        let (bad, _) = switchable(reply);
         let gateway =
             bucket_of(&[&left, &bad, &right]).set("buckets.b.s3.retry.max_attempts", "1").start().await;
         let answers = storm(&gateway).await;
         let failed = answers.iter().filter(|answer| !is_whole(answer)).count();
         assert!((ROW..ROW + CLIENTS).contains(&failed), "{what}: {failed} failed");
         assert_eq!(bad.count(), failed, "{what}");
-        let standing = endpoint(&gateway, 1).await;
-        assert_eq!((&standing["state"], &standing["ejections"]), (&"ejected".into(), &1.into()), "{what}");
+        let entry = endpoint(&gateway, 1).await;
+        assert_eq!((&entry["state"], &entry["ejections"]), (&"ejected".into(), &1.into()), "{what}");
         assert!(left.count() > 50 && right.count() > 50, "{what}");
         let refused = answers.iter().flatten().find(|answer| answer.reason().starts_with("breaker"));
         assert!(refused.is_none(), "{what}: {refused:?}");
@@ -100,13 +100,13 @@ async fn a_failing_endpoint_costs_only_a_few_requests() {
 /// P5, R1: with the default retries clients see no error
 #[tokio::test]
 async fn retries_hide_a_failing_endpoint() {
-    for (what, act) in [
+    for (what, reply) in [
         ("503", UpstreamReply::status(503)),
         ("hangs", UpstreamReply::hang()),
         ("resets", UpstreamReply::reset()),
     ] {
         let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
-        let (bad, _) = switchable(act);
+        let (bad, _) = switchable(reply);
         let gateway = bucket_of(&[&bad, &left, &right]).start().await;
         let answers = storm(&gateway).await;
         assert!(
@@ -201,12 +201,12 @@ async fn the_circuit_opens_when_all_endpoints_fail() {
 async fn health_checks_eject_and_return_endpoints() {
     let good = Upstream::ok("x");
     let is_well = Arc::new(AtomicBool::new(false));
-    let mood = Arc::clone(&is_well);
-    let sick = Upstream::start(move |seen| match seen.target.as_str() {
-        "/healthz?deep=1" if !mood.load(Ordering::SeqCst) => UpstreamReply::status(400),
+    let switch = Arc::clone(&is_well);
+    let failing = Upstream::start(move |seen| match seen.target.as_str() {
+        "/healthz?deep=1" if !switch.load(Ordering::SeqCst) => UpstreamReply::status(400),
         _ => UpstreamReply::ok("x"),
     });
-    let gateway = bucket_of(&[&good, &sick])
+    let gateway = bucket_of(&[&good, &failing])
         .set("buckets.b.s3.health_check.path", "/healthz?deep=1")
         .set("buckets.b.s3.health_check.interval_seconds", "0.05")
         .set("buckets.b.s3.access_key_id", "AKID")
@@ -218,18 +218,21 @@ async fn health_checks_eject_and_return_endpoints() {
     })
     .await;
     let objects = |upstream: &Upstream| upstream.seen().iter().filter(|seen| seen.target == "/b/k").count();
-    let before = objects(&sick);
+    let before = objects(&failing);
     assert!(storm(&gateway).await.iter().all(is_whole));
-    assert_eq!((before, objects(&sick), objects(&good)), (0, 0, CLIENTS * REQUESTS));
-    let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", sick.address());
+    assert_eq!((before, objects(&failing), objects(&good)), (0, 0, CLIENTS * REQUESTS));
+    let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", failing.address());
     assert_eq!(gateway.metric(&format!("upstream_endpoint_healthy{labels}")).await, 0.0);
-    let check = sick.last();
-    assert_eq!((check.method.as_str(), check.header("host").unwrap()), ("GET", &*sick.address().to_string()));
+    let check = failing.last();
+    assert_eq!(
+        (check.method.as_str(), check.header("host").unwrap()),
+        ("GET", &*failing.address().to_string())
+    );
     assert!(check.header("authorization").unwrap().contains("Credential=AKID/"), "{check:?}");
     is_well.store(true, Ordering::SeqCst);
     wait_for("the endpoint is called again", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-        (objects(&sick) > 0).then_some(())
+        (objects(&failing) > 0).then_some(())
     })
     .await;
 }

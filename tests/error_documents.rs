@@ -28,7 +28,7 @@ fn answer(status: u16, text: &str) -> UpstreamReply {
 fn dripped(status: u16, text: &str, piece: usize, pause: Duration) -> UpstreamReply {
     let mut pieces = text.as_bytes().chunks(piece);
     let first = answer(status, std::str::from_utf8(pieces.next().unwrap()).unwrap());
-    pieces.fold(first, |act, piece| act.then_body_after(pause, piece)).chunked()
+    pieces.fold(first, |reply, piece| reply.then_body_after(pause, piece)).chunked()
 }
 
 /// A bucket `b` with one key pair, and a bucket `two` with several.
@@ -68,11 +68,11 @@ async fn a_document_of_any_length_is_forwarded_completely() {
         let mut number = || parts.next().unwrap().parse().unwrap();
         let (status, bytes) = (number(), number());
         let code = if status == 503 { "SlowDown" } else { "AccessDenied" };
-        let act = answer(u16::try_from(status).unwrap(), &document(code, bytes));
+        let reply = answer(u16::try_from(status).unwrap(), &document(code, bytes));
         match (bucket, parts.next().unwrap()) {
-            (_, "chunked") => act.chunked(),
-            (_, "close") => act.until_close(),
-            _ => act,
+            (_, "chunked") => reply.chunked(),
+            (_, "close") => reply.until_close(),
+            _ => reply,
         }
     });
     let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
@@ -237,8 +237,7 @@ async fn a_long_document_may_reject_a_credential() {
         assert_eq!(gateway.get("/two/k").await.complete_status(), 200, "the other pair serves");
     }
     let checks = "upstream_credential_checks_total{bucket=\"two\",result=\"refused\"}";
-    wait_for("a check ejects it", || async { (gateway.metric(checks).await >= 1.0).then_some(()) })
-        .await;
+    wait_for("a check ejects it", || async { (gateway.metric(checks).await >= 1.0).then_some(()) }).await;
 }
 
 /// E2: in the long document of a renamed bucket the name is the client's

@@ -9,7 +9,7 @@ use crate::support::{Gateway, Upstream, UpstreamReply, get, wait_for};
 
 const REASON: &str = "errors_total{bucket=\"b\",reason=\"decode_failed\"}";
 
-fn before(upstream: &Upstream) -> Builder {
+fn gateway_before(upstream: &Upstream) -> Builder {
     Gateway::builder().bucket("b", upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "1000")
 }
 
@@ -44,7 +44,7 @@ async fn an_oversized_head_is_refused_and_counted() {
         "/b/nul" => UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-a: \0\r\n\r\n"),
         _ => head(90, 100),
     });
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let cases = ["long", "many", "hundred", "heavy", "length", "negative", "status", "nul"];
     for (number, case) in cases.iter().enumerate() {
         let answer = gateway.get(&format!("/b/{case}")).await;
@@ -71,7 +71,7 @@ async fn oversized_heads_take_no_memory() {
         "/b/many" => head(500_000, 1),
         _ => head(1, 10 << 20),
     });
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("buckets.b.s3.retry.max_attempts", "1")
         .set("buckets.b.s3.circuit_breaker.mode", "off")
         .start()
@@ -95,10 +95,11 @@ async fn endless_interim_answers_time_out() {
     let interim = "HTTP/1.1 103 Early Hints\r\n\r\n";
     let upstream = Upstream::start(move |_| {
         let pause = Duration::from_millis(50);
-        let act = (0..400).fold(UpstreamReply::raw(interim), |act, _| act.then_body_after(pause, interim));
-        act.then_body_after(pause, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        let reply =
+            (0..400).fold(UpstreamReply::raw(interim), |reply, _| reply.then_body_after(pause, interim));
+        reply.then_body_after(pause, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     });
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("buckets.b.s3.timeout", "0.5")
         .set("buckets.b.s3.retry.max_attempts", "1")
         .start()

@@ -29,7 +29,7 @@ fn builder(upstream: &Upstream) -> gateway::Builder {
         .set("buckets.pages.cors.allowed_methods", "GET")
 }
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str) -> Response {
     let headers = [("origin", "https://app.test"), ("access-control-request-method", "GET")];
     let headers = if method == "OPTIONS" { &headers[..] } else { &[] };
     request(gateway.address(), method, target, headers, None).await
@@ -54,7 +54,7 @@ async fn local_answers_are_charged_to_their_client() {
                 .await;
             let mut refused = 0;
             for at in 0..REQUESTS {
-                let answer = ask(&gateway, method, target).await;
+                let answer = send_request(&gateway, method, target).await;
                 let expected = if at < BURST { status } else { 429 };
                 assert_eq!(answer.complete_status(), expected, "{limit}: {method} {target}, request {at}");
                 refused += usize::from(answer.reason() == reason);
@@ -77,7 +77,7 @@ async fn local_answers_are_shed() {
     })
     .await;
     for (method, target, _) in LOCAL {
-        let answer = ask(&gateway, method, target).await;
+        let answer = send_request(&gateway, method, target).await;
         assert_eq!((answer.complete_status(), answer.reason()), (503, "exhausted"), "{method} {target}");
     }
     probes_answer(&gateway).await;
@@ -89,14 +89,18 @@ async fn local_answers_need_a_slot() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = builder(&upstream).set("server.max_concurrent_requests", "1").start().await;
     for (method, target, status) in LOCAL {
-        assert_eq!(ask(&gateway, method, target).await.complete_status(), status, "{method} {target}");
+        assert_eq!(
+            send_request(&gateway, method, target).await.complete_status(),
+            status,
+            "{method} {target}"
+        );
         gateway.wait_until_idle().await;
     }
     let mut holder = Client::connect(gateway.address()).await;
     holder.send(client::message("GET", "/b/k", &[], None)).await;
     upstream.wait_until_in_flight(1).await;
     for (method, target, _) in LOCAL {
-        let answer = ask(&gateway, method, target).await;
+        let answer = send_request(&gateway, method, target).await;
         assert_eq!(
             (answer.complete_status(), answer.reason()),
             (503, "too_many_requests_in_flight"),

@@ -27,8 +27,9 @@ const BROWSER: [(&str, &str); 10] = [
 /// A store with CORS rules for one origin.
 fn store() -> Upstream {
     Upstream::start(|seen| {
-        let allowed = |act: UpstreamReply| {
-            act.header("access-control-allow-origin", APP)
+        let allowed = |reply: UpstreamReply| {
+            reply
+                .header("access-control-allow-origin", APP)
                 .header("access-control-expose-headers", "ETag")
                 .header("vary", "Origin")
         };
@@ -60,7 +61,7 @@ async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Re
     request(gateway.address(), "OPTIONS", target, &headers, None).await
 }
 
-fn is_nobodys(seen: &SeenRequest) {
+fn assert_anonymous(seen: &SeenRequest) {
     let credentials = [
         "authorization",
         "cookie",
@@ -125,7 +126,7 @@ async fn a_preflight_is_answered_by_the_store() {
                 assert_eq!(seen.header(name), Some(*value));
             }
             assert_eq!(seen.header("user-agent"), Some("Mozilla/5.0"));
-            is_nobodys(&seen);
+            assert_anonymous(&seen);
         }
     }
     let forbidden = [("origin", "https://evil.test"), ("access-control-request-method", "PUT")];
@@ -168,7 +169,11 @@ async fn a_refused_preflight_does_not_affect_a_credential() {
     let gateway = signed(&upstream).set("buckets.b.auth", "sigv4,anonymous").start().await;
     for _ in 0..30 {
         let answer = preflight(&gateway, "/b/k", &[]).await;
-        assert_eq!((answer.complete_status(), answer.reason()), (403, ""), "the store's own answer is forwarded");
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (403, ""),
+            "the store's own answer is forwarded"
+        );
     }
     assert_eq!(upstream.count(), 30, "neither an attempt with another credential nor a check");
     gateway.wait_until_idle().await;
@@ -373,17 +378,17 @@ async fn other_options_never_reach_an_upstream() {
         (answer.complete_status(), answer.reason().to_owned())
     };
     let (origin, method) = (("origin", APP), ("access-control-request-method", "GET"));
-    let told = |status: u16, reason: &str| (status, reason.to_owned());
+    let refusal = |status: u16, reason: &str| (status, reason.to_owned());
     for headers in [&[][..], &[origin], &[method], &[origin, origin, method], &[origin, method, method]] {
-        assert_eq!(options("/b/k", headers, None).await, told(400, "preflight"), "{headers:?}");
+        assert_eq!(options("/b/k", headers, None).await, refusal(400, "preflight"), "{headers:?}");
     }
-    assert_eq!(options("/b/k", &[origin, method], Some(b"x")).await, told(400, "preflight"));
-    assert_eq!(options("/closed/k", &[origin, method], None).await, told(403, "bucket_closed"));
-    assert_eq!(options("/closed/k", &[], None).await, told(400, "preflight"));
-    assert_eq!(options("/nowhere/k", &[origin, method], None).await, told(404, "no_such_bucket"));
-    assert_eq!(options("/b/../c", &[origin, method], None).await, told(400, "path"));
+    assert_eq!(options("/b/k", &[origin, method], Some(b"x")).await, refusal(400, "preflight"));
+    assert_eq!(options("/closed/k", &[origin, method], None).await, refusal(403, "bucket_closed"));
+    assert_eq!(options("/closed/k", &[], None).await, refusal(400, "preflight"));
+    assert_eq!(options("/nowhere/k", &[origin, method], None).await, refusal(404, "no_such_bucket"));
+    assert_eq!(options("/b/../c", &[origin, method], None).await, refusal(400, "path"));
     for headers in [&[][..], &[origin, method]] {
-        assert_eq!(options("/api/x", headers, None).await, told(405, "method"), "{headers:?}");
+        assert_eq!(options("/api/x", headers, None).await, refusal(405, "method"), "{headers:?}");
     }
     assert_eq!(upstream.count(), 0);
 }

@@ -47,7 +47,7 @@ async fn probed(address: SocketAddr, paths: &[&str], ready: u16) {
 }
 
 /// Both listeners answer every form of health request.
-async fn both(gateway: &Gateway, ready: u16) {
+async fn assert_on_both_listeners(gateway: &Gateway, ready: u16) {
     probed(gateway.address(), &["/-/livez", "/-/readyz"], ready).await;
     probed(gateway.admin_address(), &["/livez", "/readyz", "/-/livez", "/-/readyz"], ready).await;
 }
@@ -57,7 +57,7 @@ async fn both(gateway: &Gateway, ready: u16) {
 async fn health_requests_are_answered_in_every_form() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    both(&gateway, 200).await;
+    assert_on_both_listeners(&gateway, 200).await;
     assert_eq!(upstream.count(), 0);
     let lines = gateway.log_lines();
     assert!(lines.iter().all(|line| line["msg"] != "request"), "probes leave no access line: {lines:?}");
@@ -80,7 +80,7 @@ async fn health_requests_bypass_every_limit() {
     client.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(client.head().await.status, 200);
     assert_eq!(gateway.get("/b/k").await.reason(), "too_many_requests_in_flight");
-    both(&gateway, 200).await;
+    assert_on_both_listeners(&gateway, 200).await;
     latch.open_for_all();
 }
 
@@ -94,7 +94,7 @@ async fn health_requests_are_answered_at_exhausted() {
         (gateway.get("/b/k").await.reason() == "exhausted").then_some(())
     })
     .await;
-    both(&gateway, 200).await;
+    assert_on_both_listeners(&gateway, 200).await;
 }
 
 /// O5, G4: during a drain all forms of the readiness check are 503 and liveness is 200
@@ -163,18 +163,18 @@ async fn a_peer_without_a_proxy_header_may_check_health() {
 async fn health_requests_are_answered_over_tls() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     for is_proxied in [false, true] {
-        let builder = identity.before(&upstream);
+        let builder = identity.gateway_before(&upstream);
         let gateway = if is_proxied { trusting(builder) } else { builder }.start().await;
         for path in ["/-/livez", "/-/readyz"] {
             let http2 = identity.http2(&gateway).await;
-            assert_eq!(http2.ask("GET", path, &[], None).await.complete_status(), 200, "{path}");
-            assert_eq!(http2.ask("HEAD", path, &[], None).await.complete_status(), 200, "{path}");
+            assert_eq!(http2.exchange("GET", path, &[], None).await.complete_status(), 200, "{path}");
+            assert_eq!(http2.exchange("HEAD", path, &[], None).await.complete_status(), 200, "{path}");
             let mut http1 = Client::new(identity.connect(&gateway, &["http/1.1"]).await);
             http1.send(format!("GET {path} HTTP/1.0\r\n\r\n")).await;
             assert_eq!(http1.response("GET").await.complete_status(), 200, "{path}");
         }
         let http2 = identity.http2(&gateway).await;
-        assert_eq!(http2.ask("OPTIONS", "/", &[], None).await.complete_status(), 200, "below {NAME}");
+        assert_eq!(http2.exchange("OPTIONS", "/", &[], None).await.complete_status(), 200, "below {NAME}");
         let other = http2.get("/b/k").await;
         let expected = if is_proxied { (400, "proxy_header") } else { (200, "") };
         assert_eq!((other.complete_status(), if is_proxied { other.reason() } else { "" }), expected);

@@ -32,7 +32,11 @@ fn block(command: u8, client: &str) -> Vec<u8> {
 }
 
 /// Sends a request; returns the client in its access line.
-async fn asked(gateway: &Gateway, client: &mut Client, headers: &[(&str, &str)]) -> (u16, String, String) {
+async fn client_in_log(
+    gateway: &Gateway,
+    client: &mut Client,
+    headers: &[(&str, &str)],
+) -> (u16, String, String) {
     client.send(client::message("GET", "/b/k", headers, None)).await;
     let answer = client.response("GET").await;
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
@@ -40,7 +44,7 @@ async fn asked(gateway: &Gateway, client: &mut Client, headers: &[(&str, &str)])
     (answer.complete_status(), field("client"), field("client_source"))
 }
 
-fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {
+fn expected(status: u16, client: &str, source: &str) -> (u16, String, String) {
     (status, client.to_owned(), source.to_owned())
 }
 
@@ -60,7 +64,11 @@ async fn a_trusted_proxy_sets_the_client_address() {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send(&header).await;
         for _ in 0..2 {
-            assert_eq!(asked(&gateway, &mut connection, &[]).await, told(200, client, source), "{header:?}");
+            assert_eq!(
+                client_in_log(&gateway, &mut connection, &[]).await,
+                expected(200, client, source),
+                "{header:?}"
+            );
         }
     }
 }
@@ -83,8 +91,8 @@ async fn a_header_may_come_in_pieces_or_with_the_request() {
             connection.send([*byte]).await;
             tokio::task::yield_now().await;
         }
-        let got = asked(&gateway, &mut connection, &[]).await;
-        assert_eq!(got, told(200, "203.0.113.9", "proxy"));
+        let got = client_in_log(&gateway, &mut connection, &[]).await;
+        assert_eq!(got, expected(200, "203.0.113.9", "proxy"));
     }
 }
 
@@ -101,7 +109,10 @@ async fn clients_behind_a_proxy_have_separate_budgets() {
         for status in [200, 429] {
             let mut connection = Client::connect(gateway.address()).await;
             connection.send(block(PROXY, &format!("{client}:1"))).await;
-            assert_eq!(asked(&gateway, &mut connection, &[]).await, told(status, client, "proxy"));
+            assert_eq!(
+                client_in_log(&gateway, &mut connection, &[]).await,
+                expected(status, client, "proxy")
+            );
         }
     }
 }
@@ -117,7 +128,11 @@ async fn the_proxy_headers_address_is_the_peer() {
     {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send(line(named)).await;
-        assert_eq!(asked(&gateway, &mut connection, &forwarded).await, told(200, client, source), "{named}");
+        assert_eq!(
+            client_in_log(&gateway, &mut connection, &forwarded).await,
+            expected(200, client, source),
+            "{named}"
+        );
     }
 }
 
@@ -127,7 +142,7 @@ async fn an_untrusted_peers_proxy_header_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "10.0.0.0/8").start().await;
     let mut connection = Client::connect(gateway.address()).await;
-    assert_eq!(asked(&gateway, &mut connection, &[]).await, told(200, "127.0.0.1", "peer"));
+    assert_eq!(client_in_log(&gateway, &mut connection, &[]).await, expected(200, "127.0.0.1", "peer"));
     for header in [line("203.0.113.9:4711"), block(PROXY, "203.0.113.9:4711")] {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send([header, client::message("GET", "/b/k", &[], None)].concat()).await;

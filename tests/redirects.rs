@@ -109,9 +109,9 @@ async fn quoted_upstream_bytes_are_shortened_and_sanitised() {
     for answer in [garbage.clone(), format!("HTTP/1.1 {garbage}"), format!("HTTP/1.1 200 OK\r\n{garbage}")] {
         let upstream = Upstream::start(move |_| UpstreamReply::raw(answer.as_bytes()));
         let gateway = Gateway::in_front_of(&upstream).await;
-        let told = request(gateway.address(), "POST", "/b/k", &[], Some(b"")).await;
-        assert_eq!(told.complete_status(), 502, "{}", told.text());
-        let text = told.text();
+        let refused = request(gateway.address(), "POST", "/b/k", &[], Some(b"")).await;
+        assert_eq!(refused.complete_status(), 502, "{}", refused.text());
+        let text = refused.text();
         let message =
             text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>")).unwrap().0;
         assert!(!message.is_empty() && message.chars().count() <= 500, "{message}");

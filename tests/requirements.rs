@@ -11,19 +11,19 @@ use crate::tidy::sources::{self, Source};
 
 /// The state of a requirement.
 #[derive(Clone, Copy)]
-enum Standing {
+enum State {
     /// Tests show it.
     Met,
     /// Not yet, or not completely: the missing part.
     Later(&'static str),
 }
-use Standing::{Later, Met};
+use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
 const LATER: usize = 48;
 
-const LEDGER: [(&str, Standing); 132] = [
+const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
     ("S2", Met),
     ("S3", Met),
@@ -291,8 +291,8 @@ fn the_ledger_is_complete() {
     for (id, text) in &promised {
         assert!(text.len() > 15 && text.ends_with(['.', ')']), "{id} has no whole sentence: {text}");
     }
-    for (id, standing) in LEDGER {
-        assert!(!matches!(standing, Later("")), "{id} is later: name what is missing");
+    for (id, state) in LEDGER {
+        assert!(!matches!(state, Later("")), "{id} is later: name what is missing");
     }
 }
 
@@ -309,7 +309,7 @@ fn the_ids_of_a_group_are_consecutive() {
 
 #[test]
 fn the_list_of_later_only_shrinks() {
-    let later = LEDGER.iter().filter(|(_, standing)| matches!(standing, Later(_))).count();
+    let later = LEDGER.iter().filter(|(_, state)| matches!(state, Later(_))).count();
     assert_eq!(
         later, LATER,
         "if fewer requirements are later, lower the number; more are allowed with a reason"
@@ -320,7 +320,7 @@ fn the_list_of_later_only_shrinks() {
 fn every_met_requirement_has_a_test_that_names_it() {
     let tests = tests();
     let named: BTreeSet<&str> = tests.iter().flat_map(|test| &test.ids).map(String::as_str).collect();
-    let is_met = |id: &str| LEDGER.iter().any(|(of, standing)| *of == id && matches!(standing, Met));
+    let is_met = |id: &str| LEDGER.iter().any(|(of, state)| *of == id && matches!(state, Met));
     let without: Vec<String> = promised()
         .into_iter()
         .filter(|(id, _)| is_met(id) && !named.contains(id.as_str()))

@@ -6,7 +6,12 @@ use crate::support::{Gateway, Response, Upstream, UpstreamReply, client, request
 
 const AGAIN: u16 = 503;
 
-async fn ask(gateway: &Gateway, method: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Response {
+async fn send_request(
+    gateway: &Gateway,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Response {
     let answer = request(gateway.address(), method, "/b/k", headers, body).await;
     assert_eq!(answer.broken, None);
     answer
@@ -62,12 +67,12 @@ async fn client_errors_are_not_retried() {
 /// R1: resets, connections closed without an answer, and timeouts before the first byte are retried
 #[tokio::test]
 async fn failures_without_an_answer_are_retried() {
-    for act in [UpstreamReply::reset(), UpstreamReply::raw(""), UpstreamReply::hang()] {
-        let upstream = Upstream::sequence(vec![act.clone(), UpstreamReply::ok("x")]);
+    for reply in [UpstreamReply::reset(), UpstreamReply::raw(""), UpstreamReply::hang()] {
+        let upstream = Upstream::sequence(vec![reply.clone(), UpstreamReply::ok("x")]);
         let gateway =
             Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.timeout", "0.3").start().await;
-        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{act:?}");
-        assert_eq!(upstream.count(), 2, "{act:?}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{reply:?}");
+        assert_eq!(upstream.count(), 2, "{reply:?}");
     }
 }
 
@@ -109,7 +114,7 @@ async fn a_post_is_never_retried() {
     ] {
         let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
         let gateway = Gateway::in_front_of(&upstream).await;
-        assert_eq!(ask(&gateway, method, &[], body).await.status, AGAIN);
+        assert_eq!(send_request(&gateway, method, &[], body).await.status, AGAIN);
         assert_eq!(upstream.count(), attempts, "{method}");
     }
 }
@@ -124,7 +129,7 @@ async fn a_small_body_is_replayed_byte_for_byte() {
         UpstreamReply::ok("stored"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, 200);
+    assert_eq!(send_request(&gateway, "PUT", &[], Some(&body)).await.status, 200);
     let hashes: Vec<String> = upstream.seen().iter().map(crate::support::SeenRequest::sha256).collect();
     assert_eq!(hashes, vec![client::sha256(&body); 3]);
     assert!(upstream.seen().iter().all(|seen| seen.header("content-length") == Some("65536")));
@@ -136,7 +141,7 @@ async fn a_streamed_body_is_sent_once() {
     let body = vec![b'x'; (64 << 10) + 1];
     let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, AGAIN);
+    assert_eq!(send_request(&gateway, "PUT", &[], Some(&body)).await.status, AGAIN);
     assert_eq!(upstream.count(), 1);
     assert_eq!(upstream.last().sha256(), client::sha256(&body));
     let mut chunked = client::Client::connect(gateway.address()).await;
@@ -205,10 +210,10 @@ async fn a_started_streamed_body_is_not_retried() {
     let body = vec![b'x'; 100_000];
     let upstream = Upstream::replying_before_body(|_| UpstreamReply::reset());
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, 502);
+    assert_eq!(send_request(&gateway, "PUT", &[], Some(&body)).await.status, 502);
     assert_eq!(upstream.count(), 1);
     upstream.stop().await;
-    assert_eq!(ask(&gateway, "POST", &[], Some(&body)).await.status, 502);
+    assert_eq!(send_request(&gateway, "POST", &[], Some(&body)).await.status, 502);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
 }
 
@@ -332,7 +337,7 @@ async fn a_clients_retry_is_not_retried() {
     ] {
         let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
         let gateway = Gateway::in_front_of(&upstream).await;
-        assert_eq!(ask(&gateway, "GET", &[(name, sent)], None).await.status, AGAIN);
+        assert_eq!(send_request(&gateway, "GET", &[(name, sent)], None).await.status, AGAIN);
         assert_eq!(upstream.count(), attempts, "{name}: {sent}");
         let left = gateway.metric("retry_left_to_client_total{bucket=\"b\"}").await;
         assert_eq!(left, if attempts == 1 { 1.0 } else { 0.0 }, "{name}: {sent}");

@@ -31,10 +31,10 @@ async fn an_outage_is_not_amplified_beyond_the_budget() {
     let gateway = start(&upstream, &[("min_per_second", "0"), ("min_concurrent", "1000")]).await;
     let address = gateway.address();
     for _ in 0..REQUESTS / 10 {
-        let asking: Vec<_> =
+        let pending: Vec<_> =
             (0..10).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
-        for asking in asking {
-            assert_eq!(asking.await.unwrap().complete_status(), 503);
+        for pending in pending {
+            assert_eq!(pending.await.unwrap().complete_status(), 503);
         }
     }
     let retries = upstream.count() - REQUESTS;

@@ -63,7 +63,11 @@ async fn at_capacity_the_oldest_tenth_is_evicted() {
     }
     assert_eq!(cache(&gateway).await["hits"].as_u64(), Some(hits + 3), "the others are still cached");
     for id in ["s-0", "s-1"] {
-        assert_eq!(with_session(&gateway, id).await.complete_status(), 200, "an evicted session is verified again");
+        assert_eq!(
+            with_session(&gateway, id).await.complete_status(),
+            200,
+            "an evicted session is verified again"
+        );
     }
     let last = cache(&gateway).await;
     assert_eq!(last["hits"].as_u64(), Some(hits + 3));

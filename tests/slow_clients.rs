@@ -49,7 +49,8 @@ async fn a_body_that_trickles_in_is_cut_off() {
         assert!(answer.text().contains("<Code>RequestTimeout</Code>"), "{name}: {}", answer.text());
         assert_eq!(answer.header("connection"), Some("close"), "{name}");
         assert!(client.is_closed().await, "{name}");
-        wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) })
+            .await;
     }
     assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "a partial body looks complete");
     gateway.wait_until_idle().await;

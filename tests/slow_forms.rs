@@ -80,7 +80,8 @@ async fn a_thousand_slow_forms_do_not_affect_others() {
         forms.push(begin(&gateway, HOSTILE).await);
     }
     let refused = "form_rejections_total";
-    wait_for("most forms are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) }).await;
+    wait_for("most forms are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) })
+        .await;
     assert_eq!(gateway.metric("requests_in_flight").await, 0.0);
     for _ in 0..20 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

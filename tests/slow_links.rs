@@ -53,8 +53,8 @@ async fn an_answer_byte_by_byte_is_complete() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
             let pause = Duration::from_millis(50);
-            let act = (0..30).fold(UpstreamReply::ok("x"), |act, _| act.then_body_after(pause, "y"));
-            if chunked { act.chunked() } else { act }
+            let reply = (0..30).fold(UpstreamReply::ok("x"), |reply, _| reply.then_body_after(pause, "y"));
+            if chunked { reply.chunked() } else { reply }
         });
         let gateway = Gateway::builder()
             .bucket("b", &upstream)

@@ -24,7 +24,7 @@ fn objects() -> Upstream {
 }
 
 /// Requests the large object.
-async fn ask(address: SocketAddr, receive_bytes: Option<u32>) -> Client {
+async fn request_large(address: SocketAddr, receive_bytes: Option<u32>) -> Client {
     let mut client = Client::connect_from(HOSTILE, address, receive_bytes).await;
     client.send("GET /b/large HTTP/1.1\r\nhost: a\r\n\r\n").await;
     client
@@ -52,7 +52,7 @@ async fn unread_answers_hold_half_of_a_bucket() {
         .await;
     let mut hostile = Vec::new();
     for _ in 0..12 {
-        hostile.push(ask(gateway.address(), TINY_BYTES).await);
+        hostile.push(request_large(gateway.address(), TINY_BYTES).await);
     }
     for _ in 0..20 {
         assert_eq!(gateway.get("/b/small").await.complete_status(), 200);
@@ -84,8 +84,8 @@ async fn a_client_below_the_minimum_rate_is_cut() {
     // So high that the kernel's buffers are soon used up.
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.min_send_rate", "512MiB").start().await;
-    let mut slow = ask(gateway.address(), TINY_BYTES).await;
-    let mut fast = ask(gateway.address(), None).await;
+    let mut slow = request_large(gateway.address(), TINY_BYTES).await;
+    let mut fast = request_large(gateway.address(), None).await;
     let answer = fast.response("GET").await;
     assert_eq!((answer.complete_status(), answer.body.len()), (200, LARGE_BYTES));
     let line = gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client_rate").await;

@@ -97,16 +97,16 @@ async fn a_frozen_store_is_a_cause_and_ready() {
         .set("buckets.b.s3.retry.max_attempts", "1")
         .start()
         .await;
-    let asking = tokio::spawn({
+    let pending = tokio::spawn({
         let address = gateway.address();
         async move { crate::support::get(address, "/b/k").await }
     });
     let (headline, frozen) = cause(&gateway, "upstream_unresponsive").await;
-    assert!(!asking.is_finished(), "the request still waits");
+    assert!(!pending.is_finished(), "the request still waits");
     assert_eq!((headline.as_str(), &frozen["subject"]), ("degraded", &"b".into()), "{frozen}");
     assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "at a quarter of the timeout: {frozen}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
-    assert_eq!(asking.await.unwrap().complete_status(), 504);
+    assert_eq!(pending.await.unwrap().complete_status(), 504);
     wait_for("no call is waiting", || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();

@@ -81,8 +81,8 @@ async fn the_total_ends_a_request_without_an_answer() {
 async fn a_stalled_answer_is_cut() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
-            let act = UpstreamReply::ok("begin").then_body_after(Duration::from_secs(60), "end");
-            if chunked { act.chunked() } else { act }
+            let reply = UpstreamReply::ok("begin").then_body_after(Duration::from_secs(60), "end");
+            if chunked { reply.chunked() } else { reply }
         });
         let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.2").start().await;
         let answer = get(gateway.address(), "/b/k").await;
@@ -117,10 +117,10 @@ async fn a_connect_timeout_is_504() {
 async fn a_long_answer_is_not_cut_by_the_total() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
-            let act = (0..8).fold(UpstreamReply::ok("piece"), |act, _| {
-                act.then_body_after(Duration::from_millis(150), "piece")
+            let reply = (0..8).fold(UpstreamReply::ok("piece"), |reply, _| {
+                reply.then_body_after(Duration::from_millis(150), "piece")
             });
-            if chunked { act.chunked() } else { act }
+            if chunked { reply.chunked() } else { reply }
         });
         let gateway = once(&upstream)
             .set("server.request_timeout", "0.5")
@@ -147,8 +147,10 @@ async fn a_stalled_upload_is_cut() {
             .await;
         let answer = uploading.response("PUT").await;
         assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_upload"), "{framing}");
-        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == before + 1).then_some(()) })
-            .await;
+        wait_for("the upstream connection is closed", || async {
+            (upstream.cancelled() == before + 1).then_some(())
+        })
+        .await;
         assert!(!upstream.last().is_complete, "{framing}: the upstream got it as complete");
     }
     gateway.wait_until_idle().await;
@@ -208,5 +210,6 @@ async fn a_client_that_does_not_read_is_cut() {
     stalled.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
     gateway.wait_until_idle().await;
-    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
 }

@@ -183,7 +183,11 @@ async fn the_form_selects_the_answer() {
     let fields =
         signed(&signer(), &[("key", "k"), ("success_action_redirect", "https://pages.example/")], &[]);
     let answer = post(&gateway, "/b", &form(&fields, b"data", END)).await;
-    assert_eq!(status_and_code(&answer), (507, "QuotaExceeded".to_owned()), "a failure is the store's own answer");
+    assert_eq!(
+        status_and_code(&answer),
+        (507, "QuotaExceeded".to_owned()),
+        "a failure is the store's own answer"
+    );
 }
 
 fn with_changed(mut fields: Fields, name: &str, value: &str) -> Fields {

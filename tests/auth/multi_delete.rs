@@ -237,8 +237,8 @@ async fn an_invalid_store_result_is_not_merged() {
         (UpstreamReply::status(204), 502, "decode_failed"),
     ];
     let document = list(&["<Key>é/a</Key>", "<Key>x</Key>"]);
-    for (act, status, reason) in whole {
-        let upstream = Upstream::start(move |_| act.clone());
+    for (reply, status, reason) in whole {
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
         assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{}", answer.text());
@@ -247,14 +247,14 @@ async fn an_invalid_store_result_is_not_merged() {
         assert_eq!(says_repeat, status == 502, "{}", answer.text());
         gateway.wait_until_idle().await;
     }
-    for act in [
+    for reply in [
         UpstreamReply::ok(""),
         UpstreamReply::ok("<html></html>"),
         UpstreamReply::ok(&result[..40]),
         UpstreamReply::ok(hidden),
         UpstreamReply::ok("x".repeat(9000)).chunked(),
     ] {
-        let upstream = Upstream::start(move |_| act.clone());
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
         assert!(answer.broken.is_some(), "{answer:?}");
@@ -268,7 +268,7 @@ async fn an_invalid_store_result_is_not_merged() {
     let pieces = UpstreamReply::ok("  ").chunked();
     let pieces = result
         .split_inclusive('/')
-        .fold(pieces, |act, piece| act.then_body_after(Duration::from_millis(5), piece));
+        .fold(pieces, |reply, piece| reply.then_body_after(Duration::from_millis(5), piece));
     let upstream = Upstream::start(move |_| pieces.clone());
     let answer = delete(&gateway(&upstream).await, &guest(), document.as_bytes(), &[]).await;
     assert_eq!(results(&answer), (vec!["é/a".to_owned()], vec!["x".to_owned()]), "in pieces");

@@ -181,7 +181,7 @@ fn assert_location(answer: &Response, region: &str) {
 async fn the_location_is_the_gateways_region() {
     let xml = |body: &str| UpstreamReply::ok(body).header("content-type", "application/xml");
     let huge = "<".repeat(3 << 20);
-    for act in [
+    for reply in [
         xml(&location("default")),
         xml(&location("default")).header(REGION, "default"),
         UpstreamReply::ok("<html>not found</html>").header("content-type", "text/html"),
@@ -193,7 +193,7 @@ async fn the_location_is_the_gateways_region() {
         xml(&location("x")).until_close(),
         xml(&location("x")).cut_at(9),
     ] {
-        let upstream = Upstream::start(move |_| act.clone());
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = signed_bucket(&upstream).start().await;
         assert_location(&send_signed(&gateway, &signer(), "GET", "/b?location").await, "");
         assert_location(&get(gateway.address(), &signer().presigned("GET", "/b/?location", "60")).await, "");
@@ -255,7 +255,7 @@ async fn answers_name_the_gateways_region() {
         .http_bucket("api", &upstream)
         .start()
         .await;
-    let told = |answer: &Response| answer.headers_named(REGION).join(",");
+    let region_of = |answer: &Response| answer.headers_named(REGION).join(",");
     for (method, target, status, region) in [
         ("HEAD", "/b", 200, "eu-central-1"),
         ("HEAD", "/b/", 200, "eu-central-1"),
@@ -277,22 +277,26 @@ async fn answers_name_the_gateways_region() {
         ("HEAD", "/api/none", 200, ""),
     ] {
         let answer = request(gateway.address(), method, target, &[], None).await;
-        assert_eq!((answer.complete_status(), told(&answer).as_str()), (status, region), "{method} {target}");
+        assert_eq!(
+            (answer.complete_status(), region_of(&answer).as_str()),
+            (status, region),
+            "{method} {target}"
+        );
     }
     for (secret, reason) in [(SECRET, ""), ("another", "signature_mismatch")] {
         let answer = send_signed(&gateway, &Signer::new(ID, secret), "HEAD", "/b").await;
-        assert_eq!((answer.reason(), told(&answer).as_str()), (reason, "eu-central-1"));
+        assert_eq!((answer.reason(), region_of(&answer).as_str()), (reason, "eu-central-1"));
     }
     upstream.stop().await;
     let failed = head(gateway.address(), "/b/k").await;
-    assert_eq!((failed.complete_status(), told(&failed).as_str()), (502, "eu-central-1"));
+    assert_eq!((failed.complete_status(), region_of(&failed).as_str()), (502, "eu-central-1"));
 }
 
 /// A9, G1: an invalid region is a start-up error, and so is a list without effect
 #[tokio::test]
 async fn invalid_regions_are_start_up_errors() {
     let upstream = Upstream::ok("x");
-    for (key, value, said) in [
+    for (key, value, text) in [
         ("s3.region", "eu west", "s3.region"),
         ("s3.region", "", "s3.region"),
         ("buckets.b.client_regions", "eu-west-1,<r>", "buckets.b.client_regions"),
@@ -301,7 +305,7 @@ async fn invalid_regions_are_start_up_errors() {
         let ended = signed_bucket(&upstream).set(key, value).run();
         assert_eq!(ended.code, Some(78), "{key} = {value}");
         assert!(
-            ended.stderr.contains(said) && ended.stderr.contains("not the name of a region"),
+            ended.stderr.contains(text) && ended.stderr.contains("not the name of a region"),
             "{ended:?}"
         );
     }

@@ -185,11 +185,11 @@ async fn a_length_that_overflows_is_refused_before_connecting() {
 #[tokio::test]
 async fn a_stalled_upload_is_attributed_to_the_client() {
     let lost_patience = Duration::from_millis(1500);
-    for (act, expected) in
+    for (reply, expected) in
         [(UpstreamReply::reset(), (504, "timeout_upload")), (UpstreamReply::status(504), (504, ""))]
     {
-        let act = act.delayed(lost_patience);
-        let upstream = Upstream::replying_before_body(move |_| act.clone());
+        let reply = reply.delayed(lost_patience);
+        let upstream = Upstream::replying_before_body(move |_| reply.clone());
         let gateway = start(&upstream).await;
         let message = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]) + "begin";
         let stalled = (0..TIMES).map(|_| {

@@ -17,9 +17,9 @@ fn half_an_upload() -> Vec<u8> {
 /// An upstream with failures that can be switched on.
 fn switchable() -> (Upstream, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(true));
-    let told = Arc::clone(&fails);
+    let switch = Arc::clone(&fails);
     let upstream = Upstream::start(move |_| {
-        if told.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
+        if switch.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
     });
     (upstream, fails)
 }
@@ -98,12 +98,12 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
 /// B1, B3: connect failures, resets and timeouts count like error statuses
 #[tokio::test]
 async fn failures_without_an_answer_count() {
-    for (act, status, cause) in [
+    for (reply, status, cause) in [
         (UpstreamReply::reset(), 502, "reset"),
         (UpstreamReply::hang(), 504, "timeout"),
         (UpstreamReply::raw("nonsense\r\n\r\n"), 502, "decode"),
     ] {
-        let upstream = Upstream::start(move |_| act.clone());
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
             .set("buckets.b.s3.retry.max_attempts", "1")
@@ -170,8 +170,10 @@ async fn a_failed_trial_opens_the_circuit_for_longer() {
     passes(&gateway, Duration::from_secs(1)).await;
     let opened = Instant::now();
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "the trial");
-    wait_for("the circuit opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
-        .await;
+    wait_for("the circuit opens again", || async {
+        (circuit(&gateway).await["opened_total"] == 2).then_some(())
+    })
+    .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let circuit = circuit(&gateway).await;
     assert_eq!(circuit["opened_total"], 2);
@@ -281,7 +283,8 @@ async fn an_abandoned_trial_returns_its_permit() {
     assert_eq!(put().await.reason(), "breaker_half_open", "the only trial is taken");
     trial.reset();
     upstream.wait_until_in_flight(0).await;
-    wait_for("the permit is released", || async { (put().await.complete_status() == 200).then_some(()) }).await;
+    wait_for("the permit is released", || async { (put().await.complete_status() == 200).then_some(()) })
+        .await;
     assert_eq!(circuit_of(&gateway, "write").await["state"], "closed");
 }
 
@@ -295,7 +298,11 @@ async fn an_error_document_inside_a_200_counts_as_a_failure() {
     let gateway = start(&upstream, &[]).await;
     for failures in 1..=2 {
         let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;
-        assert_eq!((answer.complete_status(), answer.text().trim()), (200, document), "it is forwarded unchanged");
+        assert_eq!(
+            (answer.complete_status(), answer.text().trim()),
+            (200, document),
+            "it is forwarded unchanged"
+        );
         wait_for("it is counted", || async {
             (circuit_of(&gateway, "write").await["consecutive_failures"] == failures).then_some(())
         })

@@ -20,7 +20,7 @@ async fn holding_builder(upstream: &Upstream, settings: &[(&str, &str)]) -> Gate
     start(upstream, &all).await
 }
 
-async fn opens(gateway: &Gateway) {
+async fn circuit_opens(gateway: &Gateway) {
     wait_for("the circuit opens", || async {
         let failed = request(gateway.address(), "POST", "/b/k?restore", &[], Some(b"x")).await;
         assert!(failed.complete_status() >= 500);
@@ -29,16 +29,16 @@ async fn opens(gateway: &Gateway) {
     .await;
 }
 
-async fn holds(gateway: &Gateway, requests: usize) {
+async fn requests_are_held(gateway: &Gateway, requests: usize) {
     wait_for(&format!("{requests} requests are held"), || async {
         (circuit_of(gateway, "all").await["held"] == requests).then_some(())
     })
     .await;
 }
 
-type Asked = tokio::task::JoinHandle<Response>;
+type PendingResponse = tokio::task::JoinHandle<Response>;
 
-fn ask(gateway: &Gateway, method: &'static str, body: Option<&'static [u8]>) -> Asked {
+fn spawn_request(gateway: &Gateway, method: &'static str, body: Option<&'static [u8]>) -> PendingResponse {
     let address = gateway.address();
     tokio::spawn(async move { request(address, method, "/b/k", &[], body).await })
 }
@@ -55,15 +55,15 @@ async fn held_requests_are_served_when_the_port_comes_back() {
     let upstream = Upstream::ok("x");
     let gateway = holding_builder(&upstream, &[]).await;
     upstream.stop().await;
-    opens(&gateway).await;
+    circuit_opens(&gateway).await;
     let waiting = [
-        ask(&gateway, "GET", None),
-        ask(&gateway, "HEAD", None),
-        ask(&gateway, "PUT", Some(b"small")),
-        ask(&gateway, "DELETE", None),
-        ask(&gateway, "GET", None),
+        spawn_request(&gateway, "GET", None),
+        spawn_request(&gateway, "HEAD", None),
+        spawn_request(&gateway, "PUT", Some(b"small")),
+        spawn_request(&gateway, "DELETE", None),
+        spawn_request(&gateway, "GET", None),
     ];
-    holds(&gateway, 5).await;
+    requests_are_held(&gateway, 5).await;
     let status = gateway.status().await;
     assert_eq!(
         (&status["buckets"]["b"]["pool"]["in_flight"], &status["requests_in_flight"]),
@@ -93,9 +93,9 @@ async fn requests_beyond_the_hold_limit_are_refused_at_once() {
     let upstream = Upstream::ok("x");
     let gateway = holding_builder(&upstream, &[("max_held", "3")]).await;
     upstream.stop().await;
-    opens(&gateway).await;
-    let waiting: Vec<Asked> = (0..3).map(|_| ask(&gateway, "GET", None)).collect();
-    holds(&gateway, 3).await;
+    circuit_opens(&gateway).await;
+    let waiting: Vec<PendingResponse> = (0..3).map(|_| spawn_request(&gateway, "GET", None)).collect();
+    requests_are_held(&gateway, 3).await;
     for _ in 0..20 {
         let refused = gateway.get("/b/k").await;
         assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
@@ -114,15 +114,15 @@ async fn a_disconnect_ends_the_hold() {
     let upstream = Upstream::ok("x");
     let gateway = holding_builder(&upstream, &[("max_held", "1")]).await;
     upstream.stop().await;
-    opens(&gateway).await;
+    circuit_opens(&gateway).await;
     let mut leaving = Client::connect(gateway.address()).await;
     leaving.send(client::message("GET", "/b/leaves", &[], None)).await;
-    holds(&gateway, 1).await;
+    requests_are_held(&gateway, 1).await;
     leaving.reset();
-    holds(&gateway, 0).await;
+    requests_are_held(&gateway, 0).await;
     assert_eq!(ended(&gateway, "left").await, 1.0);
-    let stays = ask(&gateway, "GET", None);
-    holds(&gateway, 1).await;
+    let stays = spawn_request(&gateway, "GET", None);
+    requests_are_held(&gateway, 1).await;
     upstream.start_again().await;
     assert_eq!(stays.await.unwrap().complete_status(), 200);
     assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "{:?}", upstream.seen());
@@ -135,7 +135,7 @@ async fn non_replayable_requests_are_not_held() {
     let upstream = Upstream::ok("x");
     let gateway = holding_builder(&upstream, &[]).await;
     upstream.stop().await;
-    opens(&gateway).await;
+    circuit_opens(&gateway).await;
     let large = vec![b'x'; 70_000];
     for (method, body) in [("POST", &b"x"[..]), ("PUT", &large)] {
         let refused = request(gateway.address(), method, "/b/k", &[], Some(body)).await;
@@ -160,7 +160,7 @@ async fn a_forced_open_circuit_holds_no_request() {
 async fn requests_are_not_held_for_a_longer_retry_after() {
     let upstream = Upstream::start(|_| UpstreamReply::status(503).header("retry-after", "500"));
     let gateway = holding_builder(&upstream, &[]).await;
-    opens(&gateway).await;
+    circuit_opens(&gateway).await;
     let calls = upstream.count();
     let refused = gateway.get("/b/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
@@ -172,14 +172,14 @@ async fn requests_are_not_held_for_a_longer_retry_after() {
 #[tokio::test]
 async fn the_end_of_the_open_time_releases_held_requests() {
     let fails = Arc::new(AtomicBool::new(true));
-    let told = Arc::clone(&fails);
+    let switch = Arc::clone(&fails);
     let upstream = Upstream::start(move |_| {
-        if told.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
+        if switch.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
     });
     let gateway = holding_builder(&upstream, &[("timeout_seconds", "2")]).await;
-    opens(&gateway).await;
+    circuit_opens(&gateway).await;
     fails.store(false, Ordering::SeqCst);
-    let waiting: Vec<Asked> = (0..8).map(|_| ask(&gateway, "GET", None)).collect();
+    let waiting: Vec<PendingResponse> = (0..8).map(|_| spawn_request(&gateway, "GET", None)).collect();
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap().complete_status(), 200);
     }
@@ -192,7 +192,7 @@ async fn a_request_is_refused_after_hold_ms() {
     let upstream = Upstream::ok("x");
     let gateway = holding_builder(&upstream, &[("hold_ms", "100")]).await;
     upstream.stop().await;
-    opens(&gateway).await;
+    circuit_opens(&gateway).await;
     let refused = gateway.get("/b/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
     assert!(refused.retry_after().is_some());

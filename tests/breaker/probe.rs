@@ -31,7 +31,8 @@ async fn a_port_that_comes_back_ends_the_open_time() {
     upstream.stop().await;
     refused_twice(&gateway).await;
     let failed = "circuit_breaker_probes_total{bucket=\"b\",result=\"failed\"}";
-    wait_for("connections are probed", || async { (gateway.metric(failed).await >= 2.0).then_some(()) }).await;
+    wait_for("connections are probed", || async { (gateway.metric(failed).await >= 2.0).then_some(()) })
+        .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let waiting = circuit(&gateway).await;
     assert_eq!((&waiting["cause"], &waiting["ends_when_reached"]), (&"connect".into(), &true.into()));

@@ -54,13 +54,13 @@ async fn retry_after_is_jittered_and_never_too_early() {
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "600")]).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     opens(&gateway).await;
-    let mut told = BTreeSet::new();
+    let mut values = BTreeSet::new();
     for _ in 0..20 {
         let refused = gateway.get("/b/k").await;
         let left_ms = circuit(&gateway).await["open_for_ms"].as_u64().unwrap();
         let after = refused.retry_after().unwrap();
         assert!(after * 1000 >= left_ms && after <= 720, "{after} s, {left_ms} ms are left");
-        told.insert(after);
+        values.insert(after);
     }
-    assert!(told.len() > 5, "{told:?}");
+    assert!(values.len() > 5, "{values:?}");
 }

@@ -54,15 +54,15 @@ fn with_key(buckets: &str) -> gateway::Builder {
 }
 
 /// Sends a signed GET with these extra headers.
-async fn ask_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
+async fn send_signed_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let headers = Signer::new(ID, SECRET).headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
     let signed = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers: Vec<_> = signed.chain(more.iter().copied()).collect();
     request(gateway.address(), "GET", target, &headers, None).await
 }
 
-async fn ask(gateway: &Gateway, target: &str) -> Response {
-    ask_with(gateway, target, &[]).await
+async fn send_signed(gateway: &Gateway, target: &str) -> Response {
+    send_signed_with(gateway, target, &[]).await
 }
 
 /// The texts of all elements of this name.
@@ -84,7 +84,7 @@ async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     let store = store(&["logs-b", "logs-a", "logs-secret", "other", "logs"]);
     let builder = with_key("logs-a,logs-b,photos").bucket("photos", &store);
     let gateway = section(builder, "logs", "logs-*", &store).start().await;
-    let answer = ask(&gateway, "/").await;
+    let answer = send_signed(&gateway, "/").await;
     assert_eq!(names(&answer), ["logs-a", "logs-b", "photos"]);
     assert_eq!(texts(&answer, "CreationDate")[..2], [DATE, DATE]);
     assert_eq!(texts(&answer, "ID"), ["tidegate"]);
@@ -105,7 +105,7 @@ async fn the_store_is_called_with_the_clients_key() {
     let store = store(&["a"]);
     let gateway =
         section(with_key("*"), "all", "*", &store).set("keys.lister.upstream", "same").start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["a"]);
     assert!(store.last().header("authorization").unwrap().contains(&format!("Credential={ID}/")));
 }
 
@@ -117,7 +117,7 @@ async fn the_lists_of_several_stores_are_merged() {
     let builder = with_key("*").bucket("photos", &every).set("buckets.photos.s3.bucket", "real");
     let builder = section(section(builder, "every", "*", &every), "logs", "logs-*", &logs);
     let gateway = builder.start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["alpha", "logs-1", "logs-2", "photos", "zebra"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["alpha", "logs-1", "logs-2", "photos", "zebra"]);
     assert_eq!((every.count(), logs.count()), (1, 1));
 }
 
@@ -128,7 +128,7 @@ async fn a_section_with_one_bucket_at_the_store_lists_no_other() {
     let builder = section(with_key("*"), "all", "*", &store).set("buckets.all.s3.bucket", "real");
     let builder = section(builder, "team", "team-*", &store).set("buckets.team.s3.bucket", "hidden");
     let gateway = builder.start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["real"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["real"]);
 }
 
 /// A4, A5: an unauthenticated client, or one without rights there, causes no call to a store
@@ -141,7 +141,11 @@ async fn an_unauthorised_client_causes_no_call() {
     let builder = section(builder, "private", "private-*", &store);
     let gateway = builder.start().await;
     assert_eq!(names(&get(gateway.address(), "/").await), ["photos"]);
-    assert_eq!(names(&ask(&gateway, "/").await), ["photos"], "its policy names no bucket of the patterns");
+    assert_eq!(
+        names(&send_signed(&gateway, "/").await),
+        ["photos"],
+        "its policy names no bucket of the patterns"
+    );
     assert_eq!(store.count(), 0);
     let wrong = Signer::new(ID, "wrong").headers("GET", "/", "UNSIGNED-PAYLOAD", &[]);
     let wrong: Vec<_> = wrong.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -166,7 +170,7 @@ async fn stores_are_called_concurrently() {
         stores[1].wait_until_in_flight(1).await;
         latch.open_for_all();
     };
-    let (answer, ()) = tokio::join!(ask(&gateway, "/"), both);
+    let (answer, ()) = tokio::join!(send_signed(&gateway, "/"), both);
     assert_eq!(names(&answer), ["a-1", "b-1"]);
     gateway.wait_until_idle().await;
 }
@@ -180,6 +184,6 @@ async fn the_list_is_requested_from_the_endpoints_host() {
         .set("buckets.all.s3.endpoints", &format!("http://{endpoint}"))
         .set("buckets.all.s3.addressing", "virtual");
     let gateway = builder.start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["a"]);
     assert_eq!(upstream.last().headers_named("host"), [endpoint]);
 }

@@ -8,7 +8,7 @@ use crate::support::gateway::{Builder, ExitReport};
 use crate::support::{Gateway, Scratch, Upstream};
 
 /// The only warning for this configuration; with `--strict` the same line is an error.
-fn warned(builder: impl Fn() -> Builder) -> String {
+fn warning_of(builder: impl Fn() -> Builder) -> String {
     let ExitReport { code, stdout, stderr } = check(builder());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.ends_with("1 warning\n"), "{stdout}{stderr}");
@@ -23,7 +23,7 @@ fn warned(builder: impl Fn() -> Builder) -> String {
 
 #[track_caller]
 fn warns(builder: impl Fn() -> Builder, words: &[&str]) {
-    let warning = warned(builder);
+    let warning = warning_of(builder);
     for word in words {
         assert!(warning.contains(word), "`{word}` in {warning}");
     }

@@ -200,8 +200,10 @@ async fn one_403_does_not_fail_a_trial() {
     })
     .await;
     is_good.store(true, Ordering::SeqCst);
-    wait_for("the ejection has ended", || async { (state(&gateway, "one").await == "on_trial").then_some(()) })
-        .await;
+    wait_for("the ejection has ended", || async {
+        (state(&gateway, "one").await == "on_trial").then_some(())
+    })
+    .await;
     for _ in 0..4 {
         assert_eq!(gateway.get("/b/secret").await.complete_status(), 403);
     }

@@ -48,7 +48,7 @@ fn key(seen: &SeenRequest) -> &str {
 }
 
 /// No status, metric, log line or answer contains any of these.
-async fn shows_none_of(gateway: &Gateway, secrets: &[&str]) {
+async fn assert_none_exposed(gateway: &Gateway, secrets: &[&str]) {
     let log: Vec<String> = gateway.log_lines().iter().map(Value::to_string).collect();
     let shown =
         [gateway.status().await.to_string(), gateway.metrics().await, log.join("\n"), gateway.stderr()];
@@ -82,7 +82,7 @@ async fn api_keys_rotate_and_are_never_exposed() {
     let (one, two) = ((FIRST.to_owned(), String::new()), (String::new(), format!("Bearer {SECOND}")));
     assert_eq!(seen, [one.clone(), two.clone(), one, two]);
     assert_eq!(upstream.last().target, "/v1/models?key=1", "never in the URL");
-    shows_none_of(&gateway, &[FIRST, SECOND, "clients-own"]).await;
+    assert_none_exposed(&gateway, &[FIRST, SECOND, "clients-own"]).await;
 }
 
 /// C3, P3: a key is never used beyond its concurrency limit, and every request is served
@@ -103,7 +103,7 @@ async fn no_key_is_used_beyond_its_limit() {
         .start()
         .await;
     let address = gateway.address();
-    let asking: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
+    let pending: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
     upstream.wait_until_in_flight(4).await;
     wait_for("the other requests wait", || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 8).then_some(())
@@ -113,8 +113,8 @@ async fn no_key_is_used_beyond_its_limit() {
     assert_eq!((by_key(FIRST), by_key(SECOND)), (1, 3));
     assert_eq!(credential(&gateway, "two").await["in_flight"], 3);
     latch.open_for_all();
-    for asking in asking {
-        assert_eq!(asking.await.unwrap().complete_status(), 200);
+    for pending in pending {
+        assert_eq!(pending.await.unwrap().complete_status(), 200);
     }
     assert_eq!((upstream.count(), upstream.peak_in_flight()), (12, 4));
 }
@@ -145,11 +145,11 @@ async fn a_throttled_key_is_replaced_by_the_other() {
     assert!((1..=300_000).contains(&left) && left > 200_000, "{left}");
     let labels = "{bucket=\"b\",credential=\"one\"}";
     assert_eq!(gateway.metric(&format!("upstream_credential_in_use{labels}")).await, 0.0);
-    let setbacks = "upstream_credential_setbacks_total{bucket=\"b\",cause=\"throttled\",credential=\"one\"}";
-    assert_eq!(gateway.metric(setbacks).await, 1.0);
+    let errors = "upstream_credential_setbacks_total{bucket=\"b\",cause=\"throttled\",credential=\"one\"}";
+    assert_eq!(gateway.metric(errors).await, 1.0);
     let logged = gateway.wait_for_log_line("credential throttled", |_| true).await;
     assert_eq!((logged["credential"].as_str(), logged["for_ms"].as_u64()), (Some("one"), Some(300_000)));
-    shows_none_of(&gateway, &[FIRST, SECOND]).await;
+    assert_none_exposed(&gateway, &[FIRST, SECOND]).await;
 }
 
 /// C3: if all keys cool down longer than requests wait, requests are refused at once with the first key's true recovery
@@ -250,7 +250,7 @@ async fn a_rejected_key_is_ejected_until_its_trial() {
         (state(&gateway, "one").await == "in_use").then_some(())
     })
     .await;
-    shows_none_of(&gateway, &[FIRST, SECOND]).await;
+    assert_none_exposed(&gateway, &[FIRST, SECOND]).await;
 }
 
 /// C3, C4: if the API rejects every key, the gateway answers with its own error, because the client's credential is

@@ -1,6 +1,6 @@
 //! Several key pairs for one store.
 
-use super::{credential, shows_none_of, state};
+use super::{assert_none_exposed, credential, state};
 use crate::auth::signer::Signer;
 use crate::support::{Gateway, Scratch, Upstream, UpstreamReply, request, wait_for};
 
@@ -42,7 +42,7 @@ async fn a_revoked_pair_is_replaced_by_the_other() {
     })
     .await;
     assert_eq!(state(&gateway, "good").await, "in_use");
-    shows_none_of(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
+    assert_none_exposed(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
 }
 
 /// C3: after SlowDown for one pair the store is called with the other; the first one's quota group cools down

@@ -96,7 +96,8 @@ async fn only_the_needed_number_closes() {
     for _ in 0..15 {
         connections.push(kept(&gateway).await);
     }
-    wait_for("some connections close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
+    wait_for("some connections close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) })
+        .await;
     falls_below_the_warning(&gateway).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let open = gateway.open_descriptors();
@@ -108,7 +109,7 @@ async fn only_the_needed_number_closes() {
 #[tokio::test]
 async fn kept_connections_over_tls_are_closed() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let builder = few_upstreams(identity.before(&upstream)).set("monitor.descriptor_limit", "200");
+    let builder = few_upstreams(identity.gateway_before(&upstream)).set("monitor.descriptor_limit", "200");
     let gateway = builder.start().await;
     let mut connections = Vec::new();
     for at in 0..220 {
@@ -135,7 +136,7 @@ async fn kept_connections_over_tls_are_closed() {
 #[tokio::test]
 async fn connections_without_a_handshake_are_closed() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = few_upstreams(identity.before(&upstream))
+    let gateway = few_upstreams(identity.gateway_before(&upstream))
         .set("monitor.descriptor_limit", "200")
         .set("server.header_timeout", "60")
         .start()
@@ -169,7 +170,8 @@ async fn memory_pressure_closes_idle_connections() {
     let mut oldest = connections.swap_remove(0);
     assert!(oldest.is_closed().await);
     let closed = "idle_connections_closed_total{cause=\"memory\",side=\"client\"}";
-    wait_for("all connections close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
+    wait_for("all connections close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) })
+        .await;
 }
 
 /// X9: idle upstream connections close if too few client connections are idle
@@ -182,7 +184,7 @@ async fn idle_upstream_connections_close() {
         .set("monitor.descriptor_limit", "200")
         .start()
         .await;
-    let requests: Vec<_> = (0..30).map(|i| crate::pool::ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..30).map(|i| crate::pool::spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(30).await;
     latch.open_for_all();
     for request in requests {

@@ -65,21 +65,21 @@ async fn a_start_without_descriptors_for_requests_fails() {
     for limit in [32, 40, 48] {
         let ended = Gateway::builder().bucket("b", &upstream).ulimit(&format!("-n {limit}")).run();
         assert_eq!(ended.code, Some(71), "{}", ended.stderr);
-        let told = format!("the limit of {limit} descriptors is too low, the gateway needs at least ");
-        assert!(ended.stderr.contains(&told) && ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
+        let text = format!("the limit of {limit} descriptors is too low, the gateway needs at least ");
+        assert!(ended.stderr.contains(&text) && ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
     }
 }
 
 /// The minimum limit in an error.
-fn least_of(stderr: &str) -> u64 {
+fn minimum_of(stderr: &str) -> u64 {
     let after = stderr.split_once("needs at least ").unwrap_or_else(|| panic!("no minimum: {stderr}")).1;
     after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 /// `check` and the start refuse anything below the minimum that they name, with the same line; the minimum serves
 /// requests.
-async fn the_named_least_limit_is_right(limited: impl Fn(u64) -> Builder, code: i32, words: &str) {
-    let needed = least_of(&limited(30).argument("check").run().stderr);
+async fn assert_named_minimum(limited: impl Fn(u64) -> Builder, code: i32, words: &str) {
+    let needed = minimum_of(&limited(30).argument("check").run().stderr);
     for limit in [30, needed - 1] {
         let (checked, started) = (limited(limit).argument("check").run(), limited(limit).run());
         assert_eq!((checked.code, started.code), (Some(code), Some(code)), "{checked:?}\n{started:?}");
@@ -99,9 +99,9 @@ async fn check_verifies_the_minimum_descriptor_limit() {
     let upstream = Upstream::ok("x");
     let built = || Gateway::builder().bucket("b", &upstream);
     let by_system = |limit: u64| built().ulimit(&format!("-n {limit}"));
-    the_named_least_limit_is_right(by_system, 71, "the limit of ").await;
+    assert_named_minimum(by_system, 71, "the limit of ").await;
     let by_key = |limit: u64| built().set("monitor.descriptor_limit", &limit.to_string());
-    the_named_least_limit_is_right(by_key, 78, "monitor.descriptor_limit: ").await;
+    assert_named_minimum(by_key, 78, "monitor.descriptor_limit: ").await;
 }
 
 /// X1: a limit that is lowered from outside takes effect in the monitor at once
@@ -138,8 +138,8 @@ async fn more_clients_than_descriptors_are_served() {
     let upstream = Upstream::ok("x");
     let gateway = Arc::new(Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await);
     let is_over = Arc::new(AtomicBool::new(false));
-    let (asking, until_over) = (Arc::clone(&gateway), Arc::clone(&is_over));
-    let admin = tokio::spawn(async move { ask_the_admin_listener(&asking, &until_over).await });
+    let (pending, until_over) = (Arc::clone(&gateway), Arc::clone(&is_over));
+    let admin = tokio::spawn(async move { ask_the_admin_listener(&pending, &until_over).await });
     let clients = join_all((0..200).map(|_| kept(&gateway))).await;
     for _ in 0..40 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

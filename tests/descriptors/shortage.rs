@@ -16,12 +16,12 @@ fn closing() -> Upstream {
 }
 
 /// The monitor samples once, so that the level does not refuse requests before the connection is tried.
-fn unwatched(builder: Builder) -> Builder {
+fn sampled_once(builder: Builder) -> Builder {
     builder.set("monitor.interval_ms", "60000")
 }
 
 /// Requests on one kept connection while no descriptor is free; each must be refused as the gateway's own shortage.
-async fn refused_for_descriptors(gateway: &Gateway, first: &str) {
+async fn assert_refused_for_descriptors(gateway: &Gateway, first: &str) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(message("GET", first, &[], None)).await;
     assert_eq!(client.response("GET").await.complete_status(), 200);
@@ -52,8 +52,8 @@ async fn refused_for_descriptors(gateway: &Gateway, first: &str) {
 #[tokio::test]
 async fn lack_of_descriptors_is_not_counted_against_the_store() {
     let upstream = closing();
-    let gateway = unwatched(Gateway::builder().bucket("b", &upstream)).start().await;
-    refused_for_descriptors(&gateway, "/b/k").await;
+    let gateway = sampled_once(Gateway::builder().bucket("b", &upstream)).start().await;
+    assert_refused_for_descriptors(&gateway, "/b/k").await;
     assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, REQUESTS as f64);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
     let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
@@ -77,9 +77,9 @@ async fn a_failed_lookup_for_lack_of_descriptors_is_a_shortage() {
     let endpoint = format!("http://localhost:{}", upstream.address().port());
     let builder =
         Gateway::builder().set("buckets.b.auth", "anonymous").set("buckets.b.s3.endpoints", &endpoint);
-    let gateway = unwatched(builder).start().await;
+    let gateway = sampled_once(builder).start().await;
     // Without an earlier look-up there is no cached answer.
-    refused_for_descriptors(&gateway, "/-/livez").await;
+    assert_refused_for_descriptors(&gateway, "/-/livez").await;
 }
 
 /// X9: health checks that fail for lack of descriptors do not affect the endpoint

@@ -13,15 +13,23 @@ async fn a_slow_read_is_answered_by_its_hedge() {
     let answer = gateway.get("/b/slow").await;
     assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "second"));
     assert_eq!((slow(&upstream), sent(&gateway).await, won(&gateway).await), (2, 1.0, 1.0));
-    wait_until("the losing attempt is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
+    wait_until("the losing attempt is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0)
+        .await;
     gateway.wait_until_idle().await;
     let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/slow").await;
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"won".into()));
     let circuit = &gateway.status().await["buckets"]["b"]["breaker"]["read"];
     assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
-    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0, "it did not count as a retry");
+    assert_eq!(
+        gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await,
+        0.0,
+        "it did not count as a retry"
+    );
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 0.0);
-    assert!(gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0, "but it counted as an attempt");
+    assert!(
+        gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0,
+        "but it counted as an attempt"
+    );
     let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/fast").await;
     assert!(line["hedge"].is_null(), "a fast read has no hedge");
 }
@@ -54,7 +62,7 @@ async fn nothing_but_reads_is_hedged() {
         ("DELETE", None),
         ("GET", Some(b"x")),
     ];
-    let asking: Vec<_> = asked
+    let pending: Vec<_> = asked
         .iter()
         .enumerate()
         .map(|(number, (method, body))| {
@@ -70,8 +78,8 @@ async fn nothing_but_reads_is_hedged() {
     assert_eq!(gateway.get("/b/slow").await.text(), "second");
     assert_eq!((slow(&upstream), sent(&gateway).await), (asked.len() + 2, 1.0));
     latch.open_for_all();
-    for asking in asking {
-        assert_eq!(asking.await.unwrap().text(), "first");
+    for pending in pending {
+        assert_eq!(pending.await.unwrap().text(), "first");
     }
 }
 
@@ -86,10 +94,10 @@ async fn the_first_answer_counts_if_it_is_faster() {
     });
     let gateway = start(&upstream, &[]).await;
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first");
+    assert_eq!(pending.await.unwrap().text(), "first");
     wait_until("the hedge is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
     gateway.wait_until_idle().await;
     assert_eq!((sent(&gateway).await, won(&gateway).await), (1.0, 0.0));
@@ -115,14 +123,14 @@ async fn a_failed_hedge_has_no_effect() {
         });
         let gateway = start(&upstream, &[]).await;
         let address = gateway.address();
-        let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+        let pending = tokio::spawn(async move { get(address, "/b/slow").await });
         wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
         wait_for("its permit is released", || async {
             (gateway.status().await["buckets"]["b"]["pool"]["in_flight"] == 1).then_some(())
         })
         .await;
         latch.open_for_all();
-        let answer = asking.await.unwrap();
+        let answer = pending.await.unwrap();
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "first"));
         assert_eq!((slow(&upstream), won(&gateway).await), (2, 0.0));
         gateway.wait_until_idle().await;
@@ -142,7 +150,7 @@ async fn a_hedge_replaces_a_retry() {
     });
     let gateway = start(&upstream, &[]).await;
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
     wait_for("the failure is counted, and its permit is free", || async {
@@ -152,7 +160,7 @@ async fn a_hedge_replaces_a_retry() {
     })
     .await;
     second.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "second");
+    assert_eq!(pending.await.unwrap().text(), "second");
     assert_eq!((slow(&upstream), won(&gateway).await), (2, 1.0));
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
 }
@@ -170,10 +178,10 @@ async fn a_hedge_is_one_of_the_attempts() {
         });
         let gateway = start(&upstream, &[("retry.max_attempts", attempts)]).await;
         let address = gateway.address();
-        let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+        let pending = tokio::spawn(async move { get(address, "/b/slow").await });
         wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
         latch.open_for_all();
-        assert_eq!(asking.await.unwrap().complete_status(), 503);
+        assert_eq!(pending.await.unwrap().complete_status(), 503);
         assert_eq!((slow(&upstream).to_string().as_str(), sent(&gateway).await), (attempts, 1.0));
         assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, retries);
     }

@@ -6,7 +6,7 @@ use super::{first_held, hedged, learn, sent, slow, start, suppressed, won};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, put, request, wait_for, wait_until};
 
 /// Requests a slow target, waits until its hedge is suppressed for this cause, and releases the answer.
-async fn goes_on_alone(
+async fn assert_not_hedged(
     gateway: &Gateway,
     upstream: &Upstream,
     latch: &Latch,
@@ -16,7 +16,7 @@ async fn goes_on_alone(
     let (address, before) = (gateway.address(), suppressed(gateway, cause).await);
     let headers: Vec<(String, String)> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let asking = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         request(address, "GET", "/b/slow", &headers, None).await
     });
@@ -26,7 +26,7 @@ async fn goes_on_alone(
     .await;
     assert_eq!((slow(upstream), sent(gateway).await), (1, 0.0), "{cause}");
     latch.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first", "{cause}");
+    assert_eq!(pending.await.unwrap().text(), "first", "{cause}");
 }
 
 /// Slow targets wait for one latch; the requests that occupy permits beside them wait for another.
@@ -50,11 +50,11 @@ async fn nothing_is_hedged_by_default() {
     }
     assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "there is no latency estimate");
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(slow(&upstream), 1);
     latch.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first");
+    assert_eq!(pending.await.unwrap().text(), "first");
 }
 
 /// P3: a hedge is sent only if a permit is free at once
@@ -66,7 +66,7 @@ async fn a_full_gate_hedges_nothing() {
     let address = gateway.address();
     let putting = tokio::spawn(async move { put(address, "/b/other", b"x").await });
     upstream.wait_until_in_flight(1).await;
-    goes_on_alone(&gateway, &upstream, &latch, "gate", &[]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "gate", &[]).await;
     other.open_for_all();
     assert_eq!(putting.await.unwrap().complete_status(), 200);
     assert_eq!(upstream.peak_in_flight(), 2);
@@ -78,7 +78,8 @@ async fn a_retrying_client_is_not_hedged() {
     let latch = Latch::new();
     let upstream = first_held(&latch);
     let gateway = start(&upstream, &[]).await;
-    goes_on_alone(&gateway, &upstream, &latch, "client", &[("amz-sdk-request", "attempt=2; max=3")]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "client", &[("amz-sdk-request", "attempt=2; max=3")])
+        .await;
 }
 
 /// B4: trials of a half-open circuit are not hedged; reads are hedged again once it is closed
@@ -103,7 +104,7 @@ async fn a_trial_is_not_hedged() {
         (circuit["opened_total"] == 1 && circuit["open_for_ms"] == 0).then_some(())
     })
     .await;
-    goes_on_alone(&gateway, &upstream, &latch, "breaker", &[]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "breaker", &[]).await;
 }
 
 /// X2: at the critical level no hedge is sent, and the status shows the cause
@@ -129,7 +130,7 @@ async fn a_critical_level_hedges_nothing() {
         (status["level"] == "critical" && off).then_some(())
     })
     .await;
-    goes_on_alone(&gateway, &upstream, &latch, "level", &[]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "level", &[]).await;
     other.open_for_all();
     for putting in putting {
         assert_eq!(putting.await.unwrap().complete_status(), 200);
@@ -145,13 +146,13 @@ async fn a_crash_costs_the_hedge_alone() {
     let gateway = hedged(Gateway::builder().bucket("b", &upstream).chaos(), &[]).start().await;
     learn(&gateway, "/b/fast", "read").await;
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     wait_until("the hedge is in flight", || slow(&upstream) == 1).await;
     gateway.crash_next("pool:b", "apply").await;
     wait_for("its hedge was dropped", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
         .await;
     latch.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first");
+    assert_eq!(pending.await.unwrap().text(), "first");
     gateway.wait_until_idle().await;
     assert_eq!((slow(&upstream), won(&gateway).await), (1, 0.0));
     assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "the latency estimate was reset");

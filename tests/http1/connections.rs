@@ -24,7 +24,8 @@ async fn a_half_close_is_a_disconnect() {
     leaving.write_all(&[&request[..], &request].concat()).await.unwrap();
     upstream.wait_until_in_flight(1).await;
     leaving.shutdown().await.unwrap();
-    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
     gateway.wait_until_idle().await;
     assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
     assert_eq!(upstream.count(), 1, "the second request was not forwarded");
@@ -66,8 +67,8 @@ async fn a_slow_reader_gets_every_byte() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let sent = body.clone();
     let upstream = Upstream::start(move |seen| {
-        let act = UpstreamReply::ok(&sent);
-        if seen.target.ends_with("chunked") { act.chunked() } else { act }
+        let reply = UpstreamReply::ok(&sent);
+        if seen.target.ends_with("chunked") { reply.chunked() } else { reply }
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     for target in ["/b/sized", "/b/chunked"] {

@@ -3,7 +3,7 @@
 use super::answers;
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client};
 
-async fn asked(gateway: &Gateway, target: &str, lines: &str) -> (Response, bool) {
+async fn exchange(gateway: &Gateway, target: &str, lines: &str) -> (Response, bool) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("GET {target} HTTP/1.0\r\nhost: a\r\n{lines}\r\n")).await;
     let answer = client.response("GET").await;
@@ -140,7 +140,7 @@ async fn a_virtual_hosted_key_is_not_a_health_path() {
         }
         assert_eq!(upstream.last().target, format!("/b{path}"));
     }
-    let (answer, _) = asked(&gateway, "/-/livez", "").await;
+    let (answer, _) = exchange(&gateway, "/-/livez", "").await;
     assert_eq!(answer.complete_status(), 200);
     let put = client::message("PUT", "/-/livez", &[], Some(b"x"));
     assert_eq!(

@@ -24,7 +24,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         }),
     );
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "32")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
         .start()
@@ -57,7 +57,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
 async fn one_byte_window_updates_are_too_slow() {
     let (identity, upstream) =
         (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(300_000))));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;

@@ -10,7 +10,7 @@ use crate::support::{Gateway, Upstream, UpstreamReply, random_bytes};
 async fn waiting(identity: &Identity, body: &[u8], drain_timeout: &str) -> (Gateway, Raw, Upstream) {
     let answer = body.to_vec();
     let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer));
-    let gateway = identity.before(&upstream).set("server.drain_timeout", drain_timeout).start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.drain_timeout", drain_timeout).start().await;
     let mut raw = Raw::open(identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;

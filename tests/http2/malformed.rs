@@ -9,7 +9,7 @@ use crate::support::{Gateway, Upstream, wait_until};
 async fn connections_with_malformed_requests_are_closed_first() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "4")
         .set("buckets.b.s3.connection_pool.max_idle", "2")
         .set("monitor.descriptor_limit", "200")
@@ -43,7 +43,7 @@ async fn refuses(identity: &Identity, gateway: &Gateway, name: &str, head: &[u8]
 #[tokio::test]
 async fn malformed_heads_reset_their_stream() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let with = |method, path, field: (&str, &str)| {
         let mut fields = request(method, path).to_vec();
         fields.push(field);
@@ -110,7 +110,7 @@ async fn malformed_heads_reset_their_stream() {
 #[tokio::test]
 async fn malformed_trailers_reset_their_stream() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     // The head adds `:path` to the dynamic table, as its newest entry.
     let mut head = block(&[(":method", "PUT"), (":scheme", "https"), (":authority", NAME)]);
     head.extend(b"\x44\x05/b/up");
@@ -146,7 +146,7 @@ async fn malformed_trailers_reset_their_stream() {
 #[tokio::test]
 async fn an_uppercase_name_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let fields = [&request("PUT", "/b/k")[..], &[("X-A", "v")]].concat();
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.begin(1, &fields, END_STREAM).await;
@@ -165,7 +165,7 @@ async fn an_uppercase_name_ends_the_connection() {
 #[tokio::test]
 async fn unserved_methods_get_an_answer() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     for (stream, fields) in [
         (1, vec![(":method", "CONNECT"), (":authority", "elsewhere.test:443")]),
@@ -182,7 +182,7 @@ async fn unserved_methods_get_an_answer() {
 #[tokio::test]
 async fn unusual_heads_are_accepted() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     let padded = |fields: &[(&str, &str)]| {
         // Four bytes of padding, and a priority.

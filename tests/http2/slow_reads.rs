@@ -12,7 +12,7 @@ use crate::support::{Upstream, UpstreamReply, random_bytes, wait_until};
 async fn answers_without_window_hold_no_permit() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(71))));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "4")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "10000")
         .start()
@@ -38,7 +38,7 @@ async fn an_answer_waits_for_late_window() {
     let body = random_bytes(50_000);
     let answer = body.clone();
     let (identity, upstream) = (Identity::new(), Upstream::start(move |_| UpstreamReply::ok(&answer)));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;
@@ -57,7 +57,7 @@ async fn an_answer_waits_for_late_window() {
 async fn one_byte_window_updates_end_the_connection() {
     let (identity, upstream) =
         (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(60_000))));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let ended = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
         for stream in (1..121).step_by(2) {
@@ -82,7 +82,7 @@ async fn a_client_that_reads_nothing_is_cut() {
         "/b/large" => UpstreamReply::ok(&large),
         _ => UpstreamReply::ok("x"),
     });
-    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "1").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "1").start().await;
     let _raw = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
         raw.send(&frame(WINDOW_UPDATE, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes())).await;
@@ -109,7 +109,7 @@ async fn steady_and_waiting_clients_are_not_cut() {
         "/b/events" => UpstreamReply::ok("begin").then_body_after(Duration::from_secs(2), "end"),
         _ => UpstreamReply::ok(random_bytes(200_000)),
     });
-    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
     let waiting = identity.http2(&gateway).await;
     let steadily = async {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;

@@ -15,10 +15,10 @@ use super::{EXTRA_BYTES_MAX, resident_bytes};
 #[tokio::test]
 async fn stalled_uploads_do_not_starve_others() {
     let identity = Identity::new();
-    let hung = Upstream::replying_before_body(|_| UpstreamReply::hang());
+    let stalled = Upstream::replying_before_body(|_| UpstreamReply::hang());
     let sound = Upstream::ok("stored");
     let gateway = identity
-        .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
+        .named(Gateway::builder().bucket("b", &sound).bucket("hung", &stalled))
         .set("buckets.hung.s3.concurrency.max_concurrent", "4")
         .set("buckets.hung.s3.concurrency.queue_timeout_ms", "25000")
         .set("server.min_body_rate", "1000000")
@@ -38,7 +38,7 @@ async fn stalled_uploads_do_not_starve_others() {
         sending.send_data(body.clone(), true).unwrap();
         stuck.push((answer, sending));
     }
-    hung.wait_until_in_flight(4).await;
+    stalled.wait_until_in_flight(4).await;
     // Until the store's sockets and the streams' windows are full and the grace period has passed.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let body = random_bytes(3 << 20);
@@ -63,7 +63,7 @@ async fn stalled_uploads_do_not_starve_others() {
 #[tokio::test]
 async fn a_refused_upload_is_reset_behind_its_answer() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.begin(1, &request("PUT", "/nowhere/k"), 0).await;
     raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
@@ -89,7 +89,7 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
 #[tokio::test]
 async fn the_100_is_sent_when_the_body_is_needed() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     let expect = [("expect", "100-continue"), ("content-length", "4")];
     let heads = |raw: &Raw, stream| {
@@ -122,7 +122,7 @@ async fn tiny_frames_are_joined_in_the_queue() {
         _ => UpstreamReply::ok("stored"),
     });
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "25000")
         .start()

@@ -21,10 +21,10 @@ async fn window(sending: &mut SendStream<Bytes>) -> usize {
 async fn windows_grow_with_a_fast_upload_within_the_budget() {
     for (budget, expected) in [("64MiB", 256 << 10), ("0", 64 << 10)] {
         let identity = Identity::new();
-        let (sound, hung) =
+        let (sound, stalled) =
             (Upstream::ok("stored"), Upstream::replying_before_body(|_| UpstreamReply::hang()));
         let gateway = identity
-            .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
+            .named(Gateway::builder().bucket("b", &sound).bucket("hung", &stalled))
             .set("server.buffer_budget", budget)
             .start()
             .await;

@@ -20,7 +20,7 @@ async fn the_protocol_is_negotiated_in_the_handshake() {
         ("true", &[], None),
         ("false", &["h2", "http/1.1"], Some("http/1.1")),
     ] {
-        let gateway = identity.before(&upstream).set("server.tls.http2", http2).start().await;
+        let gateway = identity.gateway_before(&upstream).set("server.tls.http2", http2).start().await;
         let stream = identity.connect(&gateway, offered).await;
         assert_eq!(stream.get_ref().1.alpn_protocol(), agreed.map(str::as_bytes), "{http2} {offered:?}");
         assert!(Client::new(stream).try_send("").await.is_ok());
@@ -33,7 +33,7 @@ async fn requests_pass_over_http_1() {
     let (identity, body) = (Identity::new(), random_bytes(3 << 20));
     let answer = body.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     for _ in 0..3 {
         client.send(message("PUT", "/b/k", &[], Some(&body))).await;
@@ -48,7 +48,7 @@ async fn requests_pass_over_http_1() {
 async fn a_broken_transfer_breaks_over_tls() {
     let identity = Identity::new();
     let upstream = Upstream::start(|_| UpstreamReply::ok("a complete answer").cut_at(5));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     client.send(message("GET", "/b/k", &[], None)).await;
     let answer = client.try_response("GET").await;
@@ -59,13 +59,13 @@ async fn a_broken_transfer_breaks_over_tls() {
 #[tokio::test]
 async fn a_failed_handshake_is_counted() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut plain = Client::connect(gateway.address()).await;
     plain.send(message("GET", "/b/k", &[], None)).await;
     assert!(plain.try_response("GET").await.is_none());
-    let stranger = Identity::new().connector(&[]);
+    let untrusted = Identity::new().connector(&[]);
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
-    assert!(stranger.connect(ServerName::try_from(NAME).unwrap(), stream).await.is_err());
+    assert!(untrusted.connect(ServerName::try_from(NAME).unwrap(), stream).await.is_err());
     let counted = || async {
         (gateway.metrics().await.contains("unrouted_total{reason=\"tls_handshake\"} 2")).then_some(())
     };
@@ -79,7 +79,7 @@ async fn a_failed_handshake_is_counted() {
 #[tokio::test]
 async fn a_slow_handshake_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.header_timeout", "0.4").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.header_timeout", "0.4").start().await;
     let began = Instant::now();
     let mut slow = Client::connect(gateway.address()).await;
     // The beginning of a record with a larger announced length.
@@ -95,7 +95,7 @@ async fn a_slow_handshake_ends_the_connection() {
 async fn a_proxy_header_comes_before_the_handshake() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("server.proxy_protocol", "true")
         .set("server.trusted_proxies", "127.0.0.0/8")
         .start()
@@ -104,7 +104,7 @@ async fn a_proxy_header_comes_before_the_handshake() {
         let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
         let header = b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 443\r\n";
         tokio::io::AsyncWriteExt::write_all(&mut stream, header).await.unwrap();
-        identity.secure(stream, &[protocol]).await
+        identity.tls_handshake(stream, &[protocol]).await
     };
     let mut http1 = Client::new(proxied("http/1.1").await);
     http1.send(message("GET", "/b/k", &[], None)).await;
@@ -124,7 +124,7 @@ async fn a_download_finishes_while_the_gateway_drains() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
-    let mut gateway: Gateway = identity.before(&upstream).start().await;
+    let mut gateway: Gateway = identity.gateway_before(&upstream).start().await;
     let mut client = identity.http1(&gateway).await;
     client.send(message("GET", "/b/k", &[], None)).await;
     let mut answer = client.head().await;

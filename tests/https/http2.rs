@@ -14,7 +14,7 @@ async fn requests_pass_over_http_2() {
         "PUT" => UpstreamReply::ok("").header("etag", "\"e\""),
         _ => UpstreamReply::ok(&answer).header("etag", "\"e\""),
     });
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     for _ in 0..3 {
         let answer = client.put("/b/k%2Fa//b", &body).await;
@@ -30,7 +30,7 @@ async fn requests_pass_over_http_2() {
         }
         assert_eq!(answer.headers_named("date").len(), 1);
     }
-    let answer = client.ask("HEAD", "/b/k", &[], None).await;
+    let answer = client.exchange("HEAD", "/b/k", &[], None).await;
     assert_eq!((answer.complete_status(), answer.body.len()), (200, 0));
 }
 
@@ -38,7 +38,7 @@ async fn requests_pass_over_http_2() {
 #[tokio::test]
 async fn a_refusal_keeps_the_connection_open() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("buckets.b.max_request_size", "100B").start().await;
+    let gateway = identity.gateway_before(&upstream).set("buckets.b.max_request_size", "100B").start().await;
     let client = identity.http2(&gateway).await;
     let body = vec![0; 4000];
     let long = "k".repeat(9000);
@@ -54,21 +54,24 @@ async fn a_refusal_keeps_the_connection_open() {
         ("GET", &format!("/b/{long}"), &[], None, 414, "uri_too_long"),
         ("GET", "/b/%2e%2e/c", &[], None, 400, "path"),
     ] {
-        let answer = client.ask(method, target, headers, body).await;
+        let answer = client.exchange(method, target, headers, body).await;
         assert_eq!((answer.status, answer.reason()), (status, reason), "{method} {}", answer.text());
         assert_eq!(client.get("/b/k").await.complete_status(), 200, "after {reason}");
     }
-    assert_eq!(client.ask("GET", "/b/k", &[("host", "Gateway.Test")], None).await.complete_status(), 200);
+    assert_eq!(
+        client.exchange("GET", "/b/k", &[("host", "Gateway.Test")], None).await.complete_status(),
+        200
+    );
 }
 
 /// A7, V2: a body without a length is accepted, like a chunked one
 #[tokio::test]
 async fn a_body_needs_no_length() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let body = random_bytes(1 << 20);
-    assert_eq!(client.ask("PUT", "/b/k", &[], Some(&body)).await.complete_status(), 200);
+    assert_eq!(client.exchange("PUT", "/b/k", &[], Some(&body)).await.complete_status(), 200);
     assert_eq!(upstream.last().sha256(), sha256(&body));
     assert_eq!(upstream.last().header("transfer-encoding"), Some("chunked"));
 }
@@ -78,7 +81,7 @@ async fn a_body_needs_no_length() {
 async fn the_authority_is_the_signed_host() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.auth", "sigv4")
         .set("keys.reader.access_key_id", "AKIDREADER")
         .set("keys.reader.secret", "a-secret")
@@ -91,11 +94,15 @@ async fn the_authority_is_the_signed_host() {
     let signer = Signer::new("AKIDREADER", "a-secret");
     let signed = signer.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let mut headers: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.complete_status(), 200);
+    assert_eq!(client.exchange("GET", "/b/k", &headers, None).await.complete_status(), 200);
     assert_eq!(client.get(&signer.presigned("GET", "/b/k", "60")).await.complete_status(), 200);
     headers.push(("host", super::NAME));
-    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.complete_status(), 200, "a Host that agrees");
-    assert_eq!(client.ask("GET", "/b/other", &headers, None).await.complete_status(), 403);
+    assert_eq!(
+        client.exchange("GET", "/b/k", &headers, None).await.complete_status(),
+        200,
+        "a Host that agrees"
+    );
+    assert_eq!(client.exchange("GET", "/b/other", &headers, None).await.complete_status(), 403);
     assert_eq!(upstream.count(), 3);
 }
 
@@ -121,7 +128,7 @@ async fn split_cookies_are_joined() {
         identity.named(crate::support::Gateway::builder().http_bucket("b", &upstream)).start().await;
     let client = identity.http2(&gateway).await;
     let headers = [("cookie", "a=1"), ("cookie", "b=2")];
-    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.complete_status(), 200);
+    assert_eq!(client.exchange("GET", "/b/k", &headers, None).await.complete_status(), 200);
     assert_eq!(upstream.last().headers_named("cookie"), ["a=1; b=2"]);
 }
 
@@ -133,10 +140,10 @@ async fn absolute_urls_are_https() {
     let identity = Identity::new();
     let upstream =
         Upstream::start(move |_| UpstreamReply::ok(document).header("content-type", "application/xml"));
-    let gateway = identity.before(&upstream).set("buckets.b.s3.bucket", "real").start().await;
+    let gateway = identity.gateway_before(&upstream).set("buckets.b.s3.bucket", "real").start().await;
     let client = identity.http2(&gateway).await;
     let length = [("content-length", "1")];
-    let answer = client.ask("POST", "/b/k?uploadId=1", &length, Some(b"x")).await;
+    let answer = client.exchange("POST", "/b/k?uploadId=1", &length, Some(b"x")).await;
     assert_eq!(answer.complete_status(), 200);
     let text = answer.text();
     assert!(text.contains("<Location>https://gateway.test/b/k</Location>"), "{text}");

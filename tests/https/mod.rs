@@ -77,7 +77,7 @@ impl Identity {
     }
 
     /// A gateway with bucket `b` and this certificate.
-    pub(crate) fn before(&self, upstream: &Upstream) -> Builder {
+    pub(crate) fn gateway_before(&self, upstream: &Upstream) -> Builder {
         self.named(Gateway::builder().bucket("b", upstream))
     }
 
@@ -101,7 +101,7 @@ impl Identity {
         TlsConnector::from(Arc::new(config))
     }
 
-    pub(crate) async fn secure(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
+    pub(crate) async fn tls_handshake(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(NAME).unwrap();
         let handshake = self.connector(protocols).connect(name, stream);
@@ -109,7 +109,7 @@ impl Identity {
     }
 
     pub(crate) async fn connect(&self, gateway: &Gateway, protocols: &[&str]) -> TlsStream<TcpStream> {
-        self.secure(TcpStream::connect(gateway.address()).await.unwrap(), protocols).await
+        self.tls_handshake(TcpStream::connect(gateway.address()).await.unwrap(), protocols).await
     }
 
     async fn http1(&self, gateway: &Gateway) -> Client<TlsStream<TcpStream>> {
@@ -122,7 +122,7 @@ impl Identity {
 }
 
 /// The server certificate of a connection.
-fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+fn server_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
@@ -157,7 +157,7 @@ impl Http2 {
     }
 
     /// A complete exchange. A body gets no length header automatically.
-    pub(crate) async fn ask(
+    pub(crate) async fn exchange(
         &self,
         method: &str,
         target: &str,
@@ -175,12 +175,12 @@ impl Http2 {
     }
 
     pub(crate) async fn get(&self, target: &str) -> Response {
-        self.ask("GET", target, &[], None).await
+        self.exchange("GET", target, &[], None).await
     }
 
     pub(crate) async fn put(&self, target: &str, body: &[u8]) -> Response {
         let length = body.len().to_string();
-        self.ask("PUT", target, &[("content-length", &length)], Some(body)).await
+        self.exchange("PUT", target, &[("content-length", &length)], Some(body)).await
     }
 
     /// Waits until the gateway has closed the connection cleanly; a failed close_notify of the client is ignored.

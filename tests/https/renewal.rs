@@ -1,6 +1,6 @@
 //! Certificate renewal while the gateway runs.
 
-use super::{Identity, head, read, shown};
+use super::{Identity, head, read, server_certificate};
 use crate::support::client::message;
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, wait_for};
 
@@ -14,7 +14,7 @@ impl Identity {
 
     /// Whether a new connection gets the certificate in the directory.
     async fn is_current(&self, gateway: &Gateway) -> bool {
-        shown(&self.connect(gateway, &["h2"]).await) == self.certificate()
+        server_certificate(&self.connect(gateway, &["h2"]).await) == self.certificate()
     }
 }
 
@@ -24,7 +24,7 @@ async fn a_certificate_is_reloaded_during_transfers() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     assert!(identity.is_current(&gateway).await);
     let http2 = identity.http2(&gateway).await;
     let (running, _) = http2.begin("GET", "/b/k", &[], true).await;
@@ -51,7 +51,7 @@ async fn a_certificate_is_reloaded_during_transfers() {
 #[tokio::test]
 async fn changed_files_are_detected() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "0.05").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "0.05").start().await;
     for _ in 0..3 {
         identity.renew();
         wait_for("the new certificate is shown", || async {
@@ -66,7 +66,7 @@ async fn changed_files_are_detected() {
 #[tokio::test]
 async fn an_invalid_pair_is_refused_and_the_old_one_stays() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     let old = identity.certificate();
     let (certificate, key) = identity.pair();
     for (step, (name, text, mode, why)) in [
@@ -83,7 +83,7 @@ async fn an_invalid_pair_is_refused_and_the_old_one_stays() {
         gateway.wait_for_log_line("certificate refused, the old one goes on", refused).await;
         assert_eq!(gateway.metric("tls_reloads_total{result=\"refused\"}").await, step as f64 + 1.0);
         let stream = identity.connect(&gateway, &["h2"]).await;
-        assert_eq!(shown(&stream), old, "{why}");
+        assert_eq!(server_certificate(&stream), old, "{why}");
     }
     identity.write("key.pem", &key, 0o600);
     gateway.send_sighup();

@@ -16,7 +16,7 @@ async fn slow_http_1_clients_are_closed() {
     let identity = Identity::new();
     let upstream = Upstream::start(|_| UpstreamReply::ok(random_bytes(32 << 20)));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("server.header_timeout", "0.5")
         .set("server.keep_alive", "1")
         .set("server.write_stall_timeout", "0.5")
@@ -34,7 +34,8 @@ async fn slow_http_1_clients_are_closed() {
     stalled.send(message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
     gateway.wait_until_idle().await;
-    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
 }
 
 /// A7, T4: a slow body is 408, and over HTTP/2 only its own stream ends
@@ -42,7 +43,7 @@ async fn slow_http_1_clients_are_closed() {
 async fn a_body_that_trickles_in_is_cut_off() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("server.min_body_rate", "1000000")
         .set("server.min_body_rate_grace", "0.5")
         .start()

@@ -16,7 +16,7 @@ async fn a_reset_cancels_the_request() {
         "/b/hang" => UpstreamReply::hang(),
         _ => UpstreamReply::ok("x"),
     });
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let (_answer, mut sending) = client.begin("GET", "/b/hang", &[], true).await;
     wait_for("the request is in flight", || async { (upstream.in_flight() == 1).then_some(()) }).await;
@@ -33,7 +33,7 @@ async fn a_reset_cancels_the_request() {
 #[tokio::test]
 async fn a_lost_connection_cancels_its_requests() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::hang()));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let mut begun = Vec::new();
     for _ in 0..3 {
@@ -41,7 +41,8 @@ async fn a_lost_connection_cancels_its_requests() {
     }
     wait_for("all requests are in flight", || async { (upstream.in_flight() == 3).then_some(()) }).await;
     client.ended.abort();
-    wait_for("the upstream calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) }).await;
+    wait_for("the upstream calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) })
+        .await;
     gateway.wait_until_idle().await;
 }
 
@@ -54,7 +55,7 @@ async fn a_broken_transfer_resets_its_stream() {
         "/b/cut" => UpstreamReply::ok(random_bytes(100_000)).cut_at(90_000),
         _ => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
     });
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let (other, _) = client.begin("GET", "/b/k", &[], true).await;
     let (mut other, body) = head(other).await.unwrap();
@@ -71,7 +72,7 @@ async fn a_broken_transfer_resets_its_stream() {
 async fn a_client_without_window_is_cut() {
     let identity = Identity::new();
     let upstream = Upstream::start(|_| UpstreamReply::ok(random_bytes(4 << 20)));
-    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.5").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "0.5").start().await;
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1000);
     let client = Http2::over(identity.connect(&gateway, &["h2"]).await, &builder).await;
@@ -87,7 +88,8 @@ async fn a_client_without_window_is_cut() {
     };
     assert_eq!((taken, broken.reason()), (1000, Some(Reason::CANCEL)));
     gateway.wait_until_idle().await;
-    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) })
+        .await;
 }
 
 /// A7, T4: an idle connection gets GOAWAY, before its first request and after its last
@@ -95,7 +97,7 @@ async fn a_client_without_window_is_cut() {
 async fn an_idle_connection_gets_goaway() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     for (key, requests) in [("server.header_timeout", 0), ("server.keep_alive", 2)] {
-        let gateway = identity.before(&upstream).set(key, "0.3").start().await;
+        let gateway = identity.gateway_before(&upstream).set(key, "0.3").start().await;
         let client = identity.http2(&gateway).await;
         for _ in 0..requests {
             assert_eq!(client.get("/b/k").await.complete_status(), 200);
@@ -110,7 +112,7 @@ async fn streams_are_served_concurrently() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let mut begun = Vec::new();
     for _ in 0..40 {
@@ -129,15 +131,17 @@ async fn a_draining_gateway_sends_goaway_and_finishes() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
-    let mut gateway = identity.before(&upstream).start().await;
+    let mut gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let idle = identity.http2(&gateway).await;
     let (answer, _) = client.begin("GET", "/b/k", &[], true).await;
     let (mut answer, body) = head(answer).await.unwrap();
     gateway.send_sigterm();
     idle.closed().await;
-    wait_for("no further stream is accepted", || async { client.requests.clone().ready().await.is_err().then_some(()) })
-        .await;
+    wait_for("no further stream is accepted", || async {
+        client.requests.clone().ready().await.is_err().then_some(())
+    })
+    .await;
     latch.open_for_all();
     read(body, &mut answer.body).await.unwrap();
     assert_eq!(answer.text(), "beginend");
@@ -151,7 +155,7 @@ async fn the_last_answer_of_a_draining_connection_is_written() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("").when_open(&held));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut waiting = Vec::new();
     for _ in 0..12 {
         let client = identity.http2(&gateway).await;
@@ -173,7 +177,7 @@ async fn the_last_answer_of_a_draining_connection_is_written() {
 #[tokio::test]
 async fn invalid_http_2_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut client = crate::support::Client::new(identity.connect(&gateway, &["h2"]).await);
     client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n, and so on, to be longer than a preface").await;
     while client.read_some().await.is_ok() {}
@@ -185,14 +189,15 @@ async fn invalid_http_2_ends_the_connection() {
 #[tokio::test]
 async fn a_reset_upload_is_never_complete_upstream() {
     let (identity, upstream) = (Identity::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let client = identity.http2(&gateway).await;
     let length = [("content-length", "2000000")];
     let (_answer, mut sending) = client.begin("PUT", "/b/k", &length, false).await;
     sending.send_data(Bytes::from(vec![7; 100_000]), false).unwrap();
     wait_for("the upload began", || async { (upstream.in_flight() == 1).then_some(()) }).await;
     sending.send_reset(Reason::CANCEL);
-    wait_for("the upstream call is cancelled", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("the upstream call is cancelled", || async { (upstream.open_connections() == 0).then_some(()) })
+        .await;
     gateway.wait_until_idle().await;
     tokio::time::timeout(Duration::from_secs(20), client.get("/livez")).await.unwrap();
 }

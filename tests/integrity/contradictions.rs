@@ -123,8 +123,8 @@ async fn a_documents_trailer_becomes_no_checksum_of_the_object() {
         let body = unsigned_chunks(document, 20, &format!("{name}:{value}\r\n"));
         request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(&body)).await
     };
-    let lie = post("AAAAAA==").await;
-    assert_eq!((lie.complete_status(), code(&lie).as_str()), (400, "BadDigest"));
+    let wrong = post("AAAAAA==").await;
+    assert_eq!((wrong.complete_status(), code(&wrong).as_str()), (400, "BadDigest"));
     assert_eq!(post(value).await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((seen.body.as_slice(), seen.header(name)), (&document[..], None));

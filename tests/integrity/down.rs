@@ -14,15 +14,15 @@ async fn an_answer_with_a_wrong_checksum_is_cut() {
             let data = random_bytes(300_000);
             let (name, value) = checksums(&data)[index].clone();
             let body = if seen.target == "/b/lie" { [&data[1..], b"x"].concat() } else { data };
-            let act =
+            let reply =
                 UpstreamReply::ok(body).header(name, &value).header("x-amz-checksum-type", "FULL_OBJECT");
-            if chunked { act.chunked() } else { act }
+            if chunked { reply.chunked() } else { reply }
         });
         let gateway = Gateway::in_front_of(&upstream).await;
-        let truth = get(gateway.address(), "/b/truth").await;
-        assert_eq!((truth.complete_status(), truth.sha256()), (200, sha256(&random_bytes(300_000))));
-        let lie = get(gateway.address(), "/b/lie").await;
-        assert!(lie.broken.is_some(), "it is complete: {:?}", lie.headers);
+        let right = get(gateway.address(), "/b/truth").await;
+        assert_eq!((right.complete_status(), right.sha256()), (200, sha256(&random_bytes(300_000))));
+        let wrong = get(gateway.address(), "/b/lie").await;
+        assert!(wrong.broken.is_some(), "it is complete: {:?}", wrong.headers);
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"answer_checksum\"}").await, 1.0);
         let line = gateway.wait_for_log_line("transfer broken", |_| true).await;
         assert!(line["error"].as_str().unwrap().contains("x-amz-checksum-"), "{line}");
@@ -30,7 +30,8 @@ async fn an_answer_with_a_wrong_checksum_is_cut() {
         // A chunked answer is found wrong only at its end, when its connection is reusable again; the connection of the
         // correct answer is idle.
         let idle_max = if chunked { 2 } else { 1 };
-        wait_until("the wrong answer's connection is closed", || upstream.open_connections() <= idle_max).await;
+        wait_until("the wrong answer's connection is closed", || upstream.open_connections() <= idle_max)
+            .await;
     }
 }
 

@@ -86,7 +86,7 @@ async fn upload(
     gateway: &Gateway,
     data: &[u8],
     trailer: Option<(&str, &str)>,
-    spoil: impl FnOnce(&mut Vec<u8>),
+    corrupt: impl FnOnce(&mut Vec<u8>),
 ) -> Response {
     let signer = Signer::new("AKIDWRITER", "writer/secret");
     let length = data.len().to_string();
@@ -97,7 +97,7 @@ async fn upload(
     let form = if trailer.is_some() { TRAILER } else { CHUNKS };
     let headers = signer.headers("PUT", "/b/k", form, &more);
     let mut body = Chain::of(&signer, &headers).body(data, trailer);
-    spoil(&mut body);
+    corrupt(&mut body);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
 }
@@ -119,7 +119,11 @@ async fn chunks_are_signed_anew_at_their_boundaries() {
         let line = format!("{:x};chunk-signature=", chunk.len());
         assert_eq!(seen.body[at..at + line.len()], *line.as_bytes());
         let from = at + line.len();
-        assert_ne!(seen.body[from..from + 64], sent[from..from + 64], "the client's own signature was forwarded");
+        assert_ne!(
+            seen.body[from..from + 64],
+            sent[from..from + 64],
+            "the client's own signature was forwarded"
+        );
         at = from + 66;
         assert_eq!(seen.body[at..at + chunk.len()], *chunk);
         at += chunk.len() + 2;
@@ -161,16 +165,16 @@ async fn a_forged_chunk_is_not_forwarded() {
     let data = random_bytes(SIZE);
     let line = format!("{CHUNK:x};chunk-signature={}\r\n", "0".repeat(64)).len();
     let chunk = line + CHUNK + 2;
-    type Spoil = fn(&mut [u8], usize);
-    let spoils: [(&str, Spoil); 3] = [
+    type Corruption = fn(&mut [u8], usize);
+    let corruptions: [(&str, Corruption); 3] = [
         ("its first byte", |body, from| body[from] ^= 1),
         ("its last byte", |body, from| body[from + CHUNK - 1] ^= 1),
         ("its signature", |body, from| body[from - 3] = if body[from - 3] == b'0' { b'1' } else { b'0' }),
     ];
     for index in [0, 3, 5] {
-        for (what, spoil) in spoils {
+        for (what, corrupt) in corruptions {
             let before = upstream.count();
-            let answer = upload(&gateway, &data, None, |body| spoil(body, index * chunk + line)).await;
+            let answer = upload(&gateway, &data, None, |body| corrupt(body, index * chunk + line)).await;
             let code = code_in(&answer);
             assert_eq!(
                 (answer.complete_status(), code.as_str()),
@@ -210,8 +214,8 @@ async fn a_signed_trailer_is_verified() {
         });
         let forged = forged.await;
         assert_eq!((forged.complete_status(), code_in(&forged).as_str()), (403, "SignatureDoesNotMatch"));
-        let lie = upload(&gateway, &data, Some((CRC, "AAAAAA==")), |_| ()).await;
-        assert_eq!((lie.complete_status(), code_in(&lie).as_str()), (400, "BadDigest"));
+        let forged = upload(&gateway, &data, Some((CRC, "AAAAAA==")), |_| ()).await;
+        assert_eq!((forged.complete_status(), code_in(&forged).as_str()), (400, "BadDigest"));
         let cut = upload(&gateway, &data, Some((CRC, &crc)), |body| body.truncate(body.len() - 100)).await;
         assert_eq!((cut.complete_status(), code_in(&cut).as_str()), (400, "MalformedTrailerError"));
         assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 404, "something was stored");
@@ -227,9 +231,9 @@ async fn a_signed_trailer_of_each_algorithm_is_verified() {
         let (data, other) = (random_bytes(size), random_bytes(size + 1));
         for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
             let before = upstream.count();
-            let lie = upload(&gateway, &data, Some((name, &wrong)), |_| ()).await;
+            let forged = upload(&gateway, &data, Some((name, &wrong)), |_| ()).await;
             assert_eq!(
-                (lie.complete_status(), code_in(&lie).as_str()),
+                (forged.complete_status(), code_in(&forged).as_str()),
                 (400, "BadDigest"),
                 "{name} of {size}"
             );
@@ -256,8 +260,8 @@ async fn signed_chunks_are_bounded() {
         .await;
     let answer = upload(&gateway, &random_bytes(SIZE), None, |_| ()).await;
     assert_eq!((answer.complete_status(), code_in(&answer).as_str()), (413, "EntityTooLarge"));
-    for says in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
-        assert!(answer.text().contains(says), "{}", answer.text());
+    for element in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
+        assert!(answer.text().contains(element), "{}", answer.text());
     }
     assert!(answer.text().contains("max_chunk_size"), "{}", answer.text());
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::issuer::{self, Issuer};
-use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
+use super::{buckets, claims, each_algorithm, send_with_token, with, with_public_key, with_secret};
 use crate::support::{Response, Upstream, get, request};
 
 /// A3: each algorithm with its key is accepted in buckets of both kinds; the token is not forwarded
@@ -20,7 +20,7 @@ async fn a_token_grants_its_claims() {
             ("GET", "/api/v1"),
         ] {
             assert_eq!(
-                ask(&gateway, method, target, &token).await.complete_status(),
+                send_with_token(&gateway, method, target, &token).await.complete_status(),
                 200,
                 "{method} {target}"
             );
@@ -57,7 +57,11 @@ async fn claims_are_a_policy() {
         ("HEAD", "/b/public/k"),
         ("GET", "/api/public/x"),
     ] {
-        assert_eq!(ask(&gateway, method, target, &token).await.complete_status(), 200, "{method} {target}");
+        assert_eq!(
+            send_with_token(&gateway, method, target, &token).await.complete_status(),
+            200,
+            "{method} {target}"
+        );
     }
     let allowed = upstream.count();
     for (method, target) in [
@@ -68,7 +72,7 @@ async fn claims_are_a_policy() {
         ("GET", "/c/public/k"),
         ("GET", "/api/other"),
     ] {
-        let answer = ask(&gateway, method, target, &token).await;
+        let answer = send_with_token(&gateway, method, target, &token).await;
         assert_eq!((answer.complete_status(), answer.reason()), (403, "policy_denied"), "{method} {target}");
     }
     let list = |key: &str| format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
@@ -81,7 +85,7 @@ async fn claims_are_a_policy() {
         assert_eq!(answer.text().contains("<Code>AccessDenied</Code>"), is_denied, "{}", answer.text());
     }
     assert_eq!(upstream.count(), allowed + 1);
-    let other = ask(&gateway, "GET", "/closed/public/k", &token).await;
+    let other = send_with_token(&gateway, "GET", "/closed/public/k", &token).await;
     assert_eq!(
         (other.complete_status(), other.reason()),
         (400, "authorization_scheme"),
@@ -143,7 +147,7 @@ async fn a_token_may_be_in_another_header() {
             (None, Some("Basic dXBzdHJlYW0="))
         );
     }
-    let elsewhere = ask(&gateway, "GET", "/api/k", &token).await;
+    let elsewhere = send_with_token(&gateway, "GET", "/api/k", &token).await;
     assert_eq!((elsewhere.complete_status(), elsewhere.reason()), (401, "unproven"));
 }
 
@@ -158,9 +162,12 @@ async fn keys_may_be_in_a_file() {
     std::fs::write(&file, set.to_string()).unwrap();
     let gateway = buckets(&upstream).set("jwt.jwks_file", file.to_str().unwrap()).start().await;
     for issuer in [&first, &second] {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(), 200);
+        assert_eq!(
+            send_with_token(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(),
+            200
+        );
     }
-    let secret = ask(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
+    let secret = send_with_token(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
     assert_eq!(
         (secret.complete_status(), secret.reason()),
         (401, "token_algorithm"),
@@ -169,8 +176,11 @@ async fn keys_may_be_in_a_file() {
     // An unknown key ID triggers a reload of the file.
     let third = Issuer::other_rsa().named("three");
     std::fs::write(&file, json!({ "keys": [third.jwk()] }).to_string()).unwrap();
-    assert_eq!(ask(&gateway, "GET", "/b/k", &third.token(&claims())).await.complete_status(), 200);
-    assert_eq!(ask(&gateway, "GET", "/b/k", &first.token(&claims())).await.reason(), "token_key");
+    assert_eq!(
+        send_with_token(&gateway, "GET", "/b/k", &third.token(&claims())).await.complete_status(),
+        200
+    );
+    assert_eq!(send_with_token(&gateway, "GET", "/b/k", &first.token(&claims())).await.reason(), "token_key");
 }
 
 /// A3, A4: a bucket with several authentication methods accepts each; `GET /` lists the buckets that a token may access
@@ -194,22 +204,22 @@ async fn a_bucket_may_accept_tokens_and_signatures() {
     let signed: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(with_headers(&gateway, "/b/k", &signed).await.complete_status(), 200);
     let token = Issuer::secret().token(&claims());
-    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
     assert_eq!(get(gateway.address(), "/b?list-type=2").await.complete_status(), 200, "without a credential");
     assert_eq!(get(gateway.address(), "/b/k").await.reason(), "anonymous_denied");
-    let wrong = ask(&gateway, "GET", "/b?list-type=2", "wrong").await;
+    let wrong = send_with_token(&gateway, "GET", "/b?list-type=2", "wrong").await;
     assert_eq!(
         (wrong.complete_status(), wrong.reason()),
         (401, "token_malformed"),
         "a wrong one is not anonymous"
     );
     let presigned = signer.presigned("GET", "/b/k", "60");
-    let both = ask(&gateway, "GET", &presigned, &token).await;
+    let both = send_with_token(&gateway, "GET", &presigned, &token).await;
     assert_eq!((both.complete_status(), both.reason()), (400, "signature_ambiguous"));
-    let names = ask(&gateway, "GET", "/", &token).await.text();
+    let names = send_with_token(&gateway, "GET", "/", &token).await.text();
     assert!(names.contains("<Name>b</Name>") && !names.contains("<Name>c</Name>"), "{names}");
     let wider = Issuer::secret().token(&with("buckets", json!("*")));
-    assert!(ask(&gateway, "GET", "/", &wider).await.text().contains("<Name>c</Name>"));
+    assert!(send_with_token(&gateway, "GET", "/", &wider).await.text().contains("<Name>c</Name>"));
 }
 
 /// C1: a token is verified at most once per worker, and its claims are then cached for all
@@ -219,12 +229,12 @@ async fn a_token_is_verified_once() {
     let gateway = with_public_key(&upstream, "rsa.pub.pem").set("server.workers", "1").start().await;
     let token = Issuer::rsa().token(&claims());
     for _ in 0..10 {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
     }
     let cache = gateway.status().await["sessions"].clone();
     assert_eq!((&cache["entries"], &cache["misses"], &cache["hits"]), (&1.into(), &1.into(), &0.into()));
     let other = Issuer::rsa().token(&with("sub", json!("bob")));
-    assert_eq!(ask(&gateway, "GET", "/b/k", &other).await.complete_status(), 200);
+    assert_eq!(send_with_token(&gateway, "GET", "/b/k", &other).await.complete_status(), 200);
     assert_eq!(gateway.status().await["sessions"]["entries"], 2);
 }
 
@@ -234,9 +244,9 @@ async fn a_cached_token_expires() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.leeway_seconds", "0").start().await;
     let token = Issuer::secret().token(&with("exp", json!(issuer::now() + 2)));
-    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
     let expired = crate::support::wait_for("the token expires", || async {
-        let answer = ask(&gateway, "GET", "/b/k", &token).await;
+        let answer = send_with_token(&gateway, "GET", "/b/k", &token).await;
         (answer.complete_status() != 200).then_some(answer)
     })
     .await;
@@ -262,13 +272,16 @@ async fn each_subject_has_its_own_budget() {
     };
     let forged = format!("{}AAAA", &token(Some("ann"), "1")[..token(Some("ann"), "1").len() - 4]);
     for _ in 0..3 {
-        assert!(matches!(ask(&gateway, "GET", "/b/k", &forged).await.complete_status(), 401 | 403));
+        assert!(matches!(
+            send_with_token(&gateway, "GET", "/b/k", &forged).await.complete_status(),
+            401 | 403
+        ));
     }
     for subject in [Some("ann"), Some("ben"), None] {
         for (method, id, status) in
             [("PUT", "1", 200), ("PUT", "2", 429), ("GET", "3", 200), ("GET", "1", 429)]
         {
-            let answer = ask(&gateway, method, "/b/k", &token(subject, id)).await;
+            let answer = send_with_token(&gateway, method, "/b/k", &token(subject, id)).await;
             assert_eq!(answer.complete_status(), status, "{subject:?} {method}");
             assert_eq!(answer.reason(), if status == 429 { "rate_limit_subject" } else { "" });
         }

@@ -56,7 +56,7 @@ fn with_public_key(upstream: &Upstream, file: &str) -> gateway::Builder {
 }
 
 /// Sends a request with a token in the `Authorization` header.
-pub(crate) async fn ask(gateway: &Gateway, method: &str, target: &str, token: &str) -> Response {
+pub(crate) async fn send_with_token(gateway: &Gateway, method: &str, target: &str, token: &str) -> Response {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     let authorization = format!("Bearer {token}");
     request(gateway.address(), method, target, &[("authorization", &authorization)], body).await

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use super::issuer::{self, Issuer, encode, now, pem};
-use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
+use super::{buckets, claims, each_algorithm, send_with_token, with, with_public_key, with_secret};
 use crate::support::{Client, Gateway, Response, Scratch, Upstream, get, request};
 
 /// The compared parts of a refusal.
@@ -39,7 +39,7 @@ async fn a_token_with_one_fault_is_refused() {
             (json!([]), 401, "token_malformed"),
             (json!("x"), 401, "token_malformed"),
         ] {
-            let answer = ask(&gateway, "GET", "/b/k", &issuer.token(&claims)).await;
+            let answer = send_with_token(&gateway, "GET", "/b/k", &issuer.token(&claims)).await;
             assert_eq!(refusal(&answer), (status, reason), "{claims}");
         }
         let right = issuer.token(&claims());
@@ -51,16 +51,16 @@ async fn a_token_with_one_fault_is_refused() {
         let others = format!("{header}.{}.{signature}", encode(with("sub", json!("eve")).to_string()));
         for token in [flipped, others, format!("{signed}.")] {
             assert_eq!(
-                refusal(&ask(&gateway, "GET", "/b/k", &token).await),
+                refusal(&send_with_token(&gateway, "GET", "/b/k", &token).await),
                 (401, "token_signature"),
                 "{token}"
             );
         }
         assert_eq!(upstream.count(), seen, "nothing was sent upstream");
-        assert_eq!(ask(&gateway, "GET", "/b/k", &right).await.complete_status(), 200);
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &right).await.complete_status(), 200);
         let late = issuer.token(&with("exp", json!(now() - 30)));
         assert_eq!(
-            ask(&gateway, "GET", "/b/k", &late).await.complete_status(),
+            send_with_token(&gateway, "GET", "/b/k", &late).await.complete_status(),
             200,
             "a small clock skew is tolerated"
         );
@@ -82,26 +82,38 @@ async fn algorithm_confusion_is_refused() {
             [json!({ "alg": "HS256" }), json!({ "alg": "RS256" }), json!({ "alg": "HS256", "kid": "rsa" })]
         {
             let token = forger.token_with(&header, &claims());
-            assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 401, "{header}");
-            assert_eq!(ask(&also_secret, "GET", "/b/k", &token).await.complete_status(), 401, "{header}");
+            assert_eq!(
+                send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(),
+                401,
+                "{header}"
+            );
+            assert_eq!(
+                send_with_token(&also_secret, "GET", "/b/k", &token).await.complete_status(),
+                401,
+                "{header}"
+            );
         }
     }
     for alg in ["none", "None", "NONE", "nonE", ""] {
         let head = format!("{}.{}", encode(json!({ "alg": alg }).to_string()), encode(claims().to_string()));
         for signature in ["", "AA", "none"] {
-            let answer = ask(&gateway, "GET", "/b/k", &format!("{head}.{signature}")).await;
+            let answer = send_with_token(&gateway, "GET", "/b/k", &format!("{head}.{signature}")).await;
             assert_eq!(refusal(&answer), (401, "token_algorithm"), "{alg}");
         }
     }
     let embedded = json!({ "alg": "RS256", "jwk": Issuer::other_rsa().jwk(), "jku": "http://127.0.0.1:1/" });
     let token = Issuer::other_rsa().token_with(&embedded, &claims());
-    assert_eq!(refusal(&ask(&gateway, "GET", "/b/k", &token).await), (401, "token_signature"), "its own key");
+    assert_eq!(
+        refusal(&send_with_token(&gateway, "GET", "/b/k", &token).await),
+        (401, "token_signature"),
+        "its own key"
+    );
     let narrowed = buckets(&upstream)
         .set("jwt.algorithms", "ES256")
         .set("jwt.public_key_file", &issuer::path("p256.pub.pem"))
         .start()
         .await;
-    let rsa = ask(&narrowed, "GET", "/b/k", &Issuer::rsa().token(&claims())).await;
+    let rsa = send_with_token(&narrowed, "GET", "/b/k", &Issuer::rsa().token(&claims())).await;
     assert_eq!(refusal(&rsa), (401, "token_algorithm"));
     assert_eq!(upstream.count(), 0);
 }
@@ -116,18 +128,20 @@ async fn a_refusal_has_the_buckets_format() {
     let bare = get(gateway.address(), "/api/k").await;
     assert_eq!((refusal(&bare), bare.header("www-authenticate")), ((401, "unproven"), Some("Bearer")));
     assert!(bare.text().starts_with("{\"error\":"), "{}", bare.text());
-    let wrong = ask(&gateway, "GET", "/api/k", "a.b.c").await;
+    let wrong = send_with_token(&gateway, "GET", "/api/k", "a.b.c").await;
     assert_eq!(refusal(&wrong), (401, "token_malformed"));
     assert_eq!(wrong.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
     for bucket in ["b", "both"] {
         let bare = get(gateway.address(), &format!("/{bucket}/k")).await;
         assert_eq!(refusal(&bare), (403, "unproven"));
         assert!(bare.text().contains("<Code>AccessDenied</Code>"), "{}", bare.text());
-        let wrong = ask(&gateway, "GET", &format!("/{bucket}/k"), "a.b.c").await;
+        let wrong = send_with_token(&gateway, "GET", &format!("/{bucket}/k"), "a.b.c").await;
         assert_eq!(refusal(&wrong), (401, "token_malformed"));
         assert!(wrong.text().contains("<Code>InvalidToken</Code>"), "{}", wrong.text());
     }
-    let denied = ask(&gateway, "GET", "/api/k", &Issuer::secret().token(&with("buckets", json!([])))).await;
+    let denied =
+        send_with_token(&gateway, "GET", "/api/k", &Issuer::secret().token(&with("buckets", json!([]))))
+            .await;
     assert_eq!((refusal(&denied), denied.header("www-authenticate")), ((403, "policy_denied"), None));
     assert_eq!(upstream.count(), 0);
 }
@@ -163,13 +177,13 @@ async fn repeated_wrong_tokens_lock_out_the_address() {
         .await;
     let expired = Issuer::secret().token(&with("exp", json!(now() - 3600)));
     for _ in 0..4 {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &expired).await.reason(), "token_expired");
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &expired).await.reason(), "token_expired");
     }
     let forged = Issuer::with_secret("another secret of thirty-two characters").token(&claims());
     for _ in 0..2 {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &forged).await.reason(), "token_signature");
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &forged).await.reason(), "token_signature");
     }
-    let refused = ask(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
+    let refused = send_with_token(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
     assert_eq!(refusal(&refused), (429, "rate_limit_failed_auth"));
 }
 

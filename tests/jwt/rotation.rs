@@ -7,24 +7,24 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::issuer::Issuer;
-use super::{ask, buckets, claims};
+use super::{buckets, claims, send_with_token};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply};
 
 /// A server with a replaceable answer.
 struct Source {
     server: Upstream,
-    act: Arc<Mutex<UpstreamReply>>,
+    reply: Arc<Mutex<UpstreamReply>>,
 }
 
 impl Source {
-    fn start(act: UpstreamReply) -> Self {
-        let act = Arc::new(Mutex::new(act));
-        let current = Arc::clone(&act);
-        Self { server: Upstream::start(move |_| current.lock().unwrap().clone()), act }
+    fn start(reply: UpstreamReply) -> Self {
+        let reply = Arc::new(Mutex::new(reply));
+        let current = Arc::clone(&reply);
+        Self { server: Upstream::start(move |_| current.lock().unwrap().clone()), reply }
     }
 
-    fn publish(&self, act: UpstreamReply) {
-        *self.act.lock().unwrap() = act;
+    fn publish(&self, reply: UpstreamReply) {
+        *self.reply.lock().unwrap() = reply;
     }
 
     async fn gateway(&self, upstream: &Upstream) -> Gateway {
@@ -45,12 +45,12 @@ async fn the_first_requests_wait_for_one_fetch() {
     let source = Source::start(keys(&[&issuer]).when_open(&latch));
     let gateway = source.gateway(&upstream).await;
     let token = issuer.token(&claims());
-    let asking = join_all((0..20).map(|_| ask(&gateway, "GET", "/b/k", &token)));
+    let pending = join_all((0..20).map(|_| send_with_token(&gateway, "GET", "/b/k", &token)));
     let opening = async {
         source.server.wait_until_in_flight(1).await;
         latch.open_for_all();
     };
-    let (answers, ()) = tokio::join!(asking, opening);
+    let (answers, ()) = tokio::join!(pending, opening);
     assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     let asked = source.server.seen();
     assert_eq!((asked.len(), asked[0].target.as_str()), (1, "/.well-known/jwks.json"));
@@ -64,19 +64,19 @@ async fn keys_rotate_without_a_restart() {
     let source = Source::start(keys(&[&old]));
     let gateway = source.gateway(&upstream).await;
     let (before, after) = (old.token(&claims()), new.token(&claims()));
-    assert_eq!(ask(&gateway, "GET", "/b/k", &before).await.complete_status(), 200);
+    assert_eq!(send_with_token(&gateway, "GET", "/b/k", &before).await.complete_status(), 200);
     assert_eq!(source.server.count(), 1);
 
     source.publish(keys(&[&new]));
-    let answers = join_all((0..20).map(|_| ask(&gateway, "GET", "/b/k", &after))).await;
+    let answers = join_all((0..20).map(|_| send_with_token(&gateway, "GET", "/b/k", &after))).await;
     assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     assert_eq!(source.server.count(), 2, "one fetch for all");
-    let withdrawn = ask(&gateway, "GET", "/b/k", &before).await;
+    let withdrawn = send_with_token(&gateway, "GET", "/b/k", &before).await;
     assert_eq!((withdrawn.complete_status(), withdrawn.reason()), (401, "token_key"));
 
     for name in ["invented", "another"] {
         let invented = Issuer::p256().named(name).token(&claims());
-        assert_eq!(ask(&gateway, "GET", "/b/k", &invented).await.complete_status(), 401);
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &invented).await.complete_status(), 401);
     }
     assert_eq!(source.server.count(), 2, "invented key IDs cause no fetch");
     let line = gateway.wait_for_log_line("token keys renewed", |line| line["keys"] == 1).await;
@@ -90,16 +90,19 @@ async fn the_last_keys_stay_while_the_source_fails() {
     let issuer = Issuer::p256().named("one");
     let source = Source::start(keys(&[&issuer]));
     let gateway = source.gateway(&upstream).await;
-    assert_eq!(ask(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(), 200);
+    assert_eq!(
+        send_with_token(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(),
+        200
+    );
     source.publish(UpstreamReply::new(500, "secret-of-the-source"));
     let unknown = Issuer::p256().named("two").token(&claims());
-    let refused = ask(&gateway, "GET", "/b/k", &unknown).await;
+    let refused = send_with_token(&gateway, "GET", "/b/k", &unknown).await;
     assert_eq!((refused.complete_status(), refused.reason()), (401, "token_key"));
     let failed = gateway.wait_for_log_line("token keys cannot be renewed", |_| true).await;
     assert_eq!(failed["error"], "it answered 500");
     let another = issuer.token(&super::with("sub", json!("bob")));
     assert_eq!(
-        ask(&gateway, "GET", "/b/k", &another).await.complete_status(),
+        send_with_token(&gateway, "GET", "/b/k", &another).await.complete_status(),
         200,
         "an uncached token"
     );
@@ -114,12 +117,12 @@ async fn a_source_that_fails_at_first_is_fetched_again() {
     let source = Source::start(UpstreamReply::ok("<html>"));
     let gateway = source.gateway(&upstream).await;
     let token = issuer.token(&claims());
-    let refused = ask(&gateway, "GET", "/b/k", &token).await;
+    let refused = send_with_token(&gateway, "GET", "/b/k", &token).await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "token_keys"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     source.publish(keys(&[&issuer]));
     crate::support::wait_for("the source answers", || async {
-        (ask(&gateway, "GET", "/b/k", &token).await.complete_status() == 200).then_some(())
+        (send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status() == 200).then_some(())
     })
     .await;
     assert_eq!(upstream.count(), 1);

@@ -66,7 +66,7 @@ async fn during_the_delay_new_connections_are_served() {
 #[tokio::test]
 async fn during_the_delay_http_2_clients_get_goaway() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.before(&upstream).set("server.drain_delay", "2").start().await;
+    let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", "2").start().await;
     let old = identity.http2(&gateway).await;
     assert_eq!(old.get("/b/k").await.complete_status(), 200);
     gateway.send_sigterm();
@@ -74,11 +74,7 @@ async fn during_the_delay_http_2_clients_get_goaway() {
     old.closed().await;
     let new = identity.http2(&gateway).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(
-        new.get("/b/k").await.complete_status(),
-        200,
-        "a new connection is served before its GOAWAY"
-    );
+    assert_eq!(new.get("/b/k").await.complete_status(), 200, "a new connection is served before its GOAWAY");
     new.closed().await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
@@ -168,7 +164,7 @@ async fn a_backlog_is_served() {
 #[tokio::test]
 async fn a_backlog_of_tls_clients_is_served() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.before(&upstream).start().await;
+    let mut gateway = identity.gateway_before(&upstream).start().await;
     gateway.signal(Signal::STOP);
     let mut waiting = Vec::new();
     for _ in 0..10 {
@@ -225,10 +221,10 @@ async fn new_clients_get_answers_or_refusals_only() {
 /// One request on a connection before its handshake; `is_http2` selects the protocol. Returns the status.
 async fn ask_over_tls(identity: &Identity, stream: TcpStream, is_http2: bool) -> u16 {
     if is_http2 {
-        let stream = identity.secure(stream, &["h2"]).await;
+        let stream = identity.tls_handshake(stream, &["h2"]).await;
         return Http2::over(stream, &h2::client::Builder::new()).await.get("/b/k").await.complete_status();
     }
-    let mut client = Client::new(identity.secure(stream, &["http/1.1"]).await);
+    let mut client = Client::new(identity.tls_handshake(stream, &["http/1.1"]).await);
     client.send(message("GET", "/b/k", &[], None)).await;
     client.response("GET").await.complete_status()
 }
@@ -238,7 +234,7 @@ async fn ask_over_tls(identity: &Identity, stream: TcpStream, is_http2: bool) ->
 async fn new_tls_clients_get_answers_or_refusals_only() {
     for delay in ["0", "0.5"] {
         let (identity, upstream) = (Arc::new(Identity::new()), Upstream::ok("x"));
-        let mut gateway = identity.before(&upstream).set("server.drain_delay", delay).start().await;
+        let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", delay).start().await;
         let address = gateway.address();
         let ask_until_refused = async |identity: Arc<Identity>, is_http2| {
             let mut answers = 0;

@@ -45,7 +45,8 @@ async fn other_signals_do_not_end_a_cleartext_gateway() {
 #[tokio::test]
 async fn other_signals_do_not_end_a_gateway_with_tls() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let mut gateway =
+        identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     for (signal, message) in HARMLESS {
         gateway.signal(signal);
         let message = if signal == Signal::HUP { Some("certificate loaded anew") } else { message };
@@ -101,7 +102,7 @@ async fn a_repeated_signal_counts_once() {
 #[tokio::test]
 async fn a_repeated_reload_counts_once() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     gateway.send_sighup();
     gateway.send_sighup();
     gateway.wait_for_log_line("certificate loaded anew", |_| true).await;

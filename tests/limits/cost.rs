@@ -3,7 +3,7 @@
 use super::SLOW;
 use crate::support::{Gateway, Response, Upstream, put, request};
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str) -> Response {
     match method {
         "PUT" => put(gateway.address(), target, "x").await,
         method => request(gateway.address(), method, target, &[], None).await,
@@ -26,17 +26,21 @@ async fn a_listing_costs_more_than_a_read() {
     for (method, target) in
         [("GET", "/b/?list-type=2"), ("PUT", "/b/k"), ("HEAD", "/b/k"), ("GET", "/b/k?versionId=1")]
     {
-        assert_eq!(ask(&gateway, method, target).await.complete_status(), 200, "{method} {target}");
+        assert_eq!(send_request(&gateway, method, target).await.complete_status(), 200, "{method} {target}");
     }
     for _ in 0..3 {
-        let refused = ask(&gateway, "GET", "/b?prefix=a").await;
+        let refused = send_request(&gateway, "GET", "/b?prefix=a").await;
         assert_eq!((refused.complete_status(), refused.reason()), (429, "rate_limit_ip"));
         assert!(refused.header("ratelimit").unwrap().starts_with("\"ip\";r=4;t="), "{refused:?}");
         let wait = refused.retry_after().unwrap();
         assert!((590..=720).contains(&wait), "six tokens at 0.01 a second are 600 s away, not {wait}");
     }
-    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.complete_status(), 200, "refused listings took no token");
-    assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 429);
+    assert_eq!(
+        send_request(&gateway, "DELETE", "/b/k").await.complete_status(),
+        200,
+        "refused listings took no token"
+    );
+    assert_eq!(send_request(&gateway, "GET", "/b/k").await.complete_status(), 429);
 }
 
 /// L1: a bucket may override costs, which apply to all limits; the other costs are inherited

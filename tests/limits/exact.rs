@@ -17,7 +17,7 @@ use crate::support::{Client, Gateway, Upstream};
 
 /// A request from its client's view.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct Observation {
     sent: f64,
     answered: f64,
     cost: f64,
@@ -32,8 +32,8 @@ struct Limit {
 
 impl Limit {
     /// In every window at most rate · length + burst.
-    fn assert_never_exceeded(self, seen: &[Seen]) {
-        let mut admitted: Vec<Seen> = seen.iter().filter(|seen| seen.admitted).copied().collect();
+    fn assert_never_exceeded(self, seen: &[Observation]) {
+        let mut admitted: Vec<Observation> = seen.iter().filter(|seen| seen.admitted).copied().collect();
         admitted.sort_by(|one, other| one.answered.total_cmp(&other.answered));
         for from in admitted.iter().map(|seen| seen.sent) {
             let mut sum = 0.0;
@@ -46,9 +46,9 @@ impl Limit {
     }
 
     /// Every refused request exceeded the limit.
-    fn assert_nothing_refused_that_fits(self, seen: &[Seen]) {
+    fn assert_nothing_refused_that_fits(self, seen: &[Observation]) {
         for refused in seen.iter().filter(|seen| !seen.admitted) {
-            let before: Vec<&Seen> =
+            let before: Vec<&Observation> =
                 seen.iter().filter(|seen| seen.admitted && seen.sent <= refused.answered).collect();
             let is_right = before.iter().any(|first| {
                 let since = before.iter().filter(|seen| seen.answered >= first.sent);
@@ -67,7 +67,7 @@ async fn drive(
     address: u8,
     requests: &[(Vec<u8>, &str, f64)],
     (pace, until, origin): (Duration, Duration, Instant),
-) -> Vec<Seen> {
+) -> Vec<Observation> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, address), 0))).unwrap();
     let stream = socket.connect(gateway).await.unwrap();
@@ -87,7 +87,7 @@ async fn drive(
         let status = answer.complete_status();
         assert!(matches!(status, 200 | 429), "{answer:?}");
         assert_eq!(answer.reason(), if status == 429 { "rate_limit_ip" } else { "" });
-        seen.push(Seen { sent, answered, cost: *cost, admitted: status == 200 });
+        seen.push(Observation { sent, answered, cost: *cost, admitted: status == 200 });
     }
     seen
 }
@@ -127,7 +127,7 @@ async fn clients_far_over_their_limit_get_exactly_their_limit() {
     let client = async |address: u8| {
         let timing = (Duration::from_millis(25), until, origin);
         let connections = (0..CONNECTIONS).map(|_| drive(gateway.address(), address, &requests, timing));
-        let seen: Vec<Seen> = join_all(connections).await.into_iter().flatten().collect();
+        let seen: Vec<Observation> = join_all(connections).await.into_iter().flatten().collect();
         let limit = Limit { rate: RATE, burst: BURST };
         limit.assert_never_exceeded(&seen);
         limit.assert_nothing_refused_that_fits(&seen);
@@ -148,7 +148,7 @@ async fn leased_tokens_exceed_no_window() {
     let requests = mixed();
     let timing = (Duration::from_micros(1), Duration::from_millis(2500), Instant::now());
     let connections = (0..CONNECTIONS).map(|_| drive(gateway.address(), 7, &requests, timing));
-    let seen: Vec<Seen> = join_all(connections).await.into_iter().flatten().collect();
+    let seen: Vec<Observation> = join_all(connections).await.into_iter().flatten().collect();
     Limit { rate: 500.0, burst: 4000.0 }.assert_never_exceeded(&seen);
 }
 
@@ -171,7 +171,7 @@ async fn crashes_exceed_no_window() {
             let sent = origin.elapsed().as_secs_f64();
             let status = crate::support::get(address, "/b/k").await.complete_status();
             let answered = origin.elapsed().as_secs_f64();
-            seen.push(Seen { sent, answered, cost: 1.0, admitted: status == 200 });
+            seen.push(Observation { sent, answered, cost: 1.0, admitted: status == 200 });
         }
         seen
     };
@@ -181,9 +181,9 @@ async fn crashes_exceed_no_window() {
             gateway.crash("limiter", place).await;
         }
     };
-    let asking = join_all((0..6).map(|_| ask(gateway.address())));
-    let (seen, ()) = futures_util::future::join(asking, crashing).await;
-    let seen: Vec<Seen> = seen.into_iter().flatten().collect();
+    let pending = join_all((0..6).map(|_| ask(gateway.address())));
+    let (seen, ()) = futures_util::future::join(pending, crashing).await;
+    let seen: Vec<Observation> = seen.into_iter().flatten().collect();
     Limit { rate: RATE, burst: BURST }.assert_never_exceeded(&seen);
     assert!(seen.iter().any(|seen| seen.admitted), "the limit came back");
 }

@@ -93,8 +93,8 @@ async fn client_input_forges_no_terminal_line() {
     claims["sub"] = subject.into();
     let token = Issuer::secret().token(&claims);
     let path = "/b/k,%0a\\u001b";
-    assert_eq!(jwt::ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
-    assert_eq!(jwt::ask(&gateway, "GET", path, &token).await.complete_status(), 400);
+    assert_eq!(jwt::send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(jwt::send_with_token(&gateway, "GET", path, &token).await.complete_status(), 400);
     let file = gateway.directory().join("log");
     let text = wait_for("both requests are logged", || async {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -123,7 +123,7 @@ async fn client_input_forges_no_json_line() {
     let subject = "a\n{\"msg\":\"forged\"}\u{1b}[2K\u{9b}2J\u{7f}\u{202e}\u{2028}é";
     claims["sub"] = subject.into();
     let token = Issuer::secret().token(&claims);
-    let answer = jwt::ask(&gateway, "GET", "/b/k", &token).await;
+    let answer = jwt::send_with_token(&gateway, "GET", "/b/k", &token).await;
     assert_eq!(answer.complete_status(), 200);
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["subject"], subject, "it reads back as it was");

@@ -16,12 +16,12 @@ async fn into_file(upstream: &Upstream) -> (Gateway, PathBuf) {
     (gateway, file)
 }
 
-fn holds(file: &PathBuf, id: &str) -> bool {
+fn has_request(file: &PathBuf, id: &str) -> bool {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["id"] == id)
 }
 
-async fn asked(gateway: &Gateway, id: &str) {
+async fn send_request(gateway: &Gateway, id: &str) {
     let headers = [("x-request-id", id)];
     let answer = crate::support::request(gateway.address(), "GET", "/b/k", &headers, None).await;
     assert_eq!(answer.complete_status(), 200);
@@ -35,7 +35,7 @@ async fn a_full_disk_is_reported() {
     std::fs::remove_file(&file).unwrap();
     symlink("/dev/full", &file).unwrap();
     for at in 0..5 {
-        asked(&gateway, &format!("lost-{at}")).await;
+        send_request(&gateway, &format!("lost-{at}")).await;
     }
     let cause = log_cause(&gateway, "disk_full").await;
     assert!(cause["detail"].as_str().unwrap().contains("No space left on device"), "{cause}");
@@ -44,13 +44,13 @@ async fn a_full_disk_is_reported() {
     })
     .await;
     assert!(gateway.metric("log_write_failures_total{cause=\"disk_full\"}").await >= 1.0);
-    let said = || gateway.stderr().matches("the log cannot be written (disk_full)").count();
-    wait_for("stderr has the message", || async { (said() > 0).then_some(()) }).await;
+    let messages = || gateway.stderr().matches("the log cannot be written (disk_full)").count();
+    wait_for("stderr has the message", || async { (messages() > 0).then_some(()) }).await;
     for at in 0..5 {
-        asked(&gateway, &format!("more-{at}")).await;
+        send_request(&gateway, &format!("more-{at}")).await;
     }
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-    assert_eq!(said(), 1, "{}", gateway.stderr());
+    assert_eq!(messages(), 1, "{}", gateway.stderr());
     assert_eq!(gateway.admin("/readyz").await.complete_status(), 200);
 }
 
@@ -59,11 +59,11 @@ async fn a_full_disk_is_reported() {
 async fn a_deleted_file_is_opened_again() {
     let upstream = Upstream::ok("x");
     let (gateway, file) = into_file(&upstream).await;
-    asked(&gateway, "before").await;
-    wait_for("the first file has the line", || async { holds(&file, "before").then_some(()) }).await;
+    send_request(&gateway, "before").await;
+    wait_for("the first file has the line", || async { has_request(&file, "before").then_some(()) }).await;
     std::fs::remove_file(&file).unwrap();
-    asked(&gateway, "after").await;
-    wait_for("a new file has the next line", || async { holds(&file, "after").then_some(()) }).await;
+    send_request(&gateway, "after").await;
+    wait_for("a new file has the next line", || async { has_request(&file, "after").then_some(()) }).await;
     assert_eq!(gateway.status().await["status"], "normal");
 }
 

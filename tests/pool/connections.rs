@@ -1,6 +1,6 @@
 //! Upstream connections: their number, reuse and release.
 
-use super::{PATIENT, ask, gated, held};
+use super::{PATIENT, gated, held, spawn_get};
 use crate::support::client::{self, Client};
 use crate::support::{Latch, Upstream, UpstreamReply, get, wait_for};
 
@@ -13,7 +13,7 @@ async fn connections_are_reused_and_few_stay_idle() {
         .set("server.workers", "1")
         .start()
         .await;
-    let requests: Vec<_> = (0..10).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..10).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(10).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 10.0);
     latch.open_for_all();
@@ -43,7 +43,7 @@ async fn all_workers_share_one_pool_of_connections() {
         .set("server.workers", "4")
         .start()
         .await;
-    let requests: Vec<_> = (0..12).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..12).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(3).await;
     super::queue_holds(&gateway, 9).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 3.0);
@@ -80,7 +80,8 @@ async fn a_connection_is_released_however_its_body_ends() {
     leaving.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(leaving.head().await.status, 200);
     drop(leaving);
-    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
     assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200, "the one place is free again");
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 0.0);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENT, ask, gated, held, queue_holds};
+use super::{PATIENT, gated, held, queue_holds, spawn_get};
 use crate::support::unreachable::RefusingAddress;
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for, wait_until};
 
@@ -11,7 +11,7 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wa
 async fn a_gate_of_ten_admits_ten_at_once() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(20)));
     let gateway = gated(&upstream, 10, 100, PATIENT).start().await;
-    let requests: Vec<_> = (0..60).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..60).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     for request in requests {
         assert_eq!(request.await.unwrap().complete_status(), 200);
     }
@@ -36,7 +36,7 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "30000")
         .start()
         .await;
-    let requests: Vec<_> = (0..100).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..100).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     queue_holds(&gateway, 93).await;
     let sum = |of: fn(&Upstream) -> usize| upstreams.iter().map(of).sum::<usize>();
     for served in 0..5 {
@@ -57,9 +57,9 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
 async fn a_full_queue_refuses_at_once() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 2, PATIENT).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
-    let waiting = [ask(&gateway, "/b/second"), ask(&gateway, "/b/third")];
+    let waiting = [spawn_get(&gateway, "/b/second"), spawn_get(&gateway, "/b/third")];
     queue_holds(&gateway, 2).await;
     let refused = gateway.get("/b/fourth").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "queue_full"));
@@ -82,7 +82,7 @@ async fn a_full_queue_refuses_at_once() {
 async fn without_a_queue_a_full_gate_refuses_at_once() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 0, PATIENT).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
     assert_eq!(gateway.get("/b/second").await.reason(), "queue_full");
     let pool = gateway.status().await["buckets"]["b"]["pool"].clone();
@@ -99,10 +99,10 @@ async fn without_a_queue_a_full_gate_refuses_at_once() {
 async fn a_freed_permit_goes_to_the_longest_waiter() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
-    let mut requests = vec![ask(&gateway, "/b/0")];
+    let mut requests = vec![spawn_get(&gateway, "/b/0")];
     upstream.wait_until_in_flight(1).await;
     for i in 1..=5 {
-        requests.push(ask(&gateway, format!("/b/{i}")));
+        requests.push(spawn_get(&gateway, format!("/b/{i}")));
         queue_holds(&gateway, i).await;
     }
     for (served, request) in requests.into_iter().enumerate() {
@@ -122,7 +122,7 @@ async fn a_freed_permit_goes_to_the_longest_waiter() {
 async fn the_queue_has_a_deadline() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, Duration::from_millis(100)).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
     let began = Instant::now();
     let late = gateway.get("/b/second").await;
@@ -142,12 +142,12 @@ async fn the_queue_has_a_deadline() {
 async fn a_disconnected_waiter_is_removed_from_the_queue() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
     let mut leaving = Client::connect(gateway.address()).await;
     leaving.send(client::message("GET", "/b/leaves", &[], None)).await;
     queue_holds(&gateway, 1).await;
-    let stays = ask(&gateway, "/b/stays");
+    let stays = spawn_get(&gateway, "/b/stays");
     queue_holds(&gateway, 2).await;
     drop(leaving);
     gateway.wait_for_log_line("request", |line| line["path"] == "/b/leaves").await;
@@ -174,7 +174,7 @@ async fn a_permit_is_held_until_the_last_byte() {
     streaming.send(client::message("GET", "/b/streams", &[], None)).await;
     let mut answer = streaming.head().await;
     assert_eq!(answer.status, 200);
-    let second = ask(&gateway, "/b/second");
+    let second = spawn_get(&gateway, "/b/second");
     queue_holds(&gateway, 1).await;
     let status = gateway.status().await;
     assert_eq!(status["requests_in_flight"], 2);
@@ -225,7 +225,7 @@ async fn the_process_has_a_request_limit() {
         .set("server.max_concurrent_requests", "3")
         .start()
         .await;
-    let requests: Vec<_> = (0..3).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..3).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(3).await;
     let refused = gateway.get("/other/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "too_many_requests_in_flight"));

@@ -31,7 +31,7 @@ fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duratio
         .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout.as_millis().to_string())
 }
 
-pub(crate) fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Response> {
+pub(crate) fn spawn_get(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Response> {
     let (address, target) = (gateway.address(), target.into());
     tokio::spawn(async move { get(address, &target).await })
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
-use super::{PATIENT, ask, gated, held};
+use super::{PATIENT, gated, held, spawn_get};
 use crate::support::{Response, wait_for};
 
 /// P3, O4: in overload requests that waited longer than the target are refused at once, the newest is served first, and
@@ -19,11 +19,11 @@ async fn in_overload_the_newest_is_served_and_the_late_are_refused() {
         .set("buckets.b.s3.concurrency.codel_interval_ms", "100")
         .start()
         .await;
-    let holder = ask(&gateway, "/b/holder");
+    let holder = spawn_get(&gateway, "/b/holder");
     upstream.wait_until_in_flight(1).await;
     let waiting: RefCell<Vec<JoinHandle<Response>>> = RefCell::default();
     wait_for("the queue is in overload, and the first waiter is refused", || async {
-        let newcomer = ask(&gateway, format!("/b/{}", waiting.borrow().len()));
+        let newcomer = spawn_get(&gateway, format!("/b/{}", waiting.borrow().len()));
         waiting.borrow_mut().push(newcomer);
         waiting.borrow()[0].is_finished().then_some(())
     })
@@ -35,7 +35,7 @@ async fn in_overload_the_newest_is_served_and_the_late_are_refused() {
         (queued == there as u64).then_some(())
     };
     wait_for("the new requests are in the queue", settled).await;
-    waiting.borrow_mut().push(ask(&gateway, "/b/newest"));
+    waiting.borrow_mut().push(spawn_get(&gateway, "/b/newest"));
     wait_for("the newest is in the queue", settled).await;
     latch.open(1);
     assert_eq!(holder.await.unwrap().complete_status(), 200);
@@ -70,10 +70,10 @@ async fn a_burst_is_served_in_its_order() {
         .set("buckets.b.s3.concurrency.codel_interval_ms", "30000")
         .start()
         .await;
-    let mut requests = vec![ask(&gateway, "/b/0")];
+    let mut requests = vec![spawn_get(&gateway, "/b/0")];
     upstream.wait_until_in_flight(1).await;
     for i in 1..=10 {
-        requests.push(ask(&gateway, format!("/b/{i}")));
+        requests.push(spawn_get(&gateway, format!("/b/{i}")));
         super::queue_holds(&gateway, i).await;
     }
     latch.open_for_all();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::{PATIENT, ask, gated, queue_holds};
+use super::{PATIENT, gated, queue_holds, spawn_get};
 use crate::support::{Latch, Upstream, UpstreamReply, get};
 
 /// The upstream's latency: a gate of one serves twenty requests a second.
@@ -22,7 +22,7 @@ async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(ANSWER));
     let gateway = gated(&upstream, 1, 1000, PATIENCE).start().await;
     let address = gateway.address();
-    let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
+    let measured = join_all((0..MEASURED).map(|i| spawn_get(&gateway, format!("/b/{i}")))).await;
     assert!(
         measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200),
         "no refusal without a known throughput"
@@ -72,9 +72,9 @@ async fn a_full_queues_retry_after_is_its_drain_time() {
         false => UpstreamReply::ok("x").delayed(ANSWER),
     });
     let gateway = gated(&upstream, 1, QUEUED, PATIENT).start().await;
-    let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
+    let measured = join_all((0..MEASURED).map(|i| spawn_get(&gateway, format!("/b/{i}")))).await;
     assert!(measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200));
-    let waiting: Vec<_> = (0..=QUEUED).map(|i| ask(&gateway, format!("/b/held-{i}"))).collect();
+    let waiting: Vec<_> = (0..=QUEUED).map(|i| spawn_get(&gateway, format!("/b/held-{i}"))).collect();
     queue_holds(&gateway, QUEUED).await;
     let refused = join_all((0..20).map(|_| gateway.get("/b/k"))).await;
     for answer in &refused {

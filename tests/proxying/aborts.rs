@@ -10,8 +10,8 @@ async fn a_truncated_answer_is_a_broken_transfer() {
         for cut in [0, 5, 99_999] {
             let answer = body.clone();
             let upstream = Upstream::start(move |_| {
-                let act = UpstreamReply::ok(&answer).cut_at(cut);
-                if chunked { act.chunked() } else { act }
+                let reply = UpstreamReply::ok(&answer).cut_at(cut);
+                if chunked { reply.chunked() } else { reply }
             });
             let gateway = Gateway::in_front_of(&upstream).await;
             let id = format!("cut-{cut}-{chunked}");
@@ -84,7 +84,8 @@ async fn a_disconnect_in_mid_download_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+            .await;
         gateway.wait_until_idle().await;
         assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
         latch.open_for_all();
@@ -112,7 +113,8 @@ async fn a_disconnect_before_the_answer_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+            .await;
         gateway.wait_until_idle().await;
     }
 }
@@ -135,7 +137,10 @@ async fn a_disconnect_in_mid_upload_leaves_nothing() {
             } else {
                 drop(leaving);
             }
-            wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+            wait_for("the upstream connection is closed", || async {
+                (upstream.cancelled() == 1).then_some(())
+            })
+            .await;
             assert!(!upstream.last().is_complete, "{framing}: the upstream got it as complete");
             gateway.wait_until_idle().await;
             assert_eq!(upstream.count(), 1, "{framing}: it was retried");
@@ -242,8 +247,8 @@ async fn a_pausing_upload_is_forwarded_without_delay() {
 /// T6, B3: an upstream disconnect in mid-upload is noticed while the client pauses
 #[tokio::test]
 async fn an_upstream_disconnect_in_mid_upload_is_noticed() {
-    for act in [UpstreamReply::raw(""), UpstreamReply::raw("HTTP/1.1 20"), UpstreamReply::reset()] {
-        let upstream = Upstream::replying_before_body(move |_| act.clone());
+    for reply in [UpstreamReply::raw(""), UpstreamReply::raw("HTTP/1.1 20"), UpstreamReply::reset()] {
+        let upstream = Upstream::replying_before_body(move |_| reply.clone());
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut pausing = Client::connect(gateway.address()).await;
         pausing.send(client::message("PUT", "/b/k", &[("content-length", "100000")], None)).await;

@@ -121,7 +121,7 @@ async fn an_answer_delimited_by_the_close_is_complete() {
 #[tokio::test]
 async fn a_fragmented_head_and_http_1_0_are_accepted() {
     let pause = Duration::from_millis(30);
-    for act in [
+    for reply in [
         UpstreamReply::raw("HTTP/1.0 200 OK\r\nx-a: b\r\n\r\nbody"),
         UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
         UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-")
@@ -132,13 +132,13 @@ async fn a_fragmented_head_and_http_1_0_are_accepted() {
             .then_body_after(pause, "nt-length: 4\r\n\r\nbody"),
         UpstreamReply::raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
     ] {
-        let told = act.clone();
-        let upstream = Upstream::start(move |_| told.clone());
+        let shared = reply.clone();
+        let upstream = Upstream::start(move |_| shared.clone());
         let gateway = Gateway::in_front_of(&upstream).await;
         for _ in 0..2 {
             let answer = get(gateway.address(), "/b/k").await;
-            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"), "{act:?}");
-            assert_eq!(answer.header("x-a"), Some("b"), "{act:?}");
+            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"), "{reply:?}");
+            assert_eq!(answer.header("x-a"), Some("b"), "{reply:?}");
         }
         gateway.wait_until_idle().await;
     }
@@ -152,8 +152,8 @@ async fn a_stream_is_forwarded_without_delay() {
         let latch = Latch::new();
         let held = latch.clone();
         let upstream = Upstream::start(move |_| {
-            let act = UpstreamReply::ok("data: 1\n\n").then_body_when_open(&held, "data: 2\n\n");
-            if chunked { act.chunked() } else { act.until_close() }
+            let reply = UpstreamReply::ok("data: 1\n\n").then_body_when_open(&held, "data: 2\n\n");
+            if chunked { reply.chunked() } else { reply.until_close() }
         });
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut stream = Client::connect(gateway.address()).await;

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 
-use super::{MIB, before, client, demo, noise, origin, put};
+use super::{MIB, client, demo, gateway_before, noise, origin, put};
 use crate::support::{Gateway, Upstream, get};
 
 /// E1, E2: the server's NoSuchKey is the SDK's type for it, and HEAD, which has no document, gives its NotFound
@@ -56,7 +56,7 @@ async fn a_closed_bucket_is_access_denied() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).set("buckets.alias.max_request_size", "1MiB").start().await;
+    let gateway = gateway_before(&origin).set("buckets.alias.max_request_size", "1MiB").start().await;
     let client = client(&gateway);
     let refused =
         client.put_object().bucket("alias").key("o").body(noise(MIB + 1, 6).into()).send().await.unwrap_err();
@@ -90,7 +90,8 @@ async fn an_aborted_upload_refuses_more_parts() {
 #[tokio::test]
 async fn wrong_upstream_credentials_forward_the_servers_error() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).set("buckets.alias.s3.secret_access_key", "not-the-secret").start().await;
+    let gateway =
+        gateway_before(&origin).set("buckets.alias.s3.secret_access_key", "not-the-secret").start().await;
     let refused = client(&gateway).get_object().bucket("alias").key("k").send().await.unwrap_err();
     assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
     assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));

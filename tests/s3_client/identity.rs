@@ -7,7 +7,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::MetadataDirective;
 use futures_util::future::join_all;
 
-use super::{before, client, config, demo, direct, noise, origin, put, read};
+use super::{client, config, demo, direct, gateway_before, noise, origin, put, read};
 use crate::support::client::sha256;
 use crate::support::{Gateway, Upstream, get};
 
@@ -15,7 +15,7 @@ use crate::support::{Gateway, Upstream, get};
 #[tokio::test]
 async fn the_upstreams_bucket_may_have_another_name() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).start().await;
+    let gateway = gateway_before(&origin).start().await;
     let client = client(&gateway);
     put(&client, "alias", "folder/k ü+", b"under another name".to_vec()).await;
     assert_eq!(read(&direct(&origin), "real", "folder/k ü+").await, b"under another name");
@@ -30,7 +30,7 @@ async fn the_upstreams_bucket_may_have_another_name() {
 #[tokio::test]
 async fn a_copy_within_a_renamed_bucket_succeeds() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).start().await;
+    let gateway = gateway_before(&origin).start().await;
     let client = client(&gateway);
     let source = client.put_object().bucket("alias").key("from +%").body(b"bytes".to_vec().into());
     source.metadata("a", "1").send().await.unwrap();
@@ -104,7 +104,7 @@ async fn a_presigned_url_is_signed_anew() {
 #[tokio::test]
 async fn concurrent_objects_do_not_mix() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin)
+    let gateway = gateway_before(&origin)
         .set("buckets.alias.s3.concurrency.max_concurrent", "4")
         .set("buckets.alias.s3.concurrency.queue_timeout_ms", "30000")
         .start()

@@ -6,7 +6,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use futures_util::StreamExt;
 
-use super::{MIB, before, config, demo, hash_of, noise, origin, put, read};
+use super::{MIB, config, demo, gateway_before, hash_of, noise, origin, put, read};
 use crate::support::client::sha256;
 use crate::support::request;
 
@@ -50,7 +50,7 @@ fn peak_rss_bytes(pid: u32) -> usize {
 #[tokio::test]
 async fn a_streamed_file_of_100_mib_is_not_held_in_memory() {
     let (origin, directory) = origin();
-    let gateway = before(&origin).start().await;
+    let gateway = gateway_before(&origin).start().await;
     let config =
         config(gateway.url("")).request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
     let client = Client::from_conf(config.build());

@@ -72,7 +72,7 @@ pub(crate) fn direct(origin: &Origin) -> Client {
 }
 
 /// A gateway with bucket `alias` for the origin's bucket `real`, with its credentials.
-pub(crate) fn before(origin: &Origin) -> gateway::Builder {
+pub(crate) fn gateway_before(origin: &Origin) -> gateway::Builder {
     Gateway::builder()
         .bucket_at("alias", &[origin.address])
         .set("buckets.alias.s3.bucket", "real")

@@ -11,7 +11,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::{before, config, noise, origin, read};
+use super::{config, gateway_before, noise, origin, read};
 
 /// Consecutive pieces without an announced length.
 struct Pieces(VecDeque<Bytes>);
@@ -36,7 +36,7 @@ fn pieces(data: &[u8]) -> ByteStream {
 #[tokio::test]
 async fn a_body_of_unknown_length_is_streamed_in_signed_chunks() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin)
+    let gateway = gateway_before(&origin)
         .set("buckets.alias.auth", "sigv4")
         .set("keys.writer.access_key_id", "AKIDWRITER")
         .set("keys.writer.secret", "writer/secret")

@@ -50,7 +50,10 @@ async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
     assert_eq!(gateway.get("/calm/k").await.complete_status(), 200);
     reaches(&gateway, "calm", "closed").await;
 
-    assert!(is_failed(&gateway, "breaker:stormy").await, "the storm outlasted the other bucket's whole cycle");
+    assert!(
+        is_failed(&gateway, "breaker:stormy").await,
+        "the storm outlasted the other bucket's whole cycle"
+    );
     assert_eq!(
         circuit(&gateway, "stormy").await["state"],
         "closed",

@@ -211,11 +211,11 @@ async fn crashes_under_load_fail_only_the_crashing_requests() {
         let answers = load.answers().await;
         let victims = count(&answers, 503, reason);
         // Two crashes within a millisecond block their fingerprint for that time.
-        let poisoned = gateway.actor(actor).await["poisoned"].as_u64().unwrap();
-        let most = CRASHES + usize::try_from(poisoned).unwrap();
+        let blocked = gateway.actor(actor).await["poisoned"].as_u64().unwrap();
+        let most = CRASHES + usize::try_from(blocked).unwrap();
         assert!(
             victims > 0 && victims <= most,
-            "{actor}: {victims} failed requests in {CRASHES} crashes, {poisoned} blocked by fingerprint"
+            "{actor}: {victims} failed requests in {CRASHES} crashes, {blocked} blocked by fingerprint"
         );
         let lost = others(&answers, reason);
         assert!(lost.is_empty(), "{actor}: {lost:?}");

@@ -37,9 +37,9 @@ async fn is_held_down(gateway: &Gateway, actor: &str) {
 /// Waits until the actor runs again without intervention.
 async fn recovers(gateway: &Gateway, actor: &str) {
     wait_for(&format!("{actor} runs again"), || async {
-        let vitals = gateway.actor(actor).await;
+        let stats = gateway.actor(actor).await;
         let all = u64::try_from(CRASHES).unwrap();
-        (vitals["state"] == "running" && vitals["restarts"].as_u64().unwrap() >= all).then_some(())
+        (stats["state"] == "running" && stats["restarts"].as_u64().unwrap() >= all).then_some(())
     })
     .await;
     assert_eq!(gateway.metric(&format!("actor_state{{actor=\"{actor}\"}}")).await, 0.0);
@@ -146,7 +146,10 @@ async fn a_failed_breakers_published_state_is_used() {
     assert_eq!(gateway.get("/good/k").await.complete_status(), 200);
     let refused = gateway.get("/bad/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
-    assert!(refused.retry_after().unwrap() > 30, "the circuit's open time, not the actor's delay: {refused:?}");
+    assert!(
+        refused.retry_after().unwrap() > 30,
+        "the circuit's open time, not the actor's delay: {refused:?}"
+    );
     assert_eq!(bad.count(), 5);
     recovers(&gateway, "breaker:bad").await;
     recovers(&gateway, "breaker:good").await;

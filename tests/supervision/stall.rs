@@ -15,9 +15,9 @@ async fn a_stalled_actor_is_reported_until_it_continues() {
     assert_eq!(gateway.post("/actors/pool:b/stall?ms=5000").await.complete_status(), 202);
     let mut waiting = Vec::new();
     for _ in 0..8 {
-        let mut asking = Client::connect(gateway.address()).await;
-        asking.send(client::message("GET", "/b/k", &[], None)).await;
-        waiting.push(asking);
+        let mut pending = Client::connect(gateway.address()).await;
+        pending.send(client::message("GET", "/b/k", &[], None)).await;
+        waiting.push(pending);
     }
     let state = async |wanted: &str| {
         let state = gateway.actor("pool:b").await["state"].clone();

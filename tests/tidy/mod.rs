@@ -262,12 +262,12 @@ fn every_rule_holds() {
     let sources = sources::all();
     assert!(sources.len() > 150, "only {} sources are found: the walk is wrong", sources.len());
     let mut broken = Vec::new();
-    for Rule { statement: says, remedy: instead, violations: finds, .. } in RULES {
+    for Rule { statement, remedy, violations, .. } in RULES {
         let places =
-            sources.iter().flat_map(|source| finds(source).into_iter().map(|line| (&source.path, line)));
+            sources.iter().flat_map(|source| violations(source).into_iter().map(|line| (&source.path, line)));
         let places: Vec<String> = places.map(|(path, line)| format!("  {path}:{line}")).collect();
         if !places.is_empty() {
-            broken.push(format!("{says}:\n{}\n  -> {instead}", places.join("\n")));
+            broken.push(format!("{statement}:\n{}\n  -> {remedy}", places.join("\n")));
         }
     }
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
@@ -276,8 +276,8 @@ fn every_rule_holds() {
 /// Every rule finds its own counterexample.
 #[test]
 fn every_rule_finds_its_example() {
-    for Rule { statement: says, violations: finds, example: (path, text), .. } in RULES {
-        assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule finds nothing: {says}");
+    for Rule { statement, violations, example: (path, text), .. } in RULES {
+        assert!(!violations(&Source::sample(path, text)).is_empty(), "the rule finds nothing: {statement}");
     }
 }
 

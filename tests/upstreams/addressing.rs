@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::s3_client;
 use crate::support::{Client, Gateway, Response, Scratch, Upstream, UpstreamReply, gateway, head, put};
 
-async fn ask(gateway: &Gateway, method: &str, host: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, host: &str, target: &str) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
     client.response(method).await
@@ -39,7 +39,7 @@ async fn a_host_below_a_base_domain_selects_the_bucket() {
         ("s3.test", "/b/k", "/b/k"),
         ("b.elsewhere.test", "/other/k", "/real/k"),
     ] {
-        let answer = ask(&gateway, "GET", host, target).await;
+        let answer = send_request(&gateway, "GET", host, target).await;
         if upstream_target == "404" {
             assert_eq!((answer.complete_status(), answer.reason()), (404, "no_such_bucket"), "{host}");
         } else {
@@ -47,9 +47,9 @@ async fn a_host_below_a_base_domain_selects_the_bucket() {
             assert_eq!(upstream.last().target, upstream_target, "{host}{target}");
         }
     }
-    assert_eq!(ask(&gateway, "GET", "api.s3.test", "/v1/x?y").await.complete_status(), 200);
+    assert_eq!(send_request(&gateway, "GET", "api.s3.test", "/v1/x?y").await.complete_status(), 200);
     assert_eq!(api.last().target, "/v1/x?y");
-    assert!(ask(&gateway, "GET", "s3.test", "/").await.text().contains("<Name>b</Name>"));
+    assert!(send_request(&gateway, "GET", "s3.test", "/").await.text().contains("<Name>b</Name>"));
 }
 
 /// V5: the upstream request may have the bucket in its host, and then not in its path
@@ -68,7 +68,7 @@ async fn the_stores_bucket_may_be_in_its_host() {
         ("gateway.test", "/b-2?uploads", "b-2", "/?uploads"),
         ("b.3.s3.test", "/k", "b.3", "/k"),
     ] {
-        assert_eq!(ask(&gateway, "GET", host, target).await.complete_status(), 200);
+        assert_eq!(send_request(&gateway, "GET", host, target).await.complete_status(), 200);
         let seen = upstream.last();
         assert_eq!(seen.headers_named("host"), [format!("{bucket}.{endpoint}")]);
         assert_eq!(seen.target, upstream_target);
@@ -115,7 +115,7 @@ async fn virtual_requests_are_signed_as_they_are_sent() {
 #[tokio::test]
 async fn documents_have_the_clients_name() {
     let (origin, _directory) = s3_client::origin();
-    let gateway = s3_client::before(&origin).start().await;
+    let gateway = s3_client::gateway_before(&origin).start().await;
     let client = s3_client::client(&gateway);
     s3_client::put(&client, "alias", "real", b"<Name>real</Name>".to_vec()).await;
     let listed = client.list_objects_v2().bucket("alias").send().await.unwrap();
@@ -146,7 +146,7 @@ async fn only_documents_of_the_protocol_are_renamed() {
     let error = "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><BucketName>real</BucketName><Resource>/real/k</Resource></Error>";
     let object = "<ListBucketResult><Name>real</Name></ListBucketResult>";
     let upstream = Upstream::start(move |seen| {
-        let xml = |act: UpstreamReply| act.header("content-type", "application/xml");
+        let xml = |reply: UpstreamReply| reply.header("content-type", "application/xml");
         match (seen.method.as_str(), seen.target.as_str()) {
             (_, "/real/missing") => xml(UpstreamReply::new(404, error)),
             ("PUT", "/real") => UpstreamReply::ok("").header("location", "/real"),

@@ -3,7 +3,7 @@
 //! awc and actix-http are locked to h2 0.3, the subject of RUSTSEC-2026-0258; `.ci/advisories.toml` makes an exception
 //! for them and names these tests.
 
-use super::tls::{Farewell, Front};
+use super::tls::{Front, TlsClose};
 use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply, get};
 
 /// V9, A7: an upstream that prefers `h2` is called with HTTP/1.1, one that offers only `h2` is not called
@@ -15,15 +15,16 @@ async fn http2_is_never_negotiated_towards_an_upstream() {
         (&["h2"], None, 502, 1),
     ] {
         let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("alt-svc", "h2=\":443\""));
-        let (front, directory) = (Front::offering(offers, &upstream, Farewell::Said).await, Scratch::new());
-        let (gateway, greetings) = front.into_gateway(&directory).await;
+        let (front, directory) =
+            (Front::offering(offers, &upstream, TlsClose::CloseNotify).await, Scratch::new());
+        let (gateway, handshakes) = front.into_gateway(&directory).await;
         // A second request would follow the answer's `Alt-Svc`.
         for _ in 0..requests {
             assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), status, "{offers:?}");
         }
-        let greetings = greetings.lock().unwrap().clone();
-        assert!(greetings.iter().all(|(_, agreed)| Some(agreed.as_str()) == protocol), "{greetings:?}");
-        assert_eq!(greetings.is_empty(), protocol.is_none(), "{greetings:?}");
+        let handshakes = handshakes.lock().unwrap().clone();
+        assert!(handshakes.iter().all(|(_, agreed)| Some(agreed.as_str()) == protocol), "{handshakes:?}");
+        assert_eq!(handshakes.is_empty(), protocol.is_none(), "{handshakes:?}");
         assert_eq!(upstream.seen().iter().filter(|seen| seen.header("upgrade").is_some()).count(), 0);
     }
 }

@@ -50,7 +50,7 @@ async fn answers_do_not_have_the_endpoints_path() {
             // Like Ceph, the store omits the tenant in a bucket's name.
             let name = theirs.map_or("b", |_| "theirs");
             let upstream = Upstream::start(move |seen| {
-                let xml = |act: UpstreamReply| act.header("content-type", "application/xml");
+                let xml = |reply: UpstreamReply| reply.header("content-type", "application/xml");
                 let end = "<CompleteMultipartUploadResult><Location>http://store.internal/storage/v1/s3/x/k</Location>\
                            </CompleteMultipartUploadResult>";
                 match (seen.method.as_str(), seen.target.rsplit('/').next().unwrap()) {

@@ -63,12 +63,12 @@ async fn the_first_requests_wait_for_one_call() {
         .set("buckets.b.s3.container_credentials.authorization_token_file", token.to_str().unwrap())
         .start()
         .await;
-    let asking = join_all((0..20).map(|_| gateway.get("/b/k")));
+    let pending = join_all((0..20).map(|_| gateway.get("/b/k")));
     let opening = async {
         endpoint.wait_until_in_flight(1).await;
         latch.open_for_all();
     };
-    let (answers, ()) = tokio::join!(asking, opening);
+    let (answers, ()) = tokio::join!(pending, opening);
     assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     assert_eq!((signed_by(&upstream).as_str(), endpoint.count()), ("FIRST", 1));
     assert_eq!(upstream.last().header("x-amz-security-token"), Some("token-FIRST"));

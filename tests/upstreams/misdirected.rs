@@ -26,7 +26,7 @@ fn virtual_hosts(upstream: &Upstream) -> gateway::Builder {
         .set("server.workers", "1")
 }
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str) -> Response {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"body");
     request(gateway.address(), method, target, &[], body).await
 }
@@ -36,11 +36,13 @@ async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
 async fn a_misdirected_request_gets_its_own_connection() {
     let upstream = one_host_per_connection();
     let gateway = virtual_hosts(&upstream).start().await;
-    assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
+    assert_eq!(send_request(&gateway, "GET", "/one/k").await.complete_status(), 200);
     for method in ["GET", "HEAD", "DELETE", "PUT"] {
         let before = upstream.count();
-        assert_eq!(ask(&gateway, method, "/two/k").await.complete_status(), 200, "{method}");
-        let [refused, served] = &upstream.seen()[before..] else { panic!("{method}: not exactly two attempts") };
+        assert_eq!(send_request(&gateway, method, "/two/k").await.complete_status(), 200, "{method}");
+        let [refused, served] = &upstream.seen()[before..] else {
+            panic!("{method}: not exactly two attempts")
+        };
         assert_eq!(refused.connection, 1, "{method}: the first attempt shares a connection");
         assert_ne!(served.connection, 1, "{method}");
         assert_eq!(served.header("connection"), Some("close"), "{method}");
@@ -49,16 +51,12 @@ async fn a_misdirected_request_gets_its_own_connection() {
             .wait_for_log_line("request", |line| line["method"] == method && line["path"] == "/two/k")
             .await;
         assert_eq!((line["status"].as_u64(), line["attempts"].as_u64()), (Some(200), Some(2)), "{line}");
-        assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
+        assert_eq!(send_request(&gateway, "GET", "/one/k").await.complete_status(), 200);
         assert_eq!(upstream.last().connection, 1, "{method}: the shared connection is kept");
     }
     let conditional = [("if-none-match", "*"), ("amz-sdk-request", "attempt=2; max=3")];
     let answer = request(gateway.address(), "PUT", "/two/k", &conditional, Some(b"x")).await;
-    assert_eq!(
-        answer.complete_status(),
-        200,
-        "a 421 was not processed, so a conditional request is retried"
-    );
+    assert_eq!(answer.complete_status(), 200, "a 421 was not processed, so a conditional request is retried");
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 5.0);
 }
@@ -73,16 +71,16 @@ async fn a_store_that_misdirects_everything_gets_two_attempts_and_no_failure() {
         .set("buckets.b.s3.circuit_breaker.failure_threshold", "3")
         .start()
         .await;
-    let answer = ask(&gateway, "GET", "/b/k").await;
+    let answer = send_request(&gateway, "GET", "/b/k").await;
     assert_eq!((answer.complete_status(), answer.text().as_str()), (421, "misdirected"));
     assert_eq!(upstream.count(), 2);
-    assert_eq!(ask(&gateway, "POST", "/b/k?uploads").await.complete_status(), 421);
+    assert_eq!(send_request(&gateway, "POST", "/b/k?uploads").await.complete_status(), 421);
     assert_eq!(upstream.count(), 3, "a POST is not sent again");
     let large = vec![b'x'; 300_000];
     assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(&large)).await.complete_status(), 421);
     assert_eq!(upstream.count(), 4, "neither is a streamed body");
     for _ in 0..10 {
-        assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 421);
+        assert_eq!(send_request(&gateway, "GET", "/b/k").await.complete_status(), 421);
     }
     assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"read\"}").await, 0.0);
     assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
@@ -97,7 +95,7 @@ async fn a_store_that_misdirects_everything_gets_two_attempts_and_no_failure() {
 async fn one_configured_attempt_is_not_repeated() {
     let upstream = one_host_per_connection();
     let gateway = virtual_hosts(&upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
-    assert_eq!(ask(&gateway, "GET", "/one/k").await.complete_status(), 200);
-    assert_eq!(ask(&gateway, "GET", "/two/k").await.complete_status(), 421);
+    assert_eq!(send_request(&gateway, "GET", "/one/k").await.complete_status(), 200);
+    assert_eq!(send_request(&gateway, "GET", "/two/k").await.complete_status(), 421);
     assert_eq!(upstream.count(), 2);
 }

@@ -15,8 +15,8 @@ async fn renamed(upstream: &Upstream, addressing: &str) -> Gateway {
 }
 
 /// A store with the same answer to every request.
-fn always(act: UpstreamReply) -> Upstream {
-    Upstream::start(move |_| act.clone())
+fn always(reply: UpstreamReply) -> Upstream {
+    Upstream::start(move |_| reply.clone())
 }
 
 fn xml(status: u16, document: &str) -> UpstreamReply {
@@ -106,8 +106,8 @@ async fn an_object_that_resembles_a_document_is_unchanged() {
 }
 
 /// Sends a request with a body and returns the answer to it.
-async fn write(act: UpstreamReply, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
-    let upstream = always(act);
+async fn write(reply: UpstreamReply, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+    let upstream = always(reply);
     let gateway = renamed(&upstream, "path").await;
     let answer = request(gateway.address(), method, target, headers, Some(b"x")).await;
     assert_eq!(answer.broken, None);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::tls::{Farewell, Front};
+use super::tls::{Front, TlsClose};
 use crate::support::link::{Link, LinkShape};
 use crate::support::{Scratch, Upstream, UpstreamReply, wait_for};
 
@@ -11,7 +11,7 @@ use crate::support::{Scratch, Upstream, UpstreamReply, wait_for};
 #[tokio::test]
 async fn a_handshake_that_stalls_is_a_connect_timeout() {
     let (directory, silent) = (Scratch::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));
-    let front = Front::before(&silent, Farewell::Said).await;
+    let front = Front::in_front_of(&silent, TlsClose::CloseNotify).await;
     let gateway = front
         .gateway_to(silent.address(), &directory)
         .set("buckets.b.s3.connect_timeout", "0.4")
@@ -22,7 +22,8 @@ async fn a_handshake_that_stalls_is_a_connect_timeout() {
     for _ in 0..2 {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_connect"));
-        wait_for("its connection is closed", || async { (silent.open_connections() == 0).then_some(()) }).await;
+        wait_for("its connection is closed", || async { (silent.open_connections() == 0).then_some(()) })
+            .await;
     }
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"upstream_connect_attempt\"}").await, 2.0);
     wait_for("the circuit is open", || async {
@@ -37,7 +38,7 @@ async fn a_handshake_that_stalls_is_a_connect_timeout() {
 async fn a_slow_handshake_has_the_connect_timeout() {
     for (seconds, status, reason) in [("15", 200, ""), ("0.5", 504, "timeout_connect")] {
         let (directory, upstream) = (Scratch::new(), Upstream::ok("x"));
-        let front = Front::before(&upstream, Farewell::Said).await;
+        let front = Front::in_front_of(&upstream, TlsClose::CloseNotify).await;
         let shape = LinkShape { latency: Duration::from_millis(100), bytes_per_second: 3000 };
         let link = Link::start(front.address, shape);
         let gateway = front

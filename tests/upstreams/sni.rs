@@ -13,7 +13,7 @@ fn virtual_hosts(front: &Front, directory: &Scratch) -> gateway::Builder {
         .set("server.workers", "1")
 }
 
-async fn ask(gateway: &Gateway, bucket: &str) -> (u16, String) {
+async fn send_request(gateway: &Gateway, bucket: &str) -> (u16, String) {
     let answer = gateway.get(&format!("/{bucket}/k")).await;
     (answer.complete_status(), answer.reason().to_owned())
 }
@@ -31,7 +31,7 @@ async fn the_endpoints_name_is_the_default() {
         }
         let gateway = builder.start().await;
         for bucket in ["photos", "my.photos", "a..b"] {
-            assert_eq!(ask(&gateway, bucket).await, (200, String::new()), "{bucket}");
+            assert_eq!(send_request(&gateway, bucket).await, (200, String::new()), "{bucket}");
             let host = upstream.last().header("host").unwrap().to_owned();
             assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
         }
@@ -47,11 +47,15 @@ async fn the_hosts_name_is_used() {
     let front = Front::named(&names, &upstream).await;
     let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
     for bucket in ["photos", "my.photos", "photos", "my.photos", "photos"] {
-        assert_eq!(ask(&gateway, bucket).await, (200, String::new()), "{bucket}");
+        assert_eq!(send_request(&gateway, bucket).await, (200, String::new()), "{bucket}");
         let host = upstream.last().header("host").unwrap().to_owned();
         assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
     }
-    assert_eq!(front.asked_for(), ["photos.localhost", "my.photos.localhost"], "one connection for each name");
+    assert_eq!(
+        front.asked_for(),
+        ["photos.localhost", "my.photos.localhost"],
+        "one connection for each name"
+    );
 }
 
 /// A7, B3: a request for a bucket outside the certificate is not sent, and clients cannot open the circuit with such
@@ -78,10 +82,10 @@ async fn a_name_outside_the_certificate_is_refused() {
             assert!(answer.text().contains(&format!("my.bucket-{number}.localhost")), "{}", answer.text());
         }
         for no_name in ["a..b", "b-", &"x".repeat(64)] {
-            assert_eq!(ask(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
+            assert_eq!(send_request(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
         }
         assert_eq!(upstream.count(), 0);
-        assert_eq!(ask(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
+        assert_eq!(send_request(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
         assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
     }
 }
@@ -95,7 +99,7 @@ async fn invented_names_do_not_accumulate_connections() {
     let front = Front::named(&names, &upstream).await;
     let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
     for number in 0..300 {
-        assert_eq!(ask(&gateway, &format!("b{number}")).await, (200, String::new()));
+        assert_eq!(send_request(&gateway, &format!("b{number}")).await, (200, String::new()));
         assert!(
             upstream.open_connections() <= 12,
             "{} connections after {number} buckets",
@@ -115,7 +119,7 @@ async fn a_misdirected_request_gets_a_new_tls_connection() {
         let front = Front::named(&["localhost", "photos.localhost"], &upstream).await;
         let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", sni).start().await;
         for _ in 0..2 {
-            assert_eq!(ask(&gateway, "photos").await, (200, String::new()));
+            assert_eq!(send_request(&gateway, "photos").await, (200, String::new()));
         }
         let connections: Vec<usize> = upstream.seen().iter().map(|seen| seen.connection).collect();
         assert_eq!(connections, [1, 1, 2], "{sni}");

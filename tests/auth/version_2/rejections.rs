@@ -130,10 +130,10 @@ async fn a_wrong_url_is_refused() {
     };
     let until = |expires: &str| signer().presigned("GET", TARGET, expires, &[]);
     let wrong = Signer::new(ID, "wrong").presigned("GET", TARGET, &expires, &[]);
-    let stranger = Signer::new("STRANGER", SECRET).presigned("GET", TARGET, &expires, &[]);
+    let unknown = Signer::new("STRANGER", SECRET).presigned("GET", TARGET, &expires, &[]);
     let cases = [
         (wrong, MISMATCH),
-        (stranger, (403, "InvalidAccessKeyId", "unknown_key")),
+        (unknown, (403, "InvalidAccessKeyId", "unknown_key")),
         (replaced("/b/k", "/b/l"), MISMATCH),
         (replaced("/b/k", "/b//k"), MISMATCH),
         (replaced("/b/k", "/b/%6b"), MISMATCH),

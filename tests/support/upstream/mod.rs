@@ -178,8 +178,10 @@ impl Upstream {
 
     /// Waits until this many requests are in flight.
     pub(crate) async fn wait_until_in_flight(&self, requests: usize) {
-        wait_until(&format!("{requests} requests are in flight at the upstream"), || self.in_flight() == requests)
-            .await;
+        wait_until(&format!("{requests} requests are in flight at the upstream"), || {
+            self.in_flight() == requests
+        })
+        .await;
     }
 
     /// Closes every connection and refuses new ones.
