@@ -27,12 +27,7 @@ impl Code {
     pub(crate) fn of(source: &Source) -> Self {
         let lines: Vec<&str> = source.code().into_iter().map(|(_, line)| line).collect();
         let text = lines.join("\n");
-        let literals = literals(&text);
-        let mut blank = text.clone().into_bytes();
-        for literal in &literals {
-            blank[literal.clone()].fill(b' ');
-        }
-        Self { text, blank: String::from_utf8(blank).unwrap(), literals }
+        Self { blank: without_literals(&text), literals: literals(&text), text }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -101,6 +96,15 @@ impl Code {
         let end = |at: usize| self.blank[at..].find(';').map_or(self.blank.len(), |offset| at + offset);
         self.blank.match_indices(begin).map(|(at, _)| at..end(at)).collect()
     }
+}
+
+/// The text with the inside of every literal blanked.
+pub(super) fn without_literals(text: &str) -> String {
+    let mut blank = text.to_owned().into_bytes();
+    for literal in literals(text) {
+        blank[literal].fill(b' ');
+    }
+    String::from_utf8(blank).unwrap()
 }
 
 /// The insides of string literals, raw ones too. A quote as a character or byte starts none.

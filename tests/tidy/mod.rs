@@ -4,6 +4,7 @@
 //! fails too. Types, visibility and function length are checked by the compiler and clippy; layout is rustfmt's.
 
 mod documents;
+mod glossary;
 mod literals;
 mod markdown;
 pub(crate) mod sources;

@@ -140,7 +140,7 @@ fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) {
 }
 
 /// The line without its comment; `://` in a URL starts none.
-fn without_comment(line: &str) -> &str {
+pub(super) fn without_comment(line: &str) -> &str {
     let begins = |at: &usize| *at == 0 || line.as_bytes()[at - 1] != b':';
     line.match_indices("//").map(|(at, _)| at).find(begins).map_or(line, |at| &line[..at])
 }
