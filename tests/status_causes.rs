@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::supervision::held_down::hold_down;
+use crate::supervision::restart_delay::hold_down;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 

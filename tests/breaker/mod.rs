@@ -2,8 +2,8 @@
 
 mod attribution;
 mod circuit;
-mod hang_ups;
-mod hold;
+mod circuit_wait;
+mod disconnects;
 mod modes;
 mod probe;
 mod retry_after;

@@ -2,8 +2,8 @@
 //! contradicting settings: a warning each, and exit code 0.
 
 mod platforms;
+mod value_formats;
 mod warnings;
-mod words;
 
 use crate::support::Gateway;
 use crate::support::gateway::{Builder, ExitReport};

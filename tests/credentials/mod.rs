@@ -1,8 +1,8 @@
 //! Several credentials for one upstream: selection, concurrency limits, and cool-down or ejection after throttling or
 //! rejection.
 
-mod doubts;
 mod pairs;
+mod rejections;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

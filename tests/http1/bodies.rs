@@ -112,9 +112,9 @@ async fn a_body_in_one_byte_chunks_arrives_complete() {
     let upstream = Upstream::ok("stored");
     let gateway = one_failure_opens(&upstream).start().await;
     for bytes in [1_000, 300_000] {
-        let crumbs = "1\r\nx\r\n".repeat(bytes) + "0\r\n\r\n";
+        let pieces = "1\r\nx\r\n".repeat(bytes) + "0\r\n\r\n";
         let mut client = Client::connect(gateway.address()).await;
-        client.send(format!("{PUT}transfer-encoding: chunked\r\n\r\n{crumbs}")).await;
+        client.send(format!("{PUT}transfer-encoding: chunked\r\n\r\n{pieces}")).await;
         assert_eq!(client.response("PUT").await.complete_status(), 200);
         assert_eq!(upstream.last().body, vec![b'x'; bytes]);
     }

@@ -2,13 +2,13 @@
 //!
 //! The attacker writes raw frames. Other clients use connections of their own, and all their requests must succeed.
 
-mod crowding;
 mod draining;
 mod floods;
 mod malformed;
 mod raw;
 mod slow_reads;
-mod stuck;
+mod stalled_uploads;
+mod window_waits;
 mod windows;
 
 use std::time::Duration;

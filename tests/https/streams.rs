@@ -185,7 +185,7 @@ async fn invalid_http_2_ends_the_connection() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A7, T7: an upload whose stream is reset is never complete upstream
+/// A7, T7: an upload with a reset stream is never complete upstream
 #[tokio::test]
 async fn a_reset_upload_is_never_complete_upstream() {
     let (identity, upstream) = (Identity::new(), Upstream::replying_before_body(|_| UpstreamReply::hang()));

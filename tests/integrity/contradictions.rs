@@ -65,7 +65,7 @@ async fn a_trailer_of_another_algorithm_is_refused() {
     assert_eq!(upstream.last().header(name), Some(value.as_str()));
 }
 
-/// I1: the store checks the checksum type, because it knows the upload. Its answer reaches the client
+/// I1: the store checks the checksum type, because it has the upload's type. Its answer reaches the client
 #[tokio::test]
 async fn checksum_types_are_forwarded_to_the_store() {
     let upstream = Upstream::start(|seen| {

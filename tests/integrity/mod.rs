@@ -4,12 +4,12 @@
 //! upstream on a scripted upstream.
 
 mod contradictions;
-mod down;
+mod downloads;
 mod framing;
 mod md5_stores;
 mod signed;
 mod stripped;
-mod up;
+mod uploads;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -4,7 +4,7 @@ mod classes;
 mod connections;
 mod gate;
 mod overload;
-mod pace;
+mod queue_throughput;
 
 use std::time::Duration;
 

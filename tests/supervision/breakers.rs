@@ -2,7 +2,7 @@
 
 use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
-use super::held_down::{hold_down, is_failed};
+use super::restart_delay::{hold_down, is_failed};
 
 async fn circuit(gateway: &Gateway, bucket: &str) -> serde_json::Value {
     gateway.status().await["buckets"][bucket]["breaker"]["read"].clone()

@@ -2,9 +2,9 @@
 
 mod breakers;
 mod crash;
-pub(crate) mod held_down;
 mod mailbox;
 mod request_panic;
+pub(crate) mod restart_delay;
 mod stall;
 mod storm;
 

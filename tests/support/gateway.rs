@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::tidy::words;
+use crate::tidy::documented_words;
 
 use super::{Response, Scratch, Upstream, WAIT_MAX, get, request, wait_for};
 
@@ -371,7 +371,7 @@ impl Drop for Gateway {
         if !thread::panicking() {
             // The end may have truncated the last line.
             let lines = self.raw_log().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
-            lines.for_each(|line| words::assert_documented(&line));
+            lines.for_each(|line| documented_words::assert_documented(&line));
         }
     }
 }

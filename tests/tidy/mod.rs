@@ -3,12 +3,12 @@
 //! A rule is data: a statement, a remedy, a check, and an example that violates it, so that a check without any effect
 //! fails too. Types, visibility and function length are checked by the compiler and clippy; layout is rustfmt's.
 
+pub(crate) mod documented_words;
 mod documents;
 mod glossary;
 mod literals;
 mod markdown;
 pub(crate) mod sources;
-pub(crate) mod words;
 
 use sources::Source;
 
@@ -29,7 +29,7 @@ const RULES: [Rule; 13] = [
         statement: "only src/http/error/ names status codes",
         remedy: "give the cause a variant in its own error enum and its status in src/http/error/",
         violations: status_codes,
-        example: ("src/http/edge.rs", "HttpResponse::BadRequest()"),
+        example: ("src/http/request_validation.rs", "HttpResponse::BadRequest()"),
     },
     Rule {
         statement: "only actors/src/system.rs starts actors",
@@ -191,7 +191,7 @@ const EXAMPLE_OF_401_LINES: &str = {
 /// Files that only compare the statuses of upstreams.
 const READS_STATUSES: [(&str, &str); 1] = [
     // A 304 has its object's content-length and no body: the answer must be framed without it.
-    ("src/upstream/answer.rs", "StatusCode::NOT_MODIFIED"),
+    ("src/upstream/response_body.rs", "StatusCode::NOT_MODIFIED"),
 ];
 
 fn status_codes(source: &Source) -> Lines {

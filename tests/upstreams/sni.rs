@@ -18,7 +18,7 @@ async fn send_request(gateway: &Gateway, bucket: &str) -> (u16, String) {
     (answer.complete_status(), answer.reason().to_owned())
 }
 
-/// A7: by default the server name is the endpoint's, whose certificate covers every bucket, with dots or without, on
+/// A7: by default the server name is the endpoint's, and its certificate covers every bucket, with dots or without, on
 /// one connection
 #[tokio::test]
 async fn the_endpoints_name_is_the_default() {

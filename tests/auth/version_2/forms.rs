@@ -148,7 +148,7 @@ async fn a_wrong_form_is_refused() {
     assert_eq!(post(&gateway, "/b", &right).await.complete_status(), 204, "the unchanged one is stored");
 }
 
-/// A8: a form without a policy authenticates nobody, and a bucket with anonymous access still verifies a given
+/// A8: a form without a policy is anonymous, and a bucket with anonymous access still verifies a given
 /// signature
 #[tokio::test]
 async fn a_wrong_form_never_falls_back_to_anonymous() {

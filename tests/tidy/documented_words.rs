@@ -118,7 +118,7 @@ fn reasons(path: &str, code: &Code) -> BTreeSet<String> {
     for function in ["fn reason(", "fn refusal("] {
         found.extend(code.after(function, '{', '}').into_iter().flat_map(|body| code.words(body)));
     }
-    for call in ["tell(", "unrouted(", ".error(", "Answer::new("] {
+    for call in ["log_rejected(", "unrouted(", ".error(", "Answer::new("] {
         found.extend(code.after(call, '(', ')').into_iter().flat_map(|arguments| code.words(arguments)));
     }
     for place in ["reason: ", "reason: Some(", "reason = Some(", "\"reason\": "] {
@@ -241,7 +241,7 @@ fn reasons_and_fields_are_found_in_their_positions() {
         of("src/x.rs", "fn reason(self) -> &'static str { match self { A => \"two\" } }\nf(\"no\");"),
         ["two"]
     );
-    assert_eq!(of("src/x.rs", "tell(worker, f(client), \"three\", &why); g(\"no\")"), ["three"]);
+    assert_eq!(of("src/x.rs", "log_rejected(worker, f(client), \"three\", &why); g(\"no\")"), ["three"]);
     assert_eq!(of("src/x.rs", "record.reason = Some(\"four\");"), ["four"]);
     assert_eq!(
         of("src/x.rs", "let (reason, c) = match e { A => (\"five\", B), C => (\"six\", D) }; \"no\""),
