@@ -184,5 +184,5 @@ def test_slow_uploads_hold_small_buffers(make_cgroup, start, upstream, crowd):
         time.sleep(1)
         assert gateway.sockets_bytes() / 200 <= SLOW_TRANSFER_BYTES
     assert all(member.status is None and member.state == "open" for member in to_slow_store + from_slow_clients)
-    # The store does not read the end of the uploads whose clients disconnected: they end without it.
+    # The store does not read the end of the uploads of disconnected clients: they end without it.
     upstream.close()

@@ -70,7 +70,7 @@ def version_2_urls(talk):
 
 
 def expiry_of_version_4(talk):
-    """A1: URLs whose lifetime is negative, zero, or above a week."""
+    """A1: URLs with a lifetime that is negative, zero, or above a week."""
     talk.ask("PUT", "/o", body=b"x")
     for seconds in ("-1000", "-7", "0", "604801", "609901"):
         talk.lifetime = seconds

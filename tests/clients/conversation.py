@@ -18,8 +18,8 @@ REGION = "us-east-1"
 
 # Headers with values that depend on the connection or the request.
 OF_THE_HOP = {
-    "connection": "says whether this connection goes on",
-    "keep-alive": "says for how long",
+    "connection": "whether this connection stays open",
+    "keep-alive": "how long the connection stays open",
     "transfer-encoding": "how this hop frames the body; its bytes are compared",
     "server": "names the program that spoke",
 }
@@ -73,7 +73,7 @@ class Conversation:
         self.place = urllib.parse.urlsplit(endpoint).netloc
         self.keys = keys
         self.bucket = f"same-{uuid.uuid4().hex[:12]}"
-        self.told = []
+        self.steps = []
         #: Of presigned URLs, in seconds.
         self.lifetime = "300"
 
@@ -95,7 +95,7 @@ class Conversation:
             query = self._presigned(method, target, query, headers)
         answer = self._send(method, target + (f"?{query}" if query else ""), headers, body)
         step = f"{method} {path or '(bucket)'}{'?' + query.split('&X-Amz')[0] if query else ''} {headers[:2]}"
-        self.told.append((step, answer, own))
+        self.steps.append((step, answer, own))
         return answer
 
     def _here(self, value):
@@ -111,8 +111,8 @@ class Conversation:
             connection.putheader("content-length", str(len(body)))
         connection.endheaders(body or None)
         response = connection.getresponse()
-        told = [(name.lower(), value) for name, value in response.getheaders()]
-        answer = Answer(response.status, told, response.read())
+        headers = [(name.lower(), value) for name, value in response.getheaders()]
+        answer = Answer(response.status, headers, response.read())
         connection.close()
         return answer
 
@@ -174,7 +174,7 @@ class Conversation:
 
     def comparable(self):
         """The parts that two conversations with the same requests must have in common, step by step."""
-        return [(step.replace(self.bucket, "BUCKET"), self._comparable(answer, own)) for step, answer, own in self.told]
+        return [(step.replace(self.bucket, "BUCKET"), self._comparable(answer, own)) for step, answer, own in self.steps]
 
     def _comparable(self, answer, own):
         if own is True:

@@ -1,4 +1,4 @@
-"""An S3 store that keeps only the length of its objects, for tests whose objects would not fit memory or disk.
+"""An S3 store that keeps only the length of its objects, for tests with objects beyond memory and disk.
 
 It accepts multipart uploads and writes its address to its standard output as a line of JSON. `GET /taken` returns the
 data bytes so far, without the framing of `aws-chunked` bodies, which it reads to their end.

@@ -78,7 +78,7 @@ def outcomes(request):
                 "prefix": f"js-{uuid.uuid4().hex[:10]}/",
                 "cases": list(asked(place)),
             }
-            known[place] = {told["name"]: told["error"] for told in node("run", place=settings)}
+            known[place] = {case["name"]: case["error"] for case in node("run", place=settings)}
         return known[place]
 
     return ask

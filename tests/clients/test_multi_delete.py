@@ -61,8 +61,8 @@ def test_nothing_is_deleted_where_all_is_denied(client, bucket):
     owner.put_object(Bucket=bucket, Key=key, Body=b"x")
     objects = [{"Key": key}, {"Key": key, "VersionId": "null"}]
     answer = client(GUEST).delete_objects(Bucket=bucket, Delete={"Objects": objects})
-    told = [(error["Key"], error.get("VersionId"), error["Code"]) for error in answer["Errors"]]
-    assert told == [(key, None, "AccessDenied"), (key, "null", "AccessDenied")]
+    errors = [(error["Key"], error.get("VersionId"), error["Code"]) for error in answer["Errors"]]
+    assert errors == [(key, None, "AccessDenied"), (key, "null", "AccessDenied")]
     assert exists(owner, bucket, key)
 
 

@@ -128,9 +128,9 @@ def test_several_attributes_are_returned_at_once(origin, client, prefix):
     key = prefix + "attributes"
     client.put_object(Bucket=origin.bucket, Key=key, Body=b"five!")
     wanted = ["ETag", "ObjectSize", "StorageClass"]
-    told = client.get_object_attributes(Bucket=origin.bucket, Key=key, ObjectAttributes=wanted)
-    assert (told["ObjectSize"], told["StorageClass"]) == (5, "STANDARD")
-    assert told["ETag"].strip('"') == client.head_object(Bucket=origin.bucket, Key=key)["ETag"].strip('"')
+    attributes = client.get_object_attributes(Bucket=origin.bucket, Key=key, ObjectAttributes=wanted)
+    assert (attributes["ObjectSize"], attributes["StorageClass"]) == (5, "STANDARD")
+    assert attributes["ETag"].strip('"') == client.head_object(Bucket=origin.bucket, Key=key)["ETag"].strip('"')
 
 
 def test_a_large_copy_in_parts(origin, client, aws, prefix):

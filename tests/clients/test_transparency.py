@@ -52,7 +52,7 @@ def test_answers_equal_the_stores(rgw_server, transparent, chapter):
     direct, through = Conversation(rgw_server.endpoint, own_keys), Conversation(transparent, KEYS)
     for talk in (direct, through):
         chapter(made(talk))
-    assert len(direct.told) == len(through.told) > 8
+    assert len(direct.steps) == len(through.steps) > 8
     pairs = zip(direct.comparable(), through.comparable(), strict=True)
     different = [(step, store, gateway) for (step, store), (_, gateway) in pairs if store != gateway]
     assert not different, "\n".join(describe(*difference) for difference in different)

@@ -22,9 +22,9 @@ TENANT = "quay"
 #: A chapter fails if a difference that it names has ended.
 DIFFERENCES = {
     "reply of a form": (None, "RGW leaves out ETag and Location, which S3 sends; what was stored is compared"),
-    "code of a form": (None, "the codes of S3; RGW 16 says AccessDenied or InvalidArgument for nearly everything"),
-    "code of a preflight": (None, "S3 says BadRequest where the method asked for is missing, RGW InvalidArgument"),
-    "code of a lifetime": (None, "S3 says AuthorizationQueryParametersError, RGW AccessDenied"),
+    "code of a form": (None, "the codes of S3; RGW 16 returns AccessDenied or InvalidArgument for nearly everything"),
+    "code of a preflight": (None, "S3 returns BadRequest for a missing method header, RGW InvalidArgument"),
+    "code of a lifetime": (None, "S3 returns AuthorizationQueryParametersError, RGW AccessDenied"),
     "list of buckets": (None, "the owner is the gateway's; which buckets the list names is compared"),
     "usage": ("[]", "`GET /?usage` is an operation of RGW alone, about a user of the store"),
     "preflight of a tenant": (403, "preflights go on unsigned; RGW takes the tenant from the key in the URL"),
@@ -210,9 +210,9 @@ def test_answers_to_accounts_equal_the_stores(rgw_server, users, accounts, chapt
     for talk in (direct, through):
         talk.ask("PUT")
         chapter(talk)
-    assert len(direct.told) == len(through.told) > 8
+    assert len(direct.steps) == len(through.steps) > 8
     different, met = [], {}
-    for (step, store), (_, gateway), (_, _, known) in zip(direct.comparable(), through.comparable(), direct.told, strict=True):
+    for (step, store), (_, gateway), (_, _, known) in zip(direct.comparable(), through.comparable(), direct.steps, strict=True):
         if isinstance(known, str):
             met[known] = met.get(known, False) or store != gateway
             store, gateway = with_known_difference(known, store, gateway)

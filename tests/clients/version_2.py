@@ -75,8 +75,8 @@ class Talk(Conversation):
         kind = ("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
         answer = self.ask("POST", "", headers=[kind], body=body, signed=None, own=own, **options)
         shown = [(name, value[:40]) for name, value in fields if name not in ("policy", "x-amz-credential", "x-amz-date")]
-        _, told, known = self.told.pop()
-        self.told.append((f"form {self.proved} {shown}, {len(file)} bytes", told, known))
+        _, recorded, known = self.steps.pop()
+        self.steps.append((f"form {self.proved} {shown}, {len(file)} bytes", recorded, known))
         self.proved = ""
         self.note("the form leads to", answer.status == 303 and answer.header("location").replace(self.bucket, "BUCKET"))
 
@@ -110,11 +110,11 @@ class Talk(Conversation):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
             status = int(connection.recv(1024).split(b" ")[1])
-        self.told.append((f"{method} {path} {headers}, only its head", Answer(status, [], b""), own))
+        self.steps.append((f"{method} {path} {headers}, only its head", Answer(status, [], b""), own))
 
     def note(self, what, found, own=False):
         """Keeps a value from an answer that differs in other respects."""
-        self.told.append((what, Answer(0, [], repr(found).encode()), own))
+        self.steps.append((what, Answer(0, [], repr(found).encode()), own))
 
 
 def document(conditions=None, expiration=None, **more):

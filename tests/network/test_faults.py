@@ -174,7 +174,7 @@ def test_bodies_are_complete_with_packet_loss(firewall, upstream, start):
 
 
 def test_an_unreachable_client_in_mid_download_is_cut(firewall, upstream, start):
-    """T4, T7: a client whose packets are dropped is cut after the write-stall timeout, together with its upstream call.
+    """T4, T7: a client with dropped packets is cut after the write-stall timeout, together with its upstream call.
     """
     upstream.handle = lambda exchange: exchange.answer(BIG)
     gateway = start("[server]\nwrite_stall_timeout = 1\n", bucket("b", upstream.port))
@@ -184,7 +184,7 @@ def test_an_unreachable_client_in_mid_download_is_cut(firewall, upstream, start)
     firewall.rule(f"tcp sport {client.port} drop")
     firewall.rule(f"tcp dport {client.port} drop")
     eventually("everything is released", gateway.is_idle)
-    eventually("the upstream is let go", lambda: not upstream.open)
+    eventually("the upstream connection is closed", lambda: not upstream.open)
     # The kernel gives up on unacknowledged packets after the same time, so either may end the transfer.
     ends = [gateway.metric(f'errors_total{{bucket="b",reason="{end}"}}') for end in ("client_gone", "write_stall")]
     assert sum(ends) == 1, ends
@@ -206,7 +206,7 @@ def test_an_unreachable_client_in_mid_upload_is_cut(firewall, upstream, start):
     firewall.rule(f"tcp sport {client.port} drop")
     firewall.rule(f"tcp dport {client.port} drop")
     eventually("everything is released", gateway.is_idle)
-    eventually("the upstream is let go", lambda: not upstream.open)
+    eventually("the upstream connection is closed", lambda: not upstream.open)
     assert bodies == []
 
 

@@ -79,15 +79,15 @@ def test_a_full_disk_is_counted_and_reported(tmp_path, disk, upstream):
             filler.unlink()
             requests(gateway, 5)
             eventually("the cause ends", lambda: gateway.log_cause() is None)
-            eventually("the log says it", lambda: len(notices(gateway)) >= round)
+            eventually("the loss is logged", lambda: len(notices(gateway)) >= round)
         assert gateway.status()["status"] == "normal"
         eventually("every request is logged or lost", lambda: gateway.logged() + gateway.lost() >= 3 + 2 * 45)
         assert gateway.logged() + gateway.lost() == 3 + 2 * 45
         assert sum(notice["lines_lost"] for notice in notices(gateway)) == gateway.lost()
         assert all(notice["cause"] == "disk_full" for notice in notices(gateway))
         assert gateway.metric('log_write_failures_total{cause="disk_full"}') >= 2
-        said = gateway.err.read_text().count("the log cannot be written (disk_full)")
-        assert said == 1, f"once for both, which came within a minute: {gateway.err.read_text()}"
+        reports = gateway.err.read_text().count("the log cannot be written (disk_full)")
+        assert reports == 1, f"one line for both errors within a minute: {gateway.err.read_text()}"
     finally:
         assert gateway.stop() == 0
 

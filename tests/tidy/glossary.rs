@@ -5,6 +5,8 @@
 //! elsewhere. `PHRASES` lists forms of riddling or personifying sentences. Strings are not checked: configuration keys,
 //! metrics and log fields are a public interface.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::has_word;
 use super::literals::without_literals;
 use super::sources::{Source, all, without_comment};
@@ -105,14 +107,18 @@ fn rust_sources() -> Vec<Source> {
     all().into_iter().filter(|source| source.is_rust() && source.path != OWN_PATH).collect()
 }
 
-/// Lines with an identifier that is `name`, or has it between underscores.
-fn lines_with_name(source: &Source, name: &str) -> Vec<usize> {
-    let has_name = |line: &str| {
+/// The names in the code of a file, with their lines: identifiers, and their parts between underscores.
+fn names(source: &Source) -> BTreeMap<String, BTreeSet<usize>> {
+    let mut names: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (at, line) in source.text.lines().enumerate() {
         let code = without_literals(without_comment(line));
-        let mut identifiers = code.split(|c: char| !c.is_alphanumeric() && c != '_');
-        identifiers.any(|identifier| identifier == name || identifier.split('_').any(|part| part == name))
-    };
-    source.text.lines().enumerate().filter(|(_, line)| has_name(line)).map(|(at, _)| at + 1).collect()
+        for identifier in code.split(|c: char| !c.is_alphanumeric() && c != '_') {
+            for name in std::iter::once(identifier).chain(identifier.split('_')) {
+                names.entry(name.to_owned()).or_default().insert(at + 1);
+            }
+        }
+    }
+    names
 }
 
 /// Comments as paragraphs, each with the number of its first line: a phrase may be wrapped.
@@ -145,20 +151,21 @@ fn phrases(comment: &str) -> Vec<&'static str> {
 
 #[test]
 fn replaced_names_are_not_used() {
-    let sources = rust_sources();
-    let mut used = Vec::new();
-    for (folder, name, term) in OLD_NAMES {
-        let lines = sources.iter().filter(|source| source.path.starts_with(folder)).flat_map(|source| {
-            lines_with_name(source, name).into_iter().map(|line| format!("{}:{line}", source.path))
-        });
-        let lines: Vec<String> = lines.collect();
-        if STILL_USED.contains(&(folder, name)) {
-            assert!(!lines.is_empty(), "{folder} has no {name} any more: remove it from STILL_USED");
-        } else {
-            used.extend(lines.into_iter().map(|line| format!("{line}: {name} -> {term}")));
+    let (mut used, mut unused) = (BTreeSet::new(), STILL_USED.to_vec());
+    for source in rust_sources() {
+        let names = names(&source);
+        for (folder, name, term) in OLD_NAMES {
+            let lines = names.get(name).filter(|_| source.path.starts_with(folder));
+            if STILL_USED.contains(&(folder, name)) {
+                unused.retain(|pair| *pair != (folder, name) || lines.is_none());
+            } else {
+                let lines = lines.into_iter().flatten();
+                used.extend(lines.map(|line| format!("{}:{line}: {name} -> {term}", source.path)));
+            }
         }
     }
     assert!(used.is_empty(), "{used:#?}\n-> use the term, or another name of this field");
+    assert!(unused.is_empty(), "{unused:?} have no use any more: remove them from STILL_USED");
 }
 
 #[test]
@@ -185,7 +192,9 @@ fn comments_are_plain() {
 #[test]
 fn names_and_phrases_are_found() {
     let text = "let a = \"purse\"; // purse\nlet (my_purse, purses) = purse();\n";
-    assert_eq!(lines_with_name(&Source::sample("src/x.rs", text), "purse"), [2]);
+    let names = names(&Source::sample("src/x.rs", text));
+    assert_eq!(names.get("purse"), Some(&BTreeSet::from([2])));
+    assert!(names.contains_key("my_purse") && names.contains_key("purses"));
     let text = "/// A\n/// b.\n///\n/// C\nfn d() {} // e\n";
     let expected = [(1, "A b."), (4, "C"), (5, "e")].map(|(line, text)| (line, text.to_owned()));
     assert_eq!(comments(text), expected);
