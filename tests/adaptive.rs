@@ -1,4 +1,5 @@
-//! The learnt limit before a real upstream: what it works on at a time falls as it gets into trouble, and comes back.
+//! Adaptive concurrency against a real upstream: the limit falls while the upstream is overloaded, and rises again
+//! afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,20 +13,20 @@ use crate::support::{Client, Gateway, SeenRequest, Upstream, UpstreamReply, clie
 const MAX: usize = 24;
 const ANYTHING: usize = usize::MAX;
 
-/// An upstream whose trouble can be turned on and off: what it does depends on a level and on what it works on.
-struct Troubled {
+/// An upstream with an adjustable fault: its behaviour depends on a level and on its number of concurrent requests.
+struct FaultyUpstream {
     upstream: Upstream,
     level: Arc<AtomicUsize>,
     peak: Arc<AtomicUsize>,
 }
 
-impl Troubled {
-    fn start(act: impl Fn(&SeenRequest, usize) -> UpstreamReply + Send + Sync + 'static) -> Self {
+impl FaultyUpstream {
+    fn start(reply: impl Fn(&SeenRequest, usize) -> UpstreamReply + Send + Sync + 'static) -> Self {
         let (level, peak) = (Arc::new(AtomicUsize::new(ANYTHING)), Arc::new(AtomicUsize::new(0)));
         let (of_level, of_peak) = (Arc::clone(&level), Arc::clone(&peak));
         let upstream = Upstream::start(move |seen| {
             of_peak.fetch_max(seen.in_flight, Ordering::SeqCst);
-            act(seen, of_level.load(Ordering::SeqCst))
+            reply(seen, of_level.load(Ordering::SeqCst))
         });
         Self { upstream, level, peak }
     }
@@ -34,11 +35,11 @@ impl Troubled {
         self.level.store(level, Ordering::SeqCst);
     }
 
-    /// Waits for a hundred requests of which it never worked on more than `most` nor always on fewer than `least`.
-    async fn works_on(&self, least: usize, most: usize) {
+    /// Waits for 100 requests in which the concurrency stayed at or below `most` and reached `least` at least once.
+    async fn reaches_concurrency(&self, least: usize, most: usize) {
         let mut began = self.upstream.count();
         self.peak.store(0, Ordering::SeqCst);
-        wait_for(&format!("it works on {least} to {most} at a time"), || {
+        wait_for(&format!("its concurrency is {least} to {most}"), || {
             let (count, peak) = (self.upstream.count(), self.peak.load(Ordering::SeqCst));
             let is_over = count >= began + 100;
             if is_over {
@@ -65,7 +66,7 @@ fn adaptive(upstream: &Upstream, latency_tolerance: &str) -> Builder {
         .set(&key("concurrency.adaptive.latency_tolerance"), latency_tolerance)
 }
 
-/// Clients that always want something, until they are dropped.
+/// Clients that send requests without a pause, until they are dropped.
 struct Demand {
     over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
@@ -113,86 +114,88 @@ async fn reductions(gateway: &Gateway, cause: &str) -> f64 {
     gateway.metric(&format!("bucket_concurrency_limit_reductions_total{labels}")).await
 }
 
-/// P7, B3: throttling lowers what the upstream works on and opens no circuit; once it takes more again, it gets more
+/// P7, B3: throttling lowers the concurrency at the upstream and opens no circuit; when the upstream accepts more, the
+/// concurrency rises
 #[tokio::test]
-async fn throttling_lowers_concurrency_and_opens_nothing() {
-    let troubled = Troubled::start(|seen, most| {
+async fn throttling_lowers_concurrency_and_opens_no_circuit() {
+    let faulty = FaultyUpstream::start(|seen, most| {
         if seen.in_flight > most {
             return UpstreamReply::s3_error(503, "SlowDown");
         }
         UpstreamReply::ok("x").delayed(Duration::from_millis(30))
     });
-    let gateway = adaptive(&troubled.upstream, "100").start().await;
-    assert_eq!(limit(&gateway).await, 2, "it begins at the floor");
+    let gateway = adaptive(&faulty.upstream, "100").start().await;
+    assert_eq!(limit(&gateway).await, 2, "the limit starts at the floor");
     let demand = Demand::on(&gateway);
     limit_is_within(&gateway, MAX, MAX).await;
-    troubled.works_on(MAX - 4, MAX).await;
-    troubled.set(6);
+    faulty.reaches_concurrency(MAX - 4, MAX).await;
+    faulty.set(6);
     limit_is_within(&gateway, 2, 7).await;
-    troubled.works_on(3, 8).await;
+    faulty.reaches_concurrency(3, 8).await;
     assert!(reductions(&gateway, "throttling").await >= 1.0);
     assert_eq!(reductions(&gateway, "timeouts").await, 0.0);
     let status = gateway.status().await;
     let bucket = &status["buckets"]["b"];
     assert_eq!(bucket["breaker"]["read"]["opened_total"], 0, "{bucket}");
     assert_eq!(bucket["pool"]["max_concurrent"], MAX);
-    troubled.set(ANYTHING);
+    faulty.set(ANYTHING);
     limit_is_within(&gateway, MAX, MAX).await;
-    troubled.works_on(MAX - 4, MAX).await;
+    faulty.reaches_concurrency(MAX - 4, MAX).await;
     assert_eq!(gateway.metric("bucket_concurrency_limit{bucket=\"b\"}").await, MAX as f64);
     assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["adaptive"]["cause"], "use");
     demand.end().await;
     gateway.wait_until_idle().await;
 }
 
-/// P7: an upstream that answers nothing in time is asked for less and less, down to the floor, and recovers
+/// P7: timeouts lower the concurrency to the configured floor, and it recovers afterwards
 #[tokio::test]
 async fn timeouts_lower_concurrency_to_the_floor() {
-    let troubled = Troubled::start(|_, level| match level {
+    let faulty = FaultyUpstream::start(|_, level| match level {
         ANYTHING => UpstreamReply::ok("x").delayed(Duration::from_millis(30)),
         _ => UpstreamReply::hang(),
     });
-    let gateway = adaptive(&troubled.upstream, "100")
+    let gateway = adaptive(&faulty.upstream, "100")
         .set("buckets.b.s3.timeout", "0.3")
         .set("buckets.b.s3.circuit_breaker.mode", "off")
         .start()
         .await;
     let demand = Demand::on(&gateway);
     limit_is_within(&gateway, MAX, MAX).await;
-    troubled.set(0);
+    faulty.set(0);
     limit_is_within(&gateway, 2, 2).await;
     assert!(reductions(&gateway, "timeouts").await >= 3.0);
     assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["adaptive"]["cause"], "timeouts");
-    troubled.set(ANYTHING);
+    faulty.set(ANYTHING);
     limit_is_within(&gateway, MAX, MAX).await;
     demand.end().await;
     gateway.wait_until_idle().await;
 }
 
-/// P7: an upstream whose answers take longer the more it works on is given about what it can do, and more once it can do more
+/// P7: latency that grows with concurrency lowers the limit to about the upstream's capacity, and the limit rises with
+/// the capacity
 #[tokio::test]
-async fn latency_lowers_concurrency_to_what_is_served_well() {
-    // It does so many at once; more of them share its time.
-    let troubled = Troubled::start(|seen, capacity| {
+async fn latency_lowers_concurrency_to_the_capacity() {
+    // Up to the capacity the latency is constant; beyond it the requests share the capacity.
+    let faulty = FaultyUpstream::start(|seen, capacity| {
         let crowd = seen.in_flight.div_ceil(capacity.min(MAX));
         UpstreamReply::ok("x").delayed(Duration::from_millis(60) * u32::try_from(crowd).unwrap())
     });
-    let gateway = adaptive(&troubled.upstream, "1.9").start().await;
+    let gateway = adaptive(&faulty.upstream, "1.9").start().await;
     let demand = Demand::on(&gateway);
     limit_is_within(&gateway, MAX, MAX).await;
-    troubled.set(4);
+    faulty.set(4);
     limit_is_within(&gateway, 2, 9).await;
-    troubled.works_on(2, 9).await;
+    faulty.reaches_concurrency(2, 9).await;
     assert!(reductions(&gateway, "latency").await >= 1.0);
-    troubled.set(ANYTHING);
+    faulty.set(ANYTHING);
     limit_is_within(&gateway, MAX, MAX).await;
     demand.end().await;
     gateway.wait_until_idle().await;
 }
 
-/// P7, B3: it is off unless it is asked for; throttling then changes nothing, and opens no circuit either
+/// P7, B3: adaptive concurrency is off by default; throttling then changes no limit and opens no circuit
 #[tokio::test]
-async fn without_it_the_gate_is_as_wide_as_configured() {
+async fn the_limit_is_constant_unless_adaptive_is_enabled() {
     let upstream = Upstream::start(|_| UpstreamReply::s3_error(503, "SlowDown"));
     let gateway =
         adaptive(&upstream, "2").set("buckets.b.s3.concurrency.adaptive.enabled", "false").start().await;

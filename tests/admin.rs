@@ -1,16 +1,16 @@
-//! Who may ask the admin listener: its operators and Prometheus, but no web page.
+//! Access to the admin listener: operators and Prometheus are allowed, web pages are not.
 
 use crate::support::{Client, Gateway, Response, Upstream, gateway};
 
-/// With names of its own, beside the one that the tests' client sends otherwise.
+/// Sends an explicit `Host` beside the client's default one.
 fn builder(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .set("admin.hosts", "metrics.test, gateway-a.internal, gateway.test")
 }
 
-/// Asks with exactly these headers.
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+/// Sends a request with exactly these headers.
+async fn send_request(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
@@ -20,9 +20,9 @@ async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &s
     client.response(method).await
 }
 
-/// O5: a name that is not the listener's is refused (DNS rebinding), and the refusal names the key
+/// O5: a `Host` that is not the listener's is refused (DNS rebinding), and the refusal names the config key
 #[tokio::test]
-async fn the_host_must_be_the_listeners_own() {
+async fn a_foreign_host_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let own = gateway.admin_address().to_string();
@@ -38,7 +38,7 @@ async fn the_host_must_be_the_listeners_own() {
     ] {
         for target in ["/status", "/metrics"] {
             assert_eq!(
-                ask(&gateway, "GET", target, &[("host", host)]).await.complete_status(),
+                send_request(&gateway, "GET", target, &[("host", host)]).await.complete_status(),
                 200,
                 "{host}"
             );
@@ -48,24 +48,30 @@ async fn the_host_must_be_the_listeners_own() {
         ["evil.test", "localhost.evil.test", "metrics.test.evil.test", "127.0.0.1.evil.test", "127.1", ""]
     {
         for target in ["/status", "/metrics", "/nothing"] {
-            let answer = ask(&gateway, "GET", target, &[("host", host)]).await;
+            let answer = send_request(&gateway, "GET", target, &[("host", host)]).await;
             assert_eq!(answer.complete_status(), 403, "{host}");
             assert!(answer.text().contains("admin.hosts"), "{}", answer.text());
             assert!(answer.text().contains("host_not_allowed"), "{}", answer.text());
         }
         for probe in ["/livez", "/readyz"] {
-            assert_eq!(ask(&gateway, "GET", probe, &[("host", host)]).await.complete_status(), 200, "{host}");
+            assert_eq!(
+                send_request(&gateway, "GET", probe, &[("host", host)]).await.complete_status(),
+                200,
+                "{host}"
+            );
         }
     }
     let two = [("host", "localhost"), ("host", "evil.test")];
-    assert_ne!(ask(&gateway, "GET", "/status", &two).await.complete_status(), 200);
+    assert_ne!(send_request(&gateway, "GET", "/status", &two).await.complete_status(), 200);
     assert_eq!(
-        ask(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")]).await.complete_status(),
+        send_request(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")])
+            .await
+            .complete_status(),
         403
     );
 }
 
-/// O5: a page of another origin cannot have anything done, whatever it may send
+/// O5: a cross-origin POST has no effect, whatever its headers and body
 #[tokio::test]
 async fn a_cross_site_post_is_refused() {
     let upstream = Upstream::ok("x");
@@ -79,23 +85,23 @@ async fn a_cross_site_post_is_refused() {
         ("sec-fetch-site", "cross-site"),
     ] {
         for target in ["/actors/limiter/crash", "/actors/limiter/stall?ms=1", "/requests/crash"] {
-            let answer = ask(&gateway, "POST", target, &[host, foreign]).await;
+            let answer = send_request(&gateway, "POST", target, &[host, foreign]).await;
             assert_eq!(answer.complete_status(), 403, "{target}, {foreign:?}");
             assert!(answer.text().contains("cross_site"), "{}", answer.text());
         }
     }
-    assert_eq!(gateway.generation("limiter").await, 1, "nothing was done");
+    assert_eq!(gateway.generation("limiter").await, 1, "the action was not executed");
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "nothing was armed");
     for own in [("origin", origin.as_str()), ("sec-fetch-site", "same-origin"), ("user-agent", "curl/8")] {
         assert_eq!(
-            ask(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.complete_status(),
+            send_request(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.complete_status(),
             202,
             "{own:?}"
         );
     }
 }
 
-/// G1: chaos does not start where other machines could ask for it
+/// G1: chaos does not start on an admin address that other machines can reach
 #[tokio::test]
 async fn chaos_needs_a_loopback_address() {
     for address in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {

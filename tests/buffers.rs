@@ -1,4 +1,4 @@
-//! Socket buffers of large bodies: within their budget, and only while they are needed. Their sizes in the kernel,
+//! Socket buffers of large bodies stay within their budget and are released when they are not needed. Kernel sizes,
 //! pauses and cuts are tested in `tests/cgroups/test_buffers.py`.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::support::client::put;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, wait_for};
 
 const OBJECT_BYTES: usize = 48 << 20;
-/// What the client takes before it stops.
+/// Bytes that the client reads before it stops.
 const TAKEN_BYTES: usize = 16 << 20;
 const RESERVED: &str = "buffer_reserved_bytes";
 /// Memory of all sockets of the gateway.
@@ -27,17 +27,17 @@ async fn take(client: &mut Client, bytes: usize) -> usize {
     taken
 }
 
-/// P1, X8: a fast download reserves larger buffers; when its client stops reading, what waits for the client stays reserved, and the
-/// download goes on where it stopped
+/// P1, X8: a fast download reserves larger buffers; when its client stops, the unsent bytes stay reserved, and the
+/// download resumes where it stopped
 #[tokio::test]
-async fn a_fast_download_has_large_buffers_until_it_slows_down() {
+async fn a_fast_download_has_large_buffers_until_it_stalls() {
     let (_upstream, gateway) = started("64MiB").await;
     let mut client = Client::connect(gateway.address()).await;
     client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(client.head().await.status, 200);
     let taken = take(&mut client, TAKEN_BYTES).await;
-    assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "it is fast");
-    wait_for("the rest of the buffers is given back", || async {
+    assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "the download is fast");
+    wait_for("the other buffers are released", || async {
         let (reserved, held) = (gateway.metric(RESERVED).await, gateway.metric(HELD).await);
         (reserved <= held).then_some(())
     })
@@ -50,12 +50,12 @@ async fn a_fast_download_has_large_buffers_until_it_slows_down() {
     assert_eq!(gateway.metric("transfers_cut_total").await, 0.0);
 }
 
-/// P1, X8: clients that take bytes fast until their buffers are large, and then stop, one after the other, hold no more than the budget and
-/// small buffers
+/// P1, X8: clients that read fast until their buffers are large and then stop, one after the other, hold at most the
+/// budget and small buffers
 #[tokio::test]
 async fn clients_that_grow_and_stop_stay_within_the_budget() {
     const CLIENTS: usize = 16;
-    /// Of a connection that has not grown: two sockets with up to a segment more than their limits.
+    /// For a connection with initial buffers: two sockets, each with up to a segment more than its limit.
     const SMALL_BYTES: usize = 256 << 10;
     let (_upstream, gateway) = started("8MiB").await;
     let mut clients = Vec::new();
@@ -66,17 +66,18 @@ async fn clients_that_grow_and_stop_stay_within_the_budget() {
         take(&mut client, TAKEN_BYTES).await;
         clients.push(client);
         if number % 2 == 1 {
-            // Those that have stopped are found out after a second.
+            // Stalled clients are detected after a second.
             tokio::time::sleep(Duration::from_millis(1500)).await;
         }
     }
     let held = gateway.metric(HELD).await;
     assert!(held <= ((8 << 20) + CLIENTS * SMALL_BYTES) as f64, "{held} bytes of socket buffers");
     drop(clients);
-    wait_for("all is given back", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
+    wait_for("all buffers are released", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
+        .await;
 }
 
-/// P1: without budget transfers end whole, with small buffers
+/// P1: without a budget, transfers complete with small buffers
 #[tokio::test]
 async fn without_budget_a_transfer_stays_small() {
     let (_upstream, gateway) = started("0").await;
@@ -85,9 +86,9 @@ async fn without_budget_a_transfer_stays_small() {
     assert_eq!(gateway.metric(RESERVED).await, 0.0);
 }
 
-/// P1: an upload reserves and gives back as a download does
+/// P1: an upload reserves and releases buffers as a download does
 #[tokio::test]
-async fn a_fast_upload_gives_its_buffers_back() {
+async fn a_fast_upload_releases_its_buffers() {
     let upstream = Upstream::ok("stored");
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.buffer_budget", "64MiB").start().await;

@@ -1,22 +1,22 @@
-//! Whose request it is: what the log says and whom the limits count, behind proxies and without.
+//! The client address in the log and in rate limits, behind proxies and without them.
 
 use crate::support::{Gateway, Upstream, request};
 
 const SLOW: &str = "0.001";
 
-/// Asks with these headers; the answer's status, and the access line's client and its source.
-async fn asked(gateway: &Gateway, headers: &[(&str, &str)]) -> (u16, String, String) {
+/// Sends a request with these headers; returns the status, and the client and its source from the access line.
+async fn client_in_log(gateway: &Gateway, headers: &[(&str, &str)]) -> (u16, String, String) {
     let answer = request(gateway.address(), "GET", "/b/k", headers, None).await;
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     let field = |name: &str| line[name].as_str().unwrap().to_owned();
     (answer.complete_status(), field("client"), field("client_source"))
 }
 
-fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {
+fn expected(status: u16, client: &str, source: &str) -> (u16, String, String) {
     (status, client.to_owned(), source.to_owned())
 }
 
-/// L3: nobody is trusted by default, and headers of those who are not change neither the log nor a limit
+/// L3: no proxy is trusted by default, and forwarding headers of untrusted peers change neither the log nor a limit
 #[tokio::test]
 async fn untrusted_headers_change_nothing() {
     for trusted in ["", "10.0.0.0/8,::1"] {
@@ -33,18 +33,22 @@ async fn untrusted_headers_change_nothing() {
             ("forwarded", "for=203.0.113.2"),
             ("cf-connecting-ip", "203.0.113.3"),
         ] {
-            assert_eq!(asked(&gateway, &[(header, value)]).await, told(200, "127.0.0.1", "peer"), "{header}");
+            assert_eq!(
+                client_in_log(&gateway, &[(header, value)]).await,
+                expected(200, "127.0.0.1", "peer"),
+                "{header}"
+            );
         }
         let another = [("x-forwarded-for", "203.0.113.9")];
         assert_eq!(
-            asked(&gateway, &another).await,
-            told(429, "127.0.0.1", "peer"),
+            client_in_log(&gateway, &another).await,
+            expected(429, "127.0.0.1", "peer"),
             "one peer has one budget"
         );
     }
 }
 
-/// L3, L4: clients behind a trusted proxy have budgets of their own, by the first untrusted hop from the end
+/// L3, L4: clients behind a trusted proxy have separate budgets, by the first untrusted hop from the end
 #[tokio::test]
 async fn clients_behind_a_trusted_proxy_have_budgets_of_their_own() {
     let upstream = Upstream::ok("x");
@@ -55,31 +59,35 @@ async fn clients_behind_a_trusted_proxy_have_budgets_of_their_own() {
         .set("rate_limit.per_ip.burst", "2")
         .start()
         .await;
-    let by = async |value: &str| asked(&gateway, &[("x-forwarded-for", value)]).await;
+    let by = async |value: &str| client_in_log(&gateway, &[("x-forwarded-for", value)]).await;
     for client in ["203.0.113.1", "203.0.113.2", "2001:db8:0:1::1", "2001:db8:0:2::1"] {
-        assert_eq!(by(client).await, told(200, client, "forwarded"), "first");
+        assert_eq!(by(client).await, expected(200, client, "forwarded"), "first");
         assert_eq!(
             by(&format!("6.6.6.6, {client}, 10.9.9.9")).await,
-            told(200, client, "forwarded"),
+            expected(200, client, "forwarded"),
             "second"
         );
-        assert_eq!(by(&format!("7.7.7.7, {client}")).await, told(429, client, "forwarded"), "third");
+        assert_eq!(by(&format!("7.7.7.7, {client}")).await, expected(429, client, "forwarded"), "third");
     }
-    // The same networks and addresses in other words.
+    // The same networks and addresses in other notations.
     assert_eq!(by("2001:db8:0:1:ffff::9").await.0, 429, "IPv6 counts by /64");
-    assert_eq!(by("::ffff:203.0.113.1").await, told(429, "203.0.113.1", "forwarded"), "mapped IPv4 is IPv4");
+    assert_eq!(
+        by("::ffff:203.0.113.1").await,
+        expected(429, "203.0.113.1", "forwarded"),
+        "mapped IPv4 is IPv4"
+    );
     assert_eq!(by("[2001:db8:0:2::5]:4711").await.0, 429);
-    // Whoever cannot be told apart is counted as the proxy.
-    assert_eq!(by("6.6.6.6, unknown").await, told(200, "127.0.0.1", "peer"));
-    assert_eq!(by("6.6.6.6, unknown, 10.9.9.9").await, told(200, "10.9.9.9", "forwarded"));
-    assert_eq!(asked(&gateway, &[]).await, told(200, "127.0.0.1", "peer"));
-    assert_eq!(asked(&gateway, &[]).await, told(429, "127.0.0.1", "peer"));
+    // Clients without a valid address are counted as the proxy.
+    assert_eq!(by("6.6.6.6, unknown").await, expected(200, "127.0.0.1", "peer"));
+    assert_eq!(by("6.6.6.6, unknown, 10.9.9.9").await, expected(200, "10.9.9.9", "forwarded"));
+    assert_eq!(client_in_log(&gateway, &[]).await, expected(200, "127.0.0.1", "peer"));
+    assert_eq!(client_in_log(&gateway, &[]).await, expected(429, "127.0.0.1", "peer"));
     assert_eq!(upstream.count(), 4 * 2 + 3);
 }
 
-/// L3: one configured header is read; lines of it are one list
+/// L3: only the configured header is used; repeated lines form one list
 #[tokio::test]
-async fn one_configured_header_is_read() {
+async fn only_the_configured_header_is_used() {
     for (header, lines, client) in [
         ("x-forwarded-for", ["6.6.6.6, 203.0.113.1", "127.0.0.9"], "203.0.113.1"),
         ("forwarded", ["for=6.6.6.6", "for=\"[2001:db8::7]:80\";proto=https, for=127.0.0.9"], "2001:db8::7"),
@@ -95,15 +103,15 @@ async fn one_configured_header_is_read() {
         let others = ["x-forwarded-for", "forwarded", "cf-connecting-ip", "x-real-ip"];
         let others = others.into_iter().filter(|name| *name != header).map(|name| (name, "198.51.100.1"));
         let mut headers: Vec<_> = others.collect();
-        assert_eq!(asked(&gateway, &headers).await, told(200, "127.0.0.1", "peer"), "{header}");
+        assert_eq!(client_in_log(&gateway, &headers).await, expected(200, "127.0.0.1", "peer"), "{header}");
         headers.extend(lines.map(|line| (header, line)));
-        assert_eq!(asked(&gateway, &headers).await, told(200, client, "forwarded"), "{header}");
+        assert_eq!(client_in_log(&gateway, &headers).await, expected(200, client, "forwarded"), "{header}");
     }
 }
 
-/// L3, Bad input: a network that is none stops the start and is named
+/// L3, Bad input: an invalid network is a start-up error that names it
 #[test]
-fn a_bad_network_stops_the_start() {
+fn an_invalid_network_is_a_start_up_error() {
     let ended = Gateway::builder().set("server.trusted_proxies", "10.0.0.0/8,10.0.0.7/33").run();
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(

@@ -1,6 +1,7 @@
-//! Requests that wait for one client: how many places it may hold with them, and what it may hold in all.
+//! Bounds on the requests of one client: how many permits may wait for its bytes, and how many it may hold in all.
 //!
-//! Clients are told apart by their loopback addresses. Here they do not send their bodies; `slow_reads.rs` has those that do not read.
+//! Clients differ in their loopback addresses. Here they do not send their bodies; `slow_reads.rs` has clients that do
+//! not read.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, wait_for};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 const OTHER: [u8; 4] = [127, 0, 0, 3];
-/// What is sent at once, so that the rest is streamed and not collected first.
+/// Bytes sent at once, so that the rest is streamed and not buffered first.
 const STREAMED: usize = 200_000;
 const BODY: usize = 300_000;
 
-/// A bucket with four places, in which only waits for clients are cut.
+/// A bucket with four permits, in which requests are cut only while they wait for clients.
 fn four_places(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
@@ -22,7 +23,7 @@ fn four_places(upstream: &Upstream) -> Builder {
         .set("server.min_body_rate", "0")
 }
 
-/// Begins an upload and sends no more of its body than this.
+/// Begins an upload and sends only this part of its body.
 async fn begin(gateway: &Gateway, local: [u8; 4], sent: usize) -> Client {
     let mut client = Client::connect_from(local, gateway.address(), None).await;
     client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {BODY}\r\n\r\n")).await;
@@ -34,7 +35,7 @@ async fn in_flight(gateway: &Gateway) -> u64 {
     gateway.status().await["requests_in_flight"].as_u64().unwrap()
 }
 
-/// How many requests were cut; the metric appears with the first.
+/// The number of cut requests; the metric appears with the first.
 async fn cut(gateway: &Gateway) -> usize {
     let metrics = gateway.metrics().await;
     let count = metrics.lines().find_map(|line| {
@@ -44,14 +45,14 @@ async fn cut(gateway: &Gateway) -> usize {
 }
 
 async fn are_cut(gateway: &Gateway, count: usize) {
-    wait_for("some are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
+    wait_for("some uploads are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
 }
 
 async fn is_full(gateway: &Gateway) {
-    wait_for("four uploads wait", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
+    wait_for("four uploads are waiting", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
 }
 
-/// Two of four uploads were cut; the other two go on and are stored.
+/// Two of four uploads were cut; the other two continue and are stored.
 async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize) {
     are_cut(gateway, 2).await;
     for (at, mut upload) in uploads.into_iter().enumerate() {
@@ -68,7 +69,8 @@ async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize) {
     assert_eq!(cut(gateway).await, 2);
 }
 
-/// V10, T4: bodies that are not sent hold half of a bucket for one client; the longest waiting are cut, and everybody else is served
+/// V10, T4: one client's stalled uploads hold at most half of a bucket's permits; the longest waiting are cut, and
+/// other clients are served
 #[tokio::test]
 async fn uploads_of_one_client_hold_half_of_a_bucket() {
     let upstream = Upstream::ok("stored");
@@ -107,9 +109,9 @@ async fn uploads_of_one_client_hold_half_of_the_slots() {
     two_are_cut(&gateway, uploads, STREAMED).await;
 }
 
-/// V10: each client has a half of its own, and one that goes on sending is not counted
+/// V10: the bound of one half is per client, and a client that keeps sending is not counted
 #[tokio::test]
-async fn clients_within_their_half_are_left_alone() {
+async fn clients_within_their_half_are_not_cut() {
     let upstream = Upstream::ok("stored");
     let gateway = four_places(&upstream).start().await;
     let mut uploads = Vec::new();
@@ -139,9 +141,9 @@ async fn clients_within_their_half_are_left_alone() {
     }
 }
 
-/// V10, S5: a crash that loses a report is no way around the bound
+/// V10, S5: a crash of the pool that loses a report does not lift the bound
 #[tokio::test]
-async fn a_crash_of_the_pool_spares_no_client() {
+async fn the_bound_survives_a_pool_crash() {
     let upstream = Upstream::ok("stored");
     for at in ["decide", "apply"] {
         let gateway = four_places(&upstream).chaos().start().await;
@@ -160,9 +162,9 @@ async fn a_crash_of_the_pool_spares_no_client() {
     }
 }
 
-/// V10: with `concurrency.max_per_client` a client has so many requests in flight, whatever they wait for
+/// V10: `concurrency.max_per_client` bounds a client's requests in flight, for any cause of waiting
 #[tokio::test]
-async fn one_client_has_so_many_requests_in_flight() {
+async fn max_per_client_bounds_requests_in_flight() {
     let latch = Latch::new();
     let upstream = Upstream::start({
         let latch = latch.clone();

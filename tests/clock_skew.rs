@@ -1,4 +1,5 @@
-//! A store with another clock than the gateway's: its refusals are the gateway's to deal with, and no client's, circuit's or credential's.
+//! A store with a skewed clock: the gateway handles the refusals itself; they count against no client, circuit or
+//! credential.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -30,7 +31,7 @@ fn http_date(seconds: i64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap()))
 }
 
-/// When a request says that it was signed.
+/// The signing time of a request.
 fn signed_at(seen: &SeenRequest) -> i64 {
     let text = seen.header("x-amz-date").unwrap();
     let [year, month, day] = [&text[..4], &text[4..6], &text[6..8]];
@@ -47,7 +48,7 @@ fn refusal(date: Option<&str>) -> UpstreamReply {
     }
 }
 
-/// Answers as a store whose clock is ahead by so many seconds, and which tolerates 15 minutes.
+/// Answers as a store with a clock `skew` seconds ahead and a tolerance of 15 minutes.
 fn at(ahead: i64, seen: &SeenRequest) -> UpstreamReply {
     let time = now() + ahead;
     let is_refused = (signed_at(seen) - time).abs() > 900;
@@ -65,21 +66,21 @@ fn store(ahead: i64) -> (Upstream, Arc<AtomicI64>) {
 }
 
 /// A signed bucket `b`.
-fn before(upstream: &Upstream) -> Builder {
+fn gateway_before(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .set("buckets.b.s3.access_key_id", "A")
         .set("buckets.b.s3.secret_access_key", "s")
 }
 
-/// The cause in the status, if it is there.
+/// The degradation cause in the status, if it is set.
 async fn cause(gateway: &Gateway) -> Option<Value> {
     let status = gateway.status().await;
     let causes = status["causes"].as_array().unwrap();
     causes.iter().find(|cause| cause["id"] == "upstream_clock_skew").cloned()
 }
 
-/// Nothing was held against the store.
+/// No failure was counted against the store.
 async fn nothing_counts(gateway: &Gateway) {
     gateway.wait_until_idle().await;
     let bucket = gateway.status().await["buckets"]["b"].clone();
@@ -100,12 +101,13 @@ fn lines(gateway: &Gateway) -> usize {
     gateway.log_lines().iter().filter(|line| line["msg"] == CLOCK_LINE).count()
 }
 
-/// A2, X10: one more signature with the store's time, which is kept for later requests; an operator sees it, a client does not
+/// A2, X10: the request is signed once more with the store's time, which is used for later requests; operators see it,
+/// clients do not
 #[tokio::test]
-async fn a_store_with_another_clock_is_served_with_its_time() {
+async fn requests_are_signed_with_the_stores_time() {
     for ahead in [HOUR, -HOUR, 23 * HOUR] {
         let (upstream, _) = store(ahead);
-        let gateway = before(&upstream).start().await;
+        let gateway = gateway_before(&upstream).start().await;
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         assert_eq!(upstream.count(), 2);
         assert!((signed_at(&upstream.last()) - now() - ahead).abs() < 60);
@@ -117,7 +119,7 @@ async fn a_store_with_another_clock_is_served_with_its_time() {
                 "a body that is sent once"
             );
         }
-        assert_eq!(upstream.count(), 8, "the offset is known");
+        assert_eq!(upstream.count(), 8, "the offset is measured");
         let cause = cause(&gateway).await.unwrap();
         let direction = if ahead < 0 { "behind" } else { "ahead of" };
         let detail = cause["detail"].as_str().unwrap();
@@ -134,27 +136,27 @@ async fn a_store_with_another_clock_is_served_with_its_time() {
     }
 }
 
-/// A2: a refusal is known by its code, also where a proxy or the store sends the document as something else than XML
+/// A2: the refusal is recognised by its code, also if a proxy or the store sends it with another media type than XML
 #[tokio::test]
-async fn a_refusal_without_the_media_type_is_known() {
+async fn a_refusal_with_another_media_type_is_recognised() {
     for media_type in ["text/html", "application/json", ""] {
         let upstream = Upstream::start(move |seen| match (signed_at(seen) - now() - HOUR).abs() > 900 {
             false => UpstreamReply::ok("x"),
             true => {
                 let document = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
-                let act = UpstreamReply::new(403, document).header("date", &http_date(now() + HOUR));
-                if media_type.is_empty() { act } else { act.header("content-type", media_type) }
+                let reply = UpstreamReply::new(403, document).header("date", &http_date(now() + HOUR));
+                if media_type.is_empty() { reply } else { reply.header("content-type", media_type) }
             }
         });
-        let gateway = before(&upstream).start().await;
+        let gateway = gateway_before(&upstream).start().await;
         assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 2), "{media_type}");
         nothing_counts(&gateway).await;
     }
 }
 
-/// A2: what the store writes into its document counts more than a date that a proxy may have written
+/// A2: the server time in the store's document has priority over the `date` header, which a proxy may have written
 #[tokio::test]
-async fn the_stores_own_word_counts_more_than_the_date() {
+async fn the_documents_time_has_priority_over_the_date_header() {
     let upstream = Upstream::start(|seen| match (signed_at(seen) - now() - HOUR).abs() > 900 {
         false => UpstreamReply::ok("x"),
         true => {
@@ -162,34 +164,35 @@ async fn the_stores_own_word_counts_more_than_the_date() {
             let time = time.format(&Rfc3339).unwrap();
             let text =
                 format!("<Error><Code>RequestTimeTooSkewed</Code><ServerTime>{time}</ServerTime></Error>");
-            let act = UpstreamReply::new(403, text).header("content-type", "application/xml");
-            act.header("date", &http_date(now()))
+            let reply = UpstreamReply::new(403, text).header("content-type", "application/xml");
+            reply.header("date", &http_date(now()))
         }
     });
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 2));
 }
 
-/// A2: the answer to a HEAD names no code, so its date tells; a 403 that is no matter of time passes as it is
+/// A2: the answer to a HEAD has no code, so its `date` decides; a 403 without a time difference is forwarded
 #[tokio::test]
-async fn a_head_learns_the_clock_as_well() {
+async fn a_head_corrects_the_clock_too() {
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     for requests in [2, 3] {
         assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 200);
         assert_eq!(upstream.count(), requests);
     }
     let denying = Upstream::start(|_| UpstreamReply::status(403).header("date", &http_date(now() + HOUR)));
-    let gateway = before(&denying).start().await;
+    let gateway = gateway_before(&denying).start().await;
     assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 403);
     assert_eq!((denying.count(), cause(&gateway).await), (2, None));
 }
 
-/// A2, X8, X10: the plain clock is used again once it is right, whether the store refuses the old offset or only shows its date
+/// A2, X8, X10: the offset is dropped once the clocks agree, whether the store refuses the old offset or only sends its
+/// date
 #[tokio::test]
-async fn the_offset_is_forgotten_when_the_clocks_agree() {
+async fn the_offset_is_dropped_when_the_clocks_agree() {
     let (upstream, clock) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert!(cause(&gateway).await.is_some());
     clock.store(0, Ordering::SeqCst);
@@ -207,7 +210,7 @@ async fn the_offset_is_forgotten_when_the_clocks_agree() {
         2 => UpstreamReply::ok("x").header("date", &http_date(now() + HOUR)),
         _ => UpstreamReply::ok("x").header("date", &http_date(now())),
     });
-    let gateway = before(&lenient).start().await;
+    let gateway = gateway_before(&lenient).start().await;
     for _ in 0..3 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
@@ -215,12 +218,12 @@ async fn the_offset_is_forgotten_when_the_clocks_agree() {
     assert!((signed_at(&lenient.last()) - now()).abs() < 60);
 }
 
-/// A2, R3: a body that is gone cannot be sent again: 503 with the reason, and the client's next try is signed with the store's time. A
-/// POST had no effect, so it can
+/// A2, R3: a streamed body cannot be sent again: 503 with the reason, and the client's next try is signed with the
+/// store's time. A refused POST had no effect, so it is sent again
 #[tokio::test]
-async fn a_body_that_is_gone_is_the_clients_to_send_again() {
+async fn a_streamed_body_is_not_sent_again() {
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let body = random_bytes(200_000);
     let refused = put(gateway.address(), "/b/k", &body).await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "upstream_clock_skew"));
@@ -231,23 +234,24 @@ async fn a_body_that_is_gone_is_the_clients_to_send_again() {
     assert_eq!(upstream.last().body, body);
 
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let answer = request(gateway.address(), "POST", "/b/k?uploads", &[], Some(b"")).await;
     assert_eq!((answer.complete_status(), upstream.count()), (200, 2));
 }
 
-/// A2, R3: a conditional write that was refused for its time had no effect either
+/// A2, R3: a conditional write that was refused for its time had no effect, so it is signed once more
 #[tokio::test]
 async fn a_conditional_write_is_signed_once_more() {
     let (upstream, _) = store(HOUR);
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let answer = request(gateway.address(), "PUT", "/b/k", &[("if-none-match", "*")], Some(b"x")).await;
     assert_eq!((answer.complete_status(), upstream.count()), (200, 2));
 }
 
-/// A2, B3, C3, R5: a store that refuses every time gets one more try at first, then none; nothing is held against it or a credential
+/// A2, B3, C3, R5: a store that refuses every time gets one extra attempt at first, then none; no circuit or credential
+/// is affected
 #[tokio::test]
-async fn a_store_that_always_refuses_is_the_gateways_503() {
+async fn a_store_that_always_refuses_causes_503() {
     let upstream = Upstream::start(|_| refusal(Some(&http_date(now() + HOUR))));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -260,7 +264,7 @@ async fn a_store_that_always_refuses_is_the_gateways_503() {
     for number in 1..=TIMES {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
-        assert_eq!(upstream.count(), number + 1, "one more try in all");
+        assert_eq!(upstream.count(), number + 1, "one extra attempt in all");
     }
     nothing_counts(&gateway).await;
     let credentials = gateway.status().await["buckets"]["b"]["pool"]["credentials"].clone();
@@ -279,7 +283,7 @@ async fn a_store_that_always_refuses_is_the_gateways_503() {
     assert_eq!(lines(&gateway), 1);
 }
 
-/// A2, P5: one endpoint of two with a clock that cannot be followed: the other one serves
+/// A2, P5: with one of two endpoints beyond the correctable skew, the other one serves
 #[tokio::test]
 async fn another_endpoint_serves_while_one_clock_is_absurd() {
     let (absurd, sound) = (Upstream::start(|_| refusal(Some(&http_date(0)))), Upstream::ok("x"));
@@ -289,7 +293,7 @@ async fn another_endpoint_serves_while_one_clock_is_absurd() {
         .set("buckets.b.s3.secret_access_key", "s")
         .start()
         .await;
-    wait_for("the absurd one was called", || async {
+    wait_for("the endpoint with the absurd clock was called", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (absurd.count() >= 2).then_some(())
     })
@@ -297,9 +301,9 @@ async fn another_endpoint_serves_while_one_clock_is_absurd() {
     nothing_counts(&gateway).await;
 }
 
-/// A2, X9: dates that are none, or absurd, are not signed with: 503 at once
+/// A2, X9: invalid or absurd dates are not used for signing: 503 at once
 #[tokio::test]
-async fn an_absurd_date_is_not_signed_with() {
+async fn an_absurd_date_is_not_used() {
     let dates = [
         None,
         Some("yesterday".to_owned()),
@@ -310,7 +314,7 @@ async fn an_absurd_date_is_not_signed_with() {
     for date in dates {
         let of_store = date.clone();
         let upstream = Upstream::start(move |_| refusal(of_store.as_deref()));
-        let gateway = before(&upstream).start().await;
+        let gateway = gateway_before(&upstream).start().await;
         let answer = gateway.get("/b/k").await;
         assert_eq!(
             (answer.complete_status(), answer.reason(), upstream.count()),
@@ -321,13 +325,14 @@ async fn an_absurd_date_is_not_signed_with() {
     }
 }
 
-/// A2: who sits between could move the gateway's clock, so a date that came over plain HTTP from elsewhere is not signed with
+/// A2: a date over plain HTTP from a remote host is not used, because a machine in between could shift the gateway's
+/// clock
 #[tokio::test]
-async fn a_date_over_plain_http_is_not_signed_with() {
+async fn a_date_over_plain_http_is_not_used() {
     let (upstream, clock) = store(HOUR);
-    // A name that leads to the loopback interface, but does not say so.
+    // A name that resolves to the loopback interface without being a loopback name.
     let url = format!("http://127.1:{}", upstream.address().port());
-    let gateway = before(&upstream).set("buckets.b.s3.endpoints", &url).start().await;
+    let gateway = gateway_before(&upstream).set("buckets.b.s3.endpoints", &url).start().await;
     for _ in 0..TIMES {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
@@ -341,9 +346,9 @@ async fn a_date_over_plain_http_is_not_signed_with() {
     assert_eq!(cause(&gateway).await, None, "the cause ends with the first signature that is accepted");
 }
 
-/// A2: without a signature of the gateway there is no time that is the gateway's; the answer passes
+/// A2: without a signature of the gateway there is nothing to correct; the answer is forwarded
 #[tokio::test]
-async fn without_a_signature_the_answer_is_the_clients() {
+async fn without_a_gateway_signature_the_answer_is_forwarded() {
     let upstream = Upstream::start(|_| refusal(Some(&http_date(now() + HOUR))));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = gateway.get("/b/k").await;
@@ -351,11 +356,11 @@ async fn without_a_signature_the_answer_is_the_clients() {
     assert_eq!(cause(&gateway).await, None);
 }
 
-/// A2, P5: the gateway's own requests are signed with the store's time as well, and learn it
+/// A2, P5: the gateway's own health checks are signed with the store's time and correct the offset
 #[tokio::test]
 async fn health_checks_follow_the_stores_clock() {
     let (upstream, clock) = store(HOUR);
-    let builder = before(&upstream)
+    let builder = gateway_before(&upstream)
         .set("buckets.b.s3.health_check.path", "/b/health")
         .set("buckets.b.s3.health_check.interval_seconds", "0.1")
         .set("buckets.b.s3.health_check.unhealthy_threshold", "1");

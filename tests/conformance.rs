@@ -1,13 +1,13 @@
-//! The guards, one after another, against one gateway that has all of them: each acts as it is set.
+//! All guards in one gateway, one test after another: each acts as configured.
 //!
-//! What each does in detail is tested where it belongs; this is the list, the one that peers are held against as well. Among it is
-//! what they miss: bodies in chunks are not counted, the number of headers is not, retries send a POST twice, and a client
-//! over its limit is shut out for as long as it keeps asking.
+//! The details of each guard are tested elsewhere; other proxies are compared against this list. Their known faults are
+//! part of it: chunked bodies and the number of headers are not limited, retries send a POST twice, and a client over
+//! its limit is locked out for as long as it keeps sending.
 
 use crate::support::client::message;
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, request, wait_for};
 
-/// Buckets whose upstreams behave and misbehave, behind every guard.
+/// Buckets with healthy and failing upstreams, behind all guards.
 async fn guarded(upstreams: &[(&str, &Upstream)]) -> Gateway {
     let mut builder = Gateway::builder()
         .set("server.limits.max_request_size", "100000")
@@ -33,9 +33,9 @@ async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Response, bool) {
     (answer, is_closed)
 }
 
-/// V2: heads and bodies over the limits are refused, bodies in chunks as they stream, and none is passed on whole
+/// V2: heads and bodies over the limits are refused, chunked bodies while they stream; none is forwarded whole
 #[tokio::test]
-async fn sizes_are_what_they_are_set_to() {
+async fn size_limits_are_enforced() {
     let good = Upstream::ok("x");
     let gateway = guarded(&[("good", &good)]).await;
     let get = async |target: &str, headers: &[(&str, &str)]| {
@@ -50,7 +50,7 @@ async fn sizes_are_what_they_are_set_to() {
     let announced = "PUT /good/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n";
     let (answer, is_closed) = raw(&gateway, announced).await;
     assert_eq!((answer.complete_status(), answer.reason(), is_closed), (413, "body_too_large", true));
-    assert_eq!(good.count(), 1, "all of it was known from the heads");
+    assert_eq!(good.count(), 1, "the heads were enough for the refusals");
     let chunks = format!("c350\r\n{}\r\n", "x".repeat(50_000)).repeat(3);
     let streamed = format!("PUT /good/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
     let (answer, is_closed) = raw(&gateway, streamed).await;
@@ -59,7 +59,8 @@ async fn sizes_are_what_they_are_set_to() {
     assert!(good.seen().iter().skip(1).all(|seen| !seen.is_complete), "{:?}", good.seen());
 }
 
-/// V1: a body with two lengths is refused and its connection closed, whichever comes first, and what stands behind it is no request
+/// V1: a request with two lengths is refused and its connection closed, in either order, and bytes after it are not
+/// parsed as a request
 #[tokio::test]
 async fn two_lengths_are_refused() {
     let good = Upstream::ok("x");
@@ -75,9 +76,9 @@ async fn two_lengths_are_refused() {
     assert_eq!(good.count(), 0);
 }
 
-/// T3, R1, B2: what an upstream does wrong is told as what it is, and leaves other buckets alone
+/// T3, R1, B2: upstream faults get their specific errors, and other buckets are not affected
 #[tokio::test]
-async fn upstreams_fail_for_themselves() {
+async fn upstream_faults_are_isolated() {
     let (good, silent, breaks) = (
         Upstream::ok("x"),
         Upstream::start(|_| UpstreamReply::hang()),
@@ -95,11 +96,11 @@ async fn upstreams_fail_for_themselves() {
     assert_eq!(asked("/good/k").await.0, 200);
 }
 
-/// R1, R3: a GET that fails is sent again, a POST never, whether it is refused, cut off or left without an answer
+/// R1, R3: a failed GET is sent again, a POST never, whether it is refused, cut off or left without an answer
 #[tokio::test]
 async fn a_post_is_sent_once() {
-    for act in [UpstreamReply::status(503), UpstreamReply::reset(), UpstreamReply::hang()] {
-        let failing = Upstream::start(move |_| act.clone());
+    for reply in [UpstreamReply::status(503), UpstreamReply::reset(), UpstreamReply::hang()] {
+        let failing = Upstream::start(move |_| reply.clone());
         let gateway = guarded(&[("failing", &failing)]).await;
         for body in [&b""[..], b"abc"] {
             failing.seen();
@@ -110,11 +111,11 @@ async fn a_post_is_sent_once() {
         }
         let before = failing.count();
         assert!(matches!(gateway.get("/failing/k").await.complete_status(), 502..=504));
-        assert!(failing.count() - before > 1, "a GET is tried again");
+        assert!(failing.count() - before > 1, "a GET is retried");
     }
 }
 
-/// L1, L2: a client far over its limit gets its limit and is not shut out for asking on
+/// L1, L2: a client far over its limit gets exactly its limit and is not locked out for continued requests
 #[tokio::test]
 async fn a_client_over_its_limit_gets_its_limit() {
     const CLIENTS: usize = 8;
@@ -131,7 +132,8 @@ async fn a_client_over_its_limit_gets_its_limit() {
     }
     let began = std::time::Instant::now();
     let (mut admitted, mut refused) = (0, 0);
-    // The burst is gone within the first round, so all that follow it came at the rate, to a client that never paused.
+    // The burst is spent in the first round, so all later requests were served at the refill rate, to a client that
+    // never paused.
     while admitted < 12 {
         for client in &mut clients {
             client.send(message("GET", "/good/k", &[], None)).await;
@@ -141,7 +143,10 @@ async fn a_client_over_its_limit_gets_its_limit() {
                 status => panic!("{status}"),
             }
         }
-        assert!(began.elapsed() < crate::support::WAIT_MAX, "{admitted} admitted, {refused} refused: a ban");
+        assert!(
+            began.elapsed() < crate::support::WAIT_MAX,
+            "{admitted} admitted, {refused} refused: the client is locked out"
+        );
     }
     let most = began.elapsed().as_secs_f64() * 5.0 + 5.0;
     assert!(f64::from(admitted) <= most, "{admitted} admitted, at most {most}");

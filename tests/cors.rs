@@ -1,4 +1,4 @@
-//! Pages of other origins: preflights, and what answers say about who may read them.
+//! CORS: preflights, and the headers of answers to cross-origin requests.
 
 use crate::support::{Gateway, Response, Upstream, UpstreamReply, request};
 
@@ -27,15 +27,15 @@ async fn preflight(gateway: &Gateway, target: &str, origin: &str, method: &str, 
 }
 
 fn cors_headers(answer: &Response) -> Vec<(&str, &str)> {
-    let said = answer.headers.iter().filter(|(name, _)| name.starts_with("access-control-"));
-    let mut said: Vec<_> = said.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    said.sort_unstable();
-    said
+    let cors = answer.headers.iter().filter(|(name, _)| name.starts_with("access-control-"));
+    let mut cors: Vec<_> = cors.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    cors.sort_unstable();
+    cors
 }
 
-/// A6: a preflight that the rules allow is answered by the gateway, without a call upstream and without credentials
+/// A6: an allowed preflight is answered by the gateway, without a call upstream and without credentials
 #[tokio::test]
-async fn an_allowed_preflight_is_answered_here() {
+async fn an_allowed_preflight_is_answered_by_the_gateway() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     for target in ["/b/k", "/b", "/b/a%20b?partNumber=1"] {
@@ -56,7 +56,7 @@ async fn an_allowed_preflight_is_answered_here() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A6: a bucket that lets nobody in still answers preflights, which carry no proof of who asks
+/// A6: a closed bucket still answers preflights, which carry no authentication
 #[tokio::test]
 async fn a_preflight_needs_no_authentication_and_no_upstream() {
     let gateway = Gateway::builder()
@@ -73,12 +73,12 @@ async fn a_preflight_needs_no_authentication_and_no_upstream() {
     let refused =
         request(gateway.address(), "GET", "/closed/k", &[("origin", "https://anywhere.test")], None).await;
     assert_eq!((refused.complete_status(), refused.reason()), (403, "bucket_closed"));
-    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script may read why");
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script may read the reason");
 }
 
-/// A6: origins are compared exactly; what is not allowed is 403 in S3's words, and what is no preflight 400
+/// A6: origins are compared exactly; a disallowed preflight is 403 with S3's message, and an invalid one 400
 #[tokio::test]
-async fn what_the_rules_do_not_allow_is_refused() {
+async fn disallowed_preflights_are_refused() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     for (origin, method, headers) in [
@@ -115,9 +115,9 @@ async fn what_the_rules_do_not_allow_is_refused() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A6: an answer names the origin that may read it, and the upstream's own CORS headers are replaced
+/// A6: an answer names the allowed origin, and the upstream's CORS headers are replaced
 #[tokio::test]
-async fn an_answer_says_who_may_read_it() {
+async fn answers_name_the_allowed_origin() {
     let upstream = Upstream::start(|_| {
         UpstreamReply::ok("x")
             .header("access-control-allow-origin", "*")
@@ -146,7 +146,7 @@ async fn an_answer_says_who_may_read_it() {
         assert_eq!(
             (answer.complete_status(), answer.text().as_str()),
             (200, "x"),
-            "the browser keeps it from the page"
+            "the browser hides it from the page"
         );
         assert_eq!(cors_headers(&answer), [], "{headers:?}");
         assert_eq!(answer.headers_named("vary"), ["accept-encoding", "Origin"], "{headers:?}");
@@ -159,9 +159,9 @@ async fn an_answer_says_who_may_read_it() {
     );
 }
 
-/// A6, E1: a script may read the gateway's own errors too
+/// A6, E1: the gateway's own errors have CORS headers too
 #[tokio::test]
-async fn the_gateways_errors_say_it_too() {
+async fn the_gateways_errors_have_cors_headers() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let put = "PUT /b/k HTTP/1.1\r\nhost: a\r\norigin: https://app.example.com\r\nexpect: 100-continue\r\n\
@@ -177,9 +177,9 @@ async fn the_gateways_errors_say_it_too() {
     }
 }
 
-/// A6, Bad input: any origin together with credentials stops the start
+/// A6, Bad input: any origin together with credentials is a start-up error
 #[test]
-fn any_origin_with_credentials_stops_the_start() {
+fn any_origin_with_credentials_is_a_start_up_error() {
     let ended = Gateway::builder()
         .set("buckets.b.s3.endpoints", "http://127.0.0.1:1")
         .set("buckets.b.cors.allowed_origins", "*")

@@ -1,5 +1,5 @@
-//! A time of the client's own, `x-request-timeout`: what it cuts, who is told of it, and what it does not do; and the time of
-//! operations that stores work on for minutes.
+//! Client deadlines in `x-request-timeout`: what they cut, the header sent upstream, and what they do not affect; also
+//! the separate timeout for operations that take stores minutes.
 
 use std::time::{Duration, Instant};
 
@@ -8,65 +8,68 @@ use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, request,
 
 const NAME: &str = "x-request-timeout";
 
-async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     let body = matches!(method, "PUT" | "POST").then_some(&b""[..]);
     request(gateway.address(), method, target, headers, body).await
 }
 
 async fn get_within(gateway: &Gateway, time: &str) -> Response {
-    ask(gateway, "GET", "/b/k", &[(NAME, time)]).await
+    send_request(gateway, "GET", "/b/k", &[(NAME, time)]).await
 }
 
-/// Seconds that the upstream was told, request by request.
-fn told(upstream: &Upstream) -> Vec<Option<f64>> {
+/// Seconds in the header sent upstream, request by request.
+fn sent_deadlines(upstream: &Upstream) -> Vec<Option<f64>> {
     upstream.seen().iter().map(|seen| seen.header(NAME).map(|left| left.parse().unwrap())).collect()
 }
 
-fn before(upstream: &Upstream) -> Builder {
+fn gateway_before(upstream: &Upstream) -> Builder {
     Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1")
 }
 
-/// T1, T3: a client's time is up: 504, and the upstream is let go at once
+/// T1, T3: at the client's deadline the answer is 504, and the upstream call is dropped at once
 #[tokio::test]
-async fn a_clients_time_ends_its_request() {
+async fn a_client_deadline_ends_the_request() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     for time in ["0.3", "300ms", "0.3s"] {
         let began = Instant::now();
         let answer = get_within(&gateway, time).await;
         assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"), "{time}");
         assert!(began.elapsed() >= Duration::from_millis(300), "{time}");
-        wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) })
+        wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) })
             .await;
     }
     assert_eq!(upstream.cancelled(), 3);
     gateway.wait_until_idle().await;
 }
 
-/// T1, R2: each attempt tells what is left by then. Envoy tells each attempt the whole time again (envoyproxy/envoy#13196)
+/// T1, R2: each attempt sends the remaining time. Envoy sends the whole time again (envoyproxy/envoy#13196)
 #[tokio::test]
-async fn every_attempt_tells_the_upstream_what_is_left_by_then() {
+async fn every_attempt_sends_the_remaining_time() {
     let pause = Duration::from_millis(300);
     let upstream =
         Upstream::sequence(vec![UpstreamReply::status(503).delayed(pause), UpstreamReply::ok("x")]);
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(get_within(&gateway, "10").await.complete_status(), 200);
-    let told: Vec<f64> = told(&upstream).into_iter().flatten().collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0] <= 10.0 && told[1] <= told[0] - 0.3 && told[1] > 0.0, "{told:?}");
+    let sent_deadlines: Vec<f64> = sent_deadlines(&upstream).into_iter().flatten().collect();
+    assert_eq!(sent_deadlines.len(), 2, "{sent_deadlines:?}");
+    assert!(
+        sent_deadlines[0] <= 10.0 && sent_deadlines[1] <= sent_deadlines[0] - 0.3 && sent_deadlines[1] > 0.0,
+        "{sent_deadlines:?}"
+    );
     assert_eq!(get_within(&gateway, "10s").await.complete_status(), 200);
     let spelled = upstream.last().header(NAME).unwrap().to_owned();
-    assert!(spelled.ends_with("ms"), "{spelled}: Go's way is answered in Go's way");
+    assert!(spelled.ends_with("ms"), "{spelled}: Go's header form is answered in Go's form");
 }
 
-/// T1: nobody can have more time than the bucket gives, and who says nothing tells nothing
+/// T1: a client deadline is capped by the bucket's total timeout; without a client deadline no header is sent upstream
 #[tokio::test]
-async fn a_clients_time_is_capped_by_the_buckets() {
+async fn a_client_deadline_is_capped_by_the_bucket() {
     let upstream = Upstream::start(|seen| {
         if seen.target == "/b/hang" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
     });
-    let gateway = before(&upstream).set("server.request_timeout", "0.5").start().await;
-    let answer = ask(&gateway, "GET", "/b/hang", &[(NAME, "1h")]).await;
+    let gateway = gateway_before(&upstream).set("server.request_timeout", "0.5").start().await;
+    let answer = send_request(&gateway, "GET", "/b/hang", &[(NAME, "1h")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
     assert_eq!(get_within(&gateway, "3600").await.complete_status(), 200);
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -77,9 +80,9 @@ async fn a_clients_time_is_capped_by_the_buckets() {
     assert_eq!(seen[2].header(NAME), None);
 }
 
-/// T1, E1: what is no length of time is refused by name: ignored, it would have the client wait longer than it believes
+/// T1, E1: an invalid duration is refused and named; ignoring it would make the client wait longer than it expects
 #[tokio::test]
-async fn a_time_that_cannot_be_read_is_refused() {
+async fn an_invalid_deadline_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for time in ["soon", "-1", "1e9", "1.5.5", "NaN", "99999999999999999999", "1d", " "] {
@@ -87,15 +90,15 @@ async fn a_time_that_cannot_be_read_is_refused() {
         assert_eq!((answer.complete_status(), answer.reason()), (400, "deadline"), "{time}");
         assert!(answer.text().contains(NAME) && answer.text().contains("250ms"), "{}", answer.text());
     }
-    let twice = ask(&gateway, "GET", "/b/k", &[(NAME, "1"), (NAME, "2")]).await;
+    let twice = send_request(&gateway, "GET", "/b/k", &[(NAME, "1"), (NAME, "2")]).await;
     assert_eq!((twice.complete_status(), twice.reason()), (400, "deadline"));
     assert_eq!(upstream.count(), 0);
 }
 
-/// T1: a time of nothing is over, and not, as with Envoy's `x-envoy-upstream-rq-timeout-ms`, one that never ends; nobody is asked
-/// for an answer that nobody waits for
+/// T1: a deadline of 0 has expired, unlike Envoy's `x-envoy-upstream-rq-timeout-ms`, where 0 disables it; the upstream
+/// is not called
 #[tokio::test]
-async fn a_time_of_nothing_is_over_before_the_upstream_is_asked() {
+async fn a_deadline_of_zero_expires_before_the_upstream_call() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for time in ["0", "0ms", "0.0"] {
@@ -106,13 +109,13 @@ async fn a_time_of_nothing_is_over_before_the_upstream_is_asked() {
     gateway.wait_until_idle().await;
 }
 
-/// T1, P3: a request whose time goes by in the queue is not sent any more
+/// T1, P3: a request with a deadline that passes in the queue is not sent
 #[tokio::test]
-async fn a_request_whose_time_goes_by_in_the_queue_is_not_sent() {
+async fn a_request_that_expires_in_the_queue_is_not_sent() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "1000")
         .start()
@@ -129,13 +132,14 @@ async fn a_request_whose_time_goes_by_in_the_queue_is_not_sent() {
     gateway.wait_until_idle().await;
 }
 
-/// T1, B3: a client that is in a hurry closes no bucket to others: its own deadline is no failure of the upstream
+/// T1, B3: a client deadline that expires is not counted as an upstream failure
 #[tokio::test]
-async fn a_clients_haste_opens_no_circuit() {
+async fn a_client_deadline_opens_no_circuit() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
-    let gateway = before(&upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "1").start().await;
+    let gateway =
+        gateway_before(&upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "1").start().await;
     for _ in 0..8 {
         assert_eq!(get_within(&gateway, "20ms").await.reason(), "timeout_deadline");
     }
@@ -143,21 +147,22 @@ async fn a_clients_haste_opens_no_circuit() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// T5: a client's time ends with the first byte, as the total does: a long answer is not cut
+/// T5: a client deadline ends with the first byte, like the total timeout: a long answer is not cut
 #[tokio::test]
-async fn a_clients_time_does_not_cut_an_answer_that_has_begun() {
+async fn a_client_deadline_does_not_cut_a_started_answer() {
     let pause = Duration::from_millis(200);
     let upstream = Upstream::start(move |_| {
-        (0..5).fold(UpstreamReply::ok("piece"), |act, _| act.then_body_after(pause, "piece"))
+        (0..5).fold(UpstreamReply::ok("piece"), |reply, _| reply.then_body_after(pause, "piece"))
     });
-    let gateway = before(&upstream).start().await;
+    let gateway = gateway_before(&upstream).start().await;
     let answer = get_within(&gateway, "0.5").await;
     assert_eq!((answer.complete_status(), answer.text()), (200, "piece".repeat(6)));
 }
 
-/// T1, V7: a bucket may keep the deadline to the gateway, or leave the header to an API that means something else by it
+/// T1, V7: a bucket may keep the deadline within the gateway, or forward the header to an API that gives it another
+/// meaning
 #[tokio::test]
-async fn a_bucket_says_what_becomes_of_the_header() {
+async fn a_bucket_configures_the_deadline_header() {
     for (word, time, status, arrives) in [
         ("keep", "5", 200, None),
         ("keep", "soon", 400, None),
@@ -174,13 +179,13 @@ async fn a_bucket_says_what_becomes_of_the_header() {
     }
 }
 
-/// T2: copies and CompleteMultipartUpload have a time of their own, under which neither the first byte's nor the total cuts them;
-/// they are no slow calls either
+/// T2: copies and CompleteMultipartUpload have a separate timeout; neither the first-byte nor the total timeout cuts
+/// them, and they are not slow calls
 #[tokio::test]
-async fn operations_that_take_their_time_have_it() {
+async fn long_operations_have_their_own_timeout() {
     let document = "<CopyObjectResult><ETag>\"e\"</ETag></CopyObjectResult>";
     let upstream = Upstream::start(move |_| UpstreamReply::ok(document).delayed(Duration::from_millis(900)));
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("server.request_timeout", "0.4")
         .set("buckets.b.s3.timeout", "0.4")
         .set("buckets.b.s3.long_operation_timeout", "15")
@@ -194,39 +199,39 @@ async fn operations_that_take_their_time_have_it() {
         ("PUT", "/b/k?partNumber=1&uploadId=u", &source[..]),
         ("POST", "/b/k?uploadId=u", &[]),
     ] {
-        let answer = ask(&gateway, method, target, headers).await;
+        let answer = send_request(&gateway, method, target, headers).await;
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, document), "{method} {target}");
     }
     for (method, target) in
         [("PUT", "/b/k"), ("POST", "/b/k?uploads"), ("PUT", "/b/k?partNumber=1&uploadId=u")]
     {
-        let answer = ask(&gateway, method, target, &[]).await;
+        let answer = send_request(&gateway, method, target, &[]).await;
         assert_eq!(answer.complete_status(), 504, "{method} {target}");
     }
 }
 
-/// T2, T3: their time ends too, and so does a client's own
+/// T2, T3: the timeout of long operations and the client's deadline still end them
 #[tokio::test]
-async fn the_time_of_long_operations_ends() {
+async fn long_operations_time_out() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
-    let gateway = before(&upstream)
+    let gateway = gateway_before(&upstream)
         .set("server.request_timeout", "0.2")
         .set("buckets.b.s3.timeout", "0.2")
         .set("buckets.b.s3.long_operation_timeout", "0.5")
         .start()
         .await;
     let began = Instant::now();
-    let answer = ask(&gateway, "PUT", "/b/k", &[("x-amz-copy-source", "/b/j")]).await;
+    let answer = send_request(&gateway, "PUT", "/b/k", &[("x-amz-copy-source", "/b/j")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
     assert!(began.elapsed() >= Duration::from_millis(500));
-    let answer = ask(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
+    let answer = send_request(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"));
-    wait_for("its connection is gone", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;
 }
 
-/// T5: buckets are the routes: two of them with one upstream between them each have their own times
+/// T5: a bucket is a route: two buckets on one upstream have separate timeouts
 #[tokio::test]
-async fn a_route_of_its_own_times_is_a_bucket_on_the_same_upstream() {
+async fn buckets_on_one_upstream_have_separate_timeouts() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/events" => {
             UpstreamReply::ok("first").then_body_after(Duration::from_millis(900), "second").chunked()

@@ -1,8 +1,9 @@
-//! What the gateway refuses before anything is spent, byte by byte, and that none of it reaches the upstream.
+//! Requests that the gateway refuses before it spends anything on them, as raw bytes; none of them reaches the
+//! upstream.
 
 use crate::support::{Client, Gateway, Response, Upstream, client, get, request};
 
-/// Sends these bytes, reads one answer, and says whether the gateway then closed the connection.
+/// Sends these bytes and reads one answer; returns it, and whether the gateway closed the connection.
 async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Response, bool) {
     let method = if bytes.as_ref().starts_with(b"HEAD") { "HEAD" } else { "GET" };
     let mut client = Client::connect(gateway.address()).await;
@@ -16,7 +17,7 @@ async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Response, bool) {
     (answer, next.is_none())
 }
 
-/// V1: framing that two parsers could read differently is refused, the connection closed, and nothing travels on
+/// V1: ambiguous framing is refused, the connection closed, and nothing forwarded
 #[tokio::test]
 async fn ambiguous_framing_is_refused_and_the_connection_closed() {
     let upstream = Upstream::ok("x");
@@ -47,7 +48,7 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
 
-/// E1, O4: the edge's refusals have the shape of every error, and are logged and counted
+/// E1, O4: early refusals have the format of every error, and are logged and counted
 #[tokio::test]
 async fn the_edges_refusals_are_s3_errors() {
     let upstream = Upstream::ok("x");
@@ -75,9 +76,9 @@ async fn a_request_needs_exactly_one_host() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// V1, V3: what is no HTTP is refused and the connection closed: bare CR and LF, NUL, obs-fold, malformed lines
+/// V1, V3: invalid HTTP is refused and the connection closed: bare CR and LF, NUL, obs-fold, malformed lines
 #[tokio::test]
-async fn what_is_no_http_is_refused() {
+async fn invalid_http_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for bytes in [
@@ -100,9 +101,9 @@ async fn what_is_no_http_is_refused() {
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
 
-/// V2: what the HTTP parser refuses, before there is a request, is logged and counted all the same
+/// V2: refusals of the HTTP parser, before a request exists, are logged and counted too
 #[tokio::test]
-async fn what_the_parser_refuses_is_told() {
+async fn parser_refusals_are_logged_and_counted() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let many: String = (0..97).map(|n| format!("x-{n}: a\r\n")).collect();
@@ -118,7 +119,7 @@ async fn what_the_parser_refuses_is_told() {
     }
 }
 
-/// V1: a body whose chunks are badly framed is refused, and the upstream never takes it for a whole one
+/// V1: a body with invalid chunks is refused, and the upstream never gets it as a complete one
 #[tokio::test]
 async fn bad_chunks_are_refused() {
     let upstream = Upstream::ok("x");
@@ -144,7 +145,7 @@ async fn bad_chunks_are_refused() {
     assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "{:?}", upstream.seen());
 }
 
-/// V2: a body that is announced too large is refused before the upstream hears of it
+/// V2: a body with a `content-length` over the limit is refused before the upstream is called
 #[tokio::test]
 async fn a_body_announced_too_large_is_413() {
     let upstream = Upstream::ok("x");
@@ -158,7 +159,7 @@ async fn a_body_announced_too_large_is_413() {
     let put = async |target: &str, bytes: usize| {
         request(gateway.address(), "PUT", target, &[], Some(&vec![b'x'; bytes])).await
     };
-    assert_eq!(put("/b/k", 100_000).await.complete_status(), 200, "the limit itself passes");
+    assert_eq!(put("/b/k", 100_000).await.complete_status(), 200, "a value at the limit is accepted");
     let before = upstream.count();
     let answer = raw(&gateway, "PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n").await;
     assert_eq!((answer.0.complete_status(), answer.0.reason(), answer.1), (413, "body_too_large", true));
@@ -167,7 +168,8 @@ async fn a_body_announced_too_large_is_413() {
     assert_eq!(put("/large/k", 300_000).await.complete_status(), 200, "a bucket may set its own");
 }
 
-/// V2, Bad input: a chunked body is counted as it streams; over the limit it is 413 and the upstream never has it whole
+/// V2, Bad input: a chunked body is counted while it streams; over the limit it is 413, and the upstream never gets it
+/// whole
 #[tokio::test]
 async fn a_chunked_body_that_grows_too_large_is_413() {
     let upstream = Upstream::ok("x");
@@ -179,17 +181,17 @@ async fn a_chunked_body_that_grows_too_large_is_413() {
     let chunk = format!("c350\r\n{}\r\n", "x".repeat(50_000));
     let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     let (fits, _) = raw(&gateway, format!("{head}{chunk}{chunk}0\r\n\r\n")).await;
-    assert_eq!(fits.complete_status(), 200, "the limit itself passes");
+    assert_eq!(fits.complete_status(), 200, "a value at the limit is accepted");
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{head}{chunk}{chunk}1\r\nx\r\n0\r\n\r\n")).await;
     let answer = client.response("PUT").await;
     assert_eq!((answer.complete_status(), answer.reason()), (413, "body_too_large"));
     assert!(client.is_closed().await);
     gateway.wait_until_idle().await;
-    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.is_complete), "the upstream took it for whole");
+    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.is_complete), "the upstream got it as complete");
 }
 
-/// V2: PUT and POST say how long their body is
+/// V2: PUT and POST need a body length
 #[tokio::test]
 async fn put_and_post_need_a_length() {
     let upstream = Upstream::ok("x");
@@ -206,7 +208,7 @@ async fn put_and_post_need_a_length() {
     );
 }
 
-/// V2: long targets: s3 buckets take 8 KiB, http buckets 2 KiB
+/// V2: longest targets: 8 KiB in s3 buckets, 2 KiB in http buckets
 #[tokio::test]
 async fn a_target_too_long_is_414() {
     let upstream = Upstream::ok("x");
@@ -244,7 +246,7 @@ async fn too_many_or_too_large_headers_are_431() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// V2: heads beyond what the HTTP parser takes at all are refused, by whatever 4xx, and the connection closed
+/// V2: heads beyond the HTTP parser's bounds are refused with a 4xx, and the connection closed
 #[tokio::test]
 async fn a_head_beyond_the_parsers_bounds_is_refused() {
     let upstream = Upstream::ok("x");
@@ -253,7 +255,7 @@ async fn a_head_beyond_the_parsers_bounds_is_refused() {
     let huge = format!("x-huge: {}\r\n", "v".repeat(200_000));
     for headers in [many, huge] {
         let mut client = Client::connect(gateway.address()).await;
-        // The gateway may close before it has taken all.
+        // The gateway may close before it has read all bytes.
         let _ = client.try_send(format!("GET /b/k HTTP/1.1\r\nhost: a\r\n{headers}\r\n")).await;
         if let Some(answer) = client.try_response("GET").await {
             assert!((400..500).contains(&answer.status), "{answer:?}");
@@ -264,7 +266,7 @@ async fn a_head_beyond_the_parsers_bounds_is_refused() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// V3: nothing that an upstream could resolve to another bucket, and no encoded control bytes in paths
+/// V3: paths that an upstream could resolve to another bucket, and encoded control bytes in paths, are refused
 #[tokio::test]
 async fn traversal_and_control_bytes_in_paths_are_refused() {
     let upstream = Upstream::ok("x");
@@ -291,7 +293,7 @@ async fn traversal_and_control_bytes_in_paths_are_refused() {
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
 
-/// V1: targets that are no paths, and methods that do not travel on
+/// V1: targets that are no paths, and methods that are not forwarded, are refused
 #[tokio::test]
 async fn other_forms_of_target_and_other_methods_are_refused() {
     let upstream = Upstream::ok("x");
@@ -320,7 +322,7 @@ async fn an_unknown_bucket_is_named() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A4: a bucket without an `auth` entry is closed, and the gateway says so at its start
+/// A4: a bucket without an `auth` entry is closed, and the start logs it
 #[tokio::test]
 async fn a_bucket_without_auth_is_closed() {
     let upstream = Upstream::ok("x");

@@ -1,5 +1,5 @@
-//! Several endpoints of one bucket: one that is bad costs clients next to nothing, all that are bad are the circuit's to
-//! answer for, and whoever comes back is called again (P5).
+//! Several endpoints of one bucket: one failing endpoint costs clients almost nothing, the circuit acts when all fail,
+//! and recovered endpoints are used again (P5).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +9,19 @@ use serde_json::Value;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client, wait_for};
 
-/// Clients at the same time, and requests of each.
+/// Concurrent clients, and requests of each.
 const CLIENTS: usize = 8;
 const REQUESTS: usize = 40;
-/// Failures in a row after which an endpoint is left out.
+/// Consecutive failures that eject an endpoint.
 const ROW: usize = 5;
 
-/// An upstream that does this while it is bad, and answers 200 otherwise.
-fn moody(act: UpstreamReply) -> (Upstream, Arc<AtomicBool>) {
+/// An upstream with this behaviour while it is failing, and 200 otherwise.
+fn switchable(reply: UpstreamReply) -> (Upstream, Arc<AtomicBool>) {
     let is_bad = Arc::new(AtomicBool::new(true));
-    let mood = Arc::clone(&is_bad);
+    let switch = Arc::clone(&is_bad);
     let upstream =
         Upstream::start(
-            move |_| if mood.load(Ordering::SeqCst) { act.clone() } else { UpstreamReply::ok("x") },
+            move |_| if switch.load(Ordering::SeqCst) { reply.clone() } else { UpstreamReply::ok("x") },
         );
     (upstream, is_bad)
 }
@@ -31,7 +31,7 @@ fn bucket_of(upstreams: &[&Upstream]) -> Builder {
     Gateway::builder().bucket_at("b", &addresses).set("buckets.b.s3.timeout", "0.3")
 }
 
-/// Many requests from several clients at once; every answer, or none where the connection ended without one.
+/// Many requests from several clients at once; the answers, or none for a connection that ended without one.
 async fn storm(gateway: &Gateway) -> Vec<Option<Response>> {
     let (address, answers) = (gateway.address(), Arc::new(std::sync::Mutex::new(Vec::new())));
     let clients = (0..CLIENTS).map(|_| {
@@ -69,10 +69,10 @@ async fn is_called(gateway: &Gateway, upstream: &Upstream) {
     .await;
 }
 
-/// P5: one of three is bad and no request is tried again: clients see what it takes to find out, and nothing after that; the
-/// circuit, which is the whole bucket's, stays closed
+/// P5: with one failing endpoint of three and no retries, clients see only the failures that lead to its ejection; the
+/// bucket's circuit stays closed
 #[tokio::test]
-async fn a_bad_endpoint_costs_a_few_requests_and_no_more() {
+async fn a_failing_endpoint_costs_only_a_few_requests() {
     let acts = [
         ("503", UpstreamReply::status(503)),
         ("hangs", UpstreamReply::hang()),
@@ -80,33 +80,33 @@ async fn a_bad_endpoint_costs_a_few_requests_and_no_more() {
         ("is no HTTP", UpstreamReply::raw("x\r\n\r\n")),
         ("cut short", UpstreamReply::ok("abcdef").cut_at(3)),
     ];
-    for (what, act) in acts {
+    for (what, reply) in acts {
         let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
-        let (bad, _) = moody(act);
+        let (bad, _) = switchable(reply);
         let gateway =
             bucket_of(&[&left, &bad, &right]).set("buckets.b.s3.retry.max_attempts", "1").start().await;
         let answers = storm(&gateway).await;
         let failed = answers.iter().filter(|answer| !is_whole(answer)).count();
         assert!((ROW..ROW + CLIENTS).contains(&failed), "{what}: {failed} failed");
         assert_eq!(bad.count(), failed, "{what}");
-        let standing = endpoint(&gateway, 1).await;
-        assert_eq!((&standing["state"], &standing["ejections"]), (&"ejected".into(), &1.into()), "{what}");
+        let entry = endpoint(&gateway, 1).await;
+        assert_eq!((&entry["state"], &entry["ejections"]), (&"ejected".into(), &1.into()), "{what}");
         assert!(left.count() > 50 && right.count() > 50, "{what}");
         let refused = answers.iter().flatten().find(|answer| answer.reason().starts_with("breaker"));
         assert!(refused.is_none(), "{what}: {refused:?}");
     }
 }
 
-/// P5, R1: with retries, which the defaults have, clients see nothing at all
+/// P5, R1: with the default retries clients see no error
 #[tokio::test]
-async fn with_retries_nobody_notices_a_bad_endpoint() {
-    for (what, act) in [
+async fn retries_hide_a_failing_endpoint() {
+    for (what, reply) in [
         ("503", UpstreamReply::status(503)),
         ("hangs", UpstreamReply::hang()),
         ("resets", UpstreamReply::reset()),
     ] {
         let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
-        let (bad, _) = moody(act);
+        let (bad, _) = switchable(reply);
         let gateway = bucket_of(&[&bad, &left, &right]).start().await;
         let answers = storm(&gateway).await;
         assert!(
@@ -123,9 +123,9 @@ async fn with_retries_nobody_notices_a_bad_endpoint() {
     }
 }
 
-/// P5: an endpoint that cannot be connected to rests at once, and is called again when it listens again
+/// P5: an endpoint that refuses connections is ejected at once, and used again when it listens again
 #[tokio::test]
-async fn an_endpoint_that_stops_listening_rests_until_it_listens_again() {
+async fn a_refusing_endpoint_is_ejected_until_it_listens_again() {
     let (stays, goes) = (Upstream::ok("x"), Upstream::ok("x"));
     let gateway =
         bucket_of(&[&stays, &goes]).set("buckets.b.s3.outlier_ejection.base_seconds", "0.2").start().await;
@@ -138,7 +138,7 @@ async fn an_endpoint_that_stops_listening_rests_until_it_listens_again() {
 }
 
 async fn gateway_notices(gateway: &Gateway) {
-    wait_for("the endpoint rests", || async {
+    wait_for("the endpoint is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(gateway, 1).await["state"] != "in_rotation").then_some(())
     })
@@ -146,11 +146,11 @@ async fn gateway_notices(gateway: &Gateway) {
     assert_eq!(endpoint(gateway, 1).await["cause"], "unreachable");
 }
 
-/// P5: an ejection ends, and an endpoint that is well again is called again
+/// P5: an ejection ends, and a recovered endpoint is used again
 #[tokio::test]
 async fn an_ejected_endpoint_comes_back() {
     let good = Upstream::ok("x");
-    let (bad, is_bad) = moody(UpstreamReply::status(500));
+    let (bad, is_bad) = switchable(UpstreamReply::status(500));
     let gateway =
         bucket_of(&[&good, &bad]).set("buckets.b.s3.outlier_ejection.base_seconds", "0.2").start().await;
     wait_for("it is ejected", || async {
@@ -163,14 +163,16 @@ async fn an_ejected_endpoint_comes_back() {
     gateway.wait_for_log_line("endpoint back", |line| line["endpoint"] == bad.address().to_string()).await;
 }
 
-/// P5, B1: when all are bad none is left out for good: the circuit opens, and the first that is well again serves everybody
+/// P5, B1: if all endpoints fail, none stays ejected: the circuit opens, and the first recovered endpoint serves all
+/// requests
 #[tokio::test]
-async fn when_all_are_bad_the_circuit_answers_for_them() {
-    let bad: Vec<_> = (0..3).map(|_| moody(UpstreamReply::status(503))).collect();
+async fn the_circuit_opens_when_all_endpoints_fail() {
+    let bad: Vec<_> = (0..3).map(|_| switchable(UpstreamReply::status(503))).collect();
     let upstreams: Vec<&Upstream> = bad.iter().map(|(upstream, _)| upstream).collect();
     let gateway = bucket_of(&upstreams)
         .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2")
-        // Each trial goes to one of three at random: with growing times a few unlucky ones would outlast the test.
+        // Each trial goes to one of three at random: with growing open times a few trials at failing endpoints would
+        // outlast the test.
         .set("buckets.b.s3.circuit_breaker.max_timeout_seconds", "0.2")
         .start()
         .await;
@@ -181,7 +183,7 @@ async fn when_all_are_bad_the_circuit_answers_for_them() {
     })
     .await;
     let attempts: usize = upstreams.iter().map(|upstream| upstream.count()).sum();
-    assert!(attempts < 3 * 3 * ROW, "{attempts} attempts to find out");
+    assert!(attempts < 3 * 3 * ROW, "{attempts} attempts until the ejection");
     bad[1].1.store(false, Ordering::SeqCst);
     wait_for("it is served", || async { (gateway.get("/b/k").await.complete_status() == 200).then_some(()) })
         .await;
@@ -194,47 +196,50 @@ async fn when_all_are_bad_the_circuit_answers_for_them() {
     assert!(storm(&gateway).await.iter().all(is_whole));
 }
 
-/// P5: checks, of which only 2xx is good, take an endpoint out before a request meets it, and bring it back
+/// P5: health checks, for which only 2xx is success, eject an endpoint before a request reaches it, and return it
 #[tokio::test]
-async fn checks_decide_who_is_called() {
+async fn health_checks_eject_and_return_endpoints() {
     let good = Upstream::ok("x");
     let is_well = Arc::new(AtomicBool::new(false));
-    let mood = Arc::clone(&is_well);
-    let sick = Upstream::start(move |seen| match seen.target.as_str() {
-        "/healthz?deep=1" if !mood.load(Ordering::SeqCst) => UpstreamReply::status(400),
+    let switch = Arc::clone(&is_well);
+    let failing = Upstream::start(move |seen| match seen.target.as_str() {
+        "/healthz?deep=1" if !switch.load(Ordering::SeqCst) => UpstreamReply::status(400),
         _ => UpstreamReply::ok("x"),
     });
-    let gateway = bucket_of(&[&good, &sick])
+    let gateway = bucket_of(&[&good, &failing])
         .set("buckets.b.s3.health_check.path", "/healthz?deep=1")
         .set("buckets.b.s3.health_check.interval_seconds", "0.05")
         .set("buckets.b.s3.access_key_id", "AKID")
         .set("buckets.b.s3.secret_access_key", "secret")
         .start()
         .await;
-    wait_for("it is unhealthy", || async {
+    wait_for("the endpoint is unhealthy", || async {
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
     let objects = |upstream: &Upstream| upstream.seen().iter().filter(|seen| seen.target == "/b/k").count();
-    let before = objects(&sick);
+    let before = objects(&failing);
     assert!(storm(&gateway).await.iter().all(is_whole));
-    assert_eq!((before, objects(&sick), objects(&good)), (0, 0, CLIENTS * REQUESTS));
-    let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", sick.address());
+    assert_eq!((before, objects(&failing), objects(&good)), (0, 0, CLIENTS * REQUESTS));
+    let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", failing.address());
     assert_eq!(gateway.metric(&format!("upstream_endpoint_healthy{labels}")).await, 0.0);
-    let check = sick.last();
-    assert_eq!((check.method.as_str(), check.header("host").unwrap()), ("GET", &*sick.address().to_string()));
+    let check = failing.last();
+    assert_eq!(
+        (check.method.as_str(), check.header("host").unwrap()),
+        ("GET", &*failing.address().to_string())
+    );
     assert!(check.header("authorization").unwrap().contains("Credential=AKID/"), "{check:?}");
     is_well.store(true, Ordering::SeqCst);
-    wait_for("it is called again", || async {
+    wait_for("the endpoint is called again", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-        (objects(&sick) > 0).then_some(())
+        (objects(&failing) > 0).then_some(())
     })
     .await;
 }
 
-/// P5: a check that gets no answer is a bad one
+/// P5: a health check without an answer in time fails
 #[tokio::test]
-async fn a_check_does_not_wait_for_ever() {
+async fn a_health_check_times_out() {
     let (good, hangs) = (Upstream::ok("x"), Upstream::start(|_| UpstreamReply::hang()));
     let gateway = bucket_of(&[&good, &hangs])
         .set("buckets.b.s3.health_check.path", "/")
@@ -242,7 +247,7 @@ async fn a_check_does_not_wait_for_ever() {
         .set("buckets.b.s3.health_check.timeout_seconds", "0.1")
         .start()
         .await;
-    wait_for("it is unhealthy", || async {
+    wait_for("the endpoint is unhealthy", || async {
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
@@ -253,7 +258,7 @@ async fn a_check_does_not_wait_for_ever() {
     assert!(hangs.seen().iter().all(|seen| seen.target == "/"));
 }
 
-/// P5: a good check ends an absence long before its time
+/// P5: a successful health check ends an ejection long before its time
 #[tokio::test]
 async fn a_good_check_brings_a_restarted_endpoint_back_early() {
     let (stays, goes) = (Upstream::ok("x"), Upstream::ok("x"));
@@ -265,13 +270,13 @@ async fn a_good_check_brings_a_restarted_endpoint_back_early() {
         .start()
         .await;
     goes.stop().await;
-    wait_for("it is left out", || async {
+    wait_for("the endpoint is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
     })
     .await;
     goes.start_again().await;
-    wait_for("it is back", || async {
+    wait_for("the endpoint is back", || async {
         (endpoint(&gateway, 1).await["state"] == "in_rotation").then_some(())
     })
     .await;
@@ -281,7 +286,8 @@ async fn a_good_check_brings_a_restarted_endpoint_back_early() {
     assert!(objects() > before + 50, "{} of {}", objects() - before, CLIENTS * REQUESTS);
 }
 
-/// P5: an endpoint that stands by is called only while the others are out, without a request lost, and gives back
+/// P5: a standby endpoint is used only while the others are ejected, without a lost request, and traffic returns
+/// afterwards
 #[tokio::test]
 async fn requests_fail_over_and_return() {
     let (first, second) = (Upstream::ok("x"), Upstream::ok("x"));
@@ -302,11 +308,11 @@ async fn requests_fail_over_and_return() {
     gateway.wait_for_log_line("returned from endpoints that stand by", |line| line["bucket"] == "b").await;
 }
 
-/// P5, S5: who was left out stays so through a crash of the pool's actor
+/// P5, S5: an ejection survives a crash of the pool's actor
 #[tokio::test]
-async fn a_crash_brings_no_bad_endpoint_back() {
+async fn ejections_survive_a_pool_crash() {
     let good = Upstream::ok("x");
-    let (bad, _) = moody(UpstreamReply::status(503));
+    let (bad, _) = switchable(UpstreamReply::status(503));
     let gateway = bucket_of(&[&good, &bad]).chaos().start().await;
     wait_for("it is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

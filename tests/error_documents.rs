@@ -1,5 +1,5 @@
-//! Error documents of any length and any pace: the status and every byte pass, and nothing counts beyond what the status and the code in
-//! the first 8 KiB say.
+//! Error documents of any length and pace: status and body are forwarded completely, and only the status and the code
+//! in the first 8 KiB are classified.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, re
 /// More failures than open a circuit by default.
 const TIMES: usize = 6;
 
-/// A document of at least so many bytes.
+/// A document of at least this many bytes.
 fn document(code: &str, bytes: usize) -> String {
     let token = "IQoJb3JpZ2luX2VjEDoaCXVzLWVhc3QtMSJHMEUC".repeat(bytes / 40 + 1);
     format!(
@@ -24,14 +24,14 @@ fn answer(status: u16, text: &str) -> UpstreamReply {
     UpstreamReply::new(status, text).header("content-type", "application/xml")
 }
 
-/// The text in chunks of so many bytes, with a pause before each but the first.
+/// The text in chunks of this many bytes, with a pause before each but the first.
 fn dripped(status: u16, text: &str, piece: usize, pause: Duration) -> UpstreamReply {
     let mut pieces = text.as_bytes().chunks(piece);
     let first = answer(status, std::str::from_utf8(pieces.next().unwrap()).unwrap());
-    pieces.fold(first, |act, piece| act.then_body_after(pause, piece)).chunked()
+    pieces.fold(first, |reply, piece| reply.then_body_after(pause, piece)).chunked()
 }
 
-/// A bucket `b` with one pair, and a bucket `two` with several.
+/// A bucket `b` with one key pair, and a bucket `two` with several.
 fn signed(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
@@ -58,25 +58,25 @@ async fn nothing_counts(gateway: &Gateway, bucket: &str) {
     );
 }
 
-/// E2, E6, B3: a document of any length, in chunks, with a length or up to the close, passes whole with its status;
-/// the circuit stays closed
+/// E2, E6, B3: a document of any length, chunked, with a length or delimited by the close, is forwarded completely with
+/// its status; the circuit stays closed
 #[tokio::test]
-async fn a_document_of_any_length_passes_whole() {
+async fn a_document_of_any_length_is_forwarded_completely() {
     let upstream = Upstream::start(|seen| {
         let (bucket, key) = seen.target[1..].split_once('/').unwrap();
         let mut parts = key.split('-');
         let mut number = || parts.next().unwrap().parse().unwrap();
         let (status, bytes) = (number(), number());
         let code = if status == 503 { "SlowDown" } else { "AccessDenied" };
-        let act = answer(u16::try_from(status).unwrap(), &document(code, bytes));
+        let reply = answer(u16::try_from(status).unwrap(), &document(code, bytes));
         match (bucket, parts.next().unwrap()) {
-            (_, "chunked") => act.chunked(),
-            (_, "close") => act.until_close(),
-            _ => act,
+            (_, "chunked") => reply.chunked(),
+            (_, "close") => reply.until_close(),
+            _ => reply,
         }
     });
     let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
-    // Of several credentials `SlowDown` would throttle each.
+    // With several credentials `SlowDown` would throttle each.
     for (bucket, statuses) in [("b", vec![400_u16, 403, 503]), ("two", vec![400, 403])] {
         for status in statuses {
             for bytes in [100, 8 << 10, 9 << 10, 300_000] {
@@ -93,9 +93,9 @@ async fn a_document_of_any_length_passes_whole() {
     }
 }
 
-/// E2, T1: a document that comes slowly is judged by what came in a second, and passes whole
+/// E2, T1: a slow document is classified by the first second's bytes, and forwarded completely
 #[tokio::test]
-async fn a_document_that_drips_passes_whole() {
+async fn a_slow_document_is_forwarded_completely() {
     let text = document("AccessDenied", 12_000);
     let of_upstream = text.clone();
     let latch = Latch::new();
@@ -116,7 +116,7 @@ async fn a_document_that_drips_passes_whole() {
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/held", &[], None)).await;
     let mut answer = client.head().await;
-    assert_eq!(answer.status, 400, "the head comes while the document stands still");
+    assert_eq!(answer.status, 400, "the head arrives while the document is stalled");
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
     assert_eq!(answer.text(), text);
@@ -124,7 +124,7 @@ async fn a_document_that_drips_passes_whole() {
     assert_eq!(upstream.count(), 4);
 }
 
-/// E2, T5, T6: what never ends is passed on as it comes, and is cut by the idle timeout; the status has said what counts
+/// E2, T5, T6: an endless document is streamed and cut by the idle timeout; its status is classified
 #[tokio::test]
 async fn a_document_that_never_ends_is_a_stream() {
     let latch = Latch::new();
@@ -148,9 +148,9 @@ async fn a_document_that_never_ends_is_a_stream() {
     latch.open_for_all();
 }
 
-/// E2, T6, R1: a document that is cut is a broken transfer with the store's status. One that is cut before its code is tried again
+/// E2, T6, R1: a truncated document is a broken transfer with the store's status. One without a code yet is retried
 #[tokio::test]
-async fn a_document_that_is_cut_is_never_whole() {
+async fn a_truncated_document_is_a_broken_transfer() {
     let upstream = Upstream::start(|seen| {
         let bytes = seen.target.rsplit('/').next().unwrap().parse().unwrap();
         answer(400, &document("AccessDenied", 20_000)).chunked().cut_at(bytes)
@@ -190,7 +190,7 @@ async fn a_document_that_is_cut_is_never_whole() {
     assert_eq!(answer.text(), document("AccessDenied", 20_000));
 }
 
-/// R1, R3: a long document is retried by its status and code; the rest of it is dropped with its connection
+/// R1, R3: a long document is retried by its status and code; its connection is closed with the rest unread
 #[tokio::test]
 async fn a_long_document_is_retried_by_its_code() {
     for (status, code) in [(503, "ServiceUnavailable"), (503, "SlowDown"), (400, "RequestTimeout")] {
@@ -200,7 +200,7 @@ async fn a_long_document_is_retried_by_its_code() {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "at last"), "{code}");
         assert_eq!(upstream.count(), 3, "{code}");
-        wait_for("connections of dropped documents are gone", || async {
+        wait_for("connections of dropped documents are closed", || async {
             (upstream.open_connections() <= 1).then_some(())
         })
         .await;
@@ -222,9 +222,9 @@ async fn a_long_failure_counts_as_a_short_one() {
     .await;
 }
 
-/// C3: a long document that names the credential raises a doubt, and the check of the gateway's own reads it as well
+/// C3: a long document that rejects the credential triggers the gateway's check, which parses long documents too
 #[tokio::test]
-async fn a_long_document_may_refuse_a_credential() {
+async fn a_long_document_may_reject_a_credential() {
     let upstream = Upstream::start(|seen| {
         let is_first = seen.header("authorization").is_some_and(|value| value.contains("Credential=A/"));
         match is_first {
@@ -237,11 +237,10 @@ async fn a_long_document_may_refuse_a_credential() {
         assert_eq!(gateway.get("/two/k").await.complete_status(), 200, "the other pair serves");
     }
     let checks = "upstream_credential_checks_total{bucket=\"two\",result=\"refused\"}";
-    wait_for("it is withdrawn by a check", || async { (gateway.metric(checks).await >= 1.0).then_some(()) })
-        .await;
+    wait_for("a check ejects it", || async { (gateway.metric(checks).await >= 1.0).then_some(()) }).await;
 }
 
-/// E2: a renamed bucket's long document tells the client's name of it
+/// E2: in the long document of a renamed bucket the name is the client's
 #[tokio::test]
 async fn a_long_document_is_renamed() {
     let text = |bucket: &str| {

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`: a refusal comes before the 100, and the body is asked for once all guards have agreed.
+//! `Expect: 100-continue`: a refusal replaces the 100, and the 100 is sent after all guards have admitted the request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,9 +15,9 @@ async fn first_status(gateway: &Gateway, head: &str) -> (Client, u16) {
     (client, status)
 }
 
-/// E1, V2, P3, L1, B2: 413, 429, 503 and 403 come in the place of the 100, whole, and nothing reaches the upstream
+/// E1, V2, P3, L1, B2: 413, 429, 503 and 403 replace the 100, complete, and nothing reaches the upstream
 #[tokio::test]
-async fn a_refusal_comes_before_the_100() {
+async fn a_refusal_replaces_the_100() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -49,7 +49,7 @@ async fn a_refusal_comes_before_the_100() {
     gateway.wait_until_idle().await;
 }
 
-/// Sends a head that waits for its 100; what came in its place.
+/// Sends a head that expects a 100; returns the answer in its place.
 async fn refused(gateway: &Gateway, lines: &[(&str, &str)]) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -62,7 +62,7 @@ async fn refused(gateway: &Gateway, lines: &[(&str, &str)]) -> Response {
     answer
 }
 
-/// V2: what is limited is the object, not its framing, and both are known before the 100
+/// V2: the size limit applies to the object without its framing, and both lengths are known before the 100
 #[tokio::test]
 async fn the_limit_counts_the_objects_own_bytes() {
     let upstream = Upstream::ok("x");
@@ -79,7 +79,7 @@ async fn the_limit_counts_the_objects_own_bytes() {
     let answer = refused(&gateway, &chunked("1001", "900")).await;
     assert_eq!((answer.status, answer.reason()), (413, "body_too_large"));
     assert_eq!(refused(&gateway, &chunked("1000", "1090")).await.status, 100);
-    // A false length is found as the chunks come: here a byte more, in chunks of one byte each.
+    // A false length is found while the chunks arrive: here one byte too many, in chunks of one byte each.
     let body = "1\r\nx\r\n".repeat(1001) + "0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
     let headers = &chunked("1000", "")[..3];
     let answer = request(gateway.address(), "PUT", "/b/k", headers, Some(body.as_bytes())).await;
@@ -95,9 +95,9 @@ async fn the_limit_counts_the_objects_own_bytes() {
     gateway.wait_until_idle().await;
 }
 
-/// I1, A1: a head that says nonsense of its body is refused with S3's code before the body is asked for
+/// I1, A1: a head with an invalid description of its body is refused with S3's code before the 100
 #[tokio::test]
-async fn what_is_wrongly_said_of_a_body_is_refused_before_the_100() {
+async fn an_invalid_body_description_is_refused_before_the_100() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let length = ("content-length", "70000");
@@ -131,9 +131,9 @@ async fn what_is_wrongly_said_of_a_body_is_refused_before_the_100() {
     gateway.wait_until_idle().await;
 }
 
-/// R3, T7: the 100 comes when a place is taken, the body then travels, and what was taken is given back in the end
+/// R3, T7: the 100 is sent when a permit is acquired, then the body is forwarded, and the permit is released in the end
 #[tokio::test]
-async fn the_body_is_asked_for_once_admitted() {
+async fn the_100_is_sent_once_admitted() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let (mut client, status) = first_status(&gateway, HEAD).await;
@@ -148,9 +148,9 @@ async fn the_body_is_asked_for_once_admitted() {
     gateway.wait_until_idle().await;
 }
 
-/// P4, T7: a client that leaves after its 100 gives its place back
+/// P4, T7: a client that disconnects after its 100 releases its permit
 #[tokio::test]
-async fn a_client_that_leaves_after_the_100_holds_nothing() {
+async fn a_disconnect_after_the_100_releases_the_permit() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = Gateway::in_front_of(&upstream).await;
     let (client, status) = first_status(&gateway, HEAD).await;
@@ -160,7 +160,8 @@ async fn a_client_that_leaves_after_the_100_holds_nothing() {
     assert_eq!(gateway.get("/-/livez").await.complete_status(), 200);
 }
 
-/// M3: an SDK that announces an empty object waits for the 100 as well, and reads the answer to its next request wrongly without it
+/// M3: an SDK that announces an empty object waits for the 100 too; without it, it misparses the answer to its next
+/// request
 #[tokio::test]
 async fn an_empty_object_gets_its_100() {
     let upstream = Upstream::ok("x");

@@ -1,4 +1,4 @@
-//! Targets that look like an attack, by the bucket's mode, and the legal keys that must not be taken for one.
+//! Injection checks on targets, by the bucket's mode, and legal keys that must not be refused.
 
 use crate::support::{Client, Gateway, Upstream, get};
 
@@ -19,7 +19,7 @@ async fn gateway(upstream: &Upstream, mode: &str) -> Gateway {
     Gateway::builder().bucket("b", upstream).set("buckets.b.injection_patterns", mode).start().await
 }
 
-/// V4, V3, O4: by default patterns, traversal and control bytes are refused, in the error's own shape, and counted
+/// V4, V3, O4: by default patterns, traversal and control bytes are refused in the bucket's error format, and counted
 #[tokio::test]
 async fn block_refuses_and_names_the_reason() {
     let upstream = Upstream::ok("x");
@@ -36,9 +36,9 @@ async fn block_refuses_and_names_the_reason() {
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
 
-/// V4, V5: `log` and `off` pass the same targets byte for byte, `log` with a warning
+/// V4, V5: `log` and `off` forward the same targets byte for byte, `log` with a warning
 #[tokio::test]
-async fn log_and_off_pass_byte_for_byte() {
+async fn log_and_off_forward_byte_for_byte() {
     for mode in ["log", "off"] {
         let upstream = Upstream::ok("x");
         let gateway = gateway(&upstream, mode).await;
@@ -48,7 +48,7 @@ async fn log_and_off_pass_byte_for_byte() {
             assert_eq!(upstream.last().target, *target, "{mode}");
             let id = answer.header("x-request-id").unwrap().to_owned();
             gateway.wait_for_access_line(&id).await;
-            // The warning is written before the request's own line.
+            // The warning is written before the access line.
             let lines = gateway.log_lines();
             let warned =
                 lines.iter().any(|line| line["msg"] == "suspicious request passed on" && line["id"] == *id);
@@ -57,9 +57,9 @@ async fn log_and_off_pass_byte_for_byte() {
     }
 }
 
-/// V3: what leads out of its bucket is refused in every mode, for what lies there was not asked about
+/// V3: a path that escapes its bucket is refused in every mode, because the target there was not authorised
 #[tokio::test]
-async fn no_mode_lets_a_path_out_of_its_bucket() {
+async fn no_mode_allows_a_path_to_escape_its_bucket() {
     for mode in ["block", "log", "off"] {
         let upstream = Upstream::ok("x");
         let gateway = Gateway::builder()
@@ -93,7 +93,7 @@ async fn no_mode_lets_a_path_out_of_its_bucket() {
     }
 }
 
-/// V3: a `response-*` parameter cannot forge a header of the answer, in any mode; other values may hold line breaks
+/// V3: a `response-*` parameter cannot inject a response header, in any mode; other values may contain line breaks
 #[tokio::test]
 async fn a_response_parameter_cannot_forge_a_header() {
     for mode in ["block", "off"] {
@@ -122,9 +122,9 @@ async fn a_response_parameter_cannot_forge_a_header() {
     }
 }
 
-/// V4, V5: legal keys pass by default, in every spelling that clients use, byte for byte
+/// V4, V5: legal keys are forwarded byte for byte by default, in every encoding that clients use
 #[tokio::test]
-async fn legal_keys_pass_byte_for_byte() {
+async fn legal_keys_are_forwarded_byte_for_byte() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for key in [
@@ -180,7 +180,8 @@ async fn legal_keys_pass_byte_for_byte() {
     }
 }
 
-/// V1: a target that names another host is refused, one that names the same is taken; a fragment, which HTTP has no place for, is refused
+/// V1: an absolute target with another host than `Host` is refused, with the same host it is accepted; a fragment is
+/// refused, because HTTP has none
 #[tokio::test]
 async fn a_target_names_no_other_host_and_no_fragment() {
     let upstream = Upstream::ok("x");

@@ -1,4 +1,4 @@
-//! How the level of degradation moves: its causes, a load that comes and goes, and memory that refusing cannot free.
+//! Changes of the degradation level: their causes, an intermittent load, and memory that refusals cannot free.
 //!
 //! The cases that need a memory cgroup are in `tests/cgroups`.
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
-/// Requests that are sent and not answered until the latch opens.
+/// Requests without an answer until the latch opens.
 async fn requests(address: SocketAddr, count: usize) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -42,7 +42,7 @@ async fn ten_slots(latch: &Latch) -> (Gateway, Upstream) {
     (gateway, upstream)
 }
 
-/// X2, X7: while a level holds, its reason is the sensor that raised it; after a fall it is the cause of that fall
+/// X2, X7: the reason of a level is the sensor that raised it; after a fall it is the cause of that fall
 #[tokio::test]
 async fn the_reason_of_a_level_is_the_cause_of_its_last_change() {
     let latch = Latch::new();
@@ -64,7 +64,7 @@ async fn the_reason_of_a_level_is_the_cause_of_its_last_change() {
     drop(clients);
 }
 
-/// X2: a load that is on for a second and off for a second raises the level once and does not make it flap
+/// X2: a load that alternates between on and off every second raises the level once and causes no flapping
 #[tokio::test]
 async fn a_square_wave_of_load_does_not_flap() {
     let latch = Latch::new();
@@ -73,7 +73,7 @@ async fn a_square_wave_of_load_does_not_flap() {
         let clients = requests(gateway.address(), 9).await;
         upstream.wait_until_in_flight(9).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        // Clients that leave end their requests.
+        // Client disconnects end their requests.
         drop(clients);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -83,9 +83,10 @@ async fn a_square_wave_of_load_does_not_flap() {
     reaches(&gateway, "normal").await;
 }
 
-/// X8, X2: a memory limit below what an idle process needs is critical, but requests are answered: refusing would free nothing
+/// X8, X2: a memory limit below the use of an idle process is critical, but requests are answered: refusals would free
+/// nothing
 #[tokio::test]
-async fn memory_that_no_request_holds_refuses_none() {
+async fn memory_outside_requests_causes_no_refusals() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -103,12 +104,12 @@ async fn memory_that_no_request_holds_refuses_none() {
     assert_eq!(gateway.metric("load_shed_total").await, 0.0);
 }
 
-/// X1, X7: status and metrics show memory as the kernel counts it, the process's own share, its sockets and its resident set
+/// X1, X7: status and metrics show the kernel's memory count, the process's own share, its sockets and its resident set
 #[tokio::test]
-async fn the_status_shows_what_memory_is_made_of() {
+async fn the_status_shows_the_components_of_memory() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let status = wait_for("the sensors were read", || async {
+    let status = wait_for("the sensors have a reading", || async {
         let status = gateway.status().await;
         status["memory"].is_object().then_some(status)
     })
@@ -134,7 +135,7 @@ async fn the_status_shows_what_memory_is_made_of() {
     assert!(gateway.metric("socket_buffers_bytes").await >= 0.0);
 }
 
-/// X1: bytes that a slow client does not take lie in the kernel, and the sensor counts them
+/// X1: unread bytes of slow clients are in kernel buffers, and the sensor counts them
 #[tokio::test]
 async fn socket_buffers_are_counted() {
     let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; 8 << 20]));
@@ -153,14 +154,14 @@ async fn socket_buffers_are_counted() {
     })
     .await;
     drop(clients);
-    wait_for("and forgotten when they are gone", || async {
+    wait_for("and no longer counted afterwards", || async {
         let status = gateway.status().await;
         (status["memory"]["sockets_bytes"].as_u64()? < 64 << 10).then_some(())
     })
     .await;
 }
 
-/// X4, X1: without a free descriptor every sensor goes on, and a limit that `prlimit` lowers at run time is noticed
+/// X4, X1: without a free descriptor every sensor works, and a limit lowered by `prlimit` at run time is noticed
 #[tokio::test]
 async fn sensors_work_without_a_free_descriptor() {
     let upstream = Upstream::ok("x");
@@ -175,7 +176,7 @@ async fn sensors_work_without_a_free_descriptor() {
     let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
     let maximum = getrlimit(Resource::Nofile).maximum;
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(10), maximum }).unwrap();
-    // Longer than the last reading of a failed sensor counts.
+    // Longer than the last reading of a failed sensor stays valid.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let found = status().await;
     let resources = &found["resources"];
@@ -191,7 +192,7 @@ async fn sensors_work_without_a_free_descriptor() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// X6, X8: a burst is admitted as far as the free memory is enough for it; what was admitted is served, and then the rest is
+/// X6, X8: a burst is admitted as far as memory is free; the admitted requests are served, then the others are
 #[tokio::test]
 async fn a_burst_is_admitted_as_far_as_memory_is_free() {
     const BURST: usize = 300;
@@ -206,13 +207,13 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
         .start()
         .await;
     let enough_for = async || gateway.status().await["memory"]["max_requests_in_flight"].as_u64().unwrap();
-    let at_start = wait_for("the memory was read", || async {
+    let at_start = wait_for("the memory has a reading", || async {
         gateway.status().await["memory"]["max_requests_in_flight"].as_u64()
     })
     .await;
     assert!((16..=256).contains(&at_start), "64 MiB are enough for {at_start} requests");
     let mut clients = requests(gateway.address(), BURST).await;
-    wait_for("the rest was refused", || async {
+    wait_for("the others were refused", || async {
         let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
         let refused = gateway.metric("concurrency_limit_rejections_total").await;
         (in_flight + refused as u64 == BURST as u64 && refused > 0.0).then_some(())
@@ -220,7 +221,7 @@ async fn a_burst_is_admitted_as_far_as_memory_is_free() {
     .await;
     assert_eq!(gateway.metric("load_shed_total").await, 0.0, "the level refused nothing");
     let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
-    wait_for("requests that have begun a while ago count with what they hold", || async {
+    wait_for("older requests count with their actual memory", || async {
         (enough_for().await > in_flight).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! Answers of the gateway's own pass the level, the in-flight slot and the limits like any other.
+//! The gateway's own answers are subject to the level, the in-flight slot and the rate limits.
 
 use crate::support::{
     Client, Gateway, Response, Upstream, UpstreamReply, client, gateway, request, wait_for,
@@ -29,7 +29,7 @@ fn builder(upstream: &Upstream) -> gateway::Builder {
         .set("buckets.pages.cors.allowed_methods", "GET")
 }
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str) -> Response {
     let headers = [("origin", "https://app.test"), ("access-control-request-method", "GET")];
     let headers = if method == "OPTIONS" { &headers[..] } else { &[] };
     request(gateway.address(), method, target, headers, None).await
@@ -41,9 +41,9 @@ async fn probes_answer(gateway: &Gateway) {
     }
 }
 
-/// L1: each of them costs its client, and beyond the burst all are 429
+/// L1: each local answer is charged to its client, and beyond the burst all are 429
 #[tokio::test]
-async fn local_answers_cost_their_client() {
+async fn local_answers_are_charged_to_their_client() {
     for (limit, reason) in [("per_ip", "rate_limit_ip"), ("global", "rate_limit_global")] {
         for (method, target, status) in LOCAL {
             let upstream = Upstream::ok("x");
@@ -54,7 +54,7 @@ async fn local_answers_cost_their_client() {
                 .await;
             let mut refused = 0;
             for at in 0..REQUESTS {
-                let answer = ask(&gateway, method, target).await;
+                let answer = send_request(&gateway, method, target).await;
                 let expected = if at < BURST { status } else { 429 };
                 assert_eq!(answer.complete_status(), expected, "{limit}: {method} {target}, request {at}");
                 refused += usize::from(answer.reason() == reason);
@@ -66,7 +66,7 @@ async fn local_answers_cost_their_client() {
     }
 }
 
-/// X2, X3: none of them is answered while resources are exhausted, but probes are
+/// X2, X3: at `exhausted` local answers are shed, but health requests are answered
 #[tokio::test]
 async fn local_answers_are_shed() {
     let upstream = Upstream::ok("x");
@@ -77,26 +77,30 @@ async fn local_answers_are_shed() {
     })
     .await;
     for (method, target, _) in LOCAL {
-        let answer = ask(&gateway, method, target).await;
+        let answer = send_request(&gateway, method, target).await;
         assert_eq!((answer.complete_status(), answer.reason()), (503, "exhausted"), "{method} {target}");
     }
     probes_answer(&gateway).await;
 }
 
-/// P2: none of them is answered while every in-flight slot is taken, and none keeps its slot
+/// P2: local answers are refused while every in-flight slot is taken, and release their slot
 #[tokio::test]
 async fn local_answers_need_a_slot() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = builder(&upstream).set("server.max_concurrent_requests", "1").start().await;
     for (method, target, status) in LOCAL {
-        assert_eq!(ask(&gateway, method, target).await.complete_status(), status, "{method} {target}");
+        assert_eq!(
+            send_request(&gateway, method, target).await.complete_status(),
+            status,
+            "{method} {target}"
+        );
         gateway.wait_until_idle().await;
     }
     let mut holder = Client::connect(gateway.address()).await;
     holder.send(client::message("GET", "/b/k", &[], None)).await;
     upstream.wait_until_in_flight(1).await;
     for (method, target, _) in LOCAL {
-        let answer = ask(&gateway, method, target).await;
+        let answer = send_request(&gateway, method, target).await;
         assert_eq!(
             (answer.complete_status(), answer.reason()),
             (503, "too_many_requests_in_flight"),
@@ -106,7 +110,7 @@ async fn local_answers_need_a_slot() {
     probes_answer(&gateway).await;
 }
 
-/// L1: they are charged like other requests, so their client's budget is one for all of them
+/// L1: local answers and forwarded requests share the client's budget
 #[tokio::test]
 async fn local_answers_and_requests_share_a_budget() {
     let upstream = Upstream::ok("x");
@@ -123,9 +127,9 @@ async fn local_answers_and_requests_share_a_budget() {
     assert_eq!(gateway.metric("unrouted_total{reason=\"rate_limit_ip\"}").await, 2.0);
 }
 
-/// L1, V1: a request of ambiguous framing ends its connection, also where a limit refuses it
+/// L1, V1: a request with ambiguous framing closes its connection, also if a limit refuses it
 #[tokio::test]
-async fn a_limit_keeps_no_ambiguous_connection_open() {
+async fn a_limited_ambiguous_request_closes_its_connection() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream)
         .set("rate_limit.per_ip.requests_per_second", "0.001")

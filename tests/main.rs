@@ -1,8 +1,8 @@
-//! Everything that drives the real binary, in one test binary: one file per behaviour.
+//! All tests against the real binary, in one test binary: one file per behaviour.
 //!
-//! The gateway runs as a child process on ports of the kernel's choosing; upstreams are real TCP servers inside the
-//! test process, or a real S3 server. Nothing here reaches into the gateway: what a test asserts is what a client, an
-//! upstream or an operator would see. No test asserts on wall-clock speed; waiting is polling with a generous end.
+//! The gateway runs as a child process on ports that the kernel assigns; upstreams are real TCP servers inside the test
+//! process, or a real S3 server. Tests do not use the gateway's internals: they assert what a client, an upstream or an
+//! operator observes. No test asserts on wall-clock speed; waiting is polling with a long timeout.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,7 +26,6 @@ mod config_errors;
 mod conformance;
 mod cors;
 mod credentials;
-mod crumbs;
 mod deadline;
 mod descriptors;
 mod edge;
@@ -64,6 +63,7 @@ mod slow_clients;
 mod slow_forms;
 mod slow_links;
 mod slow_reads;
+mod small_pieces;
 mod status_causes;
 mod supervision;
 mod tidy;

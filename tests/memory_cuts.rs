@@ -1,7 +1,7 @@
-//! How transfers end that are cut because memory stays exhausted (X1), as their clients see it.
+//! Transfers that are cut because memory stays exhausted (X1), from their clients' view.
 //!
-//! The limit is the memory that an idle gateway holds, so a few transfers exhaust it. Which transfers are cut, and that none is cut while
-//! memory is free, is tested in `tests/cgroups/test_buffers.py`.
+//! The limit is the memory of an idle gateway, so a few transfers exhaust it. The choice of the transfers to cut, and
+//! that none is cut while memory is free, is tested in `tests/cgroups/test_buffers.py`.
 
 use h2::Reason;
 
@@ -10,17 +10,17 @@ use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for, wait_until};
 
 const OBJECT_BYTES: usize = 8 << 20;
-/// Transfers beside the one that is looked at.
+/// Transfers beside the observed one.
 const OTHERS: usize = 8;
 
 fn store() -> Upstream {
     Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]))
 }
 
-/// Limits the memory to what an idle gateway holds. The level stays up until the end of the test.
+/// Limits the memory to that of an idle gateway. The level stays high until the end of the test.
 async fn limited(builder: Builder, upstream: &Upstream) -> Gateway {
     let idle = Gateway::in_front_of(upstream).await;
-    let held = wait_for("memory was read", || async {
+    let held = wait_for("memory has a reading", || async {
         idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
     })
     .await;
@@ -34,7 +34,7 @@ async fn limited(builder: Builder, upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// Downloads that nobody reads, until memory is exhausted and transfers are paused. Some may be refused by then.
+/// Unread downloads, until memory is exhausted and transfers are paused. Some may already be refused.
 async fn exhaust(gateway: &Gateway) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..OTHERS {
@@ -56,7 +56,7 @@ async fn are_cut(gateway: &Gateway) {
     .await;
 }
 
-/// X1, T6: the answer of a cut HTTP/1.1 download does not look complete: the connection is reset
+/// X1, T6: a cut HTTP/1.1 download does not look complete: the connection is reset
 #[tokio::test]
 async fn a_cut_download_of_http1_is_reset() {
     let upstream = store();
@@ -80,7 +80,7 @@ async fn a_cut_download_of_http1_is_reset() {
     assert!(taken < OBJECT_BYTES, "{taken}");
 }
 
-/// X1, T6: the stream of a cut HTTP/2 download is reset, and its connection goes on
+/// X1, T6: the stream of a cut HTTP/2 download is reset, and its connection stays open
 #[tokio::test]
 async fn a_cut_download_of_http2_resets_its_stream() {
     let (identity, upstream) = (Identity::new(), store());
@@ -98,7 +98,7 @@ async fn a_cut_download_of_http2_resets_its_stream() {
         .wait_for_log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k")
         .await;
     let end = loop {
-        match body.data().await.expect("the body does not end") {
+        match body.data().await.expect("the body is incomplete") {
             Ok(_) => {}
             Err(end) => break end,
         }
@@ -106,10 +106,10 @@ async fn a_cut_download_of_http2_resets_its_stream() {
     assert!(end.is_remote() && end.is_reset(), "{end}");
     assert_eq!(end.reason(), Some(Reason::CANCEL), "{end}");
     let (next, _sending) = watched.begin("GET", "/-/livez", &[], true).await;
-    assert_eq!(https::head(next).await.unwrap().0.status, 200, "the connection goes on");
+    assert_eq!(https::head(next).await.unwrap().0.status, 200, "the connection stays open");
 }
 
-/// X1: a cut upload gets 503 with its reason, and its upstream is not blamed
+/// X1: a cut upload gets 503 with its reason, and no failure of its upstream is counted
 #[tokio::test]
 async fn a_cut_upload_is_refused() {
     let upstream = store();
@@ -117,7 +117,7 @@ async fn a_cut_upload_is_refused() {
     let mut watched = Client::connect(gateway.address()).await;
     watched.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {OBJECT_BYTES}\r\n\r\n")).await;
     watched.send(vec![b'x'; 1 << 20]).await;
-    wait_until("the upload is under way", || upstream.connections() == 1).await;
+    wait_until("the upload is in flight", || upstream.connections() == 1).await;
     let _others = exhaust(&gateway).await;
     are_cut(&gateway).await;
     let answer = watched.response("PUT").await;

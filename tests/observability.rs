@@ -1,12 +1,12 @@
-//! What the gateway says of itself: access log, request IDs, metrics, status, probes.
+//! Observability: access log, request IDs, metrics, status and health paths.
 
 use serde_json::Value;
 
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, get, request};
 
-/// O2: one line per request, with all that is needed to find out what happened to it
+/// O2: one access line per request, with everything needed to find out what happened to it
 #[tokio::test]
-async fn the_access_line_tells_what_happened() {
+async fn the_access_line_is_complete() {
     let upstream = Upstream::sequence(vec![UpstreamReply::status(503), UpstreamReply::ok("0123456789")]);
     let gateway = Gateway::in_front_of(&upstream).await;
     let headers = [("x-request-id", "a-put")];
@@ -34,14 +34,14 @@ async fn the_access_line_tells_what_happened() {
         assert!(line[field].is_u64(), "{field} of {line}");
     }
     assert!(line["total_us"].as_u64() >= line["first_byte_us"].as_u64(), "{line}");
-    assert_eq!(line.get("reason"), None, "the gateway had nothing to decide");
+    assert_eq!(line.get("reason"), None, "the gateway made no decision");
     let stamp = line["ts"].as_str().unwrap();
     assert!(stamp.len() == 24 && stamp.starts_with("20") && stamp.ends_with('Z'), "{stamp}");
 }
 
-/// O2, O4: a refusal's line, header, body and metric name the same reason and ID
+/// O2, O4: the log line, header, body and metric of a refusal have the same reason and ID
 #[tokio::test]
-async fn a_refusal_is_the_same_everywhere() {
+async fn a_refusal_has_the_same_reason_everywhere() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -61,9 +61,9 @@ async fn a_refusal_is_the_same_everywhere() {
     assert_eq!(gateway.metric("requests_total{bucket=\"b\",class=\"4xx\"}").await, 1.0);
 }
 
-/// O1: a sound request ID is taken over, an unsound one replaced
+/// O1: a valid request ID is kept, an invalid one replaced
 #[tokio::test]
-async fn only_sound_request_ids_are_taken_over() {
+async fn only_valid_request_ids_are_kept() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let answered = async |sent: &str| {
@@ -85,7 +85,7 @@ async fn only_sound_request_ids_are_taken_over() {
     }
 }
 
-/// O2, C4: what proves an identity is redacted, in queries; headers are not logged at all
+/// O2, C4: credentials in queries are redacted; headers are not logged at all
 #[tokio::test]
 async fn signatures_are_redacted() {
     let upstream = Upstream::ok("x");
@@ -112,9 +112,9 @@ async fn signatures_are_redacted() {
     assert!(!everything.contains("SECRET"), "{everything}");
 }
 
-/// O2: nothing a client sends can forge a line or a field
+/// O2: no client input forges a line or a field
 #[tokio::test]
-async fn nothing_a_client_sends_forges_a_line() {
+async fn client_input_forges_no_line() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let forged = "\",\"status\":200,\"level\":\"ERROR\"}";
@@ -133,15 +133,15 @@ async fn nothing_a_client_sends_forges_a_line() {
         assert_eq!(line["status"], answer.complete_status(), "{path}");
         assert_eq!(line["level"], "INFO", "{path}");
     }
-    // Every line is an object of its own: `log_lines` fails over one that is not.
+    // Every line must be one JSON object: `log_lines` fails otherwise.
     let lines = gateway.log_lines();
     assert!(lines.iter().all(|line| line["msg"] != "forged"));
     assert_eq!(lines.iter().filter(|line| line["msg"] == "request").count(), paths.len());
 }
 
-/// O3: every documented metric of the request path is there, histograms are true ones, and nothing grows with clients
+/// O3: every documented metric of the request path exists, histograms are cumulative, and no series grows with clients
 #[tokio::test]
-async fn the_metrics_are_there() {
+async fn every_documented_metric_exists() {
     let upstream = Upstream::ok("0123456789");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"abc")).await.complete_status(), 200);
@@ -183,13 +183,13 @@ async fn the_metrics_are_there() {
     assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
 }
 
-/// X7, B5, S9: the status tells the level, its resources, every bucket and every actor
+/// X7, B5, S9: the status shows the level, its resources, every bucket and every actor
 #[tokio::test]
-async fn the_status_tells_all() {
+async fn the_status_is_complete() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    let status = crate::support::wait_for("the sensors were read", || async {
+    let status = crate::support::wait_for("the sensors have a reading", || async {
         let status = gateway.status().await;
         status["resources"]["memory"]["used"].is_u64().then_some(status)
     })
@@ -226,9 +226,9 @@ async fn the_status_tells_all() {
     assert_eq!(status["sessions"]["capacity"], 1000);
 }
 
-/// X2, X3: descriptors beyond their limit shed new requests, while probes, status and metrics go on answering
+/// X2, X3: descriptors over the limit shed new requests, while health, status and metrics requests are answered
 #[tokio::test]
-async fn exhausted_descriptors_shed_requests_and_the_probes_answer() {
+async fn exhausted_descriptors_shed_requests_but_not_health_checks() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).exhaust_at_half_of_descriptors().start().await;
     gateway.exhaust_descriptors();
@@ -251,9 +251,9 @@ async fn exhausted_descriptors_shed_requests_and_the_probes_answer() {
     gateway.wait_for_log_line("degradation level rose", |line| line["to"] == "exhausted").await;
 }
 
-/// O5: the same probes on both listeners, and no bucket can take their place
+/// O5: both listeners answer health paths, and no bucket can replace them
 #[tokio::test]
-async fn probes_answer_on_both_listeners() {
+async fn both_listeners_answer_health_paths() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for (address, path, field) in [
@@ -270,9 +270,9 @@ async fn probes_answer_on_both_listeners() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// S1, E1: the chaos verb exists only where it is allowed, and its errors are clear JSON
+/// S1, E1: the chaos endpoint exists only if it is enabled, and its errors are JSON
 #[tokio::test]
-async fn chaos_must_be_allowed() {
+async fn chaos_must_be_enabled() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let post = async |gateway: &Gateway, path: &str| {
@@ -297,9 +297,9 @@ async fn chaos_must_be_allowed() {
     assert_eq!(gateway.admin("/nothing").await.complete_status(), 404);
 }
 
-/// O2: the log goes to a file where that is configured, and nowhere where the access log is off
+/// O2: the log is written to the configured file, and no access line if the access log is off
 #[tokio::test]
-async fn the_log_goes_where_it_is_told() {
+async fn the_log_is_written_to_the_configured_file() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("log.access", "false").start().await;
     assert_eq!(gateway.get("/b/quiet").await.complete_status(), 200);
@@ -308,9 +308,9 @@ async fn the_log_goes_where_it_is_told() {
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "request"));
 }
 
-/// O5: a client of the data listener sees no status, no metrics and no chaos
+/// O5: the data listener serves no status, no metrics and no chaos
 #[tokio::test]
-async fn the_data_listener_tells_no_secrets() {
+async fn the_data_listener_serves_no_admin_endpoint() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
     for path in ["/status", "/metrics", "/actors/limiter/crash", "/-/status", "/-/metrics"] {

@@ -1,4 +1,5 @@
-//! OPTIONS requests to buckets without CORS rules of the gateway's: the store answers preflights, as nobody's request.
+//! OPTIONS requests to buckets without CORS rules in the gateway: the store answers preflights, which are sent
+//! anonymously.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use crate::support::{
 };
 
 const APP: &str = "https://app.example.com";
-/// What Chromium and Node's fetch send with a preflight.
+/// The preflight headers of Chromium and Node's fetch.
 const BROWSER: [(&str, &str); 10] = [
     ("accept", "*/*"),
     ("accept-encoding", "gzip, deflate, br"),
@@ -26,8 +27,9 @@ const BROWSER: [(&str, &str); 10] = [
 /// A store with CORS rules for one origin.
 fn store() -> Upstream {
     Upstream::start(|seen| {
-        let allowed = |act: UpstreamReply| {
-            act.header("access-control-allow-origin", APP)
+        let allowed = |reply: UpstreamReply| {
+            reply
+                .header("access-control-allow-origin", APP)
                 .header("access-control-expose-headers", "ETag")
                 .header("vary", "Origin")
         };
@@ -42,7 +44,7 @@ fn store() -> Upstream {
     })
 }
 
-/// Bucket `b`, which takes signatures only and has the pairs `A` and `B` towards its store.
+/// Bucket `b`, which accepts signatures only and has the key pairs `A` and `B` for its store.
 fn signed(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
@@ -59,7 +61,7 @@ async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Re
     request(gateway.address(), "OPTIONS", target, &headers, None).await
 }
 
-fn is_nobodys(seen: &SeenRequest) {
+fn assert_anonymous(seen: &SeenRequest) {
     let credentials = [
         "authorization",
         "cookie",
@@ -78,7 +80,7 @@ fn is_nobodys(seen: &SeenRequest) {
     }
 }
 
-/// A6: a preflight goes to the store with what its rules are about, and its answer passes
+/// A6: a preflight is sent to the store with the headers that its rules evaluate, and the answer is forwarded
 #[tokio::test]
 async fn a_preflight_is_answered_by_the_store() {
     let upstream = store();
@@ -124,7 +126,7 @@ async fn a_preflight_is_answered_by_the_store() {
                 assert_eq!(seen.header(name), Some(*value));
             }
             assert_eq!(seen.header("user-agent"), Some("Mozilla/5.0"));
-            is_nobodys(&seen);
+            assert_anonymous(&seen);
         }
     }
     let forbidden = [("origin", "https://evil.test"), ("access-control-request-method", "PUT")];
@@ -134,9 +136,9 @@ async fn a_preflight_is_answered_by_the_store() {
     gateway.wait_until_idle().await;
 }
 
-/// A6: an actual answer of the store passes with its CORS headers
+/// A6: the store's CORS headers on actual answers are forwarded
 #[tokio::test]
-async fn the_stores_cors_headers_pass() {
+async fn the_stores_cors_headers_are_forwarded() {
     let upstream = store();
     let gateway = Gateway::in_front_of(&upstream).await;
     for method in ["GET", "HEAD", "DELETE"] {
@@ -156,9 +158,9 @@ async fn the_stores_cors_headers_pass() {
     assert_eq!((answer.header("access-control-allow-origin"), answer.header("vary")), (None, None));
 }
 
-/// A6, C3, B3: whatever a store says to preflights, no credential is doubted and 4xx open no circuit
+/// A6, C3, B3: preflight answers reject no credential, and 4xx opens no circuit
 #[tokio::test]
-async fn a_refused_preflight_says_nothing_of_a_credential() {
+async fn a_refused_preflight_does_not_affect_a_credential() {
     let codes = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AccessDenied", "SlowDown"];
     let upstream = Upstream::start(move |seen| match seen.method.as_str() {
         "OPTIONS" => UpstreamReply::s3_error(403, codes[seen.number % codes.len()]),
@@ -167,9 +169,13 @@ async fn a_refused_preflight_says_nothing_of_a_credential() {
     let gateway = signed(&upstream).set("buckets.b.auth", "sigv4,anonymous").start().await;
     for _ in 0..30 {
         let answer = preflight(&gateway, "/b/k", &[]).await;
-        assert_eq!((answer.complete_status(), answer.reason()), (403, ""), "the store's own answer passes");
+        assert_eq!(
+            (answer.complete_status(), answer.reason()),
+            (403, ""),
+            "the store's own answer is forwarded"
+        );
     }
-    assert_eq!(upstream.count(), 30, "no attempt with another credential, no check");
+    assert_eq!(upstream.count(), 30, "neither an attempt with another credential nor a check");
     gateway.wait_until_idle().await;
     let bucket = gateway.status().await["buckets"]["b"].clone();
     let read = &bucket["breaker"]["read"];
@@ -184,9 +190,9 @@ async fn a_refused_preflight_says_nothing_of_a_credential() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// A6, B1, B3: preflights come without a proof, so that no answer to them opens a circuit; one that is open keeps them from the store
+/// A6, B1, B3: preflights are unauthenticated, so no answer to them opens a circuit; an open circuit refuses them
 #[tokio::test]
-async fn a_preflight_passes_the_circuit_and_opens_none() {
+async fn a_preflight_obeys_the_circuit_and_opens_none() {
     for failing in [UpstreamReply::status(500), UpstreamReply::status(503), UpstreamReply::reset()] {
         let failed = failing.clone();
         let upstream = Upstream::start(move |seen| match seen.method.as_str() {
@@ -220,9 +226,10 @@ async fn a_preflight_passes_the_circuit_and_opens_none() {
     }
 }
 
-/// A6, B4: a preflight is no trial of a half-open circuit: it would end none, and anybody could hold them all
+/// A6, B4: a preflight is not a trial of a half-open circuit: it would decide none, and any client could occupy all
+/// trials
 #[tokio::test]
-async fn a_preflight_is_no_trial() {
+async fn a_preflight_is_not_a_trial() {
     let fails = Arc::new(AtomicBool::new(true));
     let of_store = Arc::clone(&fails);
     let upstream = Upstream::start(move |_| match of_store.load(Ordering::SeqCst) {
@@ -238,7 +245,7 @@ async fn a_preflight_is_no_trial() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     fails.store(false, Ordering::SeqCst);
     let before = upstream.count();
-    wait_for("the time of the circuit is over", || async {
+    wait_for("the open time has ended", || async {
         let answer = preflight(&gateway, "/b/k", &[]).await;
         assert_eq!(answer.complete_status(), 503, "{}", answer.text());
         (answer.reason() == "breaker_half_open").then_some(())
@@ -252,9 +259,9 @@ async fn a_preflight_is_no_trial() {
     .await;
 }
 
-/// A6, P5, P7: preflights leave no endpoint out, and press no limit that is learnt
+/// A6, P5, P7: preflights eject no endpoint, and do not change the adaptive limit
 #[tokio::test]
-async fn preflights_say_nothing_of_an_endpoint() {
+async fn preflights_do_not_affect_an_endpoint() {
     for failing in [UpstreamReply::status(503), UpstreamReply::status(500), UpstreamReply::reset()] {
         let upstreams = [(); 2].map(|()| {
             let failed = failing.clone();
@@ -276,9 +283,9 @@ async fn preflights_say_nothing_of_an_endpoint() {
     }
 }
 
-/// A6, P3: a preflight takes a place in the bucket's gate, and is refused where none is free
+/// A6, P3: a preflight takes a permit of the bucket's gate, and is refused if none is free
 #[tokio::test]
-async fn a_preflight_passes_the_gate() {
+async fn a_preflight_takes_a_permit() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("").when_open(&held));
@@ -298,9 +305,9 @@ async fn a_preflight_passes_the_gate() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// A6, P3, V10: preflights take a tenth of the gate at most, until their answers end; reads have the rest
+/// A6, P3, V10: preflights take at most a tenth of the gate until their answers end; the rest is for reads
 #[tokio::test]
-async fn preflights_leave_places_to_reads() {
+async fn preflights_leave_permits_to_reads() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.method.as_str() {
@@ -331,9 +338,9 @@ async fn preflights_leave_places_to_reads() {
     assert_eq!(preflight(&gateway, "/b/k", &[]).await.complete_status(), 200);
 }
 
-/// A6, L1: preflights cost their client, and what is refused before step 5 never reaches the store
+/// A6, L1: preflights are charged to their client, and those refused before step 5 do not reach the store
 #[tokio::test]
-async fn a_preflight_costs_its_client() {
+async fn a_preflight_is_charged_to_its_client() {
     let upstream = store();
     let gateway = signed(&upstream)
         .set("rate_limit.per_ip.requests_per_second", "0.001")
@@ -347,9 +354,9 @@ async fn a_preflight_costs_its_client() {
     assert_eq!((statuses, upstream.count()), (vec![200, 200, 429, 429], 2));
 }
 
-/// A6, R1, R5: a preflight is tried once, whatever its bucket's retries are
+/// A6, R1, R5: a preflight has one attempt, whatever the bucket's retries are
 #[tokio::test]
-async fn a_preflight_is_tried_once() {
+async fn a_preflight_has_one_attempt() {
     let upstream = Upstream::start(|_| UpstreamReply::reset());
     let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "3").start().await;
     let answer = preflight(&gateway, "/b/k", &[]).await;
@@ -357,7 +364,7 @@ async fn a_preflight_is_tried_once() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// A6, A4, V1: what is no preflight is refused as S3 does it; a closed bucket and an API get no preflight
+/// A6, A4, V1: an OPTIONS that is no preflight is refused as in S3; a closed bucket and an API get no preflight
 #[tokio::test]
 async fn other_options_never_reach_an_upstream() {
     let upstream = store();
@@ -371,17 +378,17 @@ async fn other_options_never_reach_an_upstream() {
         (answer.complete_status(), answer.reason().to_owned())
     };
     let (origin, method) = (("origin", APP), ("access-control-request-method", "GET"));
-    let told = |status: u16, reason: &str| (status, reason.to_owned());
+    let refusal = |status: u16, reason: &str| (status, reason.to_owned());
     for headers in [&[][..], &[origin], &[method], &[origin, origin, method], &[origin, method, method]] {
-        assert_eq!(options("/b/k", headers, None).await, told(400, "preflight"), "{headers:?}");
+        assert_eq!(options("/b/k", headers, None).await, refusal(400, "preflight"), "{headers:?}");
     }
-    assert_eq!(options("/b/k", &[origin, method], Some(b"x")).await, told(400, "preflight"));
-    assert_eq!(options("/closed/k", &[origin, method], None).await, told(403, "bucket_closed"));
-    assert_eq!(options("/closed/k", &[], None).await, told(400, "preflight"));
-    assert_eq!(options("/nowhere/k", &[origin, method], None).await, told(404, "no_such_bucket"));
-    assert_eq!(options("/b/../c", &[origin, method], None).await, told(400, "path"));
+    assert_eq!(options("/b/k", &[origin, method], Some(b"x")).await, refusal(400, "preflight"));
+    assert_eq!(options("/closed/k", &[origin, method], None).await, refusal(403, "bucket_closed"));
+    assert_eq!(options("/closed/k", &[], None).await, refusal(400, "preflight"));
+    assert_eq!(options("/nowhere/k", &[origin, method], None).await, refusal(404, "no_such_bucket"));
+    assert_eq!(options("/b/../c", &[origin, method], None).await, refusal(400, "path"));
     for headers in [&[][..], &[origin, method]] {
-        assert_eq!(options("/api/x", headers, None).await, told(405, "method"), "{headers:?}");
+        assert_eq!(options("/api/x", headers, None).await, refusal(405, "method"), "{headers:?}");
     }
     assert_eq!(upstream.count(), 0);
 }

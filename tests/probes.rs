@@ -1,4 +1,4 @@
-//! Probes as load balancers and platforms send them, on both listeners.
+//! Health requests of load balancers and platforms, on both listeners.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::https::{Identity, NAME};
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
-/// Requests that health checks send, with `PATH` for the path: HAProxy, Kubernetes, AWS, nginx, people.
+/// Health requests with `PATH` for the path: HAProxy, Kubernetes, AWS, nginx, curl.
 const FORMS: [&str; 7] = [
     "GET PATH HTTP/1.1\r\nhost: 10.1.2.3:8080\r\nuser-agent: kube-probe/1.30\r\n\r\n",
     "GET PATH HTTP/1.1\r\nhost: any.name.test\r\nconnection: close\r\n\r\n",
@@ -30,7 +30,7 @@ async fn sent(address: SocketAddr, request: &str) -> (u16, String) {
     (answer.complete_status(), answer.text())
 }
 
-/// Every probe in every form on this listener gets this status.
+/// Every form of health request on this listener gets this status.
 async fn probed(address: SocketAddr, paths: &[&str], ready: u16) {
     for path in paths {
         for form in FORMS {
@@ -46,26 +46,26 @@ async fn probed(address: SocketAddr, paths: &[&str], ready: u16) {
     }
 }
 
-/// Both listeners answer probes in every form.
-async fn both(gateway: &Gateway, ready: u16) {
+/// Both listeners answer every form of health request.
+async fn assert_on_both_listeners(gateway: &Gateway, ready: u16) {
     probed(gateway.address(), &["/-/livez", "/-/readyz"], ready).await;
     probed(gateway.admin_address(), &["/livez", "/readyz", "/-/livez", "/-/readyz"], ready).await;
 }
 
-/// O5: GET and HEAD, HTTP/1.0 and HTTP/1.1, any Host and none, and HAProxy's plain check
+/// O5: GET and HEAD, HTTP/1.0 and HTTP/1.1, any Host and none, and HAProxy's default check are answered
 #[tokio::test]
-async fn probes_are_answered_in_every_form() {
+async fn health_requests_are_answered_in_every_form() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    both(&gateway, 200).await;
+    assert_on_both_listeners(&gateway, 200).await;
     assert_eq!(upstream.count(), 0);
     let lines = gateway.log_lines();
     assert!(lines.iter().all(|line| line["msg"] != "request"), "probes leave no access line: {lines:?}");
 }
 
-/// O5: before every limit, with all slots taken
+/// O5: health requests are answered before every limit, with all slots taken
 #[tokio::test]
-async fn probes_pass_before_every_limit() {
+async fn health_requests_bypass_every_limit() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
@@ -80,13 +80,13 @@ async fn probes_pass_before_every_limit() {
     client.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(client.head().await.status, 200);
     assert_eq!(gateway.get("/b/k").await.reason(), "too_many_requests_in_flight");
-    both(&gateway, 200).await;
+    assert_on_both_listeners(&gateway, 200).await;
     latch.open_for_all();
 }
 
-/// O5, X3: at `exhausted`
+/// O5, X3: health requests are answered at `exhausted`
 #[tokio::test]
-async fn probes_are_answered_at_exhausted() {
+async fn health_requests_are_answered_at_exhausted() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).exhaust_at_half_of_descriptors().start().await;
     gateway.exhaust_descriptors();
@@ -94,12 +94,12 @@ async fn probes_are_answered_at_exhausted() {
         (gateway.get("/b/k").await.reason() == "exhausted").then_some(())
     })
     .await;
-    both(&gateway, 200).await;
+    assert_on_both_listeners(&gateway, 200).await;
 }
 
-/// O5, G4: draining, all forms of ready are 503 and live is 200
+/// O5, G4: during a drain all forms of the readiness check are 503 and liveness is 200
 #[tokio::test]
-async fn probes_tell_that_it_drains() {
+async fn readiness_is_503_during_a_drain() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
@@ -108,7 +108,7 @@ async fn probes_tell_that_it_drains() {
     client.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(client.head().await.status, 200);
     gateway.send_sigterm();
-    wait_for("it drains", || async {
+    wait_for("the gateway drains", || async {
         (gateway.admin("/readyz").await.complete_status() == 503).then_some(())
     })
     .await;
@@ -117,9 +117,9 @@ async fn probes_tell_that_it_drains() {
     latch.open_for_all();
 }
 
-/// V3, O5: a preflight and an OPTIONS of a bucket are no probes
+/// V3, O5: a preflight and a bucket's OPTIONS are not health requests
 #[tokio::test]
-async fn other_options_are_no_probe() {
+async fn other_options_are_not_health_requests() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for (request, status) in [
@@ -136,9 +136,9 @@ fn trusting(builder: Builder) -> Builder {
     builder.set("server.proxy_protocol", "true").set("server.trusted_proxies", "127.0.0.0/8")
 }
 
-/// O5, L3: a trusted peer that sends no PROXY header may probe, and nothing else
+/// O5, L3: a trusted peer without a PROXY header may send health requests, and nothing else
 #[tokio::test]
-async fn a_peer_without_a_proxy_header_may_probe() {
+async fn a_peer_without_a_proxy_header_may_check_health() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(Gateway::builder().bucket("b", &upstream)).start().await;
     probed(gateway.address(), &["/-/livez", "/-/readyz"], 200).await;
@@ -158,23 +158,23 @@ async fn a_peer_without_a_proxy_header_may_probe() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// O5, A7, L3: over TLS, in HTTP/1.1 and HTTP/2, with and without a PROXY header that is due
+/// O5, A7, L3: over TLS, in HTTP/1.1 and HTTP/2, with and without a required PROXY header
 #[tokio::test]
-async fn probes_are_answered_over_tls() {
+async fn health_requests_are_answered_over_tls() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     for is_proxied in [false, true] {
-        let builder = identity.before(&upstream);
+        let builder = identity.gateway_before(&upstream);
         let gateway = if is_proxied { trusting(builder) } else { builder }.start().await;
         for path in ["/-/livez", "/-/readyz"] {
             let http2 = identity.http2(&gateway).await;
-            assert_eq!(http2.ask("GET", path, &[], None).await.complete_status(), 200, "{path}");
-            assert_eq!(http2.ask("HEAD", path, &[], None).await.complete_status(), 200, "{path}");
+            assert_eq!(http2.exchange("GET", path, &[], None).await.complete_status(), 200, "{path}");
+            assert_eq!(http2.exchange("HEAD", path, &[], None).await.complete_status(), 200, "{path}");
             let mut http1 = Client::new(identity.connect(&gateway, &["http/1.1"]).await);
             http1.send(format!("GET {path} HTTP/1.0\r\n\r\n")).await;
             assert_eq!(http1.response("GET").await.complete_status(), 200, "{path}");
         }
         let http2 = identity.http2(&gateway).await;
-        assert_eq!(http2.ask("OPTIONS", "/", &[], None).await.complete_status(), 200, "below {NAME}");
+        assert_eq!(http2.exchange("OPTIONS", "/", &[], None).await.complete_status(), 200, "below {NAME}");
         let other = http2.get("/b/k").await;
         let expected = if is_proxied { (400, "proxy_header") } else { (200, "") };
         assert_eq!((other.complete_status(), if is_proxied { other.reason() } else { "" }), expected);

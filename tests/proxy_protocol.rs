@@ -1,4 +1,4 @@
-//! Connections that begin with a PROXY header: who is believed, whose request it then is, and what becomes of nonsense.
+//! The PROXY protocol: trusted peers, the resulting client address, and invalid headers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, client};
 
-/// What stands before the addresses of version 2.
+/// The signature and fixed fields of a version 2 header, before the addresses.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
@@ -31,8 +31,12 @@ fn block(command: u8, client: &str) -> Vec<u8> {
     [SIGNATURE, &[command, 0x11, 0, 12], &body].concat()
 }
 
-/// A request, and what its access line says of the client.
-async fn asked(gateway: &Gateway, client: &mut Client, headers: &[(&str, &str)]) -> (u16, String, String) {
+/// Sends a request; returns the client in its access line.
+async fn client_in_log(
+    gateway: &Gateway,
+    client: &mut Client,
+    headers: &[(&str, &str)],
+) -> (u16, String, String) {
     client.send(client::message("GET", "/b/k", headers, None)).await;
     let answer = client.response("GET").await;
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
@@ -40,13 +44,13 @@ async fn asked(gateway: &Gateway, client: &mut Client, headers: &[(&str, &str)])
     (answer.complete_status(), field("client"), field("client_source"))
 }
 
-fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {
+fn expected(status: u16, client: &str, source: &str) -> (u16, String, String) {
     (status, client.to_owned(), source.to_owned())
 }
 
-/// L3: both versions name the client, for every request of the connection
+/// L3: both versions set the client address, for every request of the connection
 #[tokio::test]
-async fn a_trusted_proxy_names_the_client() {
+async fn a_trusted_proxy_sets_the_client_address() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
     for (header, client, source) in [
@@ -60,14 +64,18 @@ async fn a_trusted_proxy_names_the_client() {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send(&header).await;
         for _ in 0..2 {
-            assert_eq!(asked(&gateway, &mut connection, &[]).await, told(200, client, source), "{header:?}");
+            assert_eq!(
+                client_in_log(&gateway, &mut connection, &[]).await,
+                expected(200, client, source),
+                "{header:?}"
+            );
         }
     }
 }
 
-/// L3: a header is read to its last byte and no further, however it comes
+/// L3: exactly the header's bytes are consumed, in any fragmentation
 #[tokio::test]
-async fn a_header_comes_in_pieces_or_with_the_request() {
+async fn a_header_may_come_in_pieces_or_with_the_request() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
     for header in [line("203.0.113.9:4711"), block(PROXY, "203.0.113.9:4711")] {
@@ -76,21 +84,21 @@ async fn a_header_comes_in_pieces_or_with_the_request() {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send([&header[..], &put].concat()).await;
         assert_eq!(connection.response("PUT").await.complete_status(), 200);
-        assert_eq!(upstream.last().sha256(), client::sha256(&body), "nothing of the request is lost");
+        assert_eq!(upstream.last().sha256(), client::sha256(&body), "the request is complete");
 
         let mut connection = Client::connect(gateway.address()).await;
         for byte in &header {
             connection.send([*byte]).await;
             tokio::task::yield_now().await;
         }
-        let got = asked(&gateway, &mut connection, &[]).await;
-        assert_eq!(got, told(200, "203.0.113.9", "proxy"));
+        let got = client_in_log(&gateway, &mut connection, &[]).await;
+        assert_eq!(got, expected(200, "203.0.113.9", "proxy"));
     }
 }
 
-/// L1, L3, L4: clients that a PROXY header names have budgets of their own
+/// L1, L3, L4: clients behind a PROXY header have separate budgets
 #[tokio::test]
-async fn clients_behind_a_proxy_have_budgets_of_their_own() {
+async fn clients_behind_a_proxy_have_separate_budgets() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "127.0.0.0/8")
         .set("rate_limit.per_ip.requests_per_second", "0.001")
@@ -101,14 +109,17 @@ async fn clients_behind_a_proxy_have_budgets_of_their_own() {
         for status in [200, 429] {
             let mut connection = Client::connect(gateway.address()).await;
             connection.send(block(PROXY, &format!("{client}:1"))).await;
-            assert_eq!(asked(&gateway, &mut connection, &[]).await, told(status, client, "proxy"));
+            assert_eq!(
+                client_in_log(&gateway, &mut connection, &[]).await,
+                expected(status, client, "proxy")
+            );
         }
     }
 }
 
-/// L3: the header that proxies write is walked on from the address that the PROXY header gave
+/// L3: the forwarding header is evaluated with the PROXY header's address as the peer
 #[tokio::test]
-async fn the_named_address_is_the_peer_of_what_follows() {
+async fn the_proxy_headers_address_is_the_peer() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "127.0.0.0/8,10.0.0.0/8").start().await;
     let forwarded = [("x-forwarded-for", "198.51.100.7")];
@@ -117,17 +128,21 @@ async fn the_named_address_is_the_peer_of_what_follows() {
     {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send(line(named)).await;
-        assert_eq!(asked(&gateway, &mut connection, &forwarded).await, told(200, client, source), "{named}");
+        assert_eq!(
+            client_in_log(&gateway, &mut connection, &forwarded).await,
+            expected(200, client, source),
+            "{named}"
+        );
     }
 }
 
-/// L3: who is no trusted proxy begins with HTTP, and a PROXY line is none
+/// L3: an untrusted peer must begin with HTTP; its PROXY line is refused
 #[tokio::test]
-async fn an_untrusted_peer_has_no_say() {
+async fn an_untrusted_peers_proxy_header_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "10.0.0.0/8").start().await;
     let mut connection = Client::connect(gateway.address()).await;
-    assert_eq!(asked(&gateway, &mut connection, &[]).await, told(200, "127.0.0.1", "peer"));
+    assert_eq!(client_in_log(&gateway, &mut connection, &[]).await, expected(200, "127.0.0.1", "peer"));
     for header in [line("203.0.113.9:4711"), block(PROXY, "203.0.113.9:4711")] {
         let mut connection = Client::connect(gateway.address()).await;
         connection.send([header, client::message("GET", "/b/k", &[], None)].concat()).await;
@@ -140,9 +155,9 @@ async fn an_untrusted_peer_has_no_say() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// L3, Bad input: where a header is due there is no guessing
+/// L3, Bad input: an invalid required header closes the connection
 #[tokio::test]
-async fn what_is_no_header_ends_the_connection() {
+async fn an_invalid_header_ends_the_connection() {
     let upstream = Upstream::ok("x");
     let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
     let request = client::message("GET", "/b/k", &[], None);
@@ -167,7 +182,7 @@ async fn what_is_no_header_ends_the_connection() {
         assert_eq!(
             (answer.complete_status(), answer.reason()),
             (400, "proxy_header"),
-            "{method}: a request, and no probe"
+            "{method}: a request, not a health check"
         );
         assert!(connection.is_closed().await);
     }
@@ -176,7 +191,7 @@ async fn what_is_no_header_ends_the_connection() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// L3, T4: a header has as much time as a request's head, however it trickles
+/// L3, T4: a PROXY header has the same timeout as a request head, also if it arrives slowly
 #[tokio::test]
 async fn a_late_header_ends_the_connection() {
     let upstream = Upstream::ok("x");
@@ -197,9 +212,9 @@ async fn a_late_header_ends_the_connection() {
     assert_eq!(gateway.metric("unrouted_total{reason=\"proxy_header_timeout\"}").await, 1.0);
 }
 
-/// L3: without the setting a PROXY header is what it always was, nonsense
+/// L3: without the setting a PROXY header is an invalid request
 #[tokio::test]
-async fn without_the_setting_nobody_is_believed() {
+async fn without_the_setting_a_proxy_header_is_invalid() {
     let upstream = Upstream::ok("x");
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.trusted_proxies", "127.0.0.0/8").start().await;
@@ -209,7 +224,7 @@ async fn without_the_setting_nobody_is_believed() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// L3, Bad input: the setting without anybody to believe stops the start and names both keys
+/// L3, Bad input: the setting without trusted proxies is a start-up error that names both config keys
 #[test]
 fn the_setting_needs_a_proxy_to_trust() {
     let ended = Gateway::builder().set("server.proxy_protocol", "true").run();

@@ -1,13 +1,13 @@
-//! Redirects of upstreams: never followed; passed on where they are the API's own, kept back where they lead past the
+//! Upstream redirects are never followed: an API's are forwarded, a store's are not, because they would bypass the
 //! gateway.
 
 use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// H4: an API's redirects pass as they are, wherever they point
+/// H4: an API's redirects are forwarded unchanged, to any target
 #[tokio::test]
-async fn an_http_buckets_redirects_pass_unchanged() {
+async fn an_http_buckets_redirects_are_forwarded_unchanged() {
     let elsewhere = Upstream::ok("secret");
     let location = format!("http://{}/latest/meta-data?x=%20", elsewhere.address());
     for status in STATUSES {
@@ -22,14 +22,14 @@ async fn an_http_buckets_redirects_pass_unchanged() {
                 "{method}"
             );
         }
-        assert_eq!(upstream.count(), 3, "{status}: each was asked once");
+        assert_eq!(upstream.count(), 3, "{status}: each endpoint was called once");
     }
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
 }
 
-/// H4, E4: a store's redirect is an S3 error that says nothing of where it points to
+/// H4, E4: a store's redirect becomes an S3 error without its target
 #[tokio::test]
-async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
+async fn an_s3_buckets_redirects_become_errors() {
     let elsewhere = Upstream::ok("secret");
     let host = elsewhere.address().to_string();
     for status in STATUSES {
@@ -56,7 +56,7 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
             assert_eq!(
                 answer.headers_named("x-amz-bucket-region"),
                 ["us-east-1"],
-                "the gateway's, which clients sign for"
+                "the gateway's region, which clients sign for"
             );
             let text = answer.text();
             assert!(
@@ -67,15 +67,15 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
             let code = if matches!(status, 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" };
             assert!(method == "HEAD" || text.contains(&format!("<Code>{code}</Code>")), "{text}");
         }
-        assert_eq!(upstream.count(), 3, "{status}: no redirect is worth a retry");
+        assert_eq!(upstream.count(), 3, "{status}: a redirect is not retried");
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"upstream_redirect\"}").await, 3.0);
     }
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
 }
 
-/// A9, E4: a store that wants another region is about the gateway's configuration, so the client hears of no region of the store
+/// A9, E4: a store's wrong-region error concerns the gateway's configuration, so the client gets no region of the store
 #[tokio::test]
-async fn a_stores_wrong_region_is_the_operators() {
+async fn a_stores_wrong_region_is_not_shown_to_clients() {
     let document =
         "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-x</Region></Error>";
     let upstream = Upstream::start(move |_| {
@@ -98,20 +98,20 @@ async fn a_stores_wrong_region_is_the_operators() {
         let detail = line["detail"].as_str().unwrap();
         assert!(detail.contains("eu-x") && detail.contains("s3.region"), "{detail}");
     }
-    assert_eq!(upstream.count(), 6, "no region is worth a retry");
+    assert_eq!(upstream.count(), 6, "a region error is not retried");
     assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 0.0);
 }
 
-/// E4: whatever an upstream sends instead of HTTP, the error that tells of it is short and plain text
+/// E4: the error for invalid upstream bytes quotes them shortened and as plain text
 #[tokio::test]
-async fn what_an_upstream_says_is_cut_and_cleaned() {
+async fn quoted_upstream_bytes_are_shortened_and_sanitised() {
     let garbage = format!("\u{1b}[31m\u{1}{}\r\n\r\n", "<x>&\u{7f}".repeat(2000));
     for answer in [garbage.clone(), format!("HTTP/1.1 {garbage}"), format!("HTTP/1.1 200 OK\r\n{garbage}")] {
         let upstream = Upstream::start(move |_| UpstreamReply::raw(answer.as_bytes()));
         let gateway = Gateway::in_front_of(&upstream).await;
-        let told = request(gateway.address(), "POST", "/b/k", &[], Some(b"")).await;
-        assert_eq!(told.complete_status(), 502, "{}", told.text());
-        let text = told.text();
+        let refused = request(gateway.address(), "POST", "/b/k", &[], Some(b"")).await;
+        assert_eq!(refused.complete_status(), 502, "{}", refused.text());
+        let text = refused.text();
         let message =
             text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>")).unwrap().0;
         assert!(!message.is_empty() && message.chars().count() <= 500, "{message}");

@@ -1,29 +1,29 @@
 //! The ledger of requirements: for each ID of `docs/requirements.md`, whether tests show its whole sentence.
 //!
-//! A requirement is `Met` when a test that can fail names its ID and drives the built binary or the real state machine.
-//! A test names IDs at the head of its doc comment (`/// S2, S5: …`; in Python at the head of its docstring) and nowhere
-//! else. Function names do not count: `s3_…` is the protocol and not the third requirement of supervision. `Later` has
-//! what is missing. Tests may name such IDs too, for the part that is done.
+//! A requirement is `Met` when a test that can fail has its ID and drives the built binary or the real state machine. A
+//! test lists IDs at the head of its doc comment (`/// S2, S5: …`; in Python at the head of its docstring) and nowhere
+//! else. Function names do not count: `s3_…` is the protocol and not the third requirement of supervision. `Later`
+//! states the missing part. Tests may list such IDs too, for the finished part.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::sources::{self, Source};
 
-/// Where a requirement stands.
+/// The state of a requirement.
 #[derive(Clone, Copy)]
-enum Standing {
+enum State {
     /// Tests show it.
     Met,
-    /// Not yet, or not whole: what is missing.
+    /// Not yet, or not completely: the missing part.
     Later(&'static str),
 }
-use Standing::{Later, Met};
+use State::{Later, Met};
 
-/// How many requirements are `Later`. The number may only fall; it rises where an entry turns out to be less than its
-/// whole sentence.
+/// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
+/// sentence.
 const LATER: usize = 48;
 
-const LEDGER: [(&str, Standing); 132] = [
+const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
     ("S2", Met),
     ("S3", Met),
@@ -172,11 +172,11 @@ const LEDGER: [(&str, Standing); 132] = [
     ),
 ];
 
-/// A test and what it names.
+/// A test and the IDs in its doc comment.
 struct Test {
     place: String,
     ids: Vec<String>,
-    /// What looks like an ID and stands where it does not count.
+    /// Words like IDs in a place where they do not count.
     stray: Vec<String>,
 }
 
@@ -291,12 +291,12 @@ fn the_ledger_is_complete() {
     for (id, text) in &promised {
         assert!(text.len() > 15 && text.ends_with(['.', ')']), "{id} has no whole sentence: {text}");
     }
-    for (id, standing) in LEDGER {
-        assert!(!matches!(standing, Later("")), "{id} is later: name what is missing");
+    for (id, state) in LEDGER {
+        assert!(!matches!(state, Later("")), "{id} is later: name what is missing");
     }
 }
 
-/// No number of a group is left out, neither on the page nor in the ledger.
+/// The numbers of a group have no gap, neither on the page nor in the ledger.
 #[test]
 fn the_ids_of_a_group_are_consecutive() {
     let mut expected = ("", 0);
@@ -309,7 +309,7 @@ fn the_ids_of_a_group_are_consecutive() {
 
 #[test]
 fn the_list_of_later_only_shrinks() {
-    let later = LEDGER.iter().filter(|(_, standing)| matches!(standing, Later(_))).count();
+    let later = LEDGER.iter().filter(|(_, state)| matches!(state, Later(_))).count();
     assert_eq!(
         later, LATER,
         "if fewer requirements are later, lower the number; more are allowed with a reason"
@@ -320,7 +320,7 @@ fn the_list_of_later_only_shrinks() {
 fn every_met_requirement_has_a_test_that_names_it() {
     let tests = tests();
     let named: BTreeSet<&str> = tests.iter().flat_map(|test| &test.ids).map(String::as_str).collect();
-    let is_met = |id: &str| LEDGER.iter().any(|(of, standing)| *of == id && matches!(standing, Met));
+    let is_met = |id: &str| LEDGER.iter().any(|(of, state)| *of == id && matches!(state, Met));
     let without: Vec<String> = promised()
         .into_iter()
         .filter(|(id, _)| is_met(id) && !named.contains(id.as_str()))
@@ -351,18 +351,18 @@ fn tests_name_only_requirements_that_exist_and_only_at_the_head() {
     );
 }
 
-/// A sentence is read with the lines that continue it, and ends at the next item.
+/// A sentence is parsed with its continuation lines, and ends at the next item.
 #[test]
-fn sentences_are_read_whole() {
+fn sentences_are_parsed_whole() {
     let page = "# R\n\n- **S1** One\n  more line.\n- **S2** Two.\n\n  no part of it\n\n## T\n";
     let expected =
         [("S1", "One more line."), ("S2", "Two.")].map(|(id, text)| (id.to_owned(), text.to_owned()));
     assert_eq!(entries(page), expected);
 }
 
-/// The scan sees what it should: it would call everything met, or nothing, if it did not.
+/// The scan of doc comments works: otherwise every requirement would count as met, or none.
 #[test]
-fn ids_are_read_at_the_head_of_a_doc_comment() {
+fn ids_are_parsed_at_the_head_of_a_doc_comment() {
     assert_eq!(split_ids("S2, S5: a crash"), (vec!["S2".to_owned(), "S5".to_owned()], ": a crash"));
     assert_eq!(split_ids("V5"), (vec!["V5".to_owned()], ""));
     assert_eq!(split_ids("M3, as far as it goes"), (vec!["M3".to_owned()], "as far as it goes"));

@@ -1,4 +1,4 @@
-//! Which requests are tried again, how often, and when.
+//! Retries: for which requests, how often, and when.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,18 @@ use crate::support::{Gateway, Response, Upstream, UpstreamReply, client, request
 
 const AGAIN: u16 = 503;
 
-async fn ask(gateway: &Gateway, method: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Response {
+async fn send_request(
+    gateway: &Gateway,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Response {
     let answer = request(gateway.address(), method, "/b/k", headers, body).await;
     assert_eq!(answer.broken, None);
     answer
 }
 
-/// R1, R2, R6: failures are tried again, three attempts in all; the client sees the success alone
+/// R1, R2, R6: failures are retried, three attempts in all; the client gets only the success
 #[tokio::test]
 async fn the_third_attempt_may_succeed() {
     let upstream = Upstream::sequence(vec![
@@ -31,9 +36,9 @@ async fn the_third_attempt_may_succeed() {
     assert_eq!(line["attempts"], 3);
 }
 
-/// R1, R2, R6: after three attempts the last answer is passed on as it came
+/// R1, R2, R6: after three attempts the last answer is forwarded unchanged
 #[tokio::test]
-async fn after_three_attempts_the_failure_is_passed_on() {
+async fn after_three_attempts_the_failure_is_forwarded() {
     for status in [500, 502, 503, 504] {
         let upstream =
             Upstream::start(move |_| UpstreamReply::new(status, "why").header("x-from", "upstream"));
@@ -48,9 +53,9 @@ async fn after_three_attempts_the_failure_is_passed_on() {
     }
 }
 
-/// R1: what the client did wrong is not tried again, nor is an answer that is no failure
+/// R1: client errors and successful answers are not retried
 #[tokio::test]
-async fn client_errors_are_not_tried_again() {
+async fn client_errors_are_not_retried() {
     for status in [200, 206, 304, 400, 401, 403, 404, 405, 409, 412, 416, 501] {
         let upstream = Upstream::start(move |_| UpstreamReply::status(status));
         let gateway = Gateway::in_front_of(&upstream).await;
@@ -59,19 +64,19 @@ async fn client_errors_are_not_tried_again() {
     }
 }
 
-/// R1: resets, connections closed without an answer, and timeouts before the first byte are tried again
+/// R1: resets, connections closed without an answer, and timeouts before the first byte are retried
 #[tokio::test]
-async fn failures_without_an_answer_are_tried_again() {
-    for act in [UpstreamReply::reset(), UpstreamReply::raw(""), UpstreamReply::hang()] {
-        let upstream = Upstream::sequence(vec![act.clone(), UpstreamReply::ok("x")]);
+async fn failures_without_an_answer_are_retried() {
+    for reply in [UpstreamReply::reset(), UpstreamReply::raw(""), UpstreamReply::hang()] {
+        let upstream = Upstream::sequence(vec![reply.clone(), UpstreamReply::ok("x")]);
         let gateway =
             Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.timeout", "0.3").start().await;
-        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{act:?}");
-        assert_eq!(upstream.count(), 2, "{act:?}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{reply:?}");
+        assert_eq!(upstream.count(), 2, "{reply:?}");
     }
 }
 
-/// A bucket `b` with attempts enough to wait for an upstream, whose circuit they do not open.
+/// A bucket `b` with enough attempts to wait for an upstream, and a circuit that these do not open.
 async fn persistent(upstream: &Upstream) -> Gateway {
     Gateway::builder()
         .bucket("b", upstream)
@@ -81,15 +86,15 @@ async fn persistent(upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// R1: an upstream that comes back within the attempts costs the client nothing
+/// R1: an upstream that recovers within the attempts causes no client error
 #[tokio::test]
-async fn a_refused_connection_is_tried_again() {
+async fn a_refused_connection_is_retried() {
     let upstream = Upstream::ok("x");
     let gateway = persistent(&upstream).await;
     upstream.stop().await;
     let address = gateway.address();
     let waiting = tokio::spawn(async move { crate::support::get(address, "/b/k").await });
-    crate::support::wait_for("it is tried again", || async {
+    crate::support::wait_for("the request is retried", || async {
         (gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await >= 1.0).then_some(())
     })
     .await;
@@ -97,9 +102,9 @@ async fn a_refused_connection_is_tried_again() {
     assert_eq!(waiting.await.unwrap().complete_status(), 200);
 }
 
-/// R3: only idempotent methods
+/// R3: only idempotent methods are retried
 #[tokio::test]
-async fn a_post_is_never_tried_again() {
+async fn a_post_is_never_retried() {
     for (method, body, attempts) in [
         ("POST", Some(b"x".as_slice()), 1),
         ("GET", None, 3),
@@ -109,7 +114,7 @@ async fn a_post_is_never_tried_again() {
     ] {
         let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
         let gateway = Gateway::in_front_of(&upstream).await;
-        assert_eq!(ask(&gateway, method, &[], body).await.status, AGAIN);
+        assert_eq!(send_request(&gateway, method, &[], body).await.status, AGAIN);
         assert_eq!(upstream.count(), attempts, "{method}");
     }
 }
@@ -124,19 +129,19 @@ async fn a_small_body_is_replayed_byte_for_byte() {
         UpstreamReply::ok("stored"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, 200);
+    assert_eq!(send_request(&gateway, "PUT", &[], Some(&body)).await.status, 200);
     let hashes: Vec<String> = upstream.seen().iter().map(crate::support::SeenRequest::sha256).collect();
     assert_eq!(hashes, vec![client::sha256(&body); 3]);
     assert!(upstream.seen().iter().all(|seen| seen.header("content-length") == Some("65536")));
 }
 
-/// R3: a larger one, or one of unknown length, is streamed and sent once
+/// R3: a larger body, or one of unknown length, is streamed and sent once
 #[tokio::test]
 async fn a_streamed_body_is_sent_once() {
     let body = vec![b'x'; (64 << 10) + 1];
     let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, AGAIN);
+    assert_eq!(send_request(&gateway, "PUT", &[], Some(&body)).await.status, AGAIN);
     assert_eq!(upstream.count(), 1);
     assert_eq!(upstream.last().sha256(), client::sha256(&body));
     let mut chunked = client::Client::connect(gateway.address()).await;
@@ -148,9 +153,9 @@ async fn a_streamed_body_is_sent_once() {
     assert_eq!(upstream.last().body, b"abc");
 }
 
-/// R3: a streamed body that met no connection is untouched, and goes to the next one whole, whichever way it is framed
+/// R3: a streamed body is retried whole if no connection was made, in any framing
 #[tokio::test]
-async fn a_streamed_body_that_met_no_connection_is_tried_again() {
+async fn a_streamed_body_is_retried_after_a_failed_connect() {
     let body = crate::support::random_bytes(300_000);
     let upstream = Upstream::ok("stored");
     let gateway = persistent(&upstream).await;
@@ -169,7 +174,7 @@ async fn a_streamed_body_that_met_no_connection_is_tried_again() {
             client.send(chunk).await;
             client.response("PUT").await
         });
-        crate::support::wait_for("it is tried again", || async {
+        crate::support::wait_for("the request is retried", || async {
             (gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await > retries).then_some(())
         })
         .await;
@@ -181,9 +186,9 @@ async fn a_streamed_body_that_met_no_connection_is_tried_again() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// R3, P5: with another endpoint at hand an upload does not fail for one that refuses connections
+/// R3, P5: with a second endpoint an upload does not fail because one refuses connections
 #[tokio::test]
-async fn an_upload_goes_on_to_an_endpoint_that_listens() {
+async fn an_upload_is_retried_at_another_endpoint() {
     let body = crate::support::random_bytes(100_000);
     let refusing = crate::support::unreachable::RefusingAddress::new();
     let good = Upstream::ok("stored");
@@ -199,37 +204,37 @@ async fn an_upload_goes_on_to_an_endpoint_that_listens() {
     }
 }
 
-/// R3: one that met a connection is gone with it, however little of it was sent; and a POST is left alone either way
+/// R3: a streamed body is not retried once a connection was made, however little was sent; a POST is never retried
 #[tokio::test]
-async fn a_streamed_body_that_was_begun_is_not_tried_again() {
+async fn a_started_streamed_body_is_not_retried() {
     let body = vec![b'x'; 100_000];
     let upstream = Upstream::replying_before_body(|_| UpstreamReply::reset());
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, 502);
+    assert_eq!(send_request(&gateway, "PUT", &[], Some(&body)).await.status, 502);
     assert_eq!(upstream.count(), 1);
     upstream.stop().await;
-    assert_eq!(ask(&gateway, "POST", &[], Some(&body)).await.status, 502);
+    assert_eq!(send_request(&gateway, "POST", &[], Some(&body)).await.status, 502);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
 }
 
-/// R3: once a byte of the answer went on, nothing is tried again: the client sees the break
+/// R3: after the first forwarded byte of an answer there is no retry: the client gets a broken transfer
 #[tokio::test]
-async fn nothing_is_tried_again_after_the_first_byte_went_on() {
+async fn there_is_no_retry_after_the_first_forwarded_byte() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("0123456789").cut_at(5));
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = client::Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
     let answer = client.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a short body looks whole");
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a truncated body looks complete");
     gateway.wait_until_idle().await;
     assert_eq!(upstream.count(), 1);
 }
 
-/// R4: the upstream's Retry-After is waited for, in seconds and as a date
+/// R4: a retry waits for the upstream's Retry-After, in seconds and as a date
 #[tokio::test]
-async fn retry_after_is_waited_for() {
+async fn a_retry_waits_for_retry_after() {
     for (is_date, least) in [(false, 1000), (true, 900)] {
-        // A date has whole seconds, so of two at least one is left.
+        // A date has whole seconds, so at least one of two is left.
         let date = || httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(2));
         let asked = if is_date { date() } else { "1".to_owned() };
         let upstream = Upstream::sequence(vec![
@@ -244,9 +249,9 @@ async fn retry_after_is_waited_for() {
     }
 }
 
-/// R4: asked for more than five seconds, or for more than is left of the total, the gateway passes the answer on at once
+/// R4: with a Retry-After over five seconds, or over the rest of the total timeout, the answer is forwarded at once
 #[tokio::test]
-async fn too_long_a_retry_after_is_passed_on() {
+async fn a_long_retry_after_is_forwarded() {
     for (asked, total) in [("6", "30"), ("3", "2")] {
         let upstream = Upstream::start(move |_| UpstreamReply::status(AGAIN).header("retry-after", asked));
         let gateway =
@@ -257,10 +262,10 @@ async fn too_long_a_retry_after_is_passed_on() {
     }
 }
 
-/// R3: a write that depends on what is there is tried once, whichever header says so, also in the query of a presigned URL; without the
-/// header it is tried three times
+/// R3: a conditional write has one attempt, with any of the headers, also in the query of a presigned URL; without the
+/// header it has three
 #[tokio::test]
-async fn a_conditional_write_is_tried_once() {
+async fn a_conditional_write_has_one_attempt() {
     let write = async |method: &str, target: &str, headers: &[(&str, &str)]| {
         let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
         let gateway = Gateway::in_front_of(&upstream).await;
@@ -293,9 +298,10 @@ async fn a_conditional_write_is_tried_once() {
     );
 }
 
-/// R1, B3: the store's own words: SlowDown is tried again and is no failure, RequestTimeout (400) is transient, any other 400 is not
+/// R1, B3: the store's error codes decide: SlowDown is retried and is no failure, RequestTimeout (400) is transient,
+/// any other 400 is not
 #[tokio::test]
-async fn s3s_own_error_codes_are_understood() {
+async fn s3_error_codes_are_classified() {
     for (status, code, attempts) in
         [(503, "SlowDown", 3), (400, "RequestTimeout", 3), (400, "InvalidRequest", 1)]
     {
@@ -305,7 +311,7 @@ async fn s3s_own_error_codes_are_understood() {
         assert_eq!(answer.complete_status(), status);
         assert!(
             answer.text().contains(&format!("<Code>{code}</Code>")),
-            "the document passes on: {}",
+            "the document is forwarded: {}",
             answer.text()
         );
         assert_eq!(upstream.count(), attempts, "{code}");
@@ -317,9 +323,9 @@ async fn s3s_own_error_codes_are_understood() {
     }
 }
 
-/// R6, R7: a client that is itself retrying is not multiplied, whichever way it says so, and that is counted
+/// R6, R7: a client's own retry is not retried, for each way to mark one, and this is counted
 #[tokio::test]
-async fn a_retrying_client_is_not_multiplied() {
+async fn a_clients_retry_is_not_retried() {
     for (name, sent, attempts) in [
         ("amz-sdk-request", "attempt=1; max=3", 3),
         ("amz-sdk-request", "attempt=2; max=3", 1),
@@ -331,16 +337,16 @@ async fn a_retrying_client_is_not_multiplied() {
     ] {
         let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
         let gateway = Gateway::in_front_of(&upstream).await;
-        assert_eq!(ask(&gateway, "GET", &[(name, sent)], None).await.status, AGAIN);
+        assert_eq!(send_request(&gateway, "GET", &[(name, sent)], None).await.status, AGAIN);
         assert_eq!(upstream.count(), attempts, "{name}: {sent}");
         let left = gateway.metric("retry_left_to_client_total{bucket=\"b\"}").await;
         assert_eq!(left, if attempts == 1 { 1.0 } else { 0.0 }, "{name}: {sent}");
     }
 }
 
-/// R2: the number of attempts is configured, and one means none is repeated
+/// R2: the number of attempts is configurable, and one disables retries
 #[tokio::test]
-async fn the_number_of_attempts_is_configured() {
+async fn the_number_of_attempts_is_configurable() {
     for attempts in [1, 2, 5] {
         let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN));
         let gateway = Gateway::builder()
@@ -354,10 +360,10 @@ async fn the_number_of_attempts_is_configured() {
     }
 }
 
-/// R1, B2: attempts stop when the circuit opens under them
+/// R1, B2: the attempts stop when the circuit opens
 #[tokio::test]
 async fn an_opening_circuit_ends_the_attempts() {
-    // Time for the breaker to hear of one attempt before the next.
+    // Time for the breaker to count one attempt before the next.
     let upstream = Upstream::start(|_| UpstreamReply::status(AGAIN).header("retry-after", "1"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -370,7 +376,7 @@ async fn an_opening_circuit_ends_the_attempts() {
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
 }
 
-/// R3, P5: a retry goes to another endpoint where there is one
+/// R3, P5: a retry goes to another endpoint if there is one
 #[tokio::test]
 async fn a_retry_goes_to_another_endpoint() {
     let bad = Upstream::start(|_| UpstreamReply::status(500));

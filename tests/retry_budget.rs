@@ -1,11 +1,11 @@
-//! What a bucket may try again beside its requests: enough for a few failures, too little to feed an outage.
+//! Retry budgets: enough for a few failures, too little to amplify an outage.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get};
 
-/// Two attempts without a pause between them, in a bucket whose breaker never opens.
+/// Two attempts without backoff, in a bucket with a breaker that never opens.
 async fn start(upstream: &Upstream, budget: &[(&str, &str)]) -> Gateway {
     let builder = Gateway::builder()
         .bucket("b", upstream)
@@ -23,7 +23,7 @@ async fn metric(gateway: &Gateway, name: &str) -> f64 {
     gateway.metric(&format!("{name}{{bucket=\"b\"}}")).await
 }
 
-/// R5, R6: with the breaker forced closed, an upstream that fails every request sees a fifth more of them and no more
+/// R5, R6: with the breaker forced closed, an upstream that fails every request gets at most 20 % more requests
 #[tokio::test]
 async fn an_outage_is_not_amplified_beyond_the_budget() {
     const REQUESTS: usize = 300;
@@ -31,10 +31,10 @@ async fn an_outage_is_not_amplified_beyond_the_budget() {
     let gateway = start(&upstream, &[("min_per_second", "0"), ("min_concurrent", "1000")]).await;
     let address = gateway.address();
     for _ in 0..REQUESTS / 10 {
-        let asking: Vec<_> =
+        let pending: Vec<_> =
             (0..10).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
-        for asking in asking {
-            assert_eq!(asking.await.unwrap().complete_status(), 503);
+        for pending in pending {
+            assert_eq!(pending.await.unwrap().complete_status(), 503);
         }
     }
     let retries = upstream.count() - REQUESTS;
@@ -48,8 +48,7 @@ async fn an_outage_is_not_amplified_beyond_the_budget() {
     });
 }
 
-/// R5, R6, B2: with its breaker on and everything as it comes, an outage costs the upstream hardly an attempt more than the
-/// requests that reached it
+/// R5, R6, B2: with the default breaker an outage causes hardly any extra attempt
 #[tokio::test]
 async fn a_breaker_leaves_little_to_amplify() {
     const REQUESTS: usize = 400;
@@ -62,9 +61,9 @@ async fn a_breaker_leaves_little_to_amplify() {
     assert!(upstream.count() <= REQUESTS / 20, "{} attempts", upstream.count());
 }
 
-/// R5: few requests may retry all the same, up to the floor; then the upstream's answer is passed on as it came
+/// R5: few requests may still be retried, up to the floor; then the upstream's answer is forwarded unchanged
 #[tokio::test]
-async fn a_spent_budget_passes_the_answer_on() {
+async fn a_spent_budget_forwards_the_answer() {
     let upstream = Upstream::start(|_| UpstreamReply::new(503, "why").header("x-from", "upstream"));
     let gateway = start(&upstream, &[("percent", "0"), ("min_per_second", "1")]).await;
     for _ in 0..30 {
@@ -76,9 +75,10 @@ async fn a_spent_budget_passes_the_answer_on() {
     assert_eq!(metric(&gateway, "retry_budget_exhausted_total").await, 20.0);
 }
 
-/// R5: retries under way are a share of the requests under way; what is over it is passed on, not queued
+/// R5: concurrent retries are bounded by a share of the concurrent requests; beyond it the answer is forwarded, not
+/// queued
 #[tokio::test]
-async fn retries_under_way_are_bounded() {
+async fn concurrent_retries_are_bounded() {
     let latch = Latch::new();
     let held = latch.clone();
     let failed = Mutex::new(BTreeSet::new());
@@ -94,18 +94,18 @@ async fn retries_under_way_are_bounded() {
         assert_eq!(
             gateway.get(&format!("/b/{number}")).await.complete_status(),
             503,
-            "the one place is taken"
+            "the only permit is taken"
         );
     }
     assert_eq!(upstream.count(), 2 + 4);
     latch.open_for_all();
     assert_eq!(held_back.await.unwrap().complete_status(), 200);
-    assert_eq!(gateway.get("/b/after").await.complete_status(), 200, "and is free again");
+    assert_eq!(gateway.get("/b/after").await.complete_status(), 200, "and is released");
 }
 
-/// R5: one bucket's outage spends nobody else's budget
+/// R5: an outage of one bucket spends only its own budget
 #[tokio::test]
-async fn each_bucket_has_a_budget_of_its_own() {
+async fn each_bucket_has_its_own_budget() {
     let bad = Upstream::start(|_| UpstreamReply::status(503));
     let flaky = Upstream::sequence(vec![UpstreamReply::status(503), UpstreamReply::ok("x")]);
     let gateway = Gateway::builder()

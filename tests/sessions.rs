@@ -1,4 +1,4 @@
-//! The session cache, as far as a client can tell.
+//! The session cache from the clients' view.
 
 use crate::support::{Gateway, Response, Upstream, request};
 
@@ -10,9 +10,9 @@ async fn cache(gateway: &Gateway) -> serde_json::Value {
     gateway.status().await["sessions"].clone()
 }
 
-/// C1: a session is verified once and then remembered; a request without one touches nothing
+/// C1: a session is verified once and then cached; a request without one does not use the cache
 #[tokio::test]
-async fn a_session_is_remembered() {
+async fn a_session_is_cached() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -28,7 +28,7 @@ async fn a_session_is_remembered() {
     assert_eq!(gateway.metric("session_cache_misses_total").await, 2.0);
 }
 
-/// C1, V8: what is no session ID is an authentication failure and never a crash
+/// C1, V8: a malformed session ID is an authentication failure and never a crash
 #[tokio::test]
 async fn a_malformed_session_is_401() {
     let upstream = Upstream::ok("x");
@@ -44,9 +44,9 @@ async fn a_malformed_session_is_401() {
     assert_eq!(gateway.generation("sessions").await, 1);
 }
 
-/// C1: at capacity the oldest tenth leaves in one go
+/// C1: at capacity the oldest tenth is evicted at once
 #[tokio::test]
-async fn at_capacity_the_oldest_tenth_leaves() {
+async fn at_capacity_the_oldest_tenth_is_evicted() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("sessions.capacity", "20").start().await;
     for i in 0..20 {
@@ -61,9 +61,13 @@ async fn at_capacity_the_oldest_tenth_leaves() {
     for id in ["s-2", "s-19", "one-more"] {
         assert_eq!(with_session(&gateway, id).await.complete_status(), 200);
     }
-    assert_eq!(cache(&gateway).await["hits"].as_u64(), Some(hits + 3), "the others are still known");
+    assert_eq!(cache(&gateway).await["hits"].as_u64(), Some(hits + 3), "the others are still cached");
     for id in ["s-0", "s-1"] {
-        assert_eq!(with_session(&gateway, id).await.complete_status(), 200, "who left is verified again");
+        assert_eq!(
+            with_session(&gateway, id).await.complete_status(),
+            200,
+            "an evicted session is verified again"
+        );
     }
     let last = cache(&gateway).await;
     assert_eq!(last["hits"].as_u64(), Some(hits + 3));
@@ -74,9 +78,9 @@ async fn at_capacity_the_oldest_tenth_leaves() {
     assert!(cache(&gateway).await["entries"].as_u64().unwrap() <= 20);
 }
 
-/// C1: a session ends with its time
+/// C1: a session expires
 #[tokio::test]
-async fn a_session_ends_with_its_time() {
+async fn a_session_expires() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("sessions.ttl_seconds", "0.2").start().await;
     assert_eq!(with_session(&gateway, "s").await.complete_status(), 200);
@@ -86,9 +90,9 @@ async fn a_session_ends_with_its_time() {
     assert_eq!((&seen["hits"], &seen["misses"]), (&0.into(), &2.into()));
 }
 
-/// A4, C1: a session opens no bucket that is closed to its identity
+/// A4, C1: a session grants no access to a bucket that is closed to its identity
 #[tokio::test]
-async fn a_session_opens_no_closed_bucket() {
+async fn a_session_grants_no_closed_bucket() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)

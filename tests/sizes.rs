@@ -1,4 +1,4 @@
-//! How large a request may be: by kind, by bucket, and what a refusal says. Memory does not grow with what is allowed.
+//! Size limits of requests: by kind, by bucket, and the text of a refusal. Memory does not grow with the limit.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -17,7 +17,7 @@ fn both(upstream: &Upstream) -> Builder {
     Gateway::builder().bucket("b", upstream).http_bucket("api", upstream)
 }
 
-/// The answer to the head of an upload, of which no body follows.
+/// The answer to the head of an upload; no body is sent.
 async fn announce(gateway: &Gateway, target: &str, bytes: u64) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("PUT {target} HTTP/1.1\r\nhost: a\r\ncontent-length: {bytes}\r\n\r\n")).await;
@@ -29,7 +29,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
 }
 
-/// V2: an s3 bucket takes what S3 takes, an http bucket 100 MiB, and a refusal says what is allowed and which key raises it
+/// V2: an s3 bucket allows S3's maximum, an http bucket 100 MiB, and a refusal names the limit and its config key
 #[tokio::test]
 async fn the_default_depends_on_the_kind() {
     let upstream = Upstream::replying_before_body(|_| UpstreamReply::ok("").closing());
@@ -65,9 +65,9 @@ async fn a_limit_that_is_set_applies_to_both_kinds() {
     }
 }
 
-/// V2: of a body that does not announce its size the refusal says what is allowed as well
+/// V2: the refusal of a body without an announced size names the limit too
 #[tokio::test]
-async fn a_body_that_grows_too_large_is_told_the_limit() {
+async fn a_growing_bodys_refusal_names_the_limit() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream).set("buckets.b.max_request_size", "100000").start().await;
     let mut client = Client::connect(gateway.address()).await;
@@ -79,7 +79,7 @@ async fn a_body_that_grows_too_large_is_told_the_limit() {
     assert_eq!((element(&text, "MaxSizeAllowed"), element(&text, "ProposedSize")), (Some("100000"), None));
 }
 
-/// A store that keeps nothing of what it reads but its length.
+/// A store that keeps only the length of uploads.
 fn sink() -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -103,7 +103,7 @@ fn sink() -> (SocketAddr, Arc<AtomicU64>) {
     (address, taken)
 }
 
-/// V2, M3: of an upload that announces 5 GiB, 256 MiB pass; what the gateway holds does not grow with them
+/// V2, M3: 256 MiB of an upload that announces 5 GiB are forwarded; the gateway's memory does not grow with them
 #[tokio::test]
 async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
     let (address, taken) = sink();
@@ -118,9 +118,9 @@ async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
         client.send(&piece).await;
         highest = highest.max(gateway.resident_bytes());
     }
-    wait_until("the store has it", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
+    wait_until("the store has the body", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
     let grown = highest.saturating_sub(idle) / MIB;
-    assert!(grown < 48, "{grown} MiB more for 256 MiB that were passed on");
+    assert!(grown < 48, "{grown} MiB more for 256 forwarded MiB");
     drop(client);
     gateway.wait_until_idle().await;
 }

@@ -1,11 +1,11 @@
-//! Clients that send their bodies as slowly as they can get away with, over cleartext; `https/slow.rs` has the others.
+//! Clients that send their bodies slowly, over cleartext; `https/slow.rs` has the others.
 
 use std::time::Duration;
 
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Response, Upstream, wait_for};
 
-/// What is sent all at once, so that the rest is streamed and not collected first.
+/// Bytes sent at once, so that the rest is streamed and not buffered first.
 const STREAMED: usize = 200_000;
 
 fn paced(upstream: &Upstream, bytes_per_second: &str) -> Builder {
@@ -15,7 +15,7 @@ fn paced(upstream: &Upstream, bytes_per_second: &str) -> Builder {
         .set("server.min_body_rate_grace", "0.5")
 }
 
-/// Sends the head, and then these bytes one by one until all are sent or the gateway has had enough.
+/// Sends the head, and then these bytes one by one until all are sent or the gateway closes.
 async fn trickle(gateway: &Gateway, head: &str, pieces: &[&str]) -> (Option<Response>, Client) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(head).await;
@@ -28,8 +28,8 @@ async fn trickle(gateway: &Gateway, head: &str, pieces: &[&str]) -> (Option<Resp
     (client.try_response("PUT").await, client)
 }
 
-/// T4, T3: a body that trickles is cut off with 408, collected or streamed, with a length or in chunks; no store is left with part
-/// of it for a whole, and the circuit hears nothing of it
+/// T4, T3: a body below the minimum rate is cut with 408, buffered or streamed, with a length or chunked; no store gets
+/// a partial body as a complete one, and the circuit counts nothing
 #[tokio::test]
 async fn a_body_that_trickles_in_is_cut_off() {
     let upstream = Upstream::ok("stored");
@@ -49,17 +49,18 @@ async fn a_body_that_trickles_in_is_cut_off() {
         assert!(answer.text().contains("<Code>RequestTimeout</Code>"), "{name}: {}", answer.text());
         assert_eq!(answer.header("connection"), Some("close"), "{name}");
         assert!(client.is_closed().await, "{name}");
-        wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) })
+            .await;
     }
-    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "a part looks whole");
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "a partial body looks complete");
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_body_rate\"}").await, 4.0);
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// T4: who keeps the pace is not cut off, however long it takes
+/// T4: a client above the minimum rate is never cut
 #[tokio::test]
-async fn a_body_that_keeps_the_pace_is_taken() {
+async fn a_body_above_the_minimum_rate_is_accepted() {
     let upstream = Upstream::ok("stored");
     let gateway = paced(&upstream, "100").start().await;
     let piece = "x".repeat(500);
@@ -73,9 +74,10 @@ async fn a_body_that_keeps_the_pace_is_taken() {
     assert_eq!(upstream.last().body.len(), 7500);
 }
 
-/// T4, T1: without a rate only the idle timeout holds; the time of a small body is not the total's either
+/// T4, T1: without a minimum rate only the idle timeout applies; reading a small body does not count towards the total
+/// timeout either
 #[tokio::test]
-async fn without_a_rate_a_body_may_trickle() {
+async fn without_a_minimum_rate_a_body_may_be_slow() {
     let upstream = Upstream::ok("stored");
     let gateway = paced(&upstream, "0").set("server.request_timeout", "0.8").start().await;
     let (answer, _) =

@@ -1,4 +1,4 @@
-//! POST forms that are sent slowly: what their heads already refuse, how many are read at a time, and for how long.
+//! Slow POST forms: refusals by the head, the number of concurrent reads, and their timeout.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn begin(gateway: &Gateway, local: [u8; 4]) -> Client {
     client
 }
 
-/// Sends a form whole.
+/// Sends a whole form.
 async fn post(gateway: &Gateway) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     let head = HEAD.replace("5000", &FORM.len().to_string());
@@ -27,7 +27,7 @@ async fn post(gateway: &Gateway) -> Response {
     client.response("POST").await
 }
 
-/// V10: where no form can succeed, it is refused by its head, and takes no slot
+/// V10: a form that cannot succeed is refused by its head, and takes no slot
 #[tokio::test]
 async fn a_form_that_cannot_succeed_is_refused_by_its_head() {
     let upstream = Upstream::ok("stored");
@@ -35,7 +35,7 @@ async fn a_form_that_cannot_succeed_is_refused_by_its_head() {
     for (name, builder, status, reason) in [
         ("closed", builder().set("buckets.b.auth", ""), 403, "bucket_closed"),
         ("signatures, no keys", builder().set("buckets.b.auth", "sigv4"), 403, "not_signed"),
-        ("readers only", builder().set("buckets.b.anonymous", "read"), 403, "anonymous_denied"),
+        ("read access only", builder().set("buckets.b.anonymous", "read"), 403, "anonymous_denied"),
     ] {
         let gateway = builder.set("server.max_concurrent_requests", "20").start().await;
         let mut forms = Vec::new();
@@ -69,9 +69,9 @@ async fn an_open_circuit_refuses_a_form_by_its_head() {
     assert_eq!((answer.complete_status(), answer.reason()), (503, "breaker_open"));
 }
 
-/// V10, P2: a thousand forms that are being sent take no slot from anybody, and the forms of other clients are read
+/// V10, P2: a thousand slow forms take no slot from others, and forms of other clients are read
 #[tokio::test]
-async fn a_thousand_slow_forms_disturb_nobody() {
+async fn a_thousand_slow_forms_do_not_affect_others() {
     let upstream = Upstream::ok("stored");
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.max_concurrent_requests", "20").start().await;
@@ -80,7 +80,8 @@ async fn a_thousand_slow_forms_disturb_nobody() {
         forms.push(begin(&gateway, HOSTILE).await);
     }
     let refused = "form_rejections_total";
-    wait_for("most are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) }).await;
+    wait_for("most forms are refused", || async { (gateway.metric(refused).await >= 900.0).then_some(()) })
+        .await;
     assert_eq!(gateway.metric("requests_in_flight").await, 0.0);
     for _ in 0..20 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -99,9 +100,9 @@ async fn a_thousand_slow_forms_disturb_nobody() {
     .await;
 }
 
-/// V10, T4: fields that keep `min_body_rate` have twice the time of a head all the same, and not the request's
+/// V10, T4: fields above `min_body_rate` still have twice the header timeout, not the request's timeout
 #[tokio::test]
-async fn fields_cannot_be_stretched() {
+async fn fields_have_a_timeout() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.4").start().await;
     let mut form = begin(&gateway, HOSTILE).await;

@@ -1,4 +1,4 @@
-//! Networks that take their time: what is slow but moves is not cut, and nobody pays for another's slowness.
+//! Slow networks: a slow transfer with progress is not cut, and one side's slowness is not attributed to the other.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ fn shape(latency_ms: u64, bytes_per_second: u32) -> LinkShape {
     LinkShape { latency: Duration::from_millis(latency_ms), bytes_per_second }
 }
 
-/// T4, T1: a client is not blamed for an upstream that takes its upload slowly: what is not asked for is not waited for. HAProxy's and
-/// Envoy's timeouts of clients run on meanwhile
+/// T4, T1: a slow upstream does not trigger the client's upload timeout: it pauses while the gateway does not read. The
+/// client timeouts of HAProxy and Envoy keep running
 #[tokio::test]
-async fn a_slow_upstream_is_not_its_clients_fault() {
+async fn a_slow_upstream_does_not_time_out_its_client() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
     let link = Link::start(upstream.address(), shape(1, 4 << 20));
     let gateway = Gateway::builder()
@@ -28,9 +28,10 @@ async fn a_slow_upstream_is_not_its_clients_fault() {
     assert_eq!(upstream.last().sha256(), crate::support::client::sha256(&body));
 }
 
-/// T5, T2: a download over a thin line takes longer than total, first byte and idle timeout together, and comes whole
+/// T5, T2: a download over a slow link may take longer than total, first-byte and idle timeout together, and is
+/// complete
 #[tokio::test]
-async fn a_download_over_a_thin_line_comes_whole() {
+async fn a_download_over_a_slow_link_is_complete() {
     let body = random_bytes(300_000);
     let sent = body.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok(&sent));
@@ -46,14 +47,14 @@ async fn a_download_over_a_thin_line_comes_whole() {
     assert_eq!((answer.complete_status(), answer.body == body), (200, true));
 }
 
-/// T5, T6: an answer that trickles byte by byte is an answer
+/// T5, T6: an answer that arrives byte by byte is forwarded completely
 #[tokio::test]
-async fn an_answer_that_trickles_comes_whole() {
+async fn an_answer_byte_by_byte_is_complete() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
             let pause = Duration::from_millis(50);
-            let act = (0..30).fold(UpstreamReply::ok("x"), |act, _| act.then_body_after(pause, "y"));
-            if chunked { act.chunked() } else { act }
+            let reply = (0..30).fold(UpstreamReply::ok("x"), |reply, _| reply.then_body_after(pause, "y"));
+            if chunked { reply.chunked() } else { reply }
         });
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
@@ -71,9 +72,9 @@ async fn an_answer_that_trickles_comes_whole() {
     }
 }
 
-/// R2, T1: the time that a far upstream takes is its own: with latency each way the answer comes, and the deadline holds over attempts
+/// R2, T1: latency in each direction does not fail a request, and the deadline covers all attempts
 #[tokio::test]
-async fn a_far_upstream_is_tried_again_within_the_deadline() {
+async fn a_distant_upstream_is_retried_within_the_deadline() {
     let upstream = Upstream::sequence(vec![
         UpstreamReply::status(503),
         UpstreamReply::status(503),

@@ -1,6 +1,6 @@
-//! HTTP/1.1 clients that do not read their answers, or hardly; `http2/` has the others.
+//! HTTP/1.1 clients that read their answers slowly or not at all; `http2/` has the others.
 //!
-//! The kernel takes megabytes of an answer on loopback before its socket is full, so answers are larger than that here.
+//! On loopback the kernel buffers megabytes of an answer before its socket is full, so the answers here are larger.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, wait_for};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
-/// As small as the kernel lets a receive buffer be.
+/// The kernel's minimum receive buffer.
 const TINY_BYTES: Option<u32> = Some(1);
 const LARGE_BYTES: usize = 12 << 20;
 
@@ -23,8 +23,8 @@ fn objects() -> Upstream {
     })
 }
 
-/// Asks for the large object.
-async fn ask(address: SocketAddr, receive_bytes: Option<u32>) -> Client {
+/// Requests the large object.
+async fn request_large(address: SocketAddr, receive_bytes: Option<u32>) -> Client {
     let mut client = Client::connect_from(HOSTILE, address, receive_bytes).await;
     client.send("GET /b/large HTTP/1.1\r\nhost: a\r\n\r\n").await;
     client
@@ -40,7 +40,7 @@ async fn reasons(gateway: &Gateway, reason: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
 
-/// V10, T4: answers that one client does not read hold half of a bucket, however many it asks for; a client that reads loses nothing
+/// V10, T4: one client's unread answers hold at most half of a bucket's permits; a client that reads loses nothing
 #[tokio::test]
 async fn unread_answers_hold_half_of_a_bucket() {
     let upstream = objects();
@@ -52,13 +52,13 @@ async fn unread_answers_hold_half_of_a_bucket() {
         .await;
     let mut hostile = Vec::new();
     for _ in 0..12 {
-        hostile.push(ask(gateway.address(), TINY_BYTES).await);
+        hostile.push(request_large(gateway.address(), TINY_BYTES).await);
     }
     for _ in 0..20 {
         assert_eq!(gateway.get("/b/small").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    wait_for("eight were cut, and four are left", || async {
+    wait_for("eight were cut, four remain", || async {
         let left = (reasons(&gateway, "slow_client").await, in_flight(&gateway).await);
         (left == (8, 4)).then_some(())
     })
@@ -70,22 +70,22 @@ async fn unread_answers_hold_half_of_a_bucket() {
         let answer = client.response("GET").await;
         match answer.broken {
             Some(_) => broken += 1,
-            None => assert_eq!(answer.body.len(), LARGE_BYTES, "whole or broken, never short"),
+            None => assert_eq!(answer.body.len(), LARGE_BYTES, "complete or broken, never short"),
         }
     }
     assert_eq!(broken, 8);
     gateway.wait_until_idle().await;
 }
 
-/// V10: a client that takes fewer bytes than the least rate is cut after its grace; one that reads has the same rate and loses nothing
+/// V10: a client below the minimum rate is cut after its grace period; one that reads loses nothing at the same setting
 #[tokio::test]
-async fn a_client_that_hardly_reads_is_cut() {
+async fn a_client_below_the_minimum_rate_is_cut() {
     let upstream = objects();
-    // So high that what the kernel takes at once is soon used up.
+    // So high that the kernel's buffers are soon used up.
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.min_send_rate", "512MiB").start().await;
-    let mut slow = ask(gateway.address(), TINY_BYTES).await;
-    let mut fast = ask(gateway.address(), None).await;
+    let mut slow = request_large(gateway.address(), TINY_BYTES).await;
+    let mut fast = request_large(gateway.address(), None).await;
     let answer = fast.response("GET").await;
     assert_eq!((answer.complete_status(), answer.body.len()), (200, LARGE_BYTES));
     let line = gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client_rate").await;
@@ -94,9 +94,9 @@ async fn a_client_that_hardly_reads_is_cut() {
     gateway.wait_until_idle().await;
 }
 
-/// V10, T5: an event stream that has nothing to say waits for nobody
+/// V10, T5: an idle event stream does not count as waiting for its client
 #[tokio::test]
-async fn an_idle_event_stream_is_not_timed() {
+async fn an_idle_event_stream_is_not_timed_out() {
     let upstream = Upstream::start(|_| {
         UpstreamReply::ok("data: 1\n\n").then_body_after(Duration::from_secs(7), "data: 2\n\n").chunked()
     });
@@ -113,9 +113,9 @@ async fn an_idle_event_stream_is_not_timed() {
     }
 }
 
-/// V10: an answer that fits the buffers frees its place although nobody reads it
+/// V10: an answer that fits into the buffers releases its permit although it is unread
 #[tokio::test]
-async fn small_answers_that_nobody_reads_hold_no_place() {
+async fn small_unread_answers_hold_no_permit() {
     let upstream = objects();
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -135,9 +135,9 @@ async fn small_answers_that_nobody_reads_hold_no_place() {
     }
 }
 
-/// V10: finished answers that nobody reads share one memory; beyond it an answer holds its place until it is read
+/// V10: unread completed answers share a bounded memory; beyond it an answer holds its permit until it is read
 #[tokio::test]
-async fn answers_that_nobody_reads_share_a_bounded_memory() {
+async fn unread_answers_share_a_bounded_memory() {
     let upstream = Upstream::start(|_| UpstreamReply::ok(crate::support::random_bytes(6 << 20)));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -158,5 +158,5 @@ async fn answers_that_nobody_reads_share_a_bounded_memory() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(unread);
-    wait_for("all of it is given back", || async { (reserved().await == 0.0).then_some(()) }).await;
+    wait_for("all of it is released", || async { (reserved().await == 0.0).then_some(()) }).await;
 }

@@ -1,12 +1,12 @@
-//! The headline of the status, its causes, and readiness: what an operator and a load balancer learn in an outage.
+//! The status's headline and causes, and readiness: the view of operators and load balancers in an outage.
 
 use serde_json::Value;
 
-use crate::supervision::held_down::hold_down;
+use crate::supervision::restart_delay::hold_down;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
-/// Waits for a cause; gives the headline and the cause.
+/// Waits for a cause; returns the headline and the cause.
 async fn cause(gateway: &Gateway, id: &str) -> (String, Value) {
     wait_for(&format!("the status names {id}"), || async {
         let status = gateway.status().await;
@@ -16,7 +16,7 @@ async fn cause(gateway: &Gateway, id: &str) -> (String, Value) {
     .await
 }
 
-/// Both readiness probes: their statuses, and the reason that the body names.
+/// Both readiness paths: their statuses, and the reason in the body.
 async fn ready(gateway: &Gateway) -> ([u16; 2], String) {
     let (data, admin) = (gateway.get("/-/readyz").await, gateway.admin("/readyz").await);
     let document: Value = serde_json::from_slice(&data.body).unwrap();
@@ -33,9 +33,9 @@ fn limited(upstream: &Upstream) -> Builder {
         .set("rate_limit.per_ip.requests_per_second", "1000")
 }
 
-/// X10, O5: without anything wrong the status is normal and has no cause
+/// X10, O5: without a fault the status is normal and has no cause
 #[tokio::test]
-async fn a_sound_gateway_is_normal() {
+async fn a_healthy_gateway_is_normal() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -44,9 +44,9 @@ async fn a_sound_gateway_is_normal() {
     assert_eq!(ready(&gateway).await, ([200, 200], String::new()));
 }
 
-/// X10, O5: a limiter that failed under a storm of crashes refuses everything; this process alone cannot serve
+/// X10, O5: a limiter in a crash storm refuses everything, so only this process is not ready
 #[tokio::test]
-async fn a_failed_limiter_is_a_cause_and_unready() {
+async fn a_failed_limiter_is_a_cause_and_not_ready() {
     let upstream = Upstream::ok("x");
     let gateway = limited(&upstream).start().await;
     hold_down(&gateway, "limiter").await;
@@ -58,7 +58,7 @@ async fn a_failed_limiter_is_a_cause_and_unready() {
     wait_for("it is ready again", || async { (ready(&gateway).await.0 == [200, 200]).then_some(()) }).await;
 }
 
-/// X10, O5: a failed limiter that lets requests pass leaves the process ready
+/// X10, O5: a failed limiter with `on_failure = pass` leaves the process ready
 #[tokio::test]
 async fn a_failed_limiter_that_passes_requests_leaves_it_ready() {
     let upstream = Upstream::ok("x");
@@ -69,7 +69,7 @@ async fn a_failed_limiter_that_passes_requests_leaves_it_ready() {
     assert_eq!(cause(&gateway, "chaos").await.0, "degraded");
 }
 
-/// X10, O5: an open circuit is a cause, and a shared store takes no replica out
+/// X10, O5: an open circuit is a cause, but readiness stays, because all replicas share the store
 #[tokio::test]
 async fn an_open_circuit_is_a_cause_and_ready() {
     let upstream = Upstream::start(|_| UpstreamReply::status(500));
@@ -87,7 +87,7 @@ async fn an_open_circuit_is_a_cause_and_ready() {
     assert_eq!(ready(&gateway).await.0, [200, 200]);
 }
 
-/// X10, O5: a store that accepts and never answers is a cause before the first timeout
+/// X10, O5: a store that accepts connections and never answers is a cause before the first timeout
 #[tokio::test]
 async fn a_frozen_store_is_a_cause_and_ready() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
@@ -97,17 +97,17 @@ async fn a_frozen_store_is_a_cause_and_ready() {
         .set("buckets.b.s3.retry.max_attempts", "1")
         .start()
         .await;
-    let asking = tokio::spawn({
+    let pending = tokio::spawn({
         let address = gateway.address();
         async move { crate::support::get(address, "/b/k").await }
     });
     let (headline, frozen) = cause(&gateway, "upstream_unresponsive").await;
-    assert!(!asking.is_finished(), "the request still waits");
+    assert!(!pending.is_finished(), "the request still waits");
     assert_eq!((headline.as_str(), &frozen["subject"]), ("degraded", &"b".into()), "{frozen}");
-    assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "a quarter of the timeout: {frozen}");
+    assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "at a quarter of the timeout: {frozen}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
-    assert_eq!(asking.await.unwrap().complete_status(), 504);
-    wait_for("no call waits any more", || async {
+    assert_eq!(pending.await.unwrap().complete_status(), 504);
+    wait_for("no call is waiting", || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();
         causes.iter().all(|cause| cause["id"] != "upstream_unresponsive").then_some(())
@@ -121,9 +121,9 @@ async fn short_of_descriptors(builder: Builder) -> Gateway {
     gateway
 }
 
-/// X10, O4, O5: exhausted refuses without figures; the log line and the status have them; ready stays 200
+/// X10, O4, O5: an `exhausted` refusal has no figures; the log line and the status have them; readiness stays 200
 #[tokio::test]
-async fn exhausted_keeps_its_figures_for_the_operator() {
+async fn exhausted_shows_its_figures_only_to_the_operator() {
     let upstream = Upstream::ok("x");
     let gateway = short_of_descriptors(Gateway::builder().bucket("b", &upstream)).await;
     let refused = wait_for("requests are shed", || async {
@@ -143,9 +143,9 @@ async fn exhausted_keeps_its_figures_for_the_operator() {
     assert_eq!(ready(&gateway).await.0, [200, 200]);
 }
 
-/// O5: with `server.ready_when_exhausted` off the load balancer learns of it
+/// O5: with `server.ready_when_exhausted` off, readiness is 503 at `exhausted`
 #[tokio::test]
-async fn exhausted_is_unready_where_a_key_says_so() {
+async fn exhausted_may_be_configured_as_not_ready() {
     let upstream = Upstream::ok("x");
     let gateway = short_of_descriptors(
         Gateway::builder().bucket("b", &upstream).set("server.ready_when_exhausted", "false"),
@@ -155,9 +155,9 @@ async fn exhausted_is_unready_where_a_key_says_so() {
     assert_eq!(ready(&gateway).await, ([503, 503], "exhausted".to_owned()));
 }
 
-/// X10, O4: a refusal for want of slots or of room in a queue shows no load of the process
+/// X10, O4: a refusal for lack of slots or queue space contains no load figures
 #[tokio::test]
-async fn refusals_for_want_of_room_show_no_load() {
+async fn capacity_refusals_show_no_load() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
     for (key, value, reason) in [
         ("server.max_concurrent_requests", "1", "too_many_requests_in_flight"),
@@ -172,7 +172,7 @@ async fn refusals_for_want_of_room_show_no_load() {
         let before = upstream.count();
         let mut held = Client::connect(gateway.address()).await;
         held.send(client::message("GET", "/b/held", &[], None)).await;
-        wait_for("the place is taken", || async { (upstream.count() > before).then_some(()) }).await;
+        wait_for("the permit is taken", || async { (upstream.count() > before).then_some(()) }).await;
         let refused = gateway.get("/b/k").await;
         assert_eq!((refused.complete_status(), refused.reason()), (503, reason));
         let message = refused.element("Message").unwrap();

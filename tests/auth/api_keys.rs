@@ -1,4 +1,4 @@
-//! API keys: secrets that clients send as they are.
+//! API keys: secrets that clients send unchanged in a header.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::support::{Gateway, Response, Scratch, Upstream, gateway, get, request
 
 const SECRET: &str = "0123456789abcdef-app";
 
-/// The http bucket `api` and the s3 bucket `b`, for API keys; one key that may read and write below `v1/`.
+/// The http bucket `api` and the s3 bucket `b`, for API keys; one key may read and write below `v1/`.
 fn buckets(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder()
         .http_bucket("api", upstream)
@@ -25,9 +25,9 @@ async fn send_request(gateway: &Gateway, method: &str, target: &str, headers: &[
     request(gateway.address(), method, target, headers, body).await
 }
 
-/// A4, A5: from either header, with the key's policy; the key does not travel on, and the log has its name only
+/// A4, A5: an API key in either header gets its policy; the key is not forwarded, and the log has only its name
 #[tokio::test]
-async fn an_api_key_opens_what_its_policy_says() {
+async fn an_api_key_grants_its_policy() {
     let upstream = Upstream::ok("x");
     let gateway = buckets(&upstream).start().await;
     let bearer = format!("bearer {SECRET}");
@@ -56,9 +56,9 @@ async fn an_api_key_opens_what_its_policy_says() {
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains(SECRET)));
 }
 
-/// A4, V8: a wrong key, none, two, or one of another kind: 401 with its challenge, and nothing goes up
+/// A4, V8: a wrong key, no key, two keys or a key of another kind gets 401 with its challenge; nothing is sent upstream
 #[tokio::test]
-async fn a_wrong_api_key_opens_nothing() {
+async fn a_wrong_api_key_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = buckets(&upstream)
         .set("keys.reader.access_key_id", "AKIDREADER")
@@ -96,7 +96,7 @@ async fn a_wrong_api_key_opens_nothing() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// A4, L1: keys of both kinds have budgets of their own
+/// A4, L1: API keys and signing keys have separate budgets, one for each key
 #[tokio::test]
 async fn each_api_key_has_its_own_budget() {
     let upstream = Upstream::ok("x");
@@ -120,9 +120,9 @@ async fn each_api_key_has_its_own_budget() {
     }
 }
 
-/// A4: where a bucket takes both, what stands behind `Bearer` may be an API key or a token
+/// A4: a bucket that accepts both takes an API key or a token after `Bearer`
 #[tokio::test]
-async fn an_api_key_and_a_token_may_share_a_header() {
+async fn bearer_accepts_an_api_key_or_a_token() {
     let upstream = Upstream::ok("x");
     let gateway = buckets(&upstream)
         .set("buckets.api.auth", "api_key,jwt")
@@ -142,9 +142,10 @@ async fn an_api_key_and_a_token_may_share_a_header() {
     assert_eq!(token_as_key.reason(), "api_key_unknown");
 }
 
-/// A4, C5: what could not work stops the start, without a secret in the line; no keys at all are said at the start
+/// A4, C5: an unusable API key is a start-up error without a secret in the line; the absence of keys is logged at the
+/// start
 #[tokio::test]
-async fn api_keys_that_cannot_work_stop_the_start() {
+async fn unusable_api_keys_are_start_up_errors() {
     let upstream = Upstream::ok("x");
     let directory = Scratch::new();
     let open = directory.path().join("open");

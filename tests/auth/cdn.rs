@@ -1,4 +1,4 @@
-//! Headers that content delivery networks add to a signed request on its way.
+//! Headers that content delivery networks add to a signed request.
 
 use super::{send, send_signed, signed_bucket, signer};
 use crate::support::{Gateway, Upstream, request};
@@ -6,9 +6,10 @@ use crate::support::{Gateway, Upstream, request};
 const NAMES: [&str; 4] = ["x-amz-cf-id", "x-amz-apigw-id", "X-Amz-Cf-Id", "X-AMZ-APIGW-ID"];
 const VALUE: &str = "5Zx-q_Y==";
 
-/// A1, V7: the two headers may be unsigned, in a signed request, beside a presigned URL and without proof, and end at the gateway
+/// A1, V7: the two headers may be unsigned in a signed request, with a presigned URL and without authentication; they
+/// are not forwarded
 #[tokio::test]
-async fn headers_of_cdns_may_be_unsigned_and_end_here() {
+async fn cdn_headers_may_be_unsigned_and_are_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).bucket("open", &upstream).start().await;
     for name in NAMES {
@@ -32,9 +33,9 @@ async fn headers_of_cdns_may_be_unsigned_and_end_here() {
     }
 }
 
-/// A1: where they are signed they are verified, and no other header may be unsigned, however much its name looks like theirs
+/// A1: the headers are verified if they are signed; no other header may be unsigned, even with a similar name
 #[tokio::test]
-async fn signed_headers_of_cdns_are_verified_and_the_list_is_closed() {
+async fn signed_cdn_headers_are_verified_and_no_others_are_exempt() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     let reason = async |headers: &super::Headers| {
@@ -64,9 +65,9 @@ async fn signed_headers_of_cdns_are_verified_and_the_list_is_closed() {
     assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
 }
 
-/// V7: an API may need them
+/// V7: an http bucket forwards them, because an API may need them
 #[tokio::test]
-async fn headers_of_cdns_pass_to_an_api() {
+async fn cdn_headers_are_forwarded_to_an_api() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().http_bucket("api", &upstream).start().await;
     request(gateway.address(), "GET", "/api/k", &[("x-amz-cf-id", VALUE)], None).await.complete_status();

@@ -1,4 +1,4 @@
-//! Uploads by POST form: tags, expirations, and forms that are refused before they have come to their end.
+//! POST form uploads: tags, expirations, and forms that are refused before their end.
 
 use super::forms::{
     BOUNDARY, content_type, form, post, signed, signed_until, status_and_code, storing_upstream,
@@ -6,7 +6,7 @@ use super::forms::{
 use super::{signed_bucket, signer};
 use crate::support::{Client, Gateway, Upstream, random_bytes};
 
-/// A1: the document in the field `tagging` becomes the header of the upload, and a policy can bind it
+/// A1: the `tagging` field becomes the upload's tagging header, and a policy can restrict it
 #[tokio::test]
 async fn a_forms_tags_become_a_header() {
     let upstream = storing_upstream();
@@ -24,14 +24,14 @@ async fn a_forms_tags_become_a_header() {
         assert_eq!(post(&gateway, "/b", &with(tags)).await.complete_status(), 204);
         assert_eq!(upstream.last().header("x-amz-tagging"), Some("0=0&a%20b=c%26d%3De"));
         let denied = post(&gateway, "/b", &with("<TagSet/>")).await;
-        assert_eq!(status_and_code(&denied), (403, "AccessDenied".to_owned()), "the policy sees the field");
+        assert_eq!(status_and_code(&denied), (403, "AccessDenied".to_owned()), "the policy uses the field");
         let empty = post(&gateway, "/b", &with("<Tagging><TagSet></TagSet></Tagging>")).await;
         assert_eq!((empty.complete_status(), upstream.last().header("x-amz-tagging")), (204, None));
     }
     assert_eq!(upstream.count(), 4);
 }
 
-/// A1: expirations are read as S3 reads them
+/// A1: an expiration is parsed as S3 parses it: UTC, with `T` and `Z`
 #[tokio::test]
 async fn an_expiration_is_in_utc_with_t_and_z() {
     let upstream = storing_upstream();
@@ -58,7 +58,7 @@ async fn an_expiration_is_in_utc_with_t_and_z() {
     assert_eq!(upstream.count(), 3);
 }
 
-/// A1, V2: fields become headers of the upload, which are bounded as those of any request
+/// A1, V2: form fields become upload headers, which have the same limits as the headers of any request
 #[tokio::test]
 async fn fields_that_make_too_many_headers_are_refused() {
     let upstream = storing_upstream();
@@ -86,9 +86,9 @@ async fn fields_that_make_too_many_headers_are_refused() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// A1: without a condition for the bucket, a signed form would be valid in every bucket
+/// A1: a signed form without a bucket condition is refused, because it would be valid in every bucket
 #[tokio::test]
-async fn a_form_without_a_condition_for_its_bucket_is_refused() {
+async fn form_without_bucket_condition_is_refused() {
     let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     for (bucket, expected) in [("", 403), (", {\"bucket\": \"b\"}", 204), (", {\"bucket\": \"c\"}", 403)] {
@@ -106,7 +106,7 @@ async fn a_form_without_a_condition_for_its_bucket_is_refused() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// The answer to a form of which only the beginning is sent, while its head announces much more.
+/// The answer to a form of which only the beginning is sent; the `content-length` announces much more.
 async fn answer_to_partial_form(gateway: &Gateway, beginning: &[u8]) -> (u16, String) {
     let mut client = Client::connect(gateway.address()).await;
     let head = format!(
@@ -122,7 +122,8 @@ fn has_incomplete_request(upstream: &Upstream) -> bool {
     upstream.seen().iter().all(|seen| !seen.is_complete)
 }
 
-/// A1, I1: a part behind a large file, and fields over their limit, are refused as soon as they are seen, and nothing is stored
+/// A1, I1: a part behind a large file, and fields over their limit, are refused as soon as they are parsed; nothing is
+/// stored
 #[tokio::test]
 async fn a_form_is_refused_before_its_end() {
     let upstream = storing_upstream();

@@ -1,4 +1,5 @@
-//! Uploads by POST form: what browsers send, as uploads that the store understands, and each way in which a form can be wrong.
+//! POST form uploads: the forms of browsers become uploads that the store accepts, and each kind of invalid form is
+//! refused.
 
 use super::{ID, SECRET, Signer, guest, s3_error_code, signed_bucket, signer, with_guest, with_key};
 use crate::integrity::checksums;
@@ -9,12 +10,12 @@ use crate::support::{
 
 pub(super) const BOUNDARY: &str = "----WebKitFormBoundaryAbC";
 const END: &str = "\r\n------WebKitFormBoundaryAbC--\r\n";
-/// Below and above what is read whole.
+/// File sizes below and above the limit for buffering.
 const SIZES: [usize; 2] = [1000, 300_000];
 
 pub(super) type Fields = Vec<(String, String)>;
 
-/// The fields of a signed form: these, each with its condition, and a policy with these conditions besides.
+/// The fields of a signed form: each of these with its condition, and a policy that also has `conditions`.
 pub(super) fn signed(signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
     signed_until("2099-01-01T00:00:00.000Z", signer, fields, conditions)
 }
@@ -41,7 +42,7 @@ pub(super) fn signed_until(
     all
 }
 
-/// A form with these fields, this file, and what follows it.
+/// A form with these fields, this file, and `after` behind it.
 pub(super) fn form(fields: &Fields, data: &[u8], end: &str) -> Vec<u8> {
     let mut form = String::new();
     for (name, value) in fields {
@@ -72,7 +73,7 @@ pub(super) fn storing_upstream() -> Upstream {
     Upstream::start(|_| UpstreamReply::ok("").header("etag", "\"e\"").header("x-amz-version-id", "v7"))
 }
 
-/// A1, A2: a form becomes a signed upload of its file, with the headers its fields say, and nothing of the form itself
+/// A1, A2: a form becomes a signed upload of its file, with the headers from its fields; no form field is forwarded
 #[tokio::test]
 async fn a_form_becomes_an_upload() {
     for size in SIZES {
@@ -121,9 +122,9 @@ async fn a_form_becomes_an_upload() {
     }
 }
 
-/// A1: a server that verifies signatures keeps the file, in whatever pieces the form comes
+/// A1: a server that verifies signatures stores the file, however the form is split into pieces
 #[tokio::test]
-async fn a_real_server_keeps_the_file() {
+async fn a_real_server_stores_the_file() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
     let builder = Gateway::builder()
@@ -157,9 +158,9 @@ async fn a_real_server_keeps_the_file() {
     }
 }
 
-/// A1: 200, 201 with a document, 303 to a page: as the form asks
+/// A1: the form selects the answer: 200, 201 with a document, or 303 to a page
 #[tokio::test]
-async fn the_answer_is_what_the_form_asks_for() {
+async fn the_form_selects_the_answer() {
     let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let send = async |name: &str, value: &str| {
@@ -182,7 +183,11 @@ async fn the_answer_is_what_the_form_asks_for() {
     let fields =
         signed(&signer(), &[("key", "k"), ("success_action_redirect", "https://pages.example/")], &[]);
     let answer = post(&gateway, "/b", &form(&fields, b"data", END)).await;
-    assert_eq!(status_and_code(&answer), (507, "QuotaExceeded".to_owned()), "a failure is the store's own");
+    assert_eq!(
+        status_and_code(&answer),
+        (507, "QuotaExceeded".to_owned()),
+        "a failure is the store's own answer"
+    );
 }
 
 fn with_changed(mut fields: Fields, name: &str, value: &str) -> Fields {
@@ -200,7 +205,7 @@ fn with(mut fields: Fields, name: &str, value: &str) -> Fields {
     fields
 }
 
-/// A1, V8: each way in which a form's fields can be wrong has S3's own answer, and nothing goes upstream
+/// A1, V8: each invalid field gets S3's own error, and nothing is sent upstream
 #[tokio::test]
 async fn a_wrong_form_is_refused() {
     let upstream = storing_upstream();
@@ -275,9 +280,10 @@ async fn a_wrong_form_is_refused() {
     gateway.wait_until_idle().await;
 }
 
-/// A1: fields behind the file are not read, and the answer to a form without fields before it says where to send them
+/// A1: fields after the file are ignored, and the error for a form without fields before the file names the required
+/// order
 #[tokio::test]
-async fn a_form_with_its_file_first_is_told_the_order() {
+async fn a_form_with_its_file_first_gets_an_error_that_names_the_order() {
     let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream)
         .bucket("open", &upstream)
@@ -302,9 +308,9 @@ async fn a_form_with_its_file_first_is_told_the_order() {
     gateway.wait_until_idle().await;
 }
 
-/// A1, I1: a form that is not well formed stores nothing, be it found before the file or behind it
+/// A1, I1: a malformed form stores nothing, whether the error is before or after the file
 #[tokio::test]
-async fn what_is_no_form_stores_nothing() {
+async fn a_malformed_form_stores_nothing() {
     let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream).start().await;
     let fields = || signed(&signer(), &[("key", "k")], &[]);
@@ -339,13 +345,13 @@ async fn what_is_no_form_stores_nothing() {
         (400, "InvalidArgument".to_owned())
     );
     let whole = upstream.seen().iter().filter(|seen| seen.is_complete).count();
-    assert_eq!(whole, 1, "only the small one");
+    assert_eq!(whole, 1, "only the small object");
     gateway.wait_until_idle().await;
 }
 
-/// A5, V3: the key's policy holds for the key that the form names
+/// A5, V3: the policy is applied to the key that the form names
 #[tokio::test]
-async fn a_form_may_do_what_its_keys_policy_says() {
+async fn the_keys_policy_applies_to_forms() {
     let upstream = storing_upstream();
     let gateway = with_guest(signed_bucket(&upstream), "public/", "write")
         .bucket("c", &upstream)
@@ -373,9 +379,9 @@ async fn a_form_may_do_what_its_keys_policy_says() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// A1, L1, L8: a form waits for its 100 like any other request, and its failures are counted like any other's
+/// A1, L1, L8: `Expect: 100-continue`, rate limits and failure counts apply to forms as to any request
 #[tokio::test]
-async fn a_form_is_expected_and_limited_like_any_request() {
+async fn expect_and_limits_apply_to_forms() {
     let upstream = storing_upstream();
     let gateway = signed_bucket(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.001")

@@ -1,6 +1,6 @@
-//! Ten thousand headers and ten thousand URLs that are nearly right: no crash, no 5xx, nothing accepted.
+//! Ten thousand nearly valid headers and ten thousand nearly valid URLs: no crash, no 5xx, nothing accepted.
 //!
-//! Each is made from a right one by a few changes, with a fixed seed, on a few connections that stay open.
+//! Each is a valid one with a few changes from a fixed seed; they are sent on a few persistent connections.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -12,7 +12,7 @@ use crate::support::{Client, Gateway, Upstream};
 const COUNT: usize = 10_000;
 const TARGET: &str = "/b/k?a=1&b=%20x";
 
-/// Changes that keep the head of a request parseable: nothing that ends a line.
+/// Changes that keep the request head parseable: no line ends are inserted.
 pub(super) fn mangle(text: &str, random: &mut SmallRng) -> String {
     const BYTES: &[u8] = b"0aZ/=;,:&%+-_.~ \"'\\<>@{}|^`X";
     const WORDS: [&str; 12] = [
@@ -70,7 +70,7 @@ pub(super) async fn answers(gateway: &Gateway, heads: impl Iterator<Item = (Stri
 
 /// A1, V8
 #[tokio::test]
-async fn ten_thousand_mangled_authorization_headers_open_nothing() {
+async fn ten_thousand_mangled_authorization_headers_are_refused() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     let mut random = SmallRng::seed_from_u64(1);
@@ -93,14 +93,14 @@ async fn ten_thousand_mangled_authorization_headers_open_nothing() {
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "panic"));
 }
 
-/// Blanks around commas and at the ends mean nothing in an `Authorization` header.
+/// Blanks around commas and at the ends of an `Authorization` header have no meaning.
 fn split_at_commas(text: &str) -> String {
     text.split(',').map(str::trim).collect::<Vec<_>>().join(",")
 }
 
 /// A1, V8
 #[tokio::test]
-async fn ten_thousand_mangled_presigned_urls_open_nothing() {
+async fn ten_thousand_mangled_presigned_urls_are_refused() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     let mut random = SmallRng::seed_from_u64(2);
@@ -118,7 +118,7 @@ async fn ten_thousand_mangled_presigned_urls_open_nothing() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// Two spellings of one query: pairs in any order, decoded; a plus sign is a blank.
+/// The decoded pairs of a query, sorted; a plus sign is a blank. Equivalent queries have equal pairs.
 pub(super) fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let decode = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).collect();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

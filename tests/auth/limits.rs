@@ -1,4 +1,4 @@
-//! Limits that know who asks: per client key, and for those who fail to say.
+//! Rate limits by identity: per client key, and per address for failed authentication.
 
 use super::signer::Headers;
 use super::{ID, Signer, send, send_signed, signed_bucket, signer};
@@ -8,9 +8,10 @@ async fn send_with_api_key(gateway: &crate::support::Gateway, secret: &str) -> R
     send_signed(gateway, &Signer::new(ID, secret), "GET", "/b/k").await
 }
 
-/// L8: failures are charged to the address, and beyond the limit nothing is verified, not even what is right
+/// L8: authentication failures are charged to the address; over the limit no credential is verified, not even a correct
+/// one
 #[tokio::test]
-async fn who_guesses_is_soon_not_listened_to() {
+async fn repeated_failures_lock_out_the_address() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("buckets.b.auth", "sigv4,anonymous")
@@ -23,7 +24,7 @@ async fn who_guesses_is_soon_not_listened_to() {
         assert_eq!(
             send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(),
             200,
-            "successes cost nothing"
+            "successes are not charged"
         );
     }
     for at in 0..3 {
@@ -35,24 +36,24 @@ async fn who_guesses_is_soon_not_listened_to() {
     assert_eq!(
         send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(),
         429,
-        "the right one cannot be told from it"
+        "a correct key gets the same refusal"
     );
     assert_eq!(
         send_signed(&gateway, &signer(), "GET", "/").await.complete_status(),
         429,
-        "nor through the list of buckets"
+        "neither by the list of buckets"
     );
     assert_eq!(
         get(gateway.address(), "/b/k").await.complete_status(),
         200,
-        "who proves nothing is not refused"
+        "an anonymous client is not refused"
     );
     assert!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await >= 2.0);
 }
 
-/// L8: a late link and a wrong clock are no guesses
+/// L8: an expired URL and a skewed clock are not counted as failed guesses
 #[tokio::test]
-async fn a_late_link_is_no_guess() {
+async fn an_expired_url_is_not_counted_as_a_guess() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.01")
@@ -68,9 +69,9 @@ async fn a_late_link_is_no_guess() {
     assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
 }
 
-/// L8, S5: a crash of the limiter opens nothing to who was refused
+/// L8, S5: a lockout survives a crash of the limiter
 #[tokio::test]
-async fn a_crash_is_no_amnesty_for_who_guesses() {
+async fn a_lockout_survives_a_limiter_crash() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .chaos()
@@ -85,7 +86,7 @@ async fn a_crash_is_no_amnesty_for_who_guesses() {
     assert_eq!(send_with_api_key(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
 }
 
-/// L1: each key has its own budget, whatever address it comes from, and a forged ID spends nobody's
+/// L1: each key has its own budget for all addresses, and a forged ID is charged to no key
 #[tokio::test]
 async fn each_key_has_its_own_budget() {
     let upstream = Upstream::ok("x");
@@ -115,7 +116,7 @@ async fn each_key_has_its_own_budget() {
     assert_eq!(upstream.count(), 4);
 }
 
-/// L1: a key may have a limit of its own, above or below that of all others, and be in shadow mode while they are not
+/// L1: a key may have a limit above or below the common one, and may be in shadow mode while the others are not
 #[tokio::test]
 async fn a_key_may_have_a_limit_of_its_own() {
     let upstream = Upstream::ok("x");
@@ -156,9 +157,10 @@ async fn a_key_may_have_a_limit_of_its_own() {
     }
 }
 
-/// L6, L8: in shadow mode who guesses is listened to on and on, and every answer says from when on it would not have been
+/// L6, L8: in shadow mode failed authentication is never locked out, and each answer states from when on it would have
+/// been
 #[tokio::test]
-async fn a_shadow_listens_to_who_guesses() {
+async fn shadow_mode_does_not_lock_out() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.01")
@@ -179,9 +181,9 @@ async fn a_shadow_listens_to_who_guesses() {
     assert_eq!(shadowed, 3.0, "each request once");
 }
 
-/// V1, A1: with `Expect: 100-continue` a refusal comes before the body is asked for
+/// V1, A1: with `Expect: 100-continue` a wrong signature is refused before the 100
 #[tokio::test]
-async fn a_wrong_signature_is_told_before_the_body() {
+async fn a_wrong_signature_is_refused_before_the_body() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     let wrong: Headers = Signer::new(ID, "wrong-secret").headers("PUT", "/b/k", "UNSIGNED-PAYLOAD", &[]);

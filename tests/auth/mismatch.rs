@@ -1,4 +1,4 @@
-//! What `SignatureDoesNotMatch` shows: enough to find what changed a request on its way, and no secret.
+//! The `SignatureDoesNotMatch` document: it shows which part of the request was changed in transit, and no secret.
 
 use super::signer::HOST;
 use super::{GUEST, ID, SECRET, Signer, s3_error_code, send, signed_bucket, signer};
@@ -7,7 +7,7 @@ use crate::support::{Gateway, Response, Upstream, get, request};
 
 const PROXY_SECRET: &str = "s3cr3t-of-a-proxy";
 
-/// The text of an element, with XML's own characters in it.
+/// The text of an element, with its XML escapes resolved.
 fn element(answer: &Response, name: &str) -> Option<String> {
     let text = answer.text();
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -25,7 +25,7 @@ async fn gateway() -> (Gateway, Upstream) {
     (signed_bucket(&upstream).start().await, upstream)
 }
 
-/// Sends a request whose `accept-encoding` a tunnel has changed, with these headers signed besides.
+/// Sends a request with `accept-encoding` changed after signing; `more` headers are signed too.
 async fn send_with_changed_header(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let all: Vec<(&str, &str)> = more.iter().copied().chain([("accept-encoding", "identity")]).collect();
     let mut headers = signer().headers("GET", target, "UNSIGNED-PAYLOAD", &all);
@@ -34,9 +34,9 @@ async fn send_with_changed_header(gateway: &Gateway, target: &str, more: &[(&str
     send(gateway, "GET", target, &headers, None).await
 }
 
-/// A1: the answer shows what the gateway computed, so that a header that a tunnel changed can be found
+/// A1: the error shows the gateway's canonical request, in which a changed header is visible
 #[tokio::test]
-async fn a_changed_header_can_be_found() {
+async fn the_error_shows_a_changed_header() {
     let (gateway, upstream) = gateway().await;
     let target = "/b/a%3Cb%3E'?prefix=%26x&list-type=2";
     let answer =
@@ -55,16 +55,16 @@ async fn a_changed_header_can_be_found() {
     let parts: Vec<&str> = signed.split('\n').collect();
     assert_eq!(parts[0], "AWS4-HMAC-SHA256");
     assert!(parts[2].ends_with("/us-east-1/s3/aws4_request"), "{signed}");
-    assert_eq!(parts[3], sha256(request.as_bytes()), "nothing of this request is hidden");
+    assert_eq!(parts[3], sha256(request.as_bytes()), "nothing in this request is redacted");
     assert_eq!(element(&answer, "StringToSignBytes").unwrap(), hex_pairs(&signed));
     assert_eq!(element(&answer, "AWSAccessKeyId").as_deref(), Some(ID));
     assert_eq!(element(&answer, "SignatureProvided").unwrap().len(), 64);
     assert_eq!(upstream.count(), 0);
 }
 
-/// A1: a signed header that a tunnel removed is shown as an empty one
+/// A1: a signed header that was removed in transit is shown as empty
 #[tokio::test]
-async fn a_removed_header_can_be_found() {
+async fn a_removed_header_is_shown_as_empty() {
     let (gateway, _upstream) = gateway().await;
     let mut headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[("accept-encoding", "identity")]);
     headers.retain(|(name, _)| name != "accept-encoding");
@@ -73,7 +73,7 @@ async fn a_removed_header_can_be_found() {
     assert!(element(&answer, "CanonicalRequest").unwrap().contains("\naccept-encoding:\n"));
 }
 
-/// C4, A1: headers of proxies, session tokens and encryption keys are shown as their length and hash, and none is logged
+/// C4, A1: proxy headers, session tokens and encryption keys are shown as length and hash; none is logged
 #[tokio::test]
 async fn secrets_are_shown_as_length_and_hash() {
     let (gateway, _upstream) = gateway().await;
@@ -96,7 +96,7 @@ async fn secrets_are_shown_as_length_and_hash() {
     assert!(shown.iter().all(|text| !log.contains(text)), "{log}");
 }
 
-/// A1, C4: of a presigned URL the query is shown, but for its session token
+/// A1, C4: for a presigned URL the query is shown without its session token
 #[tokio::test]
 async fn a_presigned_url_is_shown_without_its_session_token() {
     let upstream = Upstream::ok("x");
@@ -121,7 +121,7 @@ async fn a_presigned_url_is_shown_without_its_session_token() {
     assert_eq!(element(&answer, "AWSAccessKeyId").as_deref(), Some("GUEST"));
 }
 
-/// A1, C4: of a form its policy is shown, for that is what is signed; a policy repeats the session token
+/// A1, C4: for a form the policy is shown, because it is the signed text, unless it contains a session token
 #[tokio::test]
 async fn a_forms_policy_is_shown_unless_it_holds_a_token() {
     let upstream = Upstream::ok("x");
@@ -164,9 +164,10 @@ async fn a_forms_policy_is_shown_unless_it_holds_a_token() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// E4, A1: however long a request is, the answer is not, and bytes that XML cannot hold do not break it
+/// E4, A1: the error document is bounded for requests of any length, and stays valid with bytes that XML cannot
+/// represent
 #[tokio::test]
-async fn what_is_shown_is_bounded() {
+async fn the_error_document_is_bounded() {
     let (gateway, _upstream) = gateway().await;
     let long = "m".repeat(7000);
     let answer = send_with_changed_header(
@@ -191,5 +192,5 @@ async fn what_is_shown_is_bounded() {
     assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
     let text = String::from_utf8(answer.body.clone()).expect("it is UTF-8");
     assert!(text.contains("x-amz-meta-m:a\u{fffd}]]&gt;é\n"), "{text}");
-    assert!(text.contains("61 ff 5d 5d 3e c3 a9"), "the bytes are those that came");
+    assert!(text.contains("61 ff 5d 5d 3e c3 a9"), "the bytes are the received ones");
 }

@@ -1,25 +1,25 @@
-//! Who may do what: signatures of clients, keys, policies, and what those may do who bring no proof.
+//! Authentication and authorisation of clients: signatures, keys, policies and anonymous access.
 //!
-//! What is accepted is shown with the AWS SDK; what is not, with requests of which one thing is wrong.
+//! Accepted requests are made with the AWS SDK; refused ones have exactly one fault each.
 
 mod api_keys;
 mod cdn;
 mod form_details;
 mod forms;
 mod fuzz;
+mod key_variables;
 mod limits;
 mod mismatch;
 mod multi_delete;
 mod names;
 mod operations;
+mod path_encodings;
 mod policies;
 mod presigned_preflights;
-mod readings;
 mod regions;
 mod rejections;
 mod signed;
 pub(crate) mod signer;
-mod spellings;
 mod tokens;
 mod version_2;
 
@@ -30,12 +30,12 @@ const ID: &str = "AKIDREADER";
 const SECRET: &str = "reader/secret+of/forty=characters";
 const GUEST: &str = "guest-secret";
 
-/// Bucket `b`, which takes signatures only, and one key that may do all.
+/// Bucket `b`, which accepts signatures only, and one key with all rights.
 fn signed_bucket(upstream: &Upstream) -> gateway::Builder {
     with_key(Gateway::builder().bucket("b", upstream).set("buckets.b.auth", "sigv4"))
 }
 
-/// One key that may do all.
+/// One key with all rights.
 fn with_key(builder: gateway::Builder) -> gateway::Builder {
     builder
         .set("keys.reader.access_key_id", ID)

@@ -1,5 +1,5 @@
-//! Lists of keys to delete: the gateway reads the keys that the store will read, or none. Keys that the policy denies are reported
-//! one by one, and the store deletes the others.
+//! Multi-object delete: the gateway parses the same keys as the store, or refuses the list. Keys that the policy denies
+//! are reported one by one, and the store deletes the others.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::client::sha256;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Response, Upstream, UpstreamReply, request};
 
-/// A store that deletes what a list names, and answers as S3 does.
+/// A store that deletes the keys of a list, and answers as S3 does.
 pub(super) fn deleting_store() -> Upstream {
     Upstream::start(|seen| {
         let list = String::from_utf8(seen.body.clone()).unwrap();
@@ -25,7 +25,7 @@ pub(super) fn deleting_store() -> Upstream {
     })
 }
 
-/// What stands between these two texts, everywhere.
+/// Every text between these two delimiters.
 fn between(text: &str, before: &str, after: &str) -> Vec<String> {
     let pieces = text.split(before).skip(1).filter_map(|rest| rest.split_once(after));
     pieces.map(|(inner, _)| inner.to_owned()).collect()
@@ -51,7 +51,7 @@ fn list(objects: &[&str]) -> String {
     format!("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{objects}</Delete>")
 }
 
-/// The key may delete below `é/` alone.
+/// The key may delete only below `é/`.
 fn builder(upstream: &Upstream) -> Builder {
     with_guest(signed_bucket(upstream), "é/", "delete")
 }
@@ -65,7 +65,8 @@ async fn delete(gateway: &Gateway, signer: &Signer, document: &[u8], more: &[(&s
     send(gateway, "POST", "/b?delete=", &headers, Some(document)).await
 }
 
-/// A5: a list in another encoding than UTF-8, by its declaration, its mark or its media type, names other keys at the store
+/// A5: a list in an encoding other than UTF-8 (by declaration, byte order mark or media type) is refused: the store
+/// would parse other keys
 #[tokio::test]
 async fn a_list_in_another_encoding_is_refused() {
     let upstream = Upstream::ok("x");
@@ -123,7 +124,7 @@ async fn a_list_in_another_encoding_is_refused() {
     );
 }
 
-/// E5, A5: denied objects are reported with their versions, and the others reach the store byte for byte, with digests of their own
+/// E5, A5: denied objects are reported with their versions; the others are forwarded byte for byte with new digests
 #[tokio::test]
 async fn denied_keys_are_reported_one_by_one() {
     for is_signed in [false, true] {
@@ -170,7 +171,7 @@ async fn denied_keys_are_reported_one_by_one() {
     }
 }
 
-/// E5: `Quiet` leaves out what was deleted, and never an error
+/// E5: `Quiet` omits deleted objects, never errors
 #[tokio::test]
 async fn a_quiet_multi_delete_reports_errors_alone() {
     let upstream = deleting_store();
@@ -184,7 +185,7 @@ async fn a_quiet_multi_delete_reports_errors_alone() {
     }
 }
 
-/// E5: the store is not asked where the policy denies every object
+/// E5: a list of only denied objects is answered without a call to the store
 #[tokio::test]
 async fn a_multi_delete_of_denied_keys_alone_never_reaches_the_store() {
     let upstream = deleting_store();
@@ -200,7 +201,7 @@ async fn a_multi_delete_of_denied_keys_alone_never_reaches_the_store() {
     gateway.wait_until_idle().await;
 }
 
-/// I1, E5: what the client says of its list is verified before anything is taken out of it
+/// I1, E5: the client's digests are verified before the list is filtered
 #[tokio::test]
 async fn the_clients_own_digests_are_verified_first() {
     let upstream = deleting_store();
@@ -221,9 +222,10 @@ async fn the_clients_own_digests_are_verified_first() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// E2, E5: an error of the store passes; a success that is no result is not taken for one, as denied keys would pass for deleted
+/// E2, E5: a store error is forwarded; a 200 without a valid result is not merged, because denied keys would look
+/// deleted
 #[tokio::test]
-async fn a_store_that_answers_otherwise_is_not_merged() {
+async fn an_invalid_store_result_is_not_merged() {
     let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code></Error>";
     let result = "<DeleteResult><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
     let hidden = "<DeleteResult><!-- </DeleteResult> --><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
@@ -235,8 +237,8 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
         (UpstreamReply::status(204), 502, "decode_failed"),
     ];
     let document = list(&["<Key>é/a</Key>", "<Key>x</Key>"]);
-    for (act, status, reason) in whole {
-        let upstream = Upstream::start(move |_| act.clone());
+    for (reply, status, reason) in whole {
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
         assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{}", answer.text());
@@ -245,14 +247,14 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
         assert_eq!(says_repeat, status == 502, "{}", answer.text());
         gateway.wait_until_idle().await;
     }
-    for act in [
+    for reply in [
         UpstreamReply::ok(""),
         UpstreamReply::ok("<html></html>"),
         UpstreamReply::ok(&result[..40]),
         UpstreamReply::ok(hidden),
         UpstreamReply::ok("x".repeat(9000)).chunked(),
     ] {
-        let upstream = Upstream::start(move |_| act.clone());
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
         assert!(answer.broken.is_some(), "{answer:?}");
@@ -266,15 +268,15 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
     let pieces = UpstreamReply::ok("  ").chunked();
     let pieces = result
         .split_inclusive('/')
-        .fold(pieces, |act, piece| act.then_body_after(Duration::from_millis(5), piece));
+        .fold(pieces, |reply, piece| reply.then_body_after(Duration::from_millis(5), piece));
     let upstream = Upstream::start(move |_| pieces.clone());
     let answer = delete(&gateway(&upstream).await, &guest(), document.as_bytes(), &[]).await;
     assert_eq!(results(&answer), (vec!["é/a".to_owned()], vec!["x".to_owned()]), "in pieces");
 }
 
-/// E5, A5: a list cannot be shortened where its presigned query has a checksum, and the answer says so
+/// E5, A5: a list with a checksum in its presigned query cannot be filtered, and the error states this
 #[tokio::test]
-async fn a_list_with_a_checksum_in_its_query_is_not_shortened() {
+async fn a_list_with_a_checksum_in_its_query_is_not_filtered() {
     let upstream = deleting_store();
     let gateway = gateway(&upstream).await;
     let url = guest().presigned("POST", "/b?delete=&x-amz-checksum-crc32=AAAAAA%3D%3D", "60");
@@ -290,9 +292,9 @@ async fn a_list_with_a_checksum_in_its_query_is_not_shortened() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// E5: S3's bound of a thousand objects counts the client's own list
+/// E5: S3's bound of 1000 objects applies to the client's list before filtering
 #[tokio::test]
-async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
+async fn a_list_of_more_than_a_thousand_is_refused() {
     let upstream = deleting_store();
     let gateway = gateway(&upstream).await;
     let mut objects = vec!["<Key>é/a</Key>"; 999];
@@ -306,8 +308,7 @@ async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// E5, A5: a thousand keys of S3's longest length fit, also where each is spelled with its version; the refusal of a longer list names the
-/// bound
+/// E5, A5: 1000 keys of S3's maximum length fit, also with versions; the refusal of a longer list names the bound
 #[tokio::test]
 async fn a_list_of_a_thousand_long_keys_is_checked() {
     let upstream = deleting_store();

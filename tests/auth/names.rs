@@ -1,10 +1,11 @@
-//! Bucket names with tenants and encoded characters: one decoded name for policies and copy sources, whatever was signed and sent.
+//! Bucket names with tenants and encoded characters: policies and copy sources use one decoded name, in whatever
+//! encoding it was signed and sent.
 
 use super::{GUEST, Signer, guest, s3_error_code, send, signed_bucket, signer};
 use crate::support::{Gateway, Response, Upstream, UpstreamReply, request};
 
-/// Sections for `acme:*` and for all names without a tenant. The guest may read and write what `buckets` says, the reader all names without
-/// a tenant.
+/// Sections for `acme:*` and for all names without a tenant. The guest may read and write `buckets`, the reader all
+/// names without a tenant.
 async fn tenant_gateway(upstream: &Upstream, buckets: &str) -> Gateway {
     signed_bucket(upstream)
         .bucket("acme", upstream)
@@ -28,9 +29,10 @@ async fn send_signed_as(gateway: &Gateway, signer: &Signer, canonical: &str, tar
     send(gateway, "GET", target, &headers, None).await
 }
 
-/// A1, V5, V12: a signature covers the name in any spelling, the policy sees the decoded one, and the bytes go up as they were sent
+/// A1, V5, V12: a signature verifies with any encoding of the name, the policy uses the decoded name, and the path is
+/// forwarded unchanged
 #[tokio::test]
-async fn every_spelling_of_a_name_is_verified_and_allowed_as_one() {
+async fn every_encoding_of_a_name_is_verified_and_authorised_as_one() {
     let upstream = Upstream::ok("x");
     let gateway = tenant_gateway(&upstream, "acme:photos,cs-a").await;
     for (canonical, targets) in [
@@ -56,9 +58,9 @@ async fn every_spelling_of_a_name_is_verified_and_allowed_as_one() {
     assert_eq!((forged.complete_status(), s3_error_code(&forged).as_str()), (403, "SignatureDoesNotMatch"));
 }
 
-/// A5, V12: no spelling of a bucket passes for one that the policy names, and `*` names no bucket of a tenant
+/// A5, V12: no encoding of another bucket's name matches the policy, and `*` matches no bucket with a tenant
 #[tokio::test]
-async fn no_spelling_leads_out_of_a_policy() {
+async fn no_encoding_escapes_a_policy() {
     let upstream = Upstream::ok("x");
     let gateway = tenant_gateway(&upstream, "photos*").await;
     assert_eq!(
@@ -90,8 +92,8 @@ async fn no_spelling_leads_out_of_a_policy() {
     assert_eq!(upstream.count(), allowed + 1);
 }
 
-/// A5, V12: a copy's source is one decoded name for its section and its policy; where the store calls it the same, the bucket goes up as it
-/// was sent
+/// A5, V12: a copy source is decoded once for its section and its policy; it is forwarded unchanged if the store uses
+/// the same name
 #[tokio::test]
 async fn a_copy_source_may_have_a_tenant() {
     let upstream = Upstream::start(|_| {
@@ -114,11 +116,7 @@ async fn a_copy_source_may_have_a_tenant() {
         assert_eq!(upstream.last().headers_named("x-amz-copy-source"), [sent], "{source}");
     }
     assert_eq!(copy("/photos/new", "photos/k").await.complete_status(), 200);
-    assert_eq!(
-        upstream.last().headers_named("x-amz-copy-source"),
-        ["photos/k"],
-        "no slash where the client wrote none"
-    );
+    assert_eq!(upstream.last().headers_named("x-amz-copy-source"), ["photos/k"], "no added slash");
     let before = upstream.count();
     for (target, source) in [
         ("/acme%3Aphotos/new", "acme:secret/k"),
@@ -142,7 +140,7 @@ async fn a_copy_source_may_have_a_tenant() {
     assert_eq!(upstream.count(), before);
 }
 
-/// A4, A5, V12: a copy reads its source in the section that a read of it would reach, which may be a narrower one with other rules
+/// A4, A5, V12: a copy source is routed as a read of it would be, also to a narrower section with other rules
 #[tokio::test]
 async fn a_copy_source_is_routed_as_a_read() {
     let upstream = Upstream::start(|_| {

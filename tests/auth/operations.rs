@@ -1,10 +1,11 @@
-//! Operations are a closed table: what a key may do with requests that stores read in different ways.
+//! Operations are a closed table: access of keys to requests that stores interpret differently.
 
 use super::{s3_error_code, send, signed_bucket, signer};
 use crate::support::{Gateway, Response, Upstream, get, request};
 
-/// Bucket `b` with an API key for each access, one for `all` and one for the most, which is all but `configure`; bucket `r` that
-/// anybody may read, and bucket `l` that anybody may list. An API key leaves odd queries as they are: nothing is signed.
+/// Bucket `b` with an API key for each access, one for `all`, and one for everything except `configure`; bucket `r`,
+/// publicly readable; and bucket `l`, publicly listable. API keys are used because they sign nothing, so odd queries
+/// are sent unchanged.
 async fn gateway(upstream: &Upstream) -> Gateway {
     let mut builder = Gateway::builder()
         .bucket("b", upstream)
@@ -54,7 +55,7 @@ fn denied(answer: &Response) -> (u16, &str) {
     (answer.complete_status(), answer.reason())
 }
 
-/// V11: an empty `uploadId` names no upload, and RGW deletes the object then
+/// V11: an empty `uploadId` needs more than `write`, because RGW then deletes the object
 #[tokio::test]
 async fn an_empty_upload_id_needs_more_than_write() {
     let upstream = Upstream::ok("x");
@@ -85,9 +86,9 @@ async fn an_empty_upload_id_needs_more_than_write() {
     assert_eq!(upstream.last().target, "/b/a?uploadId=");
 }
 
-/// V11: a sub-resource beside another does not make a write of a read
+/// V11: a second sub-resource does not turn a write into a read
 #[tokio::test]
-async fn a_reader_cannot_write_by_a_second_sub_resource() {
+async fn a_second_sub_resource_does_not_grant_a_write() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     for target in
@@ -105,7 +106,7 @@ async fn a_reader_cannot_write_by_a_second_sub_resource() {
     assert_eq!(select.complete_status(), 200);
 }
 
-/// V11, O4: contradicting sub-resources are 400 with a reason of their own, for every method and for clients that may do all
+/// V11, O4: contradicting sub-resources are 400 with their own reason, for every method and every access
 #[tokio::test]
 async fn contradicting_sub_resources_are_refused() {
     let upstream = Upstream::ok("x");
@@ -131,7 +132,8 @@ async fn contradicting_sub_resources_are_refused() {
     assert_eq!(counted, (5 * queries.len() * 2) as f64);
 }
 
-/// V11: an unknown parameter needs `configure`, and the refusal names it; known ones need no more than their operation
+/// V11: an unknown parameter needs `configure`, and the refusal names it; known parameters need only their operation's
+/// access
 #[tokio::test]
 async fn an_unknown_parameter_needs_configure() {
     let upstream = Upstream::ok("x");
@@ -154,7 +156,7 @@ async fn an_unknown_parameter_needs_configure() {
     }
     assert_eq!(send_with_key(&gateway, "most", "HEAD", "/b?acl").await.complete_status(), 403);
     let post = send_with_key(&gateway, "most", "POST", "/b/a").await;
-    assert_eq!(denied(&post), (403, "policy_denied"), "a form whose fields name another key");
+    assert_eq!(denied(&post), (403, "policy_denied"), "a form with another key in its fields");
     assert_eq!(upstream.count(), 0);
     assert_eq!(send_with_key(&gateway, "all", "GET", "/b/a?v=3&w;=%zz").await.complete_status(), 200);
     assert_eq!(upstream.last().target, "/b/a?v=3&w;=%zz");
@@ -203,9 +205,9 @@ async fn listings_of_other_stores_are_listings() {
     assert_eq!(upstream.count(), queries.len());
 }
 
-/// V11: MinIO's stream of notifications never ends; no listing beside it makes it one
+/// V11: MinIO's endless notification stream is not a listing, whatever listing parameters are beside it
 #[tokio::test]
-async fn a_stream_of_notifications_is_no_listing() {
+async fn a_notification_stream_is_not_a_listing() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     for query in ["events=s3:*", "events=s3:*&prefix=a&suffix=b", "list-type=2&metadata=true&events="] {
@@ -218,7 +220,7 @@ async fn a_stream_of_notifications_is_no_listing() {
     assert_eq!(send_with_key(&gateway, "all", "GET", "/b?events=s3:*").await.complete_status(), 200);
 }
 
-/// V11: what lets others in or overrides a lock needs `configure`, as a header, in a presigned URL or as a form's field
+/// V11: grants to others and lock overrides need `configure`, as a header, in a presigned URL or as a form field
 #[tokio::test]
 async fn privileged_headers_need_configure() {
     let upstream = Upstream::ok("x");
@@ -247,9 +249,9 @@ async fn privileged_headers_need_configure() {
     }
 }
 
-/// V11, V7: RGW reads `_` in a header's name as `-`, and a copy source that nobody checked would reach it
+/// V11, V7: a header name with `_` is not forwarded: RGW reads `_` as `-`, so an unchecked copy source would reach it
 #[tokio::test]
-async fn an_alias_of_a_header_ends_here() {
+async fn a_header_alias_with_underscores_is_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let aliases = [
@@ -269,9 +271,10 @@ async fn an_alias_of_a_header_ends_here() {
     assert_eq!(seen.header("x-amz-meta-a_b"), Some("kept"));
 }
 
-/// A4, V3: headers of the answer are chosen by those with a proof: anonymous requests go on with the bucket's signature
+/// A4, V3: only authenticated clients may set response headers: anonymous requests are forwarded with the bucket's
+/// signature
 #[tokio::test]
-async fn an_anonymous_client_chooses_no_headers_of_the_answer() {
+async fn an_anonymous_client_cannot_set_response_headers() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("buckets.b.s3.access_key_id", "A")

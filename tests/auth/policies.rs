@@ -1,4 +1,4 @@
-//! What a key may do: what its policy names, and nothing else.
+//! Policies: a key may do exactly the operations that its policy lists.
 
 use super::multi_delete::{deleting_store, results};
 use super::{ID, Signer, guest, send, send_signed, signed_bucket, signer, with_guest};
@@ -16,9 +16,9 @@ async fn gateway(upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// A5: bucket, prefix and method must all be named; what is not is 403 and goes nowhere
+/// A5: bucket, prefix and method must all be listed; anything else is 403 without a call upstream
 #[tokio::test]
-async fn a_key_may_do_what_its_policy_names() {
+async fn a_policy_grants_only_the_listed_operations() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     for (method, target) in [
@@ -71,9 +71,9 @@ async fn copy(gateway: &Gateway, signer: &Signer, target: &str, source: &str) ->
     send(gateway, "PUT", target, &headers, None).await
 }
 
-/// A5, V3: in no mode does a dot segment lead out of a prefix
+/// A5, V3: no dot segment escapes a prefix, in any mode of the path checks
 #[tokio::test]
-async fn dot_segments_never_lead_out_of_a_prefix() {
+async fn dot_segments_never_escape_a_prefix() {
     let upstream = Upstream::ok("x");
     for mode in ["block", "log", "off"] {
         let gateway = with_guest(signed_bucket(&upstream), "public/", "read,delete")
@@ -104,9 +104,9 @@ async fn dot_segments_never_lead_out_of_a_prefix() {
     }
 }
 
-/// A5, A1: a list of keys in chunks is taken out of them, verified, and looked at key by key
+/// A5, A1: an `aws-chunked` key list is decoded, verified, and authorised key by key
 #[tokio::test]
-async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
+async fn a_chunked_multi_delete_is_authorised_key_by_key() {
     let upstream = deleting_store();
     let gateway = gateway(&upstream).await;
     let send_list = async |keys: &[&str], checksum: Option<&str>| {
@@ -139,7 +139,7 @@ async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
     assert_eq!(
         (answer.complete_status(), answer.reason()),
         (400, "checksum_mismatch"),
-        "the client's list is verified first"
+        "the client's list is verified before it is reduced"
     );
     let (_, answer) = send_list(&["public/a"], Some("AAAAAA==")).await;
     assert_eq!((answer.complete_status(), answer.reason()), (400, "checksum_mismatch"));
@@ -148,14 +148,14 @@ async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
     assert_eq!(
         send_list(&many, None).await.1.complete_status(),
         200,
-        "larger than what is read whole otherwise"
+        "above the limit for buffering other bodies"
     );
     assert_eq!(upstream.count(), 3);
 }
 
-/// A5: a copy is a read of its source
+/// A5: a copy needs read access to its source
 #[tokio::test]
-async fn a_copy_needs_to_read_its_source() {
+async fn a_copy_needs_read_access_to_its_source() {
     let upstream = Upstream::ok("x");
     let gateway = with_guest(signed_bucket(&upstream), "public/", "read,write").start().await;
     assert_eq!(
@@ -190,7 +190,7 @@ async fn delete(gateway: &Gateway, signer: &Signer, document: &str) -> Response 
     send(gateway, "POST", "/b?delete=", &headers, Some(document.as_bytes())).await
 }
 
-/// A5: a list of keys to delete is looked at key by key, and passes on as it came
+/// A5: a key list is authorised key by key and forwarded unchanged
 #[tokio::test]
 async fn every_key_of_a_multi_delete_must_be_allowed() {
     let upstream = deleting_store();
@@ -207,7 +207,7 @@ async fn every_key_of_a_multi_delete_must_be_allowed() {
     let denied = delete(&gateway, &guest(), &list(&["public/a", "secret"])).await;
     assert_eq!(results(&denied), (vec![], vec!["secret".to_owned()]), "Quiet asks for errors only");
     assert_eq!(upstream.last().body, list(&["public/a"]).as_bytes());
-    // White space before the end of a tag is XML; a lenient store reads tags within quotes.
+    // White space before the end of a tag is valid XML; a lenient store parses tags within quotes.
     let blank = list(&["public/a", "secret"]).replace("secret</Key>", "secret</Key >");
     let denied = delete(&gateway, &guest(), &blank).await;
     assert_eq!(results(&denied), (vec![], vec!["secret".to_owned()]));
@@ -222,13 +222,13 @@ async fn every_key_of_a_multi_delete_must_be_allowed() {
     assert_eq!(
         delete(&gateway, &signer(), &list(&["secret"])).await.complete_status(),
         200,
-        "no prefixes, no look"
+        "without prefixes the keys are not parsed"
     );
 }
 
-/// A4, A5: `GET /` lists what the client may see
+/// A4, A5: `GET /` lists the buckets that the client may access
 #[tokio::test]
-async fn the_list_of_buckets_is_what_the_client_may_see() {
+async fn the_bucket_list_has_the_accessible_buckets() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let names = |answer: &Response| {
@@ -243,9 +243,9 @@ async fn the_list_of_buckets_is_what_the_client_may_see() {
     assert_eq!((wrong.complete_status(), wrong.reason()), (403, "signature_mismatch"));
 }
 
-/// A4, C5: what could not work stops the start, and the line names both keys
+/// A4, C5: unusable keys are a start-up error, and the line names both config keys
 #[test]
-fn keys_that_cannot_work_stop_the_start() {
+fn unusable_keys_are_start_up_errors() {
     let base = "buckets = { b = { auth = [\"sigv4\"], s3 = { endpoints = [\"http://127.0.0.1:1\"] } } }\n\
                 [policies.all]\nbuckets = [\"*\"]\nmethods = [\"read\"]\n";
     let directory = crate::support::Scratch::new();
@@ -293,9 +293,9 @@ fn keys_that_cannot_work_stop_the_start() {
     }
 }
 
-/// A4: a bucket that takes signatures, and no keys: closed, and the gateway says so at the start
+/// A4: a bucket that requires signatures without any configured key refuses everything, and the start logs it
 #[tokio::test]
-async fn without_keys_the_gateway_says_that_it_is_closed() {
+async fn a_bucket_without_keys_is_closed_and_logged() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4").start().await;
     let line =
@@ -307,11 +307,11 @@ async fn without_keys_the_gateway_says_that_it_is_closed() {
     assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
 
-/// A5, V12: with the bucket in the Host, the policy sees the key that the store will see, also among keys to delete
+/// A5, V12: for virtual-hosted requests the policy uses the key that the store uses, also in multi-object deletes
 #[tokio::test]
-async fn a_policy_holds_for_buckets_in_the_host_too() {
+async fn policies_apply_to_virtual_hosted_requests() {
     let upstream = Upstream::ok("x");
-    // What is signed here is sent with `Host: gateway.test`.
+    // The signer covers `Host: gateway.test`.
     let gateway = with_guest(signed_bucket(&upstream), "public/", "read,list,delete")
         .set("policies.guests.buckets", "gateway")
         .set("server.base_domains", "test")

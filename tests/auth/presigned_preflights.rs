@@ -1,11 +1,12 @@
-//! Preflights to presigned URLs.
+//! CORS preflights to presigned URLs.
 
 use super::{ID, SECRET, Signer, signed_bucket};
 use crate::support::{Upstream, request};
 
-/// A6: of a key that is sent to the store as itself, a preflight to a presigned URL names the key and proves nothing
+/// A6: a preflight to a presigned URL of a key with `upstream = "same"` names the key to the store and authenticates
+/// nothing
 #[tokio::test]
-async fn a_presigned_urls_own_key_is_named_to_the_store() {
+async fn a_preflight_names_the_presigned_urls_key_to_the_store() {
     let upstream = Upstream::ok("");
     let gateway = signed_bucket(&upstream)
         .set("keys.own.access_key_id", "OWN")
@@ -36,6 +37,6 @@ async fn a_presigned_urls_own_key_is_named_to_the_store() {
             assert_eq!(seen.target, expected);
         }
     }
-    // A URL that is presigned in no valid way names nobody.
+    // An invalid presigned URL names no key.
     assert_eq!(preflight("/b/k?X-Amz-Credential=OWN&X-Amz-Signature=1").await.target, "/b/k");
 }

@@ -1,4 +1,4 @@
-//! Regions of clients' signatures: which ones are accepted, and where an answer tells the right one.
+//! Regions in client signatures: which are accepted, and which answers name the right one.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ fn upstream_region(upstream: &Upstream) -> String {
     authorization.split('/').nth(2).unwrap().to_owned()
 }
 
-/// A9: a signature may name any region, or none, in the header and in a URL, and the store sees the bucket's
+/// A9: a signature with any region, or an empty one, is accepted in the header and in a URL; the store gets the
+/// bucket's region
 #[tokio::test]
 async fn any_region_is_accepted() {
     let upstream = Upstream::ok("x");
@@ -45,9 +46,9 @@ async fn any_region_is_accepted() {
     assert_eq!(get(gateway.address(), &url).await.reason(), "signature_mismatch", "the signature covers it");
 }
 
-/// A9, V8: a region that is none is refused with the one to use, however long it is, and nothing goes upstream
+/// A9, V8: a malformed region is refused with the region to use, at any length, and nothing is sent upstream
 #[tokio::test]
-async fn an_odd_region_is_refused() {
+async fn a_malformed_region_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     let long = "r".repeat(33);
@@ -65,7 +66,7 @@ async fn an_odd_region_is_refused() {
         assert_eq!(answer.complete_status(), 400, "{region}: {}", answer.text());
         assert!(answer.body.len() < 1000);
     }
-    // Of two scopes the first is a part of the key's ID.
+    // With two scopes, the first is parsed as part of the key ID.
     let mut twice = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let (_, value) = twice.iter_mut().find(|(name, _)| name == "authorization").unwrap();
     let id = format!("Credential={ID}/");
@@ -77,16 +78,16 @@ async fn an_odd_region_is_refused() {
     let mut client = Client::connect(gateway.address()).await;
     let headers = megabyte.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    // The gateway may close before it has read all of it.
+    // The gateway may close before it has read all bytes.
     let _ = client.try_send(crate::support::client::message("GET", "/b/k", &headers, None)).await;
     assert!(client.try_response("GET").await.is_none_or(|answer| answer.status == 431));
     assert_eq!(upstream.count(), 0);
     assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.complete_status(), 200);
 }
 
-/// A9: a bucket that lists regions takes no other, and says which, also where the answer has no body
+/// A9: a bucket with a list of regions accepts no other, and names its own, also in answers without a body
 #[tokio::test]
-async fn listed_regions_are_the_only_ones() {
+async fn only_listed_regions_are_accepted() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("buckets.b.client_regions", "eu-west-1,eu-north-1")
@@ -109,7 +110,7 @@ async fn listed_regions_are_the_only_ones() {
         );
     }
     assert_eq!(upstream.count(), 2);
-    // A client asks for the region before it knows it.
+    // SDKs ask for the region with a signature for another one.
     for target in ["/b?location", "/b/?location="] {
         let answer = send_signed(&gateway, &signer(), "GET", target).await;
         assert_eq!(answer.complete_status(), 200, "{target}");
@@ -125,9 +126,9 @@ async fn listed_regions_are_the_only_ones() {
     assert_eq!(send_signed(&gateway, &signer(), "PUT", "/b?location").await.complete_status(), 400);
 }
 
-/// A9: the list of buckets is answered to a signature for any region
+/// A9: the list of buckets accepts a signature for any region
 #[tokio::test]
-async fn the_list_of_buckets_is_for_any_region() {
+async fn the_bucket_list_accepts_any_region() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).set("buckets.b.client_regions", "eu-west-1").start().await;
     for region in ["us-east-1", "ap-south-1", ""] {
@@ -138,7 +139,8 @@ async fn the_list_of_buckets_is_for_any_region() {
     assert_eq!(send_signed(&gateway, &signer_for("A"), "GET", "/").await.complete_status(), 400);
 }
 
-/// A9, C1: forged signatures for new regions store nothing, and the right client still asks for its key once
+/// A9, C1: forged signatures for new regions add nothing to the cache of signing keys, and a valid client's key is
+/// still derived once
 #[tokio::test]
 async fn forged_regions_do_not_reach_the_cache() {
     let upstream = Upstream::ok("x");
@@ -157,7 +159,7 @@ async fn forged_regions_do_not_reach_the_cache() {
             200
         );
     }
-    assert_eq!(gateway.status().await["sessions"], before, "neither asked nor remembered");
+    assert_eq!(gateway.status().await["sessions"], before, "neither derived nor cached");
 }
 
 fn location(region: &str) -> String {
@@ -173,12 +175,13 @@ fn assert_location(answer: &Response, region: &str) {
     assert!(answer.header("x-request-id").is_some() && answer.header("x-amz-request-id").is_some());
 }
 
-/// A9, E6: the location is the gateway's, whatever the store's document is, and the store's connection is used again
+/// A9, E6: GetBucketLocation returns the gateway's region, whatever the store's document contains, and the store's
+/// connection is reused
 #[tokio::test]
-async fn the_location_is_the_gateways() {
+async fn the_location_is_the_gateways_region() {
     let xml = |body: &str| UpstreamReply::ok(body).header("content-type", "application/xml");
     let huge = "<".repeat(3 << 20);
-    for act in [
+    for reply in [
         xml(&location("default")),
         xml(&location("default")).header(REGION, "default"),
         UpstreamReply::ok("<html>not found</html>").header("content-type", "text/html"),
@@ -190,7 +193,7 @@ async fn the_location_is_the_gateways() {
         xml(&location("x")).until_close(),
         xml(&location("x")).cut_at(9),
     ] {
-        let upstream = Upstream::start(move |_| act.clone());
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = signed_bucket(&upstream).start().await;
         assert_location(&send_signed(&gateway, &signer(), "GET", "/b?location").await, "");
         assert_location(&get(gateway.address(), &signer().presigned("GET", "/b/?location", "60")).await, "");
@@ -209,9 +212,9 @@ async fn the_location_is_the_gateways() {
     assert!(upstream.connections() <= 2, "a connection for each worker, and no more");
 }
 
-/// A9, E2: the store's errors over a location are passed on, and the policy is asked first
+/// A9, E2: the store's errors for GetBucketLocation are forwarded, after the policy check
 #[tokio::test]
-async fn a_location_is_the_stores_to_refuse() {
+async fn a_stores_location_error_is_forwarded() {
     for (status, error) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (501, "NotImplemented")] {
         let upstream = Upstream::start(move |_| UpstreamReply::s3_error(status, error));
         let gateway = signed_bucket(&upstream)
@@ -234,9 +237,9 @@ async fn a_location_is_the_stores_to_refuse() {
     }
 }
 
-/// A9: HeadBucket and every HEAD error tell the gateway's region, once, and so does an answer in which the store tells its own
+/// A9: HeadBucket and every HEAD error name the gateway's region once; it replaces the store's region in an answer
 #[tokio::test]
-async fn answers_tell_the_gateways_region() {
+async fn answers_name_the_gateways_region() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/b/none" => UpstreamReply::status(404),
         "/b/old" => UpstreamReply::status(304),
@@ -252,7 +255,7 @@ async fn answers_tell_the_gateways_region() {
         .http_bucket("api", &upstream)
         .start()
         .await;
-    let told = |answer: &Response| answer.headers_named(REGION).join(",");
+    let region_of = |answer: &Response| answer.headers_named(REGION).join(",");
     for (method, target, status, region) in [
         ("HEAD", "/b", 200, "eu-central-1"),
         ("HEAD", "/b/", 200, "eu-central-1"),
@@ -274,22 +277,26 @@ async fn answers_tell_the_gateways_region() {
         ("HEAD", "/api/none", 200, ""),
     ] {
         let answer = request(gateway.address(), method, target, &[], None).await;
-        assert_eq!((answer.complete_status(), told(&answer).as_str()), (status, region), "{method} {target}");
+        assert_eq!(
+            (answer.complete_status(), region_of(&answer).as_str()),
+            (status, region),
+            "{method} {target}"
+        );
     }
     for (secret, reason) in [(SECRET, ""), ("another", "signature_mismatch")] {
         let answer = send_signed(&gateway, &Signer::new(ID, secret), "HEAD", "/b").await;
-        assert_eq!((answer.reason(), told(&answer).as_str()), (reason, "eu-central-1"));
+        assert_eq!((answer.reason(), region_of(&answer).as_str()), (reason, "eu-central-1"));
     }
     upstream.stop().await;
     let failed = head(gateway.address(), "/b/k").await;
-    assert_eq!((failed.complete_status(), told(&failed).as_str()), (502, "eu-central-1"));
+    assert_eq!((failed.complete_status(), region_of(&failed).as_str()), (502, "eu-central-1"));
 }
 
-/// A9, G1: what is no region is a start-up error, and so is a list that has no effect
+/// A9, G1: an invalid region is a start-up error, and so is a list without effect
 #[tokio::test]
-async fn bad_regions_stop_the_start() {
+async fn invalid_regions_are_start_up_errors() {
     let upstream = Upstream::ok("x");
-    for (key, value, said) in [
+    for (key, value, text) in [
         ("s3.region", "eu west", "s3.region"),
         ("s3.region", "", "s3.region"),
         ("buckets.b.client_regions", "eu-west-1,<r>", "buckets.b.client_regions"),
@@ -298,7 +305,7 @@ async fn bad_regions_stop_the_start() {
         let ended = signed_bucket(&upstream).set(key, value).run();
         assert_eq!(ended.code, Some(78), "{key} = {value}");
         assert!(
-            ended.stderr.contains(said) && ended.stderr.contains("not the name of a region"),
+            ended.stderr.contains(text) && ended.stderr.contains("not the name of a region"),
             "{ended:?}"
         );
     }
@@ -309,7 +316,7 @@ async fn bad_regions_stop_the_start() {
     assert!(ended.stderr.contains("does not list sigv4"), "{ended:?}");
 }
 
-/// The answer to a form that is signed for this region.
+/// The answer to a form signed for this region.
 async fn post_signed_form(gateway: &Gateway, signer: &Signer) -> Response {
     let mut fields = signer.form_fields();
     fields.push(("key".to_owned(), "k".to_owned()));
@@ -328,9 +335,9 @@ async fn post_signed_form(gateway: &Gateway, signer: &Signer) -> Response {
     request(gateway.address(), "POST", "/b", &kind, Some(form.as_bytes())).await
 }
 
-/// A9: forms are signed for any region, too, or for those that are listed
+/// A9: forms may be signed for any region, or for the listed ones
 #[tokio::test]
-async fn forms_are_signed_for_any_region() {
+async fn forms_may_be_signed_for_any_region() {
     let upstream = Upstream::ok("");
     let gateway = signed_bucket(&upstream).start().await;
     for region in ["us-east-1", "eu-west-1", ""] {

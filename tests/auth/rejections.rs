@@ -1,4 +1,4 @@
-//! Each way in which a signature can be wrong, and S3's own code for it.
+//! Each kind of invalid signature gets S3's own error code.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -53,13 +53,13 @@ fn headers_of_changed_signer(change: impl Fn(&mut Signer)) -> Headers {
     signer.headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[])
 }
 
-/// A signature of the right form that is certainly another.
+/// The same signature with its last digit changed.
 fn change_last_digit(text: &str) -> String {
     let (start, last) = text.split_at(text.len() - 1);
     format!("{start}{}", if last == "0" { "1" } else { "0" })
 }
 
-/// A1, V8: every header that is not the right one is refused with S3's code, and nothing goes upstream
+/// A1, V8: every invalid `Authorization` header is refused with S3's code, and nothing is sent upstream
 #[tokio::test]
 async fn a_wrong_authorization_header_is_refused() {
     let (gateway, upstream) = gateway().await;
@@ -145,17 +145,17 @@ async fn a_wrong_authorization_header_is_refused() {
     let token = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-amz-security-token", "t")]);
     let answer = send(&gateway, "GET", TARGET, &token, None).await;
     assert_eq!(status_code_reason(&answer), expected(400, "InvalidToken", "security_token"));
-    assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
+    assert_eq!(upstream.count(), 0, "nothing is sent upstream");
     assert_eq!(
         send(&gateway, "GET", TARGET, &headers(), None).await.complete_status(),
         200,
-        "the unchanged one does"
+        "the unchanged one is forwarded"
     );
 }
 
 /// A1: the signature covers method, path, query and signed headers
 #[tokio::test]
-async fn a_signature_is_for_one_request() {
+async fn a_signature_is_valid_for_one_request() {
     let (gateway, upstream) = gateway().await;
     for (method, target) in [
         ("HEAD", TARGET),
@@ -185,9 +185,9 @@ async fn a_signature_is_for_one_request() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A1: the signature covers the host: what was signed for another gateway is not for this one
+/// A1: the signature covers the host, so a signature for another gateway is refused
 #[tokio::test]
-async fn a_signature_is_for_one_host() {
+async fn a_signature_is_valid_for_one_host() {
     let (gateway, upstream) = gateway().await;
     let headers: String = headers().iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     for (host, status) in [("other.test", 403), (HOST, 200)] {
@@ -198,7 +198,7 @@ async fn a_signature_is_for_one_host() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// A1, V8: every presigned URL that is not the right one is refused with S3's code
+/// A1, V8: every invalid presigned URL is refused with S3's code
 #[tokio::test]
 async fn a_wrong_presigned_url_is_refused() {
     let (gateway, upstream) = gateway().await;
@@ -268,12 +268,12 @@ async fn a_wrong_presigned_url_is_refused() {
     assert_eq!(status_code_reason(&both), expected(400, "InvalidArgument", "signature_ambiguous"));
     assert_eq!(upstream.count(), 0);
     assert_eq!(get(gateway.address(), &right).await.complete_status(), 200, "the unchanged one is accepted");
-    assert_eq!(upstream.seen()[0].target, TARGET, "and its signature stays here");
+    assert_eq!(upstream.seen()[0].target, TARGET, "and its signature is not forwarded");
 }
 
-/// A1, V11: headers of stores must be signed, because the store obeys one that was added on the way
+/// A1, V11: store headers must be signed, because the store obeys headers that were added in transit
 #[tokio::test]
-async fn headers_of_stores_must_be_signed() {
+async fn store_headers_must_be_signed() {
     let (gateway, upstream) = gateway().await;
     let not_signed = expected(403, "AccessDenied", "header_not_signed");
     for added in [("x-amz-acl", "public-read"), ("x-minio-extract", "true"), ("X-MinIO-Force-Delete", "true")]
@@ -291,9 +291,9 @@ async fn headers_of_stores_must_be_signed() {
     assert_eq!(send(&gateway, "GET", TARGET, &signed, None).await.complete_status(), 200);
 }
 
-/// A1: what S3 adds to its errors so that SDKs can help themselves
+/// A1: errors have the fields that S3 adds for SDKs to correct themselves
 #[tokio::test]
-async fn errors_say_what_would_have_been_right() {
+async fn errors_have_the_fields_for_self_correction() {
     let (gateway, _upstream) = gateway().await;
     let late = send(
         &gateway,
@@ -304,7 +304,7 @@ async fn errors_say_what_would_have_been_right() {
     )
     .await;
     assert!(late.text().contains("<MaxAllowedSkewMilliseconds>900000</MaxAllowedSkewMilliseconds>"));
-    // SDKs read the server's time, and correct their clocks by it.
+    // SDKs correct their clocks by the server time in the error.
     for element in ["RequestTime", "ServerTime"] {
         let text = late.text();
         let (_, rest) = text.split_once(&format!("<{element}>")).unwrap();
@@ -317,9 +317,9 @@ async fn errors_say_what_would_have_been_right() {
     assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.complete_status(), 200);
 }
 
-/// A1: a presigned URL outside its validity is answered with its lifetime, its end and the server's time, as S3 does
+/// A1: the error for an expired or not yet valid presigned URL has its lifetime, its end and the server time, as in S3
 #[tokio::test]
-async fn a_url_outside_its_validity_is_told_its_times() {
+async fn an_expired_urls_error_has_its_times() {
     let (gateway, _upstream) = gateway().await;
     let within = |answer: &Response, element: &str, seconds: i64| {
         let text = answer.element(element).unwrap_or_default();
@@ -338,9 +338,9 @@ async fn a_url_outside_its_validity_is_told_its_times() {
     }
 }
 
-/// A4: without proof a bucket that takes signatures is closed, to forms as well
+/// A4: a bucket that requires signatures refuses unauthenticated requests and forms
 #[tokio::test]
-async fn without_a_signature_nothing_is_done() {
+async fn unsigned_requests_are_refused() {
     let (gateway, upstream) = gateway().await;
     let answer = get(gateway.address(), "/b/k").await;
     assert_eq!(status_code_reason(&answer), expected(403, "AccessDenied", "not_signed"));

@@ -1,4 +1,4 @@
-//! What a right signature gets: an answer, from upstream, under the right name.
+//! Validly signed requests are forwarded under the right identity.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn before_origin() -> (Gateway, Origin, Scratch) {
     (with_key(builder).start().await, origin, directory)
 }
 
-/// A1, A2: the SDK's signatures are verified over odd keys and metadata, and the requests signed anew
+/// A1, A2: the SDK's signatures verify over unusual keys and metadata, and the requests are signed anew
 #[tokio::test]
 async fn the_sdks_signature_is_verified_and_the_request_signed_anew() {
     let (gateway, _origin, _directory) = before_origin().await;
@@ -58,7 +58,7 @@ async fn the_sdks_signature_is_verified_and_the_request_signed_anew() {
     assert_eq!(unknown.unwrap_err().code(), Some("InvalidAccessKeyId"));
 }
 
-/// A1: presigned URLs read and write until their time is over
+/// A1: presigned URLs read and write until they expire
 #[tokio::test]
 async fn a_presigned_url_is_verified() {
     let (gateway, _origin, _directory) = before_origin().await;
@@ -86,7 +86,7 @@ async fn a_presigned_url_is_verified() {
     assert_eq!((lifted.complete_status(), lifted.reason()), (403, "signature_mismatch"));
 }
 
-/// A1, V5: a path that signers leave unencoded is taken as it was sent, too
+/// A1, V5: a signature over the unencoded path is accepted too
 #[tokio::test]
 async fn a_path_may_be_signed_as_it_was_sent() {
     let upstream = Upstream::ok("x");
@@ -98,9 +98,9 @@ async fn a_path_may_be_signed_as_it_was_sent() {
     }
 }
 
-/// A2: with `upstream = "same"` the store sees the client's own pair, with any other key the bucket's
+/// A2: with `upstream = "same"` the store gets the client's own key pair, for any other key the bucket's
 #[tokio::test]
-async fn a_key_may_sign_as_itself_upstream() {
+async fn a_key_may_sign_upstream_requests_itself() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("buckets.b.s3.access_key_id", "BUCKETKEY")
@@ -119,9 +119,10 @@ async fn a_key_may_sign_as_itself_upstream() {
     assert!(same.header("authorization").unwrap().contains("Credential=AKIDOWN/"), "{same:?}");
 }
 
-/// A4: where a bucket takes both, a request without proof gets what `anonymous` says, and a wrong proof nothing
+/// A4: in a bucket that accepts both, an unauthenticated request gets the rights of `anonymous`; a wrong credential is
+/// refused
 #[tokio::test]
-async fn a_wrong_proof_never_falls_back_to_anonymous() {
+async fn a_wrong_credential_never_falls_back_to_anonymous() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("buckets.b.auth", "sigv4,anonymous")
@@ -131,16 +132,16 @@ async fn a_wrong_proof_never_falls_back_to_anonymous() {
     assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
     let denied = put(gateway.address(), "/b/k", "x").await;
     assert_eq!((denied.complete_status(), denied.reason()), (403, "anonymous_denied"));
-    assert_eq!(get(gateway.address(), "/b").await.reason(), "anonymous_denied", "a listing is no read");
+    assert_eq!(get(gateway.address(), "/b").await.reason(), "anonymous_denied", "a listing is not a read");
     assert_eq!(send_signed(&gateway, &signer(), "PUT", "/b/k").await.complete_status(), 200);
     let wrong = super::Signer::new(ID, "wrong-secret");
     assert_eq!(send_signed(&gateway, &wrong, "GET", "/b/k").await.reason(), "signature_mismatch");
     assert_eq!(upstream.count(), 2);
 }
 
-/// A4: a session ID is no proof of identity, also where a signed client uses the same one
+/// A4: a session ID does not authenticate, not even the ID of a signed client
 #[tokio::test]
-async fn a_session_does_not_stand_in_for_a_signature() {
+async fn a_session_id_does_not_authenticate() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     let mut headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
@@ -151,9 +152,9 @@ async fn a_session_does_not_stand_in_for_a_signature() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// C1: a client that comes again costs no key derivation: each worker asks for its signing key once
+/// C1: each worker derives a client's signing key once
 #[tokio::test]
-async fn signing_keys_are_kept() {
+async fn signing_keys_are_cached() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream).start().await;
     for _ in 0..40 {
@@ -162,7 +163,7 @@ async fn signing_keys_are_kept() {
     let cache = gateway.status().await["sessions"].clone();
     assert_eq!(cache["entries"], 1);
     let (hits, misses) = (cache["hits"].as_u64().unwrap(), cache["misses"].as_u64().unwrap());
-    assert!(misses >= 1 && hits + misses <= 2, "two workers asked at most once each: {cache}");
+    assert!(misses >= 1 && hits + misses <= 2, "two workers derived it at most once each: {cache}");
 }
 
 /// A2, C4, O2: the log names the key that signed, and no line holds a secret or a signature

@@ -1,4 +1,4 @@
-//! A signer of the tests' own, written from the specification alone, in which everything can be made wrong.
+//! A test signer, written from the specification alone; every part of a signature can be falsified.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,14 +13,14 @@ use crate::support::SeenRequest;
 /// The host that `support::request` sends.
 pub(crate) const HOST: &str = "gateway.test";
 
-/// Who signs, when, for where.
+/// The key, time and scope of a signature.
 #[derive(Clone)]
 pub(crate) struct Signer {
     pub(crate) id: String,
     pub(crate) secret: String,
     pub(crate) region: String,
     pub(crate) service: String,
-    /// Seconds by which its clock is ahead.
+    /// Clock offset in seconds.
     pub(crate) ahead_seconds: i64,
 }
 
@@ -101,7 +101,7 @@ impl Signer {
         format!("{target}&X-Amz-Signature={signature}")
     }
 
-    /// Whether a request that an upstream saw has this signer's signature over `target`, which is encoded in S3's way.
+    /// Whether an upstream's request has this signer's signature over `target`, which is encoded in S3's way.
     pub(crate) fn has_signed(&self, seen: &SeenRequest, target: &str) -> bool {
         let authorization = seen.header("authorization").unwrap_or_default();
         let part = |name: &str| {
@@ -142,7 +142,7 @@ impl Signer {
         hex::encode(hmac(&self.key(timestamp), &text))
     }
 
-    /// The fields of a form that say who signs it.
+    /// The form fields with the signer's identity.
     pub(crate) fn form_fields(&self) -> Headers {
         let timestamp = self.timestamp();
         let credential = format!("{}/{}", self.id, self.scope(&timestamp));
@@ -154,7 +154,7 @@ impl Signer {
         fields.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
-    /// The fields with a form's policy and its signature.
+    /// The form fields with a policy and its signature.
     pub(crate) fn sign_policy(&self, policy: &str) -> Headers {
         let policy = STANDARD.encode(policy);
         let signature = hex::encode(hmac(&self.key(&self.timestamp()), &policy));

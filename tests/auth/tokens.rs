@@ -1,4 +1,4 @@
-//! Temporary keys: a session token that clients send besides, and an end.
+//! Temporary keys: a session token and an expiry.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +43,7 @@ fn status_and_code(answer: &Response) -> (u16, String) {
     (answer.complete_status(), s3_error_code(answer))
 }
 
-/// A1, V7: the token must be the key's, in the header or in a presigned URL, and never travels on
+/// A1, V7: the session token must be the key's, in the header or in a presigned URL; it is never forwarded
 #[tokio::test]
 async fn a_session_token_must_be_the_keys_own() {
     let upstream = Upstream::ok("x");
@@ -78,9 +78,9 @@ async fn a_session_token_must_be_the_keys_own() {
     assert_eq!(status_and_code(&answer), (403, "SignatureDoesNotMatch".to_owned()));
 }
 
-/// A1: a key whose time is over is refused, and only to those who have its secret
+/// A1: an expired key is refused, and only clients with its secret get the expiry as the reason
 #[tokio::test]
-async fn a_key_ends_when_it_says() {
+async fn an_expired_key_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let over = Signer::new("over", "some-secret");

@@ -1,5 +1,5 @@
-//! What a client's own bytes cause is never counted against the upstream: one test per path on which an outcome is reported and a
-//! client could be the cause. The list of the paths is docs/design/failure-attribution.md.
+//! A failure that the client's own bytes cause is never counted against the upstream: one test per path that reports an
+//! outcome and that a client can affect. The paths are listed in docs/design/failure-attribution.md.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wa
 
 /// More than the default threshold of failures in a row.
 const TIMES: usize = 6;
-/// More than is read whole before the upstream hears of it.
+/// More than is buffered before the upstream is connected to.
 const LARGE: usize = 200_000;
 
 /// Buckets `b` (s3, signed towards the upstream, any size) and `api` (http).
@@ -23,7 +23,7 @@ async fn start(upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// No failure was counted in this bucket's circuit of writes, and its pool still calls the endpoint.
+/// The write circuit counted no failure, and the pool still calls the endpoint.
 async fn nothing_counts(gateway: &Gateway, bucket: &str) {
     gateway.wait_until_idle().await;
     let status = gateway.status().await;
@@ -44,7 +44,7 @@ fn head(method: &str, target: &str, lines: &[(&str, &str)]) -> String {
     format!("{method} {target} HTTP/1.1\r\nhost: a\r\n{lines}\r\n")
 }
 
-/// Sends a head and some of a body, waits until the upstream works on it where it should, and leaves.
+/// Sends a head and part of a body, waits until the upstream has the request if it should, and disconnects.
 async fn send_and_leave(gateway: &Gateway, upstream: &Upstream, head: &str, body: &[u8], reaches: bool) {
     for number in 0..TIMES {
         let mut client = Client::connect(gateway.address()).await;
@@ -53,7 +53,7 @@ async fn send_and_leave(gateway: &Gateway, upstream: &Upstream, head: &str, body
         if reaches {
             upstream.wait_until_in_flight(1).await;
         }
-        // One with a reset, the next with an orderly close.
+        // Alternately with a reset and an orderly close.
         if number % 2 == 0 {
             client.reset();
         } else {
@@ -63,11 +63,11 @@ async fn send_and_leave(gateway: &Gateway, upstream: &Upstream, head: &str, body
     }
 }
 
-/// Sends a message that is wrong in itself, again and again.
+/// Sends an invalid message several times.
 async fn send_wrong(gateway: &Gateway, message: &[u8], expected: (u16, &str)) {
     for _ in 0..TIMES {
         let mut client = Client::connect(gateway.address()).await;
-        // The gateway may close before it has read all of it.
+        // The gateway may close before it has read all bytes.
         let _ = client.try_send(message).await;
         if let Some(answer) = client.try_response("PUT").await {
             assert_eq!((answer.status, answer.reason()), expected, "{}", answer.text());
@@ -75,9 +75,9 @@ async fn send_wrong(gateway: &Gateway, message: &[u8], expected: (u16, &str)) {
     }
 }
 
-/// B3, T7: a body that its client cuts short, whether it is streamed or read whole
+/// B3, T7: a body that the client cuts short, streamed or buffered, is attributed to the client
 #[tokio::test]
-async fn a_body_that_is_cut_is_the_clients() {
+async fn a_truncated_request_body_is_attributed_to_the_client() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let large = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]);
@@ -89,9 +89,10 @@ async fn a_body_that_is_cut_is_the_clients() {
     nothing_counts(&gateway, "b").await;
 }
 
-/// B3, V1: a body that is longer than its head says, beside an upgrade that nobody takes
+/// B3, V1: a body that is longer than its `content-length`, beside an upgrade that is not accepted, is attributed to
+/// the client
 #[tokio::test]
-async fn an_overlong_body_is_the_clients() {
+async fn an_overlong_body_is_attributed_to_the_client() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "5")];
@@ -122,9 +123,9 @@ async fn an_overlong_body_is_the_clients() {
     nothing_counts(&gateway, "b").await;
 }
 
-/// B3, V1: a chunk that is framed wrongly, in HTTP or in `aws-chunked`, behind many that are not
+/// B3, V1: an invalid chunk after many valid ones, in HTTP or in `aws-chunked`, is attributed to the client
 #[tokio::test]
-async fn a_bad_chunk_is_the_clients() {
+async fn an_invalid_chunk_is_attributed_to_the_client() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let good = format!("{:x}\r\n{}\r\n", 100_000, "x".repeat(100_000));
@@ -142,9 +143,9 @@ async fn a_bad_chunk_is_the_clients() {
     nothing_counts(&gateway, "b").await;
 }
 
-/// B3, I1: a body that is not what its head says
+/// B3, I1: a body that does not match its declared digest is attributed to the client
 #[tokio::test]
-async fn a_wrong_digest_is_the_clients() {
+async fn a_wrong_digest_is_attributed_to_the_client() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let lines = [("content-length", "200000"), ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")];
@@ -180,15 +181,15 @@ async fn a_length_that_overflows_is_refused_before_connecting() {
     nothing_counts(&gateway, "b").await;
 }
 
-/// B3: an upstream that closes because the client sends nothing any more has lost patience with the client
+/// B3: an upstream timeout during a stalled client upload is attributed to the client
 #[tokio::test]
-async fn an_upload_that_stands_still_is_the_clients() {
+async fn a_stalled_upload_is_attributed_to_the_client() {
     let lost_patience = Duration::from_millis(1500);
-    for (act, expected) in
+    for (reply, expected) in
         [(UpstreamReply::reset(), (504, "timeout_upload")), (UpstreamReply::status(504), (504, ""))]
     {
-        let act = act.delayed(lost_patience);
-        let upstream = Upstream::replying_before_body(move |_| act.clone());
+        let reply = reply.delayed(lost_patience);
+        let upstream = Upstream::replying_before_body(move |_| reply.clone());
         let gateway = start(&upstream).await;
         let message = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]) + "begin";
         let stalled = (0..TIMES).map(|_| {
@@ -207,9 +208,9 @@ async fn an_upload_that_stands_still_is_the_clients() {
     }
 }
 
-/// B3, T7: an early answer to an upload, that its client does not wait for
+/// B3, T7: a client that disconnects after an early answer to its upload counts for nothing
 #[tokio::test]
-async fn who_leaves_after_an_early_answer_counts_for_nothing() {
+async fn a_disconnect_after_an_early_answer_is_not_counted() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream =
@@ -227,8 +228,8 @@ async fn who_leaves_after_an_early_answer_counts_for_nothing() {
     nothing_counts(&gateway, "b").await;
 }
 
-/// R1, B3, E2: an error behind a 200 counts only where its code is the store's fault, also behind the white space that keeps the connection
-/// alive and behind a long message
+/// R1, B3, E2: an error document in a 200 counts only if its code is a store fault, also after keep-alive white space
+/// and with a long message
 #[tokio::test]
 async fn a_late_error_counts_by_its_code() {
     let upstream = Upstream::start(|seen| {
@@ -257,9 +258,9 @@ async fn a_late_error_counts_by_its_code() {
     .await;
 }
 
-/// B3: what is the upstream's fault in mid-upload still counts
+/// B3: an upstream reset during an upload still counts
 #[tokio::test]
-async fn a_reset_while_the_client_sends_is_the_upstreams() {
+async fn a_reset_during_an_upload_is_attributed_to_the_upstream() {
     let upstream = Upstream::replying_before_body(|_| UpstreamReply::reset());
     let gateway = start(&upstream).await;
     let message = head("PUT", "/b/k", &[("content-length", &LARGE.to_string())]) + &"x".repeat(LARGE / 2);

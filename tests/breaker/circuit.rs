@@ -1,4 +1,4 @@
-//! When a circuit opens, who is refused and tried, when it closes.
+//! The state machine of a circuit: when it opens, which requests it refuses and admits as trials, when it closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use super::{circuit, circuit_of, opens, passes, start};
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, request, wait_for};
 
-/// A PUT that breaks off in mid-body, large enough not to be held back in anybody's buffer.
+/// A PUT that ends in mid-body, too large for any buffer.
 fn half_an_upload() -> Vec<u8> {
     let mut bytes = b"PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n".to_vec();
     bytes.resize(500_000, b'x');
     bytes
 }
 
-/// An upstream that can be told to fail.
+/// An upstream with failures that can be switched on.
 fn switchable() -> (Upstream, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(true));
-    let told = Arc::clone(&fails);
+    let switch = Arc::clone(&fails);
     let upstream = Upstream::start(move |_| {
-        if told.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
+        if switch.load(Ordering::SeqCst) { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
     });
     (upstream, fails)
 }
 
-/// B1, B2, B5: five failures in a row open the circuit; then 503 at once with a true Retry-After, the upstream is left
-/// alone, and another bucket feels nothing
+/// B1, B2, B5: five failures in a row open the circuit: 503 at once with a true Retry-After, no calls upstream, and no
+/// effect on another bucket
 #[tokio::test]
 async fn five_failures_open_the_circuit_of_this_bucket_alone() {
     let bad = Upstream::start(|_| UpstreamReply::status(500));
@@ -37,7 +37,7 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
         .start()
         .await;
     for failures in 1..=5 {
-        assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "failure {failures} is passed on");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "failure {failures} is forwarded");
     }
     opens(&gateway).await;
     for _ in 0..3 {
@@ -57,7 +57,7 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
     assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 5.0);
 }
 
-/// B1: a success in between starts the row over
+/// B1: a success resets the count of consecutive failures
 #[tokio::test]
 async fn a_success_ends_a_row_of_failures() {
     let upstream = Upstream::start(|seen| {
@@ -69,7 +69,7 @@ async fn a_success_ends_a_row_of_failures() {
     }
     assert_eq!(circuit(&gateway).await["consecutive_failures"], 4);
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    wait_for("the row is over", || async {
+    wait_for("the count of consecutive failures is reset", || async {
         (circuit(&gateway).await["consecutive_failures"] == 0).then_some(())
     })
     .await;
@@ -79,7 +79,7 @@ async fn a_success_ends_a_row_of_failures() {
     assert_eq!(circuit(&gateway).await["state"], "closed");
 }
 
-/// B1, B3: half of the last calls failing opens it, though never five in a row
+/// B1, B3: a failure rate of half opens the circuit without five failures in a row
 #[tokio::test]
 async fn half_of_the_calls_failing_opens_the_circuit() {
     let upstream = Upstream::start(|seen| {
@@ -95,15 +95,15 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
     assert_eq!(upstream.count(), 21);
 }
 
-/// B1, B3: connect failures, resets and timeouts count as much as statuses
+/// B1, B3: connect failures, resets and timeouts count like error statuses
 #[tokio::test]
 async fn failures_without_an_answer_count() {
-    for (act, status, cause) in [
+    for (reply, status, cause) in [
         (UpstreamReply::reset(), 502, "reset"),
         (UpstreamReply::hang(), 504, "timeout"),
         (UpstreamReply::raw("nonsense\r\n\r\n"), 502, "decode"),
     ] {
-        let upstream = Upstream::start(move |_| act.clone());
+        let upstream = Upstream::start(move |_| reply.clone());
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
             .set("buckets.b.s3.retry.max_attempts", "1")
@@ -132,7 +132,7 @@ async fn failures_without_an_answer_count() {
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
 }
 
-/// B1, B4: half-open admits three trials at once and no more (Resilience4j #1432); two successes close it
+/// B1, B4: half-open admits at most three concurrent trials (Resilience4j #1432); two successes close it
 #[tokio::test]
 async fn half_open_admits_three_trials_and_two_successes_close_it() {
     let latch = Latch::new();
@@ -161,7 +161,7 @@ async fn half_open_admits_three_trials_and_two_successes_close_it() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// B1: one failure re-opens it, for longer than the first time
+/// B1: one failed trial re-opens the circuit, for longer than the first time
 #[tokio::test]
 async fn a_failed_trial_opens_the_circuit_for_longer() {
     let upstream = Upstream::start(|_| UpstreamReply::status(500));
@@ -170,20 +170,22 @@ async fn a_failed_trial_opens_the_circuit_for_longer() {
     passes(&gateway, Duration::from_secs(1)).await;
     let opened = Instant::now();
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "the trial");
-    wait_for("it opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
-        .await;
+    wait_for("the circuit opens again", || async {
+        (circuit(&gateway).await["opened_total"] == 2).then_some(())
+    })
+    .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let circuit = circuit(&gateway).await;
     assert_eq!(circuit["opened_total"], 2);
     let left = Duration::from_millis(circuit["open_for_ms"].as_u64().unwrap()) + opened.elapsed();
     assert!(
         left >= Duration::from_millis(1750) && left <= Duration::from_secs(4),
-        "twice a second, give or take: {left:?}"
+        "about two seconds: {left:?}"
     );
     assert_eq!(upstream.count(), 2);
 }
 
-/// B1, R4: an upstream that asks to be left alone for longer is
+/// B1, R4: a longer Retry-After of the upstream extends the open time
 #[tokio::test]
 async fn the_upstreams_retry_after_is_honoured() {
     let upstream = Upstream::start(|_| UpstreamReply::status(503).header("retry-after", "300"));
@@ -196,7 +198,7 @@ async fn the_upstreams_retry_after_is_honoured() {
     assert!((280..=360).contains(&refused.retry_after().unwrap()), "{refused:?}");
 }
 
-/// B3: what the client did wrong, and throttling, say nothing about the upstream's health
+/// B3: client errors and throttling do not count as failures
 #[tokio::test]
 async fn client_errors_and_throttling_do_not_count() {
     for status in [400, 403, 404, 409, 412, 416, 429, 501] {
@@ -215,9 +217,9 @@ async fn client_errors_and_throttling_do_not_count() {
     }
 }
 
-/// B3, T7: clients that leave, in mid-wait, in mid-download or in mid-upload, say nothing about the upstream
+/// B3, T7: clients that disconnect while they wait, download or upload do not count as failures
 #[tokio::test]
-async fn clients_that_leave_do_not_count() {
+async fn client_disconnects_do_not_count() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
@@ -253,9 +255,9 @@ async fn clients_that_leave_do_not_count() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// B4: a trial whose client leaves gives its permit back without a verdict
+/// B4: a trial with a disconnected client returns its permit without an outcome
 #[tokio::test]
-async fn a_trial_that_is_abandoned_gives_its_permit_back() {
+async fn an_abandoned_trial_returns_its_permit() {
     let (upstream, fails) = switchable();
     let gateway = start(
         &upstream,
@@ -270,7 +272,7 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
     let put = async || request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await;
     assert_eq!(put().await.complete_status(), 500);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    wait_for("the circuit's time is up", || async {
+    wait_for("the open time has ended", || async {
         (circuit_of(&gateway, "write").await["open_for_ms"] == 0).then_some(())
     })
     .await;
@@ -281,7 +283,8 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
     assert_eq!(put().await.reason(), "breaker_half_open", "the only trial is taken");
     trial.reset();
     upstream.wait_until_in_flight(0).await;
-    wait_for("the permit is back", || async { (put().await.complete_status() == 200).then_some(()) }).await;
+    wait_for("the permit is released", || async { (put().await.complete_status() == 200).then_some(()) })
+        .await;
     assert_eq!(circuit_of(&gateway, "write").await["state"], "closed");
 }
 
@@ -295,13 +298,17 @@ async fn an_error_document_inside_a_200_counts_as_a_failure() {
     let gateway = start(&upstream, &[]).await;
     for failures in 1..=2 {
         let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;
-        assert_eq!((answer.complete_status(), answer.text().trim()), (200, document), "it passes as it came");
+        assert_eq!(
+            (answer.complete_status(), answer.text().trim()),
+            (200, document),
+            "it is forwarded unchanged"
+        );
         wait_for("it is counted", || async {
             (circuit_of(&gateway, "write").await["consecutive_failures"] == failures).then_some(())
         })
         .await;
     }
-    assert_eq!(upstream.count(), 2, "a POST is not tried again");
+    assert_eq!(upstream.count(), 2, "a POST is not retried");
     let answer = request(gateway.address(), "GET", "/b/k?uploadId=7", &[], None).await;
     assert_eq!(answer.complete_status(), 200);
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"late_error\"}").await, 2.0);

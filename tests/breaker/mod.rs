@@ -1,9 +1,9 @@
-//! The circuit breaker as clients and the upstream meet it.
+//! The circuit breaker in the built gateway, as clients and upstreams observe it.
 
 mod attribution;
 mod circuit;
-mod hang_ups;
-mod hold;
+mod circuit_wait;
+mod disconnects;
 mod modes;
 mod probe;
 mod retry_after;
@@ -15,12 +15,12 @@ use serde_json::Value;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, wait_for};
 
-/// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
+/// A bucket `b` without retries and with the default thresholds; `settings` override.
 async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
     breaking(Gateway::builder().bucket("b", upstream), settings).start().await
 }
 
-/// The same for a bucket `b` that the test describes.
+/// The same for a bucket `b` from the test.
 fn breaking(builder: Builder, settings: &[(&str, &str)]) -> Builder {
     let builder = builder.set("buckets.b.s3.retry.max_attempts", "1");
     settings.iter().fold(builder, |builder, (key, value)| {
@@ -28,7 +28,7 @@ fn breaking(builder: Builder, settings: &[(&str, &str)]) -> Builder {
     })
 }
 
-/// The circuit of reads, to which all belong that the tests do not say otherwise of.
+/// The read circuit, the default in these tests.
 async fn circuit(gateway: &Gateway) -> Value {
     circuit_of(gateway, "read").await
 }
@@ -37,16 +37,16 @@ async fn circuit_of(gateway: &Gateway, class: &str) -> Value {
     gateway.status().await["buckets"]["b"]["breaker"][class].clone()
 }
 
-/// Waits until the failures that were answered have opened the circuit: they are told to it as the answer goes out.
+/// Waits until the circuit is open: failures are reported to it while the answers are sent.
 async fn opens(gateway: &Gateway) {
     wait_for("the circuit opens", || async { (circuit(gateway).await["state"] == "open").then_some(()) })
         .await;
 }
 
-/// Waits until the circuit may be tried again.
+/// Waits until the circuit admits a trial.
 async fn passes(gateway: &Gateway, open: Duration) {
     tokio::time::sleep(open).await;
-    wait_for("the circuit's time is up", || async {
+    wait_for("the open time has ended", || async {
         let circuit = circuit(gateway).await;
         (circuit["state"] != "open" || circuit["open_for_ms"] == 0).then_some(())
     })

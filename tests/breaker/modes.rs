@@ -1,4 +1,4 @@
-//! The breaker's kinds: a circuit for each class of operations, slow calls, and modes other than on.
+//! Breaker modes: a circuit per class of operations, slow calls, off, shadow and forced open.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use crate::support::{Upstream, UpstreamReply, request, wait_for};
 
 const LISTING: &str = "/b?list-type=2";
 
-/// An upstream whose listings fail and whose objects are well.
+/// An upstream with failing listings and healthy objects.
 fn cannot_list() -> Upstream {
     Upstream::start(|seen| {
         if seen.target.contains("list-type") { UpstreamReply::status(500) } else { UpstreamReply::ok("x") }
     })
 }
 
-/// B1, B2: a broken listing does not close reading or writing
+/// B1, B2: failing listings do not open the circuits of reads and writes
 #[tokio::test]
-async fn a_broken_listing_leaves_reads_and_writes_alone() {
+async fn failing_listings_do_not_affect_reads_and_writes() {
     let upstream = cannot_list();
     let gateway = start(&upstream, &[("failure_threshold", "2")]).await;
     for _ in 0..2 {
@@ -36,9 +36,9 @@ async fn a_broken_listing_leaves_reads_and_writes_alone() {
     }
 }
 
-/// B1: where the bucket is to have one circuit, all classes share it
+/// B1: with one circuit per bucket all classes share it
 #[tokio::test]
-async fn one_circuit_may_stand_for_all() {
+async fn all_classes_may_share_one_circuit() {
     let upstream = cannot_list();
     let gateway = start(&upstream, &[("failure_threshold", "2"), ("per_operation", "false")]).await;
     for _ in 0..2 {
@@ -52,9 +52,9 @@ async fn one_circuit_may_stand_for_all() {
     assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"all\"}").await, 1.0);
 }
 
-/// B1: half of the calls slow open the circuit, though every one of them succeeds
+/// B1: a slow-call rate of half opens the circuit, though all calls succeed
 #[tokio::test]
-async fn half_of_the_calls_slow_open_the_circuit() {
+async fn a_slow_call_rate_of_half_opens_the_circuit() {
     let slow = Duration::from_millis(60);
     let upstream = Upstream::start(move |seen| {
         if seen.number % 2 == 0 { UpstreamReply::ok("x") } else { UpstreamReply::ok("x").delayed(slow) }
@@ -71,9 +71,9 @@ async fn half_of_the_calls_slow_open_the_circuit() {
     assert_eq!((&circuit["cause"], &circuit["consecutive_failures"]), (&"slow".into(), &0.into()));
 }
 
-/// B1: a body that takes its time is no slow call, in neither direction
+/// B1: the transfer time of a body does not make a call slow, in either direction
 #[tokio::test]
-async fn a_long_body_is_no_slow_call() {
+async fn a_long_body_is_not_a_slow_call() {
     let pause = Duration::from_millis(300);
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_after(pause, "end"));
     let gateway = start(
@@ -95,7 +95,7 @@ async fn a_long_body_is_no_slow_call() {
     }
 }
 
-/// B1, B5: off, nothing opens; status and metrics say that it is off
+/// B1, B5: a breaker that is off never opens; status and metrics show `off`
 #[tokio::test]
 async fn a_breaker_that_is_off_never_opens() {
     let upstream = Upstream::start(|_| UpstreamReply::status(500));
@@ -108,9 +108,9 @@ async fn a_breaker_that_is_off_never_opens() {
     assert_eq!(gateway.metric("circuit_breaker_mode{bucket=\"b\"}").await, 1.0);
 }
 
-/// B2, B5: in shadow mode the circuit opens and is counted, and every request still goes up
+/// B2, B5: in shadow mode the circuit opens and is counted, and every request is still forwarded
 #[tokio::test]
-async fn a_shadow_breaker_refuses_nobody() {
+async fn a_shadow_breaker_refuses_nothing() {
     let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = start(&upstream, &[("mode", "shadow"), ("failure_threshold", "2")]).await;
     for _ in 0..2 {
@@ -127,9 +127,9 @@ async fn a_shadow_breaker_refuses_nobody() {
     assert_eq!(gateway.metric("circuit_breaker_mode{bucket=\"b\"}").await, 2.0);
 }
 
-/// B2, B5: forced open, nothing goes up, and the answer says why
+/// B2, B5: a circuit that is forced open forwards nothing, and the answer names the reason
 #[tokio::test]
-async fn a_breaker_that_is_forced_open_refuses_all() {
+async fn a_forced_open_breaker_refuses_everything() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream, &[("mode", "forced_open"), ("timeout_seconds", "7")]).await;
     let refused = gateway.get("/b/k").await;

@@ -1,4 +1,4 @@
-//! Upstreams that cannot be connected to, and connections that the gateway tries by itself until they can be.
+//! Connect probes: the gateway tests connections to an unreachable upstream until one succeeds.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn serves(gateway: &Gateway) {
     .await;
 }
 
-/// B1, B2: a refused port that comes back is served long before the open time is up; until then it is left alone
+/// B1, B2: a port that comes back is used long before the open time ends; until then it gets no request
 #[tokio::test]
 async fn a_port_that_comes_back_ends_the_open_time() {
     let upstream = Upstream::ok("x");
@@ -31,7 +31,8 @@ async fn a_port_that_comes_back_ends_the_open_time() {
     upstream.stop().await;
     refused_twice(&gateway).await;
     let failed = "circuit_breaker_probes_total{bucket=\"b\",result=\"failed\"}";
-    wait_for("connections are tried", || async { (gateway.metric(failed).await >= 2.0).then_some(()) }).await;
+    wait_for("connections are probed", || async { (gateway.metric(failed).await >= 2.0).then_some(()) })
+        .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let waiting = circuit(&gateway).await;
     assert_eq!((&waiting["cause"], &waiting["ends_when_reached"]), (&"connect".into(), &true.into()));
@@ -47,9 +48,9 @@ async fn a_port_that_comes_back_ends_the_open_time() {
     assert_eq!(circuit(&gateway).await["opened_total"], 1);
 }
 
-/// B1: unless it is asked for, nobody knocks
+/// B1: connect probes are off by default
 #[tokio::test]
-async fn no_connection_is_tried_by_default() {
+async fn connect_probes_are_off_by_default() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream, &[("failure_threshold", "2")]).await;
     upstream.stop().await;
@@ -63,10 +64,10 @@ async fn no_connection_is_tried_by_default() {
     }
 }
 
-/// B1, R4: an upstream that asked to be left alone is, though it can be connected to all the time, and though it could not be
-/// connected to after it had asked
+/// B1, R4: connect probes do not shorten the upstream's Retry-After, although connections succeed, and although one
+/// failed after it
 #[tokio::test]
-async fn what_an_upstream_asked_for_is_not_cut_short() {
+async fn a_retry_after_is_not_cut_short() {
     let upstream = Upstream::start(|_| UpstreamReply::status(503).header("retry-after", "500"));
     for goes_away in [false, true] {
         let gateway = start(&upstream, &PROBED).await;
@@ -80,7 +81,7 @@ async fn what_an_upstream_asked_for_is_not_cut_short() {
         }
         opens(&gateway).await;
         let connections = upstream.connections();
-        // Longer than many intervals: nothing can be waited for that must not happen.
+        // Longer than many probe intervals: the absence of an event cannot be waited for.
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
         assert_eq!(circuit(&gateway).await["ends_when_reached"], false);
@@ -88,10 +89,10 @@ async fn what_an_upstream_asked_for_is_not_cut_short() {
     }
 }
 
-/// P5, B1: of several endpoints any may come back, and the trials go to that one; a bucket whose endpoints are all out of
-/// rotation is tried all the same (zentinel #261)
+/// P5, B1: with several endpoints the trials go to the one that comes back; a bucket with all endpoints ejected is
+/// still probed (zentinel #261)
 #[tokio::test]
-async fn any_endpoint_that_comes_back_will_do() {
+async fn any_recovered_endpoint_gets_the_trials() {
     let (dead, upstream) = (RefusingAddress::new(), Upstream::ok("x"));
     let builder = Gateway::builder().bucket_at("b", &[dead.address, upstream.address()]);
     let gateway = breaking(builder, &PROBED).start().await;
@@ -103,10 +104,10 @@ async fn any_endpoint_that_comes_back_will_do() {
     .await;
     upstream.start_again().await;
     serves(&gateway).await;
-    assert_eq!(circuit(&gateway).await["opened_total"], 1, "no trial went to the one that is gone");
+    assert_eq!(circuit(&gateway).await["opened_total"], 1, "no trial went to the unreachable endpoint");
 }
 
-/// S5, B1: a crash of the breaker lets nobody through, and the gateway goes on trying to connect
+/// S5, B1: a crash of the breaker keeps the circuit open, and the connect probes continue
 #[tokio::test]
 async fn a_crash_neither_closes_the_circuit_nor_ends_the_probes() {
     let upstream = Upstream::ok("x");

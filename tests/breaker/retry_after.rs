@@ -1,4 +1,4 @@
-//! How long the upstream asks to be left alone, how long the client is told to stay away.
+//! Retry-After: the upstream's, which extends the open time, and the gateway's, which clients get.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,7 @@ use crate::support::{Upstream, UpstreamReply};
 const OPEN_FIRST_S: u64 = 30;
 const OPEN_MOST_S: u64 = 40;
 
-/// B1, R4: an upstream whose Retry-After is nonsense, over, or endless neither opens the circuit for ever nor closes it, and
-/// is counted
+/// B1, R4: an invalid, past or huge Retry-After neither keeps the circuit open for ever nor closes it, and is counted
 #[tokio::test]
 async fn a_hostile_retry_after_is_capped_and_counted() {
     for (asked, oddity, open_s) in [
@@ -33,7 +32,7 @@ async fn a_hostile_retry_after_is_capped_and_counted() {
     }
 }
 
-/// B3, R4: a head of ten megabytes is no answer, and is not held
+/// B3, R4: a response head of 10 MB is refused and not buffered
 #[tokio::test]
 async fn an_endless_head_is_refused() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
@@ -48,20 +47,20 @@ async fn an_endless_head_is_refused() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// B2: those who are refused are told to come back when it is time, and not all at once
+/// B2: refused clients get different Retry-After values, none before the circuit admits trials
 #[tokio::test]
-async fn the_refused_are_told_different_moments_none_too_early() {
+async fn retry_after_is_jittered_and_never_too_early() {
     let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "600")]).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
     opens(&gateway).await;
-    let mut told = BTreeSet::new();
+    let mut values = BTreeSet::new();
     for _ in 0..20 {
         let refused = gateway.get("/b/k").await;
         let left_ms = circuit(&gateway).await["open_for_ms"].as_u64().unwrap();
         let after = refused.retry_after().unwrap();
         assert!(after * 1000 >= left_ms && after <= 720, "{after} s, {left_ms} ms are left");
-        told.insert(after);
+        values.insert(after);
     }
-    assert!(told.len() > 5, "{told:?}");
+    assert!(values.len() > 5, "{values:?}");
 }

@@ -1,4 +1,4 @@
-//! `GET /` where sections by pattern ask their stores: what is listed, to whom, and what happens where a store fails.
+//! `GET /` with pattern sections, which list the buckets of their stores: contents, access and store failures.
 
 mod failures;
 mod pages;
@@ -26,14 +26,14 @@ fn xml(document: impl AsRef<[u8]>) -> UpstreamReply {
     UpstreamReply::ok(document).header("content-type", "application/xml")
 }
 
-/// A store with these buckets, in which every object is `x`.
+/// A store with these buckets; every object is `x`.
 fn store(names: &'static [&'static str]) -> Upstream {
     Upstream::start(
         move |seen| if seen.target.starts_with("/?") { xml(list(names)) } else { UpstreamReply::ok("x") },
     )
 }
 
-/// A section by pattern that accepts signatures only.
+/// A pattern section that accepts signatures only.
 fn section(builder: gateway::Builder, name: &str, pattern: &str, store: &Upstream) -> gateway::Builder {
     builder
         .bucket(name, store)
@@ -53,16 +53,16 @@ fn with_key(buckets: &str) -> gateway::Builder {
         .set("policies.some.methods", "read,list")
 }
 
-/// Sends a signed GET with these headers besides.
-async fn ask_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
+/// Sends a signed GET with these extra headers.
+async fn send_signed_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let headers = Signer::new(ID, SECRET).headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
     let signed = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers: Vec<_> = signed.chain(more.iter().copied()).collect();
     request(gateway.address(), "GET", target, &headers, None).await
 }
 
-async fn ask(gateway: &Gateway, target: &str) -> Response {
-    ask_with(gateway, target, &[]).await
+async fn send_signed(gateway: &Gateway, target: &str) -> Response {
+    send_signed_with(gateway, target, &[]).await
 }
 
 /// The texts of all elements of this name.
@@ -77,13 +77,14 @@ fn names(answer: &Response) -> Vec<String> {
     texts(answer, "Name")
 }
 
-/// A5, A2: a section by pattern has its store's buckets, as far as pattern and policy go; the store is asked in the section's name
+/// A5, A2: a pattern section lists its store's buckets within pattern and policy; the store is called with the
+/// section's credential
 #[tokio::test]
 async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     let store = store(&["logs-b", "logs-a", "logs-secret", "other", "logs"]);
     let builder = with_key("logs-a,logs-b,photos").bucket("photos", &store);
     let gateway = section(builder, "logs", "logs-*", &store).start().await;
-    let answer = ask(&gateway, "/").await;
+    let answer = send_signed(&gateway, "/").await;
     assert_eq!(names(&answer), ["logs-a", "logs-b", "photos"]);
     assert_eq!(texts(&answer, "CreationDate")[..2], [DATE, DATE]);
     assert_eq!(texts(&answer, "ID"), ["tidegate"]);
@@ -98,17 +99,17 @@ async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     gateway.wait_until_idle().await;
 }
 
-/// A2: a key that signs as itself upstream gets the list of its own account
+/// A2: a key with `upstream = "same"` gets the list of its own account
 #[tokio::test]
-async fn the_store_is_asked_as_the_caller() {
+async fn the_store_is_called_with_the_clients_key() {
     let store = store(&["a"]);
     let gateway =
         section(with_key("*"), "all", "*", &store).set("keys.lister.upstream", "same").start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["a"]);
     assert!(store.last().header("authorization").unwrap().contains(&format!("Credential={ID}/")));
 }
 
-/// A5: several stores make one list; a name counts in the section that it leads to, and once
+/// A5: the lists of several stores are merged; a name is listed once, for the section that it is routed to
 #[tokio::test]
 async fn the_lists_of_several_stores_are_merged() {
     let every = store(&["zebra", "photos", "logs-x", "alpha", "zebra"]);
@@ -116,23 +117,23 @@ async fn the_lists_of_several_stores_are_merged() {
     let builder = with_key("*").bucket("photos", &every).set("buckets.photos.s3.bucket", "real");
     let builder = section(section(builder, "every", "*", &every), "logs", "logs-*", &logs);
     let gateway = builder.start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["alpha", "logs-1", "logs-2", "photos", "zebra"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["alpha", "logs-1", "logs-2", "photos", "zebra"]);
     assert_eq!((every.count(), logs.count()), (1, 1));
 }
 
-/// A5: of a section that has one bucket at the store, that bucket is listed if clients may use its name
+/// A5: a section with a fixed upstream bucket lists only that bucket, if its name is usable by clients
 #[tokio::test]
 async fn a_section_with_one_bucket_at_the_store_lists_no_other() {
     let store = store(&["real", "hidden"]);
     let builder = section(with_key("*"), "all", "*", &store).set("buckets.all.s3.bucket", "real");
     let builder = section(builder, "team", "team-*", &store).set("buckets.team.s3.bucket", "hidden");
     let gateway = builder.start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["real"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["real"]);
 }
 
-/// A4, A5: without a proof, or with one that opens nothing there, no store is asked
+/// A4, A5: an unauthenticated client, or one without rights there, causes no call to a store
 #[tokio::test]
-async fn a_caller_without_a_proof_causes_no_call() {
+async fn an_unauthorised_client_causes_no_call() {
     let store = store(&["public-a", "private-a"]);
     let builder = section(with_key("photos"), "public", "public-*", &store)
         .set("buckets.public.auth", "sigv4,anonymous")
@@ -140,7 +141,11 @@ async fn a_caller_without_a_proof_causes_no_call() {
     let builder = section(builder, "private", "private-*", &store);
     let gateway = builder.start().await;
     assert_eq!(names(&get(gateway.address(), "/").await), ["photos"]);
-    assert_eq!(names(&ask(&gateway, "/").await), ["photos"], "its policy names no bucket of the patterns");
+    assert_eq!(
+        names(&send_signed(&gateway, "/").await),
+        ["photos"],
+        "its policy names no bucket of the patterns"
+    );
     assert_eq!(store.count(), 0);
     let wrong = Signer::new(ID, "wrong").headers("GET", "/", "UNSIGNED-PAYLOAD", &[]);
     let wrong: Vec<_> = wrong.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -149,9 +154,9 @@ async fn a_caller_without_a_proof_causes_no_call() {
     assert_eq!(store.count(), 0);
 }
 
-/// P3: stores are asked at the same time, each through the gate of its section
+/// P3: stores are called concurrently, each through its section's gate
 #[tokio::test]
-async fn stores_are_asked_at_the_same_time() {
+async fn stores_are_called_concurrently() {
     let latch = Latch::new();
     let held = |names: &'static [&'static str]| {
         let latch = latch.clone();
@@ -165,20 +170,20 @@ async fn stores_are_asked_at_the_same_time() {
         stores[1].wait_until_in_flight(1).await;
         latch.open_for_all();
     };
-    let (answer, ()) = tokio::join!(ask(&gateway, "/"), both);
+    let (answer, ()) = tokio::join!(send_signed(&gateway, "/"), both);
     assert_eq!(names(&answer), ["a-1", "b-1"]);
     gateway.wait_until_idle().await;
 }
 
-/// A2: a list names no bucket, so the host of a store that is addressed by its host is the endpoint's
+/// A2: a ListBuckets call has no bucket, so a virtual-hosted store is called at the endpoint's host
 #[tokio::test]
-async fn the_list_is_asked_for_at_the_endpoint_itself() {
+async fn the_list_is_requested_from_the_endpoints_host() {
     let upstream = Upstream::start(|_| xml(list(&["a"])));
     let endpoint = format!("localhost:{}", upstream.address().port());
     let builder = section(with_key("*"), "all", "*", &upstream)
         .set("buckets.all.s3.endpoints", &format!("http://{endpoint}"))
         .set("buckets.all.s3.addressing", "virtual");
     let gateway = builder.start().await;
-    assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["a"]);
     assert_eq!(upstream.last().headers_named("host"), [endpoint]);
 }

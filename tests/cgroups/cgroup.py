@@ -1,7 +1,7 @@
 """Memory cgroups below the caller's own, of version 1 or 2, with the same interface.
 
-`Hierarchy.find()` takes the version in which the kernel accounts memory on this machine. It raises `NoCgroup` where no
-group can be made. Kernel documents: cgroup-v1/memory.rst, cgroup-v2.rst.
+`Hierarchy.find()` selects the version that accounts memory on this machine. It raises `NoCgroup` if no group can be
+created. Kernel documents: cgroup-v1/memory.rst, cgroup-v2.rst.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ REMOVE_SECONDS = 10
 
 
 class NoCgroup(Exception):
-    """This machine or this user cannot have a memory cgroup; the text says why."""
+    """This machine or this user cannot create a memory cgroup; the text has the reason."""
 
 
 def numbers(text):
@@ -32,7 +32,8 @@ def unescaped(path):
 
 
 def mounted(cgroup_file, mounts, file_system, controller):
-    """The directory of this process's cgroup: where the hierarchy is mounted, and the path in it (cgroups(7), proc(5))."""
+    """The directory of this process's cgroup: the mount point of the hierarchy and the path in it (cgroups(7),
+    proc(5))."""
     own = None
     for line in cgroup_file.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -113,7 +114,7 @@ class MemoryCgroup:
         (self.path / name).write_text(str(value))
 
     def inner(self, name, limit_bytes):
-        """A group below this one. In version 2 this one can then have no processes of its own."""
+        """A child group. In version 2 this group can then have no processes of its own."""
         if self.version == 2:
             self.write("cgroup.subtree_control", "+memory")
         group = type(self)(self.path / name)
@@ -128,7 +129,7 @@ class MemoryCgroup:
         raise NotImplementedError
 
     def set_limit(self, limit_bytes):
-        """Also at run time. Swap is not an escape: it counts."""
+        """Also at run time. Swap is counted, so that it cannot be used beyond the limit."""
         raise NotImplementedError
 
     def oom_kills(self):
@@ -141,14 +142,15 @@ class MemoryCgroup:
         return [int(pid) for pid in self.read("cgroup.procs").split()]
 
     def launcher(self, descriptors=None, hard_descriptors=None):
-        """A prefix for a command that is to run in this group, with its own limits of descriptors."""
+        """A prefix for a command that is to run in this group, with its own descriptor limits."""
         limits = f"ulimit -Sn {descriptors} && " if descriptors else ""
         limits += f"ulimit -Hn {hard_descriptors} && " if hard_descriptors else ""
         script = f'echo $$ > "$0" && {limits}exec "$@"'
         return ["sh", "-c", script, str(self.path / "cgroup.procs")]
 
     def eat(self, size_bytes):
-        """A sibling process in this group that holds so much memory until `stop` is called on it or the group is removed."""
+        """A sibling process in this group that holds this much memory until `stop` is called on it or the group is
+        removed."""
         eater = Eater(self, size_bytes)
         self._eaters.append(eater)
         return eater

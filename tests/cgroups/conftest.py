@@ -1,6 +1,6 @@
-"""What the tests share: memory cgroups, gateways inside them, a fast object store, and clients by the thousands.
+"""Shared fixtures: memory cgroups, gateways inside them, a fast object store, and thousands of clients.
 
-`tests/cgroups/run` makes the network namespace in which this runs. A cgroup that cannot be had is a failure.
+`tests/cgroups/run` creates the network namespace. If no cgroup can be created, the run fails.
 """
 
 import itertools
@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_network():
-    """`ss` filters by port: sockets of others would be counted."""
+    """`ss` filters by port, so other processes' sockets would be counted."""
     routes = subprocess.run(["ip", "route"], check=True, capture_output=True).stdout
     assert not routes, "start it with tests/cgroups/run: this network has routes"
 
@@ -53,7 +53,7 @@ def hierarchy():
 
 @pytest.fixture
 def make_cgroup(hierarchy):
-    """Makes memory cgroups that are removed, with their processes gone, when the test ends."""
+    """Creates memory cgroups, which are removed with their processes when the test ends."""
     made = []
 
     def make_cgroup(limit_bytes, outer=None):
@@ -81,7 +81,7 @@ def section(name, settings):
 
 
 def bucket(name, port, own=None, **s3):
-    """A bucket of kind s3, open to everybody; `own` are settings of the bucket, the others of its `s3`."""
+    """A bucket of kind s3 with anonymous access; `own` are settings of the bucket, the others of its `s3`."""
     whole = section(f"buckets.{name}", {"auth": ["anonymous"], **(own or {})})
     return whole + section(f"buckets.{name}.s3", {"endpoints": [f"http://127.0.0.1:{port}"], **s3})
 
@@ -138,7 +138,7 @@ class Gateway(servers.Gateway):
 
 @pytest.fixture
 def start(tmp_path, upstream):
-    """Starts gateways in cgroups; those that still run are stopped, in good order, when the test ends."""
+    """Starts gateways in cgroups; those still running are stopped with a drain when the test ends."""
     started = []
     directories = (tmp_path / f"gateway-{number}" for number in itertools.count())
 
@@ -160,7 +160,7 @@ def start(tmp_path, upstream):
 
 @pytest.fixture
 def crowd():
-    """Makes crowds of slow clients, which leave when the test ends."""
+    """Creates crowds of slow clients, which disconnect when the test ends."""
     made = []
 
     def crowd(gateway):
@@ -173,7 +173,7 @@ def crowd():
 
 
 def eventually(what, holds, seconds=PATIENCE_SECONDS):
-    """Waits until it holds."""
+    """Waits until the condition holds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s: {what}"
@@ -181,7 +181,7 @@ def eventually(what, holds, seconds=PATIENCE_SECONDS):
 
 
 def ask(gateway, target, method="GET", body=b"", headers=()):
-    """One whole exchange on a connection of its own: status, headers, body."""
+    """One complete exchange on its own connection: status, headers, body."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_SECONDS) as stream:
         lines = [f"{method} {target} HTTP/1.1", "host: a", "connection: close", *headers]
         lines += [f"content-length: {len(body)}"] if body else []

@@ -1,7 +1,7 @@
-"""Clients by the thousands in one thread: slow downloads, slow uploads, connections kept idle.
+"""Thousands of clients in one thread: slow downloads, slow uploads, idle connections.
 
-Each member is served once a tick: it sends and reads at most what its rate allows. The receive buffer is set before the
-connect, so that the window that the gateway sees is small from the start.
+Each member is served once a tick: it sends and reads at most its rate. The receive buffer is set before the connect, so
+that the TCP window is small from the start.
 """
 
 import collections
@@ -138,7 +138,7 @@ class Crowd:
                 member.advance(max(1, int(member.rate * elapsed)))
 
     def close(self):
-        """Everybody leaves."""
+        """Disconnects all members."""
         self._closing.set()
         self._thread.join()
         for member in self.members:
@@ -146,15 +146,15 @@ class Crowd:
 
 
 def answered(members):
-    """How many have their head."""
+    """The number of members with an answer head."""
     return sum(member.status is not None or member.state == "broken" for member in members)
 
 
 def outcomes(members):
-    """How many of each status and reason; `None` has no answer yet."""
+    """The number of members for each status and reason; `None` has no answer yet."""
     return collections.Counter((member.status, member.reason) for member in members)
 
 
-def cut(members):
-    """Those whose answer began and broke off."""
+def members_cut(members):
+    """The members whose answer started and was cut."""
     return [member for member in members if member.status == 200 and member.state == "broken"]

@@ -1,4 +1,4 @@
-"""What the kernel holds for TCP sockets, read with `ss -tmin` (ss(8); `skmem` is struct sk_meminfo)."""
+"""Kernel memory of TCP sockets, from `ss -tmin` (ss(8); `skmem` is struct sk_meminfo)."""
 
 import dataclasses
 import re
@@ -63,7 +63,7 @@ def sockets(*conditions):
 
 
 def parse_established(text):
-    # With a single state in the filter, ss leaves the column of the state out.
+    # With a single state in the filter, ss omits the state column.
     return parse("\n".join("ESTAB " + line for line in text.splitlines()))
 
 

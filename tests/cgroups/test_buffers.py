@@ -6,7 +6,7 @@ import threading
 import time
 
 from conftest import MIB, ask, bucket, eventually, section
-from crowd import answered, cut, outcomes
+from crowd import answered, members_cut, outcomes
 
 KIB = 1 << 10
 #: Receive and send buffer of one slow transfer, with the kernel's overhead.
@@ -34,7 +34,8 @@ def crowd_of(clients, count, target, **slow):
 
 
 def test_a_thousand_slow_downloads_fit_a_cgroup(make_cgroup, start, upstream, crowd):
-    """P1, X8: 1,000 slow downloads of large objects in 256 MiB: small buffers, nobody is cut, refusals have a reason."""
+    """P1, X8: 1,000 slow downloads of large objects in 256 MiB: small buffers, no cut transfer, refusals with a reason.
+    """
     group = make_cgroup(256 * MIB)
     gateway = start(
         group,
@@ -44,23 +45,23 @@ def test_a_thousand_slow_downloads_fit_a_cgroup(make_cgroup, start, upstream, cr
     )
     alone = fastest(gateway)
     clients = crowd(gateway)
-    # Their own kernel takes the first 64 KiB at once.
+    # The client's kernel buffers the first 64 KiB at once.
     downloads = crowd_of(clients, 1000, f"/b/{100 * MIB}", bytes_per_second=3000, receive_buffer=None)
     eventually("everybody has an answer", lambda: answered(downloads) == 1000, seconds=60)
     for _ in range(5):
         time.sleep(1)
         admitted = sum(member.status == 200 for member in downloads)
         assert gateway.sockets_bytes() / admitted <= SLOW_TRANSFER_BYTES
-    # The crowd leaves the processors almost idle; the bound allows for what else the machine does.
+    # The crowd leaves the CPUs almost idle; the bound allows for other load on the machine.
     assert fastest(gateway) >= alone / 4
     assert set(outcomes(downloads)) <= REFUSALS
     assert gateway.metric("transfers_cut_total") == 0
-    assert not cut(downloads)
+    assert not members_cut(downloads)
     assert gateway.is_running() and group.oom_kills() == 0
 
 
 def fastest(gateway):
-    """Bytes a second of a fast download, the best of five."""
+    """Bytes per second of a fast download, the best of five."""
     return max(bytes_a_second(gateway) for _ in range(5))
 
 
@@ -122,8 +123,8 @@ def relieve(gateway):
     gateway.group.set_limit(512 * MIB)
 
 
-def test_pauses_end_and_are_held_against_nobody(make_cgroup, start, upstream, crowd):
-    """X1, B3, T4: at exhausted the heaviest transfers pause, timers stand still, and all of them end whole."""
+def test_pauses_end_and_count_as_no_failure(make_cgroup, start, upstream, crowd):
+    """X1, B3, T4: at exhausted the heaviest transfers pause, timers are suspended, and all transfers complete."""
     gateway = pressed(make_cgroup, start, upstream, idle_timeout=1)
     readers = [Reader(gateway, 4 * MIB, 500_000) for _ in range(4)]
     clients = crowd(gateway)
@@ -148,7 +149,8 @@ def test_pauses_end_and_are_held_against_nobody(make_cgroup, start, upstream, cr
 
 
 def test_the_heaviest_are_cut_after_their_pause(make_cgroup, start, upstream, crowd):
-    """X1, B3: transfers are cut only after ten seconds at exhausted, with a reason of their own, and none when memory is free."""
+    """X1, B3: transfers are cut only after ten seconds at exhausted, with their own reason, and none while memory is
+    free."""
     gateway = pressed(make_cgroup, start, upstream)
     clients = crowd(gateway)
     downloads = crowd_of(clients, 100, f"/b/{100 * MIB}", bytes_per_second=1000, receive_buffer=None)
@@ -168,7 +170,7 @@ def test_the_heaviest_are_cut_after_their_pause(make_cgroup, start, upstream, cr
 
 
 def test_slow_uploads_hold_small_buffers(make_cgroup, start, upstream, crowd):
-    """P1, X8: uploads whose store reads slowly, and uploads whose clients send slowly, hold small socket buffers."""
+    """P1, X8: uploads to a slow store, and uploads from slow clients, hold small socket buffers."""
     gateway = start(
         make_cgroup(256 * MIB),
         section("server", {"max_concurrent_requests": 2000, "min_body_rate": 0, "drain_timeout": 1}),
@@ -182,5 +184,5 @@ def test_slow_uploads_hold_small_buffers(make_cgroup, start, upstream, crowd):
         time.sleep(1)
         assert gateway.sockets_bytes() / 200 <= SLOW_TRANSFER_BYTES
     assert all(member.status is None and member.state == "open" for member in to_slow_store + from_slow_clients)
-    # The store does not read the end of the uploads whose clients have left: without it they end.
+    # The store does not read the end of the uploads of disconnected clients: they end without it.
     upstream.close()

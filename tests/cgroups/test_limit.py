@@ -1,4 +1,4 @@
-"""The limit of the memory cgroup is found, and the gateway serves within it."""
+"""The memory cgroup's limit is found, and the gateway serves within it."""
 
 from conftest import MIB, ask, bucket, eventually
 from crowd import answered, outcomes
@@ -7,7 +7,7 @@ WIDE = {"concurrency.max_concurrent": 300, "connection_pool.size": 300}
 
 
 def test_the_limit_of_the_cgroup_is_found(make_cgroup, start, upstream):
-    """X1: without any setting, the memory limit is the one of the cgroup, and objects are served within it."""
+    """X1: by default the memory limit is the cgroup's, and objects are served within it."""
     group = make_cgroup(64 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     assert gateway.status()["resources"]["memory"]["limit"] == group.limit_bytes() == 64 * MIB
@@ -17,7 +17,7 @@ def test_the_limit_of_the_cgroup_is_found(make_cgroup, start, upstream):
 
 
 def test_clients_by_the_hundred_are_served_in_a_cgroup(make_cgroup, start, upstream, crowd):
-    """X1, S4: slow downloads and uploads, idle connections and a frozen store pass through a gateway in a cgroup."""
+    """X1, S4: a gateway in a cgroup serves slow downloads and uploads, idle connections and a frozen store."""
     group = make_cgroup(128 * MIB)
     gateway = start(group, bucket("b", upstream.port, **WIDE))
     clients = crowd(gateway)
@@ -37,7 +37,7 @@ def test_clients_by_the_hundred_are_served_in_a_cgroup(make_cgroup, start, upstr
 
 
 def test_an_eater_is_counted_and_the_limit_moves(make_cgroup, start, upstream):
-    """X1: memory of a sibling is in the usage of the cgroup, and its limit can be changed while the gateway runs."""
+    """X1: a sibling's memory is in the cgroup's usage, and the limit can be changed while the gateway runs."""
     group = make_cgroup(128 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     before = group.usage_bytes()

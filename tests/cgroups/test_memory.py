@@ -1,4 +1,4 @@
-"""Memory in cgroups: what counts, what only warns, and that the gateway is neither killed nor stuck."""
+"""Memory in cgroups: what is counted, what only warns, and that the gateway is neither killed nor blocked."""
 
 import os
 import subprocess
@@ -34,8 +34,8 @@ def reads_per_second(gateway, rate, seconds):
 
 @pytest.mark.parametrize("limit_mib", [96, 160])
 def test_memory_comes_back_when_slow_downloads_leave(make_cgroup, start, upstream, crowd, limit_mib):
-    """X8: 2,000 slow downloads come and leave; the idle gateway is normal within the dwell, refuses nothing afterwards, and is as
-    small as before."""
+    """X8: after 2,000 slow downloads the idle gateway is at `normal` within the dwell, refuses nothing, and is as small
+    as before."""
     limits = section("server", {"max_concurrent_requests": 20000})
     limits += section("monitor", {"memory_limit_bytes": f"{limit_mib}MiB"})
     gateway = start(make_cgroup(1024 * MIB), limits, bucket("b", upstream.port, **WIDE))
@@ -53,8 +53,8 @@ def test_memory_comes_back_when_slow_downloads_leave(make_cgroup, start, upstrea
 
 @pytest.mark.parametrize("limit_mib", [64, 128, 320])
 def test_slow_downloads_do_not_end_in_a_kill(make_cgroup, start, upstream, crowd, limit_mib):
-    """X6, X1: in a small cgroup, without any setting of the monitor, 2,000 slow downloads are served or refused with a reason; the
-    kernel kills nobody, and the status answers."""
+    """X6, X1: in a small cgroup, with default monitor settings, 2,000 slow downloads are served or refused with a
+    reason; the kernel kills no process, and the status answers."""
     group = make_cgroup(limit_mib * MIB)
     limits = section("server", {"max_concurrent_requests": 20000})
     gateway = start(group, limits, bucket("b", upstream.port, **WIDE))
@@ -76,7 +76,8 @@ def test_slow_downloads_do_not_end_in_a_kill(make_cgroup, start, upstream, crowd
 
 
 def test_memory_of_a_sibling_only_warns(make_cgroup, start, upstream):
-    """X2: a process in the same cgroup that uses nearly all of its memory makes the level `warning`, and nothing is refused."""
+    """X2: a process in the same cgroup that uses nearly all of its memory causes the level `warning`, and nothing is
+    refused."""
     group = make_cgroup(128 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     eater = group.eat(112 * MIB)
@@ -91,7 +92,8 @@ def test_memory_of_a_sibling_only_warns(make_cgroup, start, upstream):
 
 
 def test_page_cache_of_a_log_is_not_used_memory(make_cgroup, start, upstream, tmp_path):
-    """X1: pages of a large log file fill the cgroup; the kernel would drop them before it kills, so they do not count."""
+    """X1: pages of a large log file fill the cgroup; the kernel would drop them before an OOM kill, so they are not
+    counted."""
     group = make_cgroup(96 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     log = tmp_path / "access.log"
@@ -105,7 +107,7 @@ def test_page_cache_of_a_log_is_not_used_memory(make_cgroup, start, upstream, tm
 
 
 def test_the_tightest_ancestor_decides(make_cgroup, start, upstream):
-    """X1: the limit of an outer cgroup counts with the usage of the outer cgroup."""
+    """X1: the limit of an outer cgroup is compared with the outer cgroup's usage."""
     outer = make_cgroup(96 * MIB)
     inner, sibling = make_cgroup(90 * MIB, outer), make_cgroup(90 * MIB, outer)
     gateway = start(inner, bucket("b", upstream.port))
@@ -120,7 +122,7 @@ def test_the_tightest_ancestor_decides(make_cgroup, start, upstream):
 
 
 def test_limits_and_cgroups_that_change_at_run_time_are_noticed(make_cgroup, start, upstream):
-    """X1: a limit that is lowered, one that is taken away, and another cgroup for the running process."""
+    """X1: a lowered limit, a removed limit, and a move of the running process to another cgroup are noticed."""
     group, other = make_cgroup(512 * MIB), make_cgroup(256 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     assert memory(gateway)["limit_bytes"] == 512 * MIB

@@ -1,7 +1,7 @@
-"""An object store in a process of its own: objects of any size at full speed, from one thread with epoll and sendfile.
+"""An object store in a separate process: objects of any size at full speed, from one thread with epoll and sendfile.
 
-The key says what is answered: `/bucket/SIZE`, `/bucket/SIZE-anything`, or `/bucket/SIZE-at-RATE` for RATE bytes a second.
-The body of a PUT is read at full speed, or at the rate its key names. `Upstream` starts and freezes the process.
+The key selects the answer: `/bucket/SIZE`, `/bucket/SIZE-anything`, or `/bucket/SIZE-at-RATE` for RATE bytes a second.
+The body of a PUT is read at full speed, or at the rate in its key. `Upstream` starts and freezes the process.
 """
 
 import contextlib
@@ -164,7 +164,7 @@ class Upstream:
     """Starts the store; its connections stay open while it is frozen."""
 
     def __init__(self):
-        # A frozen process could not see that its parent has died.
+        # A frozen process could not notice the end of its parent.
         command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(pathlib.Path(__file__).resolve())]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.port = json.loads(self.process.stdout.readline())["port"]

@@ -4,7 +4,7 @@ from conversation import encoded, md5
 
 
 def missing(talk):
-    """E1, E2: what is not there, and what is not allowed to be."""
+    """E1, E2: missing buckets and objects, and invalid names."""
     for method in ("GET", "HEAD", "DELETE"):
         talk.ask(method, "/none")
     for method in ("GET", "HEAD", "PUT"):
@@ -26,7 +26,7 @@ def missing(talk):
 
 
 def listings(talk):
-    """V5: both versions, grouped, encoded, paged, from a place on, and with nonsense."""
+    """V5: both versions, grouped, encoded, paged, with a start key, and with invalid parameters."""
     for key in ["a%20b", "a%2Bb", "d/1", "d/2", "d/e/3", "%C3%BC", "%01control", "%26amp%3C", "z"]:
         talk.ask("PUT", f"/{key}", body=key.encode())
     queries = ["", "prefix=d/", "delimiter=/", "prefix=d/&delimiter=/", "delimiter=%0A", "delimiter=a", "prefix=none"]
@@ -51,7 +51,7 @@ def listings(talk):
 
 
 def multipart(talk):
-    """E2: begun, parts, listed, completed, aborted, and completed wrongly."""
+    """E2: begin, upload parts, list, complete, abort, and invalid completions."""
     def begin(path, headers=()):
         return talk.ask("POST", path, "uploads", headers=headers).element("UploadId")
 
@@ -131,7 +131,7 @@ def tags_and_acls(talk):
 
 
 def versions(talk):
-    """E2: a bucket with versions: writing, reading by version, markers, deleting for good."""
+    """E2: a bucket with versions: writes, reads by version, delete markers, permanent deletion."""
     talk.ask("GET", "", "versioning")
     body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
     talk.ask("PUT", "", "versioning", body=body)
@@ -159,14 +159,14 @@ def versions(talk):
 
 
 def several_deletes(talk):
-    """E5: a list of keys: gone, never there, odd, quiet, without Content-MD5, and no list at all."""
+    """E5: a list of keys: existing, missing, unusual, quiet, without Content-MD5, and no list at all."""
     for key in ("a%20b", "%26amp%3C", "%C3%BC", "c"):
         talk.ask("PUT", f"/{key}", body=b"x")
 
     def delete(body, headers=None, **options):
         talk.ask("POST", "", "delete", headers=[("Content-MD5", md5(body))] if headers is None else headers, body=body, **options)
 
-    # One at a time: RGW tells of several in whatever order it was done with them.
+    # One at a time: RGW reports several keys in no fixed order.
     for key in ("a b", "&amp;amp&lt;", "ü", "none"):
         delete(f"<Delete><Object><Key>{key}</Key></Object></Delete>".encode())
     delete(b"<Delete><Quiet>true</Quiet><Object><Key>c</Key></Object></Delete>")
@@ -176,7 +176,7 @@ def several_deletes(talk):
 
 
 def buckets(talk):
-    """E2: made twice, made wrongly, not empty, removed."""
+    """E2: created twice, created with an invalid request, not empty, removed."""
     talk.ask("PUT")
     talk.ask("HEAD")
     talk.ask("PUT", "/o", body=b"x")

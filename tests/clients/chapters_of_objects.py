@@ -7,7 +7,7 @@ from conversation import md5
 
 
 def objects(talk):
-    """Put, head, get, delete: whole, empty, and what is told of them."""
+    """Put, head, get, delete: with and without content, and their headers."""
     given = [
         ("Content-Type", "text/x-suite; charset=utf-8"),
         ("Cache-Control", "max-age=60, no-transform"),
@@ -36,7 +36,7 @@ def objects(talk):
 
 
 def ranges(talk):
-    """I2: single, open, suffix, beyond, several, and what is no range."""
+    """I2: single, open, suffix, beyond the end, several, and invalid ranges."""
     talk.ask("PUT", "/o", body=b"0123456789" * 1000)
     talk.ask("PUT", "/empty")
     asked = ["0-", "0-0", "2-4", "9999-", "-5", "-0", "-20000", "5000-20000", "10000-", "20000-30000", "4-2"]
@@ -83,7 +83,7 @@ def conditions(talk):
 
 
 def integrity(talk):
-    """I1: a Content-MD5 that is right, wrong and none."""
+    """I1: a correct, a wrong and a malformed Content-MD5."""
     body = b"0123456789"
     for size in (1, 10_000):
         talk.ask("PUT", "/o", headers=[("Content-MD5", md5(body * size))], body=body * size)
@@ -95,7 +95,7 @@ def integrity(talk):
 
 
 def copies(talk):
-    """V5: within the bucket, with new metadata, under conditions, of what is not there."""
+    """V5: within the bucket, with new metadata, under conditions, of a missing source."""
     etag = talk.ask("PUT", "/from%20%2B", headers=[("x-amz-meta-a", "1")], body=b"copied").header("etag")
     source = ("x-amz-copy-source", "/BUCKET/from%20%2B")
     talk.ask("PUT", "/to", headers=[source])
@@ -119,7 +119,7 @@ def copies(talk):
 
 
 def keys(talk):
-    """V5: keys whose bytes proxies like to change, in the path and in the host's bucket."""
+    """V5: keys with bytes that proxies often change, in the path and with a virtual-hosted bucket."""
     spelled = ["a%20b", "a+b", "a%2Bb", "a%2Fb", "a//b", "//", "a/", "a/./b", "%7Etilde~", "lower%2d", "over%65ncoded"]
     spelled += ["%C3%BC", "e%CC%81", "%F0%9F%9A%80", "100%25", "%2541", "a;b,c:d@e$f&g=h", "(a)!*'", "%22quoted%22"]
     spelled += ["%5B%5D%7B%7D%7C%5E%60", "back%5Cslash", "%3Fq%23h", "...", "..name", "k" * 900, "%FF%FE", "%7F", "%01"]
@@ -137,7 +137,7 @@ def keys(talk):
 
 
 def metadata(talk):
-    """V7: values of the user: other alphabets, encoded words, repetitions, many, long."""
+    """V7: user metadata: other alphabets, encoded words, repetitions, many, long."""
     talk.ask("PUT", "/o1", headers=[("x-amz-meta-utf8", "grün 日本".encode())], body=b"x")
     talk.ask("PUT", "/o2", headers=[("x-amz-meta-latin", "grün".encode("latin-1"))], body=b"x")
     talk.ask("PUT", "/o3", headers=[("x-amz-meta-word", "=?UTF-8?B?Z3LDvG4=?=")], body=b"x")
@@ -153,7 +153,7 @@ def metadata(talk):
 
 
 def presigned(talk):
-    """A1: URLs that write and read, and the answers' headers that they may set."""
+    """A1: URLs for reading and writing, and their overrides of response headers."""
     talk.ask("PUT", "/o%20%C3%BC", body=b"presigned", signed="query")
     talk.ask("GET", "/o%20%C3%BC", signed="query")
     talk.ask("HEAD", "/o%20%C3%BC", signed="query")

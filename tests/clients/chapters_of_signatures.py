@@ -5,7 +5,8 @@ from version_2 import document, now
 
 
 def version_2_headers(talk):
-    """A8: objects, sub-resources, copies and lists; a wrong signature, an unknown key, an odd Content-MD5 or User-Agent."""
+    """A8: objects, sub-resources, copies and lists; a wrong signature, an unknown key, an unusual Content-MD5 or
+    User-Agent."""
     talk.old("PUT", "/o%20%C3%BC", headers=[("Content-Type", "text/x"), ("x-amz-meta-b", "2"), ("x-amz-meta-a", "1")], body=b"old")
     for method in ("GET", "HEAD"):
         talk.old(method, "/o%20%C3%BC")
@@ -37,7 +38,8 @@ def version_2_headers(talk):
 
 
 def version_2_dates(talk):
-    """A8: dates that are none, missing, long past, before the epoch, far ahead; in either header, for objects and buckets."""
+    """A8: dates that are invalid, missing, long past, before the epoch, far ahead; in either header, for objects and
+    buckets."""
     dates = ["Bad Date", "", "Tue, 07 Jul 2010 21:53:04 GMT", "Tue, 07 Jul 1950 21:53:04 GMT"]
     dates += ["Tue, 07 Jul 2030 21:53:04 GMT", "Tue, 07 Jul 9999 21:53:04 GMT", now(-1200), now(1200)]
     for date in dates:
@@ -50,7 +52,7 @@ def version_2_dates(talk):
 
 
 def version_2_urls(talk):
-    """A8: URLs that write, read, head and delete; expired, far ahead, changed; overrides of the answer's headers."""
+    """A8: URLs for write, read, head and delete; expired, far ahead, changed; overrides of response headers."""
     talk.old_url("PUT", "/o", body=b"presigned")
     for seconds in (300, 100_000, 609_901):
         talk.old_url("GET", "/o", seconds=seconds)
@@ -68,7 +70,7 @@ def version_2_urls(talk):
 
 
 def expiry_of_version_4(talk):
-    """A1: URLs whose lifetime is negative, zero, or above a week."""
+    """A1: URLs with a lifetime that is negative, zero, or above a week."""
     talk.ask("PUT", "/o", body=b"x")
     for seconds in ("-1000", "-7", "0", "604801", "609901"):
         talk.lifetime = seconds
@@ -77,7 +79,7 @@ def expiry_of_version_4(talk):
 
 
 def forms(talk, version):
-    """A1, A8, A5: forms that are right, and each way to be wrong."""
+    """A1, A8, A5: valid forms, and each kind of invalid form."""
 
     def send(given=None, fields=(), file=b"bar", first=None, own=False, replaced=None):
         policy = talk.policy(document() if given is None else given, version)
@@ -139,17 +141,17 @@ def forms(talk, version):
 
 
 def forms_of_version_2(talk):
-    """A8: forms whose policy SigV2 signs."""
+    """A8: forms with a policy signed by SigV2."""
     forms(talk, 2)
 
 
 def forms_of_version_4(talk):
-    """A1: forms whose policy SigV4 signs."""
+    """A1: forms with a policy signed by SigV4."""
     forms(talk, 4)
 
 
 def anonymous_forms(talk):
-    """A4: forms without a policy, to a bucket that lets everybody write and to one that does not."""
+    """A4: forms without a policy, to a publicly writable bucket and to another one."""
     fields = [("key", "foo.txt"), ("acl", "public-read"), ("Content-Type", "text/plain")]
     talk.form(fields, own="reply of a form")
     talk.ask("PUT", "", "acl", headers=[("x-amz-acl", "public-read-write")])

@@ -11,8 +11,8 @@ DATA = ("read", "write", "delete", "list")
 def section(name, store, *, pattern=None, auth=("sigv4",), bucket=None, keys=None, more="", upstream=""):
     """The bucket section `name` in front of a store, which is a server, a target or an endpoint.
 
-    `keys`: the key pair for the store in place of the store's own, `()` for none. `auth=()`: no `auth` at all.
-    `more`: further lines of the section. `upstream`: further lines of its `s3` table.
+    `keys`: the key pair for the store instead of the store's own, `()` for none. `auth=()`: no `auth` at all. `more`:
+    further lines of the section. `upstream`: further lines of its `s3` table.
     """
     lines = [f"[buckets.{name}]"]
     lines += [f"pattern = {_toml(pattern)}"] * (pattern is not None)
@@ -31,13 +31,13 @@ def key(pair, policy="all", **settings):
 
 
 def policy(name="all", buckets=("*",), methods=ALL, prefixes=()):
-    """A policy; without `prefixes` it holds for every key of the buckets."""
+    """A policy; without `prefixes` it applies to every key of the buckets."""
     values = {"buckets": buckets, "methods": methods} | ({"prefixes": prefixes} if prefixes else {})
     return _text(f"[policies.{name}]", *(f"{name} = {_toml(value)}" for name, value in values.items()))
 
 
 def before_all(store, pair, **options):
-    """One section for buckets of any name, and a key that may do everything; `options` are those of `section`."""
+    """One section for buckets of any name, and a key with all rights; `options` are those of `section`."""
     return section("every", store, **{"pattern": "*", **options}) + key(pair) + policy()
 
 

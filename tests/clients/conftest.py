@@ -1,9 +1,9 @@
-"""What the suites share: the targets, the clients, and two rules for the tests themselves.
+"""Shared fixtures of the suites: the targets, the clients, and two rules for the tests themselves.
 
-A target is an S3 endpoint with a bucket: `origin` is the gateway on its embedded origin, `rgw` the gateway in front
-of a Ceph Object Gateway. With TIDEGATE_TEST_DIRECT=1 the same tests talk to those servers without the gateway, which
-shows that what they demand is what S3 does. Variables: TIDEGATE_BINARY (the gateway), TIDEGATE_ORIGIN_BINARY (the
-origin alone, only for direct runs), TIDEGATE_TEST_RGW (endpoint of a running RGW with this suite's user).
+A target is an S3 endpoint with a bucket: `origin` is the gateway on its embedded origin, `rgw` the gateway in front of
+a Ceph Object Gateway. With TIDEGATE_TEST_DIRECT=1 the same tests call those servers without the gateway, which shows
+that the asserted behaviour is S3's. Variables: TIDEGATE_BINARY (the gateway), TIDEGATE_ORIGIN_BINARY (the origin alone,
+only for direct runs), TIDEGATE_TEST_RGW (endpoint of a running RGW with this suite's user).
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import uuid
 
-# Before botocore is imported: where awscrt is installed, which has tests of its own, botocore would sign with it.
+# Set before botocore is imported: with awscrt installed, which has its own tests, botocore would sign with it.
 os.environ["BOTO_DISABLE_CRT"] = "true"
 
 import boto3
@@ -31,7 +31,7 @@ from tool import AWS_CLI, aws_environment
 DIRECT = os.environ.get("TIDEGATE_TEST_DIRECT") == "1"
 BIG_BYTES = 100 * 1024 * 1024
 
-# Clients of the gateway sign with keys that no server here knows: it must put its own in their place.
+# Clients of the gateway sign with keys that no server here accepts: the gateway must replace the signature.
 DUMMY_KEYS = ("AKIADUMMYDUMMYDUMMY0", "dummy-secret-that-no-server-knows")
 
 # The key pair of tools at the gateway that verifies signatures.
@@ -40,7 +40,7 @@ TOOL_KEYS = ("AKIATOOLS", "tools/secret+of/forty=characters")
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where a client connects, and with which keys."""
+    """An endpoint with its key pair."""
 
     name: str
     endpoint: str
@@ -56,10 +56,10 @@ class Target:
         region="us-east-1",
         verify=None,
     ):
-        """A boto3 client that sends each request once: a retry would hide an error of the gateway.
+        """A boto3 client with one attempt per request: a retry would hide an error of the gateway.
 
-        `signature=None` is boto3's default: SigV4 in headers, SigV2 in presigned URLs.
-        `verify` is the file of the authority that signs the gateway's certificate.
+        `signature=None` is boto3's default: SigV4 in headers, SigV2 in presigned URLs. `verify` is the file of the
+        authority that signs the gateway's certificate.
         """
         key_id, secret = self.keys if signed else (None, None)
         config = Config(
@@ -83,12 +83,12 @@ class Target:
         )
 
     def raw(self, method, path, **options):
-        """A plain HTTP request whose path goes out as given; unsigned."""
+        """An unsigned plain HTTP request with the path sent unchanged."""
         with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10)) as pool:
             return pool.request(method, self.endpoint + path, **options)
 
     def aws(self, *arguments, signed=True, check=True, stdin=None, config=os.devnull):
-        """Runs the AWS CLI; its output is text, its failure a failed test."""
+        """Runs the AWS CLI; returns its output as text. A failure fails the test."""
         variables = aws_environment(self.keys, AWS_DEFAULT_REGION="us-east-1", AWS_CONFIG_FILE=str(config))
         command = [*AWS_CLI["v1"], "--endpoint-url", self.endpoint]
         if not signed:
@@ -107,7 +107,7 @@ class Target:
 
 
 def sha256(source):
-    """Of bytes, of a file, or of a streaming body."""
+    """The hash of bytes, of a file, or of a streaming body."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
     if isinstance(source, pathlib.Path):
@@ -142,7 +142,7 @@ def rgw_server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rgw_direct(rgw_server):
-    """RGW without the gateway between: to prepare, and to see what really arrived."""
+    """RGW without the gateway: to prepare the store, and to read its state."""
     keys = (rgw_server.access_key_id, rgw_server.secret_access_key)
     target = Target("rgw", rgw_server.endpoint, f"suite-{uuid.uuid4().hex[:12]}", keys)
     target.client().create_bucket(Bucket=target.bucket)
@@ -187,7 +187,7 @@ def start_shared_gateway(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rgw_gateway(start_shared_gateway, rgw_server, rgw_direct):
-    """The gateway in front of RGW: a catch-all, and buckets that differ from it in one respect each."""
+    """The gateway in front of RGW: a catch-all, and buckets that each differ from it in one setting."""
     open_to_all = {"auth": ("anonymous",)}
     wrong = (rgw_server.access_key_id, "not-the-secret")
     return start_shared_gateway(
@@ -241,7 +241,8 @@ def access_lines(gateway, target):
 
 @pytest.fixture
 def tool_target(request, rgw_direct):
-    """The endpoint for tools with default settings. The test fails if the gateway refused a request, even if a retry passed."""
+    """The endpoint for tools with default settings. The test fails if the gateway refused a request, even if a retry
+    succeeded."""
     if DIRECT:
         yield rgw_direct
         return
@@ -274,13 +275,13 @@ def bucket(request):
 
 @pytest.fixture
 def prefix():
-    """A place in the bucket that belongs to one test."""
+    """A key prefix for one test only."""
     return f"t-{uuid.uuid4().hex[:10]}/"
 
 
 @pytest.fixture(scope="session")
 def big_file(tmp_path_factory):
-    """100 MiB in which no two places look alike, so that swapped parts would show."""
+    """100 MiB without a repeated pattern, so that swapped parts are detected."""
     path = tmp_path_factory.mktemp("big") / "big.bin"
     with path.open("wb") as file:
         for _ in range(BIG_BYTES >> 20):

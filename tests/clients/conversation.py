@@ -1,7 +1,7 @@
-"""One client's requests over HTTP, signed by hand, and what must be equal in the answers of two servers.
+"""One client's requests over HTTP, signed by hand, and the comparison of two servers' answers.
 
-Requests are written as they are to be seen on the wire: no SDK tidies a path or a header up. An answer is compared
-whole, head and body; what may differ is named here with its reason, and nothing else may.
+Requests are written exactly as sent: no SDK normalises a path or a header. Head and body of an answer are compared
+completely; allowed differences are listed here with their reason.
 """
 
 import base64
@@ -16,10 +16,10 @@ import uuid
 
 REGION = "us-east-1"
 
-# Headers whose values or presence belong to the one connection or the one request.
+# Headers with values that depend on the connection or the request.
 OF_THE_HOP = {
-    "connection": "says whether this connection goes on",
-    "keep-alive": "says for how long",
+    "connection": "whether this connection stays open",
+    "keep-alive": "how long the connection stays open",
     "transfer-encoding": "how this hop frames the body; its bytes are compared",
     "server": "names the program that spoke",
 }
@@ -28,7 +28,7 @@ ADDED = {
     "x-tidegate-reason": "why the gateway itself refused; absent from answers of the store",
     "x-amz-bucket-region": "the region of the gateway, in answers to HEAD; RGW sends none",
 }
-# Compared by presence: the value is another one each time.
+# Compared by presence: the value is different each time.
 FRESH = {
     "date": "a second may have passed",
     "last-modified": "the two objects were written one after the other",
@@ -40,7 +40,7 @@ FRESH = {
 # The same within documents.
 FRESH_ELEMENTS = ["RequestId", "HostId", "LastModified", "CreationDate", "Initiated", "UploadId", "VersionId"]
 FRESH_ELEMENTS += ["UploadIdMarker", "NextUploadIdMarker", "NextVersionIdMarker", "DeleteMarkerVersionId", "VersionIdMarker"]
-# What a gateway answers by itself has its own words, in the same shape.
+# The gateway's own answers have different messages in the same format.
 OWN_DOCUMENT = re.compile(rb"<Code>(\w+)</Code>")
 
 
@@ -67,20 +67,21 @@ def md5(body):
 
 
 class Conversation:
-    """With one server, about one fresh bucket; the answers are kept in order."""
+    """A conversation with one server about one fresh bucket; the answers are kept in order."""
 
     def __init__(self, endpoint, keys):
         self.place = urllib.parse.urlsplit(endpoint).netloc
         self.keys = keys
         self.bucket = f"same-{uuid.uuid4().hex[:12]}"
-        self.told = []
+        self.steps = []
         #: Of presigned URLs, in seconds.
         self.lifetime = "300"
 
     def ask(self, method, path="", query="", headers=(), body=b"", signed="header", host=None, own=False, whole=False):
-        """`path` is below the bucket and already encoded, "" is the bucket itself; `own`: the gateway may say it.
+        """`path` is below the bucket and already encoded, "" is the bucket itself; `own`: the gateway may answer it
+        itself.
 
-        `whole`: the path is all of the target's. A text as `own` names a difference that is known.
+        `whole`: the path is the complete target. A text as `own` names a known difference.
         """
         host = host and host.replace("BUCKET", self.bucket)
         target = path.replace("BUCKET", self.bucket) if host or whole else f"/{self.bucket}{path}"
@@ -94,7 +95,7 @@ class Conversation:
             query = self._presigned(method, target, query, headers)
         answer = self._send(method, target + (f"?{query}" if query else ""), headers, body)
         step = f"{method} {path or '(bucket)'}{'?' + query.split('&X-Amz')[0] if query else ''} {headers[:2]}"
-        self.told.append((step, answer, own))
+        self.steps.append((step, answer, own))
         return answer
 
     def _here(self, value):
@@ -110,8 +111,8 @@ class Conversation:
             connection.putheader("content-length", str(len(body)))
         connection.endheaders(body or None)
         response = connection.getresponse()
-        told = [(name.lower(), value) for name, value in response.getheaders()]
-        answer = Answer(response.status, told, response.read())
+        headers = [(name.lower(), value) for name, value in response.getheaders()]
+        answer = Answer(response.status, headers, response.read())
         connection.close()
         return answer
 
@@ -172,8 +173,8 @@ class Conversation:
         return f"{query}&X-Amz-Signature={signature}"
 
     def comparable(self):
-        """What two conversations about the same things must have in common, step by step."""
-        return [(step.replace(self.bucket, "BUCKET"), self._comparable(answer, own)) for step, answer, own in self.told]
+        """The parts that two conversations with the same requests must have in common, step by step."""
+        return [(step.replace(self.bucket, "BUCKET"), self._comparable(answer, own)) for step, answer, own in self.steps]
 
     def _comparable(self, answer, own):
         if own is True:
@@ -184,7 +185,7 @@ class Conversation:
                 continue
             value = "(fresh)" if name in FRESH else value
             if name == "content-length" and answer.body:
-                # The names of the bucket and the server are of different lengths; the body itself is compared.
+                # The names of the bucket and the server have different lengths; the body itself is compared.
                 value = "(as long as the body)" if int(value) == len(answer.body) else value
             headers.append((name, self._neutral(value.encode("latin-1"))))
         body = self._neutral(answer.body)

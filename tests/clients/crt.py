@@ -17,7 +17,7 @@ def make_client(target):
 
 
 def put_with_trailer(client, target, key, file, algorithm):
-    """Uploads a file with checksums behind the bytes."""
+    """Uploads a file with trailing checksums."""
     size = ("content-length", str(file.stat().st_size))
     made = client.make_request(
         type=S3RequestType.PUT_OBJECT,

@@ -1,4 +1,4 @@
-"""The docstring of each Python test begins with the requirements that it shows, as `tests/requirements.rs` reads them."""
+"""The docstring of each Python test begins with its requirement IDs, as `tests/requirements.rs` parses them."""
 
 import re
 
@@ -9,7 +9,7 @@ REQUIREMENTS = re.compile(r"[A-Z]\d{1,2}(, [A-Z]\d{1,2})*: ")
 
 
 def require_names(items):
-    """Ends the run if a test names none."""
+    """Ends the run if a test has none."""
     undocumented = [item.nodeid for item in items if not REQUIREMENTS.match(item.function.__doc__ or "")]
     if undocumented:
         raise pytest.UsageError(f"the docstrings of these tests begin with no requirement: {undocumented}")

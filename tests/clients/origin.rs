@@ -1,5 +1,5 @@
-//! The embedded origin by itself: `origin DIRECTORY BUCKET` prints one JSON line with its address and keys, and
-//! serves until standard input ends. The client suites use it to show that they hold without the gateway between.
+//! The embedded origin as a program: `origin DIRECTORY BUCKET` prints one JSON line with its address and keys, and
+//! serves until standard input ends. The client suites run against it to show that they pass without the gateway.
 
 use std::io::{Read, stdin};
 use std::path::Path;

@@ -7,7 +7,8 @@ from servers import STOP_SECONDS, await_port, clean_environment, free_port
 
 
 def replaced(text, *pairs):
-    """The text with each pair's first part replaced by its second. A part that is absent is an error: the proxy would lack its setting."""
+    """The text with the first part of each pair replaced by the second. A missing part is an error: the proxy would
+    lack its setting."""
     for old, new in pairs:
         if old not in text:
             raise ValueError(f"no {old!r} in {text}")
@@ -16,7 +17,7 @@ def replaced(text, *pairs):
 
 
 class FrontProxy:
-    """A proxy that clients meet before the gateway, configured by a template of its own."""
+    """A proxy in front of the gateway, configured by its own template."""
 
     template = ""
     #: A client address that only this proxy's tests use.
@@ -129,7 +130,7 @@ CDN_HEADERS = {
 
 
 class NginxCdn(Nginx):
-    """Leaves Host as the client signed it, and adds the headers of a CDN."""
+    """Forwards the client's Host unchanged, and adds the headers of a CDN."""
 
     template = replaced(
         Nginx.template,
@@ -151,21 +152,21 @@ class HaproxyCdn(Haproxy):
 
 
 class HaproxyLine(Haproxy):
-    """Names the client in the first line of each connection."""
+    """Sends the client's address in a PROXY line at the start of each connection."""
 
     greedy = "127.0.3.1"
     values = {"FORWARD": "", "SEND": "send-proxy"}
 
 
 class HaproxyBlock(Haproxy):
-    """The same in the second version's bytes."""
+    """The same in PROXY protocol version 2."""
 
     greedy = "127.0.4.1"
     values = {"FORWARD": "", "SEND": "send-proxy-v2"}
 
 
 class Pair(FrontProxy):
-    """A proxy before two gateways."""
+    """A proxy in front of two gateways."""
 
     def __init__(self, directory, first, second):
         self.values = {"SECOND": second.removeprefix("http://")}
@@ -173,7 +174,7 @@ class Pair(FrontProxy):
 
 
 class NginxBeforePair(Pair):
-    """Checks nothing by itself: a gateway that refuses connections is left out for a second."""
+    """Has no health checks: a gateway that refuses connections is skipped for a second."""
 
     template = replaced(
         Nginx.template,
@@ -194,7 +195,7 @@ class NginxBeforePair(Pair):
 
 
 class HaproxyBeforePair(Pair):
-    """Asks `/-/readyz` ten times a second and sends no more requests after the first 503."""
+    """Requests `/-/readyz` ten times a second and sends no more requests after the first 503."""
 
     template = """
 global

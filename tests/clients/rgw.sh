@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A throw-away Ceph Object Gateway: one monitor, one OSD that keeps its objects in memory, one radosgw.
+# A throw-away Ceph Object Gateway: one monitor, one OSD with its objects in memory, one radosgw.
 #
 #   RGW_PORT=N MON_PORT=N rgw.sh start DIRECTORY   returns once S3 requests are answered on 127.0.0.1:RGW_PORT
 #   rgw.sh stop DIRECTORY                          ends exactly the processes that start began
@@ -69,7 +69,7 @@ keyring = $directory/keyring
 run dir = $directory/pids
 admin socket = $directory/pids/\$name.asok
 log file = $directory/logs/\$name.log
-# one OSD holds the only copy, and a nearly full developer machine is no reason to stop
+# one OSD holds the only copy, and a nearly full developer machine must not stop it
 osd crush chooseleaf type = 0
 osd pool default size = 1
 osd pool default min size = 1
@@ -110,7 +110,7 @@ start_all() {
 
   ceph "${ceph[@]}" osd create "$osd" 0 >/dev/null
   ceph-osd "${ceph[@]}" -i 0 --mkfs --osd-uuid "$osd" >"$directory/logs/osd.mkfs" 2>&1
-  # It may send its first command before it has learnt the cluster's id, is refused ("wrong fsid") and ends.
+  # It may send its first command before it has the cluster's id, is refused ("wrong fsid") and ends.
   for _ in {1..8}; do
     background osd ceph-osd "${ceph[@]}" -i 0 --foreground
     sleep 1

@@ -1,7 +1,7 @@
 """The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway, JuiceFS.
 
-Each is started on ports of its own, with its output in files, and ended by its process id. Nothing of the caller's
-environment that could change an outcome (keys, proxies, gateway settings) is passed on.
+Each is started on its own ports, with its output in files, and ended by its process id. Environment variables that
+could change an outcome (keys, proxies, gateway settings) are removed.
 """
 
 import json
@@ -23,7 +23,7 @@ LOG_SECONDS = 10
 
 
 class StartError(Exception):
-    """A server did not come up; the text holds what it said."""
+    """A server did not start; the text has its output."""
 
 
 def clean_environment(**extra):
@@ -33,12 +33,12 @@ def clean_environment(**extra):
         for name, value in os.environ.items()
         if not name.startswith(hidden) and not name.lower().endswith("_proxy")
     }
-    # Where awscrt is installed, which has tests of its own, botocore would sign with it instead of by itself.
+    # With awscrt installed, which has its own tests, botocore would sign with it.
     return kept | {"BOTO_DISABLE_CRT": "true"} | extra
 
 
 def free_port():
-    """Below 32768, where no outgoing connection can have taken it."""
+    """A port below 32768, which no outgoing connection can have taken."""
     for port in random.SystemRandom().sample(range(12000, 32000), 100):
         with socket.socket() as probe:
             try:
@@ -50,7 +50,7 @@ def free_port():
 
 
 class Process:
-    """A program that tells on its standard output, as a line of JSON, when it is ready."""
+    """A program that writes a JSON line to its standard output when it is ready."""
 
     def __init__(self, command, directory, is_ready, environment=None):
         self.out = directory / "stdout.log"
@@ -95,7 +95,7 @@ class Process:
                     continue  # still being written
 
     def stop(self):
-        """Ends it as an operator would; the answer is its exit code."""
+        """Ends it with SIGTERM, and returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -135,7 +135,8 @@ class Gateway(Process):
         self.admin = f"http://{self.ready['admin']}"
 
     def access_lines_until(self, request_id):
-        """The access lines up to the one of this request; the log's thread may write it after the client has the answer."""
+        """The access lines up to the one of this request; the log thread may write it after the client has the answer.
+        """
         deadline = time.monotonic() + LOG_SECONDS
         while time.monotonic() < deadline:
             lines = [line for line in self.lines() if line.get("msg") == "request"]
@@ -147,7 +148,7 @@ class Gateway(Process):
 
 
 class OriginAlone(Process):
-    """The embedded origin without a gateway before it."""
+    """The embedded origin without a gateway."""
 
     def __init__(self, directory, bucket):
         binary = pathlib.Path(os.environ.get("TIDEGATE_ORIGIN_BINARY", ROOT / "target/debug/examples/origin"))
@@ -160,7 +161,7 @@ class OriginAlone(Process):
 
 
 class Rgw:
-    """A one-node Ceph Object Gateway that verifies signatures and knows conditional requests."""
+    """A one-node Ceph Object Gateway that verifies signatures and supports conditional requests."""
 
     access_key_id = "CLIENTSUITEKEY"
     secret_access_key = "client-suite-secret"
@@ -196,7 +197,7 @@ class Rgw:
             raise StartError(done.stdout)
 
     def make_user(self, tenant):
-        """Makes a user of this tenant; the answer is its key pair."""
+        """Creates a user of this tenant, and returns its key pair."""
         key_id, secret = f"KEYOF{tenant.upper()}", f"secret-of-{tenant}"
         self._run("user", RGW_TENANT=tenant, RGW_ACCESS_KEY_ID=key_id, RGW_SECRET_ACCESS_KEY=secret)
         return key_id, secret
@@ -207,7 +208,7 @@ class Rgw:
 
 
 class Juicefs:
-    """JuiceFS's gateway on a local directory: the S3 server of MinIO's time as a gateway."""
+    """JuiceFS's gateway on a local directory: an S3 server from MinIO's former gateway mode."""
 
     access_key_id = "SECONDSTOREKEY"
     secret_access_key = "second-store-secret"
@@ -244,7 +245,7 @@ class Juicefs:
 
 
 def await_port(process, port, output):
-    """Returns once something listens there; ends the process if that takes too long."""
+    """Returns once the port listens; ends the process at the timeout."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:

@@ -1,7 +1,7 @@
-"""An S3 store that keeps nothing of its objects but their length: what a test of memory and a disk can bear.
+"""An S3 store that keeps only the length of its objects, for tests with objects beyond memory and disk.
 
-Takes multipart uploads and tells on its standard output, as a line of JSON, where it listens. `GET /taken` answers with
-the bytes of data so far, counted behind the framing of `aws-chunked` bodies, which it reads through to their end.
+It accepts multipart uploads and writes its address to its standard output as a line of JSON. `GET /taken` returns the
+data bytes so far, without the framing of `aws-chunked` bodies, which it reads to their end.
 """
 
 import http.server
@@ -28,7 +28,7 @@ class Store(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Head and body of an answer in one packet, or each waits for the other's acknowledgement.
+    # Head and body of an answer in one packet; otherwise each waits for the other's acknowledgement.
     wbufsize = -1
     disable_nagle_algorithm = True
 

@@ -1,4 +1,4 @@
-"""Buckets in the Host, as SDKs put them there by themselves."""
+"""Virtual-hosted buckets, as SDKs send them by default."""
 
 import dataclasses
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def names_below_localhost(monkeypatch):
-    """Many systems know `localhost` and no name below it."""
+    """Many systems resolve `localhost` but no name below it."""
     known = socket.getaddrinfo
 
     def look_up(host, *rest, **more):
@@ -20,8 +20,8 @@ def names_below_localhost(monkeypatch):
 
 @pytest.mark.gateway
 @pytest.mark.parametrize("key", ["plain", "a b+c/ü%2F'~"])
-def test_a_bucket_may_stand_in_the_host(target, client, prefix, names_below_localhost, key):
-    """V5, I2: what is written under a virtual host is read under a path, with the same key and ETag."""
+def test_a_bucket_may_be_in_the_host(target, client, prefix, names_below_localhost, key):
+    """V5, I2: objects written with a virtual host are read with a path, with the same key and ETag."""
     port = urllib.parse.urlsplit(target.endpoint).port
     virtual = dataclasses.replace(target, endpoint=f"http://localhost:{port}").client(addressing="virtual")
     put = virtual.put_object(Bucket=target.bucket, Key=prefix + key, Body=key.encode())
@@ -34,7 +34,7 @@ def test_a_bucket_may_stand_in_the_host(target, client, prefix, names_below_loca
 
 @pytest.mark.gateway
 def test_a_renamed_bucket_keeps_its_name_in_answers(rgw, rgw_direct, prefix):
-    """V5, E2: listings, uploads and errors of a real store show the client's name for the bucket."""
+    """V5, E2: listings, uploads and errors of a real store have the client's name of the bucket."""
     client = rgw.client()
     client.put_object(Bucket="other-name", Key=prefix + "k", Body=b"1")
     assert client.list_objects_v2(Bucket="other-name", Prefix=prefix)["Name"] == "other-name"

@@ -1,4 +1,4 @@
-"""The AWS CLI as a person uses it."""
+"""The AWS CLI in common use."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from conftest import sha256
 
 
 def test_put_get_head_list_delete(target, prefix, tmp_path):
-    """V5, I2: the low-level commands, with a key of awkward characters."""
+    """V5, I2: the low-level commands, with a key of unusual characters."""
     key = prefix + "a b+ü%20~.txt"
     body = os.urandom(70_000)
     (tmp_path / "in").write_bytes(body)
@@ -30,7 +30,7 @@ def test_put_get_head_list_delete(target, prefix, tmp_path):
 
 
 def test_sync_both_ways_is_byte_equal(target, prefix, tmp_path):
-    """V5, P3: a tree with awkward names up, down, compared by hash; a second sync finds nothing to do."""
+    """V5, P3: a tree with unusual names up and down, compared by hash; a second sync transfers nothing."""
     names = ["a.txt", "sub dir/b+.bin", "sub dir/ü.txt", "deep/er/100%.dat", "..dots/x~"]
     for name in names:
         path = tmp_path / "up" / name
@@ -45,7 +45,7 @@ def test_sync_both_ways_is_byte_equal(target, prefix, tmp_path):
 
 
 def test_a_stream_of_unknown_length(target, prefix):
-    """V2: `aws s3 cp -` both ways."""
+    """V2: `aws s3 cp -` in both directions."""
     body = os.urandom(9 << 20)
     remote = f"s3://{target.bucket}/{prefix}stream"
     target.aws("s3", "cp", "-", remote, stdin=body)
@@ -66,7 +66,7 @@ def test_copy_and_move_within_the_bucket(target, prefix):
 
 
 def test_removing_a_tree(target, prefix):
-    """V5: `aws s3 rm --recursive` lists and deletes all of it and nothing beside it."""
+    """V5: `aws s3 rm --recursive` lists and deletes the whole tree and nothing else."""
     base = f"s3://{target.bucket}/{prefix}"
     for name in ("in/1", "in/2", "in/x y", "beside"):
         target.aws("s3", "cp", "-", base + name, stdin=b"x")
@@ -77,15 +77,15 @@ def test_removing_a_tree(target, prefix):
 
 @pytest.mark.gateway
 def test_a_client_that_does_not_sign(target, prefix):
-    """A4, A2: an anonymous bucket takes unsigned requests; the gateway signs towards a server that demands it."""
+    """A4, A2: an anonymous bucket accepts unsigned requests; the gateway signs for a server that requires it."""
     base = f"s3://{target.bucket}/{prefix}"
     target.aws("s3", "cp", "-", base + "o", stdin=b"unsigned", signed=False)
     assert target.aws("s3", "cp", base + "o", "-", signed=False).stdout == b"unsigned"
     assert b"o\n" in target.aws("s3", "ls", base, signed=False).stdout
 
 
-def test_a_missing_object_is_told_clearly(origin, prefix):
-    """E1: the CLI prints the server's code, so the error document has reached it whole.
+def test_a_missing_object_is_reported(origin, prefix):
+    """E1: the CLI prints the server's code, so the error document is complete.
 
     Not with RGW: its errors have no message, which the CLI cannot print.
     """

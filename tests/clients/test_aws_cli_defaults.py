@@ -1,4 +1,4 @@
-"""The AWS CLI, versions 1 and 2, with keys and endpoint and nothing else: no region, default presigning."""
+"""The AWS CLI, versions 1 and 2, with only keys and endpoint configured: no region, default presigning."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_the_aws_cli(aws, tool_target, prefix, tmp_path):
 
 
 def test_the_aws_cli_with_parts(aws, tool_target, prefix, tmp_path):
-    """A9, I1: a file over the limit for one request both ways, and copied by parts within the store."""
+    """A9, I1: a file over the limit for one request in both directions, and copied by parts within the store."""
     body = make_tree(tmp_path / "in", ["big"], 21 << 20)["big"]
     base = f"s3://{tool_target.bucket}/{prefix}"
     aws("s3", "cp", "--no-progress", "in/big", base + "big")
@@ -44,7 +44,7 @@ def test_the_aws_cli_with_parts(aws, tool_target, prefix, tmp_path):
 
 @pytest.mark.parametrize("aws", ["v1"], indirect=True)
 def test_the_aws_cli_makes_buckets(aws, tool_target, prefix):
-    """A9: mb, ls, rb. Version 2 names a region of AWS as the bucket's, which RGW refuses."""
+    """A9: mb, ls, rb. Version 2 sends an AWS region as the bucket's, which RGW refuses."""
     bucket = f"{tool_target.bucket}-{prefix[2:-1]}"
     aws("s3", "mb", f"s3://{bucket}")
     assert bucket in aws("s3", "ls")

@@ -1,4 +1,4 @@
-"""ListBuckets of real clients before a gateway whose section by pattern asks a Ceph Object Gateway."""
+"""ListBuckets of real clients with a pattern section in front of a Ceph Object Gateway."""
 
 import dataclasses
 import uuid
@@ -18,7 +18,7 @@ TEAM = ("AKIATEAM", "team/secret")
 
 @pytest.fixture(scope="module")
 def buckets(rgw_direct):
-    """Three buckets of the store, of which one belongs to nobody's policy but `all`."""
+    """Three buckets of the store; one is in no policy except `all`."""
     run = uuid.uuid4().hex[:8]
     names = [f"team-{run}-a", f"team-{run}-b", f"other-{run}"]
     for name in names:
@@ -45,7 +45,7 @@ def listed(answer):
 
 
 def test_the_stores_buckets_are_listed(lister, rgw_direct, buckets):
-    """A5: a client sees the buckets of the store that its policy names, with the store's dates."""
+    """A5: a client gets the store's buckets in its policy, with the store's dates."""
     answer = lister.client().list_buckets()
     ours = [bucket for bucket in answer["Buckets"] if bucket["Name"] in buckets]
     assert [bucket["Name"] for bucket in ours] == buckets[:2]
@@ -56,13 +56,13 @@ def test_the_stores_buckets_are_listed(lister, rgw_direct, buckets):
 
 
 def test_the_cli_lists_buckets(lister, buckets):
-    """A5: `aws s3 ls` shows them."""
+    """A5: `aws s3 ls` lists them."""
     names = [line.split()[-1] for line in lister.aws("s3", "ls").stdout.decode().splitlines()]
     assert [name for name in names if name in buckets] == buckets[:2]
 
 
 def test_pages_of_one_bucket_join_to_the_whole(lister):
-    """A5, A9: the SDK's paginator reads the tokens of the gateway."""
+    """A5, A9: the SDK's paginator accepts the gateway's continuation tokens."""
     client = lister.client()
     pages = list(client.get_paginator("list_buckets").paginate(PaginationConfig={"PageSize": 1}))
     assert [len(listed(page)) for page in pages[:2]] == [1, 1]
@@ -73,13 +73,13 @@ def test_pages_of_one_bucket_join_to_the_whole(lister):
     assert {bucket["BucketRegion"] for bucket in narrowed["Buckets"]} == {"us-east-1"}
 
 
-def test_a_client_without_a_proof_sees_none_of_them(lister):
-    """A4: an anonymous client causes no call, and patterns have no names."""
+def test_an_anonymous_client_sees_none_of_them(lister):
+    """A4: an anonymous client causes no call to the store, and pattern sections contribute no names."""
     assert listed(lister.client(signed=False).list_buckets()) == []
 
 
-def test_a_store_that_is_away_makes_the_list_an_error(lister):
-    """E2: a client whose policy names buckets of that store gets no list that looks whole."""
+def test_an_unreachable_store_makes_the_list_an_error(lister):
+    """E2: a client with that store's buckets in its policy gets an error instead of an incomplete list."""
     with pytest.raises(ClientError) as error:
         dataclasses.replace(lister, keys=KEYS).client().list_buckets()
     assert code_of(error) == (503, "ServiceUnavailable")

@@ -1,7 +1,8 @@
-"""The checksums of 2026 through boto3, and boto3's defaults before stores that take no checksum or want Content-MD5.
+"""The checksum algorithms of 2026 through boto3, and boto3's defaults with stores that accept no checksum or require
+Content-MD5.
 
-The values of the XXH hashes are those of the AWS Common Runtime for the nine digits: boto3 sends a checksum that it is given
-without the runtime.
+The values of the XXH hashes are the AWS Common Runtime's for the nine digits: boto3 sends a given checksum without the
+runtime.
 """
 
 import base64
@@ -17,7 +18,7 @@ from configuration import section
 from conftest import DUMMY_KEYS, Target, code_of, sha256
 
 DIGITS = b"123456789"
-# Below and above what the gateway reads whole before it sends.
+# Sizes below and above the gateway's limit for buffering.
 SIZES = [1000, 300_000]
 PART_BYTES = 5 << 20
 
@@ -36,8 +37,8 @@ CHECKSUMS = {
 
 
 @pytest.mark.parametrize("name", CHECKSUMS)
-def test_a_new_checksum_is_taken(target, client, prefix, name):
-    """I1: a checksum of each new algorithm that holds stores the object."""
+def test_a_new_checksum_is_accepted(target, client, prefix, name):
+    """I1: a correct checksum of each new algorithm stores the object."""
     client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=DIGITS, **{name: CHECKSUMS[name]})
     assert client.get_object(Bucket=target.bucket, Key=prefix + "o")["Body"].read() == DIGITS
 
@@ -46,7 +47,7 @@ def test_a_new_checksum_is_taken(target, client, prefix, name):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", CHECKSUMS)
 def test_a_wrong_new_checksum_stores_nothing(target, client, prefix, name, size):
-    """I1: the SDK is told BadDigest, and there is no object."""
+    """I1: the SDK gets BadDigest, and there is no object."""
     with pytest.raises(ClientError) as error:
         client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=os.urandom(size), **{name: CHECKSUMS[name]})
     assert code_of(error) == (400, "BadDigest")
@@ -58,7 +59,7 @@ def test_a_wrong_new_checksum_stores_nothing(target, client, prefix, name, size)
 @pytest.mark.gateway
 @pytest.mark.parametrize("size", SIZES)
 def test_boto3_computes_a_new_checksum(target, client, prefix, size):
-    """I1: what the SDK computes by itself holds, whole and as a stream."""
+    """I1: the SDK's own checksum is verified, for a buffered body and a stream."""
     body = os.urandom(size)
     for source in (body, io.BytesIO(body)):
         client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=source, ChecksumAlgorithm="SHA512")
@@ -67,7 +68,7 @@ def test_boto3_computes_a_new_checksum(target, client, prefix, size):
 
 @pytest.fixture(scope="module")
 def older(start_gateway, rgw_server, rgw_direct):
-    """RGW as the store that `checksums` and `content_md5` are set for: it verifies every signature and digest that is left."""
+    """RGW as the store for `checksums` and `content_md5`: it verifies the remaining signatures and digests."""
     upstream = 'checksums = "strip"\ncontent_md5 = "add"'
     gateway = start_gateway("older", section("older", rgw_server, pattern="*", auth=("anonymous",), upstream=upstream))
     return dataclasses.replace(rgw_direct, name="older", endpoint=gateway.endpoint, keys=DUMMY_KEYS)
@@ -75,8 +76,8 @@ def older(start_gateway, rgw_server, rgw_direct):
 
 @pytest.mark.gateway
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA256", "SHA512"])
-def test_parts_lose_their_checksums(older: Target, prefix, algorithm):
-    """I1, A2: an upload in parts with checksums, and the download with its validation on."""
+def test_parts_are_sent_without_checksums(older: Target, prefix, algorithm):
+    """I1, A2: a multipart upload with checksums, and a download with validation."""
     client, body = older.client(), os.urandom(2 * PART_BYTES + 1)
     transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
     extra = {"ChecksumAlgorithm": algorithm}
@@ -95,7 +96,7 @@ def test_parts_lose_their_checksums(older: Target, prefix, algorithm):
 
 @pytest.mark.gateway
 def test_documents_get_content_md5(older: Target, prefix):
-    """I1, A2: documents with boto3's CRC32 become ones with Content-MD5, which the store verifies."""
+    """I1, A2: documents with boto3's CRC32 are sent with Content-MD5, which the store verifies."""
     client = older.client()
     keys = [f"{prefix}{index:04}-{'k' * 200}" for index in range(500)]
     for key in keys[:3]:

@@ -1,4 +1,4 @@
-"""Conditional requests, each against the servers that know them: RGW does not know those of copies."""
+"""Conditional requests, each against the servers that support them: RGW does not support those of copies."""
 
 import datetime
 
@@ -10,7 +10,7 @@ DAY = datetime.timedelta(days=1)
 
 
 def store(target, prefix):
-    """An object; the answer is its place and its head."""
+    """Stores an object; returns its bucket and key, and its head."""
     place = {"Bucket": target.bucket, "Key": prefix + "o"}
     client = target.client()
     client.put_object(Body=b"stored", **place)
@@ -31,21 +31,21 @@ def refused(call, **arguments):
 
 
 def test_get_with_a_matching_etag(client, stored):
-    """I2: If-None-Match is 304 without a body, If-Match passes."""
+    """I2: If-None-Match is 304 without a body, If-Match succeeds."""
     place, etag, _ = stored
     assert refused(client.get_object, IfNoneMatch=etag, **place)[0] == 304
     assert client.get_object(IfMatch=etag, **place)["Body"].read() == b"stored"
 
 
 def test_get_with_another_etag(client, stored):
-    """I2: If-Match is 412, If-None-Match passes."""
+    """I2: If-Match is 412, If-None-Match succeeds."""
     place, _, _ = stored
     assert refused(client.get_object, IfMatch='"other"', **place) == (412, "PreconditionFailed")
     assert client.get_object(IfNoneMatch='"other"', **place)["Body"].read() == b"stored"
 
 
 def test_get_by_time(client, stored):
-    """I2: If-Modified-Since and If-Unmodified-Since, both ways."""
+    """I2: If-Modified-Since and If-Unmodified-Since, with both outcomes."""
     place, _, modified = stored
     assert refused(client.get_object, IfModifiedSince=modified, **place)[0] == 304
     assert refused(client.get_object, IfUnmodifiedSince=modified - DAY, **place)[0] == 412
@@ -62,7 +62,7 @@ def test_head_with_conditions(client, stored):
 
 
 def test_a_304_keeps_its_connection_usable(client, stored):
-    """I2, T6: an answer without a body is framed as one: the next answer on the connection is its own."""
+    """I2, T6: an answer without a body is framed correctly: the next answer on the connection is its own."""
     place, etag, _ = stored
     for _ in range(5):
         assert refused(client.get_object, IfNoneMatch=etag, **place)[0] == 304
@@ -78,10 +78,10 @@ def test_put_only_if_absent(target, prefix):
 
 
 def test_put_only_over_a_known_version(target, prefix):
-    """I2, R1: If-Match on PUT, the lock of those who have none."""
+    """I2, R1: If-Match on PUT replaces only that version."""
     client = target.client()
     place, head = store(target, prefix)
-    # RGW compares with the quotes taken off the stored tag only.
+    # RGW removes the quotes only from the stored tag.
     etag = head["ETag"].strip('"') if target.name == "rgw" else head["ETag"]
     other = {"rgw": "other"}.get(target.name, '"other"')
     assert refused(client.put_object, Body=b"lost", IfMatch=other, **place) == (412, "PreconditionFailed")
@@ -90,7 +90,7 @@ def test_put_only_over_a_known_version(target, prefix):
 
 
 def test_copy_with_conditions_on_its_source(origin, prefix):
-    """I2: the `x-amz-copy-source-if-*` headers pass."""
+    """I2: the `x-amz-copy-source-if-*` headers are forwarded."""
     client = origin.client()
     place, head = store(origin, prefix)
     etag, modified = head["ETag"], head["LastModified"]

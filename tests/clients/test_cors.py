@@ -1,4 +1,4 @@
-"""CORS rules that a client sets at the store, and the preflights of browsers through a gateway that has no rules of its own."""
+"""CORS rules that a client sets at the store, and browser preflights through a gateway without rules of its own."""
 
 import uuid
 
@@ -22,7 +22,7 @@ RULES = {
         }
     ]
 }
-# What a browser sends with a preflight, and what it or a script that imitates one should not.
+# A browser's preflight headers, and headers that neither a browser nor an imitating script should send.
 BROWSER = {
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate, br, zstd",
@@ -41,7 +41,7 @@ CREDENTIALS = {"Authorization": "AWS4-HMAC-SHA256 Credential=nobody", "Cookie": 
 
 @pytest.fixture(scope="module")
 def client(start_gateway, rgw_server):
-    """A client of a gateway that accepts SigV4 alone, and has no CORS rules."""
+    """A client of a gateway that accepts SigV4 only, and has no CORS rules."""
     gateway = start_gateway("cors", before_all(rgw_server, KEYS, pattern="cors-*"))
     return Target("cors", gateway.endpoint, "", KEYS).client()
 
@@ -59,7 +59,7 @@ def ask(method, url, headers, body=None):
 
 
 def test_rules_that_a_client_sets_answer_preflights(client, bucket):
-    """A6: before `PUT ?cors` every preflight is refused by the store, and afterwards its rules decide."""
+    """A6: before `PUT ?cors` the store refuses every preflight; afterwards its rules apply."""
     url = client.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "a b"})
     assert ask("OPTIONS", url, BROWSER).status == 403
     client.put_bucket_cors(Bucket=bucket, CORSConfiguration=RULES)
@@ -80,7 +80,7 @@ def test_rules_that_a_client_sets_answer_preflights(client, bucket):
 
 
 def test_a_page_uploads_and_reads(client, bucket):
-    """A6, A1: the actual requests of a page carry the store's CORS headers, so that the page may read the answers."""
+    """A6, A1: answers to a page's actual requests have the store's CORS headers, so that the page may read them."""
     client.put_bucket_cors(Bucket=bucket, CORSConfiguration=RULES)
     for operation, method, body in (("put_object", "PUT", b"from a page"), ("get_object", "GET", None)):
         url = client.generate_presigned_url(operation, Params={"Bucket": bucket, "Key": "page"})

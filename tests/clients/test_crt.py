@@ -1,6 +1,6 @@
 """The AWS Common Runtime: under boto3's transfer manager, and by itself. It sends trailers, which RGW alone refuses.
 
-boto3's own `preferred_transfer_client = "crt"` overlooks `endpoint_url`, so the transfer manager is put together here.
+boto3's own `preferred_transfer_client = "crt"` ignores `endpoint_url`, so the transfer manager is built here.
 """
 
 import os
@@ -17,7 +17,7 @@ SIZE = 21 << 20
 
 
 def test_the_transfer_manager(tool_target, prefix, tmp_path):
-    """A1, A9, I1, I2: a file in parts up, in parallel ranges down, deleted."""
+    """A1, A9, I1, I2: a file is uploaded in parts, downloaded in parallel ranges, and deleted."""
     (tmp_path / "in").write_bytes(os.urandom(SIZE))
     settings = {"region_name": crt.REGION, "endpoint_url": tool_target.endpoint}
     with CRTTransferManager(crt.make_client(tool_target), BotocoreCRTRequestSerializer(Session(), settings)) as manager:
@@ -30,7 +30,7 @@ def test_the_transfer_manager(tool_target, prefix, tmp_path):
 @pytest.mark.parametrize("algorithm", ["CRC32C", "CRC64NVME", "SHA256"])
 @pytest.mark.parametrize("size", [1000, SIZE], ids=["whole", "parts"])
 def test_checksums_in_trailers(tool_target, prefix, tmp_path, algorithm, size):
-    """A1, I1: bytes whose checksum comes behind them, in one request and in parts."""
+    """A1, I1: bodies with a trailing checksum, in one request and in parts."""
     (tmp_path / "in").write_bytes(os.urandom(size))
     crt.put_with_trailer(crt.make_client(tool_target), tool_target, prefix + "o", tmp_path / "in", algorithm)
     got = tool_target.client().get_object(Bucket=tool_target.bucket, Key=prefix + "o")

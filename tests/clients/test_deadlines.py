@@ -1,4 +1,5 @@
-"""A client's own deadline on its way to a real store: what the gateway tells of it disturbs no signature, on either side."""
+"""A client's own deadline with a real store: the gateway's change of the header invalidates no signature, on either
+side."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -7,8 +8,8 @@ from conftest import code_of
 TIMEOUT = "x-request-timeout"
 
 
-def in_a_hurry(target, time):
-    """A client that signs a deadline along with each of its requests."""
+def with_deadline(target, time):
+    """A client that signs a deadline header in each request."""
     client = target.client()
 
     def add(request, **_):
@@ -20,9 +21,9 @@ def in_a_hurry(target, time):
     return client, signed
 
 
-def test_a_deadline_is_no_matter_to_a_store(target, prefix):
-    """T1, A2: put, copy, get, in parts, delete, with a deadline that the client signs and the gateway rewrites."""
-    client, signed = in_a_hurry(target, "20")
+def test_a_signed_deadline_works_with_a_store(target, prefix):
+    """T1, A2: put, copy, get, multipart, delete, with a deadline that the client signs and the gateway rewrites."""
+    client, signed = with_deadline(target, "20")
     place = {"Bucket": target.bucket, "Key": prefix + "k"}
     client.put_object(**place, Body=b"0123456789")
     client.copy_object(Bucket=target.bucket, Key=prefix + "copy", CopySource=place)
@@ -39,9 +40,9 @@ def test_a_deadline_is_no_matter_to_a_store(target, prefix):
 
 
 @pytest.mark.gateway
-def test_a_deadline_that_is_none_is_refused_as_s3_refuses_arguments(target, prefix):
-    """T1, E1: the client reads S3's code and the header's name."""
-    client, _ = in_a_hurry(target, "soon")
+def test_an_invalid_deadline_is_an_invalid_argument(target, prefix):
+    """T1, E1: the client gets S3's code and the header's name."""
+    client, _ = with_deadline(target, "soon")
     with pytest.raises(ClientError) as error:
         client.get_object(Bucket=target.bucket, Key=prefix + "k")
     assert code_of(error) == (400, "InvalidArgument")

@@ -1,6 +1,6 @@
-"""The gateway behind real proxies: whose request it is, and that nothing of the request is lost between parsers.
+"""The gateway behind real proxies: the client address, and the identical parsing of requests.
 
-Clients come from addresses of their own on the loopback network, the proxies from 127.0.0.1, which alone is trusted.
+Clients have their own addresses on the loopback network, the proxies 127.0.0.1, which alone is trusted.
 """
 
 import dataclasses
@@ -56,14 +56,14 @@ def front(request, tmp_path_factory, gateway):
 
 @pytest.fixture(scope="module", params=[proxies.NginxCdn, proxies.HaproxyCdn])
 def cdn(request, tmp_path_factory, verifying_gateway, rgw_direct):
-    """A bucket of RGW behind a gateway that verifies signatures, behind a proxy that adds what a CDN adds."""
+    """A bucket of RGW behind a gateway that verifies signatures, behind a proxy with the additions of a CDN."""
     proxy = request.param(tmp_path_factory.mktemp("cdn"), verifying_gateway.endpoint)
     yield dataclasses.replace(rgw_direct, endpoint=proxy.endpoint, keys=TOOL_KEYS)
     proxy.stop()
 
 
 def asked(gateway, endpoint, client, path="/demo/none", **headers):
-    """Asks from this address; the status and the access line."""
+    """Sends a request from this address; returns the status and the access line."""
     identity = uuid.uuid4().hex
     with urllib3.PoolManager(retries=False, source_address=(client, 0), timeout=urllib3.Timeout(10)) as pool:
         answer = pool.request("GET", endpoint + path, headers={"x-request-id": identity, **headers})
@@ -71,22 +71,22 @@ def asked(gateway, endpoint, client, path="/demo/none", **headers):
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_the_client_behind_a_proxy_is_told(gateway, front, client):
-    """L3: what the proxy appended is believed, what the client wrote before it is not."""
+def test_the_client_behind_a_proxy_is_logged(gateway, front, client):
+    """L3: the address that the proxy appended is used, the client's own values before it are not."""
     for spoofed in [{}, {"X-Forwarded-For": "203.0.113.1"}, {"X-Forwarded-For": "203.0.113.1, 127.0.0.1"}]:
         status, line = asked(gateway, front.endpoint, client, **spoofed)
         assert status == 404
         assert (line["client"], line["client_source"]) == (client, "forwarded")
 
 
-def test_a_client_that_goes_past_the_proxy_is_not_believed(gateway):
-    """L3: a header of a peer that is no trusted proxy changes nothing."""
+def test_a_direct_clients_header_is_ignored(gateway):
+    """L3: a forwarding header of an untrusted peer has no effect."""
     status, line = asked(gateway, gateway.endpoint, "127.0.0.4", **{"X-Forwarded-For": "127.0.0.2"})
     assert (status, line["client"], line["client_source"]) == (404, "127.0.0.4", "peer")
 
 
-def test_clients_behind_a_proxy_have_budgets_of_their_own(gateway, front):
-    """L4, L1: one client's budget is used up, another's through the same proxy is whole."""
+def test_clients_behind_a_proxy_have_separate_budgets(gateway, front):
+    """L4, L1: one client's budget is spent, another's through the same proxy is full."""
     greedy, modest = front.greedy, f"{front.greedy}1"
     statuses = [asked(gateway, front.endpoint, greedy)[0] for _ in range(41)]
     assert statuses == [404] * 40 + [429]
@@ -95,35 +95,35 @@ def test_clients_behind_a_proxy_have_budgets_of_their_own(gateway, front):
 
 @pytest.mark.parametrize("path", ["//double//k", "/a%2Fb", "/a+b%20c", "/it's", "/~x%7E", "/100%25", "/..name", "/a;b=c&d", "/%C3%A9"])
 def test_a_proxy_before_the_gateway_changes_no_path(gateway, front, path):
-    """V5: what the proxy passes on is what the gateway reads."""
+    """V5: the gateway parses the path that the proxy forwards."""
     status, line = asked(gateway, front.endpoint, "127.0.0.8", "/demo" + path)
     assert (status, line["path"]) == (404, "/demo" + path)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_the_client_that_a_connection_names_is_told(proxied_gateway, named_by_connection, client):
-    """L3: what the PROXY header says counts, and a header of a client that is no proxy does not."""
+def test_the_client_in_a_proxy_header_is_logged(proxied_gateway, named_by_connection, client):
+    """L3: the PROXY header's address is used, and a header of an untrusted client is not."""
     for spoofed in [{}, {"X-Forwarded-For": "203.0.113.1"}]:
         status, line = asked(proxied_gateway, named_by_connection.endpoint, client, **spoofed)
         assert (status, line["client"], line["client_source"]) == (404, client, "proxy")
 
 
-def test_clients_that_connections_name_have_budgets_of_their_own(proxied_gateway, named_by_connection):
-    """L4, L1: one client's budget is used up, another's through the same proxy is whole."""
+def test_clients_in_proxy_headers_have_separate_budgets(proxied_gateway, named_by_connection):
+    """L4, L1: one client's budget is spent, another's through the same proxy is full."""
     greedy, modest = named_by_connection.greedy, f"{named_by_connection.greedy}1"
     statuses = [asked(proxied_gateway, named_by_connection.endpoint, greedy)[0] for _ in range(41)]
     assert statuses == [404] * 40 + [429]
     assert asked(proxied_gateway, named_by_connection.endpoint, modest)[0] == 404
 
 
-def test_a_client_that_goes_past_the_proxy_has_no_say_in_its_address(proxied_gateway):
-    """L3: a peer that is no trusted proxy begins with HTTP, as without the setting."""
+def test_a_direct_clients_proxy_header_is_refused(proxied_gateway):
+    """L3: an untrusted peer begins with HTTP, as without the setting."""
     status, line = asked(proxied_gateway, proxied_gateway.endpoint, "127.0.0.4")
     assert (status, line["client"], line["client_source"]) == (404, "127.0.0.4", "peer")
 
 
-def test_signed_requests_pass_a_cdn(cdn, prefix):
-    """A9, A1, V13: header-signed requests hold, with the headers that the proxy added unsigned beside them."""
+def test_signed_requests_through_a_cdn_are_accepted(cdn, prefix):
+    """A9, A1, V13: header signatures verify although the proxy added unsigned headers."""
     client = cdn.client()
     body = os.urandom(9 << 20)
     client.put_object(Bucket=cdn.bucket, Key=prefix + "a b+ü", Body=body, Metadata={"who": "me"})
@@ -144,8 +144,8 @@ def test_signed_requests_pass_a_cdn(cdn, prefix):
     assert client.list_objects_v2(Bucket=cdn.bucket, Prefix=prefix)["KeyCount"] == 0
 
 
-def test_presigned_urls_pass_a_cdn(cdn, prefix):
-    """A9, A1, A8: URLs of SigV4 and of SigV2, and requests that SigV2 signs in the header."""
+def test_presigned_urls_through_a_cdn_are_accepted(cdn, prefix):
+    """A9, A1, A8: URLs of SigV4 and of SigV2, and requests with SigV2 in the header, are accepted."""
     client = cdn.client()
     params = {"Bucket": cdn.bucket, "Key": prefix + "a b"}
     path = client.generate_presigned_url("put_object", Params=params).removeprefix(cdn.endpoint)
@@ -161,8 +161,8 @@ def test_presigned_urls_pass_a_cdn(cdn, prefix):
     assert talk.old("GET", f"/{prefix}old").header("x-amz-meta-one") == "1"
 
 
-def test_an_unsigned_header_of_s3_does_not_pass_a_cdn(cdn, prefix):
-    """A1: an `x-amz-` header that means something to the store must be signed, whoever added it."""
+def test_an_unsigned_s3_header_from_a_cdn_is_refused(cdn, prefix):
+    """A1: an `x-amz-` header with a meaning for the store must be signed, also if a proxy added it."""
     url = cdn.client().generate_presigned_url("put_object", Params={"Bucket": cdn.bucket, "Key": prefix + "o"})
     answer = cdn.raw("PUT", url.removeprefix(cdn.endpoint), body=b"x", headers={"x-amz-acl": "public-read"})
     assert answer.status == 403

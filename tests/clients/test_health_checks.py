@@ -1,4 +1,4 @@
-"""Real proxies check the gateway's health in the forms that their manuals show."""
+"""Health checks of real proxies, in the forms from their manuals."""
 
 import csv
 import socket
@@ -20,7 +20,7 @@ trusted_proxies = ["127.0.0.1"]
 
 
 class Checking(proxies.Haproxy):
-    """HAProxy with a health check ten times a second; its runtime API tells the result."""
+    """HAProxy with a health check ten times a second; its runtime API returns the result."""
 
     template = proxies.replaced(
         proxies.Haproxy.template,
@@ -69,7 +69,7 @@ CHECKS = {
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_haproxy_finds_the_gateway_up(gateway, tmp_path, check):
-    """O5: each check is answered with 200, behind a PROXY header that is due as well, and traffic passes."""
+    """O5: each check is answered with 200, also after a required PROXY header, and traffic is served."""
     proxy = Checking(tmp_path, gateway.endpoint, check, send="send-proxy" if gateway.is_proxied else "")
     try:
         proxy.becomes("L7OK", "UP")
@@ -80,7 +80,7 @@ def test_haproxy_finds_the_gateway_up(gateway, tmp_path, check):
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_haproxy_checks_without_the_proxy_header_that_is_due(gateway, tmp_path, check):
+def test_haproxy_checks_without_the_required_proxy_header(gateway, tmp_path, check):
     """O5, L3: a check to an explicit port sends no PROXY header (HAProxy manual, check-send-proxy), and is answered."""
     send = "send-proxy-v2" if gateway.is_proxied else ""
     proxy = Checking(tmp_path, gateway.endpoint, check, send=send, how="port @CHECKPORT@")
@@ -90,8 +90,8 @@ def test_haproxy_checks_without_the_proxy_header_that_is_due(gateway, tmp_path, 
         proxy.stop()
 
 
-def test_haproxy_learns_that_the_gateway_drains(tmp_path):
-    """O5, G4: the plain check turns the server down while the gateway drains, before it refuses connections."""
+def test_haproxy_detects_the_drain(tmp_path):
+    """O5, G4: the plain check marks the server as down while the gateway drains, before it refuses connections."""
     directory = tmp_path / "gateway"
     directory.mkdir()
     gateway = servers.Gateway(directory, TIDEGATE_SERVER__DRAIN_DELAY="5")
@@ -107,8 +107,8 @@ def test_haproxy_learns_that_the_gateway_drains(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_probes_pass_through_nginx(tmp_path, method):
-    """O5: a cloud load balancer that checks through nginx gets the gateway's answer."""
+def test_health_checks_through_nginx_are_answered(tmp_path, method):
+    """O5: a cloud load balancer's check through nginx gets the gateway's answer."""
     directory = tmp_path / "gateway"
     directory.mkdir()
     gateway = servers.Gateway(directory)

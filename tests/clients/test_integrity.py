@@ -1,4 +1,4 @@
-"""Checksums and chunked uploads through boto3 and by hand, before a store that takes trailers and one that takes none."""
+"""Checksums and chunked uploads through boto3 and by hand, with a store that accepts trailers and one that does not."""
 
 import base64
 import binascii
@@ -9,14 +9,14 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import code_of, sha256
 
-# Below and above what the gateway reads whole before it sends.
+# Sizes below and above the gateway's limit for buffering.
 SIZES = [1000, 300_000]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
 def test_boto3_sends_each_checksum(target, client, prefix, algorithm, size):
-    """I1: the checksum that the SDK computes is verified, and the object is what it was computed of."""
+    """I1: the SDK's checksum is verified, and the object equals its data."""
     body = os.urandom(size)
     put = client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=body, ChecksumAlgorithm=algorithm)
     assert put["ResponseMetadata"]["HTTPStatusCode"] == 200
@@ -36,12 +36,12 @@ def wrong_checksums(other):
     }
 
 
-# RGW itself looks at Content-MD5 only.
+# RGW itself verifies only Content-MD5.
 @pytest.mark.gateway
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", wrong_checksums(b""))
 def test_a_wrong_checksum_stores_nothing(target, prefix, name, size):
-    """I1: the SDK is told BadDigest, and there is no object."""
+    """I1: the SDK gets BadDigest, and there is no object."""
     client = target.client(checksums="when_required")
     given = {name: wrong_checksums(b"another body")[name]}
     with pytest.raises(ClientError) as error:
@@ -61,8 +61,9 @@ def in_chunks(body, crc32):
 
 @pytest.mark.gateway
 @pytest.mark.parametrize("size", [0, *SIZES, 5 << 20])
-def test_a_trailer_reaches_a_store_that_takes_none(target, client, prefix, size):
-    """A1, I1: an upload with a trailing checksum is verified and framed anew, also for RGW, which refuses every trailer."""
+def test_an_upload_with_a_trailer_reaches_a_store_without_trailers(target, client, prefix, size):
+    """A1, I1: an upload with a trailing checksum is verified and re-framed, also for RGW, which refuses every trailer.
+    """
     body = os.urandom(size)
     headers = {
         "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",

@@ -1,7 +1,7 @@
-"""The AWS SDK for JavaScript: its cases are in javascript/cases.js, run by one process for each place.
+"""The AWS SDK for JavaScript: its cases are in javascript/cases.js, run by one process for each endpoint.
 
-`npm ci --ignore-scripts` in javascript/ installs what package-lock.json pins. Beside the usual targets there is one
-gateway that verifies signatures, before the same two servers.
+`npm ci --ignore-scripts` in javascript/ installs the packages of package-lock.json. Besides the usual targets there is
+one gateway that verifies signatures, in front of the same two servers.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def node(*arguments, place=None):
 
 
 def asked(place):
-    """The cases for one place: not those that its store, or the store without the gateway, does not know."""
+    """The cases for one endpoint, without those that its store, or the store without the gateway, does not support."""
     store = place.rpartition(" ")[2]
     for case in node("list"):
         left_out = (DIRECT and case["gateway"]) or (case["signed"] and not place.startswith("signed"))
@@ -52,14 +52,14 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="module")
 def verifying(start_gateway, origin_server, rgw_server):
-    """A gateway that accepts SigV4 alone."""
+    """A gateway that accepts SigV4 only."""
     stores = section("demo", origin_server) + section("every", rgw_server, pattern="*")
     return start_gateway("javascript", stores, key(KEYS), policy(methods=DATA))
 
 
 @pytest.fixture(scope="module")
 def outcomes(request):
-    """What became of each case, by place; each place is asked once."""
+    """The outcome of each case, by endpoint; each endpoint is tested once."""
     known = {}
 
     def ask(place):
@@ -78,7 +78,7 @@ def outcomes(request):
                 "prefix": f"js-{uuid.uuid4().hex[:10]}/",
                 "cases": list(asked(place)),
             }
-            known[place] = {told["name"]: told["error"] for told in node("run", place=settings)}
+            known[place] = {case["name"]: case["error"] for case in node("run", place=settings)}
         return known[place]
 
     return ask

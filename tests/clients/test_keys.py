@@ -1,4 +1,4 @@
-"""Keys that proxies like to break. Bytes in are bytes out."""
+"""Keys with bytes that proxies often change. They are forwarded byte for byte."""
 
 import pytest
 
@@ -36,11 +36,11 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_goes_through_unchanged(target, client, prefix, key):
-    """V5, V4: legal keys pass byte for byte through put, get, head, list, copy and delete."""
+def test_a_key_is_forwarded_unchanged(target, client, prefix, key):
+    """V5, V4: legal keys are forwarded byte for byte in put, get, head, list, copy and delete."""
     key = prefix + key
     body = key.encode()
-    # A folder object is empty by convention; RGW keeps a body, so that the bytes show which key was read.
+    # A folder object is empty by convention; RGW keeps a body, so that the bytes identify the key.
     client.put_object(Bucket=target.bucket, Key=key, Body=body)
     assert client.get_object(Bucket=target.bucket, Key=key)["Body"].read() == body
     assert client.head_object(Bucket=target.bucket, Key=key)["ContentLength"] == len(body)
@@ -56,8 +56,8 @@ def test_a_key_goes_through_unchanged(target, client, prefix, key):
 
 @pytest.mark.gateway
 @pytest.mark.parametrize("key", KEYS)
-def test_the_server_behind_the_gateway_has_the_very_key(rgw, rgw_direct, prefix, key):
-    """V5: seen from behind: what was put through the gateway is read without it, and the other way round."""
+def test_the_server_behind_the_gateway_has_the_same_key(rgw, rgw_direct, prefix, key):
+    """V5: an object written through the gateway is read without it under the same key, and the other way round."""
     before, behind = rgw.client(), rgw_direct.client()
     before.put_object(Bucket=rgw.bucket, Key=prefix + key, Body=b"before")
     listed = behind.list_objects_v2(Bucket=rgw.bucket, Prefix=prefix)["Contents"]
@@ -77,8 +77,8 @@ def test_the_server_behind_the_gateway_has_the_very_key(rgw, rgw_direct, prefix,
         ("over%65ncoded.txt", "overencoded.txt"),
     ],
 )
-def test_an_unusual_spelling_of_a_key_is_accepted_by_a_server_that_verifies(rgw, rgw_direct, prefix, spelled, key):
-    """V5, A2: sent on as it came, signed in the canonical form: paths that no SDK would write."""
+def test_an_unusual_encoding_of_a_key_is_accepted_by_a_verifying_server(rgw, rgw_direct, prefix, spelled, key):
+    """V5, A2: paths that no SDK would write are forwarded unchanged and signed in the canonical form."""
     behind = rgw_direct.client()
     behind.put_object(Bucket=rgw.bucket, Key=prefix + key, Body=key.encode())
     answer = rgw.raw("GET", f"/{rgw.bucket}/{prefix}{spelled}")

@@ -7,7 +7,7 @@ NAMES = ["a.txt", "b.txt", "dir one/1.txt", "dir one/2.txt", "dir+two/1.txt", "d
 
 @pytest.fixture(scope="module")
 def tree(target, client):
-    """A module's worth of objects: the listings do not change them."""
+    """Objects for the whole module: listings do not change them."""
     root = "listing-tree/"
     for name in NAMES:
         client.put_object(Bucket=target.bucket, Key=root + name, Body=name.encode())
@@ -24,7 +24,7 @@ def prefixes(answer):
 
 @pytest.mark.parametrize("version", ["list_objects", "list_objects_v2"])
 def test_a_listing_names_every_key_in_order(target, client, tree, version):
-    """V5: the query string travels as it is, the answer's keys come back as they were put."""
+    """V5: the query string is forwarded unchanged, and the answer has the keys of the puts."""
     answer = getattr(client, version)(Bucket=target.bucket, Prefix=tree)
     assert keys(answer) == sorted(tree + name for name in NAMES)
     assert answer["IsTruncated"] is False
@@ -45,8 +45,8 @@ def test_a_delimiter_groups_keys(target, client, tree, version):
 
 @pytest.mark.parametrize("version", ["list_objects", "list_objects_v2"])
 def test_pages_join_to_the_whole(target, client, tree, version):
-    """V5: markers and continuation tokens come back to the server as it gave them."""
-    # Of four: RGW does not encode the marker of version 1, so no page may end with the key that has a plus.
+    """V5: markers and continuation tokens are returned to the server unchanged."""
+    # Pages of four keys: RGW does not encode the marker of version 1, so no page may end with the key with a plus.
     paginator = client.get_paginator(version)
     pages = list(paginator.paginate(Bucket=target.bucket, Prefix=tree, PaginationConfig={"PageSize": 4}))
     assert len(pages) == 2
@@ -60,14 +60,14 @@ def test_a_listing_can_start_after_a_key(target, client, tree):
 
 
 def test_an_empty_listing_is_an_empty_listing(target, client, prefix):
-    """E1, I2: no match is 200 with no contents, not an error and not a missing body."""
+    """E1, I2: no match is 200 without contents, not an error and not a missing body."""
     answer = client.list_objects_v2(Bucket=target.bucket, Prefix=prefix + "nothing")
     assert answer["KeyCount"] == 0
     assert "Contents" not in answer
 
 
 def test_a_delimiter_of_control_characters_is_legal(rgw, prefix):
-    """V3: an encoded line feed in a listing's query passes, unlike one in a path."""
+    """V3: an encoded line feed in a listing's query is forwarded, unlike one in a path."""
     client = rgw.client()
     client.put_object(Bucket=rgw.bucket, Key=prefix + "o", Body=b"x")
     answer = client.list_objects_v2(Bucket=rgw.bucket, Prefix=prefix, Delimiter="\n")

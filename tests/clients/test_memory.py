@@ -1,11 +1,11 @@
-"""Memory while a large object goes up in parts: 64 MiB each, 16 at a time, within 64 MiB over an idle gateway.
+"""Memory during a large multipart upload: parts of 64 MiB, 16 at a time, within 64 MiB above an idle gateway.
 
-The object has TIDEGATE_TEST_OBJECT_MIB (1024); the size that is promised is
+The object has TIDEGATE_TEST_OBJECT_MIB (1024); the documented size is tested with
 
-    TIDEGATE_TEST_OBJECT_MIB=5120 TIDEGATE_BINARY=target/release/tidegate python -m pytest tests/clients/test_memory.py
+TIDEGATE_TEST_OBJECT_MIB=5120 TIDEGATE_BINARY=target/release/tidegate python -m pytest tests/clients/test_memory.py
 
-The store keeps nothing (sink.py), so neither disk nor memory bounds the size. The highest mark of the resident set is
-the kernel's own (`VmHWM`, set back by `clear_refs`), not a sample's.
+The store keeps nothing (sink.py), so neither disk nor memory bounds the size. The peak of the resident set is the
+kernel's own (`VmHWM`, reset by `clear_refs`), not a sample's.
 """
 
 import os
@@ -43,7 +43,7 @@ def sink(tmp_path_factory):
 
 @pytest.fixture
 def gateway(sink, tmp_path_factory):
-    """One gateway for each test: what an earlier one left behind would count as idle."""
+    """One gateway for each test: memory left by an earlier one would count as idle."""
     store = section("sink", f"http://{sink}", keys=("AKIASINK", "unverified"))
     with gateways(tmp_path_factory) as start:
         yield start("memory", store, key(KEYS), policy(methods=("read", "write")))
@@ -64,7 +64,7 @@ def forget_highest(process):
 
 
 class Repeated:
-    """An object of one block over and over, which no disk holds and boto3 reads part by part."""
+    """An object of one repeated block, which is on no disk and which boto3 reads part by part."""
 
     def __init__(self, length):
         self.block, self.left = os.urandom(MIB), length
@@ -102,9 +102,9 @@ def by_boto3(gateway):
     ],
 )
 def test_a_large_object_in_parts_needs_no_memory_of_its_size(gateway, sink, upload):
-    """M3, A1: every part is verified as it passes, and none is kept."""
+    """M3, A1: every part is verified while it is streamed, and none is kept."""
     before = taken(sink)
-    # The gateway's first request makes what every later one uses.
+    # The gateway's first request allocates memory that all later ones use.
     Target("sink", gateway.endpoint, "sink", KEYS).client().get_object(Bucket="sink", Key="first")
     forget_highest(gateway.process)
     idle = highest_mib(gateway.process)

@@ -1,4 +1,4 @@
-"""minio-js with its defaults: javascript/minio.js, which `npm ci` in javascript/ installs the package for."""
+"""minio-js with its defaults: javascript/minio.js; `npm ci` in javascript/ installs its package."""
 
 import json
 

@@ -46,7 +46,7 @@ def test_objects(minio, tool_target, prefix):
 
 
 def test_parts(minio, tool_target, prefix, tmp_path):
-    """A9: a stream of unknown length in parts, and an object composed of others' parts."""
+    """A9: a stream of unknown length in parts, and an object composed of parts of others."""
     body = os.urandom(11 << 20)
     minio.put_object(tool_target.bucket, prefix + "big", io.BytesIO(body), -1, part_size=5 << 20)
     minio.fget_object(tool_target.bucket, prefix + "big", str(tmp_path / "out"))
@@ -75,7 +75,7 @@ def test_presigned(minio, tool_target, prefix):
 
 
 def test_buckets(minio, tool_target, prefix):
-    """A9: a bucket is made, its settings are written and read, it is removed."""
+    """A9: a bucket is created, its settings are written and read, it is removed."""
     bucket = f"{tool_target.bucket}-{prefix[2:-1]}"
     minio.make_bucket(bucket)
     assert bucket in [each.name for each in minio.list_buckets()]

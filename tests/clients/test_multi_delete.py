@@ -14,7 +14,7 @@ GUEST = ("AKIADELETEGUEST", "guest/secret+of/forty=characters")
 
 @pytest.fixture(scope="module")
 def client(start_gateway, origin_server, rgw_server, rgw_direct):
-    """Makes clients of a gateway with a key that may do everything and one that may delete below two prefixes."""
+    """Creates clients of a gateway with a key with all rights and one that may delete below two prefixes."""
     gateway = start_gateway(
         "multi-delete",
         both_stores(origin_server, rgw_server, rgw_direct.bucket),
@@ -33,7 +33,7 @@ def client(start_gateway, origin_server, rgw_server, rgw_direct):
 @pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])
 def test_denied_keys_are_reported_and_the_others_deleted(client, bucket, quiet, algorithm):
-    """E5, A5: the answer is what S3 gives for a mixed list, and only the allowed objects are gone."""
+    """E5, A5: the answer is S3's for a mixed list, and only the allowed objects are deleted."""
     run = uuid.uuid4().hex[:8]
     allowed = [f"public/{run}/{name}" for name in ("a", "b & <c>", "d'e\"")] + [f"öffentlich/{run}"]
     denied = [f"private/{run}/{name}" for name in ("a", "b & <c>")] + [f"{run}public/x"]
@@ -55,14 +55,14 @@ def test_denied_keys_are_reported_and_the_others_deleted(client, bucket, quiet, 
 
 
 def test_nothing_is_deleted_where_all_is_denied(client, bucket):
-    """E5: a list of denied keys alone is answered with an error for each."""
+    """E5: a list of only denied keys is answered with an error for each."""
     key = f"private/{uuid.uuid4().hex}"
     owner = client(OWNER)
     owner.put_object(Bucket=bucket, Key=key, Body=b"x")
     objects = [{"Key": key}, {"Key": key, "VersionId": "null"}]
     answer = client(GUEST).delete_objects(Bucket=bucket, Delete={"Objects": objects})
-    told = [(error["Key"], error.get("VersionId"), error["Code"]) for error in answer["Errors"]]
-    assert told == [(key, None, "AccessDenied"), (key, "null", "AccessDenied")]
+    errors = [(error["Key"], error.get("VersionId"), error["Code"]) for error in answer["Errors"]]
+    assert errors == [(key, None, "AccessDenied"), (key, "null", "AccessDenied")]
     assert exists(owner, bucket, key)
 
 

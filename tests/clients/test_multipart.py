@@ -1,4 +1,4 @@
-"""Large objects: 100 MiB in parts through boto3 and through the AWS CLI, both ways, compared by hash."""
+"""Large objects: 100 MiB in parts through boto3 and through the AWS CLI, in both directions, compared by hash."""
 
 import os
 
@@ -27,7 +27,7 @@ def test_boto3_moves_100_mib_in_parts(target, prefix, big_file, tmp_path, checks
 
 
 def test_100_mib_in_one_request_each_way(target, client, prefix, big_file):
-    """V2, M3: a body of exactly the default limit passes whole, streamed."""
+    """V2, M3: a body of exactly the default limit is streamed completely."""
     path, digest = big_file
     with path.open("rb") as file:
         client.put_object(Bucket=target.bucket, Key=prefix + "big", Body=file)
@@ -49,7 +49,8 @@ def test_the_aws_cli_moves_100_mib(target, prefix, big_file, tmp_path, signed):
 
 
 def test_parts_may_come_in_any_order_and_be_listed(target, client, prefix):
-    """I2: `partNumber` and `uploadId` pass; the object is the parts in their order, not in their arrival's."""
+    """I2: `partNumber` and `uploadId` are forwarded; the object has the parts in numerical order, not in order of
+    arrival."""
     bodies = {number: os.urandom(5 << 20) for number in (1, 2, 3)}
     upload = client.create_multipart_upload(Bucket=target.bucket, Key=prefix + "o", Metadata={"kind": "parts"})
     place = {"Bucket": target.bucket, "Key": prefix + "o", "UploadId": upload["UploadId"]}
@@ -65,7 +66,7 @@ def test_parts_may_come_in_any_order_and_be_listed(target, client, prefix):
 
 
 def test_a_part_can_be_a_range_of_another_object(target, client, prefix):
-    """I2: `x-amz-copy-source-range` passes."""
+    """I2: `x-amz-copy-source-range` is forwarded."""
     source = os.urandom(6 << 20)
     client.put_object(Bucket=target.bucket, Key=prefix + "from", Body=source)
     upload = client.create_multipart_upload(Bucket=target.bucket, Key=prefix + "to")
@@ -83,7 +84,7 @@ def test_a_part_can_be_a_range_of_another_object(target, client, prefix):
 
 
 def test_an_aborted_upload_leaves_no_object(target, client, prefix):
-    """E1, I2: abort is 204, and what follows it is the server's error."""
+    """E1, I2: abort is 204, and later requests get the server's error."""
     upload = client.create_multipart_upload(Bucket=target.bucket, Key=prefix + "o")
     place = {"Bucket": target.bucket, "Key": prefix + "o", "UploadId": upload["UploadId"]}
     client.upload_part(PartNumber=1, Body=b"x" * 1000, **place)

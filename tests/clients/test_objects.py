@@ -1,4 +1,4 @@
-"""Single objects through boto3: in, out, metadata, ranges, copies, deletes."""
+"""Single objects through boto3: put, get, metadata, ranges, copies, deletes."""
 
 import concurrent.futures
 import os
@@ -12,7 +12,7 @@ SIZES = [0, 1, 1023, 65535, 65536, 65537, 1 << 20, (8 << 20) + 1]
 
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
 @pytest.mark.parametrize("size", SIZES)
-def test_an_object_comes_out_as_it_went_in(target, prefix, size, checksums):
+def test_an_object_is_returned_unchanged(target, prefix, size, checksums):
     """I1, I2: bytes and ETag, with and without the checksum headers that newer SDKs add."""
     client = target.client(checksums=checksums)
     body = os.urandom(size)
@@ -23,8 +23,8 @@ def test_an_object_comes_out_as_it_went_in(target, prefix, size, checksums):
     assert sha256(got["Body"]) == sha256(body)
 
 
-def test_head_tells_what_get_tells(target, client, prefix):
-    """I2: the head of an answer passes as the server made it, for GET and for HEAD."""
+def test_head_has_the_headers_of_get(target, client, prefix):
+    """I2: the server's response headers are forwarded unchanged, for GET and for HEAD."""
     kinds = {
         "ContentType": "text/x-suite; charset=utf-8",
         "CacheControl": "max-age=60, no-transform",
@@ -45,8 +45,8 @@ def test_head_tells_what_get_tells(target, client, prefix):
     assert head["LastModified"] == got["LastModified"]
 
 
-def test_an_encoded_body_is_not_decoded_on_the_way(target, client, prefix):
-    """I2: `Content-Encoding: gzip` is the object's business, also when the bytes are no gzip at all."""
+def test_an_encoded_body_is_not_decoded(target, client, prefix):
+    """I2: `Content-Encoding: gzip` is metadata of the object, also if the bytes are not gzip."""
     body = b"\x1f\x8b not really compressed"
     client.put_object(Bucket=target.bucket, Key=prefix + "o.gz", Body=body, ContentEncoding="gzip")
     got = client.get_object(Bucket=target.bucket, Key=prefix + "o.gz")
@@ -68,7 +68,7 @@ def test_an_encoded_body_is_not_decoded_on_the_way(target, client, prefix):
     ],
 )
 def test_a_range_is_answered_with_exactly_its_bytes(target, client, prefix, asked, first, last):
-    """I2: range requests pass through exactly, Content-Range included."""
+    """I2: range requests are exact, Content-Range included."""
     body = os.urandom(10000)
     client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=body)
     got = client.get_object(Bucket=target.bucket, Key=prefix + "o", Range=asked)
@@ -78,7 +78,7 @@ def test_a_range_is_answered_with_exactly_its_bytes(target, client, prefix, aske
 
 
 def test_a_range_past_the_end_is_416(target, client, prefix):
-    """I2, R1: 416 is an answer, passed on once and not retried."""
+    """I2, R1: 416 is an answer, forwarded once and not retried."""
     client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=b"0123456789")
     with pytest.raises(ClientError) as error:
         client.get_object(Bucket=target.bucket, Key=prefix + "o", Range="bytes=10-")
@@ -86,7 +86,7 @@ def test_a_range_past_the_end_is_416(target, client, prefix):
 
 
 def test_overwriting_replaces_the_object(target, client, prefix):
-    """I2: the second body and its ETag are what a reader sees, never the first's."""
+    """I2: readers get the second body and its ETag, never the first's."""
     first = client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=b"first" * 1000)
     second = client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=b"second")
     got = client.get_object(Bucket=target.bucket, Key=prefix + "o")
@@ -95,7 +95,7 @@ def test_overwriting_replaces_the_object(target, client, prefix):
 
 
 def test_a_deleted_object_is_gone_and_deleting_again_succeeds(target, client, prefix):
-    """I2, E1: 204 with no body passes; afterwards 404 in S3's shape."""
+    """I2, E1: 204 without a body is forwarded; afterwards 404 in S3's format."""
     client.put_object(Bucket=target.bucket, Key=prefix + "o", Body=b"x")
     for _ in range(2):
         answer = client.delete_object(Bucket=target.bucket, Key=prefix + "o")
@@ -106,7 +106,7 @@ def test_a_deleted_object_is_gone_and_deleting_again_succeeds(target, client, pr
 
 
 def test_many_are_deleted_in_one_request(target, client, prefix):
-    """E5: the POST's XML body and its answer pass; the missing key is no error."""
+    """E5: the POST's XML body and its answer are forwarded; the missing key is no error."""
     keys = [f"{prefix}{n}" for n in range(20)]
     for key in keys:
         client.put_object(Bucket=target.bucket, Key=key, Body=b"x")
@@ -119,7 +119,7 @@ def test_many_are_deleted_in_one_request(target, client, prefix):
 
 
 def test_a_copy_has_the_bytes_and_metadata_of_its_source(target, client, prefix):
-    """V5, I2: `x-amz-copy-source` travels on as the client encoded it."""
+    """V5, I2: `x-amz-copy-source` is forwarded as the client encoded it."""
     body = os.urandom(100_000)
     source = prefix + "from ü+%.bin"
     client.put_object(Bucket=target.bucket, Key=source, Body=body, Metadata={"a": "1"})
@@ -129,12 +129,12 @@ def test_a_copy_has_the_bytes_and_metadata_of_its_source(target, client, prefix)
     got = client.get_object(Bucket=target.bucket, Key=prefix + "to")
     assert got["Body"].read() == body
     assert got["Metadata"] == {"a": "1"}
-    # RGW gives it without the quotes here.
+    # RGW returns it without the quotes here.
     assert got["ETag"].strip('"') == copied["CopyObjectResult"]["ETag"].strip('"')
 
 
 def test_a_copy_can_replace_the_metadata(target, client, prefix):
-    """I2: the directive header passes."""
+    """I2: the directive header is forwarded."""
     client.put_object(Bucket=target.bucket, Key=prefix + "from", Body=b"x", Metadata={"a": "1"})
     client.copy_object(
         Bucket=target.bucket,
@@ -146,8 +146,8 @@ def test_a_copy_can_replace_the_metadata(target, client, prefix):
     assert client.head_object(Bucket=target.bucket, Key=prefix + "to")["Metadata"] == {"b": "2"}
 
 
-def test_objects_written_at_once_do_not_mix(target, client, prefix):
-    """P1, P3: 96 objects over 32 threads, within the default gate and queue; every body its own."""
+def test_concurrent_objects_do_not_mix(target, client, prefix):
+    """P1, P3: 96 objects over 32 threads, within the default gate and queue; every body is the right one."""
     bodies = {f"{prefix}{n:03}": os.urandom(50_000 + n * 1000) for n in range(96)}
 
     def round_trip(key):

@@ -1,4 +1,4 @@
-"""obstore: the object_store crate of Rust, which polars, delta-rs and DataFusion use too, in a small wheel.
+"""obstore: Rust's object_store crate, which polars, delta-rs and DataFusion use too, in a small wheel.
 
 polars and pyarrow are not installed: polars sends the same requests with the same crate.
 """
@@ -47,7 +47,7 @@ def test_objects(store, prefix):
 
 
 def test_parts_conditions_and_urls(store, prefix):
-    """A1, A9, I2: an upload in parts, a write that must create, presigned URLs."""
+    """A1, A9, I2: a multipart upload, a write that must create, presigned URLs."""
     body = os.urandom(11 << 20)
     obstore.put(store, prefix + "big", body, use_multipart=True, chunk_size=5 << 20)
     assert sha256(bytes(obstore.get(store, prefix + "big").bytes())) == sha256(body)

@@ -1,7 +1,7 @@
-"""What RGW does for requests that select an operation in more than one way, under keys that may do one thing only.
+"""RGW's handling of requests that select an operation in more than one way, with keys that have one access each.
 
-The gateway decides by a table of operations (V11). A key of each access sends every method with every pair of sub-resources to
-a gateway in front of RGW, and RGW itself is asked afterwards what has happened.
+The gateway decides by a table of operations (V11). A key of each access sends every method with every pair of
+sub-resources to a gateway in front of RGW, and RGW's state is compared afterwards.
 """
 
 import http.client
@@ -15,7 +15,8 @@ from configuration import DATA, policy, section
 CONTENT = b"content-that-only-readers-see"
 BYSTANDER = "bystander"
 
-# What selects an operation at S3 or RGW, and parameters that stand beside it. An empty name stands for no parameter.
+# Parameters that select an operation at S3 or RGW, and parameters that are combined with them. An empty name means no
+# parameter.
 PARAMETERS = [
     "",
     "acl",
@@ -65,7 +66,7 @@ POLICY = (
 
 
 class Store:
-    """A bucket at RGW and what is in it, asked without the gateway."""
+    """A bucket at RGW and its state, read without the gateway."""
 
     def __init__(self, direct):
         self.client = direct.client()
@@ -74,7 +75,7 @@ class Store:
         self.reset()
 
     def reset(self):
-        """Two objects and one upload, whatever was there before."""
+        """Restores two objects and one upload."""
         for name in (BYSTANDER, "target"):
             self.client.put_object(Bucket=self.bucket, Key=name, Body=CONTENT)
         for upload in self._uploads():
@@ -116,7 +117,7 @@ def store(rgw_direct):
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway, rgw_server, store):
-    """RGW behind a gateway that takes API keys, one for each access."""
+    """RGW behind a gateway that accepts API keys, one for each access."""
 
     def api_key(access):
         table = f'[api_keys.{access}]\nsecret = "secret-of-{access}-key"\npolicy = "{access}"\n'
@@ -153,7 +154,7 @@ class Asker:
 
 
 def check(access, before, after, answer, request):
-    """Nothing outside the access has happened in the store, and nothing outside it is in the answer."""
+    """The store has changed only within the access, and the answer has only data within it."""
     kept = {name: value for name, value in after["settings"].items() if value != "NoSuchKey" or access != "delete"}
     assert kept == {name: before["settings"][name] for name in kept}, request
     if access in ("read", "list"):
@@ -167,14 +168,14 @@ def check(access, before, after, answer, request):
     if access != "read":
         assert CONTENT not in answer.body, request
     if access != "list":
-        # What a delete answers names what it has deleted.
+        # The answer to a delete has the deleted keys.
         assert BYSTANDER.encode() not in answer.body or access == "delete", request
 
 
 @pytest.mark.gateway
 @pytest.mark.parametrize("access", ["read", "write", "delete", "list"])
 def test_every_pair_of_parameters_stays_within_the_access(gateway, store, access):
-    """V11, A5: every method with every pair of sub-resources, under a key that may do one thing."""
+    """V11, A5: every method with every pair of sub-resources, with a key of one access."""
     store.reset()
     asker = Asker(gateway, store, access)
     before, passed = store.state(), 0
@@ -191,7 +192,7 @@ def test_every_pair_of_parameters_stays_within_the_access(gateway, store, access
             if after != before:
                 store.reset()
                 before = store.state()
-        # Requests that the gateway answered itself have left the store alone.
+        # Requests that the gateway answered itself did not reach the store.
         assert store.state() == before, (access, method, path)
     assert passed > 0
 
@@ -215,8 +216,8 @@ def test_every_pair_of_parameters_stays_within_the_access(gateway, store, access
         ("write", "PUT", "acl", ()),
     ],
 )
-def test_a_trick_does_nothing_outside_the_access(gateway, store, access, method, query, headers):
-    """V11: what RGW takes for another operation is refused, or reaches it without what makes it another."""
+def test_an_ambiguous_request_stays_within_the_access(gateway, store, access, method, query, headers):
+    """V11: a request that RGW parses as another operation is refused, or forwarded without the part that selects it."""
     store.reset()
     before = store.state()
     answer = Asker(gateway, store, access).ask(method, "/target", query, headers)
@@ -228,7 +229,7 @@ def test_a_trick_does_nothing_outside_the_access(gateway, store, access, method,
 @pytest.mark.gateway
 @pytest.mark.parametrize("name", ["x_amz_copy_source", "x-amz-copy_source", "x_amz-copy-source"])
 def test_an_alias_of_the_copy_source_copies_nothing(gateway, store, rgw_direct, name):
-    """V11, V7: RGW reads `_` as `-`, and what a writer may not read must not be copied to where it is read."""
+    """V11, V7: RGW reads `_` as `-`; a key with write access only must not copy objects to a readable place."""
     other = rgw_direct.client()
     other.put_object(Bucket=rgw_direct.bucket, Key="of-another-bucket", Body=CONTENT)
     Asker(gateway, store, "write").ask("PUT", "/target", "", [(name, f"/{rgw_direct.bucket}/of-another-bucket")])

@@ -1,4 +1,4 @@
-"""The embedded origin, which newcomers try first: what a store does that keeps keys and not paths, and what it leaves out."""
+"""The embedded origin, the first store of new users: keys are not paths, and the unimplemented operations."""
 
 import os
 import uuid
@@ -32,8 +32,8 @@ def keys(client, bucket, prefix):
     return [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
 
 
-def test_a_folder_is_no_object(origin, client, prefix):
-    """B3, R1: tools that mount buckets ask this often: were it a 500, the breaker would close the bucket to all."""
+def test_a_folder_is_not_an_object(origin, client, prefix):
+    """B3, R1: mount tools request folders often: a 500 would open the circuit for all clients."""
     client.put_object(Bucket=origin.bucket, Key=prefix + "folder/o", Body=b"x")
     for _ in range(12):
         for key in (prefix + "folder", prefix + "folder/", prefix + "folder/o/"):
@@ -43,7 +43,7 @@ def test_a_folder_is_no_object(origin, client, prefix):
 
 
 def test_a_key_can_be_a_folder_too(origin, client, prefix):
-    """V5: `o`, `o/`, `o//below` and `o/below` are four keys, and each is deleted alone."""
+    """V5: `o`, `o/`, `o//below` and `o/below` are four keys, and each is deleted separately."""
     names = [prefix + name for name in ("o", "o/", "o//below", "o/below")]
     for name in names:
         client.put_object(Bucket=origin.bucket, Key=name, Body=name.encode())
@@ -57,7 +57,7 @@ def test_a_key_can_be_a_folder_too(origin, client, prefix):
 
 @pytest.mark.parametrize("length", [100, 164, 165, 255, 260, 900, 1024])
 def test_a_key_may_be_as_long_as_s3_allows(origin, client, prefix, length):
-    """V5, E1: up to 1024 bytes; longer is KeyTooLongError, before anything is stored."""
+    """V5, E1: up to 1024 bytes; a longer one is KeyTooLongError, before anything is stored."""
     key = prefix + "k" * (length - len(prefix))
     client.put_object(Bucket=origin.bucket, Key=key, Body=b"x")
     assert client.get_object(Bucket=origin.bucket, Key=key)["Body"].read() == b"x"
@@ -65,8 +65,9 @@ def test_a_key_may_be_as_long_as_s3_allows(origin, client, prefix, length):
     assert refused(client.put_object, Bucket=origin.bucket, Key=too_long, Body=b"x") == (400, "KeyTooLongError")
 
 
-def test_buckets_are_made_and_removed(origin, aws, tmp_path):
-    """E1, V2: `aws s3 mb`, `ls`, `cp` of 4 bytes and of 65 MiB, up, within the origin and down, `rb`; a bucket with objects is 409."""
+def test_buckets_are_created_and_removed(origin, aws, tmp_path):
+    """E1, V2: `aws s3 mb`, `ls`, `cp` of 4 bytes and of 65 MiB, up, within the origin and down, `rb`; a bucket with
+    objects is 409."""
     bucket = f"made-{uuid.uuid4().hex[:8]}"
     base = f"s3://{bucket}/"
     bodies = {"small": b"tide", "large": os.urandom(LARGE_BYTES)}
@@ -90,7 +91,8 @@ def test_buckets_are_made_and_removed(origin, aws, tmp_path):
 
 
 def test_a_tree_is_synchronised(origin, aws, prefix, tmp_path):
-    """V5, E1: `aws s3 sync` both ways of awkward names, a second one that finds nothing to do, `mv`, ranges, `rm`."""
+    """V5, E1: `aws s3 sync` of unusual names in both directions, a second one that transfers nothing, `mv`, ranges,
+    `rm`."""
     base = f"s3://{origin.bucket}/{prefix}"
     files = make_tree(tmp_path / "up")
     aws("s3", "sync", "--no-progress", "up", base + "tree")
@@ -107,7 +109,7 @@ def test_a_tree_is_synchronised(origin, aws, prefix, tmp_path):
 
 
 def test_conditions_of_reads(origin, client, prefix):
-    """I2: 304 and 412 for GET and HEAD, as any S3 server says them."""
+    """I2: 304 and 412 for GET and HEAD, as in any S3 server."""
     place = {"Bucket": origin.bucket, "Key": prefix + "o"}
     client.put_object(Body=b"stored", **place)
     head = client.head_object(**place)
@@ -121,14 +123,14 @@ def test_conditions_of_reads(origin, client, prefix):
         assert client.get_object(**place)["Body"].read() == b"stored"
 
 
-def test_several_attributes_are_told_at_once(origin, client, prefix):
-    """I2: clients send the names of attributes as one list."""
+def test_several_attributes_are_returned_at_once(origin, client, prefix):
+    """I2: clients send the attribute names as one list."""
     key = prefix + "attributes"
     client.put_object(Bucket=origin.bucket, Key=key, Body=b"five!")
     wanted = ["ETag", "ObjectSize", "StorageClass"]
-    told = client.get_object_attributes(Bucket=origin.bucket, Key=key, ObjectAttributes=wanted)
-    assert (told["ObjectSize"], told["StorageClass"]) == (5, "STANDARD")
-    assert told["ETag"].strip('"') == client.head_object(Bucket=origin.bucket, Key=key)["ETag"].strip('"')
+    attributes = client.get_object_attributes(Bucket=origin.bucket, Key=key, ObjectAttributes=wanted)
+    assert (attributes["ObjectSize"], attributes["StorageClass"]) == (5, "STANDARD")
+    assert attributes["ETag"].strip('"') == client.head_object(Bucket=origin.bucket, Key=key)["ETag"].strip('"')
 
 
 def test_a_large_copy_in_parts(origin, client, aws, prefix):
@@ -147,7 +149,7 @@ def test_a_large_copy_in_parts(origin, client, aws, prefix):
 
 
 def test_uploads_are_listed(origin, client, prefix):
-    """E1: ListMultipartUploads, ListParts, AbortMultipartUpload; parts of an upload that is gone are NoSuchUpload."""
+    """E1: ListMultipartUploads, ListParts, AbortMultipartUpload; parts of a removed upload are NoSuchUpload."""
     place = {"Bucket": origin.bucket, "Key": prefix + "o"}
     upload = {**place, "UploadId": client.create_multipart_upload(**place)["UploadId"]}
     tag = client.upload_part(PartNumber=2, Body=b"x" * 10, **upload)["ETag"]
@@ -161,7 +163,7 @@ def test_uploads_are_listed(origin, client, prefix):
 
 
 def test_names_in_listings_are_encoded(origin, client, prefix):
-    """V5: `encoding-type=url`, which boto3 asks for and decodes."""
+    """V5: `encoding-type=url`, which boto3 requests and decodes."""
     names = [prefix + name for name in ("a+b", "a b", "%41", "ü/x", "\x01control")]
     for name in names:
         client.put_object(Bucket=origin.bucket, Key=name, Body=b"")
@@ -170,8 +172,8 @@ def test_names_in_listings_are_encoded(origin, client, prefix):
     assert raw["CommonPrefixes"][0]["Prefix"].endswith("%C3%BC/")
 
 
-def test_what_it_does_not_do_it_says(origin, client):
-    """E5: 501 for an operation it lacks, never a silent success."""
+def test_unimplemented_operations_are_501(origin, client):
+    """E5: 501 for an unimplemented operation, never a silent success."""
     enabled = {"Status": "Enabled"}
     lacking = [
         (client.put_bucket_versioning, {"VersioningConfiguration": enabled}),

@@ -1,4 +1,4 @@
-"""Uploads by POST form, signed by boto3 and sent as `requests` sends them (urllib3's own encoding), before both servers."""
+"""POST form uploads, signed by boto3 and sent by `requests` (urllib3's own encoding), with both servers."""
 
 import base64
 import datetime
@@ -20,7 +20,7 @@ KEYS = ("AKIAFORMS", "forms/secret+of/forty=characters")
 
 @pytest.fixture(scope="module")
 def client(start_gateway, origin_server, rgw_server, rgw_direct):
-    """A client of a gateway that accepts SigV4 alone, in front of the embedded origin and of RGW."""
+    """A client of a gateway that accepts SigV4 only, in front of the embedded origin and of RGW."""
     stores = both_stores(origin_server, rgw_server, rgw_direct.bucket)
     gateway = start_gateway("forms", stores, key(KEYS), policy(methods=("read", "write")))
     return Target("forms", gateway.endpoint, "", KEYS).client()
@@ -35,7 +35,7 @@ def send(post, name, data, **more):
 
 @pytest.mark.parametrize("size", [0, 1000, 64 * 1024, 5_000_001])
 def test_a_presigned_form_stores_its_file(client, bucket, size):
-    """A1: what boto3 signs is taken, and the object is the file, with the headers that the form says."""
+    """A1: boto3's signature is accepted, and the object is the file, with the headers from the form."""
     data = os.urandom(size)
     prefix = f"forms/{uuid.uuid4().hex}/"
     post = client.generate_presigned_post(
@@ -60,7 +60,7 @@ def test_a_presigned_form_stores_its_file(client, bucket, size):
 
 
 def test_a_form_that_breaks_its_policy_stores_nothing(client, bucket):
-    """A1, A5: size, fields and signature are held against what was signed."""
+    """A1, A5: size, fields and signature are compared with the signed policy."""
     key = f"forms/{uuid.uuid4().hex}"
     post = client.generate_presigned_post(bucket, key, Conditions=[["content-length-range", 10, 100_000]])
     for data, fields, status, code in [
@@ -89,7 +89,7 @@ def exists(client, bucket, key):
 
 
 def test_a_forms_tags_become_the_objects(client, rgw_direct):
-    """A1: the document in the field `tagging` becomes the object's tags, and the signed policy binds it."""
+    """A1: the document in the field `tagging` becomes the object's tags, and the signed policy restricts it."""
     key = f"forms/{uuid.uuid4().hex}"
     tags = {"0": "0", "a b": "c=d+e"}
     inner = "".join(f"<Tag><Key>{name}</Key><Value>{value}</Value></Tag>" for name, value in tags.items())
@@ -104,7 +104,7 @@ def test_a_forms_tags_become_the_objects(client, rgw_direct):
 
 
 @pytest.mark.parametrize("where", ["fields", "behind the file"])
-def test_a_client_that_still_sends_reads_why_its_form_is_refused(client, bucket, where):
+def test_a_sending_client_gets_the_refusal_of_its_form(client, bucket, where):
     """A1, V10: fields over their limit, and a part behind a large file, are answered while the client still sends."""
     key = f"forms/{uuid.uuid4().hex}"
     post = client.generate_presigned_post(bucket, key)
@@ -120,7 +120,7 @@ def test_a_client_that_still_sends_reads_why_its_form_is_refused(client, bucket,
 
 
 def test_an_expiration_is_iso_8601_in_utc(client, bucket):
-    """A1: S3 reads `T` and `Z` alone."""
+    """A1: S3 accepts only the form with `T` and `Z`."""
     post = client.generate_presigned_post(bucket, f"forms/{uuid.uuid4().hex}")
     policy = json.loads(base64.b64decode(post["fields"]["policy"]))
     assert datetime.datetime.strptime(policy["expiration"], "%Y-%m-%dT%H:%M:%SZ")
@@ -134,8 +134,8 @@ def test_an_expiration_is_iso_8601_in_utc(client, bucket):
     assert (answer.status, b"<Code>InvalidPolicyDocument</Code>" in answer.data) == (400, True)
 
 
-def test_a_browser_is_led_on(client, bucket):
-    """A1: after an upload a form's page is answered with, with what was stored behind it."""
+def test_a_browser_is_redirected(client, bucket):
+    """A1: after an upload the browser is redirected to the form's page, with the stored key in the query."""
     key = f"forms/{uuid.uuid4().hex}"
     page = "http://pages.example/done?a=1"
     fields = {"success_action_redirect": page}

@@ -1,4 +1,4 @@
-"""rclone from Debian: its S3 backend with nothing configured but provider, keys and endpoint."""
+"""rclone from Debian: its S3 backend with only provider, keys and endpoint configured."""
 
 import pytest
 from tool import Tool, fetch, make_tree, read_tree
@@ -18,7 +18,8 @@ def rclone(request, tool_target, tmp_path):
 
 
 def test_rclone(rclone, tool_target, prefix, tmp_path):
-    """A9, A1, V5: copy, ranges, list, server-side copy and move, sync both ways, check, link, delete, purge."""
+    """A9, A1, V5: copy, ranges, list, server-side copy and move, sync in both directions, check, link, delete, purge.
+    """
     base = f"r:{tool_target.bucket}/{prefix}"
     files = make_tree(tmp_path / "up")
     rclone("copy", tmp_path / "up", base + "tree")
@@ -41,7 +42,7 @@ def test_rclone(rclone, tool_target, prefix, tmp_path):
 
 
 def test_rclone_streams_and_parts(rclone, tool_target, prefix, tmp_path):
-    """A1, I2: a stream of unknown length, an upload in parts, and a range of it."""
+    """A1, I2: a stream of unknown length, a multipart upload, and a range of it."""
     base = f"r:{tool_target.bucket}/{prefix}"
     body = make_tree(tmp_path / "in", ["big"], 11 << 20)["big"]
     rclone("--s3-upload-cutoff", "5M", "--s3-chunk-size", "5M", "copyto", tmp_path / "in/big", base + "big")

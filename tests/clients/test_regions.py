@@ -1,4 +1,4 @@
-"""Regions, CDNs and tunnels: real clients with their defaults, before a gateway that verifies signatures.
+"""Regions, CDNs and tunnels: real clients with their defaults, with a gateway that verifies signatures.
 
 One store is the embedded origin, the other a Ceph Object Gateway that the gateway signs for in another region.
 """
@@ -21,7 +21,7 @@ REGIONS = ["us-east-1", "eu-west-1", "ap-southeast-2", "garage"]
 
 
 class Cdn(proxies.Nginx):
-    """Adds the header of a CDN to each request, and asks for another encoding than the client did."""
+    """Adds a CDN's header to each request, and changes the requested encoding."""
 
     template = proxies.replaced(
         proxies.Nginx.template,
@@ -35,7 +35,7 @@ class Cdn(proxies.Nginx):
 
 @pytest.fixture(scope="module")
 def gateway(start_gateway, origin_server, rgw_server):
-    """Buckets that accept SigV4 alone. One store has a region of its own, which clients never see."""
+    """Buckets that accept SigV4 only. One store has another region, which clients never get."""
     return start_gateway(
         "regions",
         section("demo", origin_server),
@@ -80,7 +80,7 @@ def test_boto3_in_any_region(signed_target, prefix, region):
 
 
 def test_the_aws_cli_without_a_region(signed_target, prefix, tmp_path):
-    """A9: `aws s3 cp` both ways, `ls` and `rm` where nothing names a region."""
+    """A9: `aws s3 cp` in both directions, `ls` and `rm` without a configured region."""
     aws = aws_cli("v1", signed_target, tmp_path)
     (tmp_path / "up").write_bytes(b"tide" * 1000)
     base = f"s3://{signed_target.bucket}/{prefix}"
@@ -93,8 +93,8 @@ def test_the_aws_cli_without_a_region(signed_target, prefix, tmp_path):
     assert_empty(aws, base)
 
 
-def test_boto3_follows_to_the_region_that_a_bucket_lists(gateway, prefix):
-    """A9: signed for another region, boto3 reads the right one from the answer, also from one without a body."""
+def test_boto3_switches_to_the_listed_region(gateway, prefix):
+    """A9: signed for another region, boto3 takes the right one from the answer, also from one without a body."""
     fixed = Target("fixed", gateway.endpoint, "fixed", KEYS)
     for number, ask in enumerate(
         [
@@ -126,8 +126,8 @@ def test_a_cdn_may_add_its_header(signed_target, gateway, prefix, tmp_path):
         proxy.stop()
 
 
-def test_a_tunnel_that_changes_a_header_can_be_found(gateway, tmp_path):
-    """A1: the answer shows the header as it arrived, and boto3 hands it on."""
+def test_the_error_shows_a_header_that_a_tunnel_changed(gateway, tmp_path):
+    """A1: the answer shows the header as received, and boto3 reports it."""
     proxy = Cdn(tmp_path, gateway.endpoint)
     try:
         client = Target("demo", proxy.endpoint, "demo", KEYS).client(signature=None)

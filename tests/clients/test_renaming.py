@@ -14,7 +14,7 @@ pytestmark = pytest.mark.gateway
 
 @dataclasses.dataclass(frozen=True)
 class Renamed:
-    """The client's name and the store's, and a client of each."""
+    """The client's and the store's bucket name, and a client of each."""
 
     ours: str
     theirs: str
@@ -24,7 +24,7 @@ class Renamed:
 
     @property
     def keys(self):
-        """Keys that are the bucket's names, begin with them, or look like paths of the bucket."""
+        """Keys that equal the bucket's names, begin with them, or resemble paths of the bucket."""
         names = [self.theirs, self.ours]
         return sorted([*names, *(f"{name}/k" for name in names), f"{self.theirs}/{self.theirs}/{self.ours}", f"/{self.theirs}/k"])
 
@@ -44,7 +44,7 @@ def renamed(start_gateway, rgw_server, rgw_direct):
 
 
 def test_objects_stay_under_their_keys(renamed):
-    """V5: what the store has are the client's keys, and reads return their bytes and metadata."""
+    """V5: the store has the client's keys, and reads return their bytes and metadata."""
     stored = renamed.store.list_objects_v2(Bucket=renamed.theirs)
     assert [item["Key"] for item in stored["Contents"]] == renamed.keys
     for key in renamed.keys:
@@ -54,7 +54,7 @@ def test_objects_stay_under_their_keys(renamed):
 
 @pytest.mark.parametrize("version", ["list_objects", "list_objects_v2"])
 def test_a_listing_names_the_bucket_and_keeps_keys(renamed, version):
-    """V5: keys, prefixes and delimiters that are the store's name of the bucket stay as they are."""
+    """V5: keys, prefixes and delimiters that equal the store's name of the bucket are unchanged."""
     whole = getattr(renamed.client, version)(Bucket=renamed.ours)
     assert whole["Name"] == renamed.ours
     assert [item["Key"] for item in whole["Contents"]] == renamed.keys
@@ -74,7 +74,7 @@ def test_versions_name_the_bucket_and_keep_keys(renamed):
 
 
 def test_an_upload_in_parts_keeps_its_key(renamed):
-    """V5: every step names the client's bucket, and the key is the store's name of it."""
+    """V5: every step has the client's bucket, with a key that equals the store's name of it."""
     client, place = renamed.client, {"Bucket": renamed.ours, "Key": renamed.theirs}
     begun = client.create_multipart_upload(**place)
     assert (begun["Bucket"], begun["Key"]) == (renamed.ours, renamed.theirs)
@@ -94,7 +94,7 @@ def test_an_upload_in_parts_keeps_its_key(renamed):
 
 
 def test_a_copy_between_keys_that_are_bucket_names(renamed):
-    """V5: of a copy source the bucket alone is mapped."""
+    """V5: only the bucket of a copy source is mapped."""
     key = f"{renamed.ours}/copy"
     source = {"Bucket": renamed.ours, "Key": f"{renamed.ours}/k"}
     renamed.client.copy_object(Bucket=renamed.ours, Key=key, CopySource=source)

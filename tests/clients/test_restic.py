@@ -1,4 +1,4 @@
-"""restic from Debian: a repository in a bucket, with minio-go inside and no region configured."""
+"""restic from Debian: a repository in a bucket, with minio-go and no configured region."""
 
 import pytest
 from tool import Tool, make_tree, read_tree

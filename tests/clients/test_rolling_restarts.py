@@ -1,4 +1,4 @@
-"""Two gateways behind a real proxy are restarted one after the other, as a rolling update does it."""
+"""Two gateways behind a real proxy are restarted one after the other, as in a rolling update."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ BACK_SECONDS = 2
 
 
 class Load:
-    """Clients that read one object again and again, without a retry of their own."""
+    """Clients that read one object continuously, without retries."""
 
     def __init__(self, url):
         self.url = url
@@ -64,7 +64,8 @@ def put(gateway):
     ("proxy", "delay"), [(proxies.HaproxyBeforePair, "1"), (proxies.NginxBeforePair, "1"), (proxies.NginxBeforePair, "0")]
 )
 def test_a_rolling_restart_loses_no_request(tmp_path, proxy, delay):
-    """G4, O5: `/readyz` turns 503 first, what comes during the delay is answered, later connections are refused at once."""
+    """G4, O5: `/readyz` turns 503 first, requests during the delay are answered, later connections are refused at once.
+    """
     places = []
     for name in ["first", "second"]:
         directory = tmp_path / name

@@ -27,7 +27,7 @@ def s3cmd(request, tool_target, tmp_path):
 
 
 def test_s3cmd(s3cmd, tool_target, prefix, tmp_path):
-    """A9, A1, V5: put, info, get, resumed get, list, copy, move, sync both ways, delete."""
+    """A9, A1, V5: put, info, get, resumed get, list, copy, move, sync in both directions, delete."""
     base = f"s3://{tool_target.bucket}/{prefix}"
     body = make_tree(tmp_path / "in", ["a b+ü.txt"])["a b+ü.txt"]
     s3cmd("put", tmp_path / "in/a b+ü.txt", base)
@@ -54,7 +54,7 @@ def test_s3cmd(s3cmd, tool_target, prefix, tmp_path):
 
 
 def test_s3cmd_multipart_and_presigned(s3cmd, tool_target, prefix, tmp_path):
-    """A8, A9: an upload in parts; a URL of `signurl`, which SigV2 signs; access lists."""
+    """A8, A9: a multipart upload; a URL of `signurl`, which uses SigV2; access lists."""
     body = make_tree(tmp_path / "in", ["big"], 11 << 20)["big"]
     remote = f"s3://{tool_target.bucket}/{prefix}big"
     s3cmd("put", "--multipart-chunk-size-mb=5", tmp_path / "in/big", remote)
@@ -69,8 +69,8 @@ def test_s3cmd_multipart_and_presigned(s3cmd, tool_target, prefix, tmp_path):
 
 
 @pytest.mark.parametrize("s3cmd", ["no region"], indirect=True)
-def test_s3cmd_makes_buckets(s3cmd, tool_target, prefix):
-    """A9: a bucket is made, listed and removed. With a region RGW refuses it: its only region has another name."""
+def test_s3cmd_creates_buckets(s3cmd, tool_target, prefix):
+    """A9: a bucket is created, listed and removed. With a region RGW refuses it: its only region has another name."""
     bucket = f"s3://{tool_target.bucket}-{prefix[2:-1]}"
     s3cmd("mb", bucket)
     assert f"{bucket}\n" in s3cmd("ls")

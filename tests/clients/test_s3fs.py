@@ -1,4 +1,4 @@
-"""fsspec's s3fs, aiobotocore inside, in a process and an environment of its own: it demands an older botocore."""
+"""fsspec's s3fs with aiobotocore, in a separate process and environment: it requires an older botocore."""
 
 import json
 
@@ -38,7 +38,7 @@ assert fs.find(base) == [], fs.find(base)
 
 
 def test_s3fs(tool_target, prefix, tmp_path):
-    """A9, A8, A1, V5, I2: pipe, find, ranges, parts, copy, move, a URL by its default presigning, trees, delete."""
+    """A9, A8, A1, V5, I2: pipe, find, ranges, parts, copy, move, a URL with default presigning, trees, delete."""
     files = make_tree(tmp_path / "up")
     settings = {
         "endpoint": tool_target.endpoint,

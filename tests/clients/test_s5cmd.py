@@ -1,4 +1,4 @@
-"""s5cmd, the AWS SDK for Go inside, with keys and endpoint configured and nothing else."""
+"""s5cmd with the AWS SDK for Go, with only keys and endpoint configured."""
 
 import json
 
@@ -17,7 +17,8 @@ def s5cmd(tool_target, tmp_path):
 
 
 def test_s5cmd(s5cmd, tool_target, prefix, tmp_path):
-    """A9, A1, A8, V5: copies both ways, parts, streams, list, size, server-side copy, sync, presigned URL, delete."""
+    """A9, A1, A8, V5: copies in both directions, parts, streams, list, size, server-side copy, sync, presigned URL,
+    delete."""
     base = f"s3://{tool_target.bucket}/{prefix}"
     files = make_tree(tmp_path / "up")
     s5cmd("cp", "up/", base + "tree/")
@@ -26,7 +27,7 @@ def test_s5cmd(s5cmd, tool_target, prefix, tmp_path):
     s5cmd("sync", base + "tree/*", "down/")
     assert read_tree(tmp_path / "down") == files
     assert s5cmd("sync", "up/", base + "tree/") == ""
-    # No space: s5cmd writes it as a plus in the source of a copy, which RGW reads as it is.
+    # No space: s5cmd writes it as a plus in a copy source, which RGW does not decode.
     s5cmd("cp", base + "tree/plain.txt", base + "copied.txt")
     s5cmd("mv", base + "copied.txt", base + "moved.txt")
     assert [line.split()[-1] for line in s5cmd("ls", base).splitlines()] == ["tree/", "moved.txt"]

@@ -1,4 +1,4 @@
-"""A second S3 server behind the gateway: JuiceFS, which demands a Content-MD5 of multi-deletes and refuses trailers."""
+"""A second S3 server behind the gateway: JuiceFS, which requires Content-MD5 for multi-deletes and refuses trailers."""
 
 import dataclasses
 import io
@@ -66,7 +66,7 @@ def test_objects(second, prefix):
 
 
 def test_parts(second, prefix):
-    """A2, I1: an upload in parts, also of a stream, with the SDK's default checksums."""
+    """A2, I1: a multipart upload, also from a stream, with the SDK's default checksums."""
     client, body = second.client(), os.urandom(2 * PART_BYTES + 1)
     transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
     client.upload_fileobj(io.BytesIO(body), second.bucket, prefix + "big", Config=transfer)
@@ -80,7 +80,8 @@ def test_parts(second, prefix):
 
 @pytest.mark.gateway
 def test_several_deletes(second, direct, prefix):
-    """I1, E5: boto3 sends CRC32, the store wants Content-MD5: the store alone refuses the request, the gateway adds the digest."""
+    """I1, E5: boto3 sends CRC32, the store requires Content-MD5: the store alone refuses the request, the gateway adds
+    the digest."""
     client = second.client()
     for name in ("a b", "c+d", "ü"):
         client.put_object(Bucket=second.bucket, Key=prefix + name, Body=b"x")
@@ -106,7 +107,7 @@ def test_a_checksum_in_a_trailer(second, direct, prefix, tmp_path):
 
 
 def test_buckets(second, prefix):
-    """E2: a bucket is made, listed, removed; a listing of a missing bucket is NoSuchBucket."""
+    """E2: a bucket is created, listed, removed; a listing of a missing bucket is NoSuchBucket."""
     client, name = second.client(), f"made-{prefix[2:-1]}"
     client.create_bucket(Bucket=name)
     assert {second.bucket, name} <= {each["Name"] for each in client.list_buckets()["Buckets"]}

@@ -1,4 +1,4 @@
-"""Signatures of real clients before a gateway that verifies them: header and presigned, right and wrong."""
+"""Valid and invalid signatures of real clients with a gateway that verifies them: header and presigned."""
 
 import datetime
 import uuid
@@ -20,7 +20,7 @@ READER = ("AKIAREADER", "another/secret")
 
 @pytest.fixture(scope="module")
 def endpoint(start_gateway, origin_server):
-    """A gateway that accepts SigV4 alone, with two keys, in front of the embedded origin."""
+    """A gateway that accepts SigV4 only, with two keys, in front of the embedded origin."""
     gateway = start_gateway(
         "signed",
         configuration.section("signed", origin_server, bucket="demo"),
@@ -42,7 +42,7 @@ def key():
 
 
 def test_boto3_reads_writes_lists_and_deletes(endpoint, key):
-    """A1, A5: header signatures over odd keys, ranges, metadata, listings and a list of keys to delete."""
+    """A1, A5: header signatures over unusual keys, ranges, metadata, listings and a multi-object delete."""
     client = target(endpoint).client()
     client.put_object(Bucket="signed", Key=key, Body=b"0123456789", Metadata={"m": "two   words"})
     got = client.get_object(Bucket="signed", Key=key, Range="bytes=2-4")
@@ -55,8 +55,8 @@ def test_boto3_reads_writes_lists_and_deletes(endpoint, key):
     assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["signed"]
 
 
-def test_boto3_may_do_what_its_policy_says(endpoint, key):
-    """A5: a key that reads below a prefix reads there, and nothing else."""
+def test_boto3_gets_the_rights_of_its_policy(endpoint, key):
+    """A5: a key with read access below a prefix can read there, and nothing else."""
     target(endpoint).client().put_object(Bucket="signed", Key=key, Body=b"x")
     reader = target(endpoint, READER).client()
     assert reader.get_object(Bucket="signed", Key=key)["Body"].read() == b"x"
@@ -76,8 +76,8 @@ def test_boto3_may_do_what_its_policy_says(endpoint, key):
     ("keys", "code"),
     [((KEYS[0], "wrong-secret"), "SignatureDoesNotMatch"), (("AKIAUNKNOWN", KEYS[1]), "InvalidAccessKeyId")],
 )
-def test_boto3_hears_what_is_wrong_with_its_keys(endpoint, key, keys, code):
-    """A1, V8: a wrong secret and an unknown key have the codes that S3 gives them."""
+def test_boto3_gets_the_codes_for_wrong_keys(endpoint, key, keys, code):
+    """A1, V8: a wrong secret and an unknown key get S3's codes."""
     with pytest.raises(ClientError) as error:
         target(endpoint, keys).client().list_objects_v2(Bucket="signed")
     assert code_of(error) == (403, code)
@@ -86,8 +86,8 @@ def test_boto3_hears_what_is_wrong_with_its_keys(endpoint, key, keys, code):
     assert code_of(error) == (403, code)
 
 
-def test_boto3_with_a_wrong_clock_is_told(endpoint, monkeypatch):
-    """A1: twenty minutes are too many, ten are not."""
+def test_boto3_with_a_skewed_clock_is_refused(endpoint, monkeypatch):
+    """A1: a skew of twenty minutes is refused, of ten accepted."""
     right = botocore.auth.get_current_datetime
 
     def late(minutes):
@@ -103,7 +103,7 @@ def test_boto3_with_a_wrong_clock_is_told(endpoint, monkeypatch):
 
 
 def test_presigned_urls_of_boto3(endpoint, key):
-    """A1: whoever has the URL may do what it says until its time is over, and nothing else."""
+    """A1: a URL grants exactly its operation until it expires."""
     client = target(endpoint).client()
 
     def url(method, seconds=60):
@@ -122,7 +122,7 @@ def test_presigned_urls_of_boto3(endpoint, key):
 
 
 def test_the_aws_cli_copies_and_presigns(endpoint, key, tmp_path):
-    """A1: the CLI's signatures, in headers and in a URL, and its words for a wrong secret."""
+    """A1: the CLI's signatures, in headers and in a URL, and its error for a wrong secret."""
     source = tmp_path / "source.bin"
     source.write_bytes(b"from the cli" * 1000)
     cli = target(endpoint)
@@ -134,7 +134,7 @@ def test_the_aws_cli_copies_and_presigns(endpoint, key, tmp_path):
     with urllib3.PoolManager(retries=False) as pool:
         url = cli.aws("s3", "presign", f"s3://signed/{key}", config=version_4).stdout.decode().strip()
         assert pool.request("GET", url).data == source.read_bytes()
-        # Without that setting the CLI still presigns with version 2, which the gateway names as such.
+        # Without that setting the CLI still presigns with SigV2, which the gateway's error names.
         url = cli.aws("s3", "presign", f"s3://signed/{key}").stdout.decode().strip()
         old = pool.request("GET", url)
         assert old.status == 501 and b"SigV2" in old.data

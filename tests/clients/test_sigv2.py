@@ -1,4 +1,4 @@
-"""SigV2 of real clients, in buckets that accept it: boto3's and the AWS CLI's default presigning, before both servers."""
+"""SigV2 of real clients, in buckets that accept it: default presigning of boto3 and the AWS CLI, with both servers."""
 
 import os
 import uuid
@@ -17,7 +17,7 @@ KEYS = ("AKIASIGVTWO", "sigv2/secret+of/forty=characters")
 
 @pytest.fixture(scope="module")
 def endpoint(start_gateway, origin_server, rgw_server, rgw_direct):
-    """A gateway that accepts both signatures in front of the embedded origin and of RGW, and SigV4 alone in `strict`."""
+    """A gateway that accepts both signatures in front of the embedded origin and of RGW, and SigV4 only in `strict`."""
     gateway = start_gateway(
         "sigv2",
         configuration.both_stores(origin_server, rgw_server, rgw_direct.bucket, auth=("sigv4", "sigv2")),
@@ -34,7 +34,7 @@ def key():
 
 
 def client(endpoint, signature=None, **options):
-    """A client with boto3's default signatures, which presigns with SigV2, unless it is told another."""
+    """A client with boto3's default signatures, which presigns with SigV2, unless another is given."""
     return Target("sigv2", endpoint, "", KEYS).client(signature=signature, **options)
 
 
@@ -45,7 +45,7 @@ def http():
 
 
 def test_default_presigning_of_boto3(endpoint, bucket, key, http):
-    """A8: get, put, head, list and delete by URL, with content type, metadata and overrides of the answer."""
+    """A8: get, put, head, list and delete by URL, with content type, metadata and overrides of response headers."""
     presigner = client(endpoint)
 
     def url(method, **parameters):
@@ -85,7 +85,7 @@ def test_a_bucket_in_the_host(endpoint, bucket, key, http):
 
 
 def test_a_client_that_signs_with_version_2(endpoint, bucket, key):
-    """A8: objects, multipart, copies, listings and multi-delete by a client that signs with SigV2 alone."""
+    """A8: objects, multipart, copies, listings and multi-delete by a client with SigV2 only."""
     s3 = client(endpoint, "s3")
     data = os.urandom(70_000)
     s3.put_object(Bucket=bucket, Key=key, Body=data, Metadata={"who": "me"}, ContentType="text/x")
@@ -109,7 +109,7 @@ def test_a_client_that_signs_with_version_2(endpoint, bucket, key):
 
 
 def test_forms_of_boto3(endpoint, bucket, key, http):
-    """A8: a form that boto3 presigns with SigV2 stores its file, and one that breaks its policy stores nothing."""
+    """A8: a form presigned by boto3 with SigV2 stores its file, and one that violates its policy stores nothing."""
     s3 = client(endpoint, "s3")
     form = s3.generate_presigned_post(
         bucket, key, Fields={"acl": "private"}, Conditions=[{"acl": "private"}, ["content-length-range", 0, 1000]]
@@ -151,7 +151,7 @@ def test_presigning_of_the_aws_cli(endpoint, bucket, key, http):
 
 
 def test_version_2_is_off_elsewhere(endpoint, key, http):
-    """A8: a bucket that does not list it answers 501 and says how to turn it on, also to forms."""
+    """A8: a bucket that does not list it answers 501 and names the setting, also for forms."""
     presigner = client(endpoint)
     url = presigner.generate_presigned_url("get_object", Params={"Bucket": "strict", "Key": key})
     answer = http.request("GET", url)

@@ -1,4 +1,4 @@
-"""Buckets of a tenant of a Ceph Object Gateway, `acme:photos`, in every place where clients name them."""
+"""Buckets of a Ceph Object Gateway's tenant, `acme:photos`, in every position of a request."""
 
 import dataclasses
 import urllib.parse
@@ -18,7 +18,7 @@ STRANGER = ("AKIASTRANGER", "stranger-secret")
 
 
 def named_freely(client):
-    """boto3 refuses names with a colon by itself, and has a hook for those who know better."""
+    """boto3 refuses names with a colon by default, and has a hook to allow them."""
     client.meta.events.unregister("before-parameter-build.s3", botocore.handlers.validate_bucket_name)
     return client
 
@@ -58,7 +58,7 @@ def studio(request, tenant_direct):
 
 
 def test_a_tenants_bucket_is_written_listed_and_read(studio, tenant_direct, prefix):
-    """V5, V12, A1, A2: what is written under `acme:photos` is in the tenant's own `photos`, and nowhere else."""
+    """V5, V12, A1, A2: objects written under `acme:photos` are in the tenant's own `photos`, and nowhere else."""
     client = named_freely(studio.client())
     written = client.put_object(Bucket=BUCKET, Key=prefix + "a:b/ü", Body=b"bytes")
     got = client.get_object(Bucket=BUCKET, Key=prefix + "a:b/ü")
@@ -71,8 +71,8 @@ def test_a_tenants_bucket_is_written_listed_and_read(studio, tenant_direct, pref
     assert "Contents" not in client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
 
 
-def test_every_spelling_of_a_tenants_bucket_has_the_same_signature(studio, prefix):
-    """A1, V12: a presigned URL holds for the name encoded and not, in any case of its escapes."""
+def test_every_encoding_of_a_tenants_bucket_has_the_same_signature(studio, prefix):
+    """A1, V12: a presigned URL is valid for the encoded and the decoded name, in any case of the escapes."""
     client = named_freely(studio.client())
     client.put_object(Bucket=BUCKET, Key=prefix + "o", Body=b"bytes")
     url = client.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": prefix + "o"})
@@ -88,14 +88,14 @@ def test_every_spelling_of_a_tenants_bucket_has_the_same_signature(studio, prefi
 
 @pytest.mark.parametrize("leading", ["", "/"])
 @pytest.mark.parametrize("bucket", [BUCKET, f"{TENANT}%3Aphotos", f"{TENANT}%3aphoto%73"])
-def test_a_copy_source_names_the_tenant_in_any_spelling(studio, prefix, leading, bucket):
-    """A5, V12: SDKs encode the name, others do not; either is a copy within the tenant."""
+def test_a_copy_source_may_encode_the_tenant(studio, prefix, leading, bucket):
+    """A5, V12: some SDKs encode the name, others do not; either is a copy within the tenant."""
     client = named_freely(studio.client())
     client.put_object(Bucket=BUCKET, Key=prefix + "o", Body=b"bytes")
     sent = []
 
     def as_written(params, **_):
-        """boto3 encodes what it is given; the header is set after that."""
+        """boto3 encodes the value; the header is set after that."""
         params["headers"]["x-amz-copy-source"] = f"{leading}{bucket}/{prefix}o"
         sent.append(params["headers"]["x-amz-copy-source"])
 
@@ -106,7 +106,7 @@ def test_a_copy_source_names_the_tenant_in_any_spelling(studio, prefix, leading,
 
 
 def test_an_upload_in_parts_to_a_tenants_bucket(studio, prefix):
-    """V5: every step of an upload in parts passes, a part that is copied included."""
+    """V5: every step of a multipart upload succeeds, with a copied part too."""
     client = named_freely(studio.client())
     client.put_object(Bucket=BUCKET, Key=prefix + "o", Body=b"copied")
     upload = client.create_multipart_upload(Bucket=BUCKET, Key=prefix + "big")
@@ -121,7 +121,8 @@ def test_an_upload_in_parts_to_a_tenants_bucket(studio, prefix):
 
 @pytest.mark.gateway
 def test_a_tenants_bucket_may_have_another_name(studio, prefix):
-    """V5, E2: the store is asked for `acme:photos`, and its documents, which leave the tenant out, show the client's name."""
+    """V5, E2: the store is called for `acme:photos`, and its documents, which omit the tenant, have the client's name.
+    """
     client = named_freely(studio.client())
     client.put_object(Bucket="pictures", Key=prefix + "o", Body=b"bytes")
     assert client.get_object(Bucket=BUCKET, Key=prefix + "o")["Body"].read() == b"bytes"
@@ -140,7 +141,7 @@ def test_a_tenants_bucket_may_have_another_name(studio, prefix):
 
 @pytest.mark.gateway
 def test_no_wildcard_reaches_another_tenant(studio, rgw_direct, prefix):
-    """A5, V12: `*` names no bucket of a tenant, for sections, policies and copy sources alike."""
+    """A5, V12: `*` matches no bucket of a tenant, in sections, policies and copy sources."""
     named_freely(studio.client()).put_object(Bucket=BUCKET, Key=prefix + "secret", Body=b"bytes")
     stranger = named_freely(dataclasses.replace(studio, keys=STRANGER).client())
     stranger.put_object(Bucket=rgw_direct.bucket, Key=prefix + "own", Body=b"own")
@@ -159,7 +160,7 @@ def test_no_wildcard_reaches_another_tenant(studio, rgw_direct, prefix):
 
 @pytest.mark.gateway
 def test_the_default_tenant_has_an_empty_name(studio, rgw_direct, prefix):
-    """V5, V12: `:bucket` is a bucket of Ceph's default tenant, whoever asks."""
+    """V5, V12: `:bucket` is a bucket of Ceph's default tenant, for every user."""
     rgw_direct.client().put_object(Bucket=rgw_direct.bucket, Key=prefix + "o", Body=b"bytes")
     got = named_freely(studio.client()).get_object(Bucket=f":{rgw_direct.bucket}", Key=prefix + "o")
     assert got["Body"].read() == b"bytes"

@@ -1,6 +1,6 @@
-"""Real clients over TLS: boto3, the AWS CLI and curl, over HTTP/1.1 and HTTP/2, while certificates come and go.
+"""Real clients over TLS: boto3, the AWS CLI and curl, over HTTP/1.1 and HTTP/2, during certificate renewals.
 
-The authority is made by openssl for each run; nobody is asked to look away from a certificate.
+The authority is created by openssl for each run; every client verifies the certificate.
 """
 
 import os
@@ -37,7 +37,7 @@ class Authority:
         subprocess.run(["openssl", *arguments], cwd=self.directory, check=True, capture_output=True, timeout=60)
 
     def renew(self):
-        """A new pair in the place of the old one; the key first, so that a moment lies between the two."""
+        """Replaces the pair by a new one; the key first, so that the two are inconsistent for a moment."""
         (self.directory / "names.cnf").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
         self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=gateway",
                       "-keyout", "new.key", "-out", "gateway.csr")  # fmt: skip
@@ -48,7 +48,7 @@ class Authority:
         os.replace(self.directory / "new.pem", self.directory / "gateway.pem")
 
     def shown(self, endpoint):
-        """The certificate that a new connection is shown, checked against the authority."""
+        """The certificate of a new connection, verified with the authority."""
         context = ssl.create_default_context(cafile=self.certificate)
         host, port = endpoint.removeprefix("https://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as plain:
@@ -109,7 +109,7 @@ def curl(authority, *arguments, check=True):
 
 
 def test_boto3_over_tls(client, key, big):
-    """A7, A1: uploads in parts whose chunks are unsigned over TLS, downloads, listings."""
+    """A7, A1: multipart uploads with unsigned chunks over TLS, downloads, listings."""
     path, digest = big
     client.upload_file(str(path), "signed", key)
     assert sha256(client.get_object(Bucket="signed", Key=key)["Body"]) == digest
@@ -121,7 +121,7 @@ def test_boto3_over_tls(client, key, big):
 
 @pytest.mark.parametrize("version", AWS_CLI)
 def test_the_aws_cli_over_tls(tls_target, authority, key, big, tmp_path, version):
-    """A7, A1: both ways by hash, by an authority that is named to it."""
+    """A7, A1: upload and download compared by hash, with a configured authority."""
     path, digest = big
     aws = aws_cli(version, tls_target, tmp_path, AWS_CA_BUNDLE=str(authority.certificate))
     aws("s3", "cp", "--no-progress", path, f"s3://signed/{key}")
@@ -131,12 +131,12 @@ def test_the_aws_cli_over_tls(tls_target, authority, key, big, tmp_path, version
 
 @pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
 def test_curl_signs_over_both_protocols(gateway, authority, big, tmp_path, protocol):
-    """A7, A1: an upload and a download, signed by curl, equal by hash; the protocol is the one that was asked for."""
+    """A7, A1: an upload and a download, signed by curl, equal by hash, with the requested protocol."""
     path, digest = big
     place = f"{gateway.endpoint}/signed/tls/{uuid.uuid4().hex}"
     signing = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", ":".join(KEYS)]
     telling = ["--write-out", "%{http_code} %{http_version}", "--output"]
-    # curl 7 signs the hash of nothing for a file, so the payload is said to be unsigned, as TLS allows.
+    # curl 7 signs the empty hash for a file, so the payload is declared as unsigned, as TLS allows.
     unsigned = ["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
     version = protocol.removeprefix("--http").removesuffix(".0")
     put = curl(authority, protocol, *signing, *unsigned, *telling, tmp_path / "answer", "--upload-file", path, place)
@@ -148,7 +148,7 @@ def test_curl_signs_over_both_protocols(gateway, authority, big, tmp_path, proto
 
 @pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
 def test_a_presigned_url_over_tls(client, authority, key, tmp_path, protocol):
-    """A7, A1: what boto3 presigns curl fetches and stores, over both protocols."""
+    """A7, A1: curl uses URLs presigned by boto3 for get and put, over both protocols."""
     body = os.urandom(300_000)
     (tmp_path / "in").write_bytes(body)
     place = {"Bucket": "signed", "Key": key}
@@ -162,7 +162,7 @@ def test_a_presigned_url_over_tls(client, authority, key, tmp_path, protocol):
 
 
 def test_a_certificate_changes_while_a_transfer_runs(gateway, authority, client, key, big):
-    """A7: a slow download begun before SIGHUP ends whole after it; new connections are shown the new certificate."""
+    """A7: a slow download that started before SIGHUP completes after it; new connections get the new certificate."""
     path, digest = big
     client.upload_file(str(path), "signed", key)
     old = authority.shown(gateway.endpoint)
@@ -191,15 +191,15 @@ def test_a_certificate_changes_while_a_transfer_runs(gateway, authority, client,
     assert digests == [digest]
 
 
-def test_an_old_certificate_of_a_stranger_is_not_believed(gateway, tmp_path):
-    """A7: a client that knows another authority does not speak to the gateway, and the gateway counts it."""
+def test_an_untrusted_certificate_is_refused(gateway, tmp_path):
+    """A7: a client with another authority refuses the connection, and the gateway counts it."""
     stranger = Authority(tmp_path)
     done = curl(stranger, f"{gateway.endpoint}/signed/k", check=False)
     assert done.returncode == 60, done.stderr.decode()
 
 
 def test_a_load_of_many_streams(gateway, client, authority, key):
-    """A7, P2: 2,000 requests over 4 connections with 25 streams each, every one answered with 200."""
+    """A7, P2: 2,000 requests over 4 connections with 25 streams each are all answered with 200."""
     client.put_object(Bucket="signed", Key=key, Body=b"x" * 4096)
     url = client.generate_presigned_url("get_object", Params={"Bucket": "signed", "Key": key}, ExpiresIn=300)
     command = ["h2load", "-n", "2000", "-c", "4", "-m", "25", url]

@@ -1,8 +1,8 @@
-"""Whether a client can tell the gateway from the store: the same requests to both, and answers compared byte by byte.
+"""Transparency of the gateway: the same requests to gateway and store, and answers compared byte by byte.
 
-Each chapter is held with RGW itself and with a gateway before that RGW, which verifies signatures, each with a fresh
-bucket. What may differ is named in conversation.py. Steps that are `own` are refused by the gateway before the store hears
-of them, with the store's status and code but its own words.
+Each chapter runs with RGW itself and with a gateway in front of that RGW, which verifies signatures, each with a fresh
+bucket. Allowed differences are listed in conversation.py. Steps marked `own` are refused by the gateway before the
+store is called, with the store's status and code but another message.
 """
 
 import chapters_of_buckets
@@ -46,13 +46,13 @@ CHAPTERS = [
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
-def test_a_client_cannot_tell_the_gateway_from_the_store(rgw_server, transparent, chapter):
+def test_answers_equal_the_stores(rgw_server, transparent, chapter):
     """V5, V7, E1, E2, I2: status, headers and body of every answer are the store's."""
     own_keys = (rgw_server.access_key_id, rgw_server.secret_access_key)
     direct, through = Conversation(rgw_server.endpoint, own_keys), Conversation(transparent, KEYS)
     for talk in (direct, through):
         chapter(made(talk))
-    assert len(direct.told) == len(through.told) > 8
+    assert len(direct.steps) == len(through.steps) > 8
     pairs = zip(direct.comparable(), through.comparable(), strict=True)
     different = [(step, store, gateway) for (step, store), (_, gateway) in pairs if store != gateway]
     assert not different, "\n".join(describe(*difference) for difference in different)

@@ -1,7 +1,8 @@
 """The comparison of gateway and store for SigV2, forms, browsers, tenants and expectations.
 
-The keys of the clients are users of the store (`upstream = "same"`), so that both servers get the same requests. A public
-conformance suite for S3 had tests that passed on the store and failed through the gateway; each kind of them has requests here.
+The clients' keys are users of the store (`upstream = "same"`), so that both servers get the same requests. A public
+conformance suite for S3 had tests that passed on the store and failed through the gateway; each kind of them has
+requests here.
 """
 
 import json
@@ -21,9 +22,9 @@ TENANT = "quay"
 #: A chapter fails if a difference that it names has ended.
 DIFFERENCES = {
     "reply of a form": (None, "RGW leaves out ETag and Location, which S3 sends; what was stored is compared"),
-    "code of a form": (None, "the codes of S3; RGW 16 says AccessDenied or InvalidArgument for nearly everything"),
-    "code of a preflight": (None, "S3 says BadRequest where the method asked for is missing, RGW InvalidArgument"),
-    "code of a lifetime": (None, "S3 says AuthorizationQueryParametersError, RGW AccessDenied"),
+    "code of a form": (None, "the codes of S3; RGW 16 returns AccessDenied or InvalidArgument for nearly everything"),
+    "code of a preflight": (None, "S3 returns BadRequest for a missing method header, RGW InvalidArgument"),
+    "code of a lifetime": (None, "S3 returns AuthorizationQueryParametersError, RGW AccessDenied"),
     "list of buckets": (None, "the owner is the gateway's; which buckets the list names is compared"),
     "usage": ("[]", "`GET /?usage` is an operation of RGW alone, about a user of the store"),
     "preflight of a tenant": (403, "preflights go on unsigned; RGW takes the tenant from the key in the URL"),
@@ -32,7 +33,7 @@ DIFFERENCES = {
 
 
 def with_known_difference(known, store, gateway):
-    """What is compared of two answers that differ in a known way: the status, or what the gateway is expected to answer."""
+    """The compared parts of two answers with a known difference: the status, or the gateway's expected answer."""
     expected = DIFFERENCES[known][0]
     if isinstance(expected, str):
         return {"body": expected.encode()}, {"body": gateway["body"]}
@@ -41,7 +42,8 @@ def with_known_difference(known, store, gateway):
 
 @pytest.fixture(scope="module")
 def rgw_server(tmp_path_factory):
-    """A store of this module's own: after a whole session RGW 16 answers 400 to each form with a policy and logs `malformed json`."""
+    """A separate store for this module: after a whole session RGW 16 answers 400 to each form with a policy and logs
+    `malformed json`."""
     server = servers.Rgw(tmp_path_factory.mktemp("rgw-accounts"))
     yield server
     server.stop()
@@ -116,7 +118,7 @@ def browsers(talk):
 
 
 def expectations(talk):
-    """V1, A4: `Expect` that asks for something else, for nothing, and for leave to send the body."""
+    """V1, A4: `Expect` with another expectation, an empty one, and `100-continue`."""
     for expected in ("200", "", "something"):
         talk.ask("PUT", "/o", headers=[("Expect", expected)], body=b"x")
         talk.ask("PUT", headers=[("Expect", expected)])
@@ -130,7 +132,8 @@ def expectations(talk):
 
 
 def tenants(talk):
-    """V5, V12: buckets of a tenant, named by its own user and by another's, and a bucket of none named by the tenant's user."""
+    """V5, V12: buckets of a tenant, used by its own user and by another's, and a bucket of the default tenant used by
+    the tenant's user."""
     policy = {
         "Version": "2012-10-17",
         "Statement": [
@@ -170,7 +173,7 @@ CORS = b"<CORSConfiguration><CORSRule><AllowedOrigin>example</AllowedOrigin><All
 
 
 def service(talk):
-    """A5: the list of buckets by either signature, a user's usage."""
+    """A5: the list of buckets with either signature, and a user's usage."""
     for number in range(3):
         talk.ask("PUT", f"/BUCKET-{number}", whole=True)
     answer = talk.ask("GET", "/", whole=True, own="list of buckets")
@@ -201,15 +204,15 @@ CHAPTERS = [
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
-def test_accounts_cannot_tell_the_gateway_from_the_store(rgw_server, users, accounts, chapter):
+def test_answers_to_accounts_equal_the_stores(rgw_server, users, accounts, chapter):
     """V5, A1, A6, A8, E1: status, headers and body of every answer are the store's."""
     direct, through = Talk(rgw_server.endpoint, users["main"], users), Talk(accounts, users["main"], users)
     for talk in (direct, through):
         talk.ask("PUT")
         chapter(talk)
-    assert len(direct.told) == len(through.told) > 8
+    assert len(direct.steps) == len(through.steps) > 8
     different, met = [], {}
-    for (step, store), (_, gateway), (_, _, known) in zip(direct.comparable(), through.comparable(), direct.told, strict=True):
+    for (step, store), (_, gateway), (_, _, known) in zip(direct.comparable(), through.comparable(), direct.steps, strict=True):
         if isinstance(known, str):
             met[known] = met.get(known, False) or store != gateway
             store, gateway = with_known_difference(known, store, gateway)

@@ -1,4 +1,4 @@
-"""Command-line clients of S3 as a user runs them: keys and endpoint are configured, everything else is a default."""
+"""Command-line S3 clients as a user runs them: keys and endpoint are configured, everything else is a default."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ AWKWARD = ["plain.txt", "a b+c.txt", "100%.txt", "sub dir/ü 日本.txt", "sub d
 
 
 class Tool:
-    """One program with a home directory of its own."""
+    """One program with its own home directory."""
 
     def __init__(self, directory, command, **environment):
         self.command = [str(part) for part in command]
@@ -35,7 +35,7 @@ class Tool:
         return done.stdout
 
     def run(self, *arguments, stdin=None):
-        """Runs the program and asserts nothing: the caller asserts the exit code."""
+        """Runs the program without an assertion: the caller asserts the exit code."""
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
         return subprocess.run(
             [*self.command, *map(str, arguments)],
@@ -49,7 +49,8 @@ class Tool:
 
 
 def aws_environment(keys, **more):
-    """The variables of an AWS CLI that knows a key pair and nothing of its machine, and sends each request once."""
+    """The environment of an AWS CLI with a key pair, without the machine's own settings, and with one attempt per
+    request."""
     usual = {
         "AWS_ACCESS_KEY_ID": keys[0],
         "AWS_SECRET_ACCESS_KEY": keys[1],
@@ -63,13 +64,14 @@ def aws_environment(keys, **more):
 
 
 def aws_cli(version, target, directory, **variables):
-    """The AWS CLI with keys and endpoint and nothing else, except for these variables."""
+    """The AWS CLI with only keys and endpoint, and these variables."""
     command = [*AWS_CLI[version], "--endpoint-url", target.endpoint]
     return Tool(directory, command, **aws_environment(target.keys, **variables))
 
 
 def assert_empty(aws, base):
-    """Nothing is below this URL: `aws s3 ls` prints nothing and exits with 1, which it does for no other reason in silence."""
+    """Nothing is below this URL: `aws s3 ls` prints nothing and exits with 1, which it does without output for no other
+    reason."""
     done = aws.run("s3", "ls", "--recursive", base)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
@@ -91,7 +93,7 @@ def read_tree(directory):
 
 
 def fetch(url, method="GET", body=None):
-    """Sends a request to a presigned URL without other proof; returns status and body."""
+    """Sends a request to a presigned URL without other authentication; returns status and body."""
     with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10)) as pool:
         answer = pool.request(method, url, body=body)
         return answer.status, answer.data

@@ -1,9 +1,10 @@
-"""A client that uploads parts in chunks, as SDKs do, several parts at a time and each in a process of its own.
+"""A client that uploads parts in chunks, as SDKs do, several parts at a time and each in its own process.
 
-    python uploader.py FORM ENDPOINT KEY SECRET PARTS PART_BYTES CHUNK_BYTES AT_A_TIME
+python uploader.py FORM ENDPOINT KEY SECRET PARTS PART_BYTES CHUNK_BYTES AT_A_TIME
 
-FORM is `signed` (STREAMING-AWS4-HMAC-SHA256-PAYLOAD) or `trailer` (STREAMING-UNSIGNED-PAYLOAD-TRAILER with a CRC32). All
-parts have the same data, whose hashes are made once: the client shall cost less than what it measures.
+FORM is `signed` (STREAMING-AWS4-HMAC-SHA256-PAYLOAD) or `trailer` (STREAMING-UNSIGNED-PAYLOAD-TRAILER with a CRC32).
+All parts have the same data, and their hashes are computed once: the client must cost less CPU than the measured
+gateway.
 """
 
 import base64
@@ -45,7 +46,7 @@ class Signer:
 
 
 def pieces(form, data, count, signer, signature):
-    """What the body is made of, end included; each chunk is the same data."""
+    """The pieces of the body, its end included; each chunk has the same data."""
     if form == "signed":
         digest = hashlib.sha256(data).hexdigest()
         for _ in range(count):

@@ -17,7 +17,7 @@ BOUNDARY = "----form-of-the-suite"
 
 
 def now(seconds=0):
-    """A date as HTTP writes it."""
+    """The current HTTP date."""
     return email.utils.formatdate(time.time() + seconds, usegmt=True)
 
 
@@ -26,7 +26,7 @@ def hmac_sha1(secret, text):
 
 
 class Talk(Conversation):
-    """A conversation in which a request may be signed with SigV2, and by another user."""
+    """A conversation with requests that may be signed with SigV2, and by another user."""
 
     def __init__(self, endpoint, keys, others=None):
         super().__init__(endpoint, keys)
@@ -35,12 +35,12 @@ class Talk(Conversation):
         self.proved = ""
 
     def by(self, user):
-        """The requests that follow are this user's."""
+        """Later requests are signed by this user."""
         self.keys = self.users[user]
         return self
 
     def old(self, method, path="", query="", headers=(), key_id=None, spoilt="", **options):
-        """A request signed with SigV2 in its header; without a date among the headers it has the present one."""
+        """A request signed with SigV2 in its header; without a date header it gets the current one."""
         names = {name.lower() for name, _ in headers}
         dated = list(headers) if names & {"date", "x-amz-date"} else [*headers, ("Date", now())]
         signature = self._old_signature(method, path, query, dated)
@@ -75,13 +75,13 @@ class Talk(Conversation):
         kind = ("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
         answer = self.ask("POST", "", headers=[kind], body=body, signed=None, own=own, **options)
         shown = [(name, value[:40]) for name, value in fields if name not in ("policy", "x-amz-credential", "x-amz-date")]
-        _, told, known = self.told.pop()
-        self.told.append((f"form {self.proved} {shown}, {len(file)} bytes", told, known))
+        _, recorded, known = self.steps.pop()
+        self.steps.append((f"form {self.proved} {shown}, {len(file)} bytes", recorded, known))
         self.proved = ""
         self.note("the form leads to", answer.status == 303 and answer.header("location").replace(self.bucket, "BUCKET"))
 
     def policy(self, document, version):
-        """The fields of a form that prove its policy, by either signature."""
+        """The authentication fields of a form's policy, with either signature."""
         if version == 4 and isinstance(document, dict) and len(document.get("conditions", ())) > 1:
             fields = ("algorithm", "credential", "date")
             conditions = [*document["conditions"], *(["starts-with", f"$x-amz-{name}", ""] for name in fields)]
@@ -110,11 +110,11 @@ class Talk(Conversation):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
             status = int(connection.recv(1024).split(b" ")[1])
-        self.told.append((f"{method} {path} {headers}, only its head", Answer(status, [], b""), own))
+        self.steps.append((f"{method} {path} {headers}, only its head", Answer(status, [], b""), own))
 
     def note(self, what, found, own=False):
-        """Something that was read from an answer which differs in other respects."""
-        self.told.append((what, Answer(0, [], repr(found).encode()), own))
+        """Keeps a value from an answer that differs in other respects."""
+        self.steps.append((what, Answer(0, [], repr(found).encode()), own))
 
 
 def document(conditions=None, expiration=None, **more):

@@ -1,9 +1,9 @@
-//! Bad configurations: every error at once, each naming its key and where it came from, and exit code 78; configurations with
-//! settings that defeat each other: a warning each, and exit code 0.
+//! Invalid configurations: all errors at once, each with its key and source, and exit code 78. Configurations with
+//! contradicting settings: a warning each, and exit code 0.
 
 mod platforms;
+mod value_formats;
 mod warnings;
-mod words;
 
 use crate::support::Gateway;
 use crate::support::gateway::{Builder, ExitReport};
@@ -27,16 +27,16 @@ fn bucket() -> Builder {
         .set("buckets.b.s3.endpoints", "http://127.0.0.1:9000")
 }
 
-/// G1: a sound configuration passes, and nothing is started
+/// G1: `check` accepts a valid configuration, and starts nothing
 #[test]
 fn check_accepts_a_sound_configuration() {
     let ExitReport { code, stderr, .. } = check(bucket());
     assert_eq!((code, stderr.contains("error")), (Some(0), false), "{stderr}");
 }
 
-/// G1: all errors at once, each with its key and its source; the start refuses the same way
+/// G1: all errors are reported at once, each with its key and its source; the start fails in the same way
 #[test]
-fn every_error_is_said_at_once() {
+fn every_error_is_reported_at_once() {
     let bad = || {
         bucket()
             .env("TIDEGATE_SERVER__PORT", "99999")
@@ -78,9 +78,9 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
 }
 
-/// G9: keys of the older plan name their new place
+/// G9: the error for a moved key names its new key
 #[test]
-fn moved_keys_name_their_new_place() {
+fn moved_keys_name_their_new_key() {
     refused(bucket().config("[server.rate_limit.global]\nrequests_per_second = 5\n"), &["rate_limit"]);
     refused(bucket().set("buckets.b.s3.connection_pool_size", "5"), &["CONNECTION_POOL__SIZE"]);
     refused(bucket().set("buckets.b.s3.max_idle_connections", "5"), &["CONNECTION_POOL__MAX_IDLE"]);
@@ -98,7 +98,7 @@ fn contradictions_are_refused() {
     refused(Gateway::builder().set("buckets.b.auth", "anonymous"), &["buckets.b.s3.endpoints"]);
 }
 
-/// G1, A4: a way to prove an identity that is none is refused, not silently ignored
+/// G1, A4: an unknown authentication method is refused, not silently ignored
 #[test]
 fn an_unknown_authentication_is_refused() {
     for method in ["oidc", "apikey"] {
@@ -109,7 +109,7 @@ fn an_unknown_authentication_is_refused() {
     }
 }
 
-/// C4, Bad input: a secret in a bad configuration is not repeated in the error
+/// C4, Bad input: a secret in an invalid configuration is not repeated in the error
 #[test]
 fn secrets_are_not_repeated() {
     let builder = bucket()
@@ -121,7 +121,7 @@ fn secrets_are_not_repeated() {
     assert!(!stderr.contains("hunter2") && !stdout.contains("hunter2"), "{stderr}");
 }
 
-/// Bad input: a file that is missing or no TOML is named, with its line
+/// Bad input: a missing or unparseable file is named, with the line
 #[test]
 fn an_unreadable_file_is_named() {
     let missing = Gateway::builder().argument("--config").argument("nowhere.toml");
@@ -129,9 +129,9 @@ fn an_unreadable_file_is_named() {
     refused(Gateway::builder().config("[server]\nport = = 1\n"), &["tidegate.toml", "2"]);
 }
 
-/// G1: the environment wins over the file
+/// G1: the environment overrides the file
 #[tokio::test]
-async fn the_environment_wins_over_the_file() {
+async fn the_environment_overrides_the_file() {
     let upstream = crate::support::Upstream::ok("x");
     let file = format!(
         "[sessions]\ncapacity = 7\n[supervision]\nmailbox_capacity = 9\n\
@@ -146,9 +146,9 @@ async fn the_environment_wins_over_the_file() {
     assert_eq!(gateway.get("/filed/k").await.complete_status(), 200);
 }
 
-/// G1: the file is named before or after the verb
+/// G1: the config file is accepted before or after the subcommand
 #[test]
-fn the_file_may_be_named_after_the_verb() {
+fn the_file_may_follow_the_subcommand() {
     for flag in ["--config", "-c"] {
         for at in [[flag, "nowhere.toml", "check"], ["check", flag, "nowhere.toml"]] {
             let builder = at.into_iter().fold(Gateway::builder(), Builder::argument);
@@ -159,7 +159,7 @@ fn the_file_may_be_named_after_the_verb() {
     }
 }
 
-/// A broken command line is told apart from a broken configuration
+/// An invalid command line has another exit code than an invalid configuration
 #[test]
 fn a_bad_command_line_ends_with_usage() {
     let ExitReport { code, stderr, .. } = Gateway::builder().argument("--nonsense").run();

@@ -1,4 +1,4 @@
-//! What platforms do to a configuration: variables that nobody wrote, secrets with the modes of others.
+//! Effects of platforms on the configuration: variables that Kubernetes sets, and file modes of mounted secrets.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -6,7 +6,7 @@ use super::{bucket, check, refused};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Scratch, Upstream};
 
-/// What Kubernetes makes for a Service `tidegate` with a port `http`, and for one called `tidegate-admin`.
+/// The variables that Kubernetes sets for a Service `tidegate` with a port `http`, and for one called `tidegate-admin`.
 const LINKS: [(&str, &str); 11] = [
     ("TIDEGATE_PORT", "tcp://10.96.0.7:8080"),
     ("TIDEGATE_SERVICE_HOST", "10.96.0.7"),
@@ -25,7 +25,7 @@ fn linked(builder: Builder) -> Builder {
     LINKS.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
 }
 
-/// G1: the variables of a Service are ignored with one line, also with `--strict`
+/// G1: the variables of a Service are ignored with one log line, also with `--strict`
 #[tokio::test]
 async fn variables_of_a_service_are_ignored_with_one_line() {
     let upstream = Upstream::ok("x");
@@ -40,9 +40,9 @@ async fn variables_of_a_service_are_ignored_with_one_line() {
     assert!(ended.stderr.starts_with("note: environment: "), "{}", ended.stderr);
 }
 
-/// G1: and nothing that a person wrote by mistake
+/// G1: variables that only resemble them are refused
 #[test]
-fn what_only_resembles_them_is_refused() {
+fn similar_variables_are_refused() {
     for (name, value) in [
         ("TIDEGATE_PORT", "8080"),
         ("TIDEGATE_ADMIN_PORT", "8090"),
@@ -55,7 +55,7 @@ fn what_only_resembles_them_is_refused() {
     }
 }
 
-/// G1, C5: `check` and the start end where a FIFO or a directory is named as the configuration or as a secret
+/// G1, C5: `check` and the start fail without blocking if the configuration or a secret is a FIFO or a directory
 #[test]
 fn a_fifo_is_refused_and_not_waited_for() {
     let directory = Scratch::new();
@@ -78,10 +78,10 @@ fn a_fifo_is_refused_and_not_waited_for() {
     }
 }
 
-/// C5: on an ordinary disk a secret that others can read is refused, and the way out of each platform is named;
-/// what it takes on mounts is shown in tests/mounts
+/// C5: on an ordinary disk a world-readable secret is refused, and the error names each platform's remedy; mounts are
+/// tested in tests/mounts
 #[test]
-fn an_open_secret_names_the_way_out_of_each_platform() {
+fn a_readable_secret_names_each_platforms_remedy() {
     let directory = Scratch::new();
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "hunter2").unwrap();

@@ -1,4 +1,5 @@
-//! Settings that defeat or hide each other: `check` prints a warning and succeeds, `--strict` takes it for an error (G12).
+//! Settings that defeat or hide each other: `check` prints a warning and succeeds; with `--strict` it is an error
+//! (G12).
 
 use std::net::TcpListener;
 
@@ -6,8 +7,8 @@ use super::{bucket, check};
 use crate::support::gateway::{Builder, ExitReport};
 use crate::support::{Gateway, Scratch, Upstream};
 
-/// The warning that this gives, and no other; with `--strict` the same line is an error.
-fn warned(builder: impl Fn() -> Builder) -> String {
+/// The only warning for this configuration; with `--strict` the same line is an error.
+fn warning_of(builder: impl Fn() -> Builder) -> String {
     let ExitReport { code, stdout, stderr } = check(builder());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.ends_with("1 warning\n"), "{stdout}{stderr}");
@@ -22,13 +23,13 @@ fn warned(builder: impl Fn() -> Builder) -> String {
 
 #[track_caller]
 fn warns(builder: impl Fn() -> Builder, words: &[&str]) {
-    let warning = warned(builder);
+    let warning = warning_of(builder);
     for word in words {
         assert!(warning.contains(word), "`{word}` in {warning}");
     }
 }
 
-/// G12: no false alarm; neither with `--strict`
+/// G12: a valid configuration gives no warning, also with `--strict`
 #[test]
 fn a_sound_configuration_gives_no_warning() {
     for strict in [false, true] {
@@ -53,7 +54,7 @@ fn a_pool_below_its_gate_warns() {
     );
 }
 
-/// G12, P1: a gate that was set is not narrowed by the default of the pool
+/// G12, P1: the pool's default size follows a configured gate
 #[tokio::test]
 async fn the_default_of_the_pool_follows_the_gate() {
     let upstream = Upstream::ok("x");
@@ -105,7 +106,7 @@ fn a_bucket_without_auth_warns() {
 
 /// G12
 #[test]
-fn overlapping_patterns_warn_and_say_which_wins() {
+fn overlapping_patterns_warn_and_name_the_winner() {
     let two = || {
         let one = |builder: Builder, name: &str, pattern: &str| {
             builder
@@ -118,7 +119,7 @@ fn overlapping_patterns_warn_and_say_which_wins() {
     warns(two, &["buckets.x.pattern: \"logs-*\" and \"*-audit\" of buckets.y", "which go to buckets.y"]);
 }
 
-/// G12: a file that a start could not append to, and that the question does not create
+/// G12: a log file that could not be appended to warns, and `check` does not create it
 #[test]
 fn a_log_file_that_cannot_be_written_warns() {
     warns(
@@ -140,7 +141,7 @@ fn chaos_and_an_open_admin_listener_warn() {
     warns(|| bucket().set("admin.address", "0.0.0.0"), &["admin.address: 0.0.0.0 is not a loopback address"]);
 }
 
-/// G12, A4: without a bucket the embedded one starts, which is open to everybody who reaches the address
+/// G12, A4: without buckets the embedded demo bucket starts, which is open to every client that can reach the address
 #[test]
 fn the_open_demo_bucket_warns_beyond_loopback() {
     for address in ["0.0.0.0", "::"] {
@@ -164,9 +165,9 @@ fn the_open_demo_bucket_warns_beyond_loopback() {
     assert_eq!(check(served.argument("--strict")).code, Some(0));
 }
 
-/// G12, X1: limits of memory that never act, act at once, or that the machine does not have
+/// G12, X1: memory limits that never take effect, take effect at once, or exceed the machine's memory warn
 #[test]
-fn limits_of_memory_that_do_not_fit_warn() {
+fn unsuitable_memory_limits_warn() {
     for (key, value, words) in [
         ("monitor.memory_limit_bytes", "1MiB", "1048576 bytes are fewer than an idle process uses"),
         ("monitor.memory_limit_bytes", "1024TiB", "that the cgroup or the host gives"),
@@ -181,7 +182,7 @@ fn limits_of_memory_that_do_not_fit_warn() {
     assert_eq!(check(fits.argument("--strict")).code, Some(0));
 }
 
-/// G12, O1: a word that is no output
+/// G12, O1: a word that is no log output
 #[test]
 fn a_bare_word_as_the_output_of_the_log_warns() {
     for word in ["-", "none", "syslog", "file"] {
@@ -236,7 +237,7 @@ fn a_name_that_does_not_resolve_warns() {
     assert_eq!((local.code, local.stderr.as_str()), (Some(0), ""), "localhost resolves");
 }
 
-/// C5, G12: a configuration file that others can read
+/// C5, G12: a configuration file that other users can read
 #[test]
 fn an_open_file_with_a_secret_warns() {
     let file = "[buckets.b]\nauth = [\"anonymous\"]\n[buckets.b.s3]\nendpoints = [\"http://127.0.0.1:9000\"]\n\
@@ -248,7 +249,7 @@ fn an_open_file_with_a_secret_warns() {
     assert_eq!((strict.code, strict.stdout.as_str()), (Some(78), ""), "a start fails: {}", strict.stderr);
 }
 
-/// G12: `check` opens what a start would open, and fails as the start would
+/// G12: `check` opens the files that a start would open, and fails as the start would
 #[test]
 fn check_opens_the_files_that_a_start_would() {
     let directory = Scratch::new();
@@ -279,7 +280,7 @@ fn check_opens_the_files_that_a_start_would() {
     }
 }
 
-/// G12: a start with `--strict` fails on a warning, and without it logs the warning and serves
+/// G12: a start with `--strict` fails on a warning; without it, it logs the warning and serves
 #[tokio::test]
 async fn a_start_logs_warnings_and_fails_on_them_if_strict() {
     let upstream = Upstream::ok("x");
@@ -299,7 +300,7 @@ async fn a_start_logs_warnings_and_fails_on_them_if_strict() {
     assert_eq!(sound.get("/b/k").await.complete_status(), 200);
 }
 
-/// G1: the log can go to the standard error
+/// G1: the log can be written to standard error
 #[test]
 fn the_log_can_go_to_stderr() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,8 @@
-//! Several credentials towards one upstream: which is used, how much, and what becomes of those that are throttled or refused.
+//! Several credentials for one upstream: selection, concurrency limits, and cool-down or ejection after throttling or
+//! rejection.
 
-mod doubts;
 mod pairs;
+mod rejections;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,7 +18,7 @@ use crate::support::{
 const FIRST: &str = "first-secret-of-the-api";
 const SECOND: &str = "second-secret-of-the-api";
 
-/// An API bucket `b` with two keys in `x-api-key`, of which none may be used twice at a time.
+/// An API bucket `b` with two keys in `x-api-key`, each for one request at a time.
 fn api(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .http_bucket("b", upstream)
@@ -27,7 +28,7 @@ fn api(upstream: &Upstream) -> Builder {
         .set("buckets.b.http.credentials.two.value", SECOND)
 }
 
-/// What the status says of a credential.
+/// A credential's entry in the status.
 async fn credential(gateway: &Gateway, name: &str) -> Value {
     let status = gateway.status().await;
     let all = status["buckets"]["b"]["pool"]["credentials"].as_array().unwrap().clone();
@@ -46,8 +47,8 @@ fn key(seen: &SeenRequest) -> &str {
     keys[0]
 }
 
-/// Nothing that the gateway shows or writes holds any of these.
-async fn shows_none_of(gateway: &Gateway, secrets: &[&str]) {
+/// No status, metric, log line or answer contains any of these.
+async fn assert_none_exposed(gateway: &Gateway, secrets: &[&str]) {
     let log: Vec<String> = gateway.log_lines().iter().map(Value::to_string).collect();
     let shown =
         [gateway.status().await.to_string(), gateway.metrics().await, log.join("\n"), gateway.stderr()];
@@ -56,9 +57,9 @@ async fn shows_none_of(gateway: &Gateway, secrets: &[&str]) {
     }
 }
 
-/// H1, C3, C4: each request has one key of the bucket's, in turn, and none that the client sent; nobody is shown one
+/// H1, C3, C4: requests use the bucket's keys in turn and no key of the client; no output contains a key
 #[tokio::test]
-async fn an_apis_keys_are_used_in_turn_and_never_shown() {
+async fn api_keys_rotate_and_are_never_exposed() {
     let upstream = Upstream::ok("x");
     let gateway = api(&upstream)
         .set("buckets.b.http.credentials.two.header", "authorization")
@@ -81,10 +82,10 @@ async fn an_apis_keys_are_used_in_turn_and_never_shown() {
     let (one, two) = ((FIRST.to_owned(), String::new()), (String::new(), format!("Bearer {SECOND}")));
     assert_eq!(seen, [one.clone(), two.clone(), one, two]);
     assert_eq!(upstream.last().target, "/v1/models?key=1", "never in the URL");
-    shows_none_of(&gateway, &[FIRST, SECOND, "clients-own"]).await;
+    assert_none_exposed(&gateway, &[FIRST, SECOND, "clients-own"]).await;
 }
 
-/// C3, P3: the upstream never sees a key used more often at a time than it may be, and everybody gets a turn
+/// C3, P3: a key is never used beyond its concurrency limit, and every request is served
 #[tokio::test]
 async fn no_key_is_used_beyond_its_limit() {
     let (latch, working) =
@@ -102,9 +103,9 @@ async fn no_key_is_used_beyond_its_limit() {
         .start()
         .await;
     let address = gateway.address();
-    let asking: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
+    let pending: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
     upstream.wait_until_in_flight(4).await;
-    wait_for("the others wait", || async {
+    wait_for("the other requests wait", || async {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 8).then_some(())
     })
     .await;
@@ -112,15 +113,15 @@ async fn no_key_is_used_beyond_its_limit() {
     assert_eq!((by_key(FIRST), by_key(SECOND)), (1, 3));
     assert_eq!(credential(&gateway, "two").await["in_flight"], 3);
     latch.open_for_all();
-    for asking in asking {
-        assert_eq!(asking.await.unwrap().complete_status(), 200);
+    for pending in pending {
+        assert_eq!(pending.await.unwrap().complete_status(), 200);
     }
     assert_eq!((upstream.count(), upstream.peak_in_flight()), (12, 4));
 }
 
-/// C3: a throttled key is left alone for as long as the upstream asked, and the request goes on with the other at once
+/// C3: a throttled key cools down for the upstream's Retry-After, and the request is retried with the other key at once
 #[tokio::test]
-async fn a_throttled_key_leads_to_the_other() {
+async fn a_throttled_key_is_replaced_by_the_other() {
     let upstream = Upstream::start(|seen| match key(seen) {
         FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
         _ => UpstreamReply::ok("x"),
@@ -130,10 +131,10 @@ async fn a_throttled_key_leads_to_the_other() {
         let answer = gateway.get("/b/k").await;
         assert_eq!(answer.complete_status(), 200);
         let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
-        assert_eq!(line["credential"], "two", "as whom it was served: {line}");
+        assert_eq!(line["credential"], "two", "the credential that served it: {line}");
     }
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
-    assert_eq!(keys.iter().filter(|key| *key == FIRST).count(), 1, "it was left alone: {keys:?}");
+    assert_eq!(keys.iter().filter(|key| *key == FIRST).count(), 1, "it was not used: {keys:?}");
     assert_eq!(upstream.count(), 6);
     let one = credential(&gateway, "one").await;
     assert_eq!(
@@ -144,16 +145,17 @@ async fn a_throttled_key_leads_to_the_other() {
     assert!((1..=300_000).contains(&left) && left > 200_000, "{left}");
     let labels = "{bucket=\"b\",credential=\"one\"}";
     assert_eq!(gateway.metric(&format!("upstream_credential_in_use{labels}")).await, 0.0);
-    let setbacks = "upstream_credential_setbacks_total{bucket=\"b\",cause=\"throttled\",credential=\"one\"}";
-    assert_eq!(gateway.metric(setbacks).await, 1.0);
+    let errors = "upstream_credential_setbacks_total{bucket=\"b\",cause=\"throttled\",credential=\"one\"}";
+    assert_eq!(gateway.metric(errors).await, 1.0);
     let logged = gateway.wait_for_log_line("credential throttled", |_| true).await;
     assert_eq!((logged["credential"].as_str(), logged["for_ms"].as_u64()), (Some("one"), Some(300_000)));
-    shows_none_of(&gateway, &[FIRST, SECOND]).await;
+    assert_none_exposed(&gateway, &[FIRST, SECOND]).await;
 }
 
-/// C3: all throttled for longer than anybody waits: refused at once, with the moment at which the first may be used again
+/// C3: if all keys cool down longer than requests wait, requests are refused at once with the first key's true recovery
+/// time
 #[tokio::test]
-async fn all_throttled_is_said_at_once_with_the_true_moment() {
+async fn all_keys_throttled_is_refused_with_the_true_retry_after() {
     let upstream = Upstream::start(|seen| match key(seen) {
         FIRST => UpstreamReply::new(429, "slower").header("retry-after", "300"),
         _ => UpstreamReply::new(429, "slower").header("retry-after", "100"),
@@ -165,15 +167,15 @@ async fn all_throttled_is_said_at_once_with_the_true_moment() {
         (429, "slower".to_owned()),
         "the upstream's own words"
     );
-    assert_eq!(upstream.count(), 2, "each was asked once");
+    assert_eq!(upstream.count(), 2, "each key was used once");
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.status, answer.reason()), (429, "credentials_throttled"));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((90..=120).contains(&seconds), "{seconds}");
-    assert_eq!(upstream.count(), 2, "nobody was asked");
+    assert_eq!(upstream.count(), 2, "no further request was sent");
 }
 
-/// C3: one quota for both: what one is told holds for the other
+/// C3: keys in one quota group cool down together
 #[tokio::test]
 async fn a_quota_group_cools_down_together() {
     let upstream = Upstream::start(|_| UpstreamReply::new(429, "slower").header("retry-after", "300"));
@@ -183,14 +185,14 @@ async fn a_quota_group_cools_down_together() {
         .start()
         .await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 429);
-    assert_eq!(upstream.count(), 1, "the other was not tried");
+    assert_eq!(upstream.count(), 1, "the other key was not used");
     assert_eq!(
         (state(&gateway, "one").await, state(&gateway, "two").await),
         ("cooling".to_owned(), "cooling".to_owned())
     );
 }
 
-/// C3: throttled for less than a request waits: it waits, and nobody is told
+/// C3: a cool-down shorter than the wait time delays the request without an error
 #[tokio::test]
 async fn a_short_cool_down_is_waited_for() {
     let upstream = Upstream::start(|seen| match seen.number {
@@ -204,7 +206,7 @@ async fn a_short_cool_down_is_waited_for() {
         .set("buckets.b.http.concurrency.queue_timeout_ms", "20000")
         .start()
         .await;
-    assert_eq!(gateway.get("/b/k").await.complete_status(), 429, "there is no other to go on with");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 429, "there is no other key");
     let answer = gateway.get("/b/k").await;
     assert_eq!(answer.complete_status(), 200);
     let waited = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
@@ -212,9 +214,9 @@ async fn a_short_cool_down_is_waited_for() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// C3: a key that the API refuses is left out, loudly, and tried again by one request when its time is over
+/// C3: a key that the API rejects is ejected with a log line, and one request tries it again after the ejection time
 #[tokio::test]
-async fn a_refused_key_is_left_out_until_it_is_tried_again() {
+async fn a_rejected_key_is_ejected_until_its_trial() {
     let is_good = std::sync::Arc::new(AtomicBool::new(false));
     let good = std::sync::Arc::clone(&is_good);
     let upstream = Upstream::start(move |seen| match seen.headers_named("x-api-key")[..] {
@@ -232,7 +234,7 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
     for _ in 0..3 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }
-    wait_for("a check finds it refused", || async {
+    wait_for("a check finds it rejected", || async {
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
@@ -243,17 +245,18 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
         "{logged}"
     );
     is_good.store(true, Ordering::SeqCst);
-    wait_for("it is tried again, and in use", || async {
+    wait_for("it is tried again and stays in use", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "in_use").then_some(())
     })
     .await;
-    shows_none_of(&gateway, &[FIRST, SECOND]).await;
+    assert_none_exposed(&gateway, &[FIRST, SECOND]).await;
 }
 
-/// C3, C4: an API that refuses every key: the gateway says so in its own words, for the client's are good
+/// C3, C4: if the API rejects every key, the gateway answers with its own error, because the client's credential is
+/// valid
 #[tokio::test]
-async fn refused_everywhere_is_the_gateways_trouble() {
+async fn all_keys_rejected_is_a_gateway_error() {
     let upstream = Upstream::start(|seen| {
         UpstreamReply::new(401, format!("no such key: {:?}", seen.headers_named("x-api-key")))
     });
@@ -261,7 +264,7 @@ async fn refused_everywhere_is_the_gateways_trouble() {
     let answer = gateway.get("/b/k").await;
     assert_eq!((answer.status, answer.reason()), (503, "upstream_credentials"));
     assert!(!answer.text().contains("secret"), "{}", answer.text());
-    wait_for("checks find both refused", || async {
+    wait_for("checks find both rejected", || async {
         let states = [state(&gateway, "one").await, state(&gateway, "two").await];
         (states == ["refused", "refused"]).then_some(())
     })
@@ -271,10 +274,10 @@ async fn refused_everywhere_is_the_gateways_trouble() {
     assert_eq!((answer.status, answer.reason()), (503, "credentials_refused"));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((850..=1_100).contains(&seconds), "{seconds}");
-    assert_eq!(upstream.count(), asked, "nobody was asked");
+    assert_eq!(upstream.count(), asked, "no further request was sent");
 }
 
-/// C3, R3: what cannot be repeated is not, though another key would do
+/// C3, R3: a request that is not replayable is not sent again with another key
 #[tokio::test]
 async fn a_throttled_post_is_not_sent_twice() {
     let upstream = Upstream::start(|_| UpstreamReply::new(429, "slower"));
@@ -285,12 +288,12 @@ async fn a_throttled_post_is_not_sent_twice() {
     let again = request(gateway.address(), "POST", "/b/v1/chat", &[], Some(b"{}")).await;
     assert_eq!(again.complete_status(), 429);
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
-    assert_ne!(keys[0], keys[1], "the next one goes on with the other");
+    assert_ne!(keys[0], keys[1], "the next request uses the other key");
 }
 
-/// C3, S5: a pool that crashes, even in mid-write, forgets no cool-down, exceeds no limit and leaks no place
+/// C3, S5: a crash of the pool, even in mid-write, keeps cool-downs and limits and leaks no permit
 #[tokio::test]
-async fn a_crash_is_no_amnesty() {
+async fn cool_downs_survive_a_pool_crash() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match key(seen) {
@@ -302,7 +305,7 @@ async fn a_crash_is_no_amnesty() {
     let address = gateway.address();
     let first = tokio::spawn(async move { get(address, "/b/k").await });
     upstream.wait_until_in_flight(1).await;
-    wait_until("the throttled one was asked", || upstream.count() == 2).await;
+    wait_until("the throttled key was used", || upstream.count() == 2).await;
     let mut generation = gateway.generation("pool:b").await;
     for at in ["decide", "apply", "started"] {
         gateway.crash("pool:b", at).await;
@@ -310,7 +313,7 @@ async fn a_crash_is_no_amnesty() {
         gateway.wait_for_generation("pool:b", generation).await;
         assert_eq!(state(&gateway, "one").await, "cooling", "after a crash in {at}");
         let refused = gateway.get("/b/k").await;
-        assert_eq!(refused.status, 503, "the other's one place is taken: {}", refused.text());
+        assert_eq!(refused.status, 503, "the other key's only permit is taken: {}", refused.text());
     }
     assert_eq!(upstream.count(), 2);
     latch.open_for_all();
@@ -326,9 +329,9 @@ async fn a_crash_is_no_amnesty() {
     );
 }
 
-/// C3, C5: a secret in a file; contradictions stop the start without showing it
+/// C3, C5: a credential may be in a file; contradictions are start-up errors without the secret
 #[tokio::test]
-async fn a_value_may_lie_in_a_file() {
+async fn a_credential_may_be_in_a_file() {
     let (directory, upstream) = (Scratch::new(), Upstream::ok("x"));
     let path = directory.path().join("key");
     std::fs::write(&path, "Bearer from-a-file\n").unwrap();
@@ -352,9 +355,9 @@ async fn a_value_may_lie_in_a_file() {
     assert!(!ended.stderr.contains("from-a-file"));
 }
 
-/// T5, C3: a stream holds its key to the last byte, and no longer
+/// T5, C3: a streamed answer holds its key's permit until the last byte
 #[tokio::test]
-async fn a_stream_holds_its_key_to_the_last_byte() {
+async fn a_stream_holds_its_permit_until_the_last_byte() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream =
@@ -371,7 +374,7 @@ async fn a_stream_holds_its_key_to_the_last_byte() {
     assert_eq!(gateway.get("/b/k").await.reason(), "queue_timeout");
     latch.open_for_all();
     assert_eq!(streaming.await.unwrap().text(), "begin end");
-    wait_for("its place is free", || async {
+    wait_for("its permit is released", || async {
         (credential(&gateway, "k").await["in_flight"] == 0).then_some(())
     })
     .await;

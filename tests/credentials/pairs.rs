@@ -1,6 +1,6 @@
 //! Several key pairs for one store.
 
-use super::{credential, shows_none_of, state};
+use super::{assert_none_exposed, credential, state};
 use crate::auth::signer::Signer;
 use crate::support::{Gateway, Scratch, Upstream, UpstreamReply, request, wait_for};
 
@@ -16,9 +16,10 @@ async fn two_pairs(upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// C3, A2: of two pairs a store that checks signatures knows one: everybody is served, and the other is left out
+/// C3, A2: if a store that verifies signatures accepts one of two pairs, all requests are served and the other pair is
+/// ejected
 #[tokio::test]
-async fn a_withdrawn_pair_leads_to_the_other() {
+async fn a_revoked_pair_is_replaced_by_the_other() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
     let gateway = Gateway::builder()
@@ -36,17 +37,17 @@ async fn a_withdrawn_pair_leads_to_the_other() {
         assert_eq!(put.complete_status(), 200, "{}", put.text());
         assert_eq!(gateway.get(&target).await.text(), "value");
     }
-    wait_for("a check finds it refused", || async {
+    wait_for("a check finds it rejected", || async {
         (state(&gateway, "gone").await == "refused").then_some(())
     })
     .await;
     assert_eq!(state(&gateway, "good").await, "in_use");
-    shows_none_of(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
+    assert_none_exposed(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
 }
 
-/// C3: a store that says SlowDown to one pair is asked with the other; its group is left alone
+/// C3: after SlowDown for one pair the store is called with the other; the first one's quota group cools down
 #[tokio::test]
-async fn a_stores_slow_down_leads_to_the_other_pair() {
+async fn slow_down_selects_the_other_pair() {
     let upstream =
         Upstream::start(|seen| match seen.header("authorization").unwrap().contains("Credential=A/") {
             true => UpstreamReply::s3_error(503, "SlowDown").header("retry-after", "300"),
@@ -64,9 +65,9 @@ async fn a_stores_slow_down_leads_to_the_other_pair() {
     );
 }
 
-/// C3, A2: a client that signs as itself takes no credential of the bucket's along, and withdraws none
+/// C3, A2: a client with `upstream = "same"` uses none of the bucket's credentials and ejects none
 #[tokio::test]
-async fn who_signs_as_itself_withdraws_nobody() {
+async fn upstream_same_clients_eject_no_credential() {
     let upstream = Upstream::start(|_| UpstreamReply::s3_error(403, "InvalidAccessKeyId"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -91,9 +92,9 @@ async fn who_signs_as_itself_withdraws_nobody() {
     assert_eq!((one["state"].as_str(), one["in_flight"].as_u64()), (Some("in_use"), Some(0)));
 }
 
-/// C3: an object that the bucket's credentials may not see says nothing of the credentials
+/// C3: a 403 for one object ejects no credential
 #[tokio::test]
-async fn a_forbidden_object_withdraws_nobody() {
+async fn a_forbidden_object_ejects_no_credential() {
     let upstream = Upstream::start(|_| UpstreamReply::s3_error(403, "AccessDenied"));
     let gateway = two_pairs(&upstream).await;
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! Idle connections make room for requests.
+//! Idle connections are closed when descriptors run short.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{Gateway, Upstream, wait_for, wait_until};
 const LIMIT: usize = 200;
 const CLOSED: &str = "idle_connections_closed_total{cause=\"descriptors\",side=\"client\"}";
 
-/// Requests on connections of their own are answered for a while, longer than the monitor needs for several samples.
+/// Requests on new connections are answered for longer than the monitor needs for several samples.
 async fn later_requests_are_served(gateway: &Gateway) {
     for _ in 0..60 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -22,9 +22,9 @@ async fn falls_below_the_warning(gateway: &Gateway) {
     wait_until("descriptors fall below 80 %", || gateway.open_descriptors() < LIMIT * 8 / 10).await;
 }
 
-/// X8: more kept connections than descriptors: the oldest close, and every later request is served
+/// X8: with more kept connections than descriptors the oldest close, and every later request is served
 #[tokio::test]
-async fn kept_connections_do_not_shut_others_out() {
+async fn kept_connections_do_not_block_new_ones() {
     let upstream = Upstream::ok("x");
     let gateway = narrow(&upstream).set("monitor.descriptor_limit", "200").start().await;
     let mut connections = Vec::new();
@@ -38,10 +38,10 @@ async fn kept_connections_do_not_shut_others_out() {
     assert!(oldest.is_closed().await);
     newest.send(message("GET", "/b/k", &[], None)).await;
     assert_eq!(newest.response("GET").await.complete_status(), 200);
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
-/// X8: connections that never sent a byte are idle as well
+/// X8: connections that never sent a byte are idle too
 #[tokio::test]
 async fn silent_connections_close_too() {
     let upstream = Upstream::ok("x");
@@ -54,9 +54,9 @@ async fn silent_connections_close_too() {
     falls_below_the_warning(&gateway).await;
 }
 
-/// X8: a connection with half a head holds its descriptor no longer than a silent one, and trickled bytes do not renew it
+/// X8: a connection with half a head is closed like a silent one, and single bytes do not renew its idle time
 #[tokio::test]
-async fn connections_with_half_a_head_make_room() {
+async fn connections_with_half_a_head_are_closed() {
     let upstream = Upstream::ok("x");
     let builder = narrow(&upstream).set("monitor.descriptor_limit", "200").set("server.header_timeout", "60");
     let gateway = builder.start().await;
@@ -79,12 +79,12 @@ async fn connections_with_half_a_head_make_room() {
         () = later_requests_are_served(&gateway) => {}
     }
     falls_below_the_warning(&gateway).await;
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
-/// X8: from `warning` on as many close as bring the count below 80 %, and no more
+/// X8: from `warning` on, only as many connections close as bring the usage below 80 %
 #[tokio::test]
-async fn as_many_close_as_are_needed() {
+async fn only_the_needed_number_closes() {
     let upstream = Upstream::ok("x");
     let gateway = narrow(&upstream).set("monitor.descriptor_limit", "200").start().await;
     let before = gateway.open_descriptors();
@@ -96,19 +96,20 @@ async fn as_many_close_as_are_needed() {
     for _ in 0..15 {
         connections.push(kept(&gateway).await);
     }
-    wait_for("some close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
+    wait_for("some connections close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) })
+        .await;
     falls_below_the_warning(&gateway).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let open = gateway.open_descriptors();
-    assert!(open >= 130, "only {open} are left open");
+    assert!(open >= 130, "only {open} remain open");
     gateway.wait_for_log_line("idle connections close to free descriptors or memory", |_| true).await;
 }
 
 /// X8: HTTP/2 connections without a request get GOAWAY, and HTTP/1.1 connections over TLS close
 #[tokio::test]
-async fn kept_connections_over_tls_make_room() {
+async fn kept_connections_over_tls_are_closed() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let builder = few_upstreams(identity.before(&upstream)).set("monitor.descriptor_limit", "200");
+    let builder = few_upstreams(identity.gateway_before(&upstream)).set("monitor.descriptor_limit", "200");
     let gateway = builder.start().await;
     let mut connections = Vec::new();
     for at in 0..220 {
@@ -128,14 +129,14 @@ async fn kept_connections_over_tls_make_room() {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     falls_below_the_warning(&gateway).await;
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
-/// X8: connections that never begin their TLS handshake are idle as well
+/// X8: connections without the beginning of a TLS handshake are idle too
 #[tokio::test]
-async fn handshakes_that_never_begin_make_room() {
+async fn connections_without_a_handshake_are_closed() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = few_upstreams(identity.before(&upstream))
+    let gateway = few_upstreams(identity.gateway_before(&upstream))
         .set("monitor.descriptor_limit", "200")
         .set("server.header_timeout", "60")
         .start()
@@ -150,11 +151,11 @@ async fn handshakes_that_never_begin_make_room() {
     falls_below_the_warning(&gateway).await;
 }
 
-/// X8: memory pressure closes connections that have been idle for a while
+/// X8: memory pressure closes connections with a minimum idle time
 #[tokio::test]
 async fn memory_pressure_closes_idle_connections() {
     let upstream = Upstream::ok("x");
-    // Whatever the process has is more than that.
+    // Any process has more than that.
     let gateway = narrow(&upstream)
         .set("monitor.memory_limit_bytes", "1GiB")
         .set("monitor.warning", "1")
@@ -169,10 +170,11 @@ async fn memory_pressure_closes_idle_connections() {
     let mut oldest = connections.swap_remove(0);
     assert!(oldest.is_closed().await);
     let closed = "idle_connections_closed_total{cause=\"memory\",side=\"client\"}";
-    wait_for("all close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
+    wait_for("all connections close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) })
+        .await;
 }
 
-/// X9: idle upstream connections close where too few clients are idle
+/// X9: idle upstream connections close if too few client connections are idle
 #[tokio::test]
 async fn idle_upstream_connections_close() {
     let (upstream, latch) = crate::pool::held();
@@ -182,7 +184,7 @@ async fn idle_upstream_connections_close() {
         .set("monitor.descriptor_limit", "200")
         .start()
         .await;
-    let requests: Vec<_> = (0..30).map(|i| crate::pool::ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..30).map(|i| crate::pool::spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(30).await;
     latch.open_for_all();
     for request in requests {
@@ -190,7 +192,7 @@ async fn idle_upstream_connections_close() {
     }
     wait_for("connections are kept", || async { (upstream.open_connections() > 10).then_some(()) }).await;
     gateway.limit_descriptors(50);
-    wait_for("none is kept", || async { (upstream.open_connections() == 0).then_some(()) }).await;
+    wait_for("no connection is kept", || async { (upstream.open_connections() == 0).then_some(()) }).await;
     assert!(
         gateway.metric("idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}").await
             >= 10.0
@@ -200,13 +202,13 @@ async fn idle_upstream_connections_close() {
     wait_for("requests are served again", served).await;
 }
 
-/// X2: a refusal for want of resources closes its connection
+/// X2: a refusal for lack of resources closes its connection
 #[tokio::test]
 async fn a_refusal_by_exhaustion_closes_the_connection() {
     let (upstream, latch) = crate::pool::held();
     let gateway = narrow(&upstream).start().await;
     let mut client = Client::connect(gateway.address()).await;
-    // The second request is read when the first is answered, so the connection is never idle.
+    // The second request is parsed after the first answer, so the connection is never idle.
     client.send([message("GET", "/b/1", &[], None), message("GET", "/b/2", &[], None)].concat()).await;
     upstream.wait_until_in_flight(1).await;
     gateway.limit_descriptors(40);

@@ -1,4 +1,5 @@
-//! The limit of descriptors: raised at the start, followed at run time, and shared out so that the admin listener always answers.
+//! The limit of descriptors: raised at the start, followed at run time, and divided so that the admin listener always
+//! answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, get, wait_for};
 
-/// X5: the soft limit becomes the hard one
+/// X5: the soft limit is raised to the hard limit
 #[tokio::test]
 async fn the_soft_limit_is_raised() {
     let upstream = Upstream::ok("x");
@@ -25,7 +26,8 @@ async fn the_soft_limit_is_raised() {
     assert_eq!(gateway.status().await["resources"]["descriptors"]["limit"], 4096);
 }
 
-/// X5, G12: a limit below what the configured connections need is one warning with figures and the remedy, in the words of `check`
+/// X5, G12: a limit below the needs of the configured connections gives one warning with figures and the remedy, with
+/// the text of `check`
 #[tokio::test]
 async fn a_start_with_too_few_descriptors_warns() {
     let upstream = Upstream::ok("x");
@@ -63,20 +65,21 @@ async fn a_start_without_descriptors_for_requests_fails() {
     for limit in [32, 40, 48] {
         let ended = Gateway::builder().bucket("b", &upstream).ulimit(&format!("-n {limit}")).run();
         assert_eq!(ended.code, Some(71), "{}", ended.stderr);
-        let told = format!("the limit of {limit} descriptors is too low, the gateway needs at least ");
-        assert!(ended.stderr.contains(&told) && ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
+        let text = format!("the limit of {limit} descriptors is too low, the gateway needs at least ");
+        assert!(ended.stderr.contains(&text) && ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
     }
 }
 
-/// The least limit that an error names.
-fn least_of(stderr: &str) -> u64 {
+/// The minimum limit in an error.
+fn minimum_of(stderr: &str) -> u64 {
     let after = stderr.split_once("needs at least ").unwrap_or_else(|| panic!("no minimum: {stderr}")).1;
     after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
-/// `check` and the start refuse less than the least limit that they name, with the same line, and the least limit serves requests.
-async fn the_named_least_limit_is_right(limited: impl Fn(u64) -> Builder, code: i32, words: &str) {
-    let needed = least_of(&limited(30).argument("check").run().stderr);
+/// `check` and the start refuse anything below the minimum that they name, with the same line; the minimum serves
+/// requests.
+async fn assert_named_minimum(limited: impl Fn(u64) -> Builder, code: i32, words: &str) {
+    let needed = minimum_of(&limited(30).argument("check").run().stderr);
     for limit in [30, needed - 1] {
         let (checked, started) = (limited(limit).argument("check").run(), limited(limit).run());
         assert_eq!((checked.code, started.code), (Some(code), Some(code)), "{checked:?}\n{started:?}");
@@ -90,32 +93,32 @@ async fn the_named_least_limit_is_right(limited: impl Fn(u64) -> Builder, code: 
     }
 }
 
-/// X5, G12: for the limit of the system and for the key
+/// X5, G12: for the system limit and for the config key
 #[tokio::test]
-async fn check_knows_the_least_limit_of_descriptors() {
+async fn check_verifies_the_minimum_descriptor_limit() {
     let upstream = Upstream::ok("x");
     let built = || Gateway::builder().bucket("b", &upstream);
     let by_system = |limit: u64| built().ulimit(&format!("-n {limit}"));
-    the_named_least_limit_is_right(by_system, 71, "the limit of ").await;
+    assert_named_minimum(by_system, 71, "the limit of ").await;
     let by_key = |limit: u64| built().set("monitor.descriptor_limit", &limit.to_string());
-    the_named_least_limit_is_right(by_key, 78, "monitor.descriptor_limit: ").await;
+    assert_named_minimum(by_key, 78, "monitor.descriptor_limit: ").await;
 }
 
-/// X1: a limit that is lowered from outside is the monitor's at once
+/// X1: a limit that is lowered from outside takes effect in the monitor at once
 #[tokio::test]
 async fn the_monitor_follows_the_limit() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for limit in [900, 700] {
         gateway.limit_descriptors(limit);
-        wait_for("the monitor knows", || async {
+        wait_for("the monitor has the limit", || async {
             (gateway.status().await["resources"]["descriptors"]["limit"] == limit).then_some(())
         })
         .await;
     }
 }
 
-/// Asks all of the admin listener's questions until it is told to stop; returns how often.
+/// Requests every admin endpoint in a loop until it is stopped; returns the number of rounds.
 async fn ask_the_admin_listener(gateway: &Gateway, is_over: &AtomicBool) -> usize {
     let mut rounds = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -128,15 +131,15 @@ async fn ask_the_admin_listener(gateway: &Gateway, is_over: &AtomicBool) -> usiz
     rounds
 }
 
-/// X3, X5, X9: 128 descriptors and 200 kept connections: the admin listener answers all the time, every client is served as others
-/// become idle, and the store is not blamed
+/// X3, X5, X9: with 128 descriptors and 200 kept connections the admin listener always answers, every client is served
+/// when others become idle, and the store counts no failure
 #[tokio::test]
 async fn more_clients_than_descriptors_are_served() {
     let upstream = Upstream::ok("x");
     let gateway = Arc::new(Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await);
     let is_over = Arc::new(AtomicBool::new(false));
-    let (asking, until_over) = (Arc::clone(&gateway), Arc::clone(&is_over));
-    let admin = tokio::spawn(async move { ask_the_admin_listener(&asking, &until_over).await });
+    let (pending, until_over) = (Arc::clone(&gateway), Arc::clone(&is_over));
+    let admin = tokio::spawn(async move { ask_the_admin_listener(&pending, &until_over).await });
     let clients = join_all((0..200).map(|_| kept(&gateway))).await;
     for _ in 0..40 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
@@ -149,7 +152,8 @@ async fn more_clients_than_descriptors_are_served() {
     assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, 0.0);
 }
 
-/// X5: clients with requests under way keep their places; who comes beyond the budget waits in the backlog, without a spin
+/// X5: clients with requests in flight keep their connections; connections beyond the budget wait in the backlog,
+/// without a busy loop
 #[tokio::test]
 async fn clients_beyond_the_budget_wait() {
     let (upstream, latch) = crate::pool::held();
@@ -160,7 +164,7 @@ async fn clients_beyond_the_budget_wait() {
         client.send(message("GET", &format!("/b/{i}"), &[], None)).await;
         clients.push(client);
     }
-    wait_for("requests are under way", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
+    wait_for("requests are in flight", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
     let is_waiting =
         |cause: &&serde_json::Value| cause["id"] == "connections_wait" && cause["subject"] == "data";
     wait_for("the status names the connections that wait", || async {
@@ -170,7 +174,7 @@ async fn clients_beyond_the_budget_wait() {
     let failures = || gateway.metric("accept_failures_total{cause=\"out_of_descriptors\"}");
     let (before, failed) = (cpu_ticks(&gateway), failures().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(failures().await, failed, "an episode counts once, however often there is a look for room");
+    assert_eq!(failures().await, failed, "an episode counts once, however often connections are searched");
     let spent = cpu_ticks(&gateway) - before;
     assert!(spent < 30, "{spent} ticks of 10 ms in a second of waiting");
     assert_eq!(gateway.admin("/status").await.complete_status(), 200);
@@ -181,16 +185,16 @@ async fn clients_beyond_the_budget_wait() {
     assert_eq!(circuit_state(&gateway).await, "closed");
 }
 
-/// Processor time of the process, in ticks of 10 ms.
+/// CPU time of the process, in ticks of 10 ms.
 fn cpu_ticks(gateway: &Gateway) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// X3: the admin listener's own idle connections make room, and its connections are bounded
+/// X3: the admin listener's own idle connections are closed, and their number is bounded
 #[tokio::test]
-async fn admin_connections_do_not_shut_others_out() {
+async fn admin_connections_do_not_block_others() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await;
     let mut admins = Vec::new();
@@ -205,9 +209,10 @@ async fn admin_connections_do_not_shut_others_out() {
     assert_eq!(gateway.admin("/status").await.complete_status(), 200);
 }
 
-/// X3: the limit falls below what is open: the admin listener answers, and requests are served when idle connections have closed
+/// X3: if the limit falls below the open descriptors, the admin listener answers, and requests are served after idle
+/// connections have closed
 #[tokio::test]
-async fn a_limit_below_what_is_open_leaves_the_admin_listener() {
+async fn the_admin_listener_answers_below_the_open_descriptors() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).start().await;
     let mut clients = Vec::new();
@@ -226,7 +231,7 @@ async fn a_limit_below_what_is_open_leaves_the_admin_listener() {
     assert_eq!(circuit_state(&gateway).await, "closed");
 }
 
-/// X3: the log file is opened again while no other descriptor is left
+/// X3: the log file is reopened although no other descriptor is free
 #[tokio::test]
 async fn the_log_is_reopened_without_descriptors() {
     let upstream = Upstream::ok("x");
@@ -235,6 +240,6 @@ async fn the_log_is_reopened_without_descriptors() {
     gateway.limit_descriptors(20);
     std::fs::rename(&log, gateway.directory().join("log.1")).unwrap();
     gateway.signal(Signal::USR1);
-    wait_for("the log goes on in a new file", || async { log.exists().then_some(()) }).await;
+    wait_for("a new log file is opened", || async { log.exists().then_some(()) }).await;
     assert_eq!(gateway.admin("/livez").await.complete_status(), 200);
 }

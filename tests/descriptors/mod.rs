@@ -1,4 +1,4 @@
-//! Descriptors run short: idle connections close, the admin listener answers, and no upstream is blamed.
+//! Descriptor shortage: idle connections close, the admin listener answers, and no upstream failure is counted.
 
 mod idle;
 mod limits;
@@ -29,7 +29,7 @@ async fn kept(gateway: &Gateway) -> Client {
     client
 }
 
-/// What `/status` says of the circuit of reads.
+/// The read circuit's entry in `/status`.
 async fn circuit_state(gateway: &Gateway) -> Value {
     gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"].clone()
 }

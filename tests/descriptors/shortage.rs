@@ -1,4 +1,4 @@
-//! The gateway's own shortages are told as such, and never held against an upstream.
+//! Shortages of the gateway are reported as such, and never counted against an upstream.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
-/// Failures that would open a circuit twice over.
+/// Twice the failures that open a circuit.
 const REQUESTS: usize = 12;
 
 /// An upstream that closes each connection, so that each request needs a new one.
@@ -15,13 +15,13 @@ fn closing() -> Upstream {
     Upstream::start(|_| UpstreamReply::ok("x").closing())
 }
 
-/// The monitor looks once, so that the level does not refuse before the connection is tried.
-fn unwatched(builder: Builder) -> Builder {
+/// The monitor samples once, so that the level does not refuse requests before the connection is tried.
+fn sampled_once(builder: Builder) -> Builder {
     builder.set("monitor.interval_ms", "60000")
 }
 
-/// Requests on one kept connection while no descriptor is left; each must be refused as the gateway's own shortage.
-async fn refused_for_descriptors(gateway: &Gateway, first: &str) {
+/// Requests on one kept connection while no descriptor is free; each must be refused as the gateway's own shortage.
+async fn assert_refused_for_descriptors(gateway: &Gateway, first: &str) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(message("GET", first, &[], None)).await;
     assert_eq!(client.response("GET").await.complete_status(), 200);
@@ -48,12 +48,12 @@ async fn refused_for_descriptors(gateway: &Gateway, first: &str) {
     assert_eq!(client.response("GET").await.complete_status(), 200);
 }
 
-/// X9: out of descriptors is 503 with its own reason, and neither opens the circuit nor spends a retry
+/// X9: a lack of descriptors is 503 with its own reason; it neither opens the circuit nor spends a retry
 #[tokio::test]
-async fn out_of_descriptors_is_not_the_stores_fault() {
+async fn lack_of_descriptors_is_not_counted_against_the_store() {
     let upstream = closing();
-    let gateway = unwatched(Gateway::builder().bucket("b", &upstream)).start().await;
-    refused_for_descriptors(&gateway, "/b/k").await;
+    let gateway = sampled_once(Gateway::builder().bucket("b", &upstream)).start().await;
+    assert_refused_for_descriptors(&gateway, "/b/k").await;
     assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, REQUESTS as f64);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
     let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
@@ -70,21 +70,21 @@ async fn out_of_descriptors_is_not_the_stores_fault() {
     );
 }
 
-/// X9: a resolver without descriptors says that the name is unknown; that is the gateway's shortage all the same
+/// X9: a resolver without descriptors returns "unknown name", which is still reported as the gateway's shortage
 #[tokio::test]
-async fn a_name_that_cannot_be_looked_up_for_want_of_descriptors() {
+async fn a_failed_lookup_for_lack_of_descriptors_is_a_shortage() {
     let upstream = closing();
     let endpoint = format!("http://localhost:{}", upstream.address().port());
     let builder =
         Gateway::builder().set("buckets.b.auth", "anonymous").set("buckets.b.s3.endpoints", &endpoint);
-    let gateway = unwatched(builder).start().await;
-    // Without an earlier look-up there is no answer to fall back on.
-    refused_for_descriptors(&gateway, "/-/livez").await;
+    let gateway = sampled_once(builder).start().await;
+    // Without an earlier look-up there is no cached answer.
+    assert_refused_for_descriptors(&gateway, "/-/livez").await;
 }
 
-/// X9: health checks that cannot be made say nothing of the endpoint
+/// X9: health checks that fail for lack of descriptors do not affect the endpoint
 #[tokio::test]
-async fn checks_without_descriptors_eject_nobody() {
+async fn checks_without_descriptors_eject_no_endpoint() {
     let upstream = closing();
     let other = closing();
     let builder = Gateway::builder()

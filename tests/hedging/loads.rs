@@ -1,4 +1,4 @@
-//! What hedging is for, and what it may cost.
+//! The benefit of hedging under load, and its bounded cost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{p95, sent, start, won};
 use crate::support::{Gateway, Upstream, UpstreamReply, get};
 
-/// Reads so many times, six at a time, and returns how many of the answers were slow ones.
+/// Reads this many times, six at a time, and returns how many answers were slow.
 async fn read(gateway: &Gateway, requests: usize) -> usize {
     let address = gateway.address();
     let reading: Vec<_> = (0..6)
@@ -30,7 +30,7 @@ async fn read(gateway: &Gateway, requests: usize) -> usize {
     slow
 }
 
-/// An upstream of which every twentieth answer takes a second.
+/// An upstream with a latency of one second in every twentieth answer.
 fn with_a_tail() -> Upstream {
     Upstream::start(|seen| match seen.number % 20 {
         0 => UpstreamReply::ok("slow").delayed(Duration::from_secs(1)),
@@ -38,14 +38,14 @@ fn with_a_tail() -> Upstream {
     })
 }
 
-/// R5: with one answer in twenty slow, fewer than one client in a hundred waits for one: the 99th percentile is a fast answer.
-/// That costs the upstream at most a twentieth more requests.
+/// R5: with one slow answer in twenty, fewer than 1 % of clients wait for one: the 99th percentile is a fast answer.
+/// The upstream gets at most 5 % more requests.
 #[tokio::test]
 async fn the_slow_tail_is_cut_off() {
     const REQUESTS: usize = 600;
     let upstream = with_a_tail();
     let gateway = Gateway::in_front_of(&upstream).await;
-    assert_eq!(read(&gateway, 200).await, 10, "without hedges everybody waits whose turn it is");
+    assert_eq!(read(&gateway, 200).await, 10, "without hedges every slow answer is waited for");
 
     let upstream = with_a_tail();
     let gateway = start(&upstream, &[("hedging.percent", "5")]).await;
@@ -56,14 +56,14 @@ async fn the_slow_tail_is_cut_off() {
         (gateway.metric("requests_total{bucket=\"b\",class=\"2xx\"}").await, upstream.count());
     assert!(attempts as f64 <= requests * 1.05, "{attempts} attempts for {requests} requests");
     assert_eq!(attempts as f64, requests + sent(&gateway).await);
-    assert!(won(&gateway).await >= 0.5 * ((attempts - before) / 20) as f64, "few hedges won");
+    assert!(won(&gateway).await >= 0.5 * ((attempts - before) / 20) as f64, "too few hedges won");
     gateway.wait_until_idle().await;
 }
 
-/// R5: hedging does nothing against an upstream that is slow as a whole: until that is noticed hedges are a share of the requests,
-/// and then there are none
+/// R5: an upstream that is slow as a whole gets hedges for a bounded share of the requests until the latency estimate
+/// adapts, then none
 #[tokio::test]
-async fn an_upstream_that_is_slow_as_a_whole_is_left_alone() {
+async fn a_uniformly_slow_upstream_is_not_hedged() {
     let slow = Arc::new(AtomicBool::new(false));
     let is_slow = Arc::clone(&slow);
     let upstream = Upstream::start(move |_| {
@@ -78,7 +78,7 @@ async fn an_upstream_that_is_slow_as_a_whole_is_left_alone() {
     while gateway.metric(&p95("read")).await < 500.0 {
         read(&gateway, 12).await;
         requests += 12;
-        assert!(requests < 2_000, "it is never noticed");
+        assert!(requests < 2_000, "the slowness was not detected");
     }
     let hedges = sent(&gateway).await - before;
     assert!(hedges <= 2.0 + f64::from(requests) * 0.05, "{hedges} for {requests} requests");
@@ -87,10 +87,11 @@ async fn an_upstream_that_is_slow_as_a_whole_is_left_alone() {
     assert_eq!((sent(&gateway).await, upstream.count()), (before.0, before.1 + 24));
 }
 
-/// R1, R2: Envoy's hedging (pull request 12983) does nothing unless a retry policy matches, and says so to nobody; its hedges on the
-/// first request were never made. Here reads are hedged that no retry would ever be made for, and what could do nothing does not start.
+/// R1, R2: Envoy's hedging (pull request 12983) does nothing unless a retry policy matches, without a warning; its
+/// hedges on the first request were never sent. Here reads without retries are hedged, and a hedging configuration
+/// without effect is a start-up error.
 #[tokio::test]
-async fn hedging_needs_no_retry_that_matches() {
+async fn hedging_does_not_need_a_retry_policy() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/b/fast" => UpstreamReply::ok("fast"),
         _ => UpstreamReply::status(404).delayed(Duration::from_secs(1)),

@@ -1,7 +1,7 @@
-//! Slow reads that are asked for a second time.
+//! Hedged requests: a second attempt for slow reads.
 //!
-//! What is slow here is held by a latch for as long as the test wants, and what is fast answers at once, so that nothing depends on how
-//! fast the machine is: the shortest wait before a hedge is far above what a fast answer takes.
+//! Slow answers are held by a latch for as long as the test needs, and fast ones are sent at once, so nothing depends
+//! on the machine's speed: the minimum hedge delay is far above the time of a fast answer.
 
 mod loads;
 mod race;
@@ -12,10 +12,10 @@ use std::sync::Mutex;
 
 use crate::support::{Gateway, Latch, SeenRequest, Upstream, UpstreamReply, gateway, wait_for};
 
-/// How long a hedge waits at least.
+/// The minimum hedge delay.
 const DELAY_MS: &str = "150";
 
-/// Hedging on, with a purse that every request fills.
+/// Hedging on, with a hedge budget that every request refills.
 fn hedged(builder: gateway::Builder, settings: &[(&str, &str)]) -> gateway::Builder {
     let builder = builder
         .set("buckets.b.s3.hedging.enabled", "true")
@@ -25,14 +25,14 @@ fn hedged(builder: gateway::Builder, settings: &[(&str, &str)]) -> gateway::Buil
     settings.iter().fold(builder, |builder, (key, value)| builder.set(&format!("buckets.b.s3.{key}"), value))
 }
 
-/// A bucket `b` that hedges, and knows how long its reads take.
+/// A bucket `b` with hedging and a known read latency.
 async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
     let gateway = hedged(Gateway::builder().bucket("b", upstream), settings).start().await;
     learn(&gateway, "/b/fast", "read").await;
     gateway
 }
 
-/// Reads until the percentile of such reads is known.
+/// Reads until the latency percentile of these reads is known.
 async fn learn(gateway: &Gateway, target: &str, class: &str) {
     wait_for("the percentile is known", || async {
         for _ in 0..20 {
@@ -59,12 +59,12 @@ async fn suppressed(gateway: &Gateway, cause: &str) -> f64 {
     gateway.metric(&format!("hedges_suppressed_total{{bucket=\"b\",cause=\"{cause}\"}}")).await
 }
 
-/// How often each target was asked for.
+/// The number of requests for each target.
 #[derive(Default)]
 struct Times(Mutex<BTreeMap<String, usize>>);
 
 impl Times {
-    /// The how manieth time this is, from 1.
+    /// The ordinal of this request, from 1.
     fn count(&self, seen: &SeenRequest) -> usize {
         let mut times = self.0.lock().unwrap();
         let count = times.entry(seen.target.clone()).or_default();
@@ -73,12 +73,12 @@ impl Times {
     }
 }
 
-/// How often an upstream was asked for what is slow.
+/// The number of requests for slow targets at an upstream.
 fn slow(upstream: &Upstream) -> usize {
     upstream.seen().iter().filter(|seen| seen.target.contains("slow")).count()
 }
 
-/// Answers at once, but holds back the first answer for each target with `slow` in it.
+/// Answers at once, but holds the first answer for each target with `slow` in it.
 fn first_held(latch: &Latch) -> Upstream {
     let (latch, times) = (latch.clone(), Times::default());
     Upstream::start(move |seen| {

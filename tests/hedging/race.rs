@@ -1,10 +1,10 @@
-//! Who wins, and what becomes of the other.
+//! The race between a first attempt and its hedge: which answer is used, and how the other is dropped.
 
 use super::{Times, first_held, hedged, learn, p95, sent, slow, start, won};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, head, request, wait_for, wait_until};
 
-/// T7, P4, B3, O2, O3: a slow read is answered by its hedge; the loser's connection ends at once, its place is free again, and nobody
-/// holds it against the upstream
+/// T7, P4, B3, O2, O3: a slow read is answered by its hedge; the loser's connection closes at once, its permit is free,
+/// and no failure is counted
 #[tokio::test]
 async fn a_slow_read_is_answered_by_its_hedge() {
     let latch = Latch::new();
@@ -13,20 +13,28 @@ async fn a_slow_read_is_answered_by_its_hedge() {
     let answer = gateway.get("/b/slow").await;
     assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "second"));
     assert_eq!((slow(&upstream), sent(&gateway).await, won(&gateway).await), (2, 1.0, 1.0));
-    wait_until("the loser is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
+    wait_until("the losing attempt is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0)
+        .await;
     gateway.wait_until_idle().await;
     let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/slow").await;
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"won".into()));
     let circuit = &gateway.status().await["buckets"]["b"]["breaker"]["read"];
     assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
-    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0, "it was no retry");
+    assert_eq!(
+        gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await,
+        0.0,
+        "it did not count as a retry"
+    );
     assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 0.0);
-    assert!(gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0, "but it was an attempt");
+    assert!(
+        gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0,
+        "but it counted as an attempt"
+    );
     let line = gateway.wait_for_log_line("request", |line| line["path"] == "/b/fast").await;
-    assert!(line["hedge"].is_null(), "a fast read has none");
+    assert!(line["hedge"].is_null(), "a fast read has no hedge");
 }
 
-/// R3: HEAD is hedged as well, and listings once it is known how long those take
+/// R3: HEAD is hedged too, and listings once their latency is known
 #[tokio::test]
 async fn heads_and_listings_are_hedged() {
     let latch = Latch::new();
@@ -34,13 +42,13 @@ async fn heads_and_listings_are_hedged() {
     let gateway = start(&upstream, &[]).await;
     assert_eq!(head(gateway.address(), "/b/slow").await.status, 200);
     assert_eq!((slow(&upstream), won(&gateway).await), (2, 1.0));
-    assert_eq!(gateway.metric(&p95("list")).await, 0.0, "objects say nothing of listings");
+    assert_eq!(gateway.metric(&p95("list")).await, 0.0, "latencies of objects do not apply to listings");
     learn(&gateway, "/b?list-type=2", "list").await;
     assert_eq!(gateway.get("/b?list-type=2&prefix=slow").await.text(), "second");
     assert_eq!((slow(&upstream), won(&gateway).await), (4, 2.0));
 }
 
-/// R3: what changes anything is not hedged, nor what has a body, however slow
+/// R3: writes and requests with a body are not hedged, however slow they are
 #[tokio::test]
 async fn nothing_but_reads_is_hedged() {
     let latch = Latch::new();
@@ -54,7 +62,7 @@ async fn nothing_but_reads_is_hedged() {
         ("DELETE", None),
         ("GET", Some(b"x")),
     ];
-    let asking: Vec<_> = asked
+    let pending: Vec<_> = asked
         .iter()
         .enumerate()
         .map(|(number, (method, body))| {
@@ -65,17 +73,17 @@ async fn nothing_but_reads_is_hedged() {
             })
         })
         .collect();
-    wait_until("all of them are under way", || slow(&upstream) == asked.len()).await;
-    // One that may be is, and that takes as long as it would have taken for the others.
+    wait_until("all of them are in flight", || slow(&upstream) == asked.len()).await;
+    // A read of the same duration is hedged, so the others had enough time.
     assert_eq!(gateway.get("/b/slow").await.text(), "second");
     assert_eq!((slow(&upstream), sent(&gateway).await), (asked.len() + 2, 1.0));
     latch.open_for_all();
-    for asking in asking {
-        assert_eq!(asking.await.unwrap().text(), "first");
+    for pending in pending {
+        assert_eq!(pending.await.unwrap().text(), "first");
     }
 }
 
-/// R3, O2: the first answer counts if it is there first; the hedge is then dropped like any loser
+/// R3, O2: the first attempt's answer is used if it arrives first; the hedge is then dropped
 #[tokio::test]
 async fn the_first_answer_counts_if_it_is_faster() {
     let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
@@ -86,10 +94,10 @@ async fn the_first_answer_counts_if_it_is_faster() {
     });
     let gateway = start(&upstream, &[]).await;
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first");
+    assert_eq!(pending.await.unwrap().text(), "first");
     wait_until("the hedge is cancelled", || upstream.cancelled() == 1 && upstream.in_flight() == 0).await;
     gateway.wait_until_idle().await;
     assert_eq!((sent(&gateway).await, won(&gateway).await), (1.0, 0.0));
@@ -97,9 +105,9 @@ async fn the_first_answer_counts_if_it_is_faster() {
     assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"lost".into()));
 }
 
-/// R1, R3: a hedge that fails makes nothing worse: the first answer is waited for as if there had been none
+/// R1, R3: a failed hedge has no effect: the first attempt's answer is used as if there had been no hedge
 #[tokio::test]
-async fn a_hedge_that_fails_makes_nothing_worse() {
+async fn a_failed_hedge_has_no_effect() {
     for bad in [
         UpstreamReply::status(500),
         UpstreamReply::status(429),
@@ -115,24 +123,24 @@ async fn a_hedge_that_fails_makes_nothing_worse() {
         });
         let gateway = start(&upstream, &[]).await;
         let address = gateway.address();
-        let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+        let pending = tokio::spawn(async move { get(address, "/b/slow").await });
         wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
-        wait_for("its place is free", || async {
+        wait_for("its permit is released", || async {
             (gateway.status().await["buckets"]["b"]["pool"]["in_flight"] == 1).then_some(())
         })
         .await;
         latch.open_for_all();
-        let answer = asking.await.unwrap();
+        let answer = pending.await.unwrap();
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "first"));
         assert_eq!((slow(&upstream), won(&gateway).await), (2, 0.0));
         gateway.wait_until_idle().await;
     }
 }
 
-/// R1, B3: a first attempt that fails while its hedge is under way needs no retry: the hedge's answer is waited for, and the failure
-/// is told all the same
+/// R1, B3: a first attempt that fails while its hedge is in flight is not retried: the hedge's answer is used, and the
+/// failure is still counted
 #[tokio::test]
-async fn a_hedge_stands_in_for_a_retry() {
+async fn a_hedge_replaces_a_retry() {
     let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
     let held = [first.clone(), second.clone()];
     let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
@@ -142,22 +150,22 @@ async fn a_hedge_stands_in_for_a_retry() {
     });
     let gateway = start(&upstream, &[]).await;
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     wait_until("it is hedged", || slow(&upstream) == 2).await;
     first.open_for_all();
-    wait_for("the failure is told, and its place is free", || async {
+    wait_for("the failure is counted, and its permit is free", || async {
         let bucket = &gateway.status().await["buckets"]["b"];
         let failures = &bucket["breaker"]["read"]["consecutive_failures"];
         (*failures == 1 && bucket["pool"]["in_flight"] == 1).then_some(())
     })
     .await;
     second.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "second");
+    assert_eq!(pending.await.unwrap().text(), "second");
     assert_eq!((slow(&upstream), won(&gateway).await), (2, 1.0));
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
 }
 
-/// R2: hedges count among the attempts, and there is one at most for a request
+/// R2: a hedge counts as an attempt, and a request has at most one
 #[tokio::test]
 async fn a_hedge_is_one_of_the_attempts() {
     for (attempts, retries) in [("2", 0.0), ("3", 1.0)] {
@@ -170,16 +178,16 @@ async fn a_hedge_is_one_of_the_attempts() {
         });
         let gateway = start(&upstream, &[("retry.max_attempts", attempts)]).await;
         let address = gateway.address();
-        let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+        let pending = tokio::spawn(async move { get(address, "/b/slow").await });
         wait_until("its hedge has failed", || slow(&upstream) == 2 && upstream.in_flight() == 1).await;
         latch.open_for_all();
-        assert_eq!(asking.await.unwrap().complete_status(), 503);
+        assert_eq!(pending.await.unwrap().complete_status(), 503);
         assert_eq!((slow(&upstream).to_string().as_str(), sent(&gateway).await), (attempts, 1.0));
         assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, retries);
     }
 }
 
-/// P5: a hedge goes to another endpoint where there is one
+/// P5: a hedge goes to another endpoint if there is one
 #[tokio::test]
 async fn a_hedge_goes_to_another_endpoint() {
     let latch = Latch::new();
@@ -205,7 +213,7 @@ async fn a_hedge_goes_to_another_endpoint() {
     assert!(endpoints.iter().all(|endpoint| endpoint["state"] == "in_rotation"), "{endpoints:?}");
 }
 
-/// T6, R3: once a byte of the winner went on there is no other to go back to: the client sees the break
+/// T6, R3: after the first forwarded byte of the winner there is no fallback: the client gets a truncated answer
 #[tokio::test]
 async fn a_winner_that_breaks_off_is_not_replaced() {
     let (latch, times) = (Latch::new(), Times::default());
@@ -219,14 +227,14 @@ async fn a_winner_that_breaks_off_is_not_replaced() {
     let mut client = crate::support::Client::connect(gateway.address()).await;
     client.send("GET /b/slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let answer = client.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a short body looks whole");
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a truncated body looks complete");
     gateway.wait_until_idle().await;
     assert_eq!(slow(&upstream), 2);
 }
 
-/// T7: a client that leaves takes both attempts along
+/// T7: a client disconnect ends both attempts
 #[tokio::test]
-async fn a_client_that_leaves_ends_both_attempts() {
+async fn a_client_disconnect_ends_both_attempts() {
     let upstream = Upstream::start(|seen| match seen.target.contains("slow") {
         true => UpstreamReply::hang(),
         false => UpstreamReply::ok("fast"),

@@ -1,12 +1,12 @@
-//! When nothing is hedged, and that it is said why.
+//! Cases in which no hedge is sent, each counted with its cause.
 
 use std::time::Duration;
 
 use super::{first_held, hedged, learn, sent, slow, start, suppressed, won};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, put, request, wait_for, wait_until};
 
-/// Asks for what is slow, waits until its hedge was suppressed for this cause, and lets the answer go.
-async fn goes_on_alone(
+/// Requests a slow target, waits until its hedge is suppressed for this cause, and releases the answer.
+async fn assert_not_hedged(
     gateway: &Gateway,
     upstream: &Upstream,
     latch: &Latch,
@@ -16,7 +16,7 @@ async fn goes_on_alone(
     let (address, before) = (gateway.address(), suppressed(gateway, cause).await);
     let headers: Vec<(String, String)> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let asking = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         request(address, "GET", "/b/slow", &headers, None).await
     });
@@ -26,10 +26,10 @@ async fn goes_on_alone(
     .await;
     assert_eq!((slow(upstream), sent(gateway).await), (1, 0.0), "{cause}");
     latch.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first", "{cause}");
+    assert_eq!(pending.await.unwrap().text(), "first", "{cause}");
 }
 
-/// What is slow waits for one latch, what takes places beside it for another.
+/// Slow targets wait for one latch; the requests that occupy permits beside them wait for another.
 fn slow_beside_others(slow: &Latch, others: &Latch) -> Upstream {
     let (held, others) = (slow.clone(), others.clone());
     Upstream::start(move |seen| match seen.target.as_str() {
@@ -39,7 +39,7 @@ fn slow_beside_others(slow: &Latch, others: &Latch) -> Upstream {
     })
 }
 
-/// G6: off unless somebody wants it
+/// G6: hedging is off by default
 #[tokio::test]
 async fn nothing_is_hedged_by_default() {
     let latch = Latch::new();
@@ -48,16 +48,16 @@ async fn nothing_is_hedged_by_default() {
     for _ in 0..200 {
         assert_eq!(gateway.get("/b/fast").await.complete_status(), 200);
     }
-    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is measured");
+    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "there is no latency estimate");
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(slow(&upstream), 1);
     latch.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first");
+    assert_eq!(pending.await.unwrap().text(), "first");
 }
 
-/// P3: a hedge takes a place only if one is free at once
+/// P3: a hedge is sent only if a permit is free at once
 #[tokio::test]
 async fn a_full_gate_hedges_nothing() {
     let (latch, other) = (Latch::new(), Latch::new());
@@ -66,22 +66,23 @@ async fn a_full_gate_hedges_nothing() {
     let address = gateway.address();
     let putting = tokio::spawn(async move { put(address, "/b/other", b"x").await });
     upstream.wait_until_in_flight(1).await;
-    goes_on_alone(&gateway, &upstream, &latch, "gate", &[]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "gate", &[]).await;
     other.open_for_all();
     assert_eq!(putting.await.unwrap().complete_status(), 200);
     assert_eq!(upstream.peak_in_flight(), 2);
 }
 
-/// R7: a client that is itself retrying is not multiplied
+/// R7: a client's retry is not hedged
 #[tokio::test]
 async fn a_retrying_client_is_not_hedged() {
     let latch = Latch::new();
     let upstream = first_held(&latch);
     let gateway = start(&upstream, &[]).await;
-    goes_on_alone(&gateway, &upstream, &latch, "client", &[("amz-sdk-request", "attempt=2; max=3")]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "client", &[("amz-sdk-request", "attempt=2; max=3")])
+        .await;
 }
 
-/// B4: a half-open circuit's trials are not hedged; closed again, reads are
+/// B4: trials of a half-open circuit are not hedged; reads are hedged again once it is closed
 #[tokio::test]
 async fn a_trial_is_not_hedged() {
     let latch = Latch::new();
@@ -98,15 +99,15 @@ async fn a_trial_is_not_hedged() {
     ];
     let gateway = start(&upstream, &settings).await;
     assert_eq!(gateway.get("/b/bad").await.status, 500);
-    wait_for("the circuit is to be tried again", || async {
+    wait_for("the circuit admits a trial", || async {
         let circuit = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
         (circuit["opened_total"] == 1 && circuit["open_for_ms"] == 0).then_some(())
     })
     .await;
-    goes_on_alone(&gateway, &upstream, &latch, "breaker", &[]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "breaker", &[]).await;
 }
 
-/// X2: under pressure nothing is hedged, and the status says so
+/// X2: at the critical level no hedge is sent, and the status shows the cause
 #[tokio::test]
 async fn a_critical_level_hedges_nothing() {
     let (latch, other) = (Latch::new(), Latch::new());
@@ -129,14 +130,15 @@ async fn a_critical_level_hedges_nothing() {
         (status["level"] == "critical" && off).then_some(())
     })
     .await;
-    goes_on_alone(&gateway, &upstream, &latch, "level", &[]).await;
+    assert_not_hedged(&gateway, &upstream, &latch, "level", &[]).await;
     other.open_for_all();
     for putting in putting {
         assert_eq!(putting.await.unwrap().complete_status(), 200);
     }
 }
 
-/// S5: a crash of the pool's actor over a hedge costs the hedge alone; found dirty, it begins to learn again
+/// S5: a crash of the pool's actor during a hedge loses only the hedge; if its state is invalid, the latency estimate
+/// starts again
 #[tokio::test]
 async fn a_crash_costs_the_hedge_alone() {
     let latch = Latch::new();
@@ -144,14 +146,14 @@ async fn a_crash_costs_the_hedge_alone() {
     let gateway = hedged(Gateway::builder().bucket("b", &upstream).chaos(), &[]).start().await;
     learn(&gateway, "/b/fast", "read").await;
     let address = gateway.address();
-    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
-    wait_until("it is under way", || slow(&upstream) == 1).await;
+    let pending = tokio::spawn(async move { get(address, "/b/slow").await });
+    wait_until("the hedge is in flight", || slow(&upstream) == 1).await;
     gateway.crash_next("pool:b", "apply").await;
-    wait_for("its hedge is lost", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
+    wait_for("its hedge was dropped", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
         .await;
     latch.open_for_all();
-    assert_eq!(asking.await.unwrap().text(), "first");
+    assert_eq!(pending.await.unwrap().text(), "first");
     gateway.wait_until_idle().await;
     assert_eq!((slow(&upstream), won(&gateway).await), (1, 0.0));
-    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is known");
+    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "the latency estimate was reset");
 }

@@ -1,4 +1,4 @@
-//! Request bodies: framing that is followed to the letter, and what is bounded of it.
+//! Request bodies: strict framing and its bounds.
 
 use super::{answers, statuses};
 use crate::support::gateway::Builder;
@@ -6,8 +6,8 @@ use crate::support::{Client, Gateway, Response, Upstream, client};
 
 const PUT: &str = "PUT /b/k HTTP/1.1\r\nhost: a\r\n";
 
-/// One strike opens the circuit.
-fn touchy(upstream: &Upstream) -> Builder {
+/// One failure opens the circuit.
+fn one_failure_opens(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .http_bucket("api", upstream)
@@ -15,11 +15,12 @@ fn touchy(upstream: &Upstream) -> Builder {
         .set("buckets.api.http.circuit_breaker.failure_threshold", "1")
 }
 
-/// V1, E1, B3: badly framed chunks in the packet of the head are 400 in the bucket's format, and do not count against the upstream
+/// V1, E1, B3: invalid chunks in the packet of the head are 400 in the bucket's format, and are not counted against the
+/// upstream
 #[tokio::test]
 async fn bad_chunks_beside_their_head_are_400() {
     let upstream = Upstream::ok("x");
-    let gateway = touchy(&upstream).start().await;
+    let gateway = one_failure_opens(&upstream).start().await;
     for chunks in [
         "5;\n\r\n",
         "5;\n\r\n12345\r\n0\r\n\r\n",
@@ -48,11 +49,11 @@ async fn bad_chunks_beside_their_head_are_400() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the circuit is closed");
 }
 
-/// V1: what is wrong behind data that was already passed on is 400 too, and the upstream has no whole body
+/// V1: invalid framing after data that was already forwarded is 400 too, and the upstream gets no complete body
 #[tokio::test]
 async fn bad_chunks_in_mid_upload_are_400() {
     let upstream = Upstream::ok("x");
-    let gateway = touchy(&upstream).start().await;
+    let gateway = one_failure_opens(&upstream).start().await;
     let data = "x".repeat(200_000);
     for end in ["0\r\n\n", "0\r\nno colon\r\n\r\n", "0\r\nx: a\0b\r\n\r\n", "30d40;\x07\r\n", "x"] {
         let mut uploading = Client::connect(gateway.address()).await;
@@ -63,15 +64,15 @@ async fn bad_chunks_in_mid_upload_are_400() {
         assert!(uploading.is_closed().await, "{end:?}");
     }
     gateway.wait_until_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream took it for whole");
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream got it as complete");
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the circuit is closed");
 }
 
-/// V10: extensions, trailers and leading zeros without end are refused after 16 KiB, and are worth no memory
+/// V10: endless extensions, trailers and leading zeros are refused after 16 KiB, and are not buffered
 #[tokio::test]
-async fn framing_without_end_is_refused() {
+async fn endless_framing_is_refused() {
     let upstream = Upstream::ok("x");
-    let gateway = touchy(&upstream).start().await;
+    let gateway = one_failure_opens(&upstream).start().await;
     let hundred = "e".repeat(100);
     for (start, piece) in [
         ("1;".to_owned(), hundred.clone()),
@@ -86,14 +87,14 @@ async fn framing_without_end_is_refused() {
         while sent_bytes < 1 << 30 && endless.try_send(&piece).await.is_ok() {
             sent_bytes += piece.len();
         }
-        assert!(sent_bytes < 64 << 20, "{start:?}: {sent_bytes} bytes of nothing were taken");
+        assert!(sent_bytes < 64 << 20, "{start:?}: {sent_bytes} framing bytes were read");
         if let Some(answer) = endless.try_response("PUT").await {
             assert_eq!((answer.complete_status(), answer.reason()), (400, "body_malformed"), "{start:?}");
         }
     }
     gateway.wait_until_idle().await;
-    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream took it for whole");
-    // What is within the bound is dropped, and the data passes.
+    assert!(upstream.seen().iter().all(|seen| !seen.is_complete), "the upstream got it as complete");
+    // Framing within the bound is dropped, and the data is forwarded.
     let fits = format!(
         "{PUT}transfer-encoding: chunked\r\n\r\n3;{}\r\nabc\r\n000\r\nx: y\r\n\r\n",
         "e".repeat(10_000)
@@ -107,23 +108,23 @@ async fn framing_without_end_is_refused() {
 
 /// V10, M3: a body in chunks of one byte arrives whole
 #[tokio::test]
-async fn crumbs_arrive_whole() {
+async fn a_body_in_one_byte_chunks_arrives_complete() {
     let upstream = Upstream::ok("stored");
-    let gateway = touchy(&upstream).start().await;
+    let gateway = one_failure_opens(&upstream).start().await;
     for bytes in [1_000, 300_000] {
-        let crumbs = "1\r\nx\r\n".repeat(bytes) + "0\r\n\r\n";
+        let pieces = "1\r\nx\r\n".repeat(bytes) + "0\r\n\r\n";
         let mut client = Client::connect(gateway.address()).await;
-        client.send(format!("{PUT}transfer-encoding: chunked\r\n\r\n{crumbs}")).await;
+        client.send(format!("{PUT}transfer-encoding: chunked\r\n\r\n{pieces}")).await;
         assert_eq!(client.response("PUT").await.complete_status(), 200);
         assert_eq!(upstream.last().body, vec![b'x'; bytes]);
     }
 }
 
-/// V1, B3: a body beside `Upgrade` is framed by its length; five of them with an extra byte do not open the circuit
+/// V1, B3: a body beside `Upgrade` is framed by its length; five such bodies with an extra byte do not open the circuit
 #[tokio::test]
 async fn an_upgrade_does_not_undo_a_length() {
     let upstream = Upstream::ok("done");
-    let gateway = touchy(&upstream).set("server.header_timeout", "0.5").start().await;
+    let gateway = one_failure_opens(&upstream).set("server.header_timeout", "0.5").start().await;
     for version in ["1.1", "1.0"] {
         for _ in 0..5 {
             let post = format!(
@@ -132,7 +133,7 @@ async fn an_upgrade_does_not_undo_a_length() {
             );
             let got = answers(&gateway, post).await;
             assert_eq!(got[0].complete_status(), 200, "{}", got[0].text());
-            // The byte more is the beginning of a request that is none.
+            // The extra byte is parsed as the beginning of an invalid request.
             assert!(got[1..].iter().all(|answer| answer.complete_status() >= 400), "{got:?}");
             assert_eq!(got[0].header("upgrade"), None);
             assert!(got[0].header("connection").is_none_or(|value| value == "keep-alive"), "{got:?}");
@@ -153,11 +154,12 @@ async fn an_upgrade_does_not_undo_a_length() {
     assert!(!gateway.metrics().await.contains("errors_total{bucket=\"api\""));
 }
 
-/// V1: a refused request keeps its connection if the rest of its body is short, and closes it after its answer if not
+/// V1: a refused request keeps its connection if the rest of its body is short; otherwise the connection closes after
+/// the answer
 #[tokio::test]
-async fn what_is_left_of_a_refused_body_decides_on_the_connection() {
+async fn the_rest_of_a_refused_body_decides_keep_alive() {
     let upstream = Upstream::ok("x");
-    let gateway = touchy(&upstream).start().await;
+    let gateway = one_failure_opens(&upstream).start().await;
     let next = client::message("GET", "/b/k", &[], None);
     for (length, keeps) in [(10, true), (64 << 10, true), ((64 << 10) + 1, false), (10 << 20, false)] {
         let mut refused = Client::connect(gateway.address()).await;
@@ -168,7 +170,7 @@ async fn what_is_left_of_a_refused_body_decides_on_the_connection() {
             (404, keeps),
             "{length}"
         );
-        // What comes after the answer is still taken, so that no reset overtakes it.
+        // Bytes after the answer are still read, so that no reset overtakes it.
         let _ = refused.try_send([vec![b'x'; length], next.clone()].concat()).await;
         assert_eq!(
             refused.try_response("GET").await.map(|answer| answer.complete_status()),

@@ -1,4 +1,4 @@
-//! The life of a connection: clients that close, read slowly or stay idle, and a gateway that stops.
+//! Connection lifetime: clients that close, read slowly or stay idle, and a gateway that stops.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::statuses;
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
-/// T7: a client that closes its sending half while it waits has left
+/// T7: a client that closes its sending half while it waits counts as disconnected
 #[tokio::test]
-async fn a_half_closed_client_has_left() {
+async fn a_half_close_is_a_disconnect() {
     let upstream = Upstream::start(|_| UpstreamReply::hang());
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -19,20 +19,21 @@ async fn a_half_closed_client_has_left() {
         .start()
         .await;
     let mut leaving = TcpStream::connect(gateway.address()).await.unwrap();
-    // What is pipelined behind does not hide the end.
+    // Pipelined bytes do not hide the end of the stream.
     let request = client::message("GET", "/b/k", &[("x-request-id", "leaving")], None);
     leaving.write_all(&[&request[..], &request].concat()).await.unwrap();
     upstream.wait_until_in_flight(1).await;
     leaving.shutdown().await.unwrap();
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
     gateway.wait_until_idle().await;
     assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
-    assert_eq!(upstream.count(), 1, "nobody waits for the second answer");
+    assert_eq!(upstream.count(), 1, "the second request was not forwarded");
 }
 
-/// T7: a client that leaves is noticed though the gateway has received more than anybody reads
+/// T7: a disconnect is detected although the gateway has unread bytes of the client
 #[tokio::test]
-async fn a_client_that_leaves_unread_bytes_behind_has_left() {
+async fn a_disconnect_behind_unread_bytes_is_detected() {
     // It accepts connections and reads nothing.
     let store = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = Gateway::builder()
@@ -51,7 +52,7 @@ async fn a_client_that_leaves_unread_bytes_behind_has_left() {
         // As much of it as the sockets take.
         let sending = tokio::time::timeout(Duration::from_millis(800), leaving.write_all(&bytes)).await;
         assert_eq!(sending.is_err(), id == "upload");
-        // Behind unsent bytes a FIN would wait as they do; a reset does not.
+        // A FIN would wait behind the unsent bytes; a reset does not.
         socket2::SockRef::from(&leaving).set_linger(Some(Duration::ZERO)).unwrap();
         drop(leaving);
         gateway.wait_until_idle().await;
@@ -66,8 +67,8 @@ async fn a_slow_reader_gets_every_byte() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let sent = body.clone();
     let upstream = Upstream::start(move |seen| {
-        let act = UpstreamReply::ok(&sent);
-        if seen.target.ends_with("chunked") { act.chunked() } else { act }
+        let reply = UpstreamReply::ok(&sent);
+        if seen.target.ends_with("chunked") { reply.chunked() } else { reply }
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     for target in ["/b/sized", "/b/chunked"] {
@@ -76,7 +77,7 @@ async fn a_slow_reader_gets_every_byte() {
         let stream = socket.connect(gateway.address()).await.unwrap();
         let (mut read, mut write) = stream.into_split();
         write.write_all(&client::message("GET", target, &[], None)).await.unwrap();
-        // A pause, so that the gateway meets a full socket.
+        // A pause, so that the gateway's socket is full.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let mut slow = Client::new(tokio::io::join(&mut read, &mut write));
         let answer = slow.response("GET").await;
@@ -84,12 +85,12 @@ async fn a_slow_reader_gets_every_byte() {
         write.write_all(&client::message("GET", "/-/livez", &[], None)).await.unwrap();
         let mut next = [0; 15];
         read.read_exact(&mut next).await.unwrap();
-        assert_eq!(&next, b"HTTP/1.1 200 OK", "the connection goes on");
+        assert_eq!(&next, b"HTTP/1.1 200 OK", "the connection stays open");
     }
     gateway.wait_until_idle().await;
 }
 
-/// T4: a head that trickles in on a kept connection has the time of a first one, from its first byte
+/// T4: a slow head on a kept connection has the same timeout as the first one, from its first byte
 #[tokio::test]
 async fn a_later_head_that_trickles_in_is_cut_off() {
     let upstream = Upstream::ok("x");
@@ -98,7 +99,7 @@ async fn a_later_head_that_trickles_in_is_cut_off() {
     for _ in 0..2 {
         slow.send(client::message("GET", "/b/k", &[], None)).await;
         assert_eq!(slow.response("GET").await.complete_status(), 200);
-        // Idleness is not a head.
+        // Idle time is not part of the header timeout.
         tokio::time::sleep(Duration::from_millis(800)).await;
     }
     let began = Instant::now();
@@ -126,7 +127,7 @@ async fn a_silent_connection_is_closed() {
     assert!(silent.is_closed().await);
 }
 
-/// G4: while the gateway drains, idle connections close and the others end with their answer
+/// G4: during a drain idle connections close, and the others close after their answer
 #[tokio::test]
 async fn connections_end_while_the_gateway_drains() {
     let latch = Latch::new();
@@ -152,7 +153,7 @@ async fn connections_end_while_the_gateway_drains() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// V1: `Connection: close` is obeyed, and nothing behind it is served
+/// V1: after `Connection: close` nothing else on the connection is served
 #[tokio::test]
 async fn nothing_is_served_after_close() {
     let upstream = Upstream::ok("x");

@@ -1,9 +1,9 @@
-//! Request lines and headers: what is taken, what is refused, and what other bytes on the connection do to it.
+//! Request lines and headers: accepted forms, refused forms, and the effect of other bytes on the connection.
 
 use super::{answers, statuses};
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client};
 
-/// V1: a bare LF ends no line, wherever it stands; the connection ends with the 400
+/// V1: a bare LF ends no line, at any position; the connection closes after the 400
 #[tokio::test]
 async fn lines_end_with_crlf() {
     let upstream = Upstream::ok("x");
@@ -26,7 +26,7 @@ async fn lines_end_with_crlf() {
     gateway.wait_for_log_line("request", |line| line["reason"] == "malformed").await;
 }
 
-/// V1, V5: a fragment is refused, where it would cut the target short
+/// V1, V5: a fragment is refused, because it would truncate the target
 #[tokio::test]
 async fn a_fragment_is_refused() {
     let upstream = Upstream::ok("x");
@@ -36,12 +36,12 @@ async fn a_fragment_is_refused() {
         assert_eq!(statuses(&gateway, put).await, [400], "{target}");
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(gateway.get("/b/a%23b").await.complete_status(), 200, "a key may hold it, encoded");
+    assert_eq!(gateway.get("/b/a%23b").await.complete_status(), 200, "an encoded key may contain it");
 }
 
-/// V1: `Host` is a host with an optional port, and there is one
+/// V1: exactly one `Host` with a host and an optional port is accepted
 #[tokio::test]
-async fn a_host_is_a_host() {
+async fn a_host_header_must_be_a_valid_host() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let asked = async |version: &str, lines: &str| {
@@ -77,9 +77,9 @@ async fn a_host_is_a_host() {
     assert_eq!(asked("1.0", "").await.complete_status(), 200, "HTTP/1.0 may do without");
 }
 
-/// V1, V5: an absolute target is taken if it names the same authority as `Host`
+/// V1, V5: an absolute target is accepted if its authority equals `Host`
 #[tokio::test]
-async fn an_absolute_target_is_taken_if_it_names_the_host() {
+async fn an_absolute_target_is_accepted_if_it_names_the_host() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let asked = async |version: &str, target: &str, lines: &str| {
@@ -117,7 +117,7 @@ async fn an_absolute_target_is_taken_if_it_names_the_host() {
     );
 }
 
-/// V1, T4: a request that arrives byte by byte, after an empty line, is a request like any other
+/// V1, T4: a request that arrives byte by byte after an empty line is served normally
 #[tokio::test]
 async fn a_request_may_arrive_byte_by_byte() {
     let upstream = Upstream::ok("stored");
@@ -135,7 +135,7 @@ async fn a_request_may_arrive_byte_by_byte() {
     }
 }
 
-/// V1, V7: an unknown expectation is ignored and ends here
+/// V1, V7: an unknown expectation is ignored and not forwarded
 #[tokio::test]
 async fn another_expectation_is_ignored() {
     let upstream = Upstream::ok("x");
@@ -148,7 +148,7 @@ async fn another_expectation_is_ignored() {
     assert_eq!(upstream.last().body, b"x");
 }
 
-/// V1: a stored upload keeps its answer although garbage follows it; then comes the 400
+/// V1: a stored upload gets its answer although garbage follows it; then the gateway sends 400
 #[tokio::test]
 async fn a_valid_request_keeps_its_answer_whatever_follows() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("stored"));
@@ -166,7 +166,7 @@ async fn a_valid_request_keeps_its_answer_whatever_follows() {
     assert_eq!(seen, 7);
 }
 
-/// V1, P1: many requests in one packet are answered in their order
+/// V1, P1: many requests in one packet are answered in order
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let upstream = Upstream::start(|seen| UpstreamReply::ok(&seen.target));
@@ -188,9 +188,9 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-/// V2: a line or a head without end is refused while it comes, and takes no memory to speak of
+/// V2: an endless line or head is refused while it arrives, and takes little memory
 #[tokio::test]
-async fn heads_without_end_are_refused_while_they_come() {
+async fn endless_heads_are_refused_while_they_arrive() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for (start, piece, status) in [
@@ -201,7 +201,7 @@ async fn heads_without_end_are_refused_while_they_come() {
         let mut endless = Client::connect(gateway.address()).await;
         endless.send(start).await;
         let piece = piece.repeat(4096);
-        // The gateway may close before it has taken all.
+        // The gateway may close before it has read all bytes.
         while endless.try_send(&piece).await.is_ok() {}
         if let Some(answer) = endless.try_response("GET").await {
             assert_eq!(answer.complete_status(), status, "{start}");

@@ -1,4 +1,4 @@
-//! HTTP/1.1 from valid and malformed clients: heads, bodies, answers, and the state of the connection afterwards.
+//! HTTP/1.1 with valid and malformed requests: heads, bodies, answers, and the connection's state afterwards.
 
 mod bodies;
 mod connections;
@@ -7,7 +7,7 @@ mod versions;
 
 use crate::support::{Client, Gateway, Response};
 
-/// What is left on a connection after these bytes: every answer, until the gateway closes.
+/// All answers to these bytes, until the gateway closes the connection.
 async fn answers(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<Response> {
     let mut client = Client::connect(gateway.address()).await;
     client.send(bytes).await;

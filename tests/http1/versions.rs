@@ -3,14 +3,14 @@
 use super::answers;
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client};
 
-async fn asked(gateway: &Gateway, target: &str, lines: &str) -> (Response, bool) {
+async fn exchange(gateway: &Gateway, target: &str, lines: &str) -> (Response, bool) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("GET {target} HTTP/1.0\r\nhost: a\r\n{lines}\r\n")).await;
     let answer = client.response("GET").await;
     (answer, client.is_closed().await)
 }
 
-/// T6: an HTTP/1.0 client never gets chunks: a length where it is known, or the end of the connection
+/// T6: an HTTP/1.0 client never gets a chunked body: a length if it is known, otherwise the end of the connection
 #[tokio::test]
 async fn http_1_0_never_gets_chunks() {
     let list = "<ListBucketResult><Name>theirs</Name></ListBucketResult>";
@@ -52,7 +52,7 @@ async fn http_1_0_never_gets_chunks() {
     }
 }
 
-/// T6: a body that breaks does not look whole to a client that reads to the end of the connection
+/// T6: a truncated body that is delimited by the close ends with a reset, so that it does not look complete
 #[tokio::test]
 async fn a_body_until_close_that_breaks_ends_with_a_reset() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("0123456789".repeat(1000)).chunked().cut_at(5000));
@@ -66,9 +66,9 @@ async fn a_body_until_close_that_breaks_ends_with_a_reset() {
     assert_eq!(read.await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// V1: HTTP/1.0 knows no transfer coding and no interim answer
+/// V1: HTTP/1.0 requests have no transfer coding and get no interim answer
 #[tokio::test]
-async fn http_1_0_knows_no_chunks_and_no_100() {
+async fn http_1_0_has_no_chunks_and_no_100() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let chunked = "PUT /b/k HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
@@ -84,7 +84,7 @@ async fn http_1_0_knows_no_chunks_and_no_100() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// V7, I2: answers to HEAD, and 204 and 304, have no body, keep their length, and keep the connection
+/// V7, I2: answers to HEAD, and 204 and 304, have no body, keep their length header, and keep the connection open
 #[tokio::test]
 async fn answers_without_a_body_keep_the_connection() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
@@ -119,9 +119,9 @@ async fn answers_without_a_body_keep_the_connection() {
     assert_eq!(upstream.last().target, "/b/k");
 }
 
-/// O5, V5: a probe is answered below any Host that names no bucket; below a bucket's own it is a key
+/// O5, V5: a health path is answered with any Host that names no bucket; with a bucket's Host it is an object key
 #[tokio::test]
-async fn a_virtual_hosts_key_is_no_probe() {
+async fn a_virtual_hosted_key_is_not_a_health_path() {
     let upstream = Upstream::ok("an object");
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.base_domains", "s3.test").start().await;
@@ -140,7 +140,7 @@ async fn a_virtual_hosts_key_is_no_probe() {
         }
         assert_eq!(upstream.last().target, format!("/b{path}"));
     }
-    let (answer, _) = asked(&gateway, "/-/livez", "").await;
+    let (answer, _) = exchange(&gateway, "/-/livez", "").await;
     assert_eq!(answer.complete_status(), 200);
     let put = client::message("PUT", "/-/livez", &[], Some(b"x"));
     assert_eq!(

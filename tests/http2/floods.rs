@@ -14,7 +14,7 @@ async fn empty_frames_of_an_answered_request_end_the_connection() {
     for (path, status) in [("/nowhere/k", 404), ("/closed/k", 403)] {
         let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
         let gateway = identity
-            .before(&upstream)
+            .gateway_before(&upstream)
             .set("buckets.closed.auth", "sigv4")
             .set("buckets.closed.s3.endpoints", "http://127.0.0.1:9")
             .start()
@@ -39,7 +39,7 @@ async fn frames_without_progress_end_the_connection() {
     let upstream = Upstream::replying_before_body(|seen| {
         if seen.method == "PUT" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
     });
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     for (name, flood) in [
         ("PING", frame(PING, 0, 0, &[0; 8])),
         ("SETTINGS", frame(SETTINGS, 0, 0, b"")),
@@ -68,9 +68,9 @@ async fn frames_without_progress_end_the_connection() {
 
 /// V9: an endless header block ends the connection
 #[tokio::test]
-async fn continuations_without_an_end_end_the_connection() {
+async fn endless_continuations_end_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     for payload in [&b""[..], &block(&[("x-a", &"v".repeat(100))]).repeat(150)] {
         let seen = upstream.count();
         let ended = beside(&identity, &gateway, async || {
@@ -92,7 +92,7 @@ async fn rapid_resets_end_the_connection() {
     let upstream = Upstream::start(|seen| {
         if seen.target == "/b/hang" { UpstreamReply::hang() } else { UpstreamReply::ok("x") }
     });
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let ended = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[]).await;
         let mut stream = 1;
@@ -112,7 +112,7 @@ async fn rapid_resets_end_the_connection() {
     .await;
     assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
     gateway.wait_until_idle().await;
-    wait_until("what was called is cancelled", || upstream.in_flight() == 0).await;
+    wait_until("the upstream calls are cancelled", || upstream.in_flight() == 0).await;
     is_counted_as_flood(&gateway).await;
 }
 
@@ -121,7 +121,7 @@ async fn rapid_resets_end_the_connection() {
 async fn a_request_that_is_reset_at_once_causes_no_call() {
     let identity = Identity::new();
     let upstream = Upstream::ok("x");
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     for round in 0..8 {
         let mut batch = Vec::new();
@@ -136,7 +136,7 @@ async fn a_request_that_is_reset_at_once_causes_no_call() {
         assert!(raw.begin(last, &request("GET", "/b/k"), END_STREAM).await);
         raw.head(last).await;
     }
-    assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "a cancelled request went up");
+    assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "a cancelled request was forwarded");
     assert_eq!(upstream.count(), 8);
 }
 
@@ -144,7 +144,7 @@ async fn a_request_that_is_reset_at_once_causes_no_call() {
 #[tokio::test]
 async fn header_blocks_that_expand_end_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let ended = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[]).await;
         // A field of 3,800 bytes goes into the dynamic table; each octet 0xbe behind it is the field again.
@@ -170,9 +170,9 @@ async fn header_blocks_that_expand_end_the_connection() {
 
 /// V9: pings, window updates and resets beside answered requests are allowed
 #[tokio::test]
-async fn ordinary_frames_are_no_flood() {
+async fn ordinary_frames_are_not_a_flood() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     for stream in (1..400).step_by(2) {
         assert!(raw.send(&frame(PING, 0, 0, &[0; 8])).await);

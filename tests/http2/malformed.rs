@@ -4,12 +4,12 @@ use super::raw::*;
 use crate::https::{Identity, NAME};
 use crate::support::{Gateway, Upstream, wait_until};
 
-/// X8: a connection is idle after a malformed request as after any other: it closes first when descriptors run short
+/// X8: after a malformed request a connection is idle as after any other: it closes first when descriptors run short
 #[tokio::test]
-async fn connections_with_malformed_requests_make_room() {
+async fn connections_with_malformed_requests_are_closed_first() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "4")
         .set("buckets.b.s3.connection_pool.max_idle", "2")
         .set("monitor.descriptor_limit", "200")
@@ -27,7 +27,7 @@ async fn connections_with_malformed_requests_make_room() {
     for _ in 0..20 {
         assert_eq!(identity.http2(&gateway).await.get("/b/k").await.complete_status(), 200);
     }
-    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nothing was refused");
 }
 
 async fn refuses(identity: &Identity, gateway: &Gateway, name: &str, head: &[u8]) {
@@ -43,7 +43,7 @@ async fn refuses(identity: &Identity, gateway: &Gateway, name: &str, head: &[u8]
 #[tokio::test]
 async fn malformed_heads_reset_their_stream() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let with = |method, path, field: (&str, &str)| {
         let mut fields = request(method, path).to_vec();
         fields.push(field);
@@ -110,8 +110,8 @@ async fn malformed_heads_reset_their_stream() {
 #[tokio::test]
 async fn malformed_trailers_reset_their_stream() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
-    let gateway = identity.before(&upstream).start().await;
-    // `:path` goes into the table with the head, as its newest entry.
+    let gateway = identity.gateway_before(&upstream).start().await;
+    // The head adds `:path` to the dynamic table, as its newest entry.
     let mut head = block(&[(":method", "PUT"), (":scheme", "https"), (":authority", NAME)]);
     head.extend(b"\x44\x05/b/up");
     for (name, trailers) in [
@@ -130,23 +130,23 @@ async fn malformed_trailers_reset_their_stream() {
         assert_eq!(raw.reset(1, name).await, PROTOCOL_ERROR, "{name}");
         raw.begin(3, &request("GET", "/b/after"), END_STREAM).await;
         raw.head(3).await;
-        wait_until("its call is cancelled", || upstream.in_flight() == 0).await;
+        wait_until("the upstream call is cancelled", || upstream.in_flight() == 0).await;
     }
     let was_stored = |seen: &crate::support::SeenRequest| seen.target == "/b/up" && seen.is_complete;
-    assert!(!upstream.seen().iter().any(was_stored), "an upload with malformed trailers is whole");
+    assert!(!upstream.seen().iter().any(was_stored), "an upload with malformed trailers is complete");
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
     raw.send(&frame(DATA, 0, 1, b"body")).await;
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-a", "v")]))).await;
     raw.head(1).await;
-    assert!(upstream.seen().iter().any(was_stored), "sound trailers are taken");
+    assert!(upstream.seen().iter().any(was_stored), "valid trailers are accepted");
 }
 
 /// V9, V1: an uppercase name is a connection error in `h2`, as RFC 9113, 5.4.1 allows
 #[tokio::test]
 async fn an_uppercase_name_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let fields = [&request("PUT", "/b/k")[..], &[("X-A", "v")]].concat();
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.begin(1, &fields, END_STREAM).await;
@@ -157,7 +157,7 @@ async fn an_uppercase_name_ends_the_connection() {
     assert_eq!(raw.ended().await, Some(PROTOCOL_ERROR));
     assert!(
         !upstream.seen().iter().any(|seen| seen.is_complete),
-        "a request with an uppercase name is whole"
+        "a request with an uppercase name is complete"
     );
 }
 
@@ -165,7 +165,7 @@ async fn an_uppercase_name_ends_the_connection() {
 #[tokio::test]
 async fn unserved_methods_get_an_answer() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     for (stream, fields) in [
         (1, vec![(":method", "CONNECT"), (":authority", "elsewhere.test:443")]),
@@ -180,9 +180,9 @@ async fn unserved_methods_get_an_answer() {
 
 /// V9: padding, priority, continuation and `te: trailers` are accepted
 #[tokio::test]
-async fn unusual_heads_are_taken() {
+async fn unusual_heads_are_accepted() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     let padded = |fields: &[(&str, &str)]| {
         // Four bytes of padding, and a priority.

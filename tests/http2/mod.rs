@@ -2,13 +2,13 @@
 //!
 //! The attacker writes raw frames. Other clients use connections of their own, and all their requests must succeed.
 
-mod crowding;
 mod draining;
 mod floods;
 mod malformed;
 mod raw;
 mod slow_reads;
-mod stuck;
+mod stalled_uploads;
+mod window_waits;
 mod windows;
 
 use std::time::Duration;
@@ -44,12 +44,12 @@ async fn beside<T>(identity: &Identity, gateway: &Gateway, hostile: impl AsyncFn
             assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
             tokio::time::sleep(Duration::from_millis(5)).await;
             let extra = resident_bytes(gateway).saturating_sub(idle);
-            assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+            assert!(extra < EXTRA_BYTES_MAX, "the gateway used {extra} bytes more than idle");
         }
     };
     let (result, ()) = tokio::join!(hostile(), requests);
     let extra = resident_bytes(gateway).saturating_sub(idle);
-    assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+    assert!(extra < EXTRA_BYTES_MAX, "the gateway used {extra} bytes more than idle");
     assert_eq!(neighbour.get("/b/k").await.complete_status(), 200);
     result
 }

@@ -79,7 +79,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// A connection behind its preface and SETTINGS.
+    /// A connection after its preface and SETTINGS.
     pub(super) async fn open(identity: &Identity, gateway: &Gateway, settings: &[(u16, u32)]) -> Self {
         let (reader, mut writer) = split(identity.connect(gateway, &["h2"]).await);
         let setting = |(id, value): &(u16, u32)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
@@ -101,7 +101,7 @@ impl Raw {
         written.await.is_ok()
     }
 
-    /// Begins a request.
+    /// Sends a request's HEADERS frame.
     pub(super) async fn begin(&mut self, stream: u32, fields: &[(&str, &str)], flags: u8) -> bool {
         self.send(&frame(HEADERS, END_HEADERS | flags, stream, &block(fields))).await
     }
@@ -140,12 +140,12 @@ impl Raw {
         self.wait(&what, |frame| frame.code().filter(|_| is_reset(frame))).await
     }
 
-    /// Reads nothing from now on.
+    /// Stops reading.
     pub(super) fn stop_reading(&self) {
         self.reading.abort();
     }
 
-    /// Whether GOAWAY came or the connection has ended.
+    /// Whether GOAWAY was received or the connection has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.reading.is_finished() || self.find(|frame| (frame.kind == GOAWAY).then_some(())).is_some()
     }
@@ -159,7 +159,7 @@ impl Raw {
         }
     }
 
-    /// Waits for the end of the connection, and returns the error code of GOAWAY.
+    /// Waits for the end of the connection, and returns GOAWAY's error code.
     pub(super) async fn ended(&self) -> Option<u32> {
         wait_for("the connection ends", || {
             let ended = self.reading.is_finished();
@@ -183,7 +183,7 @@ async fn read(mut reader: ReadHalf<TlsStream<TcpStream>>, seen: Arc<Mutex<Vec<Fr
         }
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let frame = Frame { kind: head[3], flags: head[4], stream, payload };
-        // Acknowledgements of a flood would take memory of the test.
+        // Acknowledgements of a flood would take memory in the test.
         let is_noise =
             matches!((frame.kind, frame.flags), (PING | SETTINGS, 1)) || frame.kind == WINDOW_UPDATE;
         if !is_noise {

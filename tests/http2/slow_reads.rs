@@ -7,12 +7,12 @@ use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
 use crate::support::{Upstream, UpstreamReply, random_bytes, wait_until};
 
-/// V9, V10: small answers without window hold no place in the bucket
+/// V9, V10: small answers without window hold no permit of the bucket
 #[tokio::test]
-async fn answers_without_window_hold_no_place() {
+async fn answers_without_window_hold_no_permit() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(71))));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "4")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "10000")
         .start()
@@ -32,13 +32,13 @@ async fn answers_without_window_hold_no_place() {
     assert!(raw.seen().iter().all(|frame| frame.kind != DATA));
 }
 
-/// V9: an answer that was read ahead is complete when window comes late
+/// V9: an answer that was read ahead is complete when the window is granted late
 #[tokio::test]
 async fn an_answer_waits_for_late_window() {
     let body = random_bytes(50_000);
     let answer = body.clone();
     let (identity, upstream) = (Identity::new(), Upstream::start(move |_| UpstreamReply::ok(&answer)));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;
@@ -54,10 +54,10 @@ async fn an_answer_waits_for_late_window() {
 
 /// V9: a flood of one-byte window updates ends the connection
 #[tokio::test]
-async fn grants_of_one_byte_end_the_connection() {
+async fn one_byte_window_updates_end_the_connection() {
     let (identity, upstream) =
         (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(60_000))));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let ended = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
         for stream in (1..121).step_by(2) {
@@ -82,7 +82,7 @@ async fn a_client_that_reads_nothing_is_cut() {
         "/b/large" => UpstreamReply::ok(&large),
         _ => UpstreamReply::ok("x"),
     });
-    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "1").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "1").start().await;
     let _raw = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
         raw.send(&frame(WINDOW_UPDATE, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes())).await;
@@ -109,7 +109,7 @@ async fn steady_and_waiting_clients_are_not_cut() {
         "/b/events" => UpstreamReply::ok("begin").then_body_after(Duration::from_secs(2), "end"),
         _ => UpstreamReply::ok(random_bytes(200_000)),
     });
-    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
     let waiting = identity.http2(&gateway).await;
     let steadily = async {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;

@@ -1,4 +1,4 @@
-//! Files that hold no certificate or no key: the start says so, and names key and file.
+//! Invalid certificate and key files: the start-up error names the config key and the file.
 
 use std::fs;
 
@@ -6,9 +6,10 @@ use super::Identity;
 use crate::support::Gateway;
 use crate::support::gateway::ExitReport;
 
-/// A7, C5, G1, Bad input: every start that cannot prove itself to anybody fails, with its key, its file and why, and `check` says it before
+/// A7, C5, G1, Bad input: every start without a usable certificate fails with the config key, the file and the reason,
+/// and `check` reports it before
 #[test]
-fn bad_files_stop_the_start() {
+fn invalid_files_are_start_up_errors() {
     let identity = Identity::new();
     let (other_certificate, other_key) = identity.pair();
     let file =
@@ -52,14 +53,15 @@ fn bad_files_stop_the_start() {
             let ExitReport { code, stderr, .. } = builder.run();
             assert_eq!(code, Some(78), "{stderr}");
             assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in {stderr}");
-            assert!(!stderr.contains("PRIVATE KEY"), "the key itself is told: {stderr}");
+            assert!(!stderr.contains("PRIVATE KEY"), "the key itself is printed: {stderr}");
         }
     }
 }
 
-/// A7, Bad input: half a pair is named with the other half
+/// A7, Bad input: a certificate without a key, or a key without a certificate, is a start-up error that names the other
+/// one
 #[test]
-fn half_a_pair_stops_the_start() {
+fn half_a_pair_is_a_start_up_error() {
     let identity = Identity::new();
     for (name, set, missing) in [
         ("certificate.pem", "server.tls.certificate_file", "server.tls.private_key_file"),

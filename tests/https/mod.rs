@@ -1,6 +1,6 @@
-//! Clients that speak TLS: handshakes, HTTP/1.1 and HTTP/2 behind them, and certificates that change.
+//! TLS clients: handshakes, HTTP/1.1 and HTTP/2 over TLS, and certificate renewal.
 //!
-//! The clients are rustls and `h2` themselves, so that a test sees what a connection agreed on and how a stream ended.
+//! The clients are rustls and `h2` themselves, so that tests see the negotiated protocol and how a stream ended.
 
 mod files;
 mod forwarded;
@@ -31,7 +31,7 @@ use tokio_rustls::client::TlsStream;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Response, Scratch, Upstream, WAIT_MAX};
 
-/// The name in every certificate, and what `support::client` says in Host.
+/// The name in every certificate, and the `Host` of `support::client`.
 pub(crate) const NAME: &str = "gateway.test";
 
 /// An authority, and a directory with the gateway's certificate and key.
@@ -71,13 +71,13 @@ impl Identity {
         self.directory.path().join(name)
     }
 
-    /// The certificate that lies in the directory.
+    /// The certificate in the directory.
     fn certificate(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_file(self.path("certificate.pem")).unwrap()
     }
 
-    /// A gateway with bucket `b` that shows this certificate.
-    pub(crate) fn before(&self, upstream: &Upstream) -> Builder {
+    /// A gateway with bucket `b` and this certificate.
+    pub(crate) fn gateway_before(&self, upstream: &Upstream) -> Builder {
         self.named(Gateway::builder().bucket("b", upstream))
     }
 
@@ -87,7 +87,7 @@ impl Identity {
             .set("server.tls.private_key_file", self.path("key.pem").to_str().unwrap())
     }
 
-    /// Believes this authority alone and offers these protocols.
+    /// Trusts only this authority and offers these protocols.
     fn connector(&self, protocols: &[&str]) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
@@ -101,7 +101,7 @@ impl Identity {
         TlsConnector::from(Arc::new(config))
     }
 
-    pub(crate) async fn secure(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
+    pub(crate) async fn tls_handshake(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(NAME).unwrap();
         let handshake = self.connector(protocols).connect(name, stream);
@@ -109,7 +109,7 @@ impl Identity {
     }
 
     pub(crate) async fn connect(&self, gateway: &Gateway, protocols: &[&str]) -> TlsStream<TcpStream> {
-        self.secure(TcpStream::connect(gateway.address()).await.unwrap(), protocols).await
+        self.tls_handshake(TcpStream::connect(gateway.address()).await.unwrap(), protocols).await
     }
 
     async fn http1(&self, gateway: &Gateway) -> Client<TlsStream<TcpStream>> {
@@ -121,12 +121,12 @@ impl Identity {
     }
 }
 
-/// The certificate that a connection was shown.
-fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+/// The server certificate of a connection.
+fn server_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-/// One connection that speaks HTTP/2.
+/// One HTTP/2 connection.
 pub(crate) struct Http2 {
     requests: SendRequest<Bytes>,
     /// Ends with the connection.
@@ -140,7 +140,7 @@ impl Http2 {
         Self { requests, ended: tokio::spawn(connection) }
     }
 
-    /// Sends a request's head; `is_bare` is one without a body.
+    /// Sends a request head; `is_bare` means without a body.
     pub(crate) async fn begin(
         &self,
         method: &str,
@@ -156,8 +156,8 @@ impl Http2 {
         requests.send_request(request.body(()).unwrap(), is_bare).unwrap()
     }
 
-    /// A whole exchange. A body gets no length of its own accord.
-    pub(crate) async fn ask(
+    /// A complete exchange. A body gets no length header automatically.
+    pub(crate) async fn exchange(
         &self,
         method: &str,
         target: &str,
@@ -166,7 +166,7 @@ impl Http2 {
     ) -> Response {
         let (answer, mut sending) = self.begin(method, target, headers, body.is_none()).await;
         if let Some(body) = body {
-            // An answer may come before the body went.
+            // The answer may arrive before the body is sent.
             let _ = sending.send_data(Bytes::copy_from_slice(body), true);
         }
         let (mut answer, body) = head(answer).await.unwrap();
@@ -175,22 +175,22 @@ impl Http2 {
     }
 
     pub(crate) async fn get(&self, target: &str) -> Response {
-        self.ask("GET", target, &[], None).await
+        self.exchange("GET", target, &[], None).await
     }
 
     pub(crate) async fn put(&self, target: &str, body: &[u8]) -> Response {
         let length = body.len().to_string();
-        self.ask("PUT", target, &[("content-length", &length)], Some(body)).await
+        self.exchange("PUT", target, &[("content-length", &length)], Some(body)).await
     }
 
-    /// Waits until the gateway has closed the connection, in friendship: that it is too late for a farewell is no matter.
+    /// Waits until the gateway has closed the connection cleanly; a failed close_notify of the client is ignored.
     pub(crate) async fn closed(self) {
         let ended = timeout(WAIT_MAX, self.ended).await.expect("the connection ends in time").unwrap();
         assert!(ended.as_ref().err().is_none_or(h2::Error::is_io), "{ended:?}");
     }
 }
 
-/// The head of an answer, and its body to come.
+/// The head of an answer, with its unread body.
 pub(crate) async fn head(answer: ResponseFuture) -> Result<(Response, RecvStream), h2::Error> {
     let (head, body) = timeout(WAIT_MAX, answer).await.expect("an answer in time")?.into_parts();
     let headers = head.headers.iter();
@@ -199,7 +199,7 @@ pub(crate) async fn head(answer: ResponseFuture) -> Result<(Response, RecvStream
     Ok((Response { status: head.status.as_u16(), headers, body: Vec::new(), broken: None }, body))
 }
 
-/// The rest of a body, with window granted for all of it.
+/// The rest of a body; window is granted for all of it.
 async fn read(mut body: RecvStream, into: &mut Vec<u8>) -> Result<(), h2::Error> {
     while let Some(piece) = timeout(WAIT_MAX, body.data()).await.expect("a body in time") {
         let piece = piece?;

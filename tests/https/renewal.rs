@@ -1,30 +1,30 @@
-//! Certificates that change while the gateway runs.
+//! Certificate renewal while the gateway runs.
 
-use super::{Identity, head, read, shown};
+use super::{Identity, head, read, server_certificate};
 use crate::support::client::message;
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, wait_for};
 
 impl Identity {
-    /// A new pair in the place of the old one.
+    /// Replaces the pair by a new one.
     fn renew(&self) {
         let (certificate, key) = self.pair();
         self.write("certificate.pem", &certificate, 0o644);
         self.write("key.pem", &key, 0o600);
     }
 
-    /// Whether a new connection is shown the certificate in the directory.
+    /// Whether a new connection gets the certificate in the directory.
     async fn is_current(&self, gateway: &Gateway) -> bool {
-        shown(&self.connect(gateway, &["h2"]).await) == self.certificate()
+        server_certificate(&self.connect(gateway, &["h2"]).await) == self.certificate()
     }
 }
 
-/// A7: SIGHUP has a new certificate read; new connections are shown it, and what runs on old ones goes on
+/// A7: SIGHUP reloads the certificate; new connections get the new one, and old connections continue
 #[tokio::test]
-async fn a_new_certificate_is_taken_while_transfers_run() {
+async fn a_certificate_is_reloaded_during_transfers() {
     let (identity, latch) = (Identity::new(), Latch::new());
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     assert!(identity.is_current(&gateway).await);
     let http2 = identity.http2(&gateway).await;
     let (running, _) = http2.begin("GET", "/b/k", &[], true).await;
@@ -34,7 +34,7 @@ async fn a_new_certificate_is_taken_while_transfers_run() {
     let mut over_http1 = http1.head().await;
 
     identity.renew();
-    assert!(!identity.is_current(&gateway).await, "nobody asked for it yet");
+    assert!(!identity.is_current(&gateway).await, "no reload was requested yet");
     gateway.send_sighup();
     gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
     assert!(identity.is_current(&gateway).await);
@@ -44,14 +44,14 @@ async fn a_new_certificate_is_taken_while_transfers_run() {
     read(body, &mut over_http2.body).await.unwrap();
     http1.body(&mut over_http1, "GET").await;
     assert_eq!((over_http1.text().as_str(), over_http2.text().as_str()), ("beginend", "beginend"));
-    assert_eq!(http2.get("/b/k").await.text(), "beginend", "the old connection lives on");
+    assert_eq!(http2.get("/b/k").await.text(), "beginend", "the old connection stays open");
 }
 
-/// A7: files that change are found without being told of
+/// A7: changed files are detected without a signal
 #[tokio::test]
-async fn new_files_are_found() {
+async fn changed_files_are_detected() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "0.05").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "0.05").start().await;
     for _ in 0..3 {
         identity.renew();
         wait_for("the new certificate is shown", || async {
@@ -61,11 +61,12 @@ async fn new_files_are_found() {
     }
 }
 
-/// A7, Bad input: a pair that does not fit is refused and told, and the old one goes on until one does
+/// A7, Bad input: a certificate that does not match its key is refused and logged; the old pair stays in use until a
+/// valid one
 #[tokio::test]
-async fn a_bad_pair_is_refused_and_the_old_one_goes_on() {
+async fn an_invalid_pair_is_refused_and_the_old_one_stays() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     let old = identity.certificate();
     let (certificate, key) = identity.pair();
     for (step, (name, text, mode, why)) in [
@@ -82,7 +83,7 @@ async fn a_bad_pair_is_refused_and_the_old_one_goes_on() {
         gateway.wait_for_log_line("certificate refused, the old one goes on", refused).await;
         assert_eq!(gateway.metric("tls_reloads_total{result=\"refused\"}").await, step as f64 + 1.0);
         let stream = identity.connect(&gateway, &["h2"]).await;
-        assert_eq!(shown(&stream), old, "{why}");
+        assert_eq!(server_certificate(&stream), old, "{why}");
     }
     identity.write("key.pem", &key, 0o600);
     gateway.send_sighup();

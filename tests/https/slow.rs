@@ -1,4 +1,4 @@
-//! Slow clients behind TLS: what holds of cleartext holds here, on HTTP/1.1 and on HTTP/2.
+//! Slow clients over TLS: the timeouts of cleartext apply, on HTTP/1.1 and on HTTP/2.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::support::{Upstream, UpstreamReply, random_bytes, wait_for};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A7, T4: a head that trickles in, an idle connection, and a client that takes nothing of its answer are let go
+/// A7, T4: connections with a slow head, idle connections, and clients that read nothing of their answer are closed
 #[tokio::test]
-async fn a_slow_client_of_http_1_is_let_go() {
+async fn slow_http_1_clients_are_closed() {
     let identity = Identity::new();
     let upstream = Upstream::start(|_| UpstreamReply::ok(random_bytes(32 << 20)));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("server.header_timeout", "0.5")
         .set("server.keep_alive", "1")
         .set("server.write_stall_timeout", "0.5")
@@ -34,15 +34,16 @@ async fn a_slow_client_of_http_1_is_let_go() {
     stalled.send(message("GET", "/b/k", &[], None)).await;
     assert_eq!(stalled.head().await.status, 200);
     gateway.wait_until_idle().await;
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
 }
 
-/// A7, T4: a body that trickles is 408, and over HTTP/2 only its own stream ends
+/// A7, T4: a slow body is 408, and over HTTP/2 only its own stream ends
 #[tokio::test]
 async fn a_body_that_trickles_in_is_cut_off() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("server.min_body_rate", "1000000")
         .set("server.min_body_rate_grace", "0.5")
         .start()
@@ -66,7 +67,7 @@ async fn a_body_that_trickles_in_is_cut_off() {
         }
     }
     let (mut answer, body) = head(answer).await.unwrap();
-    // The stream may be reset behind the answer, for nobody reads its body.
+    // The stream may be reset after the answer, because its body is not read.
     let _ = read(body, &mut answer.body).await;
     assert_eq!((answer.status, answer.reason()), (408, "timeout_body_rate"));
     assert_eq!(upstream.count(), 0);

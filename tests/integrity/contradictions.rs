@@ -1,9 +1,9 @@
-//! Checksum headers that contradict each other, and those whose meaning only the store knows.
+//! Contradicting checksum headers, and checksum headers that only the store can check.
 
 use super::{checksums, code, random_bytes, unsigned_chunks};
 use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
-/// I1: two algorithms, or another one than the SDK names, are refused as S3 does, before a byte of the body is asked for
+/// I1: two algorithms, or another than the SDK's declared one, are refused with S3's error before the body is read
 #[tokio::test]
 async fn contradicting_algorithms_are_refused() {
     let upstream = Upstream::ok("stored");
@@ -41,7 +41,7 @@ async fn contradicting_algorithms_are_refused() {
     }
 }
 
-/// I1: a trailer of another algorithm than the SDK names
+/// I1: a trailer with another algorithm than the declared one is refused
 #[tokio::test]
 async fn a_trailer_of_another_algorithm_is_refused() {
     let upstream = Upstream::ok("stored");
@@ -65,9 +65,9 @@ async fn a_trailer_of_another_algorithm_is_refused() {
     assert_eq!(upstream.last().header(name), Some(value.as_str()));
 }
 
-/// I1: which type an algorithm has is the store's to judge: it knows the upload. Its answer reaches the client
+/// I1: the store checks the checksum type, because it has the upload's type. Its answer reaches the client
 #[tokio::test]
-async fn checksum_types_reach_the_store() {
+async fn checksum_types_are_forwarded_to_the_store() {
     let upstream = Upstream::start(|seen| {
         let pair = (seen.header("x-amz-checksum-algorithm"), seen.header("x-amz-checksum-type"));
         match pair {
@@ -106,7 +106,7 @@ async fn checksum_types_reach_the_store() {
     }
 }
 
-/// I1: the trailing checksum of a CompleteMultipartUpload is that of its document; as a header it would be that of the object
+/// I1: the trailing checksum of a CompleteMultipartUpload is the document's; as a header it would mean the object's
 #[tokio::test]
 async fn a_documents_trailer_becomes_no_checksum_of_the_object() {
     let upstream = Upstream::ok("<CompleteMultipartUploadResult/>");
@@ -123,8 +123,8 @@ async fn a_documents_trailer_becomes_no_checksum_of_the_object() {
         let body = unsigned_chunks(document, 20, &format!("{name}:{value}\r\n"));
         request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(&body)).await
     };
-    let lie = post("AAAAAA==").await;
-    assert_eq!((lie.complete_status(), code(&lie).as_str()), (400, "BadDigest"));
+    let wrong = post("AAAAAA==").await;
+    assert_eq!((wrong.complete_status(), code(&wrong).as_str()), (400, "BadDigest"));
     assert_eq!(post(value).await.complete_status(), 200);
     let seen = upstream.last();
     assert_eq!((seen.body.as_slice(), seen.header(name)), (&document[..], None));

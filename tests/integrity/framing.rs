@@ -1,4 +1,4 @@
-//! How uploads in chunks go on to the store, in each of the framings.
+//! Chunked uploads are sent to the store in each of the framings.
 
 use super::{checksums, forged_chunks, random_bytes, unsigned_chunks};
 use crate::support::client::sha256;
@@ -14,7 +14,7 @@ fn framing(builder: gateway::Builder, word: &str) -> gateway::Builder {
         .set("buckets.b.s3.upload_framing", word)
 }
 
-/// Uploads data with a trailing checksum; what the upstream saw of it.
+/// Uploads data with a trailing checksum; returns the upstream's request.
 async fn seen(word: &str, trailed: bool) -> SeenRequest {
     let upstream = Upstream::ok("stored");
     let gateway = framing(Gateway::builder().bucket("b", &upstream), word).start().await;
@@ -39,9 +39,9 @@ async fn seen(word: &str, trailed: bool) -> SeenRequest {
     upstream.last()
 }
 
-/// A1: each framing says of itself what it is, and only what it is
+/// A1: the headers of each framing describe exactly that framing
 #[tokio::test]
-async fn every_framing_is_what_it_says() {
+async fn every_framing_matches_its_headers() {
     let signed = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
     let signed_trailer = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
     let unsigned_trailer = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
@@ -73,9 +73,9 @@ async fn every_framing_is_what_it_says() {
     }
 }
 
-/// A1, A2: a server that verifies every signature takes each framing, and keeps the data
+/// A1, A2: a server that verifies every signature accepts each framing, and stores the data
 #[tokio::test]
-async fn a_real_server_takes_every_framing() {
+async fn a_real_server_accepts_every_framing() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
     let data = random_bytes(1_000_003);
@@ -100,9 +100,9 @@ async fn a_real_server_takes_every_framing() {
     }
 }
 
-/// A1: a small body is verified before the upstream hears of it, and its trailing checksum becomes a header
+/// A1: a small body is verified before the upstream is called, and its trailing checksum becomes a header
 #[tokio::test]
-async fn a_small_body_goes_on_plain_with_its_checksum() {
+async fn a_small_body_is_sent_plain_with_its_checksum() {
     let upstream = Upstream::ok("stored");
     let gateway = framing(Gateway::builder().bucket("b", &upstream), "signed_chunks").start().await;
     let data = random_bytes(60_000);
@@ -130,9 +130,9 @@ async fn a_small_body_goes_on_plain_with_its_checksum() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// A1: where the upstream's requests are unsigned, the data goes on as it is
+/// A1: without upstream credentials the data is sent without chunk framing
 #[tokio::test]
-async fn without_credentials_the_data_goes_on_as_it_is() {
+async fn without_credentials_the_data_is_sent_plain() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let data = random_bytes(SIZE);
@@ -149,9 +149,9 @@ async fn without_credentials_the_data_goes_on_as_it_is() {
     assert_eq!(seen.header("x-amz-decoded-content-length"), None);
 }
 
-/// A1, I1: an unsigned trailer needs no key, so it travels on to an upstream whose requests are unsigned too
+/// A1, I1: an unsigned trailer needs no key, so it is forwarded to an upstream without credentials
 #[tokio::test]
-async fn an_unsigned_trailer_travels_on_without_credentials() {
+async fn an_unsigned_trailer_is_forwarded_without_credentials() {
     let upstream = Upstream::ok("stored");
     let builder = Gateway::builder().bucket("b", &upstream);
     let gateway = builder.set("buckets.b.s3.upload_framing", "unsigned_trailer").start().await;

@@ -1,10 +1,12 @@
-//! A store that demands `Content-MD5` of documents (`content_md5 = "add"`), and clients that send a newer checksum or none.
+//! A store that requires `Content-MD5` for documents (`content_md5 = "add"`), and clients that send a newer checksum or
+//! none.
 
 use super::{checksums, code, content_md5, unsigned_chunks};
 use crate::support::client::message;
 use crate::support::{Client, Gateway, Response, SeenRequest, Upstream, UpstreamReply, gateway, request};
 
-/// Refuses what S3 demands a digest of, without a right `Content-MD5`. As the stores do that it stands for, it knows no other digest.
+/// Refuses documents for which S3 requires a digest, without a correct `Content-MD5`. Like such stores, it supports no
+/// other digest.
 fn store() -> Upstream {
     Upstream::start(|seen: &SeenRequest| match seen.headers_named("content-md5").as_slice() {
         [] => UpstreamReply::s3_error(400, "InvalidRequest"),
@@ -36,7 +38,8 @@ async fn send(gateway: &Gateway, (method, target): (&str, &str), headers: &[(&st
     request(gateway.address(), method, target, headers, Some(b"<Document/>")).await
 }
 
-/// I1: each listed document reaches such a store, with what SDKs of today send; without the key it does not
+/// I1: with the setting each listed document reaches such a store, with the headers of current SDKs; without it, it
+/// does not
 #[tokio::test]
 async fn the_listed_documents_get_a_digest() {
     let store = store();
@@ -53,7 +56,7 @@ async fn the_listed_documents_get_a_digest() {
     }
 }
 
-/// I1: a client's own digest is verified and kept; a wrong one reaches nobody
+/// I1: a client's own digest is verified and kept; a wrong one is refused
 #[tokio::test]
 async fn a_clients_own_digest_is_kept() {
     let store = store();
@@ -69,7 +72,7 @@ async fn a_clients_own_digest_is_kept() {
     assert_eq!(store.count(), 1);
 }
 
-/// I1: a document that comes in chunks is digested as it goes on
+/// I1: the digest of a chunked document is computed from its decoded bytes
 #[tokio::test]
 async fn a_document_in_chunks_gets_a_digest() {
     let store = store();
@@ -95,9 +98,9 @@ async fn a_document_in_chunks_gets_a_digest() {
     assert!(!seen.header("authorization").unwrap().is_empty());
 }
 
-/// I1, M3: up to 2 MiB a document is held for its digest, beyond that it streams without one; objects never get one
+/// I1, M3: a document up to 2 MiB is buffered for its digest, a longer one is streamed without; objects never get one
 #[tokio::test]
-async fn only_documents_held_whole_get_a_digest() {
+async fn only_buffered_documents_get_a_digest() {
     let store = store();
     let gateway = adding(&store).start().await;
     for (bytes, status) in [(65_537, 200), (2 << 20, 200), ((2 << 20) + 1, 400)] {
@@ -112,7 +115,7 @@ async fn only_documents_held_whole_get_a_digest() {
         assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "InvalidRequest"), "{target}");
         assert_eq!(store.last().header("content-md5"), None, "{target}");
     }
-    // Of unknown length: it streams.
+    // Of unknown length, so it is streamed.
     let mut client = Client::connect(gateway.address()).await;
     client
         .send("POST /b?delete HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")

@@ -1,15 +1,15 @@
-//! Bodies held to what is said of them: lengths, hashes, checksums and chunk signatures, in both directions.
+//! Verification of bodies: lengths, hashes, checksums and chunk signatures, in both directions.
 //!
-//! What a store would keep is shown on the embedded origin, a real S3 server that verifies signatures; what it is sent, byte
-//! for byte, on a scripted upstream.
+//! Stored results are checked on the embedded origin, a real S3 server that verifies signatures; the bytes sent
+//! upstream on a scripted upstream.
 
 mod contradictions;
-mod down;
+mod downloads;
 mod framing;
 mod md5_stores;
 mod signed;
 mod stripped;
-mod up;
+mod uploads;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
 use crate::support::{Response, random_bytes};
 
-/// Every checksum of S3, by its header.
+/// Every S3 checksum, by its header.
 pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 10] {
     let crc = |kind, bytes: usize| {
         let mut digest = crc_fast::Digest::new(kind);
@@ -51,7 +51,7 @@ pub(crate) fn content_md5(data: &[u8]) -> String {
     STANDARD.encode(Md5::digest(data))
 }
 
-/// Data in unsigned chunks, with these lines behind them.
+/// Data in unsigned chunks, followed by these trailer lines.
 pub(crate) fn unsigned_chunks(data: &[u8], chunk: usize, lines: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for chunk in data.chunks(chunk) {
@@ -63,7 +63,7 @@ pub(crate) fn unsigned_chunks(data: &[u8], chunk: usize, lines: &str) -> Vec<u8>
     body
 }
 
-/// Data in chunks with a signature that no key gives.
+/// Data in chunks with a forged signature.
 fn forged_chunks(data: &[u8], chunk: usize) -> Vec<u8> {
     let signature = "0".repeat(64);
     let mut body = Vec::new();

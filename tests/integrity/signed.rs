@@ -1,4 +1,4 @@
-//! Chunks signed with a key that the gateway knows: each is verified before its data travels on.
+//! Signed chunks of a configured key: each is verified before its data is forwarded.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -81,12 +81,12 @@ fn code(key: &[u8], text: &str) -> [u8; 32] {
     Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes().into()
 }
 
-/// Uploads data in signed chunks, with `spoil` done to the body.
+/// Uploads data in signed chunks, after `spoil` has changed the body.
 async fn upload(
     gateway: &Gateway,
     data: &[u8],
     trailer: Option<(&str, &str)>,
-    spoil: impl FnOnce(&mut Vec<u8>),
+    corrupt: impl FnOnce(&mut Vec<u8>),
 ) -> Response {
     let signer = Signer::new("AKIDWRITER", "writer/secret");
     let length = data.len().to_string();
@@ -97,12 +97,12 @@ async fn upload(
     let form = if trailer.is_some() { TRAILER } else { CHUNKS };
     let headers = signer.headers("PUT", "/b/k", form, &more);
     let mut body = Chain::of(&signer, &headers).body(data, trailer);
-    spoil(&mut body);
+    corrupt(&mut body);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
 }
 
-/// A1: the client's chunk boundaries are kept, its signatures are not
+/// A1: chunks are signed anew with the client's chunk boundaries
 #[tokio::test]
 async fn chunks_are_signed_anew_at_their_boundaries() {
     let upstream = Upstream::ok("stored");
@@ -119,7 +119,11 @@ async fn chunks_are_signed_anew_at_their_boundaries() {
         let line = format!("{:x};chunk-signature=", chunk.len());
         assert_eq!(seen.body[at..at + line.len()], *line.as_bytes());
         let from = at + line.len();
-        assert_ne!(seen.body[from..from + 64], sent[from..from + 64], "the client's own signature went on");
+        assert_ne!(
+            seen.body[from..from + 64],
+            sent[from..from + 64],
+            "the client's own signature was forwarded"
+        );
         at = from + 66;
         assert_eq!(seen.body[at..at + chunk.len()], *chunk);
         at += chunk.len() + 2;
@@ -127,9 +131,9 @@ async fn chunks_are_signed_anew_at_their_boundaries() {
     assert!(seen.body[at..].starts_with(b"0;chunk-signature="));
 }
 
-/// A1, A2: small and large, with and without a trailer: a server that verifies signatures keeps the data
+/// A1, A2: small and large bodies, with and without a trailer: a server that verifies signatures stores the data
 #[tokio::test]
-async fn a_real_server_keeps_what_was_signed() {
+async fn a_real_server_stores_signed_chunks() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
     for framing in ["signed_chunks", "signed_chunks_trailer", "unsigned_trailer"] {
@@ -153,24 +157,24 @@ async fn a_real_server_keeps_what_was_signed() {
     }
 }
 
-/// A1: of a chunk whose signature is wrong no byte travels on, whatever about it is wrong; no object, no connection is left
+/// A1: no byte of a chunk with a wrong signature is forwarded; no object and no connection remains
 #[tokio::test]
-async fn a_forged_chunk_goes_nowhere() {
+async fn a_forged_chunk_is_not_forwarded() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
     let data = random_bytes(SIZE);
     let line = format!("{CHUNK:x};chunk-signature={}\r\n", "0".repeat(64)).len();
     let chunk = line + CHUNK + 2;
-    type Spoil = fn(&mut [u8], usize);
-    let spoils: [(&str, Spoil); 3] = [
+    type Corruption = fn(&mut [u8], usize);
+    let corruptions: [(&str, Corruption); 3] = [
         ("its first byte", |body, from| body[from] ^= 1),
         ("its last byte", |body, from| body[from + CHUNK - 1] ^= 1),
         ("its signature", |body, from| body[from - 3] = if body[from - 3] == b'0' { b'1' } else { b'0' }),
     ];
     for index in [0, 3, 5] {
-        for (what, spoil) in spoils {
+        for (what, corrupt) in corruptions {
             let before = upstream.count();
-            let answer = upload(&gateway, &data, None, |body| spoil(body, index * chunk + line)).await;
+            let answer = upload(&gateway, &data, None, |body| corrupt(body, index * chunk + line)).await;
             let code = code_in(&answer);
             assert_eq!(
                 (answer.complete_status(), code.as_str()),
@@ -182,7 +186,7 @@ async fn a_forged_chunk_goes_nowhere() {
             for seen in upstream.seen().iter().skip(before) {
                 assert!(
                     !seen.is_complete && seen.body.len() <= index * chunk,
-                    "{what} of {index} travelled on"
+                    "{what} of {index} was forwarded"
                 );
             }
         }
@@ -190,7 +194,7 @@ async fn a_forged_chunk_goes_nowhere() {
     gateway.wait_until_idle().await;
 }
 
-/// A1, I1: a trailer is signed, and what it says must be true
+/// A1, I1: a trailer's signature and its checksum are both verified
 #[tokio::test]
 async fn a_signed_trailer_is_verified() {
     let directory = Scratch::new();
@@ -210,15 +214,15 @@ async fn a_signed_trailer_is_verified() {
         });
         let forged = forged.await;
         assert_eq!((forged.complete_status(), code_in(&forged).as_str()), (403, "SignatureDoesNotMatch"));
-        let lie = upload(&gateway, &data, Some((CRC, "AAAAAA==")), |_| ()).await;
-        assert_eq!((lie.complete_status(), code_in(&lie).as_str()), (400, "BadDigest"));
+        let forged = upload(&gateway, &data, Some((CRC, "AAAAAA==")), |_| ()).await;
+        assert_eq!((forged.complete_status(), code_in(&forged).as_str()), (400, "BadDigest"));
         let cut = upload(&gateway, &data, Some((CRC, &crc)), |body| body.truncate(body.len() - 100)).await;
         assert_eq!((cut.complete_status(), code_in(&cut).as_str()), (400, "MalformedTrailerError"));
         assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 404, "something was stored");
     }
 }
 
-/// A1, I1: a signed trailer of each algorithm is verified; one held whole reaches the store as a header
+/// A1, I1: a signed trailer of each algorithm is verified; that of a buffered body reaches the store as a header
 #[tokio::test]
 async fn a_signed_trailer_of_each_algorithm_is_verified() {
     let upstream = Upstream::ok("stored");
@@ -227,9 +231,9 @@ async fn a_signed_trailer_of_each_algorithm_is_verified() {
         let (data, other) = (random_bytes(size), random_bytes(size + 1));
         for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
             let before = upstream.count();
-            let lie = upload(&gateway, &data, Some((name, &wrong)), |_| ()).await;
+            let forged = upload(&gateway, &data, Some((name, &wrong)), |_| ()).await;
             assert_eq!(
-                (lie.complete_status(), code_in(&lie).as_str()),
+                (forged.complete_status(), code_in(&forged).as_str()),
                 (400, "BadDigest"),
                 "{name} of {size}"
             );
@@ -246,9 +250,9 @@ async fn a_signed_trailer_of_each_algorithm_is_verified() {
     }
 }
 
-/// A1, M3: a signed chunk larger than the bucket holds is refused by its size
+/// A1, M3: a signed chunk over the bucket's buffer limit is refused by its size
 #[tokio::test]
-async fn a_signed_chunk_is_bounded() {
+async fn signed_chunks_are_bounded() {
     let upstream = Upstream::ok("stored");
     let gateway = keyed(Gateway::builder().bucket("b", &upstream))
         .set("buckets.b.max_chunk_size", "16KiB")
@@ -256,8 +260,8 @@ async fn a_signed_chunk_is_bounded() {
         .await;
     let answer = upload(&gateway, &random_bytes(SIZE), None, |_| ()).await;
     assert_eq!((answer.complete_status(), code_in(&answer).as_str()), (413, "EntityTooLarge"));
-    for says in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
-        assert!(answer.text().contains(says), "{}", answer.text());
+    for element in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
+        assert!(answer.text().contains(element), "{}", answer.text());
     }
     assert!(answer.text().contains("max_chunk_size"), "{}", answer.text());
 }

@@ -1,4 +1,4 @@
-//! A store that refuses checksums (`checksums = "strip"`): the gateway verifies them, and they end here.
+//! A store that refuses checksums (`checksums = "strip"`): the gateway verifies them and does not forward them.
 
 use super::{checksums, code, content_md5, random_bytes, unsigned_chunks};
 use crate::support::client::sha256;
@@ -7,10 +7,10 @@ use crate::support::{
     Gateway, Scratch, SeenRequest, Upstream, UpstreamReply, gateway, get, request, wait_until,
 };
 
-/// Below and above what is read whole before it is sent.
+/// Sizes below and above the limit for buffering.
 const SIZES: [usize; 2] = [1000, 300_000];
 
-/// Refuses a request that holds anything of a checksum, as stores do that know none.
+/// Refuses a request with any checksum header or trailer, as stores without checksums do.
 fn store() -> Upstream {
     Upstream::start(|seen| match is_free_of_checksums(seen) {
         true => UpstreamReply::ok("taken").header("etag", "\"e\""),
@@ -51,9 +51,10 @@ fn trailed<'a>(name: &'a str, length: &'a str) -> [(&'a str, &'a str); 4] {
     ]
 }
 
-/// I1, A1: a checksum of each algorithm, as header and as trailer, is verified here and reaches no such store
+/// I1, A1: a checksum of each algorithm, as header and as trailer, is verified by the gateway and does not reach the
+/// store
 #[tokio::test]
-async fn uploads_lose_their_checksums_once_they_are_verified() {
+async fn checksums_are_removed_after_verification() {
     let store = store();
     for framing in ["signed_chunks", "unsigned"] {
         let gateway = signed(&store).set("buckets.b.s3.upload_framing", framing).start().await;
@@ -89,15 +90,16 @@ async fn uploads_lose_their_checksums_once_they_are_verified() {
 
 const KEPT: &str = "<PartNumber>1</PartNumber><ETag>\"e\"</ETag>";
 
-/// A CompleteMultipartUpload of so many parts, each with what is given besides its number and ETag.
+/// A CompleteMultipartUpload with this many parts, each with `extra` beside its number and ETag.
 fn completion(parts: usize, more: &str) -> String {
     let parts = format!("<Part>{KEPT}{more}</Part>").repeat(parts);
     format!("<?xml version=\"1.0\"?>\n<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>")
 }
 
-/// I1: every step of a multipart upload with checksums passes to such a store, digests of the changed document are computed anew
+/// I1: every step of a multipart upload with checksums succeeds at such a store; digests of the changed document are
+/// computed anew
 #[tokio::test]
-async fn a_multipart_upload_loses_its_checksums() {
+async fn a_multipart_upload_is_sent_without_checksums() {
     let store = store();
     let gateway = signed(&store).start().await;
     let send = async |method, target, headers: &[(&str, &str)], body: &[u8]| {
@@ -127,13 +129,13 @@ async fn a_multipart_upload_loses_its_checksums() {
         assert_eq!(seen.header("content-md5"), Some(content_md5(kept.as_bytes()).as_str()));
         assert_eq!(seen.header("x-amz-mp-object-size"), Some("4"));
     }
-    // Without checksums nothing of it changes.
+    // Without checksums it is forwarded unchanged.
     let plain = completion(2, "");
     let seen = send("POST", "/b/k?uploadId=7", &[], plain.as_bytes()).await;
     assert_eq!((seen.body.as_slice(), seen.header("content-md5")), (plain.as_bytes(), None));
 }
 
-/// I1: the same towards a store that gets no signatures
+/// I1: the same with a store that gets no signatures
 #[tokio::test]
 async fn an_unsigned_completion_has_the_digests_of_its_changed_document() {
     let store = store();
@@ -149,9 +151,9 @@ async fn an_unsigned_completion_has_the_digests_of_its_changed_document() {
     assert_eq!(seen.header("x-amz-content-sha256"), Some(sha256(kept.as_bytes()).as_str()));
 }
 
-/// I1: a document that does not hold its own digest is refused before it is changed
+/// I1: a document that does not match its own digest is refused before it is changed
 #[tokio::test]
-async fn a_completion_is_verified_as_it_came() {
+async fn a_completion_is_verified_before_the_change() {
     let store = store();
     let gateway = signed(&store).start().await;
     let document = completion(1, "<ChecksumSHA1>x</ChecksumSHA1>");
@@ -174,9 +176,9 @@ async fn a_completion_is_verified_as_it_came() {
     assert_eq!((store.count(), store.last().body.as_slice()), (1, kept.as_bytes()));
 }
 
-/// I1, M3: what has to be held is bounded, and said to be
+/// I1, M3: the buffer for documents is bounded, and the error names the bound
 #[tokio::test]
-async fn a_completion_that_cannot_be_held_is_refused() {
+async fn a_completion_over_the_buffer_limit_is_refused() {
     let store = store();
     let gateway = signed(&store).start().await;
     let long = vec![b' '; (4 << 20) + 1];
@@ -190,9 +192,9 @@ async fn a_completion_that_cannot_be_held_is_refused() {
     assert_eq!(store.count(), 0);
 }
 
-/// I1: on reads, copies and in presigned URLs too
+/// I1: checksum parameters are removed on reads, copies and in presigned URLs too
 #[tokio::test]
-async fn every_other_request_loses_them_too() {
+async fn other_requests_are_sent_without_checksums() {
     let store = store();
     let gateway = signed(&store).start().await;
     for (method, target, headers) in [
@@ -209,15 +211,15 @@ async fn every_other_request_loses_them_too() {
     }
     assert_eq!(store.seen()[2].target, "/b/k?versionId=7");
     assert_eq!(store.last().target, "/b/k");
-    // Metadata that is named alike is the object's.
+    // User metadata with a similar name is kept.
     let metadata = [("x-amz-meta-checksum", "x")];
     request(gateway.address(), "PUT", "/b/k", &metadata, Some(b"")).await;
     assert_eq!(store.last().header("x-amz-meta-checksum"), Some("x"));
 }
 
-/// I1: the upload that a form stands for
+/// I1: the upload from a form is sent without a checksum
 #[tokio::test]
-async fn a_forms_upload_loses_its_checksum() {
+async fn a_form_upload_is_sent_without_a_checksum() {
     let store = store();
     let gateway = signed(&store).start().await;
     for (value, status) in [(checksums(b"data")[7].1.clone(), 204), (checksums(b"other")[7].1.clone(), 400)] {
@@ -236,9 +238,9 @@ async fn a_forms_upload_loses_its_checksum() {
     assert_eq!((store.count(), store.last().body.as_slice()), (1, &b"data"[..]));
 }
 
-/// A2, I1: a server that verifies signatures takes what is left, whole and in chunks
+/// A2, I1: a server that verifies signatures accepts the changed requests, plain and chunked
 #[tokio::test]
-async fn a_real_server_takes_what_is_left() {
+async fn a_real_server_accepts_stripped_requests() {
     let directory = Scratch::new();
     let origin = tidegate::origin::start(directory.path(), "real").unwrap();
     let gateway = stripping(Gateway::builder().bucket_at("b", &[origin.address]))
@@ -276,7 +278,7 @@ async fn a_real_server_takes_what_is_left() {
     assert_eq!((got.complete_status(), got.sha256()), (200, sha256(&data)));
 }
 
-/// G1: trailing checksums for a store that gets none are refused at the start
+/// G1: a framing with trailing checksums for a store without checksums is a start-up error
 #[test]
 fn a_framing_with_a_trailer_contradicts_it() {
     for framing in ["signed_chunks_trailer", "unsigned_trailer"] {

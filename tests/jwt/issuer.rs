@@ -1,4 +1,4 @@
-//! Somebody who signs tokens, by whichever algorithm and with whatever header a test wants.
+//! A token issuer with any algorithm and header.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ enum Key {
 
 pub(crate) struct Issuer {
     key: Key,
-    /// How its tokens name its key.
+    /// The key ID in its tokens.
     pub(crate) kid: Option<String>,
 }
 
@@ -29,12 +29,12 @@ pub(crate) fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// Where a key's file is.
+/// The path of a key file.
 pub(crate) fn path(file: &str) -> String {
     format!("{}/tests/jwt/keys/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a PEM file holds.
+/// The content of a PEM file.
 pub(crate) fn pem(file: &str) -> Vec<u8> {
     let text = std::fs::read_to_string(path(file)).unwrap();
     let lines: String = text.lines().filter(|line| !line.starts_with('-')).collect();
@@ -89,12 +89,12 @@ impl Issuer {
         self.token_with(&header, claims)
     }
 
-    /// A token with whatever header, signed as this issuer signs.
+    /// A token with any header, signed by this issuer.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         self.sign(&format!("{}.{}", encode(header.to_string()), encode(claims.to_string())))
     }
 
-    /// A token of a header and claims that are encoded.
+    /// A token from an encoded header and encoded claims.
     pub(crate) fn sign(&self, signed: &str) -> String {
         let random = SystemRandom::new();
         let signature = match &self.key {
@@ -111,7 +111,7 @@ impl Issuer {
         format!("{signed}.{}", encode(signature))
     }
 
-    /// Its public key as a set has it.
+    /// Its public key as a JWK.
     pub(crate) fn jwk(&self) -> Value {
         let mut jwk = match &self.key {
             Key::Secret(secret) => json!({ "kty": "oct", "k": encode(secret) }),

@@ -1,6 +1,6 @@
-//! Tokens of clients: whose are believed, what they may do, and that they end at the gateway.
+//! JWTs of clients: accepted issuers, granted rights, and removal before forwarding.
 //!
-//! They are signed here with ring and keys that openssl made (`keys/`, for these tests and nothing else).
+//! They are signed here with ring and keys made with openssl (`keys/`, for these tests only).
 
 mod accepted;
 pub(crate) mod issuer;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{Gateway, Response, Upstream, gateway, request};
 use issuer::{Issuer, SECRET, now};
 
-/// Claims that are right.
+/// Valid claims.
 pub(crate) fn claims() -> Value {
     json!({
         "iss": "https://issuer.test",
@@ -26,7 +26,7 @@ pub(crate) fn claims() -> Value {
     })
 }
 
-/// Claims of which one thing is otherwise; null takes it away.
+/// Valid claims with one changed; null removes it.
 fn with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
@@ -34,7 +34,7 @@ fn with(name: &str, value: Value) -> Value {
     claims
 }
 
-/// The s3 bucket `b` and the http bucket `api`, which take tokens only; no key yet.
+/// The s3 bucket `b` and the http bucket `api`, which accept tokens only; no key yet.
 pub(crate) fn buckets(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder()
         .bucket("b", upstream)
@@ -55,14 +55,14 @@ fn with_public_key(upstream: &Upstream, file: &str) -> gateway::Builder {
     buckets(upstream).set("jwt.public_key_file", &issuer::path(file))
 }
 
-/// Asks with a token in the `Authorization` header.
-pub(crate) async fn ask(gateway: &Gateway, method: &str, target: &str, token: &str) -> Response {
+/// Sends a request with a token in the `Authorization` header.
+pub(crate) async fn send_with_token(gateway: &Gateway, method: &str, target: &str, token: &str) -> Response {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     let authorization = format!("Bearer {token}");
     request(gateway.address(), method, target, &[("authorization", &authorization)], body).await
 }
 
-/// An issuer for each algorithm, and a gateway that believes it.
+/// An issuer for each algorithm, and a gateway with its key.
 async fn each_algorithm(upstream: &Upstream) -> [(Issuer, Gateway); 3] {
     [
         (Issuer::secret(), with_secret(upstream).start().await),

@@ -1,4 +1,4 @@
-//! Tokens that are not believed: 401 or 403 in the bucket's own shape, and nothing goes upstream.
+//! Rejected tokens: 401 or 403 in the bucket's format, and nothing is sent upstream.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,17 +7,17 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use super::issuer::{self, Issuer, encode, now, pem};
-use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
+use super::{buckets, claims, each_algorithm, send_with_token, with, with_public_key, with_secret};
 use crate::support::{Client, Gateway, Response, Scratch, Upstream, get, request};
 
-/// The parts of a refusal that tests look at.
+/// The compared parts of a refusal.
 fn refusal(answer: &Response) -> (u16, &str) {
     (answer.complete_status(), answer.reason())
 }
 
-/// A3, V8: one thing wrong at a time, with every algorithm
+/// A3, V8: a token with exactly one fault is refused, for every fault and algorithm
 #[tokio::test]
-async fn a_token_with_one_thing_wrong_opens_nothing() {
+async fn a_token_with_one_fault_is_refused() {
     let upstream = Upstream::ok("x");
     for (issuer, gateway) in each_algorithm(&upstream).await {
         let seen = upstream.count();
@@ -39,7 +39,7 @@ async fn a_token_with_one_thing_wrong_opens_nothing() {
             (json!([]), 401, "token_malformed"),
             (json!("x"), 401, "token_malformed"),
         ] {
-            let answer = ask(&gateway, "GET", "/b/k", &issuer.token(&claims)).await;
+            let answer = send_with_token(&gateway, "GET", "/b/k", &issuer.token(&claims)).await;
             assert_eq!(refusal(&answer), (status, reason), "{claims}");
         }
         let right = issuer.token(&claims());
@@ -51,25 +51,25 @@ async fn a_token_with_one_thing_wrong_opens_nothing() {
         let others = format!("{header}.{}.{signature}", encode(with("sub", json!("eve")).to_string()));
         for token in [flipped, others, format!("{signed}.")] {
             assert_eq!(
-                refusal(&ask(&gateway, "GET", "/b/k", &token).await),
+                refusal(&send_with_token(&gateway, "GET", "/b/k", &token).await),
                 (401, "token_signature"),
                 "{token}"
             );
         }
-        assert_eq!(upstream.count(), seen, "nothing went up");
-        assert_eq!(ask(&gateway, "GET", "/b/k", &right).await.complete_status(), 200);
+        assert_eq!(upstream.count(), seen, "nothing was sent upstream");
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &right).await.complete_status(), 200);
         let late = issuer.token(&with("exp", json!(now() - 30)));
         assert_eq!(
-            ask(&gateway, "GET", "/b/k", &late).await.complete_status(),
+            send_with_token(&gateway, "GET", "/b/k", &late).await.complete_status(),
             200,
-            "clocks differ a little"
+            "a small clock skew is tolerated"
         );
     }
 }
 
-/// A3: a public key's text is no secret, and `none` is no algorithm
+/// A3: a public key is not used as a secret, and algorithm `none` is refused
 #[tokio::test]
-async fn a_confused_algorithm_opens_nothing() {
+async fn algorithm_confusion_is_refused() {
     let upstream = Upstream::ok("x");
     let text = std::fs::read(issuer::path("rsa.pub.pem")).unwrap();
     let trimmed = String::from_utf8(text.clone()).unwrap().trim().to_owned();
@@ -82,58 +82,73 @@ async fn a_confused_algorithm_opens_nothing() {
             [json!({ "alg": "HS256" }), json!({ "alg": "RS256" }), json!({ "alg": "HS256", "kid": "rsa" })]
         {
             let token = forger.token_with(&header, &claims());
-            assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 401, "{header}");
-            assert_eq!(ask(&also_secret, "GET", "/b/k", &token).await.complete_status(), 401, "{header}");
+            assert_eq!(
+                send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(),
+                401,
+                "{header}"
+            );
+            assert_eq!(
+                send_with_token(&also_secret, "GET", "/b/k", &token).await.complete_status(),
+                401,
+                "{header}"
+            );
         }
     }
     for alg in ["none", "None", "NONE", "nonE", ""] {
         let head = format!("{}.{}", encode(json!({ "alg": alg }).to_string()), encode(claims().to_string()));
         for signature in ["", "AA", "none"] {
-            let answer = ask(&gateway, "GET", "/b/k", &format!("{head}.{signature}")).await;
+            let answer = send_with_token(&gateway, "GET", "/b/k", &format!("{head}.{signature}")).await;
             assert_eq!(refusal(&answer), (401, "token_algorithm"), "{alg}");
         }
     }
     let embedded = json!({ "alg": "RS256", "jwk": Issuer::other_rsa().jwk(), "jku": "http://127.0.0.1:1/" });
     let token = Issuer::other_rsa().token_with(&embedded, &claims());
-    assert_eq!(refusal(&ask(&gateway, "GET", "/b/k", &token).await), (401, "token_signature"), "its own key");
+    assert_eq!(
+        refusal(&send_with_token(&gateway, "GET", "/b/k", &token).await),
+        (401, "token_signature"),
+        "its own key"
+    );
     let narrowed = buckets(&upstream)
         .set("jwt.algorithms", "ES256")
         .set("jwt.public_key_file", &issuer::path("p256.pub.pem"))
         .start()
         .await;
-    let rsa = ask(&narrowed, "GET", "/b/k", &Issuer::rsa().token(&claims())).await;
+    let rsa = send_with_token(&narrowed, "GET", "/b/k", &Issuer::rsa().token(&claims())).await;
     assert_eq!(refusal(&rsa), (401, "token_algorithm"));
     assert_eq!(upstream.count(), 0);
 }
 
-/// A3, A4, E1: without proof, or with a wrong one, an http bucket answers 401 with its challenge in JSON, an s3 bucket in XML
+/// A3, A4, E1: without a credential, or with a wrong one, an http bucket answers 401 with its challenge in JSON, an s3
+/// bucket in XML
 #[tokio::test]
-async fn a_refusal_has_the_buckets_shape() {
+async fn a_refusal_has_the_buckets_format() {
     let upstream = Upstream::ok("x");
     let gateway =
         with_secret(&upstream).bucket("both", &upstream).set("buckets.both.auth", "sigv4,jwt").start().await;
     let bare = get(gateway.address(), "/api/k").await;
     assert_eq!((refusal(&bare), bare.header("www-authenticate")), ((401, "unproven"), Some("Bearer")));
     assert!(bare.text().starts_with("{\"error\":"), "{}", bare.text());
-    let wrong = ask(&gateway, "GET", "/api/k", "a.b.c").await;
+    let wrong = send_with_token(&gateway, "GET", "/api/k", "a.b.c").await;
     assert_eq!(refusal(&wrong), (401, "token_malformed"));
     assert_eq!(wrong.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
     for bucket in ["b", "both"] {
         let bare = get(gateway.address(), &format!("/{bucket}/k")).await;
         assert_eq!(refusal(&bare), (403, "unproven"));
         assert!(bare.text().contains("<Code>AccessDenied</Code>"), "{}", bare.text());
-        let wrong = ask(&gateway, "GET", &format!("/{bucket}/k"), "a.b.c").await;
+        let wrong = send_with_token(&gateway, "GET", &format!("/{bucket}/k"), "a.b.c").await;
         assert_eq!(refusal(&wrong), (401, "token_malformed"));
         assert!(wrong.text().contains("<Code>InvalidToken</Code>"), "{}", wrong.text());
     }
-    let denied = ask(&gateway, "GET", "/api/k", &Issuer::secret().token(&with("buckets", json!([])))).await;
+    let denied =
+        send_with_token(&gateway, "GET", "/api/k", &Issuer::secret().token(&with("buckets", json!([]))))
+            .await;
     assert_eq!((refusal(&denied), denied.header("www-authenticate")), ((403, "policy_denied"), None));
     assert_eq!(upstream.count(), 0);
 }
 
-/// A3: two tokens in one place are none
+/// A3: two tokens in one header, cookie or parameter are refused
 #[tokio::test]
-async fn a_repeated_token_opens_nothing() {
+async fn a_repeated_token_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream).set("jwt.cookie", "session").set("jwt.query", "token").start().await;
     let token = Issuer::secret().token(&claims());
@@ -151,9 +166,9 @@ async fn a_repeated_token_opens_nothing() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// L8, A3: a wrong signature is a guess, an expired token is none
+/// L8, A3: a wrong signature is charged as a guess, an expired token is not
 #[tokio::test]
-async fn who_guesses_tokens_is_soon_not_listened_to() {
+async fn repeated_wrong_tokens_lock_out_the_address() {
     let upstream = Upstream::ok("x");
     let gateway = with_secret(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.01")
@@ -162,19 +177,19 @@ async fn who_guesses_tokens_is_soon_not_listened_to() {
         .await;
     let expired = Issuer::secret().token(&with("exp", json!(now() - 3600)));
     for _ in 0..4 {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &expired).await.reason(), "token_expired");
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &expired).await.reason(), "token_expired");
     }
     let forged = Issuer::with_secret("another secret of thirty-two characters").token(&claims());
     for _ in 0..2 {
-        assert_eq!(ask(&gateway, "GET", "/b/k", &forged).await.reason(), "token_signature");
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &forged).await.reason(), "token_signature");
     }
-    let refused = ask(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
+    let refused = send_with_token(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
     assert_eq!(refusal(&refused), (429, "rate_limit_failed_auth"));
 }
 
-/// V8, A3: ten thousand tokens that are nearly right: no crash, no 5xx, nothing accepted
+/// V8, A3: ten thousand nearly valid tokens: no crash, no 5xx, nothing accepted
 #[tokio::test]
-async fn ten_thousand_mangled_tokens_open_nothing() {
+async fn ten_thousand_mangled_tokens_are_refused() {
     const COUNT: usize = 10_000;
     const BYTES: &[u8] = b"0aZ_-./=+ ,;\"\\{}:eyJ";
     let upstream = Upstream::ok("x");
@@ -195,7 +210,7 @@ async fn ten_thousand_mangled_tokens_open_nothing() {
             }
         }
         let mangled = String::from_utf8(bytes).unwrap();
-        // What is cut off or laid around a token by the place it stands in leaves it as it was.
+        // Some mutations change only the surrounding syntax, which leaves the token intact.
         if mangled.split([' ', ';', ',']).any(|part| part.trim_matches('"') == right) {
             continue;
         }
@@ -217,9 +232,9 @@ async fn ten_thousand_mangled_tokens_open_nothing() {
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "panic"));
 }
 
-/// A3, G1: what could not work stops the start, and the line names the key
+/// A3, G1: token settings that cannot verify anything are a start-up error, and the line names the config key
 #[test]
-fn tokens_that_nobody_could_verify_stop_the_start() {
+fn unverifiable_token_settings_are_start_up_errors() {
     let directory = Scratch::new();
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);

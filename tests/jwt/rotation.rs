@@ -1,4 +1,5 @@
-//! Sets of keys from an issuer's own server: fetched once for all, renewed when a token names a new key, kept while it fails.
+//! JWKS from an issuer's server: fetched once for all requests, fetched again for an unknown key ID, kept while the
+//! source fails.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,24 +7,24 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::issuer::Issuer;
-use super::{ask, buckets, claims};
+use super::{buckets, claims, send_with_token};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply};
 
-/// A server whose answer can be changed.
+/// A server with a replaceable answer.
 struct Source {
     server: Upstream,
-    act: Arc<Mutex<UpstreamReply>>,
+    reply: Arc<Mutex<UpstreamReply>>,
 }
 
 impl Source {
-    fn start(act: UpstreamReply) -> Self {
-        let act = Arc::new(Mutex::new(act));
-        let current = Arc::clone(&act);
-        Self { server: Upstream::start(move |_| current.lock().unwrap().clone()), act }
+    fn start(reply: UpstreamReply) -> Self {
+        let reply = Arc::new(Mutex::new(reply));
+        let current = Arc::clone(&reply);
+        Self { server: Upstream::start(move |_| current.lock().unwrap().clone()), reply }
     }
 
-    fn publish(&self, act: UpstreamReply) {
-        *self.act.lock().unwrap() = act;
+    fn publish(&self, reply: UpstreamReply) {
+        *self.reply.lock().unwrap() = reply;
     }
 
     async fn gateway(&self, upstream: &Upstream) -> Gateway {
@@ -37,26 +38,25 @@ fn keys(issuers: &[&Issuer]) -> UpstreamReply {
     UpstreamReply::ok(json!({ "keys": keys }).to_string()).header("cache-control", "public, max-age=3600")
 }
 
-/// A3: many first requests wait for one fetch
+/// A3: concurrent first requests wait for one fetch
 #[tokio::test]
 async fn the_first_requests_wait_for_one_fetch() {
     let (upstream, latch, issuer) = (Upstream::ok("x"), Latch::new(), Issuer::rsa().named("one"));
     let source = Source::start(keys(&[&issuer]).when_open(&latch));
     let gateway = source.gateway(&upstream).await;
     let token = issuer.token(&claims());
-    let asking = join_all((0..20).map(|_| ask(&gateway, "GET", "/b/k", &token)));
+    let pending = join_all((0..20).map(|_| send_with_token(&gateway, "GET", "/b/k", &token)));
     let opening = async {
         source.server.wait_until_in_flight(1).await;
         latch.open_for_all();
     };
-    let (answers, ()) = tokio::join!(asking, opening);
+    let (answers, ()) = tokio::join!(pending, opening);
     assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     let asked = source.server.seen();
     assert_eq!((asked.len(), asked[0].target.as_str()), (1, "/.well-known/jwks.json"));
 }
 
-/// A3: a token that names a new key has the set fetched again, once for all who ask; what is no longer in it is no longer
-/// believed, remembered or not
+/// A3: an unknown key ID triggers one fetch for all waiting requests; tokens of removed keys are refused, cached or not
 #[tokio::test]
 async fn keys_rotate_without_a_restart() {
     let upstream = Upstream::ok("x");
@@ -64,70 +64,73 @@ async fn keys_rotate_without_a_restart() {
     let source = Source::start(keys(&[&old]));
     let gateway = source.gateway(&upstream).await;
     let (before, after) = (old.token(&claims()), new.token(&claims()));
-    assert_eq!(ask(&gateway, "GET", "/b/k", &before).await.complete_status(), 200);
+    assert_eq!(send_with_token(&gateway, "GET", "/b/k", &before).await.complete_status(), 200);
     assert_eq!(source.server.count(), 1);
 
     source.publish(keys(&[&new]));
-    let answers = join_all((0..20).map(|_| ask(&gateway, "GET", "/b/k", &after))).await;
+    let answers = join_all((0..20).map(|_| send_with_token(&gateway, "GET", "/b/k", &after))).await;
     assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     assert_eq!(source.server.count(), 2, "one fetch for all");
-    let withdrawn = ask(&gateway, "GET", "/b/k", &before).await;
+    let withdrawn = send_with_token(&gateway, "GET", "/b/k", &before).await;
     assert_eq!((withdrawn.complete_status(), withdrawn.reason()), (401, "token_key"));
 
     for name in ["invented", "another"] {
         let invented = Issuer::p256().named(name).token(&claims());
-        assert_eq!(ask(&gateway, "GET", "/b/k", &invented).await.complete_status(), 401);
+        assert_eq!(send_with_token(&gateway, "GET", "/b/k", &invented).await.complete_status(), 401);
     }
-    assert_eq!(source.server.count(), 2, "invented names do not cause fetches");
+    assert_eq!(source.server.count(), 2, "invented key IDs cause no fetch");
     let line = gateway.wait_for_log_line("token keys renewed", |line| line["keys"] == 1).await;
     assert_eq!(line["next_in_s"], 3600);
 }
 
-/// A3: a source that fails leaves the keys that it gave last
+/// A3: while the source fails, its last keys stay in use
 #[tokio::test]
-async fn old_keys_hold_while_the_source_fails() {
+async fn the_last_keys_stay_while_the_source_fails() {
     let upstream = Upstream::ok("x");
     let issuer = Issuer::p256().named("one");
     let source = Source::start(keys(&[&issuer]));
     let gateway = source.gateway(&upstream).await;
-    assert_eq!(ask(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(), 200);
+    assert_eq!(
+        send_with_token(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(),
+        200
+    );
     source.publish(UpstreamReply::new(500, "secret-of-the-source"));
     let unknown = Issuer::p256().named("two").token(&claims());
-    let refused = ask(&gateway, "GET", "/b/k", &unknown).await;
+    let refused = send_with_token(&gateway, "GET", "/b/k", &unknown).await;
     assert_eq!((refused.complete_status(), refused.reason()), (401, "token_key"));
     let failed = gateway.wait_for_log_line("token keys cannot be renewed", |_| true).await;
     assert_eq!(failed["error"], "it answered 500");
     let another = issuer.token(&super::with("sub", json!("bob")));
     assert_eq!(
-        ask(&gateway, "GET", "/b/k", &another).await.complete_status(),
+        send_with_token(&gateway, "GET", "/b/k", &another).await.complete_status(),
         200,
-        "one that nobody remembers"
+        "an uncached token"
     );
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains("secret-of-the-source")));
 }
 
-/// A3: without any keys a token can be neither believed nor refused: 503, until the source answers
+/// A3: without any keys a token can be neither accepted nor refused: 503, until the source answers
 #[tokio::test]
-async fn a_source_that_fails_from_the_start_is_asked_again() {
+async fn a_source_that_fails_at_first_is_fetched_again() {
     let upstream = Upstream::ok("x");
     let issuer = Issuer::rsa().named("one");
     let source = Source::start(UpstreamReply::ok("<html>"));
     let gateway = source.gateway(&upstream).await;
     let token = issuer.token(&claims());
-    let refused = ask(&gateway, "GET", "/b/k", &token).await;
+    let refused = send_with_token(&gateway, "GET", "/b/k", &token).await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "token_keys"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     source.publish(keys(&[&issuer]));
     crate::support::wait_for("the source answers", || async {
-        (ask(&gateway, "GET", "/b/k", &token).await.complete_status() == 200).then_some(())
+        (send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status() == 200).then_some(())
     })
     .await;
     assert_eq!(upstream.count(), 1);
 }
 
-/// A3: a redirect is not followed, and a set that is too long is none
+/// A3: a redirect is not followed, and an oversized key set is refused
 #[tokio::test]
-async fn a_source_cannot_point_elsewhere() {
+async fn redirects_of_a_source_are_not_followed() {
     let (upstream, elsewhere) = (Upstream::ok("x"), Upstream::ok("{\"keys\":[]}"));
     let target = format!("http://{}/", elsewhere.address());
     let source = Source::start(UpstreamReply::status(302).header("location", &target));

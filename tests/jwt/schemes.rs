@@ -1,4 +1,4 @@
-//! The scheme of `Authorization` where a bucket lets in anonymous clients as well: a bearer is never anonymous.
+//! The `Authorization` scheme in buckets with anonymous access: a bearer is never treated as anonymous.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::{Client, Gateway, Response, Upstream};
 
 const API_KEY: &str = "0123456789abcdef-app";
 
-/// The http buckets `tokens` and `keys` for anonymous clients, the one with tokens and the other with API keys.
+/// The http buckets `tokens` and `keys` with anonymous access, one with tokens and the other with API keys.
 async fn gateway(upstream: &Upstream) -> Gateway {
     with_secret(upstream)
         .http_bucket("tokens", upstream)
@@ -23,8 +23,8 @@ async fn gateway(upstream: &Upstream) -> Gateway {
         .await
 }
 
-/// Sends header lines as they are.
-async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Response {
+/// Sends header lines unchanged.
+async fn send_request(gateway: &Gateway, target: &str, lines: &[&str]) -> Response {
     let mut head = format!("GET {target} HTTP/1.1\r\nhost: gateway.test\r\n").into_bytes();
     for line in lines {
         head.extend(line.chars().map(|c| u8::try_from(u32::from(c)).unwrap()));
@@ -36,7 +36,7 @@ async fn ask(gateway: &Gateway, target: &str, lines: &[&str]) -> Response {
     client.response("GET").await
 }
 
-/// A3, A4, V8: a bearer in any case and with any white space must be right, or the answer is 401
+/// A3, A4, V8: a bearer in any case and with any white space must be valid, or the answer is 401
 #[tokio::test]
 async fn a_bearer_that_does_not_parse_is_not_anonymous() {
     let upstream = Upstream::ok("x");
@@ -55,29 +55,29 @@ async fn a_bearer_that_does_not_parse_is_not_anonymous() {
             "authorization: Bearer\u{a0}token",
             "authorization: Bearer \u{ff}\u{fe}",
         ] {
-            let answer = ask(&gateway, &target, &[line]).await;
+            let answer = send_request(&gateway, &target, &[line]).await;
             assert_eq!(answer.complete_status(), 401, "{bucket} {line:?}");
         }
         let twice = ["authorization: Bearer a", "authorization: bearer\tb"];
-        assert_eq!(ask(&gateway, &target, &twice).await.complete_status(), 401, "{bucket}");
+        assert_eq!(send_request(&gateway, &target, &twice).await.complete_status(), 401, "{bucket}");
         assert_eq!(upstream.count(), 0, "{bucket}: {:?}", upstream.seen());
     }
     let token = Issuer::secret().token(&super::with("buckets", json!(["tokens"])));
     for (target, proof) in [("/tokens/x", token.as_str()), ("/keys/x", API_KEY)] {
         for scheme in ["Bearer\t", "bEARER \t "] {
-            let answer = ask(&gateway, target, &[&format!("authorization: {scheme}{proof}")]).await;
+            let answer = send_request(&gateway, target, &[&format!("authorization: {scheme}{proof}")]).await;
             assert_eq!(answer.complete_status(), 200, "{target} {scheme:?}: {}", answer.text());
             assert_eq!(upstream.last().header("authorization"), None);
         }
-        let basic = ask(&gateway, target, &["authorization: Basic dTpw"]).await;
-        assert_eq!(basic.complete_status(), 200, "another scheme is the upstream's");
+        let basic = send_request(&gateway, target, &["authorization: Basic dTpw"]).await;
+        assert_eq!(basic.complete_status(), 200, "another scheme is forwarded");
         assert_eq!(upstream.last().header("authorization"), Some("Basic dTpw"));
     }
 }
 
-/// A3, V8: a critical member that is `null` is critical, and a header is UTF-8 as a whole
+/// A3, V8: a critical member that is `null` counts as critical, and a token header must be UTF-8 as a whole
 #[tokio::test]
-async fn a_token_under_a_doubtful_header_opens_nothing() {
+async fn a_token_with_a_malformed_header_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
     let issuer = Issuer::secret();
@@ -88,7 +88,7 @@ async fn a_token_under_a_doubtful_header_opens_nothing() {
         b"{\"alg\":\"HS256\",\"x\":\"\xc0\xae\"}",
     ] {
         let head = format!("{}.{}", encode(header), encode(claims().to_string()));
-        let answer = super::ask(&gateway, "GET", "/b/k", &issuer.sign(&head)).await;
+        let answer = super::send_with_token(&gateway, "GET", "/b/k", &issuer.sign(&head)).await;
         assert_eq!(
             (answer.complete_status(), answer.reason()),
             (401, "token_malformed"),
@@ -98,5 +98,8 @@ async fn a_token_under_a_doubtful_header_opens_nothing() {
     }
     assert_eq!(upstream.count(), 0);
     let head = format!("{}.{}", encode(r#"{"alg":"HS256","x":"é"}"#), encode(claims().to_string()));
-    assert_eq!(super::ask(&gateway, "GET", "/b/k", &issuer.sign(&head)).await.complete_status(), 200);
+    assert_eq!(
+        super::send_with_token(&gateway, "GET", "/b/k", &issuer.sign(&head)).await.complete_status(),
+        200
+    );
 }

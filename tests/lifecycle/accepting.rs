@@ -1,4 +1,4 @@
-//! Accepting connections while the process has no descriptor left.
+//! Accepting connections while no descriptor is free.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn set_descriptor_limit(gateway: &Gateway, limit: u64) -> u64 {
     before.current.unwrap()
 }
 
-/// The lowest descriptor number that the process does not use. With it as the limit, no descriptor can be had.
+/// The lowest unused descriptor number. As the limit it allows no new descriptor.
 fn lowest_free_descriptor(gateway: &Gateway) -> u64 {
     let folder = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
     let used: HashSet<u64> =
@@ -25,17 +25,17 @@ fn lowest_free_descriptor(gateway: &Gateway) -> u64 {
     (0..).find(|number| !used.contains(number)).unwrap()
 }
 
-/// Processor time that the process has used, in clock ticks of 10 ms (proc(5): utime and stime).
+/// CPU time of the process in clock ticks of 10 ms (proc(5): utime and stime).
 fn processor_ticks(gateway: &Gateway) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// X5: without descriptors accepting pauses and does not spin; when there are some again it goes on by itself and serves what waited.
-/// The log has one line for the begin and one for the end, and a metric counts the pauses
+/// X5: without descriptors accepting pauses without a busy loop; with free ones it resumes and serves the waiting
+/// connections. The log has one line for the begin and one for the end, and a metric counts the pauses
 #[tokio::test]
-async fn accepting_pauses_without_descriptors_and_goes_on() {
+async fn accepting_pauses_without_descriptors_and_resumes() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let before = set_descriptor_limit(&gateway, lowest_free_descriptor(&gateway));
@@ -49,10 +49,10 @@ async fn accepting_pauses_without_descriptors_and_goes_on() {
     let ticks = processor_ticks(&gateway);
     sleep(Duration::from_secs(2)).await;
     let spent = processor_ticks(&gateway) - ticks;
-    assert!(spent < 50, "{spent} ticks of 10 ms in 2 s: it spins");
+    assert!(spent < 50, "{spent} ticks of 10 ms in 2 s: a busy loop");
     set_descriptor_limit(&gateway, before);
     for client in &mut clients {
-        // A probe, because the monitor sheds other requests for a while after a shortage.
+        // A health request, because the monitor sheds other requests for a while after a shortage.
         client.send(message("GET", "/-/livez", &[], None)).await;
         assert_eq!(client.response("GET").await.complete_status(), 200);
     }

@@ -1,4 +1,4 @@
-//! The drain seen from clients: during the delay, when the listener closes, and after it.
+//! The drain from the clients' side: during the delay, when the listener closes, and afterwards.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::support::client::message;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, wait_for};
 
-/// Connections that wait in a backlog at once.
+/// Connections in the backlog at once.
 const CROWD: usize = 200;
 
 fn delayed(upstream: &Upstream, seconds: &str) -> Builder {
@@ -33,8 +33,8 @@ async fn turns_unready(gateway: &Gateway) {
     .await;
 }
 
-/// G4, O5: during the delay `/readyz` answers 503 on both listeners, new connections are served, and each answer is its
-/// connection's last; then connections are refused
+/// G4, O5: during the delay `/readyz` answers 503 on both listeners, new connections are served, and each answer is the
+/// last of its connection; then connections are refused
 #[tokio::test]
 async fn during_the_delay_new_connections_are_served() {
     let upstream = Upstream::ok("x");
@@ -61,11 +61,12 @@ async fn during_the_delay_new_connections_are_served() {
     gateway.wait_for_log_line("draining", |line| line["delay_ms"] == 2000).await;
 }
 
-/// G4: during the delay a connection of HTTP/2 gets GOAWAY and finishes its requests; a new one has its first request served
+/// G4: during the delay an HTTP/2 connection gets GOAWAY and finishes its requests; a new one has its first request
+/// served
 #[tokio::test]
-async fn during_the_delay_http_2_clients_are_sent_away() {
+async fn during_the_delay_http_2_clients_get_goaway() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.before(&upstream).set("server.drain_delay", "2").start().await;
+    let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", "2").start().await;
     let old = identity.http2(&gateway).await;
     assert_eq!(old.get("/b/k").await.complete_status(), 200);
     gateway.send_sigterm();
@@ -73,16 +74,12 @@ async fn during_the_delay_http_2_clients_are_sent_away() {
     old.closed().await;
     let new = identity.http2(&gateway).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(
-        new.get("/b/k").await.complete_status(),
-        200,
-        "a new connection is served before it is sent away"
-    );
+    assert_eq!(new.get("/b/k").await.complete_status(), 200, "a new connection is served before its GOAWAY");
     new.closed().await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// G4: `drain_timeout` begins when `drain_delay` has passed
+/// G4: `drain_timeout` begins after `drain_delay`
 #[tokio::test]
 async fn the_drain_time_begins_after_the_delay() {
     let (upstream, _latch) = holding();
@@ -109,7 +106,8 @@ async fn a_second_signal_ends_the_delay() {
     gateway.wait_for_log_line("second signal: ending at once", |_| true).await;
 }
 
-/// G4, X3: the admin listener answers until the end, while requests in flight are waited for and the data listener is closed
+/// G4, X3: the admin listener answers until the end, while the gateway waits for requests in flight with a closed data
+/// listener
 #[tokio::test]
 async fn the_admin_listener_answers_until_the_end() {
     let (upstream, latch) = holding();
@@ -126,11 +124,11 @@ async fn the_admin_listener_answers_until_the_end() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// G4: connections that waited in the backlog when the signal came are served, none is reset
+/// G4: connections in the backlog at the signal are served, none is reset
 #[tokio::test]
 async fn a_backlog_is_served() {
     let upstream = Upstream::ok("x");
-    // All of them ask at once, and none is to be refused by the bucket's gate.
+    // All send requests at once, and the bucket's gate must not refuse any.
     let builder = Gateway::builder().bucket("b", &upstream);
     let builder = builder.set("buckets.b.s3.concurrency.max_queued", "1000");
     let mut gateway = builder.set("buckets.b.s3.concurrency.queue_timeout_ms", "20000").start().await;
@@ -138,7 +136,7 @@ async fn a_backlog_is_served() {
     let mut clients = Vec::new();
     for index in 0..CROWD {
         let mut client = Client::connect(gateway.address()).await;
-        // Every other client is slower than the drain.
+        // Every second client is slower than the drain.
         if index.is_multiple_of(2) {
             client.send(message("GET", "/b/k", &[], None)).await;
         }
@@ -162,11 +160,11 @@ async fn a_backlog_is_served() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// G4, A7: so are those that have their handshake still before them, over HTTP/1.1 and HTTP/2
+/// G4, A7: so are connections in the backlog before their TLS handshake, over HTTP/1.1 and HTTP/2
 #[tokio::test]
 async fn a_backlog_of_tls_clients_is_served() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.before(&upstream).start().await;
+    let mut gateway = identity.gateway_before(&upstream).start().await;
     gateway.signal(Signal::STOP);
     let mut waiting = Vec::new();
     for _ in 0..10 {
@@ -180,7 +178,7 @@ async fn a_backlog_of_tls_clients_is_served() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// Connects and asks again and again until connections are refused; returns how many answers came.
+/// Connects and sends requests until connections are refused; returns the number of answers.
 async fn ask_until_refused(address: std::net::SocketAddr) -> usize {
     let mut answers = 0;
     loop {
@@ -200,9 +198,9 @@ async fn ask_until_refused(address: std::net::SocketAddr) -> usize {
     }
 }
 
-/// G4: a crowd that goes on connecting through the drain sees answers and refusals, and no reset, over IPv4 and IPv6
+/// G4: clients that keep connecting during the drain get answers and refusals, and no reset, over IPv4 and IPv6
 #[tokio::test]
-async fn a_crowd_sees_answers_and_refusals_only() {
+async fn new_clients_get_answers_or_refusals_only() {
     // Containers often have no IPv6, not even on loopback.
     let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     let runs = [("127.0.0.1", "0"), ("127.0.0.1", "0.5"), ("::1", "0")];
@@ -220,23 +218,23 @@ async fn a_crowd_sees_answers_and_refusals_only() {
     }
 }
 
-/// One request on a connection that has its handshake still before it; `is_http2` chooses the protocol. Returns the status.
+/// One request on a connection before its handshake; `is_http2` selects the protocol. Returns the status.
 async fn ask_over_tls(identity: &Identity, stream: TcpStream, is_http2: bool) -> u16 {
     if is_http2 {
-        let stream = identity.secure(stream, &["h2"]).await;
+        let stream = identity.tls_handshake(stream, &["h2"]).await;
         return Http2::over(stream, &h2::client::Builder::new()).await.get("/b/k").await.complete_status();
     }
-    let mut client = Client::new(identity.secure(stream, &["http/1.1"]).await);
+    let mut client = Client::new(identity.tls_handshake(stream, &["http/1.1"]).await);
     client.send(message("GET", "/b/k", &[], None)).await;
     client.response("GET").await.complete_status()
 }
 
-/// G4, A7: nor does a crowd over TLS, with HTTP/1.1 and HTTP/2: who has connected is served, through the delay and after it
+/// G4, A7: the same over TLS, with HTTP/1.1 and HTTP/2: accepted connections are served, during the delay and after it
 #[tokio::test]
-async fn a_crowd_over_tls_sees_answers_and_refusals_only() {
+async fn new_tls_clients_get_answers_or_refusals_only() {
     for delay in ["0", "0.5"] {
         let (identity, upstream) = (Arc::new(Identity::new()), Upstream::ok("x"));
-        let mut gateway = identity.before(&upstream).set("server.drain_delay", delay).start().await;
+        let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", delay).start().await;
         let address = gateway.address();
         let ask_until_refused = async |identity: Arc<Identity>, is_http2| {
             let mut answers = 0;
@@ -264,9 +262,9 @@ async fn a_crowd_over_tls_sees_answers_and_refusals_only() {
     }
 }
 
-/// G4: a connection that never sends a request does not hold up the end
+/// G4: a connection without a request does not delay the end
 #[tokio::test]
-async fn a_silent_connection_does_not_hold_up_the_end() {
+async fn a_silent_connection_does_not_delay_the_end() {
     let upstream = Upstream::ok("x");
     let builder = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "600");
     let mut gateway = builder.set("server.drain_timeout", "600").start().await;

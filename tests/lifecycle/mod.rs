@@ -1,4 +1,4 @@
-//! From start to end: ready, draining, exit codes, and starts that fail clearly.
+//! Process lifecycle: start, readiness, drain, exit codes and failing starts.
 
 mod accepting;
 mod drain;
@@ -22,7 +22,7 @@ fn holding() -> (Upstream, Latch) {
     (Upstream::start(move |_| UpstreamReply::ok("begin").then_body_when_open(&held, "end")), latch)
 }
 
-/// A download that has begun and goes on until the latch opens.
+/// A started download that lasts until the latch opens.
 async fn download(gateway: &Gateway) -> (Client, crate::support::Response) {
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
@@ -31,7 +31,8 @@ async fn download(gateway: &Gateway) -> (Client, crate::support::Response) {
     (client, answer)
 }
 
-/// G4, O5: on SIGTERM ready turns false first, no new connection is taken, what is in flight finishes, and the exit is 0
+/// G4, O5: on SIGTERM readiness turns false first, new connections are refused, requests in flight finish, and the exit
+/// code is 0
 #[tokio::test]
 async fn a_terminated_gateway_drains_and_exits_0() {
     let (upstream, latch) = holding();
@@ -43,7 +44,7 @@ async fn a_terminated_gateway_drains_and_exits_0() {
         (answer.complete_status() == 503 && answer.text().contains("draining")).then_some(())
     })
     .await;
-    assert_eq!(gateway.admin("/livez").await.complete_status(), 200, "it lives while it drains");
+    assert_eq!(gateway.admin("/livez").await.complete_status(), 200, "liveness is 200 during the drain");
     assert_eq!(gateway.status().await["requests_in_flight"], 1);
     wait_for("new connections are refused", || async {
         let late = TcpStream::connect(gateway.address()).await;
@@ -60,7 +61,7 @@ async fn a_terminated_gateway_drains_and_exits_0() {
     assert!(stopped["took_ms"].is_u64());
 }
 
-/// G4: with nothing in flight it ends by itself at once, idle connections notwithstanding
+/// G4: without requests in flight it ends at once, despite idle connections
 #[tokio::test]
 async fn an_idle_gateway_ends_by_itself() {
     let upstream = Upstream::ok("x");
@@ -78,23 +79,23 @@ async fn an_idle_gateway_ends_by_itself() {
     .await;
 }
 
-/// G4: what does not finish within the drain time is cut off and counted, and the client sees a broken transfer
+/// G4: requests that exceed the drain timeout are cut and counted, and the client gets a broken transfer
 #[tokio::test]
-async fn the_drain_time_is_kept() {
+async fn the_drain_timeout_is_enforced() {
     let (upstream, _latch) = holding();
     let mut gateway =
         Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "0.3").start().await;
     let (mut client, mut answer) = download(&gateway).await;
     gateway.send_sigterm();
-    assert_eq!(gateway.wait_exit().await.code(), Some(1), "who deploys must hear of it");
+    assert_eq!(gateway.wait_exit().await.code(), Some(1), "a forced end must be visible in the exit code");
     client.body(&mut answer, "GET").await;
-    assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
+    assert!(answer.broken.is_some(), "a transfer that was cut off looks complete");
     gateway.wait_for_log_line("drain time is up", |line| line["cut_off"] == 1).await;
     // The client has closed nothing.
     gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
 }
 
-/// G4: a second signal ends it at once
+/// G4: a second signal ends the process at once
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let (upstream, _latch) = holding();
@@ -109,7 +110,7 @@ async fn a_second_signal_ends_at_once() {
     gateway.wait_for_log_line("second signal: ending at once", |_| true).await;
 }
 
-/// Bad input: a port in use ends with 69 and names key and address; nothing is left behind
+/// Bad input: a port in use ends the start with 69 and names config key and address; no child process or file remains
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let upstream = Upstream::ok("x");
@@ -125,10 +126,10 @@ async fn a_port_in_use_is_named() {
     }
 }
 
-/// Bad input: a data directory that cannot be written ends with 73 and names it
+/// Bad input: an unwritable data directory ends the start with 73 and names it
 #[test]
 fn an_unwritable_data_directory_is_named() {
-    for unwritable in ["a file", "a directory without leave"] {
+    for unwritable in ["a file", "a directory without write permission"] {
         let builder = Gateway::builder();
         let path = builder.directory().join("tidegate-data");
         if unwritable == "a file" {
@@ -136,7 +137,7 @@ fn an_unwritable_data_directory_is_named() {
         } else {
             std::fs::create_dir(&path).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o500)).unwrap();
-            // For root every directory can be written.
+            // Root can write to every directory.
             if std::fs::write(path.join("probe"), "").is_ok() {
                 continue;
             }
@@ -148,7 +149,7 @@ fn an_unwritable_data_directory_is_named() {
     }
 }
 
-/// Bad input: a log file that cannot be opened ends with 73 and names the key and the file
+/// Bad input: a log file that cannot be opened ends the start with 73 and names the config key and the file
 #[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
     let ExitReport { code, stderr, .. } = Gateway::builder().set("log.output", "/nowhere/at/all.log").run();
@@ -156,9 +157,9 @@ fn a_log_file_that_cannot_be_opened_is_named() {
     assert!(stderr.contains("log.output") && stderr.contains("/nowhere/at/all.log"), "{stderr}");
 }
 
-/// G4: `tidegate health` says by its exit code whether a gateway lives
+/// G4: the exit code of `tidegate health` shows whether a gateway is live
 #[tokio::test]
-async fn health_tells_by_its_exit_code() {
+async fn health_reports_by_its_exit_code() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let check = |port: u16| {
@@ -173,9 +174,9 @@ async fn health_tells_by_its_exit_code() {
     assert!(dead.stderr.contains(&nobody.address.to_string()), "{}", dead.stderr);
 }
 
-/// G4: with nothing configured there is a bucket `demo` on a real store, and commands to try it with
+/// G4: without configuration there is a bucket `demo` on a real store, and example commands
 #[tokio::test]
-async fn with_nothing_configured_there_is_a_demo() {
+async fn without_configuration_there_is_a_demo_bucket() {
     let mut gateway = Gateway::builder().start().await;
     assert_eq!(put(gateway.address(), "/demo/hello%20world.txt", "hello").await.complete_status(), 200);
     let answer = get(gateway.address(), "/demo/hello%20world.txt").await;

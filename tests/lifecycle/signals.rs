@@ -1,4 +1,4 @@
-//! Every signal that platforms send, in cleartext and with TLS.
+//! Every signal that platforms send, without and with TLS.
 
 use rustix::process::Signal;
 
@@ -6,7 +6,7 @@ use super::{REPEAT_WINDOW, download, holding};
 use crate::https::Identity;
 use crate::support::{Gateway, Upstream, wait_for};
 
-/// Signals whose default action ends a process, and what the log says of each without TLS.
+/// Signals with a fatal default action, and the log message of each without TLS.
 const HARMLESS: [(Signal, Option<&str>); 5] = [
     (
         Signal::HUP,
@@ -22,7 +22,7 @@ fn count(gateway: &Gateway, message: &str) -> usize {
     gateway.log_lines().iter().filter(|line| line["msg"] == message).count()
 }
 
-/// G4, G3: SIGHUP, SIGUSR1, SIGUSR2, SIGALRM and SIGPIPE do not end a gateway without TLS, and the log names what it did
+/// G4, G3: SIGHUP, SIGUSR1, SIGUSR2, SIGALRM and SIGPIPE do not end a gateway without TLS, and the log names the effect
 #[tokio::test]
 async fn other_signals_do_not_end_a_cleartext_gateway() {
     let upstream = Upstream::ok("x");
@@ -41,11 +41,12 @@ async fn other_signals_do_not_end_a_cleartext_gateway() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// G4, A7: nor a gateway with TLS, where SIGHUP loads the certificate
+/// G4, A7: they do not end a gateway with TLS either, where SIGHUP loads the certificate
 #[tokio::test]
 async fn other_signals_do_not_end_a_gateway_with_tls() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let mut gateway =
+        identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     for (signal, message) in HARMLESS {
         gateway.signal(signal);
         let message = if signal == Signal::HUP { Some("certificate loaded anew") } else { message };
@@ -62,9 +63,9 @@ async fn other_signals_do_not_end_a_gateway_with_tls() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// X12: a log file that reaches `RLIMIT_FSIZE` raises SIGXFSZ; the lines are lost and counted, and requests are served
+/// X12: a log file at `RLIMIT_FSIZE` raises SIGXFSZ; the lines are lost and counted, and requests are served
 #[tokio::test]
-async fn the_limit_of_a_file_does_not_end_the_gateway() {
+async fn a_file_size_limit_does_not_end_the_gateway() {
     let upstream = Upstream::ok("x");
     let builder = Gateway::builder().bucket("b", &upstream).ulimit("-f 4");
     let file = builder.directory().join("log");
@@ -77,9 +78,10 @@ async fn the_limit_of_a_file_does_not_end_the_gateway() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// G4: the same signal twice within 100 ms, as `timeout` and process groups send it, is one: the request in flight is finished
+/// G4: a repeated signal within 100 ms, as `timeout` and process groups send it, counts once: the request in flight
+/// finishes
 #[tokio::test]
-async fn a_doubled_signal_is_one() {
+async fn a_repeated_signal_counts_once() {
     for signal in [Signal::TERM, Signal::INT] {
         let (upstream, latch) = holding();
         let mut gateway = Gateway::in_front_of(&upstream).await;
@@ -96,11 +98,11 @@ async fn a_doubled_signal_is_one() {
     }
 }
 
-/// G4: SIGHUP twice at once loads the certificate once; SIGHUP after the window loads it again
+/// G4: two SIGHUPs at once load the certificate once; a SIGHUP after the window loads it again
 #[tokio::test]
-async fn a_doubled_reload_is_one() {
+async fn a_repeated_reload_counts_once() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     gateway.send_sighup();
     gateway.send_sighup();
     gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
@@ -111,7 +113,7 @@ async fn a_doubled_reload_is_one() {
     wait_for("the certificate is loaded again", second).await;
 }
 
-/// G4: another signal that asks for the end is a second one, however soon it comes
+/// G4: a different termination signal counts as a second one, however soon it arrives
 #[tokio::test]
 async fn an_interrupt_after_a_termination_ends_at_once() {
     let (upstream, _latch) = holding();
@@ -124,7 +126,7 @@ async fn an_interrupt_after_a_termination_ends_at_once() {
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
 }
 
-/// G4: SIGUSR1 opens the log file again, so that a rotated file is let go
+/// G4: SIGUSR1 reopens the log file, so that a rotated file is closed
 #[tokio::test]
 async fn the_log_file_is_reopened() {
     let upstream = Upstream::ok("x");
@@ -140,7 +142,7 @@ async fn the_log_file_is_reopened() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// G4: signals that do not ask for the end do not end a drain
+/// G4: signals other than termination signals do not end a drain
 #[tokio::test]
 async fn other_signals_do_not_end_a_drain() {
     let (upstream, latch) = holding();

@@ -3,14 +3,15 @@
 use super::SLOW;
 use crate::support::{Gateway, Response, Upstream, put, request};
 
-async fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, target: &str) -> Response {
     match method {
         "PUT" => put(gateway.address(), target, "x").await,
         method => request(gateway.address(), method, target, &[], None).await,
     }
 }
 
-/// L1: requests take the tokens of their class, one that does not fit takes none, and is told when it fits
+/// L1: a request costs its class's tokens; a request without enough tokens takes none, and its Retry-After states when
+/// there are enough
 #[tokio::test]
 async fn a_listing_costs_more_than_a_read() {
     let upstream = Upstream::ok("x");
@@ -25,22 +26,26 @@ async fn a_listing_costs_more_than_a_read() {
     for (method, target) in
         [("GET", "/b/?list-type=2"), ("PUT", "/b/k"), ("HEAD", "/b/k"), ("GET", "/b/k?versionId=1")]
     {
-        assert_eq!(ask(&gateway, method, target).await.complete_status(), 200, "{method} {target}");
+        assert_eq!(send_request(&gateway, method, target).await.complete_status(), 200, "{method} {target}");
     }
     for _ in 0..3 {
-        let refused = ask(&gateway, "GET", "/b?prefix=a").await;
+        let refused = send_request(&gateway, "GET", "/b?prefix=a").await;
         assert_eq!((refused.complete_status(), refused.reason()), (429, "rate_limit_ip"));
         assert!(refused.header("ratelimit").unwrap().starts_with("\"ip\";r=4;t="), "{refused:?}");
         let wait = refused.retry_after().unwrap();
         assert!((590..=720).contains(&wait), "six tokens at 0.01 a second are 600 s away, not {wait}");
     }
-    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.complete_status(), 200, "refused listings took nothing");
-    assert_eq!(ask(&gateway, "GET", "/b/k").await.complete_status(), 429);
+    assert_eq!(
+        send_request(&gateway, "DELETE", "/b/k").await.complete_status(),
+        200,
+        "refused listings took no token"
+    );
+    assert_eq!(send_request(&gateway, "GET", "/b/k").await.complete_status(), 429);
 }
 
-/// L1: a bucket may have costs of its own, which count for all limits; what it does not name it takes over
+/// L1: a bucket may override costs, which apply to all limits; the other costs are inherited
 #[tokio::test]
-async fn a_bucket_has_costs_of_its_own() {
+async fn a_bucket_may_override_costs() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("cheap", &upstream)
@@ -57,9 +62,9 @@ async fn a_bucket_has_costs_of_its_own() {
     assert_eq!(gateway.get("/cheap").await.reason(), "rate_limit_global", "7 + 1 + 2 + 2");
 }
 
-/// L1: what no burst could ever pay stops the start, and both keys are named
+/// L1: a cost above a burst is a start-up error that names both config keys
 #[test]
-fn a_cost_above_a_burst_stops_the_start() {
+fn a_cost_above_a_burst_is_a_start_up_error() {
     for (cost, limit) in [
         ("rate_limit.cost.list", "rate_limit.global"),
         ("rate_limit.cost.list", "rate_limit.per_key"),

@@ -1,9 +1,10 @@
-//! Limits checked from outside, by what every client saw: nothing beyond them, and nothing refused that fits.
+//! Exactness of rate limits, computed from the clients' observations: nothing is admitted beyond them, and nothing is
+//! refused that fits.
 //!
-//! A client knows when it sent a request and when it had the answer; it was decided on in between. That makes both checks
-//! sure, however the machine is loaded: what was sent after a moment and answered before another was admitted between the
-//! two, and that is never more than rate · window + burst. A refusal is right only if, from some moment on, everything that may
-//! have been admitted until the answer came would have been too much together with it.
+//! A client records when it sent a request and when it had the answer; the decision lies in between. Both checks are
+//! therefore valid under any load of the machine: the requests sent after a moment and answered before another were
+//! admitted between the two, so they are at most rate · window + burst. A refusal is correct only if, from some moment
+//! on, all requests that may have been admitted until its answer would together with it exceed the limit.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use tokio::net::TcpSocket;
 use crate::support::client::message;
 use crate::support::{Client, Gateway, Upstream};
 
-/// A request as its client saw it.
+/// A request from its client's view.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct Observation {
     sent: f64,
     answered: f64,
     cost: f64,
@@ -30,9 +31,9 @@ struct Limit {
 }
 
 impl Limit {
-    /// In no window more than the rate times its length, and the burst.
-    fn assert_never_exceeded(self, seen: &[Seen]) {
-        let mut admitted: Vec<Seen> = seen.iter().filter(|seen| seen.admitted).copied().collect();
+    /// In every window at most rate · length + burst.
+    fn assert_never_exceeded(self, seen: &[Observation]) {
+        let mut admitted: Vec<Observation> = seen.iter().filter(|seen| seen.admitted).copied().collect();
         admitted.sort_by(|one, other| one.answered.total_cmp(&other.answered));
         for from in admitted.iter().map(|seen| seen.sent) {
             let mut sum = 0.0;
@@ -44,10 +45,10 @@ impl Limit {
         }
     }
 
-    /// Whoever was refused did not fit.
-    fn assert_nothing_refused_that_fits(self, seen: &[Seen]) {
+    /// Every refused request exceeded the limit.
+    fn assert_nothing_refused_that_fits(self, seen: &[Observation]) {
         for refused in seen.iter().filter(|seen| !seen.admitted) {
-            let before: Vec<&Seen> =
+            let before: Vec<&Observation> =
                 seen.iter().filter(|seen| seen.admitted && seen.sent <= refused.answered).collect();
             let is_right = before.iter().any(|first| {
                 let since = before.iter().filter(|seen| seen.answered >= first.sent);
@@ -60,13 +61,13 @@ impl Limit {
     }
 }
 
-/// One connection from an address, whose requests come at this pace or as fast as they are answered.
+/// One connection from an address, with requests at this pace or as fast as they are answered.
 async fn drive(
     gateway: SocketAddr,
     address: u8,
     requests: &[(Vec<u8>, &str, f64)],
     (pace, until, origin): (Duration, Duration, Instant),
-) -> Vec<Seen> {
+) -> Vec<Observation> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, address), 0))).unwrap();
     let stream = socket.connect(gateway).await.unwrap();
@@ -86,7 +87,7 @@ async fn drive(
         let status = answer.complete_status();
         assert!(matches!(status, 200 | 429), "{answer:?}");
         assert_eq!(answer.reason(), if status == 429 { "rate_limit_ip" } else { "" });
-        seen.push(Seen { sent, answered, cost: *cost, admitted: status == 200 });
+        seen.push(Observation { sent, answered, cost: *cost, admitted: status == 200 });
     }
     seen
 }
@@ -105,17 +106,18 @@ async fn gateway(upstream: &Upstream, rate: f64, burst: f64) -> Gateway {
         .await
 }
 
-/// What clients ask for, and what it costs.
+/// Requests and their costs.
 fn mixed() -> Vec<(Vec<u8>, &'static str, f64)> {
     let read = || (message("GET", "/b/k", &[], None), "GET", 1.0);
     let list = || (message("GET", "/b/?list-type=2", &[], None), "GET", 5.0);
     vec![read(), read(), list(), read()]
 }
 
-/// L2, L4: over four workers, several clients with several connections each, each at about four times its limit, some requests heavy:
-/// in no window does a client get more than its limit, and nothing of it is refused that fits. It gets its limit, not a ban
+/// L2, L4: with four workers, several clients with several connections each, at about four times the limit, some
+/// requests heavy: no client gets more than its limit in any window, and no request within it is refused. There is no
+/// ban
 #[tokio::test]
-async fn clients_far_over_their_limit_get_exactly_that() {
+async fn clients_far_over_their_limit_get_exactly_their_limit() {
     const CLIENTS: u8 = 3;
     const CONNECTIONS: usize = 5;
     let upstream = Upstream::ok("x");
@@ -125,7 +127,7 @@ async fn clients_far_over_their_limit_get_exactly_that() {
     let client = async |address: u8| {
         let timing = (Duration::from_millis(25), until, origin);
         let connections = (0..CONNECTIONS).map(|_| drive(gateway.address(), address, &requests, timing));
-        let seen: Vec<Seen> = join_all(connections).await.into_iter().flatten().collect();
+        let seen: Vec<Observation> = join_all(connections).await.into_iter().flatten().collect();
         let limit = Limit { rate: RATE, burst: BURST };
         limit.assert_never_exceeded(&seen);
         limit.assert_nothing_refused_that_fits(&seen);
@@ -137,22 +139,22 @@ async fn clients_far_over_their_limit_get_exactly_that() {
     assert_eq!(upstream.count(), admitted);
 }
 
-/// L2: tokens that workers were given in advance bend no window, neither at the burst's beginning nor while it runs out
+/// L2: tokens leased to workers exceed the limit in no window, neither at the burst's beginning nor at its end
 #[tokio::test]
-async fn leased_tokens_bend_no_window() {
+async fn leased_tokens_exceed_no_window() {
     const CONNECTIONS: usize = 12;
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream, 500.0, 4000.0).await;
     let requests = mixed();
     let timing = (Duration::from_micros(1), Duration::from_millis(2500), Instant::now());
     let connections = (0..CONNECTIONS).map(|_| drive(gateway.address(), 7, &requests, timing));
-    let seen: Vec<Seen> = join_all(connections).await.into_iter().flatten().collect();
+    let seen: Vec<Observation> = join_all(connections).await.into_iter().flatten().collect();
     Limit { rate: 500.0, burst: 4000.0 }.assert_never_exceeded(&seen);
 }
 
-/// L2, L4, S5: a crash of the limiter gives nobody more than the limit
+/// L2, L4, S5: crashes of the limiter admit nothing beyond the limit
 #[tokio::test]
-async fn crashes_bend_no_window() {
+async fn crashes_exceed_no_window() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -169,7 +171,7 @@ async fn crashes_bend_no_window() {
             let sent = origin.elapsed().as_secs_f64();
             let status = crate::support::get(address, "/b/k").await.complete_status();
             let answered = origin.elapsed().as_secs_f64();
-            seen.push(Seen { sent, answered, cost: 1.0, admitted: status == 200 });
+            seen.push(Observation { sent, answered, cost: 1.0, admitted: status == 200 });
         }
         seen
     };
@@ -179,9 +181,9 @@ async fn crashes_bend_no_window() {
             gateway.crash("limiter", place).await;
         }
     };
-    let asking = join_all((0..6).map(|_| ask(gateway.address())));
-    let (seen, ()) = futures_util::future::join(asking, crashing).await;
-    let seen: Vec<Seen> = seen.into_iter().flatten().collect();
+    let pending = join_all((0..6).map(|_| ask(gateway.address())));
+    let (seen, ()) = futures_util::future::join(pending, crashing).await;
+    let seen: Vec<Observation> = seen.into_iter().flatten().collect();
     Limit { rate: RATE, burst: BURST }.assert_never_exceeded(&seen);
     assert!(seen.iter().any(|seen| seen.admitted), "the limit came back");
 }

@@ -1,4 +1,4 @@
-//! Rate limits as clients meet them.
+//! Rate limits of the built gateway.
 
 mod cost;
 mod exact;
@@ -19,7 +19,7 @@ async fn burst(gateway: &Gateway, path: &str, requests: usize) -> Vec<Response> 
     join_all((0..requests).map(|_| gateway.get(path))).await
 }
 
-/// A rate so slow that nothing comes back while a test runs.
+/// A rate so low that no token is refilled during a test.
 const SLOW: &str = "0.001";
 
 fn assert_refused(answer: &Response, reason: &str, scope: &str, burst: u32) {
@@ -36,7 +36,7 @@ fn assert_refused(answer: &Response, reason: &str, scope: &str, burst: u32) {
 
 /// L1: each of the three limits admits its burst and then answers 429 with Retry-After and the RateLimit headers
 #[tokio::test]
-async fn each_limit_answers_429_with_when_to_come_back() {
+async fn each_limit_answers_429_with_retry_after() {
     for (key, reason, scope) in [
         ("rate_limit.global", "rate_limit_global", "global"),
         ("rate_limit.per_ip", "rate_limit_ip", "ip"),
@@ -53,14 +53,14 @@ async fn each_limit_answers_429_with_when_to_come_back() {
             assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{key}");
         }
         assert_refused(&gateway.get("/b/k").await, reason, scope, 3);
-        assert_eq!(upstream.count(), 3, "{key}: the refused request was passed on");
+        assert_eq!(upstream.count(), 3, "{key}: the refused request was forwarded");
         assert_eq!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await, 1.0);
         let exceeded = gateway.metric(&format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}}")).await;
         assert_eq!(exceeded, 1.0);
     }
 }
 
-/// L1, L4: no token is spent on one limit when another refuses, and buckets have budgets of their own
+/// L1, L4: a request refused by one limit spends no token of another, and buckets have separate budgets
 #[tokio::test]
 async fn a_refusal_by_one_limit_spends_nothing_of_another() {
     let upstream = Upstream::ok("x");
@@ -81,13 +81,13 @@ async fn a_refusal_by_one_limit_spends_nothing_of_another() {
         assert_eq!(
             gateway.get("/large/k").await.complete_status(),
             200,
-            "the global burst is untouched by refusals"
+            "refusals spend no token of the global limit"
         );
     }
     assert_eq!(gateway.get("/large/k").await.reason(), "rate_limit_global");
 }
 
-/// L2: exact under concurrency and over all workers: a burst of n admits n of many at once, not one more or less
+/// L2: exact under concurrency and over all workers: a burst of n admits exactly n of many concurrent requests
 #[tokio::test]
 async fn concurrent_requests_get_exactly_the_burst() {
     let upstream = Upstream::ok("x");
@@ -102,9 +102,9 @@ async fn concurrent_requests_get_exactly_the_burst() {
     assert_eq!(upstream.count(), 17);
 }
 
-/// L2: over any window the admitted requests stay within rate · window + burst, and the rate is given
+/// L2: over any window the admitted requests stay within rate · window + burst, and the rate is reached
 #[tokio::test]
-async fn the_rate_is_given_and_never_exceeded() {
+async fn the_rate_is_reached_and_never_exceeded() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -122,10 +122,10 @@ async fn the_rate_is_given_and_never_exceeded() {
         f64::from(u32::try_from(admitted).unwrap()) <= most,
         "{admitted} admitted, at most {most} allowed"
     );
-    assert!(admitted > 5, "only {admitted} admitted: tokens do not come back");
+    assert!(admitted > 5, "only {admitted} admitted: tokens are not refilled");
 }
 
-/// L2: a burst so large that workers are given admissions in advance is not exceeded, and at least half of it is given
+/// L2: a burst large enough for leases to workers is not exceeded, and at least half of it is admitted
 #[tokio::test]
 async fn a_large_burst_is_not_exceeded() {
     const BURST: usize = 4000;
@@ -148,24 +148,24 @@ async fn a_large_burst_is_not_exceeded() {
     let admitted: usize = join_all((0..8).map(|_| client())).await.into_iter().sum();
     assert_eq!(upstream.count(), admitted);
     assert!(admitted <= BURST, "{admitted} admitted");
-    // What a worker is given and does not use is lost, but from half of the burst on none is given.
+    // Leased tokens that a worker does not use are lost, but below half of the burst none are leased.
     assert!(admitted >= BURST / 2, "only {admitted} admitted");
 }
 
-/// L1, L4: without a limit nobody is limited, and the limiter is not even asked
+/// L1, L4: without a limit nothing is limited, and the limiter is not called
 #[tokio::test]
-async fn limits_are_off_until_they_are_set() {
+async fn limits_are_off_by_default() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let before = gateway.actor("limiter").await["handled"].as_u64().unwrap();
     assert_eq!(statuses(&burst(&gateway, "/b/k", 50).await, 200), 50);
     let after = gateway.actor("limiter").await["handled"].as_u64().unwrap();
-    assert!(after - before <= 2, "only the status page asks: {}", after - before);
+    assert!(after - before <= 2, "only the status page calls it: {}", after - before);
 }
 
-/// L4: the first and the second try pass under every limit at once, whoever makes them and whichever bucket they are for
+/// L4: a client's first and second request pass under every limit, for any client and bucket
 #[tokio::test]
-async fn the_first_and_the_second_try_pass() {
+async fn the_first_and_second_request_pass() {
     let upstream = Upstream::ok("x");
     let mut builder = Gateway::builder().bucket("a", &upstream).bucket("b", &upstream);
     for (limit, burst) in [
@@ -188,9 +188,9 @@ async fn the_first_and_the_second_try_pass() {
     assert_eq!(gateway.get("/a/k").await.complete_status(), 429);
 }
 
-/// L1: where answers are to tell it, each says what is left of the limit that ends first
+/// L1: with RateLimit headers on every answer, each shows the rest of the limit that ends first
 #[tokio::test]
-async fn what_is_left_may_be_told_on_every_answer() {
+async fn every_answer_may_have_ratelimit_headers() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("ratelimit", "\"store\";r=5"));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -208,7 +208,7 @@ async fn what_is_left_may_be_told_on_every_answer() {
             (200, Some("\"bucket\";q=3;w=300"))
         );
         let [store, own] = answer.headers_named("ratelimit")[..] else { panic!("{answer:?}") };
-        assert_eq!(store, "\"store\";r=5", "what the store says stays");
+        assert_eq!(store, "\"store\";r=5", "the store's header is forwarded");
         let after =
             own.strip_prefix(&format!("\"bucket\";r={left};t=")).map(|after| after.parse::<u64>().unwrap());
         assert!(after.is_some_and(|after| (60..=100).contains(&after)), "{own}");

@@ -1,11 +1,12 @@
-//! Limits that are tried out before they refuse anybody.
+//! Rate limits in shadow mode, which refuse nothing.
 
 use super::SLOW;
 use crate::support::{Gateway, Upstream};
 
-/// L6: what a shadow would have refused passes, is counted, and its answer names the limit; other limits count it as ever
+/// L6: a request over a shadow limit is forwarded and counted, and its answer names the limit; other limits count it
+/// normally
 #[tokio::test]
-async fn a_shadow_counts_and_says_whom_it_would_refuse() {
+async fn a_shadow_limit_counts_and_names_itself() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -27,7 +28,7 @@ async fn a_shadow_counts_and_says_whom_it_would_refuse() {
     ] {
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.header("x-tidegate-shadow")), (200, shadow));
-        assert_eq!(answer.header("ratelimit"), None, "a shadow says nothing of what is left");
+        assert_eq!(answer.header("ratelimit"), None, "a shadow limit has no ratelimit header");
     }
     let refused = gateway.get("/b/k").await;
     assert_eq!((refused.reason(), refused.header("x-tidegate-shadow")), ("rate_limit_bucket", None));
@@ -38,14 +39,14 @@ async fn a_shadow_counts_and_says_whom_it_would_refuse() {
     assert_eq!(
         gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await,
         1.0,
-        "a shadow exceeds nothing"
+        "no limit is exceeded in shadow mode"
     );
     assert_eq!(upstream.count(), 4);
 }
 
-/// L6, V7: the header is also in the answers of the gateway itself, and one of the store does not pass
+/// L6, V7: the header is in the gateway's own answers too, and a store's header of this name is not forwarded
 #[tokio::test]
-async fn a_shadow_is_told_whoever_answers() {
+async fn the_shadow_header_is_in_every_answer() {
     let upstream =
         Upstream::start(|_| crate::support::UpstreamReply::ok("x").header("x-tidegate-shadow", "made up"));
     let gateway = Gateway::builder()

@@ -1,4 +1,4 @@
-//! Readers of the log that read no more, or leave: requests are served, and the process ends when it is told to.
+//! Blocked or closed log readers: requests are served, and the process still ends on a signal.
 
 use std::io::{BufRead, BufReader, PipeReader};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wa
 /// More lines than the pipe (64 KiB) and the gateway's buffer (8 MiB) hold, at 8 KiB a line.
 const REQUESTS: usize = 1400;
 
-/// Has requests logged until lines are lost.
+/// Sends requests until log lines are lost.
 async fn overflow(gateway: &Gateway) {
     let long = format!("/b/{}", "k".repeat(7900));
     let mut client = Client::connect(gateway.address()).await;
@@ -22,11 +22,11 @@ async fn overflow(gateway: &Gateway) {
 }
 
 fn lines(reader: BufReader<PipeReader>) -> Vec<String> {
-    // That one reads a byte at a time.
+    // The reader reads one byte at a time.
     BufReader::new(reader.into_inner()).lines().map(Result::unwrap).collect()
 }
 
-/// X12, G4: a reader that stops reading holds up no request, and SIGTERM ends the gateway with 0
+/// X12, G4: a blocked log reader delays no request, and SIGTERM ends the gateway with 0
 async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
     let upstream = Upstream::ok("x");
     let (gateway, reader) = Gateway::builder()
@@ -51,7 +51,7 @@ async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
 
 /// X12, G4
 #[tokio::test]
-async fn a_blocked_reader_of_json_holds_up_neither_requests_nor_the_end() {
+async fn a_blocked_json_log_delays_neither_requests_nor_the_end() {
     let (mut gateway, _reader) = blocked("json").await;
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
@@ -59,15 +59,15 @@ async fn a_blocked_reader_of_json_holds_up_neither_requests_nor_the_end() {
 
 /// X12, G4
 #[tokio::test]
-async fn a_blocked_reader_of_terminal_format_holds_up_neither_requests_nor_the_end() {
+async fn a_blocked_terminal_log_delays_neither_requests_nor_the_end() {
     let (mut gateway, _reader) = blocked("terminal").await;
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
-/// X12: when the reader goes on, no line is torn, and the log says how many are missing
+/// X12: when the reader resumes, no line is torn, and the log has the number of lost lines
 #[tokio::test]
-async fn a_reader_that_goes_on_learns_how_many_lines_are_missing() {
+async fn a_resumed_reader_gets_the_number_of_lost_lines() {
     let (mut gateway, reader) = blocked("json").await;
     let reading = std::thread::spawn(move || lines(reader));
     wait_for("the log works again", || async {
@@ -94,9 +94,10 @@ async fn a_reader_that_goes_on_learns_how_many_lines_are_missing() {
     );
 }
 
-/// G4: the second signal ends at once, though stdout and stderr are a pipe that nobody reads and a request is in flight
+/// G4: the second signal ends the process at once, although stdout and stderr are a blocked pipe and a request is in
+/// flight
 #[tokio::test]
-async fn a_second_signal_ends_at_once_whatever_hangs() {
+async fn a_second_signal_ends_at_once_with_a_blocked_pipe() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
@@ -117,9 +118,9 @@ async fn a_second_signal_ends_at_once_whatever_hangs() {
     latch.open_for_all();
 }
 
-/// X12: `| head -1` leaves with the first line, and the gateway serves on
+/// X12: `| head -1` closes the pipe after the first line, and the gateway keeps serving
 #[tokio::test]
-async fn a_reader_that_leaves_is_survived() {
+async fn a_closed_log_pipe_does_not_end_the_gateway() {
     let upstream = Upstream::ok("x");
     let (mut gateway, reader) = Gateway::builder().bucket("b", &upstream).start_with_unread_log().await;
     drop(reader);

@@ -1,4 +1,4 @@
-//! What the log hides and what it escapes.
+//! Redaction and escaping in the log.
 
 use crate::jwt::{
     self,
@@ -6,7 +6,7 @@ use crate::jwt::{
 };
 use crate::support::{Gateway, Upstream, request, wait_for};
 
-/// Values that a line must not show, in a query of either kind of bucket.
+/// Secret values, in a query of either kind of bucket.
 const SECRETS: [&str; 18] = [
     "key=",
     "api_key=",
@@ -35,9 +35,9 @@ async fn logged(gateway: &Gateway, target: &str, id: &str) -> (String, String) {
     (text("path"), text("query"))
 }
 
-/// O2, C4: secrets in queries and paths are hidden in every kind of bucket, and for names that no bucket has
+/// O2, C4: secrets in queries and paths are redacted in every kind of bucket, and for names without a bucket
 #[tokio::test]
-async fn secrets_of_targets_are_hidden_everywhere() {
+async fn secrets_in_targets_are_redacted_everywhere() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -72,7 +72,7 @@ async fn secrets_of_targets_are_hidden_everywhere() {
     assert!(!everything.contains("HIDDEN"), "{everything}");
 }
 
-/// O2: a warning about a request shows no target
+/// O2: the warning about a suspicious request contains no target
 #[tokio::test]
 async fn a_suspicious_request_is_logged_without_its_secrets() {
     let upstream = Upstream::ok("x");
@@ -83,9 +83,9 @@ async fn a_suspicious_request_is_logged_without_its_secrets() {
     assert!(!format!("{:?}", gateway.log_lines()).contains("HIDDEN"));
 }
 
-/// O2, A3: in the format for people, nothing that a client sends ends a line, acts on a terminal, or forges a field
+/// O2, A3: in the terminal format no client input ends a line, emits a control sequence, or forges a field
 #[tokio::test]
-async fn nothing_a_client_sends_forges_a_line_for_people() {
+async fn client_input_forges_no_terminal_line() {
     let upstream = Upstream::ok("x");
     let gateway = jwt::buckets(&upstream).set("jwt.secret", SECRET).start_with_terminal_log().await;
     let subject = "a\nNov 29 12:00:00.000 INFO request, id: forged\u{1b}[2K\u{1b}]0;x\u{7}\u{9b}2J\r, status: 500, b: \"";
@@ -93,8 +93,8 @@ async fn nothing_a_client_sends_forges_a_line_for_people() {
     claims["sub"] = subject.into();
     let token = Issuer::secret().token(&claims);
     let path = "/b/k,%0a\\u001b";
-    assert_eq!(jwt::ask(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
-    assert_eq!(jwt::ask(&gateway, "GET", path, &token).await.complete_status(), 400);
+    assert_eq!(jwt::send_with_token(&gateway, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(jwt::send_with_token(&gateway, "GET", path, &token).await.complete_status(), 400);
     let file = gateway.directory().join("log");
     let text = wait_for("both requests are logged", || async {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -114,16 +114,16 @@ async fn nothing_a_client_sends_forges_a_line_for_people() {
     assert!(requests[0].contains(escaped) && requests[0].contains("status: 200"), "{text}");
 }
 
-/// O2, A3: the same in JSON, where a line is an object of its own and shows no control character
+/// O2, A3: the same in JSON, where each line is one object without control characters
 #[tokio::test]
-async fn nothing_a_client_sends_forges_a_line_of_json() {
+async fn client_input_forges_no_json_line() {
     let upstream = Upstream::ok("x");
     let gateway = jwt::buckets(&upstream).set("jwt.secret", SECRET).start().await;
     let mut claims = jwt::claims();
     let subject = "a\n{\"msg\":\"forged\"}\u{1b}[2K\u{9b}2J\u{7f}\u{202e}\u{2028}é";
     claims["sub"] = subject.into();
     let token = Issuer::secret().token(&claims);
-    let answer = jwt::ask(&gateway, "GET", "/b/k", &token).await;
+    let answer = jwt::send_with_token(&gateway, "GET", "/b/k", &token).await;
     assert_eq!(answer.complete_status(), 200);
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["subject"], subject, "it reads back as it was");

@@ -1,4 +1,4 @@
-//! The log: what it hides and escapes, where it goes, and what happens when its output fails.
+//! The log: redaction and escaping, outputs, and failing outputs.
 
 mod blocked;
 mod forged;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{Gateway, wait_for};
 
-/// Waits for the cause `log` of the status with this subject.
+/// Waits for the degradation cause `log` with this subject in the status.
 async fn log_cause(gateway: &Gateway, subject: &str) -> Value {
     wait_for(&format!("the status names the log's cause {subject}"), || async {
         let status = gateway.status().await;

@@ -1,10 +1,10 @@
-//! The log format for people.
+//! The log's terminal format.
 
 use crate::support::{Gateway, Upstream, wait_for};
 
-/// O2: a line for people has no field that does not apply, and the same fields as JSON otherwise
+/// O2: a terminal line omits fields that do not apply, and otherwise has the fields of JSON
 #[tokio::test]
-async fn a_line_for_people_leaves_out_what_does_not_apply() {
+async fn a_terminal_line_omits_fields_that_do_not_apply() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).start_with_terminal_log().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

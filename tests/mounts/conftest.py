@@ -1,6 +1,6 @@
-"""What the tests share: mounts of their own, and what the gateway says of a file on one of them.
+"""Shared fixtures: private mounts, and the gateway's output for a file on one of them.
 
-`tests/mounts/run` makes the mount namespace in which this runs; nothing outside of it is touched.
+`tests/mounts/run` creates the mount namespace; nothing outside of it is changed.
 """
 
 import os
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_mounts():
-    """Refuses to mount anything where others would see it."""
+    """Refuses to mount outside a private namespace."""
     assert os.environ.get("TIDEGATE_OWN_MOUNTS") == "1", "start it with tests/mounts/run"
 
 
@@ -79,7 +79,7 @@ def write(path, mode, text="hunter2-hunter2-hunter2-hunter2-hunter2"):
 
 
 def check(**keys):
-    """The exit code of `tidegate check`, and what it prints, with these keys set by variables."""
+    """The exit code and the output of `tidegate check` with these variables."""
     settings = {"buckets__b__auth": "anonymous", "buckets__b__s3__endpoints": "http://127.0.0.1:9000", **keys}
     environment = {f"TIDEGATE_{key.upper()}": str(value) for key, value in settings.items()}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Secret files with the modes and mounts of platforms, judged by the real binary on real mounts."""
+"""Secret files with the modes and mounts of platforms, checked by the real binary on real mounts."""
 
 import contextlib
 import http.server
@@ -22,14 +22,15 @@ def refused(outcome, *words):
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o644, 0o400, 0o640])
-def test_a_tmpfs_that_others_cannot_write_holds_open_secrets(mounts, mode):
-    """C5: Docker Swarm mounts /run/secrets so."""
+def test_open_secrets_are_accepted_on_a_closed_tmpfs(mounts, mode):
+    """C5: a world-readable secret is accepted on a tmpfs that others cannot write, as Docker Swarm mounts /run/secrets.
+    """
     assert check_secret(write(mounts.root / "secret", mode)) == SOUND
 
 
 @pytest.mark.parametrize("mode", [0o446, 0o666, 0o602])
-def test_what_others_can_write_is_refused_on_every_mount(mounts, mode):
-    """C5: neither a memory file system nor a read-only mount makes up for it."""
+def test_a_writable_secret_is_refused_on_every_mount(mounts, mode):
+    """C5: a secret that others can write is refused, also on a memory file system or a read-only mount."""
     secret = write(mounts.root / "secret", mode)
     assert refused(check_secret(secret), "can be written by other users")
     mounts.make_read_only(mounts.root)
@@ -37,8 +38,8 @@ def test_what_others_can_write_is_refused_on_every_mount(mounts, mode):
 
 
 @pytest.mark.parametrize("point", ["/dev/shm", "/tmp", "/mnt/shared"])
-def test_a_tmpfs_for_everybody_holds_no_open_secrets(mounts, point):
-    """C5: /tmp and /dev/shm are tmpfs mounts with a root that everybody can write."""
+def test_open_secrets_are_refused_on_a_writable_tmpfs(mounts, point):
+    """C5: /tmp and /dev/shm are tmpfs mounts with a world-writable root."""
     shared = mounts.tmpfs(pathlib.Path(point), 0o1777)
     secret = write(shared / "secret", 0o444)
     assert refused(check_secret(secret), "can be read by other users (mode 0444)", "chmod 600")
@@ -47,7 +48,7 @@ def test_a_tmpfs_for_everybody_holds_no_open_secrets(mounts, point):
 
 
 def kubernetes_volume(directory, mode):
-    """What the kubelet writes: files in a dated directory, and links to them."""
+    """A volume as the kubelet writes it: files in a dated directory, and links to them."""
     dated = directory / "..2026_11_29_16_00_00.123"
     dated.mkdir()
     write(dated / "secret", mode)
@@ -67,7 +68,7 @@ def test_a_kubernetes_secret_volume_is_accepted(mounts):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["directory", "file"])
 def test_a_read_only_bind_mount_of_a_disk_is_accepted(mounts, tmp_path, whole):
-    """C5: Compose binds the host's file to /run/secrets/NAME, read-only; a host path can be bound as a whole."""
+    """C5: Compose binds the host's file to /run/secrets/NAME, read-only; a whole host path can be bound too."""
     secret = write(tmp_path / "secret", 0o644)
     assert refused(check_secret(secret), "can be read by other users (mode 0644)")
     if whole:
@@ -77,15 +78,15 @@ def test_a_read_only_bind_mount_of_a_disk_is_accepted(mounts, tmp_path, whole):
     assert check_secret(inside) == SOUND
 
 
-def test_a_writable_bind_mount_of_a_disk_is_not(mounts, tmp_path):
-    """C5: only what cannot be written is excepted."""
+def test_a_writable_bind_mount_of_a_disk_is_refused(mounts, tmp_path):
+    """C5: the exception is only for read-only mounts."""
     secret = write(tmp_path / "secret", 0o644)
     inside = mounts.bind(secret, mounts.root / "secret", read_only=False)
     assert refused(check_secret(inside), "can be read by other users (mode 0644)")
 
 
-def test_a_way_that_others_can_change_is_refused(mounts):
-    """C5: who can replace a link or a directory on the way can replace the secret."""
+def test_a_path_that_others_can_change_is_refused(mounts):
+    """C5: a user who can replace a link or a directory on the path can replace the secret."""
     secret = write(mounts.root / "secret", 0o444)
     everybody = mounts.root / "everybody"
     everybody.mkdir()
@@ -127,7 +128,7 @@ KEYS = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_that_names_a_secret_file_has_the_same_rule(mounts, tmp_path, key):
-    """C5: one rule, wherever a secret is read."""
+    """C5: the rule is the same for every key with a secret file."""
     variable, others = KEYS[key]
     policy = {"policies__p__buckets": "b", "policies__p__methods": "read"}
     text = "[default]\naws_access_key_id = A\naws_secret_access_key = hunter2\n"
@@ -139,7 +140,7 @@ def test_every_key_that_names_a_secret_file_has_the_same_rule(mounts, tmp_path, 
 
 
 def test_an_open_configuration_file_on_such_a_mount_does_not_warn(mounts, tmp_path):
-    """C5, G12: a ConfigMap or a secret volume is as closed as its container."""
+    """C5, G12: a ConfigMap or a secret volume is readable only within its container."""
     text = (
         '[buckets.b]\nauth = ["anonymous"]\n[buckets.b.s3]\nendpoints = ["http://127.0.0.1:9000"]\n'
         'access_key_id = "A"\nsecret_access_key = "hunter2"\n'
@@ -156,7 +157,7 @@ def test_an_open_configuration_file_on_such_a_mount_does_not_warn(mounts, tmp_pa
 
 
 class Credentials(http.server.BaseHTTPRequestHandler):
-    """Hands out credentials that end soon, and keeps what it was asked with."""
+    """Serves credentials that expire soon, and records the tokens of its requests."""
 
     tokens = []
 
@@ -195,7 +196,7 @@ def eventually(what, is_so):
 
 
 def test_a_projected_token_is_read_again_after_its_rotation(mounts):
-    """C5, A2: the kubelet replaces a link in a volume that the container sees read-only."""
+    """C5, A2: the kubelet replaces a link in a volume that is read-only in the container."""
     volume = mounts.tmpfs(mounts.root / "volume", 0o1777)
     kubernetes_volume(volume, 0o644)
     inside = mounts.bind(volume, mounts.root / "inside", read_only=True)

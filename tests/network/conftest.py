@@ -1,6 +1,6 @@
-"""What the tests share: a network of their own, a firewall, upstreams, gateways, and a client that sees every byte.
+"""Shared fixtures: a private network, a firewall, upstreams, gateways, and a client that sees every byte.
 
-`tests/network/run` makes the namespace in which this runs. Everything is on its loopback; nothing outside is touched.
+`tests/network/run` creates the namespace. All traffic is on its loopback; nothing outside is changed.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_network():
-    """Refuses to drop packets in anybody else's network."""
+    """Refuses to drop packets outside a private network namespace."""
     links = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True).stdout)
     names = [link["ifname"] for link in links]
     routes = subprocess.run(["ip", "route"], check=True, capture_output=True).stdout
@@ -69,7 +69,7 @@ def upstream():
 
 
 def bucket(name, port, **settings):
-    """A bucket of kind s3, open to everybody; settings of its upstream by their dotted names."""
+    """A bucket of kind s3 with anonymous access; settings of its upstream by their dotted names."""
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     return f"""
 [buckets.{name}]
@@ -107,7 +107,7 @@ class Gateway(servers.Gateway):
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts gateways that are stopped, in good order, when the test ends."""
+    """Starts gateways, which are stopped with a drain when the test ends."""
     started = []
 
     def start(*sections):
@@ -123,7 +123,7 @@ def start(tmp_path):
 
 
 def eventually(what, holds):
-    """Waits until it holds."""
+    """Waits until the condition holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline, f"never happened: {what}"
@@ -205,7 +205,7 @@ class Client:
 
 
 def ask(gateway, target, method="GET", body=None):
-    """One whole exchange on a connection of its own."""
+    """One complete exchange on its own connection."""
     client = Client(gateway)
     client.send(method, target, body)
     answer = client.answer()

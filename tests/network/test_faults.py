@@ -1,4 +1,4 @@
-"""What a network does to connections, done by the kernel: packets that vanish, resets, loss, on either side of the gateway."""
+"""Network faults on connections, made by the kernel: dropped packets, resets, loss, on either side of the gateway."""
 
 import hashlib
 import threading
@@ -15,7 +15,7 @@ def noise(count):
 
 
 def slowly(exchange, framing, pieces=200, pause=0.02):
-    """A megabyte that takes its time, in either framing."""
+    """A slow megabyte, in either framing."""
     piece = b"x" * 5000
     chunked = framing == "chunked"
     length = "transfer-encoding: chunked" if chunked else f"content-length: {pieces * len(piece)}"
@@ -28,7 +28,7 @@ def slowly(exchange, framing, pieces=200, pause=0.02):
 
 
 def begins(client):
-    """A download that is under way."""
+    """A download in progress."""
     client.send("GET", "/b/k")
     assert client.head().status == 200
     while len(client.unread) < 20_000:
@@ -36,7 +36,7 @@ def begins(client):
 
 
 def rest_of(client):
-    """What still comes until the connection ends, in order or by reset."""
+    """The remaining bytes until the connection ends, in order or by reset."""
     try:
         while client.fill():
             pass
@@ -46,7 +46,7 @@ def rest_of(client):
 
 
 def breaks_off(firewall, upstream, gateway, framing, rule, reason):
-    """A download that a rule of the firewall hits in the middle: broken off, released, and counted under its reason."""
+    """A firewall rule in mid-download: the transfer is cut, released, and counted under its reason."""
     upstream.handle = lambda exchange: slowly(exchange, framing)
     client = Client(gateway)
     begins(client)
@@ -58,15 +58,16 @@ def breaks_off(firewall, upstream, gateway, framing, rule, reason):
     firewall.clear()
 
 
-def test_a_download_whose_packets_vanish_is_broken_off(firewall, upstream, start):
-    """T2, T3, T6, M5: a black hole in mid-answer ends by the idle timeout, and nobody takes what came for the whole."""
+def test_a_download_with_dropped_packets_is_cut(firewall, upstream, start):
+    """T2, T3, T6, M5: a black hole in mid-answer ends at the idle timeout, and no truncated body looks complete."""
     for framing in ("length", "chunked"):
         gateway = start(bucket("b", upstream.port, idle_timeout=1))
         breaks_off(firewall, upstream, gateway, framing, f"tcp sport {upstream.port} drop", "timeout_idle")
 
 
 def test_an_answer_that_never_arrives_is_504(firewall, upstream, start):
-    """T2, T3: the request arrives, the answer vanishes: 504 by the first byte's timeout, and the connection is given up."""
+    """T2, T3: the request arrives, the answer's packets are dropped: 504 at the first-byte timeout, and the connection
+    is closed."""
 
     def vanish(exchange):
         firewall.rule(f"tcp sport {upstream.port} drop")
@@ -84,15 +85,16 @@ def test_an_answer_that_never_arrives_is_504(firewall, upstream, start):
 
 
 def test_a_reset_in_mid_answer_is_a_broken_transfer(firewall, upstream, start):
-    """T6, M5: a firewall resets the upstream's connection: the client sees a broken transfer, in either framing."""
+    """T6, M5: a firewall resets the upstream connection: the client gets a broken transfer, in either framing."""
     for framing in ("length", "chunked"):
         gateway = start(bucket("b", upstream.port))
         rule = f"tcp dport {upstream.port} reject with tcp reset"
         breaks_off(firewall, upstream, gateway, framing, rule, "broken_answer")
 
 
-def test_a_kept_connection_that_was_reset_meanwhile_costs_nobody_an_answer(firewall, upstream, start):
-    """R1, R3: a firewall has forgotten the idle connection and resets it: the request goes out again on a new one."""
+def test_a_reset_kept_connection_fails_no_request(firewall, upstream, start):
+    """R1, R3: a firewall has dropped the state of an idle connection and resets it: the request is sent again on a new
+    one."""
     gateway = start("[server]\nworkers = 1\n", bucket("b", upstream.port))
     assert ask(gateway, "/b/k").status == 200
     kept = upstream.exchanges[0].port
@@ -103,7 +105,7 @@ def test_a_kept_connection_that_was_reset_meanwhile_costs_nobody_an_answer(firew
 
 
 def test_a_refused_connection_is_502(firewall, upstream, start):
-    """T2, B3: a port that a firewall rejects is no upstream: 502 at once, and the circuit hears of it."""
+    """T2, B3: a port that a firewall rejects is 502 at once, and counts in the circuit."""
     gateway = start(bucket("b", upstream.port, **ONCE, **{"circuit_breaker.failure_threshold": 3}))
     firewall.rule(f"tcp dport {upstream.port} reject with tcp reset")
     for _ in range(3):
@@ -113,7 +115,8 @@ def test_a_refused_connection_is_502(firewall, upstream, start):
 
 
 def test_dropped_connection_attempts_open_the_circuit_of_one_bucket(firewall, upstream, start):
-    """T2, B1, B2: SYNs that vanish are 504 after the connect timeout; the circuit opens, others go on, and it closes again."""
+    """T2, B1, B2: dropped SYNs are 504 after the connect timeout; the circuit opens, other buckets are served, and it
+    closes again."""
     other = type(upstream)(lambda exchange: exchange.answer(b"other"))
     breaker = {"circuit_breaker.failure_threshold": 2, "circuit_breaker.timeout_seconds": 2}
     gateway = start(
@@ -134,8 +137,8 @@ def test_dropped_connection_attempts_open_the_circuit_of_one_bucket(firewall, up
     other.close()
 
 
-def test_an_endpoint_that_vanishes_is_left_out(firewall, upstream, start):
-    """P5, R1: one of two endpoints vanishes under its kept connections: no client sees it."""
+def test_an_unreachable_endpoint_is_ejected(firewall, upstream, start):
+    """P5, R1: one of two endpoints with kept connections becomes unreachable: no client gets an error."""
     second = type(upstream)(lambda exchange: exchange.answer(b"second"))
     both = bucket("b", upstream.port, connect_timeout=0.3, timeout=0.5).replace(
         f'["http://127.0.0.1:{upstream.port}"]', f'["http://127.0.0.1:{upstream.port}", "http://127.0.0.1:{second.port}"]'
@@ -152,8 +155,8 @@ def test_an_endpoint_that_vanishes_is_left_out(firewall, upstream, start):
     second.close()
 
 
-def test_bodies_pass_whole_over_a_network_that_loses_packets(firewall, upstream, start):
-    """T6, M5: of the packets between gateway and upstream, and client and gateway, some are lost at random: no byte is."""
+def test_bodies_are_complete_with_packet_loss(firewall, upstream, start):
+    """T6, M5: random packet loss between gateway and upstream, and between client and gateway, loses no byte."""
     body = noise(1 << 20)
 
     def serve(exchange):
@@ -170,8 +173,9 @@ def test_bodies_pass_whole_over_a_network_that_loses_packets(firewall, upstream,
         assert hashlib.sha256(answer.body).digest() == hashlib.sha256(body).digest(), method
 
 
-def test_a_client_that_vanishes_in_mid_download_holds_nothing_for_long(firewall, upstream, start):
-    """T4, T7: a client whose packets vanish without a word is let go after the write stall, and the upstream with it."""
+def test_an_unreachable_client_in_mid_download_is_cut(firewall, upstream, start):
+    """T4, T7: a client with dropped packets is cut after the write-stall timeout, together with its upstream call.
+    """
     upstream.handle = lambda exchange: exchange.answer(BIG)
     gateway = start("[server]\nwrite_stall_timeout = 1\n", bucket("b", upstream.port))
     client = Client(gateway, receive_buffer=4096)
@@ -180,14 +184,14 @@ def test_a_client_that_vanishes_in_mid_download_holds_nothing_for_long(firewall,
     firewall.rule(f"tcp sport {client.port} drop")
     firewall.rule(f"tcp dport {client.port} drop")
     eventually("everything is released", gateway.is_idle)
-    eventually("the upstream is let go", lambda: not upstream.open)
-    # The kernel gives up on unanswered packets after the same time, so either may end the transfer.
+    eventually("the upstream connection is closed", lambda: not upstream.open)
+    # The kernel gives up on unacknowledged packets after the same time, so either may end the transfer.
     ends = [gateway.metric(f'errors_total{{bucket="b",reason="{end}"}}') for end in ("client_gone", "write_stall")]
     assert sum(ends) == 1, ends
 
 
-def test_a_client_that_vanishes_in_mid_upload_holds_nothing_for_long(firewall, upstream, start):
-    """T4, T7: an upload whose packets vanish ends, and the store is not left with half of it for a whole one."""
+def test_an_unreachable_client_in_mid_upload_is_cut(firewall, upstream, start):
+    """T4, T7: an upload with dropped packets ends, and the store does not keep a partial object as a complete one."""
     bodies = []
 
     def serve(exchange):
@@ -202,12 +206,13 @@ def test_a_client_that_vanishes_in_mid_upload_holds_nothing_for_long(firewall, u
     firewall.rule(f"tcp sport {client.port} drop")
     firewall.rule(f"tcp dport {client.port} drop")
     eventually("everything is released", gateway.is_idle)
-    eventually("the upstream is let go", lambda: not upstream.open)
+    eventually("the upstream connection is closed", lambda: not upstream.open)
     assert bodies == []
 
 
-def test_many_black_holes_take_no_place_from_another_bucket(firewall, upstream, start):
-    """B2, P3, M5: an upstream vanishes under forty requests; another bucket's requests are served meanwhile, and all end."""
+def test_many_black_holes_do_not_affect_another_bucket(firewall, upstream, start):
+    """B2, P3, M5: an upstream becomes unreachable during forty requests; another bucket is served meanwhile, and all
+    requests end."""
     other = type(upstream)(lambda exchange: exchange.answer(b"other"))
     upstream.handle = lambda exchange: slowly(exchange, "length")
     gateway = start(bucket("b", upstream.port, idle_timeout=1), bucket("other", other.port))

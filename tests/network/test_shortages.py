@@ -1,4 +1,4 @@
-"""The gateway runs out of local ports: that is its own shortage, and the store is not blamed."""
+"""The gateway runs out of local ports: its own shortage, which is not counted against the store."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ COUNT = LAST - FIRST + 1
 
 @pytest.fixture
 def few_ports():
-    """Leaves ten local ports to connections that choose none, in this network alone. Listeners are to be there before."""
+    """Leaves ten local ports for outgoing connections in this network namespace. Listeners must be bound before."""
     before = PORT_RANGE.read_text()
     yield lambda: PORT_RANGE.write_text(f"{FIRST} {LAST}")
     PORT_RANGE.write_text(before)
@@ -34,7 +34,7 @@ def without_ipv6():
 
 
 class OwnPortClient(Client):
-    """A client whose port lies outside the range, so that it takes none of the gateway's."""
+    """A client with a port outside the range, so that it takes none of the gateway's."""
 
     def __init__(self, gateway, port):
         self.stream = socket.create_connection(("127.0.0.1", gateway.port), 20, ("127.0.0.1", port))
@@ -42,7 +42,8 @@ class OwnPortClient(Client):
 
 
 def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
-    """X9: more requests at a time than local ports: those beyond get 503 out_of_ports, and the circuit stays closed."""
+    """X9: with more concurrent requests than local ports the excess gets 503 out_of_ports, and the circuit stays
+    closed."""
     is_over = threading.Event()
 
     def held(exchange):
@@ -78,7 +79,7 @@ def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
 
 
 def status_over_own_port(gateway):
-    """`/status`, asked from a port outside the range."""
+    """`/status`, requested from a port outside the range."""
     to = urlsplit(gateway.admin)
     with socket.create_connection((to.hostname, to.port), 20, ("127.0.0.1", 33_333)) as stream:
         stream.sendall(b"GET /status HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n\r\n" % to.netloc.encode())
@@ -89,7 +90,7 @@ def status_over_own_port(gateway):
 
 
 def test_a_host_without_ipv6_is_not_out_of_ports(start, upstream, without_ipv6):
-    """X9: the error of a missing local address is the same, and is the upstream's failure to be reachable."""
+    """X9: a missing local address has the same errno, and is reported as an unreachable upstream."""
     gateway = start(bucket("b", upstream.port, **{"retry.max_attempts": 1}).replace("127.0.0.1", "[::1]"))
     answer = ask(gateway, "/b/k")
     assert (answer.status, answer.reason) == (502, "upstream_connect"), answer

@@ -1,4 +1,4 @@
-//! Classes of the queue: who goes first, who makes room, and that nobody starves.
+//! Priority classes in the wait queue: order, displacement and freedom from starvation.
 
 use tokio::task::JoinHandle;
 
@@ -8,29 +8,29 @@ use crate::support::{Gateway, Response, Upstream, request};
 const URGENT: &str = "urgent-0123456789abcdef";
 const NIGHTLY: &str = "nightly-0123456789abcdef";
 
-/// Waits in the queue behind `waiting` others, with this key's class or, without one, its operation's.
-async fn joins(
+/// Queues a request behind `waiting` others, with this key's class or, without one, its operation's.
+async fn queue_request(
     gateway: &Gateway,
     waiting: usize,
     (method, target): (&'static str, &str),
     key: Option<&'static str>,
 ) -> JoinHandle<Response> {
     let (address, target) = (gateway.address(), target.to_owned());
-    let asking = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         let headers: Vec<(&str, &str)> = key.map(|key| ("x-api-key", key)).into_iter().collect();
         let body: Option<&[u8]> = (method == "PUT").then_some(b"x");
         request(address, method, &target, &headers, body).await
     });
     queue_holds(gateway, waiting + 1).await;
-    asking
+    pending
 }
 
 fn order(upstream: &Upstream) -> Vec<String> {
     upstream.seen().into_iter().map(|seen| seen.target).collect()
 }
 
-/// P3, P4: a place that falls free goes to the highest class, and within it to who came first: by the operation, and by the key
-/// where that says so
+/// P3, P4: a free permit goes to the highest class, and within it first come, first served; the class is the
+/// operation's, or the key's if configured
 #[tokio::test]
 async fn a_higher_class_goes_first() {
     let (upstream, latch) = held();
@@ -62,7 +62,7 @@ async fn a_higher_class_goes_first() {
         ("GET", "/b/read-2", None),
     ];
     for (waits, (method, target, key)) in waiting.into_iter().enumerate() {
-        requests.push(joins(&gateway, waits, (method, target), key).await);
+        requests.push(queue_request(&gateway, waits, (method, target), key).await);
     }
     latch.open(requests.len());
     for request in requests {
@@ -83,8 +83,8 @@ async fn a_higher_class_goes_first() {
     gateway.wait_until_idle().await;
 }
 
-/// P3, O4: where the queue is full a newcomer of a higher class takes the last place of the lowest; who had it is told at once,
-/// and who finds none lower is refused as ever
+/// P3, O4: at a full queue a request of a higher class displaces the last of the lowest; the displaced one is refused
+/// at once, and without a lower class the newcomer is refused
 #[tokio::test]
 async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
     let (upstream, latch) = held();
@@ -93,8 +93,8 @@ async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
     let address = gateway.address();
     let holder = tokio::spawn(async move { request(address, "GET", "/b/holder", &[], None).await });
     upstream.wait_until_in_flight(1).await;
-    let first = joins(&gateway, 0, ("GET", "/b/first"), None).await;
-    let last = joins(&gateway, 1, ("GET", "/b/last"), None).await;
+    let first = queue_request(&gateway, 0, ("GET", "/b/first"), None).await;
+    let last = queue_request(&gateway, 1, ("GET", "/b/last"), None).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "queue_full");
     let high = tokio::spawn(async move { request(address, "PUT", "/b/high", &[], Some(b"x")).await });
     let displaced = last.await.unwrap();
@@ -112,7 +112,7 @@ async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
     gateway.wait_until_idle().await;
 }
 
-/// P3: one of a lower class is passed at most eleven times, however many of a higher one wait
+/// P3: a request of a lower class is overtaken at most eleven times, however many of a higher one wait
 #[tokio::test]
 async fn a_lower_class_does_not_starve() {
     let (upstream, latch) = held();
@@ -124,9 +124,9 @@ async fn a_lower_class_does_not_starve() {
     let mut requests =
         vec![tokio::spawn(async move { request(address, "GET", "/b/holder", &[], None).await })];
     upstream.wait_until_in_flight(1).await;
-    requests.push(joins(&gateway, 0, ("GET", "/b/lower"), None).await);
+    requests.push(queue_request(&gateway, 0, ("GET", "/b/lower"), None).await);
     for waiting in 1..=15 {
-        requests.push(joins(&gateway, waiting, ("PUT", &format!("/b/{waiting}")), None).await);
+        requests.push(queue_request(&gateway, waiting, ("PUT", &format!("/b/{waiting}")), None).await);
     }
     latch.open_for_all();
     for request in requests {

@@ -1,10 +1,10 @@
-//! Connections to an upstream: how many there are, and when one is free again.
+//! Upstream connections: their number, reuse and release.
 
-use super::{PATIENT, ask, gated, held};
+use super::{PATIENT, gated, held, spawn_get};
 use crate::support::client::{self, Client};
 use crate::support::{Latch, Upstream, UpstreamReply, get, wait_for};
 
-/// P1: connections are reused one request after the other, and at most `max_idle` stay open
+/// P1: connections are reused sequentially, and at most `max_idle` stay open
 #[tokio::test]
 async fn connections_are_reused_and_few_stay_idle() {
     let (upstream, latch) = held();
@@ -13,7 +13,7 @@ async fn connections_are_reused_and_few_stay_idle() {
         .set("server.workers", "1")
         .start()
         .await;
-    let requests: Vec<_> = (0..10).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..10).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(10).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 10.0);
     latch.open_for_all();
@@ -34,7 +34,7 @@ async fn connections_are_reused_and_few_stay_idle() {
     assert_eq!(upstream.connections(), opened, "five more requests opened no connection");
 }
 
-/// P1: however many places the gate has, no more connections are in use than the pool has, by all workers together
+/// P1: with a wider gate the pool's connection limit holds over all workers together
 #[tokio::test]
 async fn all_workers_share_one_pool_of_connections() {
     let (upstream, latch) = held();
@@ -43,7 +43,7 @@ async fn all_workers_share_one_pool_of_connections() {
         .set("server.workers", "4")
         .start()
         .await;
-    let requests: Vec<_> = (0..12).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..12).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(3).await;
     super::queue_holds(&gateway, 9).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 3.0);
@@ -56,7 +56,7 @@ async fn all_workers_share_one_pool_of_connections() {
     assert_eq!((upstream.peak_in_flight(), upstream.count()), (3, 12));
 }
 
-/// P1: a pool of one connection serves the next request after a body that ended, one that was cut, and one whose client left
+/// P1: a pool of one connection serves the next request after a complete body, a truncated one, and a client disconnect
 #[tokio::test]
 async fn a_connection_is_released_however_its_body_ends() {
     let latch = Latch::new();
@@ -80,7 +80,8 @@ async fn a_connection_is_released_however_its_body_ends() {
     leaving.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(leaving.head().await.status, 200);
     drop(leaving);
-    wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+        .await;
     assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200, "the one place is free again");
     gateway.wait_until_idle().await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 0.0);

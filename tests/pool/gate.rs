@@ -1,17 +1,17 @@
-//! The gate: how many at once, who waits, who is next, and that everything comes back.
+//! The gate: concurrency limit, wait queue, order, and release of permits.
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENT, ask, gated, held, queue_holds};
+use super::{PATIENT, gated, held, queue_holds, spawn_get};
 use crate::support::unreachable::RefusingAddress;
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for, wait_until};
 
-/// P3, P4: no more than the gate at once, all served in the end, and the gate used to the full
+/// P3, P4: the gate is never exceeded, all requests are served in the end, and the gate is fully used
 #[tokio::test]
-async fn a_gate_of_ten_lets_ten_through_at_once() {
+async fn a_gate_of_ten_admits_ten_at_once() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(20)));
     let gateway = gated(&upstream, 10, 100, PATIENT).start().await;
-    let requests: Vec<_> = (0..60).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..60).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     for request in requests {
         assert_eq!(request.await.unwrap().complete_status(), 200);
     }
@@ -19,7 +19,7 @@ async fn a_gate_of_ten_lets_ten_through_at_once() {
     gateway.wait_until_idle().await;
 }
 
-/// P3, P4: a spike over several endpoints and workers does not exceed the gate at any moment (HAProxy's limits can be, its
+/// P3, P4: a spike over several endpoints and workers never exceeds the gate (HAProxy's limits can be exceeded, its
 /// issue 2744)
 #[tokio::test]
 async fn a_spike_over_several_endpoints_stays_within_the_gate() {
@@ -36,11 +36,11 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "30000")
         .start()
         .await;
-    let requests: Vec<_> = (0..100).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..100).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     queue_holds(&gateway, 93).await;
     let sum = |of: fn(&Upstream) -> usize| upstreams.iter().map(of).sum::<usize>();
     for served in 0..5 {
-        wait_until("the next one is called", || sum(Upstream::count) == 7 + served).await;
+        wait_until("the next request is sent", || sum(Upstream::count) == 7 + served).await;
         assert!(sum(Upstream::in_flight) <= 7);
         latch.open(1);
     }
@@ -52,14 +52,14 @@ async fn a_spike_over_several_endpoints_stays_within_the_gate() {
     gateway.wait_until_idle().await;
 }
 
-/// P3, O4: the queue is bounded: one more is refused at once, and says so
+/// P3, O4: the queue is bounded: a further request is refused at once with its reason
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 2, PATIENT).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
-    let waiting = [ask(&gateway, "/b/second"), ask(&gateway, "/b/third")];
+    let waiting = [spawn_get(&gateway, "/b/second"), spawn_get(&gateway, "/b/third")];
     queue_holds(&gateway, 2).await;
     let refused = gateway.get("/b/fourth").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "queue_full"));
@@ -76,13 +76,13 @@ async fn a_full_queue_refuses_at_once() {
     gateway.wait_until_idle().await;
 }
 
-/// P3: without a queue a full gate fails fast; and what is free of it is told as it is (HAProxy's `connslots` is -1 for a
+/// P3: without a queue a full gate fails fast; the metric of free permits is exact (HAProxy's `connslots` is -1 for a
 /// backend without `maxqueue`, its issue 3242)
 #[tokio::test]
 async fn without_a_queue_a_full_gate_refuses_at_once() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 0, PATIENT).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
     assert_eq!(gateway.get("/b/second").await.reason(), "queue_full");
     let pool = gateway.status().await["buckets"]["b"]["pool"].clone();
@@ -93,15 +93,16 @@ async fn without_a_queue_a_full_gate_refuses_at_once() {
     assert_eq!(gateway.get("/b/third").await.complete_status(), 200);
 }
 
-/// P4: hand-off is direct and first come first served: a freed permit is the head waiter's, and a newcomer waits behind
+/// P4: hand-off is direct and first come, first served: a freed permit goes to the first waiter, and newcomers queue
+/// behind
 #[tokio::test]
-async fn a_freed_permit_goes_to_whoever_has_waited_longest() {
+async fn a_freed_permit_goes_to_the_longest_waiter() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
-    let mut requests = vec![ask(&gateway, "/b/0")];
+    let mut requests = vec![spawn_get(&gateway, "/b/0")];
     upstream.wait_until_in_flight(1).await;
     for i in 1..=5 {
-        requests.push(ask(&gateway, format!("/b/{i}")));
+        requests.push(spawn_get(&gateway, format!("/b/{i}")));
         queue_holds(&gateway, i).await;
     }
     for (served, request) in requests.into_iter().enumerate() {
@@ -116,37 +117,37 @@ async fn a_freed_permit_goes_to_whoever_has_waited_longest() {
     gateway.wait_until_idle().await;
 }
 
-/// P3: who waits too long is told so, and leaves no trace in the queue
+/// P3: a request at its queue deadline is refused with its reason and leaves the queue
 #[tokio::test]
 async fn the_queue_has_a_deadline() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, Duration::from_millis(100)).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
     let began = Instant::now();
     let late = gateway.get("/b/second").await;
     assert_eq!((late.complete_status(), late.reason()), (503, "queue_timeout"));
-    assert!(began.elapsed() >= Duration::from_millis(100), "it did wait");
+    assert!(began.elapsed() >= Duration::from_millis(100), "the request waited");
     assert!(matches!(late.retry_after(), Some(1 | 2)), "{late:?}");
     assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"timeout\"}").await, 1.0);
     latch.open_for_all();
     assert_eq!(first.await.unwrap().complete_status(), 200);
     assert_eq!(gateway.get("/b/third").await.complete_status(), 200);
-    assert_eq!(upstream.count(), 2, "the one that gave up was not called after all");
+    assert_eq!(upstream.count(), 2, "the expired request was not sent");
     gateway.wait_until_idle().await;
 }
 
-/// P4: a waiter that leaves passes its place on, wherever in the queue it stood
+/// P4: a waiter that disconnects is removed from any position of the queue
 #[tokio::test]
-async fn a_client_that_leaves_the_queue_passes_its_place_on() {
+async fn a_disconnected_waiter_is_removed_from_the_queue() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 1, 100, PATIENT).start().await;
-    let first = ask(&gateway, "/b/first");
+    let first = spawn_get(&gateway, "/b/first");
     upstream.wait_until_in_flight(1).await;
     let mut leaving = Client::connect(gateway.address()).await;
     leaving.send(client::message("GET", "/b/leaves", &[], None)).await;
     queue_holds(&gateway, 1).await;
-    let stays = ask(&gateway, "/b/stays");
+    let stays = spawn_get(&gateway, "/b/stays");
     queue_holds(&gateway, 2).await;
     drop(leaving);
     gateway.wait_for_log_line("request", |line| line["path"] == "/b/leaves").await;
@@ -159,9 +160,9 @@ async fn a_client_that_leaves_the_queue_passes_its_place_on() {
     gateway.wait_until_idle().await;
 }
 
-/// P2, P4: a place is held to the last byte of the answer, not to its first
+/// P2, P4: a permit is held until the last byte of the answer, not the first
 #[tokio::test]
-async fn a_place_is_held_to_the_last_byte() {
+async fn a_permit_is_held_until_the_last_byte() {
     let latch = Latch::new();
     let of_upstream = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
@@ -173,7 +174,7 @@ async fn a_place_is_held_to_the_last_byte() {
     streaming.send(client::message("GET", "/b/streams", &[], None)).await;
     let mut answer = streaming.head().await;
     assert_eq!(answer.status, 200);
-    let second = ask(&gateway, "/b/second");
+    let second = spawn_get(&gateway, "/b/second");
     queue_holds(&gateway, 1).await;
     let status = gateway.status().await;
     assert_eq!(status["requests_in_flight"], 2);
@@ -186,9 +187,9 @@ async fn a_place_is_held_to_the_last_byte() {
     gateway.wait_until_idle().await;
 }
 
-/// P4, T7: when every client leaves in mid-stream everything comes back, and the upstream's connections are closed
+/// P4, T7: if all clients disconnect in mid-stream, all permits are released and the upstream connections closed
 #[tokio::test]
-async fn clients_that_leave_in_mid_stream_release_everything() {
+async fn disconnects_in_mid_stream_release_everything() {
     let latch = Latch::new();
     let of_upstream = latch.clone();
     let upstream =
@@ -215,22 +216,22 @@ async fn clients_that_leave_in_mid_stream_release_everything() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
-/// P2: over the process's cap 503 at once, whatever the bucket; below it all is well again
+/// P2: over the process limit the answer is 503 at once for every bucket; below it requests are served again
 #[tokio::test]
-async fn the_whole_process_has_a_cap() {
+async fn the_process_has_a_request_limit() {
     let (upstream, latch) = held();
     let gateway = gated(&upstream, 10, 10, PATIENT)
         .bucket("other", &upstream)
         .set("server.max_concurrent_requests", "3")
         .start()
         .await;
-    let requests: Vec<_> = (0..3).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    let requests: Vec<_> = (0..3).map(|i| spawn_get(&gateway, format!("/b/{i}"))).collect();
     upstream.wait_until_in_flight(3).await;
     let refused = gateway.get("/other/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "too_many_requests_in_flight"));
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert_eq!(gateway.metric("concurrency_limit_rejections_total").await, 1.0);
-    assert_eq!(gateway.admin("/readyz").await.complete_status(), 200, "probes need no slot");
+    assert_eq!(gateway.admin("/readyz").await.complete_status(), 200, "health requests need no slot");
     latch.open_for_all();
     for request in requests {
         assert_eq!(request.await.unwrap().complete_status(), 200);
@@ -239,9 +240,9 @@ async fn the_whole_process_has_a_cap() {
     assert_eq!(gateway.get("/other/k").await.complete_status(), 200);
 }
 
-/// P5: several endpoints share the load, and one that refuses connections costs nobody a request
+/// P5: several endpoints share the load, and one that refuses connections fails no request
 #[tokio::test]
-async fn endpoints_share_the_load_and_a_dead_one_is_passed_over() {
+async fn endpoints_share_the_load_and_a_dead_one_is_skipped() {
     let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
     let dead = RefusingAddress::new();
     let gateway =

@@ -4,7 +4,7 @@ mod classes;
 mod connections;
 mod gate;
 mod overload;
-mod pace;
+mod queue_throughput;
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, get, wait_for};
 
-/// Longer than any test has anybody wait.
+/// Longer than any request waits in these tests.
 const PATIENT: Duration = Duration::from_secs(30);
 
 /// An upstream that answers when the latch opens.
@@ -31,7 +31,7 @@ fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duratio
         .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout.as_millis().to_string())
 }
 
-pub(crate) fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Response> {
+pub(crate) fn spawn_get(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Response> {
     let (address, target) = (gateway.address(), target.into());
     tokio::spawn(async move { get(address, &target).await })
 }

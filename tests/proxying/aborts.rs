@@ -1,8 +1,8 @@
-//! When an end breaks off: the other learns of it, and nothing is left behind.
+//! Aborts: if one side breaks off, the other is closed and everything is released.
 
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, wait_for};
 
-/// T6: an answer that ends before its announced length is a broken transfer for the client, counted and logged
+/// T6: an answer shorter than its announced length is a broken transfer for the client, counted and logged
 #[tokio::test]
 async fn a_truncated_answer_is_a_broken_transfer() {
     let body = "0123456789".repeat(10_000);
@@ -10,16 +10,16 @@ async fn a_truncated_answer_is_a_broken_transfer() {
         for cut in [0, 5, 99_999] {
             let answer = body.clone();
             let upstream = Upstream::start(move |_| {
-                let act = UpstreamReply::ok(&answer).cut_at(cut);
-                if chunked { act.chunked() } else { act }
+                let reply = UpstreamReply::ok(&answer).cut_at(cut);
+                if chunked { reply.chunked() } else { reply }
             });
             let gateway = Gateway::in_front_of(&upstream).await;
             let id = format!("cut-{cut}-{chunked}");
             let mut client = Client::connect(gateway.address()).await;
             client.send(client::message("GET", "/b/k", &[("x-request-id", &id)], None)).await;
-            // A connection that closes without a head is a broken transfer too.
+            // A connection that closes without a head would be a broken transfer too.
             if let Some(answer) = client.try_response("GET").await {
-                assert!(answer.broken.is_some(), "cut at {cut}, chunked {chunked}: the body looks whole");
+                assert!(answer.broken.is_some(), "cut at {cut}, chunked {chunked}: the body looks complete");
                 assert!(body.as_bytes()[..cut].starts_with(&answer.body), "cut at {cut}, chunked {chunked}");
             }
             let line = gateway.wait_for_access_line(&id).await;
@@ -33,7 +33,7 @@ async fn a_truncated_answer_is_a_broken_transfer() {
     }
 }
 
-/// T6: a chunked answer that ends between two chunks, without the last one, is no whole answer either
+/// T6: a chunked answer without its last chunk is a broken transfer
 #[tokio::test]
 async fn a_chunked_answer_without_its_last_chunk_is_broken() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n";
@@ -42,12 +42,12 @@ async fn a_chunked_answer_without_its_last_chunk_is_broken() {
     let mut client = Client::connect(gateway.address()).await;
     client.send(client::message("GET", "/b/k", &[], None)).await;
     let answer = client.try_response("GET").await;
-    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "the body looks whole");
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "the body looks complete");
 }
 
-/// E2: an answer that is no HTTP is 502, not a guess
+/// E2: an answer that is not HTTP is 502
 #[tokio::test]
-async fn an_answer_that_is_no_http_is_502() {
+async fn an_invalid_http_answer_is_502() {
     let upstream = Upstream::start(|_| UpstreamReply::raw("220 mail.example ESMTP\r\n\r\n"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/k").await;
@@ -55,7 +55,7 @@ async fn an_answer_that_is_no_http_is_502() {
     assert!(answer.text().contains("<Code>BadGateway</Code>"), "{}", answer.text());
 }
 
-/// E1: an upstream that cannot be reached is 502 and named as that
+/// E1: an unreachable upstream is 502 with its own reason
 #[tokio::test]
 async fn an_unreachable_upstream_is_502() {
     let refusing = crate::support::unreachable::RefusingAddress::new();
@@ -66,9 +66,9 @@ async fn an_unreachable_upstream_is_502() {
     gateway.wait_until_idle().await;
 }
 
-/// T7: a client that leaves in mid-download: the upstream is let go and everything is released
+/// T7: a client disconnect in mid-download closes the upstream connection and releases everything
 #[tokio::test]
-async fn a_client_gone_in_mid_download_cancels_the_upstream() {
+async fn a_disconnect_in_mid_download_cancels_the_upstream() {
     for resets in [false, true] {
         let latch = Latch::new();
         let held = latch.clone();
@@ -84,7 +84,8 @@ async fn a_client_gone_in_mid_download_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+            .await;
         gateway.wait_until_idle().await;
         assert_eq!(gateway.wait_for_access_line("leaving").await["reason"], "client_gone");
         latch.open_for_all();
@@ -92,12 +93,12 @@ async fn a_client_gone_in_mid_download_cancels_the_upstream() {
     }
 }
 
-/// T7: a client that leaves while the upstream has not answered yet: the same
+/// T7: a client disconnect before the upstream's answer does the same
 #[tokio::test]
-async fn a_client_gone_before_the_answer_cancels_the_upstream() {
+async fn a_disconnect_before_the_answer_cancels_the_upstream() {
     for resets in [false, true] {
         let upstream = Upstream::start(|_| UpstreamReply::hang());
-        // Long enough that no timeout can be mistaken for the client's leaving.
+        // Long enough that no timeout can be mistaken for the disconnect.
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
             .set("buckets.b.s3.timeout", "600")
@@ -112,14 +113,16 @@ async fn a_client_gone_before_the_answer_cancels_the_upstream() {
         } else {
             drop(leaving);
         }
-        wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        wait_for("the upstream connection is closed", || async { (upstream.cancelled() == 1).then_some(()) })
+            .await;
         gateway.wait_until_idle().await;
     }
 }
 
-/// T7, Bad input: a client that leaves in mid-upload: the upstream is let go and never takes the body for a whole one
+/// T7, Bad input: a client disconnect in mid-upload closes the upstream connection, and the upstream never gets a
+/// complete body
 #[tokio::test]
-async fn a_client_gone_in_mid_upload_leaves_nothing_behind() {
+async fn a_disconnect_in_mid_upload_leaves_nothing() {
     for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
         for resets in [false, true] {
             let upstream = Upstream::ok("stored");
@@ -134,10 +137,13 @@ async fn a_client_gone_in_mid_upload_leaves_nothing_behind() {
             } else {
                 drop(leaving);
             }
-            wait_for("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
-            assert!(!upstream.last().is_complete, "{framing}: the upstream took it for whole");
+            wait_for("the upstream connection is closed", || async {
+                (upstream.cancelled() == 1).then_some(())
+            })
+            .await;
+            assert!(!upstream.last().is_complete, "{framing}: the upstream got it as complete");
             gateway.wait_until_idle().await;
-            assert_eq!(upstream.count(), 1, "{framing}: it was tried again");
+            assert_eq!(upstream.count(), 1, "{framing}: it was retried");
             assert_eq!(
                 gateway.wait_for_access_line("leaving").await["reason"],
                 "client_gone",
@@ -147,9 +153,9 @@ async fn a_client_gone_in_mid_upload_leaves_nothing_behind() {
     }
 }
 
-/// T7: a client that ends a small upload early: nothing is sent upstream at all
+/// T7: a small upload that the client ends early is not sent upstream
 #[tokio::test]
-async fn a_client_gone_in_a_small_upload_is_never_passed_on() {
+async fn a_disconnect_in_a_small_upload_sends_nothing_upstream() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut leaving = Client::connect(gateway.address()).await;
@@ -162,7 +168,7 @@ async fn a_client_gone_in_a_small_upload_is_never_passed_on() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// B3, R3: an upstream that answers in mid-upload and closes: the client gets that answer, not a gateway error
+/// B3, R3: if the upstream answers in mid-upload and closes, the client gets that answer, not a gateway error
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_still_sends() {
     for (status, code) in [(403, "AccessDenied"), (503, "ServiceUnavailable")] {
@@ -179,7 +185,7 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
                 _ => uploading.send(format!("{head}content-length: {}\r\n\r\n", 64 << 20)).await,
             }
             for _ in 0..64 {
-                // Once it has answered, the gateway need not take the rest.
+                // After its answer the gateway need not read the rest.
                 let sent = match framing {
                     "chunked" => {
                         let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
@@ -203,7 +209,7 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
     }
 }
 
-/// T4, B3: a client that pauses in mid-upload hears what the upstream has answered meanwhile
+/// T4, B3: a client that pauses in mid-upload gets the upstream's early answer
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_pauses() {
     for framing in ["content-length: 1048576\r\n\r\n", "transfer-encoding: chunked\r\n\r\n19000\r\n"] {
@@ -222,9 +228,9 @@ async fn an_early_answer_reaches_a_client_that_pauses() {
     }
 }
 
-/// T1, T4: what a client has sent reaches the upstream before the client goes on
+/// T1, T4: the sent part of an upload reaches the upstream before the client continues
 #[tokio::test]
-async fn a_pausing_upload_is_not_held_back() {
+async fn a_pausing_upload_is_forwarded_without_delay() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut pausing = Client::connect(gateway.address()).await;
@@ -238,11 +244,11 @@ async fn a_pausing_upload_is_not_held_back() {
     assert_eq!(upstream.seen()[0].body, body);
 }
 
-/// T6, B3: an upstream that goes away in mid-upload is noticed although the client pauses
+/// T6, B3: an upstream disconnect in mid-upload is noticed while the client pauses
 #[tokio::test]
-async fn an_upstream_gone_in_mid_upload_is_noticed() {
-    for act in [UpstreamReply::raw(""), UpstreamReply::raw("HTTP/1.1 20"), UpstreamReply::reset()] {
-        let upstream = Upstream::replying_before_body(move |_| act.clone());
+async fn an_upstream_disconnect_in_mid_upload_is_noticed() {
+    for reply in [UpstreamReply::raw(""), UpstreamReply::raw("HTTP/1.1 20"), UpstreamReply::reset()] {
+        let upstream = Upstream::replying_before_body(move |_| reply.clone());
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut pausing = Client::connect(gateway.address()).await;
         pausing.send(client::message("PUT", "/b/k", &[("content-length", "100000")], None)).await;
@@ -253,7 +259,7 @@ async fn an_upstream_gone_in_mid_upload_is_noticed() {
     }
 }
 
-/// T4, V2: a client that goes on sending what the gateway refused is cut off, and holds nothing
+/// T4, V2: a client that keeps sending a refused upload is cut off, and holds nothing
 #[tokio::test]
 async fn a_refused_upload_that_goes_on_is_cut_off() {
     let upstream = Upstream::ok("stored");
@@ -275,7 +281,7 @@ async fn a_refused_upload_that_goes_on_is_cut_off() {
         uploading.send(format!("{head}{framing}\r\n\r\n")).await;
         let piece = format!("{size}{}{}", "x".repeat(1 << 20), if size.is_empty() { "" } else { "\r\n" });
         for _ in 0..32 {
-            // Fails the test if the gateway neither takes it nor closes.
+            // Fails the test if the gateway neither reads nor closes.
             if uploading.try_send(&piece).await.is_err() {
                 break;
             }
@@ -283,7 +289,7 @@ async fn a_refused_upload_that_goes_on_is_cut_off() {
         uploading.try_response("PUT").await
     });
     for answer in futures_util::future::join_all(uploads).await {
-        // A reset may overtake the answer where a client is that deaf.
+        // A reset may overtake the answer if the client keeps sending.
         assert!(answer.as_ref().is_none_or(|answer| answer.status == 429), "{answer:?}");
     }
     gateway.wait_until_idle().await;

@@ -1,4 +1,4 @@
-//! Bodies: whole ones arrive whole, in whichever framing.
+//! Bodies are forwarded completely, in either framing.
 
 use std::time::Duration;
 
@@ -41,10 +41,10 @@ async fn bodies_of_every_size_arrive_byte_for_byte() {
     }
 }
 
-/// T6, I2: long bodies are written behind the head and past its buffer; who asks for the next ones meanwhile gets each
-/// whole and in its turn
+/// T6, I2: long bodies are written after the head and beyond its buffer; pipelined requests get complete answers in
+/// order
 #[tokio::test]
-async fn long_bodies_and_what_was_asked_behind_them_come_in_order() {
+async fn long_bodies_and_pipelined_answers_are_in_order() {
     const SIZES: [usize; 6] = [40_000, 3, 300_000, 32_768, 4 << 20, 70_000];
     let upstream = Upstream::start(|seen| {
         UpstreamReply::ok(random_bytes(seen.target.rsplit('/').next().unwrap().parse().unwrap()))
@@ -63,7 +63,7 @@ async fn long_bodies_and_what_was_asked_behind_them_come_in_order() {
     }
 }
 
-/// I2: HEAD and 304 keep the length of the body they do not have; 204 has neither
+/// I2: answers to HEAD and 304 keep the length header of the absent body; 204 has neither
 #[tokio::test]
 async fn answers_without_a_body_keep_their_length() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
@@ -89,11 +89,11 @@ async fn answers_without_a_body_keep_their_length() {
         assert_eq!(answer.header("transfer-encoding"), None, "{method} {target}");
     }
     client.send(client::message("GET", "/b/k", &[], None)).await;
-    assert_eq!(client.response("GET").await.text(), "x", "the connection is in step");
+    assert_eq!(client.response("GET").await.text(), "x", "the connection is usable");
     gateway.wait_until_idle().await;
 }
 
-/// E1: HEAD of what the gateway refuses has the error's headers and no body
+/// E1: a refused HEAD has the error's headers and no body
 #[tokio::test]
 async fn a_refused_head_has_no_body() {
     let upstream = Upstream::ok("x");
@@ -102,13 +102,13 @@ async fn a_refused_head_has_no_body() {
     client.send(client::message("HEAD", "/nowhere/k", &[], None)).await;
     assert_eq!(client.response("HEAD").await.reason(), "no_such_bucket");
     client.send(client::message("HEAD", "/b/k", &[], None)).await;
-    assert_eq!(client.response("HEAD").await.complete_status(), 200, "the connection is in step");
+    assert_eq!(client.response("HEAD").await.complete_status(), 200, "the connection is usable");
     assert_eq!(head(gateway.address(), "/b/k").await.header("content-length"), Some("1"));
 }
 
-/// T6: an answer that only the close ends arrives whole
+/// T6: an answer delimited by the close is forwarded completely
 #[tokio::test]
-async fn an_answer_ended_by_the_close_is_whole() {
+async fn an_answer_delimited_by_the_close_is_complete() {
     let body = random_bytes(300_000);
     let answer = body.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer).until_close());
@@ -117,11 +117,11 @@ async fn an_answer_ended_by_the_close_is_whole() {
     assert_eq!((answer.complete_status(), answer.sha256()), (200, client::sha256(&body)));
 }
 
-/// T6: the same for HTTP/1.0, and for a head that comes in pieces
+/// T6: the same for HTTP/1.0, and for a fragmented head
 #[tokio::test]
-async fn a_head_in_pieces_and_http_1_0_are_understood() {
+async fn a_fragmented_head_and_http_1_0_are_accepted() {
     let pause = Duration::from_millis(30);
-    for act in [
+    for reply in [
         UpstreamReply::raw("HTTP/1.0 200 OK\r\nx-a: b\r\n\r\nbody"),
         UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
         UpstreamReply::raw("HTTP/1.1 200 OK\r\nx-")
@@ -132,27 +132,28 @@ async fn a_head_in_pieces_and_http_1_0_are_understood() {
             .then_body_after(pause, "nt-length: 4\r\n\r\nbody"),
         UpstreamReply::raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
     ] {
-        let told = act.clone();
-        let upstream = Upstream::start(move |_| told.clone());
+        let shared = reply.clone();
+        let upstream = Upstream::start(move |_| shared.clone());
         let gateway = Gateway::in_front_of(&upstream).await;
         for _ in 0..2 {
             let answer = get(gateway.address(), "/b/k").await;
-            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"), "{act:?}");
-            assert_eq!(answer.header("x-a"), Some("b"), "{act:?}");
+            assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"), "{reply:?}");
+            assert_eq!(answer.header("x-a"), Some("b"), "{reply:?}");
         }
         gateway.wait_until_idle().await;
     }
 }
 
-/// H2, T5: a stream passes as it comes: the client has the first piece while the upstream still holds the second back
+/// H2, T5: a stream is forwarded without buffering: the client gets the first piece while the upstream still holds the
+/// second
 #[tokio::test]
-async fn a_stream_is_not_held_back() {
+async fn a_stream_is_forwarded_without_delay() {
     for chunked in [false, true] {
         let latch = Latch::new();
         let held = latch.clone();
         let upstream = Upstream::start(move |_| {
-            let act = UpstreamReply::ok("data: 1\n\n").then_body_when_open(&held, "data: 2\n\n");
-            if chunked { act.chunked() } else { act.until_close() }
+            let reply = UpstreamReply::ok("data: 1\n\n").then_body_when_open(&held, "data: 2\n\n");
+            if chunked { reply.chunked() } else { reply.until_close() }
         });
         let gateway = Gateway::in_front_of(&upstream).await;
         let mut stream = Client::connect(gateway.address()).await;
@@ -174,7 +175,7 @@ async fn a_stream_is_not_held_back() {
     }
 }
 
-/// R3: several requests on one connection, one after the other and pipelined, get their own answers
+/// R3: several requests on one connection, sequential and pipelined, get their own answers
 #[tokio::test]
 async fn answers_keep_their_requests_order() {
     let upstream = Upstream::start(|seen| {
@@ -191,7 +192,7 @@ async fn answers_keep_their_requests_order() {
     }
 }
 
-/// V2: `Expect: 100-continue` is answered by the gateway, does not travel, and the upload arrives
+/// V2: `Expect: 100-continue` is answered by the gateway and not forwarded, and the upload arrives
 #[tokio::test]
 async fn expect_continue_is_answered() {
     let upstream = Upstream::ok("stored");
@@ -215,9 +216,9 @@ async fn expect_continue_is_answered() {
     assert_eq!(empty.response("PUT").await.complete_status(), 200, "with an empty body too");
 }
 
-/// E1, E2, E4: an upstream's own error passes as it came, and is no error of the gateway's
+/// E1, E2, E4: an upstream's own error is forwarded unchanged, and is not a gateway error
 #[tokio::test]
-async fn an_upstreams_error_passes_as_it_came() {
+async fn an_upstreams_error_is_forwarded_unchanged() {
     let upstream =
         Upstream::start(|_| UpstreamReply::s3_error(404, "NoSuchKey").header("x-amz-request-id", "theirs"));
     let gateway = Gateway::in_front_of(&upstream).await;

@@ -1,9 +1,9 @@
-//! Headers that name the client's address, protocol or host, and aliases of headers that end at the gateway.
+//! Headers with the client's address, protocol or host, and header aliases that are not forwarded.
 
 use crate::auth::signer::Signer;
 use crate::support::{Gateway, SeenRequest, Upstream, gateway, request};
 
-/// A sample of what strangers send.
+/// Examples of headers that untrusted clients send.
 const FORWARDING: [(&str, &str); 14] = [
     ("x-forwarded-for", "10.0.0.1"),
     ("x-forwarded-proto", "https"),
@@ -26,7 +26,12 @@ fn both(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder().bucket("b", upstream).http_bucket("api", upstream)
 }
 
-async fn seen(gateway: &Gateway, upstream: &Upstream, target: &str, headers: &[(&str, &str)]) -> SeenRequest {
+async fn upstream_request(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> SeenRequest {
     assert_eq!(
         request(gateway.address(), "GET", target, headers, None).await.complete_status(),
         200,
@@ -35,16 +40,17 @@ async fn seen(gateway: &Gateway, upstream: &Upstream, target: &str, headers: &[(
     upstream.last()
 }
 
-/// V13: by default a stranger's forwarding headers end here; `http` buckets get what the gateway found instead
+/// V13: by default an untrusted client's forwarding headers are removed; `http` buckets get the gateway's values
+/// instead
 #[tokio::test]
-async fn a_strangers_forwarding_headers_never_go_up() {
+async fn untrusted_forwarding_headers_are_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream).start().await;
-    let to_store = seen(&gateway, &upstream, "/b/k", &FORWARDING).await;
+    let to_store = upstream_request(&gateway, &upstream, "/b/k", &FORWARDING).await;
     for (name, _) in FORWARDING {
         assert_eq!(to_store.headers_named(name), [""; 0], "{name} in {:?}", to_store.headers);
     }
-    let to_api = seen(&gateway, &upstream, "/api/k", &FORWARDING).await;
+    let to_api = upstream_request(&gateway, &upstream, "/api/k", &FORWARDING).await;
     for (name, _) in FORWARDING.iter().filter(|(name, _)| !SET.contains(name)) {
         assert_eq!(to_api.headers_named(name), [""; 0], "{name} in {:?}", to_api.headers);
     }
@@ -56,7 +62,7 @@ async fn a_strangers_forwarding_headers_never_go_up() {
 
 /// V13: `forwarded` overrides the default of either kind
 #[tokio::test]
-async fn a_bucket_may_pass_set_or_drop_them() {
+async fn a_bucket_may_pass_set_or_drop_forwarding_headers() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream)
         .set("buckets.b.forwarded", "set")
@@ -65,22 +71,22 @@ async fn a_bucket_may_pass_set_or_drop_them() {
         .set("buckets.open.forwarded", "pass")
         .start()
         .await;
-    let set = seen(&gateway, &upstream, "/b/k", &FORWARDING).await;
+    let set = upstream_request(&gateway, &upstream, "/b/k", &FORWARDING).await;
     assert_eq!(
         SET.map(|name| set.headers_named(name)),
         [["127.0.0.1"], ["http"], ["gateway.test"], ["1.1 tidegate"]]
     );
-    let dropped = seen(&gateway, &upstream, "/api/k", &FORWARDING).await;
-    let passed = seen(&gateway, &upstream, "/open/k", &FORWARDING).await;
+    let dropped = upstream_request(&gateway, &upstream, "/api/k", &FORWARDING).await;
+    let passed = upstream_request(&gateway, &upstream, "/open/k", &FORWARDING).await;
     for (name, value) in FORWARDING {
         assert_eq!(dropped.headers_named(name), [""; 0], "{name}");
         assert_eq!(passed.headers_named(name), [value], "{name}");
     }
 }
 
-/// V13, L3: what a trusted proxy wrote is continued, without what its client wrote
+/// V13, L3: a trusted proxy's headers are extended, without the values of its client
 #[tokio::test]
-async fn a_trusted_proxys_headers_are_continued() {
+async fn a_trusted_proxys_headers_are_extended() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream).set("server.trusted_proxies", "127.0.0.0/8,10.0.0.0/8").start().await;
     let proxied = [
@@ -91,13 +97,13 @@ async fn a_trusted_proxys_headers_are_continued() {
         ("via", "1.1 front"),
         ("x-real-ip", "6.6.6.6"),
     ];
-    let to_api = seen(&gateway, &upstream, "/api/k", &proxied).await;
+    let to_api = upstream_request(&gateway, &upstream, "/api/k", &proxied).await;
     assert_eq!(
         SET.map(|name| to_api.headers_named(name)),
         [["203.0.113.9, 10.0.0.7, 127.0.0.1"], ["https"], ["api.test"], ["1.1 front, 1.1 tidegate"]]
     );
     assert_eq!(to_api.header("x-real-ip"), None);
-    let to_store = seen(&gateway, &upstream, "/b/k", &proxied).await;
+    let to_store = upstream_request(&gateway, &upstream, "/b/k", &proxied).await;
     for (name, _) in proxied {
         assert_eq!(to_store.header(name), None, "{name}");
     }
@@ -122,13 +128,14 @@ async fn a_form_upload_carries_the_same_headers() {
     ];
     let answer = request(gateway.address(), "POST", "/b", &headers, Some(form.as_bytes())).await;
     assert_eq!(answer.complete_status(), 204, "{}", answer.text());
-    let seen = upstream.last();
-    let sent = ["x-forwarded-for", "x-forwarded-proto", "via"].map(|name| seen.headers_named(name));
+    let upstream_request = upstream.last();
+    let sent =
+        ["x-forwarded-for", "x-forwarded-proto", "via"].map(|name| upstream_request.headers_named(name));
     assert_eq!(sent, [["203.0.113.9, 127.0.0.1"], ["https"], ["1.1 tidegate"]]);
-    assert_eq!(seen.header("x-real-ip"), None);
+    assert_eq!(upstream_request.header("x-real-ip"), None);
 }
 
-/// V13, A1: a signature that covers such a header verifies, though the header does not go up
+/// V13, A1: a signature over such a header verifies, although the header is not forwarded
 #[tokio::test]
 async fn a_signed_forwarding_header_still_verifies() {
     let upstream = Upstream::ok("x");
@@ -149,16 +156,19 @@ async fn a_signed_forwarding_header_still_verifies() {
     let authorization = headers.iter().find(|(name, _)| name == "authorization").unwrap();
     assert!(authorization.1.contains("x-forwarded-for"), "{authorization:?}");
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let seen = seen(&gateway, &upstream, "/b/k", &headers).await;
+    let upstream_request = upstream_request(&gateway, &upstream, "/b/k", &headers).await;
     for (name, _) in more {
-        assert_eq!(seen.header(name), None, "{name}");
-        assert!(!seen.header("authorization").unwrap().contains(name), "{name} is signed for the store");
+        assert_eq!(upstream_request.header(name), None, "{name}");
+        assert!(
+            !upstream_request.header("authorization").unwrap().contains(name),
+            "{name} is signed for the store"
+        );
     }
 }
 
-/// V13, V7: a header under an alias ends where it does under its own name, and so do overrides of method and target
+/// V13, V7: an alias of a header is treated as that header, and overrides of method and target are removed
 #[tokio::test]
-async fn aliases_and_overrides_end_here() {
+async fn aliases_and_overrides_are_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = both(&upstream)
         .set("buckets.api.http.credentials.one.header", "X-Api-Key")
@@ -192,23 +202,27 @@ async fn aliases_and_overrides_end_here() {
     ];
     let travels = [("x_custom_header", "kept"), ("x-custom-header", "kept"), ("content_language", "kept")];
     let all: Vec<_> = ends_here.into_iter().chain(travels).collect();
-    let seen = seen(&gateway, &upstream, "/api/k", &all).await;
+    let upstream_request = upstream_request(&gateway, &upstream, "/api/k", &all).await;
     for (name, value) in ends_here {
         let name = name.to_ascii_lowercase();
-        assert!(!seen.headers_named(&name).contains(&value), "{name}: {:?}", seen.headers);
+        assert!(
+            !upstream_request.headers_named(&name).contains(&value),
+            "{name}: {:?}",
+            upstream_request.headers
+        );
     }
     for (name, value) in travels {
-        assert_eq!(seen.headers_named(name), [value], "{name}");
+        assert_eq!(upstream_request.headers_named(name), [value], "{name}");
     }
-    assert_eq!(seen.headers_named("x-api-key"), ["injected"]);
+    assert_eq!(upstream_request.headers_named("x-api-key"), ["injected"]);
     let plain: Vec<_> =
-        seen.headers.iter().filter(|(name, _)| name.replace('_', "-") == "x-api-key").collect();
-    assert_eq!(plain.len(), 1, "one credential under any spelling: {plain:?}");
+        upstream_request.headers.iter().filter(|(name, _)| name.replace('_', "-") == "x-api-key").collect();
+    assert_eq!(plain.len(), 1, "one credential under any alias: {plain:?}");
 }
 
-/// V13: `x-tidegate-*` headers of a client grant nothing
+/// V13: a client's `x-tidegate-*` headers have no effect
 #[tokio::test]
-async fn the_gateways_own_headers_change_nothing() {
+async fn the_gateways_own_headers_from_clients_have_no_effect() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4").start().await;
     for name in [

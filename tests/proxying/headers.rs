@@ -1,10 +1,11 @@
-//! Headers: which travel on, which end here, and that none is lost.
+//! Headers: which are forwarded, which are removed, and that none is lost.
 
 use crate::support::{Gateway, Upstream, UpstreamReply, get, request};
 
-/// V7, A2: hop-by-hop headers, what Connection nominates, the client's own proof and the gateway's own headers end here
+/// V7, A2: hop-by-hop headers, headers nominated by Connection, the client's credential and the gateway's own headers
+/// are not forwarded
 #[tokio::test]
-async fn what_is_not_for_the_upstream_ends_here() {
+async fn hop_by_hop_and_credential_headers_are_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let ends_here = [
@@ -25,7 +26,7 @@ async fn what_is_not_for_the_upstream_ends_here() {
     assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     let seen = upstream.last();
     for (name, value) in ends_here {
-        assert!(!seen.headers_named(name).contains(&value), "{name} travelled: {:?}", seen.headers);
+        assert!(!seen.headers_named(name).contains(&value), "{name} was forwarded: {:?}", seen.headers);
     }
     for name in [
         "x-nominated",
@@ -39,9 +40,9 @@ async fn what_is_not_for_the_upstream_ends_here() {
     }
 }
 
-/// V7: everything else travels, repeated headers in their order and bytes as they came
+/// V7: all other headers are forwarded, repeated ones in order, byte for byte
 #[tokio::test]
-async fn everything_else_travels_repeated_headers_included() {
+async fn all_other_headers_are_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let travels = [
@@ -68,9 +69,9 @@ async fn everything_else_travels_repeated_headers_included() {
     assert_eq!(seen.header("transfer-encoding"), None);
 }
 
-/// A2: Host names the upstream, and without credentials nothing is signed
+/// A2: Host is the upstream's, and without credentials nothing is signed
 #[tokio::test]
-async fn host_names_the_upstream() {
+async fn host_is_the_upstreams() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), 200);
@@ -107,9 +108,9 @@ async fn with_credentials_the_request_is_signed_with_the_buckets_own() {
     );
 }
 
-/// O1: the request's ID travels to the upstream and comes back, whoever made it
+/// O1: the request ID is sent upstream and in the answer, the client's as well as a generated one
 #[tokio::test]
-async fn the_request_id_travels_both_ways() {
+async fn the_request_id_is_sent_both_ways() {
     let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("x-request-id", "of-upstream"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = request(gateway.address(), "GET", "/b/k", &[("x-request-id", "mine-1.A_b")], None).await;
@@ -121,9 +122,9 @@ async fn the_request_id_travels_both_ways() {
     assert_eq!(upstream.last().header("x-request-id"), Some(made));
 }
 
-/// V7, I2: an answer's headers travel as they came, but for hop-by-hop ones
+/// V7, I2: an answer's headers are forwarded unchanged except hop-by-hop ones
 #[tokio::test]
-async fn an_answers_headers_travel_down() {
+async fn an_answers_headers_are_forwarded() {
     let upstream = Upstream::start(|_| {
         UpstreamReply::ok("x")
             .header("ETag", "\"d41d8\"")

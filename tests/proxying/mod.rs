@@ -1,4 +1,4 @@
-//! What travels through the gateway, and how: targets, headers, bodies, and what happens when an end breaks off.
+//! Forwarding through the gateway: targets, headers, bodies, and aborts on either side.
 
 mod aborts;
 mod bodies;

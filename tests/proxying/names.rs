@@ -1,9 +1,9 @@
-//! Bucket names with a tenant of a Ceph store, and in every spelling of a path.
+//! Bucket names with a Ceph tenant, and in every encoding of a path.
 
 use crate::support::{Client, Gateway, Upstream, get, request};
 
-/// V5, V12: a section's name, a pattern and the upstream's name may have a tenant; an encoded name is the decoded one
-/// and goes up as it was sent
+/// V5, V12: a section's name, a pattern and the upstream's name may have a tenant; an encoded name equals the decoded
+/// one and is forwarded unchanged
 #[tokio::test]
 async fn a_name_may_have_a_tenant_and_be_encoded() {
     let (upstream, tenant) = (Upstream::ok("plain"), Upstream::ok("tenant"));
@@ -60,7 +60,7 @@ async fn a_name_may_have_a_tenant_and_be_encoded() {
 
 /// V12: a name without a tenant may be encoded too
 #[tokio::test]
-async fn an_encoded_name_is_the_decoded_one() {
+async fn an_encoded_name_equals_the_decoded_one() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("cs", &upstream).set("buckets.cs.pattern", "cs-*").start().await;
     for target in ["/cs-a/k", "/cs%2Da/k", "/%63s-%61/k", "/cs%2da?list-type=2"] {
@@ -74,9 +74,9 @@ async fn an_encoded_name_is_the_decoded_one() {
     }
 }
 
-/// V3, V12: what decodes to no bucket name reaches no upstream, whatever the patterns
+/// V3, V12: a path that decodes to no valid bucket name reaches no upstream, whatever the patterns
 #[tokio::test]
-async fn what_is_no_name_goes_nowhere() {
+async fn an_invalid_name_reaches_no_upstream() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("every", &upstream)
@@ -142,7 +142,7 @@ async fn what_is_no_name_goes_nowhere() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// O2, V12: a log line names the bucket decoded where neither its path nor its section does
+/// O2, V12: a log line has the decoded bucket name if neither its path nor its section has it
 #[tokio::test]
 async fn the_log_has_the_decoded_name() {
     let upstream = Upstream::ok("x");
@@ -171,7 +171,7 @@ async fn the_log_has_the_decoded_name() {
     }
 }
 
-/// V5: a form that is sent to an encoded name is stored under the bytes that it was sent to
+/// V5: a form sent to an encoded name is stored under the same bytes
 #[tokio::test]
 async fn a_form_may_be_sent_to_an_encoded_name() {
     let upstream = Upstream::ok("");

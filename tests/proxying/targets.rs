@@ -1,10 +1,10 @@
-//! Targets: byte for byte, but for the bucket's name.
+//! Targets are forwarded byte for byte except the bucket's name.
 
 use crate::support::{Gateway, Upstream, get, request};
 
 /// V5: paths and queries reach the upstream byte for byte
 #[tokio::test]
-async fn targets_travel_byte_for_byte() {
+async fn targets_are_forwarded_byte_for_byte() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for target in [
@@ -48,7 +48,7 @@ async fn targets_travel_byte_for_byte() {
     }
 }
 
-/// V5: with a name of its own at the upstream only the bucket's name changes
+/// V5: with another name at the upstream only the bucket's name changes
 #[tokio::test]
 async fn a_bucket_may_have_another_name_upstream() {
     let upstream = Upstream::ok("x");
@@ -60,7 +60,7 @@ async fn a_bucket_may_have_another_name_upstream() {
     }
 }
 
-/// V5: under a glob every bucket of one upstream passes under its own name; the narrowest pattern wins; others are 404
+/// V5: with a glob every matching bucket keeps its own name; the narrowest pattern wins; others are 404
 #[tokio::test]
 async fn a_glob_serves_every_name_it_matches() {
     let wide = Upstream::ok("wide");
@@ -84,9 +84,9 @@ async fn a_glob_serves_every_name_it_matches() {
     }
 }
 
-/// P6: names that clients invent under a glob grow nothing
+/// P6: names that clients invent under a glob add no state
 #[tokio::test]
-async fn invented_names_grow_no_state() {
+async fn invented_names_add_no_state() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("any", &upstream).set("buckets.any.pattern", "*").start().await;
     assert_eq!(get(gateway.address(), "/first/k").await.complete_status(), 200);
@@ -104,9 +104,9 @@ async fn invented_names_grow_no_state() {
     assert_eq!(before, after);
 }
 
-/// G1: a pattern names what a shell variable cannot spell
+/// G1: a pattern covers names that an environment variable cannot contain
 #[tokio::test]
-async fn a_pattern_names_what_a_variable_cannot() {
+async fn a_pattern_covers_names_that_variables_cannot_contain() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("photos", &upstream)
@@ -118,7 +118,7 @@ async fn a_pattern_names_what_a_variable_cannot() {
     assert_eq!(get(gateway.address(), "/photos/k").await.complete_status(), 404);
 }
 
-/// V5: an http bucket's name is left out, and its endpoint's path stands before the rest
+/// V5: an http bucket's name is removed from the path, which is prefixed with its endpoint's path
 #[tokio::test]
 async fn an_http_buckets_path_is_prefixed() {
     let upstream = Upstream::ok("x");
@@ -136,9 +136,9 @@ async fn an_http_buckets_path_is_prefixed() {
     }
 }
 
-/// A2, V7: what proved a client's identity in a presigned URL stays here; the rest of the query passes as it is
+/// A2, V7: the credential in a presigned URL's query is not forwarded; the rest of the query is unchanged
 #[tokio::test]
-async fn a_presigned_querys_proof_does_not_travel() {
+async fn a_presigned_querys_credential_is_not_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let signed = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=A%2F20261121&X-Amz-Date=20261121T000000Z\
@@ -148,8 +148,8 @@ async fn a_presigned_querys_proof_does_not_travel() {
     assert_eq!(upstream.last().target, "/b/k?versionId=7&response-content-type=text%2Fplain");
 }
 
-/// A5, A2, V12: a copy's source must lie in the same bucket, whose name is the upstream's in the value that travels on. A leading
-/// slash is there only if the client wrote one: a store's policy compares the whole value
+/// A5, A2, V12: a copy source must be in the same bucket, and the forwarded value has the upstream's name. A leading
+/// slash is kept only if the client wrote one: a store's policy compares the whole value
 #[tokio::test]
 async fn a_copy_source_elsewhere_is_refused() {
     let upstream = Upstream::ok("<CopyObjectResult/>");
@@ -176,5 +176,5 @@ async fn a_copy_source_elsewhere_is_refused() {
         let answer = copy(elsewhere).await;
         assert_eq!((answer.complete_status(), answer.reason()), (403, "copy_source"), "{elsewhere:?}");
     }
-    assert_eq!(upstream.count(), before, "a copy from elsewhere was passed on");
+    assert_eq!(upstream.count(), before, "a copy from another bucket was forwarded");
 }

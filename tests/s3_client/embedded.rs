@@ -1,4 +1,4 @@
-//! The embedded origin as newcomers meet it: a gateway with nothing configured, and the S3 server behind it.
+//! The embedded origin: a gateway without configuration, and the S3 server behind it.
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::get_object_tagging::GetObjectTaggingOutput;
@@ -52,9 +52,9 @@ async fn conditional_reads_are_answered() {
     assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"demo\",class=\"read\"}").await, 0.0);
 }
 
-/// I2, R1: writes on conditions happen at most once
+/// I2, R1: concurrent conditional writes succeed at most once
 #[tokio::test]
-async fn conditional_writes_hold_in_the_moment_of_the_write() {
+async fn conditional_writes_are_atomic() {
     let (_gateway, client) = demo().await;
     let write = |n: u8| {
         let put = client.put_object().bucket("demo").key("once").if_none_match("*");
@@ -74,7 +74,7 @@ async fn conditional_writes_hold_in_the_moment_of_the_write() {
 
 /// E1, E2: further buckets are created, used, listed and removed; each error is S3's
 #[tokio::test]
-async fn buckets_come_and_go() {
+async fn buckets_are_created_and_removed() {
     let (gateway, client) = demo().await;
     client.create_bucket().bucket("second-one").send().await.unwrap();
     let listed = gateway.get("/").await;
@@ -101,7 +101,7 @@ async fn buckets_come_and_go() {
     assert_eq!(outcome(&gateway, "GET", "/Not_A_Name", &[]).await, (400, "InvalidBucketName".to_owned()));
 }
 
-/// V5: keys that a file system takes for one name or for none are keys of their own
+/// V5: keys that a file system would merge or refuse are separate objects
 #[tokio::test]
 async fn keys_are_not_paths() {
     let (_gateway, client) = demo().await;
@@ -133,7 +133,7 @@ async fn keys_are_not_paths() {
     assert_eq!(too_long.code(), Some("KeyTooLongError"));
 }
 
-/// V2, V5: the calls of AWS CLI version 2 that copies a large object: its tags first, then parts of it
+/// V2, V5: the calls of AWS CLI version 2 to copy a large object: its tags first, then parts of it
 #[tokio::test]
 async fn a_large_object_is_copied_in_parts() {
     const BYTES: usize = 65 * MIB + 17;
@@ -183,9 +183,9 @@ fn pairs(tags: &GetObjectTaggingOutput) -> Vec<(&str, &str)> {
     tags.tag_set().iter().map(|tag| (tag.key(), tag.value())).collect()
 }
 
-/// V5: tags are set, replaced and removed; an object without any has an empty set
+/// V5: tags are set, replaced and removed; an object without tags has an empty set
 #[tokio::test]
-async fn tags_are_kept() {
+async fn tags_are_stored() {
     let (_gateway, client) = demo().await;
     put(&client, "demo", "o", b"x".to_vec()).await;
     let tags = async || client.get_object_tagging().bucket("demo").key("o").send().await.unwrap();
@@ -232,9 +232,9 @@ async fn uploads_can_be_listed_and_aborted() {
     assert!(uploads.uploads().is_empty());
 }
 
-/// E5: what the origin leaves out is 501, and changes nothing
+/// E5: an unimplemented operation is 501, and changes nothing
 #[tokio::test]
-async fn what_is_left_out_is_501() {
+async fn unimplemented_operations_are_501() {
     let (gateway, client) = demo().await;
     put(&client, "demo", "o", b"before".to_vec()).await;
     let left_out = [
@@ -285,9 +285,10 @@ async fn what_is_left_out_is_501() {
     assert_eq!(read(&client, "demo", "o").await, b"before");
 }
 
-/// E1, A2: the origin trusts nobody: forged requests are 403, bodies that are not what was signed 400, nothing is stored
+/// E1, A2: the origin verifies every request: forged ones are 403, bodies that do not match the signature 400, nothing
+/// is stored
 #[tokio::test]
-async fn the_origin_verifies_what_it_is_sent() {
+async fn the_origin_verifies_every_request() {
     let directory = Scratch::new();
     let mut origin = origin::start(directory.path(), "real").unwrap();
     let client = direct(&origin);
@@ -296,7 +297,7 @@ async fn the_origin_verifies_what_it_is_sent() {
     assert_eq!(md5.body(b"x".to_vec().into()).send().await.unwrap_err().code(), Some("BadDigest"));
     let crc = client.put_object().bucket("real").key("o").checksum_crc32("AAAAAA==");
     assert_eq!(crc.body(b"x".to_vec().into()).send().await.unwrap_err().code(), Some("BadDigest"));
-    // What was signed as one body and comes as another.
+    // Signed as one body, sent as another.
     let signer = Signer::new(&origin.access_key_id, &origin.secret_access_key);
     let send = async |payload: &str, body: &[u8]| {
         let headers = signer.headers("PUT", "/real/o", payload, &[]);

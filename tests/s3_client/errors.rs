@@ -1,11 +1,11 @@
-//! Errors reach the SDK as errors it knows: the server's as the server gave them, the gateway's own in the same shape.
+//! The SDK recognises errors: the server's are forwarded unchanged, the gateway's have the same format.
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 
-use super::{MIB, before, client, demo, noise, origin, put};
+use super::{MIB, client, demo, gateway_before, noise, origin, put};
 use crate::support::{Gateway, Upstream, get};
 
-/// E1, E2: the server's NoSuchKey is the SDK's own type, and HEAD, which has no document, is its NotFound
+/// E1, E2: the server's NoSuchKey is the SDK's type for it, and HEAD, which has no document, gives its NotFound
 #[tokio::test]
 async fn a_missing_key_is_the_sdks_no_such_key() {
     let (gateway, client) = demo().await;
@@ -15,10 +15,10 @@ async fn a_missing_key_is_the_sdks_no_such_key() {
     let missing =
         client.head_object().bucket("demo").key("none").send().await.unwrap_err().into_service_error();
     assert!(missing.is_not_found(), "{missing:?}");
-    assert_eq!(gateway.get("/demo/none").await.reason(), "", "the gateway answered in the server's place");
+    assert_eq!(gateway.get("/demo/none").await.reason(), "", "the gateway answered instead of the server");
 }
 
-/// E1, O1, O4: an unknown bucket is NoSuchBucket, with the request's ID and the reason
+/// E1, O1, O4: an unknown bucket is NoSuchBucket, with the request ID and the reason
 #[tokio::test]
 async fn an_unknown_bucket_is_named() {
     let upstream = Upstream::ok("");
@@ -35,7 +35,7 @@ async fn an_unknown_bucket_is_named() {
     assert!(unknown.message().unwrap().contains("`nowhere`"));
 }
 
-/// A4, E1, O4: a bucket without an `auth` entry refuses everybody, whoever signs, and says at the start that it will
+/// A4, E1, O4: a bucket without an `auth` entry refuses every request, signed or not, and the start logs it
 #[tokio::test]
 async fn a_closed_bucket_is_access_denied() {
     let upstream = Upstream::ok("");
@@ -52,11 +52,11 @@ async fn a_closed_bucket_is_access_denied() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// V2, E1: beyond the limit the SDK is told so, in S3's words, and nothing is stored
+/// V2, E1: a body over the limit gets S3's error, and nothing is stored
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).set("buckets.alias.max_request_size", "1MiB").start().await;
+    let gateway = gateway_before(&origin).set("buckets.alias.max_request_size", "1MiB").start().await;
     let client = client(&gateway);
     let refused =
         client.put_object().bucket("alias").key("o").body(noise(MIB + 1, 6).into()).send().await.unwrap_err();
@@ -65,9 +65,9 @@ async fn a_body_over_the_limit_is_refused() {
     put(&client, "alias", "o", noise(MIB, 6)).await;
 }
 
-/// E2: what the server says of an aborted upload passes, and nothing of the upload is left
+/// E2: the server's error for an aborted upload is forwarded, and nothing of the upload remains
 #[tokio::test]
-async fn an_aborted_upload_takes_no_more_parts() {
+async fn an_aborted_upload_refuses_more_parts() {
     let (_gateway, client) = demo().await;
     let upload = client.create_multipart_upload().bucket("demo").key("o").send().await.unwrap();
     let part = |number| {
@@ -86,11 +86,12 @@ async fn an_aborted_upload_takes_no_more_parts() {
     assert!(missing.is_not_found(), "{missing:?}");
 }
 
-/// E2, A2, R1: wrong credentials of the gateway are the server's refusal, passed on once
+/// E2, A2, R1: with wrong upstream credentials the server's refusal is forwarded after one attempt
 #[tokio::test]
-async fn wrong_upstream_credentials_give_the_servers_own_error() {
+async fn wrong_upstream_credentials_forward_the_servers_error() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).set("buckets.alias.s3.secret_access_key", "not-the-secret").start().await;
+    let gateway =
+        gateway_before(&origin).set("buckets.alias.s3.secret_access_key", "not-the-secret").start().await;
     let refused = client(&gateway).get_object().bucket("alias").key("k").send().await.unwrap_err();
     assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
     assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
@@ -99,7 +100,7 @@ async fn wrong_upstream_credentials_give_the_servers_own_error() {
     assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"alias\",class=\"read\"}").await, 0.0);
 }
 
-/// E5: what the origin does not do it says, and the gateway passes that on
+/// E5: the origin's NotImplemented is forwarded
 #[tokio::test]
 async fn an_operation_the_server_lacks_is_not_implemented() {
     let (_gateway, client) = demo().await;

@@ -1,4 +1,4 @@
-//! Under whose name: the upstream sees the gateway's bucket name and the gateway's keys, never the client's.
+//! Identity at the upstream: the gateway's bucket name and keys, never the client's.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::MetadataDirective;
 use futures_util::future::join_all;
 
-use super::{before, client, config, demo, direct, noise, origin, put, read};
+use super::{client, config, demo, direct, gateway_before, noise, origin, put, read};
 use crate::support::client::sha256;
 use crate::support::{Gateway, Upstream, get};
 
-/// G1, V5, A2: `buckets.NAME.s3.bucket` is where the objects are; clients see only NAME
+/// G1, V5, A2: `buckets.NAME.s3.bucket` is the upstream's bucket; clients use only NAME
 #[tokio::test]
 async fn the_upstreams_bucket_may_have_another_name() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).start().await;
+    let gateway = gateway_before(&origin).start().await;
     let client = client(&gateway);
     put(&client, "alias", "folder/k ü+", b"under another name".to_vec()).await;
     assert_eq!(read(&direct(&origin), "real", "folder/k ü+").await, b"under another name");
@@ -26,11 +26,11 @@ async fn the_upstreams_bucket_may_have_another_name() {
     assert_eq!(behind.code(), Some("NoSuchBucket"));
 }
 
-/// V5, I2: a copy names its source by the gateway's name for the bucket; bytes and metadata follow it or are replaced
+/// V5, I2: a copy source has the gateway's name of the bucket; bytes and metadata are copied or replaced
 #[tokio::test]
-async fn a_copy_within_a_renamed_bucket_finds_its_source() {
+async fn a_copy_within_a_renamed_bucket_succeeds() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin).start().await;
+    let gateway = gateway_before(&origin).start().await;
     let client = client(&gateway);
     let source = client.put_object().bucket("alias").key("from +%").body(b"bytes".to_vec().into());
     source.metadata("a", "1").send().await.unwrap();
@@ -61,9 +61,9 @@ async fn a_copy_within_a_renamed_bucket_finds_its_source() {
     assert_eq!(stolen.raw_response().unwrap().status().as_u16(), 403);
 }
 
-/// A2, V7: what proved the client's identity stays here: signature, session token, presigned query
+/// A2, V7: the client's signature, session token and presigned query are not forwarded
 #[tokio::test]
-async fn nothing_of_the_clients_identity_travels_on() {
+async fn the_clients_identity_is_not_forwarded() {
     let upstream = Upstream::ok("");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -89,7 +89,7 @@ async fn nothing_of_the_clients_identity_travels_on() {
     }
 }
 
-/// A2: a presigned URL of a client that no server knows reads from a server that verifies the gateway's signature
+/// A2: a presigned URL with a key unknown to the server is served by a server that verifies the gateway's signature
 #[tokio::test]
 async fn a_presigned_url_is_signed_anew() {
     let (gateway, client) = demo().await;
@@ -100,11 +100,11 @@ async fn a_presigned_url_is_signed_anew() {
     assert_eq!((got.complete_status(), got.text()), (200, "presigned".to_owned()));
 }
 
-/// P3, V5: many clients at once through a narrow gate: all are served, and no body is another's
+/// P3, V5: many concurrent clients through a narrow gate are all served, each with its own body
 #[tokio::test]
-async fn objects_written_at_once_do_not_mix() {
+async fn concurrent_objects_do_not_mix() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin)
+    let gateway = gateway_before(&origin)
         .set("buckets.alias.s3.concurrency.max_concurrent", "4")
         .set("buckets.alias.s3.concurrency.queue_timeout_ms", "30000")
         .start()

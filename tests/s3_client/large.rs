@@ -1,4 +1,4 @@
-//! Large bodies: in parts and streamed, compared by hash, and never held in memory.
+//! Large bodies, multipart and streamed: compared by hash, and never buffered whole.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
@@ -6,13 +6,13 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use futures_util::StreamExt;
 
-use super::{MIB, before, config, demo, hash_of, noise, origin, put, read};
+use super::{MIB, config, demo, gateway_before, hash_of, noise, origin, put, read};
 use crate::support::client::sha256;
 use crate::support::request;
 
-/// V2, V5, P1: 100 MiB in parts, several at a time and out of order; what comes down is what went up
+/// V2, V5, P1: an object of 100 MiB, uploaded in concurrent and unordered parts, is downloaded unchanged
 #[tokio::test]
-async fn a_multipart_upload_of_100_mib_comes_down_whole() {
+async fn a_multipart_upload_of_100_mib_is_downloaded_unchanged() {
     const PARTS: i32 = 7;
     let (gateway, client) = demo().await;
     let whole = noise(100 * MIB, 3);
@@ -38,18 +38,19 @@ async fn a_multipart_upload_of_100_mib_comes_down_whole() {
     gateway.wait_until_idle().await;
 }
 
-/// The most memory that a process ever held.
+/// The peak memory of a process.
 fn peak_rss_bytes(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// M3, V2: a file of exactly the default limit streams up and down in one request each; memory does not follow its size
+/// M3, V2: a file of exactly the default limit is streamed up and down in one request each; the memory does not grow
+/// with its size
 #[tokio::test]
 async fn a_streamed_file_of_100_mib_is_not_held_in_memory() {
     let (origin, directory) = origin();
-    let gateway = before(&origin).start().await;
+    let gateway = gateway_before(&origin).start().await;
     let config =
         config(gateway.url("")).request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
     let client = Client::from_conf(config.build());
@@ -67,7 +68,7 @@ async fn a_streamed_file_of_100_mib_is_not_held_in_memory() {
     assert!(grown < 32 * MIB, "{} MiB more for a body of 100 MiB", grown / MIB);
 }
 
-/// V5, A1: a body in chunks with a trailing checksum, as SDKs send it over TLS, is stored as the bytes inside the chunks
+/// V5, A1: a chunked body with a trailing checksum, as SDKs send it over TLS, is stored decoded
 #[tokio::test]
 async fn an_unsigned_trailer_is_verified() {
     let (gateway, client) = demo().await;
@@ -89,7 +90,7 @@ async fn an_unsigned_trailer_is_verified() {
     assert_eq!(read(&client, "demo", "o").await, b"hello, world");
 }
 
-/// A1: signed chunks with a trailing checksum, as SDKs stream over plain HTTP, are stored as the bytes inside the chunks
+/// A1: signed chunks with a trailing checksum, as SDKs stream over plain HTTP, are stored decoded
 #[tokio::test]
 async fn signed_chunks_are_framed_anew() {
     let (gateway, client) = demo().await;

@@ -1,7 +1,7 @@
-//! A real S3 client: the AWS SDK, through the real binary, onto a real S3 server.
+//! A real S3 client: the AWS SDK, through the real binary, with a real S3 server.
 //!
-//! Mostly that server is the embedded origin, in the gateway's process or, where a test must look behind the gateway, in
-//! its own. The SDK tries once, so that no retry hides what the gateway did.
+//! Usually that server is the embedded origin, in the gateway's process or, if a test inspects the server, in its own.
+//! The SDK makes one attempt, so that no retry hides the gateway's behaviour.
 
 mod embedded;
 mod errors;
@@ -27,7 +27,7 @@ use crate::support::{Gateway, Scratch, gateway, request};
 
 const MIB: usize = 1 << 20;
 
-/// Signs with keys that no server here knows: the gateway must put its own in their place.
+/// A client with keys that no server here accepts: the gateway must replace the signature.
 pub(crate) fn config(endpoint: String) -> Builder {
     let keys = Credentials::builder()
         .access_key_id("CLIENTSOWNKEY")
@@ -48,20 +48,20 @@ pub(crate) fn client(gateway: &Gateway) -> Client {
     Client::from_conf(config(gateway.url("")).build())
 }
 
-/// A gateway with nothing configured: bucket `demo` on its embedded origin.
+/// A gateway without configuration: bucket `demo` on its embedded origin.
 async fn demo() -> (Gateway, Client) {
     let gateway = Gateway::builder().start().await;
     let client = client(&gateway);
     (gateway, client)
 }
 
-/// An S3 server of the test's own, with bucket `real`, which verifies signatures.
+/// A separate S3 server with bucket `real`, which verifies signatures.
 pub(crate) fn origin() -> (Origin, Scratch) {
     let directory = Scratch::new();
     (tidegate::origin::start(directory.path(), "real").unwrap(), directory)
 }
 
-/// A client of the origin, without a gateway between.
+/// A client of the origin without the gateway.
 pub(crate) fn direct(origin: &Origin) -> Client {
     let keys = Credentials::builder()
         .access_key_id(&origin.access_key_id)
@@ -71,8 +71,8 @@ pub(crate) fn direct(origin: &Origin) -> Client {
     Client::from_conf(config.credentials_provider(keys.build()).build())
 }
 
-/// Bucket `alias` for bucket `real` of the origin, with its credentials.
-pub(crate) fn before(origin: &Origin) -> gateway::Builder {
+/// A gateway with bucket `alias` for the origin's bucket `real`, with its credentials.
+pub(crate) fn gateway_before(origin: &Origin) -> gateway::Builder {
     Gateway::builder()
         .bucket_at("alias", &[origin.address])
         .set("buckets.alias.s3.bucket", "real")
@@ -80,7 +80,7 @@ pub(crate) fn before(origin: &Origin) -> gateway::Builder {
         .set("buckets.alias.s3.secret_access_key", &origin.secret_access_key)
 }
 
-/// Bytes in which no two places look alike.
+/// Bytes without a repeated pattern.
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut noise = vec![0; bytes];
     SmallRng::seed_from_u64(seed).fill_bytes(&mut noise);

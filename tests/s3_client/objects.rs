@@ -1,4 +1,4 @@
-//! Single objects and listings: what goes in comes out, under the very key.
+//! Single objects and listings are returned as stored, under the same key.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{MIB, client, config, demo, hash_of, noise, put, read};
 use crate::support::client::sha256;
 use crate::support::{Gateway, Upstream};
 
-/// Keys that proxies like to break.
+/// Keys that proxies often change.
 const KEYS: [&str; 18] = [
     "plain.txt",
     "with space.txt",
@@ -33,9 +33,9 @@ const KEYS: [&str; 18] = [
     "trailing//",
 ];
 
-/// V5, I2: body, ETag, length and metadata come back from GET and HEAD as PUT gave them
+/// V5, I2: GET and HEAD return body, ETag, length and metadata of the PUT
 #[tokio::test]
-async fn an_object_and_its_metadata_come_out_as_they_went_in() {
+async fn an_object_and_its_metadata_are_returned_unchanged() {
     let (_gateway, client) = demo().await;
     let body = noise(3 * MIB + 1, 1);
     let put = client.put_object().bucket("demo").key("o").body(body.clone().into());
@@ -55,7 +55,7 @@ async fn an_object_and_its_metadata_come_out_as_they_went_in() {
     assert_eq!(hash_of(got).await, (body.len(), sha256(&body)));
 }
 
-/// V5: awkward keys pass put, get, head, list, copy and delete unchanged
+/// V5: unusual keys are unchanged in put, get, head, list, copy and delete
 #[tokio::test]
 async fn awkward_keys_name_the_same_object_in_every_operation() {
     let (_gateway, client) = demo().await;
@@ -76,7 +76,7 @@ async fn awkward_keys_name_the_same_object_in_every_operation() {
     }
 }
 
-/// V5: the upstream sees the very target that it sees when the client talks to it without a gateway
+/// V5: the upstream gets the same target as from a client without a gateway
 #[tokio::test]
 async fn no_key_is_normalized_decoded_or_encoded_again() {
     let upstream = Upstream::ok("");
@@ -88,11 +88,11 @@ async fn no_key_is_normalized_decoded_or_encoded_again() {
         let expected = upstream.last();
         through.get_object().bucket("b").key(key).send().await.unwrap();
         assert_eq!(upstream.last().target, expected.target);
-        assert_ne!(upstream.last().number, expected.number, "{key} was not passed on");
+        assert_ne!(upstream.last().number, expected.number, "{key} was not forwarded");
     }
 }
 
-/// V5: prefix, delimiter and continuation tokens pass both ways
+/// V5: prefix, delimiter and continuation tokens are forwarded in both directions
 #[tokio::test]
 async fn listings_are_filtered_grouped_and_paged() {
     let (_gateway, client) = demo().await;
@@ -121,7 +121,7 @@ async fn listings_are_filtered_grouped_and_paged() {
     assert_eq!(paged, keys);
 }
 
-/// E5, V5: the POST's document and its answer pass, item by item
+/// E5, V5: the POST's document and its answer are forwarded, item by item
 #[tokio::test]
 async fn many_objects_are_deleted_in_one_request() {
     let (_gateway, client) = demo().await;
@@ -138,7 +138,7 @@ async fn many_objects_are_deleted_in_one_request() {
     assert_eq!(left.contents().iter().map(|object| object.key().unwrap()).collect::<Vec<_>>(), ["k5"]);
 }
 
-/// I2: ranges pass exactly, with their Content-Range; one past the end is the server's 416, as the server says it
+/// I2: ranges are exact, with their Content-Range; a range past the end is the server's 416, unchanged
 #[tokio::test]
 async fn a_range_is_answered_with_exactly_its_bytes() {
     let (_gateway, client) = demo().await;

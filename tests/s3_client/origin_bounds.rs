@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectI
 use super::{MIB, demo, direct, noise, origin, outcome, put, read};
 use crate::support::request;
 
-/// Uploads these parts and completes them; the code where that is refused.
+/// Uploads these parts and completes them; returns the error code of a refusal.
 async fn complete(client: &Client, key: &str, parts: &[Vec<u8>]) -> Result<(), String> {
     let begun = client.create_multipart_upload().bucket("demo").key(key).send().await.unwrap();
     let id = begun.upload_id().unwrap();
@@ -23,7 +23,7 @@ async fn complete(client: &Client, key: &str, parts: &[Vec<u8>]) -> Result<(), S
     completed.map(drop).map_err(|error| error.code().unwrap().to_owned())
 }
 
-/// E1: the last part may be empty, and is a part of the object; another part has at least 5 MiB
+/// E1: the last part may be empty, and is a part of the object; any other part has at least 5 MiB
 #[tokio::test]
 async fn the_last_part_may_be_empty() {
     let (_gateway, client) = demo().await;
@@ -45,7 +45,7 @@ async fn the_last_part_may_be_empty() {
     }
 }
 
-/// E2: each bound of a request has the error that S3 gives
+/// E2: each violated bound of a request has S3's error
 #[tokio::test]
 async fn each_bound_has_its_error() {
     let (origin, _directory) = origin();
@@ -76,7 +76,7 @@ async fn each_bound_has_its_error() {
     assert_eq!(code(refused.code()), "MalformedXML");
 }
 
-/// E2: a refused part is answered although its body is still on the way
+/// E2: a refused part is answered before its body is complete
 #[tokio::test]
 async fn a_refused_part_is_answered() {
     let (origin, _directory) = origin();
@@ -88,9 +88,10 @@ async fn a_refused_part_is_answered() {
     }
 }
 
-/// I2, E2: a position beyond the end means the end (RFC 9110, 14.1.2), also where no integer holds it; a query that is not UTF-8 is 400
+/// I2, E2: a position beyond the end means the end (RFC 9110, 14.1.2), also beyond any integer; a query that is not
+/// UTF-8 is 400
 #[tokio::test]
-async fn numbers_and_names_beyond_all_bounds_are_answered() {
+async fn extreme_numbers_and_names_are_answered() {
     let (gateway, client) = demo().await;
     put(&client, "demo", "o", b"stored".to_vec()).await;
     for (range, status, body) in [

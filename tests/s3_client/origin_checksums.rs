@@ -16,7 +16,7 @@ fn sha256(data: &[u8]) -> String {
     checksums(data)[4].1.clone()
 }
 
-/// An upload with SHA-256: one part with a checksum, one without, and one that is copied from `real/source`.
+/// An upload with SHA-256: one part with a checksum, one without, and one copied from `real/source`.
 async fn upload(client: &Client, parts: &[Vec<u8>; 3]) -> (String, CompletedMultipartUpload) {
     let begun = client.create_multipart_upload().bucket("real").key("o");
     let begun = begun.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.unwrap();
@@ -38,7 +38,7 @@ async fn upload(client: &Client, parts: &[Vec<u8>; 3]) -> (String, CompletedMult
     (id, CompletedMultipartUpload::builder().set_parts(Some(listed.collect())).build())
 }
 
-/// A1: the composite checksum of a completion is verified, stored and shown
+/// A1: the composite checksum of a completion is verified, stored and returned
 #[tokio::test]
 async fn composite_checksums_are_verified() {
     let (origin, _directory) = origin();
@@ -71,7 +71,7 @@ async fn composite_checksums_are_verified() {
     assert_eq!(head.checksum_type(), Some(&ChecksumType::Composite));
 }
 
-/// A1: a full-object checksum of a completion is verified; a type that the algorithm does not have is refused
+/// A1: a full-object checksum of a completion is verified; a type that the algorithm lacks is refused
 #[tokio::test]
 async fn full_object_checksums_are_verified() {
     let (origin, _directory) = origin();

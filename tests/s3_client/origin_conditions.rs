@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use super::{demo, put, read};
 use crate::support::request;
 
-/// I2: a multi-delete deletes a key on its condition alone; conditions that the origin lacks are NotImplemented
+/// I2: a multi-delete deletes each key only if its condition holds; conditions that the origin lacks are NotImplemented
 #[tokio::test]
 async fn a_multi_delete_honours_its_conditions() {
     let (_gateway, client) = demo().await;
@@ -38,7 +38,7 @@ async fn a_multi_delete_honours_its_conditions() {
     }
 }
 
-/// I2: a copy replaces its destination on the conditions that are sent with it
+/// I2: a copy replaces its destination only if the request's conditions hold
 #[tokio::test]
 async fn a_copy_honours_conditions_on_its_destination() {
     let (gateway, client) = demo().await;

@@ -1,4 +1,4 @@
-//! The data directory of the embedded origin after a restart, a kill and damage.
+//! The embedded origin's data directory after a restart, a kill and damage.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use tidegate::origin;
 use super::{MIB, client, demo, direct, noise, put, read};
 use crate::support::{Gateway, Scratch, wait_until};
 
-/// Objects, buckets and unfinished uploads are there after a restart, and replaced bytes are not.
+/// Objects, buckets and unfinished uploads survive a restart, and replaced bytes are removed.
 #[tokio::test]
-async fn a_restart_keeps_what_was_stored() {
+async fn a_restart_keeps_stored_data() {
     let directory = Scratch::new();
     let files = || fs::read_dir(directory.path().join("store_v2/data")).unwrap().count();
     let origin = origin::start(directory.path(), "real").unwrap();
@@ -57,9 +57,9 @@ async fn a_restart_keeps_what_was_stored() {
     assert_eq!(files(), 2);
 }
 
-/// M5: a kill in the midst of writes loses none that was acknowledged, and serves none that is half there
+/// M5: a kill during writes loses no acknowledged object, and no partial object is served
 #[tokio::test]
-async fn a_kill_loses_nothing_that_was_acknowledged() {
+async fn a_kill_loses_no_acknowledged_object() {
     const BYTES: usize = 300_000;
     let mut gateway = Gateway::builder().start().await;
     let acknowledged: Arc<[AtomicU8; 6]> = Arc::default();
@@ -92,11 +92,11 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
         let stored = read(&client, "demo", &format!("k{at}")).await;
         assert_eq!(stored.len(), BYTES);
         assert!(stored.iter().all(|byte| *byte == stored[0]), "k{at} is of two versions");
-        // The last write may have been done and not acknowledged.
+        // The last write may be stored without an acknowledgement.
         assert!([version, version + 1].contains(&stored[0]), "k{at}: {} after {version}", stored[0]);
     }
     let files = fs::read_dir(data.join("store_v2/data")).unwrap().count();
-    assert_eq!(files, versions().len(), "data that nothing names was left behind");
+    assert_eq!(files, versions().len(), "data without a record was left behind");
 }
 
 /// The files in a directory, in order.
@@ -106,7 +106,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The record that holds this text.
+/// The record with this text.
 fn record_with(directory: &Path, text: &str) -> PathBuf {
     let mut records =
         files(directory).into_iter().filter(|path| fs::read_to_string(path).unwrap().contains(text));
@@ -115,7 +115,7 @@ fn record_with(directory: &Path, text: &str) -> PathBuf {
     record
 }
 
-/// A gateway on the data directory of another one, which has ended.
+/// A gateway on the data directory of an ended one.
 async fn restarted(mut gateway: Gateway) -> (Gateway, Gateway) {
     gateway.send_sigterm();
     gateway.wait_exit().await;
@@ -125,7 +125,7 @@ async fn restarted(mut gateway: Gateway) -> (Gateway, Gateway) {
     (builder.start().await, gateway)
 }
 
-/// O4: damage is named in the log with path and fix, nothing of it is deleted, and it is served again after the repair
+/// O4: damage is logged with path and remedy, nothing damaged is deleted, and it is served again after the repair
 #[tokio::test]
 async fn damaged_objects_are_kept_and_named() {
     let (gateway, client_before) = demo().await;
@@ -167,7 +167,7 @@ async fn damaged_objects_are_kept_and_named() {
     assert_eq!(refused.code(), Some("BucketNotEmpty"));
     put(&after, "demo", "whole", "whole".repeat(1000).into()).await;
     assert_eq!((files(&objects), files(&data).len()), (before.0, before.1.len()));
-    // Repaired: everything is served, and only what no record names is removed.
+    // Repaired: everything is served, and only files without a record are removed.
     fs::write(&short_data, "short".repeat(1000)).unwrap();
     fs::write(&gone_data, "gone".repeat(1000)).unwrap();
     fs::write(&torn, torn_text).unwrap();
@@ -180,7 +180,7 @@ async fn damaged_objects_are_kept_and_named() {
     drop(first);
 }
 
-/// O4: a damaged part or upload stays on disk and is named, and the other parts can be completed
+/// O4: a damaged part or upload stays on disk and is logged, and the other parts can be completed
 #[tokio::test]
 async fn damaged_uploads_are_kept_and_named() {
     let directory = Scratch::new();
@@ -215,7 +215,8 @@ async fn damaged_uploads_are_kept_and_named() {
     assert!(part.exists());
 }
 
-/// O4: a file of the earlier layout beyond a limit of S3 stays on disk and is named; it stops neither the start nor the other files
+/// O4: a file of the earlier layout beyond an S3 limit stays on disk and is logged; it prevents neither the start nor
+/// the other files
 #[tokio::test]
 async fn earlier_files_beyond_a_limit_are_kept_and_named() {
     let directory = Scratch::new();

@@ -1,4 +1,4 @@
-//! Bodies that do not know their own length, as programs stream them: the SDK is told the length and sends chunks.
+//! Bodies of unknown length, as programs stream them: the SDK gets the length and sends chunks.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,9 +11,9 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::{before, config, noise, origin, read};
+use super::{config, gateway_before, noise, origin, read};
 
-/// Pieces that come one after the other, of no announced length.
+/// Consecutive pieces without an announced length.
 struct Pieces(VecDeque<Bytes>);
 
 impl Body for Pieces {
@@ -32,11 +32,11 @@ fn pieces(data: &[u8]) -> ByteStream {
     ByteStream::from_body_1_x(Pieces(data.chunks(10_007).map(Bytes::copy_from_slice).collect()))
 }
 
-/// A1, I1: chunks that the SDK signs as it streams are verified, and stored as the bytes inside them, small and large
+/// A1, I1: chunks that the SDK signs while it streams are verified and stored decoded, small and large
 #[tokio::test]
 async fn a_body_of_unknown_length_is_streamed_in_signed_chunks() {
     let (origin, _directory) = origin();
-    let gateway = before(&origin)
+    let gateway = gateway_before(&origin)
         .set("buckets.alias.auth", "sigv4")
         .set("keys.writer.access_key_id", "AKIDWRITER")
         .set("keys.writer.secret", "writer/secret")

@@ -1,8 +1,8 @@
-//! One breaker actor per bucket: what a crash storm in one means for the others, and what a thousand of them cost.
+//! One breaker actor per bucket: isolation in a crash storm, and the memory of a thousand breakers.
 
 use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
-use super::held_down::{hold_down, is_failed};
+use super::restart_delay::{hold_down, is_failed};
 
 async fn circuit(gateway: &Gateway, bucket: &str) -> serde_json::Value {
     gateway.status().await["buckets"][bucket]["breaker"]["read"].clone()
@@ -15,7 +15,7 @@ async fn reaches(gateway: &Gateway, bucket: &str, state: &str) {
     .await;
 }
 
-/// S10, B2: while a crash storm holds one bucket's breaker down, the circuit of another opens, is tried and closes
+/// S10, B2: during a crash storm in one bucket's breaker, another bucket's circuit opens, admits trials and closes
 #[tokio::test]
 async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
     let stormy = Upstream::start(|_| UpstreamReply::status(500));
@@ -32,7 +32,7 @@ async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
             .set(&key("circuit_breaker.failure_threshold"), "2")
             .set(&key("circuit_breaker.timeout_seconds"), "0.2");
     }
-    // The default intensity, so that the storm ends in a hold of some seconds.
+    // The default intensity, so that the storm ends in a restart delay of some seconds.
     let gateway = builder.set("supervision.max_restarts", "5").start().await;
     hold_down(&gateway, "breaker:stormy").await;
 
@@ -50,7 +50,10 @@ async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
     assert_eq!(gateway.get("/calm/k").await.complete_status(), 200);
     reaches(&gateway, "calm", "closed").await;
 
-    assert!(is_failed(&gateway, "breaker:stormy").await, "the storm outlasted the neighbour's whole cycle");
+    assert!(
+        is_failed(&gateway, "breaker:stormy").await,
+        "the storm outlasted the other bucket's whole cycle"
+    );
     assert_eq!(
         circuit(&gateway, "stormy").await["state"],
         "closed",
@@ -61,9 +64,9 @@ async fn a_crash_storm_in_one_breaker_leaves_other_buckets_circuits_alone() {
     assert_eq!(gateway.metric("actor_restarts_total{actor=\"breaker:calm\"}").await, 0.0);
 }
 
-/// S10: `breaker` names the breakers of all buckets, `breaker:NAME` one
+/// S10: chaos target `breaker` crashes the breakers of all buckets, `breaker:NAME` one
 #[tokio::test]
-async fn a_crash_names_one_breaker_or_all() {
+async fn chaos_targets_one_breaker_or_all() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("a", &upstream).bucket("b", &upstream).chaos().start().await;
     let crash = async |name: &str| {
@@ -82,7 +85,7 @@ async fn a_crash_names_one_breaker_or_all() {
     }
 }
 
-/// Resident memory of the gateway once all its actors run.
+/// Resident memory of the gateway after all its actors run.
 async fn resident_kib(buckets: usize) -> u64 {
     let upstream = Upstream::ok("x");
     let mut builder = Gateway::builder();
@@ -97,8 +100,8 @@ async fn resident_kib(buckets: usize) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// S10: a thousand buckets start, and cost little memory each. The release figure:
-/// `cargo test --release --test integration a_thousand_buckets -- --nocapture`
+/// S10: a thousand buckets start with little memory each. The release figure: `cargo test --release --test integration
+/// a_thousand_buckets -- --nocapture`
 #[tokio::test]
 async fn a_thousand_buckets_stay_small() {
     const BUCKETS: usize = 1000;

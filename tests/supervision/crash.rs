@@ -1,19 +1,19 @@
-//! One crash at a time.
+//! Single crashes.
 
 use std::time::Duration;
 
 use super::{Load, PLACES, count, others};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, client, get, request, wait_until};
 
-/// Every actor is on every request's way, none refuses anything.
+/// A gateway in which every request uses every actor, and none refuses.
 async fn start(upstream: &Upstream) -> Gateway {
     Gateway::builder()
         .bucket("b", upstream)
         .chaos()
-        // Every request here is alike to the limiter: without memory none counts as poison.
+        // All requests have one fingerprint for the limiter: with this setting none is refused as a crash repeat.
         .set("supervision.window_seconds", "0.001")
         .set("rate_limit.global.requests_per_second", "1000000")
-        // Low enough that no worker gets a lease, and every request asks.
+        // Low enough that no worker gets a lease, and every request calls the limiter.
         .set("rate_limit.global.burst", "1000")
         .start()
         .await
@@ -21,10 +21,10 @@ async fn start(upstream: &Upstream) -> Gateway {
 
 const SESSION: (&str, &str) = ("x-tidegate-session", "session-1");
 
-/// S1, S2, S5: each actor, crashed in each place while requests run, comes back behind the same address, and no request
-/// is lost, for none of them was the message that crashed
+/// S1, S2, S5: each actor, crashed at each point while requests run, restarts behind the same address; no request
+/// fails, because none was the crashing message
 #[tokio::test]
-async fn every_actor_comes_back_from_every_place_and_no_request_is_lost() {
+async fn every_actor_restarts_from_every_crash_point_without_a_lost_request() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let load = Load::start(&gateway, 4, "/b/k", &[SESSION]);
@@ -32,7 +32,7 @@ async fn every_actor_comes_back_from_every_place_and_no_request_is_lost() {
         for place in PLACES {
             let before = gateway.generation(actor).await;
             gateway.crash(actor, place).await;
-            // `started` is reached over a crash that leads there.
+            // `started` is reached by a crash before it.
             let crashes = if place == "started" { 2 } else { 1 };
             gateway.wait_for_generation(actor, before + crashes).await;
             let answer = request(gateway.address(), "GET", "/b/k", &[SESSION], None).await;
@@ -48,10 +48,10 @@ async fn every_actor_comes_back_from_every_place_and_no_request_is_lost() {
     gateway.wait_until_idle().await;
 }
 
-/// S2, S5: the caller whose own message crashed is answered 503 with a Retry-After of at most a second and is never
+/// S2, S5: a request that crashed an actor is answered 503 with a Retry-After of at most a second and is never
 /// admitted; the next one is served
 #[tokio::test]
-async fn the_caller_whose_message_crashed_is_refused_and_never_admitted() {
+async fn a_request_that_crashed_an_actor_is_refused() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let mut served = 0;
@@ -62,7 +62,7 @@ async fn the_caller_whose_message_crashed_is_refused_and_never_admitted() {
             assert_eq!((answer.complete_status(), answer.reason()), (503, reason), "{actor} at {place}");
             assert!(answer.retry_after().unwrap() <= 1, "{answer:?}");
             assert!(answer.text().contains("<Code>ServiceUnavailable</Code>"), "{}", answer.text());
-            assert_eq!(upstream.count(), served, "the victim of {actor} at {place} was passed on");
+            assert_eq!(upstream.count(), served, "the crashing request of {actor} at {place} was forwarded");
             assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "after {actor} crashed at {place}");
             served += 1;
         }
@@ -70,9 +70,9 @@ async fn the_caller_whose_message_crashed_is_refused_and_never_admitted() {
     gateway.wait_until_idle().await;
 }
 
-/// S5, B4: a trial whose message crashed the breaker is refused and never called; the permit is not lost with it
+/// S5, B4: a trial that crashed the breaker is refused and never sent; its permit is not lost
 #[tokio::test]
-async fn a_trial_whose_message_crashed_the_breaker_is_never_called() {
+async fn a_trial_that_crashed_the_breaker_is_not_sent() {
     for place in ["decide", "apply"] {
         let upstream = Upstream::sequence(vec![UpstreamReply::status(500), UpstreamReply::ok("x")]);
         let gateway = Gateway::builder()
@@ -91,15 +91,15 @@ async fn a_trial_whose_message_crashed_the_breaker_is_never_called() {
         let victim = gateway.get("/b/k").await;
         assert_eq!((victim.complete_status(), victim.reason()), (503, "breaker_unavailable"), "{place}");
         assert!(victim.retry_after().unwrap() <= 1);
-        assert_eq!(upstream.count(), 1, "{place}: the victim was called");
+        assert_eq!(upstream.count(), 1, "{place}: the crashing request was forwarded");
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{place}: the only trial is free again");
         assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"], "closed", "{place}");
     }
 }
 
-/// S2, S4: a session whose look-up crashed the cache is verified afresh
+/// S2, S4: after a crash during its look-up a session is verified again
 #[tokio::test]
-async fn a_crash_over_a_session_costs_nobody_a_request() {
+async fn a_session_cache_crash_fails_no_request() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     for place in ["decide", "apply", "applied"] {
@@ -111,9 +111,9 @@ async fn a_crash_over_a_session_costs_nobody_a_request() {
     }
 }
 
-/// S2, P4: those who wait in the queue keep their places over a crash that left the state clean
+/// S2, P4: waiters keep their queue positions in a crash with clean state
 #[tokio::test]
-async fn waiters_keep_their_places_over_a_crash() {
+async fn waiters_keep_their_positions_in_a_crash() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
@@ -141,7 +141,7 @@ async fn waiters_keep_their_places_over_a_crash() {
         gateway.crash("pool:b", place).await;
         gateway.wait_for_generation("pool:b", before + 1).await;
     }
-    assert_eq!((upstream.count(), upstream.peak_in_flight()), (1, 1), "nobody got past the gate");
+    assert_eq!((upstream.count(), upstream.peak_in_flight()), (1, 1), "no request bypassed the gate");
     latch.open_for_all();
     for request in requests {
         assert_eq!(request.await.unwrap().complete_status(), 200);
@@ -151,7 +151,7 @@ async fn waiters_keep_their_places_over_a_crash() {
     gateway.wait_until_idle().await;
 }
 
-/// S2, P4: a crash in mid-write tells those who wait, at once, and the gate neither leaks nor over-grants
+/// S2, P4: a crash in mid-write answers the waiters at once, and the gate neither leaks nor over-grants
 #[tokio::test]
 async fn a_crash_in_mid_write_answers_the_waiters_and_keeps_the_gate() {
     let latch = Latch::new();
@@ -188,9 +188,9 @@ async fn a_crash_in_mid_write_answers_the_waiters_and_keeps_the_gate() {
     gateway.wait_until_idle().await;
 }
 
-/// S5: many crashes under load lose exactly the requests whose own message crashed
+/// S5: many crashes under load fail exactly the requests that crashed an actor
 #[tokio::test]
-async fn crashes_under_load_lose_only_their_victims() {
+async fn crashes_under_load_fail_only_the_crashing_requests() {
     const CRASHES: usize = 200;
     for (actor, reason) in [("limiter", "limiter_unavailable"), ("pool:b", "pool_unavailable")] {
         let upstream = Upstream::ok("x");
@@ -210,23 +210,23 @@ async fn crashes_under_load_lose_only_their_victims() {
         gateway.wait_for_generation(actor, u64::try_from(CRASHES).unwrap() / 2).await;
         let answers = load.answers().await;
         let victims = count(&answers, 503, reason);
-        // Two crashes within a millisecond make their like poison for that long.
-        let poisoned = gateway.actor(actor).await["poisoned"].as_u64().unwrap();
-        let most = CRASHES + usize::try_from(poisoned).unwrap();
+        // Two crashes within a millisecond block their fingerprint for that time.
+        let blocked = gateway.actor(actor).await["poisoned"].as_u64().unwrap();
+        let most = CRASHES + usize::try_from(blocked).unwrap();
         assert!(
             victims > 0 && victims <= most,
-            "{actor}: {victims} victims of {CRASHES} crashes, {poisoned} poisoned"
+            "{actor}: {victims} failed requests in {CRASHES} crashes, {blocked} blocked by fingerprint"
         );
         let lost = others(&answers, reason);
         assert!(lost.is_empty(), "{actor}: {lost:?}");
-        assert_eq!(upstream.count(), answers.len() - victims, "{actor}: a victim was passed on");
+        assert_eq!(upstream.count(), answers.len() - victims, "{actor}: a failed request was forwarded");
         gateway.wait_until_idle().await;
     }
 }
 
-/// S2, T5: a transfer under way does not notice that every actor crashed
+/// S2, T5: a transfer in flight continues while every actor crashes
 #[tokio::test]
-async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
+async fn a_transfer_survives_a_crash_of_every_actor() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok("one").then_body_when_open(&held, "two"));
@@ -240,7 +240,7 @@ async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
         }
     }
     for actor in ["limiter", "breaker:b", "pool:b", "sessions", "monitor"] {
-        // The timer's crash may be overtaken by the next, whose restart clears the timers.
+        // The next crash may overtake the timer's one, and its restart clears the timers.
         gateway.wait_for_generation(actor, 6).await;
     }
     latch.open_for_all();

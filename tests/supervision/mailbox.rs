@@ -1,11 +1,12 @@
-//! Poison messages, full mailboxes, and what every actor is measured by.
+//! Message fingerprints of repeated crashes, full mailboxes, and actor metrics.
 
 use futures_util::future::join_all;
 
 use super::count;
 use crate::support::{Gateway, Upstream, wait_for};
 
-/// S6: a message whose like crashed the actor twice is refused without a third crash, and reported; others are served
+/// S6: a message with a fingerprint that crashed the actor twice is refused without a third crash, and reported; others
+/// are served
 #[tokio::test]
 async fn a_message_that_crashed_twice_is_refused_and_reported() {
     let upstream = Upstream::ok("x");
@@ -32,7 +33,7 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
         200,
         "the same client on another bucket is another message"
     );
-    assert_eq!(upstream.count(), 1, "a poison message was admitted");
+    assert_eq!(upstream.count(), 1, "a blocked message was admitted");
     let reported = gateway.actor("limiter").await;
     assert_eq!(
         (&reported["generation"], &reported["poisoned"]),
@@ -44,13 +45,13 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
     gateway
         .wait_for_log_line("poison message: its like is refused", |line| line["message"] == "limiter.admit")
         .await;
-    wait_for("the suspicion ends with its window", || async {
+    wait_for("the fingerprint is unblocked after its window", || async {
         (gateway.get("/a/k").await.complete_status() == 200).then_some(())
     })
     .await;
 }
 
-/// S7: a full mailbox answers busy at once, never queues past its capacity, and lets nothing past
+/// S7: a full mailbox answers busy at once, never exceeds its capacity, and bypasses no check
 #[tokio::test]
 async fn a_full_mailbox_is_busy_at_once() {
     let upstream = Upstream::ok("x");
@@ -63,7 +64,7 @@ async fn a_full_mailbox_is_busy_at_once() {
         .start()
         .await;
     let mut answers = Vec::new();
-    // How many requests meet depends on the scheduler; that some do out of so many does not.
+    // The number of concurrent requests depends on the scheduler; some of so many always overlap.
     for _ in 0..20 {
         answers.extend(join_all((0..64).map(|_| gateway.get("/b/k"))).await);
     }
@@ -83,7 +84,7 @@ async fn a_full_mailbox_is_busy_at_once() {
     gateway.wait_until_idle().await;
 }
 
-/// S9: every actor has its restarts, generation, depth, waiting and handling time, rejections and expiries measured
+/// S9: every actor has metrics for restarts, generation, depth, waiting and handling time, rejections and expiries
 #[tokio::test]
 async fn every_actor_is_measured() {
     let upstream = Upstream::ok("x");
@@ -93,7 +94,7 @@ async fn every_actor_is_measured() {
         .set("rate_limit.global.requests_per_second", "1000")
         .start()
         .await;
-    // The handling time of one message in sixteen is measured.
+    // The handling time is measured for one message in sixteen.
     for _ in 0..20 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     }

@@ -1,10 +1,10 @@
-//! What a crash of an actor does, and above all what it does not: nothing bypassed, nothing lost, nothing leaked.
+//! Effects of actor crashes: no check is bypassed, nothing is lost, nothing leaks.
 
 mod breakers;
 mod crash;
-pub(crate) mod held_down;
 mod mailbox;
 mod request_panic;
+pub(crate) mod restart_delay;
 mod stall;
 mod storm;
 
@@ -15,7 +15,7 @@ use crate::support::{Client, Gateway, Response, client};
 
 const PLACES: [&str; 5] = ["decide", "apply", "applied", "timer", "started"];
 
-/// Clients that ask on and on, each over a connection of its own, until they are stopped.
+/// Clients that send requests continuously, each on its own connection, until they are stopped.
 struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<tokio::task::JoinHandle<Vec<Response>>>,
@@ -41,7 +41,7 @@ impl Load {
         Self { stop, clients }
     }
 
-    /// Every answer; each must have come whole.
+    /// All answers; each must be complete.
     async fn answers(self) -> Vec<Response> {
         self.stop.store(true, Ordering::Relaxed);
         let mut answers = Vec::new();
@@ -53,7 +53,7 @@ impl Load {
     }
 }
 
-/// How many answers have this status and reason.
+/// The number of answers with this status and reason.
 fn count(answers: &[Response], status: u16, reason: &str) -> usize {
     answers.iter().filter(|answer| answer.status == status && answer.reason() == reason).count()
 }

@@ -1,10 +1,11 @@
-//! A panic in the handling of a request, on demand: one request's trouble and nobody else's.
+//! An injected panic in a request handler affects only that request.
 
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, get, put};
 
-/// E3, E1, S5: 500 in S3's shape, the stack in the log, nothing leaked; a download under way and later requests feel nothing
+/// E3, E1, S5: 500 in S3's format, the stack in the log, nothing leaked; a download in flight and later requests are
+/// not affected
 #[tokio::test]
-async fn a_request_that_panics_is_500_and_harms_no_other() {
+async fn a_panicking_request_is_500_and_affects_no_other() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| {
@@ -36,12 +37,12 @@ async fn a_request_that_panics_is_500_and_harms_no_other() {
     assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
     gateway.wait_until_idle().await;
     let sent = upstream.seen().iter().filter(|seen| seen.method == "PUT").count();
-    assert_eq!(sent, 0, "what panicked was not sent");
+    assert_eq!(sent, 0, "the panicking request was not forwarded");
 }
 
-/// E3: without `admin.chaos` no request is crashed and no actor stalled
+/// E3: without `admin.chaos` neither a crash nor a stall can be injected
 #[tokio::test]
-async fn chaos_is_refused_where_it_is_off() {
+async fn chaos_is_refused_when_off() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     for path in ["/requests/crash", "/actors/limiter/stall?ms=1000", "/actors/limiter/crash"] {

@@ -1,12 +1,13 @@
-//! An actor that stands still, on demand: a real one, with the thread that it holds.
+//! An injected stall of an actor, which blocks its real thread.
 
 use crate::support::{Client, Gateway, Upstream, client, wait_for};
 
-/// S8: an actor that handles nothing while messages wait is told of in the status, the log and the metrics, until it moves
+/// S8: an actor with waiting messages and no progress is reported in the status, the log and the metrics, until it
+/// continues
 #[tokio::test]
-async fn a_stalled_actor_is_seen_until_it_moves_again() {
+async fn a_stalled_actor_is_reported_until_it_continues() {
     let upstream = Upstream::ok("x");
-    // Requests of the threads that the actor does not hold go on to ask it.
+    // Requests on the other threads keep calling it.
     let gateway = Gateway::builder().bucket("b", &upstream).chaos().set("server.workers", "4").start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(gateway.actor("pool:b").await["state"], "running");
@@ -14,9 +15,9 @@ async fn a_stalled_actor_is_seen_until_it_moves_again() {
     assert_eq!(gateway.post("/actors/pool:b/stall?ms=5000").await.complete_status(), 202);
     let mut waiting = Vec::new();
     for _ in 0..8 {
-        let mut asking = Client::connect(gateway.address()).await;
-        asking.send(client::message("GET", "/b/k", &[], None)).await;
-        waiting.push(asking);
+        let mut pending = Client::connect(gateway.address()).await;
+        pending.send(client::message("GET", "/b/k", &[], None)).await;
+        waiting.push(pending);
     }
     let state = async |wanted: &str| {
         let state = gateway.actor("pool:b").await["state"].clone();
@@ -25,7 +26,7 @@ async fn a_stalled_actor_is_seen_until_it_moves_again() {
     wait_for("the pool stalls", || state("stalled")).await;
     gateway.wait_for_log_line("actor stalls", |line| line["stalled"] == "pool:b").await;
     assert_eq!(gateway.metric("actor_state{actor=\"pool:b\"}").await, 1.0);
-    assert_eq!(gateway.actor("limiter").await["state"], "running", "others go on");
+    assert_eq!(gateway.actor("limiter").await["state"], "running", "requests of other threads continue");
 
     wait_for("the pool moves again", || state("running")).await;
     gateway.wait_for_log_line("actor moves again", |line| line["stalled"] == "pool:b").await;
@@ -35,7 +36,7 @@ async fn a_stalled_actor_is_seen_until_it_moves_again() {
     gateway.wait_until_idle().await;
 }
 
-/// S8: what to stall, and for how long, must be said
+/// S8: a stall needs an actor and a duration
 #[tokio::test]
 async fn a_stall_without_a_time_or_an_actor_is_refused() {
     let upstream = Upstream::ok("x");

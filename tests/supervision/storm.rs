@@ -1,13 +1,13 @@
-//! Crash after crash: no limit, no open circuit and no gate lets anything past.
+//! Crash storms: no limit, open circuit or gate is bypassed.
 
 use std::time::{Duration, Instant};
 
 use super::{Load, PLACES, count, others};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get};
 
-/// S5, L2: over a storm of crashes in every place the upstream sees no request past rate · t + burst
+/// S5, L2: in a storm of crashes at every point the upstream gets no request beyond rate · t + burst
 #[tokio::test]
-async fn a_storm_admits_nothing_past_the_limit() {
+async fn a_storm_admits_nothing_beyond_the_limit() {
     const RATE: f64 = 30.0;
     const BURST: f64 = 10.0;
     let upstream = Upstream::ok("x");
@@ -21,8 +21,8 @@ async fn a_storm_admits_nothing_past_the_limit() {
         .await;
     let began = Instant::now();
     let load = Load::start(&gateway, 4, "/b/k", &[]);
-    // A crash in mid-write spends every burst, so the first half of the storm leaves the state clean: if a restart
-    // gave anything back, it would be seen here.
+    // A crash in mid-write spends every burst, so the first half of the storm keeps the state clean: tokens restored by
+    // a restart would be visible here.
     for places in [["decide", "timer", "started"].as_slice(), PLACES.as_slice()] {
         for round in 0..40 {
             let place = places[round % places.len()];
@@ -38,9 +38,9 @@ async fn a_storm_admits_nothing_past_the_limit() {
     let restarts = gateway.actor("limiter").await["restarts"].as_u64().unwrap();
     let admitted = count(&answers, 200, "");
     assert!(restarts >= 80, "{restarts} restarts");
-    assert!(upstream.count() as f64 <= most, "{} passed, at most {most} may", upstream.count());
+    assert!(upstream.count() as f64 <= most, "{} were admitted, at most {most} allowed", upstream.count());
     assert_eq!(upstream.count(), admitted);
-    assert!(admitted as f64 >= BURST, "the burst and what the rate gave were admitted, not {admitted}");
+    assert!(admitted as f64 >= BURST, "less than the burst and the rate was admitted: {admitted}");
     assert!(count(&answers, 429, "rate_limit_bucket") > 0, "the limit was in force");
     let unexplained: Vec<_> = answers
         .iter()
@@ -49,9 +49,9 @@ async fn a_storm_admits_nothing_past_the_limit() {
     assert!(unexplained.is_empty(), "{unexplained:?}");
 }
 
-/// S5: a crash in mid-write is no amnesty: whoever had spent the burst has not got it back
+/// S5: a crash in mid-write restores no spent burst
 #[tokio::test]
-async fn a_crash_in_mid_write_gives_no_burst_back() {
+async fn a_crash_in_mid_write_restores_no_burst() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -69,7 +69,7 @@ async fn a_crash_in_mid_write_gives_no_burst_back() {
     assert_eq!(
         gateway.get("/b/k").await.complete_status(),
         200,
-        "a crash in decide forgets nothing and takes nothing"
+        "a crash in decide loses no state and spends no token"
     );
     gateway.crash("limiter", "apply").await;
     gateway.wait_for_generation("limiter", before + 2).await;
@@ -77,9 +77,9 @@ async fn a_crash_in_mid_write_gives_no_burst_back() {
     assert_eq!(upstream.count(), 4);
 }
 
-/// S5, B2: an open circuit stays open over crashes in every place, with a true Retry-After, and nobody is let through
+/// S5, B2: an open circuit stays open in crashes at every point, with a true Retry-After, and admits nothing
 #[tokio::test]
-async fn an_open_circuit_stays_open_over_crashes() {
+async fn an_open_circuit_stays_open_in_crashes() {
     let upstream = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -116,17 +116,17 @@ async fn an_open_circuit_stays_open_over_crashes() {
         wait = next;
         assert_eq!(state().await, "open", "{place}");
     }
-    assert_eq!(upstream.count(), 2, "the upstream was left alone");
+    assert_eq!(upstream.count(), 2, "the upstream was not called");
     assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 1.0);
 }
 
-/// S5, P4: over a storm the gate neither over-grants nor leaks: afterwards exactly its permits can be had
+/// S5, P4: in a storm the gate neither over-grants nor leaks: afterwards exactly its permits are available
 #[tokio::test]
 async fn a_storm_neither_leaks_nor_over_grants_permits() {
     pool_storm(3, 10).await;
 }
 
-/// S5, P3, P4: the same for a gate so wide that permits pass from one request to the next without an ask
+/// S5, P3, P4: the same for a wide gate, in which permits pass from one request to the next without a call
 #[tokio::test]
 async fn a_storm_over_a_wide_gate_neither_leaks_nor_over_grants_permits() {
     pool_storm(64, 70).await;

@@ -1,7 +1,7 @@
-//! An HTTP/1.1 client that sends exactly the bytes it is given and says exactly what came back.
+//! An HTTP/1.1 client that sends the given bytes and returns the received ones.
 //!
-//! No library stands between: a test of framing must see framing. A body that ends before its announced end is
-//! reported as broken and never mistaken for a whole one.
+//! It uses no HTTP library, because tests of framing must see the framing. A body that ends before its announced end is
+//! reported as broken and never as complete.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::time::timeout;
 
 use super::WAIT_MAX;
 
-/// An answer as it came over the wire.
+/// An answer as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     /// In order, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// How the transfer broke; none if the body came whole.
+    /// How the transfer broke; none if the body is complete.
     pub(crate) broken: Option<String>,
 }
 
@@ -35,12 +35,12 @@ impl Response {
         self.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Why the gateway answered itself; empty where it did not.
+    /// The reason of the gateway's own answer; empty for an upstream's.
     pub(crate) fn reason(&self) -> &str {
         self.header("x-tidegate-reason").unwrap_or_default()
     }
 
-    /// The seconds after which to try again.
+    /// The seconds in Retry-After.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         self.header("retry-after").map(|value| value.parse().unwrap())
     }
@@ -60,7 +60,7 @@ impl Response {
         sha256(&self.body)
     }
 
-    /// The status, for a body that came whole.
+    /// The status; fails for an incomplete body.
     pub(crate) fn complete_status(&self) -> u16 {
         assert_eq!(self.broken, None, "{self:?}");
         self.status
@@ -85,7 +85,7 @@ impl Client {
         Self { stream, unread: Vec::new() }
     }
 
-    /// Connects from this address, with a receive buffer of about so many bytes where that is given.
+    /// Connects from this address, with a receive buffer of about this size if one is given.
     pub(crate) async fn connect_from(
         local: [u8; 4],
         address: SocketAddr,
@@ -101,24 +101,24 @@ impl Client {
         Self { stream, unread: Vec::new() }
     }
 
-    /// Closes with a reset instead of an orderly end.
+    /// Closes with a reset instead of a FIN.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Speaks over a connection that is there.
+    /// Uses an existing connection.
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
 
-    /// Sends these bytes; fails if the peer does not take them.
+    /// Sends these bytes; fails if the peer does not accept them.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.unwrap();
     }
 
-    /// Sends these bytes, or says why the peer did not take them.
+    /// Sends these bytes; returns an error if the peer does not accept them.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         let writing = async {
             self.stream.write_all(bytes.as_ref()).await?;
@@ -153,12 +153,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Some(Response { status, headers: lines.map(header).collect(), body: Vec::new(), broken: None })
     }
 
-    /// A whole answer to a request of this method; interim answers are skipped.
+    /// A complete answer to a request of this method; interim answers are skipped.
     pub(crate) async fn response(&mut self, method: &str) -> Response {
         self.try_response(method).await.expect("an answer")
     }
 
-    /// A whole answer, or none if the connection ends before a head.
+    /// A complete answer, or none if the connection ends before a head.
     pub(crate) async fn try_response(&mut self, method: &str) -> Option<Response> {
         let mut answer = self.try_head().await?;
         while (100..200).contains(&answer.status) {
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         answer.broken = read.err();
     }
 
-    /// At least one more byte of whatever comes, or why there is none.
+    /// Reads at least one more byte, or returns the error.
     pub(crate) async fn read_some(&mut self) -> Result<Vec<u8>, String> {
         if self.unread.is_empty() {
             self.fill().await?;
@@ -240,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Reads more, or says how the connection ended.
+    /// Reads more; returns false at the end of the connection, or how it broke.
     async fn fill(&mut self) -> Result<(), String> {
         let mut buffer = vec![0; 64 << 10];
         match timeout(WAIT_MAX, self.stream.read(&mut buffer))
@@ -257,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
-/// Every byte as the character of its number, so that nothing is lost.
+/// Every byte as the character with its number, so that nothing is lost.
 pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
@@ -266,7 +266,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// One request on a connection of its own. A body gets a Content-Length.
+/// One request on its own connection. A body gets a Content-Length.
 pub(crate) async fn request(
     address: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! The real binary as a child process, ended by its own process ID and never outliving the value that holds it.
+//! The real binary as a child process, which is ended by its process ID when its value is dropped.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::tidy::words;
+use crate::tidy::documented_words;
 
 use super::{Response, Scratch, Upstream, WAIT_MAX, get, request, wait_for};
 
@@ -23,17 +23,17 @@ pub(crate) struct Gateway {
     pub(super) directory: Scratch,
 }
 
-/// What a gateway is started with.
+/// The start parameters of a gateway.
 pub(crate) struct Builder {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     file: Option<String>,
-    /// A command of the shell that changes the process's limits before it starts.
+    /// A shell command that changes the process's limits before the start.
     limits: Option<String>,
     pub(super) directory: Scratch,
 }
 
-/// How a process ended that was not meant to stay.
+/// The result of a process that ended by itself.
 #[derive(Debug)]
 pub(crate) struct ExitReport {
     pub(crate) code: Option<i32>,
@@ -42,26 +42,26 @@ pub(crate) struct ExitReport {
 }
 
 impl Builder {
-    /// A bucket of kind `s3`, open to everybody.
+    /// A bucket of kind `s3` with anonymous access.
     pub(crate) fn bucket(self, name: &str, upstream: &Upstream) -> Self {
         self.bucket_at(name, &[upstream.address()])
     }
 
-    /// A bucket of kind `s3` on these endpoints, open to everybody.
+    /// A bucket of kind `s3` on these endpoints, with anonymous access.
     pub(crate) fn bucket_at(self, name: &str, endpoints: &[SocketAddr]) -> Self {
         let urls: Vec<String> = endpoints.iter().map(|address| format!("http://{address}")).collect();
         self.set(&format!("buckets.{name}.auth"), "anonymous")
             .set(&format!("buckets.{name}.s3.endpoints"), &urls.join(","))
     }
 
-    /// A bucket of kind `http`, open to everybody.
+    /// A bucket of kind `http` with anonymous access.
     pub(crate) fn http_bucket(self, name: &str, upstream: &Upstream) -> Self {
         self.set(&format!("buckets.{name}.kind"), "http")
             .set(&format!("buckets.{name}.auth"), "anonymous")
             .set(&format!("buckets.{name}.http.endpoints"), &format!("http://{}", upstream.address()))
     }
 
-    /// Sets a key by its variable.
+    /// Sets a config key by its variable.
     pub(crate) fn set(self, key: &str, value: &str) -> Self {
         let name = format!("TIDEGATE_{}", key.to_ascii_uppercase().replace('.', "__"));
         self.env(&name, value)
@@ -78,12 +78,12 @@ impl Builder {
         Self { file: Some(toml.to_owned()), ..self }
     }
 
-    /// Starts it with these limits, in the words of the shell's `ulimit`.
+    /// Starts it with these limits, in the syntax of the shell's `ulimit`.
     pub(crate) fn ulimit(self, options: &str) -> Self {
         Self { limits: Some(format!("ulimit {options}")), ..self }
     }
 
-    /// Chaos allowed, and as many restarts as a storm needs.
+    /// Enables chaos, with a restart intensity for crash storms.
     pub(crate) fn chaos(self) -> Self {
         self.set("admin.chaos", "true").set("supervision.max_restarts", "100000")
     }
@@ -93,7 +93,8 @@ impl Builder {
         self
     }
 
-    /// `exhausted` at half of the descriptors, for `Gateway::exhaust_descriptors`, which leaves a third of them free to accept with.
+    /// `exhausted` at half of the descriptors, for `Gateway::exhaust_descriptors`, which leaves a third of them free
+    /// for accepting.
     pub(crate) fn exhaust_at_half_of_descriptors(self) -> Self {
         let levels = [("warning", "30"), ("critical", "40"), ("exhausted", "50")];
         let quick = self.set("monitor.interval_ms", "20");
@@ -102,7 +103,7 @@ impl Builder {
             .fold(quick, |builder, (level, percent)| builder.set(&format!("monitor.{level}"), percent))
     }
 
-    /// Where the process starts.
+    /// The working directory of the process.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()
     }
@@ -137,7 +138,7 @@ impl Builder {
         gateway
     }
 
-    /// The same with the log in the format for people, in the file `log` of its directory.
+    /// The same with the log in the terminal format, in the file `log` of its directory.
     pub(crate) async fn start_with_terminal_log(self) -> Gateway {
         let file = self.directory.path().join("log");
         self.set("log.format", "terminal")
@@ -146,7 +147,7 @@ impl Builder {
             .await
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts it without waiting.
     pub(crate) fn spawn(self) -> Gateway {
         let mut child = self.command().spawn().unwrap();
         let lines = Arc::<Mutex<Vec<String>>>::default();
@@ -171,7 +172,7 @@ impl Builder {
         Gateway { child, data: nowhere, admin: nowhere, lines, errors, directory: self.directory }
     }
 
-    /// Runs it to its end, which must come by itself.
+    /// Runs it until it ends by itself.
     pub(crate) fn run(self) -> ExitReport {
         let mut child = self.command().spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
@@ -192,7 +193,7 @@ impl Builder {
             if began.elapsed() > WAIT_MAX {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("it runs on: {}", errors.join().unwrap().unwrap());
+                panic!("it is still running: {}", errors.join().unwrap().unwrap());
             }
             thread::sleep(Duration::from_millis(10));
         };
@@ -223,12 +224,12 @@ impl Gateway {
         Self::builder().bucket("b", upstream).start().await
     }
 
-    /// Where the data listener is.
+    /// The address of the data listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.data
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin
     }
@@ -237,7 +238,7 @@ impl Gateway {
         format!("http://{}{path}", self.data)
     }
 
-    /// Where the process runs.
+    /// The working directory of the process.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()
     }
@@ -256,7 +257,7 @@ impl Gateway {
         serde_json::from_slice(&answer.body).unwrap()
     }
 
-    /// One metric, with its labels as a scrape writes them.
+    /// One metric, with its labels in the exposition format.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -268,12 +269,12 @@ impl Gateway {
         self.admin("/metrics").await.text()
     }
 
-    /// Has an actor crash in a message of its own.
+    /// Crashes an actor with a special message.
     pub(crate) async fn crash(&self, actor: &str, at: &str) {
         self.crash_query(actor, &format!("at={at}")).await;
     }
 
-    /// Has an actor crash over the next ordinary message.
+    /// Crashes an actor in its next ordinary message.
     pub(crate) async fn crash_next(&self, actor: &str, at: &str) {
         self.crash_query(actor, &format!("at={at}&victim=next")).await;
     }
@@ -283,12 +284,12 @@ impl Gateway {
         assert_eq!(answer.complete_status(), 202, "{}", answer.text());
     }
 
-    /// A verb of the admin listener.
+    /// A POST to the admin listener.
     pub(crate) async fn post(&self, path: &str) -> Response {
         request(self.admin, "POST", path, &[], Some(b"")).await
     }
 
-    /// What `/status` says of one actor.
+    /// An actor's entry in `/status`.
     pub(crate) async fn actor(&self, name: &str) -> Value {
         let status = self.status().await;
         let actor = &status["actors"][name];
@@ -300,7 +301,7 @@ impl Gateway {
         self.actor(actor).await["generation"].as_u64().unwrap()
     }
 
-    /// Waits until the actor has come so far.
+    /// Waits until the actor has reached this generation.
     pub(crate) async fn wait_for_generation(&self, actor: &str, generation: u64) {
         let what = format!("{actor} reaches generation {generation}");
         wait_for(&what, || async move { (self.generation(actor).await >= generation).then_some(()) }).await;
@@ -319,12 +320,12 @@ impl Gateway {
         .await;
     }
 
-    /// The bytes of every log line so far.
+    /// All log bytes so far.
     pub(crate) fn raw_log(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Every log line so far.
+    /// All log lines so far.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
         lines
@@ -356,7 +357,7 @@ impl Gateway {
         self.wait_for_log_line("request", |line| line["id"] == id).await
     }
 
-    /// What it wrote to stderr so far.
+    /// Its stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
@@ -364,13 +365,13 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Ended already is as good.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !thread::panicking() {
-            // The last line may have been cut off by the end.
+            // The end may have truncated the last line.
             let lines = self.raw_log().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
-            lines.for_each(|line| words::assert_documented(&line));
+            lines.for_each(|line| documented_words::assert_documented(&line));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A link between two peers that takes its time: latency and bandwidth, in user space, for not every kernel can delay packets.
+//! A slow link between two peers: latency and bandwidth, in user space, because not every kernel can delay packets.
 //!
-//! What it has not passed on yet it keeps in small buffers, so that who sends faster than it passes on feels that.
+//! Its buffers for undelivered bytes are small, so a fast sender gets back-pressure.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// What a link does to each direction of each connection.
+/// Latency and bandwidth for each direction of each connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkShape {
     pub(crate) latency: Duration,
     pub(crate) bytes_per_second: u32,
 }
 
-/// Where a link begins; it leads to the address that it was laid to, as long as the test runs.
+/// The entry of a link; it forwards to the target address until the test ends.
 pub(crate) struct Link {
     pub(crate) address: SocketAddr,
 }
@@ -44,7 +44,7 @@ impl Link {
 }
 
 async fn forward_connection(near: TcpStream, far: SocketAddr, shape: LinkShape) {
-    // A connection that is made takes a round trip, whoever answers it.
+    // Establishing a connection takes a round trip.
     sleep(shape.latency * 2).await;
     let Ok(far) = TcpStream::connect(far).await else { return };
     near.set_nodelay(true).unwrap();

@@ -24,13 +24,13 @@ fn addresses(line: &str) -> (SocketAddr, SocketAddr) {
 }
 
 impl Builder {
-    /// Starts it with stdout and stderr on one pipe, which is read to the start-up line and no further.
+    /// Starts it with stdout and stderr on one pipe, which is read up to the start-up line and no further.
     pub(crate) async fn start_with_unread_log(self) -> (Gateway, BufReader<PipeReader>) {
         let (reader, writer) = pipe().unwrap();
         let mut command = self.command();
         command.stdout(writer.try_clone().unwrap()).stderr(writer);
         let child = command.spawn().unwrap();
-        // The command holds the writing end: a reader would never see the end.
+        // The command holds the writing end: a reader would never get EOF.
         drop(command);
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = BufReader::with_capacity(1, reader);

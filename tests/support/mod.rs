@@ -1,6 +1,6 @@
-//! Three nouns: a gateway (the real binary), an upstream that does as it is told, and a client that sees every byte.
+//! The test fixtures: a gateway (the real binary), a scripted upstream, and a client that sees every byte.
 //!
-//! Deliberately absent: anything that knows how the gateway works inside.
+//! They do not depend on the gateway's internals.
 
 pub(crate) mod client;
 pub(crate) mod gateway;
@@ -19,7 +19,7 @@ pub(crate) use gateway::Gateway;
 pub(crate) use scratch::Scratch;
 pub(crate) use upstream::{Latch, SeenRequest, Upstream, UpstreamReply};
 
-/// A body without a pattern that a lost or doubled chunk would fit into.
+/// A body without a pattern, so that a lost or repeated chunk is detected.
 pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
@@ -31,23 +31,23 @@ pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-/// How long anything may take before a test gives up on it. Many tests share two cores.
+/// The timeout of any wait. Many tests share two cores.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until `look` finds something; fails with `what` if it never does.
+/// Waits until `look` returns a value; fails with `what` at the timeout.
 pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(began.elapsed() < WAIT_MAX, "never happened: {what}");
+        assert!(began.elapsed() < WAIT_MAX, "timeout: {what}");
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// Waits until `holds` is true; fails with `what` if it never is.
+/// Waits until `holds` is true; fails with `what` at the timeout.
 pub(crate) async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || {
         let held = holds();

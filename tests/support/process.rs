@@ -1,4 +1,4 @@
-//! A gateway as the system sees it: signals, limits, descriptors, memory, and its end.
+//! A gateway's process: signals, limits, descriptors, memory, and its end.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use super::{Gateway, WAIT_MAX};
 
 impl Gateway {
-    /// The process, for what only the system knows of it.
+    /// The process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -20,7 +20,7 @@ impl Gateway {
         prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
-    /// Lowers its limit of descriptors so that what is open is two thirds of it.
+    /// Lowers its limit of descriptors so that the open ones are two thirds of it.
     pub(crate) fn exhaust_descriptors(&self) {
         let open = u64::try_from(self.open_descriptors()).unwrap();
         self.limit_descriptors(open + open / 2);
@@ -34,24 +34,24 @@ impl Gateway {
         (words.next().unwrap(), words.next().unwrap())
     }
 
-    /// The descriptors that it has open.
+    /// The number of its open descriptors.
     pub(crate) fn open_descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// The memory that the process has resident.
+    /// The resident memory of the process.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub(crate) fn send_sigterm(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Asks it to read its certificate again.
+    /// Sends SIGHUP, which reloads the certificate.
     pub(crate) fn send_sighup(&self) {
         self.signal(Signal::HUP);
     }
@@ -68,7 +68,7 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < WAIT_MAX, "it runs on");
+            assert!(began.elapsed() < WAIT_MAX, "it is still running");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

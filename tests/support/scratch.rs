@@ -1,9 +1,9 @@
-//! A directory that lives as long as a test.
+//! A temporary directory for the duration of a test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An empty directory of its own, gone when dropped.
+/// An empty directory, removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -21,7 +21,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A test that is failing already must not abort over its directory.
+        // A test that is already failing must not abort because of its directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,11 +1,11 @@
-//! Addresses that do not answer, honestly: one that refuses connections and one that leaves them hanging.
+//! Unreachable addresses: one refuses connections, the other never completes them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that is bound, so that nobody else gets it, but does not listen: connections are refused.
+/// A bound port that does not listen: connections are refused, and no other process can bind it.
 pub(crate) struct RefusingAddress {
     pub(crate) address: SocketAddr,
     _socket: Socket,
@@ -18,7 +18,7 @@ impl RefusingAddress {
     }
 }
 
-/// A port whose backlog is full and never taken from: the kernel drops what tries to connect.
+/// A port with a full backlog that is never accepted from: the kernel drops new SYNs.
 pub(crate) struct UnresponsiveAddress {
     pub(crate) address: SocketAddr,
     _socket: Socket,

@@ -1,8 +1,8 @@
-//! What the documents state against what the code does.
+//! Consistency of the documents with the code.
 //!
 //! Tables of the documents are between marks, `<!-- metrics:begin -->` and `<!-- metrics:end -->`; the text around them
-//! is free. The configuration table is generated from the code. The metrics table is written by hand and compared with a
-//! real scrape, because the code does not have the advice about a metric.
+//! is free. The configuration table is generated from the code. The metrics table is written by hand and compared with
+//! a real scrape, because the advice on a metric is not in the code.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ pub(super) fn marked(page: &str, name: &str) -> String {
     text.unwrap_or_else(|| panic!("{page} has no section between {begin} and {end}")).trim().to_owned()
 }
 
-/// G6: the documented keys and defaults are those of the code
+/// G6: the documented keys and defaults equal those of the code
 #[test]
 fn the_page_of_the_configuration_is_generated_from_the_code() {
     let (documented, generated) = (read("docs/configuration.md"), tidegate_config::reference_page());
@@ -38,7 +38,7 @@ fn the_page_of_the_configuration_is_generated_from_the_code() {
     );
 }
 
-/// G1, G6: the documented units and words are those of the code
+/// G1, G6: the documented units and words equal those of the code
 #[test]
 fn the_documented_units_and_words_are_those_of_the_code() {
     assert_eq!(
@@ -57,7 +57,7 @@ fn first_column(table: &str) -> BTreeSet<String> {
     table.lines().filter_map(name).collect()
 }
 
-/// O3: the documented metrics are those of a scrape, no more and no fewer
+/// O3: the documented metrics equal those of a scrape
 #[tokio::test]
 async fn the_documented_metrics_are_those_of_a_scrape() {
     let upstream = Upstream::ok("");
@@ -68,7 +68,8 @@ async fn the_documented_metrics_are_those_of_a_scrape() {
         .set("buckets.api.http.credential_check_path", "/me")
         .start()
         .await;
-    // Families with open label values appear with their first count: a request that ends at the edge, one in a bucket.
+    // Families with open label values appear with their first count: one request that is refused early, one in a
+    // bucket.
     assert_eq!(gateway.get("/nowhere/k").await.status, 404);
     assert_eq!(gateway.get(&format!("/b/{}", "k".repeat(8200))).await.status, 414);
     let scraped = wait_for("both refusals are counted", || async {
@@ -132,7 +133,7 @@ async fn the_fields_of_the_status_are_documented() {
     );
 }
 
-/// Who looks for a place in the code finds its folder in the map.
+/// The code map of ARCHITECTURE.md has every folder.
 #[test]
 fn the_architectures_code_map_names_every_folder() {
     let architecture = read("ARCHITECTURE.md");

@@ -1,18 +1,19 @@
-//! Rust code with its string literals set apart, for rules about words in certain places.
+//! Rust code with its string literals separated, for rules about words in certain positions.
 //!
-//! No parser: literals are found by their quotes, and brackets are matched outside of them. Positions are bytes.
+//! There is no parser: literals are found by their quotes, and brackets are matched outside of them. Positions are
+//! bytes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::sources::Source;
 
-/// The code of one file that ships.
+/// The code of one file without its tests.
 pub(crate) struct Code {
     text: String,
-    /// The text with the inside of every literal blank, byte by byte as long.
+    /// The text with the inside of every literal blanked, of the same byte length.
     blank: String,
-    /// Where the inside of each literal is.
+    /// The byte range inside each literal.
     literals: Vec<Range<usize>>,
 }
 
@@ -26,12 +27,7 @@ impl Code {
     pub(crate) fn of(source: &Source) -> Self {
         let lines: Vec<&str> = source.code().into_iter().map(|(_, line)| line).collect();
         let text = lines.join("\n");
-        let literals = literals(&text);
-        let mut blank = text.clone().into_bytes();
-        for literal in &literals {
-            blank[literal.clone()].fill(b' ');
-        }
-        Self { text, blank: String::from_utf8(blank).unwrap(), literals }
+        Self { blank: without_literals(&text), literals: literals(&text), text }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -66,7 +62,7 @@ impl Code {
         self.literals.iter().filter(is_key).map(|literal| self.text[literal.clone()].to_owned()).collect()
     }
 
-    /// What stands in the first brackets from each `begin` on.
+    /// The content of the first brackets after each `begin`.
     pub(crate) fn after(&self, begin: &str, open: char, close: char) -> Vec<Range<usize>> {
         let starts = self.blank.match_indices(begin).filter(|(at, _)| {
             let before = self.blank[..*at].chars().next_back();
@@ -88,7 +84,7 @@ impl Code {
         starts.filter_map(inside).collect()
     }
 
-    /// The literal that follows right after each `place`.
+    /// The literal directly after each `place`.
     pub(crate) fn literal_after(&self, place: &str) -> BTreeSet<String> {
         let follows = |literal: &&Range<usize>| self.text[..literal.start].ends_with(&format!("{place}\""));
         let text = |literal: &Range<usize>| self.text[literal.clone()].to_owned();
@@ -102,7 +98,16 @@ impl Code {
     }
 }
 
-/// The insides of string literals, raw ones too. A quote as a character or byte begins none.
+/// The text with the inside of every literal blanked.
+pub(super) fn without_literals(text: &str) -> String {
+    let mut blank = text.to_owned().into_bytes();
+    for literal in literals(text) {
+        blank[literal].fill(b' ');
+    }
+    String::from_utf8(blank).unwrap()
+}
+
+/// The insides of string literals, raw ones too. A quote as a character or byte starts none.
 fn literals(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let (mut found, mut at) = (Vec::new(), 0);
@@ -138,7 +143,7 @@ fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at.min(bytes.len())
 }
 
-/// Literals are found whatever is in them; the words between them are not taken for literals.
+/// Literals with any content are found; the text between them is not.
 #[test]
 fn literals_are_set_apart() {
     let text = "f(\"a\", '\"', \"b\\\"c\", r#\"d\"e\"#, b'\"', \"é\")";

@@ -1,6 +1,6 @@
-//! The shape of the documents: lengths of lines and rows, links and their anchors.
+//! The form of the documents: lengths of lines and rows, links and their anchors.
 //!
-//! A link is checked if its target is a file of the repository. Other sites are not asked: a test has no network.
+//! A link is checked if its target is a file of the repository. Other sites are not checked: tests have no network.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn lines_and_rows_of_documents_are_short() {
     for page in pages() {
         let lines = long_lines(&page.text);
         if LONGER.contains(&page.path.as_str()) {
-            assert!(!lines.is_empty(), "{} is short now: strike it from LONGER", page.path);
+            assert!(!lines.is_empty(), "{} has no long line any more: remove it from LONGER", page.path);
         } else {
             long.extend(lines.into_iter().map(|line| format!("{}:{line}", page.path)));
         }
@@ -78,7 +78,7 @@ fn links(text: &str) -> Vec<String> {
     inline.map(|(target, _)| target).chain(named).map(str::to_owned).collect()
 }
 
-/// The anchors of a page's headings, as GitHub and docs.rs make them.
+/// The anchors of a page's headings, as GitHub and docs.rs generate them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut is_fenced = false;
@@ -98,7 +98,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// Why a link of a page leads nowhere.
+/// The reason why a link of a page is broken.
 fn broken(page: &Source, link: &str) -> Option<String> {
     if link.contains("://") {
         return None;
@@ -129,9 +129,9 @@ fn every_link_of_a_document_resolves() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A page that nothing links is not found by its readers.
+/// Every page of the manual is linked from the README.
 #[test]
-fn the_readme_leads_to_every_page_of_the_manual() {
+fn the_readme_links_every_page_of_the_manual() {
     let linked = links(&read("README.md"));
     let manual = pages().into_iter().map(|page| page.path);
     let is_manual = |path: &String| path.strip_prefix("docs/").is_some_and(|name| !name.contains('/'));
@@ -139,7 +139,7 @@ fn the_readme_leads_to_every_page_of_the_manual() {
     assert!(missing.is_empty(), "README.md links none of {missing:?}");
 }
 
-/// The scans find what they must: they would pass everything otherwise.
+/// The scans find their samples: otherwise every page would pass.
 #[test]
 fn long_lines_links_and_anchors_are_found() {
     let (line, row) = ("x".repeat(LINE_MAX + 1), format!("|{}", "x".repeat(ROW_MAX)));

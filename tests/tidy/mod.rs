@@ -1,26 +1,26 @@
-//! The invariants of ARCHITECTURE.md that a look at the text can check.
+//! The invariants of ARCHITECTURE.md that can be checked in the source text.
 //!
-//! A rule is data: what it says, what to do instead, how it is recognised, and an example that breaks it, so that a
-//! rule which no longer sees anything fails too. Rules about types, visibility or function length are the compiler's
-//! and clippy's and are absent here; so is layout, which rustfmt settles.
+//! A rule is data: a statement, a remedy, a check, and an example that violates it, so that a check without any effect
+//! fails too. Types, visibility and function length are checked by the compiler and clippy; layout is rustfmt's.
 
+pub(crate) mod documented_words;
 mod documents;
+mod glossary;
 mod literals;
 mod markdown;
 pub(crate) mod sources;
-pub(crate) mod words;
 
 use sources::Source;
 
-/// Where a source breaks a rule: lines, numbered from 1.
+/// The violating lines of a source, numbered from 1.
 type Lines = Vec<usize>;
 
 struct Rule {
     statement: &'static str,
-    /// What to do where it does not hold.
+    /// What to do about a violation.
     remedy: &'static str,
     violations: fn(&Source) -> Lines,
-    /// Path and text of a source that breaks it.
+    /// Path and text of a violating source.
     example: (&'static str, &'static str),
 }
 
@@ -29,7 +29,7 @@ const RULES: [Rule; 13] = [
         statement: "only src/http/error/ names status codes",
         remedy: "give the cause a variant in its own error enum and its status in src/http/error/",
         violations: status_codes,
-        example: ("src/http/edge.rs", "HttpResponse::BadRequest()"),
+        example: ("src/http/request_validation.rs", "HttpResponse::BadRequest()"),
     },
     Rule {
         statement: "only actors/src/system.rs starts actors",
@@ -66,14 +66,14 @@ const RULES: [Rule; 13] = [
             }
             let readers =
                 ["env::var", "env::vars", "env::var_os", "env::vars_os", "env::set_var", "env::remove_var"];
-            // glibc's own variable, for the process itself
+            // A variable of glibc, for the process itself.
             code(source, &["src/memcpy.rs"], |line| calls(line, &readers))
         },
         example: ("src/main.rs", "let x = env::var(\"X\");"),
     },
     Rule {
         statement: "only src/telemetry/log/ and src/cli.rs write to stdout and stderr",
-        remedy: "log it, or call write_stderr: a blocked terminal or pipe must hold up no worker and no exit",
+        remedy: "log it, or call write_stderr: a blocked terminal or pipe must block no worker and no exit",
         violations: |source| {
             let ships =
                 ["src/", "actors/src/", "config/src/"].iter().any(|folder| source.path.starts_with(folder));
@@ -86,7 +86,7 @@ const RULES: [Rule; 13] = [
         example: ("src/worker.rs", "eprintln!(\"lost\");"),
     },
     Rule {
-        statement: "a state machine knows no runtime",
+        statement: "a state machine has no runtime",
         remedy: "return the decision from state.rs; send, log and count it in actor.rs",
         violations: |source| {
             if !source.path.starts_with("actors/") || source.name() != "state.rs" {
@@ -104,8 +104,8 @@ const RULES: [Rule; 13] = [
         example: ("actors/src/pool/actor.rs", "use crate::breaker::BreakerHandle;"),
     },
     Rule {
-        statement: "every module opens with `//!`, which argues its design",
-        remedy: "begin the file with why it exists, and what is deliberately absent",
+        statement: "every module begins with a `//!` module doc",
+        remedy: "begin the file with what the module owns, what it must not do, and which rule it follows",
         violations: |source| {
             let opens = !source.is_rust() || source.text.starts_with("//!");
             if opens { Lines::new() } else { vec![1] }
@@ -161,7 +161,7 @@ const RULES: [Rule; 13] = [
     },
     Rule {
         statement: "a file is named after what is in it",
-        remedy: "find the noun; a drawer for odds and ends grows for ever",
+        remedy: "find the noun; a collection of odds and ends grows without bound",
         violations: |source| {
             let drawers = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
             let in_drawer = source.path.split(['/', '.']).any(|part| drawers.contains(&part));
@@ -188,14 +188,14 @@ const EXAMPLE_OF_401_LINES: &str = {
     }
 };
 
-/// Files that only read the statuses of upstreams.
+/// Files that only compare the statuses of upstreams.
 const READS_STATUSES: [(&str, &str); 1] = [
     // A 304 has its object's content-length and no body: the answer must be framed without it.
-    ("src/upstream/answer.rs", "StatusCode::NOT_MODIFIED"),
+    ("src/upstream/response_body.rs", "StatusCode::NOT_MODIFIED"),
 ];
 
 fn status_codes(source: &Source) -> Lines {
-    // The embedded origin is a server of its own: an upstream.
+    // The embedded origin is a separate server: an upstream.
     let answers = ["src/http/error/", "src/origin/"];
     if !source.path.starts_with("src/") || answers.iter().any(|folder| source.path.starts_with(folder)) {
         return Lines::new();
@@ -203,7 +203,7 @@ fn status_codes(source: &Source) -> Lines {
     let is_read =
         |rest: &str| READS_STATUSES.iter().any(|(path, name)| *path == source.path && rest.starts_with(name));
     code(source, &[], |line| {
-        // Constants and the constructors named after them begin with a capital, `HttpResponse::new(status)` does not.
+        // Constants and their constructors begin with a capital, `HttpResponse::new(status)` does not.
         let names = |path: &str| {
             let mut places = line.match_indices(path).map(|(at, _)| &line[at..]);
             let capital = |rest: &&str| rest[path.len()..].starts_with(|c: char| c.is_ascii_uppercase());
@@ -215,7 +215,7 @@ fn status_codes(source: &Source) -> Lines {
 
 fn foreign_components(source: &Source) -> Lines {
     const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
-    // Every file of the crate but these is a component's, or below all of them.
+    // All other files of the crate belong to a component, or are below all components.
     let above_all =
         ["lib.rs", "system.rs"].contains(&source.name()) || source.path.starts_with("actors/src/simulation/");
     if !source.path.starts_with("actors/src/") || above_all {
@@ -229,7 +229,7 @@ fn foreign_components(source: &Source) -> Lines {
     })
 }
 
-/// The shipped lines that offend, but in these files.
+/// The violating product lines, except in these files.
 fn code(source: &Source, allowed: &[&str], offends: impl Fn(&str) -> bool) -> Lines {
     if allowed.contains(&source.path.as_str()) {
         return Lines::new();
@@ -241,13 +241,13 @@ fn lines(text: &str, offends: impl Fn(&str) -> bool) -> Lines {
     text.lines().enumerate().filter(|(_, line)| offends(line)).map(|(at, _)| at + 1).collect()
 }
 
-/// Whether the line calls, or passes on, one of these functions.
+/// Whether the line calls or passes one of these functions.
 fn calls(line: &str, functions: &[&str]) -> bool {
     let defines = |function: &str| line.contains(&format!("fn {function}"));
     functions.iter().any(|function| has_word(line, function) && !defines(function))
 }
 
-/// Whether `word` stands in the line as a whole, not as a part of a longer name.
+/// Whether `word` is in the line as a whole word, not as a part of a longer name.
 fn has_word(line: &str, word: &str) -> bool {
     let in_name = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -263,32 +263,32 @@ fn every_rule_holds() {
     let sources = sources::all();
     assert!(sources.len() > 150, "only {} sources are found: the walk is wrong", sources.len());
     let mut broken = Vec::new();
-    for Rule { statement: says, remedy: instead, violations: finds, .. } in RULES {
+    for Rule { statement, remedy, violations, .. } in RULES {
         let places =
-            sources.iter().flat_map(|source| finds(source).into_iter().map(|line| (&source.path, line)));
+            sources.iter().flat_map(|source| violations(source).into_iter().map(|line| (&source.path, line)));
         let places: Vec<String> = places.map(|(path, line)| format!("  {path}:{line}")).collect();
         if !places.is_empty() {
-            broken.push(format!("{says}:\n{}\n  -> {instead}", places.join("\n")));
+            broken.push(format!("{statement}:\n{}\n  -> {remedy}", places.join("\n")));
         }
     }
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
-/// A rule that finds nothing in its own counterexample watches nothing.
+/// Every rule finds its own counterexample.
 #[test]
-fn every_rule_finds_what_breaks_it() {
-    for Rule { statement: says, violations: finds, example: (path, text), .. } in RULES {
-        assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule is blind: {says}");
+fn every_rule_finds_its_example() {
+    for Rule { statement, violations, example: (path, text), .. } in RULES {
+        assert!(!violations(&Source::sample(path, text)).is_empty(), "the rule finds nothing: {statement}");
     }
 }
 
-/// The allow-list names what exists, so that it can only shrink.
+/// The allow-list has only needed entries, so it can only shrink.
 #[test]
 fn every_exception_is_still_needed() {
     for (path, constant) in READS_STATUSES {
         assert!(
             sources::read(path).contains(constant),
-            "{path} no longer names {constant}: strike it from the list"
+            "{path} no longer contains {constant}: remove it from the list"
         );
     }
 }

@@ -1,16 +1,16 @@
-//! The repository as text: every source file, and which of its lines are code that ships.
+//! The repository as text: every source file, and its product lines without tests and comments.
 //!
-//! Lines are read as rustfmt writes them, not parsed: a test item ends at the brace that stands under its first
-//! character, a comment begins at `//`. That is enough for rules about words, and needs no parser to keep up to date.
+//! Lines are scanned in rustfmt's layout, not parsed: a test item ends at the brace below its first character, a
+//! comment begins at `//`. This is enough for rules about words and needs no parser.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The folders that hold sources, each a crate or the tests.
+/// The folders with sources: crates and tests.
 pub(crate) const CRATES: [&str; 7] = ["actors", "benches", "config", "fuzz", "loadtest", "src", "tests"];
 const SUFFIXES: [&str; 5] = ["rs", "py", "sh", "toml", "md"];
-/// What tools leave in the tree.
+/// Folders that tools generate.
 const GENERATED: [&str; 4] = ["target", ".venv", "node_modules", "__pycache__"];
 
 /// One file.
@@ -104,7 +104,7 @@ impl Source {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The lines that ship, numbered from 1: without tests and without comments.
+    /// The product lines, numbered from 1: without tests and without comments.
     pub(crate) fn code(&self) -> Vec<(usize, &str)> {
         let mut code = Vec::new();
         if self.is_test || !self.is_rust() {
@@ -139,15 +139,15 @@ fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) {
     }
 }
 
-/// The line up to its comment; `://` in a URL begins none.
-fn without_comment(line: &str) -> &str {
+/// The line without its comment; `://` in a URL starts none.
+pub(super) fn without_comment(line: &str) -> &str {
     let begins = |at: &usize| *at == 0 || line.as_bytes()[at - 1] != b':';
     line.match_indices("//").map(|(at, _)| at).find(begins).map_or(line, |at| &line[..at])
 }
 
-/// What ships is found, and what does not is left out: the rules would be blind otherwise.
+/// Product lines are found and others are skipped: otherwise the rules would check nothing.
 #[test]
-fn tests_and_comments_are_no_code() {
+fn tests_and_comments_are_not_product_lines() {
     let text = "//! doc\nuse a;\n\n#[cfg(test)]\nuse b;\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    c();\n}\nd(\"http://e\"); // f\n";
     let source = Source::sample("src/x.rs", text);
     let code: Vec<_> = source.code().into_iter().filter(|(_, line)| !line.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! Where a bucket's name stands, on both sides of the gateway, and that answers show the client's.
+//! Path-style and virtual-hosted addressing on both sides of the gateway, and the client's bucket name in answers.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::s3_client;
 use crate::support::{Client, Gateway, Response, Scratch, Upstream, UpstreamReply, gateway, head, put};
 
-async fn ask(gateway: &Gateway, method: &str, host: &str, target: &str) -> Response {
+async fn send_request(gateway: &Gateway, method: &str, host: &str, target: &str) -> Response {
     let mut client = Client::connect(gateway.address()).await;
     client.send(format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
     client.response(method).await
@@ -23,9 +23,9 @@ fn on_base_domains(builder: gateway::Builder) -> gateway::Builder {
     builder.set("server.base_domains", "s3.test, Localhost")
 }
 
-/// V5: a bucket in the Host is the bucket in the path; the key's bytes are the same either way
+/// V5: a virtual-hosted bucket equals the bucket in the path; the key's bytes are the same
 #[tokio::test]
-async fn a_host_below_a_base_domain_names_the_bucket() {
+async fn a_host_below_a_base_domain_selects_the_bucket() {
     let (upstream, api) = (Upstream::ok("v"), Upstream::ok("{}"));
     let builder =
         Gateway::builder().bucket("b", &upstream).bucket("other", &upstream).http_bucket("api", &api);
@@ -39,7 +39,7 @@ async fn a_host_below_a_base_domain_names_the_bucket() {
         ("s3.test", "/b/k", "/b/k"),
         ("b.elsewhere.test", "/other/k", "/real/k"),
     ] {
-        let answer = ask(&gateway, "GET", host, target).await;
+        let answer = send_request(&gateway, "GET", host, target).await;
         if upstream_target == "404" {
             assert_eq!((answer.complete_status(), answer.reason()), (404, "no_such_bucket"), "{host}");
         } else {
@@ -47,14 +47,14 @@ async fn a_host_below_a_base_domain_names_the_bucket() {
             assert_eq!(upstream.last().target, upstream_target, "{host}{target}");
         }
     }
-    assert_eq!(ask(&gateway, "GET", "api.s3.test", "/v1/x?y").await.complete_status(), 200);
+    assert_eq!(send_request(&gateway, "GET", "api.s3.test", "/v1/x?y").await.complete_status(), 200);
     assert_eq!(api.last().target, "/v1/x?y");
-    assert!(ask(&gateway, "GET", "s3.test", "/").await.text().contains("<Name>b</Name>"));
+    assert!(send_request(&gateway, "GET", "s3.test", "/").await.text().contains("<Name>b</Name>"));
 }
 
-/// V5: towards the store the bucket may stand in the Host, and in no other place then
+/// V5: the upstream request may have the bucket in its host, and then not in its path
 #[tokio::test]
-async fn the_stores_bucket_may_stand_in_its_host() {
+async fn the_stores_bucket_may_be_in_its_host() {
     let upstream = Upstream::ok("v");
     let endpoint = format!("localhost:{}", upstream.address().port());
     let gateway = on_base_domains(Gateway::builder().bucket("b", &upstream))
@@ -68,14 +68,14 @@ async fn the_stores_bucket_may_stand_in_its_host() {
         ("gateway.test", "/b-2?uploads", "b-2", "/?uploads"),
         ("b.3.s3.test", "/k", "b.3", "/k"),
     ] {
-        assert_eq!(ask(&gateway, "GET", host, target).await.complete_status(), 200);
+        assert_eq!(send_request(&gateway, "GET", host, target).await.complete_status(), 200);
         let seen = upstream.last();
         assert_eq!(seen.headers_named("host"), [format!("{bucket}.{endpoint}")]);
         assert_eq!(seen.target, upstream_target);
     }
 }
 
-/// A2: what is signed for a bucket in the Host is what a real server verifies, which knows no other form
+/// A2: virtual-hosted requests are signed as a real server verifies them that accepts no other form
 #[tokio::test]
 async fn virtual_requests_are_signed_as_they_are_sent() {
     let store = Scratch::new();
@@ -111,11 +111,11 @@ async fn virtual_requests_are_signed_as_they_are_sent() {
     assert_eq!(s3_client::read(&client, "b", "a b/ü+%").await, b"bytes");
 }
 
-/// V5: listings and every step of an upload show the client's name for the bucket
+/// V5: listings and every step of a multipart upload have the client's name of the bucket
 #[tokio::test]
-async fn documents_show_the_clients_name() {
+async fn documents_have_the_clients_name() {
     let (origin, _directory) = s3_client::origin();
-    let gateway = s3_client::before(&origin).start().await;
+    let gateway = s3_client::gateway_before(&origin).start().await;
     let client = s3_client::client(&gateway);
     s3_client::put(&client, "alias", "real", b"<Name>real</Name>".to_vec()).await;
     let listed = client.list_objects_v2().bucket("alias").send().await.unwrap();
@@ -140,13 +140,13 @@ async fn documents_show_the_clients_name() {
     }
 }
 
-/// V5, E2: an error and a redirect show the client's name, a HEAD's length and an object's bytes stay as they are
+/// V5, E2: an error and a redirect have the client's name; a HEAD's length and an object's bytes are unchanged
 #[tokio::test]
 async fn only_documents_of_the_protocol_are_renamed() {
     let error = "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><BucketName>real</BucketName><Resource>/real/k</Resource></Error>";
     let object = "<ListBucketResult><Name>real</Name></ListBucketResult>";
     let upstream = Upstream::start(move |seen| {
-        let xml = |act: UpstreamReply| act.header("content-type", "application/xml");
+        let xml = |reply: UpstreamReply| reply.header("content-type", "application/xml");
         match (seen.method.as_str(), seen.target.as_str()) {
             (_, "/real/missing") => xml(UpstreamReply::new(404, error)),
             ("PUT", "/real") => UpstreamReply::ok("").header("location", "/real"),
@@ -164,7 +164,7 @@ async fn only_documents_of_the_protocol_are_renamed() {
     assert_eq!((created.complete_status(), created.header("location")), (200, Some("/b")));
 }
 
-/// P8: a name that nobody knows is told as what it is
+/// P8: a name without an address is reported as such
 #[tokio::test]
 async fn a_name_without_address_is_a_failure_to_connect() {
     let gateway = Gateway::builder()

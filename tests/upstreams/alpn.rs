@@ -1,12 +1,12 @@
-//! HTTP/2 stays at the edge: it is never negotiated towards an upstream, and actix never serves it.
+//! HTTP/2 exists only towards TLS clients: it is never negotiated with an upstream, and actix never serves it.
 //!
-//! awc and actix-http are locked to h2 0.3, which RUSTSEC-2026-0258 is about; `.ci/advisories.toml` makes an exception for
-//! them and names these tests.
+//! awc and actix-http are locked to h2 0.3, the subject of RUSTSEC-2026-0258; `.ci/advisories.toml` makes an exception
+//! for them and names these tests.
 
-use super::tls::{Farewell, Front};
+use super::tls::{Front, TlsClose};
 use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply, get};
 
-/// V9, A7: an upstream that offers `h2` first is spoken to in HTTP/1.1, one that offers nothing else is not spoken to
+/// V9, A7: an upstream that prefers `h2` is called with HTTP/1.1, one that offers only `h2` is not called
 #[tokio::test]
 async fn http2_is_never_negotiated_towards_an_upstream() {
     for (offers, protocol, status, requests) in [
@@ -15,20 +15,21 @@ async fn http2_is_never_negotiated_towards_an_upstream() {
         (&["h2"], None, 502, 1),
     ] {
         let upstream = Upstream::start(|_| UpstreamReply::ok("x").header("alt-svc", "h2=\":443\""));
-        let (front, directory) = (Front::offering(offers, &upstream, Farewell::Said).await, Scratch::new());
-        let (gateway, greetings) = front.into_gateway(&directory).await;
-        // The second request would be the one that follows the answer's `Alt-Svc`.
+        let (front, directory) =
+            (Front::offering(offers, &upstream, TlsClose::CloseNotify).await, Scratch::new());
+        let (gateway, handshakes) = front.into_gateway(&directory).await;
+        // A second request would follow the answer's `Alt-Svc`.
         for _ in 0..requests {
             assert_eq!(get(gateway.address(), "/b/k").await.complete_status(), status, "{offers:?}");
         }
-        let greetings = greetings.lock().unwrap().clone();
-        assert!(greetings.iter().all(|(_, agreed)| Some(agreed.as_str()) == protocol), "{greetings:?}");
-        assert_eq!(greetings.is_empty(), protocol.is_none(), "{greetings:?}");
+        let handshakes = handshakes.lock().unwrap().clone();
+        assert!(handshakes.iter().all(|(_, agreed)| Some(agreed.as_str()) == protocol), "{handshakes:?}");
+        assert_eq!(handshakes.is_empty(), protocol.is_none(), "{handshakes:?}");
         assert_eq!(upstream.seen().iter().filter(|seen| seen.header("upgrade").is_some()).count(), 0);
     }
 }
 
-/// V9: a client that begins with HTTP/2 in cleartext is refused, on both listeners; an offer to upgrade is passed over
+/// V9: cleartext HTTP/2 is refused on both listeners; an h2c upgrade is ignored
 #[tokio::test]
 async fn actix_serves_no_http2() {
     const SETTINGS_FRAME: u8 = 4;

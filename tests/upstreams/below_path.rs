@@ -1,4 +1,4 @@
-//! Stores that lie below a path, as `https://host/storage/v1/s3`.
+//! Stores below a path, as `https://host/storage/v1/s3`.
 
 use crate::auth::signer::Signer;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, gateway, get, head, put, request};
@@ -13,7 +13,7 @@ fn below(upstream: &Upstream) -> gateway::Builder {
         .set("buckets.b.s3.secret_access_key", "own")
 }
 
-/// V5, A2: the endpoint's path stands before the client's, byte for byte, and the signature covers both
+/// V5, A2: the endpoint's path is prefixed to the client's, byte for byte, and the signature covers both
 #[tokio::test]
 async fn the_path_is_sent_and_signed() {
     let upstream = Upstream::ok("x");
@@ -41,15 +41,16 @@ async fn the_path_is_sent_and_signed() {
     assert_eq!(upstream.last().header("x-amz-copy-source"), Some("b/k"), "a copy's source has no path");
 }
 
-/// V5, E2: clients see paths without the endpoint's, whether or not the store repeats it, and the bucket's name if that is another
+/// V5, E2: clients get paths without the endpoint's, whether or not the store repeats it, and their own name of the
+/// bucket
 #[tokio::test]
-async fn answers_do_not_show_the_path() {
+async fn answers_do_not_have_the_endpoints_path() {
     for theirs in [None, Some("acme:theirs")] {
         for repeated in [PATH, ""] {
-            // As Ceph does, the store names a bucket of a tenant without its tenant.
+            // Like Ceph, the store omits the tenant in a bucket's name.
             let name = theirs.map_or("b", |_| "theirs");
             let upstream = Upstream::start(move |seen| {
-                let xml = |act: UpstreamReply| act.header("content-type", "application/xml");
+                let xml = |reply: UpstreamReply| reply.header("content-type", "application/xml");
                 let end = "<CompleteMultipartUploadResult><Location>http://store.internal/storage/v1/s3/x/k</Location>\
                            </CompleteMultipartUploadResult>";
                 match (seen.method.as_str(), seen.target.rsplit('/').next().unwrap()) {
@@ -88,9 +89,9 @@ async fn answers_do_not_show_the_path() {
     }
 }
 
-/// H4: a redirect of such a store leads past the gateway like any other
+/// H4: such a store's redirect is refused like any other
 #[tokio::test]
-async fn a_redirect_is_kept_back() {
+async fn a_redirect_is_not_forwarded() {
     let upstream =
         Upstream::start(|_| UpstreamReply::new(307, "").header("location", "/storage/v1/s3/b/elsewhere"));
     let gateway = below(&upstream).start().await;
@@ -101,9 +102,9 @@ async fn a_redirect_is_kept_back() {
     );
 }
 
-/// C3, P5: the gateway's own requests: a credential is checked below the path, a health check asks for its own path
+/// C3, P5: the gateway's own requests: a credential check is sent below the path, a health check to its own path
 #[tokio::test]
-async fn own_requests_know_the_path() {
+async fn own_requests_use_the_path() {
     let upstream = Upstream::start(|seen| match seen.method.as_str() {
         "PUT" => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
         _ => UpstreamReply::ok("<ListBucketResult/>"),
@@ -123,5 +124,5 @@ async fn own_requests_know_the_path() {
     crate::support::wait_until("the credential is checked", || asked(&listing).is_some()).await;
     let seen = asked(&listing).unwrap();
     assert!(Signer::new("ONE", "one").has_signed(&seen, &listing), "{seen:?}");
-    crate::support::wait_until("the endpoint is asked", || asked("/health").is_some()).await;
+    crate::support::wait_until("the endpoint is checked", || asked("/health").is_some()).await;
 }

@@ -1,4 +1,4 @@
-//! Session tokens, and credentials that a container platform's endpoint hands out and takes back.
+//! Session tokens, and temporary credentials from a container platform's endpoint.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,14 +23,14 @@ fn with_endpoint(upstream: &Upstream, endpoint: &Upstream) -> gateway::Builder {
     Gateway::builder().bucket("b", upstream).set("buckets.b.s3.container_credentials.url", &url)
 }
 
-/// Whose key the last request was signed with.
+/// The key ID that signed the last request.
 fn signed_by(upstream: &Upstream) -> String {
     let last = upstream.last();
     let authorization = last.header("authorization").unwrap();
     authorization.split(['=', '/']).nth(1).unwrap().to_owned()
 }
 
-/// A2: a session token is sent and signed; the client's own is not
+/// A2: the session token is sent and signed; the client's own is not
 #[tokio::test]
 async fn a_session_token_is_part_of_the_signature() {
     let upstream = Upstream::ok("");
@@ -52,9 +52,9 @@ async fn a_session_token_is_part_of_the_signature() {
     );
 }
 
-/// A2: many first requests wait for one question to the endpoint, which is asked with the token of the file
+/// A2: concurrent first requests wait for one call to the endpoint, with the token from the file
 #[tokio::test]
-async fn the_first_requests_wait_for_one_question() {
+async fn the_first_requests_wait_for_one_call() {
     let (upstream, latch, directory) = (Upstream::ok(""), Latch::new(), Scratch::new());
     let held = latch.clone();
     let endpoint = Upstream::start(move |_| lease("FIRST", Duration::from_secs(3600)).when_open(&held));
@@ -63,12 +63,12 @@ async fn the_first_requests_wait_for_one_question() {
         .set("buckets.b.s3.container_credentials.authorization_token_file", token.to_str().unwrap())
         .start()
         .await;
-    let asking = join_all((0..20).map(|_| gateway.get("/b/k")));
+    let pending = join_all((0..20).map(|_| gateway.get("/b/k")));
     let opening = async {
         endpoint.wait_until_in_flight(1).await;
         latch.open_for_all();
     };
-    let (answers, ()) = tokio::join!(asking, opening);
+    let (answers, ()) = tokio::join!(pending, opening);
     assert!(answers.iter().all(|answer| answer.complete_status() == 200), "{answers:?}");
     assert_eq!((signed_by(&upstream).as_str(), endpoint.count()), ("FIRST", 1));
     assert_eq!(upstream.last().header("x-amz-security-token"), Some("token-FIRST"));
@@ -79,9 +79,9 @@ async fn the_first_requests_wait_for_one_question() {
     );
 }
 
-/// A2: credentials are renewed before they expire, without a request that fails between
+/// A2: credentials are renewed before they expire, without a failing request
 #[tokio::test]
-async fn credentials_are_renewed_ahead_of_their_end() {
+async fn credentials_are_renewed_before_they_expire() {
     let upstream = Upstream::ok("");
     let endpoint = Upstream::start(|seen| match seen.number {
         1 => lease("FIRST", Duration::from_secs(4)),
@@ -98,9 +98,10 @@ async fn credentials_are_renewed_ahead_of_their_end() {
     assert_eq!(endpoint.count(), 2);
 }
 
-/// A2: an endpoint that fails leaves the old pair in use until it expires; then 503 with its reason, until it answers again
+/// A2: while the endpoint fails the old pair stays in use until it expires; then 503 with its reason, until the
+/// endpoint answers
 #[tokio::test]
-async fn a_failing_endpoint_costs_nothing_until_the_pair_expires() {
+async fn a_failing_endpoint_has_no_effect_until_the_pair_expires() {
     let (upstream, is_up) = (Upstream::ok(""), Arc::new(AtomicBool::new(false)));
     let up = Arc::clone(&is_up);
     let endpoint = Upstream::start(move |seen| match seen.number {
@@ -121,7 +122,7 @@ async fn a_failing_endpoint_costs_nothing_until_the_pair_expires() {
     assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert!(refused.text().contains("<Code>ServiceUnavailable</Code>"), "{}", refused.text());
     assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
-    assert_eq!(upstream.count(), sent, "nothing goes up unsigned");
+    assert_eq!(upstream.count(), sent, "nothing is sent unsigned");
     is_up.store(true, Ordering::SeqCst);
     wait_for("the endpoint is back", || async {
         (gateway.get("/b/k").await.complete_status() == 200).then_some(())
@@ -131,9 +132,9 @@ async fn a_failing_endpoint_costs_nothing_until_the_pair_expires() {
     assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains("secret-of-the-endpoint")));
 }
 
-/// A2: an endpoint that gives none from the start is told at once
+/// A2: an endpoint without credentials from the start is reported at once
 #[tokio::test]
-async fn without_any_credentials_nothing_goes_up() {
+async fn without_any_credentials_nothing_is_sent_upstream() {
     let (upstream, endpoint) = (Upstream::ok(""), Upstream::ok("<html>"));
     let gateway = with_endpoint(&upstream, &endpoint).start().await;
     let answer = gateway.get("/b/k").await;

@@ -1,4 +1,4 @@
-//! How an upstream is reached, as whom, and what it calls a bucket.
+//! Upstreams: addressing, identity, TLS, and bucket names.
 
 mod addressing;
 mod alpn;

@@ -1,4 +1,5 @@
-//! A bucket with another name at the store: the client's name is where the S3 schema has a bucket name, and nowhere else.
+//! A bucket with another name at the store: answers have the client's name exactly in the bucket fields of the S3
+//! schema.
 
 use crate::support::{Gateway, Response, Upstream, UpstreamReply, get, request};
 
@@ -13,16 +14,16 @@ async fn renamed(upstream: &Upstream, addressing: &str) -> Gateway {
         .await
 }
 
-/// A store that gives this answer to everything.
-fn always(act: UpstreamReply) -> Upstream {
-    Upstream::start(move |_| act.clone())
+/// A store with the same answer to every request.
+fn always(reply: UpstreamReply) -> Upstream {
+    Upstream::start(move |_| reply.clone())
 }
 
 fn xml(status: u16, document: &str) -> UpstreamReply {
     UpstreamReply::new(status, document).header("content-type", "application/xml")
 }
 
-/// The document that the client gets for one of the store's.
+/// The client's document for one of the store's.
 async fn document(addressing: &str, target: &str, status: u16, document: &str) -> String {
     let upstream = always(xml(status, document));
     let gateway = renamed(&upstream, addressing).await;
@@ -31,9 +32,9 @@ async fn document(addressing: &str, target: &str, status: u16, document: &str) -
     answer.text()
 }
 
-/// V5: listings in which every key, prefix, marker and delimiter looks like the bucket, and only the bucket changes
+/// V5: in listings only the bucket name changes, even if every key, prefix, marker and delimiter resembles it
 #[tokio::test]
-async fn a_listing_keeps_keys_that_look_like_the_bucket() {
+async fn a_listing_keeps_keys_that_resemble_the_bucket() {
     for (root, bucket) in [
         ("ListBucketResult", "Name"),
         ("ListVersionsResult", "Name"),
@@ -52,9 +53,9 @@ async fn a_listing_keeps_keys_that_look_like_the_bucket() {
     }
 }
 
-/// I1, V5: the store's digests are those of its own document, so they end where the document is changed
+/// I1, V5: the store's digests are for its own document, so they are removed from a changed one
 #[tokio::test]
-async fn digests_end_where_a_document_is_changed() {
+async fn digests_of_changed_documents_are_removed() {
     let listing = |digested: UpstreamReply| {
         digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA")
     };
@@ -72,9 +73,9 @@ async fn digests_end_where_a_document_is_changed() {
     }
 }
 
-/// V5, E2: in an error the path of the request is the client's; a key that looks like that path is a key
+/// V5, E2: an error has the client's request path; a key that resembles that path is unchanged
 #[tokio::test]
-async fn an_error_keeps_a_key_that_looks_like_its_path() {
+async fn an_error_keeps_a_key_that_resembles_its_path() {
     let of = |bucket: &str, resource: &str| {
         format!(
             "<Error><Code>NoSuchKey</Code><Message>b</Message><Key>b/k</Key><Location>b</Location><Name>b</Name>\
@@ -92,9 +93,9 @@ async fn an_error_keeps_a_key_that_looks_like_its_path() {
     }
 }
 
-/// V5: an object is never rewritten, also where its query or its contents look like those of another operation
+/// V5: an object is never rewritten, even if its query or its contents resemble those of another operation
 #[tokio::test]
-async fn an_object_that_looks_like_a_document_passes_unchanged() {
+async fn an_object_that_resembles_a_document_is_unchanged() {
     let object = "<ListBucketResult><Name>b</Name></ListBucketResult>";
     for target in ["/a/b", "/a/b/k?uploadId=7", "/a/b?response-content-type=text%2Fxml"] {
         assert_eq!(document("path", target, 200, object).await, object, "{target}");
@@ -105,17 +106,17 @@ async fn an_object_that_looks_like_a_document_passes_unchanged() {
 }
 
 /// Sends a request with a body and returns the answer to it.
-async fn write(act: UpstreamReply, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
-    let upstream = always(act);
+async fn write(reply: UpstreamReply, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+    let upstream = always(reply);
     let gateway = renamed(&upstream, "path").await;
     let answer = request(gateway.address(), method, target, headers, Some(b"x")).await;
     assert_eq!(answer.broken, None);
     answer
 }
 
-/// V5: of the headers only the location of a new bucket has its name
+/// V5: the only header with the bucket's name is the location of a new bucket
 #[tokio::test]
-async fn headers_that_look_like_the_bucket_pass_unchanged() {
+async fn headers_that_resemble_the_bucket_are_unchanged() {
     let like = |location: &str| {
         UpstreamReply::ok("")
             .header("location", location)
@@ -144,7 +145,7 @@ async fn headers_that_look_like_the_bucket_pass_unchanged() {
     }
 }
 
-/// V5, E2: an error behind a 200 has the client's name as any error has
+/// V5, E2: an error document in a 200 has the client's name like any error
 #[tokio::test]
 async fn a_late_error_has_the_clients_name() {
     let of =
@@ -157,9 +158,9 @@ async fn a_late_error_has_the_clients_name() {
     }
 }
 
-/// V5: the steps of an upload of a key that looks like the bucket
+/// V5: every upload step keeps a key that resembles the bucket
 #[tokio::test]
-async fn an_upload_keeps_a_key_that_looks_like_the_bucket() {
+async fn an_upload_keeps_a_key_that_resembles_the_bucket() {
     let begun = |bucket: &str| {
         format!(
             "<InitiateMultipartUploadResult><Bucket>{bucket}</Bucket><Key>b</Key><UploadId>b</UploadId>\
@@ -178,7 +179,7 @@ async fn an_upload_keeps_a_key_that_looks_like_the_bucket() {
     assert_eq!(answer.text(), done("http://gateway.test/a/b", "a"));
 }
 
-/// V5: a compressed document would keep the store's name, so a renamed bucket's store is asked for none
+/// V5: a compressed document cannot be rewritten, so compression is not requested from a renamed bucket's store
 #[tokio::test]
 async fn a_renamed_buckets_answers_are_not_compressed() {
     let upstream = Upstream::ok("x");

@@ -1,4 +1,4 @@
-//! Where secrets come from, and where they must not stay.
+//! Sources of secrets, and their removal from the environment.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,9 +14,9 @@ pub(super) fn file(directory: &Path, name: &str, text: &str, mode: u32) -> PathB
     path
 }
 
-/// C5, C4: a secret from a variable signs requests, and nobody finds it in the process's environment or arguments
+/// C5, C4: a secret from a variable signs requests, and is not in the process's environment or arguments afterwards
 #[tokio::test]
-async fn a_secret_does_not_stay_in_the_environment() {
+async fn a_secret_is_removed_from_the_environment() {
     let upstream = Upstream::ok("");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -38,7 +38,7 @@ async fn a_secret_does_not_stay_in_the_environment() {
     }
 }
 
-/// C5: credentials in files sign for a server that verifies
+/// C5: credentials in files sign requests that a server verifies
 #[tokio::test]
 async fn a_pair_in_files_signs() {
     let (directory, store) = (Scratch::new(), Scratch::new());
@@ -62,9 +62,9 @@ async fn a_pair_in_files_signs() {
     assert_eq!(get(gateway.address(), "/other/k").await.text(), "v");
 }
 
-/// C5: a secret that others can read stops the start, with the key, the mode and the fix, and without the secret
+/// C5: a secret that other users can read is a start-up error with config key, mode and remedy, and without the secret
 #[test]
-fn a_secret_file_open_to_others_stops_the_start() {
+fn a_secret_file_readable_by_others_is_a_start_up_error() {
     let directory = Scratch::new();
     let secret = file(directory.path(), "secret", "hunter2", 0o644);
     let ended = Gateway::builder()

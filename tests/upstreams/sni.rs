@@ -1,9 +1,10 @@
-//! Which name TLS asks a store for where the bucket stands in the Host (`tls.sni`).
+//! The TLS server name for virtual-hosted upstream requests (`tls.sni`).
 
 use super::tls::Front;
 use crate::support::{Gateway, Scratch, Upstream, UpstreamReply, gateway};
 
-/// The gateway has one worker, and so one pool of connections. The store's address is looked up by its endpoint's name alone.
+/// The gateway has one worker, hence one connection pool. The store's address is resolved from its endpoint's name
+/// only.
 fn virtual_hosts(front: &Front, directory: &Scratch) -> gateway::Builder {
     front
         .trusted(directory)
@@ -12,14 +13,15 @@ fn virtual_hosts(front: &Front, directory: &Scratch) -> gateway::Builder {
         .set("server.workers", "1")
 }
 
-async fn ask(gateway: &Gateway, bucket: &str) -> (u16, String) {
+async fn send_request(gateway: &Gateway, bucket: &str) -> (u16, String) {
     let answer = gateway.get(&format!("/{bucket}/k")).await;
     (answer.complete_status(), answer.reason().to_owned())
 }
 
-/// A7: by default TLS asks for the endpoint's name, whose certificate is enough for every bucket, dots or not, over one connection
+/// A7: by default the server name is the endpoint's, and its certificate covers every bucket, with dots or without, on
+/// one connection
 #[tokio::test]
-async fn the_endpoints_name_is_asked_for() {
+async fn the_endpoints_name_is_the_default() {
     for sni in [None, Some("endpoint")] {
         let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
         let front = Front::named(&["localhost"], &upstream).await;
@@ -29,7 +31,7 @@ async fn the_endpoints_name_is_asked_for() {
         }
         let gateway = builder.start().await;
         for bucket in ["photos", "my.photos", "a..b"] {
-            assert_eq!(ask(&gateway, bucket).await, (200, String::new()), "{bucket}");
+            assert_eq!(send_request(&gateway, bucket).await, (200, String::new()), "{bucket}");
             let host = upstream.last().header("host").unwrap().to_owned();
             assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
         }
@@ -37,30 +39,35 @@ async fn the_endpoints_name_is_asked_for() {
     }
 }
 
-/// A7: TLS asks for the name in the Host, over connections of that name's own, which are kept
+/// A7: the server name is the host's, on separate kept connections for each name
 #[tokio::test]
-async fn the_hosts_name_is_asked_for() {
+async fn the_hosts_name_is_used() {
     let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
     let names = ["localhost", "photos.localhost", "my.photos.localhost"];
     let front = Front::named(&names, &upstream).await;
     let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
     for bucket in ["photos", "my.photos", "photos", "my.photos", "photos"] {
-        assert_eq!(ask(&gateway, bucket).await, (200, String::new()), "{bucket}");
+        assert_eq!(send_request(&gateway, bucket).await, (200, String::new()), "{bucket}");
         let host = upstream.last().header("host").unwrap().to_owned();
         assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
     }
-    assert_eq!(front.asked_for(), ["photos.localhost", "my.photos.localhost"], "a connection each");
+    assert_eq!(
+        front.asked_for(),
+        ["photos.localhost", "my.photos.localhost"],
+        "one connection for each name"
+    );
 }
 
-/// A7, B3: a bucket that the certificate does not hold is not sent, and no client can open the circuit by naming such buckets
+/// A7, B3: a request for a bucket outside the certificate is not sent, and clients cannot open the circuit with such
+/// buckets
 #[tokio::test]
-async fn a_name_that_the_certificate_does_not_hold_is_not_believed() {
+async fn a_name_outside_the_certificate_is_refused() {
     for is_strict in [false, true] {
         let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
         let names = ["localhost", "photos.localhost"];
         let front = match is_strict {
             false => Front::named(&names, &upstream).await,
-            // It ends the handshake and shows no certificate.
+            // The server ends the handshake without a certificate.
             true => Front::strict(&names, &upstream).await,
         };
         let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
@@ -75,24 +82,24 @@ async fn a_name_that_the_certificate_does_not_hold_is_not_believed() {
             assert!(answer.text().contains(&format!("my.bucket-{number}.localhost")), "{}", answer.text());
         }
         for no_name in ["a..b", "b-", &"x".repeat(64)] {
-            assert_eq!(ask(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
+            assert_eq!(send_request(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
         }
         assert_eq!(upstream.count(), 0);
-        assert_eq!(ask(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
+        assert_eq!(send_request(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
         assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
     }
 }
 
-/// P6, A7: names that clients invent do not keep connections for ever
+/// P6, A7: names that clients invent do not accumulate connections
 #[tokio::test]
-async fn invented_names_do_not_pile_up_connections() {
+async fn invented_names_do_not_accumulate_connections() {
     let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
     let names: Vec<String> = (0..300).map(|number| format!("b{number}.localhost")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let front = Front::named(&names, &upstream).await;
     let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
     for number in 0..300 {
-        assert_eq!(ask(&gateway, &format!("b{number}")).await, (200, String::new()));
+        assert_eq!(send_request(&gateway, &format!("b{number}")).await, (200, String::new()));
         assert!(
             upstream.open_connections() <= 12,
             "{} connections after {number} buckets",
@@ -101,7 +108,7 @@ async fn invented_names_do_not_pile_up_connections() {
     }
 }
 
-/// R3, A7: a store that answers 421 on a shared connection is asked again over a new one, with the same name of TLS
+/// R3, A7: after a 421 on a shared connection the request is sent again on a new one, with the same server name
 #[tokio::test]
 async fn a_misdirected_request_gets_a_new_tls_connection() {
     for (sni, asked_for) in [("endpoint", "localhost"), ("host", "photos.localhost")] {
@@ -112,7 +119,7 @@ async fn a_misdirected_request_gets_a_new_tls_connection() {
         let front = Front::named(&["localhost", "photos.localhost"], &upstream).await;
         let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", sni).start().await;
         for _ in 0..2 {
-            assert_eq!(ask(&gateway, "photos").await, (200, String::new()));
+            assert_eq!(send_request(&gateway, "photos").await, (200, String::new()));
         }
         let connections: Vec<usize> = upstream.seen().iter().map(|seen| seen.connection).collect();
         assert_eq!(connections, [1, 1, 2], "{sni}");

@@ -1,4 +1,4 @@
-//! Upstreams behind TLS: a real rustls server that passes what it deciphers to a scripted upstream.
+//! Upstreams over TLS: a real rustls server that forwards the plaintext to a scripted upstream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,38 +18,38 @@ use crate::jwt::issuer::Issuer;
 use crate::support::client::{message, sha256};
 use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply, gateway, put};
 
-/// An authority, and a front that speaks TLS in the name of `localhost`.
+/// An authority, and a TLS front for `localhost`.
 pub(super) struct Front {
     pub(super) address: SocketAddr,
     authority: String,
-    /// The name that was asked for and the protocol that was agreed on, for each connection.
-    greetings: Arc<Mutex<Vec<(String, String)>>>,
+    /// The server name and the negotiated protocol of each connection.
+    handshakes: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Farewell {
-    Said,
-    Left,
+pub(super) enum TlsClose {
+    CloseNotify,
+    Abrupt,
 }
 
 impl Front {
-    pub(super) async fn before(upstream: &Upstream, farewell: Farewell) -> Self {
-        Self::offering(&["h2", "http/1.1"], upstream, farewell).await
+    pub(super) async fn in_front_of(upstream: &Upstream, close: TlsClose) -> Self {
+        Self::offering(&["h2", "http/1.1"], upstream, close).await
     }
 
     /// A front with a certificate for these names.
     pub(super) async fn named(names: &[&str], upstream: &Upstream) -> Self {
-        Self::new(names, false, &["http/1.1"], upstream, Farewell::Said).await
+        Self::new(names, false, &["http/1.1"], upstream, TlsClose::CloseNotify).await
     }
 
-    /// The same, which ends the handshake where it is asked for another name.
+    /// The same, which aborts the handshake for another server name.
     pub(super) async fn strict(names: &[&str], upstream: &Upstream) -> Self {
-        Self::new(names, true, &["http/1.1"], upstream, Farewell::Said).await
+        Self::new(names, true, &["http/1.1"], upstream, TlsClose::CloseNotify).await
     }
 
     /// A front that offers these protocols by ALPN.
-    pub(super) async fn offering(protocols: &[&str], upstream: &Upstream, farewell: Farewell) -> Self {
-        Self::new(&["localhost"], false, protocols, upstream, farewell).await
+    pub(super) async fn offering(protocols: &[&str], upstream: &Upstream, close: TlsClose) -> Self {
+        Self::new(&["localhost"], false, protocols, upstream, close).await
     }
 
     async fn new(
@@ -57,7 +57,7 @@ impl Front {
         is_strict: bool,
         protocols: &[&str],
         upstream: &Upstream,
-        farewell: Farewell,
+        close: TlsClose,
     ) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -87,42 +87,42 @@ impl Front {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, behind) = (listener.local_addr().unwrap(), upstream.address());
-        let greetings = Arc::<Mutex<Vec<_>>>::default();
-        let into = Arc::clone(&greetings);
+        let handshakes = Arc::<Mutex<Vec<_>>>::default();
+        let into = Arc::clone(&handshakes);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(acceptor.clone(), stream, behind, farewell, Arc::clone(&into)));
+                tokio::spawn(pass(acceptor.clone(), stream, behind, close, Arc::clone(&into)));
             }
         });
-        Self { address, authority: authority.pem(), greetings }
+        Self { address, authority: authority.pem(), handshakes }
     }
 
-    /// A gateway that calls it `localhost`, or rather what stands at `address` before it or in its place.
+    /// A gateway with the endpoint `localhost`, at `address`.
     pub(super) fn gateway_to(self, address: SocketAddr, directory: &Scratch) -> gateway::Builder {
         let front = Self { address, ..self };
         front.gateway("localhost", &front.authority, directory)
     }
 
-    /// A gateway in front of it, and what is agreed on for each of its connections.
+    /// A gateway in front of it, and the handshakes of its connections.
     pub(super) async fn into_gateway(
         self,
         directory: &Scratch,
     ) -> (Gateway, Arc<Mutex<Vec<(String, String)>>>) {
         let gateway = self.gateway("localhost", &self.authority, directory).start().await;
-        (gateway, self.greetings)
+        (gateway, self.handshakes)
     }
 
-    /// A gateway that calls it `localhost` and believes it.
+    /// A gateway with the endpoint `localhost` that trusts its authority.
     pub(super) fn trusted(&self, directory: &Scratch) -> gateway::Builder {
         self.gateway("localhost", &self.authority, directory)
     }
 
-    /// The names that were asked for, one for each connection.
+    /// The server names, one for each connection.
     pub(super) fn asked_for(&self) -> Vec<String> {
-        self.greetings.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+        self.handshakes.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// A gateway that calls it `host` and believes this authority alone.
+    /// A gateway with the endpoint `host` that trusts only this authority.
     fn gateway(&self, host: &str, authority: &str, directory: &Scratch) -> gateway::Builder {
         let ca = file(directory.path(), "ca.pem", authority, 0o644);
         Gateway::builder()
@@ -137,15 +137,15 @@ async fn pass(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     behind: SocketAddr,
-    farewell: Farewell,
-    greetings: Arc<Mutex<Vec<(String, String)>>>,
+    close: TlsClose,
+    handshakes: Arc<Mutex<Vec<(String, String)>>>,
 ) {
     stream.set_nodelay(true).unwrap();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let (_, session) = stream.get_ref();
     let protocol = String::from_utf8_lossy(session.alpn_protocol().unwrap_or_default()).into_owned();
     let name = session.server_name().unwrap_or_default().to_owned();
-    greetings.lock().unwrap().push((name, protocol));
+    handshakes.lock().unwrap().push((name, protocol));
     let mut plain = TcpStream::connect(behind).await.unwrap();
     plain.set_nodelay(true).unwrap();
     let (mut from_upstream, mut to_upstream) = plain.split();
@@ -161,28 +161,29 @@ async fn pass(
                 return;
             }
         }
-        if farewell == Farewell::Said {
+        if close == TlsClose::CloseNotify {
             let _ = to_gateway.shutdown().await;
         }
     };
-    // Who says farewell still takes what comes, lest a reset overtake it; who does not is gone at once.
-    match farewell {
-        Farewell::Said => drop(tokio::join!(up, down)),
-        Farewell::Left => tokio::select! {
+    // With a close_notify incoming bytes are still read, so that no reset overtakes the answer; without one the
+    // connection closes at once.
+    match close {
+        TlsClose::CloseNotify => drop(tokio::join!(up, down)),
+        TlsClose::Abrupt => tokio::select! {
             () = up => {}
             () = down => {}
         },
     }
 }
 
-/// A7, V9: an https endpoint is called by its name, over HTTP/1.1 although it offers HTTP/2, on a connection that is
-/// kept; bodies pass whole both ways
+/// A7, V9: an https endpoint is called by its name over HTTP/1.1, although it offers HTTP/2, on a kept connection;
+/// bodies are complete in both directions
 #[tokio::test]
 async fn an_https_endpoint_is_an_endpoint_like_any_other() {
     let body = vec![7; 3 << 20];
     let answer = body.clone();
     let upstream = Upstream::start(move |_| UpstreamReply::ok(&answer));
-    let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
+    let (front, directory) = (Front::in_front_of(&upstream, TlsClose::CloseNotify).await, Scratch::new());
     let gateway =
         front.gateway("localhost", &front.authority, &directory).set("server.workers", "1").start().await;
     for _ in 0..3 {
@@ -192,16 +193,18 @@ async fn an_https_endpoint_is_an_endpoint_like_any_other() {
     }
     let host = format!("localhost:{}", front.address.port());
     assert_eq!(upstream.last().header("host"), Some(host.as_str()));
-    let greetings = front.greetings.lock().unwrap().clone();
-    assert_eq!(greetings, [("localhost".to_owned(), "http/1.1".to_owned())], "one connection");
+    let handshakes = front.handshakes.lock().unwrap().clone();
+    assert_eq!(handshakes, [("localhost".to_owned(), "http/1.1".to_owned())], "one connection");
 }
 
-/// A7: an authority that nobody named is not believed, nor a certificate for another name: 502, and nothing is sent
+/// A7: a certificate of an untrusted authority or for another name is refused: 502, and nothing is sent
 #[tokio::test]
-async fn who_cannot_prove_its_name_gets_nothing() {
+async fn an_untrusted_certificate_is_refused() {
     let upstream = Upstream::ok("");
-    let (front, other) =
-        (Front::before(&upstream, Farewell::Said).await, Front::before(&upstream, Farewell::Said).await);
+    let (front, other) = (
+        Front::in_front_of(&upstream, TlsClose::CloseNotify).await,
+        Front::in_front_of(&upstream, TlsClose::CloseNotify).await,
+    );
     let directory = Scratch::new();
     for (host, authority, why) in
         [("localhost", &other.authority, "certificate"), ("127.0.0.1", &front.authority, "certificate")]
@@ -214,47 +217,47 @@ async fn who_cannot_prove_its_name_gets_nothing() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A7: a file of authorities that is none stops the start
+/// A7: an invalid authority file is a start-up error
 #[tokio::test]
-async fn a_damaged_file_of_authorities_stops_the_start() {
+async fn a_damaged_authority_file_is_a_start_up_error() {
     let upstream = Upstream::ok("");
-    let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
+    let (front, directory) = (Front::in_front_of(&upstream, TlsClose::CloseNotify).await, Scratch::new());
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let ended = front.gateway("localhost", damaged, &directory).run();
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("buckets.b: tls.ca_file: "), "{}", ended.stderr);
 }
 
-/// A7, T6: an answer that the close ends is whole only if TLS says so
+/// A7, T6: an answer delimited by the close is complete only with a TLS close_notify
 #[tokio::test]
-async fn a_close_without_farewell_is_a_broken_transfer() {
-    for (farewell, is_broken) in [(Farewell::Said, false), (Farewell::Left, true)] {
+async fn a_close_without_close_notify_is_a_broken_transfer() {
+    for (close, is_broken) in [(TlsClose::CloseNotify, false), (TlsClose::Abrupt, true)] {
         let upstream = Upstream::start(|_| UpstreamReply::ok("to the close").until_close());
-        let (front, directory) = (Front::before(&upstream, farewell).await, Scratch::new());
+        let (front, directory) = (Front::in_front_of(&upstream, close).await, Scratch::new());
         let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
         let mut client = Client::connect(gateway.address()).await;
         client.send(message("GET", "/b/k", &[], None)).await;
-        // What broke at once may have nothing to show at all.
+        // An immediate break may deliver no byte at all.
         let answer = client.try_response("GET").await;
         let whole = answer.filter(|answer| answer.broken.is_none()).map(|answer| answer.text());
         assert_eq!(whole.as_deref(), (!is_broken).then_some("to the close"));
     }
 }
 
-/// T7, A7: an upstream behind TLS that answers in mid-upload and closes is heard
+/// T7, A7: an early answer in mid-upload is forwarded over TLS
 #[tokio::test]
-async fn an_early_answer_is_heard_through_tls() {
+async fn an_early_answer_is_forwarded_over_tls() {
     let upstream = Upstream::replying_before_body(|_| UpstreamReply::s3_error(403, "AccessDenied").closing());
-    let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
+    let (front, directory) = (Front::in_front_of(&upstream, TlsClose::CloseNotify).await, Scratch::new());
     let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
     let mut client = Client::connect(gateway.address()).await;
     let piece = vec![b'x'; 1 << 20];
     let head = message("PUT", "/b/k", &[("content-length", &(64 << 20).to_string())], None);
     let mut pausing = Client::connect(gateway.address()).await;
     pausing.send(&head).await;
-    assert_eq!(pausing.response("PUT").await.status, 403, "although the client pauses");
+    assert_eq!(pausing.response("PUT").await.status, 403, "despite the client's pause");
     client.send(&head).await;
-    // More than all buffers on the way hold; once it has answered, the gateway need not take the rest.
+    // More than all buffers on the way hold; after its answer the gateway need not read the rest.
     for _ in 0..64 {
         if client.try_send(&piece).await.is_err() {
             break;
@@ -265,14 +268,16 @@ async fn an_early_answer_is_heard_through_tls() {
     assert!(answer.text().contains("AccessDenied"));
 }
 
-/// A3, A7: keys of tokens are fetched over TLS, from whom the configured authority vouches for and from nobody else
+/// A3, A7: token keys are fetched over TLS, only from a server with a certificate of the configured authority
 #[tokio::test]
 async fn keys_of_tokens_are_fetched_over_tls() {
     let (upstream, issuer) = (Upstream::ok("x"), Issuer::p256().named("one"));
     let keys = serde_json::json!({ "keys": [issuer.jwk()] }).to_string();
     let source = Upstream::start(move |_| UpstreamReply::ok(&keys));
-    let (front, other) =
-        (Front::before(&source, Farewell::Said).await, Front::before(&source, Farewell::Said).await);
+    let (front, other) = (
+        Front::in_front_of(&source, TlsClose::CloseNotify).await,
+        Front::in_front_of(&source, TlsClose::CloseNotify).await,
+    );
     let directory = Scratch::new();
     let url = format!("https://localhost:{}/keys", front.address.port());
     let gateway = |name: &str, authority: &str| {
@@ -282,9 +287,9 @@ async fn keys_of_tokens_are_fetched_over_tls() {
     };
     let token = issuer.token(&jwt::claims());
     let trusting = gateway("right.pem", &front.authority).start().await;
-    assert_eq!(jwt::ask(&trusting, "GET", "/b/k", &token).await.complete_status(), 200);
+    assert_eq!(jwt::send_with_token(&trusting, "GET", "/b/k", &token).await.complete_status(), 200);
     let distrusting = gateway("wrong.pem", &other.authority).start().await;
-    let refused = jwt::ask(&distrusting, "GET", "/b/k", &token).await;
+    let refused = jwt::send_with_token(&distrusting, "GET", "/b/k", &token).await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "token_keys"));
     assert_eq!(source.count(), 1);
 }

@@ -1,4 +1,5 @@
-//! Why TLS with an endpoint fails is told in words, with the remedy: to clients in part, to the operator in log and status whole.
+//! The cause of a failed TLS handshake, with its remedy: clients get the cause, the operator's log and status have
+//! both.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -39,7 +40,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A server with this certificate and key; with an authority it demands a certificate of that one from clients.
+/// A server with this certificate and key; with an authority it requires client certificates from it.
 fn server(certificate: &CertificateDer<'static>, key: Vec<u8>, clients: Option<&Authority>) -> ServerConfig {
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
@@ -56,7 +57,7 @@ fn server(certificate: &CertificateDer<'static>, key: Vec<u8>, clients: Option<&
     builder.with_single_cert(vec![certificate.clone()], key).unwrap()
 }
 
-/// A certificate for `name` that is sound but for one change, and its key.
+/// A valid certificate for `name` after one change, and its key.
 fn certificate(
     authority: &Authority,
     name: &str,
@@ -74,7 +75,7 @@ fn issued(authority: &Authority, name: &str, change: impl FnOnce(&mut Certificat
     server(&certificate, key, None)
 }
 
-/// A server with a certificate that can be changed; without one it speaks plain HTTP.
+/// A server with a replaceable certificate; without one it uses plain HTTP.
 struct Server {
     address: SocketAddr,
     tls: Arc<Mutex<Option<Arc<ServerConfig>>>>,
@@ -112,7 +113,7 @@ impl Server {
         *self.tls.lock().unwrap() = Some(Arc::new(config));
     }
 
-    /// A gateway that calls it `localhost` and believes this authority alone.
+    /// A gateway with the endpoint `localhost` that trusts only this authority.
     fn gateway(&self, trusted: &Authority, directory: &Scratch) -> Builder {
         let ca = file(directory.path(), "ca.pem", &trusted.issuer.pem(), 0o644);
         Gateway::builder()
@@ -129,7 +130,7 @@ async fn cause(gateway: &Gateway) -> Option<Value> {
     status["causes"].as_array().unwrap().iter().find(|cause| cause["id"] == "upstream_tls").cloned()
 }
 
-/// Servers with one fault each: the words for a client, and what the operator reads beside them.
+/// Servers with one fault each: the client's text, and the operator's additional text.
 fn faults(trusted: &Authority) -> Vec<(Option<ServerConfig>, &'static str, Vec<&'static str>)> {
     let (other, same_name) = (authority("other"), authority("trusted"));
     let year = |from, to| {
@@ -170,9 +171,10 @@ fn faults(trusted: &Authority) -> Vec<(Option<ServerConfig>, &'static str, Vec<&
     ]
 }
 
-/// A7, E4, O4, X10: each cause has its words in the answer, and words and remedy in the access log, the log and the status
+/// A7, E4, O4, X10: each cause has its text in the answer, and text and remedy in the access log, the log and the
+/// status
 #[tokio::test]
-async fn a_failed_handshake_says_why_and_what_to_do() {
+async fn a_failed_handshake_has_its_cause_and_remedy() {
     let trusted = authority("trusted");
     for (config, words, operators) in faults(&trusted) {
         let is_late = words.contains("client certificate");
@@ -199,7 +201,7 @@ async fn a_failed_handshake_says_why_and_what_to_do() {
         let detail = line["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(words) && operators.iter().all(|part| detail.contains(part)), "{detail}");
         if is_late {
-            // With TLS 1.3 the handshake is over for the gateway by then.
+            // With TLS 1.3 the gateway's handshake is complete by then.
             continue;
         }
         assert_eq!(gateway.get("/b/k").await.complete_status(), 502);
@@ -241,9 +243,9 @@ async fn a_renewed_certificate_ends_the_cause() {
         .await;
 }
 
-/// A7, P5: a health check says the same
+/// A7, P5: a health check reports the same cause
 #[tokio::test]
-async fn a_health_check_says_why_tls_fails() {
+async fn a_health_check_reports_the_tls_cause() {
     let (trusted, directory) = (authority("trusted"), Scratch::new());
     let server = Server::start(Some(server(trusted.issuer.der(), trusted.key.clone(), None))).await;
     let gateway =
@@ -253,9 +255,9 @@ async fn a_health_check_says_why_tls_fails() {
     assert!(error.contains("certificate of an authority") && error.contains("CA:FALSE"), "{error}");
 }
 
-/// A3, A7: so does the fetch of token keys
+/// A3, A7: a fetch of token keys reports the same cause
 #[tokio::test]
-async fn a_fetch_of_token_keys_says_why_tls_fails() {
+async fn a_fetch_of_token_keys_reports_the_tls_cause() {
     let (trusted, directory, upstream) = (authority("trusted"), Scratch::new(), Upstream::ok("x"));
     let server = Server::start(Some(issued(&trusted, "keys.example", |_| {}))).await;
     let ca = file(directory.path(), "ca.pem", &trusted.issuer.pem(), 0o644);
@@ -270,9 +272,9 @@ async fn a_fetch_of_token_keys_says_why_tls_fails() {
     assert!(error.contains("for other names") && error.contains("keys.example"), "{error}");
 }
 
-/// A2, A7: so does the endpoint of credentials
+/// A2, A7: the credential endpoint reports the same cause
 #[tokio::test]
-async fn a_renewal_of_credentials_says_why_tls_fails() {
+async fn a_renewal_of_credentials_reports_the_tls_cause() {
     let (trusted, directory, upstream) = (authority("trusted"), Scratch::new(), Upstream::ok("x"));
     let server = Server::start(Some(issued(&authority("other"), "localhost", |_| {}))).await;
     let ca = file(directory.path(), "ca.pem", &trusted.issuer.pem(), 0o644);

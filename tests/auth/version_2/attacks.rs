@@ -1,4 +1,4 @@
-//! Guesses, odd keys and mangled signatures.
+//! SigV2: guesses, unusual key IDs and mangled signatures.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -10,9 +10,9 @@ use crate::support::Upstream;
 
 const COUNT: usize = 3000;
 
-/// A8, L8: a wrong signature is charged as a guess, a late link and a wrong clock are not
+/// A8, L8: a wrong signature is charged as a guess; an expired URL and a skewed clock are not
 #[tokio::test]
-async fn who_guesses_is_soon_not_listened_to() {
+async fn repeated_failures_lock_out_the_address() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream)
         .set("rate_limit.failed_auth.requests_per_second", "0.01")
@@ -60,9 +60,9 @@ async fn an_id_may_hold_odd_characters() {
     assert_eq!(send_signed(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
 
-/// A8, V8: nothing that is nearly right is accepted, and nothing is an error of the gateway
+/// A8, V8: no nearly valid signature is accepted, and none causes an internal error
 #[tokio::test]
-async fn thousands_of_mangled_signatures_open_nothing() {
+async fn thousands_of_mangled_signatures_are_refused() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let mut random = SmallRng::seed_from_u64(3);
@@ -74,7 +74,7 @@ async fn thousands_of_mangled_signatures_open_nothing() {
             let mut is_same = true;
             let lines = right.iter().enumerate().map(|(at, (name, value))| {
                 let mangled = if at == changed { mangle(value, &mut random) } else { value.clone() };
-                // Blanks around the pair, and a date with another zone's name, mean nothing.
+                // Blanks around the pair, and the zone name of a date, have no meaning.
                 is_same &= mangled.trim() == value.trim();
                 format!("{name}: {mangled}\r\n")
             });

@@ -1,9 +1,9 @@
-//! What SigV2 leaves unsigned decides nothing.
+//! SigV2: unsigned parts of a request have no effect.
 
 use super::{builder, get, request, send, send_signed, signer, status_code_reason};
 use crate::support::{Client, Upstream};
 
-/// A8, V11: a sub-resource that the signature does not cover is refused, also to a key that may do everything
+/// A8, V11: a sub-resource outside the signature is refused, also for a key with all rights
 #[tokio::test]
 async fn a_sub_resource_that_is_not_covered_is_refused() {
     let upstream = Upstream::ok("x");
@@ -43,9 +43,9 @@ async fn a_sub_resource_that_is_not_covered_is_refused() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A8: whoever sees a URL can add nothing that matters
+/// A8: an observer of a URL can add no effective parameter or header to it
 #[tokio::test]
-async fn nothing_can_be_added_to_a_url() {
+async fn nothing_effective_can_be_added_to_a_url() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let url = signer().presigned("GET", "/b/k", &signer().expires(60), &[]);
@@ -72,7 +72,7 @@ async fn nothing_can_be_added_to_a_url() {
     assert_eq!(request(gateway.address(), "DELETE", &delete, &[], None).await.complete_status(), 200);
 }
 
-/// A8, V11: beside privileged headers that are covered, one that is not is found wherever the map of headers has it
+/// A8, V11: one uncovered privileged header among covered ones is found at any position in the header map
 #[tokio::test]
 async fn every_privileged_header_must_be_covered() {
     let upstream = Upstream::ok("x");
@@ -101,17 +101,17 @@ async fn every_privileged_header_must_be_covered() {
     assert_eq!(request(gateway.address(), "DELETE", &url, &signed, None).await.complete_status(), 200);
 }
 
-/// A8, V12: values that are signed decoded cannot be taken apart or put together
+/// A8, V12: decoded signed values cannot be split into parameters or joined
 #[tokio::test]
 async fn values_cannot_be_turned_into_parameters() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let expires = signer().expires(60);
-    // An owner's URL for one version.
+    // A URL for one object version.
     let version = signer().presigned("GET", "/b/k?response-content-type=a&versionId=3", &expires, &[]);
     let merged = version.replacen("a&versionId=3", "a%26versionId%3D3", 1);
     assert_eq!(get(gateway.address(), &merged).await.reason(), "sigv2_malformed");
-    // An owner's URL with a file name that looks like a parameter.
+    // A URL with a file name that resembles a parameter.
     let value = "a%26versionId%3D3";
     let name =
         signer().presigned("GET", &format!("/b/k?response-content-disposition={value}"), &expires, &[]);
@@ -125,13 +125,13 @@ async fn values_cannot_be_turned_into_parameters() {
         &[],
     );
     assert_eq!(get(gateway.address(), &harmless).await.complete_status(), 200);
-    // A parameter that reads like two headers.
+    // A parameter that resembles two headers.
     let two = signer().presigned("GET", "/b/k?x-amz-meta-a=1%0Ax-amz-meta-b:2", &expires, &[]);
     let answer = get(gateway.address(), &two).await;
     assert!(matches!(answer.complete_status(), 400 | 403), "{}", answer.text());
 }
 
-/// A8: neither chunks nor their headers
+/// A8: SigV2 requests with `aws-chunked` bodies or their headers are refused
 #[tokio::test]
 async fn a_body_in_chunks_is_refused() {
     let upstream = Upstream::ok("x");
@@ -163,7 +163,7 @@ async fn a_body_in_chunks_is_refused() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A8: headers that stand twice are signed joined by a comma, in whatever case their names are sent
+/// A8: repeated headers are signed joined by commas, in any case of their names
 #[tokio::test]
 async fn repeated_headers_are_joined() {
     let upstream = Upstream::ok("x");

@@ -42,7 +42,7 @@ fn storing_upstream() -> Upstream {
     Upstream::start(|_| UpstreamReply::ok("").header("etag", "\"e\""))
 }
 
-/// A8: a form with a signed policy becomes an upload, and nothing of its signature goes with it
+/// A8: a form with a signed policy becomes an upload, and none of its signature fields is forwarded
 #[tokio::test]
 async fn a_form_becomes_an_upload() {
     let upstream = storing_upstream();
@@ -88,7 +88,7 @@ fn in_seconds(seconds: i64) -> String {
     )
 }
 
-/// A8: each way in which a form's signature can be wrong
+/// A8: each kind of invalid form signature is refused
 #[tokio::test]
 async fn a_wrong_form_is_refused() {
     let upstream = storing_upstream();
@@ -144,13 +144,14 @@ async fn a_wrong_form_is_refused() {
         let answer = post(&gateway, "/b", &fields).await;
         assert_eq!(status_code_reason(&answer), expected(status, code, reason), "{fields:?}");
     }
-    assert_eq!(upstream.count(), 0, "nothing of this is stored");
-    assert_eq!(post(&gateway, "/b", &right).await.complete_status(), 204, "the unchanged one is");
+    assert_eq!(upstream.count(), 0, "nothing is stored");
+    assert_eq!(post(&gateway, "/b", &right).await.complete_status(), 204, "the unchanged one is stored");
 }
 
-/// A8: a form's own fields are signed by nobody without a policy, and a bucket that accepts everybody still verifies the signature
+/// A8: a form without a policy is anonymous, and a bucket with anonymous access still verifies a given
+/// signature
 #[tokio::test]
-async fn a_wrong_form_never_becomes_anonymous() {
+async fn a_wrong_form_never_falls_back_to_anonymous() {
     let upstream = storing_upstream();
     let gateway = builder(&upstream).set("buckets.b.auth", "sigv4,sigv2,anonymous").start().await;
     let wrong = signed_until(&in_an_hour(), &Signer::new(ID, "wrong"), &[("key", "k")]);

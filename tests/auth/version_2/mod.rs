@@ -1,4 +1,4 @@
-//! SigV2 of clients: opt-in, weaker, and under the same policies.
+//! SigV2 of clients: opt-in, weaker than SigV4, and under the same policies.
 
 mod attacks;
 mod coverage;
@@ -11,14 +11,14 @@ use super::{GUEST, ID, SECRET, s3_error_code, send, with_key};
 use crate::support::{Gateway, Response, Upstream, gateway, get, request};
 use signer::Signer;
 
-/// Bucket `b`, which accepts both signatures, bucket `strict`, which accepts SigV4 alone, and one key that may do all.
+/// Bucket `b`, which accepts both signatures, bucket `strict`, which accepts SigV4 alone, and one key with all rights.
 fn builder(upstream: &Upstream) -> gateway::Builder {
     with_key(Gateway::builder().bucket("b", upstream).bucket("strict", upstream))
         .set("buckets.b.auth", "sigv4,sigv2")
         .set("buckets.strict.auth", "sigv4")
 }
 
-/// The same, and a guest who may read, list and delete below `public/` in `b`.
+/// The same, with a guest who may read, list and delete below `public/` in `b`.
 fn with_guest(builder: gateway::Builder) -> gateway::Builder {
     super::with_guest(builder, "public/", "read,list,delete")
 }
@@ -41,9 +41,9 @@ fn expected(status: u16, code: &str, reason: &str) -> (u16, String, String) {
     (status, code.to_owned(), reason.to_owned())
 }
 
-/// A8, A2: header and URL are accepted, the request goes up signed with SigV4, and nothing of SigV2 goes with it
+/// A8, A2: header and URL are accepted; the request is forwarded with SigV4 and without any SigV2 field
 #[tokio::test]
-async fn what_is_signed_with_version_2_is_accepted() {
+async fn version_2_signatures_are_accepted() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream)
         .set("buckets.b.s3.access_key_id", "upstreams")
@@ -73,15 +73,15 @@ async fn what_is_signed_with_version_2_is_accepted() {
         let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
         let answer = request(gateway.address(), method, &url, &[], body).await;
         assert_eq!(answer.complete_status(), 200, "{method} {url}: {}", answer.text());
-        assert_eq!(upstream.last().target, target, "the signature stays here");
+        assert_eq!(upstream.last().target, target, "the signature is not forwarded");
         let authorization = upstream.last().header("authorization").unwrap().to_owned();
         assert!(authorization.starts_with("AWS4-HMAC-SHA256 "), "{authorization}");
     }
 }
 
-/// A8: botocore ends the path of a bucket with a slash that it does not send, and repeats headers in the query
+/// A8: botocore signs a bucket path with a trailing slash that it does not send, and repeats headers in the query
 #[tokio::test]
-async fn the_habits_of_botocore_are_known() {
+async fn signatures_of_botocore_are_accepted() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let expires = signer().expires(60);
@@ -100,7 +100,7 @@ async fn the_habits_of_botocore_are_known() {
     assert_eq!(upstream.last().header("content-type"), Some("text/plain"));
     let both =
         put(&[("content-type", "text/plain"), ("x-amz-acl", "private"), ("x-amz-meta-who", "me")]).await;
-    assert_eq!(both.complete_status(), 200, "the client sends the headers as well");
+    assert_eq!(both.complete_status(), 200, "the client must send the headers too");
     for headers in [
         &[][..],
         &[("content-type", "text/html")],
@@ -111,7 +111,8 @@ async fn the_habits_of_botocore_are_known() {
     }
 }
 
-/// A8: off unless a bucket lists it, also for a key that another bucket accepts it from, and the answer says how to turn it on
+/// A8: SigV2 is refused unless the bucket lists it, also for a key that another bucket accepts it from; the error names
+/// the setting
 #[tokio::test]
 async fn version_2_is_off_by_default() {
     let upstream = Upstream::ok("x");
@@ -133,9 +134,9 @@ async fn version_2_is_off_by_default() {
     assert_eq!(version_4.complete_status(), 200, "the bucket still accepts SigV4");
 }
 
-/// A8: the list of buckets shows those that accept the signature, and needs one that does
+/// A8: the list of buckets has those that accept SigV2, and is refused if none does
 #[tokio::test]
-async fn the_list_of_buckets_shows_those_that_accept_it() {
+async fn the_bucket_list_has_those_that_accept_version_2() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let list = send_signed(&gateway, &signer(), "GET", "/").await;
@@ -147,9 +148,9 @@ async fn the_list_of_buckets_shows_those_that_accept_it() {
     assert_eq!(send_signed(&without, &signer(), "GET", "/").await.reason(), "signature_not_implemented");
 }
 
-/// A8, A5: policies hold as they do for SigV4
+/// A8, A5: policies apply as for SigV4
 #[tokio::test]
-async fn policies_hold_alike() {
+async fn policies_apply_as_for_version_4() {
     let upstream = Upstream::ok("x");
     let gateway = with_guest(builder(&upstream)).start().await;
     let guest = Signer::new("GUEST", GUEST);
@@ -177,11 +178,11 @@ async fn policies_hold_alike() {
     assert_eq!(upstream.count(), 6);
 }
 
-/// A8: where the host names the bucket, its name stands before the path
+/// A8: for virtual-hosted requests the bucket's name is signed before the path
 #[tokio::test]
 async fn a_bucket_in_the_host_is_signed_before_the_path() {
     let upstream = Upstream::ok("x");
-    // What is signed here is sent with `Host: gateway.test`.
+    // The signer covers `Host: gateway.test`.
     let gateway = builder(&upstream)
         .set("server.base_domains", "test")
         .bucket("gateway", &upstream)
@@ -196,9 +197,10 @@ async fn a_bucket_in_the_host_is_signed_before_the_path() {
     }
 }
 
-/// A8, O2: the parameters of a URL are hidden in the log and end at the gateway, whatever a bucket accepts
+/// A8, O2: the signature parameters of a URL are redacted in the log and not forwarded, whichever signatures a bucket
+/// accepts
 #[tokio::test]
-async fn its_parameters_are_neither_logged_nor_passed_on() {
+async fn signature_parameters_are_neither_logged_nor_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).bucket("open", &upstream).start().await;
     for (bucket, status) in [("b", 200), ("strict", 501), ("open", 200)] {
@@ -221,9 +223,9 @@ async fn its_parameters_are_neither_logged_nor_passed_on() {
     assert!(!gateway.wait_for_access_line("sse").await.to_string().contains("SECRETSECRET"));
 }
 
-/// A8, I1: where a client sends the hash of its body although SigV2 does not ask for it, the body is held to it
+/// A8, I1: a body hash that a client sends is verified, although SigV2 does not require it
 #[tokio::test]
-async fn a_hash_that_is_sent_holds() {
+async fn an_optional_body_hash_is_verified() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let hash = crate::support::client::sha256(b"data");
@@ -233,7 +235,7 @@ async fn a_hash_that_is_sent_holds() {
     assert_eq!(status_code_reason(&answer), expected(400, "XAmzContentSHA256Mismatch", "sha256_mismatch"));
     let unhashed = signer().headers("PUT", "/b/k", &[]);
     let other = send(&gateway, "PUT", "/b/k", &unhashed, Some(b"any body")).await;
-    assert_eq!(other.complete_status(), 200, "without one SigV2 says nothing of the body");
+    assert_eq!(other.complete_status(), 200, "without a hash SigV2 does not cover the body");
     let sized = builder(&upstream).set("buckets.b.max_request_size", "8").start().await;
     let large = send(&sized, "PUT", "/b/k", &unhashed, Some(b"123456789")).await;
     assert_eq!(status_code_reason(&large), expected(413, "EntityTooLarge", "body_too_large"));

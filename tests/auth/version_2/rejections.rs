@@ -1,4 +1,4 @@
-//! Each way in which a SigV2 signature can be wrong.
+//! Each kind of invalid SigV2 signature is refused.
 
 use super::signer::Signer;
 use super::{
@@ -35,7 +35,7 @@ const MALFORMED_URL: (u16, &str, &str) = (403, "AccessDenied", "sigv2_malformed"
 const NO_DATE: (u16, &str, &str) = (403, "AccessDenied", "date_missing");
 const AMBIGUOUS: (u16, &str, &str) = (400, "InvalidArgument", "signature_ambiguous");
 
-/// A8, V8: a header that is not the right one is refused, and nothing goes upstream
+/// A8, V8: an invalid header is refused, and nothing is sent upstream
 #[tokio::test]
 async fn a_wrong_header_is_refused() {
     let upstream = Upstream::ok("x");
@@ -92,17 +92,17 @@ async fn a_wrong_header_is_refused() {
     let twice = [("content-type", "a/b"), ("content-type", "c/d")];
     let headers = signer().headers("GET", TARGET, &twice);
     assert_eq!(send(&gateway, "GET", TARGET, &headers, None).await.reason(), "sigv2_malformed");
-    assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
+    assert_eq!(upstream.count(), 0, "nothing is sent upstream");
     assert_eq!(
         send_signed(&gateway, &signer(), "GET", TARGET).await.complete_status(),
         200,
-        "the unchanged one does"
+        "the unchanged one is forwarded"
     );
 }
 
-/// A8: with `x-amz-date` the `date` header says nothing: it may be wrong, missing or there twice
+/// A8: with `x-amz-date` the `date` header is ignored: it may be wrong, missing or repeated
 #[tokio::test]
-async fn the_amazon_date_stands_for_the_date() {
+async fn x_amz_date_replaces_the_date_header() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).start().await;
     let at = |date: &str| signer().headers("GET", TARGET, &[("x-amz-date", date)]);
@@ -117,7 +117,7 @@ async fn the_amazon_date_stands_for_the_date() {
     assert_eq!(send(&gateway, "GET", TARGET, &old, None).await.reason(), "clock_skewed");
 }
 
-/// A8, V8: a URL that is not the right one is refused, and nothing goes upstream
+/// A8, V8: an invalid URL is refused, and nothing is sent upstream
 #[tokio::test]
 async fn a_wrong_url_is_refused() {
     let upstream = Upstream::ok("x");
@@ -130,10 +130,10 @@ async fn a_wrong_url_is_refused() {
     };
     let until = |expires: &str| signer().presigned("GET", TARGET, expires, &[]);
     let wrong = Signer::new(ID, "wrong").presigned("GET", TARGET, &expires, &[]);
-    let stranger = Signer::new("STRANGER", SECRET).presigned("GET", TARGET, &expires, &[]);
+    let unknown = Signer::new("STRANGER", SECRET).presigned("GET", TARGET, &expires, &[]);
     let cases = [
         (wrong, MISMATCH),
-        (stranger, (403, "InvalidAccessKeyId", "unknown_key")),
+        (unknown, (403, "InvalidAccessKeyId", "unknown_key")),
         (replaced("/b/k", "/b/l"), MISMATCH),
         (replaced("/b/k", "/b//k"), MISMATCH),
         (replaced("/b/k", "/b/%6b"), MISMATCH),
@@ -180,10 +180,10 @@ async fn a_wrong_url_is_refused() {
     assert_eq!(upstream.count(), 0);
     assert_eq!(get(gateway.address(), &right).await.complete_status(), 200, "the unchanged one is accepted");
     let other_order = right.replacen("versionId=1&x-id=GetObject", "x-id=Other&versionId=1", 1);
-    assert_eq!(get(gateway.address(), &other_order).await.complete_status(), 200, "`x-id` means nothing");
+    assert_eq!(get(gateway.address(), &other_order).await.complete_status(), 200, "`x-id` has no effect");
 }
 
-/// A8: one proof of identity at a time
+/// A8: a request with two kinds of authentication is refused
 #[tokio::test]
 async fn version_2_beside_version_4_is_refused() {
     let upstream = Upstream::ok("x");
@@ -221,9 +221,9 @@ async fn version_2_beside_version_4_is_refused() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// A8: what S3 adds to its errors
+/// A8: the error for an expired URL has S3's extra fields
 #[tokio::test]
-async fn errors_say_when_a_url_ended() {
+async fn an_expired_urls_error_has_its_end() {
     let upstream = Upstream::ok("x");
     let gateway = builder(&upstream).set("buckets.b.sigv2_max_lifetime", "1h").start().await;
     let ended = get(gateway.address(), &signer().presigned("GET", "/b/k", "1175139620", &[])).await;

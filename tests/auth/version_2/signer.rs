@@ -1,4 +1,4 @@
-//! A SigV2 signer of the tests' own, written from the S3 User Guide alone, in which everything can be made wrong.
+//! A SigV2 test signer, written from the S3 User Guide alone; every part of a signature can be falsified.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use sha1::Sha1;
 
 use crate::auth::signer::Headers;
 
-/// The parameters that the guide says are signed, and `cors`, `restore`, `tagging`, which the SDKs sign besides.
+/// The parameters that the guide lists as signed, and `cors`, `restore`, `tagging`, which the SDKs sign too.
 const SIGNED: [&str; 25] = [
     "acl",
     "cors",
@@ -39,14 +39,14 @@ const SIGNED: [&str; 25] = [
     "website",
 ];
 
-/// Who signs, and when.
+/// The key and time of a signature.
 #[derive(Clone)]
 pub(super) struct Signer {
     pub(super) id: String,
     pub(super) secret: String,
-    /// Seconds by which its clock is ahead.
+    /// Clock offset in seconds.
     pub(super) ahead_seconds: i64,
-    /// What stands before the path, where the host names the bucket.
+    /// The prefix before the path, for virtual-hosted requests.
     pub(super) bucket: &'static str,
 }
 
@@ -65,7 +65,7 @@ impl Signer {
         httpdate::fmt_http_date(self.now())
     }
 
-    /// Seconds since 1970, so many seconds from now.
+    /// Unix time, `seconds` from now.
     pub(super) fn expires(&self, seconds: i64) -> String {
         let now = self.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         now.saturating_add_signed(seconds).to_string()
@@ -102,7 +102,7 @@ impl Signer {
         format!("{target}{mark}AWSAccessKeyId={id}&Signature={signature}&Expires={expires}")
     }
 
-    /// The fields of a form that say who signs it.
+    /// The form fields with the signer's identity.
     pub(super) fn form_fields(&self, policy: &str) -> Headers {
         let policy = STANDARD.encode(policy);
         let signature = self.hmac_base64(&policy);

@@ -1,4 +1,4 @@
-// What the AWS SDK for JavaScript does with objects, before any store. A case throws where it does not hold.
+// Object operations of the AWS SDK for JavaScript, with any store. A case throws if an assertion fails.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
@@ -28,8 +28,8 @@ const KEYS = [
 
 export const cases = [];
 
-// `stores` are those that know the operation; `gateway` is what some of them do not know without the gateway: trailers,
-// buckets in the host; `signed` needs a gateway that verifies signatures.
+// `stores` support the operation; `gateway` marks operations that some of them do not support without the gateway: trailers,
+// virtual-hosted buckets; `signed` needs a gateway that verifies signatures.
 function add(name, test, { stores = ["origin", "rgw"], gateway = false, signed = false } = {}) {
   cases.push({ name, stores, gateway, signed, test });
 }
@@ -93,7 +93,7 @@ for (const ChecksumAlgorithm of ALGORITHMS) {
 }
 
 add(
-  "a stream whose length nobody knows goes up in parts",
+  "a stream of unknown length is uploaded in parts",
   async (place) => {
     const client = place.client();
     const body = randomBytes(12 * MIB + 5);
@@ -109,7 +109,7 @@ add(
 );
 
 add(
-  "a short stream of unknown length goes up in one",
+  "a short stream of unknown length is uploaded in one request",
   async (place) => {
     const client = place.client();
     const params = place.at("o", { Body: piecewise(Buffer.from("short")) });
@@ -261,7 +261,7 @@ add("errors are the SDK's own classes", async (place) => {
 });
 
 add(
-  "an unknown bucket and an unknown upload have their classes",
+  "an unknown bucket and an unknown upload have their error classes",
   async (place) => {
     const client = place.client();
     const nowhere = { Bucket: "no-such-bucket-anywhere" };
@@ -273,7 +273,7 @@ add(
   { stores: ["rgw"] },
 );
 
-// WHEN_SUPPORTED puts the checksum of a body that is not there yet into the URL, and stores overlook it.
+// WHEN_SUPPORTED adds the checksum of an empty body to the URL, and stores ignore it.
 for (const checksums of ["WHEN_SUPPORTED", "WHEN_REQUIRED"]) {
   add(`presigned URLs write, read and delete, checksums ${checksums}`, async (place) => {
     const client = place.client({ checksums });
@@ -296,7 +296,7 @@ for (const checksums of ["WHEN_SUPPORTED", "WHEN_REQUIRED"]) {
 }
 
 add(
-  "a presigned URL is good for what it says only",
+  "a presigned URL is valid for its operation only",
   async (place) => {
     const client = place.client();
     await send(client, "PutObject", place.at("o", { Body: "x" }));
@@ -321,7 +321,7 @@ add(
 );
 
 add(
-  "a clock that is an hour ahead corrects itself",
+  "a clock skew of an hour is corrected",
   async (place) => {
     const client = new s3.S3Client({
       endpoint: place.endpoint,

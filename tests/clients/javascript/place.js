@@ -1,11 +1,11 @@
-// Where a case works: an endpoint, a bucket, a prefix of its own, and clients that try once, so that no retry hides what
-// the gateway did.
+// The place of a case: an endpoint, a bucket, a private prefix, and clients with one attempt, so that no retry hides the
+// behaviour of the gateway.
 import assert from "node:assert/strict";
 import http from "node:http";
 
 import { S3Client } from "@aws-sdk/client-s3";
 
-// Many systems know `localhost` and no name below it.
+// Many systems resolve `localhost` but no name below it.
 const toLoopback = (_host, options, done) =>
   options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
 
@@ -39,7 +39,7 @@ export async function bytesOf(answer) {
   return Buffer.from(await answer.Body.transformToByteArray());
 }
 
-// Fails where a promise does not fail, or fails differently: a class of the SDK or a name, and a status.
+// Fails unless the promise fails with this error: a class of the SDK or a name, and a status.
 export async function fails(promise, kind, status) {
   const error = await promise.then(
     () => assert.fail("it was accepted"),

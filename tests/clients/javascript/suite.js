@@ -1,14 +1,14 @@
-// Runs the cases of cases.js, each once, and tells of each as a line of JSON: {"name", "error"}, error null where it held.
+// Runs the cases of cases.js, each once, and writes each result as a line of JSON: {"name", "error"}, with a null error for a passed case.
 //
 //   node suite.js list         the cases: {"name", "stores", "gateway", "signed"}
 //   node suite.js run < place  the place as JSON: endpoint, bucket, store, keyId, secret, prefix
 //
-// One process for all cases, because loading the SDK takes longer than most of them. Which of them a place is asked is
-// the caller's business.
+// One process for all cases, because loading the SDK takes longer than most of them. The caller
+// selects the cases of a place.
 import { cases } from "./cases.js";
 import { Place } from "./place.js";
 
-const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const writeLine = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 async function outcome(test, place) {
   try {
@@ -25,13 +25,13 @@ async function run() {
   for await (const piece of process.stdin) input += piece;
   const settings = JSON.parse(input);
   for (const { name, test } of cases.filter((wanted) => settings.cases.includes(wanted.name))) {
-    say({ name, error: await outcome(test, new Place(settings, name)) });
+    writeLine({ name, error: await outcome(test, new Place(settings, name)) });
   }
 }
 
 switch (process.argv[2]) {
   case "list":
-    for (const { test, ...told } of cases) say(told);
+    for (const { test, ...listed } of cases) writeLine(listed);
     break;
   case "run":
     await run();

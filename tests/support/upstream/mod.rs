@@ -1,7 +1,7 @@
-//! An upstream on a real socket that answers as a test tells it, byte by byte, and remembers what it was asked.
+//! A scripted upstream on a real socket: it answers byte by byte and records its requests.
 //!
-//! It lives on a thread of its own, so that a test may block. It counts connections and the requests it works on at the
-//! same time: whether a gate held is told by the upstream, not by the gateway.
+//! It runs on its own thread, so that a test may block. It counts connections and concurrent requests, so a gate is
+//! verified at the upstream, not by the gateway's own figures.
 
 mod reply;
 mod serve;
@@ -19,7 +19,7 @@ pub(crate) use reply::{Latch, UpstreamReply};
 
 use super::wait_until;
 
-/// A request as the upstream saw it.
+/// A request as received by the upstream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SeenRequest {
     pub(crate) method: String,
@@ -27,15 +27,15 @@ pub(crate) struct SeenRequest {
     pub(crate) target: String,
     /// In order, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// The body; empty where the upstream did not read it.
+    /// The body; empty if the upstream did not read it.
     pub(crate) body: Vec<u8>,
-    /// Whether the body came to its announced end.
+    /// Whether the body was complete.
     pub(crate) is_complete: bool,
-    /// The how manieth connection it came on, from 1.
+    /// The ordinal of its connection, from 1.
     pub(crate) connection: usize,
-    /// The how manieth request this is, from 1.
+    /// The ordinal of the request, from 1.
     pub(crate) number: usize,
-    /// Requests the upstream worked on when this one came, with it.
+    /// The number of concurrent requests when it arrived, itself included.
     pub(crate) in_flight: usize,
 }
 
@@ -55,7 +55,7 @@ impl SeenRequest {
 
 type Handler = dyn Fn(&SeenRequest) -> UpstreamReply + Send + Sync;
 
-/// When the handler is asked.
+/// When the handler is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReplyTime {
     AfterBody,
@@ -86,12 +86,12 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Asks the handler once a request's body is there.
+    /// Calls the handler after a request's body.
     pub(crate) fn start(handler: impl Fn(&SeenRequest) -> UpstreamReply + Send + Sync + 'static) -> Self {
         Self::start_when(ReplyTime::AfterBody, Box::new(handler))
     }
 
-    /// Asks the handler as soon as a request's head is there, and does not read the body.
+    /// Calls the handler after a request's head, and does not read the body.
     pub(crate) fn replying_before_body(
         handler: impl Fn(&SeenRequest) -> UpstreamReply + Send + Sync + 'static,
     ) -> Self {
@@ -103,7 +103,7 @@ impl Upstream {
         Self::start(move |_| UpstreamReply::ok(body))
     }
 
-    /// Answers the first requests with these, and every later one with the last.
+    /// Answers the first requests with these replies, and all later ones with the last.
     pub(crate) fn sequence(acts: Vec<UpstreamReply>) -> Self {
         Self::start(move |seen| acts[seen.number.min(acts.len()) - 1].clone())
     }
@@ -136,50 +136,52 @@ impl Upstream {
         self.address
     }
 
-    /// Every request whose head came, in order.
+    /// All requests with a complete head, in order.
     pub(crate) fn seen(&self) -> Vec<SeenRequest> {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// How many requests came.
+    /// The number of requests.
     pub(crate) fn count(&self) -> usize {
         self.state.seen.lock().unwrap().len()
     }
 
-    /// The request that came last.
+    /// The last request.
     pub(crate) fn last(&self) -> SeenRequest {
-        self.seen().pop().expect("a request came")
+        self.seen().pop().expect("a request arrived")
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub(crate) fn open_connections(&self) -> usize {
         self.state.live.load(Ordering::SeqCst)
     }
 
-    /// Connections that were ever opened.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// Requests it works on: their head came, their answer has not ended.
+    /// The number of requests in flight: with a complete head and an unfinished answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.state.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Most requests it ever worked on at the same time.
+    /// The maximum of concurrent requests.
     pub(crate) fn peak_in_flight(&self) -> usize {
         self.state.peak.load(Ordering::SeqCst)
     }
 
-    /// Requests whose connection ended before their answer did.
+    /// The number of requests that were disconnected before the end of their answer.
     pub(crate) fn cancelled(&self) -> usize {
         self.state.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Waits until it works on so many requests.
+    /// Waits until this many requests are in flight.
     pub(crate) async fn wait_until_in_flight(&self, requests: usize) {
-        wait_until(&format!("the upstream works on {requests} requests"), || self.in_flight() == requests)
-            .await;
+        wait_until(&format!("{requests} requests are in flight at the upstream"), || {
+            self.in_flight() == requests
+        })
+        .await;
     }
 
     /// Closes every connection and refuses new ones.
@@ -187,7 +189,7 @@ impl Upstream {
         self.command(Command::Stop).await;
     }
 
-    /// Listens again where it listened.
+    /// Listens again at the same address.
     pub(crate) async fn start_again(&self) {
         self.command(Command::Start).await;
     }

@@ -1,11 +1,11 @@
-//! What an upstream does with a request, as data.
+//! The replies of a scripted upstream, as data.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-/// Holds back what waits for it until the test lets go.
+/// Blocks its waiters until the test opens it.
 #[derive(Debug, Clone)]
 pub(crate) struct Latch(Arc<Semaphore>);
 
@@ -14,18 +14,18 @@ impl Latch {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets so many pass, those that have waited longest first.
+    /// Releases this many waiters, the longest waiting first.
     pub(crate) fn open(&self, count: usize) {
         self.0.add_permits(count);
     }
 
-    /// Lets everything pass from now on.
+    /// Releases all waiters, present and future.
     pub(crate) fn open_for_all(&self) {
         self.0.close();
     }
 
     pub(super) async fn wait(&self) {
-        // Closed means open for all.
+        // A closed semaphore releases all.
         if let Ok(permit) = self.0.acquire().await {
             permit.forget();
         }
@@ -45,21 +45,21 @@ pub(super) enum Framing {
     Chunked,
     /// Everything until the connection closes.
     Close,
-    /// The bytes are the whole answer, its head included.
+    /// The bytes are the complete answer with its head.
     Raw,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionEnd {
-    /// The connection serves another request.
+    /// The connection stays open for another request.
     Keep,
     Close,
     Reset,
-    /// Nothing more, until the other side closes.
+    /// Sends nothing more until the peer closes.
     Hang,
 }
 
-/// What to do with one request.
+/// The reply to one request.
 #[derive(Debug, Clone)]
 pub(crate) struct UpstreamReply {
     pub(super) status: u16,
@@ -67,7 +67,7 @@ pub(crate) struct UpstreamReply {
     pub(super) before: Vec<ReplyPart>,
     pub(super) parts: Vec<ReplyPart>,
     pub(super) framing: Framing,
-    /// Stop after so many body bytes, as if the rest had been lost.
+    /// Stops after this many body bytes, as if the rest were lost.
     pub(super) cut_at: Option<usize>,
     pub(super) end: ConnectionEnd,
 }
@@ -101,7 +101,7 @@ impl UpstreamReply {
         Self::new(status, document).header("content-type", "application/xml")
     }
 
-    /// These bytes, head and all, and then the connection closes.
+    /// These bytes, head included, and then the connection closes.
     pub(crate) fn raw(bytes: impl AsRef<[u8]>) -> Self {
         Self { framing: Framing::Raw, end: ConnectionEnd::Close, ..Self::new(0, bytes) }
     }
@@ -121,19 +121,19 @@ impl UpstreamReply {
         self
     }
 
-    /// The head comes only after so long.
+    /// The head is sent after this delay.
     pub(crate) fn delayed(mut self, pause: Duration) -> Self {
         self.before.push(ReplyPart::Pause(pause));
         self
     }
 
-    /// The head comes only when the latch opens.
+    /// The head is sent when the latch opens.
     pub(crate) fn when_open(mut self, latch: &Latch) -> Self {
         self.before.push(ReplyPart::Hold(latch.clone()));
         self
     }
 
-    /// More body, later.
+    /// More body, after a delay.
     pub(crate) fn then_body_after(mut self, pause: Duration, body: impl AsRef<[u8]>) -> Self {
         self.parts.push(ReplyPart::Pause(pause));
         self.parts.push(ReplyPart::Bytes(body.as_ref().to_vec()));
@@ -147,22 +147,22 @@ impl UpstreamReply {
         self
     }
 
-    /// Chunked, a chunk for each part.
+    /// Chunked, one chunk for each part.
     pub(crate) fn chunked(self) -> Self {
         Self { framing: Framing::Chunked, ..self }
     }
 
-    /// Neither length nor chunks: the close is the end.
+    /// Without length or chunks: the body is delimited by the close.
     pub(crate) fn until_close(self) -> Self {
         Self { framing: Framing::Close, end: ConnectionEnd::Close, ..self }
     }
 
-    /// Ends after so many body bytes although more was announced.
+    /// Ends after this many body bytes although more was announced.
     pub(crate) fn cut_at(self, bytes: usize) -> Self {
         Self { cut_at: Some(bytes), end: ConnectionEnd::Close, ..self }
     }
 
-    /// Says that the connection closes, and closes it.
+    /// Sends `Connection: close`, and closes.
     pub(crate) fn closing(self) -> Self {
         Self { end: ConnectionEnd::Close, ..self.header("connection", "close") }
     }

@@ -1,4 +1,4 @@
-//! One connection: read a request, ask the handler, do as it says.
+//! One connection of a scripted upstream: reads a request, calls the handler, sends the reply.
 
 use std::io;
 use std::sync::Arc;
@@ -53,13 +53,13 @@ pub(super) async fn connection(mut stream: TcpStream, state: Arc<State>) {
                 return;
             }
         }
-        let act = (state.handler)(&seen);
-        let done = send_reply(&mut stream, &act, &seen.method).await;
+        let reply = (state.handler)(&seen);
+        let done = send_reply(&mut stream, &reply, &seen.method).await;
         if done.is_err() {
             state.cancelled.fetch_add(1, Ordering::SeqCst);
         }
         drop(working);
-        match act.end {
+        match reply.end {
             ConnectionEnd::Keep if done.is_ok() => {}
             ConnectionEnd::Close if done.is_ok() => return linger(stream).await,
             _ => return,
@@ -142,18 +142,18 @@ async fn read_exactly(
     }
 }
 
-/// Fails if the other side closes before the act is over.
-async fn send_reply(stream: &mut TcpStream, act: &UpstreamReply, method: &str) -> io::Result<()> {
-    for part in &act.before {
+/// Fails if the peer closes before the reply is complete.
+async fn send_reply(stream: &mut TcpStream, reply: &UpstreamReply, method: &str) -> io::Result<()> {
+    for part in &reply.before {
         send_part(stream, part, Framing::Raw).await?;
     }
-    if act.framing != Framing::Raw {
-        stream.write_all(head(act, method).as_bytes()).await?;
+    if reply.framing != Framing::Raw {
+        stream.write_all(head(reply, method).as_bytes()).await?;
     }
-    if method != "HEAD" && !matches!(act.status, 204 | 304) {
-        send_body(stream, act).await?;
+    if method != "HEAD" && !matches!(reply.status, 204 | 304) {
+        send_body(stream, reply).await?;
     }
-    match act.end {
+    match reply.end {
         ConnectionEnd::Keep | ConnectionEnd::Close => Ok(()),
         ConnectionEnd::Reset => {
             socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
@@ -169,16 +169,16 @@ async fn send_reply(stream: &mut TcpStream, act: &UpstreamReply, method: &str) -
     }
 }
 
-fn head(act: &UpstreamReply, method: &str) -> String {
-    let mut head = format!("HTTP/1.1 {} Status\r\n", act.status);
-    for (name, value) in &act.headers {
+fn head(reply: &UpstreamReply, method: &str) -> String {
+    let mut head = format!("HTTP/1.1 {} Status\r\n", reply.status);
+    for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let length: usize =
-        act.parts.iter().map(|part| if let ReplyPart::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
-    let has_length = act.headers.iter().any(|(name, _)| name == "content-length");
-    match act.framing {
-        Framing::Length if has_length || (matches!(act.status, 204 | 304) && method != "HEAD") => {}
+        reply.parts.iter().map(|part| if let ReplyPart::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
+    let has_length = reply.headers.iter().any(|(name, _)| name == "content-length");
+    match reply.framing {
+        Framing::Length if has_length || (matches!(reply.status, 204 | 304) && method != "HEAD") => {}
         Framing::Length => head.push_str(&format!("content-length: {length}\r\n")),
         Framing::Chunked => head.push_str("transfer-encoding: chunked\r\n"),
         Framing::Close | Framing::Raw => {}
@@ -186,29 +186,29 @@ fn head(act: &UpstreamReply, method: &str) -> String {
     head + "\r\n"
 }
 
-async fn send_body(stream: &mut TcpStream, act: &UpstreamReply) -> io::Result<()> {
-    let mut left = act.cut_at.unwrap_or(usize::MAX);
-    for part in &act.parts {
+async fn send_body(stream: &mut TcpStream, reply: &UpstreamReply) -> io::Result<()> {
+    let mut left = reply.cut_at.unwrap_or(usize::MAX);
+    for part in &reply.parts {
         match part {
             ReplyPart::Bytes(bytes) => {
                 let sent = bytes.len().min(left);
                 left -= sent;
                 let cut = sent < bytes.len();
-                if act.framing == Framing::Chunked && cut {
-                    // The chunk says its whole size and breaks off.
+                if reply.framing == Framing::Chunked && cut {
+                    // The chunk announces its full size and is truncated.
                     stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
                     stream.write_all(&bytes[..sent]).await?;
                 } else {
-                    send_part(stream, &ReplyPart::Bytes(bytes[..sent].to_vec()), act.framing).await?;
+                    send_part(stream, &ReplyPart::Bytes(bytes[..sent].to_vec()), reply.framing).await?;
                 }
                 if cut {
                     return Ok(());
                 }
             }
-            pause => send_part(stream, pause, act.framing).await?,
+            pause => send_part(stream, pause, reply.framing).await?,
         }
     }
-    if act.framing == Framing::Chunked && act.cut_at.is_none() {
+    if reply.framing == Framing::Chunked && reply.cut_at.is_none() {
         stream.write_all(b"0\r\n\r\n").await?;
     }
     Ok(())
@@ -229,7 +229,7 @@ async fn send_part(stream: &mut TcpStream, part: &ReplyPart, framing: Framing) -
     }
 }
 
-/// Waits, but not for somebody who has left.
+/// Waits, but stops if the peer disconnects.
 async fn unless_disconnected(stream: &TcpStream, wait: impl Future<Output = ()>) -> io::Result<()> {
     tokio::select! {
         () = wait => Ok(()),
@@ -242,13 +242,13 @@ async fn disconnected(stream: &TcpStream) {
     loop {
         match stream.peek(&mut byte).await {
             Ok(0) | Err(_) => return,
-            // Bytes that nobody reads hide what comes after them.
+            // Unread bytes would hide the end of the stream.
             Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Closes as servers do: what still comes is taken for a while, lest a reset overtake the answer.
+/// A lingering close as in real servers: incoming bytes are read for a while, so that no reset overtakes the answer.
 async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;

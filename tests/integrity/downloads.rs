@@ -1,40 +1,43 @@
-//! Answers that are not the object they say they are break.
+//! Answers that do not match their checksum are broken transfers.
 
 use super::{checksums, random_bytes};
 use crate::support::client::{message, sha256};
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, get, head, wait_until};
 
-/// I1, T6: a body that does not have its checksum breaks, in either framing; counted, logged, and its connection closed
+/// I1, T6: a body with a wrong checksum is cut in either framing; it is counted and logged, and its connection is
+/// closed
 #[tokio::test]
-async fn a_lying_answer_breaks() {
+async fn an_answer_with_a_wrong_checksum_is_cut() {
     for index in 0..checksums(b"").len() {
         let chunked = index % 2 == 1;
         let upstream = Upstream::start(move |seen| {
             let data = random_bytes(300_000);
             let (name, value) = checksums(&data)[index].clone();
             let body = if seen.target == "/b/lie" { [&data[1..], b"x"].concat() } else { data };
-            let act =
+            let reply =
                 UpstreamReply::ok(body).header(name, &value).header("x-amz-checksum-type", "FULL_OBJECT");
-            if chunked { act.chunked() } else { act }
+            if chunked { reply.chunked() } else { reply }
         });
         let gateway = Gateway::in_front_of(&upstream).await;
-        let truth = get(gateway.address(), "/b/truth").await;
-        assert_eq!((truth.complete_status(), truth.sha256()), (200, sha256(&random_bytes(300_000))));
-        let lie = get(gateway.address(), "/b/lie").await;
-        assert!(lie.broken.is_some(), "it came whole: {:?}", lie.headers);
+        let right = get(gateway.address(), "/b/truth").await;
+        assert_eq!((right.complete_status(), right.sha256()), (200, sha256(&random_bytes(300_000))));
+        let wrong = get(gateway.address(), "/b/lie").await;
+        assert!(wrong.broken.is_some(), "it is complete: {:?}", wrong.headers);
         assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"answer_checksum\"}").await, 1.0);
         let line = gateway.wait_for_log_line("transfer broken", |_| true).await;
         assert!(line["error"].as_str().unwrap().contains("x-amz-checksum-"), "{line}");
         gateway.wait_until_idle().await;
-        // A chunked answer is known to lie only at its end, where its connection is in step again; the truth's is idle.
+        // A chunked answer is found wrong only at its end, when its connection is reusable again; the connection of the
+        // correct answer is idle.
         let idle_max = if chunked { 2 } else { 1 };
-        wait_until("the lie's connection is closed", || upstream.open_connections() <= idle_max).await;
+        wait_until("the wrong answer's connection is closed", || upstream.open_connections() <= idle_max)
+            .await;
     }
 }
 
-/// I1: a checksum of the checksums of parts is no checksum of the body, whatever its algorithm
+/// I1: a composite checksum of parts is not a checksum of the body, whatever its algorithm
 #[tokio::test]
-async fn composite_checksums_pass() {
+async fn composite_checksums_are_not_checked() {
     let upstream = Upstream::start(|seen| {
         let (kind, name) = seen.target.trim_start_matches("/b/").split_once('/').unwrap();
         let sums = checksums(b"another body");
@@ -54,9 +57,9 @@ async fn composite_checksums_pass() {
     }
 }
 
-/// I1, I2: what is no checksum of this body is no reason to break it
+/// I1, I2: checksums of something other than this body do not cut it
 #[tokio::test]
-async fn checksums_of_something_else_pass() {
+async fn checksums_of_other_data_are_not_checked() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/b/parts" => UpstreamReply::ok("body").header("x-amz-checksum-crc32", "AAAAAA==-2"),
         "/b/composite" => UpstreamReply::ok("body")
@@ -73,7 +76,7 @@ async fn checksums_of_something_else_pass() {
         assert_eq!(answer.text(), "body", "{target}");
     }
     assert_eq!(head(gateway.address(), "/b/k").await.complete_status(), 200);
-    // One so small may break before its head has left.
+    // A short answer may be cut before its head is sent.
     let mut client = Client::connect(gateway.address()).await;
     client.send(message("GET", "/b/k", &[], None)).await;
     assert!(client.try_response("GET").await.is_none_or(|answer| answer.broken.is_some()));

@@ -1,13 +1,14 @@
-//! The default restart intensity: an actor that crashes too often is held down, and what that means for requests.
+//! The default restart intensity: an actor that crashes too often is restarted with a delay, and its effect on
+//! requests.
 
 use std::time::Duration;
 
 use crate::support::{Gateway, Upstream, UpstreamReply, request, wait_for};
 
-/// Five restarts are free; then the holds are 100, 200, 400, 800, 1600 and 3200 ms.
+/// Five restarts are immediate; then the delays are 100, 200, 400, 800, 1600 and 3200 ms.
 const CRASHES: usize = 11;
 
-/// Crashes an actor until it is held down for seconds, which leaves the test time to look.
+/// Crashes an actor until its restart delay is seconds long, which leaves the test time for its checks.
 pub(crate) async fn hold_down(gateway: &Gateway, actor: &str) {
     crash_often(gateway, actor).await;
     is_held_down(gateway, actor).await;
@@ -19,7 +20,7 @@ async fn crash_often(gateway: &Gateway, actor: &str) {
     }
 }
 
-/// Whether the actor is held down at this moment.
+/// Whether the actor is in its restart delay.
 pub(super) async fn is_failed(gateway: &Gateway, actor: &str) -> bool {
     gateway.actor(actor).await["state"] == "failed"
 }
@@ -33,20 +34,20 @@ async fn is_held_down(gateway: &Gateway, actor: &str) {
     .await;
 }
 
-/// Waits until the actor holds again, by itself.
+/// Waits until the actor runs again without intervention.
 async fn recovers(gateway: &Gateway, actor: &str) {
     wait_for(&format!("{actor} runs again"), || async {
-        let vitals = gateway.actor(actor).await;
+        let stats = gateway.actor(actor).await;
         let all = u64::try_from(CRASHES).unwrap();
-        (vitals["state"] == "running" && vitals["restarts"].as_u64().unwrap() >= all).then_some(())
+        (stats["state"] == "running" && stats["restarts"].as_u64().unwrap() >= all).then_some(())
     })
     .await;
     assert_eq!(gateway.metric(&format!("actor_state{{actor=\"{actor}\"}}")).await, 0.0);
 }
 
-/// S3, S4: a failed limiter refuses requests that have a limit and those alone, and is back by itself
+/// S3, S4: a failed limiter refuses exactly the requests with a limit, and recovers by itself
 #[tokio::test]
-async fn a_failed_limiter_refuses_what_has_a_limit() {
+async fn a_failed_limiter_refuses_limited_requests() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("limited", &upstream)
@@ -58,9 +59,9 @@ async fn a_failed_limiter_refuses_what_has_a_limit() {
     hold_down(&gateway, "limiter").await;
     let answer = gateway.get("/limited/k").await;
     assert_eq!((answer.complete_status(), answer.reason()), (503, "limiter_unavailable"));
-    assert!((1..=5).contains(&answer.retry_after().unwrap()), "until it is tried again: {answer:?}");
+    assert!((1..=5).contains(&answer.retry_after().unwrap()), "until the actor restarts: {answer:?}");
     assert_eq!(gateway.get("/free/k").await.complete_status(), 200);
-    assert_eq!(upstream.count(), 1, "the refused request was passed on");
+    assert_eq!(upstream.count(), 1, "the refused request was forwarded");
     assert_eq!(gateway.metric("actor_state{actor=\"limiter\"}").await, 2.0);
     let rejected = gateway.metric("actor_messages_rejected_total{actor=\"limiter\",reason=\"failed\"}").await;
     assert!(rejected >= 1.0);
@@ -68,9 +69,9 @@ async fn a_failed_limiter_refuses_what_has_a_limit() {
     assert_eq!(gateway.get("/limited/k").await.complete_status(), 200);
 }
 
-/// S4: with `rate_limit.on_failure = pass` a failed limiter lets requests pass
+/// S4: with `rate_limit.on_failure = pass` a failed limiter admits requests
 #[tokio::test]
-async fn a_failed_limiter_lets_pass_where_that_is_configured() {
+async fn a_failed_limiter_admits_if_configured() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -88,7 +89,7 @@ async fn a_failed_limiter_lets_pass_where_that_is_configured() {
     assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_global", "the limit is in force again");
 }
 
-/// S3, S4: a failed pool is a 503 for its bucket and for no other
+/// S3, S4: a failed pool is 503 for its bucket and for no other
 #[tokio::test]
 async fn a_failed_pool_refuses_its_own_bucket_only() {
     let upstream = Upstream::ok("x");
@@ -109,7 +110,7 @@ async fn a_failed_pool_refuses_its_own_bucket_only() {
     gateway.wait_until_idle().await;
 }
 
-/// S4: with a failed session cache every request is verified afresh, and served
+/// S4: with a failed session cache every session is verified again, and requests are served
 #[tokio::test]
 async fn a_failed_session_cache_is_a_miss() {
     let upstream = Upstream::ok("x");
@@ -118,15 +119,15 @@ async fn a_failed_session_cache_is_a_miss() {
     assert_eq!(ask().await.complete_status(), 200);
     hold_down(&gateway, "sessions").await;
     assert_eq!(ask().await.complete_status(), 200);
-    assert_eq!(gateway.status().await["sessions"], serde_json::Value::Null, "nobody answers for the cache");
+    assert_eq!(gateway.status().await["sessions"], serde_json::Value::Null, "the cache does not answer");
     recovers(&gateway, "sessions").await;
     assert_eq!(ask().await.complete_status(), 200);
     assert_eq!(gateway.status().await["sessions"]["entries"], 1);
 }
 
-/// S4: while the breaker is failed its published state holds: closed circuits serve, open ones refuse
+/// S4: while the breaker is failed its published state is used: closed circuits serve, open ones refuse
 #[tokio::test]
-async fn a_failed_breakers_published_state_holds() {
+async fn a_failed_breakers_published_state_is_used() {
     let good = Upstream::ok("x");
     let bad = Upstream::start(|_| UpstreamReply::status(500));
     let gateway = Gateway::builder()
@@ -145,7 +146,10 @@ async fn a_failed_breakers_published_state_holds() {
     assert_eq!(gateway.get("/good/k").await.complete_status(), 200);
     let refused = gateway.get("/bad/k").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"));
-    assert!(refused.retry_after().unwrap() > 30, "its own time, not the actor's: {refused:?}");
+    assert!(
+        refused.retry_after().unwrap() > 30,
+        "the circuit's open time, not the actor's delay: {refused:?}"
+    );
     assert_eq!(bad.count(), 5);
     recovers(&gateway, "breaker:bad").await;
     recovers(&gateway, "breaker:good").await;
@@ -153,15 +157,15 @@ async fn a_failed_breakers_published_state_holds() {
     assert_eq!(gateway.get("/bad/k").await.reason(), "breaker_open", "and it is still open");
 }
 
-/// S4: while the monitor is failed the last level holds, its readings visibly age, and requests are served
+/// S4: while the monitor is failed the last level is used, the age of its readings grows, and requests are served
 #[tokio::test]
-async fn a_failed_monitors_last_level_holds_and_ages() {
+async fn a_failed_monitors_last_level_is_used_and_ages() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
     hold_down(&gateway, "monitor").await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let age = |status: &serde_json::Value| status["resources"]["memory"]["age_ms"].as_u64();
-    wait_for("the readings are seen to be stale", || async {
+    wait_for("the readings are shown as stale", || async {
         let status = gateway.status().await;
         assert_eq!(status["level"], "normal");
         (age(&status)? > 1000 && status["stale"] == true).then_some(())
@@ -174,9 +178,9 @@ async fn a_failed_monitors_last_level_holds_and_ages() {
     .await;
 }
 
-/// S3: the holds grow, so that an actor that cannot stand is no hot loop
+/// S3: restart delays grow, so a permanently crashing actor causes no busy loop
 #[tokio::test]
-async fn an_actor_that_goes_on_crashing_is_no_hot_loop() {
+async fn a_permanently_crashing_actor_is_not_a_busy_loop() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
     for _ in 0..30 {
@@ -184,7 +188,7 @@ async fn an_actor_that_goes_on_crashing_is_no_hot_loop() {
     }
     tokio::time::sleep(Duration::from_millis(1000)).await;
     let restarts = gateway.actor("limiter").await["restarts"].as_u64().unwrap();
-    // Five at once, then at most those that 100 + 200 + 400 + 800 ms leave room for.
+    // Five immediate ones, then at most those that delays of 100 + 200 + 400 + 800 ms allow.
     assert!((6..=10).contains(&restarts), "{restarts} restarts in about a second");
     assert_eq!(
         gateway.get("/b/k").await.complete_status(),

@@ -1,4 +1,5 @@
-//! Answers that seem to refuse a credential: a client can provoke them, so one client alone never has a credential withdrawn.
+//! Answers that seem to reject an upstream credential: clients can provoke them, so one client alone never causes an
+//! ejection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use super::{FIRST, api, credential, key, state};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Response, SeenRequest, Upstream, UpstreamReply, request, wait_for};
 
-/// Where clients are told apart by the address that a trusted proxy names.
+/// A gateway behind a trusted proxy, which names the client addresses.
 fn behind_proxy(builder: Builder) -> Builder {
     builder.set("server.trusted_proxies", "127.0.0.1/32")
 }
@@ -41,9 +42,9 @@ fn is_check(seen: &SeenRequest) -> bool {
     seen.target == "/b?list-type=2&max-keys=1"
 }
 
-/// C3: a client of an API that asks for what is 403 or 401, over one path or many, takes no credential away from anybody
+/// C3: an API client that requests 403 or 401 paths, one or many, ejects no credential
 #[tokio::test]
-async fn a_hostile_client_withdraws_no_key_of_an_api() {
+async fn a_hostile_client_ejects_no_api_credential() {
     let upstream = Upstream::start(|seen| {
         let forbidden = seen.target.starts_with("/admin") || seen.number % 7 == 0;
         match seen.target.starts_with("/login") {
@@ -64,15 +65,15 @@ async fn a_hostile_client_withdraws_no_key_of_an_api() {
         }
     }
     are_in_use(&gateway).await;
-    wait_for("others are served", || async {
+    wait_for("other clients are served", || async {
         (ask_as(&gateway, "192.0.2.1", "/b/v1/models").await.status == 200).then_some(())
     })
     .await;
 }
 
-/// C3: a client that has a store say `SignatureDoesNotMatch` and worse is answered by a check of the gateway's own
+/// C3: a client that provokes `SignatureDoesNotMatch` and similar errors causes only a credential check by the gateway
 #[tokio::test]
-async fn a_hostile_client_withdraws_no_pair_of_a_store() {
+async fn a_hostile_client_ejects_no_key_pair() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         target if target.starts_with("/b/odd") => UpstreamReply::s3_error(403, "SignatureDoesNotMatch"),
         target if target.starts_with("/b/named") => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
@@ -96,12 +97,12 @@ async fn a_hostile_client_withdraws_no_pair_of_a_store() {
     are_in_use(&gateway).await;
     assert_eq!(ask_as(&gateway, "192.0.2.1", "/b/k").await.complete_status(), 200);
     let checked = upstream.seen().iter().filter(|seen| is_check(seen)).count();
-    assert!(checked <= 6, "{checked} checks: a client must not have the gateway ask at will");
+    assert!(checked <= 6, "{checked} checks: a client must not trigger any number of checks");
 }
 
-/// C3: a pair that the store revoked is withdrawn after one request and one check
+/// C3: a revoked key pair is ejected after one request and one check
 #[tokio::test]
-async fn a_revoked_pair_is_withdrawn_by_a_check() {
+async fn a_check_ejects_a_revoked_key_pair() {
     let upstream = Upstream::start(|seen| match is_signed_by(seen, "A") {
         true => UpstreamReply::s3_error(403, "InvalidAccessKeyId"),
         false => UpstreamReply::ok("x"),
@@ -110,22 +111,22 @@ async fn a_revoked_pair_is_withdrawn_by_a_check() {
     for _ in 0..2 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the other pair serves");
     }
-    wait_for("it is withdrawn", || async { (state(&gateway, "one").await == "refused").then_some(()) }).await;
+    wait_for("it is ejected", || async { (state(&gateway, "one").await == "refused").then_some(()) }).await;
     assert_eq!(state(&gateway, "two").await, "in_use");
     let checks = "upstream_credential_checks_total{bucket=\"b\",result=\"refused\"}";
     assert_eq!(gateway.metric(checks).await, 1.0);
 }
 
-/// C3: of an API a revoked key is found by `credential_check_path`, with one client and one request
+/// C3: a revoked API key is found by `credential_check_path`, with one client and one request
 #[tokio::test]
-async fn a_revoked_key_is_withdrawn_by_a_check() {
+async fn a_check_ejects_a_revoked_api_key() {
     let upstream = Upstream::start(|seen| match seen.headers_named("x-api-key")[..] {
         [] | [FIRST] => UpstreamReply::new(401, "no"),
         _ => UpstreamReply::ok("x"),
     });
     let gateway = api(&upstream).set("buckets.b.http.credential_check_path", "/me").start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    wait_for("it is withdrawn", || async {
+    wait_for("it is ejected", || async {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
         (state(&gateway, "one").await == "refused").then_some(())
     })
@@ -133,7 +134,7 @@ async fn a_revoked_key_is_withdrawn_by_a_check() {
     assert_eq!(state(&gateway, "two").await, "in_use");
 }
 
-/// C3: a check path that anybody may read proves nothing, so it neither clears nor withdraws a key
+/// C3: a public check path proves nothing, so it neither confirms nor ejects a key
 #[tokio::test]
 async fn a_public_check_path_proves_nothing() {
     let upstream = Upstream::start(|seen| match seen.target == "/health" {
@@ -147,9 +148,10 @@ async fn a_public_check_path_proves_nothing() {
     are_in_use(&gateway).await;
 }
 
-/// C3: without a check, several clients over several paths, one of which worked before, withdraw a revoked key
+/// C3: without a check, rejections from several clients on several paths, one of which worked before, eject a revoked
+/// key
 #[tokio::test]
-async fn independent_answers_withdraw_a_revoked_key() {
+async fn independent_rejections_eject_a_revoked_key() {
     let is_revoked = Arc::new(AtomicBool::new(false));
     let revoked = Arc::clone(&is_revoked);
     let upstream = Upstream::start(move |seen| match revoked.load(Ordering::SeqCst) && key(seen) == FIRST {
@@ -159,7 +161,7 @@ async fn independent_answers_withdraw_a_revoked_key() {
     let gateway = behind_proxy(api(&upstream)).start().await;
     let ask = async |client: &str| {
         for target in ["/b/1", "/b/2", "/b/3"] {
-            // Twice, so that either key is asked.
+            // Twice, so that each key is used.
             assert_eq!(ask_as(&gateway, client, target).await.complete_status(), 200);
             assert_eq!(ask_as(&gateway, client, target).await.complete_status(), 200);
         }
@@ -168,7 +170,7 @@ async fn independent_answers_withdraw_a_revoked_key() {
     is_revoked.store(true, Ordering::SeqCst);
     ask("192.0.2.1").await;
     are_in_use(&gateway).await;
-    wait_for("a second client confirms it", || async {
+    wait_for("a second client's request confirms it", || async {
         ask("192.0.2.2").await;
         (state(&gateway, "one").await == "refused").then_some(())
     })
@@ -176,9 +178,9 @@ async fn independent_answers_withdraw_a_revoked_key() {
     assert_eq!(state(&gateway, "two").await, "in_use");
 }
 
-/// C3: a trial does not end with one 403
+/// C3: one 403 does not fail a trial
 #[tokio::test]
-async fn one_403_does_not_end_a_trial() {
+async fn one_403_does_not_fail_a_trial() {
     let is_good = Arc::new(AtomicBool::new(false));
     let good = Arc::clone(&is_good);
     let upstream = Upstream::start(move |seen| match seen.headers_named("x-api-key")[..] {
@@ -192,14 +194,16 @@ async fn one_403_does_not_end_a_trial() {
         .set("buckets.b.http.credential_pool.refused_seconds", "1")
         .start()
         .await;
-    wait_for("it is withdrawn", || async {
+    wait_for("it is ejected", || async {
         gateway.get("/b/k").await;
         (state(&gateway, "one").await == "refused").then_some(())
     })
     .await;
     is_good.store(true, Ordering::SeqCst);
-    wait_for("its time is over", || async { (state(&gateway, "one").await == "on_trial").then_some(()) })
-        .await;
+    wait_for("the ejection has ended", || async {
+        (state(&gateway, "one").await == "on_trial").then_some(())
+    })
+    .await;
     for _ in 0..4 {
         assert_eq!(gateway.get("/b/secret").await.complete_status(), 403);
     }
@@ -208,12 +212,12 @@ async fn one_403_does_not_end_a_trial() {
         (state(&gateway, "one").await == "in_use").then_some(())
     })
     .await;
-    assert_eq!(credential(&gateway, "one").await["refused"], 1, "withdrawn once, and not by a 403");
+    assert_eq!(credential(&gateway, "one").await["refused"], 1, "ejected once, and not by a 403");
 }
 
-/// C3, H1: where the gateway injects credentials, none of a client's own goes up, whichever header it stands in
+/// C3, H1: with injected credentials, a client's own credential is never forwarded, in whatever header it is
 #[tokio::test]
-async fn a_clients_own_credentials_never_go_up_beside_an_injected_one() {
+async fn a_clients_credential_is_never_forwarded_beside_an_injected_one() {
     let upstream = Upstream::ok("x");
     let gateway = api(&upstream)
         .http_bucket("other", &upstream)
@@ -227,13 +231,13 @@ async fn a_clients_own_credentials_never_go_up_beside_an_injected_one() {
     assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.complete_status(), 200);
     let seen = upstream.last();
     for name in own.iter().filter(|name| **name != "x-api-key") {
-        assert!(seen.headers_named(name).is_empty(), "{name} went up: {:?}", seen.headers);
+        assert!(seen.headers_named(name).is_empty(), "{name} was forwarded: {:?}", seen.headers);
     }
     assert!(key(&seen).ends_with("secret-of-the-api"));
     assert_eq!(request(gateway.address(), "GET", "/plain/k", &headers, None).await.complete_status(), 200);
     let plain = upstream.last();
     assert!(
         own.iter().all(|name| plain.headers_named(name) == ["clients-own"]),
-        "a bucket that injects nothing"
+        "a bucket without an injected credential"
     );
 }

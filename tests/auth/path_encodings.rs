@@ -1,12 +1,12 @@
-//! One reading of a path: no spelling of a segment leads out of a policy's prefixes.
+//! Path decoding is unambiguous: no encoding of a segment escapes a policy's prefixes.
 
 use super::{send, signed_bucket, signer};
 use crate::support::{Gateway, Upstream, request};
 
 const API_KEY: &str = "0123456789abcdef-app";
 
-/// The http bucket `api` and the s3 bucket `b`, with an API key that may read and list below `v1/`, and for `b` a key that may do all
-/// below `public/`.
+/// The http bucket `api` and the s3 bucket `b`: an API key may read and list below `v1/`, and in `b` a key may do
+/// everything below `public/`.
 async fn gateway(upstream: &Upstream, mode: &str) -> Gateway {
     signed_bucket(upstream)
         .set("buckets.b.auth", "sigv4,api_key")
@@ -24,9 +24,10 @@ async fn gateway(upstream: &Upstream, mode: &str) -> Gateway {
         .await
 }
 
-/// V12, A5: parameters of segments, overlong UTF-8, escapes and backslashes, in every mode of the injection checks
+/// V12, A5: segment parameters, overlong UTF-8, escapes and backslashes do not escape a prefix, in every mode of the
+/// injection checks
 #[tokio::test]
-async fn no_spelling_of_a_parent_segment_passes_a_prefix() {
+async fn no_encoding_of_a_parent_segment_escapes_a_prefix() {
     let upstream = Upstream::ok("x");
     for mode in ["block", "log", "off"] {
         let gateway = gateway(&upstream, mode).await;
@@ -62,9 +63,9 @@ async fn no_spelling_of_a_parent_segment_passes_a_prefix() {
     }
 }
 
-/// V12, V5: names with the same characters are names, byte for byte
+/// V12, V5: names that contain the same characters are forwarded byte for byte
 #[tokio::test]
-async fn names_that_look_like_segments_pass() {
+async fn names_that_resemble_segments_are_forwarded() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream, "block").await;
     for rest in ["a;..", "a..;x", "...;/k", ";a", "..name;x", "%c0%af", "%FF%FE", "a;v=1/k", "~;"] {
@@ -83,9 +84,9 @@ async fn names_that_look_like_segments_pass() {
     }
 }
 
-/// V12, A5: the source of a copy is read as paths are
+/// V12, A5: a copy source is decoded like a path
 #[tokio::test]
-async fn no_spelling_of_a_copy_source_leads_out() {
+async fn no_encoding_of_a_copy_source_escapes_a_prefix() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream, "off").await;
     let copy = async |source: &str| {
@@ -115,12 +116,12 @@ async fn no_spelling_of_a_copy_source_leads_out() {
     }
 }
 
-/// V12, A5: a store that drops a malformed pair would list everything
+/// V12, A5: a malformed `prefix` pair is refused: a store that drops it would list everything
 #[tokio::test]
-async fn a_listings_prefix_is_read_as_paths_are() {
+async fn a_listing_prefix_is_decoded_like_a_path() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream, "off").await;
-    // An API key leaves the query as it is: nothing is signed.
+    // An API key signs nothing, so the query is sent unchanged.
     let list = async |prefix: &str| {
         let target = format!("/b?list-type=2&prefix={prefix}");
         request(gateway.address(), "GET", &target, &[("x-api-key", API_KEY)], None).await

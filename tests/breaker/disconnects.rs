@@ -1,4 +1,4 @@
-//! Clients that hang up, in numbers: a proxy that takes them for failures of the store closes a healthy one.
+//! Mass client disconnects: a proxy that counts them as store failures opens the circuit of a healthy store.
 
 use super::{circuit, start};
 use crate::support::{Client, Latch, Upstream, UpstreamReply, client};
@@ -6,10 +6,10 @@ use crate::support::{Client, Latch, Upstream, UpstreamReply, client};
 const CLIENTS: usize = 400;
 const AT_A_TIME: usize = 20;
 
-/// B3, T7: hundreds of clients that hang up in mid-response leave the breaker of a healthy upstream closed (Yatagarasu counts
-/// them as its failures), and nothing behind
+/// B3, T7: hundreds of clients that disconnect in mid-response leave the circuit closed (Yatagarasu counts them as
+/// failures) and leak nothing
 #[tokio::test]
-async fn hang_ups_in_mid_response_leave_the_breaker_closed() {
+async fn disconnects_in_mid_response_leave_the_circuit_closed() {
     let latch = Latch::new();
     let held = latch.clone();
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
@@ -24,7 +24,7 @@ async fn hang_ups_in_mid_response_leave_the_breaker_closed() {
                 let mut client = Client::connect(address).await;
                 client.send(client::message("GET", "/b/streams", &[], None)).await;
                 assert_eq!(client.head().await.status, 200);
-                // One with a reset, the next with an orderly close.
+                // Alternately with a reset and an orderly close.
                 if number % 2 == 0 {
                     client.reset();
                 }

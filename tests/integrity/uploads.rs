@@ -1,17 +1,17 @@
-//! Uploads that are not what they say leave nothing behind.
+//! Uploads that do not match their hashes store nothing.
 
 use super::{checksums, code, content_md5, forged_chunks, random_bytes, unsigned_chunks};
 use crate::support::client::{message, sha256};
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, get, request, wait_until};
 
-/// Below and above what is read whole before it is sent.
+/// Sizes below and above the limit for buffering.
 const SIZES: [usize; 2] = [1000, 300_000];
 
 async fn put(gateway: &Gateway, headers: &[(&str, &str)], body: &[u8]) -> Response {
     request(gateway.address(), "PUT", "/demo/o", headers, Some(body)).await
 }
 
-/// I1, A1: a wrong hash of any kind is S3's own error, and no object is there afterwards; the right one stores it
+/// I1, A1: a wrong hash of any kind is S3's own error, and stores no object; the right one stores it
 #[tokio::test]
 async fn a_wrong_hash_stores_nothing() {
     let gateway = Gateway::builder().start().await;
@@ -41,7 +41,7 @@ async fn a_wrong_hash_stores_nothing() {
     gateway.wait_until_idle().await;
 }
 
-/// I1, V8: a hash that is none is refused by its name before a byte of the body is passed on
+/// I1, V8: a malformed hash is refused with its header's name before the body is forwarded
 #[tokio::test]
 async fn a_malformed_hash_is_refused() {
     let upstream = Upstream::ok("stored");
@@ -71,7 +71,7 @@ async fn a_malformed_hash_is_refused() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// I1, T7: of a large body with a wrong hash the last bytes never leave, and the upstream's connection is closed
+/// I1, T7: the last bytes of a large body with a wrong hash are never sent, and the upstream connection is closed
 #[tokio::test]
 async fn a_wrong_upload_is_cut_and_its_connection_closed() {
     let upstream = Upstream::ok("stored");
@@ -83,15 +83,15 @@ async fn a_wrong_upload_is_cut_and_its_connection_closed() {
     wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
     let seen = upstream.last();
     assert!(!seen.is_complete && seen.body.len() < data.len(), "{} bytes came", seen.body.len());
-    assert_eq!(upstream.count(), 1, "it is not tried again");
+    assert_eq!(upstream.count(), 1, "it is not retried");
     let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
     assert_eq!(line["reason"], "checksum_mismatch");
     gateway.wait_until_idle().await;
 }
 
-/// I1: the same without a length: the chunked transfer stays without its end
+/// I1: without a length the chunked transfer is left without its end
 #[tokio::test]
-async fn a_wrong_chunked_transfer_stays_without_its_end() {
+async fn a_wrong_chunked_transfer_is_left_without_its_end() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let data = random_bytes(200_000);
@@ -105,12 +105,12 @@ async fn a_wrong_chunked_transfer_stays_without_its_end() {
     client.send("\r\n0\r\n\r\n").await;
     let answer = client.response("PUT").await;
     assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "BadDigest"));
-    wait_until("the upload has come", || upstream.count() == 1).await;
+    wait_until("the upload has arrived", || upstream.count() == 1).await;
     wait_until("the upload's connection is closed", || upstream.open_connections() == 0).await;
     assert!(!upstream.last().is_complete);
 }
 
-/// A1, I1: a trailing checksum, in chunks of any size, stores the data or nothing at all
+/// A1, I1: a trailing checksum is verified with chunks of any size; a mismatch stores nothing
 #[tokio::test]
 async fn a_trailing_checksum_is_verified() {
     let gateway = Gateway::builder().start().await;
@@ -150,7 +150,7 @@ async fn a_trailing_checksum_is_verified() {
     }
 }
 
-/// A1: framing that does not add up is S3's own error, and stores nothing
+/// A1: inconsistent framing is S3's own error, and stores nothing
 #[tokio::test]
 async fn broken_framing_stores_nothing() {
     let gateway = Gateway::builder().start().await;
@@ -182,9 +182,10 @@ async fn broken_framing_stores_nothing() {
     gateway.wait_until_idle().await;
 }
 
-/// A1: in an open bucket a chunk's signature cannot be checked; framing and checksums are, and the data is stored
+/// A1: in an open bucket chunk signatures cannot be verified; framing and checksums are verified, and the data is
+/// stored
 #[tokio::test]
-async fn an_open_bucket_takes_signed_chunks_by_their_framing() {
+async fn an_open_bucket_accepts_signed_chunks_by_their_framing() {
     let gateway = Gateway::builder().start().await;
     for size in SIZES {
         let data = random_bytes(size);
@@ -205,7 +206,7 @@ async fn an_open_bucket_takes_signed_chunks_by_their_framing() {
     }
 }
 
-/// A1, V2: 10,000 fuzzed chunk streams: no panic, no 5xx, and nothing stored that is not the data
+/// A1, V2: 10,000 fuzzed chunk streams: no panic, no 5xx, and no altered data is stored
 #[tokio::test]
 async fn fuzzed_chunk_streams_are_refused() {
     let upstream = Upstream::start(|seen| {
@@ -252,14 +253,14 @@ async fn fuzzed_chunk_streams_are_refused() {
             other => panic!("round {round}: {other} {}", answer.text()),
         }
     }
-    assert!(refused > 9_000, "only {refused} were refused: the fuzzer is blind");
+    assert!(refused > 9_000, "only {refused} were refused: the fuzzer has no effect");
     gateway.wait_until_idle().await;
 }
 
-/// I1, A1: the payload's hash in a presigned URL's query is verified as the header would be. The checksums that SDKs hoist
-/// there are the store's business, for the JavaScript SDK presigns that of no body at all: they travel on in the query
+/// I1, A1: the payload hash in a presigned URL's query is verified like the header. Checksums that SDKs move into the
+/// query are forwarded unverified, because the JavaScript SDK presigns the checksum of an empty body
 #[tokio::test]
-async fn of_a_presigned_query_the_payloads_hash_is_verified() {
+async fn the_payload_hash_in_a_presigned_query_is_verified() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     for size in [1000, 200_000] {

@@ -1,4 +1,4 @@
-//! Bodies made of crumbs: what one-byte pieces cost in memory, and how much framing a body may have.
+//! Bodies of one-byte pieces: their memory cost, and the bound on the framing of a body.
 
 use crate::auth::signer::Signer;
 use crate::integrity::unsigned_chunks;
@@ -7,13 +7,13 @@ use crate::support::{Client, Gateway, Response, Upstream, random_bytes, request,
 const MIB: u64 = 1 << 20;
 
 /// Data as HTTP/1.1 chunks of one byte each.
-fn crumbs(data: &[u8]) -> Vec<u8> {
+fn one_byte_chunks(data: &[u8]) -> Vec<u8> {
     data.iter().flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']).collect()
 }
 
-/// V10, M3: a signed chunk that comes in one-byte pieces is held in its size, not in 32 times its size
+/// V10, M3: a signed chunk in one-byte pieces takes memory for its size, not 32 times as much
 #[tokio::test]
-async fn a_signed_chunk_of_crumbs_is_held_in_its_size() {
+async fn a_signed_chunk_in_one_byte_pieces_takes_its_size() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -42,26 +42,26 @@ async fn a_signed_chunk_of_crumbs_is_held_in_its_size() {
         .await;
     let line = format!("{chunk:x};chunk-signature={}\r\n", "0".repeat(64));
     client.send(format!("{:x}\r\n{line}\r\n", line.len())).await;
-    let piece = crumbs(&vec![b'x'; 64 << 10]);
+    let piece = one_byte_chunks(&vec![b'x'; 64 << 10]);
     for _ in 0..sent / (64 << 10) {
         client.send(&piece).await;
     }
     let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < sent + 24 * MIB, "{grown} bytes for {sent}");
-    assert_eq!(gateway.get("/b/k").await.complete_status(), 403, "others are answered");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 403, "other requests are answered");
     drop(client);
     gateway.wait_until_idle().await;
 }
 
-/// V10, I1: pieces that share a buffer arrive in their order
+/// V10, I1: one-byte pieces arrive complete and in order
 #[tokio::test]
-async fn crumbs_arrive_whole() {
+async fn one_byte_pieces_arrive_complete() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let data = random_bytes(300_000);
     let mut client = Client::connect(gateway.address()).await;
     client.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
-    client.send(crumbs(&data)).await;
+    client.send(one_byte_chunks(&data)).await;
     client.send("0\r\n\r\n").await;
     assert_eq!(client.response("PUT").await.complete_status(), 200);
     assert_eq!(upstream.last().body, data);
@@ -79,9 +79,10 @@ async fn upload(gateway: &Gateway, data: &[u8], chunk: usize) -> Response {
     request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
 }
 
-/// V10, V2: the framing of an `aws-chunked` body may not outgrow its data; chunks that S3 takes are far from that
+/// V10, V2: the framing of an `aws-chunked` body may not exceed its data; chunks of the size that S3 accepts are far
+/// below that
 #[tokio::test]
-async fn framing_may_not_outgrow_its_data() {
+async fn framing_may_not_exceed_its_data() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let data = random_bytes(100_000);
@@ -94,6 +95,7 @@ async fn framing_may_not_outgrow_its_data() {
     let answer = upload(&gateway, &data, 1).await;
     assert_eq!((answer.complete_status(), answer.reason()), (400, "chunk_overhead"));
     assert!(answer.text().contains("<Code>InvalidChunkSizeError</Code>"), "{}", answer.text());
-    wait_for("the upstream is let go", || async { (upstream.in_flight() == 0).then_some(()) }).await;
+    wait_for("the upstream connection is closed", || async { (upstream.in_flight() == 0).then_some(()) })
+        .await;
     gateway.wait_until_idle().await;
 }

@@ -1,9 +1,9 @@
-//! Reasons, log fields and log messages: what the code can write against what `docs/` lists (O4).
+//! Reasons, log fields and log messages: the code's words compared with the tables in `docs/` (O4).
 //!
-//! The code's side is collected from the text of what ships: the places in which a reason can be (`reasons`) and the
-//! fields of every logging macro. A literal with an underscore that no document has is an error too, unless it is listed
-//! as another word, so a reason in a new place is found. `assert_documented` compares every line that a gateway under
-//! test has written with the same tables.
+//! The code's words are collected from the product lines: the positions of reasons (`reasons`) and the fields of every
+//! logging macro. An undocumented literal with an underscore is an error too, unless it is listed as another word, so a
+//! reason in a new position is found. `assert_documented` compares every log line of a gateway under test with the same
+//! tables.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -34,7 +34,7 @@ const OTHER_FILES: [&str; 5] = [
     "src/memcpy.rs",
     "actors/src/monitor/sensors/",
 ];
-/// Literals in files of reasons that are none: keys of JSON, and verbs of messages.
+/// Literals in files of reasons that are no reasons: keys of JSON, and verbs of messages.
 const NO_REASONS: [&str; 9] =
     ["code", "configure", "delete", "error", "list", "message", "read", "request_id", "write"];
 /// Fields that each JSON line has.
@@ -47,17 +47,17 @@ const REASON_TABLES: [(&str, &str); 4] = [
     ("docs/errors.md", "transfer-reasons"),
     ("docs/status.md", "readiness-reasons"),
 ];
-/// The page with the fields and messages of the log.
+/// The page with the log fields and messages.
 const LOG_PAGE: &str = "docs/operations.md";
 
 static TABLES: LazyLock<Tables> = LazyLock::new(Tables::read);
 
-/// The side of the documents.
+/// The documented words.
 struct Tables {
     reasons: BTreeSet<String>,
     /// Fields of the line `request`.
     access: BTreeSet<String>,
-    /// Fields of all others.
+    /// Fields of all other lines.
     others: BTreeSet<String>,
 }
 
@@ -108,7 +108,7 @@ fn is_of_reasons(path: &str) -> bool {
     path.starts_with("src/http/error/") || path == "src/auth/answer.rs"
 }
 
-/// Reasons that a file can give.
+/// Reasons that a file can return.
 fn reasons(path: &str, code: &Code) -> BTreeSet<String> {
     if is_of_reasons(path) {
         let is_reason = |word: &String| !NO_REASONS.contains(&word.as_str());
@@ -118,7 +118,7 @@ fn reasons(path: &str, code: &Code) -> BTreeSet<String> {
     for function in ["fn reason(", "fn refusal("] {
         found.extend(code.after(function, '{', '}').into_iter().flat_map(|body| code.words(body)));
     }
-    for call in ["tell(", "unrouted(", ".error(", "Answer::new("] {
+    for call in ["log_rejected(", "unrouted(", ".error(", "Answer::new("] {
         found.extend(code.after(call, '(', ')').into_iter().flat_map(|arguments| code.words(arguments)));
     }
     for place in ["reason: ", "reason: Some(", "reason = Some(", "\"reason\": "] {
@@ -141,7 +141,7 @@ fn fields(code: &Code) -> [BTreeSet<String>; 2] {
     [access, others]
 }
 
-/// What is required of the documents, and what they may name at most.
+/// Words that must be documented, and words that may be.
 fn compare(
     what: &str,
     required: &BTreeSet<String>,
@@ -157,7 +157,7 @@ fn compare(
     );
 }
 
-/// O4: every reason of the code is documented, and every documented reason is a word of the code
+/// O4: every reason of the code is documented, and every documented reason is in the code
 #[test]
 fn every_reason_is_documented() {
     let (mut found, mut words) = (BTreeSet::new(), BTreeSet::new());
@@ -169,7 +169,7 @@ fn every_reason_is_documented() {
     compare("reasons", &found, &words, &TABLES.reasons);
 }
 
-/// O4: a reason that is written in another place than the known ones is still in the documents
+/// O4: a reason outside the known positions is documented too
 #[test]
 fn every_word_that_could_be_a_reason_is_documented() {
     let documents: String = documents().map(|page| page.text).collect();
@@ -193,7 +193,7 @@ fn every_word_that_could_be_a_reason_is_documented() {
     );
 }
 
-/// O4: the documented fields of log lines are those of the code, no more and no fewer
+/// O4: the documented log fields equal those of the code
 #[test]
 fn every_log_field_is_documented() {
     let (mut access, mut others) = (BTreeSet::new(), BTreeSet::new());
@@ -206,7 +206,7 @@ fn every_log_field_is_documented() {
     compare("fields of other log lines", &others, &others, &TABLES.others);
 }
 
-/// O4: the messages that an operator should watch for are written by the code
+/// O4: the documented log messages are in the code
 #[test]
 fn every_documented_message_is_written() {
     let documented = column(&marked(LOG_PAGE, "log-messages"), "message");
@@ -216,7 +216,7 @@ fn every_documented_message_is_written() {
     assert!(documented.len() > 10 && stray.is_empty(), "no code logs {stray:?}\n-> follow in {LOG_PAGE}");
 }
 
-/// O4: every field and reason of a line that a gateway has written is documented
+/// O4: every field and reason of a written log line is documented
 pub(crate) fn assert_documented(line: &Value) {
     let Some(fields) = line.as_object() else { return };
     let tables = &*TABLES;
@@ -229,9 +229,9 @@ pub(crate) fn assert_documented(line: &Value) {
     assert!(reason.is_none_or(|reason| tables.reasons.contains(reason)), "docs/ has no such reason: {line}");
 }
 
-/// A reason in each known place is found, and a word elsewhere is not taken for one: the comparison would be blind otherwise.
+/// A reason in each known position is found, and a word elsewhere is not: otherwise the comparison would check nothing.
 #[test]
-fn reasons_and_fields_are_found_where_they_can_stand() {
+fn reasons_and_fields_are_found_in_their_positions() {
     let of = |path: &str, text: &str| {
         let source = Source::sample(path, text);
         reasons(path, &Code::of(&source)).into_iter().collect::<Vec<_>>()
@@ -241,7 +241,7 @@ fn reasons_and_fields_are_found_where_they_can_stand() {
         of("src/x.rs", "fn reason(self) -> &'static str { match self { A => \"two\" } }\nf(\"no\");"),
         ["two"]
     );
-    assert_eq!(of("src/x.rs", "tell(worker, f(client), \"three\", &why); g(\"no\")"), ["three"]);
+    assert_eq!(of("src/x.rs", "log_rejected(worker, f(client), \"three\", &why); g(\"no\")"), ["three"]);
     assert_eq!(of("src/x.rs", "record.reason = Some(\"four\");"), ["four"]);
     assert_eq!(
         of("src/x.rs", "let (reason, c) = match e { A => (\"five\", B), C => (\"six\", D) }; \"no\""),
@@ -254,14 +254,14 @@ fn reasons_and_fields_are_found_where_they_can_stand() {
     assert!(is_word("a_b1") && !is_word("A") && !is_word("a b") && !is_word("1a") && !is_word(""));
 }
 
-/// The check of written lines refuses what is not documented.
+/// The check of written lines refuses an undocumented field.
 #[test]
 #[should_panic(expected = "has no field")]
 fn an_undocumented_field_is_refused() {
     assert_documented(&serde_json::json!({ "msg": "request", "no_such_field": 1 }));
 }
 
-/// The same of reasons.
+/// The check of written lines refuses an undocumented reason.
 #[test]
 #[should_panic(expected = "no such reason")]
 fn an_undocumented_reason_is_refused() {

@@ -1,4 +1,4 @@
-//! Streams of one connection that wait for window, and what they hold.
+//! Streams of one connection that wait for flow-control window, and the permits that they hold.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::support::{Upstream, UpstreamReply, random_bytes, wait_for};
 /// Error code CANCEL.
 const CANCEL: u32 = 8;
 
-/// V10, V9: sixty answers without window, too large to be read ahead, hold half of a bucket; the others are reset, and a client that
-/// reads loses nothing
+/// V10, V9: sixty answers without window, too large for the read-ahead, hold at most half of a bucket's permits; the
+/// others are reset, and a client that reads loses nothing
 #[tokio::test]
 async fn streams_without_window_hold_half_of_a_bucket() {
     let (identity, upstream) = (
@@ -24,7 +24,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         }),
     );
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "32")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
         .start()
@@ -38,7 +38,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         assert_eq!(neighbour.get("/b/small").await.complete_status(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    wait_for("sixteen of sixty are left", || async {
+    wait_for("sixteen of sixty remain", || async {
         let resets = raw.seen().iter().filter(|frame| frame.kind == RST_STREAM).count();
         let in_flight = gateway.status().await["buckets"]["b"]["pool"]["in_flight"].as_u64();
         (resets == 44 && in_flight == Some(16)).then_some(())
@@ -46,18 +46,18 @@ async fn streams_without_window_hold_half_of_a_bucket() {
     .await;
     let resets = raw.seen().into_iter().filter(|frame| frame.kind == RST_STREAM);
     assert!(resets.clone().all(|frame| frame.payload == CANCEL.to_be_bytes()));
-    assert!(!raw.has_ended(), "the connection goes on");
+    assert!(!raw.has_ended(), "the connection stays open");
     gateway.wait_for_log_line("request", |line| line["reason"] == "slow_client").await;
     drop(raw);
     gateway.wait_until_idle().await;
 }
 
-/// V10: one byte of window now and then is below the least rate
+/// V10: one-byte window updates are below the minimum rate
 #[tokio::test]
-async fn crumbs_of_window_are_too_slow() {
+async fn one_byte_window_updates_are_too_slow() {
     let (identity, upstream) =
         (Identity::new(), Upstream::start(|_| UpstreamReply::ok(random_bytes(300_000))));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(1).await;

@@ -1,4 +1,4 @@
-//! Keys that only variables name: the name of a variable is in capitals, whatever the ID is.
+//! Keys that are defined only by environment variables: variable names are upper case, key IDs may not be.
 
 use super::{Signer, send_signed};
 use crate::support::gateway::Builder;
@@ -17,9 +17,9 @@ fn bucket(upstream: &Upstream) -> Builder {
         .set("policies.all.methods", "read")
 }
 
-/// G12, A1: `TIDEGATE_KEYS__AKIAXYZ__SECRET` defines the key AKIAXYZ, and akiaxyz as before; one line says so
+/// G12, A1: `TIDEGATE_KEYS__AKIAXYZ__SECRET` defines the key IDs AKIAXYZ and akiaxyz, and one log line states it
 #[tokio::test]
-async fn a_key_in_a_variable_has_both_spellings() {
+async fn a_key_from_a_variable_has_both_cases() {
     let upstream = Upstream::ok("x");
     let gateway = bucket(&upstream).start().await;
     for id in ["AKIAXYZ", "akiaxyz"] {
@@ -37,9 +37,9 @@ async fn a_key_in_a_variable_has_both_spellings() {
     assert!(line["detail"].as_str().unwrap().contains("AKIAXYZ"), "{line}");
 }
 
-/// G12, A1: an explicit ID is the only one
+/// G12, A1: an explicit key ID is used exactly
 #[tokio::test]
-async fn an_explicit_id_has_one_spelling() {
+async fn an_explicit_id_has_one_case() {
     let upstream = Upstream::ok("x");
     let gateway = bucket(&upstream).set("keys.akiaxyz.access_key_id", "AKIAXYZ").start().await;
     assert_eq!(
@@ -51,7 +51,7 @@ async fn an_explicit_id_has_one_spelling() {
     assert!(gateway.log_lines().iter().all(|line| line["msg"] != "configuration warning"));
 }
 
-/// G12: two keys that differ in case only would be a matter of chance
+/// G12: two keys that differ only in case are a start-up error, because either could match
 #[test]
 fn two_keys_that_differ_in_case_stop_the_start() {
     let upstream = Upstream::ok("x");

@@ -13,12 +13,12 @@ use super::{EXTRA_BYTES_MAX, resident_bytes};
 
 /// V9, T4: stalled uploads do not starve other uploads of their connection, and none gets `timeout_body_rate`
 #[tokio::test]
-async fn stuck_uploads_starve_no_other() {
+async fn stalled_uploads_do_not_starve_others() {
     let identity = Identity::new();
-    let hung = Upstream::replying_before_body(|_| UpstreamReply::hang());
+    let stalled = Upstream::replying_before_body(|_| UpstreamReply::hang());
     let sound = Upstream::ok("stored");
     let gateway = identity
-        .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
+        .named(Gateway::builder().bucket("b", &sound).bucket("hung", &stalled))
         .set("buckets.hung.s3.concurrency.max_concurrent", "4")
         .set("buckets.hung.s3.concurrency.queue_timeout_ms", "25000")
         .set("server.min_body_rate", "1000000")
@@ -38,8 +38,8 @@ async fn stuck_uploads_starve_no_other() {
         sending.send_data(body.clone(), true).unwrap();
         stuck.push((answer, sending));
     }
-    hung.wait_until_in_flight(4).await;
-    // Until the store's sockets and the streams' windows are full, and the grace has passed.
+    stalled.wait_until_in_flight(4).await;
+    // Until the store's sockets and the streams' windows are full and the grace period has passed.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let body = random_bytes(3 << 20);
     for _ in 0..3 {
@@ -48,7 +48,7 @@ async fn stuck_uploads_starve_no_other() {
         assert_eq!(sound.last().sha256(), sha256(&body));
     }
     let extra = resident_bytes(&gateway).saturating_sub(idle);
-    assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+    assert!(extra < EXTRA_BYTES_MAX, "the gateway used {extra} bytes more than idle");
     let (answer, _sending) = stuck.pop().unwrap();
     let answered = tokio::time::timeout(Duration::from_millis(10), head(answer)).await;
     assert!(
@@ -63,7 +63,7 @@ async fn stuck_uploads_starve_no_other() {
 #[tokio::test]
 async fn a_refused_upload_is_reset_behind_its_answer() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.begin(1, &request("PUT", "/nowhere/k"), 0).await;
     raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
@@ -73,7 +73,7 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
         |fits: &dyn Fn(&Frame) -> bool| seen.iter().position(|frame| frame.stream == 1 && fits(frame));
     let end = place(&|frame| frame.flags & END_STREAM != 0);
     assert!(end.is_some() && end < place(&|frame| frame.kind == RST_STREAM), "{seen:?}");
-    // Late DATA is no error, and the connection stays open.
+    // Late DATA is accepted, and the connection stays open.
     raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
     raw.begin(3, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(3).await;
@@ -85,11 +85,11 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
     assert_eq!(client.get("/b/k").await.complete_status(), 200);
 }
 
-/// V9, V1: `100 Continue` comes when the body is asked for, and not before a refusal
+/// V9, V1: `100 Continue` is sent when the body is needed, and not before a refusal
 #[tokio::test]
-async fn a_body_is_asked_for() {
+async fn the_100_is_sent_when_the_body_is_needed() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
-    let gateway = identity.before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     let expect = [("expect", "100-continue"), ("content-length", "4")];
     let heads = |raw: &Raw, stream| {
@@ -98,7 +98,7 @@ async fn a_body_is_asked_for() {
     };
     raw.begin(1, &[&request("PUT", "/nowhere/k")[..], &expect].concat(), 0).await;
     raw.reset(1, "its unread body").await;
-    // 404 has an index of its own.
+    // 404 has a static table index.
     assert_eq!(heads(&raw, 1).iter().map(|head| head[0]).collect::<Vec<_>>(), [0x8d]);
     raw.begin(3, &[&request("PUT", "/b/k")[..], &expect].concat(), 0).await;
     raw.head(3).await;
@@ -116,13 +116,13 @@ async fn a_body_is_asked_for() {
 async fn tiny_frames_are_joined_in_the_queue() {
     let (identity, latch) = (Identity::new(), crate::support::Latch::new());
     let held = latch.clone();
-    // The first call holds the bucket's only place; the second request's body waits in the gateway.
+    // The first call holds the bucket's only permit; the second request's body waits in the gateway.
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
         "/b/first" => UpstreamReply::ok("x").when_open(&held),
         _ => UpstreamReply::ok("stored"),
     });
     let gateway = identity
-        .before(&upstream)
+        .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "25000")
         .start()

@@ -1,31 +1,31 @@
-//! How fast the queue drains is known, and told: who would wait in vain is refused at once, and everybody is told when a place
-//! is to be expected.
+//! Queue throughput is measured: requests that would time out in the queue are refused at once, and Retry-After is the
+//! expected wait.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::{PATIENT, ask, gated, queue_holds};
+use super::{PATIENT, gated, queue_holds, spawn_get};
 use crate::support::{Latch, Upstream, UpstreamReply, get};
 
-/// How long an upstream takes for an answer, so a gate of one lets twenty through in a second.
+/// The upstream's latency: a gate of one serves twenty requests a second.
 const ANSWER: Duration = Duration::from_millis(50);
 
-/// Those who waited, so that the pace is known.
+/// Requests that wait first, so that the throughput is known.
 const MEASURED: usize = 15;
 
-/// P3: with the pace known, who cannot be served before its deadline is refused at once with a reason of its own, and the
-/// others are served
+/// P3: with a known throughput, a request that cannot be served before its deadline is refused at once with its own
+/// reason; the others are served
 #[tokio::test]
-async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
+async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     const PATIENCE: Duration = Duration::from_secs(2);
     let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(ANSWER));
     let gateway = gated(&upstream, 1, 1000, PATIENCE).start().await;
     let address = gateway.address();
-    let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
+    let measured = join_all((0..MEASURED).map(|i| spawn_get(&gateway, format!("/b/{i}")))).await;
     assert!(
         measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200),
-        "no pace, no refusal"
+        "no refusal without a known throughput"
     );
     let asked = (0..100).map(|i| {
         tokio::spawn(async move {
@@ -40,7 +40,7 @@ async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
             (200, _) => served += 1,
             (503, "queue_too_long") => {
                 refused += 1;
-                assert!(waited < PATIENCE, "it was made to wait for {waited:?}");
+                assert!(waited < PATIENCE, "the refusal came after {waited:?}");
                 assert!((3..=72).contains(&answer.retry_after().unwrap()), "{answer:?}");
                 let text = answer.text();
                 let message = text.split_once("<Message>").unwrap().1.split_once("</Message>").unwrap().0;
@@ -49,7 +49,7 @@ async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
                     "the figures are the operator's: {text}"
                 );
             }
-            // The pace is an average, and the last of those that were let in may be just too late.
+            // The throughput is an average, so the last admitted requests may just miss their deadline.
             (503, "queue_timeout") => {}
             _ => panic!("{answer:?}"),
         }
@@ -61,9 +61,9 @@ async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
     gateway.wait_until_idle().await;
 }
 
-/// P3, O4: who finds the queue full is told when those in it will have been served, or later, and not all are told the same
+/// P3, O4: at a full queue Retry-After is the time until the queue has drained, or later, with jitter
 #[tokio::test]
-async fn a_full_queue_says_when_it_will_have_drained() {
+async fn a_full_queues_retry_after_is_its_drain_time() {
     const QUEUED: usize = 40;
     let latch = Latch::new();
     let of_upstream = latch.clone();
@@ -72,14 +72,14 @@ async fn a_full_queue_says_when_it_will_have_drained() {
         false => UpstreamReply::ok("x").delayed(ANSWER),
     });
     let gateway = gated(&upstream, 1, QUEUED, PATIENT).start().await;
-    let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
+    let measured = join_all((0..MEASURED).map(|i| spawn_get(&gateway, format!("/b/{i}")))).await;
     assert!(measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200));
-    let waiting: Vec<_> = (0..=QUEUED).map(|i| ask(&gateway, format!("/b/held-{i}"))).collect();
+    let waiting: Vec<_> = (0..=QUEUED).map(|i| spawn_get(&gateway, format!("/b/held-{i}"))).collect();
     queue_holds(&gateway, QUEUED).await;
     let refused = join_all((0..20).map(|_| gateway.get("/b/k"))).await;
     for answer in &refused {
         assert_eq!((answer.status, answer.reason()), (503, "queue_full"));
-        // 41 turns of 50 ms, and at most what a minute is spread over.
+        // 41 requests of 50 ms, and the maximum of the jitter.
         assert!((3..=72).contains(&answer.retry_after().unwrap()), "{answer:?}");
     }
     assert!(refused.windows(2).any(|pair| pair[0].retry_after() != pair[1].retry_after()));

@@ -1,12 +1,12 @@
-//! Words and units as people write them, and hints for names that they nearly got right (G1).
+//! Units and words of configuration values, and hints for misspelt names (G1).
 
 use super::{bucket, check, refused};
 use crate::support::gateway::ExitReport;
 use crate::support::{Gateway, Upstream};
 
-/// G1: durations, sizes and switches take the units and words of other programs
+/// G1: durations, sizes and switches accept the units and words of other programs
 #[test]
-fn units_and_words_are_taken() {
+fn common_units_and_words_are_accepted() {
     for (key, value) in [
         ("server.request_timeout", "45s"),
         ("server.keep_alive", "1m30s"),
@@ -46,7 +46,7 @@ async fn a_size_means_what_its_unit_says() {
     }
 }
 
-/// G1: a variable in lower case is a mistake, not another program's
+/// G1: a lower-case variable is refused as a mistake, not ignored as another program's
 #[test]
 fn a_variable_in_lower_case_is_refused() {
     refused(
@@ -61,7 +61,7 @@ fn a_variable_in_lower_case_is_refused() {
     assert!(stderr.contains("TIDEGATE_KEYS__K__SECRET") && !stderr.contains("hunter2"), "{stderr}");
 }
 
-/// G1: one underscore where two belong
+/// G1: a single underscore in the place of two is named
 #[test]
 fn a_missing_underscore_is_named() {
     for name in
@@ -71,7 +71,7 @@ fn a_missing_underscore_is_named() {
     }
 }
 
-/// G1: a section in the singular
+/// G1: a section in the singular gets a hint with the plural
 #[test]
 fn a_section_in_the_singular_names_the_plural() {
     refused(bucket().config("[bucket.x]\n"), &["bucket.x", "did you mean buckets.x?"]);
@@ -81,7 +81,7 @@ fn a_section_in_the_singular_names_the_plural() {
     );
 }
 
-/// G1: two buckets of one pattern
+/// G1: two buckets with one pattern are refused
 #[test]
 fn a_duplicate_pattern_is_named() {
     let twice = bucket()
