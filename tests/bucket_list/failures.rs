@@ -77,8 +77,7 @@ async fn the_stores_own_refusal_is_told() {
     let bad = Upstream::start(|_| UpstreamReply::s3_error(403, "AccessDenied"));
     let (gateway, _good) = beside(&bad).await;
     let text = ask(&gateway, "/").await.text();
-    let told =
-        "its store answered 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
+    let told = "its store responded with 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
     assert!(text.contains(told), "{text}");
 }
 
@@ -106,7 +105,7 @@ async fn the_code_of_a_long_refusal_is_told() {
         let gateway = builder.start().await;
         let answer = ask(&gateway, "/").await;
         assert_incomplete(&answer, "a long document");
-        assert!(answer.text().contains("its store answered 403 AccessDenied"), "{}", answer.text());
+        assert!(answer.text().contains("its store responded with 403 AccessDenied"), "{}", answer.text());
         gateway.wait_until_idle().await;
     }
 }
@@ -122,7 +121,7 @@ async fn the_bounds_hold_for_all_pages_together() {
     };
     for (padding, pages, told) in [
         (0, 3, "more than 10000 buckets of the section"),
-        (3 << 20, 2, "the store's answer has more than 4194304 bytes"),
+        (3 << 20, 2, "the pages of its store have more than 4194304 bytes"),
     ] {
         let bad = Upstream::start(move |seen| {
             let token = seen.target.split_once("continuation-token=").map_or("0", |(_, token)| token);

@@ -16,7 +16,7 @@ fn warned(builder: impl Fn() -> Builder) -> String {
     let strict = check(builder().argument("--strict"));
     assert_eq!(strict.code, Some(78), "{strict:?}");
     assert!(strict.stderr.starts_with(&format!("tidegate: {warning}")), "{}", strict.stderr);
-    assert!(!strict.stdout.contains("sound"), "{}", strict.stdout);
+    assert!(!strict.stdout.contains("the configuration is valid"), "{}", strict.stdout);
     warning
 }
 
@@ -35,7 +35,7 @@ fn a_sound_configuration_gives_no_warning() {
         let builder = if strict { bucket().argument("--strict") } else { bucket() };
         let ExitReport { code, stdout, stderr } = check(builder);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-        assert_eq!(stdout, "the configuration is sound: 1 bucket\n");
+        assert_eq!(stdout, "the configuration is valid: 1 bucket\n");
     }
 }
 
@@ -158,7 +158,7 @@ fn the_open_demo_bucket_warns_beyond_loopback() {
     let near = check(Gateway::builder().argument("--strict"));
     assert_eq!(
         (near.code, near.stderr.as_str(), near.stdout.as_str()),
-        (Some(0), "", "the configuration is sound: 0 buckets (the embedded `demo` starts)\n")
+        (Some(0), "", "the configuration is valid: 0 buckets (the embedded `demo` starts)\n")
     );
     let served = bucket().set("server.address", "0.0.0.0");
     assert_eq!(check(served.argument("--strict")).code, Some(0));

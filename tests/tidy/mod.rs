@@ -29,7 +29,7 @@ const RULES: [Rule; 13] = [
         statement: "only src/http/error/ names status codes",
         remedy: "give the cause a variant in its own error enum and its status in src/http/error/",
         violations: status_codes,
-        example: ("src/http/edge.rs", "HttpResponse::BadRequest()"),
+        example: ("src/http/request_validation.rs", "HttpResponse::BadRequest()"),
     },
     Rule {
         statement: "only actors/src/system.rs starts actors",
