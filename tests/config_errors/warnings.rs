@@ -151,7 +151,7 @@ fn the_open_demo_bucket_warns_beyond_loopback() {
             "without authentication",
         ];
         warns(open, &words);
-        assert!(check(open()).stdout.contains("sound: 0 buckets (the embedded `demo` starts), 1 warning"));
+        assert!(check(open()).stdout.contains("valid: 0 buckets (the embedded `demo` starts), 1 warning"));
         let start = open().argument("--strict").run();
         assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
     }
