@@ -49,7 +49,7 @@ enum ProxyHeaderError {
     /// The bytes are not a PROXY header.
     Malformed(&'static str),
     /// The header was incomplete when its time expired.
-    Late,
+    Timeout,
 }
 
 impl ClientConnection<TcpStream> {
@@ -80,7 +80,7 @@ impl ClientConnection<TcpStream> {
                 match error {
                     ProxyHeaderError::ClosedEarly => {}
                     ProxyHeaderError::Malformed(why) => log_rejected(worker, peer, "proxy_header", &why),
-                    ProxyHeaderError::Late => log_rejected(
+                    ProxyHeaderError::Timeout => log_rejected(
                         worker,
                         peer,
                         "proxy_header_timeout",
@@ -158,7 +158,7 @@ async fn read_proxy_header(
     server: &ServerConfig,
 ) -> Result<ConnectionStart, ProxyHeaderError> {
     let read = tokio::time::timeout(server.header_timeout, parse_proxy_header(stream, server));
-    read.await.unwrap_or(Err(ProxyHeaderError::Late))
+    read.await.unwrap_or(Err(ProxyHeaderError::Timeout))
 }
 
 async fn parse_proxy_header(

@@ -55,7 +55,7 @@ macro_rules! causes {
 }
 
 causes!(
-    Edge(RequestRejection),
+    Request(RequestRejection),
     Route(RouteRejection),
     Cors(CorsRejection),
     Monitor(MonitorRejection),
@@ -72,7 +72,7 @@ impl GatewayError {
     /// The reply to the client.
     pub(crate) fn to_reply(&self) -> ErrorReply {
         match self {
-            Self::Edge(rejection) => edge(rejection),
+            Self::Request(rejection) => request(rejection),
             Self::Route(RouteRejection::NoSuchBucket(name)) => ErrorReply::new(
                 StatusCode::NOT_FOUND,
                 "NoSuchBucket",
@@ -114,11 +114,11 @@ pub(crate) fn head_rejection_status(why: HeadRejection) -> (StatusCode, &'static
         HeadRejection::Head(HeadError::TooLarge) => {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
         }
-        HeadRejection::Late => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
+        HeadRejection::Timeout => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
     }
 }
 
-fn edge(rejection: &RequestRejection) -> ErrorReply {
+fn request(rejection: &RequestRejection) -> ErrorReply {
     let bad = |reason, message: String| bad_request("InvalidRequest", reason, message);
     let too_large = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderSectionTooLarge");
     let headers = |reason, message: String| ErrorReply::new(too_large.0, too_large.1, reason, message);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-use crate::http::error::{edge, slow_down};
+use crate::http::error::{request, slow_down};
 use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
 use crate::s3::chunked::ChunkFault;
@@ -64,7 +64,7 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         )
         .with_region(),
         UpstreamRejection::BodyTooLarge { limit } => {
-            edge(&RequestRejection::BodyTooLarge { bytes: None, limit: *limit })
+            request(&RequestRejection::BodyTooLarge { bytes: None, limit: *limit })
         }
         UpstreamRejection::ClientGone => ErrorReply::new(
             StatusCode::BAD_REQUEST,

@@ -58,7 +58,7 @@ pub(super) enum NextRequest {
     /// Bytes that are not a request's head.
     Malformed(HeadError),
     /// The head did not arrive in time.
-    Late,
+    Timeout,
     /// No request: the client has closed or was idle for too long, or the gateway stops.
     Closed,
 }
@@ -170,7 +170,7 @@ impl<S: ClientTransport> Http1Connection<S> {
                     return Poll::Ready(NextRequest::Closed);
                 }
                 let (limit, late) = match wait {
-                    WaitPhase::Head => (self.header_timeout, NextRequest::Late),
+                    WaitPhase::Head => (self.header_timeout, NextRequest::Timeout),
                     WaitPhase::Idle => (self.keep_alive, NextRequest::Closed),
                 };
                 let due = *due.get_or_insert_with(|| {

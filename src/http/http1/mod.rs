@@ -63,7 +63,7 @@ pub(crate) enum HeadRejection {
     #[error(transparent)]
     Head(#[from] HeadError),
     #[error("the request's head did not arrive within server.header_timeout")]
-    Late,
+    Timeout,
 }
 
 /// The HTTP/1.1 server of one worker thread.
@@ -100,7 +100,7 @@ where
             let bytes = match connection.next_request().await {
                 NextRequest::Head(bytes) => bytes,
                 NextRequest::Malformed(error) => return self.refuse(connection, client, error.into()).await,
-                NextRequest::Late => return self.refuse(connection, client, HeadRejection::Late).await,
+                NextRequest::Timeout => return self.refuse(connection, client, HeadRejection::Timeout).await,
                 NextRequest::Closed => return connection.close(false).await,
             };
             let mut request = Request::new();
@@ -158,16 +158,16 @@ where
         });
         drop(response);
         match ResponseSender::new(body, framing, progress, buffer).run(connection).await {
-            SendResult::Whole if keeps_alive => {}
-            SendResult::Whole => {
+            SendResult::Complete if keeps_alive => {}
+            SendResult::Complete => {
                 let has_more =
                     unread != UnreadBody::Complete || !connection.inbound.borrow().buffer.is_empty();
                 return AfterResponse::Close { may_send: has_more || head_info.length.is_none() };
             }
             SendResult::Cut => return AfterResponse::Reset,
             // A regular close would look like the end of the body.
-            SendResult::Broken if framing == ResponseFraming::UntilClose => return AfterResponse::Reset,
-            SendResult::Broken | SendResult::ClientClosed => return AfterResponse::Gone,
+            SendResult::BodyFailed if framing == ResponseFraming::UntilClose => return AfterResponse::Reset,
+            SendResult::BodyFailed | SendResult::ClientClosed => return AfterResponse::Gone,
         }
         if unread == UnreadBody::Complete || connection.discard_body().await {
             AfterResponse::Next

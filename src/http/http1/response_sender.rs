@@ -28,9 +28,9 @@ const RESERVE_BYTES: usize = 8 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendResult {
     /// Its last byte was written.
-    Whole,
+    Complete,
     /// Its body failed.
-    Broken,
+    BodyFailed,
     /// It was cut, because the client read it too slowly.
     Cut,
     /// The client closed the connection.
@@ -41,7 +41,7 @@ pub(super) enum SendResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FillResult {
     Ended,
-    Broken,
+    BodyFailed,
     /// The most bytes that may wait are waiting.
     Full,
     /// The body has no more bytes yet.
@@ -102,11 +102,11 @@ impl<'a> ResponseSender<'a> {
             }
             match filled {
                 // The waiting bytes were written first, as far as the client accepts them.
-                FillResult::Broken if self.progress.cut_reason().is_some() => {
+                FillResult::BodyFailed if self.progress.cut_reason().is_some() => {
                     return Poll::Ready(SendResult::Cut);
                 }
-                FillResult::Broken => return Poll::Ready(SendResult::Broken),
-                FillResult::Ended if !self.is_blocked => return Poll::Ready(SendResult::Whole),
+                FillResult::BodyFailed => return Poll::Ready(SendResult::BodyFailed),
+                FillResult::Ended if !self.is_blocked => return Poll::Ready(SendResult::Complete),
                 _ => {}
             }
             match connection.poll_client(cx) {
@@ -143,7 +143,7 @@ impl<'a> ResponseSender<'a> {
                 Poll::Ready(None) => {
                     self.body = None;
                     match self.framing {
-                        ResponseFraming::Length(1..) => return FillResult::Broken,
+                        ResponseFraming::Length(1..) => return FillResult::BodyFailed,
                         ResponseFraming::Chunked => {
                             connection.write_buffer.write(|buffer| buffer.extend_from_slice(b"0\r\n\r\n"));
                         }
@@ -158,7 +158,7 @@ impl<'a> ResponseSender<'a> {
 
     fn fail(&mut self) -> FillResult {
         self.body = None;
-        FillResult::Broken
+        FillResult::BodyFailed
     }
 
     /// False if the body is longer than its length.

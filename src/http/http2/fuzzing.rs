@@ -98,7 +98,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let both = async { tokio::join!(drive(server_socket, peer, &application, settings, |_| ()), client) };
         timeout(WAIT, both).await.expect("the loop does not end with its client")
     });
-    assert!(!matches!(ended, Err(ConnectionError::Late)), "{ended:?}");
+    assert!(!matches!(ended, Err(ConnectionError::Timeout)), "{ended:?}");
     assert!(
         received.len() <= 20 * bytes.len() + RESPONSE_BYTES_SPARE,
         "{} bytes of responses",

@@ -24,9 +24,9 @@ use crate::s3::pieces::PieceQueue;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyEnd {
     /// With END_STREAM.
-    Whole,
+    Complete,
     /// The client reset the stream, or the connection ended.
-    Broken,
+    Aborted,
     /// The trailers are malformed.
     Malformed,
     /// The reader was dropped.
@@ -116,7 +116,7 @@ impl InboundBody {
                 state.release_window(piece.len());
                 Poll::Ready(Some(Ok(piece)))
             }
-            Poll::Ready(None) if state.end == Some(BodyEnd::Whole) => Poll::Ready(None),
+            Poll::Ready(None) if state.end == Some(BodyEnd::Complete) => Poll::Ready(None),
             Poll::Ready(None) => {
                 let error = io::Error::from(io::ErrorKind::ConnectionReset);
                 Poll::Ready(Some(Err(PayloadError::Io(error))))
@@ -137,15 +137,15 @@ impl BodyState {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
                 Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Some(piece)),
-                Poll::Ready(Some(Err(_))) => self.set_end(BodyEnd::Broken),
+                Poll::Ready(Some(Err(_))) => self.set_end(BodyEnd::Aborted),
                 Poll::Ready(None) => match source.poll_trailers(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(trailers)) => {
                         let is_valid = trailers.is_none_or(|trailers| check_values(&trailers).is_ok())
                             && !of.connection.take_malformed(of.stream);
-                        self.set_end(if is_valid { BodyEnd::Whole } else { BodyEnd::Malformed });
+                        self.set_end(if is_valid { BodyEnd::Complete } else { BodyEnd::Malformed });
                     }
-                    Poll::Ready(Err(_)) => self.set_end(BodyEnd::Broken),
+                    Poll::Ready(Err(_)) => self.set_end(BodyEnd::Aborted),
                 },
             }
         }

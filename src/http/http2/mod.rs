@@ -77,7 +77,7 @@ const GOAWAY_LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum ConnectionError {
     /// The preface or the first request did not arrive in time.
-    Late,
+    Timeout,
     /// The client sent too many frames without progress.
     Flooded,
     /// The client broke the protocol.
@@ -99,7 +99,7 @@ impl ConnectionError {
     /// The reason in log and metrics.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Late => "header_timeout",
+            Self::Timeout => "header_timeout",
             Self::Flooded => "frame_flood",
             Self::Malformed(_) => "malformed",
         }
@@ -109,7 +109,7 @@ impl ConnectionError {
 impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Late => f.write_str(
+            Self::Timeout => f.write_str(
                 "the HTTP/2 preface or the first request did not arrive within server.header_timeout",
             ),
             Self::Flooded => f.write_str("too many HTTP/2 frames without progress"),
@@ -198,7 +198,7 @@ where
     {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return ConnectionError::of(error),
-        Err(_) => return Err(ConnectionError::Late),
+        Err(_) => return Err(ConnectionError::Timeout),
     };
     let streams = Rc::<Streams>::default();
     let (mut is_closing, mut has_begun, first_request_due) =
