@@ -1,11 +1,11 @@
-//! A panic on demand in the handling of a request (E3), beside those of actors (`actors/src/chaos.rs`).
+//! A panic on demand in the handling of a request (E3). Panics of actors are in `actors/src/chaos.rs`.
 //!
-//! It strikes a request that holds all that one can hold: its slot, its place in the bucket's gate, and its body. Only the admin
-//! listener arms it, and only with `admin.chaos = true`; otherwise it costs a request one load.
+//! The request panics while it holds its slot, its permit of the bucket's gate, and its body. Only the admin listener
+//! arms the panic, and only with `admin.chaos = true`. A request that does not panic costs one atomic load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the next request is to panic.
+/// The switch: the next request panics if it is armed.
 #[derive(Debug, Default)]
 pub(crate) struct Chaos {
     armed: AtomicBool,

@@ -1,8 +1,8 @@
-//! The command line: arguments, exit codes, and what is said to a person.
+//! The command line: arguments, exit codes, and messages for the terminal.
 //!
-//! Exit codes are those of sysexits.h, but for a wrong command line: there clap, like most programs, says 2. A drain that
-//! had to cut requests off ends with 1, so that a deployment notices; nginx and HAProxy end with 0 there and leave it to
-//! whoever reads the log.
+//! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use. A drain
+//! that cut requests off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and
+//! only log it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -28,13 +28,13 @@ const STDERR_SHORT_MAX: Duration = Duration::from_millis(100);
 #[derive(Parser)]
 #[command(version, about)]
 pub(crate) struct Arguments {
-    /// Configuration file, TOML or YAML; the environment (TIDEGATE_…) wins over it.
+    /// Configuration file, TOML or YAML; environment variables (TIDEGATE_…) override it.
     #[arg(long, short, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
-    /// Take every warning of the configuration for an error.
+    /// Treat every configuration warning as an error.
     #[arg(long, global = true)]
     pub(crate) strict: bool,
-    /// How the program hands itself the secrets that it took out of its environment.
+    /// Read from stdin the secrets that the first process took out of its environment (`relaunch.rs`).
     #[arg(long, hide = true)]
     pub(crate) secrets_on_stdin: bool,
     #[command(subcommand)]
@@ -43,18 +43,18 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum CliCommand {
-    /// Print every error and warning of the configuration at once, start nothing.
+    /// Print every error and warning of the configuration; start nothing.
     Check,
-    /// Ask a running gateway's admin listener whether it lives.
+    /// Check the liveness of a running gateway at its admin listener.
     Health,
 }
 
-/// Why the process ends with another code than 0.
+/// Why the process exits with a code other than 0.
 #[derive(Debug, Error)]
 pub(crate) enum ExitError {
     #[error("{0}")]
     Config(Problems),
-    #[error("{0}\n--strict takes these warnings for errors")]
+    #[error("{0}\n--strict treats these warnings as errors")]
     StrictWarnings(Problems),
     #[cfg(not(feature = "origin"))]
     #[error(
@@ -72,13 +72,13 @@ pub(crate) enum ExitError {
     Origin(#[from] tidegate::origin::OriginError),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("no answer from {address}: {why}")]
+    #[error("the gateway at {address} is not healthy: {why}")]
     Unhealthy { address: SocketAddr, why: String },
-    #[error("{0} ended by a defect of tidegate; the log holds its panic")]
+    #[error("{0} ended because of a defect in tidegate; its panic is in the log")]
     ThreadEnded(String),
-    #[error("ended before every request was")]
+    #[error("a second signal stopped the gateway before all requests had finished")]
     SecondSignal,
-    #[error("server.drain_timeout was up with requests under way: {0} cut off")]
+    #[error("server.drain_timeout expired before all requests had finished: {0} cut off")]
     CutOff(usize),
 }
 
@@ -111,7 +111,7 @@ impl ExitError {
     }
 }
 
-/// Prints the warnings, unless `strict` takes them for errors.
+/// Prints the warnings; with `strict` they are errors.
 pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), ExitError> {
     Gateway::check(config)?;
     #[cfg(not(feature = "origin"))]
@@ -136,11 +136,11 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
     let demo = if config.buckets.is_empty() { " (the embedded `demo` starts)" } else { "" };
     let buckets = counted(config.buckets.len(), "bucket");
     let more = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
-    write_text(&mut io::stdout(), &format!("the configuration is sound: {buckets}{demo}{more}\n"));
+    write_text(&mut io::stdout(), &format!("the configuration is valid: {buckets}{demo}{more}\n"));
     Ok(())
 }
 
-/// Adds what this machine does not give; then none may be left if `strict`.
+/// Adds warnings about missing capabilities of this machine. With `strict` any warning is an error.
 pub(crate) fn complete_warnings(
     config: &Config,
     mut warnings: Warnings,
@@ -153,7 +153,7 @@ pub(crate) fn complete_warnings(
     Ok(warnings)
 }
 
-/// Logs what `check` would print, a line each.
+/// Logs each warning and note that `check` prints as one line.
 pub(crate) fn log_warnings(warnings: &Warnings, log: &Logger) {
     for Problem { key, source, message, hint } in warnings.iter() {
         warn!(log, "configuration warning"; "key" => key, "detail" => message, "source" => source.to_string(),
@@ -165,7 +165,7 @@ pub(crate) fn log_warnings(warnings: &Warnings, log: &Logger) {
     }
 }
 
-/// One request, without a client library: the image's health check must be cheap.
+/// Sends one request without a client library, so that the image's health check is cheap.
 pub(crate) fn health(config: &Config) -> Result<(), ExitError> {
     let ip = if config.admin.address.is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
@@ -173,20 +173,24 @@ pub(crate) fn health(config: &Config) -> Result<(), ExitError> {
         config.admin.address
     };
     let address = SocketAddr::new(ip, config.admin.port);
-    let ask = || -> io::Result<String> {
+    let fetch = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.take(4096).read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut response = String::new();
+        stream.take(4096).read_to_string(&mut response)?;
+        Ok(response)
     };
     let unhealthy = |why: String| ExitError::Unhealthy { address, why };
-    let answer = ask().map_err(|error| unhealthy(error.to_string()))?;
-    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(unhealthy("it does not live".to_owned())) }
+    let response = fetch().map_err(|error| unhealthy(error.to_string()))?;
+    if response.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(unhealthy("GET /livez was not answered with 200".to_owned()))
+    }
 }
 
-/// What a person needs who started it with nothing configured.
+/// Usage help for a start without configured buckets.
 pub(crate) fn print_demo_help(scheme: &str, address: SocketAddr, admin: SocketAddr) {
     let text = format!(
         "\ntidegate serves the bucket `demo` on {scheme}://{address}/ (data in ./tidegate-data)\n\
@@ -200,7 +204,7 @@ pub(crate) fn print_demo_help(scheme: &str, address: SocketAddr, admin: SocketAd
     write_stderr(text, STDERR_MAX);
 }
 
-/// A closed pipe is no reason to fail.
+/// A closed pipe is not an error here.
 fn write_text(out: &mut dyn Write, text: &str) {
     let _ = out.write_all(text.as_bytes());
 }

@@ -1,7 +1,8 @@
-//! tidegate: a gateway for S3 buckets and HTTP APIs that stays standing.
+//! tidegate: a gateway for S3 buckets and HTTP APIs that stays available.
 //!
-//! `Gateway::start` is the composition root, used by the binary and by tests alike: actors, listeners, and the order in
-//! which they come and go. Everything that decides lives in `tidegate-actors`; this crate composes it and speaks HTTP.
+//! `Gateway::start` is the composition root for the binary and the tests: actors, listeners, and the order in which
+//! they start and stop. All decisions under load are in `tidegate-actors`; this crate composes the actors and
+//! implements HTTP.
 
 mod auth;
 mod buffers;

@@ -1,4 +1,4 @@
-//! The binary: configuration, telemetry, gateway, signal, drain, exit code, and nothing else.
+//! The binary: configuration, telemetry, gateway, signals, drain and exit code.
 
 mod cli;
 mod memcpy;
@@ -22,7 +22,7 @@ use crate::signals::{SignalRequest, Signals};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Longest wait for the last log lines at the end.
+/// The longest wait for the last log lines at the end.
 const LOG_END_MAX: Duration = Duration::from_secs(1);
 /// The same after a second signal.
 const LOG_SHORT_END_MAX: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
         let origin = embedded_origin(&mut config, &log)?;
         let demo = origin.is_some();
-        // Never dropped: that would wait for blocking calls, such as a name look-up that hangs.
+        // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
         system.block_on(serve(config, log, control.clone(), demo))
     };
@@ -102,14 +102,14 @@ async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> 
     }
 }
 
-/// What signals act on.
+/// The handles that signals use.
 struct Handles {
     reload: Reload,
     control: LogControl,
     log: Logger,
 }
 
-/// Handles signals until one asks for the end.
+/// Handles signals until one requests a stop.
 async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     loop {
         match signals.next().await {
@@ -121,7 +121,7 @@ async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     }
 }
 
-/// With no bucket configured, a bucket `demo` on a real S3 server inside the process.
+/// Without a configured bucket, starts a real S3 server inside the process and configures a bucket `demo`.
 #[cfg(feature = "origin")]
 fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate::origin::Origin>, ExitError> {
     if !config.buckets.is_empty() {

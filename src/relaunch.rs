@@ -1,11 +1,11 @@
-//! Starts the program once more, in the same process, in the environment that it should have had.
+//! Executes the program again, in the same process, with the environment that it needs.
 //!
-//! Two things can only be settled before a program starts. Secrets must not stay in the environment (C5): the kernel shows what
-//! a program was started with to whoever may read `/proc/PID/environ`, and no removal from inside changes that; besides,
-//! removing a variable is sound only where no other thread can read one. And glibc reads its tunables at the start
-//! (`memcpy.rs`). So the program executes itself: same process, same arguments, without the variables that hold secrets.
-//! Those come to it through a pipe on its standard input, which it has no other use for. Variables that hold none stay, for
-//! whoever wants to see how a gateway was started.
+//! Two settings take effect only at the start of a program. First, secrets must not stay in the environment (C5): the
+//! kernel shows the initial environment to everyone who may read `/proc/PID/environ`, and the program cannot change
+//! that. Also, removing a variable is sound only if no other thread can read one. Second, glibc reads its tunables at
+//! the start (`memcpy.rs`). So the program executes itself: same process, same arguments, without the variables that
+//! hold secrets. It receives those through a pipe on its standard input, which has no other use. Variables without
+//! secrets stay, so that an operator can see how a gateway was started.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,44 +19,43 @@ use zeroize::Zeroizing;
 
 use crate::memcpy;
 
-/// The argument that says that secrets wait on the standard input.
+/// The argument after which the program reads secrets from its standard input.
 const SECRETS_ON_STDIN: &str = "--secrets-on-stdin";
-/// What a pipe surely takes while nobody reads it.
+/// The bytes that any pipe can hold while nothing reads it.
 const PIPE_BYTES_MAX: usize = 60 << 10;
 
 /// Variables by name.
 type Variables = Vec<(OsString, OsString)>;
 
-/// Why secrets cannot be taken out of the environment.
+/// Why secrets cannot be removed from the environment.
 #[derive(Debug, Error)]
 pub(crate) enum RelaunchError {
-    /// A pipe takes only so much.
+    /// The secrets do not fit a pipe.
     #[error(
-        "the variables that hold secrets have {0} bytes, at most {PIPE_BYTES_MAX} can be taken out of the \
+        "the variables that hold secrets have {0} bytes, at most {PIPE_BYTES_MAX} can be removed from the \
          environment; put secrets in files"
     )]
     TooMuch(usize),
-    /// The program cannot be started again.
+    /// The program cannot be executed again.
     #[error(
-        "secrets cannot be taken out of the environment, the program cannot be started again: {0}; put them in \
+        "secrets cannot be removed from the environment, the program cannot be executed again: {0}; put them in \
          files"
     )]
     Exec(io::Error),
-    /// What was handed over cannot be read.
+    /// The pipe with the secrets cannot be read.
     #[error("the secrets cannot be read from the standard input: {0}")]
     Read(io::Error),
 }
 
-/// Gives the variables that concern tidegate, once the environment is as it should be.
+/// Returns the variables of tidegate, after the program was executed with the right environment.
 ///
-/// # Errors
-/// There are secrets in the environment, and they cannot be taken out of it.
-pub(crate) fn prepare_environment(secrets_wait: bool) -> Result<Variables, RelaunchError> {
+/// # Errors There are secrets in the environment, and they cannot be removed from it.
+pub(crate) fn prepare_environment(secrets_on_stdin: bool) -> Result<Variables, RelaunchError> {
     let is_secret =
         |(name, _): &(OsString, OsString)| name.to_str().is_some_and(tidegate_config::is_secret_variable);
     let (secrets, mut plain): (Variables, Variables) =
         tidegate_config::environment().into_iter().partition(is_secret);
-    if secrets_wait {
+    if secrets_on_stdin {
         let mut bytes = Zeroizing::new(Vec::new());
         io::stdin().read_to_end(&mut bytes).map_err(RelaunchError::Read)?;
         plain.extend(unpack(&bytes));
@@ -67,11 +66,11 @@ pub(crate) fn prepare_environment(secrets_wait: bool) -> Result<Variables, Relau
         return Ok(plain);
     }
     let failure = reexec(&secrets, tunables.as_deref())?;
-    // Slower copies are no reason not to serve.
+    // Slower copies are not a reason to fail.
     if secrets.is_empty() { Ok(plain) } else { Err(RelaunchError::Exec(failure)) }
 }
 
-/// Does not return if it succeeds.
+/// Executes the program again. Returns only on failure.
 fn reexec(secrets: &Variables, tunables: Option<&OsStr>) -> Result<io::Error, RelaunchError> {
     let program = match env::current_exe() {
         Ok(program) => program,
@@ -103,7 +102,7 @@ fn filled_pipe(bytes: &[u8]) -> Result<PipeReader, RelaunchError> {
     Ok(reader)
 }
 
-/// As the kernel keeps an environment: `NAME=VALUE`, each ended by a zero.
+/// Encodes variables like the kernel does: `NAME=VALUE`, each ended by a zero.
 fn pack(variables: &Variables) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::new());
     for (name, value) in variables {
@@ -129,7 +128,7 @@ mod tests {
 
     /// C5
     #[test]
-    fn variables_survive_the_way_through_the_pipe() {
+    fn variables_are_the_same_after_the_pipe() {
         let variables: Variables =
             [("A", "x=y\n z"), ("B", ""), ("C", "ü")].map(|(a, b)| (a.into(), b.into())).into();
         let mut bytes = Vec::new();
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_pipe_holds_is_refused_and_not_waited_for() {
+    fn secrets_larger_than_a_pipe_are_refused() {
         let error = filled_pipe(&vec![b'x'; PIPE_BYTES_MAX + 1]).unwrap_err();
         assert!(matches!(error, RelaunchError::TooMuch(bytes) if bytes == PIPE_BYTES_MAX + 1));
     }

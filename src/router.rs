@@ -1,9 +1,8 @@
-//! From the bucket a request names to a configured one.
+//! Routes a bucket name of a request to a configured bucket.
 //!
-//! Exact names are a look-up; globs are tried from the most literal characters to the fewest, so the narrowest
-//! pattern wins whatever the order of the configuration. State is kept per configured bucket, so names a client
-//! invents under a glob grow nothing. Where the name
-//! stands, in the Host or in the path, is `s3/naming.rs`'s to say.
+//! Exact names are looked up first. Globs are tried from the most literal characters to the fewest, so the narrowest
+//! pattern wins in any order of the configuration. State is kept per configured bucket, so names that clients invent
+//! under a glob use no memory. `s3/addressing.rs` finds the name in the Host or in the path.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::upstream::header_filter::RequestHeaderFilter;
 use crate::upstream::late_calls::LateCalls;
 use crate::upstream::store_clock::StoreClock;
 
-/// Why no bucket takes a request.
+/// Why no bucket matches a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RouteRejection {
     /// No configured bucket has this name.
@@ -35,22 +34,22 @@ pub(crate) struct Bucket {
     pub(crate) id: BucketId,
     pub(crate) name: String,
     pub(crate) config: BucketConfig,
-    /// What counts as proof of identity in it.
+    /// The ways of authentication that it accepts.
     pub(crate) accepted_auth: AcceptedAuth,
-    /// Which of a client's headers travel to its upstream.
+    /// The client's headers that are forwarded to its upstream.
     pub(crate) header_filter: Arc<RequestHeaderFilter>,
-    /// Where each endpoint is, in the order of the configuration.
+    /// The address of each endpoint, in the order of the configuration.
     pub(crate) destinations: Vec<Destination>,
     /// The clock of each endpoint, in the same order.
     pub(crate) clocks: Vec<StoreClock>,
     pub(crate) dialer: Arc<Dialer>,
-    /// As whom its requests are signed.
+    /// The credentials that sign its requests.
     pub(crate) credentials: CredentialSource,
     pub(crate) pool: PoolHandle,
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
     pub(crate) late_calls: LateCalls,
-    /// Places for preflights at its store.
+    /// Permits for preflights at its store.
     pub(crate) preflight_permits: Arc<Semaphore>,
 }
 
@@ -60,7 +59,7 @@ impl Bucket {
         &self.clocks[endpoint.0]
     }
 
-    /// What a credential is called (C4).
+    /// The name of a credential (C4).
     pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
         self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())
     }
@@ -87,11 +86,11 @@ impl Router {
             }
         }
         globs.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_len()));
-        let proofs = AcceptedAuth::union(buckets.iter().map(|bucket| &bucket.accepted_auth));
-        Self { buckets, accepted_auth: proofs, exact, globs }
+        let accepted_auth = AcceptedAuth::union(buckets.iter().map(|bucket| &bucket.accepted_auth));
+        Self { buckets, accepted_auth, exact, globs }
     }
 
-    /// The bucket that a client's bucket name, decoded, stands for. Text that is no bucket name stands for none.
+    /// Finds the bucket for a client's bucket name, which is decoded. Text that is not a bucket name matches no glob.
     pub(crate) fn route(&self, name: &str) -> Result<&Bucket, RouteRejection> {
         if name.is_empty() {
             return Err(RouteRejection::NoBucket);
@@ -111,7 +110,7 @@ impl Router {
         &self.buckets[id.index()]
     }
 
-    /// Every proof that some bucket takes.
+    /// The ways of authentication that any bucket accepts.
     pub(crate) fn accepted_auth(&self) -> &AcceptedAuth {
         &self.accepted_auth
     }

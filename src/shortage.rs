@@ -1,8 +1,10 @@
-//! Shortages of the gateway itself (X9): it has no descriptor, no local port or no memory left to open something with.
+//! Shortages of the gateway itself (X9): no descriptor, no local port or no memory is left to open a file or a
+//! socket.
 //!
-//! A shortage says nothing of the upstream that was to be called. The operation fails with a [`Shortage`] inside its `io::Error`, so the
-//! callers tell it from a failure of the upstream, and [`note`] counts it. Limits of descriptors, ports and memory belong to the process
-//! and the host, so the counts are global. One task logs the beginning and the end of each episode.
+//! A shortage is no evidence about the upstream of the call. The operation fails with a [`Shortage`] inside its
+//! `io::Error`, so callers can distinguish it from a failure of the upstream, and [`record_shortage`] counts it.
+//! Limits of descriptors, ports and memory belong to the process and the host, so the counts are global. One task
+//! logs the start and the end of each episode.
 //!
 //! Sources: `socket(2)`, `connect(2)`, `open(2)`, `ip(7)` (`ip_local_port_range`).
 
@@ -19,12 +21,12 @@ use thiserror::Error;
 use tidegate_actors::{clock, descriptors};
 use tokio::time::sleep;
 
-/// How often the counts are compared.
+/// The time between two comparisons of the counts.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
-/// An episode ends when nothing has failed for so long.
+/// An episode ends after this time without a failure.
 const EPISODE_END: Duration = Duration::from_secs(10);
 
-/// What the gateway had too little of.
+/// The exhausted resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Shortage {
     /// `EMFILE`, `ENFILE`
@@ -41,7 +43,7 @@ pub(crate) enum Shortage {
 impl Shortage {
     pub(crate) const ALL: [Self; 3] = [Self::Descriptors, Self::Ports, Self::Memory];
 
-    /// The shortage that an error of a system call names.
+    /// The shortage that an error of a system call means.
     pub(crate) fn of_system(error: &io::Error) -> Option<Self> {
         match Errno::from_io_error(error)? {
             Errno::MFILE | Errno::NFILE => Some(Self::Descriptors),
@@ -51,13 +53,13 @@ impl Shortage {
         }
     }
 
-    /// The shortage that kept a socket from connecting to `address`.
+    /// The shortage that prevented a socket from connecting to `address`.
     pub(crate) fn of_connect(error: &io::Error, address: SocketAddr) -> Option<Self> {
-        // The same error says that the host has no address of this family to connect from.
+        // The same error means that the host has no address of this family to connect from.
         Self::of_system(error).filter(|shortage| *shortage != Self::Ports || has_local_address(address))
     }
 
-    /// The shortage inside an error that this module's callers made.
+    /// The shortage inside an error that was created from one.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
     }
@@ -85,7 +87,7 @@ impl Shortage {
         }
     }
 
-    /// The shortages that last, and when each began.
+    /// The current shortages, and the start of each.
     pub(crate) fn present() -> impl Iterator<Item = (Self, Instant)> {
         Self::ALL.into_iter().filter_map(|shortage| Some((shortage, shortage.counts().began()?)))
     }
@@ -101,7 +103,7 @@ impl From<Shortage> for io::Error {
     }
 }
 
-/// Whether the host has an address to connect from. A UDP socket finds one without a packet and needs no TCP port.
+/// Whether the host has an address to connect from. A UDP socket shows it without a packet and needs no TCP port.
 fn has_local_address(address: SocketAddr) -> bool {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
@@ -110,11 +112,11 @@ fn has_local_address(address: SocketAddr) -> bool {
 static COUNTS: [ShortageCounts; 3] =
     [const { ShortageCounts { failed: AtomicU64::new(0), began: Mutex::new(None) } }; 3];
 
-/// One shortage's.
+/// The counts of one shortage.
 struct ShortageCounts {
-    /// Operations that failed for it since the start.
+    /// The operations that failed because of it since the start of the process.
     failed: AtomicU64,
-    /// When the present episode began.
+    /// The start of the current episode.
     began: Mutex<Option<Instant>>,
 }
 
@@ -128,44 +130,44 @@ impl ShortageCounts {
     }
 }
 
-/// Counts an operation that failed for a shortage.
+/// Counts an operation that failed because of a shortage.
 pub(crate) fn record_shortage(shortage: Shortage) {
     shortage.counts().failed.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Counts the operation where its error holds a shortage.
+/// Counts a failed operation if its error is a shortage.
 pub(crate) fn with_shortage_recorded<T>(result: io::Result<T>) -> io::Result<T> {
     result.inspect_err(|error| Shortage::of(error).into_iter().for_each(record_shortage))
 }
 
-/// An episode as the log follows it.
+/// An episode of a shortage.
 #[derive(Debug, Clone, Copy)]
 struct ShortageEpisode {
     began: Instant,
-    /// When the last failure was seen.
+    /// The time of the last failure.
     last: Instant,
-    /// The count before it began.
+    /// The count before its start.
     before: u64,
 }
 
-/// What the log says next of a shortage.
+/// A change that is logged.
 #[derive(Debug, PartialEq, Eq)]
 enum EpisodeChange {
     Began,
     Ended { failed: u64, lasted: Duration },
 }
 
-/// Follows one shortage.
+/// Detects the episodes of one shortage.
 #[derive(Debug, Default)]
 struct EpisodeTracker {
-    seen: u64,
+    last_failed: u64,
     episode: Option<ShortageEpisode>,
 }
 
 impl EpisodeTracker {
-    /// Takes in the count at this moment.
+    /// Processes the present count.
     fn sample(&mut self, failed: u64, now: Instant) -> Option<EpisodeChange> {
-        let before = std::mem::replace(&mut self.seen, failed);
+        let before = std::mem::replace(&mut self.last_failed, failed);
         match &mut self.episode {
             None if failed > before => {
                 self.episode = Some(ShortageEpisode { began: now, last: now, before });
@@ -188,26 +190,26 @@ impl EpisodeTracker {
     }
 }
 
-/// Logs the beginning and the end of each episode, for ever.
+/// Logs the start and the end of each episode. Never returns.
 pub(crate) async fn log_episodes(log: Logger) {
-    let mut followers = Shortage::ALL.map(|shortage| {
-        let seen = shortage.counts().failed.load(Ordering::Relaxed);
-        (shortage, EpisodeTracker { seen, episode: None })
+    let mut trackers = Shortage::ALL.map(|shortage| {
+        let last_failed = shortage.counts().failed.load(Ordering::Relaxed);
+        (shortage, EpisodeTracker { last_failed, episode: None })
     });
     loop {
         let now = clock::now();
-        for (shortage, follower) in &mut followers {
+        for (shortage, tracker) in &mut trackers {
             let counts = shortage.counts();
-            let Some(news) = follower.sample(counts.failed.load(Ordering::Relaxed), now) else { continue };
-            counts.set_began(follower.episode.map(|episode| episode.began));
-            match news {
+            let Some(change) = tracker.sample(counts.failed.load(Ordering::Relaxed), now) else { continue };
+            counts.set_began(tracker.episode.map(|episode| episode.began));
+            match change {
                 EpisodeChange::Began => {
-                    warn!(log, "the gateway runs out of a resource of its own; calls that need it are refused with 503";
+                    warn!(log, "a resource of the gateway is exhausted; calls that need it are refused with 503";
                         "cause" => shortage.as_str(), "error" => shortage.to_string(),
                         "descriptor_limit" => descriptors::limit(), "hint" => shortage.hint());
                 }
                 EpisodeChange::Ended { failed, lasted } => {
-                    info!(log, "the gateway has enough of the resource again"; "cause" => shortage.as_str(),
+                    info!(log, "the exhausted resource of the gateway is available again"; "cause" => shortage.as_str(),
                         "failed" => failed, "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
                 }
             }
@@ -216,7 +218,7 @@ pub(crate) async fn log_episodes(log: Logger) {
     }
 }
 
-/// The metric.
+/// The metric `own_shortages_total`.
 #[derive(Clone)]
 pub(crate) struct ShortageMetrics([IntCounter; 3]);
 
@@ -228,7 +230,7 @@ impl ShortageMetrics {
         Ok(Self(Shortage::ALL.map(|shortage| family.with_label_values(&[shortage.as_str()]))))
     }
 
-    /// Copies the counts; called before a scrape is answered.
+    /// Copies the counts; called before each scrape.
     pub(crate) fn observe(&self) {
         for (shortage, counter) in Shortage::ALL.iter().zip(&self.0) {
             let failed = shortage.counts().failed.load(Ordering::Relaxed);
@@ -241,7 +243,7 @@ impl ShortageMetrics {
 mod tests {
     use super::*;
 
-    /// X9: each error of the kernel that names the gateway's own shortage, and none that names another cause
+    /// X9: every kernel error that means a shortage of the gateway is classified, and no other error
     #[test]
     fn shortages_are_distinguished_from_upstream_failures() {
         let of = |errno: Errno| Shortage::of_system(&errno.into());
@@ -257,10 +259,10 @@ mod tests {
             assert_eq!(of(errno), None, "{errno}");
         }
         assert_eq!(Shortage::of(&Shortage::Ports.into()), Some(Shortage::Ports));
-        assert_eq!(Shortage::of(&Errno::MFILE.into()), None, "an error that nobody classified");
+        assert_eq!(Shortage::of(&Errno::MFILE.into()), None, "an error that was not classified");
     }
 
-    /// X9: `EADDRNOTAVAIL` means ports only where the host has an address to connect from
+    /// X9: `EADDRNOTAVAIL` means ports only if the host has an address to connect from
     #[test]
     fn a_host_without_an_address_is_not_out_of_ports() {
         let error = || io::Error::from(Errno::ADDRNOTAVAIL);
@@ -270,19 +272,19 @@ mod tests {
         assert_eq!(Shortage::of_connect(&error(), nowhere), None);
     }
 
-    /// X9: one line at the beginning of an episode and one at its end, with the number of failures
+    /// X9: one line at the start of an episode and one at its end, with the number of failures
     #[test]
-    fn an_episode_has_a_beginning_and_an_end() {
-        let (start, mut follower) = (clock::now(), EpisodeTracker::default());
-        let mut look = |failed, seconds| follower.sample(failed, start + Duration::from_secs(seconds));
-        assert_eq!(look(0, 0), None);
-        assert_eq!(look(3, 1), Some(EpisodeChange::Began));
-        assert_eq!(look(3, 2), None);
-        assert_eq!(look(9, 5), None);
-        assert_eq!(look(9, 14), None, "quiet for 9 s");
-        assert_eq!(look(9, 15), Some(EpisodeChange::Ended { failed: 9, lasted: Duration::from_secs(4) }));
-        assert_eq!(look(9, 60), None);
-        assert_eq!(look(10, 61), Some(EpisodeChange::Began));
-        assert_eq!(look(10, 71), Some(EpisodeChange::Ended { failed: 1, lasted: Duration::ZERO }));
+    fn an_episode_has_a_start_and_an_end() {
+        let (start, mut tracker) = (clock::now(), EpisodeTracker::default());
+        let mut sample = |failed, seconds| tracker.sample(failed, start + Duration::from_secs(seconds));
+        assert_eq!(sample(0, 0), None);
+        assert_eq!(sample(3, 1), Some(EpisodeChange::Began));
+        assert_eq!(sample(3, 2), None);
+        assert_eq!(sample(9, 5), None);
+        assert_eq!(sample(9, 14), None, "no failure for 9 s");
+        assert_eq!(sample(9, 15), Some(EpisodeChange::Ended { failed: 9, lasted: Duration::from_secs(4) }));
+        assert_eq!(sample(9, 60), None);
+        assert_eq!(sample(10, 61), Some(EpisodeChange::Began));
+        assert_eq!(sample(10, 71), Some(EpisodeChange::Ended { failed: 1, lasted: Duration::ZERO }));
     }
 }

@@ -1,10 +1,10 @@
-//! The signals that the process handles, each with one meaning.
+//! The signals that the process handles.
 //!
-//! `timeout` and process groups send the same signal twice at once, to the process and to its group. So two of the same signal within
-//! [`REPEAT_WINDOW`] count as one. SIGTERM and SIGINT act at the first of them. SIGHUP and SIGUSR1 act when the
-//! window has passed, so that a file that was changed before the last of them is read. The Rust runtime ignores
-//! SIGPIPE already. SIGXFSZ is ignored without a line: a log file at `RLIMIT_FSIZE` raises it with each write, which
-//! then fails with EFBIG.
+//! `timeout` and process groups send the same signal twice at once, to the process and to its group. So two of the
+//! same signal within [`REPEAT_WINDOW`] count as one. SIGTERM and SIGINT take effect at the first signal. SIGHUP and
+//! SIGUSR1 take effect at the end of the window, so that a file that was changed before the last signal is read. The
+//! Rust runtime ignores SIGPIPE already. SIGXFSZ is ignored without a log line: a log file at `RLIMIT_FSIZE` raises
+//! it with each write, which then fails with EFBIG.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -18,12 +18,12 @@ use tokio::time::sleep_until;
 /// Two of the same signal within this time are one.
 const REPEAT_WINDOW: Duration = Duration::from_millis(100);
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalRequest {
     /// Drain and exit: SIGTERM, SIGINT.
     Stop,
-    /// Load again what can be reloaded: SIGHUP.
+    /// Reload certificates and keys: SIGHUP.
     Reload,
     /// Open the log file again: SIGUSR1.
     ReopenLog,
@@ -35,12 +35,12 @@ pub(crate) enum SignalRequest {
 #[derive(Debug, Default)]
 struct Debounce {
     window_end: Option<Instant>,
-    /// The request is made when the window ends.
+    /// Whether the request is made when the window ends.
     is_due: bool,
 }
 
 impl Debounce {
-    /// A signal came. Returns whether its request is made at once.
+    /// Processes a received signal. Returns whether its request is made at once.
     fn receive(&mut self, request: SignalRequest, now: Instant) -> bool {
         if self.window_end.is_some_and(|end| now < end) {
             return false;
@@ -50,7 +50,7 @@ impl Debounce {
         !self.is_due
     }
 
-    /// When the request is made.
+    /// The time at which the request is made.
     fn due(&self) -> Option<Instant> {
         self.window_end.filter(|_| self.is_due)
     }
@@ -70,7 +70,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Handles the signals from now on.
+    /// Installs the handlers.
     pub(crate) fn new() -> io::Result<Self> {
         let requests = [
             ("SIGTERM", SignalKind::terminate(), SignalRequest::Stop),
@@ -83,7 +83,7 @@ impl Signals {
         let handle = |(name, kind, request)| {
             Ok(HandledSignal { name, request, signal: signal(kind)?, repeats: Debounce::default() })
         };
-        // The handler stays when the stream of signals is dropped.
+        // The handler stays installed when its stream is dropped.
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self { handled: requests.into_iter().map(handle).collect::<io::Result<_>>()? })
     }
@@ -106,13 +106,13 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal. Returns its request where that is made at once.
+    /// Waits for a signal. Returns its request if it is made at once.
     async fn received(&mut self) -> Option<(&'static str, SignalRequest)> {
         poll_fn(|cx| {
             for HandledSignal { name, request, signal, repeats } in &mut self.handled {
                 if let Poll::Ready(Some(())) = signal.poll_recv(cx) {
-                    let acts = repeats.receive(*request, clock::now());
-                    return Poll::Ready(acts.then_some((*name, *request)));
+                    let is_immediate = repeats.receive(*request, clock::now());
+                    return Poll::Ready(is_immediate.then_some((*name, *request)));
                 }
             }
             Poll::Pending
@@ -132,9 +132,9 @@ async fn until(due: Option<Instant>) {
 mod tests {
     use super::*;
 
-    /// G4: a stop acts at the first signal; those within 100 ms of it are the same one
+    /// G4: a stop takes effect at the first signal; those within 100 ms of it are merged
     #[test]
-    fn repeats_are_counted_from_the_signal_that_acted() {
+    fn the_window_starts_at_the_first_signal() {
         let start = clock::now();
         let mut repeats = Debounce::default();
         let mut at = |millis| repeats.receive(SignalRequest::Stop, start + Duration::from_millis(millis));
@@ -145,7 +145,7 @@ mod tests {
         assert!(at(5_000));
     }
 
-    /// G4: a reload acts once, after all signals of its window
+    /// G4: a reload takes effect once, after all signals of its window
     #[test]
     fn a_reload_waits_for_its_repeats() {
         let start = clock::now();

@@ -1,8 +1,8 @@
-//! What a configuration needs of this machine, checked before anything starts (G12).
+//! Checks the requirements of a configuration on this machine before anything starts (G12).
 //!
-//! `refuse` opens the files that a start opens and fails as the start does. `warn` adds what does not stop a start and hurts later.
-//! `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` calls it: a resolver that is down must not stop
-//! a start.
+//! [`check`] opens the files that a start opens, and fails like the start. [`add_warnings`] adds problems that do not
+//! prevent a start. [`add_dns_warnings`] calls the resolver, which can take seconds, so only `tidegate check` uses
+//! it: a failed resolver must not prevent a start.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -24,14 +24,13 @@ use crate::gateway::StartError;
 use crate::http::tls::ServerTls;
 use crate::upstream::dialer::Dialer;
 
-/// Names that are resolved at a time, each on a thread of its own.
+/// The most names that are resolved at a time, each on its own thread.
 const LOOKUPS_MAX: usize = 64;
 
-/// Opens what a start would open.
+/// Opens everything that a start opens.
 ///
-/// # Errors
-/// A limit of descriptors is too low for one request, the certificate for clients and its key are no pair, keys of tokens cannot be used,
-/// or an upstream's authorities cannot be read.
+/// # Errors A limit of descriptors is too low for one request, the certificate for clients and its key do not match,
+/// keys of tokens are not usable, or an upstream's authorities cannot be read.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     DescriptorBudget::new(config).check_without_start(config, hard_descriptor_limit())?;
     ServerTls::load(&config.server.tls)?;
@@ -44,8 +43,8 @@ pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds a log file that cannot be written, keys that have expired, limits of memory and descriptors that do not fit this machine, and
-/// the embedded bucket `demo` on an address that other machines reach.
+/// Warns of a log file that cannot be written, expired keys, limits of memory and descriptors that do not fit this
+/// machine, and the embedded bucket `demo` on an address that other machines can reach.
 pub fn add_warnings(config: &Config, warnings: &mut Warnings) {
     let address = config.server.address;
     if cfg!(feature = "origin") && config.buckets.is_empty() && !address.to_canonical().is_loopback() {
@@ -73,12 +72,12 @@ pub fn add_warnings(config: &Config, warnings: &mut Warnings) {
     }
 }
 
-/// What the soft limit is raised to at the start.
+/// The limit to which the start raises the soft limit.
 fn hard_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// Adds a memory limit above that of the system, and a budget of socket buffers above the memory limit.
+/// Warns of a memory limit above that of the system, and of a budget of socket buffers above the memory limit.
 fn add_memory_warnings(config: &Config, warnings: &mut Warnings) {
     let (system, configured) = (system_memory_limit(), config.monitor.memory_limit_bytes);
     if let (Some(system), Some(limit)) = (system, configured)
@@ -100,13 +99,13 @@ fn add_memory_warnings(config: &Config, warnings: &mut Warnings) {
     }
 }
 
-/// Whether a start could append to the file, which is not created for the question.
+/// Checks whether a start can append to the file, without creating it.
 fn check_writable(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() || metadata.is_dir() => {
             OpenOptions::new().append(true).open(path).map(drop)
         }
-        // to open a pipe could wait for its reader
+        // Opening a pipe could block until it has a reader.
         Ok(_) => Ok(access(path, Access::WRITE_OK)?),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -116,7 +115,7 @@ fn check_writable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Adds the names of upstreams that do not resolve within `dns.timeout`.
+/// Warns of upstream names that do not resolve within `dns.timeout`.
 pub fn add_dns_warnings(config: &Config, warnings: &mut Warnings) {
     let mut hosts: BTreeMap<&str, String> = BTreeMap::new();
     for (key, endpoint) in endpoints(config).into_iter().filter(|(_, endpoint)| !endpoint.is_address()) {
@@ -154,10 +153,10 @@ fn endpoints(config: &Config) -> Vec<(String, &Endpoint)> {
     all
 }
 
-/// Why each name does not resolve; none for those that do.
+/// The resolver's error for each name; `None` for names that resolve.
 fn resolve_all(hosts: &[(&str, String)], timeout: Duration) -> Vec<Option<String>> {
     let (sender, receiver) = mpsc::channel();
-    let mut results = vec![Some(format!("no answer within {} s", timeout.as_secs_f64())); hosts.len()];
+    let mut results = vec![Some(format!("no DNS response within {} s", timeout.as_secs_f64())); hosts.len()];
     for (at, (host, _)) in hosts.iter().enumerate() {
         let (host, sender) = ((*host).to_owned(), sender.clone());
         let lookup = move || {
@@ -167,7 +166,7 @@ fn resolve_all(hosts: &[(&str, String)], timeout: Duration) -> Vec<Option<String
                 Ok(None) => Some("it has no address".to_owned()),
                 Err(error) => Some(error.to_string()),
             };
-            // Whoever waited may have given up.
+            // The receiver may have timed out.
             let _ = sender.send((at, why));
         };
         if let Err(error) = thread::Builder::new().name("lookup".to_owned()).spawn(lookup) {

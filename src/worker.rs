@@ -1,4 +1,4 @@
-//! What one worker thread has at hand: everything shared, and the clients and signers of its own.
+//! The state of one worker thread: everything shared, and its own upstream clients and caches.
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -28,7 +28,7 @@ use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{ConnectionCounts, UpstreamClient};
 
-/// Worker threads of the data listener: `server.workers`, or one for each core.
+/// The number of worker threads of the data listener: `server.workers`, or one for each core.
 pub(crate) fn worker_threads(config: &Config) -> usize {
     match config.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -36,14 +36,14 @@ pub(crate) fn worker_threads(config: &Config) -> usize {
     }
 }
 
-/// The gateway as all threads see it.
+/// The state that all threads share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) keyring: Keyring,
-    /// Of clients' signatures, and the gateway's own.
+    /// The regions of clients' signatures and of the gateway's.
     pub(crate) regions: Regions,
-    /// Whose tokens are believed; none where no tokens are.
+    /// The verifier of tokens, if tokens are configured.
     pub(crate) tokens: Option<TokenVerifier>,
     pub(crate) actors: Actors,
     pub(crate) metrics: RequestMetrics,
@@ -51,41 +51,41 @@ pub(crate) struct Shared {
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
     pub(crate) log_stats: Arc<LogStats>,
-    /// What the log hides.
+    /// The values that the log redacts.
     pub(crate) redaction: Redaction,
-    /// How far the gateway has got with stopping.
+    /// The phase of the drain.
     pub(crate) drain: watch::Sender<DrainPhase>,
-    /// When the signal to stop came.
+    /// The time of the signal to stop.
     pub(crate) drain_began: OnceLock<Instant>,
-    /// What connections are secured with; none where clients speak cleartext.
+    /// The TLS certificate of the data listener; `None` for cleartext.
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) chaos: Chaos,
-    /// Of finished answers that wait for their clients.
+    /// The memory for finished responses that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
     /// The data listener's connections.
     pub(crate) clients: Arc<IdleConnections>,
     pub(crate) idle_relief: IdleCloser,
     pub(crate) shortages: ShortageMetrics,
     pub(crate) accepting: AcceptMetrics,
-    /// Of socket buffers that have grown.
+    /// The budget for enlarged socket buffers.
     pub(crate) buffer_budget: Arc<BufferBudget>,
     pub(crate) buffer_metrics: BufferMetrics,
 }
 
 impl Shared {
-    /// Whether the gateway is about to stop.
+    /// Whether the gateway drains or stops.
     pub(crate) fn is_draining(&self) -> bool {
         *self.drain.borrow() != DrainPhase::Serving
     }
 
-    /// The reason of a request that ends without its whole answer, where nothing else is known: the client has closed
-    /// its connection, unless the gateway has.
+    /// The reason of a request that ends without its complete response, if nothing else is known: the client has
+    /// closed its connection, unless the gateway has.
     pub(crate) fn unfinished_reason(&self) -> &'static str {
         if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
     }
 }
 
-/// One worker thread's.
+/// The state of one worker thread.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     clients: Vec<UpstreamClient>,
@@ -93,7 +93,7 @@ pub(crate) struct Worker {
     pub(crate) connections: Arc<IdleConnections>,
     pub(crate) signing_keys: SigningKeyCache,
     pub(crate) token_cache: TokenCache,
-    /// The answers of this thread that wait for their clients.
+    /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
     pub(crate) transfers: Rc<Transfers>,
@@ -114,7 +114,7 @@ impl Worker {
         Rc::new(Self { shared, clients, connections, signing_keys, token_cache, send_watch, transfers })
     }
 
-    /// Closes this thread's idle connections to upstreams; returns how many that were.
+    /// Closes this thread's idle connections to upstreams; returns their number.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
         let buckets = self.shared.router.buckets().iter().zip(&self.shared.connections).zip(&self.clients);
         let with_idle = buckets.filter(|((bucket, counts), _)| counts.open() > bucket.pool.in_flight());

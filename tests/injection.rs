@@ -51,7 +51,7 @@ async fn log_and_off_forward_byte_for_byte() {
             // The warning is written before the access line.
             let lines = gateway.log_lines();
             let warned =
-                lines.iter().any(|line| line["msg"] == "suspicious request passed on" && line["id"] == *id);
+                lines.iter().any(|line| line["msg"] == "suspicious request forwarded" && line["id"] == *id);
             assert_eq!(warned, mode == "log", "{mode} {target}");
         }
     }

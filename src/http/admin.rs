@@ -1,4 +1,4 @@
-//! The admin listener: status, metrics, probes, and chaos where it is allowed.
+//! The routes of the admin listener: status, metrics, probes, and chaos if `admin.chaos` allows it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::http::{probes, request_id};
 use crate::status;
 use crate::worker::Worker;
 
-/// Every route of the admin listener.
+/// Registers every route of the admin listener.
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
         .route("/status", get_or_head().to(status_page))
@@ -83,9 +83,9 @@ async fn crash(
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }
-    let place: Result<CrashPoint, _> = query.at.as_deref().unwrap_or("decide").parse();
-    let point = match place {
-        Ok(place) => place,
+    let parsed: Result<CrashPoint, _> = query.at.as_deref().unwrap_or("decide").parse();
+    let point = match parsed {
+        Ok(point) => point,
         Err(error) => return refused(AdminStatus::BadRequest, "unknown_place", &error.to_string()),
     };
     let next_message = match query.victim.as_deref() {
@@ -119,7 +119,7 @@ async fn stall(
         return chaos_disabled(&request);
     }
     let Some(Query(StallQuery { ms })) = query else {
-        let message = "say how many milliseconds the actor shall stand still, as in ?ms=2000";
+        let message = "the query needs the length of the stall in milliseconds, as in ?ms=2000";
         return admin_error_reply(AdminStatus::BadRequest, "no_time", message, &id);
     };
     match worker.shared.actors.stall(&name, Stall::for_duration(Duration::from_millis(ms))) {

@@ -1,9 +1,9 @@
-//! Keeps web pages from the admin listener, which has no authentication.
+//! Refuses requests of web pages to the admin listener, which has no authentication.
 //!
-//! A page can have its own name resolve to this address and then ask in that name (DNS rebinding), so `Host` must be an address,
-//! `localhost` or one of `admin.hosts`. A page can also send a POST to any address without reading the answer, so one with a foreign
-//! `Origin` or `Sec-Fetch-Site: cross-site` (W3C Fetch Metadata) is refused. Probes take any `Host`: load balancers send their own, and
-//! the answers hold nothing secret.
+//! DNS rebinding: a page resolves its own name to the listener's address and sends requests with that name. So `Host`
+//! must be an address, `localhost` or one of `admin.hosts`. A page can also send a POST to any address without
+//! reading the response. So a POST with a foreign `Origin` or with `Sec-Fetch-Site: cross-site` (W3C Fetch Metadata)
+//! is refused. Probes accept any `Host`: load balancers send their own, and the responses hold no secret.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
@@ -27,7 +27,7 @@ const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
 /// Why a request was refused.
 #[derive(Debug, PartialEq, Eq)]
 enum AdminRejection {
-    /// Its `Host` is not the listener's.
+    /// Its `Host` is not a name or an address of the listener.
     Host,
     /// A page of another origin sent it.
     CrossSite,
@@ -48,7 +48,7 @@ pub(crate) async fn guard(
             "host_not_allowed",
             "the host header must be an address, localhost, or a name that admin.hosts lists",
         ),
-        AdminRejection::CrossSite => ("cross_site", "a page of another origin may not send this"),
+        AdminRejection::CrossSite => ("cross_site", "requests from pages of another origin are refused"),
     };
     let id = request_id::of(request.headers());
     let response = admin_error_reply(AdminStatus::Forbidden, code, message, &id);
@@ -56,11 +56,12 @@ pub(crate) async fn guard(
 }
 
 fn check(head: &RequestHead, hosts: &[String]) -> Result<(), AdminRejection> {
-    let mut given = head.headers.get_all(HOST);
-    let host = given.next().and_then(|host| host.to_str().ok()).filter(|_| given.next().is_none());
+    let mut host_values = head.headers.get_all(HOST);
+    let host =
+        host_values.next().and_then(|host| host.to_str().ok()).filter(|_| host_values.next().is_none());
     let path = head.uri.path();
     let is_probe = PROBES.contains(&path) || is_plain_check(&head.method, path, &head.headers);
-    let is_own = |host: &str| is_own_host(host, hosts);
+    let is_own = |host: &str| is_listener_host(host, hosts);
     let target = head.uri.authority().map(|authority| authority.as_str());
     let names_listener = host.is_some_and(is_own) && target.is_none_or(is_own);
     if !is_probe && !names_listener {
@@ -80,7 +81,7 @@ fn check(head: &RequestHead, hosts: &[String]) -> Result<(), AdminRejection> {
 }
 
 /// Whether a `Host` (RFC 9110, 7.2) is an address, `localhost`, or one of these names. The port is ignored.
-fn is_own_host(host: &str, hosts: &[String]) -> bool {
+fn is_listener_host(host: &str, hosts: &[String]) -> bool {
     let is_port = |rest: &str| {
         rest.is_empty()
             || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
@@ -188,6 +189,6 @@ mod tests {
             assert_eq!(post(name, value), Err(AdminRejection::CrossSite), "{name}: {value}");
         }
         let get = [("host", "localhost"), ("origin", "https://evil.test"), ("sec-fetch-site", "cross-site")];
-        assert_eq!(checked(Method::GET, "/status", &get), Ok(()), "the page cannot read the answer");
+        assert_eq!(checked(Method::GET, "/status", &get), Ok(()), "the page cannot read the response");
     }
 }

@@ -1,8 +1,8 @@
-//! Step 5 of a request's way: who asks, and whom that costs.
+//! Step 5 of a request (`proxy.rs`): authenticates the client and charges its limits.
 //!
-//! An answer to "who" is charged to somebody: to the key it turned out to be, or, failing, to the address that offered
-//! the proof. Asking is refused before any proof is looked at to an address that failed too often, so that guessing
-//! keys costs the guesser and not the gateway. Deliberately absent: what the caller may do, which `auth` decides.
+//! A request is charged to the key or subject that it authenticates as. A failed authentication is charged to the
+//! client's address. An address with too many failures is refused before its credentials are verified, so guessing
+//! keys costs the gateway nothing. This module does not authorize; `auth` does.
 
 use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
 
@@ -13,8 +13,9 @@ use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
 
-/// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
-/// key that signed it or the subject of its token (L1). With no bucket, who asks for their list.
+/// Authenticates a request. An address over its limit of failures is refused, a failure is charged to the address
+/// (L8), a success to the key that signed it or the subject of its token (L1). Without a bucket, the request is for
+/// the list of buckets.
 pub(super) async fn authenticate_and_charge(
     worker: &Worker,
     bucket: Option<&Bucket>,
@@ -22,8 +23,8 @@ pub(super) async fn authenticate_and_charge(
     head: Head<'_>,
     record: &mut Record,
 ) -> Result<Caller, GatewayError> {
-    let proofs = bucket.map_or(worker.shared.router.accepted_auth(), |bucket| &bucket.accepted_auth);
-    if proofs.has_presented_auth(head) {
+    let accepted_auth = bucket.map_or(worker.shared.router.accepted_auth(), |bucket| &bucket.accepted_auth);
+    if accepted_auth.has_presented_auth(head) {
         may_authenticate(worker, bucket, record)?;
     }
     let authenticated = match bucket {
@@ -46,7 +47,7 @@ pub(super) fn may_authenticate(
     Ok(())
 }
 
-/// Charges the client, or the key or subject that it turned out to be.
+/// Charges the key or subject of an authenticated client, or the address of one that failed.
 pub(super) async fn charge(
     worker: &Worker,
     bucket: Option<&Bucket>,
@@ -75,7 +76,7 @@ pub(super) async fn charge(
         Err(error) => {
             let is_suspect =
                 matches!(&error, GatewayError::Auth(rejection) if rejection.counts_toward_lockout());
-            // Who is listened to only because the limit is in shadow mode would not have been charged either.
+            // An address that passes its lockout only because the limit is in shadow mode is not charged.
             let is_charged = is_suspect && !record.allowed.shadowed.contains(LimitScope::FailedAuth);
             if let Some(client) = record.request.client.filter(|_| is_charged) {
                 let allowed = limiter.charge_auth_failure(IpKey::from(client.address), id).await?;

@@ -1,11 +1,11 @@
-//! The grammar of a host with a port, as `Host` and `:authority` hold it (RFC 9110, 7.2; RFC 3986, 3.2.2).
+//! The grammar of a host with an optional port in `Host` and `:authority` (RFC 9110, 7.2; RFC 3986, 3.2.2).
 //!
-//! Stricter than the grammar in two places, because readers differ there: the host is not empty, and it holds no comma,
-//! which is where some readers split a list of hosts. User information is no part of it (RFC 9110, 4.2.4).
+//! Stricter than the grammar in two places where implementations differ: the host is not empty, and it has no comma,
+//! at which some implementations split a list of hosts. User information is not allowed (RFC 9110, 4.2.4).
 
 use std::net::Ipv6Addr;
 
-/// Whether this is a host with or without a port, and nothing else.
+/// Whether the text is a host with or without a port, and nothing else.
 pub(crate) fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text.first() {
         Some(b'[') => {
@@ -39,7 +39,7 @@ fn is_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// A colon and the digits of a port, of which there may be none.
+/// A colon and the digits of a port. The digits may be missing.
 fn is_port((colon, digits): (&u8, &[u8])) -> bool {
     *colon == b':'
         && digits.iter().all(u8::is_ascii_digit)

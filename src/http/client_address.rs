@@ -1,15 +1,14 @@
-//! Whose request it is (L3): the address that limits count by and that the log shows.
+//! The client's address (L3), which limits count by and the log shows.
 //!
-//! The peer's, unless the peer is a trusted proxy. Then one configured header is walked from its end, where
-//! the nearest proxy wrote, towards its beginning, where anybody may have written: the first address that is not a
-//! trusted proxy's is the client's. Nothing to the left of it is read, so what a client puts there changes nothing. If all of
-//! them are trusted, the farthest is the client. An entry that is no address (`unknown`, an obfuscated name, nonsense)
-//! stops the walk at the last good one: its client is then counted as that proxy, never as whatever stands further left.
+//! It is the peer's address, unless the peer is a trusted proxy. Then the one configured header is read from its end,
+//! where the nearest proxy appended, towards its beginning, which the client may have written. The first address that
+//! is not a trusted proxy's is the client's. Entries to the left of it are not read, so a client cannot influence the
+//! result. If all entries are trusted, the farthest is the client. An entry that is not an address (`unknown`, an
+//! obfuscated name, garbage) stops the walk: the last valid hop counts as the client.
 //!
-//! A header on several lines is one list, in the lines' order. `Forwarded` (RFC 7239) is also split from its end: an
-//! open quote that a client left in its part cannot reach into what the proxies appended.
-//! Deliberately absent: headers tried one after another (whichever the proxies do not overwrite is the client's to
-//! write), `X-Real-IP`, and names instead of addresses.
+//! Several lines of a header are one list, in their order. `Forwarded` (RFC 7239) is also split from its end: an open
+//! quote in the client's part cannot hide what proxies appended. There is no fallback from one header to another: the
+//! client could write a header that its proxies do not overwrite. `X-Real-IP` and host names are not supported.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -18,21 +17,22 @@ use tidegate_config::{ClientAddressHeader, Network};
 
 pub(crate) const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 
-/// Where an address was learnt.
+/// The source of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AddressSource {
     /// From the connection.
     Peer,
     /// From the PROXY header of a trusted peer.
     Proxy,
-    /// From the connection of a trusted peer that sent no PROXY header although one is required: it may only probe.
+    /// From the connection of a trusted peer that sent no PROXY header although one is required: only probes are
+    /// allowed.
     MissingProxyHeader,
     /// From the header of a trusted proxy.
     Forwarded,
 }
 
 impl AddressSource {
-    /// As the log says it.
+    /// The name in the log.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Peer | Self::MissingProxyHeader => "peer",
@@ -42,7 +42,7 @@ impl AddressSource {
     }
 }
 
-/// A client's address, IPv4 never in the dress of IPv6.
+/// A client's address. IPv4-mapped IPv6 addresses are unmapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientAddress {
     pub(crate) address: IpAddr,
@@ -50,12 +50,12 @@ pub(crate) struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// The connection's other end, by itself or by a proxy's word.
+    /// The address of the peer, or the one in its PROXY header.
     pub(crate) fn new(address: SocketAddr, source: AddressSource) -> Self {
         Self { address: address.ip().to_canonical(), source }
     }
 
-    /// The address that `self` asks for, if it is a trusted proxy's.
+    /// The client behind `self` if `self` is a trusted proxy, else `self`.
     pub(crate) fn resolve_client(
         self,
         trusted: &[Network],
@@ -70,13 +70,13 @@ impl ClientAddress {
         found.map_or(self, |address| Self { address: *address, source: AddressSource::Forwarded })
     }
 
-    /// The way from `self` to the client, through trusted proxies.
+    /// The addresses from `self` to the client, through trusted proxies.
     pub(crate) fn hops(self, trusted: &[Network], header: ClientAddressHeader, headers: &HeaderMap) -> Hops {
         let mut hops = Hops { addresses: vec![self.address], is_trusted: true, farthest: String::new() };
         if !is_trusted(self.address, trusted) {
             return Hops { is_trusted: false, ..hops };
         }
-        let (name, read): (_, fn(&str) -> Option<IpAddr>) = match header {
+        let (name, parse): (_, fn(&str) -> Option<IpAddr>) = match header {
             ClientAddressHeader::XForwardedFor => (&X_FORWARDED_FOR, parse_node),
             ClientAddressHeader::Forwarded => (&FORWARDED, parse_element),
             ClientAddressHeader::CfConnectingIp => (&CF_CONNECTING_IP, parse_node),
@@ -84,9 +84,9 @@ impl ClientAddress {
         let lines: Vec<_> =
             headers.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         let entries = lines.iter().rev().flat_map(|line| rsplit_unquoted(line, ','));
-        // An empty entry of a list is none (RFC 9110, 5.6.1).
+        // Empty entries of a list are ignored (RFC 9110, 5.6.1).
         for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
-            let Some(address) = read(entry) else { break };
+            let Some(address) = parse(entry) else { break };
             hops.addresses.push(address.to_canonical());
             entry.clone_into(&mut hops.farthest);
             if !is_trusted(address, trusted) {
@@ -103,18 +103,18 @@ pub(crate) struct Hops {
     pub(crate) addresses: Vec<IpAddr>,
     /// Whether the nearest is a trusted proxy's.
     pub(crate) is_trusted: bool,
-    /// The entry that the last address was read from; empty where none was.
+    /// The entry of the last address; empty if no entry was read.
     farthest: String,
 }
 
 impl Hops {
-    /// What the proxy that met the client says in its element of `Forwarded` (RFC 7239, 4).
+    /// A parameter that the proxy next to the client wrote in its element of `Forwarded` (RFC 7239, 4).
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         parameter(&self.farthest, name).map(str::to_owned)
     }
 }
 
-/// Whether a proxy at this address is believed.
+/// Whether this is the address of a trusted proxy.
 pub(crate) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|network| network.contains(address))
@@ -124,14 +124,14 @@ pub(crate) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
 fn rsplit_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
-        let whole = rest?;
+        let remaining = rest?;
         let mut quoted = false;
-        let at = whole.rfind(|c| {
+        let at = remaining.rfind(|c| {
             quoted ^= c == '"';
             c == separator && !quoted
         });
-        let part = at.map_or(whole, |at| &whole[at + separator.len_utf8()..]);
-        rest = at.map(|at| &whole[..at]);
+        let part = at.map_or(remaining, |at| &remaining[at + separator.len_utf8()..]);
+        rest = at.map(|at| &remaining[..at]);
         Some(part)
     })
 }
@@ -141,11 +141,11 @@ fn parse_element(text: &str) -> Option<IpAddr> {
     parse_node(parameter(text, "for")?)
 }
 
-/// A parameter of an element, without its quotes; none where it is missing or repeated.
-fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
+/// A parameter of an element, without its quotes; `None` if it is missing or repeated.
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     let named = rsplit_unquoted(element, ';').filter_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim())
+        let (other, value) = pair.split_once('=')?;
+        other.trim().eq_ignore_ascii_case(name).then_some(value.trim())
     });
     let mut values = named.fuse();
     let (value, None) = (values.next()?, values.next()) else { return None };
@@ -153,7 +153,7 @@ fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     Some(unquoted.unwrap_or(value))
 }
 
-/// An address with or without a port; IPv6 with a port stands in brackets.
+/// An address with or without a port; IPv6 with a port is in brackets.
 fn parse_node(text: &str) -> Option<IpAddr> {
     let bracketed = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -224,7 +224,7 @@ mod tests {
         );
     }
 
-    /// L3: what cannot be read is never stepped over
+    /// L3: a malformed entry is never skipped
     #[test]
     fn a_malformed_entry_stops_the_walk_at_the_last_good_hop() {
         for bad in [
@@ -244,9 +244,9 @@ mod tests {
         assert_eq!(by_list(&["", " , "]), peer());
     }
 
-    /// L3: behind a PROXY header a proxy may stand that writes the header, and only then is it read
+    /// L3: the header is read behind a PROXY header only if that names a trusted proxy
     #[test]
-    fn a_proxied_address_is_walked_on_from_if_it_is_a_proxys() {
+    fn the_header_is_read_behind_a_proxied_address_of_a_trusted_proxy() {
         let trusted = [Network::parse("10.0.0.0/8").unwrap()];
         let mut headers = HeaderMap::new();
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(behind("10.0.0.7:80"), ("203.0.113.9".to_owned(), "forwarded"));
     }
 
-    /// L3: headers of those who are not trusted, and headers that are not the configured one, change nothing
+    /// L3: headers of untrusted peers, and headers other than the configured one, change nothing
     #[test]
     fn untrusted_headers_change_nothing() {
         let every = [
@@ -281,7 +281,7 @@ mod tests {
 
     /// L3
     #[test]
-    fn forwarded_is_read_in_every_spelling() {
+    fn forwarded_is_parsed_in_every_form() {
         let by = |lines: &[&str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
             found(PEER, ClientAddressHeader::Forwarded, &lines)
@@ -300,9 +300,9 @@ mod tests {
         }
     }
 
-    /// L3: what a client writes cannot reach into what a proxy appended
+    /// L3: a quote that the client leaves open cannot hide what a proxy appended
     #[test]
-    fn a_clients_open_quote_hides_nothing() {
+    fn an_open_quote_of_a_client_hides_nothing() {
         for written in ["for=\"", "for=6.6.6.6;x=\"", "\"", "for=\"\\", "for=6.6.6.6, \"\"\"", ";;;=\",\""] {
             let lines = [("forwarded", &*format!("{written}, for=\"[2001:db8:9::1]\";proto=http"))];
             let client = found(PEER, ClientAddressHeader::Forwarded, &lines);

@@ -1,9 +1,9 @@
-//! A request's wait for its client, and the report of it to the actors that count such waits (V10).
+//! A request's wait for its client, and its report to the pool and the monitor, which count such waits (V10).
 //!
-//! Answers (`send_progress.rs`) and uploads (`upstream/flow.rs`) both keep a [`ClientWait`]; the visits of
-//! `SendWatch` advance it. A request waits while its client takes or sends fewer than 4 KiB per second although it is
-//! waited for. After one second the bucket's pool and the monitor get a report, which ends when the client catches up
-//! or the request releases its places.
+//! Responses (`send_progress.rs`) and uploads (`upstream/upload_progress.rs`) both hold a [`ClientWait`]; the visits
+//! of `SendWatch` advance it. The client is slow while it reads or sends fewer than 4 KiB per second although the
+//! request waits for it. After one second the bucket's pool and the monitor get a report. The report ends when the
+//! client catches up or the request releases its slot and permit.
 
 use std::time::{Duration, Instant};
 
@@ -11,23 +11,23 @@ use tidegate_actors::{BucketId, ClientId, ClientWaitTicket};
 
 use crate::worker::Shared;
 
-/// A client that moves as much is not waited for.
+/// A client that moves bytes at this rate is not slow.
 const STEADY_BYTES_PER_SECOND: u64 = 4 << 10;
-/// Waits up to this are not reported.
+/// Shorter waits are not reported.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
-/// A report that an actor has not counted by then was lost in a crash.
+/// A report that an actor has not counted after this time was lost in a crash.
 const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a request holds.
+/// The capacity that a request occupies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Occupancy {
-    /// For whom.
+    /// The client.
     pub(crate) client: ClientId,
-    /// The bucket in whose gate it has a place; none while it holds a slot alone.
+    /// The bucket of its gate permit; none while it holds only a slot.
     pub(crate) bucket: Option<BucketId>,
 }
 
-/// One request's wait.
+/// The wait of one request.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWait {
     lag: Duration,
@@ -36,17 +36,17 @@ pub(crate) struct ClientWait {
 
 #[derive(Debug)]
 struct WaitReport {
-    made: Instant,
+    created: Instant,
     slot: ClientWaitTicket,
     gate: Option<ClientWaitTicket>,
 }
 
 impl WaitReport {
-    fn new(places: Occupancy, since: Instant, shared: &Shared, now: Instant) -> Self {
-        let gate = places
+    fn new(occupancy: Occupancy, since: Instant, shared: &Shared, now: Instant) -> Self {
+        let gate = occupancy
             .bucket
-            .map(|bucket| shared.router.bucket(bucket).pool.report_client_wait(places.client, since));
-        Self { made: now, slot: shared.actors.monitor.report_client_wait(places.client, since), gate }
+            .map(|bucket| shared.router.bucket(bucket).pool.report_client_wait(occupancy.client, since));
+        Self { created: now, slot: shared.actors.monitor.report_client_wait(occupancy.client, since), gate }
     }
 
     fn tickets(&self) -> impl Iterator<Item = &ClientWaitTicket> {
@@ -54,22 +54,23 @@ impl WaitReport {
     }
 
     fn is_lost(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.made) > COUNTED_WITHIN
+        now.saturating_duration_since(self.created) > COUNTED_WITHIN
             && self.tickets().any(|ticket| !ticket.is_counted())
     }
 }
 
 impl ClientWait {
-    /// Accounts for a time in which the client was waited for and for what it moved in that time. True if the request is to be cut.
+    /// Adds a time in which the request waited for its client, and the bytes that the client moved in that time. True
+    /// if the request is to be cut.
     pub(crate) fn advance(
         &mut self,
         (waited, moved_bytes): (Duration, u64),
-        places: Option<Occupancy>,
+        occupancy: Option<Occupancy>,
         shared: &Shared,
         now: Instant,
     ) -> bool {
         self.lag = lag_after(self.lag, waited, moved_bytes);
-        let Some(places) = places.filter(|_| self.lag > REPORT_AFTER) else {
+        let Some(occupancy) = occupancy.filter(|_| self.lag > REPORT_AFTER) else {
             self.report = None;
             return false;
         };
@@ -77,11 +78,11 @@ impl ClientWait {
             self.report = None;
         }
         let since = now.checked_sub(self.lag).unwrap_or(now);
-        let report = self.report.get_or_insert_with(|| WaitReport::new(places, since, shared, now));
+        let report = self.report.get_or_insert_with(|| WaitReport::new(occupancy, since, shared, now));
         report.tickets().any(ClientWaitTicket::is_cut)
     }
 
-    /// The client is not waited for any more, or the places are given back.
+    /// Ends the wait: the request does not wait any more, or its slot and permit are released.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -96,9 +97,9 @@ fn lag_after(lag: Duration, waited: Duration, moved_bytes: u64) -> Duration {
 mod tests {
     use super::*;
 
-    /// V10: crumbs do not end a wait, a steady client has none
+    /// V10: single bytes do not end a wait, a steady client has none
     #[test]
-    fn lag_is_time_less_what_moved() {
+    fn lag_is_time_minus_moved_bytes() {
         let visit = Duration::from_millis(250);
         let after = |bytes: u64| (0..8).fold(Duration::ZERO, |lag, _| lag_after(lag, visit, bytes));
         assert_eq!(after(0), Duration::from_secs(2));

@@ -1,15 +1,15 @@
-//! A client's connection, from its socket to the first byte of HTTP.
+//! A client's connection, from `accept` to the first byte of HTTP.
 //!
-//! Where `server.proxy_protocol` is on, a trusted proxy says first, for whom it connects (L3): its header is read here, and
-//! exactly its header, so that the request behind it stays in the socket. It has as much time as a request's head. Who is no
-//! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection of a trusted proxy that
-//! begins without a header may only probe (`probes.rs`); any other request on it gets 400. A connection that ends
-//! before its first byte is a proxy's look at whether the port is open, and no fault.
+//! With `server.proxy_protocol`, a trusted proxy sends a PROXY header with its client's address first (L3). It is
+//! read here to its exact length, so the request after it stays in the socket; the time limit is
+//! `server.header_timeout`. Connections of untrusted peers begin with HTTP, and a PROXY line there is malformed. A
+//! trusted proxy that sends no PROXY header may only probe (`probes.rs`); any other request on its connection gets
+//! 400. A connection that ends before its first byte is a port check and not an error.
 //!
-//! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
+//! Then follows the TLS handshake if the listener uses TLS (A7), with `server.header_timeout` again.
 //!
-//! The address that a proxy gave takes the peer's place in all that follows; that it was a proxy's word travels in
-//! the request's extensions.
+//! The address from the PROXY header replaces the peer's in everything that follows; the request's extensions hold
+//! its [`AddressSource`].
 
 use std::fmt;
 use std::io;
@@ -33,28 +33,27 @@ use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
 use crate::http::tls::{H2, ServerTls};
 use crate::worker::Worker;
 
-/// A connection's bytes, and from whom its client's address was learnt.
+/// A connection's stream, and the source of its client's address.
 pub(crate) struct ClientConnection<S> {
     stream: S,
-    /// Its place among those that may be idle, from its first moment on.
+    /// Its entry in the worker's list of connections, from `accept` on.
     slot: IdleSlot,
     pub(crate) source: AddressSource,
 }
 
-/// Why there will be no request.
+/// Why no client address could be read.
 #[derive(Debug, PartialEq, Eq)]
 enum ProxyHeaderError {
     /// The connection ended before its first byte.
     ClosedEarly,
-    /// What came is no header.
+    /// The bytes are not a PROXY header.
     Malformed(&'static str),
-    /// The header did not come whole in time.
-    Late,
+    /// The header was incomplete when its time expired.
+    Timeout,
 }
 
 impl ClientConnection<TcpStream> {
-    /// The connection and the address of its client, as far as it is known before the first request. None where the connection is
-    /// refused.
+    /// Accepts a connection: the connection and the address of its client. `None` if the connection is refused.
     pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
         let mut slot = worker.connections.register(clock::now());
@@ -64,12 +63,12 @@ impl ClientConnection<TcpStream> {
         {
             return Some((Self { stream, slot, source: AddressSource::Peer }, peer));
         }
-        let begin = tokio::select! {
+        let start = tokio::select! {
             biased;
-            begin = read_proxy_header(&mut stream, server) => begin,
+            start = read_proxy_header(&mut stream, server) => start,
             () = slot.closing() => return None,
         };
-        match begin {
+        match start {
             Ok(ConnectionStart::Proxied(client)) => {
                 Some((Self { stream, slot, source: AddressSource::Proxy }, Some(client)))
             }
@@ -77,15 +76,15 @@ impl ClientConnection<TcpStream> {
             Ok(ConnectionStart::MissingHeader) => {
                 Some((Self { stream, slot, source: AddressSource::MissingProxyHeader }, peer))
             }
-            Err(fault) => {
-                match fault {
+            Err(error) => {
+                match error {
                     ProxyHeaderError::ClosedEarly => {}
                     ProxyHeaderError::Malformed(why) => log_rejected(worker, peer, "proxy_header", &why),
-                    ProxyHeaderError::Late => log_rejected(
+                    ProxyHeaderError::Timeout => log_rejected(
                         worker,
                         peer,
                         "proxy_header_timeout",
-                        &"no whole PROXY header came in time",
+                        &"the PROXY header was not complete within server.header_timeout",
                     ),
                 }
                 None
@@ -93,7 +92,8 @@ impl ClientConnection<TcpStream> {
         }
     }
 
-    /// A connection of a listener that takes no PROXY header, and the address of its peer. None where the socket is broken already.
+    /// A connection of a listener without PROXY headers, and the address of its peer. `None` if the socket is broken
+    /// already.
     pub(crate) fn without_proxy(stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
         let slot = worker.connections.register(clock::now());
@@ -101,7 +101,7 @@ impl ClientConnection<TcpStream> {
         Some((Self { stream, slot, source: AddressSource::Peer }, peer))
     }
 
-    /// The same connection behind its handshake, and the protocol that was agreed on.
+    /// Runs the TLS handshake; returns the connection and the negotiated protocol.
     pub(crate) async fn tls_handshake(
         self,
         client: Option<SocketAddr>,
@@ -123,14 +123,19 @@ impl ClientConnection<TcpStream> {
                 Some((ClientConnection { stream, slot, source }, protocol))
             }
             Ok(Err(error)) => {
-                // Who merely looks whether the port is open ends like that too.
+                // A port check ends like that too.
                 if error.kind() != io::ErrorKind::UnexpectedEof {
                     log_rejected(worker, client, "tls_handshake", &error);
                 }
                 None
             }
             Err(_) => {
-                log_rejected(worker, client, "tls_handshake_timeout", &"the handshake did not end in time");
+                log_rejected(
+                    worker,
+                    client,
+                    "tls_handshake_timeout",
+                    &"the TLS handshake did not end within server.header_timeout",
+                );
                 None
             }
         }
@@ -141,10 +146,10 @@ impl ClientConnection<TcpStream> {
 enum ConnectionStart {
     /// A PROXY header that names a client.
     Proxied(SocketAddr),
-    /// A PROXY header of a connection that the proxy makes for itself.
+    /// A PROXY header of the proxy's own connection (`LOCAL`, `UNKNOWN`).
     ProxyOwn,
-    /// No PROXY header, but an HTTP request: health checks of proxies often send no header, and any other request gets 400. No byte of it
-    /// was consumed.
+    /// An HTTP request without a PROXY header: health checks of proxies often send none, and any other request gets
+    /// 400. No byte of it was consumed.
     MissingHeader,
 }
 
@@ -153,7 +158,7 @@ async fn read_proxy_header(
     server: &ServerConfig,
 ) -> Result<ConnectionStart, ProxyHeaderError> {
     let read = tokio::time::timeout(server.header_timeout, parse_proxy_header(stream, server));
-    read.await.unwrap_or(Err(ProxyHeaderError::Late))
+    read.await.unwrap_or(Err(ProxyHeaderError::Timeout))
 }
 
 async fn parse_proxy_header(
@@ -161,7 +166,7 @@ async fn parse_proxy_header(
     server: &ServerConfig,
 ) -> Result<ConnectionStart, ProxyHeaderError> {
     let mut bytes = [0; HEADER_BYTES_MAX];
-    // An error shows again in the read that follows.
+    // The read below returns the same error again.
     let count = stream.peek(&mut bytes[..2]).await.unwrap_or(0);
     if begins_request(&bytes[..count], server.tls.files().is_some()) {
         return Ok(ConnectionStart::MissingHeader);
@@ -183,8 +188,8 @@ async fn parse_proxy_header(
     }
 }
 
-/// Whether these first bytes begin a method in capitals or, with TLS, a handshake record (RFC 8446, 5.1), and no PROXY header. A `P` that
-/// comes alone may begin either, and is read as a header.
+/// Whether these first bytes begin a method in capitals or, with TLS, a handshake record (RFC 8446, 5.1). A single
+/// `P` may begin a method or a PROXY header, and is read as a header.
 fn begins_request(first: &[u8], is_tls: bool) -> bool {
     match first {
         [first, ..] if is_tls => *first == 0x16,
@@ -194,7 +199,7 @@ fn begins_request(first: &[u8], is_tls: bool) -> bool {
     }
 }
 
-/// Tells of a connection that ended in something else than a request.
+/// Logs and counts a connection that ended without a valid request.
 pub(crate) fn log_rejected(
     worker: &Worker,
     client: Option<SocketAddr>,
@@ -220,7 +225,7 @@ impl<S> ClientConnection<S> {
 
 impl ClientTransport for TcpStream {
     fn reset_on_drop(&self) {
-        // A connection that is broken already needs no reset.
+        // A broken connection needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 

@@ -1,15 +1,15 @@
-//! Pages of other origins (A6): preflights, and what an answer says about who may read it.
+//! CORS (A6): preflights and the CORS headers of responses.
 //!
-//! In a bucket with rules (`cors`) a preflight is answered here, without a call upstream: it carries no proof of identity and
-//! asks only about rules. Its refusals are S3's: 403 `AccessForbidden`, 400 without its headers. On any other answer, the gateway's
-//! own errors included, the rules decide what a script may read; the upstream's own CORS headers are dropped, for they
-//! follow other rules and know another name for the bucket. In an `s3` bucket without rules the store answers preflights
-//! (`preflight.rs`), and its CORS headers pass. CORS is no guard: a request from an origin that is not allowed is
-//! served, and the browser keeps the answer from the page. `Vary: Origin` stands on every answer of such a bucket, or a
-//! cache would hand the answer for one origin to another.
+//! In a bucket with rules (`cors`) the gateway answers a preflight without a call upstream: a preflight has no
+//! credentials and depends on the rules alone. Refusals are S3's: 403 `AccessForbidden`, 400 for missing headers. On
+//! every other response, the gateway's errors included, the rules set the CORS headers; the upstream's are dropped,
+//! because the upstream has other rules and another name for the bucket. In an `s3` bucket without rules the store
+//! answers preflights (`cors_preflight.rs`), and its CORS headers pass. CORS is not access control: a request from a
+//! forbidden origin is served, and the browser hides the response from the page. Every response of such a bucket has
+//! `Vary: Origin`, because a cache must not serve the response for one origin to another.
 //!
-//! Sources: Fetch Standard (CORS protocol), S3 User Guide "Using cross-origin resource sharing".
-//! Deliberately absent: patterns over origins, and private network access.
+//! Sources: Fetch Standard (CORS protocol), S3 User Guide "Using cross-origin resource sharing". Patterns of origins
+//! and private network access are not supported.
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
@@ -27,20 +27,20 @@ use crate::http::request_validation::BodyLength;
 /// Why a preflight is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CorsRejection {
-    /// It lacks this header, or has it twice.
+    /// This header is missing or repeated.
     Missing(HeaderName),
     /// It has a body.
     Body,
-    /// As many preflights as may be at the store are there.
+    /// The store already has the most preflights that it may have.
     Full {
-        /// How many.
+        /// The limit.
         limit: usize,
     },
-    /// The rules do not allow it this.
+    /// The rules do not allow this part of the preflight.
     NotAllowed(&'static str),
 }
 
-/// Checks that an OPTIONS request is a preflight (Fetch Standard, "CORS-preflight request"), which the store is to answer.
+/// Checks that an OPTIONS request for the store is a preflight (Fetch Standard, "CORS-preflight request").
 pub(crate) fn check_preflight(headers: &HeaderMap, length: BodyLength) -> Result<(), CorsRejection> {
     for name in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
         single_value(headers, &name).ok_or(CorsRejection::Missing(name))?;
@@ -48,16 +48,16 @@ pub(crate) fn check_preflight(headers: &HeaderMap, length: BodyLength) -> Result
     if length == BodyLength::Empty { Ok(()) } else { Err(CorsRejection::Body) }
 }
 
-/// Answers a preflight. Whom it allows is said by `Sharing`, as on every answer.
+/// Replies to a preflight. [`CorsHeaders`] adds the allowed origin, as on every response.
 pub(crate) fn preflight_response(
     rules: &CorsConfig,
     headers: &HeaderMap,
 ) -> Result<HttpResponse, CorsRejection> {
-    let needed = |name: HeaderName| single_value(headers, &name).ok_or(CorsRejection::Missing(name));
-    if !allows_origin(rules, needed(ORIGIN)?) {
+    let required = |name: HeaderName| single_value(headers, &name).ok_or(CorsRejection::Missing(name));
+    if !allows_origin(rules, required(ORIGIN)?) {
         return Err(CorsRejection::NotAllowed("origin"));
     }
-    if !allows_method(rules, needed(ACCESS_CONTROL_REQUEST_METHOD)?) {
+    if !allows_method(rules, required(ACCESS_CONTROL_REQUEST_METHOD)?) {
         return Err(CorsRejection::NotAllowed("method"));
     }
     let requested = requested_headers(headers).ok_or(CorsRejection::NotAllowed("header"))?;
@@ -76,20 +76,20 @@ pub(crate) fn preflight_response(
     Ok(response)
 }
 
-/// What the answer to one request says about who may read it.
+/// The CORS headers of the response to one request.
 pub(crate) struct CorsHeaders(Vec<(HeaderName, HeaderValue)>);
 
 impl CorsHeaders {
-    /// By the rules, for the origin that asks; one that is not allowed is told nothing.
+    /// Builds the headers by the rules for the request's origin; none for an origin that is not allowed.
     pub(crate) fn of(rules: &CorsConfig, method: &Method, headers: &HeaderMap) -> Self {
         let is_preflight = method == Method::OPTIONS;
-        let asked = if is_preflight {
+        let method = if is_preflight {
             single_value(headers, &ACCESS_CONTROL_REQUEST_METHOD)
         } else {
             Some(method.as_str())
         };
         let origin = single_value(headers, &ORIGIN).filter(|origin| allows_origin(rules, origin));
-        let (Some(origin), true) = (origin, asked.is_some_and(|method| allows_method(rules, method))) else {
+        let (Some(origin), true) = (origin, method.is_some_and(|method| allows_method(rules, method))) else {
             return Self(Vec::new());
         };
         let origin = if rules.allowed_origins.is_none() { "*" } else { origin };
@@ -103,7 +103,7 @@ impl CorsHeaders {
         Self(fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect())
     }
 
-    /// Says it.
+    /// Adds the headers and `Vary: Origin` to a response.
     pub(crate) fn apply(self, headers: &mut HeaderMap) {
         vary_by_origin(headers);
         for (name, value) in self.0 {
@@ -112,7 +112,7 @@ impl CorsHeaders {
     }
 }
 
-/// A header's value, if there is exactly one.
+/// The value of a header that occurs exactly once.
 fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name);
     let (value, None) = (values.next()?, values.next()) else { return None };
@@ -127,7 +127,7 @@ fn allows_method(rules: &CorsConfig, method: &str) -> bool {
     rules.allowed_methods.contains(&method)
 }
 
-/// The headers that a script wants to send, in lower case; none if the list is not readable.
+/// The headers that the preflight requests, in lower case; `None` if the list is malformed.
 fn requested_headers(headers: &HeaderMap) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for value in headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -148,7 +148,7 @@ fn vary_by_origin(headers: &mut HeaderMap) {
     }
 }
 
-/// Everything that is put is of visible ASCII: names from the configuration and numbers.
+/// All values are visible ASCII: names from the configuration and numbers.
 fn insert_text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

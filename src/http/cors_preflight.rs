@@ -2,16 +2,16 @@
 //!
 //! | bucket | preflight | other OPTIONS |
 //! |---|---|---|
-//! | with `cors` | answered here by the rules | 400 |
+//! | with `cors` | the gateway replies by the rules | 400 |
 //! | `s3` without `cors` | the store answers by its own rules, which `PUT ?cors` sets | 400, as S3 does |
 //! | `s3` without `auth` and `cors` | 403, as every request | 400 |
 //! | `http` without `cors` | 405 | 405 |
 //!
-//! A preflight for the store passes the level, the limits, the circuit of reads and the bucket's gate. It carries no proof of
-//! identity (Fetch Standard, "CORS-preflight fetch"), so it goes on unsigned, without one of the bucket's credentials and with a
-//! closed list of headers (`upstream/header_names.rs`). A presigned URL of a client key that the store knows keeps its parameters
-//! but the signature. Its answer says nothing of any credential, and counts for nothing: what
-//! anybody may send must not open a circuit, leave an endpoint out, or fill the gate. It is tried once.
+//! A preflight for the store passes the level, the limits, the circuit of reads and the bucket's gate. It has no
+//! credentials (Fetch Standard, "CORS-preflight fetch"), so it is forwarded unsigned, without one of the bucket's
+//! credentials and with a closed list of headers (`upstream/header_names.rs`). A presigned URL of a client key that
+//! the store has too keeps its parameters except the signature. The response is no evidence about a credential and
+//! does not count for the circuit or the endpoint, because anybody can send preflights. A preflight is sent once.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use tidegate_config::{BucketConfig, Kind};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::{self, AuthRejection, Caller};
+use crate::http::admission::{self, Admitted, UpstreamCall};
 use crate::http::authentication;
 use crate::http::cors::{self, CorsRejection};
 use crate::http::error::GatewayError;
-use crate::http::proxy::{self, Admitted, UpstreamCall};
 use crate::http::request_validation::{BodyLength, Head, RequestRejection};
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
@@ -33,22 +33,24 @@ use crate::upstream::PresignedQuery;
 use crate::upstream::deadline::Deadline;
 use crate::worker::Worker;
 
-/// The share of a bucket's gate that preflights may take: they come without a proof, so they must not take it all.
+/// Preflights may use one in this many permits of a bucket's gate: they are unauthenticated, so they must not fill
+/// it.
 const GATE_SHARE: usize = 10;
 
-/// How many preflights of a bucket may be at its store at a time.
+/// The most preflights of a bucket at its store at a time.
 pub(crate) fn preflights_max(bucket: &BucketConfig) -> usize {
     bucket.upstream.concurrency.max_concurrent.get().div_ceil(GATE_SHARE)
 }
 
-/// A place for a preflight, held until its answer has been sent.
+/// Acquires a permit for a preflight, which is held until its response has been sent.
 fn acquire_permit(bucket: &Bucket) -> Result<OwnedSemaphorePermit, CorsRejection> {
     let permit = Arc::clone(&bucket.preflight_permits).try_acquire_owned();
     permit.map_err(|_| CorsRejection::Full { limit: preflights_max(&bucket.config) })
 }
 
-/// What becomes of the parameters of a presigned URL: those of a client key that is sent to the store as itself name the store's own user.
-/// The signature need not be valid. No preflight is authenticated, and the answer does not depend on it.
+/// Selects the parameters of a presigned URL that are forwarded: if the store has the client's key itself, the
+/// parameters name a user of the store. The signature need not be valid. No preflight is authenticated, and the
+/// response does not depend on it.
 fn presigned_query(worker: &Worker, bucket: &Bucket, head: Head<'_>) -> PresignedQuery {
     let key = auth::presigned_key(head, &bucket.accepted_auth, &worker.shared.keyring);
     match worker.client(bucket).signs_as_client(key) {
@@ -78,10 +80,10 @@ pub(super) async fn admit(
     }
     record.preflight = Some(acquire_permit(bucket)?);
     let class = OperationClass::Read;
-    let nobody = Ok(Caller::ANONYMOUS);
-    let caller = authentication::charge(worker, Some(bucket), class, nobody, record).await?;
+    let anonymous = Ok(Caller::ANONYMOUS);
+    let caller = authentication::charge(worker, Some(bucket), class, anonymous, record).await?;
     let is_replayable = upstream::is_replayable(head.method, length);
-    let grant = proxy::acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
+    let grant = admission::acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
     let call = UpstreamCall {
         bucket: bucket.id,
         length,

@@ -1,4 +1,4 @@
-//! An answer of the gateway's own: what it says, and in whose words it is told (E1).
+//! An error reply, and its two formats: S3 XML or JSON (E1).
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::s3::error_document::ErrorDocument;
 
 /// The header that names the reason of every refusal.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
-/// The header that carries the request's ID.
+/// The header with the request's ID.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The same ID, where S3's clients look for it.
+/// The header with the same ID that S3 clients read.
 pub(crate) const AMAZON_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 /// The header with the region of a bucket.
 pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
@@ -26,24 +26,24 @@ pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-buck
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What a client is told.
+/// An error reply of the gateway.
 pub(crate) struct ErrorReply {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The connection's framing is in doubt: close it.
+    /// Whether the connection is closed, because its framing is ambiguous or the body is not read.
     pub(crate) close: bool,
     /// Elements of the S3 document beyond the common ones.
     pub(crate) details: Vec<(&'static str, String)>,
     /// Whether header and document name the region of an S3 bucket.
     pub(crate) has_region: bool,
-    /// How a client may prove who it is (`WWW-Authenticate`).
+    /// How a client can authenticate (`WWW-Authenticate`).
     pub(crate) challenge: Option<&'static str>,
-    /// The limit that is used up.
+    /// The exhausted limit.
     pub(crate) limit: Option<LimitStatus>,
-    /// Figures of the gateway for its operator: in the access log, never in the answer.
+    /// Figures for the operator: in the access log, never in the reply.
     pub(crate) log_detail: Option<String>,
 }
 
@@ -69,12 +69,12 @@ impl ErrorReply {
         }
     }
 
-    /// For a cause that may be many clients': each is told another moment from then on.
+    /// For a cause that may affect many clients: each gets a different time from then on.
     pub(crate) fn with_retry_after(self, after: Duration) -> Self {
         Self { retry_after: Some(RetryAfter::spread(after)), ..self }
     }
 
-    /// For a cause that is this request's alone.
+    /// For a cause that affects this request alone.
     pub(crate) fn with_exact_retry_after(self, after: Duration) -> Self {
         Self { retry_after: Some(RetryAfter::exact(after)), ..self }
     }
@@ -84,7 +84,7 @@ impl ErrorReply {
         self
     }
 
-    /// Adds S3's elements about a size: what the client wants to send, where that is known, and the largest size that is taken.
+    /// Adds S3's elements about a size: the size that the client sends, if it is known, and the largest allowed size.
     pub(crate) fn with_size(self, proposed_bytes: Option<u64>, bytes_max: u64) -> Self {
         let sized = match proposed_bytes {
             Some(bytes) => self.with_detail("ProposedSize", bytes.to_string()),
@@ -102,12 +102,12 @@ impl ErrorReply {
         Self { challenge: Some(challenge), ..self }
     }
 
-    /// Says when such a request fits, and what is left of the limit until then.
+    /// Adds the state of the limit, and the time at which such a request fits.
     pub(crate) fn with_limit(self, limit: &LimitStatus) -> Self {
         Self { limit: Some(*limit), ..self.with_retry_after(limit.retry_after) }
     }
 
-    /// Adds figures for the operator, which only the access log shows.
+    /// Adds figures for the operator, which appear only in the access log.
     pub(crate) fn with_log_detail(self, detail: String) -> Self {
         Self { log_detail: Some(detail), ..self }
     }
@@ -117,7 +117,8 @@ impl ErrorReply {
     }
 }
 
-/// Text as an error may repeat it (E4): others' words are part of it, so it is cut and holds no control characters.
+/// Sanitizes text for a reply (E4): it may include foreign text, so it is truncated and control characters are
+/// removed.
 fn sanitize(message: String) -> String {
     if message.len() <= MESSAGE_CHARS_MAX && !message.contains(char::is_control) {
         return message;
@@ -125,26 +126,26 @@ fn sanitize(message: String) -> String {
     message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// In whose words the error is told.
+/// The request that an error reply is formatted for.
 pub(crate) struct ReplyContext<'a> {
     pub(crate) kind: Kind,
     pub(crate) resource: &'a str,
     pub(crate) request_id: &'a HeaderValue,
-    /// The region of the bucket, as answers name it.
+    /// The region of the bucket, as all responses name it.
     pub(crate) region: &'a str,
 }
 
 impl ErrorReply {
-    /// The answer in S3's shape or in JSON (E1).
-    pub(crate) fn to_response(&self, to: &ReplyContext<'_>) -> HttpResponse {
-        let request_id = to.request_id.to_str().unwrap_or_default();
-        let region = self.has_region.then_some(to.region);
-        let (content_type, body) = match to.kind {
+    /// Formats the reply as S3 XML or as JSON (E1).
+    pub(crate) fn to_response(&self, context: &ReplyContext<'_>) -> HttpResponse {
+        let request_id = context.request_id.to_str().unwrap_or_default();
+        let region = self.has_region.then_some(context.region);
+        let (content_type, body) = match context.kind {
             Kind::S3 => {
                 let document = ErrorDocument {
                     code: self.code,
                     message: &self.message,
-                    resource: to.resource,
+                    resource: context.resource,
                     request_id,
                     details: &self.details,
                     region,
@@ -156,9 +157,9 @@ impl ErrorReply {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((CONTENT_TYPE, content_type));
         response.insert_header((REASON, self.reason));
-        response.insert_header((REQUEST_ID, to.request_id.clone()));
-        if to.kind == Kind::S3 {
-            response.insert_header((AMAZON_REQUEST_ID, to.request_id.clone()));
+        response.insert_header((REQUEST_ID, context.request_id.clone()));
+        if context.kind == Kind::S3 {
+            response.insert_header((AMAZON_REQUEST_ID, context.request_id.clone()));
         }
         if let Some(challenge) = self.challenge {
             response.insert_header((WWW_AUTHENTICATE, challenge));
@@ -169,7 +170,7 @@ impl ErrorReply {
         if self.close {
             response.force_close();
         }
-        // The body of an answer to HEAD is left out by the HTTP layer, its length stays.
+        // The HTTP layer omits the body of a response to HEAD but keeps its length.
         let mut response = response.body(body);
         if let Some(limit) = &self.limit {
             rate_limit_headers::write_allowance(limit, response.headers_mut());
@@ -196,7 +197,7 @@ mod tests {
 
     /// E4
     #[test]
-    fn a_message_is_cut_and_holds_no_control_characters() {
+    fn a_message_is_truncated_and_has_no_control_characters() {
         assert_eq!(sanitize("as it is: é".to_owned()), "as it is: é");
         assert_eq!(sanitize("a\r\nb\0\u{85}c\u{1b}[31m".to_owned()), "abc[31m");
         assert_eq!(sanitize("é".repeat(600)), "é".repeat(500));

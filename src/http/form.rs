@@ -1,12 +1,13 @@
-//! An upload by POST form, from its first byte to what its client is told.
+//! An upload by POST form, from its head to its reply.
 //!
-//! A form's proof of identity lies in its body, so what else is decided by a head is decided here once the fields have come:
-//! steps 5 and 6 of `proxy.rs`, in their order, over the upload that the form stands for. No place in a bucket's gate is held while
-//! fields come, nor while a file of up to 64 KiB does.
+//! The credentials of a form are in its body. So after the fields have arrived this module runs steps 5 and 6 of
+//! `proxy.rs`, in their order, for the upload that the form describes. A form holds no permit of a bucket's gate
+//! while its fields arrive, nor while a file of up to 64 KiB arrives.
 //!
-//! Until its proof is verified a form holds no slot of the process either (V10). It is refused by its head where that suffices: no form
-//! can succeed in the bucket, its circuit is open, the level is exhausted, a limit is used up. Forms that are being read have a bound
-//! of their own, `concurrency.max_pending_forms`, and their fields a time of their own.
+//! A form acquires its in-flight slot only after its signature is verified (V10). It is refused by its head if that
+//! suffices: no form can succeed in the bucket, the circuit is open, the level is exhausted, or a limit is used up.
+//! Forms that are being read have a separate bound, `concurrency.max_pending_forms`, and their fields a separate
+//! timeout.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, c
 use tidegate_config::{Kind, LimitsConfig};
 
 use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, check_form_possible};
+use crate::http::admission::{self, UpstreamCall};
 use crate::http::authentication;
 use crate::http::error::{GatewayError, form_reply};
 use crate::http::error_reply::REQUEST_ID;
-use crate::http::proxy::{self, UpstreamCall};
 use crate::http::request_validation::{self, BodyLength, Head};
 use crate::router::Bucket;
 use crate::s3::addressing;
@@ -38,20 +39,20 @@ use crate::upstream::deadline::Deadline;
 use crate::upstream::{self, FormUpload, UpstreamRejection};
 use crate::worker::Worker;
 
-/// All clients of connections without an address are one.
+/// Connections without an address count as one client.
 const NO_ADDRESS: ClientId = ClientId::Address(IpKey::V4(0));
 
-/// A form whose body has not been touched.
+/// A form before its body is read.
 pub(super) struct PendingForm {
     pub(super) bucket: BucketId,
     deadline: Deadline,
-    /// Its place among the forms that are being read.
+    /// Its ticket for `concurrency.max_pending_forms`.
     pending: ClientTicket,
     delimiter: Delimiter,
     bytes: u64,
 }
 
-/// A form whose upload is admitted.
+/// A form after its upload was admitted.
 pub(super) struct AcceptedForm {
     pub(super) upload: Box<FormUpload>,
     pub(super) call: Box<UpstreamCall>,
@@ -59,7 +60,7 @@ pub(super) struct AcceptedForm {
     pub(super) reply: FormReply,
 }
 
-/// What its client is told if the store takes it.
+/// The reply to a form after the store has accepted its upload.
 pub(super) struct FormReply {
     done: SuccessAction,
     bucket: String,
@@ -67,7 +68,7 @@ pub(super) struct FormReply {
     location: String,
 }
 
-/// Whether a request without proof in its head is a form. `rest` is the path behind the bucket's name.
+/// Whether a request without credentials in its head is a form. `rest` is the path after the bucket's name.
 pub(super) fn is_form(head: Head<'_>, bucket: &Bucket, rest: &str) -> bool {
     let is_kind = |value: &HeaderValue| {
         let value = value.as_bytes();
@@ -82,7 +83,7 @@ pub(super) fn is_form(head: Head<'_>, bucket: &Bucket, rest: &str) -> bool {
 }
 
 impl PendingForm {
-    /// Reads a form's head.
+    /// Reads the boundary and the length from a form's head.
     fn read_head(head: Head<'_>, length: BodyLength) -> Result<(Delimiter, u64), FormRejection> {
         let mut kinds = head.headers.get_all(CONTENT_TYPE);
         let kind = kinds.next().and_then(|kind| kind.to_str().ok()).filter(|_| kinds.next().is_none());
@@ -93,7 +94,7 @@ impl PendingForm {
     }
 }
 
-/// Steps 5 and 6, as far as a form's head tells: whatever can refuse it does so before its body is read.
+/// Steps 5 and 6 by the form's head: every refusal that the head allows comes before the body is read.
 pub(super) async fn admit(
     worker: &Rc<Worker>,
     bucket: &Bucket,
@@ -111,7 +112,7 @@ pub(super) async fn admit(
     Ok(PendingForm { bucket: bucket.id, deadline, pending, delimiter, bytes })
 }
 
-/// Reads a form up to its file, and decides on the upload that it asks for.
+/// Reads a form up to its file, and admits the upload that it describes.
 pub(super) async fn receive(
     worker: &Rc<Worker>,
     request: &HttpRequest,
@@ -124,11 +125,12 @@ pub(super) async fn receive(
     let bucket = shared.router.bucket(bucket);
     let mut source =
         BodySource::from_payload(payload, Some(bytes), bucket, Rc::clone(&record.upload_progress));
-    let FilePart { fields, file_name, offset: before, first_bytes: beginning } =
+    let FilePart { fields, file_name, offset: file_offset, first_bytes } =
         read_fields(&mut source, delimiter.clone(), fields_timeout(worker, bucket)).await?;
-    source.unread(beginning);
+    source.unread(first_bytes);
     let fields = FormFields::from_parts(fields, &file_name)?;
-    // Fields behind the file are not read. Without this check the answer to a form with its file first would be about its signature.
+    // Fields after the file are not read. Without this check the reply to a form with its file first would be about
+    // its signature.
     let key = fields.key()?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
@@ -143,23 +145,24 @@ pub(super) async fn receive(
         policy.check(&fields, &named.bucket, now)?;
         check_form_lifetime(&caller, policy.remaining_validity(now), bucket.config.sigv2_max_lifetime)?;
     }
-    let put =
+    let upload =
         FormUpload::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::InvalidTarget)?;
-    let head = put.head();
+    let head = upload.head();
     check_headers(head.headers, &shared.config.server.limits)?;
     request_validation::validate_target(head.uri, bucket.config.max_uri_length)?;
-    proxy::check_injection(worker, bucket, head.uri, record)?;
+    admission::check_injection(worker, bucket, head.uri, record)?;
     let rest = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains).key;
     let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket, &named.bucket), head, &operation, (&shared.router, &shared.keyring))?;
 
-    // 3 monitor: the slot, now that the proof is verified
+    // 3 monitor: the slot, after the signature is verified
     let slot = shared.actors.monitor.acquire_slot()?;
     drop(pending);
     record.set_body_occupancy(None);
 
-    let rest =
-        bytes.checked_sub(before).ok_or(FormRejection::Malformed("it is longer than its head says"))?;
+    let rest = bytes
+        .checked_sub(file_offset)
+        .ok_or(FormRejection::Malformed("it is longer than its content-length"))?;
     let (body, length, file) = read_file(source, delimiter, rest, (bucket, record)).await?;
     if let Some(policy) = &policy {
         policy.check_length(file.as_ref().map_or(length, FileDecoder::remaining))?;
@@ -167,7 +170,8 @@ pub(super) async fn receive(
     let declared = DeclaredBody::for_form_file(head, file).map_err(UpstreamRejection::InvalidUpload)?;
 
     // 6 breaker's published state, pool
-    let grant = proxy::acquire_grant(worker, bucket, (operation.class(), false), deadline, record).await?;
+    let grant =
+        admission::acquire_grant(worker, bucket, (operation.class(), false), deadline, record).await?;
     let scheme = upstream::client_scheme(&shared.config.server);
     let location =
         format!("{scheme}://{}{}", addressing::request_host(form.uri, form.headers), head.uri.path());
@@ -189,10 +193,10 @@ pub(super) async fn receive(
         slot,
         grant,
     };
-    Ok(AcceptedForm { upload: Box::new(put), call: Box::new(call), body, reply })
+    Ok(AcceptedForm { upload: Box::new(upload), call: Box::new(call), body, reply })
 }
 
-/// Fields are a second head: its headers have the same bounds as those of the first.
+/// Fields become the headers of the upload, so they have the same bounds as the headers of a request.
 fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormRejection> {
     let (count, bytes) = request_validation::header_size(headers);
     if count > limits.max_headers {
@@ -204,7 +208,7 @@ fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormR
     Ok(())
 }
 
-/// Fields are a second head: they have as much time again as the first one, twice for their greater size.
+/// The timeout of the fields: that of a head, twice for their greater size, but at most that of a request.
 fn fields_timeout(worker: &Worker, bucket: &Bucket) -> Duration {
     let header_timeout = worker.shared.config.server.header_timeout;
     header_timeout.saturating_mul(2).min(bucket.config.upstream.request_timeout)
@@ -213,7 +217,7 @@ fn fields_timeout(worker: &Worker, bucket: &Bucket) -> Duration {
 async fn read_fields(
     source: &mut BodySource,
     delimiter: Delimiter,
-    time: Duration,
+    timeout: Duration,
 ) -> Result<FilePart, GatewayError> {
     let mut reader = FieldReader::new(delimiter);
     let reading = async {
@@ -224,11 +228,12 @@ async fn read_fields(
         }
         Err(GatewayError::from(FormRejection::Malformed("it ends before its file")))
     };
-    let read = tokio::time::timeout(time, reading).await;
+    let read = tokio::time::timeout(timeout, reading).await;
     read.map_err(|_| FormRejection::Timeout)?
 }
 
-/// The file that comes: one that is small enough is read whole, of any other the length is known ahead.
+/// Reads a small file completely. For any other file it computes the length in advance, which a streamed upload
+/// needs.
 async fn read_file(
     source: BodySource,
     delimiter: Delimiter,
@@ -245,15 +250,15 @@ async fn read_file(
 }
 
 impl FormReply {
-    /// The answer to a form whose upload the store has taken. `headers` are the store's.
+    /// The reply to a form after the store has accepted its upload. `headers` are the store's.
     pub(super) fn to_response(&self, headers: &HeaderMap, request_id: &HeaderValue) -> HttpResponse {
         let etag = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let Self { done, bucket, key, location } = self;
         let mut response = form_reply(done, &StoredObject { location, bucket, key, etag });
         let response_headers = response.headers_mut();
         for (name, value) in headers {
-            let is_of_the_object = name.as_str().starts_with("x-amz-") && !is_request_header(name.as_str());
-            if *name == ETAG || is_of_the_object {
+            let is_object_header = name.as_str().starts_with("x-amz-") && !is_request_header(name.as_str());
+            if *name == ETAG || is_object_header {
                 response_headers.append(name.clone(), value.clone());
             }
         }

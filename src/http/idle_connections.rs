@@ -1,12 +1,13 @@
-//! Client connections without a request, oldest first.
+//! The registry of client connections, and the choice of idle ones to close.
 //!
-//! A kept connection holds a descriptor and buffers and does nothing. When descriptors or memory run short, those that have been idle
-//! longest close, so that requests need not be refused (`descriptors/idle.rs`, and the acceptor before it accepts one connection too
-//! many). HTTP/1.1 connections close; HTTP/2 connections get GOAWAY.
+//! A persistent connection without a request holds a descriptor and buffers. When descriptors or memory run short,
+//! the connections that have been idle longest close, so that requests need not be refused (`descriptors/idle.rs`,
+//! and the acceptor before it accepts one connection too many). HTTP/1.1 connections close; HTTP/2 connections get
+//! GOAWAY.
 //!
-//! A connection registers once, when it begins. Between requests it stores the time in its slot, which is one atomic store. A
-//! connection that is to close and has received a request by then serves it and closes after the answer. A head that comes slowly is no
-//! request before its last byte.
+//! A connection registers once, when it begins. Between requests it stores the time in its slot, which is one atomic
+//! store. A connection that must close but has received a request serves it and closes after the response. A head
+//! that arrives slowly counts as a request only from its last byte on.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,20 +17,20 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
-/// How long a connection counts as in use from its beginning, or from the first byte of a head that has not come whole. A client that
-/// has connected is about to send its first request, and takes a connection that closes before the answer for a failure, where it repeats a
-/// request that met the end of a kept connection.
+/// The time for which a connection counts as in use from its beginning, or from the first byte of an incomplete head.
+/// A client that has connected is about to send its first request. It treats a connection that closes before the
+/// response as a failure, whereas it repeats a request that met the end of a persistent connection.
 pub(crate) const REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// A connection that has been idle for less is not closed: its next request may be on the way, and would meet the end of the connection
-/// (RFC 9112, 9.3.1). It closes with its next answer.
+/// A connection that has been idle for less is not closed: its next request may be on the way, and would meet the end
+/// of the connection (RFC 9112, 9.3.1). It closes with its next response.
 pub(crate) const IDLE_MIN: Duration = Duration::from_millis(100);
-/// Says in a slot that a request is under way.
+/// The value of a slot while a request is in progress.
 const BUSY: u64 = u64::MAX;
 
 /// The open connections of one listener, on all worker threads.
 #[derive(Debug)]
 pub(crate) struct IdleConnections {
-    /// Times in the slots count from here.
+    /// The zero of the times in the slots.
     epoch: Instant,
     slots: Mutex<Vec<Arc<ConnectionSlot>>>,
 }
@@ -37,12 +38,12 @@ pub(crate) struct IdleConnections {
 /// One connection.
 #[derive(Debug)]
 struct ConnectionSlot {
-    /// When it became idle, in microseconds since the epoch; may lie in the future.
+    /// The time at which it became idle, in microseconds since the epoch; may be in the future.
     idle_since: AtomicU64,
-    /// Where it is among the slots.
+    /// Its index in the list of slots.
     index: AtomicUsize,
     is_closing: AtomicBool,
-    /// The next answer closes the connection.
+    /// Whether the next response closes the connection.
     is_last_response: AtomicBool,
     waker: AtomicWaker,
 }
@@ -58,9 +59,9 @@ pub(crate) struct ConnectionCount {
 /// Idle connections that close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClosingCount {
-    /// Those that were told to just now.
+    /// Those that were marked by this call.
     pub(crate) newly_closing: usize,
-    /// With those that were told to before and are still open.
+    /// All marked connections that are still open.
     pub(crate) all: usize,
 }
 
@@ -69,7 +70,7 @@ impl IdleConnections {
         Arc::new(Self { epoch: now, slots: Mutex::default() })
     }
 
-    /// Registers a connection that has just begun. It is idle from `REQUEST_GRACE` on until its first request.
+    /// Registers a new connection. It counts as idle from `REQUEST_GRACE` on until its first request.
     pub(crate) fn register(self: &Arc<Self>, now: Instant) -> IdleSlot {
         let mut slots = self.slots();
         let slot = Arc::new(ConnectionSlot {
@@ -84,31 +85,32 @@ impl IdleConnections {
         IdleSlot { connections: Arc::clone(self), slot, is_waker_set: false }
     }
 
-    /// Has `count` connections close, those first that have been idle longest; those that close already count. Connections that have been
-    /// idle for less than `idle_min` stay; where too few have, others close with their next answer.
+    /// Closes the `count` connections that have been idle longest; connections that are closing already count.
+    /// Connections that have been idle for less than `idle_min` stay open. If too few have been idle for long enough,
+    /// others close with their next response.
     pub(crate) fn close_oldest(&self, count: usize, idle_min: Duration, now: Instant) -> ClosingCount {
         let latest = self.micros(now).saturating_sub(micros(idle_min));
         let slots = self.slots();
         let closing = slots.iter().filter(|slot| slot.is_closing() && slot.is_idle()).count();
-        let wanted = count.saturating_sub(closing);
+        let needed = count.saturating_sub(closing);
         let mut idle: Vec<(u64, &Arc<ConnectionSlot>)> = slots
             .iter()
             .filter(|slot| !slot.is_closing())
             .map(|slot| (slot.idle_since.load(Ordering::Relaxed), slot))
             .filter(|(since, _)| *since <= latest)
             .collect();
-        if (1..idle.len()).contains(&wanted) {
-            idle.select_nth_unstable_by_key(wanted, |(since, _)| *since);
+        if (1..idle.len()).contains(&needed) {
+            idle.select_nth_unstable_by_key(needed, |(since, _)| *since);
         }
-        idle.truncate(wanted);
+        idle.truncate(needed);
         idle.iter().for_each(|(_, slot)| slot.close());
-        if idle.len() < wanted {
-            ConnectionSlot::close_after_responses(&slots, wanted - idle.len());
+        if idle.len() < needed {
+            ConnectionSlot::close_after_responses(&slots, needed - idle.len());
         }
         ClosingCount { newly_closing: idle.len(), all: closing + idle.len() }
     }
 
-    /// Connections that are open, and how many of them are idle.
+    /// The number of open and of idle connections.
     pub(crate) fn count(&self) -> ConnectionCount {
         let slots = self.slots();
         let idle = slots.iter().filter(|slot| slot.is_idle()).count();
@@ -146,7 +148,7 @@ impl ConnectionSlot {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Has so many open connections close with their next answer; those that will already count.
+    /// Makes this number of open connections close with their next response; those already marked count.
     fn close_after_responses(slots: &[Arc<Self>], count: usize) {
         let open = || slots.iter().filter(|slot| !slot.is_closing());
         let due = open().filter(|slot| slot.is_last_response.load(Ordering::Relaxed)).count();
@@ -162,7 +164,7 @@ impl ConnectionSlot {
     }
 }
 
-/// A connection's place in the registry. Dropping it removes the connection.
+/// A connection's entry in the registry. Dropping it removes the connection.
 #[derive(Debug)]
 pub(crate) struct IdleSlot {
     connections: Arc<IdleConnections>,
@@ -171,27 +173,27 @@ pub(crate) struct IdleSlot {
 }
 
 impl IdleSlot {
-    /// A request has begun.
+    /// Marks the start of a request.
     pub(crate) fn set_busy(&self) {
         self.slot.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// It has no request from that moment on, which may lie in the future.
+    /// Marks the end of a request at `since`, which may be in the future.
     pub(crate) fn set_idle(&self, since: Instant) {
         self.slot.idle_since.store(self.connections.micros(since), Ordering::Relaxed);
     }
 
-    /// Whether the connection is to close as soon as it has no request.
+    /// Whether the connection must close as soon as it has no request.
     fn is_closing(&self) -> bool {
         self.slot.is_closing()
     }
 
-    /// Whether the answer to this request closes the connection.
+    /// Whether the response to this request closes the connection.
     pub(crate) fn is_last_response(&self) -> bool {
         self.slot.is_last_response.load(Ordering::Relaxed) || self.is_closing()
     }
 
-    /// The same, and wakes the caller's task when it changes. The task of a connection stays the same.
+    /// Like `is_closing`, and wakes the connection's task when it changes. The task must always be the same.
     pub(crate) fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.is_waker_set {
             self.is_waker_set = true;
@@ -200,7 +202,7 @@ impl IdleSlot {
         self.is_closing()
     }
 
-    /// Returns when the connection is to close.
+    /// Returns when the connection must close.
     pub(crate) async fn closing(&mut self) {
         poll_fn(|cx| if self.poll_closing(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
@@ -222,7 +224,8 @@ mod tests {
         slots.iter().enumerate().filter(|(_, slot)| slot.is_closing()).map(|(at, _)| at).collect()
     }
 
-    /// X8: those that have been idle longest close first, whenever they were opened, and one with a request never does
+    /// X8: the connections that have been idle longest close first, whatever their age, and one with a request never
+    /// closes
     #[test]
     fn the_longest_idle_close_first() {
         let start = clock::now();
@@ -257,9 +260,9 @@ mod tests {
         );
     }
 
-    /// X8: whoever leaves, the others keep their places
+    /// X8: the removal of one connection leaves the entries of the others valid
     #[test]
-    fn connections_leave_in_any_order() {
+    fn connections_are_removed_in_any_order() {
         let start = clock::now();
         let connections = IdleConnections::new(start);
         let mut slots: Vec<IdleSlot> = (0..5).map(|_| connections.register(start)).collect();
@@ -280,9 +283,10 @@ mod tests {
         assert_eq!(connections.count(), ConnectionCount { open: 0, idle: 0 });
     }
 
-    /// X8: a connection that has just been used is not closed under a request that is on the way: its next answer closes it
+    /// X8: a recently used connection is not closed while its next request may be on the way: its next response
+    /// closes it
     #[test]
-    fn connections_in_use_close_with_their_next_answer() {
+    fn connections_in_use_close_with_their_next_response() {
         let start = clock::now();
         let connections = IdleConnections::new(start);
         let slots: Vec<IdleSlot> = (0..4).map(|_| connections.register(start)).collect();
@@ -294,9 +298,9 @@ mod tests {
         let last = || slots.iter().map(IdleSlot::is_last_response).collect::<Vec<_>>();
         assert_eq!(connections.close_oldest(3, IDLE_MIN, now), ClosingCount { newly_closing: 2, all: 2 });
         assert_eq!(closing(&slots), [1, 2]);
-        assert_eq!(last(), [true, true, true, false], "one more with its answer");
+        assert_eq!(last(), [true, true, true, false], "one more with its response");
         connections.close_oldest(3, IDLE_MIN, now);
-        assert_eq!(last(), [true, true, true, false], "it is on its way already");
+        assert_eq!(last(), [true, true, true, false], "it is marked already");
         connections.close_oldest(4, IDLE_MIN, now);
         assert_eq!(last(), [true; 4]);
         assert_eq!(closing(&slots), [1, 2]);

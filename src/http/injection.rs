@@ -1,14 +1,14 @@
-//! Targets that look like an attack on what lies behind the upstream (V3, V4). Looked at, never changed (V5).
+//! Checks request targets for attack patterns (V3, V4). Targets are never changed (V5).
 //!
-//! Two things are refused whatever the bucket says. A path that climbs out of its bucket: an upstream that resolves `..`
-//! would reach another bucket with the gateway's own credentials, so this is about permission and not about taste. S3
-//! draws the same line: `..` may never outnumber the names before it (Amazon S3 User Guide, "Naming Amazon S3 objects").
-//! And an encoded line break in a `response-*` parameter, whose value becomes a header of the answer.
+//! Two patterns are refused in every mode. First, a path that leaves its bucket: an upstream that resolves `..` would
+//! reach another bucket with the gateway's credentials, so this is a question of permission. S3 has the same rule:
+//! `..` may never outnumber the names before it (Amazon S3 User Guide, "Naming Amazon S3 objects"). Second, an
+//! encoded line break in a `response-*` parameter, which becomes a header of the response.
 //!
-//! Everything else goes by the bucket's mode: `..` that stays in the bucket, encoded NUL, CR and LF in the path, and four
-//! patterns in path or query. Each is looked for in every reading of the target (`path.rs`). `block` knowingly
-//! refuses the few legal keys that hold one of them; that is the whole price, which is why there are only four.
-//! Deliberately absent: guesses at SQL or scripts beyond these, and shell metacharacters: nothing is handed to a shell.
+//! The bucket's mode decides on the others: `..` that stays in the bucket, encoded NUL, CR and LF in the path, and
+//! four patterns in path or query. All decodings of the target are searched (`path_segments.rs`). `block` also
+//! refuses the few legal keys that contain one of them, so there are only four. There are no further patterns of SQL
+//! or scripts, and none of shell metacharacters, because the gateway runs no shell.
 
 use actix_web::http::Uri;
 use memchr::{memchr, memchr3, memmem};
@@ -17,12 +17,12 @@ use tidegate_config::InjectionPatterns;
 use crate::http::path_segments::{Segment, find_decoding, segments};
 use crate::http::request_validation::{RequestRejection, percent_decode};
 
-/// What in a target looks like an attack.
+/// A pattern that was found in a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InjectionFinding {
-    /// The word for its kind, in header, log and metric.
+    /// The reason in header, log and metric.
     pub(crate) reason: &'static str,
-    /// What the target holds.
+    /// The description of the pattern.
     pub(crate) what: &'static str,
 }
 
@@ -36,10 +36,10 @@ const LINE_BREAK: InjectionFinding = InjectionFinding {
     what: "an encoded nul, carriage return or line feed in a response-* parameter",
 };
 
-/// How often a server may decode a target.
+/// The number of times that a server may decode a target.
 const DECODINGS: u8 = 2;
 
-/// Refuses what no bucket may let pass.
+/// Refuses the patterns that no mode allows.
 pub(crate) fn check(uri: &Uri) -> Result<(), RequestRejection> {
     let path = uri.path().as_bytes();
     if find_decoding(path, DECODINGS, &|reading| escapes_bucket(reading).then_some(())).is_some() {
@@ -52,7 +52,7 @@ pub(crate) fn check(uri: &Uri) -> Result<(), RequestRejection> {
     }
 }
 
-/// Looks at the rest by the bucket's mode: what it refuses is an error, what passes with a warning is returned.
+/// Checks the other patterns by the bucket's mode: `block` returns an error, `log` returns the finding.
 pub(crate) fn check_bucket(
     uri: &Uri,
     mode: InjectionPatterns,
@@ -70,14 +70,15 @@ pub(crate) fn check_bucket(
     }
 }
 
-/// Most paths hold none of what the checks look for, in any spelling.
+/// A quick check: most paths have no escapes at all.
 fn has_escapes(path: &[u8]) -> bool {
     memchr(b'%', path).is_some()
 }
 
-/// Whether `..` outnumber the names before them at any point behind the bucket's name. Empty segments are no names.
+/// Whether `..` outnumber the names before them at any point after the bucket's name. Empty segments do not count as
+/// names.
 fn escapes_bucket(path: &[u8]) -> bool {
-    // Nothing stands before the path's first slash.
+    // The segment before the first slash is empty.
     let mut segments = segments(path).skip(1);
     if segments.next().is_some_and(|bucket| matches!(bucket, Segment::Current | Segment::Parent)) {
         return true;
@@ -105,8 +106,8 @@ fn find_in_path(path: &[u8]) -> Option<InjectionFinding> {
     })
 }
 
-/// Whether a `response-*` parameter would break the header that the store makes of it. Decoded once, as the store does:
-/// a file's name may well hold a line break that is encoded twice.
+/// Whether a `response-*` parameter would break the header that the store builds from it. Decoded once, as the store
+/// does: a file name may contain a line break that is encoded twice.
 fn has_header_injection(query: &str) -> bool {
     let breaks = |pair: &str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -116,7 +117,7 @@ fn has_header_injection(query: &str) -> bool {
     has_escapes(query.as_bytes()) && query.split('&').any(breaks)
 }
 
-/// A pattern in any case; what SQL ignores between its words is ignored, and `+` is a blank in queries.
+/// Finds a pattern in any case. White space is ignored as SQL does, and `+` is a blank in queries.
 fn find_pattern(reading: &[u8]) -> Option<InjectionFinding> {
     memchr3(b'\'', b'<', b':', reading)?;
     let lower = reading.to_ascii_lowercase();
@@ -152,7 +153,7 @@ mod tests {
 
     /// V3, V12
     #[test]
-    fn what_climbs_out_of_its_bucket_is_refused_in_every_spelling() {
+    fn a_path_that_leaves_its_bucket_is_refused_in_every_encoding() {
         for bad in [
             "/b/../c",
             "/b/..",
@@ -208,7 +209,7 @@ mod tests {
 
     /// V3, V4
     #[test]
-    fn what_stays_in_the_bucket_goes_by_the_mode() {
+    fn the_mode_decides_on_paths_inside_the_bucket() {
         use InjectionPatterns::{Block, Log, Off};
         let cases = [
             ("/b/a/../c", PARENT_SEGMENT),
@@ -219,21 +220,17 @@ mod tests {
             ("/b/a%0db", CONTROL),
             ("/b/a%0A", CONTROL),
         ];
-        for (target, suspicion) in cases {
+        for (target, finding) in cases {
             let target = uri(target);
             assert_eq!(check(&target), Ok(()));
-            assert_eq!(
-                check_bucket(&target, Block),
-                Err(RequestRejection::Suspicious(suspicion)),
-                "{target}"
-            );
-            assert_eq!(check_bucket(&target, Log), Ok(Some(suspicion)), "{target}");
+            assert_eq!(check_bucket(&target, Block), Err(RequestRejection::Suspicious(finding)), "{target}");
+            assert_eq!(check_bucket(&target, Log), Ok(Some(finding)), "{target}");
             assert_eq!(check_bucket(&target, Off), Ok(None), "{target}");
         }
         assert_eq!(check_bucket(&uri("/b/k?x=1"), Block), Ok(None));
     }
 
-    /// V3: a header of the answer cannot be forged, and other values may hold line breaks
+    /// V3: a header of the response cannot be forged, and other values may contain line breaks
     #[test]
     fn a_response_parameter_cannot_hold_a_line_break() {
         for bad in [
@@ -256,7 +253,7 @@ mod tests {
 
     /// V4
     #[test]
-    fn patterns_are_found_in_path_and_query_in_every_case_and_spelling() {
+    fn patterns_are_found_in_path_and_query_in_every_case_and_encoding() {
         for bad in [
             "/b/'%3B%20DROP%20TABLE%20users",
             "/b/k?q=%27;drop+table+x",

@@ -1,8 +1,8 @@
 //! Serves the connections of a listener: from an accepted socket to the loop of its protocol.
 //!
-//! The acceptor and the worker threads are in `server/`. A data listener speaks cleartext or TLS, and the two are types of their own,
-//! so that cleartext pays nothing for TLS. HTTP/1.1 is `http1`'s and HTTP/2 is `http2`'s; both hand their requests to the same application.
-//! The admin listener speaks cleartext HTTP/1.1 and has an application of its own.
+//! The acceptor and the worker threads are in `server/`. A data listener uses cleartext or TLS. Each has its own
+//! type, so cleartext connections have no TLS overhead. `http1` serves HTTP/1.1 and `http2` HTTP/2; both call the
+//! same application. The admin listener uses cleartext HTTP/1.1 and has its own application.
 
 use std::io;
 use std::rc::Rc;
@@ -84,7 +84,7 @@ impl<A> ConnectionHandler for TlsHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    /// HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
+    /// Serves HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         let worker = &self.worker;
         let Some((connection, client)) = ClientConnection::accept(stream, worker).await else { return };
@@ -105,13 +105,13 @@ where
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         if let Some((connection, client)) = ClientConnection::without_proxy(stream, self.http1.worker()) {
             self.http1.serve(connection, client).await;
-            // Its descriptor may be one of the reserve.
+            // The descriptor of the connection may come from the reserve.
             descriptors::fill_reserve();
         }
     }
 }
 
-/// The application that answers the data listener's requests, of either protocol.
+/// The application of the data listener, for both protocols.
 async fn data_application(
     worker: &Rc<Worker>,
 ) -> io::Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static + use<>> {

@@ -1,7 +1,7 @@
-//! What the gateway answers by itself on the data listener.
+//! Local replies on the data listener.
 //!
-//! An answer carries the request's record as its body's companion, so that the access log is written when the last byte
-//! has left, as with an answer from upstream. Deliberately absent: which status a refusal has (`error/`).
+//! A reply's body holds the request's record, so the access log is written when the last byte was sent, as for a
+//! response of an upstream. The status of a rejection comes from `error/`.
 
 use actix_web::HttpResponse;
 use tidegate_actors::Allowed;
@@ -20,39 +20,39 @@ pub(super) fn reject(
     error: &GatewayError,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    let mut answer = error.to_reply();
-    record.status = answer.status.as_u16();
-    record.detail = answer.log_detail.take();
-    record.reason = Some(answer.reason);
+    let mut reply = error.to_reply();
+    record.status = reply.status.as_u16();
+    record.detail = reply.log_detail.take();
+    record.reason = Some(reply.reason);
     let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
     let kind = bucket.map_or(Kind::S3, |bucket| bucket.kind);
     let region = worker.shared.regions.advertised(bucket);
-    let to = ReplyContext { kind, resource: record.request.uri.path(), request_id: &record.id, region };
-    let response = answer.to_response(&to);
-    if answer.has_region {
+    let context = ReplyContext { kind, resource: record.request.uri.path(), request_id: &record.id, region };
+    let response = reply.to_response(&context);
+    if reply.has_region {
         record.region = record.region.with_errors();
     }
     local_reply(worker, response, record)
 }
 
-/// An answer of the gateway's own, with the record that ends with it.
+/// A local reply, with the record that ends with it.
 pub(super) fn local_reply(
     worker: &Worker,
     response: HttpResponse,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    // Slot and permit are given back by now.
+    // Slot and permit are released already.
     record.clear_occupancy();
     let common_headers = CommonHeaders::of(worker, &mut record);
     common_headers.apply(response.map_body(|_, body| ProxyBody::Local(body, Some(record))))
 }
 
-/// What stands on an answer beside what it says, whoever gives it.
+/// The headers that local replies and upstream responses have in common.
 pub(super) struct CommonHeaders<'w> {
     cors: Option<CorsHeaders>,
     allowed: Allowed,
     region_header: RegionHeader,
-    /// The region of the bucket, as answers name it.
+    /// The region of the bucket, as all responses name it.
     region: &'w str,
 }
 
@@ -64,8 +64,8 @@ impl<'w> CommonHeaders<'w> {
     }
 
     pub(super) fn apply(self, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
-        if let Some(sharing) = self.cors {
-            sharing.apply(response.headers_mut());
+        if let Some(cors) = self.cors {
+            cors.apply(response.headers_mut());
         }
         rate_limit_headers::write_headers(self.allowed, response.headers_mut());
         self.region_header.write(self.region, &mut response);

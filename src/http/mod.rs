@@ -1,7 +1,9 @@
-//! HTTP: the two listeners' handlers. `proxy.rs` is the request path, `error/` the only place that names statuses.
+//! HTTP: the handlers of both listeners. `proxy.rs` is the request path; only `error/` contains status codes of local
+//! replies.
 
 pub(crate) mod admin;
 pub(crate) mod admin_guard;
+mod admission;
 mod authentication;
 mod authority;
 mod bucket_list;

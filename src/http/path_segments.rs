@@ -1,10 +1,10 @@
-//! Path segments as a server behind the gateway may read them (V3, V12).
+//! Path segments in all ways in which an upstream server may decode them (V3, V12).
 //!
-//! Servers differ in how they read a path. Some decode it twice. Some accept a backslash as a separator. Servlet containers
-//! (Tomcat, Jetty, Spring) remove `;parameters` from each segment before they resolve `..`. Some decoders accept overlong UTF-8
-//! (RFC 3629, section 3, forbids it), so `%c0%ae` is a dot. IIS has read `%u002e` as a dot. This module defines all
-//! readings of a path and what a segment means. The injection checks, policies with prefixes and copy sources use it
-//! and have no rules of their own.
+//! Servers differ in how they decode a path. Some decode it twice. Some accept a backslash as a separator. Servlet
+//! containers (Tomcat, Jetty, Spring) remove `;parameters` from each segment before they resolve `..`. Some decoders
+//! accept overlong UTF-8 (RFC 3629, section 3, forbids it), so `%c0%ae` is a dot. IIS has decoded `%u002e` to a dot.
+//! This module defines all readings of a path and the meaning of a segment. The injection checks, policies with
+//! prefixes and copy sources use it and have no rules of their own.
 //!
 //! It only classifies: no caller sends a reading upstream (V5).
 
@@ -15,7 +15,7 @@ use crate::http::request_validation::percent_decode;
 /// The meaning of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Segment {
-    /// Nothing, or parameters alone.
+    /// No characters, or only parameters.
     Empty,
     /// `.`
     Current,
@@ -26,7 +26,7 @@ pub(crate) enum Segment {
 }
 
 impl Segment {
-    /// Classifies a segment by what stands before its first `;`.
+    /// Classifies a segment by the text before its first `;`.
     fn of(segment: &[u8]) -> Self {
         match segment {
             [] | [b';', ..] => Self::Empty,
@@ -37,7 +37,7 @@ impl Segment {
     }
 }
 
-/// The segments of one reading. Slash and backslash separate.
+/// The segments of one reading, separated by slash or backslash.
 pub(crate) fn segments(reading: &[u8]) -> impl Iterator<Item = Segment> {
     reading.split(|byte| matches!(byte, b'/' | b'\\')).map(Segment::of)
 }
@@ -70,7 +70,7 @@ fn has_segment(key: &[u8], is_sought: impl Fn(Segment) -> bool) -> bool {
     find_decoding(key, 1, &|reading| segments(reading).any(&is_sought).then_some(())).is_some()
 }
 
-/// Replaces overlong encodings of ASCII characters by the characters; none where there is no such encoding.
+/// Replaces overlong encodings of ASCII characters by the characters; `None` if there is no such encoding.
 fn fold_overlong(text: &[u8]) -> Option<Vec<u8>> {
     memchr3(0xc0, 0xc1, 0xe0, text).or_else(|| memchr3(0xf0, 0xf8, 0xfc, text))?;
     let mut folded = Vec::with_capacity(text.len());
@@ -83,8 +83,8 @@ fn fold_overlong(text: &[u8]) -> Option<Vec<u8>> {
     (folded.len() < text.len()).then_some(folded)
 }
 
-/// The ASCII character that `text` begins with in an overlong encoding, and the bytes of that encoding. The forms of five and six
-/// bytes are of RFC 2279. A lax decoder takes the low six bits of any byte behind 0xc0 or 0xc1.
+/// The ASCII character that `text` begins with in an overlong encoding, and the length of that encoding. The forms of
+/// five and six bytes are of RFC 2279. A lax decoder uses the low six bits of any byte after 0xc0 or 0xc1.
 fn overlong(text: &[u8]) -> Option<(u8, usize)> {
     let (high, low, length) = match text {
         [high @ (0xc0 | 0xc1), low, ..] => return Some(((high & 1) << 6 | (low & 0x3f), 2)),
@@ -97,7 +97,7 @@ fn overlong(text: &[u8]) -> Option<(u8, usize)> {
     (low & 0xc0 == 0x80).then_some(((high & 1) << 6 | (low & 0x3f), length))
 }
 
-/// Replaces `%uXXXX` by the ASCII character that it stands for, full-width forms included; none where there is no such escape.
+/// Replaces `%uXXXX` by its ASCII character, full-width forms included; `None` if there is no such escape.
 fn fold_unicode(text: &[u8]) -> Option<Vec<u8>> {
     memmem::find(text, b"%u").or_else(|| memmem::find(text, b"%U"))?;
     let mut folded = Vec::with_capacity(text.len());
@@ -110,7 +110,7 @@ fn fold_unicode(text: &[u8]) -> Option<Vec<u8>> {
     (folded.len() < text.len()).then_some(folded)
 }
 
-/// The ASCII character that `text` begins with as `%uXXXX`, and the bytes of that escape.
+/// The ASCII character that `text` begins with as `%uXXXX`, and the length of that escape.
 fn unicode(text: &[u8]) -> Option<(u8, usize)> {
     let [b'%', b'u' | b'U', digits @ ..] = text else { return None };
     let digits = std::str::from_utf8(digits.get(..4)?).ok().filter(|text| !text.starts_with('+'))?;
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// V12: parameters of a segment change nothing of what it means
+    /// V12: parameters of a segment do not change its class
     #[test]
     fn a_segment_is_classified_without_its_parameters() {
         for (text, expected) in [
@@ -197,8 +197,8 @@ mod tests {
         assert!(has_dot_segment(b"v1/.;x/a") && !has_parent_segment(b"v1/.;x/a"));
     }
 
-    /// A spelling of one character of a path: itself, escaped once or twice, or overlong.
-    fn spelling(character: char) -> impl Strategy<Value = String> {
+    /// An encoding of one character of a path: itself, escaped once or twice, or overlong.
+    fn encoding(character: char) -> impl Strategy<Value = String> {
         let byte = character as u8;
         let (high, low) = (0xc0 | byte >> 6, 0x80 | byte & 0x3f);
         prop_oneof![
@@ -214,19 +214,19 @@ mod tests {
     }
 
     proptest! {
-        /// V12: no combination of spellings hides a parent segment
+        /// V12: no combination of encodings hides a parent segment
         #[test]
-        fn no_mixed_spelling_hides_a_parent_segment(
-            before in spelling('/'), first in spelling('.'), second in spelling('.'),
-            parameters in prop_oneof![Just(""), Just(";"), Just(";a=1;b")], after in spelling('/'),
+        fn no_mixed_encoding_hides_a_parent_segment(
+            before in encoding('/'), first in encoding('.'), second in encoding('.'),
+            parameters in prop_oneof![Just(""), Just(";"), Just(";a=1;b")], after in encoding('/'),
         ) {
             let path = format!("v1{before}{first}{second}{parameters}{after}admin");
             prop_assert!(has_parent_segment(&percent_decode(path.as_bytes())), "{path}");
         }
 
-        /// V12, V5: text without a dot segment in any spelling is left alone
+        /// V12, V5: text without a dot segment in any encoding has none
         #[test]
-        fn names_are_names(names in prop::collection::vec("[a-zA-Z0-9ü日 ;=+~_-]{1,8}", 1..6)) {
+        fn names_have_no_dot_segments(names in prop::collection::vec("[a-zA-Z0-9ü日 ;=+~_-]{1,8}", 1..6)) {
             prop_assert!(!has_dot_segment(names.join("/").as_bytes()));
         }
     }

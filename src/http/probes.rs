@@ -1,11 +1,12 @@
-//! Probes (O5): the same answers on both listeners, to whatever health checks send.
+//! Probes (O5): the same replies on both listeners, for all common health checks.
 //!
-//! `/-/livez` and `/-/readyz` take GET and HEAD, any HTTP version, and any `Host` or none: no bucket's name begins with `-`. Only below a
-//! `Host` that names a bucket are they keys. `OPTIONS /` without `Origin` is HAProxy's plain `option httpchk` (HAProxy configuration
-//! manual, 5.2 and 4.2 "option httpchk") and is answered as `/-/readyz`. Probes pass no limit, take no slot and leave no record.
+//! `/-/livez` and `/-/readyz` accept GET and HEAD, any HTTP version, and any `Host` or none: no bucket's name begins
+//! with `-`. Only with a `Host` that names a bucket are they keys. `OPTIONS /` without `Origin` is HAProxy's plain
+//! `option httpchk` (HAProxy configuration manual, 5.2 and 4.2 "option httpchk") and gets the reply of `/-/readyz`.
+//! Probes have no limit, no slot and no record.
 //!
-//! Ready means that this process can serve. Open circuits and frozen stores leave it ready: a shared store must not take every replica
-//! out.
+//! Ready means that this process can serve requests. Open circuits and frozen stores do not change that: a shared
+//! store must not take all replicas out of service.
 
 use std::rc::Rc;
 
@@ -26,17 +27,17 @@ use crate::worker::{Shared, Worker};
 pub(super) const LIVE: &str = "/-/livez";
 pub(super) const READY: &str = "/-/readyz";
 
-/// The process answers.
+/// The liveness probe: the process responds.
 pub(crate) async fn live() -> HttpResponse {
     live_reply()
 }
 
-/// This process can serve new requests.
+/// The readiness probe: the process can serve new requests.
 pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
     ready_reply(&worker.shared)
 }
 
-/// The answer to a probe of the data listener; none where the request is none.
+/// The reply to a probe of the data listener; `None` if the request is not a probe.
 pub(super) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
     let path = head.uri.path();
     let is_named = path.starts_with("/-/") && matches!(*head.method, Method::GET | Method::HEAD);

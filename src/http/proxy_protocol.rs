@@ -1,23 +1,22 @@
-//! The PROXY protocol, versions 1 and 2 (L3): the line or block in which a trusted proxy says, before the first byte of a
-//! connection, from where that connection came to it.
+//! Parses PROXY protocol headers of versions 1 and 2 (L3): the address of the client, which a trusted proxy sends
+//! before the first byte of a connection.
 //!
-//! Bytes in, one of three answers out; who reads the bytes is not known here. `NeedMore` never asks for bytes beyond
-//! the header, so a reader that asks for no more than it says leaves the request where it is. Where the protocol is
-//! expected there is no guessing: bytes that begin no header are malformed, or a client could pass for a proxy by
-//! leaving it out, as the specification demands. `LOCAL`, `UNSPEC` and `UNKNOWN` are the proxy's own connections, such as
-//! its health checks: the peer's address stands. So it does for Unix sockets, which have no address.
+//! No I/O. `NeedMore` never requests bytes beyond the header, so a caller that reads exactly that number leaves the
+//! request in the socket. If the protocol is expected, bytes that do not begin a header are malformed, as the
+//! specification demands: otherwise a client could pretend to be a proxy by omitting the header. `LOCAL`, `UNSPEC`
+//! and `UNKNOWN` are the proxy's own connections, such as health checks, and keep the peer's address. So do Unix
+//! sockets, which have no address. TLVs after the addresses are skipped, their checksum included.
 //!
 //! Source: "The PROXY protocol, versions 1 & 2", Willy Tarreau, 2020/03/05.
-//! Deliberately absent: what the TLVs behind the addresses say, their checksum included; they are skipped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// The longest line of version 1, its end included.
+/// The longest line of version 1 with its line end.
 const V1_BYTES_MAX: usize = 107;
-/// The shortest: `PROXY UNKNOWN` and its end.
+/// The shortest line: `PROXY UNKNOWN` with its line end.
 const V1_BYTES_MIN: usize = 15;
-/// The longest header of version 2 that is taken. The specification's is 64 KiB; addresses take at most 216 bytes, and
+/// The longest accepted header of version 2. The specification allows 64 KiB; addresses need at most 216 bytes, and
 /// what proxies append is far below the rest.
 pub(crate) const HEADER_BYTES_MAX: usize = 536;
 /// Signature, command, family, length.
@@ -25,23 +24,23 @@ const V2_BYTES_MIN: usize = 16;
 const V1_SIGNATURE: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What the bytes that came so far are.
+/// The result of parsing the bytes received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    /// The beginning of a header: at least so many bytes more belong to it.
+    /// The beginning of a header, which lacks at least this number of bytes.
     NeedMore(usize),
-    /// A whole header.
+    /// A complete header.
     Done {
-        /// From where the connection came to the proxy; none where it is the proxy's own.
+        /// The client's address; `None` for the proxy's own connection.
         address: Option<SocketAddr>,
-        /// How many bytes the header has.
+        /// The length of the header.
         consumed: usize,
     },
-    /// No header, and why.
+    /// Not a header, and why.
     Malformed(&'static str),
 }
 
-/// Reads the header at the beginning of a connection.
+/// Parses the header at the beginning of a connection.
 pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     if is_prefix(bytes, V1_SIGNATURE) {
         parse_v1(bytes)
@@ -52,7 +51,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether the one could still become, or already is, a text that begins with the other.
+/// Whether one text is a prefix of the other.
 fn is_prefix(bytes: &[u8], with: &[u8]) -> bool {
     bytes.iter().zip(with).all(|(byte, expected)| byte == expected)
 }
@@ -72,17 +71,17 @@ fn parse_v1(bytes: &[u8]) -> Parsed {
         };
     };
     let read = std::str::from_utf8(&window[..end]).ok().and_then(v1_source);
-    read.map_or(Parsed::Malformed("the line is not understood"), |address| Parsed::Done {
+    read.map_or(Parsed::Malformed("the line is malformed"), |address| Parsed::Done {
         address,
         consumed: end + 2,
     })
 }
 
-/// None where the line is not understood, an empty address where it names none.
+/// Parses a line: the outer `None` if it is malformed, the inner one if it has no address.
 fn v1_source(line: &str) -> Option<Option<SocketAddr>> {
     let mut words = line.split(' ').skip(1);
     match words.next()? {
-        // Whatever follows is to be ignored.
+        // The specification requires to ignore the rest.
         "UNKNOWN" => Some(None),
         "TCP4" => v1_addresses::<Ipv4Addr>(words).map(Some),
         "TCP6" => v1_addresses::<Ipv6Addr>(words).map(Some),
@@ -90,7 +89,7 @@ fn v1_source(line: &str) -> Option<Option<SocketAddr>> {
     }
 }
 
-/// Source and destination, then their ports; only the source is kept, but nonsense in any is nonsense.
+/// Parses source and destination, then their ports. Only the source is used, but all must be valid.
 fn v1_addresses<'l, A: FromStr + Into<IpAddr>>(
     mut words: impl Iterator<Item = &'l str>,
 ) -> Option<SocketAddr> {
@@ -100,7 +99,7 @@ fn v1_addresses<'l, A: FromStr + Into<IpAddr>>(
     words.next().is_none().then(|| SocketAddr::new(source.into(), source_port))
 }
 
-/// Digits without a sign and without leading zeros.
+/// Parses digits without a sign and without leading zeros.
 fn parse_port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
@@ -124,14 +123,14 @@ fn parse_v2(bytes: &[u8]) -> Parsed {
         return Parsed::Done { address: None, consumed };
     }
     let address = match family {
-        // Over a datagram transport the connection would not be ours, but the addresses are of the same form.
+        // A datagram transport is not TCP, but its addresses have the same form.
         0x11 | 0x12 => v2_source::<4, 12, Ipv4Addr>(body).map(Some),
         0x21 | 0x22 => v2_source::<16, 36, Ipv6Addr>(body).map(Some),
         0x00 => Some(None),
         0x31 | 0x32 => (body.len() >= 216).then_some(None),
         _ => return Parsed::Malformed("the address family is unknown"),
     };
-    address.map_or(Parsed::Malformed("the addresses are cut short"), |address| Parsed::Done {
+    address.map_or(Parsed::Malformed("the addresses are incomplete"), |address| Parsed::Done {
         address,
         consumed,
     })
@@ -176,7 +175,7 @@ mod tests {
         Parsed::Done { address: address.map(|text| text.parse().unwrap()), consumed }
     }
 
-    /// Every header with what it says.
+    /// Valid headers with their addresses.
     fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
         let line = |text: &str| format!("{text}\r\n").into_bytes();
         let long =
@@ -200,16 +199,16 @@ mod tests {
 
     /// L3
     #[test]
-    fn a_header_is_read_and_what_follows_is_left() {
+    fn a_header_is_parsed_and_the_rest_is_left() {
         for (header, address) in headers() {
             assert_eq!(parse(&header), done(address, header.len()), "{header:?}");
             assert_eq!(parse(&[&header, NEXT].concat()), done(address, header.len()), "{header:?}");
         }
     }
 
-    /// L3: a reader that reads what is asked for has exactly the header in the end
+    /// L3: a reader that reads the requested bytes has exactly the header in the end
     #[test]
-    fn no_more_is_asked_for_than_belongs_to_the_header() {
+    fn only_bytes_of_the_header_are_requested() {
         for (header, address) in headers() {
             for cut in 0..header.len() {
                 let Parsed::NeedMore(more) = parse(&header[..cut]) else { panic!("{cut} of {header:?}") };
@@ -223,9 +222,9 @@ mod tests {
         }
     }
 
-    /// L3: nothing is guessed
+    /// L3: malformed headers are never repaired
     #[test]
-    fn what_is_no_header_is_malformed() {
+    fn other_bytes_are_malformed() {
         let line = |text: &str| text.as_bytes().to_vec();
         for bad in [
             NEXT.to_vec(),
@@ -258,9 +257,9 @@ mod tests {
     }
 
     proptest! {
-        /// L3: whatever comes, there is an answer within its bounds
+        /// L3: any bytes have a result within its bounds
         #[test]
-        fn any_bytes_have_an_answer(begin in 0..4_usize, rest in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn any_bytes_have_a_result(begin in 0..4_usize, rest in proptest::collection::vec(any::<u8>(), 0..600)) {
             let begin: &[u8] = [&b""[..], V1_SIGNATURE, V2_SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][begin];
             let bytes = [begin, &rest].concat();
             match parse(&bytes) {

@@ -1,12 +1,13 @@
-//! What answers say of the limits: which refused, what is left, which would have refused.
+//! The rate limit headers of responses: the exhausted limit, the remaining tokens, and the limits in shadow mode.
 //!
 //! Fields and parameters are those of draft-ietf-httpapi-ratelimit-headers-11, lists of RFC 9651 strings with
-//! parameters: `RateLimit-Policy: "ip";q=100;w=1` for what a limit allows, `RateLimit: "ip";r=0;t=3` for what is left of it
-//! (`r`, in tokens, as `q`) and when more of it comes (`t`). On a refusal `t` is when this request fits, so `Retry-After` is never
-//! earlier (draft, "Providing RateLimit fields"). An upstream's own fields stay: they are lists, and these are further members.
+//! parameters: `RateLimit-Policy: "ip";q=100;w=1` for the quota of a limit, `RateLimit: "ip";r=0;t=3` for the rest
+//! (`r`, in tokens, as `q`) and the seconds until more is available (`t`). On a refusal `t` is the time until this
+//! request fits, so `Retry-After` is never earlier (draft, "Providing RateLimit fields"). An upstream's own fields
+//! stay: they are lists, and these are further members.
 //!
-//! Deliberately absent: `pk`, the partition. It would name the client's address or key to whoever sees the answer, and a client has
-//! one partition of each limit.
+//! `pk`, the partition, is not sent. It would reveal the client's address or key to everyone who sees the response,
+//! and a client has one partition of each limit.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_actors::{Allowed, LimitScope, LimitStatus};
@@ -15,10 +16,10 @@ use crate::http::error::whole_seconds;
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// The header that names the limits in shadow mode that would have refused a request, by their reasons.
+/// The header with the reasons of the limits in shadow mode that would have refused a request.
 const SHADOW: HeaderName = HeaderName::from_static("x-tidegate-shadow");
 
-/// The word that a refusal by this limit has in header, log and metric.
+/// The reason of a refusal by this limit in header, log and metric.
 pub(crate) fn reason(scope: LimitScope) -> &'static str {
     match scope {
         LimitScope::Global => "rate_limit_global",
@@ -30,7 +31,7 @@ pub(crate) fn reason(scope: LimitScope) -> &'static str {
     }
 }
 
-/// Says on any answer what the limits say that let the request pass.
+/// Adds the headers of the limits that allowed the request.
 pub(crate) fn write_headers(allowed: Allowed, headers: &mut HeaderMap) {
     if let Some(tightest) = &allowed.tightest {
         write_allowance(tightest, headers);
@@ -41,7 +42,7 @@ pub(crate) fn write_headers(allowed: Allowed, headers: &mut HeaderMap) {
     }
 }
 
-/// Says what is left of a limit.
+/// Adds the quota and the rest of a limit.
 pub(crate) fn write_allowance(allowance: &LimitStatus, headers: &mut HeaderMap) {
     let LimitStatus { scope, burst, requests_per_second, remaining, retry_after } = allowance;
     let scope = scope.as_str();
@@ -69,7 +70,8 @@ mod tests {
         headers.get(name).unwrap().to_str().unwrap()
     }
 
-    /// L1: limits are told as the draft has it: identifiers in quotes, whole numbers, whole seconds, at least one of them
+    /// L1: limits are written as in the draft: identifiers in quotes, whole numbers, whole seconds, at least one of
+    /// them
     #[test]
     fn a_limit_is_written_as_structured_fields() {
         for (burst, requests_per_second, remaining, after_ms, policy, rest) in [

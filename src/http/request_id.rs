@@ -1,4 +1,4 @@
-//! The ID by which a request is found again (O1): the client's if it is a sound one, else a fresh one.
+//! The request's ID (O1): the client's if it is valid, else a random one.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ thread_local! {
     static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
 }
 
-/// Takes over a client's ID of letters, digits, `-`, `_` and `.`, or makes one of 16 hexadecimal digits.
+/// Keeps a client's ID of letters, digits, `-`, `_` and `.`, or generates one of 16 hexadecimal digits.
 pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
     if let Some(given) = headers.get(REQUEST_ID)
         && is_valid(given.as_bytes())
@@ -32,7 +32,7 @@ fn is_valid(id: &[u8]) -> bool {
 fn generate() -> HeaderValue {
     let random: u64 = RANDOM.with_borrow_mut(Rng::random);
     let mut digits = [0; 16];
-    // The buffer is of the length that eight bytes need.
+    // Eight bytes need exactly 16 digits.
     let encoded = hex::encode_to_slice(random.to_be_bytes(), &mut digits).is_ok();
     let value = if encoded { HeaderValue::from_bytes(&digits).ok() } else { None };
     value.unwrap_or_else(|| HeaderValue::from_static("0"))
@@ -52,8 +52,8 @@ mod tests {
         };
         assert_eq!(of_given("abc-1_2.X"), "abc-1_2.X");
         for bad in ["", "a b", "a\"b", "a,b"] {
-            let made = of_given(bad);
-            assert!(made != bad && made.len() == 16, "{bad} -> {made}");
+            let generated = of_given(bad);
+            assert!(generated != bad && generated.len() == 16, "{bad} -> {generated}");
         }
         assert_ne!(generate(), generate());
     }

@@ -1,10 +1,9 @@
-//! What a request may be made of, before anything is spent on it (V1–V3). No state, no message.
+//! Validates a request's head before anything else happens (V1–V3). No state, no I/O.
 //!
-//! Framing that two parsers could read differently is refused and the connection closed: that is what request
-//! smuggling lives on. A target in absolute form is taken if it names the same authority as `Host` (RFC 9112, 3.2.2): of two that
-//! differ, some reader would follow the other. `Host` and authority are checked against their grammar in `authority.rs`.
-//! Deliberately absent: what the loops of both protocols have refused before (malformed lines, obs-fold, `#` in the target),
-//! which never gets here.
+//! Framing that two parsers could read differently is refused and the connection closed, because it allows request
+//! smuggling. A target in absolute form is accepted if it names the same authority as `Host` (RFC 9112, 3.2.2): if
+//! the two differ, implementations disagree on which one counts. `authority.rs` has the grammar of `Host` and
+//! authority. The loops of both protocols have refused malformed lines, obs-fold and `#` in the target before.
 
 use std::time::Instant;
 
@@ -21,16 +20,16 @@ use crate::s3::late_error;
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256};
 use crate::upstream::deadline::Deadline;
 
-/// Why a request was refused at the edge.
+/// Why request validation refused a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RequestRejection {
-    /// Not exactly one valid Host; HTTP/1.0 may do without.
+    /// Not exactly one valid Host; HTTP/1.0 may have none.
     Host,
-    /// Content-Length and Transfer-Encoding together, repeated, or not understood.
+    /// Content-Length and Transfer-Encoding together, repeated, or malformed.
     Framing(&'static str),
-    /// The target is not a path alone.
+    /// The target is neither a path nor an http URL.
     Target,
-    /// The target looks like an attack.
+    /// The target contains an attack pattern.
     Suspicious(InjectionFinding),
     /// The target is too long.
     UriTooLong {
@@ -55,34 +54,34 @@ pub(crate) enum RequestRejection {
     },
     /// A body of unknown length.
     LengthRequired,
-    /// The announced body is too large.
+    /// The body is too large.
     BodyTooLarge {
-        /// Its announced bytes, if it was announced.
+        /// Its declared length, if it has one.
         bytes: Option<u64>,
         /// The limit.
         limit: u64,
     },
-    /// A method the gateway does not pass on.
+    /// A method that the gateway does not forward.
     Method,
-    /// The client's time is no length of time.
+    /// The client's timeout is not a duration.
     Deadline,
-    /// A trusted proxy sent no PROXY header, and the request is no probe.
+    /// A trusted proxy sent no PROXY header, and the request is not a probe.
     ProxyHeader,
 }
 
-/// What the body is said to be.
+/// The declared length of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyLength {
-    /// There is none.
+    /// No body.
     Empty,
-    /// So many bytes.
+    /// This number of bytes.
     Known(u64),
     /// Chunked.
     Chunked,
 }
 
 impl BodyLength {
-    /// Its bytes on the wire, where they are said.
+    /// The number of bytes on the wire, if it is declared.
     pub(crate) fn bytes(self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
@@ -92,7 +91,7 @@ impl BodyLength {
     }
 }
 
-/// The parts of a request that the edge looks at.
+/// The parts of a request that validation checks.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) method: &'a Method,
@@ -107,7 +106,7 @@ impl<'a> From<&'a RequestHead> for Head<'a> {
     }
 }
 
-/// Checks what does not depend on the bucket, and says how long the body is.
+/// Validates everything that does not depend on the bucket; returns the length of the body.
 pub(crate) fn validate(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength, RequestRejection> {
     if !names_one_host(head) {
         return Err(RequestRejection::Host);
@@ -121,9 +120,9 @@ pub(crate) fn validate(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLeng
         return Err(RequestRejection::HeadersTooLarge { bytes, limit: limits.max_header_size });
     }
     let method = head.method;
-    // OPTIONS depends on the bucket, which is known later.
-    let passes = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS];
-    if !passes.contains(method) {
+    // Whether OPTIONS is allowed depends on the bucket, which is resolved later.
+    let forwarded = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS];
+    if !forwarded.contains(method) {
         return Err(RequestRejection::Method);
     }
     let is_http = head.uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
@@ -131,8 +130,8 @@ pub(crate) fn validate(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLeng
         return Err(RequestRejection::Target);
     }
     injection::check(head.uri)?;
-    let uploads = length == BodyLength::Empty && matches!(*method, Method::PUT | Method::POST);
-    if uploads && !head.headers.contains_key(CONTENT_LENGTH) && !declares_empty_body(head) {
+    let may_upload = length == BodyLength::Empty && matches!(*method, Method::PUT | Method::POST);
+    if may_upload && !head.headers.contains_key(CONTENT_LENGTH) && !declares_empty_body(head) {
         return Err(RequestRejection::LengthRequired);
     }
     Ok(length)
@@ -162,13 +161,13 @@ fn names_one_host(head: Head<'_>) -> bool {
     }
 }
 
-/// Whether this is the one expectation there is (RFC 9110, 10.1.1). Others are ignored, as by Ceph, nginx and
-/// HAProxy: a server may, and the header ends here.
+/// Whether this is `100-continue`, the only expectation (RFC 9110, 10.1.1). Others are ignored, as by Ceph, nginx and
+/// HAProxy: a server may ignore them, and the header is not forwarded.
 pub(crate) fn is_expect_continue(expectation: &HeaderValue) -> bool {
     expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
-/// Checks what a bucket may set for itself; `bytes` is what comes in the body, as far as the head says it.
+/// Validates the limits of a bucket; `bytes` is the size of the body, as far as the head declares it.
 pub(crate) fn validate_for_bucket(
     head: Head<'_>,
     bytes: Option<u64>,
@@ -184,7 +183,7 @@ pub(crate) fn validate_for_bucket(
     }
 }
 
-/// Until when the answer's head is due, a time of the client's own included.
+/// The deadline of the response's head, with the client's own timeout.
 pub(crate) fn request_deadline(
     head: Head<'_>,
     bucket: &Bucket,
@@ -195,7 +194,7 @@ pub(crate) fn request_deadline(
     deadline.map_err(|_| RequestRejection::Deadline)
 }
 
-/// Checks a target that did not come as one: the key of a form.
+/// Validates a target that is not a request's target: the key of a form.
 pub(crate) fn validate_target(uri: &Uri, uri_max: u64) -> Result<(), RequestRejection> {
     injection::check(uri)?;
     check_target_length(uri, uri_max)
@@ -210,7 +209,7 @@ fn check_target_length(uri: &Uri, uri_max: u64) -> Result<(), RequestRejection> 
     }
 }
 
-/// How the body is delimited (RFC 9112, 6.3), whatever else the head says.
+/// Determines the framing of the body (RFC 9112, 6.3).
 pub(crate) fn parse_body_length(
     version: Version,
     headers: &HeaderMap,
@@ -245,8 +244,8 @@ pub(crate) fn parse_body_length(
     }
 }
 
-/// Whether a request without a length says in S3's words that it has no body: SDKs leave the length out there, as
-/// HTTP lets them, and a copy or the start of a multipart upload never has one.
+/// Whether a request without a length has no body by S3's headers: SDKs omit the length then, as HTTP allows, and a
+/// copy or the start of a multipart upload never has a body.
 fn declares_empty_body(head: Head<'_>) -> bool {
     let starts_upload = |pair: &str| matches!(pair, "uploads" | "uploads=");
     head.headers.get(CONTENT_SHA256).is_some_and(|hash| hash == EMPTY_SHA256)
@@ -255,7 +254,7 @@ fn declares_empty_body(head: Head<'_>) -> bool {
             && head.uri.query().is_some_and(|query| query.split('&').any(starts_upload)))
 }
 
-/// Percent-decodes; what is no escape stays as it is.
+/// Percent-decodes a text; malformed escapes stay unchanged.
 pub(crate) fn percent_decode(text: &[u8]) -> Vec<u8> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(text.len());
@@ -337,7 +336,7 @@ mod tests {
         assert_eq!(run(Method::TRACE, "/b/k", &[("host", "a")]), Err(RequestRejection::Method));
     }
 
-    /// V2: what SDKs send without a length because there is no body is no reason to refuse them
+    /// V2: requests of SDKs without a length and without a body are accepted
     #[test]
     fn a_body_declared_empty_needs_no_length() {
         let empty = |method, uri, header| run(method, uri, &[("host", "a"), header]);
@@ -361,7 +360,8 @@ mod tests {
         assert_eq!(get("/b/http://x"), Ok(BodyLength::Empty));
     }
 
-    /// V1: HTTP/2 names its host by `:authority`, which holds no user, and agrees with `Host` where both are there
+    /// V1: HTTP/2 names its host by `:authority`, which has no user information and agrees with `Host` if both are
+    /// present
     #[test]
     fn an_authority_is_a_host() {
         let get = |target: &str, pairs: &[(&'static str, &'static str)]| {
@@ -381,9 +381,9 @@ mod tests {
         assert_eq!(get("ftp://a/b/k", &[]), Err(RequestRejection::Target));
     }
 
-    /// V1: of expectations there is one; others are ignored
+    /// V1: only `100-continue` is an expectation; others are ignored
     #[test]
-    fn only_the_100_may_be_expected() {
+    fn only_100_continue_is_an_expectation() {
         let is = |expect: &str| is_expect_continue(&HeaderValue::from_str(expect).unwrap());
         assert!(is("100-Continue"));
         for other in ["200-ok", "", "100-continue, x", "100-continued"] {

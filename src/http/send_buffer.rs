@@ -1,8 +1,9 @@
-//! The memory of finished answers that still wait for their clients (V10).
+//! The memory for finished responses that still wait for their clients (V10).
 //!
-//! The body of an answer that fits this memory ends although its client has not taken the last bytes, so its place in the
-//! bucket and its slot are free. The memory is bounded for each connection (`server.send_buffer_per_connection`) and for the
-//! process (`server.send_buffer`). Where no more is to be had, a connection reads a body only as fast as its client takes it.
+//! The body of a response that fits this memory ends although its client has not read the last bytes, so its permit
+//! and its slot are released. The memory is bounded for each connection (`server.send_buffer_per_connection`) and for
+//! the process (`server.send_buffer`). If none is left, a connection reads a body only as fast as its client reads
+//! it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::worker::{Shared, Worker};
 
-/// What is reserved in the whole process, in bytes.
+/// The reserved bytes of the whole process.
 #[derive(Debug, Default)]
 pub(crate) struct ReservedBytes(AtomicU64);
 
@@ -25,32 +26,31 @@ impl ReservedBytes {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that are reserved now.
+    /// The bytes that are reserved now.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What one connection has reserved.
+/// The reservations of one connection.
 pub(crate) struct ConnectionBuffer {
     shared: Arc<Shared>,
     reserved: Cell<u64>,
 }
 
-/// Memory for bytes that wait for the client. Dropping it gives it back.
-#[must_use = "a reservation that is dropped is given back"]
+/// Memory for bytes that wait for the client. Dropping it releases the memory.
+#[must_use = "a dropped reservation is released"]
 pub(crate) struct Reservation {
     buffer: Rc<ConnectionBuffer>,
     bytes: u64,
 }
 
 impl ConnectionBuffer {
-    /// For one connection.
     pub(crate) fn new(worker: &Worker) -> Rc<Self> {
         Rc::new(Self { shared: Arc::clone(&worker.shared), reserved: Cell::new(0) })
     }
 
-    /// Reserves memory for so many bytes; none if that would be more than the connection or the process may hold.
+    /// Reserves memory for this number of bytes; `None` beyond the limit of the connection or of the process.
     pub(crate) fn try_reserve(self: &Rc<Self>, bytes: usize) -> Option<Reservation> {
         let bytes = bytes as u64;
         let server = &self.shared.config.server;
@@ -66,7 +66,7 @@ impl ConnectionBuffer {
 }
 
 impl Reservation {
-    /// Gives part of it back: so many bytes were written.
+    /// Releases memory of bytes that were written.
     pub(crate) fn release(&mut self, bytes: usize) {
         let bytes = (bytes as u64).min(self.bytes);
         self.bytes -= bytes;

@@ -1,7 +1,7 @@
-//! The least rate at which a client takes an answer, as a pure state machine (T4, V10).
+//! The minimum rate at which a client must read a response, as a state machine without I/O (T4, V10).
 //!
-//! Only time counts in which bytes of the answer wait for the client. Within it the client earns credit with every byte that it
-//! takes and spends it as time passes; without credit it is too slow. Apart from that it must take one byte within
+//! Only the time counts in which bytes of the response wait for the client. Every byte that the client reads earns
+//! credit, and passing time spends it; a client without credit is too slow. It must also read one byte within
 //! `write_stall_timeout`. Sources: nginx `send_timeout` for the stall, Kestrel's `MinResponseDataRate` for the rate.
 
 use std::num::NonZeroU64;
@@ -9,28 +9,28 @@ use std::time::Duration;
 
 use tidegate_config::ServerConfig;
 
-/// What a client has before its first byte.
+/// The credit before the first byte.
 const GRACE: Duration = Duration::from_secs(5);
-/// The most credit, unless a stall may last longer.
+/// The most credit, unless `write_stall_timeout` is longer.
 const CREDIT_MAX: Duration = Duration::from_secs(60);
-/// How much longer than a stall full credit lasts: waits are measured in steps of 250 ms.
+/// The time by which full credit lasts longer than a stall: waits are measured in steps of 250 ms.
 const CREDIT_SPARE: Duration = Duration::from_secs(1);
 
-/// Why an answer is cut.
+/// Why a response is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CutReason {
     /// No byte within `server.write_stall_timeout`.
     Stalled,
-    /// Fewer bytes than `server.min_send_rate` asks for.
+    /// Fewer bytes than `server.min_send_rate` requires.
     Slow,
-    /// Its client holds too many places with answers that it does not take.
+    /// Its client occupies too much capacity with responses that it does not read.
     Crowding,
     /// Memory is exhausted, and this is one of the heaviest transfers.
     Memory,
 }
 
 impl CutReason {
-    /// The word in logs and metrics.
+    /// The reason in logs and metrics.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Stalled => "write_stall",
@@ -41,7 +41,7 @@ impl CutReason {
     }
 }
 
-/// The limits for every answer.
+/// The limits for all responses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SendLimits {
     bytes_per_second: Option<NonZeroU64>,
@@ -54,13 +54,13 @@ impl SendLimits {
         Self {
             bytes_per_second: NonZeroU64::new(server.min_send_rate),
             stall: server.write_stall_timeout,
-            // With less credit the rate would end a pause that `write_stall_timeout` allows.
+            // With less credit the minimum rate would cut a pause that `write_stall_timeout` allows.
             credit_max: CREDIT_MAX.max(server.write_stall_timeout.saturating_add(CREDIT_SPARE)),
         }
     }
 }
 
-/// How one answer's client keeps up.
+/// The pace of one response's client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SendPace {
     credit: Duration,
@@ -74,14 +74,14 @@ impl Default for SendPace {
 }
 
 impl SendPace {
-    /// Accounts for a time in which bytes waited for the client, and for the bytes that it took in that time.
+    /// Adds a time in which bytes waited for the client, and the bytes that it read in that time.
     pub(crate) fn advance(
         &mut self,
         waited: Duration,
-        taken_bytes: u64,
+        read_bytes: u64,
         limits: &SendLimits,
     ) -> Option<CutReason> {
-        self.since_last_byte = match taken_bytes {
+        self.since_last_byte = match read_bytes {
             0 => self.since_last_byte.saturating_add(waited),
             _ => Duration::ZERO,
         };
@@ -89,7 +89,7 @@ impl SendPace {
             return Some(CutReason::Stalled);
         }
         if let Some(rate) = limits.bytes_per_second {
-            let earned = Duration::from_millis(taken_bytes.saturating_mul(1000) / rate);
+            let earned = Duration::from_millis(read_bytes.saturating_mul(1000) / rate);
             let credit = self.credit.saturating_add(earned).min(limits.credit_max);
             let Some(left) = credit.checked_sub(waited) else {
                 self.credit = Duration::ZERO;
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    const LOOK: Duration = Duration::from_millis(250);
+    const SAMPLE: Duration = Duration::from_millis(250);
 
     fn limits(bytes_per_second: u64, stall_seconds: u64) -> SendLimits {
         SendLimits::of(&ServerConfig {
@@ -117,54 +117,55 @@ mod tests {
         })
     }
 
-    /// When a client is cut that takes these bytes every quarter of a second.
-    fn cut_after(limits: &SendLimits, taken: impl Iterator<Item = u64>) -> Option<(Duration, CutReason)> {
+    /// The time after which a client is cut that reads these bytes every quarter of a second.
+    fn cut_after(limits: &SendLimits, read: impl Iterator<Item = u64>) -> Option<(Duration, CutReason)> {
         let mut pace = SendPace::default();
-        taken.enumerate().find_map(|(at, bytes)| {
+        read.enumerate().find_map(|(at, bytes)| {
             let at = u32::try_from(at + 1).unwrap();
-            pace.advance(LOOK, bytes, limits).map(|cut| (LOOK * at, cut))
+            pace.advance(SAMPLE, bytes, limits).map(|cut| (SAMPLE * at, cut))
         })
     }
 
     /// V10: one byte per 20 s is too slow after the grace
     #[test]
     fn a_client_that_reads_single_bytes_is_cut_soon() {
-        let crumbs = (0..).map(|at| u64::from(at % 80 == 0));
-        let (after, cut) = cut_after(&limits(240, 60), crumbs.take(1000)).unwrap();
+        let single_bytes = (0..).map(|at| u64::from(at % 80 == 0));
+        let (after, cut) = cut_after(&limits(240, 60), single_bytes.take(1000)).unwrap();
         assert_eq!(cut, CutReason::Slow);
         assert!(after > GRACE && after <= GRACE + Duration::from_secs(1), "{after:?}");
     }
 
-    /// T4, V10: a player that paused with credit is cut by the stall, after the stall's time, however long that is
+    /// T4, V10: a client that pauses with credit is cut as a stall, after the stall's time, whatever its length
     #[test]
-    fn a_paused_player_is_cut_as_a_stall() {
+    fn a_paused_client_is_cut_as_a_stall() {
         for stall in [20, 60, 300] {
             let played_then_paused = std::iter::once(10 << 20).chain(std::iter::repeat(0)).take(4000);
             let (after, cut) = cut_after(&limits(240, stall), played_then_paused).unwrap();
             assert_eq!(cut, CutReason::Stalled, "{stall} s");
-            assert_eq!(after, Duration::from_secs(stall) + LOOK);
+            assert_eq!(after, Duration::from_secs(stall) + SAMPLE);
         }
     }
 
-    /// V10: credit ends at 60 s, however much the client took before
+    /// V10: credit is at most 60 s, however much the client read before
     #[test]
     fn credit_is_capped() {
-        let a_lot_then_crumbs = std::iter::once(1 << 40).chain((0..).map(|at| u64::from(at % 40 == 0)));
-        let (after, cut) = cut_after(&limits(240, 30), a_lot_then_crumbs.take(4000)).unwrap();
+        let burst_then_single_bytes = std::iter::once(1 << 40).chain((0..).map(|at| u64::from(at % 40 == 0)));
+        let (after, cut) = cut_after(&limits(240, 30), burst_then_single_bytes.take(4000)).unwrap();
         assert_eq!(cut, CutReason::Slow);
         assert!(after >= CREDIT_MAX && after < CREDIT_MAX + Duration::from_secs(2), "{after:?}");
     }
 
     /// V10: without a rate only the stall counts
     #[test]
-    fn without_a_rate_crumbs_are_enough() {
+    fn without_a_rate_single_bytes_are_enough() {
         assert_eq!(cut_after(&limits(0, 60), (0..).map(|at| u64::from(at % 80 == 0)).take(10_000)), None);
     }
 
     proptest! {
-        /// V10: whoever takes the rate in every look is never cut; whoever takes half of it always is, within the credit
+        /// V10: a client that reads at the rate in every sample is never cut; one that reads at half of it always is,
+        /// within the credit
         #[test]
-        fn the_rate_divides_the_slow_from_the_fast(rate in 8_u64..1_000_000, spare in 0_u64..1000) {
+        fn only_clients_below_the_rate_are_cut(rate in 8_u64..1_000_000, spare in 0_u64..1000) {
             let limits = limits(rate, 60);
             let fast = rate.div_ceil(4) + spare;
             prop_assert_eq!(cut_after(&limits, std::iter::repeat_n(fast, 2000)), None);

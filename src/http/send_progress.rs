@@ -1,11 +1,11 @@
-//! How the clients of one worker thread take their answers and send their bodies: the task that cuts those that do not (T4, V10).
+//! Samples the clients of one worker thread that responses and uploads wait for, and cuts the slow ones (T4, V10).
 //!
-//! A connection reports when bytes of an answer wait for the client, when the client took some, and when none wait any more. An
-//! answer that waits for the first time is registered here, and so is an upload (`upstream/flow.rs`) that waits for its client; one task
-//! per worker then visits all that are registered every 250 ms. It ends when none is left. An answer that never waits costs nothing
-//! but its allocation. The decisions are made by `send_pace.rs` and, for places that wait, by the actors
-//! (`client_wait.rs`); this module owns the registry, the task and the wake-up. It must not close connections: the
-//! connection polls [`SendProgress::poll_cut`].
+//! A connection reports when bytes of a response wait for the client, when the client has read some, and when none
+//! wait any more. A response that waits for the first time is registered here, and so is an upload
+//! (`upstream/upload_progress.rs`) that waits for its client. One task per worker then samples all registered ones
+//! every 250 ms; it ends when none is left. A response that never waits costs only its allocation. `send_pace.rs`
+//! decides on slow responses, the actors (`client_wait.rs`) on occupied capacity. This module owns the registry, the
+//! task and the wake-up. It must not close connections: the connection polls [`SendProgress::poll_cut`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -21,25 +21,25 @@ pub(crate) use crate::http::send_pace::CutReason;
 use crate::http::send_pace::{SendLimits, SendPace};
 use crate::worker::Shared;
 
-/// How often the registered answers are visited.
+/// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
-/// What waits for a client.
+/// A response or upload that waits for a client.
 pub(crate) trait Sampled {
-    /// Accounts for the time since the last visit. False if no further visit is needed.
-    fn sample(&self, visit: &Sample<'_>) -> bool;
+    /// Processes the time since the last sample. False if no further sample is needed.
+    fn sample(&self, sample: &Sample<'_>) -> bool;
 }
 
-/// One visit.
+/// One sample.
 pub(crate) struct Sample<'a> {
-    /// Since the last one.
+    /// The time since the last sample.
     pub(crate) elapsed: Duration,
     pub(crate) now: Instant,
     pub(crate) shared: &'a Shared,
     limits: &'a SendLimits,
 }
 
-/// What waits for its client on one worker thread.
+/// The responses and uploads of one worker thread that wait for their clients.
 pub(crate) struct SendWatch {
     shared: Arc<Shared>,
     limits: SendLimits,
@@ -47,23 +47,23 @@ pub(crate) struct SendWatch {
     is_running: Cell<bool>,
 }
 
-/// How the client of one answer takes it.
+/// The progress of one response's client.
 pub(crate) struct SendProgress {
     watch: Weak<SendWatch>,
     pace: Cell<SendPace>,
-    /// Unsent bytes wait for the client.
+    /// Whether unsent bytes wait for the client.
     is_waiting: Cell<bool>,
-    /// It did not wait all the time since the last visit.
+    /// Whether there was a time without waiting since the last sample.
     is_interrupted: Cell<bool>,
-    /// What the client took since the last visit.
-    taken_bytes: Cell<u64>,
+    /// The bytes that the client read since the last sample.
+    read_bytes: Cell<u64>,
     is_registered: Cell<bool>,
-    /// Memory is exhausted and the answer is paused: nothing is counted.
+    /// Whether the response is paused because memory is exhausted; then nothing is counted.
     is_paused: Cell<bool>,
     wait: RefCell<ClientWait>,
-    /// The client's socket; none where the connection has none.
+    /// The client's socket, if the connection has one.
     socket: Option<Rc<SocketBuffers>>,
-    /// What the answer holds until its last byte.
+    /// The capacity that the response occupies until its last byte.
     occupancy: Cell<Option<Occupancy>>,
     cut: Cell<Option<CutReason>>,
     connection: RefCell<Option<Waker>>,
@@ -75,14 +75,14 @@ impl SendWatch {
         Rc::new(Self { shared, limits, registered: RefCell::default(), is_running: Cell::new(false) })
     }
 
-    /// For one answer.
+    /// The progress of a new response.
     pub(crate) fn progress(self: &Rc<Self>, socket: Option<&Rc<SocketBuffers>>) -> Rc<SendProgress> {
         Rc::new(SendProgress {
             watch: Rc::downgrade(self),
             pace: Cell::default(),
             is_waiting: Cell::new(false),
             is_interrupted: Cell::new(true),
-            taken_bytes: Cell::new(0),
+            read_bytes: Cell::new(0),
             is_registered: Cell::new(false),
             is_paused: Cell::new(false),
             wait: RefCell::default(),
@@ -93,9 +93,9 @@ impl SendWatch {
         })
     }
 
-    /// Has this visited from now on.
-    pub(crate) fn register(self: &Rc<Self>, visited: Weak<dyn Sampled>) {
-        self.registered.borrow_mut().push(visited);
+    /// Registers an object for sampling.
+    pub(crate) fn register(self: &Rc<Self>, sampled: Weak<dyn Sampled>) {
+        self.registered.borrow_mut().push(sampled);
         if !self.is_running.replace(true) {
             actix_rt::spawn(Rc::clone(self).run());
         }
@@ -114,15 +114,16 @@ impl SendWatch {
 
     fn sample_all(&self, last: Instant, now: Instant) {
         let elapsed = now.saturating_duration_since(last);
-        let visit = Sample { elapsed, now, shared: &self.shared, limits: &self.limits };
-        // A connection that is woken is polled later, so nothing is registered while this runs.
+        let sample = Sample { elapsed, now, shared: &self.shared, limits: &self.limits };
+        // A woken connection is polled later, so nothing is registered while this runs.
         self.registered
             .borrow_mut()
-            .retain(|visited| visited.upgrade().is_some_and(|visited| visited.sample(&visit)));
+            .retain(|sampled| sampled.upgrade().is_some_and(|sampled| sampled.sample(&sample)));
     }
 }
 
-/// The task runs. Dropped with it, so that the next registration starts another even if this one panicked.
+/// Marks the task as running. Dropped with it, so that the next registration starts another even if this one
+/// panicked.
 struct Running<'a>(&'a Cell<bool>);
 
 impl Drop for Running<'_> {
@@ -132,29 +133,30 @@ impl Drop for Running<'_> {
 }
 
 impl SendProgress {
-    /// Unsent bytes of this answer wait for the client: its socket is full, or it grants no window.
+    /// Reports that unsent bytes of this response wait for the client: its socket is full, or it grants no window.
     pub(crate) fn set_waiting(self: &Rc<Self>) {
         self.is_waiting.set(true);
         if !self.is_registered.replace(true)
             && let Some(watch) = self.watch.upgrade()
         {
-            let visited: Weak<Self> = Rc::downgrade(self);
-            watch.register(visited);
+            let sampled: Weak<Self> = Rc::downgrade(self);
+            watch.register(sampled);
         }
     }
 
-    /// The client's socket or window took so many bytes of this answer.
+    /// Records bytes of this response that the client's socket or window accepted.
     pub(crate) fn record_sent(&self, bytes: usize) {
-        self.taken_bytes.set(self.taken_bytes.get().saturating_add(bytes as u64));
+        self.read_bytes.set(self.read_bytes.get().saturating_add(bytes as u64));
     }
 
-    /// Nothing of this answer waits for the client: the upstream is waited for, or the answer has ended.
+    /// Reports that no byte of this response waits for the client: it waits for the upstream, or has ended.
     pub(crate) fn set_idle(&self) {
         self.is_waiting.set(false);
         self.is_interrupted.set(true);
     }
 
-    /// Ready when this answer is cut: HTTP/1 then closes the connection without a terminator, HTTP/2 resets the stream.
+    /// Ready when this response is cut: HTTP/1 then closes the connection without a terminator, HTTP/2 resets the
+    /// stream.
     pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CutReason> {
         if let Some(cut) = self.cut.get() {
             return Poll::Ready(cut);
@@ -166,7 +168,7 @@ impl SendProgress {
         Poll::Pending
     }
 
-    /// Cuts the answer from outside of its own pace.
+    /// Cuts the response for a reason other than its pace.
     pub(crate) fn cut(&self, cut: CutReason) {
         self.cut.set(Some(cut));
         if let Some(connection) = self.connection.take() {
@@ -174,7 +176,7 @@ impl SendProgress {
         }
     }
 
-    /// Whether the gateway has paused the answer.
+    /// Sets whether the gateway has paused the response.
     pub(crate) fn set_paused(&self, is_paused: bool) {
         self.is_paused.set(is_paused);
         self.is_interrupted.set(true);
@@ -185,17 +187,17 @@ impl SendProgress {
         self.socket.as_ref()
     }
 
-    /// Why it was cut.
+    /// Why the response was cut.
     pub(crate) fn cut_reason(&self) -> Option<CutReason> {
         self.cut.get()
     }
 
-    /// The answer holds these places until they are released.
-    pub(crate) fn set_occupancy(&self, places: Option<Occupancy>) {
-        self.occupancy.set(places);
+    /// Sets the capacity that the response occupies until it is released.
+    pub(crate) fn set_occupancy(&self, occupancy: Option<Occupancy>) {
+        self.occupancy.set(occupancy);
     }
 
-    /// The answer's places are given back, whatever of it still waits.
+    /// Records that the response's slot and permit are released, even if bytes of it still wait.
     pub(crate) fn clear_occupancy(&self) {
         self.occupancy.set(None);
         self.wait.borrow_mut().reset();
@@ -203,17 +205,17 @@ impl SendProgress {
 }
 
 impl Sampled for SendProgress {
-    fn sample(&self, visit: &Sample<'_>) -> bool {
+    fn sample(&self, sample: &Sample<'_>) -> bool {
         let is_waiting = self.is_waiting.get() && !self.is_paused.get();
         let has_waited = is_waiting && !self.is_interrupted.replace(false);
-        let waited = if has_waited { visit.elapsed } else { Duration::ZERO };
-        let taken_bytes = self.taken_bytes.take();
+        let waited = if has_waited { sample.elapsed } else { Duration::ZERO };
+        let read_bytes = self.read_bytes.take();
         let mut pace = self.pace.get();
-        let cut = pace.advance(waited, taken_bytes, visit.limits);
+        let cut = pace.advance(waited, read_bytes, sample.limits);
         self.pace.set(pace);
         let mut wait = self.wait.borrow_mut();
         let is_crowding = if is_waiting {
-            wait.advance((waited, taken_bytes), self.occupancy.get(), visit.shared, visit.now)
+            wait.advance((waited, read_bytes), self.occupancy.get(), sample.shared, sample.now)
         } else {
             wait.reset();
             false
@@ -222,8 +224,8 @@ impl Sampled for SendProgress {
         if let Some(cut) = cut {
             self.cut(cut);
         }
-        let stays = cut.is_none() && self.is_waiting.get();
-        self.is_registered.set(stays);
-        stays
+        let remains = cut.is_none() && self.is_waiting.get();
+        self.is_registered.set(remains);
+        remains
     }
 }

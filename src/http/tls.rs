@@ -1,13 +1,13 @@
-//! TLS towards clients (A7): what the data listener proves itself with.
+//! TLS for clients (A7): the certificate of the data listener and its reload.
 //!
-//! rustls on ring, which speaks TLS 1.2 and 1.3 only; HTTP/2 and HTTP/1.1 are agreed on within the handshake (RFC 7301).
-//! What is proved with is one value that is swapped whole, so a connection sees one certificate with its own key and never
-//! half a change. New files serve new handshakes; open connections live on. A swap also forgets the sessions that could
-//! have been resumed: nothing of the old certificate is left to come back to.
+//! rustls on ring, with TLS 1.2 and 1.3 only; ALPN selects HTTP/2 or HTTP/1.1 within the handshake (RFC 7301).
+//! Certificate and key are one value that is swapped atomically, so no connection sees a certificate with another
+//! key. New files apply to new handshakes; open connections stay. A swap also discards the sessions for resumption,
+//! so no session of the old certificate can be resumed.
 //!
-//! The files are looked at by size, time and number (`reload_interval`), and read on request (SIGHUP). A pair that
-//! does not fit, as in the moment between two copies, is refused and told, and the old one goes on. Deliberately
-//! absent: certificates by name, and stapled answers of the authority.
+//! The files are checked for a change of size, time or inode number every `reload_interval`, and loaded on request
+//! (SIGHUP). A pair that does not match, as between two copies, is refused and logged, and the old one stays in use.
+//! Certificates by name and OCSP stapling are not supported.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -29,36 +29,36 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::telemetry::metrics::TlsMetrics;
 
-/// The protocol's name within the handshake.
+/// The ALPN name of HTTP/2.
 pub(crate) const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
 pub enum KeyPairError {
-    /// The certificate's file is gone or empty.
+    /// The certificate's file is missing or empty.
     #[error("server.tls.certificate_file: {0}")]
     CertificateFile(#[from] PemError),
-    /// The key's file is gone, empty, or open to others.
+    /// The key's file is missing, empty, or accessible to others.
     #[error("server.tls.private_key_file: {0}")]
     KeyFile(#[from] SecretFileError),
-    /// The file holds something else.
-    #[error("server.tls.certificate_file: `{path}` is no list of certificates: {why}")]
+    /// The file is not a list of certificates.
+    #[error("server.tls.certificate_file: `{path}` is not a list of certificates: {why}")]
     Certificate {
         /// The file.
         path: String,
-        /// What is wrong in it.
+        /// The error in it.
         why: String,
     },
-    /// The file holds something else.
-    #[error("server.tls.private_key_file: `{path}` holds no key that can be used: {why}")]
+    /// The file has no usable key.
+    #[error("server.tls.private_key_file: `{path}` has no usable key: {why}")]
     Key {
         /// The file.
         path: String,
-        /// What is wrong in it.
+        /// The error in it.
         why: String,
     },
-    /// One belongs to another pair.
+    /// The key does not match the certificate.
     #[error(
         "server.tls.private_key_file: `{key}` is not the key of the first certificate in `{certificate}`"
     )]
@@ -68,12 +68,12 @@ pub enum KeyPairError {
         /// The certificate's file.
         certificate: String,
     },
-    /// rustls cannot be had in this shape.
+    /// rustls refuses these settings.
     #[error("server.tls: {0}")]
     Protocol(rustls::Error),
 }
 
-/// What handshakes are made with.
+/// The certificate and key for handshakes.
 pub(crate) struct ServerTls {
     certificate: String,
     key: SecretFile,
@@ -82,14 +82,14 @@ pub(crate) struct ServerTls {
 }
 
 impl ServerTls {
-    /// Reads the pair; none where clients speak cleartext.
+    /// Loads the pair; `None` for cleartext.
     pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, KeyPairError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
         let current = ArcSwap::new(load_config(path, key, config.http2)?);
         Ok(Some(Arc::new(Self { certificate: path.clone(), key: key.clone(), http2: config.http2, current })))
     }
 
-    /// For one handshake.
+    /// Returns an acceptor with the current pair for one handshake.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.current.load_full())
     }
@@ -130,7 +130,7 @@ fn load_config(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<S
     Ok(Arc::new(config))
 }
 
-/// What tells one state of a file from another.
+/// The properties by which a change of a file is detected.
 #[derive(PartialEq, Eq)]
 struct FileStamp {
     number: u64,
@@ -139,18 +139,18 @@ struct FileStamp {
 }
 
 impl FileStamp {
-    /// None where there is no such file at the moment.
+    /// `None` if there is no such file at the moment.
     fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self { number: file.ino(), bytes: file.len(), modified: file.modified().ok() })
     }
 }
 
-/// Keeps the pair as new as its files.
+/// Reloads the pair when its files change.
 pub(crate) struct CertificateReload {
     tls: Arc<ServerTls>,
     last_stamps: [Option<FileStamp>; 2],
-    /// Notified to have the pair loaded although its files look the same.
+    /// Notified to reload the pair even if its files look unchanged.
     requests: Arc<Notify>,
     every: Duration,
     log: Logger,
@@ -173,13 +173,13 @@ impl CertificateReload {
         let mut ticks = tokio::time::interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_asked = tokio::select! {
+            let is_requested = tokio::select! {
                 () = self.requests.notified() => true,
                 _ = ticks.tick() => false,
             };
-            // Looked at before it is read: what changes in between is found the next time.
+            // The stamps are taken before the files are read: a change in between is detected the next time.
             let stamps = self.tls.file_stamps();
-            if is_asked || stamps != self.last_stamps {
+            if is_requested || stamps != self.last_stamps {
                 self.last_stamps = stamps;
                 self.reload();
             }
@@ -191,12 +191,12 @@ impl CertificateReload {
         match self.tls.reload() {
             Ok(()) => {
                 self.metrics.loaded.inc();
-                info!(self.log, "certificate loaded anew"; "file" => certificate);
+                info!(self.log, "certificate reloaded"; "file" => certificate);
             }
-            Err(refused) => {
+            Err(error) => {
                 self.metrics.refused.inc();
-                error!(self.log, "certificate refused, the old one goes on";
-                    "error" => refused.to_string(), "file" => certificate);
+                error!(self.log, "new certificate refused, the old one stays in use";
+                    "error" => error.to_string(), "file" => certificate);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The acceptor: one thread that accepts the connections of all listeners.
 //!
-//! It waits in poll(2) for its listening sockets and for commands. A listener in a pause is not waited for, so a shortage never spins
-//! (X5). The sockets are polled level-triggered: a connection that was left in the backlog is found by the next poll.
+//! It waits in poll(2) for its listening sockets and for commands. A paused listener is not polled, so a shortage
+//! never spins (X5). The sockets are polled level-triggered: the next poll finds a connection that was left in the
+//! backlog.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,11 +25,11 @@ use super::metrics::AcceptMetrics;
 use super::pause::{AcceptFailure, AcceptPauses, FULL_PAUSE, PAUSE, PauseCause};
 use super::worker::WorkerSender;
 
-/// Connections that one listener accepts before the others have their turn.
+/// Connections that one listener accepts before it yields to the others.
 const BATCH: usize = 64;
-/// Time for handshakes that have begun when a listener is to close: the last ACK of one takes a round trip.
+/// Time for handshakes that have begun when a listener closes: the last ACK of one takes a round trip.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(50);
-/// How much longer a listener stays open while a shortage keeps its backlog from being accepted.
+/// The additional time for which a listener stays open while a shortage prevents its backlog from being accepted.
 const SHORTAGE_TIME: Duration = Duration::from_secs(1);
 
 /// A listening socket and what its connections need.
@@ -38,18 +39,18 @@ pub(crate) struct Listener {
     workers: Vec<WorkerSender>,
     admission: Box<dyn Admission>,
     pauses: AcceptPauses,
-    /// Where the search for the least loaded worker begins, so that equally loaded ones take turns.
+    /// The start of the search for the least loaded worker, so that equally loaded ones take turns.
     next_worker: usize,
     closing: Option<PendingClose>,
 }
 
-/// A listener that closes once its backlog is empty.
+/// A listener that closes when its backlog is empty.
 struct PendingClose {
     at: Instant,
     closed: oneshot::Sender<()>,
 }
 
-/// What is left in a backlog.
+/// The state of a backlog.
 #[derive(PartialEq, Eq)]
 enum Backlog {
     Empty,
@@ -73,7 +74,7 @@ impl AcceptorHandle {
     pub(super) async fn close(&self, name: &'static str) {
         let (closed, is_closed) = oneshot::channel();
         self.send(AcceptorCommand::Close { name, closed });
-        // An acceptor that is gone has no listener open.
+        // An ended acceptor has no open listener.
         let _ = is_closed.await;
     }
 
@@ -113,24 +114,25 @@ impl Acceptor {
         Ok(AcceptorHandle { commands: sender, wake })
     }
 
-    /// Runs until it is stopped. A panic ends one turn, not the thread: nothing that a turn changes is left half done.
+    /// Runs until it is stopped. A panic ends one iteration, not the thread: no iteration leaves its changes half
+    /// done.
     fn run(&mut self) {
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.run_once())) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(_panic) => {
-                    error!(self.log, "the acceptor panicked and starts again"; "pause_ms" => PAUSE.as_millis() as u64);
+                    error!(self.log, "the acceptor panicked and is restarted"; "pause_ms" => PAUSE.as_millis() as u64);
                     std::thread::sleep(PAUSE);
                 }
             }
         }
     }
 
-    /// Waits and accepts once. False when the acceptor is to stop.
+    /// Waits and accepts once. False when the acceptor must stop.
     fn run_once(&mut self) -> bool {
         let (is_woken, ready) = match self.wait() {
-            Ok(found) => found,
+            Ok(polled) => polled,
             Err(error) => {
                 error!(self.log, "waiting for connections failed"; "error" => error.to_string());
                 std::thread::sleep(PAUSE);
@@ -141,7 +143,7 @@ impl Acceptor {
             return false;
         }
         for index in ready {
-            // A command may have closed one.
+            // A command may have closed the listener.
             if let Some(listener) = self.listeners.get_mut(index) {
                 listener.accept(&self.metrics, &self.log);
             }
@@ -182,11 +184,15 @@ impl Acceptor {
         let is_woken = is_ready.next().unwrap_or_default();
         Ok((
             is_woken,
-            indexes.into_iter().zip(is_ready).filter_map(|(place, is)| is.then_some(place)).collect(),
+            indexes
+                .into_iter()
+                .zip(is_ready)
+                .filter_map(|(index, is_ready)| is_ready.then_some(index))
+                .collect(),
         ))
     }
 
-    /// Carries out the commands that wait. False when the acceptor is to stop.
+    /// Runs the pending commands. False when the acceptor must stop.
     fn handle_commands(&mut self) -> bool {
         let mut bytes = [0; 64];
         while self.wake.read(&mut bytes).is_ok_and(|count| count > 0) {}
@@ -237,21 +243,21 @@ impl Listener {
 
     fn begin_to_close(&mut self, closed: oneshot::Sender<()>, log: &Logger) {
         if let Err(error) = listen::refuse_new(&self.socket) {
-            warn!(log, "connections that arrive at the moment in which the listener closes are reset";
+            warn!(log, "connections that arrive while the listener closes are reset";
                 "listener" => self.name, "error" => error.to_string(),
                 "hint" => "set server.drain_delay so that the load balancer stops sending connections before it");
         }
         self.closing = Some(PendingClose { at: clock::now() + HANDSHAKE_TIME, closed });
     }
 
-    /// Accepts a batch of what waits.
+    /// Accepts a batch of waiting connections.
     fn accept(&mut self, metrics: &AcceptMetrics, log: &Logger) -> Backlog {
         for accepted in 0..BATCH {
-            // A listener that closes takes what waits, because closing resets what is left.
+            // A closing listener accepts all waiting connections, because its close resets the others.
             if self.closing.is_none()
                 && let AdmissionDecision::Pause(cause) = self.admission.admit()
             {
-                // After a connection of this batch it is unknown whether another one waits: poll(2) tells.
+                // After an accepted connection it is unknown whether another one waits; the next poll(2) shows that.
                 if accepted == 0 {
                     self.pause(cause, None, metrics, log);
                 }
@@ -281,19 +287,19 @@ impl Listener {
         accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
-    /// Gives the socket to the worker with the fewest open connections.
+    /// Sends the socket to the worker with the fewest open connections.
     fn dispatch(&mut self, mut stream: TcpStream, log: &Logger) {
         while !self.workers.is_empty() {
             let count = self.workers.len();
             self.next_worker = (self.next_worker + 1) % count;
-            let turns = (0..count).map(|turn| (self.next_worker + turn) % count);
-            let Some(chosen) = turns.min_by_key(|index| self.workers[*index].open()) else { return };
+            let indexes = (0..count).map(|offset| (self.next_worker + offset) % count);
+            let Some(chosen) = indexes.min_by_key(|index| self.workers[*index].open()) else { return };
             match self.workers[chosen].send(stream) {
                 Ok(()) => return,
                 Err(refused) => {
                     stream = refused;
                     self.workers.swap_remove(chosen);
-                    error!(log, "a worker thread has ended, the others take its connections";
+                    error!(log, "a worker thread has ended, the others serve new connections";
                         "listener" => self.name, "workers_left" => self.workers.len());
                 }
             }
@@ -303,7 +309,7 @@ impl Listener {
     fn pause(&mut self, cause: PauseCause, error: Option<Errno>, metrics: &AcceptMetrics, log: &Logger) {
         let (now, length) = (clock::now(), if error.is_some() { PAUSE } else { FULL_PAUSE });
         let begins = self.pauses.begin(now, length);
-        // A full listener is looked at every few milliseconds: that is one event, not many.
+        // A full listener is checked every few milliseconds, which counts as one event.
         if begins || error.is_some() {
             metrics.count_failure(cause);
         }
@@ -318,12 +324,12 @@ impl Listener {
         if let Some(episode) = self.pauses.take_ended(now) {
             metrics.episode_ended(self.name);
             let lasted = episode.end.saturating_duration_since(episode.began);
-            info!(log, "accepting connections goes on"; "listener" => self.name, "pauses" => episode.count,
+            info!(log, "accepting connections resumes"; "listener" => self.name, "pauses" => episode.count,
                 "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
         }
     }
 
-    /// When this listener has something to do by itself.
+    /// The next time at which this listener needs attention without a new connection.
     fn next_change(&self, now: Instant) -> Option<Instant> {
         let pause = self.pauses.next_change(now);
         // A listener in a pause cannot close: the end of the pause comes first.
@@ -331,13 +337,13 @@ impl Listener {
         pause.into_iter().chain(closing).min()
     }
 
-    /// Whether this listener is to close and its backlog is empty.
+    /// Whether this listener must close and its backlog is empty.
     fn may_close(&mut self, now: Instant, metrics: &AcceptMetrics, log: &Logger) -> bool {
         let Some(due) = self.closing.as_ref().map(|closing| closing.at).filter(|due| now >= *due) else {
             return false;
         };
         if now >= due + SHORTAGE_TIME {
-            error!(log, "the listener closes while connections wait, they are reset"; "listener" => self.name,
+            error!(log, "the listener closes while connections wait in its backlog, they are reset"; "listener" => self.name,
                 "hint" => "accept_failures_total names the shortage");
             return true;
         }

@@ -1,24 +1,25 @@
-//! Whether the next connection may be accepted.
+//! Admission of connections: whether the acceptor may accept the next one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::pause::PauseCause;
+use super::worker::open_connections;
 
 /// Whether the next connection may be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdmissionDecision {
     /// Accept it.
     Accept,
-    /// Leave it in the backlog and ask again after the pause.
+    /// Leave it in the backlog and decide again after the pause.
     Pause(PauseCause),
 }
 
-/// Asked before each accept, on the acceptor's thread.
+/// Decides before each accept, on the acceptor's thread.
 pub(crate) trait Admission: Send {
     fn admit(&self) -> AdmissionDecision;
 
-    /// Whether a connection may take a descriptor of the reserve where no other is left.
+    /// Whether a connection may use a descriptor of the reserve if no other is left.
     fn uses_reserve(&self) -> bool {
         false
     }
@@ -35,6 +36,6 @@ pub(crate) struct ConnectionLimit {
 impl ConnectionLimit {
     /// Open connections on all worker threads together.
     pub(crate) fn open(&self) -> usize {
-        self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum()
+        open_connections(&self.open)
     }
 }

@@ -13,11 +13,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::buffers;
 
-/// Connections that may wait for the acceptor; the kernel bounds it by `net.core.somaxconn`.
+/// The most connections that may wait for the acceptor; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A listening socket. Accepted connections inherit `stall` as `TCP_USER_TIMEOUT` (T4): the kernel closes the connection of a client that
-/// takes no byte for so long, because only the kernel sees the bytes in its send buffer. They also inherit a small receive buffer.
+/// Binds a listening socket. Accepted connections inherit `stall` as `TCP_USER_TIMEOUT` (T4): the kernel closes the
+/// connection of a client that accepts no byte for this time, because only the kernel sees the bytes in its send
+/// buffer. They also inherit a small receive buffer.
 pub(crate) fn listen(address: SocketAddr, stall: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

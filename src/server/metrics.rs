@@ -1,4 +1,4 @@
-//! The acceptor's metrics, and which listeners do not accept at the moment.
+//! The acceptor's metrics, and the list of paused listeners.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -7,10 +7,10 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::pause::PauseCause;
 
-/// A listener, why its connections wait, and since when.
+/// A listener, the cause of its pause, and its start.
 type PausedListener = (&'static str, &'static str, Instant);
 
-/// How often accepting failed, by cause.
+/// The number of failed accepts by cause, and the paused listeners.
 #[derive(Clone)]
 pub(crate) struct AcceptMetrics {
     failures: [IntCounter; PauseCause::ALL.len()],
@@ -20,8 +20,10 @@ pub(crate) struct AcceptMetrics {
 
 impl AcceptMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let opts =
-            Opts::new("accept_failures_total", "failed accepts, and times that a listener became full");
+        let opts = Opts::new(
+            "accept_failures_total",
+            "failed accepts, and the number of times that a listener became full",
+        );
         let family = IntCounterVec::new(opts, &["cause"])?;
         registry.register(Box::new(family.clone()))?;
         Ok(Self {
@@ -30,7 +32,7 @@ impl AcceptMetrics {
         })
     }
 
-    /// The listeners with connections that wait.
+    /// The listeners that do not accept at the moment.
     pub(crate) fn paused_listeners(&self) -> Vec<PausedListener> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -47,7 +49,7 @@ impl AcceptMetrics {
 
     pub(super) fn count_failure(&self, cause: PauseCause) {
         let index = PauseCause::ALL.iter().position(|each| *each == cause);
-        if let Some(counter) = index.and_then(|place| self.failures.get(place)) {
+        if let Some(counter) = index.and_then(|index| self.failures.get(index)) {
             counter.inc();
         }
     }

@@ -1,17 +1,20 @@
 //! The server of both listeners: from a listening socket to a connection on a worker thread.
 //!
-//! The way of a connection:
+//! The path of a connection:
 //! 1. `listen.rs` binds the listening sockets.
-//! 2. `acceptor.rs`, one thread, waits for connections, asks `admission.rs` before each accept, and hands the socket to the worker
-//!    thread with the fewest open connections. `pause.rs` decides how long accepting pauses after a shortage.
-//! 3. `worker.rs`: the worker thread spawns one task per connection. The task calls [`Serve::serve`].
-//! 4. `http/listener.rs` implements `Serve`: PROXY header, TLS handshake, then the loop of HTTP/1.1 or HTTP/2.
+//! 2. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before each accept, and sends the socket
+//!    to the worker thread with the fewest open connections. `pause.rs` decides how long accepting pauses after a
+//!    shortage.
+//! 3. `worker.rs`: the worker thread spawns one task per connection. The task calls [`ConnectionHandler::serve`].
+//! 4. `http/listener.rs` implements `ConnectionHandler`: PROXY header, TLS handshake, then the loop of HTTP/1.1 or
+//!    HTTP/2.
 //!
-//! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections go on, and it resets
-//! the connections that wait in the backlog (X5, G4).
+//! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
+//! stay open, and it resets the connections in the backlog (X5, G4).
 //!
-//! A panic in a connection's task ends that connection. A panic in the acceptor is logged, and the acceptor starts again. When a
-//! worker thread ends, its actors are lost: [`Server::failed`] reports it, and the process drains and exits.
+//! A panic in a connection's task ends that connection. A panic in the acceptor is logged, and the acceptor restarts.
+//! When a worker thread ends, its actors are lost: [`Server::worker_ended`] reports it, and the process drains and
+//! exits.
 
 mod acceptor;
 mod admission;
@@ -47,8 +50,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the acceptor thread for these listeners.
     ///
-    /// # Errors
-    /// The thread or its wake-up socket cannot be made.
+    /// # Errors The thread or its wake-up socket cannot be created.
     pub(crate) fn start(
         listeners: Vec<Listener>,
         threads: WorkerThreads,
@@ -60,13 +62,14 @@ impl Server {
         Ok(Self { acceptor, threads, ended })
     }
 
-    /// Closes the listening socket with this name. Connections that wait in its backlog are accepted first. Returns when
-    /// the socket is closed.
+    /// Closes the listening socket with this name. Connections in its backlog are accepted first. Returns when the
+    /// socket is closed.
     pub(crate) async fn close(&self, listener: &'static str) {
         self.acceptor.close(listener).await;
     }
 
-    /// Waits until a worker thread has ended without being stopped; returns its name. Waits for ever while all of them run.
+    /// Waits until a worker thread has ended without being stopped; returns its name. Never returns while all of them
+    /// run.
     pub(crate) async fn worker_ended(&mut self) -> String {
         match self.ended.recv().await {
             Some(name) => name,

@@ -1,7 +1,8 @@
-//! How long accepting pauses after a shortage, and when an episode of shortages begins and ends.
+//! The pauses of accepting after a shortage, and the episodes of shortages.
 //!
-//! Pure: time is an argument. A failed accept leaves the connection in the backlog and the listening socket readable, so trying again at
-//! once would spin (X5). An episode has one log line at its begin and one at its end, however often accepting fails in between.
+//! No I/O: time is an argument. A failed accept leaves the connection in the backlog and the listening socket
+//! readable, so an immediate retry would spin (X5). An episode has one log line at its start and one at its end,
+//! however often accepting fails in between.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use rustix::io::Errno;
 
 /// How long accepting pauses after a shortage.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
-/// How long accepting pauses while the listener has as many connections as it may have. A look costs no system call, and each
-/// connection that ends makes room for one that waits: a longer pause would leave that room unused.
+/// The pause while the listener has the most connections that it may have. A check needs no system call, and each
+/// ended connection makes room for a waiting one: a longer pause would leave that room unused.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(5);
-/// An episode ends when accepting has not paused for so long.
+/// An episode ends after this time without a pause.
 const EPISODE_END: Duration = Duration::from_secs(1);
 
 /// Why accepting pauses.
@@ -22,7 +23,7 @@ pub(crate) enum PauseCause {
     OutOfDescriptors,
     /// The kernel has no memory for the socket: `ENOBUFS`, `ENOMEM`.
     OutOfMemory,
-    /// The listener has as many connections as it may have.
+    /// The listener has the most connections that it may have.
     TooManyConnections,
     /// Any other error of the listening socket.
     Other,
@@ -42,7 +43,7 @@ impl PauseCause {
         }
     }
 
-    /// What the operator does.
+    /// What the operator can do about it.
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::OutOfDescriptors => "raise the limit of open files (ulimit -n, LimitNOFILE, fs.file-max)",
@@ -55,19 +56,19 @@ impl PauseCause {
     }
 }
 
-/// What a failed accept means.
+/// The meaning of a failed accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AcceptFailure {
     /// No connection waits.
     Empty,
-    /// The one connection failed before it was accepted; the next one may not.
+    /// This connection failed before it was accepted; the next one may not.
     Connection,
     /// Accepting must pause.
     Shortage(PauseCause),
 }
 
 impl AcceptFailure {
-    /// Classifies an error of accept(2). That page says which errors belong to the one connection.
+    /// Classifies an error of accept(2). The manual page lists the errors that belong to a single connection.
     pub(super) fn classify(error: Errno) -> Self {
         match error {
             Errno::AGAIN => Self::Empty,
@@ -103,12 +104,12 @@ pub(super) struct PauseEpisode {
     pub(super) last: Instant,
     /// The end of the last pause.
     pub(super) end: Instant,
-    /// How often accepting paused.
+    /// The number of pauses.
     pub(super) count: u64,
 }
 
 impl AcceptPauses {
-    /// Accepting pauses from `now` on. Returns whether an episode begins.
+    /// Starts a pause at `now`. Returns whether an episode begins.
     pub(super) fn begin(&mut self, now: Instant, length: Duration) -> bool {
         let end = now + length;
         self.until = Some(end);
@@ -125,17 +126,17 @@ impl AcceptPauses {
         }
     }
 
-    /// Whether accepting pauses at `now`.
+    /// Whether accepting is paused at `now`.
     pub(super) fn is_paused(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// The episode that has ended by `now`; each is returned once.
+    /// The episode that has ended at `now`; each is returned once.
     pub(super) fn take_ended(&mut self, now: Instant) -> Option<PauseEpisode> {
         self.episode.take_if(|episode| now >= episode.last + EPISODE_END)
     }
 
-    /// When to look again; none while nothing changes by itself.
+    /// The next time at which the state changes; `None` if it does not change by itself.
     pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let pause_end = self.until.filter(|until| now < *until);
         pause_end.or(self.episode.map(|episode| episode.last + EPISODE_END))
@@ -148,9 +149,9 @@ mod tests {
 
     use super::*;
 
-    /// X5: a shortage pauses accepting for 100 ms; an episode is reported once at its begin and once at its end
+    /// X5: a shortage pauses accepting for 100 ms; an episode is reported once at its start and once at its end
     #[test]
-    fn an_episode_has_one_begin_and_one_end() {
+    fn an_episode_has_one_start_and_one_end() {
         let start = clock::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut pauses = AcceptPauses::default();
@@ -162,7 +163,7 @@ mod tests {
             assert_eq!(pauses.take_ended(at(pause * 100)), None);
             assert!(!pauses.begin(at(pause * 100), PAUSE), "the episode goes on");
         }
-        assert_eq!(pauses.next_change(at(5_000)), Some(at(5_900)), "its end is looked for");
+        assert_eq!(pauses.next_change(at(5_000)), Some(at(5_900)), "the end of the episode is due");
         assert_eq!(pauses.take_ended(at(5_899)), None);
         let ended = pauses.take_ended(at(5_900)).unwrap();
         assert_eq!((ended.began, ended.end, ended.count), (start, at(5_000), 50));
@@ -170,7 +171,7 @@ mod tests {
         assert!(pauses.begin(at(9_000), PAUSE), "the next one is another");
     }
 
-    /// X5: an error that belongs to the one connection does not pause accepting; an unknown one pauses, so that it cannot spin
+    /// X5: an error of a single connection does not pause accepting; an unknown error pauses, so that it cannot spin
     #[test]
     fn errors_are_classified() {
         for (error, failure) in [

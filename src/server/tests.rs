@@ -18,7 +18,7 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Answers each byte with its successor. The byte 0 stops the worker thread.
+/// Replies to each byte with its successor. The byte 0 stops the worker thread.
 struct Successor;
 
 impl ConnectionHandler for Successor {
@@ -48,7 +48,7 @@ impl Admission for Never {
     }
 }
 
-/// Counts how often it is asked, and never admits.
+/// Counts its calls, and never admits.
 #[derive(Clone, Default)]
 struct Full(Arc<AtomicUsize>);
 
@@ -91,25 +91,25 @@ fn connect(address: SocketAddr) -> Client {
     client
 }
 
-fn ask(mut client: &Client, byte: u8) -> u8 {
+fn exchange(mut client: &Client, byte: u8) -> u8 {
     client.write_all(&[byte]).unwrap();
-    let mut answer = [0];
-    client.read_exact(&mut answer).unwrap();
-    answer[0]
+    let mut reply = [0];
+    client.read_exact(&mut reply).unwrap();
+    reply[0]
 }
 
 fn counts(server: &Server) -> Vec<usize> {
     server.threads.iter().map(|thread| thread.open().load(Ordering::Relaxed)).collect()
 }
 
-/// X5: each connection goes to the worker with the fewest, also after others have closed
+/// X5: each connection is sent to the worker with the fewest, also after others have closed
 #[actix_rt::test]
 async fn connections_go_to_the_least_loaded_worker() {
     let (server, address) = server(3, Always);
     let mut clients: Vec<Client> = (0..9).map(|_| connect(address)).collect();
-    assert!(clients.iter().all(|client| ask(client, 1) == 2));
+    assert!(clients.iter().all(|client| exchange(client, 1) == 2));
     assert_eq!(counts(&server), [3, 3, 3]);
-    // Accepted in turns, so every third is of one worker.
+    // The workers take turns, so every third connection is of one worker.
     for index in [6, 3, 0] {
         clients.remove(index);
     }
@@ -120,12 +120,13 @@ async fn connections_go_to_the_least_loaded_worker() {
     }
     assert!(counts(&server).contains(&0), "{:?}", counts(&server));
     clients.extend((0..3).map(|_| connect(address)));
-    assert!(clients.iter().all(|client| ask(client, 1) == 2));
+    assert!(clients.iter().all(|client| exchange(client, 1) == 2));
     assert_eq!(counts(&server), [3, 3, 3]);
     server.stop(TIMEOUT).await;
 }
 
-/// X5: a full listener looks often whether a connection has ended, so that its room is used at once, and does not spin
+/// X5: a full listener checks often whether a connection has ended, so that its room is used at once, and does not
+/// spin
 #[actix_rt::test]
 async fn a_full_listener_is_sampled_often() {
     let full = Full::default();
@@ -133,21 +134,21 @@ async fn a_full_listener_is_sampled_often() {
     let waiting = connect(address);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let samples = full.0.load(Ordering::Relaxed);
-    assert!((20..=400).contains(&samples), "{samples} looks in a second");
+    assert!((20..=400).contains(&samples), "{samples} samples in a second");
     drop(waiting);
     server.stop(TIMEOUT).await;
 }
 
-/// E3: a panic of the acceptor ends neither the acceptor nor the connection that waited
+/// E3: a panic of the acceptor ends neither the acceptor nor the waiting connection
 #[actix_rt::test]
 async fn a_panic_of_the_acceptor_does_not_end_it() {
     let (server, address) = server(1, Panics::default());
-    assert_eq!(ask(&connect(address), 1), 2);
-    assert_eq!(ask(&connect(address), 7), 8);
+    assert_eq!(exchange(&connect(address), 1), 2);
+    assert_eq!(exchange(&connect(address), 7), 8);
     server.stop(TIMEOUT).await;
 }
 
-/// S4: a worker thread that ends is reported with its name, and the others take its connections
+/// S4: a worker thread that ends is reported with its name, and the others serve new connections
 #[actix_rt::test]
 async fn an_ended_worker_thread_is_reported() {
     let (mut server, address) = server(2, Always);
@@ -156,11 +157,11 @@ async fn an_ended_worker_thread_is_reported() {
     let name = tokio::time::timeout(TIMEOUT, server.worker_ended()).await.unwrap();
     assert!(name.starts_with("worker "), "{name}");
     for _ in 0..4 {
-        assert_eq!(ask(&connect(address), 1), 2);
+        assert_eq!(exchange(&connect(address), 1), 2);
     }
 }
 
-/// G4: what waits in a backlog when a listener closes is accepted and served; later connections are refused
+/// G4: connections in the backlog of a closing listener are accepted and served; later connections are refused
 #[actix_rt::test]
 async fn a_closing_listener_serves_its_backlog() {
     let (server, address) = server(2, Never);
@@ -171,9 +172,9 @@ async fn a_closing_listener_serves_its_backlog() {
     assert_eq!(counts(&server), [0, 0], "all of them wait");
     server.close("data").await;
     for mut client in &clients {
-        let mut answer = [0];
-        client.read_exact(&mut answer).unwrap();
-        assert_eq!(answer, [2]);
+        let mut reply = [0];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, [2]);
     }
     assert_eq!(Client::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     server.stop(TIMEOUT).await;

@@ -1,7 +1,8 @@
-//! Worker threads: each is an actix arbiter, which carries its share of the actors and one task per connection.
+//! Worker threads: each is an actix arbiter that runs its share of the actors and one task per connection.
 //!
-//! The acceptor sends sockets over a channel. The channel holds no more than the listener's connection limit, because a socket
-//! counts as open from the moment it is sent. The count is a ticket and falls when the connection's task ends, even by a panic.
+//! The acceptor sends sockets over a channel. The channel holds no more than the listener's connection limit, because
+//! a socket counts as open from the moment it is sent. The count is a ticket that is released when the connection's
+//! task ends, even by a panic.
 
 use std::future::Future;
 use std::io;
@@ -21,7 +22,7 @@ pub(crate) trait ConnectionHandler: 'static {
     fn serve(self: Rc<Self>, stream: TcpStream) -> impl Future<Output = ()> + 'static;
 }
 
-/// A connection's share of its worker's count.
+/// A connection's ticket in its worker's count.
 struct OpenConnection(Arc<AtomicUsize>);
 
 impl Drop for OpenConnection {
@@ -36,7 +37,7 @@ pub(super) struct AcceptedSocket {
     open: OpenConnection,
 }
 
-/// How the acceptor reaches a worker thread.
+/// Sends sockets from the acceptor to a worker thread.
 #[derive(Clone)]
 pub(crate) struct WorkerSender {
     sockets: UnboundedSender<AcceptedSocket>,
@@ -44,12 +45,12 @@ pub(crate) struct WorkerSender {
 }
 
 impl WorkerSender {
-    /// Connections that this worker has open, those in its channel included.
+    /// The open connections of this worker, with those in its channel.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Hands a socket over. Gives it back where the worker has ended.
+    /// Sends a socket. Returns it as an error if the worker has ended.
     pub(super) fn send(&self, stream: StdTcpStream) -> Result<(), StdTcpStream> {
         self.open.fetch_add(1, Ordering::Relaxed);
         let accepted = AcceptedSocket { stream, open: OpenConnection(Arc::clone(&self.open)) };
@@ -78,19 +79,19 @@ impl WorkerThread {
     }
 }
 
-/// Connections that are open on these workers.
+/// The number of open connections on these workers.
 pub(crate) fn open_connections(counts: &[Arc<AtomicUsize>]) -> usize {
     counts.iter().map(|open| open.load(Ordering::Relaxed)).sum()
 }
 
-/// Starts worker threads and is told of those that have ended.
+/// Starts worker threads, and receives the reports of ended ones.
 pub(crate) struct WorkerThreads {
     threads: Vec<WorkerThread>,
     ended: UnboundedSender<String>,
     reports: UnboundedReceiver<String>,
 }
 
-/// Reports the end of a worker thread when the thread's tasks are dropped, whatever ended it.
+/// Reports the end of a worker thread when the thread's tasks are dropped, whatever the cause.
 struct EndReport {
     name: String,
     ended: UnboundedSender<String>,
@@ -98,7 +99,7 @@ struct EndReport {
 
 impl Drop for EndReport {
     fn drop(&mut self) {
-        // Nobody waits for it any more where the server is gone.
+        // An error means that the server was dropped and needs no report.
         let _ = self.ended.send(std::mem::take(&mut self.name));
     }
 }
@@ -109,8 +110,8 @@ impl WorkerThreads {
         Self { threads: Vec::new(), ended, reports }
     }
 
-    /// Starts a thread with at most so many blocking threads of its own. `build` runs on it and makes what serves its connections. Returns
-    /// when that is made. Must be called inside an actix system.
+    /// Starts a thread with at most this number of blocking threads. `build` runs on it and builds the handler of its
+    /// connections. Returns when the handler is built. Must be called inside an actix system.
     pub(crate) fn start<S: ConnectionHandler, F: Future<Output = io::Result<S>> + 'static>(
         &mut self,
         name: String,
@@ -151,13 +152,13 @@ impl WorkerThreads {
     }
 }
 
-/// One task per socket. Runs until its thread ends.
+/// Spawns one task per socket. Runs until its thread ends.
 async fn receive<S: ConnectionHandler>(mut inbox: UnboundedReceiver<AcceptedSocket>, service: Rc<S>) {
     while let Some(AcceptedSocket { stream, open }) = inbox.recv().await {
         let service = Rc::clone(&service);
         actix_rt::spawn(async move {
             let _open = open;
-            // The kernel has no memory to watch the socket: the connection closes.
+            // An error means that the kernel has no memory to watch the socket: the connection closes.
             let Ok(stream) = TcpStream::from_std(stream) else { return };
             service.serve(stream).await;
         });

@@ -78,7 +78,7 @@ async fn the_stores_error_code_is_reported() {
     let (gateway, _good) = with_healthy_section(&bad).await;
     let text = send_signed(&gateway, "/").await.text();
     let text_part =
-        "its store answered 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
+        "its store responded with 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
     assert!(text.contains(text_part), "{text}");
 }
 
@@ -106,7 +106,7 @@ async fn the_code_of_a_long_error_is_reported() {
         let gateway = builder.start().await;
         let answer = send_signed(&gateway, "/").await;
         assert_incomplete(&answer, "a long document");
-        assert!(answer.text().contains("its store answered 403 AccessDenied"), "{}", answer.text());
+        assert!(answer.text().contains("its store responded with 403 AccessDenied"), "{}", answer.text());
         gateway.wait_until_idle().await;
     }
 }
@@ -122,7 +122,7 @@ async fn the_bounds_hold_for_all_pages_together() {
     };
     for (padding, pages, text_part) in [
         (0, 3, "more than 10000 buckets of the section"),
-        (3 << 20, 2, "the store's answer has more than 4194304 bytes"),
+        (3 << 20, 2, "the pages of its store have more than 4194304 bytes"),
     ] {
         let bad = Upstream::start(move |seen| {
             let token = seen.target.split_once("continuation-token=").map_or("0", |(_, token)| token);

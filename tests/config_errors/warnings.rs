@@ -17,7 +17,7 @@ fn warning_of(builder: impl Fn() -> Builder) -> String {
     let strict = check(builder().argument("--strict"));
     assert_eq!(strict.code, Some(78), "{strict:?}");
     assert!(strict.stderr.starts_with(&format!("tidegate: {warning}")), "{}", strict.stderr);
-    assert!(!strict.stdout.contains("sound"), "{}", strict.stdout);
+    assert!(!strict.stdout.contains("the configuration is valid"), "{}", strict.stdout);
     warning
 }
 
@@ -36,7 +36,7 @@ fn a_sound_configuration_gives_no_warning() {
         let builder = if strict { bucket().argument("--strict") } else { bucket() };
         let ExitReport { code, stdout, stderr } = check(builder);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-        assert_eq!(stdout, "the configuration is sound: 1 bucket\n");
+        assert_eq!(stdout, "the configuration is valid: 1 bucket\n");
     }
 }
 
@@ -152,14 +152,14 @@ fn the_open_demo_bucket_warns_beyond_loopback() {
             "without authentication",
         ];
         warns(open, &words);
-        assert!(check(open()).stdout.contains("sound: 0 buckets (the embedded `demo` starts), 1 warning"));
+        assert!(check(open()).stdout.contains("valid: 0 buckets (the embedded `demo` starts), 1 warning"));
         let start = open().argument("--strict").run();
         assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
     }
     let near = check(Gateway::builder().argument("--strict"));
     assert_eq!(
         (near.code, near.stderr.as_str(), near.stdout.as_str()),
-        (Some(0), "", "the configuration is sound: 0 buckets (the embedded `demo` starts)\n")
+        (Some(0), "", "the configuration is valid: 0 buckets (the embedded `demo` starts)\n")
     );
     let served = bucket().set("server.address", "0.0.0.0");
     assert_eq!(check(served.argument("--strict")).code, Some(0));

@@ -56,7 +56,7 @@ async fn lack_of_descriptors_is_not_counted_against_the_store() {
     assert_refused_for_descriptors(&gateway, "/b/k").await;
     assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, REQUESTS as f64);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
-    let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
+    let begun = "a resource of the gateway is exhausted; calls that need it are refused with 503";
     gateway.wait_for_log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
     let status = gateway.status().await;
     let causes = status["causes"].as_array().unwrap();

@@ -36,7 +36,7 @@ async fn a_certificate_is_reloaded_during_transfers() {
     identity.renew();
     assert!(!identity.is_current(&gateway).await, "no reload was requested yet");
     gateway.send_sighup();
-    gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
+    gateway.wait_for_log_line("certificate reloaded", |_| true).await;
     assert!(identity.is_current(&gateway).await);
     assert_eq!(gateway.metric("tls_reloads_total{result=\"loaded\"}").await, 1.0);
 
@@ -71,7 +71,7 @@ async fn an_invalid_pair_is_refused_and_the_old_one_stays() {
     let (certificate, key) = identity.pair();
     for (step, (name, text, mode, why)) in [
         ("certificate.pem", certificate.as_str(), 0o644, "is not the key of the first certificate"),
-        ("key.pem", "nonsense", 0o600, "holds no key that can be used"),
+        ("key.pem", "nonsense", 0o600, "has no usable key"),
         ("key.pem", key.as_str(), 0o644, "can be read by other users"),
     ]
     .into_iter()
@@ -80,13 +80,13 @@ async fn an_invalid_pair_is_refused_and_the_old_one_stays() {
         identity.write(name, text, mode);
         gateway.send_sighup();
         let refused = |line: &serde_json::Value| line["error"].as_str().unwrap_or_default().contains(why);
-        gateway.wait_for_log_line("certificate refused, the old one goes on", refused).await;
+        gateway.wait_for_log_line("new certificate refused, the old one stays in use", refused).await;
         assert_eq!(gateway.metric("tls_reloads_total{result=\"refused\"}").await, step as f64 + 1.0);
         let stream = identity.connect(&gateway, &["h2"]).await;
         assert_eq!(server_certificate(&stream), old, "{why}");
     }
     identity.write("key.pem", &key, 0o600);
     gateway.send_sighup();
-    gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
+    gateway.wait_for_log_line("certificate reloaded", |_| true).await;
     assert!(identity.is_current(&gateway).await);
 }

@@ -56,9 +56,9 @@ async fn accepting_pauses_without_descriptors_and_resumes() {
         client.send(message("GET", "/-/livez", &[], None)).await;
         assert_eq!(client.response("GET").await.complete_status(), 200);
     }
-    gateway.wait_for_log_line("accepting connections goes on", |line| line["listener"] == "data").await;
+    gateway.wait_for_log_line("accepting connections resumes", |line| line["listener"] == "data").await;
     assert!(gateway.metric("accept_failures_total{cause=\"out_of_descriptors\"}").await >= 2.0);
     let lines = gateway.log_lines();
     let count = |message: &str| lines.iter().filter(|line| line["msg"] == message).count();
-    assert_eq!((count("accepting connections pauses"), count("accepting connections goes on")), (1, 1));
+    assert_eq!((count("accepting connections pauses"), count("accepting connections resumes")), (1, 1));
 }

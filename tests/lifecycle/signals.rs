@@ -49,7 +49,7 @@ async fn other_signals_do_not_end_a_gateway_with_tls() {
         identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     for (signal, message) in HARMLESS {
         gateway.signal(signal);
-        let message = if signal == Signal::HUP { Some("certificate loaded anew") } else { message };
+        let message = if signal == Signal::HUP { Some("certificate reloaded") } else { message };
         if let Some(message) = message {
             gateway.wait_for_log_line(message, |_| true).await;
         }
@@ -105,11 +105,11 @@ async fn a_repeated_reload_counts_once() {
     let gateway = identity.gateway_before(&upstream).set("server.tls.reload_interval", "3600").start().await;
     gateway.send_sighup();
     gateway.send_sighup();
-    gateway.wait_for_log_line("certificate loaded anew", |_| true).await;
+    gateway.wait_for_log_line("certificate reloaded", |_| true).await;
     tokio::time::sleep(REPEAT_WINDOW * 3).await;
-    assert_eq!(count(&gateway, "certificate loaded anew"), 1);
+    assert_eq!(count(&gateway, "certificate reloaded"), 1);
     gateway.send_sighup();
-    let second = || async { (count(&gateway, "certificate loaded anew") == 2).then_some(()) };
+    let second = || async { (count(&gateway, "certificate reloaded") == 2).then_some(()) };
     wait_for("the certificate is loaded again", second).await;
 }
 

@@ -1,11 +1,12 @@
-//! The buckets of one section by pattern, as its store lists them.
+//! Fetches the buckets of a section by pattern from its store.
 //!
-//! A call is like any other of the section: it waits for a permit of the gate, needs a closed circuit, is retried within the budget,
-//! ends with the deadline, and reports its outcome. A store may answer in pages; one bound of bytes, of names and of pages holds for
-//! all of them. A name is kept if it leads to this section, if the client's policy allows it, and if the section does not send all names
-//! to one other bucket of the store.
+//! A call is like any other of the section: it waits for a permit of the gate, needs a closed circuit, is retried
+//! within the budget, ends with the deadline, and reports its outcome. A store may send several pages; one bound of
+//! bytes, of names and of pages applies to all of them together. A name is kept if it routes to this section, if the
+//! client's policy allows it, and if the section does not send all names to one other bucket of the store.
 //!
-//! An answer that is not a list, or exceeds a bound, is no failure of the store, because the store still serves objects.
+//! A response that is not a list, or exceeds a bound, is not a failure of the store, because the store still serves
+//! objects.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,8 +16,8 @@ use bytes::BytesMut;
 use tidegate_actors::OperationClass;
 
 use crate::auth::{self, Caller};
+use crate::http::admission::acquire_grant;
 use crate::http::error::GatewayError;
-use crate::http::proxy::acquire_grant;
 use crate::http::request_validation::{BodyLength, Head};
 use crate::router::Bucket;
 use crate::s3::bucket_list::{ListedBucket, parse};
@@ -27,21 +28,21 @@ use crate::worker::Worker;
 
 /// The most bytes of all pages of one store's list (E6).
 pub(crate) const BYTES_MAX: usize = 4 << 20;
-/// The most names of one store that lead to one section: S3's quota of an account.
+/// The most names of one store that route to one section: S3's quota of an account.
 pub(crate) const NAMES_MAX: usize = 10_000;
 /// The most pages of one store's list.
 pub(crate) const PAGES_MAX: usize = 100;
-/// The longest name: what S3 has ever allowed.
+/// The longest name that S3 has ever allowed.
 const NAME_BYTES_MAX: usize = 255;
-/// The most bytes of an error document that are read. AWS sends some of more than 8 KiB.
+/// The most bytes that are read of an error document. AWS sends some of more than 8 KiB.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// Why there is no list of a store.
+/// Why a store's list could not be fetched.
 #[derive(Debug)]
 pub(crate) enum FetchError {
-    /// The store was not called, or did not answer.
+    /// The store was not called, or sent no response.
     Gateway(Box<GatewayError>),
-    /// The store answered with this status and this code.
+    /// The store responded with this status and this error code.
     Status(StatusCode, Option<String>),
     /// The body is not complete.
     Body(CollectError),
@@ -65,7 +66,7 @@ impl From<GatewayError> for FetchError {
     }
 }
 
-/// A section, and the request for which its store lists its buckets.
+/// A section, and the client's request for the list.
 #[derive(Clone, Copy)]
 pub(super) struct ListFetch<'a> {
     pub(super) section: &'a Bucket,
@@ -74,7 +75,7 @@ pub(super) struct ListFetch<'a> {
     pub(super) deadline: Deadline,
 }
 
-/// Fetches all buckets of the section's store, and keeps those that the caller may see.
+/// Fetches all buckets of the section's store and keeps those that the caller may see.
 pub(super) async fn fetch(
     worker: &Rc<Worker>,
     fetch: ListFetch<'_>,
@@ -103,7 +104,7 @@ pub(super) async fn fetch(
     Err(FetchError::TooMany)
 }
 
-/// Whether a name of the store is one of the section's that the caller may see.
+/// Whether a bucket of the store belongs to the section and the caller may see it.
 fn is_visible(worker: &Worker, ListFetch { section, caller, .. }: ListFetch<'_>, name: &str) -> bool {
     let shared = &worker.shared;
     let is_only = section.config.upstream.bucket.as_deref().is_none_or(|only| only == name);
@@ -128,19 +129,19 @@ async fn fetch_page(
         .ok_or(UpstreamRejection::InvalidTarget)
         .map_err(GatewayError::from)?;
     let server = &worker.shared.config.server;
-    let outbound = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
-    let called = upstream::call(worker, section, outbound, grant, record).await?;
-    let status = called.response.status();
+    let request = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
+    let response = upstream::call(worker, section, request, grant, record).await?;
+    let status = response.response.status();
     let is_success = status.is_success();
-    let code = called.error_code();
+    let code = response.error_code();
     let limits = CollectLimits {
         bytes_max: if is_success { bytes_max } else { ERROR_BYTES_MAX },
         deadline: deadline.total,
         is_client_deadline: deadline.is_client_deadline,
     };
-    let body = upstream::collect(section, called, limits).await;
+    let body = upstream::collect(section, response, limits).await;
     match (is_success, body) {
-        // The bound of this page is what the pages before have left.
+        // The bound of this page is the rest that the pages before have left.
         (true, Err(CollectError::TooLarge(_))) => Err(FetchError::TooManyBytes),
         (true, body) => body.map_err(FetchError::Body),
         (false, body) => {

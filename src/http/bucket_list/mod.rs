@@ -1,13 +1,15 @@
-//! `GET /`: the buckets that a client may see (ListBuckets).
+//! `GET /`: the list of buckets that a client may see (ListBuckets, S3 API reference).
 //!
-//! A section with an exact name is listed by that name. For a section by pattern the gateway calls the store, through the section's gate,
-//! circuit and deadline, signed as this client's requests are. It keeps the names that lead to this section and that the client's policy
-//! allows. For an anonymous client it calls only the embedded origin, so that client sees exact names. `query.rs` reads the parameters,
-//! `page.rs` merges and divides the names, `fetch.rs` makes the calls.
+//! A section with an exact name is listed by that name. For a section by pattern the gateway calls the store, through
+//! the section's gate, circuit and deadline, signed like this client's other requests. It keeps the names that route
+//! to this section and that the client's policy allows. For an anonymous client it calls only the embedded origin, so
+//! other stores' sections by pattern are missing from its list. `query.rs` reads the parameters, `page.rs` merges and
+//! divides the names, `fetch.rs` makes the calls.
 //!
-//! A list without the buckets of one store would look complete, so the failure of a store makes the whole answer a 503.
+//! A list without the buckets of one store would look complete, so the failure of one store makes the whole reply a
+//! 503.
 //!
-//! Deliberately absent: a cache, because a client lists its buckets after it has created one.
+//! There is no cache, because a client lists its buckets right after it has created one.
 
 mod fetch;
 mod page;
@@ -24,7 +26,6 @@ use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
 use crate::http::error::{GatewayError, xml_reply};
-use crate::http::error_reply::{AMAZON_REQUEST_ID, REQUEST_ID};
 use crate::http::request_validation::{self, Head};
 use crate::router::Bucket;
 use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
@@ -38,19 +39,20 @@ use query::BucketListQuery;
 
 pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 
-/// Stores that are called at a time for one list. Each may hold `fetch::BYTES_MAX` of its answer in memory.
+/// The most stores that are called at a time for one list. Each may hold `fetch::BYTES_MAX` of its response in
+/// memory.
 const FETCHES_MAX: usize = 4;
 
-/// Why there is no list.
+/// Why a list of buckets could not be produced.
 #[derive(Debug)]
 pub(crate) enum BucketListRejection {
-    /// A parameter of the query has a value that it cannot have.
+    /// This parameter of the query is invalid or repeated.
     Parameter(&'static str),
-    /// The store of this section gave no list.
+    /// The list of this section's store could not be fetched.
     Store {
         /// The section's name.
         section: String,
-        /// What it gave.
+        /// The failure.
         error: FetchError,
     },
 }
@@ -65,32 +67,28 @@ pub(super) async fn list_buckets(
     let query = BucketListQuery::parse(head.uri.query().unwrap_or_default())
         .map_err(BucketListRejection::Parameter)?;
     let shared = &worker.shared;
-    let is_asked_for =
+    let is_requested =
         |section: &&Bucket| section.config.kind == Kind::S3 && query.matches_region(region(worker, section));
-    let sections = shared.router.buckets().iter().filter(is_asked_for);
+    let sections = shared.router.buckets().iter().filter(is_requested);
     let (exact, patterns): (Vec<_>, Vec<_>) = sections.partition(|bucket| bucket.config.pattern.is_exact());
-    let mut listed = VisibleBuckets::default();
+    let mut visible = VisibleBuckets::default();
     for section in exact.into_iter().filter(|bucket| auth::may_list_bucket(caller, bucket, &shared.keyring)) {
         let name = section.config.pattern.as_str().to_owned();
-        listed.add(region(worker, section), iter::once(ListedBucket { name, created: String::new() }));
+        visible.add(region(worker, section), iter::once(ListedBucket { name, created: String::new() }));
     }
-    let called = patterns.into_iter().filter(|bucket| auth::may_list_any(caller, bucket, &shared.keyring));
-    fetch_all(worker, called, (caller, head), &mut listed, record).await?;
-    let page = listed.page(&query);
+    let allowed = patterns.into_iter().filter(|bucket| auth::may_list_any(caller, bucket, &shared.keyring));
+    fetch_all(worker, allowed, (caller, head), &mut visible, record).await?;
+    let page = visible.page(&query);
     let document = BucketListDocument {
         buckets: &page.buckets,
         has_regions: query.has_parameters(),
         prefix: query.prefix.as_deref(),
         next: page.next_token.as_deref(),
     };
-    let mut answer = xml_reply(document.to_xml());
-    for name in [REQUEST_ID, AMAZON_REQUEST_ID] {
-        answer.headers_mut().insert(name, record.id.clone());
-    }
-    Ok(answer)
+    Ok(xml_reply(document.to_xml(), &record.id))
 }
 
-/// The region of a section's buckets, as their other answers name it.
+/// The region of a section's buckets, the same as in the responses of its other operations.
 fn region<'w>(worker: &'w Worker, section: &'w Bucket) -> &'w str {
     worker.shared.regions.advertised(Some(&section.config))
 }
@@ -100,7 +98,7 @@ async fn fetch_all<'w>(
     worker: &'w Rc<Worker>,
     sections: impl Iterator<Item = &'w Bucket>,
     (caller, head): (&Caller, Head<'_>),
-    listed: &mut VisibleBuckets<'w>,
+    visible: &mut VisibleBuckets<'w>,
     record: &mut Record,
 ) -> Result<(), GatewayError> {
     let mut calls: Vec<(BucketId, Deadline, Box<Record>)> = Vec::new();
@@ -113,13 +111,13 @@ async fn fetch_all<'w>(
         let found = fetch(worker, ListFetch { section, caller, head, deadline }, &mut part).await;
         (section, part.attempts, found)
     });
-    let mut answers = stream::iter(fetches).buffer_unordered(FETCHES_MAX);
-    while let Some((section, attempts, found)) = answers.next().await {
+    let mut results = stream::iter(fetches).buffer_unordered(FETCHES_MAX);
+    while let Some((section, attempts, found)) = results.next().await {
         record.attempts += attempts;
         match found {
-            Ok(buckets) => listed.add(region(worker, section), buckets.into_iter()),
+            Ok(buckets) => visible.add(region(worker, section), buckets.into_iter()),
             Err(error) => {
-                // The log line and the metrics of the failure are the section's.
+                // The log line and the metrics name the section that failed.
                 record.bucket = Some(section.id);
                 return Err(BucketListRejection::Store { section: section.name.clone(), error }.into());
             }

@@ -20,19 +20,19 @@ struct Details<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BucketPage<'a> {
     pub(super) buckets: Vec<RegionalBucket<'a>>,
-    /// The token of the page after it, if there is one.
+    /// The token of the next page, if there is one.
     pub(super) next_token: Option<String>,
 }
 
 impl<'a> VisibleBuckets<'a> {
-    /// Adds buckets of this region. One that is there already stays as it is.
+    /// Adds buckets of this region. A name that was added before keeps its first entry.
     pub(super) fn add(&mut self, region: &'a str, buckets: impl Iterator<Item = ListedBucket>) {
         for ListedBucket { name, created } in buckets {
             self.0.entry(name).or_insert(Details { created, region });
         }
     }
 
-    /// The page that a query asks for.
+    /// The page that the query selects.
     pub(super) fn page(self, query: &BucketListQuery) -> BucketPage<'a> {
         let after = query.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let prefix = query.prefix.as_deref().unwrap_or_default();
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_listed_once_as_it_came_first() {
+    fn a_name_is_listed_once_with_its_first_entry() {
         let mut all = buckets(&["b".to_owned(), "a".to_owned()]);
         let second = |name: &str| ListedBucket { name: name.to_owned(), created: "second".to_owned() };
         all.add("eu-2", ["b", "c"].into_iter().map(second));
@@ -78,7 +78,7 @@ mod tests {
     proptest! {
         /// The pages of any size join to the sorted list of all names with the prefix, each once
         #[test]
-        fn pages_join_to_the_whole(
+        fn pages_join_to_the_full_list(
             all in prop::collection::vec("[ab]{1,4}", 0..30),
             prefix in prop::option::of("[ab]{0,2}"),
             max in 1_usize..9,
@@ -86,7 +86,7 @@ mod tests {
             let (mut joined, mut after) = (Vec::new(), None);
             loop {
                 let query = BucketListQuery { prefix: prefix.clone(), max: Some(max), after, ..BucketListQuery::default() };
-                let BucketPage { buckets, next_token: next_token } = buckets(&all).page(&query);
+                let BucketPage { buckets, next_token } = buckets(&all).page(&query);
                 prop_assert!(buckets.len() <= max);
                 prop_assert_eq!(next_token.is_some() && buckets.len() < max, false);
                 joined.extend(buckets.into_iter().map(|listed| listed.bucket.name));

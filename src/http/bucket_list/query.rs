@@ -1,9 +1,8 @@
-//! What a client asks of a list of buckets, and the token of its next page.
+//! The query parameters of a list of buckets, and the continuation token (S3 API reference, ListBuckets).
 //!
-//! A token is the last name of the page before, with a hash against damage, so the gateway keeps nothing and every gateway
-//! reads the tokens of every other. It is not secret: one that a client makes up gets it no more than the names that it may see.
-//!
-//! Source: S3 API reference, ListBuckets.
+//! A token is the last name of the page before and a hash that detects damage. So the gateway stores nothing, and all
+//! gateways accept each other's tokens. A token is not secret: a forged one gives access to no more names than the
+//! client may see.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,10 +13,10 @@ use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 /// The most buckets of a page.
 const BUCKETS_MAX: usize = 10_000;
 const HASH_BYTES: usize = 6;
-/// S3's own bound of a token.
+/// S3's limit on the length of a token.
 const TOKEN_CHARS_MAX: usize = 1024;
 
-/// What a client asks for.
+/// The parameters of a client's request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct BucketListQuery {
     pub(super) prefix: Option<String>,
@@ -29,7 +28,8 @@ pub(super) struct BucketListQuery {
 }
 
 impl BucketListQuery {
-    /// Reads a query; an error is the parameter that has no value it can have. Others, such as those of a signature, are ignored.
+    /// Parses a query; the error is the invalid or repeated parameter. Other parameters, such as those of a
+    /// signature, are ignored.
     pub(super) fn parse(query: &str) -> Result<Self, &'static str> {
         let mut parsed = Self::default();
         for pair in pairs(query) {
@@ -47,18 +47,18 @@ impl BucketListQuery {
         Ok(parsed)
     }
 
-    /// Whether buckets of this region are asked for.
+    /// Whether the client requests buckets of this region.
     pub(super) fn matches_region(&self, region: &str) -> bool {
-        self.region.as_ref().is_none_or(|asked| asked == region)
+        self.region.as_ref().is_none_or(|requested| requested == region)
     }
 
-    /// Whether the answer names the region of each bucket: where the query has any of the parameters.
+    /// Whether the reply names the region of each bucket: only if the query has one of the parameters.
     pub(super) fn has_parameters(&self) -> bool {
         *self != Self::default()
     }
 }
 
-/// Sets a parameter, which may be there once; none where it cannot have this value.
+/// Sets a parameter; `None` if it is repeated or its value is invalid.
 fn set_once<T>(parameter: &mut Option<T>, value: Option<T>) -> Option<()> {
     parameter.replace(value?).is_none().then_some(())
 }
@@ -68,12 +68,12 @@ fn parse_count(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| is_number && (1..=BUCKETS_MAX).contains(count))
 }
 
-/// The token of the page after this name.
+/// The token of the page that follows this name.
 pub(super) fn encode_token(last: &str) -> String {
     URL_SAFE_NO_PAD.encode([&token_digest(last)[..], last.as_bytes()].concat())
 }
 
-/// The name in a token; none in one that no gateway made.
+/// The name in a token; `None` if no gateway made the token.
 fn decode_token(token: &str) -> Option<String> {
     if token.len() > TOKEN_CHARS_MAX {
         return None;
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_a_parameter_cannot_have_is_refused() {
+    fn invalid_values_are_refused() {
         for count in ["", "0", "-1", "+1", "10001", "1e3", "99999999999999999999999", " 1"] {
             assert_eq!(
                 BucketListQuery::parse(&format!("max-buckets={count}")),
@@ -134,7 +134,7 @@ mod tests {
     proptest! {
         /// A token leads to its name, and one with a changed byte to nothing
         #[test]
-        fn a_token_is_read_back_or_refused(name in "[a-z0-9.-]{1,63}", at in any::<prop::sample::Index>(), bit in 0..6) {
+        fn a_token_is_decoded_or_refused(name in "[a-z0-9.-]{1,63}", at in any::<prop::sample::Index>(), bit in 0..6) {
             let token = encode_token(&name);
             prop_assert_eq!(decode_token(&token), Some(name.clone()));
             let mut forged = token.clone().into_bytes();

@@ -1,4 +1,4 @@
-//! Answers to requests for a list of buckets that fail.
+//! Error replies for the list of buckets.
 
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use crate::http::bucket_list::{BYTES_MAX, BucketListRejection, FetchError, NAMES
 use crate::http::error::bad_request;
 use crate::http::error_reply::ErrorReply;
 
-/// The answer to the client.
 pub(super) fn error_reply(rejection: &BucketListRejection) -> ErrorReply {
     let (section, error) = match rejection {
         BucketListRejection::Parameter(name) => {
-            let message = format!("`{name}` has no value that it can have, or is there twice");
+            let message = format!("the parameter `{name}` is invalid or repeated");
             return bad_request("InvalidArgument", "bucket_list_parameter", message);
         }
         BucketListRejection::Store { section, error } => (section, error),
@@ -31,8 +30,8 @@ pub(super) fn error_reply(rejection: &BucketListRejection) -> ErrorReply {
         FetchError::Gateway(error) => {
             let cause = error.to_reply();
             let figures = cause.log_detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
-            let answer = incomplete(&cause.message).with_log_detail(format!("{}{figures}", cause.reason));
-            ErrorReply { retry_after: cause.retry_after.or(answer.retry_after), ..answer }
+            let reply = incomplete(&cause.message).with_log_detail(format!("{}{figures}", cause.reason));
+            ErrorReply { retry_after: cause.retry_after.or(reply.retry_after), ..reply }
         }
         FetchError::Status(status, code) => {
             let code = code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
@@ -40,13 +39,15 @@ pub(super) fn error_reply(rejection: &BucketListRejection) -> ErrorReply {
                 StatusCode::FORBIDDEN => "; its credentials may not list buckets (s3:ListAllMyBuckets)",
                 _ => "",
             };
-            incomplete(&format!("its store answered {}{code}{why}", status.as_u16()))
+            incomplete(&format!("its store responded with {}{code}{why}", status.as_u16()))
         }
-        FetchError::Body(error) => incomplete(&format!("no whole list came from its store: {error}")),
+        FetchError::Body(error) => incomplete(&format!("the response of its store is incomplete: {error}")),
         FetchError::TooManyBytes => {
-            incomplete(&format!("the store's answer has more than {BYTES_MAX} bytes in all its pages"))
+            incomplete(&format!("the pages of its store have more than {BYTES_MAX} bytes together"))
         }
-        FetchError::Document(why) => incomplete(&format!("its store's answer is no list of buckets: {why}")),
+        FetchError::Document(why) => {
+            incomplete(&format!("the response of its store is not a list of buckets: {why}"))
+        }
         FetchError::TooMany => incomplete(&format!(
             "its store lists more than {NAMES_MAX} buckets of the section, or has more than {PAGES_MAX} pages"
         )),

@@ -1,4 +1,4 @@
-//! What the sender of a form is told, in S3's codes.
+//! Error replies for uploads by POST form, with S3's codes.
 
 use actix_web::http::StatusCode;
 
@@ -13,7 +13,7 @@ pub(super) fn error_reply(rejection: &FormRejection) -> ErrorReply {
     };
     let size = |code, message: &'static str| bad_request(code, "form_file_size", message);
     let argument = |message: String| bad_request("InvalidArgument", "form_field", message);
-    let answer = match rejection {
+    let reply = match rejection {
         FormRejection::Malformed(what) => bad_request(
             "MalformedPOSTRequest",
             "form_malformed",
@@ -34,7 +34,7 @@ pub(super) fn error_reply(rejection: &FormRejection) -> ErrorReply {
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeout",
             "form_timeout",
-            "the fields before the file did not come in time",
+            "the fields before the file did not arrive in time",
         ),
         FormRejection::MissingLength => ErrorReply::new(
             StatusCode::LENGTH_REQUIRED,
@@ -54,7 +54,7 @@ pub(super) fn error_reply(rejection: &FormRejection) -> ErrorReply {
         FormRejection::InvalidTagging(what) => bad_request(
             "MalformedXML",
             "form_tagging",
-            format!("the field 'tagging' is no document of tags: {what}"),
+            format!("the field 'tagging' is not a valid Tagging document: {what}"),
         ),
         FormRejection::UnsupportedField(name) => not_implemented(
             "form_field_not_implemented",
@@ -76,6 +76,6 @@ pub(super) fn error_reply(rejection: &FormRejection) -> ErrorReply {
                 .with_size(Some(*bytes), *most)
         }
     };
-    // Its file is not read any more.
-    answer.with_close()
+    // The rest of the form is not read.
+    reply.with_close()
 }

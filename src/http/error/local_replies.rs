@@ -1,4 +1,4 @@
-//! What the gateway answers as itself: the admin listener, the probes, its own documents.
+//! Local replies that are not errors, and all replies of the admin listener and the probes.
 
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
@@ -10,14 +10,14 @@ use crate::http::error_reply::{AMAZON_REQUEST_ID, REQUEST_ID};
 use crate::s3::form::success_action::{StoredObject, SuccessAction};
 use crate::s3::location;
 
-/// An admin or probe answer in JSON.
+/// A JSON reply of the admin listener or of a probe.
 pub(crate) fn json_reply(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
     HttpResponse::build(status.code())
         .insert_header((CONTENT_TYPE, "application/json"))
         .body(format!("{body}\n"))
 }
 
-/// A refusal of the admin listener, in the shape of E1.
+/// An error reply of the admin listener, in the JSON format of E1.
 pub(crate) fn admin_error_reply(
     status: AdminStatus,
     code: &str,
@@ -31,25 +31,26 @@ pub(crate) fn admin_error_reply(
     response
 }
 
-/// A preflight that is allowed; the headers say what.
+/// The reply to an allowed preflight; `cors.rs` adds the headers.
 pub(crate) fn preflight_reply() -> HttpResponse<BoxBody> {
     HttpResponse::Ok().finish()
 }
 
-/// A document of the gateway's own.
-pub(crate) fn xml_reply(document: String) -> HttpResponse<BoxBody> {
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
+/// An XML document of the gateway, with the request's ID in both headers.
+pub(crate) fn xml_reply(document: String, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/xml"))
+        .insert_header((REQUEST_ID, request_id.clone()))
+        .insert_header((AMAZON_REQUEST_ID, request_id.clone()))
+        .body(document)
 }
 
-/// The region of a bucket (GetBucketLocation).
+/// The reply to GetBucketLocation: the region of a bucket.
 pub(crate) fn location_reply(region: &str, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
-    let mut response = xml_reply(location::document(region));
-    response.headers_mut().insert(REQUEST_ID, request_id.clone());
-    response.headers_mut().insert(AMAZON_REQUEST_ID, request_id.clone());
-    response
+    xml_reply(location::document(region), request_id)
 }
 
-/// What a form's client is told of an upload that the store has taken.
+/// The reply to a form after the store has accepted its upload.
 pub(crate) fn form_reply(done: &SuccessAction, stored: &StoredObject<'_>) -> HttpResponse<BoxBody> {
     match done {
         SuccessAction::EmptyOk => HttpResponse::Ok().insert_header((LOCATION, stored.location)).finish(),
@@ -66,7 +67,7 @@ pub(crate) fn form_reply(done: &SuccessAction, stored: &StoredObject<'_>) -> Htt
     }
 }
 
-/// The metrics, or why there are none.
+/// The metrics, or the error of their encoding.
 pub(crate) fn metrics_reply(
     content_type: &str,
     text: Result<Vec<u8>, prometheus::Error>,

@@ -1,9 +1,11 @@
-//! From causes to answers: the only folder that names status codes.
+//! Maps every rejection to a local reply; no other folder contains status codes of local replies.
 //!
-//! Every component refuses in its own words; here each cause becomes a status, an S3 code, a reason word that is the
-//! same in header, log and metric (O4), and the moment to try again. The exhaustive match names what was
-//! forgotten. Outside says little, the log says all. What the upstream and the passage to it cause is in [`upstream`], what the
-//! gateway answers as itself in [`own`], what a bucket's queue says in [`pool`], and when to come back in [`retry_after`].
+//! Components define typed rejections. Here each becomes a status, an S3 code, a reason that is the same in header,
+//! log and metric (O4), and a `Retry-After`. The match is exhaustive, so the compiler finds a missing case. The reply
+//! to the client has no internal figures; the access log has all of them. [`upstream`] maps failures of the upstream
+//! and of the body on its way there, [`pool`] those of a bucket's queue, [`form`] those of a POST form,
+//! [`bucket_list`] those of the list of buckets. [`local_replies`] builds replies that are not errors, and
+//! [`retry_after`] computes `Retry-After`.
 
 mod bucket_list;
 mod form;
@@ -37,7 +39,7 @@ pub(crate) use retry_after::{RetryAfter, whole_seconds};
 
 macro_rules! causes {
     ($($component:ident($rejection:ty)),+ $(,)?) => {
-        /// Why the gateway answers itself.
+        /// Why the gateway replies itself instead of forwarding the upstream's response.
         #[derive(Debug)]
         pub(crate) enum GatewayError {
             $($component($rejection),)+
@@ -53,7 +55,7 @@ macro_rules! causes {
 }
 
 causes!(
-    Edge(RequestRejection),
+    Request(RequestRejection),
     Route(RouteRejection),
     Cors(CorsRejection),
     Monitor(MonitorRejection),
@@ -67,10 +69,10 @@ causes!(
 );
 
 impl GatewayError {
-    /// What the client is told.
+    /// The reply to the client.
     pub(crate) fn to_reply(&self) -> ErrorReply {
         match self {
-            Self::Edge(rejection) => edge(rejection),
+            Self::Request(rejection) => request(rejection),
             Self::Route(RouteRejection::NoSuchBucket(name)) => ErrorReply::new(
                 StatusCode::NOT_FOUND,
                 "NoSuchBucket",
@@ -96,15 +98,15 @@ impl GatewayError {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",
                 "panic",
-                "the gateway failed over this request; its log says why",
+                "the gateway failed with a defect during this request; the panic is in its log",
             )
             .with_close(),
         }
     }
 }
 
-/// The status and the reason of an answer to bytes that are no HTTP/1.1 request. It has no body: without a request there is no bucket
-/// to choose its format by.
+/// The status and the reason of the reply to bytes that are not an HTTP/1.1 request. The reply has no body: without a
+/// request there is no bucket that determines its format.
 pub(crate) fn head_rejection_status(why: HeadRejection) -> (StatusCode, &'static str) {
     match why {
         HeadRejection::Head(HeadError::Malformed(_)) => (StatusCode::BAD_REQUEST, "malformed"),
@@ -112,11 +114,11 @@ pub(crate) fn head_rejection_status(why: HeadRejection) -> (StatusCode, &'static
         HeadRejection::Head(HeadError::TooLarge) => {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
         }
-        HeadRejection::Late => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
+        HeadRejection::Timeout => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
     }
 }
 
-fn edge(rejection: &RequestRejection) -> ErrorReply {
+fn request(rejection: &RequestRejection) -> ErrorReply {
     let bad = |reason, message: String| bad_request("InvalidRequest", reason, message);
     let too_large = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderSectionTooLarge");
     let headers = |reason, message: String| ErrorReply::new(too_large.0, too_large.1, reason, message);
@@ -149,7 +151,7 @@ fn edge(rejection: &RequestRejection) -> ErrorReply {
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",
             "length_required",
-            "say how long the body is: content-length, or transfer-encoding chunked",
+            "the length of the body is missing: send content-length, or transfer-encoding chunked",
         ),
         RequestRejection::BodyTooLarge { bytes, limit } => {
             let size = bytes.map_or_else(|| format!("more than {limit}"), |bytes| bytes.to_string());
@@ -163,7 +165,7 @@ fn edge(rejection: &RequestRejection) -> ErrorReply {
         RequestRejection::Deadline => bad_request(
             "InvalidArgument",
             "deadline",
-            "x-request-timeout is no length of time: send it once, in seconds as 2.5, or with ms, s, m or h as 250ms",
+            "x-request-timeout is not a duration: send it once, in seconds as 2.5, or with ms, s, m or h as 250ms",
         ),
         RequestRejection::ProxyHeader => {
             bad("proxy_header", "the connection must begin with a PROXY header".to_owned()).with_close()
@@ -172,7 +174,7 @@ fn edge(rejection: &RequestRejection) -> ErrorReply {
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",
             "method",
-            "the gateway passes on GET, HEAD, PUT, POST and DELETE, and in s3 buckets OPTIONS as a CORS preflight",
+            "the gateway forwards GET, HEAD, PUT, POST and DELETE, and in s3 buckets OPTIONS as a CORS preflight",
         ),
     }
 }
@@ -204,10 +206,11 @@ fn cors(rejection: &CorsRejection) -> ErrorReply {
 
 fn monitor(rejection: &MonitorRejection) -> ErrorReply {
     match rejection {
-        MonitorRejection::Full { .. } => {
-            slow_down("too_many_requests_in_flight", "the gateway serves as many requests as it may")
-                .with_log_detail(rejection.to_string())
-        }
+        MonitorRejection::Full { .. } => slow_down(
+            "too_many_requests_in_flight",
+            "the gateway has reached its limit of requests in flight",
+        )
+        .with_log_detail(rejection.to_string()),
         MonitorRejection::ClientFull { in_flight, limit } => ErrorReply::new(
             StatusCode::TOO_MANY_REQUESTS,
             "SlowDown",
@@ -220,13 +223,13 @@ fn monitor(rejection: &MonitorRejection) -> ErrorReply {
                 true => format!(
                     "the fields of {pending} forms of this client are being read, the limit is {limit}"
                 ),
-                false => "the gateway reads the fields of as many forms as it may".to_owned(),
+                false => "the gateway has reached its limit of forms that are being read".to_owned(),
             };
             slow_down("too_many_pending_forms", message).with_close().with_log_detail(rejection.to_string())
         }
         MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
         MonitorRejection::Exhausted { reason, retry_after } => {
-            // A kept connection would hold a descriptor until the client comes back.
+            // A persistent connection would hold a descriptor until the client sends its next request.
             slow_down("exhausted", "the gateway is out of resources and refuses new requests")
                 .with_retry_after(*retry_after)
                 .with_log_detail(reason.as_ref().map_or_else(String::new, ToString::to_string))
@@ -239,7 +242,7 @@ fn limiter(rejection: &LimiterRejection) -> ErrorReply {
     match rejection {
         LimiterRejection::Limited(limited) => {
             let scope = limited.scope.as_str();
-            let answer = ErrorReply::new(
+            let reply = ErrorReply::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "SlowDown",
                 rate_limit_headers::reason(limited.scope),
@@ -248,13 +251,13 @@ fn limiter(rejection: &LimiterRejection) -> ErrorReply {
                     limited.requests_per_second
                 ),
             );
-            answer.with_limit(limited)
+            reply.with_limit(limited)
         }
         LimiterRejection::Unavailable(error) => unavailable("limiter_unavailable", *error),
     }
 }
 
-/// An answer for each way in which a component refuses a request as such.
+/// A 400 for a request that a component rejects.
 pub(crate) fn bad_request(
     code: &'static str,
     reason: &'static str,
@@ -275,7 +278,7 @@ pub(crate) fn forbidden(code: &'static str, reason: &'static str, message: impl 
     ErrorReply::new(StatusCode::FORBIDDEN, code, reason, message)
 }
 
-/// Something that the gateway needs to decide is still to come.
+/// A 503 for a request that the gateway cannot decide yet, because it is still loading something.
 pub(crate) fn not_ready(reason: &'static str, message: impl Into<String>) -> ErrorReply {
     ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
         .with_retry_after(Duration::from_secs(1))
@@ -291,21 +294,21 @@ fn breaker(rejection: &BreakerRejection) -> ErrorReply {
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_open",
-            format!("the upstream failed ({cause}) and is left alone for a while"),
+            format!("the circuit of the upstream is open after failures ({cause})"),
         )
         .with_retry_after(*retry_after),
         BreakerRejection::HalfOpenFull { retry_after } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_half_open",
-            "the upstream failed and is being tried again",
+            "the circuit of the upstream is half-open: trial requests test it",
         )
         .with_retry_after(*retry_after),
         BreakerRejection::Forced { retry_after } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_forced_open",
-            "the operator keeps requests from this upstream",
+            "the circuit of the upstream is forced open by the configuration",
         )
         .with_retry_after(*retry_after),
         BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
@@ -318,10 +321,10 @@ fn slow_down(reason: &'static str, message: impl Into<String>) -> ErrorReply {
 }
 
 fn unavailable(reason: &'static str, error: AskError) -> ErrorReply {
-    let message = format!("a guard of the gateway gave no answer: {error}");
-    let answer = ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message);
+    let message = format!("a component of the gateway is unavailable: {error}");
+    let reply = ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message);
     match error {
-        AskError::Crashed => answer.with_exact_retry_after(error.retry_after()),
-        _ => answer.with_retry_after(error.retry_after()),
+        AskError::Crashed => reply.with_exact_retry_after(error.retry_after()),
+        _ => reply.with_retry_after(error.retry_after()),
     }
 }

@@ -1,4 +1,4 @@
-//! Answers of a bucket's queue, each with the moment at which a place is really to be expected.
+//! Error replies for requests that got no permit from a bucket's gate, with the time at which a permit is expected.
 
 use std::time::Duration;
 
@@ -8,10 +8,9 @@ use tidegate_actors::PoolRejection;
 use crate::http::error::{slow_down, unavailable};
 use crate::http::error_reply::ErrorReply;
 
-/// Further ahead the pace of a queue says little.
+/// The throughput of a queue predicts no more than this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// What a client is told that got no place in a bucket's gate.
 pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
     let refused = |reason, message: String, after: Duration| {
         slow_down(reason, message).with_retry_after(after.min(RETRY_AFTER_MAX))
@@ -29,26 +28,26 @@ pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
             *expected,
         )
         .with_log_detail(format!(
-            "its turn would come in about {} ms, and the request can wait for {} ms",
+            "the expected wait is {} ms, and the request can wait for {} ms",
             expected.as_millis(),
             left.as_millis()
         )),
         PoolRejection::Displaced { retry_after } => refused(
             "queue_displaced",
-            "the queue is full, and a more urgent request took this one's place in it".to_owned(),
+            "the queue is full, and a request of higher priority displaced this one".to_owned(),
             *retry_after,
         ),
         PoolRejection::Overload { waited, retry_after } => refused(
             "queue_overload",
             format!(
-                "the queue is overloaded: it is the turn of newer requests, and this one waited for {} ms",
+                "the queue is overloaded and serves newer requests first; this request waited for {} ms",
                 waited.as_millis()
             ),
             *retry_after,
         ),
         PoolRejection::QueueTimeout { waited, retry_after } => refused(
             "queue_timeout",
-            format!("no place fell free within {} ms", waited.as_millis()),
+            format!("no permit was released within {} ms", waited.as_millis()),
             *retry_after,
         ),
         PoolRejection::NoCredential { retry_after, is_refused: false } => ErrorReply::new(

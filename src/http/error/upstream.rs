@@ -1,10 +1,10 @@
-//! Answers to what fails on the way to the upstream: the upstream itself, and the client's body as it passes.
+//! Error replies for failures of an upstream, and of the client's body on its way there.
 
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-use crate::http::error::{edge, slow_down};
+use crate::http::error::{request, slow_down};
 use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
 use crate::s3::chunked::ChunkFault;
@@ -13,18 +13,17 @@ use crate::upstream::store_clock::ClockSkew;
 use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::{TimeoutKind, UpstreamRejection};
 
-/// When to try again where the gateway cannot sign with the store's time.
+/// The retry time if the gateway cannot sign with the store's time.
 const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What the client is told of an upstream that failed, or of a request that failed on its way there.
 pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
     let bad =
         |reason, message: String| ErrorReply::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
     match rejection {
-        // Without the figures, which are the operator's.
+        // The figures are for the operator only.
         UpstreamRejection::Shortage(shortage) => slow_down(
             shortage.as_str(),
-            "the gateway cannot call the upstream now: it has too little of a resource of its own",
+            "the gateway cannot call the upstream now: it lacks a resource of its own",
         ),
         UpstreamRejection::Connect(why) => {
             bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
@@ -33,7 +32,7 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         UpstreamRejection::ClockSkew(skew) => clock_skew(skew),
         UpstreamRejection::HostNotInCertificate(why) => bad(
             "upstream_tls_host",
-            format!("the upstream cannot be asked for this bucket under its own name: {why}"),
+            format!("the upstream cannot be called with the bucket's name as host: {why}"),
         ),
         UpstreamRejection::WrongRegion(region) => wrong_region(region),
         UpstreamRejection::NoCredentials(why) => ErrorReply::new(
@@ -44,46 +43,39 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         )
         .with_retry_after(Duration::from_secs(1)),
         UpstreamRejection::Reset(why) => {
-            bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
+            bad("upstream_reset", format!("the upstream closed the connection before its response: {why}"))
         }
         UpstreamRejection::Decode(why) => {
-            bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
+            bad("decode_failed", format!("the upstream's response is not valid HTTP: {why}"))
         }
         UpstreamRejection::NoDeleteResult => bad(
             "decode_failed",
-            "the store's answer to a multi-delete is no plain DeleteResult document; the store may have deleted the allowed \
+            "the store's response to a multi-delete is not a plain DeleteResult document; the store may have deleted the allowed \
              objects; repeat the request"
                 .to_owned(),
         ),
         UpstreamRejection::Timeout(phase) => timeout(*phase),
-        // Nothing of where it points to: that is the upstream's name and not the client's business.
+        // The target of the redirect is omitted: it is the upstream's internal name.
         UpstreamRejection::Redirect(status) => ErrorReply::new(
             *status,
             if matches!(status.as_u16(), 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" },
             "upstream_redirect",
-            "the store wants this bucket to be addressed elsewhere, which the gateway's endpoint or region for it does not say",
+            "the store redirects to another address of this bucket: the gateway's endpoint or region for the bucket is wrong",
         )
         .with_region(),
         UpstreamRejection::BodyTooLarge { limit } => {
-            edge(&RequestRejection::BodyTooLarge { bytes: None, limit: *limit })
+            request(&RequestRejection::BodyTooLarge { bytes: None, limit: *limit })
         }
         UpstreamRejection::ClientGone => ErrorReply::new(
             StatusCode::BAD_REQUEST,
             "IncompleteBody",
             "client_gone",
-            "the request's body ended before its announced length",
+            "the request's body ended before its declared length",
         )
         .with_close(),
         UpstreamRejection::BodyMalformed(why) => body_malformed(why),
         UpstreamRejection::InvalidUpload(fault) => upload(*fault),
-        UpstreamRejection::MemoryPressure => ErrorReply::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "memory_pressure",
-            "the gateway is short of memory and has ended this upload",
-        )
-        .with_retry_after(Duration::from_secs(1))
-        .with_close(),
+        UpstreamRejection::MemoryPressure => memory_pressure(),
         UpstreamRejection::InvalidTarget => ErrorReply::new(
             StatusCode::BAD_REQUEST,
             "InvalidURI",
@@ -93,12 +85,19 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
     }
 }
 
+fn memory_pressure() -> ErrorReply {
+    let message = "the gateway is short of memory and has ended this upload";
+    ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "memory_pressure", message)
+        .with_retry_after(Duration::from_secs(1))
+        .with_close()
+}
+
 fn body_malformed(why: &str) -> ErrorReply {
     let message = format!("the body is malformed: {why}");
     ErrorReply::new(StatusCode::BAD_REQUEST, "InvalidRequest", "body_malformed", message).with_close()
 }
 
-/// The names in the certificate and the keys of the configuration are the operator's.
+/// The names in the certificate and the configuration keys are for the operator only.
 fn tls_rejected(failure: &TlsFailure) -> ErrorReply {
     let message = format!("no TLS connection to the upstream: {}", failure.reason());
     ErrorReply::new(StatusCode::BAD_GATEWAY, "BadGateway", "upstream_tls", message)
@@ -126,19 +125,21 @@ fn clock_skew(skew: &ClockSkew) -> ErrorReply {
 
 /// A timeout that the client causes is 408, any other 504.
 fn timeout(phase: TimeoutKind) -> ErrorReply {
-    let clients = |message| {
+    let client_timeout = |message| {
         ErrorReply::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", phase.reason(), message).with_close()
     };
     match phase {
-        TimeoutKind::BodyRate => clients("the request's body comes more slowly than the gateway waits for"),
-        TimeoutKind::Crowding => clients(
-            "this client has too many requests whose bodies it does not send or whose answers it does not read",
+        TimeoutKind::BodyRate => {
+            client_timeout("the request's body arrives more slowly than the gateway allows")
+        }
+        TimeoutKind::Crowding => client_timeout(
+            "this client has too many requests with bodies that it does not send or responses that it does not read",
         ),
         _ => ErrorReply::new(
             StatusCode::GATEWAY_TIMEOUT,
             "GatewayTimeout",
             phase.reason(),
-            format!("the upstream did not answer in time: {}", phase.as_str()),
+            format!("the upstream did not respond in time: {}", phase.as_str()),
         ),
     }
 }
@@ -152,10 +153,10 @@ fn upload(fault: UploadFault) -> ErrorReply {
         RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RefusalKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
     };
-    let answer = ErrorReply::new(status, code, reason, fault.to_string());
-    let answer = match fault {
-        UploadFault::Chunk(ChunkFault::TooLarge { bytes, limit }) => answer.with_size(Some(bytes), limit),
-        _ => answer,
+    let reply = ErrorReply::new(status, code, reason, fault.to_string());
+    let reply = match fault {
+        UploadFault::Chunk(ChunkFault::TooLarge { bytes, limit }) => reply.with_size(Some(bytes), limit),
+        _ => reply,
     };
-    answer.with_close()
+    reply.with_close()
 }

@@ -2,10 +2,8 @@
 //!
 //! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same
 //! result. It is strict where two parsers could read a stream differently: sizes are hexadecimal digits and nothing
-//! else, and lines end with CRLF. Extensions and trailers are validated and dropped. They and leading zeros of sizes
-//! carry nothing, so [`OVERHEAD_BYTES_MAX`] bounds them.
-//!
-//! Deliberately absent: the choice of the framing, which `edge.rs` makes for both protocols.
+//! else, and lines end with CRLF. Extensions and trailers are validated and dropped. [`OVERHEAD_BYTES_MAX`] bounds
+//! them and leading zeros of sizes. `request_validation.rs` chooses the framing for both protocols.
 
 use thiserror::Error;
 
@@ -15,14 +13,14 @@ use crate::http::request_validation::BodyLength;
 /// The most bytes of extensions, trailers and leading zeros of one request.
 pub(super) const OVERHEAD_BYTES_MAX: u32 = 16 << 10;
 
-/// Why chunks are none.
+/// Why the chunks are malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum FramingError {
-    #[error("a chunk's size is no hexadecimal number")]
+    #[error("a chunk's size is not a hexadecimal number")]
     Size,
     #[error("a chunk's size is too large")]
     TooLarge,
-    #[error("a chunk's extension holds a control character")]
+    #[error("a chunk's extension contains a control character")]
     Extension,
     #[error("a line of the chunks does not end with CRLF")]
     LineEnd,
@@ -34,16 +32,16 @@ pub(crate) enum FramingError {
     Overhead,
 }
 
-/// What the next bytes of the input are. They count as consumed.
+/// The meaning of the next bytes of the input, which are consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DecodeStep {
-    /// So many bytes of data.
+    /// This number of bytes of data.
     Data(usize),
-    /// So many bytes of framing.
+    /// This number of bytes of framing.
     Framing(usize),
-    /// There are none.
+    /// The input is empty.
     NeedMore,
-    /// The body has ended; what follows belongs to the next request.
+    /// The body has ended; the next bytes belong to the next request.
     End,
 }
 
@@ -51,7 +49,7 @@ pub(super) enum DecodeStep {
 enum DecoderState {
     Ended,
     Length(u64),
-    /// In a chunk's size; whether a digit has come.
+    /// In a chunk's size; whether it has a digit.
     Size(u64, bool),
     Extension(u64),
     SizeFeed(u64),
@@ -95,7 +93,7 @@ impl BodyDecoder {
         }
     }
 
-    /// How many bytes of data are known to follow without framing in between.
+    /// The number of bytes of data that follow without framing in between, as far as known.
     pub(super) fn data_ahead(&self) -> u64 {
         match self.state {
             DecoderState::Length(left) | DecoderState::Data(left) => left,
@@ -103,7 +101,7 @@ impl BodyDecoder {
         }
     }
 
-    /// What `input` begins with. After an error the decoder must not be asked again.
+    /// Decodes the beginning of `input`. The decoder must not be used after an error.
     pub(super) fn step(&mut self, input: &[u8]) -> Result<DecodeStep, FramingError> {
         match self.state {
             DecoderState::Ended => return Ok(DecodeStep::End),
@@ -129,7 +127,7 @@ impl BodyDecoder {
         Ok(DecodeStep::Framing(input.len()))
     }
 
-    /// The state behind one byte of framing.
+    /// The state after one byte of framing.
     fn next_state(&mut self, byte: u8) -> Result<DecoderState, FramingError> {
         match (self.state, byte) {
             (DecoderState::Size(size, has_digit), _) => self.size_state(size, has_digit, byte),
@@ -184,7 +182,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Counts a byte that carries nothing, if it may stand there.
+    /// Counts a byte of overhead, if it is valid here.
     fn count_overhead(
         &mut self,
         is_valid: bool,
@@ -200,12 +198,12 @@ impl BodyDecoder {
     }
 }
 
-/// How many bytes of the input belong to the body, and how many are left of it then.
+/// The number of bytes of the input that belong to the data, and the length that is left after them.
 fn split_data(input: &[u8], left: u64) -> (usize, u64) {
     let taken = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
     (taken, left - taken as u64)
 }
 
 #[cfg(test)]
-#[path = "framing_tests.rs"]
+#[path = "body_decoder_tests.rs"]
 mod tests;

@@ -1,8 +1,8 @@
-//! One client's connection: its socket, what was received, what waits to be sent, and its one timer.
+//! One client's HTTP/1.1 connection: socket, read buffer, write buffer, and one timer.
 //!
-//! Everything here is polled by the connection's one task. Timers are lazy: the one `Sleep` is moved only when it fires too early or
-//! is due too late, so a request that follows another in time costs no timer. While a request is served the socket is
-//! watched for its end all the same: a client that closes has left (T7), even if it closes one direction only.
+//! The connection's one task polls everything here. Timers are lazy: the one `Sleep` is moved only when it fires too
+//! early or is due too late, so a request that soon follows another costs no timer. The socket is watched for its end
+//! while a request is served: a client that closes has left (T7), even if it closes one direction only.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -27,46 +27,46 @@ use crate::http::http1::write_buffer::WriteBuffer;
 use crate::http::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
 
-/// What is read ahead while a request is served: more stays in the socket.
+/// The most bytes that are read ahead while a request is served; more stay in the socket.
 const AHEAD_BYTES_MAX: usize = 8 << 10;
-/// How long a connection that is about to close goes on reading, so that its last answer is not lost to a reset.
+/// How long a closing connection goes on reading, so that a reset does not destroy its last response.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How much such a connection reads.
+/// The most bytes that a closing connection reads.
 const LINGER_BYTES_MAX: usize = 32 << 20;
-/// How often to look for the client's end while received bytes are not read: nothing wakes the task for it then.
+/// How often to check for the client's end while received bytes stay unread: no event wakes the task then.
 const CLOSE_CHECK_EVERY: Duration = Duration::from_millis(500);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A client's socket, secured or not.
+/// A client's socket, with or without TLS.
 pub(crate) trait ClientTransport: AsyncRead + AsyncWrite + Unpin {
-    /// Has the connection end with a reset when it is dropped.
+    /// Makes the connection end with a reset when it is dropped.
     fn reset_on_drop(&self);
 
-    /// Whether the client has closed its end, found without a read.
+    /// Whether the client has closed its end, checked without a read.
     fn is_closed(&self) -> bool;
 
-    /// The descriptor of the socket; none where the bytes do not come from one.
+    /// The descriptor of the socket; `None` if the stream is not a socket.
     fn descriptor(&self) -> Option<RawFd>;
 }
 
-/// What comes after an answer, or first.
+/// The outcome of waiting for the next request.
 pub(super) enum NextRequest {
     /// The bytes of a request's head.
     Head(Bytes),
-    /// Bytes that are none.
+    /// Bytes that are not a request's head.
     Malformed(HeadError),
     /// The head did not arrive in time.
-    Late,
-    /// Nothing: the client has closed, or was idle for too long, or the gateway stops.
+    Timeout,
+    /// No request: the client has closed or was idle for too long, or the gateway stops.
     Closed,
 }
 
-/// What the socket showed while a request is served.
+/// An event of the socket while a request is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientEvent {
-    /// Bytes arrived that the application waits for.
+    /// Bytes arrived for which the application waits.
     DataArrived,
     /// No event.
     Pending,
@@ -74,7 +74,7 @@ pub(super) enum ClientEvent {
     Closed,
 }
 
-/// What a connection waits for between requests.
+/// The state of a connection between requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitPhase {
     Idle,
@@ -94,7 +94,7 @@ pub(super) struct Http1Connection<S> {
     header_timeout: Duration,
     keep_alive: Duration,
     has_begun: bool,
-    /// When to look for the client's end again.
+    /// When to check for the client's end again.
     close_check: Option<Instant>,
 }
 
@@ -121,12 +121,12 @@ impl<S: ClientTransport> Http1Connection<S> {
         let mut scan = HeadScanner::default();
         let mut wait =
             if self.inbound.borrow().buffer.is_empty() { WaitPhase::Idle } else { WaitPhase::Head };
-        let (mut due, mut stalls_from) = (None, None);
+        let (mut due, mut stalled_since) = (None, None);
         let is_first = !std::mem::replace(&mut self.has_begun, true);
-        // A connection that waited in the backlog when the gateway began to stop has its first request still to send.
+        // A connection that was in the backlog when the gateway began to drain has its first request still to send.
         let mut first_due = None;
         if is_first {
-            // The first head is due from the connection's beginning.
+            // The timeout of the first head runs from the connection's beginning.
             (wait, due) = (WaitPhase::Head, Some(self.timer.armed));
             let began = self.timer.armed.checked_sub(self.header_timeout);
             first_due = began.map(|began| began + FIRST_REQUEST_TIME);
@@ -162,15 +162,15 @@ impl<S: ClientTransport> Http1Connection<S> {
                     Poll::Pending => {}
                 }
                 if !is_empty {
-                    // A client that sends no whole head holds a connection as an idle one does.
-                    let since = *stalls_from.get_or_insert_with(|| clock::now() + REQUEST_GRACE);
+                    // A client that sends an incomplete head occupies a connection like an idle one.
+                    let since = *stalled_since.get_or_insert_with(|| clock::now() + REQUEST_GRACE);
                     self.idle.set_idle(since);
                 }
                 if self.idle.poll_closing(cx) {
                     return Poll::Ready(NextRequest::Closed);
                 }
                 let (limit, late) = match wait {
-                    WaitPhase::Head => (self.header_timeout, NextRequest::Late),
+                    WaitPhase::Head => (self.header_timeout, NextRequest::Timeout),
                     WaitPhase::Idle => (self.keep_alive, NextRequest::Closed),
                 };
                 let due = *due.get_or_insert_with(|| {
@@ -189,12 +189,12 @@ impl<S: ClientTransport> Http1Connection<S> {
         .await
     }
 
-    /// Polls what answers a request, and meanwhile gives it the body that it asks for. None where the client has gone.
-    pub(super) async fn run_request<F: Future>(&mut self, mut answering: Pin<&mut F>) -> Option<F::Output> {
+    /// Polls the handler of a request and feeds it the body that it reads. `None` if the client has gone.
+    pub(super) async fn run_request<F: Future>(&mut self, mut handler: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
-                    return Poll::Ready(Some(answer));
+                if let Poll::Ready(output) = handler.as_mut().poll(cx) {
+                    return Poll::Ready(Some(output));
                 }
                 if self.inbound.borrow_mut().take_continue() {
                     self.write_buffer.write(|buffer| buffer.extend_from_slice(CONTINUE));
@@ -214,7 +214,7 @@ impl<S: ClientTransport> Http1Connection<S> {
         .await
     }
 
-    /// Reads what the application waits for, and else watches for the client's end.
+    /// Reads the bytes for which the application waits, and otherwise watches for the client's end.
     pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> ClientEvent {
         loop {
             let (is_awaited, ahead) = {
@@ -236,7 +236,7 @@ impl<S: ClientTransport> Http1Connection<S> {
         }
     }
 
-    /// Looks for the client's end while as much is read ahead as may be.
+    /// Checks for the client's end while the read-ahead is full.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> ClientEvent {
         loop {
             if self.stream.is_closed() {
@@ -250,7 +250,7 @@ impl<S: ClientTransport> Http1Connection<S> {
         }
     }
 
-    /// Writes the outbox; calls `sent` with the bytes of each write.
+    /// Writes the write buffer; calls `sent` with the bytes of each write.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -265,7 +265,7 @@ impl<S: ClientTransport> Http1Connection<S> {
         pin!(self.stream.read_buf(&mut inbound.buffer)).poll(cx)
     }
 
-    /// Reads and drops the rest of a body that the application left. False where it does not arrive in time.
+    /// Reads and drops the rest of a body that the application left unread. False if it does not arrive in time.
     pub(super) async fn discard_body(&mut self) -> bool {
         let mut due = None;
         poll_fn(move |cx| {
@@ -289,7 +289,7 @@ impl<S: ClientTransport> Http1Connection<S> {
         .await
     }
 
-    /// Writes what waits and closes. Where the client may still be sending, the connection goes on reading for a
+    /// Writes the write buffer and closes. If the client may still be sending, the connection goes on reading for a
     /// while (RFC 9112, 9.6).
     pub(super) async fn close(mut self, may_send: bool) {
         let due = clock::now() + LINGER;
@@ -315,18 +315,18 @@ impl<S: ClientTransport> Http1Connection<S> {
                     Poll::Pending => return self.timer.poll(due, cx),
                 }
             }
-            // A client that goes on all the same has the rest of the time to notice the answer.
+            // A client that goes on sending has the rest of the time to read the response.
             if may_send { self.timer.poll(due, cx) } else { Poll::Ready(()) }
         })
         .await;
     }
 
-    /// Ends the connection with a reset, so that nothing that was cut short looks whole.
+    /// Ends the connection with a reset, so that a truncated response does not look complete.
     pub(super) fn abort(self) {
         self.stream.reset_on_drop();
     }
 
-    /// Whether the gateway is about to stop, so that this answer is the connection's last.
+    /// Whether the gateway drains, so that this response is the connection's last.
     pub(super) fn is_draining(&self) -> bool {
         self.drain_watch.has_begun()
     }
@@ -343,7 +343,7 @@ impl ConnectionTimer {
         Self { sleep: Box::pin(sleep_until(armed.into())), armed }
     }
 
-    /// Ready once `due` has come.
+    /// Ready at `due`.
     fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if due < self.armed {
             self.arm(due);
@@ -363,7 +363,7 @@ impl ConnectionTimer {
     }
 }
 
-/// How far the gateway has got with stopping. It registers with the channel once in a connection's life.
+/// The drain phase of the gateway. Registers with the channel once in a connection's life.
 struct DrainWatch {
     /// Never marks a value as seen, so `has_changed` stays true after a change. That is an atomic load; the value is behind a lock.
     seen: watch::Receiver<DrainPhase>,
@@ -386,7 +386,8 @@ impl DrainWatch {
         self.had_begun || self.seen.has_changed().unwrap_or(true)
     }
 
-    /// Whether idle connections close. Wakes the caller's task when that changes. The task of a connection stays the same.
+    /// Whether idle connections close. Wakes the connection's task when that changes; the task must always be the
+    /// same.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
         if self.is_registered && !self.has_begun() {
             return false;

@@ -13,7 +13,7 @@ pub(super) struct DateCache {
 }
 
 impl DateCache {
-    /// Gives the date to `use_it`.
+    /// Calls `use_it` with the date.
     pub(super) fn with<R>(&self, now: Instant, use_it: impl FnOnce(&[u8]) -> R) -> R {
         if self.until.get().is_none_or(|until| until <= now) {
             let wall = clock::wall();

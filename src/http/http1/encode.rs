@@ -1,7 +1,7 @@
-//! The head of an answer in bytes, and how its body is delimited (RFC 9112, 6.3; RFC 9110, 8.6).
+//! Encodes the head of a response, and chooses the framing of its body (RFC 9112, 6.3; RFC 9110, 8.6).
 //!
-//! Pure. Only this module writes the headers of the connection and of the framing. It drops those of the application, so an
-//! upgrade that does not take place is not announced, and the length is that of the body.
+//! No I/O. Only this module writes the headers of the connection and of the framing; those of the application are
+//! dropped. So an upgrade that does not take place is not announced, and the length is the body's.
 
 use actix_web::body::BodySize;
 use actix_web::dev::ResponseHead;
@@ -10,16 +10,16 @@ use actix_web::http::{StatusCode, Version};
 
 use crate::http::http1::head::HeadInfo;
 
-/// How a client learns where a body ends.
+/// How the end of a body is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponseFraming {
     /// There is no body.
     NoBody,
-    /// After so many bytes.
+    /// After this number of bytes.
     Length(u64),
     /// With the last chunk.
     Chunked,
-    /// When the connection closes: HTTP/1.0 knows no chunks.
+    /// When the connection closes: HTTP/1.0 has no chunks.
     UntilClose,
 }
 
@@ -41,7 +41,7 @@ fn is_bodyless(status: StatusCode) -> bool {
     matches!(status.as_u16(), 100..=199 | 204 | 304)
 }
 
-/// Writes the head of an answer to `request`.
+/// Writes the head of the response to `request`.
 pub(super) fn write_head(
     into: &mut Vec<u8>,
     head: &ResponseHead,
@@ -60,7 +60,7 @@ pub(super) fn write_head(
         (true, Version::HTTP_11) => {}
         (true, _) => into.extend_from_slice(b"connection: keep-alive\r\n"),
     }
-    // What a client would have got is said of an answer that is not modified.
+    // A 304 has the length of the body that a 200 would have.
     let keeps_length = head.status.as_u16() == 304;
     let mut has_date = false;
     for (name, value) in head.headers() {
@@ -86,7 +86,7 @@ fn write_framing(
 ) {
     let length = match (transfer, size) {
         (ResponseFraming::Length(bytes), _) => Some(bytes),
-        // The length of the body that GET would get.
+        // The length of the body of the same GET.
         (ResponseFraming::NoBody, BodySize::Sized(bytes)) if request.is_head && !is_bodyless(status) => {
             Some(bytes)
         }
@@ -106,7 +106,7 @@ fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
     into.extend_from_slice(b"\r\n");
 }
 
-/// Writes an answer without a body, after which the connection closes: to bytes that are no request.
+/// Writes a response without a body to bytes that are not a request. The connection closes after it.
 pub(super) fn write_refusal(into: &mut Vec<u8>, status: StatusCode, date: &[u8]) {
     into.extend_from_slice(b"HTTP/1.1 ");
     into.extend_from_slice(status.as_str().as_bytes());
@@ -117,7 +117,7 @@ pub(super) fn write_refusal(into: &mut Vec<u8>, status: StatusCode, date: &[u8])
     into.extend_from_slice(b"\r\n");
 }
 
-/// Writes what stands before a chunk of so many bytes.
+/// Writes the size line of a chunk.
 pub(super) fn write_chunk_size(into: &mut Vec<u8>, bytes: usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let nibbles = (usize::BITS - bytes.leading_zeros()).div_ceil(4).max(1);

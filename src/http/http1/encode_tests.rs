@@ -1,4 +1,4 @@
-//! The head of an answer, line by line, for each kind of request and body.
+//! The head of a response, line by line, for each kind of request and body.
 
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -24,7 +24,7 @@ fn head(status: u16, headers: &[(&'static str, &'static str)]) -> ResponseHead {
     head
 }
 
-/// The lines of an answer's head, in lower case.
+/// The lines of a response's head, in lower case.
 fn lines(request: &HeadInfo, head: &ResponseHead, size: BodySize, keeps_alive: bool) -> Vec<String> {
     let mut bytes = Vec::new();
     let transfer = ResponseFraming::of(request, head.status, size);
@@ -34,9 +34,9 @@ fn lines(request: &HeadInfo, head: &ResponseHead, size: BodySize, keeps_alive: b
     lines.split("\r\n").map(str::to_lowercase).collect()
 }
 
-/// T6: the framing of an answer fits the version of its request
+/// T6: the framing of a response fits the version of its request
 #[test]
-fn a_body_is_delimited_as_the_client_can_read_it() {
+fn the_framing_fits_the_version_of_the_request() {
     let (new, old) = (request(&Method::GET, Version::HTTP_11), request(&Method::GET, Version::HTTP_10));
     let of = |request: &HeadInfo, size| lines(request, &head(200, &[]), size, true);
     assert_eq!(of(&new, BodySize::Sized(7)), ["http/1.1 200 ok", "content-length: 7", "date: today"]);
@@ -48,7 +48,7 @@ fn a_body_is_delimited_as_the_client_can_read_it() {
     assert_eq!(closed, ["http/1.1 200 ok", "connection: close", "date: today"]);
 }
 
-/// V7: HEAD, 204 and 304 have no body; the length is said where it may be
+/// V7: responses to HEAD, 204 and 304 have no body; they have a length only if it is allowed
 #[test]
 fn bodyless_responses_have_the_allowed_framing() {
     let (get, only_head) =
@@ -58,12 +58,12 @@ fn bodyless_responses_have_the_allowed_framing() {
         assert!(!lines.iter().any(|line| line.starts_with("transfer-encoding")), "{lines:?}");
         lines.into_iter().find(|line| line.starts_with("content-length"))
     };
-    let said = |bytes: &str| Some(format!("content-length: {bytes}"));
-    assert_eq!(length(&only_head, &head(200, &[]), BodySize::Sized(7)), said("7"));
+    let length_line = |bytes: &str| Some(format!("content-length: {bytes}"));
+    assert_eq!(length(&only_head, &head(200, &[]), BodySize::Sized(7)), length_line("7"));
     assert_eq!(length(&only_head, &head(200, &[]), BodySize::None), None);
     assert_eq!(length(&only_head, &head(200, &[]), BodySize::Stream), None);
     assert_eq!(length(&get, &head(204, &[]), BodySize::Sized(0)), None);
-    assert_eq!(length(&get, &head(304, &[("content-length", "9")]), BodySize::None), said("9"));
+    assert_eq!(length(&get, &head(304, &[("content-length", "9")]), BodySize::None), length_line("9"));
     assert_eq!(length(&only_head, &head(304, &[]), BodySize::Sized(9)), None);
     for (request, status) in [(&only_head, 200), (&get, 204), (&get, 304), (&get, 101)] {
         let transfer = ResponseFraming::of(request, StatusCode::from_u16(status).unwrap(), BodySize::Stream);
@@ -73,8 +73,8 @@ fn bodyless_responses_have_the_allowed_framing() {
 
 /// V7: connection headers of the application are dropped, and there is one date
 #[test]
-fn headers_of_the_connection_are_the_loops_own() {
-    let answer = head(
+fn connection_headers_of_the_application_are_dropped() {
+    let response = head(
         200,
         &[
             ("connection", "upgrade"),
@@ -87,7 +87,7 @@ fn headers_of_the_connection_are_the_loops_own() {
             ("set-cookie", "b=2"),
         ],
     );
-    let mut sent = lines(&request(&Method::GET, Version::HTTP_11), &answer, BodySize::Sized(3), false);
+    let mut sent = lines(&request(&Method::GET, Version::HTTP_11), &response, BodySize::Sized(3), false);
     sent.sort();
     assert_eq!(
         sent,

@@ -1,4 +1,4 @@
-//! Target `http1`: request heads and the framing of bodies, as the HTTP/1.1 loop reads them.
+//! Fuzzing target `http1`: request heads and the framing of bodies, as the HTTP/1.1 loop reads them.
 
 use actix_http::Request;
 use bytes::Bytes;
@@ -8,12 +8,12 @@ use super::head::{self, HEAD_BYTES_MAX, HeadError, HeadScanner};
 use crate::fuzzing::{Input, split};
 use crate::http::request_validation::BodyLength;
 
-/// Size digits and line ends of one chunk.
+/// The most bytes of size digits and line ends of one chunk.
 const CHUNK_LINE_BYTES_MAX: usize = 16 + 6;
 
-/// HTTP/1.1: the end of a head and the data of a body do not depend on where the network cuts, a head that is accepted
-/// has CRLF line ends only and reads the same when it is written out again, and chunks give no more data than they
-/// announce and at most 16 KiB of extensions, trailers and leading zeros.
+/// Checks for HTTP/1.1: the end of a head and the data of a body do not depend on how the network splits them; an
+/// accepted head has CRLF line ends only and parses to the same result after it is written again; chunks give no more
+/// data than their sizes and at most 16 KiB of extensions, trailers and leading zeros.
 pub fn http1(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
@@ -40,7 +40,7 @@ fn any_head(cuts: u8, bytes: &[u8]) {
     let whole = scan(&[bytes]);
     for cuts in [1, cuts] {
         let cut = scan(&split(bytes, cuts));
-        // What follows a head may be malformed; it is not read with the head in one piece and not in others.
+        // Malformed bytes after a head are an error only if they arrive in one piece with it.
         assert!(cut == whole || (cut.is_err() && whole.is_err()), "cut by {cuts}: {cut:?} {whole:?}");
     }
     let Ok(Some(end)) = whole else { return };
@@ -51,17 +51,17 @@ fn any_head(cuts: u8, bytes: &[u8]) {
         assert!(at > 0 && head[at - 1] == b'\r', "a bare line feed at {at}");
     }
     let mut request = Request::new();
-    let Ok(facts) = head::parse(&Bytes::copy_from_slice(head), request.head_mut()) else { return };
+    let Ok(head_info) = head::parse(&Bytes::copy_from_slice(head), request.head_mut()) else { return };
     let line =
         head.split(|byte| *byte == b'\r').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let line = line.trim_ascii_start();
     assert_eq!(line.iter().filter(|byte| **byte == b' ').count(), 2, "{}", String::from_utf8_lossy(line));
     assert!(!line.contains(&b'#') && !line.contains(&b'\t'));
-    again(&mut request, line, facts);
+    check_rewritten(&mut request, line, head_info);
 }
 
-/// The same head without its client's spelling of white space says the same.
-fn again(request: &mut Request, line: &[u8], facts: head::HeadInfo) {
+/// The same head with normalized white space parses to the same result.
+fn check_rewritten(request: &mut Request, line: &[u8], head_info: head::HeadInfo) {
     let mut written = [line, b"\r\n"].concat();
     for (name, value) in &request.head().headers {
         assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
@@ -69,8 +69,8 @@ fn again(request: &mut Request, line: &[u8], facts: head::HeadInfo) {
     }
     written.extend_from_slice(b"\r\n");
     let mut other = Request::new();
-    let told = head::parse(&Bytes::from(written), other.head_mut());
-    assert_eq!(told, Ok(facts));
+    let reparsed = head::parse(&Bytes::from(written), other.head_mut());
+    assert_eq!(reparsed, Ok(head_info));
     assert_eq!((other.method(), other.uri()), (request.method(), request.uri()));
     for name in request.head().headers.keys() {
         let (mine, others) = (request.head().headers.get_all(name), other.head().headers.get_all(name));
@@ -78,7 +78,7 @@ fn again(request: &mut Request, line: &[u8], facts: head::HeadInfo) {
     }
 }
 
-/// What a decoder makes of a body.
+/// The result of decoding a body.
 #[derive(Debug, PartialEq)]
 struct Body {
     data: Vec<u8>,
@@ -89,8 +89,8 @@ struct Body {
 fn decode(length: BodyLength, pieces: &[&[u8]]) -> Body {
     let mut decoder = BodyDecoder::new(length);
     let mut body = Body { data: Vec::new(), consumed: 0, ended: Ok(false) };
-    // Framing since data last came.
-    let mut silent = 0;
+    // Bytes of framing since the last data.
+    let mut overhead = 0;
     for piece in pieces {
         let mut rest = *piece;
         loop {
@@ -99,13 +99,14 @@ fn decode(length: BodyLength, pieces: &[&[u8]]) -> Body {
                 Ok(DecodeStep::Data(count)) => {
                     assert!(count > 0 && count as u64 <= ahead && count <= rest.len());
                     body.data.extend_from_slice(&rest[..count]);
-                    (body.consumed, rest, silent) = (body.consumed + count, &rest[count..], 0);
+                    (body.consumed, rest, overhead) = (body.consumed + count, &rest[count..], 0);
                 }
                 Ok(DecodeStep::Framing(count)) => {
                     assert!(count > 0 && count <= rest.len());
-                    (body.consumed, rest, silent) = (body.consumed + count, &rest[count..], silent + count);
+                    (body.consumed, rest, overhead) =
+                        (body.consumed + count, &rest[count..], overhead + count);
                     let most = OVERHEAD_BYTES_MAX as usize + 2 * CHUNK_LINE_BYTES_MAX;
-                    assert!(silent <= 2 * most, "{silent} bytes of framing carry nothing");
+                    assert!(overhead <= 2 * most, "{overhead} bytes of framing without data");
                 }
                 Ok(DecodeStep::NeedMore) => break,
                 Ok(DecodeStep::End) => return Body { ended: Ok(true), ..body },
@@ -128,14 +129,14 @@ fn any_body(length: BodyLength, cuts: u8, bytes: &[u8]) {
         assert_eq!(whole.data.len() as u64, length.min(bytes.len() as u64));
         assert_eq!(whole.ended, Ok(length <= bytes.len() as u64));
     } else {
-        // The same data in chunks of the tests' own.
+        // The same data in other chunks.
         let mut chunks = Vec::new();
         for chunk in whole.data.chunks(usize::from(cuts) + 1) {
             chunks.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
             chunks.extend_from_slice(&[chunk, b"\r\n"].concat());
         }
         chunks.extend_from_slice(b"0\r\n\r\nGET ");
-        let told = decode(length, &split(&chunks, cuts));
-        assert_eq!(told, Body { data: whole.data, consumed: chunks.len() - 4, ended: Ok(true) });
+        let decoded = decode(length, &split(&chunks, cuts));
+        assert_eq!(decoded, Body { data: whole.data, consumed: chunks.len() - 4, ended: Ok(true) });
     }
 }

@@ -1,12 +1,13 @@
-//! The head of an HTTP/1 request: from bytes to actix's request head, or a typed error (RFC 9112, 2 to 5).
+//! Parses the head of an HTTP/1 request into actix's request head, or returns a typed error (RFC 9112, 2 to 5).
 //!
-//! Two steps. [`Scan`] looks for the end of the head as bytes arrive and holds every line to CRLF, so a bare LF is refused
-//! as soon as it is there. [`parse`] reads a whole head: `httparse` splits it, and what `httparse` is lenient about or does
-//! not judge (white space, the form of the target, the version) is refused here. Both are pure.
+//! Two steps. [`HeadScanner`] searches the end of the head as bytes arrive and requires CRLF on every line, so a bare
+//! LF is refused as soon as it arrives. [`parse`] reads a complete head: `httparse` splits it, and this module
+//! refuses what `httparse` accepts or does not check (white space, the form of the target, the version). Neither does
+//! I/O.
 //!
-//! Limits here only bound memory. They are wider than the limits that `edge.rs` enforces, so that a request gets its 414 or 431
-//! in the gateway's error format wherever it can be read at all.
-//! Deliberately absent: what a valid head may mean. Framing that is ambiguous, hosts and targets are judged by `edge.rs`.
+//! The limits here only bound memory. They are wider than those of `request_validation.rs`, so that a request gets
+//! its 414 or 431 in the gateway's error format whenever it can be parsed. This module does not judge the meaning of
+//! a valid head: `request_validation.rs` refuses ambiguous framing, hosts and targets.
 
 use std::mem::MaybeUninit;
 
@@ -20,23 +21,23 @@ use thiserror::Error;
 
 use crate::http::request_validation::{self, BodyLength};
 
-/// The longest head that is read, in bytes.
+/// The longest head in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;
-/// The most headers of a head that are read.
+/// The most headers of a head.
 const HEADERS_MAX: usize = 96;
 /// The longest target that `http::Uri` can hold, in bytes.
 const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 
-/// Why bytes are no request.
+/// Why bytes are not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum HeadError {
     /// They break the grammar of RFC 9112.
     #[error("malformed request head: {0}")]
     Malformed(&'static str),
-    /// The request line is longer than a gateway reads.
+    /// The request line is longer than the bound of memory.
     #[error("request line too long")]
     TargetTooLong,
-    /// The headers are longer, or more, than a gateway reads.
+    /// The headers are longer, or more, than the bounds of memory.
     #[error("request headers too long or too many")]
     TooLarge,
 }
@@ -44,30 +45,31 @@ pub(crate) enum HeadError {
 /// The properties of a head that the loop needs: persistence, framing, expectation, version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadInfo {
-    /// None where the length is ambiguous: `edge.rs` refuses the request, and no further byte of the connection is read as HTTP.
+    /// `None` if the length is ambiguous: `request_validation.rs` refuses the request, and no further byte of the
+    /// connection is read as HTTP.
     pub(super) length: Option<BodyLength>,
-    /// The client wants the connection to persist (RFC 9112, 9.3).
+    /// Whether the client requests a persistent connection (RFC 9112, 9.3).
     pub(super) keeps_alive: bool,
-    /// The client waits for `100 Continue` (RFC 9110, 10.1.1).
+    /// Whether the client waits for `100 Continue` (RFC 9110, 10.1.1).
     pub(super) expects_continue: bool,
     pub(super) version: Version,
     pub(super) is_head: bool,
 }
 
-/// The search for the end of a head, which goes on where it stopped when more bytes arrive.
+/// The search for the end of a head. It continues at its last position when more bytes arrive.
 #[derive(Debug, Default)]
 pub(super) struct HeadScanner {
-    /// Where the request line begins: behind one empty line at most (RFC 9112, 2.2).
+    /// The start of the request line: after one empty line at most (RFC 9112, 2.2).
     began: usize,
-    /// Where the present line begins.
+    /// The start of the current line.
     line: usize,
-    /// Up to where the bytes are searched.
+    /// The bytes before this position are searched.
     searched: usize,
     lines: usize,
 }
 
 impl HeadScanner {
-    /// The length of the head with its empty line; none while that has not arrived.
+    /// The length of the head with its empty line; `None` until the empty line has arrived.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
         self.check_start(bytes)?;
         while let Some(at) = memchr::memchr(b'\n', &bytes[self.searched..]) {
@@ -90,7 +92,7 @@ impl HeadScanner {
             } else {
                 return Err(HeadError::Malformed("empty lines before the request line"));
             }
-            // The request line is one of them.
+            // The request line counts as a line too.
             if self.lines > HEADERS_MAX + 1 {
                 return Err(HeadError::TooLarge);
             }
@@ -102,22 +104,22 @@ impl HeadScanner {
         Ok(None)
     }
 
-    /// Refuses at its first byte what cannot become a request.
+    /// Refuses at the first byte a stream that cannot be a request.
     fn check_start(&self, bytes: &[u8]) -> Result<(), HeadError> {
         match bytes.get(self.began) {
             Some(byte) if *byte != b'\r' && !is_token(*byte) => {
-                Err(HeadError::Malformed("the method is no token"))
+                Err(HeadError::Malformed("the method is not a token"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Reads a whole head into actix's.
+/// Parses a complete head into actix's.
 pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<HeadInfo, HeadError> {
-    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(bytes, &mut room) {
+    match parsed.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(HeadError::Malformed("the head ends early")),
         Err(error) => return Err(map_parse_error(error)),
@@ -152,20 +154,22 @@ pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<HeadInfo, H
     Ok(HeadInfo {
         length,
         keeps_alive: connection.persists(into.version),
-        // HTTP/1.0 knows no interim answers.
+        // HTTP/1.0 has no interim responses.
         expects_continue: expects && into.version == Version::HTTP_11,
         version: into.version,
         is_head: into.method == Method::HEAD,
     })
 }
 
-/// The target: printable ASCII without a fragment (RFC 9112, 3.2), in any of its four forms.
+/// Parses the target: printable ASCII without a fragment (RFC 9112, 3.2), in any of its four forms.
 fn parse_target(bytes: &Bytes, target: &str) -> Result<Uri, HeadError> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(HeadError::TargetTooLong);
     }
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(HeadError::Malformed("the target holds a fragment, or other than printable ASCII"));
+        return Err(HeadError::Malformed(
+            "the target has a fragment, or characters other than printable ASCII",
+        ));
     }
     Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).map_err(|_| HeadError::Malformed("the target"))
 }

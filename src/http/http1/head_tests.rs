@@ -1,20 +1,20 @@
-//! Heads that are right, wrong, and split at any byte, beside what `httparse` makes of them.
+//! Valid and malformed heads, split at any byte, and compared with `httparse`.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What the scan and the parser make of bytes that arrive at once.
+/// Scans and parses bytes that arrive at once.
 fn read(bytes: &[u8]) -> Result<Option<(RequestHead, HeadInfo, usize)>, HeadError> {
     let Some(length) = HeadScanner::default().end(bytes)? else { return Ok(None) };
     let mut head = RequestHead::default();
-    let facts = parse(&Bytes::copy_from_slice(&bytes[..length]), &mut head)?;
-    Ok(Some((head, facts, length)))
+    let head_info = parse(&Bytes::copy_from_slice(&bytes[..length]), &mut head)?;
+    Ok(Some((head, head_info, length)))
 }
 
-fn facts(lines: &str) -> HeadInfo {
-    let (_, facts, _) = read(format!("{lines}\r\n\r\n").as_bytes()).unwrap().unwrap();
-    facts
+fn head_info(lines: &str) -> HeadInfo {
+    let (_, head_info, _) = read(format!("{lines}\r\n\r\n").as_bytes()).unwrap().unwrap();
+    head_info
 }
 
 fn is_malformed(bytes: &[u8]) -> bool {
@@ -26,7 +26,7 @@ fn is_malformed(bytes: &[u8]) -> bool {
 fn a_head_ends_with_its_empty_line() {
     let bytes =
         b"PUT /b/k?x=1 HTTP/1.1\r\nHost: a\r\nX-Empty:\r\nx-two:  v \t\r\ncontent-length: 3\r\n\r\nabcGET";
-    let (head, facts, length) = read(bytes).unwrap().unwrap();
+    let (head, head_info, length) = read(bytes).unwrap().unwrap();
     assert_eq!(&bytes[length..], b"abcGET");
     assert_eq!(
         (head.method, head.uri.to_string(), head.version),
@@ -34,7 +34,7 @@ fn a_head_ends_with_its_empty_line() {
     );
     let header = |name: &str| head.headers.get(name).unwrap().as_bytes();
     assert_eq!((header("host"), header("x-empty"), header("x-two")), (&b"a"[..], &b""[..], &b"v"[..]));
-    assert_eq!((facts.length, facts.keeps_alive), (Some(BodyLength::Known(3)), true));
+    assert_eq!((head_info.length, head_info.keeps_alive), (Some(BodyLength::Known(3)), true));
     assert!(read(b"\r\nGET / HTTP/1.1\r\n\r\n").unwrap().is_some(), "one empty line may come first");
     assert!(read(b"GET / HTTP/1.1\r\nhost: a\r\n").unwrap().is_none());
     assert!(
@@ -44,7 +44,7 @@ fn a_head_ends_with_its_empty_line() {
 
 /// V1, V3
 #[test]
-fn what_breaks_the_grammar_is_malformed() {
+fn invalid_grammar_is_malformed() {
     for bytes in [
         &b"GET / HTTP/1.1\nhost: a\r\n\r\n"[..],
         b"GET / HTTP/1.1\r\nhost: a\n\r\n",
@@ -99,7 +99,7 @@ fn heads_are_bounded_before_they_end() {
     assert_eq!(head.headers.len(), HEADERS_MAX);
 }
 
-/// V1: each form of a target is read as it is; which of them are served is decided at the edge
+/// V1: each form of a target is parsed unchanged; request validation decides which of them are served
 #[test]
 fn a_target_has_one_of_four_forms() {
     let uri = |target: &str| {
@@ -112,7 +112,7 @@ fn a_target_has_one_of_four_forms() {
     assert_eq!(uri("a:80"), (Some("a:80".to_owned()), String::new()));
 }
 
-/// V1: what `Connection`, `Expect` and the version say
+/// V1: `Connection`, `Expect` and the version
 #[test]
 fn a_head_decides_on_persistence() {
     for (lines, keeps_alive) in [
@@ -124,16 +124,16 @@ fn a_head_decides_on_persistence() {
         ("GET / HTTP/1.0\r\nconnection: Keep-Alive", true),
         ("GET / HTTP/1.0\r\nconnection: keep-alive\r\nconnection: close", false),
     ] {
-        assert_eq!(facts(lines).keeps_alive, keeps_alive, "{lines}");
+        assert_eq!(head_info(lines).keeps_alive, keeps_alive, "{lines}");
     }
-    assert!(facts("PUT / HTTP/1.1\r\nexpect: 100-Continue").expects_continue);
-    assert!(!facts("PUT / HTTP/1.0\r\nexpect: 100-continue").expects_continue);
+    assert!(head_info("PUT / HTTP/1.1\r\nexpect: 100-Continue").expects_continue);
+    assert!(!head_info("PUT / HTTP/1.0\r\nexpect: 100-continue").expects_continue);
 }
 
-/// V1: a body is framed by its length whatever else is there; ambiguous framing has no length
+/// V1: a body is framed by its length even beside `Upgrade`; ambiguous framing has no length
 #[test]
 fn a_head_decides_on_body_framing() {
-    let length = |lines: &str| facts(&format!("POST / HTTP/1.1\r\n{lines}")).length;
+    let length = |lines: &str| head_info(&format!("POST / HTTP/1.1\r\n{lines}")).length;
     assert_eq!(length("x: y"), Some(BodyLength::Empty));
     assert_eq!(
         length("upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 5"),
@@ -149,7 +149,7 @@ fn a_head_decides_on_body_framing() {
     ] {
         assert_eq!(length(ambiguous), None, "{ambiguous}");
     }
-    assert_eq!(facts("POST / HTTP/1.0\r\ntransfer-encoding: chunked").length, None);
+    assert_eq!(head_info("POST / HTTP/1.0\r\ntransfer-encoding: chunked").length, None);
 }
 
 fn heads() -> impl Strategy<Value = Vec<u8>> {
@@ -206,7 +206,7 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// V1: a head means the same however it is split on the way
+    /// V1: the end of a head does not depend on how the network splits it
     #[test]
     fn any_split_gives_the_same_head(bytes in heads(), cuts in prop::collection::vec(0_usize..200, 0..6)) {
         let whole = HeadScanner::default().end(&bytes);
@@ -223,16 +223,16 @@ proptest! {
         prop_assert_eq!(split, whole);
     }
 
-    /// V1: what is taken is what `httparse` takes, with the same names, values and end; never more
+    /// V1: every accepted head is accepted by `httparse` with the same names, values and end
     #[test]
     fn only_what_httparse_accepts_is_accepted(bytes in heads()) {
         if let Ok(Some((head, _, length))) = read(&bytes) {
-            let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];
-            let mut theirs = httparse::Request::new(&mut room);
-            prop_assert_eq!(theirs.parse(&bytes), Ok(httparse::Status::Complete(length)));
-            prop_assert_eq!(theirs.method, Some(head.method.as_str()));
-            prop_assert_eq!(theirs.headers.len(), head.headers.len());
-            for header in theirs.headers.iter() {
+            let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            let mut reference = httparse::Request::new(&mut headers);
+            prop_assert_eq!(reference.parse(&bytes), Ok(httparse::Status::Complete(length)));
+            prop_assert_eq!(reference.method, Some(head.method.as_str()));
+            prop_assert_eq!(reference.headers.len(), head.headers.len());
+            for header in reference.headers.iter() {
                 prop_assert!(head.headers.get_all(header.name).any(|value| value.as_bytes() == header.value));
             }
             prop_assert!(!bytes[..length].windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r'));

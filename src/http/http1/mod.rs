@@ -1,15 +1,16 @@
-//! HTTP/1.1 on both listeners: one task per connection, one request after the other.
+//! The HTTP/1.1 server of both listeners: one task per connection, one request after the other.
 //!
-//! actix-http has such a loop, and its parser takes bare LF and `#`, forgets the answer to a valid request when garbage
-//! follows it, and copies long bodies; `docs/design/http1-loop.md` has the reasons for one of our own. This one reads a head
-//! (`head.rs`), gives the application the request with a body that is read as it is asked for (`payload.rs`, `framing.rs`), and
-//! writes the answer (`encode.rs`, `send.rs`, `outbox.rs`). `connection.rs` owns the socket and its timer. HTTP/2 is `http2`'s.
+//! actix-http's dispatcher is not used; the reasons are in `docs/design/http1-loop.md`. This loop reads a head
+//! (`head.rs`), calls the application with a request that has a lazily read body (`request_buffer.rs`,
+//! `body_decoder.rs`), and writes the response (`encode.rs`, `response_sender.rs`, `write_buffer.rs`).
+//! `connection.rs` owns the socket and its timer. HTTP/2 is in `http2`.
 //!
 //! Rules of this loop:
-//! - `100 Continue` is sent when the application asks for the body, so every refusal comes before it (RFC 9110, 10.1.1).
-//! - What is left of a body after the answer is read and dropped up to 64 KiB; beyond that the connection closes.
-//! - Bytes that are no request get an answer without a body, after the answers to all requests before them.
-//! - An upgrade is never taken, and a body is delimited by its length whatever `Upgrade` says.
+//! - `100 Continue` is sent when the application polls the body, so every refusal comes before it (RFC 9110, 10.1.1).
+//! - The unread rest of a body is read and dropped after the response up to 64 KiB; a longer rest closes the
+//!   connection.
+//! - Bytes that are not a request get a response without a body, after the responses to all requests before them.
+//! - An upgrade is never accepted, and a body is delimited by its length even beside `Upgrade`.
 
 mod body_decoder;
 mod connection;
@@ -51,21 +52,21 @@ use crate::worker::Worker;
 pub(crate) use connection::ClientTransport;
 pub(crate) use head::HeadError;
 
-/// The longest rest of a body that is read for the sake of the connection.
+/// The longest unread rest of a body that is dropped to keep the connection.
 const DISCARD_BYTES_MAX: u64 = 64 << 10;
-/// So many requests of one connection are answered in a row before others have their turn.
+/// The requests of one connection that are served in a row before it yields to other connections.
 const REQUESTS_BEFORE_YIELD: u32 = 32;
 
-/// Why a connection gets an answer to something that is no request.
+/// Why a connection gets a response to bytes that are not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadRejection {
     #[error(transparent)]
     Head(#[from] HeadError),
-    #[error("the request's head did not arrive in time")]
-    Late,
+    #[error("the request's head did not arrive within server.header_timeout")]
+    Timeout,
 }
 
-/// What serves the HTTP/1.1 connections of one worker thread.
+/// The HTTP/1.1 server of one worker thread.
 pub(crate) struct Http1<A> {
     application: Rc<A>,
     worker: Rc<Worker>,
@@ -80,7 +81,7 @@ where
         Self { application, worker, date: DateCache::default() }
     }
 
-    /// The worker of its thread.
+    /// The state of the worker thread.
     pub(crate) fn worker(&self) -> &Worker {
         &self.worker
     }
@@ -99,26 +100,26 @@ where
             let bytes = match connection.next_request().await {
                 NextRequest::Head(bytes) => bytes,
                 NextRequest::Malformed(error) => return self.refuse(connection, client, error.into()).await,
-                NextRequest::Late => return self.refuse(connection, client, HeadRejection::Late).await,
+                NextRequest::Timeout => return self.refuse(connection, client, HeadRejection::Timeout).await,
                 NextRequest::Closed => return connection.close(false).await,
             };
             let mut request = Request::new();
-            let facts = match head::parse(&bytes, request.head_mut()) {
-                Ok(facts) => facts,
+            let head_info = match head::parse(&bytes, request.head_mut()) {
+                Ok(head_info) => head_info,
                 Err(error) => return self.refuse(connection, client, error.into()).await,
             };
             drop(bytes);
             let progress = self.worker.send_watch.progress(Some(connection.socket.buffers()));
-            attach_context(&mut request, &facts, &connection.inbound, (client, source, &progress));
-            let answered = {
-                let answering = pin!(self.application.call(request));
-                connection.run_request(answering).await
+            attach_context(&mut request, &head_info, &connection.inbound, (client, source, &progress));
+            let outcome = {
+                let handler = pin!(self.application.call(request));
+                connection.run_request(handler).await
             };
-            // The client has closed: everything that the request holds is dropped with it (T7).
-            let Some(answered) = answered else { return };
+            // The client has closed: everything that the request holds is dropped (T7).
+            let Some(outcome) = outcome else { return };
             let response =
-                answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
-            match self.respond(&mut connection, &facts, response, (&progress, &buffer)).await {
+                outcome.map_or_else(|error| error.error_response(), |service| service.into_parts().1);
+            match self.respond(&mut connection, &head_info, response, (&progress, &buffer)).await {
                 AfterResponse::Next => {}
                 AfterResponse::Close { may_send } => return connection.close(may_send).await,
                 AfterResponse::Reset => return connection.abort(),
@@ -130,51 +131,52 @@ where
         }
     }
 
-    /// Writes an answer; returns the next state of the connection.
+    /// Writes a response; returns the next state of the connection.
     async fn respond<S: ClientTransport>(
         &self,
         connection: &mut Http1Connection<S>,
-        facts: &HeadInfo,
+        head_info: &HeadInfo,
         response: HttpResponse<BoxBody>,
         (progress, buffer): (&Rc<SendProgress>, &Rc<ConnectionBuffer>),
     ) -> AfterResponse {
         let (response, body) = response.into_parts();
         let (head, size) = (response.head(), body.size());
-        let transfer = ResponseFraming::of(facts, head.status, size);
-        let rest = connection.inbound.borrow_mut().begin_response();
-        let may_follow = facts.length.is_some() && rest.is_at_most(DISCARD_BYTES_MAX);
+        let framing = ResponseFraming::of(head_info, head.status, size);
+        let unread = connection.inbound.borrow_mut().begin_response();
+        let may_follow = head_info.length.is_some() && unread.is_at_most(DISCARD_BYTES_MAX);
         let keeps_alive = may_follow
-            && facts.keeps_alive
+            && head_info.keeps_alive
             && head.keep_alive()
-            && transfer != ResponseFraming::UntilClose
+            && framing != ResponseFraming::UntilClose
             && !connection.is_draining()
-            // A request that is here already is answered, too.
+            // A request that has arrived already is served, too.
             && (!connection.idle.is_last_response() || !connection.inbound.borrow().buffer.is_empty());
         self.date.with(clock::now(), |date| {
             connection.write_buffer.write(|buffer| {
-                encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);
+                encode::write_head(buffer, head, (head_info, size, framing), keeps_alive, date);
             });
         });
         drop(response);
-        match ResponseSender::new(body, transfer, progress, buffer).run(connection).await {
-            SendResult::Whole if keeps_alive => {}
-            SendResult::Whole => {
-                let has_more = rest != UnreadBody::Complete || !connection.inbound.borrow().buffer.is_empty();
-                return AfterResponse::Close { may_send: has_more || facts.length.is_none() };
+        match ResponseSender::new(body, framing, progress, buffer).run(connection).await {
+            SendResult::Complete if keeps_alive => {}
+            SendResult::Complete => {
+                let has_more =
+                    unread != UnreadBody::Complete || !connection.inbound.borrow().buffer.is_empty();
+                return AfterResponse::Close { may_send: has_more || head_info.length.is_none() };
             }
             SendResult::Cut => return AfterResponse::Reset,
-            // The end of the connection would be the end of the body.
-            SendResult::Broken if transfer == ResponseFraming::UntilClose => return AfterResponse::Reset,
-            SendResult::Broken | SendResult::ClientClosed => return AfterResponse::Gone,
+            // A regular close would look like the end of the body.
+            SendResult::BodyFailed if framing == ResponseFraming::UntilClose => return AfterResponse::Reset,
+            SendResult::BodyFailed | SendResult::ClientClosed => return AfterResponse::Gone,
         }
-        if rest == UnreadBody::Complete || connection.discard_body().await {
+        if unread == UnreadBody::Complete || connection.discard_body().await {
             AfterResponse::Next
         } else {
             AfterResponse::Gone
         }
     }
 
-    /// Answers bytes that are no request, and closes.
+    /// Responds to bytes that are not a request, and closes.
     async fn refuse<S: ClientTransport>(
         &self,
         mut connection: Http1Connection<S>,
@@ -190,28 +192,28 @@ where
     }
 }
 
-/// The state of a connection after an answer.
+/// The state of a connection after a response.
 enum AfterResponse {
     /// The next request follows.
     Next,
-    /// It closes; whether the client may still be sending.
+    /// It closes. `may_send`: the client may still be sending.
     Close { may_send: bool },
     /// It ends with a reset.
     Reset,
-    /// It is gone.
+    /// It is broken or closed already.
     Gone,
 }
 
-/// Adds to a request what does not stand in its head.
+/// Adds to a request its body, the client's address and the send progress.
 fn attach_context(
     request: &mut Request,
-    facts: &HeadInfo,
+    head_info: &HeadInfo,
     inbound: &Rc<RefCell<RequestBuffer>>,
     (client, source, progress): (Option<SocketAddr>, AddressSource, &Rc<SendProgress>),
 ) {
     // A body of ambiguous length is not read.
-    let length = facts.length.unwrap_or(BodyLength::Empty);
-    if let Some(body) = RequestBuffer::begin_body(inbound, length, facts.expects_continue) {
+    let length = head_info.length.unwrap_or(BodyLength::Empty);
+    if let Some(body) = RequestBuffer::begin_body(inbound, length, head_info.expects_continue) {
         *request.payload() = Payload::Stream { payload: Box::pin(body) };
     }
     request.head_mut().peer_addr = client;

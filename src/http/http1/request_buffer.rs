@@ -1,10 +1,10 @@
-//! What a connection has received and not yet used, and the body that the application reads from it.
+//! The received and unused bytes of a connection, and the request body that the application reads from them.
 //!
-//! Both live on one thread, and the body must be polled by the connection's own task: a body that waits wakes nobody, the
-//! connection looks at what it waits for after each poll. The connection alone reads the socket, and only when the
-//! application asks for more of the body than has arrived, so a slow upstream slows its client down. Pieces of the
-//! body that are long are parts of the read buffer; short ones are collected into one, so that a body in one-byte
-//! chunks costs no more memory than any other.
+//! Both are on one thread, and the connection's own task must poll the body: a waiting body wakes no task, because
+//! the connection checks after each poll whether it waits. Only the connection reads the socket, and only when the
+//! application polls for more of the body than has arrived, so a slow upstream slows its client down. Long pieces of
+//! the body are slices of the read buffer. Short ones are collected into one piece, so a body in one-byte chunks
+//! needs no more memory than any other.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,16 +19,16 @@ use futures_util::Stream;
 use crate::http::http1::body_decoder::{BodyDecoder, DecodeStep, FramingError};
 use crate::http::request_validation::BodyLength;
 
-/// What is read at a time, where no long body is expected.
+/// Bytes per read if no long body is expected.
 const READ_BYTES: usize = 8 << 10;
-/// What is read at a time of a long body.
+/// Bytes per read of a long body.
 const BODY_READ_BYTES: usize = 64 << 10;
-/// Less room than this is not read into.
+/// The least free capacity for a read.
 const READ_BYTES_MIN: usize = 1 << 10;
-/// A shorter piece is copied: as a part of the read buffer it would keep all of that in memory.
+/// A shorter piece is copied: as a slice it would keep the whole read buffer in memory.
 const PIECE_BYTES_MIN: usize = 1 << 10;
 
-/// Whether `100 Continue` is still owed to the client.
+/// Whether `100 Continue` must still be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ContinueState {
     /// The client does not wait for it, or it was sent.
@@ -46,19 +46,19 @@ pub(super) struct RequestBuffer {
     error: Option<FramingError>,
     reader: Option<Waker>,
     continue_state: ContinueState,
-    /// Which request of the connection is being served.
+    /// The number of the current request of the connection.
     request_number: u64,
     has_reader: bool,
-    /// The buffer is a part of a block for long bodies.
+    /// Whether the buffer is a part of a block for long bodies.
     is_large: bool,
 }
 
-/// What is left of a body that the application does not read further.
+/// The rest of a body that the application does not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnreadBody {
-    /// Nothing: the next request follows.
+    /// No rest: the next request follows.
     Complete,
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(u64),
     /// An unknown number of bytes.
     Unknown,
@@ -88,7 +88,8 @@ impl RequestBuffer {
         }))
     }
 
-    /// The body of the next request begins with the buffer; what the application reads, if there is one.
+    /// Starts the body of the next request at the beginning of the buffer. Returns the stream for the application if
+    /// there is a body.
     pub(super) fn begin_body(
         this: &Rc<RefCell<Self>>,
         length: BodyLength,
@@ -99,8 +100,8 @@ impl RequestBuffer {
         inbound.request_number += 1;
         inbound.reader = None;
         let has_body = !inbound.decoder.has_ended();
-        // A client that waits before it sends nothing waits all the same: botocore does so for empty objects, and reads the answer
-        // without a 100 as that of its next request.
+        // A client may wait for the 100 even with an empty body: botocore does so for empty objects, and without a
+        // 100 reads the response as that of its next request.
         inbound.continue_state = match (expects_continue, has_body) {
             (true, true) => ContinueState::Expected,
             (true, false) => ContinueState::Due,
@@ -110,17 +111,17 @@ impl RequestBuffer {
         has_body.then(|| RequestPayload { inbound: Rc::clone(this), request_number: inbound.request_number })
     }
 
-    /// Makes room for what is read next.
+    /// Reserves capacity for the next read.
     pub(super) fn reserve(&mut self) {
         let ahead = self.decoder.data_ahead();
-        let wanted = usize::try_from(ahead).unwrap_or(usize::MAX).clamp(READ_BYTES, BODY_READ_BYTES);
+        let bytes = usize::try_from(ahead).unwrap_or(usize::MAX).clamp(READ_BYTES, BODY_READ_BYTES);
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
-            self.buffer.reserve(wanted);
-            self.is_large |= wanted > READ_BYTES;
+            self.buffer.reserve(bytes);
+            self.is_large |= bytes > READ_BYTES;
         }
     }
 
-    /// Gives memory back while nothing is to be received.
+    /// Frees memory between requests.
     pub(super) fn shrink(&mut self) {
         if self.is_large && self.buffer.is_empty() {
             self.buffer = BytesMut::new();
@@ -133,7 +134,7 @@ impl RequestBuffer {
         self.reader.is_some()
     }
 
-    /// More bytes have arrived: wakes the task that waits for them, unless it is the caller's own, which polls the body again.
+    /// Wakes the task that waits for received bytes, unless it is the caller's own, which polls the body again.
     pub(super) fn wake_reader(&mut self, cx: &Context<'_>) {
         if let Some(waker) = self.reader.take()
             && !waker.will_wake(cx.waker())
@@ -142,7 +143,7 @@ impl RequestBuffer {
         }
     }
 
-    /// Whether `100 Continue` is to be sent now. It counts as sent then.
+    /// Whether `100 Continue` is due; marks it as sent.
     pub(super) fn take_continue(&mut self) -> bool {
         let is_due = self.continue_state == ContinueState::Due;
         if is_due {
@@ -151,22 +152,22 @@ impl RequestBuffer {
         is_due
     }
 
-    /// The answer begins: what remains of the body, once what has arrived of it is dropped.
+    /// Starts the response: drops the received part of the body and returns the rest.
     pub(super) fn begin_response(&mut self) -> UnreadBody {
-        let owed = std::mem::replace(&mut self.continue_state, ContinueState::Done);
+        let continue_state = std::mem::replace(&mut self.continue_state, ContinueState::Done);
         if self.has_reader && !self.decoder.has_ended() {
             return UnreadBody::Unknown;
         }
         self.discard_received();
         match self.decoder.left() {
             Some(0) => UnreadBody::Complete,
-            // A client that still waits for the 100 may send the body, or not.
-            Some(bytes) if owed == ContinueState::Done => UnreadBody::Bytes(bytes),
+            // A client that still waits for the 100 may or may not send the body.
+            Some(bytes) if continue_state == ContinueState::Done => UnreadBody::Bytes(bytes),
             _ => UnreadBody::Unknown,
         }
     }
 
-    /// Drops what has arrived of the body.
+    /// Drops the received part of the body.
     pub(super) fn discard_received(&mut self) {
         while self.error.is_none() {
             match self.decoder.step(&self.buffer) {
@@ -177,7 +178,7 @@ impl RequestBuffer {
         }
     }
 
-    /// Whether the body's framing is malformed: where it ends cannot be known.
+    /// Whether the body's framing is malformed, so that its end is unknown.
     pub(super) fn has_failed(&self) -> bool {
         self.error.is_some()
     }
@@ -186,7 +187,7 @@ impl RequestBuffer {
         self.decoder.has_ended()
     }
 
-    /// The next piece of the body; none at its end.
+    /// The next piece of the body; `None` at its end.
     fn poll_piece(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, FramingError>>> {
         let mut collected = BytesMut::new();
         while self.error.is_none() {
@@ -242,10 +243,10 @@ impl Stream for RequestPayload {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut inbound = self.inbound.borrow_mut();
         if inbound.request_number != self.request_number {
-            // Its request was answered, and the rest of it dropped.
+            // The request of this body has ended, and the rest of the body was dropped.
             return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
         }
-        // An error of its own kind: `From` would make it an end that came too early.
+        // A distinct kind of error: `From` would map it to a premature end.
         let malformed = |error| PayloadError::Io(io::Error::new(io::ErrorKind::InvalidData, error));
         inbound.poll_piece(cx).map_err(malformed)
     }
@@ -262,5 +263,5 @@ impl Drop for RequestPayload {
 }
 
 #[cfg(test)]
-#[path = "payload_tests.rs"]
+#[path = "request_buffer_tests.rs"]
 mod tests;

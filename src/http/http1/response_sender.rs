@@ -1,9 +1,10 @@
-//! An answer's body on its way into the connection.
+//! Sends the body of a response to the connection.
 //!
-//! Pieces are gathered up to [`GATHER_BYTES`] and written together with the head. Where the client does not take them, the body
-//! is read ahead into memory that is reserved for such bytes, so that a body that fits ends and frees what it
-//! holds; without a reservation it is read only as the client takes bytes. How long a client may take is decided by `send_progress.rs`,
-//! which cuts the answer. A body that breaks, or has another length than was announced, ends the connection without a terminator (T6).
+//! Pieces are collected up to [`GATHER_BYTES`] and written together with the head. If the client does not accept
+//! them, the body is read ahead into memory that is reserved in the send buffer, so that a body that fits ends and
+//! releases what it holds. Without a reservation it is read only as the client accepts bytes. `send_progress.rs`
+//! limits the time of the client and cuts the response. A body that fails, or has a length other than declared, ends
+//! the connection without a terminator (T6).
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,30 +19,30 @@ use crate::http::http1::encode::ResponseFraming;
 use crate::http::send_buffer::{ConnectionBuffer, Reservation};
 use crate::http::send_progress::SendProgress;
 
-/// What is gathered for one write, and read ahead of a client.
+/// The most bytes that are collected for one write, and read ahead of a client.
 const GATHER_BYTES: usize = 64 << 10;
-/// What is reserved at a time.
+/// The least bytes of a reservation.
 const RESERVE_BYTES: usize = 8 << 10;
 
-/// How the transfer of an answer ended.
+/// How the framing of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendResult {
     /// Its last byte was written.
-    Whole,
-    /// Its body broke.
-    Broken,
-    /// It was cut, because its client took it too slowly.
+    Complete,
+    /// Its body failed.
+    BodyFailed,
+    /// It was cut, because the client read it too slowly.
     Cut,
     /// The client closed the connection.
     ClientClosed,
 }
 
-/// Why no more of a body is read at the moment.
+/// Why reading of the body stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FillResult {
     Ended,
-    Broken,
-    /// As much waits as may wait.
+    BodyFailed,
+    /// The most bytes that may wait are waiting.
     Full,
     /// The body has no more bytes yet.
     Pending,
@@ -50,10 +51,10 @@ enum FillResult {
 /// A body that is being sent.
 pub(super) struct ResponseSender<'a> {
     body: Option<BoxBody>,
-    transfer: ResponseFraming,
+    framing: ResponseFraming,
     progress: &'a Rc<SendProgress>,
     buffer: &'a Rc<ConnectionBuffer>,
-    /// The client does not take what waits.
+    /// Whether the client does not accept the waiting bytes.
     is_blocked: bool,
     reserved: Vec<Reservation>,
     reserved_bytes: usize,
@@ -62,15 +63,15 @@ pub(super) struct ResponseSender<'a> {
 impl<'a> ResponseSender<'a> {
     pub(super) fn new(
         body: BoxBody,
-        transfer: ResponseFraming,
+        framing: ResponseFraming,
         progress: &'a Rc<SendProgress>,
         buffer: &'a Rc<ConnectionBuffer>,
     ) -> Self {
-        let body = (transfer != ResponseFraming::NoBody).then_some(body);
-        Self { body, transfer, progress, buffer, is_blocked: false, reserved: Vec::new(), reserved_bytes: 0 }
+        let body = (framing != ResponseFraming::NoBody).then_some(body);
+        Self { body, framing, progress, buffer, is_blocked: false, reserved: Vec::new(), reserved_bytes: 0 }
     }
 
-    /// Sends the body behind what waits in the connection.
+    /// Sends the body after the bytes that wait in the connection.
     pub(super) async fn run<S: ClientTransport>(mut self, connection: &mut Http1Connection<S>) -> SendResult {
         poll_fn(|cx| self.poll(connection, cx)).await
     }
@@ -100,12 +101,12 @@ impl<'a> ResponseSender<'a> {
                 }
             }
             match filled {
-                // What waits is written first, as far as the client takes it.
-                FillResult::Broken if self.progress.cut_reason().is_some() => {
+                // The waiting bytes were written first, as far as the client accepts them.
+                FillResult::BodyFailed if self.progress.cut_reason().is_some() => {
                     return Poll::Ready(SendResult::Cut);
                 }
-                FillResult::Broken => return Poll::Ready(SendResult::Broken),
-                FillResult::Ended if !self.is_blocked => return Poll::Ready(SendResult::Whole),
+                FillResult::BodyFailed => return Poll::Ready(SendResult::BodyFailed),
+                FillResult::Ended if !self.is_blocked => return Poll::Ready(SendResult::Complete),
                 _ => {}
             }
             match connection.poll_client(cx) {
@@ -124,11 +125,11 @@ impl<'a> ResponseSender<'a> {
         }
     }
 
-    /// Moves what the body has into the connection.
+    /// Moves available bytes of the body into the connection.
     fn fill<S>(&mut self, connection: &mut Http1Connection<S>, cx: &mut Context<'_>) -> FillResult {
         loop {
-            let waits = connection.write_buffer.bytes();
-            if waits >= GATHER_BYTES || (self.is_blocked && !self.reserve(waits)) {
+            let waiting = connection.write_buffer.bytes();
+            if waiting >= GATHER_BYTES || (self.is_blocked && !self.reserve(waiting)) {
                 return if self.body.is_some() { FillResult::Full } else { FillResult::Ended };
             }
             let Some(body) = &mut self.body else { return FillResult::Ended };
@@ -141,8 +142,8 @@ impl<'a> ResponseSender<'a> {
                 Poll::Ready(Some(Err(_))) => return self.fail(),
                 Poll::Ready(None) => {
                     self.body = None;
-                    match self.transfer {
-                        ResponseFraming::Length(1..) => return FillResult::Broken,
+                    match self.framing {
+                        ResponseFraming::Length(1..) => return FillResult::BodyFailed,
                         ResponseFraming::Chunked => {
                             connection.write_buffer.write(|buffer| buffer.extend_from_slice(b"0\r\n\r\n"));
                         }
@@ -157,13 +158,13 @@ impl<'a> ResponseSender<'a> {
 
     fn fail(&mut self) -> FillResult {
         self.body = None;
-        FillResult::Broken
+        FillResult::BodyFailed
     }
 
-    /// False where the body is longer than its length.
+    /// False if the body is longer than its length.
     fn push<S>(&mut self, connection: &mut Http1Connection<S>, piece: Bytes) -> bool {
-        match &mut self.transfer {
-            // A chunk of nothing would be the last.
+        match &mut self.framing {
+            // An empty chunk would be the last.
             _ if piece.is_empty() => {}
             ResponseFraming::Chunked => connection.write_buffer.push_chunk(piece),
             ResponseFraming::Length(left) => {
@@ -176,10 +177,10 @@ impl<'a> ResponseSender<'a> {
         true
     }
 
-    /// Whether all that waits is reserved, and so more may be read.
-    fn reserve(&mut self, waits: usize) -> bool {
-        while self.reserved_bytes < waits {
-            let bytes = RESERVE_BYTES.max(waits - self.reserved_bytes);
+    /// Reserves memory for all waiting bytes; true if more may be read.
+    fn reserve(&mut self, waiting: usize) -> bool {
+        while self.reserved_bytes < waiting {
+            let bytes = RESERVE_BYTES.max(waiting - self.reserved_bytes);
             let Some(reservation) = self.buffer.try_reserve(bytes) else { return false };
             self.reserved.push(reservation);
             self.reserved_bytes += bytes;

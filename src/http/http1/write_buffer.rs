@@ -1,7 +1,7 @@
-//! What waits to be written to one connection, in order.
+//! The bytes that wait to be written to one connection, in order.
 //!
-//! Heads, framing and short pieces of bodies are collected in one buffer; long pieces stay where they are. All of it
-//! is sent in vectored writes, so a long body is never copied and a short answer is one piece of memory.
+//! Heads, framing and short pieces of bodies are collected in one buffer; long pieces are referenced. All of it is
+//! sent in vectored writes, so a long body is never copied and a short response is one piece of memory.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,46 +13,46 @@ use tokio::io::AsyncWrite;
 
 use crate::http::http1::encode::write_chunk_size;
 
-/// A shorter piece of a body is copied: a slice of its own costs more in the kernel than the copy.
+/// A shorter piece of a body is copied: a separate slice costs more in the kernel than the copy.
 const SLICE_BYTES_MIN: usize = 4 << 10;
 /// The most slices of one write.
 const SLICES_MAX: usize = 32;
-/// The buffer keeps this much memory while nothing waits.
+/// The bytes of capacity that the buffer keeps while it is empty.
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// What is written is removed from the buffer in blocks of this size, where the buffer is never empty.
+/// Written bytes are removed from the buffer in blocks of this size while the buffer is never empty.
 const COMPACT_BYTES: usize = 64 << 10;
 
-/// One part of what waits.
+/// One part of the waiting bytes.
 enum BufferPart {
-    /// So many bytes of the buffer.
+    /// This number of bytes of the buffer.
     Buffered(usize),
     /// Bytes of a body.
     Long(Bytes),
 }
 
-/// The bytes that wait.
+/// The waiting bytes.
 #[derive(Default)]
 pub(super) struct WriteBuffer {
     buffer: Vec<u8>,
-    /// How much of the buffer is written.
+    /// The number of bytes of the buffer that are written.
     written: usize,
     parts: VecDeque<BufferPart>,
     bytes: usize,
 }
 
 impl WriteBuffer {
-    /// How many bytes wait.
+    /// The number of bytes that wait.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Gives memory back while nothing waits.
+    /// Frees memory while the buffer is empty.
     pub(super) fn shrink(&mut self) {
         self.buffer.shrink_to(BUFFER_BYTES);
     }
 
-    /// Appends what `write` writes.
+    /// Appends the bytes that `write` writes.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.buffer.len();
         write(&mut self.buffer);
@@ -84,7 +84,7 @@ impl WriteBuffer {
         self.write(|buffer| buffer.extend_from_slice(b"\r\n"));
     }
 
-    /// Writes until the outbox is empty or the socket is full; calls `sent` with the bytes of each write.
+    /// Writes until the buffer is empty or the socket is full; calls `sent` with the number of bytes of each write.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -157,5 +157,5 @@ impl WriteBuffer {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
+#[path = "write_buffer_tests.rs"]
 mod tests;

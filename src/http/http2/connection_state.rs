@@ -1,4 +1,4 @@
-//! State that the socket, the loop and the stream tasks of one HTTP/2 connection share. It stays on one thread.
+//! State that the socket, the loop and the stream tasks of one HTTP/2 connection share, on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,8 +10,8 @@ use super::frame_budget::FrameBudget;
 use super::frames::FrameKind;
 use super::response_queue::ResponseQueue;
 
-/// The most malformed streams that are remembered. A mark is removed by the stream's request or body, and only a stream that ended
-/// before either keeps it. So the oldest marks are of streams that are gone: a connection has at most 128 at a time.
+/// The most malformed streams that are stored. A stream's request or body removes its mark; only a stream that ended
+/// before either keeps it. So the oldest marks belong to ended streams: a connection has at most 128 at a time.
 const MALFORMED_MAX: usize = 256;
 
 /// The state of one connection.
@@ -23,9 +23,9 @@ pub(super) struct ConnectionState {
     pub(super) flooded: Notify,
     /// Streams with malformed header blocks that `h2` accepts.
     malformed: RefCell<Vec<u32>>,
-    /// Answers with bytes that the socket has not accepted yet.
-    outgoing: RefCell<Vec<(u32, Rc<ResponseQueue>)>>,
-    /// The last write to the socket was pending.
+    /// Responses with bytes that the socket has not accepted yet.
+    responses: RefCell<Vec<(u32, Rc<ResponseQueue>)>>,
+    /// Whether the last write to the socket was pending.
     is_blocked: Cell<bool>,
 }
 
@@ -75,28 +75,28 @@ impl ConnectionState {
         malformed.len() < before
     }
 
-    /// Registers the answer of this stream for `written`.
-    pub(super) fn begin_sending(&self, stream: u32, outgoing: &Rc<ResponseQueue>) {
-        self.outgoing.borrow_mut().push((stream, Rc::clone(outgoing)));
+    /// Registers the response of this stream for `record_written`.
+    pub(super) fn begin_sending(&self, stream: u32, responses: &Rc<ResponseQueue>) {
+        self.responses.borrow_mut().push((stream, Rc::clone(responses)));
     }
 
-    /// Removes the answer of this stream.
+    /// Removes the response of this stream.
     pub(super) fn end_sending(&self, stream: u32) {
-        let mut outgoing = self.outgoing.borrow_mut();
-        if let Some(at) = outgoing.iter().position(|(other, _)| *other == stream) {
-            outgoing.swap_remove(at);
+        let mut responses = self.responses.borrow_mut();
+        if let Some(at) = responses.iter().position(|(other, _)| *other == stream) {
+            responses.swap_remove(at);
         }
     }
 
-    /// The socket accepted so many bytes of a DATA frame of this stream.
+    /// Records bytes of a DATA frame of this stream that the socket accepted.
     pub(super) fn record_written(&self, stream: u32, bytes: usize) {
-        let outgoing = self.outgoing.borrow();
-        if let Some((_, outgoing)) = outgoing.iter().find(|(other, _)| *other == stream) {
-            outgoing.record_written(bytes);
+        let responses = self.responses.borrow();
+        if let Some((_, responses)) = responses.iter().find(|(other, _)| *other == stream) {
+            responses.record_written(bytes);
         }
     }
 
-    /// The socket accepted a whole DATA frame of so many bytes.
+    /// Credits a DATA frame of this length that the socket accepted completely.
     pub(super) fn credit_sent(&self, bytes: u32) {
         self.budget.borrow_mut().credit_sent(bytes);
     }
@@ -109,7 +109,7 @@ impl ConnectionState {
     /// Records whether the last write to the socket was pending.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         if self.is_blocked.replace(is_blocked) != is_blocked && is_blocked {
-            self.outgoing.borrow().iter().for_each(|(_, outgoing)| outgoing.report_blocked());
+            self.responses.borrow().iter().for_each(|(_, responses)| responses.report_blocked());
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One stream: the task that runs its request and sends its answer.
+//! One stream: the task that runs its request and sends its response.
 //!
-//! The task ends when the socket has accepted the last byte of the answer, when the client resets the stream, when the answer is cut,
-//! or with the connection. It drops everything that the request holds. If the client is still sending, `h2` then resets the stream
-//! with NO_ERROR (RFC 9113, 8.1).
+//! The task ends when the socket has accepted the last byte of the response, when the client resets the stream, when
+//! the response is cut, or with the connection. It then drops everything that the request holds. If the client is
+//! still sending, `h2` resets the stream with NO_ERROR (RFC 9113, 8.1).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,31 +24,32 @@ use super::connection_state::ConnectionState;
 use super::inbound_body::InboundBody;
 use super::response;
 use super::response_queue::ResponseQueue;
+use crate::http::request_validation::is_expect_continue;
 
-/// A stream's request, and the means to answer it.
+/// A stream's request, and the handles to respond to it.
 pub(super) struct Exchange {
     pub(super) request: Request,
-    /// The request's body; none where there is none.
+    /// The request's body, if it has one.
     pub(super) inbound: Option<Rc<InboundBody>>,
     pub(super) respond: SendResponse<Bytes>,
-    pub(super) outgoing: Rc<ResponseQueue>,
+    pub(super) queue: Rc<ResponseQueue>,
     pub(super) connection: Rc<ConnectionState>,
 }
 
 impl Exchange {
-    /// Calls the application and sends its answer.
+    /// Calls the application and sends its response.
     pub(super) async fn run<A>(self, application: Rc<A>)
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
     {
-        let Self { request, inbound, mut respond, outgoing, connection } = self;
+        let Self { request, inbound, mut respond, queue, connection } = self;
         let is_head = request.method() == Method::HEAD;
-        let mut expects_continue = expects_continue(&request);
+        let mut expects_continue = request.headers().get(EXPECT).is_some_and(is_expect_continue);
         // A stream that was reset before this task started must not reach the application.
-        let answered = {
-            let mut calling = pin!(async { application.call(request).await });
+        let outcome = {
+            let mut handler = pin!(async { application.call(request).await });
             poll_fn(|cx| {
-                let polled = poll_response(cx, calling.as_mut(), &mut respond, inbound.as_deref());
+                let polled = poll_response(cx, handler.as_mut(), &mut respond, inbound.as_deref());
                 if expects_continue
                     && polled.is_pending()
                     && inbound.as_ref().is_some_and(|it| it.is_awaited())
@@ -60,46 +61,39 @@ impl Exchange {
             })
             .await
         };
-        // The dropped future has released the request's places and cancelled its upstream call (T7).
-        let Some(answered) = answered else { return };
+        // The dropped future has released the request's slot and permit and cancelled its upstream call (T7).
+        let Some(outcome) = outcome else { return };
         if inbound.as_ref().is_some_and(|inbound| inbound.is_malformed()) {
             return respond.send_reset(Reason::PROTOCOL_ERROR);
         }
-        let response =
-            answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
+        let response = outcome.map_or_else(|error| error.error_response(), |service| service.into_parts().1);
         let (response, body) = response.into_parts();
         let size = body.size();
-        let is_whole = is_head || size.is_eof();
+        let is_complete = is_head || size.is_eof();
         let Some(head) = response::convert_head(response.head(), size) else {
             return respond.send_reset(Reason::INTERNAL_ERROR);
         };
-        let Ok(stream) = respond.send_response(head, is_whole) else { return };
+        let Ok(stream) = respond.send_response(head, is_complete) else { return };
         connection.credit_response();
-        if is_whole {
+        if is_complete {
             return;
         }
         let id = stream.stream_id().as_u32();
-        connection.begin_sending(id, &outgoing);
+        connection.begin_sending(id, &queue);
         let mut sending = ResponseSender {
             body: Some(body),
             has_failed: false,
             has_ended: false,
             stream,
             inbound,
-            outgoing,
+            queue,
             connection,
         };
         poll_fn(|cx| sending.poll(cx)).await;
     }
 }
 
-/// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
-fn expects_continue(request: &Request) -> bool {
-    let expected = request.headers().get(EXPECT);
-    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Asks the client for the body.
+/// Sends `100 Continue`.
 fn send_continue(respond: &mut SendResponse<Bytes>) {
     if let Ok(interim) = http::Response::builder().status(100_u16).body(()) {
         // An error means that the stream is closed; the next poll finds that.
@@ -107,18 +101,18 @@ fn send_continue(respond: &mut SendResponse<Bytes>) {
     }
 }
 
-/// The application's answer; none if the client resets the stream first.
+/// The application's response; `None` if the client resets the stream first.
 fn poll_response<F: Future>(
     cx: &mut Context<'_>,
-    calling: Pin<&mut F>,
+    handler: Pin<&mut F>,
     respond: &mut SendResponse<Bytes>,
     inbound: Option<&InboundBody>,
 ) -> Poll<Option<F::Output>> {
     if respond.poll_reset(cx).is_ready() {
         return Poll::Ready(None);
     }
-    if let Poll::Ready(answered) = calling.poll(cx) {
-        return Poll::Ready(Some(answered));
+    if let Poll::Ready(output) = handler.poll(cx) {
+        return Poll::Ready(Some(output));
     }
     if let Some(inbound) = inbound {
         inbound.receive(cx);
@@ -130,17 +124,17 @@ fn poll_response<F: Future>(
     Poll::Pending
 }
 
-/// An answer whose head was sent.
+/// A response after its head was sent.
 struct ResponseSender {
-    /// Dropped at its end; that releases the request's places.
+    /// Dropped at its end, which releases the request's slot and permit.
     body: Option<BoxBody>,
-    /// The body failed: the stream is reset, because the answer must not look complete (T6).
+    /// The body failed: the stream is reset, because the response must not look complete (T6).
     has_failed: bool,
     /// END_STREAM was passed to `h2`.
     has_ended: bool,
     stream: SendStream<Bytes>,
     inbound: Option<Rc<InboundBody>>,
-    outgoing: Rc<ResponseQueue>,
+    queue: Rc<ResponseQueue>,
     connection: Rc<ConnectionState>,
 }
 
@@ -159,7 +153,7 @@ impl ResponseSender {
         if self.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(());
         }
-        if self.outgoing.progress().is_some_and(|progress| progress.poll_cut(cx).is_ready()) {
+        if self.queue.progress().is_some_and(|progress| progress.poll_cut(cx).is_ready()) {
             self.stream.send_reset(Reason::CANCEL);
             return Poll::Ready(());
         }
@@ -167,13 +161,13 @@ impl ResponseSender {
         if self.send_queued(cx).is_err() {
             return Poll::Ready(());
         }
-        if self.body.is_none() && self.outgoing.is_written() {
+        if self.body.is_none() && self.queue.is_written() {
             if self.has_failed {
                 self.stream.send_reset(Reason::INTERNAL_ERROR);
             }
             return Poll::Ready(());
         }
-        self.outgoing.park(cx, self.body.is_none(), self.connection.is_blocked());
+        self.queue.park(cx, self.body.is_none(), self.connection.is_blocked());
         if let Some(inbound) = &self.inbound {
             inbound.receive(cx);
         }
@@ -183,11 +177,11 @@ impl ResponseSender {
     /// Reads the body up to the read-ahead limit or its end.
     fn fill(&mut self, cx: &mut Context<'_>) {
         while let Some(body) = &mut self.body
-            && self.outgoing.may_read()
+            && self.queue.may_read()
         {
             match Pin::new(body).poll_next(cx) {
                 Poll::Pending => return,
-                Poll::Ready(Some(Ok(piece))) => self.outgoing.push(piece),
+                Poll::Ready(Some(Ok(piece))) => self.queue.push(piece),
                 Poll::Ready(Some(Err(_))) => {
                     self.has_failed = true;
                     self.body = None;
@@ -197,12 +191,12 @@ impl ResponseSender {
         }
     }
 
-    /// Passes queued bytes to `h2` as far as the window allows. An error means that the stream is closed.
+    /// Moves queued bytes to `h2` as far as the window allows. An error means that the stream is closed.
     fn send_queued(&mut self, cx: &mut Context<'_>) -> Result<(), h2::Error> {
-        while self.outgoing.queued_bytes() > 0 {
+        while self.queue.queued_bytes() > 0 {
             let mut window = self.stream.capacity();
             if window == 0 {
-                self.stream.reserve_capacity(self.outgoing.queued_bytes());
+                self.stream.reserve_capacity(self.queue.queued_bytes());
                 window = self.stream.capacity();
             }
             if window == 0 {
@@ -212,8 +206,8 @@ impl ResponseSender {
                     Poll::Ready(Some(granted)) => window = granted?,
                 }
             }
-            let Some(part) = self.outgoing.pop(window) else { break };
-            let is_last = self.body.is_none() && !self.has_failed && self.outgoing.queued_bytes() == 0;
+            let Some(part) = self.queue.pop(window) else { break };
+            let is_last = self.body.is_none() && !self.has_failed && self.queue.queued_bytes() == 0;
             self.stream.send_data(part, is_last)?;
             self.has_ended = is_last;
         }

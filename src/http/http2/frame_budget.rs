@@ -1,9 +1,9 @@
 //! The rate limit for frames that make no progress (V9).
 //!
-//! A token bucket per connection. Every received frame costs points. Received data, sent data, answered requests and time give points
-//! back. A client without points has sent only frames to parse; its connection ends with ENHANCE_YOUR_CALM. The costs, and the
-//! clients that they must not affect, are in `docs/design/http2-loop.md`. The clock is read only when the bucket is half empty, so an
-//! ordinary connection never reads it.
+//! A token bucket per connection. Every received frame costs points. Received data, sent data, answered requests and
+//! time give points back. A client without points has only sent frames that cost parsing; its connection ends with
+//! ENHANCE_YOUR_CALM. The costs, and the clients that they must not affect, are in `docs/design/http2-loop.md`. The
+//! clock is read only when the bucket is half empty, so an ordinary connection never reads it.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl FrameBudget {
         self.credit(i64::from(bytes));
     }
 
-    /// Credits a sent DATA frame of so many bytes.
+    /// Credits a sent DATA frame of this length.
     pub(super) fn credit_sent(&mut self, bytes: u32) {
         let bytes = i64::from(bytes);
         self.credit(bytes.min(SENT_POINTS_MAX) + bytes / SENT_BYTES_PER_POINT);
@@ -144,7 +144,7 @@ mod tests {
 
     /// V9: an upload of any size, a download whose every frame is acknowledged twice, and requests that are answered
     #[test]
-    fn progress_pays_for_its_frames() {
+    fn progress_covers_the_cost_of_its_frames() {
         let (mut budget, now) = (FrameBudget::default(), clock::now());
         for _ in 0..100_000 {
             budget.credit_sent(50);
@@ -160,9 +160,9 @@ mod tests {
         }
     }
 
-    /// V9: grants of one byte are no progress
+    /// V9: window updates of one byte are not progress
     #[test]
-    fn grants_of_one_byte_run_out() {
+    fn window_updates_of_one_byte_run_out() {
         let (mut budget, now) = (FrameBudget::default(), clock::now());
         let passes = |budget: &mut FrameBudget| {
             budget.credit_sent(1);
@@ -183,6 +183,6 @@ mod tests {
             }
         }
         let now = start + Duration::from_secs(100_000);
-        assert!((0..3000).any(|_| !budget.charge(FrameKind::Ping, 8, || now)), "the bucket has a bottom");
+        assert!((0..3000).any(|_| !budget.charge(FrameKind::Ping, 8, || now)), "the points run out");
     }
 }

@@ -1,8 +1,8 @@
-//! Follows the frames of one direction of an HTTP/2 connection (RFC 9113, 4.1) without keeping or changing a byte.
+//! Scans the frames of one direction of an HTTP/2 connection (RFC 9113, 4.1) without storing or changing a byte.
 //!
-//! `h2` has no hook for frames that it ignores or answers itself, nor for the moment when the socket accepts data. The scanner reads the
-//! same bytes, in pieces of any size, and reports each frame to a [`Sink`]. It keeps nine bytes and validates nothing; `h2` refuses
-//! malformed frames.
+//! `h2` has no hook for frames that it ignores or answers itself, nor for the moment when the socket accepts data.
+//! The scanner reads the same bytes, in pieces of any size, and reports each frame to a [`FrameSink`]. It stores nine
+//! bytes and validates nothing; `h2` refuses malformed frames.
 
 /// The client's connection preface (RFC 9113, 3.4).
 pub(super) const PREFACE_BYTES: usize = 24;
@@ -77,11 +77,11 @@ impl Frame {
 
 /// Receives the frames that the scanner finds.
 pub(super) trait FrameSink {
-    /// A frame's head is complete.
+    /// Called when a frame's head is complete.
     fn begin(&mut self, frame: &Frame);
-    /// A part of its payload, from byte `at` on.
+    /// Called with a part of the payload, from byte `at` on.
     fn payload(&mut self, frame: &Frame, at: u32, bytes: &[u8]);
-    /// The frame is complete.
+    /// Called when the frame is complete.
     fn end(&mut self, frame: &Frame);
 }
 
@@ -151,7 +151,7 @@ mod tests {
 
     impl FrameSink for Recorded {
         fn begin(&mut self, frame: &Frame) {
-            assert_eq!(self.ended, self.frames.len(), "the frame before has ended");
+            assert_eq!(self.ended, self.frames.len(), "the previous frame has ended");
             self.frames.push(*frame);
             self.payloads.push(Vec::new());
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     proptest! {
-        /// V9: however the bytes are cut into reads, every frame is reported once and whole
+        /// V9: every frame is reported once and completely, however the bytes are split into reads
         #[test]
         fn frames_are_followed_across_reads(
             frames in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! Target `http2`: frames against the HTTP/2 loop in memory, and the scanners beside `h2` by themselves.
+//! Fuzzing target `http2`: frames against the HTTP/2 loop in memory, and the scanners alone.
 
 #![allow(clippy::expect_used, reason = "a failed assertion is the result")]
 
@@ -12,13 +12,14 @@ use super::*;
 use crate::fuzzing::{Input, split};
 use crate::http::idle_connections::IdleConnections;
 
-/// What the loop may answer to the few frames of an input, in bytes: each is answered, and bodies are echoed.
-const ANSWER_BYTES_SPARE: usize = 64 << 10;
+/// The most bytes that the loop sends beyond a multiple of its input: each frame may get a response, and bodies are
+/// echoed.
+const RESPONSE_BYTES_SPARE: usize = 64 << 10;
 const WAIT: Duration = Duration::from_secs(5);
 
-/// HTTP/2: the loop ends with its client after any frames, and what it answers is bounded and made of whole frames; the
-/// scanners report the same frames and fields however the bytes are cut, and find every pseudo-header that is
-/// literally there.
+/// Checks for HTTP/2: the loop ends with its client after any frames, and its output is bounded and made of complete
+/// frames; the scanners report the same frames and fields however the bytes are split, and find every literal
+/// pseudo-header field.
 pub fn http2(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
@@ -61,13 +62,13 @@ fn frames(pieces: &[&[u8]]) -> Found {
 fn connection(cuts: u8, bytes: &[u8]) {
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
     let sent: Vec<Vec<u8>> = split(bytes, cuts).into_iter().map(<[u8]>::to_vec).collect();
-    let (ended, answered) = actix_rt::System::new().block_on(async {
+    let (ended, received) = actix_rt::System::new().block_on(async {
         let echo = |body: Body| async move {
             HttpResponse::with_body(Default::default(), body).map_into_boxed_body()
         };
         let application = App::new().default_service(web::to(echo));
         let application = Rc::new(actix_web::test::init_service(application).await);
-        let (ours, mut theirs) = duplex(16 << 10);
+        let (server_socket, mut client_socket) = duplex(16 << 10);
         let (_drain, subscribed) = watch::channel(DrainPhase::Serving);
         let settings = ConnectionSettings {
             client_socket: None,
@@ -81,7 +82,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
         };
         let peer = Peer { client: None, source: AddressSource::Peer };
         let client = async {
-            let (mut reader, mut writer) = tokio::io::split(&mut theirs);
+            let (mut reader, mut writer) = tokio::io::split(&mut client_socket);
             let write = async {
                 // The loop may end before it has read everything.
                 let _ = writer.write_all(preface).await;
@@ -90,17 +91,21 @@ fn connection(cuts: u8, bytes: &[u8]) {
                 }
                 let _ = writer.shutdown().await;
             };
-            let mut answered = Vec::new();
-            let _ = tokio::join!(write, reader.read_to_end(&mut answered));
-            answered
+            let mut received = Vec::new();
+            let _ = tokio::join!(write, reader.read_to_end(&mut received));
+            received
         };
-        let both = async { tokio::join!(drive(ours, peer, &application, settings, |_| ()), client) };
+        let both = async { tokio::join!(drive(server_socket, peer, &application, settings, |_| ()), client) };
         timeout(WAIT, both).await.expect("the loop does not end with its client")
     });
-    assert!(!matches!(ended, Err(ConnectionError::Late)), "{ended:?}");
-    assert!(answered.len() <= 20 * bytes.len() + ANSWER_BYTES_SPARE, "{} bytes answer", answered.len());
-    let found = frames(&[&answered]);
-    assert_eq!(found.begun.len(), found.ended.len(), "a frame is cut short");
+    assert!(!matches!(ended, Err(ConnectionError::Timeout)), "{ended:?}");
+    assert!(
+        received.len() <= 20 * bytes.len() + RESPONSE_BYTES_SPARE,
+        "{} bytes of responses",
+        received.len()
+    );
+    let found = frames(&[&received]);
+    assert_eq!(found.begun.len(), found.ended.len(), "a frame is incomplete");
     assert!(found.begun.iter().all(|frame| frame.length <= 16 << 10));
 }
 
@@ -129,9 +134,9 @@ fn scanners(cuts: u8, bytes: &[u8]) {
     }
 }
 
-/// A block of literal fields without indexing or Huffman code: what it holds is known.
+/// A block of literal fields without indexing or Huffman code, so its contents are known.
 fn literals(cuts: u8, mut input: Input<'_>) {
-    let (mut block, mut right) = (Vec::new(), BlockFindings::default());
+    let (mut block, mut expected) = (Vec::new(), BlockFindings::default());
     while !input.is_empty() {
         let is_inserted = input.byte() & 1 == 1;
         let (name, value) = (input.bytes(), input.bytes());
@@ -142,9 +147,9 @@ fn literals(cuts: u8, mut input: Input<'_>) {
         }
         let is_pseudo = name[0] == b':';
         let is_scheme = name == b":scheme";
-        right.pseudo |= is_pseudo;
-        right.invalid |= is_pseudo && value.contains(&b'#');
-        right.invalid |= is_scheme && value != b"http" && value != b"https";
+        expected.pseudo |= is_pseudo;
+        expected.invalid |= is_pseudo && value.contains(&b'#');
+        expected.invalid |= is_scheme && value != b"http" && value != b"https";
         block.push(if is_inserted { 0x40 } else { 0 });
         for text in [name, value] {
             block.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
@@ -154,6 +159,6 @@ fn literals(cuts: u8, mut input: Input<'_>) {
     for cuts in [0, 1, cuts] {
         let mut scanner = BlockScanner::default();
         split(&block, cuts).iter().for_each(|piece| scanner.scan(piece));
-        assert_eq!(scanner.end(), right, "cut by {cuts}");
+        assert_eq!(scanner.end(), expected, "cut by {cuts}");
     }
 }

@@ -1,11 +1,12 @@
-//! Finds errors in header blocks (RFC 7541) that `h2` does not report: pseudo-header fields in trailers, which RFC 9113, 8.1 forbids, `#`
-//! in a pseudo-header field, where `http` truncates the target, and a `:scheme` other than `http` and `https`, which is lost when
-//! there is no `:authority`.
+//! Finds errors in header blocks (RFC 7541) that `h2` does not report: pseudo-header fields in trailers, which RFC
+//! 9113, 8.1 forbids, `#` in a pseudo-header field, at which `http` truncates the target, and a `:scheme` other than
+//! `http` and `https`, which is lost without `:authority`.
 //!
-//! Nothing is decoded or stored. A name is a pseudo-header's by its index in the static table, or by its first character: the colon is
-//! visible in the first seven bits of Huffman code. Three bits are kept for each entry of the dynamic table. Entries are addressed
-//! by age, so a shift register holds them; a table of 4,096 bytes has at most 128 entries. Only the values of pseudo-header fields
-//! are searched. `h2` refuses malformed blocks; their result here does not matter.
+//! Nothing is decoded or stored. A name is a pseudo-header's by its index in the static table, or by its first
+//! character: the colon is visible in the first seven bits of Huffman code. Three bits are kept for each entry of the
+//! dynamic table. Entries are addressed by age, so a shift register holds them; a table of 4,096 bytes has at most
+//! 128 entries. Only the values of pseudo-header fields are searched. `h2` refuses malformed blocks; their result
+//! here does not matter.
 
 use super::huffman;
 
@@ -15,7 +16,7 @@ const STATIC_PSEUDO: u32 = 14;
 const STATIC_SCHEMES: [u32; 2] = [6, 7];
 /// The first octet of a Huffman-coded string that begins with `:`, without its last bit.
 const HUFFMAN_COLON: u8 = 0b101_1100;
-/// `:scheme`, and its values, as they are and in Huffman code.
+/// `:scheme` and its values, as plain text and in Huffman code.
 const SCHEME: [&[u8]; 2] = [b":scheme", b"\xb8\x82\x4e\x5a\x4b"];
 const SCHEMES: [&[u8]; 4] = [b"http", b"https", b"\x9d\x29\xaf", b"\x9d\x29\xad\x1f"];
 
@@ -28,7 +29,7 @@ pub(super) struct BlockFindings {
     pub(super) invalid: bool,
 }
 
-/// A field, as far as it matters here.
+/// The properties of a field that are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Field {
     is_pseudo: bool,
@@ -69,7 +70,7 @@ impl DynamicTable {
     }
 }
 
-/// A short string as it is on the wire, to be compared.
+/// A short string in its wire encoding, for comparison.
 #[derive(Debug, Clone, Copy, Default)]
 struct ShortString {
     bytes: [u8; 8],
@@ -78,8 +79,8 @@ struct ShortString {
 
 impl ShortString {
     fn push(&mut self, part: &[u8]) {
-        for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(part) {
-            *place = *byte;
+        for (target, byte) in self.bytes.iter_mut().skip(self.length).zip(part) {
+            *target = *byte;
         }
         self.length = self.length.saturating_add(part.len());
     }
@@ -89,7 +90,7 @@ impl ShortString {
     }
 }
 
-/// A literal field, as far as it has been read.
+/// A literal field that is being read.
 #[derive(Debug, Clone, Copy)]
 struct Literal {
     is_inserted: bool,
@@ -291,7 +292,7 @@ mod tests {
 
     /// V9: the ways in which a field can be written (RFC 7541, 6 and C)
     #[test]
-    fn pseudo_header_fields_are_seen_however_they_are_written() {
+    fn pseudo_header_fields_are_found_in_every_representation() {
         for (block, seen) in [
             (&[0x82][..], PSEUDO),
             (&[0x8e], PSEUDO),
@@ -329,9 +330,9 @@ mod tests {
         }
     }
 
-    /// V9: an entry of the dynamic table is known by its age
+    /// V9: an entry of the dynamic table is addressed by its age
     #[test]
-    fn pseudo_header_fields_are_seen_by_their_index() {
+    fn pseudo_header_fields_are_found_by_their_index() {
         let many: Vec<u8> = b"\x40\x01x\x01y".repeat(63);
         let insert = b"\x41\x04host\x40\x03x-a\x01b";
         for (blocks, seen) in [

@@ -1,7 +1,8 @@
-//! Looks for `#` in Huffman-coded strings (RFC 7541, B) without decoding them.
+//! Searches `#` in Huffman-coded strings (RFC 7541, B) without decoding them.
 //!
-//! The code is canonical: read as fractions, longer codes are greater than shorter ones. A comparison of the next bits with the first code
-//! of each length gives the length of the next code; only the code of `#` itself must be known.
+//! The code is canonical: read as fractions, longer codes are greater than shorter ones. A comparison of the next
+//! bits with the first code of each length gives the length of the next code; only the code of `#` itself must be
+//! known.
 
 /// The code of `#`, and its bits.
 const HASH: u32 = 0xffa;
@@ -9,7 +10,8 @@ const HASH_BITS: u32 = 12;
 /// The bits of the shortest code.
 const SHORTEST_BITS: u32 = 5;
 
-/// Of each length that codes have, but the shortest: the bits, and the first code of that length or longer, aligned left in 32 bits.
+/// For each length of a code except the shortest: the number of bits, and the first code of that length or longer,
+/// aligned left in 32 bits.
 const LENGTHS: [(u32, u32); 20] = [
     (6, 0x5000_0000),
     (7, 0xb800_0000),
@@ -33,10 +35,10 @@ const LENGTHS: [(u32, u32); 20] = [
     (30, 0xffff_fff0),
 ];
 
-/// The place in one string.
+/// The position in one string.
 #[derive(Debug, Default)]
 pub(super) struct HashFinder {
-    /// Bits that are no whole code yet, aligned left.
+    /// Bits of an incomplete code, aligned left.
     ahead: u64,
     bits: u32,
 }
@@ -56,7 +58,7 @@ impl HashFinder {
         false
     }
 
-    /// The next whole code and its bits.
+    /// The next complete code and its number of bits.
     fn next(&mut self) -> Option<(u32, u32)> {
         let window = u32::try_from(self.ahead >> 32).unwrap_or(u32::MAX);
         let longer = LENGTHS.iter().take_while(|(_, first)| window >= *first).last();

@@ -1,9 +1,9 @@
 //! The body of one request, from `h2` to the application.
 //!
-//! The application reads through [`Payload`]. While it does not read, the stream's task moves DATA frames from `h2` into joined buffers
-//! ([`Inbound::collect`]), because `h2` stores every frame by itself. The client gets new window only for bytes that the
-//! application has read, so at most one stream window is stored here. A body without a reader is dropped; `h2` then discards
-//! further DATA.
+//! The application reads through [`RequestPayload`]. While it does not read, the stream's task moves DATA frames from
+//! `h2` into joined buffers ([`InboundBody::receive`]), because `h2` stores each frame separately. The client gets
+//! new window only for bytes that the application has read, so at most one stream window is stored here. A body
+//! without a reader is dropped; `h2` then discards further DATA.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,16 +24,16 @@ use crate::s3::pieces::PieceQueue;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyEnd {
     /// With END_STREAM.
-    Whole,
+    Complete,
     /// The client reset the stream, or the connection ended.
-    Broken,
+    Aborted,
     /// The trailers are malformed.
     Malformed,
-    /// The body has no reader any more.
+    /// The reader was dropped.
     Abandoned,
 }
 
-/// One request's body. Lives on one thread.
+/// One request's body. It stays on one thread.
 pub(super) struct InboundBody {
     connection: Rc<ConnectionState>,
     stream: u32,
@@ -45,11 +45,11 @@ struct BodyState {
     window: Option<FlowControl>,
     pieces: PieceQueue,
     end: Option<BodyEnd>,
-    /// The application, where it waits for more.
+    /// The application's task while it waits for more.
     reader: Option<Waker>,
 }
 
-/// The application's end of the body.
+/// The stream that the application reads.
 pub(super) struct RequestPayload(Rc<InboundBody>);
 
 impl InboundBody {
@@ -66,7 +66,7 @@ impl InboundBody {
         Rc::new(Self { connection, stream, state: RefCell::new(state) })
     }
 
-    /// The application's end of the body.
+    /// Returns the stream that the application reads.
     pub(super) fn payload(self: &Rc<Self>) -> RequestPayload {
         RequestPayload(Rc::clone(self))
     }
@@ -116,7 +116,7 @@ impl InboundBody {
                 state.release_window(piece.len());
                 Poll::Ready(Some(Ok(piece)))
             }
-            Poll::Ready(None) if state.end == Some(BodyEnd::Whole) => Poll::Ready(None),
+            Poll::Ready(None) if state.end == Some(BodyEnd::Complete) => Poll::Ready(None),
             Poll::Ready(None) => {
                 let error = io::Error::from(io::ErrorKind::ConnectionReset);
                 Poll::Ready(Some(Err(PayloadError::Io(error))))
@@ -130,22 +130,22 @@ impl InboundBody {
 }
 
 impl BodyState {
-    /// The next bytes from `h2`; none at the end, when `end` is set.
+    /// The next bytes from `h2`; `None` at the end, after `end` was set.
     fn poll_h2(&mut self, cx: &mut Context<'_>, of: &InboundBody) -> Poll<Option<Bytes>> {
         while let Some(source) = &mut self.stream {
             match source.poll_data(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
                 Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Some(piece)),
-                Poll::Ready(Some(Err(_))) => self.set_end(BodyEnd::Broken),
+                Poll::Ready(Some(Err(_))) => self.set_end(BodyEnd::Aborted),
                 Poll::Ready(None) => match source.poll_trailers(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(trailers)) => {
-                        let is_sound = trailers.is_none_or(|trailers| check_values(&trailers).is_ok())
+                        let is_valid = trailers.is_none_or(|trailers| check_values(&trailers).is_ok())
                             && !of.connection.take_malformed(of.stream);
-                        self.set_end(if is_sound { BodyEnd::Whole } else { BodyEnd::Malformed });
+                        self.set_end(if is_valid { BodyEnd::Complete } else { BodyEnd::Malformed });
                     }
-                    Poll::Ready(Err(_)) => self.set_end(BodyEnd::Broken),
+                    Poll::Ready(Err(_)) => self.set_end(BodyEnd::Aborted),
                 },
             }
         }
@@ -157,7 +157,7 @@ impl BodyState {
         self.end = Some(end);
     }
 
-    /// The application has read so many bytes; gives them back as window.
+    /// Returns window for bytes that the application has read.
     fn release_window(&mut self, bytes: usize) {
         if let Some(window) = &mut self.window {
             // An error means that the stream is closed and needs no window.

@@ -1,4 +1,4 @@
-//! The limits of one connection that `h2` enforces. The calculation is in `docs/design/http2-loop.md`.
+//! The limits of one connection that `h2` enforces. `docs/design/http2-loop.md` has the calculation.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use h2::server::Builder;
 
 /// Concurrent streams of one connection. RFC 9113, 6.5.2 recommends at least 100.
 const STREAMS_MAX: u32 = 128;
-/// Window of one stream at first: bytes of a body that may arrive before they are read.
+/// Initial window of one stream: bytes of a body that may arrive before they are read.
 const STREAM_WINDOW_BYTES_MIN: u32 = 64 << 10;
 /// Window of one stream on a connection with a fast upload (`windows.rs`). 5 MB/s at 50 ms of round-trip time.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Bytes that a connection with large windows may bring beyond one with small windows.
+/// Additional bytes that a connection with large windows may hold.
 pub(super) const LARGE_WINDOWS_BYTES: u64 =
     (STREAMS_MAX * (STREAM_WINDOW_BYTES - STREAM_WINDOW_BYTES_MIN)) as u64;
-/// Bytes of one answer that `h2` buffers before the socket accepts them.
+/// Bytes of one response that `h2` buffers before the socket accepts them.
 const SEND_BYTES_MAX: usize = 64 << 10;
-/// Header bytes above the configured limit, so that the request validation answers 431 with its reason. Beyond it `h2` answers 431;
-/// beyond four times the sum it ends the connection.
+/// Header bytes above the configured limit, so that request validation replies 431 with its reason. Beyond it `h2`
+/// sends 431; beyond four times the sum it ends the connection.
 const HEADER_BYTES_SPARE: u32 = 64 << 10;
-/// Streams that were reset before they were accepted, at a time.
+/// The most streams at a time that were reset before they were accepted.
 const RESET_BEFORE_ACCEPT_MAX: usize = 20;
-/// Streams that `h2` resets for protocol errors, in the life of the connection.
+/// The most streams that `h2` resets for protocol errors in the life of the connection.
 const RESET_FOR_FAULT_MAX: usize = 512;
-/// Streams that the gateway has reset and for which late frames are ignored, and for how long.
+/// The most streams after a reset by the gateway for which late frames are ignored, and the time for that.
 const RESET_REMEMBERED_MAX: usize = 128;
 const RESET_REMEMBERED: Duration = Duration::from_secs(10);
 /// Budget for small DATA frames inside `h2`: a frame counts 256 bytes less its payload, which is about its overhead in memory. A full

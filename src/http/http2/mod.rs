@@ -1,16 +1,17 @@
-//! HTTP/2 on the data listener (RFC 9113): the connection loop around `h2`.
+//! HTTP/2 on the data listener (RFC 9113): the connection loop around `h2` (`docs/design/http2-loop.md`).
 //!
-//! The loop passes each request to the application that also serves HTTP/1.1. actix-http's own dispatcher has none of the limits of V9,
-//! ignores resets before the answer (T7), and sends no GOAWAY. `h2` uses http 1 and actix http 0.2; `request.rs` and `response.rs`
-//! convert, and no code outside this folder uses the newer types.
+//! The loop passes each request to the application that also serves HTTP/1.1. actix-http's own dispatcher has none of
+//! the limits of V9, ignores resets before the response (T7), and sends no GOAWAY. `h2` uses http 1 and actix http
+//! 0.2; `request.rs` and `response.rs` convert, and no code outside this folder uses the newer types.
 //!
-//! - `limits.rs`: the limits that `h2` enforces; `wire.rs` and `budget.rs`: the limits that it lacks.
+//! - `limits.rs`: the limits that `h2` enforces; `scanned_socket.rs` and `frame_budget.rs`: the limits that it lacks.
 //! - `windows.rs`: the windows of uploads, which follow the budget of socket buffers.
-//! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
+//! - `exchange.rs`: one stream, in one task; `inbound_body.rs` its request's body, `response_queue.rs` its
+//!   response's.
 //!
-//! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
-//! `100 Continue` is sent when the application waits for the body, so a refusal comes before it.
-//! Deliberately absent: cleartext HTTP/2, pushes, priorities, trailers of answers, and interim answers of upstreams.
+//! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only. `100
+//! Continue` is sent when the application waits for the body, so a refusal comes before it. Not supported: cleartext
+//! HTTP/2, pushes, priorities, trailers of responses, and interim responses of upstreams.
 
 mod connection_state;
 mod exchange;
@@ -69,14 +70,14 @@ use response_queue::ResponseQueue;
 use scanned_socket::ScannedSocket;
 use windows::{ClientSocket, Windows};
 
-/// How long a connection may live on after GOAWAY without requests.
+/// How long a connection stays open after GOAWAY without requests.
 const GOAWAY_LINGER: Duration = Duration::from_secs(1);
 
 /// Why the gateway ended a connection.
 #[derive(Debug)]
 pub(crate) enum ConnectionError {
-    /// The preface or the first request did not come in time.
-    Late,
+    /// The preface or the first request did not arrive in time.
+    Timeout,
     /// The client sent too many frames without progress.
     Flooded,
     /// The client broke the protocol.
@@ -98,7 +99,7 @@ impl ConnectionError {
     /// The reason in log and metrics.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Late => "header_timeout",
+            Self::Timeout => "header_timeout",
             Self::Flooded => "frame_flood",
             Self::Malformed(_) => "malformed",
         }
@@ -108,7 +109,9 @@ impl ConnectionError {
 impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Late => f.write_str("the connection did not begin in time"),
+            Self::Timeout => f.write_str(
+                "the HTTP/2 preface or the first request did not arrive within server.header_timeout",
+            ),
             Self::Flooded => f.write_str("too many HTTP/2 frames without progress"),
             Self::Malformed(error) => write!(f, "{error}"),
         }
@@ -148,7 +151,7 @@ pub(crate) async fn serve<S, A>(
     }
 }
 
-/// Settings of the loop.
+/// The settings of one connection.
 pub(crate) struct ConnectionSettings {
     /// Time for the preface, and for the first request.
     pub(crate) header_timeout: Duration,
@@ -157,24 +160,24 @@ pub(crate) struct ConnectionSettings {
     /// `server.limits.max_header_size`, in bytes.
     pub(crate) header_bytes: u64,
     pub(crate) drain: watch::Receiver<DrainPhase>,
-    /// Watches how clients take their answers; none where the loop is driven in memory.
+    /// Watches how fast clients read their responses; `None` if the loop runs in memory.
     pub(crate) watch: Option<Rc<SendWatch>>,
-    /// Memory for answers that wait for the client; none where the loop is driven in memory.
+    /// Memory for responses that wait for the client; `None` if the loop runs in memory.
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
-    /// The connection's place among those that may be idle.
+    /// The connection's entry in the worker's list of connections.
     pub(crate) idle: IdleSlot,
-    /// The client's socket; none where the loop is driven in memory.
+    /// The client's socket; `None` if the loop runs in memory.
     pub(crate) client_socket: Option<ClientSocket>,
 }
 
-/// The other end of the connection.
+/// The peer of the connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) client: Option<SocketAddr>,
     pub(crate) source: AddressSource,
 }
 
-/// Serves a connection over any pipe to its end. `refused` is called for each malformed request.
+/// Serves a connection over any stream to its end. Calls `refused` for each malformed request.
 pub(crate) async fn drive<S, A>(
     socket: S,
     peer: Peer,
@@ -190,11 +193,12 @@ where
         settings;
     let (mut windows, mut idle_slot) = (Windows::new(settings.client_socket), settings.idle);
     let state = Rc::<ConnectionState>::default();
-    let wire = ScannedSocket::new(socket, Rc::clone(&state));
-    let mut connection = match timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await {
+    let socket = ScannedSocket::new(socket, Rc::clone(&state));
+    let mut connection = match timeout(header_timeout, limits::builder(header_bytes).handshake(socket)).await
+    {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return ConnectionError::of(error),
-        Err(_) => return Err(ConnectionError::Late),
+        Err(_) => return Err(ConnectionError::Timeout),
     };
     let streams = Rc::<Streams>::default();
     let (mut is_closing, mut has_begun, first_request_due) =
@@ -203,14 +207,14 @@ where
     let mut idle = pin!(sleep(header_timeout));
     loop {
         tokio::select! {
-            // The connection is driven first, so that the last answer is written before an idle connection ends.
+            // The connection is polled first, so that the last response is written before an idle connection ends.
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     has_begun = true;
                     let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
-                    let outgoing = ResponseQueue::new(progress, buffer.clone());
-                    match new_exchange(request, respond, peer, outgoing, &state) {
+                    let queue = ResponseQueue::new(progress, buffer.clone());
+                    match new_exchange(request, respond, peer, queue, &state) {
                         Err(why) => refused(why),
                         Ok(exchange) => {
                             idle_slot.set_busy();
@@ -254,7 +258,8 @@ where
     }
 }
 
-/// Returns when the gateway ends the connection: because it stops, or because it needs the descriptor of an idle connection.
+/// Returns when the gateway ends the connection: because it drains, or because it needs the descriptor of an idle
+/// connection.
 async fn shutdown_due(
     drain: &mut watch::Receiver<DrainPhase>,
     has_begun: bool,
@@ -267,26 +272,26 @@ async fn shutdown_due(
     }
 }
 
-/// Returns when a stopping gateway ends the connection. A connection without a request may have waited in the backlog: a GOAWAY before
-/// its first request would make the client repeat that elsewhere, so it gets some time.
+/// Returns when a draining gateway ends the connection. A connection without a request may have been in the backlog.
+/// A GOAWAY before its first request would make the client repeat that elsewhere, so it gets some time.
 async fn drain_due(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
-    let leaves = |phase: &DrainPhase| match phase {
+    let must_end = |phase: &DrainPhase| match phase {
         DrainPhase::Serving => false,
         DrainPhase::Draining => has_begun,
         DrainPhase::Closing | DrainPhase::CuttingOff => true,
     };
-    let _ = drain.wait_for(leaves).await;
+    let _ = drain.wait_for(must_end).await;
     if !has_begun {
         sleep_until(first_request_due.into()).await;
     }
 }
 
-/// A stream's request, or why it was refused (RFC 9113, 8.1.1).
+/// Builds the exchange of a stream, or returns why the request is malformed (RFC 9113, 8.1.1).
 fn new_exchange(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     Peer { client, source }: Peer,
-    outgoing: Rc<ResponseQueue>,
+    queue: Rc<ResponseQueue>,
     state: &Rc<ConnectionState>,
 ) -> Result<Exchange, MalformedRequest> {
     let (parts, body) = request.into_parts();
@@ -304,7 +309,7 @@ fn new_exchange(
     };
     let mut request = Request::with_payload(payload);
     request.extensions_mut().insert(source);
-    if let Some(progress) = outgoing.progress() {
+    if let Some(progress) = queue.progress() {
         request.extensions_mut().insert(Rc::clone(progress));
     }
     let head = request.head_mut();
@@ -313,7 +318,7 @@ fn new_exchange(
     head.version = Version::HTTP_2;
     head.headers = converted.headers;
     head.peer_addr = client;
-    Ok(Exchange { request, inbound, respond, outgoing, connection: Rc::clone(state) })
+    Ok(Exchange { request, inbound, respond, queue, connection: Rc::clone(state) })
 }
 
 /// Counts the open requests of a connection.
@@ -324,14 +329,14 @@ struct Streams {
 }
 
 impl Streams {
-    /// Tells the registry where no request is open.
+    /// Marks the connection as idle if no request is open.
     fn report_idle(&self, slot: &IdleSlot) {
         if self.open.get() == 0 {
             slot.set_idle(clock::now());
         }
     }
 
-    /// Runs a request in a task of its own.
+    /// Runs a request in its own task.
     fn spawn<A>(self: &Rc<Self>, exchange: Exchange, application: &Rc<A>)
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,

@@ -31,7 +31,7 @@ pub(super) fn convert_head(
     let uri = convert_target(&method, &parts.uri)?;
     let mut headers = convert_headers(&parts.headers)?;
     if has_body && !headers.contains_key(CONTENT_LENGTH) {
-        // The later steps know a body without a length as chunked.
+        // The later steps treat a body without a length as chunked.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     join_cookies(&mut headers);
@@ -73,7 +73,7 @@ fn convert_target(method: &Method, uri: &http::Uri) -> Result<Uri, MalformedRequ
     Uri::from_parts(parts).map_err(|_| "a malformed target")
 }
 
-/// All values share one allocation.
+/// Converts the headers. All values share one allocation.
 fn convert_headers(fields: &http::HeaderMap) -> Result<HeaderMap, MalformedRequest> {
     check_values(fields)?;
     let mut values = BytesMut::with_capacity(fields.values().map(http::HeaderValue::len).sum());
@@ -88,7 +88,7 @@ fn convert_headers(fields: &http::HeaderMap) -> Result<HeaderMap, MalformedReque
     Ok(headers)
 }
 
-/// Cookies that were split for compression are one header again (RFC 9113, 8.2.3).
+/// Joins cookies that were split for compression into one header (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let cookies: Vec<&[u8]> = headers.get_all(COOKIE).map(HeaderValue::as_bytes).collect();
     if cookies.len() > 1
@@ -173,7 +173,7 @@ mod tests {
 
     /// A7
     #[test]
-    fn split_cookies_are_one_header_again() {
+    fn split_cookies_are_joined() {
         assert_eq!(fields(&[("cookie", b"a=1"), ("cookie", b"b=2")], false), [pair("cookie", b"a=1; b=2")]);
         assert_eq!(fields(&[("cookie", b"a=1")], false), [pair("cookie", b"a=1")]);
     }

@@ -1,4 +1,5 @@
-//! Converts an answer's head from actix's types (http 0.2) to those of `h2` (http 1), without the fields of HTTP/1.1 connections.
+//! Converts a response's head from actix's types (http 0.2) to those of `h2` (http 1), without the fields of HTTP/1.1
+//! connections.
 
 use actix_web::body::BodySize;
 use actix_web::dev::ResponseHead;
@@ -10,7 +11,7 @@ use tidegate_actors::clock;
 const CONNECTION_FIELDS: [&str; 5] =
     ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
 
-/// Converts a head; none if a field of it cannot be sent.
+/// Converts a head; `None` if a field of it cannot be sent.
 pub(super) fn convert_head(head: &ResponseHead, size: BodySize) -> Option<http::Response<()>> {
     let mut response = http::Response::new(());
     *response.status_mut() = http::StatusCode::try_from(head.status.as_u16()).ok()?;
@@ -46,7 +47,7 @@ mod tests {
 
     /// A7, V7
     #[test]
-    fn an_answers_head_holds_nothing_of_a_connection() {
+    fn a_response_has_no_connection_fields() {
         let mut head = ResponseHead::new(StatusCode::OK);
         let pairs =
             [("connection", "close"), ("keep-alive", "x"), ("etag", "\"a\""), ("date", "d"), ("vary", "a")];

@@ -1,8 +1,9 @@
-//! The bytes of one answer between its body and the socket.
+//! The bytes of one response between its body and the socket.
 //!
-//! The body is read ahead of the client, up to [`READ_AHEAD_BYTES`]. A small answer therefore ends at once and releases its request's
-//! places. Each piece is reserved in the connection's buffer until the socket has accepted it. Without a reservation the next
-//! piece is read when all earlier bytes are written. Unsent bytes are either queued here, without window, or inside `h2`.
+//! The body is read ahead of the client, up to [`READ_AHEAD_BYTES`]. So a small response ends at once and releases
+//! its request's slot and permit. Each piece is reserved in the connection's buffer until the socket has accepted it.
+//! Without a reservation the next piece is read when all earlier bytes are written. Unsent bytes are either queued
+//! here, without window, or inside `h2`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use crate::http::send_buffer::{ConnectionBuffer, Reservation};
 use crate::http::send_progress::SendProgress;
 
-/// Bytes of one answer that are read ahead of its client.
+/// Bytes of one response that are read ahead of its client.
 pub(super) const READ_AHEAD_BYTES: usize = 64 << 10;
 
 /// A piece of the body that is not completely written.
@@ -23,7 +24,7 @@ struct UnsentPiece {
     reservation: Option<Reservation>,
 }
 
-/// One answer's unsent bytes. It stays on one thread.
+/// One response's unsent bytes. It stays on one thread.
 pub(super) struct ResponseQueue {
     progress: Option<Rc<SendProgress>>,
     buffer: Option<Rc<ConnectionBuffer>>,
@@ -32,7 +33,7 @@ pub(super) struct ResponseQueue {
     queue: RefCell<VecDeque<Bytes>>,
     queued_bytes: Cell<usize>,
     unsent_bytes: Cell<usize>,
-    /// The body was read to its end; the task waits until all bytes are written.
+    /// Whether the body was read to its end, so that the task waits until all bytes are written.
     is_read: Cell<bool>,
     /// The stream's task while it waits for the socket.
     task: RefCell<Option<Waker>>,
@@ -52,7 +53,7 @@ impl ResponseQueue {
         })
     }
 
-    /// The answer's send progress.
+    /// The response's send progress.
     pub(super) fn progress(&self) -> Option<&Rc<SendProgress>> {
         self.progress.as_ref()
     }
@@ -77,7 +78,7 @@ impl ResponseQueue {
         self.unsent_bytes.set(self.unsent_bytes.get() + bytes);
     }
 
-    /// Removes at most so many queued bytes, for `h2`.
+    /// Removes at most this number of queued bytes, for `h2`.
     pub(super) fn pop(&self, bytes_max: usize) -> Option<Bytes> {
         let mut queue = self.queue.borrow_mut();
         let first = queue.front_mut()?;
@@ -96,7 +97,7 @@ impl ResponseQueue {
         self.unsent_bytes.get() == 0
     }
 
-    /// The socket accepted so many bytes.
+    /// Records bytes that the socket accepted.
     pub(super) fn record_written(&self, bytes: usize) {
         let unsent = self.unsent_bytes.get().saturating_sub(bytes);
         self.unsent_bytes.set(unsent);
@@ -114,8 +115,8 @@ impl ResponseQueue {
     }
 
     fn release_memory(&self, mut bytes: usize) {
-        let mut held = self.pieces.borrow_mut();
-        while let Some(first) = held.front_mut() {
+        let mut pieces = self.pieces.borrow_mut();
+        while let Some(first) = pieces.front_mut() {
             let part = bytes.min(first.bytes);
             first.bytes -= part;
             bytes -= part;
@@ -125,18 +126,19 @@ impl ResponseQueue {
                 }
                 return;
             }
-            held.pop_front();
+            pieces.pop_front();
         }
     }
 
-    /// The last write to the socket was pending.
+    /// Reports a pending write to the socket.
     pub(super) fn report_blocked(&self) {
         if let Some(progress) = self.progress.as_ref().filter(|_| !self.is_written()) {
             progress.set_waiting();
         }
     }
 
-    /// The stream's task waits for the body (unless it `is_read`), for window, or for the socket (if it `is_blocked`).
+    /// Registers the stream's task, which waits for the body (unless it `is_read`), for window, or for the socket (if
+    /// it `is_blocked`).
     pub(super) fn park(&self, cx: &Context<'_>, is_read: bool, is_blocked: bool) {
         self.is_read.set(is_read);
         let waits_for_socket = is_read || !self.may_read();
@@ -158,25 +160,25 @@ mod tests {
     /// V10: without a reservation a body is read only as fast as the client accepts it
     #[test]
     fn without_a_reservation_the_next_piece_waits() {
-        let outgoing = ResponseQueue::new(None, None);
-        assert!(outgoing.may_read());
-        outgoing.push(piece(10));
-        assert!(!outgoing.may_read());
-        assert_eq!(outgoing.pop(4).map(|part| part.len()), Some(4));
-        assert_eq!((outgoing.queued_bytes(), outgoing.is_written()), (6, false));
-        assert_eq!(outgoing.pop(100).map(|part| part.len()), Some(6));
-        assert_eq!(outgoing.pop(100), None);
-        outgoing.record_written(9);
-        assert!(!outgoing.may_read());
-        outgoing.record_written(1);
-        assert!(outgoing.may_read() && outgoing.is_written());
+        let queue = ResponseQueue::new(None, None);
+        assert!(queue.may_read());
+        queue.push(piece(10));
+        assert!(!queue.may_read());
+        assert_eq!(queue.pop(4).map(|part| part.len()), Some(4));
+        assert_eq!((queue.queued_bytes(), queue.is_written()), (6, false));
+        assert_eq!(queue.pop(100).map(|part| part.len()), Some(6));
+        assert_eq!(queue.pop(100), None);
+        queue.record_written(9);
+        assert!(!queue.may_read());
+        queue.record_written(1);
+        assert!(queue.may_read() && queue.is_written());
     }
 
     /// A7: an empty piece does not count as unsent
     #[test]
-    fn an_empty_piece_holds_nothing() {
-        let outgoing = ResponseQueue::new(None, None);
-        outgoing.push(Bytes::new());
-        assert!(outgoing.is_written() && outgoing.pop(1).is_none());
+    fn an_empty_piece_is_not_unsent() {
+        let queue = ResponseQueue::new(None, None);
+        queue.push(Bytes::new());
+        assert!(queue.is_written() && queue.pop(1).is_none());
     }
 }

@@ -1,8 +1,8 @@
 //! The socket of an HTTP/2 connection, with a scanner on each direction.
 //!
-//! Bytes are not copied or changed. Received frames are charged to the connection's budget, and their header blocks are searched. For sent
-//! DATA frames the streams are notified of the bytes that the socket accepted. When the budget is used up, no more is read, and
-//! the loop ends the connection.
+//! Bytes are not copied or changed. Received frames are charged to the connection's budget, and their header blocks
+//! are searched. Sent DATA frames are reported to their streams when the socket has accepted the bytes. When the
+//! budget is exhausted, no more is read, and the loop ends the connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use super::header_block::BlockScanner;
 const PAD_LENGTH_BYTES: u32 = 1;
 const PRIORITY_BYTES: u32 = 5;
 
-/// A socket.
+/// A socket with scanners.
 pub(super) struct ScannedSocket<S> {
     socket: S,
     connection: Rc<ConnectionState>,
@@ -36,7 +36,7 @@ struct ReceiveState {
     blocks: BlockScanner,
     /// The highest stream that was opened.
     last_stream: u32,
-    /// The current block is the second one of its stream.
+    /// Whether the current block is the second one of its stream.
     are_trailers: bool,
     /// Bytes of padding in this frame.
     padding: u32,
@@ -126,13 +126,13 @@ struct ReceivedFrames<'a> {
 impl ReceivedFrames<'_> {
     /// The part of a HEADERS or CONTINUATION frame that belongs to the block.
     fn block<'b>(&self, frame: &Frame, at: u32, bytes: &'b [u8]) -> &'b [u8] {
-        let mut begin = 0;
+        let mut start = 0;
         if frame.kind == FrameKind::Headers {
-            begin += if frame.has(PADDED) { PAD_LENGTH_BYTES } else { 0 };
-            begin += if frame.has(HAS_PRIORITY) { PRIORITY_BYTES } else { 0 };
+            start += if frame.has(PADDED) { PAD_LENGTH_BYTES } else { 0 };
+            start += if frame.has(HAS_PRIORITY) { PRIORITY_BYTES } else { 0 };
         }
         let end = frame.length.saturating_sub(self.state.padding);
-        let from = (begin.saturating_sub(at) as usize).min(bytes.len());
+        let from = (start.saturating_sub(at) as usize).min(bytes.len());
         let to = (end.saturating_sub(at) as usize).min(bytes.len());
         bytes.get(from..to).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The loop in memory: over a pipe instead of a socket, before an application that echoes.
+//! The loop in memory: over a pipe instead of a socket, with an application that echoes.
 
 use actix_web::web::{self, Bytes as Body};
 use actix_web::{App, HttpRequest, HttpResponse};
@@ -35,31 +35,33 @@ fn settings() -> (ConnectionSettings, watch::Sender<DrainPhase>) {
 
 const PEER: Peer = Peer { client: None, source: AddressSource::Peer };
 
-/// Runs the loop beside a client that has the other end of the pipe.
+/// Runs the loop with a client at the other end of the pipe.
 fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(), ConnectionError>, T) {
     actix_rt::System::new().block_on(async {
         let application =
             Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
-        let (ours, theirs) = duplex(16 << 10);
+        let (server_socket, client_socket) = duplex(16 << 10);
         let (settings, _drain) = settings();
-        let both = async { tokio::join!(drive(ours, PEER, &application, settings, |_| ()), client(theirs)) };
+        let both = async {
+            tokio::join!(drive(server_socket, PEER, &application, settings, |_| ()), client(client_socket))
+        };
         timeout(Duration::from_secs(30), both).await.unwrap()
     })
 }
 
 async fn exchange(requests: &mut h2::client::SendRequest<Bytes>, body: &[u8], cut: usize) -> Vec<u8> {
     let request = http::Request::builder().method("PUT").uri("https://a/k").body(()).unwrap();
-    let (answer, mut sending) = requests.send_request(request, false).unwrap();
+    let (response, mut sending) = requests.send_request(request, false).unwrap();
     for piece in body.chunks(cut) {
         sending.send_data(Bytes::copy_from_slice(piece), false).unwrap();
     }
     sending.send_data(Bytes::new(), true).unwrap();
-    let answer = answer.await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.headers()["etag"].as_bytes()), (200, &b"PUT"[..]));
-    let (mut answer, mut whole) = (answer.into_body(), Vec::new());
-    while let Some(piece) = answer.data().await {
+    let response = response.await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["etag"].as_bytes()), (200, &b"PUT"[..]));
+    let (mut response, mut whole) = (response.into_body(), Vec::new());
+    while let Some(piece) = response.data().await {
         let piece = piece.unwrap();
-        answer.flow_control().release_capacity(piece.len()).unwrap();
+        response.flow_control().release_capacity(piece.len()).unwrap();
         whole.extend_from_slice(&piece);
     }
     whole
@@ -89,31 +91,31 @@ async fn status(
     let mut request =
         http::Request::builder().method("PUT").uri(format!("https://a/{path}")).body(()).unwrap();
     *request.headers_mut() = map(headers);
-    let (answer, mut sending) = requests.send_request(request, false)?;
+    let (response, mut sending) = requests.send_request(request, false)?;
     sending.send_data(Bytes::from_static(b"body"), false)?;
     sending.send_trailers(map(trailers))?;
-    Ok(answer.await?.status().as_u16())
+    Ok(response.await?.status().as_u16())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// V9, A7: bodies pass whole, for any piece sizes and any window of the client
+    /// V9, A7: bodies are forwarded completely, for any piece sizes and any window of the client
     #[test]
-    fn bodies_pass_whole(bytes in 0_usize..250_000, cut in 20_usize..40_000, window in 1000_u32..100_000) {
+    fn bodies_are_complete(bytes in 0_usize..250_000, cut in 20_usize..40_000, window in 1000_u32..100_000) {
         let body: Vec<u8> = (0..bytes).map(|at| (at * 7 % 251) as u8).collect();
         let sent = body.clone();
         let (ended, echoed) = run(async move |pipe| {
             let (mut requests, connection) = h2::client::Builder::new()
                 .initial_window_size(window)
                 .handshake(pipe).await.unwrap();
-            let talking = async {
+            let exchanging = async {
                 let mut echoed = exchange(&mut requests, &sent, cut).await;
                 echoed.extend(exchange(&mut requests, &sent, cut).await);
                 drop(requests);
                 echoed
             };
-            let (ended, echoed) = tokio::join!(connection, talking);
+            let (ended, echoed) = tokio::join!(connection, exchanging);
             ended.unwrap();
             echoed
         });
@@ -121,12 +123,12 @@ proptest! {
         prop_assert_eq!(echoed, [&body[..], &body[..]].concat());
     }
 
-    /// V9: sound headers and trailers are never malformed, wherever the tables of the compression have them
+    /// V9: valid headers and trailers are never malformed, whatever the entries of the compression tables
     #[test]
     fn valid_trailers_are_accepted(exchanges in prop::collection::vec((any::<u8>(), fields(), fields()), 1..30)) {
         let (ended, statuses) = run(async move |pipe| {
             let (mut requests, connection) = h2::client::handshake(pipe).await.unwrap();
-            let talking = async {
+            let exchanging = async {
                 let mut statuses = Vec::new();
                 for (path, headers, trailers) in &exchanges {
                     statuses.push(status(&mut requests, *path, headers, trailers).await);
@@ -134,7 +136,7 @@ proptest! {
                 drop(requests);
                 statuses
             };
-            let (ended, statuses) = tokio::join!(connection, talking);
+            let (ended, statuses) = tokio::join!(connection, exchanging);
             ended.unwrap();
             statuses
         });
@@ -152,9 +154,9 @@ proptest! {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
         let request = b"\x82\x87\x84\x01\x01a";
         let good = (1_u8, 4_u8, 1_u32, request.to_vec());
-        let place = at.index(frames.len() + 1);
+        let position = at.index(frames.len() + 1);
         for (kind, flags, stream, payload) in
-            frames[..place].iter().chain([&good]).chain(&frames[place..])
+            frames[..position].iter().chain([&good]).chain(&frames[position..])
         {
             bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
             bytes.extend_from_slice(&[*kind, *flags]);
@@ -167,6 +169,6 @@ proptest! {
             let _ = pipe.shutdown().await;
             let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
         });
-        prop_assert!(!matches!(ended, Err(ConnectionError::Late)), "{ended:?}");
+        prop_assert!(!matches!(ended, Err(ConnectionError::Timeout)), "{ended:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! The windows of one connection's uploads: small at first, large once an upload has proven fast.
+//! The windows of one connection's uploads: small at first, large after an upload was fast.
 //!
-//! They grow with the receive buffer of the client's socket (`buffers/`), which follows the pace of an upload, and are reserved in the
-//! same budget until no request is open or memory is short. A window that was granted cannot be taken back: smaller
-//! windows hold as the client uses the larger ones up.
+//! They grow with the receive buffer of the client's socket (`buffers/`), which follows the pace of an upload, and
+//! are reserved in the same budget until no request is open or memory is short. A granted window cannot be revoked: a
+//! smaller window takes effect as the client uses up the larger one.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// None where the loop is driven in memory.
+    /// `socket` is `None` if the loop runs in memory.
     pub(super) fn new(socket: Option<ClientSocket>) -> Self {
         Self { socket, reservation: None }
     }
@@ -38,7 +38,7 @@ impl Windows {
         self.socket.as_ref().map(|socket| &socket.buffers)
     }
 
-    /// Waits until the receive buffer of the socket has another size.
+    /// Waits until the receive buffer of the socket is resized.
     pub(super) async fn resized(&self) {
         match &self.socket {
             Some(socket) => socket.buffers.receive_resized().await,
@@ -46,7 +46,8 @@ impl Windows {
         }
     }
 
-    /// The receive buffer of the socket has another size: a fast upload makes the windows large, short memory makes them small.
+    /// Adapts the windows to the resized receive buffer: a fast upload makes them large, short memory makes them
+    /// small.
     pub(super) fn adjust<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         connection: &mut Connection<S, Bytes>,
@@ -62,7 +63,7 @@ impl Windows {
         }
     }
 
-    /// No request is open, or memory is short: the windows become small.
+    /// Makes the windows small, because no request is open or memory is short.
     pub(super) fn shrink<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         connection: &mut Connection<S, Bytes>,
@@ -73,15 +74,15 @@ impl Windows {
     }
 }
 
-/// False where the client has not acknowledged the last change yet: the windows stay as they are until the next event.
+/// False if the client has not acknowledged the last change yet: the windows stay as they are until the next event.
 fn set_windows<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<S, Bytes>,
     is_large: bool,
 ) -> bool {
-    let (stream, whole) = limits::windows(is_large);
+    let (stream, connection_bytes) = limits::windows(is_large);
     let is_set = connection.set_initial_window_size(stream).is_ok();
     if is_set {
-        connection.set_target_window_size(whole);
+        connection.set_target_window_size(connection_bytes);
     }
     is_set
 }

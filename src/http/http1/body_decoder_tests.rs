@@ -1,10 +1,10 @@
-//! Chunk streams that are right, wrong, and split at any byte.
+//! Valid and malformed chunk streams, split at any byte.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Decodes what arrives in these pieces: the data, and the bytes behind the body if it ended.
+/// Decodes a stream that arrives in these pieces: the data, and the bytes after the body if it ended.
 fn decode(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), FramingError> {
     let (mut decoder, mut buffer, mut data) = (BodyDecoder::new(length), Vec::new(), Vec::new());
     for piece in pieces {
@@ -29,18 +29,18 @@ fn chunked(bytes: &str) -> Result<(String, Option<String>), FramingError> {
 /// V1
 #[test]
 fn a_body_ends_at_its_framed_length() {
-    let whole = |data: &str, rest: &str| Ok((data.to_owned(), Some(rest.to_owned())));
-    assert_eq!(chunked("3\r\nabc\r\n0\r\n\r\nGET"), whole("abc", "GET"));
-    assert_eq!(chunked("A\r\n0123456789\r\n1;a=b\r\nx\r\n000\r\n\r\n"), whole("0123456789x", ""));
-    assert_eq!(chunked("0;a=\"\u{e9} \t;\"\r\nTrailer: v\r\nx:\r\n\r\nrest"), whole("", "rest"));
+    let complete = |data: &str, rest: &str| Ok((data.to_owned(), Some(rest.to_owned())));
+    assert_eq!(chunked("3\r\nabc\r\n0\r\n\r\nGET"), complete("abc", "GET"));
+    assert_eq!(chunked("A\r\n0123456789\r\n1;a=b\r\nx\r\n000\r\n\r\n"), complete("0123456789x", ""));
+    assert_eq!(chunked("0;a=\"\u{e9} \t;\"\r\nTrailer: v\r\nx:\r\n\r\nrest"), complete("", "rest"));
     assert_eq!(chunked("00003\r\nabc\r\n0\r\n"), Ok(("abc".to_owned(), None)));
     assert_eq!(decode(BodyLength::Known(3), &[b"ab", b"cd"]), Ok((b"abc".to_vec(), Some(b"d".to_vec()))));
     assert_eq!(decode(BodyLength::Empty, &[b"x"]), Ok((Vec::new(), Some(b"x".to_vec()))));
 }
 
-/// V1, V10: sizes are digits, lines end with CRLF, and nothing is guessed
+/// V1, V10: sizes are digits, lines end with CRLF, and malformed framing is never repaired
 #[test]
-fn chunks_that_two_readers_could_read_differently_are_refused() {
+fn ambiguous_chunks_are_refused() {
     for (bytes, error) in [
         ("5;\n\r\n", FramingError::Extension),
         ("5;\0\r\n", FramingError::Extension),
@@ -75,7 +75,7 @@ fn chunks_that_two_readers_could_read_differently_are_refused() {
     assert_eq!(chunked("ffffffffffffffff\r\nx"), Ok(("x".to_owned(), None)), "the largest size there is");
 }
 
-/// V10: what carries nothing is bounded over the whole body, wherever it stands
+/// V10: overhead is bounded over the whole body, wherever it stands
 #[test]
 fn extensions_trailers_and_zeros_are_bounded_together() {
     let max = OVERHEAD_BYTES_MAX as usize;
@@ -129,7 +129,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// V1: a body means the same however it is split on the way
+    /// V1: the decoded body does not depend on how the network splits it
     #[test]
     fn any_split_gives_the_same_body(bytes in streams(), cuts in prop::collection::vec(0_usize..400, 0..8)) {
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([0, bytes.len()]).collect();
@@ -140,7 +140,7 @@ proptest! {
         prop_assert_eq!(decode(BodyLength::Chunked, &single), decode(BodyLength::Chunked, &[&bytes]));
     }
 
-    /// V1: no input makes the decoder consume more than there is, or panic
+    /// V1: no input makes the decoder panic or return more data than the input has
     #[test]
     fn any_input_is_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let decoded = decode(BodyLength::Chunked, &[&bytes]);

@@ -1,4 +1,4 @@
-//! What the application reads of a body, and what is left of it.
+//! The pieces of a body that the application reads, and the unread rest.
 
 use futures_util::task::noop_waker;
 
@@ -25,9 +25,9 @@ fn begun(length: BodyLength, expects: bool, arrived: &[u8]) -> (Rc<RefCell<Reque
     (inbound, body)
 }
 
-/// V10: a body in chunks of one byte is a few pieces, each of which is worth its memory
+/// V10: a body in chunks of one byte is collected into a few pieces
 #[test]
-fn crumbs_are_collected() {
+fn small_pieces_are_collected() {
     let (inbound, mut body) = begun(BodyLength::Chunked, false, "1\r\nx\r\n".repeat(5000).as_bytes());
     assert_eq!(piece(&mut body), "x".repeat(5000).as_bytes());
     assert!(poll(&mut body).is_pending() && inbound.borrow().is_awaited());
@@ -51,7 +51,7 @@ fn long_pieces_are_parts_of_the_buffer() {
     assert!(inbound.borrow().has_ended());
 }
 
-/// V1: bad framing is an error of its own, after the data before it, and for every further question
+/// V1: malformed framing is a distinct error, after the data before it, and for every further poll
 #[test]
 fn bad_chunks_come_after_the_data_before_them() {
     let (inbound, mut body) = begun(BodyLength::Chunked, false, b"2\r\nab\r\nzz\r\n");
@@ -64,11 +64,11 @@ fn bad_chunks_come_after_the_data_before_them() {
     assert_eq!(inbound.borrow_mut().begin_response(), UnreadBody::Unknown);
 }
 
-/// E1: the 100 is due when the body is asked for and no byte of it has come
+/// E1: the 100 is due when the body is polled and no byte of it has arrived
 #[test]
 fn the_100_is_due_once() {
     let (inbound, mut body) = begun(BodyLength::Known(4), true, b"");
-    assert!(!inbound.borrow_mut().take_continue(), "nobody has asked for the body");
+    assert!(!inbound.borrow_mut().take_continue(), "the body was not polled");
     assert!(poll(&mut body).is_pending());
     assert!(inbound.borrow_mut().take_continue() && !inbound.borrow_mut().take_continue());
     let (inbound, mut body) = begun(BodyLength::Known(4), true, b"ab");
@@ -77,9 +77,9 @@ fn the_100_is_due_once() {
     assert!(!inbound.borrow_mut().take_continue(), "the client does not wait");
 }
 
-/// V1: what is left of a body decides on the connection
+/// V1: the unread rest of a body decides on the connection
 #[test]
-fn what_is_left_of_a_body_is_known_or_not() {
+fn the_unread_rest_of_a_body_is_known_or_unknown() {
     let rest = |length, expects, arrived: &[u8]| {
         let (inbound, body) = begun(length, expects, arrived);
         drop(body);
@@ -87,14 +87,14 @@ fn what_is_left_of_a_body_is_known_or_not() {
     };
     assert_eq!(rest(BodyLength::Known(4), false, b"abcd"), UnreadBody::Complete);
     assert_eq!(rest(BodyLength::Known(4), false, b"ab"), UnreadBody::Bytes(2));
-    assert_eq!(rest(BodyLength::Known(4), true, b""), UnreadBody::Unknown, "it may come or not");
+    assert_eq!(rest(BodyLength::Known(4), true, b""), UnreadBody::Unknown, "the client may send it or not");
     assert_eq!(rest(BodyLength::Chunked, false, b"2\r\nab\r\n0\r\n\r\n"), UnreadBody::Complete);
     assert_eq!(rest(BodyLength::Chunked, false, b"2\r\nab"), UnreadBody::Unknown);
     let (inbound, _body) = begun(BodyLength::Known(4), false, b"ab");
     assert_eq!(inbound.borrow_mut().begin_response(), UnreadBody::Unknown, "the application still holds it");
 }
 
-/// V1: a body that outlives its request reads nothing of the next
+/// V1: a body that outlives its request does not read bytes of the next
 #[test]
 fn a_body_ends_with_its_request() {
     let (inbound, mut first) = begun(BodyLength::Known(4), false, b"");
