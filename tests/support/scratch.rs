@@ -1,9 +1,9 @@
-//! A directory that lives as long as a test.
+//! A temporary directory for a test. The unit tests of the library include this file too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An empty directory of its own, gone when dropped.
+/// An empty temporary directory. Its drop removes it.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -21,7 +21,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A test that is failing already must not abort over its directory.
+        // A failure is ignored: a panic during the unwinding of a failed test would abort the process.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

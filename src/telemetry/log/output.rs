@@ -109,27 +109,13 @@ impl Write for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A directory of this test's own, removed at its end.
-    struct Directory(PathBuf);
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    fn directory(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("tidegate-log-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
+    use crate::scratch::Scratch;
 
     /// G4: a renamed file stays in use until it is reopened, and a deleted one is detected
     #[test]
-    fn files_are_opened_again() {
-        let directory = directory("rotated");
-        let (path, old) = (directory.0.join("log"), directory.0.join("log.1"));
+    fn files_are_reopened() {
+        let scratch = Scratch::new();
+        let (path, old) = (scratch.path().join("log"), scratch.path().join("log.1"));
         let mut output = Output::open(&LogOutput::File(path.clone())).unwrap();
         output.write_all(b"one\n").unwrap();
         assert_eq!(output.reopen().unwrap(), Reopened::Same);
@@ -147,8 +133,8 @@ mod tests {
     /// X12: a FIFO without a reader does not delay the start
     #[test]
     fn a_fifo_without_a_reader_is_opened() {
-        let directory = directory("fifo");
-        let path = directory.0.join("log");
+        let scratch = Scratch::new();
+        let path = scratch.path().join("log");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let mut output = Output::open(&LogOutput::File(path)).unwrap();
