@@ -1,7 +1,7 @@
-"""Memory cgroups below the caller's own, of version 1 or 2, with the same interface.
+"""Memory cgroups of version 1 or 2 below the caller's cgroup, with the same interface.
 
-`Hierarchy.find()` takes the version in which the kernel accounts memory on this machine. It raises `NoCgroup` where no
-group can be made. Kernel documents: cgroup-v1/memory.rst, cgroup-v2.rst.
+`Hierarchy.find()` selects the version that accounts memory on this machine. It raises `NoCgroup` if no cgroup can be
+created. Kernel documents: cgroup-v1/memory.rst, cgroup-v2.rst.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ REMOVE_SECONDS = 10
 
 
 class NoCgroup(Exception):
-    """This machine or this user cannot have a memory cgroup; the text says why."""
+    """No memory cgroup can be created; the message is the cause."""
 
 
 def numbers(text):
-    """Lines of a name and a number, such as memory.stat."""
+    """Parses lines with a name and a number, such as memory.stat."""
     pairs = (line.rsplit(" ", 1) for line in text.splitlines())
     return {name: int(value) for name, value in pairs}
 
 
 def unescaped(path):
-    """Paths in mountinfo have blanks in octal."""
+    """Decodes a path of mountinfo, which has blanks in octal."""
     return path.encode().decode("unicode_escape")
 
 
 def mounted(cgroup_file, mounts, file_system, controller):
-    """The directory of this process's cgroup: where the hierarchy is mounted, and the path in it (cgroups(7), proc(5))."""
+    """The directory of this process's cgroup: the mount point of the hierarchy and the path in it (cgroups(7), proc(5))."""
     own = None
     for line in cgroup_file.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -53,7 +53,7 @@ def mounted(cgroup_file, mounts, file_system, controller):
 @dataclasses.dataclass(frozen=True)
 class Hierarchy:
     version: int
-    #: The cgroup of this process; groups are made below it.
+    #: The cgroup of this process. Groups are created below it.
     parent: pathlib.Path
 
     @staticmethod
@@ -81,8 +81,8 @@ class Hierarchy:
 
 
 def delegate_memory(parent):
-    """Enables the memory controller for children. A group with processes cannot have such children (the rule "no internal
-    processes"), unless it is the root: its processes move to a child of their own first."""
+    """Enables the memory controller for child cgroups. A cgroup with processes cannot have such children ("no internal
+    processes"), unless it is the root, so its processes are first moved to a child."""
     control = parent / "cgroup.subtree_control"
     if "memory" in control.read_text().split():
         return
@@ -113,7 +113,7 @@ class MemoryCgroup:
         (self.path / name).write_text(str(value))
 
     def inner(self, name, limit_bytes):
-        """A group below this one. In version 2 this one can then have no processes of its own."""
+        """A cgroup below this one. In version 2 this one can then have no processes."""
         if self.version == 2:
             self.write("cgroup.subtree_control", "+memory")
         group = type(self)(self.path / name)
@@ -128,7 +128,7 @@ class MemoryCgroup:
         raise NotImplementedError
 
     def set_limit(self, limit_bytes):
-        """Also at run time. Swap is not an escape: it counts."""
+        """Sets the limit, also at run time. Swap is included."""
         raise NotImplementedError
 
     def oom_kills(self):
@@ -141,14 +141,14 @@ class MemoryCgroup:
         return [int(pid) for pid in self.read("cgroup.procs").split()]
 
     def launcher(self, descriptors=None, hard_descriptors=None):
-        """A prefix for a command that is to run in this group, with its own limits of descriptors."""
+        """A prefix for a command that runs it in this cgroup with these limits of descriptors."""
         limits = f"ulimit -Sn {descriptors} && " if descriptors else ""
         limits += f"ulimit -Hn {hard_descriptors} && " if hard_descriptors else ""
         script = f'echo $$ > "$0" && {limits}exec "$@"'
         return ["sh", "-c", script, str(self.path / "cgroup.procs")]
 
     def eat(self, size_bytes):
-        """A sibling process in this group that holds so much memory until `stop` is called on it or the group is removed."""
+        """Starts a process in this cgroup that holds `size_bytes` of memory until its `stop` or the removal of the cgroup."""
         eater = Eater(self, size_bytes)
         self._eaters.append(eater)
         return eater
@@ -178,7 +178,7 @@ class MemoryCgroupV1(MemoryCgroup):
     def set_limit(self, limit_bytes):
         names = ["memory.limit_in_bytes"]
         if (self.path / "memory.memsw.limit_in_bytes").exists():
-            # Memory with swap can never be less than memory: the order depends on the direction.
+            # The limit with swap must not be below the limit without, so the order depends on the direction.
             names.insert(0 if limit_bytes > self.limit_bytes() else 1, "memory.memsw.limit_in_bytes")
         for name in names:
             self.write(name, limit_bytes)
@@ -206,7 +206,7 @@ class MemoryCgroupV2(MemoryCgroup):
 
 
 class Eater:
-    """Holds memory: anonymous pages, each written once."""
+    """A process that holds anonymous pages, each written once."""
 
     PROGRAM = """
 import mmap, sys
@@ -221,7 +221,7 @@ sys.stdin.read()
     def __init__(self, group, size_bytes):
         command = [*group.launcher(), sys.executable, "-c", self.PROGRAM, str(size_bytes)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ))
-        assert self.process.stdout.readline() == b"held\n", f"{size_bytes} bytes were not to be had in {group.path}"
+        assert self.process.stdout.readline() == b"held\n", f"{size_bytes} bytes could not be allocated in {group.path}"
 
     def stop(self):
         if self.process.poll() is None:

@@ -1,6 +1,6 @@
-"""What the tests share: memory cgroups, gateways inside them, a fast object store, and clients by the thousands.
+"""Fixtures: memory cgroups, gateways inside them, a fast object store, and thousands of slow clients.
 
-`tests/cgroups/run` makes the network namespace in which this runs. A cgroup that cannot be had is a failure.
+`tests/cgroups/run` creates the network namespace. A cgroup that cannot be created is a failure.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from crowd import Crowd
 from upstream import Upstream
 
 MIB = 1 << 20
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 def pytest_collection_modifyitems(items):
@@ -35,13 +35,13 @@ def pytest_report_header():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Also with --quiet."""
+    """Prints the cgroup version also with --quiet."""
     terminalreporter.write_line(pytest_report_header())
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_network():
-    """`ss` filters by port: sockets of others would be counted."""
+    """Fails outside a separate network namespace: `ss` filters by port and would count foreign sockets."""
     routes = subprocess.run(["ip", "route"], check=True, capture_output=True).stdout
     assert not routes, "start it with tests/cgroups/run: this network has routes"
 
@@ -53,7 +53,7 @@ def hierarchy():
 
 @pytest.fixture
 def make_cgroup(hierarchy):
-    """Makes memory cgroups that are removed, with their processes gone, when the test ends."""
+    """Creates memory cgroups. They are removed at the end of the test, after their processes have ended."""
     made = []
 
     def make_cgroup(limit_bytes, outer=None):
@@ -75,13 +75,13 @@ def upstream():
 
 
 def section(name, settings):
-    """A section of the configuration; settings by their dotted names."""
+    """A section of the configuration. `settings` have dotted names."""
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     return f"[{name}]\n{lines}"
 
 
 def bucket(name, port, own=None, **s3):
-    """A bucket of kind s3, open to everybody; `own` are settings of the bucket, the others of its `s3`."""
+    """A bucket of kind s3 with anonymous access. `own` are settings of the bucket, `s3` those of its upstream."""
     whole = section(f"buckets.{name}", {"auth": ["anonymous"], **(own or {})})
     return whole + section(f"buckets.{name}.s3", {"endpoints": [f"http://127.0.0.1:{port}"], **s3})
 
@@ -95,7 +95,7 @@ class Gateway(servers.Gateway):
         launcher = group.launcher(descriptors, hard_descriptors)
         super().__init__(directory, configuration, launcher, **variables)
         self.port = int(self.endpoint.rsplit(":", 1)[1])
-        #: Of the gateway itself: the launcher becomes it.
+        #: The launcher's process becomes that of the gateway.
         self.pid = self.process.pid
 
     def admin_text(self, path, timeout=10):
@@ -129,7 +129,7 @@ class Gateway(servers.Gateway):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def sockets(self):
-        """Memory of each socket of the gateway, as the kernel counts it."""
+        """Kernel memory of each socket of the gateway."""
         return sockets.of_gateway(self.port, *self._upstream_ports)
 
     def sockets_bytes(self):
@@ -138,7 +138,7 @@ class Gateway(servers.Gateway):
 
 @pytest.fixture
 def start(tmp_path, upstream):
-    """Starts gateways in cgroups; those that still run are stopped, in good order, when the test ends."""
+    """Starts gateways in cgroups. They are stopped at the end of the test and must exit with 0."""
     started = []
     directories = (tmp_path / f"gateway-{number}" for number in itertools.count())
 
@@ -155,12 +155,12 @@ def start(tmp_path, upstream):
     yield start
     for gateway in started:
         killed = gateway.group.oom_kills()
-        assert gateway.stop() == 0, f"the gateway ended by itself; OOM kills of its cgroup: {killed}"
+        assert gateway.stop() == 0, f"the gateway ended unexpectedly; OOM kills of its cgroup: {killed}"
 
 
 @pytest.fixture
 def crowd():
-    """Makes crowds of slow clients, which leave when the test ends."""
+    """Creates crowds of slow clients, which disconnect at the end of the test."""
     made = []
 
     def crowd(gateway):
@@ -172,17 +172,17 @@ def crowd():
         each.close()
 
 
-def eventually(what, holds, seconds=PATIENCE_SECONDS):
-    """Waits until it holds."""
+def eventually(what, holds, seconds=TIMEOUT_SECONDS):
+    """Waits until `holds()` is true."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s: {what}"
         time.sleep(0.05)
 
 
-def ask(gateway, target, method="GET", body=b"", headers=()):
-    """One whole exchange on a connection of its own: status, headers, body."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_SECONDS) as stream:
+def request(gateway, target, method="GET", body=b"", headers=()):
+    """One complete exchange on a new connection: status, headers, body."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=TIMEOUT_SECONDS) as stream:
         lines = [f"{method} {target} HTTP/1.1", "host: a", "connection: close", *headers]
         lines += [f"content-length: {len(body)}"] if body else []
         stream.sendall("\r\n".join([*lines, "", ""]).encode() + body)

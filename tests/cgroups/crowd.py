@@ -1,7 +1,7 @@
-"""Clients by the thousands in one thread: slow downloads, slow uploads, connections kept idle.
+"""Thousands of clients in one thread: slow downloads, slow uploads, idle connections.
 
-Each member is served once a tick: it sends and reads at most what its rate allows. The receive buffer is set before the
-connect, so that the window that the gateway sees is small from the start.
+In each tick each client sends and reads at most the bytes that its rate allows. The receive buffer is set before the
+connect, so that the window is small from the start.
 """
 
 import collections
@@ -31,7 +31,7 @@ class Member:
         self.expected = None
         self.received = 0
         self.sent = 0
-        #: `open`, `complete` or `broken`: ended before the body that the head announces.
+        #: `open`, `complete` or `broken` (the connection ended before the body was complete).
         self.state = "open"
         self.stream = socket.socket()
         if source:
@@ -96,7 +96,7 @@ class Member:
 
 
 class Crowd:
-    """Serves its members until it is closed."""
+    """Runs its clients until it is closed."""
 
     def __init__(self, gateway_port):
         self.port = gateway_port
@@ -138,7 +138,7 @@ class Crowd:
                 member.advance(max(1, int(member.rate * elapsed)))
 
     def close(self):
-        """Everybody leaves."""
+        """Closes all connections."""
         self._closing.set()
         self._thread.join()
         for member in self.members:
@@ -146,15 +146,15 @@ class Crowd:
 
 
 def answered(members):
-    """How many have their head."""
+    """The number of members with a response head or a broken connection."""
     return sum(member.status is not None or member.state == "broken" for member in members)
 
 
 def outcomes(members):
-    """How many of each status and reason; `None` has no answer yet."""
+    """Counts by status and reason; `None` for no answer yet."""
     return collections.Counter((member.status, member.reason) for member in members)
 
 
 def cut(members):
-    """Those whose answer began and broke off."""
+    """Members with a broken answer."""
     return [member for member in members if member.status == 200 and member.state == "broken"]

@@ -1,4 +1,4 @@
-"""What the kernel holds for TCP sockets, read with `ss -tmin` (ss(8); `skmem` is struct sk_meminfo)."""
+"""Kernel memory of TCP sockets, read with `ss -tmin` (ss(8); `skmem` is struct sk_meminfo)."""
 
 import dataclasses
 import re
@@ -10,19 +10,19 @@ FIELD = re.compile(r"([a-z]+)(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class SocketMemory:
-    """Bytes of one socket."""
+    """Kernel memory of one socket, in bytes."""
 
     local: str
     peer: str
-    #: Data that came in and was not read, with the kernel's overhead.
+    #: Received and unread data, with the kernel's overhead.
     receive: int
     #: SO_RCVBUF in effect.
     receive_limit: int
-    #: Data queued to be sent or not acknowledged, with the kernel's overhead.
+    #: Unsent and unacknowledged data, with the kernel's overhead.
     send: int
     #: SO_SNDBUF in effect.
     send_limit: int
-    #: Reserved ahead of need.
+    #: Memory that is allocated ahead.
     forward: int
 
     @property
@@ -31,7 +31,7 @@ class SocketMemory:
 
 
 def parse(text):
-    """The output of `ss -tminHO`: one line a socket."""
+    """Parses the output of `ss -tminHO`: one line for each socket."""
     found = []
     for line in text.splitlines():
         memory = MEMORY.search(line)
@@ -55,7 +55,7 @@ def parse(text):
 
 
 def sockets(*conditions):
-    """Established sockets that meet one of the filters of ss, such as `sport = :8080`."""
+    """Established sockets that match one of the filters of ss, such as `sport = :8080`."""
     command = ["ss", "-tminHO", "state", "established", "( " + " or ".join(conditions) + " )"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -63,12 +63,12 @@ def sockets(*conditions):
 
 
 def parse_established(text):
-    # With a single state in the filter, ss leaves the column of the state out.
+    # With a single state in the filter, ss omits the column of the state.
     return parse("\n".join("ESTAB " + line for line in text.splitlines()))
 
 
 def of_gateway(gateway_port, *upstream_ports):
-    """The gateway's ends of its client and upstream connections."""
+    """The gateway's sockets of its client and upstream connections."""
     return sockets(f"sport = :{gateway_port}", *(f"dport = :{port}" for port in upstream_ports))
 
 

@@ -1,17 +1,17 @@
-"""Kernel buffers of large bodies follow the pace of the client, within a budget."""
+"""Socket buffers of large bodies follow the throughput of the client, within a budget."""
 
 import hashlib
 import socket
 import threading
 import time
 
-from conftest import MIB, ask, bucket, eventually, section
+from conftest import MIB, bucket, eventually, request, section
 from crowd import answered, cut, outcomes
 
 KIB = 1 << 10
 #: Receive and send buffer of one slow transfer, with the kernel's overhead.
 SLOW_TRANSFER_BYTES = 80 * KIB
-#: One address may not hold half of a gate with answers that it does not read.
+#: Several addresses, because one may not occupy half of a gate with answers that it does not read.
 SOURCES = [f"127.0.0.{number}" for number in range(2, 12)]
 #: Reasons of refusals while memory is short.
 REFUSALS = {(200, None), (503, "exhausted"), (503, "too_many_requests_in_flight")}
@@ -34,7 +34,7 @@ def crowd_of(clients, count, target, **slow):
 
 
 def test_a_thousand_slow_downloads_fit_a_cgroup(make_cgroup, start, upstream, crowd):
-    """P1, X8: 1,000 slow downloads of large objects in 256 MiB: small buffers, nobody is cut, refusals have a reason."""
+    """P1, X8: 1,000 slow downloads of large objects in 256 MiB: small buffers, no cuts, refusals have a reason."""
     group = make_cgroup(256 * MIB)
     gateway = start(
         group,
@@ -44,14 +44,14 @@ def test_a_thousand_slow_downloads_fit_a_cgroup(make_cgroup, start, upstream, cr
     )
     alone = fastest(gateway)
     clients = crowd(gateway)
-    # Their own kernel takes the first 64 KiB at once.
+    # The clients' kernel buffers accept the first 64 KiB immediately.
     downloads = crowd_of(clients, 1000, f"/b/{100 * MIB}", bytes_per_second=3000, receive_buffer=None)
-    eventually("everybody has an answer", lambda: answered(downloads) == 1000, seconds=60)
+    eventually("every download has an answer", lambda: answered(downloads) == 1000, seconds=60)
     for _ in range(5):
         time.sleep(1)
         admitted = sum(member.status == 200 for member in downloads)
         assert gateway.sockets_bytes() / admitted <= SLOW_TRANSFER_BYTES
-    # The crowd leaves the processors almost idle; the bound allows for what else the machine does.
+    # The crowd needs little CPU time; the factor allows for other activity of the machine.
     assert fastest(gateway) >= alone / 4
     assert set(outcomes(downloads)) <= REFUSALS
     assert gateway.metric("transfers_cut_total") == 0
@@ -60,19 +60,19 @@ def test_a_thousand_slow_downloads_fit_a_cgroup(make_cgroup, start, upstream, cr
 
 
 def fastest(gateway):
-    """Bytes a second of a fast download, the best of five."""
-    return max(bytes_a_second(gateway) for _ in range(5))
+    """Bytes per second of a fast download, the best of five."""
+    return max(bytes_per_second(gateway) for _ in range(5))
 
 
-def bytes_a_second(gateway):
+def bytes_per_second(gateway):
     began = time.monotonic()
-    status, _, body = ask(gateway, f"/b/{20 * MIB}")
+    status, _, body = request(gateway, f"/b/{20 * MIB}")
     assert (status, len(body)) == (200, 20 * MIB)
     return len(body) / (time.monotonic() - began)
 
 
 class Reader(threading.Thread):
-    """One download at a steady pace, with the hash of its body."""
+    """One download at a constant rate, with the hash of its body."""
 
     def __init__(self, gateway, size, bytes_per_second):
         super().__init__()
@@ -94,12 +94,12 @@ class Reader(threading.Thread):
                 self.received += len(piece)
                 time.sleep(self.pause)
 
-    def is_whole(self):
+    def is_complete(self):
         self.join(60)
         return self.received == self.size and self.digest.digest() == hashlib.sha256(b"x" * self.size).digest()
 
 
-def pressed(make_cgroup, start, upstream, **bucket_settings):
+def start_with_small_gate(make_cgroup, start, upstream, **bucket_settings):
     return start(
         make_cgroup(512 * MIB),
         section("server", {"max_concurrent_requests": 4000, "min_send_rate": 0, "drain_timeout": 1}),
@@ -122,9 +122,9 @@ def relieve(gateway):
     gateway.group.set_limit(512 * MIB)
 
 
-def test_pauses_end_and_are_held_against_nobody(make_cgroup, start, upstream, crowd):
-    """X1, B3, T4: at exhausted the heaviest transfers pause, timers stand still, and all of them end whole."""
-    gateway = pressed(make_cgroup, start, upstream, idle_timeout=1)
+def test_pauses_end_and_do_not_count_for_timeouts(make_cgroup, start, upstream, crowd):
+    """X1, B3, T4: at exhausted the largest transfers are paused, timers do not count the pause, and all transfers complete."""
+    gateway = start_with_small_gate(make_cgroup, start, upstream, idle_timeout=1)
     readers = [Reader(gateway, 4 * MIB, 500_000) for _ in range(4)]
     clients = crowd(gateway)
     uploads = clients.uploads(5, "/b/x", 1_500_000, bytes_per_second=200_000)
@@ -133,23 +133,23 @@ def test_pauses_end_and_are_held_against_nobody(make_cgroup, start, upstream, cr
     eventually("the others have begun", lambda: answered(others) == 100)
     exhaust(gateway)
     eventually("transfers are paused", lambda: gateway.metric("transfers_paused_total") > 0)
-    assert ask(gateway, "/b/1")[0] == 503
-    # Longer than the idle timeout, shorter than the longest pause.
+    assert request(gateway, "/b/1")[0] == 503
+    # Longer than the idle timeout, shorter than the maximum pause.
     time.sleep(4)
     assert gateway.metric("transfers_cut_total") == 0
     relieve(gateway)
-    assert all(reader.is_whole() for reader in readers)
+    assert all(reader.is_complete() for reader in readers)
     eventually("uploads end", lambda: all(member.status == 200 for member in uploads))
     assert gateway.metric("transfers_cut_total") == 0
     for reason in ["timeout_idle", "timeout_upload", "timeout_body_rate", "slow_client_rate", "memory_pressure"]:
         assert labelled(gateway, "errors_total", reason=reason) == 0, reason
     eventually("the gateway is back to normal", lambda: gateway.level() == "normal")
-    assert ask(gateway, "/b/1")[0] == 200
+    assert request(gateway, "/b/1")[0] == 200
 
 
-def test_the_heaviest_are_cut_after_their_pause(make_cgroup, start, upstream, crowd):
-    """X1, B3: transfers are cut only after ten seconds at exhausted, with a reason of their own, and none when memory is free."""
-    gateway = pressed(make_cgroup, start, upstream)
+def test_the_largest_are_cut_after_their_pause(make_cgroup, start, upstream, crowd):
+    """X1, B3: transfers are cut only after ten seconds at exhausted, with a separate reason, and none while memory is free."""
+    gateway = start_with_small_gate(make_cgroup, start, upstream)
     clients = crowd(gateway)
     downloads = crowd_of(clients, 100, f"/b/{100 * MIB}", bytes_per_second=1000, receive_buffer=None)
     eventually("downloads have begun", lambda: answered(downloads) == 100)
@@ -164,11 +164,11 @@ def test_the_heaviest_are_cut_after_their_pause(make_cgroup, start, upstream, cr
     time.sleep(2)
     assert gateway.metric("transfers_cut_total") == cuts
     eventually("the reason is counted", lambda: labelled(gateway, "errors_total", reason="memory_pressure") == cuts)
-    assert ask(gateway, "/b/1")[0] == 200
+    assert request(gateway, "/b/1")[0] == 200
 
 
 def test_slow_uploads_hold_small_buffers(make_cgroup, start, upstream, crowd):
-    """P1, X8: uploads whose store reads slowly, and uploads whose clients send slowly, hold small socket buffers."""
+    """P1, X8: uploads to a slow store and uploads from slow clients hold small socket buffers."""
     gateway = start(
         make_cgroup(256 * MIB),
         section("server", {"max_concurrent_requests": 2000, "min_body_rate": 0, "drain_timeout": 1}),
@@ -182,5 +182,5 @@ def test_slow_uploads_hold_small_buffers(make_cgroup, start, upstream, crowd):
         time.sleep(1)
         assert gateway.sockets_bytes() / 200 <= SLOW_TRANSFER_BYTES
     assert all(member.status is None and member.state == "open" for member in to_slow_store + from_slow_clients)
-    # The store does not read the end of the uploads whose clients have left: without it they end.
+    # The store does not read the rest of the uploads after the clients have disconnected: closing it ends them.
     upstream.close()

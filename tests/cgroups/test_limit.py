@@ -1,22 +1,22 @@
-"""The limit of the memory cgroup is found, and the gateway serves within it."""
+"""The gateway detects the limit of its memory cgroup and serves within it."""
 
-from conftest import MIB, ask, bucket, eventually
+from conftest import MIB, bucket, eventually, request
 from crowd import answered, outcomes
 
 WIDE = {"concurrency.max_concurrent": 300, "connection_pool.size": 300}
 
 
-def test_the_limit_of_the_cgroup_is_found(make_cgroup, start, upstream):
-    """X1: without any setting, the memory limit is the one of the cgroup, and objects are served within it."""
+def test_the_limit_of_the_cgroup_is_detected(make_cgroup, start, upstream):
+    """X1: by default the memory limit is that of the cgroup, and objects are served within it."""
     group = make_cgroup(64 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     assert gateway.status()["resources"]["memory"]["limit"] == group.limit_bytes() == 64 * MIB
-    status, _, body = ask(gateway, f"/b/{100 * MIB}")
+    status, _, body = request(gateway, f"/b/{100 * MIB}")
     assert (status, len(body)) == (200, 100 * MIB)
     assert gateway.is_running() and group.oom_kills() == 0
 
 
-def test_clients_by_the_hundred_are_served_in_a_cgroup(make_cgroup, start, upstream, crowd):
+def test_many_clients_are_served_in_a_cgroup(make_cgroup, start, upstream, crowd):
     """X1, S4: slow downloads and uploads, idle connections and a frozen store pass through a gateway in a cgroup."""
     group = make_cgroup(128 * MIB)
     gateway = start(group, bucket("b", upstream.port, **WIDE))
@@ -36,7 +36,7 @@ def test_clients_by_the_hundred_are_served_in_a_cgroup(make_cgroup, start, upstr
     eventually("the store answers again", lambda: outcomes(waiting) == {(200, None): 1})
 
 
-def test_an_eater_is_counted_and_the_limit_moves(make_cgroup, start, upstream):
+def test_a_sibling_is_counted_and_the_limit_can_change(make_cgroup, start, upstream):
     """X1: memory of a sibling is in the usage of the cgroup, and its limit can be changed while the gateway runs."""
     group = make_cgroup(128 * MIB)
     gateway = start(group, bucket("b", upstream.port))

@@ -1,4 +1,4 @@
-"""Memory in cgroups: what counts, what only warns, and that the gateway is neither killed nor stuck."""
+"""Memory in cgroups: which memory counts, which only warns, and that the gateway is neither killed nor stuck."""
 
 import os
 import subprocess
@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from conftest import MIB, ask, bucket, eventually, section
+from conftest import MIB, bucket, eventually, request, section
 from crowd import answered, outcomes
 
 WIDE = {"concurrency.max_concurrent": 5000, "connection_pool.size": 5000}
 #: `monitor.dwell_ms` and a few samples.
 DWELL_SECONDS = 2 + 1
-#: Objects that no slow client takes whole.
+#: Objects that no slow client receives completely.
 LARGE = "/b/50000000"
 
 
@@ -23,19 +23,19 @@ def memory(gateway):
 
 
 def reads_per_second(gateway, rate, seconds):
-    """Statuses of small reads at this rate."""
+    """The statuses of small reads at this rate."""
     statuses = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        statuses.append(ask(gateway, "/b/10")[0])
+        statuses.append(request(gateway, "/b/10")[0])
         time.sleep(1 / rate)
     return statuses
 
 
 @pytest.mark.parametrize("limit_mib", [96, 160])
-def test_memory_comes_back_when_slow_downloads_leave(make_cgroup, start, upstream, crowd, limit_mib):
-    """X8: 2,000 slow downloads come and leave; the idle gateway is normal within the dwell, refuses nothing afterwards, and is as
-    small as before."""
+def test_memory_is_released_after_slow_downloads(make_cgroup, start, upstream, crowd, limit_mib):
+    """X8: after 2,000 slow downloads the idle gateway is normal within the dwell, refuses nothing afterwards, and uses as little
+    memory as before."""
     limits = section("server", {"max_concurrent_requests": 20000})
     limits += section("monitor", {"memory_limit_bytes": f"{limit_mib}MiB"})
     gateway = start(make_cgroup(1024 * MIB), limits, bucket("b", upstream.port, **WIDE))
@@ -52,9 +52,9 @@ def test_memory_comes_back_when_slow_downloads_leave(make_cgroup, start, upstrea
 
 
 @pytest.mark.parametrize("limit_mib", [64, 128, 320])
-def test_slow_downloads_do_not_end_in_a_kill(make_cgroup, start, upstream, crowd, limit_mib):
-    """X6, X1: in a small cgroup, without any setting of the monitor, 2,000 slow downloads are served or refused with a reason; the
-    kernel kills nobody, and the status answers."""
+def test_slow_downloads_cause_no_oom_kill(make_cgroup, start, upstream, crowd, limit_mib):
+    """X6, X1: in a small cgroup with the default monitor, 2,000 slow downloads are served or refused with a reason; there is no OOM
+    kill, and the status answers."""
     group = make_cgroup(limit_mib * MIB)
     limits = section("server", {"max_concurrent_requests": 20000})
     gateway = start(group, limits, bucket("b", upstream.port, **WIDE))
@@ -76,7 +76,7 @@ def test_slow_downloads_do_not_end_in_a_kill(make_cgroup, start, upstream, crowd
 
 
 def test_memory_of_a_sibling_only_warns(make_cgroup, start, upstream):
-    """X2: a process in the same cgroup that uses nearly all of its memory makes the level `warning`, and nothing is refused."""
+    """X2: a process in the same cgroup that uses nearly all of its memory raises the level to `warning`, and nothing is refused."""
     group = make_cgroup(128 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     eater = group.eat(112 * MIB)
@@ -91,7 +91,7 @@ def test_memory_of_a_sibling_only_warns(make_cgroup, start, upstream):
 
 
 def test_page_cache_of_a_log_is_not_used_memory(make_cgroup, start, upstream, tmp_path):
-    """X1: pages of a large log file fill the cgroup; the kernel would drop them before it kills, so they do not count."""
+    """X1: pages of a large log file fill the cgroup; the kernel would reclaim them before a kill, so they do not count."""
     group = make_cgroup(96 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     log = tmp_path / "access.log"
@@ -104,7 +104,7 @@ def test_page_cache_of_a_log_is_not_used_memory(make_cgroup, start, upstream, tm
     assert set(reads_per_second(gateway, 20, 1)) == {200}
 
 
-def test_the_tightest_ancestor_decides(make_cgroup, start, upstream):
+def test_the_tightest_ancestor_counts(make_cgroup, start, upstream):
     """X1: the limit of an outer cgroup counts with the usage of the outer cgroup."""
     outer = make_cgroup(96 * MIB)
     inner, sibling = make_cgroup(90 * MIB, outer), make_cgroup(90 * MIB, outer)
@@ -119,8 +119,8 @@ def test_the_tightest_ancestor_decides(make_cgroup, start, upstream):
     eventually("the inner limit counts", lambda: memory(gateway)["limit_bytes"] == 40 * MIB)
 
 
-def test_limits_and_cgroups_that_change_at_run_time_are_noticed(make_cgroup, start, upstream):
-    """X1: a limit that is lowered, one that is taken away, and another cgroup for the running process."""
+def test_changes_of_limits_and_cgroups_at_run_time_are_detected(make_cgroup, start, upstream):
+    """X1: a lowered limit, a removed limit, and another cgroup for the running process."""
     group, other = make_cgroup(512 * MIB), make_cgroup(256 * MIB)
     gateway = start(group, bucket("b", upstream.port))
     assert memory(gateway)["limit_bytes"] == 512 * MIB

@@ -1,7 +1,7 @@
-"""An object store in a process of its own: objects of any size at full speed, from one thread with epoll and sendfile.
+"""An object store in a separate process: objects of any size at full speed, from one thread with epoll and sendfile.
 
-The key says what is answered: `/bucket/SIZE`, `/bucket/SIZE-anything`, or `/bucket/SIZE-at-RATE` for RATE bytes a second.
-The body of a PUT is read at full speed, or at the rate its key names. `Upstream` starts and freezes the process.
+The key determines the answer: `/bucket/SIZE`, `/bucket/SIZE-anything`, or `/bucket/SIZE-at-RATE` for RATE bytes per second.
+The body of a PUT is read at full speed, or at the rate in its key. `Upstream` starts and freezes the process.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class Server:
         self.watch(connection)
 
     def watch(self, connection):
-        """Paced connections are served by the tick and not by events."""
+        """Connections with a rate are served by ticks instead of events."""
         paced = connection.rate is not None
         (self.paced.add if paced else self.paced.discard)(connection)
         sends = connection.to_read == 0 and (connection.head or connection.to_send)
@@ -161,10 +161,10 @@ class Server:
 
 
 class Upstream:
-    """Starts the store; its connections stay open while it is frozen."""
+    """Starts the store. Its connections stay open while it is frozen."""
 
     def __init__(self):
-        # A frozen process could not see that its parent has died.
+        # A frozen process cannot detect the end of its parent.
         command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(pathlib.Path(__file__).resolve())]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.port = json.loads(self.process.stdout.readline())["port"]

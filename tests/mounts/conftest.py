@@ -1,6 +1,6 @@
-"""What the tests share: mounts of their own, and what the gateway says of a file on one of them.
+"""Fixtures: mounts in a separate namespace, and the result of `tidegate check` for a file on one of them.
 
-`tests/mounts/run` makes the mount namespace in which this runs; nothing outside of it is touched.
+`tests/mounts/run` creates the mount namespace; mounts are not visible outside of it.
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 
 import documented
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 BINARY = pathlib.Path(os.environ["TIDEGATE_BINARY"])
 
 
@@ -21,12 +21,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_mounts():
-    """Refuses to mount anything where others would see it."""
+    """Fails outside a separate mount namespace."""
     assert os.environ.get("TIDEGATE_OWN_MOUNTS") == "1", "start it with tests/mounts/run"
 
 
 class Mounts:
-    """File systems below /mnt, which a tmpfs covers for as long as a test runs."""
+    """File systems below /mnt, which a tmpfs covers during a test."""
 
     def __init__(self):
         self.root = pathlib.Path("/mnt")
@@ -39,14 +39,14 @@ class Mounts:
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
     def tmpfs(self, point, mode):
-        """A memory file system with a root directory of this mode."""
+        """Mounts a tmpfs with a root directory of this mode."""
         point.mkdir(exist_ok=True)
         self._run("mount", "-t", "tmpfs", "-o", f"mode={mode:o}", "tidegate-test", point)
         self._points.append(point)
         return point
 
     def bind(self, source, point, read_only):
-        """The same file or directory at another place."""
+        """Bind-mounts a file or directory."""
         if source.is_dir():
             point.mkdir(exist_ok=True)
         else:
@@ -79,16 +79,16 @@ def write(path, mode, text="hunter2-hunter2-hunter2-hunter2-hunter2"):
 
 
 def check(**keys):
-    """The exit code of `tidegate check`, and what it prints, with these keys set by variables."""
+    """The exit code and standard error of `tidegate check`, with these keys set by environment variables."""
     settings = {"buckets__b__auth": "anonymous", "buckets__b__s3__endpoints": "http://127.0.0.1:9000", **keys}
     environment = {f"TIDEGATE_{key.upper()}": str(value) for key, value in settings.items()}
     done = subprocess.run(
-        [BINARY, "check"], env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        [BINARY, "check"], env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
     )
     assert "hunter2" not in done.stdout + done.stderr
     return done.returncode, done.stderr
 
 
 def check_secret(path):
-    """The same for a bucket with this file as its secret."""
+    """The result of `check` for a bucket with this file as its secret."""
     return check(buckets__b__s3__access_key_id="A", buckets__b__s3__secret_access_key_file=path)

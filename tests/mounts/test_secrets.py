@@ -1,4 +1,4 @@
-"""Secret files with the modes and mounts of platforms, judged by the real binary on real mounts."""
+"""Secret files with the modes and mounts of container platforms, checked by the real binary on real mounts."""
 
 import contextlib
 import http.server
@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from conftest import BINARY, PATIENCE_SECONDS, check, check_secret, write
+from conftest import BINARY, TIMEOUT_SECONDS, check, check_secret, write
 
-SOUND = (0, "")
+ACCEPTED = (0, "")
 
 
 def refused(outcome, *words):
@@ -22,14 +22,14 @@ def refused(outcome, *words):
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o644, 0o400, 0o640])
-def test_a_tmpfs_that_others_cannot_write_holds_open_secrets(mounts, mode):
-    """C5: Docker Swarm mounts /run/secrets so."""
-    assert check_secret(write(mounts.root / "secret", mode)) == SOUND
+def test_open_secrets_are_accepted_on_a_tmpfs_that_others_cannot_write(mounts, mode):
+    """C5: Docker Swarm mounts /run/secrets in this way."""
+    assert check_secret(write(mounts.root / "secret", mode)) == ACCEPTED
 
 
 @pytest.mark.parametrize("mode", [0o446, 0o666, 0o602])
-def test_what_others_can_write_is_refused_on_every_mount(mounts, mode):
-    """C5: neither a memory file system nor a read-only mount makes up for it."""
+def test_files_that_others_can_write_are_refused_on_every_mount(mounts, mode):
+    """C5: also on a tmpfs and on a read-only mount."""
     secret = write(mounts.root / "secret", mode)
     assert refused(check_secret(secret), "who can write it")
     mounts.make_read_only(mounts.root)
@@ -37,17 +37,17 @@ def test_what_others_can_write_is_refused_on_every_mount(mounts, mode):
 
 
 @pytest.mark.parametrize("point", ["/dev/shm", "/tmp", "/mnt/shared"])
-def test_a_tmpfs_for_everybody_holds_no_open_secrets(mounts, point):
-    """C5: /tmp and /dev/shm are tmpfs mounts with a root that everybody can write."""
+def test_open_secrets_are_refused_on_a_world_writable_tmpfs(mounts, point):
+    """C5: /tmp and /dev/shm are tmpfs mounts with a world-writable root."""
     shared = mounts.tmpfs(pathlib.Path(point), 0o1777)
     secret = write(shared / "secret", 0o444)
     assert refused(check_secret(secret), "is open to others (mode 0444)", "chmod 600")
     secret.chmod(0o400)
-    assert check_secret(secret) == SOUND
+    assert check_secret(secret) == ACCEPTED
 
 
 def kubernetes_volume(directory, mode):
-    """What the kubelet writes: files in a dated directory, and links to them."""
+    """A volume as the kubelet writes it: files in a dated directory, and symbolic links to them."""
     dated = directory / "..2026_11_29_16_00_00.123"
     dated.mkdir()
     write(dated / "secret", mode)
@@ -62,30 +62,30 @@ def test_a_kubernetes_secret_volume_is_accepted(mounts):
     secret = kubernetes_volume(volume, 0o644)
     assert refused(check_secret(secret), "is open to others (mode 0644)")
     mounts.make_read_only(volume)
-    assert check_secret(secret) == SOUND
+    assert check_secret(secret) == ACCEPTED
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["directory", "file"])
 def test_a_read_only_bind_mount_of_a_disk_is_accepted(mounts, tmp_path, whole):
-    """C5: Compose binds the host's file to /run/secrets/NAME, read-only; a host path can be bound as a whole."""
+    """C5: Compose bind-mounts the host's file read-only to /run/secrets/NAME; a whole host directory can be mounted too."""
     secret = write(tmp_path / "secret", 0o644)
     assert refused(check_secret(secret), "is open to others (mode 0644)")
     if whole:
         inside = mounts.bind(tmp_path, mounts.root / "secrets", read_only=True) / "secret"
     else:
         inside = mounts.bind(secret, mounts.root / "secret", read_only=True)
-    assert check_secret(inside) == SOUND
+    assert check_secret(inside) == ACCEPTED
 
 
-def test_a_writable_bind_mount_of_a_disk_is_not(mounts, tmp_path):
-    """C5: only what cannot be written is excepted."""
+def test_a_writable_bind_mount_of_a_disk_is_refused(mounts, tmp_path):
+    """C5: the exception applies to read-only mounts only."""
     secret = write(tmp_path / "secret", 0o644)
     inside = mounts.bind(secret, mounts.root / "secret", read_only=False)
     assert refused(check_secret(inside), "is open to others (mode 0644)")
 
 
-def test_a_way_that_others_can_change_is_refused(mounts):
-    """C5: who can replace a link or a directory on the way can replace the secret."""
+def test_a_path_that_others_can_change_is_refused(mounts):
+    """C5: a user who can replace a link or a directory of the path can replace the secret."""
     secret = write(mounts.root / "secret", 0o444)
     everybody = mounts.root / "everybody"
     everybody.mkdir()
@@ -94,12 +94,12 @@ def test_a_way_that_others_can_change_is_refused(mounts):
     link.symlink_to(secret)
     assert refused(check_secret(link), "can be replaced by others", str(everybody))
     everybody.chmod(0o1777)
-    assert check_secret(link) == SOUND, "in a sticky directory only the owner can replace an entry"
+    assert check_secret(link) == ACCEPTED, "in a sticky directory only the owner can replace an entry"
     if os.geteuid() == 0 and pathlib.Path("/proc/self/uid_map").read_text().split()[2] != "1":
         os.chown(link, 12345, 12345, follow_symlinks=False)
         assert refused(check_secret(link), "can be replaced by others")
     everybody.chmod(0o755)
-    assert check_secret(link) == SOUND
+    assert check_secret(link) == ACCEPTED
 
 
 PAIR = {"buckets__b__s3__access_key_id": "A"}
@@ -127,7 +127,7 @@ KEYS = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_that_names_a_secret_file_has_the_same_rule(mounts, tmp_path, key):
-    """C5: one rule, wherever a secret is read."""
+    """C5: the same rule applies to every secret file."""
     variable, others = KEYS[key]
     policy = {"policies__p__buckets": "b", "policies__p__methods": "read"}
     text = "[default]\naws_access_key_id = A\naws_secret_access_key = hunter2\n"
@@ -139,7 +139,7 @@ def test_every_key_that_names_a_secret_file_has_the_same_rule(mounts, tmp_path, 
 
 
 def test_an_open_configuration_file_on_such_a_mount_does_not_warn(mounts, tmp_path):
-    """C5, G12: a ConfigMap or a secret volume is as closed as its container."""
+    """C5, G12: only the container can read its ConfigMap or secret volume."""
     text = (
         '[buckets.b]\nauth = ["anonymous"]\n[buckets.b.s3]\nendpoints = ["http://127.0.0.1:9000"]\n'
         'access_key_id = "A"\nsecret_access_key = "hunter2"\n'
@@ -148,15 +148,15 @@ def test_an_open_configuration_file_on_such_a_mount_does_not_warn(mounts, tmp_pa
 
     def run(path):
         command = [BINARY, "--config", path, "check", "--strict"]
-        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
         return done.returncode, done.stderr
 
     assert refused(run(on_disk), "is a secret, and its file is open to others (mode 0644)")
-    assert run(mounted) == SOUND
+    assert run(mounted) == ACCEPTED
 
 
 class Credentials(http.server.BaseHTTPRequestHandler):
-    """Hands out credentials that end soon, and keeps what it was asked with."""
+    """Serves credentials that expire soon, and records the authorization of requests."""
 
     tokens = []
 
@@ -187,9 +187,9 @@ def gateway(**keys):
         process.wait()
 
 
-def eventually(what, is_so):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
+def eventually(what, holds):
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
 
@@ -208,13 +208,13 @@ def test_a_projected_token_is_read_again_after_its_rotation(mounts):
         "buckets__b__s3__container_credentials__authorization_token_file": inside / "secret",
     }
     with gateway(**keys) as process:
-        eventually("it asks with the first token", lambda: Credentials.tokens)
+        eventually("the first token is sent", lambda: Credentials.tokens)
         newer = volume / "..2026_11_29_17_00_00.456"
         newer.mkdir()
         write(newer / "secret", 0o644, "the-second-token")
         (volume / "..data_tmp").symlink_to(newer.name)
         (volume / "..data_tmp").rename(volume / "..data")
-        eventually("it asks with the second token", lambda: "the-second-token" in Credentials.tokens)
+        eventually("the second token is sent", lambda: "the-second-token" in Credentials.tokens)
         assert process.poll() is None
     server.shutdown()
     server.server_close()

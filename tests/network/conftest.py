@@ -1,6 +1,6 @@
-"""What the tests share: a network of their own, a firewall, upstreams, gateways, and a client that sees every byte.
+"""Fixtures: a separate network, a firewall, upstreams, gateways, and a client with access to every byte.
 
-`tests/network/run` makes the namespace in which this runs. Everything is on its loopback; nothing outside is touched.
+`tests/network/run` creates the network namespace. The tests use only its loopback interface.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import documented
 import servers
 from upstream import Upstream
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 def pytest_collection_modifyitems(items):
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_network():
-    """Refuses to drop packets in anybody else's network."""
+    """Fails outside a separate network namespace, because the tests drop packets."""
     links = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True).stdout)
     names = [link["ifname"] for link in links]
     routes = subprocess.run(["ip", "route"], check=True, capture_output=True).stdout
@@ -69,7 +69,7 @@ def upstream():
 
 
 def bucket(name, port, **settings):
-    """A bucket of kind s3, open to everybody; settings of its upstream by their dotted names."""
+    """A bucket of kind s3 with anonymous access. `settings` are its upstream's settings, by dotted names."""
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     return f"""
 [buckets.{name}]
@@ -107,7 +107,7 @@ class Gateway(servers.Gateway):
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts gateways that are stopped, in good order, when the test ends."""
+    """Starts gateways. They are stopped at the end of the test and must exit with 0."""
     started = []
 
     def start(*sections):
@@ -123,8 +123,8 @@ def start(tmp_path):
 
 
 def eventually(what, holds):
-    """Waits until it holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Waits until `holds()` is true."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not holds():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.02)
@@ -135,8 +135,8 @@ class Answer:
     status: int
     headers: dict
     body: bytes
-    #: Whether the body came to the end that its head announces.
-    is_whole: bool
+    #: Whether the body is complete.
+    is_complete: bool
 
     @property
     def reason(self):
@@ -150,7 +150,7 @@ class Client:
         self.stream = socket.socket()
         if receive_buffer:
             self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.stream.settimeout(PATIENCE_SECONDS)
+        self.stream.settimeout(TIMEOUT_SECONDS)
         self.stream.connect(("127.0.0.1", gateway.port))
         self.port = self.stream.getsockname()[1]
         self.unread = b""
@@ -188,7 +188,7 @@ class Client:
                 self.until(b"\r\n")
             else:
                 answer.body = self.exactly(int(answer.headers["content-length"]))
-            answer.is_whole = True
+            answer.is_complete = True
         except ConnectionError:
             answer.body += self.unread
         return answer
@@ -197,15 +197,15 @@ class Client:
         while len(self.unread) < length:
             if not self.fill():
                 raise ConnectionError("the connection ended")
-        taken, self.unread = self.unread[:length], self.unread[length:]
-        return taken
+        piece, self.unread = self.unread[:length], self.unread[length:]
+        return piece
 
     def close(self):
         self.stream.close()
 
 
-def ask(gateway, target, method="GET", body=None):
-    """One whole exchange on a connection of its own."""
+def request(gateway, target, method="GET", body=None):
+    """One complete exchange on a new connection."""
     client = Client(gateway)
     client.send(method, target, body)
     answer = client.answer()

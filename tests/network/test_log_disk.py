@@ -1,4 +1,4 @@
-"""A log file on a disk that fills up and is emptied again. The disk is a tmpfs in a mount namespace of the suite's own."""
+"""A log file on a disk that is filled and emptied. The disk is a tmpfs in the mount namespace of the suite."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def disk(tmp_path):
 
 
 def fill(disk):
-    """Takes what is left of the disk; gives the file that holds it."""
+    """Fills the disk. Returns the file that fills it."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(4096)):
@@ -60,8 +60,8 @@ def requests(gateway, count):
     client.close()
 
 
-def test_a_full_disk_is_counted_said_and_survived(tmp_path, disk, upstream):
-    """X12, X10: write errors are a cause, a metric and one line on stderr; each line is whole, or counted as lost and reported."""
+def test_a_full_disk_is_counted_and_reported(tmp_path, disk, upstream):
+    """X12, X10: write errors are a cause, a metric and one line on stderr; each log line is complete, or counted as lost and reported."""
     gateway = FileGateway(tmp_path, disk / "log", bucket("b", upstream.port))
     try:
         requests(gateway, 3)
@@ -71,22 +71,22 @@ def test_a_full_disk_is_counted_said_and_survived(tmp_path, disk, upstream):
             before = gateway.lost()
             requests(gateway, 40)
             eventually("the lines are counted as lost", lambda: gateway.lost() > before)
-            eventually("the cause is named", lambda: gateway.log_cause() is not None)
+            eventually("the cause is in the status", lambda: gateway.log_cause() is not None)
             cause = gateway.log_cause()
             assert cause["subject"] == "disk_full" and "No space left" in cause["detail"], cause
             assert gateway.status()["status"] == "degraded"
             filler.unlink()
             requests(gateway, 5)
             eventually("the cause ends", lambda: gateway.log_cause() is None)
-            eventually("the log says it", lambda: len(notices(gateway)) >= round)
+            eventually("the notice is logged", lambda: len(notices(gateway)) >= round)
         assert gateway.status()["status"] == "normal"
         eventually("every request is logged or lost", lambda: gateway.logged() + gateway.lost() >= 3 + 2 * 45)
         assert gateway.logged() + gateway.lost() == 3 + 2 * 45
         assert sum(notice["lines_lost"] for notice in notices(gateway)) == gateway.lost()
         assert all(notice["cause"] == "disk_full" for notice in notices(gateway))
         assert gateway.metric('log_write_failures_total{cause="disk_full"}') >= 2
-        said = gateway.err.read_text().count("the log cannot be written (disk_full)")
-        assert said == 1, f"once for both, which came within a minute: {gateway.err.read_text()}"
+        reports = gateway.err.read_text().count("the log cannot be written (disk_full)")
+        assert reports == 1, f"one report for both failures within a minute: {gateway.err.read_text()}"
     finally:
         assert gateway.stop() == 0
 

@@ -1,4 +1,4 @@
-"""The gateway runs out of local ports: that is its own shortage, and the store is not blamed."""
+"""The gateway runs out of local ports: it reports its own shortage, and the upstream is not counted as failed."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import Client, ask, bucket, eventually
+from conftest import Client, bucket, eventually, request
 
 PORT_RANGE = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST, LAST = 21_000, 21_009
@@ -17,7 +17,7 @@ COUNT = LAST - FIRST + 1
 
 @pytest.fixture
 def few_ports():
-    """Leaves ten local ports to connections that choose none, in this network alone. Listeners are to be there before."""
+    """Limits the ephemeral ports of this network to ten. Listeners must exist before."""
     before = PORT_RANGE.read_text()
     yield lambda: PORT_RANGE.write_text(f"{FIRST} {LAST}")
     PORT_RANGE.write_text(before)
@@ -25,7 +25,7 @@ def few_ports():
 
 @pytest.fixture
 def without_ipv6():
-    """Takes the loopback's IPv6 address away."""
+    """Removes the IPv6 address of the loopback interface."""
     disable = pathlib.Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
     before = disable.read_text()
     disable.write_text("1")
@@ -34,15 +34,15 @@ def without_ipv6():
 
 
 class OwnPortClient(Client):
-    """A client whose port lies outside the range, so that it takes none of the gateway's."""
+    """A client with a port outside the ephemeral range, so that it uses none of the gateway's ports."""
 
     def __init__(self, gateway, port):
         self.stream = socket.create_connection(("127.0.0.1", gateway.port), 20, ("127.0.0.1", port))
         self.unread = b""
 
 
-def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
-    """X9: more requests at a time than local ports: those beyond get 503 out_of_ports, and the circuit stays closed."""
+def test_out_of_ports_is_not_a_failure_of_the_upstream(start, upstream, few_ports):
+    """X9: with more concurrent requests than local ports, the excess gets 503 out_of_ports, and the circuit stays closed."""
     is_over = threading.Event()
 
     def held(exchange):
@@ -57,7 +57,7 @@ def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
     for client in holding:
         client.send("GET", "/b/held")
     eventually("all ports are in use", lambda: len(upstream.exchanges) == COUNT)
-    # More failures than open a circuit.
+    # More failures than the threshold of the circuit.
     beyond = [OwnPortClient(gateway, 31_000 + at) for at in range(12)]
     for client in beyond:
         client.send("GET", "/b/beyond")
@@ -78,7 +78,7 @@ def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
 
 
 def status_over_own_port(gateway):
-    """`/status`, asked from a port outside the range."""
+    """Reads `/status` from a port outside the range."""
     to = urlsplit(gateway.admin)
     with socket.create_connection((to.hostname, to.port), 20, ("127.0.0.1", 33_333)) as stream:
         stream.sendall(b"GET /status HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n\r\n" % to.netloc.encode())
@@ -89,7 +89,7 @@ def status_over_own_port(gateway):
 
 
 def test_a_host_without_ipv6_is_not_out_of_ports(start, upstream, without_ipv6):
-    """X9: the error of a missing local address is the same, and is the upstream's failure to be reachable."""
+    """X9: a missing local address has the same error code, but is a connect failure of the upstream."""
     gateway = start(bucket("b", upstream.port, **{"retry.max_attempts": 1}).replace("127.0.0.1", "[::1]"))
-    answer = ask(gateway, "/b/k")
+    answer = request(gateway, "/b/k")
     assert (answer.status, answer.reason) == (502, "upstream_connect"), answer

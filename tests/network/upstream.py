@@ -1,4 +1,4 @@
-"""An upstream whose every connection is a thread, and whose answers a test writes itself, byte by byte."""
+"""An upstream with one thread per connection. Tests write its answers byte by byte."""
 
 import contextlib
 import socket
@@ -6,11 +6,11 @@ import threading
 
 
 class Exchange:
-    """A request, and the connection to answer it on."""
+    """A request and its connection."""
 
     def __init__(self, stream, peer, head):
         self.stream = stream
-        #: The gateway's port of this connection.
+        #: The gateway's local port of this connection.
         self.port = peer[1]
         self.method, self.target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
         self.head = head
@@ -22,7 +22,7 @@ class Exchange:
         self.send(b"HTTP/1.1 %d Status\r\ncontent-length: %d\r\n\r\n" % (status, len(body)) + body)
 
     def body(self):
-        """What the request's head announces."""
+        """Reads the body that the head of the request announces."""
         length = 0
         for line in self.head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
@@ -37,7 +37,7 @@ class Exchange:
 
 
 class Upstream:
-    """Calls `handle` with each exchange, until it is closed. `handle` may be replaced."""
+    """Calls `handle` with each exchange. A test may replace `handle`."""
 
     def __init__(self, handle):
         self.handle = handle
@@ -59,7 +59,7 @@ class Upstream:
         self.open.add(peer[1])
         with stream, contextlib.suppress(OSError):
             while True:
-                # A head comes alone: bodies of these tests are read by `Exchange.body`, or wait behind it.
+                # Reads no byte beyond the head: `Exchange.body` reads the body.
                 head = b""
                 while not head.endswith(b"\r\n\r\n"):
                     byte = stream.recv(1)
@@ -74,7 +74,7 @@ class Upstream:
         self.open.discard(peer[1])
 
     def close(self):
-        # A close alone leaves the thread in its call, and the socket with it.
+        # A close alone would leave the accepting thread blocked, and so the socket open.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         self._listener.close()
