@@ -58,9 +58,9 @@ fn fastest(works: &mut [&mut dyn FnMut() -> bool]) -> Vec<Duration> {
         for (work, best) in works.iter_mut().zip(&mut best) {
             let began = clock::now();
             let right = (0..TIMES).all(|_| black_box(work()));
-            let took = clock::now().saturating_duration_since(began);
+            let elapsed = clock::now().saturating_duration_since(began);
             assert!(right, "the measured call must succeed");
-            *best = (*best).min(took / TIMES);
+            *best = (*best).min(elapsed / TIMES);
         }
     }
     best
@@ -73,16 +73,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let all = || HEADERS.iter().copied().chain([("host", HOST)]).chain(sent());
     let (mut first, mut again) =
         (SignatureWork::new(SECRET, TARGET, all())?, SignatureWork::new(SECRET, TARGET, all())?);
-    let best = fastest(&mut [&mut || sign_with_sdk(now).is_ok(), &mut || first.once(false, now), &mut || {
-        again.once(true, now)
-    }]);
+    let best =
+        fastest(&mut [&mut || sign_with_sdk(now).is_ok(), &mut || first.once(false, now), &mut || {
+            again.once(true, now)
+        }]);
     let whole = best[0].as_nanos() as f64;
     println!("{:<50} {:>8} {:>8}   target", "one request", "ns", "ratio");
-    let names = [
-        "aws-sigv4, one signature",
-        "verify, derive the key, sign",
-        "verify with a cached key, sign",
-    ];
+    let names =
+        ["aws-sigv4, one signature", "verify, derive the key, sign", "verify with a cached key, sign"];
     for ((name, best), target) in names.iter().zip(&best).zip(["", "≤ 2.0", "≤ 1.3"]) {
         let nanos = best.as_nanos() as f64;
         println!("{name:<50} {nanos:>8} {:>8.2}   {target}", nanos / whole);

@@ -59,7 +59,7 @@ struct RunArguments {
     /// Factor for upper bounds of latencies, for a shared machine.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     latency_tolerance: f64,
-    /// The gateway's binary; default: `tidegate` beside this program.
+    /// The gateway's binary; default: `tidegate` next to this program.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// Write statistics, readings and verdicts to this file.
@@ -83,7 +83,7 @@ struct CompareArguments {
     /// Only these workloads.
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
-    /// The gateway's binary; default: `tidegate` beside this program.
+    /// The gateway's binary; default: `tidegate` next to this program.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// Write every round to this file.

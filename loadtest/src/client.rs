@@ -1,8 +1,8 @@
 //! One HTTP/1.1 keep-alive connection directly on a socket.
 //!
-//! It replaces a client library, because the library's pool, tasks and retries would distort latencies or hide losses. Here a request is one
-//! write, an answer is one parse, and each failure has a name. A connection that the peer closed while it was idle is replaced before use
-//! (`is_usable`). After the first byte of a request was sent nothing is retried.
+//! It replaces a client library, because the library's pool, tasks and retries would distort latencies or hide losses. Here a request is
+//! one write, an answer is one parse, and each failure has a name. A connection that the peer closed while it was idle is replaced before
+//! use (`is_usable`). After the first byte of a request was sent nothing is retried.
 
 use std::io;
 use std::net::SocketAddr;

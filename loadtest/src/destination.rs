@@ -1,7 +1,7 @@
 //! Destination of connections: address, source address, and TLS.
 //!
-//! The gateway distinguishes clients by their addresses. All of 127.0.0.0/8 is this machine, so clients that bind to different addresses of it
-//! are different clients.
+//! The gateway distinguishes clients by their addresses. All of 127.0.0.0/8 is this machine, so clients that bind to different addresses of
+//! it are different clients.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! Framing of message bodies: a pure incremental parser, shared by client and upstream.
 //!
-//! It passes bodies on slice by slice and never buffers them. It skips trailers. It tolerates no malformed chunk, because the load test must
-//! detect a gateway that produces one.
+//! It passes bodies on slice by slice and never buffers them. It skips trailers. It tolerates no malformed chunk, because the load test
+//! must detect a gateway that produces one.
 
 use thiserror::Error;
 
@@ -65,9 +65,9 @@ impl BodyFraming {
                 Ok(input.len())
             }
             Self::Length(left) => {
-                let taken = consume(left, input);
-                each(&input[..taken]);
-                Ok(taken)
+                let consumed = consume(left, input);
+                each(&input[..consumed]);
+                Ok(consumed)
             }
             Self::Chunked(chunk) => {
                 let mut used = 0;
@@ -81,9 +81,9 @@ impl BodyFraming {
 }
 
 fn consume(left: &mut u64, input: &[u8]) -> usize {
-    let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-    *left -= taken as u64;
-    taken
+    let consumed = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= consumed as u64;
+    consumed
 }
 
 impl ChunkState {
@@ -91,10 +91,10 @@ impl ChunkState {
         let byte = input[0];
         *self = match *self {
             Self::Data(mut left) => {
-                let taken = consume(&mut left, input);
-                each(&input[..taken]);
+                let consumed = consume(&mut left, input);
+                each(&input[..consumed]);
                 *self = if left == 0 { Self::DataEnd } else { Self::Data(left) };
-                return Ok(taken);
+                return Ok(consumed);
             }
             Self::Size { value, digits, extension } => Self::size_digit(byte, value, digits, extension)?,
             Self::DataEnd => match byte {

@@ -1,7 +1,7 @@
 //! The gateway under test: writes its configuration and starts its process.
 //!
-//! The runner uses the configuration keys, the command line and HTTP only. It links no crate of the gateway, so that it measures the program
-//! that users run.
+//! The runner uses the configuration keys, the command line and HTTP only. It links no crate of the gateway, so that it measures the
+//! program that users run.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `binary` with `buckets` and `settings` on free ports. Its files are in `directory`, its log is on the container's disk if there is
-    /// one.
+    /// Starts `binary` with `buckets` and `settings` on free ports. Its files are in `directory`, its log is on the container's disk if
+    /// there is one.
     pub(crate) fn start(
         binary: &Path,
         directory: &Path,
@@ -103,8 +103,11 @@ pub(crate) fn configuration(
         ("admin", listener(location.admin_port)),
         (
             "log",
-            table([("format", "json".into()), ("output", location.log.to_string_lossy().into_owned().into())])
-                .into(),
+            table([
+                ("format", "json".into()),
+                ("output", location.log.to_string_lossy().into_owned().into()),
+            ])
+            .into(),
         ),
     ]);
     let mut by_name = Table::new();

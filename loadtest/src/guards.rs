@@ -1,6 +1,7 @@
 //! The guards of a comparison: every proxy gets the same limits, as far as it supports them.
 //!
-//! The rate limits are never reached, but counting costs time. The caps, the breaker, the retry and the access log are typical for production.
+//! The rate limits are never reached, but counting costs time. The caps, the breaker, the retry and the access log are typical for
+//! production.
 
 use toml::{Table, Value};
 

@@ -1,12 +1,12 @@
 //! Bounded load tests for tidegate with scenarios as data.
 //!
-//! The runner starts the gateway's binary with a generated configuration and faulty upstreams, offers load on a fixed schedule, and checks the
-//! statistics against the ranges of the scenario. It uses HTTP and `/proc` and links no crate of the gateway, so that it measures the program
-//! that users run.
+//! The runner starts the gateway's binary with a generated configuration and faulty upstreams, offers load on a fixed schedule, and checks
+//! the statistics against the ranges of the scenario. It uses HTTP and `/proc` and links no crate of the gateway, so that it measures the
+//! program that users run.
 //!
-//! There are five threads: load, upstreams, readings, hostile clients, and the log reader of a gateway in a container. Only the first affects a
-//! measured latency. Connections, requests in flight, readings and the run itself are bounded. There is no load from several machines, no
-//! HTTP/2 except floods, and no tuning of the host.
+//! There are five threads: load, upstreams, readings, hostile clients, and the log reader of a gateway in a container. Only the first
+//! affects a measured latency. Connections, requests in flight, readings and the run itself are bounded. There is no load from several
+//! machines, no HTTP/2 except floods, and no tuning of the host.
 
 mod bench_config;
 mod certificate;

@@ -1,8 +1,8 @@
 //! Offers load: an open loop that follows a schedule, or a closed loop of workers.
 //!
-//! The number of connections bounds both, with one request per connection. In the open loop a request waits while all connections are busy; its
-//! latency includes the wait, and at the client's timeout it is recorded as `unsent`. So the generator neither hides a stall nor accumulates
-//! work without limit. All tasks run on one thread (`spawn_local`), so recording needs no lock.
+//! The number of connections bounds both, with one request per connection. In the open loop a request waits while all connections are busy;
+//! its latency includes the wait, and at the client's timeout it is recorded as `unsent`. So the generator neither hides a stall nor
+//! accumulates work without limit. All tasks run on one thread (`spawn_local`), so recording needs no lock.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,8 +1,8 @@
 //! Timer with microsecond resolution.
 //!
-//! The runtime's timers wake on whole milliseconds, which would add up to a millisecond to every latency that counts from the intended send time,
-//! and would turn a 20 ms upstream into a 21 ms one. A timer descriptor has a finer resolution and needs neither a spinning thread nor a second
-//! wake-up.
+//! The runtime's timers wake on whole milliseconds, which would add up to a millisecond to every latency that counts from the intended send
+//! time, and would turn a 20 ms upstream into a 21 ms one. A timer descriptor has a finer resolution and needs neither a spinning thread
+//! nor a second wake-up.
 
 use std::io;
 use std::os::fd::OwnedFd;

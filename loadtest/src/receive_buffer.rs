@@ -1,6 +1,7 @@
 //! The receive buffer of one connection: an array of fixed size with a window of unread bytes.
 //!
-//! A body of any size passes through it slice by slice, so that buffering in the client or the upstream cannot mask buffering in the gateway.
+//! A body of any size passes through it slice by slice, so that buffering in the client or the upstream cannot mask buffering in the
+//! gateway.
 
 use std::io;
 

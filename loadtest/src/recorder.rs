@@ -1,8 +1,8 @@
 //! Records the outcomes of all requests of one load in constant memory. It keeps no list of requests.
 //!
-//! Latencies count from the intended send time. Answers are classified as `ok` (2xx), `refused` (429 and 503: intended refusals) and errors (all
-//! others). `lost` is all except `ok`. A mark is the time of an event (an upstream is killed or restored), from which the first success and the
-//! last error are measured. The times of broken connections are kept, up to a maximum.
+//! Latencies count from the intended send time. Answers are classified as `ok` (2xx), `refused` (429 and 503: intended refusals) and errors
+//! (all others). `lost` is all except `ok`. A mark is the time of an event (an upstream is killed or restored), from which the first
+//! success and the last error are measured. The times of broken connections are kept, up to a maximum.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

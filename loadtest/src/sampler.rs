@@ -1,7 +1,7 @@
 //! Takes readings of the gateway under load: memory, descriptors, metrics, and for a gateway in a container its status document.
 //!
-//! It runs on a separate thread with blocking calls, so that reading `/proc` never delays a request. Each step of a scenario begins and ends with
-//! a reading, so that differences over a step are exact.
+//! It runs on a separate thread with blocking calls, so that reading `/proc` never delays a request. Each step of a scenario begins and
+//! ends with a reading, so that differences over a step are exact.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -74,23 +74,23 @@ pub(crate) struct SampledGateway {
 
 /// Handle of the sampler thread.
 pub(crate) struct Sampler {
-    orders: Sender<SamplerCommand>,
+    commands: Sender<SamplerCommand>,
     thread: JoinHandle<()>,
 }
 
 impl Sampler {
     /// Starts the thread.
     pub(crate) fn start(subject: SampledGateway) -> io::Result<Self> {
-        let (orders, inbox) = mpsc::channel();
+        let (commands, receiver) = mpsc::channel();
         let thread =
-            std::thread::Builder::new().name("sampler".to_owned()).spawn(move || run(&subject, &inbox))?;
-        Ok(Self { orders, thread })
+            std::thread::Builder::new().name("sampler".to_owned()).spawn(move || run(&subject, &receiver))?;
+        Ok(Self { commands, thread })
     }
 
     /// Takes a reading now. It and the following ones belong to `step`.
     pub(crate) fn mark(&self, step: &str, round: usize) {
         let (done, is_done) = mpsc::channel();
-        if self.orders.send(SamplerCommand::Mark(step.to_owned(), round, done)).is_ok() {
+        if self.commands.send(SamplerCommand::Mark(step.to_owned(), round, done)).is_ok() {
             // An error means that the thread has ended; `finish` then returns no readings.
             let _ = is_done.recv();
         }
@@ -99,19 +99,19 @@ impl Sampler {
     /// All readings, in order.
     pub(crate) fn finish(self) -> Vec<Reading> {
         let (done, is_done) = mpsc::channel();
-        let sent = self.orders.send(SamplerCommand::Finish(done));
+        let sent = self.commands.send(SamplerCommand::Finish(done));
         let readings = sent.ok().and_then(|()| is_done.recv().ok()).unwrap_or_default();
         let _ = self.thread.join();
         readings
     }
 }
 
-fn run(subject: &SampledGateway, inbox: &Receiver<SamplerCommand>) {
+fn run(subject: &SampledGateway, receiver: &Receiver<SamplerCommand>) {
     let begin = clock::now();
     let mut readings = Vec::new();
     let (mut step, mut round) = (String::new(), 0);
     loop {
-        match inbox.recv_timeout(INTERVAL) {
+        match receiver.recv_timeout(INTERVAL) {
             Ok(SamplerCommand::Mark(next, of_round, done)) => {
                 (step, round) = (next, of_round);
                 readings.push(read(subject, &step, round, begin.elapsed()));

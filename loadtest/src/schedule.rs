@@ -1,7 +1,8 @@
 //! Intended send times of an open loop, fixed before the first request.
 //!
-//! A schedule is data: phases of rate × duration. It does not depend on answers, so a slow server cannot reduce the offered load, and latencies
-//! count from the intended send times. Requests are evenly spaced rather than random, so that runs are comparable; the rate determines queues.
+//! A schedule is data: phases of rate × duration. It does not depend on answers, so a slow server cannot reduce the offered load, and
+//! latencies count from the intended send times. Requests are evenly spaced rather than random, so that runs are comparable; the rate
+//! determines queues.
 
 use std::time::Duration;
 

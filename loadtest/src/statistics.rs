@@ -1,7 +1,7 @@
 //! Statistics of a run: a flat map from dotted names to values, and functions that derive statistics from readings.
 //!
-//! The map is flat because expectations, the table and the JSON file use the same names. A statistic that could not be measured is absent, not
-//! zero.
+//! The map is flat because expectations, the table and the JSON file use the same names. A statistic that could not be measured is absent,
+//! not zero.
 
 use std::collections::{BTreeMap, BTreeSet};
 

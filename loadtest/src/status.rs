@@ -53,14 +53,14 @@ fn evaluate(document: &Value) -> (bool, String) {
 /// Writes the statistics of a step's readings as `STEP.status.…`.
 pub(crate) fn summarize(readings: &[&StatusReading], step: &str, into: &mut Statistics) {
     let Some(last) = readings.last() else { return };
-    let took: Vec<_> = readings.iter().map(|reading| reading.took_ms).collect();
+    let durations: Vec<_> = readings.iter().map(|reading| reading.took_ms).collect();
     let unanswered = readings.iter().filter(|reading| !reading.answered).count();
     let mut set = |name: &str, value: f64| into.set(format!("{step}.status.{name}"), value);
     set("asked", readings.len() as f64);
     set("unanswered", unanswered as f64);
     set("normal_last", f64::from(u8::from(last.normal)));
     for (name, quantile) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0)] {
-        into.set_if_present(format!("{step}.status.{name}"), percentile(&took, quantile));
+        into.set_if_present(format!("{step}.status.{name}"), percentile(&durations, quantile));
     }
 }
 

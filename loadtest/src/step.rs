@@ -119,7 +119,7 @@ impl TestBed {
             (Some(_), _) => BodyCapture::Text,
         };
         let path = format!("/{}/object", spec.bucket);
-        let bare = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
+        let base = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
         let tls = self.certificate.as_ref().map(|certificate| certificate.client("http/1.1")).transpose()?;
         let source = spec.source;
         Ok(Load {
@@ -127,7 +127,7 @@ impl TestBed {
             request: spec
                 .headers
                 .iter()
-                .fold(bare, |request, (name, value)| request.with_header(name, value)),
+                .fold(base, |request, (name, value)| request.with_header(name, value)),
             shape: spec.offered(seconds),
             connections: spec.connections,
             timeout: spec.timeout(),
@@ -222,8 +222,8 @@ impl TestBed {
         }
     }
 
-    /// Matches broken connections with the log, and writes `STEP.broken` and `STEP.broken_without_reason`. Counts of log lines are those of the
-    /// whole run, in the last round.
+    /// Matches broken connections with the log, and writes `STEP.broken` and `STEP.broken_without_reason`. Counts of log lines are those of
+    /// the whole run, in the last round.
     pub(crate) fn match_broken_with_log(&self, scenario: &Scenario, rounds: &mut [Statistics]) {
         let (Some(log_tail), Some(into)) = (&self.log_tail, rounds.last_mut()) else { return };
         let (reasons, broken) = (log_tail.reasons(), self.broken.borrow());

@@ -1,11 +1,11 @@
 //! Crashes the gateway's actors one after another and measures the time until requests succeed again.
 //!
-//! After each crash a probe with a separate connection requests an object until one succeeds. The measured time is from the crash order to that
-//! answer. Failed probes count as lost, like any other request.
+//! After each crash a probe with a separate connection requests an object until one succeeds. The measured time is from the crash order to
+//! that answer. Failed probes count as lost, like any other request.
 //!
-//! An actor crashes either on the order itself, and then no request may be lost, or on the next message of a request, and then only that request
-//! may be lost. The probe is an ordinary request. An actor that requests do not wait for (the monitor, the breaker while it is closed) delays no
-//! probe; its crash is visible in its restarts.
+//! An actor crashes either on the order itself, and then no request may be lost, or on the next message of a request, and then only that
+//! request may be lost. The probe is an ordinary request. An actor that requests do not wait for (the monitor, the breaker while it is
+//! closed) delays no probe; its crash is visible in its restarts.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -88,12 +88,12 @@ impl StormReport {
         self.ordered
     }
 
-    fn count(&mut self, followed: bool, probes_lost: u64, took: Duration) {
+    fn count(&mut self, followed: bool, probes_lost: u64, elapsed: Duration) {
         self.ordered += 1;
         self.refused += u64::from(!followed);
         self.probes_lost += probes_lost;
-        if took < RECOVERY_TIMEOUT {
-            self.served_again_ms.push(millis(took));
+        if elapsed < RECOVERY_TIMEOUT {
+            self.served_again_ms.push(millis(elapsed));
         } else {
             self.never += 1;
         }
@@ -146,13 +146,13 @@ pub(crate) async fn run(
     admin: SocketAddr,
     report: &RefCell<StormReport>,
 ) -> io::Result<()> {
-    let (mut orders, mut probes, mut pacer) =
+    let (mut crash_client, mut probes, mut pacer) =
         (ProbeClient::new(admin), ProbeClient::new(gateway), Pacer::new()?);
-    let bare = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, BodyCapture::CountBytes);
-    let probe = spec.headers.iter().fold(bare, |request, (name, value)| request.with_header(name, value));
+    let base = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, BodyCapture::CountBytes);
+    let probe = spec.headers.iter().fold(base, |request, (name, value)| request.with_header(name, value));
     let victim = spec.victim.crash_parameter();
-    let turns = spec.places.iter().flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
-    let rounds = turns.cycle().take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
+    let targets = spec.places.iter().flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
+    let rounds = targets.cycle().take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
     for (actor, place) in rounds {
         let order = Request::new(
             "POST",
@@ -163,7 +163,7 @@ pub(crate) async fn run(
         );
         let begin = clock::now();
         let deadline = begin + RECOVERY_TIMEOUT;
-        let followed = orders.succeeds(&order, deadline).await;
+        let followed = crash_client.succeeds(&order, deadline).await;
         let mut lost = 0;
         while clock::now() < deadline && !probes.succeeds(&probe, deadline).await {
             lost += 1;

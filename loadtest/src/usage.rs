@@ -1,7 +1,7 @@
 //! Resource usage of a process tree from `/proc`: memory, descriptors and CPU time.
 //!
-//! CPU time per request is meaningful also on a shared machine. The CPU time of unrelated processes shows how reliable the latency and throughput
-//! of a run are.
+//! CPU time per request is meaningful also on a shared machine. The CPU time of unrelated processes shows how reliable the latency and
+//! throughput of a run are.
 
 use std::collections::HashMap;
 use std::fs;

@@ -18,8 +18,7 @@ impl BufferMetrics {
         )?;
         let paused =
             IntCounter::new("transfers_paused_total", "pauses of transfers because memory was exhausted")?;
-        let cut =
-            IntCounter::new("transfers_cut_total", "transfers cut off because memory was exhausted")?;
+        let cut = IntCounter::new("transfers_cut_total", "transfers cut off because memory was exhausted")?;
         registry.register(Box::new(reserved.clone()))?;
         registry.register(Box::new(paused.clone()))?;
         registry.register(Box::new(cut.clone()))?;

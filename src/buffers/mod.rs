@@ -1,8 +1,8 @@
 //! Socket buffers of large bodies: their sizes, and the pauses and cuts when memory is short.
 //!
-//! A body of more than [`LARGE_BODY_BYTES`] is a [`Transfer`] with a source socket and a sink socket. Both buffers start small, grow together
-//! with the throughput (`tuning.rs`) within the budget of the process (`budget.rs`), and are small again at the end of the body. With each
-//! sample of the monitor each worker shrinks the transfers that have slowed down, and all of them at `warning` of memory or above
+//! A body of more than [`LARGE_BODY_BYTES`] is a [`Transfer`] with a source socket and a sink socket. Both buffers start small, grow
+//! together with the throughput (`tuning.rs`) within the budget of the process (`budget.rs`), and are small again at the end of the body.
+//! With each sample of the monitor each worker shrinks the transfers that have slowed down, and all of them at `warning` of memory or above
 //! (`transfers.rs`). At `exhausted` it pauses the largest transfers and finally cuts them (`pause_policy.rs`). A smaller body costs one
 //! comparison for each piece.
 //!

@@ -1,8 +1,8 @@
 //! Selects the transfers to pause, resume and cut while memory is exhausted: a pure function.
 //!
-//! Each sample of the monitor is one call. At `exhausted` the largest running transfers are paused: as many as hold the excess bytes. A pause
-//! lasts at most [`PAUSE_MAX`]. If memory is exhausted even then, the largest of the transfers that were paused are cut. The others resume
-//! and are not paused again in the same episode. Below `exhausted` all transfers run and none is cut.
+//! Each sample of the monitor is one call. At `exhausted` the largest running transfers are paused: as many as hold the excess bytes. A
+//! pause lasts at most [`PAUSE_MAX`]. If memory is exhausted even then, the largest of the transfers that were paused are cut. The others
+//! resume and are not paused again in the same episode. Below `exhausted` all transfers run and none is cut.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ mod tests {
                 .filter(|(candidate, action)| has_used_pause(candidate.state) && (**action == PauseAction::Cut) == cut)
                 .map(|(candidate, _)| candidate.held_bytes).collect::<Vec<_>>();
             let lightest_cut = of(true).into_iter().min().unwrap_or(u64::MAX);
-            prop_assert!(of(false).into_iter().all(|kept| kept <= lightest_cut));
+            prop_assert!(of(false).into_iter().all(|uncut| uncut <= lightest_cut));
         }
     }
 }

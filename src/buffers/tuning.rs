@@ -1,7 +1,8 @@
 //! Buffer sizes of one transfer: a pure state machine.
 //!
-//! A transfer starts small. It grows by one step when threshold_bytes bytes have moved within a time limit. The first bytes do not count, because
-//! buffers on the path accept them at once, so a slow client never reaches the threshold. A transfer that has slowed down becomes small again.
+//! A transfer starts small. It grows by one step when enough bytes have moved within a time limit. The first bytes do not count,
+//! because buffers on the path accept them at once, so a slow client never reaches the threshold. A transfer that has slowed down becomes
+//! small again.
 
 use std::time::{Duration, Instant};
 
@@ -53,8 +54,8 @@ impl BufferSize {
         }
     }
 
-    /// Whether this size helps a body with `left` bytes to come; none is unknown. `is_capped`: the system's limit is below a large buffer, so
-    /// only the kernel's own growth can exceed it. The connection of an unlimited window is not reused, so the body must be long and its
+    /// Whether this size helps a body with `left` bytes to come; none is unknown. `is_capped`: the system's limit is below a large buffer,
+    /// so only the kernel's own growth can exceed it. The connection of an unlimited window is not reused, so the body must be long and its
     /// length known.
     pub(super) fn is_useful(self, left: Option<u64>, is_capped: bool) -> bool {
         self != Self::Unlimited || (is_capped && left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN))
@@ -113,7 +114,12 @@ impl BufferTuner {
     }
 
     /// Counts moved bytes. Returns the next size if the threshold is reached.
-    pub(crate) fn advance(&mut self, bytes: u64, headroom: BudgetHeadroom, now: Instant) -> Option<BufferSize> {
+    pub(crate) fn advance(
+        &mut self,
+        bytes: u64,
+        headroom: BudgetHeadroom,
+        now: Instant,
+    ) -> Option<BufferSize> {
         self.bytes_since_check = self.bytes_since_check.saturating_add(bytes);
         if self.ignored_bytes < IGNORED_BYTES {
             self.ignored_bytes = self.ignored_bytes.saturating_add(bytes);

@@ -49,7 +49,8 @@ impl BucketBuilder<'_> {
             let mut sources = CredentialSourceBuilder { name, kind, upstream, config, log, background_tasks };
             let credentials =
                 sources.build().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
-            let accepted_auth = AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
+            let accepted_auth =
+                AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
             buckets.push(Bucket {
                 id,
                 name: name.clone(),

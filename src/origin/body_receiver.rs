@@ -83,9 +83,12 @@ pub(super) fn require_body(body: &mut Option<StreamingBlob>) -> S3Result<Streami
     body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))
 }
 
-/// Returns `outcome`. After an error it first discards the rest of the body: closing a connection with unread bytes resets it, and the reset
-/// may overtake the answer.
-pub(super) async fn discard_body_after_error<T>(mut body: StreamingBlob, outcome: S3Result<T>) -> S3Result<T> {
+/// Returns `outcome`. After an error it first discards the rest of the body: closing a connection with unread bytes resets it, and the
+/// reset may overtake the answer.
+pub(super) async fn discard_body_after_error<T>(
+    mut body: StreamingBlob,
+    outcome: S3Result<T>,
+) -> S3Result<T> {
     if outcome.is_err() {
         let mut bytes = 0;
         let reading = async {
@@ -150,7 +153,8 @@ impl BodyWriter {
         let md5 = self.md5.finalize();
         if let Some(sent) = expected.content_md5 {
             let sent = BASE64_STANDARD.decode(sent).ok().filter(|sent| sent.len() == md5.len());
-            let sent = sent.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is not a base64-encoded MD5"))?;
+            let sent =
+                sent.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is not a base64-encoded MD5"))?;
             if sent != md5 {
                 return Err(s3_error!(BadDigest, "Content-MD5 does not match the body"));
             }

@@ -145,11 +145,11 @@ mod tests {
             (None, None, Some(&after), None, NotModified),
             (None, None, None, Some(&before), PreconditionFailed),
             (None, None, None, Some(&same), Proceed),
-            // the ETag decides where a date stands beside it
+            // the ETag takes precedence over a date
             (Some(&one), None, None, Some(&before), Proceed),
             (None, Some(&two), Some(&after), None, Proceed),
             (None, Some(&one), Some(&before), None, NotModified),
-            // a failed If-Match is 412 whatever else holds
+            // a failed If-Match is 412 in every case
             (Some(&two), Some(&one), None, None, PreconditionFailed),
             (Some(&one), Some(&one), None, None, NotModified),
         ] {

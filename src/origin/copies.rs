@@ -122,8 +122,8 @@ fn copied_range(range: Option<&str>, bytes: u64) -> S3Result<Range<u64>> {
         let (first, last) = range.split_once('-')?;
         Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
     });
-    let (first, last) =
-        parsed.ok_or_else(|| s3_error!(InvalidArgument, "x-amz-copy-source-range must be bytes=FIRST-LAST"))?;
+    let (first, last) = parsed
+        .ok_or_else(|| s3_error!(InvalidArgument, "x-amz-copy-source-range must be bytes=FIRST-LAST"))?;
     if first > last || last >= bytes {
         return Err(s3_error!(InvalidRange, "x-amz-copy-source-range is not within the source"));
     }

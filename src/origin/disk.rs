@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A key is never used as a path: the name of a document is the hash of its key, and the document contains the key. So every S3 key can be
-//! stored, for example `a`, `a/` and `a//b`. A document is written to `pending` and renamed to its path, so after a kill either the old or the
-//! new one is there. After a power cut the last documents may be missing, because nothing is synced.
+//! stored, for example `a`, `a/` and `a//b`. A document is written to `pending` and renamed to its path, so after a kill either the old or
+//! the new one is there. After a power cut the last documents may be missing, because nothing is synced.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

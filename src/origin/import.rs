@@ -1,8 +1,8 @@
 //! Imports a data directory of the earlier layout, in which a bucket was a directory and a key was a path below it.
 //!
-//! Each object is stored in the new layout before its old file is removed, and nothing is served meanwhile. So a kill during the import loses
-//! nothing, and the next start continues. A file that cannot be imported stays and has a `StorageFault`: its key is too long for S3 or not
-//! UTF-8, its metadata is too large, the store is full, or it is not a regular file. Unfinished uploads of that layout stay too.
+//! Each object is stored in the new layout before its old file is removed, and nothing is served meanwhile. So a kill during the import
+//! loses nothing, and the next start continues. A file that cannot be imported stays and has a `StorageFault`: its key is too long for S3
+//! or not UTF-8, its metadata is too large, the store is full, or it is not a regular file. Unfinished uploads of that layout stay too.
 
 use std::fs::{self, File};
 use std::io;

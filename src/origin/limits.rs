@@ -39,10 +39,10 @@ mod tests {
     use crate::origin::conditions::WriteConditions;
     use crate::origin::directory::prepare;
     use crate::origin::record::{Attributes, UploadRecord};
-    use crate::scratch::Scratch;
     use crate::origin::store::{Store, now};
     use crate::origin::test_objects::object;
     use crate::origin::upload_checksum::UploadChecksum;
+    use crate::scratch::Scratch;
 
     fn code<T>(outcome: S3Result<T>) -> String {
         outcome.map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned())

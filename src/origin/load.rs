@@ -1,8 +1,8 @@
 //! Rebuilds the index from the records on disk when the store opens, and removes files that a kill left behind.
 //!
-//! A record is not served if it is damaged, or if one of its data files is missing or has another length. It stays on disk with its data files
-//! and has a `StorageFault`. A record that cannot be read could name any data file, so then no data file is removed. Otherwise data files
-//! without a record are removed, because a kill left them.
+//! A record is not served if it is damaged, or if one of its data files is missing or has another length. It stays on disk with its data
+//! files and has a `StorageFault`. A record that cannot be read could name any data file, so then no data file is removed. Otherwise data
+//! files without a record are removed, because a kill left them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;

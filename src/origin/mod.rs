@@ -1,16 +1,16 @@
 //! The embedded origin: an S3 server inside the process, for demos and tests. Production images omit it (cargo feature `origin`).
 //!
-//! The gateway treats it as any other upstream: it sends signed requests over a loopback socket, on the same path as production traffic. The
-//! origin has a separate thread and runtime, so its disk work never delays a worker. The kernel selects its port. Each start creates a new
-//! secret and the origin verifies it, so another local process that finds the port cannot bypass the gateway. Its data survives a kill.
+//! The gateway treats it as any other upstream: it sends signed requests over a loopback socket, on the same path as production traffic.
+//! The origin has a separate thread and runtime, so its disk work never delays a worker. The kernel selects its port. Each start creates a
+//! new secret and the origin verifies it, so another local process that finds the port cannot bypass the gateway. Its data survives a kill.
 //!
 //! ```text
 //! listener.rs ── request_validation.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
 //!                                                           └── store.rs (index) ── disk.rs, data.rs, load.rs
 //! ```
 //!
-//! It has no TLS, no durability beyond that of the file system, no versioning, policies, lifecycle rules, encryption or object locks, and no
-//! ACLs beyond the owner's. Operations that `api.rs` does not list are answered 501.
+//! It has no TLS, no durability beyond that of the file system, no versioning, policies, lifecycle rules, encryption or object locks, and
+//! no ACLs beyond the owner's. Operations that `api.rs` does not list are answered 501.
 mod api;
 mod body_receiver;
 mod buckets;

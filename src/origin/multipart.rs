@@ -12,7 +12,9 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use uuid::Uuid;
 
 use super::blocking;
-use super::body_receiver::{ExpectedBody, ReceivedBody, discard_body_after_error, receive_body, require_body};
+use super::body_receiver::{
+    ExpectedBody, ReceivedBody, discard_body_after_error, receive_body, require_body,
+};
 use super::checksum::{sent_checksums, show_checksums};
 use super::conditions::WriteConditions;
 use super::record::{Attributes, Checksums, Object, ObjectInfo, UploadRecord, attributes};

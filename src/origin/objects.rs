@@ -208,7 +208,8 @@ fn part_range(object: &Object, number: i32) -> S3Result<(Range<u64>, Option<i32>
     let no_such_part = || {
         error_with_code("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, "the object has no such part")
     };
-    let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(no_such_part)?;
+    let at =
+        usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(no_such_part)?;
     if !object.info.is_multipart {
         return if at == 0 { Ok((0..object.bytes(), None)) } else { Err(no_such_part()) };
     }

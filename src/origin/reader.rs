@@ -117,8 +117,8 @@ mod tests {
 
     use super::*;
     use crate::origin::record::Segment;
-    use crate::scratch::Scratch;
     use crate::origin::test_objects::object_info;
+    use crate::scratch::Scratch;
 
     /// I2: every range of an object with several segments has the right bytes
     #[test]

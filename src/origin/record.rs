@@ -166,7 +166,7 @@ impl Object {
             .segments
             .iter()
             .map(|segment| SegmentRecord { file: segment.data.name().to_owned(), bytes: segment.bytes });
-        ObjectRecord { key: key.to_owned(), facts: self.info.clone(), segments: segments.collect() }
+        ObjectRecord { key: key.to_owned(), info: self.info.clone(), segments: segments.collect() }
     }
 }
 
@@ -174,7 +174,8 @@ impl Object {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
     pub(super) key: String,
-    facts: ObjectInfo,
+    #[serde(rename = "facts")]
+    info: ObjectInfo,
     segments: Vec<SegmentRecord>,
 }
 
@@ -198,7 +199,7 @@ impl ObjectRecord {
             is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, &file)), bytes })
         };
         let segments = self.segments.into_iter().map(load).collect::<Option<Vec<_>>>()?;
-        Some((self.key, Object { info: self.facts, segments }))
+        Some((self.key, Object { info: self.info, segments }))
     }
 }
 

@@ -104,7 +104,10 @@ impl Store {
         }
         let buckets_max = self.limits.buckets;
         if index.len() >= buckets_max {
-            return Err(s3_error!(TooManyBuckets, "the embedded origin has a limit of {buckets_max} buckets"));
+            return Err(s3_error!(
+                TooManyBuckets,
+                "the embedded origin has a limit of {buckets_max} buckets"
+            ));
         }
         let record = BucketRecord { created: now() };
         self.disk.create_bucket(bucket, &record).map_err(S3Error::internal_error)?;

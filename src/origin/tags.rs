@@ -41,14 +41,21 @@ fn check(tags: Tags) -> S3Result<Tags> {
             && value.chars().count() <= VALUE_CHARACTERS_MAX
     };
     if !tags.iter().all(is_short) {
-        return Err(s3_error!(InvalidTag, "a tag's key must have 1 to 128 characters, its value at most 256"));
+        return Err(s3_error!(
+            InvalidTag,
+            "a tag's key must have 1 to 128 characters, its value at most 256"
+        ));
     }
     let keys: HashSet<_> = tags.iter().map(|(key, _)| key).collect();
     if keys.len() < tags.len() {
         return Err(s3_error!(InvalidTag, "two tags have the same key"));
     }
     if tags.len() > TAGS_MAX {
-        return Err(error_with_code("BadRequest", StatusCode::BAD_REQUEST, "an object may have at most 10 tags"));
+        return Err(error_with_code(
+            "BadRequest",
+            StatusCode::BAD_REQUEST,
+            "an object may have at most 10 tags",
+        ));
     }
     Ok(tags)
 }

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::limits::Limits;
-use crate::scratch::Scratch;
 use super::store::Store;
 use super::{OriginError, directory, start};
+use crate::scratch::Scratch;
 
 fn get_unsigned(address: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();

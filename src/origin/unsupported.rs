@@ -56,7 +56,9 @@ pub(super) fn check_acl(acl: Option<&str>) -> S3Result<()> {
 pub(super) fn check_storage_class(class: Option<&str>) -> S3Result<()> {
     match class {
         None | Some("STANDARD" | "REDUCED_REDUNDANCY") => Ok(()),
-        Some(_) => Err(s3_error!(InvalidStorageClass, "the embedded origin has only the storage class STANDARD")),
+        Some(_) => {
+            Err(s3_error!(InvalidStorageClass, "the embedded origin has only the storage class STANDARD"))
+        }
     }
 }
 

@@ -120,7 +120,10 @@ fn verify_composite(parts: &[Arc<Object>], mut sent: Checksums) -> S3Result<Chec
             continue;
         };
         if computed.is_none() {
-            return Err(s3_error!(InvalidRequest, "a composite checksum {name} needs a checksum {name} of every part"));
+            return Err(s3_error!(
+                InvalidRequest,
+                "a composite checksum {name} needs a checksum {name} of every part"
+            ));
         }
         if !sent.contains('-') {
             *sent = format!("{sent}-{}", parts.len());

@@ -177,7 +177,9 @@ fn actor_cause((name, status): (&str, ActorStatus), limiter_refuses: bool) -> Op
         ActorStatus::Failed { retry_after } => {
             format!("it crashed too often; the next restart is in {} ms", millis(retry_after))
         }
-        ActorStatus::Stalled | ActorStatus::Running => "it has handled no message for at least a second".to_owned(),
+        ActorStatus::Stalled | ActorStatus::Running => {
+            "it has handled no message for at least a second".to_owned()
+        }
     };
     Some(Cause { id, subject: Some(name.to_owned()), since_ms: None, effect, detail })
 }

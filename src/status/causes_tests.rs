@@ -11,7 +11,7 @@ use crate::upstream::store_clock::{ClockObstacle, ClockOffset};
 use crate::upstream::tls_failure::TlsFailure;
 
 fn endpoint(state: EndpointState) -> EndpointView {
-    EndpointView { in_flight: 0, state: state, latency: None, ejections: 0 }
+    EndpointView { in_flight: 0, state, latency: None, ejections: 0 }
 }
 
 fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
@@ -48,7 +48,7 @@ fn credential(state: CredentialState) -> CredentialView {
         in_flight: 0,
         concurrent_max: 1,
         quota_group: None,
-        state: state,
+        state,
         throttled: 0,
         refused: 0,
     }

@@ -112,8 +112,10 @@ impl RequestMetrics {
             Ok(family)
         };
         let duration = durations(registry)?;
-        let send_buffer =
-            IntGauge::new("send_buffer_bytes", "bytes of finished answers that clients have not received yet")?;
+        let send_buffer = IntGauge::new(
+            "send_buffer_bytes",
+            "bytes of finished answers that clients have not received yet",
+        )?;
         registry.register(Box::new(send_buffer.clone()))?;
         Ok(Self {
             requests: counter(

@@ -1,7 +1,7 @@
 //! Log lines, the access record of each request, and metrics (O2, O3).
 //!
-//! No code here blocks a request: a line is built in a buffer of its thread and passed to the writer thread, and the metrics of a bucket are
-//! resolved at the start. There are no tracing spans and no exporters.
+//! No code here blocks a request: a line is built in a buffer of its thread and passed to the writer thread, and the metrics of a bucket
+//! are resolved at the start. There are no tracing spans and no exporters.
 
 mod escape;
 mod fields;

@@ -54,7 +54,7 @@ pub fn log_panics(log: Logger) -> Result<PanicGuard, LogError> {
 
 fn start(log: Logger) -> Result<(Reporter, PanicGuard), LogError> {
     // Room for one report and the message to end.
-    let (reports, inbox) = sync_channel(2);
+    let (reports, receiver) = sync_channel(2);
     let busy = Arc::new(AtomicBool::new(false));
     let (naming_log, is_busy) = (log.clone(), Arc::clone(&busy));
     let (ends, ended) = sync_channel(0);
@@ -63,16 +63,16 @@ fn start(log: Logger) -> Result<(Reporter, PanicGuard), LogError> {
         .spawn(move || {
             let _ends: SyncSender<()> = ends;
             // Dropped before `_ends`, so that a report after the end fails to send and is logged at once.
-            let inbox = inbox;
-            log_reports(&inbox, &naming_log, &is_busy);
+            let receiver = receiver;
+            log_reports(&receiver, &naming_log, &is_busy);
         })
         .map_err(LogError::Thread)?;
     let guard = PanicGuard { reports: reports.clone(), ended };
     Ok((Reporter { log, busy, reports }, guard))
 }
 
-fn log_reports(inbox: &Receiver<Option<PanicReport>>, log: &Logger, busy: &AtomicBool) {
-    while let Ok(Some(PanicReport { panic, location, stack })) = inbox.recv() {
+fn log_reports(receiver: &Receiver<Option<PanicReport>>, log: &Logger, busy: &AtomicBool) {
+    while let Ok(Some(PanicReport { panic, location, stack })) = receiver.recv() {
         error!(log, "panic"; "panic" => panic, "place" => location, "stack" => stack.to_string());
         busy.store(false, Ordering::Release);
     }

@@ -2,8 +2,8 @@
 //!
 //! The value of a parameter is redacted by the parameter's name, in every kind of bucket, because the secrets of an API are unknown. Names
 //! are compared as servers read them: percent-decoded, in any case, without `-`, `_`, `.` and blanks (`api_key`, `Api-Key`, `apiKey`), and
-//! by each part of `user[password]`. Parameters follow `&`, `;` and `?` in a query and `;` in a path. A value that contains such a parameter
-//! itself, as an encoded URL does, is redacted completely. `log.redact` and `jwt.query` add names.
+//! by each part of `user[password]`. Parameters follow `&`, `;` and `?` in a query and `;` in a path. A value that contains such a
+//! parameter itself, as an encoded URL does, is redacted completely. `log.redact` and `jwt.query` add names.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -261,7 +261,7 @@ mod tests {
     /// O2
     #[test]
     fn other_values_are_logged_unchanged() {
-        for kept in [
+        for unchanged in [
             "",
             "a",
             "a=1&b=2",
@@ -276,10 +276,10 @@ mod tests {
             "keys",
         ] {
             assert!(
-                matches!(Redaction::new(std::iter::empty()).redact_query(kept), Cow::Borrowed(_)),
-                "{kept}"
+                matches!(Redaction::new(std::iter::empty()).redact_query(unchanged), Cow::Borrowed(_)),
+                "{unchanged}"
             );
-            assert_eq!(query(kept), kept);
+            assert_eq!(query(unchanged), unchanged);
         }
     }
 
@@ -290,8 +290,8 @@ mod tests {
         assert_eq!(path("/api;jsessionid=abc"), "/api;jsessionid=redacted");
         assert_eq!(path("/api/a%3Btoken=abc/b"), "/api/redacted/b");
         assert_eq!(path("/api/a%253btoken%253dabc"), "/api/redacted");
-        for kept in ["/b/token=abc", "/b/a;b;c=d", "/b/key%3Dvalue", "/b/a%3Bb", "/b/code=1%20x", "/"] {
-            assert_eq!(path(kept), kept);
+        for unchanged in ["/b/token=abc", "/b/a;b;c=d", "/b/key%3Dvalue", "/b/a%3Bb", "/b/code=1%20x", "/"] {
+            assert_eq!(path(unchanged), unchanged);
         }
     }
 

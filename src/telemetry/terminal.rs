@@ -175,7 +175,10 @@ mod tests {
         let line = in_terminal_format("/a", "a\nNov 29 12:00:00 INFO forged, status: 500\u{1b}[2K");
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(line.ends_with("path: /a, subject: \"a\\u000aNov 29 12:00:00 INFO forged, status: 500\\u001b[2K\", status: 200\n"), "{line}");
-        assert!(in_terminal_format("/a?b=1&c", "plain").ends_with("path: /a?b=1&c, subject: plain, status: 200\n"));
+        assert!(
+            in_terminal_format("/a?b=1&c", "plain")
+                .ends_with("path: /a?b=1&c, subject: plain, status: 200\n")
+        );
         let line = in_json("/a", "\u{9b}2K\u{202e}\u{7f}é");
         assert!(line.contains("\"subject\":\"\\u009b2K\\u202e\\u007fé\""), "{line}");
     }
@@ -215,9 +218,9 @@ mod tests {
                 let line = line.strip_suffix('\n').unwrap();
                 prop_assert!(!line.contains(escape::is_escaped), "{:?}", line);
             }
-            let shown = [path.clone(), subject.clone(), "200".to_owned()].into_iter();
-            let shown: Vec<String> = shown.filter(|value| !value.is_empty()).collect();
-            prop_assert_eq!(read(&people), shown);
+            let expected = [path.clone(), subject.clone(), "200".to_owned()].into_iter();
+            let expected: Vec<String> = expected.filter(|value| !value.is_empty()).collect();
+            prop_assert_eq!(read(&people), expected);
             let document: serde_json::Value = serde_json::from_str(&json).unwrap();
             prop_assert_eq!((document["path"].as_str(), document["subject"].as_str()), (Some(&*path), Some(&*subject)));
             prop_assert_eq!(document.as_object().unwrap().len(), 6);

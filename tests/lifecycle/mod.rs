@@ -89,7 +89,11 @@ async fn the_drain_time_is_kept() {
     assert_eq!(gateway.wait_exit().await.code(), Some(1), "who deploys must hear of it");
     client.body(&mut answer, "GET").await;
     assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
-    gateway.wait_for_log_line("drain timeout reached: unfinished requests and connections are cut off", |line| line["cut_off"] == 1).await;
+    gateway
+        .wait_for_log_line("drain timeout reached: unfinished requests and connections are cut off", |line| {
+            line["cut_off"] == 1
+        })
+        .await;
     // The client has closed nothing.
     gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
 }

@@ -49,11 +49,11 @@ pub(crate) struct Round {
 /// Runs the comparison.
 pub(crate) fn run(comparison: &Comparison) -> Result<Vec<Round>, RunError> {
     let directory = RunDirectory::create("compare")?;
-    let site = SharedUpstreams::start()?;
-    let peers = ComparedProxy::start_all(&comparison.binary, directory.path(), &site)?;
+    let upstreams = SharedUpstreams::start()?;
+    let peers = ComparedProxy::start_all(&comparison.binary, directory.path(), &upstreams)?;
     let mut results = Vec::new();
     for workload in workload::ALL.iter().filter(|workload| comparison.is_selected(workload)) {
-        results.extend(comparison.workload(workload, &site, &peers)?);
+        results.extend(comparison.workload(workload, &upstreams, &peers)?);
     }
     directory.discard();
     Ok(results)
@@ -68,7 +68,7 @@ impl Comparison {
     fn workload(
         &self,
         workload: &Workload,
-        site: &SharedUpstreams,
+        upstreams: &SharedUpstreams,
         peers: &[ComparedProxy],
     ) -> Result<Vec<Round>, RunError> {
         let mut results: Vec<Round> = Vec::new();
@@ -82,7 +82,7 @@ impl Comparison {
             }
             due.shuffle(&mut rand::rng());
             for peer in due {
-                let mut round = workload.measure(site, peer, self.seconds)?;
+                let mut round = workload.measure(upstreams, peer, self.seconds)?;
                 round.counts = round.other_cores <= self.other_cores_max;
                 eprintln!("{}", progress(&round, attempt));
                 results.push(round);

@@ -16,7 +16,7 @@ use crate::upstream::{Behaviour, Upstream, Upstreams};
 /// The upstream of limited capacity.
 pub(super) const CAPPED: &str = "capped";
 
-/// A path prefix and the upstream behind it.
+/// A path prefix and its upstream.
 pub(super) struct ProxyRoute {
     pub(super) name: &'static str,
     pub(super) endpoint: SocketAddr,
@@ -77,9 +77,9 @@ impl ComparedProxy {
     pub(super) fn start_all(
         binary: &Path,
         directory: &Path,
-        site: &SharedUpstreams,
+        upstreams: &SharedUpstreams,
     ) -> Result<Vec<Self>, RunError> {
-        let routes = site.routes()?;
+        let routes = upstreams.routes()?;
         let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
         for (name, configure) in [("nginx", nginx::configure as Configure), ("haproxy", haproxy::configure)] {
             match on_path(name) {

@@ -89,7 +89,7 @@ impl Workload {
     /// Offers the load for `seconds` after a short warm-up.
     pub(super) fn measure(
         &self,
-        site: &SharedUpstreams,
+        upstreams: &SharedUpstreams,
         peer: &ComparedProxy,
         seconds: f64,
     ) -> Result<Round, RunError> {
@@ -101,7 +101,7 @@ impl Workload {
             Ok(recorder)
         };
         offer(WARM_SECONDS)?;
-        let upstream = site.upstream(self.route)?;
+        let upstream = upstreams.upstream(self.route)?;
         upstream.counters.reset();
         let processes = usage::tree(peer.id());
         let window = usage::CpuWindow::begin(usage::tree(std::process::id()));

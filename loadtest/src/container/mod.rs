@@ -1,7 +1,8 @@
 //! The container of a scenario's gateway: a memory cgroup, a limit of descriptors, and a small log disk.
 //!
 //! All three need root or a delegated cgroup; without these privileges the scenario fails. The gateway's log is on the small disk, a tmpfs
-//! that an event can fill and empty. Log lines are read and their pages freed immediately (`log_tail.rs`), so only an event can fill the disk.
+//! that an event can fill and empty. Log lines are read and their pages freed immediately (`log_tail.rs`), so only an event can fill the
+//! disk.
 
 mod broken;
 mod cgroup;

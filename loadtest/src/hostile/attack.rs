@@ -1,7 +1,7 @@
 //! The attacks of hostile clients.
 //!
-//! Each attack is a script: bytes that open a connection, pieces that follow at a rate, and a read rate. The script runs until the gateway ends
-//! the connection.
+//! Each attack is a script: bytes that open a connection, pieces that follow at a rate, and a read rate. The script runs until the gateway
+//! ends the connection.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
-//! Hostile and idle clients during the load of a step: slow readers, slow forms, one-byte chunks, idle connections, and floods of connections,
-//! headers and HTTP/2 frames.
+//! Hostile and idle clients during the load of a step: slow readers, slow forms, one-byte chunks, idle connections, and floods of
+//! connections, headers and HTTP/2 frames.
 //!
-//! They run on a separate thread and runtime, so that they share CPU time with the measured load but never its event loop. Each client has a
-//! separate address (127.GROUP.0.CLIENT), because the gateway's limits per client count addresses. A connection that the gateway ends is
+//! They run on a separate thread and runtime, so that they share CPU time with the measured load but never its event loop. Each client has
+//! a separate address (127.GROUP.0.CLIENT), because the gateway's limits per client count addresses. A connection that the gateway ends is
 //! opened again after a pause.
 
 mod attack;

@@ -58,7 +58,9 @@ fn in_events(step: &Step, has_container: bool) -> Option<String> {
     step.events.iter().find_map(|event| {
         let action = event.action.name();
         match (event.action.is_of_log_disk(), &event.bucket) {
-            (true, Some(_)) => Some(format!("event {action} acts on the log disk and must not have a bucket")),
+            (true, Some(_)) => {
+                Some(format!("event {action} acts on the log disk and must not have a bucket"))
+            }
             (true, None) if !has_container => Some(format!("event {action} needs a `[container]`")),
             (false, None) => Some(format!("event {action} needs a bucket")),
             _ => None,

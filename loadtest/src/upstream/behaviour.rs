@@ -18,8 +18,8 @@ pub(crate) enum Behaviour {
     },
     /// Answers after a delay.
     Slow { delay_ms: u64 },
-    /// Handles `parallel` requests at once, for `hold_ms` each. The others wait in order without a bound, and requests of disconnected clients
-    /// are handled too, as in a real overloaded server.
+    /// Handles `parallel` requests at once, for `hold_ms` each. The others wait in order without a bound, and requests of disconnected
+    /// clients are handled too, as in a real overloaded server.
     Capacity { parallel: usize, hold_ms: u64 },
     /// Sends the first half of a body and then waits until the peer closes.
     Stall { body_bytes: Bytes },

@@ -1,8 +1,8 @@
 //! The upstreams of a scenario: small servers in this process, each with one behaviour.
 //!
-//! They share a separate thread, so that serving does not delay the load. They can be killed and restored on the same port. The port is below the
-//! range of ephemeral ports, so that no other connection can occupy it meanwhile. They do not implement S3, because the tested properties do not
-//! depend on stored objects.
+//! They share a separate thread, so that serving does not delay the load. They can be killed and restored on the same port. The port is
+//! below the range of ephemeral ports, so that no other connection can occupy it meanwhile. They do not implement S3, because the tested
+//! properties do not depend on stored objects.
 
 mod behaviour;
 mod server;
@@ -126,7 +126,7 @@ pub(crate) struct Upstream {
 /// All upstreams of a run, by name. The drop stops them.
 pub(crate) struct Upstreams {
     by_name: BTreeMap<String, Upstream>,
-    orders: mpsc::Sender<CommandRequest>,
+    commands: mpsc::Sender<CommandRequest>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -141,13 +141,13 @@ impl Upstreams {
             servers.push(Server::new(address, behaviour.clone(), Arc::clone(&counters)));
             by_name.insert(name.clone(), Upstream { index, address, counters });
         }
-        let (orders, inbox) = mpsc::channel(16);
+        let (commands, receiver) = mpsc::channel(16);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("upstreams".to_owned()).spawn(move || {
-            LocalSet::new().block_on(&runtime, serve(servers, inbox, ready));
+            LocalSet::new().block_on(&runtime, serve(servers, receiver, ready));
         })?;
-        let upstreams = Self { by_name, orders, thread: Some(thread) };
+        let upstreams = Self { by_name, commands, thread: Some(thread) };
         is_ready.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
         Ok(upstreams)
     }
@@ -179,9 +179,9 @@ impl Upstreams {
 
     async fn order(&self, command: Command) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        self.orders.send(CommandRequest { command, done }).await.map_err(|_| gone())?;
-        is_done.await.map_err(|_| gone())?
+        let ended = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.commands.send(CommandRequest { command, done }).await.map_err(|_| ended())?;
+        is_done.await.map_err(|_| ended())?
     }
 }
 
@@ -189,7 +189,7 @@ impl Drop for Upstreams {
     fn drop(&mut self) {
         let (done, _) = oneshot::channel();
         // The drop of the sender ends the thread too, so a full channel is no problem.
-        let _ = self.orders.try_send(CommandRequest { command: Command::Stop, done });
+        let _ = self.commands.try_send(CommandRequest { command: Command::Stop, done });
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -198,14 +198,14 @@ impl Drop for Upstreams {
 
 async fn serve(
     mut servers: Vec<Server>,
-    mut inbox: mpsc::Receiver<CommandRequest>,
+    mut receiver: mpsc::Receiver<CommandRequest>,
     ready: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let started = servers.iter_mut().try_for_each(Server::listen);
     if ready.send(started).is_err() {
         return;
     }
-    while let Some(CommandRequest { command, done }) = inbox.recv().await {
+    while let Some(CommandRequest { command, done }) = receiver.recv().await {
         let result = match command {
             Command::Kill(index) => {
                 servers[index].close().await;

@@ -171,9 +171,9 @@ impl ServerState {
 
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut inbox = ReceiveBuffer::new();
+        let mut buffer = ReceiveBuffer::new();
         let mut pacer = Pacer::new()?;
-        while let Some(head) = next_head(&mut stream, &mut inbox).await? {
+        while let Some(head) = next_head(&mut stream, &mut buffer).await? {
             self.wait_until_thawed().await;
             let active = self.counters.begin();
             if head.expects_continue {
@@ -185,7 +185,7 @@ impl ServerState {
                     hash.update(slice);
                 }
             };
-            inbox.read_body(&mut stream, head.body, each).await?;
+            buffer.read_body(&mut stream, head.body, each).await?;
             match self.behaviour {
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Reset => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
@@ -234,14 +234,14 @@ async fn stall(stream: &mut TcpStream, body_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-async fn next_head(stream: &mut TcpStream, inbox: &mut ReceiveBuffer) -> io::Result<Option<RequestHead>> {
+async fn next_head(stream: &mut TcpStream, buffer: &mut ReceiveBuffer) -> io::Result<Option<RequestHead>> {
     loop {
-        let parsed = head::request(inbox.unread()).map_err(io::Error::other)?;
+        let parsed = head::request(buffer.unread()).map_err(io::Error::other)?;
         if let Some(head) = parsed {
-            inbox.consume(head.length_bytes);
+            buffer.consume(head.length_bytes);
             return Ok(Some(head));
         }
-        if inbox.fill(stream).await? == 0 {
+        if buffer.fill(stream).await? == 0 {
             return Ok(None);
         }
     }

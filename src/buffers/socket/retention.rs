@@ -56,11 +56,12 @@ impl SocketBuffers {
         is_due && !self.is_swept.replace(true)
     }
 
-    /// Releases unneeded memory. Returns whether another sweep is needed. The second sweep without a transfer in between releases a retained
-    /// size; while memory is short the first one does.
+    /// Releases unneeded memory. Returns whether another sweep is needed. The second sweep without a transfer in between releases a
+    /// retained size; while memory is short the first one does.
     pub(crate) fn sweep(&self, is_short: bool) -> bool {
         let is_retained = self.retains_idle() && self.was_used.replace(false) && !is_short;
-        for direction in DIRECTIONS.into_iter().filter(|direction| !is_retained && self.retains_idle_in(*direction))
+        for direction in
+            DIRECTIONS.into_iter().filter(|direction| !is_retained && self.retains_idle_in(*direction))
         {
             self.shrink(direction);
             if direction == Direction::Send {
@@ -88,8 +89,8 @@ impl SocketBuffers {
     /// [`Self::release_unused`] for one direction, which is small. Bytes that a peer does not receive stay in the kernel, so they stay
     /// reserved. Otherwise clients that stop one after the other would hold many times the budget.
     pub(super) fn release_unused_in(&self, direction: Direction) -> bool {
-        let mut held = self.side(direction).reservation.borrow_mut();
-        let Some(reservation) = held.as_mut() else { return false };
+        let mut stored = self.side(direction).reservation.borrow_mut();
+        let Some(reservation) = stored.as_mut() else { return false };
         let memory = self.memory();
         let bytes = match direction {
             Direction::Receive => memory.received_bytes,
@@ -99,7 +100,7 @@ impl SocketBuffers {
         if is_left {
             reservation.shrink_to(bytes);
         } else {
-            *held = None;
+            *stored = None;
         }
         is_left
     }

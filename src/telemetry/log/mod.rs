@@ -1,8 +1,8 @@
 //! The logger, built from the `log` section, and the control of its writer thread.
 //!
-//! Workers append lines to a bounded buffer (`sink.rs`). One thread writes the buffer to the output (`writer.rs`, `output.rs`), and a second
-//! one reports write failures on stderr (`watchdog.rs`). No other thread writes to an output, so a blocked terminal, pipe or disk blocks
-//! neither a worker nor the exit. `stats.rs` holds the counters and the current failure.
+//! Workers append lines to a bounded buffer (`sink.rs`). One thread writes the buffer to the output (`writer.rs`, `output.rs`), and a
+//! second one reports write failures on stderr (`watchdog.rs`). No other thread writes to an output, so a blocked terminal, pipe or disk
+//! blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure.
 
 mod fault;
 mod output;

@@ -80,10 +80,7 @@ impl CauseCounters {
 impl LogStats {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         Ok(Self {
-            lost: CauseCounters::new(
-                "log_lines_lost_total",
-                "log lines that were lost, by cause",
-            )?,
+            lost: CauseCounters::new("log_lines_lost_total", "log lines that were lost, by cause")?,
             failures: CauseCounters::new(
                 "log_write_failures_total",
                 "log writes that failed or did not return within a second, by cause",
@@ -131,7 +128,7 @@ impl LogStats {
 
     /// Counts the write in progress as a failure, once, if it is blocked.
     pub fn check_blocked_write(&self) {
-        let Some((began, _)) = self.writing_for().filter(|(_, taken)| *taken >= BLOCKED_AFTER) else {
+        let Some((began, _)) = self.writing_for().filter(|(_, elapsed)| *elapsed >= BLOCKED_AFTER) else {
             return;
         };
         if self.counted_ms.swap(began, Ordering::AcqRel) != began {
@@ -142,7 +139,7 @@ impl LogStats {
 
     /// Counts a line that a logging thread has dropped.
     pub(super) fn count_dropped(&self) {
-        let is_blocked = self.writing_for().is_some_and(|(_, taken)| taken >= BLOCKED_AFTER);
+        let is_blocked = self.writing_for().is_some_and(|(_, elapsed)| elapsed >= BLOCKED_AFTER);
         let cause = if is_blocked { LogFault::Blocked } else { LogFault::TooSlow };
         self.lost.add(cause, 1);
         if cause == LogFault::TooSlow && self.lock().current.is_none() {

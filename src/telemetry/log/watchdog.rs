@@ -16,7 +16,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Minimum time between two reports of the same cause.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
-/// Starts the thread. It detects blocked writes. It reports failures if `reports` is set, which is not the case if stderr is the log itself.
+/// Starts the thread. It detects blocked writes. It reports failures if `reports` is set, which is not the case if stderr is the log
+/// itself.
 pub(super) fn start(stats: Arc<LogStats>, reports: bool) -> io::Result<()> {
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     std::thread::Builder::new()

@@ -26,7 +26,8 @@ struct Fake(Arc<Mutex<FakeFile>>);
 impl io::Write for Fake {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = self.0.lock().unwrap();
-        let most = file.results.pop_front().unwrap_or(Ok(usize::MAX)).map_err(io::Error::from_raw_os_error)?;
+        let most =
+            file.results.pop_front().unwrap_or(Ok(usize::MAX)).map_err(io::Error::from_raw_os_error)?;
         let count = bytes.len().min(most.max(1));
         file.written.extend_from_slice(&bytes[..count]);
         Ok(count)
