@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Holds Cargo.lock against the least versions in advisories.toml. Works offline.
+"""Checks Cargo.lock against the minimum versions in advisories.toml. Works offline.
 
-A locked version below a patched one is a problem, unless a named exception covers it: with a reason, and with the tests
-that show it. A row or an exception without effect is a problem too, so that no rule outlives what it is about.
+A locked version below a patched one is a problem, unless an exception covers it. An exception has a reason and the tests
+that prove it. A row or an exception without effect is a problem too, so that no obsolete rule remains.
 """
 
 import pathlib
@@ -22,18 +22,18 @@ def parse(version):
     """The order of a version (semver.org, 11): a pre-release is older than its release, build metadata is ignored."""
     match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?", version)
     if match is None:
-        raise ValueError(f"{version!r} is no version")
+        raise ValueError(f"{version!r} is not a version")
     return (*(int(part) for part in match.group(1, 2, 3)), match.group(4) is None, match.group(4) or "")
 
 
 def line(version):
-    """Versions of one line are compatible: the major number, or 0 with the minor one."""
+    """The release line of compatible versions: the major number, or 0 with the minor number."""
     major, minor = parse(version)[:2]
     return (major, minor if major == 0 else None)
 
 
 def is_patched(version, patched):
-    """Whether a version is at least the patched one of its own line, or at least the highest of all."""
+    """Whether a version is at least the patched one of its line, or at least the highest patched one."""
     own = [each for each in patched if line(each) == line(version)]
     return parse(version) >= min(map(parse, own), default=max(map(parse, patched)))
 
@@ -44,15 +44,15 @@ def malformed(rules):
             if row.keys() != keys:
                 yield f"advisories.toml: a {kind} needs exactly {', '.join(sorted(keys))}: {row}"
             elif not ADVISORY.fullmatch(row["advisory"]):
-                yield f"advisories.toml: {row['advisory']!r} is no advisory's ID"
+                yield f"advisories.toml: {row['advisory']!r} is not an advisory ID"
     for key in rules.keys() - KEYS.keys() - {"reviewed", "without_advisory"}:
-        yield f"advisories.toml: {key} is not understood here"
+        yield f"advisories.toml: unknown key {key}"
 
 
 def missing_tests(exception, root):
-    """The tests that an exception names and the tree does not have."""
+    """The tests of an exception that do not exist."""
     if not exception["tests"]:
-        yield "no test at all"
+        yield "it has no test"
     for named in exception["tests"]:
         path, _, name = named.partition(": ")
         file = root / path
@@ -61,7 +61,7 @@ def missing_tests(exception, root):
 
 
 def problems(rules, locked, root=ROOT):
-    """Everything wrong with a lock: `locked` lists pairs of a crate's name and its version."""
+    """All problems of a lock. `locked` lists pairs of a crate's name and its version."""
     faults = list(malformed(rules))
     if faults:
         yield from faults
@@ -73,7 +73,7 @@ def problems(rules, locked, root=ROOT):
     for name in sorted(listed.union(rules["without_advisory"]) - versions.keys()):
         yield f"advisories.toml: {name} is not in the lock: remove its rows"
     for name in sorted(listed.intersection(rules["without_advisory"])):
-        yield f"advisories.toml: {name} has an advisory and is listed as without"
+        yield f"advisories.toml: {name} has an advisory and is in without_advisory"
     effective = set()
     for row in rules["minimum"]:
         for version in versions.get(row["crate"], []):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Holds every dependency against deny.toml: its licence, its source, the banned crates.
+"""Checks every dependency against deny.toml: its licence, its source, the banned crates.
 
-A small stand-in for cargo-deny, which takes minutes to build and wants a network for its advisories: it reads the
-same file and knows the keys that file uses; any other key is an error, so that no rule is silently without effect.
+A small replacement for cargo-deny, which takes minutes to build and needs a network for its advisories. It supports the
+keys that deny.toml uses; any other key is an error, so that no rule is silently without effect.
 """
 
 import collections
@@ -26,15 +26,15 @@ KNOWN_BAN = {"crate", "deny-multiple-versions"}
 def allowed(expression, allow):
     """Whether an SPDX expression can be met with licences from `allow`; the old `A/B` means `A OR B`."""
     tokens = re.findall(r"\(|\)|[^\s()/]+|/", expression)
-    place = 0
+    position = 0
 
     def peek():
-        return tokens[place].upper() if place < len(tokens) else ""
+        return tokens[position].upper() if position < len(tokens) else ""
 
     def take():
-        nonlocal place
-        place += 1
-        return tokens[place - 1]
+        nonlocal position
+        position += 1
+        return tokens[position - 1]
 
     def atom():
         if peek() == "(":
@@ -67,7 +67,7 @@ def allowed(expression, allow):
         return result
 
     result = either()
-    if place != len(tokens):
+    if position != len(tokens):
         raise ValueError(expression)
     return result
 
@@ -75,10 +75,10 @@ def allowed(expression, allow):
 def unknown_keys(rules):
     for section, keys in rules.items():
         for key in keys.keys() - KNOWN.get(section, set()):
-            yield f"deny.toml: [{section}] {key} is not understood here"
+            yield f"deny.toml: unknown key [{section}] {key}"
     for ban in rules["bans"]["deny"]:
         for key in ban.keys() - KNOWN_BAN:
-            yield f"deny.toml: bans.deny: {key} is not understood here"
+            yield f"deny.toml: unknown key bans.deny: {key}"
 
 
 def licence_problem(package, allow):
@@ -88,7 +88,7 @@ def licence_problem(package, allow):
     try:
         return None if allowed(expression, allow) else f"licence {expression} is not on the list"
     except ValueError:
-        return f"licence {expression!r} cannot be read"
+        return f"licence {expression!r} cannot be parsed"
 
 
 def problems(rules, packages, members):
@@ -103,7 +103,7 @@ def problems(rules, packages, members):
         if package["id"] in members:
             for dependency in package["dependencies"]:
                 if dependency["req"] == "*" and not dependency.get("path"):
-                    yield f"{name}: takes any version of {dependency['name']}"
+                    yield f"{name}: accepts any version of {dependency['name']}"
         elif package["source"] not in registries:
             yield f"{name}: comes from {package['source']}"
     for ban in rules["bans"]["deny"]:
@@ -130,7 +130,7 @@ def self_check():
         "MIT WITH LLVM-exception": False,
     }.items():
         if allowed(expression, allow) is not expected:
-            sys.exit(f"licences.py: {expression!r} is read wrongly")
+            sys.exit(f"licences.py: {expression!r} is evaluated wrongly")
 
 
 def main():

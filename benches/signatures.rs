@@ -1,8 +1,8 @@
-//! What signatures cost: verifying a client's and signing anew for the upstream, beside one signing by the AWS SDK's signer.
+//! Cost of signatures: verification of a client's signature and a new one for the upstream, relative to one signature by the AWS SDK.
 //!
 //!     cargo bench --features bench --bench signatures
 //!
-//! Rounds of each are taken in turn, and the fastest round of each counts: a busy machine makes rounds slower, never faster.
+//! Rounds of the variants are interleaved, and the fastest round of each counts, because a busy machine can only make a round slower.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -22,7 +22,7 @@ const HOST: &str = "gateway.example.com:9000";
 const TARGET: &str =
     "/photos/2024/07/a%20picture%20of%20the%20sea.jpg?versionId=3&response-content-type=image%2Fjpeg";
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-/// What a GET of an SDK carries.
+/// Headers of a GET by an SDK.
 const HEADERS: [(&str, &str); 5] = [
     ("range", "bytes=0-1048575"),
     ("user-agent", "aws-sdk-rust/1.3.10 os/linux lang/rust/1.92.0"),
@@ -35,7 +35,7 @@ const TIMES: u32 = 2_000;
 
 type Signed = Vec<(String, String)>;
 
-fn by_the_sdk(now: SystemTime) -> Result<Signed, Box<dyn Error>> {
+fn sign_with_sdk(now: SystemTime) -> Result<Signed, Box<dyn Error>> {
     let identity = Credentials::new("CLIENT", SECRET, None, None, "bench").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -51,16 +51,16 @@ fn by_the_sdk(now: SystemTime) -> Result<Signed, Box<dyn Error>> {
     Ok(signed.collect())
 }
 
-/// The fastest round of each, per time.
+/// The duration of one call in the fastest round of each variant.
 fn fastest(works: &mut [&mut dyn FnMut() -> bool]) -> Vec<Duration> {
     let mut best = vec![Duration::MAX; works.len()];
     for _ in 0..ROUNDS {
         for (work, best) in works.iter_mut().zip(&mut best) {
             let began = clock::now();
             let right = (0..TIMES).all(|_| black_box(work()));
-            let took = clock::now().saturating_duration_since(began);
-            assert!(right, "what is measured must succeed");
-            *best = (*best).min(took / TIMES);
+            let elapsed = clock::now().saturating_duration_since(began);
+            assert!(right, "the measured call must succeed");
+            *best = (*best).min(elapsed / TIMES);
         }
     }
     best
@@ -68,21 +68,19 @@ fn fastest(works: &mut [&mut dyn FnMut() -> bool]) -> Vec<Duration> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let now = clock::wall();
-    let signed = by_the_sdk(now)?;
+    let signed = sign_with_sdk(now)?;
     let sent = || signed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let all = || HEADERS.iter().copied().chain([("host", HOST)]).chain(sent());
     let (mut first, mut again) =
         (SignatureWork::new(SECRET, TARGET, all())?, SignatureWork::new(SECRET, TARGET, all())?);
-    let best = fastest(&mut [&mut || by_the_sdk(now).is_ok(), &mut || first.once(false, now), &mut || {
-        again.once(true, now)
-    }]);
+    let best =
+        fastest(&mut [&mut || sign_with_sdk(now).is_ok(), &mut || first.once(false, now), &mut || {
+            again.once(true, now)
+        }]);
     let whole = best[0].as_nanos() as f64;
     println!("{:<50} {:>8} {:>8}   target", "one request", "ns", "ratio");
-    let names = [
-        "aws-sigv4 signs it once",
-        "verified, key derived, and signed anew",
-        "verified, key kept, and signed anew",
-    ];
+    let names =
+        ["aws-sigv4, one signature", "verify, derive the key, sign", "verify with a cached key, sign"];
     for ((name, best), target) in names.iter().zip(&best).zip(["", "≤ 2.0", "≤ 1.3"]) {
         let nanos = best.as_nanos() as f64;
         println!("{name:<50} {nanos:>8} {:>8.2}   {target}", nanos / whole);

@@ -1,6 +1,6 @@
-//! What signed chunks cost: verified and signed anew, against one SHA-256 pass and an unsigned upload of the same bytes.
+//! Cost of signed chunks (verification and new signatures), relative to one SHA-256 pass and an unsigned upload of the same bytes.
 //!
-//! `cargo bench --features bench --bench signed_chunks` prints the ratio for several sizes of chunks; at most 1.15 is wanted.
+//! `cargo bench --features bench --bench signed_chunks` prints the ratio for several chunk sizes. The target is at most 1.15.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -8,11 +8,11 @@ use tidegate::upload_bench::{Upload, framed, pass};
 use tidegate_actors::clock;
 
 const BYTES: usize = 64 << 20;
-/// What one read of a connection brings.
+/// Bytes of one read from a connection.
 const READ_BYTES: usize = 32 << 10;
 const ROUNDS: usize = 9;
 
-/// The shortest of several rounds, in seconds: what the work costs when nothing else runs.
+/// The shortest of several rounds, in seconds, which is least affected by other processes.
 fn seconds(mut work: impl FnMut()) -> f64 {
     let round = |_| {
         let began = clock::now();
@@ -22,7 +22,7 @@ fn seconds(mut work: impl FnMut()) -> f64 {
     (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
 }
 
-/// The body as reads of a connection bring it, whatever its frame.
+/// The body in pieces as reads from a connection return it, independent of its framing.
 fn reads(pieces: &[Bytes]) -> Vec<Bytes> {
     let whole = Bytes::from(pieces.concat());
     (0..whole.len()).step_by(READ_BYTES).map(|at| whole.slice(at..whole.len().min(at + READ_BYTES))).collect()

@@ -17,6 +17,9 @@ pub mod origin;
 mod pressure;
 mod router;
 mod s3;
+#[cfg(test)]
+#[path = "../tests/support/scratch.rs"]
+mod scratch;
 mod server;
 mod shortage;
 pub mod startup_check;

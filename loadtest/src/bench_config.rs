@@ -1,4 +1,4 @@
-//! The configuration with which tidegate joins a side-by-side bench whose upstreams listen on fixed ports.
+//! The configuration of tidegate for a comparison bench with upstreams on fixed ports.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::gateway::{BucketSpec, GatewayLocation, configuration};
 use crate::guards;
 
-/// Buckets and the ports of their upstreams: two static ones, an upload sink, and the ways to misbehave.
+/// Buckets and the ports of their upstreams: two static ones, an upload sink, and faulty ones.
 const BUCKETS: [(&str, u16); 9] = [
     ("s", 19_000),
     ("a", 19_000),
@@ -20,7 +20,7 @@ const BUCKETS: [(&str, u16); 9] = [
 ];
 /// The upstream of limited capacity.
 const CAPPED: &str = "cap";
-/// The admin listener's distance from the data listener.
+/// Offset of the admin port from the data port.
 const ADMIN_AFTER: u16 = 5;
 
 /// The configuration as TOML.
@@ -34,8 +34,8 @@ pub(crate) fn text(port: u16, log: &Path) -> String {
             BucketSpec { name, endpoints: vec![endpoint], settings }
         })
         .collect();
-    let place = GatewayLocation { port, admin_port: port.saturating_add(ADMIN_AFTER), log };
-    configuration(&place, &buckets, &guards::gateway()).to_string()
+    let location = GatewayLocation { port, admin_port: port.saturating_add(ADMIN_AFTER), log };
+    configuration(&location, &buckets, &guards::gateway()).to_string()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A certificate for the gateway under test, made for one run and trusted by the run's own clients alone.
+//! A self-signed certificate for the gateway under test, created for one run. Only the clients of the run trust it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -24,7 +24,7 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Makes one in `directory`.
+    /// Creates certificate and key in `directory`.
     pub(crate) fn create(directory: &Path) -> io::Result<Self> {
         let made = generate_simple_self_signed([NAME.to_owned()]).map_err(io::Error::other)?;
         let CertifiedKey { cert, signing_key } = made;
@@ -34,14 +34,14 @@ impl Certificate {
         Ok(Self { certificate, key, der: cert.der().clone() })
     }
 
-    /// The gateway's settings with which it shows this certificate.
+    /// The gateway's settings for this certificate.
     pub(crate) fn settings(&self) -> Table {
         let text = |path: &Path| path.to_string_lossy().into_owned().into();
         let files = [("certificate_file", text(&self.certificate)), ("private_key_file", text(&self.key))];
         table([("server", table([("tls", table(files).into())]).into())])
     }
 
-    /// TLS of a client that offers this protocol (ALPN).
+    /// The TLS configuration of a client with this ALPN protocol.
     pub(crate) fn client(&self, protocol: &str) -> io::Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).map_err(io::Error::other)?;
@@ -54,7 +54,7 @@ impl Certificate {
     }
 }
 
-/// Writes a file that only its owner may read, as the gateway demands of keys.
+/// Writes a file that only its owner may read, because the gateway requires that for keys.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())

@@ -1,6 +1,6 @@
-//! The command line: reads arguments, starts what was asked for, turns the result into an exit code.
+//! The command line: parses the arguments, runs the command, and returns an exit code.
 //!
-//! 0: all ranges held. 1: a range was missed, and a line says which. 2: the run could not be made.
+//! 0: all ranges held. 1: a range was missed, and the report names it. 2: the run failed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,9 +29,9 @@ enum Command {
         #[command(flatten)]
         folder: Folder,
     },
-    /// Measure tidegate beside nginx and `HAProxy`, as far as they are on the PATH; prints Markdown.
+    /// Compare tidegate with nginx and `HAProxy`, if they are on the PATH; prints Markdown.
     Compare(CompareArguments),
-    /// Print the configuration with which tidegate joins a bench with upstreams on ports 19000 to 19007.
+    /// Print tidegate's configuration for a bench with upstreams on ports 19000 to 19007.
     BenchConfig {
         /// Data port; the admin port is five above it.
         #[arg(long, default_value_t = 18_070)]
@@ -53,13 +53,13 @@ struct Folder {
 struct RunArguments {
     /// Name of the scenario.
     name: String,
-    /// Make it longer or shorter; rates stay.
+    /// Factor for the lengths of steps; rates stay.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     scale: f64,
-    /// Stretch upper bounds of latencies, for a machine with neighbours.
+    /// Factor for upper bounds of latencies, for a shared machine.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     latency_tolerance: f64,
-    /// The gateway's binary; default: `tidegate` beside this program.
+    /// The gateway's binary; default: `tidegate` next to this program.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// Write statistics, readings and verdicts to this file.
@@ -71,19 +71,19 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct CompareArguments {
-    /// Rounds that have to count.
+    /// Number of valid rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Length of one measurement.
     #[arg(long, default_value_t = 4.0, value_parser = positive)]
     seconds: f64,
-    /// Rounds in which unrelated processes kept more cores busy than this are discarded.
+    /// Discard rounds in which unrelated processes used more cores than this.
     #[arg(long, default_value_t = 0.3, value_parser = positive)]
     other_cores: f64,
     /// Only these workloads.
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
-    /// The gateway's binary; default: `tidegate` beside this program.
+    /// The gateway's binary; default: `tidegate` next to this program.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// Write every round to this file.
@@ -151,7 +151,7 @@ fn compare_proxies(arguments: CompareArguments) -> Result<ExitCode, RunError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The binary's full path: the gateway is started in a directory of its own.
+/// The absolute path of the binary, because the gateway starts in another working directory.
 fn absolute(binary: Option<PathBuf>) -> std::io::Result<PathBuf> {
     match binary {
         Some(path) => std::path::absolute(path),
@@ -164,12 +164,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound_and_refuses_nonsense() {
+    fn the_command_line_is_valid_and_refuses_invalid_numbers() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["loadtest", "run", "steady", "--scale", "0.2"]).is_ok());
-        for nonsense in ["0", "x", "inf"] {
-            let error = Cli::try_parse_from(["loadtest", "run", "steady", "--scale", nonsense]).unwrap_err();
+        for invalid in ["0", "x", "inf"] {
+            let error = Cli::try_parse_from(["loadtest", "run", "steady", "--scale", invalid]).unwrap_err();
             assert!(error.to_string().contains("--scale"), "{error}");
         }
     }

@@ -1,9 +1,8 @@
-//! One keep-alive HTTP/1.1 connection, bare on a socket.
+//! One HTTP/1.1 keep-alive connection directly on a socket.
 //!
-//! A client library would bring its own pool, its own tasks and its own idea of retries, each of which blurs a
-//! latency or hides a loss. Here a request is one write, an answer is one parse, and a failure is named. A connection
-//! whose peer went away while it was idle is replaced before use (`is_usable`); once a byte of a request was sent
-//! nothing is repeated: a lost request stays lost.
+//! It replaces a client library, because the library's pool, tasks and retries would distort latencies or hide losses. Here a request is
+//! one write, an answer is one parse, and each failure has a name. A connection that the peer closed while it was idle is replaced before
+//! use (`is_usable`). After the first byte of a request was sent nothing is retried.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,32 +17,32 @@ use crate::head::{self, ResponseHead};
 use crate::pattern;
 use crate::receive_buffer::ReceiveBuffer;
 
-/// Bodies up to this size travel in one write with their head.
+/// Bodies up to this size are sent in one write with their head.
 const INLINE_BYTES: u64 = 16 * 1024;
-/// As much text of an answer is kept where text is asked for.
+/// Maximum of captured text of an answer.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RequestFault {
-    /// No connection could be made.
+    /// The connect failed.
     Connect,
-    /// The connection ended before the first byte of an answer.
+    /// The connection ended before the first byte of the answer.
     Closed,
-    /// The connection ended inside an answer.
+    /// The connection ended within the answer.
     Truncated,
-    /// What came is not HTTP.
+    /// The answer is not valid HTTP.
     Malformed,
-    /// The client's patience ended.
+    /// The client's timeout expired.
     TimedOut,
-    /// All connections were busy until the client's patience ended.
+    /// All connections were busy until the client's timeout expired.
     Unsent,
-    /// The body is not the one that was meant.
+    /// The body is not the expected one.
     Corrupt,
 }
 
 impl RequestFault {
-    /// Every one, so that the absence of a fault can be reported too.
+    /// All faults, so that zero counts are reported too.
     pub(crate) const ALL: [Self; 7] = [
         Self::Connect,
         Self::Closed,
@@ -54,12 +53,12 @@ impl RequestFault {
         Self::Corrupt,
     ];
 
-    /// Whether the connection broke, which is not the client's doing.
+    /// Whether the connection broke without an action of the client.
     pub(crate) fn is_broken_connection(self) -> bool {
         matches!(self, Self::Connect | Self::Closed | Self::Truncated)
     }
 
-    /// As it is printed.
+    /// Its name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -73,18 +72,18 @@ impl RequestFault {
     }
 }
 
-/// What to keep of an answer's body.
+/// What to capture of an answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyCapture {
-    /// Its length.
+    /// The length.
     CountBytes,
-    /// Its SHA-256 too.
+    /// The length and the SHA-256.
     Digest,
-    /// Its (short) text too.
+    /// The length and the (short) text.
     Text,
 }
 
-/// A request, written out once and sent many times.
+/// A request, encoded once and sent many times.
 #[derive(Debug)]
 pub(crate) struct Request {
     inline: Vec<u8>,
@@ -93,7 +92,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// `body_bytes` of the pattern follow the head of a PUT or POST.
+    /// A request with a body of `body_bytes` of the pattern for PUT or POST.
     pub(crate) fn new(
         method: &str,
         host: SocketAddr,
@@ -113,7 +112,7 @@ impl Request {
         Self { inline, streamed_bytes, capture }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
         let begin = self.inline.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         self.inline.splice(begin..begin, format!("{name}: {value}\r\n").into_bytes());
@@ -121,18 +120,18 @@ impl Request {
     }
 }
 
-/// An answer that arrived whole.
+/// A complete answer.
 #[derive(Debug)]
 pub(crate) struct LoadResponse {
     pub(crate) status: u16,
-    /// Whether it names the reason of a refusal.
+    /// Whether it has the header with the reason of a refusal.
     pub(crate) has_reason: bool,
     pub(crate) body_bytes: u64,
-    /// The digest or the text, as the request asked.
+    /// The captured digest or text.
     pub(crate) captured: String,
 }
 
-/// An open connection with at most one request under way.
+/// An open connection with at most one request in flight.
 pub(crate) struct Connection {
     stream: ClientStream,
     receive_buffer: ReceiveBuffer,
@@ -140,18 +139,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects.
+    /// Opens a connection.
     pub(crate) async fn open(destination: &Destination) -> Result<Self, RequestFault> {
         let stream = destination.connect().await.map_err(|_| RequestFault::Connect)?;
         Ok(Self { stream, receive_buffer: ReceiveBuffer::new(), keep_alive: true })
     }
 
-    /// Whether another request may be sent: the last answer allowed it and nothing came in since.
+    /// Whether another request may be sent: the last answer allowed it and no byte arrived since.
     pub(crate) fn is_usable(&mut self) -> bool {
         self.keep_alive && self.stream.is_idle() && self.receive_buffer.unread().is_empty()
     }
 
-    /// Sends `request` and reads the answer to its last byte, or gives up at `deadline`.
+    /// Sends `request` and reads the complete answer, at most until `deadline`.
     pub(crate) async fn exchange(
         &mut self,
         request: &Request,
@@ -163,7 +162,7 @@ impl Connection {
             .unwrap_or(Err(RequestFault::TimedOut))
     }
 
-    /// Sends `request`, reads so many bytes of the answer's body and hangs up on the rest.
+    /// Sends `request`, reads `after_bytes` of the answer's body and closes the connection.
     pub(crate) async fn hang_up(
         mut self,
         request: &Request,
@@ -192,7 +191,7 @@ impl Connection {
     }
 
     async fn exchange_unbounded(&mut self, request: &Request) -> Result<LoadResponse, RequestFault> {
-        // a write error often means that an answer is waiting: look before calling it lost
+        // After a write error an early answer may be available, so it is read before the request counts as lost.
         let sent_whole = self.send(request).await.unwrap_or(false);
         let head = self.receive_head().await?;
         let (body_bytes, captured) = self.receive_body(head.body, request.capture).await?;
@@ -200,7 +199,7 @@ impl Connection {
         Ok(LoadResponse { status: head.status, has_reason: head.has_reason, body_bytes, captured })
     }
 
-    /// Returns false if an answer came before the whole body was sent.
+    /// Sends the request. Returns false if an answer arrived before the whole body was sent.
     async fn send(&mut self, request: &Request) -> io::Result<bool> {
         self.stream.write_all(&request.inline).await?;
         self.stream.flush().await?;
@@ -288,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_further_header_stands_in_the_head_and_leaves_the_body_alone() {
+    fn an_added_header_is_in_the_head() {
         let host = SocketAddr::from(([127, 0, 0, 1], 9));
         let request = Request::new("PUT", host, "/b/k", 4, BodyCapture::CountBytes).with_header("x-a", "1");
         let head = b"PUT /b/k HTTP/1.1\r\nx-a: 1\r\nhost: 127.0.0.1:9\r\ncontent-length: 4\r\n\r\n";

@@ -1,10 +1,10 @@
-//! The one place where this crate reads time.
+//! The only module of this crate that reads the clock.
 //!
-//! Instants come from tokio's clock, so that timers and measurements agree; nothing here needs the time of day.
+//! Instants are those of tokio's clock, so that timers and measurements agree. The crate does not need the time of day.
 
 use std::time::{Duration, Instant};
 
-/// The present moment.
+/// The current time.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -1,7 +1,7 @@
-//! Where connections go, from which address, and whether they speak TLS.
+//! Destination of connections: address, source address, and TLS.
 //!
-//! A gateway tells clients apart by their addresses. All of 127.0.0.0/8 is this machine, so clients that bind to
-//! different addresses of it are different clients.
+//! The gateway distinguishes clients by their addresses. All of 127.0.0.0/8 is this machine, so clients that bind to different addresses of
+//! it are different clients.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,14 +18,14 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificate::NAME;
 
-/// What is needed to open a connection.
+/// Parameters of a connection.
 #[derive(Clone)]
 pub(crate) struct Destination {
     /// The server.
     pub(crate) address: SocketAddr,
-    /// The address to connect from; the system's choice if absent.
+    /// Source address; none for the system's choice.
     pub(crate) source: Option<IpAddr>,
-    /// Speak TLS in this way.
+    /// TLS configuration; none for cleartext.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Size of the socket's receive buffer, in bytes.
     pub(crate) receive_buffer_bytes: Option<u32>,
@@ -38,7 +38,7 @@ impl From<SocketAddr> for Destination {
 }
 
 impl Destination {
-    /// Connects, and ends the handshake where there is one.
+    /// Connects, and completes the TLS handshake if TLS is configured.
     pub(crate) async fn connect(&self) -> io::Result<ClientStream> {
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bytes) = self.receive_buffer_bytes {
@@ -56,16 +56,16 @@ impl Destination {
     }
 }
 
-/// The bytes of a connection.
+/// A connection.
 pub(crate) enum ClientStream {
-    /// As they are.
+    /// Cleartext.
     Plain(TcpStream),
-    /// Within TLS.
+    /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl ClientStream {
-    /// Whether the other side has neither sent anything nor closed.
+    /// Whether the peer has neither sent a byte nor closed.
     pub(crate) fn is_idle(&mut self) -> bool {
         let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         match self {

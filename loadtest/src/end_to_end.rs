@@ -1,4 +1,4 @@
-//! The runner against its own upstreams, on real sockets, with no gateway between: what it reports must be what happened.
+//! Tests of the runner with its own upstreams on real sockets, without a gateway: the report must match what happened.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -55,35 +55,37 @@ fn value(statistics: &Statistics, name: &str) -> f64 {
 
 #[tokio::test(flavor = "current_thread")]
 async fn an_open_loop_sends_its_schedule_and_counts_every_answer() {
-    let site = upstreams(&[("a", normal(1_024, false))]);
-    let address = site.get("a").unwrap().address;
+    let servers = upstreams(&[("a", normal(1_024, false))]);
+    let address = servers.get("a").unwrap().address;
     let offered = LoadShape::Open(Schedule::constant(500.0, 1.0));
     let statistics = LocalSet::new().run_until(offer(load_to(address, offered, 16))).await;
     assert_eq!((value(&statistics, "requests"), value(&statistics, "ok")), (500.0, 500.0));
     assert_eq!(value(&statistics, "body_bytes"), 500.0 * 1_024.0);
-    assert_eq!(site.get("a").unwrap().counters.requests(), 500);
+    assert_eq!(servers.get("a").unwrap().counters.requests(), 500);
 }
 
-/// 800/s for half a second offered to 200/s: the queue grows to 1.5 s, and a loop that waited for answers before it
-/// sent on (coordinated omission) would report a fraction of that.
+/// 800/s for half a second to an upstream with 200/s: the queue grows to 1.5 s. A loop that waits for answers before it sends further
+/// requests (coordinated omission) would report a fraction of that.
 #[tokio::test(flavor = "current_thread")]
 async fn a_queue_at_the_upstream_shows_in_the_latency_even_when_connections_run_out() {
-    let site = upstreams(&[("a", Behaviour::Capacity { parallel: 4, hold_ms: 20 })]);
-    let upstream = site.get("a").unwrap();
+    let servers = upstreams(&[("a", Behaviour::Capacity { parallel: 4, hold_ms: 20 })]);
+    let upstream = servers.get("a").unwrap();
     let offered = LoadShape::Open(Schedule::constant(800.0, 0.5));
     let statistics = LocalSet::new().run_until(offer(load_to(upstream.address, offered, 8))).await;
     assert_eq!(value(&statistics, "ok"), 400.0);
     assert!(value(&statistics, "p99_ms") > 1_300.0, "p99 {}", value(&statistics, "p99_ms"));
     assert!(value(&statistics, "send_lag_p99_ms") > 1_200.0);
-    assert!(upstream.counters.peak() <= 8, "never more under way than connections");
+    assert!(upstream.counters.peak() <= 8, "never more requests in flight than connections");
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn impatience_bounds_a_hanging_upstream() {
-    let site = upstreams(&[("a", Behaviour::Hang)]);
+async fn the_timeout_bounds_a_hanging_upstream() {
+    let servers = upstreams(&[("a", Behaviour::Hang)]);
     let offered = LoadShape::Open(Schedule::constant(100.0, 0.5));
-    let load =
-        Load { timeout: Duration::from_millis(200), ..load_to(site.get("a").unwrap().address, offered, 4) };
+    let load = Load {
+        timeout: Duration::from_millis(200),
+        ..load_to(servers.get("a").unwrap().address, offered, 4)
+    };
     let statistics = LocalSet::new().run_until(offer(load)).await;
     assert_eq!(value(&statistics, "errors"), 50.0);
     assert_eq!(value(&statistics, "fault_timed_out") + value(&statistics, "fault_unsent"), 50.0);
@@ -91,9 +93,9 @@ async fn impatience_bounds_a_hanging_upstream() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_client_that_hangs_up_has_had_what_it_came_for() {
-    let site = upstreams(&[("half", Behaviour::Stall { body_bytes: Bytes(4096) })]);
-    let address = site.get("half").unwrap().address;
+async fn a_request_with_hang_up_succeeds_after_its_bytes() {
+    let servers = upstreams(&[("half", Behaviour::Stall { body_bytes: Bytes(4096) })]);
+    let address = servers.get("half").unwrap().address;
     let load = Load { hang_up_after: Some(2048), ..load_to(address, LoadShape::Requests(5), 1) };
     let statistics = LocalSet::new().run_until(offer(load)).await;
     assert_eq!((value(&statistics, "ok"), value(&statistics, "errors")), (5.0, 0.0));
@@ -103,15 +105,15 @@ async fn a_client_that_hangs_up_has_had_what_it_came_for() {
         ..load_to(address, LoadShape::Requests(1), 1)
     };
     let statistics = LocalSet::new().run_until(offer(load)).await;
-    assert_eq!(value(&statistics, "fault_timed_out"), 1.0, "the other half never comes");
+    assert_eq!(value(&statistics, "fault_timed_out"), 1.0, "the other half is never sent");
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn each_misbehaviour_has_its_name() {
-    let site =
+async fn each_fault_has_its_name() {
+    let servers =
         upstreams(&[("no", Behaviour::Unavailable), ("rst", Behaviour::Reset), ("dead", Behaviour::Refused)]);
     for (name, statistic) in [("no", "status_503"), ("rst", "fault_closed"), ("dead", "fault_connect")] {
-        let load = load_to(site.get(name).unwrap().address, LoadShape::Requests(5), 1);
+        let load = load_to(servers.get(name).unwrap().address, LoadShape::Requests(5), 1);
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 5.0, "{name}");
     }
@@ -119,22 +121,22 @@ async fn each_misbehaviour_has_its_name() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_killed_upstream_is_gone_and_a_restored_one_serves_on_the_same_port() {
-    let site = upstreams(&[("a", normal(10, false))]);
-    let upstream = site.get("a").unwrap();
-    let ask = || offer(load_to(upstream.address, LoadShape::Requests(3), 1));
-    assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
-    site.kill(upstream).await.unwrap();
-    assert_eq!(value(&LocalSet::new().run_until(ask()).await, "fault_connect"), 3.0);
-    site.restore(upstream).await.unwrap();
-    assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
+    let servers = upstreams(&[("a", normal(10, false))]);
+    let upstream = servers.get("a").unwrap();
+    let request = || offer(load_to(upstream.address, LoadShape::Requests(3), 1));
+    assert_eq!(value(&LocalSet::new().run_until(request()).await, "ok"), 3.0);
+    servers.kill(upstream).await.unwrap();
+    assert_eq!(value(&LocalSet::new().run_until(request()).await, "fault_connect"), 3.0);
+    servers.restore(upstream).await.unwrap();
+    assert_eq!(value(&LocalSet::new().run_until(request()).await, "ok"), 3.0);
 }
 
-/// M3, as far as the runner goes: large bodies stream both ways and are compared by hash.
+/// M3, the part of the runner: large bodies are streamed both ways and compared by hash.
 #[tokio::test(flavor = "current_thread")]
 async fn large_bodies_are_verified_both_ways_and_a_wrong_one_is_corrupt() {
     let bytes = 8 << 20;
-    let site = upstreams(&[("a", normal(bytes, true))]);
-    let address = site.get("a").unwrap().address;
+    let servers = upstreams(&[("a", normal(bytes, true))]);
+    let address = servers.get("a").unwrap().address;
     let cases = [
         ("GET", 0, BodyCapture::Digest, bytes, "ok"),
         ("PUT", bytes, BodyCapture::Text, bytes, "ok"),

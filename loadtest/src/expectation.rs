@@ -1,7 +1,7 @@
-//! What a scenario promises: ranges of statistics, absolute or relative to another statistic of the same run.
+//! Expectations of a scenario: ranges of statistics, absolute or relative to another statistic of the same run.
 //!
-//! A relative range ("p99 at most twice that of the quiet run, plus a millisecond") says what isolation means better
-//! than any absolute number, and holds on slow machines too. A statistic that was not measured misses its range.
+//! A relative range ("p99 at most twice that of the quiet run, plus a millisecond") expresses isolation independently of the machine's
+//! speed. A statistic that was not measured misses its range.
 
 use serde::Deserialize;
 
@@ -22,21 +22,21 @@ pub(crate) struct Expectation {
     /// Added to the upper and subtracted from the lower bound.
     #[serde(default)]
     pub(crate) slack: f64,
-    /// Which promise this is.
+    /// The property that this range checks.
     pub(crate) why: String,
 }
 
-/// An expectation held against a run.
+/// The result of checking one expectation.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct CheckResult {
     /// Whether it held.
     pub(crate) held: bool,
-    /// One line that says what was expected and what was measured.
+    /// One line with the expected range and the measured value.
     pub(crate) text: String,
 }
 
 impl Expectation {
-    /// Compares with the run. `latency_tolerance` stretches upper bounds in milliseconds, for machines with neighbours.
+    /// Checks a run. `latency_tolerance` multiplies upper bounds in milliseconds, for shared machines.
     pub(crate) fn check(&self, statistics: &Statistics, latency_tolerance: f64) -> CheckResult {
         let Some(value) = statistics.value(&self.statistic) else {
             return self.unmeasured(&self.statistic);
@@ -92,11 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_inclusive_and_a_miss_says_which_line() {
+    fn bounds_are_inclusive_and_a_miss_has_a_description() {
         let range = expectation("statistic = 'a.x'\nmin = 1\nmax = 2\nwhy = 'because'");
         for (value, held) in [(0.99, false), (1.0, true), (2.0, true), (2.01, false)] {
-            let verdict = range.check(&measured(&[("a.x", value)]), 1.0);
-            assert_eq!(verdict.held, held, "{}", verdict.text);
+            let result = range.check(&measured(&[("a.x", value)]), 1.0);
+            assert_eq!(result.held, held, "{}", result.text);
         }
         let miss = range.check(&measured(&[("a.x", 3.0)]), 1.0);
         assert_eq!(miss.text, "a.x = 3.00, expected 1.00 to 2.00 (because)");
@@ -105,18 +105,18 @@ mod tests {
     #[test]
     fn a_relative_range_multiplies_and_adds_its_slack() {
         let range = expectation("statistic = 'b.p99_ms'\nmax = 2\nof = 'a.p99_ms'\nslack = 1\nwhy = 'w'");
-        let verdict = range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0);
-        assert!(verdict.held);
-        assert_eq!(verdict.text, "b.p99_ms = 7.00 (2.33 times a.p99_ms), expected at most 7.00 (w)");
+        let result = range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0);
+        assert!(result.held);
+        assert_eq!(result.text, "b.p99_ms = 7.00 (2.33 times a.p99_ms), expected at most 7.00 (w)");
         assert!(!range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.1)]), 1.0).held);
     }
 
     #[test]
-    fn what_was_not_measured_misses() {
+    fn a_missing_statistic_misses_its_range() {
         let range = expectation("statistic = 'b.x'\nmax = 2\nof = 'a.x'\nwhy = 'w'");
-        let verdict = range.check(&measured(&[("b.x", 1.0)]), 1.0);
-        assert!(!verdict.held);
-        assert!(verdict.text.contains("no measurement of a.x"), "{}", verdict.text);
+        let result = range.check(&measured(&[("b.x", 1.0)]), 1.0);
+        assert!(!result.held);
+        assert!(result.text.contains("no measurement of a.x"), "{}", result.text);
     }
 
     #[test]

@@ -1,43 +1,43 @@
-//! Where a message body ends: pure, fed with whatever bytes arrived, shared by client and upstream.
+//! Framing of message bodies: a pure incremental parser, shared by client and upstream.
 //!
-//! Bodies are handed on slice by slice and never collected here. Deliberately absent: trailers as data (they are
-//! skipped) and any tolerance; a malformed chunk is an error, since a gateway that produces one has to be caught.
+//! It passes bodies on slice by slice and never buffers them. It skips trailers. It tolerates no malformed chunk, because the load test
+//! must detect a gateway that produces one.
 
 use thiserror::Error;
 
-/// Bytes that are not a chunked body.
+/// The bytes are not a valid chunked body.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("malformed chunked body")]
 pub(crate) struct BadChunk;
 
-/// What is still missing of a body.
+/// The rest of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
-    /// So many bytes.
+    /// This number of bytes.
     Length(u64),
-    /// Chunks.
+    /// A chunked body.
     Chunked(ChunkState),
-    /// Everything until the peer closes.
+    /// All bytes until the peer closes.
     UntilClose,
 }
 
-/// The place inside a chunked body.
+/// Parser state within a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChunkState {
-    /// In the line that tells a chunk's size.
+    /// In a chunk-size line.
     Size {
         /// The value so far.
         value: u64,
         /// Hexadecimal digits seen.
         digits: u8,
-        /// After a `;`, where nothing counts any more.
+        /// In a chunk extension, which is ignored.
         extension: bool,
     },
-    /// So many bytes of data left.
+    /// In chunk data, with the number of bytes left.
     Data(u64),
     /// In the line end after the data.
     DataEnd,
-    /// In the trailer, so many bytes into a line.
+    /// In the trailer, with the length of the current line so far.
     Trailer(u32),
     /// After the last byte.
     Done,
@@ -52,12 +52,12 @@ impl BodyFraming {
     /// No body.
     pub(crate) const EMPTY: Self = Self::Length(0);
 
-    /// Whether the last byte was seen. A body without a length never is: the peer's close ends it.
+    /// Whether the body is complete. A body without a length never is, because the peer's close ends it.
     pub(crate) fn is_done(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(ChunkState::Done))
     }
 
-    /// Takes what belongs to the body from the front of `input`, calls `each` with its data, returns how much it took.
+    /// Consumes the bytes of the body at the front of `input` and calls `each` with the data. Returns the number of consumed bytes.
     pub(crate) fn feed(&mut self, input: &[u8], mut each: impl FnMut(&[u8])) -> Result<usize, BadChunk> {
         match self {
             Self::UntilClose => {
@@ -65,9 +65,9 @@ impl BodyFraming {
                 Ok(input.len())
             }
             Self::Length(left) => {
-                let taken = consume(left, input);
-                each(&input[..taken]);
-                Ok(taken)
+                let consumed = consume(left, input);
+                each(&input[..consumed]);
+                Ok(consumed)
             }
             Self::Chunked(chunk) => {
                 let mut used = 0;
@@ -81,9 +81,9 @@ impl BodyFraming {
 }
 
 fn consume(left: &mut u64, input: &[u8]) -> usize {
-    let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-    *left -= taken as u64;
-    taken
+    let consumed = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= consumed as u64;
+    consumed
 }
 
 impl ChunkState {
@@ -91,10 +91,10 @@ impl ChunkState {
         let byte = input[0];
         *self = match *self {
             Self::Data(mut left) => {
-                let taken = consume(&mut left, input);
-                each(&input[..taken]);
+                let consumed = consume(&mut left, input);
+                each(&input[..consumed]);
                 *self = if left == 0 { Self::DataEnd } else { Self::Data(left) };
-                return Ok(taken);
+                return Ok(consumed);
             }
             Self::Size { value, digits, extension } => Self::size_digit(byte, value, digits, extension)?,
             Self::DataEnd => match byte {
@@ -147,11 +147,11 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_body_is_the_same_however_it_is_cut() {
+    fn a_chunked_body_is_parsed_in_pieces_of_any_size() {
         for piece in 1..BODY.len() {
             let (data, used, framing) = decode(BODY, piece).unwrap();
             assert_eq!(data, b"hello world");
-            assert_eq!(used, BODY.len() - 4, "the next message is left alone, pieces of {piece}");
+            assert_eq!(used, BODY.len() - 4, "the next message is not consumed, pieces of {piece}");
             assert!(framing.is_done());
         }
     }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_no_more_than_its_own() {
+    fn a_length_consumes_no_more_than_its_bytes() {
         let mut framing = BodyFraming::Length(3);
         let mut seen = 0;
         assert_eq!(framing.feed(b"abcdef", |slice| seen += slice.len()), Ok(3));

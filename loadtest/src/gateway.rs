@@ -1,7 +1,7 @@
-//! The gateway under test: its configuration written out, its process started.
+//! The gateway under test: writes its configuration and starts its process.
 //!
-//! The runner knows the gateway by its configuration keys, its command line and HTTP, and links none of its crates:
-//! what is measured is the program a user runs.
+//! The runner uses the configuration keys, the command line and HTTP only. It links no crate of the gateway, so that it measures the
+//! program that users run.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use toml::{Table, Value};
 use crate::container::Container;
 use crate::process::{Process, ProcessError, free_port};
 
-/// Why the gateway does not run.
+/// Why the gateway could not be started.
 #[derive(Debug, Error)]
 pub(crate) enum GatewayError {
-    /// Its configuration cannot be written.
+    /// The configuration cannot be written.
     #[error("cannot write the gateway's configuration: {0}")]
     Write(#[from] io::Error),
-    /// It does not start.
+    /// The process does not start.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
@@ -31,7 +31,7 @@ pub(crate) struct BucketSpec<'a> {
     pub(crate) name: &'a str,
     /// Its upstreams.
     pub(crate) endpoints: Vec<SocketAddr>,
-    /// Settings laid over the defaults.
+    /// Settings that are merged over the defaults.
     pub(crate) settings: &'a Table,
 }
 
@@ -57,8 +57,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `binary` with `buckets` and `settings` on free ports; its files go to `directory`, its log to the container's
-    /// disk where it has one.
+    /// Starts `binary` with `buckets` and `settings` on free ports. Its files are in `directory`, its log is on the container's disk if
+    /// there is one.
     pub(crate) fn start(
         binary: &Path,
         directory: &Path,
@@ -67,15 +67,15 @@ impl Gateway {
         container: Option<&Container>,
     ) -> Result<Self, GatewayError> {
         let log = container.map_or(directory, Container::log_directory).join("access.log");
-        let place = GatewayLocation { port: free_port()?, admin_port: free_port()?, log: &log };
+        let location = GatewayLocation { port: free_port()?, admin_port: free_port()?, log: &log };
         let config = directory.join("tidegate.toml");
-        fs::write(&config, configuration(&place, buckets, settings).to_string())?;
+        fs::write(&config, configuration(&location, buckets, settings).to_string())?;
         let mut command =
             container.map_or_else(|| Command::new(binary), |container| container.command(binary));
         command.arg("--config").arg(&config).current_dir(directory);
         let mut process = Process::start(command, directory)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], place.port));
-        let admin = SocketAddr::from(([127, 0, 0, 1], place.admin_port));
+        let address = SocketAddr::from(([127, 0, 0, 1], location.port));
+        let admin = SocketAddr::from(([127, 0, 0, 1], location.admin_port));
         process.wait_for(address)?;
         process.wait_for(admin)?;
         Ok(Self { process, address, admin, log })
@@ -86,25 +86,28 @@ impl Gateway {
         self.process.id()
     }
 
-    /// Whether it has not ended.
+    /// Whether the process is running.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
 }
 
-/// The configuration: listeners, log, an open s3 bucket without credentials per upstream, and `settings` over it all.
+/// The configuration: listeners, log, an open s3 bucket without credentials per upstream, and `settings` merged over all of it.
 pub(crate) fn configuration(
-    place: &GatewayLocation<'_>,
+    location: &GatewayLocation<'_>,
     buckets: &[BucketSpec<'_>],
     settings: &Table,
 ) -> Table {
     let mut all = table([
-        ("server", listener(place.port)),
-        ("admin", listener(place.admin_port)),
+        ("server", listener(location.port)),
+        ("admin", listener(location.admin_port)),
         (
             "log",
-            table([("format", "json".into()), ("output", place.log.to_string_lossy().into_owned().into())])
-                .into(),
+            table([
+                ("format", "json".into()),
+                ("output", location.log.to_string_lossy().into_owned().into()),
+            ])
+            .into(),
         ),
     ]);
     let mut by_name = Table::new();
@@ -133,7 +136,7 @@ pub(crate) fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Lays one table over another, key by key.
+/// Merges `over` into `base`, key by key.
 pub(crate) fn merge(base: &mut Table, over: &Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
@@ -150,13 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_lie_over_the_runners_own_key_by_key() {
+    fn settings_are_merged_over_the_runners_key_by_key() {
         let settings: Table = toml::from_str("[server]\nworkers = 1\n[buckets.a.s3]\ntimeout = 1").unwrap();
         let of_bucket: Table = toml::from_str("max_request_size = 'unlimited'\n[s3]\nregion = 'x'").unwrap();
         let endpoint = SocketAddr::from(([127, 0, 0, 1], 9));
         let buckets = [BucketSpec { name: "a", endpoints: vec![endpoint], settings: &of_bucket }];
-        let place = GatewayLocation { port: 1, admin_port: 2, log: Path::new("access.log") };
-        let all = configuration(&place, &buckets, &settings);
+        let location = GatewayLocation { port: 1, admin_port: 2, log: Path::new("access.log") };
+        let all = configuration(&location, &buckets, &settings);
         assert_eq!(all["server"]["port"].as_integer(), Some(1));
         assert_eq!(all["server"]["workers"].as_integer(), Some(1));
         let bucket = &all["buckets"]["a"];

@@ -1,35 +1,35 @@
-//! The guards of a side-by-side run, once: every proxy gets the same limits, as far as it can express them.
+//! The guards of a comparison: every proxy gets the same limits, as far as it supports them.
 //!
-//! The rate limits are never met, but they are counted against, which is what costs; the caps, the breaker, the retry
-//! and the access log are the ones a careful operator would set.
+//! The rate limits are never reached, but counting costs time. The caps, the breaker, the retry and the access log are typical for
+//! production.
 
 use toml::{Table, Value};
 
 use crate::gateway::table;
 
-/// Globally, per client and per bucket.
+/// Rate limit, globally, per client and per bucket.
 pub(crate) const REQUESTS_PER_SECOND: i64 = 1_000_000;
-/// Requests at an ordinary upstream at once.
+/// Concurrent requests to an ordinary upstream.
 pub(crate) const CONCURRENT: i64 = 1_024;
 /// Requests that may wait for an ordinary upstream.
 pub(crate) const QUEUED: i64 = 512;
-/// Requests at the capacity-limited upstream at once.
+/// Concurrent requests to the capacity-limited upstream.
 pub(crate) const CAPPED_CONCURRENT: i64 = 10;
-/// Requests that may wait for it.
+/// Requests that may wait for the capacity-limited upstream.
 pub(crate) const CAPPED_QUEUED: i64 = 50;
-/// How long they may wait, and so may those whose circuit is open.
+/// Maximum wait in the queue, and for an open circuit.
 pub(crate) const QUEUE_MS: i64 = 500;
-/// Failures in a row that open the breaker.
+/// Consecutive failures that open the breaker.
 pub(crate) const FAILURES: i64 = 5;
-/// How long it stays open.
+/// Open time of the breaker.
 pub(crate) const OPEN_SECONDS: i64 = 1;
-/// How often a connection is tried to an upstream that cannot be connected to.
+/// Interval of test connections to an upstream with failed connects.
 pub(crate) const CONNECT_PROBE_MS: i64 = 20;
-/// Tries in all.
+/// Attempts, the first included.
 pub(crate) const ATTEMPTS: i64 = 2;
-/// Patience with a connect.
+/// Connect timeout.
 pub(crate) const CONNECT_SECONDS: i64 = 1;
-/// Patience with an answer.
+/// Timeout for the first byte of an answer.
 pub(crate) const FIRST_BYTE_SECONDS: i64 = 5;
 /// Largest body, in MiB.
 pub(crate) const BODY_MIB: i64 = 64;
@@ -49,7 +49,7 @@ pub(crate) fn gateway() -> Table {
         ("max_header_size", (HEADER_KIB << 10).into()),
         ("max_uri_length", URI_BYTES.into()),
     ]);
-    // The others' patience with an answer is with all tries together.
+    // The other proxies apply the answer timeout to all attempts together.
     let server = table([
         ("max_concurrent_requests", 8_192.into()),
         ("request_timeout", FIRST_BYTE_SECONDS.into()),

@@ -1,7 +1,7 @@
-//! Heads of HTTP/1.1 messages, as little of them as a load test has to know.
+//! Minimal parser for heads of HTTP/1.1 messages.
 //!
-//! Only what decides status, body length and reuse is read. Deliberately absent: header maps, paths and HEAD requests;
-//! scenarios choose an upstream by bucket, and what a header must look like is for the gateway's own tests.
+//! It reads only what determines status, body length and reuse. It has no header maps, no paths and no HEAD requests: scenarios choose an
+//! upstream by bucket, and the gateway's own tests check headers.
 
 use std::str;
 
@@ -9,10 +9,10 @@ use thiserror::Error;
 
 use crate::framing::{BodyFraming, ChunkState};
 
-/// More headers than this are malformed for our purposes.
+/// A head with more headers counts as malformed.
 const HEADERS_MAX: usize = 96;
 
-/// Bytes that are not a head we can act on.
+/// The bytes are not a supported head.
 #[derive(Debug, Error)]
 #[error("malformed message head")]
 pub(crate) struct BadHead;
@@ -23,9 +23,9 @@ pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) body: BodyFraming,
     pub(crate) keep_alive: bool,
-    /// Whether it names the reason of a refusal (`x-tidegate-reason`).
+    /// Whether it has the reason of a refusal (`x-tidegate-reason`).
     pub(crate) has_reason: bool,
-    /// Bytes of the head itself.
+    /// Length of the head.
     pub(crate) length_bytes: usize,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct RequestHead {
     pub(crate) body: BodyFraming,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
-    /// Bytes of the head itself.
+    /// Length of the head.
     pub(crate) length_bytes: usize,
 }
 
@@ -71,7 +71,7 @@ impl HeadFields {
     }
 }
 
-/// The head at the front of `bytes`, or `None` if it is not complete yet.
+/// The response head at the front of `bytes`; none if it is not complete yet.
 pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
@@ -90,7 +90,7 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
     Ok(Some(ResponseHead { status, body, keep_alive, has_reason: fields.has_reason, length_bytes }))
 }
 
-/// The request head at the front of `bytes`, or `None` if it is not complete yet.
+/// The request head at the front of `bytes`; none if it is not complete yet.
 pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, BadHead> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_ends_as_the_head_says() {
+    fn the_head_determines_the_framing_of_the_body() {
         let cases: [(&str, BodyFraming, bool); 4] = [
             ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", BodyFraming::Length(7), true),
             (
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_its_reason_or_not() {
+    fn the_reason_of_a_refusal_is_detected() {
         let has_reason = |text: &str| response(text.as_bytes()).unwrap().unwrap().has_reason;
         assert!(has_reason("HTTP/1.1 503 No\r\nX-Tidegate-Reason: exhausted\r\n\r\n"));
         assert!(!has_reason("HTTP/1.1 503 No\r\nx-tidegate-reason:\r\n\r\n"));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_tells_its_method_and_what_it_expects() {
+    fn the_method_and_expect_of_a_request_are_parsed() {
         let text = b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
         let head = request(text).unwrap().unwrap();
         assert_eq!(head.body, BodyFraming::Length(9));

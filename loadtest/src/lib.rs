@@ -1,13 +1,12 @@
-//! Bounded load tests for tidegate whose scenarios are data.
+//! Bounded load tests for tidegate with scenarios as data.
 //!
-//! The runner starts the gateway's binary with a generated configuration, puts misbehaving upstreams behind it, offers
-//! load on a fixed schedule and holds what came out against the ranges of the scenario. It speaks HTTP and reads
-//! `/proc`; it links none of the gateway's crates, so that it measures what a user runs.
+//! The runner starts the gateway's binary with a generated configuration and faulty upstreams, offers load on a fixed schedule, and checks
+//! the statistics against the ranges of the scenario. It uses HTTP and `/proc` and links no crate of the gateway, so that it measures the
+//! program that users run.
 //!
-//! Five threads: one offers load, one serves as upstreams, one takes readings, one has the hostile clients, one reads the
-//! log of a gateway in a container. Only the first is on the path of a latency. Everything is bounded: connections,
-//! requests under way, readings, the run itself. Deliberately absent: load from several machines, HTTP/2 other than
-//! floods of it, and any tuning of the host.
+//! There are five threads: load, upstreams, readings, hostile clients, and the log reader of a gateway in a container. Only the first
+//! affects a measured latency. Connections, requests in flight, readings and the run itself are bounded. There is no load from several
+//! machines, no HTTP/2 except floods, and no tuning of the host.
 
 mod bench_config;
 mod certificate;

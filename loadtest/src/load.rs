@@ -1,9 +1,8 @@
-//! Offering load: an open loop that follows a schedule, and a closed loop of workers that follow each other.
+//! Offers load: an open loop that follows a schedule, or a closed loop of workers.
 //!
-//! Both are bounded by their number of connections, one request each. In the open loop a request that finds all
-//! connections busy waits, its latency running, and is given up as `unsent` when the client's patience ends: the
-//! generator can neither hide a stall nor pile up work without limit.
-//! Everything runs on one thread (`spawn_local`), so recording needs no lock.
+//! The number of connections bounds both, with one request per connection. In the open loop a request waits while all connections are busy;
+//! its latency includes the wait, and at the client's timeout it is recorded as `unsent`. So the generator neither hides a stall nor
+//! accumulates work without limit. All tasks run on one thread (`spawn_local`), so recording needs no lock.
 
 use std::cell::RefCell;
 use std::io;
@@ -21,22 +20,22 @@ use crate::pacer::Pacer;
 use crate::recorder::{FinishedRequest, Outcome, Recorder};
 use crate::schedule::Schedule;
 
-/// A place waits so long after it could not connect.
+/// Pause after a failed connect.
 const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// How requests are offered.
+/// Shape of the load.
 #[derive(Debug, Clone)]
 pub(crate) enum LoadShape {
-    /// At fixed times, whatever the answers.
+    /// Open loop: fixed send times, independent of the answers.
     Open(Schedule),
-    /// As fast as the connections allow, so many in all.
+    /// Closed loop with a total number of requests.
     Requests(u64),
-    /// As fast as the connections allow, for so many seconds.
+    /// Closed loop for a number of seconds.
     Seconds(f64),
 }
 
 impl LoadShape {
-    /// The length of the load, where it is fixed.
+    /// The planned length of the load, if it is fixed.
     fn planned(&self) -> Option<Duration> {
         match self {
             Self::Open(schedule) => Some(schedule.length()),
@@ -46,36 +45,36 @@ impl LoadShape {
     }
 }
 
-/// What is sent, where to, and within which bounds.
+/// Request, destination and bounds of a load.
 pub(crate) struct Load {
-    /// The server, and how it is reached.
+    /// The server.
     pub(crate) destination: Destination,
     /// The request.
     pub(crate) request: Request,
-    /// How it is offered.
+    /// The shape.
     pub(crate) shape: LoadShape,
-    /// Connections at most, and so requests under way.
+    /// Maximum of connections, and so of requests in flight.
     pub(crate) connections: usize,
-    /// The client's patience, from the intended send time.
+    /// The client's timeout, from the intended send time.
     pub(crate) timeout: Duration,
-    /// What the answer's digest or text has to be.
+    /// The expected digest or text of the answer.
     pub(crate) expected: Option<String>,
-    /// What comes later than this is told apart.
+    /// Requests later than this after the start are also counted separately (`…_after_settling`).
     pub(crate) recovery_allowance: Option<Duration>,
-    /// A place of a closed loop waits so long after a refusal.
+    /// Pause of a closed-loop worker after a refusal.
     pub(crate) pause_after_refusal: Duration,
-    /// Hang up after so many bytes of the answer's body.
+    /// Close the connection after this number of bytes of the answer's body.
     pub(crate) hang_up_after: Option<u64>,
 }
 
-/// The load under way, with what its tasks share.
+/// State that the tasks of a running load share.
 struct RunningLoad {
     load: Load,
     idle: RefCell<Vec<Connection>>,
     recorder: Rc<RefCell<Recorder>>,
 }
 
-/// Offers the load to its end and waits for the last answer.
+/// Offers the whole load and waits for the last answer.
 pub(crate) async fn run_load(load: Load, recorder: Rc<RefCell<Recorder>>) -> io::Result<()> {
     let begin = clock::now();
     recorder.borrow_mut().begin(begin, load.shape.planned());
@@ -96,29 +95,29 @@ pub(crate) async fn run_load(load: Load, recorder: Rc<RefCell<Recorder>>) -> io:
 impl RunningLoad {
     async fn open_loop(self: Rc<Self>, schedule: &Schedule) -> io::Result<()> {
         let mut pacer = Pacer::new()?;
-        let places = Arc::new(Semaphore::new(self.load.connections));
+        let slots = Arc::new(Semaphore::new(self.load.connections));
         let begin = clock::now();
         for offset in schedule.offsets() {
             let intended = begin + offset;
             pacer.sleep_until(intended).await?;
             let deadline = intended + self.load.timeout;
-            let place = Arc::clone(&places).acquire_owned();
-            match tokio::time::timeout_at(deadline.into(), place).await {
-                Ok(Ok(place)) if clock::now() < deadline => {
+            let slot = Arc::clone(&slots).acquire_owned();
+            match tokio::time::timeout_at(deadline.into(), slot).await {
+                Ok(Ok(slot)) if clock::now() < deadline => {
                     let running = Rc::clone(&self);
                     tokio::task::spawn_local(async move {
-                        // the recorder has the outcome
+                        // The recorder has the outcome.
                         let _ = running.request(intended).await;
-                        drop(place);
+                        drop(slot);
                     });
                 }
                 _ => self.record(intended, clock::now(), Err(RequestFault::Unsent), 0),
             }
-            // behind schedule nothing above waits, and the requests themselves would starve
+            // Behind schedule nothing above waits, so without this the request tasks would starve.
             yield_now().await;
         }
-        let every_place = u32::try_from(self.load.connections).unwrap_or(u32::MAX);
-        drop(places.acquire_many(every_place).await);
+        let every_slot = u32::try_from(self.load.connections).unwrap_or(u32::MAX);
+        drop(slots.acquire_many(every_slot).await);
         Ok(())
     }
 
@@ -162,7 +161,7 @@ impl RunningLoad {
             Err(fault) => {
                 self.record(intended, sent, Err(fault), 0);
                 if fault == RequestFault::Connect {
-                    // a closed loop would try again at once, and do nothing else
+                    // Prevents a closed loop from spinning on failed connects.
                     tokio::time::sleep(CONNECT_RETRY_DELAY).await;
                 }
                 Err(fault)

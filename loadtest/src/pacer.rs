@@ -1,8 +1,8 @@
-//! Sleeping to the microsecond.
+//! Timer with microsecond resolution.
 //!
-//! The runtime's own timers wake on whole milliseconds, which would add up to a millisecond to every latency counted
-//! from the intended send time (and make a 20 ms upstream a 21 ms one). A timer descriptor has no such grain and
-//! needs neither a spinning thread nor a second wake-up.
+//! The runtime's timers wake on whole milliseconds, which would add up to a millisecond to every latency that counts from the intended send
+//! time, and would turn a 20 ms upstream into a 21 ms one. A timer descriptor has a finer resolution and needs neither a spinning thread
+//! nor a second wake-up.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::clock;
 
-/// One timer; sleeps one at a time.
+/// One timer, for one sleep at a time.
 pub(crate) struct Pacer {
     timer: AsyncFd<OwnedFd>,
 }
@@ -30,7 +30,7 @@ impl Pacer {
         Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
     }
 
-    /// Sleeps until `deadline`; returns at once if it has passed.
+    /// Sleeps until `deadline`. Returns immediately if it has passed.
     pub(crate) async fn sleep_until(&mut self, deadline: Instant) -> io::Result<()> {
         let wait = deadline.saturating_duration_since(clock::now());
         if wait.is_zero() {
@@ -43,7 +43,7 @@ impl Pacer {
                 let mut expirations = [0; 8];
                 Ok(rustix::io::read(timer.get_ref(), &mut expirations)?)
             });
-            // WouldBlock is readiness left over from a sleep that was given up: it was cleared, wait again
+            // WouldBlock: readiness of a cancelled sleep was cleared, so wait again.
             if let Ok(done) = read {
                 return done.map(drop);
             }
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_sleep_that_was_given_up_does_not_shorten_the_next_one() {
+    async fn a_cancelled_sleep_does_not_shorten_the_next_one() {
         let mut pacer = Pacer::new().unwrap();
         let early = Duration::from_millis(2);
-        let given_up = tokio::time::timeout(early, pacer.sleep(Duration::from_millis(4))).await;
-        assert!(given_up.is_err());
+        let cancelled = tokio::time::timeout(early, pacer.sleep(Duration::from_millis(4))).await;
+        assert!(cancelled.is_err());
         tokio::time::sleep(Duration::from_millis(5)).await;
         let deadline = clock::now() + Duration::from_millis(10);
         pacer.sleep_until(deadline).await.unwrap();

@@ -1,7 +1,6 @@
-//! The content of every body: endless, reproducible, and sensitive to lost, repeated or swapped blocks.
+//! The content of bodies: unlimited, reproducible, and sensitive to lost, repeated or swapped blocks.
 //!
-//! The period is a prime number of bytes, so no buffer size divides it, and a block that a proxy loses or sends twice
-//! shifts everything after it and changes the hash.
+//! The period is a prime number of bytes, so no buffer size divides it. A lost or repeated block shifts the rest and changes the hash.
 
 use std::sync::OnceLock;
 
@@ -20,7 +19,7 @@ fn block() -> &'static [u8] {
     })
 }
 
-/// What follows at `offset` of a body of `length` bytes; empty at its end.
+/// The next bytes at `offset` of a body of `length` bytes; empty at its end.
 pub(crate) fn slice(offset: u64, length: u64) -> &'static [u8] {
     let at = (offset % PERIOD_BYTES as u64) as usize;
     let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pieces_make_a_body_of_exactly_the_length() {
+    fn the_slices_form_a_body_of_exactly_the_length() {
         let length = 3 * PERIOD_BYTES as u64 + 17;
         let mut offset = 0;
         while !slice(offset, length).is_empty() {

@@ -1,6 +1,6 @@
 //! Child processes, free ports, and the directory of a run.
 //!
-//! A child is ended by its own process ID and never outlives the value that holds it.
+//! A child is ended by its own process ID, at the latest with the drop of its [`Process`].
 
 use std::fs::{self, File};
 use std::io;
@@ -18,36 +18,36 @@ use crate::clock;
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(20);
-/// Below the range Linux takes outgoing ports from, so that no connection of ours can sit on it.
+/// Ports below Linux's range of ephemeral ports, so that no outgoing connection can occupy one.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Why a server could not be started.
 #[derive(Debug, Error)]
 pub(crate) enum ProcessError {
-    /// The program is missing or may not run.
+    /// The program is missing or not executable.
     #[error("cannot start {program}: {cause}")]
     Spawn {
-        /// What was to run.
+        /// The program.
         program: String,
-        /// What the system said.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// It ended before it listened.
+    /// The process ended before it listened.
     #[error("{program} ended before it listened:\n{output}")]
     Ended {
-        /// What ran.
+        /// The program.
         program: String,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
-    /// It did not listen in time.
+    /// The process did not listen in time.
     #[error("{program} does not listen on {address}:\n{output}")]
     Silent {
-        /// What runs.
+        /// The program.
         program: String,
-        /// Where it should listen.
+        /// The address on which it should listen.
         address: SocketAddr,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
 }
@@ -60,7 +60,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, its output in a file of `directory`.
+    /// Starts `command` with its output in a file of `directory`.
     pub(crate) fn start(mut command: Command, directory: &Path) -> Result<Self, ProcessError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -78,12 +78,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it has not ended.
+    /// Whether it is running.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits until something accepts connections on `address`.
+    /// Waits until connections to `address` are accepted.
     pub(crate) fn wait_for(&mut self, address: SocketAddr) -> Result<(), ProcessError> {
         let deadline = clock::now() + START_TIMEOUT;
         loop {
@@ -112,7 +112,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let deadline = clock::now() + STOP_TIMEOUT;
         if let Ok(Some(pid)) = i32::try_from(self.child.id()).map(Pid::from_raw) {
-            // it may have ended by itself, which is as good
+            // An error means that it has ended already.
             let _ = kill_process(pid, Signal::TERM);
         }
         while self.is_running() && clock::now() < deadline {
@@ -123,7 +123,7 @@ impl Drop for Process {
     }
 }
 
-/// A loopback port nobody listens on.
+/// A free loopback port.
 pub(crate) fn free_port() -> io::Result<u16> {
     let mut random = rand::rng();
     (0..200)
@@ -132,21 +132,21 @@ pub(crate) fn free_port() -> io::Result<u16> {
         .ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
 
-/// Lifts the soft limit of open files to the hard one: a load of thousands of connections is no runaway.
+/// Raises the soft limit of open files to the hard limit, because a load can have thousands of connections.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // without it the run is merely smaller, and connections that fail are counted
+    // An error is ignored: connections then fail above the limit, and are counted.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// A directory for configuration, logs and output; removed at the end unless something went wrong.
+/// A directory for configuration, logs and output. It is removed at the end of a successful run.
 pub(crate) struct RunDirectory {
     path: PathBuf,
     keep: bool,
 }
 
 impl RunDirectory {
-    /// Made new.
+    /// Creates a new directory.
     pub(crate) fn create(name: &str) -> io::Result<Self> {
         let unique: u32 = rand::rng().random();
         let path = std::env::temp_dir().join(format!("loadtest-{name}-{unique:08x}"));
@@ -154,12 +154,12 @@ impl RunDirectory {
         Ok(Self { path, keep: true })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The run went well: nobody will want to look into it.
+    /// The run succeeded: the drop removes the directory.
     pub(crate) fn discard(mut self) {
         self.keep = false;
     }
@@ -168,9 +168,9 @@ impl RunDirectory {
 impl Drop for RunDirectory {
     fn drop(&mut self) {
         if self.keep {
-            eprintln!("logs and configuration kept in {}", self.path.display());
+            eprintln!("logs and configuration are kept in {}", self.path.display());
         } else {
-            // left-overs in a temporary directory are no reason to fail a good run
+            // A failed removal of a temporary directory does not fail the run.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

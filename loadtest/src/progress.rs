@@ -1,4 +1,4 @@
-//! The live line on standard error: rewritten in place on a terminal, now and then a new line elsewhere.
+//! The progress line on standard error: rewritten in place on a terminal, otherwise a new line every five seconds.
 
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _, stderr};
@@ -17,7 +17,7 @@ pub(crate) async fn show(tallies: &StepTallies, gateway: u32) -> Infallible {
     loop {
         tokio::time::sleep(if terminal { ON_TERMINAL } else { ELSEWHERE }).await;
         let text = line(tallies, gateway);
-        // progress that cannot be shown is not worth failing for
+        // A write error does not fail the run.
         let _ = if terminal { write!(stderr(), "\r{text}\x1b[K") } else { writeln!(stderr(), "{text}") };
     }
 }
@@ -36,7 +36,7 @@ fn line(tallies: &StepTallies, gateway: u32) -> String {
     text
 }
 
-/// Clears the line when the step is over.
+/// Clears the line at the end of the step.
 struct Line;
 
 impl Drop for Line {

@@ -1,7 +1,7 @@
-//! The receive buffer of one connection: a fixed array, a window of unread bytes.
+//! The receive buffer of one connection: an array of fixed size with a window of unread bytes.
 //!
-//! Fixed on purpose: a body of any size passes through it slice by slice, so neither the client nor the upstream can
-//! hide a gateway's buffering behind its own.
+//! A body of any size passes through it slice by slice, so that buffering in the client or the upstream cannot mask buffering in the
+//! gateway.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::framing::BodyFraming;
 
 const CAPACITY_BYTES: usize = 64 * 1024;
-/// A head has to fit into this much; bodies use all of it.
+/// Initial capacity, and the maximum size of a head.
 const SMALL_BYTES: usize = 16 * 1024;
 
 /// Unread bytes of a connection.
@@ -22,12 +22,12 @@ pub(crate) struct ReceiveBuffer {
 }
 
 impl ReceiveBuffer {
-    /// An empty buffer, small until a large body comes.
+    /// An empty buffer of the initial capacity. It grows with a large body.
     pub(crate) fn new() -> Self {
         Self { bytes: vec![0; SMALL_BYTES], start: 0, end: 0 }
     }
 
-    /// What has arrived and was not consumed.
+    /// Received bytes that were not consumed.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -48,7 +48,7 @@ impl ReceiveBuffer {
         Ok(count)
     }
 
-    /// Takes what is there without waiting.
+    /// Reads available bytes without waiting.
     pub(crate) fn try_fill(&mut self, stream: &TcpStream) -> io::Result<usize> {
         let space = self.space()?;
         let count = stream.try_read(space)?;
@@ -56,7 +56,7 @@ impl ReceiveBuffer {
         Ok(count)
     }
 
-    /// Reads a body to its end, handing every slice to `each`. An early close is `UnexpectedEof`.
+    /// Reads a whole body and passes every slice to `each`. An early close is `UnexpectedEof`.
     pub(crate) async fn read_body(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),

@@ -1,10 +1,8 @@
-//! What became of every request of one load, in constant memory.
+//! Records the outcomes of all requests of one load in constant memory. It keeps no list of requests.
 //!
-//! Latencies run from the intended send time. Answers are told apart by what they mean for a gateway: `ok` (2xx),
-//! `refused` (429 and 503: told to go away, on purpose), and everything else, an error; `lost` is all but `ok`.
-//! Marks are moments of interest (an upstream killed, one restored) from which the first success and the last error
-//! are measured. Of broken connections the moments are kept, up to a bound. Deliberately absent: a list of requests,
-//! which would grow with the run.
+//! Latencies count from the intended send time. Answers are classified as `ok` (2xx), `refused` (429 and 503: intended refusals) and errors
+//! (all others). `lost` is all except `ok`. A mark is the time of an event (an upstream is killed or restored), from which the first
+//! success and the last error are measured. The times of broken connections are kept, up to a maximum.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,28 +13,28 @@ use crate::client::RequestFault;
 use crate::clock::millis;
 use crate::statistics::Statistics;
 
-/// An answer later than this is of no use to an interactive client and is no goodput.
+/// A later answer does not count as goodput, because it is of no use to an interactive client.
 const GOODPUT_WITHIN: Duration = Duration::from_secs(1);
 
-/// An hour; what takes longer counts as an hour.
+/// An hour. Longer times count as an hour.
 const MICROS_MAX: u64 = 3_600_000_000;
 
-/// As many moments of broken connections are kept, to be compared with the gateway's log.
+/// Maximum of recorded broken connections, which are matched with the gateway's log.
 const BROKEN_MAX: usize = 10_000;
 
-/// How a request ended: a status, or no whole answer.
+/// How a request ended: with a status, or without a complete answer.
 pub(crate) type Outcome = Result<u16, RequestFault>;
 
-/// One request, from plan to end.
+/// One finished request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FinishedRequest {
-    /// When it was meant to leave.
+    /// Intended send time.
     pub(crate) intended: Instant,
-    /// When it left.
+    /// Actual send time.
     pub(crate) sent: Instant,
-    /// When its last byte, or its failure, came.
+    /// Time of the last byte or of the failure.
     pub(crate) ended: Instant,
-    /// How it ended.
+    /// The outcome.
     pub(crate) outcome: Outcome,
     /// Bytes of the answer's body.
     pub(crate) body_bytes: u64,
@@ -68,7 +66,7 @@ impl Mark {
     }
 }
 
-/// The tallies of one load.
+/// Counts and histograms of one load.
 pub(crate) struct Recorder {
     done: u64,
     ok: u64,
@@ -100,7 +98,7 @@ fn record(histogram: &mut Histogram<u64>, duration: Duration) {
 }
 
 impl Recorder {
-    /// Nothing recorded yet.
+    /// An empty recorder.
     pub(crate) fn new() -> Self {
         Self {
             done: 0,
@@ -123,7 +121,7 @@ impl Recorder {
         }
     }
 
-    /// The load begins; what it gets done within `planned` is its rate, what comes later only its tail.
+    /// Records the begin of the load. Requests that end after `planned` do not count for the rates.
     pub(crate) fn begin(&mut self, at: Instant, planned: Option<Duration>) {
         self.begin = Some(at);
         self.planned = planned;
@@ -167,7 +165,7 @@ impl Recorder {
         self.begin.zip(self.planned).is_none_or(|(begin, planned)| at <= begin + planned)
     }
 
-    /// From now on, tell what happened after `at` as `…_after_NAME`.
+    /// Adds a mark: requests after `at` are also reported as `…_after_NAME`.
     pub(crate) fn mark(&mut self, name: &str, at: Instant) {
         self.marks.push(Mark {
             name: name.to_owned(),
@@ -181,12 +179,12 @@ impl Recorder {
         });
     }
 
-    /// Counts an answer other than 2xx that names no reason.
+    /// Counts an answer other than 2xx without a reason.
     pub(crate) fn count_without_reason(&mut self) {
         self.without_reason += 1;
     }
 
-    /// When connections broke.
+    /// Times at which connections broke.
     pub(crate) fn broken(&self) -> &[Instant] {
         &self.broken
     }
@@ -201,17 +199,17 @@ impl Recorder {
         self.done - self.ok
     }
 
-    /// A glance for the progress line.
+    /// A summary for the progress line.
     pub(crate) fn progress_line(&self) -> String {
         let errors = self.lost() - self.refused;
         let p99 = self.ok_micros.value_at_quantile(0.99) as f64 / 1e3;
         format!("{} done, {} refused, {errors} errors, p99 {p99:.1} ms", self.done, self.refused)
     }
 
-    /// Writes everything as `PREFIX.…`. Rates are per second of the plan or, without one, of the time it took.
+    /// Writes all statistics as `PREFIX.…`. Rates are per second of the planned length or, without one, of the elapsed time.
     pub(crate) fn summarize(&self, prefix: &str, into: &mut Statistics) {
-        let took = self.begin.zip(self.last_end).map(|(begin, end)| end.saturating_duration_since(begin));
-        let seconds = self.planned.or(took).map(|duration| duration.as_secs_f64());
+        let elapsed = self.begin.zip(self.last_end).map(|(begin, end)| end.saturating_duration_since(begin));
+        let seconds = self.planned.or(elapsed).map(|duration| duration.as_secs_f64());
         let mut count = |name: &str, value: u64| into.set(format!("{prefix}.{name}"), value as f64);
         count("requests", self.done);
         count("ok", self.ok);
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_told_apart() {
+    fn outcomes_are_classified() {
         let begin = clock::now();
         let mut recorder = Recorder::new();
         recorder.begin(begin, Some(Duration::from_secs(2)));

@@ -14,12 +14,12 @@ use crate::statistics::Statistics;
 const LOAD_COLUMNS: [&str; 9] =
     ["requests", "ok", "refused", "errors", "goodput_per_s", "p50_ms", "p99_ms", "p999_ms", "refused_p99_ms"];
 const PROCESS_ROWS: [&str; 2] = ["rss_mib", "descriptors"];
-/// Beside these, of a gateway in a container.
+/// Additional rows for a gateway in a container.
 const CONTAINER_ROWS: [&str; 2] = ["cgroup_mib", "oom_kills"];
-/// Above this, latencies and rates of a step say more about the neighbours than about the gateway.
+/// Above this number of busy cores, latencies and rates of a step are not reliable.
 const OTHER_CORES_MAX: f64 = 0.3;
 
-/// Writes everything that was found.
+/// Writes the findings of a run or comparison.
 pub(crate) fn write_json(path: &Path, findings: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(File::create(path)?, findings).map_err(io::Error::from)
 }
@@ -94,25 +94,25 @@ fn noise_warning(step: &Step, statistics: &Statistics) -> Option<String> {
     let cores = statistics.value(&format!("{}.other_cores", step.name))?;
     (cores > OTHER_CORES_MAX).then(|| {
         format!(
-            "note: unrelated processes kept {cores:.1} cores busy during {}: distrust its latencies",
+            "note: unrelated processes kept {cores:.1} cores busy during {}: its latencies are not reliable",
             step.name
         )
     })
 }
 
-/// What the gateway said of itself when the step ended.
+/// The gateway's status at the end of the step.
 fn last_status(step: &Step, readings: &[Reading]) -> Option<String> {
     let mut of_step = readings.iter().filter(|reading| reading.step == step.name);
     let status = of_step.next_back()?.status.as_ref()?;
-    let said = if status.answered { status.summary.as_str() } else { "no answer" };
-    Some(format!("note: /status at the end of {}: {said}", step.name))
+    let summary = if status.answered { status.summary.as_str() } else { "no answer" };
+    Some(format!("note: /status at the end of {}: {summary}", step.name))
 }
 
 fn cell(statistics: &Statistics, name: &str) -> String {
     statistics.value(name).map_or_else(|| "-".to_owned(), number)
 }
 
-/// A number as short as it can be without hiding anything.
+/// A number with about three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
@@ -121,7 +121,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Rows as columns of equal width; a short row's last cell may run over.
+/// Aligns rows in columns of equal width. The last cell of a short row may be wider.
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let full = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {

@@ -1,4 +1,4 @@
-//! A scenario, run: upstreams and gateway started, steps one after another, statistics gathered, ranges checked.
+//! Runs a scenario: starts upstreams and gateway, runs the steps in order, collects statistics, and checks the ranges.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,7 +20,7 @@ use crate::statistics::Statistics;
 use crate::step::TestBed;
 use crate::upstream::Upstreams;
 
-/// Why a run could not be made; a range that was missed is a result, not an error.
+/// Why a run failed. A missed range is a result, not an error.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
     /// The scenario.
@@ -32,15 +32,15 @@ pub(crate) enum RunError {
     /// Sockets, timers, files.
     #[error("the load generator failed: {0}")]
     Io(#[from] io::Error),
-    /// A scenario that was checked before speaks of an upstream it does not have.
+    /// The scenario refers to an upstream that it does not have; its validation should have found that.
     #[error("no upstream called {0}")]
     Upstream(String),
-    /// Somebody asked for the end; returning it, instead of dying on the spot, ends the servers that were started.
+    /// A signal requested the end. It is returned as an error, so that the started servers are ended.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// The output of `work`, unless SIGINT or SIGTERM comes first.
+/// The output of `work`, or `Interrupted` if SIGINT or SIGTERM arrives first.
 pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<T, RunError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -51,7 +51,7 @@ pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Resu
     }
 }
 
-/// What a run found.
+/// Results of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Findings {
     pub(crate) scenario: String,
@@ -69,19 +69,19 @@ pub(crate) fn run(
     latency_tolerance: f64,
 ) -> Result<Findings, RunError> {
     let directory = RunDirectory::create(name)?;
-    let mut stage = start_stage(scenario, binary, directory.path())?;
+    let mut test_bed = start_test_bed(scenario, binary, directory.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rounds = vec![Statistics::default(); scenario.rounds];
     for (round, statistics) in rounds.iter_mut().enumerate() {
         for step in &scenario.steps {
-            LocalSet::new().block_on(&runtime, stage.run_step(step, round, statistics))?;
+            LocalSet::new().block_on(&runtime, test_bed.run_step(step, round, statistics))?;
         }
     }
-    let meter = stage.container.as_ref().map(Container::meter);
-    let mut verdicts = vec![check_survival(&mut stage.gateway, meter.as_ref())];
-    stage.match_broken_with_log(scenario, &mut rounds);
-    // what is mounted in the directory goes before it
-    let readings = stage.shut_down();
+    let meter = test_bed.container.as_ref().map(Container::meter);
+    let mut verdicts = vec![check_survival(&mut test_bed.gateway, meter.as_ref())];
+    test_bed.match_broken_with_log(scenario, &mut rounds);
+    // Unmounts the log disk before the directory is removed.
+    let readings = test_bed.shut_down();
     for (round, statistics) in rounds.iter_mut().enumerate() {
         for step in &scenario.steps {
             sampler::summarize(&readings, &step.name, round, statistics);
@@ -97,7 +97,7 @@ pub(crate) fn run(
     Ok(Findings { scenario: name.to_owned(), held, verdicts, statistics, readings })
 }
 
-fn start_stage(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<TestBed, RunError> {
+fn start_test_bed(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<TestBed, RunError> {
     let behaviours: Vec<_> = scenario.upstreams.iter().flat_map(UpstreamSpec::endpoints_by_name).collect();
     let upstreams = Upstreams::start(&behaviours)?;
     let mut buckets = Vec::new();

@@ -1,8 +1,7 @@
-//! Readings of the gateway while load runs: memory, descriptors, its own metrics, and the status document of one in a
-//! container.
+//! Takes readings of the gateway under load: memory, descriptors, metrics, and for a gateway in a container its status document.
 //!
-//! On a thread of its own with blocking calls, so that reading `/proc` never delays the sending of a request.
-//! Each step of a scenario begins and ends with a reading, so "before" and "after" are exact.
+//! It runs on a separate thread with blocking calls, so that reading `/proc` never delays a request. Each step of a scenario begins and
+//! ends with a reading, so that differences over a step are exact.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -20,7 +19,7 @@ use crate::status::{self, StatusReading};
 use crate::{clock, usage};
 
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Three hours of readings; a longer run keeps the first ones and those at the ends of its steps.
+/// Three hours of readings. A longer run keeps only the first ones and those at the boundaries of steps.
 const READINGS_MAX: usize = 40_000;
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -29,39 +28,39 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Reading {
     /// Seconds since the sampler began.
     pub(crate) seconds: f64,
-    /// The step under way.
+    /// The current step.
     pub(crate) step: String,
-    /// In which round, from 0.
+    /// The round, from 0.
     pub(crate) round: usize,
     /// Resident memory.
     pub(crate) rss_mib: f64,
     /// Open descriptors.
     pub(crate) descriptors: f64,
-    /// The metrics asked for, summed over their labels; absent if they were not there.
+    /// The requested metrics, summed over their labels; a metric that the gateway does not export is absent.
     pub(crate) metrics: BTreeMap<String, f64>,
-    /// Memory of the container, and processes that the kernel killed in it.
+    /// Memory of the container, and its number of OOM kills.
     pub(crate) container: Option<ContainerReading>,
     /// The status document of a gateway in a container.
     pub(crate) status: Option<StatusReading>,
 }
 
-/// What the kernel says of the container.
+/// The kernel's counts for the container.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct ContainerReading {
     /// Memory that counts against the limit.
     pub(crate) usage_mib: f64,
-    /// Since the beginning.
+    /// Count since the start of the container.
     pub(crate) oom_kills: f64,
 }
 
 enum SamplerCommand {
-    /// Take a reading at once and tell when it is there; readings belong to this step from now on.
+    /// Take a reading immediately and confirm it. This and later readings belong to the step.
     Mark(String, usize, Sender<()>),
-    /// Hand over everything and end.
+    /// Send all readings and end.
     Finish(Sender<Vec<Reading>>),
 }
 
-/// What to read.
+/// The process to read, and its metrics.
 pub(crate) struct SampledGateway {
     /// The gateway.
     pub(crate) process: u32,
@@ -69,30 +68,30 @@ pub(crate) struct SampledGateway {
     pub(crate) admin: SocketAddr,
     /// Names of metrics.
     pub(crate) metrics: Vec<String>,
-    /// Its memory cgroup, where it is in one; then its status document is read too.
+    /// Its memory cgroup, if it runs in a container. Its status document is read then, too.
     pub(crate) meter: Option<CgroupMeter>,
 }
 
-/// The sampler from outside.
+/// Handle of the sampler thread.
 pub(crate) struct Sampler {
-    orders: Sender<SamplerCommand>,
+    commands: Sender<SamplerCommand>,
     thread: JoinHandle<()>,
 }
 
 impl Sampler {
-    /// Begins to read.
+    /// Starts the thread.
     pub(crate) fn start(subject: SampledGateway) -> io::Result<Self> {
-        let (orders, inbox) = mpsc::channel();
+        let (commands, receiver) = mpsc::channel();
         let thread =
-            std::thread::Builder::new().name("sampler".to_owned()).spawn(move || run(&subject, &inbox))?;
-        Ok(Self { orders, thread })
+            std::thread::Builder::new().name("sampler".to_owned()).spawn(move || run(&subject, &receiver))?;
+        Ok(Self { commands, thread })
     }
 
-    /// Takes a reading now, the first of `step` (or another one).
+    /// Takes a reading now. It and the following ones belong to `step`.
     pub(crate) fn mark(&self, step: &str, round: usize) {
         let (done, is_done) = mpsc::channel();
-        if self.orders.send(SamplerCommand::Mark(step.to_owned(), round, done)).is_ok() {
-            // an error means that the thread is gone, and `finish` will have nothing to hand over
+        if self.commands.send(SamplerCommand::Mark(step.to_owned(), round, done)).is_ok() {
+            // An error means that the thread has ended; `finish` then returns no readings.
             let _ = is_done.recv();
         }
     }
@@ -100,23 +99,23 @@ impl Sampler {
     /// All readings, in order.
     pub(crate) fn finish(self) -> Vec<Reading> {
         let (done, is_done) = mpsc::channel();
-        let asked = self.orders.send(SamplerCommand::Finish(done));
-        let readings = asked.ok().and_then(|()| is_done.recv().ok()).unwrap_or_default();
+        let sent = self.commands.send(SamplerCommand::Finish(done));
+        let readings = sent.ok().and_then(|()| is_done.recv().ok()).unwrap_or_default();
         let _ = self.thread.join();
         readings
     }
 }
 
-fn run(subject: &SampledGateway, inbox: &Receiver<SamplerCommand>) {
+fn run(subject: &SampledGateway, receiver: &Receiver<SamplerCommand>) {
     let begin = clock::now();
     let mut readings = Vec::new();
     let (mut step, mut round) = (String::new(), 0);
     loop {
-        match inbox.recv_timeout(INTERVAL) {
+        match receiver.recv_timeout(INTERVAL) {
             Ok(SamplerCommand::Mark(next, of_round, done)) => {
                 (step, round) = (next, of_round);
                 readings.push(read(subject, &step, round, begin.elapsed()));
-                // whoever asked may have given up
+                // An error means that the sender no longer waits.
                 let _ = done.send(());
             }
             Ok(SamplerCommand::Finish(done)) => {
@@ -167,7 +166,7 @@ pub(crate) fn fetch(admin: SocketAddr, path: &str, within: Duration) -> io::Resu
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The sum of a metric over its labels, from Prometheus text; `None` if it is not there.
+/// The sum of a metric over its labels, from Prometheus text; none if it is absent.
 fn sum_of(text: &str, name: &str) -> Option<f64> {
     let values = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
@@ -181,7 +180,7 @@ fn sum_of(text: &str, name: &str) -> Option<f64> {
     values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
-/// Adds the statistics of one step's readings as `STEP.rss_mib_max` and so on.
+/// Writes the statistics of one step's readings, such as `STEP.rss_mib_max`.
 pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &mut Statistics) {
     let of_step: Vec<_> =
         readings.iter().filter(|reading| reading.step == step && reading.round == round).collect();
@@ -202,7 +201,7 @@ pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &m
         let values: Vec<_> =
             of_step.iter().filter_map(|reading| reading.metrics.get(name).copied()).collect();
         into.set_spread(&format!("{step}.metric.{name}"), &values);
-        // a counter with labels appears with its first event: not there yet means none
+        // A counter with labels is absent until its first event, so absent counts as 0.
         let first = of_step.first().map(|reading| reading.metrics.get(name).copied().unwrap_or(0.0));
         let rise = first.zip(values.last()).map(|(first, last)| last - first);
         into.set_if_present(format!("{step}.metric.{name}_rise"), rise);

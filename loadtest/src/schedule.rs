@@ -1,20 +1,20 @@
-//! When each request of an open loop is meant to leave, decided before the first one is sent.
+//! Intended send times of an open loop, fixed before the first request.
 //!
-//! A schedule is data: phases of rate × duration. It never looks at answers, which is what makes the loop open:
-//! a slow server cannot slow the offered load down, and latency is counted from the instant written here.
-//! Deliberately absent: random arrivals. Even spacing makes two runs comparable, and queues are provoked by rate.
+//! A schedule is data: phases of rate × duration. It does not depend on answers, so a slow server cannot reduce the offered load, and
+//! latencies count from the intended send times. Requests are evenly spaced rather than random, so that runs are comparable; the rate
+//! determines queues.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// A stretch of constant rate.
+/// A phase of constant rate.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Phase {
     /// Requests per second.
     pub(crate) rate: f64,
-    /// How long, in seconds.
+    /// Length, in seconds.
     pub(crate) seconds: f64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Phases follow each other without a gap.
+    /// A schedule of consecutive phases.
     pub(crate) fn new(phases: Vec<Phase>) -> Self {
         Self { phases }
     }
@@ -41,7 +41,7 @@ impl Schedule {
         Self::new(vec![Phase { rate, seconds }])
     }
 
-    /// How long it lasts.
+    /// Total length.
     pub(crate) fn length(&self) -> Duration {
         Duration::from_secs_f64(self.phases.iter().map(|phase| phase.seconds).sum())
     }

@@ -1,4 +1,4 @@
-//! Byte counts as people write them: an integer, or a string such as `"64KiB"` or `"1GiB"`.
+//! Byte counts in scenarios: an integer, or a string such as `"64KiB"` or `"1GiB"`.
 
 use serde::{Deserialize, Deserializer, de};
 

@@ -1,7 +1,7 @@
-//! The numbers of a run: one flat map from a dotted name to a value, and how a list of readings becomes such numbers.
+//! Statistics of a run: a flat map from dotted names to values, and functions that derive statistics from readings.
 //!
-//! Flat because three things read it: the expectations of a scenario, the table, and the JSON file. A statistic that
-//! could not be measured is absent, never zero.
+//! The map is flat because expectations, the table and the JSON file use the same names. A statistic that could not be measured is absent,
+//! not zero.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ impl Statistics {
         self.0.get(name).copied()
     }
 
-    /// Of each statistic the middle one of several rounds.
+    /// The median of each statistic over several rounds.
     pub(crate) fn median_of_rounds(rounds: &[Self]) -> Self {
         let names = rounds.iter().flat_map(|round| round.0.keys());
         let middle = |name: &String| {
@@ -40,12 +40,12 @@ impl Statistics {
         Self(names.collect::<BTreeSet<_>>().into_iter().filter_map(middle).collect())
     }
 
-    /// All of them, by name.
+    /// All statistics, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
-    /// Smallest, median, largest and last of `readings` in order of time; nothing if there are none.
+    /// Sets minimum, median, maximum and last of `readings`, which are in order of time. Sets nothing if there are none.
     pub(crate) fn set_spread(&mut self, name: &str, readings: &[f64]) {
         self.set_if_present(format!("{name}_min"), readings.iter().copied().reduce(f64::min));
         self.set_if_present(format!("{name}_median"), median(readings));
@@ -61,7 +61,7 @@ pub(crate) fn percentile(readings: &[f64], q: f64) -> Option<f64> {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
 }
 
-/// The middle reading; the mean of the middle two of an even number.
+/// The median; the mean of the middle two of an even number.
 pub(crate) fn median(readings: &[f64]) -> Option<f64> {
     let sorted = sorted(readings);
     let upper = *sorted.get(sorted.len() / 2)?;
@@ -75,9 +75,9 @@ fn sorted(readings: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// By how many percent the readings grew from their second fifth to their last; nothing below ten readings.
+/// Growth of the readings in percent, from the median of the second fifth to that of the last; none below ten readings.
 ///
-/// The first fifth is left out: connections, buffers and tables fill then, which is a level and not a leak.
+/// The first fifth is ignored, because connections, buffers and tables fill during it, which is not a leak.
 pub(crate) fn growth_percent(readings: &[f64]) -> Option<f64> {
     let fifth = readings.len() / 5;
     if fifth < 2 {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_round_moves_nothing() {
+    fn one_outlier_round_does_not_change_the_median() {
         let round = |value: f64| Statistics([("a.p99_ms".to_owned(), value)].into());
         let rounds = [round(1.0), round(90.0), round(2.0), Statistics::default()];
         assert_eq!(Statistics::median_of_rounds(&rounds).value("a.p99_ms"), Some(2.0));

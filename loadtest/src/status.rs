@@ -1,4 +1,4 @@
-//! The gateway's status document, as an operator's monitor reads it.
+//! Reads the gateway's status document, as an operator's monitoring does.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use crate::clock::{self, millis};
 use crate::sampler::fetch;
 use crate::statistics::{Statistics, percentile};
 
-/// An answer that takes longer is none.
+/// A later answer counts as missing.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One reading of `/status`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct StatusReading {
-    /// From the connect to the last byte, or to the failure.
+    /// Time from the connect to the last byte, or to the failure.
     pub(crate) took_ms: f64,
-    /// Whether a document came.
+    /// Whether a document was received.
     pub(crate) answered: bool,
-    /// Whether its status and level are normal and it names no cause.
+    /// Whether its status and level are normal and it has no cause.
     pub(crate) normal: bool,
-    /// What it says of itself: status, level, and the identifiers of its causes.
+    /// Its status, level, and the IDs of its causes.
     pub(crate) summary: String,
 }
 
-/// Reads it now.
+/// Reads the document.
 pub(crate) fn read(admin: SocketAddr) -> StatusReading {
     let begin = clock::now();
     let answer = fetch(admin, "/status", STATUS_TIMEOUT).unwrap_or_default();
@@ -53,14 +53,14 @@ fn evaluate(document: &Value) -> (bool, String) {
 /// Writes the statistics of a step's readings as `STEP.status.…`.
 pub(crate) fn summarize(readings: &[&StatusReading], step: &str, into: &mut Statistics) {
     let Some(last) = readings.last() else { return };
-    let took: Vec<_> = readings.iter().map(|reading| reading.took_ms).collect();
+    let durations: Vec<_> = readings.iter().map(|reading| reading.took_ms).collect();
     let unanswered = readings.iter().filter(|reading| !reading.answered).count();
     let mut set = |name: &str, value: f64| into.set(format!("{step}.status.{name}"), value);
     set("asked", readings.len() as f64);
     set("unanswered", unanswered as f64);
     set("normal_last", f64::from(u8::from(last.normal)));
     for (name, quantile) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0)] {
-        into.set_if_present(format!("{step}.status.{name}"), percentile(&took, quantile));
+        into.set_if_present(format!("{step}.status.{name}"), percentile(&durations, quantile));
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_unanswered() {
+    fn a_failed_connect_is_unanswered() {
         let reading = read(SocketAddr::from(([127, 0, 0, 1], 1)));
         let mut statistics = Statistics::default();
         summarize(&[&reading], "s", &mut statistics);

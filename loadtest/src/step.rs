@@ -1,4 +1,4 @@
-//! One step of a scenario: all its loads at once, events and crashes meanwhile, and the numbers at its end.
+//! Runs one step of a scenario: its concurrent loads, its events and crashes, and its statistics.
 //!
 //! Statistics are named STEP.LOAD.WHAT for loads, STEP.WHAT for the gateway's process and metrics,
 //! STEP.upstream.BUCKET.WHAT for upstreams and STEP.storm.WHAT for crashes.
@@ -28,27 +28,27 @@ use crate::storm::{self, StormReport};
 use crate::upstream::{Upstream, Upstreams};
 use crate::{clock, pattern, usage};
 
-/// The parts of a run that its steps use; the gateway ends before what it talks to.
+/// The parts of a run that all steps share. The gateway ends before its upstreams.
 pub(crate) struct TestBed {
     pub(crate) gateway: Gateway,
     pub(crate) sampler: Sampler,
     pub(crate) upstreams: Upstreams,
-    /// Where the gateway speaks TLS.
+    /// The certificate of a gateway with TLS.
     pub(crate) certificate: Option<Certificate>,
     /// Reads the log of a gateway in a container.
     pub(crate) log_tail: Option<LogTail>,
     pub(crate) container: Option<Container>,
-    /// Connections that broke off so far.
+    /// Broken connections so far.
     pub(crate) broken: RefCell<Vec<BrokenConnection>>,
 }
 
-/// A load of the step under way.
+/// A running load of the step.
 pub(crate) struct RunningStepLoad {
     pub(crate) name: String,
     pub(crate) recorder: Rc<RefCell<Recorder>>,
 }
 
-/// What a step measures while it runs.
+/// Measurements of a running step.
 pub(crate) struct StepTallies {
     pub(crate) step: String,
     pub(crate) begin: Instant,
@@ -57,7 +57,7 @@ pub(crate) struct StepTallies {
 }
 
 impl TestBed {
-    /// Plays `step` to its end.
+    /// Runs `step` to its end.
     pub(crate) async fn run_step(
         &self,
         step: &Step,
@@ -103,7 +103,7 @@ impl TestBed {
         Ok(())
     }
 
-    /// How hostile clients reach the gateway.
+    /// Address and TLS for hostile clients.
     fn target(&self) -> Result<AttackTarget, RunError> {
         let address = self.gateway.address;
         let both = |certificate: &Certificate| {
@@ -119,7 +119,7 @@ impl TestBed {
             (Some(_), _) => BodyCapture::Text,
         };
         let path = format!("/{}/object", spec.bucket);
-        let bare = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
+        let base = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
         let tls = self.certificate.as_ref().map(|certificate| certificate.client("http/1.1")).transpose()?;
         let source = spec.source;
         Ok(Load {
@@ -127,7 +127,7 @@ impl TestBed {
             request: spec
                 .headers
                 .iter()
-                .fold(bare, |request, (name, value)| request.with_header(name, value)),
+                .fold(base, |request, (name, value)| request.with_header(name, value)),
             shape: spec.offered(seconds),
             connections: spec.connections,
             timeout: spec.timeout(),
@@ -138,7 +138,7 @@ impl TestBed {
         })
     }
 
-    /// Waits for loads, events and storm, whichever takes longest; without any load, for the step's length.
+    /// Waits until loads, events and storm have ended; without loads, for the length of the step.
     async fn finish(
         &self,
         step: &Step,
@@ -222,8 +222,8 @@ impl TestBed {
         }
     }
 
-    /// Compares connections that broke with the log, and writes `STEP.broken` and `STEP.broken_without_reason`; counts of
-    /// log lines are those of the whole run, in the last round.
+    /// Matches broken connections with the log, and writes `STEP.broken` and `STEP.broken_without_reason`. Counts of log lines are those of
+    /// the whole run, in the last round.
     pub(crate) fn match_broken_with_log(&self, scenario: &Scenario, rounds: &mut [Statistics]) {
         let (Some(log_tail), Some(into)) = (&self.log_tail, rounds.last_mut()) else { return };
         let (reasons, broken) = (log_tail.reasons(), self.broken.borrow());
@@ -235,7 +235,7 @@ impl TestBed {
         }
     }
 
-    /// Ends everything that was started, the gateway first.
+    /// Ends all parts, the gateway first.
     pub(crate) fn shut_down(self) -> Vec<Reading> {
         self.sampler.finish()
     }

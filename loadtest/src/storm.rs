@@ -1,11 +1,11 @@
-//! Crashing the gateway's actors, one after another, and watching how soon requests pass again.
+//! Crashes the gateway's actors one after another and measures the time until requests succeed again.
 //!
-//! After each crash a probe, on a connection of its own, asks for an object until one comes; the time from the crash
-//! order to that answer is how long the crash was felt. Probes that failed count as lost, like any other request.
+//! After each crash a probe with a separate connection requests an object until one succeeds. The measured time is from the crash order to
+//! that answer. Failed probes count as lost, like any other request.
 //!
-//! An actor crashes either over the order itself, and then no request may be lost, or over the next message of a
-//! request, and then that request may be, but no other. The probe asks what every request asks: an actor that is told
-//! things but asked nothing (the monitor, the breaker while it is closed) makes nobody wait, and shows in its restarts.
+//! An actor crashes either on the order itself, and then no request may be lost, or on the next message of a request, and then only that
+//! request may be lost. The probe is an ordinary request. An actor that requests do not wait for (the monitor, the breaker while it is
+//! closed) delays no probe; its crash is visible in its restarts.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,23 +21,23 @@ use crate::pacer::Pacer;
 use crate::statistics::{Statistics, percentile};
 
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Asked without pause, a gateway that refuses at once would be answering nothing but probes.
+/// Pause between probes, so that a gateway that refuses immediately is not loaded with probes only.
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 
-/// A storm, as a scenario spells it.
+/// A storm in a scenario.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StormSpec {
-    /// Names of actors, crashed in turn.
+    /// Names of the actors to crash, in order.
     pub(crate) actors: Vec<String>,
-    /// Where in an actor: `decide`, `apply`, `timer`, `started`; changed after each round of actors.
+    /// Where in an actor: `decide`, `apply`, `timer`, `started`. The place changes after each round of actors.
     pub(crate) places: Vec<String>,
-    /// How many.
+    /// Number of crashes.
     pub(crate) crashes: u64,
-    /// Over whose message.
+    /// The message on which an actor crashes.
     #[serde(default)]
     pub(crate) victim: CrashTarget,
-    /// From the end of one to the next.
+    /// Pause between the recovery and the next crash.
     pub(crate) pause_ms: u64,
     /// The bucket that is probed.
     pub(crate) bucket: String,
@@ -46,19 +46,19 @@ pub(crate) struct StormSpec {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
-/// The message an actor crashes over.
+/// The message on which an actor crashes.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CrashTarget {
     /// The order to crash.
     #[default]
     Order,
-    /// The next one that comes.
+    /// The next message.
     Next,
 }
 
 impl CrashTarget {
-    /// As the gateway calls it.
+    /// The value of the gateway's parameter.
     fn crash_parameter(self) -> &'static str {
         match self {
             Self::Order => "self",
@@ -67,7 +67,7 @@ impl CrashTarget {
     }
 }
 
-/// What a storm did.
+/// Results of a storm.
 #[derive(Debug, Default)]
 pub(crate) struct StormReport {
     ordered: u64,
@@ -78,7 +78,7 @@ pub(crate) struct StormReport {
 }
 
 impl StormReport {
-    /// Probes that got no 2xx.
+    /// Probes without a 2xx.
     pub(crate) fn probes_lost(&self) -> u64 {
         self.probes_lost
     }
@@ -88,18 +88,18 @@ impl StormReport {
         self.ordered
     }
 
-    fn count(&mut self, followed: bool, probes_lost: u64, took: Duration) {
+    fn count(&mut self, followed: bool, probes_lost: u64, elapsed: Duration) {
         self.ordered += 1;
         self.refused += u64::from(!followed);
         self.probes_lost += probes_lost;
-        if took < RECOVERY_TIMEOUT {
-            self.served_again_ms.push(millis(took));
+        if elapsed < RECOVERY_TIMEOUT {
+            self.served_again_ms.push(millis(elapsed));
         } else {
             self.never += 1;
         }
     }
 
-    /// Writes everything as `PREFIX.…`.
+    /// Writes all statistics as `PREFIX.…`.
     pub(crate) fn summarize(&self, prefix: &str, into: &mut Statistics) {
         into.set(format!("{prefix}.crashes"), (self.ordered - self.refused) as f64);
         into.set(format!("{prefix}.orders_refused"), self.refused as f64);
@@ -112,7 +112,7 @@ impl StormReport {
     }
 }
 
-/// A client that keeps one connection and opens another when it must.
+/// A client with one connection, which it replaces if it is not usable.
 struct ProbeClient {
     address: SocketAddr,
     connection: Option<Connection>,
@@ -139,20 +139,20 @@ impl ProbeClient {
     }
 }
 
-/// Runs the storm to its end; `report` can be watched meanwhile.
+/// Runs the storm to its end and updates `report`.
 pub(crate) async fn run(
     spec: &StormSpec,
     gateway: SocketAddr,
     admin: SocketAddr,
     report: &RefCell<StormReport>,
 ) -> io::Result<()> {
-    let (mut orders, mut probes, mut pacer) =
+    let (mut crash_client, mut probes, mut pacer) =
         (ProbeClient::new(admin), ProbeClient::new(gateway), Pacer::new()?);
-    let bare = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, BodyCapture::CountBytes);
-    let probe = spec.headers.iter().fold(bare, |request, (name, value)| request.with_header(name, value));
+    let base = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, BodyCapture::CountBytes);
+    let probe = spec.headers.iter().fold(base, |request, (name, value)| request.with_header(name, value));
     let victim = spec.victim.crash_parameter();
-    let turns = spec.places.iter().flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
-    let rounds = turns.cycle().take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
+    let targets = spec.places.iter().flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
+    let rounds = targets.cycle().take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
     for (actor, place) in rounds {
         let order = Request::new(
             "POST",
@@ -163,7 +163,7 @@ pub(crate) async fn run(
         );
         let begin = clock::now();
         let deadline = begin + RECOVERY_TIMEOUT;
-        let followed = orders.succeeds(&order, deadline).await;
+        let followed = crash_client.succeeds(&order, deadline).await;
         let mut lost = 0;
         while clock::now() < deadline && !probes.succeeds(&probe, deadline).await {
             lost += 1;

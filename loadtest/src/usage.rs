@@ -1,17 +1,17 @@
-//! What processes use, read from `/proc`: memory, descriptors, processor time of a whole process tree.
+//! Resource usage of a process tree from `/proc`: memory, descriptors and CPU time.
 //!
-//! Processor time per request is the figure that survives a shared machine; the time burnt by processes that have
-//! nothing to do with the run says how far latency and throughput of that run can be trusted.
+//! CPU time per request is meaningful also on a shared machine. The CPU time of unrelated processes shows how reliable the latency and
+//! throughput of a run are.
 
 use std::collections::HashMap;
 use std::fs;
 
-/// Seconds of processor time per tick of `/proc/PID/stat`.
+/// Seconds of CPU time per tick of `/proc/PID/stat`.
 fn tick_seconds() -> f64 {
     1.0 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// The fields of a process's `stat` after its name, which may itself hold spaces.
+/// The fields of a process's `stat` after its name, which may contain spaces.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = text.rsplit_once(')')?.1;
@@ -37,7 +37,7 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
     found
 }
 
-/// Processor time used so far by `processes`, in seconds.
+/// CPU time used so far by `processes`, in seconds.
 pub(crate) fn cpu_seconds(processes: &[u32]) -> f64 {
     let ticks = |pid: &u32| {
         let fields = stat_fields(*pid)?;
@@ -48,13 +48,13 @@ pub(crate) fn cpu_seconds(processes: &[u32]) -> f64 {
     processes.iter().filter_map(ticks).sum::<u64>() as f64 * tick_seconds()
 }
 
-/// Processor time used so far by everything on the machine, in seconds.
+/// CPU time used so far by all processes of the machine, in seconds.
 pub(crate) fn host_cpu_seconds() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = text.lines().next().unwrap_or_default();
     let fields: Vec<u64> = first.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     let idle = fields.get(3).copied().unwrap_or(0) + fields.get(4).copied().unwrap_or(0);
-    // guest time, from the ninth field on, is contained in user time already
+    // The first eight fields: guest time, from the ninth field on, is contained in user time.
     let all: u64 = fields.iter().take(8).sum();
     (all - idle) as f64 * tick_seconds()
 }
@@ -75,7 +75,7 @@ pub(crate) fn descriptors(processes: &[u32]) -> f64 {
     processes.iter().filter_map(count).sum::<usize>() as f64
 }
 
-/// A stretch of time, over which the processor time of our processes is told from everybody else's.
+/// A period over which the CPU time of other processes is measured.
 pub(crate) struct CpuWindow {
     ours: Vec<u32>,
     ours_begin: f64,
@@ -84,13 +84,13 @@ pub(crate) struct CpuWindow {
 }
 
 impl CpuWindow {
-    /// Begins now; `ours` are the processes of the run, the load generator among them.
+    /// Starts now. `ours`: the processes of the run, including the load generator.
     pub(crate) fn begin(ours: Vec<u32>) -> Self {
         let (ours_begin, host_begin) = (cpu_seconds(&ours), host_cpu_seconds());
         Self { ours, ours_begin, host_begin, begin: crate::clock::now() }
     }
 
-    /// Cores kept busy by unrelated processes since then.
+    /// Cores used by unrelated processes since the start.
     pub(crate) fn other_cores(&self) -> f64 {
         let seconds = (crate::clock::now() - self.begin).as_secs_f64().max(1e-3);
         let ours = cpu_seconds(&self.ours) - self.ours_begin;

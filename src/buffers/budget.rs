@@ -1,7 +1,7 @@
 //! The process's budget for kernel buffers of transfers that have grown (`server.buffer_budget`).
 //!
-//! A small buffer needs no reservation: the number of small ones is bounded by the gates and the in-flight slots. A grown one is
-//! reserved until it is small again; without a reservation a transfer stays as it is.
+//! A small buffer needs no reservation, because gates and in-flight slots bound the number of small buffers. A grown buffer is reserved
+//! until it is small again. A transfer without a reservation keeps its size.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use crate::buffers::tuning::BudgetHeadroom;
 
 /// The budget before the monitor has read the memory limit.
 const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
-/// The budget's share of the memory limit, where the configuration sets none.
+/// The default budget is 1/4 of the memory limit.
 const LIMIT_DIVISOR: u64 = 4;
-/// A transfer starts at a medium size while running transfers have reserved at most this share of the budget.
+/// A transfer starts at a medium size while running transfers have reserved at most 1/24 of the budget.
 const START_DIVISOR: u64 = 24;
-/// A connection keeps a large size while at most this share of the budget is reserved.
+/// A connection keeps a large size while at most 1/16 of the budget is reserved.
 const KEEP_DIVISOR: u64 = 16;
-/// A large buffer has this share of the budget, within [`LARGE_BYTES`].
+/// A large buffer has 1/16 of the budget, within [`LARGE_BYTES`].
 const LARGE_DIVISOR: u64 = 16;
-/// A large buffer, in bytes as the kernel accounts them. With 8 MiB an object of 10 MiB on loopback costs no more than in a buffer of the
-/// kernel's own size.
+/// Bounds of a large buffer, in bytes as the kernel accounts them. With 8 MiB an object of 10 MiB on loopback costs no more CPU time than
+/// with the kernel's own buffer size.
 const LARGE_BYTES: RangeInclusive<u64> = 1 << 20..=8 << 20;
 
-/// What is reserved in the whole process.
+/// Reserved bytes of the whole process.
 #[derive(Debug)]
 pub(crate) struct BufferBudget {
     configured: Option<u64>,
     limit: AtomicU64,
     reserved: AtomicU64,
-    /// The part of it that connections keep while no transfer uses them.
+    /// The part of `reserved` that connections keep while no transfer uses them.
     idle: AtomicU64,
     /// Memory is below `warning`.
     may_grow: AtomicBool,
@@ -50,7 +50,7 @@ impl BufferBudget {
         })
     }
 
-    /// A sample of the monitor: the memory limit, if there is one, and whether buffers may grow.
+    /// Applies a sample of the monitor: the memory limit if known, and whether buffers may grow.
     pub(crate) fn update(&self, memory_limit_bytes: Option<u64>, may_grow: bool) {
         if let (None, Some(limit)) = (self.configured, memory_limit_bytes) {
             self.limit.store(limit / LIMIT_DIVISOR, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl BufferBudget {
         !self.may_grow.load(Ordering::Relaxed)
     }
 
-    /// A worker has its first transfer, or none any more.
+    /// Counts a worker in or out: it has its first transfer, or no transfer is left.
     pub(super) fn count_serving(&self, is_serving: bool) {
         if is_serving {
             self.serving.fetch_add(1, Ordering::Relaxed);
@@ -77,13 +77,13 @@ impl BufferBudget {
         self.serving.load(Ordering::Relaxed).max(1)
     }
 
-    /// Reserves memory for so many bytes; none if that would exceed the budget, or memory is short.
+    /// Reserves `bytes`; none if that would exceed the budget, or memory is short.
     pub(crate) fn try_reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0, is_idle: false };
         reservation.resize(bytes).then_some(reservation)
     }
 
-    /// The same for a transfer that begins: none once running transfers have reserved 1/24 of the budget.
+    /// Reserves `bytes` for a new transfer; none if running transfers would then have more than 1/24 of the budget.
     pub(crate) fn try_reserve_start(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         if self.has_free(START_DIVISOR, self.running_bytes().saturating_add(bytes)) {
             self.try_reserve(bytes)
@@ -92,7 +92,7 @@ impl BufferBudget {
         }
     }
 
-    /// How much is free for transfers that grow.
+    /// How much of the budget is free for transfers that grow.
     pub(crate) fn headroom(&self) -> BudgetHeadroom {
         if self.has_free(START_DIVISOR, self.running_bytes()) {
             BudgetHeadroom::Ample
@@ -101,12 +101,12 @@ impl BufferBudget {
         }
     }
 
-    /// Whether so many bytes are at most this share of the budget, and memory is not short.
+    /// Whether `bytes` are at most this share of the budget, and memory is not short.
     fn has_free(&self, divisor: u64, bytes: u64) -> bool {
         !self.is_short() && bytes <= self.limit.load(Ordering::Relaxed) / divisor
     }
 
-    /// The bytes of a large buffer as the kernel accounts them.
+    /// Size of a large buffer, in bytes as the kernel accounts them.
     pub(crate) fn large_bytes(&self) -> u32 {
         let share = self.limit.load(Ordering::Relaxed) / LARGE_DIVISOR;
         u32::try_from(share.clamp(*LARGE_BYTES.start(), *LARGE_BYTES.end())).unwrap_or(u32::MAX)
@@ -116,7 +116,7 @@ impl BufferBudget {
         self.reserved_bytes().saturating_sub(self.idle.load(Ordering::Relaxed))
     }
 
-    /// Bytes that are reserved now.
+    /// Bytes that are currently reserved.
     pub(crate) fn reserved_bytes(&self) -> u64 {
         self.reserved.load(Ordering::Relaxed)
     }
@@ -129,9 +129,9 @@ impl BufferBudget {
     }
 }
 
-/// Reserved memory. Dropping it gives it back.
+/// Reserved memory. Dropping it releases it.
 #[derive(Debug)]
-#[must_use = "a reservation that is dropped is given back"]
+#[must_use = "a dropped reservation is released"]
 pub(crate) struct Reservation {
     budget: Arc<BufferBudget>,
     bytes: u64,
@@ -139,17 +139,17 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Whether enough of the budget is free for a connection to keep a large size.
+    /// Whether at most 1/16 of the budget is reserved, so that a connection may keep a large size.
     pub(crate) fn may_be_retained(&self) -> bool {
         self.budget.has_free(KEEP_DIVISOR, self.budget.reserved_bytes())
     }
 
-    /// How many bytes it has.
+    /// Reserved bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether a transfer uses it. One that a connection keeps does not stand in the way of transfers that begin.
+    /// Marks the reservation as unused or used by a transfer. An unused one does not count for the start of transfers.
     pub(crate) fn set_idle(&mut self, is_idle: bool) {
         match (std::mem::replace(&mut self.is_idle, is_idle), is_idle) {
             (false, true) => self.budget.idle.fetch_add(self.bytes, Ordering::Relaxed),
@@ -158,12 +158,12 @@ impl Reservation {
         };
     }
 
-    /// Reserves at most so many bytes from now on.
+    /// Reduces the reservation to `bytes`. A smaller one stays as it is.
     pub(crate) fn shrink_to(&mut self, bytes: u64) {
         self.resize(bytes.min(self.bytes));
     }
 
-    /// Reserves so many bytes in all, for a transfer. False if the budget has no more; the reservation then has as many as before.
+    /// Changes the reservation to `bytes`, for a transfer. False if the budget does not allow it; the reservation is then unchanged.
     pub(crate) fn resize(&mut self, bytes: u64) -> bool {
         self.set_idle(false);
         if bytes > self.bytes && !self.budget.try_add(bytes - self.bytes) {
@@ -186,7 +186,7 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
-    /// P1: the budget is never exceeded, and everything comes back
+    /// P1: the budget is never exceeded, and dropped reservations are released
     #[test]
     fn reservations_fit_the_budget() {
         let budget = BufferBudget::new(Some(100));
@@ -207,12 +207,12 @@ mod tests {
         let first = budget.try_reserve_start(60).unwrap();
         assert!(budget.try_reserve_start(41).is_none());
         let second = budget.try_reserve_start(40).unwrap();
-        assert!(budget.try_reserve(2300).is_some(), "growth may use all of it");
+        assert!(budget.try_reserve(2300).is_some(), "growth may use the whole budget");
         drop((first, second));
         assert!(budget.try_reserve_start(101).is_none());
     }
 
-    /// P1: a small container has smaller large buffers
+    /// P1: the size of a large buffer follows the budget, from 1 to 8 MiB
     #[test]
     fn large_buffers_follow_the_budget() {
         for (budget, large) in [(1 << 20, 1 << 20), (64 << 20, 4 << 20), (1 << 40, 8 << 20)] {
@@ -220,39 +220,39 @@ mod tests {
         }
     }
 
-    /// P1: what idle connections keep leaves room for starts, and is bounded itself
+    /// P1: reservations of idle connections do not count for starts, and are bounded
     #[test]
-    fn kept_sizes_leave_room_for_starts() {
+    fn retained_sizes_leave_room_for_starts() {
         let budget = BufferBudget::new(Some(2400));
-        let mut kept = budget.try_reserve(150).unwrap();
+        let mut retained = budget.try_reserve(150).unwrap();
         assert!(budget.try_reserve_start(1).is_none(), "a transfer uses it");
-        assert!(kept.may_be_retained());
-        kept.set_idle(true);
+        assert!(retained.may_be_retained());
+        retained.set_idle(true);
         let start = budget.try_reserve_start(100).unwrap();
-        assert!(!kept.may_be_retained(), "a sixteenth of the budget is 150");
-        kept.set_idle(false);
+        assert!(!retained.may_be_retained(), "a sixteenth of the budget is 150");
+        retained.set_idle(false);
         assert!(budget.try_reserve_start(1).is_none());
-        kept.set_idle(true);
-        drop((kept, start));
+        retained.set_idle(true);
+        drop((retained, start));
         assert_eq!((budget.reserved_bytes(), budget.running_bytes()), (0, 0));
         assert!(budget.try_reserve_start(100).is_some());
     }
 
-    /// X1: from warning on nothing grows, and what is reserved can be given back
+    /// X1: at warning and above nothing grows, and reservations can be released
     #[test]
     fn nothing_grows_while_memory_is_short() {
         let budget = BufferBudget::new(None);
         budget.update(Some(4000), true);
-        let mut held = budget.try_reserve(1000).unwrap();
+        let mut reservation = budget.try_reserve(1000).unwrap();
         assert!(budget.try_reserve(1).is_none(), "a quarter of the limit");
-        assert!(held.resize(500));
+        assert!(reservation.resize(500));
         budget.update(Some(4000), false);
         assert!(budget.try_reserve(1).is_none());
-        assert!(held.resize(100));
+        assert!(reservation.resize(100));
         assert_eq!(budget.reserved_bytes(), 100);
     }
 
-    /// P1: the key takes precedence over the share
+    /// P1: the configured budget takes precedence over the share of the limit
     #[test]
     fn a_configured_budget_stays() {
         let budget = BufferBudget::new(Some(10));

@@ -1,8 +1,8 @@
-//! Metrics of kernel buffers and of transfers that were slowed down for memory.
+//! Metrics of socket buffers, and of transfers that were paused or cut because memory was exhausted.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-/// Of the whole process.
+/// Metrics of the whole process.
 #[derive(Debug, Clone)]
 pub(crate) struct BufferMetrics {
     reserved: IntGauge,
@@ -14,19 +14,18 @@ impl BufferMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let reserved = IntGauge::new(
             "buffer_reserved_bytes",
-            "bytes of server.buffer_budget that are reserved for socket buffers of fast transfers",
+            "bytes of server.buffer_budget that are reserved for socket buffers",
         )?;
         let paused =
             IntCounter::new("transfers_paused_total", "pauses of transfers because memory was exhausted")?;
-        let cut =
-            IntCounter::new("transfers_cut_total", "transfers that were cut because memory was exhausted")?;
+        let cut = IntCounter::new("transfers_cut_total", "transfers cut off because memory was exhausted")?;
         registry.register(Box::new(reserved.clone()))?;
         registry.register(Box::new(paused.clone()))?;
         registry.register(Box::new(cut.clone()))?;
         Ok(Self { reserved, paused, cut })
     }
 
-    /// Sets the gauge; called before a scrape is answered.
+    /// Sets the gauge. Called for each scrape.
     pub(crate) fn observe_reserved(&self, bytes: u64) {
         self.reserved.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }

@@ -1,13 +1,13 @@
-//! Memory of bodies that pass through the gateway: kernel buffers that follow the client's pace, and what happens when memory is short.
+//! Socket buffers of large bodies: their sizes, and the pauses and cuts when memory is short.
 //!
-//! A body of more than [`LARGE_BODY_BYTES`] is a [`Transfer`]: it has the socket that it comes from and the socket that it goes to. Both
-//! buffers start small, grow together as the bytes flow (`pace.rs`) within a budget of the process (`budget.rs`), and
-//! are small again at its end. Each worker visits its transfers at each sample of the monitor (`transfers.rs`): it
-//! makes those small that slowed down, all of them from `warning` of memory on, and at `exhausted` it pauses and
-//! finally cuts the heaviest (`pausing.rs`). A smaller body costs a comparison for each piece.
-//! `docs/design/buffers.md` has the rule, its measurements, and what the kernel does with each option.
+//! A body of more than [`LARGE_BODY_BYTES`] is a [`Transfer`] with a source socket and a sink socket. Both buffers start small, grow
+//! together with the throughput (`tuning.rs`) within the budget of the process (`budget.rs`), and are small again at the end of the body.
+//! With each sample of the monitor each worker shrinks the transfers that have slowed down, and all of them at `warning` of memory or above
+//! (`transfers.rs`). At `exhausted` it pauses the largest transfers and finally cuts them (`pause_policy.rs`). A smaller body costs one
+//! comparison for each piece.
 //!
-//! Deliberately absent: buffers of other sockets (admin listener, key sets, credentials), which carry small documents.
+//! This module does not size the buffers of other sockets (admin listener, key sets, credentials), which carry small documents. Rules,
+//! measurements and the effect of each socket option: `docs/design/buffers.md`.
 
 mod budget;
 mod metrics;

@@ -1,35 +1,34 @@
-//! Which transfers are paused, resumed and cut while memory is exhausted, as a pure function.
+//! Selects the transfers to pause, resume and cut while memory is exhausted: a pure function.
 //!
-//! Each sample of the monitor is one call. At `exhausted` the heaviest running transfers are paused, as many as hold
-//! what is used in excess. A pause lasts at most [`PAUSE_MAX`]. If memory is still exhausted then, the heaviest of
-//! those that had their pause are cut; the others run on and are not paused again in the same episode. Below
-//! `exhausted` everything runs and nothing is cut.
+//! Each sample of the monitor is one call. At `exhausted` the largest running transfers are paused: as many as hold the excess bytes. A
+//! pause lasts at most [`PAUSE_MAX`]. If memory is exhausted even then, the largest of the transfers that were paused are cut. The others
+//! resume and are not paused again in the same episode. Below `exhausted` all transfers run and none is cut.
 
 use std::time::Duration;
 
 /// The longest pause of a transfer.
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A transfer as the decision sees it.
+/// The input of the decision for one transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PauseCandidate {
-    /// What it holds in kernel buffers and in the process.
+    /// Bytes that it holds in kernel buffers and in the process.
     pub(crate) held_bytes: u64,
     pub(crate) state: PauseState,
 }
 
-/// Whether a transfer is paused.
+/// The pause state of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PauseState {
-    /// It was not paused in this episode.
+    /// Not paused in this episode.
     Running,
-    /// For so long.
+    /// Paused, for this time so far.
     Paused(Duration),
     /// Its pause in this episode is over.
     Resumed,
 }
 
-/// What happens to a transfer.
+/// Decision for one transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PauseAction {
     Continue,
@@ -38,39 +37,39 @@ pub(crate) enum PauseAction {
     Cut,
 }
 
-/// Decides for all transfers of one worker. `excess_bytes` is its part of what must be freed; none below `exhausted`.
+/// Decides for all transfers of one worker. `excess_bytes`: the worker's share of the bytes to free; none below `exhausted`.
 pub(crate) fn decide(candidates: &[PauseCandidate], excess_bytes: Option<u64>) -> Vec<PauseAction> {
-    let mut steps = vec![PauseAction::Continue; candidates.len()];
+    let mut actions = vec![PauseAction::Continue; candidates.len()];
     let Some(excess_bytes) = excess_bytes else {
-        for (step, candidate) in steps.iter_mut().zip(candidates) {
+        for (action, candidate) in actions.iter_mut().zip(candidates) {
             if candidate.state != PauseState::Running {
-                *step = PauseAction::Resume;
+                *action = PauseAction::Resume;
             }
         }
-        return steps;
+        return actions;
     };
-    let mut by_weight: Vec<usize> = (0..candidates.len()).collect();
-    by_weight.sort_by_key(|at| std::cmp::Reverse(candidates[*at].held_bytes));
-    let mut take = |step: PauseAction, is_taken: &dyn Fn(PauseState) -> bool| {
+    let mut by_size: Vec<usize> = (0..candidates.len()).collect();
+    by_size.sort_by_key(|at| std::cmp::Reverse(candidates[*at].held_bytes));
+    let mut assign = |action: PauseAction, is_candidate: &dyn Fn(PauseState) -> bool| {
         let mut left = excess_bytes.max(1);
-        for at in by_weight.iter().copied().filter(|at| is_taken(candidates[*at].state)) {
+        for at in by_size.iter().copied().filter(|at| is_candidate(candidates[*at].state)) {
             if left == 0 {
                 break;
             }
             left = left.saturating_sub(candidates[at].held_bytes.max(1));
-            steps[at] = step;
+            actions[at] = action;
         }
     };
-    take(PauseAction::Cut, &has_used_pause);
-    take(PauseAction::Pause, &|state| state == PauseState::Running);
-    for (step, candidate) in steps.iter_mut().zip(candidates) {
-        if *step == PauseAction::Continue
+    assign(PauseAction::Cut, &has_used_pause);
+    assign(PauseAction::Pause, &|state| state == PauseState::Running);
+    for (action, candidate) in actions.iter_mut().zip(candidates) {
+        if *action == PauseAction::Continue
             && matches!(candidate.state, PauseState::Paused(since) if since >= PAUSE_MAX)
         {
-            *step = PauseAction::Resume;
+            *action = PauseAction::Resume;
         }
     }
-    steps
+    actions
 }
 
 fn has_used_pause(state: PauseState) -> bool {
@@ -91,9 +90,9 @@ mod tests {
         PauseCandidate { held_bytes, state }
     }
 
-    /// X1: the heaviest are paused first, as many as hold the excess
+    /// X1: the largest are paused first, as many as hold the excess
     #[test]
-    fn the_heaviest_are_paused() {
+    fn the_largest_are_paused() {
         let running = [10, 50, 30].map(|bytes| candidate(bytes, PauseState::Running));
         assert_eq!(
             decide(&running, Some(60)),
@@ -106,9 +105,9 @@ mod tests {
         assert_eq!(decide(&running, None), [PauseAction::Continue; 3]);
     }
 
-    /// X1: after the longest pause the heaviest are cut, the others run on
+    /// X1: after the maximum pause the largest are cut, and the others resume
     #[test]
-    fn the_heaviest_are_cut_after_their_pause() {
+    fn the_largest_are_cut_after_their_pause() {
         let paused = [10, 50, 30].map(|bytes| candidate(bytes, PauseState::Paused(PAUSE_MAX)));
         assert_eq!(decide(&paused, Some(40)), [PauseAction::Resume, PauseAction::Cut, PauseAction::Resume]);
         let resumed = [10, 30].map(|bytes| candidate(bytes, PauseState::Resumed));
@@ -130,31 +129,31 @@ mod tests {
     }
 
     proptest! {
-        /// X1: nothing is cut below exhausted or before its pause, and no pause outlasts its maximum
+        /// X1: nothing is cut below exhausted or before its pause, and no pause exceeds its maximum
         #[test]
         fn cuts_come_last(all in candidates(), excess in proptest::option::of(0_u64..5000)) {
-            for (candidate, step) in all.iter().zip(decide(&all, excess)) {
-                if step == PauseAction::Cut {
+            for (candidate, action) in all.iter().zip(decide(&all, excess)) {
+                if action == PauseAction::Cut {
                     prop_assert!(excess.is_some() && has_used_pause(candidate.state));
                 }
-                if step == PauseAction::Pause {
+                if action == PauseAction::Pause {
                     prop_assert!(excess.is_some() && candidate.state == PauseState::Running);
                 }
                 if matches!(candidate.state, PauseState::Paused(since) if since >= PAUSE_MAX) {
-                    prop_assert!(step == PauseAction::Cut || step == PauseAction::Resume);
+                    prop_assert!(action == PauseAction::Cut || action == PauseAction::Resume);
                 }
             }
         }
 
-        /// X1: whatever is cut is at least as heavy as whatever had its pause and stays
+        /// X1: each cut transfer is at least as large as each transfer that was paused and is not cut
         #[test]
-        fn the_heaviest_go(all in candidates(), excess in 0_u64..5000) {
-            let steps = decide(&all, Some(excess));
-            let of = |cut: bool| all.iter().zip(&steps)
-                .filter(|(candidate, step)| has_used_pause(candidate.state) && (**step == PauseAction::Cut) == cut)
+        fn the_largest_are_cut_first(all in candidates(), excess in 0_u64..5000) {
+            let actions = decide(&all, Some(excess));
+            let of = |cut: bool| all.iter().zip(&actions)
+                .filter(|(candidate, action)| has_used_pause(candidate.state) && (**action == PauseAction::Cut) == cut)
                 .map(|(candidate, _)| candidate.held_bytes).collect::<Vec<_>>();
             let lightest_cut = of(true).into_iter().min().unwrap_or(u64::MAX);
-            prop_assert!(of(false).into_iter().all(|kept| kept <= lightest_cut));
+            prop_assert!(of(false).into_iter().all(|uncut| uncut <= lightest_cut));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a sample of the monitor says of memory: whether buffers may grow, and how much is used in excess.
+//! Memory figures of a monitor sample: whether buffers may grow, and how many bytes are used in excess.
 
 use tidegate_actors::{Level, MonitorView, Sensor};
 use tidegate_config::MonitorConfig;
@@ -6,16 +6,16 @@ use tidegate_config::MonitorConfig;
 /// Memory in one sample.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemorySample {
-    /// The limit, in bytes; none where it is unknown.
+    /// The memory limit, in bytes; none if unknown.
     pub(super) limit_bytes: Option<u64>,
-    /// Memory is at `warning` or above: buffers become small.
+    /// Memory is at `warning` or above: buffers must shrink.
     pub(super) is_short: bool,
-    /// This process's own memory is exhausted: the bytes above `critical`.
+    /// The bytes above `critical` while the process's own memory is exhausted.
     pub(super) excess_bytes: Option<u64>,
 }
 
 impl MemorySample {
-    /// Reads a view. `was_short` is what the last sample said: memory that was short is so down to `recover`.
+    /// Reads a view. `was_short`: `is_short` of the previous sample, because memory stays short until it is below `recover`.
     pub(crate) fn from_view(view: &MonitorView, config: &MonitorConfig, was_short: bool) -> Self {
         let percent = |sensor| view.pressure_percent(sensor).unwrap_or_default();
         let own_percent = percent(Sensor::Memory);
@@ -31,7 +31,7 @@ impl MemorySample {
     }
 }
 
-/// The bytes above the share of the limit; none below it.
+/// The bytes above `percent` of the limit; none below it.
 fn excess((own_bytes, limit_bytes): (u64, u64), percent: u8) -> Option<u64> {
     let share_bytes = limit_bytes / 100 * u64::from(percent);
     own_bytes.checked_sub(share_bytes)
@@ -41,7 +41,7 @@ fn excess((own_bytes, limit_bytes): (u64, u64), percent: u8) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// X1: what is below critical is no excess, and an exhausted sensor of another resource pauses nothing
+    /// X1: bytes below critical are no excess
     #[test]
     fn the_excess_is_above_critical() {
         assert_eq!(excess((950, 1000), 90), Some(50));

@@ -1,4 +1,4 @@
-//! The socket options of Linux that neither the standard library nor socket2 offers.
+//! Linux socket options that neither the standard library nor socket2 has.
 
 #![expect(unsafe_code, reason = "setsockopt and getsockopt of options that no safe wrapper has")]
 
@@ -13,16 +13,16 @@ const SOCK_RCVBUF_LOCK: u32 = 2;
 /// `include/uapi/linux/sock_diag.h`: the values that SO_MEMINFO fills.
 const MEMORY_VALUES: usize = 9;
 
-/// What one socket holds in the kernel, in bytes.
+/// Kernel memory of one socket, in bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SocketMemory {
-    /// Received and queued bytes with their bookkeeping, and memory that is allocated ahead.
+    /// Received and queued bytes with their overhead, and memory that is allocated ahead.
     pub(crate) held_bytes: u64,
     /// The limit of the receive buffer.
     pub(crate) receive_limit: u64,
     /// The limit of the send buffer.
     pub(crate) send_limit: u64,
-    /// Bytes that were received and not read.
+    /// Received bytes that were not read.
     pub(crate) received_bytes: u64,
     /// Bytes that wait to be sent or acknowledged.
     pub(crate) queued_bytes: u64,
@@ -36,7 +36,7 @@ fn set(socket: RawFd, level: c_int, option: c_int, value: u32) {
     let _ = unsafe { libc::setsockopt(socket, level, option, (&raw const value).cast::<c_void>(), length) };
 }
 
-/// Fills `values` and returns how many bytes the kernel wrote; 0 where it has no such option.
+/// Fills `values`. Returns how many bytes the kernel wrote; 0 if it does not have the option.
 fn get<const N: usize>(socket: RawFd, level: c_int, option: c_int, values: &mut [u32; N]) -> usize {
     let Ok(mut length) = socklen_t::try_from(size_of_val(values)) else { return 0 };
     // SAFETY: the pointer and the length are those of `values`; the kernel writes at most `length` bytes, and any bytes are valid u32.
@@ -46,22 +46,22 @@ fn get<const N: usize>(socket: RawFd, level: c_int, option: c_int, values: &mut 
     if result == 0 { length as usize } else { 0 }
 }
 
-/// Sets `SO_RCVBUF` so that the kernel accounts at most so many bytes: it doubles what it is given (socket(7)).
+/// Sets `SO_RCVBUF` so that the kernel accounts at most `bytes`: it doubles the value (socket(7)).
 pub(super) fn set_receive_buffer(socket: RawFd, bytes: u32) {
     set(socket, SOL_SOCKET, libc::SO_RCVBUF, bytes / 2);
 }
 
-/// Takes no more bytes from the process while so many wait to be sent: `TCP_NOTSENT_LOWAT` (Linux `ip-sysctl`). 0 is the system's default.
+/// Limits the unsent bytes in the send buffer: `TCP_NOTSENT_LOWAT` (Linux `ip-sysctl`). 0 is the system's default.
 pub(super) fn set_unsent_limit(socket: RawFd, bytes: u32) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
 }
 
-/// The largest window that is advertised from now on (tcp(7)).
+/// Limits the window that is advertised from now on: `TCP_WINDOW_CLAMP` (tcp(7)).
 pub(super) fn set_window_clamp(socket: RawFd, bytes: u32) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes);
 }
 
-/// Whether the kernel must not size the receive buffer by itself. It goes on sizing the send buffer.
+/// Forbids or allows the kernel to size the receive buffer. It continues to size the send buffer.
 pub(super) fn lock_receive_buffer(socket: RawFd, is_locked: bool) {
     set(socket, SOL_SOCKET, SO_BUF_LOCK, if is_locked { SOCK_RCVBUF_LOCK } else { 0 });
 }
@@ -74,7 +74,7 @@ pub(super) fn received_segment(socket: RawFd) -> u32 {
     if filled == size_of_val(&values) { values[5] } else { 0 }
 }
 
-/// `SO_MEMINFO`.
+/// Reads `SO_MEMINFO`.
 pub(super) fn memory(socket: RawFd) -> SocketMemory {
     let mut values = [0_u32; MEMORY_VALUES];
     if get(socket, SOL_SOCKET, libc::SO_MEMINFO, &mut values) == 0 {
@@ -90,8 +90,8 @@ pub(super) fn memory(socket: RawFd) -> SocketMemory {
     }
 }
 
-/// Makes the receive buffers of a listener's connections start small. The kernel grows them as before, and announces
-/// as large a window scale as before.
+/// Sets a small initial receive buffer for the connections of a listener. The kernel grows the buffers as before, and announces the same
+/// window scale.
 pub(crate) fn start_small(socket: RawFd) {
     set_receive_buffer(socket, super::socket::RECEIVE_BYTES_MIN);
     lock_receive_buffer(socket, false);

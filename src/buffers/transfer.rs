@@ -1,4 +1,4 @@
-//! One large body on its way: its two sockets, its pace, and whether it is paused or cut.
+//! One large body in transfer: its two sockets, its buffer sizes, and its pause or cut.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,42 +12,42 @@ use crate::buffers::transfers::Transfers;
 use crate::buffers::tuning::{BufferSize, BufferTuner};
 use crate::http::send_progress::{CutReason, SendProgress};
 
-/// A body of at most so many bytes is no transfer. Its bytes fit the first window of a connection.
+/// A body is a transfer only above this size. Smaller ones fit the first window of a connection.
 pub(crate) const LARGE_BODY_BYTES: u64 = 64 << 10;
-/// A body of at most so many bytes fits every window: it says nothing of the buffers that a connection needs.
+/// A body up to this size fits every window, so it does not count for the buffer size of a connection.
 pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
-/// What a transfer holds in the process itself, beside its socket buffers: a piece that was read, and the bytes gathered for one write.
+/// Memory of a transfer in the process itself, besides its socket buffers: a piece that was read, and the bytes gathered for one write.
 const PROCESS_BYTES: u64 = 128 << 10;
-/// What is reserved for a buffer that the kernel sizes, until a visit knows its size.
+/// Initial reservation for a buffer that the kernel sizes; the next review reserves its real size.
 const UNLIMITED_BYTES: u64 = 4 << 20;
 
-/// Whether the bytes flow.
+/// State of the flow of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FlowState {
     Running,
     Paused(Instant),
-    /// Its pause is over; memory is still exhausted.
+    /// The pause is over; memory is still exhausted.
     Resumed,
     Cut,
 }
 
-/// A pause or cut of a transfer, as the body's reader sees it.
+/// What the reader of the body must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransferGate {
-    /// The bytes flow.
+    /// Read on.
     Flowing,
-    /// The transfer is cut.
+    /// End the body: the transfer is cut.
     Cut,
 }
 
-/// One large body. It stays on one thread.
+/// One large body. The value stays on one thread.
 pub(crate) struct Transfer {
     transfers: Rc<Transfers>,
     /// The socket that the bytes come from.
     source: Option<Rc<SocketBuffers>>,
-    /// The socket that they go to; an upload learns it when a connection takes its body.
+    /// The socket that the bytes go to. For an upload it is set when an upstream connection starts to send the body.
     sink: RefCell<Option<Rc<SocketBuffers>>>,
-    /// Of an answer: how its client takes it.
+    /// Send progress to the client; only for an answer.
     progress: Option<Rc<SendProgress>>,
     tuner: Cell<BufferTuner>,
     is_ending: Cell<bool>,
@@ -55,13 +55,13 @@ pub(crate) struct Transfer {
     /// When the last pause ended.
     resumed: Cell<Option<Instant>>,
     reader: RefCell<Option<Waker>>,
-    /// It was made small, and its send buffer still holds more than that.
+    /// The buffers were shrunk, and the send buffer still holds more than a small size.
     is_shrinking: Cell<bool>,
     queued_bytes: Cell<u64>,
 }
 
 impl Transfer {
-    /// A body that comes from `source` and goes to `sink`. `progress` is that of an answer.
+    /// Begins the transfer of a body from `source` to `sink`. `progress` is set for an answer.
     pub(crate) fn begin(
         transfers: &Rc<Transfers>,
         (source, sink): (Option<Rc<SocketBuffers>>, Option<Rc<SocketBuffers>>),
@@ -99,17 +99,17 @@ impl Transfer {
         transfer
     }
 
-    /// Begins at a medium size while most of the budget is free: small windows cost a fast transfer twice the CPU time.
+    /// Starts at a medium size while most of the budget is free, because small windows double the CPU time of a fast transfer.
     fn start_medium(&self, now: Instant) {
         let reserve = |bytes| self.transfers.budget().try_reserve_start(bytes);
         if self.grow_with(BufferSize::Medium, reserve) {
-            let mut pace = self.tuner.get();
-            pace.resized(BufferSize::Medium, now);
-            self.tuner.set(pace);
+            let mut tuner = self.tuner.get();
+            tuner.resized(BufferSize::Medium, now);
+            self.tuner.set(tuner);
         }
     }
 
-    /// The socket that the bytes go to. Replaces the one of an earlier attempt.
+    /// Sets the sink. Replaces that of an earlier attempt.
     pub(crate) fn set_sink(&self, sink: &Rc<SocketBuffers>) {
         sink.begin_transfer(Direction::Send);
         if let Some(earlier) = self.sink.replace(Some(Rc::clone(sink))) {
@@ -120,11 +120,11 @@ impl Transfer {
         }
     }
 
-    /// Bytes moved. `left` is how many are still to come, where that is known.
+    /// Counts moved bytes. `left`: bytes that are still to come, if known.
     pub(crate) fn record_moved(&self, bytes: usize, left: Option<u64>, now: Instant) {
-        let mut pace = self.tuner.get();
-        let earned = pace.advance(bytes as u64, self.transfers.budget().headroom(), now);
-        self.tuner.set(pace);
+        let mut tuner = self.tuner.get();
+        let earned = tuner.advance(bytes as u64, self.transfers.budget().headroom(), now);
+        self.tuner.set(tuner);
         if self.is_ending.get() {
             return;
         }
@@ -137,7 +137,7 @@ impl Transfer {
         }
     }
 
-    /// The window that is already open covers the rest of the body. It closes with that, so the connection is small when the body ends.
+    /// The open window covers the rest of the body. It closes as these bytes arrive, so the buffer is small when the body ends.
     fn end_window(&self) {
         self.is_ending.set(true);
         if let Some(source) = self.source.as_ref().filter(|source| !source.is_shared(Direction::Receive)) {
@@ -147,13 +147,13 @@ impl Transfer {
 
     fn grow(&self, size: BufferSize, now: Instant) {
         if self.grow_with(size, |bytes| self.transfers.budget().try_reserve(bytes)) {
-            let mut pace = self.tuner.get();
-            pace.resized(size, now);
-            self.tuner.set(pace);
+            let mut tuner = self.tuner.get();
+            tuner.resized(size, now);
+            self.tuner.set(tuner);
         }
     }
 
-    /// Gives both buffers this size, as far as its memory can be reserved. False where it cannot.
+    /// Grows both buffers to `size`. False if the memory of one cannot be reserved.
     fn grow_with(&self, size: BufferSize, reserve: impl Fn(u64) -> Option<Reservation>) -> bool {
         let bytes = self.bytes_of(size);
         let sink = self.sink.borrow();
@@ -173,20 +173,20 @@ impl Transfer {
         size.bytes(self.transfers.budget().large_bytes()).map_or(UNLIMITED_BYTES, u64::from)
     }
 
-    /// Whether the system allows a smaller receive buffer than a large transfer asks for (`net.core.rmem_max`).
+    /// Whether the system's limit (`net.core.rmem_max`) is below the receive buffer of a large transfer.
     fn is_capped(&self) -> bool {
         let large = self.bytes_of(BufferSize::Large);
         self.source.as_ref().is_some_and(|source| source.memory().receive_limit < large)
     }
 
-    /// The larger of its buffers. An upstream's connection may have grown before.
+    /// The size of the larger buffer. An upstream connection may have grown before this transfer.
     fn size(&self) -> BufferSize {
         let source = self.source.as_ref().map_or(BufferSize::Small, |source| source.size(Direction::Receive));
         let sink = self.sink.borrow().as_ref().map_or(BufferSize::Small, |sink| sink.size(Direction::Send));
         source.max(sink).max(self.tuner.get().size())
     }
 
-    /// Makes both buffers small.
+    /// Shrinks both buffers.
     pub(super) fn shrink(&self, now: Instant) {
         self.shrink_where(|_, _| true, now);
     }
@@ -195,9 +195,9 @@ impl Transfer {
         if self.size() == BufferSize::Small {
             return;
         }
-        let mut pace = self.tuner.get();
-        pace.resized(BufferSize::Small, now);
-        self.tuner.set(pace);
+        let mut tuner = self.tuner.get();
+        tuner.resized(BufferSize::Small, now);
+        self.tuner.set(tuner);
         self.is_shrinking.set(true);
         if let Some(source) = self.source.as_ref().filter(|source| may_shrink(source, Direction::Receive)) {
             source.shrink(Direction::Receive);
@@ -207,18 +207,18 @@ impl Transfer {
         }
     }
 
-    /// Makes a transfer small that has slowed down, and reserves what buffers of the kernel's own size have grown to.
+    /// Shrinks the buffers if the transfer has slowed down, and reserves the current size of buffers that the kernel sizes.
     pub(super) fn review(&self, now: Instant) {
         self.credit_sent();
         self.release_unused();
-        let mut pace = self.tuner.get();
-        let has_slowed = pace.has_slowed(self.size(), now);
-        self.tuner.set(pace);
+        let mut tuner = self.tuner.get();
+        let has_slowed = tuner.has_slowed(self.size(), now);
+        self.tuner.set(tuner);
         if has_slowed && self.flow.get() == FlowState::Running {
-            // The other streams of a connection need its buffers.
+            // Buffers that other streams of the connection use keep their size.
             return self.shrink_where(|socket, direction| !socket.is_shared(direction), now);
         }
-        if pace.size() == BufferSize::Unlimited {
+        if tuner.size() == BufferSize::Unlimited {
             let source =
                 self.source.as_ref().is_none_or(|source| source.reserve_kernel_size(Direction::Receive));
             let sink =
@@ -229,7 +229,7 @@ impl Transfer {
         }
     }
 
-    /// Gives back the memory of former sizes that its sockets no longer hold.
+    /// Releases the reservations of former sizes that its sockets no longer hold.
     fn release_unused(&self) {
         let sink = self.sink.borrow();
         for socket in [self.source.as_ref(), sink.as_ref()].into_iter().flatten() {
@@ -237,7 +237,7 @@ impl Transfer {
         }
     }
 
-    /// A send buffer that was made smaller takes nothing until the client has drained it. What the client drains is progress of the client.
+    /// Counts bytes that leave a shrunk send buffer as progress of the client: the buffer accepts no bytes until the client has drained it.
     fn credit_sent(&self) {
         let (Some(progress), Some(sink)) = (&self.progress, &*self.sink.borrow()) else { return };
         if !self.is_shrinking.get() {
@@ -249,7 +249,7 @@ impl Transfer {
         progress.record_sent(usize::try_from(drained).unwrap_or(usize::MAX));
     }
 
-    /// Ready while the bytes flow. Pending while the transfer is paused; the reader is woken when it goes on or is cut.
+    /// Ready unless the transfer is paused. The reader is woken when the transfer is resumed or cut.
     pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
         match self.flow.get() {
             FlowState::Running | FlowState::Resumed => Poll::Ready(TransferGate::Flowing),
@@ -261,7 +261,7 @@ impl Transfer {
         }
     }
 
-    /// Ready once the transfer is cut, for a task that waits for the sink.
+    /// Ready after the transfer is cut, for a task that waits for the sink.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
         if self.flow.get() == FlowState::Cut {
             return Poll::Ready(());
@@ -270,32 +270,32 @@ impl Transfer {
         Poll::Pending
     }
 
-    /// Whether the connection that the bytes come from must not be used again.
+    /// Whether the source's connection must not be reused.
     pub(crate) fn has_open_window(&self) -> bool {
         self.source.as_ref().is_some_and(|source| source.has_open_window())
     }
 
-    /// Whether it is paused, or its pause is not followed by a decision yet.
+    /// Whether it is paused, or was paused in this episode.
     pub(super) fn was_paused(&self) -> bool {
         matches!(self.flow.get(), FlowState::Paused(_) | FlowState::Resumed)
     }
 
-    /// Whether its source is not read at the moment.
+    /// Whether reading from the source is paused.
     pub(crate) fn is_paused(&self) -> bool {
         matches!(self.flow.get(), FlowState::Paused(_))
     }
 
-    /// Whether it was paused at any time: what the upstream does then is no failure of the upstream.
+    /// Whether it was ever paused. A later error of the upstream is then not attributed to the upstream.
     pub(crate) fn has_paused(&self) -> bool {
         self.is_paused() || self.resumed.get().is_some()
     }
 
-    /// The moment from which a timer counts that began at `since`: pauses do not count.
+    /// The later start of a timer that began at `since`: pauses do not count.
     pub(crate) fn after_pause(&self, since: Instant, now: Instant) -> Instant {
         if self.is_paused() { now } else { self.resumed.get().map_or(since, |resumed| since.max(resumed)) }
     }
 
-    /// What it holds, and whether it is paused. None once it is cut.
+    /// The input for the pause decision; none after a cut.
     pub(super) fn pause_candidate(&self, now: Instant) -> Option<PauseCandidate> {
         let state = match self.flow.get() {
             FlowState::Running => PauseState::Running,
@@ -311,7 +311,7 @@ impl Transfer {
         Some(PauseCandidate { held_bytes: PROCESS_BYTES + kernel_bytes.sum::<u64>(), state })
     }
 
-    /// Its source is not read until it is resumed or cut.
+    /// Pauses reading from the source until [`Self::resume`] or [`Self::cut`].
     pub(super) fn pause(&self, now: Instant) {
         self.shrink(now);
         self.flow.set(FlowState::Paused(now));
@@ -320,7 +320,7 @@ impl Transfer {
         }
     }
 
-    /// The bytes flow again. `is_exhausted`: memory still is, so it is not paused a second time.
+    /// Resumes reading. `is_exhausted`: memory is still exhausted, so the transfer is not paused a second time.
     pub(super) fn resume(&self, is_exhausted: bool, now: Instant) {
         if self.is_paused() {
             self.resumed.set(Some(now));
@@ -329,7 +329,7 @@ impl Transfer {
         self.wake();
     }
 
-    /// Ends it for good: an answer by its connection, an upload by its reader.
+    /// Ends the transfer: the connection ends an answer, the reader ends an upload.
     pub(super) fn cut(&self) {
         self.flow.set(FlowState::Cut);
         if let Some(progress) = &self.progress {

@@ -1,4 +1,4 @@
-//! The large transfers of one worker, and what is done to them at each sample of the monitor.
+//! The transfers of one worker, and their review with each sample of the monitor.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -17,9 +17,9 @@ pub(crate) struct Transfers {
     budget: Arc<BufferBudget>,
     metrics: BufferMetrics,
     registered: RefCell<Vec<Weak<Transfer>>>,
-    /// Sockets that keep the size of their last transfer for the next, or have bytes of it left.
+    /// Sockets that retain the size of their last transfer, or hold bytes of it.
     retained: RefCell<Vec<Weak<SocketBuffers>>>,
-    /// Counted in the budget as a worker with transfers.
+    /// The budget counts this worker as one with transfers.
     is_serving: Cell<bool>,
 }
 
@@ -40,14 +40,14 @@ impl Transfers {
 
     pub(super) fn register(&self, transfer: &Rc<Transfer>) {
         let mut registered = self.registered.borrow_mut();
-        // Ended ones are removed at each sample, and here where no sample comes.
+        // Ended transfers are removed with each sample, and here in case no sample comes.
         if registered.len() == registered.capacity() {
             registered.retain(|transfer| transfer.strong_count() > 0);
         }
         registered.push(Rc::downgrade(transfer));
     }
 
-    /// A transfer through this socket has ended. A size that it keeps is given back if no other follows soon.
+    /// Begins sweeps of a socket after a transfer: its retained size is released if no other transfer follows soon.
     pub(super) fn retain(&self, socket: &Rc<SocketBuffers>) {
         if socket.begin_sweeps() {
             self.retained.borrow_mut().push(Rc::downgrade(socket));
@@ -56,8 +56,8 @@ impl Transfers {
 
     fn sweep_retained(&self) {
         let is_short = self.budget.is_short();
-        let mut kept = self.retained.borrow_mut();
-        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.sweep(is_short)));
+        let mut retained = self.retained.borrow_mut();
+        retained.retain(|socket| socket.upgrade().is_some_and(|socket| socket.sweep(is_short)));
     }
 
     fn active(&self) -> Vec<Rc<Transfer>> {
@@ -73,27 +73,27 @@ impl Transfers {
     }
 }
 
-/// One sample of the monitor: shrinks, pauses, resumes and cuts.
+/// Applies one sample of the monitor: shrinks, pauses, resumes and cuts transfers.
 pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) {
     transfers.budget.update(sample.limit_bytes, !sample.is_short);
     transfers.sweep_retained();
-    let live = transfers.active();
-    transfers.count_serving(!live.is_empty());
-    for transfer in &live {
+    let active = transfers.active();
+    transfers.count_serving(!active.is_empty());
+    for transfer in &active {
         transfer.review(now);
         if sample.is_short {
             transfer.shrink(now);
         }
     }
-    if sample.excess_bytes.is_none() && !live.iter().any(|transfer| transfer.was_paused()) {
+    if sample.excess_bytes.is_none() && !active.iter().any(|transfer| transfer.was_paused()) {
         return;
     }
-    let (live, candidates): (Vec<_>, Vec<_>) =
-        live.iter().filter_map(|transfer| Some((transfer, transfer.pause_candidate(now)?))).unzip();
+    let (active, candidates): (Vec<_>, Vec<_>) =
+        active.iter().filter_map(|transfer| Some((transfer, transfer.pause_candidate(now)?))).unzip();
     let excess_bytes = sample.excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
-    let steps = pause_policy::decide(&candidates, excess_bytes);
-    for (transfer, step) in live.into_iter().zip(steps) {
-        match step {
+    let actions = pause_policy::decide(&candidates, excess_bytes);
+    for (transfer, action) in active.into_iter().zip(actions) {
+        match action {
             PauseAction::Continue => {}
             PauseAction::Pause => {
                 transfers.metrics.paused.inc();

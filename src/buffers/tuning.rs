@@ -1,17 +1,17 @@
-//! The size of the buffers of one transfer, as a pure state machine.
+//! Buffer sizes of one transfer: a pure state machine.
 //!
-//! A transfer starts small. It grows in steps when enough bytes have moved in a short enough time, which
-//! a slow client never reaches: its first bytes, which the buffers on the way take at any speed, do not count. A
-//! transfer that has slowed down since it grew becomes small again.
+//! A transfer starts small. It grows by one step when enough bytes have moved within a time limit. The first bytes do not count,
+//! because buffers on the path accept them at once, so a slow client never reaches the threshold. A transfer that has slowed down becomes
+//! small again.
 
 use std::time::{Duration, Instant};
 
-/// Bytes at the beginning that say nothing of the client: buffers on the way take them at once. The client's own
-/// kernel buffer takes 64 KiB, the gateway's send buffer and what it reads ahead about 160 KiB.
+/// Bytes at the beginning that do not count, because buffers on the path accept them at once: the client's kernel buffer takes 64 KiB, the
+/// gateway's send buffer and read-ahead take about 160 KiB.
 const IGNORED_BYTES: u64 = 256 << 10;
-/// A body with fewer bytes to come gets no unlimited window.
+/// Minimum of remaining bytes for an unlimited window.
 const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
-/// Over which time a grown transfer must have moved enough to stay as large.
+/// Period over which the throughput of a grown transfer is checked.
 const STEADY_TIME: Duration = Duration::from_secs(1);
 
 /// A small buffer, in bytes as the kernel accounts them.
@@ -24,25 +24,25 @@ pub(crate) const MEDIUM_BYTES: u32 = 512 << 10;
 pub(crate) enum BudgetHeadroom {
     /// Most of it.
     Ample,
-    /// Less than that.
+    /// At most a small part.
     Scarce,
 }
 
-/// How large the buffers of a transfer are.
+/// Size class of the buffers of a transfer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BufferSize {
-    /// As every transfer starts.
+    /// The initial size.
     #[default]
     Small,
     Medium,
     Large,
-    /// The kernel decides.
+    /// The kernel sizes the buffers.
     Unlimited,
 }
 
 impl BufferSize {
-    /// The bytes of one buffer as the kernel accounts them, where a large one has `large` ([`BufferBudget::large_bytes`]); none where the
-    /// kernel decides.
+    /// Bytes of one buffer as the kernel accounts them; none if the kernel sizes it. `large` is the size of a large buffer
+    /// ([`BufferBudget::large_bytes`]).
     ///
     /// [`BufferBudget::large_bytes`]: super::BufferBudget::large_bytes
     pub(crate) fn bytes(self, large: u32) -> Option<u32> {
@@ -54,9 +54,9 @@ impl BufferSize {
         }
     }
 
-    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. `is_capped`: the system allows no
-    /// large buffer, so only the kernel's own growth goes beyond it. The connection of an unlimited window is not
-    /// used again, so the body must be worth a connection, and its end known.
+    /// Whether this size helps a body with `left` bytes to come; none is unknown. `is_capped`: the system's limit is below a large buffer,
+    /// so only the kernel's own growth can exceed it. The connection of an unlimited window is not reused, so the body must be long and its
+    /// length known.
     pub(super) fn is_useful(self, left: Option<u64>, is_capped: bool) -> bool {
         self != Self::Unlimited || (is_capped && left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN))
     }
@@ -70,16 +70,17 @@ impl BufferSize {
         }
     }
 
-    /// The bytes that must move, and in which time, before the next size. Where most of the budget is free, a wrong guess costs little.
-    fn growth_threshold(self, room: BudgetHeadroom) -> (u64, Duration) {
-        match (self, room) {
+    /// Bytes that must move, and the time limit for them, before the next size. The threshold is lower while most of the budget is free,
+    /// because growth without need then costs little.
+    fn growth_threshold(self, headroom: BudgetHeadroom) -> (u64, Duration) {
+        match (self, headroom) {
             (Self::Small, _) => (128 << 10, Duration::from_secs(1)),
             (Self::Medium, BudgetHeadroom::Ample) => (256 << 10, Duration::from_millis(500)),
             (Self::Medium | Self::Large | Self::Unlimited, _) => (1 << 20, Duration::from_millis(500)),
         }
     }
 
-    /// The bytes that must move within [`STEADY_TIME`] for this size to stay.
+    /// Bytes that must move within [`STEADY_TIME`] to keep this size.
     fn steady_bytes(self) -> u64 {
         match self {
             Self::Small => 0,
@@ -89,21 +90,21 @@ impl BufferSize {
     }
 }
 
-/// The pace of one transfer.
+/// Throughput and buffer size of one transfer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BufferTuner {
     size: BufferSize,
     ignored_bytes: u64,
-    /// Since the last decision.
+    /// Bytes since the last growth decision.
     moved_bytes: u64,
     since: Instant,
-    /// Since the last visit that decided.
+    /// Bytes since the last check for a slowdown.
     bytes_since_check: u64,
     last_check: Instant,
 }
 
 impl BufferTuner {
-    /// A transfer that begins with buffers of this size.
+    /// A new transfer with buffers of this size.
     pub(crate) fn new(size: BufferSize, now: Instant) -> Self {
         Self { size, ignored_bytes: 0, moved_bytes: 0, since: now, bytes_since_check: 0, last_check: now }
     }
@@ -112,8 +113,13 @@ impl BufferTuner {
         self.size
     }
 
-    /// Accounts for bytes that moved; the next size if the transfer has earned it.
-    pub(crate) fn advance(&mut self, bytes: u64, room: BudgetHeadroom, now: Instant) -> Option<BufferSize> {
+    /// Counts moved bytes. Returns the next size if the threshold is reached.
+    pub(crate) fn advance(
+        &mut self,
+        bytes: u64,
+        headroom: BudgetHeadroom,
+        now: Instant,
+    ) -> Option<BufferSize> {
         self.bytes_since_check = self.bytes_since_check.saturating_add(bytes);
         if self.ignored_bytes < IGNORED_BYTES {
             self.ignored_bytes = self.ignored_bytes.saturating_add(bytes);
@@ -121,8 +127,8 @@ impl BufferTuner {
             return None;
         }
         self.moved_bytes = self.moved_bytes.saturating_add(bytes);
-        let (enough, time) = self.size.growth_threshold(room);
-        if self.moved_bytes < enough {
+        let (threshold_bytes, time) = self.size.growth_threshold(headroom);
+        if self.moved_bytes < threshold_bytes {
             return None;
         }
         let is_fast = now.saturating_duration_since(self.since) <= time;
@@ -131,14 +137,14 @@ impl BufferTuner {
         if is_fast { self.size.next() } else { None }
     }
 
-    /// The buffers have this size now.
+    /// Records a new size of the buffers.
     pub(crate) fn resized(&mut self, size: BufferSize, now: Instant) {
         self.size = size;
         self.moved_bytes = 0;
         (self.since, self.last_check, self.bytes_since_check) = (now, now, 0);
     }
 
-    /// Whether the transfer moved too little of late for buffers of this size.
+    /// Whether the transfer has moved too few bytes since the last check to keep buffers of this size.
     pub(crate) fn has_slowed(&mut self, size: BufferSize, now: Instant) -> bool {
         if now.saturating_duration_since(self.last_check) < STEADY_TIME {
             return false;
@@ -156,24 +162,24 @@ mod tests {
 
     use super::*;
 
-    /// The size after each piece, where every earned size is granted.
+    /// The size after each piece if every growth is granted.
     fn sizes(pieces: impl IntoIterator<Item = (u64, Duration)>) -> Vec<BufferSize> {
         let mut now = clock::now();
-        let mut pace = BufferTuner::new(BufferSize::Small, now);
+        let mut tuner = BufferTuner::new(BufferSize::Small, now);
         let after = |(bytes, pause)| {
             now += pause;
-            if let Some(size) = pace.advance(bytes, BudgetHeadroom::Scarce, now) {
-                pace.resized(size, now);
+            if let Some(size) = tuner.advance(bytes, BudgetHeadroom::Scarce, now) {
+                tuner.resized(size, now);
             }
-            if pace.has_slowed(pace.size(), now) {
-                pace.resized(BufferSize::Small, now);
+            if tuner.has_slowed(tuner.size(), now) {
+                tuner.resized(BufferSize::Small, now);
             }
-            pace.size()
+            tuner.size()
         };
         pieces.into_iter().map(after).collect()
     }
 
-    /// P1: a transfer that flows freely starts to grow within the first 450 KiB, and the kernel decides after 2.5 MiB
+    /// P1: a fast transfer starts to grow within the first 450 KiB, and the kernel sizes its buffers after 2.5 MiB
     #[test]
     fn a_fast_transfer_grows_soon() {
         let pieces = std::iter::repeat_n((64 << 10, Duration::from_micros(50)), 160);
@@ -183,18 +189,18 @@ mod tests {
         assert_eq!(sizes[39], BufferSize::Unlimited, "after 2.5 MiB");
     }
 
-    /// P1: a client that takes a burst at once and then slows down becomes small again
+    /// P1: the buffers of a client that slows down after a burst become small again
     #[test]
     fn a_transfer_that_slows_down_shrinks() {
         let burst = std::iter::repeat_n((64 << 10, Duration::from_millis(1)), 64);
-        let crumbs = std::iter::repeat_n((4 << 10, Duration::from_millis(250)), 10);
-        let sizes = sizes(burst.chain(crumbs));
+        let trickle = std::iter::repeat_n((4 << 10, Duration::from_millis(250)), 10);
+        let sizes = sizes(burst.chain(trickle));
         assert_eq!(sizes[63], BufferSize::Unlimited);
         assert_eq!(sizes.last(), Some(&BufferSize::Small));
     }
 
     proptest! {
-        /// P1: a client slower than 128 KiB/s never grows, however large the burst that the buffers on the way take, up to their size
+        /// P1: the buffers of a client below 128 KiB/s never grow, whatever the size of the first burst, up to the ignored bytes
         #[test]
         fn a_slow_client_stays_small(
             burst in 0_u64..=IGNORED_BYTES,

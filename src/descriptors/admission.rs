@@ -1,7 +1,7 @@
-//! Whether a listener accepts one more connection, as far as descriptors go.
+//! Admission of connections within the descriptor budget of a listener.
 //!
-//! Over its budget a listener has the connections close that have been idle longest, and accepts in their place. Where too few are
-//! idle, the connections that wait stay in the backlog, and the acceptor asks again after its pause.
+//! A listener over its budget closes the connections that have been idle longest and accepts new ones instead. If too few are idle, new
+//! connections stay in the backlog, and the acceptor tries again after its pause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::server::{Admission, AdmissionDecision, ConnectionLimit, PauseCause};
 use crate::worker::Shared;
 
-/// Of the budget, what may be open beyond it while idle connections close in its place; and four more.
+/// While idle connections close, 1/64 of the budget and four more may be open beyond it.
 const OVERSHOOT_SHARE: usize = 64;
 const OVERSHOOT_MIN: usize = 4;
-/// Over the budget one in so many connections closes at a time, so that not every accept looks for idle ones.
+/// Over the budget 1/32 of the connections close at once, so that not every accept searches for idle ones.
 const BATCH_SHARE: usize = 32;
-/// How long the acceptor waits for idle connections that close. They take less than a millisecond, but with HTTP/2.
+/// How often the acceptor checks whether idle connections have closed. HTTP/1 connections close within a millisecond.
 const CLOSE_WAITS: u32 = 5;
 const CLOSE_WAIT: Duration = Duration::from_millis(1);
 
-/// Admits the connections of one listener.
+/// Admission for one listener.
 pub(crate) struct DescriptorAdmission {
     limit: ConnectionLimit,
     budget: Arc<DescriptorBudget>,
@@ -30,7 +30,7 @@ pub(crate) struct DescriptorAdmission {
     kind: ListenerKind,
 }
 
-/// The listener.
+/// Which listener it is.
 enum ListenerKind {
     Data(Arc<Shared>),
     Admin,
@@ -50,7 +50,7 @@ impl DescriptorAdmission {
         Self { limit, budget, connections, kind: ListenerKind::Admin }
     }
 
-    /// Has idle connections close so that one more fits; false where too few are idle.
+    /// Closes idle connections so that one more fits. False if too few are idle.
     fn close_idle_for_new(&self, open: usize, max: usize) -> bool {
         let over = open + 1 - max;
         let count = over + max / BATCH_SHARE;
@@ -61,10 +61,10 @@ impl DescriptorAdmission {
         closing.all >= over && self.wait_until_below(max + OVERSHOOT_MIN + max / OVERSHOOT_SHARE)
     }
 
-    /// Whether fewer connections than that are open, or are so soon.
-    fn wait_until_below(&self, most: usize) -> bool {
+    /// Waits until fewer connections than `limit` are open, at most `CLOSE_WAITS` times `CLOSE_WAIT`.
+    fn wait_until_below(&self, limit: usize) -> bool {
         for _ in 0..CLOSE_WAITS {
-            if self.limit.open() < most {
+            if self.limit.open() < limit {
                 return true;
             }
             std::thread::sleep(CLOSE_WAIT);

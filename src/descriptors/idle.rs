@@ -1,9 +1,8 @@
-//! Idle connections close when descriptors or memory run short (X8): a step of `pressure.rs`.
+//! Closes idle connections when descriptors or memory run short (X8): a step of `pressure`.
 //!
-//! From `monitor.warning` percent of the descriptors on, as many client connections close as bring the count below `monitor.recover`
-//! percent, those first that have been idle longest, on all workers together. Where too few are idle, idle upstream connections
-//! close as well. From `monitor.warning` percent of the memory on, a part of the connections that have been idle for a while closes
-//! with each sample, because they hold buffers.
+//! At or above `monitor.warning` percent of the descriptors, client connections close until the count is below `monitor.recover` percent,
+//! on all workers together. Those that have been idle longest close first. If too few are idle, idle upstream connections close as well.
+//! At or above `monitor.warning` percent of the memory, each sample closes a part of the idle connections, because they hold buffers.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,17 +15,17 @@ use tidegate_config::MonitorConfig;
 use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::worker::Worker;
 
-/// Under memory pressure a connection that has been idle for less stays: its client is likely to use it again at once.
+/// Under memory pressure a connection that has been idle for less time stays open: its client is likely to use it again soon.
 const MEMORY_IDLE_MIN: Duration = Duration::from_secs(1);
-/// Under memory pressure one in so many idle connections closes with each sample.
+/// Under memory pressure each sample closes 1/8 of the idle connections.
 const MEMORY_SHARE: usize = 8;
 
-/// What the process closes for one sample of the monitor.
+/// Connections that the process must close for one sample of the monitor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct CloseTarget {
-    /// Client connections that must close for want of descriptors.
+    /// Number of client connections to close because of descriptors.
     for_descriptors: usize,
-    /// Whether connections close for want of memory.
+    /// Whether connections close because of memory.
     for_memory: bool,
 }
 
@@ -59,13 +58,13 @@ pub(crate) struct IdleCloser {
     last: Mutex<LastSample>,
 }
 
-/// What was done for the last sample.
+/// Result of the last sample.
 #[derive(Default)]
 struct LastSample {
     sampled: Option<Instant>,
     /// Whether too few clients were idle.
     needs_upstreams: bool,
-    /// Connections closed since the log said that they close.
+    /// Connections closed since the log message about the start of the episode.
     closed_in_episode: Option<usize>,
 }
 
@@ -98,11 +97,11 @@ impl IdleCloser {
         self.metrics.over_budget.inc_by(count as u64);
     }
 
-    /// Closes client connections, once per sample, whichever worker comes first. Returns whether this worker's idle upstream connections
-    /// should close too.
+    /// Closes client connections, once per sample: on the first worker that calls it. Returns whether this worker must also close its idle
+    /// upstream connections.
     fn close_clients(
         &self,
-        (relief, sampled): (CloseTarget, Option<Instant>),
+        (target, sampled): (CloseTarget, Option<Instant>),
         connections: &IdleConnections,
         log: &Logger,
     ) -> bool {
@@ -113,19 +112,19 @@ impl IdleCloser {
         last.sampled = sampled;
         let mut closed = 0;
         last.needs_upstreams = false;
-        if relief.for_descriptors > 0 {
-            let closing = connections.close_oldest(relief.for_descriptors, IDLE_MIN, clock::now());
+        if target.for_descriptors > 0 {
+            let closing = connections.close_oldest(target.for_descriptors, IDLE_MIN, clock::now());
             self.metrics.descriptors.inc_by(closing.newly_closing as u64);
-            last.needs_upstreams = closing.all < relief.for_descriptors;
+            last.needs_upstreams = closing.all < target.for_descriptors;
             closed += closing.newly_closing;
         }
-        if relief.for_memory {
+        if target.for_memory {
             let count = connections.count().idle / MEMORY_SHARE + 1;
             let closing = connections.close_oldest(count, MEMORY_IDLE_MIN, clock::now());
             self.metrics.memory.inc_by(closing.newly_closing as u64);
             closed += closing.newly_closing;
         }
-        last.log_transition(relief != CloseTarget::default(), closed, log);
+        last.log_transition(target != CloseTarget::default(), closed, log);
         last.needs_upstreams
     }
 }
@@ -148,11 +147,11 @@ impl LastSample {
     }
 }
 
-/// The step. Called on each worker with each sample.
+/// Runs the step. Called on each worker with each sample.
 pub(crate) fn close_idle(worker: &Worker, view: &MonitorView) {
     let shared = &worker.shared;
-    let relief = CloseTarget::from_readings(&view.readings(), &shared.config.monitor);
-    if shared.idle_relief.close_clients((relief, view.sampled), &shared.clients, &shared.log) {
+    let target = CloseTarget::from_readings(&view.readings(), &shared.config.monitor);
+    if shared.idle_relief.close_clients((target, view.sampled), &shared.clients, &shared.log) {
         shared.idle_relief.metrics.upstream.inc_by(worker.close_idle_upstreams() as u64);
     }
 }
@@ -161,23 +160,23 @@ pub(crate) fn close_idle(worker: &Worker, view: &MonitorView) {
 mod tests {
     use super::*;
 
-    fn relief(descriptors: Reading, memory: Reading) -> CloseTarget {
+    fn target(descriptors: Reading, memory: Reading) -> CloseTarget {
         let readings = [(Sensor::Descriptors.as_str(), descriptors), (Sensor::Memory.as_str(), memory)];
         CloseTarget::from_readings(&readings, &MonitorConfig::default())
     }
 
-    /// X8: from 80 % on as many as bring it below 80 %, and none below
+    /// X8: at 80 % or more, enough connections close to get below 80 %; below it, none
     #[test]
-    fn as_many_close_as_bring_it_below_the_warning() {
-        let of = |used| relief(Reading::Known { used, limit: 200 }, Reading::Unknown).for_descriptors;
+    fn the_count_to_close_brings_the_use_below_the_warning() {
+        let of = |used| target(Reading::Known { used, limit: 200 }, Reading::Unknown).for_descriptors;
         assert_eq!((of(159), of(160), of(170), of(250)), (0, 1, 11, 91));
-        assert_eq!(relief(Reading::Unknown, Reading::Unknown), CloseTarget::default());
+        assert_eq!(target(Reading::Unknown, Reading::Unknown), CloseTarget::default());
     }
 
-    /// X8
+    /// X8: at 75 % of the memory idle connections close
     #[test]
-    fn memory_counts_as_well() {
-        let of = |used| relief(Reading::Unknown, Reading::Known { used, limit: 1 << 30 }).for_memory;
+    fn memory_closes_connections() {
+        let of = |used| target(Reading::Unknown, Reading::Known { used, limit: 1 << 30 }).for_memory;
         assert!(!of(700 << 20) && of(820 << 20));
     }
 }

@@ -1,13 +1,13 @@
-//! How the process's descriptors are shared out.
+//! The descriptor budget of the process.
 //!
-//! What `monitor.exhausted` leaves of `RLIMIT_NOFILE`, or of `monitor.descriptor_limit` where that is lower, is divided into
-//! - what is open from the start: listeners, workers, the log, and the reserve of the admin listener, the log and the sensors
+//! The limit is the lower of `RLIMIT_NOFILE` and `monitor.descriptor_limit`. The share of it up to `monitor.exhausted` is divided into
+//! - descriptors that are open from the start: listeners, workers, the log, and the reserve of the admin listener, the log and the sensors
 //!   (`actors/src/descriptors.rs`);
 //! - upstream connections: as many as the buckets may have open, at most half of the rest;
-//! - client connections: what is left.
+//! - client connections: the remainder.
 //!
-//! Client connections beyond their share close the one that has been idle longest, or wait in the backlog. So clients cannot take
-//! the descriptors that their own requests need upstream. Idle connections also close under pressure, see `idle.rs`.
+//! A client connection beyond that share replaces the one that has been idle longest, or waits in the backlog. So clients cannot use up the
+//! descriptors that their own requests need upstream. Idle connections also close under pressure, see `idle.rs`.
 
 pub(crate) mod admission;
 pub(crate) mod idle;
@@ -21,29 +21,29 @@ use tidegate_config::{Config, LogOutput};
 use crate::StartError;
 use crate::worker::worker_threads;
 
-/// Descriptors for calls of the gateway's own (health checks, key sets, credentials) and for look-ups.
+/// Descriptors for the gateway's own calls (health checks, key sets, credentials) and for DNS lookups.
 const OWN_CALLS: u64 = 8;
-/// Open from the start whatever the configuration is: the reserve, the listeners, the log, the admin thread, the monitor's files.
+/// Open from the start under every configuration: the reserve, the listeners, the log, the admin thread, the monitor's files.
 const OPEN_AT_START: u64 = 56;
 /// Open from the start for each worker thread: its event queue and its wake-up.
 const OPEN_PER_WORKER: u64 = 4;
-/// Files that the monitor keeps open, and may not have opened when the start looks.
+/// Files that the monitor keeps open. It may not have opened them yet when the start counts.
 const MONITOR_FILES: u64 = 8;
-/// Open before listeners and threads start, besides the reserve: the standard streams, the event loop and the pipe of signals.
+/// Open before listeners and threads start, besides the reserve: the standard streams, the event loop and the signal pipe.
 const OPEN_IN_MAIN: u64 = 13;
-/// Descriptors of a thread's event loop: two event queues, a wake-up, and the pipe of signals.
+/// Descriptors of a thread's event loop: two event queues, a wake-up, and the signal pipe.
 const THREAD_FILES: u64 = 4;
 /// Threads with an event loop besides the data workers: the admin listener's and the monitor's.
 const OWN_THREADS: u64 = 2;
-/// Two listeners, and the pair that wakes the acceptor.
+/// Two listeners, and the two descriptors that wake the acceptor.
 const LISTENER_FILES: u64 = 4;
-/// A client and its upstream connection.
+/// A client connection and its upstream connection.
 const ONE_REQUEST: u64 = 2;
-/// One in so many descriptors may be an admin connection's.
+/// Admin connections may use 1/16 of the descriptors.
 const ADMIN_SHARE: u64 = 16;
 
-/// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low numbers are free. Called once, at the start
-/// of the process.
+/// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low descriptor numbers are free. Called once, at the
+/// start of the process.
 pub fn raise_limit(log: &Logger) {
     descriptors::fill_reserve();
     match descriptors::raise_limit() {
@@ -52,22 +52,22 @@ pub fn raise_limit(log: &Logger) {
         }
         Ok(_) => {}
         Err(error) => {
-            warn!(log, "the soft limit of descriptors cannot be raised to the hard limit"; "error" => error.to_string(),
+            warn!(log, "soft limit of descriptors cannot be raised to the hard limit"; "error" => error.to_string(),
                 "limit" => descriptors::limit());
         }
     }
 }
 
-/// The shares.
+/// The shares of the limit.
 #[derive(Debug)]
 pub(crate) struct DescriptorBudget {
     /// `monitor.descriptor_limit`
     configured: Option<u64>,
-    /// `monitor.exhausted`: clients that fill their share must not raise the level so far that their requests are refused.
+    /// `monitor.exhausted`: clients that use their whole share must not raise the level to `exhausted`, at which requests are refused.
     exhausted_percent: u8,
-    /// Open from the start; counted when the first client comes, because the monitor's thread opens its files by itself.
+    /// Open from the start. Counted when the first client connects, because the monitor's thread opens its files after the start.
     fixed: OnceLock<u64>,
-    /// Estimate of `fixed` from the configuration alone, so that a check and a start compute the same need.
+    /// Estimate of `fixed` from the configuration alone, so that `tidegate check` and a start compute the same need.
     estimated: u64,
     /// Upstream connections that all buckets together may have open.
     upstream: u64,
@@ -92,7 +92,7 @@ impl DescriptorBudget {
         }
     }
 
-    /// Called before the listeners and threads start, which would fail one after the other for want of descriptors.
+    /// Checks the limit before listeners and threads start. Without it they would fail one after the other.
     ///
     /// # Errors
     /// No request could be served under the limit of the process or under `monitor.descriptor_limit`.
@@ -101,7 +101,7 @@ impl DescriptorBudget {
         self.check(config, descriptors::limit().unwrap_or(u64::MAX), open)
     }
 
-    /// The same without a start. `hard_limit` is what the soft limit is raised to at the start.
+    /// Checks the limit without a start. A start raises the soft limit to `hard_limit`.
     ///
     /// # Errors
     /// As for [`Self::check_start`].
@@ -118,24 +118,25 @@ impl DescriptorBudget {
         }
     }
 
-    /// The lowest limit under which one request can be served. `open` are open before listeners and threads start, with the reserve.
+    /// The lowest limit under which one request can be served. `open`: descriptors that are open before listeners and threads start, with
+    /// the reserve.
     fn least_needed(&self, open: u64, workers: u64) -> u64 {
         let threads = (workers + OWN_THREADS) * THREAD_FILES;
         let all = open + LISTENER_FILES + threads + MONITOR_FILES + ONE_REQUEST;
         (all * 100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
-    /// The limit at this moment.
+    /// The current limit.
     fn limit(&self) -> u64 {
         [self.configured, descriptors::limit()].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
-    /// Client connections that may be open at this moment.
+    /// Client connections that may be open under the current limit.
     pub(crate) fn clients_max(&self) -> usize {
         self.clients_within(self.limit(), self.fixed())
     }
 
-    /// Without /proc the estimate is used.
+    /// Uses the estimate where /proc is not available.
     fn fixed(&self) -> u64 {
         *self.fixed.get_or_init(|| descriptors::open_count().unwrap_or(self.estimated))
     }
@@ -147,27 +148,27 @@ impl DescriptorBudget {
         usize::try_from(free - upstream).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Admin connections that may be open at this moment.
+    /// Admin connections that may be open under the current limit.
     pub(crate) fn admin_max(&self) -> usize {
         usize::try_from(self.limit() / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
     }
 
-    /// Descriptors that the configured connections can need, and what `monitor.exhausted` keeps free beside them.
+    /// Descriptors that the configured connections can need, and the share that `monitor.exhausted` keeps free.
     fn needed(&self) -> u64 {
         let all =
             [self.estimated, OWN_CALLS, self.upstream, self.clients].into_iter().fold(0, u64::saturating_add);
         all.saturating_mul(100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
-    /// What is wrong, and the remedy, where the limit is below the need. `hard_limit` is what the soft limit is raised to at the start.
+    /// The problem and the remedy if the limit is below the need. A start raises the soft limit to `hard_limit`.
     pub(crate) fn shortfall(&self, hard_limit: u64) -> Option<(String, String)> {
         let limit = self.configured.map_or(hard_limit, |configured| configured.min(hard_limit));
         let needed = self.needed();
         let message = || {
             format!(
                 "{limit} descriptors are fewer than the {needed} that the configuration can need (clients {}, upstream \
-                 connections {}, open from the start {}, and what monitor.exhausted keeps free): clients wait when \
-                 descriptors are short",
+                 connections {}, open from the start {}, and the share that monitor.exhausted keeps free): clients wait \
+                 when descriptors are short",
                 self.clients, self.upstream, self.estimated
             )
         };
@@ -180,7 +181,7 @@ impl DescriptorBudget {
         (limit < needed).then(|| (message(), hint()))
     }
 
-    /// Logs the limit and the need. Where the limit is lower, `preflight.rs` adds a warning.
+    /// Logs the limit and the need. If the limit is lower, `startup_check.rs` adds a warning.
     pub(crate) fn log_limits(&self, log: &Logger) {
         let limit = self.limit();
         info!(log, "descriptor limit"; "limit" => limit, "needed" => self.needed(),
@@ -188,7 +189,7 @@ impl DescriptorBudget {
     }
 }
 
-/// Descriptors that are open before listeners and threads start, with the reserve.
+/// Estimate of the descriptors that are open before listeners and threads start, with the reserve.
 fn estimated_open(config: &Config) -> u64 {
     let log = u64::from(matches!(config.log.output, LogOutput::File(_)));
     OPEN_IN_MAIN + to_u64(descriptors::RESERVED) + log
@@ -212,7 +213,7 @@ mod tests {
         clients: 1000,
     };
 
-    /// X9: each client's request finds a descriptor for its upstream connection
+    /// X9: the request of each client can open an upstream connection
     #[test]
     fn clients_leave_descriptors_for_the_upstream() {
         for limit in [60, 128, 256, 1024, 1_048_576] {
@@ -236,7 +237,7 @@ mod tests {
         assert!(BUDGET.least_needed(27, 2) < BUDGET.needed());
     }
 
-    /// X5: a limit of the need holds every client, and one descriptor fewer is a shortfall with the need in its remedy
+    /// X5: a limit equal to the need has room for every client; one descriptor fewer is a shortfall with the need in its remedy
     #[test]
     fn the_need_counts_clients_and_upstreams() {
         assert_eq!(BUDGET.needed(), 1177, "1118 are 95 %");

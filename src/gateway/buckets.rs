@@ -22,7 +22,7 @@ use crate::upstream::header_filter::RequestHeaderFilter;
 use crate::upstream::late_calls::LateCalls;
 use crate::upstream::store_clock::StoreClock;
 
-/// What buckets are built from.
+/// Configuration and shared parts from which buckets are built.
 pub(super) struct BucketBuilder<'a> {
     pub(super) config: &'a Config,
     pub(super) tokens: Option<&'a TokenVerifier>,
@@ -31,8 +31,8 @@ pub(super) struct BucketBuilder<'a> {
 }
 
 impl BucketBuilder<'_> {
-    /// The configured buckets, each with the handles of its pool and breaker. The tasks that renew credentials are
-    /// added to `background_tasks`.
+    /// Builds each configured bucket with the handles of its pool and breaker. The tasks that renew credentials are added to
+    /// `background_tasks`.
     pub(super) fn build(
         &self,
         handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,
@@ -49,13 +49,14 @@ impl BucketBuilder<'_> {
             let mut sources = CredentialSourceBuilder { name, kind, upstream, config, log, background_tasks };
             let credentials =
                 sources.build().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
-            let proofs = AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
+            let accepted_auth =
+                AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
             buckets.push(Bucket {
                 id,
                 name: name.clone(),
                 config: bucket.clone(),
-                header_filter: client_headers(bucket, &proofs, &credentials),
-                accepted_auth: proofs,
+                header_filter: client_headers(bucket, &accepted_auth, &credentials),
+                accepted_auth,
                 destinations: destinations(name, bucket)?,
                 clocks: store_clocks(name, bucket, self.log),
                 dialer: Arc::new(dialer.map_err(tls)?.with_log(name, self.log)),
@@ -73,12 +74,12 @@ impl BucketBuilder<'_> {
 
 fn client_headers(
     bucket: &BucketConfig,
-    proofs: &AcceptedAuth,
+    accepted_auth: &AcceptedAuth,
     credentials: &CredentialSource,
 ) -> Arc<RequestHeaderFilter> {
-    let of_proofs = proofs.auth_headers();
+    let auth_headers = accepted_auth.auth_headers();
     let injected = credentials.injected().into_iter().flat_map(|injected| injected.removed_names());
-    Arc::new(RequestHeaderFilter::of(bucket, of_proofs.iter().chain(injected)))
+    Arc::new(RequestHeaderFilter::of(bucket, auth_headers.iter().chain(injected)))
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {

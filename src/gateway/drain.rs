@@ -5,10 +5,10 @@
 //! | `Serving` | accept | keep the connection | stay for `keep_alive` |
 //! | `Draining`, for `drain_delay` | accept; `/readyz` answers 503 | `connection: close`, GOAWAY | stay: their next answer closes them |
 //! | `Closing`, for at most `drain_timeout` | the data listener is closed | the same | close |
-//! | `CuttingOff` | the same | break off with the reason `drain_timeout` | |
+//! | `CuttingOff` | the same | are cut off with the reason `drain_timeout` | |
 //!
-//! A connection that has sent no request yet is not idle: it may have waited in the backlog, and gets
-//! [`FIRST_REQUEST_TIME`]. The admin listener accepts until the worker threads stop.
+//! A connection without a request yet is not idle: it may have waited in the backlog, so it stays open for [`FIRST_REQUEST_TIME`]. The
+//! admin listener accepts until the worker threads stop.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,28 +20,29 @@ use tokio::task::JoinHandle;
 
 use super::{DATA, RunningGateway};
 use crate::server::open_connections;
+use crate::telemetry::millis;
 use crate::worker::Shared;
 
-/// How long a connection without a request stays open while the gateway closes.
+/// How long a connection without a request yet stays open in the phase `Closing`.
 pub(crate) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// How long the worker threads may take to stop. They have no work left.
+/// Deadline for the worker threads to stop. They have no work left by then.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How far the gateway has got with stopping.
+/// Phase of the shutdown, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DrainPhase {
-    /// It does not stop.
+    /// No shutdown was requested.
     Serving,
-    /// Clients are to leave: each answer is the last of its connection.
+    /// Each response is the last of its connection.
     Draining,
     /// The data listener is closed, and idle connections close.
     Closing,
-    /// The drain time is up: what is not finished is cut off.
+    /// The drain timeout is over: unfinished requests and answers are cut off.
     CuttingOff,
 }
 
-/// Has a running gateway load again what it can load without a restart.
+/// Reloads the parts of the configuration that need no restart: the certificates of the data listener.
 #[derive(Clone)]
 pub struct Reload {
     certificates: Option<Arc<Notify>>,
@@ -49,7 +50,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Requests it; the outcome is logged.
+    /// Requests a reload. The result is logged.
     pub fn request(&self) {
         match &self.certificates {
             Some(certificates) => certificates.notify_one(),
@@ -61,12 +62,12 @@ impl Reload {
     }
 }
 
-/// What a drain left unfinished.
+/// Requests and connections that are left at the end of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Unfinished {
     requests: usize,
     connections: usize,
-    /// Bytes of finished answers that their clients have not taken. Such an answer holds no slot, so it is no request.
+    /// Bytes of finished answers that clients have not received. Such an answer holds no slot, so it is not in `requests`.
     unsent_bytes: u64,
 }
 
@@ -78,19 +79,19 @@ impl Unfinished {
 }
 
 impl RunningGateway {
-    /// Reloads on request, also while the gateway drains.
+    /// The handle for reloads. It works also while the gateway drains.
     #[must_use]
     pub fn reload(&self) -> Reload {
         Reload { certificates: self.reload.clone(), log: self.shared.log.clone() }
     }
 
-    /// Waits until a worker thread has ended by itself, which only a defect causes; returns the thread's name. Its actors are lost, so
-    /// the process must be started again.
+    /// Waits until a worker thread has ended unexpectedly, and returns its name. Only a defect causes that. The actors of the thread are
+    /// lost, so the process must be restarted.
     pub async fn worker_failed(&mut self) -> String {
         self.server.worker_ended().await
     }
 
-    /// Drains and stops; returns how many requests and answers were cut off.
+    /// Drains and stops. Returns the number of requests and answers that were cut off.
     pub async fn stop(self) -> usize {
         let Self { shared, server, open, background_tasks, .. } = self;
         let began = clock::now();
@@ -107,20 +108,20 @@ impl RunningGateway {
         let deadline = clock::now() + shared.config.server.drain_timeout;
         let unfinished = wait_until_drained(&shared, || open_connections(&open), deadline).await;
         if unfinished.requests > 0 || unfinished.connections > 0 {
-            warn!(shared.log, "drain time is up"; "cut_off" => unfinished.cut_off(),
+            warn!(shared.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => unfinished.cut_off(),
                 "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
-                "hint" => "raise server.drain_timeout if requests take longer than that");
+                "hint" => "raise server.drain_timeout if requests need longer");
         }
         shared.drain.send_replace(DrainPhase::CuttingOff);
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
-        let took = clock::now().saturating_duration_since(began);
-        info!(shared.log, "stopped"; "took_ms" => millis(took));
+        let elapsed = clock::now().saturating_duration_since(began);
+        info!(shared.log, "stopped"; "took_ms" => millis(elapsed));
         unfinished.cut_off()
     }
 }
 
-/// Waits until no request and no connection is left, or the deadline.
+/// Waits until no request and no connection is left, at most until the deadline.
 async fn wait_until_drained(
     shared: &Shared,
     connections: impl Fn() -> usize,
@@ -135,8 +136,4 @@ async fn wait_until_drained(
         }
         tokio::time::sleep(DRAIN_POLL).await;
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

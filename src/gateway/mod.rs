@@ -1,8 +1,8 @@
-//! Start, run, drain, stop (G4).
+//! Starts, runs, drains and stops the gateway (G4).
 //!
-//! Actors are prepared first and start on the worker threads as these come up: the request-path actors live on the workers'
-//! own arbiters, because a message to another thread costs more than what the actor decides. `buckets.rs` builds the buckets,
-//! `drain.rs` stops the gateway; the worker threads stop last, because the actors stop with them.
+//! Actors are prepared first and start on the worker threads. Actors of the request path run on the workers' own arbiters, because a
+//! message to another thread costs more than the actor's decision. `buckets.rs` builds the buckets, `drain.rs` stops the gateway. The
+//! worker threads stop last, because the actors stop with them.
 
 mod buckets;
 mod drain;
@@ -52,11 +52,11 @@ pub use drain::Reload;
 pub(crate) use drain::{DrainPhase, FIRST_REQUEST_TIME};
 pub use start_error::StartError;
 
-/// Connections per data worker. More than a worker can serve: the in-flight limit and the descriptor limit are reached first.
+/// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.
 const CONNECTIONS_PER_WORKER: usize = 25_000;
-/// Connections of the admin listener. A scraper and a load balancer keep one each; event streams one per reader.
+/// Connections of the admin listener. A scraper and a load balancer keep one each, and each reader of an event stream has one.
 const ADMIN_CONNECTIONS: usize = 256;
-/// Threads per data worker for blocking calls: file reads, name look-ups.
+/// Threads per data worker for blocking calls: file reads, DNS lookups.
 const DATA_BLOCKING_THREADS: usize = 4;
 const ADMIN_BLOCKING_THREADS: usize = 1;
 /// The names of the listeners in the log.
@@ -68,21 +68,21 @@ pub struct Gateway;
 
 /// A running gateway.
 pub struct RunningGateway {
-    /// Where the data listener is.
+    /// Address of the data listener.
     pub address: SocketAddr,
-    /// Where the admin listener is.
+    /// Address of the admin listener.
     pub admin_address: SocketAddr,
     shared: Arc<Shared>,
     server: Server,
     /// Open connections of the data listener, by worker.
     open: Vec<Arc<AtomicUsize>>,
-    /// Certificates are loaded again when it is notified; none without TLS.
+    /// A notification reloads the certificates; none without TLS.
     reload: Option<Arc<Notify>>,
     background_tasks: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
-    /// What a start would refuse of the files that the configuration names, beyond what reading it has found.
+    /// Checks the files that the configuration names as a start does.
     ///
     /// # Errors
     /// A file cannot be used: a certificate, its key, authorities, or keys of tokens.
@@ -93,7 +93,7 @@ impl Gateway {
     /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
     ///
     /// # Errors
-    /// An address is taken, or something the configuration names cannot be had.
+    /// An address cannot be bound, or a resource that the configuration names is not available.
     pub fn start(
         config: Config,
         log: Logger,
@@ -170,7 +170,7 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
     crate::server::listen(address, stall).map_err(|source| StartError::Listen { key, address, source })
 }
 
-/// Starts the worker threads with the actors, and the acceptor. Returns the counts of open data connections, too.
+/// Starts the worker threads with the actors, and the acceptor. Also returns the counts of open data connections.
 fn serve(
     shared: &Arc<Shared>,
     mut launches: Launches,
@@ -182,10 +182,10 @@ fn serve(
     let mut threads = WorkerThreads::new();
     let (mut senders, mut open) = (Vec::new(), Vec::new());
     for (index, launches) in launches.distribute(count).into_iter().enumerate() {
-        let place = DataThread { index, launches, shared: Arc::clone(shared) };
+        let worker = DataThread { index, launches, shared: Arc::clone(shared) };
         let thread = match shared.tls.clone() {
-            None => place.start(&mut threads, listener::cleartext_handler),
-            Some(tls) => place.start(&mut threads, |worker| listener::tls_handler(worker, tls)),
+            None => worker.start(&mut threads, listener::cleartext_handler),
+            Some(tls) => worker.start(&mut threads, |worker| listener::tls_handler(worker, tls)),
         }?;
         senders.push(thread.sender());
         open.push(thread.open());

@@ -1,4 +1,4 @@
-//! Why the gateway does not start.
+//! Errors of a start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,28 +20,28 @@ pub enum StartError {
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Two metrics of the same name: a defect of tidegate itself.
     #[error("a metric cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// An endpoint's address is no authority.
-    #[error("buckets.{bucket}: `{endpoint}` cannot be called: {source}")]
+    /// An endpoint's address is not a valid authority.
+    #[error("buckets.{bucket}: endpoint `{endpoint}` is not valid: {source}")]
     Endpoint {
         /// The bucket.
         bucket: String,
         /// The endpoint.
         endpoint: String,
-        /// Why.
+        /// The cause.
         source: actix_web::http::uri::InvalidUri,
     },
-    /// An endpoint cannot be spoken to over TLS.
+    /// The TLS configuration of an upstream cannot be used.
     #[error("buckets.{bucket}: {source}")]
     Tls {
         /// The bucket.
         bucket: String,
-        /// Why.
+        /// The cause.
         source: TlsError,
     },
     /// A bucket's credentials cannot be used.
@@ -49,19 +49,19 @@ pub enum StartError {
     Credentials {
         /// The bucket.
         bucket: String,
-        /// Why.
+        /// The cause.
         source: CredentialSourceError,
     },
-    /// The certificate for clients or its key cannot be used.
+    /// The certificate of the data listener or its key cannot be used.
     #[error(transparent)]
     Pair(#[from] KeyPairError),
-    /// Tokens could not be verified.
+    /// The keys that verify tokens cannot be used.
     #[error("jwt.{0}")]
     Tokens(#[from] TokenKeysError),
-    /// More buckets than there are IDs.
-    #[error("buckets: there are more than 65535")]
+    /// More buckets than IDs.
+    #[error("buckets: more than 65535 buckets are configured")]
     TooManyBuckets,
-    /// The process itself leaves no descriptor for a client.
+    /// The process's limit of descriptors leaves none for a client.
     #[error(
         "the limit of {limit} descriptors is too low, the gateway needs at least {needed}: raise the limit of open \
          files (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile in Docker)"
@@ -69,21 +69,21 @@ pub enum StartError {
     TooFewDescriptors {
         /// The limit of the process.
         limit: u64,
-        /// The fewest with which one client can be served.
+        /// The lowest limit under which one client can be served.
         needed: u64,
     },
     /// `monitor.descriptor_limit` leaves no descriptor for a client.
     #[error(
         "monitor.descriptor_limit: {limit} is too low, the gateway needs at least {needed} and would refuse every request; \
-         raise it, or leave it out: then the limit of the system holds"
+         raise it, or remove it to use the system's limit"
     )]
     DescriptorLimitKey {
         /// The value of the key.
         limit: u64,
-        /// The fewest with which one client can be served.
+        /// The lowest limit under which one client can be served.
         needed: u64,
     },
-    /// A thread or socket could not be had.
+    /// A thread or a socket cannot be created.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
 }

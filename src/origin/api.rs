@@ -1,7 +1,7 @@
-//! S3's operations, each with the module that does it.
+//! Maps the S3 operations to their modules.
 //!
-//! The server library reads requests, verifies signatures and writes answers. An operation that is not here is 501
-//! `NotImplemented` there. What waits for the disk runs on a blocking thread.
+//! The server library parses requests, verifies signatures and encodes answers. It answers an operation that is missing here with 501
+//! `NotImplemented`. An operation that waits for the disk runs on a blocking thread.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ impl S3 for Api {
         self.store.read_bucket(&request.input.bucket, |_| Ok(S3Response::new(Default::default())))
     }
 
-    /// Never enabled.
+    /// Versioning is never enabled.
     async fn get_bucket_versioning(
         &self,
         request: S3Request<GetBucketVersioningInput>,

@@ -1,7 +1,7 @@
-//! Takes a request's body in: into a data file, hashed as it is written.
+//! Receives the body of a request into a data file and hashes it.
 //!
-//! Disk work and hashing happen on the runtime's blocking threads, in pieces of `WRITE_BYTES`, so that one upload does not hold
-//! up the others. A body that fails leaves nothing.
+//! Writes and hashing run on the runtime's blocking threads, in pieces of `WRITE_BYTES`, so that one upload does not delay the others. A
+//! failed body leaves no file.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,14 +24,14 @@ use super::data::DataFile;
 use super::record::{Checksums, Segment};
 use super::{blocking, checksum, error_with_code};
 
-/// Memory that an upload holds, about.
+/// Approximate memory of an upload.
 const WRITE_BYTES: usize = 256 << 10;
-/// Bytes that are read of the rest of a refused body, at most.
-const DRAIN_BYTES_MAX: usize = 1 << 20;
-/// Time for reading the rest of a refused body, at most.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// Maximum bytes to read of the rest of a refused body.
+const DISCARD_BYTES_MAX: usize = 1 << 20;
+/// Maximum time for reading the rest of a refused body.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What a client says of its body.
+/// Digests that the client sends for its body.
 #[derive(Default)]
 pub(super) struct ExpectedBody {
     pub(super) content_md5: Option<String>,
@@ -40,15 +40,15 @@ pub(super) struct ExpectedBody {
     pub(super) trailers: Option<TrailingHeaders>,
 }
 
-/// A body that was taken in.
+/// A received body.
 pub(super) struct ReceivedBody {
-    /// An empty body has a segment too, because a part is a segment of its object.
+    /// An empty body has a segment too, because each part must be a segment of its object.
     pub(super) segment: Segment,
     pub(super) md5: [u8; 16],
     pub(super) checksums: Checksums,
 }
 
-/// Takes a body in and holds it against what the client says of it.
+/// Receives a body and verifies its digests.
 pub(super) async fn receive_body(
     directory: PathBuf,
     body: &mut StreamingBlob,
@@ -78,30 +78,33 @@ pub(super) async fn receive_body(
     .await
 }
 
-/// The body of an operation's input.
-pub(super) fn take(body: &mut Option<StreamingBlob>) -> S3Result<StreamingBlob> {
+/// The body of an operation's input; 400 if there is none.
+pub(super) fn require_body(body: &mut Option<StreamingBlob>) -> S3Result<StreamingBlob> {
     body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))
 }
 
-/// Passes the outcome of an operation on. After an error it reads the rest of the body first: a connection that closes with unread
-/// bytes is reset, and the reset may overtake the answer.
-pub(super) async fn drained<T>(mut body: StreamingBlob, outcome: S3Result<T>) -> S3Result<T> {
+/// Returns `outcome`. After an error it first discards the rest of the body: closing a connection with unread bytes resets it, and the
+/// reset may overtake the answer.
+pub(super) async fn discard_body_after_error<T>(
+    mut body: StreamingBlob,
+    outcome: S3Result<T>,
+) -> S3Result<T> {
     if outcome.is_err() {
         let mut bytes = 0;
         let reading = async {
-            while bytes < DRAIN_BYTES_MAX
+            while bytes < DISCARD_BYTES_MAX
                 && let Some(Ok(piece)) = body.next().await
             {
                 bytes += piece.len();
             }
         };
-        // After the time the rest stays unread.
-        let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
+        // After the timeout the rest stays unread.
+        let _ = tokio::time::timeout(DISCARD_TIME_MAX, reading).await;
     }
     outcome
 }
 
-/// Copies bytes that another data file holds, and hashes them by the algorithm.
+/// Copies bytes into a new data file and hashes them with `algorithm`.
 pub(super) fn copy_data(
     directory: PathBuf,
     source: &mut dyn io::Read,
@@ -118,7 +121,7 @@ pub(super) fn copy_data(
     }
 }
 
-/// Where a body goes.
+/// Writes and hashes a body.
 struct BodyWriter {
     directory: PathBuf,
     file: Option<(DataFile, File)>,
@@ -150,9 +153,10 @@ impl BodyWriter {
         let md5 = self.md5.finalize();
         if let Some(sent) = expected.content_md5 {
             let sent = BASE64_STANDARD.decode(sent).ok().filter(|sent| sent.len() == md5.len());
-            let sent = sent.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is no MD5 in base64"))?;
+            let sent =
+                sent.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is not a base64-encoded MD5"))?;
             if sent != md5 {
-                return Err(s3_error!(BadDigest, "Content-MD5 does not fit the body"));
+                return Err(s3_error!(BadDigest, "Content-MD5 does not match the body"));
             }
         }
         expected.checksums.add_trailers(expected.trailers.as_ref());
@@ -165,18 +169,18 @@ impl BodyWriter {
     }
 }
 
-/// A body that breaks off or is not what was signed is the client's error. The library names the cause in text alone.
+/// A truncated body or one that does not match its signature is the client's error. The library has the cause only as text.
 fn body_error(error: &StdError) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {
         return error_with_code(
             "XAmzContentSHA256Mismatch",
             StatusCode::BAD_REQUEST,
-            "x-amz-content-sha256 does not fit the body",
+            "x-amz-content-sha256 does not match the body",
         );
     }
     if text.contains("SignatureMismatch") {
-        return s3_error!(SignatureDoesNotMatch, "the signature of a chunk does not fit it");
+        return s3_error!(SignatureDoesNotMatch, "the signature of a chunk does not match its data");
     }
-    s3_error!(IncompleteBody, "the body did not come as its head announced it")
+    s3_error!(IncompleteBody, "the body ended before its announced length or is malformed")
 }

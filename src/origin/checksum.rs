@@ -1,5 +1,6 @@
-//! Checksums that clients send with a body. The five that the server library reads are verified and kept; it passes others by,
-//! which the gateway has verified.
+//! Checksums that clients send with a body.
+//!
+//! The origin verifies and stores the five that the server library reads. The library ignores others; the gateway has verified them.
 
 use s3s::checksum::ChecksumHasher;
 use s3s::dto::{ChecksumAlgorithm, ChecksumType};
@@ -7,7 +8,7 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 
 use super::record::Checksums;
 
-/// The checksums in an operation's input: three operations name them alike.
+/// The checksums in an operation's input: three operations have the same field names.
 macro_rules! sent_checksums {
     ($input:expr) => {
         $crate::origin::record::Checksums {
@@ -20,7 +21,7 @@ macro_rules! sent_checksums {
     };
 }
 
-/// Puts checksums into an operation's output: they are named alike everywhere.
+/// Sets the checksums of an operation's output: all outputs have the same field names.
 macro_rules! show_checksums {
     ($output:expr, $checksums:expr) => {{
         let checksums = &$checksums;
@@ -34,7 +35,7 @@ macro_rules! show_checksums {
 
 pub(super) use {sent_checksums, show_checksums};
 
-/// A hasher for the checksums that were sent or are announced for the trailer.
+/// A hasher for the checksums that were sent in headers or are announced for the trailer.
 pub(super) fn hasher(sent: &Checksums, announced: Option<&ChecksumAlgorithm>) -> ChecksumHasher {
     let is_announced = |name: &str| announced.is_some_and(|algorithm| algorithm.as_str() == name);
     let is_wanted = |value: &Option<String>, name| value.is_some() || is_announced(name);
@@ -59,7 +60,7 @@ pub(super) fn computed(hasher: ChecksumHasher) -> Checksums {
 }
 
 impl Checksums {
-    /// Adds what came behind the body.
+    /// Adds the checksums of the trailer.
     pub(super) fn add_trailers(&mut self, trailers: Option<&TrailingHeaders>) {
         let Some(trailers) = trailers.and_then(TrailingHeaders::take) else {
             return;
@@ -71,17 +72,17 @@ impl Checksums {
         }
     }
 
-    /// Holds what was sent against what was computed.
+    /// Compares the sent checksums with the computed ones.
     pub(super) fn verify(mut self, mut computed: Self) -> S3Result<()> {
         for ((name, sent), (_, computed)) in self.named().into_iter().zip(computed.named()) {
             if sent.is_some() && sent != computed {
-                return Err(s3_error!(BadDigest, "the checksum {name} does not fit the body"));
+                return Err(s3_error!(BadDigest, "the checksum {name} does not match the body"));
             }
         }
         Ok(())
     }
 
-    /// `COMPOSITE` for checksums over the checksums of the parts, which end in `-N`. None without a checksum.
+    /// `COMPOSITE` for checksums over the checksums of parts, which end in `-N`; none without a checksum.
     pub(super) fn checksum_type(&self) -> Option<ChecksumType> {
         let mut kept = self.clone();
         let mut values = kept.named().into_iter().filter_map(|(_, value)| value.as_deref());
@@ -90,7 +91,7 @@ impl Checksums {
         Some(ChecksumType::from_static(name))
     }
 
-    /// Drops what there is nothing to hold against.
+    /// Drops checksums without a counterpart in `known`.
     pub(super) fn retain_known(&mut self, known: &Self) {
         let mut known = known.clone();
         for ((_, sent), (_, known)) in self.named().into_iter().zip(known.named()) {
@@ -117,9 +118,9 @@ mod tests {
         Checksums { sha1: Some(value.to_owned()), ..Checksums::default() }
     }
 
-    /// A1: a checksum is verified, also where it is only announced for the trailer
+    /// A1: a checksum is verified, also if it is only announced for the trailer
     #[test]
-    fn checksums_are_held_against_the_body() {
+    fn checksums_are_verified_against_the_body() {
         let right = "qvTGHdzF6KLavt4PO0gs2a6pQ00=";
         for (sent, announced, expected) in [
             (sha1(right), None, true),

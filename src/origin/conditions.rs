@@ -1,4 +1,4 @@
-//! Conditional requests: RFC 9110, 13.2.2, in the order in which S3 evaluates them, and the conditions of writes.
+//! Conditional requests (RFC 9110, 13.2.2), in the order in which S3 evaluates the conditions, and conditional writes.
 
 use http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use s3s::dto::{ETag, ETagCondition, Timestamp};
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::record::Object;
 
-/// The four conditions of a read. Dates count in seconds, as HTTP dates do.
+/// The four conditions of a read. Dates are compared in seconds, the resolution of HTTP dates.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Conditions<'a> {
     pub(super) if_match: Option<&'a ETagCondition>,
@@ -16,7 +16,7 @@ pub(super) struct Conditions<'a> {
     pub(super) if_unmodified_since: Option<&'a Timestamp>,
 }
 
-/// What becomes of a conditional read.
+/// Result of a conditional read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConditionOutcome {
     Proceed,
@@ -46,7 +46,7 @@ impl Conditions<'_> {
     }
 }
 
-/// The conditions of a write. They are evaluated in the moment of the write.
+/// The conditions of a write. They are evaluated under the lock of the write.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WriteConditions {
     if_match: Option<ETagCondition>,
@@ -54,13 +54,13 @@ pub(super) struct WriteConditions {
 }
 
 impl WriteConditions {
-    /// S3 takes `If-None-Match` on writes with `*` alone.
+    /// S3 accepts only `*` for `If-None-Match` of a write.
     pub(super) fn new(
         if_match: Option<ETagCondition>,
         if_none_match: Option<ETagCondition>,
     ) -> S3Result<Self> {
         if matches!(if_none_match, Some(ETagCondition::ETag(_))) {
-            return Err(s3_error!(NotImplemented, "If-None-Match of a write takes only *"));
+            return Err(s3_error!(NotImplemented, "If-None-Match of a write must be *"));
         }
         Ok(Self { if_match, must_be_absent: if_none_match.is_some() })
     }
@@ -74,7 +74,7 @@ impl WriteConditions {
             };
             let parsed = ETagCondition::parse_http_header(value.as_bytes()).ok();
             let parsed = parsed.filter(|_| values.next().is_none());
-            let parsed = parsed.ok_or_else(|| s3_error!(InvalidArgument, "{name} names one ETag, or *"))?;
+            let parsed = parsed.ok_or_else(|| s3_error!(InvalidArgument, "{name} must be one ETag, or *"))?;
             Ok(Some(parsed))
         };
         Self::new(condition(IF_MATCH)?, condition(IF_NONE_MATCH)?)
@@ -97,7 +97,7 @@ fn matches(condition: &ETagCondition, etag: &ETag, compare: impl Fn(&ETag, &ETag
     condition.as_etag().is_none_or(|expected| compare(expected, etag))
 }
 
-/// Since 1970.
+/// Seconds since 1970.
 pub(super) fn seconds(time: &Timestamp) -> i64 {
     OffsetDateTime::from(time.clone()).unix_timestamp()
 }
@@ -145,11 +145,11 @@ mod tests {
             (None, None, Some(&after), None, NotModified),
             (None, None, None, Some(&before), PreconditionFailed),
             (None, None, None, Some(&same), Proceed),
-            // the ETag decides where a date stands beside it
+            // the ETag takes precedence over a date
             (Some(&one), None, None, Some(&before), Proceed),
             (None, Some(&two), Some(&after), None, Proceed),
             (None, Some(&one), Some(&before), None, NotModified),
-            // a failed If-Match is 412 whatever else holds
+            // a failed If-Match is 412 in every case
             (Some(&two), Some(&one), None, None, PreconditionFailed),
             (Some(&one), Some(&one), None, None, NotModified),
         ] {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_have_conditions_of_their_own() {
+    fn conditions_of_writes_are_evaluated() {
         let object = object();
         let check = |if_match: Option<&str>, if_none_match: Option<&str>, current: Option<&Object>| {
             let conditions = WriteConditions::new(if_match.map(etag), if_none_match.map(etag));

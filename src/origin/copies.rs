@@ -1,4 +1,4 @@
-//! Copies within the store: whole objects share their bytes with the source by a second name of its files; parts are read.
+//! Copies within the store. A copied object shares its bytes with the source by hard links; a copied part is read and written.
 
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, MetadataDirective,
@@ -17,9 +17,9 @@ use super::reader::ObjectReader;
 use super::record::{Object, Segment, attributes};
 use super::store::{Store, now};
 use super::tags;
-use super::unsupported::{check_version, lacks, refuse_extras, refuse_set};
+use super::unsupported::{check_version, not_implemented, refuse_extras, refuse_set};
 
-/// The conditions on a copy's source: two operations name them alike.
+/// The conditions on a copy's source: two operations have the same field names.
 macro_rules! source_conditions {
     ($input:expr) => {
         Conditions {
@@ -45,15 +45,15 @@ pub(super) fn copy(
     let replaces_tags =
         input.tagging_directive.as_ref().is_some_and(|how| how.as_str() == TaggingDirective::REPLACE);
     if is_onto_itself && !replaces_metadata {
-        return Err(s3_error!(InvalidRequest, "an object is copied onto itself only with new metadata"));
+        return Err(s3_error!(InvalidRequest, "a copy of an object onto itself must replace the metadata"));
     }
-    let mut facts = source.info.clone();
-    facts.modified = now();
+    let mut info = source.info.clone();
+    info.modified = now();
     if replaces_metadata {
-        facts.attributes = attributes!(input);
+        info.attributes = attributes!(input);
     }
     if replaces_tags {
-        facts.tags = tags::from_header(input.tagging.as_deref())?;
+        info.tags = tags::from_header(input.tagging.as_deref())?;
     }
     let directory = store.disk().data();
     let link = |segment: &Segment| -> S3Result<Segment> {
@@ -61,7 +61,7 @@ pub(super) fn copy(
         Ok(Segment { data: Arc::new(data), bytes: segment.bytes })
     };
     let segments = source.segments.iter().map(link).collect::<S3Result<_>>()?;
-    let object = Object { info: facts, segments };
+    let object = Object { info, segments };
     let object = store.put(&input.bucket, &input.key, object, conditions)?;
     let mut result = CopyObjectResult {
         e_tag: Some(object.etag()),
@@ -98,7 +98,7 @@ fn bucket_and_key(source: &CopySource) -> S3Result<(&str, &str)> {
             check_version(version_id.as_deref())?;
             Ok((bucket.as_ref(), key.as_ref()))
         }
-        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(lacks("copies by ARN")),
+        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(not_implemented("copies by ARN")),
     }
 }
 
@@ -113,7 +113,7 @@ fn find_source(store: &Store, source: &CopySource, conditions: &Conditions<'_>) 
     }
 }
 
-/// `bytes=FIRST-LAST`, both within the source; nothing else is a range of a copy.
+/// Parses `bytes=FIRST-LAST`. Both positions must lie within the source; S3 allows no other form.
 fn copied_range(range: Option<&str>, bytes: u64) -> S3Result<Range<u64>> {
     let Some(range) = range else {
         return Ok(0..bytes);
@@ -122,10 +122,10 @@ fn copied_range(range: Option<&str>, bytes: u64) -> S3Result<Range<u64>> {
         let (first, last) = range.split_once('-')?;
         Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
     });
-    let (first, last) =
-        parsed.ok_or_else(|| s3_error!(InvalidArgument, "the range of a copy is bytes=FIRST-LAST"))?;
+    let (first, last) = parsed
+        .ok_or_else(|| s3_error!(InvalidArgument, "x-amz-copy-source-range must be bytes=FIRST-LAST"))?;
     if first > last || last >= bytes {
-        return Err(s3_error!(InvalidRange, "the range of the copy is not within its source"));
+        return Err(s3_error!(InvalidRange, "x-amz-copy-source-range is not within the source"));
     }
     Ok(first..last + 1)
 }

@@ -1,8 +1,8 @@
 //! Files with the bytes of objects and parts.
 //!
-//! A data file is written once and never changed. It belongs to one object or part. The value that owns it removes the file
-//! on its drop unless the file is kept: an upload that fails, and an object that is replaced while it is still being read,
-//! need no further clean-up. A kill of the process leaves such files behind; the next start removes them (`load.rs`).
+//! A data file is written once and never changed. It belongs to one object or part. The drop of its [`DataFile`] removes the file unless a
+//! record names it, so a failed upload, and an object that is replaced while it is read, need no further clean-up. A kill of the process
+//! leaves such files behind; the next start removes them (`load.rs`).
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -20,14 +20,14 @@ pub(super) struct DataFile {
 }
 
 impl DataFile {
-    /// Creates an empty file that is not kept.
+    /// Creates an empty file that is removed on drop.
     pub(super) fn create(directory: &Path) -> io::Result<(Self, File)> {
         let data = Self::unnamed(directory);
         let file = File::create_new(&data.path)?;
         Ok((data, file))
     }
 
-    /// A second name for the bytes of `source`, or a copy where the file system has no hard links.
+    /// A hard link to `source`, or a copy if the file system has no hard links.
     pub(super) fn link(directory: &Path, source: &Path) -> io::Result<Self> {
         let data = Self::unnamed(directory);
         if fs::hard_link(source, &data.path).is_err() {
@@ -50,7 +50,7 @@ impl DataFile {
         &self.path
     }
 
-    /// ASCII: a UUID.
+    /// The file name, a UUID in ASCII.
     pub(super) fn name(&self) -> &str {
         self.path.file_name().and_then(OsStr::to_str).unwrap_or_default()
     }
@@ -59,18 +59,18 @@ impl DataFile {
         File::open(&self.path)
     }
 
-    /// The file outlives this value: a record names it.
+    /// Keeps the file after the drop, because a record names it.
     pub(super) fn persist(&self) {
         self.is_persistent.store(true, Ordering::Relaxed);
     }
 
-    /// The file ends with the last reader: no record names it any more.
+    /// Removes the file with the last reader, because no record names it any more.
     pub(super) fn discard(&self) {
         self.is_persistent.store(false, Ordering::Relaxed);
     }
 }
 
-/// Whether a file is named as data files are: the 32 hexadecimal digits of a UUID.
+/// Whether a name is that of a data file: the 32 hexadecimal digits of a UUID.
 pub(super) fn is_data_name(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -89,11 +89,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::origin::scratch::Scratch;
+    use crate::scratch::Scratch;
 
-    /// What nothing names any more is gone, and what is being read stays until it has been read.
+    /// An unnamed file is removed, but a file that is being read stays until the read ends.
     #[test]
-    fn a_file_lives_as_long_as_somebody_needs_it() {
+    fn a_file_is_removed_with_its_last_user() {
         let scratch = Scratch::new();
         let count = || fs::read_dir(scratch.path()).unwrap().count();
         let (data, _file) = DataFile::create(scratch.path()).unwrap();

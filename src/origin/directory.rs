@@ -1,17 +1,17 @@
-//! The origin's directory: created, locked for one process, and proven writable before anything is served from it.
+//! The origin's data directory: creates it, locks it for one process, and checks that it is writable.
 //!
-//! The proof is a write. Mode bits say nothing about a read-only mount, a full disk, or root.
+//! The check is a trial write, because mode bits do not show a read-only mount, a full disk, or root.
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::OriginError;
 
-// Names that begin with a dot: no bucket's.
+// A name that begins with a dot cannot be a bucket's.
 pub(super) const LOCK_FILE: &str = ".tidegate-origin.lock";
 const PROBE_FILE: &str = ".tidegate-write-probe";
 
-/// The lock on a data directory. It ends with the file handle, so a killed process leaves none behind.
+/// The lock on a data directory. The kernel releases it with the file handle, also after a kill.
 #[derive(Debug)]
 pub(super) struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
 
@@ -40,7 +40,7 @@ fn lock(directory: &Path) -> Result<File, OriginError> {
 fn probe(directory: &Path) -> io::Result<()> {
     let path = directory.join(PROBE_FILE);
     let written = File::create(&path).and_then(|mut file| file.write_all(b"tidegate"));
-    // Also after a failed write: a full disk leaves an empty file.
+    // Also after a failed write, because a full disk leaves an empty file.
     let removed = fs::remove_file(&path);
     written.and(removed)
 }

@@ -1,7 +1,7 @@
-//! Where the store keeps what on disk, and how a document there changes as a whole.
+//! Layout of the store on disk, and atomic changes of its documents.
 //!
 //! ```text
-//! DIRECTORY/store_v2/            no bucket's name: it has an underscore
+//! DIRECTORY/store_v2/            the underscore prevents a clash with a bucket's name
 //!   data/UUID                    bytes of objects and parts
 //!   pending/UUID                 documents that are being written
 //!   buckets/NAME/bucket.json
@@ -9,9 +9,9 @@
 //!   buckets/NAME/uploads/ID/{upload.json,PART.json}
 //! ```
 //!
-//! A key is never a path: documents are named after the hash of the key and hold the key. So every key of S3 can be stored,
-//! and `a`, `a/` and `a//b` are three of them. A document is written beside its place and renamed onto it: after a kill the
-//! old or the new one is there. After a power cut the last documents may be missing, because nothing is synced.
+//! A key is never used as a path: the name of a document is the hash of its key, and the document contains the key. So every S3 key can be
+//! stored, for example `a`, `a/` and `a//b`. A document is written to `pending` and renamed to its path, so after a kill either the old or
+//! the new one is there. After a power cut the last documents may be missing, because nothing is synced.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -34,7 +34,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Creates the directories that every store has. Documents that were being written at a kill are removed.
+    /// Creates the directories of the store. Removes pending documents that a kill left.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let disk = Self { root: directory.join(STORE) };
         for path in [disk.data(), disk.pending(), disk.buckets()] {
@@ -90,7 +90,7 @@ impl Disk {
         self.upload(bucket, id).join(format!("{number}.json"))
     }
 
-    /// A bucket appears whole or not at all.
+    /// Creates a bucket atomically.
     pub(super) fn create_bucket(&self, bucket: &str, record: &BucketRecord) -> io::Result<()> {
         let pending = self.pending().join(Uuid::new_v4().simple().to_string());
         for folder in ["objects", "uploads"] {
@@ -100,7 +100,7 @@ impl Disk {
         fs::rename(pending, self.bucket(bucket))
     }
 
-    /// A bucket disappears whole or not at all.
+    /// Removes a bucket atomically.
     pub(super) fn remove_bucket(&self, bucket: &str) -> io::Result<()> {
         self.remove(&self.bucket(bucket))
     }
@@ -108,7 +108,7 @@ impl Disk {
     fn remove(&self, directory: &Path) -> io::Result<()> {
         let pending = self.pending().join(Uuid::new_v4().simple().to_string());
         fs::rename(directory, &pending)?;
-        // What cannot be removed now is removed at the next start.
+        // The next start removes it if this fails.
         drop(fs::remove_dir_all(pending));
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Disk {
         document.commit(&directory.join(UPLOAD_FILE))
     }
 
-    /// An upload disappears whole or not at all.
+    /// Removes an upload atomically.
     pub(super) fn remove_upload(&self, bucket: &str, id: &str) -> io::Result<()> {
         self.remove(&self.upload(bucket, id))
     }
@@ -130,7 +130,7 @@ impl Disk {
         Ok(fs::read_dir(self.objects(bucket))?.next().is_some())
     }
 
-    /// Writes a document beside its place.
+    /// Writes a document to `pending`.
     pub(super) fn prepare(&self, document: &impl Serialize) -> io::Result<PendingDocument> {
         let prepared = PendingDocument {
             path: self.pending().join(Uuid::new_v4().simple().to_string()),
@@ -142,7 +142,7 @@ impl Disk {
     }
 }
 
-/// A document that is not yet at its place. It is removed on a drop before that.
+/// A document in `pending`. A drop without a commit removes it.
 #[derive(Debug)]
 pub(super) struct PendingDocument {
     path: PathBuf,
@@ -150,9 +150,9 @@ pub(super) struct PendingDocument {
 }
 
 impl PendingDocument {
-    /// Puts the document at its place, over the one that was there.
-    pub(super) fn commit(mut self, place: &Path) -> io::Result<()> {
-        fs::rename(&self.path, place)?;
+    /// Renames the document to `path`, and so replaces an earlier one.
+    pub(super) fn commit(mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
         self.is_committed = true;
         Ok(())
     }
@@ -161,7 +161,7 @@ impl PendingDocument {
 impl Drop for PendingDocument {
     fn drop(&mut self) {
         if !self.is_committed {
-            // What cannot be removed now is removed at the next start.
+            // The next start removes it if this fails.
             drop(fs::remove_file(&self.path));
         }
     }
@@ -170,34 +170,34 @@ impl Drop for PendingDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::scratch::Scratch;
+    use crate::scratch::Scratch;
 
-    /// No key leads out of the bucket's directory, and no two keys share a file.
+    /// The document of each key is a separate file within the bucket's directory.
     #[test]
-    fn every_key_has_a_file_of_its_own() {
+    fn every_key_has_a_separate_file() {
         let scratch = Scratch::new();
         let disk = Disk::open(scratch.path()).unwrap();
         let long = "k".repeat(1024);
         let keys = ["a", "a/", "a//", "/a", "a/b", "../a", "..", ".", "A", "\0", &long];
-        let mut places: Vec<_> = keys.iter().map(|key| disk.object("demo", key)).collect();
-        for place in &places {
-            assert_eq!(place.parent().unwrap(), disk.objects("demo"));
-            assert!(place.file_name().unwrap().len() < 100);
+        let mut paths: Vec<_> = keys.iter().map(|key| disk.object("demo", key)).collect();
+        for path in &paths {
+            assert_eq!(path.parent().unwrap(), disk.objects("demo"));
+            assert!(path.file_name().unwrap().len() < 100);
         }
-        places.sort();
-        places.dedup();
-        assert_eq!(places.len(), keys.len());
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), keys.len());
     }
 
     #[test]
-    fn a_document_that_is_not_placed_leaves_nothing() {
+    fn a_document_without_a_commit_leaves_nothing() {
         let scratch = Scratch::new();
         let disk = Disk::open(scratch.path()).unwrap();
         drop(disk.prepare(&"text").unwrap());
         assert_eq!(fs::read_dir(disk.pending()).unwrap().count(), 0);
-        let place = disk.buckets().join("document");
-        disk.prepare(&"text").unwrap().commit(&place).unwrap();
-        assert_eq!(fs::read_to_string(place).unwrap(), "\"text\"");
+        let path = disk.buckets().join("document");
+        disk.prepare(&"text").unwrap().commit(&path).unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "\"text\"");
         fs::write(disk.pending().join("left"), "").unwrap();
         Disk::open(scratch.path()).unwrap();
         assert_eq!(fs::read_dir(disk.pending()).unwrap().count(), 0);

@@ -1,9 +1,8 @@
-//! Takes over a data directory of the earlier layout, in which a bucket was a directory and a key a path below it.
+//! Imports a data directory of the earlier layout, in which a bucket was a directory and a key was a path below it.
 //!
-//! Each object gets its new place before its old one is removed, and nothing is served in between: a kill in the middle loses
-//! nothing, and the next start goes on. A `StorageFault` names each file that is not taken over and stays where it is: its
-//! key is too long for S3 or not UTF-8, its metadata is too large, the store is full, or it is no regular file. Unfinished uploads of
-//! that layout stay too.
+//! Each object is stored in the new layout before its old file is removed, and nothing is served meanwhile. So a kill during the import
+//! loses nothing, and the next start continues. A file that cannot be imported stays and has a `StorageFault`: its key is too long for S3
+//! or not UTF-8, its metadata is too large, the store is full, or it is not a regular file. Unfinished uploads of that layout stay too.
 
 use std::fs::{self, File};
 use std::io;
@@ -25,7 +24,7 @@ use super::load::{entries, with_path};
 use super::record::{Attributes, Checksums, Object, ObjectInfo, Segment};
 use super::store::Store;
 
-/// Headers of an object, in a file beside the buckets.
+/// Headers of an object, in a file next to the buckets.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct EarlierAttributes {
@@ -39,10 +38,10 @@ struct EarlierAttributes {
     website_redirect_location: Option<String>,
 }
 
-/// What the server knew of an object, in a second file.
+/// ETag and checksums of an object, in a second file.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct EarlierFacts {
+struct EarlierDigests {
     e_tag: Option<String>,
     checksum_crc32: Option<String>,
     checksum_crc32c: Option<String>,
@@ -51,19 +50,19 @@ struct EarlierFacts {
     checksum_sha256: Option<String>,
 }
 
-/// Bytes of a key, at most: the limit of S3.
+/// Maximum bytes of a key: the limit of S3.
 const KEY_BYTES_MAX: usize = 1024;
-const LEFT: &str =
+const FILE_HINT: &str =
     "move the file out of the data directory, and upload it under a key and with metadata that S3 allows";
-const LEFT_HEADERS: &str =
-    "the object was taken over without these headers; copy it onto itself with new metadata";
-const LEFT_BUCKET: &str = "move the directory out of the data directory, or delete a bucket and restart";
+const HEADERS_HINT: &str =
+    "the object was imported without these headers; copy it onto itself with new metadata";
+const BUCKET_HINT: &str = "move the directory out of the data directory, or delete a bucket and restart";
 
-/// Why an object or a bucket was not taken over.
+/// Why an object or a bucket was not imported.
 enum Skipped {
-    /// It stays where it is, and the others are taken over.
+    /// It stays in the earlier layout; the import continues with the others.
     Fault(String),
-    /// The disk fails: the start stops.
+    /// The disk fails: the start fails.
     Disk(io::Error),
 }
 
@@ -82,7 +81,7 @@ impl From<S3Error> for Skipped {
     }
 }
 
-/// Takes over every bucket of the earlier layout. The faults name the files that stay where they are.
+/// Imports every bucket of the earlier layout. The faults name the files that stay in it.
 pub(super) fn import(store: &Store, directory: &Path) -> io::Result<Vec<StorageFault>> {
     let mut import = Import { store, directory, faults: Vec::new() };
     for entry in fs::read_dir(directory)? {
@@ -104,7 +103,7 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Adds a fault for a skipped file. An error of the disk is returned with the path.
+    /// Adds a fault for a skipped file. Returns a disk error with its path.
     fn note(&mut self, path: &Path, hint: &'static str, outcome: Result<(), Skipped>) -> io::Result<bool> {
         match outcome {
             Ok(()) => Ok(true),
@@ -120,7 +119,7 @@ impl Import<'_> {
         let root = self.directory.join(bucket);
         if self.store.read_bucket(bucket, |_| Ok(())).is_err() {
             let created = self.store.create_bucket(bucket).map_err(Skipped::from);
-            if !self.note(&root, LEFT_BUCKET, created)? {
+            if !self.note(&root, BUCKET_HINT, created)? {
                 return Ok(());
             }
         }
@@ -136,12 +135,12 @@ impl Import<'_> {
                 }
                 let key = path.strip_prefix(&root).ok().and_then(Path::to_str).filter(|_| kind.is_file());
                 let key =
-                    key.ok_or_else(|| Skipped::Fault("no regular file with a name in UTF-8".to_owned()));
+                    key.ok_or_else(|| Skipped::Fault("not a regular file with a UTF-8 name".to_owned()));
                 let imported = key.and_then(|key| self.object((bucket, key), &path));
-                self.note(&path, LEFT, imported)?;
+                self.note(&path, FILE_HINT, imported)?;
             }
         }
-        // The deepest first. One with something left in it stays.
+        // The deepest first. A folder with files left in it stays.
         folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
         Ok(())
     }
@@ -150,21 +149,21 @@ impl Import<'_> {
         if key.len() > KEY_BYTES_MAX {
             return Err(Skipped::Fault(format!("the key is longer than {KEY_BYTES_MAX} bytes")));
         }
-        let beside = |kind: &str| {
+        let sidecar = |kind: &str| {
             let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
             self.directory.join(format!(".bucket-{}.object-{}.{kind}.json", encode(bucket), encode(key)))
         };
-        let (attributes_path, facts_path) = (beside("metadata"), beside("internal"));
-        let attributes = self.beside::<EarlierAttributes>(&attributes_path);
-        let facts = self.beside::<EarlierFacts>(&facts_path);
-        let read = [attributes.as_ref().map(|_| attributes_path), facts.as_ref().map(|_| facts_path)];
-        let (attributes, facts) = (attributes.unwrap_or_default(), facts.unwrap_or_default());
+        let (headers_path, digests_path) = (sidecar("metadata"), sidecar("internal"));
+        let attributes = self.read_sidecar::<EarlierAttributes>(&headers_path);
+        let digests = self.read_sidecar::<EarlierDigests>(&digests_path);
+        let read = [attributes.as_ref().map(|_| headers_path), digests.as_ref().map(|_| digests_path)];
+        let (attributes, digests) = (attributes.unwrap_or_default(), digests.unwrap_or_default());
         let metadata = path.metadata()?;
-        let etag = match facts.e_tag {
+        let etag = match digests.e_tag {
             Some(etag) => etag,
             None => md5(path)?,
         };
-        let facts = ObjectInfo {
+        let info = ObjectInfo {
             etag,
             modified: metadata.modified()?.into(),
             attributes: Attributes {
@@ -180,20 +179,20 @@ impl Import<'_> {
             .checked()?,
             tags: Vec::new(),
             checksums: Checksums {
-                crc32: facts.checksum_crc32,
-                crc32c: facts.checksum_crc32c,
-                crc64nvme: facts.checksum_crc64nvme,
-                sha1: facts.checksum_sha1,
-                sha256: facts.checksum_sha256,
+                crc32: digests.checksum_crc32,
+                crc32c: digests.checksum_crc32c,
+                crc64nvme: digests.checksum_crc64nvme,
+                sha1: digests.checksum_sha1,
+                sha256: digests.checksum_sha256,
             },
             is_multipart: false,
         };
         let data = Arc::new(DataFile::link(&self.store.disk().data(), path)?);
-        let object = Object { info: facts, segments: vec![Segment { data, bytes: metadata.len() }] };
-        let is_there =
+        let object = Object { info, segments: vec![Segment { data, bytes: metadata.len() }] };
+        let is_imported =
             |current: &Object| current.info.etag == object.info.etag && current.bytes() == object.bytes();
-        // A start that was killed here has left the object in both layouts.
-        if !self.store.object(bucket, key).is_ok_and(|current| is_there(&current)) {
+        // A kill after the import and before the removal has left the object in both layouts.
+        if !self.store.object(bucket, key).is_ok_and(|current| is_imported(&current)) {
             let is_new = WriteConditions::new(None, Some(ETagCondition::Any))?;
             self.store.put(bucket, key, object, &is_new)?;
         }
@@ -202,15 +201,15 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// A file beside an object. None if there is none. A file that cannot be read stays and has a fault: the object is taken over without
-    /// it.
-    fn beside<T: for<'a> Deserialize<'a>>(&mut self, path: &Path) -> Option<T> {
+    /// Reads an attributes file of an object; none if there is none. A file that cannot be read stays and has a fault, and the object is
+    /// imported without it.
+    fn read_sidecar<T: for<'a> Deserialize<'a>>(&mut self, path: &Path) -> Option<T> {
         match fs::read(path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
             Ok(read) => Some(read),
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     let problem = format!("the file cannot be read: {error}");
-                    self.faults.push(StorageFault { path: path.to_owned(), problem, hint: LEFT_HEADERS });
+                    self.faults.push(StorageFault { path: path.to_owned(), problem, hint: HEADERS_HINT });
                 }
                 None
             }
@@ -219,7 +218,7 @@ impl Import<'_> {
 }
 
 fn md5(path: &Path) -> io::Result<String> {
-    /// `io::copy` writes into it.
+    /// A sink for `io::copy`.
     struct Hash(Md5);
     impl io::Write for Hash {
         fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
@@ -242,11 +241,11 @@ mod tests {
 
     use crate::origin::directory::{LOCK_FILE, prepare};
     use crate::origin::limits::Limits;
-    use crate::origin::scratch::Scratch;
+    use crate::scratch::Scratch;
 
-    /// The data of a first walk survives an upgrade: bytes, keys, headers; what cannot be taken over is left alone.
+    /// Bytes, keys and headers of the earlier layout survive an upgrade; other files stay unchanged.
     #[test]
-    fn a_directory_of_the_earlier_layout_is_taken_over() {
+    fn a_directory_of_the_earlier_layout_is_imported() {
         let scratch = Scratch::new();
         let directory = scratch.path();
         fs::create_dir_all(directory.join("demo/folder/empty")).unwrap();
@@ -280,7 +279,7 @@ mod tests {
         assert_eq!(left, [LOCK_FILE, ".upload-x.json", "NO_BUCKET", "store_v2"]);
     }
 
-    /// Opens the store as the start does.
+    /// Opens the store and imports, as a start does.
     fn open(directory: &Path) -> (Store, Vec<StorageFault>) {
         let lock = prepare(directory).unwrap();
         let (store, mut faults) = Store::open(directory, lock, Limits::default()).unwrap();
@@ -288,9 +287,9 @@ mod tests {
         (store, faults)
     }
 
-    /// A file beyond a bound has a fault at every start and stays. The other files are taken over.
+    /// A file beyond a limit has a fault at every start and stays. The other files are imported.
     #[test]
-    fn what_cannot_be_taken_over_is_named_and_stays() {
+    fn files_that_cannot_be_imported_stay_and_have_a_fault() {
         let scratch = Scratch::new();
         let directory = scratch.path();
         let folder = format!(

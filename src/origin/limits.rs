@@ -1,12 +1,12 @@
-//! Bounds of the index, which is held in memory. A request that would exceed one is refused with `QuotaExceeded`.
+//! Limits of the index, which is held in memory. A request that would exceed one is refused with `QuotaExceeded`.
 
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-/// Largest numbers of things in the store.
+/// Maximum numbers of items in the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Buckets of the store: the default of S3.
+    /// Buckets of the store. The default is that of S3.
     pub(super) buckets: usize,
     /// Objects of a bucket.
     pub(super) objects: usize,
@@ -22,12 +22,12 @@ impl Default for Limits {
     }
 }
 
-/// Refuses one more where `count` has reached the bound.
-pub(super) fn check_room(count: usize, max: usize, what: &str) -> S3Result<()> {
+/// Refuses another item if `count` has reached `max`.
+pub(super) fn check_limit(count: usize, max: usize, what: &str) -> S3Result<()> {
     if count < max {
         return Ok(());
     }
-    let message = format!("the embedded origin holds at most {max} {what}");
+    let message = format!("the embedded origin has a limit of {max} {what}");
     let mut error = S3Error::with_message(S3ErrorCode::Custom("QuotaExceeded".into()), message);
     error.set_status_code(StatusCode::BAD_REQUEST);
     Err(error)
@@ -39,18 +39,18 @@ mod tests {
     use crate::origin::conditions::WriteConditions;
     use crate::origin::directory::prepare;
     use crate::origin::record::{Attributes, UploadRecord};
-    use crate::origin::scratch::Scratch;
     use crate::origin::store::{Store, now};
     use crate::origin::test_objects::object;
     use crate::origin::upload_checksum::UploadChecksum;
+    use crate::scratch::Scratch;
 
     fn code<T>(outcome: S3Result<T>) -> String {
         outcome.map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned())
     }
 
-    /// Each number in the store is bounded, and one too many has an error of its own
+    /// Each number in the store is limited, and an item beyond the limit is refused with a distinct error
     #[test]
-    fn each_number_is_bounded() {
+    fn each_number_is_limited() {
         let scratch = Scratch::new();
         let limits = Limits { buckets: 1, objects: 2, uploads: 2, parts: 3 };
         let (store, _) = Store::open(scratch.path(), prepare(scratch.path()).unwrap(), limits).unwrap();

@@ -1,4 +1,4 @@
-//! Pages of listings: which keys and groups of keys stand on a page, and how they are written.
+//! Pages of listings: selection of keys and common prefixes, and the encoding of their names.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,13 +11,13 @@ use crate::s3::sigv4::canonical::percent_encode;
 /// S3's largest page.
 const PAGE_ITEMS_MAX: i32 = 1000;
 
-/// What a listing asks for.
+/// Parameters of a listing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListQuery<'a> {
     pub(super) prefix: &'a str,
     /// Empty for none.
     pub(super) delimiter: &'a str,
-    /// Keys and groups up to this one are left out.
+    /// The page begins after this key or common prefix.
     pub(super) after: &'a str,
     pub(super) items_max: usize,
 }
@@ -26,9 +26,9 @@ pub(super) struct ListQuery<'a> {
 #[derive(Debug, PartialEq)]
 pub(super) struct Page<V> {
     pub(super) items: Vec<(String, V)>,
-    /// Beginnings that keys have in common, up to the delimiter.
+    /// Common prefixes of keys, up to and with the delimiter.
     pub(super) common_prefixes: Vec<String>,
-    /// The last key or group, if there are more.
+    /// The last key or common prefix of the page, if there are more pages.
     pub(super) next_after: Option<String>,
 }
 
@@ -68,19 +68,19 @@ pub(super) fn page<V: Clone>(map: &BTreeMap<String, V>, query: &ListQuery<'_>) -
     page
 }
 
-/// The group that a key belongs to.
+/// The common prefix of a key; none if the key has no delimiter after the prefix.
 pub(super) fn common_prefix<'a>(key: &'a str, query: &ListQuery<'_>) -> Option<&'a str> {
     let rest = &key[query.prefix.len()..];
     let at = rest.find(query.delimiter).filter(|_| !query.delimiter.is_empty())?;
     Some(&key[..query.prefix.len() + at + query.delimiter.len()])
 }
 
-/// The least text behind all that begin with `prefix`; none where there is none.
+/// The smallest string after all strings that begin with `prefix`; none if there is none.
 fn successor(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
         let next = u32::from(last) + 1;
-        // Behind the surrogates, which are no characters.
+        // Skips the surrogates, which are not characters.
         let next = if next == 0xD800 { 0xE000 } else { next };
         if let Some(next) = char::from_u32(next) {
             text.push(next);
@@ -90,7 +90,7 @@ fn successor(prefix: &str) -> Option<String> {
     None
 }
 
-/// How names are written in a listing.
+/// Encoding of names in a listing (`encoding-type`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyEncoding(bool);
 
@@ -99,7 +99,7 @@ impl KeyEncoding {
         match encoding.map(EncodingType::as_str) {
             None | Some("") => Ok(Self(false)),
             Some(EncodingType::URL) => Ok(Self(true)),
-            Some(_) => Err(s3_error!(InvalidArgument, "encoding-type is url or absent")),
+            Some(_) => Err(s3_error!(InvalidArgument, "encoding-type must be url or absent")),
         }
     }
 
@@ -112,11 +112,11 @@ impl KeyEncoding {
     }
 }
 
-/// The size of a page as asked for, within S3's bounds.
-pub(super) fn page_items(asked: Option<i32>) -> S3Result<i32> {
-    match asked.unwrap_or(PAGE_ITEMS_MAX) {
-        0.. => Ok(asked.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX)),
-        _ => Err(s3_error!(InvalidArgument, "the size of a page cannot be negative")),
+/// The requested size of a page, within S3's limit.
+pub(super) fn page_items(requested: Option<i32>) -> S3Result<i32> {
+    match requested.unwrap_or(PAGE_ITEMS_MAX) {
+        0.. => Ok(requested.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX)),
+        _ => Err(s3_error!(InvalidArgument, "the size of a page must not be negative")),
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
         keys.iter().map(|key| (key.clone(), ())).collect()
     }
 
-    /// Keys and groups of all pages together.
+    /// Keys and common prefixes of all pages.
     fn all(map: &BTreeMap<String, ()>, prefix: &str, delimiter: &str, items_max: usize) -> Vec<String> {
         let (mut names, mut after) = (Vec::new(), String::new());
         loop {
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// S3's definition, written down without a thought for time.
+    /// The definition of S3, as a simple reference implementation.
     fn model(keys: &[String], prefix: &str, delimiter: &str) -> Vec<String> {
         let name = |key: &String| {
             let rest = key.strip_prefix(prefix)?;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     proptest! {
-        /// V5: pages of any size join to what the definition gives, each name once and in order
+        /// V5: pages of any size together have the names of the definition, each once and in order
         #[test]
         fn pages_join_to_the_whole(
             keys in prop::collection::vec("[ab/\u{d7ff}\u{10ffff}]{1,6}", 0..20),
@@ -174,9 +174,9 @@ mod tests {
         }
     }
 
-    /// V5: a marker may be a group, a key in a group, or a text before the prefix
+    /// V5: a marker may be a common prefix, a key with it, or a text before the prefix
     #[test]
-    fn a_listing_begins_behind_its_marker() {
+    fn a_listing_begins_after_its_marker() {
         let keys = ["a", "a/", "a//b", "a/b", "b/1", "b/2", "c"].map(str::to_owned);
         let map = map(&keys);
         let names = |prefix, delimiter, after| {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_encoded_where_that_is_asked_for() {
+    fn names_are_encoded_if_requested() {
         let url = EncodingType::from_static(EncodingType::URL);
         assert_eq!(KeyEncoding::from_request(Some(&url)).unwrap().encode("a b+c/ü%"), "a%20b%2Bc/%C3%BC%25");
         assert_eq!(KeyEncoding::from_request(None).unwrap().encode("a b+c"), "a b+c");

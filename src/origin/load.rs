@@ -1,8 +1,8 @@
-//! The index, rebuilt from the records on disk when the store opens, and the removal of what a kill left behind.
+//! Rebuilds the index from the records on disk when the store opens, and removes files that a kill left behind.
 //!
-//! A record that is damaged, or that names a data file that is missing or has another length, is not served. It stays on disk with
-//! all data files that it names, and a `StorageFault` names it. A record that cannot be read may name any data file, so no data file
-//! is removed then. Otherwise the data files that no record names are removed: a kill left them.
+//! A record is not served if it is damaged, or if one of its data files is missing or has another length. It stays on disk with its data
+//! files and has a `StorageFault`. A record that cannot be read could name any data file, so then no data file is removed. Otherwise data
+//! files without a record are removed, because a kill left them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -24,7 +24,7 @@ const RESTORE_RECORD: &str =
 const RESTORE_DATA: &str =
     "restore the data files that the record names and restart, or write the object again";
 
-/// Loads the index. The faults name what was not loaded.
+/// Loads the index. The faults name the records that were not loaded.
 pub(super) fn load(disk: &Disk) -> io::Result<(Index, Vec<StorageFault>)> {
     let mut loader = Loader { disk, names: HashSet::new(), is_complete: true, faults: Vec::new() };
     let mut index = Index::new();
@@ -34,7 +34,7 @@ pub(super) fn load(disk: &Disk) -> io::Result<(Index, Vec<StorageFault>)> {
             index.insert(name, bucket);
         }
     }
-    // After the objects: a kill may leave an upload after its parts became an object.
+    // After the objects, because a kill may leave an upload whose parts are an object already.
     for (name, bucket) in &mut index {
         loader.uploads(name, bucket)?;
     }
@@ -46,9 +46,9 @@ pub(super) fn load(disk: &Disk) -> io::Result<(Index, Vec<StorageFault>)> {
 
 struct Loader<'a> {
     disk: &'a Disk,
-    /// Data files that records name.
+    /// Data files with a record.
     names: HashSet<String>,
-    /// Whether each record could be read.
+    /// Whether every record could be read.
     is_complete: bool,
     faults: Vec<StorageFault>,
 }
@@ -84,7 +84,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// None for an upload that had just begun, that has become an object, or that cannot be read.
+    /// None for an upload without a record yet, one that has become an object, and one that cannot be read.
     fn upload(&mut self, directory: &Path) -> io::Result<Option<Upload>> {
         let files = entries(directory)?;
         if files.is_empty() {
@@ -116,7 +116,7 @@ impl Loader<'_> {
         Ok(Some(Upload { record: Arc::new(record), parts: loaded }))
     }
 
-    /// Key and object of a record, if the data is whole. The data files of the record stay in both cases.
+    /// Key and object of a record, if its data is complete. The data files of the record stay in both cases.
     fn object(&mut self, path: &Path, record: ObjectRecord) -> Option<(String, Object)> {
         self.names.extend(record.files().map(str::to_owned));
         let loaded = record.load(&self.disk.data());

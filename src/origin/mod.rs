@@ -1,18 +1,16 @@
-//! The embedded origin: a real S3 server inside the process, so that a first walk needs nothing but the binary.
+//! The embedded origin: an S3 server inside the process, for demos and tests. Production images omit it (cargo feature `origin`).
 //!
-//! It is an upstream like any other: the gateway reaches it over a loopback socket with signed requests, and no
-//! shortcut leads around the path that production traffic takes. Hence it has a thread and a runtime of its own
-//! (its disk work never delays a worker), a port of the kernel's choosing, and a secret made afresh at every start.
-//! It verifies that secret: a process that finds the port cannot get past the gateway.
+//! The gateway treats it as any other upstream: it sends signed requests over a loopback socket, on the same path as production traffic.
+//! The origin has a separate thread and runtime, so its disk work never delays a worker. The kernel selects its port. Each start creates a
+//! new secret and the origin verifies it, so another local process that finds the port cannot bypass the gateway. Its data survives a kill.
 //!
 //! ```text
-//! serve.rs ── request_validation.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
-//!                                                        └── store.rs (index) ── disk.rs, data.rs, load.rs
+//! listener.rs ── request_validation.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
+//!                                                           └── store.rs (index) ── disk.rs, data.rs, load.rs
 //! ```
 //!
-//! A demo store, for trying out and for tests; production images leave it out (cargo feature `origin`). It survives a kill.
-//! Deliberately absent: TLS, durability beyond the file system's, versioning, policies, lifecycle rules, encryption, object
-//! locks, ACLs beyond the owner's, and every other operation that `api.rs` does not list. Each of those is 501.
+//! It has no TLS, no durability beyond that of the file system, no versioning, policies, lifecycle rules, encryption or object locks, and
+//! no ACLs beyond the owner's. Operations that `api.rs` does not list are answered 501.
 mod api;
 mod body_receiver;
 mod buckets;
@@ -61,14 +59,14 @@ use self::store::Store;
 const ACCESS_KEY_ID: &str = "tidegate-embedded-origin";
 const SECRET_BYTES: usize = 32;
 
-/// A running embedded origin. Dropping it stops the server. The directory is unlocked after the last operation on the store.
+/// A running embedded origin. Its drop stops the server. The directory is unlocked after the last operation on the store.
 #[derive(Debug)]
 pub struct Origin {
-    /// Where it listens: always a loopback address.
+    /// Address of the listener, on the loopback interface.
     pub address: SocketAddr,
     /// The key id to sign requests with.
     pub access_key_id: String,
-    /// The secret to sign requests with; it ends with this process.
+    /// The secret to sign requests with, valid until the origin stops.
     pub secret_access_key: String,
     /// Files in the data directory that are not served.
     pub faults: Vec<StorageFault>,
@@ -76,14 +74,14 @@ pub struct Origin {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A file in the data directory that is not served. It stays where it is.
+/// A file in the data directory that is not served. It stays unchanged.
 #[derive(Debug)]
 pub struct StorageFault {
     /// The file.
     pub path: PathBuf,
     /// Why it is not served.
     pub problem: String,
-    /// The fix.
+    /// The remedy.
     pub hint: &'static str,
 }
 
@@ -93,7 +91,7 @@ pub enum OriginError {
     /// The data directory could not be created.
     #[error("cannot create the data directory {}: {source}", .directory.display())]
     Create {
-        /// The directory that was to be created.
+        /// The directory.
         directory: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -101,26 +99,26 @@ pub enum OriginError {
     /// The data directory exists, but a trial write failed.
     #[error("cannot write to the data directory {}: {source}", .directory.display())]
     Write {
-        /// The directory that was tried.
+        /// The directory.
         directory: PathBuf,
         /// The system's error.
         source: io::Error,
     },
-    /// Another process serves this directory: two servers would delete each other's unfinished writes.
-    #[error("the data directory {} is in use by another process", .directory.display())]
+    /// Another process serves this directory. Two servers would delete each other's unfinished writes.
+    #[error("the data directory {} is in use by another process: stop it or choose another directory", .directory.display())]
     InUse {
-        /// The directory that is taken.
+        /// The directory.
         directory: PathBuf,
     },
-    /// What is in the data directory could not be read or taken over.
+    /// The content of the data directory could not be read or imported.
     #[error("cannot open the data directory {}: {source}", .directory.display())]
     Open {
-        /// The directory that was tried.
+        /// The directory.
         directory: PathBuf,
         /// The system's error.
         source: io::Error,
     },
-    /// The server's socket, runtime or thread could not be had.
+    /// The server's socket, runtime or thread could not be created.
     #[error("cannot start the embedded origin: {0}")]
     Server(#[from] io::Error),
 }
@@ -158,19 +156,19 @@ fn open(directory: &Path, lock: DirectoryLock, bucket: &str) -> io::Result<(Stor
     Ok((store, faults))
 }
 
-/// The library's own access check stays: it refuses every request without a valid signature.
+/// The library's default access check refuses every request without a valid signature.
 fn service(store: Store, secret_access_key: &str) -> ValidatedService {
     let mut builder = S3ServiceBuilder::new(Api { store: Arc::new(store) });
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key));
     ValidatedService(builder.build())
 }
 
-/// Runs work that waits for the disk on one of the runtime's blocking threads.
+/// Runs disk work on one of the runtime's blocking threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> S3Result<T> + Send + 'static) -> S3Result<T> {
     spawn_blocking(work).await.map_err(S3Error::internal_error)?
 }
 
-/// An error with a code that the library has no name for.
+/// An error with a code that the library does not define.
 fn error_with_code(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
@@ -181,14 +179,12 @@ impl Drop for Origin {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // An error here is a panic of the server's thread: it has ended, which is what was asked for.
+            // An error means that the server's thread has panicked: it has ended in either case.
             drop(thread.join());
         }
     }
 }
 
-#[cfg(test)]
-mod scratch;
 #[cfg(test)]
 mod test_objects;
 #[cfg(test)]

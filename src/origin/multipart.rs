@@ -1,4 +1,4 @@
-//! Uploads in parts. Completing one copies nothing: the parts become the object's segments.
+//! Multipart uploads. A completion copies no bytes: the parts become the segments of the object.
 
 use std::sync::Arc;
 
@@ -12,7 +12,9 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use uuid::Uuid;
 
 use super::blocking;
-use super::body_receiver::{ExpectedBody, ReceivedBody, drained, receive_body, take};
+use super::body_receiver::{
+    ExpectedBody, ReceivedBody, discard_body_after_error, receive_body, require_body,
+};
 use super::checksum::{sent_checksums, show_checksums};
 use super::conditions::WriteConditions;
 use super::record::{Attributes, Checksums, Object, ObjectInfo, UploadRecord, attributes};
@@ -21,7 +23,7 @@ use super::tags;
 use super::unsupported::{refuse_extras, refuse_set};
 use super::upload_checksum::UploadChecksum;
 
-/// The least size of a part that is not the last.
+/// Minimum size of a part, except the last.
 const PART_BYTES_MIN: u64 = 5 << 20;
 const PART_NUMBER_MAX: i32 = 10_000;
 
@@ -54,9 +56,9 @@ pub(super) async fn put_part(
     store: Arc<Store>,
     mut request: S3Request<UploadPartInput>,
 ) -> S3Result<UploadPartOutput> {
-    let mut body = take(&mut request.input.body)?;
+    let mut body = require_body(&mut request.input.body)?;
     let outcome = put_part_body(store, request, &mut body).await;
-    drained(body, outcome).await
+    discard_body_after_error(body, outcome).await
 }
 
 async fn put_part_body(
@@ -86,7 +88,7 @@ async fn put_part_body(
 
 impl ReceivedBody {
     pub(super) fn into_part(self) -> Object {
-        let facts = ObjectInfo {
+        let info = ObjectInfo {
             etag: hex::encode(self.md5),
             modified: now(),
             attributes: Attributes::default(),
@@ -94,14 +96,14 @@ impl ReceivedBody {
             checksums: self.checksums,
             is_multipart: false,
         };
-        Object { info: facts, segments: vec![self.segment] }
+        Object { info, segments: vec![self.segment] }
     }
 }
 
 pub(super) fn check_part_number(number: i32) -> S3Result<()> {
     match number {
         1..=PART_NUMBER_MAX => Ok(()),
-        _ => Err(s3_error!(InvalidArgument, "the number of a part is 1 to {PART_NUMBER_MAX}")),
+        _ => Err(s3_error!(InvalidArgument, "the part number must be 1 to {PART_NUMBER_MAX}")),
     }
 }
 
@@ -115,7 +117,7 @@ pub(super) fn complete(
     let parts = listed_parts(&upload, listed)?;
     let mut object = assemble(&upload.record, &parts)?;
     if input.mpu_object_size.is_some_and(|bytes| u64::try_from(bytes) != Ok(object.bytes())) {
-        return Err(s3_error!(InvalidRequest, "x-amz-mp-object-size is not the size of the parts together"));
+        return Err(s3_error!(InvalidRequest, "x-amz-mp-object-size is not the total size of the parts"));
     }
     let sent = sent_checksums!(input);
     let checksum = &upload.record.checksum;
@@ -136,10 +138,10 @@ pub(super) fn complete(
 /// The parts that a completion lists.
 fn listed_parts(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Vec<Arc<Object>>> {
     if listed.is_empty() {
-        return Err(s3_error!(MalformedXML, "a completion lists at least one part"));
+        return Err(s3_error!(MalformedXML, "a completion must list at least one part"));
     }
     if !listed.is_sorted_by(|one, next| one.part_number < next.part_number) {
-        return Err(s3_error!(InvalidPartOrder, "parts are listed in ascending order"));
+        return Err(s3_error!(InvalidPartOrder, "parts must be listed in ascending order"));
     }
     let count = listed.len();
     let mut parts = Vec::with_capacity(count);
@@ -148,21 +150,21 @@ fn listed_parts(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Vec<Arc
         let part = part.filter(|part| matches_listed(part, &mut listed));
         let part = part.ok_or_else(|| s3_error!(InvalidPart, "a listed part was not uploaded as listed"))?;
         if at + 1 < count && part.bytes() < PART_BYTES_MIN {
-            return Err(s3_error!(EntityTooSmall, "a part that is not the last has at least 5 MiB"));
+            return Err(s3_error!(EntityTooSmall, "every part except the last must have at least 5 MiB"));
         }
         parts.push(Arc::clone(part));
     }
     Ok(parts)
 }
 
-/// The object that the parts make together.
+/// The object that consists of the parts.
 fn assemble(record: &UploadRecord, parts: &[Arc<Object>]) -> S3Result<Object> {
     let (mut md5, mut segments) = (Md5::new(), Vec::new());
     for part in parts {
         md5.update(&hex::decode(&part.info.etag).map_err(S3Error::internal_error)?);
         segments.extend(part.segments.iter().cloned());
     }
-    let facts = ObjectInfo {
+    let info = ObjectInfo {
         etag: format!("{}-{}", hex::encode(md5.finalize()), parts.len()),
         modified: now(),
         attributes: record.attributes.clone(),
@@ -170,13 +172,13 @@ fn assemble(record: &UploadRecord, parts: &[Arc<Object>]) -> S3Result<Object> {
         checksums: Checksums::default(),
         is_multipart: true,
     };
-    Ok(Object { info: facts, segments })
+    Ok(Object { info, segments })
 }
 
-/// Whether a part is the one that the client has in mind.
+/// Whether a part matches the ETag and the checksums that the client lists for it.
 fn matches_listed(part: &Object, listed: &mut CompletedPart) -> bool {
     let is_tagged = listed.e_tag.as_ref().is_none_or(|etag| etag.value() == part.info.etag);
-    // A checksum counts where the part has one by that algorithm.
+    // Only checksums by an algorithm of the part are compared.
     let known = &part.info.checksums;
     let mut sent = sent_checksums!(listed);
     sent.retain_known(known);
@@ -199,7 +201,7 @@ mod tests {
     use crate::origin::record::Segment;
     use crate::origin::test_objects::object_info;
 
-    /// Parts 1, 2 and 4 of these sizes in MiB, with a hash each.
+    /// An upload with parts 1, 2, 4 and 5. `part` takes number and size in MiB; the ETag of a part is a distinct hash.
     fn upload() -> Upload {
         let part = |number: i32, mebibytes: u64| {
             let directory = std::path::Path::new("/nonexistent");
@@ -221,7 +223,7 @@ mod tests {
         }
     }
 
-    /// E1: what a completion may list, and what becomes of it
+    /// E1: the lists of parts that a completion accepts, and the resulting object
     #[test]
     fn a_completion_lists_the_parts_that_were_uploaded() {
         let listed = |numbers: &[i32], etag: Option<&str>| {

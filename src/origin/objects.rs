@@ -12,7 +12,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::body_receiver::{ExpectedBody, drained, receive_body, take};
+use super::body_receiver::{ExpectedBody, discard_body_after_error, receive_body, require_body};
 use super::checksum::{sent_checksums, show_checksums};
 use super::conditions::{ConditionOutcome, Conditions, WriteConditions, seconds};
 use super::record::{Object, ObjectInfo, attributes, show_attributes};
@@ -21,10 +21,10 @@ use super::tags;
 use super::unsupported::{check_version, refuse_extras, refuse_set};
 use super::{blocking, error_with_code, reader};
 
-/// S3's own bound of a multi-delete.
+/// Maximum of keys in one DeleteObjects request, as in S3.
 const DELETED_KEYS_MAX: usize = 1000;
 
-/// The conditions in a read's input: two operations name them alike.
+/// The conditions in a read's input: two operations have the same field names.
 macro_rules! conditions {
     ($input:expr) => {
         Conditions {
@@ -40,9 +40,9 @@ pub(super) async fn put(
     store: Arc<Store>,
     mut request: S3Request<PutObjectInput>,
 ) -> S3Result<PutObjectOutput> {
-    let mut body = take(&mut request.input.body)?;
+    let mut body = require_body(&mut request.input.body)?;
     let outcome = put_body(store, request, &mut body).await;
-    drained(body, outcome).await
+    discard_body_after_error(body, outcome).await
 }
 
 async fn put_body(
@@ -56,7 +56,7 @@ async fn put_body(
     let tags = tags::from_header(input.tagging.as_deref())?;
     let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
     let attributes = attributes!(input);
-    // Before the body, which may be large. The write checks the conditions again, under the lock.
+    // Checked before the body, which may be large. The write checks them again, under the lock.
     store.read_bucket(&input.bucket, |bucket| {
         conditions.check(bucket.objects.get(&input.key).map(AsRef::as_ref))
     })?;
@@ -67,7 +67,7 @@ async fn put_body(
         trailers: request.trailing_headers,
     };
     let received = receive_body(store.disk().data(), body, expected).await?;
-    let facts = ObjectInfo {
+    let info = ObjectInfo {
         etag: hex::encode(received.md5),
         modified: now(),
         attributes,
@@ -75,7 +75,7 @@ async fn put_body(
         checksums: received.checksums,
         is_multipart: false,
     };
-    let object = Object { info: facts, segments: vec![received.segment] };
+    let object = Object { info, segments: vec![received.segment] };
     let object = blocking(move || store.put(&input.bucket, &input.key, object, &conditions)).await?;
     let mut output = PutObjectOutput { e_tag: Some(object.etag()), ..Default::default() };
     show_checksums!(output, object.info.checksums);
@@ -132,12 +132,12 @@ pub(super) fn head(store: &Store, request: &S3Request<HeadObjectInput>) -> S3Res
     Ok(output)
 }
 
-/// A 304 has the headers that a cache needs, and no body: the server library writes one, which HTTP leaves out.
+/// A 304 has the headers that a cache needs. The server library adds a body, which HTTP does not send.
 fn check_conditions(object: &Object, conditions: &Conditions<'_>) -> S3Result<()> {
     match conditions.evaluate(object) {
         ConditionOutcome::Proceed => Ok(()),
         ConditionOutcome::PreconditionFailed => {
-            Err(s3_error!(PreconditionFailed, "a condition does not hold"))
+            Err(s3_error!(PreconditionFailed, "a condition of the request is not met"))
         }
         ConditionOutcome::NotModified => {
             let mut error =
@@ -163,7 +163,7 @@ fn http_date(time: &Timestamp) -> S3Result<String> {
     String::from_utf8(text).map_err(S3Error::internal_error)
 }
 
-/// The range that was asked for, unless `If-Range` names another object (RFC 9110, 13.1.5).
+/// The requested range; none if `If-Range` does not match the object (RFC 9110, 13.1.5).
 fn range(object: &Object, headers: &http::HeaderMap, range: Option<dto::Range>) -> Option<dto::Range> {
     let Some(validator) = headers.get(http::header::IF_RANGE) else {
         return range;
@@ -175,11 +175,11 @@ fn range(object: &Object, headers: &http::HeaderMap, range: Option<dto::Range>) 
     range.filter(|_| is_same)
 }
 
-/// What of an object is answered.
+/// The part of an object that an answer contains.
 struct Part {
     range: Range<u64>,
     content_range: Option<String>,
-    /// Of the upload that the object was made by.
+    /// Number of parts of the object's upload; only for a request with a part number.
     count: Option<i32>,
 }
 
@@ -188,7 +188,7 @@ impl Part {
         let bytes = object.bytes();
         let (range, count) = match (number, range) {
             (Some(_), Some(_)) => {
-                return Err(s3_error!(InvalidRequest, "a range and a part's number exclude each other"));
+                return Err(s3_error!(InvalidRequest, "Range and partNumber must not be combined"));
             }
             (Some(number), None) => part_range(object, number)?,
             (None, Some(range)) => {
@@ -203,16 +203,17 @@ impl Part {
     }
 }
 
-/// An object that was not uploaded in parts is its only part.
+/// The range of a part. An object without a multipart upload has one part.
 fn part_range(object: &Object, number: i32) -> S3Result<(Range<u64>, Option<i32>)> {
-    let lacking = || {
+    let no_such_part = || {
         error_with_code("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, "the object has no such part")
     };
-    let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(lacking)?;
+    let at =
+        usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(no_such_part)?;
     if !object.info.is_multipart {
-        return if at == 0 { Ok((0..object.bytes(), None)) } else { Err(lacking()) };
+        return if at == 0 { Ok((0..object.bytes(), None)) } else { Err(no_such_part()) };
     }
-    let segment = object.segments.get(at).ok_or_else(lacking)?;
+    let segment = object.segments.get(at).ok_or_else(no_such_part)?;
     let start: u64 = object.segments[..at].iter().map(|segment| segment.bytes).sum();
     let count = i32::try_from(object.segments.len()).map_err(S3Error::internal_error)?;
     Ok((start..start + segment.bytes, Some(count)))
@@ -229,11 +230,11 @@ pub(super) fn delete(store: &Store, input: DeleteObjectInput) -> S3Result<()> {
     store.delete(&input.bucket, &input.key, &conditions)
 }
 
-/// Each key has an outcome of its own.
+/// Deletes each key and reports its result separately.
 pub(super) fn delete_many(store: &Store, input: DeleteObjectsInput) -> S3Result<DeleteObjectsOutput> {
     refuse_set!(input, mfa);
     if input.delete.objects.len() > DELETED_KEYS_MAX {
-        return Err(s3_error!(MalformedXML, "a request deletes at most {DELETED_KEYS_MAX} keys"));
+        return Err(s3_error!(MalformedXML, "a request may delete at most {DELETED_KEYS_MAX} keys"));
     }
     store.read_bucket(&input.bucket, |_| Ok(()))?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
@@ -256,11 +257,11 @@ pub(super) fn delete_many(store: &Store, input: DeleteObjectsInput) -> S3Result<
     })
 }
 
-/// Deletes a key of a multi-delete, on the conditions that are listed with it.
+/// Deletes one key of DeleteObjects under its listed conditions.
 fn delete_listed(store: &Store, bucket: &str, listed: &ObjectIdentifier) -> S3Result<()> {
     refuse_set!(listed, last_modified_time, size);
     check_version(listed.version_id.as_deref())?;
-    // The server library reads `*` as an ETag.
+    // The server library parses `*` as an ETag.
     let condition = listed.e_tag.clone().map(|etag| match etag.value() {
         "*" => ETagCondition::Any,
         _ => ETagCondition::ETag(etag),
@@ -275,9 +276,9 @@ pub(super) fn attributes_of(
 ) -> S3Result<GetObjectAttributesOutput> {
     check_version(input.version_id.as_deref())?;
     let object = store.object(&input.bucket, &input.key)?;
-    // The header is one list of names; s3s passes it on as one name.
-    let asked = || input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
-    let is_asked = |name: &str| asked().any(|each| each.trim() == name);
+    // The header is a list of names; s3s returns it as one name.
+    let requested = || input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
+    let is_requested = |name: &str| requested().any(|each| each.trim() == name);
     let mut checksum = dto::Checksum::default();
     show_checksums!(checksum, object.info.checksums);
     checksum.checksum_type = object.info.checksums.checksum_type();
@@ -286,15 +287,15 @@ pub(super) fn attributes_of(
         ..Default::default()
     };
     Ok(GetObjectAttributesOutput {
-        checksum: is_asked(dto::ObjectAttributes::CHECKSUM).then_some(checksum),
-        e_tag: is_asked(dto::ObjectAttributes::ETAG).then(|| object.etag()),
+        checksum: is_requested(dto::ObjectAttributes::CHECKSUM).then_some(checksum),
+        e_tag: is_requested(dto::ObjectAttributes::ETAG).then(|| object.etag()),
         last_modified: Some(object.info.modified.clone()),
         object_parts: Some(parts)
-            .filter(|_| object.info.is_multipart && is_asked(dto::ObjectAttributes::OBJECT_PARTS)),
-        object_size: is_asked(dto::ObjectAttributes::OBJECT_SIZE)
+            .filter(|_| object.info.is_multipart && is_requested(dto::ObjectAttributes::OBJECT_PARTS)),
+        object_size: is_requested(dto::ObjectAttributes::OBJECT_SIZE)
             .then(|| content_length(&(0..object.bytes())))
             .transpose()?,
-        storage_class: is_asked(dto::ObjectAttributes::STORAGE_CLASS)
+        storage_class: is_requested(dto::ObjectAttributes::STORAGE_CLASS)
             .then(|| dto::StorageClass::from_static(dto::StorageClass::STANDARD)),
         ..Default::default()
     })

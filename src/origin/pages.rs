@@ -1,4 +1,4 @@
-//! Operations that list: objects in both versions, uploads, and the parts of one.
+//! Operations that list: objects (both versions), uploads, and parts.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -28,7 +28,7 @@ pub(super) fn objects(store: &Store, input: ListObjectsInput) -> S3Result<ListOb
     let page = store.read_bucket(&input.bucket, |bucket| Ok(page(&bucket.objects, &query)))?;
     Ok(ListObjectsOutput {
         is_truncated: Some(page.next_after.is_some()),
-        // S3 gives it with a delimiter alone; without one the last key is it.
+        // S3 returns it only with a delimiter; without one the client uses the last key.
         next_marker: page
             .next_after
             .as_deref()
@@ -75,13 +75,13 @@ pub(super) fn objects_v2(store: &Store, input: ListObjectsV2Input) -> S3Result<L
     })
 }
 
-/// A token is the last name of the page before it.
+/// Decodes a continuation token: the last name of the previous page.
 fn decode_token(token: &str) -> S3Result<String> {
     let name = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|name| String::from_utf8(name).ok());
-    name.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is none of this server's"))
+    name.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is not valid"))
 }
 
-/// Groups as a document lists them.
+/// Common prefixes as a document lists them.
 fn common_prefixes(groups: &[String], encoding: KeyEncoding) -> Option<Vec<CommonPrefix>> {
     let groups = groups.iter().map(|group| CommonPrefix { prefix: Some(encoding.encode(group)) });
     Some(groups.collect::<Vec<_>>()).filter(|groups| !groups.is_empty())
@@ -162,7 +162,7 @@ pub(super) fn uploads(
 struct UploadPage {
     uploads: Vec<(String, String, Arc<UploadRecord>)>,
     common_prefixes: Vec<String>,
-    /// Key or group and ID of the last upload, if there are more.
+    /// Key or common prefix, and ID, of the last upload, if there are more pages.
     next_after: Option<(String, String)>,
 }
 
@@ -179,9 +179,9 @@ fn upload_page(
         }
         let group = common_prefix(&key, query).map(str::to_owned);
         let name = group.clone().unwrap_or_else(|| key.clone());
-        let is_behind_id = group.is_none() && id_marker.is_some_and(|marker| id.as_str() > marker);
-        let is_behind = name.as_str() > query.after || (name == query.after && is_behind_id);
-        if !is_behind || (group.is_some() && page.common_prefixes.last() == group.as_ref()) {
+        let is_after_id = group.is_none() && id_marker.is_some_and(|marker| id.as_str() > marker);
+        let is_after = name.as_str() > query.after || (name == query.after && is_after_id);
+        if !is_after || (group.is_some() && page.common_prefixes.last() == group.as_ref()) {
             continue;
         }
         if page.uploads.len() + page.common_prefixes.len() >= query.items_max {
@@ -213,9 +213,9 @@ pub(super) fn parts(store: &Store, input: ListPartsInput) -> S3Result<ListPartsO
         Ok(listed)
     };
     let items = usize::try_from(items_max).map_err(S3Error::internal_error)?;
-    let behind: Vec<_> = upload.parts.iter().filter(|(number, _)| **number > marker).collect();
-    let is_truncated = items > 0 && behind.len() > items;
-    let parts = behind.into_iter().take(items).map(part).collect::<S3Result<Vec<_>>>()?;
+    let following: Vec<_> = upload.parts.iter().filter(|(number, _)| **number > marker).collect();
+    let is_truncated = items > 0 && following.len() > items;
+    let parts = following.into_iter().take(items).map(part).collect::<S3Result<Vec<_>>>()?;
     Ok(ListPartsOutput {
         bucket: Some(input.bucket),
         initiator: Some(initiator()),
@@ -240,9 +240,9 @@ mod tests {
     use crate::origin::record::Attributes;
     use crate::origin::upload_checksum::UploadChecksum;
 
-    /// V5: pages of uploads join to the whole, also where several have one key
+    /// V5: all pages of uploads together are complete, also if uploads have the same key
     #[test]
-    fn pages_of_uploads_join_to_the_whole() {
+    fn pages_of_uploads_are_complete() {
         let record = Arc::new(UploadRecord {
             key: String::new(),
             initiated: Timestamp::default(),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_server_is_refused() {
+    fn an_invalid_token_is_refused() {
         let token = BASE64_URL_SAFE_NO_PAD.encode("ü/\u{1}");
         assert_eq!(decode_token(&token).unwrap(), "ü/\u{1}");
         assert!(decode_token("not base64!").is_err());

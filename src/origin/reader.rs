@@ -1,6 +1,6 @@
-//! The bytes of an object as a response's body.
+//! Streams the bytes of an object as the body of a response.
 //!
-//! Reads happen on the runtime's blocking threads. A read holds its object: data that is replaced or deleted in the meantime is
+//! Reads run on the runtime's blocking threads. A reader keeps its object, so an object that is replaced or deleted during a read is still
 //! read to its end.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use super::blocking;
 use super::data::DataFile;
 use super::record::Object;
 
-/// Memory that a download holds, about.
+/// Approximate memory of a download.
 const READ_BYTES: u64 = 256 << 10;
 
 /// Reads a range of an object from its data files.
@@ -29,7 +29,7 @@ pub(super) struct ObjectReader {
     file: Option<File>,
 }
 
-/// What is still to be read of a data file.
+/// The unread range of a data file.
 struct FileRange {
     data: Arc<DataFile>,
     rest: Range<u64>,
@@ -54,7 +54,7 @@ impl ObjectReader {
         self.pieces.iter().map(|piece| piece.rest.end - piece.rest.start).sum()
     }
 
-    /// The next bytes; none at the end.
+    /// The next bytes, at most `bytes_max`; none at the end.
     fn next_bytes(&mut self, bytes_max: u64) -> io::Result<Option<Bytes>> {
         let Some(piece) = self.pieces.front() else {
             return Ok(None);
@@ -96,7 +96,7 @@ impl Read for ObjectReader {
     }
 }
 
-/// A range of an object as a body. A small one is read at once.
+/// A range of an object as a body. A small range is read at once.
 pub(super) async fn body(object: &Object, range: &Range<u64>) -> S3Result<StreamingBlob> {
     let reader = ObjectReader::new(object, range);
     match reader.remaining_bytes() {
@@ -117,10 +117,10 @@ mod tests {
 
     use super::*;
     use crate::origin::record::Segment;
-    use crate::origin::scratch::Scratch;
     use crate::origin::test_objects::object_info;
+    use crate::scratch::Scratch;
 
-    /// I2: every range of an object in several segments holds the right bytes
+    /// I2: every range of an object with several segments has the right bytes
     #[test]
     fn ranges_span_segments() {
         let scratch = Scratch::new();
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// T6: data that is shorter than its record says is an error, never a short body
+    /// T6: a data file that is shorter than its record is an error, never a short body
     #[test]
     fn missing_bytes_are_an_error() {
         let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! What the store keeps of objects, parts and uploads, in memory and as JSON documents on disk.
+//! Metadata of objects, parts and uploads, in memory and as JSON documents on disk.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,11 +25,11 @@ pub(super) struct Attributes {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Bytes of the user's metadata, names and values together, at most: the limit of S3.
+/// Maximum bytes of the user's metadata, names and values together: the limit of S3.
 const METADATA_BYTES_MAX: usize = 2048;
-/// Bytes of the system's metadata, the values together, at most: the limit of S3.
+/// Maximum bytes of the system's metadata, all values together: the limit of S3.
 const SYSTEM_METADATA_BYTES_MAX: usize = 2048;
-/// Bytes of `x-amz-website-redirect-location`, at most: the limit of S3.
+/// Maximum bytes of `x-amz-website-redirect-location`: the limit of S3.
 const REDIRECT_BYTES_MAX: usize = 2048;
 
 impl Attributes {
@@ -59,7 +59,7 @@ impl Attributes {
     }
 }
 
-/// The attributes in an operation's input: three operations name them alike.
+/// The attributes in an operation's input: three operations have the same field names.
 macro_rules! attributes {
     ($input:expr) => {
         $crate::origin::record::Attributes {
@@ -76,7 +76,7 @@ macro_rules! attributes {
     };
 }
 
-/// Puts an object's attributes into an operation's output: two operations name them alike.
+/// Sets the attributes of an operation's output: two operations have the same field names.
 macro_rules! show_attributes {
     ($output:expr, $attributes:expr) => {{
         let attributes = &$attributes;
@@ -94,7 +94,7 @@ macro_rules! show_attributes {
 
 pub(super) use {attributes, show_attributes};
 
-/// The content encoding without the framing that ended with the upload.
+/// The content encoding without `aws-chunked`, the framing of the upload.
 pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
     let encoding = encoding?;
     let codings = encoding.split(',').map(str::trim);
@@ -102,7 +102,7 @@ pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
     Some(kept.join(",")).filter(|kept| !kept.is_empty())
 }
 
-/// Checksums in base64, by the algorithms that the server library reads.
+/// Base64-encoded checksums, for each algorithm that the server library reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Checksums {
@@ -113,10 +113,10 @@ pub(super) struct Checksums {
     pub(super) sha256: Option<String>,
 }
 
-/// What is known of the bytes of an object or a part.
+/// Metadata of an object or a part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ObjectInfo {
-    /// Without quotes.
+    /// The ETag without quotes.
     pub(super) etag: String,
     pub(super) modified: Timestamp,
     #[serde(default)]
@@ -125,12 +125,12 @@ pub(super) struct ObjectInfo {
     pub(super) tags: Vec<(String, String)>,
     #[serde(default)]
     pub(super) checksums: Checksums,
-    /// Whether it was uploaded in parts, of which each is a segment.
+    /// Whether it was uploaded in parts. Each part is then a segment.
     #[serde(default)]
     pub(super) is_multipart: bool,
 }
 
-/// Consecutive bytes of an object.
+/// Consecutive bytes of an object, in one data file.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) data: Arc<DataFile>,
@@ -166,15 +166,16 @@ impl Object {
             .segments
             .iter()
             .map(|segment| SegmentRecord { file: segment.data.name().to_owned(), bytes: segment.bytes });
-        ObjectRecord { key: key.to_owned(), facts: self.info.clone(), segments: segments.collect() }
+        ObjectRecord { key: key.to_owned(), info: self.info.clone(), segments: segments.collect() }
     }
 }
 
-/// An object as it stands on disk.
+/// The document of an object on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
     pub(super) key: String,
-    facts: ObjectInfo,
+    #[serde(rename = "facts")]
+    info: ObjectInfo,
     segments: Vec<SegmentRecord>,
 }
 
@@ -185,12 +186,12 @@ struct SegmentRecord {
 }
 
 impl ObjectRecord {
-    /// The data files that the document names.
+    /// The names of the data files.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().map(|segment| segment.file.as_str())
     }
 
-    /// The object, if its data is whole.
+    /// Key and object, if the data is complete.
     pub(super) fn load(self, data_directory: &Path) -> Option<(String, Object)> {
         let load = |SegmentRecord { file, bytes }| {
             let is_whole = is_data_name(&file)
@@ -198,11 +199,11 @@ impl ObjectRecord {
             is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, &file)), bytes })
         };
         let segments = self.segments.into_iter().map(load).collect::<Option<Vec<_>>>()?;
-        Some((self.key, Object { info: self.facts, segments }))
+        Some((self.key, Object { info: self.info, segments }))
     }
 }
 
-/// An upload as it stands on disk, without its parts.
+/// The document of an upload on disk, without its parts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UploadRecord {
     pub(super) key: String,
@@ -213,7 +214,7 @@ pub(super) struct UploadRecord {
     pub(super) checksum: UploadChecksum,
 }
 
-/// A bucket as it stands on disk, without what is in it.
+/// The document of a bucket on disk, without its content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct BucketRecord {
     pub(super) created: Timestamp,
@@ -224,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_framing_of_an_upload_is_no_encoding_of_the_object() {
+    fn the_framing_of_an_upload_is_not_stored() {
         let stored = |encoding: &str| stored_encoding(Some(encoding.to_owned()));
         assert_eq!(stored("aws-chunked"), None);
         assert_eq!(stored("gzip, aws-chunked").as_deref(), Some("gzip"));

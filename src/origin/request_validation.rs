@@ -1,8 +1,8 @@
-//! Requests that the server library would misread, ahead of it.
+//! Validates requests that the server library would parse wrongly, before the library gets them.
 //!
-//! The library decodes a query that is not UTF-8 to other characters, so that its signature does not fit: 400 here. The library refuses
-//! a range with a number above 2^63 as malformed. By RFC 9110, 14.1.2, a last position beyond the end means the end, and a first
-//! position beyond the end is 416. Such numbers are replaced by 2^63 - 1, which is beyond the end of every object.
+//! The library decodes a query that is not UTF-8 to other characters, so that its signature does not match; here it is answered 400. The
+//! library refuses a range with a number above 2^63 as malformed. By RFC 9110, 14.1.2, a last position beyond the end means the end, and a
+//! first position beyond the end is answered 416. Such numbers are replaced by 2^63 - 1, which is beyond the end of every object.
 
 use futures_util::future::{Either, Ready, ready};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
@@ -16,7 +16,7 @@ use crate::s3::sigv4::query::decoded_bytes;
 /// The largest position that the library reads.
 const POSITION_MAX: u64 = i64::MAX as u64;
 
-/// The library's service behind the validation.
+/// The library's service with the validation in front.
 #[derive(Clone)]
 pub(super) struct ValidatedService(pub(super) S3Service);
 
@@ -45,7 +45,7 @@ fn check_query(query: &str) -> S3Result<()> {
     }
 }
 
-/// A range that is signed stays as it is: the signature covers its text.
+/// Bounds the range. A signed range stays unchanged, because the signature covers its text.
 fn bound_range(headers: &mut HeaderMap) {
     let is_signed = headers
         .get(AUTHORIZATION)
@@ -63,7 +63,7 @@ fn bound_range(headers: &mut HeaderMap) {
     }
 }
 
-/// The range with numbers that the library reads. None if it has no others, or if it is no single range of bytes.
+/// The range with all numbers replaced that the library cannot parse. None if there are none, or if it is not a single range of bytes.
 fn bounded(range: &str) -> Option<String> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Numbers beyond 2^63 - 1 and beyond 2^64 mean beyond the end; other forms than a single range pass unchanged
+    /// Numbers above 2^63 - 1 and above 2^64 are replaced; other forms than a single range stay unchanged
     #[test]
     fn ranges_are_bounded() {
         let max = "9223372036854775807";

@@ -1,10 +1,10 @@
 //! The store: an ordered index in memory over the documents on disk.
 //!
-//! A change is made on disk first (one rename, `disk.rs`) and then in the index, both under the index's lock, so the two never
-//! disagree and conditions of writes hold in the moment of the write. Bytes are written before and removed after the lock.
-//! Everything here may wait for the disk: the shell calls it from blocking threads, look-ups apart.
+//! A change is made on disk first (one rename, `disk.rs`) and then in the index, both under the lock of the index. So the two always agree,
+//! and the conditions of a write are evaluated atomically with it. Data files are written before the lock is taken and removed after it is
+//! released. All functions except lookups may wait for the disk, so `api.rs` calls them on blocking threads.
 //!
-//! Bounded by `Limits`; the index takes about 1 KiB an object.
+//! `Limits` bound the index. It takes about 1 KiB for each object.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,11 +18,11 @@ use tidegate_actors::clock;
 use super::conditions::WriteConditions;
 use super::directory::DirectoryLock;
 use super::disk::Disk;
-use super::limits::{Limits, check_room};
+use super::limits::{Limits, check_limit};
 use super::record::{BucketRecord, Object, UploadRecord};
 use super::{StorageFault, load};
 
-/// What is in the store.
+/// The buckets of the store, by name.
 pub(super) type Index = BTreeMap<String, Bucket>;
 
 /// A bucket in the index.
@@ -34,7 +34,7 @@ pub(super) struct Bucket {
     pub(super) uploads: BTreeMap<(String, String), Upload>,
 }
 
-/// An upload that is neither completed nor aborted.
+/// An unfinished multipart upload.
 #[derive(Debug, Clone)]
 pub(super) struct Upload {
     pub(super) record: Arc<UploadRecord>,
@@ -47,7 +47,7 @@ pub(super) struct Store {
     disk: Disk,
     limits: Limits,
     index: Mutex<Index>,
-    /// Held for as long as an operation may write, also after the server has stopped.
+    /// Held while an operation may write, also after the server has stopped.
     _lock: DirectoryLock,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn now() -> Timestamp {
 }
 
 impl Store {
-    /// Opens a store with what an earlier process left in it. The faults name what is not served.
+    /// Opens the store of a data directory. The faults name the files that are not served.
     pub(super) fn open(
         directory: &Path,
         lock: DirectoryLock,
@@ -71,12 +71,12 @@ impl Store {
         &self.disk
     }
 
-    /// A panic under the lock leaves an index that agrees with the disk or lacks the last change.
+    /// Ignores poisoning: after a panic the index agrees with the disk, or lacks only the last change.
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Buckets in order, with what `view` makes of each.
+    /// Maps each bucket with `view`, in the order of names.
     pub(super) fn buckets<T>(&self, view: impl Fn(&str, &Bucket) -> T) -> Vec<T> {
         self.lock().iter().map(|(name, bucket)| view(name, bucket)).collect()
     }
@@ -104,7 +104,10 @@ impl Store {
         }
         let buckets_max = self.limits.buckets;
         if index.len() >= buckets_max {
-            return Err(s3_error!(TooManyBuckets, "the embedded origin holds at most {buckets_max} buckets"));
+            return Err(s3_error!(
+                TooManyBuckets,
+                "the embedded origin has a limit of {buckets_max} buckets"
+            ));
         }
         let record = BucketRecord { created: now() };
         self.disk.create_bucket(bucket, &record).map_err(S3Error::internal_error)?;
@@ -112,12 +115,12 @@ impl Store {
         Ok(())
     }
 
-    /// Unfinished uploads end with their bucket.
+    /// Deletes an empty bucket and its unfinished uploads.
     pub(super) fn delete_bucket(&self, bucket: &str) -> S3Result<()> {
         let mut index = self.lock();
-        let held = index.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket, "the bucket does not exist"))?;
-        // A damaged record is not in the index. Its data may be restored.
-        if !held.objects.is_empty() || self.disk.has_objects(bucket).map_err(S3Error::internal_error)? {
+        let entry = index.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket, "the bucket does not exist"))?;
+        // Also checked on disk: a damaged record is not in the index, but its data may be restored.
+        if !entry.objects.is_empty() || self.disk.has_objects(bucket).map_err(S3Error::internal_error)? {
             return Err(s3_error!(BucketNotEmpty, "the bucket is not empty"));
         }
         self.disk.remove_bucket(bucket).map_err(S3Error::internal_error)?;
@@ -146,13 +149,13 @@ impl Store {
     ) -> S3Result<Arc<Object>> {
         let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
         let object = Arc::new(object);
-        let replaced = self.change_bucket(bucket, |held| {
-            let current = held.objects.get(key);
+        let replaced = self.change_bucket(bucket, |entry| {
+            let current = entry.objects.get(key);
             conditions.check(current.map(AsRef::as_ref))?;
-            held.check_capacity(current.is_none(), &self.limits)?;
+            entry.check_capacity(current.is_none(), &self.limits)?;
             document.commit(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
             object.persist();
-            Ok(held.objects.insert(key.to_owned(), Arc::clone(&object)))
+            Ok(entry.objects.insert(key.to_owned(), Arc::clone(&object)))
         })?;
         if let Some(replaced) = replaced {
             replaced.discard();
@@ -162,8 +165,8 @@ impl Store {
 
     /// Replaces an object's tags; its bytes stay.
     pub(super) fn set_tags(&self, bucket: &str, key: &str, tags: Vec<(String, String)>) -> S3Result<()> {
-        self.change_bucket(bucket, |held| {
-            let current = held.objects.get_mut(key);
+        self.change_bucket(bucket, |entry| {
+            let current = entry.objects.get_mut(key);
             let current = current.ok_or_else(|| s3_error!(NoSuchKey, "the specified key does not exist"))?;
             let mut object = Object::clone(current);
             object.info.tags = tags;
@@ -174,15 +177,15 @@ impl Store {
         })
     }
 
-    /// Deletes an object if it is there.
+    /// Deletes an object if it exists.
     pub(super) fn delete(&self, bucket: &str, key: &str, conditions: &WriteConditions) -> S3Result<()> {
-        let removed = self.change_bucket(bucket, |held| {
-            let current = held.objects.get(key);
+        let removed = self.change_bucket(bucket, |entry| {
+            let current = entry.objects.get(key);
             conditions.check(current.map(AsRef::as_ref))?;
             if current.is_some() {
                 fs::remove_file(self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
             }
-            Ok(held.objects.remove(key))
+            Ok(entry.objects.remove(key))
         })?;
         if let Some(removed) = removed {
             removed.discard();
@@ -191,21 +194,21 @@ impl Store {
     }
 
     pub(super) fn begin_upload(&self, bucket: &str, id: &str, record: UploadRecord) -> S3Result<()> {
-        self.change_bucket(bucket, |held| {
-            check_room(held.uploads.len(), self.limits.uploads, "unfinished uploads a bucket")?;
+        self.change_bucket(bucket, |entry| {
+            check_limit(entry.uploads.len(), self.limits.uploads, "unfinished uploads per bucket")?;
             self.disk.create_upload(bucket, id, &record).map_err(S3Error::internal_error)?;
             let at = (record.key.clone(), id.to_owned());
-            held.uploads.insert(at, Upload { record: Arc::new(record), parts: BTreeMap::new() });
+            entry.uploads.insert(at, Upload { record: Arc::new(record), parts: BTreeMap::new() });
             Ok(())
         })
     }
 
     pub(super) fn upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<Upload> {
-        self.change_bucket(bucket, |held| held.upload(key, id).cloned())
+        self.change_bucket(bucket, |entry| entry.upload(key, id).cloned())
     }
 
     pub(super) fn upload_record(&self, bucket: &str, key: &str, id: &str) -> S3Result<Arc<UploadRecord>> {
-        self.change_bucket(bucket, |held| held.upload(key, id).map(|upload| Arc::clone(&upload.record)))
+        self.change_bucket(bucket, |entry| entry.upload(key, id).map(|upload| Arc::clone(&upload.record)))
     }
 
     pub(super) fn put_part(
@@ -217,13 +220,13 @@ impl Store {
     ) -> S3Result<()> {
         let document = self.disk.prepare(&part.record(key)).map_err(S3Error::internal_error)?;
         let part = Arc::new(part);
-        let replaced = self.change_bucket(bucket, |held| {
-            let is_new = !held.upload(key, id)?.parts.contains_key(&number);
+        let replaced = self.change_bucket(bucket, |entry| {
+            let is_new = !entry.upload(key, id)?.parts.contains_key(&number);
             if is_new {
-                let parts = held.uploads.values().map(|upload| upload.parts.len()).sum();
-                check_room(parts, self.limits.parts, "parts of unfinished uploads a bucket")?;
+                let parts = entry.uploads.values().map(|upload| upload.parts.len()).sum();
+                check_limit(parts, self.limits.parts, "parts of unfinished uploads per bucket")?;
             }
-            let upload = held.upload(key, id)?;
+            let upload = entry.upload(key, id)?;
             document.commit(&self.disk.part(bucket, id, number)).map_err(S3Error::internal_error)?;
             part.persist();
             Ok(upload.parts.insert(number, Arc::clone(&part)))
@@ -234,7 +237,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes an object of an upload's parts. Parts that are not part of it are removed.
+    /// Turns an upload into `object`. Parts that are not in the object are removed.
     pub(super) fn complete(
         &self,
         bucket: &str,
@@ -244,33 +247,33 @@ impl Store {
     ) -> S3Result<()> {
         let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
         let object = Arc::new(object);
-        let (replaced, upload) = self.change_bucket(bucket, |held| {
-            let current = held.objects.get(key);
+        let (replaced, upload) = self.change_bucket(bucket, |entry| {
+            let current = entry.objects.get(key);
             let is_new = current.is_none();
             conditions.check(current.map(AsRef::as_ref))?;
-            held.check_capacity(is_new, &self.limits)?;
-            let upload = held.upload(key, id)?.clone();
+            entry.check_capacity(is_new, &self.limits)?;
+            let upload = entry.upload(key, id)?.clone();
             document.commit(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
-            held.uploads.remove(&(key.to_owned(), id.to_owned()));
+            entry.uploads.remove(&(key.to_owned(), id.to_owned()));
             upload.discard();
             object.persist();
-            Ok((held.objects.insert(key.to_owned(), Arc::clone(&object)), upload))
+            Ok((entry.objects.insert(key.to_owned(), Arc::clone(&object)), upload))
         })?;
-        // Parts that are not of the object end here, outside the lock.
+        // Removes the data files of parts that are not in the object, outside the lock.
         drop(upload);
         if let Some(replaced) = replaced {
             replaced.discard();
         }
-        // What cannot be removed now is removed at the next start.
+        // The next start removes it if this fails.
         drop(self.disk.remove_upload(bucket, id));
         Ok(())
     }
 
     pub(super) fn abort(&self, bucket: &str, (key, id): (&str, &str)) -> S3Result<()> {
-        let upload = self.change_bucket(bucket, |held| {
-            let upload = held.upload(key, id)?.clone();
+        let upload = self.change_bucket(bucket, |entry| {
+            let upload = entry.upload(key, id)?.clone();
             self.disk.remove_upload(bucket, id).map_err(S3Error::internal_error)?;
-            held.uploads.remove(&(key.to_owned(), id.to_owned()));
+            entry.uploads.remove(&(key.to_owned(), id.to_owned()));
             Ok(upload)
         })?;
         upload.discard();
@@ -289,7 +292,7 @@ impl Bucket {
     }
 
     fn check_capacity(&self, is_new: bool, limits: &Limits) -> S3Result<()> {
-        if is_new { check_room(self.objects.len(), limits.objects, "objects a bucket") } else { Ok(()) }
+        if is_new { check_limit(self.objects.len(), limits.objects, "objects per bucket") } else { Ok(()) }
     }
 }
 

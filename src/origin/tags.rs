@@ -17,7 +17,7 @@ const VALUE_CHARACTERS_MAX: usize = 256;
 
 pub(super) type Tags = Vec<(String, String)>;
 
-/// The tags of the header `x-amz-tagging`, which is written as a query is.
+/// The tags of the header `x-amz-tagging`, which has the form of a URL query.
 pub(super) fn from_header(header: Option<&str>) -> S3Result<Tags> {
     let header = header.unwrap_or_default();
     if str::from_utf8(&decoded_bytes(header)).is_err() {
@@ -41,19 +41,26 @@ fn check(tags: Tags) -> S3Result<Tags> {
             && value.chars().count() <= VALUE_CHARACTERS_MAX
     };
     if !tags.iter().all(is_short) {
-        return Err(s3_error!(InvalidTag, "a tag's key is 1 to 128 characters long, its value at most 256"));
+        return Err(s3_error!(
+            InvalidTag,
+            "a tag's key must have 1 to 128 characters, its value at most 256"
+        ));
     }
     let keys: HashSet<_> = tags.iter().map(|(key, _)| key).collect();
     if keys.len() < tags.len() {
         return Err(s3_error!(InvalidTag, "two tags have the same key"));
     }
     if tags.len() > TAGS_MAX {
-        return Err(error_with_code("BadRequest", StatusCode::BAD_REQUEST, "an object has at most 10 tags"));
+        return Err(error_with_code(
+            "BadRequest",
+            StatusCode::BAD_REQUEST,
+            "an object may have at most 10 tags",
+        ));
     }
     Ok(tags)
 }
 
-/// None where there are none, as S3 shows it.
+/// The number of tags; none for zero, as in S3.
 pub(super) fn count(object: &Object) -> Option<i32> {
     i32::try_from(object.info.tags.len()).ok().filter(|count| *count > 0)
 }

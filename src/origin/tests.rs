@@ -1,13 +1,13 @@
-//! What must hold before the first signed request; those are the business of the suites with real clients.
+//! Start and stop of the origin, without signed requests: the suites with real clients send those.
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::limits::Limits;
-use super::scratch::Scratch;
 use super::store::Store;
 use super::{OriginError, directory, start};
+use crate::scratch::Scratch;
 
 fn get_unsigned(address: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -18,7 +18,7 @@ fn get_unsigned(address: SocketAddr, target: &str) -> String {
     answer
 }
 
-/// The origin trusts nobody on the loopback interface: only the gateway knows the secret.
+/// The origin refuses unsigned requests also on the loopback interface, because only the gateway has the secret.
 #[test]
 fn an_unsigned_request_is_refused() {
     let scratch = Scratch::new();
@@ -37,7 +37,7 @@ fn two_starts_have_two_secrets() {
 }
 
 #[test]
-fn missing_directories_are_made() {
+fn missing_directories_are_created() {
     let scratch = Scratch::new();
     let directory = scratch.path().join("not/yet/there");
     let _origin = start(&directory, "demo").unwrap();
@@ -47,9 +47,9 @@ fn missing_directories_are_made() {
     assert_eq!(names, [".tidegate-origin.lock", "store_v2"], "the trial write left something behind");
 }
 
-/// Issue "bad input": an unwritable data directory is one clear error that names it.
+/// An unusable data directory is one error with its path.
 #[test]
-fn a_file_in_the_directorys_place_is_named() {
+fn a_file_at_the_path_of_the_directory_is_named() {
     let scratch = Scratch::new();
     let directory = scratch.path().join("taken");
     fs::write(&directory, "a file").unwrap();
@@ -58,7 +58,7 @@ fn a_file_in_the_directorys_place_is_named() {
     assert!(error.to_string().contains(directory.to_str().unwrap()), "{error}");
 }
 
-/// Mode bits do not bind root and no test may mount a file system, so the trial file's place is taken instead.
+/// Mode bits do not restrict root and a test cannot mount a file system, so a directory occupies the path of the trial file.
 #[test]
 fn a_failed_trial_write_names_the_directory() {
     let scratch = Scratch::new();
@@ -78,7 +78,7 @@ fn a_directory_serves_one_origin_at_a_time_and_is_free_after_a_drop() {
     start(scratch.path(), "demo").unwrap();
 }
 
-/// An operation that ends after the server holds the store, and with it the lock.
+/// An operation that outlives the server keeps the store, and so the lock.
 #[test]
 fn the_directory_is_locked_until_the_last_operation_has_ended() {
     let scratch = Scratch::new();
@@ -90,7 +90,7 @@ fn the_directory_is_locked_until_the_last_operation_has_ended() {
     start(scratch.path(), "demo").unwrap();
 }
 
-/// G4: cleaning up takes less than a second, also while a client holds its connection open.
+/// G4: the drop takes less than a second, also while a client keeps its connection open.
 #[test]
 fn a_drop_ends_the_server_soon_even_with_an_idle_client() {
     let scratch = Scratch::new();

@@ -1,7 +1,7 @@
-//! What the origin does not do: 501, never a silent success.
+//! Refuses features that the origin does not support with 501, instead of ignoring them.
 //!
-//! An operation without a method in `api.rs` is 501 by the server library. Here are the headers that ask an operation for more
-//! than the origin does.
+//! The server library answers an operation without a method in `api.rs` with 501. This module checks the headers of supported operations
+//! that request unsupported features.
 
 use s3s::{S3Result, s3_error};
 
@@ -9,12 +9,12 @@ use s3s::{S3Result, s3_error};
 macro_rules! refuse_set {
     ($input:expr, $($field:ident),+ $(,)?) => {
         $(if $input.$field.is_some() {
-            return Err($crate::origin::unsupported::lacks(stringify!($field)));
+            return Err($crate::origin::unsupported::not_implemented(stringify!($field)));
         })+
     };
 }
 
-/// Refuses what a write may ask for beside the object: encryption, object locks, ACLs, other storage classes.
+/// Refuses unsupported features of a write: encryption, object locks, ACLs, other storage classes.
 macro_rules! refuse_extras {
     ($input:expr) => {
         $crate::origin::unsupported::refuse_set!(
@@ -39,16 +39,16 @@ macro_rules! refuse_extras {
 
 pub(super) use {refuse_extras, refuse_set};
 
-/// The canned ACLs that give nobody access but the owner, who has it here as well.
+/// The canned ACLs that grant access to the owner only, who has it in any case.
 const OWNERS_ACLS: [&str; 3] = ["private", "bucket-owner-read", "bucket-owner-full-control"];
 
-pub(super) fn lacks(what: &str) -> s3s::S3Error {
-    s3_error!(NotImplemented, "the embedded origin does not do this: {what}")
+pub(super) fn not_implemented(what: &str) -> s3s::S3Error {
+    s3_error!(NotImplemented, "the embedded origin does not support {what}")
 }
 
 pub(super) fn check_acl(acl: Option<&str>) -> S3Result<()> {
     match acl {
-        Some(acl) if !OWNERS_ACLS.contains(&acl) => Err(lacks("acl")),
+        Some(acl) if !OWNERS_ACLS.contains(&acl) => Err(not_implemented("acl")),
         _ => Ok(()),
     }
 }
@@ -56,7 +56,9 @@ pub(super) fn check_acl(acl: Option<&str>) -> S3Result<()> {
 pub(super) fn check_storage_class(class: Option<&str>) -> S3Result<()> {
     match class {
         None | Some("STANDARD" | "REDUCED_REDUNDANCY") => Ok(()),
-        Some(_) => Err(s3_error!(InvalidStorageClass, "the embedded origin has the class STANDARD alone")),
+        Some(_) => {
+            Err(s3_error!(InvalidStorageClass, "the embedded origin has only the storage class STANDARD"))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! Checksums of uploads in parts (S3 User Guide, "Checking object integrity for data uploads").
+//! Checksums of multipart uploads (S3 User Guide, "Checking object integrity for data uploads").
 //!
-//! A full-object checksum covers the bytes of the object. A composite checksum covers the checksums of the parts in their order and
-//! ends in `-N` with the number of parts. Only CRCs exist as full-object checksums. CRC64NVME does not exist as a composite one.
+//! A full-object checksum covers the bytes of the object. A composite checksum covers the checksums of the parts in order and ends in `-N`,
+//! the number of parts. Only CRCs exist as full-object checksums. CRC64NVME does not exist as a composite checksum.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ const FULL_OBJECT: [&str; 3] =
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct UploadChecksum {
-    /// None also for an algorithm that the server library does not read.
+    /// None without an algorithm, and for one that the server library does not read.
     algorithm: Option<String>,
-    /// None if neither type nor algorithm says so.
+    /// None if neither type nor algorithm was sent.
     is_full_object: Option<bool>,
 }
 
@@ -56,12 +56,12 @@ impl UploadChecksum {
         Ok(Self { algorithm: Some(algorithm), is_full_object: Some(is_full_object) })
     }
 
-    /// The algorithm that each part is hashed with, also if its request does not say so.
+    /// The algorithm with which each part is hashed, also without a checksum in its request.
     pub(super) fn algorithm(&self) -> Option<ChecksumAlgorithm> {
         self.algorithm.clone().map(ChecksumAlgorithm::from)
     }
 
-    /// Verifies the checksums of a completion, and gives those to store.
+    /// Verifies the checksums of a completion. Returns the checksums to store.
     pub(super) fn verify(
         &self,
         sent: Checksums,
@@ -90,11 +90,11 @@ fn is_full_object(checksum_type: &ChecksumType) -> S3Result<bool> {
     match checksum_type.as_str() {
         ChecksumType::FULL_OBJECT => Ok(true),
         ChecksumType::COMPOSITE => Ok(false),
-        _ => Err(s3_error!(InvalidRequest, "x-amz-checksum-type is FULL_OBJECT or COMPOSITE")),
+        _ => Err(s3_error!(InvalidRequest, "x-amz-checksum-type must be FULL_OBJECT or COMPOSITE")),
     }
 }
 
-/// Reads the object. Without a checksum to verify it is not read, and has none.
+/// Reads the object and verifies its checksums. Without a sent checksum it is not read and gets none.
 fn verify_full_object(object: &Object, sent: &Checksums) -> S3Result<Checksums> {
     if *sent == Checksums::default() {
         return Ok(Checksums::default());
@@ -120,7 +120,10 @@ fn verify_composite(parts: &[Arc<Object>], mut sent: Checksums) -> S3Result<Chec
             continue;
         };
         if computed.is_none() {
-            return Err(s3_error!(InvalidRequest, "the parts have no checksum {name} for a composite one"));
+            return Err(s3_error!(
+                InvalidRequest,
+                "a composite checksum {name} needs a checksum {name} of every part"
+            ));
         }
         if !sent.contains('-') {
             *sent = format!("{sent}-{}", parts.len());
@@ -130,7 +133,7 @@ fn verify_composite(parts: &[Arc<Object>], mut sent: Checksums) -> S3Result<Chec
     Ok(computed)
 }
 
-/// The composite checksums by the algorithms that every part has a checksum of.
+/// The composite checksums, for each algorithm by which every part has a checksum.
 fn composite(parts: &[Arc<Object>]) -> S3Result<Checksums> {
     let mut composite = Checksums::default();
     for algorithm in COMPOSITE {
@@ -170,7 +173,7 @@ mod tests {
 
     /// The table of the User Guide: which algorithm exists with which type, and which type is the default
     #[test]
-    fn a_type_exists_with_some_algorithms_alone() {
+    fn a_type_is_valid_for_some_algorithms_only() {
         let (full, composite) = (Some("FULL_OBJECT"), Some("COMPOSITE"));
         for (algorithm, checksum_type, expected) in [
             (None, None, Some(None)),
@@ -191,7 +194,7 @@ mod tests {
         }
     }
 
-    /// A composite checksum is the hash of the hashes: SHA-1 of the SHA-1 of `a` and of `b`, from another implementation
+    /// The SHA-1 over the SHA-1 of `a` and of `b`, computed by another implementation
     #[test]
     fn composite_checksums_are_verified() {
         let part = |sha1: &str| {

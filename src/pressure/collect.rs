@@ -1,8 +1,8 @@
-//! Gives memory that the allocator keeps back to the kernel.
+//! Returns free pages of the allocator to the kernel.
 //!
-//! mimalloc keeps freed pages for reuse: each thread keeps its own, and returns them to the kernel only in the course of later
-//! allocations. A thread without work keeps them for ever. So each thread collects its heap: with every sample from `warning` on, and
-//! at `normal` now and then while little is in flight.
+//! mimalloc keeps freed pages for reuse. Each thread keeps its own pages and returns them to the kernel only during later allocations, so a
+//! thread without work keeps them. Therefore each thread collects its heap: with every sample at `warning` or above, and with every eighth
+//! sample at `normal` while few requests are in flight. See `docs/design/memory.md`.
 
 // Links the allocator that `main.rs` installs.
 use mimalloc as _;
@@ -10,10 +10,10 @@ use tidegate_actors::{Level, MonitorView};
 
 /// Samples between two collections at `normal`.
 const IDLE_SAMPLES: u32 = 8;
-/// Requests in flight up to which a thread collects at `normal`: with more, freed pages are needed again at once.
+/// A thread collects at `normal` only up to this number of requests in flight: with more, freed pages are soon needed again.
 const IDLE_IN_FLIGHT_MAX: u64 = 8;
 
-/// Decides when a thread collects.
+/// Schedule of a thread's collections.
 #[derive(Debug, Default)]
 pub(crate) struct CollectPlan {
     samples_since: u32,
@@ -32,7 +32,7 @@ impl CollectPlan {
     }
 }
 
-/// Collects the heap of this thread if it is time.
+/// Collects the heap of this thread if the schedule requires it.
 pub(crate) fn collect_if_due(plan: &mut CollectPlan, view: &MonitorView) {
     if plan.is_due(view.level, view.in_flight()) {
         collect();
@@ -53,7 +53,7 @@ fn collect() {
 mod tests {
     use super::*;
 
-    /// X8: before anything is refused memory is given back with every sample
+    /// X8: memory is returned with every sample before requests are refused
     #[test]
     fn from_warning_on_every_sample_collects() {
         let mut plan = CollectPlan::default();
@@ -65,7 +65,7 @@ mod tests {
 
     /// X8: an idle process collects every 8th sample, a busy one does not
     #[test]
-    fn an_idle_process_collects_now_and_then() {
+    fn an_idle_process_collects_every_8th_sample() {
         let mut plan = CollectPlan::default();
         let collected = (0..80).filter(|_| plan.is_due(Level::Normal, Some(0))).count();
         assert_eq!(collected, 10);
@@ -73,9 +73,9 @@ mod tests {
         assert!(plan.is_due(Level::Normal, Some(8)), "the load has ended");
     }
 
-    /// X8: the allocator's function is there and may be called at any time
+    /// X8: the allocator's function is linked and may be called at any time
     #[test]
-    fn collecting_leaves_memory_in_use_alone() {
+    fn collecting_does_not_change_memory_in_use() {
         let bytes = vec![7_u8; 1 << 20];
         collect();
         assert!(bytes.iter().all(|byte| *byte == 7));

@@ -1,7 +1,7 @@
 //! Lowers the pressure on memory and descriptors before requests are refused (X8).
 //!
-//! One task on each worker thread wakes with every sample of the monitor and calls the thread's steps in order. A step is a function of
-//! its own module. It must return soon: it runs between the requests of its thread.
+//! One task on each worker thread wakes with every sample of the monitor and calls the steps in order. Each step is a function of the
+//! module that owns the resource. A step must return soon, because it runs between the requests of its thread.
 
 mod collect;
 
@@ -16,7 +16,7 @@ use crate::descriptors::idle;
 use crate::pressure::collect::CollectPlan;
 use crate::worker::Worker;
 
-/// Starts the steps of a worker thread. Must be called on that thread.
+/// Starts the task of a worker thread. Must be called on that thread.
 pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
     let worker = Rc::clone(worker);
     actix_rt::spawn(async move {
@@ -28,13 +28,13 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
             let memory = MemorySample::from_view(&view, &worker.shared.config.monitor, budget.is_short());
             buffers::apply_sample(&worker.transfers, memory, clock::now());
             idle::close_idle(&worker, &view);
-            // Last, so that what the other steps have freed is given back.
+            // Last, so that memory which the other steps have freed is returned.
             collect::collect_if_due(&mut plan, &view);
         }
     })
 }
 
-/// Starts the steps of a thread that serves no client: it only gives memory back.
+/// Starts the task of a thread without clients. It only returns memory to the kernel.
 pub(crate) fn start_without_clients(monitor: &MonitorHandle) -> JoinHandle<()> {
     let mut views = monitor.subscribe();
     actix_rt::spawn(async move {

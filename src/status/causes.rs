@@ -1,7 +1,7 @@
-//! The causes of a degraded status (X10): one list of everything that is not as it should be.
+//! The causes of a degraded status (X10): one list of all faults.
 //!
-//! `causes` is a pure function from facts that the gateway publishes (`facts.rs`). A cause has an ID that never changes, the bucket, actor
-//! or sensor that it concerns, the time since which it lasts where that is known, its effect, and the measured detail.
+//! `causes` is a pure function of the published state that `input.rs` collects. A cause has a stable ID, the bucket, actor or sensor that
+//! it concerns, its age where that is known, its effect, and the measured detail.
 
 use std::time::{Duration, Instant};
 
@@ -14,30 +14,31 @@ use tidegate_config::BreakerMode;
 
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
+use crate::telemetry::millis;
 use crate::upstream::late_calls::LateCallsSnapshot;
 use crate::upstream::store_clock::ClockSnapshot;
 use crate::upstream::tls::FailingTls;
 
-/// One thing that is not as it should be.
+/// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Cause {
-    /// Its word, as alerts match it.
+    /// Stable ID, which alerts match.
     pub(crate) id: &'static str,
     /// The bucket, endpoint, actor or sensor.
     pub(crate) subject: Option<String>,
-    /// Time since it began, in ms.
+    /// Age in ms; none where the start time is unknown.
     pub(crate) since_ms: Option<u64>,
-    /// What requests notice of it.
+    /// Effect on requests.
     pub(crate) effect: &'static str,
-    /// What was measured.
+    /// Measured values.
     pub(crate) detail: String,
 }
 
-/// What causes are collected from.
+/// Published state from which causes are derived.
 pub(crate) struct StatusInput<'a> {
     pub(crate) now: Instant,
     pub(crate) draining: Option<DrainState>,
-    /// Listeners with connections that wait in the backlog: the name, the cause, and since when.
+    /// Listeners that do not accept: the name, the cause, and the start of the pause.
     pub(crate) waiting: Vec<(&'static str, &'static str, Instant)>,
     /// `admin.chaos`
     pub(crate) chaos: bool,
@@ -45,16 +46,16 @@ pub(crate) struct StatusInput<'a> {
     pub(crate) actors: Vec<(&'a str, ActorStatus)>,
     /// `rate_limit.on_failure` is `refuse`.
     pub(crate) limiter_refuses: bool,
-    /// The limiter has failed, and every request is refused for it.
+    /// The limiter has failed, and every request is refused because of it.
     pub(crate) limiter_refuses_all: bool,
-    /// The gateway's own shortages that last, and since when.
+    /// Current shortages of the gateway itself, each with its start time.
     pub(crate) shortages: Vec<(Shortage, Instant)>,
     pub(crate) buckets: Vec<BucketInput<'a>>,
     pub(crate) log: Option<CurrentFault>,
     pub(crate) log_lines_lost: u64,
 }
 
-/// A drain.
+/// A drain in progress.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DrainState {
     pub(crate) began: Instant,
@@ -67,11 +68,11 @@ pub(crate) struct LevelInput {
     pub(crate) level: Level,
     pub(crate) since: Instant,
     pub(crate) reason: Option<String>,
-    /// The sensors were not read for a while.
+    /// The last sample is too old.
     pub(crate) is_stale: bool,
 }
 
-/// One bucket's upstream.
+/// State of one bucket's upstream.
 pub(crate) struct BucketInput<'a> {
     pub(crate) name: &'a str,
     pub(crate) mode: BreakerMode,
@@ -80,17 +81,17 @@ pub(crate) struct BucketInput<'a> {
     /// The authority of each endpoint, in the pool's order.
     pub(crate) authorities: Vec<&'a str>,
     pub(crate) late: Option<LateCallsSnapshot>,
-    /// The clock of each endpoint that differs, in the pool's order.
+    /// Clock skew of each endpoint, in the pool's order; none where the clock agrees.
     pub(crate) clocks: Vec<Option<ClockSnapshot>>,
-    /// The endpoints with which TLS fails, by host and port.
+    /// Endpoints with failing TLS, by host and port.
     pub(crate) tls_failures: Vec<(String, FailingTls)>,
 }
 
 /// The headline of the status document.
-pub(crate) fn headline(facts: &StatusInput<'_>, causes: &[Cause]) -> &'static str {
-    if facts.draining.is_some() {
+pub(crate) fn headline(input: &StatusInput<'_>, causes: &[Cause]) -> &'static str {
+    if input.draining.is_some() {
         "draining"
-    } else if facts.limiter_refuses_all || facts.level.level == Level::Exhausted {
+    } else if input.limiter_refuses_all || input.level.level == Level::Exhausted {
         "refusing"
     } else if causes.is_empty() {
         "normal"
@@ -99,19 +100,19 @@ pub(crate) fn headline(facts: &StatusInput<'_>, causes: &[Cause]) -> &'static st
     }
 }
 
-/// Everything that is not as it should be, the most severe first.
-pub(crate) fn causes(facts: &StatusInput<'_>) -> Vec<Cause> {
+/// All causes, the most severe first.
+pub(crate) fn causes(input: &StatusInput<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    causes.extend(facts.draining.map(|draining| drain_cause(draining, facts.now)));
-    causes.extend(facts.waiting.iter().map(|waiting| waiting_cause(*waiting, facts.now)));
-    causes.extend(facts.actors.iter().filter_map(|actor| actor_cause(*actor, facts.limiter_refuses)));
-    causes.extend(level_causes(&facts.level, facts.now));
-    causes.extend(facts.shortages.iter().map(|shortage| shortage_cause(*shortage, facts.now)));
-    for bucket in &facts.buckets {
-        causes.extend(bucket.causes(facts.now));
+    causes.extend(input.draining.map(|draining| drain_cause(draining, input.now)));
+    causes.extend(input.waiting.iter().map(|waiting| waiting_cause(*waiting, input.now)));
+    causes.extend(input.actors.iter().filter_map(|actor| actor_cause(*actor, input.limiter_refuses)));
+    causes.extend(level_causes(&input.level, input.now));
+    causes.extend(input.shortages.iter().map(|shortage| shortage_cause(*shortage, input.now)));
+    for bucket in &input.buckets {
+        causes.extend(bucket.causes(input.now));
     }
-    causes.extend(facts.log.as_ref().map(|fault| log_cause(fault, facts.log_lines_lost, facts.now)));
-    causes.extend(facts.chaos.then(chaos_cause));
+    causes.extend(input.log.as_ref().map(|fault| log_cause(fault, input.log_lines_lost, input.now)));
+    causes.extend(input.chaos.then(chaos_cause));
     causes
 }
 
@@ -135,7 +136,7 @@ fn drain_cause(draining: DrainState, now: Instant) -> Cause {
         } else {
             "no new connections; the process ends after the requests in flight"
         },
-        detail: "a signal to stop came".to_owned(),
+        detail: "a stop signal was received".to_owned(),
     }
 }
 
@@ -144,7 +145,7 @@ fn waiting_cause((listener, cause, began): (&'static str, &'static str, Instant)
         id: "connections_wait",
         subject: Some(listener.to_owned()),
         since_ms: Some(elapsed_ms(began, now)),
-        effect: "new connections wait in the backlog until others end",
+        effect: "new connections wait in the backlog until open ones close",
         detail: format!("accepting pauses: {cause}"),
     }
 }
@@ -176,31 +177,33 @@ fn actor_cause((name, status): (&str, ActorStatus), limiter_refuses: bool) -> Op
         ActorStatus::Failed { retry_after } => {
             format!("it crashed too often; the next restart is in {} ms", millis(retry_after))
         }
-        ActorStatus::Stalled | ActorStatus::Running => "it has handled no message for a second".to_owned(),
+        ActorStatus::Stalled | ActorStatus::Running => {
+            "it has handled no message for at least a second".to_owned()
+        }
     };
     Some(Cause { id, subject: Some(name.to_owned()), since_ms: None, effect, detail })
 }
 
-fn level_causes(facts: &LevelInput, now: Instant) -> Vec<Cause> {
-    let effect = match facts.level {
+fn level_causes(input: &LevelInput, now: Instant) -> Vec<Cause> {
+    let effect = match input.level {
         Level::Normal => None,
         Level::Warning => Some("none yet"),
         Level::Critical => Some("hedges, retries and details of the access log are switched off"),
         Level::Exhausted => Some("new requests are answered 503"),
     };
     let level = effect.map(|effect| Cause {
-        id: facts.level.as_str(),
+        id: input.level.as_str(),
         subject: None,
-        since_ms: Some(elapsed_ms(facts.since, now)),
+        since_ms: Some(elapsed_ms(input.since, now)),
         effect,
-        detail: facts.reason.clone().unwrap_or_default(),
+        detail: input.reason.clone().unwrap_or_default(),
     });
-    let stale = facts.is_stale.then(|| Cause {
+    let stale = input.is_stale.then(|| Cause {
         id: "sensors_stale",
         subject: Some("monitor".to_owned()),
         since_ms: None,
-        effect: "the level is the last known one; overload is not noticed",
-        detail: "the sensors have not been read for a while".to_owned(),
+        effect: "the level is the last known one; overload is not detected",
+        detail: "the sensors were not read for several intervals".to_owned(),
     });
     level.into_iter().chain(stale).collect()
 }
@@ -234,7 +237,7 @@ impl BucketInput<'_> {
             ..self.cause(
                 "upstream_unresponsive",
                 "requests wait for the upstream and may time out",
-                format!("{} calls have waited long for the head of an answer", late.count),
+                format!("{} calls wait unusually long for the response head", late.count),
             )
         }));
         causes.extend(self.endpoint_causes(now));
@@ -260,9 +263,9 @@ impl BucketInput<'_> {
             CircuitState::Closed => return None,
             _ if is_shadow => ("circuit_shadow", "none: the breaker is in shadow mode"),
             CircuitState::Open if !is_over => ("circuit_open", "requests are answered 503"),
-            // The actor changes the state with the next request.
+            // The actor changes the state to half-open only with the next request.
             CircuitState::Open | CircuitState::HalfOpen => {
-                ("circuit_half_open", "few requests are let through as trials")
+                ("circuit_half_open", "few requests pass as trials")
             }
         };
         let cause = view.cause.map_or_else(|| "failures".to_owned(), |cause| cause.to_string());
@@ -274,7 +277,7 @@ impl BucketInput<'_> {
         Some(self.cause(id, effect, format!("circuit {}: {cause}{until}", view.class)))
     }
 
-    /// One cause for each endpoint that is out, or one for all of them.
+    /// At most one cause for all endpoints that are out of rotation.
     fn endpoint_causes(&self, now: Instant) -> Vec<Cause> {
         let pairs = self.authorities.iter().zip(&self.pool.endpoints);
         let out: Vec<String> = pairs.filter_map(|(name, view)| out_of_rotation(name, view, now)).collect();
@@ -283,7 +286,7 @@ impl BucketInput<'_> {
             all if all == self.authorities.len() => {
                 ("endpoints_out", "no endpoint of the bucket is in rotation")
             }
-            _ => ("endpoint_out", "the other endpoints take its requests"),
+            _ => ("endpoint_out", "the other endpoints serve its requests"),
         };
         vec![self.cause(id, effect, out.join(", "))]
     }
@@ -293,7 +296,7 @@ impl BucketInput<'_> {
             since_ms: Some(elapsed_ms(failing.since, now)),
             ..self.cause(
                 "upstream_tls",
-                "requests that the endpoint is called for are answered 502",
+                "requests that are sent to the endpoint are answered 502",
                 format!("{endpoint}: {}", failing.failure),
             )
         }
@@ -302,7 +305,7 @@ impl BucketInput<'_> {
     fn clock_cause(&self, endpoint: &str, view: &ClockSnapshot, now: Instant) -> Cause {
         let effect = match view.obstacle {
             None => "none: requests are signed with the store's time",
-            Some(_) => "requests that the endpoint is called for are answered 503",
+            Some(_) => "requests that are sent to the endpoint are answered 503",
         };
         Cause {
             since_ms: Some(elapsed_ms(view.began, now)),
@@ -324,29 +327,25 @@ impl BucketInput<'_> {
         };
         Some(self.cause(
             id,
-            "the bucket's other credentials sign its requests",
+            "requests are signed with the bucket's other credentials",
             format!("{}: {state}", view.name),
         ))
     }
 }
 
-/// How an endpoint is out of rotation; none where it is in.
+/// Why an endpoint is out of rotation, and for how long; none while it is in rotation.
 fn out_of_rotation(authority: &str, view: &EndpointView, now: Instant) -> Option<String> {
     Some(match view.state {
         EndpointState::InRotation => return None,
         EndpointState::BackingOff(until) => {
-            let strike = FailureKind::Unreachable.as_str();
-            format!("{authority}: {strike}, back in {} ms", remaining_ms(until, now))
+            let kind = FailureKind::Unreachable.as_str();
+            format!("{authority}: {kind}, back in {} ms", remaining_ms(until, now))
         }
-        EndpointState::Ejected(until, strike) => {
-            format!("{authority}: ejected ({}), back in {} ms", strike.as_str(), remaining_ms(until, now))
+        EndpointState::Ejected(until, kind) => {
+            format!("{authority}: ejected ({}), back in {} ms", kind.as_str(), remaining_ms(until, now))
         }
         EndpointState::Unhealthy => format!("{authority}: fails its health checks"),
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn elapsed_ms(began: Instant, now: Instant) -> u64 {

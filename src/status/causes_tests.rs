@@ -1,4 +1,4 @@
-//! Each cause by itself, in a gateway that is sound otherwise.
+//! Each cause alone, in a gateway without other faults.
 
 use std::time::SystemTime;
 
@@ -10,8 +10,8 @@ use crate::telemetry::log::LogFault;
 use crate::upstream::store_clock::{ClockObstacle, ClockOffset};
 use crate::upstream::tls_failure::TlsFailure;
 
-fn endpoint(standing: EndpointState) -> EndpointView {
-    EndpointView { in_flight: 0, state: standing, latency: None, ejections: 0 }
+fn endpoint(state: EndpointState) -> EndpointView {
+    EndpointView { in_flight: 0, state, latency: None, ejections: 0 }
 }
 
 fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
@@ -42,20 +42,20 @@ fn circuit(state: CircuitState) -> BreakerView {
     }
 }
 
-fn credential(standing: CredentialState) -> CredentialView {
+fn credential(state: CredentialState) -> CredentialView {
     CredentialView {
         name: "main".to_owned(),
         in_flight: 0,
         concurrent_max: 1,
         quota_group: None,
-        state: standing,
+        state,
         throttled: 0,
         refused: 0,
     }
 }
 
-/// A gateway in perfect order.
-fn sound(now: Instant) -> StatusInput<'static> {
+/// A gateway without faults.
+fn healthy(now: Instant) -> StatusInput<'static> {
     StatusInput {
         now,
         draining: None,
@@ -84,13 +84,13 @@ fn sound(now: Instant) -> StatusInput<'static> {
     }
 }
 
-/// The headline and the causes' words of a gateway with one thing changed.
+/// The headline and the causes after one change to a healthy gateway.
 fn after(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> (&'static str, Vec<Cause>) {
     let now = clock::now() + Duration::from_secs(10);
-    let mut facts = sound(now);
-    change(&mut facts, now);
-    let causes = causes(&facts);
-    (headline(&facts, &causes), causes)
+    let mut input = healthy(now);
+    change(&mut input, now);
+    let causes = causes(&input);
+    (headline(&input, &causes), causes)
 }
 
 fn only(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> (&'static str, Cause) {
@@ -101,7 +101,7 @@ fn only(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> (&'static st
 
 /// X10
 #[test]
-fn nothing_wrong_is_normal() {
+fn a_gateway_without_faults_is_normal() {
     assert_eq!(after(|_, _| {}), ("normal", Vec::new()));
 }
 
@@ -109,27 +109,27 @@ fn nothing_wrong_is_normal() {
 #[test]
 fn a_failed_limiter_refuses_or_bypasses_as_configured() {
     let failed = ActorStatus::Failed { retry_after: Duration::from_secs(3) };
-    let (headline, cause) = only(|facts, _| {
-        facts.actors[0].1 = failed;
-        facts.limiter_refuses_all = true;
+    let (headline, cause) = only(|input, _| {
+        input.actors[0].1 = failed;
+        input.limiter_refuses_all = true;
     });
     assert_eq!(
         (headline, cause.id, cause.subject.as_deref()),
         ("refusing", "limiter_failed", Some("limiter"))
     );
     assert!(cause.detail.contains("3000 ms"), "{cause:?}");
-    let (headline, cause) = only(|facts, _| {
-        facts.actors[0].1 = failed;
-        facts.limiter_refuses = false;
+    let (headline, cause) = only(|input, _| {
+        input.actors[0].1 = failed;
+        input.limiter_refuses = false;
     });
     assert_eq!((headline, cause.id), ("degraded", "limiter_bypassed"));
 }
 
 /// X9, X10
 #[test]
-fn a_shortage_of_the_gateways_own_is_a_cause() {
+fn a_shortage_of_the_gateway_itself_is_a_cause() {
     let (headline, cause) =
-        only(|facts, now| facts.shortages.push((Shortage::Ports, now - Duration::from_secs(4))));
+        only(|input, now| input.shortages.push((Shortage::Ports, now - Duration::from_secs(4))));
     assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "out_of_ports", Some(4000)));
 }
 
@@ -138,7 +138,7 @@ fn a_shortage_of_the_gateways_own_is_a_cause() {
 fn other_actors_that_failed_or_stalled_are_named() {
     let failed = ActorStatus::Failed { retry_after: Duration::ZERO };
     for (status, id) in [(failed, "actor_failed"), (ActorStatus::Stalled, "actor_stalled")] {
-        let (headline, cause) = only(|facts, _| facts.actors[1].1 = status);
+        let (headline, cause) = only(|input, _| input.actors[1].1 = status);
         assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", id, Some("monitor")));
     }
 }
@@ -152,24 +152,24 @@ fn every_circuit_that_is_not_closed_is_a_cause() {
         (BreakerMode::Shadow, CircuitState::Open, "circuit_shadow"),
         (BreakerMode::ForcedOpen, CircuitState::Closed, "circuit_forced_open"),
     ] {
-        let (headline, cause) = only(|facts, _| {
-            facts.buckets[0].mode = mode;
-            facts.buckets[0].circuits = vec![circuit(state)];
+        let (headline, cause) = only(|input, _| {
+            input.buckets[0].mode = mode;
+            input.buckets[0].circuits = vec![circuit(state)];
         });
         assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", id, Some("photos")));
     }
 }
 
-/// X10: a circuit that gets no request after its open time refuses nothing
+/// X10: a circuit without requests after its open time is half-open: its next request is a trial
 #[test]
-fn a_circuit_at_the_end_of_its_open_time_lets_trials_through() {
+fn a_circuit_after_its_open_time_is_half_open() {
     for (left, id, detail) in
         [(1, "circuit_open", "trials in 1 ms"), (0, "circuit_half_open", "the next request is a trial")]
     {
-        let (_, cause) = only(|facts, _| {
+        let (_, cause) = only(|input, _| {
             let open =
                 BreakerView { open_for: Some(Duration::from_millis(left)), ..circuit(CircuitState::Open) };
-            facts.buckets[0].circuits = vec![open];
+            input.buckets[0].circuits = vec![open];
         });
         assert_eq!(cause.id, id);
         assert!(cause.detail.ends_with(detail), "{cause:?}");
@@ -178,9 +178,9 @@ fn a_circuit_at_the_end_of_its_open_time_lets_trials_through() {
 
 /// X10
 #[test]
-fn a_frozen_store_is_a_cause_before_its_timeouts() {
-    let (headline, cause) = only(|facts, now| {
-        facts.buckets[0].late =
+fn late_calls_are_a_cause_before_they_time_out() {
+    let (headline, cause) = only(|input, now| {
+        input.buckets[0].late =
             Some(LateCallsSnapshot { count: 7, since: now.checked_sub(Duration::from_secs(6)).unwrap() });
     });
     assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "upstream_unresponsive", Some(6000)));
@@ -190,9 +190,9 @@ fn a_frozen_store_is_a_cause_before_its_timeouts() {
 /// X10
 #[test]
 fn endpoints_out_of_rotation_are_one_cause() {
-    let out = |standing: fn(Instant) -> EndpointState| {
-        move |facts: &mut StatusInput<'static>, now: Instant| {
-            facts.buckets[0].pool.endpoints[1] = endpoint(standing(now + Duration::from_secs(1)));
+    let out = |state: fn(Instant) -> EndpointState| {
+        move |input: &mut StatusInput<'static>, now: Instant| {
+            input.buckets[0].pool.endpoints[1] = endpoint(state(now + Duration::from_secs(1)));
         }
     };
     for (change, detail) in [
@@ -206,8 +206,8 @@ fn endpoints_out_of_rotation_are_one_cause() {
         let (headline, cause) = only(change);
         assert_eq!((headline, cause.id, cause.detail.as_str()), ("degraded", "endpoint_out", detail));
     }
-    let (_, cause) = only(|facts, _| {
-        facts.buckets[0].pool.endpoints =
+    let (_, cause) = only(|input, _| {
+        input.buckets[0].pool.endpoints =
             vec![endpoint(EndpointState::Unhealthy), endpoint(EndpointState::Unhealthy)];
     });
     assert_eq!(cause.id, "endpoints_out");
@@ -216,9 +216,9 @@ fn endpoints_out_of_rotation_are_one_cause() {
 /// X10, C4
 #[test]
 fn credentials_that_are_out_are_named_by_their_configured_name() {
-    let at = |standing: fn(Instant) -> CredentialState| {
-        only(move |facts, now| {
-            facts.buckets[0].pool.credentials = vec![credential(standing(now + Duration::from_secs(1)))];
+    let at = |state: fn(Instant) -> CredentialState| {
+        only(move |input, now| {
+            input.buckets[0].pool.credentials = vec![credential(state(now + Duration::from_secs(1)))];
         })
         .1
     };
@@ -235,32 +235,32 @@ fn levels_above_normal_and_stale_sensors_are_causes() {
         (Level::Critical, "critical", "degraded"),
         (Level::Exhausted, "exhausted", "refusing"),
     ] {
-        let (headline, cause) = only(|facts, _| {
-            facts.level.level = level;
-            facts.level.reason = Some("memory at 97.0 %, threshold 95 %".to_owned());
+        let (headline, cause) = only(|input, _| {
+            input.level.level = level;
+            input.level.reason = Some("memory at 97.0 %, threshold 95 %".to_owned());
         });
         assert_eq!((headline, cause.id), (expected, id));
         assert!(cause.detail.starts_with("memory"), "{cause:?}");
     }
-    assert_eq!(only(|facts, _| facts.level.is_stale = true).1.id, "sensors_stale");
+    assert_eq!(only(|input, _| input.level.is_stale = true).1.id, "sensors_stale");
 }
 
 /// X10, X12
 #[test]
 fn a_log_that_loses_lines_is_a_cause() {
-    let (headline, cause) = only(|facts, now| {
+    let (headline, cause) = only(|input, now| {
         let detail = "No space left on device".to_owned();
-        facts.log = Some(CurrentFault { cause: LogFault::DiskFull, since: now, detail });
-        facts.log_lines_lost = 12;
+        input.log = Some(CurrentFault { cause: LogFault::DiskFull, since: now, detail });
+        input.log_lines_lost = 12;
     });
     assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", "log", Some("disk_full")));
     assert!(cause.detail.contains("No space left") && cause.detail.contains("12 lines"), "{cause:?}");
 }
 
-/// X5, X10: connections that are not accepted are a cause
+/// X5, X10: connections that wait in the backlog are a cause
 #[test]
-fn connections_in_the_backlog_are_said() {
-    let (headline, cause) = only(|facts, now| facts.waiting = vec![("data", "out_of_descriptors", now)]);
+fn a_pause_in_accepting_is_a_cause() {
+    let (headline, cause) = only(|input, now| input.waiting = vec![("data", "out_of_descriptors", now)]);
     assert_eq!(
         (headline, cause.id, cause.subject.as_deref()),
         ("degraded", "connections_wait", Some("data"))
@@ -270,26 +270,26 @@ fn connections_in_the_backlog_are_said() {
 
 /// X10
 #[test]
-fn draining_wins_the_headline_and_chaos_is_said() {
+fn draining_is_the_headline_and_chaos_is_a_cause() {
     for (accepts, effect) in [(true, "are accepted"), (false, "no new connections")] {
-        let (headline, cause) = only(|facts, now| facts.draining = Some(DrainState { began: now, accepts }));
+        let (headline, cause) = only(|input, now| input.draining = Some(DrainState { began: now, accepts }));
         assert_eq!((headline, cause.since_ms), ("draining", Some(0)));
         assert!(cause.effect.contains(effect), "{cause:?}");
     }
-    assert_eq!(only(|facts, _| facts.chaos = true).1.id, "chaos");
+    assert_eq!(only(|input, _| input.chaos = true).1.id, "chaos");
 }
 
-/// X10, A2, A7: a clock that differs and a certificate that is refused name the endpoint, and last until they are over
+/// X10, A2, A7: causes for clock skew and refused certificates name the endpoint and have their age
 #[test]
 fn clocks_and_certificates_are_causes() {
-    let (headline, causes) = after(|facts, now| {
+    let (headline, causes) = after(|input, now| {
         let ahead =
             ClockOffset::between(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(3600));
         let began = now.checked_sub(Duration::from_secs(4)).unwrap();
         let view = |obstacle| Some(ClockSnapshot { began, measured: Some(ahead), obstacle });
-        facts.buckets[0].clocks = vec![view(None), view(Some(ClockObstacle::Untrusted))];
+        input.buckets[0].clocks = vec![view(None), view(Some(ClockObstacle::Untrusted))];
         let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        facts.buckets[0].tls_failures = vec![("a:443".to_owned(), FailingTls { since: began, failure })];
+        input.buckets[0].tls_failures = vec![("a:443".to_owned(), FailingTls { since: began, failure })];
     });
     assert_eq!(headline, "degraded");
     let ids: Vec<_> =

@@ -1,4 +1,4 @@
-//! The facts that causes are collected from, read from what the gateway publishes: no actor is asked.
+//! Collects the published state from which causes are derived. It sends no message to an actor.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::shortage::Shortage;
 use crate::status::causes::{BucketInput, DrainState, LevelInput, StatusInput};
 use crate::worker::Shared;
 
-/// The facts now.
+/// The state at `now`.
 pub(super) fn collect(shared: &Shared, now: Instant) -> StatusInput<'_> {
     let view = shared.actors.monitor.view();
     StatusInput {
@@ -25,14 +25,14 @@ pub(super) fn collect(shared: &Shared, now: Instant) -> StatusInput<'_> {
             level: view.level,
             since: view.since,
             reason: view.reason.as_ref().map(ToString::to_string),
-            // Before the first sample nothing is stale yet.
+            // Before the first sample the view is stale, but that is no fault.
             is_stale: view.sampled.is_some() && view.is_stale(now),
         },
-        actors: shared.actors.actor_stats().map(|vitals| (vitals.name(), vitals.status(now))).collect(),
+        actors: shared.actors.actor_stats().map(|stats| (stats.name(), stats.status(now))).collect(),
         limiter_refuses_all: shared.actors.limiter.refuses_all(now),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
         shortages: Shortage::present().collect(),
-        buckets: shared.router.buckets().iter().map(|each| collect_bucket(each, now)).collect(),
+        buckets: shared.router.buckets().iter().map(|bucket| collect_bucket(bucket, now)).collect(),
         log: shared.log_stats.current(),
         log_lines_lost: shared.log_stats.lost(),
     }

@@ -1,12 +1,12 @@
-//! The status document: how far the gateway has degraded, and why (X7).
+//! The status document: the level of degradation and its causes (X7).
 //!
-//! Made from published snapshots and vital signs, so it answers at every level and while actors are down; only the
-//! limiter's and the session cache's sizes are asked for, and left out if no answer comes.
+//! The document is built from published snapshots and actor statistics, so it is available at every level and while actors are down. Only
+//! the sizes of the limiter and of the session cache need a message to an actor; they are null if the actor does not reply.
 
 mod causes;
 mod input;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
@@ -15,6 +15,7 @@ use tidegate_actors::{
 };
 
 use crate::router::Bucket;
+use crate::telemetry::millis;
 use crate::worker::Shared;
 
 /// The whole document.
@@ -22,13 +23,13 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     let actors = &shared.actors;
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
-    // A blocked write is detected here: its age is measured afterwards, so that it is at least the threshold.
+    // Detects a blocked write. `now` is read afterwards, so the age of the write is at least the threshold.
     shared.log_stats.check_blocked_write();
     let now = clock::now();
-    let facts = input::collect(shared, now);
-    let causes = causes::causes(&facts);
+    let input = input::collect(shared, now);
+    let causes = causes::causes(&input);
     let mut document = Map::new();
-    document.insert("status".to_owned(), causes::headline(&facts, &causes).into());
+    document.insert("status".to_owned(), causes::headline(&input, &causes).into());
     document.insert("causes".to_owned(), json!(causes));
     document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
@@ -40,7 +41,7 @@ pub(crate) async fn document(shared: &Shared) -> Value {
             .router
             .buckets()
             .iter()
-            .map(|each| (each.name.clone(), bucket(shared, each, now)))
+            .map(|found| (found.name.clone(), bucket(shared, found, now)))
             .collect::<Map<_, _>>()
             .into(),
     );
@@ -48,7 +49,7 @@ pub(crate) async fn document(shared: &Shared) -> Value {
         "actors".to_owned(),
         actors
             .actor_stats()
-            .map(|vitals| (vitals.name().to_owned(), actor(vitals, now)))
+            .map(|stats| (stats.name().to_owned(), actor(stats, now)))
             .collect::<Map<_, _>>()
             .into(),
     );
@@ -100,7 +101,7 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     document
 }
 
-/// As the kernel counts it before it kills, with the resident set beside it.
+/// Memory as the kernel counts it for the OOM kill, and the resident set.
 fn memory(memory: &MemoryUse, view: &MonitorView) -> Value {
     let MemoryUse { used_bytes, limit_bytes, own_bytes, own_limit_bytes, sockets_bytes, rss_bytes, source } =
         memory;
@@ -181,7 +182,7 @@ fn endpoint_json(authority: &str, view: &EndpointView, now: Instant) -> Value {
     let (state, cause, out_for_ms) = match view.state {
         EndpointState::InRotation => ("in_rotation", None, None),
         EndpointState::BackingOff(until) => ("resting", Some(FailureKind::Unreachable), left(until)),
-        EndpointState::Ejected(until, strike) => ("ejected", Some(strike), left(until)),
+        EndpointState::Ejected(until, kind) => ("ejected", Some(kind), left(until)),
         EndpointState::Unhealthy => ("unhealthy", None, None),
     };
     json!({
@@ -195,7 +196,7 @@ fn endpoint_json(authority: &str, view: &EndpointView, now: Instant) -> Value {
     })
 }
 
-/// By its configured name: nothing of what it holds is known here (C4).
+/// Contains the configured name only; the pool does not hold the secret (C4).
 fn credential(view: &CredentialView, now: Instant) -> Value {
     let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
     let (state, cause, out_for_ms) = match view.state {
@@ -217,22 +218,18 @@ fn credential(view: &CredentialView, now: Instant) -> Value {
     })
 }
 
-fn actor(vitals: &ActorStats, now: Instant) -> Value {
-    let status = vitals.status(now);
+fn actor(stats: &ActorStats, now: Instant) -> Value {
+    let status = stats.status(now);
     json!({
         "state": status.as_str(),
         "retry_after_ms": match status { ActorStatus::Failed { retry_after } => Some(millis(retry_after)), _ => None },
-        "generation": vitals.generation(),
-        "restarts": vitals.restarts(),
-        "mailbox_depth": vitals.depth(),
-        "mailbox_capacity": vitals.capacity(),
-        "handled": vitals.handled(),
-        "poisoned": vitals.poisoned(),
+        "generation": stats.generation(),
+        "restarts": stats.restarts(),
+        "mailbox_depth": stats.depth(),
+        "mailbox_capacity": stats.capacity(),
+        "handled": stats.handled(),
+        "poisoned": stats.poisoned(),
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn round(ratio: f64) -> f64 {

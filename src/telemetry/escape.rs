@@ -1,12 +1,12 @@
-//! Characters of logged text that could end a line, move a cursor or reorder what is read (O2).
+//! Escapes characters of logged text that could end a line, move a cursor or reorder the displayed text (O2).
 //!
-//! Escaped in every format: control characters (C0 with ESC, DEL, C1 with the one-byte CSI), line and paragraph separators, marks of
-//! direction (Unicode Standard Annex 9, 2), and the byte order mark.
+//! Every format escapes control characters (C0 with ESC, DEL, C1 with the one-byte CSI), line and paragraph separators, direction marks
+//! (Unicode Standard Annex 9, 2), and the byte order mark.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character is never written as it is.
+/// Whether a character must be escaped.
 pub(crate) fn is_escaped(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -16,7 +16,7 @@ pub(crate) fn is_escaped(c: char) -> bool {
 pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
     let begin = line.len();
     serde_json::to_writer(&mut *line, text)?;
-    // serde_json escapes what ASCII has of them, but for DEL.
+    // serde_json escapes the ASCII control characters except DEL.
     if text.is_ascii() && memchr::memchr(0x7f, text.as_bytes()).is_none() {
         return Ok(());
     }
@@ -32,9 +32,9 @@ pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Resu
     Ok(())
 }
 
-/// A value between others for people: in quotes, where it could be taken for more than one value or holds what is escaped.
+/// A value of the terminal format: in quotes if it contains a separator or a character to escape.
 pub(crate) fn quote_if_needed(text: &str) -> Cow<'_, str> {
-    // Nearly all texts are plain ASCII, which is told byte by byte.
+    // Fast path: nearly all texts are plain ASCII, which needs no decoding.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b',')) {
         return Cow::Borrowed(text);
     }
@@ -53,7 +53,7 @@ pub(crate) fn quote_if_needed(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
-/// As JSON spells it. All of them lie in the first plane, so four digits are enough.
+/// Appends a JSON escape. All escaped characters lie in the Basic Multilingual Plane, so four digits suffice.
 fn push_escaped(c: char, text: &mut String) {
     if is_escaped(c) {
         let _ = write!(text, "\\u{:04x}", u32::from(c));

@@ -1,4 +1,4 @@
-//! The fields of a log line, in any format, and the buffers that a thread keeps to write lines into.
+//! The fields of a log line, in any format, and the reusable line buffers of a thread.
 
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ pub(crate) trait FieldFormat {
     fn write_text(line: &mut Vec<u8>, text: &str) -> slog::Result;
 }
 
-/// A thread's buffers.
+/// Reusable buffers of a thread.
 #[derive(Default)]
 pub(crate) struct LineBuffers {
     pub(crate) line: Vec<u8>,

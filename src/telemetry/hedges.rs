@@ -1,4 +1,4 @@
-//! The metrics of hedging (O3): sent, won, and why not sent.
+//! Hedging metrics (O3): hedges sent, hedges won, and hedges suppressed by cause.
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
@@ -12,7 +12,7 @@ pub(crate) struct HedgeFamilies {
     suppressed: IntCounterVec,
 }
 
-/// One bucket's.
+/// The metrics of one bucket.
 pub(crate) struct HedgeMetrics {
     pub(crate) sent: IntCounter,
     pub(crate) won: IntCounter,
@@ -27,11 +27,11 @@ impl HedgeFamilies {
             Ok(family)
         };
         Ok(Self {
-            sent: counter("hedges_sent_total", "slow reads that were asked for a second time", &["bucket"])?,
-            won: counter("hedges_won_total", "hedges whose answer was passed on", &["bucket"])?,
+            sent: counter("hedges_sent_total", "hedges: second attempts of slow reads", &["bucket"])?,
+            won: counter("hedges_won_total", "hedges that delivered the answer to the client", &["bucket"])?,
             suppressed: counter(
                 "hedges_suppressed_total",
-                "slow reads that were not asked for a second time, by cause",
+                "slow reads without a hedge, by cause",
                 &["bucket", "cause"],
             )?,
         })
@@ -49,8 +49,8 @@ impl HedgeFamilies {
 
 impl HedgeMetrics {
     pub(crate) fn count_suppressed(&self, cause: HedgeSuppression) {
-        let place = HedgeSuppression::ALL.iter().position(|each| *each == cause);
-        if let Some(counter) = place.and_then(|place| self.suppressed.get(place)) {
+        let index = HedgeSuppression::ALL.iter().position(|each| *each == cause);
+        if let Some(counter) = index.and_then(|index| self.suppressed.get(index)) {
             counter.inc();
         }
     }

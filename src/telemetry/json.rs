@@ -1,7 +1,7 @@
-//! slog records as lines of JSON, for the access log's rate.
+//! slog records as lines of JSON.
 //!
-//! A line is serialized into a buffer that the thread keeps, with strings escaped (`escape`), so nothing a
-//! client sends can end a line or forge a field (O2).
+//! A line is serialized into a reusable buffer of the thread, because the access log has a high rate. Strings are escaped (`escape.rs`), so
+//! client input can neither end a line nor forge a field (O2).
 
 use std::cell::RefCell;
 
@@ -24,7 +24,7 @@ impl JsonDrain {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<LineBuffers> = RefCell::default();
+    static BUFFERS: RefCell<LineBuffers> = RefCell::default();
 }
 
 impl Drain for JsonDrain {
@@ -32,7 +32,7 @@ impl Drain for JsonDrain {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        SCRATCH.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
+        BUFFERS.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
             line.clear();
             line.extend_from_slice(b"{\"ts\":\"");
             timestamp.write(clock::wall(), line);
@@ -40,7 +40,7 @@ impl Drain for JsonDrain {
             line.extend_from_slice(record.level().as_str().as_bytes());
             line.push(b'"');
             let mut fields = Fields::<JsonFormat>::new(line, text);
-            // The only errors are those of values that refuse to be written; the rest of the line stands.
+            // An error means that one value cannot be serialized; the rest of the line is kept.
             let _ = fields.emit_arguments("msg", record.msg());
             let _ = record.kv().serialize(record, &mut fields);
             let _ = values.serialize(record, &mut fields);

@@ -1,4 +1,4 @@
-//! The request path's metrics (O3), resolved per bucket at the start so that counting is an atomic each.
+//! Metrics of the request path (O3). They are resolved per bucket at the start, so that counting is one atomic operation.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -7,7 +7,7 @@ use prometheus::{
 use crate::telemetry::hedges::{HedgeFamilies, HedgeMetrics};
 use crate::upstream::RetryAfterAnomaly;
 
-/// Every family that the request path counts in.
+/// Metric families of the request path.
 #[derive(Clone)]
 pub(crate) struct RequestMetrics {
     requests: IntCounterVec,
@@ -45,14 +45,14 @@ impl ConnectionGauges {
             Ok(family)
         };
         Ok(Self {
-            size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
+            size: gauge("connection_pool_size", "maximum of upstream connections, all workers together")?,
             active: gauge("connection_pool_active", "upstream connections in use")?,
             idle: gauge("connection_pool_idle", "upstream connections kept for reuse")?,
         })
     }
 }
 
-/// What became of new certificates for the data listener.
+/// Reloads of the data listener's certificates.
 #[derive(Clone)]
 pub(crate) struct TlsMetrics {
     pub(crate) loaded: IntCounter,
@@ -61,7 +61,7 @@ pub(crate) struct TlsMetrics {
 
 impl TlsMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let opts = Opts::new("tls_reloads_total", "certificates read again, and whether they were taken");
+        let opts = Opts::new("tls_reloads_total", "reloads of certificates, by result");
         let family = IntCounterVec::new(opts, &["result"])?;
         registry.register(Box::new(family.clone()))?;
         let result = |result: &str| family.with_label_values(&[result]);
@@ -69,7 +69,7 @@ impl TlsMetrics {
     }
 }
 
-/// One bucket's.
+/// The metrics of one bucket.
 pub(crate) struct BucketMetrics {
     classes: [IntCounter; 5],
     pub(crate) duration: Histogram,
@@ -91,13 +91,13 @@ pub(crate) struct BucketMetrics {
     idle: IntGauge,
 }
 
-/// The histogram of how long requests take, in seconds.
+/// The histogram of request durations, in seconds.
 fn durations(registry: &Registry) -> Result<HistogramVec, prometheus::Error> {
     let buckets =
         vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
     let options = HistogramOpts::new(
         "request_duration_seconds",
-        "time from a request's head to the last byte of its answer",
+        "time from the head of a request to the last byte of its answer, in seconds",
     );
     let durations = HistogramVec::new(options.buckets(buckets), &["bucket"])?;
     registry.register(Box::new(durations.clone()))?;
@@ -112,21 +112,23 @@ impl RequestMetrics {
             Ok(family)
         };
         let duration = durations(registry)?;
-        let send_buffer =
-            IntGauge::new("send_buffer_bytes", "bytes of finished answers that wait for their clients")?;
+        let send_buffer = IntGauge::new(
+            "send_buffer_bytes",
+            "bytes of finished answers that clients have not received yet",
+        )?;
         registry.register(Box::new(send_buffer.clone()))?;
         Ok(Self {
             requests: counter(
                 "requests_total",
-                "requests by class of the answer's status",
+                "requests by status class of the answer",
                 &["bucket", "class"],
             )?,
             duration,
-            received: counter("received_bytes_total", "body bytes taken from clients", &["bucket"])?,
+            received: counter("received_bytes_total", "body bytes received from clients", &["bucket"])?,
             sent: counter("sent_bytes_total", "body bytes sent to clients", &["bucket"])?,
             errors: counter(
                 "errors_total",
-                "answers the gateway gave itself, and transfers that broke",
+                "local replies of the gateway and broken transfers, by reason",
                 &["bucket", "reason"],
             )?,
             retry_attempts: counter(
@@ -146,27 +148,27 @@ impl RequestMetrics {
             )?,
             retry_left_to_client: counter(
                 "retry_left_to_client_total",
-                "failed attempts that were not made again because the client is itself retrying",
+                "failed attempts without a retry because the request is a retry of the client",
                 &["bucket"],
             )?,
             odd_retry_after: counter(
                 "upstream_retry_after_odd_total",
-                "Retry-After headers of the upstream that were ignored, over, or longer than anybody waits",
-                &["bucket", "oddity"],
+                "Retry-After headers of the upstream that were ignored, already over, or too long to wait for",
+                &["bucket", "anomaly"],
             )?,
             probes: counter(
                 "circuit_breaker_probes_total",
-                "connections tried while a circuit was open because none could be made",
+                "test connections while a circuit was open because of failed connections",
                 &["bucket", "result"],
             )?,
             credential_checks: counter(
                 "upstream_credential_checks_total",
-                "checks of the gateway's own of credentials that answers raised doubts about",
+                "checks of suspect upstream credentials by the gateway, by result",
                 &["bucket", "result"],
             )?,
             clock_refusals: counter(
                 "upstream_clock_refusals_total",
-                "signatures of the gateway that the store refused for their time",
+                "signatures of the gateway that the store refused because of their time",
                 &["bucket"],
             )?,
             hedges: HedgeFamilies::register(registry)?,
@@ -189,7 +191,7 @@ impl RequestMetrics {
             retry_exhausted: self.retry_exhausted.with_label_values(&one),
             retry_left_to_client: self.retry_left_to_client.with_label_values(&one),
             odd_retry_after: RetryAfterAnomaly::ALL
-                .map(|oddity| self.odd_retry_after.with_label_values(&[name, oddity.as_str()])),
+                .map(|anomaly| self.odd_retry_after.with_label_values(&[name, anomaly.as_str()])),
             probes: ["failed", "reached"].map(|result| self.probes.with_label_values(&[name, result])),
             clock_refused: self.clock_refusals.with_label_values(&one),
             hedges: self.hedges.bucket(name),
@@ -202,7 +204,7 @@ impl RequestMetrics {
         }
     }
 
-    /// Sets the gauge; called before a scrape is answered.
+    /// Sets the gauge. Called for each scrape.
     pub(crate) fn observe_send_buffer(&self, bytes: u64) {
         self.send_buffer.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
@@ -214,7 +216,7 @@ impl RequestMetrics {
 
 impl BucketMetrics {
     pub(crate) fn count_response(&self, status: u16) {
-        // Who left unanswered has no class.
+        // 0 means no answer, which has no class.
         let class = usize::from(status / 100).checked_sub(1);
         if let Some(class) = class.and_then(|class| self.classes.get(class)) {
             class.inc();
@@ -225,32 +227,32 @@ impl BucketMetrics {
         self.errors.with_label_values(&[&self.name, reason]).inc();
     }
 
-    pub(crate) fn count_odd_retry_after(&self, oddity: RetryAfterAnomaly) {
-        let place = RetryAfterAnomaly::ALL.iter().position(|each| *each == oddity);
-        if let Some(counter) = place.and_then(|place| self.odd_retry_after.get(place)) {
+    pub(crate) fn count_odd_retry_after(&self, anomaly: RetryAfterAnomaly) {
+        let index = RetryAfterAnomaly::ALL.iter().position(|each| *each == anomaly);
+        if let Some(counter) = index.and_then(|index| self.odd_retry_after.get(index)) {
             counter.inc();
         }
     }
 
-    /// A connection was tried for its own sake.
+    /// Counts a test connection.
     pub(crate) fn count_probe(&self, is_reached: bool) {
         let [failed, reached] = &self.probes;
         if is_reached { reached.inc() } else { failed.inc() }
     }
 
-    /// Shows zeros in a bucket that can check credentials, so that a rate can be taken of the first check.
+    /// Initialises the counters with zero in a bucket that can check credentials, so that a rate contains the first check.
     pub(crate) fn init_credential_checks(&self, results: &[&str]) {
         for result in results {
             self.credential_checks.with_label_values(&[&self.name, *result]);
         }
     }
 
-    /// A credential was checked by the gateway itself.
+    /// Counts a check of a credential by the gateway.
     pub(crate) fn count_credential_check(&self, result: &str) {
         self.credential_checks.with_label_values(&[&self.name, result]).inc();
     }
 
-    /// Sets the connection gauges; called before a scrape is answered.
+    /// Sets the connection gauges. Called for each scrape.
     pub(crate) fn observe_connections(&self, size: usize, open: usize, active: usize) {
         let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let active = active.min(open);

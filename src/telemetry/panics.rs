@@ -1,12 +1,9 @@
-//! Panics in the log: what, where, and by which way (E3).
+//! Logs panics with message, location and stack (E3).
 //!
-//! To walk a stack takes microseconds. To name its frames the symbols of every library in the process are read, the
-//! first time for a tenth of a second, and the thread that panicked has requests to serve: an actor that crashed must
-//! be back within milliseconds (S2). So frames are named on a thread of their own, which then logs the panic. While it
-//! is at work even walking a stack would mean waiting for it, so a panic in that moment is logged at once and
-//! without one.
-//!
-//! Deliberately absent: a queue. What a storm of panics would put into it says the same again and again.
+//! Walking a stack takes microseconds. Naming its frames reads the symbols of every library in the process, which takes a tenth of a second
+//! the first time. The panicking thread must serve requests again within milliseconds (S2), so a separate thread names the frames and logs
+//! the panic. While it resolves symbols, even walking another stack would wait for it, so a panic in that time is logged at once without a
+//! stack. There is no queue, because the reports of many panics in a row are alike.
 
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
@@ -19,10 +16,10 @@ use slog::{Logger, error};
 
 use crate::telemetry::log::LogError;
 
-/// Longest wait for the last panic to be logged: reading symbols may hang on a slow disk.
+/// Maximum wait for the log of the last panic: reading symbols may block on a slow disk.
 const LAST_PANIC_MAX: Duration = Duration::from_secs(1);
 
-/// Keeps the naming thread; its drop waits for the last panic to be logged, at most a second.
+/// Owner of the naming thread. Its drop waits until the last panic is logged, at most a second.
 pub struct PanicGuard {
     reports: SyncSender<Option<PanicReport>>,
     /// Disconnected when the thread ends.
@@ -35,7 +32,7 @@ struct PanicReport {
     stack: Backtrace,
 }
 
-/// What the hook does, apart from being one.
+/// Implementation of the panic hook.
 struct Reporter {
     log: Logger,
     busy: Arc<AtomicBool>,
@@ -49,51 +46,51 @@ struct Reporter {
 pub fn log_panics(log: Logger) -> Result<PanicGuard, LogError> {
     let (reporter, guard) = start(log)?;
     std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
-        let text = panic.payload_as_str().unwrap_or("not a text");
+        let text = panic.payload_as_str().unwrap_or("the payload is not a text");
         reporter.report(text, panic.location().map(ToString::to_string).unwrap_or_default());
     }));
     Ok(guard)
 }
 
 fn start(log: Logger) -> Result<(Reporter, PanicGuard), LogError> {
-    // The panic that is being named and the word to end.
-    let (reports, inbox) = sync_channel(2);
+    // Room for one report and the message to end.
+    let (reports, receiver) = sync_channel(2);
     let busy = Arc::new(AtomicBool::new(false));
-    let (for_naming, is_busy) = (log.clone(), Arc::clone(&busy));
+    let (naming_log, is_busy) = (log.clone(), Arc::clone(&busy));
     let (ends, ended) = sync_channel(0);
     std::thread::Builder::new()
         .name("panic-log".to_owned())
         .spawn(move || {
             let _ends: SyncSender<()> = ends;
-            // Dropped before `_ends`: a report after the end must not wait in an inbox that nobody reads.
-            let inbox = inbox;
-            log_reports(&inbox, &for_naming, &is_busy);
+            // Dropped before `_ends`, so that a report after the end fails to send and is logged at once.
+            let receiver = receiver;
+            log_reports(&receiver, &naming_log, &is_busy);
         })
         .map_err(LogError::Thread)?;
     let guard = PanicGuard { reports: reports.clone(), ended };
     Ok((Reporter { log, busy, reports }, guard))
 }
 
-fn log_reports(inbox: &Receiver<Option<PanicReport>>, log: &Logger, busy: &AtomicBool) {
-    while let Ok(Some(PanicReport { panic, location, stack })) = inbox.recv() {
+fn log_reports(receiver: &Receiver<Option<PanicReport>>, log: &Logger, busy: &AtomicBool) {
+    while let Ok(Some(PanicReport { panic, location, stack })) = receiver.recv() {
         error!(log, "panic"; "panic" => panic, "place" => location, "stack" => stack.to_string());
         busy.store(false, Ordering::Release);
     }
 }
 
 impl Reporter {
-    fn report(&self, panic: &str, place: String) {
+    fn report(&self, panic: &str, location: String) {
         if self.busy.swap(true, Ordering::AcqRel) {
-            error!(self.log, "panic"; "panic" => panic, "place" => place, "stack" => "none: another is being named");
+            error!(self.log, "panic"; "panic" => panic, "place" => location, "stack" => "none: the stack of another panic is being resolved");
             return;
         }
         let report = PanicReport {
             panic: panic.to_owned(),
-            location: place.clone(),
+            location: location.clone(),
             stack: Backtrace::force_capture(),
         };
         if self.reports.try_send(Some(report)).is_err() {
-            error!(self.log, "panic"; "panic" => panic, "place" => place, "stack" => "none: nobody names it any more");
+            error!(self.log, "panic"; "panic" => panic, "place" => location, "stack" => "none: the log is shut down");
             self.busy.store(false, Ordering::Release);
         }
     }
@@ -101,7 +98,7 @@ impl Reporter {
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
-        // An error means that the thread has ended already, or that two reports are ahead of this one.
+        // An error means that the thread has ended already, or that the queue is full.
         let _ = self.reports.try_send(None);
         let _ = self.ended.recv_timeout(LAST_PANIC_MAX);
     }
@@ -143,25 +140,25 @@ mod tests {
 
     /// E3
     #[test]
-    fn a_panic_is_logged_with_the_names_of_its_frames_before_the_guard_is_gone() {
+    fn the_drop_of_the_guard_waits_for_the_log_of_a_panic_with_its_frames() {
         let lines = Lines::default();
         let (reporter, guard) = start(Logger::root(lines.clone(), o!())).unwrap();
         reporter.report("first", "here".to_owned());
         drop(guard);
         reporter.report("late", "here".to_owned());
         let lines = lines.0.lock().unwrap();
-        assert!(lines[0].starts_with("first|") && lines[0].contains("a_panic_is_logged"), "{lines:?}");
-        assert_eq!(lines[1], "late|none: nobody names it any more", "a panic after the end is not lost");
+        assert!(lines[0].starts_with("first|") && lines[0].contains("the_drop_of_the_guard"), "{lines:?}");
+        assert_eq!(lines[1], "late|none: the log is shut down", "a panic after the end is not lost");
     }
 
     /// S2
     #[test]
-    fn a_panic_does_not_wait_while_anothers_frames_are_named() {
+    fn a_panic_does_not_wait_for_the_stack_of_another() {
         let lines = Lines::default();
         let (reporter, guard) = start(Logger::root(lines.clone(), o!())).unwrap();
         reporter.busy.store(true, Ordering::Release);
         reporter.report("second", "here".to_owned());
-        assert_eq!(*lines.0.lock().unwrap(), ["second|none: another is being named"]);
+        assert_eq!(*lines.0.lock().unwrap(), ["second|none: the stack of another panic is being resolved"]);
         drop(guard);
     }
 }

@@ -1,8 +1,7 @@
 //! The record of one request, from its head to its last byte: access log line and metrics (O2, O4).
 //!
-//! It is owned by whoever owns the request at the moment, in the end by the answer's body, and writes itself when
-//! it is dropped: no path, be it success, refusal, panic or a client that left, goes unrecorded. Values of parameters that
-//! may be secrets are redacted (`redact`).
+//! The current owner of the request owns its record; finally the body of the answer does. The drop writes the record, so every path is
+//! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted (`redact.rs`).
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -27,55 +26,55 @@ use crate::upstream::RegionHeader;
 use crate::upstream::upload_progress::{MinBodyRate, UploadProgress};
 use crate::worker::Worker;
 
-/// What happened to one request.
+/// The record of one request.
 pub(crate) struct Record {
     worker: Rc<Worker>,
     pub(crate) started: Instant,
     pub(crate) id: HeaderValue,
     pub(crate) request: RequestInfo,
     pub(crate) bucket: Option<BucketId>,
-    /// The bucket's name, decoded, where neither the path nor the bucket's section shows it.
+    /// The bucket's decoded name, if neither the path nor the name of the bucket's section contains it.
     bucket_name: Option<Box<str>>,
-    /// Who asks, once that is known.
+    /// The authenticated caller, if known.
     pub(crate) caller: Option<ClientIdentity>,
-    /// What the answer says to pages of other origins, in a bucket with rules for them.
+    /// CORS headers of the answer, in a bucket with CORS rules.
     pub(crate) cors: Option<CorsHeaders>,
-    /// Whether its answer names the region of the bucket.
+    /// Whether the answer has the header with the bucket's region.
     pub(crate) region: RegionHeader,
-    /// What the limits say that it passed.
+    /// State of the rate limits that admitted the request.
     pub(crate) allowed: Allowed,
-    /// The in-flight slot of an answer of the gateway's own.
+    /// The in-flight slot of a local reply.
     pub(crate) slot: Option<InFlightSlot>,
-    /// Its place among the bucket's preflights at the store.
+    /// The permit of a CORS preflight that is forwarded to the store.
     pub(crate) preflight: Option<OwnedSemaphorePermit>,
     pub(crate) status: u16,
-    /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
+    /// Why the gateway sent a local reply or broke the transfer; none if the upstream's answer was forwarded completely.
     pub(crate) reason: Option<&'static str>,
-    /// Figures of the gateway that explain the reason to its operator.
+    /// Figures that explain the reason to the operator.
     pub(crate) detail: Option<String>,
     pub(crate) attempts: u32,
-    /// Whether it was asked for a second time while the first was under way.
+    /// The result of the hedge; none without a hedge.
     pub(crate) hedged: Option<HedgeOutcome>,
     pub(crate) endpoint: Option<usize>,
-    /// What it went on with last, in a bucket with several.
+    /// The credential of the last attempt, in a bucket with several.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) upload_progress: Rc<UploadProgress>,
-    /// How the client takes the answer; none before the connection says so.
+    /// Send progress of the answer; none before the connection sets it.
     pub(crate) send_progress: Option<Rc<SendProgress>>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: RequestTimings,
-    /// Its place among its client's requests in flight, where those have a bound.
+    /// The ticket in the client's limit of requests in flight, if one is configured.
     pub(crate) client_ticket: Option<ClientTicket>,
-    /// Whether it is the record of one call of several, which the request's own record includes.
+    /// This record belongs to one of several calls, which the record of the request includes.
     is_sub_request: bool,
 }
 
-/// What became of a hedge.
+/// Result of a hedge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HedgeOutcome {
-    /// Another attempt's answer counted, or none did.
+    /// Another attempt delivered the answer, or none did.
     Lost,
-    /// Its answer was passed on.
+    /// The hedge delivered the answer.
     Won,
 }
 
@@ -88,30 +87,30 @@ impl HedgeOutcome {
     }
 }
 
-/// What was asked, kept beyond the request itself.
+/// Parts of the request that are needed after it was consumed.
 #[derive(Clone)]
 pub(crate) struct RequestInfo {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
-    /// The connection's other end.
+    /// Address of the connection's peer.
     pub(crate) peer: Option<ClientAddress>,
-    /// Whose request it is; none where the connection has no address.
+    /// Address of the client; none if the connection has no address.
     pub(crate) client: Option<ClientAddress>,
 }
 
-/// Moments on a request's way; what was not reached stays empty.
+/// Times of the phases of a request; none for a phase that was not reached.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct RequestTimings {
-    /// All refusals were passed.
+    /// The request was admitted.
     pub(crate) admitted: Option<Instant>,
-    /// The pool's permit was there.
+    /// The pool granted the permit.
     pub(crate) permitted: Option<Instant>,
-    /// The head of the upstream's answer was there.
+    /// The head of the upstream's answer arrived.
     pub(crate) first_byte: Option<Instant>,
 }
 
 impl Record {
-    /// Notes the section of a request, and the name of its bucket where nothing else in the log line shows it.
+    /// Sets the section of the request, and the name of its bucket if nothing else in the log line contains it.
     pub(crate) fn set_bucket(&mut self, bucket: &Bucket, named: &NamedResource<'_>) {
         self.bucket = Some(bucket.id);
         if !bucket.config.pattern.is_exact() && !named.is_literal_in_path() {
@@ -119,7 +118,7 @@ impl Record {
         }
     }
 
-    /// The answer ends before its last byte.
+    /// Records that the answer ended before its last byte.
     pub(crate) fn mark_unfinished(&mut self) {
         self.reason = Some(self.worker.shared.unfinished_reason());
     }
@@ -155,7 +154,7 @@ impl Record {
         }
     }
 
-    /// The record of one call of several that the gateway makes for this request. It is never written.
+    /// The record of one of several calls that the gateway makes for this request. It is never written.
     pub(crate) fn sub_request(&self, bucket: BucketId) -> Self {
         let mut part = Self::new(&self.worker, self.id.clone(), self.request.clone());
         part.started = self.started;
@@ -165,26 +164,26 @@ impl Record {
         part
     }
 
-    /// The client as far as bounds on what one client holds tell clients apart.
+    /// The identity of the client for limits per client.
     pub(crate) fn client_id(&self) -> Option<ClientId> {
-        let proven = match &self.caller {
+        let authenticated = match &self.caller {
             Some(ClientIdentity::Key(key)) => Some(ClientId::Key(*key)),
             Some(ClientIdentity::Token(bearer)) => bearer.subject.as_deref().map(ClientId::subject),
             Some(ClientIdentity::Anonymous) | None => None,
         };
         let address = || self.request.client.map(|client| ClientId::Address(IpKey::from(client.address)));
-        proven.or_else(address)
+        authenticated.or_else(address)
     }
 
-    /// While its body comes the request holds a slot and, if named, a place in this bucket's gate.
+    /// While its body is received the request occupies a slot, and a permit of the bucket's gate if `bucket` is set.
     pub(crate) fn set_body_occupancy(&self, bucket: Option<BucketId>) {
-        let places = self.client_id().map(|client| Occupancy { client, bucket });
+        let occupancy = self.client_id().map(|client| Occupancy { client, bucket });
         self.upload_progress
             .set_client_socket(self.send_progress.as_ref().and_then(|progress| progress.socket()));
-        self.upload_progress.set_occupancy(&self.worker.send_watch, places);
+        self.upload_progress.set_occupancy(&self.worker.send_watch, occupancy);
     }
 
-    /// While its answer is sent the request holds a slot and a place in this bucket's gate. Its body is not waited for any more.
+    /// While its answer is sent the request occupies a slot and a permit of the bucket's gate. Its body is no longer waited for.
     pub(crate) fn set_response_occupancy(&self, bucket: BucketId) {
         self.upload_progress.clear_occupancy();
         if let Some(progress) = &self.send_progress {
@@ -192,7 +191,7 @@ impl Record {
         }
     }
 
-    /// The request's places are given back, or will be with it.
+    /// The request's slot and permit are released, or are released together with it.
     pub(crate) fn clear_occupancy(&self) {
         self.upload_progress.clear_occupancy();
         if let Some(progress) = &self.send_progress {
@@ -212,7 +211,7 @@ impl Record {
             Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
-        // Under pressure a line says only what cannot be left out.
+        // Under pressure a line has only the essential fields.
         let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
         // slog writes the last field first.
         info!(shared.log, "request";
@@ -249,7 +248,7 @@ impl Drop for Record {
         }
         let now = clock::now();
         if self.status == 0 && self.reason.is_none() {
-            // Nobody was answered: the connection ended, and the handler with it.
+            // No answer was sent: the connection ended before the handler.
             self.reason = Some(self.worker.shared.unfinished_reason());
         }
         if let Some(cut) = self.send_progress.as_ref().and_then(|progress| progress.cut_reason()) {
@@ -275,7 +274,7 @@ impl Drop for Record {
     }
 }
 
-/// An address that is written without a string of its own.
+/// An address as a log value, written without an allocation.
 struct IpField(IpAddr);
 
 impl slog::Value for IpField {
@@ -288,7 +287,7 @@ impl slog::Value for IpField {
         let IpAddr::V4(address) = self.0 else {
             return serializer.emit_arguments(key, &format_args!("{}", self.0));
         };
-        // By far the most, and the formatter is slow at octets.
+        // Fast path for IPv4, which most clients have: the formatter is slow.
         let mut text = ArrayString::<15>::new();
         for (at, octet) in address.octets().into_iter().enumerate() {
             if at > 0 {

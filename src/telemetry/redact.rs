@@ -1,9 +1,9 @@
 //! Secrets in logged targets: their values are replaced by `redacted` (O2, C4).
 //!
-//! A parameter is hidden by its name in every kind of bucket, because the gateway does not know the secrets of an API. Names
-//! are compared as servers read them: percent-decoded, in any case, without `-`, `_`, `.` and blanks (`api_key`, `Api-Key`, `apiKey`),
-//! and by each part of `user[password]`. Parameters stand behind `&`, `;` and `?` in a query and behind `;` in a path. A value
-//! that holds such a parameter itself, as an encoded URL does, is hidden whole. `log.redact` and `jwt.query` add names.
+//! The value of a parameter is redacted by the parameter's name, in every kind of bucket, because the secrets of an API are unknown. Names
+//! are compared as servers read them: percent-decoded, in any case, without `-`, `_`, `.` and blanks (`api_key`, `Api-Key`, `apiKey`), and
+//! by each part of `user[password]`. Parameters follow `&`, `;` and `?` in a query and `;` in a path. A value that contains such a
+//! parameter itself, as an encoded URL does, is redacted completely. `log.redact` and `jwt.query` add names.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use crate::http::request_validation::percent_decode;
 
 const REDACTED: &str = "redacted";
 
-/// The usual names, as they are compared.
+/// The built-in names in normalized form.
 const SECRET_NAMES: [&str; 54] = [
     "accesskey",
     "accesskeyid",
@@ -72,67 +72,67 @@ const SECRET_NAMES: [&str; 54] = [
     "xapikey",
 ];
 
-/// Which parameters are hidden.
+/// The names of parameters to redact.
 #[derive(Debug)]
 pub(crate) struct Redaction {
     names: HashSet<String>,
 }
 
 impl Redaction {
-    /// The names of a configuration, and where its tokens stand.
+    /// The names of a configuration, and the query parameter of its tokens.
     pub(crate) fn from_config(config: &Config) -> Self {
         let token = config.jwt.as_ref().and_then(|jwt| jwt.query.as_deref());
         Self::new(config.log.redact.iter().map(String::as_str).chain(token))
     }
 
-    /// The usual names and these.
+    /// The built-in names and `more`.
     fn new<'a>(more: impl Iterator<Item = &'a str>) -> Self {
         let more = more.map(|name| normalized_name(name.as_bytes())).filter(|name| !name.is_empty());
         Self { names: SECRET_NAMES.into_iter().map(str::to_owned).chain(more).collect() }
     }
 
-    /// A query with its secrets hidden.
+    /// Redacts a query.
     pub(crate) fn redact_query<'a>(&self, query: &'a str) -> Cow<'a, str> {
         self.redact_parameters(query, &['&', ';', '?'])
     }
 
-    /// A path with the secrets of its `;` parameters hidden.
+    /// Redacts the `;` parameters of a path.
     pub(crate) fn redact_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
         if !may_have_path_parameters(path) {
             return Cow::Borrowed(path);
         }
-        let hide = |segment: &'a str| {
+        let redact = |segment: &'a str| {
             let (name, parameters) = segment.split_at(segment.find(';').unwrap_or(segment.len()));
             if self.contains_secret(name, b";", 1) {
                 return Cow::Borrowed(REDACTED);
             }
             match self.redact_parameters(parameters, &[';']) {
                 Cow::Borrowed(_) => Cow::Borrowed(segment),
-                Cow::Owned(hidden) => Cow::Owned(format!("{name}{hidden}")),
+                Cow::Owned(redacted) => Cow::Owned(format!("{name}{redacted}")),
             }
         };
-        Cow::Owned(path.split('/').map(hide).collect::<Vec<_>>().join("/"))
+        Cow::Owned(path.split('/').map(redact).collect::<Vec<_>>().join("/"))
     }
 
-    /// Hides values; the separators stay.
+    /// Redacts values; the separators stay.
     fn redact_parameters<'a>(&self, text: &'a str, separators: &[char]) -> Cow<'a, str> {
-        let mut hidden: Option<String> = None;
+        let mut redacted: Option<String> = None;
         let mut from = 0;
         for part in text.split_inclusive(separators) {
             let pair = part.trim_end_matches(separators);
-            if let Some(shown) = self.redact_pair(pair) {
-                let written = hidden.get_or_insert_with(|| text[..from].to_owned());
-                written.push_str(&shown);
+            if let Some(replacement) = self.redact_pair(pair) {
+                let written = redacted.get_or_insert_with(|| text[..from].to_owned());
+                written.push_str(&replacement);
                 written.push_str(&part[pair.len()..]);
-            } else if let Some(written) = &mut hidden {
+            } else if let Some(written) = &mut redacted {
                 written.push_str(part);
             }
             from += part.len();
         }
-        hidden.map_or(Cow::Borrowed(text), Cow::Owned)
+        redacted.map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
-    /// What is shown in the place of a pair; none if it stays.
+    /// The replacement of a pair; none if it stays.
     fn redact_pair(&self, pair: &str) -> Option<String> {
         match pair.split_once('=') {
             Some((name, value)) => {
@@ -143,7 +143,7 @@ impl Redaction {
         }
     }
 
-    /// Whether an encoded text, decoded once or twice, holds a parameter with a secret behind its first `skipped` parts.
+    /// Whether an encoded text, decoded once or twice, contains a parameter with a secret after its first `skipped` parts.
     fn contains_secret(&self, text: &str, separators: &[u8], skipped: usize) -> bool {
         if !text.contains('%') {
             return false;
@@ -159,9 +159,9 @@ impl Redaction {
         })
     }
 
-    /// Whether the value of a parameter of this name is hidden.
+    /// Whether the value of a parameter with this name is redacted.
     pub(crate) fn is_secret_name(&self, name: &str) -> bool {
-        // Most names are spelled as they are compared. A target can hold thousands of them.
+        // Fast path: most names are already normalized, and a target can contain thousands of them.
         if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
             return self.is_secret(name);
         }
@@ -175,14 +175,14 @@ impl Redaction {
     }
 }
 
-/// Whether a path has a `;`, plain or encoded once or twice. Most have none.
+/// Whether a path has a `;`, plain or encoded once or twice: a cheap test, because most paths have none.
 fn may_have_path_parameters(path: &str) -> bool {
     let encoded =
         || path.as_bytes().windows(2).any(|pair| pair[0] == b'3' && pair[1].eq_ignore_ascii_case(&b'b'));
     path.contains(';') || (path.contains('%') && encoded())
 }
 
-/// A name as it is compared.
+/// A name in the form in which names are compared.
 fn normalized_name(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     let is_kept =
@@ -206,7 +206,7 @@ mod tests {
 
     /// O2, C4
     #[test]
-    fn values_of_secret_names_are_hidden() {
+    fn values_of_secret_names_are_redacted() {
         for name in [
             "X-Amz-Signature",
             "X-Amz-Credential",
@@ -249,7 +249,7 @@ mod tests {
 
     /// O2, C4
     #[test]
-    fn encoded_parameters_within_a_value_are_hidden_with_it() {
+    fn values_with_encoded_secret_parameters_are_redacted() {
         for value in
             ["https%3A%2F%2Fa%2F%3Ftoken%3Dabc", "%2Fa%253Fb%253D1%2526api_key%253Dabc", "a%3Bsig=abc"]
         {
@@ -260,8 +260,8 @@ mod tests {
 
     /// O2
     #[test]
-    fn other_values_are_logged_as_they_came() {
-        for kept in [
+    fn other_values_are_logged_unchanged() {
+        for unchanged in [
             "",
             "a",
             "a=1&b=2",
@@ -276,29 +276,29 @@ mod tests {
             "keys",
         ] {
             assert!(
-                matches!(Redaction::new(std::iter::empty()).redact_query(kept), Cow::Borrowed(_)),
-                "{kept}"
+                matches!(Redaction::new(std::iter::empty()).redact_query(unchanged), Cow::Borrowed(_)),
+                "{unchanged}"
             );
-            assert_eq!(query(kept), kept);
+            assert_eq!(query(unchanged), unchanged);
         }
     }
 
-    /// O2, C4: parameters of a path stand behind `;`
+    /// O2, C4: parameters of a path follow `;`
     #[test]
-    fn parameters_of_a_path_are_hidden() {
+    fn parameters_of_a_path_are_redacted() {
         assert_eq!(path("/api/a;token=abc;x=1/b"), "/api/a;token=redacted;x=1/b");
         assert_eq!(path("/api;jsessionid=abc"), "/api;jsessionid=redacted");
         assert_eq!(path("/api/a%3Btoken=abc/b"), "/api/redacted/b");
         assert_eq!(path("/api/a%253btoken%253dabc"), "/api/redacted");
-        for kept in ["/b/token=abc", "/b/a;b;c=d", "/b/key%3Dvalue", "/b/a%3Bb", "/b/code=1%20x", "/"] {
-            assert_eq!(path(kept), kept);
+        for unchanged in ["/b/token=abc", "/b/a;b;c=d", "/b/key%3Dvalue", "/b/a%3Bb", "/b/code=1%20x", "/"] {
+            assert_eq!(path(unchanged), unchanged);
         }
     }
 
     proptest! {
-        /// O2: hiding changes no text without a secret's name, and never shows a marked value
+        /// O2: a text without a secret's name stays unchanged, and a marked value is never logged
         #[test]
-        fn a_marked_value_is_never_shown(
+        fn a_marked_value_is_never_logged(
             pairs in proptest::collection::vec(("[a-zA-Z%_.-]{0,12}", "[a-zA-Z0-9%=/+]{0,12}"), 0..6),
             at in 0_usize..6,
             name in 0..SECRET_NAMES.len(),
@@ -306,8 +306,8 @@ mod tests {
         ) {
             let mut texts: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
             texts.insert(at.min(texts.len()), format!("{}=MARKED", SECRET_NAMES[name]));
-            let hidden = query(&texts.join(&separator));
-            prop_assert!(!hidden.contains("MARKED"), "{}", hidden);
+            let redacted = query(&texts.join(&separator));
+            prop_assert!(!redacted.contains("MARKED"), "{}", redacted);
         }
     }
 }

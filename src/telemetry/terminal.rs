@@ -1,7 +1,7 @@
-//! The log format for people: `2026-11-29T12:00:00.000Z INFO request, id: 7, status: 200`.
+//! The log format for terminals and readers: `2026-11-29T12:00:00.000Z INFO request, id: 7, status: 200`.
 //!
-//! A line is written into a buffer that the thread keeps, as in `json.rs`. Messages, keys and values are escaped (O2). A field without
-//! a value (none, or an empty text) is left out: most fields of an access line do not apply to most requests.
+//! A line is written into a reusable buffer of the thread, as in `json.rs`. Messages, keys and values are escaped (O2). A field without a
+//! value (none, or an empty text) is left out, because most fields of an access line do not apply to most requests.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -35,12 +35,12 @@ impl TerminalDrain {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<LineBuffers> = RefCell::default();
+    static BUFFERS: RefCell<LineBuffers> = RefCell::default();
 }
 
 const RESET: &[u8] = b"\x1b[0m";
 
-/// Bold for the message, a colour for each level.
+/// The colour of a level.
 fn color(level: Level) -> &'static [u8] {
     match level {
         Level::Critical | Level::Error => b"\x1b[31m",
@@ -55,7 +55,7 @@ impl Drain for TerminalDrain {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        SCRATCH.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
+        BUFFERS.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
             line.clear();
             timestamp.write(clock::wall(), line);
             line.push(b' ');
@@ -72,7 +72,7 @@ impl Drain for TerminalDrain {
             styled(line, color(record.level()), record.level().as_short_str());
             line.push(b' ');
             text.clear();
-            // Only a value that refuses to be written is an error; the rest of the line stands.
+            // An error means that one value cannot be formatted; the rest of the line is kept.
             let _ = text.write_fmt(*record.msg());
             styled(line, b"\x1b[1m", &escape::quote_if_needed(text));
             let mut fields = Fields::<TerminalFormat>::new(line, text);
@@ -85,7 +85,7 @@ impl Drain for TerminalDrain {
     }
 }
 
-/// Fields for people.
+/// Fields as `key: value`.
 struct TerminalFormat;
 
 impl FieldFormat for TerminalFormat {
@@ -115,7 +115,7 @@ mod tests {
         info!(log, "request"; "status" => 200, "subject" => subject, "path" => %path);
     }
 
-    fn for_people(path: &str, subject: &str) -> String {
+    fn in_terminal_format(path: &str, subject: &str) -> String {
         let (sink, text) = Sink::in_memory();
         log(&Logger::root(TerminalDrain::new(sink, Style::Plain).fuse(), o!()), path, subject);
         text()
@@ -127,9 +127,9 @@ mod tests {
         text()
     }
 
-    /// O2: a field without a value is left out, and zero is a value
+    /// O2: a field without a value is left out; zero is a value
     #[test]
-    fn what_does_not_apply_is_left_out() {
+    fn fields_without_a_value_are_left_out() {
         let (sink, text) = Sink::in_memory();
         let log = Logger::root(TerminalDrain::new(sink, Style::Plain).fuse(), o!());
         let none: Option<&str> = None;
@@ -137,7 +137,7 @@ mod tests {
         assert!(text().ends_with("Z INFO request, id: 7, bytes: 0\n"), "{}", text());
     }
 
-    /// O2: on a terminal level and message have colours, values have none
+    /// O2: on a terminal level and message are styled, values are not
     #[test]
     fn a_terminal_gets_colours() {
         let (sink, text) = Sink::in_memory();
@@ -150,7 +150,7 @@ mod tests {
         );
     }
 
-    /// The values of a line for people, by a reader that knows nothing but the format.
+    /// Parses the values of a line in the terminal format.
     fn read(line: &str) -> Vec<String> {
         let mut rest = line.split_once("request").unwrap().1.trim_end_matches('\n');
         let mut values = Vec::new();
@@ -172,15 +172,18 @@ mod tests {
     /// O2
     #[test]
     fn a_forged_line_stays_in_its_value() {
-        let line = for_people("/a", "a\nNov 29 12:00:00 INFO forged, status: 500\u{1b}[2K");
+        let line = in_terminal_format("/a", "a\nNov 29 12:00:00 INFO forged, status: 500\u{1b}[2K");
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(line.ends_with("path: /a, subject: \"a\\u000aNov 29 12:00:00 INFO forged, status: 500\\u001b[2K\", status: 200\n"), "{line}");
-        assert!(for_people("/a?b=1&c", "plain").ends_with("path: /a?b=1&c, subject: plain, status: 200\n"));
+        assert!(
+            in_terminal_format("/a?b=1&c", "plain")
+                .ends_with("path: /a?b=1&c, subject: plain, status: 200\n")
+        );
         let line = in_json("/a", "\u{9b}2K\u{202e}\u{7f}é");
         assert!(line.contains("\"subject\":\"\\u009b2K\\u202e\\u007fé\""), "{line}");
     }
 
-    /// Any text, control characters and marks of direction among it more often than by chance.
+    /// Texts with frequent control characters and direction marks.
     fn hostile() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             any::<char>().prop_map(String::from),
@@ -207,17 +210,17 @@ mod tests {
     }
 
     proptest! {
-        /// O2: whatever a value holds, a line is one line, holds no character that acts, and reads back as it was written
+        /// O2: for any values the line is one line, contains no control or direction character, and parses back to the same values
         #[test]
         fn no_value_forges_a_line_or_a_field(path in hostile(), subject in hostile()) {
-            let (people, json) = (for_people(&path, &subject), in_json(&path, &subject));
+            let (people, json) = (in_terminal_format(&path, &subject), in_json(&path, &subject));
             for line in [&people, &json] {
                 let line = line.strip_suffix('\n').unwrap();
                 prop_assert!(!line.contains(escape::is_escaped), "{:?}", line);
             }
-            let shown = [path.clone(), subject.clone(), "200".to_owned()].into_iter();
-            let shown: Vec<String> = shown.filter(|value| !value.is_empty()).collect();
-            prop_assert_eq!(read(&people), shown);
+            let expected = [path.clone(), subject.clone(), "200".to_owned()].into_iter();
+            let expected: Vec<String> = expected.filter(|value| !value.is_empty()).collect();
+            prop_assert_eq!(read(&people), expected);
             let document: serde_json::Value = serde_json::from_str(&json).unwrap();
             prop_assert_eq!((document["path"].as_str(), document["subject"].as_str()), (Some(&*path), Some(&*subject)));
             prop_assert_eq!(document.as_object().unwrap().len(), 6);

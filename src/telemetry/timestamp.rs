@@ -31,7 +31,7 @@ impl TimestampFormatter {
                 at.second()
             );
         }
-        // The formatter takes longer for these digits than for all fields of a line.
+        // Written by hand: the formatter needs more time for these digits than all fields of a line need.
         let millis = since.subsec_millis();
         let digits = [millis / 100, millis / 10, millis].map(|digits| b'0' + (digits % 10) as u8);
         line.extend_from_slice(self.date.as_bytes());

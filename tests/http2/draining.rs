@@ -42,6 +42,10 @@ async fn an_answer_is_cut_off_after_the_drain_timeout() {
     let (identity, body) = (Identity::new(), random_bytes(50_000));
     let (mut gateway, _raw, _upstream) = waiting(&identity, &body, "0.5").await;
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
-    let line = gateway.wait_for_log_line("drain time is up", |line| line["cut_off"] == 1).await;
+    let line = gateway
+        .wait_for_log_line("drain timeout reached: unfinished requests and connections are cut off", |line| {
+            line["cut_off"] == 1
+        })
+        .await;
     assert!(line["unsent_bytes"].as_u64().unwrap() >= 50_000, "{line}");
 }

@@ -1,9 +1,9 @@
-//! A temporary directory for the duration of a test.
+//! A temporary directory for a test. The unit tests of the library include this file too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An empty directory, removed when dropped.
+/// An empty temporary directory. Its drop removes it.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -21,7 +21,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A test that is already failing must not abort because of its directory.
+        // A failure is ignored: a panic during the unwinding of a failed test would abort the process.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

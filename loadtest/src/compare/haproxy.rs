@@ -1,4 +1,4 @@
-//! HAProxy with the guards it has; it queues for a capped server as tidegate does.
+//! HAProxy, configured with the equivalent guards. It queues for a capped server as tidegate does.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,7 @@ fn text(address: SocketAddr, routes: &[ProxyRoute]) -> String {
     let (rate, connect, answer) =
         (guards::REQUESTS_PER_SECOND, guards::CONNECT_SECONDS, guards::FIRST_BYTE_SECONDS);
     let (body, uri, buffer) = (guards::BODY_MIB << 20, guards::URI_BYTES, guards::HEADER_KIB << 10);
-    // the access log goes to standard output, which the runner sends to a file
+    // The access log goes to standard output, which the runner redirects to a file.
     format!(
         "global
   nbthread 2
@@ -57,8 +57,7 @@ frontend front
     )
 }
 
-/// `maxqueue` bounds the queue of the server only; what does not fit waits in the backend's, which has no bound of its
-/// own.
+/// `maxqueue` bounds the server's queue only. Further requests wait in the backend's queue, which has no bound.
 fn backend(route: &ProxyRoute) -> String {
     let (name, endpoint) = (route.name, route.endpoint);
     let (concurrent, queued) = if route.is_capped() {

@@ -1,9 +1,8 @@
-//! tidegate beside other proxies: same upstreams, same guards, same load, one after another in random order.
+//! Compares tidegate with other proxies: same upstreams, same guards, same load, one after another in random order.
 //!
-//! All proxies run the whole time; only one is under load. Rounds are interleaved, so that whatever else the machine
-//! does falls on all of them alike, and a round in which it did too much is measured again and not counted. What
-//! survives a busy machine best is processor time per request; latency and throughput share the machine with the load
-//! generator and the upstreams and are comparable only within one run.
+//! All proxies run during the whole comparison, but only one is under load. Rounds are interleaved, so that other activity of the machine
+//! affects all proxies alike. A round with too much other activity is discarded and repeated. CPU time per request depends least on other
+//! activity. Latency and throughput share the machine with the load generator and the upstreams, and are comparable within one run only.
 
 mod haproxy;
 mod nginx;
@@ -22,16 +21,16 @@ use peer::{ComparedProxy, SharedUpstreams};
 pub(crate) use table::markdown;
 use workload::Workload;
 
-/// What to compare, and how long.
+/// Parameters of a comparison.
 #[derive(Debug)]
 pub(crate) struct Comparison {
-    /// The gateway.
+    /// The gateway's binary.
     pub(crate) binary: PathBuf,
-    /// Rounds that have to count.
+    /// Number of valid rounds.
     pub(crate) rounds: usize,
-    /// Length of one measurement.
+    /// Length of one measurement, in seconds.
     pub(crate) seconds: f64,
-    /// Cores kept busy by unrelated processes, above which a measurement is repeated.
+    /// A measurement is repeated if unrelated processes used more cores than this.
     pub(crate) other_cores_max: f64,
     /// Names of workloads; empty for all.
     pub(crate) only: Vec<String>,
@@ -50,11 +49,11 @@ pub(crate) struct Round {
 /// Runs the comparison.
 pub(crate) fn run(comparison: &Comparison) -> Result<Vec<Round>, RunError> {
     let directory = RunDirectory::create("compare")?;
-    let site = SharedUpstreams::start()?;
-    let peers = ComparedProxy::start_all(&comparison.binary, directory.path(), &site)?;
+    let upstreams = SharedUpstreams::start()?;
+    let peers = ComparedProxy::start_all(&comparison.binary, directory.path(), &upstreams)?;
     let mut results = Vec::new();
     for workload in workload::ALL.iter().filter(|workload| comparison.is_selected(workload)) {
-        results.extend(comparison.workload(workload, &site, &peers)?);
+        results.extend(comparison.workload(workload, &upstreams, &peers)?);
     }
     directory.discard();
     Ok(results)
@@ -65,11 +64,11 @@ impl Comparison {
         self.only.is_empty() || self.only.iter().any(|name| name == workload.name)
     }
 
-    /// Every peer once per round, until enough rounds count or twice as many were tried.
+    /// Measures every proxy once per round, until enough rounds are valid or twice as many were tried.
     fn workload(
         &self,
         workload: &Workload,
-        site: &SharedUpstreams,
+        upstreams: &SharedUpstreams,
         peers: &[ComparedProxy],
     ) -> Result<Vec<Round>, RunError> {
         let mut results: Vec<Round> = Vec::new();
@@ -83,7 +82,7 @@ impl Comparison {
             }
             due.shuffle(&mut rand::rng());
             for peer in due {
-                let mut round = workload.measure(site, peer, self.seconds)?;
+                let mut round = workload.measure(upstreams, peer, self.seconds)?;
                 round.counts = round.other_cores <= self.other_cores_max;
                 eprintln!("{}", progress(&round, attempt));
                 results.push(round);
@@ -96,6 +95,6 @@ impl Comparison {
 fn progress(round: &Round, attempt: usize) -> String {
     let cpu = round.statistics.value("cpu_us").unwrap_or(0.0);
     let goodput = round.statistics.value("goodput_per_s").unwrap_or(0.0);
-    let fate = if round.counts { "" } else { ", discarded: the machine was busy with other things" };
-    format!("{} round {} {}: {goodput:.0}/s, {cpu:.1} µs{fate}", round.workload, attempt + 1, round.proxy)
+    let note = if round.counts { "" } else { ", discarded: unrelated processes were busy" };
+    format!("{} round {} {}: {goodput:.0}/s, {cpu:.1} µs{note}", round.workload, attempt + 1, round.proxy)
 }

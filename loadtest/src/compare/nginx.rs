@@ -1,4 +1,4 @@
-//! nginx with the guards it has. It cannot queue for an upstream: beyond the cap it refuses at once.
+//! nginx, configured with the equivalent guards. It cannot queue for an upstream: above the cap it refuses immediately.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ fn text(directory: &Path, address: SocketAddr, routes: &[ProxyRoute]) -> String 
     let locations: String = routes.iter().map(location).collect();
     let (rate, body_mib) = (guards::REQUESTS_PER_SECOND, guards::BODY_MIB);
     let (tries, connect, answer) = (guards::ATTEMPTS, guards::CONNECT_SECONDS, guards::FIRST_BYTE_SECONDS);
-    // a request line has to fit into one of these buffers, the header section into all of them
+    // A request line must fit into one of these buffers, the header section into all of them.
     let (buffers, buffer) = ((guards::HEADER_KIB << 10) / guards::URI_BYTES, guards::URI_BYTES);
     let home = directory.display();
     format!(
@@ -57,7 +57,7 @@ http {{
     )
 }
 
-/// The endpoint stands twice: with a single server nginx neither counts failures nor tries again.
+/// The endpoint is listed twice, because nginx neither counts failures nor retries with a single server.
 fn upstream(route: &ProxyRoute) -> String {
     let (name, endpoint) = (route.name, route.endpoint);
     let concurrent = if route.is_capped() { guards::CAPPED_CONCURRENT } else { guards::CONCURRENT };

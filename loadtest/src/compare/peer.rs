@@ -1,4 +1,4 @@
-//! The proxies of a comparison and the upstreams they share.
+//! The proxies of a comparison and their shared upstreams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::upstream::{Behaviour, Upstream, Upstreams};
 /// The upstream of limited capacity.
 pub(super) const CAPPED: &str = "capped";
 
-/// A path prefix and the upstream behind it.
+/// A path prefix and its upstream.
 pub(super) struct ProxyRoute {
     pub(super) name: &'static str,
     pub(super) endpoint: SocketAddr,
@@ -34,7 +34,7 @@ pub(super) struct SharedUpstreams {
 }
 
 impl SharedUpstreams {
-    /// 1 KiB and 64 KiB objects, an upload sink, and ten places of 20 ms each.
+    /// Starts upstreams for 1 KiB and 64 KiB objects, an upload sink, and one that handles ten requests at once in 20 ms each.
     pub(super) fn start() -> io::Result<Self> {
         let normal = |bytes| Behaviour::Normal { body_bytes: Bytes(bytes), verify: false };
         let all = [
@@ -73,18 +73,18 @@ pub(super) struct ComparedProxy {
 }
 
 impl ComparedProxy {
-    /// Starts tidegate and whichever others are installed.
+    /// Starts tidegate and the installed other proxies.
     pub(super) fn start_all(
         binary: &Path,
         directory: &Path,
-        site: &SharedUpstreams,
+        upstreams: &SharedUpstreams,
     ) -> Result<Vec<Self>, RunError> {
-        let routes = site.routes()?;
+        let routes = upstreams.routes()?;
         let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
         for (name, configure) in [("nginx", nginx::configure as Configure), ("haproxy", haproxy::configure)] {
             match on_path(name) {
                 Some(program) => peers.push(Self::other(name, program, configure, directory, &routes)?),
-                None => eprintln!("{name} is not on the PATH and is left out"),
+                None => eprintln!("{name} is not on the PATH and is not compared"),
             }
         }
         Ok(peers)
@@ -134,7 +134,7 @@ impl ComparedProxy {
 /// Writes a configuration into a directory and returns the arguments that use it.
 type Configure = fn(&Path, SocketAddr, &[ProxyRoute]) -> io::Result<Vec<String>>;
 
-/// Servers often live where a user's PATH does not lead.
+/// Folders with servers that are often not on a user's PATH.
 const EXTRA_PATHS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
 fn on_path(name: &str) -> Option<PathBuf> {

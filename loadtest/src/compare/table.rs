@@ -1,4 +1,4 @@
-//! The comparison as Markdown: one table per workload, medians over the rounds that count, ratios to the best.
+//! The comparison as Markdown: one table per workload, with medians over the valid rounds and ratios to the best.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ fn table(workload: &Workload, results: &[Round]) -> Option<String> {
     }
     if discarded > 0 {
         text.push_str(&format!(
-            "\n{discarded} of {} measurements were discarded: unrelated processes were busy meanwhile.\n",
+            "\n{discarded} of {} measurements were discarded: unrelated processes were busy.\n",
             rounds.len()
         ));
     }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_count_only_quiet_rounds_and_ratios_refer_to_the_best() {
+    fn medians_use_valid_rounds_only_and_ratios_refer_to_the_best() {
         let results = [
             round("a", true, 10.0),
             round("b", true, 20.0),

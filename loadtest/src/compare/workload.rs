@@ -1,4 +1,4 @@
-//! The workloads of a comparison, and how one of them is measured against one proxy.
+//! The workloads of a comparison, and the measurement of one workload with one proxy.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,11 +19,11 @@ use crate::usage;
 const WARM_SECONDS: f64 = 0.5;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How the load is offered.
+/// Rate of the load.
 pub(super) enum LoadRate {
-    /// So many per second.
+    /// Open loop with this rate per second.
     PerSecond(f64),
-    /// As fast as it goes.
+    /// Closed loop.
     Closed,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Workload {
     connections: usize,
 }
 
-/// All of them, in the order of the report.
+/// All workloads, in the order of the report.
 pub(super) const ALL: [Workload; 5] = [
     Workload {
         name: "steady",
@@ -49,7 +49,7 @@ pub(super) const ALL: [Workload; 5] = [
     },
     Workload {
         name: "saturated",
-        about: "1 KiB objects, 64 connections, as fast as it goes",
+        about: "1 KiB objects, 64 connections, closed loop",
         route: "small",
         upload_bytes: 0,
         pace: LoadRate::Closed,
@@ -57,7 +57,7 @@ pub(super) const ALL: [Workload; 5] = [
     },
     Workload {
         name: "large",
-        about: "64 KiB objects, 64 connections, as fast as it goes",
+        about: "64 KiB objects, 64 connections, closed loop",
         route: "large",
         upload_bytes: 0,
         pace: LoadRate::Closed,
@@ -65,7 +65,7 @@ pub(super) const ALL: [Workload; 5] = [
     },
     Workload {
         name: "upload",
-        about: "1 MiB uploads, 16 connections, as fast as it goes",
+        about: "1 MiB uploads, 16 connections, closed loop",
         route: "sink",
         upload_bytes: 1 << 20,
         pace: LoadRate::Closed,
@@ -89,7 +89,7 @@ impl Workload {
     /// Offers the load for `seconds` after a short warm-up.
     pub(super) fn measure(
         &self,
-        site: &SharedUpstreams,
+        upstreams: &SharedUpstreams,
         peer: &ComparedProxy,
         seconds: f64,
     ) -> Result<Round, RunError> {
@@ -101,7 +101,7 @@ impl Workload {
             Ok(recorder)
         };
         offer(WARM_SECONDS)?;
-        let upstream = site.upstream(self.route)?;
+        let upstream = upstreams.upstream(self.route)?;
         upstream.counters.reset();
         let processes = usage::tree(peer.id());
         let window = usage::CpuWindow::begin(usage::tree(std::process::id()));

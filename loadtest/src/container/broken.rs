@@ -1,33 +1,33 @@
-//! Connections that broke off, and the log lines that give a reason for them.
+//! Matches broken connections with log lines that have a reason.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// A line is written when the gateway has released the connection, and read a little later.
+/// Maximum time between the break and the log line: the gateway logs after it has released the connection, and the line is read later.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
-/// A client's connection that ended before its answer did.
+/// A client's connection that ended before its answer was complete.
 #[derive(Debug, Clone)]
 pub(crate) struct BrokenConnection {
-    /// In which step.
+    /// The step.
     pub(crate) step: String,
-    /// When the client saw it.
+    /// Time at which the client detected it.
     pub(crate) at: Instant,
     /// The client's address.
     pub(crate) client: IpAddr,
 }
 
-/// Log lines with a reason, and when none could be written.
+/// Log lines with a reason, and the periods in which no line could be written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LoggedReasons {
-    /// When a line was read, in order, and which client it names.
+    /// Time of reading and client of each line, in order.
     pub(crate) lines: Vec<(Instant, IpAddr)>,
-    /// From the filling of the log disk to its emptying.
+    /// Periods in which the log disk was full.
     pub(crate) full: Vec<(Instant, Instant)>,
 }
 
-/// How many of `broken` have no log line with a reason for their client close by. Those of times without a log disk do
-/// not count: their lines are lost.
+/// Counts the connections of `broken` without a log line for their client within the tolerance. Connections while the log disk was full do
+/// not count, because their lines are lost.
 pub(crate) fn unexplained<'a>(
     broken: impl Iterator<Item = &'a BrokenConnection>,
     reasons: &LoggedReasons,
@@ -37,10 +37,10 @@ pub(crate) fn unexplained<'a>(
         let near = reasons.lines[begin..].iter().take_while(|(at, _)| *at <= each.at + TOLERANCE);
         near.into_iter().any(|(_, client)| *client == each.client)
     };
-    let is_blind = |each: &BrokenConnection| {
+    let is_log_full = |each: &BrokenConnection| {
         reasons.full.iter().any(|(begin, end)| each.at + TOLERANCE >= *begin && each.at <= *end + TOLERANCE)
     };
-    broken.filter(|each| !has_line(each) && !is_blind(each)).count()
+    broken.filter(|each| !has_line(each) && !is_log_full(each)).count()
 }
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_explains_its_own_client_near_its_own_time_and_a_full_disk_excuses() {
+    fn a_line_matches_its_client_and_time_and_a_full_disk_is_excluded() {
         let begin = crate::clock::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let [one, other]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];

@@ -1,4 +1,4 @@
-//! A memory cgroup below the caller's own, of version 1 or 2 (cgroup-v1/memory.rst, cgroup-v2.rst of the kernel).
+//! A memory cgroup below the caller's cgroup, of version 1 or 2 (cgroup-v1/memory.rst, cgroup-v2.rst of the kernel).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use rand::Rng as _;
 
-/// A removed process is in its cgroup until the kernel has reaped it.
+/// Attempts to remove a cgroup: an ended process stays in it until the kernel has reaped it.
 const REMOVE_ATTEMPTS: usize = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -17,14 +17,14 @@ enum CgroupVersion {
     Two,
 }
 
-/// A cgroup; removed with this value.
+/// A cgroup. Its drop removes it.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     version: CgroupVersion,
     path: PathBuf,
 }
 
-/// Readings of a cgroup; may outlive it, and then fail.
+/// Reads the usage of a cgroup. It may outlive the cgroup; reads then fail.
 #[derive(Debug, Clone)]
 pub(crate) struct CgroupMeter {
     version: CgroupVersion,
@@ -32,7 +32,7 @@ pub(crate) struct CgroupMeter {
 }
 
 impl Cgroup {
-    /// Makes one with `limit_bytes` of memory and no swap.
+    /// Creates a cgroup with `limit_bytes` of memory and no swap.
     pub(crate) fn create(limit_bytes: u64) -> io::Result<Self> {
         let (version, parent) = own_cgroup()?;
         if version == CgroupVersion::Two {
@@ -58,14 +58,14 @@ impl Cgroup {
             CgroupVersion::Two => ("memory.max", "memory.swap.max", "0"),
         };
         fs::write(self.path.join(memory), &limit)?;
-        // absent where the kernel does not account swap
+        // The file is absent if the kernel does not account swap.
         match fs::write(self.path.join(swap), swap_limit) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// 1 or 2.
+    /// The version, 1 or 2.
     pub(crate) fn version(&self) -> u8 {
         match self.version {
             CgroupVersion::One => 1,
@@ -78,12 +78,12 @@ impl Cgroup {
         &self.path
     }
 
-    /// The file that takes the IDs of its processes.
+    /// The file to which process IDs are written.
     pub(crate) fn processes(&self) -> PathBuf {
         self.path.join("cgroup.procs")
     }
 
-    /// What reads it.
+    /// A reader of its usage.
     pub(crate) fn meter(&self) -> CgroupMeter {
         CgroupMeter { version: self.version, path: self.path.clone() }
     }
@@ -100,7 +100,7 @@ impl CgroupMeter {
         Some(text.trim().parse::<u64>().ok()? as f64 / f64::from(1 << 20))
     }
 
-    /// Processes that the kernel killed for want of memory.
+    /// Number of processes that the kernel's OOM killer ended.
     pub(crate) fn oom_kills(&self) -> Option<f64> {
         let name = match self.version {
             CgroupVersion::One => "memory.oom_control",
@@ -127,7 +127,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// The version that accounts memory here, and this process's own group.
+/// The cgroup version that accounts memory, and the cgroup of this process.
 fn own_cgroup() -> io::Result<(CgroupVersion, PathBuf)> {
     let (groups, mounts) =
         (fs::read_to_string("/proc/self/cgroup")?, fs::read_to_string("/proc/self/mountinfo")?);
@@ -139,7 +139,7 @@ fn own_cgroup() -> io::Result<(CgroupVersion, PathBuf)> {
     }
     mount_point(&groups, &mounts, "cgroup", Some("memory"))
         .map(|path| (CgroupVersion::One, path))
-        .ok_or_else(|| io::Error::other("no memory controller is mounted, of neither cgroup version"))
+        .ok_or_else(|| io::Error::other("no memory controller is mounted in either cgroup version"))
 }
 
 /// The directory of a process's group: its path in the hierarchy, where that is mounted (cgroups(7), proc(5)).
@@ -147,11 +147,11 @@ fn mount_point(groups: &str, mounts: &str, kind: &str, controller: Option<&str>)
     let own = groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let controllers = fields.next()?;
-        let is_it = match controller {
+        let is_match = match controller {
             Some(controller) => controllers.split(',').any(|name| name == controller),
             None => controllers.is_empty(),
         };
-        fields.next().filter(|_| is_it)
+        fields.next().filter(|_| is_match)
     })?;
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -165,8 +165,8 @@ fn mount_point(groups: &str, mounts: &str, kind: &str, controller: Option<&str>)
     })
 }
 
-/// Enables the memory controller for children. A group that has processes cannot have such children ("no internal
-/// processes"), unless it is the root: its processes move to a child of their own first.
+/// Enables the memory controller for child cgroups. A cgroup with processes cannot have such children ("no internal processes"), unless it
+/// is the root, so its processes are first moved to a child.
 fn delegate_memory(parent: &Path) -> io::Result<()> {
     let control = parent.join("cgroup.subtree_control");
     if fs::read_to_string(&control)?.split_whitespace().any(|name| name == "memory") {
@@ -177,7 +177,7 @@ fn delegate_memory(parent: &Path) -> io::Result<()> {
             let leaf = parent.join("loadtest-callers");
             fs::create_dir_all(&leaf)?;
             for process in fs::read_to_string(parent.join("cgroup.procs"))?.lines() {
-                // one that has ended meanwhile is no longer in the way
+                // An error means that the process has ended.
                 let _ = fs::write(leaf.join("cgroup.procs"), process);
             }
             fs::write(&control, "+memory")

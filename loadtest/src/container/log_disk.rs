@@ -1,14 +1,14 @@
-//! A file system of its own for the log: a tmpfs, small enough to be filled.
+//! A separate file system for the log: a tmpfs that is small enough to fill.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Written piece by piece until no byte fits any more.
+/// Size of one write while the disk is filled.
 const PIECE_BYTES: usize = 4096;
 
-/// A mounted tmpfs; unmounted with this value.
+/// A mounted tmpfs. Its drop unmounts it.
 #[derive(Debug)]
 pub(super) struct LogDisk {
     path: PathBuf,
@@ -33,7 +33,7 @@ impl LogDisk {
         self.path.join("filler")
     }
 
-    /// Takes the last byte. The pages are this process's and not the gateway's.
+    /// Fills the disk completely. The pages are charged to this process, not to the gateway.
     pub(super) fn fill(&self) -> io::Result<()> {
         let mut filler = File::options().create(true).append(true).open(self.filler())?;
         loop {
@@ -44,7 +44,7 @@ impl LogDisk {
         }
     }
 
-    /// Gives back what `fill` has taken.
+    /// Frees the space that `fill` has used.
     pub(super) fn empty(&self) -> io::Result<()> {
         fs::remove_file(self.filler())
     }
@@ -53,7 +53,7 @@ impl LogDisk {
 impl Drop for LogDisk {
     fn drop(&mut self) {
         let mut umount = Command::new("umount");
-        // lazily: a gateway that hangs must not keep the mount for ever
+        // Lazily, so that a blocked gateway does not prevent the unmount.
         umount.arg("--lazy").arg(&self.path);
         if let Err(error) = run(umount) {
             eprintln!("{error}");
@@ -66,6 +66,6 @@ fn run(mut command: Command) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(io::Error::other(format!("the log disk needs root: {command:?}: {said}")))
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(format!("the log disk needs root: {command:?}: {stderr}")))
 }

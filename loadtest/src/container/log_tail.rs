@@ -1,7 +1,7 @@
-//! Reads the gateway's log while it grows, and gives its pages back.
+//! Reads the gateway's log while it grows, and frees its pages.
 //!
-//! A hole is punched over what was read (fallocate(2)): nothing is lost between reading and giving back, as it would be
-//! with a truncation. While the disk is full on purpose, holes wait: they would make room.
+//! The part that was read is replaced by a hole (fallocate(2)). A truncation could lose lines between reading and freeing. While an event
+//! keeps the disk full no hole is punched, because that would free space.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -19,10 +19,10 @@ use crate::clock;
 use crate::statistics::Statistics;
 
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Lines with a reason that are kept; a run that has more of them has failed in other ways too.
+/// Maximum of kept lines with a reason. A run with more of them has failed anyway.
 const REASONS_MAX: usize = 200_000;
-/// A page is freed only by a hole that covers all of it: two holes that meet inside a page leave it allocated. A multiple of
-/// the page sizes in use.
+/// Granularity of holes, a multiple of the page sizes in use. A page is freed only by a hole that covers it completely: two holes that meet
+/// within a page leave it allocated.
 const PAGE_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct TailState {
     is_finished: bool,
 }
 
-/// The reader, from outside; it ends with this value.
+/// Handle of the reader thread. Its drop ends the thread.
 pub(crate) struct LogTail {
     tail: Arc<Mutex<TailState>>,
     thread: Option<JoinHandle<()>>,
@@ -48,7 +48,7 @@ struct Line {
 }
 
 impl LogTail {
-    /// Begins to read `log`.
+    /// Starts to read `log`.
     pub(crate) fn start(log: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(log)?;
         let tail = Arc::new(Mutex::new(TailState::default()));
@@ -71,7 +71,7 @@ impl LogTail {
         self.tail().full_since = Some(clock::now());
     }
 
-    /// The disk has room again.
+    /// The disk has free space again.
     pub(crate) fn end_full(&self) {
         let mut tail = self.tail();
         if let Some(begin) = tail.full_since.take() {
@@ -102,7 +102,7 @@ impl Drop for LogTail {
     fn drop(&mut self) {
         self.tail().is_finished = true;
         if let Some(thread) = self.thread.take() {
-            // it has said itself what went wrong
+            // The thread has reported its error itself.
             let _ = thread.join();
         }
     }
@@ -115,7 +115,7 @@ fn lock(tail: &Mutex<TailState>) -> MutexGuard<'_, TailState> {
 fn follow(file: File, tail: &Mutex<TailState>) -> io::Result<()> {
     let holes = file.try_clone()?;
     let mut reader = BufReader::new(file);
-    let (mut read, mut given_back, mut line) = (0_u64, 0_u64, Vec::new());
+    let (mut read, mut freed, mut line) = (0_u64, 0_u64, Vec::new());
     while !lock(tail).is_finished {
         loop {
             read += reader.read_until(b'\n', &mut line)? as u64;
@@ -126,10 +126,10 @@ fn follow(file: File, tail: &Mutex<TailState>) -> io::Result<()> {
             line.clear();
         }
         let whole_pages = read - read % PAGE_BYTES;
-        if whole_pages > given_back && lock(tail).full_since.is_none() {
+        if whole_pages > freed && lock(tail).full_since.is_none() {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            fallocate(&holes, flags, given_back, whole_pages - given_back)?;
-            given_back = whole_pages;
+            fallocate(&holes, flags, freed, whole_pages - freed)?;
+            freed = whole_pages;
         }
         std::thread::sleep(INTERVAL);
     }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_with_a_reason_are_kept_and_those_of_a_full_disk_told_apart() {
+    fn lines_with_a_reason_are_kept_and_lines_of_a_full_disk_counted_separately() {
         let directory = std::env::temp_dir().join(format!("loadtest-tail-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("access.log");

@@ -1,8 +1,8 @@
-//! The container that a scenario puts the gateway into: a memory cgroup, a limit of descriptors, a small log disk.
+//! The container of a scenario's gateway: a memory cgroup, a limit of descriptors, and a small log disk.
 //!
-//! All three need root or a delegated cgroup; a scenario that asks for them fails where they cannot be had. The gateway's
-//! log lies on the small disk, a tmpfs that an event can fill and empty. Its lines are read and their pages given back at
-//! once (`log_tail`), so that it fills only when an event fills it.
+//! All three need root or a delegated cgroup; without these privileges the scenario fails. The gateway's log is on the small disk, a tmpfs
+//! that an event can fill and empty. Log lines are read and their pages freed immediately (`log_tail.rs`), so only an event can fill the
+//! disk.
 
 mod broken;
 mod cgroup;
@@ -23,7 +23,7 @@ pub(crate) use log_tail::LogTail;
 
 use crate::size::Bytes;
 
-/// What the container has, as a scenario spells it.
+/// The container section of a scenario.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ContainerSpec {
@@ -35,7 +35,7 @@ pub(crate) struct ContainerSpec {
     pub(crate) log_disk: Bytes,
 }
 
-/// A container; removed with this value, after the gateway has ended.
+/// A container. It must be dropped after the gateway has ended; the drop removes it.
 pub(crate) struct Container {
     descriptors: u64,
     cgroup: Cgroup,
@@ -43,7 +43,7 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Makes the cgroup, and mounts the log disk below `directory`.
+    /// Creates the cgroup, and mounts the log disk below `directory`.
     pub(crate) fn create(spec: &ContainerSpec, directory: &Path) -> io::Result<Self> {
         let cgroup = Cgroup::create(spec.memory.0)?;
         eprintln!("memory cgroup, version {}: {}", cgroup.version(), cgroup.path().display());
@@ -51,7 +51,7 @@ impl Container {
         Ok(Self { descriptors: spec.descriptors, cgroup, log_disk })
     }
 
-    /// A command that runs `binary` in the container, as the process that the command starts.
+    /// A command that runs `binary` in the container. The command's process becomes that of `binary`.
     pub(crate) fn command(&self, binary: &Path) -> Command {
         let mut command = Command::new("sh");
         let script = r#"echo $$ > "$0" && ulimit -n "$1" && shift && exec "$@""#;
@@ -60,22 +60,22 @@ impl Container {
         command
     }
 
-    /// Reads the gateway's memory cgroup.
+    /// A reader of the gateway's memory cgroup.
     pub(crate) fn meter(&self) -> CgroupMeter {
         self.cgroup.meter()
     }
 
-    /// Where the gateway's log goes.
+    /// Directory of the gateway's log.
     pub(crate) fn log_directory(&self) -> &Path {
         self.log_disk.path()
     }
 
-    /// Takes all room of the log disk.
+    /// Fills the log disk.
     pub(crate) fn fill_log_disk(&self) -> io::Result<()> {
         self.log_disk.fill()
     }
 
-    /// Gives the room back.
+    /// Frees the space of the log disk.
     pub(crate) fn empty_log_disk(&self) -> io::Result<()> {
         self.log_disk.empty()
     }

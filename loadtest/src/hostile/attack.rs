@@ -1,7 +1,7 @@
-//! What hostile clients send and how slowly they read, one kind after another.
+//! The attacks of hostile clients.
 //!
-//! Every kind is a script: bytes that begin a connection, pieces that follow at a rate, and a pace of reading. A script
-//! is played until the gateway ends the connection.
+//! Each attack is a script: bytes that open a connection, pieces that follow at a rate, and a read rate. The script runs until the gateway
+//! ends the connection.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -16,30 +16,30 @@ use super::response_scan::ResponseScan;
 use super::{AttackCounts, frames};
 use crate::destination::ClientStream;
 
-/// Pieces are sent and bytes are read so often.
+/// Interval of sending pieces and reading bytes.
 const TICK: Duration = Duration::from_millis(100);
-/// What a body is said to have; nobody sends all of it.
+/// Announced length of a body; no attack sends all of it.
 const BODY_BYTES: u64 = 64 << 20;
 
 /// The kinds of attack.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Attack {
-    /// Asks for an object and reads so few bytes per second, with a receive buffer of so many bytes.
+    /// Requests an object and reads it slowly, with a small receive buffer.
     SlowReader { receive_buffer_bytes: u32, bytes_per_second: f64 },
-    /// Sends the fields of a POST form, so many bytes per second.
+    /// Sends the fields of a POST form slowly.
     SlowForm { bytes_per_second: f64 },
-    /// Sends an `aws-chunked` upload in chunks of one byte, each in a packet of its own.
+    /// Sends an `aws-chunked` upload in chunks of one byte, each in a separate packet.
     Crumbs { per_second: f64 },
-    /// Sends a chunked upload with one byte of data and so many bytes of extension in each chunk.
+    /// Sends a chunked upload with one byte of data and a long extension in each chunk.
     ChunkExtensions { extension_bytes: usize, per_second: f64 },
-    /// Sends heads with so many headers of 100 bytes, one after the other.
+    /// Sends heads with many headers of 100 bytes, one after the other.
     HeaderFlood { headers: usize, per_second: f64 },
-    /// Asks for an object, reads the answer, and keeps the connection.
+    /// Requests an object, reads the answer, and keeps the connection idle.
     Idle,
     /// Opens connections and sends half a head.
     ConnectionFlood,
-    /// Begins HTTP/2 streams and resets them at once.
+    /// Opens HTTP/2 streams and resets them immediately.
     Http2RapidReset { per_second: f64 },
     /// Sends empty DATA frames on a stream that never ends, with a window of 0 for its answer.
     Http2EmptyData { per_second: f64 },
@@ -49,24 +49,24 @@ pub(crate) enum Attack {
     Http2Ping { per_second: f64 },
 }
 
-/// How a client reads.
+/// Read rate of a client.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum ReadRate {
-    /// Whatever comes.
+    /// Unlimited.
     All,
-    /// So many bytes per second.
+    /// At most this number of bytes per second.
     BytesPerSecond(f64),
 }
 
-/// What is sent on one connection.
+/// The script of one connection.
 pub(super) struct AttackScript {
     opening: Vec<u8>,
-    /// The piece of this number, from 0.
+    /// Returns the piece with this number, from 0.
     piece: Box<dyn Fn(u64) -> Vec<u8>>,
-    /// Pieces per second; with 0 nothing follows the opening.
+    /// Pieces per second; 0 for none.
     per_second: f64,
     pace: ReadRate,
-    /// Whether the opening is a whole HTTP/1.1 request, so that an answer is to come.
+    /// Whether the opening is a complete HTTP/1.1 request, which requires an answer.
     is_request: bool,
 }
 
@@ -123,7 +123,7 @@ impl Attack {
             Self::HeaderFlood { headers, per_second } => {
                 let mut more = String::new();
                 for number in 0..headers {
-                    // writing to a String cannot fail
+                    // Writing to a String cannot fail.
                     let _ = write!(more, "x-{number:05}: {}\r\n", "v".repeat(90));
                 }
                 let piece = head(&format!("GET {object}"), &format!("{more}\r\n"));
@@ -153,7 +153,7 @@ impl Attack {
     }
 }
 
-/// The odd number of a client's stream.
+/// The stream ID of a client's stream: odd numbers only.
 fn stream(number: u64) -> u32 {
     u32::try_from(number * 2 + 1).unwrap_or(u32::MAX) & 0x7fff_ffff
 }
@@ -174,7 +174,7 @@ impl AttackScript {
     }
 }
 
-/// Plays a script until the gateway ends the connection; what came of its request.
+/// Runs a script until the gateway ends the connection. Returns the state of the answer to its request.
 pub(super) async fn play(
     wire: ClientStream,
     script: AttackScript,
@@ -184,7 +184,7 @@ pub(super) async fn play(
     let mut answer = if script.is_request { ResponseScan::expected() } else { ResponseScan::ignored() };
     tokio::select! {
         () = read(reader, script.pace, counts, &mut answer) => {}
-        // An error is how a connection that the gateway has ended looks to its writer.
+        // A write error means that the gateway has ended the connection.
         _ = write(writer, &script, counts) => {}
     }
     answer
@@ -201,7 +201,7 @@ async fn write(
     if script.per_second <= 0.0 {
         std::future::pending::<()>().await;
     }
-    // Pieces that are rarer than a tick come one by one, others in batches.
+    // Pieces with an interval above a tick are sent one by one, others in batches.
     let every = TICK.max(Duration::from_secs_f64(1.0 / script.per_second));
     let mut ticks = tokio::time::interval(every);
     let (mut due, mut number) = (0.0, 0);

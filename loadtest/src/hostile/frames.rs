@@ -1,6 +1,6 @@
-//! HTTP/2 frames, written by hand: a client library would refuse to send what is sent here (RFC 9113, RFC 7541).
+//! Hand-written HTTP/2 frames (RFC 9113, RFC 7541), because a client library would refuse to send them.
 
-/// What a connection begins with.
+/// The connection preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const DATA: u8 = 0;
@@ -21,7 +21,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The preface and the first SETTINGS, which give every stream a window of so many bytes.
+/// The preface and the first SETTINGS with the initial window of streams.
 pub(super) fn opening(window_bytes: u32) -> Vec<u8> {
     [PREFACE, &settings(window_bytes)].concat()
 }
@@ -37,17 +37,17 @@ pub(super) fn ping() -> Vec<u8> {
     frame(PING, 0, 0, &[0; 8])
 }
 
-/// An empty DATA frame that ends nothing.
+/// An empty DATA frame without END_STREAM.
 pub(super) fn empty_data(stream: u32) -> Vec<u8> {
     frame(DATA, 0, stream, &[])
 }
 
-/// A RST_STREAM frame that cancels.
+/// A RST_STREAM frame with CANCEL.
 pub(super) fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
-/// The head of a request; `is_get` is a GET without a body, else a PUT that goes on.
+/// The head of a request: a GET without a body, or a PUT with a body to come.
 pub(super) fn request(stream: u32, is_get: bool, path: &str, authority: &str) -> Vec<u8> {
     // Fields of the static table: `:method: GET` is 2, `:scheme: https` is 7; literals without indexing name
     // `:method` (2), `:path` (4) and `:authority` (1).
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_have_their_bytes() {
+    fn frames_are_encoded() {
         assert_eq!(empty_data(1), [0, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(reset(3), [0, 0, 4, 3, 0, 0, 0, 0, 3, 0, 0, 0, 8]);
         assert_eq!(ping()[..9], [0, 0, 8, 6, 0, 0, 0, 0, 0]);

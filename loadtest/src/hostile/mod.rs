@@ -1,9 +1,9 @@
-//! Hostile and idle clients beside the load of a step: slow readers, slow forms, crumbs, kept connections, and floods of
+//! Hostile and idle clients during the load of a step: slow readers, slow forms, one-byte chunks, idle connections, and floods of
 //! connections, headers and HTTP/2 frames.
 //!
-//! They run on a thread and a runtime of their own, so that they take processor time from the measured load but never
-//! its turn on the event loop. Each client has an address of its own (127.GROUP.0.CLIENT), as the gateway's bounds per
-//! client count addresses. A connection that the gateway ends is opened again after a pause.
+//! They run on a separate thread and runtime, so that they share CPU time with the measured load but never its event loop. Each client has
+//! a separate address (127.GROUP.0.CLIENT), because the gateway's limits per client count addresses. A connection that the gateway ends is
+//! opened again after a pause.
 
 mod attack;
 mod frames;
@@ -30,29 +30,29 @@ use crate::statistics::Statistics;
 use attack::Attack;
 use response_scan::ResponseScan;
 
-/// As many moments of broken connections are kept of each group, to be compared with the gateway's log.
+/// Maximum of recorded broken connections per group, which are matched with the gateway's log.
 const BROKEN_MAX: usize = 10_000;
 
-/// One group of hostile clients, as a scenario spells it.
+/// One group of hostile clients in a scenario.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HostileSpec {
-    /// The third part of its statistics' names, after the step's and `hostile`.
+    /// The third part of the names of its statistics, after the step and `hostile`.
     pub(crate) name: String,
     /// The bucket that is attacked.
     pub(crate) bucket: String,
-    /// Clients, each with an address of its own.
+    /// Number of clients, each with a separate address.
     pub(crate) clients: u8,
     /// Connections of each client.
     #[serde(default = "one")]
     pub(crate) connections: usize,
-    /// From the end of a connection to its next beginning, in seconds.
+    /// Pause between the end of a connection and its next start, in seconds.
     #[serde(default = "one_second")]
     pub(crate) pause_seconds: f64,
-    /// Time between the beginnings of two connections of one client, in seconds.
+    /// Time between the starts of two connections of one client, in seconds.
     #[serde(default)]
     pub(crate) stagger_seconds: f64,
-    /// What they do.
+    /// The attack.
     pub(crate) attack: Attack,
 }
 
@@ -64,7 +64,7 @@ fn one_second() -> f64 {
     1.0
 }
 
-/// What a group did.
+/// Counts of a group.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct AttackCounts {
     opened: u64,
@@ -72,21 +72,21 @@ pub(crate) struct AttackCounts {
     ended: u64,
     sent_bytes: u64,
     received_bytes: u64,
-    /// Answers other than 2xx, and those of them that name no reason. HTTP/1.1 only.
+    /// Answers other than 2xx, and those of them without a reason. HTTP/1.1 only.
     refused: u64,
     without_reason: u64,
-    /// Connections that ended before the answer to their request did. HTTP/1.1 only, up to `BROKEN_MAX`.
+    /// Connections that ended before their answer was complete. HTTP/1.1 only, at most `BROKEN_MAX`.
     broken: Vec<(Instant, IpAddr)>,
 }
 
-/// How the gateway is reached.
+/// Address and TLS of the attacked gateway.
 pub(crate) struct AttackTarget {
     pub(crate) address: SocketAddr,
-    /// TLS for HTTP/1.1 and for HTTP/2, where the gateway speaks it.
+    /// TLS for HTTP/1.1 and for HTTP/2; none if the gateway has no TLS.
     pub(crate) tls: Option<[Arc<ClientConfig>; 2]>,
 }
 
-/// The groups of a step under way; they end with this value.
+/// The running groups of a step. The drop ends them.
 pub(crate) struct HostileClients {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<io::Result<Vec<AttackCounts>>>,
@@ -94,7 +94,7 @@ pub(crate) struct HostileClients {
 }
 
 impl HostileClients {
-    /// Starts all groups; none where there are none.
+    /// Starts all groups; none if the step has none.
     pub(crate) fn start(groups: &[HostileSpec], target: AttackTarget) -> io::Result<Option<Self>> {
         if groups.is_empty() {
             return Ok(None);
@@ -107,7 +107,7 @@ impl HostileClients {
         Ok(Some(Self { stop, thread, names }))
     }
 
-    /// Ends all connections, writes what they did as `PREFIX.hostile.NAME.…`, and returns those that broke off.
+    /// Ends all connections, writes the counts as `PREFIX.hostile.NAME.…`, and returns the broken connections.
     pub(crate) fn finish(self, prefix: &str, into: &mut Statistics) -> io::Result<Vec<BrokenConnection>> {
         drop(self.stop);
         let counts = self.thread.join().map_err(|_| io::Error::other("the hostile clients panicked"))??;
@@ -156,14 +156,14 @@ fn run(
             }
         }
     }
-    // An error means that the sender is gone, which is how it says that the step is over.
+    // The drop of the sender ends the step, so an error is expected.
     let _ = clients.block_on(&runtime, stopped);
     drop(clients);
     Ok(counts.iter().map(|counts| counts.borrow().clone()).collect())
 }
 
 impl AttackCounts {
-    /// What the answer on an ended connection was.
+    /// Counts the answer on an ended connection.
     fn count_response(&mut self, answer: &ResponseScan, client: Option<IpAddr>) {
         self.refused += u64::from(answer.is_refusal());
         self.without_reason += u64::from(answer.is_refusal() && !answer.has_reason());
@@ -213,7 +213,7 @@ mod tests {
         toml::from_str(&format!("{common}attack = {{ {text} }}")).unwrap()
     }
 
-    /// What a server sees of a group that is ended after its first bytes: the clients' addresses, and those bytes.
+    /// Runs a group until its first bytes. Returns the clients' addresses, those bytes and the statistics.
     async fn seen(text: &str) -> (Vec<IpAddr>, Vec<u8>, Statistics) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = AttackTarget { address: listener.local_addr().unwrap(), tls: None };
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn clients_have_their_own_addresses_and_come_back_when_they_are_cut_off() {
+    async fn clients_have_separate_addresses_and_reconnect_after_a_cut() {
         let (sources, bytes, statistics) = seen("kind = 'slow_form', bytes_per_second = 240").await;
         let both: [IpAddr; 2] = [[127, 10, 0, 1].into(), [127, 10, 0, 2].into()];
         assert!(sources.iter().all(|source| both.contains(source)), "{sources:?}");

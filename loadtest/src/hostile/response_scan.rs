@@ -1,15 +1,15 @@
-//! The answer on a hostile client's connection, as far as it has to be known: refused or not, whole or not.
+//! Scans the answer on a hostile client's connection: whether it is a refusal, and whether it is complete.
 
 use crate::framing::BodyFraming;
 use crate::head;
 
-/// A head longer than this is not read.
+/// A longer head is not parsed.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// An answer while it comes in.
+/// The state of an incoming answer.
 #[derive(Debug)]
 pub(super) struct ResponseScan {
-    /// `None` where the bytes are of no interest.
+    /// None if the bytes are ignored.
     state: Option<State>,
     status: Option<u16>,
     has_reason: bool,
@@ -27,12 +27,12 @@ impl ResponseScan {
         Self { state: Some(State::Head(Vec::new())), status: None, has_reason: false }
     }
 
-    /// Bytes of no interest: HTTP/2, or a request that is never complete.
+    /// Ignores all bytes: for HTTP/2, or a request that is never complete.
     pub(super) fn ignored() -> Self {
         Self { state: None, status: None, has_reason: false }
     }
 
-    /// Takes what came in.
+    /// Parses received bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         let body = match &mut self.state {
             Some(State::Head(head)) => {
@@ -62,17 +62,17 @@ impl ResponseScan {
         }
     }
 
-    /// Whether it is another one than 2xx.
+    /// Whether the status is not 2xx.
     pub(super) fn is_refusal(&self) -> bool {
         self.status.is_some_and(|status| !(200..300).contains(&status))
     }
 
-    /// Whether it names the reason of a refusal.
+    /// Whether it has the reason of a refusal.
     pub(super) fn has_reason(&self) -> bool {
         self.has_reason
     }
 
-    /// Whether the connection, now that it has ended, ended too early.
+    /// Whether the connection ended before the answer was complete.
     pub(super) fn is_broken(&self) -> bool {
         match &self.state {
             Some(State::Head(_)) => true,
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_broken_or_a_refusal_however_it_is_cut() {
+    fn an_answer_is_classified_in_pieces_of_any_size() {
         let refusal = "HTTP/1.1 503 No\r\nx-tidegate-reason: exhausted\r\ncontent-length: 2\r\n\r\nno";
         let short = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nno";
         let cases = [(refusal, true, true, false), (short, false, false, true), ("", false, false, true)];
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_1_counts_for_nothing() {
+    fn ignored_bytes_are_not_counted() {
         let mut answer = ResponseScan::ignored();
         answer.feed(b"\0\0\0");
         assert!(!answer.is_broken() && !answer.is_refusal());

@@ -1,7 +1,6 @@
-//! Scenarios as data: what the gateway is told, what its upstreams do, what load is offered, and what must come out.
+//! Scenarios as data: the gateway's configuration, its upstreams, the load, and the expected ranges.
 //!
-//! A scenario is one TOML file; a new one needs no code. Everything that can be wrong with a file is found when it is
-//! read, not after a minute of load.
+//! A scenario is one TOML file; a new one needs no code. Errors in a file are found when it is read, before any load.
 
 mod validation;
 
@@ -23,7 +22,7 @@ use crate::size::Bytes;
 use crate::storm::StormSpec;
 use crate::upstream::Behaviour;
 
-/// Shorter than this no rate can be judged.
+/// Minimum length of a scaled step: rates of shorter ones are not meaningful.
 const SECONDS_MIN: f64 = 1.0;
 
 /// Why a scenario cannot be run.
@@ -34,23 +33,23 @@ pub(crate) enum ScenarioError {
     Unreadable {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         cause: std::io::Error,
     },
-    /// The file is not a scenario.
+    /// The file is not a valid scenario.
     #[error("{path}: {cause}")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// Position and cause.
         cause: toml::de::Error,
     },
-    /// The file contradicts itself.
+    /// The file is inconsistent.
     #[error("{path}: {reason}")]
     Inconsistent {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The inconsistency.
         reason: String,
     },
 }
@@ -59,30 +58,29 @@ pub(crate) enum ScenarioError {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
-    /// What it shows, in a sentence.
+    /// What it tests, in one sentence.
     pub(crate) about: String,
-    /// Gateway settings, laid over the runner's own.
+    /// Gateway settings, merged over those of the runner.
     #[serde(default)]
     pub(crate) gateway: toml::Table,
-    /// Whether the gateway speaks TLS, and so HTTP/2 too, and all loads with it.
+    /// Whether the gateway and all loads use TLS, which enables HTTP/2 too.
     #[serde(default)]
     pub(crate) tls: bool,
-    /// Memory cgroup, descriptors and log disk of the gateway; without it, those of the caller. With it the status document
-    /// is sampled too.
+    /// Memory cgroup, descriptors and log disk of the gateway; none for those of the caller. With it the status document is sampled too.
     pub(crate) container: Option<ContainerSpec>,
     /// Gateway metrics to sample.
     #[serde(default)]
     pub(crate) metrics: Vec<String>,
-    /// The upstreams; each gives its name to a bucket.
+    /// The upstreams, one for each bucket.
     #[serde(rename = "upstream")]
     pub(crate) upstreams: Vec<UpstreamSpec>,
-    /// How often the steps are played, one round after another; each statistic is the middle one of all rounds.
+    /// Number of rounds of all steps. Each statistic is the median of all rounds.
     #[serde(default = "one_round")]
     pub(crate) rounds: usize,
-    /// What happens, one step after another.
+    /// The steps, in order.
     #[serde(rename = "step")]
     pub(crate) steps: Vec<Step>,
-    /// What must come out.
+    /// The expected ranges.
     #[serde(rename = "expect")]
     pub(crate) expectations: Vec<Expectation>,
 }
@@ -97,12 +95,12 @@ fn one_round() -> usize {
 pub(crate) struct UpstreamSpec {
     /// The bucket's name.
     pub(crate) bucket: String,
-    /// What it does.
+    /// Its behaviour.
     pub(crate) behaviour: Behaviour,
-    /// What further endpoints of the bucket do; the second is called `BUCKET-2`, and so on.
+    /// Behaviours of further endpoints of the bucket; the second has the name `BUCKET-2`, and so on.
     #[serde(default)]
     pub(crate) further: Vec<Behaviour>,
-    /// Settings of the bucket, laid over the runner's own.
+    /// Settings of the bucket, merged over those of the runner.
     #[serde(default)]
     pub(crate) settings: toml::Table,
 }
@@ -120,23 +118,23 @@ impl UpstreamSpec {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
-    /// The first part of its statistics' names.
+    /// The first part of the names of its statistics.
     pub(crate) name: String,
-    /// How long load is offered.
+    /// Length of the load.
     #[serde(default = "one_second")]
     pub(crate) seconds: f64,
-    /// Its length stays the same when the scenario is scaled.
+    /// Scaling does not change its length.
     #[serde(default)]
     pub(crate) fixed: bool,
-    /// What is offered, all at the same time; a step without any watches the gateway idle.
+    /// Concurrent loads. A step without loads observes the idle gateway.
     #[serde(default, rename = "load")]
     pub(crate) loads: Vec<LoadSpec>,
-    /// What befalls the upstreams and the log disk meanwhile.
+    /// Events at the upstreams and the log disk.
     #[serde(default, rename = "event")]
     pub(crate) events: Vec<Event>,
-    /// Crashes of the gateway's actors meanwhile.
+    /// Crashes of the gateway's actors during the step.
     pub(crate) storm: Option<StormSpec>,
-    /// Hostile clients meanwhile.
+    /// Hostile clients during the step.
     #[serde(default)]
     pub(crate) hostile: Vec<HostileSpec>,
 }
@@ -145,50 +143,50 @@ fn one_second() -> f64 {
     SECONDS_MIN
 }
 
-/// One load of a step. Exactly one of `rate`, `phases`, `requests`, `closed` says how it is offered.
+/// One load of a step. Exactly one of `rate`, `phases`, `requests`, `closed` defines its shape.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoadSpec {
-    /// The second part of its statistics' names.
+    /// The second part of the names of its statistics.
     pub(crate) name: String,
-    /// Where to.
+    /// The requested bucket.
     pub(crate) bucket: String,
     /// `GET` or `PUT`.
     #[serde(default = "get")]
     pub(crate) method: String,
-    /// What is uploaded.
+    /// Size of the uploaded body.
     #[serde(default)]
     pub(crate) body_bytes: Bytes,
-    /// Headers beside those that every request has.
+    /// Additional headers.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     /// Open loop: requests per second, for the step's length.
     pub(crate) rate: Option<f64>,
     /// Open loop: several rates, one after another.
     pub(crate) phases: Option<Vec<Phase>>,
-    /// Closed loop: so many requests.
+    /// Closed loop: total number of requests.
     pub(crate) requests: Option<u64>,
     /// Closed loop for the step's length.
     #[serde(default)]
     pub(crate) closed: bool,
-    /// Connections, and so requests under way, at most.
+    /// Maximum of connections, and so of requests in flight.
     pub(crate) connections: usize,
-    /// The address to connect from, one of 127.0.0.0/8; the system's choice if absent.
+    /// Source address within 127.0.0.0/8; the system's choice if absent.
     pub(crate) source: Option<IpAddr>,
-    /// The client's patience.
+    /// The client's timeout.
     #[serde(default = "three_seconds")]
     pub(crate) timeout_ms: u64,
-    /// A place of a closed loop waits so long after a refusal (429, 503), as a client with back-off does.
+    /// Pause of a closed-loop worker after a refusal (429, 503), as in a client with back-off.
     #[serde(default)]
     pub(crate) pause_after_refusal_seconds: f64,
-    /// Begins so much later than the step.
+    /// Start of the load after the start of the step.
     #[serde(default)]
     pub(crate) after_seconds: f64,
-    /// Tell what came later than this, from the load's begin, as `…_after_settling` too; not scaled.
+    /// Requests later than this after the load's start are also reported as `…_after_settling`; not scaled.
     pub(crate) settle_seconds: Option<f64>,
-    /// Hang up on each answer after so many bytes of its body, on a new connection each.
+    /// Close the connection after this number of bytes of each answer's body. Each request has a new connection.
     pub(crate) hang_up_after_bytes: Option<Bytes>,
-    /// The answer must carry, or be, the content that was meant: so many bytes of the pattern.
+    /// The answer must have the expected content: this number of bytes of the pattern, or its digest.
     pub(crate) verify_bytes: Option<Bytes>,
 }
 
@@ -200,40 +198,40 @@ fn three_seconds() -> u64 {
     3_000
 }
 
-/// Something that befalls an upstream, or the log disk of the container.
+/// An event at an upstream, or at the log disk of the container.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Event {
-    /// When, from the step's begin.
+    /// Time from the start of the step.
     pub(crate) at_seconds: f64,
-    /// To which bucket's upstream; none for the log disk.
+    /// The bucket of the upstream; none for the log disk.
     pub(crate) bucket: Option<String>,
-    /// What.
+    /// The action.
     pub(crate) action: Action,
-    /// Tell what came later than this after the event, as `…_after_ACTION_settled` too; not scaled.
+    /// Requests later than this after the event are also reported as `…_after_ACTION_settled`; not scaled.
     pub(crate) settle_seconds: Option<f64>,
 }
 
-/// What may befall an upstream or the log disk.
+/// Actions on an upstream or the log disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// It ends.
+    /// Stop the upstream.
     Kill,
-    /// It is back.
+    /// Start the upstream again.
     Restore,
-    /// It stands still: connections stay open and are accepted by the kernel, nothing is read or sent.
+    /// Freeze the upstream: connections stay open and the kernel accepts new ones, but nothing is read or sent.
     Freeze,
-    /// It goes on.
+    /// Unfreeze the upstream.
     Thaw,
-    /// The log disk has no room any more.
+    /// Fill the log disk.
     FillLogDisk,
-    /// It has room again.
+    /// Empty the log disk.
     EmptyLogDisk,
 }
 
 impl Action {
-    /// As it appears in the names of statistics.
+    /// The name in statistics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -245,14 +243,14 @@ impl Action {
         }
     }
 
-    /// Whether it befalls the log disk and no upstream.
+    /// Whether it acts on the log disk.
     pub(crate) fn is_of_log_disk(self) -> bool {
         matches!(self, Self::FillLogDisk | Self::EmptyLogDisk)
     }
 }
 
 impl LoadSpec {
-    /// How it is offered within a step of `seconds`.
+    /// Its shape within a step of `seconds`.
     pub(crate) fn offered(&self, seconds: f64) -> LoadShape {
         let seconds = seconds - self.after_seconds;
         match (self.rate, &self.phases, self.requests) {
@@ -263,7 +261,7 @@ impl LoadSpec {
         }
     }
 
-    /// The client's patience.
+    /// The client's timeout.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
@@ -283,7 +281,7 @@ impl Scenario {
         }
     }
 
-    /// The names of a folder's scenarios, sorted.
+    /// The sorted names of the scenarios in a folder.
     pub(crate) fn names(folder: &Path) -> Result<Vec<String>, ScenarioError> {
         let unreadable = |cause| ScenarioError::Unreadable { path: folder.to_owned(), cause };
         let mut names = BTreeSet::new();
@@ -296,7 +294,7 @@ impl Scenario {
         Ok(names.into_iter().collect())
     }
 
-    /// The same scenario, `factor` times as long; rates stay, since they are what the ranges are about.
+    /// Scales the lengths of steps by `factor`. Rates stay, because the ranges depend on them.
     pub(crate) fn scaled(mut self, factor: f64) -> Self {
         for step in self.steps.iter_mut().filter(|step| !step.fixed) {
             let seconds = (step.seconds * factor).max(SECONDS_MIN.min(step.seconds));
@@ -341,12 +339,12 @@ mod tests {
         [[expect]]\nstatistic = 's.l.ok'\nmax = 0\nwhy = 'w'\n";
 
     #[test]
-    fn every_scenario_of_the_folder_is_sound() {
+    fn every_scenario_of_the_folder_is_valid() {
         let names = Scenario::names(&folder()).unwrap();
         assert!(names.len() >= 7, "{names:?}");
         for name in names {
             let scenario = Scenario::read(&folder(), &name).unwrap_or_else(|error| panic!("{error}"));
-            assert!(!scenario.expectations.is_empty(), "{name} promises nothing");
+            assert!(!scenario.expectations.is_empty(), "{name} has no expectations");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a scenario's types cannot exclude: names that lead nowhere, loads that cannot be sent, ranges without bounds.
+//! Validation beyond the types of a scenario: unknown names, loads that cannot be sent, ranges without bounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{LoadSpec, Scenario, Step};
 use crate::expectation::Expectation;
 
-/// The first thing in `scenario` that does not fit the rest of it.
+/// The first inconsistency in `scenario`.
 pub(super) fn find_inconsistency(scenario: &Scenario) -> Option<String> {
     let names: Vec<String> = scenario
         .upstreams
@@ -19,7 +19,7 @@ pub(super) fn find_inconsistency(scenario: &Scenario) -> Option<String> {
         return Some("two upstreams or two steps have the same name".to_owned());
     }
     if scenario.rounds == 0 {
-        return Some("no round is played".to_owned());
+        return Some("rounds must be at least 1".to_owned());
     }
     let in_loads = scenario.steps.iter().find_map(in_loads);
     let in_hostile = || scenario.steps.iter().find_map(|step| in_hostile(step, scenario.tls));
@@ -37,15 +37,15 @@ fn in_loads(step: &Step) -> Option<String> {
         } else if load.connections == 0 || load.after_seconds >= step.seconds {
             Some(format!("load {name} can never send anything"))
         } else if load.settle_seconds.is_some_and(|settle| !(0.0..step.seconds).contains(&settle)) {
-            Some(format!("load {name} is over before it has settled"))
+            Some(format!("load {name} ends before settle_seconds"))
         } else if !(0.0..3600.0).contains(&load.pause_after_refusal_seconds) {
             Some(format!("load {name} has a pause outside 0 to 3600 s"))
         } else if let Some(header) = broken_header(&load.headers) {
-            Some(format!("load {name} has a header that is none: {header}"))
+            Some(format!("load {name} has an invalid header: {header}"))
         } else if load.source.is_some_and(|source| !is_local(source)) {
-            Some(format!("load {name} has a source that is no address of this machine: use 127.0.0.0/8"))
+            Some(format!("load {name} has a source that is not a loopback address: use 127.0.0.0/8"))
         } else if load.hang_up_after_bytes.is_some() && load.verify_bytes.is_some() {
-            Some(format!("load {name} hangs up on what it is to verify"))
+            Some(format!("load {name} has both hang_up_after_bytes and verify_bytes"))
         } else if !matches!(load.method.as_str(), "GET" | "PUT") {
             Some(format!("load {name} has method {}: use GET or PUT", load.method))
         } else {
@@ -58,9 +58,11 @@ fn in_events(step: &Step, has_container: bool) -> Option<String> {
     step.events.iter().find_map(|event| {
         let action = event.action.name();
         match (event.action.is_of_log_disk(), &event.bucket) {
-            (true, Some(_)) => Some(format!("event {action} is of the log disk and names a bucket")),
+            (true, Some(_)) => {
+                Some(format!("event {action} acts on the log disk and must not have a bucket"))
+            }
             (true, None) if !has_container => Some(format!("event {action} needs a `[container]`")),
-            (false, None) => Some(format!("event {action} names no bucket")),
+            (false, None) => Some(format!("event {action} needs a bucket")),
             _ => None,
         }
     })
@@ -80,7 +82,7 @@ fn in_hostile(step: &Step, tls: bool) -> Option<String> {
         if group.clients == 0 || group.connections == 0 {
             Some(format!("hostile group {name} has no connections"))
         } else if group.attack.is_http2() && !tls {
-            Some(format!("hostile group {name} speaks HTTP/2, which needs `tls = true`"))
+            Some(format!("hostile group {name} uses HTTP/2, which needs `tls = true`"))
         } else if ![group.pause_seconds, group.stagger_seconds]
             .iter()
             .all(|pause| (0.0..3600.0).contains(pause))
@@ -92,7 +94,7 @@ fn in_hostile(step: &Step, tls: bool) -> Option<String> {
     })
 }
 
-/// A header that would end early and take the rest of the request with it.
+/// The name of a header that would break the request head.
 fn broken_header(headers: &BTreeMap<String, String>) -> Option<&str> {
     let is_broken = |text: &String| text.is_empty() || text.contains(char::is_control);
     headers
@@ -136,29 +138,29 @@ mod tests {
         attack = { kind = 'http2_ping', per_second = 1 }\n";
 
     #[test]
-    fn contradictions_are_found_before_any_load() {
+    fn inconsistencies_are_found_before_any_load() {
         let cases = [
             ("rate = 5", "rate = 5\nrequests = 3", "exactly one of"),
-            ("rate = 5", "rate = 5\nheaders = { x = \"a\\nb\" }", "header that is none"),
-            ("rate = 5", "rate = 5\nsettle_seconds = 10", "before it has settled"),
-            ("about = 'x'", "about = 'x'\nrounds = 0", "no round"),
+            ("rate = 5", "rate = 5\nheaders = { x = \"a\\nb\" }", "invalid header"),
+            ("rate = 5", "rate = 5\nsettle_seconds = 10", "before settle_seconds"),
+            ("about = 'x'", "about = 'x'\nrounds = 0", "rounds must be"),
             ("rate = 5", "rate = 5\npause_after_refusal_seconds = -1", "pause outside"),
             ("rate = 5", "rate = 5\nmethod = 'POST'", "use GET or PUT"),
             ("bucket = 'a'\nrate", "bucket = 'b'\nrate", "no upstream called b"),
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),
             ("max = 0", "", "neither min nor max"),
             ("connections = 1", "connections = 0", "never send"),
-            ("rate = 5", "rate = 5\nsource = '10.0.0.1'", "no address of this machine"),
+            ("rate = 5", "rate = 5\nsource = '10.0.0.1'", "not a loopback address"),
             ("[[expect]]", &format!("{HOSTILE}[[expect]]"), "needs `tls = true`"),
             (
                 "[[expect]]",
                 &format!("{}[[expect]]", HOSTILE.replace("clients = 1", "clients = 0")),
                 "no connections",
             ),
-            ("bucket = 'a'\naction = 'kill'", "action = 'kill'", "event kill names no bucket"),
-            ("action = 'kill'", "action = 'fill_log_disk'", "is of the log disk and names a bucket"),
+            ("bucket = 'a'\naction = 'kill'", "action = 'kill'", "event kill needs a bucket"),
+            ("action = 'kill'", "action = 'fill_log_disk'", "must not have a bucket"),
             ("bucket = 'a'\naction = 'kill'", "action = 'empty_log_disk'", "needs a `[container]`"),
-            ("rate = 5", "rate = 5\nhang_up_after_bytes = 1\nverify_bytes = 2", "hangs up on what"),
+            ("rate = 5", "rate = 5\nhang_up_after_bytes = 1\nverify_bytes = 2", "has both"),
         ];
         for (from, to, reason) in cases {
             let scenario: Scenario = toml::from_str(&SMALL.replace(from, to)).unwrap();

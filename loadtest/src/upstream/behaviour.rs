@@ -1,27 +1,27 @@
-//! What an upstream does with a request once it has read it.
+//! Behaviour of an upstream after it has read a request.
 
 use serde::Deserialize;
 
 use crate::size::Bytes;
 
-/// The ways to behave, as a scenario spells them.
+/// Behaviours in a scenario.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Behaviour {
-    /// Answers a GET with so many bytes of the pattern, anything else with an empty 200.
+    /// Answers a GET with `body_bytes` of the pattern, other methods with an empty 200.
     Normal {
         #[serde(default)]
         body_bytes: Bytes,
-        /// Hash what is uploaded and answer with the hash.
+        /// Answer an upload with its hash.
         #[serde(default)]
         verify: bool,
     },
-    /// Answers after a while.
+    /// Answers after a delay.
     Slow { delay_ms: u64 },
-    /// Works on so many requests at once, each for so long; the others wait in order, however many they are, and
-    /// work is done even for a client that has left: what a real overloaded server does.
+    /// Handles `parallel` requests at once, for `hold_ms` each. The others wait in order without a bound, and requests of disconnected
+    /// clients are handled too, as in a real overloaded server.
     Capacity { parallel: usize, hold_ms: u64 },
-    /// Answers with the first half of so many bytes, and waits for the other side to leave.
+    /// Sends the first half of a body and then waits until the peer closes.
     Stall { body_bytes: Bytes },
     /// Reads the request and never answers.
     Hang,

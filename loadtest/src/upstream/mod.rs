@@ -1,8 +1,8 @@
-//! The upstreams of a scenario: small servers in this process, each with one way to behave or misbehave.
+//! The upstreams of a scenario: small servers in this process, each with one behaviour.
 //!
-//! They share one thread of their own, so that serving does not delay the sending of load. They can be killed and
-//! restored on the same port, which is taken below the range of outgoing connections: nothing else can sit on it when
-//! the upstream comes back. Deliberately absent: S3. A gateway's promises under load do not depend on what is stored.
+//! They share a separate thread, so that serving does not delay the load. They can be killed and restored on the same port. The port is
+//! below the range of ephemeral ports, so that no other connection can occupy it meanwhile. They do not implement S3, because the tested
+//! properties do not depend on stored objects.
 
 mod behaviour;
 mod server;
@@ -23,7 +23,7 @@ use server::Server;
 
 use crate::{clock, process};
 
-/// What an upstream saw.
+/// Counters of one upstream.
 #[derive(Debug, Default)]
 pub(crate) struct UpstreamCounters {
     requests: AtomicU64,
@@ -32,10 +32,10 @@ pub(crate) struct UpstreamCounters {
     rate: Mutex<RequestRate>,
 }
 
-/// Tenths of a second that a rate is taken over.
+/// Number of tenths of a second over which a rate is measured.
 const TENTHS: usize = 10;
 
-/// Requests in each of the last tenths of a second, and the most there were in ten of them.
+/// Requests in each of the last ten tenths of a second, and the maximum of their sum.
 #[derive(Debug, Default)]
 struct RequestRate {
     origin: Option<Instant>,
@@ -71,12 +71,12 @@ impl UpstreamCounters {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Most requests at once since the last reset.
+    /// Maximum of concurrent requests since the last reset.
     pub(crate) fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Most requests in any one second since the last reset.
+    /// Maximum of requests in any second since the last reset.
     pub(crate) fn peak_per_second(&self) -> u64 {
         self.rate().peak
     }
@@ -85,7 +85,7 @@ impl UpstreamCounters {
         self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts counting anew.
+    /// Resets the counters.
     pub(crate) fn reset(&self) {
         *self.rate() = RequestRate::default();
         self.requests.store(0, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl UpstreamCounters {
     }
 }
 
-/// A request at the upstream; over when dropped.
+/// A request in progress at the upstream. Its drop ends it.
 struct ActiveRequest(Arc<UpstreamCounters>);
 
 impl Drop for ActiveRequest {
@@ -114,24 +114,24 @@ struct CommandRequest {
     done: oneshot::Sender<io::Result<()>>,
 }
 
-/// One upstream, from outside.
+/// Handle of one upstream.
 pub(crate) struct Upstream {
     index: usize,
-    /// Where it listens (or would, if it refuses).
+    /// Its address, also for an upstream that does not listen.
     pub(crate) address: SocketAddr,
-    /// What it saw.
+    /// Its counters.
     pub(crate) counters: Arc<UpstreamCounters>,
 }
 
-/// All upstreams of a run, by name; they stop when this is dropped.
+/// All upstreams of a run, by name. The drop stops them.
 pub(crate) struct Upstreams {
     by_name: BTreeMap<String, Upstream>,
-    orders: mpsc::Sender<CommandRequest>,
+    commands: mpsc::Sender<CommandRequest>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Upstreams {
-    /// Starts them all.
+    /// Starts all upstreams.
     pub(crate) fn start(behaviours: &[(String, Behaviour)]) -> io::Result<Self> {
         let mut by_name = BTreeMap::new();
         let mut servers = Vec::new();
@@ -141,13 +141,13 @@ impl Upstreams {
             servers.push(Server::new(address, behaviour.clone(), Arc::clone(&counters)));
             by_name.insert(name.clone(), Upstream { index, address, counters });
         }
-        let (orders, inbox) = mpsc::channel(16);
+        let (commands, receiver) = mpsc::channel(16);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("upstreams".to_owned()).spawn(move || {
-            LocalSet::new().block_on(&runtime, serve(servers, inbox, ready));
+            LocalSet::new().block_on(&runtime, serve(servers, receiver, ready));
         })?;
-        let upstreams = Self { by_name, orders, thread: Some(thread) };
+        let upstreams = Self { by_name, commands, thread: Some(thread) };
         is_ready.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
         Ok(upstreams)
     }
@@ -157,12 +157,12 @@ impl Upstreams {
         self.by_name.get(name)
     }
 
-    /// All of them.
+    /// All upstreams.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Upstream)> {
         self.by_name.iter().map(|(name, upstream)| (name.as_str(), upstream))
     }
 
-    /// Closes its listener and every connection, as the end of its process would.
+    /// Closes its listener and all connections, as the end of a process does.
     pub(crate) async fn kill(&self, upstream: &Upstream) -> io::Result<()> {
         self.order(Command::Kill(upstream.index)).await
     }
@@ -172,24 +172,24 @@ impl Upstreams {
         self.order(Command::Restore(upstream.index)).await
     }
 
-    /// From now on it stands still, or goes on.
+    /// Freezes or unfreezes it.
     pub(crate) async fn freeze(&self, upstream: &Upstream, frozen: bool) -> io::Result<()> {
         self.order(Command::Freeze(upstream.index, frozen)).await
     }
 
     async fn order(&self, command: Command) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        self.orders.send(CommandRequest { command, done }).await.map_err(|_| gone())?;
-        is_done.await.map_err(|_| gone())?
+        let ended = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.commands.send(CommandRequest { command, done }).await.map_err(|_| ended())?;
+        is_done.await.map_err(|_| ended())?
     }
 }
 
 impl Drop for Upstreams {
     fn drop(&mut self) {
         let (done, _) = oneshot::channel();
-        // the thread drains this channel, so a full one is no reason to keep it
-        let _ = self.orders.try_send(CommandRequest { command: Command::Stop, done });
+        // The drop of the sender ends the thread too, so a full channel is no problem.
+        let _ = self.commands.try_send(CommandRequest { command: Command::Stop, done });
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -198,14 +198,14 @@ impl Drop for Upstreams {
 
 async fn serve(
     mut servers: Vec<Server>,
-    mut inbox: mpsc::Receiver<CommandRequest>,
+    mut receiver: mpsc::Receiver<CommandRequest>,
     ready: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let started = servers.iter_mut().try_for_each(Server::listen);
     if ready.send(started).is_err() {
         return;
     }
-    while let Some(CommandRequest { command, done }) = inbox.recv().await {
+    while let Some(CommandRequest { command, done }) = receiver.recv().await {
         let result = match command {
             Command::Kill(index) => {
                 servers[index].close().await;
@@ -218,7 +218,7 @@ async fn serve(
             }
             Command::Stop => return,
         };
-        // nobody waits any more: the run was given up
+        // An error means that the run was cancelled.
         let _ = done.send(result);
     }
 }
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_that_of_the_worst_second() {
+    fn the_peak_is_that_of_the_busiest_second() {
         let t0 = clock::now();
         let mut rate = RequestRate::default();
         for at_ms in [0, 500, 950, 1000, 1040, 5000, 5900, 6050] {

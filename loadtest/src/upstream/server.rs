@@ -1,6 +1,6 @@
 //! One listener and its connections.
 //!
-//! Answers with a small body are written out once, before the first request, and sent in one write.
+//! Answers with a small body are encoded once, before the first request, and sent in one write.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ const BACKLOG: u32 = 4096;
 /// Bodies up to this size are part of the prepared answer.
 const INLINE_BYTES: u64 = 64 * 1024;
 
-/// An upstream, on its own thread's side.
+/// An upstream, on the thread of the upstreams.
 pub(super) struct Server {
     address: SocketAddr,
     behaviour: Behaviour,
@@ -40,7 +40,7 @@ impl Server {
         Self { address, behaviour, counters, accepting: None, frozen: watch::Sender::new(false) }
     }
 
-    /// Begins to listen, unless it does or its behaviour is not to.
+    /// Starts to listen, unless it listens already or has the behaviour `refused`.
     pub(super) fn listen(&mut self) -> io::Result<()> {
         if self.accepting.is_some() || matches!(self.behaviour, Behaviour::Refused) {
             return Ok(());
@@ -49,45 +49,45 @@ impl Server {
         socket.set_reuseaddr(true)?;
         socket.bind(self.address)?;
         let listener = socket.listen(BACKLOG)?;
-        let site = Rc::new(ServerState::new(
+        let state = Rc::new(ServerState::new(
             self.behaviour.clone(),
             Arc::clone(&self.counters),
             self.frozen.subscribe(),
         ));
-        self.accepting = Some(tokio::task::spawn_local(accept(listener, site)));
+        self.accepting = Some(tokio::task::spawn_local(accept(listener, state)));
         Ok(())
     }
 
-    /// Stops reading, sending and accepting, or goes on with it.
+    /// Stops or continues reading, sending and accepting.
     pub(super) fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
 
-    /// Ends the listener and, with it, every connection.
+    /// Ends the listener and all connections.
     pub(super) async fn close(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
-            // an abort is only a wish until the task was seen to end
+            // The abort is complete only when the task has ended.
             let _ = accepting.await;
         }
     }
 }
 
-async fn accept(listener: TcpListener, site: Rc<ServerState>) {
+async fn accept(listener: TcpListener, state: Rc<ServerState>) {
     let mut connections = JoinSet::new();
     loop {
-        site.wait_until_thawed().await;
+        state.wait_until_thawed().await;
         tokio::select! {
             Ok((stream, _)) = listener.accept() => {
-                let site = Rc::clone(&site);
-                connections.spawn_local(async move { site.connection(stream).await });
+                let state = Rc::clone(&state);
+                connections.spawn_local(async move { state.connection(stream).await });
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// What the connections of one upstream share.
+/// Shared state of the connections of one upstream.
 struct ServerState {
     behaviour: Behaviour,
     counters: Arc<UpstreamCounters>,
@@ -99,7 +99,7 @@ struct ServerState {
     verify: bool,
 }
 
-/// An answer's head and small body, and how much body is to be streamed after it.
+/// An encoded head with a small body, and the number of body bytes to stream after it.
 struct PreparedResponse {
     inline: Vec<u8>,
     streamed_bytes: u64,
@@ -118,11 +118,11 @@ impl PreparedResponse {
         Self { inline, streamed_bytes }
     }
 
-    async fn send(&self, stream: &mut TcpStream, site: &ServerState) -> io::Result<()> {
+    async fn send(&self, stream: &mut TcpStream, state: &ServerState) -> io::Result<()> {
         stream.write_all(&self.inline).await?;
         let mut offset = 0;
         while offset < self.streamed_bytes {
-            site.wait_until_thawed().await;
+            state.wait_until_thawed().await;
             let slice = pattern::slice(offset, self.streamed_bytes);
             stream.write_all(slice).await?;
             offset += slice.len() as u64;
@@ -144,7 +144,7 @@ impl ServerState {
             Behaviour::Normal { body_bytes, verify } => (body_bytes.0, verify),
             _ => (0, false),
         };
-        let (places, hold_time) = match behaviour {
+        let (permits, hold_time) = match behaviour {
             Behaviour::Capacity { parallel, hold_ms } => (parallel, Duration::from_millis(hold_ms)),
             Behaviour::Slow { delay_ms } => (Semaphore::MAX_PERMITS, Duration::from_millis(delay_ms)),
             _ => (Semaphore::MAX_PERMITS, Duration::ZERO),
@@ -155,7 +155,7 @@ impl ServerState {
             behaviour,
             counters,
             frozen,
-            capacity: Semaphore::new(places),
+            capacity: Semaphore::new(permits),
             hold_time,
             get: PreparedResponse::new(status, body_bytes),
             other: PreparedResponse::new(status, 0),
@@ -163,17 +163,17 @@ impl ServerState {
         }
     }
 
-    /// Waits while it is frozen.
+    /// Waits until it is not frozen.
     async fn wait_until_thawed(&self) {
-        // an error means that the server is gone, and its connections end with it
+        // An error means that the server has ended; its connections end with it.
         let _ = self.frozen.clone().wait_for(|frozen| !frozen).await;
     }
 
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut inbox = ReceiveBuffer::new();
+        let mut buffer = ReceiveBuffer::new();
         let mut pacer = Pacer::new()?;
-        while let Some(head) = next_head(&mut stream, &mut inbox).await? {
+        while let Some(head) = next_head(&mut stream, &mut buffer).await? {
             self.wait_until_thawed().await;
             let active = self.counters.begin();
             if head.expects_continue {
@@ -185,7 +185,7 @@ impl ServerState {
                     hash.update(slice);
                 }
             };
-            inbox.read_body(&mut stream, head.body, each).await?;
+            buffer.read_body(&mut stream, head.body, each).await?;
             match self.behaviour {
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Reset => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
@@ -208,7 +208,7 @@ impl ServerState {
         if self.hold_time.is_zero() {
             return Ok(());
         }
-        let _place = self.capacity.acquire().await.map_err(io::Error::other)?;
+        let _permit = self.capacity.acquire().await.map_err(io::Error::other)?;
         pacer.sleep(self.hold_time).await
     }
 
@@ -226,7 +226,7 @@ impl ServerState {
     }
 }
 
-/// Half of an answer, and then nothing until the other side has closed.
+/// Sends half of an answer and then waits until the peer has closed.
 async fn stall(stream: &mut TcpStream, body_bytes: u64) -> io::Result<()> {
     stream.write_all(&head_text("200 OK", body_bytes)).await?;
     stream.write_all(pattern::slice(0, body_bytes / 2)).await?;
@@ -234,14 +234,14 @@ async fn stall(stream: &mut TcpStream, body_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-async fn next_head(stream: &mut TcpStream, inbox: &mut ReceiveBuffer) -> io::Result<Option<RequestHead>> {
+async fn next_head(stream: &mut TcpStream, buffer: &mut ReceiveBuffer) -> io::Result<Option<RequestHead>> {
     loop {
-        let parsed = head::request(inbox.unread()).map_err(io::Error::other)?;
+        let parsed = head::request(buffer.unread()).map_err(io::Error::other)?;
         if let Some(head) = parsed {
-            inbox.consume(head.length_bytes);
+            buffer.consume(head.length_bytes);
             return Ok(Some(head));
         }
-        if inbox.fill(stream).await? == 0 {
+        if buffer.fill(stream).await? == 0 {
             return Ok(None);
         }
     }

@@ -1,16 +1,15 @@
-//! The kernel buffers of one TCP socket: sizes, limits and what they hold.
+//! The kernel buffers of one TCP socket: sizes, limits and held bytes.
 //!
-//! Linux grows both buffers of a socket by itself and never shrinks them (tcp(7), `tcp_rmem`, `tcp_wmem`). A transfer
-//! sets them by its own pace:
+//! Linux grows both buffers of a socket automatically and never shrinks them (tcp(7), `tcp_rmem`, `tcp_wmem`). A transfer sets their sizes
+//! by its throughput:
 //!
 //! - The receive buffer is locked (`SO_BUF_LOCK`, socket(7), Linux 5.15) and sized (`SO_RCVBUF`). An advertised window cannot be taken
-//!   back (RFC 9293, 3.8.6), so it shrinks by `TCP_WINDOW_CLAMP`: it closes as the peer uses it, and no received byte is dropped.
-//! - Of the send buffer only the unsent bytes are limited (`TCP_NOTSENT_LOWAT`): those are what a slow client leaves
-//!   there. Sent bytes wait for an acknowledgement only. A smaller `SO_SNDBUF` would stop a connection after each
-//!   segment until a delayed acknowledgement.
+//!   back (RFC 9293, 3.8.6), so `TCP_WINDOW_CLAMP` shrinks it: the window closes as the peer uses it, and no received byte is dropped.
+//! - In the send buffer only the unsent bytes are limited (`TCP_NOTSENT_LOWAT`), because those accumulate with a slow client. Sent bytes
+//!   only wait for an acknowledgement. A smaller `SO_SNDBUF` would stop a connection after each segment until a delayed acknowledgement.
 //!
-//! A kernel without one of these options keeps its own growth; every option here is set without an error on failure. `kept.rs` has what a
-//! connection keeps between transfers.
+//! A kernel without one of these options sizes the buffer itself: a failure to set an option is ignored. `retention.rs` defines the sizes
+//! that a connection keeps between transfers.
 
 mod retention;
 
@@ -28,31 +27,31 @@ use crate::buffers::tuning::{BufferSize, BufferTuner, MEDIUM_BYTES};
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
 pub(crate) const RECEIVE_BYTES_MIN: u32 = 40 << 10;
-/// What waits to be sent of a transfer before it grows, in bytes. The kernel takes up to one segment more.
+/// Limit of unsent bytes of a transfer before it grows. The kernel accepts up to one segment more.
 const UNSENT_BYTES_MIN: u32 = 16 << 10;
-/// The window of a receive buffer that was made small.
+/// The window of a receive buffer after a shrink.
 const WINDOW_BYTES_MIN: u32 = RECEIVE_BYTES_MIN / 2;
 
-/// The kernel buffers of one socket. It stays on one thread, and outlives the socket without harm.
+/// The kernel buffers of one socket. The value stays on one thread and may outlive the socket.
 #[derive(Debug)]
 pub(crate) struct SocketBuffers {
-    /// None once the socket is closed: its number may belong to another file then.
+    /// None after the socket is closed, because its descriptor number may be reused.
     descriptor: Cell<Option<RawFd>>,
     retention: BufferRetention,
-    /// The kernel does not size the receive buffer.
+    /// The kernel must not size the receive buffer.
     is_locked: Cell<bool>,
-    /// Transfers that send through this socket: more than one on HTTP/2.
+    /// Transfers that send through this socket; HTTP/2 connections can have several.
     senders: Cell<u32>,
     receivers: Cell<u32>,
     /// The largest receive buffer that was set, in bytes as the kernel accounts them.
     receive_limit: Cell<u32>,
-    /// A transfer has ended since the last visit of a kept size.
+    /// A transfer has ended since the last sweep.
     was_used: Cell<bool>,
-    /// Visited with each sample.
+    /// The worker sweeps this socket with each sample.
     is_swept: Cell<bool>,
     receive: BufferSide,
     send: BufferSide,
-    /// Of bodies that are no transfers.
+    /// For bodies that are too small for a transfer.
     small_body_tuner: Cell<Option<BufferTuner>>,
     receive_resized: Notify,
 }
@@ -65,7 +64,7 @@ struct BufferSide {
 }
 
 impl BufferSide {
-    /// Whether no transfer uses what is reserved.
+    /// Marks the reservation as unused or used by a transfer.
     fn set_idle(&self, is_idle: bool) {
         if let Some(reservation) = &mut *self.reservation.borrow_mut() {
             reservation.set_idle(is_idle);
@@ -73,15 +72,15 @@ impl BufferSide {
     }
 }
 
-/// What a socket keeps of its receive buffer after a large body.
+/// How long a socket keeps the size of its receive buffer after a large body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BufferRetention {
-    /// At most a medium size, while transfers follow each other: a client's connection.
+    /// At most a medium size, until it was idle for two samples: a client's connection.
     UntilIdle,
-    /// At most a medium size, or a large one while most of the budget is free, with its reservation, until it closes: an upstream's
+    /// A medium size, or a large one while most of the budget is free, with its reservation, until the connection closes: an upstream
     /// connection, which many clients share.
     UntilClose,
-    /// The configured size, always.
+    /// Always the configured size.
     Fixed,
 }
 
@@ -90,7 +89,7 @@ pub(crate) enum BufferRetention {
 pub(crate) struct OpenSocket(Rc<SocketBuffers>);
 
 impl OpenSocket {
-    /// For a socket that this value is dropped with. None where the bytes do not come from a socket.
+    /// For a socket that is dropped together with this value. `descriptor` is none if the bytes do not come from a socket.
     pub(crate) fn new(descriptor: Option<RawFd>, retention: BufferRetention) -> Self {
         let buffers = SocketBuffers {
             descriptor: Cell::new(descriptor),
@@ -108,7 +107,7 @@ impl OpenSocket {
         };
         match retention {
             BufferRetention::UntilIdle => {}
-            // Locked from the start: the kernel would grow it without a reservation.
+            // Locked from the start, because the kernel would grow it without a reservation.
             BufferRetention::UntilClose => buffers.lock(true),
             BufferRetention::Fixed => buffers.is_locked.set(true),
         }
@@ -157,26 +156,26 @@ impl SocketBuffers {
         self.users(direction).get() > 1
     }
 
-    /// The size that this direction has now.
+    /// The current size of this direction.
     pub(crate) fn size(&self, direction: Direction) -> BufferSize {
         self.side(direction).size.get()
     }
 
-    /// Waits until the receive buffer has another size.
+    /// Waits until the size of the receive buffer changes.
     pub(crate) async fn receive_resized(&self) {
         self.receive_resized.notified().await;
     }
 
-    /// Whether the receive buffer is larger than at first.
+    /// Whether the receive buffer is larger than small.
     pub(crate) fn has_grown_receive(&self) -> bool {
         self.receive.size.get() > BufferSize::Small
     }
 
-    /// A large transfer begins to use this direction. The first one makes it small.
+    /// A transfer begins to use this direction. The first one shrinks it, unless it has a limit already.
     pub(crate) fn begin_transfer(&self, direction: Direction) {
         let users = self.users(direction);
         users.set(users.get() + 1);
-        // A connection that keeps its buffer has limited it before.
+        // A connection that keeps its size has a limit from an earlier transfer.
         let is_limited = match direction {
             Direction::Send => self.size(direction) > BufferSize::Small,
             Direction::Receive => self.is_locked.get(),
@@ -189,7 +188,7 @@ impl SocketBuffers {
         }
     }
 
-    /// A large transfer ends.
+    /// A transfer ends.
     pub(crate) fn end_transfer(&self, direction: Direction) {
         let users = self.users(direction);
         users.set(users.get().saturating_sub(1));
@@ -212,7 +211,7 @@ impl SocketBuffers {
         self.users(direction).get() > 0
     }
 
-    /// Bytes of a body that is no transfer came. A connection that brings many of them soon gets a medium buffer.
+    /// Counts received bytes of a body that is too small for a transfer. An upstream connection with many of them gets a medium buffer.
     pub(crate) fn record_small_body(&self, bytes: usize, budget: &Arc<BufferBudget>, now: Instant) {
         let size = self.receive.size.get();
         if self.retention != BufferRetention::UntilClose || (size > BufferSize::Small && !budget.is_short()) {
@@ -222,15 +221,15 @@ impl SocketBuffers {
             self.receive.reservation.take();
             return self.shrink(Direction::Receive);
         }
-        let mut pace =
+        let mut tuner =
             self.small_body_tuner.get().unwrap_or_else(|| BufferTuner::new(BufferSize::Small, now));
-        if let Some(size) = pace.advance(bytes as u64, budget.headroom(), now) {
+        if let Some(size) = tuner.advance(bytes as u64, budget.headroom(), now) {
             self.grow(Direction::Receive, size, budget.try_reserve(MEDIUM_BYTES.into()));
         }
-        self.small_body_tuner.set(Some(pace));
+        self.small_body_tuner.set(Some(tuner));
     }
 
-    /// Sets the size of this direction, if its memory was reserved. Smaller sizes are ignored.
+    /// Grows this direction to `size`, if its memory was reserved. Smaller sizes are ignored.
     pub(crate) fn grow(&self, direction: Direction, size: BufferSize, reservation: Option<Reservation>) {
         let side = self.side(direction);
         let is_fixed = direction == Direction::Receive && self.retention == BufferRetention::Fixed;
@@ -249,7 +248,7 @@ impl SocketBuffers {
                 self.lock(false);
             }
             (Direction::Receive, Some(bytes)) => {
-                // Never lowered: the kernel would drop bytes that it has promised to take.
+                // Never lowered, because the kernel would drop bytes within the advertised window.
                 if bytes > self.receive_limit.get() {
                     self.receive_limit.set(bytes);
                     self.with_descriptor(|socket| sockopt::set_receive_buffer(socket, bytes));
@@ -259,7 +258,7 @@ impl SocketBuffers {
         }
     }
 
-    /// Makes this direction small. A receive window closes as the peer uses it; bytes that wait to be sent are sent.
+    /// Shrinks this direction. A receive window closes as the peer uses it; queued bytes are still sent.
     pub(crate) fn shrink(&self, direction: Direction) {
         let side = self.side(direction);
         if side.size.replace(BufferSize::Small) > BufferSize::Small && direction == Direction::Receive {
@@ -276,7 +275,7 @@ impl SocketBuffers {
         }
     }
 
-    /// Reserves the size that the kernel has given to this direction. False where the budget has no more.
+    /// Reserves the size that the kernel has given to this direction. False if the budget does not allow it.
     pub(crate) fn reserve_kernel_size(&self, direction: Direction) -> bool {
         let memory = self.memory();
         let bytes = match direction {
@@ -289,7 +288,7 @@ impl SocketBuffers {
 
     fn clamp_window(&self) {
         self.with_descriptor(|socket| {
-            // A peer sends whole segments; where one is larger than the window (loopback), each would wait for a timer.
+            // A peer sends whole segments. On loopback a segment can be larger than the window, and each would wait for the probe timer.
             let segment = sockopt::received_segment(socket);
             sockopt::set_window_clamp(socket, WINDOW_BYTES_MIN.max(segment.saturating_mul(2)));
         });
@@ -299,7 +298,7 @@ impl SocketBuffers {
         self.with_descriptor(|socket| sockopt::set_unsent_limit(socket, bytes));
     }
 
-    /// Whether the kernel must not size the receive buffer.
+    /// Forbids or allows the kernel to size the receive buffer.
     fn lock(&self, is_locked: bool) {
         if self.is_locked.replace(is_locked) != is_locked {
             self.with_descriptor(|socket| sockopt::lock_receive_buffer(socket, is_locked));

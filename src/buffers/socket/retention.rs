@@ -1,15 +1,14 @@
-//! What a connection keeps of its buffers after a transfer, and when it gives that back.
+//! Buffer sizes that a connection keeps after a transfer, and their release.
 //!
-//! A kept size lets the next transfer start where the last one ended. It stays reserved in the budget, and so do
-//! bytes that a peer leaves in the kernel after a buffer was made small. The worker visits such sockets at each
-//! sample of the monitor (`transfers.rs`).
+//! With a retained size the next transfer starts at the size of the last one. The size stays reserved in the budget. Bytes that a peer
+//! leaves in the kernel after a shrink stay reserved too. The worker sweeps such sockets with each sample of the monitor (`transfers.rs`).
 
 use super::{BufferRetention, DIRECTIONS, Direction, SocketBuffers};
 use crate::buffers::budget::Reservation;
 use crate::buffers::tuning::{BufferSize, MEDIUM_BYTES, SMALL_BYTES};
 
 impl SocketBuffers {
-    /// The large body that comes through this socket ends soon: the window that is open covers the rest of it.
+    /// The window that is open covers the rest of the received body: reduces the buffer to the size that the connection may keep.
     pub(crate) fn prepare_body_end(&self) {
         match (self.retention, self.receive.size.get()) {
             (_, BufferSize::Small) | (BufferRetention::Fixed, _) => {}
@@ -17,12 +16,12 @@ impl SocketBuffers {
             (_, BufferSize::Large) if self.may_retain_large() => {}
             (_, BufferSize::Large) => self.shrink_to_medium(),
             (BufferRetention::UntilIdle, BufferSize::Unlimited) => self.shrink(Direction::Receive),
-            // Its window cannot be taken back, so the connection closes with the body.
+            // Its window cannot be taken back, so the connection closes after the body.
             (BufferRetention::UntilClose, BufferSize::Unlimited) => {}
         }
     }
 
-    /// Whether more was promised to the peer than a kept connection may hold.
+    /// Whether the advertised window is larger than a reusable connection may have.
     pub(crate) fn has_open_window(&self) -> bool {
         self.receive_limit.get() == u32::MAX
     }
@@ -34,63 +33,64 @@ impl SocketBuffers {
     fn shrink_to_medium(&self) {
         let mut reservation = self.receive.reservation.take();
         self.shrink(Direction::Receive);
-        if reservation.as_mut().is_some_and(|held| held.resize(MEDIUM_BYTES.into())) {
+        if reservation.as_mut().is_some_and(|reservation| reservation.resize(MEDIUM_BYTES.into())) {
             self.grow(Direction::Receive, BufferSize::Medium, reservation);
         }
     }
 
-    /// Whether this direction has a size that it keeps only until the connection was idle for two samples.
+    /// Whether this direction has a size that it keeps only until the connection was idle for two samples (0.5 s).
     fn retains_idle_in(&self, direction: Direction) -> bool {
         let is_temporary = direction == Direction::Send || self.retention == BufferRetention::UntilIdle;
         is_temporary && self.size(direction) > BufferSize::Small && !self.is_used(direction)
     }
 
-    /// The same for either direction.
+    /// [`Self::retains_idle_in`] for either direction.
     fn retains_idle(&self) -> bool {
         DIRECTIONS.into_iter().any(|direction| self.retains_idle_in(direction))
     }
 
-    /// Whether visits must begin after a transfer: a size is kept, or memory of a former size is reserved, and no visits are under way.
+    /// Whether sweeps must begin after a transfer: a size is retained or memory of a former size is reserved, and no sweeps are running.
     pub(crate) fn begin_sweeps(&self) -> bool {
         let is_due =
             self.retains_idle() || DIRECTIONS.into_iter().any(|direction| self.is_shrinking(direction));
         is_due && !self.is_swept.replace(true)
     }
 
-    /// Gives back what is no longer needed; returns whether another visit is. The second visit without a transfer in between gives a kept
-    /// size back, or the first where memory is short.
+    /// Releases unneeded memory. Returns whether another sweep is needed. The second sweep without a transfer in between releases a
+    /// retained size; while memory is short the first one does.
     pub(crate) fn sweep(&self, is_short: bool) -> bool {
-        let keeps = self.retains_idle() && self.was_used.replace(false) && !is_short;
-        for direction in DIRECTIONS.into_iter().filter(|direction| !keeps && self.retains_idle_in(*direction))
+        let is_retained = self.retains_idle() && self.was_used.replace(false) && !is_short;
+        for direction in
+            DIRECTIONS.into_iter().filter(|direction| !is_retained && self.retains_idle_in(*direction))
         {
             self.shrink(direction);
             if direction == Direction::Send {
                 self.limit_unsent(0);
             }
         }
-        let is_visited = self.release_unused() || keeps;
-        self.is_swept.set(is_visited);
-        is_visited
+        let needs_sweep = self.release_unused() || is_retained;
+        self.is_swept.set(needs_sweep);
+        needs_sweep
     }
 
-    /// Whether this direction is small and has memory reserved for bytes of a former size.
+    /// Whether this direction is small and still has a reservation for bytes of a former size.
     fn is_shrinking(&self, direction: Direction) -> bool {
         let side = self.side(direction);
         side.size.get() == BufferSize::Small && side.reservation.borrow().is_some()
     }
 
-    /// Gives back the memory of former sizes that the kernel no longer holds; returns whether some is left.
+    /// Releases the reservations of former sizes that the kernel no longer holds. Returns whether some are left.
     pub(crate) fn release_unused(&self) -> bool {
         let is_left =
             DIRECTIONS.map(|direction| self.is_shrinking(direction) && self.release_unused_in(direction));
         is_left.contains(&true)
     }
 
-    /// The same for one direction, which is small. Bytes that a peer does not take stay in the kernel, so they stay reserved: else clients
-    /// that stop one after the other would hold many times the budget.
+    /// [`Self::release_unused`] for one direction, which is small. Bytes that a peer does not receive stay in the kernel, so they stay
+    /// reserved. Otherwise clients that stop one after the other would hold many times the budget.
     pub(super) fn release_unused_in(&self, direction: Direction) -> bool {
-        let mut held = self.side(direction).reservation.borrow_mut();
-        let Some(reservation) = held.as_mut() else { return false };
+        let mut stored = self.side(direction).reservation.borrow_mut();
+        let Some(reservation) = stored.as_mut() else { return false };
         let memory = self.memory();
         let bytes = match direction {
             Direction::Receive => memory.received_bytes,
@@ -100,7 +100,7 @@ impl SocketBuffers {
         if is_left {
             reservation.shrink_to(bytes);
         } else {
-            *held = None;
+            *stored = None;
         }
         is_left
     }

@@ -1,4 +1,4 @@
-//! Causes of lost log lines and failed writes, as metric labels and the status name them.
+//! Causes of lost log lines and failed writes, with their names in metrics and the status document.
 
 use std::io;
 
@@ -7,18 +7,18 @@ use std::io;
 pub enum LogFault {
     /// The file system or the quota is full (`ENOSPC`, `EDQUOT`).
     DiskFull,
-    /// The reader of the pipe has gone (`EPIPE`).
+    /// The reader has closed the pipe (`EPIPE`).
     BrokenPipe,
     /// Any other write error.
     Io,
     /// A write did not return within a second.
     Blocked,
-    /// Lines come faster than the output takes them.
+    /// Lines are logged faster than the output accepts them.
     TooSlow,
 }
 
 impl LogFault {
-    /// Every cause, in the order of their counters.
+    /// Every cause, in the order of the counters.
     pub const ALL: [Self; 5] = [Self::DiskFull, Self::BrokenPipe, Self::Io, Self::Blocked, Self::TooSlow];
 
     /// The cause of a failed write.
@@ -31,7 +31,7 @@ impl LogFault {
         }
     }
 
-    /// The metric's label.
+    /// The name as a metric label and in the status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl LogFault {
         }
     }
 
-    /// What the operator does about it.
+    /// The remedy, for the operator.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ mod tests {
 
     /// X10
     #[test]
-    fn write_errors_are_told_apart_by_cause() {
+    fn write_errors_are_classified_by_cause() {
         // ENOSPC, EDQUOT, EPIPE, EIO, EBADF
         let of = |errno: i32| LogFault::from_error(&io::Error::from_raw_os_error(errno)).as_str();
         assert_eq!([28, 122, 32, 5, 9].map(of), ["disk_full", "disk_full", "broken_pipe", "io", "io"]);

@@ -1,8 +1,8 @@
 //! The logger, built from the `log` section, and the control of its writer thread.
 //!
-//! Workers append lines to a bounded buffer (`sink.rs`). One thread writes the buffer to the output (`writer.rs`, `output.rs`),
-//! and a second one reports write failures on stderr (`watch.rs`). No other thread ever writes to an output, so a blocked
-//! terminal, pipe or disk blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure.
+//! Workers append lines to a bounded buffer (`sink.rs`). One thread writes the buffer to the output (`writer.rs`, `output.rs`), and a
+//! second one reports write failures on stderr (`watchdog.rs`). No other thread writes to an output, so a blocked terminal, pipe or disk
+//! blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure.
 
 mod fault;
 mod output;
@@ -30,7 +30,7 @@ pub(crate) use sink::Sink;
 pub use stats::{CurrentFault, LogStats};
 pub use watchdog::write_stderr;
 
-/// Why there is no log.
+/// Why the log cannot be started.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The output cannot be opened.
@@ -38,7 +38,7 @@ pub enum LogError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A thread of the log did not start.
@@ -57,13 +57,12 @@ pub struct LogControl {
 }
 
 impl LogControl {
-    /// Asks the writer thread to open the log file again, for rotation (SIGUSR1). Without effect where the output is no file.
+    /// Requests the writer thread to reopen the log file, for rotation (SIGUSR1). Without effect if the output is not a file.
     pub fn reopen(&self) {
         self.buffer.reopen();
     }
 
-    /// Ends the log: the writer thread writes what is buffered. Waits for it, at most `patience`. Returns whether
-    /// everything was written.
+    /// Ends the log: the writer thread writes the buffered lines. Waits for it, at most `timeout`. Returns whether all lines were written.
     pub fn shut_down(&self, timeout: Duration) -> bool {
         self.buffer.shut_down(timeout)
     }
@@ -91,7 +90,7 @@ pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
     Ok((log, LogControl { buffer, stats }))
 }
 
-/// The logger at the configured level, and one at every level for the log's own notices.
+/// The logger at the configured level, and one without a level filter for notices about the log itself.
 fn loggers(config: &LogConfig, sink: &Sink) -> (Logger, Logger) {
     let is_terminal = match config.output {
         LogOutput::Stdout => io::stdout().is_terminal(),
@@ -105,12 +104,12 @@ fn loggers(config: &LogConfig, sink: &Sink) -> (Logger, Logger) {
         LogLevel::Debug => Level::Debug,
         LogLevel::Trace => Level::Trace,
     };
-    let is_for_people = match config.format {
+    let is_terminal_format = match config.format {
         LogFormat::Terminal => true,
         LogFormat::Json => false,
         LogFormat::Auto => is_terminal,
     };
-    if is_for_people {
+    if is_terminal_format {
         let style = if is_terminal { Style::Colored } else { Style::Plain };
         filtered(level, || TerminalDrain::new(sink.clone(), style))
     } else {

@@ -1,8 +1,7 @@
 //! The output of the log: standard output, standard error, or a file that is reopened.
 //!
-//! Standard streams are duplicated descriptors: the locks of `std::io::stdout` would let a blocked writer block the exit.
-//! A FIFO is opened for reading too (fifo(7)): otherwise the open would wait for a reader, and each reader that leaves would
-//! break the pipe.
+//! Standard streams are duplicated descriptors: with the locks of `std::io::stdout` a blocked writer would block the exit. A FIFO is opened
+//! for reading too (fifo(7)). Otherwise the open would wait for a reader, and each reader that closes it would break the pipe.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -18,24 +17,24 @@ use crate::telemetry::log::LogError;
 /// Whether a reopened output is the same file as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reopened {
-    /// The same: a line that was cut short may be completed.
+    /// The same file: a partial line may be completed.
     Same,
-    /// Another one.
+    /// Another file.
     Other,
 }
 
-/// What the writer thread writes to.
+/// Output of the writer thread.
 pub(super) trait LogTarget: Write + Send {
-    /// Whether the file was deleted, so that nobody will read what is written to it.
+    /// Whether the file was deleted, so that further lines would be lost.
     fn is_deleted(&self) -> bool;
 
-    /// Opens the output again. After an error the output stays as it was.
+    /// Reopens the output. After an error the old output stays in use.
     fn reopen(&mut self) -> io::Result<Reopened>;
 
-    /// Whether `reopen` does anything.
+    /// Whether the output is a file, which `reopen` can reopen.
     fn is_file(&self) -> bool;
 
-    /// Whether it is the same file, pipe or terminal as stderr: a message there would stand within a log line.
+    /// Whether it is the same file, pipe or terminal as stderr, where a message could interrupt a log line.
     fn is_stderr(&self) -> bool;
 }
 
@@ -110,27 +109,13 @@ impl Write for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
-    /// A directory of this test's own, removed at its end.
-    struct Directory(PathBuf);
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    fn directory(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("tidegate-log-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    /// G4: a renamed file is written on until it is opened again, and a deleted one is noticed
+    /// G4: a renamed file stays in use until it is reopened, and a deleted one is detected
     #[test]
-    fn files_are_opened_again() {
-        let directory = directory("rotated");
-        let (path, old) = (directory.0.join("log"), directory.0.join("log.1"));
+    fn files_are_reopened() {
+        let scratch = Scratch::new();
+        let (path, old) = (scratch.path().join("log"), scratch.path().join("log.1"));
         let mut output = Output::open(&LogOutput::File(path.clone())).unwrap();
         output.write_all(b"one\n").unwrap();
         assert_eq!(output.reopen().unwrap(), Reopened::Same);
@@ -145,11 +130,11 @@ mod tests {
         assert!(output.is_deleted());
     }
 
-    /// X12: a FIFO without a reader does not hold up the start
+    /// X12: a FIFO without a reader does not delay the start
     #[test]
     fn a_fifo_without_a_reader_is_opened() {
-        let directory = directory("fifo");
-        let path = directory.0.join("log");
+        let scratch = Scratch::new();
+        let path = scratch.path().join("log");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let mut output = Output::open(&LogOutput::File(path)).unwrap();

@@ -9,7 +9,7 @@ use crate::telemetry::log::stats::LogStats;
 
 const BUFFER_BYTES_MAX: usize = 8 << 20;
 const WAKE_AT_BYTES: usize = 256 << 10;
-/// Capacity that a written buffer keeps; a larger one is given back.
+/// Capacity that a buffer keeps after a write; a larger one is freed.
 pub(super) const KEPT_BYTES_MAX: usize = 2 * WAKE_AT_BYTES;
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
@@ -30,10 +30,10 @@ pub(super) struct LogBuffer {
     written: Condvar,
 }
 
-/// What the writer thread does next.
+/// Next command for the writer thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WriterCommand {
-    /// Write the lines, then open the file again if asked to.
+    /// Write the lines, then reopen the file if requested.
     Write { reopen: bool },
     /// Stop: the log has ended and nothing is left.
     Stop,
@@ -44,7 +44,7 @@ impl LogBuffer {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the line fitted.
+    /// Appends a line. False if the buffer is full.
     fn push(&self, line: &[u8]) -> bool {
         let mut pending = self.lock();
         let before = pending.lines.len();
@@ -99,7 +99,7 @@ impl LogBuffer {
     }
 }
 
-/// Where drains put their lines.
+/// Input side of the buffer, for the drains.
 #[derive(Clone)]
 pub(crate) struct Sink {
     buffer: Arc<LogBuffer>,
@@ -111,14 +111,14 @@ impl Sink {
         Self { buffer, stats }
     }
 
-    /// Appends one line, its end included, or drops and counts it if the buffer is full.
+    /// Appends one line with its line end. If the buffer is full, drops and counts it.
     pub(crate) fn push(&self, line: &[u8]) {
         if !self.buffer.push(line) {
             self.stats.count_dropped();
         }
     }
 
-    /// A sink of its own and what reads its lines.
+    /// A separate sink, and a function that returns its lines.
     #[cfg(test)]
     pub(crate) fn in_memory() -> (Self, impl Fn() -> String) {
         let buffer = Arc::new(LogBuffer::default());
@@ -135,7 +135,7 @@ impl Sink {
 mod tests {
     use super::*;
 
-    /// X12: a full buffer drops whole lines, counts them, and keeps those it has
+    /// X12: a full buffer drops and counts whole new lines, and keeps the buffered ones
     #[test]
     fn lines_that_do_not_fit_are_dropped_and_counted() {
         let buffer = Arc::new(LogBuffer::default());
@@ -151,9 +151,9 @@ mod tests {
         assert_eq!(lines.len(), 8 << 20);
     }
 
-    /// G4: the end of the log waits no longer than it was told
+    /// G4: the end of the log waits no longer than its timeout
     #[test]
-    fn the_end_does_not_wait_for_a_writer_that_hangs() {
+    fn the_end_does_not_wait_for_a_blocked_writer() {
         let buffer = LogBuffer::default();
         assert!(!buffer.shut_down(Duration::from_millis(20)));
         buffer.mark_stopped();

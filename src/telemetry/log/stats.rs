@@ -1,7 +1,7 @@
-//! Counters of lost lines and failed writes, and the failure that lasts.
+//! Counters of lost lines and failed writes, and the current failure.
 //!
-//! Written by the threads that log, the writer thread and the watch; read by the status and the metrics. A write that does
-//! not return cannot report itself: every reader calls `observe`, which compares its start with the clock.
+//! The logging threads, the writer thread and the watchdog update them; the status and the metrics read them. A blocked write cannot report
+//! itself, so every reader calls `check_blocked_write`, which compares the start of the write with the clock.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,12 +13,12 @@ use tidegate_actors::clock;
 
 use crate::telemetry::log::fault::LogFault;
 
-/// A write that takes longer is a blocked one.
+/// A write that takes at least this long is blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
-/// No write is under way.
+/// Value of `write_began_ms` without a write in progress.
 const IDLE: u64 = u64::MAX;
 
-/// A failure that lasts: from the first failed write to the next one that succeeds.
+/// A current failure: from the first failed write to the next successful one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentFault {
     /// The cause.
@@ -35,20 +35,20 @@ pub struct LogStats {
     failures: CauseCounters,
     faults: Mutex<Faults>,
     began: Instant,
-    /// Start of the write under way, in ms since `began`.
+    /// Start of the write in progress, in ms since `began`.
     write_began_ms: AtomicU64,
-    /// Start of the last write that was counted as blocked, likewise.
+    /// Start of the last write that was counted as blocked, in ms since `began`.
     counted_ms: AtomicU64,
 }
 
 #[derive(Default)]
 struct Faults {
     current: Option<CurrentFault>,
-    /// The last failure that was not yet taken by the watch.
+    /// The last failure that the watchdog has not reported yet.
     unreported: Option<CurrentFault>,
 }
 
-// A panic leaves counters whole.
+// A panic leaves the counters consistent.
 impl UnwindSafe for LogStats {}
 impl RefUnwindSafe for LogStats {}
 
@@ -80,13 +80,10 @@ impl CauseCounters {
 impl LogStats {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         Ok(Self {
-            lost: CauseCounters::new(
-                "log_lines_lost_total",
-                "log lines that were dropped or not written, by cause",
-            )?,
+            lost: CauseCounters::new("log_lines_lost_total", "log lines that were lost, by cause")?,
             failures: CauseCounters::new(
                 "log_write_failures_total",
-                "writes of the log that failed or did not return within a second, by cause",
+                "log writes that failed or did not return within a second, by cause",
             )?,
             faults: Mutex::default(),
             began: clock::now(),
@@ -107,7 +104,7 @@ impl LogStats {
         self.lost.total()
     }
 
-    /// The failure that lasts, if any. Counts a write that has become a blocked one.
+    /// The current failure, if any. Counts a write that is blocked by now.
     #[must_use]
     pub fn current(&self) -> Option<CurrentFault> {
         self.check_blocked_write();
@@ -123,15 +120,15 @@ impl LogStats {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    /// Time that the write under way has taken.
+    /// Start and duration of the write in progress.
     fn writing_for(&self) -> Option<(u64, Duration)> {
         let began = self.write_began_ms.load(Ordering::Acquire);
         (began != IDLE).then(|| (began, Duration::from_millis(self.elapsed_ms().saturating_sub(began))))
     }
 
-    /// Counts the write under way as a failure once it is blocked.
+    /// Counts the write in progress as a failure, once, if it is blocked.
     pub fn check_blocked_write(&self) {
-        let Some((began, _)) = self.writing_for().filter(|(_, taken)| *taken >= BLOCKED_AFTER) else {
+        let Some((began, _)) = self.writing_for().filter(|(_, elapsed)| *elapsed >= BLOCKED_AFTER) else {
             return;
         };
         if self.counted_ms.swap(began, Ordering::AcqRel) != began {
@@ -140,9 +137,9 @@ impl LogStats {
         }
     }
 
-    /// A thread that logs had to drop a line.
+    /// Counts a line that a logging thread has dropped.
     pub(super) fn count_dropped(&self) {
-        let is_blocked = self.writing_for().is_some_and(|(_, taken)| taken >= BLOCKED_AFTER);
+        let is_blocked = self.writing_for().is_some_and(|(_, elapsed)| elapsed >= BLOCKED_AFTER);
         let cause = if is_blocked { LogFault::Blocked } else { LogFault::TooSlow };
         self.lost.add(cause, 1);
         if cause == LogFault::TooSlow && self.lock().current.is_none() {
@@ -159,7 +156,7 @@ impl LogStats {
         self.write_began_ms.store(IDLE, Ordering::Release);
     }
 
-    /// A write failed, and these lines are lost.
+    /// Records a failed write and the number of lost lines.
     pub(super) fn record_failure(&self, cause: LogFault, detail: String, lines: u64) {
         self.lost.add(cause, lines);
         self.set_current(cause, clock::now(), detail);
@@ -168,19 +165,19 @@ impl LogStats {
     fn set_current(&self, cause: LogFault, now: Instant, detail: String) {
         self.failures.add(cause, 1);
         let mut faults = self.lock();
-        // A failure of another cause replaces the current one, and lasts since the first.
+        // A failure of another cause replaces the current one, and keeps the time of the first.
         let since = faults.current.as_ref().map_or(now, |current| current.since.min(now));
         let fault = CurrentFault { cause, since, detail };
         faults.unreported = Some(fault.clone());
         faults.current = Some(fault);
     }
 
-    /// Everything that waited was written. Returns the failure that ended with it.
+    /// All buffered lines were written: ends the current failure and returns it.
     pub(super) fn record_recovery(&self) -> Option<CurrentFault> {
         self.lock().current.take()
     }
 
-    /// The last failure, once. Counts a write that has become a blocked one.
+    /// Takes the last unreported failure. Counts a write that is blocked by now.
     pub(super) fn next_unreported(&self) -> Option<CurrentFault> {
         self.check_blocked_write();
         self.lock().unreported.take()

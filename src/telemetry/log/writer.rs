@@ -1,8 +1,8 @@
 //! The thread that writes the log.
 //!
-//! A batch is written in pieces. After an error the rest of the batch is lost and counted, but for the rest of a line that was
-//! written in part: it is kept and written first next time, so that no line is torn. A write that succeeds ends the failure,
-//! and a notice in the log says how many lines are missing.
+//! A batch is written in pieces. After an error the rest of the batch is lost and counted, except the rest of a partially written line: the
+//! next write begins with it, so that no line is torn. A successful write ends the failure, and a notice in the log has the number of lost
+//! lines.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use crate::telemetry::log::fault::LogFault;
 use crate::telemetry::log::output::{LogTarget, Reopened};
 use crate::telemetry::log::sink::{KEPT_BYTES_MAX, LogBuffer, WriterCommand};
 use crate::telemetry::log::stats::{CurrentFault, LogStats};
+use crate::telemetry::millis;
 
-/// Bytes of one write(2): small enough that a slow reader, which takes some each second, does not count as a blocked one.
+/// Maximum bytes of one write(2). Small enough that a slow reader, which reads some bytes each second, does not count as blocked.
 const PIECE_BYTES_MAX: usize = 32 << 10;
-/// Notices of lost lines come at most this often.
+/// Minimum time between two notices of lost lines.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts the thread.
@@ -45,11 +46,11 @@ struct Writer {
     stats: Arc<LogStats>,
     target: Box<dyn LogTarget>,
     notices: Logger,
-    /// The rest of a line that was written in part.
+    /// The rest of a partially written line.
     partial_line: Vec<u8>,
-    /// A failure that has ended, of which no notice was logged yet.
+    /// A failure that has ended without a notice so far.
     recovered: Option<CurrentFault>,
-    /// Lost lines that notices have reported.
+    /// Lost lines that earlier notices have reported.
     reported: u64,
     noticed: Option<Instant>,
 }
@@ -60,7 +61,7 @@ impl Writer {
         loop {
             let reopen = match buffer.wait_for_lines(&mut lines) {
                 WriterCommand::Write { reopen } => reopen,
-                // The last notice does not wait until it is due.
+                // The last notice is logged without waiting for `NOTICE_EVERY`.
                 WriterCommand::Stop if self.recovered.is_some() => {
                     self.noticed = None;
                     self.log_recovery();
@@ -99,7 +100,7 @@ impl Writer {
         }
     }
 
-    /// Writes the batch; returns how many of its bytes were written.
+    /// Writes the batch. Returns the number of written bytes.
     fn try_write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         if self.target.is_deleted()
             && let Err(error) = self.reopen_target()
@@ -116,7 +117,7 @@ impl Writer {
 
     fn reopen_target(&mut self) -> io::Result<()> {
         if self.target.reopen()? == Reopened::Other && !self.partial_line.is_empty() {
-            // The beginning of this line is in the other file.
+            // The beginning of this line is in the old file.
             self.partial_line.clear();
             self.stats.record_failure(LogFault::Io, "the log file was replaced within a line".to_owned(), 1);
         }
@@ -130,12 +131,12 @@ impl Writer {
         }
         match self.reopen_target() {
             Ok(()) => info!(self.notices, "log file reopened"),
-            Err(error) => error!(self.notices, "log file cannot be reopened, the old file is written on";
+            Err(error) => error!(self.notices, "log file cannot be reopened, the old file stays in use";
                 "error" => error.to_string(), "hint" => "check the directory and permissions of log.output, then send SIGUSR1 again"),
         }
     }
 
-    /// Logs how many lines are missing, once writing works again.
+    /// Logs the number of lost lines after a recovery.
     fn log_recovery(&mut self) {
         let (lost, now) = (self.stats.lost() - self.reported, clock::now());
         let is_due = self.noticed.is_none_or(|at| now.saturating_duration_since(at) >= NOTICE_EVERY);
@@ -144,12 +145,12 @@ impl Writer {
         self.reported += lost;
         let lasted = now.saturating_duration_since(ended.since);
         warn!(self.notices, "log output works again";
-            "error" => ended.detail, "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+            "error" => ended.detail, "lasted_ms" => millis(lasted),
             "lines_lost" => lost, "cause" => ended.cause.as_str());
     }
 }
 
-/// Writes in pieces; returns how many bytes were written.
+/// Writes in pieces. Returns the number of written bytes.
 fn write_all(target: &mut dyn LogTarget, bytes: &[u8], stats: &LogStats) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

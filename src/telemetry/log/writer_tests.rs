@@ -1,4 +1,4 @@
-//! The writer thread's steps over an output that fails as it is told to.
+//! The writer thread over an output with scripted failures.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -10,25 +10,26 @@ use super::*;
 
 const ENOSPC: i32 = 28;
 
-/// What an output did, as a reader finds it.
+/// A fake file: its content, and the results of the next writes.
 #[derive(Default)]
-struct Disk {
+struct FakeFile {
     written: Vec<u8>,
-    /// Of each of the next writes: how many bytes at most are written, or the error.
-    acts: VecDeque<Result<usize, i32>>,
+    /// For each of the next writes: the maximum of written bytes, or the error.
+    results: VecDeque<Result<usize, i32>>,
     deleted: bool,
     reopens: VecDeque<Result<Reopened, i32>>,
 }
 
 #[derive(Clone, Default)]
-struct Fake(Arc<Mutex<Disk>>);
+struct Fake(Arc<Mutex<FakeFile>>);
 
 impl io::Write for Fake {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut disk = self.0.lock().unwrap();
-        let most = disk.acts.pop_front().unwrap_or(Ok(usize::MAX)).map_err(io::Error::from_raw_os_error)?;
+        let mut file = self.0.lock().unwrap();
+        let most =
+            file.results.pop_front().unwrap_or(Ok(usize::MAX)).map_err(io::Error::from_raw_os_error)?;
         let count = bytes.len().min(most.max(1));
-        disk.written.extend_from_slice(&bytes[..count]);
+        file.written.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
@@ -43,12 +44,12 @@ impl LogTarget for Fake {
     }
 
     fn reopen(&mut self) -> io::Result<Reopened> {
-        let mut disk = self.0.lock().unwrap();
+        let mut file = self.0.lock().unwrap();
         let reopened =
-            disk.reopens.pop_front().unwrap_or(Ok(Reopened::Same)).map_err(io::Error::from_raw_os_error)?;
-        disk.deleted = false;
+            file.reopens.pop_front().unwrap_or(Ok(Reopened::Same)).map_err(io::Error::from_raw_os_error)?;
+        file.deleted = false;
         if reopened == Reopened::Other {
-            disk.written.clear();
+            file.written.clear();
         }
         Ok(reopened)
     }
@@ -62,9 +63,9 @@ impl LogTarget for Fake {
     }
 }
 
-fn writer(acts: impl IntoIterator<Item = Result<usize, i32>>) -> (Writer, Fake) {
+fn writer(results: impl IntoIterator<Item = Result<usize, i32>>) -> (Writer, Fake) {
     let fake = Fake::default();
-    fake.0.lock().unwrap().acts.extend(acts);
+    fake.0.lock().unwrap().results.extend(results);
     let writer = Writer {
         stats: Arc::new(LogStats::new().unwrap()),
         target: Box::new(fake.clone()),
@@ -81,7 +82,7 @@ fn text(fake: &Fake) -> String {
     String::from_utf8(fake.0.lock().unwrap().written.clone()).unwrap()
 }
 
-/// X12: a line that was written in part is completed when writing works again; the rest of its batch is lost and counted
+/// X12: a partially written line is completed after the recovery; the rest of its batch is lost and counted
 #[test]
 fn a_line_that_was_cut_short_is_completed() {
     let (mut writer, fake) = writer([Ok(5), Err(ENOSPC), Err(ENOSPC), Ok(2)]);
@@ -96,15 +97,15 @@ fn a_line_that_was_cut_short_is_completed() {
     assert_eq!(writer.recovered.unwrap().cause, LogFault::DiskFull);
 }
 
-/// X12: a deleted file that cannot be created again is a failure; once it can, lines go to the new file
+/// X12: a deleted file that cannot be created again is a failure; after that succeeds, lines go to the new file
 #[test]
-fn a_deleted_file_is_opened_again_as_soon_as_it_can_be() {
+fn a_deleted_file_is_reopened_when_possible() {
     let (mut writer, fake) = writer([]);
     writer.write_batch(b"one\n");
     {
-        let mut disk = fake.0.lock().unwrap();
-        disk.deleted = true;
-        disk.reopens.extend([Err(2), Ok(Reopened::Other)]);
+        let mut file = fake.0.lock().unwrap();
+        file.deleted = true;
+        file.reopens.extend([Err(2), Ok(Reopened::Other)]);
     }
     writer.write_batch(b"two\n");
     assert_eq!((text(&fake).as_str(), writer.stats.lost()), ("one\n", 1));
@@ -124,20 +125,20 @@ fn a_new_file_begins_with_a_whole_line() {
 }
 
 proptest! {
-    /// X12: whatever fails when, every line is written whole and in order, or counted as lost
+    /// X12: with any sequence of failures every line is written whole and in order, or counted as lost
     #[test]
     fn lines_are_whole_or_counted(
-        acts in proptest::collection::vec(prop_oneof![3 => (1..40_usize).prop_map(Ok), 1 => Just(Err(ENOSPC))], 0..60),
+        results in proptest::collection::vec(prop_oneof![3 => (1..40_usize).prop_map(Ok), 1 => Just(Err(ENOSPC))], 0..60),
         batches in proptest::collection::vec(1..6_usize, 1..12),
     ) {
-        let (mut writer, fake) = writer(acts);
+        let (mut writer, fake) = writer(results);
         let mut next = 0..;
         for lines in &batches {
             let batch: String = next.by_ref().take(*lines).map(|at: u64| format!("line {at} of the log\n")).collect();
             writer.write_batch(batch.as_bytes());
         }
-        // The disk works from here on.
-        fake.0.lock().unwrap().acts.clear();
+        // The file works from here on.
+        fake.0.lock().unwrap().results.clear();
         writer.write_batch(b"line 999 of the log\n");
         let total = batches.iter().sum::<usize>() as u64 + 1;
         let text = text(&fake);
