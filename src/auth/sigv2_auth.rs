@@ -21,7 +21,7 @@ use crate::http::request_validation::Head;
 use crate::s3::addressing;
 use crate::s3::error_document::shortened;
 use crate::s3::form::fields::FormFields;
-use crate::s3::sigv2::{self, Place, PresentedSigV2, SigV2Rejection};
+use crate::s3::sigv2::{self, SigV2Location, PresentedSigV2, SigV2Rejection};
 use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
 use crate::worker::Worker;
 
@@ -109,12 +109,12 @@ pub(super) fn error_reply(rejection: &SigV2Rejection) -> ErrorReply {
             "SigV2 (AWSAccessKeyId) is disabled for this bucket; sign with AWS4-HMAC-SHA256, or ask the operator to add sigv2 \
              to buckets.NAME.auth",
         ),
-        SigV2Rejection::Malformed(Place::Header, what) => bad_request(
+        SigV2Rejection::Malformed(SigV2Location::Header, what) => bad_request(
             "InvalidArgument",
             "sigv2_malformed",
             format!("AWS authorization header is invalid: {what}"),
         ),
-        SigV2Rejection::Malformed(Place::Query, what) => forbidden(
+        SigV2Rejection::Malformed(SigV2Location::Query, what) => forbidden(
             "AccessDenied",
             "sigv2_malformed",
             format!("error parsing the query's SigV2 signature: {what}"),

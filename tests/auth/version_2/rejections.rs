@@ -247,7 +247,7 @@ async fn a_malformed_signature_is_answered_with_the_parameter() {
     let gateway = builder(&upstream).start().await;
     let right = signer().presigned("GET", TARGET, &signer().expires(60), &[]);
     for (url, named) in [
-        (right.replacen("AWSAccessKeyId", "awsaccesskeyid", 1), "AWSAccessKeyId is spelled in another case"),
+        (right.replacen("AWSAccessKeyId", "awsaccesskeyid", 1), "AWSAccessKeyId has the wrong case"),
         (format!("{right}&Expires=1"), "Expires is in the query twice"),
         (format!("{right}&versionId=1"), "`versionId` is in the query twice"),
         (format!("{right}&partNumber=1%0A2"), "`partNumber` has a line feed"),
