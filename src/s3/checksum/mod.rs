@@ -2,7 +2,7 @@
 //!
 //! Of a request, every declared digest is verified: `Content-MD5`, `x-amz-content-sha256`, and `x-amz-checksum-*` as a header or a trailer.
 //! The end of the body is withheld until all of them match, so the upstream never stores a corrupted object. Of a response, the checksum of
-//! the whole object is verified; after a mismatch the response is aborted. `docs/design/uploads.md` describes the limits: composite
+//! the whole object is verified; after a mismatch the response is aborted. `docs/design/checksums.md` describes the limits: composite
 //! checksums, ranges and checksum types.
 //!
 //! Source: S3 "Checking object integrity"; xxHash specification (XXH64, XXH3) for the XXHASH algorithms.
