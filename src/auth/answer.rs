@@ -89,18 +89,18 @@ pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
 }
 
 fn delete_list(rejection: &DeleteListRejection) -> ErrorReply {
-    let refused = |why: &str| {
+    let malformed = |why: &str| {
         bad_request("MalformedXML", "delete_list", format!("the list of keys to delete is rejected: {why}"))
     };
     match rejection {
-        DeleteListRejection::Malformed(why) => refused(why),
-        DeleteListRejection::Length => refused(&format!(
+        DeleteListRejection::Malformed(why) => malformed(why),
+        DeleteListRejection::Length => malformed(&format!(
             "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
         )),
         DeleteListRejection::Checksum => forbidden(
             "AccessDenied",
             "policy_denied",
-            "the list of keys to delete cannot be shortened: its presigned query has a checksum, and the policy denies some of \
+            "the list of keys to delete cannot be reduced: its presigned query has a checksum, and the policy denies some of \
              its keys; send the checksum as a header",
         ),
     }
@@ -116,7 +116,9 @@ fn token_reply(rejection: &JwtRejection) -> ErrorReply {
         |reason, message: String| unauthorized("InvalidToken", reason, message).with_challenge(INVALID_TOKEN);
     match rejection {
         JwtRejection::Repeated => invalid("token_repeated", "there is more than one token".to_owned()),
-        JwtRejection::Malformed(what) => invalid("token_malformed", format!("the token is malformed: {what}")),
+        JwtRejection::Malformed(what) => {
+            invalid("token_malformed", format!("the token is malformed: {what}"))
+        }
         JwtRejection::Algorithm => {
             invalid("token_algorithm", "the token's algorithm is not accepted for its key".to_owned())
         }
@@ -126,9 +128,7 @@ fn token_reply(rejection: &JwtRejection) -> ErrorReply {
             invalid("token_claim", format!("the token's claim `{name}` is missing or malformed"))
         }
         JwtRejection::Issuer => invalid("token_issuer", "the token is from another issuer".to_owned()),
-        JwtRejection::Audience => {
-            invalid("token_audience", "the token is for another audience".to_owned())
-        }
+        JwtRejection::Audience => invalid("token_audience", "the token is for another audience".to_owned()),
         JwtRejection::Expired => invalid("token_expired", "the token has expired".to_owned()),
         JwtRejection::NotYetValid => invalid("token_early", "the token is not valid yet".to_owned()),
         JwtRejection::PolicyClaim(name) => forbidden(

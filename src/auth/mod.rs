@@ -91,7 +91,7 @@ pub(crate) enum AuthRejection {
     CopySourceDenied,
     /// An anonymous client overrides headers of the response.
     AnonymousOverride,
-    /// A list of keys to delete cannot be checked or shortened.
+    /// A list of keys to delete cannot be checked or reduced.
     InvalidDeleteList(DeleteListRejection),
     /// The key has dot segments, and the caller's policy has prefixes.
     DotSegment,
@@ -132,10 +132,8 @@ impl AuthRejection {
             Self::PolicyDenied(Access::Configure) => false,
             _ => return self,
         };
-        match operation.configure_cause.clone() {
-            Some(configure_cause) => Self::NeedsConfigure { is_anonymous, configure_cause },
-            None => self,
-        }
+        let cause = operation.configure_cause.clone();
+        cause.map_or(self, |configure_cause| Self::NeedsConfigure { is_anonymous, configure_cause })
     }
 
     /// Whether it counts as a failed authentication (L8).
@@ -236,8 +234,8 @@ pub(crate) async fn authenticate(
 }
 
 /// The key that a presigned URL (SigV4) names. The signature is not verified.
-pub(crate) fn presigned_key(head: Head<'_>, accepted_auth: &AcceptedAuth, keyring: &Keyring) -> Option<KeyId> {
-    if !accepted_auth.signature || !sigv4::query::is_presigned(head.uri.query()?) {
+pub(crate) fn presigned_key(head: Head<'_>, accepted: &AcceptedAuth, keyring: &Keyring) -> Option<KeyId> {
+    if !accepted.signature || !sigv4::query::is_presigned(head.uri.query()?) {
         return None;
     }
     keyring.find(PresentedSignature::from_request(head).ok()??.access_key_id())
@@ -261,19 +259,18 @@ pub(crate) async fn authenticate_bucket_list(
 /// Authenticates by API key or token; none if the request has neither. The value of `Bearer` may be either.
 async fn authenticate_bearer(
     head: Head<'_>,
-    accepted_auth: &AcceptedAuth,
+    accepted: &AcceptedAuth,
     worker: &Worker,
 ) -> Result<Option<Caller>, AuthRejection> {
-    let presented = accepted_auth.presented_api_key(head.headers)?;
+    let presented = accepted.presented_api_key(head.headers)?;
     if let Some(PresentedAuth::ApiKey(secret) | PresentedAuth::Bearer(secret)) = presented {
         match worker.shared.keyring.find_api_key(secret) {
             Some(id) => return Ok(Some(Caller::identified(ClientIdentity::Key(id)))),
-            None if matches!(presented, Some(PresentedAuth::Bearer(_))) && accepted_auth.accepts_tokens() => {}
+            None if matches!(presented, Some(PresentedAuth::Bearer(_))) && accepted.accepts_tokens() => {}
             None => return Err(AuthRejection::UnknownApiKey),
         }
     }
-    let Some(token) = accepted_auth.presented_token(head.headers, head.uri.query().unwrap_or_default())?
-    else {
+    let Some(token) = accepted.presented_token(head.headers, head.uri.query().unwrap_or_default())? else {
         return Ok(None);
     };
     let verifier = worker.shared.tokens.as_ref().ok_or(JwtRejection::NoKeys)?;

@@ -38,7 +38,7 @@ pub(crate) fn needs_delete_key_check(
     }
 }
 
-/// Why a list of keys to delete cannot be checked or shortened.
+/// Why a list of keys to delete cannot be checked or reduced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeleteListRejection {
     /// It is malformed, or XML readers disagree on its meaning.

@@ -110,7 +110,7 @@ impl AcceptedAuth {
         Ok(once(&AUTHORIZATION)?.and_then(bearer_token).map(PresentedAuth::Bearer))
     }
 
-    /// The request's token, if the bucket takes tokens.
+    /// The request's token, if the bucket accepts tokens.
     pub(super) fn presented_token<'a>(
         &self,
         headers: &'a HeaderMap,

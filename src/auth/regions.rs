@@ -149,10 +149,7 @@ mod tests {
             ("eu-central-1", &["eu-west-1", "eu-north-1"], "eu-west-1"),
         ] {
             let (regions, bucket) = regions(gateway, listed);
-            assert_eq!(
-                (regions.advertised(Some(&bucket)), regions.advertised(None)),
-                (advertised, gateway)
-            );
+            assert_eq!((regions.advertised(Some(&bucket)), regions.advertised(None)), (advertised, gateway));
             assert!(accepts(&regions, &bucket, advertised));
         }
     }

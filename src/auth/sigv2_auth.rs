@@ -21,7 +21,7 @@ use crate::http::request_validation::Head;
 use crate::s3::addressing;
 use crate::s3::error_document::shortened;
 use crate::s3::form::fields::FormFields;
-use crate::s3::sigv2::{self, SigV2Location, PresentedSigV2, SigV2Rejection};
+use crate::s3::sigv2::{self, PresentedSigV2, SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
 use crate::worker::Worker;
 
@@ -42,11 +42,13 @@ pub(super) fn authenticate(
     let address = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
     let host_bucket = (address.addressing == Addressing::Virtual).then_some(address.bucket);
     let verified =
-        presented.verify(head, host_bucket.as_deref(), keyring.secret(id)).map_err(|rejection| match rejection {
-            SignatureRejection::Mismatch => {
-                AuthRejection::SignatureMismatch(Box::new(presented.mismatch(head, host_bucket.as_deref())))
+        presented.verify(head, host_bucket.as_deref(), keyring.secret(id)).map_err(|rejection| {
+            match rejection {
+                SignatureRejection::Mismatch => AuthRejection::SignatureMismatch(Box::new(
+                    presented.mismatch(head, host_bucket.as_deref()),
+                )),
+                other => other.into(),
             }
-            other => other.into(),
         })?;
     keyring.check_expiry(id, now)?;
     Ok(Caller { identity: ClientIdentity::Key(id), verified: Some(verified), is_sigv2: true })

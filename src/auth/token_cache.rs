@@ -33,15 +33,18 @@ impl TokenCache {
             self.0.remove(&hash);
         }
         let sessions = &worker.shared.actors.sessions;
-        let verified =
-            match sessions.verified_token(hash).await.filter(|cached| verifier.is_still_valid(cached, wall)) {
-                Some(cached) => cached,
-                None => {
-                    let verified = Arc::new(verifier.verify(token, wall, now).await?);
-                    sessions.insert_verified_token(hash, Arc::clone(&verified)).await;
-                    verified
-                }
-            };
+        let verified = match sessions
+            .verified_token(hash)
+            .await
+            .filter(|cached| verifier.is_still_valid(cached, wall))
+        {
+            Some(cached) => cached,
+            None => {
+                let verified = Arc::new(verifier.verify(token, wall, now).await?);
+                sessions.insert_verified_token(hash, Arc::clone(&verified)).await;
+                verified
+            }
+        };
         self.0.insert(hash, Arc::clone(&verified), now, worker.shared.config.sessions.ttl);
         Ok(verified)
     }

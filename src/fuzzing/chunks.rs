@@ -19,8 +19,8 @@ const FRAMING_BYTES_MAX: u64 = 20 << 10;
 const FRAMING_BYTES_SPARE: usize = 16 << 10;
 const VALUE: &str = "sOO8/Q==";
 
-/// Properties: the result does not depend on the slices of the input, an encoded body decodes to its data, a changed signed body is rejected
-/// or has the same meaning, the output is not longer than declared, and sizes up to 2^64 cause no overflow.
+/// Properties: the result does not depend on the slices of the input, an encoded body decodes to its data, a changed signed body is
+/// rejected or has the same meaning, the output is not longer than declared, and sizes up to 2^64 cause no overflow.
 pub fn chunks(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mode = input.byte();

@@ -27,9 +27,9 @@ const NEVER_A_HEADER: [&str; 6] = [
 /// The limit on the fields offset a file, with the line end that the parser adds offset the form.
 const FIELD_BYTES_MAX: usize = (20 << 10) + 2;
 
-/// Properties: the result does not depend on the slices of the input, a built form is parsed to its fields and file, a file does not contain
-/// the closing boundary, no field becomes a header that changes the operation, and a policy that allows a form allows no additional field and
-/// nothing after its expiration.
+/// Properties: the result does not depend on the slices of the input, a built form is parsed to its fields and file, a file does not
+/// contain the closing boundary, no field becomes a header that changes the operation, and a policy that allows a form allows no additional
+/// field and nothing after its expiration.
 pub fn forms(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
@@ -95,11 +95,7 @@ fn check_file(delimiter: &Delimiter, rest: &[u8], cuts: u8) {
         assert!(decode_file(delimiter, &[data], data.len()).is_none(), "a file contains its form's end");
     }
     if let Some(data) = whole {
-        assert_eq!(
-            read.as_deref(),
-            Some(data.as_slice()),
-            "the streamed file differs from the buffered one"
-        );
+        assert_eq!(read.as_deref(), Some(data.as_slice()), "the streamed file differs from the buffered one");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Fuzz targets: functions that take any bytes and assert properties.
 //!
-//! Each function is one target. `fuzz/` wraps it in a libFuzzer program; `replay` runs the files of `fuzz/corpus/` through it as an ordinary
-//! test on the stable toolchain. All assertions are in the targets, so a corpus file fails in the same way in both.
+//! Each function is one target. `fuzz/` wraps it in a libFuzzer program; `replay` runs the files of `fuzz/corpus/` through it as an
+//! ordinary test on the stable toolchain. All assertions are in the targets, so a corpus file fails in the same way in both.
 //!
-//! The targets call the product's parsers directly. They are compiled only for tests and with the cargo feature `fuzzing`. The properties and
-//! the results of long runs are in `docs/design/fuzzing.md`.
+//! The targets call the product's parsers directly. They are compiled only for tests and with the cargo feature `fuzzing`. The properties
+//! and the results of long runs are in `docs/design/fuzzing.md`.
 
 #![allow(
     clippy::unwrap_used,

@@ -21,8 +21,8 @@ const METHODS: [Method; 8] = [
 /// The maximum number of parameters in a query. More make the comparisons slow and cover nothing new.
 const PAIRS_MAX: usize = 12;
 
-/// Properties: every request has an access; it is the same for every spelling and order of the parameters; only some methods have the accesses
-/// `read`, `list` and `delete`; and with an unknown parameter or two sub-resources the access is `configure`.
+/// Properties: every request has an access; it is the same for every spelling and order of the parameters; only some methods have the
+/// accesses `read`, `list` and `delete`; and with an unknown parameter or two sub-resources the access is `configure`.
 pub fn operations(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let method = &METHODS[usize::from(input.byte()) % METHODS.len()];
@@ -33,11 +33,7 @@ pub fn operations(bytes: &[u8]) {
     let access = access(method, &query, &key);
 
     let spelt: Vec<String> = pairs.iter().map(|pair| respell(pair)).collect();
-    assert_eq!(
-        self::access(method, &spelt.join("&"), &key),
-        access,
-        "{method} ?{query} in another spelling"
-    );
+    assert_eq!(self::access(method, &spelt.join("&"), &key), access, "{method} ?{query} in another spelling");
     let mut reversed = pairs.clone();
     reversed.reverse();
     assert_eq!(self::access(method, &reversed.join("&"), &key), access, "{method} ?{query} in another order");

@@ -48,7 +48,8 @@ impl SentRequest {
         let uri: Uri = self.target.parse().expect("the targets are valid");
         let head =
             Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
-        let presented = PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
+        let presented =
+            PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
         presented.check_scope(|region| region == REGION, REGION)?;
         presented.check_time(now())?;
         // A signature does not cover the ID. With another ID the gateway would use another key, or none.
@@ -214,7 +215,8 @@ fn mutate(
             "an unsigned header"
         }
         5 => {
-            return corrupt_signature(sent, usize::from(at), byte).map(|other| (other, "a byte of the signature"));
+            return corrupt_signature(sent, usize::from(at), byte)
+                .map(|other| (other, "a byte of the signature"));
         }
         6 if plan.is_presigned => {
             other.target = sent.target.replacen("X-Amz-Expires=60", "X-Amz-Expires=61", 1);
@@ -301,6 +303,8 @@ fn any_head(mut input: Input<'_>) {
     assert!(sent.verify("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
     let text = |name: &str| sent.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = PresentedSignature::from_form(text("credential"), text("date"), text("signature"), None);
-    assert!(form.is_err() || form.is_ok_and(|presented| presented.verify_policy("a policy", &[7; 32]).is_err()));
+    assert!(
+        form.is_err() || form.is_ok_and(|presented| presented.verify_policy("a policy", &[7; 32]).is_err())
+    );
     assert!(sent.verify_sigv2("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
 }

@@ -19,8 +19,9 @@ const ERRORS: &str = "<Error><Key>k</Key></Error>";
 /// The longest tag or name that is rewritten.
 const BUFFERED_BYTES_MAX: usize = 8 << 10;
 
-/// Properties: a list of keys to delete is rejected or parsed to the same keys as by another XML parser; a rewritten document does not depend on
-/// the slices of the input and differs in names only; and another parser reads the same texts in a document that the gateway writes.
+/// Properties: a list of keys to delete is rejected or parsed to the same keys as by another XML parser; a rewritten document does not
+/// depend on the slices of the input and differs in names only; and another parser reads the same texts in a document that the gateway
+/// writes.
 pub fn xml(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
@@ -114,7 +115,11 @@ fn rename(text: &[u8], store_name: &str, client_name: &str, cuts: u8) -> Vec<u8>
         consumed += piece.len();
         // A name only grows here, so missing bytes are buffered.
         let is_bounded = has_location || consumed <= out.len() + BUFFERED_BYTES_MAX + piece.len();
-        assert!(is_bounded && out.len() <= bytes_max(consumed), "{} of {consumed} bytes came out", out.len());
+        assert!(
+            is_bounded && out.len() <= bytes_max(consumed),
+            "{} bytes of output for {consumed} of input",
+            out.len()
+        );
     }
     out.extend_from_slice(&renamer.finish());
     out

@@ -8,8 +8,8 @@
 //! (`tidegate_config::is_bucket_name`), such as `photos%2Fk`, `a%00b` or `a%253Ab`, stays as it was sent, and because of its `%` it matches
 //! no bucket. A `Host` is not decoded, and its bucket has no tenant, because a `:` starts the port.
 //!
-//! Source: S3 User Guide, "Virtual hosting of buckets". Its third style, a `Host` that is the whole bucket name, is not supported: every host
-//! name of the gateway would be a bucket.
+//! Source: S3 User Guide, "Virtual hosting of buckets". Its third style, a `Host` that is the whole bucket name, is not supported: every
+//! host name of the gateway would be a bucket.
 
 use std::borrow::Cow;
 

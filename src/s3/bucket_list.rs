@@ -48,7 +48,11 @@ pub(crate) fn parse<E: From<&'static str>>(
         parser.tag(tag, visit)?;
         rest = after;
         if parser.open.is_empty() && is_element(tag) {
-            return if rest.trim().is_empty() { Ok(parser.next) } else { Err("text follows its root".into()) };
+            return if rest.trim().is_empty() {
+                Ok(parser.next)
+            } else {
+                Err("text follows its root".into())
+            };
         }
     }
 }

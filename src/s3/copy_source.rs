@@ -1,11 +1,11 @@
 //! The source of a copy: `x-amz-copy-source` names a second bucket (V12, V5).
 //!
 //! The gateway's credentials may read more than the client may, so the source must be in a bucket of the same upstream that the client may
-//! read. The forwarded value is encoded again from the checked parts, with the upstream's name of the bucket, because two parsers could read
-//! different keys in the client's spelling. A store compares the whole value with the `s3:x-amz-copy-source` conditions of its policies, so
-//! two things stay as the client sent them: the leading slash, and the spelling of a bucket with the same name at the upstream. The decoded
-//! bucket is a valid name, so a second decoding changes nothing. Stores read a parameter of the same name in presigned URLs; the gateway
-//! rejects it.
+//! read. The forwarded value is encoded again from the checked parts, with the upstream's name of the bucket, because two parsers could
+//! read different keys in the client's spelling. A store compares the whole value with the `s3:x-amz-copy-source` conditions of its
+//! policies, so two things stay as the client sent them: the leading slash, and the spelling of a bucket with the same name at the
+//! upstream. The decoded bucket is a valid name, so a second decoding changes nothing. Stores read a parameter of the same name in
+//! presigned URLs; the gateway rejects it.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_config::is_bucket_name;

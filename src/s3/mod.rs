@@ -1,4 +1,5 @@
-//! The S3 protocol: names in paths and hosts, signatures, checksums, body framing, forms, and the documents that the gateway reads or writes.
+//! The S3 protocol: names in paths and hosts, signatures, checksums, body framing, forms, and the documents that the gateway reads or
+//! writes.
 //!
 //! These modules do not model what S3's operations do. Requests are forwarded unchanged except for bucket names, authentication and body
 //! framing.
@@ -25,3 +26,6 @@ pub(crate) mod target;
 pub(crate) mod upload;
 pub(crate) mod xml;
 pub(crate) mod xml_reader;
+
+/// The canned ACLs that give access to nobody except the bucket's owner.
+pub(crate) const OWNER_ONLY_ACLS: [&str; 3] = ["private", "bucket-owner-read", "bucket-owner-full-control"];

@@ -1,7 +1,7 @@
 //! Signs upstream requests with SigV4 and the bucket's upstream credentials (A2).
 //!
-//! The signature covers the canonical path, decoded once and encoded by S3's rule; the sent path stays the client's. The payload hash is the
-//! client's if it sent one, so the store verifies the client's body. The hash of a buffered body is computed; any other body is
+//! The signature covers the canonical path, decoded once and encoded by S3's rule; the sent path stays the client's. The payload hash is
+//! the client's if it sent one, so the store verifies the client's body. The hash of a buffered body is computed; any other body is
 //! `UNSIGNED-PAYLOAD`. The signing key depends on the day only and is cached in the signer.
 //!
 //! Sources: AWS "Signature Version 4 signing process", S3 "Authenticating Requests (AWS Signature Version 4)".

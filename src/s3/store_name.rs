@@ -1,7 +1,7 @@
 //! Compares the bucket names in a store's responses, in documents and in paths, with the bucket's name.
 //!
-//! The Ceph Object Gateway omits the tenant from the name of a bucket (`<Tenant>acme</Tenant><Name>photos</Name>`). A store with an endpoint
-//! path (`https://host/storage/v1/s3`) repeats that path, unless a proxy removes it.
+//! The Ceph Object Gateway omits the tenant from the name of a bucket (`<Tenant>acme</Tenant><Name>photos</Name>`). A store with an
+//! endpoint path (`https://host/storage/v1/s3`) repeats that path, unless a proxy removes it.
 
 use crate::s3::{addressing, target};
 

@@ -1,8 +1,8 @@
 //! A strict parser of small XML documents from clients: elements and text only.
 //!
-//! The gateway authorizes such a document before a store parses it too, so both must read the same content. The parser accepts elements with
-//! ASCII names, text with the five named entities and numeric references, and one `xmlns` attribute on the root. It rejects comments, CDATA
-//! sections, processing instructions, document types and all other attributes. `xml.rs` checks the encoding before.
+//! The gateway authorizes such a document before a store parses it too, so both must read the same content. The parser accepts elements
+//! with ASCII names, text with the five named entities and numeric references, and one `xmlns` attribute on the root. It rejects comments,
+//! CDATA sections, processing instructions, document types and all other attributes. `xml.rs` checks the encoding before.
 //!
 //! Source: XML 1.0 (Fifth Edition).
 

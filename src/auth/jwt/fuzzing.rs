@@ -120,7 +120,10 @@ fn check_claims(claims: &serde_json::Map<String, Value>, fingerprint: tidegate_a
             let late = verified.expires + Duration::from_secs(1);
             assert_eq!(claims::validate(claims, fingerprint, config, late), Err(JwtRejection::Expired));
             let has_prefixes = !matches!(&claims["p"], Value::Array(texts) if texts.is_empty());
-            assert!(has_prefixes || verified.policy.buckets.is_empty(), "an empty list of prefixes allows a bucket");
+            assert!(
+                has_prefixes || verified.policy.buckets.is_empty(),
+                "an empty list of prefixes allows a bucket"
+            );
         }
     });
 }

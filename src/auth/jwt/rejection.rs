@@ -30,8 +30,8 @@ pub(crate) enum JwtRejection {
 }
 
 impl JwtRejection {
-    /// Whether the rejection counts as a failed authentication (L8). A token that is expired, for another audience or from another issuer or
-    /// key is not a guess, so it does not count.
+    /// Whether the rejection counts as a failed authentication (L8). A token that is expired, for another audience or from another issuer
+    /// or key is not a guess, so it does not count.
     pub(crate) fn counts_toward_lockout(&self) -> bool {
         match self {
             Self::Repeated | Self::Malformed(_) | Self::Algorithm | Self::Signature => true,

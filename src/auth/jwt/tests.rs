@@ -189,9 +189,12 @@ fn a_set_keeps_only_keys_that_verify_tokens() {
     let (read, skipped) = jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
     assert_eq!(read.iter().filter_map(VerificationKey::id).collect::<Vec<_>>(), ["1", "11"]);
     assert_eq!(skipped, 13);
-    for (text, why) in
-        [("<html>", "not a JSON"), ("{}", "not a JSON"), ("[]", "not a JSON"), ("{\"keys\":{}}", "not a JSON")]
-    {
+    for (text, why) in [
+        ("<html>", "not a JSON"),
+        ("{}", "not a JSON"),
+        ("[]", "not a JSON"),
+        ("{\"keys\":{}}", "not a JSON"),
+    ] {
         assert!(jwks::parse(text.as_bytes()).unwrap_err().contains(why), "{text}");
     }
     let many = json!({ "keys": vec![json!({}); 101] }).to_string();

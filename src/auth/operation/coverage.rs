@@ -11,7 +11,7 @@ impl Operation<'_> {
     /// The first header that needs `configure`, or parameter that selects the operation, that the signature does not cover. If the request
     /// is not in the table of operations, every parameter counts as selecting. `covers` takes the name of a parameter or header.
     ///
-    /// Every privileged header is checked: somebody on the path could add a second one to a request with a signed one.
+    /// Every privileged header is checked: a proxy could add an unsigned one to a request with a signed one.
     pub(in crate::auth) fn first_unsigned<'a>(
         &self,
         head: Head<'a>,

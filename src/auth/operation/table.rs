@@ -168,7 +168,7 @@ const fn bucket(
 pub(super) static ROWS: [Row; 34] = [
     object("GetObject", "GET", None, READING, Access::Read),
     object("HeadObject", "HEAD", None, READING, Access::Read),
-    // Also CopyObject, whose source is a header.
+    // Also CopyObject: a header names its source.
     object("PutObject", "PUT", None, &[], Access::Write),
     object("DeleteObject", "DELETE", None, VERSION, Access::Delete),
     object("UploadPart", "PUT", Some(UPLOAD_ID), &["partNumber"], Access::Write),

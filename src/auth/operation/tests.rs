@@ -199,8 +199,8 @@ fn the_table_is_consistent() {
 /// Percent-encoded spellings of a name.
 fn spelling(name: &'static str) -> impl Strategy<Value = String> {
     prop::collection::vec(any::<bool>(), name.len()).prop_map(move |escaped| {
-        let spelt = name.bytes().zip(escaped);
-        spelt
+        let spelled = name.bytes().zip(escaped);
+        spelled
             .map(|(byte, escape)| if escape { format!("%{byte:02X}") } else { char::from(byte).to_string() })
             .collect()
     })
@@ -212,14 +212,14 @@ proptest! {
     fn no_spelling_lowers_the_access_of_an_operation(
         method in prop::sample::select(vec!["GET", "HEAD", "PUT", "POST", "DELETE"]),
         name in prop::sample::select(SUB_RESOURCES.to_vec()).prop_flat_map(|name| (Just(name), spelling(name))),
-        beside in "[a-z]{3,8}",
+        other in "[a-z]{3,8}",
     ) {
-        let (plain, spelt) = name;
+        let (plain, spelled) = name;
         for path in ["/b", "/b/k"] {
             let expected = of(method, &format!("{path}?{plain}=x"));
-            prop_assert_eq!(&of(method, &format!("{path}?{spelt}=x")), &expected);
-            prop_assert_eq!(&of(method, &format!("{path}?&&{spelt}=x&")), &expected);
-            let more = of(method, &format!("{path}?{spelt}=x&q{beside}=1"));
+            prop_assert_eq!(&of(method, &format!("{path}?{spelled}=x")), &expected);
+            prop_assert_eq!(&of(method, &format!("{path}?&&{spelled}=x&")), &expected);
+            let more = of(method, &format!("{path}?{spelled}=x&q{other}=1"));
             prop_assert_eq!(more.0, Access::Configure);
         }
     }

@@ -75,11 +75,7 @@ impl ExpectedDigests {
         let mut all = Vec::new();
         if let Some(expected) = payload {
             let expected = Some(expected.to_vec());
-            all.push(ExpectedDigest {
-                kind: DigestKind::Payload,
-                expected,
-                digest: RunningDigest::sha256(),
-            });
+            all.push(ExpectedDigest { kind: DigestKind::Payload, expected, digest: RunningDigest::sha256() });
         }
         let mut digests = headers.get_all(CONTENT_MD5);
         if let Some(value) = digests.next() {

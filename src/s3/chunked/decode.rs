@@ -258,8 +258,7 @@ pub(crate) fn peek_chunk_size(start: &[u8]) -> ChunkSizePeek {
     if digits == start.len() && digits <= SIZE_DIGITS_MAX {
         return ChunkSizePeek::NeedMore;
     }
-    let size =
-        std::str::from_utf8(&start[..digits]).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    let size = std::str::from_utf8(&start[..digits]).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
     size.map_or(ChunkSizePeek::Invalid, ChunkSizePeek::Size)
 }
 

@@ -232,7 +232,8 @@ fn malformed_framing_has_its_own_fault() {
 /// A1, I1
 #[test]
 fn the_trailer_must_match_the_announcement() {
-    let result = |end: &str| decode(UnsignedTrailer, format!("1\r\na\r\n0\r\n{end}").as_bytes(), &[], 1, None);
+    let result =
+        |end: &str| decode(UnsignedTrailer, format!("1\r\na\r\n0\r\n{end}").as_bytes(), &[], 1, None);
     let fine = Ok((b"a".to_vec(), Some("x".to_owned())));
     assert_eq!(result("x-amz-checksum-crc32c:x\r\n\r\n"), fine);
     assert_eq!(result("X-Amz-Checksum-CRC32C: x \n\r\n\r\n"), fine, "as some clients send it");

@@ -1,8 +1,8 @@
 //! Encodes data as `aws-chunked` for the upstream, with the gateway's signatures (A1).
 //!
 //! The upstream needs a Content-Length, so every chunk except the last one has the same size, and the length of the body is computed from
-//! the length of the data. A client's verified chunk of exactly this size keeps its boundaries and its hash, so one SHA-256 pass serves both
-//! signatures. Other data is divided into new chunks.
+//! the length of the data. A client's verified chunk of exactly this size keeps its boundaries and its hash, so one SHA-256 pass serves
+//! both signatures. Other data is divided into new chunks.
 //!
 //! The final chunk of size 0 commits the upload, so it is encoded only after everything was verified.
 

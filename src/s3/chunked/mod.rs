@@ -1,5 +1,5 @@
-//! `aws-chunked` bodies (A1): chunks of data, a final chunk of size 0, and in two of the three layouts trailing headers. In two layouts each
-//! chunk has a signature that covers the chunk and the previous signature.
+//! `aws-chunked` bodies (A1): chunks of data, a final chunk of size 0, and in two of the three layouts trailing headers. In two layouts
+//! each chunk has a signature that covers the chunk and the previous signature.
 //!
 //! Both directions are pure and do not copy data: `decode` accepts input in slices of any size, `encode` produces the upstream's framing. A
 //! signed chunk is buffered until its signature is verified, so the bucket's `max_chunk_size` bounds the memory of one upload. Unsigned

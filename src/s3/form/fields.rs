@@ -126,10 +126,10 @@ impl FormFields {
                 _ => continue,
             };
             let fault = |what| FormRejection::InvalidField { name: shortened(name), what };
-            let header =
-                HeaderName::try_from(header).map_err(|_| fault("has a name that is not a valid header name"))?;
-            let value =
-                HeaderValue::try_from(value).map_err(|_| fault("has a value that is not a valid header value"))?;
+            let header = HeaderName::try_from(header)
+                .map_err(|_| fault("has a name that is not a valid header name"))?;
+            let value = HeaderValue::try_from(value)
+                .map_err(|_| fault("has a value that is not a valid header value"))?;
             headers.push((header, value));
         }
         Ok(headers)
@@ -142,8 +142,8 @@ fn tagging_header(document: &str) -> Result<Option<(HeaderName, HeaderValue)>, F
     if value.is_empty() {
         return Ok(None);
     }
-    let value =
-        HeaderValue::try_from(value).map_err(|_| FormRejection::InvalidTagging("its tags are not a valid header value"))?;
+    let value = HeaderValue::try_from(value)
+        .map_err(|_| FormRejection::InvalidTagging("its tags are not a valid header value"))?;
     Ok(Some((TAGGING, value)))
 }
 

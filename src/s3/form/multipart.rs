@@ -171,7 +171,8 @@ fn parse_parameter_value(text: &str) -> Option<(String, &str)> {
 
 /// The data of a small file. `rest` is the form from the file's first byte to its end.
 pub(crate) fn extract_file(mut rest: Bytes, delimiter: &Delimiter) -> Result<Bytes, FormRejection> {
-    let end = memmem::find(&rest, &delimiter.0).ok_or(FormRejection::Malformed("no boundary follows its file"))?;
+    let end =
+        memmem::find(&rest, &delimiter.0).ok_or(FormRejection::Malformed("no boundary follows its file"))?;
     let after = &rest[end + delimiter.0.len()..];
     if !after.starts_with(b"--") && memmem::find(after, &[&delimiter.0, b"--".as_slice()].concat()).is_none()
     {

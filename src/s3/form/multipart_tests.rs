@@ -71,7 +71,10 @@ fn malformed_forms_are_rejected() {
     let rejection = |form: &[u8]| read(form, 1000).map(|_| ()).unwrap_err();
     assert_eq!(rejection(b"--XyZ--\r\n"), NoFile);
     assert!(matches!(rejection(b"x--XyZ\r\n"), Malformed(_)));
-    assert!(matches!(rejection(b"--XyZ \r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n"), Malformed(_)));
+    assert!(matches!(
+        rejection(b"--XyZ \r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n"),
+        Malformed(_)
+    ));
     for head in [
         "Content-Type: x",
         "Content-Disposition: form-data",
@@ -86,12 +89,16 @@ fn malformed_forms_are_rejected() {
     }
     let long = "v".repeat(21 << 10);
     assert_eq!(rejection(&form(&[("x-amz-meta-a", &long)], b"", "\r\n--XyZ--\r\n")), FieldsTooLarge);
-    assert_eq!(rejection(long.replace('v', "\r\n").as_bytes()), Malformed("it does not start with its boundary"));
+    assert_eq!(
+        rejection(long.replace('v', "\r\n").as_bytes()),
+        Malformed("it does not start with its boundary")
+    );
 }
 
 fn decode(data: &[u8], end: &str, slice: usize) -> Result<Vec<u8>, String> {
     let bytes = [data, end.as_bytes()].concat();
-    let mut decoder = FileDecoder::new(delimiter(), bytes.len() as u64).map_err(|error| format!("{error:?}"))?;
+    let mut decoder =
+        FileDecoder::new(delimiter(), bytes.len() as u64).map_err(|error| format!("{error:?}"))?;
     let mut out = Vec::new();
     for piece in bytes.chunks(slice) {
         let mut piece = Bytes::copy_from_slice(piece);

@@ -61,7 +61,9 @@ impl PostPolicy {
             Value::Object(pairs) => {
                 let mut pairs = pairs.iter();
                 let (Some((name, Value::String(value))), None) = (pairs.next(), pairs.next()) else {
-                    return Err(invalid("a simple condition must have exactly one property with a string value"));
+                    return Err(invalid(
+                        "a simple condition must have exactly one property with a string value",
+                    ));
                 };
                 self.conditions.push(Condition {
                     field: name.to_ascii_lowercase(),
@@ -81,7 +83,8 @@ impl PostPolicy {
         };
         if kind.eq_ignore_ascii_case("content-length-range") {
             let range = parse_number(first).zip(parse_number(second)).filter(|(least, most)| least <= most);
-            let (least, most) = range.ok_or(invalid("a content-length-range is not a minimum and a maximum"))?;
+            let (least, most) =
+                range.ok_or(invalid("a content-length-range is not a minimum and a maximum"))?;
             let (at_least, at_most) = self.range.unwrap_or((0, u64::MAX));
             self.range = Some((least.max(at_least), most.min(at_most)));
             return Ok(());

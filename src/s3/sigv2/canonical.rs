@@ -1,7 +1,7 @@
 //! The string to sign of SigV2, in two parts: the lines before the resource, and the resource.
 //!
-//! Values are signed percent-decoded, so the string can be ambiguous: the value `a&versionId=3` has the same string to sign as the value `a`
-//! and a parameter `versionId`. The holder of a URL could replace one by the other, so ambiguous values are rejected.
+//! Values are signed percent-decoded, so the string can be ambiguous: the value `a&versionId=3` has the same string to sign as the value
+//! `a` and a parameter `versionId`. The holder of a URL could replace one by the other, so ambiguous values are rejected.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -71,8 +71,8 @@ fn single_header<'a>(
     }
 }
 
-/// S3's headers by name, the values of each joined with commas, without the headers that CDNs add. Parameters with such names in a presigned
-/// URL count as headers.
+/// S3's headers by name, the values of each joined with commas, without the headers that CDNs add. Parameters with such names in a
+/// presigned URL count as headers.
 fn amazon_headers(
     headers: &HeaderMap,
     query: &str,
@@ -96,8 +96,7 @@ fn amazon_headers(
         let name = name.to_ascii_lowercase();
         let value = decoded_bytes(value_of(pair));
         if value.contains(&b'\n') || hoisted.contains(&name) {
-            let what =
-                format!("the parameter `{}` is repeated, or has a line feed", shortened(&name));
+            let what = format!("the parameter `{}` is repeated, or has a line feed", shortened(&name));
             return Err(SigV2Rejection::Malformed(location, what.into()).into());
         }
         let value = value.trim_ascii();

@@ -52,7 +52,8 @@ pub(crate) fn is_presented(head: Head<'_>) -> bool {
 pub(crate) fn check_single_auth(head: Head<'_>) -> Result<(), SignatureRejection> {
     let query = head.uri.query().unwrap_or_default();
     let is_presigned = query::is_presigned(query);
-    let is_token = |pair: &str| is_presigned && decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str());
+    let is_token =
+        |pair: &str| is_presigned && decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str());
     let has_sigv4 = pairs(query).any(|pair| sigv4_query::is_presign_parameter(pair) && !is_token(pair));
     let count = head.headers.get_all(AUTHORIZATION).count() + usize::from(is_presigned);
     if has_sigv4 || count > 1 { Err(SignatureRejection::Ambiguous) } else { Ok(()) }
@@ -183,7 +184,8 @@ fn header_date(headers: &HeaderMap) -> Result<(&[u8], SystemTime), SignatureReje
     time.map(|time| (line, time)).ok_or(SignatureRejection::MissingDate)
 }
 
-/// Parses an HTTP date, an RFC 2822 date with a numeric zone as in S3's examples, or a date in SigV4's format. S3 rejects dates before 1970.
+/// Parses an HTTP date, an RFC 2822 date with a numeric zone as in S3's examples, or a date in SigV4's format. S3 rejects dates before
+/// 1970.
 fn parse_date(text: &str) -> Option<SystemTime> {
     let rfc2822 = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
     let http_date = httpdate::parse_http_date(text).ok();

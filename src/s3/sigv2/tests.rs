@@ -211,12 +211,18 @@ fn ambiguous_values_are_rejected() {
         let sent = Sent::new("GET", &format!("/b/k?{query}"), &[]);
         let result = sent.string_to_sign(DATE, SigV2Location::Header);
         assert!(
-            matches!(result, Err(SignatureRejection::SigV2(SigV2Rejection::Malformed(SigV2Location::Header, _)))),
+            matches!(
+                result,
+                Err(SignatureRejection::SigV2(SigV2Rejection::Malformed(SigV2Location::Header, _)))
+            ),
             "{query}: {result:?}"
         );
     }
     let name = Sent::new("GET", "/b/k?response-content-disposition=filename%3D%22a%26b.txt%22", &[]);
-    assert!(name.string_to_sign(DATE, SigV2Location::Header).is_ok(), "an ampersand alone does not start a parameter");
+    assert!(
+        name.string_to_sign(DATE, SigV2Location::Header).is_ok(),
+        "an ampersand alone does not start a parameter"
+    );
     for hoisted in ["x-amz-a=1%0Ax-amz-acl:private", "x-amz-a=1&X-Amz-A=1", "x-amz-a%3Ab=1"] {
         let sent = Sent::new("GET", &format!("/b/k?{hoisted}"), &[]);
         assert!(sent.string_to_sign("9", SigV2Location::Query).is_err(), "{hoisted}");

@@ -22,7 +22,8 @@ impl<'a> PresentedSignature<'a> {
         token: Option<&'a str>,
     ) -> Result<Self, SignatureRejection> {
         let malformed = |what| SignatureRejection::Malformed(SignatureLocation::Form, what);
-        let invalid_credential = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let invalid_credential =
+            malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
         Ok(Self {
             location: SignatureLocation::Form,
             scope: CredentialScope::parse(credential.into()).ok_or(invalid_credential)?,

@@ -93,8 +93,8 @@ impl SignatureMismatch {
 
 /// Whether a header's value is shown.
 fn is_shown_header(name: &str) -> bool {
-    let is_known = SHOWN_HEADERS.contains(&name)
-        || SHOWN_HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let is_known =
+        SHOWN_HEADERS.contains(&name) || SHOWN_HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     is_known && !is_s3_secret(name)
 }
 

@@ -141,7 +141,8 @@ impl<'a> PresentedSignature<'a> {
         else {
             return Err(malformed("it needs three components: Credential, SignedHeaders, Signature"));
         };
-        let invalid_credential = malformed("the Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let invalid_credential =
+            malformed("the Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
         let scope = CredentialScope::parse(credential.into()).ok_or(invalid_credential)?;
         let timestamp = header_timestamp(headers)?;
         let payload = PayloadHash::header_value(headers)?.ok_or(SignatureRejection::MissingContentSha256)?;

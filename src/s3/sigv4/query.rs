@@ -149,7 +149,8 @@ impl<'a> PresignParameters<'a> {
             }
             _ => return Err(malformed("X-Amz-Algorithm is not AWS4-HMAC-SHA256")),
         }
-        let invalid_credential = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let invalid_credential =
+            malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
         let scope = CredentialScope::parse(credential).ok_or(invalid_credential)?;
         let invalid_date = malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ");
         let timestamp = Timestamp::parse(&date).ok_or(invalid_date)?;

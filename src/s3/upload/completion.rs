@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn only_the_checksums_of_parts_are_removed() {
         let before = format!("<ChecksumCRC32>AAAAAA==</ChecksumCRC32>{KEPT}");
-        let behind = format!("{KEPT}<ChecksumXXHASH128\n>x</ChecksumXXHASH128 ><ChecksumSHA1/>");
-        assert_eq!(stripped(&document(&[&before, KEPT, &behind])), Some(document(&[KEPT, KEPT, KEPT])));
+        let after = format!("{KEPT}<ChecksumXXHASH128\n>x</ChecksumXXHASH128 ><ChecksumSHA1/>");
+        assert_eq!(stripped(&document(&[&before, KEPT, &after])), Some(document(&[KEPT, KEPT, KEPT])));
         let prefixed = |checksum: &str| {
             format!(
                 "<s:CompleteMultipartUpload xmlns:s='>'><s:Part>{checksum}1</s:Part></s:CompleteMultipartUpload>"

@@ -116,7 +116,10 @@ mod tests {
         );
         let encoding =
             ChunkEncoding { layout: ChunkLayout::Signed, chunk_bytes: 65_536, length: 70_000, trailer: None };
-        assert_eq!(rewritten(Some(encoding), TrailerOutcome::Dropped), ["x-amz-decoded-content-length: 70000"]);
+        assert_eq!(
+            rewritten(Some(encoding), TrailerOutcome::Dropped),
+            ["x-amz-decoded-content-length: 70000"]
+        );
         let trailer = Some((ChecksumAlgorithm::Crc32.header(), ChecksumAlgorithm::Crc32.encoded_bytes()));
         let encoding = ChunkEncoding { layout: ChunkLayout::SignedTrailer, trailer, ..encoding };
         assert_eq!(

@@ -59,7 +59,9 @@ pub(crate) enum UploadFault {
     #[error("a body with a trailer needs x-amz-trailer to announce it")]
     TrailerMissing,
     /// The announced trailer is not a checksum, or the chunk layout has no trailer.
-    #[error("x-amz-trailer must name one x-amz-checksum- header, and x-amz-content-sha256 a layout with a trailer")]
+    #[error(
+        "x-amz-trailer must name one x-amz-checksum- header, and x-amz-content-sha256 a layout with a trailer"
+    )]
     TrailerUnsupported,
     /// `x-amz-sdk-checksum-algorithm` is present, and its checksum is missing.
     #[error(
