@@ -1,7 +1,7 @@
-//! Answers to requests that fail authentication or authorization. Each cause has S3's own code, so that SDKs react as they do to S3.
+//! Error replies to requests that fail authentication or authorization. Each cause has S3's own code, so SDKs react as they do to S3.
 //!
-//! S3 has the same code for some causes; the reason differs. The answer to a signature that does not match shows the texts that the
-//! gateway computed, as S3 does (`s3/sigv4/mismatch.rs`).
+//! S3 uses one code for several causes; the reason distinguishes them. The reply to a signature that does not match shows the texts
+//! that the gateway computed, as S3 does (`s3/sigv4/mismatch.rs`).
 
 use tidegate_config::{Access, Kind};
 
@@ -14,7 +14,7 @@ use crate::s3::delete_list::BYTES_MAX;
 use crate::s3::error_document::shortened;
 use crate::s3::sigv4::{SKEW_MAX, SignatureLocation, SignatureRejection, Validity};
 
-/// The answer to a request that was refused.
+/// The reply to a rejected request.
 pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
     let denied = |reason, message: String| forbidden("AccessDenied", reason, message);
     match rejection {
@@ -27,14 +27,17 @@ pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
             "a session ID has 1 to 128 letters, digits and hyphens",
         ),
         AuthRejection::Unsigned => {
-            denied("not_signed", "this bucket takes signed requests only, and this one is not".to_owned())
+            denied(
+                "not_signed",
+                "this bucket accepts signed requests only, and the request has no signature".to_owned(),
+            )
         }
         AuthRejection::MissingAuth(Kind::S3) => denied("unproven", MISSING_AUTH.to_owned()),
         AuthRejection::MissingAuth(Kind::Http) => {
             unauthorized("AccessDenied", "unproven", MISSING_AUTH).with_challenge("Bearer")
         }
         AuthRejection::UnknownApiKey => {
-            let message = "the API key is not known, or the request has two";
+            let message = "the API key is unknown, or the request has more than one";
             unauthorized("InvalidToken", "api_key_unknown", message).with_challenge(INVALID_TOKEN)
         }
         AuthRejection::Token(rejection) => token_reply(rejection),
@@ -42,10 +45,10 @@ pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
         AuthRejection::SignatureMismatch(mismatch) => mismatch
             .elements()
             .into_iter()
-            .fold(mismatch_reply(), |answer, (element, text)| answer.with_detail(element, text)),
+            .fold(mismatch_reply(), |reply, (element, text)| reply.with_detail(element, text)),
         AuthRejection::AnonymousDenied(access) => denied(
             "anonymous_denied",
-            format!("a request without proof of identity may not {} here", verb(*access)),
+            format!("anonymous clients may not {} in this bucket", verb(*access)),
         ),
         AuthRejection::PolicyDenied(access) => denied(
             "policy_denied",
@@ -65,13 +68,16 @@ pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
         AuthRejection::DotSegment => bad_request(
             "InvalidURI",
             "dot_segment",
-            "the key's policy has prefixes, and a `.` or `..` segment could lead a store out of them",
+            "the client's policy has prefixes, and a store could resolve a `.` or `..` segment to a key outside them",
         ),
-        AuthRejection::NeedsConfigure { is_anonymous, configure_cause: exception } => {
+        AuthRejection::NeedsConfigure { is_anonymous, configure_cause } => {
             let reason = if *is_anonymous { "anonymous_denied" } else { "policy_denied" };
             denied(
                 reason,
-                format!("{}: the request needs `configure`, which is not allowed here", configure_message(exception)),
+                format!(
+                    "{}: the request needs `configure`, which is not allowed here",
+                    configure_message(configure_cause)
+                ),
             )
         }
         AuthRejection::ConflictingParameters(names) => bad_request(
@@ -83,64 +89,64 @@ pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
 }
 
 fn delete_list(rejection: &DeleteListRejection) -> ErrorReply {
-    let refused = |why: &str| {
-        bad_request("MalformedXML", "delete_list", format!("the list of keys to delete is refused: {why}"))
+    let malformed = |why: &str| {
+        bad_request("MalformedXML", "delete_list", format!("the list of keys to delete is rejected: {why}"))
     };
     match rejection {
-        DeleteListRejection::Malformed(why) => refused(why),
-        DeleteListRejection::Length => refused(&format!(
+        DeleteListRejection::Malformed(why) => malformed(why),
+        DeleteListRejection::Length => malformed(&format!(
             "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
         )),
         DeleteListRejection::Checksum => forbidden(
             "AccessDenied",
             "policy_denied",
-            "the list of keys to delete cannot be shortened: its presigned query has a checksum, and the policy denies some of \
+            "the list of keys to delete cannot be reduced: its presigned query has a checksum, and the policy denies some of \
              its keys; send the checksum as a header",
         ),
     }
 }
 
-const MISSING_AUTH: &str = "this bucket asks who you are, and the request does not say";
-/// RFC 6750, 3. Without a description, because a guess must not learn its fault.
+const MISSING_AUTH: &str = "this bucket requires authentication, and the request has none";
+/// RFC 6750, 3. It has no description: a client that guesses tokens must not learn the fault.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
-/// The answer to a token that was refused. It names the fault for owners of a token that should be accepted.
+/// The reply to a rejected token. The message names the fault for the owner of the token.
 fn token_reply(rejection: &JwtRejection) -> ErrorReply {
     let invalid =
         |reason, message: String| unauthorized("InvalidToken", reason, message).with_challenge(INVALID_TOKEN);
     match rejection {
         JwtRejection::Repeated => invalid("token_repeated", "there is more than one token".to_owned()),
-        JwtRejection::Malformed(what) => invalid("token_malformed", format!("this is no token: {what}")),
+        JwtRejection::Malformed(what) => {
+            invalid("token_malformed", format!("the token is malformed: {what}"))
+        }
         JwtRejection::Algorithm => {
             invalid("token_algorithm", "the token's algorithm is not accepted for its key".to_owned())
         }
-        JwtRejection::UnknownKey => invalid("token_key", "the token's key is not known".to_owned()),
+        JwtRejection::UnknownKey => invalid("token_key", "the token's key is unknown".to_owned()),
         JwtRejection::Signature => invalid("token_signature", "the token's signature is wrong".to_owned()),
         JwtRejection::Claim(name) => {
             invalid("token_claim", format!("the token's claim `{name}` is missing or malformed"))
         }
-        JwtRejection::Issuer => invalid("token_issuer", "the token is of another issuer".to_owned()),
-        JwtRejection::Audience => {
-            invalid("token_audience", "the token is meant for somebody else".to_owned())
-        }
+        JwtRejection::Issuer => invalid("token_issuer", "the token is from another issuer".to_owned()),
+        JwtRejection::Audience => invalid("token_audience", "the token is for another audience".to_owned()),
         JwtRejection::Expired => invalid("token_expired", "the token has expired".to_owned()),
         JwtRejection::NotYetValid => invalid("token_early", "the token is not valid yet".to_owned()),
         JwtRejection::PolicyClaim(name) => forbidden(
             "AccessDenied",
             "token_grants",
-            format!("the token allows nothing: its claim `{name}` is missing or no list of text"),
+            format!("the token allows nothing: its claim `{name}` is missing or not a list of strings"),
         ),
         JwtRejection::NoKeys => {
-            not_ready("token_keys", "the keys that tokens are verified with could not be fetched yet")
+            not_ready("token_keys", "the keys that verify tokens have not been loaded yet")
         }
     }
 }
 
 /// Why a request needs `configure`.
-fn configure_message(exception: &ConfigureCause) -> String {
-    match exception {
+fn configure_message(cause: &ConfigureCause) -> String {
+    match cause {
         ConfigureCause::Parameter { name, operation: Some(operation) } => {
-            format!("`{}` is no parameter of {operation}", shortened(name))
+            format!("{operation} has no parameter `{}`", shortened(name))
         }
         ConfigureCause::Parameter { name, operation: None } => {
             format!(
@@ -152,7 +158,7 @@ fn configure_message(exception: &ConfigureCause) -> String {
             format!("the header `{}` grants access or overrides a protection", shortened(name))
         }
         ConfigureCause::Method | ConfigureCause::ConflictingParameters(..) => {
-            "the request is no operation that the gateway knows".to_owned()
+            "the request matches no operation of the gateway's table".to_owned()
         }
     }
 }
@@ -184,8 +190,8 @@ fn signature_reply(rejection: &SignatureRejection) -> ErrorReply {
             format!("{what} is not implemented; sign with AWS4-HMAC-SHA256"),
         ),
         SignatureRejection::SigV2(rejection) => sigv2_auth::error_reply(rejection),
-        SignatureRejection::Malformed(place, what) => malformed_signature_reply(*place, what),
-        // S3's code with Ceph's status: the URL is understood, and is never valid.
+        SignatureRejection::Malformed(location, what) => malformed_signature_reply(*location, what),
+        // S3's code with Ceph's status: the URL is well formed but can never be valid.
         SignatureRejection::InvalidLifetime(what) => {
             forbidden("AuthorizationQueryParametersError", "presigned_malformed", *what)
         }
@@ -211,12 +217,12 @@ fn signature_reply(rejection: &SignatureRejection) -> ErrorReply {
         SignatureRejection::KeyExpired => {
             bad_request("ExpiredToken", "key_expired", "the provided token has expired")
         }
-        other => unverified(other),
+        other => rejected_signature_reply(other),
     }
 }
 
-fn malformed_signature_reply(place: SignatureLocation, what: &str) -> ErrorReply {
-    match place {
+fn malformed_signature_reply(location: SignatureLocation, what: &str) -> ErrorReply {
+    match location {
         SignatureLocation::Header => bad_request(
             "AuthorizationHeaderMalformed",
             "authorization_malformed",
@@ -235,8 +241,8 @@ fn malformed_signature_reply(place: SignatureLocation, what: &str) -> ErrorReply
     }
 }
 
-/// The answer to a signature that is well formed and not accepted.
-fn unverified(rejection: &SignatureRejection) -> ErrorReply {
+/// The reply to a signature that is well formed and not accepted.
+fn rejected_signature_reply(rejection: &SignatureRejection) -> ErrorReply {
     match rejection {
         SignatureRejection::UnknownKey => forbidden(
             "InvalidAccessKeyId",
@@ -272,7 +278,7 @@ fn unverified(rejection: &SignatureRejection) -> ErrorReply {
     }
 }
 
-/// S3 shows the lifetime, its end and the server's time, with which the sender finds a wrong clock.
+/// S3 shows the lifetime, its end and the server's time, so the client can detect a wrong clock.
 fn outside_validity(reason: &'static str, message: &'static str, validity: &Validity) -> ErrorReply {
     forbidden("AccessDenied", reason, message)
         .with_detail("X-Amz-Expires", validity.lifetime.as_secs().to_string())

@@ -1,7 +1,7 @@
-//! Authenticates forms (A1). Their fields have the signature, which covers the policy.
+//! Authenticates HTML forms (A1). The signature is in the form's fields and covers the form's policy.
 //!
-//! Keys, session tokens, expirations and answers are those of requests. A form with a wrong signature never falls back to anonymous. A
-//! bucket that verifies no signatures still checks the form against its policy.
+//! Keys, session tokens, expirations and error replies are those of signed requests. A form with a wrong signature never falls back to
+//! anonymous. A bucket that verifies no signatures still checks the form against the form's policy.
 
 use tidegate_actors::{ClientIdentity, clock};
 use tidegate_config::Access;
@@ -16,7 +16,7 @@ use crate::s3::sigv4::canonical::ALGORITHM;
 use crate::s3::sigv4::{PresentedSignature, SignatureRejection};
 use crate::worker::Worker;
 
-/// Whether any form can succeed in a bucket, which its head tells.
+/// Rejects a form from its head alone, if the bucket's configuration accepts no form at all.
 pub(crate) fn check_form_possible(bucket: &Bucket, keyring: &Keyring) -> Result<(), AuthRejection> {
     let config = &bucket.config;
     if config.auth.is_empty() {
@@ -33,7 +33,7 @@ pub(crate) fn check_form_possible(bucket: &Bucket, keyring: &Keyring) -> Result<
     }
 }
 
-/// Authenticates a form that was sent to a bucket.
+/// Authenticates the sender of a form.
 pub(crate) async fn authenticate_form(
     fields: &FormFields,
     bucket: &Bucket,
@@ -56,12 +56,12 @@ async fn verify_sigv4(
     accepted: &AcceptedRegions<'_>,
     worker: &Worker,
 ) -> Result<Caller, GatewayError> {
-    let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
+    let reject = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
     let policy = fields.require("policy")?;
     match fields.require("x-amz-algorithm")? {
         ALGORITHM => {}
         "AWS4-ECDSA-P256-SHA256" => {
-            return Err(refused(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)")));
+            return Err(reject(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)")));
         }
         _ => {
             let (name, what) = ("x-amz-algorithm".to_owned(), "must be AWS4-HMAC-SHA256");
@@ -71,16 +71,16 @@ async fn verify_sigv4(
     let (credential, date) = (fields.require("x-amz-credential")?, fields.require("x-amz-date")?);
     let signature = fields.require("x-amz-signature")?;
     let token = fields.get("x-amz-security-token");
-    let claim = PresentedSignature::from_form(credential, date, signature, token).map_err(refused)?;
-    claim.check_scope(|region| accepted.contains(region), accepted.advertised()).map_err(refused)?;
+    let presented = PresentedSignature::from_form(credential, date, signature, token).map_err(reject)?;
+    presented.check_scope(|region| accepted.contains(region), accepted.advertised()).map_err(reject)?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find_with_token(claim.access_key_id(), claim.token()).map_err(refused)?;
-    claim.check_time(clock::wall()).map_err(refused)?;
-    let key = worker.signing_keys.get_or_derive(id, claim.date(), claim.region(), worker).await;
-    claim.verify_policy(policy, key.bytes()).map_err(|_| {
-        GatewayError::from(AuthRejection::SignatureMismatch(Box::new(claim.policy_mismatch(policy))))
+    let id = keyring.find_with_token(presented.access_key_id(), presented.token()).map_err(reject)?;
+    presented.check_time(clock::wall()).map_err(reject)?;
+    let key = worker.signing_keys.get_or_derive(id, presented.date(), presented.region(), worker).await;
+    presented.verify_policy(policy, key.bytes()).map_err(|_| {
+        GatewayError::from(AuthRejection::SignatureMismatch(Box::new(presented.policy_mismatch(policy))))
     })?;
     worker.signing_keys.insert_verified(id, key, worker);
-    keyring.check_expiry(id, clock::wall()).map_err(refused)?;
+    keyring.check_expiry(id, clock::wall()).map_err(reject)?;
     Ok(Caller::identified(ClientIdentity::Key(id)))
 }

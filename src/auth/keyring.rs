@@ -1,8 +1,8 @@
-//! The client keys and API keys as the request path needs them: each with its policy at hand.
+//! The client keys and API keys of the configuration, each with its policy.
 //!
-//! Client keys are found by their access key ID, API keys by what is shown. That is compared as a hash under a key of this
-//! process, made at its start: how long a look-up takes says something of hashes that nobody outside can compute, and nothing
-//! of the secrets (A4). The secrets themselves are not kept.
+//! Client keys are found by their access key ID, API keys by the secret that the client presents. An API key's secret is not kept. The
+//! look-up compares HMACs of the secrets under a random key that the process generates at its start, so the time of a look-up reveals
+//! nothing about a secret (A4).
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Prio
 
 use crate::s3::sigv4::{SignatureRejection, check_session_token};
 
-/// All keys of clients. IDs count client keys first and API keys after them.
+/// All keys of clients. IDs number the client keys first and the API keys after them.
 pub(crate) struct Keyring {
     keys: Vec<(ClientKey, PolicyConfig)>,
     by_id: HashMap<String, KeyId>,
@@ -23,7 +23,7 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
-    /// The keys of a configuration, which has checked that their policies exist.
+    /// The keys of a configuration. The configuration has already checked that their policies exist.
     pub(crate) fn new(config: &Config) -> Self {
         let policy = |name: &String| config.policies.get(name).cloned().unwrap_or_default();
         let keys: Vec<_> = config.keys.values().map(|key| (key.clone(), policy(&key.policy))).collect();
@@ -44,7 +44,7 @@ impl Keyring {
         Self { keys, by_id, api_keys, by_hash, hash_key }
     }
 
-    /// Whether there is any key that requests are signed with.
+    /// Whether the configuration has a client key, so that signed requests can succeed.
     pub(crate) fn has_client_keys(&self) -> bool {
         !self.keys.is_empty()
     }
@@ -54,7 +54,7 @@ impl Keyring {
         self.by_id.get(access_key_id).copied()
     }
 
-    /// The client key with this access key ID, if its session token is the one that the request has.
+    /// The client key with this access key ID, if its session token equals the request's.
     pub(super) fn find_with_token(
         &self,
         access_key_id: &str,
@@ -74,7 +74,7 @@ impl Keyring {
         id.index() >= self.keys.len()
     }
 
-    /// What the log calls a key: its access key ID, or the API key's name.
+    /// The name of a key in logs: its access key ID, or the API key's name.
     pub(crate) fn name(&self, id: KeyId) -> &str {
         match id.index().checked_sub(self.keys.len()) {
             None => &self.keys[id.index()].0.access_key_id,
@@ -89,7 +89,7 @@ impl Keyring {
         }
     }
 
-    /// The class of its requests in a bucket's queue, where it has one of its own.
+    /// The priority of the key's requests in a bucket's wait queue, if the key has its own.
     pub(crate) fn priority(&self, id: KeyId) -> Option<Priority> {
         match id.index().checked_sub(self.keys.len()) {
             None => self.keys[id.index()].0.priority,
@@ -97,7 +97,7 @@ impl Keyring {
         }
     }
 
-    /// The secret of a client key, for deriving a signing key or verifying a SigV2 signature, and for nothing else.
+    /// The secret of a client key. Use it only to derive a signing key or to verify a SigV2 signature.
     pub(crate) fn secret(&self, id: KeyId) -> &str {
         self.keys[id.index()].0.secret.expose()
     }
@@ -110,18 +110,18 @@ impl Keyring {
         }
     }
 
-    /// The pairs that requests are signed with towards upstreams, of those keys that are known there too.
+    /// The credentials that sign upstream requests, of those keys that exist at the upstream too (`upstream = "same"`).
     pub(crate) fn upstream_credentials(&self) -> impl Iterator<Item = (KeyId, Credentials)> {
-        let own = self.keys.iter().zip(0..).filter(|((key, _), _)| key.upstream == SignAs::Same);
-        own.map(|((key, _), at)| {
+        let same = self.keys.iter().zip(0..).filter(|((key, _), _)| key.upstream == SignAs::Same);
+        same.map(|((key, _), at)| {
             let (access_key_id, secret_access_key) = (key.access_key_id.clone(), key.secret.clone());
             (KeyId::new(at), Credentials { access_key_id, secret_access_key, session_token: None })
         })
     }
 }
 
-fn keyed_hash(blind: &hmac::Key, secret: &[u8]) -> [u8; 32] {
+fn keyed_hash(hash_key: &hmac::Key, secret: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
-    bytes.copy_from_slice(hmac::sign(blind, secret).as_ref());
+    bytes.copy_from_slice(hmac::sign(hash_key, secret).as_ref());
     bytes
 }

@@ -1,13 +1,13 @@
 //! Authentication and authorization of clients. A bucket without configured authentication is closed (A4).
 //!
-//! `authenticate` verifies the proof of identity that the request has and the bucket accepts: a signature, else an API key, else a token
-//! (`proofs`). A wrong proof never falls back to another one or to anonymous. Without a proof the client is anonymous, if the bucket
-//! accepts anonymous clients. `authorize` reads the operation and its keys from the request's head (`operation`) and checks them against
-//! the policy of the key (`policy`, A5). Everything is denied that the policy does not name.
+//! `authenticate` verifies a signature, else an API key, else a token, if the request has one and the bucket accepts it
+//! (`presented_auth`). A failed authentication never falls back to another method or to anonymous. A client without authentication is
+//! anonymous, if the bucket accepts anonymous clients. `authorize` checks the operation and its keys, which `operation` reads from the
+//! request's head, against the policy of the client's key (`policy`, A5). A policy denies everything that it does not name.
 //!
-//! Clients choose their session IDs, so an ID proves nothing: the session cache keeps only that its client is anonymous, and signatures
-//! are verified every time, with signing keys that are kept (`signing_keys`). Verified tokens are kept by their hash (`bearers`).
-//! `version_2` verifies SigV2, and `form` the signatures of forms.
+//! Clients choose their session IDs, so a session ID authenticates nobody: the session cache stores sessions of anonymous clients only.
+//! Every signature is verified, with cached signing keys (`signing_keys`). Verified tokens are cached by their hash (`token_cache`).
+//! `sigv2_auth` verifies SigV2 requests, and `form` the signatures of HTML forms.
 
 mod answer;
 mod form;
@@ -61,10 +61,10 @@ pub(crate) use token_cache::TokenCache;
 
 pub(crate) use crate::s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
 
-/// The header by which a client names its session; it never travels on.
+/// The header with the client's session ID. It is never forwarded to the upstream.
 pub(crate) const SESSION_HEADER: HeaderName = HeaderName::from_static("x-tidegate-session");
 
-/// Why a client was not let in.
+/// Why a request failed authentication or authorization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AuthRejection {
     /// The bucket has no `auth` entry.
@@ -73,36 +73,36 @@ pub(crate) enum AuthRejection {
     MalformedSession,
     /// The bucket accepts signatures only, and the request has none.
     Unsigned,
-    /// The bucket accepts other proofs too, and the request has none.
+    /// The bucket accepts other authentication methods too, and the request uses none.
     MissingAuth(Kind),
-    /// No API key is what was shown as one.
+    /// The presented API key does not exist, or the request has more than one.
     UnknownApiKey,
-    /// The token was refused.
+    /// The token was rejected.
     Token(JwtRejection),
-    /// The signature was not accepted.
+    /// The signature was rejected.
     Signature(SignatureRejection),
-    /// The signature is another one; what was computed in its place.
+    /// The signature does not match. Contains the texts that the gateway computed.
     SignatureMismatch(Box<SignatureMismatch>),
-    /// The bucket does not let those without proof do this.
+    /// The bucket does not allow this access to anonymous clients.
     AnonymousDenied(Access),
-    /// The key's policy does not allow this.
+    /// The policy of the key or token does not allow this access.
     PolicyDenied(Access),
-    /// The copy source is not the client's to read.
+    /// The copy source is malformed, or the client may not read it.
     CopySourceDenied,
-    /// An anonymous client chooses headers of the answer.
+    /// An anonymous client overrides headers of the response.
     AnonymousOverride,
-    /// A list of keys to delete cannot be checked or shortened.
+    /// A list of keys to delete cannot be checked or reduced.
     InvalidDeleteList(DeleteListRejection),
-    /// A key with dot segments, for a caller whose policy has prefixes.
+    /// The key has dot segments, and the caller's policy has prefixes.
     DotSegment,
-    /// An operation that needs `configure` because of this, for a caller without it. It is anonymous, or its policy lacks it.
+    /// The operation needs `configure`, and the caller does not have it.
     NeedsConfigure {
         /// Whether the caller is anonymous.
         is_anonymous: bool,
         /// Why `configure` is needed.
         configure_cause: ConfigureCause,
     },
-    /// Two sub-resources of one request.
+    /// The request has two sub-resources.
     ConflictingParameters([&'static str; 2]),
 }
 
@@ -125,15 +125,15 @@ impl From<RepeatedHeader> for AuthRejection {
 }
 
 impl AuthRejection {
-    /// Adds why an operation needs `configure`, where that is what the caller lacks.
+    /// Adds why the operation needs `configure`, if the rejection is about `configure`.
     fn with_configure_cause(self, operation: &Operation<'_>) -> Self {
         let is_anonymous = match self {
             Self::AnonymousDenied(Access::Configure) => true,
             Self::PolicyDenied(Access::Configure) => false,
             _ => return self,
         };
-        let exception = operation.configure_cause.clone();
-        exception.map_or(self, |exception| Self::NeedsConfigure { is_anonymous, configure_cause: exception })
+        let cause = operation.configure_cause.clone();
+        cause.map_or(self, |configure_cause| Self::NeedsConfigure { is_anonymous, configure_cause })
     }
 
     /// Whether it counts as a failed authentication (L8).
@@ -160,14 +160,14 @@ impl AuthRejection {
 /// An authenticated or anonymous client.
 pub(crate) struct Caller {
     pub(crate) identity: ClientIdentity,
-    /// What the signature says of the body; none where nothing was verified.
+    /// The verified signature with its payload hash; none if the request has no verified signature.
     pub(crate) verified: Option<VerifiedSignature>,
-    /// Whether its signature is of version 2, which covers less.
+    /// Whether the signature is SigV2, which covers less of the request than SigV4.
     is_sigv2: bool,
 }
 
 impl Caller {
-    /// A client without proof of identity.
+    /// An anonymous client.
     pub(crate) const ANONYMOUS: Self =
         Self { identity: ClientIdentity::Anonymous, verified: None, is_sigv2: false };
 
@@ -175,7 +175,7 @@ impl Caller {
         Self { identity, verified: None, is_sigv2: false }
     }
 
-    /// The key it signed with, or the API key it showed.
+    /// The client key of the signature, or the API key.
     pub(crate) fn key(&self) -> Option<KeyId> {
         match self.identity {
             ClientIdentity::Key(id) => Some(id),
@@ -187,17 +187,17 @@ impl Caller {
     fn policy<'a>(&'a self, keyring: &'a Keyring) -> Option<&'a PolicyConfig> {
         match &self.identity {
             ClientIdentity::Key(id) => Some(keyring.policy(*id)),
-            ClientIdentity::Token(bearer) => Some(&bearer.policy),
+            ClientIdentity::Token(token) => Some(&token.policy),
             ClientIdentity::Anonymous => None,
         }
     }
 
-    /// What its signature says of the body; none where nothing was verified.
+    /// The payload hash of the verified signature; none if the request has no verified signature.
     pub(crate) fn payload_hash(&self) -> Option<PayloadHash> {
         self.verified.as_ref().map(|verified| verified.payload)
     }
 
-    /// The seed of the signatures of its chunks.
+    /// Takes the signature chain of the chunks out of the verified signature.
     pub(crate) fn take_signature_chain(&mut self) -> Option<SignatureChain> {
         self.verified.as_mut().and_then(|verified| verified.signature_chain.take())
     }
@@ -213,18 +213,18 @@ pub(crate) async fn authenticate(
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed);
     }
-    let proofs = &bucket.accepted_auth;
-    if proofs.is_signed_request(head) {
+    let accepted_auth = &bucket.accepted_auth;
+    if accepted_auth.is_signed_request(head) {
         if sigv2::is_presented(head) {
-            return sigv2_auth::authenticate(head, proofs, worker);
+            return sigv2_auth::authenticate(head, accepted_auth, worker);
         }
         let accepted = AcceptedRegions::for_request(head, &bucket.config, worker);
         return verify_sigv4(head, &accepted, worker).await;
     }
-    if let Some(caller) = authenticate_bearer(head, proofs, worker).await? {
+    if let Some(caller) = authenticate_bearer(head, accepted_auth, worker).await? {
         return Ok(caller);
     }
-    if !proofs.anonymous {
+    if !accepted_auth.anonymous {
         return Err(missing_auth(bucket));
     }
     if let Some(id) = session {
@@ -234,14 +234,14 @@ pub(crate) async fn authenticate(
 }
 
 /// The key that a presigned URL (SigV4) names. The signature is not verified.
-pub(crate) fn presigned_key(head: Head<'_>, proofs: &AcceptedAuth, keyring: &Keyring) -> Option<KeyId> {
-    if !proofs.signature || !sigv4::query::is_presigned(head.uri.query()?) {
+pub(crate) fn presigned_key(head: Head<'_>, accepted: &AcceptedAuth, keyring: &Keyring) -> Option<KeyId> {
+    if !accepted.signature || !sigv4::query::is_presigned(head.uri.query()?) {
         return None;
     }
     keyring.find(PresentedSignature::from_request(head).ok()??.access_key_id())
 }
 
-/// Authenticates the client of a request for the list of buckets. Proofs that no bucket accepts are ignored.
+/// Authenticates the client of a request for the list of buckets. Methods that no bucket accepts are ignored.
 pub(crate) async fn authenticate_bucket_list(
     head: Head<'_>,
     worker: &Worker,
@@ -256,26 +256,26 @@ pub(crate) async fn authenticate_bucket_list(
     Ok(authenticate_bearer(head, router.accepted_auth(), worker).await?.unwrap_or(Caller::ANONYMOUS))
 }
 
-/// Authenticates by API key or token; none where the request has neither. The value of `Bearer` may be either.
+/// Authenticates by API key or token; none if the request has neither. The value of `Bearer` may be either.
 async fn authenticate_bearer(
     head: Head<'_>,
-    proofs: &AcceptedAuth,
+    accepted: &AcceptedAuth,
     worker: &Worker,
 ) -> Result<Option<Caller>, AuthRejection> {
-    let shown = proofs.presented_api_key(head.headers)?;
-    if let Some(PresentedAuth::ApiKey(secret) | PresentedAuth::Bearer(secret)) = shown {
+    let presented = accepted.presented_api_key(head.headers)?;
+    if let Some(PresentedAuth::ApiKey(secret) | PresentedAuth::Bearer(secret)) = presented {
         match worker.shared.keyring.find_api_key(secret) {
             Some(id) => return Ok(Some(Caller::identified(ClientIdentity::Key(id)))),
-            None if matches!(shown, Some(PresentedAuth::Bearer(_))) && proofs.accepts_tokens() => {}
+            None if matches!(presented, Some(PresentedAuth::Bearer(_))) && accepted.accepts_tokens() => {}
             None => return Err(AuthRejection::UnknownApiKey),
         }
     }
-    let Some(token) = proofs.presented_token(head.headers, head.uri.query().unwrap_or_default())? else {
+    let Some(token) = accepted.presented_token(head.headers, head.uri.query().unwrap_or_default())? else {
         return Ok(None);
     };
-    let tokens = worker.shared.tokens.as_ref().ok_or(JwtRejection::NoKeys)?;
-    let bearer = worker.token_cache.get_or_verify(&token, tokens, worker).await?;
-    Ok(Some(Caller::identified(ClientIdentity::Token(bearer))))
+    let verifier = worker.shared.tokens.as_ref().ok_or(JwtRejection::NoKeys)?;
+    let verified = worker.token_cache.get_or_verify(&token, verifier, worker).await?;
+    Ok(Some(Caller::identified(ClientIdentity::Token(verified))))
 }
 
 async fn verify_sigv4(
@@ -283,16 +283,16 @@ async fn verify_sigv4(
     accepted: &AcceptedRegions<'_>,
     worker: &Worker,
 ) -> Result<Caller, AuthRejection> {
-    let claim = PresentedSignature::from_request(head)?.ok_or(AuthRejection::Unsigned)?;
-    claim.check_scope(|region| accepted.contains(region), accepted.advertised())?;
+    let presented = PresentedSignature::from_request(head)?.ok_or(AuthRejection::Unsigned)?;
+    presented.check_scope(|region| accepted.contains(region), accepted.advertised())?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
-    claim.check_time(clock::wall())?;
-    let key = worker.signing_keys.get_or_derive(id, claim.date(), claim.region(), worker).await;
-    let verified = claim.verify(head, key.bytes()).map_err(|rejection| match rejection {
+    let id = keyring.find_with_token(presented.access_key_id(), presented.token())?;
+    presented.check_time(clock::wall())?;
+    let key = worker.signing_keys.get_or_derive(id, presented.date(), presented.region(), worker).await;
+    let verified = presented.verify(head, key.bytes()).map_err(|rejection| match rejection {
         SignatureRejection::Mismatch => {
             let redaction = &worker.shared.redaction;
-            let mismatch = claim.mismatch(head, |name| redaction.is_secret_name(name));
+            let mismatch = presented.mismatch(head, |name| redaction.is_secret_name(name));
             AuthRejection::SignatureMismatch(Box::new(mismatch))
         }
         other => other.into(),
@@ -308,7 +308,7 @@ fn parse_session(headers: &HeaderMap) -> Result<Option<SessionId>, AuthRejection
     id.map(Some).ok_or(AuthRejection::MalformedSession)
 }
 
-/// Looks a session up, and remembers it if it is new.
+/// Adds a session to the session cache if it is new. The look-up marks a known session as used.
 async fn insert_new_session(id: &SessionId, sessions: &SessionsHandle) {
     if sessions.session(id).await.is_none() {
         sessions.insert_session(id, ClientIdentity::Anonymous).await;
@@ -323,7 +323,7 @@ fn missing_auth(bucket: &Bucket) -> AuthRejection {
     }
 }
 
-/// Whether the caller may do this in a bucket, which it calls `name`; a copy must be a read of its source as well.
+/// Checks that the caller may do the operation in the bucket `name`. A copy also needs read access to its source.
 pub(crate) fn authorize(
     caller: &Caller,
     (bucket, name): (&Bucket, &str),
@@ -351,8 +351,8 @@ pub(crate) fn authorize(
     }
     match CopySource::from_request(head.headers, query) {
         Ok(None) => Ok(()),
-        // The section that a read of the source would reach: a narrower pattern may have other rules, or another store.
-        Ok(Some(source)) if router.route(&source.bucket).is_ok_and(|found| found.id == bucket.id) => {
+        // The source must route to this section: a section with a narrower pattern may have other rules or another store.
+        Ok(Some(source)) if router.route(&source.bucket).is_ok_and(|routed| routed.id == bucket.id) => {
             may(&source.bucket, &Operation::get_object(&source.key))
                 .map_err(|_| AuthRejection::CopySourceDenied)
         }
@@ -360,38 +360,38 @@ pub(crate) fn authorize(
     }
 }
 
-/// Whether the caller sees a bucket with an exact name in the list of buckets.
+/// Whether the list of buckets shows the caller a bucket with an exact name.
 pub(crate) fn may_list_bucket(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
     bucket.accepted_auth.anonymous || may_list_name(caller, bucket, bucket.config.pattern.as_str(), keyring)
 }
 
-/// Whether the caller's proof lets it see the bucket `name` of a section in the list of buckets. Those of the embedded origin need
-/// no proof.
+/// Whether the list of buckets shows the authenticated caller the bucket `name` of a section. Buckets of the embedded origin are shown
+/// to every caller.
 pub(crate) fn may_list_name(caller: &Caller, bucket: &Bucket, name: &str, keyring: &Keyring) -> bool {
     bucket.config.is_embedded
         || accepted_policy(caller, bucket, keyring).is_some_and(|policy| policy::covers_bucket(policy, name))
 }
 
-/// Whether there is a name of the section by pattern that the caller's proof lets it see.
+/// Whether the list of buckets may show the authenticated caller any name that a section's pattern matches.
 pub(crate) fn may_list_any(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
     bucket.config.is_embedded
         || accepted_policy(caller, bucket, keyring)
             .is_some_and(|policy| policy::overlaps_pattern(policy, &bucket.config.pattern))
 }
 
-/// The policy of a caller in a section, if the section accepts the caller's proof.
+/// The policy of a caller in a section, if the section accepts the caller's authentication method.
 fn accepted_policy<'a>(
     caller: &'a Caller,
     bucket: &Bucket,
     keyring: &'a Keyring,
 ) -> Option<&'a PolicyConfig> {
-    let proofs = &bucket.accepted_auth;
-    let is_taken = match &caller.identity {
+    let accepted_auth = &bucket.accepted_auth;
+    let is_accepted = match &caller.identity {
         ClientIdentity::Anonymous => false,
-        ClientIdentity::Token(_) => proofs.accepts_tokens(),
-        ClientIdentity::Key(id) if keyring.is_api_key(*id) => proofs.api_key,
-        ClientIdentity::Key(_) if caller.is_sigv2 => proofs.sigv2_max_lifetime.is_some(),
-        ClientIdentity::Key(_) => proofs.signature,
+        ClientIdentity::Token(_) => accepted_auth.accepts_tokens(),
+        ClientIdentity::Key(id) if keyring.is_api_key(*id) => accepted_auth.api_key,
+        ClientIdentity::Key(_) if caller.is_sigv2 => accepted_auth.sigv2_max_lifetime.is_some(),
+        ClientIdentity::Key(_) => accepted_auth.signature,
     };
-    caller.policy(keyring).filter(|_| is_taken)
+    caller.policy(keyring).filter(|_| is_accepted)
 }

@@ -1,8 +1,8 @@
-//! Several objects deleted by one request: its body lists them, and a policy with prefixes is checked for every key.
+//! Checks the keys of a multi-delete (`DeleteObjects`) against a policy with prefixes.
 //!
-//! Only then is the body read before it is forwarded, up to `delete_list::BYTES_MAX`. It has been taken out of its `aws-chunked`
-//! framing and verified by then. Objects that the policy does not allow are taken out of the list
-//! (`s3/delete_list.rs`), and the answer reports each of them (E5), as S3 does.
+//! The gateway reads the body before it forwards it only if the policy has prefixes, up to `delete_list::BYTES_MAX`. The body is already
+//! decoded from `aws-chunked` and verified. Objects that the policy does not allow are removed from the list (`s3/delete_list.rs`). The
+//! response has an error for each of them (E5), as S3's has.
 
 use bytes::Bytes;
 use tidegate_config::Access;
@@ -15,10 +15,10 @@ use crate::s3::delete_result::error_element;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::s3::xml;
 
-/// S3's bound on the objects of one request. A longer list must not become a shorter one that the store accepts.
+/// S3's limit on the objects of one request. A longer list is not reduced, because the store could accept the reduced list.
 const OBJECTS_MAX: usize = 1000;
 
-/// Whether the body lists keys that must be checked against the caller's policy; `bytes` is the length that the head announces.
+/// Whether the body lists keys that must be checked against the caller's policy. `bytes` is the declared length of the body.
 pub(crate) fn needs_delete_key_check(
     caller: &Caller,
     operation: &Operation<'_>,
@@ -38,14 +38,14 @@ pub(crate) fn needs_delete_key_check(
     }
 }
 
-/// Why a list of keys to delete cannot be checked or shortened.
+/// Why a list of keys to delete cannot be checked or reduced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeleteListRejection {
-    /// It is malformed, or could be read in another way.
+    /// It is malformed, or XML readers disagree on its meaning.
     Malformed(&'static str),
-    /// It has no announced length, or is too long to be read.
+    /// It has no declared length, or is longer than `BYTES_MAX`.
     Length,
-    /// The policy denies some of its keys, and its presigned query has a signed checksum of the whole list.
+    /// The policy denies some of its keys, and the presigned query has a signed checksum of the whole list.
     Checksum,
 }
 
@@ -66,14 +66,14 @@ pub(crate) enum CheckedDeleteList {
         document: Bytes,
         /// An error element for each of the others.
         errors: String,
-        /// How many objects the policy denies, and how many were listed.
+        /// The number of denied objects, and of all objects in the list.
         counts: (usize, usize),
     },
     /// The policy allows none of them. There is an error element for each.
     Denied(String),
 }
 
-/// Checks the keys that the body lists.
+/// Checks each key of the body against the policy.
 pub(crate) fn check_delete_keys(
     caller: &Caller,
     head: Head<'_>,
@@ -84,12 +84,12 @@ pub(crate) fn check_delete_keys(
     let list = DeleteList::parse(body.ok_or(DeleteListRejection::Length)?)
         .map_err(DeleteListRejection::Malformed)?;
     let is_allowed = |key: &str| policy::covers_key(policy, key.as_bytes()).unwrap_or(false);
-    let screened = remove_denied(&list, is_allowed)?;
-    // The store would verify a checksum of the whole list against the reduced one.
-    if matches!(screened, CheckedDeleteList::Reduced { .. }) && has_checksum_in_query(head) {
+    let checked = remove_denied(&list, is_allowed)?;
+    // The store would compare the checksum of the whole list with the reduced list, and fail.
+    if matches!(checked, CheckedDeleteList::Reduced { .. }) && has_checksum_in_query(head) {
         return Err(DeleteListRejection::Checksum.into());
     }
-    Ok(screened)
+    Ok(checked)
 }
 
 fn remove_denied(
@@ -114,7 +114,7 @@ fn remove_denied(
     Ok(CheckedDeleteList::Reduced { document, errors, counts: (count, objects.len()) })
 }
 
-/// Whether a presigned query carries a checksum of the body, which is the store's to verify.
+/// Whether a presigned query has a checksum of the body. The store verifies it.
 fn has_checksum_in_query(head: Head<'_>) -> bool {
     let is_checksum = |pair: &str| {
         let name = decoded_name(pair).to_ascii_lowercase();
@@ -133,42 +133,42 @@ pub(crate) fn parse_keys(body: &[u8]) -> Result<Vec<String>, &'static str> {
 mod tests {
     use super::*;
 
-    fn screened(keys: &[&str]) -> Result<CheckedDeleteList, AuthRejection> {
+    fn checked(keys: &[&str]) -> Result<CheckedDeleteList, AuthRejection> {
         let objects: String = keys.iter().map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
         let document = format!("<Delete>{objects}</Delete>");
         let list = DeleteList::parse(document.as_bytes()).unwrap();
         remove_denied(&list, |key| key.starts_with("public/"))
     }
 
-    /// A5, E5: a list is passed as it is, reduced, or answered without the store
+    /// A5, E5: a list is forwarded unchanged, reduced, or answered without the store
     #[test]
     fn a_list_is_split_by_the_policy() {
-        assert_eq!(screened(&[]), Ok(CheckedDeleteList::Allowed));
-        assert_eq!(screened(&["public/a", "public/a"]), Ok(CheckedDeleteList::Allowed));
+        assert_eq!(checked(&[]), Ok(CheckedDeleteList::Allowed));
+        assert_eq!(checked(&["public/a", "public/a"]), Ok(CheckedDeleteList::Allowed));
         let Ok(CheckedDeleteList::Reduced { document, errors, counts }) =
-            screened(&["x", "public/a", "x", "public/&lt;"])
+            checked(&["x", "public/a", "x", "public/&lt;"])
         else {
             panic!("the list is not reduced");
         };
         let kept = "<Object><Key>public/a</Key></Object><Object><Key>public/&lt;</Key></Object>";
         assert_eq!(document, format!("<Delete>{kept}</Delete>"));
         assert_eq!((errors.matches("<Key>x</Key>").count(), counts), (2, (2, 4)));
-        let Ok(CheckedDeleteList::Denied(errors)) = screened(&["x", "y"]) else {
+        let Ok(CheckedDeleteList::Denied(errors)) = checked(&["x", "y"]) else {
             panic!("something is allowed")
         };
         assert_eq!(errors.matches("<Code>AccessDenied</Code>").count(), 2);
     }
 
-    /// E5: a list that S3 refuses for its length is not made shorter
+    /// E5: a list that S3 rejects for its length is not reduced
     #[test]
     fn a_list_over_a_thousand_objects_is_not_reduced() {
         let mut keys = vec!["public/a"; 1000];
-        assert_eq!(screened(&keys), Ok(CheckedDeleteList::Allowed));
+        assert_eq!(checked(&keys), Ok(CheckedDeleteList::Allowed));
         keys[7] = "x";
-        assert!(matches!(screened(&keys), Ok(CheckedDeleteList::Reduced { .. })));
+        assert!(matches!(checked(&keys), Ok(CheckedDeleteList::Reduced { .. })));
         keys.push("public/b");
         assert!(matches!(
-            screened(&keys),
+            checked(&keys),
             Err(AuthRejection::InvalidDeleteList(DeleteListRejection::Malformed(_)))
         ));
     }

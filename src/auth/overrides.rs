@@ -1,8 +1,8 @@
-//! Parameters that override headers of an answer (`response-content-type` and others).
+//! Parameters that override headers of a response (`response-content-type` and others).
 //!
-//! S3 accepts them in signed requests alone. Otherwise anybody could make a link that shows a public object as a page of the bucket's
-//! site. The gateway signs the requests of anonymous clients towards the store, so it refuses the parameters to these clients itself.
-//! In a bucket in which anonymous clients may do everything, they can store such a page themselves, so nothing is refused there.
+//! S3 accepts them in signed requests only. Otherwise anybody could make a link that shows a public object as a page of the bucket's
+//! site. The gateway signs the requests of anonymous clients towards the store, so it must reject these parameters itself. In a bucket in
+//! which anonymous clients may do everything, they can store such a page anyway, so the gateway rejects nothing there.
 //!
 //! Source: S3 API Reference, "GetObject", "Overriding response header values through the request".
 
@@ -12,10 +12,10 @@ use tidegate_config::Access;
 use super::{AuthRejection, Caller};
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
-/// The beginning of the parameters' names.
+/// The prefix of the parameters' names.
 const PREFIX: &str = "response-";
 
-/// Refuses the parameters to an anonymous client if the gateway signs the request and the bucket grants less than everything to
+/// Rejects the parameters from an anonymous client, if the gateway signs the request and the bucket does not grant every access to
 /// anonymous clients.
 pub(crate) fn check_overrides(
     caller: &Caller,
@@ -27,6 +27,6 @@ pub(crate) fn check_overrides(
     if !signs || is_open || caller.identity != ClientIdentity::Anonymous || query.is_empty() {
         return Ok(());
     }
-    let overrides = pairs(query).any(|pair| decoded_name(pair).to_ascii_lowercase().starts_with(PREFIX));
-    if overrides { Err(AuthRejection::AnonymousOverride) } else { Ok(()) }
+    let has_override = pairs(query).any(|pair| decoded_name(pair).to_ascii_lowercase().starts_with(PREFIX));
+    if has_override { Err(AuthRejection::AnonymousOverride) } else { Ok(()) }
 }

@@ -1,12 +1,12 @@
-//! What a policy allows: the bucket, the method and, where the policy names prefixes, the keys.
+//! Checks an operation against a policy: the bucket, the method and, if the policy has prefixes, the keys.
 //!
-//! Keys are compared as bytes, decoded once, the way a store reads them. With prefixes, what is not about a key is
-//! denied: a bucket's listing must name a prefix that lies below an allowed one, and only the questions that clients ask of
-//! a bucket before they begin (is it there, where is it) are answered. A list of keys to delete is looked at when it
-//! is there (`multi_delete`).
+//! Keys are compared as bytes that are percent-decoded once, as stores decode them. A policy with prefixes denies operations on the
+//! bucket itself, except reads that clients send before they start (`HeadBucket`, `GetBucketLocation` and others with `list` access). A
+//! listing must have a prefix that starts with an allowed prefix. The keys of a multi-delete are checked when the body has arrived
+//! (`multi_delete`).
 //!
-//! A store that resolves dot segments would take `public/../secret` out of its prefix. So with prefixes a key with a dot segment
-//! in any reading (`http/path.rs`) is refused whatever the bucket's `injection_patterns` say.
+//! A store that resolves dot segments reads `public/../secret` as a key outside the prefix. So with prefixes a key with a dot segment in
+//! any decoding (`http/path_segments.rs`) is rejected, whatever the bucket's `injection_patterns` are.
 
 use tidegate_config::{Access, Pattern, PolicyConfig};
 
@@ -38,17 +38,17 @@ pub(super) fn allows(
     }
 }
 
-/// Whether a policy is about the bucket `name`.
+/// Whether a policy names the bucket `name`.
 pub(super) fn covers_bucket(policy: &PolicyConfig, name: &str) -> bool {
     policy.buckets.iter().any(|pattern| pattern.matches(name))
 }
 
-/// Whether a policy is about any bucket that the pattern matches.
+/// Whether a policy names any bucket that the pattern matches.
 pub(super) fn overlaps_pattern(policy: &PolicyConfig, pattern: &Pattern) -> bool {
     policy.buckets.iter().any(|named| named.overlaps(pattern))
 }
 
-/// Whether a key, or a prefix of keys, lies below an allowed prefix of a policy that has some.
+/// Whether a key, or the prefix of a listing, starts with a prefix of the policy.
 pub(super) fn covers_key(policy: &PolicyConfig, key: &[u8]) -> Result<bool, AuthRejection> {
     if has_dot_segment(key) {
         return Err(AuthRejection::DotSegment);
@@ -70,15 +70,15 @@ mod tests {
         }
     }
 
-    fn on(access: Access, on: Resource<'_>) -> Operation<'_> {
-        Operation::new(access, on)
+    fn operation(access: Access, resource: Resource<'_>) -> Operation<'_> {
+        Operation::new(access, resource)
     }
 
-    /// A5: bucket, method and prefix must all be named
+    /// A5: the policy must name the bucket, the method and the prefix
     #[test]
-    fn what_is_not_named_is_denied() {
+    fn a_policy_denies_everything_that_it_does_not_name() {
         let policy = policy(&["public/"], &[Access::Read, Access::List]);
-        let key = |access, key: &'static str| on(access, Resource::Key(key.as_bytes().into()));
+        let key = |access, key: &'static str| operation(access, Resource::Key(key.as_bytes().into()));
         assert_eq!(allows(&policy, "logs-eu", &key(Access::Read, "public/a")), Ok(()));
         for (name, operation) in [
             ("photos", key(Access::Read, "public/a")),
@@ -92,11 +92,11 @@ mod tests {
         assert!(allows(&PolicyConfig::default(), "logs-eu", &key(Access::Read, "public/a")).is_err());
     }
 
-    /// A5, V3, V12: a store that resolves dot segments could be led out of a prefix
+    /// A5, V3, V12: a store that resolves dot segments could return a key outside the prefix
     #[test]
-    fn dot_segments_are_refused_where_a_policy_has_prefixes() {
+    fn dot_segments_are_rejected_if_a_policy_has_prefixes() {
         let read = |policy: &PolicyConfig, key: &'static str| {
-            allows(policy, "logs-eu", &on(Access::Read, Resource::Key(key.as_bytes().into())))
+            allows(policy, "logs-eu", &operation(Access::Read, Resource::Key(key.as_bytes().into())))
         };
         let below = policy(&["public/"], &[Access::Read, Access::List]);
         let all = policy(&[], &[Access::Read]);
@@ -119,20 +119,20 @@ mod tests {
         {
             assert_eq!(read(&below, key), Ok(()), "{key}");
         }
-        let listing = on(Access::List, Resource::Listing(vec![b"public/../".to_vec()]));
+        let listing = operation(Access::List, Resource::Listing(vec![b"public/../".to_vec()]));
         assert_eq!(allows(&below, "logs-eu", &listing), Err(AuthRejection::DotSegment));
     }
 
-    /// A5: a listing shows no key that could not be read
+    /// A5: a listing shows no key that the client could not read
     #[test]
-    fn a_listing_must_lie_below_an_allowed_prefix() {
+    fn a_listing_must_start_with_an_allowed_prefix() {
         let policy = policy(&["public/"], &[Access::List]);
         let listing = |prefixes: &[&str]| {
             let prefixes = prefixes.iter().map(|text| text.as_bytes().to_vec()).collect();
-            allows(&policy, "logs-eu", &on(Access::List, Resource::Listing(prefixes))).is_ok()
+            allows(&policy, "logs-eu", &operation(Access::List, Resource::Listing(prefixes))).is_ok()
         };
         assert!(listing(&["public/"]) && listing(&["public/2024/"]));
         assert!(!listing(&[]) && !listing(&[""]) && !listing(&["pub"]) && !listing(&["public/", "secret/"]));
-        assert!(allows(&policy, "logs-eu", &on(Access::List, Resource::Bucket)).is_ok());
+        assert!(allows(&policy, "logs-eu", &operation(Access::List, Resource::Bucket)).is_ok());
     }
 }

@@ -1,7 +1,7 @@
-//! The proofs of identity that a bucket accepts, and the parts of a request that hold them.
+//! The authentication methods that a bucket accepts, and the headers, cookies and parameters that can hold an API key or token.
 //!
-//! A proof must not reach the upstream (A2, A3): readers of the upstream's logs could use it. So a bucket that accepts tokens or API keys
-//! removes the headers, cookies and parameters that can hold one from every request.
+//! API keys and tokens must not reach the upstream (A2, A3): readers of the upstream's logs could use them. A bucket that accepts tokens or
+//! API keys removes the headers, cookies and parameters that can hold one from every request.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use tidegate_config::{AuthMethod, BucketConfig, Kind};
 
 use super::jwt::{JwtRejection, TokenLocations, bearer_token};
 use crate::http::request_validation::Head;
-use crate::s3::sigv2::query as version_2;
+use crate::s3::sigv2::query as sigv2_query;
 use crate::s3::sigv4;
 use crate::s3::sigv4::query;
 
 /// The header of API keys.
 pub(crate) const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The proofs that a bucket takes.
+/// The authentication methods that a bucket accepts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AcceptedAuth {
     pub(super) signature: bool,
@@ -27,31 +27,31 @@ pub(crate) struct AcceptedAuth {
     pub(super) sigv2_max_lifetime: Option<Duration>,
     pub(super) api_key: bool,
     pub(super) anonymous: bool,
-    /// Where tokens stand, if they are taken.
+    /// Where a request may have its token; none if the bucket accepts no tokens.
     token_locations: Option<Arc<TokenLocations>>,
     is_s3: bool,
 }
 
-/// Where a client showed an API key: of `Authorization` it is not known whether it is one.
+/// A possible API key, by the header that has it. The value of `Authorization: Bearer` may be an API key or a token.
 pub(super) enum PresentedAuth<'a> {
     ApiKey(&'a [u8]),
     Bearer(&'a [u8]),
 }
 
 impl AcceptedAuth {
-    pub(crate) fn from_config(bucket: &BucketConfig, places: Option<&Arc<TokenLocations>>) -> Self {
-        let takes = |method| bucket.auth.contains(&method);
+    pub(crate) fn from_config(bucket: &BucketConfig, locations: Option<&Arc<TokenLocations>>) -> Self {
+        let accepts = |method| bucket.auth.contains(&method);
         Self {
-            signature: takes(AuthMethod::Sigv4),
-            sigv2_max_lifetime: takes(AuthMethod::Sigv2).then_some(bucket.sigv2_max_lifetime),
-            api_key: takes(AuthMethod::ApiKey),
-            anonymous: takes(AuthMethod::Anonymous),
-            token_locations: places.filter(|_| takes(AuthMethod::Jwt)).cloned(),
+            signature: accepts(AuthMethod::Sigv4),
+            sigv2_max_lifetime: accepts(AuthMethod::Sigv2).then_some(bucket.sigv2_max_lifetime),
+            api_key: accepts(AuthMethod::ApiKey),
+            anonymous: accepts(AuthMethod::Anonymous),
+            token_locations: locations.filter(|_| accepts(AuthMethod::Jwt)).cloned(),
             is_s3: bucket.kind == Kind::S3,
         }
     }
 
-    /// Any proof that one of these takes.
+    /// Every method that at least one of these accepts.
     pub(crate) fn union<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         all.into_iter().fold(Self::default(), |one, other| Self {
             signature: one.signature || other.signature,
@@ -63,7 +63,7 @@ impl AcceptedAuth {
         })
     }
 
-    /// Whether nothing but signatures proves anything.
+    /// Whether signatures are the only way to authenticate.
     pub(super) fn is_signature_only(&self) -> bool {
         self.signature && !self.accepts_bearer()
     }
@@ -72,25 +72,26 @@ impl AcceptedAuth {
         self.api_key || self.token_locations.is_some()
     }
 
-    /// Whether a request has a proof of a kind that the bucket accepts.
+    /// Whether a request authenticates by a method that the bucket accepts. Nothing is verified.
     pub(crate) fn has_presented_auth(&self, head: Head<'_>) -> bool {
         let query = head.uri.query().unwrap_or_default();
         sigv4::is_auth_presented(head)
-            || (self.signature && version_2::is_presigned(query))
+            || (self.signature && sigv2_query::is_presigned(query))
             || (self.api_key && head.headers.contains_key(API_KEY_HEADER))
             || !matches!(self.presented_token(head.headers, query), Ok(None))
     }
 
-    /// Whether a request is to be taken for a signed one: what is neither that nor a bearer's proof is a signature gone wrong.
+    /// Whether a request is handled as a signed request. An `Authorization` header that is no `Bearer` counts as a signature, so a
+    /// malformed one is rejected.
     pub(super) fn is_signed_request(&self, head: Head<'_>) -> bool {
         let is_bearer = || head.headers.get_all(AUTHORIZATION).all(|value| bearer_token(value).is_some());
         let query = head.uri.query().unwrap_or_default();
-        let presigns = query::is_presigned(query) || version_2::is_presigned(query);
-        let offers = presigns || head.headers.contains_key(AUTHORIZATION);
-        self.signature && offers && (presigns || !self.accepts_bearer() || !is_bearer())
+        let is_presigned = query::is_presigned(query) || sigv2_query::is_presigned(query);
+        let is_presented = is_presigned || head.headers.contains_key(AUTHORIZATION);
+        self.signature && is_presented && (is_presigned || !self.accepts_bearer() || !is_bearer())
     }
 
-    /// What may be an API key; several are an error.
+    /// The value that may be an API key. Two values in one header are an error.
     pub(super) fn presented_api_key<'a>(
         &self,
         headers: &'a HeaderMap,
@@ -109,26 +110,26 @@ impl AcceptedAuth {
         Ok(once(&AUTHORIZATION)?.and_then(bearer_token).map(PresentedAuth::Bearer))
     }
 
-    /// The request's token, if the bucket takes tokens.
+    /// The request's token, if the bucket accepts tokens.
     pub(super) fn presented_token<'a>(
         &self,
         headers: &'a HeaderMap,
         query: &'a str,
     ) -> Result<Option<Cow<'a, str>>, JwtRejection> {
-        self.token_locations.as_ref().map_or(Ok(None), |places| places.find(headers, query))
+        self.token_locations.as_ref().map_or(Ok(None), |locations| locations.find(headers, query))
     }
 
     pub(super) fn accepts_tokens(&self) -> bool {
         self.token_locations.is_some()
     }
 
-    /// The headers that hold nothing but a proof, and so never travel on.
+    /// The headers that only hold API keys or tokens. They are never forwarded.
     pub(crate) fn auth_headers(&self) -> Vec<HeaderName> {
-        let token = self.token_locations.as_ref().and_then(|places| places.dedicated_header());
+        let token = self.token_locations.as_ref().and_then(|locations| locations.dedicated_header());
         self.api_key.then_some(API_KEY_HEADER).into_iter().chain(token.cloned()).collect()
     }
 
-    /// A header as it travels on: whole, without what proves an identity here, or not at all.
+    /// The header to forward: unchanged, without its token, or none.
     pub(crate) fn strip_header<'a>(
         &self,
         name: &HeaderName,
@@ -140,31 +141,31 @@ impl AcceptedAuth {
             return None;
         }
         match &self.token_locations {
-            Some(places) => places.strip_header(name, value),
+            Some(locations) => locations.strip_header(name, value),
             None => Some(Cow::Borrowed(value)),
         }
     }
 
-    /// Whether a pair of this query proves an identity here, so that it must not travel on. The parameters of SigV4 are told apart by
-    /// their names alone (`sigv4::query::presigns`).
+    /// Returns a predicate: whether a pair of this query is for authentication at the gateway, so that it must not be forwarded. It covers
+    /// tokens and SigV2. The parameters of SigV4 are recognized by their names alone (`sigv4::query::is_presign_parameter`).
     pub(crate) fn auth_parameter_filter<'a>(&'a self, query: &str) -> impl Fn(&str) -> bool + use<'a> {
-        let is_version_2 = self.is_s3 && version_2::is_presigned(query);
+        let is_sigv2 = self.is_s3 && sigv2_query::is_presigned(query);
         move |pair| {
-            self.token_locations.as_ref().is_some_and(|places| places.is_token_parameter(pair))
-                || (is_version_2 && version_2::is_presign_parameter(pair))
+            self.token_locations.as_ref().is_some_and(|locations| locations.is_token_parameter(pair))
+                || (is_sigv2 && sigv2_query::is_presign_parameter(pair))
         }
     }
 
-    /// A query without what `filter` finds in it.
+    /// A query without the pairs that `auth_parameter_filter` selects.
     pub(crate) fn strip_query<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        let is_proof = self.auth_parameter_filter(query);
-        if !query::pairs(query).any(&is_proof) {
+        let is_auth_parameter = self.auth_parameter_filter(query);
+        if !query::pairs(query).any(&is_auth_parameter) {
             return Cow::Borrowed(query);
         }
-        let kept: Vec<&str> = query.split('&').filter(|pair| !is_proof(pair)).collect();
+        let kept: Vec<&str> = query.split('&').filter(|pair| !is_auth_parameter(pair)).collect();
         Cow::Owned(kept.join("&"))
     }
 }
 
-/// A header that should be there once.
+/// A header that must occur at most once occurs twice.
 pub(super) struct RepeatedHeader;

@@ -1,7 +1,7 @@
-//! Regions of clients' signatures (A9): those that a bucket accepts, and the one that answers advertise.
+//! Regions of clients' signatures (A9): the regions that a bucket accepts, and the region that responses advertise.
 //!
-//! A client takes the region of a scope from its own configuration, so by default any region is accepted and the signature is
-//! verified with the scope's own. The region says nothing about the signer.
+//! A client takes the region of its credential scope from its own configuration. So by default any region is accepted, and the signature
+//! is verified with the region of the scope. The region does not identify the signer.
 
 use std::collections::HashSet;
 
@@ -12,12 +12,12 @@ use crate::s3::addressing;
 use crate::s3::location::{self, FIRST_REGION};
 use crate::worker::Worker;
 
-/// The longest region that is accepted without being configured.
+/// The longest region that is accepted if the configuration does not name it.
 const REGION_BYTES_MAX: usize = 32;
 
 /// The regions of a configuration.
 pub(crate) struct Regions {
-    /// The gateway's.
+    /// `s3.region`.
     gateway_region: String,
     /// Every region that the configuration names.
     configured: HashSet<String>,
@@ -33,12 +33,12 @@ impl Regions {
         Self { gateway_region, configured }
     }
 
-    /// Whether the configuration names this region. The number of such regions is fixed at the start.
+    /// Whether the configuration names this region. The set is fixed at the start.
     pub(super) fn is_configured(&self, region: &str) -> bool {
         self.configured.contains(region)
     }
 
-    /// The region that answers to clients of a bucket name; without a bucket the gateway's.
+    /// The region that responses about a bucket advertise; without a bucket the gateway's region.
     pub(crate) fn advertised<'a>(&'a self, bucket: Option<&'a BucketConfig>) -> &'a str {
         let listed = bucket.map(|bucket| bucket.client_regions.as_slice()).unwrap_or_default();
         match listed.first() {
@@ -47,7 +47,7 @@ impl Regions {
         }
     }
 
-    /// Whether a signature for this region is accepted where none are listed.
+    /// Whether a signature for this region is accepted if the bucket lists no regions.
     fn accepts_unlisted(&self, region: &str) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_region = region.len() <= REGION_BYTES_MAX && region.bytes().all(is_plain);
@@ -55,7 +55,7 @@ impl Regions {
     }
 }
 
-/// The regions that the signature of one request may name.
+/// The regions that the signature of one request may be for.
 pub(super) struct AcceptedRegions<'a> {
     regions: &'a Regions,
     bucket: Option<&'a BucketConfig>,
@@ -63,18 +63,18 @@ pub(super) struct AcceptedRegions<'a> {
 }
 
 impl<'a> AcceptedRegions<'a> {
-    /// Of a request to a bucket.
+    /// For a request to a bucket.
     pub(super) fn for_request(head: Head<'a>, bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
         let request = Some((head, worker.shared.config.server.base_domains.as_slice()));
         Self { request, ..Self::for_form(bucket, worker) }
     }
 
-    /// Of a form that is sent to a bucket.
+    /// For a form that is posted to a bucket.
     pub(super) fn for_form(bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
         Self { regions: &worker.shared.regions, bucket: Some(bucket), request: None }
     }
 
-    /// Of a request for the list of buckets.
+    /// For a request for the list of buckets.
     pub(super) fn for_bucket_list(worker: &'a Worker) -> Self {
         Self { regions: &worker.shared.regions, bucket: None, request: None }
     }
@@ -90,7 +90,7 @@ impl<'a> AcceptedRegions<'a> {
         }
     }
 
-    /// The region in the answer to a signature for a region that is not accepted.
+    /// The region that the reply to a signature for a rejected region advertises.
     pub(super) fn advertised(&self) -> &'a str {
         self.regions.advertised(self.bucket)
     }
@@ -108,12 +108,12 @@ mod tests {
 
     use super::*;
 
-    fn regions(own: &str, listed: &[&str]) -> (Regions, BucketConfig) {
+    fn regions(gateway: &str, listed: &[&str]) -> (Regions, BucketConfig) {
         let listed: Vec<String> = listed.iter().map(|region| (*region).to_owned()).collect();
         let mut bucket = BucketConfig { client_regions: listed, ..BucketConfig::default() };
         bucket.upstream.region = "RegionOne".to_owned();
         let mut config = Config::default();
-        config.s3.region = own.to_owned();
+        config.s3.region = gateway.to_owned();
         config.buckets.insert("b".to_owned(), bucket.clone());
         (Regions::new(&config), bucket)
     }
@@ -122,9 +122,9 @@ mod tests {
         AcceptedRegions { regions, bucket: Some(bucket), request: None }.contains(region)
     }
 
-    /// A9: any region, the empty one included, unless some are listed
+    /// A9: any region, including the empty one, unless the bucket lists regions
     #[test]
-    fn any_region_is_accepted_unless_some_are_listed() {
+    fn any_region_is_accepted_unless_the_bucket_lists_regions() {
         let (any, bucket) = regions("us-east-1", &[]);
         for region in ["", "us-east-1", "eu-west-1", "x", "default", "RegionOne", &"r".repeat(32)] {
             assert!(accepts(&any, &bucket, region), "{region}");
@@ -140,17 +140,17 @@ mod tests {
         }
     }
 
-    /// A9: clients are told a region that they may sign for
+    /// A9: a bucket accepts signatures for the region that it advertises
     #[test]
-    fn the_region_that_clients_are_told_is_accepted() {
-        for (own, listed, told) in [
+    fn the_advertised_region_is_accepted() {
+        for (gateway, listed, advertised) in [
             ("eu-central-1", &[][..], "eu-central-1"),
             ("eu-central-1", &["eu-west-1", "eu-central-1"], "eu-central-1"),
             ("eu-central-1", &["eu-west-1", "eu-north-1"], "eu-west-1"),
         ] {
-            let (regions, bucket) = regions(own, listed);
-            assert_eq!((regions.advertised(Some(&bucket)), regions.advertised(None)), (told, own));
-            assert!(accepts(&regions, &bucket, told));
+            let (regions, bucket) = regions(gateway, listed);
+            assert_eq!((regions.advertised(Some(&bucket)), regions.advertised(None)), (advertised, gateway));
+            assert!(accepts(&regions, &bucket, advertised));
         }
     }
 

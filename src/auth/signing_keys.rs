@@ -1,13 +1,13 @@
-//! Signing keys of clients, derived once and kept (C1): on this thread first, in the session cache behind it.
+//! Cache of clients' SigV4 signing keys (C1): one cache per worker thread, and behind it the session cache.
 //!
-//! A signing key follows from a secret, a day and a region by four HMACs, about a microsecond each; asking an actor costs more
-//! than that. So the common case is a look-up on the worker's own thread; a thread that has not seen a key asks the
-//! session cache, which bounds and ages what is kept, and derives it only if nobody has it. Only keys of the
-//! configuration get here, on days within a presigned URL's week.
+//! A signing key is derived from a secret, a day and a region with four HMACs of about a microsecond each. A message to the session
+//! cache's actor costs more. So the look-up goes to the thread's own cache first, then to the session cache, which bounds the number and
+//! age of its entries; the key is derived only if both miss. The client key must be in the configuration, and the day within the week of a
+//! presigned URL.
 //!
-//! A client may sign for any region, and a forged signature may name a new one each time. A key for a region that the
-//! configuration does not name is therefore derived without a question, and kept on this thread only after a signature was
-//! verified with it, at most `UNLISTED_MAX` for each client key. Forged signatures store nothing and displace nothing.
+//! A client may sign for any region, and a forged signature may name a new region each time. So a key for a region that the configuration
+//! does not name is derived without a message to the session cache. It is cached on this thread only after a signature was verified with
+//! it, at most `UNLISTED_MAX` for each client key. Forged signatures add no entry and evict none.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -19,20 +19,20 @@ use super::ttl_cache::TtlCache;
 use crate::s3::sigv4::canonical::signing_key;
 use crate::worker::Worker;
 
-/// Keys of one client key, for regions that are not configured, on one thread.
+/// Signing keys for regions that are not configured: at most this many for each client key on one thread.
 const UNLISTED_MAX: usize = 8;
 
-/// What one worker thread knows.
+/// The cache of one worker thread.
 #[derive(Default)]
 pub(crate) struct SigningKeyCache {
     configured: TtlCache<SigningKeyId, SigningKey>,
     unlisted: UnlistedRegionKeys,
 }
 
-/// A signing key that a signature is about to be verified with.
+/// A signing key to verify a signature with.
 pub(super) struct DerivedKey {
     bytes: [u8; 32],
-    /// The ID under which the key is kept after a signature was verified with it; none if it is kept already.
+    /// The ID under which the key is cached after a signature was verified with it; none if it is cached already.
     uncached: Option<SigningKeyId>,
 }
 
@@ -43,7 +43,7 @@ impl DerivedKey {
 }
 
 impl SigningKeyCache {
-    /// The signing key of a client key.
+    /// The signing key of a client key, from a cache or derived.
     pub(super) async fn get_or_derive(
         &self,
         key: KeyId,
@@ -77,7 +77,7 @@ impl SigningKeyCache {
         DerivedKey { bytes, uncached: None }
     }
 
-    /// Keeps a key for an unlisted region after a signature was verified with it.
+    /// Caches a key for an unlisted region after a signature was verified with it.
     pub(super) fn insert_verified(&self, key: KeyId, found: DerivedKey, worker: &Worker) {
         if let Some(id) = found.uncached {
             let ttl = worker.shared.config.sessions.ttl;
@@ -86,7 +86,7 @@ impl SigningKeyCache {
     }
 }
 
-/// Keys for regions that are not configured, by client key, the oldest first.
+/// Signing keys for regions that are not configured, by client key, the oldest first.
 #[derive(Default)]
 struct UnlistedRegionKeys(RefCell<HashMap<KeyId, VecDeque<Entry>>>);
 
@@ -124,24 +124,24 @@ mod tests {
         SigningKeyId::new(KeyId::new(of), "20261129", &format!("region-{region}"))
     }
 
-    /// A9: eight for each client key, the oldest go first, and none outlives its time
+    /// A9: eight for each client key, the oldest is evicted first, and none outlives its TTL
     #[test]
     fn each_client_key_has_a_bounded_number_of_unlisted_regions() {
         let (unlisted, now) = (UnlistedRegionKeys::default(), clock::now());
-        let keep = |of: u32, region| {
+        let insert = |of: u32, region| {
             let key = SigningKey::new([u8::try_from(region).unwrap(); 32]);
             unlisted.insert(KeyId::new(of), id(of, region), key, now, TTL);
         };
         let found = |of: u32, region, now| {
             unlisted.get(KeyId::new(of), &id(of, region), now).map(|key| usize::from(key.bytes()[0]))
         };
-        keep(1, 0);
-        (0..=UNLISTED_MAX).for_each(|region| keep(0, region));
-        assert_eq!(found(0, 0, now), None, "the oldest left for the ninth");
+        insert(1, 0);
+        (0..=UNLISTED_MAX).for_each(|region| insert(0, region));
+        assert_eq!(found(0, 0, now), None, "the ninth key evicts the oldest");
         (1..=UNLISTED_MAX).for_each(|region| assert_eq!(found(0, region, now), Some(region)));
-        assert_eq!(found(1, 0, now), Some(0), "another client key has a number of its own");
-        keep(0, UNLISTED_MAX);
-        assert_eq!(found(0, 1, now), Some(1), "one that is kept again displaces nothing");
+        assert_eq!(found(1, 0, now), Some(0), "another client key has its own limit");
+        insert(0, UNLISTED_MAX);
+        assert_eq!(found(0, 1, now), Some(1), "a repeated insert evicts nothing");
         assert_eq!(found(1, 0, now + TTL), None);
     }
 }

@@ -1,11 +1,11 @@
 //! Authenticates requests and forms that are signed with SigV2 (A8), and checks that the signature covers the operation.
 //!
 //! Keys, session tokens, expirations, policies and limits are those of SigV4. Only buckets that list `sigv2` accept SigV2. The list of
-//! buckets accepts it if some bucket does, and shows only such buckets.
+//! buckets accepts SigV2 if some bucket does, and then shows only such buckets.
 //!
-//! SigV2 leaves most of a query unsigned. Listings are allowed all the same: their parameters choose among keys that the policy
-//! allows. Anybody who sees a request could add a sub-resource that is not covered, or a parameter that takes the request out of the
-//! table of operations. Such requests are refused.
+//! SigV2 leaves most of a query unsigned. Listings are still allowed: their parameters only select among keys that the policy allows.
+//! Anybody who sees a request could add an unsigned sub-resource, or a parameter that makes it a request outside the table of operations.
+//! Such requests are rejected.
 
 use std::time::Duration;
 
@@ -21,32 +21,34 @@ use crate::http::request_validation::Head;
 use crate::s3::addressing;
 use crate::s3::error_document::shortened;
 use crate::s3::form::fields::FormFields;
-use crate::s3::sigv2::{self, Place, PresentedSigV2, SigV2Rejection};
+use crate::s3::sigv2::{self, PresentedSigV2, SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
 use crate::worker::Worker;
 
 /// Authenticates a request that is signed with SigV2.
 pub(super) fn authenticate(
     head: Head<'_>,
-    proofs: &AcceptedAuth,
+    accepted_auth: &AcceptedAuth,
     worker: &Worker,
 ) -> Result<Caller, AuthRejection> {
     sigv2::check_single_auth(head)?;
     let lifetime_max =
-        proofs.sigv2_max_lifetime.ok_or(SignatureRejection::SigV2(SigV2Rejection::Disabled))?;
-    let claim = PresentedSigV2::from_request(head)?;
+        accepted_auth.sigv2_max_lifetime.ok_or(SignatureRejection::SigV2(SigV2Rejection::Disabled))?;
+    let presented = PresentedSigV2::from_request(head)?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
+    let id = keyring.find_with_token(presented.access_key_id(), presented.token())?;
     let now = clock::wall();
-    claim.check_time(now, lifetime_max)?;
-    let named = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
-    let in_host = (named.addressing == Addressing::Virtual).then_some(named.bucket);
+    presented.check_time(now, lifetime_max)?;
+    let address = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
+    let host_bucket = (address.addressing == Addressing::Virtual).then_some(address.bucket);
     let verified =
-        claim.verify(head, in_host.as_deref(), keyring.secret(id)).map_err(|rejection| match rejection {
-            SignatureRejection::Mismatch => {
-                AuthRejection::SignatureMismatch(Box::new(claim.mismatch(head, in_host.as_deref())))
+        presented.verify(head, host_bucket.as_deref(), keyring.secret(id)).map_err(|rejection| {
+            match rejection {
+                SignatureRejection::Mismatch => AuthRejection::SignatureMismatch(Box::new(
+                    presented.mismatch(head, host_bucket.as_deref()),
+                )),
+                other => other.into(),
             }
-            other => other.into(),
         })?;
     keyring.check_expiry(id, now)?;
     Ok(Caller { identity: ClientIdentity::Key(id), verified: Some(verified), is_sigv2: true })
@@ -55,40 +57,41 @@ pub(super) fn authenticate(
 /// Authenticates a form that is signed with SigV2.
 pub(super) fn authenticate_form(
     fields: &FormFields,
-    proofs: &AcceptedAuth,
+    accepted_auth: &AcceptedAuth,
     keyring: &Keyring,
 ) -> Result<Caller, GatewayError> {
-    let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
+    let reject = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
     if fields.is_sigv4() {
-        return Err(refused(SignatureRejection::Ambiguous));
+        return Err(reject(SignatureRejection::Ambiguous));
     }
-    if proofs.sigv2_max_lifetime.is_none() {
-        return Err(refused(SigV2Rejection::Disabled.into()));
+    if accepted_auth.sigv2_max_lifetime.is_none() {
+        return Err(reject(SigV2Rejection::Disabled.into()));
     }
     let policy = fields.require("policy")?;
     let (key_id, signature) = (fields.require("awsaccesskeyid")?, fields.require("signature")?);
-    let id = keyring.find_with_token(key_id, fields.get("x-amz-security-token")).map_err(refused)?;
+    let id = keyring.find_with_token(key_id, fields.get("x-amz-security-token")).map_err(reject)?;
     sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(|_| {
         let mismatch = SignatureMismatch::new(key_id, signature, policy.as_bytes());
         AuthRejection::SignatureMismatch(Box::new(mismatch))
     })?;
-    keyring.check_expiry(id, clock::wall()).map_err(refused)?;
+    keyring.check_expiry(id, clock::wall()).map_err(reject)?;
     Ok(Caller { is_sigv2: true, ..Caller::identified(ClientIdentity::Key(id)) })
 }
 
 /// Checks the remaining validity of a form's policy against the limit of its bucket, if the form is signed with SigV2.
 pub(crate) fn check_form_lifetime(
     caller: &Caller,
-    left: Duration,
+    remaining: Duration,
     max: Duration,
 ) -> Result<(), AuthRejection> {
-    if caller.is_sigv2 && left > max {
+    if caller.is_sigv2 && remaining > max {
         return Err(SignatureRejection::from(SigV2Rejection::TooFarAhead { max }).into());
     }
     Ok(())
 }
 
-/// Refuses an operation that depends on a header or parameter that the signature does not cover. `query` is without the signature.
+/// Rejects an operation that depends on a header or parameter that the signature does not cover. `query` is the query without the
+/// signature's parameters.
 pub(super) fn check_coverage(
     operation: &Operation<'_>,
     head: Head<'_>,
@@ -100,20 +103,20 @@ pub(super) fn check_coverage(
     }
 }
 
-/// The answer to the client.
+/// The error reply to the client.
 pub(super) fn error_reply(rejection: &SigV2Rejection) -> ErrorReply {
     match rejection {
         SigV2Rejection::Disabled => not_implemented(
             "signature_not_implemented",
-            "SigV2 (AWSAccessKeyId) is off here: sign with AWS4-HMAC-SHA256, or let the operator add sigv2 to \
-             buckets.NAME.auth",
+            "SigV2 (AWSAccessKeyId) is disabled for this bucket; sign with AWS4-HMAC-SHA256, or ask the operator to add sigv2 \
+             to buckets.NAME.auth",
         ),
-        SigV2Rejection::Malformed(Place::Header, what) => bad_request(
+        SigV2Rejection::Malformed(SigV2Location::Header, what) => bad_request(
             "InvalidArgument",
             "sigv2_malformed",
             format!("AWS authorization header is invalid: {what}"),
         ),
-        SigV2Rejection::Malformed(Place::Query, what) => forbidden(
+        SigV2Rejection::Malformed(SigV2Location::Query, what) => forbidden(
             "AccessDenied",
             "sigv2_malformed",
             format!("error parsing the query's SigV2 signature: {what}"),
@@ -121,7 +124,7 @@ pub(super) fn error_reply(rejection: &SigV2Rejection) -> ErrorReply {
         SigV2Rejection::ChunkedBody => bad_request(
             "InvalidRequest",
             "sigv2_chunks",
-            "a body in chunks (aws-chunked, STREAMING-…) needs SigV4; with SigV2 send it as it is",
+            "a body in chunks (aws-chunked, STREAMING-…) needs SigV4; with SigV2 send the body without chunk framing",
         ),
         SigV2Rejection::Uncovered(name) => forbidden(
             "AccessDenied",
@@ -139,7 +142,7 @@ pub(super) fn error_reply(rejection: &SigV2Rejection) -> ErrorReply {
             "AccessDenied",
             "sigv2_lifetime",
             format!(
-                "a SigV2 URL or form may be valid for at most {} seconds; let it expire sooner, or let the operator raise \
+                "a SigV2 URL or form may be valid for at most {} seconds; use an earlier expiry, or ask the operator to raise \
                  buckets.NAME.sigv2_max_lifetime",
                 max.as_secs()
             ),

@@ -1,8 +1,7 @@
-//! Tokens verified once and remembered by their hash (C1): on this thread first, in the session cache behind it.
+//! Cache of verified tokens by their hash (C1): one cache per worker thread, and behind it the session cache.
 //!
-//! Hashing a token costs a microsecond or two, verifying an RSA or P-256 signature twenty to a hundred. What is remembered is
-//! held against the clock and the keys of the moment each time: a token does not outlive its expiry or the key that it was
-//! verified with, whatever a cache says.
+//! Hashing a token takes one or two microseconds, verifying an RSA or P-256 signature 20 to 100. Every hit is checked against the clock and
+//! the current keys: a cached token is valid no longer than its expiry, nor than the key that verified it.
 
 use std::sync::Arc;
 
@@ -13,38 +12,41 @@ use super::jwt::{JwtRejection, TokenVerifier};
 use super::ttl_cache::TtlCache;
 use crate::worker::Worker;
 
-/// What one worker thread knows.
+/// The cache of one worker thread.
 #[derive(Default)]
 pub(crate) struct TokenCache(TtlCache<TokenHash, Arc<VerifiedToken>>);
 
 impl TokenCache {
-    /// Who brings this token.
+    /// The verified token, from a cache or by verification.
     pub(super) async fn get_or_verify(
         &self,
         token: &str,
-        tokens: &TokenVerifier,
+        verifier: &TokenVerifier,
         worker: &Worker,
     ) -> Result<Arc<VerifiedToken>, JwtRejection> {
         let (now, wall) = (clock::now(), clock::wall());
         let hash = hash(token);
-        if let Some(known) = self.0.get(&hash, now) {
-            if tokens.is_still_valid(&known, wall) {
-                return Ok(known);
+        if let Some(cached) = self.0.get(&hash, now) {
+            if verifier.is_still_valid(&cached, wall) {
+                return Ok(cached);
             }
             self.0.remove(&hash);
         }
         let sessions = &worker.shared.actors.sessions;
-        let bearer =
-            match sessions.verified_token(hash).await.filter(|known| tokens.is_still_valid(known, wall)) {
-                Some(known) => known,
-                None => {
-                    let verified = Arc::new(tokens.verify(token, wall, now).await?);
-                    sessions.insert_verified_token(hash, Arc::clone(&verified)).await;
-                    verified
-                }
-            };
-        self.0.insert(hash, Arc::clone(&bearer), now, worker.shared.config.sessions.ttl);
-        Ok(bearer)
+        let verified = match sessions
+            .verified_token(hash)
+            .await
+            .filter(|cached| verifier.is_still_valid(cached, wall))
+        {
+            Some(cached) => cached,
+            None => {
+                let verified = Arc::new(verifier.verify(token, wall, now).await?);
+                sessions.insert_verified_token(hash, Arc::clone(&verified)).await;
+                verified
+            }
+        };
+        self.0.insert(hash, Arc::clone(&verified), now, worker.shared.config.sessions.ttl);
+        Ok(verified)
     }
 }
 

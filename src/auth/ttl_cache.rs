@@ -1,6 +1,7 @@
-//! What one worker thread has asked the session cache for lately: a look-up on the own thread costs less than any question.
+//! A worker thread's cache in front of the session cache. A look-up on the own thread costs less than a message to an actor.
 //!
-//! Entries end with their time. At capacity all are dropped and asked for again, which costs less than an order of age would.
+//! Entries expire after their TTL. At capacity all entries are dropped and fetched again, which costs less than keeping them in order of
+//! age.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Entries on one thread.
 const ENTRIES_MAX: usize = 4096;
 
-/// What a thread knows.
+/// The cache of one thread.
 pub(super) struct TtlCache<K, V> {
     entries: RefCell<HashMap<K, (V, Instant)>>,
 }
@@ -23,7 +24,7 @@ impl<K, V> Default for TtlCache<K, V> {
 
 impl<K: Eq + Hash, V: Clone> TtlCache<K, V> {
     pub(super) fn get(&self, key: &K, now: Instant) -> Option<V> {
-        self.entries.borrow().get(key).filter(|(_, until)| now < *until).map(|(value, _)| value.clone())
+        self.entries.borrow().get(key).filter(|(_, expires)| now < *expires).map(|(value, _)| value.clone())
     }
 
     pub(super) fn insert(&self, key: K, value: V, now: Instant, ttl: Duration) {
@@ -45,16 +46,16 @@ mod tests {
 
     use super::*;
 
-    /// C1: bounded, and no longer than the time it was given
+    /// C1: the number of entries and their age are bounded
     #[test]
-    fn entries_end_with_their_time_and_are_bounded() {
-        let (recent, now, ttl) = (TtlCache::default(), clock::now(), Duration::from_secs(1));
+    fn entries_expire_and_their_number_is_bounded() {
+        let (cache, now, ttl) = (TtlCache::default(), clock::now(), Duration::from_secs(1));
         for n in 0..=ENTRIES_MAX {
-            recent.insert(n, n, now, ttl);
+            cache.insert(n, n, now, ttl);
         }
-        assert_eq!((recent.get(&0, now), recent.get(&ENTRIES_MAX, now)), (None, Some(ENTRIES_MAX)));
-        assert_eq!(recent.get(&ENTRIES_MAX, now + ttl), None);
-        recent.remove(&ENTRIES_MAX);
-        assert_eq!(recent.get(&ENTRIES_MAX, now), None);
+        assert_eq!((cache.get(&0, now), cache.get(&ENTRIES_MAX, now)), (None, Some(ENTRIES_MAX)));
+        assert_eq!(cache.get(&ENTRIES_MAX, now + ttl), None);
+        cache.remove(&ENTRIES_MAX);
+        assert_eq!(cache.get(&ENTRIES_MAX, now), None);
     }
 }

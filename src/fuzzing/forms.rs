@@ -1,4 +1,4 @@
-//! Target `forms`: uploads by POST form, from the bytes of the form to the policy that allows it.
+//! Fuzz target `forms`: uploads by HTML form, from the bytes of the form to its policy.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,9 +13,9 @@ use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_fi
 use crate::s3::form::policy::PostPolicy;
 use crate::s3::form::success_action::SuccessAction;
 
-/// The bucket that the policies of the corpus name.
+/// The bucket in the policies of the corpus.
 const BUCKET: &str = "b";
-/// Headers that would make an upload another operation, or frame its body in another way.
+/// Headers that would change the operation or the framing of an upload.
 const NEVER_A_HEADER: [&str; 6] = [
     "x-amz-copy-source",
     "content-length",
@@ -24,12 +24,12 @@ const NEVER_A_HEADER: [&str; 6] = [
     "authorization",
     "x-amz-content-sha256",
 ];
-/// What the fields before a file may have, with the line end that the reader puts before the form.
+/// The limit on the fields offset a file, with the line end that the parser adds offset the form.
 const FIELD_BYTES_MAX: usize = (20 << 10) + 2;
 
-/// POST forms: the result does not depend on where the network cuts, a form that is built is read back, a file holds
-/// no boundary, no field becomes a header that changes the operation, and a policy that allows a form allows no
-/// further field and nothing once it has expired.
+/// Properties: the result does not depend on the slices of the input, a built form is parsed to its fields and file, a file does not
+/// contain the closing boundary, no field becomes a header that changes the operation, and a policy that allows a form allows no additional
+/// field and nothing after its expiration.
 pub fn forms(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
@@ -40,7 +40,7 @@ pub fn forms(bytes: &[u8]) {
     }
 }
 
-/// A form whose first line is its `Content-Type`.
+/// An input with a `Content-Type` in its first line, and then a form.
 fn any_form(cuts: u8, bytes: &[u8]) {
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (kind, form) = bytes.split_at(at);
@@ -55,34 +55,34 @@ fn any_form(cuts: u8, bytes: &[u8]) {
             assert_eq!(cut, *whole, "cut by {cuts}");
         }
     }
-    let Ok(Some(Head { fields, file_name, before })) = whole else { return };
-    assert!(before <= form.len() && before <= FIELD_BYTES_MAX);
-    check_file(&delimiter, &form[before..], cuts);
+    let Ok(Some(FormHead { fields, file_name, offset })) = whole else { return };
+    assert!(offset <= form.len() && offset <= FIELD_BYTES_MAX);
+    check_file(&delimiter, &form[offset..], cuts);
     if let Ok(fields) = FormFields::from_parts(fields, &file_name) {
         check_fields(&fields);
     }
 }
 
-/// What precedes a form's file.
+/// The part of a form offset the file's data.
 #[derive(Debug, PartialEq)]
-struct Head {
+struct FormHead {
     fields: Vec<(String, String)>,
     file_name: String,
-    before: usize,
+    offset: usize,
 }
 
-fn read(delimiter: &Delimiter, form: &[&[u8]]) -> Result<Option<Head>, FormRejection> {
+fn read(delimiter: &Delimiter, form: &[&[u8]]) -> Result<Option<FormHead>, FormRejection> {
     let mut reader = FieldReader::new(delimiter.clone());
     for piece in form {
         if let Some(part) = reader.push(piece)? {
-            let before = usize::try_from(part.offset).unwrap();
-            return Ok(Some(Head { fields: part.fields, file_name: part.file_name, before }));
+            let offset = usize::try_from(part.offset).unwrap();
+            return Ok(Some(FormHead { fields: part.fields, file_name: part.file_name, offset }));
         }
     }
     Ok(None)
 }
 
-/// The file of a form, streamed and read whole.
+/// Checks the file of a form, streamed and buffered.
 fn check_file(delimiter: &Delimiter, rest: &[u8], cuts: u8) {
     let whole = decode_file(delimiter, &[rest], rest.len());
     for cuts in [1, cuts] {
@@ -92,29 +92,25 @@ fn check_file(delimiter: &Delimiter, rest: &[u8], cuts: u8) {
     }
     let read = extract_file(Bytes::copy_from_slice(rest), delimiter).ok();
     if let Some(data) = &read {
-        assert!(decode_file(delimiter, &[data], data.len()).is_none(), "a file holds its form's end");
+        assert!(decode_file(delimiter, &[data], data.len()).is_none(), "a file contains its form's end");
     }
     if let Some(data) = whole {
-        assert_eq!(
-            read.as_deref(),
-            Some(data.as_slice()),
-            "a file that is streamed differs from one that is read"
-        );
+        assert_eq!(read.as_deref(), Some(data.as_slice()), "the streamed file differs from the buffered one");
     }
 }
 
 fn decode_file(delimiter: &Delimiter, rest: &[&[u8]], bytes: usize) -> Option<Vec<u8>> {
-    let mut scan = FileDecoder::new(delimiter.clone(), bytes as u64).ok()?;
-    let announced = scan.remaining();
+    let mut decoder = FileDecoder::new(delimiter.clone(), bytes as u64).ok()?;
+    let expected = decoder.remaining();
     let mut data = Vec::new();
     for piece in rest {
         let mut input = Bytes::copy_from_slice(piece);
-        let taken = scan.decode(&mut input).ok()?;
+        let piece = decoder.decode(&mut input).ok()?;
         assert!(input.is_empty());
-        data.extend_from_slice(&taken.unwrap_or_default());
+        data.extend_from_slice(&piece.unwrap_or_default());
     }
-    scan.finish().ok()?;
-    assert_eq!(data.len() as u64, announced, "the length of a file is known ahead");
+    decoder.finish().ok()?;
+    assert_eq!(data.len() as u64, expected, "the length of a file is computed ahead");
     Some(data)
 }
 
@@ -136,10 +132,10 @@ fn check_fields(fields: &FormFields) {
 
 fn check_policy(policy: &PostPolicy, fields: &FormFields) {
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
-    assert!(policy.check(fields, BUCKET, far).is_err(), "a policy does not expire");
+    assert!(policy.check(fields, BUCKET, far).is_err(), "the policy does not expire");
     let is_within = [0, 1, u64::MAX / 2, u64::MAX].map(|bytes| policy.check_length(bytes).is_ok());
     let changes = is_within.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    assert!(changes <= 2, "lengths that are allowed are no range: {is_within:?}");
+    assert!(changes <= 2, "the allowed lengths are not a range: {is_within:?}");
     if policy.check(fields, BUCKET, SystemTime::UNIX_EPOCH).is_ok() {
         assert_eq!(fields.get("bucket").unwrap_or(BUCKET), BUCKET);
         let names: Vec<&str> = fields.names().collect();
@@ -149,12 +145,12 @@ fn check_policy(policy: &PostPolicy, fields: &FormFields) {
             fields.names().map(|name| (name.to_owned(), fields.get(name).unwrap_or_default().to_owned()));
         let more =
             FormFields::from_parts(more.chain([(unused.clone(), String::new())]).collect(), "").unwrap();
-        let told = policy.check(&more, BUCKET, SystemTime::UNIX_EPOCH);
-        assert!(told.is_err(), "the policy says nothing of {unused}");
+        let result = policy.check(&more, BUCKET, SystemTime::UNIX_EPOCH);
+        assert!(result.is_err(), "the policy has no condition for {unused}");
     }
 }
 
-/// A form of any fields and file, written as a browser does.
+/// A form with any fields and file, in the format of browsers.
 fn round_trip(cuts: u8, mut input: Input<'_>) {
     let count = input.byte() & 7;
     let mut fields = Vec::new();
@@ -180,19 +176,19 @@ fn round_trip(cuts: u8, mut input: Input<'_>) {
     let head =
         "Content-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\nContent-Type: text/plain";
     form.extend_from_slice(format!("--{boundary}\r\n{head}\r\n\r\n").as_bytes());
-    let before = form.len();
+    let offset = form.len();
     form.extend_from_slice(data);
     form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
 
     let delimiter =
         Delimiter::from_content_type(&format!("multipart/form-data; boundary={boundary}")).unwrap();
-    let told = read(&delimiter, &split(&form, cuts));
-    if before > FIELD_BYTES_MAX - 2 {
-        assert_eq!(told, Err(FormRejection::FieldsTooLarge));
+    let result = read(&delimiter, &split(&form, cuts));
+    if offset > FIELD_BYTES_MAX - 2 {
+        assert_eq!(result, Err(FormRejection::FieldsTooLarge));
         return;
     }
-    assert_eq!(told, Ok(Some(Head { fields, file_name: "a.bin".to_owned(), before })));
-    let rest = &form[before..];
+    assert_eq!(result, Ok(Some(FormHead { fields, file_name: "a.bin".to_owned(), offset })));
+    let rest = &form[offset..];
     assert_eq!(decode_file(&delimiter, &split(rest, cuts), rest.len()).as_deref(), Some(data));
     check_file(&delimiter, rest, cuts);
 }

@@ -1,8 +1,8 @@
 //! Reads choices and texts from a fuzzer's bytes.
 //!
-//! Bytes that are missing count as zero, so every input means something and a fuzzer may cut anywhere.
+//! Missing bytes count as zero, so every input is valid and a fuzzer may truncate it anywhere.
 
-/// The bytes of one input that are not read yet.
+/// The unread bytes of one input.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -21,7 +21,7 @@ impl<'a> Input<'a> {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }
 
-    /// A length in one byte, then as many bytes or what is left of them.
+    /// A length in one byte, then as many bytes, or the remaining ones.
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.0.len());
         let (bytes, rest) = self.0.split_at(length);
@@ -29,7 +29,7 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    /// A text of one-byte length; bytes outside `is_legal` are left out.
+    /// A text with its length in one byte, without the bytes for which `is_legal` is false.
     pub(crate) fn text(&mut self, is_legal: impl Fn(&u8) -> bool) -> String {
         self.bytes().iter().copied().filter(is_legal).map(char::from).collect()
     }
@@ -38,13 +38,13 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
-    /// Everything that is left.
+    /// All remaining bytes.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
 }
 
-/// Cuts bytes into pieces: 0 keeps them whole, 1 makes pieces of one byte, others make pieces of many sizes.
+/// Splits bytes into pieces. Seed 0 gives one piece, seed 1 pieces of one byte, other seeds pieces of different sizes.
 pub(crate) fn split(bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     if seed == 0 {
         return vec![bytes];

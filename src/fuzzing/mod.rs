@@ -1,11 +1,10 @@
-//! Fuzz targets: functions that take any bytes and assert what must hold for all of them.
+//! Fuzz targets: functions that take any bytes and assert properties.
 //!
-//! Each function is one target. `fuzz/` wraps it in a libFuzzer program; `replay` runs the files of `fuzz/corpus/`
-//! through it as an ordinary test on the stable toolchain. The assertions stand here and nowhere else, so a corpus
-//! file fails the same way in both.
+//! Each function is one target. `fuzz/` wraps it in a libFuzzer program; `replay` runs the files of `fuzz/corpus/` through it as an
+//! ordinary test on the stable toolchain. All assertions are in the targets, so a corpus file fails in the same way in both.
 //!
-//! The targets call the product's own parsers with no copy between. They are compiled for tests and with the cargo
-//! feature `fuzzing` only. The properties and the results of long runs are in `docs/design/fuzzing.md`.
+//! The targets call the product's parsers directly. They are compiled only for tests and with the cargo feature `fuzzing`. The properties
+//! and the results of long runs are in `docs/design/fuzzing.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,10 +35,10 @@ pub use xml::xml;
 
 pub(crate) use input::{Input, split};
 
-/// A target: any bytes in, a panic if a property does not hold.
+/// A target. It panics if the input violates a property.
 pub type Target = fn(&[u8]);
 
-/// Every target by the name of its program and of its corpus folder.
+/// Every target, with the name of its program and its corpus folder.
 pub const TARGETS: [(&str, Target); 9] = [
     ("chunks", chunks),
     ("forms", forms),

@@ -1,4 +1,4 @@
-//! Target `operations`: which access a request needs, by its method and query.
+//! Fuzz target `operations`: the access that a request needs, by its method and query.
 
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, Uri, Version};
@@ -18,12 +18,11 @@ const METHODS: [Method; 8] = [
     Method::PATCH,
     Method::TRACE,
 ];
-/// Parameters of a query; more than these make the comparisons slow and show nothing new.
+/// The maximum number of parameters in a query. More make the comparisons slow and cover nothing new.
 const PAIRS_MAX: usize = 12;
 
-/// Operations: every request has an access, it is the same for every spelling and order of its parameters, and only
-/// the methods of reading, listing and deleting do those. With a parameter that no operation has, or with two
-/// sub-resources, it is `configure`.
+/// Properties: every request has an access; it is the same for every spelling and order of the parameters; only some methods have the
+/// accesses `read`, `list` and `delete`; and with an unknown parameter or two sub-resources the access is `configure`.
 pub fn operations(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let method = &METHODS[usize::from(input.byte()) % METHODS.len()];
@@ -34,14 +33,10 @@ pub fn operations(bytes: &[u8]) {
     let access = access(method, &query, &key);
 
     let spelt: Vec<String> = pairs.iter().map(|pair| respell(pair)).collect();
-    assert_eq!(
-        self::access(method, &spelt.join("&"), &key),
-        access,
-        "{method} ?{query} spelt in another way"
-    );
-    let mut turned = pairs.clone();
-    turned.reverse();
-    assert_eq!(self::access(method, &turned.join("&"), &key), access, "{method} ?{query} in another order");
+    assert_eq!(self::access(method, &spelt.join("&"), &key), access, "{method} ?{query} in another spelling");
+    let mut reversed = pairs.clone();
+    reversed.reverse();
+    assert_eq!(self::access(method, &reversed.join("&"), &key), access, "{method} ?{query} in another order");
     match access {
         Access::Read => {
             assert!(matches!(*method, Method::GET | Method::HEAD | Method::POST), "{method} ?{query}")
@@ -70,7 +65,7 @@ fn is_query(byte: &u8) -> bool {
     is_path(byte) || *byte == b'?'
 }
 
-/// A pair with every letter of its name encoded; escapes that are there stay.
+/// A pair with every letter of its name percent-encoded. A name with escapes is unchanged.
 fn respell(pair: &str) -> String {
     let (name, rest) = pair.find('=').map_or((pair, ""), |at| pair.split_at(at));
     let has_escape = name.contains('%');

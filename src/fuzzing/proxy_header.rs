@@ -1,12 +1,12 @@
-//! Target `proxy_header`: PROXY protocol headers of both versions.
+//! Fuzz target `proxy_header`: PROXY protocol headers of both versions.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::fuzzing::Input;
 use crate::http::proxy_protocol::{HEADER_BYTES_MAX, Parsed, parse};
 
-/// PROXY headers: no answer depends on where the network cuts, nothing beyond the header is read, and every header
-/// that a proxy may send gives the address in it.
+/// Properties: the result does not depend on the slices of the input, no byte after the header is read, and every valid header gives its
+/// address.
 pub fn proxy_header(bytes: &[u8]) {
     any_bytes(bytes);
     let mut input = Input::new(bytes);
@@ -31,7 +31,7 @@ fn address(input: &mut Input<'_>, is_v6: bool) -> IpAddr {
 fn any_bytes(bytes: &[u8]) {
     let whole = parse(bytes);
     let mut length = 0;
-    // A reader that asks for what it is told, no more.
+    // Reads only as many bytes as the parser requests.
     let read = loop {
         match parse(&bytes[..length]) {
             Parsed::NeedMore(more) => {
@@ -45,10 +45,10 @@ fn any_bytes(bytes: &[u8]) {
         }
     };
     match read {
-        None => assert!(!matches!(whole, Parsed::Done { .. }), "{whole:?} from less than was asked for"),
+        None => assert!(!matches!(whole, Parsed::Done { .. }), "{whole:?} from fewer bytes than requested"),
         Some(Parsed::Done { consumed, .. }) => {
             assert_eq!(consumed, length, "bytes of the request were read");
-            assert_eq!(read, Some(whole), "what follows the header changes it");
+            assert_eq!(read, Some(whole), "bytes after the header change the result");
         }
         Some(_) => assert!(matches!(whole, Parsed::Malformed(_)), "{whole:?} is malformed in pieces"),
     }
@@ -78,7 +78,7 @@ fn check_v1(source: SocketAddr, destination: SocketAddr) {
     expect(line.as_bytes(), source);
 }
 
-/// `rest` stands for the TLVs behind the addresses.
+/// `rest` is in the place of the TLVs after the addresses.
 fn check_v2(source: SocketAddr, destination: SocketAddr, rest: &[u8]) {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -91,7 +91,7 @@ fn check_v2(source: SocketAddr, destination: SocketAddr, rest: &[u8]) {
     let head = [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &[family], &length.to_be_bytes()].concat();
     let block = [head, body].concat();
     if block.len() > HEADER_BYTES_MAX {
-        assert!(matches!(parse(&block), Parsed::Malformed(_)), "{} bytes are taken", block.len());
+        assert!(matches!(parse(&block), Parsed::Malformed(_)), "{} bytes are accepted", block.len());
     } else {
         expect(&block, source);
     }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::TARGETS;
 
-/// Files of one corpus; more make the tests slow.
+/// The maximum number of files in a corpus; more make the tests slow.
 const FILES_MAX: usize = 200;
-/// Bytes of one corpus.
+/// The maximum size of a corpus in bytes.
 const CORPUS_BYTES_MAX: usize = 1 << 20;
-/// Inputs that are made of each file.
+/// The number of mutated inputs for each file.
 const MUTATIONS: u64 = 20;
 
 fn folder(inside: &str) -> PathBuf {
@@ -32,18 +32,18 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A1, A3, A5, L3, V8: every input that a fuzzer found interesting keeps every property of its target
+/// A1, A3, A5, L3, V8: every input of the corpora has every property of its target
 #[test]
 fn the_corpora_replay() {
     for (name, target) in TARGETS {
         for (file, bytes) in corpus(name) {
             let replayed = std::panic::catch_unwind(|| target(&bytes));
-            assert!(replayed.is_ok(), "fuzz/corpus/{name}/{file} breaks a property of the target");
+            assert!(replayed.is_ok(), "fuzz/corpus/{name}/{file} violates a property of the target");
         }
     }
 }
 
-/// The same for inputs near those: a byte changed, a part cut out, doubled, or taken from another file
+/// The same for mutated inputs: a byte changed, a part removed, repeated, or copied from another file
 #[test]
 fn inputs_near_the_corpora_keep_the_properties() {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -73,14 +73,14 @@ fn inputs_near_the_corpora_keep_the_properties() {
                     _ if at < bytes.len() => bytes[at] = u8::try_from(random(256)).unwrap(),
                     _ => bytes.truncate(at),
                 }
-                let kept = std::panic::catch_unwind(|| target(&bytes));
-                assert!(kept.is_ok(), "round {round} of fuzz/corpus/{name}/{file}: {bytes:?}");
+                let result = std::panic::catch_unwind(|| target(&bytes));
+                assert!(result.is_ok(), "round {round} of fuzz/corpus/{name}/{file}: {bytes:?}");
             }
         }
     }
 }
 
-/// Each target has a program, a corpus and a line in the manifest, and nothing else is there
+/// Each target has a program, a corpus and an entry in the manifest, and there are no others
 #[test]
 fn every_target_has_a_program_and_a_corpus() {
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -1,4 +1,4 @@
-//! Target `sigv4`: heads of signed requests, compared with the AWS SDK's own signer; raw heads are also read as SigV2.
+//! Fuzz target `sigv4`: heads of requests that the AWS SDK's signer signs, and raw heads, which are also verified as SigV2.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,15 +26,15 @@ const METHODS: [Method; 5] = [Method::GET, Method::HEAD, Method::PUT, Method::PO
 const NAMES: [&str; 6] =
     ["x-amz-meta-a", "x-amz-acl", "x-amz-tagging", "range", "content-type", "x-amz-server-side-encryption"];
 
-/// Signed heads: what the SDK signs is accepted, the same with one change is refused, and whatever bytes a head has,
-/// there is an answer and nobody's signature holds.
+/// Properties: a request that the SDK signs is accepted, and with one change it is rejected; a raw head of any bytes is rejected without a
+/// panic.
 pub fn sigv4(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mode = input.byte();
     if mode & 0x80 == 0 { signed(mode, input) } else { any_head(input) }
 }
 
-/// A request as it reaches the gateway.
+/// A request as the gateway receives it.
 #[derive(Clone)]
 struct SentRequest {
     method: Method,
@@ -43,39 +43,40 @@ struct SentRequest {
 }
 
 impl SentRequest {
-    /// What a gateway says of it that knows this secret.
+    /// Verifies the SigV4 signature with this secret.
     fn verify(&self, secret: &str) -> Result<PayloadHash, SignatureRejection> {
-        let uri: Uri = self.target.parse().expect("only targets that are some are built");
+        let uri: Uri = self.target.parse().expect("the targets are valid");
         let head =
             Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
-        let claim = PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
-        claim.check_scope(|region| region == REGION, REGION)?;
-        claim.check_time(now())?;
-        // A signature does not cover the ID: with another one the gateway would take another key, or none.
-        let is_known = claim.access_key_id() == ID;
-        let key = signing_key(secret, claim.date(), claim.region());
-        let payload = claim.verify(head, &key)?.payload;
+        let presented =
+            PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
+        presented.check_scope(|region| region == REGION, REGION)?;
+        presented.check_time(now())?;
+        // A signature does not cover the ID. With another ID the gateway would use another key, or none.
+        let is_known = presented.access_key_id() == ID;
+        let key = signing_key(secret, presented.date(), presented.region());
+        let payload = presented.verify(head, &key)?.payload;
         if is_known { Ok(payload) } else { Err(SignatureRejection::UnknownKey) }
     }
 
-    /// The same of a request that is taken for one that is signed with SigV2.
+    /// Verifies the SigV2 signature with this secret.
     fn verify_sigv2(&self, secret: &str) -> Result<(), SignatureRejection> {
-        let uri: Uri = self.target.parse().expect("only targets that are some are built");
+        let uri: Uri = self.target.parse().expect("the targets are valid");
         let head =
             Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
         sigv2::check_single_auth(head)?;
-        let claim = sigv2::PresentedSigV2::from_request(head)?;
+        let presented = sigv2::PresentedSigV2::from_request(head)?;
         let bucket = self.target.starts_with("/k").then_some("b");
-        claim.verify(head, bucket, secret)?;
-        claim.check_time(now(), EXPIRES)
+        presented.verify(head, bucket, secret)?;
+        presented.check_time(now(), EXPIRES)
     }
 }
 
 fn now() -> SystemTime {
-    Timestamp::parse(NOW).expect("a moment").to_time()
+    Timestamp::parse(NOW).expect("a timestamp").to_time()
 }
 
-/// What a request asks for before it is signed.
+/// A request before it is signed.
 struct RequestPlan {
     method: Method,
     target: String,
@@ -97,13 +98,13 @@ fn is_path(byte: &u8) -> bool {
 fn plan(mode: u8, input: &mut Input<'_>) -> RequestPlan {
     let method = METHODS[usize::from(input.byte()) % METHODS.len()].clone();
     let secret = input.text(is_printable);
-    // Both spellings of a path: encoded by the client in S3's way, or with S3's special characters as they are.
+    // Both spellings of a path: encoded by S3's rule, or with S3's special characters unencoded.
     let path = if mode & 2 == 0 { percent_encode(input.bytes(), true) } else { input.text(is_path) };
     let (pairs, headers) = (input.byte() & 7, input.byte() & 7);
     let mut query = Vec::new();
     for _ in 0..pairs {
         let (name, value) = (String::from_utf8_lossy(input.bytes()), String::from_utf8_lossy(input.bytes()));
-        // Names of a presigned URL's own parameters would be a second signature.
+        // Names of the parameters of a presigned URL would be a second signature.
         if !name.to_ascii_lowercase().starts_with("x-amz-") && !name.eq_ignore_ascii_case("awsaccesskeyid") {
             query.push(format!(
                 "{}={}",
@@ -122,7 +123,7 @@ fn plan(mode: u8, input: &mut Input<'_>) -> RequestPlan {
     RequestPlan { method, target, headers: all, is_presigned: mode & 1 != 0, body: mode >> 2 & 3, secret }
 }
 
-/// Signs with the SDK; none where the SDK takes the request for none.
+/// Signs with the SDK; none if the SDK rejects the request.
 fn sign_by_sdk(plan: &RequestPlan) -> Option<SentRequest> {
     let identity = Credentials::new(ID, plan.secret.clone(), None, None, "fuzzing").into();
     let mut settings = SigningSettings::default();
@@ -168,17 +169,17 @@ fn signed(mode: u8, mut input: Input<'_>) {
     let (change, at, byte) = (input.byte(), input.byte(), input.byte());
     let plan = plan(mode, &mut input);
     let Some(sent) = sign_by_sdk(&plan) else { return };
-    let told = sent.verify(&plan.secret);
-    assert!(told.is_ok(), "{told:?}: {} {} {:?}", sent.method, sent.target, sent.headers);
+    let result = sent.verify(&plan.secret);
+    assert!(result.is_ok(), "{result:?}: {} {} {:?}", sent.method, sent.target, sent.headers);
     let other_secret = format!("{}x", plan.secret);
-    assert_eq!(sent.verify(&other_secret), Err(SignatureRejection::Mismatch), "the key does not matter");
+    assert_eq!(sent.verify(&other_secret), Err(SignatureRejection::Mismatch), "another key is accepted");
     if let Some((other, what)) = mutate(&sent, &plan, change, (at, byte)) {
-        let told = other.verify(&plan.secret);
-        assert!(told.is_err(), "{what} was changed: {} {} {:?}", other.method, other.target, other.headers);
+        let result = other.verify(&plan.secret);
+        assert!(result.is_err(), "{what} was changed: {} {} {:?}", other.method, other.target, other.headers);
     }
 }
 
-/// The same request with one change that means something; none where the change would mean nothing.
+/// The request with one change; none if the change has no effect.
 fn mutate(
     sent: &SentRequest,
     plan: &RequestPlan,
@@ -215,7 +216,7 @@ fn mutate(
         }
         5 => {
             return corrupt_signature(sent, usize::from(at), byte)
-                .map(|other| (other, "a byte of the proof"));
+                .map(|other| (other, "a byte of the signature"));
         }
         6 if plan.is_presigned => {
             other.target = sent.target.replacen("X-Amz-Expires=60", "X-Amz-Expires=61", 1);
@@ -231,13 +232,13 @@ fn mutate(
         _ => {
             let authorization = HeaderValue::from_static("AWS4-HMAC-SHA256 Credential=a");
             other.headers.append(AUTHORIZATION, authorization);
-            "a second proof"
+            "a second signature"
         }
     };
     Some((other, what))
 }
 
-/// With one byte of the `Authorization` header or of the presigned query replaced, if that changes what it says.
+/// The request with one byte of the `Authorization` header or of the presigned query replaced; none if the meaning stays the same.
 fn corrupt_signature(sent: &SentRequest, at: usize, byte: u8) -> Option<SentRequest> {
     if !byte.is_ascii_graphic() {
         return None;
@@ -262,16 +263,16 @@ fn corrupt_signature(sent: &SentRequest, at: usize, byte: u8) -> Option<SentRequ
     Some(other)
 }
 
-/// Blanks around commas mean nothing in an `Authorization` header.
+/// The components of an `Authorization` header. Blanks around commas have no meaning.
 fn split_at_commas(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).collect()
 }
 
-/// The pairs of a query in order, decoded: two spellings of one query mean the same.
+/// The decoded pairs of a query, sorted: equal for two spellings of the same query.
 fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let decode =
         |text: &str| crate::http::request_validation::percent_decode(text.replace('+', " ").as_bytes());
-    // A fragment is no part of a request.
+    // A fragment is not part of a request.
     let query = query.split('#').next().unwrap_or_default();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs
@@ -282,7 +283,7 @@ fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs
 }
 
-/// A target in the first line, then a header a line.
+/// An input with a target in the first line, and then a header in each line.
 fn any_head(mut input: Input<'_>) {
     let method = METHODS[usize::from(input.byte()) % METHODS.len()].clone();
     let mut lines = input.rest().split(|byte| *byte == b'\n');
@@ -302,6 +303,8 @@ fn any_head(mut input: Input<'_>) {
     assert!(sent.verify("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
     let text = |name: &str| sent.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = PresentedSignature::from_form(text("credential"), text("date"), text("signature"), None);
-    assert!(form.is_err() || form.is_ok_and(|claim| claim.verify_policy("a policy", &[7; 32]).is_err()));
+    assert!(
+        form.is_err() || form.is_ok_and(|presented| presented.verify_policy("a policy", &[7; 32]).is_err())
+    );
     assert!(sent.verify_sigv2("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
 }

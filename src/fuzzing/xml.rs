@@ -1,4 +1,4 @@
-//! Target `xml`: documents that the gateway reads, rewrites and writes.
+//! Fuzz target `xml`: documents that the gateway parses, rewrites and writes.
 
 use bytes::Bytes;
 use quick_xml::Reader;
@@ -14,14 +14,14 @@ use crate::s3::delete_result::ErrorAppender;
 use crate::s3::error_document::{ErrorDocument, escape};
 use crate::s3::late_error::LateErrorScan;
 
-/// What is appended to the result of a multi-delete.
+/// The elements that are appended to the result of a multi-delete.
 const ERRORS: &str = "<Error><Key>k</Key></Error>";
-/// A tag or a name that is longer passes as it is; what one rename may add to a document.
-const HELD_BYTES_MAX: usize = 8 << 10;
+/// The longest tag or name that is rewritten.
+const BUFFERED_BYTES_MAX: usize = 8 << 10;
 
-/// XML documents: a list of keys to delete is read as another XML reader reads it or refused, a rewritten document
-/// does not depend on where the network cuts and differs in names only, and a document that the gateway writes is
-/// read back by another reader as what was put in.
+/// Properties: a list of keys to delete is rejected or parsed to the same keys as by another XML parser; a rewritten document does not
+/// depend on the slices of the input and differs in names only; and another parser reads the same texts in a document that the gateway
+/// writes.
 pub fn xml(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
@@ -40,13 +40,13 @@ pub fn xml(bytes: &[u8]) {
 fn any_delete(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(keys) = delete_keys(bytes) else { return };
-    assert_eq!(read_texts(text, "Key").as_ref(), Ok(&keys), "two readers differ");
+    assert_eq!(read_texts(text, "Key").as_ref(), Ok(&keys), "two parsers differ");
     let reduced = DeleteList::parse(bytes).unwrap().without(|at| at % 2 == 0);
     let kept: Vec<String> = keys.into_iter().skip(1).step_by(2).collect();
     assert_eq!(delete_keys(&reduced), Ok(kept), "a reduced list has other keys");
 }
 
-/// What is read of a list of buckets is no more than the document has.
+/// The parsed texts of a list of buckets are not longer than the document.
 fn any_bucket_list(bytes: &[u8]) {
     let mut names_bytes = 0;
     let read = bucket_list::parse(bytes, &mut |ListedBucket { name, created }| {
@@ -57,7 +57,7 @@ fn any_bucket_list(bytes: &[u8]) {
     assert!(names_bytes + token_bytes <= bytes.len());
 }
 
-/// The texts of all elements of this name, by the other reader; an error where it takes the document for none.
+/// The texts of all elements with this name, by the other parser; an error if it rejects the document.
 fn read_texts(text: &str, name: &str) -> Result<Vec<String>, String> {
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let (mut texts, mut open): (Vec<String>, Option<String>) = (Vec::new(), None);
@@ -84,7 +84,7 @@ fn read_texts(text: &str, name: &str) -> Result<Vec<String>, String> {
 }
 
 fn is_xml(text: &str) -> bool {
-    // XML 1.0, 2.2; a carriage return is read as a line feed
+    // XML 1.0, 2.2. Without the carriage return, which XML parsers read as a line feed.
     text.chars()
         .all(|c| matches!(c, '\t' | '\n' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..))
 }
@@ -102,26 +102,30 @@ fn delete_round_trip(mut input: Input<'_>) {
     assert_eq!(delete_keys(text.as_bytes()), Ok(keys));
 }
 
-fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
-    let (store_name, client_name) = (theirs.to_owned(), ours.to_owned());
+fn rename(text: &[u8], store_name: &str, client_name: &str, cuts: u8) -> Vec<u8> {
+    let (store_name, client_name) = (store_name.to_owned(), client_name.to_owned());
     let location = "http://gateway/b/k".to_owned();
     let names =
         BucketNames { store_name, client_name, location, key_path: None, endpoint_path: String::new() };
     let mut renamer = BucketRenamer::new(names, &ResponseDocument::ALL);
     let has_location = memchr::memmem::find(text, b"Location").is_some();
-    let (mut out, mut taken) = (Vec::new(), 0);
+    let (mut out, mut consumed) = (Vec::new(), 0);
     for piece in split(text, cuts) {
         out.extend_from_slice(&renamer.push(Bytes::copy_from_slice(piece)));
-        taken += piece.len();
-        // A name only grows here, so what is missing is held.
-        let is_bounded = has_location || taken <= out.len() + HELD_BYTES_MAX + piece.len();
-        assert!(is_bounded && out.len() <= bytes_max(taken), "{} of {taken} bytes came out", out.len());
+        consumed += piece.len();
+        // A name only grows here, so missing bytes are buffered.
+        let is_bounded = has_location || consumed <= out.len() + BUFFERED_BYTES_MAX + piece.len();
+        assert!(
+            is_bounded && out.len() <= bytes_max(consumed),
+            "{} bytes of output for {consumed} of input",
+            out.len()
+        );
     }
     out.extend_from_slice(&renamer.finish());
     out
 }
 
-/// A document with errors appended; none where it has no place for them.
+/// A document with errors appended; none if that is not possible.
 fn append(text: &[u8], cuts: u8) -> Option<Vec<u8>> {
     let mut appender = ErrorAppender::new(ERRORS.to_owned());
     let mut out = Vec::new();
@@ -132,7 +136,7 @@ fn append(text: &[u8], cuts: u8) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What a rewritten document of so many bytes may have: every element that is renamed has a tag and grows by a name.
+/// The maximum length of a rewritten document: every rewritten element has a tag and grows by a name.
 fn bytes_max(bytes: usize) -> usize {
     bytes + bytes / "<Name>".len() * "http://gateway/b/k".len()
 }
@@ -142,7 +146,7 @@ fn check_rename(cuts: u8, text: &[u8]) {
     for cuts in [1, cuts] {
         assert!(rename(text, "real", "alias", cuts) == whole, "cut by {cuts}");
     }
-    assert!(whole.len() <= bytes_max(text.len()) + HELD_BYTES_MAX);
+    assert!(whole.len() <= bytes_max(text.len()) + BUFFERED_BYTES_MAX);
     let has = |name: &str| memchr::memmem::find(text, name.as_bytes()).is_some();
     if !has("real") && !has("Location") {
         assert!(whole == text, "a document without the name was changed");
@@ -181,7 +185,7 @@ fn check_written(mut input: Input<'_>) {
         let lines: Vec<String> = text.split('\n').map(as_readable).collect();
         assert_eq!(read_texts(&document, element), Ok(vec![lines.join("\n")]), "{element}");
     }
-    assert!(is_xml(&document), "{document:?} holds what XML cannot");
+    assert!(is_xml(&document), "{document:?} is not XML");
     let buckets = [code, message].map(|name| RegionalBucket {
         bucket: ListedBucket { name: name.clone(), created: String::new() },
         region: "us-east-1",
@@ -199,8 +203,8 @@ fn check_written(mut input: Input<'_>) {
     assert!(is_xml(&list));
 }
 
-/// A text as a document can hold it.
+/// A text as it is read from a written document.
 fn as_readable(text: &str) -> String {
-    let is_held = |c: char| !c.is_control() && is_xml(c.encode_utf8(&mut [0; 4]));
-    text.chars().map(|c| if is_held(c) { c } else { '\u{fffd}' }).collect()
+    let is_kept = |c: char| !c.is_control() && is_xml(c.encode_utf8(&mut [0; 4]));
+    text.chars().map(|c| if is_kept(c) { c } else { '\u{fffd}' }).collect()
 }

@@ -5,6 +5,8 @@
 
 use s3s::{S3Result, s3_error};
 
+use crate::s3::OWNER_ONLY_ACLS;
+
 /// Refuses an input with one of the fields set.
 macro_rules! refuse_set {
     ($input:expr, $($field:ident),+ $(,)?) => {
@@ -39,16 +41,13 @@ macro_rules! refuse_extras {
 
 pub(super) use {refuse_extras, refuse_set};
 
-/// The canned ACLs that grant access to the owner only, who has it in any case.
-const OWNERS_ACLS: [&str; 3] = ["private", "bucket-owner-read", "bucket-owner-full-control"];
-
 pub(super) fn not_implemented(what: &str) -> s3s::S3Error {
     s3_error!(NotImplemented, "the embedded origin does not support {what}")
 }
 
 pub(super) fn check_acl(acl: Option<&str>) -> S3Result<()> {
     match acl {
-        Some(acl) if !OWNERS_ACLS.contains(&acl) => Err(not_implemented("acl")),
+        Some(acl) if !OWNER_ONLY_ACLS.contains(&acl) => Err(not_implemented("acl")),
         _ => Ok(()),
     }
 }

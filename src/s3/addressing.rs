@@ -1,15 +1,15 @@
-//! Which bucket a request names: in its `Host`, below a base domain of the gateway's, or in its path.
+//! The bucket and key of a request: the bucket is in the `Host`, below a base domain of the gateway, or in the path.
 //!
-//! With a `Host` that is a base domain itself, or is below none, the bucket is the path's first segment. The
-//! client's signature covers `Host` and path as they came, so both stay as they are; only what goes upstream is mapped.
+//! If the `Host` is a base domain, or not below one, the bucket is the first segment of the path. The client's signature covers `Host` and
+//! path as they were sent, so both stay unchanged; only the upstream target is mapped.
 //!
-//! Clients may percent-encode any character of the segment (RFC 3986, 2.1: `acme%3Aphotos`, `cs%2Da`). It is decoded here, once, and all
-//! that follows sees the decoded name: routing, policies, renaming and the log (V12). A name that decodes to anything but the grammar of
-//! names (`tidegate_config::is_bucket_name`), such as `photos%2Fk`, `a%00b` or `a%253Ab`, is no name; it stays as it was sent, and its `%`
-//! keeps it from every bucket. A `Host` is not decoded, and its bucket has no tenant: a `:` precedes the port.
+//! Clients may percent-encode any character of the segment (RFC 3986, 2.1: `acme%3Aphotos`, `cs%2Da`). The segment is decoded here, once;
+//! routing, policies, renaming and the log use the decoded name (V12). A segment that does not decode to a valid name
+//! (`tidegate_config::is_bucket_name`), such as `photos%2Fk`, `a%00b` or `a%253Ab`, stays as it was sent, and because of its `%` it matches
+//! no bucket. A `Host` is not decoded, and its bucket has no tenant, because a `:` starts the port.
 //!
-//! Source: S3 User Guide, "Virtual hosting of buckets". Deliberately absent: its third form, a `Host` that is the bucket's name
-//! as a whole, because any name that leads to the gateway would become a bucket.
+//! Source: S3 User Guide, "Virtual hosting of buckets". Its third style, a `Host` that is the whole bucket name, is not supported: every
+//! host name of the gateway would be a bucket.
 
 use std::borrow::Cow;
 
@@ -20,14 +20,14 @@ use tidegate_config::{Addressing, is_bucket_name};
 use crate::http::request_validation::percent_decode;
 use crate::s3::target;
 
-/// What a request names.
+/// The bucket and key of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedResource<'a> {
-    /// The bucket, as the client calls it, decoded. Text that is no bucket name is as it was sent.
+    /// The client's name of the bucket, decoded. A segment that is no valid name is as it was sent.
     pub(crate) bucket: Cow<'a, str>,
-    /// The key, raw and with its slash; empty or a slash where the bucket itself is meant.
+    /// The key as it was sent, with its slash; empty or a slash for the bucket itself.
     pub(crate) key: &'a str,
-    /// Where the bucket stands.
+    /// Whether the bucket is in the host or in the path.
     pub(crate) addressing: Addressing,
 }
 
@@ -37,34 +37,34 @@ impl NamedResource<'_> {
         matches!(self.key, "" | "/")
     }
 
-    /// Whether the path begins with the bucket's name, spelt as it is.
+    /// Whether the path starts with the bucket's name without percent-encoding.
     pub(crate) fn is_literal_in_path(&self) -> bool {
         self.addressing == Addressing::Path && matches!(self.bucket, Cow::Borrowed(_))
     }
 }
 
-/// What a request names, seen from its `Host` and its path.
+/// Reads the bucket and key from a request's `Host` and path.
 pub(crate) fn resolve<'a>(
     uri: &'a Uri,
     headers: &'a HeaderMap,
     base_domains: &[String],
 ) -> NamedResource<'a> {
-    // Without base domains no `Host` says anything, and none is looked for.
+    // Without base domains the `Host` cannot name a bucket.
     let host = if base_domains.is_empty() { "" } else { request_host(uri, headers) };
     resolve_host(host, uri.path(), base_domains)
 }
 
-/// Whom the client believes to speak to: the `Host`, which is what it signs, or on HTTP/2 the authority.
+/// The host that the client signed: the `Host` header, or the authority in HTTP/2.
 pub(crate) fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default()
 }
 
 fn resolve_host<'a>(host: &'a str, path: &'a str, base_domains: &[String]) -> NamedResource<'a> {
-    // The longest wins, should one lie below another.
-    let below =
+    // The longest base domain wins, if one is below another.
+    let host_bucket =
         base_domains.iter().filter_map(|base| bucket_in_host(host, base)).min_by_key(|bucket| bucket.len());
-    match below {
+    match host_bucket {
         Some(bucket) => NamedResource { bucket: bucket.into(), key: path, addressing: Addressing::Virtual },
         None => {
             let (bucket, key) = target::split_bucket(path);
@@ -73,7 +73,7 @@ fn resolve_host<'a>(host: &'a str, path: &'a str, base_domains: &[String]) -> Na
     }
 }
 
-/// The bucket name that a path's segment spells. A segment that spells none stays as it is.
+/// Decodes the bucket name in a path segment. A segment that does not decode to a valid name is returned unchanged.
 pub(crate) fn decode_bucket_name(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
@@ -82,7 +82,7 @@ pub(crate) fn decode_bucket_name(segment: &str) -> Cow<'_, str> {
     name.map_or(Cow::Borrowed(segment), Cow::Owned)
 }
 
-/// What stands before the base domain, if anything does.
+/// The bucket before the base domain, if the host is below it.
 fn bucket_in_host<'a>(host: &'a str, base: &str) -> Option<&'a str> {
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let host = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(host, _)| host);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_host_leaves_the_path_to_name_it() {
+    fn with_any_other_host_the_bucket_is_in_the_path() {
         for host in [
             "s3.example.com",
             "xs3.example.com",
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!((&*named.bucket, named.key, named.is_bucket()), ("b", "//k/", false));
     }
 
-    /// V12: every spelling of a name is the one name, and the key stays as it was sent
+    /// V12: every spelling of a name is decoded to it, and the key stays as it was sent
     #[test]
     fn a_segment_is_decoded_once() {
         for (path, bucket) in [
@@ -154,9 +154,9 @@ mod tests {
         }
     }
 
-    /// V3, V12: what decodes to no name is none, and is not taken for another
+    /// V3, V12: a segment that does not decode to a valid name matches no bucket
     #[test]
-    fn what_decodes_to_no_name_stays_encoded() {
+    fn a_segment_that_is_no_valid_name_stays_encoded() {
         for segment in [
             "acme%253Aphotos",
             "photos%2Fk",
@@ -194,7 +194,7 @@ mod tests {
     }
 
     proptest! {
-        /// V12: a decoded name has nothing left to decode, and is a name whoever reads it
+        /// V12: a decoded name has no escapes left, so a second decoding gives the same name
         #[test]
         fn a_second_decoding_changes_nothing(segment in "[a:.%23456F-]{0,12}") {
             let name = decode_bucket_name(&segment);

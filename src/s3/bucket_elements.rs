@@ -1,14 +1,16 @@
-//! Where the S3 schema has a bucket name in answers: documents by their root element, and elements of each by name.
+//! The elements of S3 responses that contain a bucket name, by the root element of the document (V5).
 //!
-//! Elements are children of the root. Nothing else is a bucket name, however alike it looks: not `Key`, `Prefix`, `Delimiter`,
+//! The elements are children of the root. Nothing else is a bucket name, even if its text is equal: not `Key`, `Prefix`, `Delimiter`,
 //! `Marker` or `UploadId`, and not an element of this table in another document.
 //!
-//! Source: S3 API reference, the responses of ListObjects (V2), ListObjectVersions, ListMultipartUploads, ListParts,
-//! CreateMultipartUpload, CompleteMultipartUpload, and "Error responses". Deliberately absent: ListAllMyBucketsResult and
-//! PostResponse, which the gateway writes itself; the documents that configure a bucket (policy, logging, replication), because they
-//! name buckets and ARNs of the store's account, which may be other buckets than this one; `Message`, which is prose.
+//! The table does not have ListAllMyBucketsResult and PostResponse, which the gateway writes itself; the documents that configure a bucket
+//! (policy, logging, replication), because their buckets and ARNs are of the store's account and may be other buckets; and `Message`, which
+//! is free text.
+//!
+//! Source: S3 API reference, the responses of ListObjects (V2), ListObjectVersions, ListMultipartUploads, ListParts, CreateMultipartUpload,
+//! CompleteMultipartUpload, and "Error responses".
 
-/// A document that has a bucket name.
+/// A document with a bucket name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResponseDocument {
     ListObjects,
@@ -20,7 +22,7 @@ pub(crate) enum ResponseDocument {
     Error,
 }
 
-/// What an element that names a bucket contains.
+/// The content of an element with a bucket name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BucketElement {
     /// The name.
@@ -33,7 +35,7 @@ pub(crate) enum BucketElement {
 
 use BucketElement::{Name, Path, Url};
 
-/// The elements of a document that name the bucket.
+/// The elements of a document with the bucket's name.
 pub(crate) type BucketElements = &'static [(&'static str, BucketElement)];
 
 /// Each document with its root and its elements.
@@ -48,20 +50,20 @@ const SCHEMA: [(ResponseDocument, &str, BucketElements); 7] = [
         "CompleteMultipartUploadResult",
         &[("Bucket", Name), ("Location", Url)],
     ),
-    // `Bucket` is the element of redirects, `BucketName` that of all other errors about a bucket.
+    // Redirects have `Bucket`, all other errors about a bucket have `BucketName`.
     (ResponseDocument::Error, "Error", &[("BucketName", Name), ("Bucket", Name), ("Resource", Path)]),
 ];
 
 impl ResponseDocument {
     /// The elements of the document with this root, if it is one of `expected`.
     pub(crate) fn elements_of(root: &[u8], expected: &[Self]) -> Option<BucketElements> {
-        let is_it = |(document, name, _): &&(Self, &str, BucketElements)| {
+        let matches = |(document, name, _): &&(Self, &str, BucketElements)| {
             name.as_bytes() == root && expected.contains(document)
         };
-        SCHEMA.iter().find(is_it).map(|(_, _, elements)| *elements)
+        SCHEMA.iter().find(matches).map(|(_, _, elements)| *elements)
     }
 
-    /// Every document, with its root and its elements.
+    /// Every document.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) const ALL: [Self; 7] = [
         Self::ListObjects,

@@ -1,8 +1,7 @@
-//! The document of ListBuckets: the stores' are read, the gateway's is written.
+//! The document of ListBuckets: parses the stores' documents and writes the gateway's.
 //!
-//! The reader follows elements by their path and ignores those that it does not know, because stores add their own. It refuses a
-//! document that another reader could read in another way: one with a document type or a section, one of another encoding (`xml.rs`),
-//! and one that does not end.
+//! The parser selects elements by their path and ignores unknown elements, because stores add their own. It rejects ambiguous documents:
+//! with a document type or a CDATA section, with another encoding (`xml.rs`), or incomplete.
 //!
 //! Source: S3 API reference, ListBuckets.
 
@@ -10,17 +9,17 @@ use crate::s3::error_document::escape;
 use crate::s3::xml::{self, local_name, tag_length};
 
 const ROOT: &[u8] = b"ListAllMyBucketsResult";
-/// More levels than the schema has.
+/// The maximum nesting; the schema has fewer levels.
 const DEPTH_MAX: usize = 8;
-/// The creation date of a bucket of which no date is known.
+/// The creation date of a bucket without a known date.
 const UNKNOWN_DATE: &str = "1970-01-01T00:00:00.000Z";
 const DATE_BYTES_MAX: usize = 40;
 
-/// A bucket as a list names it.
+/// A bucket in a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListedBucket {
     pub(crate) name: String,
-    /// When it was created, as the store writes it; empty where that is not known.
+    /// The creation date in the store's format; empty if it is unknown.
     pub(crate) created: String,
 }
 
@@ -28,38 +27,42 @@ pub(crate) struct ListedBucket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegionalBucket<'a> {
     pub(crate) bucket: ListedBucket,
-    /// The region that answers to requests for it name.
+    /// The region that responses about the bucket advertise.
     pub(crate) region: &'a str,
 }
 
-/// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one. An error
-/// of `take` ends the reading.
+/// Passes each bucket of a document to `visit`, and returns the token of the next page, if there is one. An error of `visit` ends the
+/// parsing.
 pub(crate) fn parse<E: From<&'static str>>(
     document: &[u8],
-    take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+    visit: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
 ) -> Result<Option<String>, E> {
     let mut rest = xml::document_text(document)?;
-    let mut reader =
+    let mut parser =
         Parser { open: Vec::new(), text: String::new(), bucket: ListedBucket::default(), next: None };
     loop {
-        let at = rest.find('<').ok_or("it does not end where it should")?;
+        let at = rest.find('<').ok_or("it is incomplete")?;
         let (text, tagged) = rest.split_at(at);
         let (tag, after) = tagged.split_at(tag_length(tagged.as_bytes()).ok_or("a tag does not end")?);
-        reader.text(text)?;
-        reader.tag(tag, take)?;
+        parser.text(text)?;
+        parser.tag(tag, visit)?;
         rest = after;
-        if reader.open.is_empty() && is_element(tag) {
-            return if rest.trim().is_empty() { Ok(reader.next) } else { Err("text follows its end".into()) };
+        if parser.open.is_empty() && is_element(tag) {
+            return if rest.trim().is_empty() {
+                Ok(parser.next)
+            } else {
+                Err("text follows its root".into())
+            };
         }
     }
 }
 
-/// Whether a tag is that of an element, and no comment or instruction.
+/// Whether a tag belongs to an element, not to a comment or processing instruction.
 fn is_element(tag: &str) -> bool {
     !tag.starts_with("<!") && !tag.starts_with("<?")
 }
 
-/// The place in a document, and what was read so far.
+/// The open elements, and the current bucket.
 struct Parser<'a> {
     open: Vec<&'a str>,
     text: String,
@@ -79,16 +82,16 @@ impl<'a> Parser<'a> {
     fn tag<E: From<&'static str>>(
         &mut self,
         tag: &'a str,
-        take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+        visit: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
     ) -> Result<(), E> {
         if tag.starts_with("<!--") || tag.starts_with("<?") {
             return Ok(());
         }
         if tag.starts_with("<!") {
-            return Err("it has a document type or a section".into());
+            return Err("it has a document type or a CDATA section".into());
         }
         if let Some(name) = tag.strip_prefix("</") {
-            return self.close(name.trim_end_matches('>').trim_end(), take);
+            return self.close(name.trim_end_matches('>').trim_end(), visit);
         }
         let name = name_of(tag);
         if self.open.is_empty() && local_name(name.as_bytes()) != ROOT {
@@ -107,13 +110,13 @@ impl<'a> Parser<'a> {
     fn close<E: From<&'static str>>(
         &mut self,
         name: &str,
-        take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+        visit: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
     ) -> Result<(), E> {
         let path: Vec<&[u8]> = self.open.iter().skip(1).map(|name| local_name(name.as_bytes())).collect();
         match path[..] {
             [b"Buckets", b"Bucket", b"Name"] => self.bucket.name = xml::unescape(&self.text)?,
             [b"Buckets", b"Bucket", b"CreationDate"] => self.bucket.created = date(&self.text),
-            [b"Buckets", b"Bucket"] => take(std::mem::take(&mut self.bucket))?,
+            [b"Buckets", b"Bucket"] => visit(std::mem::take(&mut self.bucket))?,
             [b"ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
             _ => {}
         }
@@ -122,21 +125,21 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The name in a start tag, with its prefix.
+/// The name in a start tag, with its namespace prefix.
 fn name_of(tag: &str) -> &str {
     let inner = tag.trim_start_matches('<').trim_end_matches('>');
     let end = inner.find(|c: char| c.is_ascii_whitespace() || c == '/').unwrap_or(inner.len());
     &inner[..end]
 }
 
-/// A date as it was written; empty where it cannot be one.
+/// The date as it was written; empty if it is not a plausible date.
 fn date(text: &str) -> String {
     let is_date = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z' | b':' | b'.' | b'-' | b'+');
     let text = text.trim();
     if text.len() <= DATE_BYTES_MAX && text.bytes().all(is_date) { text.to_owned() } else { String::new() }
 }
 
-/// The answer to ListBuckets.
+/// The response to ListBuckets.
 #[derive(Debug, Default)]
 pub(crate) struct BucketListDocument<'a> {
     pub(crate) buckets: &'a [RegionalBucket<'a>],

@@ -1,4 +1,4 @@
-//! Documents of stores, sound and broken.
+//! Valid and malformed documents of stores.
 
 use proptest::prelude::*;
 
@@ -17,9 +17,9 @@ fn all(document: &str) -> Result<(Vec<ListedBucket>, Option<String>), &'static s
     Ok((buckets, next))
 }
 
-/// A5: the names, dates and the token of documents as AWS, Ceph and MinIO write them
+/// A5: the names, dates and the token in documents of AWS, Ceph and MinIO
 #[test]
-fn a_document_of_a_store_is_read() {
+fn a_document_of_a_store_is_parsed() {
     let aws = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
                <Owner><ID>o</ID></Owner><Buckets><Bucket><Name>a</Name><CreationDate>2026-11-29T12:00:00.000Z</CreationDate>\
                <BucketRegion>eu-west-1</BucketRegion></Bucket><Bucket><Name>b</Name></Bucket></Buckets>\
@@ -42,9 +42,9 @@ fn a_document_of_a_store_is_read() {
     assert_eq!(all(&dated("&lt;b&gt;")).unwrap().0[0].created, "");
 }
 
-/// E2: what is not a whole list of buckets is an error, and never a shorter list
+/// E2: a document that is not a complete list of buckets is an error, never a shorter list
 #[test]
-fn anything_else_is_refused() {
+fn other_documents_are_rejected() {
     let whole =
         "<ListAllMyBucketsResult><Buckets><Bucket><Name>a</Name></Bucket></Buckets></ListAllMyBucketsResult>";
     assert!(all(whole).is_ok());
@@ -71,23 +71,23 @@ fn anything_else_is_refused() {
     assert!(all(&deep).is_err());
 }
 
-/// E6: the reader ends as soon as its caller has enough
+/// E6: the parser stops as soon as the visitor returns an error
 #[test]
-fn too_many_buckets_end_the_reading() {
+fn an_error_of_the_visitor_ends_the_parsing() {
     let buckets = "<Bucket><Name>a</Name></Bucket>".repeat(10);
     let document = format!("<ListAllMyBucketsResult><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>");
-    let mut taken = 0;
+    let mut visited = 0;
     let result = parse(document.as_bytes(), &mut |_| {
-        taken += 1;
-        if taken == 3 { Err("enough") } else { Ok(()) }
+        visited += 1;
+        if visited == 3 { Err("enough") } else { Ok(()) }
     });
-    assert_eq!((result, taken), (Err("enough"), 3));
+    assert_eq!((result, visited), (Err("enough"), 3));
 }
 
 proptest! {
-    /// E1: what is written is read back, with names that need escapes
+    /// E1: a written document is parsed to the same buckets, also with names that need escapes
     #[test]
-    fn a_written_document_is_read_back(
+    fn a_written_document_is_parsed_to_the_same_buckets(
         names in prop::collection::vec("[a-z<>&\"' ]{1,20}", 0..20),
         prefix in prop::option::of("[a-z<&]{0,9}"),
         next in prop::option::of("[A-Za-z0-9_-]{1,20}"),

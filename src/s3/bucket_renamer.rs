@@ -1,11 +1,9 @@
-//! Answers with the client's name of a bucket that has another name at the store.
+//! Replaces the store's name of a bucket by the client's name in responses (V5, G1).
 //!
-//! A document is rewritten as it streams by, in the elements in which the S3 schema has a bucket name (`bucket_elements.rs`) and
-//! nowhere else. Held back are one tag or one such element, 8 KiB at most; a document in which either is longer passes
-//! unchanged, and so does any document that the operation does not answer with. The new length is not known in advance, so
-//! such an answer is sent in chunks.
-//!
-//! Deliberately absent: documents in a content coding.
+//! A document is rewritten while it is streamed, only in the elements in which the S3 schema has a bucket name (`bucket_elements.rs`). The
+//! renamer buffers one tag or one such element, at most 8 KiB. From a longer tag or element on, the document is forwarded unchanged, and so
+//! is any document that the operation does not respond with. The new length is not known in advance, so such a response is sent chunked.
+//! Documents with a content coding are not rewritten.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
@@ -16,33 +14,33 @@ use crate::s3::error_document::escape;
 use crate::s3::store_name;
 use crate::s3::xml::{local_name, tag_length, unescape};
 
-/// The longest tag or name that is held back.
-const HELD_BYTES_MAX: usize = 8 << 10;
+/// The longest tag or name that is buffered.
+const BUFFERED_BYTES_MAX: usize = 8 << 10;
 
-/// The names of a bucket and of what is in it.
+/// The names of a bucket and its object at the store and for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BucketNames {
-    /// The bucket, as the store calls it.
+    /// The store's name of the bucket.
     pub(crate) store_name: String,
-    /// The bucket, as the client calls it.
+    /// The client's name of the bucket.
     pub(crate) client_name: String,
-    /// The object's URL, as the client calls it.
+    /// The client's URL of the object.
     pub(crate) location: String,
-    /// The path that the store receives, decoded, where that path does not contain the bucket.
+    /// The decoded path of the store's request, if that path does not contain the bucket.
     pub(crate) key_path: Option<Vec<u8>>,
-    /// The path of the store's endpoint, which clients do not see.
+    /// The path of the store's endpoint. Clients must not see it.
     pub(crate) endpoint_path: String,
 }
 
-/// Rewrites one document as it streams by.
+/// Rewrites one document while it is streamed.
 #[derive(Debug)]
 pub(crate) struct BucketRenamer {
     names: BucketNames,
     buffered: BytesMut,
     depth: usize,
-    /// The documents that the operation answers with.
+    /// The documents that the operation responds with.
     expected: &'static [ResponseDocument],
-    /// The elements of the document that name the bucket.
+    /// The elements of the document with the bucket's name.
     elements: BucketElements,
     field: Option<BucketElement>,
     mode: Mode,
@@ -52,18 +50,18 @@ pub(crate) struct BucketRenamer {
 enum Mode {
     /// Between tags.
     Text,
-    /// What is held begins with `<`.
+    /// The buffer starts with `<`.
     Tag,
-    /// The rest passes as it is.
+    /// The rest is forwarded unchanged.
     Pass,
 }
 
 impl BucketNames {
-    /// A path that begins with the store's name, with the client's name in its place. None where the path names no bucket: a key
-    /// may begin with the same characters.
+    /// Replaces the store's name at the start of a path by the client's name. None if the path does not start with the bucket; a key may
+    /// start with the same characters.
     pub(crate) fn rename_path(&self, path: &str) -> Option<String> {
-        let bare = path.strip_prefix(&self.endpoint_path).unwrap_or(path);
-        let is_key = |key: &Vec<u8>| is_path_of(path, key) || is_path_of(bare, key);
+        let below_endpoint = path.strip_prefix(&self.endpoint_path).unwrap_or(path);
+        let is_key = |key: &Vec<u8>| is_path_of(path, key) || is_path_of(below_endpoint, key);
         if self.key_path.as_ref().is_some_and(is_key) {
             return None;
         }
@@ -84,14 +82,14 @@ impl BucketNames {
     }
 }
 
-/// Whether a path in a document is this one, which is decoded. Stores repeat paths as they were sent or decoded.
+/// Whether a path in a document is this decoded path. Stores repeat paths as they were sent or decoded.
 fn is_path_of(text: &str, decoded: &[u8]) -> bool {
-    let is_it = |text: String| text.as_bytes() == decoded || percent_decode(text.as_bytes()) == decoded;
-    unescape(text).is_ok_and(is_it)
+    let matches = |text: String| text.as_bytes() == decoded || percent_decode(text.as_bytes()) == decoded;
+    unescape(text).is_ok_and(matches)
 }
 
 impl BucketRenamer {
-    /// For the answer to an operation that answers with one of these documents.
+    /// A renamer for the response of an operation that responds with one of these documents.
     pub(crate) fn new(names: BucketNames, expected: &'static [ResponseDocument]) -> Self {
         Self {
             names,
@@ -104,7 +102,7 @@ impl BucketRenamer {
         }
     }
 
-    /// Takes the next bytes, and returns those that can be sent on.
+    /// Adds the next bytes, and returns the bytes that can be forwarded.
     pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
         if self.mode == Mode::Pass && self.buffered.is_empty() {
             return bytes;
@@ -115,19 +113,19 @@ impl BucketRenamer {
         out.freeze()
     }
 
-    /// Returns the bytes that are held at the end of an incomplete document.
+    /// Returns the buffered bytes at the end of an incomplete document.
     pub(crate) fn finish(&mut self) -> Bytes {
         self.mode = Mode::Pass;
         self.buffered.split().freeze()
     }
 
-    /// Moves on by one text or one tag; false if more bytes are needed first.
+    /// Processes one text or one tag; false if more bytes are needed.
     fn step(&mut self, out: &mut BytesMut) -> bool {
         match self.mode {
             Mode::Pass => out.unsplit(self.buffered.split()),
             Mode::Text => return self.rewrite_text(out),
             Mode::Tag => match tag_length(&self.buffered) {
-                Some(length) if length > HELD_BYTES_MAX => self.mode = Mode::Pass,
+                Some(length) if length > BUFFERED_BYTES_MAX => self.mode = Mode::Pass,
                 Some(length) => {
                     let tag = self.buffered.split_to(length);
                     self.process_tag(&tag);
@@ -143,7 +141,7 @@ impl BucketRenamer {
         let end = memchr(b'<', &self.buffered);
         match (self.field, end) {
             (Some(_), None) => return self.pass_if_too_long(),
-            (Some(_), Some(end)) if end >= HELD_BYTES_MAX => {
+            (Some(_), Some(end)) if end >= BUFFERED_BYTES_MAX => {
                 self.mode = Mode::Pass;
                 return true;
             }
@@ -163,14 +161,14 @@ impl BucketRenamer {
     }
 
     fn pass_if_too_long(&mut self) -> bool {
-        // The same tags and names pass wherever the document is cut: a tag that is not whole has one byte more at least.
-        if self.buffered.len() >= HELD_BYTES_MAX {
+        // The result must not depend on the slices of the input: an incomplete tag has at least one byte more than the buffer.
+        if self.buffered.len() >= BUFFERED_BYTES_MAX {
             self.mode = Mode::Pass;
         }
         self.mode == Mode::Pass
     }
 
-    /// Follows the tree by one tag.
+    /// Tracks the depth and selects the element for one tag.
     fn process_tag(&mut self, tag: &[u8]) {
         self.mode = Mode::Text;
         self.field = None;
@@ -192,8 +190,8 @@ impl BucketRenamer {
                         None => self.mode = Mode::Pass,
                     },
                     2 => {
-                        let is_it = |(element, _): &&(&str, _)| element.as_bytes() == name;
-                        self.field = self.elements.iter().find(is_it).map(|(_, contents)| *contents);
+                        let matches = |(element, _): &&(&str, _)| element.as_bytes() == name;
+                        self.field = self.elements.iter().find(matches).map(|(_, contents)| *contents);
                     }
                     _ => {}
                 }
@@ -209,5 +207,5 @@ fn name_of(tag: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-#[path = "rename_tests.rs"]
+#[path = "bucket_renamer_tests.rs"]
 mod tests;

@@ -1,12 +1,11 @@
-//! `x-amz-copy-source` names a bucket a second time, and the upstream would believe it.
+//! The source of a copy: `x-amz-copy-source` names a second bucket (V12, V5).
 //!
-//! The gateway's credentials may read more than its clients may, so the source must be in a bucket of the same
-//! upstream that the client could read itself. What travels on is put together anew from what was checked, with the
-//! upstream's name for the bucket: two readers of the client's own spelling could see two keys. A store compares the whole value with the
-//! `s3:x-amz-copy-source` conditions of its policies, so two things stay as the client wrote them: the presence of
-//! the leading slash, and the spelling of a bucket that the upstream calls the same. The decoded bucket has the
-//! grammar of names, which leaves a second reader nothing to decode. Stores read the parameter of the same name in
-//! presigned URLs; here it is refused.
+//! The gateway's credentials may read more than the client may, so the source must be in a bucket of the same upstream that the client may
+//! read. The forwarded value is encoded again from the checked parts, with the upstream's name of the bucket, because two parsers could
+//! read different keys in the client's spelling. A store compares the whole value with the `s3:x-amz-copy-source` conditions of its
+//! policies, so two things stay as the client sent them: the leading slash, and the spelling of a bucket with the same name at the
+//! upstream. The decoded bucket is a valid name, so a second decoding changes nothing. Stores read a parameter of the same name in
+//! presigned URLs; the gateway rejects it.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_config::is_bucket_name;
@@ -16,30 +15,30 @@ use crate::http::request_validation::percent_decode;
 use crate::s3::sigv4::canonical::percent_encode;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
-/// The header that names the source of a copy.
+/// The header with the source of a copy.
 pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
-/// A header that names no source, or a source in the query.
+/// The header is malformed, or the source is in the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InvalidCopySource;
 
 /// The source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CopySource {
-    /// Whether the client wrote a slash before the bucket.
+    /// Whether the client sent a slash before the bucket.
     has_leading_slash: bool,
-    /// Decoded.
+    /// The decoded bucket.
     pub(crate) bucket: String,
-    /// The bucket as it was sent; encoded where it was not sent apart from the key.
+    /// The bucket as it was sent; encoded if the slash after it was encoded.
     spelling: String,
-    /// Decoded.
+    /// The decoded key.
     pub(crate) key: Vec<u8>,
-    /// As it was sent.
+    /// The version as it was sent.
     version: Option<String>,
 }
 
 impl CopySource {
-    /// The source that a request names, if it is a copy.
+    /// The source of a request, if the request is a copy.
     pub(crate) fn from_request(headers: &HeaderMap, query: &str) -> Result<Option<Self>, InvalidCopySource> {
         if pairs(query).any(|pair| decoded_name(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
             return Err(InvalidCopySource);
@@ -54,7 +53,7 @@ impl CopySource {
         }
     }
 
-    /// Clients encode the value as a whole, the slash after the bucket included, or the key alone.
+    /// Parses a value. Clients encode the whole value, including the slash after the bucket, or only the key.
     fn parse(value: &str) -> Option<Self> {
         let (path, version) = match value.split_once("?versionId=") {
             Some((path, version)) => (path, Some(version.to_owned())),
@@ -65,7 +64,7 @@ impl CopySource {
         let path = stripped.unwrap_or(&decoded);
         let slash = path.iter().position(|byte| *byte == b'/')?;
         let (bucket, key) = (path[..slash].to_vec(), path[slash + 1..].to_vec());
-        // Nothing that a store takes for more than a name, such as an access point.
+        // Only a bucket name: a store would also accept other resources here, such as an access point.
         let bucket = String::from_utf8(bucket).ok().filter(|name| is_bucket_name(name))?;
         let sent = value.strip_prefix('/').unwrap_or(value).split('/').next().unwrap_or_default();
         let spelling = match percent_decode(sent.as_bytes()) == bucket.as_bytes() {
@@ -76,7 +75,7 @@ impl CopySource {
         is_key.then_some(Self { has_leading_slash: stripped.is_some(), bucket, spelling, key, version })
     }
 
-    /// The header's value where the upstream calls the bucket `upstream_name`.
+    /// The header's value for the upstream. `upstream_name` is the upstream's name of the bucket.
     pub(crate) fn header_value(&self, upstream_name: &str) -> String {
         let Self { has_leading_slash, bucket, spelling, key, version } = self;
         let version = version.as_ref().map_or_else(String::new, |id| format!("?versionId={id}"));
@@ -93,9 +92,9 @@ impl CopySource {
 mod tests {
     use super::*;
 
-    /// V12, V5: the value that travels on has a leading slash only where the client wrote one
+    /// V12, V5: the forwarded value has a leading slash only if the client sent one
     #[test]
-    fn both_spellings_are_read() {
+    fn both_spellings_are_parsed() {
         for (value, bucket, sent) in [
             ("/src/a%20b?versionId=3", "src", "/up/a%20b?versionId=3"),
             ("src/a//b", "src", "up/a//b"),
@@ -110,7 +109,7 @@ mod tests {
         }
     }
 
-    /// V12, V5: every spelling of a bucket is one name; it travels as it was sent, and encoded where the upstream calls it otherwise
+    /// V12, V5: every spelling of a bucket is one name; it is forwarded as it was sent, or encoded if the upstream has another name for it
     #[test]
     fn a_bucket_may_have_a_tenant_in_any_spelling() {
         for (value, bucket, sent, renamed) in [
@@ -135,7 +134,7 @@ mod tests {
 
     /// V3, V12
     #[test]
-    fn what_names_no_object_is_no_source() {
+    fn values_that_name_no_object_are_rejected() {
         for bad in [
             "nothing",
             "src/",

@@ -1,7 +1,7 @@
-//! The body of DeleteObjects: the objects that it lists, and the same document without some of them.
+//! The body of DeleteObjects: parses the objects of the list, and removes objects from the document (A5, E5).
 //!
-//! The reader is narrow on purpose (`elements.rs`): it takes the elements that S3 documents, in UTF-8 (`xml.rs`), and refuses
-//! everything that a store might read in another way. The rest of a shortened document stays byte for byte.
+//! The parser is strict (`xml_reader.rs`): it accepts the reader that S3 documents, in UTF-8 (`xml.rs`), and rejects everything that a
+//! store could read differently. The other bytes of a reduced document stay unchanged.
 //!
 //! Source: Amazon S3 API Reference, "DeleteObjects".
 
@@ -10,19 +10,19 @@ use std::ops::Range;
 use crate::s3::xml;
 use crate::s3::xml_reader::{XmlEvent, XmlReader, unescape};
 
-/// The longest list that is read, in bytes: 1,000 keys of 1,024 bytes, and as much again for tags and escapes.
+/// The longest list in bytes: 1,000 keys of 1,024 bytes, and the same again for tags and escapes.
 pub(crate) const BYTES_MAX: u64 = 2 << 20;
 
 /// One object of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DeleteEntry<'a> {
-    /// Its key.
+    /// The decoded key.
     pub(crate) key: String,
-    /// Its key as the document spells it, entities included.
+    /// The key as it is in the document, with its entities.
     pub(crate) spelled_key: &'a str,
-    /// Its version, spelled in the same way.
+    /// The version as it is in the document.
     pub(crate) spelled_version: Option<&'a str>,
-    /// Its element in the document, in bytes.
+    /// The byte range of the element in the document.
     span: Range<usize>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct DeleteEntry<'a> {
 #[derive(Debug)]
 pub(crate) struct DeleteList<'a> {
     document: &'a [u8],
-    /// In the order of the document; one that is listed twice is there twice.
+    /// The objects in the order of the document. An object that is listed twice occurs twice.
     pub(crate) objects: Vec<DeleteEntry<'a>>,
 }
 
-/// An `Object` element that is being read.
+/// An incomplete `Object` element.
 #[derive(Default)]
 struct PartialEntry<'a> {
     start: usize,
@@ -43,30 +43,30 @@ struct PartialEntry<'a> {
 }
 
 impl<'a> DeleteList<'a> {
-    /// Reads a document.
+    /// Parses a document.
     pub(crate) fn parse(document: &'a [u8]) -> Result<Self, &'static str> {
         let text = xml::document_text(document)?;
-        let before = document.len() - text.len();
-        let mut elements = XmlReader::new(text);
+        let offset = document.len() - text.len();
+        let mut reader = XmlReader::new(text);
         let mut objects = Vec::new();
-        let mut draft = PartialEntry::default();
-        while let Some(event) = elements.next()? {
+        let mut entry = PartialEntry::default();
+        while let Some(event) = reader.next()? {
             match event {
                 XmlEvent::Open { start, is_empty, .. } => {
-                    if is_empty || !is_known_element(elements.path()) {
-                        return Err("it has an element that does not belong there");
+                    if is_empty || !is_known_element(reader.path()) {
+                        return Err("it has an unknown element");
                     }
-                    if matches!(elements.path(), [_, "Object"]) {
-                        draft = PartialEntry { start, ..PartialEntry::default() };
+                    if matches!(reader.path(), [_, "Object"]) {
+                        entry = PartialEntry { start, ..PartialEntry::default() };
                     }
                 }
-                XmlEvent::Close { name, text, end } => match (elements.path(), name) {
+                XmlEvent::Close { name, text, end } => match (reader.path(), name) {
                     (["Delete"], "Object") => {
-                        objects.push(draft.finish(text, end, before)?);
-                        draft = PartialEntry::default();
+                        objects.push(entry.finish(text, end, offset)?);
+                        entry = PartialEntry::default();
                     }
-                    ([_, "Object"], name) => draft.set(name, text)?,
-                    ([], _) if !text.trim().is_empty() => return Err("there is text where none belongs"),
+                    ([_, "Object"], name) => entry.set(name, text)?,
+                    ([], _) if !text.trim().is_empty() => return Err("it has text outside of its values"),
                     _ => {}
                 },
             }
@@ -74,11 +74,11 @@ impl<'a> DeleteList<'a> {
         Ok(Self { document, objects })
     }
 
-    /// The document without the objects that `is_cut` names by their places in the list.
-    pub(crate) fn without(&self, is_cut: impl Fn(usize) -> bool) -> Vec<u8> {
+    /// The document without the objects for which `is_removed` is true. It takes the index of an object in the list.
+    pub(crate) fn without(&self, is_removed: impl Fn(usize) -> bool) -> Vec<u8> {
         let mut kept = Vec::with_capacity(self.document.len());
         let mut from = 0;
-        for (_, object) in self.objects.iter().enumerate().filter(|(at, _)| is_cut(*at)) {
+        for (_, object) in self.objects.iter().enumerate().filter(|(at, _)| is_removed(*at)) {
             kept.extend_from_slice(&self.document[from..object.span.start]);
             from = object.span.end;
         }
@@ -98,17 +98,17 @@ impl<'a> PartialEntry<'a> {
         if is_repeated { Err("an object has two keys or two versions") } else { Ok(()) }
     }
 
-    fn finish(&mut self, text: &str, end: usize, before: usize) -> Result<DeleteEntry<'a>, &'static str> {
+    fn finish(&mut self, text: &str, end: usize, offset: usize) -> Result<DeleteEntry<'a>, &'static str> {
         let (key, spelled_key) = self.key.take().ok_or("an object has no key")?;
         if !text.trim().is_empty() {
-            return Err("there is text where none belongs");
+            return Err("it has text outside of its values");
         }
-        let span = before + self.start..before + end;
+        let span = offset + self.start..offset + end;
         Ok(DeleteEntry { key, spelled_key, spelled_version: self.version.take(), span })
     }
 }
 
-/// Whether the element at the end of this path is one of S3's.
+/// Whether the document may have an element with this path.
 fn is_known_element(path: &[&str]) -> bool {
     match path {
         ["Delete"] => true,
@@ -132,23 +132,23 @@ mod tests {
             .map(|list| list.objects.into_iter().map(|object| object.key).collect())
     }
 
-    /// A5: the keys are those that the store will read
+    /// A5: the keys are those that the store reads
     #[test]
-    fn the_keys_of_a_list_are_read() {
+    fn the_keys_of_a_list_are_parsed() {
         let text = "\n<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\n \
                     <Object><Key>public/a&amp;b&#x20;c&#33;</Key><VersionId>7</VersionId></Object>\
                     <Object><Key> x</Key></Object><Quiet>true</Quiet></Delete>\n";
         assert_eq!(keys(text).unwrap(), ["public/a&b c!", " x"]);
         for blank in [" ", "\t", "\r", "\n", " \r\n"] {
             let text = format!("<Delete{blank}><Object><Key{blank}>k</Key{blank}></Object{blank}></Delete>");
-            assert_eq!(keys(&text).unwrap(), ["k"], "a key that is not seen is not checked: {text:?}");
+            assert_eq!(keys(&text).unwrap(), ["k"], "a key that is not parsed is not checked: {text:?}");
         }
         assert_eq!(keys("<Delete></Delete>").unwrap(), [""; 0]);
     }
 
-    /// A5: what two readers could read in two ways is refused
+    /// A5: ambiguous documents are rejected
     #[test]
-    fn what_is_not_plainly_a_list_is_refused() {
+    fn malformed_and_ambiguous_lists_are_rejected() {
         for inner in [
             "<Object><Key>a<!-- b --></Key></Object>",
             "<Object><Key><![CDATA[a]]></Key></Object>",
@@ -193,9 +193,9 @@ mod tests {
     }
 
     proptest! {
-        /// E5: a shortened list holds the other objects, in their order and spelled as they were
+        /// E5: a reduced list has the other objects, in the same order and spelling
         #[test]
-        fn what_stays_of_a_list_stays_byte_for_byte(
+        fn the_other_bytes_of_a_reduced_list_are_unchanged(
             listed in proptest::collection::vec(("[a-c&<>é ]{1,6}", any::<bool>(), any::<bool>()), 0..12),
             has_mark in any::<bool>(),
         ) {
@@ -211,9 +211,9 @@ mod tests {
             let text = document(&listed);
             let list = DeleteList::parse(text.as_bytes()).unwrap();
             prop_assert_eq!(list.objects.len(), listed.len());
-            let kept: Vec<_> = listed.iter().filter(|(_, _, is_cut)| !is_cut).cloned().collect();
-            let shortened = list.without(|at| listed[at].2);
-            prop_assert_eq!(String::from_utf8(shortened).unwrap(), document(&kept));
+            let kept: Vec<_> = listed.iter().filter(|(_, _, is_removed)| !is_removed).cloned().collect();
+            let reduced = list.without(|at| listed[at].2);
+            prop_assert_eq!(String::from_utf8(reduced).unwrap(), document(&kept));
         }
     }
 }

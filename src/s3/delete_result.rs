@@ -1,8 +1,8 @@
-//! Errors of single objects in the answer to DeleteObjects (E5).
+//! Errors of single objects in the response to DeleteObjects (E5).
 //!
-//! The store answers the list that it was given. The objects that the caller's policy denies are appended to its `DeleteResult` as
-//! further errors, while the document streams by. At most a start tag is held back. `Quiet` asks for errors only, so they are
-//! reported in either mode.
+//! The store responds to the reduced list. For each object that the caller's policy denies, an error is appended to the store's
+//! `DeleteResult` while the document is streamed. At most a start tag is buffered. `Quiet` suppresses only the deleted objects, so errors
+//! are reported in both modes.
 //!
 //! Source: Amazon S3 API Reference, "DeleteObjects".
 
@@ -14,7 +14,7 @@ use crate::s3::xml::tag_length;
 
 const ROOT: &[u8] = b"DeleteResult";
 const END: &[u8] = b"</DeleteResult";
-/// A declaration and the root's start tag are shorter than this.
+/// The maximum length of the declaration and the root's start tag.
 const START_BYTES_MAX: usize = 2048;
 
 /// The error of an object that the caller's policy denies.
@@ -27,7 +27,7 @@ pub(crate) fn error_element(object: &DeleteEntry<'_>) -> String {
     )
 }
 
-/// The whole answer, where the policy denies every object.
+/// The whole response, if the policy denies every object.
 pub(crate) fn document(errors: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{errors}\
@@ -35,7 +35,7 @@ pub(crate) fn document(errors: &str) -> String {
     )
 }
 
-/// Appends errors to a `DeleteResult` that comes in pieces of any size.
+/// Appends errors to a `DeleteResult`. The input may be split at any byte.
 #[derive(Debug)]
 pub(crate) struct ErrorAppender {
     errors: String,
@@ -45,17 +45,17 @@ pub(crate) struct ErrorAppender {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The root's start tag has not come.
+    /// Before the root's start tag.
     Start,
-    /// The root's end tag has not come.
+    /// Before the root's end tag.
     Inside,
-    /// The errors are written, or the document is an error of the whole request.
+    /// The errors are appended, or the document is an error of the whole request.
     Done,
 }
 
-/// The answer is no `DeleteResult`, so the errors have no place in it.
+/// The response is not a `DeleteResult`, so the errors cannot be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the store's answer to a multi-delete is no DeleteResult document")]
+#[error("the store's response to a multi-delete is not a DeleteResult document")]
 pub(crate) struct NotDeleteResult;
 
 impl ErrorAppender {
@@ -64,7 +64,7 @@ impl ErrorAppender {
         Self { errors, state: State::Start, buffered: BytesMut::new() }
     }
 
-    /// Takes a piece; returns what can be sent on.
+    /// Adds a piece, and returns the bytes that can be forwarded.
     pub(crate) fn push(&mut self, piece: Bytes) -> Result<Bytes, NotDeleteResult> {
         if self.state == State::Done {
             return Ok(piece);
@@ -83,13 +83,13 @@ impl ErrorAppender {
         Ok(out.freeze())
     }
 
-    /// The document has ended.
+    /// Checks at the end of the document that the errors are appended.
     pub(crate) fn finish(&self) -> Result<(), NotDeleteResult> {
         if self.state == State::Done { Ok(()) } else { Err(NotDeleteResult) }
     }
 
     fn scan_start(&mut self, out: &mut BytesMut) -> Result<(), NotDeleteResult> {
-        // A store may send white space while it works.
+        // A store may send white space while it deletes.
         let blank = self.buffered.len() - self.buffered.trim_ascii_start().len();
         out.extend_from_slice(&self.buffered.split_to(blank));
         let Some((name, tag_end)) = find_root(&self.buffered) else {
@@ -117,7 +117,7 @@ impl ErrorAppender {
 
     fn scan_body(&mut self, out: &mut BytesMut) -> Result<(), NotDeleteResult> {
         let end = memmem::find(&self.buffered, END);
-        // Text holds no `<`, so the first end tag is the root's, but for one in a comment or a CDATA section. S3 sends neither.
+        // Text has no `<`, so the first `</DeleteResult` is the root's, except in a comment or CDATA section. S3 sends neither.
         if memmem::find(&self.buffered[..end.unwrap_or(self.buffered.len())], b"<!").is_some() {
             return Err(NotDeleteResult);
         }
@@ -127,14 +127,14 @@ impl ErrorAppender {
             self.state = State::Done;
             return Ok(());
         }
-        let is_beginning = |kept: &usize| self.buffered.ends_with(&END[..*kept]);
-        let kept = (1..END.len()).rev().find(is_beginning).unwrap_or(0);
+        let is_partial_end = |kept: &usize| self.buffered.ends_with(&END[..*kept]);
+        let kept = (1..END.len()).rev().find(is_partial_end).unwrap_or(0);
         out.extend_from_slice(&self.buffered.split_to(self.buffered.len() - kept));
         Ok(())
     }
 }
 
-/// The range of the root's name, and the end of its start tag. None until the tag is whole.
+/// The range of the root's name, and the end of its start tag. None if the tag is incomplete.
 fn find_root(document: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
     let mut from = 0;
     loop {
@@ -167,7 +167,7 @@ mod tests {
         Ok(String::from_utf8(out).unwrap())
     }
 
-    /// E5: errors stand behind the store's own, however its document is cut and written
+    /// E5: the errors follow the store's elements, for every slicing and spelling of the document
     #[test]
     fn errors_are_appended_to_a_result() {
         let declared = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
@@ -185,7 +185,7 @@ mod tests {
                 let merged = append(&format!("{declared}{before}{inner}{after}"), slice);
                 assert_eq!(merged.unwrap(), format!("{declared}{before}{inner}{ERRORS}{after}"), "{slice}");
                 let late = append(&format!("{}{before}{inner}{after}", " ".repeat(5000)), 100 * slice);
-                assert!(late.unwrap().contains(ERRORS), "white space may come for long");
+                assert!(late.unwrap().contains(ERRORS), "any amount of white space is allowed");
                 let empty = append(&format!("{declared}<DeleteResult xmlns='x' />\n"), slice);
                 assert_eq!(
                     empty.unwrap(),
@@ -195,9 +195,9 @@ mod tests {
         }
     }
 
-    /// E2, E5: an error of the whole request passes, and nothing else passes for a result
+    /// E2, E5: an error of the whole request is forwarded, and other documents are rejected
     #[test]
-    fn what_is_no_result_is_not_merged() {
+    fn other_documents_are_rejected() {
         let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code></Error>";
         let long = format!("<!--{}--><DeleteResult></DeleteResult>", "x".repeat(5000));
         for slice in [1, 7, 10_000] {
@@ -220,7 +220,7 @@ mod tests {
 
     /// E5
     #[test]
-    fn an_error_names_the_object_as_the_client_spelled_it() {
+    fn an_error_has_the_clients_spelling_of_the_object() {
         let text = b"<Delete><Object><VersionId>3&amp;</VersionId><Key>a&#38;b</Key></Object></Delete>";
         let list = crate::s3::delete_list::DeleteList::parse(text).unwrap();
         assert_eq!(
@@ -232,9 +232,9 @@ mod tests {
     }
 
     proptest! {
-        /// E5: no division of any document changes what comes out, and little is held
+        /// E5: the output for any document does not depend on the slices
         #[test]
-        fn no_document_is_read_in_two_ways(text in "[<>/ DeltRsuEro?!x]{0,80}", slice in 1_usize..20) {
+        fn slices_do_not_change_the_output(text in "[<>/ DeltRsuEro?!x]{0,80}", slice in 1_usize..20) {
             prop_assert_eq!(append(&text, slice), append(&text, text.len().max(1)));
         }
     }

@@ -1,14 +1,14 @@
-//! Error documents of the gateway's own, in the format of S3 (E1).
+//! The gateway's error documents in S3's format (E1).
 
-/// An error as S3 clients expect it.
+/// An error document.
 pub(crate) struct ErrorDocument<'a> {
     pub(crate) code: &'a str,
     pub(crate) message: &'a str,
     pub(crate) resource: &'a str,
     pub(crate) request_id: &'a str,
-    /// Elements that this code has beyond the common ones.
+    /// Additional elements of this code.
     pub(crate) details: &'a [(&'static str, String)],
-    /// The region of the bucket, where the code is about it.
+    /// The region of the bucket, if the error is about the region.
     pub(crate) region: Option<&'a str>,
 }
 
@@ -28,20 +28,20 @@ impl ErrorDocument<'_> {
     }
 }
 
-/// The most characters of a name that a message repeats.
+/// Messages repeat at most this many characters of a client's name.
 const NAME_CHARS_MAX: usize = 64;
 
-/// A name that a client sent, short enough for a message.
+/// A client's name, truncated for a message.
 pub(crate) fn shortened(name: &str) -> String {
     name.chars().take(NAME_CHARS_MAX).collect()
 }
 
-/// Escapes a text of several lines.
+/// Escapes a text and keeps its line feeds.
 fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
-/// A text as an element can hold it.
+/// Escapes a text for an element.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -50,7 +50,7 @@ pub(crate) fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML 1.0 has no form for control characters and these two at all.
+            // XML 1.0 cannot represent control characters and these two characters, not even escaped.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
@@ -64,7 +64,7 @@ mod tests {
 
     /// E1, E4
     #[test]
-    fn nothing_a_client_sends_can_break_out_of_the_document() {
+    fn all_texts_are_escaped() {
         let document = ErrorDocument {
             code: "X",
             message: "a<b>&\u{1}\u{ffff}",

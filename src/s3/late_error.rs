@@ -1,9 +1,9 @@
-//! Errors behind a 200 (R1, E2): stores answer CompleteMultipartUpload and CopyObject with 200 before they have finished, and may send an
-//! error document then.
+//! Detects errors in a 200 response (R1, E2): stores respond to CompleteMultipartUpload and CopyObject with 200 before they have finished,
+//! and may then send an error document.
 //!
-//! The bytes pass on as they come, because a client waits for them for minutes. The scan keeps the start of the document: it leaves out the
-//! white space that a store sends to keep the connection alive, before the declaration or behind it, and it keeps more of an error than
-//! of any other document, because the code may stand behind a long message.
+//! The bytes are forwarded immediately, because clients may wait for minutes. The scan stores the start of the document. It skips the white
+//! space before and after the declaration, which stores send to keep the connection alive. It stores more of an error than of any other
+//! document, because the code may follow a long message.
 
 use actix_web::http::Method;
 
@@ -11,7 +11,7 @@ use crate::http::request_validation::Head;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::upload::completion;
 
-/// Operations whose 200 may turn out to be an error document: those that the store works on until it answers.
+/// Whether a 200 response to this request may have an error document: copies and CompleteMultipartUpload.
 pub(crate) fn is_possible(head: Head<'_>) -> bool {
     match *head.method {
         Method::PUT => head.headers.contains_key(COPY_SOURCE),
@@ -20,19 +20,19 @@ pub(crate) fn is_possible(head: Head<'_>) -> bool {
     }
 }
 
-/// Looks at the first element of a document as it streams by.
+/// Scans the start of a document while it is streamed.
 #[derive(Debug, Default)]
 pub(crate) struct LateErrorScan {
     head: Vec<u8>,
 }
 
-/// Codes of errors that S3 answers with 500 or 503 ("Error responses", S3 API reference), and those that other stores use for it.
+/// The codes that S3 sends with 500 or 503 ("Error responses", S3 API reference), and the codes of other stores for the same errors.
 const STORE_FAULT_CODES: [&str; 4] =
     ["InternalError", "InternalFailure", "ServiceUnavailable", "UnknownError"];
 
-/// Enough for a declaration and the first element's name.
+/// The stored bytes of any document: enough for a declaration and the name of the first element.
 const HEAD_MAX: usize = 512;
-/// An error's code stands within this many bytes.
+/// The stored bytes of an error document. Its code must be within them.
 const ERROR_BYTES_MAX: usize = 8 << 10;
 
 impl LateErrorScan {
@@ -57,8 +57,8 @@ impl LateErrorScan {
         }
     }
 
-    /// Whether an error in the document is the store's own. Parts that are missing or too small, a failed condition and the like are
-    /// the client's doing, though they come behind a 200.
+    /// Whether the document is an error that the store caused. Missing or too small parts, a failed condition and similar errors are caused
+    /// by the client's request, although the status is 200.
     pub(crate) fn is_store_fault(&self) -> bool {
         let text = String::from_utf8_lossy(&self.head);
         let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
@@ -80,26 +80,26 @@ mod tests {
 
     /// R1, E2
     #[test]
-    fn an_error_document_is_seen_behind_white_space_and_across_chunks() {
+    fn an_error_document_is_detected_after_white_space_and_across_chunks() {
         let mut scan = LateErrorScan::default();
         for chunk in [" \n", "  ", "<?xml version=\"1.0\"?>\n<Er", "ror><Code>InternalError"] {
             scan.scan(chunk.as_bytes());
         }
         assert!(scan.is_error());
         for padding in ["\n", ""] {
-            let mut behind = LateErrorScan::default();
-            behind.scan(format!("{padding}<?xml version=\"1.0\"?>{}", " \n".repeat(600)).as_bytes());
-            behind.scan(b"  <Error><Code>InternalError</Code></Error>");
-            assert!(behind.is_error() && behind.is_store_fault(), "{padding:?}");
+            let mut padded = LateErrorScan::default();
+            padded.scan(format!("{padding}<?xml version=\"1.0\"?>{}", " \n".repeat(600)).as_bytes());
+            padded.scan(b"  <Error><Code>InternalError</Code></Error>");
+            assert!(padded.is_error() && padded.is_store_fault(), "{padding:?}");
         }
-        let mut fine = LateErrorScan::default();
-        fine.scan(b"  <?xml version=\"1.0\"?><CopyObjectResult><ETag>&lt;Error&gt;</ETag>");
-        assert!(!fine.is_error() && !fine.is_store_fault());
+        let mut success = LateErrorScan::default();
+        success.scan(b"  <?xml version=\"1.0\"?><CopyObjectResult><ETag>&lt;Error&gt;</ETag>");
+        assert!(!success.is_error() && !success.is_store_fault());
     }
 
-    /// B3: an error that the client's own request provoked is not the store's, though it comes behind a 200
+    /// B3: the code determines whether an error in a 200 response is the store's fault or the client's
     #[test]
-    fn whose_error_it_is_says_its_code() {
+    fn the_code_determines_the_fault() {
         let of = |document: &str| {
             let mut scan = LateErrorScan::default();
             scan.scan(document.as_bytes());

@@ -1,4 +1,4 @@
-//! `GetBucketLocation`: which request it is, and the document that answers it.
+//! `GetBucketLocation`: recognizes the request and writes the response document.
 //!
 //! Source: S3 API Reference, "GetBucketLocation": us-east-1 is the empty element.
 
@@ -20,7 +20,7 @@ pub(crate) fn is_location_request(head: Head<'_>, named: &NamedResource<'_>) -> 
         && pairs(query).any(|pair| decoded_name(pair) == "location")
 }
 
-/// The answer with this region.
+/// The response document with this region.
 pub(crate) fn document(region: &str) -> String {
     let region = if region == FIRST_REGION { "" } else { region };
     format!(

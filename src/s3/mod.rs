@@ -1,7 +1,8 @@
-//! What the gateway knows of S3: names in paths, signing towards the upstream, and the few documents it reads or writes.
+//! The S3 protocol: names in paths and hosts, signatures, checksums, body framing, forms, and the documents that the gateway reads or
+//! writes.
 //!
-//! Deliberately absent: any model of S3's operations. Requests pass as they are; only what names a bucket,
-//! proves an identity or frames a body is touched.
+//! These modules do not model what S3's operations do. Requests are forwarded unchanged except for bucket names, authentication and body
+//! framing.
 
 pub(crate) mod addressing;
 pub(crate) mod bucket_elements;
@@ -25,3 +26,6 @@ pub(crate) mod target;
 pub(crate) mod upload;
 pub(crate) mod xml;
 pub(crate) mod xml_reader;
+
+/// The canned ACLs that give access to nobody except the bucket's owner.
+pub(crate) const OWNER_ONLY_ACLS: [&str; 3] = ["private", "bucket-owner-read", "bucket-owner-full-control"];

@@ -1,30 +1,30 @@
 //! A queue of body pieces in which small pieces share memory (V10).
 //!
-//! A client chooses how its body is cut into pieces. A [`Bytes`] costs 32 bytes and its own allocation, so one-byte pieces would cost
-//! far more than their data. Here a small piece that does not stand alone is copied behind the one before it.
+//! A client determines the size of the pieces of its body. A [`Bytes`] costs 32 bytes and its own allocation, so one-byte pieces would cost
+//! far more than their data. So a small piece is copied to the end of the previous one, unless it is the only piece.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Pieces below this size are copied.
+/// Pieces smaller than this are copied.
 const SMALL_BYTES: usize = 4 << 10;
-/// The most that is copied into one buffer.
+/// The size of a buffer for copied pieces.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Pieces in the order in which they came.
+/// A FIFO queue of pieces.
 #[derive(Debug, Default)]
 pub(crate) struct PieceQueue {
     whole: VecDeque<Bytes>,
-    /// Small pieces behind the whole ones.
+    /// The copied small pieces after the whole ones.
     small: BytesMut,
 }
 
 impl PieceQueue {
     pub(crate) fn push(&mut self, piece: Bytes) {
-        let stands_alone = self.whole.is_empty() && self.small.is_empty();
-        if piece.len() >= SMALL_BYTES || (stands_alone && !piece.is_empty()) {
+        let is_only = self.whole.is_empty() && self.small.is_empty();
+        if piece.len() >= SMALL_BYTES || (is_only && !piece.is_empty()) {
             self.close_small();
             self.whole.push_back(piece);
             return;
@@ -35,13 +35,13 @@ impl PieceQueue {
         self.small.extend_from_slice(&piece);
     }
 
-    /// All pieces.
+    /// Removes and returns all pieces.
     pub(crate) fn drain_all(&mut self) -> Vec<Bytes> {
         self.close_small();
         std::mem::take(&mut self.whole).into()
     }
 
-    /// The first piece.
+    /// Removes and returns the first piece.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         if self.whole.is_empty() {
             self.close_small();
@@ -53,7 +53,7 @@ impl PieceQueue {
         self.whole.is_empty() && self.small.is_empty()
     }
 
-    /// Points these slices at the first pieces; returns how many were used.
+    /// Points these slices at the first pieces. Returns the number of slices used.
     pub(crate) fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let small = Some(&*self.small).filter(|small| !small.is_empty());
         let pieces = self.whole.iter().map(|piece| &**piece).chain(small);
@@ -65,7 +65,7 @@ impl PieceQueue {
         count
     }
 
-    /// Drops so many bytes from the beginning.
+    /// Drops this many bytes from the front.
     pub(crate) fn advance(&mut self, mut bytes: usize) {
         while let Some(piece) = self.whole.front_mut() {
             if bytes < piece.len() {
@@ -91,9 +91,9 @@ mod tests {
 
     use super::*;
 
-    /// V10: a body of one-byte pieces is held in buffers, not in pieces
+    /// V10: one-byte pieces are stored in shared buffers
     #[test]
-    fn crumbs_share_memory() {
+    fn small_pieces_share_memory() {
         let mut pieces = PieceQueue::default();
         (0..100_000).for_each(|_| pieces.push(Bytes::from_static(b"x")));
         let all = pieces.drain_all();
@@ -101,7 +101,7 @@ mod tests {
         assert!(all.len() <= 100_000 / BUFFER_BYTES + 2, "{} pieces", all.len());
     }
 
-    /// V10: a large piece is never copied, nor is one that stands alone
+    /// V10: a large piece is never copied, nor is a single small one
     #[test]
     fn large_pieces_are_not_copied() {
         let mut pieces = PieceQueue::default();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// V10, I1: the bytes come out in their order, however they are taken
+        /// V10, I1: the order of the bytes is kept for every sequence of calls
         #[test]
         fn order_is_kept(
             lengths in prop::collection::vec(0_usize..9000, 0..60),

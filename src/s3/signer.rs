@@ -1,9 +1,8 @@
-//! SigV4 towards the upstream, with the bucket's own credentials (A2).
+//! Signs upstream requests with SigV4 and the bucket's upstream credentials (A2).
 //!
-//! The path that is signed is the one the server will compute: decoded once and encoded the canonical way, while
-//! the bytes on the wire stay the client's. The payload hash is the client's where it gave one, so that the
-//! store verifies what the client meant; a body of known bytes is hashed here; anything else is `UNSIGNED-PAYLOAD`.
-//! The signing key depends on the day only and is kept with the signer.
+//! The signature covers the canonical path, decoded once and encoded by S3's rule; the sent path stays the client's. The payload hash is
+//! the client's if it sent one, so the store verifies the client's body. The hash of a buffered body is computed; any other body is
+//! `UNSIGNED-PAYLOAD`. The signing key depends on the day only and is cached in the signer.
 //!
 //! Sources: AWS "Signature Version 4 signing process", S3 "Authenticating Requests (AWS Signature Version 4)".
 
@@ -18,24 +17,22 @@ use zeroize::Zeroize;
 use crate::s3::sigv4::canonical::{
     ALGORITHM, CanonicalRequest, SERVICE, TERMINATOR, canonical_path, hmac, signing_key,
 };
-use crate::s3::sigv4::{SignatureChain, Timestamp};
+use crate::s3::sigv4::{AMZ_DATE, SECURITY_TOKEN, SignatureChain, Timestamp};
 
-/// The hash of nothing.
+/// The SHA-256 of an empty body.
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What `x-amz-content-sha256` says when nobody hashed the body.
+/// The value of `x-amz-content-sha256` for a body without a hash.
 pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// The header that carries the payload hash.
+/// The header with the payload hash.
 pub(crate) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
-/// Signs one bucket's requests. One per worker thread.
+/// Signs the requests of one bucket. Each worker thread has its own.
 pub(crate) struct Signer {
     credentials: Credentials,
     region: String,
-    /// The day, and its key.
+    /// The day and its signing key.
     key: RefCell<(String, [u8; 32])>,
 }
 
@@ -44,8 +41,8 @@ impl Signer {
         Self { credentials, region, key: RefCell::default() }
     }
 
-    /// Adds `x-amz-date`, the session token if there is one, and `authorization`. `host` and `x-amz-content-sha256`
-    /// must be there already. What comes back is what the signatures of a chunked body go on from.
+    /// Adds `x-amz-date`, the session token if there is one, and `authorization`. `host` and `x-amz-content-sha256` must be set before.
+    /// Returns the signature chain for the chunks of the body.
     pub(crate) fn sign(
         &self,
         method: &str,
@@ -105,7 +102,7 @@ impl Drop for Signer {
     }
 }
 
-/// What must be signed and what changes the meaning of a request.
+/// The names of the headers to sign: `host` and S3's headers.
 fn signed_header_names(headers: &HeaderMap) -> Vec<&str> {
     let mut names: Vec<&str> = headers
         .keys()
@@ -149,7 +146,7 @@ mod tests {
 
     /// A2: the worked examples of the S3 documentation ("Signature Calculations for the Authorization Header")
     #[test]
-    fn the_documented_examples_come_out() {
+    fn the_documented_signatures_are_computed() {
         let host = ("host", "examplebucket.s3.amazonaws.com");
         let empty = ("x-amz-content-sha256", EMPTY_SHA256);
         assert_eq!(
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_signed_as_the_server_will_compute_them() {
+    fn canonical_paths_and_queries_are_signed() {
         let same = |a: &str, b: &str| assert_eq!(sign(a, &[]), sign(b, &[]), "{a} {b}");
         same("/b/a'b+c", "/b/a%27b%2Bc");
         same("/b/%7e~", "/b/~%7E");

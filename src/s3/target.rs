@@ -1,10 +1,10 @@
-//! The request target as sent upstream: the same bytes, but for the upstream's own bucket name.
+//! The target of an upstream request: the client's bytes, except for the upstream's name of the bucket and removed parameters.
 
 use actix_web::http::uri::PathAndQuery;
 
 use crate::s3::sigv4::canonical::percent_encode;
 
-/// The path's first segment, which names the bucket, and the rest with its slash.
+/// Splits a path into its first segment, the bucket, and the rest with its slash.
 pub(crate) fn split_bucket(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
     match path.find('/') {
@@ -13,39 +13,39 @@ pub(crate) fn split_bucket(path: &str) -> (&str, &str) {
     }
 }
 
-/// Puts a bucket's name, encoded, in the place of the path's first segment.
+/// Replaces the path's first segment by a bucket's encoded name.
 pub(crate) fn replace_bucket(target: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
     let (_, rest) = split_bucket(target.path());
     assemble(&format!("{}{rest}", bucket_path(name)), target.query())
 }
 
-/// The path of a bucket. The `:` of a tenant is encoded, so that the bytes are those that the signature covers.
+/// The path of a bucket. The `:` of a tenant is encoded, so that the sent path equals the signed path.
 pub(crate) fn bucket_path(bucket: &str) -> String {
     format!("/{}", percent_encode(bucket.as_bytes(), false))
 }
 
-/// Takes the path's first segment away.
+/// Removes the path's first segment.
 pub(crate) fn strip_bucket(target: &PathAndQuery) -> Option<PathAndQuery> {
     let (_, rest) = split_bucket(target.path());
     assemble(if rest.is_empty() { "/" } else { rest }, target.query())
 }
 
-/// Puts a path before the target's: an endpoint's own, or a bucket's.
+/// Adds the path of an endpoint or a bucket before the target's path.
 pub(crate) fn add_prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
     assemble(&format!("{prefix}{}", target.path()), target.query())
 }
 
-/// Removes pairs of a query that must not go upstream: proofs of the client's identity (A2), and pairs that become headers. None where
-/// there is no such pair.
+/// Removes the pairs of a query that must not be forwarded: authentication of the client (A2), and pairs that become headers. None if there
+/// is no such pair.
 pub(crate) fn remove_parameters(
     target: &PathAndQuery,
-    ends_here: impl Fn(&str) -> bool,
+    is_removed: impl Fn(&str) -> bool,
 ) -> Option<PathAndQuery> {
     let query = target.query()?;
-    if !query.split('&').any(&ends_here) {
+    if !query.split('&').any(&is_removed) {
         return None;
     }
-    let kept: Vec<&str> = query.split('&').filter(|pair| !ends_here(pair)).collect();
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_removed(pair)).collect();
     assemble(target.path(), Some(&kept.join("&")).filter(|query| !query.is_empty()).map(String::as_str))
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(split_bucket("/"), ("", ""));
     }
 
-    /// V5: nothing but the name changes
+    /// V5: only the name changes
     #[test]
     fn renaming_keeps_every_other_byte() {
         let renamed = replace_bucket(&target("/b//a%2Fb+c~%zz/?x=%20+&y"), "other").unwrap();

@@ -1,23 +1,22 @@
-//! The text of an XML document that a decision is read from: UTF-8 and nothing else.
+//! XML helpers: the encoding of a document, entities, and tags. Only UTF-8 is accepted.
 //!
-//! An encoding decides which keys a document names, so a document that a store could decode in another way is refused: one
-//! with a declaration of another encoding, with a byte order mark of another, or with another `charset` in its media type, which
-//! takes precedence over the declaration (RFC 7303, section 3). Without a declaration a document is UTF-8 (XML 1.0, section
-//! 4.3.3). XML 1.1 has other rules for line ends and is refused.
+//! The encoding determines the keys in a document, so a document that a store could decode differently is rejected: with a declaration or
+//! byte order mark of another encoding, or with another `charset` in its media type, which takes precedence over the declaration (RFC 7303,
+//! section 3). Without a declaration a document is UTF-8 (XML 1.0, section 4.3.3). XML 1.1 has other rules for line ends and is rejected.
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use memchr::memchr;
 use memchr::memmem::find;
 
-/// The only encoding, as declarations and media types name it in any case.
+/// The only accepted encoding in declarations and media types. Its case does not matter.
 const UTF_8: &str = "utf-8";
 
-/// A document's text behind its byte order mark and declaration.
+/// A document's text after its byte order mark and declaration.
 pub(crate) fn document_text(document: &[u8]) -> Result<&str, &'static str> {
     let text = std::str::from_utf8(document).map_err(|_| "it is not UTF-8")?;
     // Every second byte of ASCII text in UTF-16 is zero, and XML allows no such character.
     if text.contains('\0') {
-        return Err("it holds a null character");
+        return Err("it has a null character");
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_declared = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_whitespace());
@@ -27,7 +26,7 @@ pub(crate) fn document_text(document: &[u8]) -> Result<&str, &'static str> {
             check_declaration(declaration)?;
             Ok(rest)
         }
-        // White space may stand before the root, and not before a declaration (XML 1.0, 2.8).
+        // White space is allowed before the root, but not before a declaration (XML 1.0, 2.8).
         None => Ok(text.trim_start_matches([' ', '\t', '\r', '\n'])),
     }
 }
@@ -45,7 +44,7 @@ pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), &'static str> 
     if all { Ok(()) } else { Err("the charset of its content-type is not UTF-8") }
 }
 
-/// XML 1.0, section 2.8: version, encoding and standalone in this order.
+/// Checks a declaration (XML 1.0, section 2.8): version, encoding and standalone in this order.
 fn check_declaration(declaration: &str) -> Result<(), &'static str> {
     const MALFORMED: &str = "its declaration is malformed";
     let mut expected = ["version", "encoding", "standalone"].iter();
@@ -69,7 +68,7 @@ fn check_declaration(declaration: &str) -> Result<(), &'static str> {
     if has_version { Ok(()) } else { Err(MALFORMED) }
 }
 
-/// The characters of XML 1.0 (2.2): readers differ on what others are.
+/// Whether XML 1.0 allows the character (2.2). Parsers differ on other characters.
 fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
@@ -87,7 +86,7 @@ pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
             "gt" => '>',
             "quot" => '"',
             "apos" => '\'',
-            _ => decode_character(entity).ok_or("an entity is not known")?,
+            _ => decode_character(entity).ok_or("an entity is unknown")?,
         });
         rest = after;
     }
@@ -95,7 +94,7 @@ pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
     if plain.chars().all(is_xml_char) {
         Ok(plain)
     } else {
-        Err("a text has a character that XML does not have")
+        Err("a text has a character that XML does not allow")
     }
 }
 
@@ -109,11 +108,11 @@ fn decode_character(entity: &str) -> Option<char> {
     number.and_then(char::from_u32).filter(|c| *c != '\0')
 }
 
-/// The length of the tag, comment or the like at the beginning, once it is whole.
+/// The length of the tag, comment, CDATA section or instruction at the start of `bytes`; none if it is incomplete.
 pub(crate) fn tag_length(bytes: &[u8]) -> Option<usize> {
     let to = |end: &[u8]| find(bytes, end).map(|at| at + end.len());
     match bytes {
-        // A part of one of the next two.
+        // An incomplete comment or CDATA section.
         b"<!" | b"<!-" | b"<![" => None,
         [b'<', b'!', b'-', b'-', ..] => to(b"-->"),
         [b'<', b'!', b'[', ..] => to(b"]]>"),
@@ -150,7 +149,7 @@ mod tests {
 
     /// A5
     #[test]
-    fn a_document_in_utf_8_is_read_behind_its_declaration() {
+    fn the_text_of_a_document_follows_its_declaration() {
         for document in [
             "<a>é</a>",
             "\u{feff}<a>é</a>",
@@ -164,9 +163,9 @@ mod tests {
         }
     }
 
-    /// A5: whatever a store could decode in another way
+    /// A5: every document that a store could decode differently
     #[test]
-    fn a_document_in_another_encoding_is_refused() {
+    fn a_document_in_another_encoding_is_rejected() {
         for declaration in [
             "version=\"1.0\" encoding=\"ISO-8859-1\"",
             "version='1.0' encoding='utf-16'",
@@ -203,8 +202,8 @@ mod tests {
 
     /// A5
     #[test]
-    fn a_media_type_names_no_other_charset() {
-        for (value, is_taken) in [
+    fn a_media_type_with_another_charset_is_rejected() {
+        for (value, is_accepted) in [
             ("application/xml", true),
             ("text/xml; charset=UTF-8", true),
             ("text/xml; a=b;CHARSET = \"utf-8\"", true),
@@ -214,7 +213,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.append(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
             headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
-            assert_eq!(check_media_type(&headers).is_ok(), is_taken, "{value}");
+            assert_eq!(check_media_type(&headers).is_ok(), is_accepted, "{value}");
         }
         assert_eq!(check_media_type(&HeaderMap::new()), Ok(()));
     }

@@ -1,13 +1,14 @@
-//! A strict reader of small XML documents that clients send: elements and text, nothing else.
+//! A strict parser of small XML documents from clients: elements and text only.
 //!
-//! A decision is read from such a document before a store reads it too, so two readers must not differ. The reader takes elements
-//! with ASCII names, text with the five named entities and numeric references, and one `xmlns` attribute on the root. It refuses
-//! comments, CDATA sections, processing instructions, document types and all other attributes. Encodings are checked before, in
-//! `xml.rs`. Source: XML 1.0 (Fifth Edition).
+//! The gateway authorizes such a document before a store parses it too, so both must read the same content. The parser accepts elements
+//! with ASCII names, text with the five named entities and numeric references, and one `xmlns` attribute on the root. It rejects comments,
+//! CDATA sections, processing instructions, document types and all other attributes. `xml.rs` checks the encoding before.
+//!
+//! Source: XML 1.0 (Fifth Edition).
 
 use crate::s3::xml;
 
-/// What a reader meets in a document.
+/// An event of the parser.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum XmlEvent<'a> {
     /// A start tag.
@@ -16,16 +17,16 @@ pub(crate) enum XmlEvent<'a> {
         name: &'a str,
         /// Whether it is an empty-element tag (`<a/>`). Its `Close` follows.
         is_empty: bool,
-        /// The offset of its `<`, in bytes.
+        /// The byte offset of its `<`.
         start: usize,
     },
     /// An end tag.
     Close {
         /// The element's name.
         name: &'a str,
-        /// The text before the tag, as it is spelled. Blank where the element has children.
+        /// The text before the tag, not unescaped. Blank if the element has children.
         text: &'a str,
-        /// The offset behind its `>`, in bytes.
+        /// The byte offset after its `>`.
         end: usize,
     },
 }
@@ -36,9 +37,9 @@ pub(crate) struct XmlReader<'a> {
     text: &'a str,
     at: usize,
     open: Vec<&'a str>,
-    /// The end of an empty-element tag, which is yet to be reported.
+    /// The end of an empty-element tag without its `Close` event yet.
     empty: Option<usize>,
-    /// Whether the element that was opened last is still open and has no children.
+    /// Whether the last opened element is still open and has no children.
     is_leaf: bool,
     has_root: bool,
 }
@@ -47,7 +48,7 @@ pub(crate) struct XmlReader<'a> {
 const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
 
 impl<'a> XmlReader<'a> {
-    /// `text` is the document behind its declaration.
+    /// `text` is the document after its declaration.
     pub(crate) fn new(text: &'a str) -> Self {
         Self { text, at: 0, open: Vec::new(), empty: None, is_leaf: false, has_root: false }
     }
@@ -66,8 +67,8 @@ impl<'a> XmlReader<'a> {
         }
         let rest = &self.text[self.at..];
         let Some(start) = rest.find('<') else {
-            let is_over = is_blank(rest) && self.open.is_empty() && self.has_root;
-            return if is_over { Ok(None) } else { Err("it does not end where it should") };
+            let is_end = is_blank(rest) && self.open.is_empty() && self.has_root;
+            return if is_end { Ok(None) } else { Err("it is incomplete, or text follows its root") };
         };
         let (text, tagged) = rest.split_at(start);
         let (tag, _) = tagged[1..].split_once('>').ok_or("a tag does not end")?;
@@ -76,14 +77,14 @@ impl<'a> XmlReader<'a> {
         match tag.strip_prefix('/') {
             Some(name) => self.close(name.trim_end_matches(BLANK), text).map(Some),
             None if is_blank(text) => self.open(tag, start).map(Some),
-            None => Err("there is text where none belongs"),
+            None => Err("it has text outside of its values"),
         }
     }
 
     fn close(&mut self, name: &str, text: &'a str) -> Result<XmlEvent<'a>, &'static str> {
         let open = self.open.pop().filter(|open| *open == name).ok_or("its tags do not match")?;
         if !std::mem::take(&mut self.is_leaf) && !is_blank(text) {
-            return Err("there is text where none belongs");
+            return Err("it has text outside of its values");
         }
         Ok(XmlEvent::Close { name: open, text, end: self.at })
     }
@@ -97,7 +98,7 @@ impl<'a> XmlReader<'a> {
         let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let is_plain = attributes.is_empty() || (is_root && is_namespace(attributes));
         if !is_name || !is_plain || (is_root && self.has_root) {
-            return Err("it has an element that does not belong there");
+            return Err("it has an element or attribute that is not allowed");
         }
         self.has_root = true;
         self.is_leaf = true;
@@ -111,8 +112,8 @@ fn is_blank(text: &str) -> bool {
     text.trim_matches(BLANK).is_empty()
 }
 
-/// Whether the attributes are one namespace. Its value holds no tag: a tag ends at the first `>` here and behind the
-/// closing quote elsewhere.
+/// Whether the attributes are one namespace. Its value must have no `<`: this parser ends a tag at the first `>`, others after the closing
+/// quote.
 fn is_namespace(attributes: &str) -> bool {
     let Some(quoted) = attributes.strip_prefix("xmlns=") else { return false };
     let inside = |quote: char| quoted.strip_prefix(quote)?.strip_suffix(quote);
@@ -120,10 +121,10 @@ fn is_namespace(attributes: &str) -> bool {
     value.is_some_and(|value| !value.contains(['"', '\'', '&', '<']))
 }
 
-/// Text with its entities replaced, where every reader reads the same text.
+/// Replaces the entities of a text. Texts that parsers read differently are errors.
 pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
     if text.contains('\r') {
-        // XML reads a carriage return as a line feed (section 2.11), so a store would read another text.
+        // XML parsers replace a carriage return by a line feed (section 2.11), so a store would read another text.
         return Err("a text has a carriage return");
     }
     if text.contains("]]>") {
@@ -157,9 +158,9 @@ mod tests {
 
     /// A5
     #[test]
-    fn elements_and_their_text_are_read() {
+    fn elements_and_their_text_are_parsed() {
         let read = events("\n<A xmlns='x'> <B >t&amp; </B\n><C/><D a='1'/></A>\r\n");
-        assert_eq!(read, Err("it has an element that does not belong there"), "an attribute");
+        assert_eq!(read, Err("it has an element or attribute that is not allowed"), "an attribute");
         let read = events("\n<A xmlns='x'> <B >t&amp; </B\n><C /></A>\r\n").unwrap();
         let expected = [
             "A opens A",
@@ -172,9 +173,9 @@ mod tests {
         assert_eq!(read, expected);
     }
 
-    /// A5: what two readers could read in two ways is refused
+    /// A5: ambiguous documents are rejected
     #[test]
-    fn other_markup_is_refused() {
+    fn other_markup_is_rejected() {
         for text in [
             "",
             "x",

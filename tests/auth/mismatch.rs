@@ -177,7 +177,7 @@ async fn the_error_document_is_bounded() {
     )
     .await;
     assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
-    assert!(element(&answer, "CanonicalRequest").unwrap().contains(" bytes left out)"));
+    assert!(element(&answer, "CanonicalRequest").unwrap().contains(" bytes omitted)"));
     assert!(answer.body.len() < 32 << 10, "{}", answer.body.len());
     let mut headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[("x-amz-meta-m", "m")]);
     headers.retain(|(name, _)| name != "x-amz-meta-m");

@@ -251,8 +251,8 @@ fn unverifiable_token_settings_are_start_up_errors() {
             &[("jwt.public_key_file", public.clone()), ("jwt.algorithms", "ES256".to_owned())],
             "jwt.algorithms",
         ),
-        (&[("jwt.jwks_file", empty)], "holds no key for RS256 or ES256"),
-        (&[("jwt.jwks_file", html)], "it is no set of keys"),
+        (&[("jwt.jwks_file", empty)], "has no key for RS256 or ES256"),
+        (&[("jwt.jwks_file", html)], "not a JWK set"),
         (&[("jwt.jwks_file", "nowhere.json".to_owned())], "jwt.jwks_file: \"nowhere.json\" cannot be read"),
         (&[("jwt.secret", "short".to_owned())], "jwt.secret: is shorter than 32 characters"),
         (

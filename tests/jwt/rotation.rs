@@ -78,8 +78,8 @@ async fn keys_rotate_without_a_restart() {
         let invented = Issuer::p256().named(name).token(&claims());
         assert_eq!(send_with_token(&gateway, "GET", "/b/k", &invented).await.complete_status(), 401);
     }
-    assert_eq!(source.server.count(), 2, "invented key IDs cause no fetch");
-    let line = gateway.wait_for_log_line("token keys renewed", |line| line["keys"] == 1).await;
+    assert_eq!(source.server.count(), 2, "invented names do not cause fetches");
+    let line = gateway.wait_for_log_line("token keys refreshed", |line| line["keys"] == 1).await;
     assert_eq!(line["next_in_s"], 3600);
 }
 
@@ -98,7 +98,7 @@ async fn the_last_keys_stay_while_the_source_fails() {
     let unknown = Issuer::p256().named("two").token(&claims());
     let refused = send_with_token(&gateway, "GET", "/b/k", &unknown).await;
     assert_eq!((refused.complete_status(), refused.reason()), (401, "token_key"));
-    let failed = gateway.wait_for_log_line("token keys cannot be renewed", |_| true).await;
+    let failed = gateway.wait_for_log_line("token keys cannot be refreshed", |_| true).await;
     assert_eq!(failed["error"], "it answered 500");
     let another = issuer.token(&super::with("sub", json!("bob")));
     assert_eq!(
@@ -135,11 +135,11 @@ async fn redirects_of_a_source_are_not_followed() {
     let target = format!("http://{}/", elsewhere.address());
     let source = Source::start(UpstreamReply::status(302).header("location", &target));
     let gateway = source.gateway(&upstream).await;
-    let failed = gateway.wait_for_log_line("token keys cannot be renewed", |_| true).await;
-    assert_eq!(failed["error"], "it answered 302");
+    let failed = gateway.wait_for_log_line("token keys cannot be refreshed", |_| true).await;
+    assert_eq!(failed["error"], "response status 302");
     source.publish(UpstreamReply::ok(" ".repeat(300 << 10)));
     gateway
-        .wait_for_log_line("token keys cannot be renewed", |line| line["error"] != "it answered 302")
+        .wait_for_log_line("token keys cannot be refreshed", |line| line["error"] != "response status 302")
         .await;
     assert_eq!(elsewhere.count(), 0);
 }

@@ -267,7 +267,7 @@ async fn a_fetch_of_token_keys_reports_the_tls_cause() {
         .set("jwt.tls.system_roots", "false")
         .start()
         .await;
-    let line = gateway.wait_for_log_line("token keys cannot be renewed", |_| true).await;
+    let line = gateway.wait_for_log_line("token keys cannot be refreshed", |_| true).await;
     let error = line["error"].as_str().unwrap();
     assert!(error.contains("for other names") && error.contains("keys.example"), "{error}");
 }

@@ -1,9 +1,8 @@
-//! What a verified token says: for whom and until when it holds, and what it allows.
+//! Validates the claims of a verified token, and converts the policy claims to a policy.
 //!
-//! Issuer, audience and expiry must be there (RFC 7519 leaves them optional); `nbf` is heeded where it is there. What a token allows
-//! becomes a policy like any other. Each of its three claims must be there and be a list of text, or one text: nothing is
-//! allowed because somebody forgot to say it. An empty list allows nothing, an empty prefix all keys. Words for methods that
-//! are not known here allow nothing and cost nothing.
+//! Issuer, audience and expiry are required (RFC 7519 leaves them optional); `nbf` is checked if it is present. Each of the three policy
+//! claims must be present and be a list of strings or one string, so a missing claim never grants access. An empty list allows nothing, an
+//! empty prefix allows all keys. Unknown methods are ignored.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +12,12 @@ use tidegate_config::{Access, JwtClaims, JwtConfig, Pattern, PolicyConfig};
 
 use super::JwtRejection;
 
-/// The longest subject that is kept for the log.
+/// Longer subjects are truncated for the log.
 const SUBJECT_CHARS_MAX: usize = 128;
-/// Beyond it, moments are not told apart: the year 9999.
+/// Later dates are clamped to this one: the end of the year 9999.
 const SECONDS_MAX: f64 = 253_402_300_799.0;
 
-/// Who brings a token with these claims, at this moment.
+/// Validates the claims at the time `now`.
 pub(super) fn validate(
     claims: &Map<String, Value>,
     verified_by: KeyFingerprint,
@@ -44,14 +43,14 @@ pub(super) fn validate(
     Ok(VerifiedToken { subject, policy: policy_of_claims(claims, &config.claims)?, expires, verified_by })
 }
 
-/// Seconds since 1970, whole or not (RFC 7519, `NumericDate`).
+/// A date in seconds since 1970, possibly with a fraction (RFC 7519, `NumericDate`).
 fn numeric_date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<SystemTime>, JwtRejection> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let seconds = value.as_f64().ok_or(JwtRejection::Claim(name))?;
     Ok(Some(UNIX_EPOCH + Duration::from_secs_f64(seconds.clamp(0.0, SECONDS_MAX))))
 }
 
-/// A list of text, or one text.
+/// A list of strings, or one string.
 fn string_list<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<Vec<&'a str>> {
     match claims.get(name)? {
         Value::String(text) => Some(vec![text]),
@@ -65,7 +64,7 @@ fn policy_of_claims(claims: &Map<String, Value>, names: &JwtClaims) -> Result<Po
         |name: &String| string_list(claims, name).ok_or_else(|| JwtRejection::PolicyClaim(name.clone()));
     let (buckets, prefixes, methods) = (list(&names.buckets)?, list(&names.prefixes)?, list(&names.methods)?);
     if prefixes.is_empty() {
-        // In a policy, no prefixes are all keys; in a token they are none.
+        // In a policy an empty list of prefixes allows all keys; in a token it allows none.
         return Ok(PolicyConfig::default());
     }
     let patterns = buckets.into_iter().map(|name| Pattern::parse(name).ok());

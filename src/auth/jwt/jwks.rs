@@ -1,8 +1,7 @@
-//! A document of public keys (RFC 7517): those of its keys that tokens can be verified with here.
+//! Parses a JWK set (RFC 7517) and returns the keys that can verify tokens here.
 //!
-//! A set may hold keys for other uses and of other kinds; they are passed over, as the RFC asks. Secrets (`oct`) are passed
-//! over too: a document that is published is no place for one, and a secret in a set would be where a confused algorithm
-//! finds it.
+//! A set may have keys for other uses and of other types; they are skipped, as the RFC requires. Secrets (`oct`) are skipped too: a
+//! published set must not have any, and a secret in the set would allow algorithm confusion.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +11,7 @@ use tidegate_config::JwtAlgorithm;
 
 use super::key::{KeySet, VerificationKey};
 
-/// Keys in a document; issuers publish two or three.
+/// The maximum number of keys in a set; issuers publish two or three.
 const KEYS_MAX: usize = 100;
 
 #[derive(Deserialize)]
@@ -35,29 +34,29 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// Reads a document; also says how many keys were passed over.
+/// Parses a set. Returns the usable keys and the number of skipped keys.
 pub(super) fn parse(bytes: &[u8]) -> Result<(KeySet, usize), &'static str> {
-    let document: JwkSet = serde_json::from_slice(bytes).map_err(|_| "it is no JSON with a list `keys`")?;
-    let count = document.keys.len();
+    let set: JwkSet = serde_json::from_slice(bytes).map_err(|_| "not a JSON object with a list `keys`")?;
+    let count = set.keys.len();
     if count > KEYS_MAX {
-        return Err("it has more than 100 keys");
+        return Err("more than 100 keys");
     }
-    let keys: KeySet = document.keys.into_iter().filter_map(parse_key).collect();
-    let passed_over = count - keys.len();
-    Ok((keys, passed_over))
+    let keys: KeySet = set.keys.into_iter().filter_map(parse_key).collect();
+    let skipped = count - keys.len();
+    Ok((keys, skipped))
 }
 
-/// The key, if it is one for the signatures of tokens.
+/// The key, if it verifies signatures with RS256 or ES256.
 fn parse_key(value: Value) -> Option<VerificationKey> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
-    let signs = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
+    let verifies = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
         && jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|one| one == "verify"));
     let is_for = |algorithm: JwtAlgorithm| jwk.alg.as_deref().is_none_or(|alg| alg == algorithm.as_str());
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) if signs && is_for(JwtAlgorithm::Rs256) => {
+        ("RSA", _) if verifies && is_for(JwtAlgorithm::Rs256) => {
             VerificationKey::from_rsa(jwk.kid, &decode_integer(jwk.n)?, &decode_integer(jwk.e)?).ok()
         }
-        ("EC", Some("P-256")) if signs && is_for(JwtAlgorithm::Es256) => {
+        ("EC", Some("P-256")) if verifies && is_for(JwtAlgorithm::Es256) => {
             VerificationKey::from_p256(jwk.kid, &decode_integer(jwk.x)?, &decode_integer(jwk.y)?).ok()
         }
         _ => None,

@@ -1,8 +1,8 @@
-//! Fetching the set of keys: one task, off the request path, so that no two requests ever cause the same fetch.
+//! Fetches the JWK set (A3) in one background task, so two requests never cause the same fetch.
 //!
-//! A set is fetched again when its `max-age` is over, but not more than once a minute and at least once a day, and when a token
-//! names a key that it lacks. A source that fails is asked again after a pause that doubles, and what it gave last goes on holding:
-//! its failure must not lock everybody out. No redirect is followed; the URL is the configuration's and never a token's.
+//! A set is fetched again when its `max-age` is over, but at most once a minute and at least once a day, and when a token names a key that
+//! is not in the set. After a failure the task retries with exponential backoff, and the last set stays valid, so a failure of the source
+//! does not lock clients out. Redirects are not followed. The URL comes from the configuration, never from a token.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,37 +23,37 @@ use crate::upstream::client;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::shortage_of;
 
-/// How long one answer may take.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// The timeout of one response.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 const DOCUMENT_BYTES_MAX: usize = 256 << 10;
-/// When a set is fetched again that says nothing of its age.
+/// When a set without `max-age` is fetched again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(60);
 const REFRESH_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// Why there is no new set.
+/// Why the set could not be fetched.
 #[derive(Debug, Error)]
 enum FetchError {
-    #[error("it cannot be read: {0}")]
+    #[error("cannot read the file: {0}")]
     Read(#[from] io::Error),
     #[error("{0}")]
     Request(#[from] SendRequestError),
-    #[error("it did not answer within {ANSWER_TIME_MAX:?}")]
+    #[error("no response within {RESPONSE_TIME_MAX:?}")]
     Timeout,
-    #[error("it answered {0}")]
+    #[error("response status {0}")]
     Status(u16),
-    #[error("its answer broke: {0}")]
+    #[error("cannot read the response body: {0}")]
     Body(#[from] PayloadError),
-    #[error("it is no set of keys: {0}")]
+    #[error("not a JWK set: {0}")]
     Document(&'static str),
-    #[error("it has more than {DOCUMENT_BYTES_MAX} bytes")]
+    #[error("larger than {DOCUMENT_BYTES_MAX} bytes")]
     TooLarge,
 }
 
 impl FetchError {
-    /// The gateway's own shortage that kept it from fetching.
+    /// The gateway's own resource shortage, if that caused the failure.
     fn shortage(&self) -> Option<Shortage> {
         match self {
             Self::Request(error) => shortage_of(error),
@@ -65,21 +65,21 @@ impl FetchError {
 
 enum KeySource {
     File(PathBuf),
-    /// With what it takes to reach it, until the task makes a client of it on its own thread.
+    /// With the dialer, from which the task builds an HTTP client on its own thread.
     Url(Endpoint, Dialer),
 }
 
-/// What fetches the keys.
+/// The task that fetches the keys.
 pub(crate) struct JwksFetcher {
     source: KeySource,
     keys: SharedKeySet,
 }
 
-/// A set, how many of its keys are of no use here, and when it should be fetched again.
+/// A set, the number of its skipped keys, and the time until the next fetch.
 type FetchedKeys = (KeySet, usize, Duration);
 
 impl JwksFetcher {
-    /// A file is read now, so that one that is no set stops the start.
+    /// Reads a file immediately, so that an invalid file makes the start fail.
     pub(super) fn new(
         source: &JwksSource,
         config: &Config,
@@ -90,7 +90,7 @@ impl JwksFetcher {
                 let (set, _, _) = read_file(path)
                     .map_err(|error| TokenKeysError::File(format!("`{}`: {error}", path.display())))?;
                 if set.is_empty() {
-                    let message = format!("`{}` holds no key for RS256 or ES256", path.display());
+                    let message = format!("`{}` has no key for RS256 or ES256", path.display());
                     return Err(TokenKeysError::File(message));
                 }
                 keys.finish_refresh(Some(set));
@@ -106,7 +106,7 @@ impl JwksFetcher {
         Ok(Self { source, keys })
     }
 
-    /// Renews for ever.
+    /// Runs the task. It never ends.
     pub(crate) async fn run(self, log: Logger) {
         let Self { source, keys } = self;
         match source {
@@ -116,9 +116,9 @@ impl JwksFetcher {
                 refresh_forever(&keys, &from, &log, async || read_file(&path)).await;
             }
             KeySource::Url(endpoint, dialer) => {
-                let http = client::internal_client(dialer, ANSWER_TIME_MAX);
+                let http = client::internal_client(dialer, RESPONSE_TIME_MAX);
                 let fetch = async || {
-                    let fetched = timeout(ANSWER_TIME_MAX, fetch_url(&http, &endpoint)).await;
+                    let fetched = timeout(RESPONSE_TIME_MAX, fetch_url(&http, &endpoint)).await;
                     fetched.unwrap_or(Err(FetchError::Timeout))
                 };
                 refresh_forever(&keys, &endpoint.url(), &log, fetch).await;
@@ -128,7 +128,7 @@ impl JwksFetcher {
 }
 
 impl SharedKeySet {
-    /// Sleeps until the next round is due or wanted.
+    /// Sleeps until the next refresh is due or requested.
     async fn wait_until_due(&self, pause: Duration) {
         tokio::select! {
             () = sleep(pause) => {}
@@ -147,21 +147,21 @@ async fn refresh_forever(
     loop {
         keys.begin_refresh();
         let pause = match fetch().await {
-            Ok((set, passed_over, age)) => {
+            Ok((set, skipped, interval)) => {
                 failures = 0;
-                info!(log, "token keys renewed"; "from" => from, "keys" => set.len(), "passed_over" => passed_over,
-                    "next_in_s" => age.as_secs());
+                info!(log, "token keys refreshed"; "from" => from, "keys" => set.len(), "passed_over" => skipped,
+                    "next_in_s" => interval.as_secs());
                 keys.finish_refresh(Some(set));
-                age
+                interval
             }
-            // Its episode is logged, and the source was not asked.
+            // The shortage is logged elsewhere, and no request was sent to the source.
             Err(error) if error.shortage().is_some() => {
                 keys.finish_refresh(None);
                 BACKOFF_MIN
             }
             Err(error) => {
                 failures += 1;
-                warn!(log, "token keys cannot be renewed"; "from" => from, "error" => error.to_string(),
+                warn!(log, "token keys cannot be refreshed"; "from" => from, "error" => error.to_string(),
                     "failures" => failures);
                 keys.finish_refresh(None);
                 (BACKOFF_MIN * 2_u32.saturating_pow(failures - 1)).min(BACKOFF_MAX)
@@ -178,8 +178,8 @@ fn read_file(path: &Path) -> Result<FetchedKeys, FetchError> {
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Err(FetchError::TooLarge);
     }
-    let (keys, passed_over) = jwks::parse(&bytes).map_err(FetchError::Document)?;
-    Ok((keys, passed_over, REFRESH_INTERVAL_MIN))
+    let (keys, skipped) = jwks::parse(&bytes).map_err(FetchError::Document)?;
+    Ok((keys, skipped, REFRESH_INTERVAL_MIN))
 }
 
 async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKeys, FetchError> {
@@ -189,13 +189,13 @@ async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKey
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let age = refresh_interval(response.headers());
+    let interval = refresh_interval(response.headers());
     let body = response.body().limit(DOCUMENT_BYTES_MAX).await?;
-    let (keys, passed_over) = jwks::parse(&body).map_err(FetchError::Document)?;
-    Ok((keys, passed_over, age))
+    let (keys, skipped) = jwks::parse(&body).map_err(FetchError::Document)?;
+    Ok((keys, skipped, interval))
 }
 
-/// How long a set may be used, within bounds.
+/// The time until the set is fetched again: `max-age`, clamped to the bounds.
 fn refresh_interval(headers: &HeaderMap) -> Duration {
     let values = headers.get_all(CACHE_CONTROL).filter_map(|value| value.to_str().ok());
     let mut directives = values.flat_map(|value| value.split(',')).map(str::trim);
@@ -216,41 +216,41 @@ mod tests {
 
     use super::*;
 
-    /// A3: the age of a set is the source's to say, within a minute and a day
+    /// A3: `max-age` of the source sets the interval, between a minute and a day
     #[test]
-    fn the_age_of_a_set_is_bounded() {
-        let age = |value: &'static str| {
+    fn the_refresh_interval_is_bounded() {
+        let interval = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
             refresh_interval(&headers).as_secs()
         };
-        assert_eq!(age("public, max-age=3600, must-revalidate"), 3600);
-        assert_eq!(age("Max-Age=\"600\""), 600);
-        assert_eq!(age("max-age=0"), 60);
-        assert_eq!(age("max-age=99999999999"), 86_400);
+        assert_eq!(interval("public, max-age=3600, must-revalidate"), 3600);
+        assert_eq!(interval("Max-Age=\"600\""), 600);
+        assert_eq!(interval("max-age=0"), 60);
+        assert_eq!(interval("max-age=99999999999"), 86_400);
         for none in ["no-store", "max-age=x", "max-age=-1", "s-maxage=9", "max-age=99999999999999999999999"] {
-            assert_eq!(age(none), 300, "{none}");
+            assert_eq!(interval(none), 300, "{none}");
         }
         assert_eq!(refresh_interval(&HeaderMap::new()), REFRESH_INTERVAL);
     }
 
-    /// A3: a source that fails is asked again, later each time, and one that answers when its set is old
+    /// A3: retries after failures back off, and a set is fetched again after its interval
     #[tokio::test(start_paused = true)]
-    async fn rounds_follow_the_age_of_the_set_and_failures_back_off() {
+    async fn refreshes_follow_the_interval_and_failures_back_off() {
         let keys = SharedKeySet::new(Vec::new(), vec![JwtAlgorithm::Rs256], true);
-        let rounds = AtomicUsize::new(0);
-        let began = clock::now();
-        let moments = std::sync::Mutex::new(Vec::new());
+        let fetches = AtomicUsize::new(0);
+        let start = clock::now();
+        let times = std::sync::Mutex::new(Vec::new());
         let fetch = async || {
-            moments.lock().unwrap().push((clock::now() - began).as_secs());
-            match rounds.fetch_add(1, Ordering::Relaxed) {
+            times.lock().unwrap().push((clock::now() - start).as_secs());
+            match fetches.fetch_add(1, Ordering::Relaxed) {
                 0..3 => Err(FetchError::Status(500)),
                 _ => Ok((Vec::new(), 0, Duration::from_secs(100))),
             }
         };
         let log = Logger::root(slog::Discard, slog::o!());
-        let all = timeout(Duration::from_secs(250), refresh_forever(&keys, "x", &log, fetch)).await;
-        assert!(all.is_err(), "it goes on for ever");
-        assert_eq!(*moments.lock().unwrap(), [0, 1, 3, 7, 107, 207]);
+        let ended = timeout(Duration::from_secs(250), refresh_forever(&keys, "x", &log, fetch)).await;
+        assert!(ended.is_err(), "the task never ends");
+        assert_eq!(*times.lock().unwrap(), [0, 1, 3, 7, 107, 207]);
     }
 }

@@ -1,9 +1,9 @@
-//! A key that tokens are verified with, good for one algorithm only.
+//! A key that verifies tokens with exactly one algorithm.
 //!
-//! The algorithm is a property of the key and not of the token: an RSA key's bytes are never an HMAC's secret. The mathematics are
-//! ring's, which rustls brings along. Keys that are too weak are refused when they are read, not when they are used.
+//! The key determines the algorithm, not the token: the bytes of an RSA key are never used as an HMAC secret. The cryptography is ring's,
+//! which rustls already depends on. Weak keys are rejected when they are loaded, not when they are used.
 //!
-//! Sources: RFC 7518 (algorithms and key parameters), RFC 8017 A.1.1 and RFC 5480 (what stands in a PEM file).
+//! Sources: RFC 7518 (algorithms and key parameters), RFC 8017 A.1.1 and RFC 5480 (content of a PEM file).
 
 use std::fmt;
 
@@ -15,19 +15,19 @@ use rustls::pki_types::pem::PemObject;
 use tidegate_actors::KeyFingerprint;
 use tidegate_config::JwtAlgorithm;
 
-/// What RSA keys may be long.
+/// The accepted lengths of RSA keys.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-/// An uncompressed point: a mark and two coordinates.
+/// An uncompressed point: the marker byte and two coordinates.
 const POINT_BYTES: usize = 1 + 2 * COORDINATE_BYTES;
 const COORDINATE_BYTES: usize = 32;
 const UNCOMPRESSED: u8 = 4;
 
-/// `AlgorithmIdentifier`s as DER writes them: rsaEncryption, and id-ecPublicKey on prime256v1.
+/// `AlgorithmIdentifier`s in DER: rsaEncryption, and id-ecPublicKey on prime256v1.
 const RSA: [u8; 15] = [0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
 const P256: [u8; 21] =
     [0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 
-/// All keys that hold at a moment.
+/// The keys that are valid at one time.
 pub(super) type KeySet = Vec<VerificationKey>;
 
 #[derive(Clone)]
@@ -42,7 +42,7 @@ enum KeyMaterial {
 /// One key.
 #[derive(Clone)]
 pub(super) struct VerificationKey {
-    /// Its name in a set; keys of the configuration have none.
+    /// The `kid` in a JWK set; keys of the configuration have none.
     id: Option<String>,
     material: KeyMaterial,
     fingerprint: KeyFingerprint,
@@ -55,7 +55,7 @@ impl fmt::Debug for VerificationKey {
 }
 
 impl VerificationKey {
-    /// A secret that both sides know.
+    /// A shared secret for HS256.
     pub(super) fn from_secret(secret: &[u8]) -> Self {
         let material = KeyMaterial::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
         Self { id: None, material, fingerprint: hash_parts(&[b"HS256", secret]) }
@@ -64,7 +64,7 @@ impl VerificationKey {
     /// A public key in a PEM file.
     pub(super) fn from_pem(text: &str) -> Result<Self, &'static str> {
         let info = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
-            .map_err(|_| "it holds no public key in PEM")?;
+            .map_err(|_| "it has no public key in PEM")?;
         let (fields, rest) = der_element(&info, SEQUENCE).ok_or(NOT_SPKI)?;
         if !rest.is_empty() {
             return Err(NOT_SPKI);
@@ -81,7 +81,7 @@ impl VerificationKey {
         }
     }
 
-    /// An RSA key by its numbers.
+    /// An RSA key from its modulus and exponent.
     pub(super) fn from_rsa(
         id: Option<String>,
         modulus: &[u8],
@@ -99,7 +99,7 @@ impl VerificationKey {
         Ok(Self { id, material: KeyMaterial::Rsa(PublicKeyComponents { n, e }), fingerprint })
     }
 
-    /// A key on P-256 by its coordinates.
+    /// A P-256 key from its coordinates.
     pub(super) fn from_p256(id: Option<String>, x: &[u8], y: &[u8]) -> Result<Self, &'static str> {
         if x.len() != COORDINATE_BYTES || y.len() != COORDINATE_BYTES {
             return Err("a coordinate on P-256 has 32 bytes");
@@ -123,7 +123,7 @@ impl VerificationKey {
         self.fingerprint
     }
 
-    /// The one algorithm it is good for.
+    /// The key's algorithm.
     pub(super) fn algorithm(&self) -> JwtAlgorithm {
         match self.material {
             KeyMaterial::Secret(_) => JwtAlgorithm::Hs256,
@@ -132,10 +132,10 @@ impl VerificationKey {
         }
     }
 
-    /// Whether this key made this signature.
+    /// Whether this is the key's signature of the message.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match &self.material {
-            // in constant time
+            // `hmac::verify` takes constant time.
             KeyMaterial::Secret(key) => hmac::verify(key, message, signature),
             KeyMaterial::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
             KeyMaterial::Point(point) => {
@@ -157,12 +157,12 @@ fn hash_parts(parts: &[&[u8]]) -> KeyFingerprint {
     KeyFingerprint(bytes)
 }
 
-const NOT_SPKI: &str = "its key is no SubjectPublicKeyInfo";
+const NOT_SPKI: &str = "its key is not a SubjectPublicKeyInfo";
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 2;
 const BIT_STRING: u8 = 3;
 
-/// The content of the first element, if it has this tag, and what follows it.
+/// The content of the first element, if it has this tag, and the bytes after the element.
 fn der_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (head, rest) = der.split_first_chunk::<2>()?;
     let (length, rest) = match head[1] {
@@ -178,7 +178,7 @@ fn der_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 
 fn bit_string(der: &[u8]) -> Result<&[u8], &'static str> {
     let (bits, rest) = der_element(der, BIT_STRING).ok_or(NOT_SPKI)?;
-    // no unused bits
+    // The first byte is the number of unused bits; it must be 0.
     bits.strip_prefix(&[0]).filter(|_| rest.is_empty()).ok_or(NOT_SPKI)
 }
 

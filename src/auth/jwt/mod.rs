@@ -1,13 +1,14 @@
-//! Tokens of clients (JWT, RFC 7519), verified (A3).
+//! Verifies the tokens of clients (JWT, RFC 7519; A3).
 //!
-//! `places` finds a token in a request and takes it away, `token` takes it apart and holds its signature against `key`s, `claims`
-//! holds what it says against the configuration: all of these are pure. `keys` is the keys that hold at this moment,
-//! `renewal` fetches them anew. The code that verifies is ours and small, and the mathematics are ring's: the crate that most
-//! programs use for tokens wants a provider of cryptography for the whole process, reads the clock by itself, and knows no moment
-//! at which its claims are to be held against.
+//! `token_locations` finds a token in a request and removes it, `token` parses it and verifies its signature with `key`s, `claims`
+//! validates the claims against the configuration. These modules are pure. `shared_keys` has the current keys, `jwks_fetcher` refreshes
+//! them.
 //!
-//! Deliberately absent: encrypted tokens (JWE), other algorithms than the three that issuers use, a token's own revocation
-//! (`jti`): what is withdrawn before its time is withdrawn with its key.
+//! The verification is our own small code on top of ring. The common JWT crate needs a process-wide cryptography provider, reads the clock
+//! itself, and cannot validate claims at a given time.
+//!
+//! Not supported: encrypted tokens (JWE), algorithms other than the three that issuers use, and revocation of one token (`jti`). To revoke
+//! a token before its expiry, remove its key.
 
 mod claims;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,23 +44,23 @@ pub(crate) use token_locations::{TokenLocations, bearer_token};
 /// Why the gateway cannot verify tokens.
 #[derive(Debug, Error)]
 pub enum TokenKeysError {
-    /// A key of the configuration is none.
-    #[error("public_key_file: `{path}` is no key that tokens are verified with: {why}")]
+    /// The configured public key cannot verify tokens.
+    #[error("public_key_file: `{path}` is not a key that verifies tokens: {why}")]
     PublicKey {
         /// The file.
         path: String,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The file of keys cannot be used.
+    /// The JWK set file cannot be used.
     #[error("jwks_file: {0}")]
     File(String),
-    /// The URL of keys cannot be spoken to over TLS.
+    /// TLS for the URL of the JWK set cannot be set up.
     #[error(transparent)]
     Tls(TlsError),
 }
 
-/// Whose tokens are believed, and the keys that show it.
+/// Verifies tokens with the configuration's rules and the current keys.
 pub(crate) struct TokenVerifier {
     config: JwtConfig,
     pub(crate) locations: Arc<TokenLocations>,
@@ -67,23 +68,23 @@ pub(crate) struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// What the configuration says of tokens, and what renews the keys.
+    /// The verifier of the configuration, and the task that refreshes its keys; none if the configuration has no `[jwt]`.
     ///
     /// # Errors
-    /// A key of the configuration cannot be used.
+    /// A key or the JWK set file of the configuration cannot be used.
     pub(crate) fn new(config: &Config) -> Result<Option<(Self, Option<JwksFetcher>)>, TokenKeysError> {
         let Some(jwt) = &config.jwt else { return Ok(None) };
-        let own = configured_keys(jwt)?;
-        let keys = SharedKeySet::new(own, jwt.algorithms.clone(), jwt.jwks.is_some());
-        let renewal = match &jwt.jwks {
+        let configured = configured_keys(jwt)?;
+        let keys = SharedKeySet::new(configured, jwt.algorithms.clone(), jwt.jwks.is_some());
+        let fetcher = match &jwt.jwks {
             None => None,
             Some(source) => Some(JwksFetcher::new(source, config, keys.clone())?),
         };
         let locations = Arc::new(TokenLocations::from_config(jwt));
-        Ok(Some((Self { config: jwt.clone(), locations, keys }, renewal)))
+        Ok(Some((Self { config: jwt.clone(), locations, keys }, fetcher)))
     }
 
-    /// Who brings this token. A key that it names and nobody knows is looked for once.
+    /// Verifies a token. If it names an unknown key, waits for one refresh of the keys and tries again.
     pub(crate) async fn verify(
         &self,
         token: &str,
@@ -107,13 +108,13 @@ impl TokenVerifier {
         claims::validate(&claims, verified_by, &self.config, wall)
     }
 
-    /// Whether what was verified once still holds: its time is not up, and its key still is one.
-    pub(crate) fn is_still_valid(&self, bearer: &VerifiedToken, wall: SystemTime) -> bool {
-        wall < bearer.expires && self.keys.current().iter().any(|key| key.fingerprint() == bearer.verified_by)
+    /// Whether a cached token is still valid: it has not expired, and the key that verified it is still a current key.
+    pub(crate) fn is_still_valid(&self, token: &VerifiedToken, wall: SystemTime) -> bool {
+        wall < token.expires && self.keys.current().iter().any(|key| key.fingerprint() == token.verified_by)
     }
 }
 
-/// The keys that stand in the configuration.
+/// The secret and the public key of the configuration.
 fn configured_keys(jwt: &JwtConfig) -> Result<KeySet, TokenKeysError> {
     let mut keys: KeySet =
         jwt.secret.iter().map(|secret| VerificationKey::from_secret(secret.expose().as_bytes())).collect();

@@ -1,36 +1,37 @@
-//! Why a token was not believed.
+//! Why a token was rejected.
 
-/// Why a token was not believed. Nothing here repeats the token.
+/// Why a token was rejected. No variant contains the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum JwtRejection {
-    /// There are several where one should be.
+    /// The request has more than one token.
     Repeated,
-    /// It is no token.
+    /// The token is malformed.
     Malformed(&'static str),
-    /// It names an algorithm that no key is good for, or that is not accepted.
+    /// The token's algorithm is not accepted, or not the algorithm of its key.
     Algorithm,
-    /// It names a key that is not known.
+    /// The token names an unknown key.
     UnknownKey,
-    /// No key that it may be signed with made this signature.
+    /// No candidate key verifies the signature.
     Signature,
-    /// A claim that every token must have is missing, or no value of its kind.
+    /// A required claim is missing or malformed.
     Claim(&'static str),
-    /// It comes from another issuer.
+    /// The token is from another issuer.
     Issuer,
-    /// It is meant for somebody else.
+    /// The token is for another audience.
     Audience,
-    /// Its time is up.
+    /// The token has expired.
     Expired,
-    /// Its time is yet to come.
+    /// The token is not valid yet (`nbf`).
     NotYetValid,
-    /// A claim that says what it allows is missing, or no list of text; the claim's name.
+    /// This policy claim is missing or not a list of strings.
     PolicyClaim(String),
-    /// There are no keys yet to verify it with.
+    /// The keys have not been loaded yet.
     NoKeys,
 }
 
 impl JwtRejection {
-    /// Whether somebody may be guessing (L8): tokens of another time, place or key were signed by somebody.
+    /// Whether the rejection counts as a failed authentication (L8). A token that is expired, for another audience or from another issuer
+    /// or key is not a guess, so it does not count.
     pub(crate) fn counts_toward_lockout(&self) -> bool {
         match self {
             Self::Repeated | Self::Malformed(_) | Self::Algorithm | Self::Signature => true,

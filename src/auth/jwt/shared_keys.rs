@@ -1,13 +1,13 @@
-//! The keys that hold at this moment, for all worker threads.
+//! The current keys, shared by all worker threads.
 //!
-//! They are read, never asked for: one task fetches them (`renewal`) and publishes what it found. A token that names a key which
-//! is not among them may be of a new one, so the task is woken for it, at most twice a minute, and requests wait for that one
-//! round together. A stranger's invented names thus cost the issuer next to nothing and know no key into being.
+//! Requests read the published keys and never fetch. One task fetches and publishes them (`jwks_fetcher`). A token that names an unknown
+//! key may be signed with a new one, so it wakes the task, at most twice a minute, and all such requests wait for the same refresh. Tokens
+//! with invented key names therefore cause almost no load on the issuer.
 //!
 //! ```text
-//! first round under way ──▶ held ◀── a round succeeds: these keys, and no others any more
-//!                │            └── a round fails: the same keys go on holding
-//!                └── fails ──▶ missing: tokens are refused with 503 until a round succeeds
+//! first refresh running ──▶ loaded ◀── a refresh succeeds: the new keys replace the fetched ones
+//!                │             └── a refresh fails: the keys stay
+//!                └── fails ──▶ unavailable: tokens are rejected with 503 until a refresh succeeds
 //! ```
 
 use std::sync::Arc;
@@ -19,30 +19,31 @@ use tokio::time::timeout;
 
 use super::key::KeySet;
 
-/// How long a request waits for a round: a little longer than a round may take.
+/// How long a request waits for a refresh: a little longer than the timeout of a fetch.
 const REFRESH_WAIT_MAX: Duration = Duration::from_secs(6);
-/// Requests that may wait at a time: a source that hangs must not hold all that the process can serve.
+/// Requests that may wait at the same time, so that a source that hangs cannot block all requests of the process.
 const WAITERS_MAX: usize = 256;
-/// How often a name that nobody knows may cause a round.
+/// The minimum time between refreshes for unknown key names.
 const UNKNOWN_KEY_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 struct RefreshState {
     keys: Arc<KeySet>,
-    /// A round has succeeded, or there is nothing to fetch.
+    /// A refresh has succeeded, or there is no source.
     is_loaded: bool,
-    /// Rounds that have ended.
+    /// The number of refreshes that have ended.
     finished_refreshes: u64,
-    /// A round is under way, or wanted.
+    /// A refresh is running or requested.
     is_refreshing: bool,
+    /// When an unknown key name last requested a refresh.
     requested: Option<Instant>,
 }
 
 impl RefreshState {
-    /// Wants a round for a name that nobody knows; says which one to wait for, if any.
+    /// Requests a refresh for an unknown key name. Returns the number of the refresh to wait for, if there is one.
     fn request_refresh(&mut self, now: Instant) -> Option<u64> {
-        let may =
+        let is_allowed =
             self.requested.is_none_or(|at| now.saturating_duration_since(at) >= UNKNOWN_KEY_REFRESH_INTERVAL);
-        if !self.is_refreshing && may {
+        if !self.is_refreshing && is_allowed {
             self.requested = Some(now);
             self.is_refreshing = true;
         }
@@ -50,19 +51,19 @@ impl RefreshState {
     }
 }
 
-/// The keys.
+/// The current keys.
 #[derive(Clone)]
 pub(super) struct SharedKeySet {
     state: watch::Sender<RefreshState>,
     has_source: bool,
-    /// Those of the configuration, which no round takes away.
+    /// The keys of the configuration; a refresh never removes them.
     configured: Arc<KeySet>,
     accepted_algorithms: Arc<[JwtAlgorithm]>,
 }
 
 impl SharedKeySet {
-    pub(super) fn new(own: KeySet, accepted: Vec<JwtAlgorithm>, has_source: bool) -> Self {
-        let configured = Arc::new(own);
+    pub(super) fn new(configured: KeySet, accepted: Vec<JwtAlgorithm>, has_source: bool) -> Self {
+        let configured = Arc::new(configured);
         let state = watch::Sender::new(RefreshState {
             keys: Arc::clone(&configured),
             is_loaded: !has_source,
@@ -77,38 +78,38 @@ impl SharedKeySet {
         Arc::clone(&self.state.borrow().keys)
     }
 
-    /// Whether keys are to be fetched and none ever were.
+    /// Whether there is a source and no refresh has succeeded yet.
     pub(super) fn is_unavailable(&self) -> bool {
         !self.state.borrow().is_loaded
     }
 
-    /// Waits for the round that may know more than these keys; whether there was one. The first is waited for in any case, a
-    /// later one only for the sake of a name that nobody knows. One that ended since these keys were looked at is waited for no
-    /// more: another thread may publish it between the look and this question.
+    /// Waits for a refresh that may bring more keys than `seen`. Returns whether a refresh has ended. Every request waits for the first
+    /// refresh; later ones only concern requests with an unknown key name (`may_be_new`). If the keys have changed since `seen` was read,
+    /// returns at once: another thread may publish a refresh between that read and this call.
     pub(super) async fn wait_for_refresh(&self, seen: &Arc<KeySet>, may_be_new: bool, now: Instant) -> bool {
-        let (mut round, mut has_ended) = (None, false);
+        let (mut awaited, mut has_ended) = (None, false);
         if !self.has_source || self.state.receiver_count() >= WAITERS_MAX {
             return false;
         }
         self.state.send_if_modified(|state| {
-            let was_under_way = state.is_refreshing;
+            let was_refreshing = state.is_refreshing;
             has_ended = !Arc::ptr_eq(seen, &state.keys);
-            round = match state.finished_refreshes {
+            awaited = match state.finished_refreshes {
                 _ if has_ended => None,
-                0 if was_under_way => Some(0),
+                0 if was_refreshing => Some(0),
                 _ if may_be_new => state.request_refresh(now),
                 _ => None,
             };
-            state.is_refreshing != was_under_way
+            state.is_refreshing != was_refreshing
         });
-        let Some(round) = round else { return has_ended };
-        let mut news = self.state.subscribe();
-        timeout(REFRESH_WAIT_MAX, news.wait_for(|state| state.finished_refreshes > round)).await.is_ok()
+        let Some(awaited) = awaited else { return has_ended };
+        let mut changes = self.state.subscribe();
+        timeout(REFRESH_WAIT_MAX, changes.wait_for(|state| state.finished_refreshes > awaited)).await.is_ok()
     }
 
-    /// Waits until somebody wants a round.
+    /// Waits until a refresh is requested.
     pub(super) async fn refresh_requested(&self) {
-        // The sender is held here, so there is always news to come.
+        // `wait_for` cannot fail: `self` has the sender.
         let _ = self.state.subscribe().wait_for(|state| state.is_refreshing).await;
     }
 
@@ -116,7 +117,7 @@ impl SharedKeySet {
         self.state.send_modify(|state| state.is_refreshing = true);
     }
 
-    /// Ends a round: these keys hold from now on, or those from before.
+    /// Ends a refresh and publishes the fetched keys. Without fetched keys the previous keys stay.
     pub(super) fn finish_refresh(&self, fetched: Option<KeySet>) {
         let keys = fetched.map(|fetched| {
             let accepted =
@@ -142,52 +143,52 @@ mod tests {
     use super::*;
 
     fn keys(has_source: bool) -> SharedKeySet {
-        let own = vec![VerificationKey::from_secret(b"0123456789abcdef0123456789abcdef")];
-        SharedKeySet::new(own, vec![JwtAlgorithm::Hs256], has_source)
+        let configured = vec![VerificationKey::from_secret(b"0123456789abcdef0123456789abcdef")];
+        SharedKeySet::new(configured, vec![JwtAlgorithm::Hs256], has_source)
     }
 
-    /// A3: without a source there is nothing to wait for
+    /// A3: without a source no request waits
     #[tokio::test(start_paused = true)]
-    async fn keys_of_the_configuration_are_all_there_is() {
+    async fn without_a_source_only_the_configured_keys_are_used() {
         let keys = keys(false);
         assert!(!keys.is_unavailable());
         assert_eq!(keys.current().len(), 1);
         assert!(!keys.wait_for_refresh(&keys.current(), true, clock::now()).await);
     }
 
-    /// A3: names that nobody knows cause one round together, and no other for half a minute
+    /// A3: unknown key names cause one refresh together, and no other for half a minute
     #[tokio::test(start_paused = true)]
-    async fn invented_names_cause_one_round() {
+    async fn unknown_key_names_cause_one_refresh() {
         let keys = keys(true);
         assert!(keys.is_unavailable());
         keys.finish_refresh(Some(Vec::new()));
         assert!(!keys.is_unavailable());
-        let asking = |keys: &SharedKeySet| {
+        let spawn_wait = |keys: &SharedKeySet| {
             let keys = keys.clone();
             let seen = keys.current();
             tokio::spawn(async move { keys.wait_for_refresh(&seen, true, clock::now()).await })
         };
-        let (first, second) = (asking(&keys), asking(&keys));
+        let (first, second) = (spawn_wait(&keys), spawn_wait(&keys));
         keys.refresh_requested().await;
         keys.finish_refresh(None);
         assert!(first.await.unwrap() && second.await.unwrap());
         assert!(!keys.wait_for_refresh(&keys.current(), true, clock::now()).await, "too soon");
-        assert!(!keys.wait_for_refresh(&keys.current(), false, clock::now()).await, "a name that is known");
+        assert!(!keys.wait_for_refresh(&keys.current(), false, clock::now()).await, "a known key name");
         assert!(
             timeout(UNKNOWN_KEY_REFRESH_INTERVAL - Duration::from_secs(1), keys.refresh_requested())
                 .await
                 .is_err()
         );
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let third = asking(&keys);
+        let third = spawn_wait(&keys);
         keys.refresh_requested().await;
         keys.finish_refresh(None);
         assert!(third.await.unwrap());
     }
 
-    /// A3: a round that fails leaves the keys; one that succeeds leaves no key that it did not bring, but the configuration's
+    /// A3: a failed refresh changes no key; a successful one replaces all keys except those of the configuration
     #[test]
-    fn a_round_replaces_the_set_or_leaves_it() {
+    fn a_refresh_replaces_the_fetched_keys_or_changes_nothing() {
         let keys = keys(true);
         keys.finish_refresh(None);
         assert!(keys.is_unavailable());
@@ -201,21 +202,21 @@ mod tests {
         assert_eq!(keys.current().len(), 1);
     }
 
-    /// A3: who looked at the keys just before a round brought others hears of them, however soon that is after the last round
+    /// A3: a request that read the keys just before they changed tries the new keys, even within the interval between refreshes
     #[tokio::test(start_paused = true)]
-    async fn a_round_that_ended_since_the_look_is_news() {
+    async fn a_refresh_after_the_keys_were_read_counts() {
         let keys = keys(true);
         let before = keys.current();
         keys.finish_refresh(Some(vec![VerificationKey::from_secret(b"another secret of 32 characters..")]));
         assert!(keys.wait_for_refresh(&before, true, clock::now()).await);
         let seen = keys.current();
         keys.state.send_modify(|state| state.requested = Some(clock::now()));
-        assert!(!keys.wait_for_refresh(&seen, true, clock::now()).await, "nothing since");
+        assert!(!keys.wait_for_refresh(&seen, true, clock::now()).await, "no refresh since");
     }
 
-    /// A3: a first round that never ends is waited for with patience, not for ever
+    /// A3: the wait for the first refresh has a timeout
     #[tokio::test(start_paused = true)]
-    async fn the_first_round_is_waited_for() {
+    async fn the_wait_for_the_first_refresh_is_bounded() {
         let keys = keys(true);
         let began = tokio::time::Instant::now();
         assert!(!keys.wait_for_refresh(&keys.current(), false, clock::now()).await);

@@ -1,4 +1,4 @@
-//! How strictly a token's header and the scheme before it are read.
+//! Strict parsing of a token's header and of the `Bearer` scheme.
 
 use actix_web::http::header::HeaderValue;
 use base64::Engine as _;
@@ -17,7 +17,7 @@ fn signed_under(header: &[u8]) -> String {
     format!("{head}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A3, V8: a header member that is `null` is there (RFC 7515, section 4.1.11), and a header is UTF-8 as a whole
+/// A3, V8: a header member that is `null` is present (RFC 7515, section 4.1.11), and the whole header must be UTF-8
 #[test]
 fn a_header_is_read_strictly() {
     let keys = vec![VerificationKey::from_secret(SECRET)];
@@ -46,9 +46,9 @@ fn a_header_is_read_strictly() {
     }
 }
 
-/// A3, V8: whatever a reader could take for the scheme is that scheme
+/// A3, V8: every spelling that some parser could read as `Bearer` is `Bearer`
 #[test]
-fn a_bearer_is_one_however_it_is_written() {
+fn bearer_is_recognized_in_every_spelling() {
     let found = |value: &[u8]| {
         let value = HeaderValue::from_bytes(value).unwrap();
         bearer_token(&value).map(<[u8]>::to_vec)

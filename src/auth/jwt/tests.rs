@@ -1,4 +1,4 @@
-//! Tokens without a gateway around them: the examples of RFC 7515, one wrong thing at a time, and noise.
+//! Unit tests of token verification: the examples of RFC 7515, tokens with one fault each, and random input.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use super::{JwtRejection, TokenLocations, claims, jwks};
 pub(super) const SECRET: &[u8] = b"a secret that has thirty-two characters";
 const PAYLOAD: &str =
     "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-/// RFC 7515, A.1 to A.3: header, signature and, but for the secret, key.
+/// RFC 7515, A.1 to A.3: header and signature; then the key.
 const HS256: (&str, &str) =
     ("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
 const HS256_KEY: &str =
@@ -71,7 +71,7 @@ fn signed(header: &Value, payload: &str) -> String {
     format!("{head}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A3: what others have signed is understood: the examples of the standard
+/// A3: the signatures in the examples of RFC 7515 verify
 #[test]
 fn the_standards_examples_verify() {
     let secret = vec![VerificationKey::from_secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap())];
@@ -84,9 +84,9 @@ fn the_standards_examples_verify() {
     }
 }
 
-/// A3: a key is good for its own algorithm, whatever the token says
+/// A3: a key verifies with its own algorithm only, whatever the token's header contains
 #[test]
-fn an_algorithm_is_its_keys() {
+fn the_key_determines_the_algorithm() {
     let public = published();
     let only_rsa: KeySet = public.iter().filter(|key| key.id() == Some("r")).cloned().collect();
     assert_eq!(verify(&example(ES256), &only_rsa), Err(JwtRejection::Algorithm));
@@ -101,11 +101,11 @@ fn an_algorithm_is_its_keys() {
     let mut both = public;
     both.push(VerificationKey::from_secret(SECRET));
     let named = signed(&json!({ "alg": "HS256", "kid": "r" }), &payload);
-    assert_eq!(verify(&named, &both), Err(JwtRejection::Algorithm), "the name is another key's");
+    assert_eq!(verify(&named, &both), Err(JwtRejection::Algorithm), "the name belongs to another key");
     assert!(verify(&signed(&json!({ "alg": "HS256", "kid": "own" }), &payload), &both).is_ok());
 }
 
-/// A3: a token that names a key is held against that one; one that names none, against a few
+/// A3: a token that names a key is verified with that key; one that names none, with a few keys
 #[test]
 fn keys_are_chosen_by_name() {
     let keys = published();
@@ -123,7 +123,7 @@ fn keys_are_chosen_by_name() {
 
 /// A3, V8
 #[test]
-fn what_is_no_token_says_why() {
+fn a_malformed_token_is_rejected_with_a_reason() {
     let keys = vec![VerificationKey::from_secret(SECRET)];
     let malformed = |token: &str| matches!(verify(token, &keys), Err(JwtRejection::Malformed(_)));
     let header = json!({ "alg": "HS256" });
@@ -166,9 +166,9 @@ fn what_is_no_token_says_why() {
     assert!(malformed(&format!("{twice}.e30.{}", URL_SAFE_NO_PAD.encode([0; 32]))));
 }
 
-/// A3: keys that are weak, or for something else, are passed over
+/// A3: keys that are weak or for other uses are skipped
 #[test]
-fn a_set_holds_only_what_verifies() {
+fn a_set_keeps_only_keys_that_verify_tokens() {
     let weak = URL_SAFE_NO_PAD.encode([0xff; 128]);
     let even = URL_SAFE_NO_PAD.encode([2]);
     let keys = json!([
@@ -186,12 +186,15 @@ fn a_set_holds_only_what_verifies() {
         { "kty": "EC", "kid": "11", "crv": "P-256", "x": ES256_X, "y": ES256_Y, "more": {} },
         7, null, {},
     ]);
-    let (read, passed_over) = jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    let (read, skipped) = jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
     assert_eq!(read.iter().filter_map(VerificationKey::id).collect::<Vec<_>>(), ["1", "11"]);
-    assert_eq!(passed_over, 13);
-    for (text, why) in
-        [("<html>", "no JSON"), ("{}", "no JSON"), ("[]", "no JSON"), ("{\"keys\":{}}", "no JSON")]
-    {
+    assert_eq!(skipped, 13);
+    for (text, why) in [
+        ("<html>", "not a JSON"),
+        ("{}", "not a JSON"),
+        ("[]", "not a JSON"),
+        ("{\"keys\":{}}", "not a JSON"),
+    ] {
         assert!(jwks::parse(text.as_bytes()).unwrap_err().contains(why), "{text}");
     }
     let many = json!({ "keys": vec![json!({}); 101] }).to_string();
@@ -212,7 +215,7 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_000_000)
 }
 
-/// Claims that are right, but for what is changed; null takes one away.
+/// Validates correct claims with these changes; `null` removes a claim.
 fn claims_with(changes: Value) -> Result<VerifiedToken, JwtRejection> {
     let mut claims = json!({
         "iss": "joe", "aud": "gateway", "exp": 1_000_100, "sub": "ann", "b": ["photos"], "p": ["a/"], "m": ["read"],
@@ -225,9 +228,9 @@ fn claims_with(changes: Value) -> Result<VerifiedToken, JwtRejection> {
     claims::validate(&claims, VerificationKey::from_secret(SECRET).fingerprint(), &config(), now())
 }
 
-/// A3: issuer, audience and expiry must be there and right
+/// A3: issuer, audience and expiry must be present and correct
 #[test]
-fn every_claim_that_is_required_is_held_against_the_configuration() {
+fn every_required_claim_is_validated() {
     assert_eq!(claims_with(json!({})).unwrap().subject.as_deref(), Some("ann"));
     for (changes, rejection) in [
         (json!({ "iss": null }), JwtRejection::Claim("iss")),
@@ -268,9 +271,9 @@ fn every_claim_that_is_required_is_held_against_the_configuration() {
     assert_eq!(claims_with(json!({})).unwrap().expires, now() + Duration::from_secs(160), "with the leeway");
 }
 
-/// A3, A5: claims become a policy, and no claim becomes no permission
+/// A3, A5: claims become a policy, and an empty claim allows nothing
 #[test]
-fn claims_say_what_a_token_allows() {
+fn claims_become_a_policy() {
     let policy = |changes| claims_with(changes).unwrap().policy;
     let plain = policy(json!({ "b": "logs-*", "m": ["read", "list", "fly"] }));
     assert!(plain.buckets[0].matches("logs-eu") && !plain.buckets[0].matches("photos"));
@@ -279,9 +282,9 @@ fn claims_say_what_a_token_allows() {
         (&["a/".to_owned()][..], vec![Access::Read, Access::List])
     );
     let all = policy(json!({ "p": ["a/", ""] }));
-    assert!(all.prefixes.is_empty() && !all.buckets.is_empty(), "an empty prefix is every key");
+    assert!(all.prefixes.is_empty() && !all.buckets.is_empty(), "an empty prefix allows every key");
     let none = policy(json!({ "p": [] }));
-    assert!(none.buckets.is_empty() && none.methods.is_empty(), "no prefix is no key");
+    assert!(none.buckets.is_empty() && none.methods.is_empty(), "an empty list of prefixes allows no key");
     assert!(policy(json!({ "b": [] })).buckets.is_empty());
     assert!(policy(json!({ "m": [] })).methods.is_empty());
 }
@@ -294,12 +297,12 @@ fn headers(all: &[(HeaderName, &str)]) -> HeaderMap {
     headers
 }
 
-/// A3: header, query, cookie, in this order; one in each place
+/// A3: header, query, cookie, in this order; at most one token in each location
 #[test]
-fn a_token_is_found_where_it_is_configured_to_stand() {
-    let places = TokenLocations::from_config(&config());
+fn a_token_is_found_in_its_configured_locations() {
+    let locations = TokenLocations::from_config(&config());
     let find = |all: &[(HeaderName, &str)], query: &str| {
-        places.find(&headers(all), query).map(|found| found.map(|token| token.into_owned()))
+        locations.find(&headers(all), query).map(|found| found.map(|token| token.into_owned()))
     };
     let found = |token: &str| Ok(Some(token.to_owned()));
     assert_eq!(find(&[], "a=1"), Ok(None));
@@ -322,16 +325,16 @@ fn a_token_is_found_where_it_is_configured_to_stand() {
     }
     let mut bytes = HeaderMap::new();
     bytes.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap());
-    assert!(matches!(places.find(&bytes, ""), Err(JwtRejection::Malformed(_))));
+    assert!(matches!(locations.find(&bytes, ""), Err(JwtRejection::Malformed(_))));
 }
 
-/// A3: what travels on is everything but the token
+/// A3: everything except the token is forwarded
 #[test]
-fn a_token_is_taken_out_of_its_place() {
-    let places = TokenLocations::from_config(&config());
+fn a_token_is_removed_from_its_location() {
+    let locations = TokenLocations::from_config(&config());
     let left = |name: &HeaderName, value: &str| {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
-        places.strip_header(name, &value).map(|left| left.to_str().unwrap().to_owned())
+        locations.strip_header(name, &value).map(|left| left.to_str().unwrap().to_owned())
     };
     assert_eq!(left(&AUTHORIZATION, "Bearer a"), None);
     assert_eq!(left(&AUTHORIZATION, "Basic a").as_deref(), Some("Basic a"));
@@ -340,17 +343,17 @@ fn a_token_is_taken_out_of_its_place() {
     assert_eq!(left(&COOKIE, "session=a; c=2").as_deref(), Some("c=2"));
     assert_eq!(left(&COOKIE, "a=1;  sessions=2").as_deref(), Some("a=1;  sessions=2"));
     assert!(
-        places.is_token_parameter("jwt")
-            && places.is_token_parameter("%6Awt=a")
-            && !places.is_token_parameter("a=jwt")
+        locations.is_token_parameter("jwt")
+            && locations.is_token_parameter("%6Awt=a")
+            && !locations.is_token_parameter("a=jwt")
     );
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// V8: noise is no token, no set and no key, and never a crash
+    /// V8: random input is rejected as token, set and key, without a panic
     #[test]
-    fn noise_is_refused(text in "\\PC{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_input_is_rejected(text in "\\PC{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let keys = published();
         prop_assert!(verify(&text, &keys).is_err());
         let encoded = URL_SAFE_NO_PAD.encode(&bytes);
@@ -363,9 +366,9 @@ proptest! {
         prop_assert!(VerificationKey::from_pem(&pem).is_err());
     }
 
-    /// V8: a token with any byte changed is another token
+    /// V8: a token with any byte changed does not verify
     #[test]
-    fn a_changed_token_is_refused(at in 0usize..10_000, byte in "[A-Za-z0-9_.=-]", which in 0usize..3) {
+    fn a_changed_token_is_rejected(at in 0usize..10_000, byte in "[A-Za-z0-9_.=-]", which in 0usize..3) {
         let secret = VerificationKey::from_secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap());
         let keys: KeySet = published().into_iter().chain([secret]).collect();
         let token = example([HS256, RS256, ES256][which]);

@@ -1,8 +1,8 @@
-//! Where a token may stand in a request, how it is found there, and how it is taken away before the request travels on.
+//! Finds a token in its configured locations of a request, and removes it before the request is forwarded.
 //!
-//! The header comes first, then the query, then the cookie, which a browser sends whether anybody meant it or not. In one place
-//! there is one token; two are refused, for another reader might take the other. Names in a query are compared as they
-//! decode, so that no spelling is found by the upstream that was not found, and taken away, here.
+//! The header has precedence, then the query, then the cookie, because browsers send cookies on their own. Two tokens in one location are
+//! rejected: another parser could read the other one. Names in a query are compared after percent-decoding, so that every spelling that the
+//! upstream could decode is found and removed here.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use tidegate_config::JwtConfig;
 use super::JwtRejection;
 use crate::s3::sigv4::query::{decoded_name, decoded_text, value_of};
 
-const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not plain text");
+const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not UTF-8");
 
-/// The places of a configuration.
+/// The locations of a configuration.
 #[derive(Debug)]
 pub(crate) struct TokenLocations {
     header: HeaderName,
@@ -22,9 +22,9 @@ pub(crate) struct TokenLocations {
     query: Option<String>,
 }
 
-/// What follows the scheme `Bearer` (RFC 6750, section 2.1), without white space around it; none where the scheme is another. A
-/// scheme's name is a token (RFC 9110, section 11.1), so any other character ends it. A value that does not parse then is a proof
-/// that fails: another reader could find a token in it.
+/// The value after the scheme `Bearer` (RFC 6750, section 2.1), without surrounding white space; none if the scheme is another one. A
+/// scheme's name is a token (RFC 9110, section 11.1), so any other character ends it. A malformed value after it is a failed
+/// authentication, because another parser could find a token in it.
 pub(crate) fn bearer_token(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().trim_ascii_start().split_at_checked(b"bearer".len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && !rest.first().is_some_and(is_tchar);
@@ -42,7 +42,7 @@ impl TokenLocations {
         Self { header, cookie: config.cookie.clone(), query: config.query.clone() }
     }
 
-    /// The token of a request, if it brings one.
+    /// The token of a request, if it has one.
     pub(crate) fn find<'a>(
         &self,
         headers: &'a HeaderMap,
@@ -64,21 +64,21 @@ impl TokenLocations {
     }
 
     fn token_in_header<'a>(&self, value: &'a HeaderValue) -> Option<&'a [u8]> {
-        // Another header is for tokens only, with or without the scheme's name.
+        // A header other than `Authorization` only has tokens, with or without the scheme.
         bearer_token(value).or_else(|| (self.header != AUTHORIZATION).then(|| value.as_bytes().trim_ascii()))
     }
 
-    /// The header that is for tokens alone, if it is one.
+    /// The configured header, if it is not `Authorization` and so only has tokens.
     pub(crate) fn dedicated_header(&self) -> Option<&HeaderName> {
         Some(&self.header).filter(|name| **name != AUTHORIZATION)
     }
 
-    /// Whether a pair of a query is where a token stands.
+    /// Whether a pair of a query is the token parameter.
     pub(crate) fn is_token_parameter(&self, pair: &str) -> bool {
         self.query.as_deref().is_some_and(|name| decoded_name(pair) == name)
     }
 
-    /// A header as it travels on: whole, without its token, or not at all.
+    /// The header to forward: unchanged, without its token, or none.
     pub(crate) fn strip_header<'a>(
         &self,
         name: &HeaderName,
@@ -101,13 +101,13 @@ impl TokenLocations {
     }
 }
 
-/// The only one, none, or one too many.
+/// The only item, or none; two are an error.
 fn at_most_one<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, JwtRejection> {
     let first = all.next();
     if all.next().is_some() { Err(JwtRejection::Repeated) } else { Ok(first) }
 }
 
-/// The value of a cookie of this name.
+/// The value of a cookie pair, if the cookie has this name.
 fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let pair = pair.trim_ascii();
     let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();

@@ -1,4 +1,4 @@
-//! Finds parameters and headers that select the operation but are not signed.
+//! Finds unsigned parameters and headers that select the operation (A8).
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use crate::http::request_validation::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
 impl Operation<'_> {
-    /// The first header that needs `configure`, or parameter that selects the operation, and that a signature does not cover. Where the
-    /// request is not in the table of operations, every parameter selects. `covers` is asked for the names of parameters and headers.
+    /// The first header that needs `configure`, or parameter that selects the operation, that the signature does not cover. If the request
+    /// is not in the table of operations, every parameter counts as selecting. `covers` takes the name of a parameter or header.
     ///
-    /// Every privileged header is checked: beside one that is covered, another can be added on the way.
+    /// Every privileged header is checked: a proxy could add an unsigned one to a request with a signed one.
     pub(in crate::auth) fn first_unsigned<'a>(
         &self,
         head: Head<'a>,
@@ -23,10 +23,10 @@ impl Operation<'_> {
             return Some(name);
         }
         let is_unlisted = !matches!(self.configure_cause, None | Some(ConfigureCause::Header(_)));
-        let decides = |name: &str| {
+        let selects = |name: &str| {
             table::sub_resource(name).is_some() || (is_unlisted && !COMMON_PARAMETERS.contains(&name))
         };
         let mut names = pairs(query).filter(|pair| !pair.is_empty()).map(decoded_name);
-        names.find(|name| decides(name) && !covers(name))
+        names.find(|name| selects(name) && !covers(name))
     }
 }

@@ -1,9 +1,8 @@
-//! Headers that make an operation another one: they grant access to others, or override a protection.
+//! Privileged headers: they grant access to others, or override a protection, so the request needs `configure`.
 //!
-//! S3 asks for another permission than the operation's own for each of them (Amazon S3 User Guide, "Required permissions for
-//! S3 API operations"). AWS SDKs hoist headers into the query of presigned URLs, where S3 reads them as headers, so a
-//! parameter of such a name counts as the header. Some stores look headers up as CGI variables, where `_` and `-` are one
-//! character.
+//! For each of them S3 requires another permission than the operation's own (Amazon S3 User Guide, "Required permissions for S3 API
+//! operations"). AWS SDKs hoist headers into the query of presigned URLs, and S3 reads them there as headers, so a parameter with such a
+//! name counts as the header. Some stores look headers up as CGI variables, in which `_` and `-` are the same character.
 
 use std::borrow::Cow;
 
@@ -11,16 +10,15 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 
 use super::query::decoded_value;
+use crate::s3::OWNER_ONLY_ACLS;
 use crate::s3::sigv4::query::{decoded_name, is_header, is_presign_parameter, pairs};
 
 /// Header names that need `configure` with any value. A `*` at the end matches the rest of a name.
 const PRIVILEGED: [&str; 4] =
     ["x-amz-grant*", "x-amz-bypass-governance-retention", "x-minio-force-delete", "x-minio-source-*"];
 const ACL: &str = "x-amz-acl";
-/// The canned ACLs that give nobody access but the bucket's owner.
-const OWNER_ONLY_ACLS: [&[u8]; 3] = [b"private", b"bucket-owner-read", b"bucket-owner-full-control"];
 
-/// The headers, and after them the hoisted headers, for which an operation needs `configure`. Reads have none.
+/// The headers, then the hoisted headers, for which an operation needs `configure`. Reads have none.
 pub(super) fn privileged_header<'a>(
     method: &Method,
     headers: &'a HeaderMap,
@@ -31,8 +29,8 @@ pub(super) fn privileged_header<'a>(
 }
 
 fn sent(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
-    let begins = headers.iter().filter(|(name, _)| name.as_str().starts_with('x'));
-    let privileged = begins.filter(|(name, value)| needs_configure(name.as_str(), value.as_bytes()));
+    let candidates = headers.iter().filter(|(name, _)| name.as_str().starts_with('x'));
+    let privileged = candidates.filter(|(name, value)| needs_configure(name.as_str(), value.as_bytes()));
     privileged.map(|(name, _)| Cow::Borrowed(name.as_str()))
 }
 
@@ -48,13 +46,11 @@ pub(super) fn is_hoisted(parameter: &str) -> bool {
 
 fn needs_configure(name: &str, value: &[u8]) -> bool {
     let is_privileged = |known: &&str| match known.strip_suffix('*') {
-        Some(beginning) => {
-            name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
-        }
+        Some(prefix) => name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
         None => name.eq_ignore_ascii_case(known),
     };
     PRIVILEGED.iter().any(is_privileged)
-        || (name.eq_ignore_ascii_case(ACL) && !OWNER_ONLY_ACLS.contains(&value))
+        || (name.eq_ignore_ascii_case(ACL) && !OWNER_ONLY_ACLS.iter().any(|acl| acl.as_bytes() == value))
 }
 
 #[cfg(test)]
@@ -69,7 +65,7 @@ mod tests {
         privileged_header(&method, &headers, query).next().map(Cow::into_owned)
     }
 
-    /// V11: an ACL or grant that lets others in, and an override of a lock
+    /// V11: an ACL or grant that gives others access, and an override of a lock
     #[test]
     fn headers_that_grant_or_override_are_found() {
         for (name, value) in [
@@ -108,9 +104,9 @@ mod tests {
         }
     }
 
-    /// V11: SDKs put headers into presigned URLs
+    /// V11: SDKs hoist headers into presigned URLs
     #[test]
-    fn hoisted_headers_are_names_alone() {
+    fn a_hoisted_header_is_recognized_by_its_name() {
         for name in ["x-amz-checksum-crc32", "X-Amz-Sdk-Checksum-Algorithm", "x-amz-meta-a_b"] {
             assert!(is_hoisted(name), "{name}");
         }

@@ -1,14 +1,14 @@
-//! The operation of a request, as far as policies distinguish operations, read from the head.
+//! Reads the operation of a request from its head, as far as policies distinguish operations (A5, V11).
 //!
 //! ```text
 //! method, path, query ── query.rs ──> a row of table.rs: access and keys
-//!                                 ├─> no row: needs `configure`, and the refusal names the parameter
-//!                                 └─> two sub-resources: refused
+//!                                 ├─> no row: needs `configure`, and the error names the parameter
+//!                                 └─> two sub-resources: rejected
 //! headers ────────────── headers.rs ─> ACLs, grants and overrides need `configure` as well
 //! ```
 //!
-//! Deliberately absent: a model of what an operation does at the store, and its body, apart from the keys of a multi-delete
-//! (`multi_delete.rs`). A request to an `http` bucket has no sub-resources: its method decides.
+//! It does not model what an operation does at the store, and does not read the body, except for the keys of a multi-delete
+//! (`auth/multi_delete.rs`). A request to an `http` bucket has no sub-resources: its method alone determines the access.
 
 mod coverage;
 mod headers;
@@ -32,19 +32,19 @@ use table::{KeyScope, ResourceKind, Row};
 pub(crate) struct Operation<'a> {
     pub(crate) access: Access,
     pub(crate) resource: Resource<'a>,
-    /// Why it is not an operation of the table.
+    /// Why the request is not an operation of the table; none if it is one.
     pub(super) configure_cause: Option<ConfigureCause>,
     class: OperationClass,
 }
 
-/// What an operation is about.
+/// The keys that an operation applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resource<'a> {
     /// One object.
     Key(Cow<'a, [u8]>),
-    /// The keys that begin with each of these; with none, all keys.
+    /// The keys with any of these prefixes; all keys if there is no prefix.
     Listing(Vec<Vec<u8>>),
-    /// Keys that the body lists.
+    /// The keys that the body lists.
     Keys,
     /// The bucket itself, or keys that the head does not name.
     Bucket,
@@ -55,22 +55,22 @@ pub(crate) enum Resource<'a> {
 pub(crate) enum ConfigureCause {
     /// A parameter that the operation does not have.
     Parameter {
-        /// The parameter's name, as it decodes.
+        /// The parameter's percent-decoded name.
         name: String,
-        /// S3's name of the operation; none where the parameter belongs to none with this method.
+        /// S3's name of the operation; none if no operation with this method has the parameter.
         operation: Option<&'static str>,
     },
     /// This header needs `configure`.
     Header(String),
     /// No operation has this method.
     Method,
-    /// Two sub-resources select two operations, which need these accesses.
+    /// Two sub-resources select two operations. The second field has the accesses that these operations need.
     ConflictingParameters([&'static str; 2], Vec<Access>),
 }
 
 impl<'a> Operation<'a> {
-    /// Reads an operation; `query` is without what proves an identity here, `rest` the path behind the bucket's name, with
-    /// its slash.
+    /// Reads an operation. `query` is the query without authentication parameters, `rest` the path after the bucket's name, with its
+    /// slash.
     pub(crate) fn from_request(head: Head<'_>, query: &str, kind: Kind, rest: &'a str) -> Self {
         let key = rest.strip_prefix('/').unwrap_or(rest);
         let key = match key.contains('%') {
@@ -84,7 +84,7 @@ impl<'a> Operation<'a> {
         let subject = if key.is_empty() { ResourceKind::Bucket } else { ResourceKind::Object };
         let mut operation = match query::find_operation(method.as_str(), subject, query) {
             OperationMatch::Row(row) => Self::from_row(row, key, query),
-            OperationMatch::Unlisted(exception) => Self::unlisted(method, key, exception),
+            OperationMatch::Unlisted(cause) => Self::unlisted(method, key, cause),
         };
         if operation.configure_cause.is_none()
             && let Some(name) = headers::privileged_header(method, head.headers, query).next()
@@ -95,17 +95,17 @@ impl<'a> Operation<'a> {
         operation
     }
 
-    /// An operation of the table. `class` follows from `access`.
+    /// An operation of the table. `access` determines its class.
     pub(super) fn new(access: Access, resource: Resource<'a>) -> Self {
         Self { access, resource, configure_cause: None, class: class_of_access(access) }
     }
 
-    /// The read of a copy's source.
+    /// The read of a copy source.
     pub(crate) fn get_object(key: &'a [u8]) -> Self {
         Self::new(Access::Read, Resource::Key(key.into()))
     }
 
-    /// Which of a store's circuits it belongs to.
+    /// The operation class of the store's circuit.
     pub(crate) fn class(&self) -> OperationClass {
         self.class
     }
@@ -116,25 +116,25 @@ impl<'a> Operation<'a> {
     }
 
     fn from_row(row: &Row, key: Cow<'a, [u8]>, query: &str) -> Self {
-        let on = match row.scope {
+        let resource = match row.scope {
             KeyScope::Key => Resource::Key(key),
             KeyScope::Prefix => Resource::Listing(query::prefixes(query)),
             KeyScope::Body => Resource::Keys,
             KeyScope::Bucket => Resource::Bucket,
         };
-        Self::new(row.access, on)
+        Self::new(row.access, resource)
     }
 
-    fn unlisted(method: &Method, key: Cow<'a, [u8]>, exception: ConfigureCause) -> Self {
-        // A store may take any POST for a form, and the fields of a form name its key.
+    fn unlisted(method: &Method, key: Cow<'a, [u8]>, cause: ConfigureCause) -> Self {
+        // A store may handle any POST as a form, and a form's fields name its key.
         let names_key = !key.is_empty() && *method != Method::POST;
         let class = if names_key { class_of_access(access_of_method(method)) } else { OperationClass::Write };
         let resource = if names_key { Resource::Key(key) } else { Resource::Bucket };
-        Self { access: Access::Configure, resource, configure_cause: Some(exception), class }
+        Self { access: Access::Configure, resource, configure_cause: Some(cause), class }
     }
 }
 
-/// What a method does where it alone decides.
+/// The access that a method needs if the method alone determines it.
 fn access_of_method(method: &Method) -> Access {
     match *method {
         Method::GET | Method::HEAD => Access::Read,
@@ -143,7 +143,7 @@ fn access_of_method(method: &Method) -> Access {
     }
 }
 
-/// Everything but reading and listing is work of a store's write path.
+/// Everything except reading and listing uses a store's write path.
 fn class_of_access(access: Access) -> OperationClass {
     match access {
         Access::Read => OperationClass::Read,

@@ -1,11 +1,10 @@
-//! Reads the operation from a query: its sub-resource, and whether every other parameter belongs to that.
+//! Reads the operation from a query: the sub-resource, and whether the operation has every other parameter.
 //!
-//! Stores disagree on odd queries, so a query that two stores could read in two ways is either a contradiction or not in the
-//! table:
-//! - a sub-resource that is there twice or beside another: each store uses the one that it searches first;
-//! - an empty `uploadId`: RGW takes it as absent, so `DELETE ?uploadId=` deletes the object;
+//! Stores disagree on unusual queries. A query that two stores could read differently is either conflicting or not in the table:
+//! - a repeated sub-resource, or two of them: each store uses the one that it looks for first;
+//! - an empty `uploadId`: RGW reads it as absent, so `DELETE ?uploadId=` deletes the object;
 //! - a malformed escape: RGW drops the whole pair;
-//! - a sub-resource after a raw `;`, which older parsers split at.
+//! - a sub-resource after a raw `;`: older parsers split at `;`.
 
 use std::borrow::Cow;
 use std::iter;
@@ -14,7 +13,7 @@ use super::table::{self, COMMON_PARAMETERS, ResourceKind, Row, UPLOAD_ID};
 use super::{ConfigureCause, headers};
 use crate::s3::sigv4::query::{decoded_bytes, decoded_name, is_presign_parameter, pairs, value_of};
 
-/// What a query selects.
+/// The operation that a query selects.
 pub(super) enum OperationMatch {
     /// An operation of the table.
     Row(&'static Row),
@@ -22,7 +21,7 @@ pub(super) enum OperationMatch {
     Unlisted(ConfigureCause),
 }
 
-/// Selects an operation.
+/// Finds the operation that method, subject and query select.
 pub(super) fn find_operation(method: &str, subject: ResourceKind, query: &str) -> OperationMatch {
     let mut sub_resources =
         pairs(query).filter_map(|pair| Some((table::sub_resource(&decoded_name(pair))?, pair)));
@@ -49,8 +48,8 @@ pub(super) fn find_operation(method: &str, subject: ResourceKind, query: &str) -
     }
     let parameters = row.map_or(&[][..], |row| row.parameters);
     for pair in pairs(query).filter(|pair| !pair.is_empty() && !is_presign_parameter(pair)) {
-        if let Some(hidden) = sub_resource_after_semicolon(pair) {
-            return unlisted(hidden);
+        if let Some(sub_resource) = sub_resource_after_semicolon(pair) {
+            return unlisted(sub_resource);
         }
         let parameter = decoded_name(pair);
         let is_listed = name == Some(&*parameter) || parameters.contains(&&*parameter);
@@ -61,8 +60,8 @@ pub(super) fn find_operation(method: &str, subject: ResourceKind, query: &str) -
     row.map_or(OperationMatch::Unlisted(ConfigureCause::Method), OperationMatch::Row)
 }
 
-/// The prefixes that a listing names in any reading of its query. A store that drops a malformed pair lists everything,
-/// so such a pair names every key; a store that splits at `;` finds a prefix in each piece.
+/// The prefixes that any store could read in a listing's query. A store that drops a malformed pair lists everything, so such a pair
+/// counts as the empty prefix. A store that splits at `;` reads a prefix in each piece.
 pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
     let read =
         |pair: &str| if has_malformed_escape(pair) { Vec::new() } else { decoded_value(pair).into_owned() };
@@ -73,18 +72,18 @@ pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
     all.filter(|piece| decoded_name(piece) == "prefix").map(read).collect()
 }
 
-/// A pair's value as it decodes, byte for byte.
+/// The percent-decoded value of a pair.
 pub(super) fn decoded_value(pair: &str) -> Cow<'_, [u8]> {
     decoded_bytes(value_of(pair))
 }
 
-/// Whether a `%` is not the beginning of an escape.
+/// Whether a `%` does not start an escape of two hexadecimal digits.
 fn has_malformed_escape(pair: &str) -> bool {
     let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     pair.split('%').skip(1).any(|rest| !is_escape(rest))
 }
 
-/// The sub-resource that a parser finds in a pair if it splits at `;`.
+/// The sub-resource that a parser that splits at `;` finds in a pair.
 fn sub_resource_after_semicolon(pair: &str) -> Option<&'static str> {
     pair.split(';').skip(1).find_map(|piece| table::sub_resource(&decoded_name(piece)))
 }

@@ -1,12 +1,14 @@
-//! S3's operations as data (V11): method, sub-resource and parameters of each, and the access that it needs.
+//! The table of S3's operations (V11): method, sub-resource and parameters of each, and the access that it needs.
 //!
-//! An operation is its method, its subject (bucket or object) and at most one sub-resource. The table is closed: a request that
-//! no row describes needs `configure`, so an extension of a store cannot turn a read into something else. Names are compared
-//! with their case, as S3 does. Source: Amazon S3 API Reference, "Actions"; the listing parameters of RGW and MinIO are from
-//! their documentation and from what their servers and clients read and send. `events` is none of them: MinIO answers it with a
-//! stream of notifications that does not end, also beside a listing.
+//! An operation is identified by its method, its subject (bucket or object) and at most one sub-resource. The table is closed: a request
+//! that matches no row needs `configure`, so an extension of a store cannot turn a read into another operation. Names are
+//! case-sensitive, as in S3. `events` is not a parameter of listings: MinIO answers it with an endless stream of notifications, even in a
+//! listing.
 //!
-//! Object locks are configuration: a retention or legal hold decides who may delete, and an ACL decides who may read.
+//! Object locks and ACLs need `configure`: a retention or legal hold determines who may delete, and an ACL who may read.
+//!
+//! Sources: Amazon S3 API Reference, "Actions". The listing parameters of RGW and MinIO are from their documentation, and from what their
+//! servers read and their clients send.
 
 use tidegate_config::Access;
 
@@ -38,13 +40,13 @@ pub(super) struct Row {
     pub(super) method: &'static str,
     pub(super) subject: ResourceKind,
     pub(super) sub_resource: Option<&'static str>,
-    /// The further parameters that the operation has.
+    /// The other parameters of the operation.
     pub(super) parameters: &'static [&'static str],
     pub(super) access: Access,
     pub(super) scope: KeyScope,
 }
 
-/// Every name that selects an operation, at S3, RGW or MinIO. Two of them contradict each other.
+/// Every parameter that selects an operation at S3, RGW or MinIO. A request may have only one of them.
 pub(super) const SUB_RESOURCES: [&str; 42] = [
     "abac",
     "accelerate",
@@ -93,10 +95,10 @@ pub(super) const SUB_RESOURCES: [&str; 42] = [
 /// The sub-resource that names an upload. Stores read an empty one as absent (RGW) or as an ID (MinIO).
 pub(super) const UPLOAD_ID: &str = "uploadId";
 
-/// Parameters of every operation: the name that SDKs of AWS add for their own logs.
+/// Parameters that every operation has. AWS SDKs add `x-id` for their own logs.
 pub(super) const COMMON_PARAMETERS: [&str; 1] = ["x-id"];
 
-/// The parameters of the listings. A store ignores those of another listing than its own.
+/// The parameters of all listings. A store ignores the parameters of the other listings.
 const LISTING: &[&str] = &[
     "list-type",
     "prefix",
@@ -162,11 +164,11 @@ const fn bucket(
     Row { name, method, subject: ResourceKind::Bucket, sub_resource, parameters, access, scope }
 }
 
-/// The operations. What configures a bucket has no row: it needs `configure` as everything without a row does.
+/// The operations. Operations that configure a bucket have no row: every request without a row needs `configure`.
 pub(super) static ROWS: [Row; 34] = [
     object("GetObject", "GET", None, READING, Access::Read),
     object("HeadObject", "HEAD", None, READING, Access::Read),
-    // Also CopyObject, whose source is a header.
+    // Also CopyObject: a header names its source.
     object("PutObject", "PUT", None, &[], Access::Write),
     object("DeleteObject", "DELETE", None, VERSION, Access::Delete),
     object("UploadPart", "PUT", Some(UPLOAD_ID), &["partNumber"], Access::Write),
@@ -195,7 +197,7 @@ pub(super) static ROWS: [Row; 34] = [
     object("SelectObjectContent", "POST", Some("select"), &["select-type"], Access::Read),
     // RGW's extension.
     object("AppendObject", "PUT", Some("append"), &["position"], Access::Write),
-    // A header names its source, which is another key.
+    // A header names the source, which is another key.
     Row {
         scope: KeyScope::Bucket,
         ..object("RenameObject", "PUT", Some("renameObject"), &[], Access::Configure)
@@ -203,9 +205,9 @@ pub(super) static ROWS: [Row; 34] = [
     bucket("ListObjects", "GET", None, LISTING, (Access::List, KeyScope::Prefix)),
     bucket("ListObjectVersions", "GET", Some("versions"), LISTING, (Access::List, KeyScope::Prefix)),
     bucket("ListMultipartUploads", "GET", Some("uploads"), LISTING, (Access::List, KeyScope::Prefix)),
-    // RGW answers with the bucket's totals where it is asked for them.
+    // RGW answers `read-stats` with the bucket's totals.
     bucket("HeadBucket", "HEAD", None, &["read-stats"], (Access::List, KeyScope::Bucket)),
-    // What clients ask of a bucket before they begin.
+    // Clients send these before they start to use a bucket.
     bucket("GetBucketLocation", "GET", Some("location"), &[], (Access::List, KeyScope::Bucket)),
     bucket("GetBucketVersioning", "GET", Some("versioning"), &[], (Access::List, KeyScope::Bucket)),
     bucket("DeleteObjects", "POST", Some("delete"), &[], (Access::Delete, KeyScope::Body)),
@@ -222,7 +224,7 @@ pub(super) fn find(method: &str, subject: ResourceKind, sub_resource: Option<&st
         .find(|row| row.method == method && row.subject == subject && row.sub_resource == sub_resource)
 }
 
-/// A sub-resource's name, if this is one.
+/// The static name of a sub-resource; none if `name` is not one.
 pub(super) fn sub_resource(name: &str) -> Option<&'static str> {
     SUB_RESOURCES.iter().copied().find(|known| *known == name)
 }

@@ -1,4 +1,4 @@
-//! The table of operations, seen from outside: requests in, accesses out.
+//! Tests of the table of operations: the accesses that requests need.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Uri, Version};
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::table::{ROWS, SUB_RESOURCES};
 use super::*;
 
-/// What a request needs: its access, what it is about, and the exception.
+/// The access that a request needs, its resource, and why it needs `configure`.
 fn of_request(
     method: &str,
     target: &str,
@@ -22,7 +22,7 @@ fn of_request(
     let rest = uri.path().strip_prefix("/b").unwrap();
     let head = Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers };
     let operation = Operation::from_request(head, uri.query().unwrap_or_default(), Kind::S3, rest);
-    let on = match operation.resource {
+    let resource = match operation.resource {
         Resource::Key(key) => format!("key {}", String::from_utf8_lossy(&key)),
         Resource::Listing(prefixes) => {
             let prefixes = prefixes.iter().map(|prefix| String::from_utf8_lossy(prefix));
@@ -31,7 +31,7 @@ fn of_request(
         Resource::Keys => "keys".to_owned(),
         Resource::Bucket => "bucket".to_owned(),
     };
-    (operation.access, on, operation.configure_cause)
+    (operation.access, resource, operation.configure_cause)
 }
 
 fn of(method: &str, target: &str) -> (Access, String, Option<ConfigureCause>) {
@@ -40,7 +40,7 @@ fn of(method: &str, target: &str) -> (Access, String, Option<ConfigureCause>) {
 
 /// A5, V11
 #[test]
-fn requests_are_told_apart_by_what_they_do() {
+fn each_operation_has_its_access_and_resource() {
     use Access::{Configure, Delete, List, Read, Write};
     for (method, target, access, on) in [
         ("GET", "/b/k", Read, "key k"),
@@ -86,9 +86,9 @@ fn requests_are_told_apart_by_what_they_do() {
     }
 }
 
-/// V11: what the table does not name needs `configure`, and is known by name
+/// V11: an operation or parameter outside the table needs `configure`, and the cause names it
 #[test]
-fn what_is_not_in_the_table_needs_configure() {
+fn requests_outside_the_table_need_configure() {
     for (method, target, parameter, on) in [
         ("GET", "/b?policy", "policy", "bucket"),
         ("PUT", "/b?policy", "policy", "bucket"),
@@ -123,11 +123,10 @@ fn what_is_not_in_the_table_needs_configure() {
         ("POST", "/b?foo", "foo", "bucket"),
         ("PUT", "/b/k?x-amz-acl%3Dpublic-read", "x-amz-acl=public-read", "key k"),
     ] {
-        let (access, about, exception) = of(method, target);
-        assert_eq!((access, &*about), (Access::Configure, on), "{method} {target}");
-        let is_named =
-            matches!(&exception, Some(ConfigureCause::Parameter { name, .. }) if name == parameter);
-        assert!(is_named, "{method} {target}: {exception:?}");
+        let (access, resource, cause) = of(method, target);
+        assert_eq!((access, &*resource), (Access::Configure, on), "{method} {target}");
+        let is_named = matches!(&cause, Some(ConfigureCause::Parameter { name, .. }) if name == parameter);
+        assert!(is_named, "{method} {target}: {cause:?}");
     }
     for (method, target, on) in
         [("POST", "/b/k", "bucket"), ("PATCH", "/b/k", "key k"), ("OPTIONS", "/b", "bucket")]
@@ -137,7 +136,7 @@ fn what_is_not_in_the_table_needs_configure() {
     }
 }
 
-/// V11: a header that lets others in makes a write another operation
+/// V11: a write with a header that gives others access needs `configure`
 #[test]
 fn privileged_headers_need_configure() {
     let header = |method, header| of_request(method, "/b/k", Some(header));
@@ -151,9 +150,9 @@ fn privileged_headers_need_configure() {
     assert_eq!(header("PUT", ("x-amz-acl", "private")), (Access::Write, "key k".to_owned(), None));
 }
 
-/// V11: every method with every pair of sub-resources, in either order and alone
+/// V11: every method with every sub-resource, and with every pair of them in either order
 #[test]
-fn two_sub_resources_contradict_each_other() {
+fn two_sub_resources_conflict() {
     for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"] {
         for path in ["/b", "/b/k"] {
             for first in SUB_RESOURCES {
@@ -170,9 +169,9 @@ fn two_sub_resources_contradict_each_other() {
                 );
                 for second in SUB_RESOURCES {
                     let query = format!("{path}?{first}=x&prefix=&{second}");
-                    let (access, _, exception) = of(method, &query);
-                    let Some(ConfigureCause::ConflictingParameters(names, accesses)) = exception else {
-                        panic!("{method} {query}: {exception:?}")
+                    let (access, _, cause) = of(method, &query);
+                    let Some(ConfigureCause::ConflictingParameters(names, accesses)) = cause else {
+                        panic!("{method} {query}: {cause:?}")
                     };
                     assert_eq!((access, names), (Access::Configure, [first, second]), "{method} {query}");
                     assert!(row.is_none() || accesses.contains(&expected), "{method} {query}");
@@ -182,9 +181,9 @@ fn two_sub_resources_contradict_each_other() {
     }
 }
 
-/// The table holds each operation once, and no parameter that selects one.
+/// Each operation is in the table once, and no sub-resource is listed as a parameter.
 #[test]
-fn the_table_contradicts_itself_nowhere() {
+fn the_table_is_consistent() {
     for (at, row) in ROWS.iter().enumerate() {
         assert!(row.sub_resource.is_none_or(|name| SUB_RESOURCES.contains(&name)), "{}", row.name);
         assert!(row.parameters.iter().all(|name| !SUB_RESOURCES.contains(name)), "{}", row.name);
@@ -197,30 +196,30 @@ fn the_table_contradicts_itself_nowhere() {
     }
 }
 
-/// Spellings of a name that decode to it.
+/// Percent-encoded spellings of a name.
 fn spelling(name: &'static str) -> impl Strategy<Value = String> {
     prop::collection::vec(any::<bool>(), name.len()).prop_map(move |escaped| {
-        let spelt = name.bytes().zip(escaped);
-        spelt
+        let spelled = name.bytes().zip(escaped);
+        spelled
             .map(|(byte, escape)| if escape { format!("%{byte:02X}") } else { char::from(byte).to_string() })
             .collect()
     })
 }
 
 proptest! {
-    /// V11: no spelling of a query gives less than the plain one, and no text but a row's gives less than `configure`
+    /// V11: a percent-encoded query needs the same access as the plain one, and a request outside the table needs `configure`
     #[test]
-    fn no_spelling_makes_an_operation_smaller(
+    fn no_spelling_lowers_the_access_of_an_operation(
         method in prop::sample::select(vec!["GET", "HEAD", "PUT", "POST", "DELETE"]),
         name in prop::sample::select(SUB_RESOURCES.to_vec()).prop_flat_map(|name| (Just(name), spelling(name))),
-        beside in "[a-z]{3,8}",
+        other in "[a-z]{3,8}",
     ) {
-        let (plain, spelt) = name;
+        let (plain, spelled) = name;
         for path in ["/b", "/b/k"] {
             let expected = of(method, &format!("{path}?{plain}=x"));
-            prop_assert_eq!(&of(method, &format!("{path}?{spelt}=x")), &expected);
-            prop_assert_eq!(&of(method, &format!("{path}?&&{spelt}=x&")), &expected);
-            let more = of(method, &format!("{path}?{spelt}=x&q{beside}=1"));
+            prop_assert_eq!(&of(method, &format!("{path}?{spelled}=x")), &expected);
+            prop_assert_eq!(&of(method, &format!("{path}?&&{spelled}=x&")), &expected);
+            let more = of(method, &format!("{path}?{spelled}=x&q{other}=1"));
             prop_assert_eq!(more.0, Access::Configure);
         }
     }

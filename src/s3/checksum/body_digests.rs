@@ -1,7 +1,7 @@
-//! Digests of a body that the gateway has replaced.
+//! Digests of a body that the gateway has replaced (I1).
 //!
-//! The client's digests were verified against the body that it sent. The store gets the same kinds of digests of the new body, so
-//! that it still verifies what it receives.
+//! The client's digests were verified against the client's body. The store gets the same kinds of digests of the new body, so it still
+//! verifies what it receives.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
@@ -11,7 +11,7 @@ use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::checksum::expected_digest::CONTENT_MD5;
 use crate::s3::checksum::running_digest::RunningDigest;
 
-/// Removes the digests of a body that is changed while it streams by.
+/// Removes the digests of a body that is changed while it is streamed.
 pub(crate) fn remove(headers: &mut HeaderMap) {
     headers.remove(&CONTENT_MD5);
     for algorithm in ChecksumAlgorithm::ALL {
@@ -19,7 +19,7 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
     }
 }
 
-/// Computes every digest anew that the headers carry, but for `x-amz-content-sha256`.
+/// Recomputes every digest in the headers, except `x-amz-content-sha256`.
 pub(crate) fn recompute(headers: &mut HeaderMap, body: &[u8]) {
     let kinds = ChecksumAlgorithm::ALL
         .map(|algorithm| (HeaderName::from_static(algorithm.header()), Some(algorithm)));
@@ -27,9 +27,9 @@ pub(crate) fn recompute(headers: &mut HeaderMap, body: &[u8]) {
         if !headers.contains_key(&name) {
             continue;
         }
-        let mut running = algorithm.map_or_else(RunningDigest::md5, RunningDigest::new);
-        running.update(body);
-        if let Ok(value) = HeaderValue::from_str(&STANDARD.encode(running.finish())) {
+        let mut digest = algorithm.map_or_else(RunningDigest::md5, RunningDigest::new);
+        digest.update(body);
+        if let Ok(value) = HeaderValue::from_str(&STANDARD.encode(digest.finish())) {
             headers.insert(name, value);
         }
     }
@@ -41,7 +41,7 @@ mod tests {
 
     /// I1
     #[test]
-    fn the_digests_that_are_there_are_computed_anew() {
+    fn only_digests_in_the_headers_are_recomputed() {
         let mut headers = HeaderMap::new();
         for name in ["content-md5", "x-amz-checksum-crc32", "x-amz-meta-a"] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("old"));

@@ -1,18 +1,9 @@
-//! Checksums that S3 knows, computed as bytes pass (I1).
+//! S3's checksums, computed while a body is streamed (I1).
 //!
-//! Upwards every claim about a body is checked: `Content-MD5`, `x-amz-content-sha256`, `x-amz-checksum-*` as a header or a
-//! trailer. The end of a body is withheld until all of them hold, so that the upstream commits nothing that the client did
-//! not mean. Downwards a checksum of the whole object is checked, and a body that does not fit it breaks.
-//!
-//! The CRCs use the processor's carry-less multiplication, SHA-256 and SHA-1 its own instructions, XXH3 its vector instructions.
-//! Each hash makes one pass over the bytes. The XXH hashes have seed 0 and S3 encodes them in big-endian order.
-//!
-//! A `COMPOSITE` checksum (`…-N`) is a hash over the hashes of parts. One pass over a body cannot give it, so it is never compared
-//! with a body. Checksums over a range are absent because S3 sends none.
-//!
-//! Not checked here: whether an algorithm supports a checksum type (`FULL_OBJECT` with SHA-256, `COMPOSITE` with CRC64NVME). These
-//! headers belong to CreateMultipartUpload and CompleteMultipartUpload, and do not describe the bodies of these
-//! requests, so they pass to the store, which knows the upload.
+//! Of a request, every declared digest is verified: `Content-MD5`, `x-amz-content-sha256`, and `x-amz-checksum-*` as a header or a trailer.
+//! The end of the body is withheld until all of them match, so the upstream never stores a corrupted object. Of a response, the checksum of
+//! the whole object is verified; after a mismatch the response is aborted. `docs/design/checksums.md` describes the limits: composite
+//! checksums, ranges and checksum types.
 //!
 //! Source: S3 "Checking object integrity"; xxHash specification (XXH64, XXH3) for the XXHASH algorithms.
 
@@ -24,10 +15,10 @@ mod running_digest;
 #[cfg(test)]
 mod tests;
 
-/// How the names of all headers about checksums begin.
+/// The prefix of all checksum headers.
 pub(crate) const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
-/// A checksum that S3 carries in `x-amz-checksum-*`.
+/// An algorithm of `x-amz-checksum-*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChecksumAlgorithm {
     Crc32,
@@ -43,7 +34,7 @@ pub(crate) enum ChecksumAlgorithm {
 }
 
 impl ChecksumAlgorithm {
-    /// All of them.
+    /// All algorithms.
     pub(crate) const ALL: [Self; 10] = [
         Self::Crc32,
         Self::Crc32c,
@@ -57,7 +48,7 @@ impl ChecksumAlgorithm {
         Self::XxHash128,
     ];
 
-    /// The header, or trailing header, that carries it.
+    /// The header or trailer of the checksum.
     pub(crate) fn header(self) -> &'static str {
         match self {
             Self::Crc32 => "x-amz-checksum-crc32",
@@ -73,12 +64,12 @@ impl ChecksumAlgorithm {
         }
     }
 
-    /// The algorithm of a header, or trailing header, in any case.
+    /// The algorithm of a header or trailer. The case of `name` does not matter.
     pub(crate) fn from_header(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.header().eq_ignore_ascii_case(name))
     }
 
-    /// How many bytes it has.
+    /// The length of the digest in bytes.
     fn digest_bytes(self) -> usize {
         match self {
             Self::Crc32 | Self::Crc32c => 4,
@@ -90,7 +81,7 @@ impl ChecksumAlgorithm {
         }
     }
 
-    /// How many characters it has in base64.
+    /// The length of the digest in base64.
     pub(crate) fn encoded_bytes(self) -> u64 {
         self.digest_bytes().div_ceil(3) as u64 * 4
     }

@@ -1,4 +1,4 @@
-//! The checksum of an answer: whether its body is the object that the upstream says it is.
+//! Verifies the checksum of a response (I1): whether the body matches the checksum in the upstream's headers.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 
@@ -7,7 +7,7 @@ use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm, expected_digest};
 
 const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
 
-/// An answer's checksum, and the hash of what has passed of its body.
+/// The checksum of a response, and the digest of the body so far.
 pub(crate) struct ResponseChecksum {
     algorithm: ChecksumAlgorithm,
     expected: Vec<u8>,
@@ -15,18 +15,18 @@ pub(crate) struct ResponseChecksum {
 }
 
 impl ResponseChecksum {
-    /// The checksum of the whole object, where the head of an answer has one that a pass over the body can show.
+    /// The checksum of the whole object, if the headers of a response have one that can be computed from the body.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        // A look at the names that are there costs less than one for each that could be.
+        // One pass over the headers costs less than a look-up for each algorithm.
         if !headers.keys().any(|name| name.as_str().starts_with(CHECKSUM_PREFIX)) {
             return None;
         }
-        if headers.get(CHECKSUM_TYPE).is_some_and(|kind| kind != "FULL_OBJECT") {
+        if headers.get(CHECKSUM_TYPE).is_some_and(|value| value != "FULL_OBJECT") {
             return None;
         }
         ChecksumAlgorithm::ALL.into_iter().find_map(|algorithm| {
             let value = headers.get(algorithm.header())?.to_str().ok()?;
-            // A checksum of checksums ends in `-N`, which is no base64.
+            // A composite checksum ends in `-N`, which is not base64.
             let expected = expected_digest::parse(algorithm, value)?;
             Some(Self { algorithm, expected, digest: RunningDigest::new(algorithm) })
         })
@@ -36,7 +36,7 @@ impl ResponseChecksum {
         self.digest.update(bytes);
     }
 
-    /// The body has ended: the header whose checksum it does not have.
+    /// Compares the checksum after the end of the body. The error is the name of the header that does not match.
     pub(crate) fn verify(self) -> Result<(), &'static str> {
         if self.digest.finish() == self.expected { Ok(()) } else { Err(self.algorithm.header()) }
     }

@@ -1,4 +1,7 @@
-//! One hash over the bytes that pass.
+//! An incremental digest of any of S3's algorithms.
+//!
+//! The CRCs use the processor's carry-less multiplication, SHA-256 and SHA-1 its own instructions, XXH3 its vector instructions. Each
+//! digest makes one pass over the bytes.
 
 use std::hash::Hasher;
 
@@ -10,10 +13,10 @@ use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
 use crate::s3::checksum::ChecksumAlgorithm;
 
-/// S3 takes the XXH hashes without a seed.
+/// S3 uses the XXH hashes with seed 0.
 const SEED: u64 = 0;
 
-/// A hash that is under way. The large states are boxed.
+/// An unfinished digest. The large states are boxed.
 pub(super) enum RunningDigest {
     Crc { digest: Box<crc_fast::Digest>, bytes: usize },
     Md5(Md5),
@@ -66,7 +69,7 @@ impl RunningDigest {
         }
     }
 
-    /// The hash in the byte order that S3 writes.
+    /// The digest in S3's byte order: big-endian for CRCs and XXH hashes.
     pub(super) fn finish(self) -> Vec<u8> {
         match self {
             Self::Crc { digest, bytes } => digest.finalize().to_be_bytes()[8 - bytes..].to_vec(),

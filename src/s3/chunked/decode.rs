@@ -1,4 +1,4 @@
-//! An `aws-chunked` body taken apart, in whatever slices it comes.
+//! Incremental decoder of `aws-chunked` bodies (A1). The input may be split at any byte.
 
 use std::mem;
 
@@ -13,51 +13,51 @@ use crate::s3::sigv4::SignatureChain;
 
 const LINE_BYTES_MAX: usize = 1024;
 const SIZE_DIGITS_MAX: usize = 16;
-/// Framing of a request that needs no data to justify it. Chunks of 8 KiB, the least that S3 takes, have 89 bytes of framing each.
+/// The framing that is allowed in addition to the bytes of data. Chunks of 8 KiB, S3's minimum, have 89 bytes of framing each.
 const OVERHEAD_BYTES_SPARE: u64 = 16 << 10;
 const EXTENSION: &[u8] = b";chunk-signature=";
 const SIGNATURE_DIGITS: usize = 64;
 
-/// What comes out.
+/// The output of the decoder.
 #[derive(Debug)]
 pub(crate) enum Decoded {
-    /// Data of a chunk whose signature is not there or cannot be checked.
+    /// Data of a chunk without a verified signature: the layout is unsigned, or there is no verifier.
     Piece(Bytes),
-    /// A whole chunk whose signature holds.
+    /// A whole chunk with a verified signature.
     Chunk {
-        /// Its data.
+        /// The chunk's data.
         pieces: Vec<Bytes>,
-        /// The hash of its data.
+        /// The hash of the data.
         sha256: [u8; 32],
     },
 }
 
-/// Takes a body apart.
+/// Decodes one body.
 pub(crate) struct Decoder {
     layout: ChunkLayout,
     verifier: Option<SignatureChain>,
     chunk_bytes_max: u64,
-    /// The decoded length.
+    /// The declared length of the data.
     length: u64,
-    /// Of the decoded length.
+    /// The length of the data in chunks that have not started.
     remaining: u64,
     /// Bytes of size lines, line ends and trailers so far.
     overhead: u64,
-    /// A line whose end has not come.
+    /// The start of an incomplete line.
     line: Vec<u8>,
     state: State,
 }
 
 enum State {
-    /// The line with a chunk's size comes.
+    /// Expects the line with a chunk's size.
     Size(Option<Trailer>),
     Data(Chunk, Option<Trailer>),
-    /// The line end behind a chunk's data comes.
+    /// Expects the line end after a chunk's data.
     ChunkEnd(Option<Trailer>),
     Trailer(Trailer),
-    /// An empty line, and that is all.
+    /// Expects an empty line, the end of a body without a trailer.
     LastLine,
-    /// Nothing more may come but, behind a trailer, one more empty line.
+    /// The body is complete. After a trailer one more empty line may follow.
     Ended {
         trailer: Option<Trailer>,
         may_repeat: bool,
@@ -66,7 +66,7 @@ enum State {
 
 struct Chunk {
     remaining: u64,
-    /// Where the chunk is held until its signature is checked.
+    /// The data so far, if the chunk is buffered until its signature is verified.
     buffered: Option<BufferedChunk>,
 }
 
@@ -77,7 +77,7 @@ struct BufferedChunk {
 }
 
 impl Decoder {
-    /// `length` is that of the data; `trailer` names the announced header. Without a verifier signatures are not checked.
+    /// `length` is the length of the data, `trailer` the name of the announced header. Without a verifier signatures are not verified.
     pub(crate) fn new(
         layout: ChunkLayout,
         length: u64,
@@ -98,20 +98,20 @@ impl Decoder {
         }
     }
 
-    /// Takes input until something comes out or all of it is taken.
+    /// Consumes input until there is output, or until the input is consumed.
     pub(crate) fn decode(&mut self, input: &mut Bytes) -> Result<Option<Decoded>, ChunkFault> {
         while !input.is_empty() {
             if let State::Data(chunk, _) = &mut self.state {
                 let bytes = usize::try_from(chunk.remaining).unwrap_or(usize::MAX).min(input.len());
                 let piece = input.split_to(bytes);
                 chunk.remaining -= bytes as u64;
-                let Some(held) = &mut chunk.buffered else {
+                let Some(buffered) = &mut chunk.buffered else {
                     let is_last = chunk.remaining == 0;
                     self.end_data_if(is_last);
                     return Ok(Some(Decoded::Piece(piece)));
                 };
-                held.hash.update(&piece);
-                held.pieces.push(piece);
+                buffered.hash.update(&piece);
+                buffered.pieces.push(piece);
                 if chunk.remaining == 0 {
                     return self.finish_buffered_chunk().map(Some);
                 }
@@ -122,7 +122,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// A line with its end. Between two slices of input it is kept here.
+    /// A line with its line end; none if the line is incomplete. An incomplete line is buffered.
     fn read_line(&mut self, input: &mut Bytes) -> Result<Option<Vec<u8>>, ChunkFault> {
         let end = memchr::memchr(b'\n', input);
         let bytes = end.map_or(input.len(), |end| end + 1);
@@ -135,7 +135,8 @@ impl Decoder {
         Ok(end.map(|_| mem::take(&mut self.line)))
     }
 
-    /// Framing may be as long as the data before it, and a little more. So a body has at most twice the bytes of its data.
+    /// Limits the framing to the length of the data before it plus `OVERHEAD_BYTES_SPARE`, so a body is about twice as long as its data at
+    /// most.
     fn count_overhead(&mut self, bytes: usize) -> Result<(), ChunkFault> {
         self.overhead = self.overhead.saturating_add(bytes as u64);
         let limit = (self.length - self.remaining).saturating_add(OVERHEAD_BYTES_SPARE);
@@ -160,7 +161,7 @@ impl Decoder {
                 State::Ended { trailer, may_repeat: false }
             }
             State::Ended { .. } => return Err(ChunkFault::Framing("data follows the end")),
-            _ => return Err(ChunkFault::Framing("a chunk does not end where its size says")),
+            _ => return Err(ChunkFault::Framing("a chunk does not end after its declared size")),
         };
         Ok(())
     }
@@ -196,37 +197,37 @@ impl Decoder {
     }
 
     fn finish_buffered_chunk(&mut self) -> Result<Decoded, ChunkFault> {
-        let State::Data(Chunk { buffered: Some(mut held), .. }, trailer) =
+        let State::Data(Chunk { buffered: Some(mut buffered), .. }, trailer) =
             mem::replace(&mut self.state, State::LastLine)
         else {
             return Err(ChunkFault::Framing("a chunk has no data"));
         };
         self.state = State::ChunkEnd(trailer);
-        let sha256 = held.hash.finalize().into();
-        self.verify_signature(&held.signature, &sha256)?;
-        Ok(Decoded::Chunk { pieces: held.pieces.drain_all(), sha256 })
+        let sha256 = buffered.hash.finalize().into();
+        self.verify_signature(&buffered.signature, &sha256)?;
+        Ok(Decoded::Chunk { pieces: buffered.pieces.drain_all(), sha256 })
     }
 
     fn verify_signature(&mut self, signature: &[u8], sha256: &[u8; 32]) -> Result<(), ChunkFault> {
-        let holds = self
+        let is_valid = self
             .verifier
             .as_mut()
-            .is_none_or(|seed| constant_time_eq(seed.chunk_signature(sha256), signature));
-        if holds { Ok(()) } else { Err(ChunkFault::Signature("a chunk")) }
+            .is_none_or(|chain| constant_time_eq(chain.chunk_signature(sha256), signature));
+        if is_valid { Ok(()) } else { Err(ChunkFault::Signature("a chunk")) }
     }
 
-    /// The body has ended. The value of the trailing header, where one was announced.
+    /// Checks at the end of the body that it is complete. Returns the value of the announced trailing header.
     pub(crate) fn finish(self) -> Result<Option<String>, ChunkFault> {
         match self.state {
             State::Ended { trailer, .. } if self.line.is_empty() => Ok(trailer.and_then(Trailer::into_value)),
             State::Ended { .. } => Err(ChunkFault::Framing("data follows the end")),
-            State::Trailer(_) => Err(ChunkFault::Trailer("the body ends before they do")),
+            State::Trailer(_) => Err(ChunkFault::Trailer("the body ends before them")),
             _ => Err(ChunkFault::Length("fewer")),
         }
     }
 }
 
-/// Size and signature of a line that begins a chunk.
+/// Parses the size and the signature in the first line of a chunk.
 fn parse_size_line(line: &[u8], is_signed: bool) -> Result<(u64, &[u8]), ChunkFault> {
     let fault = ChunkFault::Framing;
     let line = line.strip_suffix(b"\r\n").ok_or(fault("a line does not end with CR LF"))?;
@@ -251,25 +252,24 @@ fn parse_size_line(line: &[u8], is_signed: bool) -> Result<(u64, &[u8]), ChunkFa
     Ok((size, signature))
 }
 
-/// The size of the first chunk, as far as the beginning of a body shows it: all but the last are usually of that size.
-pub(crate) fn peek_chunk_size(beginning: &[u8]) -> ChunkSizePeek {
-    let digits = beginning.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    if digits == beginning.len() && digits <= SIZE_DIGITS_MAX {
+/// The size of the first chunk, read from the first bytes of a body. Usually all chunks except the last one have this size.
+pub(crate) fn peek_chunk_size(start: &[u8]) -> ChunkSizePeek {
+    let digits = start.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    if digits == start.len() && digits <= SIZE_DIGITS_MAX {
         return ChunkSizePeek::NeedMore;
     }
-    let size =
-        std::str::from_utf8(&beginning[..digits]).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    let size = std::str::from_utf8(&start[..digits]).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
     size.map_or(ChunkSizePeek::Invalid, ChunkSizePeek::Size)
 }
 
-/// What the beginning of a body shows.
+/// The result of `peek_chunk_size`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ChunkSizePeek {
-    /// The first chunk has so many bytes.
+    /// The size of the first chunk in bytes.
     Size(u64),
-    /// Not yet its size.
+    /// More bytes are needed.
     NeedMore,
-    /// No size; the decoder will say so.
+    /// The size is malformed; the decoder rejects the body.
     Invalid,
 }
 
@@ -277,7 +277,7 @@ pub(super) fn is_signature(text: &[u8]) -> bool {
     text.len() == SIGNATURE_DIGITS && text.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Compares without telling by its time where the two differ.
+/// Compares in constant time.
 pub(super) fn constant_time_eq(expected: &str, given: &[u8]) -> bool {
     expected.as_bytes().ct_eq(given).into()
 }

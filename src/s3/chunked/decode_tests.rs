@@ -1,4 +1,4 @@
-//! The documentation's examples, any slicing, any corruption, and each fault by its name.
+//! The documentation's examples, slices of every size, corrupted bodies, and every fault.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -15,16 +15,16 @@ const LIMIT: u64 = 1 << 20;
 
 type Outcome = Result<(Vec<u8>, Option<String>), ChunkFault>;
 
-/// What comes out of a body, whose pieces end at these places.
+/// Decodes a body that is split at these offsets.
 fn decode(
-    form: ChunkLayout,
+    layout: ChunkLayout,
     body: &[u8],
     cuts: &[usize],
     length: u64,
     verifier: Option<SignatureChain>,
 ) -> Outcome {
-    let trailer = form.has_trailer().then_some(TRAILER);
-    let mut decoder = Decoder::new(form, length, trailer, verifier, LIMIT);
+    let trailer = layout.has_trailer().then_some(TRAILER);
+    let mut decoder = Decoder::new(layout, length, trailer, verifier, LIMIT);
     let mut data = Vec::new();
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
     cuts.push(body.len());
@@ -47,21 +47,21 @@ fn decode(
     decoder.finish().map(|value| (data, value))
 }
 
-fn sample(form: ChunkLayout) -> (Vec<u8>, Vec<u8>) {
+fn sample(layout: ChunkLayout) -> (Vec<u8>, Vec<u8>) {
     let data = random_bytes(300);
-    let value = form.has_trailer().then_some(VALUE);
-    let body = body(form, &[&data[..200], &data[200..290], &data[290..]], value, sample_chain(7));
+    let value = layout.has_trailer().then_some(VALUE);
+    let body = body(layout, &[&data[..200], &data[200..290], &data[290..]], value, sample_chain(7));
     (data, body)
 }
 
-fn expected(form: ChunkLayout, data: &[u8]) -> Outcome {
-    Ok((data.to_vec(), form.has_trailer().then(|| VALUE.to_owned())))
+fn expected(layout: ChunkLayout, data: &[u8]) -> Outcome {
+    Ok((data.to_vec(), layout.has_trailer().then(|| VALUE.to_owned())))
 }
 
 /// A1: the worked example of the S3 documentation, with its published signatures
 #[test]
-fn the_documented_chunks_hold() {
-    let seed = documented_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
+fn the_documented_chunks_are_accepted() {
+    let chain = documented_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
     let data = vec![b'a'; 66_560];
     let body = [
         b"10000;chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648\r\n"
@@ -72,15 +72,15 @@ fn the_documented_chunks_hold() {
         b"\r\n0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9\r\n\r\n",
     ]
     .concat();
-    assert_eq!(decode(Signed, &body, &[], 66_560, Some(seed.clone())), Ok((data, None)));
+    assert_eq!(decode(Signed, &body, &[], 66_560, Some(chain.clone())), Ok((data, None)));
     let wrong = documented_chain(&"0".repeat(64));
     assert_eq!(decode(Signed, &body, &[], 66_560, Some(wrong)), Err(ChunkFault::Signature("a chunk")));
 }
 
 /// A1: the worked example with a trailing checksum
 #[test]
-fn the_documented_trailer_holds() {
-    let seed = documented_chain("106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e");
+fn the_documented_trailer_is_accepted() {
+    let chain = documented_chain("106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e");
     let data = vec![b'a'; 66_560];
     let body = [
         b"10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2\r\n"
@@ -94,39 +94,39 @@ fn the_documented_trailer_holds() {
     ]
     .concat();
     assert_eq!(
-        decode(SignedTrailer, &body, &[], 66_560, Some(seed)),
+        decode(SignedTrailer, &body, &[], 66_560, Some(chain)),
         Ok((data, Some("sOO8/Q==".to_owned())))
     );
 }
 
 proptest! {
-    /// A1: however the network cuts a body, the same comes out
+    /// A1: the output does not depend on the slices of the input
     #[test]
-    fn slices_do_not_matter(cuts in prop::collection::vec(0_usize..2000, 0..40)) {
-        for form in [Signed, SignedTrailer, UnsignedTrailer] {
-            let (data, body) = sample(form);
-            prop_assert_eq!(decode(form, &body, &cuts, 300, Some(sample_chain(7))), expected(form, &data));
-            prop_assert_eq!(decode(form, &body, &cuts, 300, None), expected(form, &data));
+    fn slices_do_not_change_the_output(cuts in prop::collection::vec(0_usize..2000, 0..40)) {
+        for layout in [Signed, SignedTrailer, UnsignedTrailer] {
+            let (data, body) = sample(layout);
+            prop_assert_eq!(decode(layout, &body, &cuts, 300, Some(sample_chain(7))), expected(layout, &data));
+            prop_assert_eq!(decode(layout, &body, &cuts, 300, None), expected(layout, &data));
         }
     }
 }
 
-/// A1: whatever bit of a signed body is changed, it is refused or means the same (the case of a size's digit, say)
+/// A1: a signed body with any bit changed is rejected or has the same meaning (for example the case of a size's digit)
 #[test]
-fn every_changed_bit_of_a_signed_body_is_found() {
-    for form in [Signed, SignedTrailer] {
-        let (data, body) = sample(form);
+fn every_changed_bit_of_a_signed_body_is_detected() {
+    for layout in [Signed, SignedTrailer] {
+        let (data, body) = sample(layout);
         for bit in 0..body.len() * 8 {
             let mut changed = body.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let told = decode(form, &changed, &[], 300, Some(sample_chain(7)));
-            assert!(told.is_err() || told == expected(form, &data), "bit {bit} of {form:?}");
+            let result = decode(layout, &changed, &[], 300, Some(sample_chain(7)));
+            assert!(result.is_err() || result == expected(layout, &data), "bit {bit} of {layout:?}");
         }
-        assert_eq!(decode(form, &body, &[], 300, Some(sample_chain(7))), expected(form, &data));
+        assert_eq!(decode(layout, &body, &[], 300, Some(sample_chain(7))), expected(layout, &data));
     }
 }
 
-/// A1: nothing that is cut, spliced, doubled or overwritten gives other data, and nothing panics (10,000 streams)
+/// A1: a truncated, spliced, repeated or overwritten body never decodes to other data, and never causes a panic (10,000 bodies)
 #[test]
 fn fuzzed_bodies_give_the_data_or_nothing() {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -136,10 +136,10 @@ fn fuzzed_bodies_give_the_data_or_nothing() {
         state ^= state << 17;
         usize::try_from(state >> 33).unwrap() % below.max(1)
     };
-    let mut refused = 0;
+    let mut rejected = 0;
     for round in 0..10_000 {
-        let form = [Signed, SignedTrailer, UnsignedTrailer][round % 3];
-        let (data, mut body) = sample(form);
+        let layout = [Signed, SignedTrailer, UnsignedTrailer][round % 3];
+        let (data, mut body) = sample(layout);
         for _ in 0..=random(3) {
             let (at, until) = (random(body.len()), random(body.len()));
             match random(6) {
@@ -153,27 +153,27 @@ fn fuzzed_bodies_give_the_data_or_nothing() {
         }
         let cuts: Vec<usize> = (0..random(5)).map(|_| random(2000)).collect();
         let length = if random(9) == 0 { random(600) as u64 } else { 300 };
-        let verifier = form.is_signed().then(|| sample_chain(7));
-        match decode(form, &body, &cuts, length, verifier) {
-            Ok((told, value)) if form.is_signed() => {
-                assert_eq!(Ok((told, value)), expected(form, &data), "round {round}");
+        let verifier = layout.is_signed().then(|| sample_chain(7));
+        match decode(layout, &body, &cuts, length, verifier) {
+            Ok((output, value)) if layout.is_signed() => {
+                assert_eq!(Ok((output, value)), expected(layout, &data), "round {round}");
             }
-            // Without signatures the checksum decides; here the lengths did.
-            Ok((told, _)) => assert_eq!(told.len() as u64, length, "round {round}"),
-            Err(_) => refused += 1,
+            // Without signatures only the length is verified here; the checksum is verified elsewhere.
+            Ok((output, _)) => assert_eq!(output.len() as u64, length, "round {round}"),
+            Err(_) => rejected += 1,
         }
     }
-    assert!(refused > 8_000, "only {refused} were refused: the fuzzer is blind");
+    assert!(rejected > 8_000, "only {rejected} were rejected: the mutations are too weak");
 }
 
-/// A1: the end of one body behind that of another, chunks in another order, another key
+/// A1: a missing first chunk and another key are detected
 #[test]
 fn a_chain_cannot_be_rearranged() {
     let data = random_bytes(200);
     let (first, second) = data.split_at(100);
     let right = body(Signed, &[first, second], None, sample_chain(7));
-    let left_out = body(Signed, &[second], None, sample_chain(7));
-    let (_, rest) = right.split_at(right.len() - left_out.len());
+    let shortened = body(Signed, &[second], None, sample_chain(7));
+    let (_, rest) = right.split_at(right.len() - shortened.len());
     let fault = Err(ChunkFault::Signature("a chunk"));
     assert_eq!(decode(Signed, rest, &[], 100, Some(sample_chain(7))), fault);
     assert_eq!(decode(Signed, &right, &[], 200, Some(sample_chain(8))), fault);
@@ -182,32 +182,32 @@ fn a_chain_cannot_be_rearranged() {
 /// A1
 #[test]
 fn lengths_must_add_up() {
-    for form in [Signed, SignedTrailer, UnsignedTrailer] {
-        let (_, body) = sample(form);
-        let told = |length| decode(form, &body, &[], length, Some(sample_chain(7)));
-        assert_eq!(told(301), Err(ChunkFault::Length("fewer")));
-        assert_eq!(told(299), Err(ChunkFault::Length("more")));
-        assert_eq!(told(0), Err(ChunkFault::Length("more")));
+    for layout in [Signed, SignedTrailer, UnsignedTrailer] {
+        let (_, body) = sample(layout);
+        let result = |length| decode(layout, &body, &[], length, Some(sample_chain(7)));
+        assert_eq!(result(301), Err(ChunkFault::Length("fewer")));
+        assert_eq!(result(299), Err(ChunkFault::Length("more")));
+        assert_eq!(result(0), Err(ChunkFault::Length("more")));
         for cut in [0, 10, 150, 240] {
-            let told = decode(form, &body[..cut], &[], 300, Some(sample_chain(7)));
-            assert_eq!(told, Err(ChunkFault::Length("fewer")), "{cut}");
+            let result = decode(layout, &body[..cut], &[], 300, Some(sample_chain(7)));
+            assert_eq!(result, Err(ChunkFault::Length("fewer")), "{cut}");
         }
     }
 }
 
-/// A1: memory is bounded before a byte of the chunk has come
+/// A1: a chunk that is too large is rejected before its first byte
 #[test]
 fn a_signed_chunk_is_bounded() {
     let line = format!("100001;chunk-signature={}\r\n", "0".repeat(64));
-    let told = decode(Signed, line.as_bytes(), &[], 1 << 30, Some(sample_chain(7)));
-    assert_eq!(told, Err(ChunkFault::TooLarge { bytes: LIMIT + 1, limit: LIMIT }));
-    let told = decode(UnsignedTrailer, b"100001\r\n", &[], 1 << 30, None);
-    assert_eq!(told, Err(ChunkFault::Length("fewer")), "what is not held is not bounded");
+    let result = decode(Signed, line.as_bytes(), &[], 1 << 30, Some(sample_chain(7)));
+    assert_eq!(result, Err(ChunkFault::TooLarge { bytes: LIMIT + 1, limit: LIMIT }));
+    let result = decode(UnsignedTrailer, b"100001\r\n", &[], 1 << 30, None);
+    assert_eq!(result, Err(ChunkFault::Length("fewer")), "unbuffered chunks have no limit");
 }
 
 /// A1
 #[test]
-fn malformed_framing_is_named() {
+fn malformed_framing_has_its_own_fault() {
     let signature = "0".repeat(64);
     let framing = |body: &str| match decode(Signed, body.as_bytes(), &[], 300, None) {
         Err(ChunkFault::Framing(what)) => what,
@@ -221,29 +221,30 @@ fn malformed_framing_is_named() {
     assert_eq!(framing("a;chunk-signature=\r\n"), "a chunk's signature is not 64 hexadecimal digits");
     assert_eq!(framing(&"a".repeat(2000)), "a line is too long");
     let overlong = format!("1;chunk-signature={signature}\r\nabc\r\n");
-    assert_eq!(framing(&overlong), "a chunk does not end where its size says");
+    assert_eq!(framing(&overlong), "a chunk does not end after its declared size");
     let (_, body) = sample(Signed);
-    let told = decode(Signed, &[&body, b"x".as_slice()].concat(), &[], 300, None);
-    assert_eq!(told, Err(ChunkFault::Framing("data follows the end")));
-    let told = decode(Signed, &[&body, b"\r\n".as_slice()].concat(), &[], 300, None);
-    assert_eq!(told, Err(ChunkFault::Framing("data follows the end")));
+    let result = decode(Signed, &[&body, b"x".as_slice()].concat(), &[], 300, None);
+    assert_eq!(result, Err(ChunkFault::Framing("data follows the end")));
+    let result = decode(Signed, &[&body, b"\r\n".as_slice()].concat(), &[], 300, None);
+    assert_eq!(result, Err(ChunkFault::Framing("data follows the end")));
 }
 
 /// A1, I1
 #[test]
-fn the_trailer_is_what_was_announced() {
-    let told = |end: &str| decode(UnsignedTrailer, format!("1\r\na\r\n0\r\n{end}").as_bytes(), &[], 1, None);
+fn the_trailer_must_match_the_announcement() {
+    let result =
+        |end: &str| decode(UnsignedTrailer, format!("1\r\na\r\n0\r\n{end}").as_bytes(), &[], 1, None);
     let fine = Ok((b"a".to_vec(), Some("x".to_owned())));
-    assert_eq!(told("x-amz-checksum-crc32c:x\r\n\r\n"), fine);
-    assert_eq!(told("X-Amz-Checksum-CRC32C: x \n\r\n\r\n"), fine, "as some clients write it");
+    assert_eq!(result("x-amz-checksum-crc32c:x\r\n\r\n"), fine);
+    assert_eq!(result("X-Amz-Checksum-CRC32C: x \n\r\n\r\n"), fine, "as some clients send it");
     for (end, what) in [
         ("\r\n", "the announced header is missing"),
         ("x-amz-checksum-crc32:x\r\n\r\n", "a header was not announced in x-amz-trailer"),
-        ("x-amz-checksum-crc32c:x\r\nx-amz-checksum-crc32c:x\r\n\r\n", "a header comes twice"),
-        ("nonsense\r\n\r\n", "a line is no header"),
-        ("x-amz-checksum-crc32c:x\r\n", "the body ends before they do"),
+        ("x-amz-checksum-crc32c:x\r\nx-amz-checksum-crc32c:x\r\n\r\n", "a header is repeated"),
+        ("nonsense\r\n\r\n", "a line is not a header"),
+        ("x-amz-checksum-crc32c:x\r\n", "the body ends before them"),
     ] {
-        assert_eq!(told(end), Err(ChunkFault::Trailer(what)), "{end}");
+        assert_eq!(result(end), Err(ChunkFault::Trailer(what)), "{end}");
     }
     let signed = |end: &str| {
         let (_, body) = sample(SignedTrailer);
@@ -267,7 +268,7 @@ fn the_trailer_is_what_was_announced() {
 
 /// A1
 #[test]
-fn the_first_size_is_seen_as_soon_as_it_is_there() {
+fn the_first_size_is_read_as_soon_as_it_is_complete() {
     assert_eq!(peek_chunk_size(b""), ChunkSizePeek::NeedMore);
     assert_eq!(peek_chunk_size(b"100"), ChunkSizePeek::NeedMore);
     assert_eq!(peek_chunk_size(b"10000;chunk"), ChunkSizePeek::Size(65_536));

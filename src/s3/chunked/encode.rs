@@ -1,10 +1,10 @@
-//! Data framed as `aws-chunked` for the upstream, with signatures of its own.
+//! Encodes data as `aws-chunked` for the upstream, with the gateway's signatures (A1).
 //!
-//! The upstream needs a Content-Length, so every chunk but the last has one size, and the length is known ahead from that of
-//! the data. A client's verified chunk of just this size keeps its boundaries and its hash: one SHA-256 pass then serves
-//! both signatures. Data in any other division is put together anew.
+//! The upstream needs a Content-Length, so every chunk except the last one has the same size, and the length of the body is computed from
+//! the length of the data. A client's verified chunk of exactly this size keeps its boundaries and its hash, so one SHA-256 pass serves
+//! both signatures. Other data is divided into new chunks.
 //!
-//! The chunk of nothing at the end is what commits the upload, so it is made only when everything has been verified.
+//! The final chunk of size 0 commits the upload, so it is encoded only after everything was verified.
 
 use std::collections::VecDeque;
 
@@ -15,39 +15,40 @@ use crate::s3::chunked::{ChunkLayout, trailer};
 use crate::s3::pieces::PieceQueue;
 use crate::s3::sigv4::SignatureChain;
 
-/// Where nothing speaks for another size.
+/// The default size of chunks.
 pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
-/// S3 refuses smaller ones, but for the last.
+/// S3 rejects smaller chunks, except the last one.
 const CHUNK_BYTES_MIN: u64 = 8 << 10;
 const EXTENSION: &str = ";chunk-signature=";
 const SIGNATURE_DIGITS: u64 = 64;
 
-/// How a body is framed.
+/// The framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkEncoding {
     pub(crate) layout: ChunkLayout,
-    /// Of every chunk but the last.
+    /// The size of every chunk except the last one.
     pub(crate) chunk_bytes: u64,
-    /// Of the data.
+    /// The length of the data.
     pub(crate) length: u64,
-    /// Name and value length of the trailing header, in the forms that have one.
+    /// Name and value length of the trailing header, if the layout has one.
     pub(crate) trailer: Option<(&'static str, u64)>,
 }
 
-/// The size of the upstream's chunks for a client whose first one has `first` bytes.
+/// The size of the upstream's chunks, if the client's first chunk has `first` bytes.
 pub(crate) fn choose_chunk_bytes(first: u64, length: u64) -> u64 {
     if first >= CHUNK_BYTES_MIN || (first == length && first > 0) { first } else { CHUNK_BYTES }
 }
 
 impl ChunkEncoding {
-    /// The length of the whole body, framing included; none if no Content-Length can say it.
+    /// The length of the body with its framing; none if it does not fit into 64 bits.
     pub(crate) fn framed_length(&self) -> Option<u64> {
         let (full, rest) = (self.length / self.chunk_bytes, self.length % self.chunk_bytes);
         let signature = if self.layout.is_signed() { EXTENSION.len() as u64 + SIGNATURE_DIGITS } else { 0 };
-        let around = |bytes: u64| digits(bytes) + signature + 4;
-        let partial = if rest > 0 { around(rest) } else { 0 };
-        // The chunk of nothing has one line end, and the body's last one is its second or the trailer's.
-        let mut framing = full.checked_mul(around(self.chunk_bytes))?.checked_add(partial + around(0))?;
+        let chunk_framing = |bytes: u64| digits(bytes) + signature + 4;
+        let partial = if rest > 0 { chunk_framing(rest) } else { 0 };
+        // The final chunk has one line end; its second one is the line end after the trailer or, without a trailer, its own.
+        let mut framing =
+            full.checked_mul(chunk_framing(self.chunk_bytes))?.checked_add(partial + chunk_framing(0))?;
         if let Some((name, value)) = self.trailer {
             framing = framing.checked_add(name.len() as u64 + 1 + value + 2)?;
             if self.layout.is_signed() {
@@ -62,20 +63,20 @@ fn digits(bytes: u64) -> u64 {
     u64::from(bytes.checked_ilog2().unwrap_or(0) / 4 + 1)
 }
 
-/// Frames one body.
+/// Encodes one body.
 pub(crate) struct Encoder {
     encoding: ChunkEncoding,
     signature_chain: Option<SignatureChain>,
-    /// Data that has not come.
+    /// The length of the data that has not arrived.
     remaining: u64,
-    /// Of the chunk that has begun.
+    /// The length of the data in the current chunk.
     in_chunk: u64,
     pending: PieceQueue,
     hash: Sha256,
 }
 
 impl Encoder {
-    /// `seed` signs, in the forms that are signed.
+    /// `signature_chain` signs the chunks if the layout is signed.
     pub(crate) fn new(encoding: ChunkEncoding, signature_chain: Option<SignatureChain>) -> Self {
         Self {
             encoding,
@@ -91,7 +92,7 @@ impl Encoder {
         self.encoding.chunk_bytes.min(self.remaining + self.in_chunk)
     }
 
-    /// Takes a verified chunk with the hash of its data.
+    /// Adds a verified chunk with the hash of its data.
     pub(crate) fn encode_chunk(&mut self, pieces: Vec<Bytes>, sha256: &[u8; 32], out: &mut VecDeque<Bytes>) {
         let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if self.encoding.layout.is_signed() && self.in_chunk == 0 && bytes == self.next_chunk_bytes() {
@@ -102,7 +103,7 @@ impl Encoder {
         }
     }
 
-    /// Takes data. More than the frame's length is left out; the decoder refuses it before.
+    /// Adds data. Data beyond `length` is ignored; the decoder rejects it before.
     pub(crate) fn encode_data(&mut self, mut data: Bytes, out: &mut VecDeque<Bytes>) {
         while !data.is_empty() && self.remaining > 0 {
             let size = self.next_chunk_bytes();
@@ -142,20 +143,20 @@ impl Encoder {
         pieces: Vec<Bytes>,
         out: &mut VecDeque<Bytes>,
     ) {
-        let signature = self.signature_chain.as_mut().map_or("", |seed| seed.chunk_signature(sha256));
+        let signature = self.signature_chain.as_mut().map_or("", |chain| chain.chunk_signature(sha256));
         out.push_back(format!("{bytes:x}{EXTENSION}{signature}\r\n").into());
         out.extend(pieces);
         out.push_back(Bytes::from_static(b"\r\n"));
     }
 
-    /// All data has come and everything is verified: the end, with the trailing header's value.
+    /// Encodes the end of the body after all data was verified. `value` is the value of the trailing header.
     pub(crate) fn finish(&mut self, value: Option<&str>, out: &mut VecDeque<Bytes>) {
         let mut end = String::from("0");
         if self.encoding.layout.is_signed() {
             let signature = self
                 .signature_chain
                 .as_mut()
-                .map_or("", |seed| seed.chunk_signature(&Sha256::digest([]).into()));
+                .map_or("", |chain| chain.chunk_signature(&Sha256::digest([]).into()));
             end.push_str(EXTENSION);
             end.push_str(signature);
         }
@@ -165,7 +166,7 @@ impl Encoder {
             if self.encoding.layout.is_signed() {
                 let signed = Sha256::digest(format!("{name}:{value}\n")).into();
                 let signature =
-                    self.signature_chain.as_mut().map_or("", |seed| seed.trailer_signature(&signed));
+                    self.signature_chain.as_mut().map_or("", |chain| chain.trailer_signature(&signed));
                 end.push_str(&format!("{}:{signature}\r\n", trailer::SIGNATURE));
             }
         }

@@ -1,15 +1,15 @@
-//! `aws-chunked` bodies: chunks of data, each with its size and, in two of the three forms, a signature that covers the
-//! chunk and the signature before it; then a chunk of nothing, and in two of the forms trailing headers.
+//! `aws-chunked` bodies (A1): chunks of data, a final chunk of size 0, and in two of the three layouts trailing headers. In two layouts
+//! each chunk has a signature that covers the chunk and the previous signature.
 //!
-//! Both directions are pure: `decode` takes whatever slices the network makes, `encode` frames for the upstream. Neither
-//! copies data. A signed chunk is held until its signature is checked, so what one upload holds is bounded by the bucket's
-//! `max_chunk_size`; unsigned chunks pass as they come.
+//! Both directions are pure and do not copy data: `decode` accepts input in slices of any size, `encode` produces the upstream's framing. A
+//! signed chunk is buffered until its signature is verified, so the bucket's `max_chunk_size` bounds the memory of one upload. Unsigned
+//! chunks are not buffered. In an open bucket clients have no keys: signatures are not verified, but lengths and checksums are.
 //!
-//! In an open bucket, whose clients have no key, signatures cannot be checked: lengths and checksums still are.
+//! SigV4A's layouts are not supported. S3 requires at least 8 KiB in all chunks except the last one; the gateway also accepts smaller ones
+//! and merges them for the upstream.
 //!
-//! Source: S3 "Signature Calculations for the Authorization Header: Transferring Payload in Multiple Chunks (Chunked
-//! Upload)", and its forms with trailing headers. Deliberately absent: SigV4A's forms, and S3's rule that all chunks but
-//! the last have 8 KiB: smaller ones are put together for the upstream.
+//! Source: S3 "Signature Calculations for the Authorization Header: Transferring Payload in Multiple Chunks (Chunked Upload)", and its
+//! variants with trailing headers.
 
 pub(crate) mod decode;
 pub(crate) mod encode;
@@ -26,19 +26,19 @@ use thiserror::Error;
 
 use crate::s3::sigv4::PayloadHash;
 
-/// How an `aws-chunked` body is made up, as `x-amz-content-sha256` says it.
+/// The layout of an `aws-chunked` body, from `x-amz-content-sha256`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChunkLayout {
     /// Every chunk is signed.
     Signed,
-    /// Every chunk is signed, and so are the headers behind the last one.
+    /// Every chunk and the trailing headers are signed.
     SignedTrailer,
-    /// Nothing is signed; headers follow the last chunk.
+    /// Nothing is signed. Trailing headers follow the last chunk.
     UnsignedTrailer,
 }
 
 impl ChunkLayout {
-    /// The word in `x-amz-content-sha256`.
+    /// The value of `x-amz-content-sha256`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Signed => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
@@ -47,7 +47,7 @@ impl ChunkLayout {
         }
     }
 
-    /// The form of a payload that comes in chunks.
+    /// The layout of a payload; none if it is not `aws-chunked`.
     pub(crate) fn from_payload(payload: PayloadHash) -> Option<Self> {
         match payload {
             PayloadHash::SignedChunks { trailer: false } => Some(Self::Signed),
@@ -66,35 +66,35 @@ impl ChunkLayout {
     }
 }
 
-/// What is wrong with an `aws-chunked` body.
+/// Why an `aws-chunked` body is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum ChunkFault {
-    /// The framing is none.
-    #[error("the aws-chunked framing is broken: {0}")]
+    /// The framing is malformed.
+    #[error("the aws-chunked framing is malformed: {0}")]
     Framing(&'static str),
-    /// A signed chunk is larger than what may be held until its signature is checked.
+    /// A signed chunk is larger than the limit on buffered chunks.
     #[error("a signed chunk has {bytes} bytes, the limit is {limit} (buckets.NAME.max_chunk_size)")]
     TooLarge {
-        /// What it announces.
+        /// The declared size of the chunk.
         bytes: u64,
-        /// What may be held.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A chunk's or the trailer's signature is not what the key gives.
+    /// The signature of a chunk or of the trailer does not match.
     #[error("the signature of {0} does not match")]
     Signature(&'static str),
-    /// The chunks do not add up.
-    #[error("the chunks hold {0} bytes than x-amz-decoded-content-length says")]
+    /// The chunks have another length than declared; `more` or `fewer`.
+    #[error("the chunks have {0} bytes than x-amz-decoded-content-length declares")]
     Length(&'static str),
-    /// The chunks are so small that their framing outgrows their data.
+    /// The chunks are so small that their framing is longer than their data.
     #[error(
-        "the chunks' framing has more than {limit} bytes, which is more than their data: send chunks of 8192 bytes or more"
+        "the framing of the chunks has more than {limit} bytes, which is more than their data; send chunks of 8192 bytes or more"
     )]
     Overhead {
-        /// What is taken.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The headers behind the last chunk are not those that were announced.
+    /// The trailing headers are malformed or not those that were announced.
     #[error("the trailing headers are malformed: {0}")]
     Trailer(&'static str),
 }

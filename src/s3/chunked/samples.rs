@@ -1,4 +1,4 @@
-//! Bodies for tests, written by hand and not by the encoder.
+//! Bodies for tests, built without the encoder.
 
 #[cfg(test)]
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,13 +10,13 @@ use crate::s3::sigv4::SignatureChain;
 /// The name of the trailing header in these bodies.
 pub(crate) const TRAILER: &str = "x-amz-checksum-crc32c";
 
-/// A chain with a key of its own.
-pub(crate) fn sample_chain(of: u8) -> SignatureChain {
+/// A chain with the key that consists of this byte.
+pub(crate) fn sample_chain(key_byte: u8) -> SignatureChain {
     let scope = "20130524/us-east-1/s3/aws4_request".to_owned();
-    SignatureChain::new([of; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
+    SignatureChain::new([key_byte; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
 }
 
-/// The chain of S3's documented examples, from the signature of their request.
+/// The chain of S3's documented examples. `signature` is the signature of the request.
 #[cfg(test)]
 pub(crate) fn documented_chain(signature: &str) -> SignatureChain {
     let hmac = |key: &[u8], text: &str| -> [u8; 32] {
@@ -31,7 +31,7 @@ pub(crate) fn documented_chain(signature: &str) -> SignatureChain {
     SignatureChain::new(key, "20130524T000000Z".to_owned(), scope, signature.to_owned())
 }
 
-/// Bytes without a pattern.
+/// Pseudo-random bytes.
 #[cfg(test)]
 pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -44,18 +44,18 @@ pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-/// A body of these chunks and this trailing value.
+/// A body with these chunks and this trailing value.
 pub(crate) fn body(
-    form: ChunkLayout,
+    layout: ChunkLayout,
     chunks: &[&[u8]],
     value: Option<&str>,
-    mut seed: SignatureChain,
+    mut chain: SignatureChain,
 ) -> Vec<u8> {
     let mut body = Vec::new();
     for chunk in chunks.iter().copied().chain([&[] as &[u8]]) {
         body.extend_from_slice(format!("{:x}", chunk.len()).as_bytes());
-        if form.is_signed() {
-            let signature = seed.chunk_signature(&Sha256::digest(chunk).into());
+        if layout.is_signed() {
+            let signature = chain.chunk_signature(&Sha256::digest(chunk).into());
             body.extend_from_slice(format!(";chunk-signature={signature}").as_bytes());
         }
         body.extend_from_slice(b"\r\n");
@@ -66,8 +66,8 @@ pub(crate) fn body(
     }
     if let Some(value) = value {
         body.extend_from_slice(format!("{TRAILER}:{value}\r\n").as_bytes());
-        if form.is_signed() {
-            let signature = seed.trailer_signature(&Sha256::digest(format!("{TRAILER}:{value}\n")).into());
+        if layout.is_signed() {
+            let signature = chain.trailer_signature(&Sha256::digest(format!("{TRAILER}:{value}\n")).into());
             body.extend_from_slice(format!("x-amz-trailer-signature:{signature}\r\n").as_bytes());
         }
     }

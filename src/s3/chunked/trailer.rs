@@ -1,22 +1,22 @@
-//! The headers behind the last chunk. S3 knows one: a checksum, announced in `x-amz-trailer`.
+//! The trailing headers of an `aws-chunked` body. S3 has one: a checksum, announced in `x-amz-trailer`.
 //!
-//! Clients end its line with a line feed alone or with both characters, and some put an empty line before the signature or
-//! one more behind the end. All of that is taken, since nothing can hide in it; everything else is refused.
+//! Clients end the line with LF or CR LF, and some send an empty line before the signature or an additional one at the end. The parser
+//! accepts these variants, because they are unambiguous, and rejects everything else.
 
 use sha2::{Digest, Sha256};
 
 use crate::s3::chunked::ChunkFault;
 use crate::s3::sigv4::SignatureChain;
 
-/// The header that carries the trailer's signature.
+/// The header with the trailer's signature.
 pub(super) const SIGNATURE: &str = "x-amz-trailer-signature";
 
-/// What a line led to.
+/// The position of a line in the trailer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TrailerLine {
-    /// Others follow.
+    /// More lines follow.
     More,
-    /// It was the last one.
+    /// The last line.
     Last,
 }
 
@@ -34,7 +34,7 @@ impl Trailer {
         Self { announced, is_signed, value: None, is_verified: false, has_gap: false }
     }
 
-    /// Takes a line without its end. `verifier` checks its signature, where there is a key.
+    /// Adds a line without its line end. `verifier` verifies the trailer's signature, if there is a key.
     pub(super) fn push_line(
         &mut self,
         line: &[u8],
@@ -48,7 +48,7 @@ impl Trailer {
             return fault("a header follows the signature");
         }
         let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else {
-            return fault("a line is no header");
+            return fault("a line is not a header");
         };
         let value = value.trim_matches([' ', '\t']);
         if self.is_signed && name.eq_ignore_ascii_case(SIGNATURE) {
@@ -69,7 +69,7 @@ impl Trailer {
         } else if !name.eq_ignore_ascii_case(self.announced) {
             return fault("a header was not announced in x-amz-trailer");
         } else if self.value.replace(value.to_owned()).is_some() {
-            return fault("a header comes twice");
+            return fault("a header is repeated");
         }
         Ok(TrailerLine::More)
     }

@@ -1,15 +1,15 @@
-//! A form's fields, and the headers of the upload that they become.
+//! The fields of a form, and their conversion to headers of the upload (A1).
 //!
-//! Names are compared in lower case, and each may be there once: with two values the policy could be checked against one and the
-//! upload have the other. A field of S3 becomes its header or is refused. Headers that would make the upload another operation (a
-//! copy, another framing) have no field, so other fields with names like S3's headers are refused too.
+//! Names are compared in lower case, and each may occur once: with two values the policy could be checked against one, and the upload could
+//! use the other. An S3 field is converted to its header or rejected. Headers that would make the upload another operation (a copy, another
+//! framing) have no field, so other fields with names like S3's headers are rejected too.
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
 use crate::s3::error_document::shortened;
 use crate::s3::form::{FormRejection, tagging};
 
-/// Fields that are headers of the same name.
+/// Fields that are converted to headers with the same name.
 const HEADERS: [&str; 6] = [
     "cache-control",
     "content-disposition",
@@ -19,8 +19,8 @@ const HEADERS: [&str; 6] = [
     "expires",
 ];
 
-/// Fields that are headers, by how they begin.
-const HEADER_BEGINNINGS: [&str; 7] = [
+/// Prefixes of fields that are converted to headers with the same name.
+const HEADER_PREFIXES: [&str; 7] = [
     "x-amz-meta-",
     "x-amz-storage-class",
     "x-amz-server-side-encryption",
@@ -40,7 +40,7 @@ const AUTH_FIELDS: [&str; 6] = [
     "x-amz-security-token",
 ];
 
-/// The header that the field `tagging` becomes.
+/// The header for the field `tagging`.
 const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
 /// Fields of the signature that only SigV4 has.
 const SIGV4_FIELDS: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
@@ -50,15 +50,15 @@ const SIGV4_FIELDS: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-d
 pub(crate) struct FormFields(Vec<(String, String)>);
 
 impl FormFields {
-    /// Reads fields as they were sent, and puts the file's own name in the place of `${filename}`.
+    /// Reads the fields of a form, and replaces `${filename}` by the name of the file.
     pub(crate) fn from_parts(sent: Vec<(String, String)>, file_name: &str) -> Result<Self, FormRejection> {
-        // Some browsers send the whole path.
+        // Some browsers send the whole path of the file.
         let file_name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
         let mut fields: Vec<(String, String)> = Vec::with_capacity(sent.len());
         for (name, value) in sent {
             let name = name.to_ascii_lowercase();
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(FormRejection::InvalidField { name, what: "is in the form twice" });
+                return Err(FormRejection::InvalidField { name, what: "is repeated" });
             }
             let value =
                 if value.contains("${filename}") { value.replace("${filename}", file_name) } else { value };
@@ -72,7 +72,7 @@ impl FormFields {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A field's value, which must be there.
+    /// The value of a required field.
     pub(crate) fn require(&self, name: &'static str) -> Result<&str, FormRejection> {
         self.get(name).ok_or(FormRejection::MissingField(name))
     }
@@ -82,17 +82,17 @@ impl FormFields {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Whether the form has any field of a signature.
+    /// Whether the form has a field of a signature of either version.
     pub(crate) fn is_auth_presented(&self) -> bool {
         self.names().any(|name| AUTH_FIELDS.contains(&name) && name != "policy" || is_sigv2_field(name))
     }
 
-    /// Whether it has a field of a SigV2 signature.
+    /// Whether the form has a field of a SigV2 signature.
     pub(crate) fn is_sigv2(&self) -> bool {
         self.names().any(is_sigv2_field)
     }
 
-    /// Whether it has a field of a SigV4 signature.
+    /// Whether the form has a field of a SigV4 signature.
     pub(crate) fn is_sigv4(&self) -> bool {
         self.names().any(|name| SIGV4_FIELDS.contains(&name))
     }
@@ -118,7 +118,7 @@ impl FormFields {
                     continue;
                 }
                 name if HEADERS.contains(&name) => name,
-                name if HEADER_BEGINNINGS.iter().any(|start| name.starts_with(start)) => name,
+                name if HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) => name,
                 name if AUTH_FIELDS.contains(&name) => continue,
                 name if name.starts_with("x-amz-") => {
                     return Err(FormRejection::UnsupportedField(shortened(name)));
@@ -126,24 +126,24 @@ impl FormFields {
                 _ => continue,
             };
             let fault = |what| FormRejection::InvalidField { name: shortened(name), what };
-            let header =
-                HeaderName::try_from(header).map_err(|_| fault("has a name that no header can have"))?;
-            let value =
-                HeaderValue::try_from(value).map_err(|_| fault("has a value that no header can have"))?;
+            let header = HeaderName::try_from(header)
+                .map_err(|_| fault("has a name that is not a valid header name"))?;
+            let value = HeaderValue::try_from(value)
+                .map_err(|_| fault("has a value that is not a valid header value"))?;
             headers.push((header, value));
         }
         Ok(headers)
     }
 }
 
-/// The header that a document of tags becomes; none without tags.
+/// Converts a tagging document to its header; none if it has no tags.
 fn tagging_header(document: &str) -> Result<Option<(HeaderName, HeaderValue)>, FormRejection> {
     let value = tagging::header_value(document).map_err(FormRejection::InvalidTagging)?;
     if value.is_empty() {
         return Ok(None);
     }
-    let value =
-        HeaderValue::try_from(value).map_err(|_| FormRejection::InvalidTagging("its tags make no header"))?;
+    let value = HeaderValue::try_from(value)
+        .map_err(|_| FormRejection::InvalidTagging("its tags are not a valid header value"))?;
     Ok(Some((TAGGING, value)))
 }
 
@@ -162,7 +162,7 @@ mod tests {
 
     /// A1
     #[test]
-    fn the_files_name_is_put_into_every_field_without_its_path() {
+    fn the_file_name_without_its_path_replaces_the_variable() {
         let fields = fields(&[("Key", "user/${filename}"), ("x-amz-meta-name", "${filename}")]).unwrap();
         assert_eq!(fields.key(), Ok("user/a b.jpg"));
         assert_eq!(fields.get("x-amz-meta-name"), Some("a b.jpg"));
@@ -171,9 +171,9 @@ mod tests {
         assert_eq!(nameless.key(), Ok("u/"));
     }
 
-    /// A1, V7: no field becomes a header that makes the upload something else
+    /// A1, V7: no field becomes a header that makes the upload another operation
     #[test]
-    fn fields_become_headers_or_are_refused() {
+    fn fields_become_headers_or_are_rejected() {
         let headers = |pairs: &[(&str, &str)]| {
             let headers = fields(pairs).unwrap().headers()?;
             let text =
@@ -207,9 +207,9 @@ mod tests {
         }
     }
 
-    /// A1: of two values a policy could see one and the upload the other
+    /// A1: with two values the policy could be checked against one, and the upload use the other
     #[test]
-    fn a_field_stands_once() {
+    fn a_repeated_field_is_rejected() {
         assert!(matches!(fields(&[("key", "a"), ("Key", "b")]), Err(FormRejection::InvalidField { .. })));
         assert!(fields(&[("key", "")]).unwrap().key().is_err());
         assert_eq!(fields(&[]).unwrap().key(), Err(FormRejection::MissingField("key")));

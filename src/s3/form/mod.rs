@@ -1,18 +1,17 @@
-//! Uploads by POST form: what a browser sends without a script (A1).
+//! Browser uploads with an HTML form (POST Object; A1).
 //!
 //! ```text
-//! fields (20 KB) ─┬─ policy, signed ── conditions for the other fields, and bounds of the file's length
-//!                 ├─ key, headers of the object, what to answer
-//!                 └─ file, streamed ── the form's end is verified before the upload's end leaves
+//! fields (20 KB) ─┬─ policy, signed ── conditions for the other fields, and limits of the file's length
+//!                 ├─ key, headers of the object, response to success
+//!                 └─ file, streamed ── the form's end is verified before the upload's end is sent
 //! ```
 //!
-//! A form becomes a PUT: fields before the file are held in memory, and the file is streamed. A store needs the file's length first.
-//! A form does not have it, so it is computed from the form's length without the closing line. Behind a file of more than 64 KiB only
-//! that line and its line end may follow; any other form breaks off and stores nothing. Smaller files are read whole, and fields
-//! behind them are ignored, as at S3.
+//! A form is converted to a PUT. The fields before the file are buffered, and the file is streamed. A store needs the file's length first,
+//! and a form does not declare it, so it is computed from the form's length without the closing line. After a file of more than 64 KiB only
+//! the closing line and its line end may follow; otherwise the upload is aborted and nothing is stored. Smaller files are buffered, and
+//! fields after them are ignored, as in S3.
 //!
-//! All of it is pure: bytes and fields in, verdicts out. Source: S3 "Browser-Based Uploads Using POST (AWS Signature Version
-//! 4)", RFC 7578.
+//! These modules are pure. Sources: S3 "Browser-Based Uploads Using POST (AWS Signature Version 4)", RFC 7578.
 
 pub(crate) mod fields;
 pub(crate) mod multipart;
@@ -20,47 +19,47 @@ pub(crate) mod policy;
 pub(crate) mod success_action;
 mod tagging;
 
-/// Why a form is refused.
+/// Why a form is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FormRejection {
-    /// Its fields did not come in time.
+    /// The fields did not arrive in time.
     Timeout,
-    /// It is no form.
+    /// The form is malformed.
     Malformed(&'static str),
     /// The fields before the file are too long.
     FieldsTooLarge,
-    /// The fields become larger headers than a request may have.
+    /// The headers from the fields are larger than a request may have.
     HeadersTooLarge {
         /// The bytes of the headers.
         bytes: u64,
         /// The limit.
         limit: u64,
     },
-    /// The fields become more headers than a request may have.
+    /// The fields give more headers than a request may have.
     TooManyHeaders {
         /// The number of the headers.
         count: usize,
         /// The limit.
         limit: usize,
     },
-    /// It does not say how long it is.
+    /// The form has no `content-length`.
     MissingLength,
-    /// There is no file.
+    /// The form has no file.
     NoFile,
     /// This field is missing.
     MissingField(&'static str),
-    /// A field that is there twice, or holds what it may not.
+    /// A field is repeated or has an invalid value.
     InvalidField {
-        /// Its name.
+        /// The field's name.
         name: String,
-        /// What is wrong.
+        /// The fault, as the end of a sentence about the field.
         what: &'static str,
     },
-    /// The field `tagging` is no document of tags.
+    /// The field `tagging` is not a valid tagging document.
     InvalidTagging(&'static str),
-    /// A field that S3 knows and the gateway does not.
+    /// S3 supports this field, and the gateway does not.
     UnsupportedField(String),
-    /// The policy is none.
+    /// The policy is malformed.
     InvalidPolicy(String),
     /// The policy does not allow this form.
     PolicyDenied(String),
@@ -68,14 +67,14 @@ pub(crate) enum FormRejection {
     TooSmall {
         /// The file's bytes.
         bytes: u64,
-        /// The least.
+        /// The minimum.
         least: u64,
     },
     /// The file is larger than the policy allows.
     TooLarge {
         /// The file's bytes.
         bytes: u64,
-        /// The most.
+        /// The maximum.
         most: u64,
     },
 }

@@ -1,25 +1,24 @@
-//! A form's parts, in whatever slices they come.
+//! Incremental parser of `multipart/form-data` (RFC 7578). The input may be split at any byte.
 //!
-//! The reader is narrow: a form begins with its boundary, lines end with CR LF, and a part is named once. What two readers
-//! could read in two ways is refused.
+//! The parser is strict: a form starts with its boundary, lines end with CR LF, and a part has one name. A form that two parsers could read
+//! differently is rejected.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::s3::form::FormRejection;
 
-/// What may stand before the file's data; S3's own number.
+/// The maximum number of bytes before the file's data; S3's limit.
 const FIELD_BYTES_MAX: u64 = 20 << 10;
-/// What may stand behind the file's data, where its length must be known ahead.
 const LINE_END: &[u8] = b"\r\n";
 const BOUNDARY_CHARS_MAX: usize = 70;
 
-/// What stands between two parts: a line end, two dashes and the boundary.
+/// The delimiter between two parts: a line end, two dashes and the boundary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delimiter(Vec<u8>);
 
 impl Delimiter {
-    /// Reads a `Content-Type`; none where it is no form's.
+    /// Reads a `Content-Type`; none if it is not that of a form with a valid boundary.
     pub(crate) fn from_content_type(content_type: &str) -> Option<Self> {
         let (kind, parameters) = content_type.split_once(';')?;
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -42,16 +41,16 @@ impl Delimiter {
     }
 }
 
-/// What came up to the file's data.
+/// The fields before the file, and the start of the file.
 #[derive(Debug)]
 pub(crate) struct FilePart {
-    /// In order, names as they were sent.
+    /// The fields in order, with the names as they were sent.
     pub(crate) fields: Vec<(String, String)>,
-    /// As the client calls it; empty where it does not.
+    /// The client's name of the file; empty if it sends none.
     pub(crate) file_name: String,
-    /// How many bytes of the form lie before the file's data.
+    /// The offset of the file's data in the form.
     pub(crate) offset: u64,
-    /// Data that was read already.
+    /// The data of the file that was read already.
     pub(crate) first_bytes: Bytes,
 }
 
@@ -59,18 +58,18 @@ pub(crate) struct FilePart {
 pub(crate) struct FieldReader {
     delimiter: Delimiter,
     buffer: BytesMut,
-    /// Of the form, before the buffer.
+    /// The number of bytes of the form before the buffer.
     consumed: u64,
     fields: Vec<(String, String)>,
 }
 
 impl FieldReader {
     pub(crate) fn new(delimiter: Delimiter) -> Self {
-        // As if a line had ended before the form: its first delimiter then looks like all others.
+        // A line end before the form makes the first delimiter equal to all others.
         Self { delimiter, buffer: BytesMut::from(LINE_END), consumed: 0, fields: Vec::new() }
     }
 
-    /// Takes bytes; what came before the file's data, once that begins.
+    /// Adds bytes of the form. Returns the file part when the file's data starts.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Option<FilePart>, FormRejection> {
         self.buffer.extend_from_slice(bytes);
         while let Some((part, head)) = self.parse_part()? {
@@ -103,19 +102,19 @@ impl FieldReader {
         self.consumed += bytes as u64;
     }
 
-    /// The part that the buffer begins with, and where its data does.
+    /// The part at the start of the buffer, and the index of its data.
     fn parse_part(&self) -> Result<Option<(Part, usize)>, FormRejection> {
         let delimiter = &self.delimiter.0;
         let known = self.buffer.len().min(delimiter.len());
         if self.buffer[..known] != delimiter[..known] {
-            return Err(FormRejection::Malformed("it does not begin with its boundary"));
+            return Err(FormRejection::Malformed("it does not start with its boundary"));
         }
         let rest = &self.buffer[known..];
         match rest {
             [] | [_] => return Ok(None),
             [b'-', b'-', ..] => return Err(FormRejection::NoFile),
             [b'\r', b'\n', ..] => {}
-            _ => return Err(FormRejection::Malformed("something follows a boundary on its line")),
+            _ => return Err(FormRejection::Malformed("a boundary is not followed by a line end")),
         }
         let Some(length) = memmem::find(rest, b"\r\n\r\n") else { return Ok(None) };
         let head = std::str::from_utf8(&rest[2.min(length)..length]);
@@ -130,7 +129,7 @@ struct Part {
 }
 
 impl Part {
-    /// Reads a part's headers, of which only `Content-Disposition` is of interest.
+    /// Reads a part's headers. Only `Content-Disposition` is used.
     fn parse(head: &str) -> Option<Self> {
         let mut dispositions = head.split("\r\n").filter_map(|line| {
             let (name, value) = line.split_once(':')?;
@@ -157,8 +156,8 @@ impl Part {
     }
 }
 
-/// A parameter's value, and what follows its semicolon. Browsers do not escape backslashes, so only one before a quote
-/// counts.
+/// A parameter's value, and the text after its semicolon. Browsers do not escape backslashes, so a backslash is an escape only before a
+/// quote.
 fn parse_parameter_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
         let (value, after) = text.split_once(';').unwrap_or((text, ""));
@@ -170,9 +169,10 @@ fn parse_parameter_value(text: &str) -> Option<(String, &str)> {
     Some((quoted[..end].replace("\\\"", "\""), after))
 }
 
-/// The data of a small file, which was read with all that follows it.
+/// The data of a small file. `rest` is the form from the file's first byte to its end.
 pub(crate) fn extract_file(mut rest: Bytes, delimiter: &Delimiter) -> Result<Bytes, FormRejection> {
-    let end = memmem::find(&rest, &delimiter.0).ok_or(FormRejection::Malformed("its file does not end"))?;
+    let end =
+        memmem::find(&rest, &delimiter.0).ok_or(FormRejection::Malformed("no boundary follows its file"))?;
     let after = &rest[end + delimiter.0.len()..];
     if !after.starts_with(b"--") && memmem::find(after, &[&delimiter.0, b"--".as_slice()].concat()).is_none()
     {
@@ -182,20 +182,20 @@ pub(crate) fn extract_file(mut rest: Bytes, delimiter: &Delimiter) -> Result<Byt
     Ok(rest)
 }
 
-/// The data of a file that is streamed, and the closing line behind it.
+/// Decodes the data of a streamed file, and checks the closing line after it.
 #[derive(Debug)]
 pub(crate) struct FileDecoder {
     delimiter: Delimiter,
-    /// Of the data.
+    /// The bytes of the file that have not arrived.
     remaining: u64,
-    /// The last bytes of data, where a delimiter may have begun.
+    /// The last bytes of data, in which a delimiter may have started.
     carry: Vec<u8>,
-    /// What the form must still end with.
+    /// The bytes of the closing line that have not arrived.
     closing: Bytes,
 }
 
 impl FileDecoder {
-    /// `bytes` is what the form has from the file's first byte on.
+    /// `bytes` is the length of the form from the file's first byte.
     pub(crate) fn new(delimiter: Delimiter, bytes: u64) -> Result<Self, FormRejection> {
         let closing = Bytes::from(delimiter.closing());
         let short = FormRejection::Malformed("it does not end with its boundary");
@@ -203,12 +203,12 @@ impl FileDecoder {
         Ok(Self { delimiter, remaining, carry: Vec::new(), closing })
     }
 
-    /// The bytes of the file that have not come.
+    /// The bytes of the file that have not arrived.
     pub(crate) fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    /// Takes bytes; the file's are returned.
+    /// Takes bytes of the form from `input`, and returns the data of the file among them.
     pub(crate) fn decode(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
         let piece = input.split_to(usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len()));
         self.remaining -= piece.len() as u64;
@@ -219,7 +219,7 @@ impl FileDecoder {
             let known = input.len().min(self.closing.len());
             if input.len() > known || input[..] != self.closing[..known] {
                 return Err(
-                    "behind a file of more than 64 KiB only the closing boundary and a line end may stand",
+                    "after a file of more than 64 KiB only the closing boundary and a line end may follow",
                 );
             }
             self.closing.advance(known);
@@ -239,7 +239,7 @@ impl FileDecoder {
         found
     }
 
-    /// The form has ended.
+    /// Checks at the end of the form that it is complete.
     pub(crate) fn finish(self) -> Result<(), &'static str> {
         if self.remaining == 0 && self.closing.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! Forms in every division, and forms that are none.
+//! Forms that are split at every byte, and malformed forms.
 
 use proptest::prelude::*;
 
@@ -48,9 +48,9 @@ fn a_boundary_is_read_from_the_content_type() {
     }
 }
 
-/// A1: fields, file name and the place where the data begins do not depend on how the form was cut up
+/// A1: fields, file name and the offset of the data do not depend on the slices of the input
 #[test]
-fn a_form_is_read_in_every_division() {
+fn a_form_is_parsed_in_slices_of_every_size() {
     let sent = form(&[("key", "a\r\nb"), ("Policy", ""), ("x", "ü--XyZ")], b"data", "\r\n--XyZ--\r\n");
     for slice in 1..=sent.len() {
         let (part, read) = read(&sent, slice).unwrap();
@@ -58,20 +58,23 @@ fn a_form_is_read_in_every_division() {
             part.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(fields, [("key", "a\r\nb"), ("Policy", ""), ("x", "ü--XyZ")]);
         assert_eq!(part.file_name, "C:\\a b\\c;d.txt");
-        let before = usize::try_from(part.offset).unwrap();
-        assert_eq!(part.first_bytes, sent[before..read]);
-        assert!(sent[before..].starts_with(b"data"));
+        let offset = usize::try_from(part.offset).unwrap();
+        assert_eq!(part.first_bytes, sent[offset..read]);
+        assert!(sent[offset..].starts_with(b"data"));
     }
 }
 
-/// A1: what is no form is refused, and fields are bounded
+/// A1: malformed forms are rejected, and the fields are bounded
 #[test]
-fn what_is_no_form_is_refused() {
+fn malformed_forms_are_rejected() {
     use FormRejection::{FieldsTooLarge, Malformed, NoFile};
-    let told = |form: &[u8]| read(form, 1000).map(|_| ()).unwrap_err();
-    assert_eq!(told(b"--XyZ--\r\n"), NoFile);
-    assert!(matches!(told(b"x--XyZ\r\n"), Malformed(_)));
-    assert!(matches!(told(b"--XyZ \r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n"), Malformed(_)));
+    let rejection = |form: &[u8]| read(form, 1000).map(|_| ()).unwrap_err();
+    assert_eq!(rejection(b"--XyZ--\r\n"), NoFile);
+    assert!(matches!(rejection(b"x--XyZ\r\n"), Malformed(_)));
+    assert!(matches!(
+        rejection(b"--XyZ \r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n"),
+        Malformed(_)
+    ));
     for head in [
         "Content-Type: x",
         "Content-Disposition: form-data",
@@ -82,34 +85,38 @@ fn what_is_no_form_is_refused() {
         "",
     ] {
         let form = format!("--XyZ\r\n{head}\r\n\r\nv\r\n--XyZ--\r\n");
-        assert!(matches!(told(form.as_bytes()), Malformed(_)), "{head}");
+        assert!(matches!(rejection(form.as_bytes()), Malformed(_)), "{head}");
     }
     let long = "v".repeat(21 << 10);
-    assert_eq!(told(&form(&[("x-amz-meta-a", &long)], b"", "\r\n--XyZ--\r\n")), FieldsTooLarge);
-    assert_eq!(told(long.replace('v', "\r\n").as_bytes()), Malformed("it does not begin with its boundary"));
+    assert_eq!(rejection(&form(&[("x-amz-meta-a", &long)], b"", "\r\n--XyZ--\r\n")), FieldsTooLarge);
+    assert_eq!(
+        rejection(long.replace('v', "\r\n").as_bytes()),
+        Malformed("it does not start with its boundary")
+    );
 }
 
-fn scan(data: &[u8], end: &str, slice: usize) -> Result<Vec<u8>, String> {
+fn decode(data: &[u8], end: &str, slice: usize) -> Result<Vec<u8>, String> {
     let bytes = [data, end.as_bytes()].concat();
-    let mut scan = FileDecoder::new(delimiter(), bytes.len() as u64).map_err(|error| format!("{error:?}"))?;
+    let mut decoder =
+        FileDecoder::new(delimiter(), bytes.len() as u64).map_err(|error| format!("{error:?}"))?;
     let mut out = Vec::new();
     for piece in bytes.chunks(slice) {
         let mut piece = Bytes::copy_from_slice(piece);
         while !piece.is_empty() {
-            out.extend(scan.decode(&mut piece)?.into_iter().flatten());
+            out.extend(decoder.decode(&mut piece)?.into_iter().flatten());
         }
     }
-    scan.finish()?;
+    decoder.finish()?;
     Ok(out)
 }
 
-/// A1: a streamed file is all that lies before the closing line, in every division
+/// A1: a streamed file is everything before the closing line, in slices of every size
 #[test]
 fn a_streamed_file_ends_with_its_form() {
     let data = b"0123\r\n--Xy\r\n--XY--\r\n456\r\n";
     for slice in 1..=50 {
-        assert_eq!(scan(data, "\r\n--XyZ--\r\n", slice).unwrap(), data);
-        assert_eq!(scan(b"", "\r\n--XyZ--\r\n", slice).unwrap(), b"");
+        assert_eq!(decode(data, "\r\n--XyZ--\r\n", slice).unwrap(), data);
+        assert_eq!(decode(b"", "\r\n--XyZ--\r\n", slice).unwrap(), b"");
         for end in [
             "\r\n--XyZ--",
             "\r\n--XyZ--\n\n",
@@ -117,40 +124,40 @@ fn a_streamed_file_ends_with_its_form() {
             "\r\n--XyZ--\r\n--XyZ--\r\n",
             "",
         ] {
-            assert!(scan(data, end, slice).is_err(), "{end:?} {slice}");
+            assert!(decode(data, end, slice).is_err(), "{end:?} {slice}");
         }
     }
 }
 
-/// A1: behind a file that was read whole, fields are ignored
+/// A1: fields after a buffered file are ignored
 #[test]
 fn a_small_file_ends_at_its_boundary() {
-    let cut = |text: &'static str| extract_file(Bytes::from_static(text.as_bytes()), &delimiter());
+    let extract = |text: &'static str| extract_file(Bytes::from_static(text.as_bytes()), &delimiter());
     let submit = "a\r\n--XyZ\r\nContent-Disposition: form-data; name=\"submit\"\r\n\r\nx\r\n--XyZ--\r\n";
     for form in ["a\r\n--XyZ--\r\n", "a\r\n--XyZ--", submit] {
-        assert_eq!(cut(form).unwrap(), "a");
+        assert_eq!(extract(form).unwrap(), "a");
     }
     for form in ["a", "a\r\n--XyZ", "a\r\n--XyZ\r\n"] {
-        assert!(cut(form).is_err(), "{form:?}");
+        assert!(extract(form).is_err(), "{form:?}");
     }
 }
 
 proptest! {
-    /// A1: whatever comes, no division of it is read in another way than the whole
+    /// A1: the result for any input does not depend on the slices
     #[test]
-    fn no_bytes_are_read_in_two_ways(
+    fn slices_do_not_change_the_result(
         text in "(--XyZ\r\nContent-Disposition: form-data; name=)?[\r\n\\-XyZ:;=\"\\\\fileam ]{0,200}",
         slice in 1_usize..40,
     ) {
         let sent = form(&[("key", &text)], text.as_bytes(), "\r\n--XyZ--\r\n");
         for sent in [text.as_bytes(), &sent] {
-            let told = |slice| read(sent, slice).map(|(part, _)| (part.fields, part.file_name, part.offset));
-            prop_assert_eq!(told(sent.len().max(1)), told(slice));
+            let parsed = |slice| read(sent, slice).map(|(part, _)| (part.fields, part.file_name, part.offset));
+            prop_assert_eq!(parsed(sent.len().max(1)), parsed(slice));
         }
         let Ok((part, _)) = read(&sent, slice) else { return Ok(()) };
         let rest = Bytes::copy_from_slice(&sent[usize::try_from(part.offset).unwrap()..]);
         let whole = extract_file(rest.clone(), &delimiter());
-        if let Ok(streamed) = scan(&rest, "", slice) {
+        if let Ok(streamed) = decode(&rest, "", slice) {
             prop_assert_eq!(whole.unwrap(), streamed);
         }
     }

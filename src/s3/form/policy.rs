@@ -1,8 +1,8 @@
-//! A form's policy: its expiration, and the conditions on its fields.
+//! The policy of a form (A1): its expiration, and the conditions on the form's fields.
 //!
-//! Conditions are checked against the fields as they will be used, with the file's name in place of `${filename}`. A field without a
-//! condition is refused, so that the holder of a signed policy can add no field. S3 exempts the policy, its signature of either
-//! version, the file, and names that begin with `x-ignore-`.
+//! Conditions are checked after `${filename}` was replaced. A field without a condition is rejected, so the holder of a signed policy can
+//! add no field. As in S3, exempt are the policy, the fields of its signature (SigV4 or SigV2), the file, and names that start with
+//! `x-ignore-`.
 //!
 //! Source: S3 "POST Policy" (Browser-Based Uploads Using POST).
 
@@ -17,18 +17,18 @@ use time::format_description::well_known::Rfc3339;
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
 
-/// What whoever signed a form allows it.
+/// A parsed policy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PostPolicy {
     expires: SystemTime,
     conditions: Vec<Condition>,
-    /// The least and the most bytes of the file.
+    /// The minimum and maximum size of the file in bytes.
     range: Option<(u64, u64)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Condition {
-    /// In lower case.
+    /// The field's name in lower case.
     field: String,
     is_prefix: bool,
     value: String,
@@ -41,12 +41,12 @@ fn invalid(what: &str) -> FormRejection {
 impl PostPolicy {
     /// Reads the `policy` field.
     pub(crate) fn parse(encoded: &str) -> Result<Self, FormRejection> {
-        let dense: String = encoded.split_ascii_whitespace().collect();
-        let bytes = STANDARD.decode(dense).map_err(|_| invalid("it is not base64"))?;
+        let without_blanks: String = encoded.split_ascii_whitespace().collect();
+        let bytes = STANDARD.decode(without_blanks).map_err(|_| invalid("it is not base64"))?;
         let document: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("Invalid JSON"))?;
-        let moment = document.get("expiration").and_then(Value::as_str);
-        let expires = moment.and_then(parse_iso8601).ok_or(invalid(
-            "its expiration is missing or no ISO 8601 date in UTC, such as 2007-12-01T12:00:00.000Z",
+        let expiration = document.get("expiration").and_then(Value::as_str);
+        let expires = expiration.and_then(parse_iso8601).ok_or(invalid(
+            "its expiration is missing or not an ISO 8601 date in UTC, such as 2007-12-01T12:00:00.000Z",
         ))?;
         let listed = document.get("conditions").and_then(Value::as_array);
         let mut policy = Self { expires, conditions: Vec::new(), range: None };
@@ -61,7 +61,9 @@ impl PostPolicy {
             Value::Object(pairs) => {
                 let mut pairs = pairs.iter();
                 let (Some((name, Value::String(value))), None) = (pairs.next(), pairs.next()) else {
-                    return Err(invalid("a simple condition has exactly one property, whose value is text"));
+                    return Err(invalid(
+                        "a simple condition must have exactly one property with a string value",
+                    ));
                 };
                 self.conditions.push(Condition {
                     field: name.to_ascii_lowercase(),
@@ -77,30 +79,31 @@ impl PostPolicy {
 
     fn add_triple(&mut self, parts: &[Value]) -> Result<(), FormRejection> {
         let [Value::String(kind), first, second] = parts else {
-            return Err(invalid("a condition has an operator and two arguments"));
+            return Err(invalid("a condition must have an operator and two arguments"));
         };
         if kind.eq_ignore_ascii_case("content-length-range") {
             let range = parse_number(first).zip(parse_number(second)).filter(|(least, most)| least <= most);
-            let (least, most) = range.ok_or(invalid("a content-length-range is none"))?;
+            let (least, most) =
+                range.ok_or(invalid("a content-length-range is not a minimum and a maximum"))?;
             let (at_least, at_most) = self.range.unwrap_or((0, u64::MAX));
             self.range = Some((least.max(at_least), most.min(at_most)));
             return Ok(());
         }
-        let is_beginning = kind.eq_ignore_ascii_case("starts-with");
-        if !is_beginning && !kind.eq_ignore_ascii_case("eq") {
-            return Err(invalid("a condition's operator is none of eq, starts-with, content-length-range"));
+        let is_prefix = kind.eq_ignore_ascii_case("starts-with");
+        if !is_prefix && !kind.eq_ignore_ascii_case("eq") {
+            return Err(invalid("a condition's operator must be eq, starts-with or content-length-range"));
         }
         let (Some(field), Value::String(value)) =
             (first.as_str().and_then(|name| name.strip_prefix('$')), second)
         else {
-            return Err(invalid("a condition compares a $field with text"));
+            return Err(invalid("a condition must compare a $field with a string"));
         };
         let field = field.to_ascii_lowercase();
-        self.conditions.push(Condition { field, is_prefix: is_beginning, value: value.clone() });
+        self.conditions.push(Condition { field, is_prefix, value: value.clone() });
         Ok(())
     }
 
-    /// Whether a form for this bucket, as its client calls it, is allowed now.
+    /// Checks the fields of a form. `bucket` is the client's name of the bucket.
     pub(crate) fn check(
         &self,
         fields: &FormFields,
@@ -115,8 +118,8 @@ impl PostPolicy {
             if !value.is_some_and(|value| condition.matches(value)) {
                 let kind = if condition.is_prefix { "starts-with" } else { "eq" };
                 let Condition { field, value, .. } = condition;
-                let told = format!("Policy Condition failed: [\"{kind}\", \"${field}\", \"{value}\"]");
-                return Err(FormRejection::PolicyDenied(told));
+                let message = format!("Policy Condition failed: [\"{kind}\", \"${field}\", \"{value}\"]");
+                return Err(FormRejection::PolicyDenied(message));
             }
         }
         let is_exempt = |name: &&str| {
@@ -127,7 +130,7 @@ impl PostPolicy {
         match fields.names().find(|name| !is_exempt(name) && !is_named(name)) {
             Some(name) => Err(FormRejection::PolicyDenied(format!("Extra input fields: {name}"))),
             None if !is_named(&"bucket") => {
-                // The bucket is a field of every form, whether or not it is spelled: without it the form would hold in every bucket.
+                // The policy must name the bucket, even if the form has no such field. Otherwise the form would be valid in every bucket.
                 Err(FormRejection::PolicyDenied("Extra input fields: bucket".to_owned()))
             }
             None if fields.get("bucket").is_some_and(|named| named != bucket) => {
@@ -137,12 +140,12 @@ impl PostPolicy {
         }
     }
 
-    /// For how long it is still valid.
+    /// The time until the policy expires.
     pub(crate) fn remaining_validity(&self, now: SystemTime) -> Duration {
         self.expires.duration_since(now).unwrap_or_default()
     }
 
-    /// Whether the file may have so many bytes.
+    /// Checks the size of the file.
     pub(crate) fn check_length(&self, bytes: u64) -> Result<(), FormRejection> {
         match self.range {
             Some((least, _)) if bytes < least => Err(FormRejection::TooSmall { bytes, least }),
@@ -156,7 +159,7 @@ impl Condition {
     fn matches(&self, value: &str) -> bool {
         match (self.is_prefix, self.field.as_str()) {
             (false, _) => value == self.value,
-            // S3 takes a list there, each part of which must begin so.
+            // S3 allows a list; each of its items must have the prefix.
             (true, "content-type") => value.split(',').all(|part| part.trim_start().starts_with(&self.value)),
             (true, _) => value.starts_with(&self.value),
         }
@@ -167,8 +170,8 @@ fn parse_number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// Reads a moment as S3 writes it: ISO 8601 in UTC with `T` and `Z`, as in `2007-12-01T12:00:00.000Z`. RFC 3339 also allows a
-/// space, lower case and offsets, which S3 refuses.
+/// Parses a date in S3's format: ISO 8601 in UTC with `T` and `Z`, such as `2007-12-01T12:00:00.000Z`. RFC 3339 also allows a space, lower
+/// case and offsets; S3 rejects them.
 fn parse_iso8601(text: &str) -> Option<SystemTime> {
     if text.as_bytes().get(10) != Some(&b'T') || !text.ends_with('Z') {
         return None;
@@ -185,18 +188,18 @@ mod tests {
         PostPolicy::parse(&STANDARD.encode(text))
     }
 
-    fn before_the_end() -> SystemTime {
+    fn before_expiration() -> SystemTime {
         parse_iso8601("2007-12-01T11:59:59Z").unwrap()
     }
 
     fn check(conditions: &str, pairs: &[(&str, &str)]) -> Result<(), FormRejection> {
         let sent = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        policy(conditions)?.check(&FormFields::from_parts(sent, "f").unwrap(), "photos", before_the_end())
+        policy(conditions)?.check(&FormFields::from_parts(sent, "f").unwrap(), "photos", before_expiration())
     }
 
     /// A1
     #[test]
-    fn every_form_of_condition_is_understood() {
+    fn every_kind_of_condition_is_checked() {
         let conditions = r#"[{"bucket": "photos"}, ["starts-with", "$key", "user/eric/"], {"acl": "public-read"},
             ["eq", "$x-amz-meta-UUID", "14365123651274"], ["starts-with", "$Content-Type", "image/"],
             ["starts-with", "$x-amz-meta-tag", ""], ["content-length-range", 1, "1048576"]]"#;
@@ -216,9 +219,9 @@ mod tests {
         {
             let mut wrong = right;
             wrong[at].1 = value;
-            let told = check(conditions, &wrong);
+            let result = check(conditions, &wrong);
             assert!(
-                matches!(told, Err(FormRejection::PolicyDenied(text)) if text.starts_with("Policy Condition failed"))
+                matches!(result, Err(FormRejection::PolicyDenied(text)) if text.starts_with("Policy Condition failed"))
             );
         }
         let missing = check(conditions, &right[..3]);
@@ -234,7 +237,7 @@ mod tests {
 
     /// A1
     #[test]
-    fn a_policy_ends_and_bounds_the_file() {
+    fn a_policy_expires_and_limits_the_file() {
         let policy =
             policy(r#"[{"bucket": "b"}, ["content-length-range", 5, 20], ["content-length-range", 0, 10]]"#)
                 .unwrap();
@@ -244,7 +247,7 @@ mod tests {
             policy.check(&none, "b", end),
             Err(FormRejection::PolicyDenied("Policy expired.".to_owned()))
         );
-        assert_eq!(policy.check(&none, "b", before_the_end()), Ok(()));
+        assert_eq!(policy.check(&none, "b", before_expiration()), Ok(()));
         assert_eq!(policy.check_length(4), Err(FormRejection::TooSmall { bytes: 4, least: 5 }));
         assert_eq!((policy.check_length(5), policy.check_length(10)), (Ok(()), Ok(())));
         assert_eq!(policy.check_length(11), Err(FormRejection::TooLarge { bytes: 11, most: 10 }));
@@ -252,7 +255,7 @@ mod tests {
 
     /// A1
     #[test]
-    fn what_is_no_policy_is_refused() {
+    fn malformed_policies_are_rejected() {
         for text in [
             "",
             "[]",
@@ -273,8 +276,8 @@ mod tests {
             r#"{"expiration": 4099680000, "conditions": []}"#,
             r#"{"expiration": "2007-12-01T12:00:00Z"}"#,
         ] {
-            let told = PostPolicy::parse(&STANDARD.encode(text));
-            assert!(matches!(told, Err(FormRejection::InvalidPolicy(_))), "{text}");
+            let result = PostPolicy::parse(&STANDARD.encode(text));
+            assert!(matches!(result, Err(FormRejection::InvalidPolicy(_))), "{text}");
         }
         assert!(matches!(PostPolicy::parse("%%"), Err(FormRejection::InvalidPolicy(_))));
         for conditions in [

@@ -1,8 +1,7 @@
-//! What a form's client is told of an upload that the store has taken: what its fields ask for.
+//! The response to a successful form upload, which the form's fields select (A1).
 //!
-//! `success_action_redirect` leads a browser on, with bucket, key and etag behind it; a value that is no URL of a page counts
-//! as absent, as S3 has it. `success_action_status` chooses among 200, 201 with a document, and 204, which is what any other
-//! value means.
+//! `success_action_redirect` redirects the browser to a page, with bucket, key and etag in the query. A value that is not an HTTP URL is
+//! ignored, as in S3. `success_action_status` selects 200, 201 with a document, or 204; any other value means 204.
 
 use actix_web::http::Uri;
 
@@ -10,12 +9,12 @@ use crate::s3::error_document::escape;
 use crate::s3::form::fields::FormFields;
 use crate::s3::sigv4::canonical::percent_encode;
 
-/// How an upload that was taken is answered.
+/// The response to a successful upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SuccessAction {
     /// 200 without a body.
     EmptyOk,
-    /// 201 with a document.
+    /// 201 with an XML document.
     Created,
     /// 204.
     NoContent,
@@ -26,16 +25,16 @@ pub(crate) enum SuccessAction {
 /// An object that a form has stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredObject<'a> {
-    /// Its URL, as the client would ask for it.
+    /// The URL of the object for the client.
     pub(crate) location: &'a str,
     pub(crate) bucket: &'a str,
     pub(crate) key: &'a str,
-    /// With its quotes.
+    /// With quotes.
     pub(crate) etag: &'a str,
 }
 
 impl SuccessAction {
-    /// What the fields ask for.
+    /// The response that the fields select.
     pub(crate) fn from_fields(fields: &FormFields) -> Self {
         let redirect = fields.get("success_action_redirect").or_else(|| fields.get("redirect"));
         if let Some(page) = redirect.filter(|page| is_redirect_url(page)) {
@@ -55,7 +54,7 @@ fn is_redirect_url(text: &str) -> bool {
 }
 
 impl StoredObject<'_> {
-    /// A page's URL with what was stored behind it.
+    /// The page's URL with bucket, key and etag added to its query.
     pub(crate) fn redirect_url(&self, page: &str) -> String {
         let (page, fragment) = match page.split_once('#') {
             Some((page, fragment)) => (page, format!("#{fragment}")),
@@ -67,7 +66,7 @@ impl StoredObject<'_> {
         format!("{page}{mark}bucket={bucket}&key={key}&etag={etag}{fragment}")
     }
 
-    /// The document of a 201.
+    /// The document of a 201 response.
     pub(crate) fn to_xml(&self) -> String {
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse><Location>{}</Location><Bucket>{}</Bucket>\
@@ -84,7 +83,7 @@ impl StoredObject<'_> {
 mod tests {
     use super::*;
 
-    fn done(name: &str, value: &str) -> SuccessAction {
+    fn action(name: &str, value: &str) -> SuccessAction {
         SuccessAction::from_fields(
             &FormFields::from_parts(vec![(name.to_owned(), value.to_owned())], "").unwrap(),
         )
@@ -92,27 +91,27 @@ mod tests {
 
     /// A1
     #[test]
-    fn the_fields_choose_the_answer() {
-        assert_eq!(done("success_action_status", "200"), SuccessAction::EmptyOk);
-        assert_eq!(done("success_action_status", "201"), SuccessAction::Created);
-        assert_eq!(done("success_action_status", "404"), SuccessAction::NoContent);
-        assert_eq!(done("other", ""), SuccessAction::NoContent);
+    fn the_fields_select_the_response() {
+        assert_eq!(action("success_action_status", "200"), SuccessAction::EmptyOk);
+        assert_eq!(action("success_action_status", "201"), SuccessAction::Created);
+        assert_eq!(action("success_action_status", "404"), SuccessAction::NoContent);
+        assert_eq!(action("other", ""), SuccessAction::NoContent);
         assert_eq!(
-            done("redirect", "https://a.example/x?y"),
+            action("redirect", "https://a.example/x?y"),
             SuccessAction::Redirect("https://a.example/x?y".to_owned())
         );
         for bad in ["/x", "javascript:alert(1)", "https://", "x y", "https://a\r\nb: c"] {
-            assert_eq!(done("success_action_redirect", bad), SuccessAction::NoContent, "{bad}");
+            assert_eq!(action("success_action_redirect", bad), SuccessAction::NoContent, "{bad}");
         }
     }
 
-    /// A1, E4: nothing of a key breaks out of the page's URL or the document
+    /// A1, E4: a key is escaped in the page's URL and in the document
     #[test]
-    fn what_was_stored_is_told() {
+    fn the_response_names_the_stored_object() {
         let stored = StoredObject { location: "http://h/b/k%26", bucket: "b", key: "a/k&<>", etag: "\"e\"" };
-        let told = "bucket=b&key=a%2Fk%26%3C%3E&etag=%22e%22";
-        assert_eq!(stored.redirect_url("http://p/x"), format!("http://p/x?{told}"));
-        assert_eq!(stored.redirect_url("http://p/x?y=1#z"), format!("http://p/x?y=1&{told}#z"));
+        let query = "bucket=b&key=a%2Fk%26%3C%3E&etag=%22e%22";
+        assert_eq!(stored.redirect_url("http://p/x"), format!("http://p/x?{query}"));
+        assert_eq!(stored.redirect_url("http://p/x?y=1#z"), format!("http://p/x?y=1&{query}#z"));
         assert!(stored.to_xml().contains("<Key>a/k&amp;&lt;&gt;</Key><ETag>&quot;e&quot;</ETag>"));
     }
 }

@@ -1,7 +1,7 @@
-//! The `tagging` field of a form: a document that becomes the header `x-amz-tagging` of the upload.
+//! Converts the `tagging` field of a form to the header `x-amz-tagging` of the upload.
 //!
-//! The field holds a `Tagging` document, the header the same tags as the pairs of a query. How many tags an object may have, and
-//! how long they may be, is checked by the store.
+//! The field has a `Tagging` document, the header has the same tags as the pairs of a query. The store checks the number and length of the
+//! tags.
 //!
 //! Sources: Amazon S3 API Reference, "POST Object" (field `tagging`) and "PutObject" (header `x-amz-tagging`).
 
@@ -9,7 +9,7 @@ use crate::s3::sigv4::canonical::percent_encode;
 use crate::s3::xml;
 use crate::s3::xml_reader::{XmlEvent, XmlReader, unescape};
 
-/// The header's value; empty where the document has no tags.
+/// The header's value; empty if the document has no tags.
 pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
     let mut elements = XmlReader::new(xml::document_text(document.as_bytes())?);
     let mut pairs = Vec::new();
@@ -17,7 +17,7 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
     while let Some(event) = elements.next()? {
         match event {
             XmlEvent::Open { .. } if !is_known_element(elements.path()) => {
-                return Err("it has an element that does not belong there");
+                return Err("it has an unknown element");
             }
             XmlEvent::Open { .. } => {}
             XmlEvent::Close { name, text, .. } => match name {
@@ -27,7 +27,7 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
                         return Err("a tag has two keys or two values");
                     }
                 }
-                _ if !text.trim().is_empty() => return Err("there is text where none belongs"),
+                _ if !text.trim().is_empty() => return Err("it has text outside of keys and values"),
                 "Tag" => {
                     let (Some(key), Some(value)) = std::mem::take(&mut tag) else {
                         return Err("a tag needs a key and a value");
@@ -45,7 +45,7 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
     Ok(pairs.join("&"))
 }
 
-/// Whether the element at the end of this path is one of S3's.
+/// Whether a tagging document may have an element with this path.
 fn is_known_element(path: &[&str]) -> bool {
     match path {
         ["Tagging"] | ["Tagging", "TagSet"] | ["Tagging", "TagSet", "Tag"] => true,
@@ -62,7 +62,7 @@ mod tests {
         header_value(&format!("<Tagging><TagSet>{inner}</TagSet></Tagging>"))
     }
 
-    /// A1: tags become the pairs of a query, encoded so that no tag can add another
+    /// A1: tags become the pairs of a query, encoded so that no tag can add another one
     #[test]
     fn a_document_becomes_a_header() {
         let tag = |key: &str, value: &str| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>");
@@ -76,7 +76,7 @@ mod tests {
 
     /// A1
     #[test]
-    fn what_is_no_tagging_document_is_refused() {
+    fn malformed_tagging_documents_are_rejected() {
         for inner in [
             "<Tag><Key>k</Key></Tag>",
             "<Tag><Value>v</Value></Tag>",

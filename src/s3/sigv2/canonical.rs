@@ -1,7 +1,7 @@
-//! What a SigV2 signature covers: the string to sign, in two parts.
+//! The string to sign of SigV2, in two parts: the lines before the resource, and the resource.
 //!
-//! Values are signed decoded, so the string can be ambiguous: the value `a&versionId=3` would be signed like the value `a` beside a
-//! `versionId`. The holder of a URL could turn one into the other, so ambiguous values are refused.
+//! Values are signed percent-decoded, so the string can be ambiguous: the value `a&versionId=3` has the same string to sign as the value
+//! `a` and a parameter `versionId`. The holder of a URL could replace one by the other, so ambiguous values are rejected.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,32 +17,32 @@ use crate::http::request_validation::Head;
 use crate::s3::checksum::expected_digest::CONTENT_MD5;
 use crate::s3::error_document::shortened;
 use crate::s3::sigv2::query::is_covered;
-use crate::s3::sigv2::{Place, SigV2Rejection};
+use crate::s3::sigv2::{SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::query::{
     AMAZON, decoded_bytes, decoded_name, has_header_prefix, is_header, pairs, value_of,
 };
 use crate::s3::sigv4::{CDN_HEADERS, SignatureRejection, fingerprint};
 
-/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. The values of headers that
-/// `hides` names are replaced with their length and hash.
+/// The lines before the resource. `date` is the fourth line: a date, the expiration of a presigned URL, or empty. The values of headers for
+/// which `hides` is true are replaced with their length and hash.
 pub(super) fn string_to_sign_lines(
     head: Head<'_>,
     date: &[u8],
-    place: Place,
+    location: SigV2Location,
     hides: impl Fn(&str) -> bool,
 ) -> Result<Vec<u8>, SignatureRejection> {
     let (headers, query) = (head.headers, head.uri.query().unwrap_or_default());
     let mut lines = Vec::with_capacity(256);
     for line in [
         head.method.as_str().as_bytes(),
-        single_header(headers, &CONTENT_MD5, place)?,
-        single_header(headers, &CONTENT_TYPE, place)?,
+        single_header(headers, &CONTENT_MD5, location)?,
+        single_header(headers, &CONTENT_TYPE, location)?,
         date,
     ] {
         lines.extend_from_slice(line);
         lines.push(b'\n');
     }
-    for (name, value) in amazon_headers(headers, query, place)? {
+    for (name, value) in amazon_headers(headers, query, location)? {
         lines.extend_from_slice(name.as_bytes());
         lines.push(b':');
         match hides(&name) {
@@ -54,29 +54,29 @@ pub(super) fn string_to_sign_lines(
     Ok(lines)
 }
 
-/// A header's one value. Of two, the store could read the other.
+/// A header's only value. Two values are an error, because the store could read the other one.
 fn single_header<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-    place: Place,
+    location: SigV2Location,
 ) -> Result<&'a [u8], SigV2Rejection> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Ok(b""),
         (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
         (Some(_), Some(_)) => {
-            let what = "Content-MD5 and Content-Type may be sent once";
-            Err(SigV2Rejection::Malformed(place, what.into()))
+            let what = "Content-MD5 and Content-Type may occur only once";
+            Err(SigV2Rejection::Malformed(location, what.into()))
         }
     }
 }
 
-/// S3's own headers by name, with the values of each joined by commas, without those that CDNs add. Parameters with such names in a
+/// S3's headers by name, the values of each joined with commas, without the headers that CDNs add. Parameters with such names in a
 /// presigned URL count as headers.
 fn amazon_headers(
     headers: &HeaderMap,
     query: &str,
-    place: Place,
+    location: SigV2Location,
 ) -> Result<BTreeMap<String, Vec<u8>>, SignatureRejection> {
     let mut all = BTreeMap::new();
     let is_signed = |name: &str| name.starts_with(AMAZON) && !CDN_HEADERS.contains(&name);
@@ -84,41 +84,40 @@ fn amazon_headers(
         let values: Vec<&[u8]> = headers.get_all(name).map(|value| value.as_bytes().trim_ascii()).collect();
         all.insert(name.as_str().to_owned(), values.join(&b','));
     }
-    let mut moved: Vec<String> = Vec::new();
+    let mut hoisted: Vec<String> = Vec::new();
     for pair in pairs(query) {
         let name = decoded_name(pair);
         if !has_header_prefix(&name) {
             continue;
         }
-        if place != Place::Query || !is_header(&name) {
+        if location != SigV2Location::Query || !is_header(&name) {
             return Err(SigV2Rejection::Uncovered(shortened(&name)).into());
         }
         let name = name.to_ascii_lowercase();
         let value = decoded_bytes(value_of(pair));
-        if value.contains(&b'\n') || moved.contains(&name) {
-            let what =
-                format!("the parameter `{}` is in the query twice, or has a line feed", shortened(&name));
-            return Err(SigV2Rejection::Malformed(place, what.into()).into());
+        if value.contains(&b'\n') || hoisted.contains(&name) {
+            let what = format!("the parameter `{}` is repeated, or has a line feed", shortened(&name));
+            return Err(SigV2Rejection::Malformed(location, what.into()).into());
         }
         let value = value.trim_ascii();
-        // Clients send the header as well, because SigV4 asks for it. Two values would be two requests.
+        // Clients send the header as well, because SigV4 requires it. Different values would make the request ambiguous.
         if all.get(&name).is_some_and(|header| header != value) {
             return Err(SignatureRejection::Mismatch);
         }
         all.insert(name.clone(), value.to_owned());
-        moved.push(name);
+        hoisted.push(name);
     }
     Ok(all)
 }
 
-/// The spellings of the resource that clients sign. `bucket` is the bucket's name where the host holds it.
+/// The spellings of the resource that clients sign. `bucket` is the bucket's name if the host contains it.
 ///
-/// The path is signed as it was sent. botocore ends the path of a bucket with a slash that it does not send, and signers differ on
-/// whether an empty value keeps its `=`. Each spelling names the same resource.
+/// The path is signed as it was sent. botocore signs a slash at the end of a bucket's path and does not send it, and signers differ on
+/// whether an empty value keeps its `=`. All spellings name the same resource.
 pub(super) fn canonical_resources(
     uri: &Uri,
     bucket: Option<&str>,
-    place: Place,
+    location: SigV2Location,
 ) -> Result<Vec<Vec<u8>>, SigV2Rejection> {
     let path = match bucket {
         Some(bucket) => format!("/{bucket}{}", uri.path()),
@@ -126,7 +125,7 @@ pub(super) fn canonical_resources(
     };
     let is_bare_bucket = path.len() > 1 && !path[1..].contains('/');
     let with_slash = is_bare_bucket.then(|| format!("{path}/"));
-    let covered = covered_parameters(uri.query().unwrap_or_default(), place)?;
+    let covered = covered_parameters(uri.query().unwrap_or_default(), location)?;
     let has_empty = covered.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.is_empty()));
     let mut resources = Vec::with_capacity(1);
     for path in [Some(path), with_slash].into_iter().flatten() {
@@ -140,8 +139,8 @@ pub(super) fn canonical_resources(
 
 type Parameter<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
 
-/// The parameters that the signature covers, sorted by name, their values decoded.
-fn covered_parameters(query: &str, place: Place) -> Result<Vec<Parameter<'_>>, SigV2Rejection> {
+/// The parameters that the signature covers, sorted by name, with percent-decoded values.
+fn covered_parameters(query: &str, location: SigV2Location) -> Result<Vec<Parameter<'_>>, SigV2Rejection> {
     let mut covered: Vec<Parameter<'_>> = Vec::new();
     for pair in pairs(query) {
         let name = decoded_name(pair);
@@ -150,20 +149,20 @@ fn covered_parameters(query: &str, place: Place) -> Result<Vec<Parameter<'_>>, S
         }
         let value = pair.split_once('=').map(|(_, value)| decoded_bytes(value));
         if value.as_ref().is_some_and(|value| is_ambiguous(value)) {
-            let what = format!("the value of `{name}` has a line feed, or reads like further parameters");
-            return Err(SigV2Rejection::Malformed(place, what.into()));
+            let what = format!("the value of `{name}` has a line feed, or contains further parameters");
+            return Err(SigV2Rejection::Malformed(location, what.into()));
         }
         covered.push((name, value));
     }
     covered.sort_unstable();
     if let Some(pair) = covered.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        let what = format!("the sub-resource `{}` is in the query twice", pair[0].0);
-        return Err(SigV2Rejection::Malformed(place, what.into()));
+        let what = format!("the sub-resource `{}` is repeated", pair[0].0);
+        return Err(SigV2Rejection::Malformed(location, what.into()));
     }
     Ok(covered)
 }
 
-/// Whether a value could be taken for the end of one and another parameter.
+/// Whether a value could be read as a shorter value and another parameter.
 fn is_ambiguous(value: &[u8]) -> bool {
     let is_parameter = |piece: &[u8]| {
         let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default();
@@ -185,13 +184,13 @@ fn canonical_resource(path: &str, covered: &[Parameter<'_>], keeps_empty: bool) 
     bytes
 }
 
-/// The bytes of a signature. Base64 has one spelling of them.
+/// The bytes of a signature. Only the canonical base64 is accepted.
 pub(super) fn signature_bytes(text: &str) -> Result<[u8; 20], SignatureRejection> {
     let decoded = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
     decoded.ok_or(SignatureRejection::Mismatch)
 }
 
-/// Whether the code is the secret's over the data; takes the same time wherever they differ.
+/// Whether the code is the HMAC-SHA1 of the data. Compares in constant time.
 pub(super) fn verify_hmac(secret: &str, data: [&[u8]; 2], code: &[u8; 20]) -> bool {
     Hmac::<Sha1>::new_from_slice(secret.as_bytes()).is_ok_and(|mac| {
         mac.chain_update(data[0]).chain_update(data[1]).verify_slice(code.as_slice()).is_ok()

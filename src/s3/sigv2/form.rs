@@ -1,9 +1,9 @@
-//! The SigV2 signature of a form. It covers the value of the policy field, in base64.
+//! Verifies the SigV2 signature of a form. It covers the base64 value of the policy field.
 
 use crate::s3::sigv2::canonical::{signature_bytes, verify_hmac};
 use crate::s3::sigv4::SignatureRejection;
 
-/// Whether a form's policy is signed with the secret.
+/// Verifies the signature of a form's policy.
 pub(crate) fn verify_policy(policy: &str, signature: &str, secret: &str) -> Result<(), SignatureRejection> {
     let given = signature_bytes(signature)?;
     match verify_hmac(secret, [policy.as_bytes(), b""], &given) {

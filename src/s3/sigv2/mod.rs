@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! Authorization: AWS KEY-ID:SIGNATURE                ┐
-//! ?AWSAccessKeyId=…&Expires=…&Signature=…            ├─> claim ──> time, token ──> HMAC-SHA1 over canonical
+//! ?AWSAccessKeyId=…&Expires=…&Signature=…            ├─> presented_signature ─> time, token ─> HMAC-SHA1 over canonical
 //! form fields AWSAccessKeyId, policy, signature      ┘
 //! ```
 //!
-//! SigV2 is weaker than SigV4. It covers neither the body nor the host nor most parameters, a presigned URL has no start, and the
-//! secret itself is the key. So it is off unless a bucket lists `sigv2`. `query` names the parameters that it covers, and a request that
-//! depends on any other is refused (`auth/version_2.rs`). `auth` knows keys and buckets, and the callers pass the time.
+//! SigV2 is weaker than SigV4. It covers neither the body nor the host nor most parameters, a presigned URL has no start time, and the
+//! secret itself is the HMAC key. So it is disabled unless a bucket lists `sigv2`. `query` lists the parameters that it covers, and a
+//! request that depends on any other parameter is rejected (`auth/sigv2_auth.rs`). `auth` has the keys and buckets, and the callers pass
+//! the time.
 //!
 //! Source: S3 User Guide, "Signing and Authenticating REST Requests (AWS signature version 2)" and "Browser-Based Uploads Using POST
 //! (AWS signature version 2)".
@@ -23,4 +24,4 @@ mod tests;
 
 pub(crate) use form::verify_policy;
 pub(crate) use presented_signature::{PresentedSigV2, check_single_auth, is_presented};
-pub(crate) use rejection::{Place, SigV2Rejection};
+pub(crate) use rejection::{SigV2Location, SigV2Rejection};

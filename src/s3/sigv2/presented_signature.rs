@@ -1,29 +1,28 @@
-//! The SigV2 signature of a request: reading it, and checking it against the clock and the secret.
+//! The SigV2 signature of a request (A8): reads it, and checks it against the clock and the secret.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use crate::http::request_validation::Head;
 use crate::s3::sigv2::canonical::{canonical_resources, signature_bytes, string_to_sign_lines, verify_hmac};
-use crate::s3::sigv2::{Place, SigV2Rejection, query};
+use crate::s3::sigv2::{SigV2Location, SigV2Rejection, query};
 use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 use crate::s3::sigv4::{
-    PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp,
-    VerifiedSignature, header_session_token, is_s3_secret, query as version_4,
+    AMZ_DATE, PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp,
+    VerifiedSignature, header_session_token, is_s3_secret, query as sigv4_query,
 };
 
-const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
-/// Headers of a body in chunks.
+/// Headers of an `aws-chunked` body.
 const CHUNKED: [&str; 2] = ["x-amz-decoded-content-length", "x-amz-trailer"];
 
-/// A signature and what it names, before it is verified.
+/// A signature and its parameters. It is not verified yet.
 #[derive(Debug)]
 pub(crate) struct PresentedSigV2<'a> {
-    location: Place,
+    location: SigV2Location,
     access_key_id: Cow<'a, str>,
     /// In base64.
     signature: Cow<'a, str>,
@@ -36,31 +35,32 @@ pub(crate) struct PresentedSigV2<'a> {
 
 #[derive(Debug)]
 enum SignatureTime {
-    /// When it was signed.
+    /// The time of signing.
     Signed(SystemTime),
-    /// Until when a presigned URL is valid.
+    /// The expiration of a presigned URL.
     Expires(SystemTime),
 }
 
 /// Whether a request has any part of a SigV2 signature.
 pub(crate) fn is_presented(head: Head<'_>) -> bool {
-    let is_version_2 = |value: &[u8]| value == b"AWS" || value.starts_with(b"AWS ");
-    head.headers.get_all(AUTHORIZATION).any(|value| is_version_2(value.as_bytes()))
+    let is_sigv2 = |value: &[u8]| value == b"AWS" || value.starts_with(b"AWS ");
+    head.headers.get_all(AUTHORIZATION).any(|value| is_sigv2(value.as_bytes()))
         || query::is_presigned(head.uri.query().unwrap_or_default())
 }
 
-/// Refuses a request with a second proof of identity. A session token in the query of a presigned URL is no second one.
+/// Rejects a request with a second signature. A session token in the query of a presigned URL does not count as one.
 pub(crate) fn check_single_auth(head: Head<'_>) -> Result<(), SignatureRejection> {
     let query = head.uri.query().unwrap_or_default();
-    let presigns = query::is_presigned(query);
-    let is_token = |pair: &str| presigns && decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str());
-    let beside = pairs(query).any(|pair| version_4::is_presign_parameter(pair) && !is_token(pair));
-    let count = head.headers.get_all(AUTHORIZATION).count() + usize::from(presigns);
-    if beside || count > 1 { Err(SignatureRejection::Ambiguous) } else { Ok(()) }
+    let is_presigned = query::is_presigned(query);
+    let is_token =
+        |pair: &str| is_presigned && decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str());
+    let has_sigv4 = pairs(query).any(|pair| sigv4_query::is_presign_parameter(pair) && !is_token(pair));
+    let count = head.headers.get_all(AUTHORIZATION).count() + usize::from(is_presigned);
+    if has_sigv4 || count > 1 { Err(SignatureRejection::Ambiguous) } else { Ok(()) }
 }
 
 impl<'a> PresentedSigV2<'a> {
-    /// Reads the signature of a request that offers one.
+    /// Reads the signature of a request for which `is_presented` is true.
     pub(crate) fn from_request(head: Head<'a>) -> Result<Self, SignatureRejection> {
         let query = head.uri.query().unwrap_or_default();
         if query::is_presigned(query) {
@@ -76,7 +76,7 @@ impl<'a> PresentedSigV2<'a> {
         let seconds = is_number.then(|| expires.parse().ok()).flatten().map(Duration::from_secs);
         let end = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(seconds));
         let what = "Expires is not a number of seconds since 1970";
-        let end = end.ok_or(SigV2Rejection::Malformed(Place::Query, what.into()))?;
+        let end = end.ok_or(SigV2Rejection::Malformed(SigV2Location::Query, what.into()))?;
         let date = match expires {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
@@ -86,7 +86,7 @@ impl<'a> PresentedSigV2<'a> {
             (token, header) => token.or(header.map(Cow::Borrowed)),
         };
         Ok(Self {
-            location: Place::Query,
+            location: SigV2Location::Query,
             access_key_id,
             signature,
             date,
@@ -102,10 +102,10 @@ impl<'a> PresentedSigV2<'a> {
         let what = "it is not AWS ACCESS-KEY-ID:SIGNATURE";
         let (id, signature) = pair
             .filter(|(id, signature)| !id.is_empty() && !signature.is_empty())
-            .ok_or(SigV2Rejection::Malformed(Place::Header, what.into()))?;
+            .ok_or(SigV2Rejection::Malformed(SigV2Location::Header, what.into()))?;
         let (date, signed) = header_date(headers)?;
         Ok(Self {
-            location: Place::Header,
+            location: SigV2Location::Header,
             access_key_id: id.into(),
             signature: signature.into(),
             date: date.into(),
@@ -123,7 +123,7 @@ impl<'a> PresentedSigV2<'a> {
         self.session_token.as_deref()
     }
 
-    /// Checks the claim against the clock. `lifetime_max` is how far ahead the end of a presigned URL may lie.
+    /// Checks the signature's time against the clock. `lifetime_max` is the longest time from now to the expiration of a presigned URL.
     pub(crate) fn check_time(
         &self,
         now: SystemTime,
@@ -145,7 +145,7 @@ impl<'a> PresentedSigV2<'a> {
         }
     }
 
-    /// Whether the signature is the secret's. `bucket` is the bucket's name where the host holds it.
+    /// Verifies the signature. `bucket` is the bucket's name if the host contains it.
     pub(crate) fn verify(
         &self,
         head: Head<'_>,
@@ -163,7 +163,7 @@ impl<'a> PresentedSigV2<'a> {
         }
     }
 
-    /// What the answer shows of a signature that does not match.
+    /// The elements of the reply to a signature that does not match.
     pub(crate) fn mismatch(&self, head: Head<'_>, bucket: Option<&str>) -> SignatureMismatch {
         let lines = string_to_sign_lines(head, &self.date, self.location, is_s3_secret).unwrap_or_default();
         let resources = canonical_resources(head.uri, bucket, self.location).unwrap_or_default();
@@ -172,27 +172,28 @@ impl<'a> PresentedSigV2<'a> {
     }
 }
 
-/// The line of the string to sign, and the moment. `x-amz-date` is signed as a header, and the line is then empty.
+/// The date line of the string to sign, and the time. `x-amz-date` is signed as a header, and then the line is empty.
 fn header_date(headers: &HeaderMap) -> Result<(&[u8], SystemTime), SignatureRejection> {
     let is_amz = headers.contains_key(AMZ_DATE);
     let mut values = headers.get_all(if is_amz { AMZ_DATE } else { DATE });
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(SignatureRejection::MissingDate);
     };
-    let moment = value.to_str().ok().and_then(|text| parse_date(text.trim()));
+    let time = value.to_str().ok().and_then(|text| parse_date(text.trim()));
     let line = if is_amz { &b""[..] } else { value.as_bytes().trim_ascii() };
-    moment.map(|moment| (line, moment)).ok_or(SignatureRejection::MissingDate)
+    time.map(|time| (line, time)).ok_or(SignatureRejection::MissingDate)
 }
 
-/// A date of HTTP, also with a numeric zone as in S3's examples, or in the form of SigV4. To S3 one before 1970 is no date.
+/// Parses an HTTP date, an RFC 2822 date with a numeric zone as in S3's examples, or a date in SigV4's format. S3 rejects dates before
+/// 1970.
 fn parse_date(text: &str) -> Option<SystemTime> {
-    let of_mail = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
-    let of_http = httpdate::parse_http_date(text).ok();
-    let moment = of_http.or_else(|| Timestamp::parse(text).map(|at| at.to_time())).or_else(of_mail);
-    moment.filter(|moment| *moment >= SystemTime::UNIX_EPOCH)
+    let rfc2822 = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
+    let http_date = httpdate::parse_http_date(text).ok();
+    let time = http_date.or_else(|| Timestamp::parse(text).map(|at| at.to_time())).or_else(rfc2822);
+    time.filter(|time| *time >= SystemTime::UNIX_EPOCH)
 }
 
-/// The session token in the query, once.
+/// The session token in the query. Two tokens are an error.
 fn query_session_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
     let mut tokens =
         pairs(query).filter(|pair| decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str()));
@@ -203,17 +204,17 @@ fn query_session_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRej
     }
 }
 
-/// The hash that the body must have, if the client sends one. SigV2 does not require it.
+/// The hash that the body must have, if the client sends one. SigV2 does not require it. `aws-chunked` bodies are rejected.
 fn payload_hash(headers: &HeaderMap) -> Result<PayloadHash, SignatureRejection> {
     let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
     let mut codings =
         headers.get_all(CONTENT_ENCODING).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let chunks = CHUNKED.iter().any(|name| headers.contains_key(*name)) || codings.any(is_chunked);
+    let has_chunks = CHUNKED.iter().any(|name| headers.contains_key(*name)) || codings.any(is_chunked);
     match PayloadHash::header_value(headers)?.map_or(Ok(PayloadHash::Unsigned), PayloadHash::parse)? {
         PayloadHash::SignedChunks { .. } | PayloadHash::UnsignedTrailer => {
             Err(SigV2Rejection::ChunkedBody.into())
         }
-        _ if chunks => Err(SigV2Rejection::ChunkedBody.into()),
+        _ if has_chunks => Err(SigV2Rejection::ChunkedBody.into()),
         payload => Ok(payload),
     }
 }

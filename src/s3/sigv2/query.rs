@@ -1,11 +1,11 @@
-//! A query as SigV2 reads it: the parameters of a presigned URL, and the parameters that a signature covers.
+//! Queries in SigV2 (A8): the parameters of a presigned URL, and the parameters that a signature covers.
 //!
-//! Names are compared decoded. The parameters of a presigned URL are removed in any case of their letters, and accepted only in their exact
-//! spelling and once each.
+//! Names are compared percent-decoded. The parameters of a presigned URL are removed in any case of their letters, and accepted only in
+//! their exact spelling and once each.
 
 use std::borrow::Cow;
 
-use crate::s3::sigv2::{Place, SigV2Rejection};
+use crate::s3::sigv2::{SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::query::{decoded_name, decoded_text, is_header, pairs, value_of};
 
 /// The parameters of a presigned URL.
@@ -14,8 +14,8 @@ const NAMES: [&str; 3] = ["AWSAccessKeyId", "Signature", "Expires"];
 const REPEATED: [&str; 2] = ["content-md5", "content-type"];
 
 /// The parameters that SigV2 covers, in the order in which they are signed: the sub-resources and overrides of the S3 User Guide
-/// ("Constructing the CanonicalizedResource Element"), and those that the AWS SDKs for Java and Python sign besides. botocore also
-/// signs `select`; servers do not, so it is not here.
+/// ("Constructing the CanonicalizedResource Element"), and others that the AWS SDKs for Java and Python sign. botocore also signs `select`;
+/// servers do not, so it is not in the list.
 const COVERED: [&str; 31] = [
     "accelerate",
     "acl",
@@ -50,7 +50,7 @@ const COVERED: [&str; 31] = [
     "website",
 ];
 
-/// Whether a query makes its URL a presigned one.
+/// Whether the query is that of a presigned URL.
 pub(crate) fn is_presigned(query: &str) -> bool {
     pairs(query).any(|pair| {
         let name = decoded_name(pair);
@@ -58,13 +58,13 @@ pub(crate) fn is_presigned(query: &str) -> bool {
     })
 }
 
-/// Whether a pair of a presigned URL's query belongs to its signature. It must not travel on.
+/// Whether a pair of a presigned URL's query belongs to its signature. Such a pair must not be forwarded.
 pub(crate) fn is_presign_parameter(pair: &str) -> bool {
     let name = decoded_name(pair);
     NAMES.iter().chain(&REPEATED).any(|known| known.eq_ignore_ascii_case(&name))
 }
 
-/// Whether a signature covers the parameter of this name. `x-amz-` parameters are signed like the headers of their names.
+/// Whether a signature covers the parameter with this name. `x-amz-` parameters are signed like the headers with these names.
 pub(crate) fn covers(name: &str) -> bool {
     is_covered(name) || is_header(name)
 }
@@ -74,7 +74,7 @@ pub(super) fn is_covered(name: &str) -> bool {
 }
 
 fn malformed(what: impl Into<Cow<'static, str>>) -> SigV2Rejection {
-    SigV2Rejection::Malformed(Place::Query, what.into())
+    SigV2Rejection::Malformed(SigV2Location::Query, what.into())
 }
 
 /// The parameters' values, in the order of `NAMES`.
@@ -84,11 +84,11 @@ pub(super) fn presign_parameters(query: &str) -> Result<[Cow<'_, str>; 3], SigV2
         let name = decoded_name(pair);
         let Some(at) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name)) else { continue };
         if name != NAMES[at] {
-            return Err(malformed(format!("the parameter {} is spelled in another case", NAMES[at])));
+            return Err(malformed(format!("the parameter {} has the wrong case", NAMES[at])));
         }
         let value = decoded_text(value_of(pair));
         if values[at].replace(value).is_some() {
-            return Err(malformed(format!("the parameter {} is in the query twice", NAMES[at])));
+            return Err(malformed(format!("the parameter {} is repeated", NAMES[at])));
         }
     }
     match values {

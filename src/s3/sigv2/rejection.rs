@@ -1,33 +1,33 @@
-//! Rejections that only SigV2 has. `auth/version_2.rs` holds their answers.
+//! Rejections that only SigV2 has. `auth/sigv2_auth.rs` has their error replies.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::s3::sigv4::SignatureRejection;
 
-/// The part of a request that holds the signature.
+/// The part of a request that has the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SigV2Location {
     /// In the `Authorization` header.
     Header,
     /// In the query: a presigned URL.
     Query,
 }
 
-/// Why a SigV2 signature was not accepted.
+/// Why a SigV2 signature was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SigV2Rejection {
     /// The bucket does not accept SigV2.
     Disabled,
     /// The signature is malformed.
-    Malformed(Place, Cow<'static, str>),
-    /// The body is in chunks, which SigV2 cannot sign.
+    Malformed(SigV2Location, Cow<'static, str>),
+    /// The body is `aws-chunked`; SigV2 has no signatures for chunks.
     ChunkedBody,
     /// The operation depends on this parameter or header, which the signature does not cover.
     Uncovered(String),
     /// A presigned URL has expired.
     Expired { expires: String, now: String },
-    /// A presigned URL or a form that would be valid for too long.
+    /// The expiration of a presigned URL or a form is too far in the future.
     TooFarAhead { max: Duration },
 }
 

@@ -1,4 +1,4 @@
-//! The published examples of the S3 User Guide, and what could be read in two ways.
+//! The published examples of the S3 User Guide, and ambiguous requests.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const DATE_SECONDS: u64 = 1_175_024_202;
 const DATE: &str = "Tue, 27 Mar 2007 19:36:42 +0000";
 
-/// A request as it reaches the gateway; `bucket` is named by the host.
+/// A request as the gateway receives it. `bucket` is the bucket in the host.
 struct Sent {
     method: Method,
     uri: Uri,
@@ -54,11 +54,11 @@ impl Sent {
             .check_time(SystemTime::UNIX_EPOCH + Duration::from_secs(now_seconds), WEEK)
     }
 
-    /// What the signature is computed over, in the first of its spellings.
-    fn string_to_sign(&self, date: &str, place: Place) -> Result<String, SignatureRejection> {
+    /// The string to sign with the first spelling of the resource.
+    fn string_to_sign(&self, date: &str, location: SigV2Location) -> Result<String, SignatureRejection> {
         let head = self.head();
-        let lines = string_to_sign_lines(head, date.as_bytes(), place, |_| false)?;
-        let resource = canonical_resources(head.uri, self.bucket, place)?.remove(0);
+        let lines = string_to_sign_lines(head, date.as_bytes(), location, |_| false)?;
+        let resource = canonical_resources(head.uri, self.bucket, location)?.remove(0);
         Ok(String::from_utf8([lines, resource].concat()).unwrap())
     }
 }
@@ -76,7 +76,7 @@ fn signed(method: &str, target: &str, signature: &str, date: &str, more: &[(&str
 
 /// A8: the examples of the S3 User Guide ("Authentication Examples"), each with its published signature
 #[test]
-fn the_documented_examples_hold() {
+fn the_documented_examples_are_accepted() {
     let upload = [
         ("x-amz-acl", "public-read"),
         ("content-type", "application/x-download"),
@@ -137,9 +137,9 @@ fn the_documented_examples_hold() {
     }
 }
 
-/// A8: with `x-amz-date` the line of the date is empty, as the guide's text says; its example signs another string
+/// A8: with `x-amz-date` the date line is empty, as the guide's text defines; its example signs another string
 #[test]
-fn the_date_line_is_empty_beside_the_amazon_date() {
+fn the_date_line_is_empty_with_the_amazon_date() {
     let more = [("x-amz-date", "Tue, 27 Mar 2007 21:20:26 +0000")];
     let delete = |signature| {
         let date = "Tue, 27 Mar 2007 21:20:27 +0000";
@@ -149,9 +149,9 @@ fn the_date_line_is_empty_beside_the_amazon_date() {
     assert_eq!(delete("lx3byBScXR6KzyMaifNkardMwNk=").verify(), Err(SignatureRejection::Mismatch));
 }
 
-/// A8: what is signed, and how it is spelled
+/// A8: the content and order of the string to sign
 #[test]
-fn headers_and_parameters_are_put_in_one_order() {
+fn headers_and_parameters_are_sorted() {
     let sent = Sent::new(
         "PUT",
         "/b/a%20b//~?versionId=3&prefix=p&acl&response-content-type=text%2Fplain%3B+charset%3Dutf-8",
@@ -164,7 +164,7 @@ fn headers_and_parameters_are_put_in_one_order() {
         ],
     );
     assert_eq!(
-        sent.string_to_sign(DATE, Place::Header).unwrap(),
+        sent.string_to_sign(DATE, SigV2Location::Header).unwrap(),
         format!(
             "PUT\n\ntext/plain\n{DATE}\nx-amz-meta-a:1,2\nx-amz-meta-b:two   words\n\
              /b/a%20b//~?acl&response-content-type=text/plain; charset=utf-8&versionId=3"
@@ -176,17 +176,17 @@ fn headers_and_parameters_are_put_in_one_order() {
         &[("x-amz-acl", "private")],
     );
     assert_eq!(
-        presigned.string_to_sign("9", Place::Query).unwrap(),
+        presigned.string_to_sign("9", SigV2Location::Query).unwrap(),
         "PUT\n\n\n9\nx-amz-acl:private\nx-amz-meta-who:me and\n/b/k"
     );
 }
 
-/// A8: botocore ends the path of a bucket with a slash, and signers differ on an empty value's `=`
+/// A8: botocore signs a slash at the end of a bucket's path, and signers differ on an empty value's `=`
 #[test]
-fn every_spelling_of_the_same_resource_is_known() {
+fn every_spelling_of_the_same_resource_is_tried() {
     let spelled = |target: &str, bucket| {
         let uri: Uri = target.parse().unwrap();
-        let all = canonical_resources(&uri, bucket, Place::Header).unwrap();
+        let all = canonical_resources(&uri, bucket, SigV2Location::Header).unwrap();
         all.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(spelled("/b?uploads", None), ["/b?uploads", "/b/?uploads"]);
@@ -197,9 +197,9 @@ fn every_spelling_of_the_same_resource_is_known() {
     assert_eq!(spelled("/", None), ["/"]);
 }
 
-/// A8, V12: a value that would be signed like further parameters could be turned into them
+/// A8, V12: a value with the same string to sign as further parameters could be replaced by them
 #[test]
-fn values_that_read_in_two_ways_are_refused() {
+fn ambiguous_values_are_rejected() {
     for query in [
         "response-content-type=a%26versionId%3D3",
         "partNumber=1%26uploadId%3Dx",
@@ -209,28 +209,34 @@ fn values_that_read_in_two_ways_are_refused() {
         "versionId=1&version%49d=1",
     ] {
         let sent = Sent::new("GET", &format!("/b/k?{query}"), &[]);
-        let told = sent.string_to_sign(DATE, Place::Header);
+        let result = sent.string_to_sign(DATE, SigV2Location::Header);
         assert!(
-            matches!(told, Err(SignatureRejection::SigV2(SigV2Rejection::Malformed(Place::Header, _)))),
-            "{query}: {told:?}"
+            matches!(
+                result,
+                Err(SignatureRejection::SigV2(SigV2Rejection::Malformed(SigV2Location::Header, _)))
+            ),
+            "{query}: {result:?}"
         );
     }
     let name = Sent::new("GET", "/b/k?response-content-disposition=filename%3D%22a%26b.txt%22", &[]);
-    assert!(name.string_to_sign(DATE, Place::Header).is_ok(), "an ampersand alone is no parameter");
-    for moved in ["x-amz-a=1%0Ax-amz-acl:private", "x-amz-a=1&X-Amz-A=1", "x-amz-a%3Ab=1"] {
-        let sent = Sent::new("GET", &format!("/b/k?{moved}"), &[]);
-        assert!(sent.string_to_sign("9", Place::Query).is_err(), "{moved}");
+    assert!(
+        name.string_to_sign(DATE, SigV2Location::Header).is_ok(),
+        "an ampersand alone does not start a parameter"
+    );
+    for hoisted in ["x-amz-a=1%0Ax-amz-acl:private", "x-amz-a=1&X-Amz-A=1", "x-amz-a%3Ab=1"] {
+        let sent = Sent::new("GET", &format!("/b/k?{hoisted}"), &[]);
+        assert!(sent.string_to_sign("9", SigV2Location::Query).is_err(), "{hoisted}");
     }
     let twice = Sent::new("GET", "/b/k?x-amz-acl=private", &[("x-amz-acl", "public-read")]);
-    assert_eq!(twice.string_to_sign("9", Place::Query), Err(SignatureRejection::Mismatch));
+    assert_eq!(twice.string_to_sign("9", SigV2Location::Query), Err(SignatureRejection::Mismatch));
     let beside_header = Sent::new("GET", "/b/k?x-amz-acl=private", &[]);
     assert!(matches!(
-        beside_header.string_to_sign(DATE, Place::Header),
+        beside_header.string_to_sign(DATE, SigV2Location::Header),
         Err(SignatureRejection::SigV2(SigV2Rejection::Uncovered(name))) if name == "x-amz-acl"
     ));
 }
 
-/// A8: base64 has one spelling of a signature
+/// A8: only the canonical base64 of a signature is accepted
 #[test]
 fn a_signature_has_one_spelling() {
     let right = "bWq2s1WEIj+Ydj0vQ697zp+IXMU=";
@@ -249,9 +255,9 @@ fn a_signature_has_one_spelling() {
     }
 }
 
-/// A8: every date of HTTP, and the two others that clients send
+/// A8: every format of HTTP dates, and the two other formats that clients send
 #[test]
-fn dates_are_read_in_every_form() {
+fn dates_are_parsed_in_every_format() {
     for date in [
         DATE,
         "Tue, 27 Mar 2007 19:36:42 GMT",
@@ -282,13 +288,13 @@ fn dates_are_read_in_every_form() {
     }
 }
 
-/// A8: the end of a URL lies ahead, and not too far
+/// A8: the expiration of a URL is in the future, and not too far
 #[test]
-fn a_url_is_valid_until_its_end() {
-    let until = |expires: &str| {
+fn a_url_is_valid_until_its_expiration() {
+    let expiring = |expires: &str| {
         Sent::new("GET", &format!("/b/k?AWSAccessKeyId={ID}&Signature=x&Expires={expires}"), &[])
     };
-    let sent = until("1000000");
+    let sent = expiring("1000000");
     assert_eq!(sent.check_time(1_000_000), Ok(()));
     assert_eq!(sent.check_time(1_000_000 - WEEK.as_secs()), Ok(()));
     assert_eq!(
@@ -301,15 +307,15 @@ fn a_url_is_valid_until_its_end() {
     ));
     for bad in ["", "-1", "+9", "9.5", "1e9", "99999999999999999999", "18446744073709551615", "soon"] {
         assert!(matches!(
-            until(bad).verify(),
-            Err(SignatureRejection::SigV2(SigV2Rejection::Malformed(Place::Query, _)))
+            expiring(bad).verify(),
+            Err(SignatureRejection::SigV2(SigV2Rejection::Malformed(SigV2Location::Query, _)))
         ));
     }
 }
 
-/// A8: a body in chunks is refused, and the hash of a body is known where a client sends it
+/// A8: an `aws-chunked` body is rejected, and a payload hash is parsed if the client sends one
 #[test]
-fn bodies_are_never_in_chunks() {
+fn chunked_bodies_are_rejected() {
     let with = |name: &str, value: &str| {
         let sent = signed("PUT", "/b/k", "bWq2s1WEIj+Ydj0vQ697zp+IXMU=", DATE, &[(name, value)]);
         sent.verify()
@@ -327,12 +333,12 @@ fn bodies_are_never_in_chunks() {
     assert_eq!(with("x-amz-content-sha256", "none"), Err(SignatureRejection::MalformedContentSha256));
 }
 
-/// A8: the example of the S3 User Guide's page on SigV2 forms is a policy of this kind: base64 signed as it stands
+/// A8: the signature covers the base64 text of the policy, as in the S3 User Guide's page on SigV2 forms
 #[test]
-fn a_policy_is_signed_as_it_stands() {
+fn the_base64_text_of_a_policy_is_signed() {
     let policy = "eyJleHBpcmF0aW9uIjogIjIwMjYtMTEtMjlUMjE6NTA6MjNaIiwgImNvbmRpdGlvbnMiOiBbeyJidWNrZXQiOiAiYmt0In0sIHsia2V5\
                   IjogImsifV19";
-    // computed by botocore
+    // Computed with botocore.
     let signature = "L/EcpLRAXEeqN7oLkGZmxbh+2Ok=";
     assert_eq!(verify_policy(policy, signature, "sec"), Ok(()));
     for (policy, secret) in [(policy, "sed"), (&policy[4..], "sec"), ("", "sec")] {
@@ -341,9 +347,9 @@ fn a_policy_is_signed_as_it_stands() {
 }
 
 proptest! {
-    /// A8, V12: two queries with the same string to sign mean the same
+    /// A8, V12: two queries with the same string to sign have the same covered parameters
     #[test]
-    fn no_query_is_signed_like_another(
+    fn no_two_queries_share_a_string_to_sign(
         one in proptest::collection::vec((0_usize..8, "(&acl|&versionId=|=|%26|%3D|a|b|;){0,4}"), 0..4),
         other in proptest::collection::vec((0_usize..8, "(&acl|&versionId=|=|%26|%3D|a|b|;){0,4}"), 0..4),
     ) {
@@ -352,14 +358,14 @@ proptest! {
         let query = |parts: &[(usize, String)]| {
             parts.iter().map(|(at, value)| format!("{}={value}", NAMES[*at])).collect::<Vec<_>>().join("&")
         };
-        let signed = |query: &str| Sent::new("GET", &format!("/b/k?{query}"), &[]).string_to_sign("9", Place::Query);
+        let signed = |query: &str| Sent::new("GET", &format!("/b/k?{query}"), &[]).string_to_sign("9", SigV2Location::Query);
         let (one, other) = (query(&one), query(&other));
         if let (Ok(first), Ok(second)) = (signed(&one), signed(&other)) && first == second {
             prop_assert_eq!(covered_pairs(&one), covered_pairs(&other));
         }
     }
 
-    /// A8: a signature is for one secret and one string
+    /// A8: a signature verifies for one secret and one string only
     #[test]
     fn a_signature_fits_one_string(secret in "[ -~]{0,80}", text in ".{0,80}", at in 0_usize..20, bit in 0_u8..8) {
         let code = code(&secret, text.as_bytes());
@@ -371,7 +377,7 @@ proptest! {
     }
 }
 
-/// The pairs of a query that a store would read, decoded; those that SigV2 covers, in order.
+/// The decoded pairs of a query that SigV2 covers, sorted.
 fn covered_pairs(query: &str) -> Vec<(String, Vec<u8>)> {
     let decode = |part: &str| crate::s3::sigv4::query::decoded_bytes(part).into_owned();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

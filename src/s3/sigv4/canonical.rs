@@ -1,8 +1,8 @@
-//! The canonical request and the string to sign, of which client and server compute the same bytes.
+//! The canonical request and the string to sign of SigV4. Client and server compute the same bytes.
 //!
-//! They serve both directions: requests of clients are verified, and requests to upstreams are signed. The rules are S3's, not those of
-//! other services: the path is neither normalized nor encoded twice, and the payload's hash is the one that the request names. Header
-//! values are bytes, because metadata need not be UTF-8.
+//! The module serves both directions: it verifies requests of clients and signs requests to upstreams. It follows S3's rules, which differ
+//! from other services: the path is neither normalized nor encoded twice, and the payload hash is taken from the request. Header values
+//! are bytes, because metadata need not be UTF-8.
 //!
 //! Sources: AWS "Signature Version 4 signing process", S3 "Authenticating Requests (AWS Signature Version 4)".
 
@@ -15,39 +15,39 @@ use zeroize::Zeroizing;
 
 use crate::http::request_validation::percent_decode;
 
-/// The algorithm, as headers and strings to sign name it.
+/// The name of the algorithm in headers and strings to sign.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The end of every scope.
 pub(crate) const TERMINATOR: &str = "aws4_request";
-/// The service that scopes name.
+/// The service in scopes.
 pub(crate) const SERVICE: &str = "s3";
-/// The query parameter that holds a presigned URL's signature, which it cannot cover.
+/// The query parameter with a presigned URL's signature. The signature does not cover it.
 pub(crate) const QUERY_SIGNATURE: &str = "X-Amz-Signature";
 
-/// A request, as far as a signature covers it.
+/// The parts of a request that a signature covers.
 #[derive(Clone, Copy)]
 pub(crate) struct CanonicalRequest<'a> {
     pub(crate) method: &'a str,
-    /// Encoded already, see `canonical_path`.
+    /// Percent-encoded, see `canonical_path`.
     pub(crate) path: &'a str,
-    /// As on the wire.
+    /// As it was sent.
     pub(crate) query: &'a str,
     /// The signed headers, in lower case, in the order of the signature.
     pub(crate) names: &'a [&'a str],
     pub(crate) headers: &'a HeaderMap,
-    /// What stands for `host` where no header does (HTTP/2).
+    /// The value of `host` if there is no such header (HTTP/2).
     pub(crate) authority: Option<&'a str>,
-    /// What the request says of its payload.
+    /// The value of `x-amz-content-sha256`.
     pub(crate) payload: &'a str,
 }
 
 impl CanonicalRequest<'_> {
-    /// The bytes that are hashed.
+    /// The bytes of the canonical request.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_with(&canonical_query(self.query), |_, _, _| ())
     }
 
-    /// The same with another query. `edit` may replace each header's value, which begins at the given index of the bytes.
+    /// The canonical request with another query. `edit` may replace each header's value, which starts at the given index of the bytes.
     pub(super) fn to_bytes_with(&self, query: &str, edit: impl Fn(&str, &mut Vec<u8>, usize)) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
         let mut line = |text: &str| {
@@ -77,13 +77,13 @@ impl CanonicalRequest<'_> {
         bytes
     }
 
-    /// What the key signs.
+    /// The string to sign.
     pub(crate) fn string_to_sign(&self, timestamp: &str, scope: &str) -> String {
         let hash = hex::encode(Sha256::digest(self.to_bytes()));
         format!("{ALGORITHM}\n{timestamp}\n{scope}\n{hash}")
     }
 
-    /// A header's values, trimmed, runs of blanks folded, joined by commas.
+    /// Appends a header's values: trimmed, runs of blanks folded, joined with commas.
     fn push_values(&self, name: &str, bytes: &mut Vec<u8>) {
         let mut values = self.headers.get_all(name).peekable();
         if values.peek().is_none() && name == "host" {
@@ -104,12 +104,12 @@ impl CanonicalRequest<'_> {
     }
 }
 
-/// The path as a server computes it: decoded once and encoded in S3's one way.
+/// The canonical path: decoded once, and encoded by S3's rule.
 pub(crate) fn canonical_path(path: &str) -> Cow<'_, str> {
     canonical_part(path, true)
 }
 
-/// The query's pairs, each decoded and encoded, in order; the signature itself is left out.
+/// The canonical query: the pairs without the signature, each decoded and encoded, sorted.
 pub(super) fn canonical_query(query: &str) -> String {
     let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = query
         .split('&')
@@ -131,7 +131,7 @@ pub(super) fn canonical_query(query: &str) -> String {
     text
 }
 
-/// A plus sign is a blank in a query and itself in a path.
+/// Decodes and encodes a part. A plus sign is a blank in a query, and a plus sign in a path.
 fn canonical_part(text: &str, is_path: bool) -> Cow<'_, str> {
     let is_plain = |byte: &u8| is_unreserved(*byte) || (is_path && *byte == b'/');
     if text.as_bytes().iter().all(is_plain) {
@@ -149,7 +149,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// S3's own encoding: everything but unreserved characters, and the slash where it separates.
+/// S3's encoding: encodes every byte except unreserved characters, and except slashes if `keep_slash` is set.
 pub(crate) fn percent_encode(bytes: &[u8], keep_slash: bool) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(bytes.len() + 16);
@@ -165,7 +165,7 @@ pub(crate) fn percent_encode(bytes: &[u8], keep_slash: bool) -> String {
     encoded
 }
 
-/// The key of one day and region, made from a secret.
+/// Derives the signing key of a day and region from a secret.
 pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> [u8; 32] {
     let secret = Zeroizing::new(format!("AWS4{secret}"));
     let mut key = hmac(secret.as_bytes(), date.as_bytes());
@@ -176,12 +176,12 @@ pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> [u8; 32] {
 }
 
 pub(crate) fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
-    // HMAC takes a key of any length; the error is of the trait's general form only.
+    // HMAC accepts keys of any length, so the trait's error never occurs.
     Hmac::<Sha256>::new_from_slice(key)
         .map_or([0; 32], |mac| mac.chain_update(data).finalize().into_bytes().into())
 }
 
-/// Whether the code is the key's over the data; takes the same time wherever they differ.
+/// Whether the code is the HMAC of the data. Compares in constant time.
 pub(crate) fn verify_hmac(key: &[u8], data: &[u8], code: &[u8; 32]) -> bool {
     Hmac::<Sha256>::new_from_slice(key)
         .is_ok_and(|mac| mac.chain_update(data).verify_slice(code.as_slice()).is_ok())
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_computed_as_the_server_will() {
+    fn paths_are_canonical() {
         assert_eq!(canonical_path("/b/a'b+c"), "/b/a%27b%2Bc");
         assert_eq!(canonical_path("/b/%7e~"), "/b/~~");
         assert_eq!(canonical_path("/b//x/./"), "/b//x/./");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_sorted_after_encoding_and_lose_their_signature() {
+    fn queries_are_sorted_after_encoding_and_have_no_signature() {
         assert_eq!(canonical_query("y=2&x=/&&a"), "a=&x=%2F&y=2");
         assert_eq!(canonical_query("x=%2F&y=a+b&X-Amz-Signature=00"), "x=%2F&y=a%20b");
         assert_eq!(canonical_query("b=2&a=~&a-=1&B=3"), "B=3&a=~&a-=1&b=2");

@@ -1,6 +1,6 @@
-//! The SigV4 signature of a form. It covers the value of the policy field, in base64, and there is no canonical request.
+//! Verifies the SigV4 signature of a form. It covers the base64 value of the policy field; there is no canonical request.
 //!
-//! The policy has the expiration of the form. The signing key is that of a day, and S3 accepts it for a week.
+//! The policy has the form's expiration. The signing key is for one day, and S3 accepts it for a week.
 //!
 //! Source: S3 "Authenticating Requests in Browser-Based Uploads Using POST (AWS Signature Version 4)".
 
@@ -22,10 +22,11 @@ impl<'a> PresentedSignature<'a> {
         token: Option<&'a str>,
     ) -> Result<Self, SignatureRejection> {
         let malformed = |what| SignatureRejection::Malformed(SignatureLocation::Form, what);
-        let form = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let invalid_credential =
+            malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
         Ok(Self {
             location: SignatureLocation::Form,
-            scope: CredentialScope::parse(credential.into()).ok_or(form)?,
+            scope: CredentialScope::parse(credential.into()).ok_or(invalid_credential)?,
             timestamp: Timestamp::parse(date)
                 .ok_or(malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ"))?,
             lifetime: Some(Duration::from_secs(LIFETIME_SECONDS_MAX)),
@@ -36,14 +37,14 @@ impl<'a> PresentedSignature<'a> {
         })
     }
 
-    /// Whether the policy is signed with the key for the claim's date and region.
+    /// Verifies the signature of the policy. `key` is the signing key for the credential's date and region.
     pub(crate) fn verify_policy(&self, policy: &str, key: &[u8; 32]) -> Result<(), SignatureRejection> {
         let given = self.signature_bytes()?;
         if verify_hmac(key, policy.as_bytes(), &given) { Ok(()) } else { Err(SignatureRejection::Mismatch) }
     }
 
-    /// The elements of the answer to a signature that does not match. A policy repeats the session token of its form, so the policy
-    /// of a form with a token is not shown.
+    /// The elements of the reply to a signature that does not match. A policy repeats the form's session token, so the policy of a form
+    /// with a token is not shown.
     pub(crate) fn policy_mismatch(&self, policy: &str) -> SignatureMismatch {
         let shown = match self.session_token {
             None => Cow::Borrowed(policy),
@@ -60,18 +61,18 @@ mod tests {
 
     /// A1: the policy and signature of the S3 documentation ("Example: Browser-Based Upload using HTTP POST")
     #[test]
-    fn the_documented_example_holds() {
+    fn the_documented_example_is_accepted() {
         let policy = "eyAiZXhwaXJhdGlvbiI6ICIyMDE1LTEyLTMwVDEyOjAwOjAwLjAwMFoiLA0KICAiY29uZGl0aW9ucyI6IFsNCiAgICB7ImJ1Y2tldCI6ICJzaWd2NGV4YW1wbGVidWNrZXQifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRrZXkiLCAidXNlci91c2VyMS8iXSwNCiAgICB7ImFjbCI6ICJwdWJsaWMtcmVhZCJ9LA0KICAgIHsic3VjY2Vzc19hY3Rpb25fcmVkaXJlY3QiOiAiaHR0cDovL3NpZ3Y0ZXhhbXBsZWJ1Y2tldC5zMy5hbWF6b25hd3MuY29tL3N1Y2Nlc3NmdWxfdXBsb2FkLmh0bWwifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRDb250ZW50LVR5cGUiLCAiaW1hZ2UvIl0sDQogICAgeyJ4LWFtei1tZXRhLXV1aWQiOiAiMTQzNjUxMjM2NTEyNzQifSwNCiAgICB7IngtYW16LXNlcnZlci1zaWRlLWVuY3J5cHRpb24iOiAiQUVTMjU2In0sDQogICAgWyJzdGFydHMtd2l0aCIsICIkeC1hbXotbWV0YS10YWciLCAiIl0sDQoNCiAgICB7IngtYW16LWNyZWRlbnRpYWwiOiAiQUtJQUlPU0ZPRE5ON0VYQU1QTEUvMjAxNTEyMjkvdXMtZWFzdC0xL3MzL2F3czRfcmVxdWVzdCJ9LA0KICAgIHsieC1hbXotYWxnb3JpdGhtIjogIkFXUzQtSE1BQy1TSEEyNTYifSwNCiAgICB7IngtYW16LWRhdGUiOiAiMjAxNTEyMjlUMDAwMDAwWiIgfQ0KICBdDQp9";
         let signature = "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e";
         let key = signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20151229", "us-east-1");
         let credential = "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request";
-        let claim = |signature| {
+        let presented = |signature| {
             PresentedSignature::from_form(credential, "20151229T000000Z", signature, None).unwrap()
         };
-        assert_eq!(claim(signature).verify_policy(policy, &key), Ok(()));
+        assert_eq!(presented(signature).verify_policy(policy, &key), Ok(()));
         let mismatch = Err(SignatureRejection::Mismatch);
-        assert_eq!(claim(signature).verify_policy(&policy[4..], &key), mismatch);
-        assert_eq!(claim(&signature[1..]).verify_policy(policy, &key), mismatch);
-        assert_eq!(claim(&signature.to_uppercase()).verify_policy(policy, &key), mismatch);
+        assert_eq!(presented(signature).verify_policy(&policy[4..], &key), mismatch);
+        assert_eq!(presented(&signature[1..]).verify_policy(policy, &key), mismatch);
+        assert_eq!(presented(&signature.to_uppercase()).verify_policy(policy, &key), mismatch);
     }
 }

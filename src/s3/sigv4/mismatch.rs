@@ -1,9 +1,9 @@
-//! The elements of `SignatureDoesNotMatch`, with which the sender of a request finds what changed it on the way.
+//! The elements of `SignatureDoesNotMatch`, which help a client to find the proxy that changed its request.
 //!
-//! S3 shows the string to sign and the canonical request. A difference between the two sides points to a proxy that changed a
-//! header on the way. Proxies also add headers with secrets of their own, and a sender may list any name as signed. So a
-//! header's value is shown only where S3 or HTTP defines it and it is no secret; any other is shown as its length and its
-//! SHA-256, and so are secrets in the query. Each text is cut at a maximum length. Nothing here knows a key.
+//! S3 shows the string to sign and the canonical request. If they differ from the client's, a proxy has probably changed a header. Proxies
+//! also add headers with their own secrets, and a client may list any name as signed. So a header's value is shown only if S3 or HTTP
+//! defines the header and it is not a secret. Other values, and secrets in the query, are replaced by their length and SHA-256. Each text
+//! is truncated to a maximum length. This module has no access to keys.
 //!
 //! Source: S3 User Guide, "Troubleshooting: SignatureDoesNotMatch"; the elements are those that S3 sends.
 
@@ -13,20 +13,20 @@ use sha2::{Digest, Sha256};
 
 use crate::s3::sigv4::canonical::{CanonicalRequest, canonical_query};
 
-/// The longest text that is shown; its bytes in hexadecimal digits take three times as much.
+/// The longest text that is shown. Its hexadecimal bytes have three times the length.
 const SHOWN_BYTES_MAX: usize = 4 << 10;
 /// The longest ID and signature that are shown. A V4 signature has 64 characters.
 const SHORT_CHARS_MAX: usize = 128;
 
-/// Headers whose values are shown.
+/// Headers with shown values.
 const SHOWN_HEADERS: [&str; 4] = ["accept", "date", "host", "range"];
-/// Headers whose values are shown, by the beginning of the name.
+/// Prefixes of further headers with shown values.
 const SHOWN_HEADER_PREFIXES: [&str; 3] = ["accept-", "content-", "x-amz-"];
-/// A secret among them; a parameter of a query can have the same name.
+/// A secret header in spite of its prefix. A query parameter can have the same name.
 const SESSION_TOKEN: &str = "x-amz-security-token";
-/// The end of the names of headers and parameters with a customer's encryption key.
+/// The suffix of headers and parameters with a customer's encryption key.
 const CUSTOMER_KEY_SUFFIX: &str = "-customer-key";
-/// A parameter that names a key ID and a scope, and is shown.
+/// The parameter with the key ID and the scope. It is shown.
 const CREDENTIAL: &str = "x-amz-credential";
 
 /// A signature that does not match, with the texts that the gateway computed.
@@ -35,7 +35,7 @@ pub(crate) struct SignatureMismatch {
     access_key_id: String,
     signature: String,
     string_to_sign: Vec<u8>,
-    /// None for a form, which signs its policy.
+    /// None for a form, because its signature covers the policy.
     canonical_request: Option<Vec<u8>>,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for SignatureMismatch {
 }
 
 impl SignatureMismatch {
-    /// A mismatch of this signature, by a key of this ID, over this text.
+    /// A mismatch without a canonical request.
     pub(crate) fn new(access_key_id: &str, signature: &str, string_to_sign: &[u8]) -> Self {
         let short = |text: &str| text.chars().take(SHORT_CHARS_MAX).collect();
         Self {
@@ -57,7 +57,7 @@ impl SignatureMismatch {
         }
     }
 
-    /// Adds the canonical request without its secrets. `is_secret` finds further parameters of a query that hold secrets.
+    /// Adds the canonical request with its secrets redacted. `is_secret` selects further query parameters with secrets.
     pub(super) fn with_request(
         self,
         request: &CanonicalRequest<'_>,
@@ -93,17 +93,17 @@ impl SignatureMismatch {
 
 /// Whether a header's value is shown.
 fn is_shown_header(name: &str) -> bool {
-    let is_known = SHOWN_HEADERS.contains(&name)
-        || SHOWN_HEADER_PREFIXES.iter().any(|beginning| name.starts_with(beginning));
+    let is_known =
+        SHOWN_HEADERS.contains(&name) || SHOWN_HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     is_known && !is_s3_secret(name)
 }
 
-/// Whether a header, or a parameter that stands for one, is a secret between a client and S3.
+/// Whether a header, or a parameter with a header's name, is a secret between a client and S3.
 pub(crate) fn is_s3_secret(name: &str) -> bool {
     name == SESSION_TOKEN || name.ends_with(CUSTOMER_KEY_SUFFIX)
 }
 
-/// A canonical query without its secrets.
+/// A canonical query with its secrets redacted.
 fn redact_query(canonical: &str, is_secret: impl Fn(&str) -> bool) -> String {
     let shown = canonical.split('&').map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -121,14 +121,14 @@ pub(crate) fn fingerprint(value: &[u8]) -> String {
 
 fn truncate(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.len() > SHOWN_BYTES_MAX {
-        let left_out = bytes.len() - SHOWN_BYTES_MAX;
+        let omitted = bytes.len() - SHOWN_BYTES_MAX;
         bytes.truncate(SHOWN_BYTES_MAX);
-        bytes.extend_from_slice(format!("\n({left_out} bytes left out)").as_bytes());
+        bytes.extend_from_slice(format!("\n({omitted} bytes omitted)").as_bytes());
     }
     bytes
 }
 
-/// `47 45 54`
+/// The bytes in hexadecimal digits, such as `47 45 54`.
 fn hex_pairs(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut pairs = String::with_capacity(bytes.len() * 3);
@@ -173,7 +173,7 @@ mod tests {
         shown(headers, query).into_iter().find(|(name, _)| *name == "CanonicalRequest").unwrap().1
     }
 
-    /// A9: the elements of S3, in its order, and the bytes are those of the text
+    /// A9: the elements are S3's, in S3's order, and the byte elements match the texts
     #[test]
     fn the_elements_are_those_of_s3() {
         let elements = shown(&[("host", b"gw"), ("range", b"bytes=0-1")], "b=1&a=x%20y");
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(elements, expected.map(|(name, text)| (name, text.to_owned())));
     }
 
-    /// A9: values of a closed list of headers, and of no other
+    /// A9: only the values of a closed list of headers are shown
     #[test]
     fn only_values_of_known_headers_are_shown() {
         let secret = b"s3cr3t-of-a-proxy";
@@ -226,7 +226,7 @@ mod tests {
         assert!(request(&[("x-twice", b"a"), ("x-twice", b"b")], "").contains(&fingerprint(b"a,b")));
     }
 
-    /// A9: secrets that stand in a query
+    /// A9: secrets in a query
     #[test]
     fn secrets_of_a_query_are_not_shown() {
         let hidden = fingerprint(b"s3cr3t");
@@ -244,9 +244,9 @@ mod tests {
     }
 
     proptest! {
-        /// E4, A9: whatever a request holds, what is shown of it is short
+        /// E4, A9: the shown texts are short for every request
         #[test]
-        fn what_is_shown_is_short(
+        fn the_shown_texts_are_short(
             id in ".{0,300}",
             value in prop::collection::vec(32_u8..127, 0..9000),
             query in "[a-z=&%]{0,9000}",

@@ -5,7 +5,7 @@ use actix_web::http::header::HeaderMap;
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::SignatureRejection;
 
-/// The values of `x-amz-content-sha256`. Whoever reads the body holds it against this.
+/// The values of `x-amz-content-sha256`. The reader of the body verifies the body against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PayloadHash {
     /// The body has this hash.
@@ -14,12 +14,12 @@ pub(crate) enum PayloadHash {
     Empty,
     /// The signature does not cover the body.
     Unsigned,
-    /// The body comes in chunks, each with a signature.
+    /// The body has signed chunks.
     SignedChunks {
-        /// Signed trailing headers come after it.
+        /// Signed trailing headers follow the chunks.
         trailer: bool,
     },
-    /// The body comes in chunks without signatures, and trailing headers after it.
+    /// The body has unsigned chunks, and trailing headers follow them.
     UnsignedTrailer,
 }
 
@@ -43,7 +43,7 @@ impl PayloadHash {
         }
     }
 
-    /// The header's one value. With two values the store could use the other one.
+    /// The header's only value. Two values are an error, because the store could use the other one.
     pub(crate) fn header_value(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
         let mut values = headers.get_all(CONTENT_SHA256);
         let Some(first) = values.next() else { return Ok(None) };
@@ -60,7 +60,7 @@ mod tests {
 
     /// A1
     #[test]
-    fn every_form_is_told_apart() {
+    fn every_value_is_parsed() {
         let hash = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072";
         assert!(matches!(PayloadHash::parse(hash), Ok(PayloadHash::Sha256([0x44, 0xce, ..]))));
         assert_eq!(PayloadHash::parse(EMPTY_SHA256), Ok(PayloadHash::Empty));

@@ -1,10 +1,11 @@
-//! The SigV4 signature of a request: reading it from the header or the query, and checking it against clock, region and key.
+//! The SigV4 signature of a request: reads it from the header or the query, and checks clock, scope and signature.
 //!
-//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header it sends: one that is not signed may have been added on the
-//! way, and the store obeys it. The exceptions are `CDN_HEADERS`, which the gateway removes. A request that can be read in two ways
-//! (two proofs, a name twice, a name in another case) is refused.
-//! The path is taken as the server computes it, decoded and encoded anew, or else as it was sent: signers differ in
-//! what they leave unencoded, and both spellings name the same object.
+//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header that it sends. An unsigned one may have been added by somebody on
+//! the path, and the store would obey it. The exceptions are `CDN_HEADERS`, which the gateway removes. An ambiguous request (two
+//! signatures, a repeated name, a name in another case) is rejected.
+//!
+//! The signature may cover the canonical path or the path as it was sent: signers differ in the characters that they leave unencoded, and
+//! both spellings name the same object.
 //!
 //! Sources: S3 "Authenticating Requests: Using the Authorization Header" and "…: Using Query Parameters".
 
@@ -26,25 +27,25 @@ use crate::s3::sigv4::{
     CDN_HEADERS, PayloadHash, SignatureChain, SignatureMismatch, SignatureRejection, Timestamp,
 };
 
-/// How far a client's clock may be from the gateway's.
+/// The maximum difference between a client's clock and the gateway's.
 pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 pub(crate) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-/// The beginnings of the names of headers that must be signed: S3's, and MinIO's, which override protections.
+/// The prefixes of headers that must be signed: S3's, and MinIO's, which override protections.
 const STORE_PREFIXES: [&str; 2] = ["x-amz-", "x-minio-"];
-const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+pub(crate) const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const DATE: HeaderName = HeaderName::from_static("date");
 
-/// A signature and everything that it names, before it is verified.
+/// A signature and its parameters. It is not verified yet.
 #[derive(Debug)]
 pub(crate) struct PresentedSignature<'a> {
     pub(super) location: SignatureLocation,
     pub(super) scope: CredentialScope<'a>,
     pub(super) timestamp: Timestamp,
-    /// How long a presigned URL or a form is valid.
+    /// The lifetime of a presigned URL or a form; none for a signature in a header.
     pub(super) lifetime: Option<Duration>,
     /// `host;x-amz-date`.
     pub(super) signed_headers: Cow<'a, str>,
-    /// As the client spelt it.
+    /// Hexadecimal digits, as the client sent them.
     pub(super) signature: Cow<'a, str>,
     pub(super) payload: Cow<'a, str>,
     /// The session token of a temporary key.
@@ -55,11 +56,11 @@ pub(crate) struct PresentedSignature<'a> {
 pub(crate) struct VerifiedSignature {
     /// The hash that the body must have.
     pub(crate) payload: PayloadHash,
-    /// The seed of its chunks' signatures.
+    /// The chain of the chunks' signatures, if the body has signed chunks.
     pub(crate) signature_chain: Option<SignatureChain>,
 }
 
-/// `AKID/20130524/us-east-1/s3/aws4_request`; an ID may hold slashes, the rest may not. The region may be empty.
+/// `AKID/20130524/us-east-1/s3/aws4_request`. Only the ID may have slashes. The region may be empty.
 #[derive(Debug)]
 pub(super) struct CredentialScope<'a> {
     credential: Cow<'a, str>,
@@ -89,26 +90,26 @@ impl<'a> CredentialScope<'a> {
     }
 }
 
-/// Whether a request has any part of a signature or another proof of identity.
+/// Whether a request has an `Authorization` header or any part of a presigned signature.
 pub(crate) fn is_auth_presented(head: Head<'_>) -> bool {
     head.headers.contains_key(AUTHORIZATION) || query::is_presigned(head.uri.query().unwrap_or_default())
 }
 
 impl<'a> PresentedSignature<'a> {
-    /// Reads the request's signature; none where it has no part of one.
+    /// Reads the request's signature; none if it has no part of one.
     pub(crate) fn from_request(head: Head<'a>) -> Result<Option<Self>, SignatureRejection> {
         let mut authorizations = head.headers.get_all(AUTHORIZATION);
-        let presigning = PresignParameters::parse(head.uri.query().unwrap_or_default())?;
-        match (authorizations.next(), presigning) {
+        let presign = PresignParameters::parse(head.uri.query().unwrap_or_default())?;
+        match (authorizations.next(), presign) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => Err(SignatureRejection::Ambiguous),
             (Some(_), None) if authorizations.next().is_some() => Err(SignatureRejection::Ambiguous),
             (Some(value), None) => {
                 let malformed =
-                    SignatureRejection::Malformed(SignatureLocation::Header, "it is not plain text");
+                    SignatureRejection::Malformed(SignatureLocation::Header, "it is not ASCII text");
                 Self::from_header(value.to_str().map_err(|_| malformed)?, head.headers).map(Some)
             }
-            (None, Some(presigning)) => presigning.into_signature(head.headers).map(Some),
+            (None, Some(presign)) => presign.into_signature(head.headers).map(Some),
         }
     }
 
@@ -122,24 +123,27 @@ impl<'a> PresentedSignature<'a> {
             }
             _ => return Err(SignatureRejection::UnsupportedScheme),
         }
-        let (mut credential, mut signed, mut signature) = (None, None, None);
+        let (mut credential, mut signed_headers, mut signature) = (None, None, None);
         for component in rest.split(',').map(str::trim) {
             let (name, value) = component.split_once('=').unwrap_or((component, ""));
             let slot = match name {
                 "Credential" => &mut credential,
-                "SignedHeaders" => &mut signed,
+                "SignedHeaders" => &mut signed_headers,
                 "Signature" => &mut signature,
                 _ => return Err(malformed("it has three components: Credential, SignedHeaders, Signature")),
             };
             if slot.replace(value).is_some() {
-                return Err(malformed("a component is in it twice"));
+                return Err(malformed("a component is repeated"));
             }
         }
-        let (Some(credential), Some(signed), Some(signature)) = (credential, signed, signature) else {
+        let (Some(credential), Some(signed_headers), Some(signature)) =
+            (credential, signed_headers, signature)
+        else {
             return Err(malformed("it needs three components: Credential, SignedHeaders, Signature"));
         };
-        let form = malformed("the Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
-        let scope = CredentialScope::parse(credential.into()).ok_or(form)?;
+        let invalid_credential =
+            malformed("the Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let scope = CredentialScope::parse(credential.into()).ok_or(invalid_credential)?;
         let timestamp = header_timestamp(headers)?;
         let payload = PayloadHash::header_value(headers)?.ok_or(SignatureRejection::MissingContentSha256)?;
         Ok(Self {
@@ -147,7 +151,7 @@ impl<'a> PresentedSignature<'a> {
             scope,
             timestamp,
             lifetime: None,
-            signed_headers: signed.into(),
+            signed_headers: signed_headers.into(),
             signature: signature.into(),
             payload: payload.into(),
             session_token: header_session_token(headers)?.map(Cow::Borrowed),
@@ -167,7 +171,7 @@ impl<'a> PresentedSignature<'a> {
         self.scope.part(1)
     }
 
-    /// Checks the scope: its service, its date, and its region, which `accepts` decides on.
+    /// Checks the scope: its service, its date, and its region with `accepts`. `expected` is the region in the error.
     pub(crate) fn check_scope(
         &self,
         accepts: impl Fn(&str) -> bool,
@@ -195,11 +199,11 @@ impl<'a> PresentedSignature<'a> {
         self.session_token.as_deref()
     }
 
-    /// Checks the claim's time against the clock.
+    /// Checks the signature's time against the clock.
     pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), SignatureRejection> {
         let (age, lead) = (self.timestamp.age(now), self.timestamp.lead(now));
         let validity = |lifetime| {
-            let text = |moment| Timestamp::from_time(moment).to_iso8601();
+            let text = |time| Timestamp::from_time(time).to_iso8601();
             Validity { lifetime, expires: text(self.timestamp.to_time() + lifetime), now: text(now) }
         };
         match self.lifetime {
@@ -213,7 +217,7 @@ impl<'a> PresentedSignature<'a> {
         }
     }
 
-    /// Whether the signature is that of the key for the claim's date and region.
+    /// Verifies the signature. `key` is the signing key for the scope's date and region.
     pub(crate) fn verify(
         &self,
         head: Head<'_>,
@@ -225,11 +229,11 @@ impl<'a> PresentedSignature<'a> {
         let raw = head.uri.path();
         let path = canonical_path(raw);
         let canonical = self.canonical(head, &path, &names);
-        let fits = |canonical: CanonicalRequest<'_>| {
+        let matches = |canonical: CanonicalRequest<'_>| {
             let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
             verify_hmac(key, text.as_bytes(), &given)
         };
-        if !fits(canonical) && (path == raw || !fits(CanonicalRequest { path: raw, ..canonical })) {
+        if !matches(canonical) && (path == raw || !matches(CanonicalRequest { path: raw, ..canonical })) {
             return Err(SignatureRejection::Mismatch);
         }
         let signature_chain = matches!(payload, PayloadHash::SignedChunks { .. }).then(|| {
@@ -256,7 +260,7 @@ impl<'a> PresentedSignature<'a> {
         }
     }
 
-    /// The elements of the answer to a signature that does not match. `is_secret` finds parameters of a query that hold secrets.
+    /// The elements of the reply to a signature that does not match. `is_secret` selects query parameters with secrets.
     pub(crate) fn mismatch(&self, head: Head<'_>, is_secret: impl Fn(&str) -> bool) -> SignatureMismatch {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         let path = canonical_path(head.uri.path());
@@ -266,7 +270,7 @@ impl<'a> PresentedSignature<'a> {
             .with_request(&canonical, is_secret)
     }
 
-    /// The bytes of the signature. Its digits must be in lower case.
+    /// The bytes of the signature. Its hexadecimal digits must be in lower case.
     pub(super) fn signature_bytes(&self) -> Result<[u8; 32], SignatureRejection> {
         let mut given = [0; 32];
         let is_lower = !self.signature.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -277,7 +281,7 @@ impl<'a> PresentedSignature<'a> {
         }
     }
 
-    /// The names of the signed headers. Each must be in the request, and each header that must be signed among them.
+    /// The names of the signed headers. Each of them must be in the request, and they must include each header that must be signed.
     fn signed_header_names(&self, head: Head<'_>) -> Result<Vec<&str>, SignatureRejection> {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         let has_host = head.headers.contains_key(HOST) || head.uri.authority().is_some();
@@ -289,8 +293,8 @@ impl<'a> PresentedSignature<'a> {
                     "SignedHeaders is not a list of header names in lower case, each once",
                 ));
             }
-            let is_there = head.headers.contains_key(*name) || (*name == "host" && has_host);
-            if !is_there {
+            let is_present = head.headers.contains_key(*name) || (*name == "host" && has_host);
+            if !is_present {
                 return Err(SignatureRejection::Mismatch);
             }
         }
@@ -298,9 +302,9 @@ impl<'a> PresentedSignature<'a> {
             return Err(SignatureRejection::HeaderNotSigned("host".to_owned()));
         }
         let must_be_signed = |name: &str| {
-            // A presigned URL says UNSIGNED-PAYLOAD or signs the hash's value as the payload's line.
+            // A presigned URL signs UNSIGNED-PAYLOAD, or the header's value as the payload line of the canonical request.
             let is_payload = self.location == SignatureLocation::Query && name == CONTENT_SHA256.as_str();
-            STORE_PREFIXES.iter().any(|beginning| name.starts_with(beginning)) && !is_payload
+            STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_payload
         };
         let is_missing =
             |name: &&str| must_be_signed(name) && !names.contains(name) && !CDN_HEADERS.contains(name);
@@ -311,7 +315,7 @@ impl<'a> PresentedSignature<'a> {
     }
 }
 
-/// Compares a request's session token with that of its key. A temporary key without its token is unknown, as at S3.
+/// Compares a request's session token with that of its key. A temporary key without its token counts as unknown, as in S3.
 pub(crate) fn check_session_token(
     expected: Option<&str>,
     given: Option<&str>,
@@ -324,7 +328,7 @@ pub(crate) fn check_session_token(
     }
 }
 
-/// The session token in the headers, once.
+/// The session token in the headers. Two tokens are an error.
 pub(crate) fn header_session_token(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
     let mut tokens = headers.get_all(SECURITY_TOKEN);
     let Some(token) = tokens.next() else { return Ok(None) };
@@ -332,7 +336,7 @@ pub(crate) fn header_session_token(headers: &HeaderMap) -> Result<Option<&str>, 
     text.map(|text| Some(text.trim())).ok_or(SignatureRejection::InvalidSessionToken)
 }
 
-/// `x-amz-date`, or else `date` in either of its forms.
+/// The time in `x-amz-date`, else in `date` in either of its formats.
 fn header_timestamp(headers: &HeaderMap) -> Result<Timestamp, SignatureRejection> {
     let name = if headers.contains_key(AMZ_DATE) { AMZ_DATE } else { DATE };
     let mut values = headers.get_all(&name);
@@ -340,11 +344,11 @@ fn header_timestamp(headers: &HeaderMap) -> Result<Timestamp, SignatureRejection
         return Err(SignatureRejection::MissingDate);
     };
     let text = value.to_str().map_err(|_| SignatureRejection::MissingDate)?.trim();
-    let in_words =
+    let http_date =
         || (name == DATE).then(|| httpdate::parse_http_date(text).ok()).flatten().map(Timestamp::from_time);
-    Timestamp::parse(text).or_else(in_words).ok_or(SignatureRejection::MissingDate)
+    Timestamp::parse(text).or_else(http_date).ok_or(SignatureRejection::MissingDate)
 }
 
 #[cfg(test)]
-#[path = "claim_tests.rs"]
+#[path = "presented_signature_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
-//! The parameters of a presigned URL.
+//! Query helpers, and the parameters of a presigned URL (SigV4).
 //!
-//! Names are compared decoded and in any case of their letters, because an upstream could take another spelling for a signature. Only the
-//! exact spelling is accepted, and each name once.
+//! Names are compared percent-decoded and without regard to case, because an upstream could accept another spelling as a signature. Only
+//! the exact spelling is accepted, and each name once.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
 
 const QUERY_TOKEN: &str = "X-Amz-Security-Token";
 
-/// A week.
+/// S3's maximum lifetime of a presigned URL: a week.
 pub(super) const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
-/// Every parameter of a presigned URL that belongs to its signature, and those that make a URL one.
+/// Every parameter of a presigned URL's signature, and whether its presence makes the URL a presigned one.
 const NAMES: [(&str, bool); 8] = [
     ("X-Amz-Algorithm", true),
     ("X-Amz-Credential", true),
@@ -45,17 +45,17 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = &str> {
     split.into_iter().flatten()
 }
 
-/// Whether a query makes its URL a presigned one.
+/// Whether the query is that of a presigned URL.
 pub(crate) fn is_presigned(query: &str) -> bool {
     pairs(query).any(|pair| position(&decoded_name(pair)).is_some_and(|at| NAMES[at].1))
 }
 
-/// Whether a pair of a query belongs to a presigned URL's signature: it must not travel on.
+/// Whether a pair of a query belongs to a presigned URL's signature. Such a pair must not be forwarded.
 pub(crate) fn is_presign_parameter(pair: &str) -> bool {
     position(&decoded_name(pair)).is_some()
 }
 
-/// A presigned query with zeros for the signature, and without the session token.
+/// A presigned query with zeros as the signature, and without the session token.
 pub(crate) fn without_presigned_proof(query: &str) -> String {
     let is = |pair: &str, name: &str| decoded_name(pair).eq_ignore_ascii_case(name);
     let kept = pairs(query).filter(|pair| !is(pair, QUERY_SIGNATURE) && !is(pair, QUERY_TOKEN));
@@ -67,28 +67,28 @@ fn position(name: &str) -> Option<usize> {
     NAMES.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
-/// Whether a parameter has the name of one of S3's headers. Clients move headers into the query of a presigned URL.
+/// Whether a parameter has the name of one of S3's headers. Clients hoist headers into the query of a presigned URL.
 pub(crate) fn is_header(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     has_header_prefix(name) && name.bytes().all(is_plain)
 }
 
-/// Whether a name begins like that of one of S3's headers, in any case.
+/// Whether a name has the prefix of S3's headers, in any case.
 pub(crate) fn has_header_prefix(name: &str) -> bool {
-    name.get(..AMAZON.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
+    name.get(..AMAZON.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(AMAZON))
 }
 
-/// The name of a pair, as it decodes.
+/// The percent-decoded name of a pair.
 pub(crate) fn decoded_name(pair: &str) -> Cow<'_, str> {
     decoded_text(pair.split_once('=').map_or(pair, |(name, _)| name))
 }
 
-/// The value of a pair as it was sent; empty where it has none.
+/// The value of a pair as it was sent; empty if it has none.
 pub(crate) fn value_of(pair: &str) -> &str {
     pair.split_once('=').map_or("", |(_, value)| value)
 }
 
-/// A name or value, as it decodes.
+/// A percent-decoded name or value.
 pub(crate) fn decoded_text(part: &str) -> Cow<'_, str> {
     match decoded_bytes(part) {
         Cow::Owned(decoded) => Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()),
@@ -96,7 +96,7 @@ pub(crate) fn decoded_text(part: &str) -> Cow<'_, str> {
     }
 }
 
-/// A name or value as it decodes, byte for byte.
+/// The bytes of a percent-decoded name or value.
 pub(crate) fn decoded_bytes(part: &str) -> Cow<'_, [u8]> {
     if part.contains(['%', '+']) {
         Cow::Owned(percent_decode(part.replace('+', " ").as_bytes()))
@@ -110,7 +110,7 @@ const fn malformed(what: &'static str) -> SignatureRejection {
 }
 
 impl<'a> PresignParameters<'a> {
-    /// Reads a query; none where nothing makes it that of a presigned URL.
+    /// Reads a query; none if it is not that of a presigned URL.
     pub(super) fn parse(query: &'a str) -> Result<Option<Self>, SignatureRejection> {
         if !is_presigned(query) {
             return Ok(None);
@@ -120,17 +120,17 @@ impl<'a> PresignParameters<'a> {
             let name = decoded_name(pair);
             let Some(at) = position(&name) else { continue };
             if name != NAMES[at].0 {
-                return Err(malformed("a parameter's name is in another case"));
+                return Err(malformed("a parameter's name has the wrong case"));
             }
             let value = decoded_text(value_of(pair));
             if values.0[at].replace(value).is_some() {
-                return Err(malformed("a parameter is in the query twice"));
+                return Err(malformed("a parameter is repeated"));
             }
         }
         Ok(Some(values))
     }
 
-    /// The signature and everything that it names.
+    /// The signature and its parameters.
     pub(super) fn into_signature(
         self,
         headers: &'a HeaderMap,
@@ -149,10 +149,11 @@ impl<'a> PresignParameters<'a> {
             }
             _ => return Err(malformed("X-Amz-Algorithm is not AWS4-HMAC-SHA256")),
         }
-        let form = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
-        let scope = CredentialScope::parse(credential).ok_or(form)?;
-        let moment = malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ");
-        let timestamp = Timestamp::parse(&date).ok_or(moment)?;
+        let invalid_credential =
+            malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let scope = CredentialScope::parse(credential).ok_or(invalid_credential)?;
+        let invalid_date = malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ");
+        let timestamp = Timestamp::parse(&date).ok_or(invalid_date)?;
         let payload = match (PayloadHash::header_value(headers)?, payload) {
             (Some(header), Some(given)) if header != given => {
                 return Err(SignatureRejection::MalformedContentSha256);

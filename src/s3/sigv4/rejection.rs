@@ -1,10 +1,10 @@
-//! Reasons for which a SigV4 signature is refused. `auth/answer.rs` has the answer to each, with S3's code.
+//! Why a SigV4 signature was rejected. `auth/answer.rs` has the error reply for each reason, with S3's code.
 
 use std::time::Duration;
 
 use crate::s3::sigv2::SigV2Rejection;
 
-/// The part of a request that holds the signature.
+/// The part of a request that has the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignatureLocation {
     /// In the `Authorization` header.
@@ -15,7 +15,7 @@ pub(crate) enum SignatureLocation {
     Form,
 }
 
-/// The validity of a presigned URL or a form, with times as error documents show them.
+/// The validity of a presigned URL or a form, with times in the format of error documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Validity {
     pub(crate) lifetime: Duration,
@@ -25,28 +25,28 @@ pub(crate) struct Validity {
     pub(crate) now: String,
 }
 
-/// Why a signature was not accepted.
+/// Why a signature was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SignatureRejection {
-    /// The request has more than one proof of identity.
+    /// The request has more than one signature or `Authorization` header.
     Ambiguous,
-    /// The `Authorization` header has a scheme that S3 does not have.
+    /// The `Authorization` header has a scheme that S3 does not support.
     UnsupportedScheme,
-    /// A signature of S3 that the gateway does not verify.
+    /// S3 supports this signature, and the gateway does not.
     NotImplemented(&'static str),
-    /// A reason that only SigV2 has.
+    /// A rejection that only SigV2 has.
     SigV2(SigV2Rejection),
     /// The signature is malformed.
     Malformed(SignatureLocation, &'static str),
     /// The scope names a region that the bucket does not accept.
     WrongRegion { location: SignatureLocation, given: String, expected: String },
-    /// There is no valid `x-amz-date` or `date`.
+    /// The request has no valid `x-amz-date` or `date`.
     MissingDate,
-    /// There is no `x-amz-content-sha256`.
+    /// `x-amz-content-sha256` is missing.
     MissingContentSha256,
     /// The `x-amz-content-sha256` is malformed.
     MalformedContentSha256,
-    /// This header must be signed and is not.
+    /// This header must be signed, and is not.
     HeaderNotSigned(String),
     /// The session token is not that of the key.
     InvalidSessionToken,
@@ -67,7 +67,7 @@ pub(crate) enum SignatureRejection {
 }
 
 impl SignatureRejection {
-    /// Whether it counts as a failed authentication (L8). Late links, wrong clocks and uncommon clients do not.
+    /// Whether it counts as a failed authentication (L8). Expired URLs, wrong clocks and unsupported clients do not count.
     pub(crate) fn counts_toward_lockout(&self) -> bool {
         match self {
             Self::ClockSkewed { .. } | Self::Expired(_) | Self::NotYetValid(_) | Self::NotImplemented(_) => {

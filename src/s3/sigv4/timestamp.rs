@@ -1,14 +1,14 @@
-//! The moment a request was signed, in the one form that strings to sign hold: `20130524T000000Z`.
+//! The time of a signature, in the format of strings to sign: `20130524T000000Z`.
 
 use std::time::{Duration, SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-/// A moment to the second, and its text.
+/// A time with a resolution of a second, and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Timestamp {
     text: String,
-    /// Since 1970.
+    /// Seconds since 1970.
     seconds: u64,
 }
 
@@ -31,9 +31,9 @@ impl Timestamp {
         Some(Self { text: text.to_owned(), seconds: seconds.try_into().ok()? })
     }
 
-    /// The second that `moment` is in.
-    pub(crate) fn from_time(moment: SystemTime) -> Self {
-        let seconds = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    /// Rounds `time` down to the second.
+    pub(crate) fn from_time(time: SystemTime) -> Self {
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let at = i64::try_from(seconds).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
         let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let text = format!(
@@ -48,7 +48,7 @@ impl Timestamp {
         Self { text, seconds }
     }
 
-    /// The same moment in ISO 8601's extended format, as error documents show it: `2013-05-24T00:00:00Z`.
+    /// The time in ISO 8601's extended format, as error documents show it: `2013-05-24T00:00:00Z`.
     pub(crate) fn to_iso8601(&self) -> String {
         let part = |from: usize, to: usize| self.text.get(from..to).unwrap_or_default();
         format!("{}-{}-{}:{}:{}", part(0, 4), part(4, 6), part(6, 11), part(11, 13), part(13, 16))
@@ -58,7 +58,7 @@ impl Timestamp {
         &self.text
     }
 
-    /// The day, as scopes name it.
+    /// The day in the format of scopes: `20130524`.
     pub(crate) fn date(&self) -> &str {
         self.text.get(..8).unwrap_or_default()
     }
@@ -67,12 +67,12 @@ impl Timestamp {
         self.text
     }
 
-    /// How far this lies before `now`.
+    /// The time from this timestamp to `now`; zero if it is after `now`.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.to_time()).unwrap_or_default()
     }
 
-    /// How far this lies after `now`.
+    /// The time from `now` to this timestamp; zero if it is before `now`.
     pub(crate) fn lead(&self, now: SystemTime) -> Duration {
         self.to_time().duration_since(now).unwrap_or_default()
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_survives_the_round_trip() {
+    fn a_timestamp_survives_the_round_trip() {
         for text in ["19700101T000000Z", "20130524T000000Z", "20240229T235959Z"] {
             let read = Timestamp::parse(text).unwrap();
             assert_eq!(Timestamp::from_time(read.to_time()), read);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn malformed_timestamps_are_rejected() {
         for bad in [
             "",
             "20130524",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn age_and_lead_are_never_both() {
+    fn age_or_lead_is_zero() {
         let at = Timestamp::parse("20130524T000000Z").unwrap();
         let later = at.to_time() + Duration::from_secs(5);
         assert_eq!((at.age(later), at.lead(later)), (Duration::from_secs(5), Duration::ZERO));

@@ -1,6 +1,6 @@
-//! Changes to the body of a request for stores with special needs (`content_md5`, `checksums`).
+//! Changes to the body of a request for stores that need them (`content_md5`, `checksums`).
 //!
-//! Only documents that are read whole are changed; an object never is.
+//! Only XML documents that are buffered whole are changed, never an object.
 
 use bytes::Bytes;
 use tidegate_config::{Checksums, ContentMd5, IntegrityConfig};
@@ -10,19 +10,19 @@ use crate::s3::delete_list;
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::upload::{UploadFault, completion, content_md5};
 
-/// What is done to a body.
+/// The change to a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyRewrite {
-    /// Nothing.
+    /// No change.
     Unchanged,
-    /// A `Content-MD5` is computed for it, where it is no longer than the longest list of objects to delete.
+    /// Add a `Content-MD5`, if the body is not longer than the longest list of objects to delete.
     AddMd5,
-    /// It is a CompleteMultipartUpload and loses the checksums of its parts.
+    /// Remove the checksums of the parts from a CompleteMultipartUpload.
     StripChecksums,
 }
 
 impl BodyRewrite {
-    /// Reads a request's head.
+    /// The change that the store needs for this request.
     pub(crate) fn for_request(head: Head<'_>, store: &IntegrityConfig) -> Self {
         let query = || head.uri.query().unwrap_or_default();
         if store.checksums == Checksums::Strip && completion::is_completion(head.method, query()) {
@@ -34,7 +34,7 @@ impl BodyRewrite {
         Self::Unchanged
     }
 
-    /// Up to how many bytes the body is held whole for it. `length` is that of the data, where it is known ahead.
+    /// The size up to which the body is buffered whole for the change. `length` is the length of the data, if it is known ahead.
     pub(crate) fn buffered_bytes_max(self, length: Option<u64>) -> Result<u64, UploadFault> {
         match (self, length) {
             (Self::Unchanged, _) => Ok(0),
@@ -47,7 +47,7 @@ impl BodyRewrite {
         }
     }
 
-    /// The body that goes on in place of a verified one; none where it stays as it is.
+    /// The body to forward in place of the verified one; none if it is unchanged.
     pub(crate) fn rewrite(self, body: &Bytes) -> Option<Bytes> {
         match self {
             Self::Unchanged | Self::AddMd5 => None,
@@ -55,7 +55,7 @@ impl BodyRewrite {
         }
     }
 
-    /// The `Content-MD5` that it goes on with.
+    /// The change to `Content-MD5`.
     pub(crate) fn md5_header(self, is_changed: bool) -> Md5Header {
         Md5Header { is_added: self == Self::AddMd5, is_replaced: is_changed }
     }

@@ -1,7 +1,7 @@
-//! CompleteMultipartUpload for a store that gets no checksums: its document without those of the parts.
+//! Removes the checksums of the parts from a CompleteMultipartUpload, for a store that gets no checksums (`checksums = "strip"`).
 //!
-//! Only the `Checksum*` children of `Part` are cut out; every other byte stays. A document that is not plainly XML (a comment, a
-//! document type, a CDATA section, tags that do not match) passes as it is, and the store judges it.
+//! Only the `Checksum*` children of `Part` are removed; every other byte stays. A document with a comment, a document type, a CDATA section
+//! or tags that do not match is forwarded unchanged, and the store accepts or rejects it.
 //!
 //! Source: S3 API Reference, CompleteMultipartUpload and CompletedPart.
 
@@ -11,23 +11,23 @@ use memchr::memchr;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::s3::xml::{local_name, tag_length};
 
-/// The longest document that is read whole: 10,000 parts of about 400 bytes each. With a SHA-512 a part has 210.
+/// The longest document that is buffered: 10,000 parts of about 400 bytes each. A part with a SHA-512 has 210 bytes.
 pub(crate) const BYTES_MAX: u64 = 4 << 20;
 
-/// Whether a request is a CompleteMultipartUpload. Its `x-amz-checksum-*` describe the object and not the body.
+/// Whether a request is a CompleteMultipartUpload. Its `x-amz-checksum-*` headers are about the object, not about the body.
 pub(crate) fn is_completion(method: &Method, query: &str) -> bool {
     *method == Method::POST && pairs(query).any(|pair| decoded_name(pair) == "uploadId")
 }
 
-/// The document without the checksums of its parts; none where it has none.
+/// The document without the checksums of its parts; none if there is nothing to remove.
 pub(crate) fn without_checksums(document: &[u8]) -> Option<Vec<u8>> {
     let mut kept = Vec::with_capacity(document.len());
-    // Where what is kept continues.
+    // The start of the bytes that are kept but not copied yet.
     let mut from = 0;
     let mut open: Vec<&[u8]> = Vec::new();
     let mut at = 0;
     while let Some(begin) = memchr(b'<', &document[at..]).map(|offset| at + offset) {
-        let tag = Tag::of(&document[begin..])?;
+        let tag = Tag::parse(&document[begin..])?;
         at = begin + tag.bytes;
         match tag.kind {
             Kind::Instruction => {}
@@ -57,7 +57,7 @@ pub(crate) fn without_checksums(document: &[u8]) -> Option<Vec<u8>> {
     (open.is_empty() && kept.len() < document.len()).then_some(kept)
 }
 
-/// Whether an element inside of these is the checksum of a part.
+/// Whether an element inside these open elements is the checksum of a part.
 fn is_checksum(open: &[&[u8]], name: &[u8]) -> bool {
     open.len() == 2
         && local_name(open[0]) == b"CompleteMultipartUpload"
@@ -79,15 +79,15 @@ enum Kind {
 
 struct Tag<'a> {
     kind: Kind,
-    /// As it is written, with its prefix.
+    /// With its namespace prefix.
     name: &'a [u8],
     /// From `<` to `>`.
     bytes: usize,
 }
 
 impl<'a> Tag<'a> {
-    /// The tag at the beginning of what follows; none where it is no such tag.
-    fn of(text: &'a [u8]) -> Option<Self> {
+    /// The tag at the start of `text`; none if it is not a tag of these kinds.
+    fn parse(text: &'a [u8]) -> Option<Self> {
         if text.starts_with(b"<!") {
             return None;
         }
@@ -128,10 +128,10 @@ mod tests {
 
     /// I1
     #[test]
-    fn the_checksums_of_parts_are_cut_out_and_nothing_else() {
+    fn only_the_checksums_of_parts_are_removed() {
         let before = format!("<ChecksumCRC32>AAAAAA==</ChecksumCRC32>{KEPT}");
-        let behind = format!("{KEPT}<ChecksumXXHASH128\n>x</ChecksumXXHASH128 ><ChecksumSHA1/>");
-        assert_eq!(stripped(&document(&[&before, KEPT, &behind])), Some(document(&[KEPT, KEPT, KEPT])));
+        let after = format!("{KEPT}<ChecksumXXHASH128\n>x</ChecksumXXHASH128 ><ChecksumSHA1/>");
+        assert_eq!(stripped(&document(&[&before, KEPT, &after])), Some(document(&[KEPT, KEPT, KEPT])));
         let prefixed = |checksum: &str| {
             format!(
                 "<s:CompleteMultipartUpload xmlns:s='>'><s:Part>{checksum}1</s:Part></s:CompleteMultipartUpload>"
@@ -143,7 +143,7 @@ mod tests {
 
     /// I1
     #[test]
-    fn documents_without_checksums_or_not_plainly_xml_stay_as_they_are() {
+    fn documents_without_checksums_or_with_other_markup_are_unchanged() {
         let checksum = "<ChecksumCRC32>AAAAAA==</ChecksumCRC32>";
         for text in [
             "",
@@ -166,7 +166,7 @@ mod tests {
 
     /// I1
     #[test]
-    fn completions_are_told_by_method_and_query() {
+    fn completions_are_recognized_by_method_and_query() {
         assert!(is_completion(&Method::POST, "uploadId=7"));
         assert!(is_completion(&Method::POST, "x-id=CompleteMultipartUpload&upload%49d=7"));
         for (method, query) in
@@ -177,9 +177,9 @@ mod tests {
     }
 
     proptest! {
-        /// I1: whatever the document is: no panic, and what is kept has no checksum left
+        /// I1: no document causes a panic, and the output has no checksum left
         #[test]
-        fn any_bytes_are_taken(pieces in prop::collection::vec(prop::sample::select(vec![
+        fn any_document_is_handled(pieces in prop::collection::vec(prop::sample::select(vec![
             "<CompleteMultipartUpload>", "</CompleteMultipartUpload>", "<Part>", "</Part>", "<ChecksumSHA1>",
             "</ChecksumSHA1>", "<ChecksumSHA1/>", "<?", "?>", "<!--", ">", "<", "'", "\"", "é", " ",
         ]), 0..40)) {

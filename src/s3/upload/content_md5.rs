@@ -1,8 +1,8 @@
-//! `Content-MD5` that the gateway computes (`content_md5 = "add"`).
+//! Adds a `Content-MD5` that the gateway computes (`content_md5 = "add"`).
 //!
-//! S3 demands a digest of the documents that configure buckets and objects, and of multi-deletes. Until 2022 that was
-//! `Content-MD5`; stores that follow the older rule refuse the `x-amz-checksum-*` that SDKs send since January 2025. The list below
-//! is closed, so an upload of an object is never hashed a second time.
+//! S3 requires a digest of the documents that configure buckets and objects, and of multi-deletes. Until 2022 this digest was
+//! `Content-MD5`. Stores with the older rule do not accept the `x-amz-checksum-*` that SDKs send since January 2025 in its place. The list
+//! below is closed, so an object upload is never hashed a second time.
 //!
 //! Source: S3 API Reference and the S3 service model of the SDKs, operations with a required request checksum.
 
@@ -15,7 +15,7 @@ use md5::{Digest, Md5};
 use crate::s3::checksum::expected_digest::CONTENT_MD5;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
-/// The sub-resources of PUT requests for which a digest is demanded.
+/// The sub-resources of PUT requests that require a digest.
 const PUT: [&str; 17] = [
     "acl",
     "cors",
@@ -36,10 +36,10 @@ const PUT: [&str; 17] = [
     "website",
 ];
 
-/// The sub-resource of the only such POST request: a multi-delete.
+/// The sub-resource of the only POST request that requires a digest: a multi-delete.
 const POST: [&str; 1] = ["delete"];
 
-/// Whether S3 demands a digest of a request's body.
+/// Whether S3 requires a digest of the request's body.
 pub(crate) fn is_required(method: &Method, query: &str) -> bool {
     let sub_resources = match *method {
         Method::PUT => &PUT[..],
@@ -49,17 +49,17 @@ pub(crate) fn is_required(method: &Method, query: &str) -> bool {
     pairs(query).any(|pair| sub_resources.contains(&&*decoded_name(pair)))
 }
 
-/// Which `Content-MD5` a request of known bytes goes on with.
+/// How to set the `Content-MD5` of a request with a buffered body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Md5Header {
-    /// One is added where the client sent none.
+    /// Add one if the client sent none.
     pub(crate) is_added: bool,
-    /// The body is not the client's, so the client's is replaced.
+    /// Replace the client's, because the gateway changed the body.
     pub(crate) is_replaced: bool,
 }
 
 impl Md5Header {
-    /// Writes the digest of the body, where one is due.
+    /// Sets `Content-MD5` if it must be added or replaced.
     pub(crate) fn write(self, headers: &mut HeaderMap, body: &[u8]) {
         if self == Self::default() {
             return;
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// I1: the client's own digest was verified against the client's own body
+    /// I1: the client's digest was verified against the client's body
     #[test]
     fn a_clients_digest_is_kept_unless_its_body_was_changed() {
         let written = |given: Option<&'static str>, is_added, is_replaced| {

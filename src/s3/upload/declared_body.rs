@@ -1,8 +1,8 @@
-//! What the head of a request says of its body, held against itself before a byte of the body is asked for.
+//! What the head of a request declares about the body. Contradictions are rejected before the body is read.
 //!
-//! A presigned URL may carry the payload's hash in its query, where it means what the header means. The checksums that
-//! SDKs hoist there (`x-amz-checksum-*`) are left to the store, with the rest of the query: a URL is presigned before its
-//! body is there, and the JavaScript SDK then names the checksum of no body at all, which S3 knows to overlook.
+//! A presigned URL may have the payload hash in its query, with the same meaning as the header. Checksums that SDKs hoist into the query
+//! (`x-amz-checksum-*`) are forwarded with the query and not verified here: a URL is presigned before the body exists, and the JavaScript
+//! SDK then sends the checksum of an empty body, which S3 ignores.
 //!
 //! Sources: S3 "Checking object integrity", "Authenticating Requests: Using Query Parameters".
 
@@ -25,42 +25,42 @@ use crate::s3::upload::completion::is_completion;
 
 pub(super) const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 pub(super) const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
-/// With which algorithm an SDK computed the checksum; S3 refuses it where the checksum itself is missing.
+/// The algorithm of the SDK's checksum. S3 rejects the header if the checksum itself is missing.
 pub(super) const SDK_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
 
 /// The `aws-chunked` framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkedBody {
     pub(crate) layout: ChunkLayout,
-    /// Of the data.
+    /// The length of the data, without the framing.
     pub(crate) length: u64,
     pub(crate) trailer: Option<ChecksumAlgorithm>,
 }
 
-/// What is known of a body before its first byte.
+/// The framing and the digests of a body, as the head declares them.
 pub(crate) struct DeclaredBody {
-    /// None where the body is the data as it is.
+    /// None if the body has no `aws-chunked` framing.
     pub(crate) chunks: Option<ChunkedBody>,
-    /// Where the body is a form, of which the file is streamed.
+    /// The decoder of the file, if the body is a form with a streamed file.
     pub(crate) file: Option<FileDecoder>,
     pub(crate) expected_digests: ExpectedDigests,
 }
 
 impl DeclaredBody {
-    /// Reads a request's head. `payload` is what its signature says of the body.
+    /// Reads a request's head. `payload` is the payload hash that the signature covers.
     pub(crate) fn from_head(head: Head<'_>, payload: Option<PayloadHash>) -> Result<Self, UploadFault> {
         let Head { method, headers, .. } = head;
         let query = head.uri.query().unwrap_or_default();
         let payload = payload.map_or_else(|| unverified_payload(head), Ok)?;
         let chunks =
-            ChunkLayout::from_payload(payload).map(|form| parse_chunks(form, headers)).transpose()?;
+            ChunkLayout::from_payload(payload).map(|layout| parse_chunks(layout, headers)).transpose()?;
         let hash = match payload {
             PayloadHash::Sha256(hash) => Some(hash),
             PayloadHash::Empty => Some(Sha256::digest([]).into()),
             PayloadHash::Unsigned | PayloadHash::SignedChunks { .. } | PayloadHash::UnsignedTrailer => None,
         };
         let trailer = chunks.and_then(|chunks| chunks.trailer);
-        // These name the checksum of an object that is put together from others.
+        // In a completion or a copy, the checksum is that of the resulting object.
         let is_of_body = !is_completion(method, query) && !headers.contains_key(COPY_SOURCE);
         if is_of_body {
             check_algorithm(headers)?;
@@ -69,7 +69,7 @@ impl DeclaredBody {
         Ok(Self { chunks, file: None, expected_digests })
     }
 
-    /// Refuses an object that is longer than the body it comes in, framing included.
+    /// Rejects an object that is longer than the body that contains it.
     pub(crate) fn check_length(self, length: BodyLength) -> Result<Self, UploadFault> {
         let object = self.chunks.map_or(0, |chunks| chunks.length);
         match length {
@@ -79,18 +79,19 @@ impl DeclaredBody {
         }
     }
 
-    /// Reads the head of the upload that a form stands for; `file` is what comes of it, where it is not held already.
+    /// Reads the head of the upload that a form is converted to. `file` decodes the file from the body; none if the file is buffered
+    /// already.
     pub(crate) fn for_form_file(head: Head<'_>, file: Option<FileDecoder>) -> Result<Self, UploadFault> {
         let declared = Self::from_head(head, Some(PayloadHash::Unsigned))?;
         Ok(Self { file, ..declared })
     }
 }
 
-/// The bytes of the object that comes, as far as the head says them: the length of an `aws-chunked` body counts its framing
-/// too. Where that says no number, the whole head will be refused.
+/// The length of the object, if the head declares it. The `content-length` of an `aws-chunked` body includes the framing, so
+/// `x-amz-decoded-content-length` is used; if that is malformed, `from_head` rejects the request.
 pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
     let is_chunked =
-        || declared_payload(head).is_ok_and(|said| said.is_some_and(|word| word.starts_with("STREAMING-")));
+        || declared_payload(head).is_ok_and(|hash| hash.is_some_and(|hash| hash.starts_with("STREAMING-")));
     match length {
         BodyLength::Empty => Some(0),
         _ if is_chunked() => decoded_length(head.headers).ok(),
@@ -99,28 +100,28 @@ pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
     }
 }
 
-/// An SDK that names its algorithm must send the checksum too, in a header or behind the body, and no other one. S3 answers both
-/// faults with `InvalidRequest`. Its API reference says `BadDigest` for a checksum of another algorithm, which S3 does not send.
+/// An SDK that names its algorithm must also send the checksum, in a header or a trailer, and no checksum of another algorithm. S3 answers
+/// both faults with `InvalidRequest`. For the second its API reference documents `BadDigest`, which S3 does not send.
 fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
     let mut named = headers.get_all(SDK_ALGORITHM);
-    let Some(word) = named.next() else { return Ok(()) };
+    let Some(algorithm) = named.next() else { return Ok(()) };
     let header =
-        format!("{CHECKSUM_PREFIX}{}", word.to_str().unwrap_or_default().trim().to_ascii_lowercase());
+        format!("{CHECKSUM_PREFIX}{}", algorithm.to_str().unwrap_or_default().trim().to_ascii_lowercase());
     let trailer = headers.get(TRAILER).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    let is_there = headers.contains_key(&*header) || trailer.trim().eq_ignore_ascii_case(&header);
-    if is_there && named.next().is_none() {
+    let is_present = headers.contains_key(&*header) || trailer.trim().eq_ignore_ascii_case(&header);
+    if is_present && named.next().is_none() {
         return Ok(());
     }
     let has_other = ChecksumAlgorithm::from_header(trailer.trim()).is_some()
         || headers.keys().any(|name| ChecksumAlgorithm::from_header(name.as_str()).is_some());
-    Err(if has_other && !is_there {
+    Err(if has_other && !is_present {
         UploadFault::ChecksumAlgorithmMismatch
     } else {
         UploadFault::ChecksumMissing
     })
 }
 
-/// What the request says of its payload, in a header or, presigned, in its query.
+/// The payload hash in the header, or in the query of a presigned URL.
 fn declared_payload(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
     let is_payload = |pair: &&str| decoded_name(pair).eq_ignore_ascii_case(CONTENT_SHA256.as_str());
     let mut in_query = pairs(head.uri.query().unwrap_or_default()).filter(is_payload);
@@ -132,7 +133,7 @@ fn declared_payload(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRej
     }
 }
 
-/// What the request says of its payload, where no signature has said it.
+/// The payload hash of a request without a verified signature.
 fn unverified_payload(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
     let parsed =
         declared_payload(head).and_then(|text| text.map(|text| PayloadHash::parse(&text)).transpose());
@@ -143,8 +144,8 @@ fn unverified_payload(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
     }
 }
 
-/// The longest object that a head may announce: what stores keep lengths in (ISO C `off_t` of 64 bits). Chunk framing adds less
-/// than as much again, so that sums of both stay below 2^64.
+/// The longest object that a head may declare: the range in which stores keep lengths (a 64-bit `off_t`). Chunk framing is shorter than the
+/// data, so the sum of both stays below 2^64.
 const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
 
 fn decoded_length(headers: &HeaderMap) -> Result<u64, UploadFault> {

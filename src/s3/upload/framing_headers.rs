@@ -1,7 +1,7 @@
-//! The headers that describe a body's framing, towards the upstream.
+//! The headers of an upstream request that describe the framing of its body.
 //!
-//! `aws-chunked` is no encoding of the object, so that word always ends here: S3 strips it too, and stores that do not would
-//! hand it to readers. The upstream sees from `x-amz-content-sha256` that a body is framed.
+//! `aws-chunked` is not an encoding of the object, so it is always removed from `Content-Encoding`, as S3 does. A store that kept it would
+//! send it to readers. `x-amz-content-sha256` shows the upstream that a body is framed.
 
 use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 
@@ -9,22 +9,22 @@ use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::chunked::encode::ChunkEncoding;
 use crate::s3::upload::declared_body::{DECODED_LENGTH, SDK_ALGORITHM, TRAILER};
 
-/// What became of a trailing checksum.
+/// What happens to the client's trailing checksum.
 pub(crate) enum TrailerOutcome {
-    /// There was none.
+    /// The client sent none.
     Absent,
-    /// It was verified and goes no further.
+    /// It is verified and not forwarded.
     Dropped,
-    /// It is known before the body is sent, and becomes a header.
+    /// It is known before the body is sent, and is forwarded as a header.
     Header(ChecksumAlgorithm, String),
-    /// It is sent behind the body.
+    /// It is forwarded as a trailer.
     Forwarded,
 }
 
-/// Takes the client's framing out of the headers and puts the upstream's in.
+/// Replaces the headers of the client's framing by those of the upstream's framing.
 pub(crate) fn rewrite_framing_headers(
     headers: &mut HeaderMap,
-    frame: Option<&ChunkEncoding>,
+    encoding: Option<&ChunkEncoding>,
     trailing: &TrailerOutcome,
 ) {
     remove_aws_chunked(headers);
@@ -41,9 +41,9 @@ pub(crate) fn rewrite_framing_headers(
             }
         }
     }
-    if let Some(frame) = frame {
-        headers.insert(DECODED_LENGTH, HeaderValue::from(frame.length));
-        if let Some((name, _)) = frame.trailer {
+    if let Some(encoding) = encoding {
+        headers.insert(DECODED_LENGTH, HeaderValue::from(encoding.length));
+        if let Some((name, _)) = encoding.trailer {
             headers.insert(TRAILER, HeaderValue::from_static(name));
         }
     }
@@ -85,7 +85,7 @@ mod tests {
 
     /// A1, V7
     #[test]
-    fn the_objects_own_encodings_stay() {
+    fn the_encodings_of_the_object_are_kept() {
         assert_eq!(encodings(&[("content-encoding", "aws-chunked")]), None);
         assert_eq!(encodings(&[("content-encoding", "AWS-chunked, gzip")]).as_deref(), Some("gzip"));
         let two = [("content-encoding", "gzip"), ("content-encoding", "br,aws-chunked")];
@@ -95,32 +95,35 @@ mod tests {
 
     /// A1
     #[test]
-    fn the_clients_framing_gives_way_to_the_upstreams() {
+    fn the_headers_of_the_clients_framing_are_replaced() {
         let from_client = [
             ("x-amz-trailer", "x-amz-checksum-crc32"),
             ("x-amz-decoded-content-length", "70000"),
             ("x-amz-sdk-checksum-algorithm", "CRC32"),
         ];
-        let told = |frame: Option<ChunkEncoding>, trailing| {
+        let rewritten = |encoding: Option<ChunkEncoding>, trailing| {
             let mut map = headers(&from_client);
-            rewrite_framing_headers(&mut map, frame.as_ref(), &trailing);
+            rewrite_framing_headers(&mut map, encoding.as_ref(), &trailing);
             let mut pairs: Vec<String> =
                 map.iter().map(|(name, value)| format!("{}: {}", name, value.to_str().unwrap())).collect();
             pairs.sort();
             pairs
         };
-        assert!(told(None, TrailerOutcome::Dropped).is_empty());
+        assert!(rewritten(None, TrailerOutcome::Dropped).is_empty());
         assert_eq!(
-            told(None, TrailerOutcome::Header(ChecksumAlgorithm::Crc32, "AAAAAA==".to_owned())),
+            rewritten(None, TrailerOutcome::Header(ChecksumAlgorithm::Crc32, "AAAAAA==".to_owned())),
             ["x-amz-checksum-crc32: AAAAAA==", "x-amz-sdk-checksum-algorithm: CRC32"]
         );
-        let frame =
+        let encoding =
             ChunkEncoding { layout: ChunkLayout::Signed, chunk_bytes: 65_536, length: 70_000, trailer: None };
-        assert_eq!(told(Some(frame), TrailerOutcome::Dropped), ["x-amz-decoded-content-length: 70000"]);
-        let trailer = Some((ChecksumAlgorithm::Crc32.header(), ChecksumAlgorithm::Crc32.encoded_bytes()));
-        let frame = ChunkEncoding { layout: ChunkLayout::SignedTrailer, trailer, ..frame };
         assert_eq!(
-            told(Some(frame), TrailerOutcome::Forwarded),
+            rewritten(Some(encoding), TrailerOutcome::Dropped),
+            ["x-amz-decoded-content-length: 70000"]
+        );
+        let trailer = Some((ChecksumAlgorithm::Crc32.header(), ChecksumAlgorithm::Crc32.encoded_bytes()));
+        let encoding = ChunkEncoding { layout: ChunkLayout::SignedTrailer, trailer, ..encoding };
+        assert_eq!(
+            rewritten(Some(encoding), TrailerOutcome::Forwarded),
             [
                 "x-amz-decoded-content-length: 70000",
                 "x-amz-sdk-checksum-algorithm: CRC32",

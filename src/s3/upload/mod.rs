@@ -1,14 +1,14 @@
-//! A body on its way up: what its head says of it, and the pipeline that holds it to that.
+//! The body of an upload: what the head declares about it, and the pipeline that verifies it (A1, I1).
 //!
 //! ```text
-//! client → aws-chunked taken apart → claims computed → end withheld → framed anew → upstream
+//! client → decode aws-chunked → compute digests → withhold the end → encode aws-chunked → upstream
 //! ```
 //!
-//! Nothing of the body's end travels before everything holds: lengths, chunk signatures, trailer, and every claim. Where
-//! the body is framed for the upstream that end is the chunk of nothing; else it is the piece with the last byte, or the end
-//! of a chunked transfer. What the upstream has by then is a body cut short, of which it keeps nothing.
+//! The end of a body is sent only after everything is verified: lengths, chunk signatures, trailer and every declared digest. In a framed
+//! body the end is the final chunk of size 0; otherwise it is the piece with the last byte, or the end of a chunked transfer. If the
+//! verification fails, the upstream has an incomplete body, which it discards.
 //!
-//! All of it is pure: bytes in, bytes out. Connections are `crate::upstream`'s.
+//! These modules are pure: bytes in, bytes out. `crate::upstream` owns the connections.
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -27,19 +27,19 @@ use thiserror::Error;
 use crate::s3::checksum::expected_digest::DigestFault;
 use crate::s3::chunked::ChunkFault;
 
-/// Why a body, or what its head says of it, is refused.
+/// Why a body, or its declaration in the head, is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum UploadFault {
-    /// In the chunks.
+    /// A fault in the `aws-chunked` framing.
     #[error(transparent)]
     Chunk(#[from] ChunkFault),
-    /// In what is claimed about the body.
+    /// A declared digest is malformed or does not match.
     #[error(transparent)]
     Digest(#[from] DigestFault),
-    /// In the form that a file came in.
+    /// The form that contains the file is malformed.
     #[error("the body of your POST request is not well-formed multipart/form-data: {0}")]
     Form(&'static str),
-    /// The payload hash is no hash and no word.
+    /// `x-amz-content-sha256` is neither a hash nor a known keyword.
     #[error(
         "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a STREAMING- form, or a sha256 in hexadecimal digits"
     )]
@@ -49,60 +49,62 @@ pub(crate) enum UploadFault {
         "chunks signed with SigV4A (STREAMING-AWS4-ECDSA-P256-SHA256) are not supported; sign with AWS4-HMAC-SHA256"
     )]
     SigV4a,
-    /// An aws-chunked body does not say how long its data is.
+    /// An aws-chunked body does not declare the length of its data.
     #[error("an aws-chunked body needs x-amz-decoded-content-length")]
     LengthMissing,
-    /// It says so in no number.
-    #[error("x-amz-decoded-content-length is no number of bytes")]
+    /// The declared length is malformed or too large.
+    #[error("x-amz-decoded-content-length is not a valid number of bytes")]
     LengthMalformed,
-    /// A trailer comes, but not which.
-    #[error("a trailer needs x-amz-trailer to announce it")]
+    /// The chunk layout has a trailer, and `x-amz-trailer` is missing.
+    #[error("a body with a trailer needs x-amz-trailer to announce it")]
     TrailerMissing,
-    /// A trailer is announced in a form that has none, or one that is no checksum.
-    #[error("x-amz-trailer must name one x-amz-checksum- header, in a form that has a trailer")]
+    /// The announced trailer is not a checksum, or the chunk layout has no trailer.
+    #[error(
+        "x-amz-trailer must name one x-amz-checksum- header, and x-amz-content-sha256 a layout with a trailer"
+    )]
     TrailerUnsupported,
-    /// An SDK's algorithm is named, but no checksum of its kind comes.
+    /// `x-amz-sdk-checksum-algorithm` is present, and its checksum is missing.
     #[error(
         "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found"
     )]
     ChecksumMissing,
-    /// An SDK's algorithm is named, and the checksum that comes is of another.
+    /// `x-amz-sdk-checksum-algorithm` is present, and the checksum is of another algorithm.
     #[error(
         "value for x-amz-sdk-checksum-algorithm header is invalid: the x-amz-checksum-* or x-amz-trailer is of another algorithm"
     )]
     ChecksumAlgorithmMismatch,
-    /// A document that the gateway must change has no length ahead.
+    /// A document that the gateway must change has no declared length.
     #[error(
-        "a CompleteMultipartUpload needs a content-length here: the store behind this bucket gets no checksums, so its document is read whole"
+        "CompleteMultipartUpload to this bucket needs a content-length: its store gets no checksums, so the gateway buffers the document"
     )]
     DocumentLengthMissing,
-    /// A document that the gateway must change is too long to be held.
+    /// A document that the gateway must change is too long to be buffered.
     #[error(
-        "a CompleteMultipartUpload may have {limit} bytes here: the store behind this bucket gets no checksums, so its document is read whole"
+        "CompleteMultipartUpload to this bucket may have at most {limit} bytes: its store gets no checksums, so the gateway buffers the document"
     )]
     DocumentTooLong {
-        /// What may be held, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
 }
 
-/// What kind of refusal a fault is.
+/// The kind of a rejection, which selects the HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RefusalKind {
-    /// The request is bad.
+    /// The request is malformed or does not match its digests.
     Bad,
-    /// The client is not who it says.
+    /// A signature is wrong.
     Denied,
     /// A length is missing.
     LengthRequired,
-    /// Something is too large.
+    /// The body is too large.
     TooLarge,
-    /// The form is not supported.
+    /// The signature algorithm is not supported.
     Unsupported,
 }
 
 impl UploadFault {
-    /// What kind it is, S3's code for it, and the reason's word.
+    /// The kind, S3's error code and the reason.
     pub(crate) fn refusal(self) -> (RefusalKind, &'static str, &'static str) {
         use RefusalKind::{Bad, Denied, LengthRequired, TooLarge, Unsupported};
         match self {

@@ -1,4 +1,4 @@
-//! Bytes from the client in, verified bytes for the upstream out.
+//! Decodes, verifies and re-encodes a body: bytes from the client in, verified bytes for the upstream out (A1, I1).
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,12 +11,12 @@ use crate::s3::chunked::encode::Encoder;
 use crate::s3::form::multipart::FileDecoder;
 use crate::s3::upload::UploadFault;
 
-/// Pieces below this size go on together.
+/// Pieces smaller than this are merged.
 const SMALL_BYTES: usize = 4 << 10;
-/// The most that is put together.
+/// The largest merged piece.
 const TOGETHER_BYTES: usize = 16 << 10;
 
-/// One body's way from framing to framing.
+/// The pipeline of one body.
 pub(crate) struct Pipeline {
     input: InputFraming,
     expected_digests: ExpectedDigests,
@@ -24,50 +24,58 @@ pub(crate) struct Pipeline {
     ready: VecDeque<Bytes>,
 }
 
-/// How the data comes.
+/// The framing of the client's body.
 enum InputFraming {
-    /// As it is.
+    /// The body is the data.
     None,
-    /// In chunks.
+    /// `aws-chunked`.
     Chunks(Box<Decoder>),
-    /// In a form.
+    /// A form with a file.
     File(FileDecoder),
 }
 
-/// How the data goes on.
+/// The framing of the upstream's body.
 enum OutputFraming {
-    /// As it is. The piece with the last byte is withheld, where the length is known.
-    Plain { left: Option<u64>, withheld: Vec<Bytes> },
-    /// Framed; the chunk of nothing is withheld.
+    /// The body is the data. If the length is known, the piece with the last byte is withheld.
+    Plain { remaining: Option<u64>, withheld: Vec<Bytes> },
+    /// `aws-chunked`. The final chunk is withheld.
     Framed(Box<Encoder>),
 }
 
 impl Pipeline {
-    /// The data goes on as it is; `length` is that of the data.
-    pub(crate) fn for_data(decoder: Option<Decoder>, claims: ExpectedDigests, length: Option<u64>) -> Self {
+    /// Forwards the data without framing. `length` is the length of the data.
+    pub(crate) fn for_data(
+        decoder: Option<Decoder>,
+        expected_digests: ExpectedDigests,
+        length: Option<u64>,
+    ) -> Self {
         Self::new(
             decoder.map_or(InputFraming::None, |decoder| InputFraming::Chunks(Box::new(decoder))),
-            claims,
+            expected_digests,
             length,
         )
     }
 
-    /// The file of a form, of this length.
-    pub(crate) fn for_form_file(scan: FileDecoder, claims: ExpectedDigests, length: u64) -> Self {
-        Self::new(InputFraming::File(scan), claims, Some(length))
+    /// Forwards the file of a form. `length` is the length of the file.
+    pub(crate) fn for_form_file(
+        decoder: FileDecoder,
+        expected_digests: ExpectedDigests,
+        length: u64,
+    ) -> Self {
+        Self::new(InputFraming::File(decoder), expected_digests, Some(length))
     }
 
     fn new(input: InputFraming, expected_digests: ExpectedDigests, length: Option<u64>) -> Self {
-        let output = OutputFraming::Plain { left: length, withheld: Vec::new() };
+        let output = OutputFraming::Plain { remaining: length, withheld: Vec::new() };
         Self { input, expected_digests, output, ready: VecDeque::new() }
     }
 
-    /// The data goes on framed. Must come before the first byte.
+    /// Forwards the data framed. Must be called before the first `push`.
     pub(crate) fn encode_with(&mut self, encoder: Encoder) {
         self.output = OutputFraming::Framed(Box::new(encoder));
     }
 
-    /// Takes bytes as the client sent them.
+    /// Adds bytes from the client.
     pub(crate) fn push(&mut self, mut bytes: Bytes) -> Result<(), UploadFault> {
         let Self { input, expected_digests, output, ready } = self;
         let decoder = match input {
@@ -77,8 +85,8 @@ impl Pipeline {
                 output.push_piece(bytes, ready);
                 return Ok(());
             }
-            InputFraming::File(scan) => {
-                if let Some(piece) = scan.decode(&mut bytes).map_err(UploadFault::Form)? {
+            InputFraming::File(decoder) => {
+                if let Some(piece) = decoder.decode(&mut bytes).map_err(UploadFault::Form)? {
                     expected_digests.update(&piece);
                     output.push_piece(piece, ready);
                 }
@@ -105,7 +113,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What may be sent on.
+    /// The next bytes for the upstream. Small pieces are merged.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let first = self.ready.pop_front()?;
         let fits = |bytes: usize, next: Option<&Bytes>| {
@@ -114,18 +122,18 @@ impl Pipeline {
         if first.len() >= SMALL_BYTES || !fits(first.len(), self.ready.front()) {
             return Some(first);
         }
-        let mut together = BytesMut::from(&*first);
-        while fits(together.len(), self.ready.front()) {
-            together.extend(self.ready.pop_front());
+        let mut merged = BytesMut::from(&*first);
+        while fits(merged.len(), self.ready.front()) {
+            merged.extend(self.ready.pop_front());
         }
-        Some(together.freeze())
+        Some(merged.freeze())
     }
 
-    /// The client's body has ended. If all of it holds, its end is let go, and the trailing checksum is returned.
+    /// Ends the client's body. If the verification succeeds, releases the withheld end and returns the trailing checksum.
     pub(crate) fn finish(&mut self) -> Result<Option<String>, UploadFault> {
         let trailer = match mem::replace(&mut self.input, InputFraming::None) {
             InputFraming::Chunks(decoder) => decoder.finish()?,
-            InputFraming::File(scan) => scan.finish().map(|()| None).map_err(UploadFault::Form)?,
+            InputFraming::File(decoder) => decoder.finish().map(|()| None).map_err(UploadFault::Form)?,
             InputFraming::None => None,
         };
         self.expected_digests.verify(trailer.as_deref())?;
@@ -141,10 +149,10 @@ impl OutputFraming {
     fn push_piece(&mut self, piece: Bytes, ready: &mut VecDeque<Bytes>) {
         match self {
             Self::Framed(encoder) => encoder.encode_data(piece, ready),
-            Self::Plain { left: None, .. } => ready.push_back(piece),
-            Self::Plain { left: Some(left), withheld } => {
-                *left = left.saturating_sub(piece.len() as u64);
-                if *left == 0 { withheld.push(piece) } else { ready.push_back(piece) }
+            Self::Plain { remaining: None, .. } => ready.push_back(piece),
+            Self::Plain { remaining: Some(remaining), withheld } => {
+                *remaining = remaining.saturating_sub(piece.len() as u64);
+                if *remaining == 0 { withheld.push(piece) } else { ready.push_back(piece) }
             }
         }
     }

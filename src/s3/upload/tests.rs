@@ -1,4 +1,4 @@
-//! What a head may say, and that the end of a body waits for the verdict.
+//! Declarations in heads, and the withheld end of a body.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
@@ -32,7 +32,7 @@ fn declared(pairs: &[(&'static str, &str)]) -> Result<DeclaredBody, UploadFault>
 
 /// A1
 #[test]
-fn a_head_that_contradicts_itself_is_refused() {
+fn a_head_with_contradictory_declarations_is_rejected() {
     let signed = ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
     let trailed = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
     let length = |text| ("x-amz-decoded-content-length", text);
@@ -64,43 +64,43 @@ fn a_head_that_contradicts_itself_is_refused() {
     assert!(declared(&[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]).is_ok());
 }
 
-/// I1: where a checksum is that of another object, the body is not held to it
+/// I1: the checksum of a CompleteMultipartUpload is that of the object, so the body is not compared with it
 #[test]
-fn the_end_of_a_multipart_upload_claims_nothing_about_its_own_body() {
+fn a_completion_declares_no_checksum_of_its_own_body() {
     let map = headers(&[("x-amz-checksum-crc32", "y/Q5Jg==")]);
-    let told = |method: &Method, query| {
-        let mut claims = of(method, &format!("/b/k?{query}"), &map).unwrap().expected_digests;
-        claims.update(b"<CompleteMultipartUpload/>");
-        claims.verify(None)
+    let verify = |method: &Method, query| {
+        let mut expected_digests = of(method, &format!("/b/k?{query}"), &map).unwrap().expected_digests;
+        expected_digests.update(b"<CompleteMultipartUpload/>");
+        expected_digests.verify(None)
     };
-    assert_eq!(told(&Method::POST, "uploadId=7"), Ok(()));
-    assert!(told(&Method::POST, "delete").is_err());
-    assert!(told(&Method::PUT, "partNumber=1&uploadId=7").is_err());
+    assert_eq!(verify(&Method::POST, "uploadId=7"), Ok(()));
+    assert!(verify(&Method::POST, "delete").is_err());
+    assert!(verify(&Method::PUT, "partNumber=1&uploadId=7").is_err());
 }
 
-fn pass(mut pipeline: Pipeline, pieces: &[&[u8]]) -> (Vec<u8>, Result<Option<String>, UploadFault>) {
-    let mut passed = Vec::new();
+fn run(mut pipeline: Pipeline, pieces: &[&[u8]]) -> (Vec<u8>, Result<Option<String>, UploadFault>) {
+    let mut output = Vec::new();
     for piece in pieces {
         if let Err(fault) = pipeline.push(Bytes::copy_from_slice(piece)) {
-            return (passed, Err(fault));
+            return (output, Err(fault));
         }
-        passed.extend(std::iter::from_fn(|| pipeline.pop()).flatten());
+        output.extend(std::iter::from_fn(|| pipeline.pop()).flatten());
     }
     let finished = pipeline.finish();
-    passed.extend(std::iter::from_fn(|| pipeline.pop()).flatten());
-    (passed, finished)
+    output.extend(std::iter::from_fn(|| pipeline.pop()).flatten());
+    (output, finished)
 }
 
-/// I1: of a body that is not as claimed, the end never leaves
+/// I1: the end of a body that does not match its digests is never sent
 #[test]
-fn the_last_piece_waits_for_the_verdict() {
-    let claims = |value| declared(&[("x-amz-checksum-crc32", value)]).unwrap().expected_digests;
+fn the_last_piece_is_withheld_until_the_body_is_verified() {
+    let expected_digests = |value| declared(&[("x-amz-checksum-crc32", value)]).unwrap().expected_digests;
     let pieces: [&[u8]; 3] = [b"123", b"456", b"789"];
-    let right = Pipeline::for_data(None, claims("y/Q5Jg=="), Some(9));
-    assert_eq!(pass(right, &pieces), (b"123456789".to_vec(), Ok(None)));
-    let wrong = Pipeline::for_data(None, claims("y/Q5Jw=="), Some(9));
-    let (passed, fault) = pass(wrong, &pieces);
-    assert_eq!(passed, b"123456");
+    let right = Pipeline::for_data(None, expected_digests("y/Q5Jg=="), Some(9));
+    assert_eq!(run(right, &pieces), (b"123456789".to_vec(), Ok(None)));
+    let wrong = Pipeline::for_data(None, expected_digests("y/Q5Jw=="), Some(9));
+    let (output, fault) = run(wrong, &pieces);
+    assert_eq!(output, b"123456");
     assert_eq!(
         fault,
         Err(UploadFault::Digest(DigestFault::ChecksumMismatch(
@@ -109,33 +109,33 @@ fn the_last_piece_waits_for_the_verdict() {
     );
 }
 
-/// A1, I1: a body framed anew is whole, and one with a fault anywhere stays without its end
+/// A1, I1: a re-encoded body is complete, and the end of one with a fault is never sent
 #[test]
-fn a_framed_body_ends_only_if_all_of_it_holds() {
+fn a_framed_body_ends_only_if_it_is_verified() {
     let data = random_bytes(30_000);
     let chunks: Vec<&[u8]> = data.chunks(9_000).collect();
-    let frame =
+    let encoding =
         ChunkEncoding { layout: ChunkLayout::Signed, chunk_bytes: 9_000, length: 30_000, trailer: None };
-    let pipeline = |claims| {
+    let pipeline = |expected_digests| {
         let decoder = Decoder::new(ChunkLayout::Signed, 30_000, None, Some(sample_chain(7)), 1 << 20);
-        let mut pipeline = Pipeline::for_data(Some(decoder), claims, Some(30_000));
-        pipeline.encode_with(Encoder::new(frame, Some(sample_chain(9))));
+        let mut pipeline = Pipeline::for_data(Some(decoder), expected_digests, Some(30_000));
+        pipeline.encode_with(Encoder::new(encoding, Some(sample_chain(9))));
         pipeline
     };
     let sent = body(ChunkLayout::Signed, &chunks, None, sample_chain(7));
     let expected = body(ChunkLayout::Signed, &chunks, None, sample_chain(9));
-    let claims = || declared(&[]).unwrap().expected_digests;
+    let expected_digests = || declared(&[]).unwrap().expected_digests;
     let pieces: Vec<&[u8]> = sent.chunks(1000).collect();
-    assert_eq!(pass(pipeline(claims()), &pieces), (expected.clone(), Ok(None)));
+    assert_eq!(run(pipeline(expected_digests()), &pieces), (expected.clone(), Ok(None)));
 
     let wrong = declared(&[("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==")]).unwrap().expected_digests;
-    let (passed, fault) = pass(pipeline(wrong), &pieces);
+    let (output, fault) = run(pipeline(wrong), &pieces);
     assert_eq!(fault, Err(UploadFault::Digest(DigestFault::Md5Mismatch)));
-    assert!(expected.starts_with(&passed) && passed.len() + 80 < expected.len());
+    assert!(expected.starts_with(&output) && output.len() + 80 < expected.len());
 
     let mut forged = sent.clone();
     forged[10_000] ^= 1;
-    let (passed, fault) = pass(pipeline(claims()), &forged.chunks(1000).collect::<Vec<_>>());
+    let (output, fault) = run(pipeline(expected_digests()), &forged.chunks(1000).collect::<Vec<_>>());
     assert_eq!(fault, Err(UploadFault::Chunk(ChunkFault::Signature("a chunk"))));
-    assert!(expected.starts_with(&passed) && passed.len() < 9_200, "no byte of the forged chunk left");
+    assert!(expected.starts_with(&output) && output.len() < 9_200, "no byte of the forged chunk was sent");
 }

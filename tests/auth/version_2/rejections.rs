@@ -247,11 +247,11 @@ async fn a_malformed_signature_is_answered_with_the_parameter() {
     let gateway = builder(&upstream).start().await;
     let right = signer().presigned("GET", TARGET, &signer().expires(60), &[]);
     for (url, named) in [
-        (right.replacen("AWSAccessKeyId", "awsaccesskeyid", 1), "AWSAccessKeyId is spelled in another case"),
-        (format!("{right}&Expires=1"), "Expires is in the query twice"),
-        (format!("{right}&versionId=1"), "`versionId` is in the query twice"),
+        (right.replacen("AWSAccessKeyId", "awsaccesskeyid", 1), "AWSAccessKeyId has the wrong case"),
+        (format!("{right}&Expires=1"), "Expires is repeated"),
+        (format!("{right}&versionId=1"), "`versionId` is repeated"),
         (format!("{right}&partNumber=1%0A2"), "`partNumber` has a line feed"),
-        (format!("{right}&x-amz-meta-a=1&x-amz-meta-a=1"), "`x-amz-meta-a` is in the query twice"),
+        (format!("{right}&x-amz-meta-a=1&x-amz-meta-a=1"), "`x-amz-meta-a` is repeated"),
     ] {
         let answer = get(gateway.address(), &url).await;
         assert_eq!((answer.complete_status(), answer.reason()), (403, "sigv2_malformed"), "{url}");

@@ -1,4 +1,4 @@
-//! Documents before and after, in every way they can be cut into pieces.
+//! Rewritten documents, in slices of every size.
 
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ fn in_pieces(text: &str, size: usize) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The same whatever the pieces.
+/// The rewritten document, which must not depend on the pieces.
 fn renamed(text: &str) -> String {
     let whole = in_pieces(text, text.len().max(1));
     for size in 1..text.len().min(80) {
@@ -37,9 +37,9 @@ fn renamed(text: &str) -> String {
     whole
 }
 
-/// G1, V5: a listing shows the client's name, and keys that look like the store's stay
+/// G1, V5: a listing has the client's name, and keys equal to the store's name stay
 #[test]
-fn a_listing_names_the_clients_bucket() {
+fn a_listing_has_the_clients_name() {
     let list = |name: &str| {
         format!(
             "<?xml version=\"1.0\"?>\n<!-- <Name>real</Name> --><s3:ListBucketResult xmlns:s3='http://a/>'><Contents>\
@@ -50,9 +50,9 @@ fn a_listing_names_the_clients_bucket() {
     assert_eq!(renamed(&list("real")), list("alias"));
 }
 
-/// G1: the steps of an upload
+/// G1: the documents of a multipart upload
 #[test]
-fn the_documents_of_an_upload_name_it_too() {
+fn the_documents_of_an_upload_have_the_clients_name() {
     let start =
         "<InitiateMultipartUploadResult><Bucket>real</Bucket><Key>k</Key></InitiateMultipartUploadResult>";
     assert_eq!(renamed(start), start.replace("real", "alias"));
@@ -63,9 +63,9 @@ fn the_documents_of_an_upload_name_it_too() {
     assert_eq!(renamed(end), expected);
 }
 
-/// G1, E2: errors, and a path only where the store's name is its whole first segment
+/// G1, E2: errors have the client's name; in a path only if the store's name is the whole first segment
 #[test]
-fn errors_name_it() {
+fn errors_have_the_clients_name() {
     let error = |bucket: &str, resource: &str| {
         format!(
             "<Error><Code>X</Code><BucketName>{bucket}</BucketName><Resource>{resource}</Resource></Error>"
@@ -77,9 +77,9 @@ fn errors_name_it() {
     assert_eq!(renamed(&error("other", "/really/k")), error("other", "/really/k"));
 }
 
-/// V5: a path that the store received without the bucket is a key, also where the key begins with the bucket's name
+/// V5: a path that the store received without the bucket is a key, even if the key starts with the bucket's name
 #[test]
-fn a_key_that_looks_like_a_path_of_the_bucket_stays() {
+fn a_key_that_starts_with_the_buckets_name_stays() {
     for (key, resource, expected) in [
         ("/real/k", "/real/k", None),
         ("/real", "/real", None),
@@ -97,9 +97,9 @@ fn a_key_that_looks_like_a_path_of_the_bucket_stays() {
     }
 }
 
-/// V5: only a document that the operation answers with is rewritten
+/// V5: only a document that the operation responds with is rewritten
 #[test]
-fn a_document_of_another_operation_passes_unchanged() {
+fn a_document_of_another_operation_is_unchanged() {
     let listing = "<ListBucketResult><Name>real</Name></ListBucketResult>";
     let mut renamer = BucketRenamer::new(names(), &[ResponseDocument::ListParts, ResponseDocument::Error]);
     assert_eq!(renamer.push(Bytes::from_static(listing.as_bytes())), listing.as_bytes());
@@ -114,7 +114,7 @@ struct Element {
 }
 
 impl Element {
-    /// Its text, with the bucket's name replaced where `parent` is the root and the S3 schema has it there.
+    /// Writes the element, with the bucket's name replaced if the element is a child of the root and in the S3 schema.
     fn write(&self, root: &str, depth: usize, renames: bool, out: &mut String) {
         const NAMES: [(&str, &str); 9] = [
             ("ListBucketResult", "Name"),
@@ -178,7 +178,7 @@ fn element() -> impl Strategy<Value = Element> {
 }
 
 proptest! {
-    /// V5: a document in which every text is the bucket's name or looks like it differs in the schema's elements alone
+    /// V5: only the elements of the schema change, even if every text is the bucket's name or similar to it
     #[test]
     fn only_elements_of_the_schema_change(
         root in prop::sample::select(&[
@@ -200,7 +200,7 @@ proptest! {
 
 /// V5
 #[test]
-fn what_is_none_of_these_documents_passes_as_it_is() {
+fn other_documents_are_unchanged() {
     for text in [
         "<VersioningConfiguration><Name>real</Name></VersioningConfiguration>",
         "<ListBucketResult><Name>real",
@@ -214,22 +214,22 @@ fn what_is_none_of_these_documents_passes_as_it_is() {
     }
 }
 
-/// Memory is bounded: a name that is too long to be one is not waited for
+/// Memory is bounded: a name that is too long is forwarded
 #[test]
-fn what_is_held_back_is_bounded() {
+fn the_buffer_is_bounded() {
     let mut renamer = renamer();
-    let mut passed = renamer.push(Bytes::from_static(b"<ListBucketResult><Name>")).len();
+    let mut forwarded = renamer.push(Bytes::from_static(b"<ListBucketResult><Name>")).len();
     for _ in 0..100 {
-        passed += renamer.push(Bytes::from(vec![b'x'; 1024])).len();
-        assert!(renamer.buffered.len() <= HELD_BYTES_MAX + 1024);
+        forwarded += renamer.push(Bytes::from(vec![b'x'; 1024])).len();
+        assert!(renamer.buffered.len() <= BUFFERED_BYTES_MAX + 1024);
     }
-    assert_eq!(passed, 24 + 100 * 1024);
+    assert_eq!(forwarded, 24 + 100 * 1024);
 }
 
-/// V5: a tag or name of any length is read the same wherever the network cuts, also at the bound
+/// V5: the result for a tag or name of any length does not depend on the slices, also at the limit
 #[test]
-fn what_is_too_long_passes_wherever_it_is_cut() {
-    for bytes in (HELD_BYTES_MAX - 30)..(HELD_BYTES_MAX + 5) {
+fn slices_do_not_change_the_result_at_the_limit() {
+    for bytes in (BUFFERED_BYTES_MAX - 30)..(BUFFERED_BYTES_MAX + 5) {
         let long = "x".repeat(bytes);
         for text in [
             format!("<ListBucketResult a='{long}'><Name>real</Name></ListBucketResult>"),

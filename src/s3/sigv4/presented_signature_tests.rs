@@ -1,4 +1,4 @@
-//! The published examples of S3's documentation, and the AWS SDK's own signer as the judge of odd requests.
+//! The published examples of S3's documentation, and unusual requests that the AWS SDK's signer signs.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const HOST_NAME: &str = "examplebucket.s3.amazonaws.com";
 
-/// A request as it reaches the gateway.
+/// A request as the gateway receives it.
 struct Sent {
     method: Method,
     uri: Uri,
@@ -40,13 +40,13 @@ impl Sent {
         Head { method: &self.method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers }
     }
 
-    /// What a gateway says of it that knows this secret, at the second `now`.
-    fn judge(&self, secret: &str, now: &str) -> Result<VerifiedSignature, SignatureRejection> {
-        let claim = PresentedSignature::from_request(self.head())?.expect("it offers proof");
-        claim.check_scope(|region| region == "us-east-1", "us-east-1")?;
-        claim.check_time(Timestamp::parse(now).unwrap().to_time())?;
-        let key = signing_key(secret, claim.date(), claim.region());
-        claim.verify(self.head(), &key)
+    /// Verifies the request with this secret at the time `now`.
+    fn verify(&self, secret: &str, now: &str) -> Result<VerifiedSignature, SignatureRejection> {
+        let presented = PresentedSignature::from_request(self.head())?.expect("the request has a signature");
+        presented.check_scope(|region| region == "us-east-1", "us-east-1")?;
+        presented.check_time(Timestamp::parse(now).unwrap().to_time())?;
+        let key = signing_key(secret, presented.date(), presented.region());
+        presented.verify(self.head(), &key)
     }
 }
 
@@ -122,14 +122,14 @@ fn the_documented_header_examples_are_accepted() {
         ),
     ] {
         let request = sent(method, target, &headers);
-        assert_eq!(request.judge(SECRET, NOW).err(), None, "{method} {target}");
-        assert_eq!(request.judge("another", NOW).err(), Some(SignatureRejection::Mismatch));
+        assert_eq!(request.verify(SECRET, NOW).err(), None, "{method} {target}");
+        assert_eq!(request.verify("another", NOW).err(), Some(SignatureRejection::Mismatch));
     }
 }
 
-/// A1: the example's raw dollar sign is the same object
+/// A1: a raw dollar sign in the example's path has the same canonical path
 #[test]
-fn a_path_is_accepted_as_the_server_computes_it() {
+fn an_unencoded_path_is_accepted() {
     let put = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072";
     let headers = example(
         put,
@@ -137,7 +137,7 @@ fn a_path_is_accepted_as_the_server_computes_it() {
         "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
         &[DATE, ("date", "Fri, 24 May 2013 00:00:00 GMT"), ("x-amz-storage-class", "REDUCED_REDUNDANCY")],
     );
-    let verified = sent("PUT", "/test$file.text", &headers).judge(SECRET, NOW).ok().unwrap();
+    let verified = sent("PUT", "/test$file.text", &headers).verify(SECRET, NOW).ok().unwrap();
     assert!(matches!(verified.payload, PayloadHash::Sha256([0x44, ..])));
     assert!(verified.signature_chain.is_none());
 }
@@ -150,29 +150,29 @@ fn the_documented_presigned_url_is_accepted_for_its_day() {
                   &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
     let request = Sent::new("GET", target, &[("host", HOST_NAME)]);
     assert_eq!(
-        request.judge(SECRET, "20130524T235959Z").ok().map(|it| it.payload),
+        request.verify(SECRET, "20130524T235959Z").ok().map(|it| it.payload),
         Some(PayloadHash::Unsigned)
     );
-    assert_eq!(request.judge(SECRET, "20130525T000000Z").err(), None, "its last second");
+    assert_eq!(request.verify(SECRET, "20130525T000000Z").err(), None, "the last valid second");
     let validity = |now: &str| Validity {
         lifetime: Duration::from_secs(86400),
         expires: "2013-05-25T00:00:00Z".to_owned(),
         now: now.to_owned(),
     };
     assert_eq!(
-        request.judge(SECRET, "20130525T000001Z").err(),
+        request.verify(SECRET, "20130525T000001Z").err(),
         Some(SignatureRejection::Expired(validity("2013-05-25T00:00:01Z")))
     );
-    assert_eq!(request.judge(SECRET, "20130523T234500Z").err(), None, "a clock may be 15 minutes behind");
+    assert_eq!(request.verify(SECRET, "20130523T234500Z").err(), None, "a clock may be 15 minutes behind");
     assert_eq!(
-        request.judge(SECRET, "20130523T234459Z").err(),
+        request.verify(SECRET, "20130523T234459Z").err(),
         Some(SignatureRejection::NotYetValid(validity("2013-05-23T23:44:59Z")))
     );
 }
 
-/// A1: "Transferring Payload in Multiple Chunks", the example: its seed signature, and the chunks that go on from it
+/// A1: "Transferring Payload in Multiple Chunks", the example: the seed signature and the signatures of the chunks
 #[test]
-fn the_documented_chunks_go_on_from_the_seed() {
+fn the_documented_chunk_signatures_follow_the_seed() {
     let headers = example(
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
         "content-encoding;content-length;host;x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length;x-amz-storage-class",
@@ -193,21 +193,21 @@ fn the_documented_chunks_go_on_from_the_seed() {
             },
         )
         .collect();
-    let verified = sent("PUT", "/examplebucket/chunkObject.txt", &headers).judge(SECRET, NOW).ok().unwrap();
+    let verified = sent("PUT", "/examplebucket/chunkObject.txt", &headers).verify(SECRET, NOW).ok().unwrap();
     assert_eq!(verified.payload, PayloadHash::SignedChunks { trailer: false });
-    let mut seed = verified.signature_chain.unwrap();
+    let mut chain = verified.signature_chain.unwrap();
     for (bytes, signature) in [
         (65536, "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648"),
         (1024, "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497"),
         (0, "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9"),
     ] {
         let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(vec![b'a'; bytes]).into();
-        assert_eq!(seed.chunk_signature(&hash), signature, "{bytes}");
+        assert_eq!(chain.chunk_signature(&hash), signature, "{bytes}");
     }
 }
 
-/// What the AWS SDK's signer makes of a request.
-fn by_the_sdk(method: &str, url: &str, headers: &[(&str, &str)], presign: bool) -> Sent {
+/// Signs a request with the AWS SDK's signer.
+fn sign_with_sdk(method: &str, url: &str, headers: &[(&str, &str)], presign: bool) -> Sent {
     let identity = Credentials::new(ID, SECRET, None, None, "test").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -243,9 +243,9 @@ fn by_the_sdk(method: &str, url: &str, headers: &[(&str, &str)], presign: bool) 
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// A1: odd keys, parameters and metadata, signed by the SDK, are accepted, and none of it can be changed
+    /// A1: unusual keys, parameters and metadata that the SDK signs are accepted, and a changed request is rejected
     #[test]
-    fn what_the_sdk_signs_is_accepted(
+    fn requests_signed_by_the_sdk_are_accepted(
         key in "[ -~äß€]{0,40}",
         pairs in prop::collection::vec(("[a-zA-Z+ %/=-]{1,8}", "[ -~ü]{0,12}"), 0..5),
         metadata in "[!-~]{1,5}([ ]{1,3}[!-~]{1,5}){0,3}",
@@ -258,19 +258,19 @@ proptest! {
         let mark = if query.is_empty() { "" } else { "?" };
         let url = format!("http://{HOST_NAME}/{path}{mark}{}", query.join("&"));
         let headers = [("x-amz-meta-odd", metadata.as_str())];
-        let sent = by_the_sdk("PUT", &url, &headers, presign);
-        prop_assert_eq!(sent.judge(SECRET, NOW).err(), None, "{} {:?}", url, sent.headers);
-        let mut other = by_the_sdk("PUT", &url, &headers, presign);
+        let sent = sign_with_sdk("PUT", &url, &headers, presign);
+        prop_assert_eq!(sent.verify(SECRET, NOW).err(), None, "{} {:?}", url, sent.headers);
+        let mut other = sign_with_sdk("PUT", &url, &headers, presign);
         other.headers.insert(HeaderName::from_static("x-amz-meta-odd"), HeaderValue::from_static("~~~~~~~"));
-        prop_assert_eq!(other.judge(SECRET, NOW).err(), Some(SignatureRejection::Mismatch));
-        let mut other = by_the_sdk("PUT", &url, &headers, presign);
+        prop_assert_eq!(other.verify(SECRET, NOW).err(), Some(SignatureRejection::Mismatch));
+        let mut other = sign_with_sdk("PUT", &url, &headers, presign);
         other.method = Method::DELETE;
-        prop_assert_eq!(other.judge(SECRET, NOW).err(), Some(SignatureRejection::Mismatch));
+        prop_assert_eq!(other.verify(SECRET, NOW).err(), Some(SignatureRejection::Mismatch));
     }
 
-    /// V8: whatever stands there, it is an answer and not a crash
+    /// V8: any header and any query give a result without a panic
     #[test]
-    fn no_header_and_no_query_crashes(header in "\\PC{0,200}", query in "[!-~]{0,200}") {
+    fn no_header_or_query_causes_a_panic(header in "\\PC{0,200}", query in "[!-~]{0,200}") {
         let target = format!("/b/k?{}", query.replace(['#', '"', '<', '>', '\\', '^', '`', '{', '|', '}'], "-"));
         let uri: Result<Uri, _> = target.parse();
         if let (Ok(uri), Ok(value)) = (uri, HeaderValue::from_str(&format!("AWS4-HMAC-SHA256 {header}"))) {
