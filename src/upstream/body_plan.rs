@@ -1,17 +1,17 @@
-//! A request's body taken in hand: read whole or streamed, and how it will be framed for the upstream.
+//! Prepares a request body: it is read whole or streamed, and framed for the upstream.
 //!
 //! | the client sends | up to 64 KiB of data | more |
 //! |---|---|---|
-//! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
-//! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
+//! | data | read whole and verified, then sent with its hash | streamed; the last piece is withheld until the body is verified |
+//! | `aws-chunked` | the same; a trailing checksum becomes a header | streamed; reframed according to `upload_framing` of the bucket |
 //!
-//! Where the bucket's store needs a document changed or digested (`content_md5`, `checksums`), that is read whole up to its own limit
-//! (`s3::upload::document`).
+//! A document that the store needs changed or with a digest (`content_md5`, `checksums`) is read whole up to a limit
+//! of its own (`s3::upload::document`). The file of a form is handled like chunks without a trailer.
 //!
-//! The file of a form goes on like data in chunks without a trailer.
+//! If the upstream request is not signed, there is no seed for chunk signatures. The data is then sent unframed,
+//! except with unsigned trailers.
 //!
-//! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
-//! goes on as it is.
+//! Design: `docs/design/uploads.md`.
 
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -40,38 +40,39 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
 use crate::upstream::request::is_idempotent;
 
-/// A body in hand.
+/// A body that is ready to be sent.
 pub(super) struct PreparedBody {
     pub(super) body: RequestBody,
-    /// What `x-amz-content-sha256` says upstream.
+    /// The value of `x-amz-content-sha256` towards the upstream.
     pub(super) content_sha256: Option<HeaderValue>,
     pub(super) reframing: Option<Reframing>,
-    /// The `Content-MD5` that a body read whole goes on with.
+    /// The `Content-MD5` of a body that was read whole.
     pub(super) md5_header: Md5Header,
 }
 
-/// How a body goes on that the client framed.
+/// How a body is sent that the client framed.
 pub(super) struct Reframing {
-    /// None where the data goes on as it is.
+    /// None if the data is sent unframed.
     pub(super) frame: Option<ChunkEncoding>,
     pub(super) trailing: TrailerOutcome,
 }
 
-/// A body that is to be taken in hand, and what is known of it.
+/// A body that is not read yet, and what is known about it.
 pub(crate) struct BodyPlan {
     pub(crate) source: BodySource,
     pub(crate) length: BodyLength,
-    /// None where nothing is said of it.
+    /// None if the head declares nothing about it.
     pub(crate) declared: Option<DeclaredBody>,
-    /// What the signatures of its chunks go on from. Without it, as for clients that have no key, they are not checked.
+    /// The start of the chunk signature chain. Without it, as for clients without a key, chunk signatures are not
+    /// verified.
     pub(crate) seed: Option<SignatureChain>,
-    /// Up to how many bytes it is read whole.
+    /// Bodies up to this size are read whole.
     pub(crate) buffered_max: u64,
-    /// Whether the upstream's request will be signed.
+    /// Whether the upstream request will be signed.
     pub(crate) is_signed: bool,
 }
 
-/// What the head says of the body of an S3 request; what it says wrongly is refused before the body is asked for.
+/// What the head of an S3 request declares about the body. A false declaration is rejected before the body is read.
 pub(crate) fn declared_body(
     head: Head<'_>,
     length: BodyLength,
@@ -87,7 +88,7 @@ pub(crate) fn declared_body(
     declared.map(Some).map_err(UpstreamRejection::InvalidUpload)
 }
 
-/// Takes the body of a request in hand.
+/// Reads the body or prepares to stream it.
 pub(super) async fn prepare_body(
     head: Head<'_>,
     mut plan: BodyPlan,
@@ -111,12 +112,12 @@ pub(super) async fn prepare_body(
 }
 
 impl PreparedBody {
-    /// A verified body as the store needs it.
+    /// Changes a verified body as the store needs it.
     fn adapt_to_store(self, document: BodyRewrite) -> Self {
         let changed = self.body.buffered().and_then(|body| document.rewrite(body));
         let md5_header = document.md5_header(changed.is_some());
         match changed {
-            // The client's hash is of another body.
+            // The client's hash belongs to the unchanged body.
             Some(body) => {
                 let content_sha256 = Some(payload_digest(&body));
                 Self { body: RequestBody::Buffered(body), content_sha256, md5_header, ..self }
@@ -130,7 +131,7 @@ fn allows_body(method: &Method) -> bool {
     matches!(*method, Method::PUT | Method::POST)
 }
 
-/// A body about which nothing is claimed, or none at all.
+/// A body without declared digests, or no body.
 async fn unverified_body(
     head: Head<'_>,
     source: BodySource,
@@ -139,7 +140,7 @@ async fn unverified_body(
 ) -> Result<PreparedBody, UpstreamRejection> {
     let replays = is_idempotent(head.method);
     let body = match length {
-        // Said with a length even where the client left it out: servers are stricter than HTTP.
+        // `Content-Length: 0` is sent even if the client left it out: many servers require it.
         BodyLength::Empty if allows_body(head.method) || head.headers.contains_key(CONTENT_LENGTH) => {
             RequestBody::Buffered(Bytes::new())
         }
@@ -154,7 +155,7 @@ async fn unverified_body(
     Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
 }
 
-/// An S3 body that is the data as it is.
+/// An S3 body without framing.
 async fn unframed_body(
     head: Head<'_>,
     source: BodySource,
@@ -181,7 +182,7 @@ async fn chunked_body(
 ) -> Result<PreparedBody, UpstreamRejection> {
     let config = &bucket.config;
     let BodyPlan { source, seed, buffered_max: whole_max, is_signed, .. } = plan;
-    // Its data was held to the limit, and no more of it is taken than was announced.
+    // The decoded length was checked against the limit, and the decoder reads no more than that.
     let mut source = source.without_limit();
     let keeps_size = chunks.layout.is_signed() && seed.is_some();
     let trailer = chunks.trailer.map(|algorithm| algorithm.header());
@@ -190,7 +191,7 @@ async fn chunked_body(
     if chunks.length <= whole_max {
         let (bytes, value) = source.read_buffered(pipeline).await?;
         let content_sha256 = Some(payload_digest(&bytes));
-        // In a header of CompleteMultipartUpload it would be that of the object.
+        // As a header of CompleteMultipartUpload the checksum would be that of the object.
         let is_dropped = config.upstream.integrity.checksums == Checksums::Strip
             || is_completion(head.method, head.uri.query().unwrap_or_default());
         let trailing = match chunks.trailer.zip(value) {
@@ -229,7 +230,7 @@ async fn chunked_body(
     })
 }
 
-/// The file of a form, whose end the form's own end must follow.
+/// The file of a form. The end of the form must follow the end of the file.
 fn form_file_body(
     plan: BodyPlan,
     scan: FileDecoder,
@@ -250,7 +251,7 @@ fn form_file_body(
     })
 }
 
-/// Refuses a body before the upstream hears of it if its framed length cannot be said.
+/// Rejects a body before the upstream call if its framed length overflows.
 fn check_framed_length(frame: Option<&ChunkEncoding>) -> Result<(), UpstreamRejection> {
     match frame {
         Some(frame) if frame.framed_length().is_none() => {
@@ -260,7 +261,7 @@ fn check_framed_length(frame: Option<&ChunkEncoding>) -> Result<(), UpstreamReje
     }
 }
 
-/// How these chunks are framed for the upstream; not at all is an answer.
+/// The framing of these chunks for the upstream. None means that the data is sent unframed.
 fn upstream_frame(framing: UploadFraming, chunks: &ChunkedBody) -> Option<ChunkEncoding> {
     let (layout, trailer) = match (framing, chunks.trailer) {
         (UploadFraming::SignedChunks, _) | (UploadFraming::SignedChunksTrailer, None) => {
@@ -278,7 +279,7 @@ fn streamed_body(source: BodySource, pipeline: Option<Pipeline>, size: Option<u6
     RequestBody::Stream(Some(Box::new(Upload::new(source, pipeline, size))))
 }
 
-/// The client's own hash where it gave one, so that the store verifies what the client meant.
+/// The client's own hash, if it sent one: the store then verifies the body that the client meant.
 fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
     let given = headers.get(CONTENT_SHA256).filter(|value| {
         let bytes = value.as_bytes();

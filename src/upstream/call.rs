@@ -1,5 +1,6 @@
-//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R5). A read that may be asked for twice
-//! at a time is `hedge.rs`'s.
+//! The attempts of one request: breaker ticket, call, classification, and possibly a retry (R1–R5).
+//!
+//! Hedged reads, with two attempts at a time, are in `hedge.rs`. Design: `docs/design/retries-and-hedging.md`.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -36,9 +37,9 @@ use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
 
-/// What a request was granted: a place at the bucket's upstream, the circuit that its calls belong to, and until when.
+/// The grant for a request: permit of the bucket's gate, circuit, priority and deadline.
 pub(crate) struct UpstreamGrant {
-    /// None where it waits for the circuit first.
+    /// None if the request waits for its circuit first.
     pub(crate) permit: Option<Permit>,
     pub(crate) circuit: CircuitId,
     pub(crate) priority: Priority,
@@ -46,26 +47,26 @@ pub(crate) struct UpstreamGrant {
     pub(crate) class: OperationClass,
 }
 
-/// An answer whose body is still to come, and what is held for it.
+/// A response with a body that has not been read, and the permits that it holds.
 pub(crate) struct UpstreamResponse {
     pub(crate) response: ClientResponse,
-    /// As much of the body as was read because its error code mattered.
+    /// The part of the body that was read to find the error code.
     pub(crate) error_document: Option<ErrorDocumentPrefix>,
     pub(crate) permit: Permit,
-    /// Where the outcome is known only at the last byte.
+    /// Set if the outcome is known only at the last byte.
     pub(crate) ticket: Option<BreakerTicket>,
-    /// Of the connection that the answer comes from.
+    /// The socket of the connection that the response comes from.
     pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
 impl UpstreamResponse {
-    /// The error code of an answer with an error document, where the code was read.
+    /// The error code of an error document, if it was read.
     pub(crate) fn error_code(&self) -> Option<String> {
         self.error_document.as_ref().and_then(ErrorDocumentPrefix::code)
     }
 }
 
-/// Calls the upstream until an answer is worth passing on.
+/// Calls the upstream until a response can be forwarded or no retry is allowed.
 pub(crate) async fn call(
     worker: &Worker,
     bucket: &Bucket,
@@ -75,11 +76,11 @@ pub(crate) async fn call(
 ) -> Result<UpstreamResponse, GatewayError> {
     let UpstreamGrant { permit: mut place, circuit, class, priority, deadline } = grant;
     let upstream = &bucket.config.upstream;
-    // Neither a key that signs as itself nor a preflight goes on with one of the bucket's credentials.
+    // A key that signs as itself and a preflight use none of the bucket's credentials.
     let needs_none = outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
     let read = hedge::read_kind(bucket, &outbound, class);
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
-    // Held from the leave to try again to the end of that try.
+    // Held from the permission to retry to the end of that attempt.
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
         let is_replayable = outbound.is_replayable();
@@ -126,7 +127,7 @@ pub(crate) async fn call(
             bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
         }
 
-        // What it was a ticket for is over.
+        // The attempt that the ticket was for has ended.
         drop(retrying.take());
         let mut stays = tried.is_credential_refused();
         if let Some(ticket) =
@@ -160,7 +161,7 @@ pub(crate) async fn call(
     }
 }
 
-/// Whether an attempt that has ended may be followed by another.
+/// Whether another attempt may follow.
 fn may_retry(
     worker: &Worker,
     bucket: &Bucket,
@@ -180,7 +181,7 @@ fn may_retry(
         && worker.shared.actors.monitor.level() < Level::Critical
 }
 
-/// Leave of the bucket for another attempt, and the pause before it.
+/// Acquires a retry ticket of the bucket and computes the pause before the attempt.
 async fn acquire_retry(
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
@@ -201,7 +202,7 @@ async fn acquire_retry(
     bucket.pool.acquire_retry().await.map(|ticket| (pause, ticket))
 }
 
-/// Whether a request that failed may be sent once more, as far as it is the request's to say.
+/// Whether the headers and the method allow to send a failed request again.
 fn may_resend(outbound: &UpstreamRequest, is_untouched: bool, bucket: &Bucket) -> bool {
     let Head { method, headers, uri, .. } = outbound.request.head();
     if !is_untouched && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
@@ -227,7 +228,7 @@ fn finish_call(
             return Err(rejection.into());
         }
     };
-    // A failure is told at once; whether a success is one is known at its last byte.
+    // A failure is reported at once. A success is reported at the last byte.
     let ticket = if verdict.outcome == Outcome::Success {
         Some(ticket)
     } else {
@@ -247,19 +248,19 @@ fn count_retry_result(bucket: &Bucket, record: &Record, verdict: &Classification
     }
 }
 
-/// An attempt that is over, and what it means.
+/// A finished attempt with its classification.
 pub(super) struct AttemptResult {
     pub(super) result: Result<InspectedResponse, UpstreamRejection>,
     pub(super) classified: ClassifiedResult,
-    /// Of the credential that it was made with.
+    /// Feedback about the credential of the attempt.
     feedback: CredentialFeedback,
-    /// The store refused the time of the signature.
+    /// Set if the store refused the time of the signature.
     skew: Option<ClockSkew>,
     pub(super) ended: Instant,
 }
 
 impl AttemptResult {
-    /// Judges an attempt that has just ended, and tells the pool of it.
+    /// Classifies an attempt that has just ended, and reports it to the pool.
     pub(super) fn classify(
         (bucket, evidence, counts): (&Bucket, Option<RequestFingerprints>, bool),
         limits: AttemptLimits,
@@ -279,7 +280,7 @@ impl AttemptResult {
         if result.is_ok() && flow.is_stalled_by_client(ended) {
             classified.classification.outcome = Outcome::Neutral;
         }
-        // How long a store works on a copy says nothing of how it serves.
+        // The duration of a server-side copy is no measure of the endpoint's latency.
         let waited = if is_long { Duration::ZERO } else { waited };
         let attempted = FinishedAttempt { endpoint: permit.endpoint(), began: limits.began, waited };
         let status = result.as_ref().map(|answer| answer.response.status().as_u16());
@@ -305,13 +306,13 @@ impl AttemptResult {
         Self { result, classified, feedback, skew, ended }
     }
 
-    /// Whether the store has refused the credential or the signature, and not looked at the request.
+    /// Whether the store refused the credential or the signature without processing the request.
     fn is_credential_refused(&self) -> bool {
         self.feedback.is_credential_error()
             || self.skew.as_ref().is_some_and(|skew| skew.retry_offset.is_some())
     }
 
-    /// Whether it is an answer about the request, and not about how the upstream is.
+    /// Whether the response is about the request and not about the state of the upstream.
     pub(super) fn is_conclusive(&self) -> bool {
         let is_answer =
             |answered: &InspectedResponse| !matches!(answered.response.status().as_u16(), 429 | 500..);
@@ -363,7 +364,7 @@ fn classify_result(
     }
 }
 
-/// One call, up to the head of the answer.
+/// One call, up to the response head.
 async fn attempt(
     worker: &Worker,
     bucket: &Bucket,
@@ -391,15 +392,15 @@ async fn attempt(
     check_head(response, facts, context.socket()).await
 }
 
-/// A call that begins when it is polled.
+/// A call that starts when it is first polled.
 pub(super) struct PendingCall {
     pub(super) call: SendClientRequest,
     pub(super) context: Rc<CallContext>,
-    /// The offset of the clock that it is signed with; none where it is not signed.
+    /// The clock offset of the signature. None if the request is not signed.
     pub(super) signed_offset: Option<ClockOffset>,
 }
 
-/// Sends a request, as soon as what is returned is polled.
+/// Builds and signs a request. The returned call is sent when it is polled.
 pub(super) fn prepare_call(
     worker: &Worker,
     bucket: &Bucket,
@@ -430,7 +431,7 @@ pub(super) fn prepare_call(
             let now = clock::now();
             flow.begin(now);
             flow.begin_transfer(&worker.transfers, now);
-            // The connection sends it, see `pump.rs`.
+            // The connection sends the body, see `body_writer.rs`.
             (request.send_body(NoBody::new()), Some(upload))
         }
     };

@@ -1,9 +1,12 @@
-//! One connection to an upstream, counted, with an end of stream that cannot be overlooked.
+//! One connection to an upstream. It counts itself and reports the end of the stream as an error.
 //!
-//! awc takes a closed connection for the end of a chunked body, so a truncated answer would look whole (T6). Here the
-//! end of the stream is an error of its own kind; the answer's body knows whether a close may end it. A streamed body is sent
-//! here, behind the head that awc writes, see `pump.rs`; an answer that comes before its end is kept and the rest is not
-//! sent, see `early.rs`. An answer whose body only the close ends is mended, see `head.rs`.
+//! awc takes a closed connection for the end of a chunked body, so a truncated response would look complete (T6).
+//! Here the end of the stream is an error of its own kind, and the response body decides whether a close may end it.
+//! The connection sends a streamed body after the head that awc writes (`body_writer.rs`). An early response is kept,
+//! and the rest of the body is not sent (`call_context.rs`). The version of a close-delimited response is rewritten
+//! (`head_scan.rs`).
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::io;
 use std::pin::Pin;
@@ -23,52 +26,52 @@ use crate::upstream::head_scan::{HeadScan, rewrite_version};
 use crate::upstream::stream::UpstreamStream;
 use crate::upstream::upload_progress::UploadProgress;
 
-/// A connection that counts itself and notices an answer that comes before its request is written.
+/// A counted connection that detects a response before the request body is written.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
     /// Dropped before the stream.
     socket: OpenSocket,
     stream: UpstreamStream,
     open: Arc<AtomicUsize>,
-    /// The body of the request under way, and how it is getting on.
+    /// The body that is being sent, and its progress.
     sending: Option<(RequestBodyWriter, Rc<UploadProgress>)>,
     early: EarlyResponse,
     head: HeadState,
 }
 
-/// How far the head of the next answer has come.
+/// How much of the head of the next response has arrived.
 #[derive(Debug)]
 enum HeadState {
-    /// None is due: what comes is body.
+    /// No head is expected: the next bytes are body.
     Body,
-    /// A request was written. What has come so far is kept until it is a whole head.
+    /// A request was written. The bytes so far are kept until the head is complete.
     Expected(BytesMut),
-    /// It came in pieces; these bytes are still to be handed on.
+    /// The head arrived in pieces. These bytes are still to be returned by reads.
     Buffered(BytesMut),
 }
 
-/// How far an answer has come that came too early.
+/// A response that arrived before the end of the request body.
 #[derive(Debug)]
 enum EarlyResponse {
-    /// Nothing has come.
+    /// There is none.
     Absent,
-    /// A final answer to this call. Its first bytes are still to be read.
+    /// A final response to this call. Its first bytes are still to be returned by reads.
     Final(BytesMut, Rc<UploadProgress>),
 }
 
 const EARLY_BYTES_MAX: usize = 8 << 10;
-/// A head longer than this is handed on as it is; the decoder refuses it.
+/// A longer head is forwarded as it is; the decoder rejects it.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 impl UpstreamConnection {
-    /// `keeps` is what it keeps of its receive buffer between large bodies.
+    /// `keeps` tells how the connection keeps its receive buffer between large bodies.
     pub(crate) fn new(stream: UpstreamStream, open: Arc<AtomicUsize>, keeps: BufferRetention) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         let socket = OpenSocket::new(Some(stream.descriptor()), keeps);
         Self { socket, stream, open, sending: None, early: EarlyResponse::Absent, head: HeadState::Body }
     }
 
-    /// Sends the body on; ready once all of it is written, or the upstream has answered before that.
+    /// Sends the body. Ready once all of it is written, or once the upstream has responded early.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.poll_early_response(cx) {
             self.sending = None;
@@ -76,13 +79,13 @@ impl UpstreamConnection {
         }
         let Some((pump, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
         let written = ready!(pump.poll(&mut self.stream, cx));
-        // An upstream that answers and closes resets what is still written; its answer may be there all the same.
+        // An upstream that responds and closes resets the rest of the upload. Its response may have arrived anyway.
         let has_response = written.is_err() && matches!(self.poll_early_response(cx), Poll::Ready(Ok(())));
         self.sending = None;
         Poll::Ready(if has_response { Ok(()) } else { written })
     }
 
-    /// Whether the upstream answers while a body is being sent; an error is the end of the connection.
+    /// Polls for a response while a body is being sent. An error is the end of the connection.
     fn poll_early_response(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Some((_, flow)), HeadState::Expected(kept)) = (&self.sending, &mut self.head) else {
             return Poll::Pending;
@@ -99,7 +102,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Whether what was just read may be handed on; a part of a head is kept back until it can be looked at whole.
+    /// Whether the bytes just read may be returned. A partial head is kept back until it is complete.
     fn filter_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
         let HeadState::Expected(kept) = &mut self.head else { return true };
         if kept.is_empty() && rewrite_version(&mut buf.filled_mut()[before..]) == HeadScan::Complete {
@@ -117,7 +120,7 @@ impl UpstreamConnection {
         true
     }
 
-    /// What awc writes is a request.
+    /// Called for each write: awc writes requests only.
     fn expect_response(&mut self) {
         if matches!((&self.early, &self.head), (EarlyResponse::Absent, HeadState::Body)) {
             self.head = HeadState::Expected(BytesMut::new());
@@ -129,7 +132,8 @@ fn closed_error() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection")
 }
 
-/// Leaves interim answers (1xx) out, which awc would take for the final one, and mends the head behind them.
+/// Removes interim responses (1xx), which awc would take for the final one, and rewrites the version of the head
+/// after them.
 fn skip_interim(bytes: &mut BytesMut) -> bool {
     loop {
         match rewrite_version(bytes) {
@@ -162,7 +166,7 @@ impl AsyncRead for UpstreamConnection {
             EarlyResponse::Final(_, flow) if call_context::is_other_call(flow) => {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::BrokenPipe,
-                    "the connection has answered early",
+                    "the connection has an early response to another call",
                 )));
             }
             EarlyResponse::Final(bytes, _) if !bytes.is_empty() => {

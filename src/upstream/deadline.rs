@@ -1,34 +1,34 @@
-//! How long a request has until the head of its answer (T1, T2), a time of the client's own included.
+//! The deadline for the response head of a request (T1, T2), with the client's own timeout.
 //!
-//! A client says with `x-request-timeout` how long it waits: seconds (`2.5`), or a number with `ms`, `s`, `m` or `h` as Go
-//! writes durations. It can only shorten the bucket's total time; nothing is over at once, and no word for "for ever".
-//! What cannot be read is refused and not ignored: the client would wait longer than it believes. The deadline goes along through queue,
-//! attempts and waits, and each attempt tells the upstream what is left by then, in the spelling the client used. (Envoy's
-//! `x-envoy-expected-rq-timeout-ms` says the same to every attempt, which its users report as #13196.)
+//! A client sends its timeout in `x-request-timeout`: seconds (`2.5`), or a number with `ms`, `s`, `m` or `h` like a
+//! Go duration. It can only shorten the total timeout of the bucket. Zero expires at once; there is no value for "no
+//! timeout". A malformed value is rejected, not ignored, because the client would wait longer than it intends. The
+//! deadline covers the queue, all attempts and all waits. Each attempt sends the remaining time to the upstream in
+//! the client's format (Envoy's `x-envoy-expected-rq-timeout-ms` sends the same value with every attempt, reported as
+//! #13196).
 //!
-//! A client's haste is no evidence against an upstream: a deadline of its own that passes neither opens a circuit nor leaves out an
-//! endpoint, or one client with a millisecond to spare would close a bucket to everybody. `slow_call_duration` counts the
-//! slow ones all the same.
+//! A client's deadline is no failure of the upstream: it opens no circuit and ejects no endpoint, otherwise one
+//! client with a timeout of 1 ms could close a bucket for everybody. `slow_call_duration` counts slow calls anyway.
 //!
-//! Server-side copies and CompleteMultipartUpload answer when the store is done, so they have a time of their own (T2).
-//! Deliberately absent: `grpc-timeout`, for no upstream is spoken gRPC to; a deadline that goes on behind the first byte, where
-//! the idle timeout governs (T5).
+//! Server-side copies and CompleteMultipartUpload respond when the store is done, so they have their own timeout
+//! (T2). Not supported: `grpc-timeout`, because no upstream speaks gRPC, and deadlines after the first byte, where
+//! the idle timeout applies (T5).
 
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::{ClientDeadline, UpstreamConfig};
 
-/// The client's time, and what is left of it.
+/// The client's timeout, and towards the upstream the remaining time.
 pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-/// More digits than that are no length of time that anybody waits.
+/// Durations with more digits are rejected.
 const DIGITS_MAX: usize = 9;
 
-/// A client's time that cannot be read.
+/// A malformed timeout of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MalformedDeadline;
 
-/// How a length of time is spelled.
+/// The format of a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DurationFormat {
     /// `2.5`
@@ -37,27 +37,27 @@ pub(crate) enum DurationFormat {
     Unit,
 }
 
-/// What becomes of the client's own header.
+/// What to do with the client's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeadlineHeader {
-    /// It is a header like any other, or not there.
+    /// Forward it like any other header; it may be absent.
     Unchanged,
-    /// It ends here.
+    /// Remove it.
     Removed,
-    /// The upstream is told what is left.
+    /// Replace it by the remaining time.
     Remaining(DurationFormat),
 }
 
-/// Until when the head of an answer is due.
+/// When the response head is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
-    /// When the request's total time is up if no body flows.
+    /// The end of the total timeout if no body is transferred.
     pub(crate) total: Instant,
-    /// From the end of the request's body.
+    /// Counts from the end of the request body.
     pub(crate) first_byte: Duration,
-    /// Whether the total is shorter than the bucket's because the client says so.
+    /// Whether the client's timeout is shorter than the bucket's total timeout.
     pub(crate) is_client_deadline: bool,
-    /// Whether the operation takes its time.
+    /// Whether the long operation timeout applies.
     pub(crate) is_long_operation: bool,
     pub(crate) header: DeadlineHeader,
 }
@@ -97,7 +97,7 @@ impl Deadline {
         })
     }
 
-    /// Puts what is left into the headers of an attempt that begins now.
+    /// Writes the remaining time into the headers of an attempt that begins now.
     pub(crate) fn write(&self, headers: &mut HeaderMap, now: Instant) {
         let left_ms = self.total.saturating_duration_since(now).as_millis();
         let value = match self.header {
@@ -117,7 +117,7 @@ impl Deadline {
     }
 }
 
-/// A number with at most one point, and a unit.
+/// Parses a number with at most one point, and a unit.
 fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

@@ -1,22 +1,14 @@
-//! A slow read is asked for a second time, and the faster answer counts (`hedging`).
+//! Hedged reads: a slow read is sent a second time, and the faster response is forwarded (`hedging`).
 //!
-//! ```text
-//! first attempt ──────────────────────────────▶ answer: passed on; a hedge under way is dropped, and its connection with it
-//!   └─ p95 of such reads passed ─▶ all well? ─▶ hedge ──▶ answer that is no failure: passed on; the first attempt is dropped
-//!                                    └─ no: counted, by cause; the first attempt goes on alone
-//! ```
+//! A hedge is an attempt: it has a permit of the gate and a ticket of the circuit, and counts for `max_attempts`. It
+//! is sent only if the client is not retrying itself, the resource level is below critical, the circuit is closed,
+//! the bucket's hedge budget is not empty and a permit is free at once. A request has at most one hedge.
 //!
-//! A hedge is an attempt: it has a permit of the gate, a ticket of the circuit, and a place among the request's `max_attempts`.
-//! It is sent only if everything is well: the client does not try again itself, the level is below critical, the circuit is
-//! closed, the bucket's purse is not empty and a place is free at once. There is one at most for a request.
+//! The dropped attempt reports nothing: neither an outcome nor a latency. A failure does not decide while the other
+//! attempt is running. It is reported but not forwarded. The race ends with the head of a response. The existing
+//! timer of the attempt (`timeouts.rs`) fires the hedge, so a fast read costs no extra timer, message or memory.
 //!
-//! Whichever is dropped says nothing of the upstream: its ticket is dropped unreported, and its latency is none. A failure
-//! decides nothing while the other is under way. It is reported as any, but not passed on, so a hedge makes no request worse,
-//! and a first attempt that fails has its retry under way already. What began to be passed on is beyond all this: the race
-//! ends with the head of an answer.
-//!
-//! The moment of the hedge is told by the timer that the attempt has anyway (`watch.rs`), and the second attempt is made only when
-//! it comes: a fast read costs no timer, no message and no memory more than without hedging.
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -45,22 +37,22 @@ use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
 
-/// Why a hedge whose moment had come was not sent.
+/// Why a due hedge was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HedgeSuppression {
-    /// The client is itself trying again.
+    /// The client is retrying itself.
     Client,
-    /// The level is critical.
+    /// The resource level is critical.
     Level,
     /// The circuit is not closed.
     Breaker,
-    /// The purse is empty.
+    /// The hedge budget is empty.
     Budget,
-    /// No place is free.
+    /// No permit is free.
     Gate,
-    /// The pool gave no answer.
+    /// The pool did not respond.
     Pool,
-    /// There is nobody to sign it as.
+    /// There are no credentials to sign with.
     Credentials,
 }
 
@@ -68,7 +60,7 @@ impl HedgeSuppression {
     pub(crate) const ALL: [Self; 7] =
         [Self::Client, Self::Level, Self::Breaker, Self::Budget, Self::Gate, Self::Pool, Self::Credentials];
 
-    /// The word in metrics.
+    /// The value of the metric label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -82,7 +74,7 @@ impl HedgeSuppression {
     }
 }
 
-/// What kind of read this is, if the bucket asks for slow ones a second time.
+/// The kind of read, if the bucket hedges such requests.
 pub(super) fn read_kind(
     bucket: &Bucket,
     outbound: &UpstreamRequest,
@@ -101,7 +93,7 @@ pub(super) fn read_kind(
     (bucket.pool.has_hedging() && is_read()).then_some(kind)
 }
 
-/// When an attempt that begins now is hedged.
+/// When to hedge an attempt that begins now. None if it is not hedged.
 pub(super) fn hedge_at(bucket: &Bucket, kind: ReadKind, record: &Record, now: Instant) -> Option<Instant> {
     let attempts_max = bucket.config.upstream.retry.max_attempts.get();
     let may_hedge = record.hedged.is_none() && record.attempts < attempts_max;
@@ -115,20 +107,20 @@ pub(super) struct AttemptPermits {
     pub(super) ticket: BreakerTicket,
 }
 
-/// An attempt that may become two.
+/// An attempt that may be hedged.
 #[derive(Clone, Copy)]
 pub(super) struct HedgeRace<'a> {
     pub(super) worker: &'a Worker,
     pub(super) bucket: &'a Bucket,
     pub(super) circuit: CircuitId,
-    /// Who asks for what.
+    /// Fingerprints of client and target.
     pub(super) evidence: Option<RequestFingerprints>,
     pub(super) limits: AttemptLimits,
-    /// When it is hedged.
+    /// When to send the hedge.
     pub(super) hedge_at: Instant,
 }
 
-/// Makes an attempt, and if it takes long a second one beside it. What is held in the end is the winner's.
+/// Makes an attempt, and a hedge if the attempt takes long. Returns the permits of the attempt that decided.
 pub(super) async fn race(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
@@ -138,7 +130,7 @@ pub(super) async fn race(
     let HedgeRace { worker, bucket, limits, hedge_at, evidence, .. } = race;
     let flow = Rc::clone(&record.upload_progress);
     let over = |held: &mut AttemptPermits, limits, result| {
-        // Reads of clients only are hedged.
+        // Preflights are never hedged, so each attempt counts.
         AttemptResult::classify(
             (bucket, evidence, true),
             limits,
@@ -206,7 +198,7 @@ pub(super) async fn race(
                 let result = first.await;
                 return (over(&mut held, limits, result), held);
             }
-            // Its connection goes before its place does.
+            // The connection must close before the permit is released.
             first.set(Fuse::terminated());
             (tried, hedges)
         }
@@ -225,7 +217,7 @@ struct HedgeGrant {
     call: PendingCall,
 }
 
-/// Whether a hedge may be sent now that its moment has come.
+/// Acquires what a due hedge needs, or returns why it may not be sent.
 async fn acquire(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
@@ -261,7 +253,7 @@ async fn acquire(
     Ok(HedgeGrant { permits, limits, call })
 }
 
-/// Runs an attempt to the head of its answer; dropped before that, it takes its connection along.
+/// Runs an attempt up to the response head. Dropped before that, it closes its connection.
 async fn run_attempt(
     call: SendClientRequest,
     ongoing: Rc<CallContext>,

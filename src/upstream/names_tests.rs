@@ -1,4 +1,4 @@
-//! Names on resolvers that answer, change, fail and hang; on paused time.
+//! DNS cache with resolvers that answer, change, fail and hang, on paused time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,13 +11,13 @@ fn ip(last: u8) -> IpAddr {
 }
 
 #[derive(Clone, Copy)]
-enum Does {
+enum Lookup {
     Answer(&'static [u8]),
     Fail,
     Hang,
 }
 
-/// A resolver that does these things in turn, the last for ever, and counts how often it was asked.
+/// A resolver that returns these results in turn, repeats the last one, and counts its calls.
 fn resolver(script: &'static [Does]) -> (DnsLookup, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
@@ -91,10 +91,10 @@ async fn the_last_answer_outlives_the_resolver() {
     let began = tokio::time::Instant::now();
     assert_eq!((first(&name).await, first(&name).await), (ip(1), ip(1)));
     assert!(began.elapsed() <= STALE_WAIT_MAX * 2, "{:?}", began.elapsed());
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "one look-up hangs, nobody starts another");
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "one lookup hangs, no other is started");
 }
 
-/// P8: look-ups have a timeout, and what failed is asked again
+/// P8: lookups have a timeout, and a failed lookup is repeated
 #[tokio::test(start_paused = true)]
 async fn a_failed_lookup_is_reported() {
     let (look_up, _) = resolver(&[Does::Fail, Does::Hang, Does::Answer(&[]), Does::Answer(&[7])]);
@@ -102,7 +102,7 @@ async fn a_failed_lookup_is_reported() {
     let mut told = Vec::new();
     for _ in 0..3 {
         told.push(name.addresses(9).await.unwrap_err().to_string());
-        // the look-up that hangs ends at the same moment as the patience of who waits for it
+        // The hanging lookup and the wait for it end at the same time.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let expected = ["servfail", "no answer within 5s", "it has none"]

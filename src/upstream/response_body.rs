@@ -1,9 +1,10 @@
-//! The answer on its way to the client, with everything that is held until its last byte.
+//! The response body on its way to the client. It owns what is held until the last byte.
 //!
-//! The slot, the permit, the breaker's ticket and the record live in the body, so they end with it: whole, broken or
-//! dropped because the client left. A body that ends before its length, or by a close that may not end it, is an
-//! error, and the client's connection is closed without a terminator: a short body never looks whole (T6). So is one that
-//! is not what its checksum says (I1), which is known before its last piece is handed on.
+//! The in-flight slot, the permit, the breaker ticket and the record are part of the body and end with it: complete,
+//! broken, or dropped because the client left. A body that ends before its length, or by a close that may not end it,
+//! is an error, and the client connection is closed without a terminator: a truncated body never looks complete (T6).
+//! The same holds for a body that does not match its checksum (I1). The checksum is verified before the last piece is
+//! forwarded.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -39,24 +40,24 @@ use crate::upstream::response_source::{ResponseSource, UpstreamFraming, is_conne
 use crate::upstream::response_transfer::{ReceivedPiece, ResponseTransfer};
 use crate::worker::Worker;
 
-/// Why a transfer broke.
+/// Why a transfer was aborted.
 #[derive(Debug, Error)]
 pub(crate) enum TransferError {
-    /// The upstream closed too early.
-    #[error("the upstream ended after {received} of {expected} bytes")]
+    /// The upstream closed the connection too early.
+    #[error("the upstream closed the connection after {received} of {expected} bytes")]
     Short {
-        /// Bytes that came.
+        /// Received bytes.
         received: u64,
-        /// Bytes that were announced.
+        /// Declared bytes.
         expected: u64,
     },
-    /// The upstream's connection broke.
-    #[error("the upstream's connection broke: {0}")]
+    /// The connection to the upstream broke.
+    #[error("the connection to the upstream broke: {0}")]
     Broken(PayloadError),
-    /// The body is not the object it says it is.
-    #[error("the upstream's body does not have the checksum in its {0}")]
+    /// The body does not match its checksum.
+    #[error("the body of the upstream does not match the checksum in its {0}")]
     Checksum(&'static str),
-    /// No byte for too long.
+    /// No byte within the idle timeout.
     #[error("the upstream sent nothing for {0:?}")]
     Idle(Duration),
     /// The transfer was cut.
@@ -64,7 +65,7 @@ pub(crate) enum TransferError {
     Memory,
 }
 
-/// What is held to the last byte.
+/// Held until the last byte.
 struct RequestGuards {
     record: Box<Record>,
     ticket: Option<BreakerTicket>,
@@ -88,20 +89,20 @@ pub(crate) struct ResponseBody {
     worker: Rc<Worker>,
 }
 
-/// An upstream's answer on its way.
+/// An upstream response to forward.
 pub(crate) struct ResponseForward {
     pub(crate) response: UpstreamResponse,
     pub(crate) bucket: BucketId,
     pub(crate) slot: InFlightSlot,
-    /// Whether a 200 may turn out to be an error document.
+    /// Whether a 200 may contain an error document.
     pub(crate) may_have_late_error: bool,
-    /// What the upstream calls otherwise than the client.
+    /// The names that differ between upstream and client.
     pub(crate) renaming: Option<RenamePlan>,
-    /// Errors of objects that were taken out of a multi-delete.
+    /// Errors of objects that were removed from a multi-delete.
     pub(crate) denied_errors: Option<DeniedErrors>,
 }
 
-/// Builds the client's answer from the upstream's.
+/// Builds the client's response from the upstream's.
 pub(crate) fn forward_response(
     worker: &Rc<Worker>,
     passing: ResponseForward,
@@ -173,7 +174,7 @@ pub(crate) fn forward_response(
 }
 
 impl ResponseBody {
-    /// A piece of the body came.
+    /// Records a received piece of the body.
     fn record_bytes(&mut self, bytes: usize) {
         let left = match self.ending {
             UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
@@ -204,7 +205,7 @@ impl ResponseBody {
                 ticket.report(Outcome::Success);
             }
         }
-        // A preflight says nothing of the endpoint.
+        // A preflight is no evidence about the endpoint.
         if !late && record.status < 500 && record.preflight.is_none() {
             bucket.pool.report_success(permit.endpoint());
         }
@@ -226,7 +227,8 @@ impl ResponseBody {
                 "error" => error.to_string());
             let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
             let began = held.record.phases.first_byte.unwrap_or(held.record.started);
-            // An upstream may give up on a gateway that stopped reading. Without a ticket the outcome was reported with the head.
+            // An upstream may give up on a gateway that paused reading. Without a ticket the outcome was reported
+            // with the response head.
             let is_reported = self.transfer.has_paused() || held.ticket.is_none();
             let outcome = match bucket {
                 _ if is_reported => Outcome::Neutral,
@@ -242,9 +244,10 @@ impl ResponseBody {
         error
     }
 
-    /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
-    /// end if its connection would be one idle too many, or has promised to receive more than an idle one may: dropped with it, the
-    /// connection closes.
+    /// Closes a connection that must not go back to the pool. awc returns a connection when it reads the end of a
+    /// body. So a body with its last byte received is not read to its end if its connection would exceed `max_idle`,
+    /// or if its receive window is larger than an idle connection may have. The connection closes when the body is
+    /// dropped.
     fn close_surplus(&mut self) {
         let Some(id) = self.guards.as_ref().and_then(|held| held.record.bucket) else { return };
         if self.ending != UpstreamFraming::Length(self.received)
@@ -256,7 +259,7 @@ impl ResponseBody {
         let bucket = shared.router.bucket(id);
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
         let open = shared.connections[id.index()].open();
-        // This request's own permit is still out, so its connection is not among the idle.
+        // The permit of this request is still held, so its connection is not counted as idle.
         let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
         if is_surplus || self.transfer.has_open_window() {
             self.body = ResponseSource::Ended;
@@ -264,7 +267,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether the body that has just ended is the object it says it is.
+    /// Verifies the checksum of a body that has just ended.
     fn verify_checksum(&mut self) -> Result<(), TransferError> {
         match self.checksum.take().map(ResponseChecksum::verify) {
             Some(Err(header)) => Err(self.fail(TransferError::Checksum(header))),
@@ -272,7 +275,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether the end of the stream is the end of the body.
+    /// Handles the end of the stream: the end of the body or a truncation.
     fn poll_end(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
         if let UpstreamFraming::Length(expected) = self.ending
             && self.received < expected
@@ -308,8 +311,9 @@ fn failure(cause: FailureCause) -> Outcome {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // A body without bytes is never polled. Any other dropped before its last byte means that the client left, or
-        // that the drain time is up, which says nothing about the upstream (B3): the ticket goes back unused.
+        // A body without bytes is never polled. Any other body that is dropped before its last byte means that the
+        // client left or that the drain timeout has passed. That is no evidence about the upstream (B3), so the
+        // ticket is dropped without an outcome.
         if self.ending == UpstreamFraming::NoBody || self.ending == UpstreamFraming::Length(self.received) {
             self.finish();
         } else if let Some(held) = &mut self.guards {
@@ -328,7 +332,7 @@ impl MessageBody for ResponseBody {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
         if ready!(this.transfer.poll_gate(cx)) == TransferGate::Cut {
-            // The connection ends the answer, and the record says why.
+            // The client connection ends the response. The record has the reason.
             return Poll::Ready(Some(Err(TransferError::Memory)));
         }
         if matches!(this.body, ResponseSource::Ended) {

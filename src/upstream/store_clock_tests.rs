@@ -1,4 +1,4 @@
-//! The rules by which a store's time is taken for signatures, and given up again.
+//! The rules for using a store's time in signatures.
 
 use slog::{Discard, o};
 use tidegate_actors::clock;
@@ -16,44 +16,44 @@ fn named(used: ClockOffset, measured: impl Into<Option<ClockOffset>>) -> TimeRef
     TimeRefusal { used, measured: measured.into(), is_confirmed: true }
 }
 
-fn stores_clock(is_trusted: bool) -> StoreClock {
+fn store_clock(is_trusted: bool) -> StoreClock {
     StoreClock::new(is_trusted, "b", "store:443", &Logger::root(Discard, o!()))
 }
 
-/// A2: the store's time is taken at once, for all who sign, and only while the clocks differ
+/// A2: the store's time is used at once, for all signers, and only while the clocks differ
 #[test]
 fn an_offset_is_learnt_confirmed_and_forgotten() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
     assert_eq!((stores.offset(t0), stores.snapshot(t0), stores.is_in_episode()), (PLAIN, None, false));
     assert_eq!(stores.report_refusal(named(PLAIN, hour), t0).retry_offset, Some(hour));
     assert_eq!((stores.offset(t0), stores.is_in_episode()), (hour, true));
-    // Another request that was under way finds the same.
+    // Another running request measures the same.
     assert_eq!(
         stores.report_refusal(named(PLAIN, seconds(3601)), t0 + MINUTE).retry_offset,
         Some(seconds(3601))
     );
     let view = stores.snapshot(t0 + MINUTE).unwrap();
     assert_eq!((view.began, view.obstacle), (t0, None));
-    // Answers confirm it, with a date or without, for as long as they come.
+    // Responses confirm the offset, with a date or without, as long as they arrive.
     for minutes in [14, 28, 42] {
         stores.report_acceptance(hour, (minutes == 14).then_some(hour), t0 + MINUTE * minutes);
         assert_eq!(stores.offset(t0 + MINUTE * (minutes + 14)), seconds(3601), "{minutes}");
     }
-    // The gateway's host has corrected its clock.
+    // The clock of the gateway's host was corrected.
     stores.report_acceptance(seconds(3601), Some(seconds(2)), t0 + MINUTE * 43);
     assert_eq!((stores.offset(t0 + MINUTE * 43), stores.is_in_episode()), (PLAIN, false));
 }
 
-/// A2: nothing is left of an episode that nothing was heard of
+/// A2: an episode without confirmations ends
 #[test]
-fn an_offset_ends_by_itself() {
+fn an_offset_expires() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(-3600));
     stores.report_refusal(named(PLAIN, hour), t0);
     assert_eq!(stores.offset(t0 + MINUTE * 14), hour);
     assert_eq!((stores.offset(t0 + MINUTE * 15), stores.snapshot(t0 + MINUTE * 15)), (PLAIN, None));
 }
 
-/// A2: a clock that was corrected while the offset was in use is found by the refusal of the offset
+/// A2: the refusal of the offset shows that the clock was corrected in the meantime
 #[test]
 fn a_refused_offset_is_replaced_by_the_plain_clock() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
@@ -63,7 +63,7 @@ fn a_refused_offset_is_replaced_by_the_plain_clock() {
     assert_eq!((stores.offset(t0), stores.snapshot(t0)), (PLAIN, None));
 }
 
-/// A2, X9: a date that is not to be trusted, is absurd or is not there is never signed with; the cause ends by itself
+/// A2, X9: a date that is untrusted, absurd or missing is never used; the obstacle expires
 #[test]
 fn an_obstacle_keeps_the_plain_clock() {
     let t0 = clock::now();
@@ -94,9 +94,9 @@ fn an_obstacle_keeps_the_plain_clock() {
     assert_eq!(stores_clock(true).report_refusal(named(PLAIN, day), t0).retry_offset, Some(day));
 }
 
-/// A2, R5: a store that refuses its own date as well is asked a second time once a minute at most
+/// A2, R5: a store that refuses its own date is retried at most once a minute
 #[test]
-fn a_store_that_always_refuses_is_not_asked_twice_each_time() {
+fn a_store_that_always_refuses_is_not_retried_each_time() {
     let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
     assert_eq!(stores.report_refusal(named(PLAIN, hour), t0).retry_offset, Some(hour));
     assert_eq!(stores.report_refusal(named(hour, hour), t0).retry_offset, None);
@@ -113,7 +113,7 @@ fn a_store_that_always_refuses_is_not_asked_twice_each_time() {
     assert_eq!(stores.snapshot(t0 + MINUTE * 3).unwrap().began, t0, "one episode");
 }
 
-/// A2: a HEAD that may have been refused for its time changes nothing before another signature was accepted
+/// A2: a HEAD that may have been refused for its time changes nothing until another signature was accepted
 #[test]
 fn an_unconfirmed_offset_is_used_once_it_was_accepted() {
     let (t0, hour) = (clock::now(), seconds(3600));
@@ -121,11 +121,11 @@ fn an_unconfirmed_offset_is_used_once_it_was_accepted() {
     let stores = stores_clock(true);
     assert_eq!(stores.report_refusal(guess(PLAIN), t0).retry_offset, Some(hour));
     assert_eq!((stores.offset(t0), stores.is_in_episode()), (PLAIN, false));
-    assert_eq!(stores.report_refusal(guess(hour), t0).retry_offset, None, "it was no matter of time");
+    assert_eq!(stores.report_refusal(guess(hour), t0).retry_offset, None, "the time was not the cause");
     stores.report_acceptance(hour, Some(seconds(3601)), t0);
     assert_eq!(stores.offset(t0), hour);
     assert_eq!(stores_clock(false).report_refusal(guess(PLAIN), t0).retry_offset, None);
-    // An answer that was under way while the clock was corrected brings nothing back.
+    // The response of a request that was running during the correction does not set the offset again.
     let corrected = stores_clock(true);
     corrected.report_acceptance(hour, Some(seconds(1)), t0);
     corrected.report_acceptance(hour, None, t0);
@@ -134,7 +134,7 @@ fn an_unconfirmed_offset_is_used_once_it_was_accepted() {
 
 /// A2
 #[test]
-fn offsets_lead_from_one_clock_to_the_other() {
+fn an_offset_converts_between_the_clocks() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_950_000);
     for stores in [now + Duration::from_secs(61), now, now - Duration::from_secs(61)] {
         assert_eq!(ClockOffset::between(now, stores).applied_to(now), stores);

@@ -1,8 +1,8 @@
-//! The timeouts until the head of the answer (T1–T3), in one timer.
+//! The timeouts up to the response head (T1–T3), with one timer.
 //!
-//! While the request's body flows, only idleness is timed and the total stands still; from its last byte on, the first
-//! byte of the answer is due within `timeout`, and within what is left of the total. The timer is set once and
-//! looks again when it fires, so progress costs nothing.
+//! While the request body is transferred, only the idle timeout runs and the total timeout pauses. From its last byte
+//! on, the response head is due within `timeout`, and within the rest of the total timeout. The timer is set once and
+//! checks the limits when it fires, so progress costs nothing.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,32 +17,32 @@ use crate::upstream::deadline::Deadline;
 use crate::upstream::late_calls::LateCalls;
 use crate::upstream::upload_progress::UploadProgress;
 
-/// How often to look whether a client that has used up its time is waited for.
+/// How often to check whether the gateway waits for a client that has used up its time.
 const RECHECK_AFTER: Duration = Duration::from_millis(100);
-/// A wait for an answer's head is late after this fraction of its timeout.
+/// A wait for a response head is late after this fraction of its timeout.
 const LATE_FRACTION: u32 = 4;
 
-/// Which timeout struck.
+/// The timeout that expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeoutKind {
     /// No connection in time.
     Connect,
-    /// No body byte moved for too long.
+    /// No byte of the body moved for too long.
     Upload,
-    /// The client's body comes too slowly.
+    /// The client's body arrives too slowly.
     BodyRate,
-    /// The client holds too many places with requests that wait for it.
+    /// The client holds too many permits with requests that wait for it.
     Crowding,
-    /// No first byte of the answer in time.
+    /// No first byte of the response in time.
     FirstByte,
-    /// The request's total time is up.
+    /// The total timeout of the request.
     Total,
-    /// The time that the client gave is up.
+    /// The client's own timeout.
     Deadline,
 }
 
 impl TimeoutKind {
-    /// The word in reasons and metrics.
+    /// The value in reasons and metrics.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Connect => "timeout_connect",
@@ -55,7 +55,8 @@ impl TimeoutKind {
         }
     }
 
-    /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing, its haste surely is.
+    /// Whether the timeout is a failure of the upstream. A stalled upload may be the client's fault, and a client's
+    /// deadline is its own.
     pub(crate) fn is_upstream_failure(self) -> bool {
         !matches!(self, Self::Upload | Self::BodyRate | Self::Crowding | Self::Deadline)
     }
@@ -82,8 +83,8 @@ pub(crate) struct AttemptLimits {
 }
 
 impl AttemptLimits {
-    /// How long the upstream had everything it needed for its answer, which came now. An answer that came before the end
-    /// of the request's body took no time.
+    /// How long the upstream took from the end of the request until now. Zero for a response before the end of the
+    /// request body.
     pub(crate) fn upstream_wait(&self, flow: &UploadProgress, now: Instant) -> Duration {
         if flow.uploading_since(now).is_some() {
             return Duration::ZERO;
@@ -92,14 +93,14 @@ impl AttemptLimits {
         now.saturating_duration_since(ended.max(self.began))
     }
 
-    /// Whether there is time for the attempt at all: a request whose time went by in a queue is not sent for nobody.
+    /// Whether there is time for the attempt. A request whose timeout expired in a queue is not sent.
     pub(crate) fn check(&self, flow: &UploadProgress) -> Result<(), TimeoutKind> {
         let (due, phase) = self.due(flow, self.began);
         if due <= self.began { Err(phase) } else { Ok(()) }
     }
 
-    /// Start of the wait for the answer's head and the moment from which that wait is a late one: a quarter of the time that the
-    /// upstream has for it. None while the request's body flows.
+    /// Start of the wait for the response head, and when that wait becomes late: after a quarter of `first_byte`.
+    /// None while the request body is transferred.
     fn late_after(&self, flow: &UploadProgress) -> Option<(Instant, Instant)> {
         if flow.uploading_since(self.began).is_some() {
             return None;
@@ -112,7 +113,7 @@ impl AttemptLimits {
         if let Some(moved) = flow.uploading_since(now) {
             let idle = (moved + self.idle, TimeoutKind::Upload);
             let Some(left) = flow.remaining_wait(now) else { return idle };
-            // While nobody waits for the client nothing is due, but the wait may begin at any moment.
+            // While the gateway does not wait for the client nothing is due, but the wait may begin at any time.
             let left = if flow.is_awaited() && !flow.is_paused() { left } else { left.max(RECHECK_AFTER) };
             return if now + left < idle.0 { (now + left, TimeoutKind::BodyRate) } else { idle };
         }
@@ -127,7 +128,7 @@ impl AttemptLimits {
     }
 }
 
-/// Runs a call until it is done or a limit strikes; the call is then dropped, and its connection with it.
+/// Runs a call until it is done or a limit expires. The call is then dropped and its connection closes.
 pub(crate) async fn with_timeouts<F: Future>(
     call: F,
     limits: AttemptLimits,

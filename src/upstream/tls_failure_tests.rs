@@ -1,4 +1,4 @@
-//! Every cause that rustls names, and the words for it.
+//! Every cause in rustls errors, with its text.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::{InvalidMessage, OtherError, PeerMisbehaved};
 
 use super::*;
 
-fn words(error: &Error) -> String {
+fn text_of(error: &Error) -> String {
     TlsFailure::from(error).to_string()
 }
 
@@ -19,9 +19,9 @@ fn other(error: webpki::Error) -> Error {
     certificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
-/// A7: each cause has words of its own, and a remedy
+/// A7: each cause has a text of its own, and a remedy
 #[test]
-fn every_cause_has_its_words() {
+fn every_cause_has_its_text() {
     let (time, then) = (
         UnixTime::since_unix_epoch(Duration::from_secs(1_795_950_000)),
         UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000)),
@@ -81,15 +81,15 @@ fn every_cause_has_its_words() {
         (PeerMisbehaved::TooManyRenegotiationRequests.into(), vec!["does not keep to the TLS protocol"]),
         (Error::DecryptError, vec!["does not keep to the TLS protocol"]),
     ] {
-        let text = words(&error);
+        let text = text_of(&error);
         assert!(expected.iter().all(|part| text.contains(part)), "{error:?}: {text}");
         assert!(!text.contains("  ") && text.contains("; "), "{text}");
     }
 }
 
-/// A7, E4: what a client reads holds no name of a certificate and no key of the configuration
+/// A7, E4: the text for clients has no name of a certificate and no configuration key
 #[test]
-fn the_reason_alone_names_nothing() {
+fn the_reason_has_no_operator_details() {
     let failure = TlsFailure::from(&certificate(CertificateError::NotValidForNameContext {
         expected: ServerName::try_from("store.example").unwrap(),
         presented: vec!["internal.example".to_owned()],
@@ -97,9 +97,9 @@ fn the_reason_alone_names_nothing() {
     assert_eq!(failure.reason(), "the endpoint's certificate is for other names");
 }
 
-/// A7: only errors of rustls are failures of TLS
+/// A7: only errors of rustls are TLS failures
 #[test]
-fn other_errors_of_a_connection_pass_as_they_are() {
+fn other_errors_of_a_connection_are_unchanged() {
     let wrapped = TlsFailure::wrap(io::Error::new(
         io::ErrorKind::InvalidData,
         certificate(CertificateError::UnknownIssuer),
