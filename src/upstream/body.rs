@@ -76,27 +76,27 @@ pub(crate) struct BodySource {
     peeked: VecDeque<Bytes>,
 }
 
-const LONGER_THAN_DECLARED: &str = "it is longer than its head says";
+const LONGER_THAN_DECLARED: &str = "it is longer than its declared length";
 
 /// The connection needs an error value. `UploadProgress` has the reason.
 #[derive(Debug, Error)]
-#[error("the request's body failed")]
+#[error("the request body failed")]
 pub(crate) struct UploadFailed;
 
 impl BodySource {
     /// Takes the payload out of a request.
     pub(crate) fn from_payload(
         payload: &mut Payload,
-        announced: Option<u64>,
+        declared_length: Option<u64>,
         bucket: &Bucket,
-        flow: Rc<UploadProgress>,
+        progress: Rc<UploadProgress>,
     ) -> Self {
         Self {
             payload: mem::replace(payload, Payload::None),
-            declared_length: announced,
+            declared_length,
             limit: bucket.config.max_request_size,
             idle_timeout: bucket.config.upstream.idle_timeout,
-            progress: flow,
+            progress,
             peeked: VecDeque::new(),
         }
     }
@@ -117,12 +117,12 @@ impl BodySource {
             }
             Poll::Ready(Some(Ok(piece))) => {
                 let bytes = self.progress.bytes() + piece.len() as u64;
-                let left = self.declared_length.map(|announced| announced.saturating_sub(bytes));
+                let left = self.declared_length.map(|declared| declared.saturating_sub(bytes));
                 self.progress.record_streamed(piece.len(), left, clock::now());
                 if let Some(limit) = self.limit.filter(|limit| self.progress.bytes() > *limit) {
                     return Poll::Ready(Some(Err(UpstreamRejection::BodyTooLarge { limit })));
                 }
-                if self.declared_length.is_some_and(|announced| self.progress.bytes() > announced) {
+                if self.declared_length.is_some_and(|declared| self.progress.bytes() > declared) {
                     let fault = UpstreamRejection::BodyMalformed(LONGER_THAN_DECLARED.to_owned());
                     return Poll::Ready(Some(Err(fault)));
                 }
@@ -152,9 +152,9 @@ impl BodySource {
     }
 
     /// A body that is in memory already.
-    pub(crate) fn from_bytes(bytes: Bytes, bucket: &Bucket, flow: Rc<UploadProgress>) -> Self {
-        let announced = Some(bytes.len() as u64);
-        let mut source = Self::from_payload(&mut Payload::None, announced, bucket, flow);
+    pub(crate) fn from_bytes(bytes: Bytes, bucket: &Bucket, progress: Rc<UploadProgress>) -> Self {
+        let declared_length = Some(bytes.len() as u64);
+        let mut source = Self::from_payload(&mut Payload::None, declared_length, bucket, progress);
         source.unread(bytes);
         source
     }
@@ -281,13 +281,13 @@ impl Upload {
             if self.has_ended {
                 return Poll::Ready(None);
             }
-            let taken = match self.body.poll(cx) {
+            let pushed = match self.body.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(piece))) => self.push(piece),
                 Poll::Ready(Some(Err(fault))) => Err(fault),
                 Poll::Ready(None) => self.finish(),
             };
-            if let Err(fault) = taken {
+            if let Err(fault) = pushed {
                 self.body.progress.set_failure(fault);
                 return Poll::Ready(Some(Err(UploadFailed)));
             }
@@ -304,7 +304,7 @@ impl Upload {
 
     /// The body does not have the length that was sent to the upstream. This is never a failure of the upstream.
     pub(crate) fn fail_length(&self, is_longer: bool) -> UploadFailed {
-        let what = if is_longer { LONGER_THAN_DECLARED } else { "it is shorter than its head says" };
+        let what = if is_longer { LONGER_THAN_DECLARED } else { "it is shorter than its declared length" };
         self.body.progress.set_failure(UpstreamRejection::BodyMalformed(what.to_owned()));
         UploadFailed
     }

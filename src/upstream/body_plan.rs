@@ -97,25 +97,25 @@ pub(super) async fn prepare_body(
     let Some(declared) = plan.declared.take() else {
         return unverified_body(head, plan.source, plan.length, bucket.config.kind).await;
     };
-    let document = BodyRewrite::for_request(head, &bucket.config.upstream.integrity);
+    let rewrite = BodyRewrite::for_request(head, &bucket.config.upstream.integrity);
     let length = declared.chunks.map(|chunks| chunks.length).or(plan.source.declared_length);
-    let held_max = document.buffered_bytes_max(length).map_err(UpstreamRejection::InvalidUpload)?;
-    plan.buffered_max = plan.buffered_max.max(held_max);
-    if let Some(scan) = declared.file {
-        return form_file_body(plan, scan, declared.expected_digests, bucket);
+    let document_max = rewrite.buffered_bytes_max(length).map_err(UpstreamRejection::InvalidUpload)?;
+    plan.buffered_max = plan.buffered_max.max(document_max);
+    if let Some(file) = declared.file {
+        return form_file_body(plan, file, declared.expected_digests, bucket);
     }
-    let intake = match declared.chunks {
+    let prepared = match declared.chunks {
         Some(chunks) => chunked_body(head, plan, chunks, declared.expected_digests, bucket).await?,
         None => unframed_body(head, plan.source, declared.expected_digests, plan.buffered_max).await?,
     };
-    Ok(intake.adapt_to_store(document))
+    Ok(prepared.adapt_to_store(rewrite))
 }
 
 impl PreparedBody {
     /// Changes a verified body as the store needs it.
-    fn adapt_to_store(self, document: BodyRewrite) -> Self {
-        let changed = self.body.buffered().and_then(|body| document.rewrite(body));
-        let md5_header = document.md5_header(changed.is_some());
+    fn adapt_to_store(self, rewrite: BodyRewrite) -> Self {
+        let changed = self.body.buffered().and_then(|body| rewrite.rewrite(body));
+        let md5_header = rewrite.md5_header(changed.is_some());
         match changed {
             // The client's hash belongs to the unchanged body.
             Some(body) => {
@@ -159,13 +159,15 @@ async fn unverified_body(
 async fn unframed_body(
     head: Head<'_>,
     source: BodySource,
-    claims: ExpectedDigests,
-    whole_max: u64,
+    expected_digests: ExpectedDigests,
+    buffered_max: u64,
 ) -> Result<PreparedBody, UpstreamRejection> {
     let length = source.declared_length;
-    let pipeline = Pipeline::for_data(None, claims, length);
+    let pipeline = Pipeline::for_data(None, expected_digests, length);
     let body = match length {
-        Some(bytes) if bytes <= whole_max => RequestBody::Buffered(source.read_buffered(pipeline).await?.0),
+        Some(bytes) if bytes <= buffered_max => {
+            RequestBody::Buffered(source.read_buffered(pipeline).await?.0)
+        }
         _ => streamed_body(source, Some(pipeline), length),
     };
     let content_sha256 = Some(payload_hash(head.headers, &body));
@@ -177,18 +179,18 @@ async fn chunked_body(
     head: Head<'_>,
     plan: BodyPlan,
     chunks: ChunkedBody,
-    claims: ExpectedDigests,
+    expected_digests: ExpectedDigests,
     bucket: &Bucket,
 ) -> Result<PreparedBody, UpstreamRejection> {
     let config = &bucket.config;
-    let BodyPlan { source, seed, buffered_max: whole_max, is_signed, .. } = plan;
+    let BodyPlan { source, seed, buffered_max, is_signed, .. } = plan;
     // The decoded length was checked against the limit, and the decoder reads no more than that.
     let mut source = source.without_limit();
-    let keeps_size = chunks.layout.is_signed() && seed.is_some();
+    let keeps_chunk_size = chunks.layout.is_signed() && seed.is_some();
     let trailer = chunks.trailer.map(|algorithm| algorithm.header());
     let decoder = Decoder::new(chunks.layout, chunks.length, trailer, seed, config.max_chunk_size);
-    let pipeline = Pipeline::for_data(Some(decoder), claims, Some(chunks.length));
-    if chunks.length <= whole_max {
+    let pipeline = Pipeline::for_data(Some(decoder), expected_digests, Some(chunks.length));
+    if chunks.length <= buffered_max {
         let (bytes, value) = source.read_buffered(pipeline).await?;
         let content_sha256 = Some(payload_digest(&bytes));
         // As a header of CompleteMultipartUpload the checksum would be that of the object.
@@ -210,13 +212,13 @@ async fn chunked_body(
     }
     let mut frame = upstream_frame(config.upstream.integrity.upload_framing, &chunks)
         .filter(|frame| is_signed || !frame.layout.is_signed());
-    if let Some(frame) = frame.as_mut().filter(|frame| keeps_size && frame.layout.is_signed())
+    if let Some(frame) = frame.as_mut().filter(|frame| keeps_chunk_size && frame.layout.is_signed())
         && let Some(first) = source.peek_chunk_size().await?.filter(|first| *first <= config.max_chunk_size)
     {
         frame.chunk_bytes = choose_chunk_bytes(first, chunks.length);
     }
     check_framed_length(frame.as_ref())?;
-    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
+    let content_sha256 = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
     let trailing = match (chunks.trailer, frame.and_then(|frame| frame.trailer)) {
         (None, _) => TrailerOutcome::Absent,
         (Some(_), None) => TrailerOutcome::Dropped,
@@ -224,7 +226,7 @@ async fn chunked_body(
     };
     Ok(PreparedBody {
         body: streamed_body(source, Some(pipeline), Some(chunks.length)),
-        content_sha256: Some(HeaderValue::from_static(word)),
+        content_sha256: Some(HeaderValue::from_static(content_sha256)),
         reframing: Some(Reframing { frame, trailing }),
         md5_header: Md5Header::default(),
     })
@@ -233,19 +235,19 @@ async fn chunked_body(
 /// The file of a form. The end of the form must follow the end of the file.
 fn form_file_body(
     plan: BodyPlan,
-    scan: FileDecoder,
-    claims: ExpectedDigests,
+    file: FileDecoder,
+    expected_digests: ExpectedDigests,
     bucket: &Bucket,
 ) -> Result<PreparedBody, UpstreamRejection> {
-    let chunks = ChunkedBody { layout: ChunkLayout::Signed, length: scan.remaining(), trailer: None };
+    let chunks = ChunkedBody { layout: ChunkLayout::Signed, length: file.remaining(), trailer: None };
     let frame =
         upstream_frame(bucket.config.upstream.integrity.upload_framing, &chunks).filter(|_| plan.is_signed);
-    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
+    let content_sha256 = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
     check_framed_length(frame.as_ref())?;
-    let pipeline = Pipeline::for_form_file(scan, claims, chunks.length);
+    let pipeline = Pipeline::for_form_file(file, expected_digests, chunks.length);
     Ok(PreparedBody {
         body: streamed_body(plan.source, Some(pipeline), Some(chunks.length)),
-        content_sha256: Some(HeaderValue::from_static(word)),
+        content_sha256: Some(HeaderValue::from_static(content_sha256)),
         reframing: Some(Reframing { frame, trailing: TrailerOutcome::Absent }),
         md5_header: Md5Header::default(),
     })

@@ -31,7 +31,7 @@ use crate::upstream::misdirected;
 use crate::upstream::outcome::{self, Classification};
 use crate::upstream::request::{SignatureRetry, UpstreamRequest};
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
-use crate::upstream::retry::{UpstreamRetryAfter, backoff, is_client_retry};
+use crate::upstream::retry::{UpstreamRetryAfter, backoff, has_attempts_left, is_client_retry};
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
@@ -74,19 +74,20 @@ pub(crate) async fn call(
     grant: UpstreamGrant,
     record: &mut Record,
 ) -> Result<UpstreamResponse, GatewayError> {
-    let UpstreamGrant { permit: mut place, circuit, class, priority, deadline } = grant;
+    let UpstreamGrant { permit: mut held_permit, circuit, class, priority, deadline } = grant;
     let upstream = &bucket.config.upstream;
     // A key that signs as itself and a preflight use none of the bucket's credentials.
-    let needs_none = outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
+    let needs_no_credential =
+        outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
     let read = hedge::read_kind(bucket, &outbound, class);
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the permission to retry to the end of that attempt.
-    let mut retrying: Option<(Duration, RetryTicket)> = None;
+    let mut retry: Option<(Duration, RetryTicket)> = None;
     loop {
         let is_replayable = outbound.is_replayable();
         let counts_for_circuit = outbound.request.counts_for_circuit();
-        let entry = AttemptRequest {
-            permit: place,
+        let request = AttemptRequest {
+            permit: held_permit,
             circuit,
             priority,
             is_replayable,
@@ -94,22 +95,22 @@ pub(crate) async fn call(
             deadline: deadline.total,
         };
         let AttemptGrant { mut permit, mut ticket, began } =
-            circuit_wait::acquire(worker, bucket, entry, record).await?;
-        credential_feedback::ensure_ready(bucket, &mut permit, needs_none).await;
+            circuit_wait::acquire(worker, bucket, request, record).await?;
+        credential_feedback::ensure_ready(bucket, &mut permit, needs_no_credential).await;
         let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
         record.credential = permit.credential();
-        let moment = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
-        let tried = if let Some(moment) = moment {
-            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at: moment, evidence };
-            let (tried, held) =
+        let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
+        let last = if let Some(hedge_at) = hedge_at {
+            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at, evidence };
+            let (last, permits) =
                 hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record).await;
-            AttemptPermits { permit, ticket } = held;
+            AttemptPermits { permit, ticket } = permits;
             record.endpoint = Some(permit.endpoint().0);
             record.credential = permit.credential();
-            tried
+            last
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
             let attempt = (&permit, &mut ticket);
@@ -121,32 +122,32 @@ pub(crate) async fn call(
                 result,
             )
         };
-        let ended = tried.ended;
+        let ended = last.ended;
         record.phases.first_byte = Some(ended);
-        if let Some(kind) = read.filter(|_| tried.classified.classification.outcome == Outcome::Success) {
+        if let Some(kind) = read.filter(|_| last.classified.classification.outcome == Outcome::Success) {
             bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
         }
 
         // The attempt that the ticket was for has ended.
-        drop(retrying.take());
-        let mut stays = tried.is_credential_refused();
+        drop(retry.take());
+        let mut keeps_endpoint = last.is_credential_refused();
         if let Some(ticket) =
-            misdirected::acquire_retry(worker, bucket, &mut outbound, &tried.result, record).await
+            misdirected::acquire_retry(worker, bucket, &mut outbound, &last.result, record).await
         {
-            (retrying, stays) = (Some((Duration::ZERO, ticket)), true);
-        } else if may_retry(worker, bucket, &outbound, &tried, record) {
-            retrying = acquire_retry(bucket, &mut outbound, &mut permit, (&tried, record, deadline)).await;
+            (retry, keeps_endpoint) = (Some((Duration::ZERO, ticket)), true);
+        } else if may_retry(worker, bucket, &outbound, &last, record) {
+            retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
-        let AttemptResult { result, classified, feedback, skew, .. } = tried;
-        if let Some((pause, _)) = retrying {
+        let AttemptResult { result, classified, feedback, skew, .. } = last;
+        if let Some((pause, _)) = retry {
             ticket.report(classified.classification.outcome);
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
-            if !stays {
+            if !keeps_endpoint {
                 bucket.pool.reassign(&mut permit).await?;
             }
-            place = Some(permit);
+            held_permit = Some(permit);
             continue;
         }
         let skew = skew.filter(|skew| skew.is_confirmed);
@@ -166,17 +167,17 @@ fn may_retry(
     worker: &Worker,
     bucket: &Bucket,
     outbound: &UpstreamRequest,
-    tried: &AttemptResult,
+    last: &AttemptResult,
     record: &Record,
 ) -> bool {
-    let resigns = outbound.signature_retry_offset(tried.skew.as_ref()).is_some();
-    let is_refused = tried.feedback.is_credential_error() || resigns;
-    let is_unsent = matches!(&tried.result, Err(rejection) if rejection.is_unsent());
+    let signs_again = outbound.signature_retry_offset(last.skew.as_ref()).is_some();
+    let is_refused = last.feedback.is_credential_error() || signs_again;
+    let is_unsent = matches!(&last.result, Err(rejection) if rejection.is_unsent());
     // A signature that was refused for its time had no effect, whatever the method.
-    let replays = if resigns { outbound.has_body() } else { outbound.is_replayable() };
-    (tried.classified.classification.is_transient || is_refused)
+    let replays = if signs_again { outbound.has_body() } else { outbound.is_replayable() };
+    (last.classified.classification.is_transient || is_refused)
         && replays
-        && record.attempts < bucket.config.upstream.retry.max_attempts.get()
+        && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && may_resend(outbound, is_refused || is_unsent, bucket)
         && worker.shared.actors.monitor.level() < Level::Critical
 }
@@ -186,61 +187,64 @@ async fn acquire_retry(
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     permit: &mut Permit,
-    (tried, record, deadline): (&AttemptResult, &Record, Deadline),
+    (last, record, deadline): (&AttemptResult, &Record, Deadline),
 ) -> Option<(Duration, RetryTicket)> {
-    if let Some(offset) = outbound.signature_retry_offset(tried.skew.as_ref()) {
+    if let Some(offset) = outbound.signature_retry_offset(last.skew.as_ref()) {
         let ticket = bucket.pool.acquire_retry().await?;
         outbound.signature_retry = SignatureRetry::WithOffset(offset);
         return Some((Duration::ZERO, ticket));
     }
-    if tried.feedback.is_credential_error() {
+    if last.feedback.is_credential_error() {
         return credential_feedback::retry_with_other(bucket, permit).await;
     }
-    let left = deadline.total.saturating_duration_since(tried.ended);
-    let asked = tried.classified.retry_after.wait;
-    let pause = backoff(&bucket.config.upstream.retry, record.attempts + 1, asked, left)?;
+    let left = deadline.total.saturating_duration_since(last.ended);
+    let retry_after = last.classified.retry_after.wait;
+    let pause = backoff(&bucket.config.upstream.retry, record.attempts + 1, retry_after, left)?;
     bucket.pool.acquire_retry().await.map(|ticket| (pause, ticket))
 }
 
 /// Whether the headers and the method allow to send a failed request again.
-fn may_resend(outbound: &UpstreamRequest, is_untouched: bool, bucket: &Bucket) -> bool {
+fn may_resend(outbound: &UpstreamRequest, had_no_effect: bool, bucket: &Bucket) -> bool {
     let Head { method, headers, uri, .. } = outbound.request.head();
-    if !is_untouched && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
+    if !had_no_effect && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
         return false;
     }
-    let is_clients = is_client_retry(headers);
-    if is_clients {
+    let client_retries = is_client_retry(headers);
+    if client_retries {
         bucket.metrics.retry_left_to_client.inc();
     }
-    !is_clients
+    !client_retries
 }
 
 fn finish_call(
     result: Result<InspectedResponse, UpstreamRejection>,
-    verdict: Classification,
+    classification: Classification,
     ticket: BreakerTicket,
     permit: Permit,
 ) -> Result<UpstreamResponse, GatewayError> {
     let InspectedResponse { response, document: error_document, socket, .. } = match result {
-        Ok(head) => head,
+        Ok(response) => response,
         Err(rejection) => {
-            ticket.report(verdict.outcome);
+            ticket.report(classification.outcome);
             return Err(rejection.into());
         }
     };
     // A failure is reported at once. A success is reported at the last byte.
-    let ticket = if verdict.outcome == Outcome::Success {
+    let ticket = if classification.outcome == Outcome::Success {
         Some(ticket)
     } else {
-        ticket.report(verdict.outcome);
+        ticket.report(classification.outcome);
         None
     };
     Ok(UpstreamResponse { response, error_document, permit, ticket, socket })
 }
 
-fn count_retry_result(bucket: &Bucket, record: &Record, verdict: &Classification, is_refused: bool) {
+fn count_retry_result(bucket: &Bucket, record: &Record, classification: &Classification, is_refused: bool) {
     if record.attempts - u32::from(record.hedged.is_some()) > 1 {
-        if is_refused || verdict.is_transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+        if is_refused
+            || classification.is_transient
+            || matches!(classification.outcome, Outcome::Failure { .. })
+        {
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
@@ -264,12 +268,12 @@ impl AttemptResult {
     pub(super) fn classify(
         (bucket, evidence, counts): (&Bucket, Option<RequestFingerprints>, bool),
         limits: AttemptLimits,
-        flow: &UploadProgress,
+        upload_progress: &UploadProgress,
         (permit, ticket): (&Permit, &mut BreakerTicket),
         result: Result<InspectedResponse, UpstreamRejection>,
     ) -> Self {
         let ended = clock::now();
-        let waited = limits.upstream_wait(flow, ended);
+        let waited = limits.upstream_wait(upload_progress, ended);
         let is_long = limits.deadline.is_long_operation;
         let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
         if slow.is_some_and(|slow| waited > slow) {
@@ -277,7 +281,7 @@ impl AttemptResult {
         }
         let mut classified = classify_result(&result, bucket);
         // Some proxies answer 5xx when a client stalls its upload.
-        if result.is_ok() && flow.is_stalled_by_client(ended) {
+        if result.is_ok() && upload_progress.is_stalled_by_client(ended) {
             classified.classification.outcome = Outcome::Neutral;
         }
         // The duration of a server-side copy is no measure of the endpoint's latency.
@@ -301,8 +305,10 @@ impl AttemptResult {
             bucket.metrics.clock_refused.inc();
         }
         // The clock of another endpoint may be right.
-        let is_hopeless = skew.as_ref().is_some_and(|skew| skew.is_confirmed && skew.retry_offset.is_none());
-        classified.classification.is_transient |= is_hopeless && bucket.config.upstream.endpoints.len() > 1;
+        let is_uncorrectable =
+            skew.as_ref().is_some_and(|skew| skew.is_confirmed && skew.retry_offset.is_none());
+        classified.classification.is_transient |=
+            is_uncorrectable && bucket.config.upstream.endpoints.len() > 1;
         Self { result, classified, feedback, skew, ended }
     }
 
@@ -333,24 +339,27 @@ fn classify_result(
     bucket: &Bucket,
 ) -> ClassifiedResult {
     match result {
-        Ok(head) => {
-            let status = head.response.status().as_u16();
+        Ok(inspected) => {
+            let status = inspected.response.status().as_u16();
             let upstream = &bucket.config.upstream;
-            let is_throttled = outcome::is_throttling(status, head.code.as_deref());
-            let most = match is_throttled && !upstream.credentials_by_name.is_empty() {
+            let is_throttled = outcome::is_throttling(status, inspected.code.as_deref());
+            let retry_after_max = match is_throttled && !upstream.credentials_by_name.is_empty() {
                 true => upstream.credential_pool.max_cool_down,
                 false => upstream.circuit_breaker.max_timeout,
             };
             let retry_after = match status {
-                400.. => UpstreamRetryAfter::parse(head.response.headers(), clock::wall(), most),
+                400.. => {
+                    UpstreamRetryAfter::parse(inspected.response.headers(), clock::wall(), retry_after_max)
+                }
                 _ => UpstreamRetryAfter::default(),
             };
-            if let Some(oddity) = retry_after.anomaly {
-                bucket.metrics.count_odd_retry_after(oddity);
+            if let Some(anomaly) = retry_after.anomaly {
+                bucket.metrics.count_odd_retry_after(anomaly);
             }
-            let mut verdict = outcome::classify_status(status, head.code.as_deref(), retry_after.wait);
-            verdict.is_transient |= head.is_truncated();
-            ClassifiedResult { classification: verdict, retry_after }
+            let mut classification =
+                outcome::classify_status(status, inspected.code.as_deref(), retry_after.wait);
+            classification.is_transient |= inspected.is_truncated();
+            ClassifiedResult { classification, retry_after }
         }
         Err(rejection) => {
             if rejection.is_unsent() {
@@ -381,15 +390,16 @@ async fn attempt(
     ) {
         Ok(response) => response,
         Err(rejection) => {
-            if let Some(untouched) = context.reclaim_upload() {
-                outbound.body = RequestBody::Stream(Some(untouched));
+            if let Some(upload) = context.reclaim_upload() {
+                outbound.body = RequestBody::Stream(Some(upload));
             }
             return Err(rejection);
         }
     };
     let method = outbound.request.head().method;
-    let facts = CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
-    check_head(response, facts, context.socket()).await
+    let call_info =
+        CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
+    check_head(response, call_info, context.socket()).await
 }
 
 /// A call that starts when it is first polled.
@@ -407,7 +417,7 @@ pub(super) fn prepare_call(
     outbound: &mut UpstreamRequest,
     permit: &Permit,
     limits: AttemptLimits,
-    flow: &Rc<UploadProgress>,
+    upload_progress: &Rc<UploadProgress>,
 ) -> Result<PendingCall, UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
@@ -429,11 +439,11 @@ pub(super) fn prepare_call(
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             let now = clock::now();
-            flow.begin(now);
-            flow.begin_transfer(&worker.transfers, now);
+            upload_progress.begin(now);
+            upload_progress.begin_transfer(&worker.transfers, now);
             // The connection sends the body, see `body_writer.rs`.
             (request.send_body(NoBody::new()), Some(upload))
         }
     };
-    Ok(PendingCall { call, context: CallContext::new(Rc::clone(flow), upload), signed_offset })
+    Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
 }

@@ -55,8 +55,8 @@ impl CallContext {
     }
 
     /// Sets the time at which the hedge timer fires if the call has not ended.
-    pub(crate) fn arm_hedge_timer(&self, moment: Instant) {
-        self.hedge_timer.set(HedgeTimer::Armed(moment));
+    pub(crate) fn arm_hedge_timer(&self, at: Instant) {
+        self.hedge_timer.set(HedgeTimer::Armed(at));
     }
 
     /// Ready once the hedge timer has fired. It registers no waker: poll it together with the call.
@@ -68,11 +68,11 @@ impl CallContext {
     /// `due`.
     pub(crate) fn check_hedge_timer(&self, due: Instant, now: Instant) -> Instant {
         match self.hedge_timer.get() {
-            HedgeTimer::Armed(moment) if moment <= now => {
+            HedgeTimer::Armed(at) if at <= now => {
                 self.hedge_timer.set(HedgeTimer::Fired);
                 due
             }
-            HedgeTimer::Armed(moment) => due.min(moment),
+            HedgeTimer::Armed(at) => due.min(at),
             HedgeTimer::Unset | HedgeTimer::Fired => due,
         }
     }
@@ -89,8 +89,8 @@ pub(crate) struct CurrentCall {
 }
 
 impl CurrentCall {
-    pub(crate) fn set(ongoing: &Rc<CallContext>) -> Self {
-        Self { previous: CURRENT_CALL.replace(Some(Rc::clone(ongoing))) }
+    pub(crate) fn set(context: &Rc<CallContext>) -> Self {
+        Self { previous: CURRENT_CALL.replace(Some(Rc::clone(context))) }
     }
 }
 
@@ -110,9 +110,9 @@ pub(crate) fn attach_connection(socket: &Rc<SocketBuffers>) -> Option<(Box<Uploa
 }
 
 /// Whether another call is being polled. It must not use the connection of this one.
-pub(crate) fn is_other_call(flow: &Rc<UploadProgress>) -> bool {
+pub(crate) fn is_other_call(upload_progress: &Rc<UploadProgress>) -> bool {
     CURRENT_CALL.with_borrow(|current| {
-        current.as_ref().is_some_and(|current| !Rc::ptr_eq(&current.upload_progress, flow))
+        current.as_ref().is_some_and(|current| !Rc::ptr_eq(&current.upload_progress, upload_progress))
     })
 }
 

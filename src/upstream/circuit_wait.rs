@@ -72,7 +72,7 @@ pub(super) async fn acquire(
         let began = clock::now();
         let acquired = match breaker.check(circuit, began) {
             _ if !counts_for_circuit => breaker.acquire_uncounted(circuit, began),
-            Ok(clearance) => breaker.acquire(circuit, clearance).await,
+            Ok(check) => breaker.acquire(circuit, check).await,
             Err(refusal) => Err(refusal),
         };
         match acquired {

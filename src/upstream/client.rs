@@ -76,9 +76,9 @@ impl UpstreamClient {
             limit,
         };
         let region = upstream.region.clone();
-        let own = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
+        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
         let client_signers = if bucket.config.kind == Kind::S3 {
-            keyring.upstream_credentials().map(own).collect()
+            keyring.upstream_credentials().map(with_signer).collect()
         } else {
             HashMap::new()
         };
@@ -102,15 +102,15 @@ impl UpstreamClient {
     /// key that is not used again, and clients can invent names under a glob. So the awc client is replaced when
     /// there are more buckets than `max_idle` connections.
     pub(crate) fn track_bucket(&self, bucket: &str) {
-        let mut kept = self.pooled_buckets.borrow_mut();
-        if kept.contains(bucket) {
+        let mut buckets = self.pooled_buckets.borrow_mut();
+        if buckets.contains(bucket) {
             return;
         }
-        if kept.len() >= self.pooled_buckets_max {
-            kept.clear();
+        if buckets.len() >= self.pooled_buckets_max {
+            buckets.clear();
             self.close_idle();
         }
-        kept.insert(bucket.to_owned());
+        buckets.insert(bucket.to_owned());
     }
 
     /// Closes the idle connections on this thread and returns their number. awc has no function for that, but drops
@@ -138,8 +138,8 @@ impl UpstreamClient {
         source: &CredentialSource,
         credential: Option<CredentialId>,
     ) -> Result<Option<Rc<Signer>>, UpstreamRejection> {
-        if let Some(own) = key.and_then(|key| self.client_signers.get(&key)) {
-            return Ok(Some(Rc::clone(own)));
+        if let Some(signer) = key.and_then(|key| self.client_signers.get(&key)) {
+            return Ok(Some(Rc::clone(signer)));
         }
         let Some(credentials) = source.of_credential(credential).current(clock::wall())? else {
             return Ok(None);
@@ -150,9 +150,9 @@ impl UpstreamClient {
         {
             return Ok(Some(Rc::clone(signer)));
         }
-        let made = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
-        *signer = Some((credentials, Rc::clone(&made)));
-        Ok(Some(made))
+        let new_signer = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
+        *signer = Some((credentials, Rc::clone(&new_signer)));
+        Ok(Some(new_signer))
     }
 }
 

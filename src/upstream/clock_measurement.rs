@@ -34,14 +34,14 @@ pub(super) struct DatedResponse<'a> {
 impl DatedResponse<'_> {
     /// Reports to the clock of the endpoint whether the store accepted the time of a signature with the offset
     /// `used`.
-    pub(super) fn report(&self, used: ClockOffset, stores: &StoreClock) -> Option<ClockSkew> {
+    pub(super) fn report(&self, used: ClockOffset, store_clock: &StoreClock) -> Option<ClockSkew> {
         let is_plain = used == ClockOffset::default();
         match self.status {
             400 | 401 | 403 => {
-                self.refusal(used, clock::wall()).map(|time| stores.report_refusal(time, clock::now()))
+                self.refusal(used, clock::wall()).map(|time| store_clock.report_refusal(time, clock::now()))
             }
-            ..500 if !is_plain || stores.is_in_episode() => {
-                stores.report_acceptance(used, self.measured(clock::wall()), clock::now());
+            ..500 if !is_plain || store_clock.is_in_episode() => {
+                store_clock.report_acceptance(used, self.measured(clock::wall()), clock::now());
                 None
             }
             _ => None,
@@ -66,7 +66,7 @@ impl DatedResponse<'_> {
     fn measured(&self, now: SystemTime) -> Option<ClockOffset> {
         let server_time = self.document.and_then(|document| parse_time(&document.element("ServerTime")?));
         let date = || httpdate::parse_http_date(self.headers.get(DATE)?.to_str().ok()?).ok();
-        server_time.or_else(date).map(|stores| ClockOffset::between(now, stores))
+        server_time.or_else(date).map(|store_time| ClockOffset::between(now, store_time))
     }
 }
 

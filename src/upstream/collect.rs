@@ -17,6 +17,7 @@ use crate::router::Bucket;
 use crate::upstream::call::UpstreamResponse;
 use crate::upstream::error_document::RemainingBody;
 use crate::upstream::failure_attribution;
+use crate::upstream::outcome::failure;
 use crate::upstream::response_source::{UpstreamFraming, is_connection_close};
 
 /// Why a response could not be read whole.
@@ -50,20 +51,20 @@ pub(crate) struct CollectLimits {
 /// Reads a response to its end, reports the outcome of the call, and releases its permits.
 pub(crate) async fn collect(
     bucket: &Bucket,
-    called: UpstreamResponse,
+    call: UpstreamResponse,
     limits: CollectLimits,
 ) -> Result<BytesMut, CollectError> {
-    let UpstreamResponse { mut response, error_document, permit, ticket, socket: _ } = called;
+    let UpstreamResponse { mut response, error_document, permit, ticket, socket: _ } = call;
     let began = clock::now();
-    let ending = UpstreamFraming::of(response.headers(), response.status(), &Method::GET);
-    let (mut body, rest) = match error_document {
+    let framing = UpstreamFraming::of(response.headers(), response.status(), &Method::GET);
+    let (mut body, remaining) = match error_document {
         Some(document) => (BytesMut::from(&document.bytes[..]), document.remaining),
         None => (BytesMut::new(), RemainingBody::Stream),
     };
-    let read = match rest {
+    let read = match remaining {
         RemainingBody::Complete => Ok(()),
         RemainingBody::Broken(_) => Err(CollectError::Truncated),
-        RemainingBody::Stream => read_body(&mut response, ending, bucket, limits, &mut body).await,
+        RemainingBody::Stream => read_body(&mut response, framing, bucket, limits, &mut body).await,
     };
     // Closes the connection of an unread rest before the permit is released.
     drop(response);
@@ -87,7 +88,7 @@ pub(crate) async fn collect(
 
 async fn read_body(
     response: &mut awc::ClientResponse,
-    ending: UpstreamFraming,
+    framing: UpstreamFraming,
     bucket: &Bucket,
     limits: CollectLimits,
     body: &mut BytesMut,
@@ -104,19 +105,15 @@ async fn read_body(
                 return Err(CollectError::TooLarge(limits.bytes_max));
             }
             Some(Ok(piece)) => body.extend_from_slice(&piece),
-            Some(Err(error)) if ending == UpstreamFraming::Close && is_connection_close(&error) => {
+            Some(Err(error)) if framing == UpstreamFraming::Close && is_connection_close(&error) => {
                 return Ok(());
             }
             Some(Err(_)) => return Err(CollectError::Truncated),
             None => {
                 let is_short =
-                    matches!(ending, UpstreamFraming::Length(bytes) if (body.len() as u64) < bytes);
+                    matches!(framing, UpstreamFraming::Length(bytes) if (body.len() as u64) < bytes);
                 return if is_short { Err(CollectError::Truncated) } else { Ok(()) };
             }
         }
     }
-}
-
-fn failure(cause: FailureCause) -> Outcome {
-    Outcome::Failure { cause, retry_after: None }
 }

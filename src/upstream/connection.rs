@@ -64,7 +64,7 @@ const EARLY_BYTES_MAX: usize = 8 << 10;
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 impl UpstreamConnection {
-    /// `keeps` tells how the connection keeps its receive buffer between large bodies.
+    /// `keeps` is how the connection keeps its receive buffer between large bodies.
     pub(crate) fn new(stream: UpstreamStream, open: Arc<AtomicUsize>, keeps: BufferRetention) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         let socket = OpenSocket::new(Some(stream.descriptor()), keeps);
@@ -77,8 +77,8 @@ impl UpstreamConnection {
             self.sending = None;
             return Poll::Ready(result);
         }
-        let Some((pump, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
-        let written = ready!(pump.poll(&mut self.stream, cx));
+        let Some((writer, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
+        let written = ready!(writer.poll(&mut self.stream, cx));
         // An upstream that responds and closes resets the rest of the upload. Its response may have arrived anyway.
         let has_response = written.is_err() && matches!(self.poll_early_response(cx), Poll::Ready(Ok(())));
         self.sending = None;
@@ -87,15 +87,15 @@ impl UpstreamConnection {
 
     /// Polls for a response while a body is being sent. An error is the end of the connection.
     fn poll_early_response(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (Some((_, flow)), HeadState::Expected(kept)) = (&self.sending, &mut self.head) else {
+        let (Some((_, upload_progress)), HeadState::Expected(bytes)) = (&self.sending, &mut self.head) else {
             return Poll::Pending;
         };
         loop {
-            if ready!(self.stream.poll_read_available(cx, kept, EARLY_BYTES_MAX))? == 0 {
+            if ready!(self.stream.poll_read_available(cx, bytes, EARLY_BYTES_MAX))? == 0 {
                 return Poll::Ready(Err(closed_error()));
             }
-            if skip_interim(kept) || kept.len() >= HEAD_BYTES_MAX {
-                self.early = EarlyResponse::Final(std::mem::take(kept), Rc::clone(flow));
+            if skip_interim(bytes) || bytes.len() >= HEAD_BYTES_MAX {
+                self.early = EarlyResponse::Final(std::mem::take(bytes), Rc::clone(upload_progress));
                 self.head = HeadState::Body;
                 return Poll::Ready(Ok(()));
             }
@@ -104,17 +104,17 @@ impl UpstreamConnection {
 
     /// Whether the bytes just read may be returned. A partial head is kept back until it is complete.
     fn filter_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
-        let HeadState::Expected(kept) = &mut self.head else { return true };
-        if kept.is_empty() && rewrite_version(&mut buf.filled_mut()[before..]) == HeadScan::Complete {
+        let HeadState::Expected(bytes) = &mut self.head else { return true };
+        if bytes.is_empty() && rewrite_version(&mut buf.filled_mut()[before..]) == HeadScan::Complete {
             self.head = HeadState::Body;
             return true;
         }
-        kept.extend_from_slice(&buf.filled()[before..]);
+        bytes.extend_from_slice(&buf.filled()[before..]);
         buf.set_filled(before);
-        if !skip_interim(kept) && kept.len() < HEAD_BYTES_MAX {
+        if !skip_interim(bytes) && bytes.len() < HEAD_BYTES_MAX {
             return false;
         }
-        let mut bytes = std::mem::take(kept);
+        let mut bytes = std::mem::take(bytes);
         drain_into(buf, &mut bytes);
         self.head = if bytes.is_empty() { HeadState::Body } else { HeadState::Buffered(bytes) };
         true
@@ -163,7 +163,7 @@ impl AsyncRead for UpstreamConnection {
     ) -> Poll<io::Result<()>> {
         match &mut self.early {
             EarlyResponse::Absent => {}
-            EarlyResponse::Final(_, flow) if call_context::is_other_call(flow) => {
+            EarlyResponse::Final(_, upload_progress) if call_context::is_other_call(upload_progress) => {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::BrokenPipe,
                     "the connection has an early response to another call",
@@ -199,9 +199,9 @@ impl AsyncWrite for UpstreamConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.expect_response();
         // awc writes a head in one piece.
-        if let Some((upload, flow)) = call_context::attach_connection(self.socket.buffers()) {
-            flow.set_upstream_socket(self.socket.buffers());
-            self.sending = Some((RequestBodyWriter::new(upload, bytes), flow));
+        if let Some((upload, upload_progress)) = call_context::attach_connection(self.socket.buffers()) {
+            upload_progress.set_upstream_socket(self.socket.buffers());
+            self.sending = Some((RequestBodyWriter::new(upload, bytes), upload_progress));
             return Poll::Ready(Ok(bytes.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)

@@ -52,8 +52,11 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
     let http = client::internal_client(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
     loop {
         bucket.pool.wait_for_suspects().await;
-        let checks =
-            bucket.pool.drain_suspects().into_iter().map(|one| check(&http, bucket, one, &shared.log));
+        let checks = bucket
+            .pool
+            .drain_suspects()
+            .into_iter()
+            .map(|suspect| check(&http, bucket, suspect, &shared.log));
         join_all(checks).await;
         sleep(CHECK_EVERY).await;
     }
@@ -61,27 +64,27 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
 
 /// Checks one credential and reports the result to the pool.
 async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, log: &Logger) {
-    let found = loop {
+    let result = loop {
         match check_endpoints(http, bucket, credential).await {
-            Ok(found) => break found,
+            Ok(result) => break result,
             // No endpoint was called, so the credential stays a suspect.
             Err(_) => sleep(CHECK_EVERY).await,
         }
     };
     let name = bucket.credential(credential).unwrap_or_default();
-    let result = match found {
+    let label = match result {
         CredentialCheckResult::Accepted => ACCEPTED,
         CredentialCheckResult::Refused => REFUSED,
         CredentialCheckResult::Inconclusive => INCONCLUSIVE,
     };
-    bucket.metrics.count_credential_check(result);
-    if found == CredentialCheckResult::Inconclusive {
+    bucket.metrics.count_credential_check(label);
+    if result == CredentialCheckResult::Inconclusive {
         warn!(log, "check of a suspect credential was inconclusive"; "bucket" => &bucket.name, "credential" => name);
     } else {
         info!(log, "suspect credential checked"; "bucket" => &bucket.name, "credential" => name,
-            "result" => result);
+            "result" => label);
     }
-    bucket.pool.report_credential_check(credential, found, clock::now());
+    bucket.pool.report_credential_check(credential, result, clock::now());
 }
 
 /// Checks one endpoint after the other. An error if no endpoint decided and one was not called because of a shortage
@@ -91,27 +94,27 @@ async fn check_endpoints(
     bucket: &Bucket,
     credential: CredentialId,
 ) -> Result<CredentialCheckResult, Shortage> {
-    let (mut found, mut shortage) = (CredentialCheckResult::Inconclusive, None);
+    let (mut result, mut shortage) = (CredentialCheckResult::Inconclusive, None);
     for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
-        let asking = async {
+        let call = async {
             match bucket.config.kind {
                 Kind::S3 => check_store(http, bucket, endpoint, credential).await,
                 Kind::Http => check_api(http, bucket, endpoint, credential).await,
             }
         };
-        match timeout(CHECK_TIMEOUT, asking).await {
+        match timeout(CHECK_TIMEOUT, call).await {
             // One endpoint with an old secret must not outweigh the endpoints that accept the credential.
-            Ok(Ok(answer)) if answer != CredentialCheckResult::Inconclusive => found = answer,
+            Ok(Ok(answer)) if answer != CredentialCheckResult::Inconclusive => result = answer,
             Ok(Ok(_)) | Err(_) => {}
-            Ok(Err(own)) => shortage = Some(own),
+            Ok(Err(reason)) => shortage = Some(reason),
         }
-        if found == CredentialCheckResult::Accepted {
+        if result == CredentialCheckResult::Accepted {
             break;
         }
     }
     match shortage {
-        Some(shortage) if found == CredentialCheckResult::Inconclusive => Err(shortage),
-        _ => Ok(found),
+        Some(shortage) if result == CredentialCheckResult::Inconclusive => Err(shortage),
+        _ => Ok(result),
     }
 }
 

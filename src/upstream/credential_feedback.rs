@@ -60,11 +60,11 @@ fn classify_feedback(
     kind: Kind,
     status: u16,
     code: Option<&str>,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
 ) -> CredentialFeedback {
     match (kind, status) {
         (_, ..=399) => CredentialFeedback::Accepted,
-        _ if is_throttling(status, code) => CredentialFeedback::Throttled(asked),
+        _ if is_throttling(status, code) => CredentialFeedback::Throttled(retry_after),
         (Kind::S3, 400 | 401 | 403) if code.is_some_and(is_credential_error_code) => {
             CredentialFeedback::Suspect { is_about_credential: true }
         }
@@ -80,8 +80,8 @@ fn classify_feedback(
 }
 
 /// Waits until the permit's credential is known. A request that is signed as its client uses none.
-pub(super) async fn ensure_ready(bucket: &Bucket, permit: &mut Permit, is_own: bool) {
-    if is_own {
+pub(super) async fn ensure_ready(bucket: &Bucket, permit: &mut Permit, signs_as_client: bool) {
+    if signs_as_client {
         permit.release_credential();
     } else {
         bucket.credentials.of_credential(permit.credential()).wait_until_known().await;
@@ -93,15 +93,15 @@ pub(super) fn report_feedback(
     bucket: &Bucket,
     permit: &Permit,
     answer: Option<(u16, Option<&str>)>,
-    (asked, evidence): (Option<Duration>, Option<RequestFingerprints>),
+    (retry_after, evidence): (Option<Duration>, Option<RequestFingerprints>),
 ) -> CredentialFeedback {
     let answer = permit.credential().zip(answer).zip(evidence);
     let Some(((credential, (status, code)), evidence)) = answer else { return CredentialFeedback::Neutral };
-    let feedback = classify_feedback(bucket.config.kind, status, code, asked);
+    let feedback = classify_feedback(bucket.config.kind, status, code, retry_after);
     match feedback {
         CredentialFeedback::Accepted => bucket.pool.report_accepted(credential, evidence, clock::now()),
-        CredentialFeedback::Throttled(asked) => {
-            bucket.pool.report_credential_error(credential, CredentialError::Throttled(asked))
+        CredentialFeedback::Throttled(retry_after) => {
+            bucket.pool.report_credential_error(credential, CredentialError::Throttled(retry_after))
         }
         CredentialFeedback::Suspect { .. } => {
             bucket.pool.report_credential_error(credential, CredentialError::SuspectedRefusal(evidence))

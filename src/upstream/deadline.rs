@@ -80,7 +80,7 @@ impl Deadline {
             header: DeadlineHeader::Unchanged,
         };
         let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };
-        let telling = match upstream.client_deadline {
+        let sends_remaining = match upstream.client_deadline {
             ClientDeadline::Ignore => return Ok(bucket),
             ClientDeadline::Keep => None,
             ClientDeadline::Tell => Some(DeadlineHeader::Remaining),
@@ -88,11 +88,12 @@ impl Deadline {
         if headers.get_all(REQUEST_TIMEOUT).nth(1).is_some() {
             return Err(MalformedDeadline);
         }
-        let (given, spelling) = value.to_str().ok().and_then(parse_duration).ok_or(MalformedDeadline)?;
+        let (given, duration_format) =
+            value.to_str().ok().and_then(parse_duration).ok_or(MalformedDeadline)?;
         Ok(Self {
             total: started + given.min(whole),
             is_client_deadline: given < whole,
-            header: telling.map_or(DeadlineHeader::Removed, |telling| telling(spelling)),
+            header: sends_remaining.map_or(DeadlineHeader::Removed, |remaining| remaining(duration_format)),
             ..bucket
         })
     }
@@ -128,7 +129,7 @@ fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
     if !is_number(whole) || !is_number(fraction) {
         return None;
     }
-    let (seconds, spelling) = match unit {
+    let (seconds, duration_format) = match unit {
         "" => (1.0, DurationFormat::Seconds),
         "ms" => (0.001, DurationFormat::Unit),
         "s" => (1.0, DurationFormat::Unit),
@@ -137,7 +138,7 @@ fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
         _ => return None,
     };
     let number: f64 = number.parse().ok()?;
-    Some((Duration::try_from_secs_f64(number * seconds).ok()?, spelling))
+    Some((Duration::try_from_secs_f64(number * seconds).ok()?, duration_format))
 }
 
 #[cfg(test)]
@@ -146,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn asking(values: &[&'static str]) -> HeaderMap {
+    fn headers_with(values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(REQUEST_TIMEOUT, HeaderValue::from_static(value));
@@ -159,13 +160,13 @@ mod tests {
         upstream: &UpstreamConfig,
     ) -> Result<(u128, bool), MalformedDeadline> {
         let now = clock::now();
-        let deadline = Deadline::of(&asking(values), false, upstream, now)?;
+        let deadline = Deadline::of(&headers_with(values), false, upstream, now)?;
         Ok(((deadline.total - now).as_millis(), deadline.is_client_deadline))
     }
 
     /// T1
     #[test]
-    fn a_clients_time_is_read_and_can_only_shorten_the_buckets() {
+    fn a_clients_timeout_can_only_shorten_the_buckets() {
         let upstream = UpstreamConfig::default();
         for (text, ms) in
             [("2", 2000), ("2.5", 2500), ("250ms", 250), ("3s", 3000), ("0.25m", 15_000), ("0", 0)]
@@ -180,7 +181,7 @@ mod tests {
 
     /// T1
     #[test]
-    fn what_is_no_length_of_time_is_refused() {
+    fn a_malformed_timeout_is_rejected() {
         let upstream = UpstreamConfig::default();
         for text in [
             "",
@@ -211,27 +212,27 @@ mod tests {
     #[test]
     fn the_remaining_time_is_sent_in_the_clients_format() {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
-        let told = |value, upstream: &UpstreamConfig| {
-            let mut headers = asking(&[value]);
+        let sent = |value, upstream: &UpstreamConfig| {
+            let mut headers = headers_with(&[value]);
             let deadline = Deadline::of(&headers, false, upstream, now).unwrap();
             deadline.write(&mut headers, now + Duration::from_millis(750));
             headers.get(REQUEST_TIMEOUT).map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(told("2", &upstream).as_deref(), Some("1.250"));
-        assert_eq!(told("2s", &upstream).as_deref(), Some("1250ms"));
-        assert_eq!(told("1h", &upstream).as_deref(), Some("29250ms"));
-        assert_eq!(told("0.5", &upstream).as_deref(), Some("0.000"));
+        assert_eq!(sent("2", &upstream).as_deref(), Some("1.250"));
+        assert_eq!(sent("2s", &upstream).as_deref(), Some("1250ms"));
+        assert_eq!(sent("1h", &upstream).as_deref(), Some("29250ms"));
+        assert_eq!(sent("0.5", &upstream).as_deref(), Some("0.000"));
         let keeping = UpstreamConfig { client_deadline: ClientDeadline::Keep, ..upstream.clone() };
-        assert_eq!(told("2", &keeping), None);
+        assert_eq!(sent("2", &keeping), None);
         let ignoring = UpstreamConfig { client_deadline: ClientDeadline::Ignore, ..upstream };
-        assert_eq!(told("2", &ignoring).as_deref(), Some("2"));
+        assert_eq!(sent("2", &ignoring).as_deref(), Some("2"));
     }
 
     /// T2
     #[test]
-    fn a_long_operation_has_a_time_of_its_own_unless_the_client_has_less() {
+    fn a_long_operation_has_its_own_timeout_unless_the_clients_is_shorter() {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
-        let of = |values: &[&'static str]| Deadline::of(&asking(values), true, &upstream, now).unwrap();
+        let of = |values: &[&'static str]| Deadline::of(&headers_with(values), true, &upstream, now).unwrap();
         let long = of(&[]);
         assert_eq!((long.total - now, long.first_byte), (Duration::from_secs(300), Duration::from_secs(300)));
         assert_eq!(of(&["100"]).total - now, Duration::from_secs(100));

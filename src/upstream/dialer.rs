@@ -79,8 +79,8 @@ impl Dialer {
 
     /// The endpoints with failing TLS, by host and port.
     pub(crate) fn tls_failures(&self) -> Vec<(String, FailingTls)> {
-        let failure = |((host, port), place): (&(String, u16), &SocketTarget)| {
-            Some((format!("{host}:{port}"), place.tls.as_ref()?.failure()?))
+        let failure = |((host, port), target): (&(String, u16), &SocketTarget)| {
+            Some((format!("{host}:{port}"), target.tls.as_ref()?.failure()?))
         };
         let mut failures: Vec<_> = self.targets.iter().filter_map(failure).collect();
         failures.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -107,20 +107,20 @@ impl Dialer {
         let stream = with_shortage_recorded(self.connect_any(name, port).await)?;
         Ok(match tls {
             None => UpstreamStream::Plain(stream),
-            Some(securer) => {
-                let (secured, news) = securer.handshake(stream, tls_bucket).await;
-                if let Some(news) = news {
-                    self.log_tls_change(&news, host, port);
+            Some(tls) => {
+                let (tls_stream, change) = tls.handshake(stream, tls_bucket).await;
+                if let Some(change) = change {
+                    self.log_tls_change(&change, host, port);
                 }
-                UpstreamStream::Tls(Box::new(secured?))
+                UpstreamStream::Tls(Box::new(tls_stream?))
             }
         })
     }
 
-    fn log_tls_change(&self, news: &TlsChange, host: &str, port: u16) {
+    fn log_tls_change(&self, change: &TlsChange, host: &str, port: u16) {
         let Some((log, bucket)) = &self.log else { return };
         let endpoint = format!("{host}:{port}");
-        match news {
+        match change {
             TlsChange::Failed(failure) => {
                 warn!(log, "TLS handshake with the endpoint failed"; "bucket" => bucket, "endpoint" => endpoint,
                     "error" => failure.to_string());
@@ -149,12 +149,12 @@ impl Dialer {
         let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut shortage = None;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for (at, address) in addresses.iter().enumerate() {
-            let connecting = self.connect(*address);
-            let connected = if at + 1 == addresses.len() {
-                connecting.await
+        for (index, address) in addresses.iter().enumerate() {
+            let attempt = self.connect(*address);
+            let connected = if index + 1 == addresses.len() {
+                attempt.await
             } else {
-                timeout(share, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                timeout(share, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             };
             match connected {
                 Ok(stream) => return Ok(stream),

@@ -13,8 +13,8 @@ use crate::upstream::call::UpstreamResponse;
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Ends a successful call, releases its permits, and returns its headers.
-pub(crate) async fn discard_body(bucket: &Bucket, called: UpstreamResponse) -> HeaderMap {
-    let UpstreamResponse { mut response, error_document: _, permit, ticket, socket: _ } = called;
+pub(crate) async fn discard_body(bucket: &Bucket, call: UpstreamResponse) -> HeaderMap {
+    let UpstreamResponse { mut response, error_document: _, permit, ticket, socket: _ } = call;
     let headers = response.headers().clone();
     let reading = async {
         let mut bytes = 0;

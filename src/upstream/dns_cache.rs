@@ -124,7 +124,7 @@ impl HostResolver {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let mut news = self.last_result.subscribe();
+        let mut result_changes = self.last_result.subscribe();
         let addresses = match self.with_cache(|cached| cached.plan(clock::now())) {
             CachePlan::Use(addresses) => addresses,
             CachePlan::Await { start, has_stale } => {
@@ -132,7 +132,7 @@ impl HostResolver {
                     tokio::spawn(Arc::clone(self).resolve());
                 }
                 let wait_max = if has_stale { STALE_WAIT_MAX } else { self.timeout };
-                let is_resolved = timeout(wait_max, news.changed()).await.is_ok();
+                let is_resolved = timeout(wait_max, result_changes.changed()).await.is_ok();
                 let addresses = self.with_cache(DnsCacheEntry::rotated);
                 if addresses.is_empty() {
                     return Err(self.failure(is_resolved));
@@ -143,8 +143,8 @@ impl HostResolver {
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    fn failure(&self, heard: bool) -> io::Error {
-        let why = match (&*self.last_result.borrow(), heard) {
+    fn failure(&self, is_resolved: bool) -> io::Error {
+        let why = match (&*self.last_result.borrow(), is_resolved) {
             (Err(DnsError::Shortage(shortage)), true) => return (*shortage).into(),
             (Err(DnsError::Other(why)), true) => why.clone(),
             _ => format!("no answer within {:?}", self.timeout),
@@ -153,19 +153,21 @@ impl HostResolver {
     }
 
     async fn resolve(self: Arc<Self>) {
-        let found = timeout(self.timeout, (self.lookup)(self.host.clone())).await;
-        let result = match found {
-            Ok(Ok(addresses)) if addresses.is_empty() => Err(DnsError::Other("it has no addresses".to_owned())),
+        let lookup_result = timeout(self.timeout, (self.lookup)(self.host.clone())).await;
+        let result = match lookup_result {
+            Ok(Ok(addresses)) if addresses.is_empty() => {
+                Err(DnsError::Other("it has no addresses".to_owned()))
+            }
             Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(DnsError::Other(format!("no answer within {:?}", self.timeout))),
         };
         let now = clock::now();
-        let news = result.map(|addresses| self.with_cache(|cached| cached.store(addresses, self.ttl, now)));
-        if news.is_err() {
+        let stored = result.map(|addresses| self.with_cache(|cached| cached.store(addresses, self.ttl, now)));
+        if stored.is_err() {
             self.with_cache(|cached| cached.store_failure(now));
         }
-        self.last_result.send_modify(|last| *last = news);
+        self.last_result.send_modify(|last| *last = stored);
     }
 
     fn with_cache<T>(&self, act: impl FnOnce(&mut DnsCacheEntry) -> T) -> T {
@@ -174,5 +176,5 @@ impl HostResolver {
 }
 
 #[cfg(test)]
-#[path = "names_tests.rs"]
+#[path = "dns_cache_tests.rs"]
 mod tests;

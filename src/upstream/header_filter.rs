@@ -104,29 +104,31 @@ impl RequestHeaderFilter {
     pub(crate) fn of<'a>(bucket: &BucketConfig, more: impl Iterator<Item = &'a HeaderName>) -> Self {
         let passes_forwarded = bucket.forwarded == ForwardedHeaders::Pass;
         let forwarding = if passes_forwarded { &[][..] } else { &FORWARDING };
-        let (of_kind, of_cdns, rewritten) = match bucket.kind {
+        let (kind_names, cdn_names, rewritten) = match bucket.kind {
             Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
             Kind::Http => (&METHOD_OVERRIDES[..], &[][..], &[][..]),
         };
         // Bucket names in a compressed document could not be replaced.
         let is_renamed = bucket.kind == Kind::S3 && bucket.upstream.bucket.is_some();
-        let of_renamed = if is_renamed { &["accept-encoding"][..] } else { &[] };
+        let renamed_names = if is_renamed { &["accept-encoding"][..] } else { &[] };
         let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
-        let of_checksums = if passes_checksums { &[][..] } else { &CHECKSUMS };
+        let checksum_names = if passes_checksums { &[][..] } else { &CHECKSUMS };
         let removed = HOP_BY_HOP
             .iter()
             .chain(&WRITTEN_BY_GATEWAY)
-            .chain(of_kind)
-            .chain(of_cdns)
+            .chain(kind_names)
+            .chain(cdn_names)
             .chain(forwarding)
-            .chain(of_checksums)
-            .chain(of_renamed)
+            .chain(checksum_names)
+            .chain(renamed_names)
             .copied();
-        let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
-        let time = keeps_time.then_some(REQUEST_TIMEOUT);
+        let reads_timeout = bucket.upstream.client_deadline != ClientDeadline::Ignore;
+        let timeout_name = reads_timeout.then_some(REQUEST_TIMEOUT);
         Self {
             removed: NameSet::of(removed.chain(more.map(HeaderName::as_str))),
-            rewritten: NameSet::of(rewritten.iter().copied().chain(time.iter().map(HeaderName::as_str))),
+            rewritten: NameSet::of(
+                rewritten.iter().copied().chain(timeout_name.iter().map(HeaderName::as_str)),
+            ),
             passes_forwarded,
             passes_checksums,
             kind: bucket.kind,
@@ -195,7 +197,7 @@ mod tests {
         RequestHeaderFilter::of(&bucket, [API_KEY, HeaderName::from_static("x_vendor-key")].iter())
     }
 
-    fn travels(headers: &RequestHeaderFilter, name: &str) -> bool {
+    fn forwards(headers: &RequestHeaderFilter, name: &str) -> bool {
         let nominated = nominating("keep-alive, X-Secret");
         headers.forwards(&HeaderName::try_from(name).unwrap(), &nominated)
     }
@@ -204,7 +206,7 @@ mod tests {
     #[test]
     fn nominated_and_internal_headers_are_removed() {
         let s3 = of(Kind::S3, ForwardedHeaders::Drop);
-        for gone in [
+        for removed in [
             "x-secret",
             "connection",
             "te",
@@ -222,7 +224,7 @@ mod tests {
             "x_amz-acl",
             "x-amz_meta-a",
         ] {
-            assert!(!travels(&s3, gone), "{gone}");
+            assert!(!forwards(&s3, removed), "{removed}");
         }
         for kept in [
             "x-amz-meta-a",
@@ -234,15 +236,15 @@ mod tests {
             "content-md5",
             "traceparent",
         ] {
-            assert!(travels(&s3, kept), "{kept}");
+            assert!(forwards(&s3, kept), "{kept}");
         }
         let http = of(Kind::Http, ForwardedHeaders::Set);
         for kept in
             ["authorization", "x-amz-date", "x-amz-cf-id", "content-type", "x_custom", "x-request-timeout"]
         {
-            assert!(travels(&http, kept), "{kept}");
+            assert!(forwards(&http, kept), "{kept}");
         }
-        assert!(!travels(&http, "x_request_timeout"));
+        assert!(!forwards(&http, "x_request_timeout"));
     }
 
     /// V13
@@ -251,12 +253,12 @@ mod tests {
         for name in FORWARDING.into_iter().chain(["x-forwarded-for", "x-forwarded-anything"]) {
             for kind in [Kind::S3, Kind::Http] {
                 for forwarded in [ForwardedHeaders::Drop, ForwardedHeaders::Set] {
-                    assert!(!travels(&of(kind, forwarded), name), "{name}, {kind:?}, {forwarded:?}");
+                    assert!(!forwards(&of(kind, forwarded), name), "{name}, {kind:?}, {forwarded:?}");
                 }
-                assert!(travels(&of(kind, ForwardedHeaders::Pass), name), "{name}, {kind:?}, pass");
+                assert!(forwards(&of(kind, ForwardedHeaders::Pass), name), "{name}, {kind:?}, pass");
             }
         }
-        assert!(!travels(&of(Kind::S3, ForwardedHeaders::Pass), "x-tidegate-session"));
+        assert!(!forwards(&of(Kind::S3, ForwardedHeaders::Pass), "x-tidegate-session"));
     }
 
     /// The lists must contain names in the form in which they are compared.
@@ -287,7 +289,7 @@ mod tests {
             let respelled: String = name.char_indices()
                 .map(|(at, c)| if c == '-' && underscores >> (at % 64) & 1 == 1 { '_' } else { c })
                 .collect();
-            prop_assert!(!travels(&of(Kind::Http, ForwardedHeaders::Set), &respelled), "{}", respelled);
+            prop_assert!(!forwards(&of(Kind::Http, ForwardedHeaders::Set), &respelled), "{}", respelled);
         }
     }
 }

@@ -59,26 +59,26 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId,
     loop {
         sleep(pause).await;
         let began = clock::now();
-        let asked = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
-        let answer = asked.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
+        let result = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
+        let outcome = result.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
         pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
-        if let Err(HealthCheckError::Call(error)) = &answer
+        if let Err(HealthCheckError::Call(error)) = &outcome
             && error.shortage().is_some()
         {
             // The endpoint was not called, so the check has no result.
             continue;
         }
-        match &answer {
-            Err(why) if was_healthy => {
+        match &outcome {
+            Err(error) if was_healthy => {
                 warn!(shared.log, "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
-                    "error" => why.to_string());
+                    "error" => error.to_string());
             }
             Ok(()) if !was_healthy => {
                 info!(shared.log, "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
             }
             _ => {}
         }
-        was_healthy = answer.is_ok();
+        was_healthy = outcome.is_ok();
         bucket.pool.report_health_check(endpoint, was_healthy, began);
     }
 }

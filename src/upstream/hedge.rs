@@ -32,7 +32,7 @@ use crate::upstream::call_context::CallContext;
 use crate::upstream::credential_feedback;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
-use crate::upstream::retry::is_client_retry;
+use crate::upstream::retry::{has_attempts_left, is_client_retry};
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
@@ -95,8 +95,8 @@ pub(super) fn read_kind(
 
 /// When to hedge an attempt that begins now. None if it is not hedged.
 pub(super) fn hedge_at(bucket: &Bucket, kind: ReadKind, record: &Record, now: Instant) -> Option<Instant> {
-    let attempts_max = bucket.config.upstream.retry.max_attempts.get();
-    let may_hedge = record.hedged.is_none() && record.attempts < attempts_max;
+    let may_hedge =
+        record.hedged.is_none() && has_attempts_left(&bucket.config.upstream.retry, record.attempts);
     let delay = if may_hedge { bucket.pool.hedge_delay(kind) } else { None };
     delay.map(|delay| now + delay)
 }
@@ -124,90 +124,90 @@ pub(super) struct HedgeRace<'a> {
 pub(super) async fn race(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
-    mut held: AttemptPermits,
+    mut permits: AttemptPermits,
     record: &mut Record,
 ) -> (AttemptResult, AttemptPermits) {
     let HedgeRace { worker, bucket, limits, hedge_at, evidence, .. } = race;
-    let flow = Rc::clone(&record.upload_progress);
-    let over = |held: &mut AttemptPermits, limits, result| {
+    let upload_progress = Rc::clone(&record.upload_progress);
+    let classify = |permits: &mut AttemptPermits, limits, result| {
         // Preflights are never hedged, so each attempt counts.
         AttemptResult::classify(
             (bucket, evidence, true),
             limits,
-            &flow,
-            (&held.permit, &mut held.ticket),
+            &upload_progress,
+            (&permits.permit, &mut permits.ticket),
             result,
         )
     };
     let PendingCall { call, context, signed_offset } =
-        match prepare_call(worker, bucket, outbound, &held.permit, limits, &flow) {
-            Ok(sending) => sending,
-            Err(rejection) => return (over(&mut held, limits, Err(rejection)), held),
+        match prepare_call(worker, bucket, outbound, &permits.permit, limits, &upload_progress) {
+            Ok(call) => call,
+            Err(rejection) => return (classify(&mut permits, limits, Err(rejection)), permits),
         };
     context.arm_hedge_timer(hedge_at);
     let method = outbound.request.head().method.clone();
-    let facts = CallInfo {
+    let call_info = CallInfo {
         kind: bucket.config.kind,
         method: &method,
         signed_offset,
         deadline: limits.deadline.total,
     };
-    let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, facts)).fuse());
+    let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, call_info)).fuse());
 
     if let Either::Left((result, _)) = select(first.as_mut(), pin!(context.hedge_due())).await {
-        return (over(&mut held, limits, result), held);
+        return (classify(&mut permits, limits, result), permits);
     }
-    let acquiring = Box::pin(acquire(race, outbound, held.permit.endpoint(), &flow));
-    let entered = match select(first.as_mut(), acquiring).await {
-        Either::Left((result, _)) => return (over(&mut held, limits, result), held),
-        Either::Right((entered, _)) => entered,
+    let acquiring = Box::pin(acquire(race, outbound, permits.permit.endpoint(), &upload_progress));
+    let grant = match select(first.as_mut(), acquiring).await {
+        Either::Left((result, _)) => return (classify(&mut permits, limits, result), permits),
+        Either::Right((grant, _)) => grant,
     };
-    let HedgeGrant { permits: mut hedges, limits: hedge_limits, call: sending } = match entered {
-        Ok(entered) => entered,
+    let HedgeGrant { permits: mut hedge_permits, limits: hedge_limits, call } = match grant {
+        Ok(grant) => grant,
         Err(cause) => {
             bucket.metrics.hedges.count_suppressed(cause);
             let result = first.await;
-            return (over(&mut held, limits, result), held);
+            return (classify(&mut permits, limits, result), permits);
         }
     };
     record.attempts += 1;
     record.hedged = Some(HedgeOutcome::Lost);
     bucket.metrics.hedges.sent.inc();
-    let PendingCall { call, context: ongoing, signed_offset: signed } = sending;
+    let PendingCall { call, context, signed_offset: signed } = call;
     let mut second = Box::pin(run_attempt(
         call,
-        ongoing,
+        context,
         hedge_limits,
-        (bucket, CallInfo { signed_offset: signed, ..facts }),
+        (bucket, CallInfo { signed_offset: signed, ..call_info }),
     ));
-    let (tried, held) = match select(first.as_mut(), second.as_mut()).await {
+    let (last, permits) = match select(first.as_mut(), second.as_mut()).await {
         Either::Left((result, _)) => {
-            let tried = over(&mut held, limits, result);
-            if tried.is_conclusive() {
-                return (tried, held);
+            let last = classify(&mut permits, limits, result);
+            if last.is_conclusive() {
+                return (last, permits);
             }
-            held.ticket.report(tried.classified.classification.outcome);
-            drop(held.permit);
-            (over(&mut hedges, hedge_limits, second.await), hedges)
+            permits.ticket.report(last.classified.classification.outcome);
+            drop(permits.permit);
+            (classify(&mut hedge_permits, hedge_limits, second.await), hedge_permits)
         }
         Either::Right((result, _)) => {
-            let tried = over(&mut hedges, hedge_limits, result);
-            if !tried.is_conclusive() {
-                hedges.ticket.report(tried.classified.classification.outcome);
-                drop(hedges.permit);
+            let last = classify(&mut hedge_permits, hedge_limits, result);
+            if !last.is_conclusive() {
+                hedge_permits.ticket.report(last.classified.classification.outcome);
+                drop(hedge_permits.permit);
                 let result = first.await;
-                return (over(&mut held, limits, result), held);
+                return (classify(&mut permits, limits, result), permits);
             }
             // The connection must close before the permit is released.
             first.set(Fuse::terminated());
-            (tried, hedges)
+            (last, hedge_permits)
         }
     };
-    if tried.is_conclusive() {
+    if last.is_conclusive() {
         record.hedged = Some(HedgeOutcome::Won);
         bucket.metrics.hedges.won.inc();
     }
-    (tried, held)
+    (last, permits)
 }
 
 /// A hedge that may be sent.
@@ -222,7 +222,7 @@ async fn acquire(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
     slow: EndpointId,
-    flow: &Rc<UploadProgress>,
+    upload_progress: &Rc<UploadProgress>,
 ) -> Result<HedgeGrant, HedgeSuppression> {
     let HedgeRace { worker, bucket, circuit, .. } = race;
     if is_client_retry(outbound.request.head().headers) {
@@ -248,21 +248,21 @@ async fn acquire(
     let ticket = bucket.breaker.acquire_if_closed(circuit).ok_or(HedgeSuppression::Breaker)?;
     let permits = AttemptPermits { permit, ticket };
     let limits = AttemptLimits { began: clock::now(), ..race.limits };
-    let sending = prepare_call(worker, bucket, outbound, &permits.permit, limits, flow);
-    let call = sending.map_err(|_| HedgeSuppression::Credentials)?;
+    let call = prepare_call(worker, bucket, outbound, &permits.permit, limits, upload_progress);
+    let call = call.map_err(|_| HedgeSuppression::Credentials)?;
     Ok(HedgeGrant { permits, limits, call })
 }
 
 /// Runs an attempt up to the response head. Dropped before that, it closes its connection.
 async fn run_attempt(
     call: SendClientRequest,
-    ongoing: Rc<CallContext>,
+    context: Rc<CallContext>,
     limits: AttemptLimits,
-    (bucket, facts): (&Bucket, CallInfo<'_>),
+    (bucket, call_info): (&Bucket, CallInfo<'_>),
 ) -> Result<InspectedResponse, UpstreamRejection> {
     let response = map_send_error(
-        with_timeouts(call, limits, &ongoing, &bucket.late_calls).await,
-        &ongoing.upload_progress,
+        with_timeouts(call, limits, &context, &bucket.late_calls).await,
+        &context.upload_progress,
     )?;
-    check_head(response, facts, ongoing.socket()).await
+    check_head(response, call_info, context.socket()).await
 }

@@ -95,7 +95,7 @@ async fn send_once(
 ) -> Result<(InternalResponse, Option<ClockSkew>), InternalCallError> {
     let bucket = call.bucket;
     let (request, is_signed) = build_request(http, call, offset)?;
-    let facts = CallInfo {
+    let call_info = CallInfo {
         kind: bucket.config.kind,
         method: &Method::GET,
         signed_offset: is_signed.then_some(offset),
@@ -103,15 +103,15 @@ async fn send_once(
     };
     let response = request.send().await?;
     let status = response.status().as_u16();
-    let answered = inspect_head(response, facts, None).await;
-    let skew = answered.report_clock(bucket.clock(call.endpoint));
+    let inspected = inspect_head(response, call_info, None).await;
+    let skew = inspected.report_clock(bucket.clock(call.endpoint));
     if skew.is_some() {
         bucket.metrics.clock_refused.inc();
     }
-    Ok((InternalResponse { status, code: answered.code }, skew))
+    Ok((InternalResponse { status, code: inspected.code }, skew))
 }
 
-/// Builds the request. The second value tells whether it is signed.
+/// Builds the request. The second value is whether it is signed.
 fn build_request(
     http: &awc::Client,
     call: &InternalCall<'_>,

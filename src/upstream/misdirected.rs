@@ -14,6 +14,7 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::outcome;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response_head::InspectedResponse;
+use crate::upstream::retry::has_attempts_left;
 use crate::worker::Worker;
 
 /// Grants a retry over a separate connection to a request with status 421.
@@ -26,7 +27,7 @@ pub(super) async fn acquire_retry(
 ) -> Option<RetryTicket> {
     let may_retry = is_misdirected_response(result)
         && outbound.is_replayable()
-        && record.attempts < bucket.config.upstream.retry.max_attempts.get()
+        && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && worker.shared.actors.monitor.level() < Level::Critical
         && outbound.require_own_connection();
     if may_retry { bucket.pool.acquire_retry().await } else { None }
@@ -34,5 +35,5 @@ pub(super) async fn acquire_retry(
 
 /// Whether the response of an attempt is a 421.
 pub(super) fn is_misdirected_response(result: &Result<InspectedResponse, UpstreamRejection>) -> bool {
-    result.as_ref().is_ok_and(|answered| outcome::is_misdirected(answered.response.status().as_u16()))
+    result.as_ref().is_ok_and(|inspected| outcome::is_misdirected(inspected.response.status().as_u16()))
 }

@@ -26,21 +26,17 @@ pub(crate) fn classify_status(
     code: Option<&str>,
     retry_after: Option<Duration>,
 ) -> Classification {
+    let failure = Outcome::Failure { cause: FailureCause::Status(status), retry_after };
     match (status, code) {
         // Throttling proves that the upstream is alive (B3).
         _ if is_throttling(status, code) => {
             Classification { outcome: Outcome::Neutral, is_transient: status >= 500 }
         }
         (400, Some("RequestTimeout")) => Classification { outcome: Outcome::Neutral, is_transient: true },
-        (500 | 502..=504, _) => {
-            Classification { outcome: failure(FailureCause::Status(status), retry_after), is_transient: true }
-        }
+        (500 | 502..=504, _) => Classification { outcome: failure, is_transient: true },
         // 501 is a response about the request, like a 4xx.
         (501, _) => Classification { outcome: Outcome::Neutral, is_transient: false },
-        (505..=599, _) => Classification {
-            outcome: failure(FailureCause::Status(status), retry_after),
-            is_transient: false,
-        },
+        (505..=599, _) => Classification { outcome: failure, is_transient: false },
         (400..=499, _) => Classification { outcome: Outcome::Neutral, is_transient: false },
         _ => Classification { outcome: Outcome::Success, is_transient: false },
     }
@@ -58,16 +54,16 @@ pub(crate) fn is_misdirected(status: u16) -> bool {
 
 /// Classifies a call without a response.
 pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classification {
-    let failed = |cause| Classification { outcome: failure(cause, None), is_transient: true };
+    let transient = |cause| Classification { outcome: failure(cause), is_transient: true };
     match rejection {
-        UpstreamRejection::Connect(_) => failed(FailureCause::Connect),
-        UpstreamRejection::Timeout(TimeoutKind::Connect) => failed(FailureCause::ConnectTimeout),
-        UpstreamRejection::TlsRejected(_) => failed(FailureCause::TlsRejected),
-        UpstreamRejection::Reset(_) => failed(FailureCause::Reset),
+        UpstreamRejection::Connect(_) => transient(FailureCause::Connect),
+        UpstreamRejection::Timeout(TimeoutKind::Connect) => transient(FailureCause::ConnectTimeout),
+        UpstreamRejection::TlsRejected(_) => transient(FailureCause::TlsRejected),
+        UpstreamRejection::Reset(_) => transient(FailureCause::Reset),
         UpstreamRejection::Decode(_) => {
-            Classification { outcome: failure(FailureCause::Decode, None), is_transient: false }
+            Classification { outcome: failure(FailureCause::Decode), is_transient: false }
         }
-        UpstreamRejection::Timeout(phase) if phase.is_upstream_failure() => failed(FailureCause::Timeout),
+        UpstreamRejection::Timeout(phase) if phase.is_upstream_failure() => transient(FailureCause::Timeout),
         // The upstream is alive; the client or the gateway caused these. A shortage is not retried: the next attempt
         // would lack the same resource.
         UpstreamRejection::Redirect(_)
@@ -89,8 +85,9 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
     }
 }
 
-fn failure(cause: FailureCause, retry_after: Option<Duration>) -> Outcome {
-    Outcome::Failure { cause, retry_after }
+/// A failure without `Retry-After`.
+pub(super) fn failure(cause: FailureCause) -> Outcome {
+    Outcome::Failure { cause, retry_after: None }
 }
 
 #[cfg(test)]

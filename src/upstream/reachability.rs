@@ -33,10 +33,10 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
 
 async fn probe_loop(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
     let bucket = shared.router.bucket(bucket);
-    let mut turns = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
+    let mut endpoints_in_turn = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
     loop {
         bucket.breaker.wait_for_probe().await;
-        for endpoint in &mut turns {
+        for endpoint in &mut endpoints_in_turn {
             sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
             if !probe(&shared, bucket, endpoint).await {
                 break;
@@ -73,8 +73,8 @@ async fn test_connect(bucket: &Bucket, endpoint: EndpointId) -> Option<bool> {
     let upstream = &bucket.config.upstream;
     let endpoints = u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX).max(1);
     let to = &upstream.endpoints[endpoint.0];
-    let touching = bucket.dialer.test_connect(&to.host, to.port);
-    match timeout(upstream.connect_timeout / endpoints, touching).await {
+    let connecting = bucket.dialer.test_connect(&to.host, to.port);
+    match timeout(upstream.connect_timeout / endpoints, connecting).await {
         Ok(Err(error)) if Shortage::of(&error).is_some() => None,
         reached => Some(matches!(reached, Ok(Ok(())))),
     }

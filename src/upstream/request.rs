@@ -98,12 +98,12 @@ pub(crate) async fn prepare(
 ) -> Result<UpstreamRequest, GatewayError> {
     let head = request.head();
     let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
-    let names_key = request.names_presigned_key();
-    let target = map_target(head, &named, bucket, names_key)?;
+    let keeps_presigned_key = request.names_presigned_key();
+    let target = map_target(head, &named, bucket, keeps_presigned_key)?;
     let upstream_name = bucket.config.upstream.bucket.clone().unwrap_or_else(|| named.bucket.into_owned());
     let copy_source = if request.is_preflight() { None } else { map_copy_source(head, bucket)? };
-    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
-    let forwarded = sets.then(|| ForwardingHeaders::of(head, record.request.peer, server));
+    let sets_forwarded = bucket.config.forwarded == ForwardedHeaders::Set;
+    let forwarded = sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server));
     let PreparedBody { body, content_sha256, reframing, md5_header } =
         body_plan::prepare_body(head, plan, bucket).await?;
     Ok(UpstreamRequest {
@@ -139,9 +139,9 @@ pub(crate) fn prepare_bucket_list(
     let request = ProxiedRequest::BucketList(Box::new(page));
     let head = request.head();
     let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
-    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
+    let sets_forwarded = bucket.config.forwarded == ForwardedHeaders::Set;
     Ok(UpstreamRequest {
-        forwarded: sets.then(|| ForwardingHeaders::of(head, record.request.peer, server)),
+        forwarded: sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server)),
         connection_options: ConnectionOptions::of(head.headers),
         header_filter: Arc::clone(&bucket.header_filter),
         target,
@@ -172,19 +172,21 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
 /// a presigned URL stay, without the signature.
 fn map_target(
     head: Head<'_>,
-    NamedResource { bucket: ours, addressing: from, .. }: &NamedResource<'_>,
+    NamedResource { bucket: client_name, addressing: from, .. }: &NamedResource<'_>,
     bucket: &Bucket,
-    names_key: bool,
+    keeps_presigned_key: bool,
 ) -> Result<PathAndQuery, UpstreamRejection> {
-    let name = bucket.config.upstream.bucket.as_deref().unwrap_or(ours);
+    let name = bucket.config.upstream.bucket.as_deref().unwrap_or(client_name);
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::InvalidTarget)?;
     let is_s3 = bucket.config.kind == Kind::S3;
     let is_proof = bucket.accepted_auth.auth_parameter_filter(original.query().unwrap_or_default());
-    let strips = bucket.config.upstream.integrity.checksums == Checksums::Strip;
+    let strips_checksums = bucket.config.upstream.integrity.checksums == Checksums::Strip;
     let is_removed = |pair: &str| {
-        (is_s3 && is_presign_parameter(pair)) || is_proof(pair) || (strips && is_checksum_parameter(pair))
+        (is_s3 && is_presign_parameter(pair))
+            || is_proof(pair)
+            || (strips_checksums && is_checksum_parameter(pair))
     };
-    let unsigned = match names_key {
+    let unsigned = match keeps_presigned_key {
         true => target::with_query(original, &without_presigned_proof(original.query().unwrap_or_default())),
         false => target::remove_parameters(original, is_removed),
     };
@@ -193,7 +195,7 @@ fn map_target(
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {
             target::strip_bucket(original)
         }
-        (Kind::S3, Addressing::Path, Addressing::Path) if name != ours => {
+        (Kind::S3, Addressing::Path, Addressing::Path) if name != client_name => {
             target::replace_bucket(original, name)
         }
         (Kind::S3, Addressing::Virtual, Addressing::Path) => {
@@ -255,10 +257,10 @@ impl UpstreamRequest {
     ) -> Option<awc::ClientRequest> {
         let target = destination.target(&self.target)?;
         let mut request = self.new_request(client, destination, &target)?;
-        let Head { method, headers: of_client, .. } = self.request.head();
+        let Head { method, headers: client_headers, .. } = self.request.head();
         let is_preflight = self.request.is_preflight();
         let headers = request.headers_mut();
-        for (name, value) in of_client {
+        for (name, value) in client_headers {
             if self.header_filter.forwards(name, &self.connection_options)
                 && (!is_preflight || forwards_in_preflight(name))
                 && let Some(value) = self.accepted_auth.strip_header(name, value)

@@ -34,6 +34,7 @@ use crate::upstream::call::UpstreamResponse;
 use crate::upstream::error_document::{ErrorDocumentPrefix, RemainingBody};
 use crate::upstream::failure_attribution;
 use crate::upstream::header_filter::{ConnectionOptions, forwards_to_client};
+use crate::upstream::outcome::failure;
 use crate::upstream::proxy_body::ProxyBody;
 use crate::upstream::rename_plan::{RenamePlan, RenamedBody};
 use crate::upstream::response_source::{ResponseSource, UpstreamFraming, is_connection_close};
@@ -77,7 +78,7 @@ struct RequestGuards {
 pub(crate) struct ResponseBody {
     body: ResponseSource,
     size: BodySize,
-    ending: UpstreamFraming,
+    framing: UpstreamFraming,
     received: u64,
     idle: Duration,
     last_bytes: Instant,
@@ -105,12 +106,12 @@ pub(crate) struct ResponseForward {
 /// Builds the client's response from the upstream's.
 pub(crate) fn forward_response(
     worker: &Rc<Worker>,
-    passing: ResponseForward,
+    forward: ResponseForward,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    let ResponseForward { response: called, bucket, slot, may_have_late_error, renaming, denied_errors } =
-        passing;
-    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = called;
+    let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
+        forward;
+    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = call;
     let bucket = worker.shared.router.bucket(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
@@ -118,8 +119,8 @@ pub(crate) fn forward_response(
     let mut response = HttpResponse::new(status);
     let nominated = ConnectionOptions::of(headers);
     for (name, value) in headers {
-        let replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
-        if replaced {
+        let is_replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
+        if is_replaced {
             continue;
         }
         if forwards_to_client(name, &nominated)
@@ -130,7 +131,7 @@ pub(crate) fn forward_response(
     }
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
     record.status = status.as_u16();
-    let ending = match &error_document {
+    let framing = match &error_document {
         Some(ErrorDocumentPrefix { bytes, remaining: RemainingBody::Complete }) => {
             UpstreamFraming::Length(bytes.len() as u64)
         }
@@ -144,9 +145,9 @@ pub(crate) fn forward_response(
     };
     let mut body = ResponseBody {
         transfer: ResponseTransfer::new(socket),
-        size: ending.body_size(headers, &record.request.method),
+        size: framing.body_size(headers, &record.request.method),
         body: ResponseSource::of(upstream, error_document),
-        ending,
+        framing,
         received: 0,
         idle: bucket.config.upstream.idle_timeout,
         last_bytes: record.phases.first_byte.unwrap_or(record.started),
@@ -156,8 +157,8 @@ pub(crate) fn forward_response(
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
-    if matches!(ending, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
-        let progress = body.guards.as_ref().and_then(|held| held.record.send_progress.as_ref());
+    if matches!(framing, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
+        let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
         body.transfer.begin(worker, progress, clock::now());
     }
     let body = Box::new(body);
@@ -176,25 +177,26 @@ pub(crate) fn forward_response(
 impl ResponseBody {
     /// Records a received piece of the body.
     fn record_bytes(&mut self, bytes: usize) {
-        let left = match self.ending {
+        let left = match self.framing {
             UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
             UpstreamFraming::Chunked | UpstreamFraming::Close | UpstreamFraming::NoBody => None,
         };
-        let progress = self.guards.as_ref().and_then(|held| held.record.send_progress.as_ref());
-        let moved = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
-        self.transfer.record_bytes(&self.worker, progress, &moved);
+        let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+        let piece = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
+        self.transfer.record_bytes(&self.worker, progress, &piece);
     }
 
     fn finish(&mut self) {
-        let Some(held) = self.guards.take() else { return };
-        let RequestGuards { mut record, ticket, permit, _slot } = held;
-        let late = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
+        let Some(guards) = self.guards.take() else { return };
+        let RequestGuards { mut record, ticket, permit, _slot } = guards;
+        let is_late_error = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
         let Some(bucket) = record.bucket.map(|id| self.worker.shared.router.bucket(id)) else { return };
         if let Some(ticket) = ticket {
-            if late {
+            if is_late_error {
                 record.reason = Some("late_error");
-                let is_stores = self.late_error.as_ref().is_some_and(LateErrorScan::is_store_fault);
-                let outcome = if is_stores { failure(FailureCause::Status(200)) } else { Outcome::Neutral };
+                let is_store_fault = self.late_error.as_ref().is_some_and(LateErrorScan::is_store_fault);
+                let outcome =
+                    if is_store_fault { failure(FailureCause::Status(200)) } else { Outcome::Neutral };
                 ticket.report(failure_attribution::attribute(
                     bucket,
                     permit.endpoint(),
@@ -206,7 +208,7 @@ impl ResponseBody {
             }
         }
         // A preflight is no evidence about the endpoint.
-        if !late && record.status < 500 && record.preflight.is_none() {
+        if !is_late_error && record.status < 500 && record.preflight.is_none() {
             bucket.pool.report_success(permit.endpoint());
         }
         bucket.pool.release(permit, self.last_bytes);
@@ -214,7 +216,7 @@ impl ResponseBody {
 
     fn fail(&mut self, error: TransferError) -> TransferError {
         self.body = ResponseSource::Ended;
-        if let Some(mut held) = self.guards.take() {
+        if let Some(mut guards) = self.guards.take() {
             let (reason, cause) = match &error {
                 TransferError::Short { .. } => ("short_answer", FailureCause::Reset),
                 TransferError::Broken(_) => ("broken_answer", FailureCause::Reset),
@@ -222,22 +224,22 @@ impl ResponseBody {
                 TransferError::Idle(_) => ("timeout_idle", FailureCause::Timeout),
                 TransferError::Memory => ("memory_pressure", FailureCause::Reset),
             };
-            held.record.reason = Some(reason);
-            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
+            guards.record.reason = Some(reason);
+            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
-            let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
-            let began = held.record.phases.first_byte.unwrap_or(held.record.started);
+            let bucket = guards.record.bucket.map(|id| self.worker.shared.router.bucket(id));
+            let began = guards.record.phases.first_byte.unwrap_or(guards.record.started);
             // An upstream may give up on a gateway that paused reading. Without a ticket the outcome was reported
             // with the response head.
-            let is_reported = self.transfer.has_paused() || held.ticket.is_none();
+            let is_reported = self.transfer.has_paused() || guards.ticket.is_none();
             let outcome = match bucket {
                 _ if is_reported => Outcome::Neutral,
                 Some(bucket) => {
-                    failure_attribution::attribute(bucket, held.permit.endpoint(), failure(cause), began)
+                    failure_attribution::attribute(bucket, guards.permit.endpoint(), failure(cause), began)
                 }
                 None => failure(cause),
             };
-            if let Some(ticket) = held.ticket.take() {
+            if let Some(ticket) = guards.ticket.take() {
                 ticket.report(outcome);
             }
         }
@@ -249,8 +251,8 @@ impl ResponseBody {
     /// or if its receive window is larger than an idle connection may have. The connection closes when the body is
     /// dropped.
     fn close_surplus(&mut self) {
-        let Some(id) = self.guards.as_ref().and_then(|held| held.record.bucket) else { return };
-        if self.ending != UpstreamFraming::Length(self.received)
+        let Some(id) = self.guards.as_ref().and_then(|guards| guards.record.bucket) else { return };
+        if self.framing != UpstreamFraming::Length(self.received)
             || !matches!(self.body, ResponseSource::Stream(_))
         {
             return;
@@ -277,7 +279,7 @@ impl ResponseBody {
 
     /// Handles the end of the stream: the end of the body or a truncation.
     fn poll_end(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
-        if let UpstreamFraming::Length(expected) = self.ending
+        if let UpstreamFraming::Length(expected) = self.framing
             && self.received < expected
         {
             let error = TransferError::Short { received: self.received, expected };
@@ -305,19 +307,15 @@ impl ResponseBody {
     }
 }
 
-fn failure(cause: FailureCause) -> Outcome {
-    Outcome::Failure { cause, retry_after: None }
-}
-
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A body without bytes is never polled. Any other body that is dropped before its last byte means that the
         // client left or that the drain timeout has passed. That is no evidence about the upstream (B3), so the
         // ticket is dropped without an outcome.
-        if self.ending == UpstreamFraming::NoBody || self.ending == UpstreamFraming::Length(self.received) {
+        if self.framing == UpstreamFraming::NoBody || self.framing == UpstreamFraming::Length(self.received) {
             self.finish();
-        } else if let Some(held) = &mut self.guards {
-            held.record.mark_unfinished();
+        } else if let Some(guards) = &mut self.guards {
+            guards.record.mark_unfinished();
         }
     }
 }
@@ -346,7 +344,7 @@ impl MessageBody for ResponseBody {
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);
                 }
-                if this.ending == UpstreamFraming::Length(this.received)
+                if this.framing == UpstreamFraming::Length(this.received)
                     && let Err(error) = this.verify_checksum()
                 {
                     return Poll::Ready(Some(Err(error)));
@@ -354,15 +352,15 @@ impl MessageBody for ResponseBody {
                 if let Some(scan) = &mut this.late_error {
                     scan.scan(&chunk);
                 }
-                if let Some(held) = &mut this.guards {
-                    held.record.sent_bytes = this.received;
+                if let Some(guards) = &mut this.guards {
+                    guards.record.sent_bytes = this.received;
                 }
                 this.close_surplus();
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(error))) => {
                 if is_connection_close(&error)
-                    && matches!(this.ending, UpstreamFraming::Close | UpstreamFraming::Length(_))
+                    && matches!(this.framing, UpstreamFraming::Close | UpstreamFraming::Length(_))
                 {
                     return this.poll_end();
                 }

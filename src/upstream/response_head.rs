@@ -84,7 +84,7 @@ impl InspectedResponse {
     }
 
     /// Reports to the clock of the endpoint whether the store accepted the time of the signature.
-    pub(super) fn report_clock(&self, stores: &StoreClock) -> Option<ClockSkew> {
+    pub(super) fn report_clock(&self, store_clock: &StoreClock) -> Option<ClockSkew> {
         let dated = DatedResponse {
             status: self.response.status().as_u16(),
             headers: self.response.headers(),
@@ -92,25 +92,27 @@ impl InspectedResponse {
             code: self.code.as_deref(),
             document: self.document.as_ref(),
         };
-        dated.report(self.signed_offset?, stores)
+        dated.report(self.signed_offset?, store_clock)
     }
 }
 
 /// Maps the result of a send to a response or a rejection. A failure of the upload takes precedence.
 pub(super) fn map_send_error(
     sent: Result<Result<ClientResponse, SendRequestError>, TimeoutKind>,
-    flow: &UploadProgress,
+    upload_progress: &UploadProgress,
 ) -> Result<ClientResponse, UpstreamRejection> {
     let sent = sent.map_err(UpstreamRejection::Timeout)?;
     sent.map_err(|error| {
-        flow.take_failure().unwrap_or_else(|| attribute_reset(classify_send_error(&error), flow))
+        upload_progress
+            .take_failure()
+            .unwrap_or_else(|| attribute_reset(classify_send_error(&error), upload_progress))
     })
 }
 
 /// An upstream that closes in mid-upload while the gateway waits for the client has timed out because of the client.
-fn attribute_reset(fault: UpstreamRejection, flow: &UploadProgress) -> UpstreamRejection {
+fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -> UpstreamRejection {
     match fault {
-        UpstreamRejection::Reset(_) if flow.is_stalled_by_client(clock::now()) => {
+        UpstreamRejection::Reset(_) if upload_progress.is_stalled_by_client(clock::now()) => {
             UpstreamRejection::Timeout(TimeoutKind::Upload)
         }
         fault => fault,
@@ -120,33 +122,33 @@ fn attribute_reset(fault: UpstreamRejection, flow: &UploadProgress) -> UpstreamR
 /// Checks the head of a response, and reads its error document if the code matters.
 pub(super) async fn check_head(
     response: ClientResponse,
-    facts: CallInfo<'_>,
+    call_info: CallInfo<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> Result<InspectedResponse, UpstreamRejection> {
     // S3 redirects to another of its endpoints or regions. A client that followed would bypass the gateway. A gateway
     // that followed would let the upstream choose the target of its requests (H4). Redirects of an API are forwarded.
-    if facts.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
+    if call_info.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
         return Err(UpstreamRejection::Redirect(response.status()));
     }
-    let answered = inspect_head(response, facts, socket).await;
-    match answered.expected_region() {
+    let inspected = inspect_head(response, call_info, socket).await;
+    match inspected.expected_region() {
         Some(region) => Err(UpstreamRejection::WrongRegion(region)),
-        None => Ok(answered),
+        None => Ok(inspected),
     }
 }
 
 /// The same for a response that is not forwarded to a client.
 pub(super) async fn inspect_head(
     mut response: ClientResponse,
-    facts: CallInfo<'_>,
+    call_info: CallInfo<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> InspectedResponse {
-    let document = match facts.needs_error_code(&response) {
-        true => Some(ErrorDocumentPrefix::read(&mut response, facts.method, facts.deadline).await),
+    let document = match call_info.needs_error_code(&response) {
+        true => Some(ErrorDocumentPrefix::read(&mut response, call_info.method, call_info.deadline).await),
         false => None,
     };
     let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
-    let (is_head, signed_offset) = (facts.method == Method::HEAD, facts.signed_offset);
+    let (is_head, signed_offset) = (call_info.method == Method::HEAD, call_info.signed_offset);
     InspectedResponse { response, document, code, is_head, signed_offset, socket }
 }
 

@@ -44,9 +44,9 @@ impl ResponseTransfer {
         &mut self,
         worker: &Worker,
         progress: Option<&Rc<SendProgress>>,
-        moved: &ReceivedPiece,
+        piece: &ReceivedPiece,
     ) {
-        let ReceivedPiece { bytes, received, left, now } = *moved;
+        let ReceivedPiece { bytes, received, left, now } = *piece;
         if received <= SMALL_BODY_BYTES {
             return;
         }

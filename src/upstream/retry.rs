@@ -18,36 +18,39 @@ const GOOGLE_CLIENT: HeaderName = HeaderName::from_static("x-goog-api-client");
 const STAINLESS_RETRIES: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const ENVOY_ATTEMPTS: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
+/// Whether `retry.max_attempts` allows another attempt.
+pub(crate) fn has_attempts_left(config: &RetryConfig, attempts: u32) -> bool {
+    attempts < config.max_attempts.get()
+}
+
 /// Whether the request is a retry of the client, by its own headers. The gateway then does not retry.
 pub(crate) fn is_client_retry(headers: &HeaderMap) -> bool {
-    let over = |name, most: u32, number: fn(&str) -> Option<&str>| {
+    let exceeds = |name, max: u32, number: fn(&str) -> Option<&str>| {
         let text = headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        text.and_then(number)
-            .and_then(|digits| digits.parse::<u32>().ok())
-            .is_some_and(|number| number > most)
+        text.and_then(number).and_then(|digits| digits.parse::<u32>().ok()).is_some_and(|number| number > max)
     };
-    over(SDK_REQUEST, 1, |text| text.split(';').find_map(|part| part.trim().strip_prefix("attempt=")))
-        || over(GOOGLE_CLIENT, 1, |text| {
+    exceeds(SDK_REQUEST, 1, |text| text.split(';').find_map(|part| part.trim().strip_prefix("attempt=")))
+        || exceeds(GOOGLE_CLIENT, 1, |text| {
             text.split_whitespace().find_map(|part| part.strip_prefix("gccl-attempt-count/"))
         })
-        || over(STAINLESS_RETRIES, 0, |text| Some(text))
-        || over(ENVOY_ATTEMPTS, 1, |text| Some(text))
+        || exceeds(STAINLESS_RETRIES, 0, |text| Some(text))
+        || exceeds(ENVOY_ATTEMPTS, 1, |text| Some(text))
 }
 
 /// The pause before attempt `next` (2, 3, …). None if the upstream asks for a longer pause than allowed.
 pub(crate) fn backoff(
     config: &RetryConfig,
     next: u32,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
     left: Duration,
 ) -> Option<Duration> {
     let doublings = next.saturating_sub(2).min(16);
     let ceiling = config.initial_backoff.saturating_mul(1 << doublings).min(config.max_backoff);
     // Full jitter: clients that failed together must not retry together.
     let jittered = ceiling.mul_f64(rand::rng().random::<f64>());
-    let wait = match asked {
-        Some(asked) if asked > RETRY_AFTER_MAX => return None,
-        Some(asked) => asked.max(jittered),
+    let wait = match retry_after {
+        Some(retry_after) if retry_after > RETRY_AFTER_MAX => return None,
+        Some(retry_after) => retry_after.max(jittered),
         None => jittered,
     };
     (wait < left).then_some(wait)
@@ -88,7 +91,7 @@ impl RetryAfterAnomaly {
 
 impl UpstreamRetryAfter {
     /// Parses `Retry-After` in seconds or as a date (RFC 9110, 10.2.3). The value may be hostile.
-    pub(crate) fn parse(headers: &HeaderMap, now: SystemTime, most: Duration) -> Self {
+    pub(crate) fn parse(headers: &HeaderMap, now: SystemTime, max: Duration) -> Self {
         let Some(value) = headers.get(RETRY_AFTER) else {
             return Self::default();
         };
@@ -102,12 +105,12 @@ impl UpstreamRetryAfter {
                 .and_then(|date| date.duration_since(now).map_err(|_| RetryAfterAnomaly::Past))
         };
         match wait {
-            Ok(wait) if wait > most => Self { wait: Some(most), anomaly: Some(RetryAfterAnomaly::Capped) },
+            Ok(wait) if wait > max => Self { wait: Some(max), anomaly: Some(RetryAfterAnomaly::Capped) },
             Ok(wait) => Self { wait: Some(wait), anomaly: None },
             Err(RetryAfterAnomaly::Past) => {
                 Self { wait: Some(Duration::ZERO), anomaly: Some(RetryAfterAnomaly::Past) }
             }
-            Err(oddity) => Self { wait: None, anomaly: Some(oddity) },
+            Err(anomaly) => Self { wait: None, anomaly: Some(anomaly) },
         }
     }
 }
@@ -126,25 +129,25 @@ mod tests {
     #[test]
     fn retry_after_is_read_in_both_forms_and_capped() {
         let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
-        let most = Duration::from_secs(600);
-        let asked = |value| {
+        let max = Duration::from_secs(600);
+        let retry_after = |value| {
             let UpstreamRetryAfter { wait, anomaly } =
-                UpstreamRetryAfter::parse(&headers(RETRY_AFTER, value), now, most);
+                UpstreamRetryAfter::parse(&headers(RETRY_AFTER, value), now, max);
             (wait.map(|wait| wait.as_secs()), anomaly)
         };
-        assert_eq!(asked("3"), (Some(3), None));
-        assert_eq!(asked("600"), (Some(600), None));
-        assert_eq!(asked("Fri, 20 Nov 2026 12:00:02 GMT"), (Some(2), None));
-        assert_eq!(asked("Fri, 20 Nov 2020 12:00:00 GMT"), (Some(0), Some(RetryAfterAnomaly::Past)));
+        assert_eq!(retry_after("3"), (Some(3), None));
+        assert_eq!(retry_after("600"), (Some(600), None));
+        assert_eq!(retry_after("Fri, 20 Nov 2026 12:00:02 GMT"), (Some(2), None));
+        assert_eq!(retry_after("Fri, 20 Nov 2020 12:00:00 GMT"), (Some(0), Some(RetryAfterAnomaly::Past)));
         for far in ["601", "4294967296", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
-            assert_eq!(asked(far), (Some(600), Some(RetryAfterAnomaly::Capped)), "{far}");
+            assert_eq!(retry_after(far), (Some(600), Some(RetryAfterAnomaly::Capped)), "{far}");
         }
         for nonsense in
             ["-1", "1e99", "0x10", "1.5", "+3", "NaN", "soon", "", "Fri, 99 Nov 2026 12:00:02 GMT"]
         {
-            assert_eq!(asked(nonsense), (None, Some(RetryAfterAnomaly::Malformed)), "{nonsense}");
+            assert_eq!(retry_after(nonsense), (None, Some(RetryAfterAnomaly::Malformed)), "{nonsense}");
         }
-        assert_eq!(UpstreamRetryAfter::parse(&HeaderMap::new(), now, most), UpstreamRetryAfter::default());
+        assert_eq!(UpstreamRetryAfter::parse(&HeaderMap::new(), now, max), UpstreamRetryAfter::default());
         let config = RetryConfig::default();
         let left = Duration::from_secs(30);
         assert_eq!(backoff(&config, 2, Some(Duration::from_secs(6)), left), None);

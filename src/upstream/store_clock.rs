@@ -65,8 +65,8 @@ impl ClockOffset {
         u128::from(self.0.abs_diff(other.0)) >= least.as_millis()
     }
 
-    fn is_within(self, most: Self) -> bool {
-        self.0.unsigned_abs() <= most.0.unsigned_abs()
+    fn is_within(self, max: Self) -> bool {
+        self.0.unsigned_abs() <= max.0.unsigned_abs()
     }
 
     /// Whether a date with this offset shows that the gateway's clock was corrected.
@@ -304,7 +304,11 @@ impl StoreClock {
             false => self.lock().usable_offset(refusal, now),
         };
         let snapshot = ClockSnapshot { began: now, measured: refusal.measured, obstacle: offset.err() };
-        ClockSkew { retry_offset: offset.ok(), is_confirmed: refusal.is_confirmed, detail: snapshot.to_string() }
+        ClockSkew {
+            retry_offset: offset.ok(),
+            is_confirmed: refusal.is_confirmed,
+            detail: snapshot.to_string(),
+        }
     }
 
     /// Reports that the store accepted a signature.

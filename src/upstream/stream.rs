@@ -83,7 +83,10 @@ impl AsyncRead for UpstreamStream {
 fn map_read_error(error: io::Error) -> io::Error {
     let error = TlsFailure::wrap(error);
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        io::Error::new(io::ErrorKind::ConnectionAborted, "the upstream closed the connection without TLS close_notify")
+        io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "the upstream closed the connection without TLS close_notify",
+        )
     } else {
         error
     }

@@ -35,7 +35,9 @@ pub enum TlsError {
         why: String,
     },
     /// The system has no authorities, and the bucket names none.
-    #[error("tls: the system's certificates cannot be loaded ({0}); set tls.ca_file to the file of an authority")]
+    #[error(
+        "tls: the system's certificates cannot be loaded ({0}); set tls.ca_file to the file of an authority"
+    )]
     NoRoots(String),
     /// rustls does not support this configuration.
     #[error("tls: {0}")]
@@ -144,20 +146,20 @@ impl UpstreamTls {
             Ok(name) => name,
             Err(error) => return (Err(io::Error::other(error)), None),
         };
-        let secured = self.connector.connect(name.clone(), stream).await.map_err(|error| {
+        let result = self.connector.connect(name.clone(), stream).await.map_err(|error| {
             if !bucket.is_empty() && is_name_mismatch(&error) {
                 io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() })
             } else {
                 TlsFailure::wrap(error)
             }
         });
-        let news = match secured.as_ref().map_err(TlsFailure::of) {
+        let change = match result.as_ref().map_err(TlsFailure::of) {
             Ok(_) => self.history().record(None, clock::now()),
             Err(Some(failure)) => self.history().record(Some(failure), clock::now()),
             // The connection broke, or the certificate lacks a name that a client chose: no evidence about trust.
             Err(None) => None,
         };
-        (secured, news)
+        (result, change)
     }
 
     fn history(&self) -> MutexGuard<'_, HandshakeHistory> {
@@ -177,8 +179,8 @@ impl UpstreamTls {
 fn is_name_mismatch(error: &io::Error) -> bool {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => TlsFailure::may_be_name_alert(*alert),
-        Some(rustls::Error::InvalidCertificate(fault)) => matches!(
-            fault,
+        Some(rustls::Error::InvalidCertificate(cause)) => matches!(
+            cause,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
         ),
         _ => false,
@@ -208,10 +210,10 @@ pub(crate) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, Tls
 }
 
 fn add_authorities(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsError> {
-    let fault = |why: String| TlsError::Authorities { path: path.clone(), why };
+    let cause = |why: String| TlsError::Authorities { path: path.clone(), why };
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        let certificate = certificate.map_err(|error| cause(error.to_string()))?;
+        roots.add(certificate).map_err(|error| cause(error.to_string()))?;
     }
     Ok(())
 }
@@ -240,8 +242,8 @@ mod tests {
         let mut lines = 0;
         for second in 0..600 {
             let outcome = (second % 2 == 0).then_some(&failure);
-            if let Some(news) = history.record(outcome, began + Duration::from_secs(second)) {
-                (last, lines) = (Some(news), lines + 1);
+            if let Some(change) = history.record(outcome, began + Duration::from_secs(second)) {
+                (last, lines) = (Some(change), lines + 1);
             }
             assert_eq!(history.failing.is_some(), outcome.is_some(), "the status shows every outcome");
         }

@@ -57,7 +57,7 @@ pub(crate) struct UploadProgress {
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
     fault: RefCell<Option<UpstreamRejection>>,
-    crowding: ClientWaitState,
+    client_wait: ClientWaitState,
     buffers: UploadBuffers,
 }
 
@@ -169,7 +169,7 @@ impl UploadProgress {
     pub(crate) fn record_bytes(&self, bytes: usize, now: Instant) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.last_bytes.set(Some(now));
-        self.crowding.waits.set(false);
+        self.client_wait.waits.set(false);
         if let Some(since) = self.awaited.take() {
             let since = self.after_pause(since, now);
             self.waited.set(self.waited.get() + now.saturating_duration_since(since));
@@ -184,33 +184,34 @@ impl UploadProgress {
     }
 
     /// Sets the permits that the upload holds, and the watch that its client waits are reported to.
-    pub(crate) fn set_occupancy(&self, watch: &Rc<SendWatch>, places: Option<Occupancy>) {
-        *self.crowding.registration.borrow_mut() = places.map(|places| (Rc::downgrade(watch), places));
+    pub(crate) fn set_occupancy(&self, watch: &Rc<SendWatch>, occupancy: Option<Occupancy>) {
+        *self.client_wait.registration.borrow_mut() =
+            occupancy.map(|occupancy| (Rc::downgrade(watch), occupancy));
     }
 
     /// Called when the permits are released or the upload no longer waits.
     pub(crate) fn clear_occupancy(&self) {
-        self.crowding.registration.take();
-        self.crowding.wait.borrow_mut().reset();
+        self.client_wait.registration.take();
+        self.client_wait.wait.borrow_mut().reset();
     }
 
     /// Registers a wait of this task for the client. Ready if the upload is cut because its client holds too many
     /// permits.
     pub(crate) fn poll_slow_client_cut(self: &Rc<Self>, cx: &Context<'_>) -> Poll<()> {
-        let crowding = &self.crowding;
-        if crowding.is_cut.get() {
+        let client_wait = &self.client_wait;
+        if client_wait.is_cut.get() {
             return Poll::Ready(());
         }
-        crowding.waits.set(true);
-        let mut reader = crowding.reader.borrow_mut();
+        client_wait.waits.set(true);
+        let mut reader = client_wait.reader.borrow_mut();
         if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *reader = Some(cx.waker().clone());
         }
-        if !crowding.is_registered.get()
-            && let Some((watch, _)) = &*crowding.registration.borrow()
+        if !client_wait.is_registered.get()
+            && let Some((watch, _)) = &*client_wait.registration.borrow()
             && let Some(watch) = watch.upgrade()
         {
-            crowding.is_registered.set(true);
+            client_wait.is_registered.set(true);
             let visited: Weak<Self> = Rc::downgrade(self);
             watch.register(visited);
         }
@@ -281,23 +282,23 @@ impl UploadProgress {
 
 impl Sampled for UploadProgress {
     fn sample(&self, visit: &Sample<'_>) -> bool {
-        let crowding = &self.crowding;
-        let (waits, bytes) = (crowding.waits.get() && !self.is_paused(), self.bytes.get());
-        let has_waited = crowding.has_waited.replace(waits) && waits;
+        let client_wait = &self.client_wait;
+        let (waits, bytes) = (client_wait.waits.get() && !self.is_paused(), self.bytes.get());
+        let has_waited = client_wait.has_waited.replace(waits) && waits;
         let waited = if has_waited { visit.elapsed } else { Duration::ZERO };
-        let moved_bytes = bytes.saturating_sub(crowding.visited_bytes.replace(bytes));
-        let places = crowding.registration.borrow().as_ref().map(|(_, places)| *places);
-        let mut wait = crowding.wait.borrow_mut();
-        if !waits || places.is_none() {
+        let moved_bytes = bytes.saturating_sub(client_wait.visited_bytes.replace(bytes));
+        let occupancy = client_wait.registration.borrow().as_ref().map(|(_, occupancy)| *occupancy);
+        let mut wait = client_wait.wait.borrow_mut();
+        if !waits || occupancy.is_none() {
             wait.reset();
-        } else if wait.advance((waited, moved_bytes), places, visit.shared, visit.now) {
-            crowding.is_cut.set(true);
-            if let Some(reader) = crowding.reader.take() {
+        } else if wait.advance((waited, moved_bytes), occupancy, visit.shared, visit.now) {
+            client_wait.is_cut.set(true);
+            if let Some(reader) = client_wait.reader.take() {
                 reader.wake();
             }
         }
-        let stays = places.is_some() && !crowding.is_cut.get();
-        crowding.is_registered.set(stays);
+        let stays = occupancy.is_some() && !client_wait.is_cut.get();
+        client_wait.is_registered.set(stays);
         stays
     }
 }
@@ -324,52 +325,52 @@ mod tests {
     /// T4
     #[test]
     fn a_client_has_the_grace_and_what_its_bytes_earn() {
-        let (flow, t0) = (paced(100, ms(5000)), clock::now());
-        assert_eq!(flow.remaining_wait(t0), Some(ms(5000)));
-        flow.begin_wait(|| t0);
-        assert_eq!(flow.remaining_wait(t0 + ms(4000)), Some(ms(1000)));
-        flow.record_bytes(50, t0 + ms(4000));
-        assert_eq!(flow.remaining_wait(t0 + ms(4000)), Some(ms(1500)));
-        flow.begin_wait(|| t0 + ms(4000));
-        flow.begin_wait(|| t0 + ms(4500));
-        assert_eq!(flow.remaining_wait(t0 + ms(5500)), Some(ms(0)));
-        assert_eq!(flow.remaining_wait(t0 + ms(9000)), Some(ms(0)));
+        let (progress, t0) = (paced(100, ms(5000)), clock::now());
+        assert_eq!(progress.remaining_wait(t0), Some(ms(5000)));
+        progress.begin_wait(|| t0);
+        assert_eq!(progress.remaining_wait(t0 + ms(4000)), Some(ms(1000)));
+        progress.record_bytes(50, t0 + ms(4000));
+        assert_eq!(progress.remaining_wait(t0 + ms(4000)), Some(ms(1500)));
+        progress.begin_wait(|| t0 + ms(4000));
+        progress.begin_wait(|| t0 + ms(4500));
+        assert_eq!(progress.remaining_wait(t0 + ms(5500)), Some(ms(0)));
+        assert_eq!(progress.remaining_wait(t0 + ms(9000)), Some(ms(0)));
     }
 
     /// T4: time in which the upstream accepts no bytes is not charged to the client
     #[test]
     fn a_stalled_upstream_is_not_charged_to_the_client() {
-        let (flow, t0) = (paced(100, ms(1000)), clock::now());
-        flow.record_bytes(10, t0);
-        assert_eq!(flow.remaining_wait(t0 + ms(60_000)), Some(ms(1100)));
-        assert!(!flow.is_awaited());
+        let (progress, t0) = (paced(100, ms(1000)), clock::now());
+        progress.record_bytes(10, t0);
+        assert_eq!(progress.remaining_wait(t0 + ms(60_000)), Some(ms(1100)));
+        assert!(!progress.is_awaited());
     }
 
     /// B3: only during the upload, and only after a second without a byte, with and without a minimum rate
     #[test]
     fn a_client_stalls_its_upload() {
-        for flow in [paced(0, ms(0)), paced(100, ms(5000))] {
+        for progress in [paced(0, ms(0)), paced(100, ms(5000))] {
             let t0 = clock::now();
-            flow.begin_wait(|| t0);
-            assert!(!flow.is_stalled_by_client(t0 + ms(5000)), "nothing is uploaded");
-            flow.begin(t0);
-            flow.begin_wait(|| t0);
-            assert!(!flow.is_stalled_by_client(t0 + ms(999)));
-            assert!(flow.is_stalled_by_client(t0 + ms(1000)));
-            flow.record_bytes(1, t0 + ms(1000));
-            assert!(!flow.is_stalled_by_client(t0 + ms(5000)), "the upstream accepts nothing");
-            flow.begin_wait(|| t0 + ms(5000));
-            flow.finish(t0 + ms(5000));
-            assert!(!flow.is_stalled_by_client(t0 + ms(9000)), "all of it was sent");
+            progress.begin_wait(|| t0);
+            assert!(!progress.is_stalled_by_client(t0 + ms(5000)), "nothing is uploaded");
+            progress.begin(t0);
+            progress.begin_wait(|| t0);
+            assert!(!progress.is_stalled_by_client(t0 + ms(999)));
+            assert!(progress.is_stalled_by_client(t0 + ms(1000)));
+            progress.record_bytes(1, t0 + ms(1000));
+            assert!(!progress.is_stalled_by_client(t0 + ms(5000)), "the upstream accepts nothing");
+            progress.begin_wait(|| t0 + ms(5000));
+            progress.finish(t0 + ms(5000));
+            assert!(!progress.is_stalled_by_client(t0 + ms(9000)), "all of it was sent");
         }
     }
 
     /// T4
     #[test]
     fn without_a_minimum_rate_there_is_no_limit() {
-        let (flow, t0) = (paced(0, ms(1000)), clock::now());
-        flow.begin_wait(|| t0);
-        assert_eq!(flow.remaining_wait(t0 + ms(60_000)), None);
+        let (progress, t0) = (paced(0, ms(1000)), clock::now());
+        progress.begin_wait(|| t0);
+        assert_eq!(progress.remaining_wait(t0 + ms(60_000)), None);
         assert_eq!(paced(1, ms(0)).remaining_wait(t0).map(|left| left < ms(1)), Some(true));
         let much = paced(1, Duration::MAX);
         much.record_bytes(usize::MAX, t0);
