@@ -3,13 +3,11 @@
 //! Hedged reads, with two attempts at a time, are in `hedge.rs`. Design: `docs/design/retries-and-hedging.md`.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::body::None as NoBody;
 use awc::{ClientResponse, SendClientRequest};
-use tidegate_actors::{
-    BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RequestFingerprints, RetryTicket, clock,
-};
+use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RetryTicket, clock};
 use tidegate_config::Priority;
 
 use crate::buffers::SocketBuffers;
@@ -18,21 +16,21 @@ use crate::http::request_validation::Head;
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
 use crate::upstream::call_context::CallContext;
 use crate::upstream::circuit_wait::{self, AttemptGrant, AttemptRequest};
 use crate::upstream::conditional_write;
-use crate::upstream::credential_feedback::{self, CredentialFeedback};
+use crate::upstream::credential_feedback;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::error_document::ErrorDocumentPrefix;
-use crate::upstream::failure_attribution::FinishedAttempt;
 use crate::upstream::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::misdirected;
-use crate::upstream::outcome::{self, Classification};
+use crate::upstream::outcome::Classification;
 use crate::upstream::request::{SignatureRetry, UpstreamRequest};
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
-use crate::upstream::retry::{UpstreamRetryAfter, backoff, has_attempts_left, is_client_retry};
-use crate::upstream::store_clock::{ClockOffset, ClockSkew};
+use crate::upstream::retry::{backoff, has_attempts_left, is_client_retry};
+use crate::upstream::store_clock::ClockOffset;
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
@@ -248,127 +246,6 @@ fn count_retry_result(bucket: &Bucket, record: &Record, classification: &Classif
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
-        }
-    }
-}
-
-/// A finished attempt with its classification.
-pub(super) struct AttemptResult {
-    pub(super) result: Result<InspectedResponse, UpstreamRejection>,
-    pub(super) classified: ClassifiedResult,
-    /// Feedback about the credential of the attempt.
-    feedback: CredentialFeedback,
-    /// Set if the store refused the time of the signature.
-    skew: Option<ClockSkew>,
-    pub(super) ended: Instant,
-}
-
-impl AttemptResult {
-    /// Classifies an attempt that has just ended, and reports it to the pool.
-    pub(super) fn classify(
-        (bucket, evidence, counts): (&Bucket, Option<RequestFingerprints>, bool),
-        limits: AttemptLimits,
-        upload_progress: &UploadProgress,
-        (permit, ticket): (&Permit, &mut BreakerTicket),
-        result: Result<InspectedResponse, UpstreamRejection>,
-    ) -> Self {
-        let ended = clock::now();
-        let waited = limits.upstream_wait(upload_progress, ended);
-        let is_long = limits.deadline.is_long_operation;
-        let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
-        if slow.is_some_and(|slow| waited > slow) {
-            ticket.mark_slow();
-        }
-        let mut classified = classify_result(&result, bucket);
-        // Some proxies answer 5xx when a client stalls its upload.
-        if result.is_ok() && upload_progress.is_stalled_by_client(ended) {
-            classified.classification.outcome = Outcome::Neutral;
-        }
-        // The duration of a server-side copy is no measure of the endpoint's latency.
-        let waited = if is_long { Duration::ZERO } else { waited };
-        let attempted = FinishedAttempt { endpoint: permit.endpoint(), began: limits.began, waited };
-        let status = result.as_ref().map(|answer| answer.response.status().as_u16());
-        classified.classification.outcome = match counts {
-            true => attempted.report_outcome(bucket, classified.classification.outcome, status),
-            false => Outcome::Neutral,
-        };
-        let answer = result.as_ref().ok().map(InspectedResponse::status_and_code);
-        let feedback = credential_feedback::report_feedback(
-            bucket,
-            permit,
-            answer,
-            (classified.retry_after.wait, evidence),
-        );
-        let skew =
-            result.as_ref().ok().and_then(|answer| answer.report_clock(bucket.clock(permit.endpoint())));
-        if skew.as_ref().is_some_and(|skew| skew.is_confirmed) {
-            bucket.metrics.clock_refused.inc();
-        }
-        // The clock of another endpoint may be right.
-        let is_uncorrectable =
-            skew.as_ref().is_some_and(|skew| skew.is_confirmed && skew.retry_offset.is_none());
-        classified.classification.is_transient |=
-            is_uncorrectable && bucket.config.upstream.endpoints.len() > 1;
-        Self { result, classified, feedback, skew, ended }
-    }
-
-    /// Whether the store refused the credential or the signature without processing the request.
-    fn is_credential_refused(&self) -> bool {
-        self.feedback.is_credential_error()
-            || self.skew.as_ref().is_some_and(|skew| skew.retry_offset.is_some())
-    }
-
-    /// Whether the response is about the request and not about the state of the upstream.
-    pub(super) fn is_conclusive(&self) -> bool {
-        let is_answer =
-            |answered: &InspectedResponse| !matches!(answered.response.status().as_u16(), 429 | 500..);
-        let is_refused = self.feedback.is_credential_error() || self.skew.is_some();
-        !self.classified.classification.is_transient
-            && !is_refused
-            && self.result.as_ref().is_ok_and(is_answer)
-    }
-}
-
-pub(super) struct ClassifiedResult {
-    pub(super) classification: Classification,
-    retry_after: UpstreamRetryAfter,
-}
-
-fn classify_result(
-    result: &Result<InspectedResponse, UpstreamRejection>,
-    bucket: &Bucket,
-) -> ClassifiedResult {
-    match result {
-        Ok(inspected) => {
-            let status = inspected.response.status().as_u16();
-            let upstream = &bucket.config.upstream;
-            let is_throttled = outcome::is_throttling(status, inspected.code.as_deref());
-            let retry_after_max = match is_throttled && !upstream.credentials_by_name.is_empty() {
-                true => upstream.credential_pool.max_cool_down,
-                false => upstream.circuit_breaker.max_timeout,
-            };
-            let retry_after = match status {
-                400.. => {
-                    UpstreamRetryAfter::parse(inspected.response.headers(), clock::wall(), retry_after_max)
-                }
-                _ => UpstreamRetryAfter::default(),
-            };
-            if let Some(anomaly) = retry_after.anomaly {
-                bucket.metrics.count_odd_retry_after(anomaly);
-            }
-            let mut classification =
-                outcome::classify_status(status, inspected.code.as_deref(), retry_after.wait);
-            classification.is_transient |= inspected.is_truncated();
-            ClassifiedResult { classification, retry_after }
-        }
-        Err(rejection) => {
-            if rejection.is_unsent() {
-                bucket.metrics.count_error("upstream_connect_attempt");
-            }
-            ClassifiedResult {
-                classification: outcome::classify_rejection(rejection),
-                retry_after: UpstreamRetryAfter::default(),
-            }
         }
     }
 }

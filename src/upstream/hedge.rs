@@ -26,8 +26,9 @@ use tidegate_actors::{
 use crate::router::Bucket;
 use crate::telemetry::record::{HedgeOutcome, Record};
 use crate::upstream::UpstreamRejection;
+use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
-use crate::upstream::call::{AttemptResult, PendingCall, prepare_call};
+use crate::upstream::call::{PendingCall, prepare_call};
 use crate::upstream::call_context::CallContext;
 use crate::upstream::credential_feedback;
 use crate::upstream::request::UpstreamRequest;

@@ -6,6 +6,7 @@
 //! Design: `docs/design/retries-and-hedging.md`, `uploads.md`, `connections.md` and `failure-attribution.md`.
 
 mod appended_errors;
+mod attempt_result;
 pub(crate) mod body;
 mod body_plan;
 mod body_writer;

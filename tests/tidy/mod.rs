@@ -191,7 +191,7 @@ const EXAMPLE_OF_401_LINES: &str = {
 /// Files that only read the statuses of upstreams.
 const READS_STATUSES: [(&str, &str); 1] = [
     // A 304 has its object's content-length and no body: the answer must be framed without it.
-    ("src/upstream/answer.rs", "StatusCode::NOT_MODIFIED"),
+    ("src/upstream/response_body.rs", "StatusCode::NOT_MODIFIED"),
 ];
 
 fn status_codes(source: &Source) -> Lines {
