@@ -2,6 +2,8 @@
 //!
 //! `outcome.rs` classifies, `failure_attribution.rs` decides between endpoint and circuit. The breaker ticket is reported by
 //! `call.rs`, because the outcome of a success is known only at the last byte.
+//!
+//! Design: `docs/design/failure-attribution.md`.
 
 use std::time::{Duration, Instant};
 
@@ -52,21 +54,21 @@ impl AttemptResult {
         }
         // The duration of a server-side copy is no measure of the endpoint's latency.
         let waited = if is_long { Duration::ZERO } else { waited };
-        let attempted = FinishedAttempt { endpoint: permit.endpoint(), began: limits.began, waited };
-        let status = result.as_ref().map(|answer| answer.response.status().as_u16());
+        let attempt = FinishedAttempt { endpoint: permit.endpoint(), began: limits.began, waited };
+        let status = result.as_ref().map(|inspected| inspected.response.status().as_u16());
         classified.classification.outcome = match counts {
-            true => attempted.report_outcome(bucket, classified.classification.outcome, status),
+            true => attempt.report_outcome(bucket, classified.classification.outcome, status),
             false => Outcome::Neutral,
         };
-        let answer = result.as_ref().ok().map(InspectedResponse::status_and_code);
+        let response = result.as_ref().ok().map(InspectedResponse::status_and_code);
         let feedback = credential_feedback::report_feedback(
             bucket,
             permit,
-            answer,
+            response,
             (classified.retry_after.wait, evidence),
         );
         let skew =
-            result.as_ref().ok().and_then(|answer| answer.report_clock(bucket.clock(permit.endpoint())));
+            result.as_ref().ok().and_then(|inspected| inspected.report_clock(bucket.clock(permit.endpoint())));
         if skew.as_ref().is_some_and(|skew| skew.is_confirmed) {
             bucket.metrics.clock_refused.inc();
         }
@@ -86,12 +88,12 @@ impl AttemptResult {
 
     /// Whether the response is about the request and not about the state of the upstream.
     pub(super) fn is_conclusive(&self) -> bool {
-        let is_answer =
-            |answered: &InspectedResponse| !matches!(answered.response.status().as_u16(), 429 | 500..);
+        let is_about_request =
+            |inspected: &InspectedResponse| !matches!(inspected.response.status().as_u16(), 429 | 500..);
         let is_refused = self.feedback.is_credential_error() || self.skew.is_some();
         !self.classified.classification.is_transient
             && !is_refused
-            && self.result.as_ref().is_ok_and(is_answer)
+            && self.result.as_ref().is_ok_and(is_about_request)
     }
 }
 

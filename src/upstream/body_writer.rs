@@ -7,6 +7,8 @@
 //!
 //! Framing follows RFC 9112: a length if it is known, otherwise chunks. Trailers are not supported; no request here
 //! has them.
+//!
+//! Design: `docs/design/uploads.md`.
 
 use std::fmt;
 use std::io::{self, IoSlice};

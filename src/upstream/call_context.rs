@@ -6,6 +6,8 @@
 //! each poll. A connection with an early response is never reused.
 //!
 //! A call may have a hedge timer (`hedge.rs`). The timer of the call (`timeouts.rs`) fires it.
+//!
+//! Design: `docs/design/uploads.md`.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

@@ -4,6 +4,8 @@
 //! call. A request that may wait for its circuit (`circuit_breaker.hold_ms`) holds no permit while it waits: it takes
 //! the ticket first and the permit afterwards. Whether a request may wait is decided from its head before it queues,
 //! so other requests are rejected there. Once the body is read, the body decides.
+//!
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use std::time::Instant;
 

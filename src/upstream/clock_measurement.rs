@@ -96,14 +96,14 @@ mod tests {
             remaining: RemainingBody::Complete,
         };
         let code = document.code();
-        let answer = DatedResponse {
+        let response = DatedResponse {
             status,
             headers: &headers,
             is_head,
             code: code.as_deref(),
             document: Some(&document),
         };
-        answer.refusal(ClockOffset::default(), httpdate::parse_http_date(NOW).unwrap())
+        response.refusal(ClockOffset::default(), httpdate::parse_http_date(NOW).unwrap())
     }
 
     fn ahead(seconds: u64) -> Option<ClockOffset> {

@@ -5,6 +5,8 @@
 //! endpoints have no user information. So it carries the key: `BUCKET` if the TLS server name is that of the
 //! request's host, followed by `:own` for a connection that serves one request. Requests with the same key share
 //! connections, others do not.
+//!
+//! Design: `docs/design/connections.md`.
 
 use actix_web::http::Uri;
 use actix_web::http::uri::Authority;

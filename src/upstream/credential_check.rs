@@ -104,7 +104,7 @@ async fn check_endpoints(
         };
         match timeout(CHECK_TIMEOUT, call).await {
             // One endpoint with an old secret must not outweigh the endpoints that accept the credential.
-            Ok(Ok(answer)) if answer != CredentialCheckResult::Inconclusive => result = answer,
+            Ok(Ok(response)) if response != CredentialCheckResult::Inconclusive => result = response,
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(reason)) => shortage = Some(reason),
         }
@@ -179,7 +179,7 @@ async fn check_api(
     let status = async |identity| {
         let call = InternalCall { bucket, endpoint, target, host_bucket: None, identity };
         match send(http, call).await {
-            Ok(answer) => Ok(Some(answer.status)),
+            Ok(response) => Ok(Some(response.status)),
             Err(error) => error.shortage().map_or(Ok(None), Err),
         }
     };

@@ -92,11 +92,11 @@ pub(super) async fn ensure_ready(bucket: &Bucket, permit: &mut Permit, signs_as_
 pub(super) fn report_feedback(
     bucket: &Bucket,
     permit: &Permit,
-    answer: Option<(u16, Option<&str>)>,
+    response: Option<(u16, Option<&str>)>,
     (retry_after, evidence): (Option<Duration>, Option<RequestFingerprints>),
 ) -> CredentialFeedback {
-    let answer = permit.credential().zip(answer).zip(evidence);
-    let Some(((credential, (status, code)), evidence)) = answer else { return CredentialFeedback::Neutral };
+    let response = permit.credential().zip(response).zip(evidence);
+    let Some(((credential, (status, code)), evidence)) = response else { return CredentialFeedback::Neutral };
     let feedback = classify_feedback(bucket.config.kind, status, code, retry_after);
     match feedback {
         CredentialFeedback::Accepted => bucket.pool.report_accepted(credential, evidence, clock::now()),

@@ -5,6 +5,8 @@
 //! virtual addressing. The TLS server name is that of the endpoint, so that a bucket name with dots needs no
 //! certificate of its own, or the name in `Host` (`tls.sni`). Only in the second case does a bucket have separate
 //! connections.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::borrow::Cow;
 

@@ -2,6 +2,8 @@
 //!
 //! Only configured endpoints are dialled, whatever a request contains. An address that does not respond must leave
 //! time for the next, so each address but the last has an equal share of the connect timeout.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::collections::HashMap;
 use std::io;

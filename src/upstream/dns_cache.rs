@@ -7,6 +7,8 @@
 //!
 //! Only configured names are resolved, so the number of entries is bounded. The TTL of the DNS record is not used:
 //! the system resolver does not return it.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

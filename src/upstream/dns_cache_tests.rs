@@ -45,9 +45,9 @@ fn connections_rotate_over_all_addresses() {
     let mut cached = DnsCacheEntry::default();
     let now = clock::now();
     cached.store(vec![ip(2), ip(1), ip(2)], CONFIG.ttl, now);
-    let turns: Vec<_> = (0..4).map(|_| cached.plan(now)).collect();
+    let plans: Vec<_> = (0..4).map(|_| cached.plan(now)).collect();
     let (one, two) = (CachePlan::Use(vec![ip(1), ip(2)]), CachePlan::Use(vec![ip(2), ip(1)]));
-    assert_eq!(turns.iter().collect::<Vec<_>>(), [&one, &two, &one, &two]);
+    assert_eq!(plans.iter().collect::<Vec<_>>(), [&one, &two, &one, &two]);
 }
 
 /// P8

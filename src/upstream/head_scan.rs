@@ -5,6 +5,8 @@
 //! HTTP/1.0 the decoder follows the rule. So the version of such a head is rewritten to HTTP/1.0: the body is read to
 //! the close, and the connection is not reused. awc takes an interim response (1xx) for the final one, so it is
 //! detected here and removed.
+//!
+//! Design: `docs/design/connections.md`.
 
 use memchr::memmem;
 

@@ -77,13 +77,13 @@ pub(super) async fn send(
     call: InternalCall<'_>,
 ) -> Result<InternalResponse, InternalCallError> {
     let clock = call.bucket.clock(call.endpoint);
-    let (mut answer, mut skew) = send_once(http, &call, clock.offset(clock::now())).await?;
+    let (mut response, mut skew) = send_once(http, &call, clock.offset(clock::now())).await?;
     if let Some(offset) = skew.as_ref().and_then(|skew| skew.retry_offset) {
-        (answer, skew) = send_once(http, &call, offset).await?;
+        (response, skew) = send_once(http, &call, offset).await?;
     }
     match skew {
         Some(skew) => Err(InternalCallError::Clock(skew.detail)),
-        None => Ok(answer),
+        None => Ok(response),
     }
 }
 

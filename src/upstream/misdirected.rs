@@ -5,6 +5,8 @@
 //! circuit, endpoint or credential counts it. The request was not processed, so it may be sent again even if it is
 //! conditional or a retry of the client. It must be replayable. The retry counts for `retry.max_attempts` and needs
 //! the retry budget, because a store that responds only with 421 must not get twice the requests (R5).
+//!
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use tidegate_actors::{Level, RetryTicket};
 

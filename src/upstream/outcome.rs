@@ -1,4 +1,6 @@
 //! Classifies a response, or the failure of a call: for the breaker (B3) and for a retry (R1).
+//!
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use std::time::Duration;
 

@@ -11,9 +11,8 @@
 //!                            or an obstacle  ── no confirmation for 15 min (offset), 1 min (obstacle) ▶ agrees
 //! ```
 //!
-//! All worker threads share one value. A request reads two atomics; the mutex is locked only during an episode. The
-//! offset grants nothing and limits nothing, so no actor owns it. A restart loses it, and the next refusal sets it
-//! again.
+//! All worker threads share one value. A request reads two atomics; the mutex is locked only during an episode. No
+//! actor owns it, because it grants and limits nothing. A restart loses it; the next refusal sets it again.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

@@ -101,15 +101,15 @@ fn a_store_that_always_refuses_is_not_retried_each_time() {
     assert_eq!(store.report_refusal(confirmed(PLAIN, hour), t0).retry_offset, Some(hour));
     assert_eq!(store.report_refusal(confirmed(hour, hour), t0).retry_offset, None);
     assert_eq!(store.offset(t0), PLAIN);
-    let mut tries = 0;
+    let mut retries = 0;
     for second in 1..180 {
         let now = t0 + Duration::from_secs(second);
         if let Some(offset) = store.report_refusal(confirmed(store.offset(now), hour), now).retry_offset {
-            tries += 1;
+            retries += 1;
             assert_eq!(store.report_refusal(confirmed(offset, hour), now).retry_offset, None);
         }
     }
-    assert_eq!(tries, 2, "in three minutes");
+    assert_eq!(retries, 2, "in three minutes");
     assert_eq!(store.snapshot(t0 + MINUTE * 3).unwrap().began, t0, "one episode");
 }
 

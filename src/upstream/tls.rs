@@ -5,6 +5,8 @@
 //! an endpoint share connections. With `tls.sni = "host"` it is the name in `Host`. Each bucket section has its own
 //! set of authorities, and with it its own session cache. Not supported: client certificates, and any way to skip
 //! verification.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -84,7 +84,7 @@ struct ClientWaitState {
     waits: Cell<bool>,
     /// Whether it waited at the last sample.
     has_waited: Cell<bool>,
-    visited_bytes: Cell<u64>,
+    sampled_bytes: Cell<u64>,
     is_registered: Cell<bool>,
     is_cut: Cell<bool>,
     reader: RefCell<Option<Waker>>,
@@ -212,8 +212,8 @@ impl UploadProgress {
             && let Some(watch) = watch.upgrade()
         {
             client_wait.is_registered.set(true);
-            let visited: Weak<Self> = Rc::downgrade(self);
-            watch.register(visited);
+            let sampled: Weak<Self> = Rc::downgrade(self);
+            watch.register(sampled);
         }
         Poll::Pending
     }
@@ -281,25 +281,25 @@ impl UploadProgress {
 }
 
 impl Sampled for UploadProgress {
-    fn sample(&self, visit: &Sample<'_>) -> bool {
+    fn sample(&self, sample: &Sample<'_>) -> bool {
         let client_wait = &self.client_wait;
         let (waits, bytes) = (client_wait.waits.get() && !self.is_paused(), self.bytes.get());
         let has_waited = client_wait.has_waited.replace(waits) && waits;
-        let waited = if has_waited { visit.elapsed } else { Duration::ZERO };
-        let moved_bytes = bytes.saturating_sub(client_wait.visited_bytes.replace(bytes));
+        let waited = if has_waited { sample.elapsed } else { Duration::ZERO };
+        let moved_bytes = bytes.saturating_sub(client_wait.sampled_bytes.replace(bytes));
         let occupancy = client_wait.registration.borrow().as_ref().map(|(_, occupancy)| *occupancy);
         let mut wait = client_wait.wait.borrow_mut();
         if !waits || occupancy.is_none() {
             wait.reset();
-        } else if wait.advance((waited, moved_bytes), occupancy, visit.shared, visit.now) {
+        } else if wait.advance((waited, moved_bytes), occupancy, sample.shared, sample.now) {
             client_wait.is_cut.set(true);
             if let Some(reader) = client_wait.reader.take() {
                 reader.wake();
             }
         }
-        let stays = occupancy.is_some() && !client_wait.is_cut.get();
-        client_wait.is_registered.set(stays);
-        stays
+        let stays_registered = occupancy.is_some() && !client_wait.is_cut.get();
+        client_wait.is_registered.set(stays_registered);
+        stays_registered
     }
 }
 

@@ -120,9 +120,9 @@ impl CredentialSource {
     pub(crate) async fn wait_until_known(&self) {
         let Self::Renewed(renewed) = self else { return };
         if matches!(*renewed.0.borrow(), RenewalState::Requested) {
-            let mut news = renewed.0.subscribe();
+            let mut changes = renewed.0.subscribe();
             // After the timeout, `current` returns the error.
-            let _ = timeout(FIRST_WAIT_MAX, news.wait_for(|state| !matches!(state, RenewalState::Requested)))
+            let _ = timeout(FIRST_WAIT_MAX, changes.wait_for(|state| !matches!(state, RenewalState::Requested)))
                 .await;
         }
     }

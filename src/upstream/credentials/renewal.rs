@@ -77,8 +77,8 @@ pub(crate) async fn renewal_loop(
     let url = endpoint.url.url();
     let mut failures = 0;
     loop {
-        let asked = timeout(RESPONSE_TIME_MAX, request_lease(&http, &endpoint));
-        let pause = match asked.await.unwrap_or(Err(RenewalError::Slow)) {
+        let request = timeout(RESPONSE_TIME_MAX, request_lease(&http, &endpoint));
+        let pause = match request.await.unwrap_or(Err(RenewalError::Slow)) {
             Ok(Lease { credentials, expires }) => {
                 failures = 0;
                 let pause = renewal_delay(expires, clock::wall(), rand::rng().random());
