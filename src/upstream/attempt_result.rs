@@ -67,8 +67,10 @@ impl AttemptResult {
             response,
             (classified.retry_after.wait, evidence),
         );
-        let skew =
-            result.as_ref().ok().and_then(|inspected| inspected.report_clock(bucket.clock(permit.endpoint())));
+        let skew = result
+            .as_ref()
+            .ok()
+            .and_then(|inspected| inspected.report_clock(bucket.clock(permit.endpoint())));
         if skew.as_ref().is_some_and(|skew| skew.is_confirmed) {
             bucket.metrics.clock_refused.inc();
         }

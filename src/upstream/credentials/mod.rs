@@ -122,8 +122,9 @@ impl CredentialSource {
         if matches!(*renewed.0.borrow(), RenewalState::Requested) {
             let mut changes = renewed.0.subscribe();
             // After the timeout, `current` returns the error.
-            let _ = timeout(FIRST_WAIT_MAX, changes.wait_for(|state| !matches!(state, RenewalState::Requested)))
-                .await;
+            let _ =
+                timeout(FIRST_WAIT_MAX, changes.wait_for(|state| !matches!(state, RenewalState::Requested)))
+                    .await;
         }
     }
 
