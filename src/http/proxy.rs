@@ -57,7 +57,7 @@ pub(crate) async fn proxy(
     let worker = Rc::clone(&worker);
     #[cfg(feature = "bench")]
     if !worker.shared.config.guards {
-        return upstream::raw::pass(&worker, request, payload.into_inner()).await;
+        return upstream::raw::forward(&worker, request, payload.into_inner()).await;
     }
     if let Some(reply) = probes::probe_reply(&worker, Head::from(request.head())) {
         return reply.map_body(|_, body| ProxyBody::Local(body, None));

@@ -1,4 +1,5 @@
-//! An answer to a reduced multi-delete, to which the errors of the denied objects are appended (`s3/delete_result.rs`).
+//! Response body of a reduced multi-delete. The errors of the denied objects are appended to it
+//! (`s3/delete_result.rs`).
 
 use std::error::Error;
 use std::pin::Pin;
@@ -12,12 +13,12 @@ use slog::{Logger, warn};
 use crate::s3::delete_result::{ErrorAppender, NotDeleteResult};
 use crate::upstream::proxy_body::ProxyBody;
 
-/// Errors that are to be appended to an answer.
+/// The errors to append to a response.
 pub(crate) struct DeniedErrors {
     pub(crate) appender: ErrorAppender,
-    /// Where it is logged if the answer has no place for them.
+    /// Logs a response to which the errors cannot be appended.
     pub(crate) log: Logger,
-    /// Of the request.
+    /// The request ID.
     pub(crate) id: HeaderValue,
 }
 
@@ -38,7 +39,7 @@ impl ProxyBody {
 }
 
 impl DeniedErrors {
-    /// The transfer breaks, because the client would take the denied objects for deleted.
+    /// Breaks the transfer. Otherwise the client would take the denied objects for deleted.
     fn fail(&self, error: NotDeleteResult) -> Poll<Option<Result<Bytes, Box<dyn Error>>>> {
         warn!(self.log, "transfer broken"; "id" => self.id.to_str().unwrap_or_default(),
             "error" => error.to_string());

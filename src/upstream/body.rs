@@ -1,8 +1,10 @@
-//! The request's body on its way up: counted, limited, known to the watch, and held to what its head says.
+//! The request body on its way to the upstream: byte count, size limit, progress, and the checks against the request
+//! head.
 //!
-//! A small body is read whole, so that it is verified before the upstream hears of it, and so that the request can be tried
-//! again (R3); any other is streamed with one piece in hand. What is verified and how it is framed for the upstream is
-//! the business of `s3::upload`.
+//! A small body is read whole. It is verified before the upstream call begins, and the request can be retried (R3). A
+//! larger body is streamed with one piece in memory. `s3::upload` verifies the body and frames it for the upstream.
+//!
+//! Design: `docs/design/uploads.md`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -26,21 +28,21 @@ use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::upload_progress::UploadProgress;
 use crate::upstream::{TimeoutKind, UpstreamRejection};
 
-/// Bodies up to this size are read whole if the request may then be retried.
+/// Bodies up to this size are read whole if the request may be retried afterwards.
 pub(crate) const REPLAY_BYTES_MAX: u64 = 64 << 10;
 
 /// The body of one request.
 pub(crate) enum RequestBody {
-    /// None, and no length is said.
+    /// No body and no `Content-Length`.
     None,
-    /// Known bytes, which can be sent again.
+    /// Bytes in memory. They can be sent again.
     Buffered(Bytes),
-    /// A stream, which can be sent once.
+    /// A stream. It can be sent once.
     Stream(Option<Box<Upload>>),
 }
 
 impl RequestBody {
-    /// All of it, where it was read whole.
+    /// The whole body, if it was read into memory.
     pub(crate) fn buffered(&self) -> Option<&Bytes> {
         match self {
             Self::Buffered(bytes) => Some(bytes),
@@ -49,57 +51,57 @@ impl RequestBody {
     }
 }
 
-/// A body in flight, once.
+/// A streamed body. It can be sent once.
 pub(crate) struct Upload {
     body: BodySource,
-    /// None where nothing is claimed about the body: its bytes pass as they are.
+    /// None if the request declares neither a digest nor framing: the bytes are forwarded unchanged.
     pipeline: Option<Pipeline>,
-    /// Verified, and not yet asked for.
+    /// Verified pieces that the connection has not polled yet.
     ready: VecDeque<Bytes>,
-    /// Towards the upstream, where it is known.
+    /// The length towards the upstream, if it is known.
     size: Option<u64>,
     has_ended: bool,
 }
 
-/// What the client sends.
+/// The bytes that the client sends.
 pub(crate) struct BodySource {
     payload: Payload,
-    /// As its head says, framing included.
+    /// The length in the request head, framing included.
     pub(crate) declared_length: Option<u64>,
     limit: Option<u64>,
-    /// The longest it may stand still.
+    /// The longest time between two pieces.
     idle_timeout: Duration,
     progress: Rc<UploadProgress>,
-    /// Read to learn how it is framed.
+    /// Pieces that were read in advance to find out the framing.
     peeked: VecDeque<Bytes>,
 }
 
-const LONGER_THAN_DECLARED: &str = "it is longer than its head says";
+const LONGER_THAN_DECLARED: &str = "it is longer than its declared length";
 
-/// The connection wants an error; the flow knows the reason.
+/// The connection needs an error value. `UploadProgress` has the reason.
 #[derive(Debug, Error)]
-#[error("the request's body failed")]
+#[error("the request body failed")]
 pub(crate) struct UploadFailed;
 
 impl BodySource {
-    /// Takes a request's body over.
+    /// Takes the payload out of a request.
     pub(crate) fn from_payload(
         payload: &mut Payload,
-        announced: Option<u64>,
+        declared_length: Option<u64>,
         bucket: &Bucket,
-        flow: Rc<UploadProgress>,
+        progress: Rc<UploadProgress>,
     ) -> Self {
         Self {
             payload: mem::replace(payload, Payload::None),
-            declared_length: announced,
+            declared_length,
             limit: bucket.config.max_request_size,
             idle_timeout: bucket.config.upstream.idle_timeout,
-            progress: flow,
+            progress,
             peeked: VecDeque::new(),
         }
     }
 
-    /// The next piece; none at the end, which is where the head says.
+    /// The next piece. None at the end; the end must be where the request head declares it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamRejection>>> {
         if let Some(piece) = self.peeked.pop_front() {
             return Poll::Ready(Some(Ok(piece)));
@@ -115,12 +117,12 @@ impl BodySource {
             }
             Poll::Ready(Some(Ok(piece))) => {
                 let bytes = self.progress.bytes() + piece.len() as u64;
-                let left = self.declared_length.map(|announced| announced.saturating_sub(bytes));
+                let left = self.declared_length.map(|declared| declared.saturating_sub(bytes));
                 self.progress.record_streamed(piece.len(), left, clock::now());
                 if let Some(limit) = self.limit.filter(|limit| self.progress.bytes() > *limit) {
                     return Poll::Ready(Some(Err(UpstreamRejection::BodyTooLarge { limit })));
                 }
-                if self.declared_length.is_some_and(|announced| self.progress.bytes() > announced) {
+                if self.declared_length.is_some_and(|declared| self.progress.bytes() > declared) {
                     let fault = UpstreamRejection::BodyMalformed(LONGER_THAN_DECLARED.to_owned());
                     return Poll::Ready(Some(Err(fault)));
                 }
@@ -134,12 +136,12 @@ impl BodySource {
         }
     }
 
-    /// Whether all of it has come, as far as its head can tell.
+    /// Whether the whole body has arrived. Always false if the head declares no length.
     fn is_complete(&self) -> bool {
         self.peeked.is_empty() && self.declared_length == Some(self.progress.bytes())
     }
 
-    /// The next piece, within the time that a body may stand still and at the pace that it has to keep.
+    /// The next piece, within the idle timeout and the minimum body rate.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
         let (wait_max, phase) = match self.progress.remaining_wait(clock::now()) {
             Some(left) if left < self.idle_timeout => (left, TimeoutKind::BodyRate),
@@ -149,22 +151,22 @@ impl BodySource {
         next.await.map_err(|_| UpstreamRejection::Timeout(phase))?.transpose()
     }
 
-    /// A body that was read already.
-    pub(crate) fn from_bytes(bytes: Bytes, bucket: &Bucket, flow: Rc<UploadProgress>) -> Self {
-        let announced = Some(bytes.len() as u64);
-        let mut source = Self::from_payload(&mut Payload::None, announced, bucket, flow);
+    /// A body that is in memory already.
+    pub(crate) fn from_bytes(bytes: Bytes, bucket: &Bucket, progress: Rc<UploadProgress>) -> Self {
+        let declared_length = Some(bytes.len() as u64);
+        let mut source = Self::from_payload(&mut Payload::None, declared_length, bucket, progress);
         source.unread(bytes);
         source
     }
 
-    /// Gives back what was read too far.
+    /// Puts back bytes that were read too far.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.peeked.push_front(bytes);
         }
     }
 
-    /// Lifts the limit from the bytes on the wire, where the data in them was held to it.
+    /// Removes the size limit from the bytes on the wire, after the decoded length was checked against it.
     pub(crate) fn without_limit(mut self) -> Self {
         self.limit = None;
         self
@@ -188,19 +190,19 @@ impl BodySource {
         Ok(size)
     }
 
-    /// Reads a small body whole, about which nothing is claimed.
+    /// Reads a small body whole. Nothing is verified.
     pub(crate) async fn read_unverified(self) -> Result<Bytes, UpstreamRejection> {
         let pipeline = Pipeline::for_data(None, ExpectedDigests::empty(), None);
         self.read_buffered(pipeline).await.map(|(bytes, _)| bytes)
     }
 
-    /// Reads a small body whole. What is returned is verified, with the trailing checksum where there is one.
+    /// Reads a small body whole and verifies it. Returns it with the trailing checksum, if there is one.
     pub(crate) async fn read_buffered(
         mut self,
         mut pipeline: Pipeline,
     ) -> Result<(Bytes, Option<String>), UpstreamRejection> {
         let mut whole = BytesMut::new();
-        // The time in which it comes is not the total's (T1).
+        // The time in which the body arrives does not count for the total timeout (T1).
         self.progress.begin(clock::now());
         let trailer = loop {
             let piece = self.next().await?;
@@ -223,12 +225,12 @@ impl BodySource {
 }
 
 impl Upload {
-    /// `size` is what the upstream is told.
+    /// `size` is the length that is sent to the upstream.
     pub(crate) fn new(body: BodySource, pipeline: Option<Pipeline>, size: Option<u64>) -> Self {
         Self { body, pipeline, ready: VecDeque::new(), size, has_ended: false }
     }
 
-    /// Frames the body for the upstream. Must come before its first byte.
+    /// Sets the framing for the upstream. Must be called before the first piece is polled.
     pub(crate) fn set_framing(&mut self, frame: ChunkEncoding, encoder: Encoder) {
         if let Some(pipeline) = &mut self.pipeline {
             self.size = frame.framed_length();
@@ -236,7 +238,7 @@ impl Upload {
         }
     }
 
-    /// The length the upstream is told; none where it is not known ahead.
+    /// The length that is sent to the upstream. None if it is not known in advance.
     pub(crate) fn size(&self) -> Option<u64> {
         self.size
     }
@@ -252,7 +254,7 @@ impl Upload {
         if self.body.is_complete() { self.finish() } else { Ok(()) }
     }
 
-    /// The client has sent everything.
+    /// Handles the end of the client's body.
     fn finish(&mut self) -> Result<(), UpstreamRejection> {
         self.has_ended = true;
         if let Some(mut pipeline) = self.pipeline.take() {
@@ -269,7 +271,7 @@ impl Upload {
         }
     }
 
-    /// The next piece for the upstream; none at the end.
+    /// The next piece for the upstream. None at the end.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadFailed>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -279,20 +281,20 @@ impl Upload {
             if self.has_ended {
                 return Poll::Ready(None);
             }
-            let taken = match self.body.poll(cx) {
+            let pushed = match self.body.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(piece))) => self.push(piece),
                 Poll::Ready(Some(Err(fault))) => Err(fault),
                 Poll::Ready(None) => self.finish(),
             };
-            if let Err(fault) = taken {
+            if let Err(fault) = pushed {
                 self.body.progress.set_failure(fault);
                 return Poll::Ready(Some(Err(UploadFailed)));
             }
         }
     }
 
-    /// The upstream takes nothing at the moment. Ready if the upload is cut.
+    /// Called while the upstream accepts no bytes. Ready if the upload was cut.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<UploadFailed> {
         self.body.progress.poll_cut(cx).map(|()| {
             self.body.progress.set_failure(UpstreamRejection::MemoryPressure);
@@ -300,9 +302,9 @@ impl Upload {
         })
     }
 
-    /// The body does not have the length that the upstream was told: never the upstream's fault.
+    /// The body does not have the length that was sent to the upstream. This is never a failure of the upstream.
     pub(crate) fn fail_length(&self, is_longer: bool) -> UploadFailed {
-        let what = if is_longer { LONGER_THAN_DECLARED } else { "it is shorter than its head says" };
+        let what = if is_longer { LONGER_THAN_DECLARED } else { "it is shorter than its declared length" };
         self.body.progress.set_failure(UpstreamRejection::BodyMalformed(what.to_owned()));
         UploadFailed
     }
@@ -310,7 +312,7 @@ impl Upload {
 
 fn classify_payload_error(error: &PayloadError) -> UpstreamRejection {
     match error {
-        // What the connection's loop says of framing that is none.
+        // The HTTP/1.1 and HTTP/2 loops report malformed framing with this kind.
         PayloadError::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => {
             UpstreamRejection::BodyMalformed(cause.to_string())
         }

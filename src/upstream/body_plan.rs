@@ -1,17 +1,17 @@
-//! A request's body taken in hand: read whole or streamed, and how it will be framed for the upstream.
+//! Prepares a request body: it is read whole or streamed, and framed for the upstream.
 //!
 //! | the client sends | up to 64 KiB of data | more |
 //! |---|---|---|
-//! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
-//! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
+//! | data | read whole and verified, then sent with its hash | streamed; the last piece is withheld until the body is verified |
+//! | `aws-chunked` | the same; a trailing checksum becomes a header | streamed; reframed according to `upload_framing` of the bucket |
 //!
-//! Where the bucket's store needs a document changed or digested (`content_md5`, `checksums`), that is read whole up to its own limit
-//! (`s3::upload::document`).
+//! A document that the store needs changed or with a digest (`content_md5`, `checksums`) is read whole up to a limit
+//! of its own (`s3::upload::document`). The file of a form is handled like chunks without a trailer.
 //!
-//! The file of a form goes on like data in chunks without a trailer.
+//! If the upstream request is not signed, there is no seed for chunk signatures. The data is then sent unframed,
+//! except with unsigned trailers.
 //!
-//! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
-//! goes on as it is.
+//! Design: `docs/design/uploads.md`.
 
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -40,38 +40,39 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
 use crate::upstream::request::is_idempotent;
 
-/// A body in hand.
+/// A body that is ready to be sent.
 pub(super) struct PreparedBody {
     pub(super) body: RequestBody,
-    /// What `x-amz-content-sha256` says upstream.
+    /// The value of `x-amz-content-sha256` towards the upstream.
     pub(super) content_sha256: Option<HeaderValue>,
     pub(super) reframing: Option<Reframing>,
-    /// The `Content-MD5` that a body read whole goes on with.
+    /// The `Content-MD5` of a body that was read whole.
     pub(super) md5_header: Md5Header,
 }
 
-/// How a body goes on that the client framed.
+/// How a body is sent that the client framed.
 pub(super) struct Reframing {
-    /// None where the data goes on as it is.
+    /// None if the data is sent unframed.
     pub(super) frame: Option<ChunkEncoding>,
     pub(super) trailing: TrailerOutcome,
 }
 
-/// A body that is to be taken in hand, and what is known of it.
+/// A body that is not read yet, and what is known about it.
 pub(crate) struct BodyPlan {
     pub(crate) source: BodySource,
     pub(crate) length: BodyLength,
-    /// None where nothing is said of it.
+    /// None if the head declares nothing about it.
     pub(crate) declared: Option<DeclaredBody>,
-    /// What the signatures of its chunks go on from. Without it, as for clients that have no key, they are not checked.
+    /// The start of the chunk signature chain. Without it, as for clients without a key, chunk signatures are not
+    /// verified.
     pub(crate) seed: Option<SignatureChain>,
-    /// Up to how many bytes it is read whole.
+    /// Bodies up to this size are read whole.
     pub(crate) buffered_max: u64,
-    /// Whether the upstream's request will be signed.
+    /// Whether the upstream request will be signed.
     pub(crate) is_signed: bool,
 }
 
-/// What the head says of the body of an S3 request; what it says wrongly is refused before the body is asked for.
+/// What the head of an S3 request declares about the body. A false declaration is rejected before the body is read.
 pub(crate) fn declared_body(
     head: Head<'_>,
     length: BodyLength,
@@ -87,7 +88,7 @@ pub(crate) fn declared_body(
     declared.map(Some).map_err(UpstreamRejection::InvalidUpload)
 }
 
-/// Takes the body of a request in hand.
+/// Reads the body or prepares to stream it.
 pub(super) async fn prepare_body(
     head: Head<'_>,
     mut plan: BodyPlan,
@@ -96,27 +97,27 @@ pub(super) async fn prepare_body(
     let Some(declared) = plan.declared.take() else {
         return unverified_body(head, plan.source, plan.length, bucket.config.kind).await;
     };
-    let document = BodyRewrite::for_request(head, &bucket.config.upstream.integrity);
+    let rewrite = BodyRewrite::for_request(head, &bucket.config.upstream.integrity);
     let length = declared.chunks.map(|chunks| chunks.length).or(plan.source.declared_length);
-    let held_max = document.buffered_bytes_max(length).map_err(UpstreamRejection::InvalidUpload)?;
-    plan.buffered_max = plan.buffered_max.max(held_max);
-    if let Some(scan) = declared.file {
-        return form_file_body(plan, scan, declared.expected_digests, bucket);
+    let document_max = rewrite.buffered_bytes_max(length).map_err(UpstreamRejection::InvalidUpload)?;
+    plan.buffered_max = plan.buffered_max.max(document_max);
+    if let Some(file) = declared.file {
+        return form_file_body(plan, file, declared.expected_digests, bucket);
     }
-    let intake = match declared.chunks {
+    let prepared = match declared.chunks {
         Some(chunks) => chunked_body(head, plan, chunks, declared.expected_digests, bucket).await?,
         None => unframed_body(head, plan.source, declared.expected_digests, plan.buffered_max).await?,
     };
-    Ok(intake.adapt_to_store(document))
+    Ok(prepared.adapt_to_store(rewrite))
 }
 
 impl PreparedBody {
-    /// A verified body as the store needs it.
-    fn adapt_to_store(self, document: BodyRewrite) -> Self {
-        let changed = self.body.buffered().and_then(|body| document.rewrite(body));
-        let md5_header = document.md5_header(changed.is_some());
+    /// Changes a verified body as the store needs it.
+    fn adapt_to_store(self, rewrite: BodyRewrite) -> Self {
+        let changed = self.body.buffered().and_then(|body| rewrite.rewrite(body));
+        let md5_header = rewrite.md5_header(changed.is_some());
         match changed {
-            // The client's hash is of another body.
+            // The client's hash belongs to the unchanged body.
             Some(body) => {
                 let content_sha256 = Some(payload_digest(&body));
                 Self { body: RequestBody::Buffered(body), content_sha256, md5_header, ..self }
@@ -130,7 +131,7 @@ fn allows_body(method: &Method) -> bool {
     matches!(*method, Method::PUT | Method::POST)
 }
 
-/// A body about which nothing is claimed, or none at all.
+/// A body without declared digests, or no body.
 async fn unverified_body(
     head: Head<'_>,
     source: BodySource,
@@ -139,7 +140,7 @@ async fn unverified_body(
 ) -> Result<PreparedBody, UpstreamRejection> {
     let replays = is_idempotent(head.method);
     let body = match length {
-        // Said with a length even where the client left it out: servers are stricter than HTTP.
+        // `Content-Length: 0` is sent even if the client left it out: many servers require it.
         BodyLength::Empty if allows_body(head.method) || head.headers.contains_key(CONTENT_LENGTH) => {
             RequestBody::Buffered(Bytes::new())
         }
@@ -154,17 +155,19 @@ async fn unverified_body(
     Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
 }
 
-/// An S3 body that is the data as it is.
+/// An S3 body without framing.
 async fn unframed_body(
     head: Head<'_>,
     source: BodySource,
-    claims: ExpectedDigests,
-    whole_max: u64,
+    expected_digests: ExpectedDigests,
+    buffered_max: u64,
 ) -> Result<PreparedBody, UpstreamRejection> {
     let length = source.declared_length;
-    let pipeline = Pipeline::for_data(None, claims, length);
+    let pipeline = Pipeline::for_data(None, expected_digests, length);
     let body = match length {
-        Some(bytes) if bytes <= whole_max => RequestBody::Buffered(source.read_buffered(pipeline).await?.0),
+        Some(bytes) if bytes <= buffered_max => {
+            RequestBody::Buffered(source.read_buffered(pipeline).await?.0)
+        }
         _ => streamed_body(source, Some(pipeline), length),
     };
     let content_sha256 = Some(payload_hash(head.headers, &body));
@@ -176,21 +179,21 @@ async fn chunked_body(
     head: Head<'_>,
     plan: BodyPlan,
     chunks: ChunkedBody,
-    claims: ExpectedDigests,
+    expected_digests: ExpectedDigests,
     bucket: &Bucket,
 ) -> Result<PreparedBody, UpstreamRejection> {
     let config = &bucket.config;
-    let BodyPlan { source, seed, buffered_max: whole_max, is_signed, .. } = plan;
-    // Its data was held to the limit, and no more of it is taken than was announced.
+    let BodyPlan { source, seed, buffered_max, is_signed, .. } = plan;
+    // The decoded length was checked against the limit, and the decoder reads no more than that.
     let mut source = source.without_limit();
-    let keeps_size = chunks.layout.is_signed() && seed.is_some();
+    let keeps_chunk_size = chunks.layout.is_signed() && seed.is_some();
     let trailer = chunks.trailer.map(|algorithm| algorithm.header());
     let decoder = Decoder::new(chunks.layout, chunks.length, trailer, seed, config.max_chunk_size);
-    let pipeline = Pipeline::for_data(Some(decoder), claims, Some(chunks.length));
-    if chunks.length <= whole_max {
+    let pipeline = Pipeline::for_data(Some(decoder), expected_digests, Some(chunks.length));
+    if chunks.length <= buffered_max {
         let (bytes, value) = source.read_buffered(pipeline).await?;
         let content_sha256 = Some(payload_digest(&bytes));
-        // In a header of CompleteMultipartUpload it would be that of the object.
+        // As a header of CompleteMultipartUpload the checksum would be that of the object.
         let is_dropped = config.upstream.integrity.checksums == Checksums::Strip
             || is_completion(head.method, head.uri.query().unwrap_or_default());
         let trailing = match chunks.trailer.zip(value) {
@@ -209,13 +212,13 @@ async fn chunked_body(
     }
     let mut frame = upstream_frame(config.upstream.integrity.upload_framing, &chunks)
         .filter(|frame| is_signed || !frame.layout.is_signed());
-    if let Some(frame) = frame.as_mut().filter(|frame| keeps_size && frame.layout.is_signed())
+    if let Some(frame) = frame.as_mut().filter(|frame| keeps_chunk_size && frame.layout.is_signed())
         && let Some(first) = source.peek_chunk_size().await?.filter(|first| *first <= config.max_chunk_size)
     {
         frame.chunk_bytes = choose_chunk_bytes(first, chunks.length);
     }
     check_framed_length(frame.as_ref())?;
-    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
+    let content_sha256 = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
     let trailing = match (chunks.trailer, frame.and_then(|frame| frame.trailer)) {
         (None, _) => TrailerOutcome::Absent,
         (Some(_), None) => TrailerOutcome::Dropped,
@@ -223,34 +226,34 @@ async fn chunked_body(
     };
     Ok(PreparedBody {
         body: streamed_body(source, Some(pipeline), Some(chunks.length)),
-        content_sha256: Some(HeaderValue::from_static(word)),
+        content_sha256: Some(HeaderValue::from_static(content_sha256)),
         reframing: Some(Reframing { frame, trailing }),
         md5_header: Md5Header::default(),
     })
 }
 
-/// The file of a form, whose end the form's own end must follow.
+/// The file of a form. The end of the form must follow the end of the file.
 fn form_file_body(
     plan: BodyPlan,
-    scan: FileDecoder,
-    claims: ExpectedDigests,
+    file: FileDecoder,
+    expected_digests: ExpectedDigests,
     bucket: &Bucket,
 ) -> Result<PreparedBody, UpstreamRejection> {
-    let chunks = ChunkedBody { layout: ChunkLayout::Signed, length: scan.remaining(), trailer: None };
+    let chunks = ChunkedBody { layout: ChunkLayout::Signed, length: file.remaining(), trailer: None };
     let frame =
         upstream_frame(bucket.config.upstream.integrity.upload_framing, &chunks).filter(|_| plan.is_signed);
-    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
+    let content_sha256 = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.layout.as_str());
     check_framed_length(frame.as_ref())?;
-    let pipeline = Pipeline::for_form_file(scan, claims, chunks.length);
+    let pipeline = Pipeline::for_form_file(file, expected_digests, chunks.length);
     Ok(PreparedBody {
         body: streamed_body(plan.source, Some(pipeline), Some(chunks.length)),
-        content_sha256: Some(HeaderValue::from_static(word)),
+        content_sha256: Some(HeaderValue::from_static(content_sha256)),
         reframing: Some(Reframing { frame, trailing: TrailerOutcome::Absent }),
         md5_header: Md5Header::default(),
     })
 }
 
-/// Refuses a body before the upstream hears of it if its framed length cannot be said.
+/// Rejects a body before the upstream call if its framed length overflows.
 fn check_framed_length(frame: Option<&ChunkEncoding>) -> Result<(), UpstreamRejection> {
     match frame {
         Some(frame) if frame.framed_length().is_none() => {
@@ -260,7 +263,7 @@ fn check_framed_length(frame: Option<&ChunkEncoding>) -> Result<(), UpstreamReje
     }
 }
 
-/// How these chunks are framed for the upstream; not at all is an answer.
+/// The framing of these chunks for the upstream. None means that the data is sent unframed.
 fn upstream_frame(framing: UploadFraming, chunks: &ChunkedBody) -> Option<ChunkEncoding> {
     let (layout, trailer) = match (framing, chunks.trailer) {
         (UploadFraming::SignedChunks, _) | (UploadFraming::SignedChunksTrailer, None) => {
@@ -278,7 +281,7 @@ fn streamed_body(source: BodySource, pipeline: Option<Pipeline>, size: Option<u6
     RequestBody::Stream(Some(Box::new(Upload::new(source, pipeline, size))))
 }
 
-/// The client's own hash where it gave one, so that the store verifies what the client meant.
+/// The client's own hash, if it sent one: the store then verifies the body that the client meant.
 fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
     let given = headers.get(CONTENT_SHA256).filter(|value| {
         let bytes = value.as_bytes();

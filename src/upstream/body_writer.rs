@@ -1,12 +1,14 @@
-//! A request's body on its way into the connection.
+//! Writes a request body to the connection.
 //!
-//! awc collects 8 KiB before it writes, the request's head included, and looks at its connection only in order to
-//! write. A client that pauses in mid-upload would leave the upstream without what it has sent, and would not hear
-//! that the upstream has answered. So awc is given a request without a body, and the connection (`connection.rs`) sends the
-//! body behind the head: what comes goes on at once, several pieces in one system call, uncopied.
+//! awc collects 8 KiB before it writes, including the request head, and polls its connection only to write. While a
+//! client pauses in mid-upload, the upstream would not receive the bytes that have arrived, and the gateway would not
+//! see an early response. So awc gets a request without a body, and the connection (`connection.rs`) sends the body
+//! after the head: without delay, several pieces in one system call, and without a copy.
 //!
-//! The framing is RFC 9112's: a length where it is known, else chunks. Deliberately absent: trailers, which no
-//! request has here.
+//! Framing follows RFC 9112: a length if it is known, otherwise chunks. Trailers are not supported; no request here
+//! has them.
+//!
+//! Design: `docs/design/uploads.md`.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -20,15 +22,15 @@ use crate::s3::pieces::PieceQueue;
 use crate::upstream::body::Upload;
 use crate::upstream::stream::UpstreamStream;
 
-/// What is taken from the body before it is written.
+/// The maximum of bytes that are polled from the body before they are written.
 const OUT_BYTES_MAX: usize = 64 << 10;
 /// Pieces in one system call.
 const SLICES_MAX: usize = 16;
 
-/// One body, and the head before it.
+/// The head and the body of one request.
 pub(crate) struct RequestBodyWriter {
     upload: Box<Upload>,
-    /// Of the body, where the length is known; chunks otherwise.
+    /// Remaining bytes of the body if the length is known. None: chunked.
     left: Option<u64>,
     out: PieceQueue,
     out_bytes: usize,
@@ -37,7 +39,7 @@ pub(crate) struct RequestBodyWriter {
 
 impl fmt::Debug for RequestBodyWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pump")
+        f.debug_struct("RequestBodyWriter")
             .field("left", &self.left)
             .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()
@@ -45,7 +47,7 @@ impl fmt::Debug for RequestBodyWriter {
 }
 
 impl RequestBodyWriter {
-    /// `head` is the request's, as awc wrote it for a request without a body.
+    /// `head` is the request head as awc wrote it for a request without a body.
     pub(crate) fn new(upload: Box<Upload>, head: &[u8]) -> Self {
         let left = upload.size();
         let head = with_framing(head, left);
@@ -55,12 +57,12 @@ impl RequestBodyWriter {
         Self { upload, left, out, out_bytes, has_ended: false }
     }
 
-    /// Writes what there is; ready once all of it is written.
+    /// Writes the bytes that are there. Ready once the whole body is written.
     pub(crate) fn poll(&mut self, stream: &mut UpstreamStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             self.fill(cx)?;
             if self.out.is_empty() {
-                // TLS may hold something back.
+                // TLS may have buffered bytes.
                 let flushed = Pin::new(&mut *stream).poll_flush(cx)?;
                 return if self.has_ended { flushed.map(Ok) } else { Poll::Pending };
             }
@@ -100,7 +102,8 @@ impl RequestBodyWriter {
             self.push(Bytes::from_static(b"\r\n"));
             return Ok(());
         };
-        // The upload is held to its length before; here it would become the beginning of another request.
+        // The upload is checked against its length earlier. Here extra bytes would become the beginning of another
+        // request.
         let Some(rest) = left.checked_sub(bytes) else {
             return Err(io::Error::other(self.upload.fail_length(true)));
         };
@@ -130,7 +133,7 @@ impl RequestBodyWriter {
     }
 }
 
-/// The head with what it says of the body behind its first line.
+/// Inserts the framing header after the first line of the head.
 fn with_framing(head: &[u8], length: Option<u64>) -> Bytes {
     let line = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
     let framing = match length {

@@ -1,7 +1,7 @@
-//! `x-amz-bucket-region` in answers to `s3` requests (A9).
+//! `x-amz-bucket-region` in responses to `s3` requests (A9).
 //!
-//! Clients of S3 sign for the region that this header names. They sign for the gateway, so the gateway's region replaces a region
-//! of the store.
+//! S3 clients sign for the region in this header. They sign for the gateway, so the gateway's region replaces the
+//! region of the store.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderValue;
@@ -14,29 +14,29 @@ use crate::router::Bucket;
 use crate::s3::addressing::NamedResource;
 use crate::s3::location;
 
-/// Which answers to a request have the header.
+/// Which responses to a request have the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RegionHeader {
-    /// None: the bucket is of kind `http`.
+    /// None: the bucket has kind `http`.
     Never,
-    /// Answers to which the store has added one.
+    /// Responses in which the store has set it.
     Replace,
-    /// The same, and errors.
+    /// Responses in which the store has set it, and errors.
     OnError,
-    /// Every answer (HeadBucket).
+    /// Every response (HeadBucket).
     Always,
-    /// The document of a success (GetBucketLocation).
+    /// The body of a success (GetBucketLocation).
     Document,
 }
 
 impl RegionHeader {
-    /// Of the answer to a request of this method that is for no bucket, or for one that is not known yet.
+    /// For a request to no bucket, or to a bucket that is not known yet.
     pub(crate) fn unrouted(method: &Method) -> Self {
-        // The answer to HEAD has no body that could tell it.
+        // The response to HEAD has no body, so only the header can name the region.
         if *method == Method::HEAD { Self::OnError } else { Self::Replace }
     }
 
-    /// Of the answer to this request.
+    /// For the response to this request.
     pub(crate) fn for_request(head: Head<'_>, bucket: &Bucket, named: &NamedResource<'_>) -> Self {
         if bucket.config.kind != Kind::S3 {
             return Self::Never;
@@ -50,7 +50,7 @@ impl RegionHeader {
         }
     }
 
-    /// Errors besides, where a bucket is a store's.
+    /// The same, with errors: for a bucket of the store behind a glob.
     pub(crate) fn with_errors(self) -> Self {
         match self {
             Self::Replace | Self::Document => Self::OnError,
@@ -58,12 +58,12 @@ impl RegionHeader {
         }
     }
 
-    /// Whether a success is answered with the gateway's own document.
+    /// Whether the gateway replaces the body of a success.
     pub(crate) fn replaces_body(self, status: StatusCode) -> bool {
         self == Self::Document && status.is_success()
     }
 
-    /// Writes the region into an answer's headers, if it belongs there.
+    /// Sets the region header if this response has one.
     pub(crate) fn write<B>(self, region: &str, response: &mut HttpResponse<B>) {
         let has_one = || response.headers().contains_key(&BUCKET_REGION);
         let is_added = match self {

@@ -1,14 +1,13 @@
-//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R5). A read that may be asked for twice
-//! at a time is `hedge.rs`'s.
+//! The attempts of one request: breaker ticket, call, classification, and possibly a retry (R1–R5).
+//!
+//! Hedged reads, with two attempts at a time, are in `hedge.rs`. Design: `docs/design/retries-and-hedging.md`.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::body::None as NoBody;
 use awc::{ClientResponse, SendClientRequest};
-use tidegate_actors::{
-    BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RequestFingerprints, RetryTicket, clock,
-};
+use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RetryTicket, clock};
 use tidegate_config::Priority;
 
 use crate::buffers::SocketBuffers;
@@ -17,28 +16,28 @@ use crate::http::request_validation::Head;
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
 use crate::upstream::call_context::CallContext;
 use crate::upstream::circuit_wait::{self, AttemptGrant, AttemptRequest};
 use crate::upstream::conditional_write;
-use crate::upstream::credential_feedback::{self, CredentialFeedback};
+use crate::upstream::credential_feedback;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::error_document::ErrorDocumentPrefix;
-use crate::upstream::failure_attribution::FinishedAttempt;
 use crate::upstream::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::misdirected;
-use crate::upstream::outcome::{self, Classification};
+use crate::upstream::outcome::Classification;
 use crate::upstream::request::{SignatureRetry, UpstreamRequest};
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
-use crate::upstream::retry::{UpstreamRetryAfter, backoff, is_client_retry};
-use crate::upstream::store_clock::{ClockOffset, ClockSkew};
+use crate::upstream::retry::{backoff, has_attempts_left, is_client_retry};
+use crate::upstream::store_clock::ClockOffset;
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
 
-/// What a request was granted: a place at the bucket's upstream, the circuit that its calls belong to, and until when.
+/// The grant for a request: permit of the bucket's gate, circuit, priority and deadline.
 pub(crate) struct UpstreamGrant {
-    /// None where it waits for the circuit first.
+    /// None if the request waits for its circuit first.
     pub(crate) permit: Option<Permit>,
     pub(crate) circuit: CircuitId,
     pub(crate) priority: Priority,
@@ -46,26 +45,26 @@ pub(crate) struct UpstreamGrant {
     pub(crate) class: OperationClass,
 }
 
-/// An answer whose body is still to come, and what is held for it.
+/// A response with a body that has not been read, and the permits that it holds.
 pub(crate) struct UpstreamResponse {
     pub(crate) response: ClientResponse,
-    /// As much of the body as was read because its error code mattered.
+    /// The part of the body that was read to find the error code.
     pub(crate) error_document: Option<ErrorDocumentPrefix>,
     pub(crate) permit: Permit,
-    /// Where the outcome is known only at the last byte.
+    /// Set if the outcome is known only at the last byte.
     pub(crate) ticket: Option<BreakerTicket>,
-    /// Of the connection that the answer comes from.
+    /// The socket of the connection that the response comes from.
     pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
 impl UpstreamResponse {
-    /// The error code of an answer with an error document, where the code was read.
+    /// The error code of an error document, if it was read.
     pub(crate) fn error_code(&self) -> Option<String> {
         self.error_document.as_ref().and_then(ErrorDocumentPrefix::code)
     }
 }
 
-/// Calls the upstream until an answer is worth passing on.
+/// Calls the upstream until a response can be forwarded or no retry is allowed.
 pub(crate) async fn call(
     worker: &Worker,
     bucket: &Bucket,
@@ -73,19 +72,20 @@ pub(crate) async fn call(
     grant: UpstreamGrant,
     record: &mut Record,
 ) -> Result<UpstreamResponse, GatewayError> {
-    let UpstreamGrant { permit: mut place, circuit, class, priority, deadline } = grant;
+    let UpstreamGrant { permit: mut held_permit, circuit, class, priority, deadline } = grant;
     let upstream = &bucket.config.upstream;
-    // Neither a key that signs as itself nor a preflight goes on with one of the bucket's credentials.
-    let needs_none = outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
+    // A key that signs as itself and a preflight use none of the bucket's credentials.
+    let needs_no_credential =
+        outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
     let read = hedge::read_kind(bucket, &outbound, class);
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
-    // Held from the leave to try again to the end of that try.
-    let mut retrying: Option<(Duration, RetryTicket)> = None;
+    // Held from the permission to retry to the end of that attempt.
+    let mut retry: Option<(Duration, RetryTicket)> = None;
     loop {
         let is_replayable = outbound.is_replayable();
         let counts_for_circuit = outbound.request.counts_for_circuit();
-        let entry = AttemptRequest {
-            permit: place,
+        let request = AttemptRequest {
+            permit: held_permit,
             circuit,
             priority,
             is_replayable,
@@ -93,22 +93,22 @@ pub(crate) async fn call(
             deadline: deadline.total,
         };
         let AttemptGrant { mut permit, mut ticket, began } =
-            circuit_wait::acquire(worker, bucket, entry, record).await?;
-        credential_feedback::ensure_ready(bucket, &mut permit, needs_none).await;
+            circuit_wait::acquire(worker, bucket, request, record).await?;
+        credential_feedback::ensure_ready(bucket, &mut permit, needs_no_credential).await;
         let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
         record.credential = permit.credential();
-        let moment = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
-        let tried = if let Some(moment) = moment {
-            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at: moment, evidence };
-            let (tried, held) =
+        let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
+        let last = if let Some(hedge_at) = hedge_at {
+            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at, evidence };
+            let (last, permits) =
                 hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record).await;
-            AttemptPermits { permit, ticket } = held;
+            AttemptPermits { permit, ticket } = permits;
             record.endpoint = Some(permit.endpoint().0);
             record.credential = permit.credential();
-            tried
+            last
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
             let attempt = (&permit, &mut ticket);
@@ -120,32 +120,32 @@ pub(crate) async fn call(
                 result,
             )
         };
-        let ended = tried.ended;
+        let ended = last.ended;
         record.phases.first_byte = Some(ended);
-        if let Some(kind) = read.filter(|_| tried.classified.classification.outcome == Outcome::Success) {
+        if let Some(kind) = read.filter(|_| last.classified.classification.outcome == Outcome::Success) {
             bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
         }
 
-        // What it was a ticket for is over.
-        drop(retrying.take());
-        let mut stays = tried.is_credential_refused();
+        // The attempt that the ticket was for has ended.
+        drop(retry.take());
+        let mut keeps_endpoint = last.is_credential_refused();
         if let Some(ticket) =
-            misdirected::acquire_retry(worker, bucket, &mut outbound, &tried.result, record).await
+            misdirected::acquire_retry(worker, bucket, &mut outbound, &last.result, record).await
         {
-            (retrying, stays) = (Some((Duration::ZERO, ticket)), true);
-        } else if may_retry(worker, bucket, &outbound, &tried, record) {
-            retrying = acquire_retry(bucket, &mut outbound, &mut permit, (&tried, record, deadline)).await;
+            (retry, keeps_endpoint) = (Some((Duration::ZERO, ticket)), true);
+        } else if may_retry(worker, bucket, &outbound, &last, record) {
+            retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
-        let AttemptResult { result, classified, feedback, skew, .. } = tried;
-        if let Some((pause, _)) = retrying {
+        let AttemptResult { result, classified, feedback, skew, .. } = last;
+        if let Some((pause, _)) = retry {
             ticket.report(classified.classification.outcome);
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
-            if !stays {
+            if !keeps_endpoint {
                 bucket.pool.reassign(&mut permit).await?;
             }
-            place = Some(permit);
+            held_permit = Some(permit);
             continue;
         }
         let skew = skew.filter(|skew| skew.is_confirmed);
@@ -160,86 +160,89 @@ pub(crate) async fn call(
     }
 }
 
-/// Whether an attempt that has ended may be followed by another.
+/// Whether another attempt may follow.
 fn may_retry(
     worker: &Worker,
     bucket: &Bucket,
     outbound: &UpstreamRequest,
-    tried: &AttemptResult,
+    last: &AttemptResult,
     record: &Record,
 ) -> bool {
-    let resigns = outbound.signature_retry_offset(tried.skew.as_ref()).is_some();
-    let is_refused = tried.feedback.is_credential_error() || resigns;
-    let is_unsent = matches!(&tried.result, Err(rejection) if rejection.is_unsent());
+    let signs_again = outbound.signature_retry_offset(last.skew.as_ref()).is_some();
+    let is_refused = last.feedback.is_credential_error() || signs_again;
+    let is_unsent = matches!(&last.result, Err(rejection) if rejection.is_unsent());
     // A signature that was refused for its time had no effect, whatever the method.
-    let replays = if resigns { outbound.has_body() } else { outbound.is_replayable() };
-    (tried.classified.classification.is_transient || is_refused)
+    let replays = if signs_again { outbound.has_body() } else { outbound.is_replayable() };
+    (last.classified.classification.is_transient || is_refused)
         && replays
-        && record.attempts < bucket.config.upstream.retry.max_attempts.get()
+        && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && may_resend(outbound, is_refused || is_unsent, bucket)
         && worker.shared.actors.monitor.level() < Level::Critical
 }
 
-/// Leave of the bucket for another attempt, and the pause before it.
+/// Acquires a retry ticket of the bucket and computes the pause before the attempt.
 async fn acquire_retry(
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     permit: &mut Permit,
-    (tried, record, deadline): (&AttemptResult, &Record, Deadline),
+    (last, record, deadline): (&AttemptResult, &Record, Deadline),
 ) -> Option<(Duration, RetryTicket)> {
-    if let Some(offset) = outbound.signature_retry_offset(tried.skew.as_ref()) {
+    if let Some(offset) = outbound.signature_retry_offset(last.skew.as_ref()) {
         let ticket = bucket.pool.acquire_retry().await?;
         outbound.signature_retry = SignatureRetry::WithOffset(offset);
         return Some((Duration::ZERO, ticket));
     }
-    if tried.feedback.is_credential_error() {
+    if last.feedback.is_credential_error() {
         return credential_feedback::retry_with_other(bucket, permit).await;
     }
-    let left = deadline.total.saturating_duration_since(tried.ended);
-    let asked = tried.classified.retry_after.wait;
-    let pause = backoff(&bucket.config.upstream.retry, record.attempts + 1, asked, left)?;
+    let left = deadline.total.saturating_duration_since(last.ended);
+    let retry_after = last.classified.retry_after.wait;
+    let pause = backoff(&bucket.config.upstream.retry, record.attempts + 1, retry_after, left)?;
     bucket.pool.acquire_retry().await.map(|ticket| (pause, ticket))
 }
 
-/// Whether a request that failed may be sent once more, as far as it is the request's to say.
-fn may_resend(outbound: &UpstreamRequest, is_untouched: bool, bucket: &Bucket) -> bool {
+/// Whether the headers and the method allow to send a failed request again.
+fn may_resend(outbound: &UpstreamRequest, had_no_effect: bool, bucket: &Bucket) -> bool {
     let Head { method, headers, uri, .. } = outbound.request.head();
-    if !is_untouched && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
+    if !had_no_effect && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
         return false;
     }
-    let is_clients = is_client_retry(headers);
-    if is_clients {
+    let client_retries = is_client_retry(headers);
+    if client_retries {
         bucket.metrics.retry_left_to_client.inc();
     }
-    !is_clients
+    !client_retries
 }
 
 fn finish_call(
     result: Result<InspectedResponse, UpstreamRejection>,
-    verdict: Classification,
+    classification: Classification,
     ticket: BreakerTicket,
     permit: Permit,
 ) -> Result<UpstreamResponse, GatewayError> {
     let InspectedResponse { response, document: error_document, socket, .. } = match result {
-        Ok(head) => head,
+        Ok(response) => response,
         Err(rejection) => {
-            ticket.report(verdict.outcome);
+            ticket.report(classification.outcome);
             return Err(rejection.into());
         }
     };
-    // A failure is told at once; whether a success is one is known at its last byte.
-    let ticket = if verdict.outcome == Outcome::Success {
+    // A failure is reported at once. A success is reported at the last byte.
+    let ticket = if classification.outcome == Outcome::Success {
         Some(ticket)
     } else {
-        ticket.report(verdict.outcome);
+        ticket.report(classification.outcome);
         None
     };
     Ok(UpstreamResponse { response, error_document, permit, ticket, socket })
 }
 
-fn count_retry_result(bucket: &Bucket, record: &Record, verdict: &Classification, is_refused: bool) {
+fn count_retry_result(bucket: &Bucket, record: &Record, classification: &Classification, is_refused: bool) {
     if record.attempts - u32::from(record.hedged.is_some()) > 1 {
-        if is_refused || verdict.is_transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+        if is_refused
+            || classification.is_transient
+            || matches!(classification.outcome, Outcome::Failure { .. })
+        {
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
@@ -247,123 +250,7 @@ fn count_retry_result(bucket: &Bucket, record: &Record, verdict: &Classification
     }
 }
 
-/// An attempt that is over, and what it means.
-pub(super) struct AttemptResult {
-    pub(super) result: Result<InspectedResponse, UpstreamRejection>,
-    pub(super) classified: ClassifiedResult,
-    /// Of the credential that it was made with.
-    feedback: CredentialFeedback,
-    /// The store refused the time of the signature.
-    skew: Option<ClockSkew>,
-    pub(super) ended: Instant,
-}
-
-impl AttemptResult {
-    /// Judges an attempt that has just ended, and tells the pool of it.
-    pub(super) fn classify(
-        (bucket, evidence, counts): (&Bucket, Option<RequestFingerprints>, bool),
-        limits: AttemptLimits,
-        flow: &UploadProgress,
-        (permit, ticket): (&Permit, &mut BreakerTicket),
-        result: Result<InspectedResponse, UpstreamRejection>,
-    ) -> Self {
-        let ended = clock::now();
-        let waited = limits.upstream_wait(flow, ended);
-        let is_long = limits.deadline.is_long_operation;
-        let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
-        if slow.is_some_and(|slow| waited > slow) {
-            ticket.mark_slow();
-        }
-        let mut classified = classify_result(&result, bucket);
-        // Some proxies answer 5xx when a client stalls its upload.
-        if result.is_ok() && flow.is_stalled_by_client(ended) {
-            classified.classification.outcome = Outcome::Neutral;
-        }
-        // How long a store works on a copy says nothing of how it serves.
-        let waited = if is_long { Duration::ZERO } else { waited };
-        let attempted = FinishedAttempt { endpoint: permit.endpoint(), began: limits.began, waited };
-        let status = result.as_ref().map(|answer| answer.response.status().as_u16());
-        classified.classification.outcome = match counts {
-            true => attempted.report_outcome(bucket, classified.classification.outcome, status),
-            false => Outcome::Neutral,
-        };
-        let answer = result.as_ref().ok().map(InspectedResponse::status_and_code);
-        let feedback = credential_feedback::report_feedback(
-            bucket,
-            permit,
-            answer,
-            (classified.retry_after.wait, evidence),
-        );
-        let skew =
-            result.as_ref().ok().and_then(|answer| answer.report_clock(bucket.clock(permit.endpoint())));
-        if skew.as_ref().is_some_and(|skew| skew.is_confirmed) {
-            bucket.metrics.clock_refused.inc();
-        }
-        // The clock of another endpoint may be right.
-        let is_hopeless = skew.as_ref().is_some_and(|skew| skew.is_confirmed && skew.retry_offset.is_none());
-        classified.classification.is_transient |= is_hopeless && bucket.config.upstream.endpoints.len() > 1;
-        Self { result, classified, feedback, skew, ended }
-    }
-
-    /// Whether the store has refused the credential or the signature, and not looked at the request.
-    fn is_credential_refused(&self) -> bool {
-        self.feedback.is_credential_error()
-            || self.skew.as_ref().is_some_and(|skew| skew.retry_offset.is_some())
-    }
-
-    /// Whether it is an answer about the request, and not about how the upstream is.
-    pub(super) fn is_conclusive(&self) -> bool {
-        let is_answer =
-            |answered: &InspectedResponse| !matches!(answered.response.status().as_u16(), 429 | 500..);
-        let is_refused = self.feedback.is_credential_error() || self.skew.is_some();
-        !self.classified.classification.is_transient
-            && !is_refused
-            && self.result.as_ref().is_ok_and(is_answer)
-    }
-}
-
-pub(super) struct ClassifiedResult {
-    pub(super) classification: Classification,
-    retry_after: UpstreamRetryAfter,
-}
-
-fn classify_result(
-    result: &Result<InspectedResponse, UpstreamRejection>,
-    bucket: &Bucket,
-) -> ClassifiedResult {
-    match result {
-        Ok(head) => {
-            let status = head.response.status().as_u16();
-            let upstream = &bucket.config.upstream;
-            let is_throttled = outcome::is_throttling(status, head.code.as_deref());
-            let most = match is_throttled && !upstream.credentials_by_name.is_empty() {
-                true => upstream.credential_pool.max_cool_down,
-                false => upstream.circuit_breaker.max_timeout,
-            };
-            let retry_after = match status {
-                400.. => UpstreamRetryAfter::parse(head.response.headers(), clock::wall(), most),
-                _ => UpstreamRetryAfter::default(),
-            };
-            if let Some(oddity) = retry_after.anomaly {
-                bucket.metrics.count_odd_retry_after(oddity);
-            }
-            let mut verdict = outcome::classify_status(status, head.code.as_deref(), retry_after.wait);
-            verdict.is_transient |= head.is_truncated();
-            ClassifiedResult { classification: verdict, retry_after }
-        }
-        Err(rejection) => {
-            if rejection.is_unsent() {
-                bucket.metrics.count_error("upstream_connect_attempt");
-            }
-            ClassifiedResult {
-                classification: outcome::classify_rejection(rejection),
-                retry_after: UpstreamRetryAfter::default(),
-            }
-        }
-    }
-}
-
-/// One call, up to the head of the answer.
+/// One call, up to the response head.
 async fn attempt(
     worker: &Worker,
     bucket: &Bucket,
@@ -380,33 +267,34 @@ async fn attempt(
     ) {
         Ok(response) => response,
         Err(rejection) => {
-            if let Some(untouched) = context.reclaim_upload() {
-                outbound.body = RequestBody::Stream(Some(untouched));
+            if let Some(upload) = context.reclaim_upload() {
+                outbound.body = RequestBody::Stream(Some(upload));
             }
             return Err(rejection);
         }
     };
     let method = outbound.request.head().method;
-    let facts = CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
-    check_head(response, facts, context.socket()).await
+    let call_info =
+        CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
+    check_head(response, call_info, context.socket()).await
 }
 
-/// A call that begins when it is polled.
+/// A call that starts when it is first polled.
 pub(super) struct PendingCall {
     pub(super) call: SendClientRequest,
     pub(super) context: Rc<CallContext>,
-    /// The offset of the clock that it is signed with; none where it is not signed.
+    /// The clock offset of the signature. None if the request is not signed.
     pub(super) signed_offset: Option<ClockOffset>,
 }
 
-/// Sends a request, as soon as what is returned is polled.
+/// Builds and signs a request. The returned call is sent when it is polled.
 pub(super) fn prepare_call(
     worker: &Worker,
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     permit: &Permit,
     limits: AttemptLimits,
-    flow: &Rc<UploadProgress>,
+    upload_progress: &Rc<UploadProgress>,
 ) -> Result<PendingCall, UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
@@ -428,11 +316,11 @@ pub(super) fn prepare_call(
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             let now = clock::now();
-            flow.begin(now);
-            flow.begin_transfer(&worker.transfers, now);
-            // The connection sends it, see `pump.rs`.
+            upload_progress.begin(now);
+            upload_progress.begin_transfer(&worker.transfers, now);
+            // The connection sends the body, see `body_writer.rs`.
             (request.send_body(NoBody::new()), Some(upload))
         }
     };
-    Ok(PendingCall { call, context: CallContext::new(Rc::clone(flow), upload), signed_offset })
+    Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
 }

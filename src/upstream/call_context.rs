@@ -1,11 +1,13 @@
 //! The call that is being polled on this thread, for the connection that it uses.
 //!
-//! A connection sends the request's body itself (`pump.rs`) and hears an answer that comes before the end of it: "403" or
-//! "503", and then the upstream closes. For that it must know whose connection it is, but awc stands between the two. What
-//! they share is the call that is being polled, set by the watch around it. A connection that has answered early is
-//! never used again.
+//! A connection sends the request body itself (`body_writer.rs`) and must handle a response that arrives before the
+//! end of the body: for example 403 or 503, after which the upstream closes. For that it needs the call that it
+//! serves, but awc is between the two. They share a thread-local with the current call. `timeouts.rs` sets it around
+//! each poll. A connection with an early response is never reused.
 //!
-//! A call may have a bell, which its own timer rings (`watch.rs`) for whoever polls it: see `hedge.rs`.
+//! A call may have a hedge timer (`hedge.rs`). The timer of the call (`timeouts.rs`) fires it.
+//!
+//! Design: `docs/design/uploads.md`.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -24,14 +26,14 @@ thread_local! {
 /// One call to an upstream.
 pub(crate) struct CallContext {
     pub(crate) upload_progress: Rc<UploadProgress>,
-    /// A streamed body, until a connection takes it over.
+    /// A streamed body, until a connection takes it.
     upload: RefCell<Option<Box<Upload>>>,
     hedge_timer: Cell<HedgeTimer>,
-    /// The socket of the connection that its head was written to.
+    /// The socket of the connection that the request head was written to.
     socket: RefCell<Option<Rc<SocketBuffers>>>,
 }
 
-/// When somebody wants to hear of a call that still goes on.
+/// When to start the hedge of a call that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HedgeTimer {
     Unset,
@@ -49,47 +51,48 @@ impl CallContext {
         })
     }
 
-    /// The socket of the connection that the call uses; none before that.
+    /// The socket of the connection that the call uses. None before it has one.
     pub(crate) fn socket(&self) -> Option<Rc<SocketBuffers>> {
         self.socket.borrow().clone()
     }
 
-    /// Has the bell rung at this moment, if the call goes on then.
-    pub(crate) fn arm_hedge_timer(&self, moment: Instant) {
-        self.hedge_timer.set(HedgeTimer::Armed(moment));
+    /// Sets the time at which the hedge timer fires if the call has not ended.
+    pub(crate) fn arm_hedge_timer(&self, at: Instant) {
+        self.hedge_timer.set(HedgeTimer::Armed(at));
     }
 
-    /// Ready once the bell has rung, for whoever polls it with the call: nobody is woken for it alone.
+    /// Ready once the hedge timer has fired. It registers no waker: poll it together with the call.
     pub(crate) fn hedge_due(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|_| if self.hedge_timer.get() == HedgeTimer::Fired { Poll::Ready(()) } else { Poll::Pending })
     }
 
-    /// Rings if it is time, and says when the call's timer has to look again that is due then.
+    /// Fires the hedge timer if it is due. Returns when the call's timer must be polled again, at the latest at
+    /// `due`.
     pub(crate) fn check_hedge_timer(&self, due: Instant, now: Instant) -> Instant {
         match self.hedge_timer.get() {
-            HedgeTimer::Armed(moment) if moment <= now => {
+            HedgeTimer::Armed(at) if at <= now => {
                 self.hedge_timer.set(HedgeTimer::Fired);
                 due
             }
-            HedgeTimer::Armed(moment) => due.min(moment),
+            HedgeTimer::Armed(at) => due.min(at),
             HedgeTimer::Unset | HedgeTimer::Fired => due,
         }
     }
 
-    /// The body back, if no connection has taken it: then not a byte of it was read, let alone sent.
+    /// Returns the body if no connection has taken it. Then no byte of it was read or sent.
     pub(crate) fn reclaim_upload(&self) -> Option<Box<Upload>> {
         self.upload.take()
     }
 }
 
-/// Makes a call the current one for as long as it is polled.
+/// Sets the current call while it is polled, and restores the previous one on drop.
 pub(crate) struct CurrentCall {
     previous: Option<Rc<CallContext>>,
 }
 
 impl CurrentCall {
-    pub(crate) fn set(ongoing: &Rc<CallContext>) -> Self {
-        Self { previous: CURRENT_CALL.replace(Some(Rc::clone(ongoing))) }
+    pub(crate) fn set(context: &Rc<CallContext>) -> Self {
+        Self { previous: CURRENT_CALL.replace(Some(Rc::clone(context))) }
     }
 }
 
@@ -99,7 +102,7 @@ impl Drop for CurrentCall {
     }
 }
 
-/// The current call uses the connection with this socket. Its body, once, for that connection.
+/// Records that the current call uses the connection with this socket. Returns the body of the call, once.
 pub(crate) fn attach_connection(socket: &Rc<SocketBuffers>) -> Option<(Box<Upload>, Rc<UploadProgress>)> {
     CURRENT_CALL.with_borrow(|current| {
         let current = current.as_ref()?;
@@ -108,10 +111,10 @@ pub(crate) fn attach_connection(socket: &Rc<SocketBuffers>) -> Option<(Box<Uploa
     })
 }
 
-/// Whether a call other than this one is being polled: it must not use this one's connection.
-pub(crate) fn is_other_call(flow: &Rc<UploadProgress>) -> bool {
+/// Whether another call is being polled. It must not use the connection of this one.
+pub(crate) fn is_other_call(upload_progress: &Rc<UploadProgress>) -> bool {
     CURRENT_CALL.with_borrow(|current| {
-        current.as_ref().is_some_and(|current| !Rc::ptr_eq(&current.upload_progress, flow))
+        current.as_ref().is_some_and(|current| !Rc::ptr_eq(&current.upload_progress, upload_progress))
     })
 }
 
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn calls_nest_and_end() {
         let outer = CallContext::new(Rc::default(), None);
-        assert!(!is_other_call(&outer.upload_progress), "nobody is no other");
+        assert!(!is_other_call(&outer.upload_progress), "no call is polled");
         {
             let _outer = CurrentCall::set(&outer);
             assert!(!is_other_call(&outer.upload_progress));

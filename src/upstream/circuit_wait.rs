@@ -1,9 +1,11 @@
-//! The way to an attempt: a place in the bucket's gate and leave of the circuit, which may be waited for.
+//! Acquires the permit and the breaker ticket of an attempt. A request may wait for its circuit.
 //!
-//! A request that finds its circuit closed has its place already, and asks for leave last, immediately before the call. One that
-//! may wait for its circuit (`circuit_breaker.hold_ms`) has no place while it does: it gets leave first and then a place. Which
-//! requests may wait is known from their heads before they queue, so the others are refused there; once the body is in hand, it
-//! is the body that tells.
+//! A request that finds its circuit closed already has its permit and takes the ticket last, immediately before the
+//! call. A request that may wait for its circuit (`circuit_breaker.hold_ms`) holds no permit while it waits: it takes
+//! the ticket first and the permit afterwards. Whether a request may wait is decided from its head before it queues,
+//! so other requests are rejected there. Once the body is read, the body decides.
+//!
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use std::time::Instant;
 
@@ -19,7 +21,7 @@ use crate::upstream::body::REPLAY_BYTES_MAX;
 use crate::upstream::request::is_idempotent;
 use crate::worker::Worker;
 
-/// Whether a request of this kind could be repeated, so that it may wait.
+/// Whether the head of a request allows to repeat it, so that it may wait for its circuit.
 pub(crate) fn is_replayable(method: &Method, length: BodyLength) -> bool {
     let is_whole = match length {
         BodyLength::Empty => true,
@@ -29,7 +31,7 @@ pub(crate) fn is_replayable(method: &Method, length: BodyLength) -> bool {
     is_whole && is_idempotent(method)
 }
 
-/// Whether a request that could be repeated may wait for the circuit that refused it.
+/// Whether a replayable request may wait for the circuit that rejected it.
 pub(crate) fn may_wait_for_circuit(
     worker: &Worker,
     bucket: &Bucket,
@@ -39,28 +41,27 @@ pub(crate) fn may_wait_for_circuit(
     bucket.breaker.may_wait(circuit, refusal) && worker.shared.actors.monitor.level() < Level::Critical
 }
 
-/// What an attempt is made with, and since when.
+/// What an attempt holds, and when it began.
 pub(super) struct AttemptGrant {
     pub(super) permit: Permit,
     pub(super) ticket: BreakerTicket,
     pub(super) began: Instant,
 }
 
-/// Who wants to make an attempt.
+/// What an attempt asks for.
 pub(super) struct AttemptRequest {
-    /// Its place; none where it waits for the circuit first.
+    /// The permit. None if the request waits for the circuit first.
     pub(super) permit: Option<Permit>,
     pub(super) circuit: CircuitId,
     pub(super) priority: Priority,
-    /// Whether it could be repeated.
+    /// Whether the request can be sent again.
     pub(super) is_replayable: bool,
-    /// Whether its outcome counts for the circuit.
+    /// Whether the outcome counts for the circuit.
     pub(super) counts_for_circuit: bool,
-    /// When its time is up.
     pub(super) deadline: Instant,
 }
 
-/// Takes what an attempt needs.
+/// Acquires the permit and the ticket of an attempt.
 pub(super) async fn acquire(
     worker: &Worker,
     bucket: &Bucket,
@@ -73,7 +74,7 @@ pub(super) async fn acquire(
         let began = clock::now();
         let acquired = match breaker.check(circuit, began) {
             _ if !counts_for_circuit => breaker.acquire_uncounted(circuit, began),
-            Ok(clearance) => breaker.acquire(circuit, clearance).await,
+            Ok(check) => breaker.acquire(circuit, check).await,
             Err(refusal) => Err(refusal),
         };
         match acquired {
@@ -95,9 +96,9 @@ pub(super) async fn acquire(
 mod tests {
     use super::*;
 
-    /// B2, R3: only what could be sent again may wait
+    /// B2, R3: only a request that can be sent again may wait
     #[test]
-    fn what_can_be_repeated_is_patient() {
+    fn only_requests_that_can_be_repeated_are_replayable() {
         let small = BodyLength::Known(REPLAY_BYTES_MAX);
         let large = BodyLength::Known(REPLAY_BYTES_MAX + 1);
         for method in [Method::GET, Method::HEAD, Method::DELETE, Method::PUT] {

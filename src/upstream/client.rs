@@ -1,9 +1,12 @@
-//! One bucket's HTTP client on one worker thread: awc with every default that is wrong for a gateway set right.
+//! The HTTP client of one bucket on one worker thread: awc with settings for a gateway.
 //!
-//! No redirects, no decompression, no timeout of its own (the watch has them all), no default headers, `TCP_NODELAY`.
-//! awc's own limit is the pool's whole size on every worker, so that it never queues: the bucket's gate is what bounds
-//! connections in use. Idle ones over `max_idle` are closed as their answer ends, see `answer.rs`. awc sees plain HTTP everywhere:
-//! TLS is the dialer's, so that it, too, is under the connection that notices early answers.
+//! No redirects, no decompression, no default headers, `TCP_NODELAY`, and no timeout of awc: `timeouts.rs` has all of
+//! them. The connection limit of awc is the size of the whole pool on every worker, so that awc never queues: the
+//! bucket's gate limits the connections in use. Idle connections over `max_idle` are closed when their response ends,
+//! see `response_body.rs`.
+//!
+//! awc uses plain HTTP everywhere. The dialer does TLS, below the connection that handles early responses
+//! (`docs/design/connections.md`).
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -28,12 +31,12 @@ use crate::upstream::connection_key::ConnectionKey;
 use crate::upstream::credentials::CredentialSource;
 use crate::upstream::dialer::Dialer;
 
-/// How long an idle upstream connection is kept; below what common servers keep theirs.
+/// How long an idle upstream connection is kept. Shorter than the keep-alive of common servers.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a connection to a name lives: a busy one would never see that its name leads elsewhere by now.
+/// The maximum age of a connection to a DNS name. A busy connection would never follow a changed address.
 const DNS_NAME_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Open upstream connections of one bucket, all workers together.
+/// Open upstream connections of one bucket, on all workers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionCounts {
     open: Arc<AtomicUsize>,
@@ -45,20 +48,20 @@ impl ConnectionCounts {
     }
 }
 
-/// A signer, and what it was made of.
+/// A signer and the credentials that it was made from.
 type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
 
-/// What a worker calls a bucket's upstream with.
+/// The client for the upstream of one bucket on one worker.
 pub(crate) struct UpstreamClient {
     http: RefCell<awc::Client>,
-    /// Buckets that awc may keep connections for, where they have connections of their own.
+    /// Buckets for which awc may keep connections, if buckets have separate connections.
     pooled_buckets: RefCell<HashSet<String>>,
     pooled_buckets_max: usize,
     connector: ConnectorSettings,
     region: String,
-    /// The signer made last for each of the bucket's credentials, and for what they were.
+    /// The last signer of each credential of the bucket.
     signers: RefCell<Vec<CachedSigner>>,
-    /// Of keys that sign as themselves.
+    /// Signers of keys that sign as themselves.
     client_signers: HashMap<KeyId, Rc<Signer>>,
 }
 
@@ -73,9 +76,9 @@ impl UpstreamClient {
             limit,
         };
         let region = upstream.region.clone();
-        let own = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
+        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
         let client_signers = if bucket.config.kind == Kind::S3 {
-            keyring.upstream_credentials().map(own).collect()
+            keyring.upstream_credentials().map(with_signer).collect()
         } else {
             HashMap::new()
         };
@@ -90,53 +93,53 @@ impl UpstreamClient {
         }
     }
 
-    /// A request that goes over one of its connections.
+    /// A new request over one of the connections.
     pub(crate) fn request(&self, method: Method, uri: Uri) -> awc::ClientRequest {
         self.http.borrow().request(method, uri)
     }
 
-    /// Notes a bucket that has connections of its own. awc neither forgets a key nor closes the idle connections of
-    /// one that is not asked for again, and clients invent names under a glob. So awc is replaced when there are more
-    /// buckets than connections that may be idle.
+    /// Records a bucket that has separate connections. awc never forgets a key and never closes idle connections of a
+    /// key that is not used again, and clients can invent names under a glob. So the awc client is replaced when
+    /// there are more buckets than `max_idle` connections.
     pub(crate) fn track_bucket(&self, bucket: &str) {
-        let mut kept = self.pooled_buckets.borrow_mut();
-        if kept.contains(bucket) {
+        let mut buckets = self.pooled_buckets.borrow_mut();
+        if buckets.contains(bucket) {
             return;
         }
-        if kept.len() >= self.pooled_buckets_max {
-            kept.clear();
+        if buckets.len() >= self.pooled_buckets_max {
+            buckets.clear();
             self.close_idle();
         }
-        kept.insert(bucket.to_owned());
+        buckets.insert(bucket.to_owned());
     }
 
-    /// Closes the connections that are idle on this thread; returns how many that were. awc has no call for that, but drops them with
-    /// its client. Those in use go on, and close with their answers.
+    /// Closes the idle connections on this thread and returns their number. awc has no function for that, but drops
+    /// them with its client. Connections in use close at the end of their responses.
     pub(crate) fn close_idle(&self) -> usize {
         let open = self.connector.counts.open();
         self.http.replace(self.connector.client());
         open.saturating_sub(self.connector.counts.open())
     }
 
-    /// Whether this client key signs as itself.
+    /// Whether this client key signs upstream requests itself.
     pub(crate) fn signs_as_client(&self, key: Option<KeyId>) -> bool {
         key.is_some_and(|key| self.client_signers.contains_key(&key))
     }
 
-    /// Whether a request of this client key's is signed at all.
+    /// Whether a request of this client key is signed for the upstream.
     pub(crate) fn signs(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
         self.signs_as_client(key) || source.signs()
     }
 
-    /// Who signs a request of this client key's at this moment; none if it goes up unsigned.
+    /// The signer for a request of this client key now. None if the request is not signed.
     pub(crate) fn signer(
         &self,
         key: Option<KeyId>,
         source: &CredentialSource,
         credential: Option<CredentialId>,
     ) -> Result<Option<Rc<Signer>>, UpstreamRejection> {
-        if let Some(own) = key.and_then(|key| self.client_signers.get(&key)) {
-            return Ok(Some(Rc::clone(own)));
+        if let Some(signer) = key.and_then(|key| self.client_signers.get(&key)) {
+            return Ok(Some(Rc::clone(signer)));
         }
         let Some(credentials) = source.of_credential(credential).current(clock::wall())? else {
             return Ok(None);
@@ -147,23 +150,23 @@ impl UpstreamClient {
         {
             return Ok(Some(Rc::clone(signer)));
         }
-        let made = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
-        *signer = Some((credentials, Rc::clone(&made)));
-        Ok(Some(made))
+        let new_signer = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
+        *signer = Some((credentials, Rc::clone(&new_signer)));
+        Ok(Some(new_signer))
     }
 }
 
-/// A client of the gateway's own, for a single caller.
+/// A client for the gateway's internal calls, with one connection.
 pub(crate) fn internal_client(dialer: impl Into<Arc<Dialer>>, timeout: Duration) -> awc::Client {
     ConnectorSettings { dialer: dialer.into(), counts: ConnectionCounts::default(), timeout, limit: 1 }
         .client()
 }
 
-/// A question to the one endpoint of such a client, with its path.
+/// A GET to the one endpoint of such a client, with the path of the endpoint.
 pub(crate) fn internal_get(http: &awc::Client, endpoint: &Endpoint) -> awc::ClientRequest {
     let Endpoint { host, port, path_prefix, authority, .. } = endpoint;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    // The dialer knows which of its endpoints speak TLS; the scheme here is for awc, which would do it itself.
+    // The dialer does TLS where the endpoint has it. With scheme `https`, awc would do TLS itself.
     http.get(format!("http://{host}:{port}{path_prefix}")).insert_header((HOST, authority.as_str()))
 }
 
@@ -172,7 +175,7 @@ struct ConnectorSettings {
     dialer: Arc<Dialer>,
     counts: ConnectionCounts,
     timeout: Duration,
-    /// Connections in use at a time.
+    /// The maximum number of connections in use.
     limit: usize,
 }
 

@@ -1,8 +1,8 @@
-//! What an answer says of the store's clock, where the gateway signed the request (A2).
+//! Measures the store's clock from a response to a signed request (A2).
 //!
-//! An S3 error names the refusal of a signature's time in its code, and the store's time in `<ServerTime>`. The answer to a HEAD has
-//! no document: a 401 or 403 with a date that lies almost as far off as stores tolerate may be such a refusal. It is worth one more
-//! try, and is the client's to read if that changes nothing.
+//! An S3 error has a code for a refused signature time, and the store's time in `<ServerTime>`. The response to a
+//! HEAD has no document: a 401 or 403 with a date that differs by almost as much as stores tolerate may be such a
+//! refusal. The gateway then tries once more. If the result is the same, the client gets it.
 //!
 //! Sources: S3 API reference, "Error responses" (`RequestTimeTooSkewed`); AWS "Common errors" (`RequestExpired`).
 
@@ -17,12 +17,12 @@ use crate::s3::sigv4::Timestamp;
 use crate::upstream::error_document::ErrorDocumentPrefix;
 use crate::upstream::store_clock::{ClockOffset, ClockSkew, StoreClock, TimeRefusal};
 
-/// Error codes that refuse the time of a signature.
+/// Error codes for a refused signature time.
 const TIME_ERROR_CODES: [&str; 3] = ["RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"];
-/// A minute less than the difference that stores tolerate.
+/// One minute less than the difference that stores tolerate (15 minutes).
 const TOLERATED: Duration = Duration::from_secs(14 * 60);
 
-/// The parts of an answer that tell something of the store's clock.
+/// The parts of a response that contain the store's time.
 pub(super) struct DatedResponse<'a> {
     pub(super) status: u16,
     pub(super) headers: &'a HeaderMap,
@@ -32,15 +32,16 @@ pub(super) struct DatedResponse<'a> {
 }
 
 impl DatedResponse<'_> {
-    /// Reports to the clock of its endpoint whether the store accepted the time of a signature that was made with the offset `used`.
-    pub(super) fn report(&self, used: ClockOffset, stores: &StoreClock) -> Option<ClockSkew> {
+    /// Reports to the clock of the endpoint whether the store accepted the time of a signature with the offset
+    /// `used`.
+    pub(super) fn report(&self, used: ClockOffset, store_clock: &StoreClock) -> Option<ClockSkew> {
         let is_plain = used == ClockOffset::default();
         match self.status {
             400 | 401 | 403 => {
-                self.refusal(used, clock::wall()).map(|time| stores.report_refusal(time, clock::now()))
+                self.refusal(used, clock::wall()).map(|time| store_clock.report_refusal(time, clock::now()))
             }
-            ..500 if !is_plain || stores.is_in_episode() => {
-                stores.report_acceptance(used, self.measured(clock::wall()), clock::now());
+            ..500 if !is_plain || store_clock.is_in_episode() => {
+                store_clock.report_acceptance(used, self.measured(clock::wall()), clock::now());
                 None
             }
             _ => None,
@@ -60,15 +61,16 @@ impl DatedResponse<'_> {
         })
     }
 
-    /// The store's clock. `<ServerTime>` in the document takes precedence over the date, which a proxy may have written.
+    /// The offset of the store's clock. `<ServerTime>` takes precedence over the date, which a proxy may have
+    /// written.
     fn measured(&self, now: SystemTime) -> Option<ClockOffset> {
         let server_time = self.document.and_then(|document| parse_time(&document.element("ServerTime")?));
         let date = || httpdate::parse_http_date(self.headers.get(DATE)?.to_str().ok()?).ok();
-        server_time.or_else(date).map(|stores| ClockOffset::between(now, stores))
+        server_time.or_else(date).map(|store_time| ClockOffset::between(now, store_time))
     }
 }
 
-/// Reads `2026-11-29T11:09:20Z` and `20261129T110920Z`.
+/// Parses `2026-11-29T11:09:20Z` and `20261129T110920Z`.
 fn parse_time(text: &str) -> Option<SystemTime> {
     let basic = || Timestamp::parse(text).map(|timestamp| timestamp.to_time());
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from).or_else(basic)
@@ -94,14 +96,14 @@ mod tests {
             remaining: RemainingBody::Complete,
         };
         let code = document.code();
-        let answer = DatedResponse {
+        let response = DatedResponse {
             status,
             headers: &headers,
             is_head,
             code: code.as_deref(),
             document: Some(&document),
         };
-        answer.refusal(ClockOffset::default(), httpdate::parse_http_date(NOW).unwrap())
+        response.refusal(ClockOffset::default(), httpdate::parse_http_date(NOW).unwrap())
     }
 
     fn ahead(seconds: u64) -> Option<ClockOffset> {
@@ -109,7 +111,7 @@ mod tests {
         Some(ClockOffset::between(now, now + Duration::from_secs(seconds)))
     }
 
-    /// A2, X9: the code decides; the store's own time counts more than the date
+    /// A2, X9: the code decides; `<ServerTime>` takes precedence over the date
     #[test]
     fn the_store_names_its_time() {
         let document = |code: &str, time: &str| format!("<Error><Code>{code}</Code>{time}</Error>");
@@ -134,7 +136,7 @@ mod tests {
         }
     }
 
-    /// A2, X9: an answer without a document is a refusal only where the date is far off
+    /// A2, X9: a response without a document is a refusal only if the date is far off
     #[test]
     fn the_response_to_head_is_judged_by_its_date() {
         let of =

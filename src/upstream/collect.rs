@@ -1,7 +1,8 @@
-//! A small answer read whole, for an answer that the gateway composes itself.
+//! Reads a small response whole, for a response that the gateway composes itself.
 //!
-//! A body that ends before its announced end is an error, as for answers that are passed on (`answer.rs`), and the outcome is reported in
-//! the same way: what the upstream broke counts against it, a body over the bound does not.
+//! A body that ends before its declared end is an error, as for forwarded responses (`response_body.rs`), and the
+//! outcome is reported in the same way. What the upstream broke counts as its failure. A body over the size limit
+//! does not.
 
 use std::time::Instant;
 
@@ -16,55 +17,56 @@ use crate::router::Bucket;
 use crate::upstream::call::UpstreamResponse;
 use crate::upstream::error_document::RemainingBody;
 use crate::upstream::failure_attribution;
+use crate::upstream::outcome::failure;
 use crate::upstream::response_source::{UpstreamFraming, is_connection_close};
 
-/// Why an answer is not there whole.
+/// Why a response could not be read whole.
 #[derive(Debug, Error)]
 pub(crate) enum CollectError {
     /// The connection ended or broke before the end of the body.
-    #[error("the connection ended before the end of its answer")]
+    #[error("the upstream closed the connection before the end of the response")]
     Truncated,
     /// No byte within `idle_timeout`.
-    #[error("its answer stood still")]
+    #[error("the upstream sent nothing more of the response within the idle timeout")]
     Idle,
-    /// The body did not come within the time of the request.
-    #[error("its answer did not end in time")]
+    /// The body did not arrive within the time of the request.
+    #[error("the response did not end within the time of the request")]
     Late,
-    /// The body is larger than the bound.
-    #[error("its answer is larger than {0} bytes")]
+    /// The body is larger than the limit.
+    #[error("the response is larger than {0} bytes")]
     TooLarge(usize),
 }
 
-/// The limits of an answer that is read whole.
+/// The limits of a response that is read whole.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CollectLimits {
-    /// The most bytes.
+    /// The maximum size in bytes.
     pub(crate) bytes_max: usize,
-    /// The moment at which all of it must be there.
+    /// When the whole body must have arrived.
     pub(crate) deadline: Instant,
-    /// Whether the client chose that moment, so that it is not the upstream's failure.
+    /// Whether the client set that deadline, so that it is no failure of the upstream.
     pub(crate) is_client_deadline: bool,
 }
 
-/// Reads an answer to its end, reports the outcome of the call, and gives back what was held for it.
+/// Reads a response to its end, reports the outcome of the call, and releases its permits.
 pub(crate) async fn collect(
     bucket: &Bucket,
-    called: UpstreamResponse,
+    call: UpstreamResponse,
     limits: CollectLimits,
 ) -> Result<BytesMut, CollectError> {
-    let UpstreamResponse { mut response, error_document, permit, ticket, socket: _ } = called;
+    let UpstreamResponse { mut response, error_document, permit, ticket, socket: _ } = call;
     let began = clock::now();
-    let ending = UpstreamFraming::of(response.headers(), response.status(), &Method::GET);
-    let (mut body, rest) = match error_document {
+    let framing = UpstreamFraming::of(response.headers(), response.status(), &Method::GET);
+    let (mut body, remaining) = match error_document {
         Some(document) => (BytesMut::from(&document.bytes[..]), document.remaining),
         None => (BytesMut::new(), RemainingBody::Stream),
     };
-    let read = match rest {
+    let read = match remaining {
         RemainingBody::Complete => Ok(()),
         RemainingBody::Broken(_) => Err(CollectError::Truncated),
-        RemainingBody::Stream => read_body(&mut response, ending, bucket, limits, &mut body).await,
+        RemainingBody::Stream => read_body(&mut response, framing, bucket, limits, &mut body).await,
     };
-    // An unread rest takes its connection along, before the place is given back.
+    // Closes the connection of an unread rest before the permit is released.
     drop(response);
     let outcome = match &read {
         Ok(()) => Outcome::Success,
@@ -73,7 +75,7 @@ pub(crate) async fn collect(
         Err(CollectError::Truncated) => failure(FailureCause::Reset),
         Err(CollectError::Idle | CollectError::Late) => failure(FailureCause::Timeout),
     };
-    // Without a ticket the outcome was reported with the head.
+    // Without a ticket the outcome was reported with the response head.
     if let Some(ticket) = ticket {
         if read.is_ok() {
             bucket.pool.report_success(permit.endpoint());
@@ -86,7 +88,7 @@ pub(crate) async fn collect(
 
 async fn read_body(
     response: &mut awc::ClientResponse,
-    ending: UpstreamFraming,
+    framing: UpstreamFraming,
     bucket: &Bucket,
     limits: CollectLimits,
     body: &mut BytesMut,
@@ -103,19 +105,15 @@ async fn read_body(
                 return Err(CollectError::TooLarge(limits.bytes_max));
             }
             Some(Ok(piece)) => body.extend_from_slice(&piece),
-            Some(Err(error)) if ending == UpstreamFraming::Close && is_connection_close(&error) => {
+            Some(Err(error)) if framing == UpstreamFraming::Close && is_connection_close(&error) => {
                 return Ok(());
             }
             Some(Err(_)) => return Err(CollectError::Truncated),
             None => {
                 let is_short =
-                    matches!(ending, UpstreamFraming::Length(bytes) if (body.len() as u64) < bytes);
+                    matches!(framing, UpstreamFraming::Length(bytes) if (body.len() as u64) < bytes);
                 return if is_short { Err(CollectError::Truncated) } else { Ok(()) };
             }
         }
     }
-}
-
-fn failure(cause: FailureCause) -> Outcome {
-    Outcome::Failure { cause, retry_after: None }
 }

@@ -1,10 +1,10 @@
-//! Which headers make a write depend on what the store holds already (R3).
+//! Headers that make the result of a write depend on the stored state (R3).
 //!
-//! Such a write is not idempotent. If it was sent and its answer was lost, a second try meets the result of the first one, and the client
-//! is told that the object which it has just written is in the way.
+//! Such a write is not idempotent. If it was sent and its response was lost, a second attempt finds the result of the
+//! first, and the client gets an error about the object that it has just written.
 //!
-//! Sources: RFC 9110, 13.1; S3 API reference, PutObject, CopyObject, UploadPartCopy, DeleteObject, RenameObject and "Using MFA delete";
-//! Cloud Storage XML API, "HTTP headers"; Cloudflare R2, "S3 API compatibility".
+//! Sources: RFC 9110, 13.1; S3 API reference, PutObject, CopyObject, UploadPartCopy, DeleteObject, RenameObject and
+//! "Using MFA delete"; Cloud Storage XML API, "HTTP headers"; Cloudflare R2, "S3 API compatibility".
 
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName};
@@ -28,7 +28,7 @@ const CONDITIONS: [&str; 27] = [
     "x-amz-if-match-initiated-time",
     "x-amz-if-match-last-modified-time",
     "x-amz-if-match-size",
-    // A code that is valid once.
+    // An MFA code is valid once.
     "x-amz-mfa",
     // A rename removes its source.
     "x-amz-rename-source",
@@ -36,7 +36,7 @@ const CONDITIONS: [&str; 27] = [
     "x-amz-rename-source-if-modified-since",
     "x-amz-rename-source-if-none-match",
     "x-amz-rename-source-if-unmodified-since",
-    // An append is valid at the present end of the object only.
+    // An append is valid only at the current end of the object.
     "x-amz-write-offset-bytes",
     "x-goog-copy-source-if-generation-match",
     "x-goog-copy-source-if-match",
@@ -46,7 +46,8 @@ const CONDITIONS: [&str; 27] = [
     "x-goog-if-metageneration-match",
 ];
 
-/// Whether a write depends on what the store holds already. `query` is the target's; stores read `x-amz-` headers of a presigned URL there.
+/// Whether the result of a request depends on the stored state. `query` is that of the target: stores read the
+/// `x-amz-` headers of a presigned URL there.
 pub(super) fn is_conditional(method: &Method, headers: &HeaderMap, query: &str) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
         && (headers.keys().map(HeaderName::as_str).any(is_condition)
@@ -66,7 +67,7 @@ mod tests {
     /// R3
     #[test]
     fn reads_and_unconditional_writes_may_be_repeated() {
-        assert!(CONDITIONS.is_sorted(), "the look-up needs an order");
+        assert!(CONDITIONS.is_sorted(), "the binary search needs sorted names");
         let none = HeaderMap::new();
         for name in CONDITIONS {
             let headers =

@@ -1,9 +1,12 @@
-//! One connection to an upstream, counted, with an end of stream that cannot be overlooked.
+//! One connection to an upstream. It counts itself and reports the end of the stream as an error.
 //!
-//! awc takes a closed connection for the end of a chunked body, so a truncated answer would look whole (T6). Here the
-//! end of the stream is an error of its own kind; the answer's body knows whether a close may end it. A streamed body is sent
-//! here, behind the head that awc writes, see `pump.rs`; an answer that comes before its end is kept and the rest is not
-//! sent, see `early.rs`. An answer whose body only the close ends is mended, see `head.rs`.
+//! awc takes a closed connection for the end of a chunked body, so a truncated response would look complete (T6).
+//! Here the end of the stream is an error of its own kind, and the response body decides whether a close may end it.
+//! The connection sends a streamed body after the head that awc writes (`body_writer.rs`). An early response is kept,
+//! and the rest of the body is not sent (`call_context.rs`). The version of a close-delimited response is rewritten
+//! (`head_scan.rs`).
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::io;
 use std::pin::Pin;
@@ -23,101 +26,101 @@ use crate::upstream::head_scan::{HeadScan, rewrite_version};
 use crate::upstream::stream::UpstreamStream;
 use crate::upstream::upload_progress::UploadProgress;
 
-/// A connection that counts itself and notices an answer that comes before its request is written.
+/// A counted connection that detects a response before the request body is written.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
     /// Dropped before the stream.
     socket: OpenSocket,
     stream: UpstreamStream,
     open: Arc<AtomicUsize>,
-    /// The body of the request under way, and how it is getting on.
+    /// The body that is being sent, and its progress.
     sending: Option<(RequestBodyWriter, Rc<UploadProgress>)>,
     early: EarlyResponse,
     head: HeadState,
 }
 
-/// How far the head of the next answer has come.
+/// How much of the head of the next response has arrived.
 #[derive(Debug)]
 enum HeadState {
-    /// None is due: what comes is body.
+    /// No head is expected: the next bytes are body.
     Body,
-    /// A request was written. What has come so far is kept until it is a whole head.
+    /// A request was written. The bytes so far are kept until the head is complete.
     Expected(BytesMut),
-    /// It came in pieces; these bytes are still to be handed on.
+    /// The head arrived in pieces. These bytes are still to be returned by reads.
     Buffered(BytesMut),
 }
 
-/// How far an answer has come that came too early.
+/// A response that arrived before the end of the request body.
 #[derive(Debug)]
 enum EarlyResponse {
-    /// Nothing has come.
+    /// There is none.
     Absent,
-    /// A final answer to this call. Its first bytes are still to be read.
+    /// A final response to this call. Its first bytes are still to be returned by reads.
     Final(BytesMut, Rc<UploadProgress>),
 }
 
 const EARLY_BYTES_MAX: usize = 8 << 10;
-/// A head longer than this is handed on as it is; the decoder refuses it.
+/// A longer head is forwarded as it is; the decoder rejects it.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 impl UpstreamConnection {
-    /// `keeps` is what it keeps of its receive buffer between large bodies.
+    /// `keeps` is how the connection keeps its receive buffer between large bodies.
     pub(crate) fn new(stream: UpstreamStream, open: Arc<AtomicUsize>, keeps: BufferRetention) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         let socket = OpenSocket::new(Some(stream.descriptor()), keeps);
         Self { socket, stream, open, sending: None, early: EarlyResponse::Absent, head: HeadState::Body }
     }
 
-    /// Sends the body on; ready once all of it is written, or the upstream has answered before that.
+    /// Sends the body. Ready once all of it is written, or once the upstream has responded early.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.poll_early_response(cx) {
             self.sending = None;
             return Poll::Ready(result);
         }
-        let Some((pump, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
-        let written = ready!(pump.poll(&mut self.stream, cx));
-        // An upstream that answers and closes resets what is still written; its answer may be there all the same.
+        let Some((writer, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
+        let written = ready!(writer.poll(&mut self.stream, cx));
+        // An upstream that responds and closes resets the rest of the upload. Its response may have arrived anyway.
         let has_response = written.is_err() && matches!(self.poll_early_response(cx), Poll::Ready(Ok(())));
         self.sending = None;
         Poll::Ready(if has_response { Ok(()) } else { written })
     }
 
-    /// Whether the upstream answers while a body is being sent; an error is the end of the connection.
+    /// Polls for a response while a body is being sent. An error is the end of the connection.
     fn poll_early_response(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (Some((_, flow)), HeadState::Expected(kept)) = (&self.sending, &mut self.head) else {
+        let (Some((_, upload_progress)), HeadState::Expected(bytes)) = (&self.sending, &mut self.head) else {
             return Poll::Pending;
         };
         loop {
-            if ready!(self.stream.poll_read_available(cx, kept, EARLY_BYTES_MAX))? == 0 {
+            if ready!(self.stream.poll_read_available(cx, bytes, EARLY_BYTES_MAX))? == 0 {
                 return Poll::Ready(Err(closed_error()));
             }
-            if skip_interim(kept) || kept.len() >= HEAD_BYTES_MAX {
-                self.early = EarlyResponse::Final(std::mem::take(kept), Rc::clone(flow));
+            if skip_interim(bytes) || bytes.len() >= HEAD_BYTES_MAX {
+                self.early = EarlyResponse::Final(std::mem::take(bytes), Rc::clone(upload_progress));
                 self.head = HeadState::Body;
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
-    /// Whether what was just read may be handed on; a part of a head is kept back until it can be looked at whole.
+    /// Whether the bytes just read may be returned. A partial head is kept back until it is complete.
     fn filter_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
-        let HeadState::Expected(kept) = &mut self.head else { return true };
-        if kept.is_empty() && rewrite_version(&mut buf.filled_mut()[before..]) == HeadScan::Complete {
+        let HeadState::Expected(bytes) = &mut self.head else { return true };
+        if bytes.is_empty() && rewrite_version(&mut buf.filled_mut()[before..]) == HeadScan::Complete {
             self.head = HeadState::Body;
             return true;
         }
-        kept.extend_from_slice(&buf.filled()[before..]);
+        bytes.extend_from_slice(&buf.filled()[before..]);
         buf.set_filled(before);
-        if !skip_interim(kept) && kept.len() < HEAD_BYTES_MAX {
+        if !skip_interim(bytes) && bytes.len() < HEAD_BYTES_MAX {
             return false;
         }
-        let mut bytes = std::mem::take(kept);
+        let mut bytes = std::mem::take(bytes);
         drain_into(buf, &mut bytes);
         self.head = if bytes.is_empty() { HeadState::Body } else { HeadState::Buffered(bytes) };
         true
     }
 
-    /// What awc writes is a request.
+    /// Called for each write: awc writes requests only.
     fn expect_response(&mut self) {
         if matches!((&self.early, &self.head), (EarlyResponse::Absent, HeadState::Body)) {
             self.head = HeadState::Expected(BytesMut::new());
@@ -129,7 +132,8 @@ fn closed_error() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection")
 }
 
-/// Leaves interim answers (1xx) out, which awc would take for the final one, and mends the head behind them.
+/// Removes interim responses (1xx), which awc would take for the final one, and rewrites the version of the head
+/// after them.
 fn skip_interim(bytes: &mut BytesMut) -> bool {
     loop {
         match rewrite_version(bytes) {
@@ -159,10 +163,10 @@ impl AsyncRead for UpstreamConnection {
     ) -> Poll<io::Result<()>> {
         match &mut self.early {
             EarlyResponse::Absent => {}
-            EarlyResponse::Final(_, flow) if call_context::is_other_call(flow) => {
+            EarlyResponse::Final(_, upload_progress) if call_context::is_other_call(upload_progress) => {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::BrokenPipe,
-                    "the connection has answered early",
+                    "the connection has an early response to another call",
                 )));
             }
             EarlyResponse::Final(bytes, _) if !bytes.is_empty() => {
@@ -195,9 +199,9 @@ impl AsyncWrite for UpstreamConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.expect_response();
         // awc writes a head in one piece.
-        if let Some((upload, flow)) = call_context::attach_connection(self.socket.buffers()) {
-            flow.set_upstream_socket(self.socket.buffers());
-            self.sending = Some((RequestBodyWriter::new(upload, bytes), flow));
+        if let Some((upload, upload_progress)) = call_context::attach_connection(self.socket.buffers()) {
+            upload_progress.set_upstream_socket(self.socket.buffers());
+            self.sending = Some((RequestBodyWriter::new(upload, bytes), upload_progress));
             return Poll::Ready(Ok(bytes.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)

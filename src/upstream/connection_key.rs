@@ -1,27 +1,30 @@
-//! Which connections a request may use, beyond its endpoint's host and port.
+//! The key that decides which connections a request may use, beyond host and port of its endpoint.
 //!
-//! awc keeps idle connections by the authority of the URI and hands that URI to the connector. The user information of the authority
-//! (RFC 3986, 3.2.1) means nothing on either way and is never sent: `Host` is set apart, and endpoints hold none. So it carries the key:
-//! `BUCKET` where TLS asks for the request's host, and `:own` behind it for a connection that serves one request. Requests with the
-//! same key share connections, others do not.
+//! awc pools idle connections by the authority of the URI and passes that URI to the connector. The user information
+//! of the authority (RFC 3986, 3.2.1) has no meaning for either and is never sent: `Host` is set separately, and
+//! endpoints have no user information. So it carries the key: `BUCKET` if the TLS server name is that of the
+//! request's host, followed by `:own` for a connection that serves one request. Requests with the same key share
+//! connections, others do not.
+//!
+//! Design: `docs/design/connections.md`.
 
 use actix_web::http::Uri;
 use actix_web::http::uri::Authority;
 
-/// What stands behind the bucket for a connection that serves one request.
+/// The suffix of the key for a connection that serves one request.
 const SINGLE_USE: &str = ":own";
 
 /// The key of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ConnectionKey<'a> {
-    /// The bucket before the endpoint's name in the name that TLS asks for; empty for the endpoint's name alone.
+    /// The bucket before the endpoint's name in the TLS server name. Empty: the endpoint's name alone.
     pub(crate) tls_bucket: &'a str,
-    /// Whether it serves one request.
+    /// Whether the connection serves one request.
     pub(crate) is_single_use: bool,
 }
 
 impl<'a> ConnectionKey<'a> {
-    /// The endpoint's authority with the key; none where the bucket can stand in no authority.
+    /// The endpoint's authority with the key. None if the bucket is not valid in an authority.
     pub(crate) fn authority(self, endpoint: &Authority) -> Option<Authority> {
         let Self { tls_bucket, is_single_use } = self;
         if self == Self::default() {

@@ -1,12 +1,13 @@
-//! Whether an upstream still takes a credential that answers to clients raised doubts about (C3): one task per bucket that can ask.
+//! Checks of credentials that an upstream may have refused (C3): one task per bucket that can be checked.
 //!
-//! A client can provoke an answer that seems to refuse the gateway's credential, so the gateway asks by itself, with a request that
-//! holds no client's bytes. Of a store it lists the bucket with one key at most: the error code then names the credential or does
-//! not, and `AccessDenied` means that the store knows the credential. Of an API it asks for `credential_check_path`, with the credential
-//! and without one: only a path that is refused without a credential proves anything.
+//! A client can provoke a response that seems to refuse the gateway's credential. So the gateway sends a request of
+//! its own, without any bytes of a client. On a store it lists the bucket with at most one key: the error code either
+//! names the credential or not, and `AccessDenied` means that the store accepts the credential. On an API it requests
+//! `credential_check_path` with the credential and without: only a path that is refused without a credential proves
+//! anything.
 //!
-//! The task sleeps until the pool marks a suspect. Two rounds of checks are at least `CHECK_EVERY` apart, whatever clients do.
-//! Deliberately absent: the decision to withdraw, which is the pool's.
+//! The task sleeps until the pool has a suspect. Two rounds of checks are at least `CHECK_EVERY` apart, whatever
+//! clients do. It does not decide about withdrawal: the pool does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,16 +27,16 @@ use crate::upstream::credential_feedback::is_credential_error_code;
 use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalResponse, send};
 use crate::worker::Shared;
 
-/// From one round of checks to the next, at least.
+/// Minimum interval between two rounds of checks.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// How long one endpoint may take for its answer.
+/// Timeout of a check on one endpoint.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Results in metrics and logs.
 const ACCEPTED: &str = "accepted";
 const REFUSED: &str = "refused";
 const INCONCLUSIVE: &str = "inconclusive";
 
-/// Begins to wait for suspects in every bucket that can be asked about its credentials.
+/// Starts the tasks of the buckets that can check their credentials.
 pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let buckets = shared.router.buckets().iter();
     let checked = buckets.filter(|bucket| bucket.config.upstream.checks_credentials());
@@ -51,8 +52,11 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
     let http = client::internal_client(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
     loop {
         bucket.pool.wait_for_suspects().await;
-        let checks =
-            bucket.pool.drain_suspects().into_iter().map(|one| check(&http, bucket, one, &shared.log));
+        let checks = bucket
+            .pool
+            .drain_suspects()
+            .into_iter()
+            .map(|suspect| check(&http, bucket, suspect, &shared.log));
         join_all(checks).await;
         sleep(CHECK_EVERY).await;
     }
@@ -60,56 +64,57 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
 
 /// Checks one credential and reports the result to the pool.
 async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, log: &Logger) {
-    let found = loop {
+    let result = loop {
         match check_endpoints(http, bucket, credential).await {
-            Ok(found) => break found,
-            // Nobody was asked, and the doubt stands.
+            Ok(result) => break result,
+            // No endpoint was called, so the credential stays a suspect.
             Err(_) => sleep(CHECK_EVERY).await,
         }
     };
     let name = bucket.credential(credential).unwrap_or_default();
-    let result = match found {
+    let label = match result {
         CredentialCheckResult::Accepted => ACCEPTED,
         CredentialCheckResult::Refused => REFUSED,
         CredentialCheckResult::Inconclusive => INCONCLUSIVE,
     };
-    bucket.metrics.count_credential_check(result);
-    if found == CredentialCheckResult::Inconclusive {
-        warn!(log, "check of a doubted credential was inconclusive"; "bucket" => &bucket.name, "credential" => name);
+    bucket.metrics.count_credential_check(label);
+    if result == CredentialCheckResult::Inconclusive {
+        warn!(log, "check of a suspect credential was inconclusive"; "bucket" => &bucket.name, "credential" => name);
     } else {
-        info!(log, "doubted credential checked"; "bucket" => &bucket.name, "credential" => name,
-            "result" => result);
+        info!(log, "suspect credential checked"; "bucket" => &bucket.name, "credential" => name,
+            "result" => label);
     }
-    bucket.pool.report_credential_check(credential, found, clock::now());
+    bucket.pool.report_credential_check(credential, result, clock::now());
 }
 
-/// Asks one endpoint after the other. An error if none decided and one could not be asked for a shortage of the gateway's own.
+/// Checks one endpoint after the other. An error if no endpoint decided and one was not called because of a shortage
+/// in the gateway.
 async fn check_endpoints(
     http: &awc::Client,
     bucket: &Bucket,
     credential: CredentialId,
 ) -> Result<CredentialCheckResult, Shortage> {
-    let (mut found, mut shortage) = (CredentialCheckResult::Inconclusive, None);
+    let (mut result, mut shortage) = (CredentialCheckResult::Inconclusive, None);
     for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
-        let asking = async {
+        let call = async {
             match bucket.config.kind {
                 Kind::S3 => check_store(http, bucket, endpoint, credential).await,
                 Kind::Http => check_api(http, bucket, endpoint, credential).await,
             }
         };
-        match timeout(CHECK_TIMEOUT, asking).await {
-            // One endpoint with an old secret must not decide for those that accept the credential.
-            Ok(Ok(answer)) if answer != CredentialCheckResult::Inconclusive => found = answer,
+        match timeout(CHECK_TIMEOUT, call).await {
+            // One endpoint with an old secret must not outweigh the endpoints that accept the credential.
+            Ok(Ok(response)) if response != CredentialCheckResult::Inconclusive => result = response,
             Ok(Ok(_)) | Err(_) => {}
-            Ok(Err(own)) => shortage = Some(own),
+            Ok(Err(reason)) => shortage = Some(reason),
         }
-        if found == CredentialCheckResult::Accepted {
+        if result == CredentialCheckResult::Accepted {
             break;
         }
     }
     match shortage {
-        Some(shortage) if found == CredentialCheckResult::Inconclusive => Err(shortage),
-        _ => Ok(found),
+        Some(shortage) if result == CredentialCheckResult::Inconclusive => Err(shortage),
+        _ => Ok(result),
     }
 }
 
@@ -134,7 +139,7 @@ async fn check_store(
     }
 }
 
-/// What a store is asked for: the bucket where it has one name, else the list of buckets.
+/// The target of a store check: the bucket if it has one name, else the list of buckets.
 fn store_target(bucket: &Bucket) -> (String, Option<&str>) {
     const QUERY: &str = "list-type=2&max-keys=1";
     let upstream = &bucket.config.upstream;
@@ -152,7 +157,7 @@ fn classify_store_response(status: u16, code: Option<&str>) -> CredentialCheckRe
         (200..=299 | 404, _) | (403, Some("AccessDenied" | "AllAccessDisabled")) => {
             CredentialCheckResult::Accepted
         }
-        // The request holds no client's bytes, so a signature that does not match is the secret's fault.
+        // The request has no bytes of a client, so a signature mismatch means a wrong secret.
         (400 | 401 | 403, Some(code))
             if is_credential_error_code(code) || code == "SignatureDoesNotMatch" =>
         {
@@ -174,7 +179,7 @@ async fn check_api(
     let status = async |identity| {
         let call = InternalCall { bucket, endpoint, target, host_bucket: None, identity };
         match send(http, call).await {
-            Ok(answer) => Ok(Some(answer.status)),
+            Ok(response) => Ok(Some(response.status)),
             Err(error) => error.shortage().map_or(Ok(None), Err),
         }
     };
@@ -184,10 +189,10 @@ async fn check_api(
     ))
 }
 
-/// By the statuses with the credential and without one.
+/// Classifies the statuses with the credential and without.
 fn classify_api_statuses(with: Option<u16>, without: Option<u16>) -> CredentialCheckResult {
     match (with, without) {
-        // A 403 that comes without the credential too may be a firewall's, and proves nothing.
+        // A 403 without the credential too may come from a firewall and proves nothing.
         (Some(401), _) | (Some(403), Some(200..=299 | 401)) => CredentialCheckResult::Refused,
         (Some(200..=299), Some(401 | 403)) => CredentialCheckResult::Accepted,
         _ => CredentialCheckResult::Inconclusive,
@@ -198,7 +203,7 @@ fn classify_api_statuses(with: Option<u16>, without: Option<u16>) -> CredentialC
 mod tests {
     use super::*;
 
-    /// C3: a store's code decides; what says nothing of the credential proves nothing
+    /// C3: a store's code decides; a response that does not name the credential proves nothing
     #[test]
     fn store_responses_are_classified() {
         for (status, code) in [(200, None), (404, Some("NoSuchBucket")), (403, Some("AccessDenied"))] {
@@ -222,7 +227,7 @@ mod tests {
         }
     }
 
-    /// C3: a path that anybody may read proves nothing
+    /// C3: a path that is public proves nothing
     #[test]
     fn api_statuses_are_classified() {
         assert_eq!(classify_api_statuses(Some(200), Some(401)), CredentialCheckResult::Accepted);
@@ -237,7 +242,7 @@ mod tests {
         assert_eq!(
             classify_api_statuses(Some(403), Some(403)),
             CredentialCheckResult::Inconclusive,
-            "a firewall's"
+            "may be a firewall"
         );
         for (with, without) in
             [(None, Some(401)), (Some(200), None), (Some(500), Some(401)), (Some(404), None)]

@@ -1,14 +1,15 @@
-//! What an answer says of the credential that the request went on with (C3).
+//! Feedback about the credential of a request, from the response (C3).
 //!
-//! *Throttled*: 429, and of a store `SlowDown`. *Doubted*: a store's codes that name the credential and `SignatureDoesNotMatch`, an
-//! API's 401 and 403. None of them proves anything, as a client can provoke each with a request of its choice: the pool weighs
-//! who asked for what (`actors/src/pool/doubt.rs`) and has the gateway check by itself (`credential_check.rs`). *Accepted*: 2xx, 3xx
-//! and 404. A store's `AccessDenied` says nothing of a credential, and the answer to a HEAD has no code, so it says nothing
-//! either. Where a bucket's credentials have no names nothing is asked.
+//! *Throttled*: 429, and `SlowDown` of a store. *Suspect*: the codes of a store that name the credential,
+//! `SignatureDoesNotMatch`, and 401 and 403 of an API. None of them proves anything, because a client can provoke
+//! each with a request of its choice: the pool weighs them as evidence by client and target
+//! (`actors/src/pool/refusal_evidence.rs`), and the gateway checks the credential itself (`credential_check.rs`).
+//! *Accepted*: 2xx, 3xx and 404. `AccessDenied` of a store is no feedback about a credential, and neither is the
+//! response to a HEAD, which has no code. Buckets without named credentials have no feedback.
 //!
-//! A request that was throttled or doubted has had no effect, so that it may go on as somebody else at once, if it
-//! can be repeated, within the attempts and the budget. What the upstream says to a refused credential is not the
-//! client's to read: it names the credential, and the client's own is good.
+//! A throttled or suspect request had no effect. If it is replayable it may be retried at once with another
+//! credential, within the attempts and the retry budget. The client does not get a response about the credential: it
+//! names the gateway's credential, and the client's own is valid.
 
 use std::time::Duration;
 
@@ -23,23 +24,23 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::outcome::is_throttling;
 use crate::upstream::request::UpstreamRequest;
 
-/// What was said.
+/// Feedback about a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CredentialFeedback {
-    /// Nothing.
+    /// No feedback.
     Neutral,
-    /// It is somebody's.
+    /// The upstream accepted the credential.
     Accepted,
-    /// It is used too much; leave it alone for so long, if the upstream says how long.
+    /// The credential is used too much. Do not use it for this long, if the upstream sent a duration.
     Throttled(Option<Duration>),
-    /// It may be refused, or the request is.
+    /// The upstream refused the credential or the request.
     Suspect {
-        /// Whether the answer is about who asks, and so not for the client to read.
+        /// Whether the response is about the credential. It is then not forwarded to the client.
         is_about_credential: bool,
     },
 }
 
-/// Error codes of S3 that name a credential as such ("Error responses", S3 API reference).
+/// S3 error codes that name a credential ("Error responses", S3 API reference).
 const CREDENTIAL_ERROR_CODES: [&str; 7] = [
     "AccountProblem",
     "ExpiredToken",
@@ -59,18 +60,18 @@ fn classify_feedback(
     kind: Kind,
     status: u16,
     code: Option<&str>,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
 ) -> CredentialFeedback {
     match (kind, status) {
         (_, ..=399) => CredentialFeedback::Accepted,
-        _ if is_throttling(status, code) => CredentialFeedback::Throttled(asked),
+        _ if is_throttling(status, code) => CredentialFeedback::Throttled(retry_after),
         (Kind::S3, 400 | 401 | 403) if code.is_some_and(is_credential_error_code) => {
             CredentialFeedback::Suspect { is_about_credential: true }
         }
         (Kind::S3, 401 | 403) if code == Some("SignatureDoesNotMatch") => {
             CredentialFeedback::Suspect { is_about_credential: true }
         }
-        // An upstream looks at the credential before it looks for the object.
+        // An upstream checks the credential before it looks up the object.
         (_, 404) | (Kind::S3, 412 | 416) => CredentialFeedback::Accepted,
         (Kind::Http, 401) => CredentialFeedback::Suspect { is_about_credential: true },
         (Kind::Http, 403) => CredentialFeedback::Suspect { is_about_credential: false },
@@ -78,29 +79,29 @@ fn classify_feedback(
     }
 }
 
-/// Sees to it that it is known as whom a request goes on. One that goes on as its own client takes no credential along.
-pub(super) async fn ensure_ready(bucket: &Bucket, permit: &mut Permit, is_own: bool) {
-    if is_own {
+/// Waits until the permit's credential is known. A request that is signed as its client uses none.
+pub(super) async fn ensure_ready(bucket: &Bucket, permit: &mut Permit, signs_as_client: bool) {
+    if signs_as_client {
         permit.release_credential();
     } else {
         bucket.credentials.of_credential(permit.credential()).wait_until_known().await;
     }
 }
 
-/// Tells the pool what an answer says of the permit's credential.
+/// Reports the feedback about the permit's credential to the pool.
 pub(super) fn report_feedback(
     bucket: &Bucket,
     permit: &Permit,
-    answer: Option<(u16, Option<&str>)>,
-    (asked, evidence): (Option<Duration>, Option<RequestFingerprints>),
+    response: Option<(u16, Option<&str>)>,
+    (retry_after, evidence): (Option<Duration>, Option<RequestFingerprints>),
 ) -> CredentialFeedback {
-    let answer = permit.credential().zip(answer).zip(evidence);
-    let Some(((credential, (status, code)), evidence)) = answer else { return CredentialFeedback::Neutral };
-    let feedback = classify_feedback(bucket.config.kind, status, code, asked);
+    let response = permit.credential().zip(response).zip(evidence);
+    let Some(((credential, (status, code)), evidence)) = response else { return CredentialFeedback::Neutral };
+    let feedback = classify_feedback(bucket.config.kind, status, code, retry_after);
     match feedback {
         CredentialFeedback::Accepted => bucket.pool.report_accepted(credential, evidence, clock::now()),
-        CredentialFeedback::Throttled(asked) => {
-            bucket.pool.report_credential_error(credential, CredentialError::Throttled(asked))
+        CredentialFeedback::Throttled(retry_after) => {
+            bucket.pool.report_credential_error(credential, CredentialError::Throttled(retry_after))
         }
         CredentialFeedback::Suspect { .. } => {
             bucket.pool.report_credential_error(credential, CredentialError::SuspectedRefusal(evidence))
@@ -110,7 +111,7 @@ pub(super) fn report_feedback(
     feedback
 }
 
-/// Who asks for what, as evidence for or against a credential; none in a bucket without several.
+/// Fingerprints of client and target, as evidence about a credential. None if the bucket has no named credentials.
 pub(super) fn evidence(
     bucket: &Bucket,
     outbound: &UpstreamRequest,
@@ -132,12 +133,12 @@ pub(super) fn evidence(
     Some(RequestFingerprints { client, path, request })
 }
 
-/// Whether only its code tells what a store's answer with this status says.
+/// Whether the error code of a store decides what a response with this status means.
 pub(super) fn depends_on_code(status: u16) -> bool {
     matches!(status, 401 | 403)
 }
 
-/// Moves on to another credential, if one has room and the bucket may try again.
+/// Switches to another credential, if one has capacity and the retry budget allows it.
 pub(super) async fn retry_with_other(
     bucket: &Bucket,
     permit: &mut Permit,
@@ -154,7 +155,7 @@ impl CredentialFeedback {
         matches!(self, Self::Throttled(_) | Self::Suspect { .. })
     }
 
-    /// What the client is told in place of the answer.
+    /// The error that the client gets instead of the response.
     pub(super) fn rejection(self) -> Option<UpstreamRejection> {
         match self {
             Self::Suspect { is_about_credential: true } => {
@@ -169,9 +170,9 @@ impl CredentialFeedback {
 mod tests {
     use super::*;
 
-    /// C3: judged by code, so that an object that nobody may see, or a broken request, raises no doubt
+    /// C3: the code decides, so a forbidden object or a malformed request makes no credential suspect
     #[test]
-    fn what_is_held_against_a_credential() {
+    fn feedback_depends_on_status_and_code() {
         let store = |status, code: &str| classify_feedback(Kind::S3, status, Some(code), None);
         let named = CredentialFeedback::Suspect { is_about_credential: true };
         for code in CREDENTIAL_ERROR_CODES {
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(
             classify_feedback(Kind::S3, 403, None, None),
             CredentialFeedback::Neutral,
-            "the answer to a HEAD"
+            "the response to a HEAD"
         );
         let api = |status| classify_feedback(Kind::Http, status, None, Some(Duration::from_secs(7)));
         assert_eq!(api(429), CredentialFeedback::Throttled(Some(Duration::from_secs(7))));

@@ -1,34 +1,34 @@
-//! How long a request has until the head of its answer (T1, T2), a time of the client's own included.
+//! The deadline for the response head of a request (T1, T2), with the client's own timeout.
 //!
-//! A client says with `x-request-timeout` how long it waits: seconds (`2.5`), or a number with `ms`, `s`, `m` or `h` as Go
-//! writes durations. It can only shorten the bucket's total time; nothing is over at once, and no word for "for ever".
-//! What cannot be read is refused and not ignored: the client would wait longer than it believes. The deadline goes along through queue,
-//! attempts and waits, and each attempt tells the upstream what is left by then, in the spelling the client used. (Envoy's
-//! `x-envoy-expected-rq-timeout-ms` says the same to every attempt, which its users report as #13196.)
+//! A client sends its timeout in `x-request-timeout`: seconds (`2.5`), or a number with `ms`, `s`, `m` or `h` like a
+//! Go duration. It can only shorten the total timeout of the bucket. Zero expires at once; there is no value for "no
+//! timeout". A malformed value is rejected, not ignored, because the client would wait longer than it intends. The
+//! deadline covers the queue, all attempts and all waits. Each attempt sends the remaining time to the upstream in
+//! the client's format (Envoy's `x-envoy-expected-rq-timeout-ms` sends the same value with every attempt, reported as
+//! #13196).
 //!
-//! A client's haste is no evidence against an upstream: a deadline of its own that passes neither opens a circuit nor leaves out an
-//! endpoint, or one client with a millisecond to spare would close a bucket to everybody. `slow_call_duration` counts the
-//! slow ones all the same.
+//! A client's deadline is no failure of the upstream: it opens no circuit and ejects no endpoint, otherwise one
+//! client with a timeout of 1 ms could close a bucket for everybody. `slow_call_duration` counts slow calls anyway.
 //!
-//! Server-side copies and CompleteMultipartUpload answer when the store is done, so they have a time of their own (T2).
-//! Deliberately absent: `grpc-timeout`, for no upstream is spoken gRPC to; a deadline that goes on behind the first byte, where
-//! the idle timeout governs (T5).
+//! Server-side copies and CompleteMultipartUpload respond when the store is done, so they have their own timeout
+//! (T2). Not supported: `grpc-timeout`, because no upstream speaks gRPC, and deadlines after the first byte, where
+//! the idle timeout applies (T5).
 
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::{ClientDeadline, UpstreamConfig};
 
-/// The client's time, and what is left of it.
+/// The client's timeout, and towards the upstream the remaining time.
 pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-/// More digits than that are no length of time that anybody waits.
+/// Durations with more digits are rejected.
 const DIGITS_MAX: usize = 9;
 
-/// A client's time that cannot be read.
+/// A malformed timeout of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MalformedDeadline;
 
-/// How a length of time is spelled.
+/// The format of a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DurationFormat {
     /// `2.5`
@@ -37,27 +37,27 @@ pub(crate) enum DurationFormat {
     Unit,
 }
 
-/// What becomes of the client's own header.
+/// What to do with the client's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeadlineHeader {
-    /// It is a header like any other, or not there.
+    /// Forward it like any other header; it may be absent.
     Unchanged,
-    /// It ends here.
+    /// Remove it.
     Removed,
-    /// The upstream is told what is left.
+    /// Replace it by the remaining time.
     Remaining(DurationFormat),
 }
 
-/// Until when the head of an answer is due.
+/// When the response head is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
-    /// When the request's total time is up if no body flows.
+    /// The end of the total timeout if no body is transferred.
     pub(crate) total: Instant,
-    /// From the end of the request's body.
+    /// Counts from the end of the request body.
     pub(crate) first_byte: Duration,
-    /// Whether the total is shorter than the bucket's because the client says so.
+    /// Whether the client's timeout is shorter than the bucket's total timeout.
     pub(crate) is_client_deadline: bool,
-    /// Whether the operation takes its time.
+    /// Whether the long operation timeout applies.
     pub(crate) is_long_operation: bool,
     pub(crate) header: DeadlineHeader,
 }
@@ -80,7 +80,7 @@ impl Deadline {
             header: DeadlineHeader::Unchanged,
         };
         let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };
-        let telling = match upstream.client_deadline {
+        let sends_remaining = match upstream.client_deadline {
             ClientDeadline::Ignore => return Ok(bucket),
             ClientDeadline::Enforce => None,
             ClientDeadline::Propagate => Some(DeadlineHeader::Remaining),
@@ -88,16 +88,17 @@ impl Deadline {
         if headers.get_all(REQUEST_TIMEOUT).nth(1).is_some() {
             return Err(MalformedDeadline);
         }
-        let (given, spelling) = value.to_str().ok().and_then(parse_duration).ok_or(MalformedDeadline)?;
+        let (given, duration_format) =
+            value.to_str().ok().and_then(parse_duration).ok_or(MalformedDeadline)?;
         Ok(Self {
             total: started + given.min(whole),
             is_client_deadline: given < whole,
-            header: telling.map_or(DeadlineHeader::Removed, |telling| telling(spelling)),
+            header: sends_remaining.map_or(DeadlineHeader::Removed, |remaining| remaining(duration_format)),
             ..bucket
         })
     }
 
-    /// Puts what is left into the headers of an attempt that begins now.
+    /// Writes the remaining time into the headers of an attempt that begins now.
     pub(crate) fn write(&self, headers: &mut HeaderMap, now: Instant) {
         let left_ms = self.total.saturating_duration_since(now).as_millis();
         let value = match self.header {
@@ -117,7 +118,7 @@ impl Deadline {
     }
 }
 
-/// A number with at most one point, and a unit.
+/// Parses a number with at most one point, and a unit.
 fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -128,7 +129,7 @@ fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
     if !is_number(whole) || !is_number(fraction) {
         return None;
     }
-    let (seconds, spelling) = match unit {
+    let (seconds, duration_format) = match unit {
         "" => (1.0, DurationFormat::Seconds),
         "ms" => (0.001, DurationFormat::Unit),
         "s" => (1.0, DurationFormat::Unit),
@@ -137,7 +138,7 @@ fn parse_duration(text: &str) -> Option<(Duration, DurationFormat)> {
         _ => return None,
     };
     let number: f64 = number.parse().ok()?;
-    Some((Duration::try_from_secs_f64(number * seconds).ok()?, spelling))
+    Some((Duration::try_from_secs_f64(number * seconds).ok()?, duration_format))
 }
 
 #[cfg(test)]
@@ -146,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn asking(values: &[&'static str]) -> HeaderMap {
+    fn headers_with(values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(REQUEST_TIMEOUT, HeaderValue::from_static(value));
@@ -159,13 +160,13 @@ mod tests {
         upstream: &UpstreamConfig,
     ) -> Result<(u128, bool), MalformedDeadline> {
         let now = clock::now();
-        let deadline = Deadline::of(&asking(values), false, upstream, now)?;
+        let deadline = Deadline::of(&headers_with(values), false, upstream, now)?;
         Ok(((deadline.total - now).as_millis(), deadline.is_client_deadline))
     }
 
     /// T1
     #[test]
-    fn a_clients_time_is_read_and_can_only_shorten_the_buckets() {
+    fn a_clients_timeout_can_only_shorten_the_buckets() {
         let upstream = UpstreamConfig::default();
         for (text, ms) in
             [("2", 2000), ("2.5", 2500), ("250ms", 250), ("3s", 3000), ("0.25m", 15_000), ("0", 0)]
@@ -180,7 +181,7 @@ mod tests {
 
     /// T1
     #[test]
-    fn what_is_no_length_of_time_is_refused() {
+    fn a_malformed_timeout_is_rejected() {
         let upstream = UpstreamConfig::default();
         for text in [
             "",
@@ -211,27 +212,27 @@ mod tests {
     #[test]
     fn the_remaining_time_is_sent_in_the_clients_format() {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
-        let told = |value, upstream: &UpstreamConfig| {
-            let mut headers = asking(&[value]);
+        let sent = |value, upstream: &UpstreamConfig| {
+            let mut headers = headers_with(&[value]);
             let deadline = Deadline::of(&headers, false, upstream, now).unwrap();
             deadline.write(&mut headers, now + Duration::from_millis(750));
             headers.get(REQUEST_TIMEOUT).map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(told("2", &upstream).as_deref(), Some("1.250"));
-        assert_eq!(told("2s", &upstream).as_deref(), Some("1250ms"));
-        assert_eq!(told("1h", &upstream).as_deref(), Some("29250ms"));
-        assert_eq!(told("0.5", &upstream).as_deref(), Some("0.000"));
+        assert_eq!(sent("2", &upstream).as_deref(), Some("1.250"));
+        assert_eq!(sent("2s", &upstream).as_deref(), Some("1250ms"));
+        assert_eq!(sent("1h", &upstream).as_deref(), Some("29250ms"));
+        assert_eq!(sent("0.5", &upstream).as_deref(), Some("0.000"));
         let keeping = UpstreamConfig { client_deadline: ClientDeadline::Enforce, ..upstream.clone() };
-        assert_eq!(told("2", &keeping), None);
+        assert_eq!(sent("2", &keeping), None);
         let ignoring = UpstreamConfig { client_deadline: ClientDeadline::Ignore, ..upstream };
-        assert_eq!(told("2", &ignoring).as_deref(), Some("2"));
+        assert_eq!(sent("2", &ignoring).as_deref(), Some("2"));
     }
 
     /// T2
     #[test]
-    fn a_long_operation_has_a_time_of_its_own_unless_the_client_has_less() {
+    fn a_long_operation_has_its_own_timeout_unless_the_clients_is_shorter() {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
-        let of = |values: &[&'static str]| Deadline::of(&asking(values), true, &upstream, now).unwrap();
+        let of = |values: &[&'static str]| Deadline::of(&headers_with(values), true, &upstream, now).unwrap();
         let long = of(&[]);
         assert_eq!((long.total - now, long.first_byte), (Duration::from_secs(300), Duration::from_secs(300)));
         assert_eq!(of(&["100"]).total - now, Duration::from_secs(100));

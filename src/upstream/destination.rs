@@ -1,9 +1,12 @@
-//! Where an endpoint is connected to, and what a request to it says as `Host`.
+//! The address of an endpoint, and the `Host` of a request to it.
 //!
-//! The two are not the same. Connections go to the endpoint's own name and port, whatever bucket a request is for: names that
-//! clients invent under a pattern cost no look-up. `Host` is the endpoint's, with the bucket before it where the store wants it there.
-//! TLS asks for the endpoint's name, so that a bucket name with dots needs no certificate of its own, or for the name in `Host`
-//! (`tls.sni`). Only in the second case does a bucket have connections of its own.
+//! The two differ. Connections go to the endpoint's own name and port, whatever bucket a request is for: names that
+//! clients invent under a pattern cost no DNS lookup. `Host` is that of the endpoint, with the bucket before it for
+//! virtual addressing. The TLS server name is that of the endpoint, so that a bucket name with dots needs no
+//! certificate of its own, or the name in `Host` (`tls.sni`). Only in the second case does a bucket have separate
+//! connections.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::borrow::Cow;
 
@@ -15,15 +18,15 @@ use crate::s3::target;
 use crate::upstream::connection_key::ConnectionKey;
 use crate::upstream::tls;
 
-/// One endpoint, as a request needs it.
+/// One endpoint.
 #[derive(Debug)]
 pub(crate) struct Destination {
-    /// Host and port, for the connection.
+    /// Host and port of the connection.
     pub(crate) connection: Authority,
     host: String,
-    /// The path before every request's, without a slash at its end.
+    /// The path prefix of every request, without a slash at its end.
     path: String,
-    /// Whether TLS asks for the name in `Host`.
+    /// Whether the TLS server name is the name in `Host`.
     tls_asks_for_host: bool,
 }
 
@@ -40,8 +43,8 @@ impl Destination {
         })
     }
 
-    /// The authority to connect to, with the key of the connections that a request for this bucket may use; none where the name that TLS
-    /// asks for would be no name.
+    /// The authority to connect to, with the connection key of a request for this bucket. None if the TLS server name
+    /// would be invalid.
     pub(crate) fn connection_authority(
         &self,
         addressing: Addressing,
@@ -56,12 +59,12 @@ impl Destination {
         ConnectionKey { tls_bucket, is_single_use }.authority(&self.connection)
     }
 
-    /// Whether the buckets of this endpoint have connections of their own.
+    /// Whether each bucket of this endpoint has separate connections.
     pub(crate) fn pools_by_bucket(&self) -> bool {
         self.tls_asks_for_host
     }
 
-    /// The target of a request to this endpoint, which is also what a signature covers.
+    /// The target of a request to this endpoint. The signature covers it.
     pub(crate) fn target<'a>(&self, target: &'a PathAndQuery) -> Option<Cow<'a, PathAndQuery>> {
         if self.path.is_empty() {
             return Some(Cow::Borrowed(target));
@@ -69,7 +72,7 @@ impl Destination {
         target::add_prefix(target, &self.path).map(Cow::Owned)
     }
 
-    /// The endpoint's own path, without a slash at its end.
+    /// The path prefix of the endpoint, without a slash at its end.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -109,7 +112,7 @@ mod tests {
         }
     }
 
-    /// A7: a bucket has connections of its own only where TLS asks for its name
+    /// A7: a bucket has separate connections only if its name is in the TLS server name
     #[test]
     fn tls_may_ask_for_the_name_in_host() {
         let destination = |url| Destination::of(&Endpoint::parse(url).unwrap(), Sni::Host).unwrap();
@@ -126,7 +129,7 @@ mod tests {
         assert!(tls.pools_by_bucket() && !plain.pools_by_bucket());
     }
 
-    /// V5: an endpoint's path stands before the request's
+    /// V5: the path prefix of an endpoint is put before the path of the request
     #[test]
     fn an_endpoint_may_lie_below_a_path() {
         let destination = |url| Destination::of(&Endpoint::parse(url).unwrap(), Sni::Endpoint).unwrap();

@@ -1,7 +1,9 @@
-//! Connections to a bucket's endpoints: a name's addresses in turn, then TLS where the endpoint asks for it.
+//! Connects to the endpoints of a bucket: the addresses of a name in turn, then TLS if the endpoint has it.
 //!
-//! Only endpoints of the configuration are dialled, whatever a request says. An address that does not answer must leave time
-//! for the next, so each but the last has its share of the time to connect.
+//! Only configured endpoints are dialled, whatever a request contains. An address that does not respond must leave
+//! time for the next, so each address but the last has an equal share of the connect timeout.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,19 +24,20 @@ use crate::upstream::resolver;
 use crate::upstream::stream::UpstreamStream;
 use crate::upstream::tls::{FailingTls, TlsChange, TlsError, UpstreamTls, client_config};
 
-/// Where one endpoint is.
+/// An endpoint to connect to.
 struct SocketTarget {
     host: Arc<HostResolver>,
     tls: Option<UpstreamTls>,
 }
 
-/// Dials a set of endpoints. One for all worker threads, so that they share what the names resolve to.
+/// Dials a set of endpoints. All worker threads share it, and with it the resolved addresses.
 pub(crate) struct Dialer {
     targets: HashMap<(String, u16), SocketTarget>,
     connect_timeout: Duration,
     receive_buffer: Option<u64>,
     has_dns_names: bool,
-    /// Where changes of TLS are logged, and the bucket that they concern. The callers of other dialers log each failure themselves.
+    /// The log for changes of the TLS state, and the bucket name. Callers of other dialers log each failure
+    /// themselves.
     log: Option<(Logger, String)>,
 }
 
@@ -71,32 +74,33 @@ impl Dialer {
         })
     }
 
-    /// Logs when TLS with an endpoint of this bucket begins to fail, and when it succeeds again.
+    /// Logs when TLS with an endpoint of this bucket begins to fail, and when it recovers.
     pub(crate) fn with_log(self, bucket: &str, log: &Logger) -> Self {
         Self { log: Some((log.clone(), bucket.to_owned())), ..self }
     }
 
-    /// The endpoints with which TLS fails, by host and port.
+    /// The endpoints with failing TLS, by host and port.
     pub(crate) fn tls_failures(&self) -> Vec<(String, FailingTls)> {
-        let failure = |((host, port), place): (&(String, u16), &SocketTarget)| {
-            Some((format!("{host}:{port}"), place.tls.as_ref()?.failure()?))
+        let failure = |((host, port), target): (&(String, u16), &SocketTarget)| {
+            Some((format!("{host}:{port}"), target.tls.as_ref()?.failure()?))
         };
         let mut failures: Vec<_> = self.targets.iter().filter_map(failure).collect();
         failures.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         failures
     }
 
-    /// What its connections keep of their receive buffers between large bodies.
+    /// How its connections keep their receive buffers between large bodies.
     pub(crate) fn buffer_retention(&self) -> BufferRetention {
         if self.receive_buffer.is_some() { BufferRetention::Fixed } else { BufferRetention::UntilClose }
     }
 
-    /// Whether what is dialled may come to lie elsewhere.
+    /// Whether an endpoint is a DNS name, so that its address may change.
     pub(crate) fn has_dns_names(&self) -> bool {
         self.has_dns_names
     }
 
-    /// Connects to the endpoint of this host and port. TLS asks for its name, with `tls_bucket` before it if that is not empty.
+    /// Connects to the endpoint with this host and port. The TLS server name is that of the endpoint, after
+    /// `tls_bucket` if that is not empty.
     pub(crate) async fn dial(&self, host: &str, port: u16, tls_bucket: &str) -> io::Result<UpstreamStream> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let Some(SocketTarget { host: name, tls }) = self.targets.get(&(host.to_owned(), port)) else {
@@ -105,20 +109,20 @@ impl Dialer {
         let stream = with_shortage_recorded(self.connect_any(name, port).await)?;
         Ok(match tls {
             None => UpstreamStream::Plain(stream),
-            Some(securer) => {
-                let (secured, news) = securer.handshake(stream, tls_bucket).await;
-                if let Some(news) = news {
-                    self.log_tls_change(&news, host, port);
+            Some(tls) => {
+                let (tls_stream, change) = tls.handshake(stream, tls_bucket).await;
+                if let Some(change) = change {
+                    self.log_tls_change(&change, host, port);
                 }
-                UpstreamStream::Tls(Box::new(secured?))
+                UpstreamStream::Tls(Box::new(tls_stream?))
             }
         })
     }
 
-    fn log_tls_change(&self, news: &TlsChange, host: &str, port: u16) {
+    fn log_tls_change(&self, change: &TlsChange, host: &str, port: u16) {
         let Some((log, bucket)) = &self.log else { return };
         let endpoint = format!("{host}:{port}");
-        match news {
+        match change {
             TlsChange::Failed(failure) => {
                 warn!(log, "TLS handshake with the endpoint failed"; "bucket" => bucket, "endpoint" => endpoint,
                     "error" => failure.to_string());
@@ -130,7 +134,8 @@ impl Dialer {
         }
     }
 
-    /// Connects to the endpoint of this host and port, and closes the connection: no TLS, and not a byte.
+    /// Connects to the endpoint with this host and port and closes the connection, without TLS and without sending a
+    /// byte.
     pub(crate) async fn test_connect(&self, host: &str, port: u16) -> io::Result<()> {
         let Some(target) = self.targets.get(&(host.to_owned(), port)) else {
             return Err(unknown_endpoint(host, port));
@@ -138,19 +143,20 @@ impl Dialer {
         with_shortage_recorded(self.connect_any(&target.host, port).await).map(drop)
     }
 
-    /// The first address that answers; the last has all the time that the caller gives. If none does and an address could not be tried
-    /// for want of a descriptor, a port or memory, that is the error: the upstream may be well.
+    /// Connects to the first address that responds. The last address has all the time that the caller gives. If none
+    /// responds and an address could not be tried for lack of descriptors, ports or memory, the error is that
+    /// shortage: the upstream may be healthy.
     async fn connect_any(&self, name: &Arc<HostResolver>, port: u16) -> io::Result<TcpStream> {
         let addresses = name.addresses(port).await?;
         let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut shortage = None;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for (at, address) in addresses.iter().enumerate() {
-            let connecting = self.connect(*address);
-            let connected = if at + 1 == addresses.len() {
-                connecting.await
+        for (index, address) in addresses.iter().enumerate() {
+            let attempt = self.connect(*address);
+            let connected = if index + 1 == addresses.len() {
+                attempt.await
             } else {
-                timeout(share, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                timeout(share, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             };
             match connected {
                 Ok(stream) => return Ok(stream),
@@ -167,7 +173,7 @@ impl Dialer {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         if let Some(bytes) = self.receive_buffer {
-            // Set before the connection is made, so that the window is scaled for it.
+            // Set before the connect, so that the TCP window scale fits it.
             socket.set_recv_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
         } else {
             buffers::start_small(socket.as_raw_fd());
@@ -180,7 +186,7 @@ fn unknown_endpoint(host: &str, port: u16) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("no endpoint is `{host}:{port}`"))
 }
 
-/// The largest buffer that can be had. A larger one would be cut to it, and no longer grow by itself.
+/// The largest receive buffer that the kernel allows. A larger value would be cut to it and turn off autotuning.
 fn receive_buffer_max() -> u64 {
     let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
     limit.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
@@ -193,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// P1: what the kernel may hold of an answer is what was configured
+    /// P1: the kernel's receive buffer has the configured size
     #[tokio::test]
     async fn a_connection_has_the_configured_buffer() {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -208,7 +214,7 @@ mod tests {
             assert!(stream.nodelay().unwrap());
             SockRef::from(&stream).recv_buffer_size().unwrap()
         };
-        // Linux doubles what is asked for, to account for its own bookkeeping.
+        // Linux doubles the requested size for its own bookkeeping.
         assert_eq!(buffer(Some(8192)).await, 16_384);
         assert!(buffer(None).await > 16_384);
     }

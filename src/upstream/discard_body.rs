@@ -1,7 +1,7 @@
-//! The end of a call whose answer the gateway tells in words of its own.
+//! Ends a call for which the gateway writes the response itself.
 //!
-//! What a success says of an upload is in its head; its body is empty, or of no interest. It is read to its end all the same,
-//! so that the connection can be used again, but no further than this.
+//! For an upload the headers of a success are enough; its body is empty or not needed. The body is read to its end
+//! anyway, so that the connection can be reused, but no further than 64 KiB.
 
 use actix_web::http::header::HeaderMap;
 use futures_util::StreamExt;
@@ -12,9 +12,9 @@ use crate::upstream::call::UpstreamResponse;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Ends a call that succeeded, gives back what it held, and returns its headers.
-pub(crate) async fn discard_body(bucket: &Bucket, called: UpstreamResponse) -> HeaderMap {
-    let UpstreamResponse { mut response, error_document: _, permit, ticket, socket: _ } = called;
+/// Ends a successful call, releases its permits, and returns its headers.
+pub(crate) async fn discard_body(bucket: &Bucket, call: UpstreamResponse) -> HeaderMap {
+    let UpstreamResponse { mut response, error_document: _, permit, ticket, socket: _ } = call;
     let headers = response.headers().clone();
     let reading = async {
         let mut bytes = 0;

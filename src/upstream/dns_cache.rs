@@ -1,12 +1,14 @@
-//! The addresses of an upstream's name (P8): looked up again when they have aged, all of them used in turn.
+//! DNS cache of one upstream name (P8). Expired answers are looked up again, and all addresses are used in turn.
 //!
-//! `Cached` decides, `Name` looks up. One look-up of a name runs at a time, whoever waits for it, and it runs to its end
-//! even if they leave. Whoever holds an answer that has aged waits for the new one a moment only: a resolver that hangs must
-//! not cost a connection its time while addresses are known. One that fails leaves the last answer in use and is left alone
-//! for a while. Without any answer there is nothing to fall back on, and each connection asks afresh.
+//! `DnsCacheEntry` decides, `HostResolver` resolves. One lookup of a name runs at a time for all waiting connections,
+//! and it completes even if they are gone. With an expired answer, a connection waits only a moment for the new one:
+//! a resolver that hangs must not delay connections while addresses are known. After a failed lookup the last answer
+//! stays in use, and the next lookup waits. Without any answer each connection starts a lookup.
 //!
-//! Only names of the configuration are looked up, so the table is bounded by it. Deliberately absent: the record's own time
-//! to live, which the system's resolver does not tell.
+//! Only configured names are resolved, so the number of entries is bounded. The TTL of the DNS record is not used:
+//! the system resolver does not return it.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,30 +23,30 @@ use tokio::time::timeout;
 
 use crate::shortage::Shortage;
 
-/// How long somebody waits for a new answer who has an old one.
+/// How long a connection with an expired answer waits for the new one.
 const STALE_WAIT_MAX: Duration = Duration::from_millis(250);
-/// How long a resolver that failed is left alone while an old answer is there.
+/// The pause after a failed lookup while an old answer is in use.
 const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Finds the addresses of a host.
+/// Resolves the addresses of a host.
 pub(crate) type DnsLookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// What is known of a name.
+/// The cached answer of a name.
 #[derive(Debug, Default)]
 struct DnsCacheEntry {
     addresses: Vec<IpAddr>,
-    /// When to look up again; none before the first answer.
+    /// When to look up again. None before the first answer.
     due: Option<Instant>,
     is_resolving: bool,
     next_index: usize,
 }
 
-/// What to do about a name now.
+/// What to do for a connection now.
 #[derive(Debug, PartialEq, Eq)]
 enum CachePlan {
-    /// These addresses, in this order.
+    /// Use these addresses, in this order.
     Use(Vec<IpAddr>),
-    /// A look-up is due; `start` says that nobody has begun it.
+    /// Wait for a lookup. `start` is set if none is running.
     Await { start: bool, has_stale: bool },
 }
 
@@ -58,7 +60,7 @@ impl DnsCacheEntry {
         CachePlan::Await { start, has_stale: !self.addresses.is_empty() }
     }
 
-    /// All addresses, from the next one on.
+    /// All addresses, starting with the next one.
     fn rotated(&mut self) -> Vec<IpAddr> {
         let mut addresses = self.addresses.clone();
         if !addresses.is_empty() {
@@ -82,10 +84,10 @@ impl DnsCacheEntry {
     }
 }
 
-/// Why a look-up found nothing.
+/// Why a lookup failed.
 #[derive(Debug, Clone)]
 enum DnsError {
-    /// The gateway had too little of something to look it up with.
+    /// The gateway lacked descriptors or memory for the lookup.
     Shortage(Shortage),
     Other(String),
 }
@@ -96,14 +98,14 @@ impl From<io::Error> for DnsError {
     }
 }
 
-/// A host, by name or by address.
+/// Resolves one host, which is a name or an address.
 pub(crate) struct HostResolver {
     host: String,
     ttl: Duration,
     timeout: Duration,
     lookup: DnsLookup,
     cache: Mutex<DnsCacheEntry>,
-    /// How the last look-up went; changes with each.
+    /// The result of the last lookup. Notifies after each lookup.
     last_result: watch::Sender<Result<(), DnsError>>,
 }
 
@@ -119,12 +121,12 @@ impl HostResolver {
         })
     }
 
-    /// Every address, those first whose turn it is.
+    /// All addresses, in rotated order.
     pub(crate) async fn addresses(self: &Arc<Self>, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let mut news = self.last_result.subscribe();
+        let mut result_changes = self.last_result.subscribe();
         let addresses = match self.with_cache(|cached| cached.plan(clock::now())) {
             CachePlan::Use(addresses) => addresses,
             CachePlan::Await { start, has_stale } => {
@@ -132,7 +134,7 @@ impl HostResolver {
                     tokio::spawn(Arc::clone(self).resolve());
                 }
                 let wait_max = if has_stale { STALE_WAIT_MAX } else { self.timeout };
-                let is_resolved = timeout(wait_max, news.changed()).await.is_ok();
+                let is_resolved = timeout(wait_max, result_changes.changed()).await.is_ok();
                 let addresses = self.with_cache(DnsCacheEntry::rotated);
                 if addresses.is_empty() {
                     return Err(self.failure(is_resolved));
@@ -143,8 +145,8 @@ impl HostResolver {
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    fn failure(&self, heard: bool) -> io::Error {
-        let why = match (&*self.last_result.borrow(), heard) {
+    fn failure(&self, is_resolved: bool) -> io::Error {
+        let why = match (&*self.last_result.borrow(), is_resolved) {
             (Err(DnsError::Shortage(shortage)), true) => return (*shortage).into(),
             (Err(DnsError::Other(why)), true) => why.clone(),
             _ => format!("no answer within {:?}", self.timeout),
@@ -153,19 +155,21 @@ impl HostResolver {
     }
 
     async fn resolve(self: Arc<Self>) {
-        let found = timeout(self.timeout, (self.lookup)(self.host.clone())).await;
-        let result = match found {
-            Ok(Ok(addresses)) if addresses.is_empty() => Err(DnsError::Other("it has none".to_owned())),
+        let lookup_result = timeout(self.timeout, (self.lookup)(self.host.clone())).await;
+        let result = match lookup_result {
+            Ok(Ok(addresses)) if addresses.is_empty() => {
+                Err(DnsError::Other("it has no addresses".to_owned()))
+            }
             Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(DnsError::Other(format!("no answer within {:?}", self.timeout))),
         };
         let now = clock::now();
-        let news = result.map(|addresses| self.with_cache(|cached| cached.store(addresses, self.ttl, now)));
-        if news.is_err() {
+        let stored = result.map(|addresses| self.with_cache(|cached| cached.store(addresses, self.ttl, now)));
+        if stored.is_err() {
             self.with_cache(|cached| cached.store_failure(now));
         }
-        self.last_result.send_modify(|last| *last = news);
+        self.last_result.send_modify(|last| *last = stored);
     }
 
     fn with_cache<T>(&self, act: impl FnOnce(&mut DnsCacheEntry) -> T) -> T {
@@ -174,5 +178,5 @@ impl HostResolver {
 }
 
 #[cfg(test)]
-#[path = "names_tests.rs"]
+#[path = "dns_cache_tests.rs"]
 mod tests;

@@ -1,11 +1,11 @@
-//! The beginning of a store's error document, from which its error code is read (R1, B3, C3).
+//! The first part of a store's error document, from which the error code is read (R1, B3, C3).
 //!
-//! The status of an S3 error does not tell its meaning, the code in its document does. The document is read to its end, or until
-//! 8 KiB of it, one second or the request's time are over, and the code is looked for in that part. A document of any length and any
-//! pace is an answer like any other: the part that was read goes to the client first and the rest follows. So is one
-//! that breaks off: a store that answers in mid-upload and closes may take the rest of its document along, which a
-//! client can provoke. AWS sends error documents of more than 8 KiB in chunks where a request carries a session
-//! token.
+//! The meaning of an S3 error is in the code of its document, not in its status. The document is read to its end, or
+//! until 8 KiB, one second or the time of the request are reached, and the code is searched in that part. The length
+//! and the pace of a document do not matter otherwise: the client gets the part that was read first, then the rest.
+//! The same holds for a document that breaks off: a store that responds in mid-upload and closes may lose the rest of
+//! its document, and a client can provoke that. AWS sends error documents of more than 8 KiB in chunks if a request
+//! has a session token.
 //!
 //! Source: S3 API reference, "Error responses".
 
@@ -21,29 +21,29 @@ use tokio::time::timeout_at;
 
 use crate::upstream::response_source::{UpstreamFraming, is_connection_close};
 
-/// The code stands within this many bytes.
+/// The code must be within this many bytes.
 const BYTES_MAX: usize = 8 << 10;
-/// How long the beginning of a document is waited for.
+/// The time limit for the first part of a document.
 const TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What was read of an error document.
+/// The part of an error document that was read.
 pub(crate) struct ErrorDocumentPrefix {
     pub(super) bytes: Bytes,
     pub(super) remaining: RemainingBody,
 }
 
-/// What comes behind the bytes that were read.
+/// The rest of the body after the bytes that were read.
 pub(super) enum RemainingBody {
-    /// Nothing: that is the whole document.
+    /// The document is complete.
     Complete,
-    /// More, or the end.
+    /// More bytes, or the end, are still to be read.
     Stream,
     /// The connection broke.
     Broken(PayloadError),
 }
 
 impl ErrorDocumentPrefix {
-    /// Reads the beginning of the document of this answer, until `due` at most.
+    /// Reads the first part of the document of this response, at most until `due`.
     pub(super) async fn read(response: &mut ClientResponse, method: &Method, due: Instant) -> Self {
         let due = due.min(clock::now() + TIME_MAX);
         let ending = UpstreamFraming::of(response.headers(), response.status(), method);
@@ -54,7 +54,7 @@ impl ErrorDocumentPrefix {
         Self { bytes: bytes.freeze(), remaining }
     }
 
-    /// Whether the connection broke within it.
+    /// Whether the connection broke within the part that was read.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self.remaining, RemainingBody::Broken(_))
     }
@@ -64,7 +64,7 @@ impl ErrorDocumentPrefix {
         error_code(self.prefix())
     }
 
-    /// The text of an element, if the beginning of the document holds it.
+    /// The text of an element in the part that was read.
     pub(super) fn element(&self, name: &str) -> Option<String> {
         element(self.prefix(), name)
     }
@@ -97,7 +97,8 @@ async fn read_prefix(
     RemainingBody::Stream
 }
 
-/// The text of the first element with this name. Error documents have no attributes and no nested elements of the same name.
+/// The text of the first element with this name. Error documents have no attributes and no nested elements of the
+/// same name.
 fn element(document: &[u8], name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(document);
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(document(time).element("ServerTime").as_deref(), Some("2026-11-29T11:09:20Z"));
     }
 
-    /// E2, E6: whatever the pieces are in which a document comes, the same part of it decides
+    /// E2, E6: the same part of a document decides, however it is split into pieces
     #[test]
     fn a_code_beyond_the_limit_is_ignored() {
         let behind = |padding: usize| format!("<Error>{}<Code>SlowDown</Code>", " ".repeat(padding));

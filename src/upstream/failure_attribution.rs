@@ -1,8 +1,11 @@
-//! Whose failure a failed call is: one endpoint's, or the whole bucket's.
+//! Attributes a failure to the endpoint or to the whole bucket.
 //!
-//! The pool is told of every failure, and leaves out endpoints that fail. The circuit is told only of those that no other endpoint
-//! could have made good: one bad endpoint of three must not close the bucket to everybody (P5), and when all are bad
-//! somebody has to (B1). Timeouts and throttling are also told as too much load, which a limit that is learnt takes its lesson from (P7).
+//! Every failure is reported to the pool, which ejects failing endpoints. The circuit gets only the failures that no
+//! other endpoint could have avoided: one bad endpoint of three must not close the bucket for everybody (P5), and
+//! when all endpoints are bad the circuit must open (B1). Timeouts and throttling are also reported as overload, for
+//! the adaptive concurrency limit (P7).
+//!
+//! All cases: `docs/design/failure-attribution.md`.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +15,8 @@ use crate::router::Bucket;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::outcome::is_overload;
 
-/// Tells the pool of a failed call that began then, and returns what the circuit is to know of it. Anything but a failure passes
-/// as it is.
+/// Reports a failed call that began at `began` to the pool, and returns the outcome for the circuit. Outcomes other
+/// than failures are returned unchanged.
 pub(super) fn attribute(bucket: &Bucket, endpoint: EndpointId, outcome: Outcome, began: Instant) -> Outcome {
     match outcome {
         Outcome::Failure { cause, .. } => {
@@ -28,16 +31,16 @@ pub(super) fn attribute(bucket: &Bucket, endpoint: EndpointId, outcome: Outcome,
     }
 }
 
-/// An attempt up to the head of its answer.
+/// An attempt up to the response head.
 pub(super) struct FinishedAttempt {
     pub(super) endpoint: EndpointId,
     pub(super) began: Instant,
-    /// How long the upstream took once it had everything it needed.
+    /// How long the upstream took after it had the whole request.
     pub(super) waited: Duration,
 }
 
 impl FinishedAttempt {
-    /// Tells the pool how it went, by its status if there is one, and returns what the circuit is to know of it.
+    /// Reports the attempt to the pool, with the status if there is one, and returns the outcome for the circuit.
     pub(super) fn report_outcome(
         self,
         bucket: &Bucket,
@@ -49,7 +52,8 @@ impl FinishedAttempt {
             bucket.pool.report_overload(OverloadSignal::Throttling, began);
         }
         match (outcome, result) {
-            // Failures are no measure: an endpoint that fails at once would be preferred for its speed.
+            // The latency of a failure is not recorded: an endpoint that fails at once would be preferred for its
+            // speed.
             (Outcome::Success, Ok(_)) if waited > Duration::ZERO => {
                 bucket.pool.record_response(endpoint, waited, began);
                 outcome

@@ -1,11 +1,12 @@
-//! Headers that describe the client's connection to the upstream, in a bucket with `forwarded = "set"` (V13).
+//! Headers that describe the client's connection to the upstream, for a bucket with `forwarded = "set"` (V13).
 //!
-//! `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Via` (RFC 9110, 7.6.3). Their values come from the gateway: the
-//! addresses between it and the client, the protocol of the listener and the `Host`. Behind a trusted proxy the protocol and the host are
-//! the proxy's, and `Via` continues its list. A client's own values are never part of them, except its `Host`.
+//! `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Via` (RFC 9110, 7.6.3). The gateway writes their
+//! values: the addresses between it and the client, the protocol of the listener and the `Host`. Behind a trusted
+//! proxy, protocol and host are taken from the proxy, and the gateway appends to its `Via`. Values from the client
+//! are never used, except its `Host`.
 //!
-//! With `server.client_address_header = "forwarded"` the protocol and the host are read from `Forwarded`, because the proxy may pass
-//! `X-Forwarded-*` unchanged. Cloudflare writes no host.
+//! With `server.client_address_header = "forwarded"`, protocol and host are read from `Forwarded`, because the proxy
+//! may pass `X-Forwarded-*` unchanged. Cloudflare sends no host.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ use crate::upstream::client_scheme;
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).
 const HOST_CHARS_MAX: usize = 260;
 
-/// The headers of a request that are read here.
+/// The request headers that this module reads.
 pub(crate) const READ_HEADERS: [HeaderName; 6] = [
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
@@ -62,7 +63,7 @@ impl ForwardingHeaders {
         Self(values)
     }
 
-    /// Adds them to an attempt.
+    /// Sets the headers of an attempt.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.0 {
             if let Some(value) = value {
@@ -72,7 +73,7 @@ impl ForwardingHeaders {
     }
 }
 
-/// The client first, as each proxy appends the address that it was called from.
+/// The client's address comes first: each proxy appends the address of its peer.
 fn forwarded_for(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
     let mut text = String::with_capacity(16 * nearest_first.len());
     for address in nearest_first.iter().rev() {
@@ -82,7 +83,7 @@ fn forwarded_for(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// The `Host`, or on HTTP/2 the authority.
+/// The `Host`, or the authority of HTTP/2.
 fn request_host(head: Head<'_>) -> Option<HeaderValue> {
     let authority = || HeaderValue::from_str(addressing::request_host(head.uri, head.headers)).ok();
     head.headers.get(HOST).cloned().or_else(authority).filter(|host| !host.is_empty())
@@ -102,7 +103,7 @@ fn written_by_proxy(
         ClientAddressHeader::CfConnectingIp | ClientAddressHeader::XForwardedFor => {
             let lines: Vec<&str> = headers.get_all(name).filter_map(|line| line.to_str().ok()).collect();
             let entries: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).map(str::trim).collect();
-            // Proxies that append write one entry each, as in the list of addresses; others leave one.
+            // Proxies that append write one entry each, as in the address list. Other proxies leave one entry.
             let of_client = entries.len().checked_sub(hops.addresses.len().saturating_sub(1).max(1));
             entries.get(of_client.unwrap_or(0)).map(|entry| (*entry).to_owned())
         }
@@ -158,7 +159,7 @@ mod tests {
 
     /// V13
     #[test]
-    fn values_of_a_stranger_are_not_sent() {
+    fn values_of_an_untrusted_peer_are_not_sent() {
         let strangers = [
             ("host", "api.test"),
             ("x-forwarded-for", "10.1.1.1"),
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(sent("198.51.100.1:80", ClientAddressHeader::Forwarded, &strangers), expected);
     }
 
-    /// V13: a client wrote the addresses before the first untrusted one, so they are cut off
+    /// V13: the addresses before the first untrusted one were written by the client and are dropped
     #[test]
     fn values_of_a_trusted_proxy_are_continued() {
         let proxied = [
@@ -194,7 +195,7 @@ mod tests {
         assert_eq!(sent("10.0.0.1:80", BY_LIST, &odd)[2], "inner.test");
     }
 
-    /// V13: the header that the proxies write is read, and no other
+    /// V13: only the header that the proxies write is read
     #[test]
     fn the_configured_header_alone_is_read() {
         let lines = [

@@ -1,32 +1,35 @@
-//! What a connection must know of an answer's head: whether it is the final one, and whether it says how its body ends.
+//! Scans the head of a response on the connection: whether it is final, and whether it declares how its body ends.
 //!
-//! actix's decoder takes an HTTP/1.1 answer with neither a length nor chunks for one without a body, although the close
-//! ends it, and the bytes to come would be read as the next answer. For HTTP/1.0 it knows the rule. So such a head is
-//! shown to it as HTTP/1.0: the body is read to the close, and the connection is not used again. An interim answer
-//! (1xx) awc takes for the final one, so it is told apart here and left out.
+//! The decoder of actix-http treats an HTTP/1.1 response with neither a length nor chunks as a response without a
+//! body. In fact the close ends the body (RFC 9112, 6.3), and its bytes would be read as the next response. For
+//! HTTP/1.0 the decoder follows the rule. So the version of such a head is rewritten to HTTP/1.0: the body is read to
+//! the close, and the connection is not reused. awc takes an interim response (1xx) for the final one, so it is
+//! detected here and removed.
+//!
+//! Design: `docs/design/connections.md`.
 
 use memchr::memmem;
 
-/// How much of an answer's head is there.
+/// How much of a response head has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadScan {
-    /// Its end is still to come.
+    /// The end of the head is still to come.
     Partial,
-    /// An interim answer comes first.
+    /// An interim response comes first.
     Interim {
-        /// Its bytes.
+        /// Its length in bytes.
         length: usize,
     },
-    /// All of it.
+    /// The head is complete.
     Complete,
 }
 
 const VERSION: &[u8] = b"HTTP/1.1 ";
 const END: &[u8] = b"\r\n\r\n";
-/// Where the version's last digit stands.
+/// The position of the minor version digit.
 const MINOR: usize = 7;
 
-/// Looks at the bytes an answer begins with, and changes the version in a head that leaves its body's end to the close.
+/// Scans the first bytes of a response, and rewrites the version of a close-delimited one.
 pub(crate) fn rewrite_version(bytes: &mut [u8]) -> HeadScan {
     let common = bytes.len().min(VERSION.len());
     if bytes[..common] != VERSION[..common] {
@@ -54,17 +57,17 @@ fn has_body_framing(head: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn mended(text: &str) -> (HeadScan, String) {
+    fn rewritten(text: &str) -> (HeadScan, String) {
         let mut bytes = text.as_bytes().to_vec();
-        let sight = rewrite_version(&mut bytes);
-        (sight, String::from_utf8(bytes).unwrap())
+        let scan = rewrite_version(&mut bytes);
+        (scan, String::from_utf8(bytes).unwrap())
     }
 
-    /// T6: only a head that leaves its body's end to the close is changed
+    /// T6: only the head of a close-delimited response is changed
     #[test]
-    fn a_head_without_a_length_is_shown_as_http_1_0() {
-        let (sight, text) = mended("HTTP/1.1 200 OK\r\nx: y\r\n\r\nbody");
-        assert_eq!((sight, text.as_str()), (HeadScan::Complete, "HTTP/1.0 200 OK\r\nx: y\r\n\r\nbody"));
+    fn a_head_without_a_length_is_rewritten_to_http_1_0() {
+        let (scan, text) = rewritten("HTTP/1.1 200 OK\r\nx: y\r\n\r\nbody");
+        assert_eq!((scan, text.as_str()), (HeadScan::Complete, "HTTP/1.0 200 OK\r\nx: y\r\n\r\nbody"));
         for kept in [
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
             "HTTP/1.1 200 OK\r\nx: y\r\ntransfer-ENCODING: chunked\r\n\r\n",
@@ -73,14 +76,14 @@ mod tests {
             "HTTP/1.0 200 OK\r\n\r\n",
             "220 mail.example ESMTP\r\n\r\n",
         ] {
-            assert_eq!(mended(kept), (HeadScan::Complete, kept.to_owned()));
+            assert_eq!(rewritten(kept), (HeadScan::Complete, kept.to_owned()));
         }
     }
 
     #[test]
-    fn a_head_that_has_not_all_come_is_waited_for() {
+    fn an_incomplete_head_is_partial() {
         for part in ["", "H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nx: y\r\n\r"] {
-            assert_eq!(mended(part), (HeadScan::Partial, part.to_owned()));
+            assert_eq!(rewritten(part), (HeadScan::Partial, part.to_owned()));
         }
     }
 
@@ -88,7 +91,7 @@ mod tests {
     fn an_interim_response_is_not_the_final_one() {
         let interim = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
         let both = format!("{interim}HTTP/1.1 200 OK\r\n\r\n");
-        assert_eq!(mended(&both), (HeadScan::Interim { length: interim.len() }, both));
-        assert_eq!(mended("HTTP/1.1 101 Switching Protocols\r\n\r\n").0, HeadScan::Complete);
+        assert_eq!(rewritten(&both), (HeadScan::Interim { length: interim.len() }, both));
+        assert_eq!(rewritten("HTTP/1.1 101 Switching Protocols\r\n\r\n").0, HeadScan::Complete);
     }
 }

@@ -1,14 +1,14 @@
-//! Which headers travel on (V7, V13).
+//! Decides which headers are forwarded (V7, V13).
 //!
-//! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: the client's
-//! proof of identity and the headers of CDNs (S3), the gateway's own headers, `Expect`, which the gateway answers
-//! itself, headers that name the client's address, protocol or host (unless the bucket's `forwarded` is `pass`), the
-//! names of injected credentials, headers about checksums where the store gets none (`checksums = "strip"`), and on
-//! `http` buckets headers that override the method or the target. Everything else is copied, repeated headers
-//! included, with its bytes unchanged.
+//! Hop-by-hop headers and the names in `Connection` are removed in both directions. Towards the upstream these are
+//! removed too: the client's authentication and the headers of CDNs (S3), the gateway's own headers, `Expect`, which
+//! the gateway answers itself, headers with the client's address, protocol or host (unless `forwarded` of the bucket
+//! is `pass`), the names of injected credentials, checksum headers if the store gets none (`checksums = "strip"`),
+//! and on `http` buckets headers that override the method or the target. All other headers are copied unchanged,
+//! repeated headers included.
 //!
-//! Many servers read `_` in a name as `-` (CGI, RFC 3875, 4.1.18). So a name is compared with `_` read as `-`, or a client could send
-//! under an alias what ends here under its own name.
+//! Many servers read `_` in a name as `-` (CGI, RFC 3875, 4.1.18). So names are compared with `_` read as `-`.
+//! Otherwise a client could send a removed header under an alias.
 
 use std::borrow::Cow;
 
@@ -24,12 +24,12 @@ use crate::upstream::header_names::{
     REWRITTEN, SIGNATURE, WRITTEN_BY_GATEWAY,
 };
 
-/// What the names of S3's own headers begin with.
+/// Prefix of S3's own headers.
 const AMAZON: &str = "x-amz-";
-/// What the names of an object's metadata begin with.
+/// Prefix of object metadata.
 const METADATA: &str = "x-amz-meta-";
 
-/// The names that this message's `Connection` header nominates.
+/// The names in the `Connection` header of a message.
 pub(crate) struct ConnectionOptions(Vec<String>);
 
 impl ConnectionOptions {
@@ -38,7 +38,7 @@ impl ConnectionOptions {
         for value in headers.get_all(header::CONNECTION) {
             let Ok(text) = value.to_str() else { continue };
             let listed = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-            // The two everyday words name no header.
+            // `keep-alive` and `close` are no header names.
             names.extend(
                 listed
                     .filter(|name| {
@@ -50,7 +50,7 @@ impl ConnectionOptions {
         Self(names)
     }
 
-    /// Whether a name is among them, both with `_` read as `-`.
+    /// Whether a name is listed, both with `_` read as `-`.
     fn contains(&self, dashed: &str) -> bool {
         self.0.iter().any(|nominated| nominated == dashed)
     }
@@ -64,7 +64,7 @@ fn with_dashes(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Names by their length, so that a look-up compares few of them.
+/// Names by length, so that a lookup compares few of them.
 #[derive(Debug)]
 struct NameSet(Vec<Vec<Box<str>>>);
 
@@ -85,12 +85,12 @@ impl NameSet {
     }
 }
 
-/// Which of a client's headers travel to a bucket's upstream.
+/// Decides which client headers are forwarded to the upstream of a bucket.
 #[derive(Debug)]
 pub(crate) struct RequestHeaderFilter {
-    /// Names that end here.
+    /// Names that are removed.
     removed: NameSet,
-    /// Names that the gateway reads and may write anew, which end here under an alias only.
+    /// Names that the gateway reads and may rewrite. They are removed only under an alias.
     rewritten: NameSet,
     passes_forwarded: bool,
     /// Whether the store gets checksums.
@@ -99,40 +99,43 @@ pub(crate) struct RequestHeaderFilter {
 }
 
 impl RequestHeaderFilter {
-    /// `more` are headers that prove an identity to the gateway, and those of the credentials that it injects.
+    /// `more` are the headers that authenticate a client to the gateway, and those of the credentials that it
+    /// injects.
     pub(crate) fn of<'a>(bucket: &BucketConfig, more: impl Iterator<Item = &'a HeaderName>) -> Self {
         let passes_forwarded = bucket.forwarded == ForwardedHeaders::Pass;
         let forwarding = if passes_forwarded { &[][..] } else { &FORWARDING };
-        let (of_kind, of_cdns, rewritten) = match bucket.kind {
+        let (kind_names, cdn_names, rewritten) = match bucket.kind {
             Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
             Kind::Http => (&METHOD_OVERRIDES[..], &[][..], &[][..]),
         };
-        // Names in a compressed document could not be replaced.
+        // Bucket names in a compressed document could not be replaced.
         let is_renamed = bucket.kind == Kind::S3 && bucket.upstream.bucket.is_some();
-        let of_renamed = if is_renamed { &["accept-encoding"][..] } else { &[] };
+        let renamed_names = if is_renamed { &["accept-encoding"][..] } else { &[] };
         let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
-        let of_checksums = if passes_checksums { &[][..] } else { &CHECKSUMS };
+        let checksum_names = if passes_checksums { &[][..] } else { &CHECKSUMS };
         let removed = HOP_BY_HOP
             .iter()
             .chain(&WRITTEN_BY_GATEWAY)
-            .chain(of_kind)
-            .chain(of_cdns)
+            .chain(kind_names)
+            .chain(cdn_names)
             .chain(forwarding)
-            .chain(of_checksums)
-            .chain(of_renamed)
+            .chain(checksum_names)
+            .chain(renamed_names)
             .copied();
-        let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
-        let time = keeps_time.then_some(REQUEST_TIMEOUT);
+        let reads_timeout = bucket.upstream.client_deadline != ClientDeadline::Ignore;
+        let timeout_name = reads_timeout.then_some(REQUEST_TIMEOUT);
         Self {
             removed: NameSet::of(removed.chain(more.map(HeaderName::as_str))),
-            rewritten: NameSet::of(rewritten.iter().copied().chain(time.iter().map(HeaderName::as_str))),
+            rewritten: NameSet::of(
+                rewritten.iter().copied().chain(timeout_name.iter().map(HeaderName::as_str)),
+            ),
             passes_forwarded,
             passes_checksums,
             kind: bucket.kind,
         }
     }
 
-    /// Whether a client's header travels to the upstream.
+    /// Whether a client's header is forwarded to the upstream.
     pub(crate) fn forwards(&self, name: &HeaderName, nominated: &ConnectionOptions) -> bool {
         let name = name.as_str();
         let dashed = with_dashes(name);
@@ -144,28 +147,29 @@ impl RequestHeaderFilter {
             && (matches!(dashed, Cow::Borrowed(_)) || !self.is_alias(name, &dashed))
     }
 
-    /// Whether a name with `_` is read as one of those that the gateway writes anew, or in an `s3` bucket as one of S3's own:
-    /// Ceph's RGW 16 takes `x_amz_copy_source` for the copy source. The names of metadata may hold `_`.
+    /// Whether a name with `_` is an alias of a header that the gateway rewrites, or in an `s3` bucket of an S3
+    /// header: Ceph's RGW 16 reads `x_amz_copy_source` as the copy source. Names of metadata may contain `_`.
     fn is_alias(&self, name: &str, dashed: &str) -> bool {
         let is_amazons = dashed.starts_with(AMAZON) && !name.starts_with(METADATA);
         self.rewritten.contains(dashed) || (self.kind == Kind::S3 && is_amazons)
     }
 }
 
-/// Whether a header of a CORS preflight travels to the store: what the store's rules are about, and what describes the request. A
-/// preflight carries no credential (Fetch Standard, "CORS-preflight fetch"), so whatever may be one ends here.
+/// Whether a header of a CORS preflight is forwarded to the store: the headers that the store's rules refer to, and
+/// those that describe the request. A preflight has no credential (Fetch Standard, "CORS-preflight fetch"), so
+/// headers that may be one are removed.
 pub(crate) fn forwards_in_preflight(name: &HeaderName) -> bool {
     PREFLIGHT.contains(&name.as_str())
 }
 
-/// Whether a pair of a query is a header about checksums that an SDK put there to presign it.
+/// Whether a query parameter is a checksum header that an SDK presigned.
 pub(super) fn is_checksum_parameter(pair: &str) -> bool {
     let name = decoded_name(pair).to_ascii_lowercase();
     name.starts_with(CHECKSUM_PREFIX) || CHECKSUMS.contains(&&*name)
 }
 
-/// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by
-/// others.
+/// Whether an upstream's header is forwarded to the client. `Content-Length` follows from the body, and the gateway
+/// sets its own headers.
 pub(crate) fn forwards_to_client(name: &HeaderName, nominated: &ConnectionOptions) -> bool {
     !HOP_BY_HOP.contains(&name.as_str())
         && !matches!(name.as_str(), "content-length" | "x-request-id")
@@ -193,16 +197,16 @@ mod tests {
         RequestHeaderFilter::of(&bucket, [API_KEY, HeaderName::from_static("x_vendor-key")].iter())
     }
 
-    fn travels(headers: &RequestHeaderFilter, name: &str) -> bool {
+    fn forwards(headers: &RequestHeaderFilter, name: &str) -> bool {
         let nominated = nominating("keep-alive, X-Secret");
         headers.forwards(&HeaderName::try_from(name).unwrap(), &nominated)
     }
 
     /// V7, V11
     #[test]
-    fn nominated_and_internal_headers_end_here() {
+    fn nominated_and_internal_headers_are_removed() {
         let s3 = of(Kind::S3, ForwardedHeaders::Drop);
-        for gone in [
+        for removed in [
             "x-secret",
             "connection",
             "te",
@@ -220,7 +224,7 @@ mod tests {
             "x_amz-acl",
             "x-amz_meta-a",
         ] {
-            assert!(!travels(&s3, gone), "{gone}");
+            assert!(!forwards(&s3, removed), "{removed}");
         }
         for kept in [
             "x-amz-meta-a",
@@ -232,15 +236,15 @@ mod tests {
             "content-md5",
             "traceparent",
         ] {
-            assert!(travels(&s3, kept), "{kept}");
+            assert!(forwards(&s3, kept), "{kept}");
         }
         let http = of(Kind::Http, ForwardedHeaders::Set);
         for kept in
             ["authorization", "x-amz-date", "x-amz-cf-id", "content-type", "x_custom", "x-request-timeout"]
         {
-            assert!(travels(&http, kept), "{kept}");
+            assert!(forwards(&http, kept), "{kept}");
         }
-        assert!(!travels(&http, "x_request_timeout"));
+        assert!(!forwards(&http, "x_request_timeout"));
     }
 
     /// V13
@@ -249,15 +253,15 @@ mod tests {
         for name in FORWARDING.into_iter().chain(["x-forwarded-for", "x-forwarded-anything"]) {
             for kind in [Kind::S3, Kind::Http] {
                 for forwarded in [ForwardedHeaders::Drop, ForwardedHeaders::Set] {
-                    assert!(!travels(&of(kind, forwarded), name), "{name}, {kind:?}, {forwarded:?}");
+                    assert!(!forwards(&of(kind, forwarded), name), "{name}, {kind:?}, {forwarded:?}");
                 }
-                assert!(travels(&of(kind, ForwardedHeaders::Pass), name), "{name}, {kind:?}, pass");
+                assert!(forwards(&of(kind, ForwardedHeaders::Pass), name), "{name}, {kind:?}, pass");
             }
         }
-        assert!(!travels(&of(Kind::S3, ForwardedHeaders::Pass), "x-tidegate-session"));
+        assert!(!forwards(&of(Kind::S3, ForwardedHeaders::Pass), "x-tidegate-session"));
     }
 
-    /// The lists hold names as they are compared.
+    /// The lists must contain names in the form in which they are compared.
     #[test]
     fn listed_names_are_in_lower_case_with_dashes_and_once() {
         let all: Vec<&str> = HOP_BY_HOP
@@ -275,9 +279,9 @@ mod tests {
     }
 
     proptest! {
-        /// V12, V13: no mixture of `_` and `-` makes a name that ends here travel
+        /// V12, V13: no mixture of `_` and `-` forwards a removed header
         #[test]
-        fn an_alias_ends_where_its_name_does(at in 0_usize..90, underscores in any::<u64>()) {
+        fn an_alias_is_removed_like_its_name(at in 0_usize..90, underscores in any::<u64>()) {
             let listed = HOP_BY_HOP.into_iter().chain(WRITTEN_BY_GATEWAY).chain(FORWARDING).chain(METHOD_OVERRIDES)
                 .chain(["x-tidegate-session", "x-forwarded-for", "x-api-key", "x-vendor-key", "x-secret"]);
             let all: Vec<&str> = listed.collect();
@@ -285,7 +289,7 @@ mod tests {
             let respelled: String = name.char_indices()
                 .map(|(at, c)| if c == '-' && underscores >> (at % 64) & 1 == 1 { '_' } else { c })
                 .collect();
-            prop_assert!(!travels(&of(Kind::Http, ForwardedHeaders::Set), &respelled), "{}", respelled);
+            prop_assert!(!forwards(&of(Kind::Http, ForwardedHeaders::Set), &respelled), "{}", respelled);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Names of request headers that the gateway removes, as data. In lower case, with `-`.
+//! Names of request headers that the gateway removes. In lower case, with `-`.
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1; `keep-alive` and `proxy-connection` by custom).
 pub(super) const HOP_BY_HOP: [&str; 9] = [
@@ -16,16 +16,16 @@ pub(super) const HOP_BY_HOP: [&str; 9] = [
 /// Headers that the gateway writes itself, or answers itself (`expect`).
 pub(super) const WRITTEN_BY_GATEWAY: [&str; 4] = ["host", "content-length", "expect", "x-request-id"];
 
-/// The beginning of headers between a client and the gateway.
+/// Prefix of the headers between a client and the gateway.
 pub(super) const GATEWAY_PREFIX: &str = "x-tidegate-";
 
-/// The client's proof of identity in an `s3` bucket (A2).
+/// Headers that authenticate a client in an `s3` bucket (A2).
 pub(super) const SIGNATURE: [&str; 3] = ["authorization", "x-amz-security-token", "x-amz-date"];
 
-/// The beginning of the common forwarding headers: `-for`, `-proto`, `-host`, `-port`, `-prefix`, `-client-cert`, ….
+/// Prefix of the common forwarding headers: `-for`, `-proto`, `-host`, `-port`, `-prefix`, `-client-cert`, ….
 pub(super) const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// Headers in which proxies, load balancers, CDNs and frameworks name the client's address, protocol or host.
+/// Headers in which proxies, load balancers, CDNs and frameworks send the client's address, protocol or host.
 pub(super) const FORWARDING: [&str; 56] = [
     "ali-cdn-real-ip",
     "cdn-src-ip",
@@ -85,7 +85,7 @@ pub(super) const FORWARDING: [&str; 56] = [
     "x-vercel-forwarded-for",
 ];
 
-/// Headers by which a framework takes another method or target than those that the policy was held against.
+/// Headers with which a framework replaces the method or the target that the policy was checked against.
 pub(super) const METHOD_OVERRIDES: [&str; 9] = [
     "x-http-method",
     "x-http-method-override",
@@ -98,14 +98,14 @@ pub(super) const METHOD_OVERRIDES: [&str; 9] = [
     "x-rewrite-url",
 ];
 
-/// Headers about checksums besides `x-amz-checksum-*`, which end here where the store gets no checksums.
+/// Checksum headers besides `x-amz-checksum-*`. They are removed if the store gets no checksums.
 pub(super) const CHECKSUMS: [&str; 2] = ["x-amz-sdk-checksum-algorithm", "x-amz-trailer"];
 
-/// Headers of an `s3` request that the gateway writes anew where it signs or frames a body.
+/// Headers of an `s3` request that the gateway rewrites when it signs or frames a body.
 pub(super) const REWRITTEN: [&str; 4] =
     ["x-amz-content-sha256", "x-amz-copy-source", "x-amz-decoded-content-length", "x-amz-trailer"];
 
-/// Headers of a CORS preflight that travel to the store. All others end here.
+/// Headers of a CORS preflight that are forwarded to the store. All others are removed.
 pub(super) const PREFLIGHT: [&str; 9] = [
     "accept",
     "accept-language",

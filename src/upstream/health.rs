@@ -1,11 +1,9 @@
-//! Asking endpoints whether they are well (P5): one task per endpoint, off the request path.
+//! Active health checks (P5): one task per endpoint, off the request path.
 //!
-//! A check is a GET on a connection of its own, secured, named and signed as the bucket's requests are. Only an answer of 2xx is
-//! healthy: a 400 says that somebody listens, not that it works. What a check found is told to the pool, which decides. Checks are
-//! spread by jitter, so that many gateways do not ask at the same moment, and one follows the other: an endpoint that hangs has one
-//! check waiting, not many.
-//!
-//! Deliberately absent: looking at the body of a healthy answer.
+//! A check is a GET on a separate connection, with the TLS, `Host` and signature of the bucket's requests. Only 2xx
+//! is healthy: a 400 proves that a server listens, not that it works. The result goes to the pool, which decides.
+//! Jitter spreads the checks of many gateways. Checks of an endpoint are sequential: an endpoint that hangs has one
+//! waiting check, not many. The body of a healthy response is not inspected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,18 +21,18 @@ use crate::upstream::client;
 use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
 use crate::worker::Shared;
 
-/// Why an endpoint is not well.
+/// Why a health check failed.
 #[derive(Debug, Error)]
 enum HealthCheckError {
     #[error("{0}")]
     Call(#[from] InternalCallError),
-    #[error("no answer within {0:?}")]
+    #[error("no response within {0:?}")]
     Slow(Duration),
-    #[error("it answered {0}")]
+    #[error("the endpoint responded with status {0}")]
     Status(u16),
 }
 
-/// Begins to check every endpoint that is to be checked.
+/// Starts the checks of all endpoints that have a health check path.
 pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for bucket in shared.router.buckets() {
@@ -56,31 +54,31 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId,
     let http = client::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
     let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
     let mut was_healthy = true;
-    // The first check follows the start at once, give or take: an endpoint that is down is known early.
+    // The first check runs soon after the start, so that an endpoint that is down is detected early.
     let mut pause = interval.mul_f64(0.1 * rand::rng().random::<f64>());
     loop {
         sleep(pause).await;
         let began = clock::now();
-        let asked = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
-        let answer = asked.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
+        let result = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
+        let outcome = result.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
         pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
-        if let Err(HealthCheckError::Call(error)) = &answer
+        if let Err(HealthCheckError::Call(error)) = &outcome
             && error.shortage().is_some()
         {
-            // The endpoint was not asked, so nothing is known of it.
+            // The endpoint was not called, so the check has no result.
             continue;
         }
-        match &answer {
-            Err(why) if was_healthy => {
+        match &outcome {
+            Err(error) if was_healthy => {
                 warn!(shared.log, "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
-                    "error" => why.to_string());
+                    "error" => error.to_string());
             }
             Ok(()) if !was_healthy => {
                 info!(shared.log, "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
             }
             _ => {}
         }
-        was_healthy = answer.is_ok();
+        was_healthy = outcome.is_ok();
         bucket.pool.report_health_check(endpoint, was_healthy, began);
     }
 }

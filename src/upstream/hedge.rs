@@ -1,22 +1,14 @@
-//! A slow read is asked for a second time, and the faster answer counts (`hedging`).
+//! Hedged reads: a slow read is sent a second time, and the faster response is forwarded (`hedging`).
 //!
-//! ```text
-//! first attempt ──────────────────────────────▶ answer: passed on; a hedge under way is dropped, and its connection with it
-//!   └─ p95 of such reads passed ─▶ all well? ─▶ hedge ──▶ answer that is no failure: passed on; the first attempt is dropped
-//!                                    └─ no: counted, by cause; the first attempt goes on alone
-//! ```
+//! A hedge is an attempt: it has a permit of the gate and a ticket of the circuit, and counts for `max_attempts`. It
+//! is sent only if the client is not retrying itself, the resource level is below critical, the circuit is closed,
+//! the bucket's hedge budget is not empty and a permit is free at once. A request has at most one hedge.
 //!
-//! A hedge is an attempt: it has a permit of the gate, a ticket of the circuit, and a place among the request's `max_attempts`.
-//! It is sent only if everything is well: the client does not try again itself, the level is below critical, the circuit is
-//! closed, the bucket's purse is not empty and a place is free at once. There is one at most for a request.
+//! The dropped attempt reports nothing: neither an outcome nor a latency. A failure does not decide while the other
+//! attempt is running. It is reported but not forwarded. The race ends with the head of a response. The existing
+//! timer of the attempt (`timeouts.rs`) fires the hedge, so a fast read costs no extra timer, message or memory.
 //!
-//! Whichever is dropped says nothing of the upstream: its ticket is dropped unreported, and its latency is none. A failure
-//! decides nothing while the other is under way. It is reported as any, but not passed on, so a hedge makes no request worse,
-//! and a first attempt that fails has its retry under way already. What began to be passed on is beyond all this: the race
-//! ends with the head of an answer.
-//!
-//! The moment of the hedge is told by the timer that the attempt has anyway (`watch.rs`), and the second attempt is made only when
-//! it comes: a fast read costs no timer, no message and no memory more than without hedging.
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -34,33 +26,34 @@ use tidegate_actors::{
 use crate::router::Bucket;
 use crate::telemetry::record::{HedgeOutcome, Record};
 use crate::upstream::UpstreamRejection;
+use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
-use crate::upstream::call::{AttemptResult, PendingCall, prepare_call};
+use crate::upstream::call::{PendingCall, prepare_call};
 use crate::upstream::call_context::CallContext;
 use crate::upstream::credential_feedback;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
-use crate::upstream::retry::is_client_retry;
+use crate::upstream::retry::{has_attempts_left, is_client_retry};
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
 use crate::worker::Worker;
 
-/// Why a hedge whose moment had come was not sent.
+/// Why a due hedge was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HedgeSuppression {
-    /// The client is itself trying again.
+    /// The client is retrying itself.
     Client,
-    /// The level is critical.
+    /// The resource level is critical.
     Level,
     /// The circuit is not closed.
     Breaker,
-    /// The purse is empty.
+    /// The hedge budget is empty.
     Budget,
-    /// No place is free.
+    /// No permit is free.
     Gate,
-    /// The pool gave no answer.
+    /// The pool did not respond.
     Pool,
-    /// There is nobody to sign it as.
+    /// There are no credentials to sign with.
     Credentials,
 }
 
@@ -68,7 +61,7 @@ impl HedgeSuppression {
     pub(crate) const ALL: [Self; 7] =
         [Self::Client, Self::Level, Self::Breaker, Self::Budget, Self::Gate, Self::Pool, Self::Credentials];
 
-    /// The word in metrics.
+    /// The value of the metric label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -82,7 +75,7 @@ impl HedgeSuppression {
     }
 }
 
-/// What kind of read this is, if the bucket asks for slow ones a second time.
+/// The kind of read, if the bucket hedges such requests.
 pub(super) fn read_kind(
     bucket: &Bucket,
     outbound: &UpstreamRequest,
@@ -101,10 +94,10 @@ pub(super) fn read_kind(
     (bucket.pool.has_hedging() && is_read()).then_some(kind)
 }
 
-/// When an attempt that begins now is hedged.
+/// When to hedge an attempt that begins now. None if it is not hedged.
 pub(super) fn hedge_at(bucket: &Bucket, kind: ReadKind, record: &Record, now: Instant) -> Option<Instant> {
-    let attempts_max = bucket.config.upstream.retry.max_attempts.get();
-    let may_hedge = record.hedged.is_none() && record.attempts < attempts_max;
+    let may_hedge =
+        record.hedged.is_none() && has_attempts_left(&bucket.config.upstream.retry, record.attempts);
     let delay = if may_hedge { bucket.pool.hedge_delay(kind) } else { None };
     delay.map(|delay| now + delay)
 }
@@ -115,107 +108,107 @@ pub(super) struct AttemptPermits {
     pub(super) ticket: BreakerTicket,
 }
 
-/// An attempt that may become two.
+/// An attempt that may be hedged.
 #[derive(Clone, Copy)]
 pub(super) struct HedgeRace<'a> {
     pub(super) worker: &'a Worker,
     pub(super) bucket: &'a Bucket,
     pub(super) circuit: CircuitId,
-    /// Who asks for what.
+    /// Fingerprints of client and target.
     pub(super) evidence: Option<RequestFingerprints>,
     pub(super) limits: AttemptLimits,
-    /// When it is hedged.
+    /// When to send the hedge.
     pub(super) hedge_at: Instant,
 }
 
-/// Makes an attempt, and if it takes long a second one beside it. What is held in the end is the winner's.
+/// Makes an attempt, and a hedge if the attempt takes long. Returns the permits of the attempt that decided.
 pub(super) async fn race(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
-    mut held: AttemptPermits,
+    mut permits: AttemptPermits,
     record: &mut Record,
 ) -> (AttemptResult, AttemptPermits) {
     let HedgeRace { worker, bucket, limits, hedge_at, evidence, .. } = race;
-    let flow = Rc::clone(&record.upload_progress);
-    let over = |held: &mut AttemptPermits, limits, result| {
-        // Reads of clients only are hedged.
+    let upload_progress = Rc::clone(&record.upload_progress);
+    let classify = |permits: &mut AttemptPermits, limits, result| {
+        // Preflights are never hedged, so each attempt counts.
         AttemptResult::classify(
             (bucket, evidence, true),
             limits,
-            &flow,
-            (&held.permit, &mut held.ticket),
+            &upload_progress,
+            (&permits.permit, &mut permits.ticket),
             result,
         )
     };
     let PendingCall { call, context, signed_offset } =
-        match prepare_call(worker, bucket, outbound, &held.permit, limits, &flow) {
-            Ok(sending) => sending,
-            Err(rejection) => return (over(&mut held, limits, Err(rejection)), held),
+        match prepare_call(worker, bucket, outbound, &permits.permit, limits, &upload_progress) {
+            Ok(call) => call,
+            Err(rejection) => return (classify(&mut permits, limits, Err(rejection)), permits),
         };
     context.arm_hedge_timer(hedge_at);
     let method = outbound.request.head().method.clone();
-    let facts = CallInfo {
+    let call_info = CallInfo {
         kind: bucket.config.kind,
         method: &method,
         signed_offset,
         deadline: limits.deadline.total,
     };
-    let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, facts)).fuse());
+    let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, call_info)).fuse());
 
     if let Either::Left((result, _)) = select(first.as_mut(), pin!(context.hedge_due())).await {
-        return (over(&mut held, limits, result), held);
+        return (classify(&mut permits, limits, result), permits);
     }
-    let acquiring = Box::pin(acquire(race, outbound, held.permit.endpoint(), &flow));
-    let entered = match select(first.as_mut(), acquiring).await {
-        Either::Left((result, _)) => return (over(&mut held, limits, result), held),
-        Either::Right((entered, _)) => entered,
+    let acquiring = Box::pin(acquire(race, outbound, permits.permit.endpoint(), &upload_progress));
+    let grant = match select(first.as_mut(), acquiring).await {
+        Either::Left((result, _)) => return (classify(&mut permits, limits, result), permits),
+        Either::Right((grant, _)) => grant,
     };
-    let HedgeGrant { permits: mut hedges, limits: hedge_limits, call: sending } = match entered {
-        Ok(entered) => entered,
+    let HedgeGrant { permits: mut hedge_permits, limits: hedge_limits, call } = match grant {
+        Ok(grant) => grant,
         Err(cause) => {
             bucket.metrics.hedges.count_suppressed(cause);
             let result = first.await;
-            return (over(&mut held, limits, result), held);
+            return (classify(&mut permits, limits, result), permits);
         }
     };
     record.attempts += 1;
     record.hedged = Some(HedgeOutcome::Lost);
     bucket.metrics.hedges.sent.inc();
-    let PendingCall { call, context: ongoing, signed_offset: signed } = sending;
+    let PendingCall { call, context, signed_offset: signed } = call;
     let mut second = Box::pin(run_attempt(
         call,
-        ongoing,
+        context,
         hedge_limits,
-        (bucket, CallInfo { signed_offset: signed, ..facts }),
+        (bucket, CallInfo { signed_offset: signed, ..call_info }),
     ));
-    let (tried, held) = match select(first.as_mut(), second.as_mut()).await {
+    let (last, permits) = match select(first.as_mut(), second.as_mut()).await {
         Either::Left((result, _)) => {
-            let tried = over(&mut held, limits, result);
-            if tried.is_conclusive() {
-                return (tried, held);
+            let last = classify(&mut permits, limits, result);
+            if last.is_conclusive() {
+                return (last, permits);
             }
-            held.ticket.report(tried.classified.classification.outcome);
-            drop(held.permit);
-            (over(&mut hedges, hedge_limits, second.await), hedges)
+            permits.ticket.report(last.classified.classification.outcome);
+            drop(permits.permit);
+            (classify(&mut hedge_permits, hedge_limits, second.await), hedge_permits)
         }
         Either::Right((result, _)) => {
-            let tried = over(&mut hedges, hedge_limits, result);
-            if !tried.is_conclusive() {
-                hedges.ticket.report(tried.classified.classification.outcome);
-                drop(hedges.permit);
+            let last = classify(&mut hedge_permits, hedge_limits, result);
+            if !last.is_conclusive() {
+                hedge_permits.ticket.report(last.classified.classification.outcome);
+                drop(hedge_permits.permit);
                 let result = first.await;
-                return (over(&mut held, limits, result), held);
+                return (classify(&mut permits, limits, result), permits);
             }
-            // Its connection goes before its place does.
+            // The connection must close before the permit is released.
             first.set(Fuse::terminated());
-            (tried, hedges)
+            (last, hedge_permits)
         }
     };
-    if tried.is_conclusive() {
+    if last.is_conclusive() {
         record.hedged = Some(HedgeOutcome::Won);
         bucket.metrics.hedges.won.inc();
     }
-    (tried, held)
+    (last, permits)
 }
 
 /// A hedge that may be sent.
@@ -225,12 +218,12 @@ struct HedgeGrant {
     call: PendingCall,
 }
 
-/// Whether a hedge may be sent now that its moment has come.
+/// Acquires what a due hedge needs, or returns why it may not be sent.
 async fn acquire(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
     slow: EndpointId,
-    flow: &Rc<UploadProgress>,
+    upload_progress: &Rc<UploadProgress>,
 ) -> Result<HedgeGrant, HedgeSuppression> {
     let HedgeRace { worker, bucket, circuit, .. } = race;
     if is_client_retry(outbound.request.head().headers) {
@@ -256,21 +249,21 @@ async fn acquire(
     let ticket = bucket.breaker.acquire_if_closed(circuit).ok_or(HedgeSuppression::Breaker)?;
     let permits = AttemptPermits { permit, ticket };
     let limits = AttemptLimits { began: clock::now(), ..race.limits };
-    let sending = prepare_call(worker, bucket, outbound, &permits.permit, limits, flow);
-    let call = sending.map_err(|_| HedgeSuppression::Credentials)?;
+    let call = prepare_call(worker, bucket, outbound, &permits.permit, limits, upload_progress);
+    let call = call.map_err(|_| HedgeSuppression::Credentials)?;
     Ok(HedgeGrant { permits, limits, call })
 }
 
-/// Runs an attempt to the head of its answer; dropped before that, it takes its connection along.
+/// Runs an attempt up to the response head. Dropped before that, it closes its connection.
 async fn run_attempt(
     call: SendClientRequest,
-    ongoing: Rc<CallContext>,
+    context: Rc<CallContext>,
     limits: AttemptLimits,
-    (bucket, facts): (&Bucket, CallInfo<'_>),
+    (bucket, call_info): (&Bucket, CallInfo<'_>),
 ) -> Result<InspectedResponse, UpstreamRejection> {
     let response = map_send_error(
-        with_timeouts(call, limits, &ongoing, &bucket.late_calls).await,
-        &ongoing.upload_progress,
+        with_timeouts(call, limits, &context, &bucket.late_calls).await,
+        &context.upload_progress,
     )?;
-    check_head(response, facts, ongoing.socket()).await
+    check_head(response, call_info, context.socket()).await
 }

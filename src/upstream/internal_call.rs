@@ -1,8 +1,8 @@
-//! GET requests that the gateway makes for itself to one endpoint: health checks (P5) and checks of credentials (C3).
+//! GET requests that the gateway itself sends to one endpoint: health checks (P5) and credential checks (C3).
 //!
-//! Each goes over a connection of its own, secured, named and signed as the bucket's requests are. A signature that the store refuses
-//! for its time is made once more with the store's (`store_clock.rs`). Deliberately absent: other retries and
-//! timeouts, which are the caller's, and any client's bytes.
+//! Each uses a separate connection, with the TLS, `Host` and signature of the bucket's requests. If the store refuses
+//! the time of the signature, the request is signed once more with the store's time (`store_clock.rs`). The caller
+//! has the timeouts and any other retries. No bytes of a client are sent.
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{self, PathAndQuery, Scheme};
@@ -19,28 +19,28 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::response_head::{CallInfo, inspect_head, shortage_of};
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, Error)]
 pub(super) enum InternalCallError {
     #[error("{0}")]
     Call(#[from] SendRequestError),
-    #[error("it cannot be asked: {0}")]
+    #[error("the request cannot be signed: {0}")]
     Unsigned(&'static str),
-    #[error("the path cannot be asked for")]
+    #[error("the path is not a valid request target")]
     Path,
-    #[error("it refuses the time of the gateway's signature: {0}")]
+    #[error("the store refuses the time of the gateway's signature: {0}")]
     Clock(String),
 }
 
-/// The answer to a request of the gateway's own.
+/// The response to an internal call.
 pub(super) struct InternalResponse {
     pub(super) status: u16,
-    /// The error code, where the document was looked at.
+    /// The error code, if the document was read.
     pub(super) code: Option<String>,
 }
 
 impl InternalCallError {
-    /// The gateway's own shortage that kept it from asking.
+    /// The shortage in the gateway that kept the call from being sent.
     pub(super) fn shortage(&self) -> Option<Shortage> {
         match self {
             Self::Call(error) => shortage_of(error),
@@ -49,18 +49,18 @@ impl InternalCallError {
     }
 }
 
-/// What is asked.
+/// An internal call.
 pub(super) struct InternalCall<'a> {
     pub(super) bucket: &'a Bucket,
     pub(super) endpoint: EndpointId,
-    /// Path and query, as the endpoint gets them.
+    /// Path and query for the endpoint.
     pub(super) target: &'a str,
-    /// The bucket that `Host` names, for a store that is addressed so.
+    /// The bucket in `Host`, for a store with virtual addressing.
     pub(super) host_bucket: Option<&'a str>,
     pub(super) identity: CallIdentity,
 }
 
-/// The credential that it is made with.
+/// The credential of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallIdentity {
     /// The bucket's only one, if it has one.
@@ -71,23 +71,23 @@ pub(super) enum CallIdentity {
     Anonymous,
 }
 
-/// Sends it and waits for the head of the answer, and for its error code where that matters.
+/// Sends the call and waits for the response head, and for the error code if it matters.
 pub(super) async fn send(
     http: &awc::Client,
     call: InternalCall<'_>,
 ) -> Result<InternalResponse, InternalCallError> {
     let clock = call.bucket.clock(call.endpoint);
-    let (mut answer, mut skew) = send_once(http, &call, clock.offset(clock::now())).await?;
+    let (mut response, mut skew) = send_once(http, &call, clock.offset(clock::now())).await?;
     if let Some(offset) = skew.as_ref().and_then(|skew| skew.retry_offset) {
-        (answer, skew) = send_once(http, &call, offset).await?;
+        (response, skew) = send_once(http, &call, offset).await?;
     }
     match skew {
         Some(skew) => Err(InternalCallError::Clock(skew.detail)),
-        None => Ok(answer),
+        None => Ok(response),
     }
 }
 
-/// Asks once, with a clock that is put forward by `offset`.
+/// Sends the call once. The signature time is shifted by `offset`.
 async fn send_once(
     http: &awc::Client,
     call: &InternalCall<'_>,
@@ -95,7 +95,7 @@ async fn send_once(
 ) -> Result<(InternalResponse, Option<ClockSkew>), InternalCallError> {
     let bucket = call.bucket;
     let (request, is_signed) = build_request(http, call, offset)?;
-    let facts = CallInfo {
+    let call_info = CallInfo {
         kind: bucket.config.kind,
         method: &Method::GET,
         signed_offset: is_signed.then_some(offset),
@@ -103,15 +103,15 @@ async fn send_once(
     };
     let response = request.send().await?;
     let status = response.status().as_u16();
-    let answered = inspect_head(response, facts, None).await;
-    let skew = answered.report_clock(bucket.clock(call.endpoint));
+    let inspected = inspect_head(response, call_info, None).await;
+    let skew = inspected.report_clock(bucket.clock(call.endpoint));
     if skew.is_some() {
         bucket.metrics.clock_refused.inc();
     }
-    Ok((InternalResponse { status, code: answered.code }, skew))
+    Ok((InternalResponse { status, code: inspected.code }, skew))
 }
 
-/// The request, and whether it is signed.
+/// Builds the request. The second value is whether it is signed.
 fn build_request(
     http: &awc::Client,
     call: &InternalCall<'_>,
@@ -123,7 +123,7 @@ fn build_request(
     let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
     let host_bucket = host_bucket.unwrap_or_default();
     let mut parts = uri::Parts::default();
-    // The dialer knows which of its endpoints speak TLS.
+    // The dialer does TLS where the endpoint has it.
     parts.scheme = Some(Scheme::HTTP);
     parts.authority =
         Some(destination.connection_authority(addressing, host_bucket, true).ok_or(InternalCallError::Path)?);

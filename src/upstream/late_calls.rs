@@ -1,26 +1,26 @@
-//! Calls of a bucket that have waited long for the head of their answer: they show a frozen store before its timeouts do.
+//! Calls of a bucket that have waited long for their response head. They show a frozen store before its timeouts do.
 //!
-//! A call enters when its own timer fires, so calls that are answered in time cost nothing.
+//! A call is registered when its own timer fires, so calls with a response in time cost nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// One bucket's late calls.
+/// The late calls of one bucket.
 #[derive(Debug, Default)]
 pub(crate) struct LateCalls {
     starts: Mutex<Vec<Instant>>,
 }
 
-/// The late calls as the status shows them.
+/// The late calls in the status response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LateCallsSnapshot {
-    /// Calls that wait.
+    /// Number of waiting calls.
     pub(crate) count: usize,
     /// Start of the longest wait.
     pub(crate) since: Instant,
 }
 
-/// One late call; its drop ends it.
+/// One late call. Its drop removes it.
 pub(crate) struct LateCall<'a> {
     calls: &'a LateCalls,
     began: Instant,
@@ -31,13 +31,13 @@ impl LateCalls {
         self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a call that has waited since then.
+    /// Registers a call that has waited since `began`.
     pub(crate) fn register(&self, began: Instant) -> LateCall<'_> {
         self.lock().push(began);
         LateCall { calls: self, began }
     }
 
-    /// None while no call is late.
+    /// None if no call is late.
     pub(crate) fn snapshot(&self) -> Option<LateCallsSnapshot> {
         let starts = self.lock();
         starts.iter().min().map(|since| LateCallsSnapshot { count: starts.len(), since: *since })

@@ -1,10 +1,12 @@
-//! A 421 (Misdirected Request) is answered by one more attempt over a connection of its own (RFC 9110, 15.5.20).
+//! Retries a request with status 421 (Misdirected Request) once over a separate connection (RFC 9110, 15.5.20).
 //!
-//! Some servers and load balancers bind a connection to the name that TLS asked for, or to the `Host` of its first request, and answer 421
-//! to any other. The gateway shares connections among buckets, so that is not the request's fault, nor the endpoint's: no circuit,
-//! endpoint or credential counts it. The request was not processed, so it may be sent again even if it is conditional, or if the client
-//! is itself trying again. It still has to be replayable, and the retry counts among `retry.max_attempts` and needs the bucket's
-//! budget, because a store that answers nothing but 421 must not get twice the requests (R5).
+//! Some servers and load balancers bind a connection to its TLS server name, or to the `Host` of its first request,
+//! and respond 421 to any other `Host`. The gateway shares connections among buckets, so it caused the 421: no
+//! circuit, endpoint or credential counts it. The request was not processed, so it may be sent again even if it is
+//! conditional or a retry of the client. It must be replayable. The retry counts for `retry.max_attempts` and needs
+//! the retry budget, because a store that responds only with 421 must not get twice the requests (R5).
+//!
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use tidegate_actors::{Level, RetryTicket};
 
@@ -14,9 +16,10 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::outcome;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response_head::InspectedResponse;
+use crate::upstream::retry::has_attempts_left;
 use crate::worker::Worker;
 
-/// Grants one more attempt to a request that was answered 421. It goes over a connection of its own.
+/// Grants a retry over a separate connection to a request with status 421.
 pub(super) async fn acquire_retry(
     worker: &Worker,
     bucket: &Bucket,
@@ -26,13 +29,13 @@ pub(super) async fn acquire_retry(
 ) -> Option<RetryTicket> {
     let may_retry = is_misdirected_response(result)
         && outbound.is_replayable()
-        && record.attempts < bucket.config.upstream.retry.max_attempts.get()
+        && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && worker.shared.actors.monitor.level() < Level::Critical
         && outbound.require_own_connection();
     if may_retry { bucket.pool.acquire_retry().await } else { None }
 }
 
-/// Whether an attempt was answered 421.
+/// Whether the response of an attempt is a 421.
 pub(super) fn is_misdirected_response(result: &Result<InspectedResponse, UpstreamRejection>) -> bool {
-    result.as_ref().is_ok_and(|answered| outcome::is_misdirected(answered.response.status().as_u16()))
+    result.as_ref().is_ok_and(|inspected| outcome::is_misdirected(inspected.response.status().as_u16()))
 }

@@ -1,9 +1,12 @@
-//! The upstream call: attempts, timeouts, what an answer means, and its body on the way to the client.
+//! The upstream call: attempts, timeouts, classification of responses, and the forwarding of the response body.
 //!
-//! `call` reads as the policy: breaker's permit, attempt, verdict, and perhaps once more. What is taken for an attempt is
-//! given back by `Drop` on every path.
+//! `call` implements the policy: breaker ticket, attempt, classification, and possibly a retry. `Drop` releases
+//! permits and tickets on every path. Actors, authentication and local responses are not part of this module.
+//!
+//! Design: `docs/design/retries-and-hedging.md`, `uploads.md`, `connections.md` and `failure-attribution.md`.
 
 mod appended_errors;
+mod attempt_result;
 pub(crate) mod body;
 mod body_plan;
 mod body_writer;
@@ -81,52 +84,52 @@ pub(crate) use response_head::shortage_of;
 pub(crate) use retry::RetryAfterAnomaly;
 pub(crate) use timeouts::TimeoutKind;
 
-/// Why there is no answer to pass on.
+/// Why there is no response to forward.
 #[derive(Debug, Clone)]
 pub(crate) enum UpstreamRejection {
-    /// The gateway had too little of something to connect with.
+    /// The gateway lacked descriptors, ports or memory for the connection.
     Shortage(Shortage),
-    /// No connection.
+    /// No connection could be made.
     Connect(String),
-    /// The endpoint is not trusted, or speaks no TLS that the gateway does.
+    /// The TLS handshake failed: untrusted certificate, or no common TLS version.
     TlsRejected(TlsFailure),
-    /// The endpoint's certificate does not hold the name in `Host`, which TLS asked for.
+    /// The endpoint's certificate is not valid for the name in `Host`, which was the TLS server name.
     HostNotInCertificate(String),
     /// There are no credentials to sign with, for this reason.
     NoCredentials(&'static str),
     /// The store refuses the time of the gateway's signature.
     ClockSkew(ClockSkew),
-    /// The connection broke before the answer's head was there.
+    /// The connection broke before the response head was complete.
     Reset(String),
-    /// The answer's head is no HTTP.
+    /// The response head is not valid HTTP.
     Decode(String),
-    /// A success to a multi-delete that is no plain document.
+    /// A success to a multi-delete without a plain document.
     NoDeleteResult,
-    /// The store wants signatures for this region, and the gateway signs for another.
+    /// The store requires signatures for this region. The gateway signs for another.
     WrongRegion(String),
-    /// A redirect, which an s3 bucket's client could only follow past the gateway.
+    /// A redirect of an `s3` bucket: the client would bypass the gateway if it followed.
     Redirect(StatusCode),
     /// A timeout.
     Timeout(TimeoutKind),
-    /// The request's body grew over the limit as it streamed.
+    /// The request body exceeded the limit while it was streamed.
     BodyTooLarge {
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The client left in mid-upload.
+    /// The client closed the connection in mid-upload.
     ClientGone,
-    /// The request's body is badly framed.
+    /// The framing of the request body is malformed.
     BodyMalformed(String),
-    /// The request's body is not what its head says.
+    /// The request body does not match its head.
     InvalidUpload(UploadFault),
-    /// The target upstream is no URI.
+    /// The upstream target is not a valid URI.
     InvalidTarget,
     /// The upload was cut because memory is exhausted.
     MemoryPressure,
 }
 
 impl UpstreamRejection {
-    /// Whether it failed before a byte of the request was sent.
+    /// Whether the attempt failed before a byte of the request was sent.
     pub(crate) fn is_unsent(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,6 @@
-//! What an upstream's answer, or its failure to answer, means: for the breaker (B3) and for a retry (R1).
+//! Classifies a response, or the failure of a call: for the breaker (B3) and for a retry (R1).
+//!
+//! Design: `docs/design/retries-and-hedging.md`.
 
 use std::time::Duration;
 
@@ -6,70 +8,66 @@ use tidegate_actors::{FailureCause, Outcome};
 
 use crate::upstream::{TimeoutKind, UpstreamRejection};
 
-/// A judged attempt.
+/// A classified attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Classification {
-    /// For the breaker.
+    /// The outcome for the breaker.
     pub(crate) outcome: Outcome,
-    /// Whether another attempt may help.
+    /// Whether another attempt may succeed.
     pub(crate) is_transient: bool,
 }
 
-/// Whether an answer says that too much was asked.
+/// Whether a response is throttling.
 pub(crate) fn is_throttling(status: u16, code: Option<&str>) -> bool {
     status == 429 || code == Some("SlowDown")
 }
 
-/// Judges a status. `code` is the S3 error code, where the body was looked at.
+/// Classifies a status. `code` is the S3 error code, if the body was read.
 pub(crate) fn classify_status(
     status: u16,
     code: Option<&str>,
     retry_after: Option<Duration>,
 ) -> Classification {
+    let failure = Outcome::Failure { cause: FailureCause::Status(status), retry_after };
     match (status, code) {
-        // Throttling says the upstream lives (B3).
+        // Throttling proves that the upstream is alive (B3).
         _ if is_throttling(status, code) => {
             Classification { outcome: Outcome::Neutral, is_transient: status >= 500 }
         }
         (400, Some("RequestTimeout")) => Classification { outcome: Outcome::Neutral, is_transient: true },
-        (500 | 502..=504, _) => {
-            Classification { outcome: failure(FailureCause::Status(status), retry_after), is_transient: true }
-        }
-        // 501 is an answer about the request, like a 4xx.
+        (500 | 502..=504, _) => Classification { outcome: failure, is_transient: true },
+        // 501 is a response about the request, like a 4xx.
         (501, _) => Classification { outcome: Outcome::Neutral, is_transient: false },
-        (505..=599, _) => Classification {
-            outcome: failure(FailureCause::Status(status), retry_after),
-            is_transient: false,
-        },
+        (505..=599, _) => Classification { outcome: failure, is_transient: false },
         (400..=499, _) => Classification { outcome: Outcome::Neutral, is_transient: false },
         _ => Classification { outcome: Outcome::Success, is_transient: false },
     }
 }
 
-/// Whether a status says that the upstream has too much to do. An answer to HEAD has no document to say so in other words.
+/// Whether a status means overload. The response to HEAD has no document with a code.
 pub(crate) fn is_overload(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// Whether a status says that the connection is the wrong one for this `Host`.
+/// Whether a status means that the connection is the wrong one for this `Host`.
 pub(crate) fn is_misdirected(status: u16) -> bool {
     status == 421
 }
 
-/// Judges a call without an answer.
+/// Classifies a call without a response.
 pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classification {
-    let failed = |cause| Classification { outcome: failure(cause, None), is_transient: true };
+    let transient = |cause| Classification { outcome: failure(cause), is_transient: true };
     match rejection {
-        UpstreamRejection::Connect(_) => failed(FailureCause::Connect),
-        UpstreamRejection::Timeout(TimeoutKind::Connect) => failed(FailureCause::ConnectTimeout),
-        UpstreamRejection::TlsRejected(_) => failed(FailureCause::TlsRejected),
-        UpstreamRejection::Reset(_) => failed(FailureCause::Reset),
+        UpstreamRejection::Connect(_) => transient(FailureCause::Connect),
+        UpstreamRejection::Timeout(TimeoutKind::Connect) => transient(FailureCause::ConnectTimeout),
+        UpstreamRejection::TlsRejected(_) => transient(FailureCause::TlsRejected),
+        UpstreamRejection::Reset(_) => transient(FailureCause::Reset),
         UpstreamRejection::Decode(_) => {
-            Classification { outcome: failure(FailureCause::Decode, None), is_transient: false }
+            Classification { outcome: failure(FailureCause::Decode), is_transient: false }
         }
-        UpstreamRejection::Timeout(phase) if phase.is_upstream_failure() => failed(FailureCause::Timeout),
-        // The upstream lives, and the rest is the client's doing, or the gateway's own. A shortage is not retried: the next attempt
-        // would need what is missing.
+        UpstreamRejection::Timeout(phase) if phase.is_upstream_failure() => transient(FailureCause::Timeout),
+        // The upstream is alive; the client or the gateway caused these. A shortage is not retried: the next attempt
+        // would lack the same resource.
         UpstreamRejection::Redirect(_)
         | UpstreamRejection::WrongRegion(_)
         | UpstreamRejection::NoDeleteResult
@@ -89,8 +87,9 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
     }
 }
 
-fn failure(cause: FailureCause, retry_after: Option<Duration>) -> Outcome {
-    Outcome::Failure { cause, retry_after }
+/// A failure without `Retry-After`.
+pub(super) fn failure(cause: FailureCause) -> Outcome {
+    Outcome::Failure { cause, retry_after: None }
 }
 
 #[cfg(test)]
@@ -100,7 +99,7 @@ mod tests {
 
     /// R1
     #[test]
-    fn what_is_retried() {
+    fn transient_statuses_are_retried() {
         for status in [500, 502, 503, 504] {
             assert!(classify_status(status, None, None).is_transient, "{status}");
         }
@@ -111,9 +110,9 @@ mod tests {
         assert!(classify_status(503, Some("SlowDown"), None).is_transient);
     }
 
-    /// B3, X9: an own shortage neither counts nor is retried
+    /// B3, X9: a shortage in the gateway neither counts nor is retried
     #[test]
-    fn what_counts_against_the_upstream() {
+    fn failures_count_against_the_upstream() {
         let counts =
             |status, code| matches!(classify_status(status, code, None).outcome, Outcome::Failure { .. });
         assert!(counts(500, None) && counts(503, None) && counts(504, None));
@@ -125,12 +124,8 @@ mod tests {
         let neutral = Classification { outcome: Outcome::Neutral, is_transient: false };
         assert_eq!((classify_rejection(&misnamed), classify_status(421, None, None)), (neutral, neutral));
         for shortage in Shortage::ALL {
-            let verdict = classify_rejection(&UpstreamRejection::Shortage(shortage));
-            assert_eq!(
-                verdict,
-                Classification { outcome: Outcome::Neutral, is_transient: false },
-                "{shortage}"
-            );
+            let classification = classify_rejection(&UpstreamRejection::Shortage(shortage));
+            assert_eq!(classification, neutral, "{shortage}");
         }
         assert!(matches!(
             classify_rejection(&UpstreamRejection::Connect(String::new())).outcome,

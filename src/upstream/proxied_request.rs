@@ -1,4 +1,5 @@
-//! A request that goes on to an upstream: the client's own, or one that the gateway makes for the client, from a form or to list buckets.
+//! A request to an upstream: the client's own, or one that the gateway makes for the client from a form or to list
+//! buckets.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -11,39 +12,40 @@ use crate::s3::sigv4::canonical::percent_encode;
 use crate::s3::target;
 use crate::upstream::forwarded;
 
-/// The most buckets that a store is asked for at a time; S3's own limit.
+/// The maximum number of buckets on a page; S3's own limit.
 const BUCKETS_MAX: &str = "max-buckets=10000";
-/// The header by which AWS SDKs number their attempts.
+/// The header in which AWS SDKs number their attempts.
 const SDK_REQUEST: HeaderName = HeaderName::from_static("amz-sdk-request");
 
-/// Headers of a form's request that are about the request and not about the form, besides those that `forwarded` reads.
+/// Headers of a form's request that are kept because they describe the request and not the form, besides those that
+/// `forwarded` reads.
 const KEPT_HEADERS: [HeaderName; 3] =
     [USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
-/// The parameters of a presigned URL to which a preflight is sent.
+/// What to do with the parameters of a presigned URL in a preflight.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PresignedQuery {
-    /// They are removed.
+    /// Remove them.
     Removed,
-    /// They are sent, with zeros for the signature and without a session token. The Ceph Object Gateway reads the tenant of the bucket
-    /// from the access key in the URL, and does not verify the signature of a preflight.
+    /// Send them with zeros for the signature and without a session token. The Ceph Object Gateway reads the tenant
+    /// of the bucket from the access key in the URL, and does not verify the signature of a preflight.
     WithoutProof,
 }
 
-/// A request that goes on.
+/// A request to an upstream.
 pub(crate) enum ProxiedRequest {
     /// As the client sent it.
     Client(HttpRequest),
-    /// A CORS preflight for the store, which is sent without any proof of identity.
+    /// A CORS preflight for the store. It is sent without authentication.
     Preflight(HttpRequest, PresignedQuery),
-    /// The upload that a form asks for.
+    /// The upload of a form.
     Form(Box<FormUpload>),
     /// One page of the store's list of buckets.
     BucketList(Box<BucketListPage>),
 }
 
 impl ProxiedRequest {
-    /// Its head, as if it had come like this.
+    /// The request head, as if a client had sent it.
     pub(crate) fn head(&self) -> Head<'_> {
         match self {
             Self::Client(request) | Self::Preflight(request, _) => Head::from(request.head()),
@@ -52,12 +54,13 @@ impl ProxiedRequest {
         }
     }
 
-    /// Whether its outcome says how the upstream serves requests. A preflight needs no proof, and may be answered by other rules.
+    /// Whether the outcome counts for the circuit. A preflight is not authenticated, and the store may apply other
+    /// rules to it.
     pub(crate) fn counts_for_circuit(&self) -> bool {
         !self.is_preflight()
     }
 
-    /// Whether the parameters of its presigned URL are sent on, without their proof.
+    /// Whether the parameters of its presigned URL are sent, without the signature.
     pub(super) fn names_presigned_key(&self) -> bool {
         matches!(self, Self::Preflight(_, PresignedQuery::WithoutProof))
     }
@@ -68,7 +71,7 @@ impl ProxiedRequest {
     }
 }
 
-/// The upload that a form asks for, as its client would have asked without one.
+/// The PUT that a form is translated to.
 pub(crate) struct FormUpload {
     method: Method,
     uri: Uri,
@@ -76,7 +79,7 @@ pub(crate) struct FormUpload {
 }
 
 impl FormUpload {
-    /// An upload to the bucket that the form was sent to; none where the key makes no target.
+    /// An upload to the bucket that the form was sent to. None if the key is not valid in a target.
     pub(crate) fn new(
         form: Head<'_>,
         named: &NamedResource<'_>,
@@ -85,7 +88,7 @@ impl FormUpload {
     ) -> Option<Self> {
         let key = percent_encode(key.as_bytes(), true);
         let target = match named.addressing {
-            // The bucket's bytes are those that the form was sent to.
+            // The bucket is copied byte for byte from the form's target.
             Addressing::Path => format!("/{}/{key}", target::split_bucket(form.uri.path()).0),
             Addressing::Virtual => format!("/{key}"),
         };
@@ -101,7 +104,7 @@ impl FormUpload {
     }
 }
 
-/// The headers of a client's request that a request made for it has too.
+/// The headers that a request made for a client copies from the client's request.
 fn common_headers(client: Head<'_>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, addressing::request_host(client.uri, client.headers).parse().ok()?);
@@ -113,20 +116,20 @@ fn common_headers(client: Head<'_>) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// A request for a page of the list of buckets, made for a client that asks the gateway for a list.
+/// A request for a page of the list of buckets.
 pub(crate) struct BucketListPage {
     uri: Uri,
     headers: HeaderMap,
 }
 
 impl BucketListPage {
-    /// The first page, or the one with this token of the store's.
+    /// The first page, or the one with this continuation token of the store.
     pub(crate) fn new(client: Head<'_>, token: Option<&str>) -> Option<Self> {
         let next = token.map_or_else(String::new, |token| {
             format!("&continuation-token={}", percent_encode(token.as_bytes(), false))
         });
         let mut headers = common_headers(client)?;
-        // Kept so that the attempts of a client that tries again are not multiplied (R7).
+        // Kept so that the attempts of a retrying client are not multiplied (R7).
         if let Some(attempt) = client.headers.get(SDK_REQUEST) {
             headers.insert(SDK_REQUEST, attempt.clone());
         }

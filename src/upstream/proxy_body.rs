@@ -1,4 +1,4 @@
-//! The body of any answer on the data listener, whoever speaks.
+//! The body of any response on the data listener.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -12,15 +12,15 @@ use crate::upstream::appended_errors::AppendedBody;
 use crate::upstream::rename_plan::RenamedBody;
 use crate::upstream::response_body::ResponseBody;
 
-/// An answer's body.
+/// A response body.
 pub(crate) enum ProxyBody {
-    /// The upstream's, as it comes.
+    /// The upstream's body, unchanged.
     Upstream(Box<ResponseBody>),
-    /// The upstream's, in the client's words.
+    /// The upstream's body, with the bucket's name replaced by the client's.
     Renamed(Box<RenamedBody>),
-    /// The store's answer to a multi-delete, with the errors of denied objects.
+    /// The store's response to a multi-delete, with the errors of denied objects.
     Appended(Box<AppendedBody>),
-    /// The gateway's own, with the record that ends with it.
+    /// A body of the gateway, with the record that ends with it.
     Local(BoxBody, Option<Box<Record>>),
 }
 

@@ -1,7 +1,8 @@
-//! The raw path: actix-web to awc and back, with no asks, no log and no metrics (cargo feature `bench`).
+//! The raw path for benchmarks: actix-web to awc and back, without actor messages, logs and metrics (cargo feature
+//! `bench`).
 //!
-//! It exists to measure what the guards cost, and shares with the guarded path what is not a guard: routing,
-//! header hygiene, the client.
+//! It measures the cost of the guards. Routing, the header filters and the HTTP client are the same as on the guarded
+//! path.
 
 use std::rc::Rc;
 
@@ -14,27 +15,27 @@ use actix_web::http::uri::{self, Scheme};
 use actix_web::{HttpRequest, HttpResponse};
 use tidegate_config::Addressing;
 
-use crate::http::answer::Addressee;
 use crate::http::error::GatewayError;
-use crate::s3::{naming, target};
-use crate::upstream::headers::{Nominated, travels_down};
+use crate::http::error_reply::ReplyContext;
+use crate::s3::{addressing, target};
+use crate::upstream::header_filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
 
-/// Passes one request.
-pub(crate) async fn pass(
+/// Forwards one request and its response.
+pub(crate) async fn forward(
     worker: &Rc<Worker>,
     request: HttpRequest,
     payload: Payload,
 ) -> HttpResponse<ProxyBody> {
-    let passed = call(worker, &request, payload).await.unwrap_or_else(|error| {
+    let response = call(worker, &request, payload).await.unwrap_or_else(|error| {
         let id = HeaderValue::from_static("raw");
         let kind = tidegate_config::Kind::S3;
         let region = worker.shared.regions.advertised(None);
-        let to = Addressee { kind, resource: request.path(), request_id: &id, region };
-        error.answer().respond(&to)
+        let to = ReplyContext { kind, resource: request.path(), request_id: &id, region };
+        error.to_reply().to_response(&to)
     });
-    passed.map_body(|_, body| ProxyBody::Own(body, None))
+    response.map_body(|_, body| ProxyBody::Local(body, None))
 }
 
 async fn call(
@@ -42,22 +43,22 @@ async fn call(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, GatewayError> {
-    let name = naming::decoded(target::split(request.path()).0);
+    let name = addressing::decode_bucket_name(target::split_bucket(request.path()).0);
     let bucket = worker.shared.router.route(&name)?;
     let destination = &bucket.destinations[0];
     let mut parts = uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(destination.connection.clone());
     parts.path_and_query = request.uri().path_and_query().cloned();
-    let uri = Uri::from_parts(parts).map_err(|_| UpstreamRejection::Target)?;
+    let uri = Uri::from_parts(parts).map_err(|_| UpstreamRejection::InvalidTarget)?;
     let mut outbound = worker.client(bucket).request(request.method().clone(), uri).no_decompress();
-    let nominated = Nominated::of(request.headers());
+    let nominated = ConnectionOptions::of(request.headers());
     for (name, value) in request.headers() {
-        if bucket.client_headers.travel(name, &nominated) {
+        if bucket.header_filter.forwards(name, &nominated) {
             outbound.headers_mut().append(name.clone(), value.clone());
         }
     }
-    let host = destination.host(Addressing::Path, "").map_err(|_| UpstreamRejection::Target)?;
+    let host = destination.host(Addressing::Path, "").map_err(|_| UpstreamRejection::InvalidTarget)?;
     outbound.headers_mut().insert(HOST, host);
     let length = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
     let sent = match request.headers().get(CONTENT_LENGTH).and_then(length) {
@@ -65,11 +66,11 @@ async fn call(
         None => outbound.send_body(NoBody::new()).await,
     };
     let response = sent.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
-    let mut answer = HttpResponse::new(response.status());
-    let nominated = Nominated::of(response.headers());
+    let mut forwarded = HttpResponse::new(response.status());
+    let nominated = ConnectionOptions::of(response.headers());
     for (name, value) in response.headers() {
-        if travels_down(name, &nominated) {
-            answer.headers_mut().append(name.clone(), value.clone());
+        if forwards_to_client(name, &nominated) {
+            forwarded.headers_mut().append(name.clone(), value.clone());
         }
     }
     let length = response.headers().get(CONTENT_LENGTH).and_then(length);
@@ -78,5 +79,5 @@ async fn call(
         None => BodyStream::new(response).boxed(),
     };
     debug_assert!(body.size() != BodySize::None);
-    Ok(answer.set_body(body))
+    Ok(forwarded.set_body(body))
 }

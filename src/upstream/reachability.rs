@@ -1,11 +1,13 @@
-//! Whether an upstream that could not be connected to can be again: one task per bucket that wants to know.
+//! Connect probes: detects when an upstream that could not be connected to is reachable again. One task per bucket
+//! with `connect_probe_interval`.
 //!
-//! The task sleeps until the breaker opens a circuit for that reason. Then it opens a bare TCP connection and closes it, to one
-//! endpoint after the other, one connection at a time, with jitter, so that many gateways do not knock in step. The first that succeeds is
-//! told to the pool, which calls that endpoint again, and then to the breaker, whose trials decide; see `breaker/reach.rs` for what
-//! it may and may not end. For an https endpoint the TCP handshake is enough: that somebody listens is all that is asked.
+//! The task sleeps until the breaker opens a circuit because connects failed. Then it opens a TCP connection to one
+//! endpoint after the other and closes it, one at a time, with jitter so that many gateways do not probe at the same
+//! moment. The first success is reported to the pool, which uses that endpoint again, and then to the breaker, which
+//! half-opens the circuit and decides by its trials (`actors/src/breaker/connect_probe.rs` has the limits). For an
+//! https endpoint the TCP handshake is enough: the probe only tests whether a server listens.
 //!
-//! Deliberately absent: probes of what is well, and of what fails in any other way: health checks are for that.
+//! Healthy upstreams are not probed, and other failures are not either: health checks are for those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::router::Bucket;
 use crate::shortage::Shortage;
 use crate::worker::Shared;
 
-/// Begins to wait for upstreams that cannot be connected to.
+/// Starts the tasks of all buckets that probe.
 pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let probed = shared.router.buckets().iter().filter_map(|bucket| {
         let interval = bucket.config.upstream.circuit_breaker.connect_probe_interval?;
@@ -31,10 +33,10 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
 
 async fn probe_loop(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
     let bucket = shared.router.bucket(bucket);
-    let mut turns = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
+    let mut endpoints_in_turn = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
     loop {
         bucket.breaker.wait_for_probe().await;
-        for endpoint in &mut turns {
+        for endpoint in &mut endpoints_in_turn {
             sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
             if !probe(&shared, bucket, endpoint).await {
                 break;
@@ -43,7 +45,7 @@ async fn probe_loop(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
     }
 }
 
-/// Tries one endpoint; false if nobody waits any more.
+/// Probes one endpoint. Returns false if no circuit waits any more.
 async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
     let began = clock::now();
     let unreached = bucket.breaker.probed_circuits(began);
@@ -58,21 +60,21 @@ async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
             "endpoint" => authority.as_str());
         bucket.pool.report_connected(endpoint, began);
         for circuit in unreached {
-            // Without an answer the circuit waits on, and the next connection tells it.
+            // Without a reply of the breaker the circuit keeps waiting, and the next probe reports again.
             let _ = bucket.breaker.report_connected(circuit).await;
         }
     }
     true
 }
 
-/// Whether the endpoint can be connected to; none if the gateway itself had too little to try. One that does not answer leaves time
-/// for the others.
+/// Whether a connection to the endpoint succeeds. None if the gateway itself lacked the resources for it. The timeout
+/// is a share of the connect timeout, so that an endpoint that does not respond leaves time for the others.
 async fn test_connect(bucket: &Bucket, endpoint: EndpointId) -> Option<bool> {
     let upstream = &bucket.config.upstream;
     let endpoints = u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX).max(1);
     let to = &upstream.endpoints[endpoint.0];
-    let touching = bucket.dialer.test_connect(&to.host, to.port);
-    match timeout(upstream.connect_timeout / endpoints, touching).await {
+    let connecting = bucket.dialer.test_connect(&to.host, to.port);
+    match timeout(upstream.connect_timeout / endpoints, connecting).await {
         Ok(Err(error)) if Shortage::of(&error).is_some() => None,
         reached => Some(matches!(reached, Ok(Ok(())))),
     }

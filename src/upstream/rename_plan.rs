@@ -1,8 +1,9 @@
-//! Replaces the store's name of the bucket in an answer: which documents and headers of an operation contain it.
+//! Replaces the store's name of the bucket in a response: the documents and headers of an operation that contain it.
 //!
-//! The operation decides, so that no object passes for one of S3's documents. A success has the document of its operation
-//! (`documents`), any other status an error document. Of the headers only `Location` of CreateBucket has the bucket's name. Metadata is the
-//! client's, whatever it looks like; `x-amz-bucket-arn` is the store's, like every ARN.
+//! The operation decides, so that no object is taken for an S3 document. A success has the document of its operation
+//! (`documents`), any other status an error document. Of the headers, only `Location` of CreateBucket has the
+//! bucket's name. Metadata belongs to the client and is not changed, whatever it contains. `x-amz-bucket-arn` stays
+//! the store's, like every ARN.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,7 @@ use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::upstream::destination::Destination;
 use crate::upstream::response_body::{ResponseBody, TransferError};
 
-/// What is to be renamed in the answer to a request.
+/// The replacements in the response to a request.
 pub(crate) struct RenamePlan {
     names: BucketNames,
     /// The documents that a success may have.
@@ -36,7 +37,7 @@ const LIST_DOCUMENTS: &[ResponseDocument] =
     &[ResponseDocument::ListObjects, ResponseDocument::ListVersions, ResponseDocument::ListUploads];
 const ERROR_DOCUMENT: &[ResponseDocument] = &[ResponseDocument::Error];
 
-/// The documents of a success that name the bucket.
+/// The documents of a success that contain the bucket's name.
 fn success_documents(head: Head<'_>, named: &NamedResource<'_>) -> &'static [ResponseDocument] {
     let has = |name: &str| pairs(head.uri.query().unwrap_or_default()).any(|pair| decoded_name(pair) == name);
     match (head.method, named.is_bucket()) {
@@ -46,13 +47,13 @@ fn success_documents(head: Head<'_>, named: &NamedResource<'_>) -> &'static [Res
         (&Method::POST, false) if has("uploadId") => {
             &[ResponseDocument::CompleteUpload, ResponseDocument::Error]
         }
-        // A 200 may turn out to be one.
+        // A 200 may contain an error document.
         _ if late_error::is_possible(head) => ERROR_DOCUMENT,
         _ => &[],
     }
 }
 
-/// What is to be renamed in the answer, if the names differ or a store lies below a path that clients do not see.
+/// The replacements in the response, if the names differ or the store has a path prefix that clients do not see.
 pub(crate) fn rename_plan(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Option<RenamePlan> {
     let upstream = &bucket.config.upstream;
     let is_below_path = bucket.destinations.iter().any(|destination| !destination.path().is_empty());
@@ -84,13 +85,14 @@ pub(crate) fn rename_plan(head: Head<'_>, bucket: &Bucket, server: &ServerConfig
     Some(RenamePlan { names, documents, creates_bucket })
 }
 
-/// What the client itself speaks, whatever a header claims.
+/// The scheme between client and gateway, whatever a header claims.
 pub(crate) fn client_scheme(server: &ServerConfig) -> &'static str {
     if server.tls.files().is_some() { "https" } else { "http" }
 }
 
 impl RenamePlan {
-    /// Renames in the headers, and gives what renames in the body if there is one to look at. The answer comes from `destination`.
+    /// Replaces names in the headers, and returns the renamer of the body if there is a document to rename in. The
+    /// response comes from `destination`.
     pub(crate) fn apply(
         mut self,
         destination: &Destination,
@@ -112,14 +114,14 @@ impl RenamePlan {
         fits.then(|| BucketRenamer::new(self.names, documents))
     }
 
-    /// Where the client finds the bucket that it created. Stores answer with a path or with a URL.
-    fn bucket_location(&self, theirs: &str) -> Option<String> {
-        let is_url = theirs.starts_with("http://") || theirs.starts_with("https://");
-        if is_url { Some(self.names.location.clone()) } else { self.names.rename_path(theirs) }
+    /// The location of the created bucket for the client. Stores send a path or a URL.
+    fn bucket_location(&self, store_location: &str) -> Option<String> {
+        let is_url = store_location.starts_with("http://") || store_location.starts_with("https://");
+        if is_url { Some(self.names.location.clone()) } else { self.names.rename_path(store_location) }
     }
 }
 
-/// A body that is renamed in.
+/// A body in which names are replaced.
 pub(crate) struct RenamedBody {
     body: Box<ResponseBody>,
     renamer: BucketRenamer,

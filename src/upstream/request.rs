@@ -1,4 +1,4 @@
-//! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
+//! An upstream request: target, headers and body are prepared once and built into a request for each attempt.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,7 +38,7 @@ use crate::upstream::header_filter::{
 use crate::upstream::proxied_request::{BucketListPage, ProxiedRequest};
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 
-/// Everything about a request that does not change between attempts.
+/// The parts of a request that do not change between attempts.
 pub(crate) struct UpstreamRequest {
     pub(crate) request: ProxiedRequest,
     pub(crate) target: PathAndQuery,
@@ -48,39 +48,39 @@ pub(crate) struct UpstreamRequest {
     /// Headers that describe the client's connection.
     forwarded: Option<ForwardingHeaders>,
     copy_source: Option<HeaderValue>,
-    /// The bucket, as the upstream calls it.
+    /// The upstream's name of the bucket.
     bucket: String,
     addressing: Addressing,
     request_id: HeaderValue,
     content_sha256: Option<HeaderValue>,
-    /// How the body goes on, where the client framed it.
+    /// The framing of a body that the client framed.
     reframing: Option<Reframing>,
     /// The `Content-MD5` of a body that was read whole.
     md5_header: Md5Header,
-    /// What of the client's headers is for the gateway alone.
+    /// Selects the client's headers that are for the gateway only.
     accepted_auth: AcceptedAuth,
-    /// An API's credentials, one of which goes with each attempt.
+    /// The credentials of an API. Each attempt sends one of them.
     injected: Option<Arc<InjectedHeaders>>,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
-    /// Whether the body is another than the client's, so that its digests are computed anew.
+    /// Whether the body differs from the client's, so that its digests are recomputed.
     is_body_replaced: bool,
-    /// Whether the next attempt goes over a connection that serves it alone.
+    /// Whether the next attempt uses a single-use connection.
     needs_own_connection: bool,
     pub(super) signature_retry: SignatureRetry,
 }
 
-/// Whether the request is signed once more because the store refused the time of its signature. That is done once at most.
+/// State of the one repeated signature after the store refused the time of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignatureRetry {
     Unused,
-    /// The next signature is made with this offset of the clock.
+    /// The next signature uses this clock offset.
     WithOffset(ClockOffset),
     Done,
 }
 
 impl SignatureRetry {
-    /// The offset for the next signature, if it is not the endpoint's.
+    /// The offset for the next signature, if it differs from the endpoint's.
     pub(super) fn take_offset(&mut self) -> Option<ClockOffset> {
         let Self::WithOffset(offset) = *self else { return None };
         *self = Self::Done;
@@ -88,7 +88,7 @@ impl SignatureRetry {
     }
 }
 
-/// Maps the target and takes the body in hand. `key` is whose request it is.
+/// Maps the target and prepares the body. `key` is the client's key.
 pub(crate) async fn prepare(
     request: ProxiedRequest,
     plan: BodyPlan,
@@ -98,12 +98,12 @@ pub(crate) async fn prepare(
 ) -> Result<UpstreamRequest, GatewayError> {
     let head = request.head();
     let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
-    let names_key = request.names_presigned_key();
-    let target = map_target(head, &named, bucket, names_key)?;
+    let keeps_presigned_key = request.names_presigned_key();
+    let target = map_target(head, &named, bucket, keeps_presigned_key)?;
     let upstream_name = bucket.config.upstream.bucket.clone().unwrap_or_else(|| named.bucket.into_owned());
     let copy_source = if request.is_preflight() { None } else { map_copy_source(head, bucket)? };
-    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
-    let forwarded = sets.then(|| ForwardingHeaders::of(head, record.request.peer, server));
+    let sets_forwarded = bucket.config.forwarded == ForwardedHeaders::Set;
+    let forwarded = sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server));
     let PreparedBody { body, content_sha256, reframing, md5_header } =
         body_plan::prepare_body(head, plan, bucket).await?;
     Ok(UpstreamRequest {
@@ -129,7 +129,7 @@ pub(crate) async fn prepare(
     })
 }
 
-/// A page of the store's list of buckets, which names no bucket. `key` is the client's whose list it is.
+/// A request for a page of the store's list of buckets. It names no bucket. `key` is the client's key.
 pub(crate) fn prepare_bucket_list(
     page: BucketListPage,
     (bucket, key): (&Bucket, Option<KeyId>),
@@ -139,9 +139,9 @@ pub(crate) fn prepare_bucket_list(
     let request = ProxiedRequest::BucketList(Box::new(page));
     let head = request.head();
     let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
-    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
+    let sets_forwarded = bucket.config.forwarded == ForwardedHeaders::Set;
     Ok(UpstreamRequest {
-        forwarded: sets.then(|| ForwardingHeaders::of(head, record.request.peer, server)),
+        forwarded: sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server)),
         connection_options: ConnectionOptions::of(head.headers),
         header_filter: Arc::clone(&bucket.header_filter),
         target,
@@ -167,23 +167,26 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
-/// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it. One that the upstream calls
-/// the same stays as it was sent, encoded or not. With `names_key`, the parameters of a presigned URL stay, without their proof.
+/// Maps the target. Only the bucket's name changes: to the upstream's name, in the place where the upstream expects
+/// it. If the upstream has the same name, its bytes stay as sent, encoded or not. With `names_key`, the parameters of
+/// a presigned URL stay, without the signature.
 fn map_target(
     head: Head<'_>,
-    NamedResource { bucket: ours, addressing: from, .. }: &NamedResource<'_>,
+    NamedResource { bucket: client_name, addressing: from, .. }: &NamedResource<'_>,
     bucket: &Bucket,
-    names_key: bool,
+    keeps_presigned_key: bool,
 ) -> Result<PathAndQuery, UpstreamRejection> {
-    let name = bucket.config.upstream.bucket.as_deref().unwrap_or(ours);
+    let name = bucket.config.upstream.bucket.as_deref().unwrap_or(client_name);
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::InvalidTarget)?;
     let is_s3 = bucket.config.kind == Kind::S3;
     let is_proof = bucket.accepted_auth.auth_parameter_filter(original.query().unwrap_or_default());
-    let strips = bucket.config.upstream.integrity.checksums == Checksums::Strip;
+    let strips_checksums = bucket.config.upstream.integrity.checksums == Checksums::Strip;
     let is_removed = |pair: &str| {
-        (is_s3 && is_presign_parameter(pair)) || is_proof(pair) || (strips && is_checksum_parameter(pair))
+        (is_s3 && is_presign_parameter(pair))
+            || is_proof(pair)
+            || (strips_checksums && is_checksum_parameter(pair))
     };
-    let unsigned = match names_key {
+    let unsigned = match keeps_presigned_key {
         true => target::with_query(original, &without_presigned_proof(original.query().unwrap_or_default())),
         false => target::remove_parameters(original, is_removed),
     };
@@ -192,7 +195,7 @@ fn map_target(
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {
             target::strip_bucket(original)
         }
-        (Kind::S3, Addressing::Path, Addressing::Path) if name != ours => {
+        (Kind::S3, Addressing::Path, Addressing::Path) if name != client_name => {
             target::replace_bucket(original, name)
         }
         (Kind::S3, Addressing::Virtual, Addressing::Path) => {
@@ -203,7 +206,8 @@ fn map_target(
     mapped.ok_or(UpstreamRejection::InvalidTarget)
 }
 
-/// The source must be in this same bucket entry; that the client may read it was checked before.
+/// Maps the copy source. It must be in this same bucket section. The read permission of the client was checked
+/// before.
 fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
     if bucket.config.kind != Kind::S3 {
         return Ok(head.headers.get(COPY_SOURCE).cloned());
@@ -216,34 +220,34 @@ fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue
 }
 
 impl UpstreamRequest {
-    /// Whether the request may be sent once more (R3). A streamed body is gone with the first connection that took it.
+    /// Whether the request may be sent again (R3). A streamed body is consumed by the first connection that takes it.
     pub(crate) fn is_replayable(&self) -> bool {
         is_idempotent(self.request.head().method) && self.has_body()
     }
 
-    /// Whether the body is there to be sent, or sent once more.
+    /// Whether the body is available, for the first attempt or another one.
     pub(super) fn has_body(&self) -> bool {
         !matches!(self.body, RequestBody::Stream(None))
     }
 
-    /// The offset to sign with once more after a refusal.
+    /// The clock offset for a repeated signature after a refusal.
     pub(super) fn signature_retry_offset(&self, skew: Option<&ClockSkew>) -> Option<ClockOffset> {
         skew?.retry_offset.filter(|_| self.signature_retry == SignatureRetry::Unused)
     }
 
-    /// Puts a body in the place of the client's, which was read whole and verified.
+    /// Replaces the client's body, which was read whole and verified.
     pub(crate) fn replace_body(&mut self, body: Bytes) {
         self.content_sha256 = Some(body_plan::payload_digest(&body));
         self.body = RequestBody::Buffered(body);
         self.is_body_replaced = true;
     }
 
-    /// Has the next attempts go over a connection each that serves nothing else. False if that is so already.
+    /// Makes the next attempts use single-use connections. False if that was set before.
     pub(crate) fn require_own_connection(&mut self) -> bool {
         !std::mem::replace(&mut self.needs_own_connection, true)
     }
 
-    /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.
+    /// Builds the request for one attempt at an endpoint, and frames a streamed body.
     pub(crate) fn build(
         &mut self,
         client: &UpstreamClient,
@@ -253,10 +257,10 @@ impl UpstreamRequest {
     ) -> Option<awc::ClientRequest> {
         let target = destination.target(&self.target)?;
         let mut request = self.new_request(client, destination, &target)?;
-        let Head { method, headers: of_client, .. } = self.request.head();
+        let Head { method, headers: client_headers, .. } = self.request.head();
         let is_preflight = self.request.is_preflight();
         let headers = request.headers_mut();
-        for (name, value) in of_client {
+        for (name, value) in client_headers {
             if self.header_filter.forwards(name, &self.connection_options)
                 && (!is_preflight || forwards_in_preflight(name))
                 && let Some(value) = self.accepted_auth.strip_header(name, value)
@@ -281,10 +285,11 @@ impl UpstreamRequest {
         }
         if let Some(body) = self.body.buffered().filter(|_| self.is_body_replaced) {
             body_digests::recompute(headers, body);
-            // The answer is merged as plain text.
+            // The gateway merges the response as plain text.
             headers.remove(header::ACCEPT_ENCODING);
         }
-        // What the client said of its framing, or of another body, must not travel on, whether or not the request is signed.
+        // The client's values for its framing or for a replaced body must not be sent, whether or not the request is
+        // signed.
         let is_sent = signer.is_some()
             || self.reframing.is_some()
             || self.md5_header.is_replaced

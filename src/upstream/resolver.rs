@@ -1,7 +1,8 @@
-//! The system's resolver, with the gateway's own shortages told from its answers (X9).
+//! The system resolver, with detection of shortages in the gateway (X9).
 //!
-//! `getaddrinfo(3)` reads files and opens sockets, and hides that it had no descriptor for them: glibc then reports an unknown name
-//! (`EAI_NONAME`) or a system error, and leaves `EMFILE` in `errno`. So `errno` is read on the thread of the call, right after it.
+//! `getaddrinfo(3)` reads files and opens sockets, and hides a lack of descriptors: glibc then reports an unknown
+//! name (`EAI_NONAME`) or a system error, and leaves `EMFILE` in `errno`. So `errno` is read on the thread of the
+//! call, right after it.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use crate::shortage::Shortage;
 use crate::upstream::dns_cache::DnsLookup;
 
-/// The system's resolver. It blocks, so each look-up has a thread of the blocking pool.
+/// The system resolver. It blocks, so each lookup runs on a thread of the blocking pool.
 pub(super) fn system_lookup() -> DnsLookup {
     Arc::new(|host| {
         Box::pin(async move {
@@ -27,12 +28,12 @@ fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-/// Sets `errno` to `ENOENT`, so that an earlier call's is not taken for the resolver's.
+/// Sets `errno` to `ENOENT`, so that the value of an earlier call is not taken for the resolver's.
 fn reset_errno() {
     let _ = std::fs::symlink_metadata("");
 }
 
-/// A resolver without ports or routes has failed like any other, so only two shortages count.
+/// Only two shortages count: a resolver without ports or routes is a failed resolver.
 fn classify_error(error: io::Error, errno: &io::Error) -> io::Error {
     let shortage = [&error, errno].into_iter().find_map(Shortage::of_system);
     match shortage {

@@ -1,9 +1,10 @@
-//! The answer on its way to the client, with everything that is held until its last byte.
+//! The response body on its way to the client. It owns what is held until the last byte.
 //!
-//! The slot, the permit, the breaker's ticket and the record live in the body, so they end with it: whole, broken or
-//! dropped because the client left. A body that ends before its length, or by a close that may not end it, is an
-//! error, and the client's connection is closed without a terminator: a short body never looks whole (T6). So is one that
-//! is not what its checksum says (I1), which is known before its last piece is handed on.
+//! The in-flight slot, the permit, the breaker ticket and the record are part of the body and end with it: complete,
+//! broken, or dropped because the client left. A body that ends before its length, or by a close that may not end it,
+//! is an error, and the client connection is closed without a terminator: a truncated body never looks complete (T6).
+//! The same holds for a body that does not match its checksum (I1). The checksum is verified before the last piece is
+//! forwarded.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -33,30 +34,31 @@ use crate::upstream::call::UpstreamResponse;
 use crate::upstream::error_document::{ErrorDocumentPrefix, RemainingBody};
 use crate::upstream::failure_attribution;
 use crate::upstream::header_filter::{ConnectionOptions, forwards_to_client};
+use crate::upstream::outcome::failure;
 use crate::upstream::proxy_body::ProxyBody;
 use crate::upstream::rename_plan::{RenamePlan, RenamedBody};
 use crate::upstream::response_source::{ResponseSource, UpstreamFraming, is_connection_close};
 use crate::upstream::response_transfer::{ReceivedPiece, ResponseTransfer};
 use crate::worker::Worker;
 
-/// Why a transfer broke.
+/// Why a transfer was aborted.
 #[derive(Debug, Error)]
 pub(crate) enum TransferError {
-    /// The upstream closed too early.
-    #[error("the upstream ended after {received} of {expected} bytes")]
+    /// The upstream closed the connection too early.
+    #[error("the upstream closed the connection after {received} of {expected} bytes")]
     Short {
-        /// Bytes that came.
+        /// Received bytes.
         received: u64,
-        /// Bytes that were announced.
+        /// Declared bytes.
         expected: u64,
     },
-    /// The upstream's connection broke.
-    #[error("the upstream's connection broke: {0}")]
+    /// The connection to the upstream broke.
+    #[error("the connection to the upstream broke: {0}")]
     Broken(PayloadError),
-    /// The body is not the object it says it is.
-    #[error("the upstream's body does not have the checksum in its {0}")]
+    /// The body does not match its checksum.
+    #[error("the body of the upstream does not match the checksum in its {0}")]
     Checksum(&'static str),
-    /// No byte for too long.
+    /// No byte within the idle timeout.
     #[error("the upstream sent nothing for {0:?}")]
     Idle(Duration),
     /// The transfer was cut.
@@ -64,7 +66,7 @@ pub(crate) enum TransferError {
     Memory,
 }
 
-/// What is held to the last byte.
+/// Held until the last byte.
 struct RequestGuards {
     record: Box<Record>,
     ticket: Option<BreakerTicket>,
@@ -76,7 +78,7 @@ struct RequestGuards {
 pub(crate) struct ResponseBody {
     body: ResponseSource,
     size: BodySize,
-    ending: UpstreamFraming,
+    framing: UpstreamFraming,
     received: u64,
     idle: Duration,
     last_bytes: Instant,
@@ -88,28 +90,28 @@ pub(crate) struct ResponseBody {
     worker: Rc<Worker>,
 }
 
-/// An upstream's answer on its way.
+/// An upstream response to forward.
 pub(crate) struct ResponseForward {
     pub(crate) response: UpstreamResponse,
     pub(crate) bucket: BucketId,
     pub(crate) slot: InFlightSlot,
-    /// Whether a 200 may turn out to be an error document.
+    /// Whether a 200 may contain an error document.
     pub(crate) may_have_late_error: bool,
-    /// What the upstream calls otherwise than the client.
+    /// The names that differ between upstream and client.
     pub(crate) renaming: Option<RenamePlan>,
-    /// Errors of objects that were taken out of a multi-delete.
+    /// Errors of objects that were removed from a multi-delete.
     pub(crate) denied_errors: Option<DeniedErrors>,
 }
 
-/// Builds the client's answer from the upstream's.
+/// Builds the client's response from the upstream's.
 pub(crate) fn forward_response(
     worker: &Rc<Worker>,
-    passing: ResponseForward,
+    forward: ResponseForward,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    let ResponseForward { response: called, bucket, slot, may_have_late_error, renaming, denied_errors } =
-        passing;
-    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = called;
+    let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
+        forward;
+    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = call;
     let bucket = worker.shared.router.bucket(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
@@ -117,8 +119,8 @@ pub(crate) fn forward_response(
     let mut response = HttpResponse::new(status);
     let nominated = ConnectionOptions::of(headers);
     for (name, value) in headers {
-        let replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
-        if replaced {
+        let is_replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
+        if is_replaced {
             continue;
         }
         if forwards_to_client(name, &nominated)
@@ -129,7 +131,7 @@ pub(crate) fn forward_response(
     }
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
     record.status = status.as_u16();
-    let ending = match &error_document {
+    let framing = match &error_document {
         Some(ErrorDocumentPrefix { bytes, remaining: RemainingBody::Complete }) => {
             UpstreamFraming::Length(bytes.len() as u64)
         }
@@ -143,9 +145,9 @@ pub(crate) fn forward_response(
     };
     let mut body = ResponseBody {
         transfer: ResponseTransfer::new(socket),
-        size: ending.body_size(headers, &record.request.method),
+        size: framing.body_size(headers, &record.request.method),
         body: ResponseSource::of(upstream, error_document),
-        ending,
+        framing,
         received: 0,
         idle: bucket.config.upstream.idle_timeout,
         last_bytes: record.phases.first_byte.unwrap_or(record.started),
@@ -155,8 +157,8 @@ pub(crate) fn forward_response(
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
-    if matches!(ending, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
-        let progress = body.guards.as_ref().and_then(|held| held.record.send_progress.as_ref());
+    if matches!(framing, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
+        let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
         body.transfer.begin(worker, progress, clock::now());
     }
     let body = Box::new(body);
@@ -173,27 +175,28 @@ pub(crate) fn forward_response(
 }
 
 impl ResponseBody {
-    /// A piece of the body came.
+    /// Records a received piece of the body.
     fn record_bytes(&mut self, bytes: usize) {
-        let left = match self.ending {
+        let left = match self.framing {
             UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
             UpstreamFraming::Chunked | UpstreamFraming::Close | UpstreamFraming::NoBody => None,
         };
-        let progress = self.guards.as_ref().and_then(|held| held.record.send_progress.as_ref());
-        let moved = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
-        self.transfer.record_bytes(&self.worker, progress, &moved);
+        let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+        let piece = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
+        self.transfer.record_bytes(&self.worker, progress, &piece);
     }
 
     fn finish(&mut self) {
-        let Some(held) = self.guards.take() else { return };
-        let RequestGuards { mut record, ticket, permit, _slot } = held;
-        let late = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
+        let Some(guards) = self.guards.take() else { return };
+        let RequestGuards { mut record, ticket, permit, _slot } = guards;
+        let is_late_error = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
         let Some(bucket) = record.bucket.map(|id| self.worker.shared.router.bucket(id)) else { return };
         if let Some(ticket) = ticket {
-            if late {
+            if is_late_error {
                 record.reason = Some("late_error");
-                let is_stores = self.late_error.as_ref().is_some_and(LateErrorScan::is_store_fault);
-                let outcome = if is_stores { failure(FailureCause::Status(200)) } else { Outcome::Neutral };
+                let is_store_fault = self.late_error.as_ref().is_some_and(LateErrorScan::is_store_fault);
+                let outcome =
+                    if is_store_fault { failure(FailureCause::Status(200)) } else { Outcome::Neutral };
                 ticket.report(failure_attribution::attribute(
                     bucket,
                     permit.endpoint(),
@@ -204,8 +207,8 @@ impl ResponseBody {
                 ticket.report(Outcome::Success);
             }
         }
-        // A preflight says nothing of the endpoint.
-        if !late && record.status < 500 && record.preflight.is_none() {
+        // A preflight is no evidence about the endpoint.
+        if !is_late_error && record.status < 500 && record.preflight.is_none() {
             bucket.pool.report_success(permit.endpoint());
         }
         bucket.pool.release(permit, self.last_bytes);
@@ -213,7 +216,7 @@ impl ResponseBody {
 
     fn fail(&mut self, error: TransferError) -> TransferError {
         self.body = ResponseSource::Ended;
-        if let Some(mut held) = self.guards.take() {
+        if let Some(mut guards) = self.guards.take() {
             let (reason, cause) = match &error {
                 TransferError::Short { .. } => ("short_answer", FailureCause::Reset),
                 TransferError::Broken(_) => ("broken_answer", FailureCause::Reset),
@@ -221,33 +224,35 @@ impl ResponseBody {
                 TransferError::Idle(_) => ("timeout_idle", FailureCause::Timeout),
                 TransferError::Memory => ("memory_pressure", FailureCause::Reset),
             };
-            held.record.reason = Some(reason);
-            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
+            guards.record.reason = Some(reason);
+            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
-            let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
-            let began = held.record.phases.first_byte.unwrap_or(held.record.started);
-            // An upstream may give up on a gateway that stopped reading. Without a ticket the outcome was reported with the head.
-            let is_reported = self.transfer.has_paused() || held.ticket.is_none();
+            let bucket = guards.record.bucket.map(|id| self.worker.shared.router.bucket(id));
+            let began = guards.record.phases.first_byte.unwrap_or(guards.record.started);
+            // An upstream may give up on a gateway that paused reading. Without a ticket the outcome was reported
+            // with the response head.
+            let is_reported = self.transfer.has_paused() || guards.ticket.is_none();
             let outcome = match bucket {
                 _ if is_reported => Outcome::Neutral,
                 Some(bucket) => {
-                    failure_attribution::attribute(bucket, held.permit.endpoint(), failure(cause), began)
+                    failure_attribution::attribute(bucket, guards.permit.endpoint(), failure(cause), began)
                 }
                 None => failure(cause),
             };
-            if let Some(ticket) = held.ticket.take() {
+            if let Some(ticket) = guards.ticket.take() {
                 ticket.report(outcome);
             }
         }
         error
     }
 
-    /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
-    /// end if its connection would be one idle too many, or has promised to receive more than an idle one may: dropped with it, the
-    /// connection closes.
+    /// Closes a connection that must not go back to the pool. awc returns a connection when it reads the end of a
+    /// body. So a body with its last byte received is not read to its end if its connection would exceed `max_idle`,
+    /// or if its receive window is larger than an idle connection may have. The connection closes when the body is
+    /// dropped.
     fn close_surplus(&mut self) {
-        let Some(id) = self.guards.as_ref().and_then(|held| held.record.bucket) else { return };
-        if self.ending != UpstreamFraming::Length(self.received)
+        let Some(id) = self.guards.as_ref().and_then(|guards| guards.record.bucket) else { return };
+        if self.framing != UpstreamFraming::Length(self.received)
             || !matches!(self.body, ResponseSource::Stream(_))
         {
             return;
@@ -256,7 +261,7 @@ impl ResponseBody {
         let bucket = shared.router.bucket(id);
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
         let open = shared.connections[id.index()].open();
-        // This request's own permit is still out, so its connection is not among the idle.
+        // The permit of this request is still held, so its connection is not counted as idle.
         let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
         if is_surplus || self.transfer.has_open_window() {
             self.body = ResponseSource::Ended;
@@ -264,7 +269,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether the body that has just ended is the object it says it is.
+    /// Verifies the checksum of a body that has just ended.
     fn verify_checksum(&mut self) -> Result<(), TransferError> {
         match self.checksum.take().map(ResponseChecksum::verify) {
             Some(Err(header)) => Err(self.fail(TransferError::Checksum(header))),
@@ -272,9 +277,9 @@ impl ResponseBody {
         }
     }
 
-    /// Whether the end of the stream is the end of the body.
+    /// Handles the end of the stream: the end of the body or a truncation.
     fn poll_end(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
-        if let UpstreamFraming::Length(expected) = self.ending
+        if let UpstreamFraming::Length(expected) = self.framing
             && self.received < expected
         {
             let error = TransferError::Short { received: self.received, expected };
@@ -302,18 +307,15 @@ impl ResponseBody {
     }
 }
 
-fn failure(cause: FailureCause) -> Outcome {
-    Outcome::Failure { cause, retry_after: None }
-}
-
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // A body without bytes is never polled. Any other dropped before its last byte means that the client left, or
-        // that the drain time is up, which says nothing about the upstream (B3): the ticket goes back unused.
-        if self.ending == UpstreamFraming::NoBody || self.ending == UpstreamFraming::Length(self.received) {
+        // A body without bytes is never polled. Any other body that is dropped before its last byte means that the
+        // client left or that the drain timeout has passed. That is no evidence about the upstream (B3), so the
+        // ticket is dropped without an outcome.
+        if self.framing == UpstreamFraming::NoBody || self.framing == UpstreamFraming::Length(self.received) {
             self.finish();
-        } else if let Some(held) = &mut self.guards {
-            held.record.mark_unfinished();
+        } else if let Some(guards) = &mut self.guards {
+            guards.record.mark_unfinished();
         }
     }
 }
@@ -328,7 +330,7 @@ impl MessageBody for ResponseBody {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
         if ready!(this.transfer.poll_gate(cx)) == TransferGate::Cut {
-            // The connection ends the answer, and the record says why.
+            // The client connection ends the response. The record has the reason.
             return Poll::Ready(Some(Err(TransferError::Memory)));
         }
         if matches!(this.body, ResponseSource::Ended) {
@@ -342,7 +344,7 @@ impl MessageBody for ResponseBody {
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);
                 }
-                if this.ending == UpstreamFraming::Length(this.received)
+                if this.framing == UpstreamFraming::Length(this.received)
                     && let Err(error) = this.verify_checksum()
                 {
                     return Poll::Ready(Some(Err(error)));
@@ -350,15 +352,15 @@ impl MessageBody for ResponseBody {
                 if let Some(scan) = &mut this.late_error {
                     scan.scan(&chunk);
                 }
-                if let Some(held) = &mut this.guards {
-                    held.record.sent_bytes = this.received;
+                if let Some(guards) = &mut this.guards {
+                    guards.record.sent_bytes = this.received;
                 }
                 this.close_surplus();
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(error))) => {
                 if is_connection_close(&error)
-                    && matches!(this.ending, UpstreamFraming::Close | UpstreamFraming::Length(_))
+                    && matches!(this.framing, UpstreamFraming::Close | UpstreamFraming::Length(_))
                 {
                     return this.poll_end();
                 }

@@ -1,6 +1,7 @@
-//! What came of a call: the head of an answer, or why there is none.
+//! The result of a call: the head of a response, or the reason why there is none.
 //!
-//! The beginning of an error document is read here, because the code in it decides what the answer means (`verdict.rs`).
+//! The first part of an error document is read here, because its error code decides the classification
+//! (`outcome.rs`).
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -24,66 +25,66 @@ use crate::upstream::tls::is_host_mismatch;
 use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::upload_progress::UploadProgress;
 
-/// The code of S3 and others for a signature that names another region (S3 API reference, "Error responses").
+/// The error code for a signature with the wrong region (S3 API reference, "Error responses").
 const WRONG_REGION: &str = "AuthorizationHeaderMalformed";
-/// The most of a region that is shown.
+/// Longest region in an error message, in characters.
 const REGION_CHARS_MAX: usize = 64;
 
-/// What is known of a call before its answer comes.
+/// What is known about a call before its response arrives.
 #[derive(Clone, Copy)]
 pub(super) struct CallInfo<'a> {
     pub(super) kind: Kind,
     pub(super) method: &'a Method,
-    /// How far the clock was put forward that the gateway signed with; none where it did not sign.
+    /// The clock offset of the gateway's signature. None if the request was not signed.
     pub(super) signed_offset: Option<ClockOffset>,
-    /// When the request's total time is up.
+    /// The end of the total timeout.
     pub(super) deadline: Instant,
 }
 
 impl CallInfo<'_> {
-    /// Whether the code in an error document decides what the answer means.
+    /// Whether the error code in the document decides the classification.
     fn needs_error_code(&self, response: &ClientResponse) -> bool {
         let status = response.status().as_u16();
         let depends_on_code = matches!(status, 400 | 503)
             || (self.signed_offset.is_some() && credential_feedback::depends_on_code(status));
-        // Whatever its media type says: proxies and some stores send the document as text or without a type.
+        // Checked for any media type: proxies and some stores send the document as text or without a type.
         self.kind == Kind::S3 && self.method != Method::HEAD && depends_on_code
     }
 }
 
-/// An answer up to its head.
+/// A response up to its head.
 pub(super) struct InspectedResponse {
     pub(super) response: ClientResponse,
-    /// As much of its error document as was read for the code.
+    /// The part of its error document that was read for the code.
     pub(super) document: Option<ErrorDocumentPrefix>,
     pub(super) code: Option<String>,
     is_head: bool,
     signed_offset: Option<ClockOffset>,
-    /// Of the connection that it comes from.
+    /// The socket of its connection.
     pub(super) socket: Option<Rc<SocketBuffers>>,
 }
 
 impl InspectedResponse {
-    /// Its status, and the error code if it was looked at.
+    /// The status, and the error code if it was read.
     pub(super) fn status_and_code(&self) -> (u16, Option<&str>) {
         (self.response.status().as_u16(), self.code.as_deref())
     }
 
-    /// Whether its error document broke off before its code was known.
+    /// Whether the error document broke off before its code.
     pub(super) fn is_truncated(&self) -> bool {
         self.code.is_none() && self.document.as_ref().is_some_and(ErrorDocumentPrefix::is_broken)
     }
 
-    /// The region that the store wants the gateway's signature to name. The error is about `buckets.NAME.s3.region`: a client that followed
-    /// it would sign for that region towards the gateway.
+    /// The region that the store requires in the gateway's signature. The error concerns `buckets.NAME.s3.region` and
+    /// is not forwarded: a client that followed it would sign for that region towards the gateway.
     fn expected_region(&self) -> Option<String> {
         let is_asked = self.signed_offset.is_some() && self.code.as_deref() == Some(WRONG_REGION);
         let region = self.document.as_ref().filter(|_| is_asked)?.element("Region")?;
         Some(region.chars().take(REGION_CHARS_MAX).collect())
     }
 
-    /// Reports to the endpoint's clock whether the store accepted the time of the signature.
-    pub(super) fn report_clock(&self, stores: &StoreClock) -> Option<ClockSkew> {
+    /// Reports to the clock of the endpoint whether the store accepted the time of the signature.
+    pub(super) fn report_clock(&self, store_clock: &StoreClock) -> Option<ClockSkew> {
         let dated = DatedResponse {
             status: self.response.status().as_u16(),
             headers: self.response.headers(),
@@ -91,65 +92,67 @@ impl InspectedResponse {
             code: self.code.as_deref(),
             document: self.document.as_ref(),
         };
-        dated.report(self.signed_offset?, stores)
+        dated.report(self.signed_offset?, store_clock)
     }
 }
 
-/// What came of a call.
+/// Maps the result of a send to a response or a rejection. A failure of the upload takes precedence.
 pub(super) fn map_send_error(
     sent: Result<Result<ClientResponse, SendRequestError>, TimeoutKind>,
-    flow: &UploadProgress,
+    upload_progress: &UploadProgress,
 ) -> Result<ClientResponse, UpstreamRejection> {
     let sent = sent.map_err(UpstreamRejection::Timeout)?;
     sent.map_err(|error| {
-        flow.take_failure().unwrap_or_else(|| attribute_reset(classify_send_error(&error), flow))
+        upload_progress
+            .take_failure()
+            .unwrap_or_else(|| attribute_reset(classify_send_error(&error), upload_progress))
     })
 }
 
-/// An upstream that closes in mid-upload, while the gateway has waited for the client, has lost patience with the client.
-fn attribute_reset(fault: UpstreamRejection, flow: &UploadProgress) -> UpstreamRejection {
+/// An upstream that closes in mid-upload while the gateway waits for the client has timed out because of the client.
+fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -> UpstreamRejection {
     match fault {
-        UpstreamRejection::Reset(_) if flow.is_stalled_by_client(clock::now()) => {
+        UpstreamRejection::Reset(_) if upload_progress.is_stalled_by_client(clock::now()) => {
             UpstreamRejection::Timeout(TimeoutKind::Upload)
         }
         fault => fault,
     }
 }
 
-/// Looks at the head of an answer, and at its body where the error code in it matters.
+/// Checks the head of a response, and reads its error document if the code matters.
 pub(super) async fn check_head(
     response: ClientResponse,
-    facts: CallInfo<'_>,
+    call_info: CallInfo<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> Result<InspectedResponse, UpstreamRejection> {
-    // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
-    // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
-    if facts.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
+    // S3 redirects to another of its endpoints or regions. A client that followed would bypass the gateway. A gateway
+    // that followed would let the upstream choose the target of its requests (H4). Redirects of an API are forwarded.
+    if call_info.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
         return Err(UpstreamRejection::Redirect(response.status()));
     }
-    let answered = inspect_head(response, facts, socket).await;
-    match answered.expected_region() {
+    let inspected = inspect_head(response, call_info, socket).await;
+    match inspected.expected_region() {
         Some(region) => Err(UpstreamRejection::WrongRegion(region)),
-        None => Ok(answered),
+        None => Ok(inspected),
     }
 }
 
-/// The same for an answer that does not go to a client.
+/// The same for a response that is not forwarded to a client.
 pub(super) async fn inspect_head(
     mut response: ClientResponse,
-    facts: CallInfo<'_>,
+    call_info: CallInfo<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> InspectedResponse {
-    let document = match facts.needs_error_code(&response) {
-        true => Some(ErrorDocumentPrefix::read(&mut response, facts.method, facts.deadline).await),
+    let document = match call_info.needs_error_code(&response) {
+        true => Some(ErrorDocumentPrefix::read(&mut response, call_info.method, call_info.deadline).await),
         false => None,
     };
     let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
-    let (is_head, signed_offset) = (facts.method == Method::HEAD, facts.signed_offset);
+    let (is_head, signed_offset) = (call_info.method == Method::HEAD, call_info.signed_offset);
     InspectedResponse { response, document, code, is_head, signed_offset, socket }
 }
 
-/// The gateway's own shortage that kept a request from being sent.
+/// The shortage in the gateway that kept a request from being sent.
 pub(crate) fn shortage_of(error: &SendRequestError) -> Option<Shortage> {
     match error {
         SendRequestError::Connect(ConnectError::Io(error)) => Shortage::of(error),

@@ -1,6 +1,7 @@
-//! The bytes of an answer's body, and how the body must end.
+//! The source of the bytes of a response body, and how the body must end.
 //!
-//! A body has one of four ends: its length, the last chunk, the close of the connection, or none at all (RFC 9112, 6.3). The end decides
+//! A body ends in one of four ways: by its length, by the last chunk, by the close of the connection, or it does not
+//! exist (RFC 9112, 6.3). That decides whether a closed connection completes the body or truncates it.
 //! whether a closed connection finishes the body or cuts it short.
 
 use std::io;
@@ -17,21 +18,21 @@ use futures_util::Stream;
 
 use crate::upstream::error_document::{ErrorDocumentPrefix, RemainingBody};
 
-/// How an answer's body ends.
+/// How a response body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UpstreamFraming {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// With the last chunk.
     Chunked,
-    /// When the upstream closes.
+    /// With the close of the connection.
     Close,
-    /// It has no body (HEAD, 204, 304).
+    /// There is no body (HEAD, 204, 304).
     NoBody,
 }
 
 impl UpstreamFraming {
-    /// The end of an answer's body by its head and the method of its request.
+    /// The framing of a response body, from its headers, its status and the request method.
     pub(super) fn of(headers: &HeaderMap, status: StatusCode, method: &Method) -> Self {
         if method == Method::HEAD || matches!(status.as_u16(), 100..=199 | 204 | 304) {
             return Self::NoBody;
@@ -42,12 +43,12 @@ impl UpstreamFraming {
         content_length(headers).map_or(Self::Close, Self::Length)
     }
 
-    /// The size that the client's answer states.
+    /// The body size of the client's response.
     pub(super) fn body_size(self, headers: &HeaderMap, method: &Method) -> BodySize {
         match self {
             Self::Length(bytes) => BodySize::Sized(bytes),
             Self::Chunked | Self::Close => BodySize::Stream,
-            // HEAD keeps the length of the body that GET would have had.
+            // The response to HEAD keeps the length of the body that GET would have.
             Self::NoBody if method == Method::HEAD => {
                 content_length(headers).map_or(BodySize::None, BodySize::Sized)
             }
@@ -66,22 +67,22 @@ pub(super) fn is_connection_close(error: &PayloadError) -> bool {
         if cause.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// Where the bytes come from.
+/// The source of the bytes.
 pub(super) enum ResponseSource {
-    /// A document that was read whole; its response is at its end and must not be polled again.
+    /// A document that was read whole. Its response must not be polled again.
     Document(Bytes),
-    /// The beginning of a document that was read for its error code, and the upstream, which has the rest.
+    /// The first part of a document that was read for its error code, and the response with the rest.
     Prefixed(Bytes, ClientResponse),
-    /// The beginning of a document, behind which the connection broke.
+    /// The first part of a document, after which the connection broke.
     Broken(Bytes, PayloadError),
-    /// The upstream. Dropped before its end, it takes its connection along.
+    /// The response. Dropped before its end, it closes its connection.
     Stream(ClientResponse),
-    /// Nothing more comes.
+    /// Nothing is left.
     Ended,
 }
 
 impl ResponseSource {
-    /// The source of an answer's body, some of which may have been read already.
+    /// The source of a response body, of which a part may have been read already.
     pub(super) fn of(response: ClientResponse, document: Option<ErrorDocumentPrefix>) -> Self {
         let Some(ErrorDocumentPrefix { bytes, remaining }) = document else { return Self::Stream(response) };
         match remaining {
@@ -91,7 +92,7 @@ impl ResponseSource {
         }
     }
 
-    /// The next piece of the body; none at its end.
+    /// The next piece of the body. None at its end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
         if let Self::Stream(response) = self {
             return Pin::new(response).poll_next(cx);

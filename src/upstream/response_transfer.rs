@@ -1,4 +1,4 @@
-//! The buffers of one answer: of its upstream's connection, and of the large transfer that it may become.
+//! The socket buffers of one response: of the upstream connection, and of the transfer if the body is large.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,19 +10,19 @@ use crate::buffers::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer
 use crate::http::send_progress::SendProgress;
 use crate::worker::Worker;
 
-/// Nothing more than the socket while the body is small.
+/// Holds only the socket while the body is small.
 pub(super) struct ResponseTransfer {
     transfer: Option<Rc<Transfer>>,
-    /// Of the upstream's connection.
+    /// The socket of the upstream connection.
     socket: Option<Rc<SocketBuffers>>,
 }
 
-/// A piece that came.
+/// A received piece of the body.
 pub(super) struct ReceivedPiece {
     pub(super) bytes: usize,
-    /// Of the body so far.
+    /// Bytes of the body so far.
     pub(super) received: u64,
-    /// Bytes to come, where that is known.
+    /// Remaining bytes, if known.
     pub(super) left: Option<u64>,
     pub(super) now: Instant,
 }
@@ -32,21 +32,21 @@ impl ResponseTransfer {
         Self { transfer: None, socket }
     }
 
-    /// The body is large. `progress` is how the client takes it.
+    /// Begins a transfer because the body is large. `progress` is that of sending to the client.
     pub(super) fn begin(&mut self, worker: &Worker, progress: Option<&Rc<SendProgress>>, now: Instant) {
         let client = progress.and_then(|progress| progress.socket().cloned());
         let sockets = (self.socket.take(), client);
         self.transfer = Some(Transfer::begin(&worker.transfers, sockets, progress.cloned(), now));
     }
 
-    /// A piece of a body came.
+    /// Records a received piece of the body.
     pub(super) fn record_bytes(
         &mut self,
         worker: &Worker,
         progress: Option<&Rc<SendProgress>>,
-        moved: &ReceivedPiece,
+        piece: &ReceivedPiece,
     ) {
-        let ReceivedPiece { bytes, received, left, now } = *moved;
+        let ReceivedPiece { bytes, received, left, now } = *piece;
         if received <= SMALL_BODY_BYTES {
             return;
         }
@@ -60,22 +60,22 @@ impl ResponseTransfer {
         }
     }
 
-    /// Ready while the bytes may flow, or once the transfer is cut.
+    /// Ready while bytes may flow, or once the transfer is cut.
     pub(super) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
         self.transfer.as_ref().map_or(Poll::Ready(TransferGate::Flowing), |transfer| transfer.poll_gate(cx))
     }
 
-    /// The moment from which a timer counts that began at `since`.
+    /// The start of a timer that began at `since`, without the time of pauses.
     pub(super) fn after_pause(&self, since: Instant) -> Instant {
         self.transfer.as_ref().map_or(since, |transfer| transfer.after_pause(since, clock::now()))
     }
 
-    /// Whether the gateway has stopped reading from the upstream for a while.
+    /// Whether the gateway has paused reading from the upstream.
     pub(super) fn has_paused(&self) -> bool {
         self.transfer.as_ref().is_some_and(|transfer| transfer.has_paused())
     }
 
-    /// Whether the upstream's connection must not be used again.
+    /// Whether the upstream connection must not be reused because its receive window is large.
     pub(super) fn has_open_window(&self) -> bool {
         self.transfer.as_ref().is_some_and(|transfer| transfer.has_open_window())
     }

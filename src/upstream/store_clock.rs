@@ -1,9 +1,9 @@
-//! The difference between the clock of one endpoint and the gateway's, as far as signatures need it (A2).
+//! The clock offset between one endpoint and the gateway, for signatures (A2).
 //!
-//! A store accepts a signature whose time is within some minutes of its own. If it refuses the time of the gateway's signature, one of
-//! the two clocks is wrong, and no client can do anything about it. The gateway then takes the store's date for its signatures
-//! until the clocks agree again. The date decides for how long a captured signature is valid, so it is taken only over TLS or loopback,
-//! and only within 24 hours.
+//! A store accepts a signature with a time within some minutes of its own. If it refuses the time, one of the two
+//! clocks is wrong and no client can fix that. The gateway then signs with the store's date until the clocks agree
+//! again. The date decides how long a captured signature is valid, so it is used only over TLS or loopback, and only
+//! within 24 hours.
 //!
 //! ```text
 //!            time refused                       accepted, and the date agrees with the gateway's clock
@@ -11,8 +11,8 @@
 //!                            or an obstacle  ── no confirmation for 15 min (offset), 1 min (obstacle) ▶ agrees
 //! ```
 //!
-//! One value for all worker threads. A request reads two atomics, the rest happens during an episode only. The offset admits nobody and
-//! holds no place, so it belongs to no actor; a restart forgets it, and the next refusal brings it back.
+//! All worker threads share one value. A request reads two atomics; the mutex is locked only during an episode. No
+//! actor owns it, because it grants and limits nothing. A restart loses it; the next refusal sets it again.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -21,54 +21,54 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slog::{Logger, info, warn};
 
-/// A store's date is not followed further than this.
+/// The maximum offset that is used.
 const OFFSET_MAX: ClockOffset = ClockOffset(24 * 3600 * 1000);
-/// Two readings of one clock that differ by less are the same: `Date` counts whole seconds and travels.
+/// Readings of one clock that differ by less are equal: `Date` has whole seconds and needs time on the network.
 const NOISE_MILLIS: u64 = 10_000;
-/// A date that is nearer to the gateway's clock shows no error of it.
+/// A date within this difference is no evidence of a wrong clock.
 const AGREEMENT_MILLIS: u64 = 5 * 60 * 1000;
-/// An offset ends when no answer has confirmed it for so long.
+/// An offset ends if no response has confirmed it for this long.
 const OFFSET_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// An obstacle ends when no time was refused for so long.
+/// An obstacle ends if no time was refused for this long.
 const OBSTACLE_LIFETIME: Duration = Duration::from_secs(60);
-/// Lines about one endpoint are at least so far apart: behind one address may be several clocks.
+/// Minimum interval between log lines about one endpoint: several clocks may be behind one address.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How far a store's clock is ahead of the gateway's, in ms; negative if it is behind.
+/// How far a store's clock is ahead of the gateway's, in ms. Negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ClockOffset(i64);
 
 impl ClockOffset {
-    /// From the gateway's time to the store's.
-    pub(crate) fn between(own: SystemTime, stores: SystemTime) -> Self {
+    /// The offset from the gateway's time to the store's.
+    pub(crate) fn between(gateway: SystemTime, store: SystemTime) -> Self {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        Self(match stores.duration_since(own) {
+        Self(match store.duration_since(gateway) {
             Ok(ahead) => millis(ahead),
             Err(behind) => -millis(behind.duration()),
         })
     }
 
-    /// The store's time.
-    pub(crate) fn applied_to(self, own: SystemTime) -> SystemTime {
-        let by = Duration::from_millis(self.0.unsigned_abs());
-        let moved = if self.0 < 0 { own.checked_sub(by) } else { own.checked_add(by) };
-        moved.unwrap_or(own)
+    /// The store's time for a time of the gateway.
+    pub(crate) fn applied_to(self, gateway: SystemTime) -> SystemTime {
+        let offset = Duration::from_millis(self.0.unsigned_abs());
+        let shifted = if self.0 < 0 { gateway.checked_sub(offset) } else { gateway.checked_add(offset) };
+        shifted.unwrap_or(gateway)
     }
 
     fn is_close_to(self, other: Self) -> bool {
         self.0.abs_diff(other.0) < NOISE_MILLIS
     }
 
-    /// Whether two clocks differ by at least so much.
+    /// Whether two offsets differ by at least `least`.
     pub(crate) fn differs_by(self, other: Self, least: Duration) -> bool {
         u128::from(self.0.abs_diff(other.0)) >= least.as_millis()
     }
 
-    fn is_within(self, most: Self) -> bool {
-        self.0.unsigned_abs() <= most.0.unsigned_abs()
+    fn is_within(self, max: Self) -> bool {
+        self.0.unsigned_abs() <= max.0.unsigned_abs()
     }
 
-    /// Whether a date that is so far off shows that the gateway's clock needs this offset no more.
+    /// Whether a date with this offset shows that the gateway's clock was corrected.
     fn is_corrected_by(self, measured: Self) -> bool {
         let measured = measured.0.unsigned_abs();
         measured <= self.0.unsigned_abs() / 4 && measured < AGREEMENT_MILLIS
@@ -83,14 +83,14 @@ impl fmt::Display for ClockOffset {
     }
 }
 
-/// A signature of the gateway's that the store refused for its time.
+/// A signature of the gateway that the store refused because of its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeRefusal {
-    /// The offset that it was signed with.
+    /// The offset of the signature.
     pub(crate) used: ClockOffset,
-    /// The store's clock; none where the answer has no date.
+    /// The store's clock. None if the response has no date.
     pub(crate) measured: Option<ClockOffset>,
-    /// Whether the error code says so. The answer to a HEAD has none, there the date alone does.
+    /// Whether the error code names the cause. The response to a HEAD has no code, only its date.
     pub(crate) is_confirmed: bool,
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct TimeRefusal {
 pub(crate) enum ClockObstacle {
     /// Neither TLS nor loopback.
     Untrusted,
-    /// The answer has no date.
+    /// The response has no date.
     Undated,
     /// More than 24 hours.
     TooFar,
@@ -111,26 +111,26 @@ impl fmt::Display for ClockObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Untrusted => {
-                "its date is not used for signatures, because the endpoint is reached without TLS: write https:// in endpoints"
+                "the store's date is not used for signatures, because the connection has no TLS: write https:// in endpoints"
             }
-            Self::Undated => "its answer has no date to sign with",
-            Self::TooFar => "its date is not used for signatures, because it is more than 24 hours off",
-            Self::Refused => "it refuses its own date as well",
+            Self::Undated => "the store's response has no date to sign with",
+            Self::TooFar => "the store's date is not used for signatures, because it differs by more than 24 hours",
+            Self::Refused => "the store refuses its own date as well",
         })
     }
 }
 
-/// What follows from a refusal.
+/// The result of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClockSkew {
-    /// The offset for one more signature, where that may help.
+    /// The offset for a repeated signature, if that may succeed.
     pub(crate) retry_offset: Option<ClockOffset>,
     pub(crate) is_confirmed: bool,
-    /// For the operator.
+    /// The text for the operator.
     pub(crate) detail: String,
 }
 
-/// A clock that differs, as the status shows it.
+/// A differing clock in the status response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClockSnapshot {
     pub(crate) began: Instant,
@@ -152,11 +152,11 @@ impl fmt::Display for ClockSnapshot {
     }
 }
 
-/// A time in which the clocks differ.
+/// A period in which the clocks differ.
 #[derive(Debug, Clone, Copy)]
 struct SkewEpisode {
     began: Instant,
-    /// The last refusal, or the last answer that confirmed the offset.
+    /// The last refusal, or the last response that confirmed the offset.
     last_observed: Instant,
     /// The last time that the store's date was tried.
     last_tried: Instant,
@@ -179,7 +179,7 @@ impl SkewEpisode {
     }
 }
 
-/// What is known of one clock.
+/// The state of one clock.
 #[derive(Debug, Default)]
 struct ClockState {
     is_trusted: bool,
@@ -187,7 +187,7 @@ struct ClockState {
 }
 
 impl ClockState {
-    /// The offset for one more signature, or why there is none.
+    /// The offset for a repeated signature, or why there is none.
     fn usable_offset(&self, refusal: TimeRefusal, now: Instant) -> Result<ClockOffset, ClockObstacle> {
         let TimeRefusal { used, measured, .. } = refusal;
         let measured = measured.ok_or(ClockObstacle::Undated)?;
@@ -209,29 +209,29 @@ impl ClockState {
         Ok(if agrees { ClockOffset::default() } else { measured })
     }
 
-    /// A refusal that the error code names. Without an offset the store's time is the gateway's again.
+    /// Records a refusal that the error code confirms. Ok with offset zero means that the clocks agree again.
     fn record_refusal(&mut self, refusal: TimeRefusal, now: Instant) -> Result<ClockOffset, ClockObstacle> {
-        let judged = self.usable_offset(refusal, now);
+        let offset = self.usable_offset(refusal, now);
         let before = self.episode.filter(|episode| !episode.is_over(now));
-        let tries = refusal.measured.is_some_and(|measured| measured.is_close_to(refusal.used));
+        let is_retry = refusal.measured.is_some_and(|measured| measured.is_close_to(refusal.used));
         self.episode = Some(SkewEpisode {
             began: before.map_or(now, |episode| episode.began),
             last_observed: now,
-            last_tried: before.filter(|_| !tries).map_or(now, |episode| episode.last_tried),
+            last_tried: before.filter(|_| !is_retry).map_or(now, |episode| episode.last_tried),
             measured: refusal.measured,
-            obstacle: judged.err(),
+            obstacle: offset.err(),
         });
-        if judged == Ok(ClockOffset::default()) {
+        if offset == Ok(ClockOffset::default()) {
             self.episode = None;
         }
-        judged
+        offset
     }
 
-    /// A signature was accepted that was made with the offset `used`; `measured` is the date of the answer.
+    /// Records an accepted signature with the offset `used`. `measured` is from the date of the response.
     fn record_acceptance(&mut self, used: ClockOffset, measured: Option<ClockOffset>, now: Instant) {
         let is_plain = used == ClockOffset::default();
         match &mut self.episode {
-            // The plain clock works.
+            // The gateway's own clock works.
             Some(episode) if is_plain && episode.obstacle.is_some() => self.episode = None,
             _ if is_plain => {}
             _ if measured.is_some_and(|measured| used.is_corrected_by(measured)) => self.episode = None,
@@ -250,7 +250,7 @@ impl ClockState {
     }
 }
 
-/// One endpoint's clock.
+/// The clock of one endpoint.
 pub(crate) struct StoreClock {
     offset_millis: AtomicI64,
     is_in_episode: AtomicBool,
@@ -259,7 +259,7 @@ pub(crate) struct StoreClock {
 }
 
 impl StoreClock {
-    /// The clock of an endpoint that is reached over TLS or loopback, or not.
+    /// The clock of an endpoint. `is_trusted` is set for TLS and loopback.
     pub(crate) fn new(is_trusted: bool, bucket: &str, authority: &str, log: &Logger) -> Self {
         Self {
             offset_millis: AtomicI64::new(0),
@@ -274,7 +274,7 @@ impl StoreClock {
         }
     }
 
-    /// The offset that signatures are made with now.
+    /// The current offset for signatures.
     pub(crate) fn offset(&self, now: Instant) -> ClockOffset {
         match self.offset_millis.load(Ordering::Relaxed) {
             0 => ClockOffset::default(),
@@ -282,7 +282,7 @@ impl StoreClock {
         }
     }
 
-    /// The present episode.
+    /// The current episode.
     pub(crate) fn snapshot(&self, now: Instant) -> Option<ClockSnapshot> {
         if !self.is_in_episode() {
             return None;
@@ -290,23 +290,27 @@ impl StoreClock {
         self.update(now, |clock| clock.episode.map(|episode| episode.snapshot()))
     }
 
-    /// Whether the clocks differ, so that dates of answers are of interest.
+    /// Whether the clocks differ, so that the dates of responses matter.
     pub(crate) fn is_in_episode(&self) -> bool {
         self.is_in_episode.load(Ordering::Relaxed)
     }
 
-    /// A signature of the gateway's was refused for its time.
+    /// Reports that the store refused the time of a signature.
     pub(crate) fn report_refusal(&self, refusal: TimeRefusal, now: Instant) -> ClockSkew {
-        // A guess is not published before it has proven right.
-        let judged = match refusal.is_confirmed {
+        // An unconfirmed offset is published only after the store has accepted it.
+        let offset = match refusal.is_confirmed {
             true => self.update(now, |clock| clock.record_refusal(refusal, now)),
             false => self.lock().usable_offset(refusal, now),
         };
-        let view = ClockSnapshot { began: now, measured: refusal.measured, obstacle: judged.err() };
-        ClockSkew { retry_offset: judged.ok(), is_confirmed: refusal.is_confirmed, detail: view.to_string() }
+        let snapshot = ClockSnapshot { began: now, measured: refusal.measured, obstacle: offset.err() };
+        ClockSkew {
+            retry_offset: offset.ok(),
+            is_confirmed: refusal.is_confirmed,
+            detail: snapshot.to_string(),
+        }
     }
 
-    /// A signature of the gateway's was accepted.
+    /// Reports that the store accepted a signature.
     pub(crate) fn report_acceptance(&self, used: ClockOffset, measured: Option<ClockOffset>, now: Instant) {
         self.update(now, |clock| clock.record_acceptance(used, measured, now));
     }
@@ -315,7 +319,7 @@ impl StoreClock {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and publishes it. An episode that nothing was heard of is over.
+    /// Changes the state and publishes it. Ends an episode that has expired.
     fn update<T>(&self, now: Instant, change: impl FnOnce(&mut ClockState) -> T) -> T {
         let mut clock = self.lock();
         let before = clock.episode;
@@ -332,7 +336,7 @@ impl StoreClock {
     }
 }
 
-/// Writes the beginning and the end of episodes.
+/// Logs the beginning and the end of episodes.
 struct ClockLog {
     log: Logger,
     bucket: String,
@@ -343,7 +347,7 @@ struct ClockLog {
 #[derive(Debug, Default)]
 struct LastLine {
     written: Option<Instant>,
-    /// The end of the present episode is still to be written.
+    /// Whether the end of the current episode must still be logged.
     is_open: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The rules by which a store's time is taken for signatures, and given up again.
+//! The rules for using a store's time in signatures.
 
 use slog::{Discard, o};
 use tidegate_actors::clock;
@@ -12,58 +12,58 @@ fn seconds(seconds: i64) -> ClockOffset {
     ClockOffset(seconds * 1000)
 }
 
-fn named(used: ClockOffset, measured: impl Into<Option<ClockOffset>>) -> TimeRefusal {
+fn confirmed(used: ClockOffset, measured: impl Into<Option<ClockOffset>>) -> TimeRefusal {
     TimeRefusal { used, measured: measured.into(), is_confirmed: true }
 }
 
-fn stores_clock(is_trusted: bool) -> StoreClock {
+fn store_clock(is_trusted: bool) -> StoreClock {
     StoreClock::new(is_trusted, "b", "store:443", &Logger::root(Discard, o!()))
 }
 
-/// A2: the store's time is taken at once, for all who sign, and only while the clocks differ
+/// A2: the store's time is used at once, for all signers, and only while the clocks differ
 #[test]
 fn an_offset_is_learnt_confirmed_and_forgotten() {
-    let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
-    assert_eq!((stores.offset(t0), stores.snapshot(t0), stores.is_in_episode()), (PLAIN, None, false));
-    assert_eq!(stores.report_refusal(named(PLAIN, hour), t0).retry_offset, Some(hour));
-    assert_eq!((stores.offset(t0), stores.is_in_episode()), (hour, true));
-    // Another request that was under way finds the same.
+    let (store, t0, hour) = (store_clock(true), clock::now(), seconds(3600));
+    assert_eq!((store.offset(t0), store.snapshot(t0), store.is_in_episode()), (PLAIN, None, false));
+    assert_eq!(store.report_refusal(confirmed(PLAIN, hour), t0).retry_offset, Some(hour));
+    assert_eq!((store.offset(t0), store.is_in_episode()), (hour, true));
+    // Another running request measures the same.
     assert_eq!(
-        stores.report_refusal(named(PLAIN, seconds(3601)), t0 + MINUTE).retry_offset,
+        store.report_refusal(confirmed(PLAIN, seconds(3601)), t0 + MINUTE).retry_offset,
         Some(seconds(3601))
     );
-    let view = stores.snapshot(t0 + MINUTE).unwrap();
-    assert_eq!((view.began, view.obstacle), (t0, None));
-    // Answers confirm it, with a date or without, for as long as they come.
+    let snapshot = store.snapshot(t0 + MINUTE).unwrap();
+    assert_eq!((snapshot.began, snapshot.obstacle), (t0, None));
+    // Responses confirm the offset, with a date or without, as long as they arrive.
     for minutes in [14, 28, 42] {
-        stores.report_acceptance(hour, (minutes == 14).then_some(hour), t0 + MINUTE * minutes);
-        assert_eq!(stores.offset(t0 + MINUTE * (minutes + 14)), seconds(3601), "{minutes}");
+        store.report_acceptance(hour, (minutes == 14).then_some(hour), t0 + MINUTE * minutes);
+        assert_eq!(store.offset(t0 + MINUTE * (minutes + 14)), seconds(3601), "{minutes}");
     }
-    // The gateway's host has corrected its clock.
-    stores.report_acceptance(seconds(3601), Some(seconds(2)), t0 + MINUTE * 43);
-    assert_eq!((stores.offset(t0 + MINUTE * 43), stores.is_in_episode()), (PLAIN, false));
+    // The clock of the gateway's host was corrected.
+    store.report_acceptance(seconds(3601), Some(seconds(2)), t0 + MINUTE * 43);
+    assert_eq!((store.offset(t0 + MINUTE * 43), store.is_in_episode()), (PLAIN, false));
 }
 
-/// A2: nothing is left of an episode that nothing was heard of
+/// A2: an episode without confirmations ends
 #[test]
-fn an_offset_ends_by_itself() {
-    let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(-3600));
-    stores.report_refusal(named(PLAIN, hour), t0);
-    assert_eq!(stores.offset(t0 + MINUTE * 14), hour);
-    assert_eq!((stores.offset(t0 + MINUTE * 15), stores.snapshot(t0 + MINUTE * 15)), (PLAIN, None));
+fn an_offset_expires() {
+    let (store, t0, hour) = (store_clock(true), clock::now(), seconds(-3600));
+    store.report_refusal(confirmed(PLAIN, hour), t0);
+    assert_eq!(store.offset(t0 + MINUTE * 14), hour);
+    assert_eq!((store.offset(t0 + MINUTE * 15), store.snapshot(t0 + MINUTE * 15)), (PLAIN, None));
 }
 
-/// A2: a clock that was corrected while the offset was in use is found by the refusal of the offset
+/// A2: the refusal of the offset shows that the clock was corrected in the meantime
 #[test]
 fn a_refused_offset_is_replaced_by_the_plain_clock() {
-    let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
-    stores.report_refusal(named(PLAIN, hour), t0);
-    assert_eq!(stores.report_refusal(named(hour, seconds(1)), t0).retry_offset, Some(PLAIN));
-    stores.report_acceptance(PLAIN, Some(seconds(1)), t0);
-    assert_eq!((stores.offset(t0), stores.snapshot(t0)), (PLAIN, None));
+    let (store, t0, hour) = (store_clock(true), clock::now(), seconds(3600));
+    store.report_refusal(confirmed(PLAIN, hour), t0);
+    assert_eq!(store.report_refusal(confirmed(hour, seconds(1)), t0).retry_offset, Some(PLAIN));
+    store.report_acceptance(PLAIN, Some(seconds(1)), t0);
+    assert_eq!((store.offset(t0), store.snapshot(t0)), (PLAIN, None));
 }
 
-/// A2, X9: a date that is not to be trusted, is absurd or is not there is never signed with; the cause ends by itself
+/// A2, X9: a date that is untrusted, absurd or missing is never used; the obstacle expires
 #[test]
 fn an_obstacle_keeps_the_plain_clock() {
     let t0 = clock::now();
@@ -76,57 +76,57 @@ fn an_obstacle_keeps_the_plain_clock() {
         (true, Some(ClockOffset(i64::MAX)), ClockObstacle::TooFar),
         (true, Some(seconds(3)), ClockObstacle::Refused),
     ] {
-        let stores = stores_clock(is_trusted);
-        let skew = stores.report_refusal(named(PLAIN, measured), t0);
+        let store = store_clock(is_trusted);
+        let skew = store.report_refusal(confirmed(PLAIN, measured), t0);
         assert_eq!((skew.retry_offset, skew.is_confirmed), (None, true), "{obstacle:?}");
-        assert_eq!(stores.offset(t0), PLAIN);
-        let view = stores.snapshot(t0).unwrap();
-        assert_eq!((view.obstacle, view.began), (Some(obstacle), t0));
-        assert_eq!(skew.detail, view.to_string());
+        assert_eq!(store.offset(t0), PLAIN);
+        let snapshot = store.snapshot(t0).unwrap();
+        assert_eq!((snapshot.obstacle, snapshot.began), (Some(obstacle), t0));
+        assert_eq!(skew.detail, snapshot.to_string());
         assert!(skew.detail.contains("correct the clock"), "{}", skew.detail);
-        assert!(stores.snapshot(t0 + MINUTE - Duration::from_secs(1)).is_some());
-        assert_eq!(stores.snapshot(t0 + MINUTE), None, "{obstacle:?}");
-        stores.report_refusal(named(PLAIN, measured), t0 + MINUTE * 2);
-        stores.report_acceptance(PLAIN, None, t0 + MINUTE * 2);
-        assert_eq!(stores.snapshot(t0 + MINUTE * 2), None, "{obstacle:?}: the plain clock works");
+        assert!(store.snapshot(t0 + MINUTE - Duration::from_secs(1)).is_some());
+        assert_eq!(store.snapshot(t0 + MINUTE), None, "{obstacle:?}");
+        store.report_refusal(confirmed(PLAIN, measured), t0 + MINUTE * 2);
+        store.report_acceptance(PLAIN, None, t0 + MINUTE * 2);
+        assert_eq!(store.snapshot(t0 + MINUTE * 2), None, "{obstacle:?}: the plain clock works");
     }
     let day = seconds(24 * 3600);
-    assert_eq!(stores_clock(true).report_refusal(named(PLAIN, day), t0).retry_offset, Some(day));
+    assert_eq!(store_clock(true).report_refusal(confirmed(PLAIN, day), t0).retry_offset, Some(day));
 }
 
-/// A2, R5: a store that refuses its own date as well is asked a second time once a minute at most
+/// A2, R5: a store that refuses its own date is retried at most once a minute
 #[test]
-fn a_store_that_always_refuses_is_not_asked_twice_each_time() {
-    let (stores, t0, hour) = (stores_clock(true), clock::now(), seconds(3600));
-    assert_eq!(stores.report_refusal(named(PLAIN, hour), t0).retry_offset, Some(hour));
-    assert_eq!(stores.report_refusal(named(hour, hour), t0).retry_offset, None);
-    assert_eq!(stores.offset(t0), PLAIN);
-    let mut tries = 0;
+fn a_store_that_always_refuses_is_not_retried_each_time() {
+    let (store, t0, hour) = (store_clock(true), clock::now(), seconds(3600));
+    assert_eq!(store.report_refusal(confirmed(PLAIN, hour), t0).retry_offset, Some(hour));
+    assert_eq!(store.report_refusal(confirmed(hour, hour), t0).retry_offset, None);
+    assert_eq!(store.offset(t0), PLAIN);
+    let mut retries = 0;
     for second in 1..180 {
         let now = t0 + Duration::from_secs(second);
-        if let Some(offset) = stores.report_refusal(named(stores.offset(now), hour), now).retry_offset {
-            tries += 1;
-            assert_eq!(stores.report_refusal(named(offset, hour), now).retry_offset, None);
+        if let Some(offset) = store.report_refusal(confirmed(store.offset(now), hour), now).retry_offset {
+            retries += 1;
+            assert_eq!(store.report_refusal(confirmed(offset, hour), now).retry_offset, None);
         }
     }
-    assert_eq!(tries, 2, "in three minutes");
-    assert_eq!(stores.snapshot(t0 + MINUTE * 3).unwrap().began, t0, "one episode");
+    assert_eq!(retries, 2, "in three minutes");
+    assert_eq!(store.snapshot(t0 + MINUTE * 3).unwrap().began, t0, "one episode");
 }
 
-/// A2: a HEAD that may have been refused for its time changes nothing before another signature was accepted
+/// A2: a HEAD that may have been refused for its time changes nothing until another signature was accepted
 #[test]
 fn an_unconfirmed_offset_is_used_once_it_was_accepted() {
     let (t0, hour) = (clock::now(), seconds(3600));
     let guess = |used| TimeRefusal { used, measured: Some(hour), is_confirmed: false };
-    let stores = stores_clock(true);
-    assert_eq!(stores.report_refusal(guess(PLAIN), t0).retry_offset, Some(hour));
-    assert_eq!((stores.offset(t0), stores.is_in_episode()), (PLAIN, false));
-    assert_eq!(stores.report_refusal(guess(hour), t0).retry_offset, None, "it was no matter of time");
-    stores.report_acceptance(hour, Some(seconds(3601)), t0);
-    assert_eq!(stores.offset(t0), hour);
-    assert_eq!(stores_clock(false).report_refusal(guess(PLAIN), t0).retry_offset, None);
-    // An answer that was under way while the clock was corrected brings nothing back.
-    let corrected = stores_clock(true);
+    let store = store_clock(true);
+    assert_eq!(store.report_refusal(guess(PLAIN), t0).retry_offset, Some(hour));
+    assert_eq!((store.offset(t0), store.is_in_episode()), (PLAIN, false));
+    assert_eq!(store.report_refusal(guess(hour), t0).retry_offset, None, "the time was not the cause");
+    store.report_acceptance(hour, Some(seconds(3601)), t0);
+    assert_eq!(store.offset(t0), hour);
+    assert_eq!(store_clock(false).report_refusal(guess(PLAIN), t0).retry_offset, None);
+    // The response of a request that was running during the correction does not set the offset again.
+    let corrected = store_clock(true);
     corrected.report_acceptance(hour, Some(seconds(1)), t0);
     corrected.report_acceptance(hour, None, t0);
     assert!(!corrected.is_in_episode());
@@ -134,10 +134,10 @@ fn an_unconfirmed_offset_is_used_once_it_was_accepted() {
 
 /// A2
 #[test]
-fn offsets_lead_from_one_clock_to_the_other() {
+fn an_offset_converts_between_the_clocks() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_950_000);
-    for stores in [now + Duration::from_secs(61), now, now - Duration::from_secs(61)] {
-        assert_eq!(ClockOffset::between(now, stores).applied_to(now), stores);
+    for store in [now + Duration::from_secs(61), now, now - Duration::from_secs(61)] {
+        assert_eq!(ClockOffset::between(now, store).applied_to(now), store);
     }
     assert_eq!(ClockOffset::between(now, now - MINUTE).to_string(), "60 s behind the gateway's");
     assert_eq!(

@@ -1,7 +1,8 @@
-//! The bytes to and from an upstream, with TLS or without.
+//! The byte stream to an upstream, with TLS or without.
 //!
-//! One type for both, because awc takes one; the plain side costs a branch. A peer that closes without saying so within TLS may
-//! have been cut off by somebody in between: that is no end of an answer but a broken connection.
+//! One type for both, because awc needs one type; the plain case costs a branch. A peer that closes without
+//! `close_notify` may have been cut off by an attacker on the path (RFC 8446, 6.1): that is a broken connection and
+//! not the end of a response.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::upstream::tls_failure::TlsFailure;
 
-/// A connection's bytes.
+/// The byte stream of a connection.
 #[derive(Debug)]
 pub(crate) enum UpstreamStream {
     Plain(TcpStream),
@@ -24,7 +25,8 @@ pub(crate) enum UpstreamStream {
 }
 
 impl UpstreamStream {
-    /// Takes what has come, or waits for it; nothing at the end of the stream. Costs a flag as long as nothing comes.
+    /// Reads the bytes that have arrived, or waits for some. Reads nothing at the end of the stream. Costs a
+    /// readiness check as long as nothing arrives.
     pub(crate) fn poll_read_available(
         &mut self,
         cx: &mut Context<'_>,
@@ -36,12 +38,12 @@ impl UpstreamStream {
                 ready!(stream.poll_read_ready(cx))?;
                 into.reserve(bytes_max);
                 match stream.try_read_buf(into) {
-                    // The socket was said to be ready and is not: asked once more, it wakes the task when it is.
+                    // A false readiness: polling again registers the waker.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     read => return Poll::Ready(read),
                 }
             },
-            // A ready socket says little here: what came may be a record of TLS's own, or half of one.
+            // Readiness of the socket is not enough: the bytes may be a TLS control record or a part of a record.
             Self::Tls(stream) => {
                 let before = into.len();
                 into.resize(before + bytes_max, 0);
@@ -76,12 +78,15 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// The end of the stream has a meaning of its own to whoever reads an answer, and this is not it. With TLS 1.3 an endpoint may refuse
-/// the handshake after the gateway's part of it is over.
+/// The end of the stream has its own meaning for the reader of a response, so a TLS truncation needs another error
+/// kind. With TLS 1.3 an endpoint may reject the handshake after the gateway's part of it is done.
 fn map_read_error(error: io::Error) -> io::Error {
     let error = TlsFailure::wrap(error);
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        io::Error::new(io::ErrorKind::ConnectionAborted, "the upstream's TLS ended without its closing word")
+        io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "the upstream closed the connection without TLS close_notify",
+        )
     } else {
         error
     }

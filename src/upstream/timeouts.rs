@@ -1,8 +1,8 @@
-//! The timeouts until the head of the answer (T1–T3), in one timer.
+//! The timeouts up to the response head (T1–T3), with one timer.
 //!
-//! While the request's body flows, only idleness is timed and the total stands still; from its last byte on, the first
-//! byte of the answer is due within `timeout`, and within what is left of the total. The timer is set once and
-//! looks again when it fires, so progress costs nothing.
+//! While the request body is transferred, only the idle timeout runs and the total timeout pauses. From its last byte
+//! on, the response head is due within `timeout`, and within the rest of the total timeout. The timer is set once and
+//! checks the limits when it fires, so progress costs nothing.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,32 +17,32 @@ use crate::upstream::deadline::Deadline;
 use crate::upstream::late_calls::LateCalls;
 use crate::upstream::upload_progress::UploadProgress;
 
-/// How often to look whether a client that has used up its time is waited for.
+/// How often to check whether the gateway waits for a client that has used up its time.
 const RECHECK_AFTER: Duration = Duration::from_millis(100);
-/// A wait for an answer's head is late after this fraction of its timeout.
+/// A wait for a response head is late after this fraction of its timeout.
 const LATE_FRACTION: u32 = 4;
 
-/// Which timeout struck.
+/// The timeout that expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeoutKind {
     /// No connection in time.
     Connect,
-    /// No body byte moved for too long.
+    /// No byte of the body moved for too long.
     Upload,
-    /// The client's body comes too slowly.
+    /// The client's body arrives too slowly.
     BodyRate,
-    /// The client holds too many places with requests that wait for it.
+    /// The client holds too many permits with requests that wait for it.
     Crowding,
-    /// No first byte of the answer in time.
+    /// No first byte of the response in time.
     FirstByte,
-    /// The request's total time is up.
+    /// The total timeout of the request.
     Total,
-    /// The time that the client gave is up.
+    /// The client's own timeout.
     Deadline,
 }
 
 impl TimeoutKind {
-    /// The word in reasons and metrics.
+    /// The value in reasons and metrics.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Connect => "timeout_connect",
@@ -55,7 +55,8 @@ impl TimeoutKind {
         }
     }
 
-    /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing, its haste surely is.
+    /// Whether the timeout is a failure of the upstream. A stalled upload may be the client's fault, and a client's
+    /// deadline is its own.
     pub(crate) fn is_upstream_failure(self) -> bool {
         !matches!(self, Self::Upload | Self::BodyRate | Self::Crowding | Self::Deadline)
     }
@@ -63,12 +64,12 @@ impl TimeoutKind {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connecting",
-            Self::Upload => "the upload stood still",
-            Self::BodyRate => "the request's body comes too slowly",
-            Self::Crowding => "the client holds too many places with requests that wait for it",
+            Self::Upload => "the upload made no progress",
+            Self::BodyRate => "the request body arrives too slowly",
+            Self::Crowding => "the client holds too many permits with requests that wait for it",
             Self::FirstByte => "waiting for the first byte",
-            Self::Total => "the request's total time is up",
-            Self::Deadline => "the time that the client gave is up",
+            Self::Total => "the total timeout of the request expired",
+            Self::Deadline => "the timeout that the client set expired",
         }
     }
 }
@@ -82,41 +83,42 @@ pub(crate) struct AttemptLimits {
 }
 
 impl AttemptLimits {
-    /// How long the upstream had everything it needed for its answer, which came now. An answer that came before the end
-    /// of the request's body took no time.
-    pub(crate) fn upstream_wait(&self, flow: &UploadProgress, now: Instant) -> Duration {
-        if flow.uploading_since(now).is_some() {
+    /// How long the upstream took from the end of the request until now. Zero for a response before the end of the
+    /// request body.
+    pub(crate) fn upstream_wait(&self, progress: &UploadProgress, now: Instant) -> Duration {
+        if progress.uploading_since(now).is_some() {
             return Duration::ZERO;
         }
-        let ended = flow.uploaded().map_or(self.began, |(ended, _)| ended);
+        let ended = progress.uploaded().map_or(self.began, |(ended, _)| ended);
         now.saturating_duration_since(ended.max(self.began))
     }
 
-    /// Whether there is time for the attempt at all: a request whose time went by in a queue is not sent for nobody.
-    pub(crate) fn check(&self, flow: &UploadProgress) -> Result<(), TimeoutKind> {
-        let (due, phase) = self.due(flow, self.began);
+    /// Whether there is time for the attempt. A request whose timeout expired in a queue is not sent.
+    pub(crate) fn check(&self, progress: &UploadProgress) -> Result<(), TimeoutKind> {
+        let (due, phase) = self.due(progress, self.began);
         if due <= self.began { Err(phase) } else { Ok(()) }
     }
 
-    /// Start of the wait for the answer's head and the moment from which that wait is a late one: a quarter of the time that the
-    /// upstream has for it. None while the request's body flows.
-    fn late_after(&self, flow: &UploadProgress) -> Option<(Instant, Instant)> {
-        if flow.uploading_since(self.began).is_some() {
+    /// Start of the wait for the response head, and when that wait becomes late: after a quarter of `first_byte`.
+    /// None while the request body is transferred.
+    fn late_after(&self, progress: &UploadProgress) -> Option<(Instant, Instant)> {
+        if progress.uploading_since(self.began).is_some() {
             return None;
         }
-        let began = flow.uploaded().map_or(self.began, |(ended, _)| ended.max(self.began));
+        let began = progress.uploaded().map_or(self.began, |(ended, _)| ended.max(self.began));
         Some((began, began + self.deadline.first_byte / LATE_FRACTION))
     }
 
-    fn due(&self, flow: &UploadProgress, now: Instant) -> (Instant, TimeoutKind) {
-        if let Some(moved) = flow.uploading_since(now) {
+    fn due(&self, progress: &UploadProgress, now: Instant) -> (Instant, TimeoutKind) {
+        if let Some(moved) = progress.uploading_since(now) {
             let idle = (moved + self.idle, TimeoutKind::Upload);
-            let Some(left) = flow.remaining_wait(now) else { return idle };
-            // While nobody waits for the client nothing is due, but the wait may begin at any moment.
-            let left = if flow.is_awaited() && !flow.is_paused() { left } else { left.max(RECHECK_AFTER) };
+            let Some(left) = progress.remaining_wait(now) else { return idle };
+            // While the gateway does not wait for the client nothing is due, but the wait may begin at any time.
+            let left =
+                if progress.is_awaited() && !progress.is_paused() { left } else { left.max(RECHECK_AFTER) };
             return if now + left < idle.0 { (now + left, TimeoutKind::BodyRate) } else { idle };
         }
-        let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));
+        let (ended, paused) = progress.uploaded().unwrap_or((self.began, Duration::ZERO));
         let Deadline { total, first_byte, is_client_deadline: is_clients, .. } = self.deadline;
         let (first_byte, total) = (ended.max(self.began) + first_byte, total + paused);
         match is_clients {
@@ -127,18 +129,18 @@ impl AttemptLimits {
     }
 }
 
-/// Runs a call until it is done or a limit strikes; the call is then dropped, and its connection with it.
+/// Runs a call until it is done or a limit expires. The call is then dropped and its connection closes.
 pub(crate) async fn with_timeouts<F: Future>(
     call: F,
     limits: AttemptLimits,
     context: &Rc<CallContext>,
     late_calls: &LateCalls,
 ) -> Result<F::Output, TimeoutKind> {
-    let flow = &context.upload_progress;
+    let progress = &context.upload_progress;
     let mut call = pin!(call);
     let mut late = None;
-    let due = limits.due(flow, limits.began).0;
-    let first = limits.late_after(flow).map_or(due, |(_, late)| late.min(due));
+    let due = limits.due(progress, limits.began).0;
+    let first = limits.late_after(progress).map_or(due, |(_, late)| late.min(due));
     let first = context.check_hedge_timer(first, limits.began);
     let mut timer = pin!(tokio::time::sleep_until(first.into()));
     poll_fn(|cx| {
@@ -148,16 +150,16 @@ pub(crate) async fn with_timeouts<F: Future>(
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = clock::now();
-            let (due, phase) = limits.due(flow, now);
+            let (due, phase) = limits.due(progress, now);
             if due <= now {
                 return Poll::Ready(Err(phase));
             }
             let mut next = due;
-            if let Some((began, is_late)) = limits.late_after(flow).filter(|_| late.is_none()) {
-                if is_late <= now {
+            if let Some((began, late_at)) = limits.late_after(progress).filter(|_| late.is_none()) {
+                if late_at <= now {
                     late = Some(late_calls.register(began));
                 } else {
-                    next = next.min(is_late);
+                    next = next.min(late_at);
                 }
             }
             timer.as_mut().reset(context.check_hedge_timer(next, now).into());
@@ -185,21 +187,21 @@ mod tests {
         let config = UpstreamConfig { idle_timeout: secs(10), ..UpstreamConfig::default() };
         let deadline = Deadline::of(&HeaderMap::new(), false, &config, t0).unwrap();
         let limits = AttemptLimits { began: t0, deadline, idle: config.idle_timeout };
-        let flow = UploadProgress::default();
-        assert_eq!(limits.due(&flow, t0), (t0 + secs(20), TimeoutKind::FirstByte));
-        assert_eq!(limits.upstream_wait(&flow, t0 + secs(3)), secs(3));
-        flow.begin(t0);
-        flow.record_bytes(1, t0 + secs(100));
-        assert_eq!(limits.due(&flow, t0), (t0 + secs(110), TimeoutKind::Upload));
-        assert_eq!(limits.upstream_wait(&flow, t0 + secs(104)), Duration::ZERO);
-        flow.finish(t0 + secs(105));
-        assert_eq!(limits.due(&flow, t0), (t0 + secs(125), TimeoutKind::FirstByte));
-        assert_eq!(limits.upstream_wait(&flow, t0 + secs(107)), secs(2));
+        let progress = UploadProgress::default();
+        assert_eq!(limits.due(&progress, t0), (t0 + secs(20), TimeoutKind::FirstByte));
+        assert_eq!(limits.upstream_wait(&progress, t0 + secs(3)), secs(3));
+        progress.begin(t0);
+        progress.record_bytes(1, t0 + secs(100));
+        assert_eq!(limits.due(&progress, t0), (t0 + secs(110), TimeoutKind::Upload));
+        assert_eq!(limits.upstream_wait(&progress, t0 + secs(104)), Duration::ZERO);
+        progress.finish(t0 + secs(105));
+        assert_eq!(limits.due(&progress, t0), (t0 + secs(125), TimeoutKind::FirstByte));
+        assert_eq!(limits.upstream_wait(&progress, t0 + secs(107)), secs(2));
         let late = AttemptLimits { deadline: Deadline { total: t0 + secs(15), ..deadline }, ..limits };
-        assert_eq!(late.due(&flow, t0), (t0 + secs(120), TimeoutKind::Total));
-        let hasty =
+        assert_eq!(late.due(&progress, t0), (t0 + secs(120), TimeoutKind::Total));
+        let client_limited =
             AttemptLimits { deadline: Deadline { is_client_deadline: true, ..late.deadline }, ..limits };
-        assert_eq!(hasty.due(&flow, t0), (t0 + secs(120), TimeoutKind::Deadline));
+        assert_eq!(client_limited.due(&progress, t0), (t0 + secs(120), TimeoutKind::Deadline));
         assert!(TimeoutKind::Total.is_upstream_failure() && !TimeoutKind::Deadline.is_upstream_failure());
     }
 }

@@ -1,10 +1,12 @@
-//! TLS towards upstreams (A7): whom a bucket believes, and how a connection is secured.
+//! TLS towards upstreams (A7): the trusted authorities of a bucket, and the handshake.
 //!
-//! rustls on ring, which speaks TLS 1.2 and 1.3 only. HTTP/1.1 is the one protocol offered, for it is what the client behind
-//! it speaks. The name that is asked for and verified is the endpoint's, whatever bucket a request's `Host` names, so that connections
-//! are shared by all of an endpoint's requests; or, with `tls.sni = "host"`, the name in `Host`. Each bucket section
-//! has its own set of authorities and, with it, its own sessions to resume. Deliberately absent: client certificates,
-//! and any way not to verify.
+//! rustls with ring, TLS 1.2 and 1.3 only. ALPN offers only HTTP/1.1, the protocol of the client above it. The server
+//! name that is requested and verified is the endpoint's, whatever bucket a request is for, so that all requests to
+//! an endpoint share connections. With `tls.sni = "host"` it is the name in `Host`. Each bucket section has its own
+//! set of authorities, and with it its own session cache. Not supported: client certificates, and any way to skip
+//! verification.
+//!
+//! Design: `docs/design/connections.md`.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,25 +25,27 @@ use tokio_rustls::client::TlsStream;
 
 use crate::upstream::tls_failure::TlsFailure;
 
-/// Why a bucket's https endpoints cannot be spoken to.
+/// Why TLS to the https endpoints of a bucket cannot be set up.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// The file of authorities holds something else.
+    /// The file of authorities is malformed.
     #[error("tls.ca_file: `{path}` is no list of certificates: {why}")]
     Authorities {
         /// The file.
         path: String,
-        /// What is wrong in it.
+        /// What is wrong with it.
         why: String,
     },
     /// The system has no authorities, and the bucket names none.
-    #[error("tls: the system's certificates cannot be had ({0}); name an authority with tls.ca_file")]
+    #[error(
+        "tls: the system's certificates cannot be loaded ({0}); set tls.ca_file to the file of an authority"
+    )]
     NoRoots(String),
-    /// rustls cannot be had in this shape.
+    /// rustls does not support this configuration.
     #[error("tls: {0}")]
     Protocol(#[from] rustls::Error),
-    /// The endpoint's host can stand in no certificate.
-    #[error("tls: `{0}` is no name that a certificate could hold")]
+    /// The endpoint's host is not valid in a certificate.
+    #[error("tls: `{0}` is not a valid name for a certificate")]
     Name(String),
 }
 
@@ -52,13 +56,13 @@ pub(crate) struct HostNotInCertificate {
     name: String,
 }
 
-/// The name of a bucket below an endpoint's.
+/// The server name of a bucket with virtual addressing.
 pub(crate) fn bucket_server_name(bucket: &str, host: &str) -> Result<ServerName<'static>, TlsError> {
     let name = format!("{bucket}.{host}");
     ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name))
 }
 
-/// Secures the connections to one endpoint.
+/// Makes TLS handshakes with one endpoint.
 pub(crate) struct UpstreamTls {
     connector: TlsConnector,
     host: String,
@@ -71,21 +75,21 @@ pub(crate) struct UpstreamTls {
 struct HandshakeHistory {
     /// The failure of the last handshake, until one succeeds.
     failing: Option<FailingTls>,
-    /// The outcome that the log shows: a failure, or none for a success.
+    /// The outcome in the last log line: a failure, or none for a success.
     logged: Option<TlsFailure>,
-    /// When the present log period began.
+    /// When the current log period began.
     period_began: Option<Instant>,
-    /// Lines in the present log period.
+    /// Lines in the current log period.
     lines: u32,
 }
 
-/// The period and its most log lines. A host may have several addresses of which one fails: without a bound, every connection would then
-/// write a line.
+/// The log period and its maximum of lines. A host may have several addresses of which one fails: without a limit,
+/// every connection would write a line.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 const LINES_MAX: u32 = 4;
 
 impl HandshakeHistory {
-    /// Records a handshake. Returns its outcome if the log shows another one and the period has lines left.
+    /// Records a handshake. Returns its outcome if the last log line has another one and the period has lines left.
     fn record(&mut self, failure: Option<&TlsFailure>, now: Instant) -> Option<TlsChange> {
         self.failing = failure.map(|failure| FailingTls {
             since: self.failing.as_ref().map_or(now, |known| known.since),
@@ -106,19 +110,19 @@ impl HandshakeHistory {
     }
 }
 
-/// An endpoint with which no handshake has succeeded since one failed.
+/// An endpoint with no successful handshake since one failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailingTls {
     pub(crate) since: Instant,
     pub(crate) failure: TlsFailure,
 }
 
-/// An outcome of a handshake that the log lacks.
+/// A handshake outcome that is not in the log yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TlsChange {
-    /// It failed for another reason than the last one in the log.
+    /// The handshake failed for another reason than in the last line.
     Failed(TlsFailure),
-    /// It succeeded, the last one in the log failed.
+    /// The handshake succeeded after a failure in the last line.
     Recovered,
 }
 
@@ -129,8 +133,8 @@ impl UpstreamTls {
         Ok(Self { connector, host: host.to_owned(), name, history: Mutex::default() })
     }
 
-    /// Makes the handshake; what changed with it is for the log. It asks for the endpoint's name, with `bucket` before it if that is
-    /// not empty.
+    /// Makes the handshake. The server name is the endpoint's, after `bucket` if that is not empty. The second value
+    /// is a change to log.
     pub(super) async fn handshake(
         &self,
         stream: TcpStream,
@@ -144,47 +148,48 @@ impl UpstreamTls {
             Ok(name) => name,
             Err(error) => return (Err(io::Error::other(error)), None),
         };
-        let secured = self.connector.connect(name.clone(), stream).await.map_err(|error| {
+        let result = self.connector.connect(name.clone(), stream).await.map_err(|error| {
             if !bucket.is_empty() && is_name_mismatch(&error) {
                 io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() })
             } else {
                 TlsFailure::wrap(error)
             }
         });
-        let news = match secured.as_ref().map_err(TlsFailure::of) {
+        let change = match result.as_ref().map_err(TlsFailure::of) {
             Ok(_) => self.history().record(None, clock::now()),
             Err(Some(failure)) => self.history().record(Some(failure), clock::now()),
-            // It broke, or the certificate does not hold a name that a client chose: that says nothing of trust.
+            // The connection broke, or the certificate lacks a name that a client chose: no evidence about trust.
             Err(None) => None,
         };
-        (secured, news)
+        (result, change)
     }
 
     fn history(&self) -> MutexGuard<'_, HandshakeHistory> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How its handshakes fail; none if the last one succeeded.
+    /// The current failure. None if the last handshake succeeded.
     pub(super) fn failure(&self) -> Option<FailingTls> {
         self.history().failing.clone()
     }
 }
 
-/// Whether a handshake may have failed because of the name that it asked for: the certificate is for other names (RFC 9525), or the server
-/// ended the handshake. Servers without a certificate for a name send `unrecognized_name` (RFC 6066, section 3), `access_denied`,
-/// `handshake_failure` or another alert. Alerts about versions, protocols and client certificates are about no name.
+/// Whether a handshake may have failed because of the server name: the certificate is for other names (RFC 9525), or
+/// the server ended the handshake. Servers without a certificate for a name send `unrecognized_name` (RFC 6066,
+/// section 3), `access_denied`, `handshake_failure` or another alert. Alerts about versions, protocols and client
+/// certificates do not count.
 fn is_name_mismatch(error: &io::Error) -> bool {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => TlsFailure::may_be_name_alert(*alert),
-        Some(rustls::Error::InvalidCertificate(fault)) => matches!(
-            fault,
+        Some(rustls::Error::InvalidCertificate(cause)) => matches!(
+            cause,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
         ),
         _ => false,
     }
 }
 
-/// What a bucket's connections have in common.
+/// The TLS configuration of a bucket's connections.
 pub(crate) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(pem) = &config.ca_file {
@@ -207,10 +212,10 @@ pub(crate) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, Tls
 }
 
 fn add_authorities(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsError> {
-    let fault = |why: String| TlsError::Authorities { path: path.clone(), why };
+    let cause = |why: String| TlsError::Authorities { path: path.clone(), why };
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        let certificate = certificate.map_err(|error| cause(error.to_string()))?;
+        roots.add(certificate).map_err(|error| cause(error.to_string()))?;
     }
     Ok(())
 }
@@ -229,7 +234,7 @@ mod tests {
         TlsConfig { ca_file, system_roots: false }
     }
 
-    /// A7, C3: an endpoint with a good and a bad address writes few lines, and the log ends with the present outcome
+    /// A7, C3: an endpoint with a good and a bad address writes few lines, and the log ends with the current outcome
     #[test]
     fn alternating_handshakes_write_few_log_lines() {
         let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
@@ -239,8 +244,8 @@ mod tests {
         let mut lines = 0;
         for second in 0..600 {
             let outcome = (second % 2 == 0).then_some(&failure);
-            if let Some(news) = history.record(outcome, began + Duration::from_secs(second)) {
-                (last, lines) = (Some(news), lines + 1);
+            if let Some(change) = history.record(outcome, began + Duration::from_secs(second)) {
+                (last, lines) = (Some(change), lines + 1);
             }
             assert_eq!(history.failing.is_some(), outcome.is_some(), "the status shows every outcome");
         }
@@ -251,14 +256,14 @@ mod tests {
 
     /// A7
     #[test]
-    fn a_file_that_holds_no_authority_is_named() {
+    fn a_malformed_authority_file_is_an_error() {
         let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let error = client_config(&with(damaged)).unwrap_err().to_string();
         assert!(error.starts_with("tls.ca_file: `ca.pem` is no list of certificates"), "{error}");
     }
 
     #[test]
-    fn http_1_1_is_all_that_is_offered() {
+    fn only_http_1_1_is_offered() {
         let authority = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
         let config = client_config(&with(&authority.cert.pem())).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);

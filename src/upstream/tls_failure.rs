@@ -1,7 +1,8 @@
-//! Why a TLS handshake with an endpoint failed, in words, and what the operator can do about it (A7).
+//! The cause of a failed TLS handshake with an endpoint, and the remedy for the operator (A7).
 //!
-//! rustls names a cause by a variant of its errors. The tables here translate each one. The words go to clients, logs and the status
-//! document. The remedy and the names in a certificate go to logs and the status document alone.
+//! rustls has a variant for each cause. This module maps each one to a [`TlsFailureCause`] with a reason and a remedy.
+//! The reason goes to clients, logs and the status response. The remedy and the names in a certificate go only to logs
+//! and the status response.
 //!
 //! Sources: RFC 5280 (certificates), RFC 8446, 6 (alerts), the documentation of `rustls::Error` and `webpki::Error`.
 
@@ -15,88 +16,125 @@ use thiserror::Error;
 
 /// A failed handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{what}{detail}; {remedy}")]
+#[error("{}{detail}; {}", .cause.reason(), .cause.remedy())]
 pub(crate) struct TlsFailure {
-    what: &'static str,
+    cause: TlsFailureCause,
     /// Begins with a separator, or is empty.
     detail: Cow<'static, str>,
-    remedy: &'static str,
 }
 
-/// Words and remedy.
-type Diagnosis = (&'static str, &'static str);
+/// The causes that have a text of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TlsFailureCause {
+    UnknownIssuer,
+    CaAsEndEntity,
+    WrongName,
+    Expired,
+    NotYetValid,
+    BadSignature,
+    UnsupportedAlgorithm,
+    Revoked,
+    UnknownRevocationStatus,
+    WrongPurpose,
+    MalformedCertificate,
+    NameConstraint,
+    OtherCertificate,
+    NotTls,
+    NoCommonVersion,
+    ClientCertificateRequired,
+    UnknownName,
+    NoHttp11,
+    HandshakeRejected,
+    ProtocolViolation,
+}
 
-const UNKNOWN_ISSUER: Diagnosis = (
-    "no authority that the gateway trusts has issued the endpoint's certificate",
-    "name the file with the certificate of its issuer in tls.ca_file; have the endpoint send its intermediate certificates",
-);
-const CA_AS_END_ENTITY: Diagnosis = (
-    "the endpoint presents the certificate of an authority as its own",
-    "issue a server certificate without CA:TRUE (openssl req -x509 -addext basicConstraints=critical,CA:FALSE) for the endpoint, \
-     and name the file with its issuer, or with itself, in tls.ca_file",
-);
-const WRONG_NAME: Diagnosis = (
-    "the endpoint's certificate is for other names",
-    "write a name of the certificate in endpoints, or issue the certificate for the endpoint's host (subjectAltName)",
-);
-const EXPIRED: Diagnosis = (
-    "the endpoint's certificate has expired",
-    "renew it at the endpoint; if it is valid, correct the clock of the gateway's host",
-);
-const NOT_YET_VALID: Diagnosis = (
-    "the endpoint's certificate is not valid yet",
-    "correct the clock of the gateway's host, or the certificate's notBefore",
-);
-const BAD_SIGNATURE: Diagnosis = (
-    "a signature in the endpoint's certificates does not fit its issuer's key",
-    "tls.ca_file probably holds an older authority of the same name: name the present one",
-);
-const ALGORITHM: Diagnosis = (
-    "a certificate of the endpoint is signed with an algorithm that the gateway does not support",
-    "issue it with ECDSA, Ed25519 or RSA of 2048 bits and SHA-256 or better",
-);
-const REVOKED: Diagnosis = ("the endpoint's certificate has been revoked", "replace it at the endpoint");
-const REVOCATION: Diagnosis = (
-    "it is not known whether the endpoint's certificate has been revoked",
-    "renew the revocation list of its issuer",
-);
-const PURPOSE: Diagnosis = (
-    "the endpoint's certificate is not meant for servers",
-    "issue it with the extended key usage serverAuth, or without any",
-);
-const MALFORMED: Diagnosis = (
-    "a certificate of the endpoint is malformed or has a critical extension that the gateway does not know",
-    "issue an X.509 version 3 certificate without such extensions",
-);
-const NAME_CONSTRAINT: Diagnosis = (
-    "the issuer of the endpoint's certificate may not issue for this name",
-    "use an authority without this name constraint, or another host in endpoints",
-);
-const OTHER_CERTIFICATE: Diagnosis = (
-    "the endpoint's certificate is refused",
-    "verify it with `openssl s_client -connect HOST:PORT -CAfile FILE`, with the file of tls.ca_file",
-);
-const NOT_TLS: Diagnosis = (
-    "the endpoint's answer is not TLS",
-    "a server for plain HTTP listens there: write http:// in endpoints, or the port that speaks TLS",
-);
-const NO_VERSION: Diagnosis = (
-    "the endpoint and the gateway have no TLS version or cipher suite in common",
-    "enable TLS 1.2 or 1.3 with AES-GCM or ChaCha20-Poly1305 at the endpoint",
-);
-const CLIENT_CERTIFICATE: Diagnosis = (
-    "the endpoint demands a client certificate",
-    "the gateway has none to present: turn client authentication off at the endpoint",
-);
-const UNKNOWN_NAME: Diagnosis = (
-    "the endpoint has no certificate for the name that it was asked for",
-    "write a name that it serves in endpoints",
-);
-const NO_PROTOCOL: Diagnosis =
-    ("the endpoint does not speak HTTP/1.1", "enable HTTP/1.1 (ALPN http/1.1) at the endpoint");
-const REFUSED: Diagnosis = ("the endpoint ended the TLS handshake", "the endpoint's log says why");
-const BROKEN: Diagnosis =
-    ("the endpoint does not keep to the TLS protocol", "look at the endpoint and at what lies between");
+impl TlsFailureCause {
+    /// The text for clients.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => {
+                "no authority that the gateway trusts has issued the endpoint's certificate"
+            }
+            Self::CaAsEndEntity => "the endpoint presents the certificate of an authority as its own",
+            Self::WrongName => "the endpoint's certificate is for other names",
+            Self::Expired => "the endpoint's certificate has expired",
+            Self::NotYetValid => "the endpoint's certificate is not valid yet",
+            Self::BadSignature => {
+                "a signature in the endpoint's certificates does not match its issuer's key"
+            }
+            Self::UnsupportedAlgorithm => {
+                "a certificate of the endpoint is signed with an algorithm that the gateway does not support"
+            }
+            Self::Revoked => "the endpoint's certificate has been revoked",
+            Self::UnknownRevocationStatus => "the revocation status of the endpoint's certificate is unknown",
+            Self::WrongPurpose => "the endpoint's certificate is not meant for servers",
+            Self::MalformedCertificate => {
+                "a certificate of the endpoint is malformed or has an unknown critical extension"
+            }
+            Self::NameConstraint => "the issuer of the endpoint's certificate may not issue for this name",
+            Self::OtherCertificate => "the endpoint's certificate is rejected",
+            Self::NotTls => "the endpoint's response is not TLS",
+            Self::NoCommonVersion => {
+                "the endpoint and the gateway have no TLS version or cipher suite in common"
+            }
+            Self::ClientCertificateRequired => "the endpoint requires a client certificate",
+            Self::UnknownName => "the endpoint has no certificate for the requested server name",
+            Self::NoHttp11 => "the endpoint does not speak HTTP/1.1",
+            Self::HandshakeRejected => "the endpoint ended the TLS handshake",
+            Self::ProtocolViolation => "the endpoint violates the TLS protocol",
+        }
+    }
+
+    /// What the operator can do.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => {
+                "set tls.ca_file to the file with the certificate of its issuer; configure the endpoint to send its \
+                 intermediate certificates"
+            }
+            Self::CaAsEndEntity => {
+                "issue a server certificate without CA:TRUE (openssl req -x509 -addext \
+                 basicConstraints=critical,CA:FALSE) for the endpoint, and set tls.ca_file to the file with its issuer, or with itself"
+            }
+            Self::WrongName => {
+                "write a name of the certificate in endpoints, or issue the certificate for the endpoint's host (subjectAltName)"
+            }
+            Self::Expired => {
+                "renew it at the endpoint; if it is valid, correct the clock of the gateway's host"
+            }
+            Self::NotYetValid => "correct the clock of the gateway's host, or the certificate's notBefore",
+            Self::BadSignature => {
+                "tls.ca_file probably contains an older authority of the same name: replace it by the current one"
+            }
+            Self::UnsupportedAlgorithm => {
+                "issue it with ECDSA, Ed25519 or RSA of 2048 bits and SHA-256 or better"
+            }
+            Self::Revoked => "replace it at the endpoint",
+            Self::UnknownRevocationStatus => "renew the revocation list of its issuer",
+            Self::WrongPurpose => "issue it with the extended key usage serverAuth, or without any",
+            Self::MalformedCertificate => "issue an X.509 version 3 certificate without such extensions",
+            Self::NameConstraint => {
+                "use an authority without this name constraint, or another host in endpoints"
+            }
+            Self::OtherCertificate => {
+                "verify it with `openssl s_client -connect HOST:PORT -CAfile FILE`, with the file of tls.ca_file"
+            }
+            Self::NotTls => {
+                "a server for plain HTTP listens there: write http:// in endpoints, or the port with TLS"
+            }
+            Self::NoCommonVersion => {
+                "enable TLS 1.2 or 1.3 with AES-GCM or ChaCha20-Poly1305 at the endpoint"
+            }
+            Self::ClientCertificateRequired => {
+                "the gateway has no client certificate: turn client authentication off at the endpoint"
+            }
+            Self::UnknownName => "write a name that it serves in endpoints",
+            Self::NoHttp11 => "enable HTTP/1.1 (ALPN http/1.1) at the endpoint",
+            Self::HandshakeRejected => "read the cause in the endpoint's log",
+            Self::ProtocolViolation => "check the endpoint and the devices between it and the gateway",
+        }
+    }
+}
 
 impl TlsFailure {
     /// The failure inside an error of a connection.
@@ -104,22 +142,23 @@ impl TlsFailure {
         error.get_ref()?.downcast_ref()
     }
 
-    /// The reason in words.
+    /// The reason for clients.
     pub(crate) fn reason(&self) -> &'static str {
-        self.what
+        self.cause.reason()
     }
 
-    /// Whether the endpoint has refused the gateway before it looked at a request. With TLS 1.3 that is known after the handshake.
+    /// Whether the endpoint rejected the gateway before it read a request. With TLS 1.3 the alert arrives after the
+    /// handshake.
     pub(super) fn is_before_request(&self) -> bool {
-        self.what == CLIENT_CERTIFICATE.0
+        self.cause == TlsFailureCause::ClientCertificateRequired
     }
 
-    /// Whether a server may send this alert because it has no certificate for the name that it was asked for.
+    /// Whether a server may send this alert because it has no certificate for the server name.
     pub(super) fn may_be_name_alert(alert: AlertDescription) -> bool {
-        matches!(diagnose_alert(alert), UNKNOWN_NAME | REFUSED)
+        matches!(classify_alert(alert), TlsFailureCause::UnknownName | TlsFailureCause::HandshakeRejected)
     }
 
-    /// An error of a connection that tells the failure, where rustls is the source of `error`. Any other error passes as it is.
+    /// Wraps an error of rustls, so that its text is that of the failure. Other errors are returned unchanged.
     pub(super) fn wrap(error: io::Error) -> io::Error {
         match error.get_ref().and_then(|source| source.downcast_ref::<Error>()) {
             Some(source) => io::Error::new(error.kind(), Self::from(source)),
@@ -130,22 +169,24 @@ impl TlsFailure {
 
 impl From<&Error> for TlsFailure {
     fn from(error: &Error) -> Self {
-        let ((what, remedy), detail) = match error {
-            Error::InvalidCertificate(error) => diagnose_certificate(error),
+        let (cause, detail) = match error {
+            Error::InvalidCertificate(error) => classify_certificate_error(error),
             Error::AlertReceived(alert) => {
-                (diagnose_alert(*alert), in_parentheses(format_args!("alert {alert:?}")))
+                (classify_alert(*alert), in_parentheses(format_args!("alert {alert:?}")))
             }
             Error::PeerIncompatible(
                 PeerIncompatible::ServerRejectedEncryptedClientHello(_)
                 | PeerIncompatible::ServerSentHelloRetryRequestWithUnknownExtension,
-            ) => (BROKEN, in_parentheses(error)),
-            Error::PeerIncompatible(_) => (NO_VERSION, in_parentheses(error)),
-            Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => (NOT_TLS, in_parentheses(error)),
-            Error::NoApplicationProtocol => (NO_PROTOCOL, Cow::Borrowed("")),
-            Error::NoCertificatesPresented => (UNKNOWN_NAME, Cow::Borrowed("")),
-            _ => (BROKEN, in_parentheses(error)),
+            ) => (TlsFailureCause::ProtocolViolation, in_parentheses(error)),
+            Error::PeerIncompatible(_) => (TlsFailureCause::NoCommonVersion, in_parentheses(error)),
+            Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
+                (TlsFailureCause::NotTls, in_parentheses(error))
+            }
+            Error::NoApplicationProtocol => (TlsFailureCause::NoHttp11, Cow::Borrowed("")),
+            Error::NoCertificatesPresented => (TlsFailureCause::UnknownName, Cow::Borrowed("")),
+            _ => (TlsFailureCause::ProtocolViolation, in_parentheses(error)),
         };
-        Self { what, detail, remedy }
+        Self { cause, detail }
     }
 }
 
@@ -153,11 +194,11 @@ fn in_parentheses(what: impl std::fmt::Display) -> Cow<'static, str> {
     Cow::Owned(format!(" ({what})"))
 }
 
-fn diagnose_certificate(error: &CertificateError) -> (Diagnosis, Cow<'static, str>) {
-    let plain = |entry| (entry, Cow::Borrowed(""));
+fn classify_certificate_error(error: &CertificateError) -> (TlsFailureCause, Cow<'static, str>) {
+    let plain = |cause| (cause, Cow::Borrowed(""));
     match error {
-        CertificateError::UnknownIssuer => plain(UNKNOWN_ISSUER),
-        CertificateError::NotValidForName => plain(WRONG_NAME),
+        CertificateError::UnknownIssuer => plain(TlsFailureCause::UnknownIssuer),
+        CertificateError::NotValidForName => plain(TlsFailureCause::WrongName),
         CertificateError::NotValidForNameContext { expected, presented } => {
             // rustls writes `DnsName("a.example")`.
             let bare = |name: &String| {
@@ -167,41 +208,58 @@ fn diagnose_certificate(error: &CertificateError) -> (Diagnosis, Cow<'static, st
             };
             let names: Vec<String> = presented.iter().map(bare).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            (WRONG_NAME, in_parentheses(format_args!("asked for {}; its names: {names}", expected.to_str())))
+            (
+                TlsFailureCause::WrongName,
+                in_parentheses(format_args!("requested: {}; its names: {names}", expected.to_str())),
+            )
         }
-        CertificateError::Expired => plain(EXPIRED),
-        CertificateError::ExpiredContext { not_after, .. } => (EXPIRED, in_parentheses(date(*not_after))),
-        CertificateError::NotValidYet => plain(NOT_YET_VALID),
+        CertificateError::Expired => plain(TlsFailureCause::Expired),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            (TlsFailureCause::Expired, in_parentheses(date(*not_after)))
+        }
+        CertificateError::NotValidYet => plain(TlsFailureCause::NotYetValid),
         CertificateError::NotValidYetContext { not_before, .. } => {
-            (NOT_YET_VALID, in_parentheses(date(*not_before)))
+            (TlsFailureCause::NotYetValid, in_parentheses(date(*not_before)))
         }
-        CertificateError::BadSignature => plain(BAD_SIGNATURE),
+        CertificateError::BadSignature => plain(TlsFailureCause::BadSignature),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => plain(ALGORITHM),
-        CertificateError::Revoked => plain(REVOKED),
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            plain(TlsFailureCause::UnsupportedAlgorithm)
+        }
+        CertificateError::Revoked => plain(TlsFailureCause::Revoked),
         CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. }
-        | CertificateError::InvalidOcspResponse => plain(REVOCATION),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => plain(PURPOSE),
-        CertificateError::BadEncoding | CertificateError::UnhandledCriticalExtension => plain(MALFORMED),
+        | CertificateError::InvalidOcspResponse => plain(TlsFailureCause::UnknownRevocationStatus),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            plain(TlsFailureCause::WrongPurpose)
+        }
+        CertificateError::BadEncoding | CertificateError::UnhandledCriticalExtension => {
+            plain(TlsFailureCause::MalformedCertificate)
+        }
         CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
-            Some(webpki::Error::CaUsedAsEndEntity) => plain(CA_AS_END_ENTITY),
-            Some(webpki::Error::NameConstraintViolation) => plain(NAME_CONSTRAINT),
-            Some(webpki::Error::UnsupportedCertVersion) => (MALFORMED, in_parentheses(error)),
-            _ => (OTHER_CERTIFICATE, in_parentheses(error)),
+            Some(webpki::Error::CaUsedAsEndEntity) => plain(TlsFailureCause::CaAsEndEntity),
+            Some(webpki::Error::NameConstraintViolation) => plain(TlsFailureCause::NameConstraint),
+            Some(webpki::Error::UnsupportedCertVersion) => {
+                (TlsFailureCause::MalformedCertificate, in_parentheses(error))
+            }
+            _ => (TlsFailureCause::OtherCertificate, in_parentheses(error)),
         },
-        _ => (OTHER_CERTIFICATE, in_parentheses(error)),
+        _ => (TlsFailureCause::OtherCertificate, in_parentheses(error)),
     }
 }
 
-fn diagnose_alert(alert: AlertDescription) -> Diagnosis {
+fn classify_alert(alert: AlertDescription) -> TlsFailureCause {
     match alert {
-        AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => NO_VERSION,
-        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => CLIENT_CERTIFICATE,
-        AlertDescription::UnrecognisedName => UNKNOWN_NAME,
-        AlertDescription::NoApplicationProtocol => NO_PROTOCOL,
-        _ => REFUSED,
+        AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => {
+            TlsFailureCause::NoCommonVersion
+        }
+        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
+            TlsFailureCause::ClientCertificateRequired
+        }
+        AlertDescription::UnrecognisedName => TlsFailureCause::UnknownName,
+        AlertDescription::NoApplicationProtocol => TlsFailureCause::NoHttp11,
+        _ => TlsFailureCause::HandshakeRejected,
     }
 }
 

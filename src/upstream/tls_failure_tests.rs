@@ -1,4 +1,4 @@
-//! Every cause that rustls names, and the words for it.
+//! Every cause in rustls errors, with its text.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::{InvalidMessage, OtherError, PeerMisbehaved};
 
 use super::*;
 
-fn words(error: &Error) -> String {
+fn text_of(error: &Error) -> String {
     TlsFailure::from(error).to_string()
 }
 
@@ -19,9 +19,9 @@ fn other(error: webpki::Error) -> Error {
     certificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
-/// A7: each cause has words of its own, and a remedy
+/// A7: each cause has a text of its own, and a remedy
 #[test]
-fn every_cause_has_its_words() {
+fn every_cause_has_its_text() {
     let (time, then) = (
         UnixTime::since_unix_epoch(Duration::from_secs(1_795_950_000)),
         UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000)),
@@ -40,11 +40,11 @@ fn every_cause_has_its_words() {
         (other(webpki::Error::UnsupportedCertVersion), vec!["malformed", "version 3"]),
         (
             other(webpki::Error::MaximumPathDepthExceeded),
-            vec!["is refused", "MaximumPathDepthExceeded", "openssl"],
+            vec!["is rejected", "MaximumPathDepthExceeded", "openssl"],
         ),
         (
             certificate(name),
-            vec!["for other names (asked for store.example; its names: a.test, b.test)", "endpoints"],
+            vec!["for other names (requested: store.example; its names: a.test, b.test)", "endpoints"],
         ),
         (certificate(CertificateError::NotValidForName), vec!["for other names"]),
         (
@@ -57,39 +57,42 @@ fn every_cause_has_its_words() {
             vec!["not valid yet", "2026", "clock"],
         ),
         (certificate(CertificateError::NotValidYet), vec!["not valid yet"]),
-        (certificate(CertificateError::BadSignature), vec!["does not fit", "tls.ca_file"]),
+        (certificate(CertificateError::BadSignature), vec!["does not match", "tls.ca_file"]),
         (certificate(CertificateError::Revoked), vec!["revoked", "replace"]),
-        (certificate(CertificateError::UnknownRevocationStatus), vec!["not known", "revocation list"]),
-        (certificate(CertificateError::ExpiredRevocationList), vec!["not known", "revocation list"]),
+        (
+            certificate(CertificateError::UnknownRevocationStatus),
+            vec!["revocation status", "revocation list"],
+        ),
+        (certificate(CertificateError::ExpiredRevocationList), vec!["revocation status", "revocation list"]),
         (certificate(CertificateError::InvalidPurpose), vec!["not meant for servers", "serverAuth"]),
         (certificate(CertificateError::BadEncoding), vec!["malformed"]),
         (certificate(CertificateError::UnhandledCriticalExtension), vec!["critical extension"]),
-        (certificate(CertificateError::ApplicationVerificationFailure), vec!["is refused", "openssl"]),
+        (certificate(CertificateError::ApplicationVerificationFailure), vec!["is rejected", "openssl"]),
         (Error::InvalidMessage(InvalidMessage::InvalidContentType), vec!["is not TLS", "http://"]),
         (PeerIncompatible::ServerDoesNotSupportTls12Or13.into(), vec!["no TLS version", "TLS 1.2 or 1.3"]),
         (PeerIncompatible::NoCipherSuitesInCommon.into(), vec!["cipher suite"]),
         (Error::AlertReceived(AlertDescription::ProtocolVersion), vec!["no TLS version", "ProtocolVersion"]),
-        (Error::AlertReceived(AlertDescription::CertificateRequired), vec!["demands a client certificate"]),
-        (Error::AlertReceived(AlertDescription::UnrecognisedName), vec!["no certificate for the name"]),
+        (Error::AlertReceived(AlertDescription::CertificateRequired), vec!["requires a client certificate"]),
+        (Error::AlertReceived(AlertDescription::UnrecognisedName), vec!["no certificate for the requested"]),
         (Error::AlertReceived(AlertDescription::NoApplicationProtocol), vec!["HTTP/1.1", "ALPN"]),
         (
             Error::AlertReceived(AlertDescription::HandshakeFailure),
             vec!["ended the TLS handshake", "HandshakeFailure"],
         ),
         (Error::NoApplicationProtocol, vec!["HTTP/1.1"]),
-        (Error::NoCertificatesPresented, vec!["no certificate for the name"]),
-        (PeerMisbehaved::TooManyRenegotiationRequests.into(), vec!["does not keep to the TLS protocol"]),
-        (Error::DecryptError, vec!["does not keep to the TLS protocol"]),
+        (Error::NoCertificatesPresented, vec!["no certificate for the requested"]),
+        (PeerMisbehaved::TooManyRenegotiationRequests.into(), vec!["violates the TLS protocol"]),
+        (Error::DecryptError, vec!["violates the TLS protocol"]),
     ] {
-        let text = words(&error);
+        let text = text_of(&error);
         assert!(expected.iter().all(|part| text.contains(part)), "{error:?}: {text}");
         assert!(!text.contains("  ") && text.contains("; "), "{text}");
     }
 }
 
-/// A7, E4: what a client reads holds no name of a certificate and no key of the configuration
+/// A7, E4: the text for clients has no name of a certificate and no configuration key
 #[test]
-fn the_reason_alone_names_nothing() {
+fn the_reason_has_no_operator_details() {
     let failure = TlsFailure::from(&certificate(CertificateError::NotValidForNameContext {
         expected: ServerName::try_from("store.example").unwrap(),
         presented: vec!["internal.example".to_owned()],
@@ -97,9 +100,9 @@ fn the_reason_alone_names_nothing() {
     assert_eq!(failure.reason(), "the endpoint's certificate is for other names");
 }
 
-/// A7: only errors of rustls are failures of TLS
+/// A7: only errors of rustls are TLS failures
 #[test]
-fn other_errors_of_a_connection_pass_as_they_are() {
+fn other_errors_of_a_connection_are_unchanged() {
     let wrapped = TlsFailure::wrap(io::Error::new(
         io::ErrorKind::InvalidData,
         certificate(CertificateError::UnknownIssuer),

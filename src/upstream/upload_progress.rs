@@ -1,8 +1,11 @@
-//! How a request's body is getting on, shared between the body and the watch over the call.
+//! The progress of a request body, shared by the body and the timeouts of the call.
 //!
-//! A client that trickles its body holds a place in its bucket's gate, so it has to keep a pace (T4): on average over the time in
-//! which it is waited for, as Kestrel measures it; Apache's `mod_reqtimeout` counts all the time. Here what the
-//! upstream does not take yet is not waited for: a slow store must not have its clients thrown out.
+//! A client that sends its body slowly holds a permit of the bucket's gate, so it must keep a minimum rate (T4): on
+//! average over the time in which the gateway waits for it, like Kestrel; Apache's `mod_reqtimeout` counts all the
+//! time. Time in which the upstream accepts no bytes does not count: a slow store must not cause its clients to be
+//! rejected.
+//!
+//! Design: `docs/design/uploads.md`.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,7 +21,7 @@ use crate::http::client_wait::{ClientWait, Occupancy};
 use crate::http::send_progress::{Sample, Sampled, SendWatch};
 use crate::upstream::UpstreamRejection;
 
-/// How slow a client may be with its body.
+/// The minimum rate of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MinBodyRate {
     bytes_per_second: NonZeroU64,
@@ -26,39 +29,39 @@ pub(crate) struct MinBodyRate {
 }
 
 impl MinBodyRate {
-    /// None where a client may take its time.
+    /// None if there is no minimum.
     pub(crate) fn of(server: &ServerConfig) -> Option<Self> {
         let bytes_per_second = NonZeroU64::new(server.min_body_rate)?;
         Some(Self { bytes_per_second, grace: server.min_body_rate_grace })
     }
 
-    /// How long a client may have been waited for by the time it has sent so many bytes.
+    /// The longest total wait for a client that has sent this many bytes.
     fn wait_max(self, bytes: u64) -> Duration {
         let earned_ms = bytes.saturating_mul(1000) / self.bytes_per_second;
         self.grace.saturating_add(Duration::from_millis(earned_ms))
     }
 }
 
-/// From so long on a client that sends nothing stalls its upload. Shorter pauses occur in every upload.
+/// A client that sends nothing for this long stalls its upload. Shorter pauses occur in every upload.
 const CLIENT_STALL_MIN: Duration = Duration::from_secs(1);
 
-/// Progress of one upload. Lives on one thread.
+/// Progress of one upload. Used on one thread.
 #[derive(Debug, Default)]
 pub(crate) struct UploadProgress {
     min_rate: Option<MinBodyRate>,
     bytes: Cell<u64>,
-    /// Since when the client is waited for, and for how long it was before.
+    /// Start of the current wait for the client, and the total of earlier waits.
     awaited: Cell<Option<Instant>>,
     waited: Cell<Duration>,
     last_bytes: Cell<Option<Instant>>,
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
     fault: RefCell<Option<UpstreamRejection>>,
-    crowding: ClientWaitState,
+    client_wait: ClientWaitState,
     buffers: UploadBuffers,
 }
 
-/// The memory of the upload's sockets.
+/// The socket buffers of the upload.
 #[derive(Default)]
 struct UploadBuffers {
     client: RefCell<Option<Rc<SocketBuffers>>>,
@@ -68,20 +71,20 @@ struct UploadBuffers {
 
 impl fmt::Debug for UploadBuffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffers").finish_non_exhaustive()
+        f.debug_struct("UploadBuffers").finish_non_exhaustive()
     }
 }
 
-/// Whether the upload's places are among too many that wait for its client.
+/// Whether the upload is one of too many that hold permits while they wait for the client.
 #[derive(Default)]
 struct ClientWaitState {
-    /// Where waits are visited, and what the request holds.
+    /// The watch that samples waits, and what the request holds.
     registration: RefCell<Option<(Weak<SendWatch>, Occupancy)>>,
     wait: RefCell<ClientWait>,
     waits: Cell<bool>,
-    /// It waited at the last visit.
+    /// Whether it waited at the last sample.
     has_waited: Cell<bool>,
-    visited_bytes: Cell<u64>,
+    sampled_bytes: Cell<u64>,
     is_registered: Cell<bool>,
     is_cut: Cell<bool>,
     reader: RefCell<Option<Waker>>,
@@ -89,7 +92,7 @@ struct ClientWaitState {
 
 impl fmt::Debug for ClientWaitState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crowding")
+        f.debug_struct("ClientWaitState")
             .field("wait", &self.wait)
             .field("is_cut", &self.is_cut)
             .finish_non_exhaustive()
@@ -97,23 +100,23 @@ impl fmt::Debug for ClientWaitState {
 }
 
 impl UploadProgress {
-    /// Of a request whose body has to keep this pace.
+    /// Progress of a request with this minimum rate of its body.
     pub(crate) fn new(min_rate: Option<MinBodyRate>) -> Self {
         Self { min_rate, ..Self::default() }
     }
 
-    /// An upload begins: until it ends, idleness is what is timed.
+    /// Begins an upload. Until it ends, the idle timeout runs.
     pub(crate) fn begin(&self, now: Instant) {
         self.began.set(Some(now));
         self.last_bytes.set(Some(now));
     }
 
-    /// The body comes from this socket.
+    /// Sets the socket that the body comes from.
     pub(crate) fn set_client_socket(&self, client: Option<&Rc<SocketBuffers>>) {
         *self.buffers.client.borrow_mut() = client.cloned();
     }
 
-    /// The body is streamed from now on.
+    /// Begins the transfer of a streamed body.
     pub(crate) fn begin_transfer(&self, transfers: &Rc<Transfers>, now: Instant) {
         let client = self.buffers.client.borrow().clone();
         let mut transfer = self.buffers.transfer.borrow_mut();
@@ -122,7 +125,7 @@ impl UploadProgress {
         }
     }
 
-    /// A connection with this socket takes the body.
+    /// Sets the socket of the upstream connection that takes the body.
     pub(crate) fn set_upstream_socket(&self, upstream: &Rc<SocketBuffers>) {
         if let Some(transfer) = &*self.buffers.transfer.borrow() {
             transfer.set_sink(upstream);
@@ -143,18 +146,18 @@ impl UploadProgress {
         transfer.as_ref().map_or(Poll::Pending, |transfer| transfer.poll_cut(cx))
     }
 
-    /// Whether the gateway reads nothing of the body at the moment.
+    /// Whether the gateway has paused reading the body.
     pub(crate) fn is_paused(&self) -> bool {
         self.buffers.transfer.borrow().as_ref().is_some_and(|transfer| transfer.is_paused())
     }
 
-    /// The moment from which a timer counts that began at `since`.
+    /// The start of a timer that began at `since`, without the time of pauses.
     fn after_pause(&self, since: Instant, now: Instant) -> Instant {
         let transfer = self.buffers.transfer.borrow();
         transfer.as_ref().map_or(since, |transfer| transfer.after_pause(since, now))
     }
 
-    /// Bytes of a streamed body came from the client. `left` is how many are still to come, where that is known.
+    /// Records bytes of a streamed body. `left` is the number of remaining bytes, if known.
     pub(crate) fn record_streamed(&self, bytes: usize, left: Option<u64>, now: Instant) {
         self.record_bytes(bytes, now);
         if let Some(transfer) = &*self.buffers.transfer.borrow() {
@@ -162,66 +165,66 @@ impl UploadProgress {
         }
     }
 
-    /// Body bytes came from the client.
+    /// Records body bytes from the client.
     pub(crate) fn record_bytes(&self, bytes: usize, now: Instant) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.last_bytes.set(Some(now));
-        self.crowding.waits.set(false);
+        self.client_wait.waits.set(false);
         if let Some(since) = self.awaited.take() {
             let since = self.after_pause(since, now);
             self.waited.set(self.waited.get() + now.saturating_duration_since(since));
         }
     }
 
-    /// More of the body is asked for than has come.
+    /// Begins a wait for the client: the body was polled and no bytes were there.
     pub(crate) fn begin_wait(&self, now: impl FnOnce() -> Instant) {
         if self.awaited.get().is_none() {
             self.awaited.set(Some(now()));
         }
     }
 
-    /// The upload holds these places; waits for its client are reported to this watch.
-    pub(crate) fn set_occupancy(&self, watch: &Rc<SendWatch>, places: Option<Occupancy>) {
-        *self.crowding.registration.borrow_mut() = places.map(|places| (Rc::downgrade(watch), places));
+    /// Sets the permits that the upload holds, and the watch that its client waits are reported to.
+    pub(crate) fn set_occupancy(&self, watch: &Rc<SendWatch>, occupancy: Option<Occupancy>) {
+        *self.client_wait.registration.borrow_mut() =
+            occupancy.map(|occupancy| (Rc::downgrade(watch), occupancy));
     }
 
-    /// The upload's places are given back, or wait for nobody.
+    /// Called when the permits are released or the upload no longer waits.
     pub(crate) fn clear_occupancy(&self) {
-        self.crowding.registration.take();
-        self.crowding.wait.borrow_mut().reset();
+        self.client_wait.registration.take();
+        self.client_wait.wait.borrow_mut().reset();
     }
 
-    /// More of the body is asked for than has come, by this task. Ready if the upload is cut because its client crowds out others.
+    /// Registers a wait of this task for the client. Ready if the upload is cut because its client holds too many
+    /// permits.
     pub(crate) fn poll_slow_client_cut(self: &Rc<Self>, cx: &Context<'_>) -> Poll<()> {
-        let crowding = &self.crowding;
-        if crowding.is_cut.get() {
+        let client_wait = &self.client_wait;
+        if client_wait.is_cut.get() {
             return Poll::Ready(());
         }
-        crowding.waits.set(true);
-        let mut reader = crowding.reader.borrow_mut();
+        client_wait.waits.set(true);
+        let mut reader = client_wait.reader.borrow_mut();
         if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *reader = Some(cx.waker().clone());
         }
-        if !crowding.is_registered.get()
-            && let Some((watch, _)) = &*crowding.registration.borrow()
+        if !client_wait.is_registered.get()
+            && let Some((watch, _)) = &*client_wait.registration.borrow()
             && let Some(watch) = watch.upgrade()
         {
-            crowding.is_registered.set(true);
-            let visited: Weak<Self> = Rc::downgrade(self);
-            watch.register(visited);
+            client_wait.is_registered.set(true);
+            let sampled: Weak<Self> = Rc::downgrade(self);
+            watch.register(sampled);
         }
         Poll::Pending
     }
 
-    /// Whether the client is waited for.
+    /// Whether the gateway waits for the client.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited.get().is_some()
     }
 
-    /// Whether the upload stands still because the client sends nothing: an upstream that gives up then has lost patience with
-    /// the client.
-    ///
-    /// So has one that gives up on an upload that the gateway has paused.
+    /// Whether the upload stalls because the client sends nothing or because the gateway has paused it. An upstream
+    /// that gives up then has timed out for a reason that is not its own.
     pub(crate) fn is_stalled_by_client(&self, now: Instant) -> bool {
         let has_paused =
             self.buffers.transfer.borrow().as_ref().is_some_and(|transfer| transfer.has_paused());
@@ -232,7 +235,7 @@ impl UploadProgress {
         self.uploading_since(now).is_some() && waited.is_some_and(|waited| waited >= CLIENT_STALL_MIN)
     }
 
-    /// How much longer it may be; none where it need not keep a pace.
+    /// How much longer the gateway may wait for the client. None without a minimum rate.
     pub(crate) fn remaining_wait(&self, now: Instant) -> Option<Duration> {
         let waiting =
             self.awaited.get().map(|since| now.saturating_duration_since(self.after_pause(since, now)));
@@ -240,14 +243,14 @@ impl UploadProgress {
         Some(self.min_rate?.wait_max(self.bytes.get()).saturating_sub(waited))
     }
 
-    /// The last body byte was handed to the upstream's connection.
+    /// Called when the last body byte was handed to the upstream connection.
     pub(crate) fn finish(&self, now: Instant) {
         self.ended.set(Some(now));
         self.buffers.transfer.take();
         self.clear_occupancy();
     }
 
-    /// The upload failed on the client's side, for this reason.
+    /// Records why the upload failed on the client's side.
     pub(crate) fn set_failure(&self, fault: UpstreamRejection) {
         *self.fault.borrow_mut() = Some(fault);
     }
@@ -261,7 +264,7 @@ impl UploadProgress {
         self.bytes.get()
     }
 
-    /// When body bytes last moved, while the upload goes on. The time of a pause does not count.
+    /// When body bytes last moved, while the upload continues. Pauses do not count.
     pub(crate) fn uploading_since(&self, now: Instant) -> Option<Instant> {
         if self.ended.get().is_some() {
             return None;
@@ -278,25 +281,25 @@ impl UploadProgress {
 }
 
 impl Sampled for UploadProgress {
-    fn sample(&self, visit: &Sample<'_>) -> bool {
-        let crowding = &self.crowding;
-        let (waits, bytes) = (crowding.waits.get() && !self.is_paused(), self.bytes.get());
-        let has_waited = crowding.has_waited.replace(waits) && waits;
-        let waited = if has_waited { visit.elapsed } else { Duration::ZERO };
-        let moved_bytes = bytes.saturating_sub(crowding.visited_bytes.replace(bytes));
-        let places = crowding.registration.borrow().as_ref().map(|(_, places)| *places);
-        let mut wait = crowding.wait.borrow_mut();
-        if !waits || places.is_none() {
+    fn sample(&self, sample: &Sample<'_>) -> bool {
+        let client_wait = &self.client_wait;
+        let (waits, bytes) = (client_wait.waits.get() && !self.is_paused(), self.bytes.get());
+        let has_waited = client_wait.has_waited.replace(waits) && waits;
+        let waited = if has_waited { sample.elapsed } else { Duration::ZERO };
+        let moved_bytes = bytes.saturating_sub(client_wait.sampled_bytes.replace(bytes));
+        let occupancy = client_wait.registration.borrow().as_ref().map(|(_, occupancy)| *occupancy);
+        let mut wait = client_wait.wait.borrow_mut();
+        if !waits || occupancy.is_none() {
             wait.reset();
-        } else if wait.advance((waited, moved_bytes), places, visit.shared, visit.now) {
-            crowding.is_cut.set(true);
-            if let Some(reader) = crowding.reader.take() {
+        } else if wait.advance((waited, moved_bytes), occupancy, sample.shared, sample.now) {
+            client_wait.is_cut.set(true);
+            if let Some(reader) = client_wait.reader.take() {
                 reader.wake();
             }
         }
-        let stays = places.is_some() && !crowding.is_cut.get();
-        crowding.is_registered.set(stays);
-        stays
+        let stays_registered = occupancy.is_some() && !client_wait.is_cut.get();
+        client_wait.is_registered.set(stays_registered);
+        stays_registered
     }
 }
 
@@ -322,52 +325,52 @@ mod tests {
     /// T4
     #[test]
     fn a_client_has_the_grace_and_what_its_bytes_earn() {
-        let (flow, t0) = (paced(100, ms(5000)), clock::now());
-        assert_eq!(flow.remaining_wait(t0), Some(ms(5000)));
-        flow.begin_wait(|| t0);
-        assert_eq!(flow.remaining_wait(t0 + ms(4000)), Some(ms(1000)));
-        flow.record_bytes(50, t0 + ms(4000));
-        assert_eq!(flow.remaining_wait(t0 + ms(4000)), Some(ms(1500)));
-        flow.begin_wait(|| t0 + ms(4000));
-        flow.begin_wait(|| t0 + ms(4500));
-        assert_eq!(flow.remaining_wait(t0 + ms(5500)), Some(ms(0)));
-        assert_eq!(flow.remaining_wait(t0 + ms(9000)), Some(ms(0)));
+        let (progress, t0) = (paced(100, ms(5000)), clock::now());
+        assert_eq!(progress.remaining_wait(t0), Some(ms(5000)));
+        progress.begin_wait(|| t0);
+        assert_eq!(progress.remaining_wait(t0 + ms(4000)), Some(ms(1000)));
+        progress.record_bytes(50, t0 + ms(4000));
+        assert_eq!(progress.remaining_wait(t0 + ms(4000)), Some(ms(1500)));
+        progress.begin_wait(|| t0 + ms(4000));
+        progress.begin_wait(|| t0 + ms(4500));
+        assert_eq!(progress.remaining_wait(t0 + ms(5500)), Some(ms(0)));
+        assert_eq!(progress.remaining_wait(t0 + ms(9000)), Some(ms(0)));
     }
 
-    /// T4: time in which nobody asks for more is not the client's
+    /// T4: time in which the upstream accepts no bytes is not charged to the client
     #[test]
     fn a_stalled_upstream_is_not_charged_to_the_client() {
-        let (flow, t0) = (paced(100, ms(1000)), clock::now());
-        flow.record_bytes(10, t0);
-        assert_eq!(flow.remaining_wait(t0 + ms(60_000)), Some(ms(1100)));
-        assert!(!flow.is_awaited());
+        let (progress, t0) = (paced(100, ms(1000)), clock::now());
+        progress.record_bytes(10, t0);
+        assert_eq!(progress.remaining_wait(t0 + ms(60_000)), Some(ms(1100)));
+        assert!(!progress.is_awaited());
     }
 
-    /// B3: only an upload that goes on, and only after a second without a byte, with and without a pace to keep
+    /// B3: only during the upload, and only after a second without a byte, with and without a minimum rate
     #[test]
     fn a_client_stalls_its_upload() {
-        for flow in [paced(0, ms(0)), paced(100, ms(5000))] {
+        for progress in [paced(0, ms(0)), paced(100, ms(5000))] {
             let t0 = clock::now();
-            flow.begin_wait(|| t0);
-            assert!(!flow.is_stalled_by_client(t0 + ms(5000)), "nothing is uploaded");
-            flow.begin(t0);
-            flow.begin_wait(|| t0);
-            assert!(!flow.is_stalled_by_client(t0 + ms(999)));
-            assert!(flow.is_stalled_by_client(t0 + ms(1000)));
-            flow.record_bytes(1, t0 + ms(1000));
-            assert!(!flow.is_stalled_by_client(t0 + ms(5000)), "the upstream takes nothing");
-            flow.begin_wait(|| t0 + ms(5000));
-            flow.finish(t0 + ms(5000));
-            assert!(!flow.is_stalled_by_client(t0 + ms(9000)), "all of it was sent");
+            progress.begin_wait(|| t0);
+            assert!(!progress.is_stalled_by_client(t0 + ms(5000)), "nothing is uploaded");
+            progress.begin(t0);
+            progress.begin_wait(|| t0);
+            assert!(!progress.is_stalled_by_client(t0 + ms(999)));
+            assert!(progress.is_stalled_by_client(t0 + ms(1000)));
+            progress.record_bytes(1, t0 + ms(1000));
+            assert!(!progress.is_stalled_by_client(t0 + ms(5000)), "the upstream accepts nothing");
+            progress.begin_wait(|| t0 + ms(5000));
+            progress.finish(t0 + ms(5000));
+            assert!(!progress.is_stalled_by_client(t0 + ms(9000)), "all of it was sent");
         }
     }
 
     /// T4
     #[test]
-    fn without_a_rate_there_is_no_pace() {
-        let (flow, t0) = (paced(0, ms(1000)), clock::now());
-        flow.begin_wait(|| t0);
-        assert_eq!(flow.remaining_wait(t0 + ms(60_000)), None);
+    fn without_a_minimum_rate_there_is_no_limit() {
+        let (progress, t0) = (paced(0, ms(1000)), clock::now());
+        progress.begin_wait(|| t0);
+        assert_eq!(progress.remaining_wait(t0 + ms(60_000)), None);
         assert_eq!(paced(1, ms(0)).remaining_wait(t0).map(|left| left < ms(1)), Some(true));
         let much = paced(1, Duration::MAX);
         much.record_bytes(usize::MAX, t0);

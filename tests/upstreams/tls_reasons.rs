@@ -157,7 +157,11 @@ fn faults(trusted: &Authority) -> Vec<(Option<ServerConfig>, &'static str, Vec<&
             "no authority that the gateway trusts",
             vec!["tls.ca_file"],
         ),
-        (Some(issued(&same_name, "localhost", |_| {})), "does not fit its issuer's key", vec!["tls.ca_file"]),
+        (
+            Some(issued(&same_name, "localhost", |_| {})),
+            "does not match its issuer's key",
+            vec!["tls.ca_file"],
+        ),
         (
             Some(issued(trusted, "a.example", two)),
             "is for other names",
@@ -166,7 +170,7 @@ fn faults(trusted: &Authority) -> Vec<(Option<ServerConfig>, &'static str, Vec<&
         (Some(issued(trusted, "localhost", year(2020, 2021))), "has expired", vec!["Jan 2021", "clock"]),
         (Some(issued(trusted, "localhost", year(2100, 2101))), "is not valid yet", vec!["Jan 2100", "clock"]),
         (Some(issued(trusted, "localhost", clients)), "is not meant for servers", vec!["serverAuth"]),
-        (Some(demanding), "demands a client certificate", vec!["turn client authentication off"]),
+        (Some(demanding), "requires a client certificate", vec!["turn client authentication off"]),
         (None, "is not TLS", vec!["http://"]),
     ]
 }

@@ -1,6 +1,7 @@
-//! The signature work of one request, for `benches/signatures.rs`: verify the client's, sign for the upstream.
+//! The signature work of one request, for `benches/signatures.rs`: verify the client's signature, sign for the upstream
+//! (cargo feature `bench`).
 //!
-//! Only builds with the cargo feature `bench` have it. It is the request path's own code, without what surrounds it.
+//! It calls the same functions as the request path.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -12,26 +13,26 @@ use thiserror::Error;
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId};
 use tidegate_config::{Credentials, Secret};
 
-use crate::http::edge::Head;
-use crate::s3::sign::Signer;
-use crate::s3::sigv4::Claim;
+use crate::http::request_validation::Head;
+use crate::s3::signer::Signer;
+use crate::s3::sigv4::PresentedSignature;
 use crate::s3::sigv4::canonical::signing_key;
 
-/// What cannot be measured.
+/// Why a request cannot be measured.
 #[derive(Debug, Error)]
 pub enum BadRequest {
-    /// The target is none.
-    #[error("the target: {0}")]
+    /// The target is malformed.
+    #[error("request target: {0}")]
     Target(#[from] InvalidUri),
-    /// A header's name is none.
-    #[error("a header's name: {0}")]
+    /// A header name is malformed.
+    #[error("header name: {0}")]
     Name(#[from] InvalidHeaderName),
-    /// A header's value is none.
-    #[error("a header's value: {0}")]
+    /// A header value is malformed.
+    #[error("header value: {0}")]
     Value(#[from] InvalidHeaderValue),
 }
 
-/// One client's request, again and again.
+/// One client request that is verified and signed repeatedly.
 pub struct SignatureWork {
     secret: String,
     uri: Uri,
@@ -42,10 +43,10 @@ pub struct SignatureWork {
 }
 
 impl SignatureWork {
-    /// A GET with these headers, `authorization` among them, by a client with this secret.
+    /// A GET with these headers, including `authorization`, of a client with this secret.
     ///
     /// # Errors
-    /// It is no request.
+    /// The target or a header is malformed.
     pub fn new<'a>(
         secret: &str,
         target: &str,
@@ -70,22 +71,22 @@ impl SignatureWork {
         })
     }
 
-    /// Verifies and signs once. With `cached`, the client's signing key is kept from one time to the next.
+    /// Verifies and signs once. With `cached`, the derived signing key of the client is reused.
     pub fn once(&mut self, cached: bool, now: SystemTime) -> bool {
         let method = Method::GET;
         let head =
             Head { method: &method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers };
-        let Ok(Some(claim)) = Claim::of(head) else { return false };
-        let id = SigningKeyId::new(KeyId::new(0), claim.date(), claim.region());
+        let Ok(Some(signature)) = PresentedSignature::from_request(head) else { return false };
+        let id = SigningKeyId::new(KeyId::new(0), signature.date(), signature.region());
         let known = self.keys.get(&id).filter(|_| cached).map(SigningKey::bytes);
         let key = known.unwrap_or_else(|| {
-            let key = signing_key(&self.secret, claim.date(), claim.region());
+            let key = signing_key(&self.secret, signature.date(), signature.region());
             self.keys.insert(id, SigningKey::new(key));
             key
         });
-        let is_right = claim.check_scope(|region| region == "us-east-1", "us-east-1").is_ok()
-            && claim.check_time(now).is_ok()
-            && claim.verify(head, &key).is_ok();
+        let is_right = signature.check_scope(|region| region == "us-east-1", "us-east-1").is_ok()
+            && signature.check_time(now).is_ok()
+            && signature.verify(head, &key).is_ok();
         if let Some(target) = self.uri.path_and_query() {
             self.signer.sign("GET", target, &mut self.upstream, now);
         }

@@ -1,49 +1,51 @@
-//! What benchmarks outside this crate may run of its inside (cargo feature `bench`).
+//! Entry points for `benches/signed_chunks.rs` (cargo feature `bench`).
 
 use bytes::Bytes;
 
-use crate::s3::checksum::claim::Claims;
-use crate::s3::chunked::Form;
+use crate::s3::checksum::expected_digest::ExpectedDigests;
+use crate::s3::chunked::ChunkLayout;
 use crate::s3::chunked::decode::Decoder;
-use crate::s3::chunked::encode::{Encoder, Frame};
-use crate::s3::sigv4::Seed;
+use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
+use crate::s3::sigv4::SignatureChain;
 use crate::s3::upload::pipeline::Pipeline;
 
-/// How a body comes and goes on.
+/// How the body is framed and signed on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upload {
-    /// As it is, nothing claimed about it.
+    /// Unframed, without digests or signatures.
     Unsigned,
-    /// In signed chunks, verified and signed anew.
+    /// In signed chunks, which are verified and signed again.
     SignedChunks,
 }
 
-fn seed(of: u8) -> Seed {
+fn signature_chain(key_byte: u8) -> SignatureChain {
     let scope = "20130524/us-east-1/s3/aws4_request".to_owned();
-    Seed::new([of; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
+    SignatureChain::new([key_byte; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
 }
 
-/// Data framed as a client sends it in signed chunks.
+/// Frames data in signed chunks, like a client.
 pub fn framed(data: &Bytes, chunk_bytes: usize) -> Vec<Bytes> {
     let length = data.len() as u64;
-    let frame = Frame { form: Form::Signed, chunk_bytes: chunk_bytes as u64, length, trailer: None };
-    let mut encoder = Encoder::new(frame, Some(seed(1)));
+    let encoding =
+        ChunkEncoding { layout: ChunkLayout::Signed, chunk_bytes: chunk_bytes as u64, length, trailer: None };
+    let mut encoder = Encoder::new(encoding, Some(signature_chain(1)));
     let mut out = std::collections::VecDeque::new();
-    encoder.piece(data.clone(), &mut out);
+    encoder.encode_data(data.clone(), &mut out);
     encoder.finish(None, &mut out);
     out.into()
 }
 
-/// Passes a body through the pipeline; the bytes that came out. `length` is that of the data.
+/// Runs a body through the pipeline and returns the number of bytes of its output. `length` is that of the data.
 pub fn pass(upload: Upload, pieces: &[Bytes], length: u64, chunk_bytes: u64) -> Option<u64> {
-    let claims = Claims::none();
+    let expected_digests = ExpectedDigests::empty();
     let mut pipeline = match upload {
-        Upload::Unsigned => Pipeline::plain(None, claims, Some(length)),
+        Upload::Unsigned => Pipeline::for_data(None, expected_digests, Some(length)),
         Upload::SignedChunks => {
-            let decoder = Decoder::new(Form::Signed, length, None, Some(seed(1)), chunk_bytes);
-            let frame = Frame { form: Form::Signed, chunk_bytes, length, trailer: None };
-            let mut pipeline = Pipeline::plain(Some(decoder), claims, Some(length));
-            pipeline.frame(Encoder::new(frame, Some(seed(2))));
+            let decoder =
+                Decoder::new(ChunkLayout::Signed, length, None, Some(signature_chain(1)), chunk_bytes);
+            let encoding = ChunkEncoding { layout: ChunkLayout::Signed, chunk_bytes, length, trailer: None };
+            let mut pipeline = Pipeline::for_data(Some(decoder), expected_digests, Some(length));
+            pipeline.encode_with(Encoder::new(encoding, Some(signature_chain(2))));
             pipeline
         }
     };

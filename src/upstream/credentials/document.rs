@@ -1,7 +1,7 @@
-//! The document in which a container platform hands out credentials.
+//! The credential document of a container platform.
 //!
-//! Source: AWS SDK reference, "Container credential provider": `AccessKeyId`, `SecretAccessKey`, `Token` and `Expiration`
-//! (RFC 3339). Anything else in it is of no interest.
+//! Source: AWS SDK reference, "Container credential provider": `AccessKeyId`, `SecretAccessKey`, `Token` and
+//! `Expiration` (RFC 3339). Other fields are ignored.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use tidegate_config::{Credentials, Secret};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Credentials and when they end.
+/// Credentials and their expiry.
 #[derive(Debug, PartialEq)]
 pub(super) struct Lease {
     pub(super) credentials: Credentials,
@@ -26,17 +26,17 @@ struct CredentialDocument {
     expiration: Option<String>,
 }
 
-/// Reads a lease; the reason why it is none holds nothing of the document.
+/// Parses a lease. The error text has no content of the document.
 pub(super) fn parse(bytes: &[u8]) -> Result<Lease, &'static str> {
     let document: CredentialDocument =
-        serde_json::from_slice(bytes).map_err(|_| "it has no AccessKeyId and SecretAccessKey in JSON")?;
+        serde_json::from_slice(bytes).map_err(|_| "no AccessKeyId and SecretAccessKey in JSON")?;
     let CredentialDocument { access_key_id, secret_access_key, token, expiration } = document;
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_word(&access_key_id) || !is_word(&secret_access_key) || !token.as_deref().is_none_or(is_word) {
-        return Err("a key or the token in it is empty or holds blanks");
+        return Err("a key or the token is empty or contains blanks");
     }
     let expires =
-        expiration.map(|text| parse_time(&text).ok_or("its Expiration is no RFC 3339 date")).transpose()?;
+        expiration.map(|text| parse_time(&text).ok_or("Expiration is not an RFC 3339 date")).transpose()?;
     let credentials = Credentials {
         access_key_id,
         secret_access_key: Secret::new(secret_access_key),

@@ -1,25 +1,25 @@
-//! Credentials of an API, which travel in a header (H1, C4).
+//! Credentials of an API, which are sent in a header (H1, C4).
 //!
-//! Whatever a client sends under one of their names ends here, also under the name of a credential that is not the request's
-//! own: the upstream must not be offered two. So does every other header that carries credentials by custom or in another bucket:
-//! an upstream that read a client's own in place of the injected one would refuse a credential that is good. The
-//! values are marked as sensitive, which keeps them out of `Debug`.
+//! Client headers with the name of any injected credential are removed, also if the request uses another credential:
+//! the upstream must not get two. The same holds for every other header that has credentials by custom or in another
+//! bucket: an upstream that used a client's credential instead of the injected one would refuse a valid credential.
+//! The values are marked as sensitive, so that `Debug` does not print them.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use thiserror::Error;
 use tidegate_actors::CredentialId;
 use tidegate_config::{Identity, PooledCredential};
 
-/// Why a credential cannot be a header.
+/// Why a credential cannot be sent in a header.
 #[derive(Debug, Error)]
 pub(crate) enum InjectedHeaderError {
-    #[error("its header's name: {0}")]
+    #[error("header name: {0}")]
     Name(#[from] InvalidHeaderName),
-    #[error("its value: {0}")]
+    #[error("header value: {0}")]
     Value(#[from] InvalidHeaderValue),
 }
 
-/// Headers that carry credentials by custom: RFC 9110 section 11.6.2, and those of common APIs and their gateways.
+/// Headers that contain credentials by custom: RFC 9110 section 11.6.2, and those of common APIs and their gateways.
 const CUSTOMARY: [&str; 6] =
     ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "ocp-apim-subscription-key"];
 
@@ -27,7 +27,7 @@ const CUSTOMARY: [&str; 6] =
 #[derive(Debug)]
 pub(crate) struct InjectedHeaders {
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// What a client may not send, beside the names of those.
+    /// Other names that are removed from client requests.
     removed: Vec<HeaderName>,
 }
 
@@ -56,7 +56,7 @@ impl InjectedHeaders {
         Ok(Self { headers, removed })
     }
 
-    /// The names under which a client's headers end here.
+    /// The names of client headers that are removed.
     pub(crate) fn removed_names(&self) -> impl Iterator<Item = &HeaderName> {
         self.removed.iter().chain(self.headers.iter().map(|(name, _)| name))
     }

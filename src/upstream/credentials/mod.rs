@@ -1,11 +1,12 @@
-//! As whom a bucket's requests are signed at this moment (A2).
+//! The credentials that a bucket's requests are signed with (A2).
 //!
-//! Credentials that stand in the configuration never change. Those of an endpoint expire, and are renewed by one task per
-//! bucket, ahead of time and off the request path, so that no two requests ever ask for the same renewal and none waits for
-//! one but the first. Requests read what was published last. A renewal that fails leaves the old credentials in use until they
-//! expire; from then on requests are refused, for the store would refuse what they sign.
+//! Credentials in the configuration never change. Those of an endpoint expire. One task per bucket renews them ahead
+//! of time and off the request path, so that no two requests ask for the same renewal and only the first ones wait.
+//! Requests read the last published value. After a failed renewal the old credentials stay in use until they expire;
+//! from then on requests are rejected, because the store would reject their signatures.
 //!
-//! Where a bucket has several, its pool reserves one with each permit; an API's are headers, see `injected.rs`.
+//! If a bucket has several credentials, its pool reserves one with each permit. Those of an API are headers, see
+//! `injected.rs`.
 
 mod document;
 mod injected;
@@ -26,33 +27,33 @@ use renewal::renewal_loop;
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
 
-/// How long a request waits for the very first credentials.
+/// How long a request waits for the first credentials.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What was published last.
+/// The last published state.
 enum RenewalState {
-    /// The first answer is still to come.
+    /// The first response is still to come.
     Requested,
-    /// There are none.
+    /// There are no credentials.
     Missing,
-    /// There are none, because the gateway had too little of something to ask for them.
+    /// There are no credentials, because the gateway lacked the resources to request them.
     Shortage(Shortage),
-    /// These, until then.
+    /// These credentials, until `expires`.
     Available { credentials: Arc<Credentials>, expires: Option<SystemTime> },
 }
 
-/// A bucket's credentials, for all worker threads.
+/// The credentials of a bucket, for all worker threads.
 #[derive(Clone)]
 pub(crate) enum CredentialSource {
-    /// Requests go up unsigned.
+    /// Requests are sent unsigned.
     Unsigned,
-    /// These, for ever.
+    /// Credentials that never change.
     Fixed(Arc<Credentials>),
-    /// Whatever was renewed last.
+    /// Credentials that are renewed.
     Renewed(RenewedCredentials),
-    /// One of several, each a source of its own; which one, the pool says.
+    /// One of several, each with its own source. The pool selects one for each permit.
     Pooled(Arc<[Self]>),
-    /// Headers of an API in place of signatures, one of several.
+    /// Headers of an API instead of signatures, one of several.
     Injected(Arc<InjectedHeaders>),
 }
 
@@ -81,7 +82,7 @@ impl RenewedCredentials {
 }
 
 impl RenewedCredentials {
-    /// The endpoint could not be asked for a shortage of the gateway's own.
+    /// Records that the endpoint could not be called because of a shortage in the gateway.
     fn set_shortage(&self, shortage: Shortage) {
         self.0.send_if_modified(|state| {
             let is_without = matches!(state, RenewalState::Requested | RenewalState::Missing);
@@ -94,7 +95,7 @@ impl RenewedCredentials {
 }
 
 impl CredentialSource {
-    /// That of one credential, where there are several.
+    /// The source of one credential, if there are several.
     pub(crate) fn of_credential(&self, credential: Option<CredentialId>) -> &Self {
         match (self, credential) {
             (Self::Pooled(all), Some(credential)) => &all[credential.0],
@@ -102,7 +103,7 @@ impl CredentialSource {
         }
     }
 
-    /// The headers that an API's credentials travel in.
+    /// The headers for the credentials of an API.
     pub(crate) fn injected(&self) -> Option<&Arc<InjectedHeaders>> {
         match self {
             Self::Injected(injected) => Some(injected),
@@ -110,26 +111,27 @@ impl CredentialSource {
         }
     }
 
-    /// Whether it signs.
+    /// Whether requests are signed.
     pub(crate) fn signs(&self) -> bool {
         !matches!(self, Self::Unsigned | Self::Injected(_))
     }
 
-    /// Waits until it is known whether there are credentials. Costs nothing from then on.
+    /// Waits for the first result of a renewal. Costs nothing afterwards.
     pub(crate) async fn wait_until_known(&self) {
         let Self::Renewed(renewed) = self else { return };
         if matches!(*renewed.0.borrow(), RenewalState::Requested) {
-            let mut news = renewed.0.subscribe();
-            // Too late is seen by whoever asks for them next.
-            let _ = timeout(FIRST_WAIT_MAX, news.wait_for(|state| !matches!(state, RenewalState::Requested)))
-                .await;
+            let mut changes = renewed.0.subscribe();
+            // After the timeout, `current` returns the error.
+            let _ =
+                timeout(FIRST_WAIT_MAX, changes.wait_for(|state| !matches!(state, RenewalState::Requested)))
+                    .await;
         }
     }
 
-    /// The credentials to sign with, none if requests go up unsigned.
+    /// The credentials to sign with. None if requests are sent unsigned.
     pub(crate) fn current(&self, now: SystemTime) -> Result<Option<Arc<Credentials>>, UpstreamRejection> {
         let renewed = match self {
-            // Of several none is meant that nobody chose.
+            // Without a selected credential there is none to sign with.
             Self::Unsigned | Self::Pooled(_) | Self::Injected(_) => return Ok(None),
             Self::Fixed(credentials) => return Ok(Some(Arc::clone(credentials))),
             Self::Renewed(renewed) => renewed,
@@ -144,10 +146,10 @@ impl CredentialSource {
                 Err(UpstreamRejection::NoCredentials("they expired and could not be renewed"))
             }
             RenewalState::Requested => {
-                Err(UpstreamRejection::NoCredentials("their endpoint has not answered yet"))
+                Err(UpstreamRejection::NoCredentials("their endpoint has not responded yet"))
             }
             RenewalState::Shortage(shortage) => Err(UpstreamRejection::Shortage(*shortage)),
-            RenewalState::Missing => Err(UpstreamRejection::NoCredentials("their endpoint gave none")),
+            RenewalState::Missing => Err(UpstreamRejection::NoCredentials("their endpoint returned none")),
         }
     }
 }
@@ -164,9 +166,9 @@ mod tests {
         Credentials { access_key_id: id.to_owned(), secret_access_key, session_token: None }
     }
 
-    /// A2: a failed renewal leaves what is there until it expires, and not a moment longer
+    /// A2: after a failed renewal the old credentials stay in use until they expire
     #[test]
-    fn old_credentials_hold_until_they_expire() {
+    fn old_credentials_are_used_until_they_expire() {
         let renewed = RenewedCredentials::new();
         let source = CredentialSource::Renewed(renewed.clone());
         let now = clock::wall();
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(id(now + Duration::from_secs(10)).unwrap().as_deref(), Some("B"));
     }
 
-    /// X9: a shortage of the gateway's own is not the endpoint's failure, and not the last word
+    /// X9: a shortage in the gateway is not a failure of the endpoint, and a later failure replaces it
     #[test]
     fn a_shortage_is_reported_as_a_shortage() {
         let renewed = RenewedCredentials::new();
@@ -193,9 +195,9 @@ mod tests {
         assert!(matches!(source.current(clock::wall()), Err(UpstreamRejection::NoCredentials(_))));
     }
 
-    /// A2: the first request waits for the first answer, and is told at once if that is a failure
+    /// A2: the first request waits for the first result, and gets a failure at once
     #[tokio::test(start_paused = true)]
-    async fn the_first_answer_is_waited_for() {
+    async fn the_first_result_is_waited_for() {
         let renewed = RenewedCredentials::new();
         let source = CredentialSource::Renewed(renewed.clone());
         let waiting = tokio::spawn(async move {

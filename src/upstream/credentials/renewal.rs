@@ -1,8 +1,8 @@
-//! Renewing credentials: one task per bucket, ahead of their end, patient with an endpoint that fails.
+//! Renewal of credentials: one task per bucket, ahead of their expiry, with backoff for a failing endpoint.
 //!
-//! A lease is renewed five minutes before it ends, less a jitter so that gateways started together do not ask together;
-//! a short one at its half. The authorization token is read anew each time, because platforms rotate it. Errors name the
-//! endpoint and what went wrong, never what it sent.
+//! A lease is renewed 300 to 360 s before it expires; the jitter keeps gateways that were started together from
+//! asking together. A short lease is renewed at half its time. The authorization token is read again each time,
+//! because platforms rotate it. Errors contain the endpoint and the cause, never what the endpoint sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,13 +22,13 @@ use crate::upstream::client;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::response_head::shortage_of;
 
-/// How long one answer may take.
+/// Timeout of one renewal.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 const RESPONSE_BYTES_MAX: usize = 64 << 10;
-/// How long before its end a lease is renewed.
+/// How long before its expiry a lease is renewed.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 const JITTER: Duration = Duration::from_secs(60);
-/// When credentials without an end are asked for again.
+/// When credentials without an expiry are renewed.
 const RENEW_WITHOUT_EXPIRY: Duration = Duration::from_secs(900);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
@@ -38,22 +38,22 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 enum RenewalError {
     #[error("authorization_token_file: {0}")]
     Token(#[from] SecretFileError),
-    #[error("authorization_token_file holds what no header may")]
+    #[error("authorization_token_file: the token is not valid in a header")]
     TokenHeader(#[from] InvalidHeaderValue),
     #[error("{0}")]
     Call(#[from] SendRequestError),
-    #[error("it did not answer within {RESPONSE_TIME_MAX:?}")]
+    #[error("no response within {RESPONSE_TIME_MAX:?}")]
     Slow,
-    #[error("it answered {0}")]
+    #[error("the endpoint responded with status {0}")]
     Status(u16),
-    #[error("its answer broke: {0}")]
+    #[error("the response broke off: {0}")]
     Body(#[from] PayloadError),
-    #[error("its answer is no document of credentials: {0}")]
+    #[error("the response is not a credential document: {0}")]
     Document(&'static str),
 }
 
 impl RenewalError {
-    /// The gateway's own shortage that kept it from asking.
+    /// The shortage in the gateway that kept it from sending the request.
     fn shortage(&self) -> Option<Shortage> {
         match self {
             Self::Call(error) => shortage_of(error),
@@ -65,7 +65,7 @@ impl RenewalError {
     }
 }
 
-/// Renews for ever.
+/// Renews credentials until the task is aborted.
 pub(crate) async fn renewal_loop(
     bucket: String,
     endpoint: ContainerCredentials,
@@ -77,8 +77,8 @@ pub(crate) async fn renewal_loop(
     let url = endpoint.url.url();
     let mut failures = 0;
     loop {
-        let asked = timeout(RESPONSE_TIME_MAX, request_lease(&http, &endpoint));
-        let pause = match asked.await.unwrap_or(Err(RenewalError::Slow)) {
+        let request = timeout(RESPONSE_TIME_MAX, request_lease(&http, &endpoint));
+        let pause = match request.await.unwrap_or(Err(RenewalError::Slow)) {
             Ok(Lease { credentials, expires }) => {
                 failures = 0;
                 let pause = renewal_delay(expires, clock::wall(), rand::rng().random());
@@ -89,7 +89,7 @@ pub(crate) async fn renewal_loop(
             }
             Err(error) => {
                 if let Some(shortage) = error.shortage() {
-                    // Its episode is logged, and the endpoint was not asked.
+                    // The shortage is logged elsewhere, and the endpoint was not called.
                     renewed.set_shortage(shortage);
                     sleep(PAUSE_MIN).await;
                     continue;
@@ -120,7 +120,7 @@ async fn request_lease(http: &awc::Client, endpoint: &ContainerCredentials) -> R
     document::parse(&body).map_err(RenewalError::Document)
 }
 
-/// How long until a lease is renewed; `jitter` is from 0 to 1.
+/// The delay until a lease is renewed. `jitter` is from 0 to 1.
 fn renewal_delay(expires: Option<SystemTime>, now: SystemTime, jitter: f64) -> Duration {
     let Some(expires) = expires else { return RENEW_WITHOUT_EXPIRY };
     let left = expires.duration_since(now).unwrap_or_default();
@@ -132,7 +132,7 @@ fn renewal_delay(expires: Option<SystemTime>, now: SystemTime, jitter: f64) -> D
 mod tests {
     use super::*;
 
-    /// A2: renewed ahead of its end, never in a hot loop
+    /// A2: renewed before it expires, never in a hot loop
     #[test]
     fn a_lease_is_renewed_before_it_ends() {
         let now = clock::wall();

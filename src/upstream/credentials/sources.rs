@@ -1,4 +1,5 @@
-//! From a bucket's configuration to its source of credentials; what expires is renewed from then on.
+//! Builds the credential source of a bucket from its configuration, and starts the renewal of credentials that
+//! expire.
 
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use super::{CredentialSource, RenewedCredentials, renewal_loop};
 use crate::upstream::dialer::Dialer;
 use crate::upstream::tls::TlsError;
 
-/// Why a bucket's credentials cannot be used.
+/// Why the credentials of a bucket cannot be used.
 #[derive(Debug, Error)]
 pub enum CredentialSourceError {
-    /// Their endpoint cannot be spoken to over TLS.
+    /// TLS to their endpoint cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// One cannot be sent in its header.
+    /// A credential is not valid in a header.
     #[error("http.credentials: {0}")]
     Header(String),
 }
@@ -29,7 +30,7 @@ impl From<InjectedHeaderError> for CredentialSourceError {
     }
 }
 
-/// Makes sources; `name` is the bucket's.
+/// Builds credential sources. `name` is the bucket's.
 pub(crate) struct CredentialSourceBuilder<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: Kind,
@@ -64,7 +65,7 @@ impl CredentialSourceBuilder<'_> {
         match identity {
             Identity::Pair(pair) => Ok(fixed_source(pair.clone())),
             Identity::Container(container) => self.renewed_source(container),
-            // A store's credentials are pairs.
+            // Credentials of a store are pairs.
             Identity::Header { .. } => Ok(CredentialSource::Unsigned),
         }
     }

@@ -1,4 +1,4 @@
-//! Names on resolvers that answer, change, fail and hang; on paused time.
+//! DNS cache with resolvers that answer, change, fail and hang, on paused time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,28 +11,28 @@ fn ip(last: u8) -> IpAddr {
 }
 
 #[derive(Clone, Copy)]
-enum Does {
+enum Lookup {
     Answer(&'static [u8]),
     Fail,
     Hang,
 }
 
-/// A resolver that does these things in turn, the last for ever, and counts how often it was asked.
-fn resolver(script: &'static [Does]) -> (DnsLookup, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
-    let look_up: DnsLookup = Arc::new(move |_| {
+/// A resolver that returns these results in turn, repeats the last one, and counts its calls.
+fn resolver(script: &'static [Lookup]) -> (DnsLookup, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let lookup: DnsLookup = Arc::new(move |_| {
         let number = counter.fetch_add(1, Ordering::SeqCst);
-        let does = script[number.min(script.len() - 1)];
+        let lookup = script[number.min(script.len() - 1)];
         Box::pin(async move {
-            match does {
-                Does::Answer(lasts) => Ok(lasts.iter().map(|last| ip(*last)).collect()),
-                Does::Fail => Err(io::Error::other("servfail")),
-                Does::Hang => std::future::pending().await,
+            match lookup {
+                Lookup::Answer(last_octets) => Ok(last_octets.iter().map(|last| ip(*last)).collect()),
+                Lookup::Fail => Err(io::Error::other("servfail")),
+                Lookup::Hang => std::future::pending().await,
             }
         })
     });
-    (look_up, asked)
+    (lookup, calls)
 }
 
 async fn first(name: &Arc<HostResolver>) -> IpAddr {
@@ -45,9 +45,9 @@ fn connections_rotate_over_all_addresses() {
     let mut cached = DnsCacheEntry::default();
     let now = clock::now();
     cached.store(vec![ip(2), ip(1), ip(2)], CONFIG.ttl, now);
-    let turns: Vec<_> = (0..4).map(|_| cached.plan(now)).collect();
+    let plans: Vec<_> = (0..4).map(|_| cached.plan(now)).collect();
     let (one, two) = (CachePlan::Use(vec![ip(1), ip(2)]), CachePlan::Use(vec![ip(2), ip(1)]));
-    assert_eq!(turns.iter().collect::<Vec<_>>(), [&one, &two, &one, &two]);
+    assert_eq!(plans.iter().collect::<Vec<_>>(), [&one, &two, &one, &two]);
 }
 
 /// P8
@@ -69,54 +69,54 @@ fn an_answer_is_used_until_it_is_due_and_one_asks_for_the_next() {
 /// P8: a burst of connections is one look-up
 #[tokio::test(start_paused = true)]
 async fn concurrent_callers_share_one_lookup() {
-    let (look_up, asked) = resolver(&[Does::Answer(&[1, 2])]);
-    let name = HostResolver::new("store.test", &CONFIG, look_up);
+    let (lookup, calls) = resolver(&[Lookup::Answer(&[1, 2])]);
+    let name = HostResolver::new("store.test", &CONFIG, lookup);
     let all = futures_util::future::join_all((0..50).map(|_| first(&name))).await;
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
     assert_eq!(all.iter().filter(|address| **address == ip(1)).count(), 25);
 }
 
 /// P8: a failing resolver leaves the last answer in use, and a hanging one does not hold connections up
 #[tokio::test(start_paused = true)]
 async fn the_last_answer_outlives_the_resolver() {
-    let no_time = DnsConfig { ttl: Duration::ZERO, ..CONFIG };
-    let (look_up, _) = resolver(&[Does::Answer(&[1]), Does::Answer(&[2]), Does::Fail]);
-    let name = HostResolver::new("store.test", &no_time, look_up);
+    let no_ttl = DnsConfig { ttl: Duration::ZERO, ..CONFIG };
+    let (lookup, _) = resolver(&[Lookup::Answer(&[1]), Lookup::Answer(&[2]), Lookup::Fail]);
+    let name = HostResolver::new("store.test", &no_ttl, lookup);
     assert_eq!((first(&name).await, first(&name).await), (ip(1), ip(2)), "it is looked up again");
     assert_eq!((first(&name).await, first(&name).await), (ip(2), ip(2)));
 
-    let (look_up, asked) = resolver(&[Does::Answer(&[1]), Does::Hang]);
-    let name = HostResolver::new("store.test", &no_time, look_up);
+    let (lookup, calls) = resolver(&[Lookup::Answer(&[1]), Lookup::Hang]);
+    let name = HostResolver::new("store.test", &no_ttl, lookup);
     assert_eq!(first(&name).await, ip(1));
     let began = tokio::time::Instant::now();
     assert_eq!((first(&name).await, first(&name).await), (ip(1), ip(1)));
     assert!(began.elapsed() <= STALE_WAIT_MAX * 2, "{:?}", began.elapsed());
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "one look-up hangs, nobody starts another");
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "one lookup hangs, no other is started");
 }
 
-/// P8: look-ups have a timeout, and what failed is asked again
+/// P8: lookups have a timeout, and a failed lookup is repeated
 #[tokio::test(start_paused = true)]
 async fn a_failed_lookup_is_reported() {
-    let (look_up, _) = resolver(&[Does::Fail, Does::Hang, Does::Answer(&[]), Does::Answer(&[7])]);
-    let name = HostResolver::new("store.test", &CONFIG, look_up);
-    let mut told = Vec::new();
+    let (lookup, _) = resolver(&[Lookup::Fail, Lookup::Hang, Lookup::Answer(&[]), Lookup::Answer(&[7])]);
+    let name = HostResolver::new("store.test", &CONFIG, lookup);
+    let mut errors = Vec::new();
     for _ in 0..3 {
-        told.push(name.addresses(9).await.unwrap_err().to_string());
-        // the look-up that hangs ends at the same moment as the patience of who waits for it
+        errors.push(name.addresses(9).await.unwrap_err().to_string());
+        // The hanging lookup and the wait for it end at the same time.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let expected = ["servfail", "no answer within 5s", "it has none"]
+    let expected = ["servfail", "no answer within 5s", "it has no addresses"]
         .map(|why| format!("no address for `store.test`: {why}"));
-    assert_eq!(told, expected);
+    assert_eq!(errors, expected);
     assert_eq!(name.addresses(9).await.unwrap(), [SocketAddr::new(ip(7), 9)]);
 }
 
 #[tokio::test]
 async fn an_address_is_never_resolved() {
-    let (look_up, asked) = resolver(&[Does::Fail]);
+    let (lookup, calls) = resolver(&[Lookup::Fail]);
     for host in ["127.0.0.1", "::1"] {
-        let name = HostResolver::new(host, &CONFIG, Arc::clone(&look_up));
+        let name = HostResolver::new(host, &CONFIG, Arc::clone(&lookup));
         assert_eq!(first(&name).await, host.parse::<IpAddr>().unwrap());
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
