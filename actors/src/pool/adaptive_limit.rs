@@ -1,27 +1,16 @@
-//! How many requests a bucket's upstream serves well at a time, learnt from how it serves them (P7, B3).
+//! Learns how many concurrent requests a bucket's upstream serves well (P7, B3): windows of samples in, a limit between
+//! a floor and `max_concurrent` out.
 //!
-//! A machine of its own: windows of samples in, a limit between a floor and `max_concurrent` out. Three signals, the clearest first:
+//! Signals, the clearest first:
+//! - *Drops* (timeouts, and throttling with 429 or 503) lower the limit.
+//! - *Latency*: the window's median against a baseline raises, keeps or lowers it.
+//! - *Use*: the limit rises only while more than half of it is in use.
 //!
-//! - *Drops*: answers that did not come in time, and throttling (429, 503). The limit is lowered by their share, of the requests or of
-//!   the time that requests took, whichever is less: refusals that come at once are many and take few places, timeouts the other
-//!   way round. It is lowered by half at most, and stays for ten windows' time before it may rise, by ones where it met the drops.
-//!   A timeout is no latency: as one it would look stable.
-//! - *Latency*: the window's median against the baseline. Up to the middle of the tolerance the limit may rise, up to the tolerance it
-//!   stays, beyond it is lowered in proportion, by half at most. What differs below 5 ms is the machine's own.
-//! - *Use*: it rises, by its square root, only while more than half of it is in use. From the start, and until anything speaks
-//!   against it, it doubles.
+//! Every step is judged by requests that began after it. Drops of requests that began before the limit was lowered do
+//! not lower it again, but prevent a rise. The rules, the trial that raises the baseline, and the sources (Envoy's
+//! adaptive concurrency, Netflix's Gradient2, TCP) are in `docs/design/adaptive-limit.md`.
 //!
-//! The baseline is what an answer takes without a queue at the upstream. It begins with the first window, at the floor, follows
-//! lower medians, at once if two in a row are far lower, and never drifts up: a limit in full use would drag it
-//! along. What raises it is a trial. A queue of ours gets shorter as the limit is lowered, so if the median has not
-//! fallen once the limit is half of what it was, or is the floor, then the latency is the upstream's own (other
-//! objects, other operations) and becomes the baseline. No window is set aside for measuring.
-//!
-//! Every step is judged by requests that began after it; this also paces the steps by the upstream's own time. Drops of requests that
-//! began before the limit was lowered don't lower it twice, but it doesn't rise either while they come.
-//!
-//! The ideas are those of Envoy's adaptive concurrency, Netflix's Gradient2 and TCP's congestion control; the tests name what users
-//! report of the first two. Deliberately absent: a limit for each endpoint (health is `endpoint.rs`'s), and shares for groups of clients.
+//! It keeps no limit per endpoint (`endpoint.rs` owns health) and no shares for groups of clients.
 
 use std::time::{Duration, Instant};
 
@@ -29,40 +18,40 @@ use tidegate_config::AdaptiveConfig;
 
 use crate::pool::latency_histogram::LatencyHistogram;
 
-/// Samples that judge a wide limit; a narrow one is judged by as many as it is wide.
+/// Samples that a window needs at a wide limit; at a narrow one, as many as the limit.
 const SAMPLES: usize = 20;
 const SAMPLES_MIN: usize = 3;
-/// Latencies below this are all alike.
+/// Latencies below this count as equal.
 const LATENCY_FLOOR_US: f64 = 5_000.0;
-/// After a drop the limit does not rise for so many windows' time.
+/// After a drop the limit does not rise for this many windows' time.
 const RISE_DELAY_WINDOWS: u32 = 10;
-/// A lower median moves the baseline by one part in so many.
+/// A lower median moves the baseline by this fraction (1/n).
 const BASELINE_INERTIA: f64 = 8.0;
-/// The most that one step takes away.
+/// Largest share that one step removes.
 const REDUCTION_MAX: f64 = 0.5;
-/// A trial whose median is above this share of what it was has not helped.
+/// A trial has not helped if its median is above this share of the previous one.
 const HELPED: f64 = 0.8;
 
-/// Why the limit is what it is.
+/// Cause of the last change of the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitCause {
-    /// Nothing has been learnt yet.
+    /// The initial limit.
     Start,
-    /// It was used, and the upstream served well.
+    /// The limit was in use, and the upstream served well.
     Use,
-    /// Answers did not come in time.
+    /// Answers timed out.
     Timeouts,
-    /// The upstream said that it was too much.
+    /// The upstream throttled.
     Throttling,
-    /// Answers took longer.
+    /// The latency rose.
     Latency,
 }
 
 impl LimitCause {
-    /// What lowers a limit.
+    /// The causes that lower a limit.
     pub const REDUCTIONS: [Self; 3] = [Self::Timeouts, Self::Throttling, Self::Latency];
 
-    /// The word in status, logs and metrics.
+    /// Value in status, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -74,30 +63,30 @@ impl LimitCause {
     }
 }
 
-/// What came since the last window.
+/// Samples since the last evaluated window.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SampleWindow {
-    /// Of answers to requests that began after the limit's last move.
+    /// Latencies of requests that began after the last change of the limit.
     pub(crate) latencies: LatencyHistogram,
-    /// Of requests that began after the limit was last lowered.
+    /// Timeouts of requests that began after the limit was last lowered.
     pub(crate) timeouts: u32,
     pub(crate) throttled: u32,
-    /// Drops of requests that began before.
+    /// Drops of requests that began before the limit was last lowered.
     pub(crate) stale_drops: u32,
-    /// What the drops took, those of before left out.
+    /// Total time of the drops in microseconds, without stale ones.
     pub(crate) dropped_us: u64,
-    /// Most requests under way.
+    /// Largest number of requests in flight.
     pub(crate) peak: usize,
 }
 
-/// Lowering the limit, to see whether that helps.
+/// A trial: the limit is lowered to see whether the latency falls.
 #[derive(Debug, Clone, Copy)]
 struct LimitReduction {
     limit: f64,
     median_us: f64,
 }
 
-/// The limit and what it was learnt from.
+/// The limit and the state it is learnt from.
 #[derive(Debug)]
 pub(crate) struct AdaptiveLimit {
     min: f64,
@@ -109,13 +98,13 @@ pub(crate) struct AdaptiveLimit {
     last_median_us: f64,
     is_starting: bool,
     last_drop: Option<Instant>,
-    /// The limit that last met drops.
+    /// The limit at the last drops.
     ceiling: Option<f64>,
     reduction: Option<LimitReduction>,
 }
 
 impl AdaptiveLimit {
-    /// Begins at the floor: what is measured there is the least loaded that it can be.
+    /// Begins at the floor, so that the baseline is measured at the lowest load.
     pub(crate) fn new(config: &AdaptiveConfig, concurrent_max: usize) -> Self {
         let max = concurrent_max.max(1) as f64;
         let min = (config.min.get() as f64).min(max);
@@ -142,16 +131,16 @@ impl AdaptiveLimit {
         self.baseline_us.map(|us| Duration::from_secs_f64(us / 1e6))
     }
 
-    /// Samples that a window must have to be judged. A drop is judged at once.
+    /// Samples that a window needs for an evaluation. A drop is evaluated at once.
     pub(crate) fn samples_needed(&self) -> usize {
         self.limit().clamp(SAMPLES_MIN, SAMPLES)
     }
 
-    /// Judges a window. Returns why the limit has moved, if it has.
+    /// Evaluates a window. Returns the cause if the limit changed.
     pub(crate) fn evaluate(&mut self, window: &SampleWindow, now: Instant) -> Option<LimitCause> {
         let drops = window.timeouts.saturating_add(window.throttled);
         if drops > 0 || window.stale_drops > 0 {
-            // What is measured between drops is no baseline either.
+            // A window between drops gives no baseline either.
             self.last_drop = Some(now);
             self.is_starting = false;
             self.reduction = None;
@@ -168,7 +157,7 @@ impl AdaptiveLimit {
     fn lower_for_drops(&mut self, window: &SampleWindow, drops: u32) -> Option<LimitCause> {
         let cause =
             if window.timeouts >= window.throttled { LimitCause::Timeouts } else { LimitCause::Throttling };
-        // One drop among a handful of samples is no half.
+        // One drop among few samples does not count as a half.
         let samples = window.latencies.count().saturating_add(drops);
         let samples = f64::from(samples).max(self.samples_needed() as f64 / 2.0);
         let time_us = window.latencies.sum_us() + window.dropped_us as f64;
@@ -181,7 +170,7 @@ impl AdaptiveLimit {
     fn evaluate_latency(&mut self, window: &SampleWindow, now: Instant) -> Option<LimitCause> {
         let median_us = window.latencies.median_us()?;
         let baseline_us = self.lower_baseline(median_us);
-        // What is far from using the limit says nothing about it.
+        // A median measured far below the limit gives no information about the limit.
         if window.peak as f64 <= self.limit / 2.0 {
             return None;
         }
@@ -216,7 +205,7 @@ impl AdaptiveLimit {
         baseline_us
     }
 
-    /// How much the limit rises.
+    /// Amount by which the limit rises.
     fn step(&self) -> f64 {
         if self.is_starting {
             return self.limit;
@@ -249,5 +238,5 @@ impl AdaptiveLimit {
 }
 
 #[cfg(test)]
-#[path = "adaptive_tests.rs"]
+#[path = "adaptive_limit_tests.rs"]
 mod tests;

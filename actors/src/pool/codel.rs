@@ -1,30 +1,30 @@
-//! Whether a queue is a burst or an overload (controlled delay, RFC 8289, as servers use it; Facebook's "Fail at Scale").
+//! Distinguishes a burst from an overload in a wait queue (controlled delay: RFC 8289; Facebook, "Fail at Scale").
 //!
-//! A burst fills a queue and drains; its delay is short-lived and worth waiting for. A queue whose oldest has waited longer
-//! than `target` at every moment of an `interval` will not drain: more comes than is served, and first come first served
-//! then serves everybody just before they give up. So from then on the newest is served first, who still has its time, and
-//! those who waited longer than `target` are told at once. Overload ends when the queue has been empty: newest-first keeps
-//! the delay of those it serves short, so that their delay cannot say it.
+//! The queue is overloaded once its oldest waiter has waited longer than `target` at every check during an `interval`.
+//! Then arrivals exceed the throughput, and first come, first served would serve every request just before it times
+//! out. So an overloaded queue serves the newest first and sheds waiters older than `target`. Overload ends only when
+//! the queue is empty: newest first keeps the delay of the served waiters short, so a short delay is no sign of
+//! recovery.
 //!
-//! Deliberately absent: the square root by which CoDel drops ever more often. It makes senders of a stream slow down; requests
-//! of many clients do not.
+//! CoDel's square-root law (drop ever more often) is left out: it slows the sender of a stream, not requests of many
+//! clients.
 
 use std::time::{Duration, Instant};
 
 /// The two times of controlled delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CodelSettings {
-    /// A wait that is no worry.
+    /// Acceptable wait.
     pub(crate) target: Duration,
-    /// How long a longer one must last to be one.
+    /// How long waits must exceed `target` before the queue counts as overloaded.
     pub(crate) interval: Duration,
 }
 
-/// What is known of a queue's delay.
+/// State of one queue's overload detection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Codel {
     settings: CodelSettings,
-    /// Since when somebody has waited longer than the target at every look.
+    /// Start of the period in which every check found a wait above the target.
     above_since: Option<Instant>,
     overloaded: bool,
 }
@@ -34,12 +34,11 @@ impl Codel {
         Self { settings, above_since: None, overloaded: false }
     }
 
-    /// Forgets all.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.settings);
     }
 
-    /// Looks at the queue: since when its oldest waits, if anybody does.
+    /// Checks the queue; `oldest` is the arrival time of its oldest waiter.
     pub(crate) fn update(&mut self, oldest: Option<Instant>, now: Instant) {
         let Some(oldest) = oldest else { return self.reset() };
         let due = oldest + self.settings.target;
@@ -51,12 +50,12 @@ impl Codel {
         }
     }
 
-    /// Whether the newest goes first.
+    /// Whether the newest waiter is served first.
     pub(crate) fn is_overloaded(self) -> bool {
         self.overloaded
     }
 
-    /// Whether, in overload, who waits since then has waited too long.
+    /// Whether a waiter that came at `since` is to be shed in overload.
     pub(crate) fn is_late(self, since: Instant, now: Instant) -> bool {
         now.saturating_duration_since(since) > self.settings.target
     }
@@ -75,7 +74,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// P3: a burst is served in its order: its delay falls below the target before an interval is over
+    /// P3: a burst is served in order: its delay falls below the target within an interval
     #[test]
     fn a_burst_is_no_overload() {
         let (mut codel, t0) = (Codel::new(DELAY), clock::now());
@@ -105,12 +104,12 @@ mod tests {
     }
 
     proptest! {
-        /// P3: overload begins only after an interval of nothing but late looks, and ends with an empty queue only
+        /// P3: overload begins only after an interval in which every check was late, and ends only with an empty queue
         #[test]
-        fn overload_matches_the_model(looks in prop::collection::vec((1u64..60, prop::option::weighted(0.9, 0u64..60)), 1..200)) {
+        fn overload_matches_the_model(checks in prop::collection::vec((1u64..60, prop::option::weighted(0.9, 0u64..60)), 1..200)) {
             let (mut codel, mut now) = (Codel::new(DELAY), clock::now());
             let (mut late_since, mut model) = (None::<Instant>, false);
-            for (step, wait) in looks {
+            for (step, wait) in checks {
                 now += ms(step);
                 codel.update(wait.map(|wait| now - ms(wait)), now);
                 match wait {

@@ -1,10 +1,11 @@
-//! What is known of each credential outside the mailbox, and a request's share of one (C3).
+//! State of each credential outside the mailbox, and the ticket of a request (C3).
 //!
-//! The load rises only where the roster builds a ticket, and falls in the ticket's `Drop`, which wakes the queue: a ticket may
-//! end before its permit does, when a retry goes on as somebody else. Accepted requests merely count. Whether a credential is out
-//! is published by the actor, for those who look: the status, a scrape, and a retry that asks whether there is another.
+//! Only the selector (`credential_selector.rs`) builds tickets, which raises the load. A ticket's `Drop` lowers it and
+//! wakes the queue; a ticket may end before its permit does, when a retry switches to another credential. Accepted
+//! requests are counted. The actor publishes which credentials are out of rotation, for the status, metrics and
+//! retries.
 //!
-//! A credential is known by its configured name; what it holds never comes here.
+//! A credential is identified by its configured name. Its secrets never reach this module.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,60 +16,60 @@ use tidegate_config::PooledCredential;
 use crate::pool::refusal_evidence::{AcceptedRequests, RequestFingerprints};
 use crate::pool::ticket::GateShared;
 
-/// One of a bucket's credentials, by its place in the configuration.
+/// One of a bucket's credentials, by its index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CredentialId(pub usize);
 
-/// What an upstream may have against a credential.
+/// An upstream's complaint about a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialError {
-    /// It is used too much; leave it alone for so long, if the upstream says how long.
+    /// Throttled; the upstream's requested pause, if it gave one.
     Throttled(Option<Duration>),
-    /// The answer to this request may mean that it is refused; see `doubt.rs`.
+    /// The answer to this request may mean that the credential is refused; see `refusal_evidence.rs`.
     SuspectedRefusal(RequestFingerprints),
 }
 
-/// Out of rotation.
+/// A credential's time out of rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfRotation {
     pub(crate) until: Instant,
-    /// Where it was refused: how many requests it had been accepted for. It is on trial until there are more.
+    /// After a refusal: the number of accepted requests at that time. The credential is on trial until there are more.
     pub(crate) refused_at: Option<u64>,
 }
 
 /// Whether a credential is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialState {
-    /// It is.
+    /// In rotation.
     InUse,
     /// Throttled until then.
     CoolingDown(Instant),
-    /// Refused; it is tried again then.
+    /// Refused; a trial follows then.
     Refused(Instant),
-    /// Refused before; one request at a time tries whether it still is.
+    /// Refused before; one request at a time is a trial.
     OnTrial,
 }
 
-/// What the status page and a scrape show of a credential.
+/// A credential in the status page and in metrics.
 #[derive(Debug, Clone)]
 pub struct CredentialView {
-    /// Its configured name.
+    /// The configured name.
     pub name: String,
-    /// Requests under way with it.
+    /// Requests in flight with it.
     pub in_flight: usize,
-    /// Most of them at once.
+    /// Largest number of requests in flight.
     pub concurrent_max: usize,
-    /// The group that it is left alone with.
+    /// Credentials of the same group are throttled together.
     pub quota_group: Option<String>,
-    /// Whether it is used.
+    /// Whether the credential is used.
     pub state: CredentialState,
-    /// Times it was left alone for being throttled.
+    /// Number of times it was throttled.
     pub throttled: u64,
-    /// Times it was left out for being refused.
+    /// Number of times it was refused.
     pub refused: u64,
 }
 
-/// One credential's.
+/// State of one credential.
 #[derive(Debug)]
 pub(crate) struct CredentialStats {
     name: String,
@@ -113,17 +114,17 @@ impl CredentialStats {
         self.accepted.load(Ordering::Acquire)
     }
 
-    /// Remembers a request that was accepted with it.
+    /// Stores the fingerprint of an accepted request.
     pub(crate) fn record_accepted_request(&self, request: u64) {
         self.accepted_requests.insert(request);
     }
 
-    /// Whether the same request was accepted with it before.
+    /// Whether the same request was accepted before.
     pub(crate) fn has_worked(&self, request: u64) -> bool {
         self.accepted_requests.contains(request)
     }
 
-    /// Counts an accepted request. True: that ends its trial.
+    /// Counts an accepted request. Returns whether it ends a trial.
     pub(crate) fn count_accepted(&self, now: Instant) -> bool {
         let before = self.accepted.fetch_add(1, Ordering::AcqRel);
         self.out().is_some_and(|out| out.until <= now && out.refused_at == Some(before))
@@ -155,7 +156,7 @@ impl CredentialStats {
         }
     }
 
-    /// How many requests may be under way with it.
+    /// Largest number of requests in flight in the current state.
     pub(crate) fn limit(&self, out: Option<OutOfRotation>, now: Instant) -> usize {
         match self.state_of(out, now) {
             CredentialState::InUse => self.concurrent_max,
@@ -181,12 +182,12 @@ impl CredentialStats {
     }
 }
 
-/// Whether any of these but one has room for a request.
+/// Whether a credential other than `than` has capacity.
 pub(crate) fn has_other(all: &[CredentialStats], than: CredentialId, now: Instant) -> bool {
     all.iter().enumerate().any(|(i, one)| i != than.0 && one.has_capacity(now))
 }
 
-/// If none of them is in rotation: when the first will be, and whether it was refused.
+/// If no credential is in rotation: when the first returns, and whether it was refused.
 pub(crate) fn all_out_of_rotation(all: &[CredentialStats], now: Instant) -> Option<(Instant, bool)> {
     let out = |one: &CredentialStats| match one.state_of(one.out(), now) {
         CredentialState::CoolingDown(until) => Some((until, false)),
@@ -197,7 +198,7 @@ pub(crate) fn all_out_of_rotation(all: &[CredentialStats], now: Instant) -> Opti
     outs?.into_iter().min()
 }
 
-/// One request's share of a credential.
+/// A request that counts for the load of one credential.
 #[derive(Debug)]
 pub struct CredentialTicket {
     id: CredentialId,
@@ -206,13 +207,13 @@ pub struct CredentialTicket {
 }
 
 impl CredentialTicket {
-    /// Only the roster calls this: the count rises.
-    pub(crate) fn new(id: CredentialId, signs: &CredentialStats, gate: &Arc<GateShared>) -> Self {
-        signs.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self { id, in_flight: Arc::clone(&signs.in_flight), gate: Arc::clone(gate) }
+    /// The load rises; only the selector calls this.
+    pub(crate) fn new(id: CredentialId, stats: &CredentialStats, gate: &Arc<GateShared>) -> Self {
+        stats.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self { id, in_flight: Arc::clone(&stats.in_flight), gate: Arc::clone(gate) }
     }
 
-    /// Which credential.
+    /// The credential.
     pub fn id(&self) -> CredentialId {
         self.id
     }

@@ -1,4 +1,4 @@
-//! What the pool's actor is told about credentials, and what it says about them.
+//! The actor's messages about credentials, and its log lines about them.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::pool::actor::Pool;
 use crate::pool::credential::{CredentialError, CredentialId};
 use crate::pool::credential_selector::CredentialEvent;
 
-/// The upstream has something against a credential.
+/// The upstream throttled a credential or may have refused it.
 pub(crate) struct ReportCredentialError {
     pub(crate) credential: CredentialId,
     pub(crate) error: CredentialError,
@@ -31,18 +31,18 @@ impl MessageHandler<ReportCredentialError> for Pool {
     fn decide(&self, _: &ReportCredentialError, _: Instant) {}
 
     fn apply(&mut self, message: ReportCredentialError, (): (), now: Instant) {
-        if let Some(roster) = self.state.credential_selector() {
-            roster.record_error(message.credential, message.error, now);
+        if let Some(selector) = self.state.credential_selector() {
+            selector.record_error(message.credential, message.error, now);
         }
         self.log_credential_events();
         self.schedule_wake(now);
     }
 }
 
-/// A check of the gateway's own did not find a credential accepted.
+/// A credential check of the gateway ended without acceptance.
 pub(crate) struct ReportFailedCheck {
     pub(crate) credential: CredentialId,
-    /// Whether the upstream refused it by name; else the check is inconclusive.
+    /// Whether the upstream refused the credential by name; otherwise the check was inconclusive.
     pub(crate) is_refused: bool,
 }
 
@@ -61,8 +61,8 @@ impl MessageHandler<ReportFailedCheck> for Pool {
     fn decide(&self, _: &ReportFailedCheck, _: Instant) {}
 
     fn apply(&mut self, message: ReportFailedCheck, (): (), now: Instant) {
-        if let Some(roster) = self.state.credential_selector() {
-            roster.record_failed_check(message.credential, message.is_refused, now);
+        if let Some(selector) = self.state.credential_selector() {
+            selector.record_failed_check(message.credential, message.is_refused, now);
         }
         self.log_credential_events();
         self.schedule_wake(now);
@@ -70,21 +70,21 @@ impl MessageHandler<ReportFailedCheck> for Pool {
 }
 
 impl Pool {
-    /// Sees to it that the queue is served when a credential comes back that somebody waits for.
+    /// Schedules a wake-up for the time at which a credential returns that waiters need.
     pub(super) fn schedule_wake(&mut self, now: Instant) {
         if let Some(due) = self.state.next_wake(now) {
             self.wake_timer.schedule(due, now);
         }
     }
 
-    /// Logs what the roster did.
+    /// Logs the events of the credential selector.
     pub(super) fn log_credential_events(&mut self) {
-        let Some(roster) = self.state.credential_selector() else { return };
-        let turns = roster.drain_events();
+        let Some(selector) = self.state.credential_selector() else { return };
+        let events = selector.drain_events();
         let (log, bucket) = (&self.log, self.names.bucket.as_str());
         let name = |credential: usize| self.names.credentials.get(credential).map_or("", String::as_str);
-        for turn in turns {
-            match turn {
+        for event in events {
+            match event {
                 CredentialEvent::Throttled { credential, time } => {
                     warn!(log, "credential throttled"; "bucket" => bucket, "credential" => name(credential),
                         "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
@@ -94,7 +94,7 @@ impl Pool {
                         "credential" => name(credential), "tried_again_in_s" => time.as_secs());
                 }
                 CredentialEvent::Returned { credential } => {
-                    info!(log, "credential in use again"; "bucket" => bucket, "credential" => name(credential));
+                    info!(log, "credential returned to rotation"; "bucket" => bucket, "credential" => name(credential));
                 }
             }
         }

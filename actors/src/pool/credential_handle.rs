@@ -1,4 +1,4 @@
-//! What the request path tells a pool of a credential, and asks of it.
+//! The request path's interface to a pool's credentials.
 
 use std::future::pending;
 use std::hash::Hash;
@@ -13,11 +13,11 @@ use crate::pool::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
 use crate::pool::ticket::Permit;
 
 impl PoolHandle {
-    /// Moves a permit to another endpoint for a retry, and to another credential if its own is out of rotation by now.
-    /// With one endpoint and no credential, or without an answer, it stays.
+    /// Moves a permit to another endpoint for a retry, and to another credential if its own is out of rotation. The
+    /// permit is unchanged with one endpoint and no credential, and if the actor does not answer.
     ///
     /// # Errors
-    /// Its credential is out of rotation, and no other has room.
+    /// The credential is out of rotation, and no other has capacity.
     pub async fn reassign(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
         let avoid = (self.endpoint_stats.len() > 1).then(|| permit.endpoint());
         let credential = permit.credential().map(|credential| (credential, false));
@@ -25,8 +25,8 @@ impl PoolHandle {
             return Ok(());
         }
         match (self.mailbox.ask(ReassignPermit { avoid, credential }).await, credential) {
-            (Ok(Ok(repicked)), _) => {
-                apply_reassigned(permit, repicked);
+            (Ok(Ok(reassigned)), _) => {
+                apply_reassigned(permit, reassigned);
                 Ok(())
             }
             (Ok(Err(_)), Some((credential, _))) => {
@@ -39,35 +39,35 @@ impl PoolHandle {
         }
     }
 
-    /// Whether another credential than a permit's has room.
+    /// Whether a credential other than the permit's has capacity.
     pub fn has_other_credential(&self, permit: &Permit, now: Instant) -> bool {
         permit.credential().is_some_and(|credential| has_other(&self.credentials, credential, now))
     }
 
-    /// Moves a permit to another credential, if one has room.
+    /// Moves a permit to another credential. Returns false if none has capacity.
     pub async fn switch_credential(&self, permit: &mut Permit) -> bool {
         let Some(credential) = permit.credential() else { return false };
         match self.mailbox.ask(ReassignPermit { avoid: None, credential: Some((credential, true)) }).await {
-            Ok(Ok(repicked)) => {
-                apply_reassigned(permit, repicked);
+            Ok(Ok(reassigned)) => {
+                apply_reassigned(permit, reassigned);
                 true
             }
             _ => false,
         }
     }
 
-    /// The fingerprint of a client, a path or a request, for `Evidence`.
+    /// Fingerprint of a client, a path or a request, for [`RequestFingerprints`].
     pub fn fingerprint(&self, of: impl Hash) -> u64 {
         self.hasher.hash_one(of)
     }
 
-    /// The upstream took a request for a credential's.
+    /// Records that the upstream accepted a request with a credential.
     pub fn report_accepted(&self, credential: CredentialId, evidence: RequestFingerprints, now: Instant) {
         self.credentials[credential.0].record_accepted_request(evidence.request);
         self.count_accepted(credential, now);
     }
 
-    /// Waits until an answer raises doubts about a credential that the gateway can check.
+    /// Waits until there is a suspect credential that the gateway can check.
     pub async fn wait_for_suspects(&self) {
         match &self.suspects {
             Some(suspects) => suspects.wait_for_mark().await,
@@ -75,12 +75,12 @@ impl PoolHandle {
         }
     }
 
-    /// Takes the credentials that are to be checked.
+    /// Takes the credentials to check.
     pub fn drain_suspects(&self) -> Vec<CredentialId> {
         self.suspects.as_ref().map(|suspects| suspects.drain_marks()).unwrap_or_default()
     }
 
-    /// What a check of the gateway's own found.
+    /// Records the result of the gateway's own credential check.
     pub fn report_credential_check(
         &self,
         credential: CredentialId,
@@ -100,17 +100,17 @@ impl PoolHandle {
 
     fn count_accepted(&self, credential: CredentialId, now: Instant) {
         if self.credentials[credential.0].count_accepted(now) {
-            // Its trial is over, and somebody may wait for the rest of its places.
+            // The trial is over, so waiters may use the rest of the credential's capacity.
             self.mailbox.notify(WakeQueue);
         }
     }
 
-    /// The upstream has something against a credential.
+    /// Records that the upstream throttled a credential or may have refused it.
     pub fn report_credential_error(&self, credential: CredentialId, error: CredentialError) {
         self.mailbox.notify(ReportCredentialError { credential, error });
     }
 
-    /// A credential in rotation, for a request that takes no place; none if there are none with names.
+    /// A credential in rotation, for a request without a permit; none without named credentials.
     pub fn any_credential(&self, now: Instant) -> Option<CredentialId> {
         let is_in = |at: &usize| {
             let one = &self.credentials[*at];
@@ -120,7 +120,7 @@ impl PoolHandle {
         all.clone().find(is_in).or_else(|| all.clone().next()).map(CredentialId)
     }
 
-    /// If no credential is in rotation: when one will be.
+    /// The rejection if no credential is in rotation.
     pub(super) fn no_credential_rejection(&self) -> Option<PoolRejection> {
         let now = clock::now();
         if self.credentials.is_empty() {

@@ -1,10 +1,10 @@
-//! Metrics of a bucket's credentials, by their configured names (O3, C4); copied when somebody scrapes.
+//! Metrics of a bucket's credentials, by their configured names (O3, C4), updated on each scrape.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::pool::credential::{CredentialState, CredentialView};
 
-/// The families, one label value per credential.
+/// Metric families; one label value per credential.
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialFamilies {
     in_use: IntGaugeVec,
@@ -12,7 +12,7 @@ pub(crate) struct CredentialFamilies {
     errors: IntCounterVec,
 }
 
-/// One credential's.
+/// Metrics of one credential.
 #[derive(Debug, Clone)]
 pub(crate) struct CredentialMetrics {
     in_use: IntGauge,
@@ -39,18 +39,18 @@ impl CredentialFamilies {
             in_use: IntGaugeVec::new(
                 opts(
                     "upstream_credential_in_use",
-                    "1 while a credential may be used, 0 while it is left out",
+                    "1 while a credential is in rotation, 0 while it is not",
                 ),
                 &labels,
             )?,
             in_flight: IntGaugeVec::new(
-                opts("upstream_credential_in_flight", "requests under way with a credential"),
+                opts("upstream_credential_in_flight", "requests in flight with a credential"),
                 &labels,
             )?,
             errors: IntCounterVec::new(
                 opts(
                     "upstream_credential_setbacks_total",
-                    "times a credential was left out: throttled, refused",
+                    "times a credential was taken out of rotation: throttled, refused",
                 ),
                 &["bucket", "credential", "cause"],
             )?,

@@ -1,19 +1,18 @@
-//! Which of a bucket's credentials a request goes on with (C3, P3): pick and reserve in one.
+//! Chooses the credential of a request among a bucket's credentials and reserves it (C3, P3).
 //!
-//! The least loaded of those that are in rotation and have room, measured against each one's limit; equals take turns. A credential
-//! is left alone after throttling for as long as the upstream asked, and everybody in its quota group with it, for a quota is an
-//! account's more often than a key's. It is left out for long once it is refused, and then one request tries it again
-//! before it gets its full share. What proves a refusal says `doubt.rs`.
+//! Choice: the least loaded one in rotation with capacity, relative to its limit; round robin among equals. A throttled
+//! credential cools down for the time that the upstream requested, together with its quota group. A refused one is out
+//! for long, and then one trial request at a time uses it. `refusal_evidence.rs` decides what proves a refusal.
 //!
 //! ```text
-//! in use ──throttled──▶ cooling (it, its group) ──time is up──▶ in use
-//!    └──refused by a check, or by independent doubts──▶ refused ──time is up──▶ on trial ──accepted──▶ in use
-//!                                                          ▲──────as before──────┘
+//! in use ──throttled──▶ cooling down (with its group) ──time is up──▶ in use
+//!    └──refused by a check, or by independent evidence──▶ refused ──time is up──▶ on trial ──accepted──▶ in use
+//!                                                            ▲───────as before───────┘
 //! ```
 //!
-//! A time that is set later is never shortened by a message that came later. Standing is computed when somebody asks, so
-//! there is no timer. *Restart*: kept; found dirty, who was out as published stays out, and the live tickets are the counts.
-//! Deliberately absent: affinity of clients to credentials, and limits learnt from an upstream's headers.
+//! A later message never shortens a time out. The state is computed on access; there is no timer. *Restart*: kept; if
+//! dirty, published exclusions stay and the live tickets are the counts. Not implemented: client affinity, and limits
+//! learnt from an upstream's headers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,33 +26,33 @@ use crate::pool::refusal_evidence::{RefusalEvidence, RequestFingerprints};
 use crate::pool::suspect_credentials::SuspectCredentials;
 use crate::pool::ticket::GateShared;
 
-/// Whether there is a credential to go on with.
+/// Whether a request can use a credential now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CredentialCapacity {
-    /// One has room.
+    /// At least one has capacity.
     Available,
-    /// Those in rotation are used as much as they may be; another comes back then.
+    /// Those in rotation are at their limits.
     Exhausted {
-        /// None is out.
+        /// When the next one returns; none if all are in rotation.
         next: Option<Instant>,
     },
     /// None is in rotation.
     OutOfRotation {
-        /// The first comes back then.
+        /// When the first one returns.
         until: Instant,
         /// Whether that one was refused.
         is_refused: bool,
     },
 }
 
-/// What changed, for logs.
+/// A change of state, for logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CredentialEvent {
-    /// It is throttled and left alone.
+    /// Throttled and out of rotation.
     Throttled { credential: usize, time: Duration },
-    /// It is refused and left out.
+    /// Refused and out of rotation.
     Refused { credential: usize, time: Duration },
-    /// It is used again.
+    /// Used again.
     Returned { credential: usize },
 }
 
@@ -70,31 +69,31 @@ pub(crate) struct CredentialSelector {
     stats: Arc<[CredentialStats]>,
     gate: Arc<GateShared>,
     rules: CredentialPoolConfig,
-    /// What the gateway checks by itself; none where it cannot.
+    /// Credentials for the gateway's own check; none if it cannot check.
     suspects: Option<Arc<SuspectCredentials>>,
-    /// Who comes first among equals.
+    /// First candidate among equals.
     round_robin_start: usize,
     events: Vec<CredentialEvent>,
 }
 
 impl CredentialSelector {
     pub(crate) fn new(
-        signs: &Arc<[CredentialStats]>,
+        stats: &Arc<[CredentialStats]>,
         gate: &Arc<GateShared>,
         rules: CredentialPoolConfig,
     ) -> Self {
-        let entries = vec![CredentialEntry::default(); signs.len()];
-        let (stats, gate) = (Arc::clone(signs), Arc::clone(gate));
+        let entries = vec![CredentialEntry::default(); stats.len()];
+        let (stats, gate) = (Arc::clone(stats), Arc::clone(gate));
         Self { entries, stats, gate, rules, suspects: None, round_robin_start: 0, events: Vec::new() }
     }
 
-    /// With checks of the gateway's own.
+    /// Enables the gateway's own checks.
     pub(crate) fn with_suspects(mut self, suspects: Option<Arc<SuspectCredentials>>) -> Self {
         self.suspects = suspects;
         self
     }
 
-    /// What changed since this was asked last.
+    /// Takes the events since the last call.
     pub(crate) fn drain_events(&mut self) -> Vec<CredentialEvent> {
         std::mem::take(&mut self.events)
     }
@@ -124,7 +123,7 @@ impl CredentialSelector {
         }
     }
 
-    /// Reserves a place with a credential, but with that one.
+    /// Reserves a credential other than `avoid`.
     pub(crate) fn pick(&mut self, avoid: Option<CredentialId>, now: Instant) -> Option<CredentialTicket> {
         let count = self.entries.len();
         let load = |i: usize| (self.stats[i].load(), self.stats[i].limit(self.entries[i].out, now));
@@ -141,14 +140,14 @@ impl CredentialSelector {
         Some(CredentialTicket::new(CredentialId(picked), &self.stats[picked], &self.gate))
     }
 
-    /// Whether a request may go on once more with the credential that it has.
+    /// Whether a retry may keep this credential.
     pub(crate) fn is_in_rotation(&self, credential: CredentialId, now: Instant) -> bool {
         self.stats[credential.0].limit(self.entries[credential.0].out, now) > 0
     }
 
-    /// The upstream has something against a credential.
-    pub(crate) fn record_error(&mut self, credential: CredentialId, setback: CredentialError, now: Instant) {
-        match setback {
+    /// Records an upstream's complaint about a credential.
+    pub(crate) fn record_error(&mut self, credential: CredentialId, error: CredentialError, now: Instant) {
+        match error {
             CredentialError::Throttled(asked) => {
                 let time = asked.unwrap_or(self.rules.cool_down).min(self.rules.max_cool_down);
                 let group = self.stats[credential.0].quota_group();
@@ -163,7 +162,7 @@ impl CredentialSelector {
         }
     }
 
-    /// A check of the gateway's own ended without the upstream's word for the credential.
+    /// Records a check that did not end with acceptance.
     pub(crate) fn record_failed_check(&mut self, credential: CredentialId, is_refused: bool, now: Instant) {
         if is_refused {
             self.refuse(credential.0, now);
@@ -176,7 +175,7 @@ impl CredentialSelector {
 
     fn add_evidence(&mut self, i: usize, evidence: RequestFingerprints, now: Instant) {
         if matches!(self.state(i, now), CredentialState::Refused(_)) {
-            // A request that began before it was refused.
+            // The request began before the refusal.
             return;
         }
         let has_worked = self.stats[i].has_worked(evidence.request);
@@ -193,7 +192,7 @@ impl CredentialSelector {
         }
     }
 
-    /// Who was out as published stays out, after a crash in mid-write.
+    /// After a crash in mid-write: a credential that was published as out stays out.
     pub(crate) fn rebuild(&mut self) {
         for (i, member) in self.entries.iter_mut().enumerate() {
             let (ours, published) = (member.out, self.stats[i].out());
@@ -227,14 +226,14 @@ impl CredentialSelector {
         }
     }
 
-    /// Out until then, or longer if it was so before.
+    /// Out of rotation until `until`, or longer if that was set before.
     fn take_out_of_rotation(&mut self, i: usize, until: Instant, refused_at: Option<u64>) {
         let until = self.entries[i].out.map_or(until, |out| out.until.max(until));
         self.entries[i].out = Some(OutOfRotation { until, refused_at });
         self.stats[i].publish(self.entries[i].out);
     }
 
-    /// The refusal that it has not lived down yet.
+    /// The refusal that no accepted request has disproven yet.
     fn unconfirmed_refusal(&self, i: usize, now: Instant) -> Option<u64> {
         match self.state(i, now) {
             CredentialState::Refused(_) | CredentialState::OnTrial => {
@@ -244,7 +243,7 @@ impl CredentialSelector {
         }
     }
 
-    /// Forgets that it was out once it is fully back.
+    /// Clears the exclusion of a credential that is fully back.
     fn clear_if_returned(&mut self, i: usize, now: Instant) {
         if self.entries[i].out.is_some() && self.state(i, now) == CredentialState::InUse {
             self.entries[i].out = None;
@@ -263,5 +262,5 @@ impl CredentialSelector {
 }
 
 #[cfg(test)]
-#[path = "roster_tests.rs"]
+#[path = "credential_selector_tests.rs"]
 mod tests;

@@ -1,50 +1,48 @@
-//! One endpoint's health: what its calls and its checks say of it, and whether it is called.
+//! Health of one endpoint: whether its calls and checks keep it in rotation.
 //!
 //! ```text
-//!               failures in a row, or too large a share; or the first after it came back
-//!   in rotation ───────────────────────────────────────────────▶ ejected: base × times, capped, jittered
-//!        ▲  └── cannot be connected to ──▶ rests: 1 s, doubled each time up to base
-//!        └──── time is up, or a check that can tell says so ────┘     bad checks in a row ──▶ unhealthy
+//!               failures in a row, or too large a share; or the first one after a return
+//!   in rotation ───────────────────────────────────────────────▶ ejected: base × ejections, capped, jittered
+//!        ▲  └── unreachable ──▶ backing off: 1 s, doubled each time up to base
+//!        └──── time is up, or a check disproves the cause ────┘     bad checks in a row ──▶ unhealthy
 //! ```
 //!
-//! After Envoy's outlier detection, with what its users ran into taken care of: the row starts over with each ejection; what a
-//! call says that began before the endpoint came back is old news; the share of endpoints that may be out counts the one that
-//! is about to go. One that comes back from an ejection proves itself: its first failure, unless a success came first, ejects
-//! it again. A good check ends an absence early only if it can tell: one that connects disproves a refused connection,
-//! but says nothing about requests that failed while checks went on succeeding.
+//! The rules follow Envoy's outlier detection with four changes, see `docs/design/endpoint-health.md`. An endpoint that
+//! returns from an ejection is ejected again on its first failure unless a success came first. A good check ends an
+//! exclusion early only if it disproves the cause.
 //!
-//! Time is looked at when somebody asks; there are no timers. Deliberately absent: latency as a reason to eject, which the
-//! choice among endpoints weighs instead.
+//! Times are compared when a call or check is recorded; there are no timers. Latency never ejects: it only weighs in
+//! the choice of endpoint (`load_balancer.rs`).
 
 use std::time::{Duration, Instant};
 
 use crate::pool::load_balancer_settings::LoadBalancerSettings;
 
-/// The first rest of an endpoint that cannot be connected to.
+/// First back-off of an unreachable endpoint.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
-/// Over which time, and of how many calls at least, the share of failures is taken.
+/// Length of the failure-rate window, and fewest calls in it.
 const FAILURE_RATE_WINDOW: Duration = Duration::from_secs(10);
 const FAILURE_RATE_CALLS_MIN: u64 = 20;
-/// Thousandths of its share that an endpoint has at once when it comes back.
+/// Weight of an endpoint right after its return, in thousandths.
 const WEIGHT_MIN: u32 = 100;
-/// Thousandths of a whole share.
+/// Full weight, in thousandths.
 pub(crate) const WEIGHT_WHOLE: u32 = 1000;
 
-/// How an endpoint failed a call.
+/// Cause of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It cannot be connected to, or is not trusted.
+    /// The connection failed, or TLS did not trust the endpoint.
     Unreachable,
     /// No answer in time.
     Timeout,
-    /// The connection broke, or what came was no answer.
+    /// The connection broke, or the answer was malformed.
     Broken,
-    /// It answered that it failed.
+    /// The answer's status was a failure.
     Status,
 }
 
 impl FailureKind {
-    /// The word in logs and the status.
+    /// Value in logs and in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -55,16 +53,16 @@ impl FailureKind {
     }
 }
 
-/// A failed call as it is told.
+/// A failed call, as reported to the actor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EndpointFailure {
     pub(crate) kind: FailureKind,
     pub(crate) began: Instant,
-    /// The endpoint's successes up to the failure.
+    /// The endpoint's successes at the time of the failure.
     pub(crate) successes: u64,
 }
 
-/// What a failure calls for.
+/// Kind of exclusion that a failure calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EjectionAction {
     BackOff,
@@ -74,13 +72,13 @@ pub(crate) enum EjectionAction {
 /// Whether an endpoint is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointState {
-    /// It is.
+    /// The endpoint is called.
     InRotation,
-    /// Not until then, because it could not be connected to.
+    /// Not called until then, because connections failed.
     BackingOff(Instant),
-    /// Not until then, because it failed like this.
+    /// Not called until then, because calls failed with this cause.
     Ejected(Instant, FailureKind),
-    /// Not until checks find it well.
+    /// Not called until checks succeed.
     Unhealthy,
 }
 
@@ -92,7 +90,7 @@ struct Exclusion {
     action: EjectionAction,
 }
 
-/// Failures of late, for their share.
+/// Recent calls, for the failure rate.
 #[derive(Debug, Clone, Copy)]
 struct FailureRate {
     began: Instant,
@@ -111,14 +109,14 @@ pub(crate) struct Endpoint {
     failure_rate: Option<FailureRate>,
     /// Ejections that are not forgiven yet.
     ejections: u32,
-    /// When it came back last; at first, its beginning.
+    /// Time of the last return; at first, of the creation.
     in_rotation_since: Instant,
     was_out_of_rotation: bool,
-    /// The successes it had when it came back from an ejection; with a new one it has proven itself.
+    /// Successes at the return from an ejection. The next success ends the probation.
     successes_at_return: Option<u64>,
     good_checks: u32,
     bad_checks: u32,
-    /// Whether checks have failed since it was left out: then they see what calls see.
+    /// Whether a check failed since the exclusion. Then checks detect what calls detect.
     has_failed_check: bool,
 }
 
@@ -145,12 +143,12 @@ impl Endpoint {
     }
 
     pub(crate) fn is_ejected(&self) -> bool {
-        self.exclusion.is_some_and(|absence| absence.action == EjectionAction::Eject)
+        self.exclusion.is_some_and(|exclusion| exclusion.action == EjectionAction::Eject)
     }
 
-    /// When it comes back by itself.
+    /// When the exclusion expires.
     pub(crate) fn excluded_until(&self) -> Option<Instant> {
-        self.exclusion.map(|absence| absence.until)
+        self.exclusion.map(|exclusion| exclusion.until)
     }
 
     pub(crate) fn state(&self) -> EndpointState {
@@ -160,11 +158,11 @@ impl Endpoint {
             Some(Exclusion { until, action: EjectionAction::BackOff, .. }) => {
                 EndpointState::BackingOff(until)
             }
-            Some(Exclusion { until, kind: strike, .. }) => EndpointState::Ejected(until, strike),
+            Some(Exclusion { until, kind, .. }) => EndpointState::Ejected(until, kind),
         }
     }
 
-    /// Thousandths of a whole share: less while it has only just come back, never none.
+    /// Weight in thousandths: reduced during slow start, never zero.
     pub(crate) fn weight(&self, slow_start: Duration, now: Instant) -> u32 {
         let since = now.saturating_duration_since(self.in_rotation_since);
         if !self.was_out_of_rotation || since >= slow_start {
@@ -176,7 +174,7 @@ impl Endpoint {
         WEIGHT_MIN + rise
     }
 
-    /// Counts a failed call and says what it calls for.
+    /// Counts a failed call; returns the exclusion that it calls for.
     pub(crate) fn record_failure(
         &mut self,
         failure: &EndpointFailure,
@@ -191,9 +189,9 @@ impl Endpoint {
             self.successes_before_failures = failure.successes;
         }
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-        let has_share = self.is_failure_rate_exceeded(failure.successes, rules, now);
-        let is_unproven = self.successes_at_return == Some(failure.successes);
-        if is_unproven || has_share || self.consecutive_failures >= rules.consecutive_failures {
+        let is_rate_exceeded = self.is_failure_rate_exceeded(failure.successes, rules, now);
+        let is_on_probation = self.successes_at_return == Some(failure.successes);
+        if is_on_probation || is_rate_exceeded || self.consecutive_failures >= rules.consecutive_failures {
             Some(EjectionAction::Eject)
         } else {
             (failure.kind == FailureKind::Unreachable).then_some(EjectionAction::BackOff)
@@ -206,35 +204,35 @@ impl Endpoint {
         rules: &LoadBalancerSettings,
         now: Instant,
     ) -> bool {
-        let old = |share: &FailureRate| now.saturating_duration_since(share.began) >= FAILURE_RATE_WINDOW;
+        let old = |rate: &FailureRate| now.saturating_duration_since(rate.began) >= FAILURE_RATE_WINDOW;
         if self.failure_rate.as_ref().is_none_or(old) {
             self.failure_rate = Some(FailureRate { began: now, successes_before: successes, failures: 0 });
         }
-        let Some(share) = &mut self.failure_rate else { return false };
-        share.failures += 1;
-        let calls = share.failures + successes.saturating_sub(share.successes_before);
-        calls >= FAILURE_RATE_CALLS_MIN && share.failures * 100 >= calls * u64::from(rules.failure_percent)
+        let Some(rate) = &mut self.failure_rate else { return false };
+        rate.failures += 1;
+        let calls = rate.failures + successes.saturating_sub(rate.successes_before);
+        calls >= FAILURE_RATE_CALLS_MIN && rate.failures * 100 >= calls * u64::from(rules.failure_percent)
     }
 
-    /// Leaves the rotation; `jitter` is from 0 to 1. Returns for how long.
+    /// Excludes the endpoint and returns for how long; `jitter` is from 0 to 1.
     pub(crate) fn exclude(
         &mut self,
-        sentence: EjectionAction,
-        strike: FailureKind,
+        action: EjectionAction,
+        kind: FailureKind,
         rules: &LoadBalancerSettings,
         jitter: f64,
         now: Instant,
     ) -> Duration {
         let jittered = |time: Duration| time.mul_f64(0.9 + 0.2 * jitter);
-        let time = match sentence {
+        let time = match action {
             EjectionAction::BackOff => {
                 let doublings = self.consecutive_failures.saturating_sub(1).min(16);
                 jittered(BACK_OFF_MIN.saturating_mul(1 << doublings)).min(rules.ejection_base)
             }
             EjectionAction::Eject => {
-                let kept = now.saturating_duration_since(self.in_rotation_since).as_millis()
+                let periods = now.saturating_duration_since(self.in_rotation_since).as_millis()
                     / rules.ejection_base.as_millis().max(1);
-                let forgiven = u32::try_from(kept).unwrap_or(u32::MAX);
+                let forgiven = u32::try_from(periods).unwrap_or(u32::MAX);
                 self.ejections = self.ejections.saturating_sub(forgiven).saturating_add(1);
                 self.consecutive_failures = 0;
                 self.failure_rate = None;
@@ -242,20 +240,20 @@ impl Endpoint {
             }
         };
         self.has_failed_check = false;
-        self.exclusion = Some(Exclusion { since: now, until: now + time, kind: strike, action: sentence });
+        self.exclusion = Some(Exclusion { since: now, until: now + time, kind, action });
         time
     }
 
-    /// Whether it is left out for what a connection disproves that began then.
+    /// Whether a connection that began at `began` disproves the cause of the exclusion.
     pub(crate) fn is_disproven_by_connect(&self, began: Instant) -> bool {
         self.exclusion
-            .is_some_and(|absence| absence.kind == FailureKind::Unreachable && began >= absence.since)
+            .is_some_and(|exclusion| exclusion.kind == FailureKind::Unreachable && began >= exclusion.since)
     }
 
-    /// Ends an absence: its time is up, or somebody knows better. `successes` are those so far.
+    /// Ends the exclusion. `successes`: the endpoint's successes so far.
     pub(crate) fn end_exclusion(&mut self, successes: u64, now: Instant) {
-        if let Some(absence) = self.exclusion.take() {
-            self.successes_at_return = (absence.action == EjectionAction::Eject).then_some(successes);
+        if let Some(exclusion) = self.exclusion.take() {
+            self.successes_at_return = (exclusion.action == EjectionAction::Eject).then_some(successes);
         }
         self.return_to_rotation(now);
     }
@@ -265,7 +263,7 @@ impl Endpoint {
         self.was_out_of_rotation = true;
     }
 
-    /// Counts a check that began then. Says whether the endpoint came into the rotation or left it.
+    /// Counts a check. Returns whether it changed whether the endpoint is usable.
     pub(crate) fn record_check(
         &mut self,
         check: &HealthCheckResult,
@@ -281,11 +279,11 @@ impl Endpoint {
                 self.unhealthy = false;
                 self.return_to_rotation(now);
             }
-            let can_tell = |absence: Exclusion| {
-                let is_disproven = absence.kind == FailureKind::Unreachable || self.has_failed_check;
-                check.began >= absence.since && is_disproven && !self.unhealthy
+            let is_conclusive = |exclusion: Exclusion| {
+                let is_disproven = exclusion.kind == FailureKind::Unreachable || self.has_failed_check;
+                check.began >= exclusion.since && is_disproven && !self.unhealthy
             };
-            if self.exclusion.is_some_and(can_tell) {
+            if self.exclusion.is_some_and(is_conclusive) {
                 self.end_exclusion(successes, now);
             }
         } else {
@@ -298,7 +296,7 @@ impl Endpoint {
     }
 }
 
-/// What a check found.
+/// Result of a health check.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HealthCheckResult {
     pub(crate) is_good: bool,

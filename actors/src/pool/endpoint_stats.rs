@@ -1,7 +1,8 @@
-//! What is known of each endpoint outside the mailbox: requests count here and read from here, without an ask.
+//! State of each endpoint outside the mailbox: requests count here and read from here without a message.
 //!
-//! The load rises only where the state builds a ticket; successes and latency merely count (a sample lost to a race is no
-//! harm); standing and ejections are published by the actor whenever they change and are for failures, views and scrapes.
+//! Only the state builds endpoint tickets, which raises the load. Successes and latency are counted without locks; a
+//! sample lost to a race does no harm. The actor publishes an endpoint's state and ejections on every change, for
+//! failure reports, views and scrapes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::pool::endpoint::EndpointState;
 
-/// Latencies below this are all alike: what differs there is the gateway's own machine.
+/// Latencies below this count as equal: the difference comes from the gateway's own machine.
 const LATENCY_FLOOR_US: u64 = 10_000;
-/// A new latency moves the average by one part in so many.
+/// A new latency moves the average by this fraction (1/n).
 const LATENCY_INERTIA: u64 = 4;
 
-/// One endpoint's.
+/// State of one endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointStats {
     in_flight: Arc<AtomicUsize>,
@@ -28,20 +29,20 @@ pub(crate) struct EndpointStats {
 #[derive(Debug)]
 pub(crate) struct EndpointStatsTable {
     endpoints: Vec<EndpointStats>,
-    /// Every endpoint fails, and all are called.
+    /// All endpoints failed, and all are called.
     panicking: AtomicBool,
 }
 
-/// What the status page and a scrape show of an endpoint.
+/// An endpoint in the status page and in metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct EndpointView {
-    /// Requests it works on.
+    /// Requests in flight.
     pub in_flight: usize,
     /// Whether it is called.
     pub state: EndpointState,
     /// Average time to the first byte of an answer; none before the first.
     pub latency: Option<Duration>,
-    /// Times it was ejected.
+    /// Number of ejections.
     pub ejections: u64,
 }
 
@@ -68,7 +69,7 @@ impl EndpointStats {
         self.successes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes an answer's latency into the average.
+    /// Updates the average latency.
     pub(crate) fn record_latency(&self, latency: Duration) {
         let new = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);
         let old = self.latency_us.load(Ordering::Relaxed);
@@ -77,12 +78,12 @@ impl EndpointStats {
         self.latency_us.store(average.max(1), Ordering::Relaxed);
     }
 
-    /// An endpoint that comes back is measured anew.
+    /// Resets the latency of an endpoint that returns.
     pub(crate) fn reset_latency(&self) {
         self.latency_us.store(0, Ordering::Relaxed);
     }
 
-    /// How much a further request would be: requests under way, weighed by latency in powers of two.
+    /// Cost of a further request: requests in flight, weighted by latency in powers of two.
     pub(crate) fn cost(&self) -> u64 {
         let latency = self.latency_us.load(Ordering::Relaxed).max(LATENCY_FLOOR_US);
         (self.load() as u64 + 1) << (latency / LATENCY_FLOOR_US).ilog2().min(20)
@@ -92,21 +93,21 @@ impl EndpointStats {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn publish(&self, standing: EndpointState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    pub(crate) fn publish(&self, state: EndpointState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     pub(crate) fn count_ejection(&self) {
         self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its standing now: the actor looks at the time only when somebody asks it.
+    /// The state at `now`; the published one may have expired.
     pub(crate) fn state(&self, now: Instant) -> EndpointState {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             EndpointState::BackingOff(until) | EndpointState::Ejected(until, _) if until <= now => {
                 EndpointState::InRotation
             }
-            standing => standing,
+             state => state,
         }
     }
 
@@ -135,10 +136,10 @@ impl EndpointStatsTable {
         &self.endpoints[endpoint]
     }
 
-    /// Whether another endpoint than this one could serve.
+    /// Whether an endpoint other than this one could serve.
     pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
-        let could = |(i, signs): (usize, &EndpointStats)| {
-            i != endpoint && signs.state(now) == EndpointState::InRotation
+        let could = |(i, stats): (usize, &EndpointStats)| {
+            i != endpoint && stats.state(now) == EndpointState::InRotation
         };
         !self.is_panicking() && self.endpoints.iter().enumerate().any(could)
     }
@@ -160,10 +161,10 @@ impl EndpointStatsTable {
 mod tests {
     use super::*;
 
-    /// P5: latency weighs in powers of two, and what is below the floor is alike
+    /// P5: latency is weighted in powers of two, and latencies below the floor are equal
     #[test]
     fn latency_weighs_above_the_floor() {
-        let signs = EndpointStatsTable::new(2);
+        let stats = EndpointStatsTable::new(2);
         let cost = |latency_ms, requests| {
             let endpoint = EndpointStats::new();
             (0..50).for_each(|_| endpoint.record_latency(Duration::from_millis(latency_ms)));
@@ -171,9 +172,9 @@ mod tests {
             endpoint.cost()
         };
         assert_eq!(cost(1, 0), cost(9, 0));
-        assert_eq!(cost(1, 0), signs.endpoint(0).cost(), "one that was never measured is as good");
+        assert_eq!(cost(1, 0), stats.endpoint(0).cost(), "an endpoint without a latency costs the same");
         assert!(cost(100, 0) > cost(15, 3));
-        assert!(cost(100, 0) < cost(15, 10), "enough requests under way weigh more");
+        assert!(cost(100, 0) < cost(15, 10), "enough requests in flight cost more");
         assert_eq!(cost(1_000_000_000, 0), 1 << 20);
     }
 }

@@ -22,15 +22,15 @@ impl Fixture {
         Self { endpoint: Endpoint::new(now), settings: settings(), successes: 0, now }
     }
 
-    /// A call that fails at once; the endpoint does what it calls for, and stays away for so long.
-    fn fail(&mut self, strike: FailureKind) -> Option<Duration> {
-        self.fail_begun(strike, self.now)
+    /// Records a call that fails at once and applies the exclusion that it calls for; returns its duration.
+    fn fail(&mut self, kind: FailureKind) -> Option<Duration> {
+        self.fail_begun(kind, self.now)
     }
 
-    fn fail_begun(&mut self, strike: FailureKind, began: Instant) -> Option<Duration> {
-        let failure = EndpointFailure { kind: strike, began, successes: self.successes };
-        let sentence = self.endpoint.record_failure(&failure, &self.settings, self.now)?;
-        Some(self.endpoint.exclude(sentence, strike, &self.settings, 0.5, self.now))
+    fn fail_begun(&mut self, kind: FailureKind, began: Instant) -> Option<Duration> {
+        let failure = EndpointFailure { kind, began, successes: self.successes };
+        let action = self.endpoint.record_failure(&failure, &self.settings, self.now)?;
+        Some(self.endpoint.exclude(action, kind, &self.settings, 0.5, self.now))
     }
 
     fn fail_times(&mut self, times: u32) -> Option<Duration> {
@@ -50,72 +50,73 @@ impl Fixture {
     }
 }
 
-/// P5: failures in a row eject, and a success between them starts the row over
+/// P5: failures in a row eject, and a success between them resets the count
 #[test]
 fn failures_in_a_row_eject() {
-    let mut world = Fixture::new();
-    assert_eq!(world.fail_times(4), None);
-    world.successes += 1;
-    assert_eq!(world.fail_times(4), None);
-    assert_eq!(world.fail(FailureKind::Status), Some(30 * SECOND));
-    assert!(!world.endpoint.is_usable());
-    assert_eq!(world.endpoint.state(), EndpointState::Ejected(world.now + 30 * SECOND, FailureKind::Status));
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.fail_times(4), None);
+    fixture.successes += 1;
+    assert_eq!(fixture.fail_times(4), None);
+    assert_eq!(fixture.fail(FailureKind::Status), Some(30 * SECOND));
+    assert!(!fixture.endpoint.is_usable());
+    assert_eq!(fixture.endpoint.state(), EndpointState::Ejected(fixture.now + 30 * SECOND, FailureKind::Status));
 }
 
-/// P5: the row starts over with each ejection (Envoy #40697); one that proved itself has its whole row again
+/// P5: each ejection resets the count of failures in a row (Envoy #40697); an endpoint that passed its probation has
+/// the whole count again
 #[test]
-fn the_row_starts_over_after_an_ejection() {
-    let mut world = Fixture::new();
-    world.fail_times(5);
-    world.wait(30 * SECOND);
-    world.successes += 1;
-    assert_eq!(world.fail_times(4), None);
-    assert!(world.fail(FailureKind::Status).is_some());
+fn the_failure_count_is_reset_by_an_ejection() {
+    let mut fixture = Fixture::new();
+    fixture.fail_times(5);
+    fixture.wait(30 * SECOND);
+    fixture.successes += 1;
+    assert_eq!(fixture.fail_times(4), None);
+    assert!(fixture.fail(FailureKind::Status).is_some());
 }
 
-/// P5: one that comes back and fails before it succeeds is ejected at once, for longer each time, up to the cap
+/// P5: an endpoint that returns and fails before it succeeds is ejected at once, for longer each time, up to the cap
 #[test]
-fn an_endpoint_that_does_not_prove_itself_is_ejected_for_longer() {
-    let mut world = Fixture::new();
-    let mut times = vec![world.fail_times(5).unwrap()];
+fn an_endpoint_on_probation_is_ejected_for_longer() {
+    let mut fixture = Fixture::new();
+    let mut times = vec![fixture.fail_times(5).unwrap()];
     for _ in 0..11 {
-        world.wait(*times.last().unwrap());
-        assert!(world.endpoint.is_usable());
-        times.push(world.fail(FailureKind::Timeout).unwrap());
+        fixture.wait(*times.last().unwrap());
+        assert!(fixture.endpoint.is_usable());
+        times.push(fixture.fail(FailureKind::Timeout).unwrap());
     }
     let expected: Vec<Duration> = (1..=12).map(|n| (n * 30 * SECOND).min(300 * SECOND)).collect();
     assert_eq!(times, expected);
 }
 
-/// P5: what is forgiven is a base time of good conduct for each ejection
+/// P5: each base time in rotation forgives one ejection
 #[test]
-fn good_conduct_shortens_the_next_ejection() {
-    let mut world = Fixture::new();
-    world.fail_times(5);
-    world.wait(30 * SECOND);
-    assert_eq!(world.fail(FailureKind::Status), Some(60 * SECOND));
-    world.wait(60 * SECOND);
-    world.successes += 1;
-    world.wait(30 * SECOND);
-    assert_eq!(world.fail_times(5), Some(60 * SECOND), "two, less one, and this one");
-    world.wait(60 * SECOND);
-    world.successes += 1;
-    world.wait(3_600 * SECOND);
-    assert_eq!(world.fail_times(5), Some(30 * SECOND));
+fn time_in_rotation_shortens_the_next_ejection() {
+    let mut fixture = Fixture::new();
+    fixture.fail_times(5);
+    fixture.wait(30 * SECOND);
+    assert_eq!(fixture.fail(FailureKind::Status), Some(60 * SECOND));
+    fixture.wait(60 * SECOND);
+    fixture.successes += 1;
+    fixture.wait(30 * SECOND);
+    assert_eq!(fixture.fail_times(5), Some(60 * SECOND), "two, minus one forgiven, plus this one");
+    fixture.wait(60 * SECOND);
+    fixture.successes += 1;
+    fixture.wait(3_600 * SECOND);
+    assert_eq!(fixture.fail_times(5), Some(30 * SECOND));
 }
 
-/// P5: half of twenty calls in ten seconds eject, however they alternate
+/// P5: failures of at least half of twenty calls in ten seconds eject, however they alternate
 #[test]
 fn a_high_failure_rate_ejects() {
-    let mut world = Fixture::new();
+    let mut fixture = Fixture::new();
     let mut calls = 0;
-    while world.endpoint.is_usable() {
-        world.fail(FailureKind::Status);
-        world.successes += 1;
+    while fixture.endpoint.is_usable() {
+        fixture.fail(FailureKind::Status);
+        fixture.successes += 1;
         calls += 2;
         assert!(calls < 100);
     }
-    assert_eq!(calls, 22, "the twentieth call is a success, the next is told");
+    assert_eq!(calls, 22, "the twentieth call is a success, the next is a failure");
     let mut rare = Fixture::new();
     for _ in 0..100 {
         assert_eq!(rare.fail(FailureKind::Status), None);
@@ -135,101 +136,101 @@ fn a_high_failure_rate_ejects() {
     }
 }
 
-/// P5: an endpoint that cannot be connected to rests at once, each time twice as long, and is ejected in the end
+/// P5: an unreachable endpoint backs off at once, twice as long each time, and is ejected in the end
 #[test]
-fn one_that_cannot_be_connected_to_rests_at_once() {
-    let mut world = Fixture::new();
-    for rest in [1, 2, 4, 8] {
-        assert_eq!(world.fail(FailureKind::Unreachable), Some(rest * SECOND));
-        assert_eq!(world.endpoint.state(), EndpointState::BackingOff(world.now + rest * SECOND));
+fn an_unreachable_endpoint_backs_off_at_once() {
+    let mut fixture = Fixture::new();
+    for back_off in [1, 2, 4, 8] {
+        assert_eq!(fixture.fail(FailureKind::Unreachable), Some(back_off * SECOND));
+        assert_eq!(fixture.endpoint.state(), EndpointState::BackingOff(fixture.now + back_off * SECOND));
         assert_eq!(
-            world.fail(FailureKind::Unreachable),
+            fixture.fail(FailureKind::Unreachable),
             None,
-            "others of the same moment do not count again"
+            "concurrent failures count once"
         );
-        world.wait(rest * SECOND);
+        fixture.wait(back_off * SECOND);
     }
-    assert_eq!(world.fail(FailureKind::Unreachable), Some(30 * SECOND));
-    assert!(world.endpoint.is_ejected());
+    assert_eq!(fixture.fail(FailureKind::Unreachable), Some(30 * SECOND));
+    assert!(fixture.endpoint.is_ejected());
 }
 
-/// P5: a call that began before the endpoint came back says nothing about it
+/// P5: a call that began before the endpoint returned is ignored
 #[test]
-fn old_news_do_not_count() {
-    let mut world = Fixture::new();
-    let before = world.now;
-    world.fail_times(5);
-    world.wait(30 * SECOND);
+fn calls_from_before_a_return_are_ignored() {
+    let mut fixture = Fixture::new();
+    let before = fixture.now;
+    fixture.fail_times(5);
+    fixture.wait(30 * SECOND);
     for _ in 0..10 {
-        assert_eq!(world.fail_begun(FailureKind::Timeout, before), None);
+        assert_eq!(fixture.fail_begun(FailureKind::Timeout, before), None);
     }
-    assert!(world.endpoint.is_usable());
+    assert!(fixture.endpoint.is_usable());
 }
 
-/// P5: one that comes back gets its share bit by bit, and never none
+/// P5: the share of an endpoint that returns grows gradually and is never zero
 #[test]
 fn a_share_grows_over_the_slow_start() {
-    let mut world = Fixture::new();
-    let weight = |world: &Fixture| world.endpoint.weight(world.settings.slow_start, world.now);
-    assert_eq!(weight(&world), WEIGHT_WHOLE, "at the start all are alike");
-    world.fail_times(5);
-    world.wait(30 * SECOND);
+    let mut fixture = Fixture::new();
+    let weight = |fixture: &Fixture| fixture.endpoint.weight(fixture.settings.slow_start, fixture.now);
+    assert_eq!(weight(&fixture), WEIGHT_WHOLE, "all are equal at the start");
+    fixture.fail_times(5);
+    fixture.wait(30 * SECOND);
     let mut weights = Vec::new();
     for _ in 0..=10 {
-        weights.push(weight(&world));
-        world.wait(SECOND);
+        weights.push(weight(&fixture));
+        fixture.wait(SECOND);
     }
     assert_eq!(weights, [100, 190, 280, 370, 460, 550, 640, 730, 820, 910, 1000]);
-    world.settings.slow_start = Duration::ZERO;
-    world.fail_times(5);
-    world.wait(60 * SECOND);
-    assert_eq!(weight(&world), WEIGHT_WHOLE);
+    fixture.settings.slow_start = Duration::ZERO;
+    fixture.fail_times(5);
+    fixture.wait(60 * SECOND);
+    assert_eq!(weight(&fixture), WEIGHT_WHOLE);
 }
 
-/// P5: checks decide by thresholds, and bring an endpoint back by themselves
+/// P5: checks decide by thresholds, and return an endpoint by themselves
 #[test]
 fn checks_exclude_and_return_an_endpoint() {
-    let mut world = Fixture::new();
-    world.check(false);
-    world.check(false);
-    world.check(true);
-    world.check(false);
-    world.check(false);
-    assert!(world.endpoint.is_usable(), "never three in a row");
-    world.check(false);
-    assert_eq!(world.endpoint.state(), EndpointState::Unhealthy);
-    world.wait(3_600 * SECOND);
-    assert!(!world.endpoint.is_usable(), "no time heals it");
-    world.check(true);
-    assert!(!world.endpoint.is_usable());
-    world.check(true);
-    assert_eq!(world.endpoint.state(), EndpointState::InRotation);
-    assert_eq!(world.endpoint.weight(world.settings.slow_start, world.now), 100, "slowly");
+    let mut fixture = Fixture::new();
+    fixture.check(false);
+    fixture.check(false);
+    fixture.check(true);
+    fixture.check(false);
+    fixture.check(false);
+    assert!(fixture.endpoint.is_usable(), "never three in a row");
+    fixture.check(false);
+    assert_eq!(fixture.endpoint.state(), EndpointState::Unhealthy);
+    fixture.wait(3_600 * SECOND);
+    assert!(!fixture.endpoint.is_usable(), "time alone does not return it");
+    fixture.check(true);
+    assert!(!fixture.endpoint.is_usable());
+    fixture.check(true);
+    assert_eq!(fixture.endpoint.state(), EndpointState::InRotation);
+    assert_eq!(fixture.endpoint.weight(fixture.settings.slow_start, fixture.now), 100, "with slow start");
 }
 
-/// P5: a good check ends the absence of an endpoint that could not be connected to
+/// P5: a good check ends the exclusion of an unreachable endpoint
 #[test]
-fn a_good_check_ends_the_absence_of_one_that_was_unreachable() {
-    let mut world = Fixture::new();
-    world.fail(FailureKind::Unreachable);
-    let before = HealthCheckResult { is_good: true, began: world.now - SECOND };
-    world.endpoint.record_check(&before, &world.settings, 0, world.now);
-    assert!(!world.endpoint.is_usable(), "a check from before it was left out proves nothing");
-    world.wait(SECOND / 2);
-    world.check(true);
-    assert!(world.endpoint.is_usable());
+fn a_good_check_returns_an_unreachable_endpoint() {
+    let mut fixture = Fixture::new();
+    fixture.fail(FailureKind::Unreachable);
+    let before = HealthCheckResult { is_good: true, began: fixture.now - SECOND };
+    fixture.endpoint.record_check(&before, &fixture.settings, 0, fixture.now);
+    assert!(!fixture.endpoint.is_usable(), "a check from before the exclusion is ignored");
+    fixture.wait(SECOND / 2);
+    fixture.check(true);
+    assert!(fixture.endpoint.is_usable());
 }
 
-/// P5: checks that never failed do not see what calls see, and cannot end an ejection for it
+/// P5: checks that never failed do not detect what calls detect, and cannot end an ejection
 #[test]
 fn a_check_that_never_failed_ends_no_ejection() {
-    let mut world = Fixture::new();
-    world.fail_times(5);
+    let mut fixture = Fixture::new();
+    fixture.fail_times(5);
     for _ in 0..10 {
-        world.check(true);
+        fixture.check(true);
     }
-    assert!(!world.endpoint.is_usable());
-    world.check(false);
-    world.check(true);
-    assert!(world.endpoint.is_usable(), "this one saw it, and saw it end");
+    assert!(!fixture.endpoint.is_usable());
+    fixture.check(false);
+    fixture.check(true);
+    assert!(fixture.endpoint.is_usable(), "checks detected the failure and its end");
 }

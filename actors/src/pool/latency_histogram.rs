@@ -1,7 +1,7 @@
-//! A histogram of latencies whose counters a request can raise without anybody's leave.
+//! A histogram of latencies with atomic counters, so that requests count without a message to the actor.
 //!
-//! Eight slots for each power of two: the median is known to an eighth, which is finer than any decision made of it, and a sample costs
-//! one count. Everything longer than 19 hours lies in the last slot.
+//! Eight slots per power of two: the median is exact to 1/8, finer than any decision based on it. A sample costs one
+//! atomic increment. Latencies above 19 hours count in the last slot.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const SLOTS: usize = 272;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LatencyHistogram([u32; SLOTS]);
 
-/// The same, outside the mailbox.
+/// The same with atomic counters.
 #[derive(Debug)]
 pub(crate) struct SharedLatencyHistogram([AtomicU32; SLOTS]);
 
@@ -27,7 +27,7 @@ fn slot(latency: Duration) -> usize {
     EXACT as usize + (exponent as usize - 4) * 8 + (us >> (exponent - 3) & 7) as usize
 }
 
-/// The least latency of a slot; of the slot after the last, where the last ends.
+/// The lower bound of a slot; for the slot after the last, the upper bound of the last.
 fn lower_us(slot: usize) -> f64 {
     match slot.checked_sub(EXACT as usize) {
         None => slot as f64,
@@ -46,7 +46,7 @@ impl LatencyHistogram {
         self.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The middle one in microseconds; none of none.
+    /// The median in microseconds; none without samples.
     pub(crate) fn median_us(&self) -> Option<f64> {
         let middle = f64::from(self.count()) / 2.0;
         let mut below = 0.0;
@@ -61,7 +61,7 @@ impl LatencyHistogram {
         None
     }
 
-    /// All together, about.
+    /// Approximate sum of all latencies.
     pub(crate) fn sum_us(&self) -> f64 {
         let middle = |slot| f64::midpoint(lower_us(slot), lower_us(slot + 1));
         self.0.iter().enumerate().map(|(slot, count)| f64::from(*count) * middle(slot)).sum()
@@ -86,13 +86,13 @@ impl SharedLatencyHistogram {
         self.0.iter().fold(0, |sum, count| sum.saturating_add(count.load(Ordering::Relaxed)))
     }
 
-    /// Takes the counts away.
+    /// Moves the counts out and resets the counters.
     pub(crate) fn drain_counts(&self) -> LatencyHistogram {
-        let taken = |count: &AtomicU32| match count.load(Ordering::Relaxed) {
+        let drain = |count: &AtomicU32| match count.load(Ordering::Relaxed) {
             0 => 0,
             _ => count.swap(0, Ordering::Relaxed),
         };
-        LatencyHistogram(std::array::from_fn(|slot| taken(&self.0[slot])))
+        LatencyHistogram(std::array::from_fn(|slot| drain(&self.0[slot])))
     }
 }
 
@@ -100,7 +100,7 @@ impl SharedLatencyHistogram {
 mod tests {
     use super::*;
 
-    /// P7: slots neither overlap nor leave gaps, and the longest time has one
+    /// P7: slots neither overlap nor leave gaps, and the longest latency has a slot
     #[test]
     fn every_latency_has_a_slot_of_its_size() {
         for us in (0..4_000).chain([65_535, 65_536, 1_000_003, 40_000_000, u64::from(u32::MAX) * 9]) {
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(slot(Duration::MAX), SLOTS - 1);
     }
 
-    /// P7: the median is right to an eighth, and taking the counts leaves none
+    /// P7: the median is exact to 1/8, and draining resets the counters
     #[test]
     fn the_median_is_in_the_middle() {
         let shared = SharedLatencyHistogram::new();
@@ -119,8 +119,8 @@ mod tests {
             shared.record(Duration::from_millis(ms));
         }
         assert_eq!(shared.count(), 5);
-        let taken = shared.drain_counts();
-        let (median, sum) = (taken.median_us().unwrap(), taken.sum_us());
+        let drained = shared.drain_counts();
+        let (median, sum) = (drained.median_us().unwrap(), drained.sum_us());
         assert!(
             (median / 20_000.0 - 1.0).abs() < 0.125 && (sum / 965_000.0 - 1.0).abs() < 0.07,
             "{median} {sum}"

@@ -1,7 +1,8 @@
-//! What `adaptive.rs` learns from, and what it has learnt, outside the mailbox: requests count here, without an ask.
+//! Samples for the adaptive limit (`adaptive_limit.rs`) and the published limit, outside the mailbox: requests count
+//! here without a message.
 //!
-//! The pool's actor takes the counts when it handles a message anyway, once in an interval at most. A count that falls between two
-//! windows belongs to the later one. What the limit is stands here too, for requests, views and scrapes.
+//! The pool actor drains the counters when it handles another message anyway, at most once per interval. A sample
+//! recorded during the drain belongs to the later window. The published limit serves requests, views and scrapes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,31 +13,31 @@ use tidegate_config::AdaptiveConfig;
 use crate::pool::adaptive_limit::{AdaptiveLimit, LimitCause, SampleWindow};
 use crate::pool::latency_histogram::SharedLatencyHistogram;
 
-/// How an upstream says that it has too much to do.
+/// How an upstream signals overload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverloadSignal {
-    /// No answer, or no more of it, in time.
+    /// No answer in time, or the body stopped.
     Timeout,
-    /// 429 or 503.
+    /// Status 429 or 503.
     Throttling,
 }
 
-/// What the status page and a scrape show of a limit that is learnt.
+/// The learnt limit in the status page and in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitView {
-    /// Permits that may be out now.
+    /// Permits that may be in use now.
     pub limit: usize,
-    /// Why it last moved.
+    /// Cause of the last change.
     pub cause: LimitCause,
-    /// When.
+    /// Time of the last change.
     pub moved: Instant,
-    /// What an answer takes without a queue at the upstream, as far as is known.
+    /// Estimated latency without a queue at the upstream; none while unknown.
     pub baseline: Option<Duration>,
-    /// How often it was lowered, in the order of `LimitCause::REDUCTIONS`.
+    /// Number of reductions by cause, in the order of `LimitCause::REDUCTIONS`.
     pub reductions: [u64; 3],
 }
 
-/// One bucket's.
+/// Samples and published limit of one bucket.
 #[derive(Debug)]
 pub(crate) struct LimitSamples {
     origin: Instant,
@@ -46,7 +47,7 @@ pub(crate) struct LimitSamples {
     stale_drops: AtomicU32,
     dropped_us: AtomicU64,
     peak: AtomicUsize,
-    /// Requests that began earlier say nothing about the limit as it is, in microseconds from the origin.
+    /// Time of the last change in microseconds since the origin. Latencies of earlier requests do not count.
     moved_us: AtomicU64,
     lowered_us: AtomicU64,
     due_us: AtomicU64,
@@ -78,7 +79,7 @@ impl LimitSamples {
         u64::try_from(moment.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A request that began then was answered after so long, while so many were under way.
+    /// Records the latency of a request that began at `began`, with `live` requests in flight.
     pub(crate) fn record_latency(&self, began: Instant, latency: Duration, live: usize) {
         if live > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(live, Ordering::Relaxed);
@@ -88,15 +89,15 @@ impl LimitSamples {
         }
     }
 
-    /// A request was too much for the upstream, from when it began until now.
-    pub(crate) fn record_drop(&self, began: Instant, now: Instant, pressure: OverloadSignal) {
+    /// Records a request that overloaded the upstream; it lasted from `began` to `now`.
+    pub(crate) fn record_drop(&self, began: Instant, now: Instant, signal: OverloadSignal) {
         let began_us = self.micros(began);
         if began_us < self.lowered_us.load(Ordering::Relaxed) {
             self.stale_drops.fetch_add(1, Ordering::Relaxed);
             return;
         }
         self.dropped_us.fetch_add(self.micros(now).saturating_sub(began_us).max(1), Ordering::Relaxed);
-        let count = match pressure {
+        let count = match signal {
             OverloadSignal::Timeout => &self.timeouts,
             OverloadSignal::Throttling => &self.throttled,
         };
@@ -107,12 +108,12 @@ impl LimitSamples {
         self.timeouts.load(Ordering::Relaxed) > 0 || self.throttled.load(Ordering::Relaxed) > 0
     }
 
-    /// Permits that may be out now.
+    /// Permits that may be in use now.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Acquire)
     }
 
-    /// Whether the actor may look again.
+    /// Whether the actor may evaluate the samples again.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.micros(now) >= self.due_us.load(Ordering::Relaxed)
     }
@@ -157,7 +158,7 @@ impl LimitSamples {
     }
 }
 
-/// A step of the limit.
+/// A change of the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitChange {
     pub(crate) from: usize,
@@ -165,7 +166,7 @@ pub(crate) struct LimitChange {
     pub(crate) cause: LimitCause,
 }
 
-/// The actor's side: the machine, and when it looks next.
+/// The actor's side: the limit and the times of the next evaluation.
 #[derive(Debug)]
 pub(crate) struct LimitLearner {
     config: AdaptiveConfig,
@@ -173,12 +174,12 @@ pub(crate) struct LimitLearner {
     limit: AdaptiveLimit,
     samples: Arc<LimitSamples>,
     due: Instant,
-    /// From when on a drop is looked at before that.
+    /// Earliest time at which a drop is evaluated before `due`.
     drop_check_due: Instant,
 }
 
 impl LimitLearner {
-    /// None where nothing is to be learnt.
+    /// None if the adaptive limit is off.
     pub(crate) fn from_config(config: &AdaptiveConfig, concurrent_max: usize, now: Instant) -> Option<Self> {
         config.enabled.then(|| Self::new(config, concurrent_max, now))
     }
@@ -193,16 +194,16 @@ impl LimitLearner {
         &self.samples
     }
 
-    /// Permits that may be out now.
+    /// Permits that may be in use now.
     pub(crate) fn limit(&self) -> usize {
         self.limit.limit()
     }
 
-    /// Looks at what came, if it is time and enough has come. The first drop is not waited with: those that come at once come in
-    /// numbers.
+    /// Evaluates the samples if it is due and there are enough. The first drop is evaluated at once, because drops come
+    /// in numbers.
     pub(crate) fn update(&mut self, now: Instant) -> Option<LimitChange> {
-        let is_cut = now >= self.drop_check_due && self.samples.has_drops();
-        if now < self.due && !is_cut {
+        let is_drop_due = now >= self.drop_check_due && self.samples.has_drops();
+        if now < self.due && !is_drop_due {
             return None;
         }
         self.due = now + self.config.interval;
@@ -218,7 +219,7 @@ impl LimitLearner {
         moved
     }
 
-    /// Begins anew at the floor; what is under way counts no more.
+    /// Starts again at the floor; requests in flight no longer count.
     pub(crate) fn reset(&mut self, now: Instant) {
         let from = self.limit.limit();
         self.limit = AdaptiveLimit::new(&self.config, self.concurrent_max);
@@ -229,5 +230,5 @@ impl LimitLearner {
 }
 
 #[cfg(test)]
-#[path = "samples_tests.rs"]
+#[path = "limit_samples_tests.rs"]
 mod tests;

@@ -1,16 +1,15 @@
-//! Which endpoint is called next: all of a bucket's endpoints together.
+//! Chooses the endpoint of a call among a bucket's endpoints.
 //!
-//! The cheaper of two different random ones, by requests under way and latency; one choice in eight looks at the
-//! requests alone, so that the latency of an endpoint nobody calls is measured again. One that has just come back passes part of
-//! what it is chosen for on. Only failures say that an endpoint is bad, but requests under way say it sooner: one that hangs
-//! collects them and is not chosen, one that fails at once would be preferred for its speed, which therefore only successes
-//! measure.
+//! Choice: the cheaper of two random endpoints, by requests in flight and latency. One choice in eight ignores latency,
+//! so that the latency of an unused endpoint is measured again. An endpoint that just returned gives up part of its
+//! share (slow start). Only failures exclude an endpoint; only successes measure latency, or an endpoint that fails
+//! fast would be preferred.
 //!
-//! The last usable endpoint is never left out. If it, too, fails as others were ejected for, that is *panic*: all are called,
-//! for nobody knows any more who is bad, until a call of one succeeds. So it is while checks find every endpoint unhealthy.
+//! *Panic*: the last usable endpoint is never excluded. If its failures call for an ejection, or if checks find every
+//! endpoint unhealthy, all endpoints are called until a call of one succeeds.
 //!
-//! The last endpoints may *stand by*. They are called while too few of the others are usable, and requests return once enough
-//! of those have been usable for a while, or at once if none that stands by is.
+//! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
+//! those have been usable for `return_after`, or at once if no standby endpoint is usable.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,25 +21,25 @@ use crate::pool::endpoint::{
 use crate::pool::endpoint_stats::EndpointStatsTable;
 use crate::pool::load_balancer_settings::LoadBalancerSettings;
 
-/// One choice in so many looks at the requests under way alone.
+/// One choice in this many ignores latency.
 const LATENCY_IGNORED_ONE_IN: u64 = 8;
 
-/// What changed, for logs.
+/// A change in the rotation, for logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndpointEvent {
-    /// An endpoint left the rotation.
+    /// An endpoint was excluded.
     Excluded { endpoint: usize, action: EjectionAction, kind: FailureKind, time: Duration },
-    /// Checks found it unhealthy.
+    /// Health checks found an endpoint unhealthy.
     FoundUnhealthy { endpoint: usize },
-    /// It is called again.
+    /// An endpoint is called again.
     Returned { endpoint: usize },
-    /// All are called, because all fail.
+    /// All endpoints are called, because all failed.
     PanicEntered,
-    /// A call succeeded again.
+    /// A call succeeded in panic mode.
     PanicEnded,
-    /// Those that stand by are called.
+    /// The standby endpoints serve.
     FailedOver,
-    /// The others are called again.
+    /// The other endpoints serve again.
     FailedBack,
 }
 
@@ -52,7 +51,7 @@ pub(crate) struct LoadBalancer {
     rules: LoadBalancerSettings,
     is_panicking: bool,
     failed_over: bool,
-    /// Since when enough of those that don't stand by are usable, while others serve.
+    /// Start of the period, during a failover, in which enough primary endpoints are usable.
     enough_since: Option<Instant>,
     events: Vec<EndpointEvent>,
     random_state: u64,
@@ -78,12 +77,12 @@ impl LoadBalancer {
         }
     }
 
-    /// What changed since this was asked last.
+    /// Takes the events since the last call.
     pub(crate) fn drain_events(&mut self) -> Vec<EndpointEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// Chooses an endpoint, the one to avoid only if no other is usable.
+    /// Chooses an endpoint; `avoid` only if no other is usable.
     pub(crate) fn pick(&mut self, avoid: Option<usize>, now: Instant) -> usize {
         if self.endpoints.len() == 1 {
             return 0;
@@ -123,20 +122,19 @@ impl LoadBalancer {
         Some(if passes_on && weight(other) > weight(better) { other } else { better })
     }
 
-    /// A call failed.
     pub(crate) fn record_failure(&mut self, endpoint: usize, failure: &EndpointFailure, now: Instant) {
         if self.endpoints.len() == 1 {
             return;
         }
         self.return_due(now);
-        let Some(sentence) = self.endpoints[endpoint].record_failure(failure, &self.rules, now) else {
+        let Some(action) = self.endpoints[endpoint].record_failure(failure, &self.rules, now) else {
             return;
         };
         if self.is_panicking {
             return;
         }
         let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.endpoints[i].is_usable());
-        match sentence {
+        match action {
             EjectionAction::Eject if !has_other => {
                 self.is_panicking = true;
                 self.stats.set_panicking(true);
@@ -145,7 +143,7 @@ impl LoadBalancer {
             EjectionAction::Eject if self.may_eject_one_more() => {
                 self.exclude(endpoint, EjectionAction::Eject, failure.kind, now);
             }
-            // A call to it would be wasted, whatever the limit.
+            // A call to an unreachable endpoint would be wasted, so the ejection limit does not apply.
             _ if has_other && failure.kind == FailureKind::Unreachable => {
                 self.exclude(endpoint, EjectionAction::BackOff, failure.kind, now);
             }
@@ -158,18 +156,18 @@ impl LoadBalancer {
         (ejected + 1) * 100 <= self.rules.ejected_max_percent * self.endpoints.len()
     }
 
-    fn exclude(&mut self, endpoint: usize, sentence: EjectionAction, strike: FailureKind, now: Instant) {
+    fn exclude(&mut self, endpoint: usize, action: EjectionAction, kind: FailureKind, now: Instant) {
         #[expect(clippy::cast_precision_loss, reason = "any number from 0 to 1 will do")]
         let jitter = (self.next_random() >> 11) as f64 / (1_u64 << 53) as f64;
-        let time = self.endpoints[endpoint].exclude(sentence, strike, &self.rules, jitter, now);
-        if sentence == EjectionAction::Eject {
+        let time = self.endpoints[endpoint].exclude(action, kind, &self.rules, jitter, now);
+        if action == EjectionAction::Eject {
             self.stats.endpoint(endpoint).count_ejection();
         }
         self.publish(endpoint);
-        self.events.push(EndpointEvent::Excluded { endpoint, action: sentence, kind: strike, time });
+        self.events.push(EndpointEvent::Excluded { endpoint, action, kind, time });
     }
 
-    /// A call succeeded while all were called because all had failed.
+    /// A call succeeded in panic mode.
     pub(crate) fn record_success(&mut self, endpoint: usize, now: Instant) {
         if self.is_panicking {
             let successes = self.stats.endpoint(endpoint).successes();
@@ -181,7 +179,6 @@ impl LoadBalancer {
         }
     }
 
-    /// A check was made.
     pub(crate) fn record_check(&mut self, endpoint: usize, check: &HealthCheckResult, now: Instant) {
         self.return_due(now);
         let successes = self.stats.endpoint(endpoint).successes();
@@ -196,7 +193,7 @@ impl LoadBalancer {
         }
     }
 
-    /// A connection was made that began then.
+    /// A connection that began at `began` succeeded.
     pub(crate) fn record_connected(&mut self, endpoint: usize, began: Instant, now: Instant) {
         self.return_due(now);
         if self.endpoints[endpoint].is_disproven_by_connect(began) {
@@ -209,7 +206,7 @@ impl LoadBalancer {
         }
     }
 
-    /// Publishes everything anew, after a crash in mid-write.
+    /// Publishes the state of all endpoints, after a crash in mid-write.
     pub(crate) fn publish_all(&self) {
         (0..self.endpoints.len()).for_each(|endpoint| self.publish(endpoint));
         self.stats.set_panicking(self.is_panicking);
@@ -222,7 +219,7 @@ impl LoadBalancer {
         }
     }
 
-    /// Brings back whose time is up.
+    /// Returns endpoints whose exclusion has expired.
     fn return_due(&mut self, now: Instant) {
         for endpoint in 0..self.endpoints.len() {
             if self.endpoints[endpoint].excluded_until().is_some_and(|due| due <= now) {
@@ -249,7 +246,7 @@ impl LoadBalancer {
         self.endpoints[range].iter().filter(|endpoint| endpoint.is_usable()).count()
     }
 
-    /// The endpoints that serve now.
+    /// The endpoints that serve now: primary or standby.
     fn serving_tier(&mut self, now: Instant) -> Range<usize> {
         let count = self.endpoints.len();
         let first = count - self.rules.standby.min(count - 1);
@@ -258,9 +255,9 @@ impl LoadBalancer {
         }
         let usable = self.usable(0..first);
         let is_enough = usable * 100 >= self.rules.min_usable_percent * first;
-        let can_stand_in = self.usable(first..count) > 0;
+        let has_usable_standby = self.usable(first..count) > 0;
         if !self.failed_over {
-            if !is_enough && can_stand_in {
+            if !is_enough && has_usable_standby {
                 self.failed_over = true;
                 self.enough_since = None;
                 self.events.push(EndpointEvent::FailedOver);
@@ -268,8 +265,8 @@ impl LoadBalancer {
         } else {
             self.enough_since = if is_enough { self.enough_since.or(Some(now)) } else { None };
             let since = self.enough_since.map(|since| now.saturating_duration_since(since));
-            let has_held = since.is_some_and(|held| held >= self.rules.return_after);
-            if has_held || (!can_stand_in && usable > 0) {
+            let is_stable = since.is_some_and(|time| time >= self.rules.return_after);
+            if is_stable || (!has_usable_standby && usable > 0) {
                 self.failed_over = false;
                 self.events.push(EndpointEvent::FailedBack);
             }
@@ -286,5 +283,5 @@ impl LoadBalancer {
 }
 
 #[cfg(test)]
-#[path = "rotation_tests.rs"]
+#[path = "load_balancer_tests.rs"]
 mod tests;

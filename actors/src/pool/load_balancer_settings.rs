@@ -1,10 +1,10 @@
-//! The settings of a bucket's rotation, as its state machines need them.
+//! Load balancer settings of a bucket, as the state machines need them.
 
 use std::time::Duration;
 
 use tidegate_config::RotationConfig;
 
-/// Who is left out and when, who stands by.
+/// Thresholds and times of exclusion, slow start and standby.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoadBalancerSettings {
     pub(crate) consecutive_failures: u32,
@@ -15,7 +15,7 @@ pub(crate) struct LoadBalancerSettings {
     pub(crate) healthy_threshold: u32,
     pub(crate) unhealthy_threshold: u32,
     pub(crate) slow_start: Duration,
-    /// How many endpoints, the last ones, stand by.
+    /// Number of standby endpoints, the last ones of the list.
     pub(crate) standby: usize,
     pub(crate) min_usable_percent: usize,
     pub(crate) return_after: Duration,

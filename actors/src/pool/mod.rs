@@ -1,44 +1,17 @@
-//! One bucket's upstream: which endpoint, and how many requests at once (P3, P4).
+//! The pool of one bucket: permits for its upstream, the wait queue, and the choice of endpoint and credential (P3,
+//! P4).
 //!
-//! An actor per bucket, so that a failed pool is a 503 for that bucket only. A request asks once and gets a permit:
-//! a place in the bucket's gate and an endpoint, both given back by `Drop`. When the gate is full the request
-//! waits in a bounded queue (`line.rs`), first come first served within its class; a permit that falls free belongs to the head of the
-//! queue before a newcomer can take it, and a waiter that has left passes it on.
+//! One actor per bucket, so that a failed pool means 503 for that bucket only. A request asks once and gets a permit:
+//! room in the bucket's gate, an endpoint, and a credential if the bucket has named ones. `Drop` releases all of them.
+//! If the gate is full the request waits in a bounded queue (`wait_queue.rs`); a released permit goes to the head of
+//! the queue before a newcomer.
 //!
-//! ```text
-//! ask ── gate free and nobody waits ──▶ permit ──drop──▶ live − 1 ──▶ somebody waits? nudge ──▶ permit to the head
-//!   └── gate full ──▶ queue (bounded) ──▶ permit │ queue deadline │ caller left │ displaced by a higher class │ too old in overload
-//!         └── queue full, or its turn would come too late ──▶ refused at once
-//! ```
+//! The pool also owns the endpoints' health, the adaptive limit, the retry budget (R5) and hedged reads (`hedge/`). It
+//! does not own connections, which belong to each worker's client, and it makes no health checks.
 //!
-//! First come, first served is wrong once more comes than is served: where the bucket says so, overload is told from a burst
-//! (`codel.rs`), and ends the wait of the oldest instead of everybody's.
-//!
-//! How fast the queue drains is measured while somebody waits (`drain.rs`). Whoever would wait in vain for that, or finds the queue
-//! full, is told at once when to come back.
-//!
-//! How often a bucket may try again beside its requests is the pool's to say too, see `budget.rs`, and when and how often it may
-//! ask for a slow read a second time, see `hedge/`.
-//! Where a gate is wide, permits pass from request to request on a thread without an ask, see `stash.rs`.
-//!
-//! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
-//! live permits are what the live tickets say: their count never was the actor's to lose. How fast the queue drained is forgotten,
-//! and whether it was overloaded: until that is known again a request may wait in vain, for its deadline at most.
-//! Endpoints that were left out stay so.
-//! *While failed*: 503 for this bucket; permits already out stay good.
-//!
-//! Where a bucket has credentials with names, a permit holds a place with one of them too (`roster.rs`, `credential.rs`), reserved in
-//! the same message; who waits for one waits in the same queue. With none nothing of that is done.
-//!
-//! Among several endpoints `rotation.rs` chooses, by what calls and checks say of each (`endpoint.rs`). Successes only count,
-//! outside the mailbox (`signs.rs`); failures are told. With one endpoint nothing is told or measured.
-//! Where `concurrency.adaptive` is on, how wide the gate is within its bounds is learnt: `adaptive.rs` decides, requests count into
-//! `samples.rs`, and the actor looks whenever it handles an ask or a nudge. A limit that falls below the permits that are out
-//! revokes none: nobody is granted one until enough have come back. Of what was learnt a crash in `decide` loses nothing; found dirty, the
-//! limit begins anew at its floor.
-//! One client may hold half of the gate with requests that wait for it (`slow_clients.rs`, `client_waits.rs`); the table of these survives
-//! a restart with its live entries.
-//! Deliberately absent: connections, which belong to each worker's client; making the checks, which is the HTTP side's.
+//! *Restart*: a crash in `decide` keeps the state. If it was dirty, the waiters are dropped (they get `Crashed`), the
+//! live tickets keep the counts, and exclusions stay. *While failed*: 503 for this bucket; granted permits stay valid.
+//! See `docs/design/queue-and-permits.md`.
 
 mod actor;
 mod adaptive_limit;

@@ -1,11 +1,9 @@
-//! Permits passed from one request to the next on the same thread, where a gate is so wide that an ask for each is
-//! mostly talk.
+//! Per-thread cache of permits: passes a permit to the next request on the same thread without a message to the actor.
 //!
-//! A permit that ends is kept for a moment, still counted as out, if nobody waits, the gate is less than half full and
-//! the bucket has one endpoint to choose from. The next request on this thread takes it over without an ask. The live
-//! count never rises by this, so the limit holds; a permit that has lain for 10 ms is dropped as any other, and one
-//! look at the waiters, before it is kept and before it is taken, lets the queue go first (P4). Gates below 64 keep
-//! nothing: they stay exact to the last place.
+//! A returned permit is cached, still counted as in use, if no request waits, the gate is less than half full, no
+//! credential ticket is attached and the bucket has one endpoint. So the live count never rises and the limit holds. A
+//! cached permit is dropped after 10 ms. The number of waiters is checked before a permit is stored and before it is
+//! reused, so that the queue goes first (P4). Gates narrower than 64 cache nothing and stay exact.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -13,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::pool::ticket::Permit;
 
-/// How long a permit may lie, and how often that is looked at.
+/// How long a permit may be cached, and the interval of the expiry task.
 pub(crate) const CACHE_TTL: Duration = Duration::from_millis(10);
-/// Permits on one thread; more than that are never needed at once.
+/// Largest number of permits cached on one thread.
 const CACHED_MAX: usize = 256;
-/// The narrowest gate that keeps permits.
+/// Narrowest gate with a cache.
 const GATE_SIZE_MIN: usize = 64;
 
 struct CachedPermit {
@@ -36,39 +34,39 @@ thread_local! {
     static PERMIT_CACHE: RefCell<PermitCache> = RefCell::default();
 }
 
-/// Whether a gate of this width and use may keep permits at all.
+/// Whether a gate of this width and use may cache permits.
 fn may_cache(concurrent_max: usize, live: usize) -> bool {
     concurrent_max >= GATE_SIZE_MIN && live <= concurrent_max / 2
 }
 
-/// Keeps a permit for the next request, or drops it.
+/// Caches a permit for the next request, or drops it.
 pub(crate) fn store(permit: Permit, concurrent_max: usize, now: Instant) {
-    // A credential's limit may be far below the gate's: its place is given back at once.
+    // A credential's limit may be far below the gate's, so its ticket is released at once.
     if permit.credential().is_some() || !may_cache(concurrent_max, permit.live()) || permit.has_waiters() {
         return;
     }
-    PERMIT_CACHE.with_borrow_mut(|stash| {
-        if stash.permits.len() < CACHED_MAX {
-            stash.permits.push(CachedPermit { permit, since: now });
+    PERMIT_CACHE.with_borrow_mut(|cache| {
+        if cache.permits.len() < CACHED_MAX {
+            cache.permits.push(CachedPermit { permit, since: now });
         }
-        if !stash.is_expiry_running {
-            stash.is_expiry_running = true;
+        if !cache.is_expiry_running {
+            cache.is_expiry_running = true;
             actix_rt::spawn(expire_all());
         }
     });
 }
 
-/// Takes over a permit of this gate, if one lies here and nobody waits for it.
+/// Takes a cached permit of this gate, if there is one and no request waits.
 pub(crate) fn pop(gate: usize) -> Option<Permit> {
-    let kept = PERMIT_CACHE.with_borrow_mut(|stash| {
-        let at = stash.permits.iter().rposition(|kept| kept.permit.gate_id() == gate)?;
-        Some(stash.permits.swap_remove(at))
+    let cached = PERMIT_CACHE.with_borrow_mut(|cache| {
+        let at = cache.permits.iter().rposition(|cached| cached.permit.gate_id() == gate)?;
+        Some(cache.permits.swap_remove(at))
     })?;
-    // Dropped here, it goes to the head of the queue.
-    if kept.permit.has_waiters() { None } else { Some(kept.permit) }
+    // The permit that is dropped here goes to the head of the queue.
+    if cached.permit.has_waiters() { None } else { Some(cached.permit) }
 }
 
-/// Looks after what lies here for as long as anything does.
+/// Drops expired permits until the cache is empty.
 async fn expire_all() {
     loop {
         tokio::time::sleep(CACHE_TTL).await;
@@ -78,26 +76,26 @@ async fn expire_all() {
     }
 }
 
-/// Drops what has lain too long or is waited for. Returns whether anything is left.
+/// Drops permits that have expired or that a request waits for. Returns whether any permit is left.
 pub(crate) fn drop_expired() -> bool {
     let now = clock::now();
-    let (dropped, is_left) = PERMIT_CACHE.with_borrow_mut(|stash| {
-        let old = |kept: &CachedPermit| {
-            now.saturating_duration_since(kept.since) >= CACHE_TTL || kept.permit.has_waiters()
+    let (dropped, is_left) = PERMIT_CACHE.with_borrow_mut(|cache| {
+        let old = |cached: &CachedPermit| {
+            now.saturating_duration_since(cached.since) >= CACHE_TTL || cached.permit.has_waiters()
         };
-        let dropped: Vec<CachedPermit> = stash.permits.extract_if(.., |kept| old(kept)).collect();
-        stash.is_expiry_running = !stash.permits.is_empty();
-        (dropped, stash.is_expiry_running)
+        let dropped: Vec<CachedPermit> = cache.permits.extract_if(.., |cached| old(cached)).collect();
+        cache.is_expiry_running = !cache.permits.is_empty();
+        (dropped, cache.is_expiry_running)
     });
-    // A drop may nudge the actor, which must not find the stash borrowed.
+    // The drop may wake the actor, which must not find the cache borrowed.
     drop(dropped);
     is_left
 }
 
-/// Lets this thread stand in for another, whose permits these are, and back.
+/// Replaces this thread's cache, so that one thread can run as several.
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) fn swap(with: &mut PermitCache) {
-    PERMIT_CACHE.with_borrow_mut(|stash| std::mem::swap(stash, with));
+    PERMIT_CACHE.with_borrow_mut(|cache| std::mem::swap(cache, with));
 }
 
 #[cfg(test)]
@@ -112,7 +110,7 @@ mod tests {
         Permit::new(shared, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))), None)
     }
 
-    /// P3, P4: a kept permit stays counted, goes to the same gate only, yields to waiters, and does not lie for long
+    /// P3, P4: a cached permit stays counted, goes to the same gate only, yields to waiters, and expires
     #[actix_rt::test]
     async fn a_cached_permit_is_reused_or_dropped() {
         tokio::time::pause();
@@ -126,18 +124,18 @@ mod tests {
         let again = pop(gate).unwrap();
         assert_eq!(shared.gate.live(), 1);
         store(again, 63, clock::now());
-        assert_eq!(shared.gate.live(), 0, "a narrow gate keeps nothing");
+        assert_eq!(shared.gate.live(), 0, "a narrow gate caches nothing");
         store(permit(&shared), 64, clock::now());
         shared.gate.publish_waiting(1);
         assert!(pop(gate).is_none());
-        assert_eq!(shared.gate.live(), 0, "it went to the queue");
+        assert_eq!(shared.gate.live(), 0, "the permit went to the queue");
         shared.gate.publish_waiting(0);
         store(permit(&shared), 64, clock::now());
         tokio::time::sleep(CACHE_TTL * 3).await;
-        assert_eq!(shared.gate.live(), 0, "dropped in time");
+        assert_eq!(shared.gate.live(), 0, "dropped after the expiry");
     }
 
-    /// P3: a gate that is half full keeps nothing
+    /// P3: a gate that is half full caches nothing
     #[actix_rt::test]
     async fn a_busy_gate_caches_nothing() {
         let shared = Arc::new(GateShared::new(|| {}));

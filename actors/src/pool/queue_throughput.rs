@@ -1,40 +1,39 @@
-//! How fast a bucket's queue drains, and so how long somebody in it has to wait: Little's law, places ahead over their rate.
+//! Throughput of a bucket's wait queue, and from it the expected wait (Little's law: waiters ahead × interval between
+//! grants).
 //!
-//! Measured only while somebody waits. The gate is full then, so every place that falls free is handed on, and the
-//! hand-overs of a time are what the upstream serves at that width. An empty queue costs nothing and says nothing, and what
-//! was measured is forgotten once nobody has waited for a while.
+//! It is measured only while requests wait: the gate is full then, so grants per time are the upstream's throughput at
+//! that width. An empty queue costs nothing. The measurement is reset after 10 s without a waiter.
 //!
-//! A sample is twice as many hand-overs as the gate has places: places taken at one moment fall free at one moment, and
-//! half of such a wave would tell a wrong rate. Two samples are kept, the last whole one and the one that grows, so that a
-//! change of pace is known after as many hand-overs again. A silence that is shorter than a place is held for on
-//! average is the rhythm of such waves; a longer one is news, and counts.
+//! A sample has twice as many grants as the gate has permits, because permits granted together are released together
+//! and half of such a wave gives a wrong rate. The last complete sample and the growing one are kept. A pause shorter
+//! than the average time for which a permit is held is part of the waves' rhythm; a longer one counts.
 //!
-//! Until the first sample is whole nothing is known, and nobody is refused for it. Deliberately absent: how long a place is
-//! held, which would cost every request a look at the clock, and says less where answers are streamed slowly.
+//! Before the first sample is complete the throughput is unknown, and no request is refused because of it. The time
+//! that a permit is held is not measured: that would cost a clock read per request and is misleading for slow streams.
 
 use std::time::{Duration, Instant};
 
-/// Hand-overs of a sample, at least: fewer are chance.
+/// Fewest grants of a sample, against chance.
 const SAMPLE_MIN: u32 = 8;
-/// After so long without a queue its pace is no news any more.
+/// The measurement is discarded after this time without a waiter.
 const RESET_AFTER: Duration = Duration::from_secs(10);
 
-/// When the turn comes of somebody behind so many others.
+/// Expected wait behind `ahead` waiters.
 pub(crate) fn expected_wait(pace: Duration, ahead: usize) -> Duration {
     pace.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1))
 }
 
-/// Hand-overs, and the time they took.
+/// A number of grants and the time they took.
 #[derive(Debug, Clone, Copy, Default)]
 struct GrantSample {
     grants: u32,
     span: Duration,
 }
 
-/// The pace of one queue.
+/// Throughput of one queue.
 #[derive(Debug)]
 pub(crate) struct QueueThroughput {
-    /// Places of the gate.
+    /// Permits of the gate.
     width: usize,
     last: GrantSample,
     growing: GrantSample,
@@ -43,14 +42,14 @@ pub(crate) struct QueueThroughput {
 
 #[derive(Debug, Clone, Copy)]
 enum QueueState {
-    /// Somebody waits; the last hand-over, or when the first began to wait.
+    /// Requests wait; time of the last grant, or of the first waiter's arrival.
     Waiting { since: Instant },
-    /// Nobody waits, since then.
+    /// No request waits; time of the last one's departure.
     Empty { since: Option<Instant> },
 }
 
 impl QueueThroughput {
-    /// The pace of a queue before a gate of so many places; nothing is known of it.
+    /// Throughput of a queue before a gate with `width` permits; unknown at first.
     pub(crate) fn new(width: usize) -> Self {
         Self {
             width,
@@ -60,12 +59,12 @@ impl QueueThroughput {
         }
     }
 
-    /// Forgets all.
+    /// Discards the measurement.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.width);
     }
 
-    /// Somebody waits.
+    /// A request began to wait.
     pub(crate) fn record_waiting(&mut self, now: Instant) {
         let QueueState::Empty { since } = self.state else { return };
         if since.is_some_and(|since| now.saturating_duration_since(since) > RESET_AFTER) {
@@ -74,7 +73,7 @@ impl QueueThroughput {
         self.state = QueueState::Waiting { since: now };
     }
 
-    /// A place fell free and was handed on.
+    /// A released permit was granted to a waiter.
     pub(crate) fn record_grant(&mut self, now: Instant) {
         self.advance(now);
         self.growing.grants += 1;
@@ -83,7 +82,7 @@ impl QueueThroughput {
         }
     }
 
-    /// Nobody waits any more.
+    /// No request waits any more.
     pub(crate) fn record_empty(&mut self, now: Instant) {
         if let QueueState::Waiting { .. } = self.state {
             self.advance(now);
@@ -91,20 +90,20 @@ impl QueueThroughput {
         }
     }
 
-    /// The time from one hand-over to the next, if it is known.
+    /// Time between two grants; none if unknown.
     pub(crate) fn grant_interval(&self, now: Instant) -> Option<Duration> {
         if self.last.grants == 0 {
             return None;
         }
-        let handed = f64::from(self.last.grants + self.growing.grants);
+        let grants = f64::from(self.last.grants + self.growing.grants);
         let span = self.last.span + self.growing.span;
-        let pace = span.div_f64(handed);
-        let silence = match self.state {
+        let pace = span.div_f64(grants);
+        let pause = match self.state {
             QueueState::Waiting { since } => now.saturating_duration_since(since),
             QueueState::Empty { .. } => Duration::ZERO,
         };
-        let held = pace.saturating_mul(u32::try_from(self.width).unwrap_or(u32::MAX));
-        Some(if silence > held { (span + silence).div_f64(handed) } else { pace })
+        let held_time = pace.saturating_mul(u32::try_from(self.width).unwrap_or(u32::MAX));
+        Some(if pause > held_time { (span + pause).div_f64(grants) } else { pace })
     }
 
     fn advance(&mut self, now: Instant) {
@@ -120,5 +119,5 @@ impl QueueThroughput {
 }
 
 #[cfg(test)]
-#[path = "drain_tests.rs"]
+#[path = "queue_throughput_tests.rs"]
 mod tests;

@@ -1,29 +1,28 @@
 //! Evidence that an upstream refuses a credential, and when it suffices to withdraw the credential (C3).
 //!
-//! One answer proves nothing: a client can provoke a 401, a 403 or a `SignatureDoesNotMatch` with a request of its choice. So every
-//! such answer is a doubt, and a credential is withdrawn only
+//! One answer proves nothing: a client can provoke a 401, a 403 or a `SignatureDoesNotMatch` with a request of its
+//! choice. Every such answer is evidence, and a credential is withdrawn only
 //!
-//! - if a check of the gateway's own says that it is refused (`src/upstream/credential_check.rs`), or
-//! - if the doubts are independent: from different clients, over different paths, one of them over a request that was
-//!   accepted before. Where the gateway can check, independent doubts suffice only while its check is inconclusive.
+//! - if a check of the gateway's own is refused (`src/upstream/credential_check.rs`), or
+//! - if the evidence is independent: from different clients, over different paths, one of them over a request that was
+//!   accepted before. If the gateway can check, that suffices only while its check is inconclusive.
 //!
-//! An accepted request between two doubts clears the earlier one. Clients, paths and requests are known by fingerprints with a key
-//! that is random for each process. All sets are bounded: more than is needed is not kept.
-//! Deliberately absent: an age of doubts, as a credential in use collects accepted requests and so clears them.
+//! An accepted request clears earlier evidence; therefore evidence has no expiry. Clients, paths and requests are
+//! stored as fingerprints with a key that is random for each process. All sets are bounded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Different clients that independent doubts need.
+/// Number of different clients that independent evidence needs.
 pub(crate) const CLIENTS_MIN: usize = 2;
-/// Different paths that independent doubts need.
+/// Number of different paths that independent evidence needs.
 pub(crate) const PATHS_MIN: usize = 3;
-/// Accepted requests that are remembered, for each credential.
+/// Accepted requests kept per credential.
 const ACCEPTED_SLOTS: usize = 256;
 
-/// Who asked for what, as fingerprints.
+/// Fingerprints of a request and its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestFingerprints {
-    /// Its client key or subject, else its address.
+    /// Client key or subject, otherwise the client's address.
     pub client: u64,
     /// The path alone.
     pub path: u64,
@@ -31,18 +30,18 @@ pub struct RequestFingerprints {
     pub request: u64,
 }
 
-/// What a check of the gateway's own found.
+/// Result of a credential check of the gateway's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialCheckResult {
-    /// The upstream knows the credential.
+    /// The upstream accepted the credential.
     Accepted,
-    /// The upstream refuses the credential by name.
+    /// The upstream refused the credential by name.
     Refused,
-    /// No answer, or one that says nothing of the credential.
+    /// No answer, or an answer without information about the credential.
     Inconclusive,
 }
 
-/// A set of so many different fingerprints at most.
+/// A set of at most `MAX` fingerprints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FingerprintSet<const MAX: usize> {
     seen: [u64; MAX],
@@ -68,19 +67,20 @@ impl<const MAX: usize> FingerprintSet<MAX> {
     }
 }
 
-/// Doubts about a credential since a request was last accepted.
+/// Evidence against a credential since the last accepted request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RefusalEvidence {
     clients: FingerprintSet<CLIENTS_MIN>,
     paths: FingerprintSet<PATHS_MIN>,
     has_worked: bool,
     is_check_inconclusive: bool,
-    /// Accepted requests at the last doubt.
+    /// Accepted requests at the last evidence.
     accepted: u64,
 }
 
 impl RefusalEvidence {
-    /// Adds a doubt. `has_worked`: the same request was accepted before. `accepted`: requests that were accepted until now.
+    /// Adds evidence. `has_worked`: the same request was accepted before. `accepted`: number of accepted requests so
+    /// far.
     pub(crate) fn add(&mut self, evidence: RequestFingerprints, has_worked: bool, accepted: u64) {
         self.clear_if_accepted(accepted);
         self.clients.insert(evidence.client);
@@ -88,13 +88,13 @@ impl RefusalEvidence {
         self.has_worked |= has_worked;
     }
 
-    /// A check ended without a result.
+    /// Adds a check that ended without a result.
     pub(crate) fn add_inconclusive_check(&mut self, accepted: u64) {
         self.clear_if_accepted(accepted);
         self.is_check_inconclusive = true;
     }
 
-    /// Whether the doubts suffice without a check that says so. `is_checked`: the gateway can check.
+    /// Whether the evidence suffices without a refused check. `is_checked`: the gateway can check.
     pub(crate) fn is_sufficient(&self, is_checked: bool) -> bool {
         let are_independent = self.clients.is_full() && self.paths.is_full() && self.has_worked;
         are_independent && (!is_checked || self.is_check_inconclusive)
@@ -107,7 +107,7 @@ impl RefusalEvidence {
     }
 }
 
-/// Requests that were accepted with a credential, the last one of each slot.
+/// Requests that were accepted with a credential; a slot keeps the last one.
 #[derive(Debug)]
 pub(crate) struct AcceptedRequests(Box<[AtomicU64]>);
 
@@ -130,7 +130,7 @@ impl AcceptedRequests {
     }
 }
 
-/// Never 0, which is an empty slot.
+/// Never 0, which marks an empty slot.
 fn slot_value(request: u64) -> u64 {
     request | 1
 }
@@ -146,14 +146,14 @@ mod tests {
     }
 
     fn evidence(of: &[(u64, u64, bool)]) -> RefusalEvidence {
-        let mut doubts = RefusalEvidence::default();
+        let mut evidence = RefusalEvidence::default();
         for (client, path, has_worked) in of {
-            doubts.add(fingerprints(*client, *path), *has_worked, 0);
+            evidence.add(fingerprints(*client, *path), *has_worked, 0);
         }
-        doubts
+        evidence
     }
 
-    /// C3: one client alone, one path alone, or requests that never worked are no proof
+    /// C3: one client alone, one path alone, or requests that never worked do not suffice
     #[test]
     fn evidence_is_sufficient_only_together() {
         let independent = [(1, 1, true), (2, 2, false), (1, 3, false)];
@@ -166,41 +166,41 @@ mod tests {
         }
     }
 
-    /// C3: where the gateway checks, its result decides, and clients' doubts only where there is none
+    /// C3: if the gateway can check, its result decides; clients' evidence counts only while the check is inconclusive
     #[test]
     fn a_check_precedes_evidence() {
-        let mut doubts = evidence(&[(1, 1, true), (2, 2, true), (3, 3, true)]);
-        assert!(!doubts.is_sufficient(true));
-        doubts.add_inconclusive_check(0);
-        assert!(doubts.is_sufficient(true));
+        let mut evidence = evidence(&[(1, 1, true), (2, 2, true), (3, 3, true)]);
+        assert!(!evidence.is_sufficient(true));
+        evidence.add_inconclusive_check(0);
+        assert!(evidence.is_sufficient(true));
     }
 
-    /// C3: an accepted request clears what was doubted before it
+    /// C3: an accepted request clears earlier evidence
     #[test]
     fn an_accepted_request_clears_evidence() {
-        let mut doubts = evidence(&[(1, 1, true), (2, 2, true)]);
-        doubts.add(fingerprints(3, 3), true, 1);
-        assert!(!doubts.is_sufficient(false));
-        doubts.add_inconclusive_check(2);
+        let mut evidence = evidence(&[(1, 1, true), (2, 2, true)]);
+        evidence.add(fingerprints(3, 3), true, 1);
+        assert!(!evidence.is_sufficient(false));
+        evidence.add_inconclusive_check(2);
         assert_eq!(
-            doubts,
+            evidence,
             RefusalEvidence { accepted: 2, is_check_inconclusive: true, ..RefusalEvidence::default() }
         );
     }
 
     proptest! {
-        /// C3: a single client never suffices, whatever it asks for, before and after inconclusive checks
+        /// C3: a single client never suffices, before and after inconclusive checks
         #[test]
         fn a_single_client_is_never_sufficient(
             asked in prop::collection::vec((0..9u64, any::<bool>(), any::<bool>()), 0..200),
         ) {
-            let mut doubts = RefusalEvidence::default();
+            let mut evidence = RefusalEvidence::default();
             for (path, has_worked, is_checked) in asked {
-                doubts.add(fingerprints(7, path), has_worked, 0);
+                evidence.add(fingerprints(7, path), has_worked, 0);
                 if is_checked {
-                    doubts.add_inconclusive_check(0);
+                    evidence.add_inconclusive_check(0);
                 }
-                prop_assert!(!doubts.is_sufficient(false) && !doubts.is_sufficient(true));
+                prop_assert!(!evidence.is_sufficient(false) && !evidence.is_sufficient(true));
             }
         }
     }

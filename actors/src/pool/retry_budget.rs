@@ -1,22 +1,15 @@
-//! How much a bucket may try again (R5): retries must help with a few failures and be too few to feed an outage.
+//! The retry budget of a bucket (R5).
 //!
-//! Two bounds, and a retry needs room in both. Over the last ten seconds there are no more retries than a share of the
-//! requests; at any moment no more are under way than a share of the requests that are. Either bound has a floor, so that a
-//! quiet bucket may retry at all. The first is Finagle's budget, the second Envoy's: the first bounds what an upstream that
-//! fails at once gets to do, the second what a slow one gets to hold.
+//! A retry needs room in two bounds. Over the last ten seconds, retries are at most a share of the requests (as
+//! Finagle's budget). At any moment, retries in flight are at most a share of the requests in flight (as Envoy's). Each
+//! bound has a floor, so that a quiet bucket can retry.
 //!
-//! State and place (S1): the window belongs to the bucket's pool actor, which is asked before each retry, and so only after
-//! a failure; nothing of it is on the way of a request that succeeds but one relaxed counter. The share of the requests under
-//! way needs the gate's count, which is the pool's as well. Retries under way are counted by tickets: up in the actor, down
-//! in `Drop`.
-//! Requests are only counted, and looked at when somebody asks. What came since the last look is taken to have come
-//! evenly: after a quiet hour the last ten seconds count, not the hour.
+//! State: the pool actor owns the window (S1) and is asked only after a failure; a successful request costs one relaxed
+//! counter. Tickets count the retries in flight: up in the actor, down in `Drop`. The window is published with the
+//! permit counts (`ticket.rs`) for the *amplification*, upstream attempts per request.
 //!
-//! What was spent is published with the permits' counts (`ticket.rs`): how many attempts the upstream sees for each request, the
-//! *amplification*, is computed from it when somebody looks.
-//!
-//! *Restart*: the window is kept; found dirty, it counts as spent until it has passed. Tickets keep their count.
-//! Deliberately absent: a budget for each endpoint or class, as it is the bucket's clients that would pay for the sum.
+//! *Restart*: the window is kept. If it was dirty it counts as spent until it has passed. Reasons:
+//! `docs/design/retries-and-hedging.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,11 +17,11 @@ use std::time::Instant;
 
 use tidegate_config::RetryBudgetConfig;
 
-/// Seconds that the window looks back; a slot is one of them.
+/// Length of the window in seconds; a slot is one second.
 const SLOTS: u64 = 10;
 const NANOS: u128 = 1_000_000_000;
 
-/// Leave to try again, and a place among the retries under way until it is dropped.
+/// Permission to retry. It counts as a retry in flight until it is dropped.
 #[derive(Debug)]
 #[must_use = "a retry counts as under way until its ticket is dropped"]
 pub struct RetryTicket {
@@ -45,22 +38,22 @@ impl Drop for RetryTicket {
 struct WindowSlot {
     requests: u64,
     retries: u64,
-    /// They have a budget of their own, and are counted here for the amplification alone.
+    /// Hedges have a budget of their own. Here they count for the amplification only.
     hedges: u64,
 }
 
-/// The last seconds, a slot each.
+/// The last seconds, one slot each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RetryWindow {
     origin: Instant,
     slots: [WindowSlot; SLOTS as usize],
-    /// When requests were counted last, from the origin, and how many there had ever been.
+    /// Time of the last update since `origin`, and the number of requests up to it.
     counted_until_nanos: u128,
     requests_total: u64,
 }
 
 impl RetryWindow {
-    /// Counts in what came since the last look.
+    /// Adds the requests since the last update, spread evenly over that time.
     fn advance(mut self, requests_total: u64, now: Instant) -> Self {
         let now = now.saturating_duration_since(self.origin).as_nanos();
         let (since, now) = (self.counted_until_nanos, now.max(self.counted_until_nanos));
@@ -97,16 +90,16 @@ impl RetryWindow {
         self.slots.iter().map(|slot| slot.hedges).sum()
     }
 
-    /// Attempts that the upstream saw for each request, over the last seconds.
+    /// Upstream attempts per request over the last seconds.
     #[expect(clippy::cast_precision_loss, reason = "a ratio of counts, for people")]
-    pub(crate) fn amplification(&self, asked: u64, now: Instant) -> f64 {
-        let window = self.advance(asked, now);
+    pub(crate) fn amplification(&self, granted: u64, now: Instant) -> f64 {
+        let window = self.advance(granted, now);
         let requests = window.requests().max(1) as f64;
         (requests + (window.retries() + window.hedges()) as f64) / requests
     }
 }
 
-/// One bucket's budget.
+/// The retry budget of one bucket.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     config: RetryBudgetConfig,
@@ -121,18 +114,19 @@ impl RetryBudget {
         Self { config, window, retrying: Arc::default() }
     }
 
-    /// The window as it stands, if there is room for one more retry; `asked` requests were ever made, `under_way` are now.
-    pub(crate) fn decide(&self, asked: u64, under_way: usize, now: Instant) -> Option<RetryWindow> {
+    /// The window as of now, if it has room for one more retry. `asked` is the number of requests ever granted,
+    /// `under_way` the number in flight.
+    pub(crate) fn decide(&self, granted: u64, in_flight: usize, now: Instant) -> Option<RetryWindow> {
         let RetryBudgetConfig { percent, min_per_second, min_concurrent } = self.config;
-        let window = self.window.advance(asked, now);
+        let window = self.window.advance(granted, now);
         let share = |whole: u64| whole.saturating_mul(percent.into()) / 100;
         let retries_max = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
-        let retrying_max = share(under_way as u64).max(min_concurrent.into());
+        let retrying_max = share(in_flight as u64).max(min_concurrent.into());
         let retrying = self.retrying.load(Ordering::Acquire) as u64;
         (window.retries() < retries_max && retrying < retrying_max).then_some(window)
     }
 
-    /// Spends what `decide` found room for.
+    /// Spends the room that `decide` found.
     pub(crate) fn spend(&mut self, mut window: RetryWindow) -> RetryTicket {
         window.slot(window.counted_until_nanos / NANOS).retries += 1;
         self.window = window;
@@ -140,25 +134,24 @@ impl RetryBudget {
         RetryTicket { retrying: Arc::clone(&self.retrying) }
     }
 
-    /// A request was sent a second time beside its first.
-    pub(crate) fn count_hedge(&mut self, asked: u64, now: Instant) {
-        self.window = self.window.advance(asked, now);
+    /// Counts a hedge, for the amplification.
+    pub(crate) fn count_hedge(&mut self, granted: u64, now: Instant) {
+        self.window = self.window.advance(granted, now);
         self.window.slot(self.window.counted_until_nanos / NANOS).hedges += 1;
     }
 
-    /// What has been spent.
     pub(crate) fn window(&self) -> RetryWindow {
         self.window
     }
 
-    /// Nothing is left until the window has passed.
-    pub(crate) fn exhaust(&mut self, asked: u64, now: Instant) {
-        let mut window = self.window.advance(asked, now);
+    /// Marks the budget as spent until the window has passed.
+    pub(crate) fn exhaust(&mut self, granted: u64, now: Instant) {
+        let mut window = self.window.advance(granted, now);
         window.slot(window.counted_until_nanos / NANOS).retries = u64::from(u32::MAX);
         self.window = window;
     }
 }
 
 #[cfg(test)]
-#[path = "budget_tests.rs"]
+#[path = "retry_budget_tests.rs"]
 mod tests;

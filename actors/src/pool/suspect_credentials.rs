@@ -1,7 +1,7 @@
-//! Credentials that an answer raised doubts about and that the gateway's own check should look at.
+//! Marks of suspect credentials, which the gateway's own check must verify.
 //!
-//! The actor marks them, one task per bucket takes them (`src/upstream/credential_check.rs`). The marks outlive a crash of the
-//! actor, and a mark that is set twice is taken once. Deliberately absent: how often is checked, which is the task's to bound.
+//! The actor sets marks; one task per bucket takes them (`src/upstream/credential_check.rs`) and limits how often it
+//! checks. Marks outlive a crash of the actor. A mark set twice is taken once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,7 +33,7 @@ impl SuspectCredentials {
         (0..self.marks.len()).filter(is_marked).map(CredentialId).collect()
     }
 
-    /// Waits until something is marked; it may have been taken since.
+    /// Waits until a mark is set; it may have been taken since.
     pub(crate) async fn wait_for_mark(&self) {
         self.marked.notified().await;
     }
@@ -43,7 +43,7 @@ impl SuspectCredentials {
 mod tests {
     use super::*;
 
-    /// C3
+    /// C3: a mark is taken once, however often it was set
     #[tokio::test(start_paused = true)]
     async fn a_mark_is_drained_once() {
         let suspects = SuspectCredentials::new(3);

@@ -1,7 +1,7 @@
-//! The permit: what the request path holds, and gives back by dropping it.
+//! The permit of the request path and its tickets, released by `Drop`.
 //!
-//! The live counts rise only where the state builds a ticket, and fall here. A fall carries nothing: it is a nudge
-//! to recount, sent only when somebody waits and nobody has nudged yet.
+//! Only the state (`state.rs`) builds tickets, and only there the live counts rise. `Drop` lowers them. It wakes the
+//! actor without a payload, only if requests wait and no wake-up is pending.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,19 +12,19 @@ use crate::count::Gate;
 use crate::pool::credential::{CredentialId, CredentialTicket};
 use crate::pool::retry_budget::RetryWindow;
 
-/// One of a bucket's endpoints, by its place in the configuration.
+/// One of a bucket's endpoints, by its index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointId(pub usize);
 
-/// The gate's counts and how to wake its actor.
+/// A gate's counts and the wake-up of its actor.
 pub(crate) struct GateShared {
     pub(crate) gate: Gate,
     wake_actor: Box<dyn Fn() + Send + Sync>,
     id: usize,
     granted: AtomicU64,
-    /// What was spent on trying again; nothing yet is none.
+    /// Requests, retries and hedges of the last seconds; none before the first retry or hedge.
     retry_window: Mutex<Option<RetryWindow>>,
-    /// From one hand-over of the queue to the next, in nanoseconds; 0 where it is not known.
+    /// Time between two grants from the queue, in nanoseconds; 0 if unknown.
     grant_interval_nanos: AtomicU64,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Debug for GateShared {
 }
 
 impl GateShared {
-    pub(crate) fn new(nudge: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(wake_actor: impl Fn() + Send + Sync + 'static) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Self {
             gate: Gate::new(),
-            wake_actor: Box::new(nudge),
+            wake_actor: Box::new(wake_actor),
             id: NUMBER.fetch_add(1, Ordering::Relaxed),
             granted: AtomicU64::new(0),
             retry_window: Mutex::default(),
@@ -47,20 +47,20 @@ impl GateShared {
         }
     }
 
-    /// A request has its permit. Merely a count: the retry budget is a share of it. Those that the queue refused are none of it, for
-    /// the upstream never heard of them.
+    /// Counts a granted request; the retry budget is a share of these. Requests that the queue refused are not counted,
+    /// because they did not reach the upstream.
     pub(crate) fn count_granted(&self) {
         self.granted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Wakes the actor, unless somebody has.
+    /// Wakes the actor unless a wake-up is pending.
     pub(crate) fn wake_once(&self) {
         if self.gate.claim_wake() {
             (self.wake_actor)();
         }
     }
 
-    /// Requests that ever got a permit.
+    /// Number of requests that got a permit since the start.
     pub(crate) fn granted(&self) -> u64 {
         self.granted.load(Ordering::Relaxed)
     }
@@ -70,43 +70,43 @@ impl GateShared {
         *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner) = Some(window);
     }
 
-    /// Attempts for each request over the last seconds.
+    /// Upstream attempts per request over the last seconds.
     pub(crate) fn amplification(&self, now: Instant) -> f64 {
-        let spent = *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner);
-        spent.map_or(1.0, |window| window.amplification(self.granted(), now))
+        let window = *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.map_or(1.0, |window| window.amplification(self.granted(), now))
     }
 
-    /// Says how fast the queue drains; the actor does so while somebody waits.
+    /// Publishes the time between two grants. The actor calls this while requests wait.
     pub(crate) fn publish_grant_interval(&self, pace: Option<Duration>) {
         let nanos = pace.map_or(0, |pace| u64::try_from(pace.as_nanos()).unwrap_or(u64::MAX).max(1));
         self.grant_interval_nanos.store(nanos, Ordering::Relaxed);
     }
 
-    /// From one hand-over of the queue to the next, as last published.
+    /// Time between two grants from the queue, as last published.
     pub(crate) fn grant_interval(&self) -> Option<Duration> {
         let nanos = self.grant_interval_nanos.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Something other than a permit fell free: whoever waits may need just that.
+    /// Wakes the actor if requests wait. Called when something other than a permit was released that a waiter may need.
     pub(crate) fn wake_if_waiting(&self) {
         if self.gate.claim_wake_if_waiting() {
             (self.wake_actor)();
         }
     }
 
-    /// Has the queue served once more, whoever waits.
+    /// Wakes the actor in any case.
     pub(crate) fn wake(&self) {
         (self.wake_actor)();
     }
 
-    /// Tells the gates of one process apart.
+    /// Distinguishes the gates of one process.
     pub(crate) fn id(&self) -> usize {
         self.id
     }
 }
 
-/// A place in the gate.
+/// One unit of the gate's width.
 #[derive(Debug)]
 struct GateTicket {
     shared: Arc<GateShared>,
@@ -120,7 +120,7 @@ impl Drop for GateTicket {
     }
 }
 
-/// One request's share of an endpoint.
+/// A request that counts for the load of one endpoint.
 #[derive(Debug)]
 pub struct EndpointTicket {
     id: EndpointId,
@@ -128,13 +128,13 @@ pub struct EndpointTicket {
 }
 
 impl EndpointTicket {
-    /// Only the state calls this: the count rises.
+    /// The count rises; only the state calls this.
     pub(crate) fn new(id: EndpointId, in_flight: &Arc<AtomicUsize>) -> Self {
         in_flight.fetch_add(1, Ordering::Relaxed);
         Self { id, in_flight: Arc::clone(in_flight) }
     }
 
-    /// Which endpoint.
+    /// The endpoint.
     pub fn id(&self) -> EndpointId {
         self.id
     }
@@ -146,17 +146,17 @@ impl Drop for EndpointTicket {
     }
 }
 
-/// Leave to call the upstream now. Held until the last body byte.
+/// Permission to call the upstream now. Held until the last body byte.
 #[derive(Debug)]
 pub struct Permit {
-    /// Given back first, so that whoever is woken by the gate finds it.
+    /// Dropped first, so that a waiter which the gate wakes finds the credential free.
     credential: Option<CredentialTicket>,
     gate: GateTicket,
     endpoint: EndpointTicket,
 }
 
 impl Permit {
-    /// Only the state calls this: the count rises.
+    /// The counts rise; only the state calls this.
     pub(crate) fn new(
         shared: &Arc<GateShared>,
         endpoint: EndpointTicket,
@@ -166,17 +166,17 @@ impl Permit {
         Self { credential, gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
     }
 
-    /// The credential to go on with, where there are several or one has a limit.
+    /// The credential to use, if the bucket has several or one with a limit.
     pub fn credential(&self) -> Option<CredentialId> {
         self.credential.as_ref().map(CredentialTicket::id)
     }
 
-    /// Gives its credential back: the request goes on as somebody else.
+    /// Releases the credential. The request goes on with credentials of its own.
     pub fn release_credential(&mut self) {
         self.credential = None;
     }
 
-    /// Moves on to another credential, keeping the place in the gate.
+    /// Replaces the credential; the gate ticket is kept.
     pub(crate) fn set_credential(&mut self, credential: CredentialTicket) {
         self.credential = Some(credential);
     }
@@ -186,22 +186,22 @@ impl Permit {
         self.endpoint.id
     }
 
-    /// The permits of its gate that are out.
+    /// Permits of the same gate in use.
     pub(crate) fn live(&self) -> usize {
         self.gate.shared.gate.live()
     }
 
-    /// Whether somebody waits for a permit of its gate.
+    /// Whether a request waits for a permit of the same gate.
     pub(crate) fn has_waiters(&self) -> bool {
         self.gate.shared.gate.waiting() > 0
     }
 
-    /// A number that tells gates apart for as long as they live.
+    /// Identifies the gate for the lifetime of the process.
     pub(crate) fn gate_id(&self) -> usize {
         self.gate.shared.id()
     }
 
-    /// Moves on to another endpoint, keeping the place in the gate.
+    /// Replaces the endpoint; the gate ticket is kept.
     pub(crate) fn set_endpoint(&mut self, endpoint: EndpointTicket) {
         self.endpoint = endpoint;
     }

@@ -1,14 +1,15 @@
-//! Who waits, and whose turn it is: a line of three classes, generic over what a waiter is.
+//! The queue of requests that wait for a permit, in three priority classes, generic over the waiter.
 //!
-//! The next place is the highest class's (as HAProxy's `set-priority-class`), within a class that of whoever came first. So that a
-//! lower class does not starve, it gets the place after ten went past it: its share is at least an eleventh, or, where both lower
-//! classes wait, each has one of twelve.
+//! Order (as HAProxy's `set-priority-class`): the highest class first, and first come, first served within a class. A
+//! lower class gets the next permit after ten grants went past it, so it does not starve: its share is at least 1/11,
+//! or 1/12 for each lower class if both wait.
 //!
-//! When the line is full its last goes: the one that came last in the lowest class. That may be the newcomer itself, and
-//! without classes it always is. So a place in the line is kept from nobody by those of a lower class.
+//! When the queue is full, the waiter that came last in the lowest class is displaced. It may be the newcomer itself;
+//! without classes it always is. So a lower class never keeps a higher class out of the queue.
 //!
-//! Where overload is told from a burst (`codel.rs`), the newest of a class goes first in it, its last is the oldest, and those who waited
-//! too long are told to go, but for one: a place that falls free must find somebody.
+//! With overload detection (`codel.rs`), an overloaded queue serves the newest of a class first and displaces the
+//! oldest. It sheds the waiters that waited too long except one, so that a released permit finds a waiter. See
+//! `docs/design/queue-and-permits.md`.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,10 +19,10 @@ use tidegate_config::Priority;
 use crate::pool::codel::{Codel, CodelSettings};
 use crate::pool::state::Waiter;
 
-/// So many grants in a row may go past a class that waits.
+/// Most grants in a row that may go past a waiting class.
 const PASSED_OVER_MAX: u32 = 10;
 
-/// Somebody and when they came.
+/// A waiter and its arrival time.
 #[derive(Debug)]
 struct QueuedWaiter<W> {
     waiter: W,
@@ -34,15 +35,15 @@ impl<W: Waiter> QueuedWaiter<W> {
     }
 }
 
-/// Those of one class.
+/// Waiters of one class.
 #[derive(Debug)]
 struct PriorityClass<W> {
     waiting: VecDeque<QueuedWaiter<W>>,
-    /// Grants that went to others since this one waits or was served.
+    /// Grants to other classes since this class began to wait or was served.
     passed_over: u32,
 }
 
-/// A line before a gate.
+/// The wait queue of one gate.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<W> {
     /// Highest first.
@@ -50,18 +51,18 @@ pub(crate) struct WaitQueue<W> {
     codel: Option<Codel>,
 }
 
-/// The class whose turn it is.
+/// The class to serve next.
 #[derive(Debug)]
 pub(crate) struct NextClass(usize);
 
 impl<W: Waiter> WaitQueue<W> {
-    /// An empty line; with a delay, one that tells overload from a burst.
+    /// An empty queue, with overload detection if `delay` is set.
     pub(crate) fn new(delay: Option<CodelSettings>) -> Self {
         let class = |_| PriorityClass { waiting: VecDeque::new(), passed_over: 0 };
         Self { classes: std::array::from_fn(class), codel: delay.map(Codel::new) }
     }
 
-    /// Those in it, of whom some may have left.
+    /// Number of waiters, including cancelled ones.
     pub(crate) fn len(&self) -> usize {
         self.classes.iter().map(|class| class.waiting.len()).sum()
     }
@@ -70,33 +71,33 @@ impl<W: Waiter> WaitQueue<W> {
         self.classes.iter().all(|class| class.waiting.is_empty())
     }
 
-    /// Whether all have left.
+    /// Whether all waiters are cancelled.
     pub(crate) fn is_all_cancelled(&self) -> bool {
         !self.classes.iter().flat_map(|class| &class.waiting).any(QueuedWaiter::is_live)
     }
 
-    /// Whether the newest goes first.
+    /// Whether the newest waiter is served first.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.codel.is_some_and(|codel| codel.is_overloaded())
     }
 
-    /// Those who have not left.
+    /// Number of waiters without cancelled ones.
     pub(crate) fn live_len(&self) -> usize {
-        self.classes.iter().flat_map(|class| &class.waiting).filter(|place| place.is_live()).count()
+        self.classes.iter().flat_map(|class| &class.waiting).filter(|entry| entry.is_live()).count()
     }
 
-    /// Those ahead of a newcomer, of whom some may have left.
+    /// Waiters ahead of a newcomer, including cancelled ones.
     pub(crate) fn len_ahead(&self, priority: Priority) -> usize {
         self.classes[..self.first_behind(priority)].iter().map(|class| class.waiting.len()).sum()
     }
 
-    /// Those ahead of a newcomer who have not left.
+    /// Waiters ahead of a newcomer without cancelled ones.
     pub(crate) fn live_len_ahead(&self, priority: Priority) -> usize {
         let ahead = self.classes[..self.first_behind(priority)].iter().flat_map(|class| &class.waiting);
-        ahead.filter(|place| place.is_live()).count()
+        ahead.filter(|entry| entry.is_live()).count()
     }
 
-    /// Whether somebody would have to go for a newcomer.
+    /// Whether a newcomer of this priority could displace a waiter.
     pub(crate) fn has_displaceable(&self, priority: Priority) -> bool {
         self.classes[self.first_behind(priority)..]
             .iter()
@@ -104,12 +105,11 @@ impl<W: Waiter> WaitQueue<W> {
             .any(QueuedWaiter::is_live)
     }
 
-    /// Joins the line.
     pub(crate) fn push(&mut self, waiter: W, priority: Priority, now: Instant) {
         self.classes[index(priority)].waiting.push_back(QueuedWaiter { waiter, since: now });
     }
 
-    /// Takes out the last in the line, if a newcomer stands before it.
+    /// Removes the last waiter of the queue if a newcomer goes before it.
     pub(crate) fn displace(&mut self, priority: Priority) -> Option<W> {
         let (behind, newest_first) = (self.first_behind(priority), self.is_overloaded());
         let mut last = self.classes[behind..].iter_mut().rev();
@@ -117,49 +117,49 @@ impl<W: Waiter> WaitQueue<W> {
             true => class.waiting.pop_front(),
             false => class.waiting.pop_back(),
         })
-        .map(|place| place.waiter)
+        .map(|entry| entry.waiter)
     }
 
-    /// Strikes those out who have left.
+    /// Removes cancelled waiters.
     pub(crate) fn prune(&mut self) {
         for class in &mut self.classes {
             class.waiting.retain(QueuedWaiter::is_live);
         }
     }
 
-    /// Looks whether this is a burst or an overload.
+    /// Updates the overload detection with the oldest waiter's age.
     pub(crate) fn update_overload(&mut self, now: Instant) {
         let Some(codel) = &mut self.codel else { return };
         for class in &mut self.classes {
-            while class.waiting.front().is_some_and(|place| !place.is_live()) {
+            while class.waiting.front().is_some_and(|entry| !entry.is_live()) {
                 class.waiting.pop_front();
             }
         }
         let oldest =
-            self.classes.iter().filter_map(|class| class.waiting.front()).map(|place| place.since).min();
+            self.classes.iter().filter_map(|class| class.waiting.front()).map(|entry| entry.since).min();
         codel.update(oldest, now);
     }
 
-    /// In overload, takes out those who waited too long, of the lowest class first; one stays, whoever it is.
+    /// In overload, removes the waiters that waited too long, lowest class first. One waiter always stays.
     pub(crate) fn shed(&mut self, now: Instant) -> Vec<W> {
         let mut shed = Vec::new();
         let Some(codel) = self.codel.filter(|codel| codel.is_overloaded()) else { return shed };
         self.prune();
         let mut others = self.len().saturating_sub(1);
         for class in self.classes.iter_mut().rev() {
-            while others > 0 && class.waiting.front().is_some_and(|place| codel.is_late(place.since, now)) {
-                shed.extend(class.waiting.pop_front().map(|place| place.waiter));
+            while others > 0 && class.waiting.front().is_some_and(|entry| codel.is_late(entry.since, now)) {
+                shed.extend(class.waiting.pop_front().map(|entry| entry.waiter));
                 others -= 1;
             }
         }
         shed
     }
 
-    /// Whose turn it is.
+    /// Selects the class to serve next.
     pub(crate) fn next_class(&mut self) -> Option<NextClass> {
         let newest_first = self.is_overloaded();
         for class in &mut self.classes {
-            while class.next(newest_first).is_some_and(|place| !place.is_live()) {
+            while class.next(newest_first).is_some_and(|entry| !entry.is_live()) {
                 class.pop(newest_first);
             }
         }
@@ -169,7 +169,7 @@ impl<W: Waiter> WaitQueue<W> {
         next.map(NextClass)
     }
 
-    /// Takes out whose turn it is.
+    /// Removes the next waiter of that class.
     pub(crate) fn pop(&mut self, NextClass(next): NextClass) -> Option<W> {
         let newest_first = self.is_overloaded();
         let (higher, lower) = self.classes.split_at_mut(next + 1);
@@ -178,10 +178,10 @@ impl<W: Waiter> WaitQueue<W> {
         }
         let served = higher.last_mut()?;
         served.passed_over = 0;
-        served.pop(newest_first).map(|place| place.waiter)
+        served.pop(newest_first).map(|entry| entry.waiter)
     }
 
-    /// Forgets everybody.
+    /// Removes all waiters.
     pub(crate) fn clear(&mut self) {
         for class in &mut self.classes {
             *class = PriorityClass { waiting: VecDeque::new(), passed_over: 0 };
@@ -191,7 +191,7 @@ impl<W: Waiter> WaitQueue<W> {
         }
     }
 
-    /// The first class that stands behind a newcomer of this one.
+    /// The first class that a newcomer of this priority goes before.
     fn first_behind(&self, priority: Priority) -> usize {
         if self.is_overloaded() { index(priority) } else { index(priority) + 1 }
     }
@@ -216,5 +216,5 @@ fn index(priority: Priority) -> usize {
 }
 
 #[cfg(test)]
-#[path = "line_tests.rs"]
+#[path = "wait_queue_tests.rs"]
 mod tests;

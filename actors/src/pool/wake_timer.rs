@@ -1,14 +1,15 @@
-//! Has the queue served at a moment at which nobody gives anything back: when a credential may be used again (C3).
+//! Wakes the actor at the time when a credential returns to rotation, so that the queue is served without a released
+//! permit (C3).
 //!
-//! One sleeping task at a time is enough, for the earliest such moment; when it is over the actor looks for the next. The task
-//! outlives a crash of the actor, and a nudge that comes for nothing does no harm.
+//! One sleeping task suffices, for the earliest such time; the actor then schedules the next. The task outlives a crash
+//! of the actor, and a spurious wake-up does no harm.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::pool::ticket::GateShared;
 
-/// The wake-up that is set.
+/// The scheduled wake-up.
 #[derive(Debug)]
 pub(crate) struct WakeTimer {
     gate: Arc<GateShared>,
@@ -20,7 +21,7 @@ impl WakeTimer {
         Self { gate, scheduled_for: None }
     }
 
-    /// Nudges the actor then, unless it will be nudged before.
+    /// Wakes the actor at `due`, unless an earlier wake-up is scheduled.
     pub(crate) fn schedule(&mut self, due: Instant, now: Instant) {
         if self.scheduled_for.is_some_and(|set_for| set_for > now && set_for <= due) {
             return;

@@ -66,8 +66,8 @@ impl ScenarioShared {
         &self.breakers[circuit.bucket.index()]
     }
 
-    pub(super) fn has_fault(&self, mutant: PlantedFault) -> bool {
-        self.planted_fault == Some(mutant)
+    pub(super) fn has_fault(&self, fault: PlantedFault) -> bool {
+        self.planted_fault == Some(fault)
     }
 }
 
@@ -318,7 +318,7 @@ fn attribute(pool: &PoolHandle, endpoint: EndpointId, course: &CallPlan, began: 
         }
         _ => {}
     }
-    let strike = match course.outcome {
+    let kind = match course.outcome {
         Outcome::Neutral => return Outcome::Neutral,
         Outcome::Success => {
             pool.record_response(endpoint, course.to_first_byte, began);
@@ -330,7 +330,7 @@ fn attribute(pool: &PoolHandle, endpoint: EndpointId, course: &CallPlan, began: 
         Outcome::Failure { cause: FailureCause::Status(_), .. } => FailureKind::Status,
         Outcome::Failure { .. } => FailureKind::Broken,
     };
-    if pool.report_failure(endpoint, strike, began, clock::now()) { course.outcome } else { Outcome::Neutral }
+    if pool.report_failure(endpoint, kind, began, clock::now()) { course.outcome } else { Outcome::Neutral }
 }
 
 /// A place in the queue, as the ledger sees it.

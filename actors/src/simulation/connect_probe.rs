@@ -32,18 +32,18 @@ impl Scenario {
     }
 }
 
-async fn run_connect_probe(world: Rc<ScenarioShared>, bucket: BucketId, endpoint: usize, takes: Duration) {
-    let breaker = &world.breakers[bucket.index()];
+async fn run_connect_probe(shared: Rc<ScenarioShared>, bucket: BucketId, endpoint: usize, takes: Duration) {
+    let breaker = &shared.breakers[bucket.index()];
     let began = crate::clock::now();
     let unreached = breaker.probed_circuits(began);
-    if !world.upstreams.borrow()[bucket.index()].accepts_connections(endpoint) {
+    if !shared.upstreams.borrow()[bucket.index()].accepts_connections(endpoint) {
         return;
     }
     tokio::time::sleep(takes).await;
-    world.pools[bucket.index()].report_connected(EndpointId(endpoint), began);
+    shared.pools[bucket.index()].report_connected(EndpointId(endpoint), began);
     for unreached in unreached {
         let circuit = CircuitRef { bucket, id: unreached.circuit };
-        world.ledger.borrow_mut().circuit(circuit).record_connected(unreached.generation);
+        shared.ledger.borrow_mut().circuit(circuit).record_connected(unreached.generation);
         // without an answer the circuit waits on
         let _ = breaker.report_connected(unreached).await;
     }

@@ -128,8 +128,8 @@ impl Client {
         let Some(credential) = permit.credential() else { return false };
         let Self { shared, spec, .. } = self;
         let pool = &shared.pools[spec.bucket.index()];
-        let mut dice = shared.rng.borrow_mut();
-        let path = dice.between(0, 4);
+        let mut rng = shared.rng.borrow_mut();
+        let path = rng.between(0, 4);
         let evidence = RequestFingerprints { client: pool.fingerprint(spec.address), path, request: path };
         match course.outcome {
             Outcome::Success => {
@@ -138,20 +138,20 @@ impl Client {
             }
             Outcome::Failure { .. } => false,
             Outcome::Neutral => {
-                let asked = dice.choose([
+                let asked = rng.choose([
                     None,
                     Some(Duration::ZERO),
                     Some(Duration::from_millis(300)),
                     Some(Duration::MAX),
                 ]);
                 let may_doubt = spec.bucket != SINGLE_SUSPECTOR_BUCKET || spec.address == SINGLE_SUSPECTOR;
-                let is_doubt = may_doubt && dice.one_in(2);
-                let setback = if is_doubt {
+                let is_doubt = may_doubt && rng.one_in(2);
+                let error = if is_doubt {
                     CredentialError::SuspectedRefusal(evidence)
                 } else {
                     CredentialError::Throttled(asked)
                 };
-                pool.report_credential_error(credential, setback);
+                pool.report_credential_error(credential, error);
                 true
             }
         }

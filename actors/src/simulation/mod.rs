@@ -153,21 +153,21 @@ pub fn simulate(seed: u64, steps: u64) -> Result<SimulationReport, Box<Simulatio
 pub fn run_scenario(
     seed: u64,
     steps: u64,
-    mutant: Option<PlantedFault>,
+    fault: Option<PlantedFault>,
 ) -> Result<SimulationReport, Box<SimulationFailure>> {
     let failure = move |invariant, what| {
         Box::new(SimulationFailure { seed, step: 0, steps, invariant, what, trace: Vec::new() })
     };
     // On a thread of its own, for a thread keeps leases and permits from one request to the next.
-    let pulse = Progress::default();
-    let watched = pulse.clone();
+    let progress = Progress::default();
+    let watched = progress.clone();
     let (done, result) = mpsc::channel();
     let run = move || {
         // Paused before anything runs: timers count in milliseconds from the runtime's beginning.
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.map_err(|error| failure(Invariant::Setup, error.to_string()))?;
         let system = actix_rt::System::with_tokio_rt(|| runtime);
-        system.block_on(unconstrained(drive_scenario(seed, steps, mutant, pulse)))
+        system.block_on(unconstrained(drive_scenario(seed, steps, fault, progress)))
     };
     let running = thread::spawn(move || {
         let result = run();
@@ -190,10 +190,10 @@ pub fn run_scenario(
 async fn drive_scenario(
     seed: u64,
     steps: u64,
-    mutant: Option<PlantedFault>,
-    pulse: Progress,
+    fault: Option<PlantedFault>,
+    progress: Progress,
 ) -> Result<SimulationReport, Box<SimulationFailure>> {
-    let mut episode = Scenario::new(seed, mutant, pulse).map_err(|what| {
+    let mut scenario = Scenario::new(seed, fault, progress).map_err(|what| {
         Box::new(SimulationFailure {
             seed,
             step: 0,
@@ -203,29 +203,29 @@ async fn drive_scenario(
             trace: Vec::new(),
         })
     })?;
-    episode.run(steps).await;
-    episode.tear_down().await;
-    let ledger = episode.shared.ledger.borrow();
+    scenario.run(steps).await;
+    scenario.tear_down().await;
+    let ledger = scenario.shared.ledger.borrow();
     if let Some((invariant, what)) = &ledger.violation {
         return Err(Box::new(SimulationFailure {
             seed,
-            step: episode.step,
+            step: scenario.step,
             steps,
             invariant: *invariant,
             what: what.clone(),
-            trace: episode.trace_lines(),
+            trace: scenario.trace_lines(),
         }));
     }
     Ok(SimulationReport {
-        steps: episode.step,
-        requests: episode.arrivals as u64,
+        steps: scenario.step,
+        requests: scenario.arrivals as u64,
         admitted: ledger.admitted,
-        crashes: episode.crashes,
+        crashes: scenario.crashes,
         opened: ledger.all_circuits().map(|circuit| circuit.opened_total).sum(),
         trials: ledger.all_circuits().map(circuit_observer::CircuitObserver::trials_total).sum(),
         waited: ledger.all_circuits().map(|circuit| circuit.waited_total).sum(),
         hedges: ledger.hedges(),
         closed: ledger.all_circuits().map(|circuit| circuit.closed_total).sum(),
-        digest: episode.digest,
+        digest: scenario.digest,
     })
 }

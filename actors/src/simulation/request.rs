@@ -89,38 +89,38 @@ impl Client {
 
     /// Leave of the circuit, immediately before the call.
     async fn acquire_circuit(&self, circuit: CircuitRef) -> Result<TrackedTicket<'_>, BreakerRejection> {
-        let world = &self.shared;
-        let breaker = world.breaker(circuit);
+        let shared = &self.shared;
+        let breaker = shared.breaker(circuit);
         let asked = clock::now();
-        let clearance = match breaker.check(circuit.id, asked) {
-            Err(BreakerRejection::Open { .. }) if world.has_fault(PlantedFault::IgnoreOpenCircuit) => {
-                let view = world.circuits(asked).find(|(other, _)| *other == circuit);
+        let check = match breaker.check(circuit.id, asked) {
+            Err(BreakerRejection::Open { .. }) if shared.has_fault(PlantedFault::IgnoreOpenCircuit) => {
+                let view = shared.circuits(asked).find(|(other, _)| *other == circuit);
                 CircuitCheck::Closed { generation: view.map_or(0, |(_, view)| view.generation) }
             }
-            clearance => clearance?,
+            check => check?,
         };
-        let ticket = breaker.acquire(circuit.id, clearance).await?;
+        let ticket = breaker.acquire(circuit.id, check).await?;
         let decided = self.decided_at(asked);
         Ok(TrackedTicket::new(self, circuit, ticket, (decided, decided)))
     }
 
     async fn wait_for_circuit(&self, circuit: CircuitRef) -> Result<TrackedTicket<'_>, RequestEnded> {
-        let world = &self.shared;
+        let shared = &self.shared;
         let asked = clock::now();
-        let waiting = Rc::clone(&world.ledger.borrow_mut().circuit(circuit).waiting);
-        let forgets = world.has_fault(PlantedFault::LeakCircuitWaits) && world.rng.borrow_mut().one_in(2);
+        let waiting = Rc::clone(&shared.ledger.borrow_mut().circuit(circuit).waiting);
+        let forgets = shared.has_fault(PlantedFault::LeakCircuitWaits) && shared.rng.borrow_mut().one_in(2);
         let ticket = {
             let holding =
-                Box::pin(world.breaker(circuit).wait_for_circuit(circuit.id, asked + REQUEST_TIMEOUT));
+                Box::pin(shared.breaker(circuit).wait_for_circuit(circuit.id, asked + REQUEST_TIMEOUT));
             let mut holding = Tracked::new(&waiting, Some(holding), forgets);
             let Some(hold) = &mut holding.value else { return Err(RequestEnded) };
             let ticket = poll_fn(|cx| hold.as_mut().poll(cx)).await;
             holding.is_leaked = false;
             ticket.map_err(|_| RequestEnded)?
         };
-        let decided = (self.decided_at(asked), world.nanos(clock::now()));
+        let decided = (self.decided_at(asked), shared.nanos(clock::now()));
         let passed = TrackedTicket::new(self, circuit, ticket, decided);
-        world.ledger.borrow_mut().circuit(circuit).waited_total += 1;
+        shared.ledger.borrow_mut().circuit(circuit).waited_total += 1;
         Ok(passed)
     }
 }

@@ -84,14 +84,14 @@ impl Scenario {
         planted_fault: Option<PlantedFault>,
         progress: Progress,
     ) -> Result<Self, String> {
-        let mut dice = SeededRng::new(seed);
-        let plan = Plan::generate(&mut dice).map_err(|problems| problems.to_string())?;
+        let mut rng = SeededRng::new(seed);
+        let plan = Plan::generate(&mut rng).map_err(|problems| problems.to_string())?;
         let now = clock::now();
         let ActorSystem { actors, pools, breakers, launches } = build_actors(&plan, seed)?;
         let ledger = Ledger::new(&plan.config, now);
         let upstream = |bucket: &BucketConfig| Upstream::new(bucket.upstream.endpoints.len());
         let limiters = (0..plan.threads).map(|_| actors.limiter.on_another_thread()).collect();
-        let world = ScenarioShared {
+        let shared = ScenarioShared {
             limiters,
             actors,
             pools,
@@ -102,7 +102,7 @@ impl Scenario {
             planted_fault,
         };
         Ok(Self {
-            shared: Rc::new(world),
+            shared: Rc::new(shared),
             stepped_actors: launches.into_stepped(),
             threads: WorkerThreads::new(plan.threads, now),
             clients: (0..plan.clients_max).map(|_| None).collect(),
@@ -114,7 +114,7 @@ impl Scenario {
             arrivals: 0,
             crashes: 0,
             level_rose_at: now,
-            rng: dice,
+            rng,
             seed,
             progress,
         })
@@ -158,7 +158,7 @@ impl Scenario {
     pub(super) fn trace_lines(&self) -> Vec<String> {
         let told = |(step, what, whom): &TraceEvent| {
             let actor = what.starts_with("actor").then(|| self.stepped_actors.get(*whom)).flatten();
-            let whom = actor.map_or_else(|| whom.to_string(), |stage| stage.actor_stats().name().to_owned());
+            let whom = actor.map_or_else(|| whom.to_string(), |actor| actor.actor_stats().name().to_owned());
             format!("{step:>7} {what} {whom}")
         };
         self.trace.iter().map(told).collect()
@@ -243,8 +243,8 @@ impl Scenario {
         let nanos = self.shared.ledger.borrow().nanos(self.now);
         let now = self.now;
         let gates = self.gates();
-        let stage = &mut self.stepped_actors[at];
-        let turn = during_step(nanos, || stage.step(tampering, now));
+        let actor = &mut self.stepped_actors[at];
+        let turn = during_step(nanos, || actor.step(tampering, now));
         self.check_gates(&gates, turn == StepResult::Crashed);
         match turn {
             StepResult::Idle | StepResult::HeldDown => return false,
@@ -267,7 +267,7 @@ impl Scenario {
 
     fn reset_if_planted(&mut self, at: usize) {
         let name = self.stepped_actors[at].actor_stats().name();
-        if !self.shared.planted_fault.is_some_and(|mutant| mutant.resets(name)) {
+        if !self.shared.planted_fault.is_some_and(|fault| fault.resets(name)) {
             return;
         }
         if let Ok(ActorSystem { launches, .. }) = build_actors(&self.plan, self.seed) {

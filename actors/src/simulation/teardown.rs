@@ -40,7 +40,7 @@ impl Scenario {
         for round in 0..PENDING_CRASHES_MAX {
             self.advance_until_idle(QUIET_PERIOD).await;
             let runs =
-                self.stepped_actors.iter().all(|stage| stage.actor_stats().failed_for(self.now).is_none());
+                self.stepped_actors.iter().all(|actor| actor.actor_stats().failed_for(self.now).is_none());
             let of_pools = self.shared.pools.iter().flat_map(|pool| pool.view(self.now).credentials);
             // The pool hears of it a moment after it is so.
             let rested_before = rested;
@@ -77,8 +77,8 @@ impl Scenario {
                 format!("{} wait for {circuit:?}, and nobody is there", view.waiting)
             });
         }
-        for stage in &self.stepped_actors {
-            let (name, depth) = (stage.actor_stats().name(), stage.actor_stats().depth());
+        for actor in &self.stepped_actors {
+            let (name, depth) = (actor.actor_stats().name(), actor.actor_stats().depth());
             ledger.check(Invariant::Leak, depth == 0, || {
                 format!("{depth} seats of {name}, and nobody is there")
             });
@@ -114,8 +114,8 @@ impl Scenario {
     /// One call that goes well; says when to come again.
     fn run_trial(&mut self, circuit: CircuitRef) -> Result<Duration, BreakerRejection> {
         let breaker = self.shared.breaker(circuit).clone();
-        let clearance = breaker.check(circuit.id, self.now)?;
-        let ticket = self.poll_answer(breaker.acquire(circuit.id, clearance));
+        let check = breaker.check(circuit.id, self.now)?;
+        let ticket = self.poll_answer(breaker.acquire(circuit.id, check));
         let Some(ticket) = ticket.transpose()? else { return Ok(SOON) };
         let decided = self.shared.ledger.borrow().nanos(self.now);
         // In shadow mode an open circuit is passed by, and what comes of it is none of its evidence.

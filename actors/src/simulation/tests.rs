@@ -23,9 +23,9 @@ fn a_seed_determines_everything() {
     for seed in 1..30 {
         assert_eq!(run_scenario(seed, 2_000, None), run_scenario(seed, 2_000, None));
     }
-    let mutant = Some(PlantedFault::ReleaseEarly);
-    let failure = run_scenario(1, SCENARIO_STEPS, mutant).unwrap_err();
-    assert_eq!(run_scenario(1, SCENARIO_STEPS, mutant), Err(failure.clone()));
+    let fault = Some(PlantedFault::ReleaseEarly);
+    let failure = run_scenario(1, SCENARIO_STEPS, fault).unwrap_err();
+    assert_eq!(run_scenario(1, SCENARIO_STEPS, fault), Err(failure.clone()));
     let told = failure.to_string();
     assert!(told.contains("--seed 1 --steps 10000") && told.contains("a gate is exceeded"), "{told}");
 }
@@ -34,8 +34,8 @@ fn a_seed_determines_everything() {
 /// finds nothing without the fault.
 #[test]
 fn every_planted_fault_is_caught() {
-    for mutant in PlantedFault::ALL {
-        let expected: &[Invariant] = match mutant {
+    for fault in PlantedFault::ALL {
+        let expected: &[Invariant] = match fault {
             PlantedFault::LeakPermits | PlantedFault::LeakSlots => &[Invariant::Leak, Invariant::Stuck],
             PlantedFault::LeakCircuitWaits => &[Invariant::Leak],
             PlantedFault::ReleaseEarly | PlantedFault::GrantOnCrash | PlantedFault::ResetPool => {
@@ -48,9 +48,9 @@ fn every_planted_fault_is_caught() {
             PlantedFault::LoseMessages => &[Invariant::Stuck, Invariant::Leak],
             PlantedFault::KeepDisconnected => &[Invariant::Leak, Invariant::Order, Invariant::Stuck],
         };
-        let found = (1..80).find_map(|seed| run_scenario(seed, SCENARIO_STEPS, Some(mutant)).err());
-        let Some(failure) = found else { panic!("{mutant:?} lives") };
-        assert!(expected.contains(&failure.invariant), "{mutant:?}: {failure}");
-        assert!(run_scenario(failure.seed, failure.steps, None).is_ok(), "{mutant:?}: {failure}");
+        let found = (1..80).find_map(|seed| run_scenario(seed, SCENARIO_STEPS, Some(fault)).err());
+        let Some(failure) = found else { panic!("{fault:?} was not detected") };
+        assert!(expected.contains(&failure.invariant), "{fault:?}: {failure}");
+        assert!(run_scenario(failure.seed, failure.steps, None).is_ok(), "{fault:?}: {failure}");
     }
 }

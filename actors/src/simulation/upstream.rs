@@ -42,8 +42,8 @@ impl Upstream {
     }
 
     /// One of the endpoints, or all of them, behave differently from now on.
-    pub(super) fn change_behavior(&mut self, dice: &mut SeededRng) {
-        let mood = || {
+    pub(super) fn change_behavior(&mut self, rng: &mut SeededRng) {
+        let behavior = || {
             [
                 Behavior::Healthy,
                 Behavior::Healthy,
@@ -55,11 +55,11 @@ impl Upstream {
                 Behavior::Slow,
             ]
         };
-        if dice.one_in(2) {
-            self.behaviors.fill(dice.choose(mood()));
+        if rng.one_in(2) {
+            self.behaviors.fill(rng.choose(behavior()));
         } else {
-            let chosen = dice.below(self.behaviors.len());
-            self.behaviors[chosen] = dice.choose(mood());
+            let chosen = rng.below(self.behaviors.len());
+            self.behaviors[chosen] = rng.choose(behavior());
         }
     }
 
@@ -69,14 +69,14 @@ impl Upstream {
     }
 
     /// How a call to an endpoint will go.
-    pub(super) fn plan_call(&self, endpoint: usize, dice: &mut SeededRng) -> CallPlan {
-        let mood = match self.behaviors.get(endpoint).copied().unwrap_or(Behavior::Healthy) {
-            Behavior::Flaky => dice.choose([Behavior::Healthy, Behavior::Failing]),
-            mood => mood,
+    pub(super) fn plan_call(&self, endpoint: usize, rng: &mut SeededRng) -> CallPlan {
+        let behavior = match self.behaviors.get(endpoint).copied().unwrap_or(Behavior::Healthy) {
+            Behavior::Flaky => rng.choose([Behavior::Healthy, Behavior::Failing]),
+            behavior => behavior,
         };
         let well = CallPlan {
-            to_first_byte: Duration::from_micros(dice.between(0, 20_000)),
-            body: Duration::from_micros(dice.choose([0, 100, 50_000])),
+            to_first_byte: Duration::from_micros(rng.between(0, 20_000)),
+            body: Duration::from_micros(rng.choose([0, 100, 50_000])),
             outcome: Outcome::Success,
         };
         let failing = |cause, retry_after| CallPlan {
@@ -84,17 +84,17 @@ impl Upstream {
             body: Duration::ZERO,
             ..well
         };
-        match mood {
-            Behavior::Healthy | Behavior::Flaky if dice.one_in(20) => {
+        match behavior {
+            Behavior::Healthy | Behavior::Flaky if rng.one_in(20) => {
                 CallPlan { outcome: Outcome::Neutral, ..well }
             }
             Behavior::Healthy | Behavior::Flaky => well,
-            Behavior::Slow => CallPlan { body: Duration::from_millis(dice.between(100, 60_000)), ..well },
+            Behavior::Slow => CallPlan { body: Duration::from_millis(rng.between(100, 60_000)), ..well },
             Behavior::Failing => {
                 let asked = [None, None, Some(Duration::from_secs(3)), Some(Duration::MAX)];
                 failing(
-                    dice.choose([FailureCause::Status(503), FailureCause::Reset, FailureCause::Decode]),
-                    dice.choose(asked),
+                    rng.choose([FailureCause::Status(503), FailureCause::Reset, FailureCause::Decode]),
+                    rng.choose(asked),
                 )
             }
             Behavior::Silent => {

@@ -37,15 +37,15 @@ pub(super) enum WatchdogError {
 }
 
 /// Whether nothing has happened since the last look.
-fn has_no_progress(before: &mut Option<u64>, pulse: &Progress) -> bool {
-    let beats = pulse.events.load(Ordering::Relaxed);
+fn has_no_progress(before: &mut Option<u64>, progress: &Progress) -> bool {
+    let beats = progress.events.load(Ordering::Relaxed);
     before.replace(beats) == Some(beats)
 }
 
 /// Waits for the result for as long as something happens.
 pub(super) fn wait_for_result<T>(
     result: &Receiver<T>,
-    pulse: &Progress,
+    progress: &Progress,
     patience: Duration,
 ) -> Result<T, WatchdogError> {
     let mut before = None;
@@ -53,8 +53,8 @@ pub(super) fn wait_for_result<T>(
         match result.recv_timeout(patience) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => return Err(WatchdogError::Disconnected),
-            Err(RecvTimeoutError::Timeout) if has_no_progress(&mut before, pulse) => {
-                return Err(WatchdogError::Stuck { step: pulse.step.load(Ordering::Relaxed) });
+            Err(RecvTimeoutError::Timeout) if has_no_progress(&mut before, progress) => {
+                return Err(WatchdogError::Stuck { step: progress.step.load(Ordering::Relaxed) });
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -70,26 +70,26 @@ mod tests {
     #[test]
     fn what_hangs_is_given_up_at_its_step_and_what_ends_is_not() {
         let (send, result) = mpsc::channel();
-        let pulse = Progress::default();
-        pulse.record(7);
+        let progress = Progress::default();
+        progress.record(7);
         assert_eq!(
-            wait_for_result(&result, &pulse, Duration::from_millis(1)),
+            wait_for_result(&result, &progress, Duration::from_millis(1)),
             Err(WatchdogError::Stuck { step: 7 })
         );
         send.send("done").unwrap();
-        assert_eq!(wait_for_result(&result, &pulse, STUCK_AFTER), Ok("done"));
+        assert_eq!(wait_for_result(&result, &progress, STUCK_AFTER), Ok("done"));
         drop(send);
-        assert_eq!(wait_for_result(&result, &pulse, STUCK_AFTER), Err(WatchdogError::Disconnected));
+        assert_eq!(wait_for_result(&result, &progress, STUCK_AFTER), Err(WatchdogError::Disconnected));
     }
 
     #[test]
     fn what_is_slow_is_not_given_up() {
-        let pulse = Progress::default();
+        let progress = Progress::default();
         let mut before = None;
         for step in 0..3 {
-            pulse.record(step);
-            assert!(!has_no_progress(&mut before, &pulse));
+            progress.record(step);
+            assert!(!has_no_progress(&mut before, &progress));
         }
-        assert!(has_no_progress(&mut before, &pulse));
+        assert!(has_no_progress(&mut before, &progress));
     }
 }

@@ -1,4 +1,5 @@
-//! The learnt limit in a closed loop with a model of an upstream, on a clock of its own (P7, B3). Each tick is a millisecond.
+//! The learnt limit in a closed loop with a model of an upstream, on a simulated clock (P7, B3). Each tick is a
+//! millisecond.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -16,16 +17,16 @@ fn config(min: usize) -> AdaptiveConfig {
     AdaptiveConfig { enabled: true, min: NonZeroUsize::new(min).unwrap(), ..AdaptiveConfig::default() }
 }
 
-/// What serves requests: so many at a time, the others wait in a row.
+/// A server that works on `capacity` requests at a time; the others wait in order.
 #[derive(Debug, Clone, Copy)]
 struct Server {
     capacity: usize,
     service_ms: u64,
-    /// Each request takes this share of its time more or less, in percent.
+    /// Each request takes this percentage of its time more or less.
     spread: u64,
-    /// It throttles those that come while it has as many.
+    /// Throttles new requests while it has this many.
     most: usize,
-    /// So many of a hundred are never answered.
+    /// Percentage of requests without an answer.
     lost: u64,
 }
 
@@ -36,7 +37,7 @@ struct Request {
     work_ms: u64,
 }
 
-/// Clients that always want something, a gate as wide as the limit, and a server.
+/// Clients that always send, a gate as wide as the limit, and a server.
 struct LoadModel {
     learner: LimitLearner,
     server: Server,
@@ -46,7 +47,7 @@ struct LoadModel {
     random: u64,
 }
 
-/// What came of a while.
+/// Results of one run.
 #[derive(Debug, Default)]
 struct RunStats {
     lowest: usize,
@@ -67,12 +68,12 @@ impl LoadModel {
         (self.random >> 33) % 100
     }
 
-    fn admit(&mut self, course: &mut RunStats) {
-        let room = self.learner.limit().min(self.clients).saturating_sub(self.requests.len());
-        for _ in 0..room {
+    fn admit(&mut self, run: &mut RunStats) {
+        let free = self.learner.limit().min(self.clients).saturating_sub(self.requests.len());
+        for _ in 0..free {
             if self.requests.len() >= self.server.most {
                 self.learner.samples().record_drop(self.now - TICK, self.now, OverloadSignal::Throttling);
-                course.dropped += 1;
+                run.dropped += 1;
                 continue;
             }
             let spread = self.server.service_ms * self.server.spread / 100;
@@ -82,55 +83,55 @@ impl LoadModel {
         }
     }
 
-    fn tick(&mut self, course: &mut RunStats) {
+    fn tick(&mut self, run: &mut RunStats) {
         self.now += TICK;
         let Self { learner, server, requests, now, .. } = self;
         let live = requests.len();
-        // Lost ones take no place at the server.
+        // Lost requests use no capacity of the server.
         let working = requests.iter_mut().filter(|request| request.work_ms < u64::MAX);
         working.take(server.capacity).for_each(|request| request.work_ms -= 1);
         requests.retain(|request| {
             let age = now.duration_since(request.began);
             if request.work_ms == 0 {
                 learner.samples().record_latency(request.began, age, live);
-                course.served += 1;
+                run.served += 1;
             } else if age >= Duration::from_millis(TIMEOUT_MS) {
                 learner.samples().record_drop(request.began, *now, OverloadSignal::Timeout);
-                course.dropped += 1;
+                run.dropped += 1;
             }
             request.work_ms > 0 && age < Duration::from_millis(TIMEOUT_MS)
         });
         learner.update(*now);
-        self.admit(course);
+        self.admit(run);
     }
 
     fn run(&mut self, seconds: u64) -> RunStats {
-        let mut course = RunStats { lowest: usize::MAX, ..RunStats::default() };
+        let mut run = RunStats { lowest: usize::MAX, ..RunStats::default() };
         for _ in 0..seconds * 1_000 {
-            self.tick(&mut course);
-            course.lowest = course.lowest.min(self.learner.limit());
-            course.highest = course.highest.max(self.learner.limit());
+            self.tick(&mut run);
+            run.lowest = run.lowest.min(self.learner.limit());
+            run.highest = run.highest.max(self.learner.limit());
         }
-        course
+        run
     }
 }
 
-/// P7: the limit finds the upstream's capacity: it is used to the full, and little waits there
+/// P7: the limit finds the upstream's capacity: the capacity is fully used, and few requests wait there
 #[test]
 fn the_limit_settles_a_little_above_the_capacity() {
     for (capacity, service_ms, spread) in [(20, 20, 0), (8, 50, 30), (40, 10, 50), (4, 300, 30)] {
         let server = Server { capacity, service_ms, spread, ..GOOD };
         let mut model = LoadModel::new(server, 200, 100);
         model.run(30);
-        let course = model.run(30);
-        assert!(course.lowest >= capacity && course.highest <= capacity * 2 + 2, "{server:?}: {course:?}");
+        let run = model.run(30);
+        assert!(run.lowest >= capacity && run.highest <= capacity * 2 + 2, "{server:?}: {run:?}");
         let possible = 30_000 * capacity / service_ms as usize;
-        assert!(course.served >= possible * 95 / 100, "{server:?}: {course:?} of {possible}");
-        assert_eq!(course.dropped, 0, "{server:?}");
+        assert!(run.served >= possible * 95 / 100, "{server:?}: {run:?} of {possible}");
+        assert_eq!(run.dropped, 0, "{server:?}");
     }
 }
 
-/// P7: it follows a capacity that halves, and one that doubles twice
+/// P7: the limit follows a capacity that halves, and one that doubles twice
 #[test]
 fn the_limit_follows_the_capacity() {
     let mut model = LoadModel::new(Server { spread: 20, ..GOOD }, 200, 100);
@@ -138,29 +139,30 @@ fn the_limit_follows_the_capacity() {
     for capacity in [10, 20, 40] {
         model.server.capacity = capacity;
         model.run(20);
-        let course = model.run(20);
+        let run = model.run(20);
         assert!(
-            course.lowest >= capacity * 9 / 10 && course.highest <= capacity * 2,
-            "{capacity}: {course:?}"
+            run.lowest >= capacity * 9 / 10 && run.highest <= capacity * 2,
+            "{capacity}: {run:?}"
         );
     }
 }
 
-/// P7, B3: an upstream that throttles gets about what it takes, and is asked for more only now and then
+/// P7, B3: an upstream that throttles gets about as much as it accepts, and more only now and then
 #[test]
 fn throttling_lowers_the_limit_to_what_is_accepted() {
     let mut model = LoadModel::new(Server { capacity: 100, most: 10, ..GOOD }, 200, 100);
     model.run(10);
-    let course = model.run(60);
-    assert!(course.lowest >= 5 && course.highest <= 14, "{course:?}");
-    assert!(course.dropped * 50 <= course.served, "{course:?}");
+    let run = model.run(60);
+    assert!(run.lowest >= 5 && run.highest <= 14, "{run:?}");
+    assert!(run.dropped * 50 <= run.served, "{run:?}");
     model.server.most = 40;
     model.run(30);
-    let course = model.run(30);
-    assert!(course.lowest >= 20 && course.highest <= 48, "{course:?}");
+    let run = model.run(30);
+    assert!(run.lowest >= 20 && run.highest <= 48, "{run:?}");
 }
 
-/// P7: constant timeouts look stable as latencies, so the limit climbed to its maximum (Netflix concurrency-limits #137)
+/// P7: constant timeouts look like stable latencies, which made the limit climb to its maximum (Netflix
+/// concurrency-limits #137)
 #[test]
 fn constant_timeouts_lower_the_limit_to_its_floor() {
     let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
@@ -168,34 +170,35 @@ fn constant_timeouts_lower_the_limit_to_its_floor() {
     assert_eq!(model.learner.limit(), 100);
     model.server.lost = 100;
     model.run(8);
-    let course = model.run(120);
-    assert_eq!((course.lowest, course.highest, course.served), (3, 3, 0));
+    let run = model.run(120);
+    assert_eq!((run.lowest, run.highest, run.served), (3, 3, 0));
     model.server.lost = 0;
     model.run(20);
-    assert_eq!(model.learner.limit(), 100, "it recovers");
+    assert_eq!(model.learner.limit(), 100, "the limit recovers");
 }
 
-/// P7: nor do those that are served hide those that are not
+/// P7: served requests do not hide the timeouts
 #[test]
 fn a_third_of_timeouts_keeps_the_limit_down() {
     let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
     model.run(20);
     model.server.lost = 30;
     model.run(30);
-    let course = model.run(60);
-    assert!(course.highest <= 8 && course.served > 0, "{course:?}");
+    let run = model.run(60);
+    assert!(run.highest <= 8 && run.served > 0, "{run:?}");
 }
 
-/// P7: a limit whose latency sits just above the baseline had headroom added at every step, so it grew for ever (#134)
+/// P7: with a latency just above the baseline, headroom added at every step makes the limit grow without bound (#134)
 #[test]
 fn headroom_is_added_only_while_latency_is_flat() {
     let mut model = LoadModel::new(Server { spread: 50, ..GOOD }, 500, 1_000);
     model.run(60);
-    let course = model.run(1_200);
-    assert!(course.highest <= 45, "{course:?}");
+    let run = model.run(1_200);
+    assert!(run.highest <= 45, "{run:?}");
 }
 
-/// P7: a drop is a signal and no latency (#176): a window with one never raises the limit, however fast the others were
+/// P7: a drop is a signal, not a latency (#176): a window with a drop never raises the limit, however fast the other
+/// requests were
 #[test]
 fn drops_are_not_ignored() {
     let mut core = AdaptiveLimit::new(&config(3), 100);
@@ -209,40 +212,40 @@ fn drops_are_not_ignored() {
     assert_eq!((core.evaluate(&dropped, now), core.limit()), (Some(LimitCause::Throttling), 99));
     let stale = SampleWindow { stale_drops: 1, ..window.clone() };
     assert_eq!((core.evaluate(&stale, now), core.limit()), (None, 99));
-    assert_eq!((core.evaluate(&window, now + TICK * 999), core.limit()), (None, 99), "it stays for a while");
+    assert_eq!((core.evaluate(&window, now + TICK * 999), core.limit()), (None, 99), "no rise soon after a drop");
     assert_eq!(core.evaluate(&window, now + TICK * 1_000), Some(LimitCause::Use));
     let storm = SampleWindow { timeouts: 500, dropped_us: 500_000_000, ..window };
-    assert_eq!((core.evaluate(&storm, now), core.limit()), (Some(LimitCause::Timeouts), 50), "half at most");
+    assert_eq!((core.evaluate(&storm, now), core.limit()), (Some(LimitCause::Timeouts), 50), "one step removes a half at most");
 }
 
-/// P7: what was measured under overload is no baseline for good (Envoy #38338)
+/// P7: a baseline measured under overload does not stay (Envoy #38338)
 #[test]
-fn a_baseline_measured_under_overload_is_outgrown() {
+fn a_baseline_measured_under_overload_is_replaced() {
     let mut model = LoadModel::new(Server { capacity: 1, service_ms: 100, ..GOOD }, 200, 100);
     model.run(20);
     let overloaded = model.learner.samples().view().baseline.unwrap();
     assert!(overloaded > Duration::from_millis(150), "{overloaded:?}");
     model.server = GOOD;
     model.run(20);
-    let course = model.run(20);
-    assert!(course.lowest >= 20 && course.highest <= 40, "{course:?}");
+    let run = model.run(20);
+    assert!(run.lowest >= 20 && run.highest <= 40, "{run:?}");
     let baseline = model.learner.samples().view().baseline.unwrap();
     assert!(baseline < Duration::from_millis(30), "{baseline:?}");
 }
 
-/// P7: an upstream whose answers take longer for reasons of their own is not strangled for it
+/// P7: longer answers without a queue at the upstream do not keep the limit low
 #[test]
 fn slower_objects_do_not_hold_the_limit_down() {
     let mut model = LoadModel::new(Server { capacity: 60, ..GOOD }, 50, 100);
     model.run(20);
     model.server.service_ms = 150;
-    let course = model.run(5);
-    assert!(course.lowest >= 20, "{course:?}");
+    let run = model.run(5);
+    assert!(run.lowest >= 20, "{run:?}");
     model.run(15);
     assert!(model.run(10).lowest >= 50);
 }
 
-/// P7: samples of before the limit's last step skew nothing (Envoy #11579)
+/// P7: samples from before the limit's last step are ignored (Envoy #11579)
 #[test]
 fn requests_before_the_last_step_are_ignored() {
     let now = clock::now();
@@ -253,7 +256,7 @@ fn requests_before_the_last_step_are_ignored() {
     answer(&learner, now, 20);
     let moved = now + TICK * 200;
     assert_eq!(learner.update(moved).map(|moved| moved.to), Some(6));
-    // The queue of before, with a latency that would halve the limit and a failure that would lower it.
+    // Earlier requests, with a latency that would halve the limit and a failure that would lower it.
     answer(&learner, moved - TICK, 900);
     assert_eq!(learner.update(moved + TICK * 200), None);
     answer(&learner, moved + TICK, 20);
@@ -262,35 +265,36 @@ fn requests_before_the_last_step_are_ignored() {
     learner.samples().record_drop(fell - TICK, fell, OverloadSignal::Timeout);
     assert_eq!(learner.update(fell).map(|moved| moved.to), Some(10));
     learner.samples().record_drop(fell - TICK, fell, OverloadSignal::Timeout);
-    assert_eq!(learner.update(fell + TICK * 200), None, "of one overload, lowered for once");
+    assert_eq!(learner.update(fell + TICK * 200), None, "one overload lowers the limit once");
     learner.samples().record_drop(fell + TICK, fell + TICK * 300, OverloadSignal::Timeout);
     assert_eq!(learner.update(fell + TICK * 400).map(|moved| moved.to), Some(8));
 }
 
-/// P7: no window is set aside for measuring, so healthy traffic is never shed for one, and the floor is a floor only (Envoy #46532)
+/// P7: no window is reserved for measuring, so healthy traffic is never shed for one, and the floor is only a floor
+/// (Envoy #46532)
 #[test]
 fn healthy_traffic_is_never_shed_to_measure() {
     let mut model = LoadModel::new(Server { capacity: 100, spread: 20, ..GOOD }, 90, 100);
     model.run(20);
-    let course = model.run(600);
-    assert_eq!((course.lowest, course.highest), (100, 100));
+    let run = model.run(600);
+    assert_eq!((run.lowest, run.highest), (100, 100));
 }
 
-/// P7: a limit that is not used says nothing and does not grow
+/// P7: a limit that is not used does not grow
 #[test]
-fn it_rises_only_while_it_is_used() {
+fn the_limit_rises_only_while_it_is_used() {
     let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 5, 100);
     assert!(model.run(60).highest <= 12);
     model.clients = 100;
     model.run(20);
     assert_eq!(model.learner.limit(), 100);
     model.clients = 1;
-    assert_eq!(model.run(60).lowest, 100, "nor does it fall");
+    assert_eq!(model.run(60).lowest, 100, "an unused limit does not fall either");
 }
 
-/// P7: after a restart that lost what was learnt it begins at the floor
+/// P7: after a restart without the learnt state the limit begins at the floor
 #[test]
-fn what_is_forgotten_begins_at_the_floor() {
+fn a_reset_limit_begins_at_the_floor() {
     let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
     model.run(20);
     model.learner.reset(model.now);
@@ -300,7 +304,7 @@ fn what_is_forgotten_begins_at_the_floor() {
 }
 
 proptest! {
-    /// P7: whatever comes, the limit keeps its bounds, and only windows without drops raise it
+    /// P7: the limit always keeps its bounds, and only windows without drops raise it
     #[test]
     fn the_limit_keeps_its_bounds(
         (min, max) in (1usize..50, 1usize..200),
