@@ -237,7 +237,9 @@ impl Pool {
                 EndpointEvent::PanicEntered => {
                     warn!(log, "all endpoints failed, all stay in rotation"; "bucket" => bucket)
                 }
-                EndpointEvent::PanicEnded => info!(log, "an endpoint succeeded again, failed endpoints are ejected again"; "bucket" => bucket),
+                EndpointEvent::PanicEnded => {
+                    info!(log, "an endpoint succeeded again, failed endpoints are ejected again"; "bucket" => bucket)
+                }
                 EndpointEvent::FailedOver => {
                     warn!(log, "failed over to standby endpoints"; "bucket" => bucket)
                 }
@@ -307,7 +309,8 @@ impl MessageHandler<ReassignPermit> for Pool {
 
     fn apply(&mut self, message: ReassignPermit, (): (), now: Instant) -> Result<Reassigned, NoCredential> {
         let ReassignPermit { avoid, credential } = message;
-        let switched = credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));
+        let switched =
+            credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));
         let credential = switched.transpose()?.flatten();
         let endpoint = avoid.map(|avoid| self.state.pick_other_endpoint(avoid, now));
         self.log_events();

@@ -140,10 +140,7 @@ fn the_limit_follows_the_capacity() {
         model.server.capacity = capacity;
         model.run(20);
         let run = model.run(20);
-        assert!(
-            run.lowest >= capacity * 9 / 10 && run.highest <= capacity * 2,
-            "{capacity}: {run:?}"
-        );
+        assert!(run.lowest >= capacity * 9 / 10 && run.highest <= capacity * 2, "{capacity}: {run:?}");
     }
 }
 
@@ -212,10 +209,18 @@ fn drops_are_not_ignored() {
     assert_eq!((core.evaluate(&dropped, now), core.limit()), (Some(LimitCause::Throttling), 99));
     let stale = SampleWindow { stale_drops: 1, ..window.clone() };
     assert_eq!((core.evaluate(&stale, now), core.limit()), (None, 99));
-    assert_eq!((core.evaluate(&window, now + TICK * 999), core.limit()), (None, 99), "no rise soon after a drop");
+    assert_eq!(
+        (core.evaluate(&window, now + TICK * 999), core.limit()),
+        (None, 99),
+        "no rise soon after a drop"
+    );
     assert_eq!(core.evaluate(&window, now + TICK * 1_000), Some(LimitCause::Use));
     let storm = SampleWindow { timeouts: 500, dropped_us: 500_000_000, ..window };
-    assert_eq!((core.evaluate(&storm, now), core.limit()), (Some(LimitCause::Timeouts), 50), "one step removes a half at most");
+    assert_eq!(
+        (core.evaluate(&storm, now), core.limit()),
+        (Some(LimitCause::Timeouts), 50),
+        "one step removes a half at most"
+    );
 }
 
 /// P7: a baseline measured under overload does not stay (Envoy #38338)

@@ -37,10 +37,7 @@ impl CredentialFamilies {
         let opts = |name: &str, help: &str| Opts::new(name, help);
         let this = Self {
             in_use: IntGaugeVec::new(
-                opts(
-                    "upstream_credential_in_use",
-                    "1 while a credential is in rotation, 0 while it is not",
-                ),
+                opts("upstream_credential_in_use", "1 while a credential is in rotation, 0 while it is not"),
                 &labels,
             )?,
             in_flight: IntGaugeVec::new(

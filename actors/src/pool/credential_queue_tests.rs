@@ -132,7 +132,10 @@ fn a_request_is_refused_at_once_where_waiting_is_of_no_use() {
         AcquireDecision::Refuse(AcquireRefusal::NoCredential { until, is_refused: false })
     );
     fixture.now += secs(19);
-    assert_eq!(fixture.state.decide(Priority::Normal, fixture.now + secs(30), fixture.now), AcquireDecision::Queue);
+    assert_eq!(
+        fixture.state.decide(Priority::Normal, fixture.now + secs(30), fixture.now),
+        AcquireDecision::Queue
+    );
     let hurried = fixture.now + Duration::from_millis(999);
     assert!(
         matches!(
@@ -160,7 +163,10 @@ fn a_stalled_queue_is_not_measured() {
     let others = (0..4).filter_map(|_| fixture.acquire()).count();
     assert!(others < 4, "no more than fit into the second");
     fixture.record_error(0, CredentialError::Throttled(Some(Duration::from_millis(100))));
-    assert_eq!(fixture.state.decide(Priority::Normal, fixture.now + secs(30), fixture.now), AcquireDecision::Queue);
+    assert_eq!(
+        fixture.state.decide(Priority::Normal, fixture.now + secs(30), fixture.now),
+        AcquireDecision::Queue
+    );
 }
 
 /// C3, P4: a retry that switches its credential releases the old one to a waiter
@@ -171,7 +177,10 @@ fn a_switched_credential_wakes_the_queue() {
     let third = fixture.acquire().unwrap();
     assert_eq!((first.credential(), second.credential(), third.credential()), (Some(0), Some(1), None));
     assert!(fixture.state.switch_credential(FIRST, true, fixture.now).is_err(), "no other has capacity");
-    assert!(matches!(fixture.state.switch_credential(FIRST, false, fixture.now), Ok(None)), "the retry may keep its credential");
+    assert!(
+        matches!(fixture.state.switch_credential(FIRST, false, fixture.now), Ok(None)),
+        "the retry may keep its credential"
+    );
     second.cancel();
     let switched = fixture.state.switch_credential(FIRST, true, fixture.now).unwrap().unwrap();
     // The wake-up of the second is without effect: its credential is taken, and that of the first is not free yet.

@@ -126,10 +126,7 @@ fn a_refused_credential_comes_back_on_trial() {
     let later = now + secs(900);
     let trial = selector.pick(None, later).unwrap();
     assert!(selector.pick(None, later).is_none(), "one trial request at a time");
-    assert!(
-        !selector.stats[0].count_accepted(now + secs(1)),
-        "earlier requests do not end the trial"
-    );
+    assert!(!selector.stats[0].count_accepted(now + secs(1)), "earlier requests do not end the trial");
     selector.record_failed_check(FIRST, true, later);
     drop(trial);
     assert_eq!(

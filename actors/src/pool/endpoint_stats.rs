@@ -107,7 +107,7 @@ impl EndpointStats {
             EndpointState::BackingOff(until) | EndpointState::Ejected(until, _) if until <= now => {
                 EndpointState::InRotation
             }
-             state => state,
+            state => state,
         }
     }
 

@@ -59,7 +59,10 @@ fn failures_in_a_row_eject() {
     assert_eq!(fixture.fail_times(4), None);
     assert_eq!(fixture.fail(FailureKind::Status), Some(30 * SECOND));
     assert!(!fixture.endpoint.is_usable());
-    assert_eq!(fixture.endpoint.state(), EndpointState::Ejected(fixture.now + 30 * SECOND, FailureKind::Status));
+    assert_eq!(
+        fixture.endpoint.state(),
+        EndpointState::Ejected(fixture.now + 30 * SECOND, FailureKind::Status)
+    );
 }
 
 /// P5: each ejection resets the count of failures in a row (Envoy #40697); an endpoint that passed its probation has
@@ -143,11 +146,7 @@ fn an_unreachable_endpoint_backs_off_at_once() {
     for back_off in [1, 2, 4, 8] {
         assert_eq!(fixture.fail(FailureKind::Unreachable), Some(back_off * SECOND));
         assert_eq!(fixture.endpoint.state(), EndpointState::BackingOff(fixture.now + back_off * SECOND));
-        assert_eq!(
-            fixture.fail(FailureKind::Unreachable),
-            None,
-            "concurrent failures count once"
-        );
+        assert_eq!(fixture.fail(FailureKind::Unreachable), None, "concurrent failures count once");
         fixture.wait(back_off * SECOND);
     }
     assert_eq!(fixture.fail(FailureKind::Unreachable), Some(30 * SECOND));

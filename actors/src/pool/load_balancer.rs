@@ -9,7 +9,7 @@
 //! endpoint unhealthy, all endpoints are called until a call of one succeeds.
 //!
 //! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
-//! those have been usable for `return_after`, or at once if no standby endpoint is usable.
+//! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
 
 use std::ops::Range;
 use std::sync::Arc;

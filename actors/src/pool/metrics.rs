@@ -121,7 +121,10 @@ impl PoolFamilies {
                 &["bucket", "reason"],
             )?,
             budget_exhausted: IntCounterVec::new(
-                Opts::new("retry_budget_exhausted_total", "retries refused because the bucket's retry budget was spent"),
+                Opts::new(
+                    "retry_budget_exhausted_total",
+                    "retries refused because the bucket's retry budget was spent",
+                ),
                 &["bucket"],
             )?,
             amplification: GaugeVec::new(
@@ -142,10 +145,7 @@ impl PoolFamilies {
                 Opts::new("bucket_queue_depth", "requests waiting for a permit of their bucket"),
                 &["bucket"],
             )?,
-            total_depth: IntGauge::new(
-                "request_queue_depth",
-                "requests waiting for a permit, all buckets",
-            )?,
+            total_depth: IntGauge::new("request_queue_depth", "requests waiting for a permit, all buckets")?,
             healthy: IntGaugeVec::new(
                 Opts::new(
                     "upstream_endpoint_healthy",
@@ -154,7 +154,10 @@ impl PoolFamilies {
                 &["bucket", "endpoint"],
             )?,
             ejections: IntCounterVec::new(
-                Opts::new("upstream_endpoint_ejections_total", "times an endpoint was ejected because of failures"),
+                Opts::new(
+                    "upstream_endpoint_ejections_total",
+                    "times an endpoint was ejected because of failures",
+                ),
                 &["bucket", "endpoint"],
             )?,
             credentials: CredentialFamilies::register(registry)?,

@@ -23,7 +23,7 @@ const NANOS: u128 = 1_000_000_000;
 
 /// Permission to retry. It counts as a retry in flight until it is dropped.
 #[derive(Debug)]
-#[must_use = "a retry counts as under way until its ticket is dropped"]
+#[must_use = "a retry counts as in flight until its ticket is dropped"]
 pub struct RetryTicket {
     retrying: Arc<AtomicUsize>,
 }

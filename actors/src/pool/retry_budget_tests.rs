@@ -44,7 +44,11 @@ fn a_few_retries_are_always_allowed() {
     assert_eq!(exhaust(&mut budget, 1, t0), 30);
     assert_eq!(exhaust(&mut budget, 2, t0 + millis(9_000)), 0);
     assert_eq!(exhaust(&mut budget, 3, t0 + millis(10_000)), 30);
-    assert_eq!(exhaust(&mut budget, 1003, t0 + millis(10_000)), 170, "the larger of share and floor, not their sum");
+    assert_eq!(
+        exhaust(&mut budget, 1003, t0 + millis(10_000)),
+        170,
+        "the larger of share and floor, not their sum"
+    );
     let mut nothing = RetryBudget::new(RetryBudgetConfig { percent: 0, ..CONFIG }, t0);
     assert_eq!(exhaust(&mut nothing, 1_000_000, t0), 0);
 }

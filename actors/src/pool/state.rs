@@ -399,7 +399,9 @@ impl<W: Waiter> PoolState<W> {
     }
 
     fn credential_capacity(&self, now: Instant) -> CredentialCapacity {
-        self.credential_selector.as_ref().map_or(CredentialCapacity::Available, |selector| selector.capacity(now))
+        self.credential_selector
+            .as_ref()
+            .map_or(CredentialCapacity::Available, |selector| selector.capacity(now))
     }
 
     fn pick_endpoint(&mut self, avoid: Option<EndpointId>, now: Instant) -> EndpointTicket {

@@ -215,7 +215,11 @@ fn a_newcomer_of_a_higher_class_displaces_the_last_of_the_lowest() {
     let low = as_class(&mut fixture, Priority::Low).unwrap();
     let late = as_class(&mut fixture, Priority::Low).unwrap();
     let normal = as_class(&mut fixture, Priority::Normal).unwrap();
-    assert_eq!(as_class(&mut fixture, Priority::Low).unwrap_err(), full(3), "the newcomer is the last in the queue");
+    assert_eq!(
+        as_class(&mut fixture, Priority::Low).unwrap_err(),
+        full(3),
+        "the newcomer is the last in the queue"
+    );
     let high = as_class(&mut fixture, Priority::High).unwrap();
     assert_eq!(
         late.rejection(),

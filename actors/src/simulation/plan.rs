@@ -1,7 +1,7 @@
-//! One episode's conditions, drawn from its seed: a configuration, and how often what goes wrong.
+//! Conditions of one scenario, drawn from its seed: a configuration and the rates of faults.
 //!
-//! Narrow and wide bounds are drawn alike, and some kinds of trouble are absent from some episodes, for two troubles may hide
-//! each other's effects. The configuration is written and read as an operator's is, so that it is complete and checked.
+//! Narrow and wide bounds are equally likely. Some faults are absent from some scenarios, because two faults may hide
+//! each other's effects. The configuration is written and loaded as text, so that it is complete and validated.
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
@@ -10,26 +10,26 @@ use tidegate_config::{Config, Problems, Sources, load};
 
 use crate::simulation::rng::SeededRng;
 
-/// How much time passes in one leap of the clock, at most.
+/// Size of clock steps, and how often the clock leaps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClockSteps {
     pub(super) step: Duration,
     pub(super) leap_one_in: usize,
 }
 
-/// The conditions of an episode.
+/// Conditions of a scenario.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) clients_max: usize,
     pub(super) addresses: usize,
-    /// Worker threads, each with leases and permits of its own.
+    /// Worker threads, each with its own leases and permits.
     pub(super) threads: usize,
     pub(super) clock: ClockSteps,
-    /// Steps per crash; none without.
+    /// Steps per crash; none means no crashes.
     pub(super) crash_one_in: Option<usize>,
     pub(super) disconnect_one_in: usize,
-    /// Steps per change of an upstream's mood.
+    /// Steps per change of an upstream's behavior.
     pub(super) behavior_one_in: usize,
     /// Steps per sample of the sensors.
     pub(super) sample_one_in: usize,
@@ -56,10 +56,10 @@ impl Plan {
 
 type Keys<'a> = &'a [(&'a str, &'a dyn Display)];
 
-/// A configuration being written.
+/// A configuration text under construction.
 struct ConfigText {
     text: String,
-    /// What every burst must be able to pay.
+    /// Every burst must cover this cost.
     cost_max: u32,
 }
 
@@ -84,7 +84,7 @@ fn generate_config(rng: &mut SeededRng) -> String {
             ("ask_timeout_ms", &rng.choose([5, 1_000])),
         ],
     );
-    // what the process really uses is not looked at
+    // The process's real usage is not measured.
     text.section(
         "monitor",
         &[
@@ -93,10 +93,7 @@ fn generate_config(rng: &mut SeededRng) -> String {
             ("descriptor_limit", &(1 << 20)),
         ],
     );
-    text.section(
-        "sessions",
-        &[("capacity", &rng.choose([1, 3, 10])), ("ttl_seconds", &rng.choose([1, 60]))],
-    );
+    text.section("sessions", &[("capacity", &rng.choose([1, 3, 10])), ("ttl_seconds", &rng.choose([1, 60]))]);
     generate_limits(rng, &mut text);
     let endpoint = |port: u16| format!("\"http://127.0.0.1:{port}\"");
     generate_bucket(rng, &mut text, "one", &endpoint(1));
@@ -111,12 +108,13 @@ fn generate_config(rng: &mut SeededRng) -> String {
     text.text
 }
 
-/// Limits, and what requests cost of them.
+/// Rate limits, and the costs of requests.
 fn generate_limits(rng: &mut SeededRng, text: &mut ConfigText) {
     let headers = if rng.one_in(4) { "\"always\"" } else { "\"refused\"" };
     text.section("rate_limit", &[("table_capacity", &rng.choose([1, 3, 100])), ("headers", &headers)]);
     if rng.one_in(3) {
-        // The second uses up a burst that is wide enough to be leased from, to the last token, so that a lease too many shows.
+        // The second set uses up a burst that is wide enough for leases, to the last token, so that one lease too many
+        // is detected.
         let [read, write, list] = rng.choose([[1, 2, 10], [1, 1_000, 30], [10, 1, 1]]);
         text.cost_max = read.max(write).max(list);
         text.section("rate_limit.cost", &[("read", &read), ("write", &write), ("list", &list)]);
@@ -146,11 +144,11 @@ fn generate_bucket(rng: &mut SeededRng, text: &mut ConfigText, name: &str, endpo
     let upstream = format!("buckets.{name}.s3");
     text.section(&upstream, &[("endpoints", &format!("[{endpoints}]"))]);
     text.section(&format!("{upstream}.connection_pool"), &[("size", &1_000)]);
-    let places = rng.choose([1, 2, 5, 80]);
+    let permits = rng.choose([1, 2, 5, 80]);
     let (queued_max, queue_timeout) = (rng.choose([0, 1, 3, 20]), rng.choose([0, 20, 1_000]));
     text.section(
         &format!("{upstream}.concurrency"),
-        &[("max_concurrent", &places), ("max_queued", &queued_max), ("queue_timeout_ms", &queue_timeout)],
+        &[("max_concurrent", &permits), ("max_queued", &queued_max), ("queue_timeout_ms", &queue_timeout)],
     );
     if queued_max > 0 && queue_timeout > 0 && rng.one_in(4) {
         text.text.push_str("overload = \"codel\"\ncodel_target_ms = 5\ncodel_interval_ms = 20\n");
@@ -182,7 +180,7 @@ fn generate_bucket(rng: &mut SeededRng, text: &mut ConfigText, name: &str, endpo
     text.section(
         &format!("{upstream}.hedging"),
         &[
-            ("enabled", &(places > 1 && !rng.one_in(3))),
+            ("enabled", &(permits > 1 && !rng.one_in(3))),
             ("percent", &rng.choose([1, 5, 50, 100])),
             ("burst", &rng.choose([1, 10])),
             ("min_calls", &20),
@@ -200,7 +198,7 @@ fn generate_bucket(rng: &mut SeededRng, text: &mut ConfigText, name: &str, endpo
     generate_circuits(rng, text, &upstream);
 }
 
-/// Open times are short enough for some that wait for their ends to see them.
+/// Open times are short enough for some waiters to see their end.
 fn generate_circuits(rng: &mut SeededRng, text: &mut ConfigText, upstream: &str) {
     let open = rng.choose([0.2, 0.5, 1.0, 5.0]);
     text.section(

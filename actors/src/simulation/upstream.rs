@@ -1,25 +1,25 @@
-//! Upstreams that fail in every way, each endpoint in a mood of its own.
+//! Simulated upstreams. Each endpoint has its own behavior and can fail in every way.
 
 use std::time::Duration;
 
 use crate::breaker::{FailureCause, Outcome};
 use crate::simulation::rng::SeededRng;
 
-/// How an endpoint behaves for a while.
+/// Behavior of an endpoint for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behavior {
     Healthy,
     /// Every second call fails.
     Flaky,
     Failing,
-    /// It takes the request and says nothing.
+    /// Accepts the request and does not answer.
     Silent,
     Refusing,
-    /// It answers, and takes its time over the body.
+    /// Answers, with a slow body.
     Slow,
 }
 
-/// How a call goes, unless it is cut short.
+/// How a call goes if it is not cancelled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallPlan {
     pub(super) to_first_byte: Duration,
@@ -27,13 +27,13 @@ pub(super) struct CallPlan {
     pub(super) outcome: Outcome,
 }
 
-/// One bucket's endpoints.
+/// The endpoints of one bucket.
 #[derive(Debug)]
 pub(super) struct Upstream {
     behaviors: Vec<Behavior>,
 }
 
-/// How long a silent endpoint is waited for.
+/// Timeout of a call to a silent endpoint.
 const SILENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Upstream {
@@ -41,7 +41,7 @@ impl Upstream {
         Self { behaviors: vec![Behavior::Healthy; endpoints] }
     }
 
-    /// One of the endpoints, or all of them, behave differently from now on.
+    /// Changes the behavior of one endpoint or of all.
     pub(super) fn change_behavior(&mut self, rng: &mut SeededRng) {
         let behavior = || {
             [
@@ -63,12 +63,12 @@ impl Upstream {
         }
     }
 
-    /// Whether an endpoint can be connected to.
+    /// Whether an endpoint accepts connections.
     pub(super) fn accepts_connections(&self, endpoint: usize) -> bool {
         self.behaviors.get(endpoint) != Some(&Behavior::Refusing)
     }
 
-    /// How a call to an endpoint will go.
+    /// Draws how a call to an endpoint goes.
     pub(super) fn plan_call(&self, endpoint: usize, rng: &mut SeededRng) -> CallPlan {
         let behavior = match self.behaviors.get(endpoint).copied().unwrap_or(Behavior::Healthy) {
             Behavior::Flaky => rng.choose([Behavior::Healthy, Behavior::Failing]),
