@@ -10,10 +10,11 @@ use crate::actor_shell::{Component, MessageHandler};
 use crate::client_waits::ClientWaits;
 use crate::mailbox::ActorMessage;
 use crate::pool::credential::{CredentialId, CredentialTicket};
+use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitRejection};
 use crate::pool::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
 use crate::pool::load_balancer::EndpointEvent;
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
-use crate::pool::state::{AcquireDecision, AcquireRefusal, NoCredential, PoolState, WaitRejection, Waiter};
+use crate::pool::state::{PoolState, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::wake_timer::WakeTimer;
 

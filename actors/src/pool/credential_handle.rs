@@ -8,8 +8,9 @@ use crate::clock;
 use crate::pool::actor::{ReassignPermit, Reassigned, WakeQueue};
 use crate::pool::credential::{CredentialError, CredentialId, all_out_of_rotation, has_other};
 use crate::pool::credential_actor::{ReportCredentialError, ReportFailedCheck};
-use crate::pool::handle::{PoolHandle, PoolRejection};
+use crate::pool::handle::PoolHandle;
 use crate::pool::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
+use crate::pool::rejection::PoolRejection;
 use crate::pool::ticket::Permit;
 
 impl PoolHandle {

@@ -6,12 +6,13 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::clock;
 use crate::pool::actor::GrantResult;
+use crate::pool::decision::AcquireDecision;
 use crate::pool::endpoint_stats::EndpointStatsTable;
 use crate::pool::handle::PoolBounds;
 use crate::pool::load_balancer::LoadBalancer;
 use crate::pool::load_balancer_settings::LoadBalancerSettings;
 use crate::pool::retry_budget::RetryBudget;
-use crate::pool::state::{AcquireDecision, PoolState};
+use crate::pool::state::PoolState;
 use crate::pool::ticket::GateShared;
 
 const MAX: usize = 20;

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::pool::credential::CredentialTicket;
-use crate::pool::state::{WaitRejection, Waiter};
+use crate::pool::decision::WaitRejection;
+use crate::pool::state::Waiter;
 use crate::pool::ticket::Permit;
 
 /// A waiter with a shared slot for its permit.

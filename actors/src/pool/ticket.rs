@@ -171,7 +171,7 @@ impl Permit {
         self.credential.as_ref().map(CredentialTicket::id)
     }
 
-    /// Releases the credential. The request goes on with credentials of its own.
+    /// Releases the credential ticket: the request carries its client's own credentials upstream.
     pub fn release_credential(&mut self) {
         self.credential = None;
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
-use crate::pool::state::WaitRejection;
+use crate::pool::decision::WaitRejection;
 use crate::pool::ticket::Permit;
 
 /// A numbered waiter that can be cancelled.

@@ -9,7 +9,8 @@ use crate::pool::EndpointId;
 use crate::simulation::circuit_observer::CircuitRef;
 use crate::simulation::client::ScenarioShared;
 use crate::simulation::client_waker::ClientWaker;
-use crate::simulation::scenario::{RunningClient, Scenario};
+use crate::simulation::running_client::RunningClient;
+use crate::simulation::scenario::Scenario;
 use crate::types::BucketId;
 
 /// Longest time of a connection attempt, in ms.

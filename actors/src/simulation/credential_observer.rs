@@ -16,7 +16,8 @@ use crate::pool::{
 use crate::simulation::client::Client;
 use crate::simulation::client_waker::ClientWaker;
 use crate::simulation::ledger::CountGuard;
-use crate::simulation::scenario::{RunningClient, Scenario};
+use crate::simulation::running_client::RunningClient;
+use crate::simulation::scenario::Scenario;
 use crate::simulation::tracked::Tracked;
 use crate::simulation::upstream::CallPlan;
 use crate::types::{BucketId, IpKey};

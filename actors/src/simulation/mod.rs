@@ -28,6 +28,7 @@ mod rate_check;
 mod request;
 mod retry_check;
 mod rng;
+mod running_client;
 mod scenario;
 mod stepped_actor;
 mod teardown;

@@ -4,8 +4,6 @@
 //! After each step all counts are compared, see `bounds_check.rs`.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -24,6 +22,7 @@ use crate::simulation::ledger::{Invariant, Ledger};
 use crate::simulation::plan::Plan;
 use crate::simulation::planted_fault::PlantedFault;
 use crate::simulation::rng::SeededRng;
+use crate::simulation::running_client::RunningClient;
 use crate::simulation::stepped_actor::{StepFault, StepResult, SteppableActor};
 use crate::simulation::threads::WorkerThreads;
 use crate::simulation::upstream::Upstream;
@@ -41,22 +40,6 @@ const PROBE_ONE_IN: usize = 20;
 
 /// Step, kind and subject of an event.
 type TraceEvent = (u64, &'static str, usize);
-
-pub(super) struct RunningClient {
-    future: Pin<Box<dyn Future<Output = ()>>>,
-    pub(super) waker: Arc<ClientWaker>,
-    thread: usize,
-}
-
-impl RunningClient {
-    pub(super) fn new(
-        future: impl Future<Output = ()> + 'static,
-        waker: Arc<ClientWaker>,
-        thread: usize,
-    ) -> Self {
-        Self { future: Box::pin(future), waker, thread }
-    }
-}
 
 /// The run of one seed.
 pub(super) struct Scenario {
