@@ -9,14 +9,14 @@ use tokio::sync::oneshot;
 use crate::actor_shell::{Component, MessageHandler};
 use crate::client_waits::ClientWaits;
 use crate::mailbox::ActorMessage;
-use crate::pool::credential::{CredentialId, CredentialTicket};
+use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitRejection};
-use crate::pool::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
+use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::EndpointEvent;
+use crate::pool::load_balancer::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
+use crate::pool::queue::wake_timer::WakeTimer;
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
 use crate::pool::state::{PoolState, Waiter};
-use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
-use crate::pool::wake_timer::WakeTimer;
 
 /// Result of a wait in the queue.
 pub(crate) type GrantResult = Result<Permit, WaitRejection>;

@@ -14,19 +14,19 @@ use crate::pool::actor::{
     Acquire, AcquireReply, AcquireRetry, GrantResult, Pool, ReportConnected, ReportFailure,
     ReportHealthCheck, ReportSuccess,
 };
-use crate::pool::codel::CodelSettings;
-use crate::pool::credential::{CredentialStats, CredentialView};
+use crate::pool::adaptive::limit_samples::{LimitSamples, LimitView, OverloadSignal};
+use crate::pool::credentials::credential::{CredentialStats, CredentialView};
+use crate::pool::credentials::suspects::SuspectCredentials;
 use crate::pool::decision::{AcquireRefusal, WaitRejection, WaitRejectionCause};
-use crate::pool::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
-use crate::pool::endpoint_stats::{EndpointStatsTable, EndpointView};
+use crate::pool::gate::permit_cache;
+use crate::pool::gate::ticket::{EndpointId, GateShared, Permit};
 use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, UpdateLatencyTails};
-use crate::pool::limit_samples::{LimitSamples, LimitView, OverloadSignal};
-use crate::pool::permit_cache;
-use crate::pool::queue_throughput::expected_wait;
+use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
+use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
+use crate::pool::queue::codel::CodelSettings;
+use crate::pool::queue::queue_throughput::expected_wait;
 use crate::pool::rejection::PoolRejection;
 use crate::pool::retry_budget::RetryTicket;
-use crate::pool::suspect_credentials::SuspectCredentials;
-use crate::pool::ticket::{EndpointId, GateShared, Permit};
 
 /// The pool in the status page.
 #[derive(Debug, Clone)]

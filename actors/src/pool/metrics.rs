@@ -6,11 +6,11 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use crate::pool::adaptive_limit::LimitCause;
-use crate::pool::credential_metrics::{CredentialFamilies, CredentialMetrics};
-use crate::pool::endpoint::EndpointState;
-use crate::pool::endpoint_stats::EndpointView;
+use crate::pool::adaptive::adaptive_limit::LimitCause;
+use crate::pool::credentials::metrics::{CredentialFamilies, CredentialMetrics};
 use crate::pool::hedge::ReadKind;
+use crate::pool::load_balancer::endpoint::EndpointState;
+use crate::pool::load_balancer::endpoint_stats::EndpointView;
 
 /// Metric families; one label value per bucket.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 //!
 //! One actor per bucket, so that a failed pool means 503 for that bucket only. A request asks once and gets a permit:
 //! room in the bucket's gate, an endpoint, and a credential if the bucket has named ones. `Drop` releases all of them.
-//! If the gate is full the request waits in a bounded queue (`wait_queue.rs`); a released permit goes to the head of
+//! If the gate is full the request waits in a bounded queue (`queue/`); a released permit goes to the head of
 //! the queue before a newcomer.
 //!
 //! The pool also owns the endpoints' health, the adaptive limit, the retry budget (R5) and hedged reads (`hedge/`). It
@@ -14,61 +14,50 @@
 //! See `docs/design/queue-and-permits.md`.
 
 mod actor;
-mod adaptive_limit;
-mod codel;
-mod credential;
-mod credential_actor;
-mod credential_handle;
-mod credential_metrics;
-mod credential_selector;
+mod adaptive;
+mod credentials;
 mod decision;
-mod endpoint;
-mod endpoint_stats;
+mod gate;
 mod handle;
 mod hedge;
-mod latency_histogram;
-mod limit_samples;
 mod load_balancer;
-mod load_balancer_settings;
 mod metrics;
-pub(crate) mod permit_cache;
-mod queue_throughput;
-mod refusal_evidence;
+mod queue;
 mod rejection;
 mod retry_budget;
 mod slow_clients;
 mod state;
-mod suspect_credentials;
 #[cfg(test)]
 mod test_waiter;
-mod ticket;
-mod wait_queue;
-mod wake_timer;
 
 pub(crate) use actor::{Pool, PoolNames, WakeQueue};
-pub use adaptive_limit::LimitCause;
-pub(crate) use codel::CodelSettings;
-pub(crate) use credential::CredentialStats;
-pub use credential::{CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView};
-pub(crate) use credential_selector::CredentialSelector;
-pub use endpoint::{EndpointState, FailureKind};
-pub(crate) use endpoint_stats::EndpointStatsTable;
-pub use endpoint_stats::EndpointView;
+pub use adaptive::adaptive_limit::LimitCause;
+pub(crate) use adaptive::limit_samples::LimitLearner;
+pub use adaptive::limit_samples::{LimitView, OverloadSignal};
+pub(crate) use credentials::credential::CredentialStats;
+pub use credentials::credential::{
+    CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
+};
+pub use credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
+pub(crate) use credentials::selector::CredentialSelector;
+pub(crate) use credentials::suspects::SuspectCredentials;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use gate::permit_cache;
+pub(crate) use gate::ticket::GateShared;
+pub use gate::ticket::{EndpointId, EndpointTicket, Permit};
 pub(crate) use handle::PoolBounds;
 pub use handle::{PoolHandle, PoolView};
 pub(crate) use hedge::Hedging;
 pub use hedge::{HedgeRefusal, ReadKind};
-pub(crate) use limit_samples::LimitLearner;
-pub use limit_samples::{LimitView, OverloadSignal};
 pub(crate) use load_balancer::LoadBalancer;
-pub(crate) use load_balancer_settings::LoadBalancerSettings;
+pub use load_balancer::endpoint::{EndpointState, FailureKind};
+pub(crate) use load_balancer::endpoint_stats::EndpointStatsTable;
+pub use load_balancer::endpoint_stats::EndpointView;
+pub(crate) use load_balancer::settings::LoadBalancerSettings;
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
-pub use refusal_evidence::{CredentialCheckResult, RequestFingerprints};
+pub(crate) use queue::codel::CodelSettings;
+pub(crate) use queue::wake_timer::WakeTimer;
 pub use rejection::PoolRejection;
 pub(crate) use retry_budget::RetryBudget;
 pub use retry_budget::RetryTicket;
 pub(crate) use state::PoolState;
-pub(crate) use suspect_credentials::SuspectCredentials;
-pub(crate) use ticket::GateShared;
-pub use ticket::{EndpointId, EndpointTicket, Permit};
-pub(crate) use wake_timer::WakeTimer;

@@ -1,4 +1,4 @@
-//! The gate and its queue, generic over the waiter. `load_balancer.rs` chooses the endpoint, `credential_selector.rs`
+//! The gate and its queue, generic over the waiter. `load_balancer/` chooses the endpoint, `credentials/selector.rs`
 //! the credential.
 
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::time::Instant;
 
 use tidegate_config::Priority;
 
-use crate::pool::credential::{CredentialId, CredentialTicket};
-use crate::pool::credential_selector::{CredentialCapacity, CredentialSelector};
+use crate::pool::adaptive::limit_samples::{LimitChange, LimitLearner};
+use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
+use crate::pool::credentials::selector::{CredentialCapacity, CredentialSelector};
 use crate::pool::decision::{
     AcquireDecision, AcquireRefusal, NoCredential, WaitRejection, WaitRejectionCause,
 };
-use crate::pool::endpoint_stats::EndpointStatsTable;
+use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
 use crate::pool::handle::PoolBounds;
 use crate::pool::hedge::{HedgeBudget, HedgeRefusal, Hedging, LatencyTails};
-use crate::pool::limit_samples::{LimitChange, LimitLearner};
 use crate::pool::load_balancer::LoadBalancer;
-use crate::pool::queue_throughput::{QueueThroughput, expected_wait};
+use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
+use crate::pool::queue::queue_throughput::{QueueThroughput, expected_wait};
+use crate::pool::queue::wait_queue::WaitQueue;
 use crate::pool::retry_budget::{RetryBudget, RetryTicket, RetryWindow};
-use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
-use crate::pool::wait_queue::WaitQueue;
 
 /// A request in the queue.
 pub(crate) trait Waiter {

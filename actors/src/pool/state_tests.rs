@@ -8,7 +8,7 @@ use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
 
 use super::*;
 use crate::clock;
-use crate::pool::load_balancer_settings::LoadBalancerSettings;
+use crate::pool::load_balancer::settings::LoadBalancerSettings;
 use crate::pool::test_waiter::TestWaiter;
 
 const LONG_TIMEOUT: Duration = Duration::from_secs(1000);

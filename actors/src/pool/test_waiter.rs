@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::pool::credential::CredentialTicket;
+use crate::pool::credentials::credential::CredentialTicket;
 use crate::pool::decision::WaitRejection;
+use crate::pool::gate::ticket::Permit;
 use crate::pool::state::Waiter;
-use crate::pool::ticket::Permit;
 
 /// A waiter with a shared slot for its permit.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,8 @@ use std::time::Instant;
 use crate::actor_shell::MessageHandler;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
+use crate::pool::gate::ticket::{EndpointId, Permit};
 use crate::pool::hedge::{HedgeBudget, HedgeRefusal, LatencyTails};
-use crate::pool::ticket::{EndpointId, Permit};
 
 /// Asks for a permit for a hedge.
 pub(crate) struct AcquireHedge {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
-use crate::pool::limit_samples::{LimitLearner, OverloadSignal};
+use crate::pool::adaptive::limit_samples::{LimitLearner, OverloadSignal};
 
 const TICK: Duration = Duration::from_millis(1);
 const TIMEOUT_MS: u64 = 1_000;

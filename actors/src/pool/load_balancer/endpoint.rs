@@ -12,11 +12,11 @@
 //! exclusion early only if it disproves the cause.
 //!
 //! Times are compared when a call or check is recorded; there are no timers. Latency never ejects: it only weighs in
-//! the choice of endpoint (`load_balancer.rs`).
+//! the choice of endpoint (`load_balancer/`).
 
 use std::time::{Duration, Instant};
 
-use crate::pool::load_balancer_settings::LoadBalancerSettings;
+use crate::pool::load_balancer::settings::LoadBalancerSettings;
 
 /// First back-off of an unreachable endpoint.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);

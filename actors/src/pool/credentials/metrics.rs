@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::pool::credential::{CredentialState, CredentialView};
+use crate::pool::credentials::credential::{CredentialState, CredentialView};
 
 /// Metric families; one label value per credential.
 #[derive(Debug, Clone)]

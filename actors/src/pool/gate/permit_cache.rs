@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::pool::ticket::Permit;
+use crate::pool::gate::ticket::Permit;
 
 /// How long a permit may be cached, and the interval of the expiry task.
 pub(crate) const CACHE_TTL: Duration = Duration::from_millis(10);
@@ -104,7 +104,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared};
+    use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared};
 
     fn permit(shared: &Arc<GateShared>) -> Permit {
         Permit::new(shared, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))), None)

@@ -11,15 +11,19 @@
 //! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
 //! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
 
+pub(crate) mod endpoint;
+pub(crate) mod endpoint_stats;
+pub(crate) mod settings;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::pool::endpoint::{
+use crate::pool::load_balancer::endpoint::{
     EjectionAction, Endpoint, EndpointFailure, FailureKind, HealthCheckResult, WEIGHT_WHOLE,
 };
-use crate::pool::endpoint_stats::EndpointStatsTable;
-use crate::pool::load_balancer_settings::LoadBalancerSettings;
+use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
+use crate::pool::load_balancer::settings::LoadBalancerSettings;
 
 /// One choice in this many ignores latency.
 const LATENCY_IGNORED_ONE_IN: u64 = 8;
@@ -283,5 +287,4 @@ impl LoadBalancer {
 }
 
 #[cfg(test)]
-#[path = "load_balancer_tests.rs"]
 mod tests;

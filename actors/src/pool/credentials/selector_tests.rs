@@ -1,6 +1,6 @@
 //! The choice among credentials (C3, P3). The tests behind a gate are in `queue`.
 
-#[path = "credential_queue_tests.rs"]
+#[path = "queue_tests.rs"]
 mod queue;
 
 use std::num::NonZeroUsize;

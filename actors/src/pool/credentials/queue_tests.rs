@@ -7,10 +7,10 @@ use tidegate_config::{Priority, RetryBudgetConfig, UpstreamConfig};
 
 use super::*;
 use crate::pool::decision::{AcquireDecision, AcquireRefusal};
-use crate::pool::endpoint_stats::EndpointStatsTable;
 use crate::pool::handle::PoolBounds;
 use crate::pool::load_balancer::LoadBalancer;
-use crate::pool::load_balancer_settings::LoadBalancerSettings;
+use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
+use crate::pool::load_balancer::settings::LoadBalancerSettings;
 use crate::pool::retry_budget::RetryBudget;
 use crate::pool::state::{PoolState, Waiter};
 use crate::pool::test_waiter::TestWaiter;

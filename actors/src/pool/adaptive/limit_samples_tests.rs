@@ -7,13 +7,13 @@ use super::*;
 use crate::clock;
 use crate::pool::actor::GrantResult;
 use crate::pool::decision::AcquireDecision;
-use crate::pool::endpoint_stats::EndpointStatsTable;
+use crate::pool::gate::ticket::GateShared;
 use crate::pool::handle::PoolBounds;
 use crate::pool::load_balancer::LoadBalancer;
-use crate::pool::load_balancer_settings::LoadBalancerSettings;
+use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
+use crate::pool::load_balancer::settings::LoadBalancerSettings;
 use crate::pool::retry_budget::RetryBudget;
 use crate::pool::state::PoolState;
-use crate::pool::ticket::GateShared;
 
 const MAX: usize = 20;
 const STEP: Duration = Duration::from_millis(200);

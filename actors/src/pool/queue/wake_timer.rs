@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::pool::ticket::GateShared;
+use crate::pool::gate::ticket::GateShared;
 
 /// The scheduled wake-up.
 #[derive(Debug)]

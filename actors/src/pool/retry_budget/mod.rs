@@ -153,5 +153,4 @@ impl RetryBudget {
 }
 
 #[cfg(test)]
-#[path = "retry_budget_tests.rs"]
 mod tests;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::AdaptiveConfig;
 
-use crate::pool::adaptive_limit::{AdaptiveLimit, LimitCause, SampleWindow};
-use crate::pool::latency_histogram::SharedLatencyHistogram;
+use crate::pool::adaptive::adaptive_limit::{AdaptiveLimit, LimitCause, SampleWindow};
+use crate::pool::adaptive::latency_histogram::SharedLatencyHistogram;
 
 /// How an upstream signals overload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::pool::actor::{ReassignPermit, Reassigned, WakeQueue};
-use crate::pool::credential::{CredentialError, CredentialId, all_out_of_rotation, has_other};
-use crate::pool::credential_actor::{ReportCredentialError, ReportFailedCheck};
+use crate::pool::credentials::actor::{ReportCredentialError, ReportFailedCheck};
+use crate::pool::credentials::credential::{CredentialError, CredentialId, all_out_of_rotation, has_other};
+use crate::pool::credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
+use crate::pool::gate::ticket::Permit;
 use crate::pool::handle::PoolHandle;
-use crate::pool::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
 use crate::pool::rejection::PoolRejection;
-use crate::pool::ticket::Permit;
 
 impl PoolHandle {
     /// Moves a permit to another endpoint for a retry, and to another credential if its own is out of rotation. The
@@ -122,7 +122,7 @@ impl PoolHandle {
     }
 
     /// The rejection if no credential is in rotation.
-    pub(super) fn no_credential_rejection(&self) -> Option<PoolRejection> {
+    pub(in crate::pool) fn no_credential_rejection(&self) -> Option<PoolRejection> {
         let now = clock::now();
         if self.credentials.is_empty() {
             return None;

@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::CredentialPoolConfig;
 
-use crate::pool::credential::{
+use crate::pool::credentials::credential::{
     CredentialError, CredentialId, CredentialState, CredentialStats, CredentialTicket, OutOfRotation,
 };
-use crate::pool::refusal_evidence::{RefusalEvidence, RequestFingerprints};
-use crate::pool::suspect_credentials::SuspectCredentials;
-use crate::pool::ticket::GateShared;
+use crate::pool::credentials::refusal_evidence::{RefusalEvidence, RequestFingerprints};
+use crate::pool::credentials::suspects::SuspectCredentials;
+use crate::pool::gate::ticket::GateShared;
 
 /// Whether a request can use a credential now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,5 +262,5 @@ impl CredentialSelector {
 }
 
 #[cfg(test)]
-#[path = "credential_selector_tests.rs"]
+#[path = "selector_tests.rs"]
 mod tests;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::pool::endpoint::EndpointState;
+use crate::pool::load_balancer::endpoint::EndpointState;
 
 /// Latencies below this count as equal: the difference comes from the gateway's own machine.
 const LATENCY_FLOOR_US: u64 = 10_000;

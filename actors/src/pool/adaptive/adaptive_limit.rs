@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::AdaptiveConfig;
 
-use crate::pool::latency_histogram::LatencyHistogram;
+use crate::pool::adaptive::latency_histogram::LatencyHistogram;
 
 /// Samples that a window needs at a wide limit; at a narrow one, as many as the limit.
 const SAMPLES: usize = 20;

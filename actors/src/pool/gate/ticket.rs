@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::count::Gate;
-use crate::pool::credential::{CredentialId, CredentialTicket};
+use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::retry_budget::RetryWindow;
 
 /// One of a bucket's endpoints, by its index in the configuration.

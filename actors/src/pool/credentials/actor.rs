@@ -7,8 +7,8 @@ use slog::{error, info, warn};
 use crate::actor_shell::MessageHandler;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
-use crate::pool::credential::{CredentialError, CredentialId};
-use crate::pool::credential_selector::CredentialEvent;
+use crate::pool::credentials::credential::{CredentialError, CredentialId};
+use crate::pool::credentials::selector::CredentialEvent;
 
 /// The upstream throttled a credential or may have refused it.
 pub(crate) struct ReportCredentialError {
@@ -71,14 +71,14 @@ impl MessageHandler<ReportFailedCheck> for Pool {
 
 impl Pool {
     /// Schedules a wake-up for the time at which a credential returns that waiters need.
-    pub(super) fn schedule_wake(&mut self, now: Instant) {
+    pub(in crate::pool) fn schedule_wake(&mut self, now: Instant) {
         if let Some(due) = self.state.next_wake(now) {
             self.wake_timer.schedule(due, now);
         }
     }
 
     /// Logs the events of the credential selector.
-    pub(super) fn log_credential_events(&mut self) {
+    pub(in crate::pool) fn log_credential_events(&mut self) {
         let Some(selector) = self.state.credential_selector() else { return };
         let events = selector.drain_events();
         let (log, bucket) = (&self.log, self.names.bucket.as_str());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::pool::credential::CredentialId;
+use crate::pool::credentials::credential::CredentialId;
 
 /// The marks of one bucket's credentials.
 #[derive(Debug)]

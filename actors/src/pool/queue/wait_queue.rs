@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use tidegate_config::Priority;
 
-use crate::pool::codel::{Codel, CodelSettings};
+use crate::pool::queue::codel::{Codel, CodelSettings};
 use crate::pool::state::Waiter;
 
 /// Most grants in a row that may go past a waiting class.

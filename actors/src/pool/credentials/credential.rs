@@ -1,6 +1,6 @@
 //! State of each credential outside the mailbox, and the ticket of a request (C3).
 //!
-//! Only the selector (`credential_selector.rs`) builds tickets, which raises the load. A ticket's `Drop` lowers it and
+//! Only the selector (`credentials/selector.rs`) builds tickets, which raises the load. A ticket's `Drop` lowers it and
 //! wakes the queue; a ticket may end before its permit does, when a retry switches to another credential. Accepted
 //! requests are counted. The actor publishes which credentials are out of rotation, for the status, metrics and
 //! retries.
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::PooledCredential;
 
-use crate::pool::refusal_evidence::{AcceptedRequests, RequestFingerprints};
-use crate::pool::ticket::GateShared;
+use crate::pool::credentials::refusal_evidence::{AcceptedRequests, RequestFingerprints};
+use crate::pool::gate::ticket::GateShared;
 
 /// One of a bucket's credentials, by its index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock;
 use crate::pool::decision::WaitRejection;
-use crate::pool::ticket::Permit;
+use crate::pool::gate::ticket::Permit;
 
 /// A numbered waiter that can be cancelled.
 #[derive(Debug, Clone)]
