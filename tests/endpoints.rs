@@ -160,7 +160,11 @@ async fn an_ejected_endpoint_comes_back() {
     .await;
     is_bad.store(false, Ordering::SeqCst);
     is_called(&gateway, &bad).await;
-    gateway.wait_for_log_line("endpoint back", |line| line["endpoint"] == bad.address().to_string()).await;
+    gateway
+        .wait_for_log_line("endpoint returned to rotation", |line| {
+            line["endpoint"] == bad.address().to_string()
+        })
+        .await;
 }
 
 /// P5, B1: if all endpoints fail, none stays ejected: the circuit opens, and the first recovered endpoint serves all
@@ -302,10 +306,10 @@ async fn requests_fail_over_and_return() {
     first.stop().await;
     assert!(storm(&gateway).await.iter().all(is_whole));
     assert!(second.count() >= CLIENTS * REQUESTS);
-    gateway.wait_for_log_line("failed over to endpoints that stand by", |line| line["bucket"] == "b").await;
+    gateway.wait_for_log_line("failed over to standby endpoints", |line| line["bucket"] == "b").await;
     first.start_again().await;
     is_called(&gateway, &first).await;
-    gateway.wait_for_log_line("returned from endpoints that stand by", |line| line["bucket"] == "b").await;
+    gateway.wait_for_log_line("failed back from standby endpoints", |line| line["bucket"] == "b").await;
 }
 
 /// P5, S5: an ejection survives a crash of the pool's actor

@@ -1,7 +1,7 @@
-//! Runs the actors under the seeded scheduler for as long as is asked.
+//! Runs the actors under the seeded scheduler.
 //!
-//! `--steps N` in all, 10,000 to a seed, from `--seed S` on. What must not be ends the run with its trace, its seed and
-//! exit code 1.
+//! `--steps N`: total steps, 10,000 per seed (default 10,000,000). `--seed S`: the first seed (default 1). A violated
+//! property ends the run with its trace, its seed and exit code 1.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     };
     match simulate(seed, steps) {
         Ok(report) => {
-            println!("nothing found from seed {seed} on: {report:?}");
+            println!("no violation from seed {seed} on: {report:?}");
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Steps and first seed.
+/// Returns the number of steps and the first seed.
 fn parse(arguments: &[String]) -> Option<(u64, u64)> {
     let (mut steps, mut seed) = (10_000_000, 1);
     for pair in arguments.chunks(2) {

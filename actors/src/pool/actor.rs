@@ -1,4 +1,4 @@
-//! The pool's messages and its shell.
+//! The pool's messages and the actor component that handles them.
 
 use std::time::Instant;
 
@@ -9,15 +9,16 @@ use tokio::sync::oneshot;
 use crate::actor_shell::{Component, MessageHandler};
 use crate::client_waits::ClientWaits;
 use crate::mailbox::ActorMessage;
-use crate::pool::credential::{CredentialId, CredentialTicket};
-use crate::pool::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
+use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
+use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitRejection};
+use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::EndpointEvent;
+use crate::pool::load_balancer::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
+use crate::pool::queue::wake_timer::WakeTimer;
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
-use crate::pool::state::{AcquireDecision, AcquireRefusal, NoCredential, PoolState, WaitRejection, Waiter};
-use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
-use crate::pool::wake_timer::WakeTimer;
+use crate::pool::state::{PoolState, Waiter};
 
-/// What becomes of somebody who waits.
+/// Result of a wait in the queue.
 pub(crate) type GrantResult = Result<Permit, WaitRejection>;
 
 impl Waiter for oneshot::Sender<GrantResult> {
@@ -32,20 +33,20 @@ impl Waiter for oneshot::Sender<GrantResult> {
         }
     }
 
-    fn reject(self, dismissal: WaitRejection) {
-        // One that left in this moment needs no answer.
-        drop(self.send(Err(dismissal)));
+    fn reject(self, rejection: WaitRejection) {
+        // A waiter that was cancelled in the meantime needs no answer.
+        drop(self.send(Err(rejection)));
     }
 }
 
-/// May I call the upstream?
+/// Asks for a permit to call the upstream.
 pub(crate) struct Acquire {
     pub(crate) priority: Priority,
-    /// Later than this there is no use in it.
+    /// The permit is of no use after this time.
     pub(crate) deadline: Instant,
 }
 
-/// Yes, later, or no.
+/// Answer to [`Acquire`].
 pub(crate) enum AcquireReply {
     Granted(Permit),
     Queued(oneshot::Receiver<GrantResult>),
@@ -56,7 +57,8 @@ impl ActorMessage for Acquire {
     type Reply = AcquireReply;
     const NAME: &'static str = "pool.acquire";
 
-    /// Every request of a bucket is alike here, so a likeness would condemn them all: it is the moment.
+    /// All requests of a bucket have the same fingerprint, so a quarantine would refuse every request of the bucket. A
+    /// crash here depends on the state, not on the message.
     fn message_fingerprint(&self) -> u64 {
         0
     }
@@ -64,7 +66,7 @@ impl ActorMessage for Acquire {
     const CAN_BE_POISON: bool = false;
 }
 
-/// A permit fell free while somebody waits.
+/// A permit was released while requests wait.
 pub(crate) struct WakeQueue;
 
 impl ActorMessage for WakeQueue {
@@ -78,15 +80,15 @@ impl ActorMessage for WakeQueue {
     const CAN_BE_POISON: bool = false;
 }
 
-/// Another endpoint for a retry, or another credential, or both.
+/// Asks for another endpoint for a retry, or another credential, or both.
 pub(crate) struct ReassignPermit {
-    /// The endpoint that failed; none if it did not.
+    /// The endpoint that failed; none if the endpoint did not fail.
     pub(crate) avoid: Option<EndpointId>,
-    /// The credential that it went on with, and whether it must be another.
+    /// The credential of the failed attempt, and whether the retry must use another one.
     pub(crate) credential: Option<(CredentialId, bool)>,
 }
 
-/// What a retry goes on with, where that changes.
+/// Replacements for a retry; an absent one is unchanged.
 pub(crate) struct Reassigned {
     pub(crate) endpoint: Option<EndpointTicket>,
     pub(crate) credential: Option<CredentialTicket>,
@@ -103,7 +105,7 @@ impl ActorMessage for ReassignPermit {
     }
 }
 
-/// May I try again?
+/// Asks for permission to retry.
 pub(crate) struct AcquireRetry;
 
 impl ActorMessage for AcquireRetry {
@@ -132,7 +134,7 @@ impl ActorMessage for ReportFailure {
     }
 }
 
-/// A call succeeded while all endpoints were called because all had failed.
+/// A call succeeded in panic mode, that is while all endpoints are called because all failed.
 pub(crate) struct ReportSuccess {
     pub(crate) endpoint: EndpointId,
 }
@@ -146,7 +148,7 @@ impl ActorMessage for ReportSuccess {
     }
 }
 
-/// An endpoint was asked whether it is well.
+/// Result of a health check of an endpoint.
 pub(crate) struct ReportHealthCheck {
     pub(crate) endpoint: EndpointId,
     pub(crate) check: HealthCheckResult,
@@ -161,7 +163,7 @@ impl ActorMessage for ReportHealthCheck {
     }
 }
 
-/// An endpoint could be connected to.
+/// A connection to an endpoint succeeded.
 pub(crate) struct ReportConnected {
     pub(crate) endpoint: EndpointId,
     pub(crate) began: Instant,
@@ -176,20 +178,20 @@ impl ActorMessage for ReportConnected {
     }
 }
 
-/// What a pool and its endpoints are called in logs.
+/// Names of a pool, its endpoints and its credentials in logs.
 pub(crate) struct PoolNames {
     pub(crate) bucket: String,
     pub(crate) endpoints: Vec<String>,
     pub(crate) credentials: Vec<String>,
 }
 
-/// The component.
+/// The supervised component.
 pub(crate) struct Pool {
     pub(super) state: PoolState<oneshot::Sender<GrantResult>>,
     pub(super) names: PoolNames,
     pub(super) log: Logger,
     pub(super) wake_timer: WakeTimer,
-    /// Places that wait for their clients.
+    /// Permits of requests that wait for their clients.
     pub(super) client_waits: ClientWaits,
 }
 
@@ -197,13 +199,13 @@ impl Pool {
     pub(crate) fn new(
         state: PoolState<oneshot::Sender<GrantResult>>,
         names: PoolNames,
-        alarm: WakeTimer,
+        wake_timer: WakeTimer,
         log: Logger,
     ) -> Self {
-        Self { state, names, log, wake_timer: alarm, client_waits: ClientWaits::default() }
+        Self { state, names, log, wake_timer, client_waits: ClientWaits::default() }
     }
 
-    /// Looks whether the gate is to be wider or narrower.
+    /// Adjusts the gate's width to the learnt limit.
     fn update_limit(&mut self, now: Instant) {
         if let Some(moved) = self.state.update_limit(now) {
             debug!(self.log, "concurrency limit moved"; "bucket" => &self.names.bucket, "from" => moved.from,
@@ -211,37 +213,39 @@ impl Pool {
         }
     }
 
-    /// Logs what the rotation did.
+    /// Logs the events of the load balancer and of the credential selector.
     pub(super) fn log_events(&mut self) {
         self.log_credential_events();
-        let turns = self.state.load_balancer().drain_events();
+        let events = self.state.load_balancer().drain_events();
         let (log, bucket) = (&self.log, self.names.bucket.as_str());
         let name = |endpoint: usize| self.names.endpoints.get(endpoint).map_or("", String::as_str);
-        for turn in turns {
-            match turn {
-                EndpointEvent::Excluded { endpoint, action: sentence, kind: strike, time } => {
-                    let how = match sentence {
-                        EjectionAction::BackOff => "endpoint rests",
+        for event in events {
+            match event {
+                EndpointEvent::Excluded { endpoint, action, kind, time } => {
+                    let how = match action {
+                        EjectionAction::BackOff => "endpoint unreachable, backing off",
                         EjectionAction::Eject => "endpoint ejected",
                     };
                     warn!(log, "{}", how; "bucket" => bucket, "endpoint" => name(endpoint),
-                        "cause" => strike.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                        "cause" => kind.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
                 }
                 EndpointEvent::FoundUnhealthy { endpoint } => {
                     warn!(log, "endpoint unhealthy"; "bucket" => bucket, "endpoint" => name(endpoint));
                 }
                 EndpointEvent::Returned { endpoint } => {
-                    info!(log, "endpoint back"; "bucket" => bucket, "endpoint" => name(endpoint));
+                    info!(log, "endpoint returned to rotation"; "bucket" => bucket, "endpoint" => name(endpoint));
                 }
                 EndpointEvent::PanicEntered => {
-                    warn!(log, "all endpoints fail, all are called"; "bucket" => bucket)
+                    warn!(log, "all endpoints failed, all stay in rotation"; "bucket" => bucket)
                 }
-                EndpointEvent::PanicEnded => info!(log, "an endpoint succeeds again"; "bucket" => bucket),
+                EndpointEvent::PanicEnded => {
+                    info!(log, "an endpoint succeeded again, failed endpoints are ejected again"; "bucket" => bucket)
+                }
                 EndpointEvent::FailedOver => {
-                    warn!(log, "failed over to endpoints that stand by"; "bucket" => bucket)
+                    warn!(log, "failed over to standby endpoints"; "bucket" => bucket)
                 }
                 EndpointEvent::FailedBack => {
-                    info!(log, "returned from endpoints that stand by"; "bucket" => bucket)
+                    info!(log, "failed back from standby endpoints"; "bucket" => bucket)
                 }
             }
         }
@@ -254,7 +258,7 @@ impl Component for Pool {
         self.client_waits.rebuild();
     }
 
-    /// A nudge may have gone down with the crash; tickets dropped since then rely on it.
+    /// The crash may have lost a wake-up. Tickets that were dropped since then rely on it.
     fn restarted(&mut self, now: Instant) {
         self.state.on_wake(now);
         self.schedule_wake(now);
@@ -306,8 +310,9 @@ impl MessageHandler<ReassignPermit> for Pool {
 
     fn apply(&mut self, message: ReassignPermit, (): (), now: Instant) -> Result<Reassigned, NoCredential> {
         let ReassignPermit { avoid, credential } = message;
-        let traded = credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));
-        let credential = traded.transpose()?.flatten();
+        let switched =
+            credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));
+        let credential = switched.transpose()?.flatten();
         let endpoint = avoid.map(|avoid| self.state.pick_other_endpoint(avoid, now));
         self.log_events();
         Ok(Reassigned { endpoint, credential })

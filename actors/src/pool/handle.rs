@@ -1,4 +1,4 @@
-//! What the request path sees of one bucket's pool.
+//! The request path's interface to one bucket's pool.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,113 +14,65 @@ use crate::pool::actor::{
     Acquire, AcquireReply, AcquireRetry, GrantResult, Pool, ReportConnected, ReportFailure,
     ReportHealthCheck, ReportSuccess,
 };
-use crate::pool::codel::CodelSettings;
-use crate::pool::credential::{CredentialStats, CredentialView};
-use crate::pool::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
-use crate::pool::endpoint_stats::{EndpointStatsTable, EndpointView};
+use crate::pool::adaptive::limit_samples::{LimitSamples, LimitView, OverloadSignal};
+use crate::pool::credentials::credential::{CredentialStats, CredentialView};
+use crate::pool::credentials::suspects::SuspectCredentials;
+use crate::pool::decision::{AcquireRefusal, WaitRejection, WaitRejectionCause};
+use crate::pool::gate::permit_cache;
+use crate::pool::gate::ticket::{EndpointId, GateShared, Permit};
 use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, UpdateLatencyTails};
-use crate::pool::limit_samples::{LimitSamples, LimitView, OverloadSignal};
-use crate::pool::permit_cache;
-use crate::pool::queue_throughput::expected_wait;
+use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
+use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
+use crate::pool::queue::codel::CodelSettings;
+use crate::pool::queue::queue_throughput::expected_wait;
+use crate::pool::rejection::PoolRejection;
 use crate::pool::retry_budget::RetryTicket;
-use crate::pool::state::{AcquireRefusal, WaitRejection, WaitRejectionCause};
-use crate::pool::suspect_credentials::SuspectCredentials;
-use crate::pool::ticket::{EndpointId, GateShared, Permit};
 
-/// Why there is no permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolRejection {
-    /// The queue is full; with `max_queued = 0`, the gate.
-    QueueFull {
-        /// Waiters.
-        queued: usize,
-        /// Permits out.
-        in_flight: usize,
-        /// When those that wait will have been served; nothing where that is not known.
-        retry_after: Duration,
-    },
-    /// The turn would come too late, so waiting for it would be in vain.
-    QueueTooLong {
-        /// When it would come.
-        expected: Duration,
-        /// How long the request could wait.
-        left: Duration,
-    },
-    /// No permit fell free within the queue's deadline, or the request's own.
-    QueueTimeout {
-        /// How long it waited.
-        waited: Duration,
-        /// When those that wait will have been served, or as long again.
-        retry_after: Duration,
-    },
-    /// The upstream throttles or refuses all of the bucket's credentials, for longer than a request waits.
-    NoCredential {
-        /// When the first may be used again.
-        retry_after: Duration,
-        /// Whether that one was refused.
-        is_refused: bool,
-    },
-    /// It waited, and had to make room for one of a higher class.
-    Displaced {
-        /// When those that wait will have been served; nothing where that is not known.
-        retry_after: Duration,
-    },
-    /// It waited too long in an overloaded queue, where the newest go first.
-    Overload {
-        /// How long it waited.
-        waited: Duration,
-        /// When those that wait will have been served; nothing where that is not known.
-        retry_after: Duration,
-    },
-    /// The actor gave no answer.
-    Unavailable(AskError),
-}
-
-/// What the status page shows.
+/// The pool in the status page.
 #[derive(Debug, Clone)]
 pub struct PoolView {
-    /// Permits out.
+    /// Permits in use.
     pub in_flight: usize,
-    /// Most permits at once.
+    /// Largest number of permits in use.
     pub concurrent_max: usize,
-    /// How many of them may be out now, where that is learnt.
+    /// The learnt limit; none if `concurrency.adaptive` is off.
     pub limit: Option<LimitView>,
     /// Waiters.
     pub queued: usize,
-    /// Most waiters.
+    /// Largest number of waiters.
     pub queued_max: usize,
-    /// Attempts that the upstream saw for each request, over the last ten seconds.
+    /// Upstream attempts per request over the last ten seconds.
     pub amplification: f64,
-    /// Each endpoint, in the order of the configuration.
+    /// The endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
-    /// Each credential that has a name, in the order of the configuration.
+    /// The named credentials, in the order of the configuration.
     pub credentials: Vec<CredentialView>,
 }
 
-/// The settings a handle needs.
+/// Settings that the handle and the state share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolBounds {
     pub(crate) concurrent_max: usize,
     pub(crate) queued_max: usize,
     pub(crate) queue_timeout: Duration,
-    /// Where overload is told from a burst.
+    /// Overload detection; none if it is off.
     pub(crate) overload: Option<CodelSettings>,
 }
 
-/// Asks one bucket's pool.
+/// Handle to one bucket's pool.
 #[derive(Clone)]
 pub struct PoolHandle {
     pub(super) mailbox: Mailbox<Pool>,
     shared: Arc<GateShared>,
     pub(super) endpoint_stats: Arc<EndpointStatsTable>,
     pub(super) credentials: Arc<[CredentialStats]>,
-    /// Where the limit is learnt.
+    /// None if the limit is not learnt.
     limit_samples: Option<Arc<LimitSamples>>,
     bounds: PoolBounds,
     metrics: PoolMetrics,
-    /// None where nothing is hedged.
+    /// None if hedging is off.
     hedging: Option<Arc<HedgeStats>>,
-    /// None where the gateway cannot check credentials.
+    /// None if the gateway cannot check credentials.
     pub(super) suspects: Option<Arc<SuspectCredentials>>,
     pub(super) hasher: ahash::RandomState,
 }
@@ -129,7 +81,7 @@ impl PoolHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Pool>,
         shared: Arc<GateShared>,
-        signs: Arc<EndpointStatsTable>,
+        stats: Arc<EndpointStatsTable>,
         credentials: Arc<[CredentialStats]>,
         bounds: PoolBounds,
         metrics: PoolMetrics,
@@ -139,7 +91,7 @@ impl PoolHandle {
         Self {
             mailbox,
             shared,
-            endpoint_stats: signs,
+            endpoint_stats: stats,
             credentials,
             limit_samples,
             bounds,
@@ -150,31 +102,31 @@ impl PoolHandle {
         }
     }
 
-    /// Tells these samples how calls went.
+    /// Feeds latencies and drops of calls to these samples.
     pub(crate) fn with_limit_samples(self, limit_samples: Option<Arc<LimitSamples>>) -> Self {
         Self { limit_samples, ..self }
     }
 
-    /// Permits that may be out now.
+    /// Permits that may be in use now.
     pub(crate) fn limit(&self) -> usize {
         self.limit_samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
     }
 
-    /// With hedges for slow reads.
+    /// Enables hedged reads.
     pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeStats>>) -> Self {
         Self { hedging, ..self }
     }
 
-    /// With checks of credentials that answers raise doubts about.
+    /// Enables checks of suspect credentials.
     pub(crate) fn with_suspects(self, suspects: Option<Arc<SuspectCredentials>>) -> Self {
         Self { suspects, ..self }
     }
 
-    /// Waits for a permit in the bucket's queue among those of its class, until the queue's deadline or the request's own,
-    /// `deadline`, whichever comes first.
+    /// Waits for a permit, in the bucket's queue if the gate is full, until the queue's timeout or `deadline`,
+    /// whichever comes first.
     ///
     /// # Errors
-    /// The queue is full or becomes so, a deadline passed or would pass, or the actor gave no answer.
+    /// The queue is full or becomes full, the wait timed out or would time out, or the actor did not answer.
     pub async fn acquire(&self, priority: Priority, deadline: Instant) -> Result<Permit, PoolRejection> {
         let permit = self.acquire_from_gate(priority, deadline).await?;
         self.shared.count_granted();
@@ -186,10 +138,10 @@ impl PoolHandle {
         priority: Priority,
         deadline: Instant,
     ) -> Result<Permit, PoolRejection> {
-        // A permit that lies here is out already, but the limit may have fallen since.
-        let kept = permit_cache::pop(self.shared.id());
+        // A cached permit is already counted, but the limit may have fallen since it was stored.
+        let cached = permit_cache::pop(self.shared.id());
         if let Some(permit) =
-            kept.filter(|permit| self.limit_samples.is_none() || permit.live() <= self.limit())
+            cached.filter(|permit| self.limit_samples.is_none() || permit.live() <= self.limit())
         {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
@@ -199,7 +151,7 @@ impl PoolHandle {
                 self.metrics.wait.observe(0.0);
                 Ok(permit)
             }
-            AcquireReply::Queued(turn) => self.wait_in_queue(turn, deadline).await,
+            AcquireReply::Queued(grant) => self.wait_in_queue(grant, deadline).await,
             AcquireReply::Refused(AcquireRefusal::QueueFull { queued, retry_after }) => {
                 self.metrics.queue_full.inc();
                 let in_flight = self.shared.gate.live();
@@ -217,18 +169,17 @@ impl PoolHandle {
         }
     }
 
-    /// Waits in the queue.
     async fn wait_in_queue(
         &self,
-        turn: oneshot::Receiver<GrantResult>,
+        grant: oneshot::Receiver<GrantResult>,
         deadline: Instant,
     ) -> Result<Permit, PoolRejection> {
         let since = clock::now();
         let until = deadline.min(since + self.bounds.queue_timeout);
-        let handed = tokio::time::timeout_at(until.into(), turn).await;
+        let granted = tokio::time::timeout_at(until.into(), grant).await;
         let waited = clock::now().saturating_duration_since(since);
         self.metrics.wait.observe(waited.as_secs_f64() * 1e3);
-        match handed {
+        match granted {
             Ok(Ok(Ok(permit))) => Ok(permit),
             Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Displaced, retry_after }))) => {
                 self.metrics.displaced.inc();
@@ -241,10 +192,10 @@ impl PoolHandle {
             Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
             Err(_) => {
                 self.metrics.queue_timeout.inc();
-                let drained =
+                let expected =
                     self.shared.grant_interval().map(|pace| expected_wait(pace, self.shared.gate.waiting()));
-                // What has just been waited for in vain is no shorter for who comes back.
-                let retry_after = drained.map_or(waited, |drained| drained.max(waited));
+                // A client that comes back waits at least as long as this one waited in vain.
+                let retry_after = expected.map_or(waited, |expected| expected.max(waited));
                 Err(self
                     .no_credential_rejection()
                     .unwrap_or(PoolRejection::QueueTimeout { waited, retry_after }))
@@ -252,14 +203,15 @@ impl PoolHandle {
         }
     }
 
-    /// Ends a permit, or keeps it a moment for the next request on this thread. Dropping it is as good, but slower.
+    /// Returns a permit, or caches it briefly for the next request on this thread. Dropping the permit is correct too,
+    /// but slower.
     pub fn release(&self, permit: Permit, now: Instant) {
         if self.endpoint_stats.len() == 1 {
             permit_cache::store(permit, self.limit(), now);
         }
     }
 
-    /// Asks for leave to try again (R5); none if the bucket's budget is spent, or its actor gave no answer.
+    /// Asks for permission to retry (R5); none if the bucket's retry budget is spent or its actor did not answer.
     pub async fn acquire_retry(&self) -> Option<RetryTicket> {
         let ticket = self.mailbox.ask(AcquireRetry).await.ok()?;
         if ticket.is_none() {
@@ -268,28 +220,27 @@ impl PoolHandle {
         ticket
     }
 
-    /// Whether slow reads are asked for a second time.
+    /// Whether slow reads are hedged.
     pub fn has_hedging(&self) -> bool {
         self.hedging.is_some()
     }
 
-    /// How long to wait for a read before it is asked for a second time; none as long as that is not known, and while the
-    /// upstream is slow as a whole.
+    /// Delay before a read is hedged; none while it is unknown, and while the upstream is slow as a whole.
     pub fn hedge_delay(&self, kind: ReadKind) -> Option<Duration> {
         self.hedging.as_ref()?.delay(kind)
     }
 
-    /// A read had the first byte of its answer after so long.
+    /// Records the time to first byte of a read.
     pub fn record_read_latency(&self, kind: ReadKind, latency: Duration, now: Instant) {
-        if self.hedging.as_ref().is_some_and(|signs| signs.record(kind, latency, now)) {
+        if self.hedging.as_ref().is_some_and(|stats| stats.record(kind, latency, now)) {
             self.mailbox.notify(UpdateLatencyTails);
         }
     }
 
-    /// Asks for a place in which a slow read may be asked for a second time, at another endpoint than this one if one is usable.
+    /// Asks for a permit for a hedge, at another endpoint than `avoid` if one is usable.
     ///
     /// # Errors
-    /// The budget is spent, no place is free at once, or the actor gave no answer.
+    /// The hedge budget is spent, no permit is free at once, or the actor did not answer.
     pub async fn acquire_hedge(&self, avoid: EndpointId) -> Result<Permit, HedgeRefusal> {
         self.mailbox
             .ask(AcquireHedge { avoid })
@@ -297,28 +248,29 @@ impl PoolHandle {
             .unwrap_or_else(|error| Err(HedgeRefusal::Unavailable(error)))
     }
 
-    /// An endpoint began to answer, after so long, a call that began then.
+    /// Records the response latency of a call that began at `began`.
     pub fn record_response(&self, endpoint: EndpointId, latency: Duration, began: Instant) {
         if self.endpoint_stats.len() > 1 {
             self.endpoint_stats.endpoint(endpoint.0).record_latency(latency);
         }
         if let Some(samples) = &self.limit_samples {
             samples.record_latency(began, latency, self.shared.gate.live());
-            // Answers can be long: who waits shall not have to wait for their ends too until somebody looks at the limit.
+            // Answers can be long. Without this wake-up waiters would wait for the end of one until the limit is
+            // evaluated.
             if self.shared.gate.waiting() > 0 && samples.is_due(clock::now()) {
                 self.shared.wake_once();
             }
         }
     }
 
-    /// A call that began then was too much for the upstream.
+    /// Records a call, begun at `began`, that overloaded the upstream.
     pub fn report_overload(&self, pressure: OverloadSignal, began: Instant) {
         if let Some(samples) = &self.limit_samples {
             samples.record_drop(began, clock::now(), pressure);
         }
     }
 
-    /// An endpoint served a call to its end.
+    /// Records a call that an endpoint completed successfully.
     pub fn report_success(&self, endpoint: EndpointId) {
         if self.endpoint_stats.len() > 1 {
             self.endpoint_stats.endpoint(endpoint.0).count_success();
@@ -328,8 +280,8 @@ impl PoolHandle {
         }
     }
 
-    /// An endpoint failed a call that began then. Returns whether that is the whole bucket's trouble: no other endpoint
-    /// could serve, so the circuit is to know.
+    /// Records a failed call that began at `began`. Returns whether the failure counts for the whole bucket, so that
+    /// the caller reports it to the circuit: no other endpoint could serve.
     pub fn report_failure(
         &self,
         endpoint: EndpointId,
@@ -346,20 +298,20 @@ impl PoolHandle {
         is_buckets
     }
 
-    /// An endpoint was asked then whether it is well.
+    /// Records a health check that began at `began`.
     pub fn report_health_check(&self, endpoint: EndpointId, is_good: bool, began: Instant) {
         self.mailbox.notify(ReportHealthCheck { endpoint, check: HealthCheckResult { is_good, began } });
     }
 
-    /// An endpoint could be connected to, by a connection that began then. It is called again if that was its trouble, so
-    /// that trials do not go to one that is still gone.
+    /// Records a connection that began at `began` and succeeded. It returns an endpoint to rotation that was excluded
+    /// as unreachable, so that trial calls do not go to an endpoint that is still down.
     pub fn report_connected(&self, endpoint: EndpointId, began: Instant) {
         if self.endpoint_stats.len() > 1 {
             self.mailbox.notify(ReportConnected { endpoint, began });
         }
     }
 
-    /// Permits out.
+    /// Permits in use.
     pub fn in_flight(&self) -> usize {
         self.shared.gate.live()
     }
@@ -370,13 +322,13 @@ impl PoolHandle {
         self.shared.gate.waiting()
     }
 
-    /// Whether all endpoints are called because all fail.
+    /// Whether all endpoints are called because all failed.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_panicking(&self) -> bool {
         self.endpoint_stats.is_panicking()
     }
 
-    /// What the status page shows.
+    /// The pool for the status page.
     pub fn view(&self, now: Instant) -> PoolView {
         PoolView {
             in_flight: self.shared.gate.live(),
@@ -390,13 +342,13 @@ impl PoolHandle {
         }
     }
 
-    /// Copies into gauges what is only looked at when somebody scrapes; returns the queue's depth.
+    /// Updates the gauges that are computed on a scrape; returns the number of waiters.
     pub(crate) fn observe(&self, now: Instant) -> usize {
         for (metrics, view) in self.metrics.endpoints.iter().zip(self.endpoint_stats.views(now)) {
             metrics.observe(&view);
         }
         for (kind, p95) in ReadKind::ALL.into_iter().zip(&self.metrics.hedge_p95) {
-            let known = self.hedging.as_ref().and_then(|signs| signs.p95(kind));
+            let known = self.hedging.as_ref().and_then(|stats| stats.p95(kind));
             p95.set(known.map_or(0.0, |p95| p95.as_secs_f64() * 1e3));
         }
         self.metrics.amplification.set(self.shared.amplification(now));
@@ -412,12 +364,12 @@ impl PoolHandle {
         waiting
     }
 
-    /// The actor's vital signs.
+    /// The actor's statistics.
     pub fn actor_stats(&self) -> &Arc<ActorStats> {
         self.mailbox.actor_stats()
     }
 
-    /// The actor, whatever its kind.
+    /// The actor behind a type-erased reference.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }

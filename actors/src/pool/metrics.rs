@@ -1,18 +1,18 @@
-//! The pool's metrics (O3): time to a permit, depth of the queue, refusals, retries that were not allowed and what those that were
-//! add to the upstream's load, endpoints' health.
+//! The pool's metrics (O3): waiting time, queue depth, rejections, retries refused by the budget, amplification,
+//! endpoint health.
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
-use crate::pool::adaptive_limit::LimitCause;
-use crate::pool::credential_metrics::{CredentialFamilies, CredentialMetrics};
-use crate::pool::endpoint::EndpointState;
-use crate::pool::endpoint_stats::EndpointView;
+use crate::pool::adaptive::adaptive_limit::LimitCause;
+use crate::pool::credentials::metrics::{CredentialFamilies, CredentialMetrics};
 use crate::pool::hedge::ReadKind;
+use crate::pool::load_balancer::endpoint::EndpointState;
+use crate::pool::load_balancer::endpoint_stats::EndpointView;
 
-/// The families, one label value per bucket.
+/// Metric families; one label value per bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolFamilies {
     wait: HistogramVec,
@@ -28,14 +28,14 @@ pub(crate) struct PoolFamilies {
     limits: LimitFamilies,
 }
 
-/// Those of a gate's width.
+/// Families of the concurrency limit.
 #[derive(Debug, Clone)]
 struct LimitFamilies {
     limit: IntGaugeVec,
     reductions: IntCounterVec,
 }
 
-/// One bucket's.
+/// Metrics of one bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolMetrics {
     pub(crate) wait: Histogram,
@@ -47,7 +47,7 @@ pub(crate) struct PoolMetrics {
     pub(crate) overload: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
     pub(crate) amplification: Gauge,
-    /// One for each kind of reading.
+    /// One per kind of read.
     pub(crate) hedge_p95: [Gauge; ReadKind::ALL.len()],
     pub(crate) depth: IntGauge,
     pub(crate) endpoints: Vec<EndpointMetrics>,
@@ -56,7 +56,7 @@ pub(crate) struct PoolMetrics {
     reductions: [IntCounter; 3],
 }
 
-/// One endpoint's, copied when somebody scrapes.
+/// Metrics of one endpoint, updated on each scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointMetrics {
     healthy: IntGauge,
@@ -85,7 +85,7 @@ impl LimitFamilies {
         let limit = IntGaugeVec::new(
             Opts::new(
                 "bucket_concurrency_limit",
-                "requests that may be under way to a bucket's upstream now",
+                "most requests in flight to a bucket's upstream at present",
             ),
             &["bucket"],
         )?;
@@ -121,40 +121,43 @@ impl PoolFamilies {
                 &["bucket", "reason"],
             )?,
             budget_exhausted: IntCounterVec::new(
-                Opts::new("retry_budget_exhausted_total", "retries that the bucket's budget did not allow"),
+                Opts::new(
+                    "retry_budget_exhausted_total",
+                    "retries refused because the bucket's retry budget was spent",
+                ),
                 &["bucket"],
             )?,
             amplification: GaugeVec::new(
                 Opts::new(
                     "upstream_amplification",
-                    "attempts that the upstream saw for each request, over the last ten seconds",
+                    "upstream attempts per request over the last ten seconds",
                 ),
                 &["bucket"],
             )?,
             hedge_p95: GaugeVec::new(
                 Opts::new(
                     "hedge_first_byte_p95_ms",
-                    "time after which a slow read is asked for a second time; 0 where it is not known",
+                    "delay after which a slow read is hedged; 0 while unknown",
                 ),
                 &["bucket", "class"],
             )?,
             depth: IntGaugeVec::new(
-                Opts::new("bucket_queue_depth", "requests that wait for a permit of their bucket"),
+                Opts::new("bucket_queue_depth", "requests waiting for a permit of their bucket"),
                 &["bucket"],
             )?,
-            total_depth: IntGauge::new(
-                "request_queue_depth",
-                "requests that wait for a permit, all buckets",
-            )?,
+            total_depth: IntGauge::new("request_queue_depth", "requests waiting for a permit, all buckets")?,
             healthy: IntGaugeVec::new(
                 Opts::new(
                     "upstream_endpoint_healthy",
-                    "1 while an endpoint is called, 0 while it is left out",
+                    "1 while an endpoint is in rotation, 0 while it is not",
                 ),
                 &["bucket", "endpoint"],
             )?,
             ejections: IntCounterVec::new(
-                Opts::new("upstream_endpoint_ejections_total", "times an endpoint was left out for failing"),
+                Opts::new(
+                    "upstream_endpoint_ejections_total",
+                    "times an endpoint was ejected because of failures",
+                ),
                 &["bucket", "endpoint"],
             )?,
             credentials: CredentialFamilies::register(registry)?,
@@ -197,7 +200,7 @@ impl PoolFamilies {
         }
     }
 
-    /// Sets the sum over all buckets; called before a scrape is answered.
+    /// Sets the sum over all buckets on a scrape.
     pub(crate) fn observe_total(&self, waiting: usize) {
         self.total_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }

@@ -1,4 +1,4 @@
-//! Places in the gate that wait for their clients: the pool's part of `client_waits.rs`.
+//! The pool's part of `client_waits.rs`: permits whose requests wait for their clients.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +27,7 @@ impl MessageHandler<ReportClientWait> for Pool {
 }
 
 impl PoolHandle {
-    /// Reports that a permit's request has waited for its client since then. The permit prepaid the message.
+    /// Reports that a permit's request has waited for its client since `since`. The permit prepaid the message.
     pub fn report_client_wait(&self, client: ClientId, since: Instant) -> ClientWaitTicket {
         let ticket = ClientWaitTicket::new(client, since);
         self.mailbox.notify(ReportClientWait(ticket.client_wait()));

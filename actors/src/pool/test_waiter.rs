@@ -1,13 +1,14 @@
-//! Who waits in the tests of the gate: a slot that keeps what it was handed.
+//! The waiter of the gate's tests; it stores the permit or the rejection that it got.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::pool::credential::CredentialTicket;
-use crate::pool::state::{WaitRejection, Waiter};
-use crate::pool::ticket::Permit;
+use crate::pool::credentials::credential::CredentialTicket;
+use crate::pool::decision::WaitRejection;
+use crate::pool::gate::ticket::Permit;
+use crate::pool::state::Waiter;
 
-/// A waiter whose permit, if it got one, lies in its slot.
+/// A waiter with a shared slot for its permit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TestWaiter(Rc<RefCell<TestWaiterState>>);
 
@@ -36,7 +37,7 @@ impl TestWaiter {
         self.0.borrow().rejection
     }
 
-    /// As whom it goes on.
+    /// The credential of its permit.
     pub(crate) fn credential(&self) -> Option<usize> {
         self.0.borrow().permit.as_ref().and_then(Permit::credential).map(|credential| credential.0)
     }
@@ -60,7 +61,7 @@ impl Waiter for TestWaiter {
         Ok(())
     }
 
-    fn reject(self, dismissal: WaitRejection) {
-        self.0.borrow_mut().rejection = Some(dismissal);
+    fn reject(self, rejection: WaitRejection) {
+        self.0.borrow_mut().rejection = Some(rejection);
     }
 }

@@ -1,7 +1,6 @@
-//! Circuits, watched from outside: what they publish, which trials are out, and whether both go together.
+//! Observes circuits from outside: published states, trials in flight, and whether both are consistent.
 //!
-//! The watch keeps the last states with their times, because a request that was let through is seen later than it was
-//! let through.
+//! The observer keeps the last states with their times, because a request is seen later than its circuit admitted it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,9 +10,9 @@ use std::time::{Duration, Instant};
 use crate::breaker::{BreakerView, CircuitId, CircuitState};
 use crate::types::BucketId;
 
-/// How long a trial's permit is good.
+/// How long a trial's permit is valid.
 const LEASE: Duration = Duration::from_secs(30);
-/// States that are remembered.
+/// Number of states kept.
 const STATES_KEPT: usize = 256;
 
 /// One circuit of one bucket.
@@ -23,7 +22,7 @@ pub(super) struct CircuitRef {
     pub(super) id: CircuitId,
 }
 
-/// What a circuit must keep to.
+/// Limits of a circuit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CircuitTerms {
     pub(super) trials_max: usize,
@@ -49,27 +48,27 @@ impl SeenTrial {
     }
 }
 
-/// One circuit under watch.
+/// Observer of one circuit.
 #[derive(Debug)]
 pub(super) struct CircuitObserver {
     terms: CircuitTerms,
     states: VecDeque<SeenState>,
     generation: u32,
     open_until: Option<Instant>,
-    /// Whether a connection may end its open time.
+    /// Whether a successful connection may end the open time.
     probed: bool,
-    /// The generations that connections were made for.
+    /// Generations for which a connection was made.
     connected_generations: Vec<u32>,
-    /// A connection ended its last open time.
+    /// Whether a connection ended the last open time.
     is_half_open_by_connect: bool,
-    /// Successes of trials that were reported since it was half-open.
+    /// Successes of trials since the circuit became half-open.
     successes: u32,
-    /// Trials that are out.
+    /// Trials in flight.
     trials: Vec<SeenTrial>,
     trials_total: u64,
-    /// Requests that wait for it.
+    /// Requests that wait for the circuit.
     pub(super) waiting: Rc<Cell<usize>>,
-    /// Those that waited and were let through.
+    /// Requests that waited and were admitted.
     pub(super) waited_total: u64,
     pub(super) opened_total: u64,
     pub(super) closed_total: u64,
@@ -95,7 +94,7 @@ impl CircuitObserver {
         }
     }
 
-    /// Looks at what is published, after whatever may have changed it.
+    /// Compares the published state with the previous one, after every step that may have changed it.
     pub(super) fn observe(&mut self, view: &BreakerView, now: Instant) -> Result<(), String> {
         if view.generation < self.generation {
             return Err(format!("generation {} after {}", view.generation, self.generation));
@@ -106,17 +105,17 @@ impl CircuitObserver {
             && self.is_half_open_by_connect
             && view.probed
         {
-            return Err("a connection may end its open time twice in a row".to_owned());
+            return Err("a connection may end the open time twice in a row".to_owned());
         }
         self.check_open_until(was, view.state, until, now)?;
         if view.waiting > view.waiting_max {
-            return Err(format!("{} wait, {} may", view.waiting, view.waiting_max));
+            return Err(format!("{} waiters, {} allowed", view.waiting, view.waiting_max));
         }
         let skipped = view.generation - self.generation > 1;
         self.open_until = until;
         (self.probed, self.generation) = (view.probed, view.generation);
         if (was, view.state, skipped) == (CircuitState::Open, CircuitState::Open, true) {
-            // Who waited was let through, then the actor crashed over the very message that let them: their trials are out.
+            // The waiters were admitted, and then the actor crashed over the same message: their trials are in flight.
             self.record_state(CircuitState::HalfOpen, now);
             self.record_state(CircuitState::Open, now);
         }
@@ -152,7 +151,7 @@ impl CircuitObserver {
         self.states.push_back(SeenState { since, state });
     }
 
-    /// Open means open until then, whatever happens.
+    /// An open circuit stays open until its time.
     fn check_open_until(
         &mut self,
         was: CircuitState,
@@ -168,17 +167,17 @@ impl CircuitObserver {
             return Ok(());
         };
         let early = promised.saturating_duration_since(now);
-        // A crash over that very message may have opened it again before anybody could look.
+        // A crash over the same message may have opened the circuit again before it was observed.
         if is != CircuitState::Closed && self.probed && self.connected_generations.contains(&self.generation)
         {
             self.is_half_open_by_connect = is == CircuitState::HalfOpen;
             return Ok(());
         }
         if is != CircuitState::Open {
-            return Err(format!("{} {early:?} before its time", is.as_str()));
+            return Err(format!("{} {early:?} before the end of the open time", is.as_str()));
         }
         if until.is_none_or(|until| until < promised) {
-            return Err(format!("its open time shrank, {early:?} before its end"));
+            return Err(format!("the open time was shortened {early:?} before its end"));
         }
         Ok(())
     }
@@ -191,7 +190,7 @@ impl CircuitObserver {
         self.connected_generations.push(generation);
     }
 
-    /// A request was let through, at some moment from the first of these to the last.
+    /// A request was admitted, at some time between `first` and `last`.
     pub(super) fn record_ticket(
         &mut self,
         is_trial: bool,
@@ -199,7 +198,7 @@ impl CircuitObserver {
     ) -> Result<Option<u64>, String> {
         let needed = if is_trial { CircuitState::HalfOpen } else { CircuitState::Closed };
         if !self.was_in_state(needed, first, last) {
-            return Err(format!("let through as if it were {}", needed.as_str()));
+            return Err(format!("admitted as if the circuit were {}", needed.as_str()));
         }
         if !is_trial {
             return Ok(None);
@@ -207,18 +206,18 @@ impl CircuitObserver {
         self.trials_total += 1;
         let trial = SeenTrial { number: self.trials_total, since: last, lease_end: first + LEASE };
         self.trials.push(trial);
-        // It is seen later than it began, so others may have begun since.
+        // The trial is seen later than it began, so others may have begun since.
         let moments = self.trials.iter().map(|other| other.since).filter(|since| trial.is_out(*since));
-        let most = moments.map(|at| self.trials.iter().filter(|other| other.is_out(at)).count()).max();
-        match most {
+        let max = moments.map(|at| self.trials.iter().filter(|other| other.is_out(at)).count()).max();
+        match max {
             Some(out) if out > self.terms.trials_max => {
-                Err(format!("{out} trials at once, allowed are {}", self.terms.trials_max))
+                Err(format!("{out} trials at once, {} allowed", self.terms.trials_max))
             }
             _ => Ok(Some(trial.number)),
         }
     }
 
-    /// Whether that was its state at some moment of these.
+    /// Whether the circuit was in this state at some time between `first` and `last`.
     fn was_in_state(&self, state: CircuitState, first: Instant, last: Instant) -> bool {
         let ends = self.states.iter().skip(1).map(|seen| Some(seen.since)).chain([None]);
         let known_from = self.states.front().is_none_or(|oldest| oldest.since > first);
@@ -228,7 +227,7 @@ impl CircuitObserver {
             })
     }
 
-    /// A trial is over; it may have been a success.
+    /// A trial ended.
     pub(super) fn record_trial_end(&mut self, trial: u64, succeeded: bool) {
         self.trials.retain(|other| other.number != trial);
         if succeeded {

@@ -1,6 +1,6 @@
-//! A request, as `src/http/proxy.rs` and `src/upstream/call.rs` send it through the actors: the same handles in the same order.
+//! A simulated request. It uses the actors' handles in the order of `src/http/proxy.rs` and `src/upstream/call.rs`.
 //!
-//! Whatever awaits may be cancelled there. The request writes into the ledger what it was granted and when that was decided.
+//! It may be cancelled at every await. It records in the ledger what it was granted and when that was decided.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -29,17 +29,17 @@ use crate::simulation::upstream::{CallPlan, Upstream};
 use crate::system::Actors;
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
-/// Attempts of one request.
+/// Most attempts of one request.
 const ATTEMPTS_MAX: usize = 3;
-/// All the time that a request has.
+/// Deadline of a request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What every client sees.
+/// State shared by all clients.
 pub(super) struct ScenarioShared {
     pub(super) actors: Actors,
     pub(super) pools: Vec<PoolHandle>,
     pub(super) breakers: Vec<BreakerHandle>,
-    /// The limiter as each thread sees it.
+    /// The limiter's handles, one per thread.
     pub(super) limiters: Vec<LimiterHandle>,
     pub(super) ledger: RefCell<Ledger>,
     pub(super) rng: RefCell<SeededRng>,
@@ -52,7 +52,7 @@ impl ScenarioShared {
         self.ledger.borrow().nanos(at)
     }
 
-    /// All circuits and what they publish.
+    /// All circuits with their published state.
     pub(super) fn circuits(&self, now: Instant) -> impl Iterator<Item = (CircuitRef, BreakerView)> {
         bucket_ids().zip(&self.breakers).flat_map(move |(bucket, breaker)| {
             let ids = OperationClass::ALL.map(|class| breaker.circuit(class));
@@ -61,22 +61,22 @@ impl ScenarioShared {
         })
     }
 
-    /// Every ask about a circuit goes to its own bucket's breaker.
+    /// The breaker of the circuit's bucket.
     pub(super) fn breaker(&self, circuit: CircuitRef) -> &BreakerHandle {
         &self.breakers[circuit.bucket.index()]
     }
 
-    pub(super) fn has_fault(&self, mutant: PlantedFault) -> bool {
-        self.planted_fault == Some(mutant)
+    pub(super) fn has_fault(&self, fault: PlantedFault) -> bool {
+        self.planted_fault == Some(fault)
     }
 }
 
-/// Who asks for what.
+/// Identity and request of a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClientSpec {
-    /// Tells clients apart.
+    /// Identifies the client.
     pub(super) number: usize,
-    /// Where its connection lives.
+    /// Thread of its connection.
     pub(super) thread: usize,
     pub(super) bucket: BucketId,
     pub(super) address: IpKey,
@@ -84,11 +84,11 @@ pub(super) struct ClientSpec {
     pub(super) credential: ClientCredential,
     pub(super) class: OperationClass,
     pub(super) priority: Priority,
-    /// Whether it waits for a circuit that refuses it.
+    /// Whether the request may wait for a circuit that refuses it.
     pub(super) is_replayable: bool,
 }
 
-/// How a client says who it is.
+/// How a client authenticates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientCredential {
     None,
@@ -96,7 +96,7 @@ pub(super) enum ClientCredential {
     Forged,
 }
 
-/// Why a request ended early; nobody needs to know more.
+/// The request ended early; the cause does not matter.
 pub(super) struct RequestEnded;
 
 /// One client and its request.
@@ -104,12 +104,12 @@ pub(super) struct Client {
     pub(super) shared: Rc<ScenarioShared>,
     pub(super) spec: ClientSpec,
     pub(super) waker: Arc<ClientWaker>,
-    /// From when on a first byte is slow.
+    /// Time to first byte above which a call is slow.
     pub(super) slow_from: Option<Duration>,
 }
 
 impl Client {
-    /// The request, from its head to its last byte.
+    /// Runs the request from its head to its last byte.
     pub(super) async fn run(self) {
         let _ = self.request().await;
     }
@@ -118,23 +118,23 @@ impl Client {
         let Self { shared, spec, .. } = self;
         let slot = shared.actors.monitor.acquire_slot().map_err(|_| RequestEnded)?;
         let slots = Rc::clone(&shared.ledger.borrow().slots);
-        let forgets = shared.has_fault(PlantedFault::LeakSlots) && shared.rng.borrow_mut().one_in(20);
-        let _slot = Tracked::new(&slots, Some(slot), forgets);
+        let is_leaked = shared.has_fault(PlantedFault::LeakSlots) && shared.rng.borrow_mut().one_in(20);
+        let _slot = Tracked::new(&slots, Some(slot), is_leaked);
         self.charge_limits().await?;
         if spec.credential != ClientCredential::None {
             self.authenticate().await?;
         }
         let breaker = &shared.breakers[spec.bucket.index()];
         let circuit = CircuitRef { bucket: spec.bucket, id: breaker.circuit(spec.class) };
-        let place = match breaker.check(circuit.id, clock::now()) {
+        let permit = match breaker.check(circuit.id, clock::now()) {
             Ok(_) => Some(self.wait_for_permit().await?),
             Err(refusal) if self.may_wait(circuit, &refusal) => None,
             Err(_) => return Err(RequestEnded),
         };
-        self.run_attempts(place, circuit).await
+        self.run_attempts(permit, circuit).await
     }
 
-    /// When what has just been answered was decided.
+    /// Time at which an answer was decided; the request was sent at `asked`.
     pub(super) fn decided_at(&self, asked: Instant) -> u64 {
         self.waker.decided_at(self.shared.nanos(asked), self.shared.nanos(clock::now()))
     }
@@ -165,8 +165,8 @@ impl Client {
         limiter.check_auth_lockout(spec.address, bucket, clock::now()).map_err(|_| RequestEnded)?;
         if spec.credential == ClientCredential::Forged {
             let asked = clock::now();
-            let heard = limiter.charge_auth_failure(spec.address, bucket).await;
-            if heard.is_ok_and(|allowed| allowed.shadowed.is_empty()) {
+            let charged = limiter.charge_auth_failure(spec.address, bucket).await;
+            if charged.is_ok_and(|allowed| allowed.shadowed.is_empty()) {
                 let decided = self.decided_at(asked);
                 shared.ledger.borrow_mut().record_auth_failure(spec.address, decided);
             }
@@ -178,14 +178,14 @@ impl Client {
             Some(identity) => shared.ledger.borrow_mut().check(
                 Invariant::Cache,
                 identity == ClientIdentity::Key(spec.key),
-                || format!("{name} is said to be {identity:?}"),
+                || format!("{name} belongs to {identity:?}"),
             ),
             None => sessions.insert_session(&id, ClientIdentity::Key(spec.key)).await,
         }
         if let Ok(report) = sessions.inspect().await {
             let bound = report.capacity * 2;
             let within = report.len <= bound;
-            let what = || format!("{} sessions and keys, at most {bound} are remembered", report.len);
+            let what = || format!("{} sessions and keys, {bound} allowed", report.len);
             shared.ledger.borrow_mut().check(Invariant::Cache, within, what);
         }
         let asked = clock::now();
@@ -220,9 +220,9 @@ impl Client {
                 let (endpoint, decided) = (permit.endpoint().0, self.decided_at(asked));
                 let permits =
                     shared.ledger.borrow_mut().record_grant(spec.bucket, endpoint, decided, clock::now());
-                let forgets =
+                let is_leaked =
                     shared.has_fault(PlantedFault::LeakPermits) && shared.rng.borrow_mut().one_in(20);
-                let mut permit = Tracked::new(&permits, Some(permit), forgets);
+                let mut permit = Tracked::new(&permits, Some(permit), is_leaked);
                 self.track_credential(&mut permit, decided);
                 Ok(permit)
             }
@@ -238,55 +238,55 @@ impl Client {
 
     async fn run_attempts(
         &self,
-        mut place: Option<Tracked<Permit>>,
+        mut permit_kept: Option<Tracked<Permit>>,
         circuit: CircuitRef,
     ) -> Result<(), RequestEnded> {
         let Self { shared, spec, .. } = self;
         let pool = &shared.pools[spec.bucket.index()];
         let mut retrying: Option<Tracked<RetryTicket>> = None;
         for attempt in 1..=ATTEMPTS_MAX {
-            let (mut permit, mut passed) = self.acquire_attempt(place.take(), circuit).await?;
+            let (mut permit, mut ticket) = self.acquire_attempt(permit_kept.take(), circuit).await?;
             if shared.has_fault(PlantedFault::ReleaseEarly) {
                 permit = Tracked::new(&Rc::default(), None, false);
             }
             let began = clock::now();
-            let course = self.call_hedged(&mut permit, &mut passed, circuit).await;
+            let call = self.call_hedged(&mut permit, &mut ticket, circuit).await;
             let ended = clock::now();
-            if let Some(kind) = self.read_kind().filter(|_| course.outcome == Outcome::Success) {
+            if let Some(kind) = self.read_kind().filter(|_| call.outcome == Outcome::Success) {
                 pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
             }
-            passed.is_slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
+            ticket.is_slow = self.slow_from.is_some_and(|slow| call.to_first_byte > slow);
             drop(retrying.take());
-            let failed = matches!(course.outcome, Outcome::Failure { .. });
-            let is_against =
-                permit.value.as_ref().is_some_and(|permit| self.report_credential(permit, &course));
-            let may_go_on = attempt < ATTEMPTS_MAX;
-            if may_go_on && (failed || is_against && self.switch_credential(&mut permit).await) {
+            let failed = matches!(call.outcome, Outcome::Failure { .. });
+            let is_credential_error =
+                permit.value.as_ref().is_some_and(|permit| self.report_credential(permit, &call));
+            let may_retry = attempt < ATTEMPTS_MAX;
+            if may_retry && (failed || is_credential_error && self.switch_credential(&mut permit).await) {
                 retrying = self.acquire_retry().await;
             }
-            passed.report(attribute(pool, EndpointId(permit.endpoint()), &course, began));
+            ticket.report(attribute(pool, EndpointId(permit.endpoint()), &call, began));
             if retrying.is_none() || !self.prepare_retry(&mut permit).await {
                 permit.release(pool);
                 break;
             }
-            place = Some(permit);
+            permit_kept = Some(permit);
         }
         Ok(())
     }
 
-    /// Pauses before a retry; whether there is somewhere to go.
+    /// Pauses before a retry. Returns whether the retry has an endpoint and a credential.
     async fn prepare_retry(&self, permit: &mut Tracked<Permit>) -> bool {
         let pause = Duration::from_millis(self.shared.rng.borrow_mut().between(0, 100));
         tokio::time::sleep(pause).await;
         self.reassign(permit).await.is_ok()
     }
 
-    /// Leave of the budget to try again.
+    /// Asks the retry budget.
     async fn acquire_retry(&self) -> Option<Tracked<RetryTicket>> {
         let Self { shared, spec, .. } = self;
         let asked = clock::now();
         let ticket = shared.pools[spec.bucket.index()].acquire_retry().await?;
-        // The clock may have leapt between the answer and its arrival.
+        // The clock may have advanced between the decision and its arrival.
         let decided = self.decided_at(asked);
         shared.ledger.borrow_mut().record_retry(spec.bucket, decided);
         let retries = Rc::clone(&shared.ledger.borrow().buckets[spec.bucket.index()].retries);
@@ -297,19 +297,19 @@ impl Client {
         let Self { shared, spec, .. } = self;
         let calls = Rc::clone(&shared.ledger.borrow().buckets[spec.bucket.index()].calls);
         let _call = CountGuard::increment(&calls);
-        let course = {
+        let call = {
             let upstreams = shared.upstreams.borrow();
             upstreams[spec.bucket.index()].plan_call(endpoint, &mut shared.rng.borrow_mut())
         };
-        tokio::time::sleep(course.to_first_byte).await;
-        tokio::time::sleep(course.body).await;
-        course
+        tokio::time::sleep(call.to_first_byte).await;
+        tokio::time::sleep(call.body).await;
+        call
     }
 }
 
-/// Tells the pool how a call went; says what the circuit is to know of it.
-fn attribute(pool: &PoolHandle, endpoint: EndpointId, course: &CallPlan, began: Instant) -> Outcome {
-    match course.outcome {
+/// Reports a call to the pool; returns the outcome for the circuit.
+fn attribute(pool: &PoolHandle, endpoint: EndpointId, call: &CallPlan, began: Instant) -> Outcome {
+    match call.outcome {
         Outcome::Failure { cause: FailureCause::Timeout, .. } => {
             pool.report_overload(OverloadSignal::Timeout, began)
         }
@@ -318,10 +318,10 @@ fn attribute(pool: &PoolHandle, endpoint: EndpointId, course: &CallPlan, began: 
         }
         _ => {}
     }
-    let strike = match course.outcome {
+    let kind = match call.outcome {
         Outcome::Neutral => return Outcome::Neutral,
         Outcome::Success => {
-            pool.record_response(endpoint, course.to_first_byte, began);
+            pool.record_response(endpoint, call.to_first_byte, began);
             pool.report_success(endpoint);
             return Outcome::Success;
         }
@@ -330,10 +330,10 @@ fn attribute(pool: &PoolHandle, endpoint: EndpointId, course: &CallPlan, began: 
         Outcome::Failure { cause: FailureCause::Status(_), .. } => FailureKind::Status,
         Outcome::Failure { .. } => FailureKind::Broken,
     };
-    if pool.report_failure(endpoint, strike, began, clock::now()) { course.outcome } else { Outcome::Neutral }
+    if pool.report_failure(endpoint, kind, began, clock::now()) { call.outcome } else { Outcome::Neutral }
 }
 
-/// A place in the queue, as the ledger sees it.
+/// A place in the queue, as recorded in the ledger.
 struct QueuedClient<'a> {
     client: &'a Client,
     position: u64,

@@ -1,7 +1,7 @@
-//! How a simulated client is woken, and when the answer it was woken for was decided.
+//! Wakes a simulated client, and records when its answer was decided.
 //!
-//! A client looks at its answer whenever the scheduler lets it; a limit binds at the moment of the decision. So whoever
-//! wakes a client from within an actor's turn notes the time of that turn.
+//! A client sees its answer when the scheduler polls it, but a limit applies at the time of the decision. So a wake-up
+//! from an actor's step records the time of that step.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ thread_local! {
     static STEP_TIME: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Marks all that happens in `turn` as an actor's answer at this time.
-pub(super) fn during_step<T>(now: u64, turn: impl FnOnce() -> T) -> T {
+/// Runs `step` as an actor's step at this time.
+pub(super) fn during_step<T>(now: u64, step: impl FnOnce() -> T) -> T {
     STEP_TIME.set(Some(now));
-    let done = turn();
+    let done = step();
     STEP_TIME.set(None);
     done
 }
@@ -40,7 +40,7 @@ impl ClientWaker {
         self.woken.store(false, Ordering::Relaxed);
     }
 
-    /// When an answer was decided that was asked for at `asked` and is seen at `now`.
+    /// Time at which an answer was decided that was requested at `asked` and seen at `now`.
     pub(super) fn decided_at(&self, asked: u64, now: u64) -> u64 {
         let answered = self.answered.load(Ordering::Relaxed);
         if answered >= asked { answered } else { now }

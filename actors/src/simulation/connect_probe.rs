@@ -1,5 +1,5 @@
-//! Who looks whether an upstream can be connected to again, as `src/upstream/reachability.rs` does: asks the breaker what waits for a
-//! connection, makes one, which takes its time, and tells pool and breaker if it succeeded, perhaps too late.
+//! Probes whether an upstream accepts connections again, as `src/upstream/reachability.rs` does: gets the circuits that
+//! wait for a connection, makes one, which takes time, and reports a success to pool and breaker, perhaps too late.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,14 +9,15 @@ use crate::pool::EndpointId;
 use crate::simulation::circuit_observer::CircuitRef;
 use crate::simulation::client::ScenarioShared;
 use crate::simulation::client_waker::ClientWaker;
-use crate::simulation::scenario::{RunningClient, Scenario};
+use crate::simulation::running_client::RunningClient;
+use crate::simulation::scenario::Scenario;
 use crate::types::BucketId;
 
-/// The longest that a connection takes.
+/// Longest time of a connection attempt, in ms.
 const CONNECTING_MS_MAX: u64 = 200;
 
 impl Scenario {
-    /// Tries to connect to an endpoint, where a circuit waits for that.
+    /// Starts a connection attempt to an endpoint of a bucket with a circuit that waits for one.
     pub(super) fn start_connect_probe(&mut self) {
         let Some(at) = self.clients.iter().position(Option::is_none) else { return };
         let chosen = self.rng.below(self.shared.pools.len());
@@ -28,23 +29,23 @@ impl Scenario {
         let takes = Duration::from_millis(self.rng.between(0, CONNECTING_MS_MAX));
         let connecting = run_connect_probe(Rc::clone(&self.shared), bucket, endpoint, takes);
         self.clients[at] = Some(RunningClient::new(connecting, Arc::clone(&ClientWaker::new()), 0));
-        self.record_event("connection is tried", chosen);
+        self.record_event("connection attempt starts", chosen);
     }
 }
 
-async fn run_connect_probe(world: Rc<ScenarioShared>, bucket: BucketId, endpoint: usize, takes: Duration) {
-    let breaker = &world.breakers[bucket.index()];
+async fn run_connect_probe(shared: Rc<ScenarioShared>, bucket: BucketId, endpoint: usize, takes: Duration) {
+    let breaker = &shared.breakers[bucket.index()];
     let began = crate::clock::now();
     let unreached = breaker.probed_circuits(began);
-    if !world.upstreams.borrow()[bucket.index()].accepts_connections(endpoint) {
+    if !shared.upstreams.borrow()[bucket.index()].accepts_connections(endpoint) {
         return;
     }
     tokio::time::sleep(takes).await;
-    world.pools[bucket.index()].report_connected(EndpointId(endpoint), began);
+    shared.pools[bucket.index()].report_connected(EndpointId(endpoint), began);
     for unreached in unreached {
         let circuit = CircuitRef { bucket, id: unreached.circuit };
-        world.ledger.borrow_mut().circuit(circuit).record_connected(unreached.generation);
-        // without an answer the circuit waits on
+        shared.ledger.borrow_mut().circuit(circuit).record_connected(unreached.generation);
+        // Without an answer the circuit keeps waiting.
         let _ = breaker.report_connected(unreached).await;
     }
 }

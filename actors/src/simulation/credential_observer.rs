@@ -1,5 +1,5 @@
-//! Credentials: what an upstream may have against one, drawn where a call ended without saying anything of the upstream; and a watch
-//! from outside over who goes on as whom, and which were left alone then.
+//! Draws upstream complaints about credentials for calls with a neutral outcome, and observes from outside which
+//! credential each request uses and which were out of rotation at that time.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,31 +16,32 @@ use crate::pool::{
 use crate::simulation::client::Client;
 use crate::simulation::client_waker::ClientWaker;
 use crate::simulation::ledger::CountGuard;
-use crate::simulation::scenario::{RunningClient, Scenario};
+use crate::simulation::running_client::RunningClient;
+use crate::simulation::scenario::Scenario;
 use crate::simulation::tracked::Tracked;
 use crate::simulation::upstream::CallPlan;
 use crate::types::{BucketId, IpKey};
 
-/// Standings that are remembered.
+/// Number of states kept.
 const STATES_KEPT: usize = 256;
 
-/// One bucket's credentials under watch.
+/// Observer of one bucket's credentials.
 #[derive(Debug, Default)]
 pub(super) struct CredentialObserver {
-    /// How many requests go on as each.
+    /// Requests in flight per credential.
     in_use: Vec<Rc<Cell<usize>>>,
     states: VecDeque<(Instant, Vec<CredentialState>)>,
 }
 
-/// Until when it is left alone.
-fn out_until(standing: CredentialState) -> Option<Instant> {
-    match standing {
+/// End of a credential's time out of rotation.
+fn out_until(state: CredentialState) -> Option<Instant> {
+    match state {
         CredentialState::CoolingDown(until) | CredentialState::Refused(until) => Some(until),
         CredentialState::InUse | CredentialState::OnTrial => None,
     }
 }
 
-/// Whether a request could go on as this one.
+/// Whether a request could use this credential.
 pub(super) fn has_capacity(view: &CredentialView) -> bool {
     match view.state {
         CredentialState::InUse => view.in_flight < view.concurrent_max,
@@ -54,40 +55,40 @@ impl CredentialObserver {
         Self { in_use: (0..credentials).map(|_| Rc::default()).collect(), states: VecDeque::new() }
     }
 
-    /// Looks at what is published, after whatever may have changed it.
+    /// Compares the published states with the previous ones, after every step that may have changed them.
     pub(super) fn observe(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) -> Result<(), String> {
         if self.in_use.is_empty() {
             return Ok(());
         }
         let views = pool.view(now).credentials;
-        let standings: Vec<CredentialState> = views.iter().map(|view| view.state).collect();
-        let is_refused = |standing: &CredentialState| matches!(standing, CredentialState::Refused(_));
-        if bucket == SINGLE_SUSPECTOR_BUCKET.index() && standings.iter().any(is_refused) {
-            return Err("a single client had a credential withdrawn".to_owned());
+        let states: Vec<CredentialState> = views.iter().map(|view| view.state).collect();
+        let is_refused = |state: &CredentialState| matches!(state, CredentialState::Refused(_));
+        if bucket == SINGLE_SUSPECTOR_BUCKET.index() && states.iter().any(is_refused) {
+            return Err("evidence of a single client withdrew a credential".to_owned());
         }
         if let Some((_, before)) = self.states.back() {
-            for (at, (before, is)) in before.iter().zip(&standings).enumerate() {
+            for (at, (before, is)) in before.iter().zip(&states).enumerate() {
                 let promised = out_until(*before).filter(|until| now < *until);
                 if promised.is_some_and(|until| out_until(*is).is_none_or(|now_until| now_until < until)) {
-                    return Err(format!("{at} comes back too early: {before:?}, then {is:?}"));
+                    return Err(format!("{at} returned too early: {before:?}, then {is:?}"));
                 }
             }
         }
         for (view, held) in views.iter().zip(&self.in_use) {
             if view.in_flight > view.concurrent_max || held.get() > view.in_flight {
-                return Err(format!("{} requests go on as {view:?}", held.get()));
+                return Err(format!("{} requests use {view:?}", held.get()));
             }
         }
-        if self.states.back().is_none_or(|(_, before)| *before != standings) {
+        if self.states.back().is_none_or(|(_, before)| *before != states) {
             if self.states.len() == STATES_KEPT {
                 self.states.pop_front();
             }
-            self.states.push_back((now, standings));
+            self.states.push_back((now, states));
         }
         Ok(())
     }
 
-    /// A request goes on as somebody, since some moment within this time.
+    /// A request uses a credential, since some time within `within`.
     pub(super) fn record_use(
         &self,
         credential: CredentialId,
@@ -102,56 +103,56 @@ impl CredentialObserver {
             .filter(|((since, _), end)| *since <= at && end.is_none_or(|end| from <= end));
         let known_from = self.states.front().is_none_or(|(first, _)| *first > from);
         let was_in = then
-            .map(|((_, standings), _)| standings[credential.0])
-            .any(|standing| out_until(standing).is_none_or(|until| until <= at));
+            .map(|((_, states), _)| states[credential.0])
+            .any(|state| out_until(state).is_none_or(|until| until <= at));
         if known_from || was_in {
             return Ok(CountGuard::increment(&self.in_use[credential.0]));
         }
-        Err(format!("a request goes on as {}, which is left alone", credential.0))
+        Err(format!("a request uses {}, which is out of rotation", credential.0))
     }
 
-    /// At rest, what is counted is what is held.
+    /// Whether the published loads equal those of the clients, when idle.
     pub(super) fn matches(&self, views: &[CredentialView]) -> bool {
         self.in_use.iter().zip(views).all(|(held, view)| held.get() == view.in_flight)
     }
 }
 
-/// In this bucket only one client raises doubts, and no check finds a credential refused: none may ever be withdrawn.
+/// In this bucket only one client gives evidence, and no check is refused: no credential may be withdrawn.
 const SINGLE_SUSPECTOR_BUCKET: BucketId = BucketId::new(0);
 const SINGLE_SUSPECTOR: IpKey = IpKey::V4(0);
-/// The longest that a check takes.
+/// Longest time of a check, in ms.
 const CHECK_MS_MAX: u64 = 200;
 
 impl Client {
-    /// Tells the pool what an answer says of the permit's credential; returns whether that is something against it.
-    pub(super) fn report_credential(&self, permit: &Permit, course: &CallPlan) -> bool {
+    /// Reports an answer to the pool as far as it concerns the permit's credential; returns whether it was a complaint.
+    pub(super) fn report_credential(&self, permit: &Permit, call: &CallPlan) -> bool {
         let Some(credential) = permit.credential() else { return false };
         let Self { shared, spec, .. } = self;
         let pool = &shared.pools[spec.bucket.index()];
-        let mut dice = shared.rng.borrow_mut();
-        let path = dice.between(0, 4);
+        let mut rng = shared.rng.borrow_mut();
+        let path = rng.between(0, 4);
         let evidence = RequestFingerprints { client: pool.fingerprint(spec.address), path, request: path };
-        match course.outcome {
+        match call.outcome {
             Outcome::Success => {
                 pool.report_accepted(credential, evidence, clock::now());
                 false
             }
             Outcome::Failure { .. } => false,
             Outcome::Neutral => {
-                let asked = dice.choose([
+                let asked = rng.choose([
                     None,
                     Some(Duration::ZERO),
                     Some(Duration::from_millis(300)),
                     Some(Duration::MAX),
                 ]);
-                let may_doubt = spec.bucket != SINGLE_SUSPECTOR_BUCKET || spec.address == SINGLE_SUSPECTOR;
-                let is_doubt = may_doubt && dice.one_in(2);
-                let setback = if is_doubt {
+                let may_suspect = spec.bucket != SINGLE_SUSPECTOR_BUCKET || spec.address == SINGLE_SUSPECTOR;
+                let is_suspected = may_suspect && rng.one_in(2);
+                let error = if is_suspected {
                     CredentialError::SuspectedRefusal(evidence)
                 } else {
                     CredentialError::Throttled(asked)
                 };
-                pool.report_credential_error(credential, setback);
+                pool.report_credential_error(credential, error);
                 true
             }
         }
@@ -159,7 +160,7 @@ impl Client {
 }
 
 impl Scenario {
-    /// Has suspects checked, as `src/upstream/credential_check.rs` does.
+    /// Checks suspect credentials, as `src/upstream/credential_check.rs` does.
     pub(super) fn check_credentials(&mut self) {
         let Some(at) = self.clients.iter().position(Option::is_none) else { return };
         let chosen = self.rng.below(self.shared.pools.len());
@@ -183,12 +184,12 @@ impl Scenario {
             }
         };
         self.clients[at] = Some(RunningClient::new(checking, Arc::clone(&ClientWaker::new()), 0));
-        self.record_event("credentials are checked", chosen);
+        self.record_event("credential check starts", chosen);
     }
 }
 
 impl Client {
-    /// Writes down as whom a request goes on, if that is somebody else than before.
+    /// Records the credential of a request if it changed.
     pub(super) fn track_credential(&self, permit: &mut Tracked<Permit>, decided: u64) {
         let Some(credential) = permit.value.as_ref().and_then(Permit::credential) else { return };
         permit.credential_count = None;
@@ -197,30 +198,30 @@ impl Client {
             ledger.record_credential_use(self.spec.bucket, credential, decided, clock::now());
     }
 
-    /// To go on as somebody else, whatever the other one was refused for.
+    /// Switches to another credential.
     pub(super) async fn switch_credential(&self, permit: &mut Tracked<Permit>) -> bool {
-        let Some(trading) = &mut permit.value else { return false };
+        let Some(current) = &mut permit.value else { return false };
         let asked = clock::now();
-        if !self.shared.pools[self.spec.bucket.index()].switch_credential(trading).await {
+        if !self.shared.pools[self.spec.bucket.index()].switch_credential(current).await {
             return false;
         }
         self.track_credential(permit, self.decided_at(asked));
         true
     }
 
-    /// For a retry: elsewhere, and perhaps as somebody else.
+    /// For a retry: another endpoint, and another credential if needed.
     pub(super) async fn reassign(&self, permit: &mut Tracked<Permit>) -> Result<(), PoolRejection> {
         let Self { shared, spec, .. } = self;
-        let Some(moving) = &mut permit.value else { return Ok(()) };
-        let (endpoint, credential) = (moving.endpoint(), moving.credential());
+        let Some(current) = &mut permit.value else { return Ok(()) };
+        let (endpoint, credential) = (current.endpoint(), current.credential());
         let asked = clock::now();
-        shared.pools[spec.bucket.index()].reassign(moving).await?;
-        // Without an answer it stays as it was, which is no choice.
+        shared.pools[spec.bucket.index()].reassign(current).await?;
+        // Without an answer the permit is unchanged, which is no choice.
         let decided = self.decided_at(asked);
-        if moving.endpoint() != endpoint {
-            shared.ledger.borrow_mut().record_pick(spec.bucket, moving.endpoint().0, decided, clock::now());
+        if current.endpoint() != endpoint {
+            shared.ledger.borrow_mut().record_pick(spec.bucket, current.endpoint().0, decided, clock::now());
         }
-        if moving.credential() != credential {
+        if current.credential() != credential {
             self.track_credential(permit, decided);
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! Endpoints, watched from outside: which of them a bucket left out when, and which were called all the same.
+//! Observes endpoints from outside: which of them were excluded when, and which were called.
 //!
-//! As with circuits, the watch keeps the last standings with their times, because a choice is seen later than it was made.
+//! The observer keeps the last states with their times, because a choice is seen later than it was made.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use crate::pool::{EndpointState, PoolHandle};
 use crate::simulation::ledger::Invariant;
 use crate::simulation::scenario::Scenario;
 
-/// Standings that are remembered.
+/// Number of states kept.
 const STATES_KEPT: usize = 256;
-/// So many choices leave out nobody who is in rotation, however slow it was when it was measured last.
+/// Within this many choices every endpoint in rotation is chosen, however slow it was at its last measurement.
 const PICKS_MAX: usize = 500;
-/// How long a choice may take.
+/// Timeout of a choice.
 const PICK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was published at once.
+/// The states published at one time.
 #[derive(Debug)]
 struct SeenStates {
     since: Instant,
@@ -28,34 +28,35 @@ struct SeenStates {
 
 impl SeenStates {
     fn is_usable_at(&self, endpoint: usize, at: Instant) -> bool {
-        self.states.get(endpoint).is_some_and(|standing| is_usable(*standing, at))
+        self.states.get(endpoint).is_some_and(|state| is_usable(*state, at))
     }
 
-    /// Whether calling this endpoint was right, at some moment from the first of these to the last: all may be out at first and one
-    /// of them back in the end.
+    /// Whether a call to this endpoint was right at some time of the span. All may be excluded at its start and one of
+    /// them usable at its end.
     fn may_be_called(&self, endpoint: usize, (from, at): (Instant, Instant)) -> bool {
         let none = || (0..self.states.len()).all(|other| !self.is_usable_at(other, from.max(self.since)));
         self.panicking || self.is_usable_at(endpoint, at) || none()
     }
 }
 
-fn is_usable(standing: EndpointState, at: Instant) -> bool {
-    match standing {
+fn is_usable(state: EndpointState, at: Instant) -> bool {
+    match state {
         EndpointState::InRotation => true,
         EndpointState::BackingOff(until) | EndpointState::Ejected(until, _) => until <= at,
         EndpointState::Unhealthy => false,
     }
 }
 
-/// One bucket's endpoints under watch.
+/// Observer of one bucket's endpoints.
 #[derive(Debug)]
 pub(super) struct EndpointObserver {
     max_percent: usize,
     return_after: Duration,
-    /// The first that stands by.
+    /// The first standby endpoint.
     standby_from: usize,
     history: VecDeque<SeenStates>,
-    /// Since when all that don't stand by are in rotation, and the first choice since then: it begins the return to them.
+    /// Start of the period in which all primary endpoints are in rotation, and the first choice in it, which starts the
+    /// failback.
     all_usable_since: Option<Instant>,
     first_pick_since: Option<Instant>,
 }
@@ -72,7 +73,7 @@ impl EndpointObserver {
         }
     }
 
-    /// Looks at what is published, after whatever may have changed it.
+    /// Compares the published states with the previous ones, after every step that may have changed them.
     pub(super) fn observe(&mut self, pool: &PoolHandle, now: Instant) -> Result<(), String> {
         let states: Vec<EndpointState> =
             pool.view(now).endpoints.iter().map(|endpoint| endpoint.state).collect();
@@ -83,14 +84,13 @@ impl EndpointObserver {
             (self.all_usable_since, self.first_pick_since) = (None, None);
         }
         let count = seen.states.len();
-        let ejected =
-            seen.states.iter().filter(|standing| matches!(standing, EndpointState::Ejected(..))).count();
+        let ejected = seen.states.iter().filter(|state| matches!(state, EndpointState::Ejected(..))).count();
         if ejected * 100 > self.max_percent * count {
-            return Err(format!("{ejected} of {count} ejected, {} % may be", self.max_percent));
+            return Err(format!("{ejected} of {count} ejected, {} % allowed", self.max_percent));
         }
         let is_excused = seen.panicking || seen.states.contains(&EndpointState::Unhealthy);
         if !is_excused && (0..count).all(|endpoint| !seen.is_usable_at(endpoint, now)) {
-            return Err(format!("all are left out: {:?}", seen.states));
+            return Err(format!("all are excluded: {:?}", seen.states));
         }
         let last = self.history.back();
         if last.is_none_or(|last| last.states != seen.states || last.panicking != seen.panicking) {
@@ -102,7 +102,7 @@ impl EndpointObserver {
         Ok(())
     }
 
-    /// An endpoint was chosen within this time.
+    /// An endpoint was chosen at some time within `within`.
     pub(super) fn record_pick(&mut self, endpoint: usize, within: (Instant, Instant)) -> Result<(), String> {
         let (from, at) = within;
         let ends = self.history.iter().skip(1).map(|seen| Some(seen.since)).chain([None]);
@@ -115,7 +115,7 @@ impl EndpointObserver {
             return Ok(());
         }
         if !then().any(|seen| seen.may_be_called(endpoint, within)) {
-            return Err(format!("{endpoint} is called though it is left out"));
+            return Err(format!("{endpoint} is called although it is excluded"));
         }
         let is_panic = then().any(|seen| seen.panicking);
         if self.all_usable_since.is_some_and(|since| since < from) && !is_panic {
@@ -123,16 +123,16 @@ impl EndpointObserver {
             self.first_pick_since = Some(first.min(at));
             let returned = from.saturating_duration_since(first) >= self.return_after;
             if endpoint >= self.standby_from && first < from && returned {
-                return Err(format!("{endpoint} is called, which stands by, and the others have been well"));
+                return Err(format!("standby endpoint {endpoint} is called although the others are usable"));
             }
         }
         Ok(())
     }
 
-    /// Those that must be chosen sooner or later, as it looks now.
-    pub(super) fn expected(&self, standing_by: bool, now: Instant) -> Vec<usize> {
+    /// The endpoints of the serving tier that must be chosen sooner or later.
+    pub(super) fn expected(&self, is_standby: bool, now: Instant) -> Vec<usize> {
         let Some(seen) = self.history.back() else { return Vec::new() };
-        let tier = if standing_by { self.standby_from..seen.states.len() } else { 0..self.standby_from };
+        let tier = if is_standby { self.standby_from..seen.states.len() } else { 0..self.standby_from };
         tier.filter(|endpoint| seen.is_usable_at(*endpoint, now)).collect()
     }
 
@@ -142,7 +142,7 @@ impl EndpointObserver {
 }
 
 impl Scenario {
-    /// Looks at what is published of each bucket's endpoints.
+    /// Observes the published states of all endpoints.
     pub(super) fn observe_endpoints(&self) {
         let mut ledger = self.shared.ledger.borrow_mut();
         for (bucket, pool) in self.shared.pools.iter().enumerate() {
@@ -150,7 +150,7 @@ impl Scenario {
         }
     }
 
-    /// Every endpoint that is in rotation is called sooner or later.
+    /// Checks that every endpoint in rotation is called sooner or later.
     pub(super) fn check_all_picked(&mut self, bucket: usize) {
         let pool = self.shared.pools[bucket].clone();
         self.observe_endpoints();
@@ -164,8 +164,8 @@ impl Scenario {
             drop(permit);
             called.insert(endpoint);
             let ledger = self.shared.ledger.borrow();
-            let rotating = &ledger.endpoints[bucket];
-            let expected = rotating.expected(rotating.is_standby(endpoint), self.now);
+            let observer = &ledger.endpoints[bucket];
+            let expected = observer.expected(observer.is_standby(endpoint), self.now);
             if expected.iter().all(|endpoint| called.contains(endpoint)) {
                 return;
             }

@@ -1,6 +1,7 @@
-//! A call and a hedge beside it, as `src/upstream/hedge.rs` makes them: the same handles in the same order.
+//! A call and its hedge. It uses the handles in the order of `src/upstream/hedge.rs`.
 //!
-//! The ledger counts what is granted to requests and to hedges: these are at most their share of those, whatever crashes.
+//! The ledger counts grants to requests and to hedges: the hedges are at most their share of the requests, even after
+//! crashes.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,21 +18,21 @@ use crate::simulation::tracked::Tracked;
 use crate::simulation::upstream::CallPlan;
 use crate::types::OperationClass;
 
-/// A hedge that has its answer, and what it holds.
+/// A completed hedge with its permit and ticket.
 struct HedgeCall<'a> {
     permit: Tracked<Permit>,
     ticket: TrackedTicket<'a>,
     call: CallPlan,
 }
 
-/// Which of two calls is over first.
+/// The call that completed first.
 enum FirstDone<'a> {
     Call(CallPlan),
     Hedge(Option<HedgeCall<'a>>),
 }
 
 impl<'a> Client {
-    /// What kind of read this is.
+    /// Kind of read of this request.
     pub(super) fn read_kind(&self) -> Option<ReadKind> {
         match self.spec.class {
             OperationClass::Read => Some(ReadKind::Object),
@@ -40,29 +41,29 @@ impl<'a> Client {
         }
     }
 
-    /// A call, with a second one beside it if it takes long. What it was made with is the winner's in the end.
+    /// Makes a call, and a hedge if the call takes long. Permit and ticket are those of the winner afterwards.
     pub(super) async fn call_hedged(
         &'a self,
         permit: &mut Tracked<Permit>,
-        passed: &mut TrackedTicket<'a>,
+        ticket: &mut TrackedTicket<'a>,
         circuit: CircuitRef,
     ) -> CallPlan {
         let endpoint = permit.endpoint();
         let mut first = pin!(self.call_upstream(endpoint));
         let mut hedge = pin!(self.hedge(endpoint, circuit));
-        let end = poll_fn(|cx| match first.as_mut().poll(cx) {
-            Poll::Ready(course) => Poll::Ready(FirstDone::Call(course)),
+        let first_done = poll_fn(|cx| match first.as_mut().poll(cx) {
+            Poll::Ready(call) => Poll::Ready(FirstDone::Call(call)),
             Poll::Pending => hedge.as_mut().poll(cx).map(FirstDone::Hedge),
         });
-        match end.await {
-            FirstDone::Call(course) => course,
+        match first_done.await {
+            FirstDone::Call(call) => call,
             FirstDone::Hedge(Some(won)) if won.call.outcome == Outcome::Success => {
-                (*permit, *passed) = (won.permit, won.ticket);
+                (*permit, *ticket) = (won.permit, won.ticket);
                 won.call
             }
             FirstDone::Hedge(failed) => {
-                if let Some(HedgeCall { permit, ticket: passed, call }) = failed {
-                    passed.report(call.outcome);
+                if let Some(HedgeCall { permit, ticket, call }) = failed {
+                    ticket.report(call.outcome);
                     drop(permit);
                 }
                 first.await
@@ -74,7 +75,7 @@ impl<'a> Client {
         let Self { shared, spec, .. } = self;
         let pool = &shared.pools[spec.bucket.index()];
         let kind = self.read_kind().filter(|_| pool.has_hedging())?;
-        // An episode seldom has enough reads in a row to know how long they take.
+        // A scenario seldom has enough successive reads for a known percentile.
         let guess = Duration::from_millis(shared.rng.borrow_mut().between(0, 20));
         tokio::time::sleep(pool.hedge_delay(kind).unwrap_or(guess)).await;
         let asked = clock::now();
@@ -85,8 +86,8 @@ impl<'a> Client {
         self.track_credential(&mut permit, decided);
         let ticket = shared.breaker(circuit).acquire_if_closed(circuit.id)?;
         let entered = shared.nanos(clock::now());
-        let passed = TrackedTicket::new(self, circuit, ticket, (entered, entered));
+        let ticket = TrackedTicket::new(self, circuit, ticket, (entered, entered));
         let call = self.call_upstream(permit.endpoint()).await;
-        Some(HedgeCall { permit, ticket: passed, call })
+        Some(HedgeCall { permit, ticket, call })
     }
 }

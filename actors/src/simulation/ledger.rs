@@ -1,8 +1,8 @@
-//! What must hold, written down apart from the code that is to keep it: who holds what, who was admitted when, who waits
-//! before whom.
+//! The checker's own record, independent of the product's code: which client holds what, who was admitted when, and the
+//! order of waiters.
 //!
-//! The first thing found wrong is kept; the scheduler looks after each step. What a client holds is counted by the client, not by
-//! the gates, so that the two can be compared.
+//! It keeps the first violation; the scheduler checks after each step. Clients count what they hold, so that the count
+//! can be compared with the gates.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -22,34 +22,34 @@ use crate::simulation::rate_check::RateCheck;
 use crate::simulation::retry_check::RetryCheck;
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
-/// What must never happen.
+/// A property that must always hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invariant {
     /// More requests were admitted than a limit allows (L2, S5).
     Limit,
-    /// More was asked for a second time than its share of the requests (R5).
+    /// More hedges were granted than their share of the requests (R5).
     Hedges,
-    /// More is held than a gate allows, by more than one, or without a permit (P2, P3).
+    /// More is held than a gate allows, or without a permit (P2, P3).
     Gate,
-    /// Something is counted that nobody holds any more (P2, S5).
+    /// The product counts something that no client holds (P2, S5).
     Leak,
     /// A waiter was served before one of its class that came earlier (P4).
     Order,
-    /// A circuit admitted what it should not have (B2, B4, S5).
+    /// A circuit admitted a request that it had to refuse (B2, B4, S5).
     Circuit,
-    /// An endpoint was called that is left out, or too many are (P5).
+    /// An excluded endpoint was called, or too many are excluded (P5).
     Endpoint,
-    /// More requests go on with a credential than may, or with one that is left alone (C3).
+    /// A credential was used above its limit or while out of rotation (C3).
     Credential,
-    /// Something stands still though nothing keeps it (B4, P4).
+    /// Something does not progress although nothing blocks it (B4, P4).
     Stuck,
-    /// A cache or a queue holds more than its bound, or another's identity (C1).
+    /// A cache or a queue exceeds its bound, or a cache returns another client's identity (C1).
     Cache,
-    /// The level of resources fell before its dwell was over (X1).
+    /// The resource level fell before its dwell time was over (X1).
     Level,
-    /// An actor panicked of its own accord, or the simulation did.
+    /// An actor or the simulation panicked without an injected crash.
     Panic,
-    /// The simulation could not begin.
+    /// The simulation could not start.
     Setup,
 }
 
@@ -57,23 +57,23 @@ impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Limit => "a limit is exceeded",
-            Self::Hedges => "there are too many hedges",
+            Self::Hedges => "there are more hedges than allowed",
             Self::Gate => "a gate is exceeded",
-            Self::Leak => "something leaks",
+            Self::Leak => "a count leaks",
             Self::Order => "the queue is out of order",
-            Self::Circuit => "a circuit was passed by",
+            Self::Circuit => "a circuit admitted a request that it had to refuse",
             Self::Endpoint => "the wrong endpoint is called",
             Self::Credential => "a credential is misused",
-            Self::Stuck => "something stands still",
+            Self::Stuck => "nothing progresses",
             Self::Cache => "a cache is wrong",
             Self::Level => "a level fell too early",
-            Self::Panic => "something panicked",
-            Self::Setup => "the simulation could not begin",
+            Self::Panic => "an unplanned panic",
+            Self::Setup => "the simulation could not start",
         })
     }
 }
 
-/// A count that lives as long as what is counted.
+/// Increments a count for its lifetime.
 #[derive(Debug)]
 pub(super) struct CountGuard(Rc<Cell<usize>>);
 
@@ -90,24 +90,24 @@ impl Drop for CountGuard {
     }
 }
 
-/// What clients hold of a bucket.
+/// What clients hold of one bucket.
 #[derive(Debug, Default)]
 pub(super) struct BucketLedger {
     pub(super) permits: Rc<Cell<usize>>,
     pub(super) calls: Rc<Cell<usize>>,
-    /// Second tries under way.
+    /// Retries in flight.
     pub(super) retries: Rc<Cell<usize>>,
-    /// Requests that were granted a permit, and hedges beside them.
+    /// Permits granted to requests, and to hedges.
     granted: u64,
     hedges: u64,
-    /// Who waits in its queue, by the time of coming.
+    /// Waiters of its queue, by order of arrival.
     pub(super) waiting: BTreeMap<u64, (usize, Priority)>,
-    /// Who was handed a permit and must not have overtaken anybody.
+    /// Waiters that were granted a permit; their order is still to be checked.
     pub(super) granted_in_order: Vec<(u64, Priority)>,
     next_position: u64,
 }
 
-/// Everything that is known from outside.
+/// The record of one scenario.
 pub(super) struct Ledger {
     pub(super) origin: Instant,
     pub(super) violation: Option<(Invariant, String)>,
@@ -115,9 +115,9 @@ pub(super) struct Ledger {
     pub(super) buckets: Vec<BucketLedger>,
     /// By bucket, then by class; a bucket with one circuit for all classes uses the first.
     circuits: Vec<[CircuitObserver; OperationClass::ALL.len()]>,
-    /// Hedges in percent of the requests, by bucket.
+    /// Allowed hedges in percent of the requests, by bucket.
     hedges_percent: Vec<u32>,
-    /// What requests cost of the limits, by bucket.
+    /// Costs of requests, by bucket.
     costs: Vec<Costs>,
     pub(super) endpoints: Vec<EndpointObserver>,
     retry_checks: Vec<RetryCheck>,
@@ -174,7 +174,7 @@ impl Ledger {
         }
     }
 
-    /// Keeps the first thing that is wrong.
+    /// Keeps the first violation.
     pub(super) fn record_violation(&mut self, invariant: Invariant, what: impl Into<String>) {
         if self.violation.is_none() {
             self.violation = Some((invariant, what.into()));
@@ -201,7 +201,7 @@ impl Ledger {
         u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The limiter let a request in. What a limit in shadow mode would have refused it does not count.
+    /// The limiter admitted a request. A limit in shadow mode that would have refused the request does not count.
     pub(super) fn record_admitted(
         &mut self,
         of: (BucketId, OperationClass),
@@ -230,7 +230,7 @@ impl Ledger {
         self.record_result(Invariant::Limit, "key", found);
     }
 
-    /// What a request costs of every limit.
+    /// Cost of a request for every limit.
     fn cost(&self, (bucket, class): (BucketId, OperationClass)) -> u32 {
         let costs = self.costs[bucket.index()];
         let cost = match class {
@@ -241,35 +241,35 @@ impl Ledger {
         cost.get()
     }
 
-    /// A failed authentication was still listened to.
+    /// A failed authentication was charged and not locked out.
     pub(super) fn record_auth_failure(&mut self, client: IpKey, at: u64) {
         let found = self.failures.as_mut().map_or(Ok(()), |rates| rates.record_admitted(client, 1, at));
         self.record_result(Invariant::Limit, "failed authentications", found);
     }
 
-    /// Somebody waits in a bucket's queue.
+    /// A request began to wait in a bucket's queue.
     pub(super) fn record_queued(&mut self, bucket: BucketId, client: usize, priority: Priority) -> u64 {
-        let holdings = &mut self.buckets[bucket.index()];
-        holdings.next_position += 1;
-        holdings.waiting.insert(holdings.next_position, (client, priority));
-        holdings.next_position
+        let ledger = &mut self.buckets[bucket.index()];
+        ledger.next_position += 1;
+        ledger.waiting.insert(ledger.next_position, (client, priority));
+        ledger.next_position
     }
 
-    /// Waits no longer; what was handed over must be in order.
-    pub(super) fn record_dequeued(&mut self, bucket: BucketId, place: u64, handed: bool) {
-        let holdings = &mut self.buckets[bucket.index()];
-        let left = holdings.waiting.remove(&place);
-        if let (true, Some((_, priority))) = (handed, left) {
-            holdings.granted_in_order.push((place, priority));
+    /// A request stopped waiting; grants must be in order.
+    pub(super) fn record_dequeued(&mut self, bucket: BucketId, position: u64, is_granted: bool) {
+        let ledger = &mut self.buckets[bucket.index()];
+        let left = ledger.waiting.remove(&position);
+        if let (true, Some((_, priority))) = (is_granted, left) {
+            ledger.granted_in_order.push((position, priority));
         }
     }
 
-    /// Hedges that were granted, of all buckets.
+    /// Hedges granted, over all buckets.
     pub(super) fn hedges(&self) -> u64 {
-        self.buckets.iter().map(|holdings| holdings.hedges).sum()
+        self.buckets.iter().map(|ledger| ledger.hedges).sum()
     }
 
-    /// A slow read may be asked for a second time; returns what counts permits.
+    /// A hedge was granted; returns the bucket's count of permits.
     pub(super) fn record_hedge(
         &mut self,
         bucket: BucketId,
@@ -278,18 +278,18 @@ impl Ledger {
         now: Instant,
     ) -> Rc<Cell<usize>> {
         self.record_pick(bucket, endpoint, decided, now);
-        let holdings = &mut self.buckets[bucket.index()];
-        holdings.hedges += 1;
-        let (hedges, granted) = (holdings.hedges, holdings.granted);
-        let permits = Rc::clone(&holdings.permits);
+        let ledger = &mut self.buckets[bucket.index()];
+        ledger.hedges += 1;
+        let (hedges, granted) = (ledger.hedges, ledger.granted);
+        let permits = Rc::clone(&ledger.permits);
         let percent = self.hedges_percent[bucket.index()];
         self.check(Invariant::Hedges, hedges * 100 <= granted * u64::from(percent), || {
-            format!("{hedges} hedges beside {granted} requests, {percent} % allowed")
+            format!("{hedges} hedges for {granted} requests, {percent} % allowed")
         });
         permits
     }
 
-    /// A request was let through a circuit, at some moment from the first of these to the last; its number, if it is a trial.
+    /// A circuit admitted a request, at some time between the two; returns its number if it is a trial.
     pub(super) fn record_ticket(
         &mut self,
         circuit: CircuitRef,
@@ -307,11 +307,11 @@ impl Ledger {
         self.record_result(Invariant::Circuit, "circuit", found);
         let waiting = self.circuit(circuit).waiting.get();
         self.check(Invariant::Leak, view.waiting <= waiting, || {
-            format!("{} places to wait for {circuit:?} are taken, {waiting} wait", view.waiting)
+            format!("{} waiters counted for {circuit:?}, {waiting} wait", view.waiting)
         });
     }
 
-    /// A request got a permit, now, that was decided then.
+    /// A request received a permit at `now` that was decided at `decided`.
     pub(super) fn record_grant(
         &mut self,
         bucket: BucketId,
@@ -322,32 +322,32 @@ impl Ledger {
         let nanos = self.nanos(now);
         self.retry_checks[bucket.index()].record_request(nanos);
         self.record_pick(bucket, endpoint, decided, now);
-        let holdings = &mut self.buckets[bucket.index()];
-        holdings.granted += 1;
-        Rc::clone(&holdings.permits)
+        let ledger = &mut self.buckets[bucket.index()];
+        ledger.granted += 1;
+        Rc::clone(&ledger.permits)
     }
 
-    /// An endpoint was chosen, at `decided` or, where that was to wait, between then and now.
+    /// An endpoint was chosen, at some time between `decided` and `now`.
     pub(super) fn record_pick(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
         let decided = self.origin + Duration::from_nanos(decided);
         let found = self.endpoints[bucket.index()].record_pick(endpoint, (decided, now));
         self.record_result(Invariant::Endpoint, "endpoints", found);
     }
 
-    /// A request goes on as somebody; the count of those who do.
+    /// A request uses a credential; returns the guard of its count.
     pub(super) fn record_credential_use(
         &mut self,
         bucket: BucketId,
-        as_whom: CredentialId,
+        credential: CredentialId,
         decided: u64,
         now: Instant,
     ) -> Option<CountGuard> {
         let decided = self.origin + Duration::from_nanos(decided);
-        let found = self.credentials[bucket.index()].record_use(as_whom, (decided, now)).map(Some);
+        let found = self.credentials[bucket.index()].record_use(credential, (decided, now)).map(Some);
         self.record_result(Invariant::Credential, "credentials", found)
     }
 
-    /// A request may be tried again, as was decided then.
+    /// A retry was allowed at `decided`.
     pub(super) fn record_retry(&mut self, bucket: BucketId, decided: u64) {
         let found = self.retry_checks[bucket.index()].record_retry(decided);
         self.record_result(Invariant::Limit, "retries", found);
@@ -360,19 +360,19 @@ impl Ledger {
         self.record_result(Invariant::Credential, "credentials", found);
     }
 
-    /// Everybody has seen what was decided for him.
+    /// All clients have seen their decisions, so earlier ones are no longer needed.
     pub(super) fn discard_history(&mut self) {
         let single = self.per_bucket.iter_mut().chain(&mut self.per_key).flatten();
         self.global.iter_mut().chain(single).for_each(RateCheck::discard_history);
         self.per_client.iter_mut().chain(&mut self.failures).for_each(RateCheck::discard_history);
     }
 
-    /// The watch over a circuit.
+    /// The observer of a circuit.
     pub(super) fn circuit(&mut self, circuit: CircuitRef) -> &mut CircuitObserver {
         &mut self.circuits[circuit.bucket.index()][circuit.id.index()]
     }
 
-    /// The watches over all circuits.
+    /// The observers of all circuits.
     pub(super) fn all_circuits(&self) -> impl Iterator<Item = &CircuitObserver> {
         self.circuits.iter().flatten()
     }

@@ -1,19 +1,16 @@
-//! All actors together, under a scheduler whose every choice comes from a seed, on a clock that only it moves.
+//! Runs all actors under a seeded scheduler on a simulated clock.
 //!
-//! What runs is the product: the hosts with their crash rule, the mailboxes with their seats, handles, tickets and state
-//! machines, made by `system.rs` from a configuration. Simulated are what surrounds them: the threads (who acts next), time,
-//! the upstreams and the clients, which come, wait, hang up at any await and are answered late. Actors crash before a
-//! write, in it, after it and as they start; mailboxes overflow; the clock leaps by hours. Order within a mailbox is
-//! kept, as actix keeps it; between any two mailboxes and any two clients it is free.
+//! The product's code runs: actor shells with their crash rule, bounded mailboxes, handles, tickets and state machines,
+//! built by `system.rs` from a configuration. Simulated are threads, time, upstreams and clients, which come, wait,
+//! disconnect at any await and are answered late. Actors crash before, in and after a write and at their start;
+//! mailboxes overflow; the clock advances by hours. Order within a mailbox is kept, as in actix; between mailboxes and
+//! clients any order is possible.
 //!
-//! The checks are written apart from the code (`ledger.rs`): no limit is exceeded, nobody calls without a permit, nothing
-//! leaks, the queue is fair, who is left out is left alone, nobody gets a permit over a limit that fell, open circuits stay open
-//! until their time and are then tried, who waits for one is not left behind, a crash is no bypass. A *mutant* is a
-//! gateway with a fault put in, by which the tests show that each check can fail. An episode that gets nowhere is a
-//! failure with a seed, too (`watch.rs`).
+//! The checks are independent of the product's code (`ledger.rs`, `Invariant`). A *planted fault* makes the product
+//! wrong; the tests show that the checks detect each one. A scenario that hangs fails with its seed (`watchdog.rs`).
 //!
-//! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; the upstream's HTTP; a configuration
-//! that changes, which no actor can do yet.
+//! Not covered: interleavings within one atomic operation (`tests/loom.rs`), the upstream's HTTP, and changes of the
+//! configuration.
 
 mod bounds_check;
 mod circuit_observer;
@@ -31,6 +28,7 @@ mod rate_check;
 mod request;
 mod retry_check;
 mod rng;
+mod running_client;
 mod scenario;
 mod stepped_actor;
 mod teardown;
@@ -55,17 +53,17 @@ pub(crate) use crate::simulation::stepped_actor::{SteppableActor, SteppedActor};
 use crate::simulation::watchdog::{Progress, STUCK_AFTER, WatchdogError, wait_for_result};
 use crate::supervisor::panic_message;
 
-/// Steps that one seed's conditions last.
+/// Steps of one seed's scenario.
 pub const SCENARIO_STEPS: u64 = 10_000;
 
-/// What happened in runs that found nothing.
+/// Counts of runs without a violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SimulationReport {
-    /// Choices of the scheduler.
+    /// Steps of the scheduler.
     pub steps: u64,
-    /// Requests that began.
+    /// Requests that were started.
     pub requests: u64,
-    /// Requests that the limiter let in.
+    /// Requests that the limiter admitted.
     pub admitted: u64,
     /// Crashes of actors.
     pub crashes: u64,
@@ -73,19 +71,19 @@ pub struct SimulationReport {
     pub opened: u64,
     /// Trials of half-open circuits.
     pub trials: u64,
-    /// Requests that a circuit let through for which they had waited.
+    /// Requests that a circuit admitted after a wait.
     pub waited: u64,
     /// Circuits that closed again.
     pub closed: u64,
-    /// Hedges that were granted.
+    /// Hedges granted.
     pub hedges: u64,
-    /// All that happened, as a number: equal runs have equal ones.
+    /// A hash of all events: equal runs have equal ones.
     pub digest: u64,
 }
 
 impl SimulationReport {
     fn add(&mut self, other: Self) {
-        let Self { steps, requests, admitted, crashes, opened, trials, waited: held, closed, hedges, digest } =
+        let Self { steps, requests, admitted, crashes, opened, trials, waited, closed, hedges, digest } =
             other;
         self.steps += steps;
         self.requests += requests;
@@ -93,27 +91,27 @@ impl SimulationReport {
         self.crashes += crashes;
         self.opened += opened;
         self.trials += trials;
-        self.waited += held;
+        self.waited += waited;
         self.closed += closed;
         self.hedges += hedges;
         self.digest = self.digest.rotate_left(1) ^ digest;
     }
 }
 
-/// What must not be, and how to see it again.
+/// A violation, and how to reproduce it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulationFailure {
-    /// The seed whose episode it is.
+    /// The scenario's seed.
     pub seed: u64,
-    /// Where in the episode.
+    /// The step of the violation.
     pub step: u64,
-    /// The steps it was to have: the end is a part of it.
+    /// Planned number of steps; the teardown depends on it.
     pub steps: u64,
-    /// What does not hold.
+    /// The violated property.
     pub invariant: Invariant,
-    /// How.
+    /// Details.
     pub what: String,
-    /// The last things that happened.
+    /// The last events.
     pub trace: Vec<String>,
 }
 
@@ -132,10 +130,10 @@ impl fmt::Display for SimulationFailure {
     }
 }
 
-/// Runs episodes from this seed on, each with the next, until so many steps are taken.
+/// Runs scenarios with successive seeds until `steps` steps are done.
 ///
 /// # Errors
-/// Something must not be; no further step is taken.
+/// A property is violated; the run ends there.
 pub fn simulate(seed: u64, steps: u64) -> Result<SimulationReport, Box<SimulationFailure>> {
     let mut report = SimulationReport::default();
     let mut seed = seed;
@@ -146,38 +144,38 @@ pub fn simulate(seed: u64, steps: u64) -> Result<SimulationReport, Box<Simulatio
     Ok(report)
 }
 
-/// Runs one seed's episode, perhaps of a gateway with a fault.
+/// Runs one seed's scenario, optionally with a planted fault.
 ///
 /// # Errors
-/// Something must not be.
+/// A property is violated.
 pub fn run_scenario(
     seed: u64,
     steps: u64,
-    mutant: Option<PlantedFault>,
+    fault: Option<PlantedFault>,
 ) -> Result<SimulationReport, Box<SimulationFailure>> {
     let failure = move |invariant, what| {
         Box::new(SimulationFailure { seed, step: 0, steps, invariant, what, trace: Vec::new() })
     };
-    // On a thread of its own, for a thread keeps leases and permits from one request to the next.
-    let pulse = Progress::default();
-    let watched = pulse.clone();
+    // The scenario runs on a thread of its own, because a thread keeps leases and permits from one request to the next.
+    let progress = Progress::default();
+    let watched = progress.clone();
     let (done, result) = mpsc::channel();
     let run = move || {
-        // Paused before anything runs: timers count in milliseconds from the runtime's beginning.
+        // Paused before anything runs: timers count in milliseconds from the start of the runtime.
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.map_err(|error| failure(Invariant::Setup, error.to_string()))?;
         let system = actix_rt::System::with_tokio_rt(|| runtime);
-        system.block_on(unconstrained(drive_scenario(seed, steps, mutant, pulse)))
+        system.block_on(unconstrained(drive_scenario(seed, steps, fault, progress)))
     };
     let running = thread::spawn(move || {
         let result = run();
-        // nobody listens any more to an episode that was given up
+        // The receiver is gone if the scenario was given up.
         let _ = done.send(result);
     });
     match wait_for_result(&result, &watched, STUCK_AFTER) {
         Ok(result) => result,
         Err(WatchdogError::Stuck { step }) => {
-            let what = "an actor does not return, or the simulation does not".to_owned();
+            let what = "an actor or the simulation hangs".to_owned();
             Err(Box::new(SimulationFailure { step, ..*failure(Invariant::Stuck, what) }))
         }
         Err(WatchdogError::Disconnected) => {
@@ -190,10 +188,10 @@ pub fn run_scenario(
 async fn drive_scenario(
     seed: u64,
     steps: u64,
-    mutant: Option<PlantedFault>,
-    pulse: Progress,
+    fault: Option<PlantedFault>,
+    progress: Progress,
 ) -> Result<SimulationReport, Box<SimulationFailure>> {
-    let mut episode = Scenario::new(seed, mutant, pulse).map_err(|what| {
+    let mut scenario = Scenario::new(seed, fault, progress).map_err(|what| {
         Box::new(SimulationFailure {
             seed,
             step: 0,
@@ -203,29 +201,29 @@ async fn drive_scenario(
             trace: Vec::new(),
         })
     })?;
-    episode.run(steps).await;
-    episode.tear_down().await;
-    let ledger = episode.shared.ledger.borrow();
+    scenario.run(steps).await;
+    scenario.tear_down().await;
+    let ledger = scenario.shared.ledger.borrow();
     if let Some((invariant, what)) = &ledger.violation {
         return Err(Box::new(SimulationFailure {
             seed,
-            step: episode.step,
+            step: scenario.step,
             steps,
             invariant: *invariant,
             what: what.clone(),
-            trace: episode.trace_lines(),
+            trace: scenario.trace_lines(),
         }));
     }
     Ok(SimulationReport {
-        steps: episode.step,
-        requests: episode.arrivals as u64,
+        steps: scenario.step,
+        requests: scenario.arrivals as u64,
         admitted: ledger.admitted,
-        crashes: episode.crashes,
+        crashes: scenario.crashes,
         opened: ledger.all_circuits().map(|circuit| circuit.opened_total).sum(),
         trials: ledger.all_circuits().map(circuit_observer::CircuitObserver::trials_total).sum(),
         waited: ledger.all_circuits().map(|circuit| circuit.waited_total).sum(),
         hedges: ledger.hedges(),
         closed: ledger.all_circuits().map(|circuit| circuit.closed_total).sum(),
-        digest: episode.digest,
+        digest: scenario.digest,
     })
 }

@@ -1,40 +1,40 @@
-//! Faults put in on purpose: a checker that never finds anything may not be looking.
+//! Faults planted in the product or its surroundings, to show that the checks detect them.
 
-/// A gateway that is wrong in one way.
+/// A single fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedFault {
-    /// Now and then a permit is never given back.
+    /// Some permits are never released.
     LeakPermits,
-    /// Now and then a slot is never given back.
+    /// Some slots are never released.
     LeakSlots,
-    /// Half of those who hang up while they wait for a circuit keep their places.
+    /// Half of the clients that disconnect while they wait for a circuit keep their waiters.
     LeakCircuitWaits,
-    /// A permit is given back when the call begins, not when it ends.
+    /// A permit is released when the call begins, not when it ends.
     ReleaseEarly,
-    /// Whose question the limiter crashed over is let in.
+    /// A request is admitted if the limiter crashed over its message.
     AdmitOnCrash,
-    /// Whose question the pool crashed over calls all the same.
+    /// A request calls the upstream if the pool crashed over its message.
     GrantOnCrash,
-    /// An open circuit is taken for a closed one.
+    /// An open circuit is treated as closed.
     IgnoreOpenCircuit,
-    /// A limiter that crashed starts over from nothing.
+    /// A crash resets the limiter's state.
     ResetLimiter,
-    /// A pool that crashed starts over from nothing.
+    /// A crash resets the pool's state.
     ResetPool,
-    /// A breaker that crashed starts over from nothing.
+    /// A crash resets the breaker's state.
     ResetBreaker,
-    /// Actors serve their newest message first.
+    /// Actors handle their newest message first.
     NewestFirst,
-    /// Messages are lost now and then, without a crash.
+    /// Some messages are lost without a crash.
     LoseMessages,
-    /// Whoever hangs up while waiting is never cleaned up after.
+    /// Disconnected clients are never dropped.
     KeepDisconnected,
-    /// Actors are busy for ever and get nothing done.
+    /// Actors report progress but handle nothing.
     StallActors,
 }
 
 impl PlantedFault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 14] = [
         Self::LeakPermits,
         Self::LeakSlots,
@@ -52,7 +52,7 @@ impl PlantedFault {
         Self::StallActors,
     ];
 
-    /// Whether an actor of this name starts over when it crashes.
+    /// Whether a crash of the actor with this name resets its state.
     pub(super) fn resets(self, actor: &str) -> bool {
         match self {
             Self::ResetLimiter => actor == "limiter",

@@ -1,28 +1,28 @@
-//! Limits, counted anew: a bucket of water instead of an arrival time.
+//! Checks rate limits with a leaky bucket, independently of the product's algorithm.
 //!
-//! Each admission pours in what it costs, the rate drains it, and nothing may ever stand above the burst; that says the same as "at most
-//! rate · window + burst in any window". Decisions are seen later than they were made and not in their order, so they
-//! are kept in the order of their times until everybody has seen his.
+//! Each admission adds its cost, the rate drains the bucket, and the level never exceeds the burst. That is equivalent
+//! to "at most rate · window + burst in any window". Decisions are seen later than they were made and out of order, so
+//! they are kept sorted by time until all clients have seen theirs.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use tidegate_config::RateLimit;
 
-/// One key's admissions.
+/// Admissions of one key.
 #[derive(Debug, Default)]
 struct LeakyBucket {
-    /// Times, what was poured in, and the level after it, by time.
+    /// Time, cost, and level after the admission, by time.
     charges: Vec<(u64, f64, f64)>,
 }
 
 impl LeakyBucket {
-    /// The highest level from this admission on.
+    /// Adds an admission; returns the highest level from it on.
     fn charge(&mut self, cost: f64, at: u64, per_nanosecond: f64) -> f64 {
-        let place = self.charges.partition_point(|(time, ..)| *time <= at);
-        self.charges.insert(place, (at, cost, 0.0));
+        let index = self.charges.partition_point(|(time, ..)| *time <= at);
+        self.charges.insert(index, (at, cost, 0.0));
         let mut highest: f64 = 0.0;
-        for i in place..self.charges.len() {
+        for i in index..self.charges.len() {
             let (time, cost, _) = self.charges[i];
             let before = match i.checked_sub(1).map(|before| self.charges[before]) {
                 Some((earlier, _, level)) => (level - nanoseconds(time - earlier) * per_nanosecond).max(0.0),
@@ -34,7 +34,7 @@ impl LeakyBucket {
         highest
     }
 
-    /// Nobody comes any more with an admission of before.
+    /// Drops earlier admissions; none can arrive any more.
     fn discard_history(&mut self) {
         if let Some(last) = self.charges.pop() {
             self.charges.clear();
@@ -48,7 +48,7 @@ fn nanoseconds(span: u64) -> f64 {
     span as f64
 }
 
-/// One limit over many keys.
+/// One limit with its keys.
 #[derive(Debug)]
 pub(super) struct RateCheck<K> {
     per_nanosecond: f64,
@@ -66,13 +66,13 @@ impl<K: Eq + Hash + Copy + std::fmt::Debug> RateCheck<K> {
         }
     }
 
-    /// Counts an admission; says by how much the limit is exceeded, if it is.
+    /// Records an admission; fails if the limit is exceeded.
     pub(super) fn record_admitted(&mut self, key: K, cost: u32, at: u64) -> Result<(), String> {
         let level = self.keys.entry(key).or_default().charge(f64::from(cost), at, self.per_nanosecond);
         if level <= self.burst {
             return Ok(());
         }
-        Err(format!("{key:?}: {level:.3} at once, the burst allows {:.3}", self.burst))
+        Err(format!("{key:?}: level {level:.3}, burst {:.3}", self.burst))
     }
 
     pub(super) fn discard_history(&mut self) {
@@ -94,19 +94,20 @@ mod tests {
         })
     }
 
-    /// L1: the burst, then the rate, in whichever order that is told
+    /// L1: the burst, then the rate, in any order of reports
     #[test]
     fn more_than_the_burst_is_found_in_any_order() {
-        let mut told = rates();
-        assert!(told.record_admitted(1, 1, 0).is_ok() && told.record_admitted(1, 1, 0).is_ok());
-        assert!(told.record_admitted(2, 1, 0).is_ok(), "another key");
-        assert!(told.record_admitted(1, 1, 100_000_000).is_ok());
-        told.discard_history();
-        assert!(told.record_admitted(1, 1, 150_000_000).is_err());
-        let mut late = rates();
+        let mut in_order = rates();
+        assert!(in_order.record_admitted(1, 1, 0).is_ok() && in_order.record_admitted(1, 1, 0).is_ok());
+        assert!(in_order.record_admitted(2, 1, 0).is_ok(), "another key");
+        assert!(in_order.record_admitted(1, 1, 100_000_000).is_ok());
+        in_order.discard_history();
+        assert!(in_order.record_admitted(1, 1, 150_000_000).is_err());
+        let mut out_of_order = rates();
         assert!(
-            late.record_admitted(1, 1, 50_000_000).is_ok() && late.record_admitted(1, 1, 60_000_000).is_ok()
+            out_of_order.record_admitted(1, 1, 50_000_000).is_ok()
+                && out_of_order.record_admitted(1, 1, 60_000_000).is_ok()
         );
-        assert!(late.record_admitted(1, 1, 0).is_err(), "the first of three within 60 ms");
+        assert!(out_of_order.record_admitted(1, 1, 0).is_err(), "the first of three within 60 ms");
     }
 }

@@ -1,9 +1,9 @@
-//! The way to an attempt, as `src/upstream/hold.rs` has it: a place in the bucket's gate, and leave of the circuit, which a patient
-//! request may wait for, without a place.
+//! Admission of an attempt, as `src/upstream/circuit_wait.rs` does it: a permit of the bucket's gate and a ticket of
+//! the circuit. A replayable request may wait for the circuit, without a permit.
 //!
-//! Leave that was waited for is handed over in whatever turn lets it through, and perhaps unheard, behind the answer that it
-//! was to wait. So its moment is known only to lie between that answer and now; the watch over circuits judges it by that.
-//! Who waits is counted here, apart from the places, so that a place that nobody is in shows.
+//! A waiter gets its ticket in the step that admits it, possibly before it has polled the actor's answer to its request
+//! to wait. So the time of the admission is only known to lie between that answer and now, and the circuit's observer
+//! checks that span. Waiters are counted here, independently of the product, so that a leaked waiter is detected.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::simulation::client::{Client, REQUEST_TIMEOUT, RequestEnded};
 use crate::simulation::planted_fault::PlantedFault;
 use crate::simulation::tracked::Tracked;
 
-/// A ticket that ends as a trial in the ledger, too.
+/// A ticket that also ends its trial in the ledger.
 pub(super) struct TrackedTicket<'a> {
     client: &'a Client,
     circuit: CircuitRef,
@@ -27,7 +27,7 @@ pub(super) struct TrackedTicket<'a> {
 }
 
 impl<'a> TrackedTicket<'a> {
-    /// Leave that was given at some moment from the first of these to the last.
+    /// A ticket that was granted at some time of the span `decided`.
     pub(super) fn new(
         client: &'a Client,
         circuit: CircuitRef,
@@ -70,57 +70,57 @@ impl Client {
             && self.shared.actors.monitor.level() < Level::Critical
     }
 
-    /// Takes what an attempt needs; who has no place waits for the circuit first.
+    /// Acquires what an attempt needs. A request without a permit waits for the circuit first.
     pub(super) async fn acquire_attempt(
         &self,
-        place: Option<Tracked<Permit>>,
+        permit: Option<Tracked<Permit>>,
         circuit: CircuitRef,
     ) -> Result<(Tracked<Permit>, TrackedTicket<'_>), RequestEnded> {
-        if let Some(permit) = place {
+        if let Some(permit) = permit {
             match self.acquire_circuit(circuit).await {
-                Ok(passed) => return Ok((permit, passed)),
+                Ok(ticket) => return Ok((permit, ticket)),
                 Err(refusal) if self.may_wait(circuit, &refusal) => drop(permit),
                 Err(_) => return Err(RequestEnded),
             }
         }
-        let passed = self.wait_for_circuit(circuit).await?;
-        Ok((self.wait_for_permit().await?, passed))
+        let ticket = self.wait_for_circuit(circuit).await?;
+        Ok((self.wait_for_permit().await?, ticket))
     }
 
-    /// Leave of the circuit, immediately before the call.
+    /// The circuit's ticket, immediately before the call.
     async fn acquire_circuit(&self, circuit: CircuitRef) -> Result<TrackedTicket<'_>, BreakerRejection> {
-        let world = &self.shared;
-        let breaker = world.breaker(circuit);
+        let shared = &self.shared;
+        let breaker = shared.breaker(circuit);
         let asked = clock::now();
-        let clearance = match breaker.check(circuit.id, asked) {
-            Err(BreakerRejection::Open { .. }) if world.has_fault(PlantedFault::IgnoreOpenCircuit) => {
-                let view = world.circuits(asked).find(|(other, _)| *other == circuit);
+        let check = match breaker.check(circuit.id, asked) {
+            Err(BreakerRejection::Open { .. }) if shared.has_fault(PlantedFault::IgnoreOpenCircuit) => {
+                let view = shared.circuits(asked).find(|(other, _)| *other == circuit);
                 CircuitCheck::Closed { generation: view.map_or(0, |(_, view)| view.generation) }
             }
-            clearance => clearance?,
+            check => check?,
         };
-        let ticket = breaker.acquire(circuit.id, clearance).await?;
+        let ticket = breaker.acquire(circuit.id, check).await?;
         let decided = self.decided_at(asked);
         Ok(TrackedTicket::new(self, circuit, ticket, (decided, decided)))
     }
 
     async fn wait_for_circuit(&self, circuit: CircuitRef) -> Result<TrackedTicket<'_>, RequestEnded> {
-        let world = &self.shared;
+        let shared = &self.shared;
         let asked = clock::now();
-        let waiting = Rc::clone(&world.ledger.borrow_mut().circuit(circuit).waiting);
-        let forgets = world.has_fault(PlantedFault::LeakCircuitWaits) && world.rng.borrow_mut().one_in(2);
+        let waiting = Rc::clone(&shared.ledger.borrow_mut().circuit(circuit).waiting);
+        let is_leaked = shared.has_fault(PlantedFault::LeakCircuitWaits) && shared.rng.borrow_mut().one_in(2);
         let ticket = {
-            let holding =
-                Box::pin(world.breaker(circuit).wait_for_circuit(circuit.id, asked + REQUEST_TIMEOUT));
-            let mut holding = Tracked::new(&waiting, Some(holding), forgets);
-            let Some(hold) = &mut holding.value else { return Err(RequestEnded) };
-            let ticket = poll_fn(|cx| hold.as_mut().poll(cx)).await;
-            holding.is_leaked = false;
+            let wait =
+                Box::pin(shared.breaker(circuit).wait_for_circuit(circuit.id, asked + REQUEST_TIMEOUT));
+            let mut wait = Tracked::new(&waiting, Some(wait), is_leaked);
+            let Some(future) = &mut wait.value else { return Err(RequestEnded) };
+            let ticket = poll_fn(|cx| future.as_mut().poll(cx)).await;
+            wait.is_leaked = false;
             ticket.map_err(|_| RequestEnded)?
         };
-        let decided = (self.decided_at(asked), world.nanos(clock::now()));
-        let passed = TrackedTicket::new(self, circuit, ticket, decided);
-        world.ledger.borrow_mut().circuit(circuit).waited_total += 1;
-        Ok(passed)
+        let decided = (self.decided_at(asked), shared.nanos(clock::now()));
+        let ticket = TrackedTicket::new(self, circuit, ticket, decided);
+        shared.ledger.borrow_mut().circuit(circuit).waited_total += 1;
+        Ok(ticket)
     }
 }

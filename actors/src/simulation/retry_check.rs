@@ -1,7 +1,7 @@
-//! Retries, counted anew over a bucket's last seconds.
+//! Checks a bucket's retries, independently of the product's algorithm.
 //!
-//! The product counts whole seconds and takes requests to have come evenly between two looks; so the bound here is what holds
-//! whichever way that falls: the retries of nine seconds against the requests of twenty.
+//! The product counts whole seconds and spreads requests evenly between two updates. The bound here holds in any case:
+//! the retries of nine seconds against the requests of twenty.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tidegate_config::RetryBudgetConfig;
 
 /// Always within the product's window.
 const RETRIES_SPAN: Duration = Duration::from_secs(9);
-/// Whatever the product may take to lie within its window.
+/// At least what the product may count to its window.
 const REQUESTS_SPAN: Duration = Duration::from_secs(20);
-/// Over which a floor per second adds up.
+/// The window over which the floor per second adds up.
 const WINDOW_SECONDS: u64 = 10;
 
-/// One bucket's retries under watch. A leave to retry is seen later than it was given, perhaps by hours, so nothing is forgotten.
+/// Retries of one bucket. A retry is seen later than it was allowed, perhaps by hours, so nothing is dropped.
 #[derive(Debug)]
 pub(super) struct RetryCheck {
     budget: RetryBudgetConfig,
@@ -22,7 +22,7 @@ pub(super) struct RetryCheck {
     retries: Vec<u64>,
 }
 
-/// How many of these lie no further back than `span`.
+/// Number of times that lie within `span` before `now`.
 fn count_within(times: &[u64], span: Duration, now: u64) -> u64 {
     let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
     times.iter().filter(|at| at.saturating_add(span) > now).count() as u64
@@ -33,12 +33,12 @@ impl RetryCheck {
         Self { budget, requests: Vec::new(), retries: Vec::new() }
     }
 
-    /// A request got its permit.
+    /// A request was granted a permit.
     pub(super) fn record_request(&mut self, now: u64) {
         self.requests.push(now);
     }
 
-    /// A retry was allowed, then.
+    /// A retry was allowed at `then`.
     pub(super) fn record_retry(&mut self, then: u64) -> Result<(), String> {
         let Self { budget, requests, retries } = self;
         retries.push(then);
@@ -46,8 +46,8 @@ impl RetryCheck {
         let retries = count_within(&until_then, RETRIES_SPAN, then);
         let requests = count_within(requests, REQUESTS_SPAN, then);
         let share = requests * u64::from(budget.percent) / 100;
-        let most = share.max(u64::from(budget.min_per_second) * WINDOW_SECONDS);
-        if retries <= most {
+        let max = share.max(u64::from(budget.min_per_second) * WINDOW_SECONDS);
+        if retries <= max {
             return Ok(());
         }
         Err(format!("{retries} retries in {RETRIES_SPAN:?}, {requests} requests, {budget:?}"))
@@ -60,16 +60,16 @@ mod tests {
 
     /// R5: a share of the requests, and the floor
     #[test]
-    fn a_retry_too_many_is_seen() {
+    fn an_excess_retry_is_detected() {
         let budget =
             |percent, min_per_second| RetryBudgetConfig { percent, min_per_second, min_concurrent: 1 };
-        let mut shared = RetryCheck::new(budget(50, 0));
-        (0..4).for_each(|at| shared.record_request(at));
-        assert!(shared.record_retry(5).is_ok() && shared.record_retry(6).is_ok());
-        assert!(shared.record_retry(7).is_err());
-        let mut floored = RetryCheck::new(budget(0, 1));
-        assert!((0..10).all(|at| floored.record_retry(at).is_ok()));
-        assert!(floored.record_retry(10).is_err());
-        assert!(floored.record_retry(10_000_000_000).is_ok(), "those of before are over");
+        let mut with_share = RetryCheck::new(budget(50, 0));
+        (0..4).for_each(|at| with_share.record_request(at));
+        assert!(with_share.record_retry(5).is_ok() && with_share.record_retry(6).is_ok());
+        assert!(with_share.record_retry(7).is_err());
+        let mut with_floor = RetryCheck::new(budget(0, 1));
+        assert!((0..10).all(|at| with_floor.record_retry(at).is_ok()));
+        assert!(with_floor.record_retry(10).is_err());
+        assert!(with_floor.record_retry(10_000_000_000).is_ok(), "earlier retries have left the window");
     }
 }

@@ -1,6 +1,7 @@
-//! Chance from a seed (splitmix64): the same seed, the same run, on every machine and with every version of a library.
+//! A random generator with a seed (splitmix64): the same seed gives the same run on every machine and with every
+//! library version.
 
-/// A sequence of numbers that its seed determines.
+/// A sequence of numbers determined by its seed.
 #[derive(Debug)]
 pub(super) struct SeededRng(u64);
 
@@ -17,23 +18,23 @@ impl SeededRng {
         bits ^ bits >> 31
     }
 
-    /// From 0 up to, and without, `end`; 0 if that is 0.
+    /// A number from 0 to `end`, exclusive; 0 if `end` is 0.
     pub(super) fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next_u64() % end).unwrap_or(0)
     }
 
-    /// From `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next_u64() % (high.saturating_sub(low) + 1)
     }
 
-    /// True once in so many times.
+    /// True once in `times` times.
     pub(super) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// One of several.
+    /// One of several values.
     pub(super) fn choose<T: Copy, const N: usize>(&mut self, several: [T; N]) -> T {
         several[self.below(N)]
     }

@@ -1,11 +1,9 @@
-//! The scheduler: one thing at a time, and which one, the dice say. A client is looked after, an actor handles a message,
-//! time passes, somebody comes or leaves, something breaks.
+//! The scheduler: executes one step at a time, chosen by the random generator: a client is polled, an actor handles a
+//! message, time passes, a client comes or disconnects, or a fault is injected.
 //!
-//! After each step all counts are compared, see `comparison.rs`.
+//! After each step all counts are compared, see `bounds_check.rs`.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -24,6 +22,7 @@ use crate::simulation::ledger::{Invariant, Ledger};
 use crate::simulation::plan::Plan;
 use crate::simulation::planted_fault::PlantedFault;
 use crate::simulation::rng::SeededRng;
+use crate::simulation::running_client::RunningClient;
 use crate::simulation::stepped_actor::{StepFault, StepResult, SteppableActor};
 use crate::simulation::threads::WorkerThreads;
 use crate::simulation::upstream::Upstream;
@@ -31,34 +30,18 @@ use crate::simulation::watchdog::Progress;
 use crate::system::{ActorSystem, prepare_with_seed};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
-/// Steps between two rests.
+/// Steps between two idle checks.
 const IDLE_CHECK_EVERY: u64 = 400;
-/// What is remembered of the way to a failure.
+/// Number of events kept for a trace.
 const TRACE_MAX: usize = 60;
 
-/// Steps per connection that is tried, and per check of credentials.
+/// Steps per connection attempt, and per check of credentials.
 const PROBE_ONE_IN: usize = 20;
 
-/// One thing that happened: at which step, what, to whom.
+/// Step, kind and subject of an event.
 type TraceEvent = (u64, &'static str, usize);
 
-pub(super) struct RunningClient {
-    future: Pin<Box<dyn Future<Output = ()>>>,
-    pub(super) waker: Arc<ClientWaker>,
-    thread: usize,
-}
-
-impl RunningClient {
-    pub(super) fn new(
-        future: impl Future<Output = ()> + 'static,
-        signal: Arc<ClientWaker>,
-        thread: usize,
-    ) -> Self {
-        Self { future: Box::pin(future), waker: signal, thread }
-    }
-}
-
-/// A run with one seed.
+/// The run of one seed.
 pub(super) struct Scenario {
     pub(super) shared: Rc<ScenarioShared>,
     pub(super) stepped_actors: Vec<Box<dyn SteppableActor>>,
@@ -72,7 +55,7 @@ pub(super) struct Scenario {
     pub(super) level_rose_at: Instant,
     pub(super) clients: Vec<Option<RunningClient>>,
     threads: WorkerThreads,
-    /// The scheduler's own, so that what a client draws does not change who comes next.
+    /// The scheduler's own, so that a client's draws do not change the schedule.
     pub(super) rng: SeededRng,
     seed: u64,
     progress: Progress,
@@ -84,14 +67,14 @@ impl Scenario {
         planted_fault: Option<PlantedFault>,
         progress: Progress,
     ) -> Result<Self, String> {
-        let mut dice = SeededRng::new(seed);
-        let plan = Plan::generate(&mut dice).map_err(|problems| problems.to_string())?;
+        let mut rng = SeededRng::new(seed);
+        let plan = Plan::generate(&mut rng).map_err(|problems| problems.to_string())?;
         let now = clock::now();
         let ActorSystem { actors, pools, breakers, launches } = build_actors(&plan, seed)?;
         let ledger = Ledger::new(&plan.config, now);
         let upstream = |bucket: &BucketConfig| Upstream::new(bucket.upstream.endpoints.len());
         let limiters = (0..plan.threads).map(|_| actors.limiter.on_another_thread()).collect();
-        let world = ScenarioShared {
+        let shared = ScenarioShared {
             limiters,
             actors,
             pools,
@@ -102,7 +85,7 @@ impl Scenario {
             planted_fault,
         };
         Ok(Self {
-            shared: Rc::new(world),
+            shared: Rc::new(shared),
             stepped_actors: launches.into_stepped(),
             threads: WorkerThreads::new(plan.threads, now),
             clients: (0..plan.clients_max).map(|_| None).collect(),
@@ -114,13 +97,13 @@ impl Scenario {
             arrivals: 0,
             crashes: 0,
             level_rose_at: now,
-            rng: dice,
+            rng,
             seed,
             progress,
         })
     }
 
-    /// Takes so many steps, or as many as nothing is wrong.
+    /// Runs this many steps, or until a violation.
     pub(super) async fn run(&mut self, steps: u64) {
         while self.step < steps && !self.has_violation() {
             self.step += 1;
@@ -143,25 +126,26 @@ impl Scenario {
         self.shared.ledger.borrow().violation.is_some()
     }
 
-    pub(super) fn record_event(&mut self, what: &'static str, whom: usize) {
+    pub(super) fn record_event(&mut self, what: &'static str, subject: usize) {
         self.progress.record(self.step);
         if self.trace.len() == TRACE_MAX {
             self.trace.pop_front();
         }
-        self.trace.push_back((self.step, what, whom));
-        for byte in what.bytes().chain(whom.to_le_bytes()) {
+        self.trace.push_back((self.step, what, subject));
+        for byte in what.bytes().chain(subject.to_le_bytes()) {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
-    /// The last things that happened, in words.
+    /// The last events as text.
     pub(super) fn trace_lines(&self) -> Vec<String> {
-        let told = |(step, what, whom): &TraceEvent| {
-            let actor = what.starts_with("actor").then(|| self.stepped_actors.get(*whom)).flatten();
-            let whom = actor.map_or_else(|| whom.to_string(), |stage| stage.actor_stats().name().to_owned());
-            format!("{step:>7} {what} {whom}")
+        let line = |(step, what, subject): &TraceEvent| {
+            let actor = what.starts_with("actor").then(|| self.stepped_actors.get(*subject)).flatten();
+            let subject =
+                actor.map_or_else(|| subject.to_string(), |actor| actor.actor_stats().name().to_owned());
+            format!("{step:>7} {what} {subject}")
         };
-        self.trace.iter().map(told).collect()
+        self.trace.iter().map(line).collect()
     }
 
     fn poll_woken_client(&mut self) {
@@ -173,7 +157,7 @@ impl Scenario {
         }
     }
 
-    /// Without having been woken: a waker may be called for nothing.
+    /// Polls a client without a wake-up: wakers may be called spuriously.
     fn poll_any_client(&mut self) {
         let at = self.rng.below(self.clients.len());
         self.poll_client(at);
@@ -193,29 +177,29 @@ impl Scenario {
         self.check_order();
     }
 
-    /// Who was handed a permit has not overtaken anybody of its class, if all who came before have theirs, too.
+    /// A granted waiter has not overtaken an earlier one of its class that still waits.
     fn check_order(&mut self) {
         for bucket in 0..self.shared.pools.len() {
-            let handed =
+            let granted =
                 std::mem::take(&mut self.shared.ledger.borrow_mut().buckets[bucket].granted_in_order);
             let config = self.plan.config.buckets.values().nth(bucket);
             if config.is_none_or(|config| config.upstream.concurrency.overload != Overload::Fifo) {
-                // Whether the newest went first because of an overload cannot be seen from outside.
+                // In overload the newest goes first, which cannot be seen from outside.
                 continue;
             }
-            for (place, priority) in handed {
+            for (position, priority) in granted {
                 let earlier: Vec<(u64, usize)> = {
                     let ledger = self.shared.ledger.borrow();
-                    let waiting = ledger.buckets[bucket].waiting.range(..place);
+                    let waiting = ledger.buckets[bucket].waiting.range(..position);
                     let of_class = waiting.filter(|(_, (_, other))| *other == priority);
-                    of_class.map(|(place, (client, _))| (*place, *client)).collect()
+                    of_class.map(|(position, (client, _))| (*position, *client)).collect()
                 };
                 for (before, client) in earlier {
                     self.poll_client(client);
                     let mut ledger = self.shared.ledger.borrow_mut();
                     let waits = ledger.buckets[bucket].waiting.contains_key(&before);
                     ledger.check(Invariant::Order, !waits, || {
-                        format!("in bucket {bucket}, {place} was served before {before}")
+                        format!("in bucket {bucket}, {position} was served before {before}")
                     });
                 }
             }
@@ -231,9 +215,9 @@ impl Scenario {
         }
     }
 
-    /// Has an actor handle a message, if there is one.
+    /// Makes an actor handle a message, if there is one.
     pub(super) fn step_actor(&mut self, at: usize) -> bool {
-        let tampering = match self.shared.planted_fault {
+        let step_fault = match self.shared.planted_fault {
             Some(PlantedFault::NewestFirst) => StepFault::NewestFirst,
             Some(PlantedFault::StallActors) => StepFault::SkipMessage,
             Some(PlantedFault::LoseMessages) if self.rng.one_in(30) => StepFault::LoseMessage,
@@ -243,10 +227,10 @@ impl Scenario {
         let nanos = self.shared.ledger.borrow().nanos(self.now);
         let now = self.now;
         let gates = self.gates();
-        let stage = &mut self.stepped_actors[at];
-        let turn = during_step(nanos, || stage.step(tampering, now));
-        self.check_gates(&gates, turn == StepResult::Crashed);
-        match turn {
+        let actor = &mut self.stepped_actors[at];
+        let result = during_step(nanos, || actor.step(step_fault, now));
+        self.check_gates(&gates, result == StepResult::Crashed);
+        match result {
             StepResult::Idle | StepResult::HeldDown => return false,
             StepResult::Handled => self.record_event("actor handles", at),
             StepResult::Crashed => {
@@ -254,8 +238,8 @@ impl Scenario {
                 self.record_event("actor crashes", at);
                 self.reset_if_planted(at);
             }
-            StepResult::Panicked(said) => {
-                let what = format!("{}: {said}", self.stepped_actors[at].actor_stats().name());
+            StepResult::Panicked(message) => {
+                let what = format!("{}: {message}", self.stepped_actors[at].actor_stats().name());
                 self.shared.ledger.borrow_mut().record_violation(Invariant::Panic, what);
             }
         }
@@ -267,7 +251,7 @@ impl Scenario {
 
     fn reset_if_planted(&mut self, at: usize) {
         let name = self.stepped_actors[at].actor_stats().name();
-        if !self.shared.planted_fault.is_some_and(|mutant| mutant.resets(name)) {
+        if !self.shared.planted_fault.is_some_and(|fault| fault.resets(name)) {
             return;
         }
         if let Ok(ActorSystem { launches, .. }) = build_actors(&self.plan, self.seed) {
@@ -287,15 +271,15 @@ impl Scenario {
         let span = if self.rng.one_in(clock.leap_one_in) {
             Duration::from_millis(self.rng.choose([50, 1_000, 11_000, 61_000, 3_600_000]))
         } else {
-            let most = u64::try_from(clock.step.as_nanos()).unwrap_or(u64::MAX);
-            Duration::from_nanos(self.rng.between(1, most))
+            let max = u64::try_from(clock.step.as_nanos()).unwrap_or(u64::MAX);
+            Duration::from_nanos(self.rng.between(1, max))
         };
         self.advance(span).await;
     }
 
     pub(super) async fn advance(&mut self, span: Duration) {
         tokio::time::advance(span).await;
-        // Those that slept until now run, too.
+        // Tasks that slept until now run, too.
         tokio::task::yield_now().await;
         self.now = clock::now();
         self.threads.drop_expired_permits(self.now);
@@ -324,16 +308,16 @@ impl Scenario {
                 ClientCredential::Forged,
             ]),
         };
-        let signal = ClientWaker::new();
+        let waker = ClientWaker::new();
         let upstream = self.plan.config.buckets.values().nth(bucket).map(|bucket| &bucket.upstream);
         let client = Client {
             shared: Rc::clone(&self.shared),
             spec,
-            waker: Arc::clone(&signal),
+            waker: Arc::clone(&waker),
             slow_from: upstream.and_then(|upstream| upstream.circuit_breaker.slow_call_duration),
         };
         let thread = spec.thread;
-        self.clients[at] = Some(RunningClient::new(client.run(), signal, thread));
+        self.clients[at] = Some(RunningClient::new(client.run(), waker, thread));
         self.record_event("client comes", at);
     }
 
@@ -380,19 +364,19 @@ impl Scenario {
     }
 
     fn crash_actor(&mut self) {
-        let places = [CrashPoint::Decide, CrashPoint::Apply, CrashPoint::Applied, CrashPoint::Started];
-        let crash = Crash { point: self.rng.choose(places), next_message: !self.rng.one_in(3) };
+        let points = [CrashPoint::Decide, CrashPoint::Apply, CrashPoint::Applied, CrashPoint::Started];
+        let crash = Crash { point: self.rng.choose(points), next_message: !self.rng.one_in(3) };
         let at = self.rng.below(self.stepped_actors.len());
         if self.stepped_actors[at].actor_stats().failed_for(self.now).is_some() {
             return;
         }
-        let struck = self.shared.actors.crash(self.stepped_actors[at].actor_stats().name(), crash);
-        self.shared.ledger.borrow_mut().check(Invariant::Setup, struck.is_ok(), || format!("{struck:?}"));
-        self.record_event("actor is to crash", at);
+        let injected = self.shared.actors.crash(self.stepped_actors[at].actor_stats().name(), crash);
+        self.shared.ledger.borrow_mut().check(Invariant::Setup, injected.is_ok(), || format!("{injected:?}"));
+        self.record_event("actor crash is scheduled", at);
     }
 }
 
-/// All buckets there can be.
+/// All possible bucket IDs.
 pub(super) fn bucket_ids() -> impl Iterator<Item = BucketId> {
     (0..=u16::MAX).map(BucketId::new)
 }

@@ -1,9 +1,10 @@
-//! An actor that handles one message when it is told to: the very host, mailbox and state that run in the product, but whose
-//! turn it is, the scheduler says.
+//! An actor that handles one message per call, when the scheduler selects it. Shell, mailbox and state are those of the
+//! product.
 //!
-//! What the supervisor does about a crash is done here too (restart in place, intensity, hold), because its future drains
-//! a mailbox at each poll and would leave the scheduler no choice between two messages. A panic that is no chaos crash is
-//! a defect, whoever survives it. Timers of an actor do not run; its readings are told instead.
+//! The supervisor's part after a crash is done here too (restart in place, restart intensity, hold-down), because the
+//! supervisor's future drains a mailbox at each poll and would leave no choice between two messages. A panic that is no
+//! injected crash is a defect, even if the actor survives it. Timers of an actor do not run; their readings are
+//! injected.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
@@ -22,46 +23,46 @@ use crate::actor_stats::ActorStats;
 use crate::intensity::{Intensity, RestartDecision};
 use crate::supervisor::panic_message;
 
-/// What became of an actor's turn.
+/// Result of an actor's step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StepResult {
     /// No message waits.
     Idle,
-    /// The supervisor would hold it down.
+    /// The supervisor would hold the actor down.
     HeldDown,
     Handled,
     Crashed,
-    /// It panicked of its own accord.
+    /// A panic that was not injected.
     Panicked(String),
 }
 
-/// A fault of the machinery around an actor, put in on purpose.
+/// A planted fault in an actor's surroundings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StepFault {
     None,
     /// The newest message first.
     NewestFirst,
-    /// This one is lost.
+    /// The message is lost.
     LoseMessage,
-    /// It stays where it is, and is said to be handled.
+    /// The message stays in the mailbox and counts as handled.
     SkipMessage,
 }
 
-/// A staged actor, whatever its component.
+/// A stepped actor of any component.
 pub(crate) trait SteppableActor {
-    /// The actor's name.
+    /// The actor's statistics.
     fn actor_stats(&self) -> &Arc<ActorStats>;
-    /// Has it handle a message.
-    fn step(&mut self, tampering: StepFault, now: Instant) -> StepResult;
-    /// Goes on with the state of another of its kind.
+    /// Handles a message.
+    fn step(&mut self, fault: StepFault, now: Instant) -> StepResult;
+    /// Replaces the state by that of another actor of the same kind.
     fn replace_state(&mut self, other: Box<dyn SteppableActor>);
-    /// What `lose_to` takes apart.
+    /// For the downcast in `replace_state`.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
 
-/// An actor on the stage.
+/// An actor that the scheduler steps.
 pub(crate) struct SteppedActor<C: Component> {
-    host: ActorShell<C>,
+    shell: ActorShell<C>,
     mailbox: AddressReceiver<ActorShell<C>>,
     context: Context<ActorShell<C>>,
     intensity: Intensity,
@@ -72,12 +73,20 @@ pub(crate) struct SteppedActor<C: Component> {
 
 impl<C: Component> SteppedActor<C> {
     pub(crate) fn new(
-        host: ActorShell<C>,
+        shell: ActorShell<C>,
         mailbox: AddressReceiver<ActorShell<C>>,
         intensity: Intensity,
         stats: Arc<ActorStats>,
     ) -> Self {
-        Self { host, mailbox, context: Context::new(), intensity, stats, is_started: false, held_until: None }
+        Self {
+            shell,
+            mailbox,
+            context: Context::new(),
+            intensity,
+            stats,
+            is_started: false,
+            held_until: None,
+        }
     }
 
     fn next_message(&mut self) -> Option<Envelope<ActorShell<C>>> {
@@ -87,7 +96,7 @@ impl<C: Component> SteppedActor<C> {
         }
     }
 
-    fn on_crash(&mut self, said: &str, now: Instant) -> StepResult {
+    fn on_crash(&mut self, message: &str, now: Instant) -> StepResult {
         self.stats.count_restart();
         if let RestartDecision::HoldDown(hold) = self.intensity.record_crash(now) {
             self.stats.set_failed_until(Some(now + hold));
@@ -96,16 +105,16 @@ impl<C: Component> SteppedActor<C> {
         // A restart drops the timers.
         self.context = Context::new();
         self.is_started = false;
-        let host = &mut self.host;
+        let shell = &mut self.shell;
         let context = &mut self.context;
-        let restart = catch_panic(|| host.restarting(context));
-        if let Err(said) = restart {
-            return StepResult::Panicked(format!("in restarting: {said}"));
+        let restart = catch_panic(|| shell.restarting(context));
+        if let Err(message) = restart {
+            return StepResult::Panicked(format!("in restarting: {message}"));
         }
-        if said.starts_with("chaos crash") {
+        if message.starts_with("chaos crash") {
             StepResult::Crashed
         } else {
-            StepResult::Panicked(said.to_owned())
+            StepResult::Panicked(message.to_owned())
         }
     }
 }
@@ -115,7 +124,7 @@ impl<C: Component> SteppableActor for SteppedActor<C> {
         &self.stats
     }
 
-    fn step(&mut self, tampering: StepFault, now: Instant) -> StepResult {
+    fn step(&mut self, fault: StepFault, now: Instant) -> StepResult {
         if let Some(until) = self.held_until {
             if now < until {
                 return StepResult::HeldDown;
@@ -123,18 +132,18 @@ impl<C: Component> SteppableActor for SteppedActor<C> {
             self.held_until = None;
             self.stats.set_failed_until(None);
         }
-        let (host, context) = (&mut self.host, &mut self.context);
+        let (shell, context) = (&mut self.shell, &mut self.context);
         if !self.is_started {
-            if let Err(said) = catch_panic(|| host.started(context)) {
-                return self.on_crash(&said, now);
+            if let Err(message) = catch_panic(|| shell.started(context)) {
+                return self.on_crash(&message, now);
             }
             self.is_started = true;
         }
-        if tampering == StepFault::SkipMessage {
+        if fault == StepFault::SkipMessage {
             return StepResult::Handled;
         }
         let Some(mut envelope) = self.next_message() else { return StepResult::Idle };
-        match tampering {
+        match fault {
             StepFault::None | StepFault::SkipMessage => {}
             StepFault::LoseMessage => return StepResult::Handled,
             StepFault::NewestFirst => {
@@ -143,25 +152,25 @@ impl<C: Component> SteppableActor for SteppedActor<C> {
                     waiting.push(next);
                 }
                 for mut envelope in waiting.into_iter().rev() {
-                    let (host, context) = (&mut self.host, &mut self.context);
-                    if let Err(said) = catch_panic(|| envelope.handle(host, context)) {
-                        return self.on_crash(&said, now);
+                    let (shell, context) = (&mut self.shell, &mut self.context);
+                    if let Err(message) = catch_panic(|| envelope.handle(shell, context)) {
+                        return self.on_crash(&message, now);
                     }
                 }
                 return StepResult::Handled;
             }
         }
-        let (host, context) = (&mut self.host, &mut self.context);
-        let handled = catch_panic(move || envelope.handle(host, context));
+        let (shell, context) = (&mut self.shell, &mut self.context);
+        let handled = catch_panic(move || envelope.handle(shell, context));
         match handled {
             Ok(()) => StepResult::Handled,
-            Err(said) => self.on_crash(&said, now),
+            Err(message) => self.on_crash(&message, now),
         }
     }
 
     fn replace_state(&mut self, other: Box<dyn SteppableActor>) {
         if let Ok(other) = other.into_any().downcast::<Self>() {
-            self.host.replace_component(other.host);
+            self.shell.replace_component(other.shell);
         }
     }
 
@@ -174,14 +183,14 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs something that may panic, without a word on the terminal; what the panic said comes back.
+/// Runs work that may panic without output on the terminal; returns the panic's message.
 fn catch_panic(work: impl FnOnce()) -> Result<(), String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
-        let loud = panic::take_hook();
+        let default_hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             if !QUIET.get() {
-                loud(panic);
+                default_hook(panic);
             }
         }));
     });

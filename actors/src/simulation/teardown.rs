@@ -1,4 +1,5 @@
-//! How an episode ends: everybody leaves, the upstreams are well, and all that is left of the trouble must go away by itself.
+//! End of a scenario: all clients disconnect, the upstreams are healthy, and every remaining fault must resolve by
+//! itself.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -14,38 +15,38 @@ use crate::simulation::ledger::Invariant;
 use crate::simulation::scenario::{Scenario, bucket_ids};
 use crate::types::BucketId;
 
-/// Longer than any hold, lease of a thread or poison lasts.
+/// Longer than any hold-down, thread lease or quarantine lasts.
 const QUIET_PERIOD: Duration = Duration::from_secs(12);
-/// Nothing may keep a circuit from closing for longer, once its upstream is well: its longest open time, the longest lease,
-/// and what a row of trials takes.
+/// Longest time until a circuit closes once its upstream is healthy: its longest open time, the longest lease, and the
+/// time of a series of trials.
 const CLOSED_WITHIN: Duration = Duration::from_secs(700);
-/// What is told to come again at once, and at once again, does not heal either.
+/// A circuit that keeps asking for an immediate retry does not recover either.
 const TRIES_MAX: usize = 10_000;
-/// Between two trials of a circuit that heals.
+/// Pause between two trials of a circuit that recovers.
 const SOON: Duration = Duration::from_millis(1);
-/// Crashes that may wait in a mailbox.
+/// Most crashes pending in a mailbox.
 const PENDING_CRASHES_MAX: usize = 300;
 
 impl Scenario {
-    /// Lets all end, and looks for what does not.
+    /// Ends everything and checks what does not end.
     pub(super) async fn tear_down(&mut self) {
         if self.has_violation() {
             return;
         }
         self.disconnect_all();
         self.run_until_idle();
-        // Crashes that are ahead still hold actors down, each for a while. Who waited for a credential and left is forgotten as
-        // the first comes back.
-        let mut rested = false;
+        // Pending crashes still hold actors down, each for some time. A cancelled waiter for a credential is removed
+        // when the first credential returns.
+        let mut is_idle = false;
         for round in 0..PENDING_CRASHES_MAX {
             self.advance_until_idle(QUIET_PERIOD).await;
             let runs =
-                self.stepped_actors.iter().all(|stage| stage.actor_stats().failed_for(self.now).is_none());
+                self.stepped_actors.iter().all(|actor| actor.actor_stats().failed_for(self.now).is_none());
             let of_pools = self.shared.pools.iter().flat_map(|pool| pool.view(self.now).credentials);
-            // The pool hears of it a moment after it is so.
-            let rested_before = rested;
-            rested = runs && of_pools.into_iter().all(|credential| has_capacity(&credential));
-            if round > 2 && rested && rested_before {
+            // The pool is notified a moment after the change.
+            let was_idle = is_idle;
+            is_idle = runs && of_pools.into_iter().all(|credential| has_capacity(&credential));
+            if round > 2 && is_idle && was_idle {
                 break;
             }
         }
@@ -63,29 +64,30 @@ impl Scenario {
     fn check_no_leaks(&mut self) {
         let mut ledger = self.shared.ledger.borrow_mut();
         let slots = self.shared.actors.monitor.in_flight();
-        ledger.check(Invariant::Leak, slots == 0, || format!("{slots} slots, and nobody is there"));
+        ledger.check(Invariant::Leak, slots == 0, || format!("{slots} slots in use without a client"));
         for (bucket, pool) in self.shared.pools.iter().enumerate() {
             let view = pool.view(self.now);
             let empty = view.in_flight == 0
                 && view.queued == 0
                 && view.endpoints.iter().all(|endpoint| endpoint.in_flight == 0);
-            ledger
-                .check(Invariant::Leak, empty, || format!("bucket {bucket}, and nobody is there: {view:?}"));
+            ledger.check(Invariant::Leak, empty, || {
+                format!("bucket {bucket} is in use without a client: {view:?}")
+            });
         }
         for (circuit, view) in self.shared.circuits(self.now) {
             ledger.check(Invariant::Leak, view.waiting == 0, || {
-                format!("{} wait for {circuit:?}, and nobody is there", view.waiting)
+                format!("{} waiters for {circuit:?} without a client", view.waiting)
             });
         }
-        for stage in &self.stepped_actors {
-            let (name, depth) = (stage.actor_stats().name(), stage.actor_stats().depth());
+        for actor in &self.stepped_actors {
+            let (name, depth) = (actor.actor_stats().name(), actor.actor_stats().depth());
             ledger.check(Invariant::Leak, depth == 0, || {
-                format!("{depth} seats of {name}, and nobody is there")
+                format!("{depth} mailbox slots of {name} in use without a client")
             });
         }
     }
 
-    /// Tries until the circuit is closed.
+    /// Makes trial calls until the circuit is closed.
     async fn check_circuit_closes(&mut self, circuit: CircuitRef) {
         let began = self.now;
         let mut tries = 0;
@@ -93,7 +95,7 @@ impl Scenario {
             tries += 1;
             if self.now.saturating_duration_since(began) > CLOSED_WITHIN || tries > TRIES_MAX {
                 let view = self.shared.circuits(self.now).find(|(other, _)| *other == circuit);
-                let what = format!("does not heal: {view:?}");
+                let what = format!("the circuit does not close: {view:?}");
                 self.shared.ledger.borrow_mut().record_violation(Invariant::Stuck, what);
                 return;
             }
@@ -103,7 +105,7 @@ impl Scenario {
                     BreakerRejection::Open { retry_after, .. }
                     | BreakerRejection::HalfOpenFull { retry_after },
                 ) => retry_after,
-                // Shadowed circuits refuse nobody, and forced ones are not drawn.
+                // Shadowed circuits refuse no request, and forced ones are not drawn.
                 Err(BreakerRejection::Forced { retry_after }) => retry_after,
                 Err(BreakerRejection::Unavailable(error)) => error.retry_after(),
             };
@@ -111,14 +113,14 @@ impl Scenario {
         }
     }
 
-    /// One call that goes well; says when to come again.
+    /// Makes a successful call; returns the pause until the next one.
     fn run_trial(&mut self, circuit: CircuitRef) -> Result<Duration, BreakerRejection> {
         let breaker = self.shared.breaker(circuit).clone();
-        let clearance = breaker.check(circuit.id, self.now)?;
-        let ticket = self.poll_answer(breaker.acquire(circuit.id, clearance));
+        let check = breaker.check(circuit.id, self.now)?;
+        let ticket = self.poll_answer(breaker.acquire(circuit.id, check));
         let Some(ticket) = ticket.transpose()? else { return Ok(SOON) };
         let decided = self.shared.ledger.borrow().nanos(self.now);
-        // In shadow mode an open circuit is passed by, and what comes of it is none of its evidence.
+        // In shadow mode an open circuit is passed, and the call's outcome does not count for the circuit.
         let wait = if ticket.is_trial().is_some() { SOON } else { Duration::from_secs(1) };
         {
             let mut ledger = self.shared.ledger.borrow_mut();
@@ -134,7 +136,8 @@ impl Scenario {
         Ok(wait)
     }
 
-    /// Who comes now gets a permit at once, or, where a crash was still ahead or credentials are left alone, once that is over.
+    /// Checks that a new request gets a permit at once, or after a pending crash or a credential's time out of
+    /// rotation.
     async fn check_pool_grants(&mut self, bucket: BucketId) {
         let pool = self.shared.pools[bucket.index()].clone();
         let mut permit = self.poll_answer(pool.acquire(Priority::Low, self.now + QUIET_PERIOD));
@@ -147,7 +150,7 @@ impl Scenario {
             self.advance_until_idle(wait).await;
             permit = self.poll_answer(pool.acquire(Priority::Low, self.now + QUIET_PERIOD));
         }
-        let what = || format!("nobody is there, and bucket {} answers {permit:?}", bucket.index());
+        let what = || format!("bucket {} answers {permit:?} without a client", bucket.index());
         self.shared.ledger.borrow_mut().check(Invariant::Stuck, matches!(permit, Some(Ok(_))), what);
     }
 
@@ -156,7 +159,7 @@ impl Scenario {
         self.run_until_idle();
     }
 
-    /// Asks, and has the actors answer without time passing.
+    /// Sends a message and lets the actors answer without time passing.
     pub(super) fn poll_answer<T>(&mut self, asking: impl Future<Output = T>) -> Option<T> {
         let mut asking = pin!(asking);
         let mut context = Context::from_waker(Waker::noop());

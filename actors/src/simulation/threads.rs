@@ -1,8 +1,8 @@
-//! Worker threads, played by one: what a thread keeps to itself is put in its place before one of its clients is looked after, and
-//! away afterwards.
+//! Simulates worker threads on one thread: before a client is polled, its thread's state is swapped in, and afterwards
+//! out.
 //!
-//! That is its stash of permits; its leases are told apart by its own handle of the limiter. A thread clears out its stash by
-//! a task, which here is called when time has passed.
+//! That state is the thread's permit cache; each thread has its own handle of the limiter and so its own leases. In the
+//! product a task drops expired permits; here the scheduler does so after time has passed.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ impl WorkerThreads {
         )
     }
 
-    /// Does something on a thread.
+    /// Runs work on a thread.
     pub(super) fn run_on<T>(&mut self, thread: usize, work: impl FnOnce() -> T) -> T {
         permit_cache::swap(&mut self.0[thread].permit_cache);
         let done = work();
@@ -33,7 +33,7 @@ impl WorkerThreads {
         done
     }
 
-    /// Has each thread clear out that has not done so for a while.
+    /// Drops expired permits of the threads for which that is due.
     pub(super) fn drop_expired_permits(&mut self, now: Instant) {
         let is_due = |thread: &WorkerThread| {
             now.saturating_duration_since(thread.last_expiry) >= permit_cache::CACHE_TTL

@@ -1,4 +1,4 @@
-//! What a simulated request holds, beside its count in the ledger.
+//! What a simulated request holds, with its count in the ledger.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,13 +7,13 @@ use crate::clock;
 use crate::pool::{Permit, PoolHandle};
 use crate::simulation::ledger::CountGuard;
 
-/// A thing with its count; the count falls first.
+/// A value with its count; the count falls first.
 pub(super) struct Tracked<T> {
     _count: CountGuard,
-    /// As whom, where it is a permit.
+    /// For a permit: the count of its credential.
     pub(super) credential_count: Option<CountGuard>,
     pub(super) value: Option<T>,
-    /// Whether it is lost instead of dropped, as a planted fault.
+    /// Whether the value is forgotten instead of dropped, as a planted fault.
     pub(super) is_leaked: bool,
 }
 
@@ -28,7 +28,7 @@ impl Tracked<Permit> {
         self.value.as_ref().map_or(0, |permit| permit.endpoint().0)
     }
 
-    /// Gives it back after a call that ran its course.
+    /// Releases the permit after a complete call.
     pub(super) fn release(mut self, pool: &PoolHandle) {
         if !self.is_leaked
             && let Some(permit) = self.value.take()
@@ -40,9 +40,9 @@ impl Tracked<Permit> {
 
 impl<T> Drop for Tracked<T> {
     fn drop(&mut self) {
-        let thing = self.value.take();
+        let value = self.value.take();
         if self.is_leaked {
-            std::mem::forget(thing);
+            std::mem::forget(value);
         }
     }
 }

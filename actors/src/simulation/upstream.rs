@@ -1,25 +1,25 @@
-//! Upstreams that fail in every way, each endpoint in a mood of its own.
+//! Simulated upstreams. Each endpoint has its own behavior and can fail in every way.
 
 use std::time::Duration;
 
 use crate::breaker::{FailureCause, Outcome};
 use crate::simulation::rng::SeededRng;
 
-/// How an endpoint behaves for a while.
+/// Behavior of an endpoint for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behavior {
     Healthy,
     /// Every second call fails.
     Flaky,
     Failing,
-    /// It takes the request and says nothing.
+    /// Accepts the request and does not answer.
     Silent,
     Refusing,
-    /// It answers, and takes its time over the body.
+    /// Answers, with a slow body.
     Slow,
 }
 
-/// How a call goes, unless it is cut short.
+/// How a call goes if it is not cancelled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallPlan {
     pub(super) to_first_byte: Duration,
@@ -27,13 +27,13 @@ pub(super) struct CallPlan {
     pub(super) outcome: Outcome,
 }
 
-/// One bucket's endpoints.
+/// The endpoints of one bucket.
 #[derive(Debug)]
 pub(super) struct Upstream {
     behaviors: Vec<Behavior>,
 }
 
-/// How long a silent endpoint is waited for.
+/// Timeout of a call to a silent endpoint.
 const SILENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Upstream {
@@ -41,9 +41,9 @@ impl Upstream {
         Self { behaviors: vec![Behavior::Healthy; endpoints] }
     }
 
-    /// One of the endpoints, or all of them, behave differently from now on.
-    pub(super) fn change_behavior(&mut self, dice: &mut SeededRng) {
-        let mood = || {
+    /// Changes the behavior of one endpoint or of all.
+    pub(super) fn change_behavior(&mut self, rng: &mut SeededRng) {
+        let behavior = || {
             [
                 Behavior::Healthy,
                 Behavior::Healthy,
@@ -55,28 +55,28 @@ impl Upstream {
                 Behavior::Slow,
             ]
         };
-        if dice.one_in(2) {
-            self.behaviors.fill(dice.choose(mood()));
+        if rng.one_in(2) {
+            self.behaviors.fill(rng.choose(behavior()));
         } else {
-            let chosen = dice.below(self.behaviors.len());
-            self.behaviors[chosen] = dice.choose(mood());
+            let chosen = rng.below(self.behaviors.len());
+            self.behaviors[chosen] = rng.choose(behavior());
         }
     }
 
-    /// Whether an endpoint can be connected to.
+    /// Whether an endpoint accepts connections.
     pub(super) fn accepts_connections(&self, endpoint: usize) -> bool {
         self.behaviors.get(endpoint) != Some(&Behavior::Refusing)
     }
 
-    /// How a call to an endpoint will go.
-    pub(super) fn plan_call(&self, endpoint: usize, dice: &mut SeededRng) -> CallPlan {
-        let mood = match self.behaviors.get(endpoint).copied().unwrap_or(Behavior::Healthy) {
-            Behavior::Flaky => dice.choose([Behavior::Healthy, Behavior::Failing]),
-            mood => mood,
+    /// Draws how a call to an endpoint goes.
+    pub(super) fn plan_call(&self, endpoint: usize, rng: &mut SeededRng) -> CallPlan {
+        let behavior = match self.behaviors.get(endpoint).copied().unwrap_or(Behavior::Healthy) {
+            Behavior::Flaky => rng.choose([Behavior::Healthy, Behavior::Failing]),
+            behavior => behavior,
         };
         let well = CallPlan {
-            to_first_byte: Duration::from_micros(dice.between(0, 20_000)),
-            body: Duration::from_micros(dice.choose([0, 100, 50_000])),
+            to_first_byte: Duration::from_micros(rng.between(0, 20_000)),
+            body: Duration::from_micros(rng.choose([0, 100, 50_000])),
             outcome: Outcome::Success,
         };
         let failing = |cause, retry_after| CallPlan {
@@ -84,17 +84,17 @@ impl Upstream {
             body: Duration::ZERO,
             ..well
         };
-        match mood {
-            Behavior::Healthy | Behavior::Flaky if dice.one_in(20) => {
+        match behavior {
+            Behavior::Healthy | Behavior::Flaky if rng.one_in(20) => {
                 CallPlan { outcome: Outcome::Neutral, ..well }
             }
             Behavior::Healthy | Behavior::Flaky => well,
-            Behavior::Slow => CallPlan { body: Duration::from_millis(dice.between(100, 60_000)), ..well },
+            Behavior::Slow => CallPlan { body: Duration::from_millis(rng.between(100, 60_000)), ..well },
             Behavior::Failing => {
                 let asked = [None, None, Some(Duration::from_secs(3)), Some(Duration::MAX)];
                 failing(
-                    dice.choose([FailureCause::Status(503), FailureCause::Reset, FailureCause::Decode]),
-                    dice.choose(asked),
+                    rng.choose([FailureCause::Status(503), FailureCause::Reset, FailureCause::Decode]),
+                    rng.choose(asked),
                 )
             }
             Behavior::Silent => {

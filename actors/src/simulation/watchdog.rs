@@ -1,18 +1,19 @@
-//! Who watches the simulation: an episode that hangs must end with its seed, not with the patience of whoever waits for it.
+//! Ends a scenario that hangs, so that it fails with its seed instead of blocking the caller.
 //!
-//! Two ways to get nowhere are seen from within, in steps: actors and clients that never come to rest, and a circuit that is tried
-//! for ever. The third, an actor that never returns, cannot be seen by the thread it hangs; for it there is this watch.
-//! It looks at a counter, so a slow machine is no hang: only one on which nothing at all has happened between two looks.
+//! Two kinds of hang are detected within the scenario by counting steps: actors and clients that never become idle, and
+//! a circuit that is tried without end. An actor that never returns blocks the scenario's thread; this watchdog detects
+//! it. It compares an event counter, so a slow machine is no hang: only a scenario without any event between two
+//! checks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// From one look to the next.
+/// Time between two checks.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// Beats with all that an episode does.
+/// Counter of a scenario's events.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     events: Arc<AtomicU64>,
@@ -20,7 +21,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Something happened.
+    /// Records an event.
     pub(super) fn record(&self, step: u64) {
         self.step.store(step, Ordering::Relaxed);
         self.events.fetch_add(1, Ordering::Relaxed);
@@ -30,31 +31,31 @@ impl Progress {
 /// Why there is no result.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WatchdogError {
-    /// Nothing happens any more since this step.
+    /// No event since this step.
     Stuck { step: u64 },
-    /// Whoever was to send it is gone.
+    /// The sender is gone.
     Disconnected,
 }
 
-/// Whether nothing has happened since the last look.
-fn has_no_progress(before: &mut Option<u64>, pulse: &Progress) -> bool {
-    let beats = pulse.events.load(Ordering::Relaxed);
-    before.replace(beats) == Some(beats)
+/// Whether there was no event since the last check.
+fn has_no_progress(before: &mut Option<u64>, progress: &Progress) -> bool {
+    let events = progress.events.load(Ordering::Relaxed);
+    before.replace(events) == Some(events)
 }
 
-/// Waits for the result for as long as something happens.
+/// Waits for the result as long as there are events.
 pub(super) fn wait_for_result<T>(
     result: &Receiver<T>,
-    pulse: &Progress,
-    patience: Duration,
+    progress: &Progress,
+    stuck_after: Duration,
 ) -> Result<T, WatchdogError> {
     let mut before = None;
     loop {
-        match result.recv_timeout(patience) {
+        match result.recv_timeout(stuck_after) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => return Err(WatchdogError::Disconnected),
-            Err(RecvTimeoutError::Timeout) if has_no_progress(&mut before, pulse) => {
-                return Err(WatchdogError::Stuck { step: pulse.step.load(Ordering::Relaxed) });
+            Err(RecvTimeoutError::Timeout) if has_no_progress(&mut before, progress) => {
+                return Err(WatchdogError::Stuck { step: progress.step.load(Ordering::Relaxed) });
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -68,28 +69,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_is_given_up_at_its_step_and_what_ends_is_not() {
+    fn a_hang_is_reported_with_its_step_and_a_result_is_returned() {
         let (send, result) = mpsc::channel();
-        let pulse = Progress::default();
-        pulse.record(7);
+        let progress = Progress::default();
+        progress.record(7);
         assert_eq!(
-            wait_for_result(&result, &pulse, Duration::from_millis(1)),
+            wait_for_result(&result, &progress, Duration::from_millis(1)),
             Err(WatchdogError::Stuck { step: 7 })
         );
         send.send("done").unwrap();
-        assert_eq!(wait_for_result(&result, &pulse, STUCK_AFTER), Ok("done"));
+        assert_eq!(wait_for_result(&result, &progress, STUCK_AFTER), Ok("done"));
         drop(send);
-        assert_eq!(wait_for_result(&result, &pulse, STUCK_AFTER), Err(WatchdogError::Disconnected));
+        assert_eq!(wait_for_result(&result, &progress, STUCK_AFTER), Err(WatchdogError::Disconnected));
     }
 
     #[test]
-    fn what_is_slow_is_not_given_up() {
-        let pulse = Progress::default();
+    fn a_slow_scenario_is_no_hang() {
+        let progress = Progress::default();
         let mut before = None;
         for step in 0..3 {
-            pulse.record(step);
-            assert!(!has_no_progress(&mut before, &pulse));
+            progress.record(step);
+            assert!(!has_no_progress(&mut before, &progress));
         }
-        assert!(has_no_progress(&mut before, &pulse));
+        assert!(has_no_progress(&mut before, &progress));
     }
 }

@@ -1,16 +1,16 @@
-//! The messages of hedging, and what the pool's shell does with them.
+//! Messages of hedging and their handlers.
 
 use std::time::Instant;
 
 use crate::actor_shell::MessageHandler;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
+use crate::pool::gate::ticket::{EndpointId, Permit};
 use crate::pool::hedge::{HedgeBudget, HedgeRefusal, LatencyTails};
-use crate::pool::ticket::{EndpointId, Permit};
 
-/// May I ask for it a second time?
+/// Asks for a permit for a hedge.
 pub(crate) struct AcquireHedge {
-    /// The endpoint that is slow.
+    /// The slow endpoint.
     pub(crate) avoid: EndpointId,
 }
 
@@ -44,7 +44,7 @@ impl MessageHandler<AcquireHedge> for Pool {
     }
 }
 
-/// Reads have been counted.
+/// Enough time has passed to evaluate the counted reads.
 pub(crate) struct UpdateLatencyTails;
 
 impl ActorMessage for UpdateLatencyTails {

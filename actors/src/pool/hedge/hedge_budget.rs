@@ -1,23 +1,24 @@
-//! What a bucket's hedges may cost: every request pays in a part of one, and a hedge spends a whole one.
+//! Budget of a bucket's hedges: a token bucket that requests fill, not time (as in gRPC's retry throttling and
+//! Finagle's budgets).
 //!
-//! A token bucket that requests fill, not time (as in gRPC's retry throttling and Finagle's budgets): whatever happens,
-//! hedges are at most that share of the requests that came, plus what the purse holds. It is empty at the start.
+//! Every request credits a part of a hedge; a hedge spends a whole one. So hedges are at most that share of the
+//! requests, plus the burst. The budget starts empty.
 
-/// A hedge, in what the purse is counted in.
+/// Cost of a hedge; a request credits `percent`.
 const HEDGE: u64 = 100;
 
-/// One bucket's.
+/// Hedge budget of one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HedgeBudget {
     percent: u64,
     balance_max: u64,
     balance: u64,
-    /// Requests that have paid in.
+    /// Requests that are credited already.
     requests_credited: u64,
 }
 
 impl HedgeBudget {
-    /// Empty, and indebted to nobody for the requests so far.
+    /// An empty budget; the `requests` so far are not credited.
     pub(crate) fn new(percent: u32, hedges_max: u32, requests: u64) -> Self {
         Self {
             percent: percent.into(),
@@ -27,18 +28,18 @@ impl HedgeBudget {
         }
     }
 
-    /// The purse after one more hedge, if there is enough in it after so many requests in all.
+    /// The budget after one more hedge, if it can pay for one after `requests` requests.
     pub(crate) fn spend(self, requests: u64) -> Option<Self> {
-        let came = requests.saturating_sub(self.requests_credited);
-        let holds = self.balance.saturating_add(came.saturating_mul(self.percent)).min(self.balance_max);
+        let new = requests.saturating_sub(self.requests_credited);
+        let balance = self.balance.saturating_add(new.saturating_mul(self.percent)).min(self.balance_max);
         Some(Self {
-            balance: holds.checked_sub(HEDGE)?,
+            balance: balance.checked_sub(HEDGE)?,
             requests_credited: requests.max(self.requests_credited),
             ..self
         })
     }
 
-    /// Nothing is left.
+    /// Sets the balance to zero.
     pub(crate) fn emptied(self, requests: u64) -> Self {
         Self { balance: 0, requests_credited: requests.max(self.requests_credited), ..self }
     }
@@ -50,39 +51,39 @@ mod tests {
 
     use super::*;
 
-    /// R5: one hedge in twenty requests, and no more at once than the purse holds, however long it was left alone
+    /// R5: one hedge per twenty requests, and no more at once than the burst, however long the budget was idle
     #[test]
     fn every_request_pays_for_a_part() {
-        let mut purse = HedgeBudget::new(5, 3, 1_000);
-        assert_eq!(purse.spend(1_019), None, "what came before pays nothing");
-        purse = purse.spend(1_020).unwrap();
-        assert_eq!(purse.spend(1_039), None);
-        purse = purse.spend(1_000_000).unwrap();
-        purse = purse.spend(1_000_000).unwrap().spend(1_000_000).unwrap();
-        assert_eq!(purse.spend(1_000_000), None);
-        assert_eq!(purse.emptied(1_000_020).spend(1_000_039), None);
+        let mut budget = HedgeBudget::new(5, 3, 1_000);
+        assert_eq!(budget.spend(1_019), None, "earlier requests are not credited");
+        budget = budget.spend(1_020).unwrap();
+        assert_eq!(budget.spend(1_039), None);
+        budget = budget.spend(1_000_000).unwrap();
+        budget = budget.spend(1_000_000).unwrap().spend(1_000_000).unwrap();
+        assert_eq!(budget.spend(1_000_000), None);
+        assert_eq!(budget.emptied(1_000_020).spend(1_000_039), None);
         assert_eq!(HedgeBudget::new(0, 3, 0).spend(u64::MAX), None);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-        /// R5: after any number of requests the hedges are at most their share of them
+        /// R5: after any number of requests the hedges are at most their share of the requests
         #[test]
         fn hedges_are_a_share_of_the_requests(
-            steps in prop::collection::vec((0u64..200, 0u32..5), 1..100), percent in 0u32..=100, most in 1u32..20,
+            steps in prop::collection::vec((0u64..200, 0u32..5), 1..100), percent in 0u32..=100, burst in 1u32..20,
         ) {
-            let (mut purse, mut requests, mut hedges) = (HedgeBudget::new(percent, most, 0), 0, 0);
-            for (came, wanted) in steps {
-                requests += came;
+            let (mut budget, mut requests, mut hedges) = (HedgeBudget::new(percent, burst, 0), 0, 0);
+            for (new, wanted) in steps {
+                requests += new;
                 let before = hedges;
                 for _ in 0..wanted {
-                    if let Some(spent) = purse.spend(requests) {
-                        purse = spent;
+                    if let Some(spent) = budget.spend(requests) {
+                        budget = spent;
                         hedges += 1;
                     }
                 }
                 prop_assert!(hedges * 100 <= requests * u64::from(percent), "{hedges} of {requests}");
-                prop_assert!(hedges - before <= u64::from(most));
+                prop_assert!(hedges - before <= u64::from(burst));
             }
         }
     }

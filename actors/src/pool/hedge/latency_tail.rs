@@ -1,25 +1,25 @@
-//! How long the slowest reads of a bucket take: the 95th percentile of the time to the first byte, of late.
+//! 95th percentile of a bucket's time to first byte, over recent reads.
 //!
-//! A histogram whose steps grow with the time, eight to each doubling, so that what it says is at most an eighth too long
-//! (the idea is HdrHistogram's). Old counts lose half of their weight every twenty seconds. The estimate therefore rises quickly
-//! and falls slowly: when everything becomes slow, one in twenty of what is counted is slow after a second and a half, and
-//! when everything is well again, it takes a minute and a half for the slow ones to be fewer than that. That is the safe way round.
+//! A histogram with eight steps per doubling, so the estimate is at most 1/8 too long (the idea is HdrHistogram's).
+//! Counts lose half of their weight every 20 s. The estimate therefore rises quickly and falls slowly: if everything
+//! becomes slow, one in twenty samples is slow after 1.5 s; if everything is fast again, it takes 1.5 min until the
+//! slow ones are fewer. That errs on the safe side.
 //!
-//! Calls count outside the mailbox, in atomics that only rise (S1); the actor looks at what came since it looked last.
+//! Calls count outside the mailbox, in atomics that only rise (S1); the actor reads the increments.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Steps to each doubling, as a power of two.
+/// Steps per doubling, as a power of two.
 const FINE_BITS: u32 = 3;
-/// What takes longer counts as this long: two minutes.
+/// Longer latencies count as this one: two minutes.
 const LONGEST_US: u64 = (1 << 27) - 1;
 const STEPS: usize = step(LONGEST_US) + 1;
 const HALF_LIFE: Duration = Duration::from_secs(20);
-/// The share of calls that are faster than the estimate.
+/// The share of calls that is faster than the estimate.
 const SHARE: f64 = 0.95;
 
-/// The step that a time belongs to.
+/// The step of a latency.
 const fn step(us: u64) -> usize {
     let us = if us > LONGEST_US { LONGEST_US } else { us };
     if us < 1 << FINE_BITS {
@@ -29,7 +29,7 @@ const fn step(us: u64) -> usize {
     ((shift as usize + 1) << FINE_BITS) | ((us >> shift) & ((1 << FINE_BITS) - 1)) as usize
 }
 
-/// The end of a step.
+/// The upper bound of a step.
 fn end_us(step: usize) -> u64 {
     let fine = 1 << FINE_BITS;
     let (doubling, part) = ((step >> FINE_BITS).saturating_sub(1), step & (fine - 1));
@@ -37,7 +37,7 @@ fn end_us(step: usize) -> u64 {
     (begin + 1) << doubling
 }
 
-/// Where calls count.
+/// Counters of calls by step.
 #[derive(Debug)]
 pub(crate) struct LatencyCounts(Box<[AtomicU64]>);
 
@@ -46,7 +46,7 @@ impl LatencyCounts {
         Self(std::iter::repeat_with(AtomicU64::default).take(STEPS).collect())
     }
 
-    /// A call took this long to its first byte.
+    /// Counts a call with this time to first byte.
     pub(crate) fn count(&self, latency: Duration) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.0[step(us)].fetch_add(1, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl LatencyCounts {
     }
 }
 
-/// What calls took of late.
+/// Decayed histogram of recent calls.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LatencyTail {
     steps: Box<[Step]>,
@@ -67,18 +67,18 @@ pub(crate) struct LatencyTail {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Step {
     weight: f64,
-    /// Calls that were counted when it was looked at last.
+    /// The counter's value at the last update.
     counted: u64,
 }
 
 impl LatencyTail {
-    /// Knows nothing but what came before.
+    /// An empty histogram; calls counted before are ignored.
     pub(crate) fn new(counts: &LatencyCounts, now: Instant) -> Self {
         let steps = counts.read().map(|counted| Step { weight: 0.0, counted }).collect();
         Self { steps, sampled: now }
     }
 
-    /// With what came since it was looked at last.
+    /// The histogram with the calls since the last update.
     #[expect(clippy::cast_precision_loss, reason = "a weight need not be exact")]
     pub(crate) fn updated(&self, counts: &LatencyCounts, now: Instant) -> Self {
         let age = now.saturating_duration_since(self.sampled);
@@ -93,7 +93,7 @@ impl LatencyTail {
         }
     }
 
-    /// The time that 95 % of the calls took less than; none before there are so many.
+    /// The latency that 95 % of the calls stayed below; none before `calls_min` calls.
     pub(crate) fn p95(&self, calls_min: u32) -> Option<Duration> {
         let all: f64 = self.steps.iter().map(|step| step.weight).sum();
         if all < f64::from(calls_min) {
@@ -117,7 +117,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Counts `calls` a second for so many seconds, of which `latency` says how long the nth took.
+    /// Counts `calls` calls per second for so many seconds; `latency` gives the latency of the nth call.
     fn serve(
         (tail, counts): (&mut LatencyTail, &LatencyCounts),
         now: &mut Instant,
@@ -125,17 +125,17 @@ mod tests {
         calls: u64,
         latency: impl Fn(u64) -> Duration,
     ) {
-        let looks = (seconds * 4.0) as u64;
-        for look in 0..looks {
+        let updates = (seconds * 4.0) as u64;
+        for update in 0..updates {
             for call in 0..calls / 4 {
-                counts.count(latency(look * (calls / 4) + call));
+                counts.count(latency(update * (calls / 4) + call));
             }
             *now += millis(250);
             *tail = tail.updated(counts, *now);
         }
     }
 
-    /// R5: no time lies outside of its step, and no step is wider than an eighth of where it begins
+    /// R5: every latency lies in its step, and no step is wider than an eighth of its lower bound
     #[test]
     fn steps_contain_their_times() {
         let mut last = 0;
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(step(u64::MAX), STEPS - 1);
     }
 
-    /// R5: nothing is said of few calls, nor of calls that are long over
+    /// R5: few calls and old calls give no estimate
     #[test]
     fn few_calls_give_no_estimate() {
         let (counts, mut now) = (LatencyCounts::new(), clock::now());
@@ -168,7 +168,7 @@ mod tests {
         assert!(tail.updated(&counts, now).p95(50).is_some());
     }
 
-    /// R5: one slow call in twenty-one leaves the estimate among the fast, one in nineteen does not
+    /// R5: one slow call in twenty-one leaves the estimate among the fast ones, one in nineteen does not
     #[test]
     fn the_estimate_lies_where_the_slow_begin() {
         for (every, is_fast) in [(21, true), (19, false)] {
@@ -181,7 +181,8 @@ mod tests {
         }
     }
 
-    /// R5: an upstream that becomes slow as a whole has a long tail within two seconds, and is believed to be fast again only after a while
+    /// R5: an upstream that becomes slow as a whole has a long tail within two seconds, and counts as fast again only
+    /// after a while
     #[test]
     fn the_estimate_rises_quickly_and_falls_slowly() {
         let (counts, mut now) = (LatencyCounts::new(), clock::now());
@@ -197,13 +198,13 @@ mod tests {
         assert!(tail.p95(100).unwrap() < millis(12), "two are enough");
     }
 
-    /// R5: hedges do not pull the estimate down by hiding what they saved: a hedged call counts for as long as its client
-    /// waited, which is longer than the estimate
+    /// R5: hedges do not lower the estimate by hiding slow calls: a hedged call counts with its client's wait, which is
+    /// longer than the estimate
     #[test]
     fn hedging_leaves_the_estimate_where_it_is() {
         let (counts, mut now) = (LatencyCounts::new(), clock::now());
         let mut tail = LatencyTail::new(&counts, now);
-        // From 10 to 110 ms, evenly.
+        // Evenly from 10 to 110 ms.
         let latency = |call: u64| Duration::from_micros(10_000 + call * 7_919 % 100_000);
         serve((&mut tail, &counts), &mut now, 60.0, 400, latency);
         let unhedged = tail.p95(100).unwrap();

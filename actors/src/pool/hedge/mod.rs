@@ -1,20 +1,15 @@
-//! Asking for a slow read a second time, before the first answer is there (Dean and Barroso, "The Tail at Scale", 2013).
+//! Hedged reads: a second attempt for a slow read before the first answered (Dean and Barroso, "The Tail at Scale",
+//! 2013; R5).
 //!
-//! When: after the 95th percentile of the bucket's time to a first byte (`tail.rs`), for objects and listings apart, so that about one
-//! read in twenty is slow enough. How often: out of a purse that requests pay into (`purse.rs`). Into what: a place in the
-//! bucket's gate that is free at once, for which nobody waits; a hedge never queues, and a client that waits is worth more.
+//! When: after the 95th percentile of the bucket's time to first byte (`latency_tail.rs`), separately for objects and
+//! listings. How often: from a budget that requests fill (`hedge_budget.rs`). Where: with a permit of the gate that is
+//! free at once and for which no request waits; a hedge never queues.
 //!
-//! State and place (S1): purse and tails belong to the bucket's pool actor. A read that is over counts in atomics; whoever counts
-//! first after a quarter of a second tells the actor to look, which publishes the percentile. So the path of a request has a
-//! load, a count, and at most four messages a second for the whole bucket; a bucket that does not hedge has a look at a `None`.
+//! State: the pool actor owns budget and tails (S1). Completed reads count in atomics; at most every 250 ms one of them
+//! makes the actor publish the percentile. A read counts with the time its client waited, also if a hedge answered it.
 //!
-//! A read counts for as long as its client waited. For one that a hedge answered that is longer than the percentile, as the first attempt
-//! was; counted by its hedge, or not at all, the slow would leave the histogram, and each estimate be lower than the one before.
-//!
-//! *Restart*: kept. Found dirty, the purse is empty and the tails know nothing, so nothing is hedged until they have learnt again.
-//! *While failed*: no hedges.
-//! Deliberately absent: hedging at once, without a wait, which doubles the load; more than one hedge for a request; a delay that is
-//! configured, because it is wrong as soon as the upstream changes.
+//! *Restart*: kept. If dirty, the budget is empty and the tails are unknown, so nothing is hedged until they are learnt
+//! again. *While failed*: no hedges. Reasons and rejected alternatives: `docs/design/retry-budgets.md`.
 
 mod actor;
 mod hedge_budget;
@@ -33,15 +28,15 @@ use latency_tail::{LatencyCounts, LatencyTail};
 
 use crate::mailbox::AskError;
 
-/// How often the actor looks at what was counted.
+/// Shortest time between two evaluations by the actor.
 const SAMPLE_INTERVAL_MS: u64 = 250;
 
-/// What is read, as far as its time to a first byte differs.
+/// Reads with similar times to first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadKind {
-    /// An object, or what is said of it.
+    /// An object or its metadata.
     Object,
-    /// What a bucket holds.
+    /// A listing of a bucket.
     Listing,
 }
 
@@ -50,7 +45,7 @@ const KINDS: usize = 2;
 impl ReadKind {
     pub(crate) const ALL: [Self; KINDS] = [Self::Object, Self::Listing];
 
-    /// The word in labels; it is that of the class of operations.
+    /// Label value; the same as that of the class of operations.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Object => "read",
@@ -66,18 +61,18 @@ impl ReadKind {
     }
 }
 
-/// Why a slow read is not asked for a second time.
+/// Why a slow read is not hedged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HedgeRefusal {
-    /// The purse is empty.
+    /// The hedge budget is spent.
     Budget,
-    /// No place in the gate is free, or somebody waits for one.
+    /// The gate is full, or requests wait for a permit.
     Gate,
-    /// The actor gave no answer.
+    /// The actor did not answer.
     Unavailable(AskError),
 }
 
-/// What is published, and where reads count.
+/// Published delays, and counters of reads.
 #[derive(Debug)]
 pub(crate) struct HedgeStats {
     origin: Instant,
@@ -90,7 +85,7 @@ pub(crate) struct HedgeStats {
 #[derive(Debug)]
 struct KindStats {
     counts: LatencyCounts,
-    /// Zero where too little is known.
+    /// Zero while unknown.
     p95_us: AtomicU64,
 }
 
@@ -105,15 +100,15 @@ impl HedgeStats {
         }
     }
 
-    /// A read had its first byte after so long. True for one caller every quarter of a second, who is to tell the actor.
+    /// Counts a read's time to first byte. Returns true to one caller every 250 ms, which must notify the actor.
     pub(crate) fn record(&self, kind: ReadKind, latency: Duration, now: Instant) -> bool {
         self.kinds[kind.index()].counts.count(latency);
         let now = now.saturating_duration_since(self.origin).as_millis();
         let now_ms = u64::try_from(now).unwrap_or(u64::MAX);
-        let looked_ms = self.sampled_ms.load(Ordering::Relaxed);
-        let is_due = now_ms.saturating_sub(looked_ms) >= SAMPLE_INTERVAL_MS;
+        let sampled_ms = self.sampled_ms.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(sampled_ms) >= SAMPLE_INTERVAL_MS;
         let claim =
-            || self.sampled_ms.compare_exchange(looked_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+            || self.sampled_ms.compare_exchange(sampled_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
         is_due && claim().is_ok()
     }
 
@@ -123,8 +118,7 @@ impl HedgeStats {
         (us > 0).then(|| Duration::from_micros(us))
     }
 
-    /// How long to wait for a read before it is asked for a second time; none where nothing is known, or the upstream is slow
-    /// as a whole.
+    /// Delay before a read is hedged; none while it is unknown, or if the upstream is slow as a whole.
     pub(crate) fn delay(&self, kind: ReadKind) -> Option<Duration> {
         let delay = self.p95(kind)?.max(self.delay_min);
         (delay <= self.delay_max).then_some(delay)
@@ -136,7 +130,7 @@ impl HedgeStats {
     }
 }
 
-/// One bucket's.
+/// Hedging state of one bucket.
 #[derive(Debug)]
 pub(crate) struct Hedging {
     calls_min: u32,
@@ -145,11 +139,11 @@ pub(crate) struct Hedging {
     stats: Arc<HedgeStats>,
 }
 
-/// One for each kind.
+/// One tail per kind of read.
 pub(crate) type LatencyTails = [LatencyTail; KINDS];
 
 impl Hedging {
-    /// The state and what it publishes; none where the configuration wants none.
+    /// The state and its published part; none if hedging is off.
     pub(crate) fn from_config(
         config: &HedgingConfig,
         now: Instant,
@@ -157,8 +151,8 @@ impl Hedging {
         if !config.enabled {
             return (None, None);
         }
-        let signs = Arc::new(HedgeStats::new(config, now));
-        (Some(Self::new(config, Arc::clone(&signs), now)), Some(signs))
+        let stats = Arc::new(HedgeStats::new(config, now));
+        (Some(Self::new(config, Arc::clone(&stats), now)), Some(stats))
     }
 
     fn new(config: &HedgingConfig, stats: Arc<HedgeStats>, now: Instant) -> Self {
@@ -170,16 +164,16 @@ impl Hedging {
         }
     }
 
-    /// The purse without what one more hedge costs, after so many requests in all.
+    /// The budget after one more hedge, if it can pay for one after `requests` requests.
     pub(crate) fn decide(&self, requests: u64) -> Option<HedgeBudget> {
         self.budget.spend(requests)
     }
 
-    pub(crate) fn spend(&mut self, purse: HedgeBudget) {
-        self.budget = purse;
+    pub(crate) fn spend(&mut self, budget: HedgeBudget) {
+        self.budget = budget;
     }
 
-    /// What is known with what was counted by now.
+    /// The tails with the reads counted up to now.
     pub(crate) fn sample(&self, now: Instant) -> LatencyTails {
         array::from_fn(|at| self.tails[at].updated(&self.stats.kinds[at].counts, now))
     }
@@ -191,7 +185,7 @@ impl Hedging {
         }
     }
 
-    /// Forgets everything.
+    /// Empties the budget and discards the tails.
     pub(crate) fn reset(&mut self, requests: u64, now: Instant) {
         self.budget = self.budget.emptied(requests);
         self.set_tails(array::from_fn(|at| LatencyTail::new(&self.stats.kinds[at].counts, now)));
@@ -208,58 +202,58 @@ mod tests {
     }
 
     fn hedging(config: &HedgingConfig, now: Instant) -> (Hedging, Arc<HedgeStats>) {
-        let (hedging, signs) = Hedging::from_config(&HedgingConfig { enabled: true, ..config.clone() }, now);
-        (hedging.unwrap(), signs.unwrap())
+        let (hedging, stats) = Hedging::from_config(&HedgingConfig { enabled: true, ..config.clone() }, now);
+        (hedging.unwrap(), stats.unwrap())
     }
 
-    /// R5: the delay is the percentile, not below its floor; above its cap there is none
+    /// R5: the delay is the percentile, at least its floor; above its cap there is none
     #[test]
     fn the_delay_lies_between_its_bounds() {
         let t0 = clock::now();
         let config =
             HedgingConfig { delay_min: millis(20), delay_max: millis(500), ..HedgingConfig::default() };
         for (took, delay) in [(1, Some(20)), (100, Some(100)), (400, Some(400)), (600, None)] {
-            let (mut hedging, signs) = hedging(&config, t0);
-            assert_eq!(signs.delay(ReadKind::Object), None, "nothing is known");
+            let (mut hedging, stats) = hedging(&config, t0);
+            assert_eq!(stats.delay(ReadKind::Object), None, "unknown at first");
             (0..200).for_each(|_| {
-                signs.record(ReadKind::Object, millis(took), t0);
+                stats.record(ReadKind::Object, millis(took), t0);
             });
             let tails = hedging.sample(t0);
             hedging.set_tails(tails);
-            let found = signs.delay(ReadKind::Object);
+            let found = stats.delay(ReadKind::Object);
             let is_near = |expected: u64| {
                 found.is_some_and(|found| found >= millis(expected) && found <= millis(expected * 9 / 8))
             };
             assert!(delay.map_or(found.is_none(), is_near), "{took}: {found:?}");
-            assert_eq!(signs.delay(ReadKind::Listing), None, "listings are apart");
+            assert_eq!(stats.delay(ReadKind::Listing), None, "listings count separately");
         }
     }
 
-    /// R5, S1: reads tell the actor at most four times a second, all together
+    /// R5, S1: all reads together notify the actor at most four times a second
     #[test]
     fn the_actor_is_notified_four_times_a_second_at_most() {
         let t0 = clock::now();
-        let (_hedging, signs) = hedging(&HedgingConfig::default(), t0);
-        let told =
-            (0..10_000).filter(|ms| signs.record(ReadKind::Object, millis(1), t0 + millis(*ms))).count();
-        assert_eq!(told, 39);
+        let (_hedging, stats) = hedging(&HedgingConfig::default(), t0);
+        let notified =
+            (0..10_000).filter(|ms| stats.record(ReadKind::Object, millis(1), t0 + millis(*ms))).count();
+        assert_eq!(notified, 39);
     }
 
-    /// S5: found dirty, nothing is left to spend, and nothing is known
+    /// S5: after a dirty restart the budget is empty and the percentile is unknown
     #[test]
     fn a_reset_hedges_nothing() {
         let t0 = clock::now();
-        let (mut hedging, signs) = hedging(&HedgingConfig::default(), t0);
+        let (mut hedging, stats) = hedging(&HedgingConfig::default(), t0);
         (0..200).for_each(|_| {
-            signs.record(ReadKind::Object, millis(50), t0);
+            stats.record(ReadKind::Object, millis(50), t0);
         });
         let tails = hedging.sample(t0);
         hedging.set_tails(tails);
-        assert!(signs.delay(ReadKind::Object).is_some() && hedging.decide(1_000).is_some());
+        assert!(stats.delay(ReadKind::Object).is_some() && hedging.decide(1_000).is_some());
         hedging.reset(1_000, t0);
-        assert!(signs.delay(ReadKind::Object).is_none() && hedging.decide(1_000).is_none());
+        assert!(stats.delay(ReadKind::Object).is_none() && hedging.decide(1_000).is_none());
         let tails = hedging.sample(t0);
         hedging.set_tails(tails);
-        assert_eq!(signs.p95(ReadKind::Object), None, "what was counted before counts no more");
+        assert_eq!(stats.p95(ReadKind::Object), None, "earlier reads are ignored");
     }
 }

@@ -1,0 +1,227 @@
+//! State of each credential outside the mailbox, and the ticket of a request (C3).
+//!
+//! Only the selector (`credentials/selector.rs`) builds tickets, which raises the load. A ticket's `Drop` lowers it and
+//! wakes the queue; a ticket may end before its permit does, when a retry switches to another credential. Accepted
+//! requests are counted. The actor publishes which credentials are out of rotation, for the status, metrics and
+//! retries.
+//!
+//! A credential is identified by its configured name. Its secrets never reach this module.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_config::PooledCredential;
+
+use crate::pool::credentials::refusal_evidence::{AcceptedRequests, RequestFingerprints};
+use crate::pool::gate::ticket::GateShared;
+
+/// One of a bucket's credentials, by its index in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CredentialId(pub usize);
+
+/// An upstream's complaint about a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialError {
+    /// Throttled; the upstream's requested pause, if it gave one.
+    Throttled(Option<Duration>),
+    /// The answer to this request may mean that the credential is refused; see `refusal_evidence.rs`.
+    SuspectedRefusal(RequestFingerprints),
+}
+
+/// A credential's time out of rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutOfRotation {
+    pub(crate) until: Instant,
+    /// After a refusal: the number of accepted requests at that time. The credential is on trial until there are more.
+    pub(crate) refused_at: Option<u64>,
+}
+
+/// Whether a credential is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialState {
+    /// In rotation.
+    InUse,
+    /// Throttled until then.
+    CoolingDown(Instant),
+    /// Refused; a trial follows then.
+    Refused(Instant),
+    /// Refused before; one request at a time is a trial.
+    OnTrial,
+}
+
+/// A credential in the status page and in metrics.
+#[derive(Debug, Clone)]
+pub struct CredentialView {
+    /// The configured name.
+    pub name: String,
+    /// Requests in flight with it.
+    pub in_flight: usize,
+    /// Largest number of requests in flight.
+    pub concurrent_max: usize,
+    /// Credentials of the same group are throttled together.
+    pub quota_group: Option<String>,
+    /// Whether the credential is used.
+    pub state: CredentialState,
+    /// Number of times it was throttled.
+    pub throttled: u64,
+    /// Number of times it was refused.
+    pub refused: u64,
+}
+
+/// State of one credential.
+#[derive(Debug)]
+pub(crate) struct CredentialStats {
+    name: String,
+    concurrent_max: usize,
+    quota_group: Option<String>,
+    in_flight: Arc<AtomicUsize>,
+    accepted: AtomicU64,
+    accepted_requests: AcceptedRequests,
+    throttled: AtomicU64,
+    refused: AtomicU64,
+    out: Mutex<Option<OutOfRotation>>,
+}
+
+impl CredentialStats {
+    pub(crate) fn from_config(config: &PooledCredential) -> Self {
+        Self {
+            name: config.name.clone(),
+            concurrent_max: config.max_concurrent.get(),
+            quota_group: config.quota_group.clone(),
+            in_flight: Arc::default(),
+            accepted: AtomicU64::new(0),
+            accepted_requests: AcceptedRequests::new(),
+            throttled: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            out: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn quota_group(&self) -> Option<&str> {
+        self.quota_group.as_deref()
+    }
+
+    pub(crate) fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Stores the fingerprint of an accepted request.
+    pub(crate) fn record_accepted_request(&self, request: u64) {
+        self.accepted_requests.insert(request);
+    }
+
+    /// Whether the same request was accepted before.
+    pub(crate) fn has_worked(&self, request: u64) -> bool {
+        self.accepted_requests.contains(request)
+    }
+
+    /// Counts an accepted request. Returns whether it ends a trial.
+    pub(crate) fn count_accepted(&self, now: Instant) -> bool {
+        let before = self.accepted.fetch_add(1, Ordering::AcqRel);
+        self.out().is_some_and(|out| out.until <= now && out.refused_at == Some(before))
+    }
+
+    pub(crate) fn count_error(&self, is_refused: bool) {
+        let counter = if is_refused { &self.refused } else { &self.throttled };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish(&self, out: Option<OutOfRotation>) {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
+    }
+
+    pub(crate) fn out(&self) -> Option<OutOfRotation> {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_of(&self, out: Option<OutOfRotation>, now: Instant) -> CredentialState {
+        match out {
+            Some(OutOfRotation { until, refused_at: None }) if until > now => {
+                CredentialState::CoolingDown(until)
+            }
+            Some(OutOfRotation { until, .. }) if until > now => CredentialState::Refused(until),
+            Some(OutOfRotation { refused_at: Some(at), .. }) if at == self.accepted() => {
+                CredentialState::OnTrial
+            }
+            _ => CredentialState::InUse,
+        }
+    }
+
+    /// Largest number of requests in flight in the current state.
+    pub(crate) fn limit(&self, out: Option<OutOfRotation>, now: Instant) -> usize {
+        match self.state_of(out, now) {
+            CredentialState::InUse => self.concurrent_max,
+            CredentialState::OnTrial => 1,
+            CredentialState::CoolingDown(_) | CredentialState::Refused(_) => 0,
+        }
+    }
+
+    fn has_capacity(&self, now: Instant) -> bool {
+        self.load() < self.limit(self.out(), now)
+    }
+
+    pub(crate) fn view(&self, now: Instant) -> CredentialView {
+        CredentialView {
+            name: self.name.clone(),
+            in_flight: self.load(),
+            concurrent_max: self.concurrent_max,
+            quota_group: self.quota_group.clone(),
+            state: self.state_of(self.out(), now),
+            throttled: self.throttled.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Whether a credential other than `than` has capacity.
+pub(crate) fn has_other(all: &[CredentialStats], than: CredentialId, now: Instant) -> bool {
+    all.iter().enumerate().any(|(i, one)| i != than.0 && one.has_capacity(now))
+}
+
+/// If no credential is in rotation: when the first returns, and whether it was refused.
+pub(crate) fn all_out_of_rotation(all: &[CredentialStats], now: Instant) -> Option<(Instant, bool)> {
+    let out = |one: &CredentialStats| match one.state_of(one.out(), now) {
+        CredentialState::CoolingDown(until) => Some((until, false)),
+        CredentialState::Refused(until) => Some((until, true)),
+        CredentialState::InUse | CredentialState::OnTrial => None,
+    };
+    let outs: Option<Vec<_>> = all.iter().map(out).collect();
+    outs?.into_iter().min()
+}
+
+/// A request that counts for the load of one credential.
+#[derive(Debug)]
+pub struct CredentialTicket {
+    id: CredentialId,
+    in_flight: Arc<AtomicUsize>,
+    gate: Arc<GateShared>,
+}
+
+impl CredentialTicket {
+    /// The load rises; only the selector calls this.
+    pub(crate) fn new(id: CredentialId, stats: &CredentialStats, gate: &Arc<GateShared>) -> Self {
+        stats.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self { id, in_flight: Arc::clone(&stats.in_flight), gate: Arc::clone(gate) }
+    }
+
+    /// The credential.
+    pub fn id(&self) -> CredentialId {
+        self.id
+    }
+}
+
+impl Drop for CredentialTicket {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.gate.wake_if_waiting();
+    }
+}

@@ -1,0 +1,4 @@
+//! The gate of a bucket: permits and their tickets (P3, P4), and the permits cached on a thread.
+
+pub(crate) mod permit_cache;
+pub(crate) mod ticket;

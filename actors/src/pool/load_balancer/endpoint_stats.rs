@@ -1,0 +1,180 @@
+//! State of each endpoint outside the mailbox: requests count here and read from here without a message.
+//!
+//! Only the state builds endpoint tickets, which raises the load. Successes and latency are counted without locks; a
+//! sample lost to a race does no harm. The actor publishes an endpoint's state and ejections on every change, for
+//! failure reports, views and scrapes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::pool::load_balancer::endpoint::EndpointState;
+
+/// Latencies below this count as equal: the difference comes from the gateway's own machine.
+const LATENCY_FLOOR_US: u64 = 10_000;
+/// A new latency moves the average by this fraction (1/n).
+const LATENCY_INERTIA: u64 = 4;
+
+/// State of one endpoint.
+#[derive(Debug)]
+pub(crate) struct EndpointStats {
+    in_flight: Arc<AtomicUsize>,
+    successes: AtomicU64,
+    latency_us: AtomicU64,
+    ejections: AtomicU64,
+    state: Mutex<EndpointState>,
+}
+
+/// All endpoints of a bucket.
+#[derive(Debug)]
+pub(crate) struct EndpointStatsTable {
+    endpoints: Vec<EndpointStats>,
+    /// All endpoints failed, and all are called.
+    panicking: AtomicBool,
+}
+
+/// An endpoint in the status page and in metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointView {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Whether it is called.
+    pub state: EndpointState,
+    /// Average time to the first byte of an answer; none before the first.
+    pub latency: Option<Duration>,
+    /// Number of ejections.
+    pub ejections: u64,
+}
+
+impl EndpointStats {
+    fn new() -> Self {
+        Self {
+            in_flight: Arc::default(),
+            successes: AtomicU64::new(0),
+            latency_us: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
+            state: Mutex::new(EndpointState::InRotation),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> &Arc<AtomicUsize> {
+        &self.in_flight
+    }
+
+    pub(crate) fn successes(&self) -> u64 {
+        self.successes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_success(&self) {
+        self.successes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Updates the average latency.
+    pub(crate) fn record_latency(&self, latency: Duration) {
+        let new = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);
+        let old = self.latency_us.load(Ordering::Relaxed);
+        let old = if old == 0 { new.min(LATENCY_FLOOR_US) } else { old };
+        let average = (old * (LATENCY_INERTIA - 1) + new) / LATENCY_INERTIA;
+        self.latency_us.store(average.max(1), Ordering::Relaxed);
+    }
+
+    /// Resets the latency of an endpoint that returns.
+    pub(crate) fn reset_latency(&self) {
+        self.latency_us.store(0, Ordering::Relaxed);
+    }
+
+    /// Cost of a further request: requests in flight, weighted by latency in powers of two.
+    pub(crate) fn cost(&self) -> u64 {
+        let latency = self.latency_us.load(Ordering::Relaxed).max(LATENCY_FLOOR_US);
+        (self.load() as u64 + 1) << (latency / LATENCY_FLOOR_US).ilog2().min(20)
+    }
+
+    pub(crate) fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn publish(&self, state: EndpointState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    pub(crate) fn count_ejection(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The state at `now`; the published one may have expired.
+    pub(crate) fn state(&self, now: Instant) -> EndpointState {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            EndpointState::BackingOff(until) | EndpointState::Ejected(until, _) if until <= now => {
+                EndpointState::InRotation
+            }
+            state => state,
+        }
+    }
+
+    fn view(&self, now: Instant) -> EndpointView {
+        let latency = Some(self.latency_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
+        EndpointView {
+            in_flight: self.load(),
+            state: self.state(now),
+            latency: latency.map(Duration::from_micros),
+            ejections: self.ejections.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl EndpointStatsTable {
+    pub(crate) fn new(endpoints: usize) -> Self {
+        let endpoints = std::iter::repeat_with(EndpointStats::new).take(endpoints).collect();
+        Self { endpoints, panicking: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    pub(crate) fn endpoint(&self, endpoint: usize) -> &EndpointStats {
+        &self.endpoints[endpoint]
+    }
+
+    /// Whether an endpoint other than this one could serve.
+    pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
+        let could = |(i, stats): (usize, &EndpointStats)| {
+            i != endpoint && stats.state(now) == EndpointState::InRotation
+        };
+        !self.is_panicking() && self.endpoints.iter().enumerate().any(could)
+    }
+
+    pub(crate) fn is_panicking(&self) -> bool {
+        self.panicking.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_panicking(&self, is: bool) {
+        self.panicking.store(is, Ordering::Release);
+    }
+
+    pub(crate) fn views(&self, now: Instant) -> Vec<EndpointView> {
+        self.endpoints.iter().map(|endpoint| endpoint.view(now)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P5: latency is weighted in powers of two, and latencies below the floor are equal
+    #[test]
+    fn latency_weighs_above_the_floor() {
+        let stats = EndpointStatsTable::new(2);
+        let cost = |latency_ms, requests| {
+            let endpoint = EndpointStats::new();
+            (0..50).for_each(|_| endpoint.record_latency(Duration::from_millis(latency_ms)));
+            endpoint.in_flight.store(requests, Ordering::Relaxed);
+            endpoint.cost()
+        };
+        assert_eq!(cost(1, 0), cost(9, 0));
+        assert_eq!(cost(1, 0), stats.endpoint(0).cost(), "an endpoint without a latency costs the same");
+        assert!(cost(100, 0) > cost(15, 3));
+        assert!(cost(100, 0) < cost(15, 10), "enough requests in flight cost more");
+        assert_eq!(cost(1_000_000_000, 0), 1 << 20);
+    }
+}

@@ -1,0 +1,290 @@
+//! Chooses the endpoint of a call among a bucket's endpoints.
+//!
+//! Choice: the cheaper of two random endpoints, by requests in flight and latency. One choice in eight ignores latency,
+//! so that the latency of an unused endpoint is measured again. An endpoint that just returned gives up part of its
+//! share (slow start). Only failures exclude an endpoint; only successes measure latency, or an endpoint that fails
+//! fast would be preferred.
+//!
+//! *Panic*: the last usable endpoint is never excluded. If its failures call for an ejection, or if checks find every
+//! endpoint unhealthy, all endpoints are called until a call of one succeeds.
+//!
+//! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
+//! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
+
+pub(crate) mod endpoint;
+pub(crate) mod endpoint_stats;
+pub(crate) mod settings;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::pool::load_balancer::endpoint::{
+    EjectionAction, Endpoint, EndpointFailure, FailureKind, HealthCheckResult, WEIGHT_WHOLE,
+};
+use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
+use crate::pool::load_balancer::settings::LoadBalancerSettings;
+
+/// One choice in this many ignores latency.
+const LATENCY_IGNORED_ONE_IN: u64 = 8;
+
+/// A change in the rotation, for logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndpointEvent {
+    /// An endpoint was excluded.
+    Excluded { endpoint: usize, action: EjectionAction, kind: FailureKind, time: Duration },
+    /// Health checks found an endpoint unhealthy.
+    FoundUnhealthy { endpoint: usize },
+    /// An endpoint is called again.
+    Returned { endpoint: usize },
+    /// All endpoints are called, because all failed.
+    PanicEntered,
+    /// A call succeeded in panic mode.
+    PanicEnded,
+    /// The standby endpoints serve.
+    FailedOver,
+    /// The other endpoints serve again.
+    FailedBack,
+}
+
+/// The endpoints of one bucket.
+#[derive(Debug)]
+pub(crate) struct LoadBalancer {
+    endpoints: Vec<Endpoint>,
+    stats: Arc<EndpointStatsTable>,
+    rules: LoadBalancerSettings,
+    is_panicking: bool,
+    failed_over: bool,
+    /// Start of the period, during a failover, in which enough primary endpoints are usable.
+    enough_since: Option<Instant>,
+    events: Vec<EndpointEvent>,
+    random_state: u64,
+}
+
+impl LoadBalancer {
+    pub(crate) fn new(
+        stats: Arc<EndpointStatsTable>,
+        rules: LoadBalancerSettings,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let endpoints = (0..stats.len()).map(|_| Endpoint::new(now)).collect();
+        Self {
+            endpoints,
+            stats,
+            rules,
+            is_panicking: false,
+            failed_over: false,
+            enough_since: None,
+            events: Vec::new(),
+            random_state: seed | 1,
+        }
+    }
+
+    /// Takes the events since the last call.
+    pub(crate) fn drain_events(&mut self) -> Vec<EndpointEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Chooses an endpoint; `avoid` only if no other is usable.
+    pub(crate) fn pick(&mut self, avoid: Option<usize>, now: Instant) -> usize {
+        if self.endpoints.len() == 1 {
+            return 0;
+        }
+        self.return_due(now);
+        let tier = self.serving_tier(now);
+        let others = |i: usize| avoid != Some(i);
+        let serves = |this: &Self, i: usize| this.endpoints[i].is_usable() && tier.contains(&i);
+        let is_any_usable = !self.is_panicking && self.usable(0..self.endpoints.len()) > 0;
+        let picked = if is_any_usable {
+            self.choose_of_two(|this, i| serves(this, i) && others(i), now)
+                .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
+        } else {
+            self.choose_of_two(|_, i| others(i), now)
+        };
+        picked.unwrap_or(0)
+    }
+
+    fn choose_of_two(&mut self, may: impl Fn(&Self, usize) -> bool, now: Instant) -> Option<usize> {
+        let (one, two, three) = (self.next_random(), self.next_random(), self.next_random());
+        let candidates = || (0..self.endpoints.len()).filter(|i| may(self, *i));
+        let count = candidates().count() as u64;
+        if count < 2 {
+            return candidates().next();
+        }
+        let nth = |n: u64| candidates().nth(usize::try_from(n).unwrap_or(0));
+        let at = one % count;
+        let first = nth(at)?;
+        let second = nth((at + 1 + two % (count - 1)) % count)?;
+        let cost = |i: usize| match three % LATENCY_IGNORED_ONE_IN {
+            0 => self.stats.endpoint(i).load() as u64,
+            _ => self.stats.endpoint(i).cost(),
+        };
+        let (better, other) = if cost(second) < cost(first) { (second, first) } else { (first, second) };
+        let weight = |i: usize| self.endpoints[i].weight(self.rules.slow_start, now);
+        let passes_on = (three >> 8) % u64::from(WEIGHT_WHOLE) >= u64::from(weight(better));
+        Some(if passes_on && weight(other) > weight(better) { other } else { better })
+    }
+
+    pub(crate) fn record_failure(&mut self, endpoint: usize, failure: &EndpointFailure, now: Instant) {
+        if self.endpoints.len() == 1 {
+            return;
+        }
+        self.return_due(now);
+        let Some(action) = self.endpoints[endpoint].record_failure(failure, &self.rules, now) else {
+            return;
+        };
+        if self.is_panicking {
+            return;
+        }
+        let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.endpoints[i].is_usable());
+        match action {
+            EjectionAction::Eject if !has_other => {
+                self.is_panicking = true;
+                self.stats.set_panicking(true);
+                self.events.push(EndpointEvent::PanicEntered);
+            }
+            EjectionAction::Eject if self.may_eject_one_more() => {
+                self.exclude(endpoint, EjectionAction::Eject, failure.kind, now);
+            }
+            // A call to an unreachable endpoint would be wasted, so the ejection limit does not apply.
+            _ if has_other && failure.kind == FailureKind::Unreachable => {
+                self.exclude(endpoint, EjectionAction::BackOff, failure.kind, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn may_eject_one_more(&self) -> bool {
+        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.is_ejected()).count();
+        (ejected + 1) * 100 <= self.rules.ejected_max_percent * self.endpoints.len()
+    }
+
+    fn exclude(&mut self, endpoint: usize, action: EjectionAction, kind: FailureKind, now: Instant) {
+        #[expect(clippy::cast_precision_loss, reason = "any number from 0 to 1 will do")]
+        let jitter = (self.next_random() >> 11) as f64 / (1_u64 << 53) as f64;
+        let time = self.endpoints[endpoint].exclude(action, kind, &self.rules, jitter, now);
+        if action == EjectionAction::Eject {
+            self.stats.endpoint(endpoint).count_ejection();
+        }
+        self.publish(endpoint);
+        self.events.push(EndpointEvent::Excluded { endpoint, action, kind, time });
+    }
+
+    /// A call succeeded in panic mode.
+    pub(crate) fn record_success(&mut self, endpoint: usize, now: Instant) {
+        if self.is_panicking {
+            let successes = self.stats.endpoint(endpoint).successes();
+            if self.endpoints[endpoint].excluded_until().is_some() {
+                self.endpoints[endpoint].end_exclusion(successes, now);
+                self.publish_return(endpoint);
+            }
+            self.end_panic();
+        }
+    }
+
+    pub(crate) fn record_check(&mut self, endpoint: usize, check: &HealthCheckResult, now: Instant) {
+        self.return_due(now);
+        let successes = self.stats.endpoint(endpoint).successes();
+        if !self.endpoints[endpoint].record_check(check, &self.rules, successes, now) {
+            self.publish(endpoint);
+        } else if self.endpoints[endpoint].is_usable() {
+            self.publish_return(endpoint);
+            self.end_panic();
+        } else {
+            self.publish(endpoint);
+            self.events.push(EndpointEvent::FoundUnhealthy { endpoint });
+        }
+    }
+
+    /// A connection that began at `began` succeeded.
+    pub(crate) fn record_connected(&mut self, endpoint: usize, began: Instant, now: Instant) {
+        self.return_due(now);
+        if self.endpoints[endpoint].is_disproven_by_connect(began) {
+            let successes = self.stats.endpoint(endpoint).successes();
+            self.endpoints[endpoint].end_exclusion(successes, now);
+            self.publish_return(endpoint);
+        }
+        if self.endpoints[endpoint].is_usable() {
+            self.end_panic();
+        }
+    }
+
+    /// Publishes the state of all endpoints, after a crash in mid-write.
+    pub(crate) fn publish_all(&self) {
+        (0..self.endpoints.len()).for_each(|endpoint| self.publish(endpoint));
+        self.stats.set_panicking(self.is_panicking);
+    }
+
+    fn end_panic(&mut self) {
+        if std::mem::take(&mut self.is_panicking) {
+            self.stats.set_panicking(false);
+            self.events.push(EndpointEvent::PanicEnded);
+        }
+    }
+
+    /// Returns endpoints whose exclusion has expired.
+    fn return_due(&mut self, now: Instant) {
+        for endpoint in 0..self.endpoints.len() {
+            if self.endpoints[endpoint].excluded_until().is_some_and(|due| due <= now) {
+                let successes = self.stats.endpoint(endpoint).successes();
+                self.endpoints[endpoint].end_exclusion(successes, now);
+                self.publish_return(endpoint);
+            }
+        }
+    }
+
+    fn publish_return(&mut self, endpoint: usize) {
+        self.stats.endpoint(endpoint).reset_latency();
+        self.publish(endpoint);
+        if self.endpoints[endpoint].is_usable() {
+            self.events.push(EndpointEvent::Returned { endpoint });
+        }
+    }
+
+    fn publish(&self, endpoint: usize) {
+        self.stats.endpoint(endpoint).publish(self.endpoints[endpoint].state());
+    }
+
+    fn usable(&self, range: Range<usize>) -> usize {
+        self.endpoints[range].iter().filter(|endpoint| endpoint.is_usable()).count()
+    }
+
+    /// The endpoints that serve now: primary or standby.
+    fn serving_tier(&mut self, now: Instant) -> Range<usize> {
+        let count = self.endpoints.len();
+        let first = count - self.rules.standby.min(count - 1);
+        if first == count {
+            return 0..count;
+        }
+        let usable = self.usable(0..first);
+        let is_enough = usable * 100 >= self.rules.min_usable_percent * first;
+        let has_usable_standby = self.usable(first..count) > 0;
+        if !self.failed_over {
+            if !is_enough && has_usable_standby {
+                self.failed_over = true;
+                self.enough_since = None;
+                self.events.push(EndpointEvent::FailedOver);
+            }
+        } else {
+            self.enough_since = if is_enough { self.enough_since.or(Some(now)) } else { None };
+            let since = self.enough_since.map(|since| now.saturating_duration_since(since));
+            let is_stable = since.is_some_and(|time| time >= self.rules.return_after);
+            if is_stable || (!has_usable_standby && usable > 0) {
+                self.failed_over = false;
+                self.events.push(EndpointEvent::FailedBack);
+            }
+        }
+        if self.failed_over { first..count } else { 0..first }
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random_state ^= self.random_state << 13;
+        self.random_state ^= self.random_state >> 7;
+        self.random_state ^= self.random_state << 17;
+        self.random_state
+    }
+}
+
+#[cfg(test)]
+mod tests;
