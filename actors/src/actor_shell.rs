@@ -174,12 +174,7 @@ impl<C: Component> ActorShell<C> {
         if self.crashed_messages.len() == CRASHED_MESSAGES_MAX {
             self.crashed_messages.pop_front();
         }
-        self.crashed_messages.push_back(CrashedMessage {
-            fingerprint,
-            message,
-            crashes: 1,
-            last: now,
-        });
+        self.crashed_messages.push_back(CrashedMessage { fingerprint, message, crashes: 1, last: now });
     }
 }
 

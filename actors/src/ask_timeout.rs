@@ -139,7 +139,11 @@ mod tests {
         assert_eq!(asked, Err(AskTimeout));
         let took = clock::now() - began;
         assert!(took >= Duration::from_secs(1) && took <= Duration::from_millis(1100), "{took:?}");
-        assert_eq!(wait(Box::pin(async { 7 }), began).await, Ok(7), "a reply takes precedence over the deadline");
+        assert_eq!(
+            wait(Box::pin(async { 7 }), began).await,
+            Ok(7),
+            "a reply takes precedence over the deadline"
+        );
         tokio::time::sleep(CHECK_INTERVAL * 3).await;
         assert!(PENDING_ASKS.with_borrow(|pending| pending.entries.is_empty() && !pending.is_timer_running));
     }

@@ -164,7 +164,6 @@ impl<C: Component> Mailbox<C> {
         Self { addr, stats, metrics, ask_timeout }
     }
 
-
     /// Sends a message and waits for the reply, for at most the configured `ask_timeout`.
     pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Reply, AskError>
     where

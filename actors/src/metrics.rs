@@ -53,13 +53,13 @@ impl ActorFamilies {
                 &["actor"],
             )?,
             generation: gauge("actor_generation", "incarnation of the actor; the first is 1")?,
-            depth: gauge("actor_mailbox_depth", "messages that wait in the actor's mailbox or are being handled")?,
+            depth: gauge(
+                "actor_mailbox_depth",
+                "messages that wait in the actor's mailbox or are being handled",
+            )?,
             state: gauge("actor_state", "0 running, 1 stalled, 2 failed")?,
             wait: times("actor_mailbox_wait_seconds", "time a message waited in the mailbox")?,
-            handle: times(
-                "actor_handle_seconds",
-                "time to handle a message; one message in 16 is measured",
-            )?,
+            handle: times("actor_handle_seconds", "time to handle a message; one message in 16 is measured")?,
             rejected: counter(
                 "actor_messages_rejected_total",
                 "messages refused, by reason: busy, failed, poison",

@@ -199,9 +199,9 @@ fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
     let Config { rate_limit, buckets, keys, api_keys, .. } = spawner.config;
     let channel = spawner.prepare::<Limiter>("limiter");
     let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
-    let configured = keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
-    let key_limits: Vec<Option<RateLimit>> =
-        configured.map(|limit| limit.or(rate_limit.per_key)).collect();
+    let configured =
+        keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
+    let key_limits: Vec<Option<RateLimit>> = configured.map(|limit| limit.or(rate_limit.per_key)).collect();
     let clients_max = rate_limit.table_capacity.get();
     let is_gateway_limited = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
     let sends_headers = rate_limit.headers == LimitHeaders::Always;
@@ -301,7 +301,8 @@ fn breaker(
     let channel = spawner.prepare::<Breaker>(format!("breaker:{name}"));
     let published = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), now));
     let metrics = Arc::new(families.bucket(name, config));
-    let handle = BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), config, Arc::clone(&metrics));
+    let handle =
+        BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), config, Arc::clone(&metrics));
     let seed = spawner.seed_for(name);
     let component = Breaker::new(name, config, seed, published, metrics, spawner.log.clone());
     (handle, spawner.build(channel, component))

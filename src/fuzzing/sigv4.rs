@@ -214,7 +214,8 @@ fn mutate(
             "an unsigned header"
         }
         5 => {
-            return corrupt_signature(sent, usize::from(at), byte).map(|other| (other, "a byte of the proof"));
+            return corrupt_signature(sent, usize::from(at), byte)
+                .map(|other| (other, "a byte of the proof"));
         }
         6 if plan.is_presigned => {
             other.target = sent.target.replacen("X-Amz-Expires=60", "X-Amz-Expires=61", 1);

@@ -16,7 +16,7 @@ const REQUEST_BYTES: u64 = 256 << 10;
 const GROWTH_TIME: Duration = Duration::from_secs(2);
 /// Parts of `GROWTH_TIME`.
 const PARTS: usize = 8;
-/// Requests that are let in whatever the memory: others end and free some, and refusing all would end nothing (X8).
+/// Requests that are admitted whatever the memory: others end and free some, and refusing all would end nothing (X8).
 const IN_FLIGHT_MIN: u64 = 16;
 
 /// The lowest number of requests in flight of each part of `GROWTH_TIME`, and the bound.
@@ -115,9 +115,9 @@ mod tests {
         assert_eq!(headroom.in_flight_max(), usize::try_from(later).ok());
     }
 
-    /// X4, X8: an unknown reading bounds nothing, and full memory lets some in
+    /// X4, X8: an unknown reading bounds nothing, and full memory admits some requests
     #[test]
-    fn some_requests_are_always_let_in() {
+    fn some_requests_are_always_admitted() {
         let t0 = clock::now();
         let full = Headroom::default().with_sample(&readings(LIMIT * 2, 0), 95, t0);
         assert_eq!(full.in_flight_max(), Some(16));

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
-use crate::actor_stats::ActorStats;
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::pool::PoolMetrics;
@@ -412,12 +411,7 @@ impl PoolHandle {
         waiting
     }
 
-    /// The actor's vital signs.
-    pub fn actor_stats(&self) -> &Arc<ActorStats> {
-        self.mailbox.actor_stats()
-    }
-
-    /// The actor, whatever its kind.
+    /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }

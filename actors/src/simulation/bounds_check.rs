@@ -4,6 +4,7 @@
 //! grant is on its way, and a count that differs is a leak.
 
 use crate::breaker::CircuitState;
+use crate::mailbox::SupervisedActor;
 use crate::simulation::credential_observer::has_capacity;
 use crate::simulation::ledger::Invariant;
 use crate::simulation::scenario::Scenario;
@@ -89,7 +90,7 @@ impl Scenario {
         }
         for (bucket, pool) in self.shared.pools.iter().enumerate() {
             let (view, held) = (pool.view(self.now), ledger.buckets[bucket].permits.get());
-            let runs = pool.actor_stats().failed_for(self.now).is_none();
+            let runs = pool.actor().actor_stats().failed_for(self.now).is_none();
             let what = || format!("bucket {bucket}, {held} held: {view:?}");
             // Wide gates may keep permits for the next request for a moment.
             let exact = view.concurrent_max >= 64 || held == view.in_flight;
