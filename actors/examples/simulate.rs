@@ -1,7 +1,7 @@
-//! Runs the actors under the seeded scheduler for as long as is asked.
+//! Runs the actors under the seeded scheduler.
 //!
-//! `--steps N` in all, 10,000 to a seed, from `--seed S` on. What must not be ends the run with its trace, its seed and
-//! exit code 1.
+//! `--steps N` is the total number of steps, 10,000 for each seed, starting with `--seed S`. A violated invariant
+//! ends the run with its trace, its seed and exit code 1.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     };
     match simulate(seed, steps) {
         Ok(report) => {
-            println!("nothing found from seed {seed} on: {report:?}");
+            println!("no invariant was violated, first seed {seed}: {report:?}");
             ExitCode::SUCCESS
         }
         Err(failure) => {

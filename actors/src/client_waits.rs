@@ -99,11 +99,11 @@ impl ClientWaits {
     /// The slots to cut if this one is counted too; `slots` is the number of all slots.
     pub(crate) fn decide(&self, waiting: &Arc<ClientWaitEntry>, slots: usize) -> Vec<Arc<ClientWaitEntry>> {
         let others = self.clients.get(&waiting.client).into_iter().flatten();
-        let mut held: Vec<&Arc<ClientWaitEntry>> =
+        let mut waiting_slots: Vec<&Arc<ClientWaitEntry>> =
             others.chain([waiting]).filter(|waiting| waiting.is_active()).collect();
-        let surplus = held.len().saturating_sub((slots / 2).max(1));
-        held.sort_by_key(|waiting| waiting.since);
-        held.into_iter().take(surplus).map(Arc::clone).collect()
+        let surplus = waiting_slots.len().saturating_sub((slots / 2).max(1));
+        waiting_slots.sort_by_key(|waiting| waiting.since);
+        waiting_slots.into_iter().take(surplus).map(Arc::clone).collect()
     }
 
     /// Counts a slot and cuts those that `decide` chose.
@@ -112,13 +112,13 @@ impl ClientWaits {
             surplus.is_cut.store(true, Ordering::Release);
         }
         waiting.is_counted.store(true, Ordering::Release);
-        let of_client = self.clients.entry(waiting.client).or_default();
-        let before = of_client.len();
-        of_client.retain(|waiting| waiting.is_active());
+        let entries = self.clients.entry(waiting.client).or_default();
+        let before = entries.len();
+        entries.retain(|waiting| waiting.is_active());
         if waiting.is_active() {
-            of_client.push(waiting);
+            entries.push(waiting);
         }
-        self.entries = (self.entries + of_client.len()).saturating_sub(before);
+        self.entries = (self.entries + entries.len()).saturating_sub(before);
         if self.entries >= self.sweep_at.max(SWEEP_MIN) || self.clients.len() >= self.sweep_at.max(SWEEP_MIN)
         {
             self.sweep();
@@ -131,9 +131,9 @@ impl ClientWaits {
     }
 
     fn sweep(&mut self) {
-        self.clients.retain(|_, of_client| {
-            of_client.retain(|waiting| waiting.is_active());
-            !of_client.is_empty()
+        self.clients.retain(|_, entries| {
+            entries.retain(|waiting| waiting.is_active());
+            !entries.is_empty()
         });
         self.entries = self.clients.values().map(Vec::len).sum();
         self.sweep_at = 2 * self.entries;
@@ -191,13 +191,13 @@ mod tests {
     #[test]
     fn a_rebuild_keeps_what_is_live() {
         let (mut waits, t0) = (ClientWaits::default(), clock::now());
-        let kept = report(&mut waits, 1, t0, 4);
+        let first = report(&mut waits, 1, t0, 4);
         drop(report(&mut waits, 1, t0, 4));
         waits.rebuild();
         assert_eq!(waits.entries, 1);
         let later = t0 + Duration::from_millis(1);
         let _others = [report(&mut waits, 1, later, 4), report(&mut waits, 1, later, 4)];
-        assert!(kept.is_cut());
+        assert!(first.is_cut());
     }
 
     proptest! {
@@ -212,13 +212,13 @@ mod tests {
                     drop(tickets.swap_remove(index));
                     continue;
                 }
-                let held = |tickets: &[(u32, ClientWaitTicket)]| {
+                let uncut = |tickets: &[(u32, ClientWaitTicket)]| {
                     tickets.iter().filter(|(client, ticket)| *client == number && !ticket.is_cut()).count()
                 };
-                let before = held(&tickets);
+                let before = uncut(&tickets);
                 let ticket = report(&mut waits, number, t0 + Duration::from_millis(at as u64), slots);
                 tickets.push((number, ticket));
-                prop_assert_eq!(held(&tickets), (before + 1).min(half));
+                prop_assert_eq!(uncut(&tickets), (before + 1).min(half));
                 prop_assert!(waits.entries <= SWEEP_MIN.max(2 * 3 * half + 1), "{} entries", waits.entries);
             }
         }

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors in the reserve: one for each admin connection, and four for the log and the sensors.
 pub const RESERVED: usize = ADMIN_CONNECTIONS + 4;
-/// Admin connections that the reserve has room for.
+/// Admin connections that the reserve covers.
 pub const ADMIN_CONNECTIONS: usize = 12;
 
 static RESERVE: Reserve = Reserve(Mutex::new(Vec::new()));

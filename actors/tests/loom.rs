@@ -1,4 +1,4 @@
-//! Seats and gates under every interleaving (S7, P4): the very source of `count.rs`, on loom's atomics.
+//! Mailbox slots and gates under every interleaving (S7, P4): the source of `count.rs` on loom's atomics.
 
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,100 +13,101 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-/// S7, P2: two takers never both get the last place, and a place given back can be taken again
+/// S7, P2: two threads never both acquire the last slot, and a released slot can be acquired again
 #[test]
 fn a_bounded_count_is_never_exceeded() {
     loom::model(|| {
-        let seats = Arc::new(BoundedCount::new(1));
+        let slots = Arc::new(BoundedCount::new(1));
         let inside = Arc::new(AtomicUsize::new(0));
-        let takers: Vec<_> = (0..2)
+        let threads: Vec<_> = (0..2)
             .map(|_| {
-                let (seats, inside) = (Arc::clone(&seats), Arc::clone(&inside));
+                let (slots, inside) = (Arc::clone(&slots), Arc::clone(&inside));
                 thread::spawn(move || {
-                    if seats.try_acquire() {
+                    if slots.try_acquire() {
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        seats.release();
+                        slots.release();
                     }
                 })
             })
             .collect();
-        for taker in takers {
-            taker.join().unwrap();
+        for thread in threads {
+            thread.join().unwrap();
         }
-        assert_eq!(seats.in_use(), 0);
-        assert!(seats.try_acquire());
+        assert_eq!(slots.in_use(), 0);
+        assert!(slots.try_acquire());
     });
 }
 
-/// P4: a ticket dropped while the actor queues a waiter is never lost: the actor sees it, or gets a nudge
+/// P4: a ticket dropped while the actor queues a waiter is never lost: the actor sees the release, or a wake-up is
+/// sent
 #[test]
 fn no_wake_up_is_lost() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
-        let nudges = Arc::new(AtomicUsize::new(0));
+        let wakes = Arc::new(AtomicUsize::new(0));
         gate.acquire();
         let dropper = {
-            let (gate, nudges) = (Arc::clone(&gate), Arc::clone(&nudges));
+            let (gate, wakes) = (Arc::clone(&gate), Arc::clone(&wakes));
             thread::spawn(move || {
                 if gate.release() {
-                    nudges.fetch_add(1, Ordering::SeqCst);
+                    wakes.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };
         let seen_free = gate.publish_waiting(1) == 0;
         dropper.join().unwrap();
-        assert!(seen_free || nudges.load(Ordering::SeqCst) == 1, "the waiter would wait for ever");
+        assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter would never be woken");
     });
 }
 
-/// C3, P4: what falls free beside the gate while the actor queues a waiter for it is never lost either
+/// C3, P4: a release of something other than a permit while the actor queues a waiter is never lost either
 #[test]
 fn no_wake_up_for_something_else_is_lost() {
     loom::model(|| {
-        let (gate, nudges) = (Arc::new(Gate::new()), Arc::new(AtomicUsize::new(0)));
+        let (gate, wakes) = (Arc::new(Gate::new()), Arc::new(AtomicUsize::new(0)));
         let in_use = Arc::new(AtomicUsize::new(1));
         let dropper = {
-            let (gate, nudges, in_use) = (Arc::clone(&gate), Arc::clone(&nudges), Arc::clone(&in_use));
+            let (gate, wakes, in_use) = (Arc::clone(&gate), Arc::clone(&wakes), Arc::clone(&in_use));
             thread::spawn(move || {
                 in_use.fetch_sub(1, Ordering::AcqRel);
                 if gate.claim_wake_if_waiting() {
-                    nudges.fetch_add(1, Ordering::SeqCst);
+                    wakes.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };
         gate.publish_waiting(1);
         let seen_free = in_use.load(Ordering::Acquire) == 0;
         dropper.join().unwrap();
-        assert!(seen_free || nudges.load(Ordering::SeqCst) == 1, "the waiter would wait for ever");
+        assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter would never be woken");
     });
 }
 
-/// P4: nudges coalesce, but one sent after the actor began to count is not swallowed
+/// P4: wake-ups are coalesced, but a release after the actor began to count sends another one
 #[test]
-fn a_nudge_during_the_count_is_sent_again() {
+fn a_release_during_the_count_sends_another_wake_up() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
-        let nudges = Arc::new(AtomicUsize::new(0));
+        let wakes = Arc::new(AtomicUsize::new(0));
         gate.acquire();
         gate.acquire();
         gate.publish_waiting(2);
         let droppers: Vec<_> = (0..2)
             .map(|_| {
-                let (gate, nudges) = (Arc::clone(&gate), Arc::clone(&nudges));
+                let (gate, wakes) = (Arc::clone(&gate), Arc::clone(&wakes));
                 thread::spawn(move || {
                     if gate.release() {
-                        nudges.fetch_add(1, Ordering::SeqCst);
+                        wakes.fetch_add(1, Ordering::SeqCst);
                     }
                 })
             })
             .collect();
-        // The actor handles a nudge, whether or not one has come: what it counts, and what is nudged after it.
+        // The actor handles a wake-up, whether or not one was sent: it counts, and later releases send another.
         gate.wake_received();
         let counted = 2 - gate.live();
         for dropper in droppers {
             dropper.join().unwrap();
         }
-        assert!(counted == 2 || nudges.load(Ordering::SeqCst) > 0, "{counted} counted and no nudge");
+        assert!(counted == 2 || wakes.load(Ordering::SeqCst) > 0, "{counted} counted and no wake-up");
     });
 }

@@ -83,7 +83,7 @@ impl ActorMessage for ReportConnected {
     }
 }
 
-/// Asks for a ticket or a place in the circuit's queue. The actor builds a queued request's ticket from `shared`.
+/// Asks for a ticket, or to be queued for one. The actor builds a queued request's ticket from `shared`.
 pub(crate) struct WaitForCircuit {
     pub(crate) circuit: CircuitId,
     pub(crate) shared: Arc<BreakerShared>,

@@ -12,7 +12,7 @@ const BITS: u32 = u128::BITS;
 /// The thresholds that open a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TripThresholds {
-    failures_in_a_row: u32,
+    consecutive_failures: u32,
     failure_percent: u32,
     /// None: no call counts as slow.
     slow_percent: Option<u32>,
@@ -23,7 +23,7 @@ pub(crate) struct TripThresholds {
 impl From<&BreakerConfig> for TripThresholds {
     fn from(config: &BreakerConfig) -> Self {
         Self {
-            failures_in_a_row: config.failure_threshold.get(),
+            consecutive_failures: config.failure_threshold.get(),
             failure_percent: config.failure_rate_threshold.get(),
             slow_percent: config.slow_call_duration.map(|_: Duration| config.slow_call_rate_threshold.get()),
             window_calls: config.window_calls.get().min(BITS),
@@ -83,13 +83,13 @@ impl CallWindow {
         let is_rate_bad = calls >= thresholds.minimum_calls
             && (reaches(self.failed, thresholds.failure_percent)
                 || thresholds.slow_percent.is_some_and(|percent| reaches(self.slow, percent)));
-        self.consecutive_failures >= thresholds.failures_in_a_row || is_rate_bad
+        self.consecutive_failures >= thresholds.consecutive_failures || is_rate_bad
     }
 
     /// Whether the consecutive failures reach the threshold and no call among them was answered. A failure rate does
     /// not count: it has successes between the failures.
     pub(super) fn is_unreachable(&self, thresholds: &TripThresholds) -> bool {
-        self.consecutive_failures >= thresholds.failures_in_a_row && !self.was_answered
+        self.consecutive_failures >= thresholds.consecutive_failures && !self.was_answered
     }
 
     pub(super) fn consecutive_failures(&self) -> u32 {
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
     use crate::breaker::outcome::CallFailure;
 
-    const BY_DEFAULT: TripThresholds = TripThresholds {
-        failures_in_a_row: 5,
+    const DEFAULT: TripThresholds = TripThresholds {
+        consecutive_failures: 5,
         failure_percent: 50,
         slow_percent: None,
         window_calls: 100,
         minimum_calls: 20,
     };
-    const NO_CONSECUTIVE: TripThresholds = TripThresholds { failures_in_a_row: 1000, ..BY_DEFAULT };
+    const NO_CONSECUTIVE: TripThresholds = TripThresholds { consecutive_failures: 1000, ..DEFAULT };
 
     fn failure(cause: FailureCause) -> AdverseOutcome {
         AdverseOutcome::Failed(CallFailure { cause, retry_after: None })
@@ -132,28 +132,28 @@ mod tests {
     /// B1
     #[test]
     fn consecutive_failures_open_and_a_success_resets_them() {
-        assert!(!record("ffff").is_bad(&BY_DEFAULT));
-        assert!(record("fffff").is_bad(&BY_DEFAULT));
-        assert!(!record("ffffsffff").is_bad(&BY_DEFAULT));
-        assert!(!record("ffffwffff").is_bad(&BY_DEFAULT), "a slow call is no failure");
+        assert!(!record("ffff").is_bad(&DEFAULT));
+        assert!(record("fffff").is_bad(&DEFAULT));
+        assert!(!record("ffffsffff").is_bad(&DEFAULT));
+        assert!(!record("ffffwffff").is_bad(&DEFAULT), "a slow call is no failure");
     }
 
     /// B1
     #[test]
     fn half_of_at_least_twenty_calls_opens() {
-        assert!(!record(&"sf".repeat(9)).is_bad(&BY_DEFAULT), "18 calls are below the minimum");
-        assert!(record(&"sf".repeat(10)).is_bad(&BY_DEFAULT));
-        assert!(!record(&"ssf".repeat(30)).is_bad(&BY_DEFAULT), "a third");
-        let third = TripThresholds { failure_percent: 33, ..BY_DEFAULT };
+        assert!(!record(&"sf".repeat(9)).is_bad(&DEFAULT), "18 calls are below the minimum");
+        assert!(record(&"sf".repeat(10)).is_bad(&DEFAULT));
+        assert!(!record(&"ssf".repeat(30)).is_bad(&DEFAULT), "a third");
+        let third = TripThresholds { failure_percent: 33, ..DEFAULT };
         assert!(record(&"ssf".repeat(30)).is_bad(&third));
-        let few = TripThresholds { minimum_calls: 4, ..BY_DEFAULT };
+        let few = TripThresholds { minimum_calls: 4, ..DEFAULT };
         assert!(record("sfsf").is_bad(&few) && !record("sff").is_bad(&few));
     }
 
     /// B1
     #[test]
     fn only_the_last_hundred_calls_count() {
-        assert!(record(&"sf".repeat(50)).is_bad(&BY_DEFAULT));
+        assert!(record(&"sf".repeat(50)).is_bad(&DEFAULT));
         let mut mixed = record(&"f".repeat(100));
         mixed.record_successes(51);
         assert!(!mixed.is_bad(&NO_CONSECUTIVE), "49 of the last 100 failed");
@@ -172,9 +172,9 @@ mod tests {
     /// B1: the slow-call rate, in which a timeout counts too
     #[test]
     fn half_of_the_calls_slow_opens_where_slow_calls_count() {
-        let slow = TripThresholds { slow_percent: Some(50), ..BY_DEFAULT };
+        let slow = TripThresholds { slow_percent: Some(50), ..DEFAULT };
         assert!(record(&"sw".repeat(10)).is_bad(&slow));
-        assert!(!record(&"sw".repeat(10)).is_bad(&BY_DEFAULT), "no call counts as slow");
+        assert!(!record(&"sw".repeat(10)).is_bad(&DEFAULT), "no call counts as slow");
         assert!(!record(&"sw".repeat(9)).is_bad(&slow), "18 calls are below the minimum");
         assert!(!record(&"ssw".repeat(30)).is_bad(&slow), "a third");
         assert!(record(&"swst".repeat(5)).is_bad(&slow), "a quarter slow, a quarter timed out");

@@ -126,7 +126,7 @@ impl BreakerHandle {
     /// Waits for a ticket, for at most `hold_ms` and not beyond `deadline`.
     ///
     /// # Errors
-    /// Too many wait, the circuit did not let it through in time, or the actor gave no answer.
+    /// Too many requests wait, the circuit did not admit the request in time, or the actor gave no reply.
     pub async fn wait_for_circuit(
         &self,
         circuit: CircuitId,

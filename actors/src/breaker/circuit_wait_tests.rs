@@ -30,8 +30,8 @@ type Answer = Result<BreakerTicket, BreakerRejection>;
 /// Starts a wait, behind all that wait already.
 async fn start_waiting(handle: &BreakerHandle) -> JoinHandle<Answer> {
     let handle = handle.clone();
-    let far = clock::now() + OPEN * 10;
-    let wait = actix_rt::spawn(async move { handle.wait_for_circuit(reads(), far).await });
+    let deadline = clock::now() + OPEN * 10;
+    let wait = actix_rt::spawn(async move { handle.wait_for_circuit(reads(), deadline).await });
     wait_until_idle().await;
     wait
 }
@@ -79,9 +79,9 @@ async fn waiters_are_admitted_in_order() {
     let order = Rc::new(RefCell::new(Vec::new()));
     for number in 0..6 {
         let (order, handle) = (Rc::clone(&order), handle.clone());
-        let far = clock::now() + OPEN;
+        let deadline = clock::now() + OPEN;
         actix_rt::spawn(async move {
-            let ticket = handle.wait_for_circuit(reads(), far).await.unwrap();
+            let ticket = handle.wait_for_circuit(reads(), deadline).await.unwrap();
             order.borrow_mut().push((number, ticket));
         });
         wait_until_idle().await;

@@ -169,7 +169,7 @@ impl BreakerHandle {
     /// no message. A check that a transition has made obsolete is repeated.
     ///
     /// # Errors
-    /// The circuit is open, all trials are taken, or the actor gave no answer.
+    /// The circuit is open, all trials are in use, or the actor gave no reply.
     pub async fn acquire(
         &self,
         circuit: CircuitId,

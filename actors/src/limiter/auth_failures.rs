@@ -248,6 +248,6 @@ mod tests {
         }
         assert!(lockout.count.load(Ordering::Relaxed) <= 3);
         lockout.lock_out(IpKey::V4(7777), t0 + 3000 * MS, t0 + 2000 * MS);
-        assert!(lockout.remaining(IpKey::V4(7777), t0 + 2000 * MS).is_some(), "ended lockouts make room");
+        assert!(lockout.remaining(IpKey::V4(7777), t0 + 2000 * MS).is_some(), "ended lockouts are removed");
     }
 }

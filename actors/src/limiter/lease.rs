@@ -78,8 +78,8 @@ impl Lease {
     }
 
     fn spend(&mut self, cost: u32, now: Instant) -> LeaseDraw {
-        let left = self.remaining(now);
-        if let Some(rest) = left.checked_sub(cost) {
+        let remaining = self.remaining(now);
+        if let Some(rest) = remaining.checked_sub(cost) {
             let from_older = self.older.remaining.min(cost);
             self.older.remaining -= from_older;
             self.newer.remaining -= cost - from_older;
@@ -92,9 +92,9 @@ impl Lease {
     }
 
     fn store(&mut self, count: u32, now: Instant) {
-        let left = self.remaining(now);
+        let remaining = self.remaining(now);
         self.asked = now;
-        if count > 0 || left == 0 {
+        if count > 0 || remaining == 0 {
             if self.older.remaining == 0 {
                 self.older = self.newer;
                 self.newer = Batch { remaining: count, asked: now };
@@ -103,7 +103,7 @@ impl Lease {
             } else {
                 self.newer.remaining += count;
             }
-            self.granted = left + count;
+            self.granted = remaining + count;
             self.refill_asked = None;
         }
     }

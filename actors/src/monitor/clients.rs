@@ -46,7 +46,7 @@ impl ClientTables {
 pub(crate) enum ClientCountKind {
     /// Requests in flight.
     Requests,
-    /// Forms whose fields are being read.
+    /// Forms with fields that are being read.
     Forms,
 }
 

@@ -111,14 +111,14 @@ async fn while_failed_the_last_level_holds_and_goes_stale() {
     for _ in 0..6 {
         handle.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
         wait_until_idle().await;
-        let hold = handle.actor().actor_stats().failed_for(now()).expect("tickets down");
+        let hold = handle.actor().actor_stats().failed_for(now()).expect("held down");
         if hold > Duration::from_secs(1) {
             break;
         }
         tokio::time::sleep(hold).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(handle.actor().actor_stats().failed_for(now()).is_some(), "still tickets down");
+    assert!(handle.actor().actor_stats().failed_for(now()).is_some(), "still held down");
     assert!(handle.view().is_stale(now()));
     assert_eq!(handle.level(), Level::Exhausted);
     assert!(handle.acquire_slot().is_err());

@@ -53,8 +53,8 @@ impl Headroom {
         self
     }
 
-    /// Keeps the lowest number of each part, and forgets parts that are over for `GROWTH_TIME`. Before the first sample nothing was in
-    /// flight.
+    /// Keeps the lowest number of each part and drops parts older than `GROWTH_TIME`. Nothing was in flight before
+    /// the first sample.
     fn record(&mut self, in_flight: u64, now: Instant) {
         let part = GROWTH_TIME / u32::try_from(PARTS).unwrap_or(1);
         match &mut self.lowest[0] {
@@ -125,7 +125,8 @@ mod tests {
     }
 
     proptest! {
-        /// X6: whatever comes, requests that come to hold what is reserved within the growth time never take memory beyond the threshold
+        /// X6: requests that grow to the reserved size within the growth time never take memory beyond the threshold,
+        /// for any bursts
         #[test]
         fn a_burst_never_passes_the_threshold(bursts in prop::collection::vec(0u64..3000, 1..60), growth_samples in 1u64..8) {
             const BASE: u64 = 16 << 20;

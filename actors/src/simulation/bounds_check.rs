@@ -4,7 +4,6 @@
 //! grant is on its way, and a count that differs is a leak.
 
 use crate::breaker::CircuitState;
-use crate::mailbox::SupervisedActor;
 use crate::simulation::credential_observer::has_capacity;
 use crate::simulation::ledger::Invariant;
 use crate::simulation::scenario::Scenario;
