@@ -4,14 +4,7 @@
 //! operation class (`circuit_id.rs`). Every transition starts a new generation; reports of an earlier one change
 //! nothing.
 //!
-//! ```text
-//!          consecutive failures, or a rate       open time elapsed
-//!   closed ──────────────────────────▶ open ──────────────────────────▶ half-open ──▶ closed: enough successes
-//!                                       ▲                                  │
-//!                                       └── one failure: open time doubles ┘
-//! ```
-//!
-//! Thresholds, publication, modes, waiting (`circuit_wait.rs`) and connection probes (`connect_probe.rs`) are in
+//! States, thresholds, publication, modes, waiting (`circuit_wait.rs`) and connection probes (`connect_probe.rs`) are in
 //! `docs/design/circuit-breaker.md`.
 //!
 //! *Restart*: after a crash in `decide` the state is kept. If dirty, each circuit is rebuilt from its publication:

@@ -78,7 +78,8 @@ impl Monitor {
             };
             stats.set_stalled(stalled);
             if stalled {
-                warn!(self.log, "actor stalled: messages wait and none was handled for a second"; "stalled" => stats.name(), "depth" => stats.depth());
+                warn!(self.log, "actor stalled: messages wait and none was handled for a second";
+                    "stalled" => stats.name(), "depth" => stats.depth());
             } else {
                 info!(self.log, "actor handles messages again"; "stalled" => stats.name());
             }

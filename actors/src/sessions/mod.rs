@@ -4,15 +4,9 @@
 //! There are three caches of the same kind: session ID to identity; client key, date and region to signing key; token
 //! hash to verified token. An ask costs more than deriving a signing key, so each worker caches what it has used and
 //! asks here only for the rest. At capacity the oldest tenth by insertion is evicted at once, so the cost of eviction
-//! is spread over many insertions. A lookup neither refreshes nor reorders an entry. Expired entries are not swept:
-//! the capacity bounds them.
-//!
-//! ```text
-//! insert ──▶ entry ──▶ lookup: hit
-//!              ├── inserted again: newest, with a new TTL
-//!              ├── TTL elapsed ──▶ lookup: miss, and the entry is removed
-//!              └── among the oldest tenth at capacity ──▶ evicted
-//! ```
+//! is spread over many insertions. A lookup neither refreshes nor reorders an entry; inserting a key again makes
+//! it the newest, with a new TTL. A lookup removes an expired entry. Expired entries are not swept: the capacity
+//! bounds them.
 //!
 //! *Restart*: after a crash in `decide` the caches are kept. If dirty, they are emptied, and every session is
 //! verified again.
