@@ -191,7 +191,7 @@ impl<C: Component> Supervised for ActorShell<C> {
     fn restarting(&mut self, _: &mut Self::Context) {
         let now = clock::now();
         if let Some(Handling { fingerprint, message }) = self.handling.take() {
-            warn!(self.log, "actor crashed over a message"; "message" => message, "dirty" => self.dirty);
+            warn!(self.log, "actor crashed while it handled a message"; "message" => message, "dirty" => self.dirty);
             if let Some(fingerprint) = fingerprint {
                 self.record_crashed_message(fingerprint, message, now);
             }

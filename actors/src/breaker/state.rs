@@ -281,11 +281,11 @@ impl Circuit {
     /// Opens the circuit. `is_unreachable`: no failure that led here was an answer of the upstream.
     fn open(&mut self, failure: CallFailure, is_unreachable: bool, now: Instant) -> CircuitTransition {
         let open_for = self.open_for(failure.retry_after);
-        let was_opened_early = std::mem::take(&mut self.is_half_open_by_connect);
+        let was_half_open_by_connect = std::mem::take(&mut self.is_half_open_by_connect);
         let is_probed = self.config.connect_probe_interval.is_some()
             && is_unreachable
             && failure.cause.is_unreachable()
-            && !was_opened_early;
+            && !was_half_open_by_connect;
         self.cause = Some(failure.cause);
         self.opened_total += 1;
         self.set_phase(Phase::Open { until: now + open_for, probed: is_probed });
