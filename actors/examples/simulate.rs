@@ -1,7 +1,7 @@
 //! Runs the actors under the seeded scheduler.
 //!
-//! `--steps N`: total steps, 10,000 per seed (default 10,000,000). `--seed S`: the first seed (default 1). A violated
-//! property ends the run with its trace, its seed and exit code 1.
+//! `--steps N` is the total number of steps, 10,000 for each seed, starting with `--seed S`. A violated invariant
+//! ends the run with its trace, its seed and exit code 1.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     };
     match simulate(seed, steps) {
         Ok(report) => {
-            println!("no violation from seed {seed} on: {report:?}");
+            println!("no invariant was violated, first seed {seed}: {report:?}");
             ExitCode::SUCCESS
         }
         Err(failure) => {

@@ -1,13 +1,12 @@
-//! The actix side of every component, once: the crash rule lives here.
+//! The actix actor around every component. It owns the crash rule (`docs/design/crash-rule.md`).
 //!
-//! A message is handled in two steps. `decide` reads the state and may panic: nothing has changed. `apply`
-//! writes the decision and builds the reply; it is small and meant to be infallible, and `dirty` brackets
-//! it. A restart that finds `dirty` set throws the state away and has the component rebuild it
-//! pessimistically; otherwise the state is kept as it is. Nothing is cloned per message.
+//! Handling a message has two steps. `decide` reads the state and may panic: nothing has changed. `apply` writes the
+//! decision and builds the reply; `dirty` is set while it runs. A restart that finds `dirty` set makes the component
+//! rebuild its state pessimistically; otherwise the state is kept. Nothing is cloned per message.
 //!
-//! The same place refuses poison messages (a likeness whose handling crashed twice), skips what has expired,
-//! and carries the chaos crashes by which the tests prove all this. Handlers never await: a component has
-//! no way to.
+//! The shell also refuses poison messages (handling the same message fingerprint crashed the actor twice), skips
+//! expired messages, and runs the chaos crashes that the tests use. A handler must not await, and a component has no
+//! means to do so.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
@@ -23,37 +22,37 @@ use crate::clock;
 use crate::mailbox::{ActorMessage, Ask, AskError, Notification};
 use crate::metrics::ActorMetrics;
 
-/// A component's state and how it comes back from a crash.
+/// A component: its state and its recovery from a crash.
 pub(crate) trait Component: Send + Unpin + Sized + 'static {
-    /// A crash struck while the state was being written: rebuild it so that nothing is forgiven.
+    /// Rebuilds the state after a crash in `apply`. The rebuilt state must admit nothing that the lost one refused.
     fn rebuild(&mut self, now: Instant);
 
-    /// A restart is over. What must not survive a crash even with clean state goes here.
+    /// Called after every restart. Drops what must not survive a crash even if the state is clean.
     fn restarted(&mut self, _now: Instant) {}
 
-    /// Arms the timers; runs at the start and after every restart.
+    /// Starts the timers; called at the start and after every restart.
     fn started(&mut self, _ctx: &mut Context<ActorShell<Self>>) {}
 }
 
-/// How a component serves one kind of message.
+/// A component's handler of one message type.
 pub(crate) trait MessageHandler<M: ActorMessage>: Component {
-    /// What `decide` found and `apply` carries out.
+    /// The result of `decide`, which `apply` carries out.
     type Decision;
     /// Reads the state. May panic without harm.
     fn decide(&self, message: &M, now: Instant) -> Self::Decision;
-    /// Writes the decision, publishes, builds the reply.
+    /// Writes the decision, publishes it and builds the reply. Must not panic.
     fn apply(&mut self, message: M, decision: Self::Decision, now: Instant) -> M::Reply;
 }
 
-/// One message in so many has its handling time measured.
+/// The handling time of one in this many messages is measured.
 const HANDLE_SAMPLE: u64 = 16;
 
-/// How many different suspects are remembered.
+/// Maximum number of crashed messages that are remembered.
 const CRASHED_MESSAGES_MAX: usize = 64;
-/// Crashes after which a likeness is refused.
+/// Crashes after which a fingerprint is refused.
 const POISON_AFTER: u32 = 2;
 
-/// The message being handled; what a restart finds here is what the actor crashed over.
+/// The message being handled. If a restart finds one, its handling crashed the actor.
 struct Handling {
     fingerprint: Option<u64>,
     message: &'static str,
@@ -72,7 +71,7 @@ pub(crate) struct ActorShell<C> {
     dirty: bool,
     handling: Option<Handling>,
     crashed_messages: VecDeque<CrashedMessage>,
-    /// How long a likeness stays suspect.
+    /// How long a crashed fingerprint is remembered.
     poison_ttl: Duration,
     hasher: ahash::RandomState,
     chaos: Chaos,
@@ -84,7 +83,7 @@ pub(crate) struct ActorShell<C> {
 impl<C: Component> ActorShell<C> {
     pub(crate) fn new(
         component: C,
-        memory: Duration,
+        poison_ttl: Duration,
         stats: Arc<ActorStats>,
         metrics: ActorMetrics,
         log: Logger,
@@ -94,7 +93,7 @@ impl<C: Component> ActorShell<C> {
             dirty: false,
             handling: None,
             crashed_messages: VecDeque::new(),
-            poison_ttl: memory,
+            poison_ttl,
             hasher: ahash::RandomState::new(),
             chaos: Chaos::default(),
             stats,
@@ -103,7 +102,7 @@ impl<C: Component> ActorShell<C> {
         }
     }
 
-    /// Loses the component for another's, as a supervisor would that starts an actor over from nothing.
+    /// Replaces the component and its state, like a supervisor that restarts an actor with empty state.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn replace_component(&mut self, other: Self) {
         self.component = other.component;
@@ -111,7 +110,7 @@ impl<C: Component> ActorShell<C> {
         self.handling = None;
     }
 
-    /// Timers go the same way as messages.
+    /// Handles a timer's message under the same rule as any other message.
     pub(crate) fn handle_timer<M: ActorMessage<Reply = ()>>(&mut self, message: M)
     where
         C: MessageHandler<M>,
@@ -150,37 +149,32 @@ impl<C: Component> ActorShell<C> {
         if self.crashed_messages.is_empty() {
             return false;
         }
-        let Some(likeness) = self.fingerprint(message) else { return false };
-        self.crashed_messages.iter().any(|suspect| {
-            suspect.fingerprint == likeness
-                && suspect.crashes >= POISON_AFTER
-                && now.saturating_duration_since(suspect.last) < self.poison_ttl
+        let Some(fingerprint) = self.fingerprint(message) else { return false };
+        self.crashed_messages.iter().any(|crashed| {
+            crashed.fingerprint == fingerprint
+                && crashed.crashes >= POISON_AFTER
+                && now.saturating_duration_since(crashed.last) < self.poison_ttl
         })
     }
 
-    fn record_crashed_message(&mut self, likeness: u64, message: &'static str, now: Instant) {
-        let memory = self.poison_ttl;
-        self.crashed_messages.retain(|suspect| now.saturating_duration_since(suspect.last) < memory);
-        if let Some(suspect) =
-            self.crashed_messages.iter_mut().find(|suspect| suspect.fingerprint == likeness)
+    fn record_crashed_message(&mut self, fingerprint: u64, message: &'static str, now: Instant) {
+        let poison_ttl = self.poison_ttl;
+        self.crashed_messages.retain(|crashed| now.saturating_duration_since(crashed.last) < poison_ttl);
+        if let Some(crashed) =
+            self.crashed_messages.iter_mut().find(|crashed| crashed.fingerprint == fingerprint)
         {
-            suspect.crashes += 1;
-            suspect.last = now;
-            if suspect.crashes >= POISON_AFTER {
-                error!(self.log, "poison message: its like is refused";
-                    "message" => suspect.message, "crashes" => suspect.crashes);
+            crashed.crashes += 1;
+            crashed.last = now;
+            if crashed.crashes >= POISON_AFTER {
+                error!(self.log, "message refused: the same fingerprint crashed the actor twice";
+                    "message" => crashed.message, "crashes" => crashed.crashes);
             }
             return;
         }
         if self.crashed_messages.len() == CRASHED_MESSAGES_MAX {
             self.crashed_messages.pop_front();
         }
-        self.crashed_messages.push_back(CrashedMessage {
-            fingerprint: likeness,
-            message,
-            crashes: 1,
-            last: now,
-        });
+        self.crashed_messages.push_back(CrashedMessage { fingerprint, message, crashes: 1, last: now });
     }
 }
 
@@ -196,10 +190,10 @@ impl<C: Component> Actor for ActorShell<C> {
 impl<C: Component> Supervised for ActorShell<C> {
     fn restarting(&mut self, _: &mut Self::Context) {
         let now = clock::now();
-        if let Some(Handling { fingerprint: likeness, message }) = self.handling.take() {
-            warn!(self.log, "actor crashed over a message"; "message" => message, "dirty" => self.dirty);
-            if let Some(likeness) = likeness {
-                self.record_crashed_message(likeness, message, now);
+        if let Some(Handling { fingerprint, message }) = self.handling.take() {
+            warn!(self.log, "actor crashed while it handled a message"; "message" => message, "dirty" => self.dirty);
+            if let Some(fingerprint) = fingerprint {
+                self.record_crashed_message(fingerprint, message, now);
             }
         }
         if std::mem::take(&mut self.dirty) {
@@ -226,7 +220,7 @@ impl<C: MessageHandler<M>, M: ActorMessage> Handler<Ask<M>> for ActorShell<C> {
             return MessageResult(Err(AskError::Poison));
         }
         let reply = self.handle_message(message, now);
-        // A sample tells as much of the handling time as every message would, and the clock is not free.
+        // A sample is representative, and each clock read has a cost.
         if self.stats.handled().is_multiple_of(HANDLE_SAMPLE) {
             self.metrics.handle.observe(clock::now().saturating_duration_since(now).as_secs_f64());
         }
@@ -254,9 +248,9 @@ impl<C: Component> Handler<Crash> for ActorShell<C> {
 
     fn handle(&mut self, crash: Crash, ctx: &mut Self::Context) {
         if crash.point == CrashPoint::Timer {
-            ctx.run_later(Duration::ZERO, |host, _| {
-                host.chaos.arm(CrashPoint::Timer);
-                host.chaos.panic_if_armed(CrashPoint::Timer);
+            ctx.run_later(Duration::ZERO, |shell, _| {
+                shell.chaos.arm(CrashPoint::Timer);
+                shell.chaos.panic_if_armed(CrashPoint::Timer);
             });
             return;
         }
@@ -265,7 +259,7 @@ impl<C: Component> Handler<Crash> for ActorShell<C> {
             return;
         }
         if crash.point == CrashPoint::Started {
-            // The way to `started()` leads over a restart; the armed crash strikes there.
+            // `started()` runs only after a restart: this crash causes it, and the armed one panics in `started()`.
             self.chaos.arm_now();
         }
         self.dirty = matches!(crash.point, CrashPoint::Apply | CrashPoint::Applied);

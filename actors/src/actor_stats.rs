@@ -1,8 +1,8 @@
-//! What anybody may know of an actor without asking it: the status page, the stall watch, its handle.
+//! Statistics of one actor that are readable without asking it: for the status page, the stall watch and its handle.
 //!
-//! A crashed or stalled actor cannot report on itself, so its vital signs live beside it. They only count
-//! or say what the supervisor decided; no policy is read from them but one: while an actor is `failed`, its
-//! handle refuses at once instead of queueing into a mailbox that nobody serves.
+//! A crashed or stalled actor cannot report on itself, so its counters live outside its mailbox. They only count, or
+//! record what the supervisor decided. One policy is read from them: while an actor is `failed`, its handle refuses
+//! at once, because nothing drains the mailbox.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,36 +10,36 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::count::BoundedCount;
 
-/// One actor's vital signs.
+/// The statistics of one actor.
 #[derive(Debug)]
 pub struct ActorStats {
     name: String,
     mailbox_slots: BoundedCount,
     created: Instant,
     restarts: AtomicU64,
-    /// Nanoseconds after `born` until which the supervisor holds the actor down; 0 = running.
+    /// Nanoseconds after `created` until which the supervisor holds the actor down; 0 = running.
     failed_until: AtomicU64,
     handled: AtomicU64,
     poisoned: AtomicU64,
     stalled: AtomicU64,
 }
 
-/// What the supervisor last did with an actor.
+/// The state of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorStatus {
-    /// Serving its mailbox.
+    /// It handles messages.
     Running,
-    /// Has waiting messages but has not handled one for a second.
+    /// Messages wait, and it has handled none for a second.
     Stalled,
-    /// Restarted too often; held down for this long still.
+    /// It crashed too often and is held down.
     Failed {
-        /// Until the supervisor tries again.
+        /// Time until the supervisor restarts it.
         retry_after: Duration,
     },
 }
 
 impl ActorStatus {
-    /// The word used in the status document and in metrics.
+    /// The value in the status document and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -63,37 +63,37 @@ impl ActorStats {
         }
     }
 
-    /// The actor's name: its folder.
+    /// The actor's name: its folder, followed by `:BUCKET` where each bucket has one.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Incarnations so far, the first is 1.
+    /// Number of incarnations; the first is 1.
     pub fn generation(&self) -> u64 {
         self.restarts() + 1
     }
 
-    /// Times the supervisor restarted it.
+    /// Number of restarts.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Messages that wait for it or are being handled.
+    /// Asks that wait in the mailbox or are being handled.
     pub fn depth(&self) -> usize {
         self.mailbox_slots.in_use()
     }
 
-    /// The bound on `depth`.
+    /// The maximum of `depth`.
     pub fn capacity(&self) -> usize {
         self.mailbox_slots.capacity()
     }
 
-    /// Messages handled in all; progress is what the stall watch looks at.
+    /// Number of messages handled. The stall watch compares it to detect progress.
     pub fn handled(&self) -> u64 {
         self.handled.load(Ordering::Relaxed)
     }
 
-    /// Messages refused because handling their like crashed twice.
+    /// Messages refused because their fingerprint crashed the actor twice.
     pub fn poisoned(&self) -> u64 {
         self.poisoned.load(Ordering::Relaxed)
     }
@@ -106,7 +106,7 @@ impl ActorStats {
         if self.stalled.load(Ordering::Relaxed) > 0 { ActorStatus::Stalled } else { ActorStatus::Running }
     }
 
-    /// How long the actor stays failed, if it is.
+    /// Time until a failed actor is restarted; none if it runs.
     pub fn failed_for(&self, now: Instant) -> Option<Duration> {
         match self.failed_until.load(Ordering::Acquire) {
             0 => None,
@@ -123,9 +123,7 @@ impl ActorStats {
     }
 
     pub(crate) fn set_failed_until(&self, until: Option<Instant>) {
-        let nanos = until.map_or(0, |until| {
-            u64::try_from(until.saturating_duration_since(self.created).as_nanos()).unwrap_or(u64::MAX).max(1)
-        });
+        let nanos = until.map_or(0, |until| clock::nanos_between(self.created, until).max(1));
         self.failed_until.store(nanos, Ordering::Release);
     }
 

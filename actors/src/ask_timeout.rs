@@ -1,9 +1,9 @@
-//! Waiting for an actor's answer, but not for ever, without a timer per question.
+//! Waiting for an actor's reply with a deadline, without one runtime timer per ask.
 //!
-//! A question is answered within microseconds or, when a thread stands still, hardly at all. A timer of the runtime for
-//! each costs more than the answer does, so the questions that wait on a thread are kept in a small table, and one
-//! task per thread looks through it every 50 ms while there are any. The price is precision: a question may wait
-//! that much longer than it was willing to.
+//! A reply takes microseconds, or does not come at all because a thread is blocked. A runtime timer for each ask
+//! costs more than the reply. So each thread keeps its pending asks in a small table, and one task per thread checks
+//! the table every 50 ms while it is not empty. The price is precision: an ask may wait up to 50 ms beyond its
+//! deadline.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -41,7 +41,7 @@ pub(crate) fn wait<F: Future + Unpin>(answer: F, deadline: Instant) -> PendingAn
     PendingAnswer { answer, deadline, entry: None }
 }
 
-/// A question that waits.
+/// A pending ask.
 pub(crate) struct PendingAnswer<F> {
     answer: F,
     deadline: Instant,
@@ -56,12 +56,12 @@ impl<F: Future + Unpin> Future for PendingAnswer<F> {
         if let Poll::Ready(answer) = Pin::new(&mut this.answer).poll(cx) {
             return Poll::Ready(Ok(answer));
         }
-        let expired = PENDING_ASKS.with_borrow_mut(|waiting| match this.entry {
+        let expired = PENDING_ASKS.with_borrow_mut(|pending| match this.entry {
             None => {
-                this.entry = Some(waiting.insert(this.deadline, cx.waker()));
+                this.entry = Some(pending.insert(this.deadline, cx.waker()));
                 false
             }
-            Some(entry) => waiting.poll_expired(entry, cx.waker()),
+            Some(entry) => pending.poll_expired(entry, cx.waker()),
         });
         if expired { Poll::Ready(Err(AskTimeout)) } else { Poll::Pending }
     }
@@ -70,7 +70,7 @@ impl<F: Future + Unpin> Future for PendingAnswer<F> {
 impl<F> Drop for PendingAnswer<F> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
-            PENDING_ASKS.with_borrow_mut(|waiting| waiting.remove(entry));
+            PENDING_ASKS.with_borrow_mut(|pending| pending.remove(entry));
         }
     }
 }
@@ -90,7 +90,7 @@ impl PendingAsks {
         self.entries.len() - 1
     }
 
-    /// Whether the deadline has passed.
+    /// Whether the deadline has passed; otherwise stores the waker.
     fn poll_expired(&mut self, at: usize, waker: &Waker) -> bool {
         let Some(entry) = &mut self.entries[at] else { return false };
         entry.waker.clone_from(waker);
@@ -103,23 +103,23 @@ impl PendingAsks {
     }
 }
 
-/// Wakes the questions whose deadline has passed, for as long as any wait.
+/// Wakes the asks with a deadline in the past, until no ask is pending.
 async fn expire_overdue() {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let now = clock::now();
-        let go_on = PENDING_ASKS.with_borrow_mut(|waiting| {
-            for entry in waiting.entries.iter_mut().flatten().filter(|entry| entry.deadline <= now) {
+        let is_needed = PENDING_ASKS.with_borrow_mut(|pending| {
+            for entry in pending.entries.iter_mut().flatten().filter(|entry| entry.deadline <= now) {
                 entry.expired = true;
                 entry.waker.wake_by_ref();
             }
-            waiting.is_timer_running = waiting.free.len() < waiting.entries.len();
-            if !waiting.is_timer_running {
-                *waiting = PendingAsks::default();
+            pending.is_timer_running = pending.free.len() < pending.entries.len();
+            if !pending.is_timer_running {
+                *pending = PendingAsks::default();
             }
-            waiting.is_timer_running
+            pending.is_timer_running
         });
-        if !go_on {
+        if !is_needed {
             return;
         }
     }
@@ -129,18 +129,22 @@ async fn expire_overdue() {
 mod tests {
     use super::*;
 
-    /// S2, S7: a question to a thread that stands still ends, and leaves nothing behind
+    /// S2, S7: an ask of a blocked thread ends, and leaves no entry behind
     #[actix_rt::test]
     async fn an_ask_without_an_answer_times_out() {
         tokio::time::pause();
         let began = clock::now();
-        let nobody = std::future::pending::<()>();
-        let asked = wait(Box::pin(nobody), began + Duration::from_secs(1)).await;
+        let no_reply = std::future::pending::<()>();
+        let asked = wait(Box::pin(no_reply), began + Duration::from_secs(1)).await;
         assert_eq!(asked, Err(AskTimeout));
         let took = clock::now() - began;
         assert!(took >= Duration::from_secs(1) && took <= Duration::from_millis(1100), "{took:?}");
-        assert_eq!(wait(Box::pin(async { 7 }), began).await, Ok(7), "an answer wins over a deadline");
+        assert_eq!(
+            wait(Box::pin(async { 7 }), began).await,
+            Ok(7),
+            "a reply takes precedence over the deadline"
+        );
         tokio::time::sleep(CHECK_INTERVAL * 3).await;
-        assert!(PENDING_ASKS.with_borrow(|waiting| waiting.entries.is_empty() && !waiting.is_timer_running));
+        assert!(PENDING_ASKS.with_borrow(|pending| pending.entries.is_empty() && !pending.is_timer_running));
     }
 }

@@ -1,33 +1,34 @@
-//! Crashes and stalls on demand: how the tests, and an operator with `admin.chaos = true`, prove supervision.
+//! Crashes and stalls on demand: the tests, and an operator with `admin.chaos = true`, use them to verify
+//! supervision.
 //!
-//! A chaos crash is a real panic in the real place and counts like any other. It strikes either at once, in
-//! a message of its own, or in the next ordinary message (`next_message`), whose caller must then see a
-//! typed error. A stall really holds the actor's thread, for at most ten seconds: whatever shares it waits too, as it would
-//! behind a computation that goes wrong. There is deliberately no way to corrupt an actor's state.
+//! A chaos crash is a real panic at the real point and counts like any other. It happens at once, in a message of its
+//! own, or in the next ordinary message (`next_message`); that message's caller must get a typed error. A stall
+//! blocks the actor's thread for at most ten seconds, together with everything else on that thread, as a runaway
+//! computation would. There is deliberately no way to corrupt an actor's state.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Where the crash strikes.
+/// The point of the crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashPoint {
-    /// Before anything was written.
+    /// In `decide`, before any write.
     Decide,
-    /// Before the first write, when the state counts as dirty already.
+    /// In `apply`, before the first write; the state is already marked dirty.
     Apply,
-    /// After the last write, before the answer has gone: the state counts as dirty.
+    /// In `apply`, after the last write and before the reply; the state is marked dirty.
     Applied,
     /// In a timer.
     Timer,
-    /// In `started()`, after the restart that leads there.
+    /// In `started()`, after the restart that calls it.
     Started,
 }
 
-/// A place that does not exist.
+/// A crash point that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no crash place `{0}`: use decide, apply, applied, timer or started")]
+#[error("no crash point is named `{0}`: use decide, apply, applied, timer or started")]
 pub struct UnknownCrashPoint(String);
 
 impl FromStr for CrashPoint {
@@ -45,10 +46,10 @@ impl FromStr for CrashPoint {
     }
 }
 
-/// Asks an actor to crash.
+/// The message that crashes an actor.
 #[derive(Debug, Clone, Copy)]
 pub struct Crash {
-    /// Where.
+    /// The point of the crash.
     pub point: CrashPoint,
     /// In the next ordinary message instead of at once.
     pub next_message: bool,
@@ -61,18 +62,18 @@ impl actix::Message for Crash {
 /// The longest stall.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
-/// Asks an actor to stand still.
+/// The message that blocks an actor's thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Stall(Duration);
 
 impl Stall {
-    /// For so long, but for ten seconds at most.
+    /// A stall of this length, at most ten seconds.
     #[must_use]
     pub fn for_duration(time: Duration) -> Self {
         Self(time.min(STALL_MAX))
     }
 
-    /// Holds the thread.
+    /// Blocks the thread.
     pub(crate) fn block_thread(self) {
         std::thread::sleep(self.0);
     }
@@ -82,7 +83,7 @@ impl actix::Message for Stall {
     type Result = ();
 }
 
-/// The crash an actor is armed with.
+/// The pending crash of an actor.
 #[derive(Debug, Default)]
 pub(crate) struct Chaos {
     armed: Option<CrashPoint>,
@@ -90,34 +91,34 @@ pub(crate) struct Chaos {
 }
 
 impl Chaos {
-    pub(crate) fn arm(&mut self, place: CrashPoint) {
-        self.armed = Some(place);
+    pub(crate) fn arm(&mut self, point: CrashPoint) {
+        self.armed = Some(point);
     }
 
-    /// Crash once on the way, leaving the armed place for later.
+    /// Panics once in the chaos message itself and keeps the armed point for later.
     pub(crate) fn arm_now(&mut self) {
         self.now = true;
     }
 
-    /// Panics if armed for this place.
-    pub(crate) fn panic_if_armed(&mut self, place: CrashPoint) {
-        if self.armed == Some(place) {
+    /// Panics if armed for this point.
+    pub(crate) fn panic_if_armed(&mut self, point: CrashPoint) {
+        if self.armed == Some(point) {
             self.armed = None;
-            crash(place);
+            crash(point);
         }
     }
 
-    /// Panics in the chaos message itself.
+    /// Panics in the chaos message.
     pub(crate) fn panic_now(&mut self) {
-        let Some(place) = self.armed else { return };
+        let Some(point) = self.armed else { return };
         if !std::mem::take(&mut self.now) {
             self.armed = None;
         }
-        crash(place);
+        crash(point);
     }
 }
 
 #[expect(clippy::panic, reason = "a chaos crash is a real panic")]
-fn crash(place: CrashPoint) {
-    panic!("chaos crash at {place:?}");
+fn crash(point: CrashPoint) {
+    panic!("chaos crash at {point:?}");
 }

@@ -1,8 +1,8 @@
-//! How much of something each client has at once: requests in flight where `concurrency.max_per_client` is set, and POST forms whose
-//! fields are being read (V10). A pure state machine that the monitor keeps.
+//! Counts per client (V10): requests in flight where `concurrency.max_per_client` is set, and POST forms with fields
+//! being read. A pure state machine that the monitor owns.
 //!
-//! A count rises here only, as a ticket is built, and falls in the ticket's `Drop`. A client without tickets leaves no entry
-//! behind for long, so the table is bounded by the tickets that are out.
+//! A count rises only here, when a ticket is built, and falls in the ticket's `Drop`. Entries of clients without
+//! tickets are swept, so the number of live tickets bounds the table.
 //! *Restart*: the live tickets are the counts; a rebuild keeps them.
 
 use std::collections::HashMap;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::types::ClientId;
 
-/// Entries above this number are swept once they are twice as many as the last sweep left.
+/// The table is swept when it has at least this many entries and twice as many as the last sweep left.
 const SWEEP_MIN: usize = 64;
 
-/// Counts down when it is dropped.
+/// One counted request or form. Dropping it counts down.
 #[derive(Debug)]
-#[must_use = "a ticket that is dropped is given back"]
+#[must_use = "dropping the ticket releases it"]
 pub struct ClientTicket {
     client_count: Arc<AtomicUsize>,
     total: Arc<AtomicUsize>,
@@ -29,10 +29,10 @@ impl Drop for ClientTicket {
     }
 }
 
-/// Which bound is met.
+/// The maximum that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CountRefusal {
-    /// The client's own.
+    /// That of the client.
     PerClient { held: usize, limit: usize },
     /// That of all clients together.
     Total { held: usize, limit: usize },
@@ -53,7 +53,7 @@ impl ClientCounts {
         Self { total: Arc::default(), total_max, per_client_max, clients: HashMap::new(), sweep_at: 0 }
     }
 
-    /// Whether the client may have one more.
+    /// Checks whether the client may have one more.
     pub(crate) fn decide(&self, client: ClientId) -> Result<(), CountRefusal> {
         let held = self.clients.get(&client).map_or(0, |count| count.load(Ordering::Acquire));
         if held >= self.per_client_max {
@@ -66,7 +66,7 @@ impl ClientCounts {
         Ok(())
     }
 
-    /// Gives the client one more.
+    /// Counts one more for the client.
     pub(crate) fn apply(&mut self, client: ClientId) -> ClientTicket {
         let client_count = Arc::clone(self.clients.entry(client).or_default());
         client_count.fetch_add(1, Ordering::AcqRel);
@@ -77,7 +77,7 @@ impl ClientCounts {
         ClientTicket { client_count, total: Arc::clone(&self.total) }
     }
 
-    /// Keeps what is live, whatever a crash left behind.
+    /// Keeps the live entries after a crash.
     pub(crate) fn rebuild(&mut self) {
         self.sweep();
     }
@@ -100,7 +100,8 @@ mod tests {
     }
 
     proptest! {
-        /// V10, P6: neither bound is ever exceeded or missed, rebuilds forget nothing, and idle clients leave nothing behind
+        /// V10, P6: counts never exceed a maximum and reach it, rebuilds lose nothing, and idle clients leave no
+        /// entries
         #[test]
         fn both_bounds_hold(
             (total_max, per_client_max) in (1_usize..20, 1_usize..8),
@@ -111,8 +112,8 @@ mod tests {
             for (number, step) in steps {
                 let number = if number < 150 { number % 4 } else { number };
                 match step {
-                    0 if let Some(place) = tickets.iter().position(|(owner, _)| *owner == number) => {
-                        drop(tickets.swap_remove(place));
+                    0 if let Some(index) = tickets.iter().position(|(owner, _)| *owner == number) => {
+                        drop(tickets.swap_remove(index));
                     }
                     1 => counts.rebuild(),
                     _ => {

@@ -1,14 +1,15 @@
-//! Places that wait for their clients, and which of them are cut (V10). A pure state machine that the pool keeps for each bucket's
-//! gate and the monitor for the process's slots.
+//! Slots that wait for their clients, and which of them are cut (V10). A pure state machine that the pool owns for
+//! each bucket's gate and the monitor for the in-flight slots of the process.
 //!
-//! A place is reported only after its request has waited for its client for over a second: an answer is unread, or a body is not
-//! sent. One client may hold half of the places in this way, and at least one. Beyond that the place that has waited longest is cut.
+//! A slot is reported after its request has waited for its client for over a second: the client does not read its
+//! answer or does not send its body. One client may hold half of the slots in this state, and at least one. Beyond
+//! that the slot that has waited longest is cut.
 //!
-//! The report leaves an entry here and a [`WaitTicket`] with the request. Dropping the ticket ends the entry without a message, as
-//! a permit's count falls; a cut is a flag in the ticket that its connection reads. Ended entries are removed when their client
-//! reports again, or when they outnumber the others.
-//! *Restart*: a rebuild keeps the entries of all live tickets. A report that went down with a crash is made again by the
-//! ticket's owner, who sees that it was not counted. The gate itself and the slots do not depend on this table.
+//! A report creates an entry here and a [`ClientWaitTicket`] in the request. Dropping the ticket ends the entry
+//! without a message; a cut is a flag in the ticket that its connection reads. Ended entries are removed when their
+//! client reports again, or by a sweep.
+//! *Restart*: a rebuild keeps the entries of all live tickets. The ticket's owner repeats a report that was lost in a
+//! crash, because it sees that it was not counted. The gate and the slots do not depend on this table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use std::time::Instant;
 use crate::mailbox::ActorMessage;
 use crate::types::ClientId;
 
-/// Entries above this number are swept once they are twice as many as the last sweep left.
+/// The table is swept when it has at least this many entries and twice as many as the last sweep left.
 const SWEEP_MIN: usize = 64;
 
-/// One place that waits.
+/// One slot that waits.
 #[derive(Debug)]
 pub(crate) struct ClientWaitEntry {
     client: ClientId,
@@ -37,7 +38,7 @@ impl ClientWaitEntry {
     }
 }
 
-/// A place waits for its client.
+/// Reports that a slot waits for its client.
 pub(crate) struct ReportClientWait(pub(crate) Arc<ClientWaitEntry>);
 
 impl ActorMessage for ReportClientWait {
@@ -49,9 +50,9 @@ impl ActorMessage for ReportClientWait {
     }
 }
 
-/// A request's report that its place waits for its client. Dropping it ends the report.
+/// A request's report that its slot waits for its client. Dropping it ends the report.
 #[derive(Debug)]
-#[must_use = "a report that is dropped is over"]
+#[must_use = "dropping the ticket ends the report"]
 pub struct ClientWaitTicket(Arc<ClientWaitEntry>);
 
 impl ClientWaitTicket {
@@ -69,12 +70,12 @@ impl ClientWaitTicket {
         Arc::clone(&self.0)
     }
 
-    /// Whether the actor has counted it. A report that is not counted for long was lost and is made again.
+    /// Whether the actor has counted it. A report that is not counted for long was lost; the owner repeats it.
     pub fn is_counted(&self) -> bool {
         self.0.is_counted.load(Ordering::Acquire)
     }
 
-    /// Whether the request is to be cut: its client holds too many such places, and this one has waited longest.
+    /// Whether the request must be cut: its client holds too many waiting slots, and this one has waited longest.
     pub fn is_cut(&self) -> bool {
         self.0.is_cut.load(Ordering::Acquire)
     }
@@ -86,7 +87,7 @@ impl Drop for ClientWaitTicket {
     }
 }
 
-/// The places of all clients that wait.
+/// The waiting slots of all clients.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWaits {
     clients: HashMap<ClientId, Vec<Arc<ClientWaitEntry>>>,
@@ -95,44 +96,44 @@ pub(crate) struct ClientWaits {
 }
 
 impl ClientWaits {
-    /// Which places are cut if this one is counted too, of so many places in all.
-    pub(crate) fn decide(&self, waiting: &Arc<ClientWaitEntry>, places: usize) -> Vec<Arc<ClientWaitEntry>> {
+    /// The slots to cut if this one is counted too; `slots` is the number of all slots.
+    pub(crate) fn decide(&self, waiting: &Arc<ClientWaitEntry>, slots: usize) -> Vec<Arc<ClientWaitEntry>> {
         let others = self.clients.get(&waiting.client).into_iter().flatten();
-        let mut held: Vec<&Arc<ClientWaitEntry>> =
+        let mut waiting_slots: Vec<&Arc<ClientWaitEntry>> =
             others.chain([waiting]).filter(|waiting| waiting.is_active()).collect();
-        let surplus = held.len().saturating_sub((places / 2).max(1));
-        held.sort_by_key(|waiting| waiting.since);
-        held.into_iter().take(surplus).map(Arc::clone).collect()
+        let surplus = waiting_slots.len().saturating_sub((slots / 2).max(1));
+        waiting_slots.sort_by_key(|waiting| waiting.since);
+        waiting_slots.into_iter().take(surplus).map(Arc::clone).collect()
     }
 
-    /// Counts a place and cuts what `decide` chose.
+    /// Counts a slot and cuts those that `decide` chose.
     pub(crate) fn apply(&mut self, waiting: Arc<ClientWaitEntry>, cut: &[Arc<ClientWaitEntry>]) {
         for surplus in cut {
             surplus.is_cut.store(true, Ordering::Release);
         }
         waiting.is_counted.store(true, Ordering::Release);
-        let of_client = self.clients.entry(waiting.client).or_default();
-        let before = of_client.len();
-        of_client.retain(|waiting| waiting.is_active());
+        let entries = self.clients.entry(waiting.client).or_default();
+        let before = entries.len();
+        entries.retain(|waiting| waiting.is_active());
         if waiting.is_active() {
-            of_client.push(waiting);
+            entries.push(waiting);
         }
-        self.entries = (self.entries + of_client.len()).saturating_sub(before);
+        self.entries = (self.entries + entries.len()).saturating_sub(before);
         if self.entries >= self.sweep_at.max(SWEEP_MIN) || self.clients.len() >= self.sweep_at.max(SWEEP_MIN)
         {
             self.sweep();
         }
     }
 
-    /// Keeps what is live, whatever a crash left behind.
+    /// Keeps the live entries after a crash.
     pub(crate) fn rebuild(&mut self) {
         self.sweep();
     }
 
     fn sweep(&mut self) {
-        self.clients.retain(|_, of_client| {
-            of_client.retain(|waiting| waiting.is_active());
-            !of_client.is_empty()
+        self.clients.retain(|_, entries| {
+            entries.retain(|waiting| waiting.is_active());
+            !entries.is_empty()
         });
         self.entries = self.clients.values().map(Vec::len).sum();
         self.sweep_at = 2 * self.entries;
@@ -153,14 +154,14 @@ mod tests {
         ClientId::Key(KeyId::new(number))
     }
 
-    fn report(waits: &mut ClientWaits, number: u32, since: Instant, places: usize) -> ClientWaitTicket {
+    fn report(waits: &mut ClientWaits, number: u32, since: Instant, slots: usize) -> ClientWaitTicket {
         let ticket = ClientWaitTicket::new(client(number), since);
-        let cut = waits.decide(&ticket.client_wait(), places);
+        let cut = waits.decide(&ticket.client_wait(), slots);
         waits.apply(ticket.client_wait(), &cut);
         ticket
     }
 
-    /// V10: one client may hold half of the places; beyond that the longest waiting one is cut
+    /// V10: one client may hold half of the slots; beyond that the one that has waited longest is cut
     #[test]
     fn half_of_the_slots_may_wait_for_one_client() {
         let (mut waits, t0) = (ClientWaits::default(), clock::now());
@@ -172,10 +173,10 @@ mod tests {
         let third = report(&mut waits, 1, at(90), 4);
         assert!(oldest.is_cut() && !first.is_cut() && !third.is_cut() && !other.is_cut());
         let fourth = report(&mut waits, 1, at(40), 4);
-        assert!(fourth.is_cut() && !first.is_cut(), "the newcomer itself has waited longest");
+        assert!(fourth.is_cut() && !first.is_cut(), "the newly reported slot has waited longest");
     }
 
-    /// V10: a place that resumed does not count, and at least one may wait
+    /// V10: a slot that resumed does not count, and at least one may wait
     #[test]
     fn ended_waits_do_not_count() {
         let (mut waits, t0) = (ClientWaits::default(), clock::now());
@@ -186,38 +187,38 @@ mod tests {
         assert!(only.is_cut() && !second.is_cut());
     }
 
-    /// V10, S5: a rebuild forgets no live place
+    /// V10, S5: a rebuild keeps every live slot
     #[test]
     fn a_rebuild_keeps_what_is_live() {
         let (mut waits, t0) = (ClientWaits::default(), clock::now());
-        let kept = report(&mut waits, 1, t0, 4);
+        let first = report(&mut waits, 1, t0, 4);
         drop(report(&mut waits, 1, t0, 4));
         waits.rebuild();
         assert_eq!(waits.entries, 1);
         let later = t0 + Duration::from_millis(1);
         let _others = [report(&mut waits, 1, later, 4), report(&mut waits, 1, later, 4)];
-        assert!(kept.is_cut());
+        assert!(first.is_cut());
     }
 
     proptest! {
-        /// V10, P6: no client ever holds more than its half, nobody is cut below it, and the table stays small
+        /// V10, P6: no client holds more than half, none is cut below that, and the table stays small
         #[test]
-        fn never_more_than_half(places in 1_usize..20, steps in prop::collection::vec((0_u32..3, any::<bool>()), 1..400)) {
+        fn never_more_than_half(slots in 1_usize..20, steps in prop::collection::vec((0_u32..3, any::<bool>()), 1..400)) {
             let (mut waits, t0) = (ClientWaits::default(), clock::now());
             let mut tickets: Vec<(u32, ClientWaitTicket)> = Vec::new();
-            let half = (places / 2).max(1);
+            let half = (slots / 2).max(1);
             for (at, (number, resumes)) in steps.into_iter().enumerate() {
-                if resumes && let Some(place) = tickets.iter().position(|(client, _)| *client == number) {
-                    drop(tickets.swap_remove(place));
+                if resumes && let Some(index) = tickets.iter().position(|(client, _)| *client == number) {
+                    drop(tickets.swap_remove(index));
                     continue;
                 }
-                let held = |tickets: &[(u32, ClientWaitTicket)]| {
+                let uncut = |tickets: &[(u32, ClientWaitTicket)]| {
                     tickets.iter().filter(|(client, ticket)| *client == number && !ticket.is_cut()).count()
                 };
-                let before = held(&tickets);
-                let ticket = report(&mut waits, number, t0 + Duration::from_millis(at as u64), places);
+                let before = uncut(&tickets);
+                let ticket = report(&mut waits, number, t0 + Duration::from_millis(at as u64), slots);
                 tickets.push((number, ticket));
-                prop_assert_eq!(held(&tickets), (before + 1).min(half));
+                prop_assert_eq!(uncut(&tickets), (before + 1).min(half));
                 prop_assert!(waits.entries <= SWEEP_MIN.max(2 * 3 * half + 1), "{} entries", waits.entries);
             }
         }

@@ -1,8 +1,8 @@
-//! The one source of time.
+//! The only source of time.
 //!
-//! Everything below the shells takes `now` as an argument; only shells and handles call this.
-//! Going through tokio's clock lets tests pause and advance it. Wall-clock time is for
-//! log lines, signatures and HTTP dates: no policy decision depends on it.
+//! Only shells and handles read the clock; the state machines below them take `now` as an argument. The clock is
+//! tokio's, so tests can pause and advance it. Wall-clock time is for log lines, signatures and HTTP dates: no policy
+//! decision depends on it.
 
 use std::time::{Instant, SystemTime};
 
@@ -12,7 +12,12 @@ pub fn now() -> Instant {
 }
 
 /// The current wall-clock time.
-#[expect(clippy::disallowed_methods, reason = "the one place")]
+#[expect(clippy::disallowed_methods, reason = "the only call")]
 pub fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// Whole nanoseconds from `origin` to `at`: 0 if `at` is earlier, `u64::MAX` if they do not fit.
+pub(crate) fn nanos_between(origin: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,10 +1,10 @@
-//! The two shared counters that live outside a mailbox, and the proof obligations that come with it.
+//! The two shared counters outside a mailbox.
 //!
-//! `Bounded` is a semaphore without a queue: mailbox seats and the process's in-flight slots. `Gate` is the
-//! live count of one bucket's permits: it rises only in the pool actor and falls in a ticket's `Drop`, on any
-//! thread. The hazard is the lost wake-up: the actor finds the gate full and queues a waiter just as the last
-//! ticket is dropped. Live permits and waiters therefore share one word, so that each side sees the other in the very
-//! operation by which it changes its own half. `tests/loom.rs` checks that over all interleavings.
+//! `BoundedCount` is a semaphore without a queue: mailbox slots and the process's in-flight slots. `Gate` is the live
+//! count of one bucket's permits. It rises only in the pool actor and falls in a ticket's `Drop`, on any thread. The
+//! hazard is the lost wake-up: the actor finds the gate full and queues a waiter just as the last ticket is dropped.
+//! So live permits and waiters share one word: the operation that changes one half reads the other.
+//! `actors/tests/loom.rs` checks this over all interleavings.
 
 use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -21,27 +21,27 @@ impl BoundedCount {
         Self { acquired: AtomicUsize::new(0), capacity }
     }
 
-    /// Takes one, or says no at once.
+    /// Acquires one; false if all are in use.
     pub(crate) fn try_acquire(&self) -> bool {
         self.try_acquire_below(self.capacity)
     }
 
-    /// Takes one if fewer than `limit` are taken. The capacity holds besides.
+    /// Acquires one if fewer than `limit` are in use. The capacity applies as well.
     pub(crate) fn try_acquire_below(&self, limit: usize) -> bool {
-        let taken = self.acquired.fetch_add(1, Ordering::AcqRel);
-        if taken < self.capacity.min(limit) {
+        let in_use = self.acquired.fetch_add(1, Ordering::AcqRel);
+        if in_use < self.capacity.min(limit) {
             return true;
         }
         self.acquired.fetch_sub(1, Ordering::AcqRel);
         false
     }
 
-    /// Gives one back.
+    /// Releases one.
     pub(crate) fn release(&self) {
         self.acquired.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// How many are taken; may overshoot by the number of takers being refused right now.
+    /// Number in use. May be too high by the number of callers that are being refused at this moment.
     pub(crate) fn in_use(&self) -> usize {
         self.acquired.load(Ordering::Acquire).min(self.capacity)
     }
@@ -52,7 +52,7 @@ impl BoundedCount {
     }
 }
 
-/// The live permits of one gate, and how many wait for the next, in one word: who changes one sees the other.
+/// The live permits and the waiters of one gate in one word: a change of one half reads the other.
 #[derive(Debug)]
 pub(crate) struct Gate {
     word: AtomicU64,
@@ -81,17 +81,18 @@ impl Gate {
         live_in(self.word.load(Ordering::Acquire))
     }
 
-    /// Waiters as last published by the actor.
+    /// Waiters, as last published by the actor.
     pub(crate) fn waiting(&self) -> usize {
         waiting_in(self.word.load(Ordering::Acquire))
     }
 
-    /// Only the actor calls this, as it builds a ticket.
+    /// Counts a permit. Only the actor calls this, when it builds a ticket.
     pub(crate) fn acquire(&self) {
         self.word.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Only the actor calls this. Returns the live permits at that very moment: those that fall later see the waiters.
+    /// Publishes the number of waiters and returns the live permits of the same instant: releases after it see the
+    /// waiters. Only the actor calls this.
     pub(crate) fn publish_waiting(&self, waiting: usize) -> usize {
         let waiting = (waiting as u64) << WAITING_SHIFT;
         let mut word = self.word.load(Ordering::Acquire);
@@ -104,29 +105,31 @@ impl Gate {
         }
     }
 
-    /// A ticket ends. True: the caller must nudge the actor, because somebody waits and nobody has nudged yet.
+    /// Releases a permit. If true, the caller must send the actor a wake-up: a request waits, and no wake-up is
+    /// pending.
     #[must_use]
     pub(crate) fn release(&self) -> bool {
         let word = self.word.fetch_sub(1, Ordering::AcqRel);
         waiting_in(word) > 0 && self.claim_wake()
     }
 
-    /// Whether it is the caller's to nudge the actor: nobody has done so since it last received one.
+    /// Whether the caller must send the actor a wake-up: none was sent since the actor received the last one.
     #[must_use]
     pub(crate) fn claim_wake(&self) -> bool {
         !self.wake_sent.swap(true, Ordering::AcqRel)
     }
 
-    /// Something besides a ticket fell free, and whoever waits may need it. Writing the word, if only what is there, puts this
-    /// before or after the publication of waiters: the actor sees what fell, or this sees who waits.
+    /// Whether the caller must send a wake-up after it freed something other than a permit. The write of the
+    /// unchanged word orders this call before or after the publication of waiters: either the actor sees what was
+    /// freed, or this call sees the waiters.
     #[must_use]
     pub(crate) fn claim_wake_if_waiting(&self) -> bool {
         let word = self.word.fetch_add(0, Ordering::AcqRel);
-        waiting_in(word) > 0 && !self.wake_sent.swap(true, Ordering::AcqRel)
+        waiting_in(word) > 0 && self.claim_wake()
     }
 
-    /// The actor has received the nudge; it calls this before it counts, so that a later fall nudges again and an
-    /// earlier one is counted.
+    /// The actor has received the wake-up. It calls this before it counts, so that a later release sends another one
+    /// and an earlier release is counted.
     pub(crate) fn wake_received(&self) {
         self.wake_sent.swap(false, Ordering::AcqRel);
     }

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors in the reserve: one for each admin connection, and four for the log and the sensors.
 pub const RESERVED: usize = ADMIN_CONNECTIONS + 4;
-/// Admin connections that the reserve has room for.
+/// Admin connections that the reserve covers.
 pub const ADMIN_CONNECTIONS: usize = 12;
 
 static RESERVE: Reserve = Reserve(Mutex::new(Vec::new()));
@@ -53,26 +53,26 @@ pub fn limit() -> Option<u64> {
 /// `/proc/self/fd` cannot be read.
 pub fn open_count() -> io::Result<u64> {
     let listed = with_reserve(|| fs::read_dir("/proc/self/fd"))?.count();
-    // It is closed again: whoever comes next must not take what belongs to the reserve.
+    // The listing has used one and closed it. Fill the reserve before another caller takes that number.
     fill_reserve();
     Ok(u64::try_from(listed).unwrap_or(u64::MAX).saturating_sub(1))
 }
 
-/// Whether an error says that the process or the host has no descriptor left (`EMFILE`, `ENFILE`).
+/// Whether the error means that the process or the host has no descriptor left (`EMFILE`, `ENFILE`).
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// Calls `open`, and while it fails for want of a descriptor, calls it again with one descriptor of the reserve fewer. Another thread
-/// may take the descriptor that was freed, so more than one may be needed.
+/// Calls `open`. While it fails because no descriptor is left, closes one descriptor of the reserve and calls it
+/// again. Another thread may take the freed descriptor, so more than one may be needed.
 ///
-/// # Errors
-/// That of the last call.
+/// The error of the last call.
 pub fn with_reserve<T>(open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    RESERVE.lend(open)
+    RESERVE.with_reserve(open)
 }
 
-/// Opens what is missing from the reserve; stops at the first failure. Called at start and by the monitor with each sample.
+/// Opens the missing descriptors of the reserve and stops at the first failure. Called at start and by the monitor
+/// with each sample.
 pub fn fill_reserve() {
     RESERVE.fill();
 }
@@ -81,8 +81,8 @@ pub fn fill_reserve() {
 struct Reserve(Mutex<Vec<File>>);
 
 impl Reserve {
-    fn lend<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        // A descriptor that was given up and has been closed since is free again.
+    fn with_reserve<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        // Descriptors that earlier calls borrowed may be free again.
         self.fill();
         loop {
             match open() {
@@ -93,10 +93,10 @@ impl Reserve {
     }
 
     fn fill(&self) {
-        let mut held = self.lock();
-        while held.len() < RESERVED {
+        let mut files = self.lock();
+        while files.len() < RESERVED {
             let Ok(file) = File::open("/dev/null") else { return };
-            held.push(file);
+            files.push(file);
         }
     }
 
@@ -109,22 +109,23 @@ impl Reserve {
 mod tests {
     use super::*;
 
-    /// X3: the reserve is used only for want of a descriptor, as much of it as is needed, and filled again
+    /// X3: the reserve is used only when no descriptor is left, only as much of it as is needed, and it is filled
+    /// again
     #[test]
     fn the_reserve_is_used_when_descriptors_are_out() {
         let reserve = Reserve(Mutex::default());
         reserve.fill();
         assert_eq!(reserve.lock().len(), RESERVED);
-        assert!(reserve.lend(|| Err::<(), _>(io::ErrorKind::NotFound.into())).is_err());
+        assert!(reserve.with_reserve(|| Err::<(), _>(io::ErrorKind::NotFound.into())).is_err());
         assert_eq!(reserve.lock().len(), RESERVED, "another error needs no descriptor");
         let mut failures = 3;
-        let opened = reserve.lend(|| {
+        let opened = reserve.with_reserve(|| {
             failures -= 1;
             if failures >= 0 { Err(Errno::MFILE.into()) } else { Ok(()) }
         });
         assert!(opened.is_ok());
         assert_eq!(reserve.lock().len(), RESERVED - 3);
-        assert!(reserve.lend(|| Err::<(), _>(Errno::NFILE.into())).is_err(), "the reserve is finite");
+        assert!(reserve.with_reserve(|| Err::<(), _>(Errno::NFILE.into())).is_err(), "the reserve is finite");
         assert_eq!(reserve.lock().len(), 0);
         reserve.fill();
         assert_eq!(reserve.lock().len(), RESERVED);

@@ -1,7 +1,7 @@
-//! How often an actor may crash before it is held down (S3), as a pure machine.
+//! Restart intensity (S3): how many crashes in a window before an actor is held down. A pure state machine.
 //!
-//! Erlang's restart intensity, but instead of giving up, the actor is `failed` for a back-off that doubles
-//! from 100 ms to 10 s; it holds again once a whole window has passed without a crash.
+//! As in Erlang, but the supervisor does not give up: beyond the intensity the actor is `failed` for a back-off that
+//! doubles from 100 ms to 10 s. The back-off starts over after a whole window without a crash.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
-/// What to do about a crash.
+/// What the supervisor does after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RestartDecision {
     /// Restart at once.
@@ -25,7 +25,7 @@ pub(crate) struct Intensity {
     window: Duration,
     crashes: VecDeque<Instant>,
     hold_count: u32,
-    /// When the actor was last let run: time held down is not time it held.
+    /// Since when the actor runs; time held down does not count.
     up_since: Option<Instant>,
 }
 

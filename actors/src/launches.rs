@@ -1,7 +1,7 @@
-//! The actors that `system.rs` made and that do not run yet, and on which threads they are started.
+//! Prepared actors and the threads on which they are started.
 //!
-//! The monitor has a thread of its own; all others are distributed over the workers' arbiters in turn, so that each worker carries about
-//! the same number. Deliberately absent: moving an actor to another thread once it runs.
+//! The monitor has its own thread. All other actors are distributed over the workers' arbiters in turn, so that each
+//! worker runs about the same number. A running actor is never moved to another thread.
 
 use std::io;
 
@@ -11,12 +11,12 @@ use actix_rt::Arbiter;
 use crate::simulation::SteppableActor;
 use crate::supervisor::Runnable;
 
-/// One actor's life, to be started on the thread it is to stay on.
+/// One prepared actor, to be started on the thread it stays on.
 pub struct Launch(Box<dyn Runnable>);
 
 impl Launch {
-    pub(crate) fn new(life: impl Runnable + 'static) -> Self {
-        Self(Box::new(life))
+    pub(crate) fn new(actor: impl Runnable + 'static) -> Self {
+        Self(Box::new(actor))
     }
 
     /// Starts the actor on this thread.
@@ -25,33 +25,32 @@ impl Launch {
     }
 }
 
-/// All actors' lives.
+/// All prepared actors.
 pub struct Launches {
     pub(crate) own_thread: Vec<Launch>,
     pub(crate) on_workers: Vec<Launch>,
 }
 
 impl Launches {
-    /// Starts those that have a thread of their own.
+    /// Starts the actors that have their own thread.
     ///
-    /// # Errors
-    /// A thread cannot be had.
+    /// The operating system refused a thread.
     pub fn start_own_threads(&mut self) -> io::Result<()> {
         for launch in self.own_thread.drain(..) {
             if !Arbiter::new().spawn_fn(|| launch.start()) {
-                return Err(io::Error::other("an arbiter ended before its actor began"));
+                return Err(io::Error::other("the thread of an actor ended before the actor started"));
             }
         }
         Ok(())
     }
 
-    /// Takes all actors to where they handle messages only when they are told to.
+    /// Converts all actors for the simulation, which decides when each handles a message.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn into_stepped(self) -> Vec<Box<dyn SteppableActor>> {
         self.own_thread.into_iter().chain(self.on_workers).map(|launch| launch.0.into_stepped()).collect()
     }
 
-    /// Distributes the others over so many workers.
+    /// Distributes the other actors over this many workers.
     pub fn distribute(self, workers: usize) -> Vec<Vec<Launch>> {
         let mut shares: Vec<Vec<Launch>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
         let count = shares.len();

@@ -1,8 +1,9 @@
-//! All policy state of tidegate, in supervised actors.
+//! All policy state of the gateway, in supervised actors.
 //!
-//! Each component is a folder of the same shape: `state.rs` a pure machine, `actor.rs` its messages and thin shell,
-//! `handle.rs` what callers see, `metrics.rs`. `system.rs` makes them all. This crate knows actix, but neither HTTP nor any
-//! client: it decides, others act.
+//! Each component is a folder with the same files: `state.rs` is a pure state machine, `actor.rs` has the messages
+//! and a thin shell, `handle.rs` is the API for callers, `metrics.rs` has the metrics. `system.rs` creates all
+//! actors. This crate depends on actix, but contains neither HTTP nor a client: it decides, and its callers act.
+//! Supervision and the crash rule are in `docs/design/supervision.md` and `docs/design/crash-rule.md`.
 
 mod actor_shell;
 mod actor_stats;

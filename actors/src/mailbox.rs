@@ -1,11 +1,11 @@
-//! The way to an actor: seats, deadlines, typed errors.
+//! The mailbox of an actor: bounded slots, deadlines, typed errors.
 //!
-//! actix's mailboxes bound nothing: `do_send` always queues and a cloned `Addr` always gets one message in.
-//! So a question carries a seat, taken before it is sent and given back when it was handled *or discarded*;
-//! no seat means busy, at once. What a grant has prepaid (an outcome, a release) needs no seat: there are
-//! never more of those than grants, and a release is a coalesced nudge.
+//! actix does not bound a mailbox: `do_send` always queues, and a cloned `Addr` always accepts one more message. So
+//! every ask carries a slot, acquired before it is sent and released when it was handled *or discarded*. Without a
+//! free slot the ask fails at once (`Busy`). A notification that a grant has prepaid (an outcome, a release) needs no
+//! slot: there are never more of these than grants, and wake-ups for releases are coalesced.
 //!
-//! `Addr` never leaves this file and `supervisor.rs`.
+//! `Addr` must not leave this file and `supervisor.rs`.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,43 +21,43 @@ use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::metrics::ActorMetrics;
 
-/// A message and the type of its answer.
+/// A message and the type of its reply.
 pub(crate) trait ActorMessage: Send + 'static {
-    /// What the actor answers.
+    /// The actor's reply.
     type Reply: Send + 'static;
-    /// The message's name in reports.
+    /// The message's name in logs.
     const NAME: &'static str;
-    /// What makes two messages alike: the fingerprint by which a poison message is recognised.
+    /// Fingerprint of the message, by which a poison message is recognised.
     fn message_fingerprint(&self) -> u64;
-    /// False where all messages of a kind are alike: condemning one would condemn them all.
+    /// False where all messages of this type have the same fingerprint: refusing one would refuse them all.
     const CAN_BE_POISON: bool = true;
 }
 
-/// Why a question got no answer.
+/// Why an ask got no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AskError {
     /// The mailbox is full.
     #[error("the actor's mailbox is full")]
     Busy,
     /// The supervisor holds the actor down after too many crashes.
-    #[error("the actor has failed and is held down")]
+    #[error("the actor has crashed too often and is held down")]
     Failed {
-        /// Until it is tried again.
+        /// Time until the supervisor restarts the actor.
         retry_after: Duration,
     },
-    /// The actor crashed over this very message.
-    #[error("the actor crashed over this message")]
+    /// The actor crashed while it handled this message.
+    #[error("the actor crashed while it handled this message")]
     Crashed,
-    /// The deadline passed first.
+    /// The deadline passed before the reply.
     #[error("the actor did not answer in time")]
     Expired,
-    /// Handling a message like this one crashed twice.
-    #[error("a message like this crashed the actor twice")]
+    /// Handling a message with the same fingerprint crashed the actor twice.
+    #[error("a message with the same fingerprint crashed the actor twice")]
     Poison,
 }
 
 impl AskError {
-    /// When to try again; S5: at most a second after a crash.
+    /// When to retry; at most a second after a crash (S5).
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Failed { retry_after } => retry_after,
@@ -78,7 +78,7 @@ impl AskError {
     }
 }
 
-/// A taken place in a mailbox.
+/// One acquired slot of a mailbox. Dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct MailboxSlot {
     stats: Arc<ActorStats>,
@@ -90,7 +90,7 @@ impl Drop for MailboxSlot {
     }
 }
 
-/// A question in its envelope.
+/// A message that waits for a reply, with its slot and deadline.
 pub(crate) struct Ask<M> {
     pub(crate) message: M,
     pub(crate) slot: MailboxSlot,
@@ -102,14 +102,14 @@ impl<M: ActorMessage> actix::Message for Ask<M> {
     type Result = Result<M::Reply, AskError>;
 }
 
-/// A prepaid statement in its envelope.
+/// A prepaid message without a reply.
 pub(crate) struct Notification<M>(pub(crate) M);
 
 impl<M: ActorMessage> actix::Message for Notification<M> {
     type Result = ();
 }
 
-/// One actor's address, its seats and its patience.
+/// One actor's address, its slots and its ask timeout.
 pub(crate) struct Mailbox<C: Component> {
     addr: Addr<ActorShell<C>>,
     stats: Arc<ActorStats>,
@@ -128,12 +128,13 @@ impl<C: Component> Clone for Mailbox<C> {
     }
 }
 
-/// A supervised actor of any kind, as `system.rs` lists and disturbs them.
+/// A supervised actor of any type: its statistics, and the chaos operations that `system.rs` forwards.
 pub(crate) trait SupervisedActor {
+    /// The actor's statistics.
     fn actor_stats(&self) -> &Arc<ActorStats>;
-    /// Has the actor crash. Only the admin API's chaos verb and tests call this.
+    /// Crashes the actor. Only the admin API's chaos operation and tests call this.
     fn crash(&self, crash: Crash);
-    /// Has the actor stand still. Only the admin API's chaos verb calls this.
+    /// Blocks the actor's thread. Only the admin API's chaos operation calls this.
     fn stall(&self, stall: Stall);
 }
 
@@ -158,16 +159,12 @@ impl<C: Component> Mailbox<C> {
         addr: Addr<ActorShell<C>>,
         stats: Arc<ActorStats>,
         metrics: ActorMetrics,
-        patience: Duration,
+        ask_timeout: Duration,
     ) -> Self {
-        Self { addr, stats, metrics, ask_timeout: patience }
+        Self { addr, stats, metrics, ask_timeout }
     }
 
-    pub(crate) fn actor_stats(&self) -> &Arc<ActorStats> {
-        &self.stats
-    }
-
-    /// Asks, and waits for the answer for as long as the actor's configured patience.
+    /// Sends a message and waits for the reply, for at most the configured `ask_timeout`.
     pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Reply, AskError>
     where
         M: ActorMessage,
@@ -176,7 +173,7 @@ impl<C: Component> Mailbox<C> {
         self.ask_within(message, self.ask_timeout).await
     }
 
-    /// Asks, and waits for at most `patience`.
+    /// Sends a message and waits for the reply, for at most `timeout`.
     pub(crate) async fn ask_within<M>(&self, message: M, timeout: Duration) -> Result<M::Reply, AskError>
     where
         M: ActorMessage,
@@ -188,13 +185,13 @@ impl<C: Component> Mailbox<C> {
         let answer = pin!(self.addr.send(Ask { message, slot, sent, deadline }));
         match ask_timeout::wait(answer, deadline).await {
             Ok(Ok(answer)) => answer,
-            // The reply channel was dropped unanswered: the message went down with the crash.
+            // The reply channel was dropped: the message was lost with the crash.
             Ok(Err(_)) => Err(AskError::Crashed),
             Err(AskTimeout) => Err(AskError::Expired),
         }
     }
 
-    /// States something a grant has prepaid. Never refused, and bounded by the grants.
+    /// Sends a message that a grant has prepaid. It is never refused; the number of grants bounds such messages.
     pub(crate) fn notify<M>(&self, message: M)
     where
         M: ActorMessage<Reply = ()>,
@@ -202,7 +199,7 @@ impl<C: Component> Mailbox<C> {
     {
         #[expect(
             clippy::disallowed_methods,
-            reason = "the one place: what a grant prepaid must not be refused"
+            reason = "the only call: a message that a grant prepaid must not be refused"
         )]
         self.addr.do_send(Notification(message));
     }

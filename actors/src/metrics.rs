@@ -1,7 +1,7 @@
-//! What every actor is measured by (S9), registered on the registry passed in.
+//! Metrics of every actor (S9), registered on the given registry.
 //!
-//! Restarts, generation and depth are read from the vitals when somebody scrapes; only what has to be
-//! counted as it happens is counted on the way.
+//! Restarts, generation and depth are read from the actor's statistics at each scrape. Only what cannot be read later
+//! is counted when it happens.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
@@ -9,7 +9,7 @@ use prometheus::{
 
 use crate::actor_stats::{ActorStats, ActorStatus};
 
-/// The families that all actors share, one label value each.
+/// The metric families of all actors, with one label value for each actor.
 #[derive(Debug, Clone)]
 pub(crate) struct ActorFamilies {
     restarts: IntCounterVec,
@@ -22,7 +22,7 @@ pub(crate) struct ActorFamilies {
     expired: IntCounterVec,
 }
 
-/// One actor's own.
+/// The metrics of one actor.
 #[derive(Debug, Clone)]
 pub(crate) struct ActorMetrics {
     pub(crate) wait: Histogram,
@@ -34,7 +34,7 @@ pub(crate) struct ActorMetrics {
 }
 
 impl ActorFamilies {
-    /// Registers every family, or says which name was taken.
+    /// Registers every family.
     ///
     /// # Errors
     /// A family of that name is registered already.
@@ -52,22 +52,22 @@ impl ActorFamilies {
                 "times the supervisor restarted the actor",
                 &["actor"],
             )?,
-            generation: gauge("actor_generation", "incarnation of the actor, the first is 1")?,
-            depth: gauge("actor_mailbox_depth", "messages that wait for the actor")?,
+            generation: gauge("actor_generation", "incarnation of the actor; the first is 1")?,
+            depth: gauge(
+                "actor_mailbox_depth",
+                "messages that wait in the actor's mailbox or are being handled",
+            )?,
             state: gauge("actor_state", "0 running, 1 stalled, 2 failed")?,
             wait: times("actor_mailbox_wait_seconds", "time a message waited in the mailbox")?,
-            handle: times(
-                "actor_handle_seconds",
-                "time the actor took over a message, one in sixteen measured",
-            )?,
+            handle: times("actor_handle_seconds", "time to handle a message; one message in 16 is measured")?,
             rejected: counter(
                 "actor_messages_rejected_total",
-                "messages refused by reason: busy, failed, poison",
+                "messages refused, by reason: busy, failed, poison",
                 &["actor", "reason"],
             )?,
             expired: counter(
                 "actor_messages_expired_total",
-                "messages skipped because their deadline had passed or their sender had left",
+                "messages skipped because their deadline had passed",
                 &["actor"],
             )?,
         };
@@ -93,15 +93,15 @@ impl ActorFamilies {
         }
     }
 
-    /// Copies the vital signs into the gauges; called before a scrape is answered.
-    pub(crate) fn observe(&self, vitals: &ActorStats, now: std::time::Instant) {
-        let name = &[vitals.name()];
+    /// Copies an actor's statistics into the gauges; called before a scrape is answered.
+    pub(crate) fn observe(&self, stats: &ActorStats, now: std::time::Instant) {
+        let name = &[stats.name()];
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let restarts = self.restarts.with_label_values(name);
-        restarts.inc_by(vitals.restarts().saturating_sub(restarts.get()));
-        self.generation.with_label_values(name).set(signed(vitals.generation()));
-        self.depth.with_label_values(name).set(signed(vitals.depth() as u64));
-        self.state.with_label_values(name).set(match vitals.status(now) {
+        restarts.inc_by(stats.restarts().saturating_sub(restarts.get()));
+        self.generation.with_label_values(name).set(signed(stats.generation()));
+        self.depth.with_label_values(name).set(signed(stats.depth() as u64));
+        self.state.with_label_values(name).set(match stats.status(now) {
             ActorStatus::Running => 0,
             ActorStatus::Stalled => 1,
             ActorStatus::Failed { .. } => 2,

@@ -1,12 +1,11 @@
-//! Restarts a crashed actor in place: same address, same mailbox, messages that waited are served (S2).
+//! Restarts a crashed actor in place (S2): the same address, the same mailbox, and waiting messages are handled.
 //!
-//! `actix::Supervisor` does not: a panic unwinds through its poll and the actor is lost for good, with its
-//! queue. What it lacks is a `catch_unwind` around the public `ContextFut`, whose `restart()` drops timers and
-//! spawned futures but keeps the actor and its mailbox. That is all this future adds, with restart intensity
-//! and back-off around it. While an actor is held down, nothing is polled: messages stay queued and its
-//! handle refuses new ones.
+//! `actix::Supervisor` cannot do this: a panic unwinds through its poll, and the actor is lost with its queue. This
+//! future polls the public `ContextFut` inside `catch_unwind` and calls its `restart()`, which drops timers and
+//! spawned futures but keeps the actor and its mailbox. Restart intensity and back-off are in `intensity.rs`. While
+//! an actor is held down it is not polled: messages stay queued, and its handle refuses new ones.
 //!
-//! An actor whose addresses are all gone ends; nothing else ends one.
+//! An actor ends when all its addresses are dropped, and only then (`docs/design/supervision.md`).
 
 use std::any::Any;
 use std::future::Future;
@@ -28,19 +27,19 @@ use crate::intensity::{Intensity, RestartDecision};
 #[cfg(any(test, feature = "simulation"))]
 use crate::simulation::{SteppableActor, SteppedActor};
 
-/// An actor that is not running yet, whatever its component.
+/// A prepared actor of any component type.
 pub(crate) trait Runnable: Send {
-    /// Runs it under supervision on the current thread.
+    /// Runs the actor under supervision on the current thread.
     fn start(self: Box<Self>);
 
-    /// Has it handle messages one at a time, when somebody says so, instead of running.
+    /// Converts it into an actor that handles one message per call, for the simulation.
     #[cfg(any(test, feature = "simulation"))]
     fn into_stepped(self: Box<Self>) -> Box<dyn SteppableActor>;
 }
 
-/// What an actor's life begins with.
+/// Everything that the supervisor needs to run an actor.
 pub(crate) struct Prepared<C: Component> {
-    pub(crate) host: ActorShell<C>,
+    pub(crate) shell: ActorShell<C>,
     pub(crate) mailbox: AddressReceiver<ActorShell<C>>,
     pub(crate) intensity: Intensity,
     pub(crate) stats: Arc<ActorStats>,
@@ -49,26 +48,26 @@ pub(crate) struct Prepared<C: Component> {
 
 impl<C: Component> Runnable for Prepared<C> {
     fn start(self: Box<Self>) {
-        let Self { host, mailbox, intensity, stats, log } = *self;
-        supervise(host, mailbox, intensity, stats, log);
+        let Self { shell, mailbox, intensity, stats, log } = *self;
+        supervise(shell, mailbox, intensity, stats, log);
     }
 
     #[cfg(any(test, feature = "simulation"))]
     fn into_stepped(self: Box<Self>) -> Box<dyn SteppableActor> {
-        let Self { host, mailbox, intensity, stats, log: _ } = *self;
-        Box::new(SteppedActor::new(host, mailbox, intensity, stats))
+        let Self { shell, mailbox, intensity, stats, log: _ } = *self;
+        Box::new(SteppedActor::new(shell, mailbox, intensity, stats))
     }
 }
 
 /// Runs a component under supervision on the current thread.
 pub(crate) fn supervise<C: Component>(
-    host: ActorShell<C>,
+    shell: ActorShell<C>,
     mailbox: AddressReceiver<ActorShell<C>>,
     intensity: Intensity,
     stats: Arc<ActorStats>,
     log: Logger,
 ) {
-    let actor = Context::with_receiver(mailbox).into_future(host);
+    let actor = Context::with_receiver(mailbox).into_future(shell);
     actix_rt::spawn(SupervisionTask { actor, intensity, hold: None, stats, log });
 }
 
@@ -87,10 +86,10 @@ impl<A> SupervisionTask<A>
 where
     A: actix::Supervised + Actor<Context = Context<A>>,
 {
-    /// Restarts in place; false when nobody holds the address any more.
+    /// Restarts the actor in place; false if no address is left.
     fn restart(&mut self) -> bool {
         let actor = &mut self.actor;
-        // `restarting` is ours and small, but a panic in it must not lose the actor either.
+        // A panic in our own `restarting` must not lose the actor either.
         catch_unwind(AssertUnwindSafe(|| actor.restart())).unwrap_or(true)
     }
 
@@ -100,7 +99,7 @@ where
         let now = clock::now();
         match self.intensity.record_crash(now) {
             RestartDecision::Restart => {
-                error!(self.log, "actor crashed and restarts"; "panic" => panic_message(panic), "generation" => generation);
+                error!(self.log, "actor crashed and was restarted"; "panic" => panic_message(panic), "generation" => generation);
             }
             RestartDecision::HoldDown(hold) => {
                 let until = now + hold;
@@ -113,10 +112,10 @@ where
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "not a text".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "not a string".to_owned())
 }
 
 impl<A> Future for SupervisionTask<A>
@@ -133,7 +132,7 @@ where
             }
             this.hold = None;
             this.stats.set_failed_until(None);
-            info!(this.log, "actor is tried again"; "generation" => this.stats.generation());
+            info!(this.log, "actor runs again after being held down"; "generation" => this.stats.generation());
         }
         let actor = &mut this.actor;
         match catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx))) {
@@ -144,7 +143,7 @@ where
         if !this.restart() {
             return Poll::Ready(());
         }
-        // Yielding between restarts keeps a crash loop from starving the thread it shares with requests.
+        // Yield between restarts, so that a crash loop does not starve the requests on the same thread.
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -1,8 +1,9 @@
-//! The supervision tree on one screen: every actor is made here and nowhere else, one field each.
+//! The supervision tree: every actor is created in this file and nowhere else, one field each.
 //!
-//! `prepare` builds addresses, state and handles; the actors come to life when their launches run, on the thread they are
-//! to stay on. Request-path actors are dealt out to the workers' own arbiters; the monitor has a thread of its own,
-//! because an actor drains its mailbox before its timers run, and sampling must not starve exactly under load.
+//! `prepare` builds addresses, state and handles. An actor runs when its `Launch` is started, on the thread it stays
+//! on. Request-path actors are distributed over the workers' own arbiters. The monitor has its own thread, because an
+//! actor drains its mailbox before its timers run: sampling would starve exactly under load
+//! (`docs/design/supervision.md`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,9 +37,9 @@ use crate::pool::{
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 use crate::supervisor::Prepared;
 
-/// The handles to every actor.
+/// The handles of all actors.
 pub struct Actors {
-    /// Resources and the in-flight cap.
+    /// Resource levels and the cap on requests in flight.
     pub monitor: MonitorHandle,
     /// Rate limits.
     pub limiter: LimiterHandle,
@@ -55,13 +56,13 @@ pub struct Actors {
 
 /// No actor of this name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no actor `{name}`: there are {}", .known.join(", "))]
+#[error("no actor is named `{name}`; the names are {}", .known.join(", "))]
 pub struct UnknownActor {
     name: String,
     known: Vec<String>,
 }
 
-/// What `prepare` made.
+/// The result of `prepare`.
 pub struct ActorSystem {
     /// All handles.
     pub actors: Actors,
@@ -69,20 +70,20 @@ pub struct ActorSystem {
     pub pools: Vec<PoolHandle>,
     /// One breaker per bucket, in the order of the buckets.
     pub breakers: Vec<BreakerHandle>,
-    /// The actors' lives, to be started.
+    /// The prepared actors, to be started.
     pub launches: Launches,
 }
 
-/// Makes addresses, vitals and mailboxes, alike for all.
+/// Creates the address, mailbox, statistics and supervision of each actor.
 struct Spawner<'a> {
     config: &'a Config,
     families: &'a ActorFamilies,
     log: &'a Logger,
-    /// What chance begins with.
+    /// Seed of all random choices.
     seed: u64,
 }
 
-/// An actor whose address exists already.
+/// The address and mailbox of an actor that is not built yet.
 struct ActorChannel<C: Component> {
     mailbox: Mailbox<C>,
     receiver: AddressReceiver<ActorShell<C>>,
@@ -99,32 +100,31 @@ impl Spawner<'_> {
         ActorChannel { mailbox, receiver, stats }
     }
 
-    /// Each bucket's actors have their own seed.
+    /// A different seed for each actor name.
     fn seed_for(&self, name: &str) -> u64 {
         name.bytes().fold(self.seed, |seed, byte| seed.rotate_left(5) ^ u64::from(byte))
     }
 
-    fn build<C: Component>(&self, conceived: ActorChannel<C>, component: C) -> Launch {
-        let ActorChannel { mailbox: _, receiver, stats } = conceived;
+    fn build<C: Component>(&self, channel: ActorChannel<C>, component: C) -> Launch {
+        let ActorChannel { mailbox: _, receiver, stats } = channel;
         let supervision = &self.config.supervision;
         let log = self.log.new(o!("actor" => stats.name().to_owned()));
         let metrics = self.families.actor(stats.name());
-        let host = ActorShell::new(component, supervision.window, Arc::clone(&stats), metrics, log.clone());
+        let shell = ActorShell::new(component, supervision.window, Arc::clone(&stats), metrics, log.clone());
         let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let intensity = Intensity::new(restarts_max, supervision.window);
-        Launch::new(Prepared { host, mailbox: receiver, intensity, stats, log })
+        Launch::new(Prepared { shell, mailbox: receiver, intensity, stats, log })
     }
 }
 
-/// Makes every actor once.
+/// Creates every actor once.
 ///
-/// # Errors
-/// A metric's name was taken on the registry.
+/// A metric of the same name is registered already.
 pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<ActorSystem, prometheus::Error> {
     prepare_with_seed(config, registry, log, seed())
 }
 
-/// As `prepare`, with all chance beginning from a seed.
+/// As `prepare`, with a given seed for all random choices.
 pub(crate) fn prepare_with_seed(
     config: &Config,
     registry: &Registry,
@@ -135,51 +135,52 @@ pub(crate) fn prepare_with_seed(
     let families = ActorFamilies::register(registry)?;
     let pool_families = PoolFamilies::register(registry)?;
     let breaker_families = BreakerFamilies::register(registry)?;
-    let nursery = Spawner { config, families: &families, log, seed };
+    let spawner = Spawner { config, families: &families, log, seed };
     let names: Vec<String> = config.buckets.keys().cloned().collect();
     let mut on_workers = Vec::new();
 
     let limiter_metrics = Arc::new(LimiterMetrics::register(registry, &names)?);
-    let (limiter, launch) = limiter(&nursery, &limiter_metrics, now);
+    let (limiter, launch) = limiter(&spawner, &limiter_metrics, now);
     on_workers.push(launch);
 
-    // First all pools, then all breakers: alternating kinds would put every pool on the same one of two workers.
+    // All pools first, then all breakers: in alternation, every pool would be on the same one of two workers.
     let mut pools = Vec::new();
     for (name, bucket) in &config.buckets {
-        let (pool, launch) = pool(&nursery, name, &bucket.upstream, &pool_families);
+        let (pool, launch) = pool(&spawner, name, &bucket.upstream, &pool_families);
         pools.push(pool);
         on_workers.push(launch);
     }
     let mut breakers = Vec::new();
     for (name, bucket) in &config.buckets {
         let circuits = &bucket.upstream.circuit_breaker;
-        let (breaker, launch) = breaker(&nursery, name, circuits, &breaker_families, now);
+        let (breaker, launch) = breaker(&spawner, name, circuits, &breaker_families, now);
         breakers.push(breaker);
         on_workers.push(launch);
     }
 
-    let unborn = nursery.prepare::<Sessions>("sessions");
-    let sessions = SessionsHandle::new(unborn.mailbox.clone());
+    let channel = spawner.prepare::<Sessions>("sessions");
+    let sessions = SessionsHandle::new(channel.mailbox.clone());
     on_workers
-        .push(nursery.build(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
+        .push(spawner.build(channel, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
 
-    let unborn = nursery.prepare::<Monitor>("monitor");
-    let watched = [limiter.actor_stats(), sessions.actor_stats()]
+    let channel = spawner.prepare::<Monitor>("monitor");
+    let watched = [limiter.actor(), sessions.actor()]
         .into_iter()
-        .chain(breakers.iter().map(BreakerHandle::actor_stats))
-        .chain(pools.iter().map(PoolHandle::actor_stats))
-        .chain([&unborn.stats])
+        .chain(breakers.iter().map(BreakerHandle::actor))
+        .chain(pools.iter().map(PoolHandle::actor))
+        .map(SupervisedActor::actor_stats)
+        .chain([&channel.stats])
         .cloned()
         .collect();
     let (monitor, component) = MonitorHandle::new(
-        unborn.mailbox.clone(),
+        channel.mailbox.clone(),
         &config.monitor,
         (config.server.max_concurrent_requests.get(), &config.concurrency),
         watched,
         registry,
         log.clone(),
     )?;
-    let own_thread = vec![nursery.build(unborn, component)];
+    let own_thread = vec![spawner.build(channel, component)];
 
     let actors = Actors {
         monitor,
@@ -194,59 +195,61 @@ pub(crate) fn prepare_with_seed(
     Ok(ActorSystem { actors, pools, breakers, launches: Launches { own_thread, on_workers } })
 }
 
-fn limiter(nursery: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
-    let Config { rate_limit, buckets, keys, api_keys, .. } = nursery.config;
-    let unborn = nursery.prepare::<Limiter>("limiter");
+fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
+    let Config { rate_limit, buckets, keys, api_keys, .. } = spawner.config;
+    let channel = spawner.prepare::<Limiter>("limiter");
     let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
-    let own = keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
-    let of_keys: Vec<Option<RateLimit>> = own.map(|own| own.or(rate_limit.per_key)).collect();
+    let configured =
+        keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
+    let key_limits: Vec<Option<RateLimit>> = configured.map(|limit| limit.or(rate_limit.per_key)).collect();
     let clients_max = rate_limit.table_capacity.get();
-    let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
+    let is_gateway_limited = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
     let sends_headers = rate_limit.headers == LimitHeaders::Always;
-    let closed = Arc::new(AuthLockout::new(clients_max));
-    let of_bucket = |bucket: &BucketConfig| BucketLimits {
-        is_limited: general || bucket.rate_limit.is_some(),
+    let auth_lockout = Arc::new(AuthLockout::new(clients_max));
+    let bucket_limits = |bucket: &BucketConfig| BucketLimits {
+        is_limited: is_gateway_limited || bucket.rate_limit.is_some(),
         costs: bucket.costs,
     };
-    let known = Limits {
-        buckets: buckets.values().map(of_bucket).collect(),
+    let shared = Limits {
+        buckets: buckets.values().map(bucket_limits).collect(),
         costs: rate_limit.cost,
-        is_limited: general,
-        keys: of_keys.iter().map(Option::is_some).collect(),
+        is_limited: is_gateway_limited,
+        keys: key_limits.iter().map(Option::is_some).collect(),
         subjects: rate_limit.per_subject.is_some(),
         sends_headers,
         auth_failures: rate_limit.failed_auth,
-        auth_lockout: Arc::clone(&closed),
+        auth_lockout: Arc::clone(&auth_lockout),
         on_failure: rate_limit.on_failure,
         metrics: Arc::clone(metrics),
         hasher: ahash::RandomState::new(),
     };
-    let handle = LimiterHandle::new(unborn.mailbox.clone(), Arc::new(known));
+    let handle = LimiterHandle::new(channel.mailbox.clone(), Arc::new(shared));
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
-    let per_key = PerKeyState::new(&of_keys, sends_headers, now);
+    let per_key = PerKeyState::new(&key_limits, sends_headers, now);
     let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, sends_headers, now);
     let failures = AuthFailuresState::new(rate_limit.failed_auth, clients_max, now);
     let limiter = Limiter::new(
         state.with_headers(sends_headers),
         (per_key, per_subject),
-        (failures, closed),
+        (failures, auth_lockout),
         Arc::clone(metrics),
     );
-    (handle, nursery.build(unborn, limiter))
+    (handle, spawner.build(channel, limiter))
 }
 
 fn pool(
-    nursery: &Spawner<'_>,
+    spawner: &Spawner<'_>,
     name: &str,
     upstream: &tidegate_config::UpstreamConfig,
     families: &PoolFamilies,
 ) -> (PoolHandle, Launch) {
-    let unborn = nursery.prepare::<Pool>(format!("pool:{name}"));
-    let nudged = unborn.mailbox.clone();
-    let shared = Arc::new(GateShared::new(move || nudged.notify(WakeQueue)));
+    let channel = spawner.prepare::<Pool>(format!("pool:{name}"));
+    let mailbox = channel.mailbox.clone();
+    let shared = Arc::new(GateShared::new(move || mailbox.notify(WakeQueue)));
     let concurrency = &upstream.concurrency;
     let bounds = PoolBounds {
-        // A connection per request: more in flight than connections would queue unseen in the client.
+        // Each request needs a connection: beyond the pool size, requests would queue in the HTTP client, where the
+        // gate cannot see them.
         concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
         queued_max: concurrency.max_queued,
         queue_timeout: concurrency.queue_timeout,
@@ -262,49 +265,50 @@ fn pool(
     let names = credentials.iter().map(|one| one.name().to_owned()).collect();
     let names = PoolNames { bucket: name.to_owned(), endpoints, credentials: names };
     let metrics = families.bucket(name, &names.endpoints, &names.credentials);
-    let signs = Arc::new(EndpointStatsTable::new(names.endpoints.len()));
-    let chance = nursery.seed_for(name);
-    let rotation = LoadBalancer::new(
-        Arc::clone(&signs),
+    let stats = Arc::new(EndpointStatsTable::new(names.endpoints.len()));
+    let seed = spawner.seed_for(name);
+    let load_balancer = LoadBalancer::new(
+        Arc::clone(&stats),
         LoadBalancerSettings::from(&upstream.load_balancing),
-        chance,
+        seed,
         clock::now(),
     );
     let learner = LimitLearner::from_config(&concurrency.adaptive, bounds.concurrent_max, clock::now());
     let samples = learner.as_ref().map(LimitLearner::samples).cloned();
     let budget = RetryBudget::new(upstream.retry.budget, clock::now());
-    let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&signs), rotation, budget);
+    let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&stats), load_balancer, budget);
     let (hedging, hedges) = Hedging::from_config(&upstream.hedging, clock::now());
     let suspects =
         upstream.checks_credentials().then(|| Arc::new(SuspectCredentials::new(credentials.len())));
-    let new_roster = || CredentialSelector::new(&credentials, &shared, upstream.credential_pool);
-    let roster = (!credentials.is_empty()).then(|| new_roster().with_suspects(suspects.clone()));
-    let state = state.with_credential_selector(roster).with_limit_learner(learner).with_hedging(hedging);
-    let alarm = WakeTimer::new(Arc::clone(&shared));
-    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics)
+    let new_selector = || CredentialSelector::new(&credentials, &shared, upstream.credential_pool);
+    let selector = (!credentials.is_empty()).then(|| new_selector().with_suspects(suspects.clone()));
+    let state = state.with_credential_selector(selector).with_limit_learner(learner).with_hedging(hedging);
+    let wake_timer = WakeTimer::new(Arc::clone(&shared));
+    let handle = PoolHandle::new(channel.mailbox.clone(), shared, stats, credentials, bounds, metrics)
         .with_limit_samples(samples)
         .with_hedging(hedges)
         .with_suspects(suspects);
-    (handle, nursery.build(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
+    (handle, spawner.build(channel, Pool::new(state, names, wake_timer, spawner.log.clone())))
 }
 
 fn breaker(
-    nursery: &Spawner<'_>,
+    spawner: &Spawner<'_>,
     name: &str,
     config: &BreakerConfig,
     families: &BreakerFamilies,
     now: Instant,
 ) -> (BreakerHandle, Launch) {
-    let unborn = nursery.prepare::<Breaker>(format!("breaker:{name}"));
-    let board = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), now));
+    let channel = spawner.prepare::<Breaker>(format!("breaker:{name}"));
+    let published = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), now));
     let metrics = Arc::new(families.bucket(name, config));
-    let handle = BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board), config, Arc::clone(&metrics));
-    let seed = nursery.seed_for(name);
-    let component = Breaker::new(name, config, seed, board, metrics, nursery.log.clone());
-    (handle, nursery.build(unborn, component))
+    let handle =
+        BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), config, Arc::clone(&metrics));
+    let seed = spawner.seed_for(name);
+    let component = Breaker::new(name, config, seed, published, metrics, spawner.log.clone());
+    (handle, spawner.build(channel, component))
 }
 
-/// A different seed in every process.
+/// A random seed, different in every process.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
@@ -329,23 +333,23 @@ impl Actors {
             .chain(pools.iter().map(PoolHandle::actor))
     }
 
-    /// Every actor's vital signs.
+    /// The statistics of every actor.
     pub fn actor_stats(&self) -> impl Iterator<Item = &Arc<ActorStats>> {
         self.supervised().map(SupervisedActor::actor_stats)
     }
 
-    /// Copies into gauges what is only looked at when somebody scrapes.
+    /// Updates the gauges that are only computed for a scrape.
     pub fn observe(&self, now: Instant) {
-        for vitals in self.actor_stats() {
-            self.families.observe(vitals, now);
+        for stats in self.actor_stats() {
+            self.families.observe(stats, now);
         }
         self.limiter_metrics.observe(now);
         self.pool_families.observe_total(self.pools.iter().map(|pool| pool.observe(now)).sum());
         self.monitor.observe();
     }
 
-    /// Has the actors of a name crash: `pool` and `breaker` name every bucket's, `pool:NAME` and `breaker:NAME` one. Returns
-    /// how many.
+    /// Crashes the actors with this name: `pool` and `breaker` mean those of every bucket, `pool:NAME` and
+    /// `breaker:NAME` that of one bucket. Returns their number.
     ///
     /// # Errors
     /// There is none of that name.
@@ -353,7 +357,7 @@ impl Actors {
         self.for_each_named(name, |actor| actor.crash(crash))
     }
 
-    /// Has the actors of a name stand still, named as for a crash. Returns how many.
+    /// Blocks the threads of the actors with this name, as for `crash`. Returns their number.
     ///
     /// # Errors
     /// There is none of that name.
@@ -364,15 +368,15 @@ impl Actors {
     fn for_each_named(
         &self,
         name: &str,
-        disturb: impl Fn(&dyn SupervisedActor),
+        action: impl Fn(&dyn SupervisedActor),
     ) -> Result<usize, UnknownActor> {
         let is_named = |actor: &&dyn SupervisedActor| {
             let own = actor.actor_stats().name();
             own == name || own.strip_prefix(name).is_some_and(|bucket| bucket.starts_with(':'))
         };
-        let count = self.supervised().filter(is_named).map(disturb).count();
+        let count = self.supervised().filter(is_named).map(action).count();
         if count == 0 {
-            let known = self.actor_stats().map(|vitals| vitals.name().to_owned()).collect();
+            let known = self.actor_stats().map(|stats| stats.name().to_owned()).collect();
             return Err(UnknownActor { name: name.to_owned(), known });
         }
         Ok(count)

@@ -1,41 +1,43 @@
-//! The few words all components share.
+//! Types that all components share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-/// A configured bucket, as an index into every per-bucket table: invented names cannot grow one.
+/// A configured bucket, as an index into every per-bucket table. Unknown names in requests cannot grow such a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BucketId(u16);
 
 impl BucketId {
-    /// The bucket at this place of the configuration, which bounds buckets at 65,536.
+    /// The bucket at this index of the configuration, which allows at most 65,536 buckets.
     pub const fn new(index: u16) -> Self {
         Self(index)
     }
 
-    /// The place in a per-bucket table.
+    /// The index in a per-bucket table.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A configured client key or API key, as an index into every per-key table: invented keys cannot grow one.
+/// A configured client key or API key, as an index into every per-key table. Unknown keys in requests cannot grow
+/// such a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(u32);
 
 impl KeyId {
-    /// The key at this place of the configuration; API keys come after client keys.
+    /// The key at this index of the configuration; API keys follow the client keys.
     pub const fn new(index: u32) -> Self {
         Self(index)
     }
 
-    /// The place in a per-key table.
+    /// The index in a per-key table.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What a client address counts as for limits (L3): IPv4 whole, mapped IPv4 unmapped, IPv6 by /64.
+/// The key of a client address for limits (L3): a whole IPv4 address, IPv4-mapped IPv6 as IPv4, IPv6 by its /64
+/// network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IpKey {
     /// One IPv4 address.
@@ -57,7 +59,7 @@ impl From<IpAddr> for IpKey {
 }
 
 impl IpKey {
-    /// A number that is the same for the same key.
+    /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(self) -> u64 {
         match self {
             Self::V4(bits) => u64::from(bits),
@@ -66,26 +68,26 @@ impl IpKey {
     }
 }
 
-/// A client as far as bounds on what one client holds tell clients apart.
+/// A client, for limits on what one client may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// The holder of a client key or API key.
     Key(KeyId),
-    /// The subject of a token, by its hash: subjects with the same hash are one client.
+    /// The subject of a token, by its hash. Subjects with the same hash count as one client.
     Subject(u64),
-    /// An address that proved nothing else.
+    /// The address of a client without authentication.
     Address(IpKey),
 }
 
 impl ClientId {
-    /// The subject of a token.
+    /// The client of a token's subject.
     pub fn subject(name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         Self::Subject(hasher.finish())
     }
 
-    /// A number that is the same for the same client.
+    /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(self) -> u64 {
         match self {
             Self::Key(key) => key.index() as u64,
@@ -95,21 +97,21 @@ impl ClientId {
     }
 }
 
-/// What a request does, as far as circuits and limits tell requests apart.
+/// The class of a request's operation, for circuits and limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationClass {
-    /// Objects and their metadata are read.
+    /// Reads objects or their metadata.
     Read,
-    /// Anything is changed.
+    /// Changes anything.
     Write,
-    /// A bucket is listed.
+    /// Lists a bucket.
     List,
 }
 
 impl OperationClass {
     pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::List];
 
-    /// The word in labels and in the status document.
+    /// The value in metric labels and in the status document.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -118,7 +120,7 @@ impl OperationClass {
         }
     }
 
-    /// Its place in a table that has one for each.
+    /// The index in a per-class table.
     pub(crate) fn index(self) -> u8 {
         match self {
             Self::Read => 0,

@@ -1,4 +1,4 @@
-//! Mailbox slots and gates in every interleaving (S7, P4): the source of `count.rs` on loom's atomics.
+//! Mailbox slots and gates under every interleaving (S7, P4): the source of `count.rs` on loom's atomics.
 
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,28 +18,29 @@ use loom::thread;
 fn a_bounded_count_is_never_exceeded() {
     loom::model(|| {
         let slots = Arc::new(BoundedCount::new(1));
-        let holders = Arc::new(AtomicUsize::new(0));
+        let inside = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..2)
             .map(|_| {
-                let (slots, holders) = (Arc::clone(&slots), Arc::clone(&holders));
+                let (slots, inside) = (Arc::clone(&slots), Arc::clone(&inside));
                 thread::spawn(move || {
                     if slots.try_acquire() {
-                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
-                        holders.fetch_sub(1, Ordering::SeqCst);
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
                         slots.release();
                     }
                 })
             })
             .collect();
-        for handle in threads {
-            handle.join().unwrap();
+        for thread in threads {
+            thread.join().unwrap();
         }
         assert_eq!(slots.in_use(), 0);
         assert!(slots.try_acquire());
     });
 }
 
-/// P4: a ticket dropped while the actor queues a waiter is never lost: the actor sees it, or is woken
+/// P4: a ticket dropped while the actor queues a waiter is never lost: the actor sees the release, or a wake-up is
+/// sent
 #[test]
 fn no_wake_up_is_lost() {
     loom::model(|| {
@@ -56,11 +57,11 @@ fn no_wake_up_is_lost() {
         };
         let seen_free = gate.publish_waiting(1) == 0;
         dropper.join().unwrap();
-        assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter waits for ever");
+        assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter would never be woken");
     });
 }
 
-/// C3, P4: a resource beside the gate that is released while the actor queues a waiter is never lost either
+/// C3, P4: a release of something other than a permit while the actor queues a waiter is never lost either
 #[test]
 fn no_wake_up_for_something_else_is_lost() {
     loom::model(|| {
@@ -78,13 +79,13 @@ fn no_wake_up_for_something_else_is_lost() {
         gate.publish_waiting(1);
         let seen_free = in_use.load(Ordering::Acquire) == 0;
         dropper.join().unwrap();
-        assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter waits for ever");
+        assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter would never be woken");
     });
 }
 
-/// P4: wake-ups coalesce, but one sent after the actor began to count is not lost
+/// P4: wake-ups are coalesced, but a release after the actor began to count sends another one
 #[test]
-fn a_wake_up_during_the_count_is_sent_again() {
+fn a_release_during_the_count_sends_another_wake_up() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let wakes = Arc::new(AtomicUsize::new(0));
@@ -101,7 +102,7 @@ fn a_wake_up_during_the_count_is_sent_again() {
                 })
             })
             .collect();
-        // The actor handles a wake-up, whether or not one was sent: each release is counted or sends another one.
+        // The actor handles a wake-up, whether or not one was sent: it counts, and later releases send another.
         gate.wake_received();
         let counted = 2 - gate.live();
         for dropper in droppers {

@@ -40,7 +40,7 @@ async fn a_port_that_comes_back_ends_the_open_time() {
     serves(&gateway).await;
     gateway.wait_for_log_line("endpoint can be connected to again", |line| line["bucket"] == "b").await;
     gateway
-        .wait_for_log_line("circuit half-open, its upstream can be connected to again", |line| {
+        .wait_for_log_line("circuit half-open because a connection to its upstream succeeded", |line| {
             line["class"] == "read"
         })
         .await;

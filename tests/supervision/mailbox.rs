@@ -43,7 +43,9 @@ async fn a_message_that_crashed_twice_is_refused_and_reported() {
     let rejected = "actor_messages_rejected_total{actor=\"limiter\",reason=\"poison\"}";
     assert_eq!(gateway.metric(rejected).await, 1.0);
     gateway
-        .wait_for_log_line("poison message: its like is refused", |line| line["message"] == "limiter.admit")
+        .wait_for_log_line("message refused: the same fingerprint crashed the actor twice", |line| {
+            line["message"] == "limiter.admit"
+        })
         .await;
     wait_for("the fingerprint is unblocked after its window", || async {
         (gateway.get("/a/k").await.complete_status() == 200).then_some(())

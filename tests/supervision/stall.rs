@@ -24,12 +24,16 @@ async fn a_stalled_actor_is_reported_until_it_continues() {
         (state == wanted).then_some(())
     };
     wait_for("the pool stalls", || state("stalled")).await;
-    gateway.wait_for_log_line("actor stalls", |line| line["stalled"] == "pool:b").await;
+    gateway
+        .wait_for_log_line("actor stalled: messages wait and none was handled for a second", |line| {
+            line["stalled"] == "pool:b"
+        })
+        .await;
     assert_eq!(gateway.metric("actor_state{actor=\"pool:b\"}").await, 1.0);
     assert_eq!(gateway.actor("limiter").await["state"], "running", "requests of other threads continue");
 
     wait_for("the pool moves again", || state("running")).await;
-    gateway.wait_for_log_line("actor moves again", |line| line["stalled"] == "pool:b").await;
+    gateway.wait_for_log_line("actor handles messages again", |line| line["stalled"] == "pool:b").await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "requests are served again");
     drop(waiting);
     assert_eq!(gateway.generation("pool:b").await, before, "it was not restarted for that");

@@ -1,4 +1,4 @@
-//! The breaker's messages and its shell.
+//! Messages and shell of the breaker actor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::mailbox::ActorMessage;
 
-/// May a request be tried? The ticket is built into the reply from what the message brings along.
+/// Asks for a ticket. The actor builds it in the reply from `shared`.
 pub(crate) struct AcquireTicket {
     pub(crate) circuit: CircuitId,
     pub(crate) shared: Arc<BreakerShared>,
@@ -34,7 +34,7 @@ impl ActorMessage for AcquireTicket {
     }
 }
 
-/// How calls through a closed circuit went: some successes, then perhaps one that tells against the upstream.
+/// Reports calls of a closed circuit: some successes, then at most one adverse outcome.
 pub(crate) struct ReportCalls {
     pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
@@ -51,7 +51,7 @@ impl ActorMessage for ReportCalls {
     }
 }
 
-/// How a trial went.
+/// Reports the outcome of a trial.
 pub(crate) struct ReportTrial {
     pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
@@ -68,7 +68,7 @@ impl ActorMessage for ReportTrial {
     }
 }
 
-/// The upstream could be connected to, in this generation's open time.
+/// Reports that a connection to the upstream was made during this generation's open time.
 pub(crate) struct ReportConnected {
     pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
@@ -83,7 +83,7 @@ impl ActorMessage for ReportConnected {
     }
 }
 
-/// May a request wait until it may be tried? Those who wait get their tickets built from what the message brings along.
+/// Asks for a ticket, or to be queued for one. The actor builds a queued request's ticket from `shared`.
 pub(crate) struct WaitForCircuit {
     pub(crate) circuit: CircuitId,
     pub(crate) shared: Arc<BreakerShared>,
@@ -98,13 +98,13 @@ impl ActorMessage for WaitForCircuit {
     }
 }
 
-/// Yes, now or later.
+/// The decision for `WaitForCircuit`: admit now, or queue.
 pub(crate) enum WaitDecision {
     Admit(CircuitAdmission),
     Wait,
 }
 
-/// The open time is up, and somebody waits for that.
+/// Reports that the open time has elapsed. Sent by a waiter, because the actor has no timer.
 pub(crate) struct OpenTimeElapsed {
     pub(crate) circuit: CircuitId,
 }
@@ -121,9 +121,9 @@ impl ActorMessage for OpenTimeElapsed {
 /// The component: one bucket's circuits.
 pub(crate) struct Breaker {
     bucket: Box<str>,
-    /// In the order of their IDs.
+    /// Indexed by `CircuitId`.
     circuits: Vec<Circuit>,
-    /// Where requests wait for each of them.
+    /// The queue of each circuit.
     queues: Vec<CircuitQueue<CircuitWaiter>>,
     per_operation: bool,
     published: Arc<PublishedCircuits>,
@@ -132,7 +132,7 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    /// The bucket's circuits, closed unless they are forced open.
+    /// The bucket's circuits: closed, or open if the mode is `forced_open`.
     pub(crate) fn new(
         bucket: &str,
         config: &BreakerConfig,
@@ -141,7 +141,7 @@ impl Breaker {
         metrics: Arc<BreakerMetrics>,
         log: Logger,
     ) -> Self {
-        // Each circuit has a seed of its own, or all that re-open together would be tried together.
+        // A different seed for each circuit: circuits that re-open together must not be tried together.
         let ids = || circuit_id::labelled_circuits(config.per_operation).map(|(circuit, _)| circuit);
         let circuit = |id: CircuitId| Circuit::new(config.clone(), seed.wrapping_add(id.index() as u64));
         let this = Self {
@@ -163,17 +163,17 @@ impl Breaker {
         self.metrics.published(circuit, &snapshot);
     }
 
-    /// Lets through who waits, in order, as long as the circuit does.
+    /// Admits waiters in order, as long as the circuit admits requests.
     fn admit_waiters(&mut self, circuit: CircuitId, now: Instant) {
         let at = circuit.index();
         while !self.queues[at].is_empty()
-            && let Ok(entry) = self.circuits[at].admit(now)
+            && let Ok(admission) = self.circuits[at].admit(now)
             && let Some(CircuitWaiter { shared, ticket }) = self.queues[at].pop()
         {
-            let (pass, transition) = self.circuits[at].acquire(entry, now);
+            let (ticket_kind, transition) = self.circuits[at].acquire(admission, now);
             self.publish_transition(circuit, transition);
-            // One that left in this moment drops its ticket, which tells us so.
-            drop(ticket.send(BreakerTicket::new(shared, circuit, pass)));
+            // A waiter that has just left drops its ticket, which reports back to this actor.
+            drop(ticket.send(BreakerTicket::new(shared, circuit, ticket_kind)));
         }
     }
 
@@ -191,7 +191,7 @@ impl Breaker {
             }
             CircuitTransition::HalfOpened => info!(log, "circuit half-open"),
             CircuitTransition::HalfOpenedByConnect => {
-                info!(log, "circuit half-open, its upstream can be connected to again")
+                info!(log, "circuit half-open because a connection to its upstream succeeded")
             }
             CircuitTransition::Closed => info!(log, "circuit closed"),
         }
@@ -202,7 +202,7 @@ impl Component for Breaker {
     fn rebuild(&mut self, now: Instant) {
         for (circuit, _) in circuit_id::labelled_circuits(self.per_operation) {
             let last = self.published.snapshot(circuit);
-            // They see the crash.
+            // Their asks end with `Crashed`.
             self.queues[circuit.index()].clear();
             let transition = self.circuits[circuit.index()].rebuild(last, now);
             self.publish_transition(circuit, transition);
@@ -220,13 +220,13 @@ impl MessageHandler<AcquireTicket> for Breaker {
     fn apply(
         &mut self,
         message: AcquireTicket,
-        entry: Self::Decision,
+        admission: Self::Decision,
         now: Instant,
     ) -> Result<BreakerTicket, CircuitRefusal> {
         let AcquireTicket { circuit, shared } = message;
-        let (pass, transition) = self.circuits[circuit.index()].acquire(entry?, now);
+        let (ticket_kind, transition) = self.circuits[circuit.index()].acquire(admission?, now);
         self.publish_transition(circuit, transition);
-        Ok(BreakerTicket::new(shared, circuit, pass))
+        Ok(BreakerTicket::new(shared, circuit, ticket_kind))
     }
 }
 
@@ -281,11 +281,11 @@ impl MessageHandler<WaitForCircuit> for Breaker {
     type Decision = Result<WaitDecision, CircuitRefusal>;
 
     fn decide(&self, message: &WaitForCircuit, now: Instant) -> Self::Decision {
-        let room = &self.queues[message.circuit.index()];
+        let queue = &self.queues[message.circuit.index()];
         match self.circuits[message.circuit.index()].admit(now) {
-            Ok(entry) if room.is_empty() => Ok(WaitDecision::Admit(entry)),
+            Ok(admission) if queue.is_empty() => Ok(WaitDecision::Admit(admission)),
             Err(forced @ CircuitRefusal::Forced { .. }) => Err(forced),
-            _ if self.published.waiting(message.circuit) < room.capacity() => Ok(WaitDecision::Wait),
+            _ if self.published.waiting(message.circuit) < queue.capacity() => Ok(WaitDecision::Wait),
             admitted => Err(admitted.err().unwrap_or(CircuitRefusal::TRIALS_TAKEN)),
         }
     }
@@ -298,18 +298,17 @@ impl MessageHandler<WaitForCircuit> for Breaker {
     ) -> Result<WaitReply, CircuitRefusal> {
         let WaitForCircuit { circuit, shared } = message;
         match decision? {
-            WaitDecision::Admit(entry) => {
-                let (pass, transition) = self.circuits[circuit.index()].acquire(entry, now);
+            WaitDecision::Admit(admission) => {
+                let (ticket_kind, transition) = self.circuits[circuit.index()].acquire(admission, now);
                 self.publish_transition(circuit, transition);
-                Ok(WaitReply::Admitted(BreakerTicket::new(shared, circuit, pass)))
+                Ok(WaitReply::Admitted(BreakerTicket::new(shared, circuit, ticket_kind)))
             }
             WaitDecision::Wait => {
-                let (ticket, waits) = oneshot::channel();
+                let (ticket, receiver) = oneshot::channel();
                 self.queues[circuit.index()].push(CircuitWaiter { shared, ticket });
                 self.admit_waiters(circuit, now);
-                let place =
-                    WaitSlot::acquire(Arc::clone(&self.published), Arc::clone(&self.metrics), circuit);
-                Ok(WaitReply::Queued(waits, place))
+                let slot = WaitSlot::acquire(Arc::clone(&self.published), Arc::clone(&self.metrics), circuit);
+                Ok(WaitReply::Queued(receiver, slot))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The calls a closed circuit judges by: failures in a row, and the last calls as bits, once for failed and once for slow.
+//! The calls that open a closed circuit: consecutive failures, and the last calls as two bit fields, failed and slow.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use tidegate_config::BreakerConfig;
 
 use crate::breaker::outcome::{AdverseOutcome, FailureCause};
 
-/// Bits there are; the configuration's window is no longer.
+/// Bits of the window; `window_calls` in the configuration is at most this.
 const BITS: u32 = u128::BITS;
 
-/// From where on a tally is bad.
+/// The thresholds that open a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TripThresholds {
-    failures_in_a_row: u32,
+    consecutive_failures: u32,
     failure_percent: u32,
-    /// None: no call is slow.
+    /// None: no call counts as slow.
     slow_percent: Option<u32>,
     window_calls: u32,
     minimum_calls: u32,
@@ -23,7 +23,7 @@ pub(crate) struct TripThresholds {
 impl From<&BreakerConfig> for TripThresholds {
     fn from(config: &BreakerConfig) -> Self {
         Self {
-            failures_in_a_row: config.failure_threshold.get(),
+            consecutive_failures: config.failure_threshold.get(),
             failure_percent: config.failure_rate_threshold.get(),
             slow_percent: config.slow_call_duration.map(|_: Duration| config.slow_call_rate_threshold.get()),
             window_calls: config.window_calls.get().min(BITS),
@@ -32,11 +32,12 @@ impl From<&BreakerConfig> for TripThresholds {
     }
 }
 
-/// What is remembered of the calls.
+/// The recorded calls of a closed circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct CallWindow {
     consecutive_failures: u32,
-    /// Whether one of them got further than to a connection that failed: its upstream answered, or was silent.
+    /// Whether a failure among them came after the connection was made: the upstream answered, or did not answer in
+    /// time.
     was_answered: bool,
     /// The newest call is the lowest bit.
     failed: u128,
@@ -55,7 +56,7 @@ impl CallWindow {
         }
     }
 
-    /// A time-out is the slowest of calls, so it is both.
+    /// Records a failed or slow call. A timeout counts as both.
     pub(super) fn record_adverse(&mut self, adverse: AdverseOutcome) {
         let (failed, slow) = match adverse {
             AdverseOutcome::Failed(failure) => {
@@ -64,7 +65,7 @@ impl CallWindow {
             AdverseOutcome::Slow => (false, true),
         };
         self.consecutive_failures = if failed { self.consecutive_failures.saturating_add(1) } else { 0 };
-        // A connection that breaks is how the end of a process begins.
+        // A reset does not count as answered: connections break when the upstream's process ends.
         let cause = adverse.failure().cause;
         self.was_answered =
             failed && (self.was_answered || !(cause.is_unreachable() || cause == FailureCause::Reset));
@@ -73,7 +74,7 @@ impl CallWindow {
         self.slow = self.slow << 1 | u128::from(slow);
     }
 
-    /// Too many failures in a row, or too many of the last calls failed or slow.
+    /// Whether the consecutive failures, or the rate of failed or slow calls in the window, reach a threshold.
     pub(super) fn is_bad(&self, thresholds: &TripThresholds) -> bool {
         let calls = self.calls.min(thresholds.window_calls);
         let recent = u128::MAX >> (BITS - thresholds.window_calls.clamp(1, BITS));
@@ -82,12 +83,13 @@ impl CallWindow {
         let is_rate_bad = calls >= thresholds.minimum_calls
             && (reaches(self.failed, thresholds.failure_percent)
                 || thresholds.slow_percent.is_some_and(|percent| reaches(self.slow, percent)));
-        self.consecutive_failures >= thresholds.failures_in_a_row || is_rate_bad
+        self.consecutive_failures >= thresholds.consecutive_failures || is_rate_bad
     }
 
-    /// Whether a row of failures is bad in which nobody answered. A share of failures has others between them.
+    /// Whether the consecutive failures reach the threshold and no call among them was answered. A failure rate does
+    /// not count: it has successes between the failures.
     pub(super) fn is_unreachable(&self, thresholds: &TripThresholds) -> bool {
-        self.consecutive_failures >= thresholds.failures_in_a_row && !self.was_answered
+        self.consecutive_failures >= thresholds.consecutive_failures && !self.was_answered
     }
 
     pub(super) fn consecutive_failures(&self) -> u32 {
@@ -100,82 +102,82 @@ mod tests {
     use super::*;
     use crate::breaker::outcome::CallFailure;
 
-    const BY_DEFAULT: TripThresholds = TripThresholds {
-        failures_in_a_row: 5,
+    const DEFAULT: TripThresholds = TripThresholds {
+        consecutive_failures: 5,
         failure_percent: 50,
         slow_percent: None,
         window_calls: 100,
         minimum_calls: 20,
     };
-    const NO_ROW: TripThresholds = TripThresholds { failures_in_a_row: 1000, ..BY_DEFAULT };
+    const NO_CONSECUTIVE: TripThresholds = TripThresholds { consecutive_failures: 1000, ..DEFAULT };
 
     fn failure(cause: FailureCause) -> AdverseOutcome {
         AdverseOutcome::Failed(CallFailure { cause, retry_after: None })
     }
 
-    /// A success, a failure, a time-out, a slow success.
-    fn tally(calls: &str) -> CallWindow {
-        let mut tally = CallWindow::default();
-        for call in calls.chars() {
+    /// Records one call per character: `s` success, `f` failure, `t` timeout, `w` slow success.
+    fn record(outcomes: &str) -> CallWindow {
+        let mut window = CallWindow::default();
+        for call in outcomes.chars() {
             match call {
-                'f' => tally.record_adverse(failure(FailureCause::Reset)),
-                't' => tally.record_adverse(failure(FailureCause::Timeout)),
-                'w' => tally.record_adverse(AdverseOutcome::Slow),
-                _ => tally.record_successes(1),
+                'f' => window.record_adverse(failure(FailureCause::Reset)),
+                't' => window.record_adverse(failure(FailureCause::Timeout)),
+                'w' => window.record_adverse(AdverseOutcome::Slow),
+                _ => window.record_successes(1),
             }
         }
-        tally
+        window
     }
 
     /// B1
     #[test]
-    fn failures_in_a_row_are_bad_and_a_success_starts_the_row_over() {
-        assert!(!tally("ffff").is_bad(&BY_DEFAULT));
-        assert!(tally("fffff").is_bad(&BY_DEFAULT));
-        assert!(!tally("ffffsffff").is_bad(&BY_DEFAULT));
-        assert!(!tally("ffffwffff").is_bad(&BY_DEFAULT), "slow is no failure");
+    fn consecutive_failures_open_and_a_success_resets_them() {
+        assert!(!record("ffff").is_bad(&DEFAULT));
+        assert!(record("fffff").is_bad(&DEFAULT));
+        assert!(!record("ffffsffff").is_bad(&DEFAULT));
+        assert!(!record("ffffwffff").is_bad(&DEFAULT), "a slow call is no failure");
     }
 
     /// B1
     #[test]
-    fn half_of_at_least_twenty_calls_is_bad() {
-        assert!(!tally(&"sf".repeat(9)).is_bad(&BY_DEFAULT), "18 calls are no rate");
-        assert!(tally(&"sf".repeat(10)).is_bad(&BY_DEFAULT));
-        assert!(!tally(&"ssf".repeat(30)).is_bad(&BY_DEFAULT), "a third");
-        let third = TripThresholds { failure_percent: 33, ..BY_DEFAULT };
-        assert!(tally(&"ssf".repeat(30)).is_bad(&third));
-        let few = TripThresholds { minimum_calls: 4, ..BY_DEFAULT };
-        assert!(tally("sfsf").is_bad(&few) && !tally("sff").is_bad(&few));
+    fn half_of_at_least_twenty_calls_opens() {
+        assert!(!record(&"sf".repeat(9)).is_bad(&DEFAULT), "18 calls are below the minimum");
+        assert!(record(&"sf".repeat(10)).is_bad(&DEFAULT));
+        assert!(!record(&"ssf".repeat(30)).is_bad(&DEFAULT), "a third");
+        let third = TripThresholds { failure_percent: 33, ..DEFAULT };
+        assert!(record(&"ssf".repeat(30)).is_bad(&third));
+        let few = TripThresholds { minimum_calls: 4, ..DEFAULT };
+        assert!(record("sfsf").is_bad(&few) && !record("sff").is_bad(&few));
     }
 
     /// B1
     #[test]
     fn only_the_last_hundred_calls_count() {
-        assert!(tally(&"sf".repeat(50)).is_bad(&BY_DEFAULT));
-        let mut mixed = tally(&"f".repeat(100));
+        assert!(record(&"sf".repeat(50)).is_bad(&DEFAULT));
+        let mut mixed = record(&"f".repeat(100));
         mixed.record_successes(51);
-        assert!(!mixed.is_bad(&NO_ROW), "49 of the last 100 failed");
-        assert!(tally(&format!("{}{}", "s".repeat(500), "f".repeat(50))).is_bad(&NO_ROW));
-        let mut old = tally(&"f".repeat(500));
+        assert!(!mixed.is_bad(&NO_CONSECUTIVE), "49 of the last 100 failed");
+        assert!(record(&format!("{}{}", "s".repeat(500), "f".repeat(50))).is_bad(&NO_CONSECUTIVE));
+        let mut old = record(&"f".repeat(500));
         old.record_successes(1000);
-        assert!(!old.is_bad(&NO_ROW));
-        let short = TripThresholds { window_calls: 20, ..NO_ROW };
-        assert!(tally(&format!("{}{}", "s".repeat(90), "sf".repeat(10))).is_bad(&short));
-        let long = TripThresholds { window_calls: 128, failure_percent: 100, ..NO_ROW };
+        assert!(!old.is_bad(&NO_CONSECUTIVE));
+        let short = TripThresholds { window_calls: 20, ..NO_CONSECUTIVE };
+        assert!(record(&format!("{}{}", "s".repeat(90), "sf".repeat(10))).is_bad(&short));
+        let long = TripThresholds { window_calls: 128, failure_percent: 100, ..NO_CONSECUTIVE };
         assert!(
-            tally(&"f".repeat(200)).is_bad(&long) && !tally(&format!("s{}", "f".repeat(127))).is_bad(&long)
+            record(&"f".repeat(200)).is_bad(&long) && !record(&format!("s{}", "f".repeat(127))).is_bad(&long)
         );
     }
 
-    /// B1: the slow-call rate, in which a time-out counts too
+    /// B1: the slow-call rate, in which a timeout counts too
     #[test]
-    fn half_of_the_calls_slow_is_bad_where_slow_calls_count() {
-        let slow = TripThresholds { slow_percent: Some(50), ..BY_DEFAULT };
-        assert!(tally(&"sw".repeat(10)).is_bad(&slow));
-        assert!(!tally(&"sw".repeat(10)).is_bad(&BY_DEFAULT), "nobody said what is slow");
-        assert!(!tally(&"sw".repeat(9)).is_bad(&slow), "18 calls are no rate");
-        assert!(!tally(&"ssw".repeat(30)).is_bad(&slow), "a third");
-        assert!(tally(&"swst".repeat(5)).is_bad(&slow), "a quarter slow, a quarter timed out");
-        assert!(!tally(&"swsf".repeat(5)).is_bad(&slow), "a quarter slow, a quarter failed at once");
+    fn half_of_the_calls_slow_opens_where_slow_calls_count() {
+        let slow = TripThresholds { slow_percent: Some(50), ..DEFAULT };
+        assert!(record(&"sw".repeat(10)).is_bad(&slow));
+        assert!(!record(&"sw".repeat(10)).is_bad(&DEFAULT), "no call counts as slow");
+        assert!(!record(&"sw".repeat(9)).is_bad(&slow), "18 calls are below the minimum");
+        assert!(!record(&"ssw".repeat(30)).is_bad(&slow), "a third");
+        assert!(record(&"swst".repeat(5)).is_bad(&slow), "a quarter slow, a quarter timed out");
+        assert!(!record(&"swsf".repeat(5)).is_bad(&slow), "a quarter slow, a quarter failed at once");
     }
 }

@@ -1,10 +1,11 @@
-//! The circuits of one bucket, by class of operation.
+//! The circuits of one bucket, one for each operation class.
 //!
-//! Listing is what stores fail at first, writing what they refuse when they are full: neither says much about reading. So a
-//! bucket has a circuit for each class, unless `circuit_breaker.per_operation` is off; then one circuit serves all classes.
-//! An ID is the index in the bucket's tables and has no meaning outside its bucket.
-//! Deliberately absent: a failure in one class that counts in the others. An upstream that is gone is found out by each
-//! class after its own few failures, and none of them waits for another to be well.
+//! Listings are the first operations to fail in an overloaded store, and writes fail when it is full; neither says
+//! much about reads. So a bucket has one circuit per class, or a single circuit if `circuit_breaker.per_operation` is
+//! off. An ID is the index in the bucket's tables and has no meaning outside its bucket.
+//!
+//! A failure in one class does not count in the others. Each class detects a dead upstream after its own failures,
+//! and none waits for another to recover.
 
 use crate::types::OperationClass;
 
@@ -13,12 +14,12 @@ use crate::types::OperationClass;
 pub struct CircuitId(u8);
 
 impl CircuitId {
-    /// The circuit of a class; the single circuit where classes are not told apart.
+    /// The circuit of a class, or the single circuit if `per_operation` is off.
     pub(crate) fn for_class(class: OperationClass, per_operation: bool) -> Self {
         Self(if per_operation { class.index() } else { 0 })
     }
 
-    /// How many circuits a bucket has.
+    /// Number of circuits of a bucket.
     pub(crate) fn count(per_operation: bool) -> usize {
         labelled_circuits(per_operation).count()
     }
@@ -42,7 +43,7 @@ pub(crate) fn labelled_circuits(per_operation: bool) -> impl Iterator<Item = (Ci
 mod tests {
     use super::*;
 
-    /// B1: every class has its own circuit, or all classes share the one there is
+    /// B1: every class has its own circuit, or all classes share the single one
     #[test]
     fn an_id_is_the_index_in_the_buckets_tables() {
         let ids = |per_operation| labelled_circuits(per_operation).map(|(circuit, _)| circuit.index());

@@ -1,17 +1,18 @@
-//! Where requests wait for one circuit, first come first served.
+//! The queue of requests that wait for one circuit, first come first served.
 //!
-//! The room only keeps the order. How many are in it is told by their places (`hold.rs`), which those who leave give up
-//! by themselves; what they leave behind here is passed over when its turn comes, and swept out before it piles up.
+//! The queue owns only the order. The number of waiters is counted by their slots (`circuit_wait.rs`), which a
+//! cancelled waiter releases itself. The entry it cancelled here is skipped by `pop`, and removed by `push` when the
+//! queue is full.
 
 use std::collections::VecDeque;
 
-/// Somebody who waits.
+/// A queued request.
 pub(crate) trait Waiter {
-    /// Whether it has left.
+    /// Whether the request no longer waits.
     fn is_cancelled(&self) -> bool;
 }
 
-/// Those who wait.
+/// The queue of one circuit.
 #[derive(Debug)]
 pub(crate) struct CircuitQueue<W> {
     waiting: VecDeque<W>,
@@ -19,7 +20,7 @@ pub(crate) struct CircuitQueue<W> {
 }
 
 impl<W: Waiter> CircuitQueue<W> {
-    /// A room for so many at a time.
+    /// An empty queue for this many waiters.
     pub(crate) fn new(capacity: usize) -> Self {
         Self { waiting: VecDeque::new(), capacity }
     }
@@ -28,12 +29,12 @@ impl<W: Waiter> CircuitQueue<W> {
         self.capacity
     }
 
-    /// Whether nobody waits any more.
+    /// Whether no request waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.iter().all(Waiter::is_cancelled)
     }
 
-    /// Takes somebody in, behind all others.
+    /// Appends a waiter.
     pub(crate) fn push(&mut self, waiter: W) {
         if self.waiting.len() >= self.capacity {
             self.waiting.retain(|waiter| !waiter.is_cancelled());
@@ -41,7 +42,7 @@ impl<W: Waiter> CircuitQueue<W> {
         self.waiting.push_back(waiter);
     }
 
-    /// Whose turn it is.
+    /// Removes the first waiter that is not cancelled.
     pub(crate) fn pop(&mut self) -> Option<W> {
         while let Some(waiter) = self.waiting.pop_front() {
             if !waiter.is_cancelled() {
@@ -51,7 +52,7 @@ impl<W: Waiter> CircuitQueue<W> {
         None
     }
 
-    /// Sends everybody away.
+    /// Removes all waiters.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
     }
@@ -72,34 +73,34 @@ mod tests {
         }
     }
 
-    /// B2: those who wait are let through in the order in which they came, and those who left are passed over
+    /// B2: waiters are popped in the order in which they came, and cancelled ones are skipped
     #[test]
     fn waiters_leave_in_order() {
-        let mut room = CircuitQueue::new(4);
-        let leaves: Vec<_> = (0..4).map(|_| Rc::new(Cell::new(false))).collect();
-        for (number, leaves) in (0..).zip(&leaves) {
-            room.push(TestWaiter(number, Rc::clone(leaves)));
+        let mut queue = CircuitQueue::new(4);
+        let cancelled: Vec<_> = (0..4).map(|_| Rc::new(Cell::new(false))).collect();
+        for (number, flag) in (0..).zip(&cancelled) {
+            queue.push(TestWaiter(number, Rc::clone(flag)));
         }
-        leaves[0].set(true);
-        leaves[2].set(true);
-        assert!(!room.is_empty());
-        let order: Vec<u32> = std::iter::from_fn(|| room.pop()).map(|somebody| somebody.0).collect();
+        cancelled[0].set(true);
+        cancelled[2].set(true);
+        assert!(!queue.is_empty());
+        let order: Vec<u32> = std::iter::from_fn(|| queue.pop()).map(|waiter| waiter.0).collect();
         assert_eq!(order, [1, 3]);
     }
 
-    /// B2: those who left do not pile up
+    /// B2: cancelled waiters do not accumulate
     #[test]
     fn cancelled_waiters_are_removed() {
-        let mut room = CircuitQueue::new(3);
+        let mut queue = CircuitQueue::new(3);
         for number in 0..1000 {
-            let leaves = Rc::new(Cell::new(false));
-            room.push(TestWaiter(number, Rc::clone(&leaves)));
-            leaves.set(true);
-            assert!(room.waiting.len() <= 3);
+            let cancelled = Rc::new(Cell::new(false));
+            queue.push(TestWaiter(number, Rc::clone(&cancelled)));
+            cancelled.set(true);
+            assert!(queue.waiting.len() <= 3);
         }
-        assert!(room.is_empty());
-        room.push(TestWaiter(1000, Rc::default()));
-        room.clear();
-        assert!(room.pop().is_none());
+        assert!(queue.is_empty());
+        queue.push(TestWaiter(1000, Rc::default()));
+        queue.clear();
+        assert!(queue.pop().is_none());
     }
 }

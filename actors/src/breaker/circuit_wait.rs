@@ -1,20 +1,15 @@
-//! Waiting for a circuit: a request that can be repeated need not be refused if the circuit will soon let it through.
+//! Waiting for a circuit: a request that can be repeated may wait instead of being refused, if the circuit may admit
+//! it soon.
 //!
-//! Off unless `hold_ms` is set. Then a request that meets an open circuit, or one whose trials are all taken, may wait for so long,
-//! first come first served, if the circuit can open in that time: because its open time ends within it, or because a connection
-//! may end it (`reach.rs`). At most `max_held` wait for a circuit; whoever comes then is refused at once, as all are by default.
-//! That number also bounds what an upstream meets that comes back: they are let through as trials first, and the rest as the
-//! circuit closes.
+//! Off unless `hold_ms` is set. A request that meets an open circuit, or a half-open one without a free trial, waits
+//! up to `hold_ms`, first come first served. It waits only if the circuit can admit requests in that time: its open
+//! time ends within it, or a connection may end it (`connect_probe.rs`). At most `max_held` requests wait for a
+//! circuit; further ones are refused at once.
 //!
-//! The queue is the actor's. It hands leave over directly, so that nobody overtakes: each ticket is built for the head of the
-//! queue and handed to it; a trial that comes back from one who left goes on to the next. What is taken last is otherwise the trial; those
-//! who wait take their place in the bucket's gate after it, lest they keep others from theirs while they wait. A ticket is
-//! given back by its drop, whichever of the two is refused.
-//!
-//! Time is looked at when somebody asks, hence those who wait ask: the one whose circuit's time is up says so (`Wake`). A crash that
-//! throws the state away sends all of them away; none is let through by it.
-//!
-//! Deliberately absent: waiting where the operator keeps the circuit open, which ends when he says.
+//! The actor owns the queue and hands each ticket to its head, so no request overtakes another. Waiters have no slot
+//! in the bucket's gate; they acquire it after the ticket. Waiters report an elapsed open time (`OpenTimeElapsed`),
+//! because the actor has no timer. A crash that loses the state cancels all waiters and admits none. No request waits
+//! for a circuit that is forced open. The reasons are in `docs/design/circuit-breaker.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,37 +28,37 @@ use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::clock;
 use crate::mailbox::AskError;
 
-/// How often those who wait look at a circuit that could open at any moment.
+/// How often a waiter checks a circuit that may admit requests at any moment.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a bucket's configuration says of waiting.
+/// The bucket's configuration of waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WaitLimits {
     pub(super) timeout: Duration,
     pub(super) waiters_max: usize,
 }
 
-/// Leave, or a place to wait for it.
+/// A ticket, or a slot in the queue.
 pub(crate) enum WaitReply {
     Admitted(BreakerTicket),
     Queued(oneshot::Receiver<BreakerTicket>, WaitSlot),
 }
 
-/// How somebody's wait ended.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitOutcome {
-    /// The circuit let it through.
+    /// The circuit admitted the request.
     Released,
-    /// Nothing came in time.
+    /// No ticket came in time.
     TimedOut,
-    /// The client left, or a crash sent it away.
+    /// The client disconnected, or a crash cancelled the wait.
     Cancelled,
 }
 
 impl WaitOutcome {
     pub(crate) const ALL: [Self; 3] = [Self::Released, Self::TimedOut, Self::Cancelled];
 
-    /// The word in metrics.
+    /// The value in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Released => "released",
@@ -73,7 +68,8 @@ impl WaitOutcome {
     }
 }
 
-/// One of a circuit's places to wait. The count rises in the actor, as it builds the place, and falls here.
+/// One waiter of a circuit in the published count. The count rises when the actor builds the slot, and falls when it
+/// is dropped.
 pub(crate) struct WaitSlot {
     published: Arc<PublishedCircuits>,
     metrics: Arc<BreakerMetrics>,
@@ -82,7 +78,7 @@ pub(crate) struct WaitSlot {
 }
 
 impl WaitSlot {
-    /// Only the actor calls this.
+    /// Counts a waiter. Only the actor calls this.
     pub(crate) fn acquire(
         published: Arc<PublishedCircuits>,
         metrics: Arc<BreakerMetrics>,
@@ -101,7 +97,7 @@ impl Drop for WaitSlot {
     }
 }
 
-/// Somebody in the queue, and what a ticket for it is made of.
+/// A queued request: the parts of its ticket, and where to send it.
 pub(crate) struct CircuitWaiter {
     pub(crate) shared: Arc<BreakerShared>,
     pub(crate) ticket: oneshot::Sender<BreakerTicket>,
@@ -114,7 +110,7 @@ impl Waiter for CircuitWaiter {
 }
 
 impl BreakerHandle {
-    /// Whether a request may wait that was refused like this. A room that is full by now refuses it still.
+    /// Whether a request with this refusal may wait. A queue that has filled up since refuses it nevertheless.
     pub fn may_wait(&self, circuit: CircuitId, refusal: &BreakerRejection) -> bool {
         let Some(WaitLimits { timeout, waiters_max }) = self.settings.wait else { return false };
         let can_open = match *refusal {
@@ -127,22 +123,22 @@ impl BreakerHandle {
         can_open && self.shared.published.waiting(circuit) < waiters_max
     }
 
-    /// Waits for leave, for as long as is configured, but not beyond `deadline`.
+    /// Waits for a ticket, for at most `hold_ms` and not beyond `deadline`.
     ///
     /// # Errors
-    /// Too many wait, the circuit did not let it through in time, or the actor gave no answer.
+    /// Too many requests wait, the circuit did not admit the request in time, or the actor gave no reply.
     pub async fn wait_for_circuit(
         &self,
         circuit: CircuitId,
         deadline: Instant,
     ) -> Result<BreakerTicket, BreakerRejection> {
-        let hold = self.settings.wait.map_or(Duration::ZERO, |patience| patience.timeout);
-        let deadline = deadline.min(clock::now() + hold);
+        let timeout = self.settings.wait.map_or(Duration::ZERO, |limits| limits.timeout);
+        let deadline = deadline.min(clock::now() + timeout);
         let shared = Arc::clone(&self.shared);
         let answer = self.shared.mailbox.ask(WaitForCircuit { circuit, shared }).await;
         match answer.map_err(BreakerRejection::Unavailable)?? {
             WaitReply::Admitted(ticket) => Ok(ticket),
-            WaitReply::Queued(ticket, place) => self.wait_for_ticket(circuit, ticket, place, deadline).await,
+            WaitReply::Queued(ticket, slot) => self.wait_for_ticket(circuit, ticket, slot, deadline).await,
         }
     }
 
@@ -150,14 +146,14 @@ impl BreakerHandle {
         &self,
         circuit: CircuitId,
         mut ticket: oneshot::Receiver<BreakerTicket>,
-        mut place: WaitSlot,
+        mut slot: WaitSlot,
         deadline: Instant,
     ) -> Result<BreakerTicket, BreakerRejection> {
         loop {
             let next = self.next_poll(circuit, clock::now()).min(deadline);
             match timeout_at(next.into(), &mut ticket).await {
                 Ok(Ok(ticket)) => {
-                    place.outcome = WaitOutcome::Released;
+                    slot.outcome = WaitOutcome::Released;
                     return Ok(ticket);
                 }
                 Ok(Err(_)) => return Err(BreakerRejection::Unavailable(AskError::Crashed)),
@@ -165,14 +161,14 @@ impl BreakerHandle {
                 Err(_) => {}
             }
         }
-        place.outcome = WaitOutcome::TimedOut;
-        drop((ticket, place));
-        // It may have opened in this very moment.
-        let clearance = self.check(circuit, clock::now())?;
-        self.acquire(circuit, clearance).await
+        slot.outcome = WaitOutcome::TimedOut;
+        drop((ticket, slot));
+        // The circuit may admit requests since this moment.
+        let check = self.check(circuit, clock::now())?;
+        self.acquire(circuit, check).await
     }
 
-    /// When to look at the circuit again. If its time is up, the actor hears of it.
+    /// When to check the circuit again. Notifies the actor if the open time has elapsed.
     fn next_poll(&self, circuit: CircuitId, now: Instant) -> Instant {
         let published = self.shared.published.snapshot(circuit);
         match published.open_until.filter(|_| published.state == CircuitState::Open) {

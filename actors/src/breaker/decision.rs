@@ -1,26 +1,26 @@
-//! The words in which a circuit decides: what a request or a result means for it, and what it says of itself.
+//! Inputs and results of the circuit state machine: admissions, refusals, trial results, transitions, snapshots.
 
 use std::time::{Duration, Instant};
 
 use crate::breaker::call_window::CallWindow;
 use crate::breaker::outcome::{CallFailure, FailureCause};
 
-/// When those may ask again who find all trials taken.
+/// Retry time of requests that are refused because all trials are in use.
 pub(super) const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
 
-/// What a circuit does with requests.
+/// The state of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitState {
-    /// Admits all.
+    /// Admits all requests.
     Closed,
-    /// Admits none.
+    /// Admits no requests.
     Open,
-    /// Admits trials.
+    /// Admits a few requests as trials.
     HalfOpen,
 }
 
 impl CircuitState {
-    /// The word in the status document.
+    /// The value in the status document.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -34,16 +34,16 @@ impl CircuitState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TrialId(pub(super) u64);
 
-/// How a request came past the circuit.
+/// How a request was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TicketKind {
-    /// The circuit had closed meanwhile.
+    /// The circuit was closed.
     Closed { generation: u32 },
-    /// As one of the few.
+    /// As a trial of a half-open circuit.
     Trial { generation: u32, id: TrialId },
 }
 
-/// Why a request is not tried.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CircuitRefusal {
     Open {
@@ -53,27 +53,27 @@ pub(crate) enum CircuitRefusal {
     HalfOpenFull {
         retry_after: Duration,
     },
-    /// The configuration says so.
+    /// The mode is `forced_open`.
     Forced {
         retry_after: Duration,
     },
 }
 
 impl CircuitRefusal {
-    /// What a request is told that finds all trials taken: they end when they end.
+    /// All trials are in use. Their end is not known, so the retry time is fixed.
     pub(crate) const TRIALS_TAKEN: Self = Self::HalfOpenFull { retry_after: TRIALS_TAKEN_RETRY };
 }
 
-/// What admitting a request changes.
+/// How a request may be admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CircuitAdmission {
     Closed,
-    /// The first trial turns the circuit half-open.
+    /// The first trial makes the circuit half-open.
     FirstTrial,
     Trial,
 }
 
-/// What a result changes.
+/// The change that a result makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CircuitChange {
     Nothing,
@@ -82,17 +82,17 @@ pub(crate) enum CircuitChange {
     TrialEnded(TrialId, TrialResult),
 }
 
-/// What a trial says of the upstream.
+/// The result of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TrialResult {
     Ignored,
     Success,
-    /// The last success that was needed.
+    /// The last required success: the circuit closes.
     Closing,
     Failure(CallFailure),
 }
 
-/// A circuit changed its state.
+/// A state transition of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CircuitTransition {
     Opened {
@@ -100,25 +100,25 @@ pub(crate) enum CircuitTransition {
         open_for: Duration,
     },
     HalfOpened,
-    /// Half-open before its time, because its upstream can be connected to again.
+    /// Half-open before the open time has elapsed, because a connection to the upstream succeeded.
     HalfOpenedByConnect,
     Closed,
 }
 
-/// What is published of a circuit.
+/// The published state of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CircuitSnapshot {
     pub(crate) state: CircuitState,
     pub(crate) generation: u32,
-    /// None in a circuit that is open has no end.
+    /// None in an open circuit: it is forced open, without an end.
     pub(crate) open_until: Option<Instant>,
-    /// Whether it is open because nobody could be connected to, and a connection ends that.
+    /// Whether a connection to the upstream ends the open time.
     pub(crate) probed: bool,
     pub(crate) consecutive_failures: u32,
     pub(crate) opened_total: u64,
     pub(crate) reopened: u32,
     pub(crate) cause: Option<FailureCause>,
-    /// Trials' permits that are out, and when the last lease of them ends.
+    /// Permits in use by trials, and when the last of their leases ends.
     pub(crate) trials: u32,
     pub(crate) leases_end: Option<Instant>,
 }

@@ -1,11 +1,10 @@
-//! What the request path sees of the breaker.
+//! The breaker's API for the request path.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_config::{BreakerConfig, BreakerMode};
 
-use crate::actor_stats::ActorStats;
 use crate::breaker::actor::{AcquireTicket, Breaker};
 use crate::breaker::circuit_id::{self, CircuitId};
 use crate::breaker::circuit_wait::WaitLimits;
@@ -18,7 +17,7 @@ use crate::clock;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::types::OperationClass;
 
-/// What a circuit's publication says to a request before it queues.
+/// The result of a check of the published circuit, before a request queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitCheck {
     /// The circuit is closed.
@@ -26,36 +25,36 @@ pub enum CircuitCheck {
         /// Its generation.
         generation: u32,
     },
-    /// Only as a trial: the actor must be asked.
+    /// The call may only be made as a trial: the actor must be asked.
     Trial,
-    /// The circuit is open, but its mode is to refuse nobody.
+    /// The circuit is open, but the mode is `shadow`, which refuses nothing.
     Shadowed,
 }
 
-/// When a call that is no trial may be made again while trials are under way.
+/// Retry time of a call that cannot be a trial, while the circuit is half-open.
 const UNCOUNTED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Why the breaker does not let a request through.
+/// Why the breaker refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerRejection {
     /// The circuit is open.
     Open {
-        /// Until the first trial.
+        /// Time until the first trial.
         retry_after: Duration,
         /// The failure that opened it.
         cause: FailureCause,
     },
-    /// All trials are taken.
+    /// All trials are in use.
     HalfOpenFull {
         /// When to ask again.
         retry_after: Duration,
     },
-    /// The configuration keeps the circuit open.
+    /// The mode is `forced_open`.
     Forced {
         /// When to ask again.
         retry_after: Duration,
     },
-    /// The actor gave no answer.
+    /// The actor gave no reply.
     Unavailable(AskError),
 }
 
@@ -69,32 +68,32 @@ impl From<CircuitRefusal> for BreakerRejection {
     }
 }
 
-/// What the status page shows of a circuit.
+/// The state of a circuit for the status document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerView {
-    /// What its requests do.
+    /// The operation class of its requests; `all` for a single circuit.
     pub class: &'static str,
     /// Closed, open or half-open.
     pub state: CircuitState,
-    /// Rises with every transition.
+    /// Incremented by every transition.
     pub generation: u32,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub consecutive_failures: u32,
-    /// Times it opened.
+    /// Number of times it opened.
     pub opened_total: u64,
-    /// How long it stays open, if it is.
+    /// Remaining open time; none if it is not open, or forced open.
     pub open_for: Option<Duration>,
-    /// Whether a connection to the upstream ends that.
+    /// Whether a connection to the upstream ends the open time.
     pub probed: bool,
-    /// The failure that opened it last.
+    /// The failure that last opened it.
     pub cause: Option<FailureCause>,
-    /// Requests that wait for it.
+    /// Requests that wait for the circuit.
     pub waiting: usize,
-    /// Most that may.
+    /// Maximum number of requests that may wait.
     pub waiting_max: usize,
 }
 
-/// What of a bucket's configuration its handle needs.
+/// The part of the bucket's configuration that the handle needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BreakerSettings {
     mode: BreakerMode,
@@ -103,7 +102,7 @@ pub(super) struct BreakerSettings {
     pub(super) wait: Option<WaitLimits>,
 }
 
-/// Asks the breaker of one bucket.
+/// The handle of one bucket's breaker.
 #[derive(Clone)]
 pub struct BreakerHandle {
     pub(super) shared: Arc<BreakerShared>,
@@ -132,12 +131,12 @@ impl BreakerHandle {
         CircuitId::for_class(class, self.settings.per_operation)
     }
 
-    /// What becomes of the bucket's verdicts.
+    /// The breaker's mode.
     pub fn mode(&self) -> BreakerMode {
         self.settings.mode
     }
 
-    /// Looks at a circuit, so that what will be refused need not queue first (B2).
+    /// Checks the published circuit, so that a request that would be refused does not queue first (B2).
     ///
     /// # Errors
     /// The circuit is open.
@@ -166,24 +165,24 @@ impl BreakerHandle {
         }
     }
 
-    /// Takes leave to call the upstream, immediately before the call (B4). With the circuit closed, as nearly always,
-    /// that asks nobody. A clearance that a transition has overtaken is looked at again.
+    /// Acquires a ticket for the upstream, immediately before the call (B4). While the circuit is closed this sends
+    /// no message. A check that a transition has made obsolete is repeated.
     ///
     /// # Errors
-    /// The circuit is open, all trials are taken, or the actor gave no answer.
+    /// The circuit is open, all trials are in use, or the actor gave no reply.
     pub async fn acquire(
         &self,
         circuit: CircuitId,
-        clearance: CircuitCheck,
+        check: CircuitCheck,
     ) -> Result<BreakerTicket, BreakerRejection> {
-        let clearance = match clearance {
+        let check = match check {
             CircuitCheck::Closed { generation } if self.shared.published.state(circuit).1 != generation => {
                 self.check(circuit, clock::now())?
             }
             unchanged => unchanged,
         };
         let shared = Arc::clone(&self.shared);
-        match clearance {
+        match check {
             CircuitCheck::Closed { generation } => {
                 Ok(BreakerTicket::new(shared, circuit, TicketKind::Closed { generation }))
             }
@@ -195,7 +194,7 @@ impl BreakerHandle {
         }
     }
 
-    /// Leave to call the upstream if the circuit is closed at this moment, and none otherwise: not even as a trial.
+    /// A ticket if the circuit is closed at this moment. Never a trial.
     pub fn acquire_if_closed(&self, circuit: CircuitId) -> Option<BreakerTicket> {
         match self.shared.published.state(circuit) {
             (CircuitState::Closed, generation) => {
@@ -205,7 +204,8 @@ impl BreakerHandle {
         }
     }
 
-    /// Leave for a call with an outcome that counts for nothing. It is no trial, since it would end none.
+    /// A ticket for a call with an outcome that is not counted. It is never a trial, because it would not end the
+    /// half-open state.
     ///
     /// # Errors
     /// The circuit is open or half-open.
@@ -244,7 +244,7 @@ impl BreakerHandle {
         Ok(BreakerTicket::shadowed(Arc::clone(&self.shared), circuit))
     }
 
-    /// What the status page shows of the bucket's circuits.
+    /// The bucket's circuits for the status document.
     pub fn views(&self, now: Instant) -> impl Iterator<Item = BreakerView> + '_ {
         let circuits = circuit_id::labelled_circuits(self.settings.per_operation);
         circuits.map(move |(circuit, class)| self.view(circuit, class, now))
@@ -265,16 +265,11 @@ impl BreakerHandle {
             probed: published.probed,
             cause: published.cause,
             waiting: self.shared.published.waiting(circuit),
-            waiting_max: self.settings.wait.map_or(0, |patience| patience.waiters_max),
+            waiting_max: self.settings.wait.map_or(0, |limits| limits.waiters_max),
         }
     }
 
-    /// The actor's vital signs.
-    pub fn actor_stats(&self) -> &Arc<ActorStats> {
-        self.shared.mailbox.actor_stats()
-    }
-
-    /// The actor, whatever its kind.
+    /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.shared.mailbox
     }
@@ -285,5 +280,5 @@ impl BreakerHandle {
 mod tests;
 
 #[cfg(test)]
-#[path = "hold_tests.rs"]
-mod hold_tests;
+#[path = "circuit_wait_tests.rs"]
+mod circuit_wait_tests;

@@ -10,6 +10,7 @@ use tidegate_config::BreakerConfig;
 
 use super::*;
 use crate::actor_shell::ActorShell;
+use crate::actor_stats::ActorStats;
 use crate::breaker::{BreakerFamilies, Outcome};
 use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
@@ -18,7 +19,7 @@ use crate::supervisor::supervise;
 
 const SOON: Duration = Duration::from_millis(1);
 
-/// Starts a bucket's breaker on the test's own thread.
+/// Starts a bucket's breaker on the test's thread.
 fn start(restarts_max: usize) -> (BreakerHandle, Registry) {
     start_with(restarts_max, BreakerConfig::default())
 }
@@ -45,17 +46,17 @@ fn start_named(
         ..config
     };
     let log = slog::Logger::root(slog::Discard, slog::o!());
-    let vitals = Arc::new(ActorStats::new(format!("breaker:{bucket}"), 16));
-    let actors = actors.actor(vitals.name());
+    let stats = Arc::new(ActorStats::new(format!("breaker:{bucket}"), 16));
+    let actors = actors.actor(stats.name());
     let metrics = Arc::new(breakers.bucket(bucket, &config));
-    let board = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), clock::now()));
-    let breaker = Breaker::new(bucket, &config, 1, Arc::clone(&board), Arc::clone(&metrics), log.clone());
+    let published = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), clock::now()));
+    let breaker = Breaker::new(bucket, &config, 1, Arc::clone(&published), Arc::clone(&metrics), log.clone());
     let window = Duration::from_secs(10);
-    let host = ActorShell::new(breaker, window, Arc::clone(&vitals), actors.clone(), log.clone());
+    let shell = ActorShell::new(breaker, window, Arc::clone(&stats), actors.clone(), log.clone());
     let (sender, receiver) = actix::dev::channel::channel(16);
-    supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
-    let mailbox = Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1));
-    BreakerHandle::new(mailbox, board, &config, metrics)
+    supervise(shell, receiver, Intensity::new(restarts_max, window), Arc::clone(&stats), log);
+    let mailbox = Mailbox::new(Addr::new(sender), stats, actors, Duration::from_secs(1));
+    BreakerHandle::new(mailbox, published, &config, metrics)
 }
 
 /// The circuit of reads.
@@ -71,8 +72,8 @@ pub(super) async fn acquire(
     handle: &BreakerHandle,
     circuit: CircuitId,
 ) -> Result<BreakerTicket, BreakerRejection> {
-    let clearance = handle.check(circuit, clock::now())?;
-    handle.acquire(circuit, clearance).await
+    let check = handle.check(circuit, clock::now())?;
+    handle.acquire(circuit, check).await
 }
 
 pub(super) async fn wait_until_idle() {
@@ -91,7 +92,7 @@ pub(super) fn crash(handle: &BreakerHandle, point: CrashPoint, next_message: boo
     handle.actor().crash(Crash { point, next_message });
 }
 
-/// B1: the healthy path asks and tells nobody
+/// B1: a healthy bucket sends no messages
 #[actix_rt::test]
 async fn successes_through_a_closed_circuit_send_no_message() {
     let (handle, _) = start(5);
@@ -100,7 +101,7 @@ async fn successes_through_a_closed_circuit_send_no_message() {
         drop(acquire(&handle, reads()).await.unwrap());
     }
     wait_until_idle().await;
-    assert_eq!(handle.actor_stats().handled(), 0);
+    assert_eq!(handle.actor().actor_stats().handled(), 0);
 }
 
 /// B1: successes reach the actor before the failure that follows them
@@ -118,7 +119,7 @@ async fn a_success_between_two_failures_keeps_it_closed() {
     tokio::time::advance(Duration::from_millis(10)).await;
     acquire(&handle, reads()).await.unwrap().report(Outcome::Success);
     wait_until_idle().await;
-    assert_eq!(first_view(&handle, clock::now()).consecutive_failures, 0, "told within the batch's 10 ms");
+    assert_eq!(first_view(&handle, clock::now()).consecutive_failures, 0, "reported within 10 ms");
 }
 
 /// B2, B5
@@ -131,11 +132,8 @@ async fn an_open_circuit_refuses_with_its_time() {
     let later = t0 + Duration::from_secs(10);
     let (retry_after, cause) = (Duration::from_secs(50), FailureCause::Status(500));
     assert_eq!(handle.check(reads(), later), Err(BreakerRejection::Open { retry_after, cause }));
-    let overtaken = handle.acquire(reads(), before).await.unwrap_err();
-    assert!(
-        matches!(overtaken, BreakerRejection::Open { .. }),
-        "a clearance from before it opened: {overtaken:?}"
-    );
+    let obsolete = handle.acquire(reads(), before).await.unwrap_err();
+    assert!(matches!(obsolete, BreakerRejection::Open { .. }), "a check made before it opened: {obsolete:?}");
     let view = first_view(&handle, later);
     assert_eq!((view.state.as_str(), view.opened_total, view.cause), ("open", 1, Some(cause)));
     assert_eq!(view.open_for, Some(retry_after));
@@ -157,7 +155,7 @@ async fn an_open_circuit_refuses_with_its_time() {
     }
 }
 
-/// Opens the circuit of listings and says which classes are left alone, and how the status names the circuits.
+/// Opens the circuit of listings. Returns which classes are admitted, and the class names in the status.
 async fn after_listings_failed(per_operation: bool) -> (Vec<bool>, Vec<&'static str>) {
     let (handle, _) = start_with(5, BreakerConfig { per_operation, ..BreakerConfig::default() });
     open(&handle, handle.circuit(OperationClass::List)).await;
@@ -168,20 +166,20 @@ async fn after_listings_failed(per_operation: bool) -> (Vec<bool>, Vec<&'static 
     (served, handle.views(clock::now()).map(|view| view.class).collect())
 }
 
-/// B1, B2: a broken class of operations leaves the others alone
+/// B1, B2: failures of one operation class do not affect the others
 #[actix_rt::test]
 async fn classes_have_circuits_of_their_own() {
     let expected = (vec![true, true, false], vec!["read", "write", "list"]);
     assert_eq!(after_listings_failed(true).await, expected);
 }
 
-/// B1: a bucket may have one circuit for all
+/// B1: a bucket may have one circuit for all classes
 #[actix_rt::test]
 async fn one_circuit_can_serve_all_classes() {
     assert_eq!(after_listings_failed(false).await, (vec![false, false, false], vec!["all"]));
 }
 
-/// B2: in shadow mode the circuit opens, is tried and closes, and nobody is refused
+/// B2: in shadow mode the circuit opens, admits trials and closes, and nothing is refused
 #[actix_rt::test]
 async fn shadow_mode_refuses_nothing_and_counts_refusals() {
     let config = BreakerConfig { mode: BreakerMode::Shadow, ..BreakerConfig::default() };
@@ -193,11 +191,15 @@ async fn shadow_mode_refuses_nothing_and_counts_refusals() {
         acquire(&handle, circuit).await.unwrap().report(Outcome::Success);
     }
     wait_until_idle().await;
-    assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Open, "they were no trials");
+    assert_eq!(
+        first_view(&handle, clock::now()).state,
+        CircuitState::Open,
+        "calls that only the shadow mode admits are no trials"
+    );
     tokio::time::advance(Duration::from_secs(60)).await;
     let mut trials = Vec::new();
     for _ in 0..4 {
-        trials.push(acquire(&handle, circuit).await.expect("the fourth is no trial, but none is refused"));
+        trials.push(acquire(&handle, circuit).await.expect("the fourth is no trial, but nothing is refused"));
     }
     for trial in trials {
         trial.report(Outcome::Success);
@@ -211,7 +213,7 @@ async fn shadow_mode_refuses_nothing_and_counts_refusals() {
     assert_eq!(refused, 8.0);
 }
 
-/// B2: forced open, all are refused and told when to ask again
+/// B2: a circuit that is forced open refuses everything, with a retry time
 #[actix_rt::test]
 async fn a_circuit_that_is_forced_open_refuses_all() {
     let config = BreakerConfig { mode: BreakerMode::ForcedOpen, ..BreakerConfig::default() };
@@ -223,12 +225,12 @@ async fn a_circuit_that_is_forced_open_refuses_all() {
     assert_eq!(handle.mode(), BreakerMode::ForcedOpen);
 }
 
-/// B1: a success that took too long is told at once, and a trial that took too long has failed
+/// B1: a slow success is reported at once, and a slow trial fails
 #[actix_rt::test]
 async fn slow_successes_open_the_circuit() {
     let slow = Some(Duration::from_secs(1));
     let (handle, _) = start_with(5, BreakerConfig { slow_call_duration: slow, ..BreakerConfig::default() });
-    let drag = async || {
+    let slow_call = async || {
         let mut ticket = acquire(&handle, reads()).await.unwrap();
         ticket.mark_slow();
         ticket.report(Outcome::Success);
@@ -236,12 +238,12 @@ async fn slow_successes_open_the_circuit() {
         first_view(&handle, clock::now())
     };
     for _ in 0..19 {
-        assert_eq!(drag().await.state, CircuitState::Closed);
+        assert_eq!(slow_call().await.state, CircuitState::Closed);
     }
-    let opened = drag().await;
+    let opened = slow_call().await;
     assert_eq!((opened.state, opened.cause), (CircuitState::Open, Some(FailureCause::Slow)));
     tokio::time::advance(Duration::from_secs(60)).await;
-    let again = drag().await;
+    let again = slow_call().await;
     assert_eq!((again.state, again.opened_total), (CircuitState::Open, 2));
 }
 
@@ -258,7 +260,7 @@ async fn trials_are_bounded_and_a_dropped_ticket_gives_its_permit_back() {
     let full = acquire(&handle, reads()).await.unwrap_err();
     assert_eq!(full, BreakerRejection::HalfOpenFull { retry_after: Duration::from_secs(1) });
     drop(tickets.pop());
-    tickets.push(acquire(&handle, reads()).await.expect("a dropped one is back"));
+    tickets.push(acquire(&handle, reads()).await.expect("a dropped permit is released"));
     for ticket in tickets {
         ticket.report(Outcome::Success);
     }
@@ -266,7 +268,7 @@ async fn trials_are_bounded_and_a_dropped_ticket_gives_its_permit_back() {
     assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Closed);
 }
 
-/// B4, S5: a granted permit whose asker has left goes back
+/// B4, S5: a permit granted to a caller that is gone is released
 #[actix_rt::test]
 async fn a_lost_reply_leaks_no_permit() {
     let (handle, _) = start(5);
@@ -284,13 +286,13 @@ async fn a_lost_reply_leaks_no_permit() {
         drop(asking);
         wait_until_idle().await;
     }
-    assert_eq!(handle.actor_stats().handled(), 2 + 2 * 10, "each was granted and given back");
+    assert_eq!(handle.actor().actor_stats().handled(), 2 + 2 * 10, "each was granted and released");
     assert!(acquire(&handle, reads()).await.is_ok());
 }
 
 /// S2, S5
 #[actix_rt::test]
-async fn a_crash_opens_nothing_up_and_its_caller_is_not_admitted() {
+async fn a_crash_admits_nothing() {
     let (handle, _) = start(100);
     open(&handle, reads()).await;
     let now = clock::now();
@@ -302,16 +304,16 @@ async fn a_crash_opens_nothing_up_and_its_caller_is_not_admitted() {
     assert_eq!(after.open_for, before.open_for);
 
     tokio::time::advance(Duration::from_secs(60)).await;
-    for place in [CrashPoint::Decide, CrashPoint::Apply] {
-        crash(&handle, place, true);
+    for point in [CrashPoint::Decide, CrashPoint::Apply] {
+        crash(&handle, point, true);
         let crashed = acquire(&handle, reads()).await.unwrap_err();
-        assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed), "{place:?}");
+        assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed), "{point:?}");
         wait_until_idle().await;
     }
     assert_eq!(first_view(&handle, clock::now()).state, CircuitState::Open);
 }
 
-/// S4: while failed, the last published state holds until its time
+/// S4: while failed, the last published state holds until its open time elapses
 #[actix_rt::test]
 async fn while_failed_the_published_state_holds_and_trials_are_refused() {
     let (handle, _) = start(0);
@@ -319,22 +321,23 @@ async fn while_failed_the_published_state_holds_and_trials_are_refused() {
     tokio::time::advance(Duration::from_secs(59)).await;
     crash(&handle, CrashPoint::Decide, false);
     wait_until_idle().await;
-    assert!(handle.actor_stats().failed_for(clock::now()).is_some());
+    assert!(handle.actor().actor_stats().failed_for(clock::now()).is_some());
     let refused = acquire(&handle, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Open { .. }), "{refused:?}");
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     crash(&handle, CrashPoint::Decide, false);
     wait_until_idle().await;
-    assert!(handle.actor_stats().failed_for(clock::now()).is_some());
+    assert!(handle.actor().actor_stats().failed_for(clock::now()).is_some());
     let writes = handle.circuit(OperationClass::Write);
-    assert!(acquire(&handle, writes).await.is_ok(), "closed stays closed");
+    assert!(acquire(&handle, writes).await.is_ok(), "a closed circuit stays closed");
     assert_eq!(handle.check(reads(), clock::now()), Ok(CircuitCheck::Trial));
     let refused = acquire(&handle, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
 }
 
-/// S10, B2: a neighbour's open circuit, crash storm and full mailbox change nothing for a bucket, half-open trials included
+/// S10, B2: another bucket's open circuit, crash storm and full mailbox change nothing for a bucket, including its
+/// trials
 #[actix_rt::test]
 async fn a_failed_breaker_does_not_affect_other_buckets() {
     tokio::time::pause();
@@ -349,7 +352,7 @@ async fn a_failed_breaker_does_not_affect_other_buckets() {
     tokio::time::advance(Duration::from_secs(60)).await;
     crash(&stormy, CrashPoint::Apply, false);
     wait_until_idle().await;
-    assert!(stormy.actor_stats().failed_for(clock::now()).is_some());
+    assert!(stormy.actor().actor_stats().failed_for(clock::now()).is_some());
     let refused = acquire(&stormy, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
     for _ in 0..2 {
@@ -357,5 +360,8 @@ async fn a_failed_breaker_does_not_affect_other_buckets() {
     }
     wait_until_idle().await;
     assert_eq!(first_view(&calm, clock::now()).state, CircuitState::Closed);
-    assert_eq!((calm.actor_stats().restarts(), calm.actor_stats().failed_for(clock::now())), (0, None));
+    assert_eq!(
+        (calm.actor().actor_stats().restarts(), calm.actor().actor_stats().failed_for(clock::now())),
+        (0, None)
+    );
 }

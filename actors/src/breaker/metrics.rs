@@ -1,4 +1,4 @@
-//! The breaker's metrics (B5), set by the actor as it publishes.
+//! The breaker's metrics (B5). The actor sets them when it publishes.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tidegate_config::{BreakerConfig, BreakerMode};
@@ -7,7 +7,7 @@ use crate::breaker::circuit_id::{self, CircuitId};
 use crate::breaker::circuit_wait::WaitOutcome;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
 
-/// The families, one label value per bucket.
+/// The metric families, with label values for each bucket and class.
 #[derive(Debug, Clone)]
 pub(crate) struct BreakerFamilies {
     state: IntGaugeVec,
@@ -20,7 +20,7 @@ pub(crate) struct BreakerFamilies {
     waits_ended: IntCounterVec,
 }
 
-/// One bucket's, per circuit.
+/// The metrics of one bucket, by circuit.
 #[derive(Debug)]
 pub(crate) struct BreakerMetrics {
     circuits: Vec<PerCircuit>,
@@ -59,16 +59,16 @@ impl BreakerFamilies {
                 "state of the circuit: 0 closed, 1 open, 2 half-open",
                 labels,
             )?,
-            failures: gauge("circuit_breaker_failures", "failures of the upstream in a row", labels)?,
+            failures: gauge("circuit_breaker_failures", "consecutive failures of the upstream", labels)?,
             mode: gauge(
                 "circuit_breaker_mode",
-                "what becomes of the bucket's verdicts: 0 on, 1 off, 2 shadow, 3 forced open",
+                "mode of the bucket's breaker: 0 on, 1 off, 2 shadow, 3 forced open",
                 &["bucket"],
             )?,
             opened: counter("circuit_breaker_opened_total", "times the circuit opened", labels)?,
             shadow_refused: counter(
                 "circuit_breaker_shadow_refused_total",
-                "calls that were made only for the shadow mode",
+                "calls that only the shadow mode admitted",
                 labels,
             )?,
             waiting: gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?,
@@ -79,7 +79,7 @@ impl BreakerFamilies {
             )?,
             waits_ended: counter(
                 "circuit_breaker_held_ended_total",
-                "waits for the circuit, by how they ended",
+                "waits for the circuit that have ended, by result: released, timed_out, left",
                 by_result,
             )?,
         })
@@ -102,7 +102,7 @@ impl BreakerFamilies {
                 waiting: self.waiting.with_label_values(labels),
                 waits_started: self.waits_started.with_label_values(labels),
                 waits_ended: WaitOutcome::ALL
-                    .map(|ending| self.waits_ended.with_label_values(&[name, class, ending.as_str()])),
+                    .map(|outcome| self.waits_ended.with_label_values(&[name, class, outcome.as_str()])),
             }
         };
         BreakerMetrics {
@@ -139,7 +139,7 @@ impl BreakerMetrics {
         }
     }
 
-    /// A request began to wait.
+    /// Counts a request that begins to wait.
     pub(crate) fn wait_started(&self, circuit: CircuitId) {
         if let Some(metrics) = self.circuit(circuit) {
             metrics.waits_started.inc();
@@ -147,11 +147,11 @@ impl BreakerMetrics {
         }
     }
 
-    pub(crate) fn wait_ended(&self, circuit: CircuitId, ending: WaitOutcome) {
+    pub(crate) fn wait_ended(&self, circuit: CircuitId, outcome: WaitOutcome) {
         let Some(metrics) = self.circuit(circuit) else { return };
         metrics.waiting.dec();
-        let place = WaitOutcome::ALL.iter().position(|each| *each == ending);
-        if let Some(counter) = place.and_then(|place| metrics.waits_ended.get(place)) {
+        let index = WaitOutcome::ALL.iter().position(|each| *each == outcome);
+        if let Some(counter) = index.and_then(|index| metrics.waits_ended.get(index)) {
             counter.inc();
         }
     }

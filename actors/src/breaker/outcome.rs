@@ -1,4 +1,4 @@
-//! The words for how a call went (B3): only what says something about the upstream's health.
+//! Outcomes of upstream calls (B3), reduced to what the health of the upstream depends on.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 /// How a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureCause {
-    /// It answered with a 5xx status.
+    /// The upstream answered with a 5xx status.
     Status(u16),
-    /// No connection.
+    /// The connection failed.
     Connect,
-    /// No connection in time.
+    /// The connection was not made in time.
     ConnectTimeout,
-    /// A connection, but to somebody who is not trusted or speaks no TLS that the gateway does.
+    /// The connection was made, but the certificate is not trusted or no TLS version is shared.
     TlsRejected,
     /// No answer in time.
     Timeout,
@@ -20,17 +20,17 @@ pub enum FailureCause {
     Reset,
     /// The answer was neither success nor error.
     Decode,
-    /// It answered, but too slowly.
+    /// The upstream answered, but too slowly.
     Slow,
 }
 
 impl FailureCause {
-    /// Whether nobody was there to connect to: a bare connection can tell when that is over.
+    /// Whether no connection could be made: a connection probe can detect the end of such a failure.
     pub(crate) fn is_unreachable(self) -> bool {
         matches!(self, Self::Connect | Self::ConnectTimeout)
     }
 
-    /// The word in reasons and metrics.
+    /// The value in reasons and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status(_) => "status",
@@ -54,19 +54,19 @@ impl fmt::Display for FailureCause {
     }
 }
 
-/// How a call went, as far as the upstream's health is concerned.
+/// The outcome of a call, as far as the upstream's health is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It answered as it should.
+    /// The upstream answered correctly.
     Success,
-    /// It is to blame.
+    /// The failure is attributed to the upstream.
     Failure {
-        /// How it failed.
+        /// The cause.
         cause: FailureCause,
-        /// For how long it asked to be left alone.
+        /// The upstream's Retry-After.
         retry_after: Option<Duration>,
     },
-    /// Says nothing about it: a 4xx, a client that left, a request the gateway shed.
+    /// No evidence about the upstream: a 4xx, a client that disconnected, a request that the gateway shed.
     Neutral,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct CallFailure {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// What tells against an upstream: only this opens a circuit.
+/// An outcome that can open a circuit; no other can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdverseOutcome {
     Failed(CallFailure),
@@ -86,7 +86,7 @@ pub(crate) enum AdverseOutcome {
 }
 
 impl AdverseOutcome {
-    /// As the failure that a circuit opens for.
+    /// The failure that is recorded as the cause if the circuit opens.
     pub(crate) fn failure(self) -> CallFailure {
         match self {
             Self::Failed(failure) => failure,

@@ -1,8 +1,8 @@
-//! What the actor publishes of each circuit, and the successes that wait beside it.
+//! The published state of a bucket's circuits, in atomics, and the successes that the actor has not received yet.
 //!
-//! Only the actor writes a circuit's words; a reader looks at `word` first, which is written last. The successes are
-//! the one thing written on the request path: merely a count, and as it carries its generation, a success that
-//! comes too late for its circuit finds another number there and is not counted.
+//! Only the actor writes a circuit's atomics. It writes `state_word` last, and readers read it first. The successes
+//! are the only atomic that the request path writes: a count beside its generation. A success of an earlier
+//! generation finds another generation there and is not counted.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
 use crate::breaker::outcome::FailureCause;
+use crate::clock;
 
-/// How long successes may wait that would end a row of failures.
+/// Minimum time between two reports of successes that may end consecutive failures.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
 
 /// A bucket's circuits, as last published.
@@ -21,13 +22,13 @@ const FLUSH_EVERY: Duration = Duration::from_millis(10);
 pub(crate) struct PublishedCircuits {
     origin: Instant,
     circuits: Box<[PublishedCircuit]>,
-    /// Notified when a circuit opens that a connection can end.
+    /// Notified when a circuit opens with an open time that a connection can end.
     probe_needed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct PublishedCircuit {
-    /// Generation, whether it is probed, and state in one.
+    /// Generation, `probed` flag and state in one word.
     state_word: AtomicU64,
     open_until: AtomicU64,
     consecutive_failures: AtomicU32,
@@ -36,16 +37,16 @@ struct PublishedCircuit {
     cause: AtomicU32,
     trials: AtomicU32,
     leases_end: AtomicU64,
-    /// Places to wait for it that are taken.
+    /// Requests that wait for the circuit.
     waiting: AtomicUsize,
     pending: PendingSuccesses,
 }
 
-/// On a cache line of its own: every success writes here, every request reads the words above.
+/// On its own cache line: every success writes it, and every request reads the words above.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct PendingSuccesses {
-    /// The generation in the high half, the successes in the low.
+    /// The generation in the high half, the count in the low half.
     successes: AtomicU64,
     flushed: AtomicU64,
 }
@@ -59,7 +60,7 @@ impl PublishedCircuits {
         }
     }
 
-    /// Only the actor calls this.
+    /// Publishes a circuit. Only the actor calls this.
     pub(crate) fn publish(&self, circuit: CircuitId, snapshot: CircuitSnapshot) {
         let published = &self.circuits[circuit.index()];
         let CircuitSnapshot { state, generation, open_until, probed, trials, leases_end, .. } = snapshot;
@@ -71,7 +72,7 @@ impl PublishedCircuits {
         published.trials.store(trials, Ordering::Release);
         published.leases_end.store(self.nanos(leases_end), Ordering::Release);
         if decode_state(published.state_word.load(Ordering::Acquire)).2 != generation {
-            // Before the word: nobody can know the new generation yet, and those of the old one come too late.
+            // Before `state_word`: no reader has the new generation yet, and successes of the old one come too late.
             published.pending.successes.store(u64::from(generation) << 32, Ordering::Release);
         }
         published.state_word.store(encode_state(state, probed, generation), Ordering::Release);
@@ -80,7 +81,8 @@ impl PublishedCircuits {
         }
     }
 
-    /// Waits until one of the bucket's circuits opens that a connection can end. It may have done so before.
+    /// Waits until a circuit of the bucket opens with an open time that a connection can end. Returns at once if one
+    /// has opened since the last call.
     pub(crate) async fn wait_for_probe(&self) {
         self.probe_needed.notified().await;
     }
@@ -102,19 +104,19 @@ impl PublishedCircuits {
         }
     }
 
-    /// The state and its generation: all that a closed circuit costs a request.
+    /// The state and its generation: the only read of a request while the circuit is closed.
     pub(crate) fn state(&self, circuit: CircuitId) -> (CircuitState, u32) {
         let (state, _, generation) =
             decode_state(self.circuits[circuit.index()].state_word.load(Ordering::Acquire));
         (state, generation)
     }
 
-    /// How many wait for the circuit.
+    /// Number of requests that wait for the circuit.
     pub(crate) fn waiting(&self, circuit: CircuitId) -> usize {
         self.circuits[circuit.index()].waiting.load(Ordering::Acquire)
     }
 
-    /// Only the actor calls this.
+    /// Counts a waiter. Only the actor calls this.
     pub(crate) fn add_waiter(&self, circuit: CircuitId) {
         self.circuits[circuit.index()].waiting.fetch_add(1, Ordering::AcqRel);
     }
@@ -123,47 +125,43 @@ impl PublishedCircuits {
         self.circuits[circuit.index()].waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Counts a success of this generation; false if it comes too late.
+    /// Counts a success of this generation; false if the circuit is in a later one.
     pub(crate) fn count_success(&self, circuit: CircuitId, generation: u32) -> bool {
         let successes = &self.circuits[circuit.index()].pending.successes;
         let count = |word: u64| {
-            let (of, count) = (word >> 32, word & u64::from(u32::MAX));
-            (of == u64::from(generation)).then(|| of << 32 | (count + 1).min(u64::from(u32::MAX)))
+            let (counted, count) = (word >> 32, word & u64::from(u32::MAX));
+            (counted == u64::from(generation)).then(|| counted << 32 | (count + 1).min(u64::from(u32::MAX)))
         };
         successes.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
     }
 
-    /// Takes the successes of this generation that wait.
+    /// Removes and returns the pending successes of this generation.
     pub(crate) fn drain_successes(&self, circuit: CircuitId, generation: u32) -> u32 {
         let successes = &self.circuits[circuit.index()].pending.successes;
         let empty = u64::from(generation) << 32;
-        let take = |word: u64| (word >> 32 == u64::from(generation)).then_some(empty);
+        let drained = |word: u64| (word >> 32 == u64::from(generation)).then_some(empty);
         successes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, drained)
             .map_or(0, |word| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(u32::MAX))
     }
 
-    /// Whether the actor has a row of failures that a success would end.
+    /// Whether the actor has counted consecutive failures, which a success ends.
     pub(crate) fn has_failures(&self, circuit: CircuitId) -> bool {
         self.circuits[circuit.index()].consecutive_failures.load(Ordering::Acquire) > 0
     }
 
-    /// True for one caller every 10 ms.
+    /// True for one caller in each `FLUSH_EVERY`.
     pub(crate) fn claim_flush(&self, circuit: CircuitId, now: Instant) -> bool {
         let flushed = &self.circuits[circuit.index()].pending.flushed;
         let now = self.nanos(Some(now));
         let last = flushed.load(Ordering::Acquire);
-        let due = now.saturating_sub(last) >= u64::try_from(FLUSH_EVERY.as_nanos()).unwrap_or(u64::MAX);
-        due && flushed.compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let is_due = now.saturating_sub(last) >= u64::try_from(FLUSH_EVERY.as_nanos()).unwrap_or(u64::MAX);
+        is_due && flushed.compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Nanoseconds since the origin; 0 = none.
     fn nanos(&self, instant: Option<Instant>) -> u64 {
-        instant.map_or(0, |instant| {
-            u64::try_from(instant.saturating_duration_since(self.origin).as_nanos())
-                .unwrap_or(u64::MAX)
-                .max(1)
-        })
+        instant.map_or(0, |instant| clock::nanos_between(self.origin, instant).max(1))
     }
 
     fn instant(&self, nanos: u64) -> Option<Instant> {
@@ -189,7 +187,7 @@ fn decode_state(word: u64) -> (CircuitState, bool, u32) {
     (state, word & 4 != 0, u32::try_from(word >> 3).unwrap_or(u32::MAX))
 }
 
-/// Kinds lie above all statuses; 0 = none.
+/// Causes other than a status have a higher number than any status; 0 = none.
 fn encode_cause(cause: Option<FailureCause>) -> u32 {
     match cause {
         None => 0,
@@ -221,7 +219,6 @@ fn decode_cause(word: u32) -> Option<FailureCause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use crate::types::OperationClass;
 
     fn circuit() -> CircuitId {
@@ -249,9 +246,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_is_read() {
+    fn a_snapshot_is_what_was_published() {
         let t0 = clock::now();
-        let board = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        let published = PublishedCircuits::new(OperationClass::ALL.len(), t0);
         let causes = [
             FailureCause::Status(503),
             FailureCause::Status(u16::MAX),
@@ -266,8 +263,8 @@ mod tests {
         for cause in causes.map(Some).into_iter().chain([None]) {
             for state in [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen] {
                 let written = snapshot(state, u32::MAX, cause, t0);
-                board.publish(circuit(), written);
-                assert_eq!(board.snapshot(circuit()), written);
+                published.publish(circuit(), written);
+                assert_eq!(published.snapshot(circuit()), written);
             }
         }
     }
@@ -276,28 +273,28 @@ mod tests {
     #[test]
     fn a_success_counts_only_for_its_own_generation() {
         let t0 = clock::now();
-        let board = PublishedCircuits::new(OperationClass::ALL.len(), t0);
-        board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
-        assert!(board.count_success(circuit(), 7));
-        assert!(board.count_success(circuit(), 7));
-        assert!(!board.count_success(circuit(), 6));
-        board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
-        assert_eq!(board.drain_successes(circuit(), 6), 0);
-        assert_eq!(board.drain_successes(circuit(), 7), 2);
-        assert_eq!(board.drain_successes(circuit(), 7), 0);
-        assert!(board.count_success(circuit(), 7));
-        board.publish(circuit(), snapshot(CircuitState::Open, 8, None, t0));
-        assert!(!board.count_success(circuit(), 7));
-        assert_eq!(board.drain_successes(circuit(), 8), 0, "the old generation's are gone");
+        let published = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        published.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
+        assert!(published.count_success(circuit(), 7));
+        assert!(published.count_success(circuit(), 7));
+        assert!(!published.count_success(circuit(), 6));
+        published.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
+        assert_eq!(published.drain_successes(circuit(), 6), 0);
+        assert_eq!(published.drain_successes(circuit(), 7), 2);
+        assert_eq!(published.drain_successes(circuit(), 7), 0);
+        assert!(published.count_success(circuit(), 7));
+        published.publish(circuit(), snapshot(CircuitState::Open, 8, None, t0));
+        assert!(!published.count_success(circuit(), 7));
+        assert_eq!(published.drain_successes(circuit(), 8), 0, "those of the old generation are discarded");
     }
 
-    /// B1: successes travel in batches of at most 10 ms
+    /// B1: successes are reported in batches of at most 10 ms
     #[test]
     fn one_caller_in_ten_milliseconds_flushes() {
         let t0 = clock::now();
-        let board = PublishedCircuits::new(OperationClass::ALL.len(), t0);
-        assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(10)));
-        assert!(!board.claim_flush(circuit(), t0 + Duration::from_millis(19)));
-        assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(20)));
+        let published = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        assert!(published.claim_flush(circuit(), t0 + Duration::from_millis(10)));
+        assert!(!published.claim_flush(circuit(), t0 + Duration::from_millis(19)));
+        assert!(published.claim_flush(circuit(), t0 + Duration::from_millis(20)));
     }
 }

@@ -1,4 +1,4 @@
-//! One circuit: when it opens, who may try, when it closes.
+//! The state machine of one circuit: when it opens, which requests it admits, when it closes.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use crate::breaker::decision::{
 };
 use crate::breaker::outcome::{AdverseOutcome, CallFailure, FailureCause, Outcome};
 
-/// How long a circuit found half-open by a rebuild stays open.
+/// Open time of a circuit that a rebuild finds half-open.
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
-/// How long a trial's permit is good without a report.
+/// Time after which a trial's permit without a report expires.
 const LEASE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -27,33 +27,33 @@ enum Phase {
     Closed(CallWindow),
     Open {
         until: Instant,
-        /// Whether a connection to the upstream ends it.
+        /// Whether a connection to the upstream ends the open time.
         probed: bool,
     },
     HalfOpen {
         successes: u32,
     },
-    /// Open without an end, because the configuration says so.
+    /// Open without an end: the mode is `forced_open`.
     Forced,
 }
 
-/// One circuit. In shadow mode it lives as it would otherwise: that nobody is refused is up to the handle.
+/// One circuit. Shadow mode changes nothing here: the handle ignores its refusals.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     config: BreakerConfig,
     thresholds: TripThresholds,
     phase: Phase,
     generation: u32,
-    /// Permits out, of earlier generations too: those requests still weigh on the upstream.
+    /// Permits in use, including those of earlier generations: their requests still load the upstream.
     trials: Vec<Trial>,
     next_trial: u64,
-    /// Failures in a row, trials included, up to the last success in a closed circuit.
+    /// Consecutive failures since the last success in the closed state, including trials.
     consecutive_failures: u32,
     opened_total: u64,
     reopened: u32,
     cause: Option<FailureCause>,
-    /// Its last open time was ended by a connection. Where trials fail all the same, connections say nothing: the next open
-    /// time runs to its end.
+    /// Whether a connection ended the last open time. If trials fail nevertheless, connections are no evidence: the
+    /// next open time is not shortened.
     is_half_open_by_connect: bool,
     jitter_state: u64,
 }
@@ -76,9 +76,9 @@ impl Circuit {
         }
     }
 
-    /// May a request be tried?
+    /// Whether a request may be admitted, and how.
     pub(crate) fn admit(&self, now: Instant) -> Result<CircuitAdmission, CircuitRefusal> {
-        let entry = match self.phase {
+        let admission = match self.phase {
             Phase::Closed(_) => return Ok(CircuitAdmission::Closed),
             Phase::Open { until, .. } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
@@ -90,19 +90,19 @@ impl Circuit {
         };
         let leases = self.trials.iter().map(|trial| trial.lease_end).filter(|end| now < *end);
         if leases.clone().count() < self.trials_max() {
-            return Ok(entry);
+            return Ok(admission);
         }
         let next_end = leases.min().map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
         Err(CircuitRefusal::HalfOpenFull { retry_after: next_end.min(TRIALS_TAKEN_RETRY) })
     }
 
-    /// Admits what `admit` allowed.
+    /// Admits a request as `admit` decided.
     pub(crate) fn acquire(
         &mut self,
-        entry: CircuitAdmission,
+        admission: CircuitAdmission,
         now: Instant,
     ) -> (TicketKind, Option<CircuitTransition>) {
-        let transition = match entry {
+        let transition = match admission {
             CircuitAdmission::Closed => {
                 return (TicketKind::Closed { generation: self.generation }, None);
             }
@@ -119,36 +119,36 @@ impl Circuit {
         (TicketKind::Trial { generation: self.generation, id }, transition)
     }
 
-    /// Judges calls made through the closed circuit: some successes, and perhaps one that tells against the upstream.
+    /// Evaluates calls made through the closed circuit: some successes, then at most one adverse outcome.
     pub(crate) fn evaluate_calls(
         &self,
         generation: u32,
         successes: u32,
         adverse: Option<AdverseOutcome>,
     ) -> CircuitChange {
-        let Phase::Closed(mut tally) = self.phase else {
+        let Phase::Closed(mut calls) = self.phase else {
             return CircuitChange::Nothing;
         };
         if self.generation != generation {
             return CircuitChange::Nothing;
         }
-        tally.record_successes(successes);
+        calls.record_successes(successes);
         let Some(adverse) = adverse else {
-            return CircuitChange::Recorded(tally);
+            return CircuitChange::Recorded(calls);
         };
-        tally.record_adverse(adverse);
-        // Only an adverse call opens a circuit, so successes may come in late without changing any verdict.
-        if self.config.mode != BreakerMode::Off && tally.is_bad(&self.thresholds) {
-            CircuitChange::Tripped(tally, adverse.failure())
+        calls.record_adverse(adverse);
+        // Only an adverse call opens a circuit, so late successes change no decision.
+        if self.config.mode != BreakerMode::Off && calls.is_bad(&self.thresholds) {
+            CircuitChange::Tripped(calls, adverse.failure())
         } else {
-            CircuitChange::Recorded(tally)
+            CircuitChange::Recorded(calls)
         }
     }
 
-    /// Judges a trial. A verdict after the end of its lease still counts: the lease bounds permits, not evidence,
-    /// or an upstream whose every answer takes longer would never be trusted again.
+    /// Evaluates a trial. A result after the end of its lease counts: the lease bounds permits, not evidence.
+    /// Otherwise an upstream that always takes longer could never close its circuit.
     pub(crate) fn evaluate_trial(&self, generation: u32, id: TrialId, outcome: Outcome) -> CircuitChange {
-        let verdict = match (&self.phase, outcome) {
+        let result = match (&self.phase, outcome) {
             (Phase::HalfOpen { .. }, _) if self.generation != generation => TrialResult::Ignored,
             (Phase::HalfOpen { .. }, Outcome::Failure { cause, retry_after }) => {
                 TrialResult::Failure(CallFailure { cause, retry_after })
@@ -161,30 +161,30 @@ impl Circuit {
             (Phase::HalfOpen { .. }, Outcome::Success) => TrialResult::Success,
             _ => TrialResult::Ignored,
         };
-        CircuitChange::TrialEnded(id, verdict)
+        CircuitChange::TrialEnded(id, result)
     }
 
-    /// Carries out a judgement.
+    /// Carries out a change.
     pub(crate) fn apply_change(&mut self, change: CircuitChange, now: Instant) -> Option<CircuitTransition> {
         match change {
             CircuitChange::Nothing => None,
-            CircuitChange::Recorded(tally) => {
-                self.set_calls(tally);
+            CircuitChange::Recorded(calls) => {
+                self.set_calls(calls);
                 None
             }
-            CircuitChange::Tripped(tally, failure) => {
-                self.set_calls(tally);
-                Some(self.open(failure, tally.is_unreachable(&self.thresholds), now))
+            CircuitChange::Tripped(calls, failure) => {
+                self.set_calls(calls);
+                Some(self.open(failure, calls.is_unreachable(&self.thresholds), now))
             }
-            CircuitChange::TrialEnded(id, verdict) => {
+            CircuitChange::TrialEnded(id, result) => {
                 self.trials.retain(|trial| trial.id != id);
-                self.apply_trial_result(verdict, now)
+                self.apply_trial_result(result, now)
             }
         }
     }
 
-    fn apply_trial_result(&mut self, verdict: TrialResult, now: Instant) -> Option<CircuitTransition> {
-        match verdict {
+    fn apply_trial_result(&mut self, result: TrialResult, now: Instant) -> Option<CircuitTransition> {
+        match result {
             TrialResult::Ignored => None,
             TrialResult::Success => {
                 if let Phase::HalfOpen { successes } = &mut self.phase {
@@ -207,19 +207,20 @@ impl Circuit {
         }
     }
 
-    /// Whether this connection to the upstream ends the open time it was made in.
+    /// Whether a connection made in this generation ends the open time.
     pub(crate) fn is_ended_by_connect(&self, generation: u32) -> bool {
         self.generation == generation && matches!(self.phase, Phase::Open { probed: true, .. })
     }
 
-    /// Ends the open time; trials decide.
+    /// Ends the open time: the circuit becomes half-open.
     pub(crate) fn end_open_by_connect(&mut self) -> CircuitTransition {
         self.is_half_open_by_connect = true;
         self.set_phase(Phase::HalfOpen { successes: 0 });
         CircuitTransition::HalfOpenedByConnect
     }
 
-    /// Starts over from what was published: nothing open is forgiven, and permits out stay out until their leases end.
+    /// Rebuilds the circuit from its publication. An open circuit stays open, and permits in use stay so until their
+    /// leases end.
     pub(crate) fn rebuild(&mut self, last: CircuitSnapshot, now: Instant) -> Option<CircuitTransition> {
         let CircuitSnapshot { state, generation, open_until, consecutive_failures, .. } = last;
         self.generation = generation;
@@ -255,7 +256,7 @@ impl Circuit {
         }
     }
 
-    /// What to publish.
+    /// The state to publish.
     pub(crate) fn snapshot(&self) -> CircuitSnapshot {
         let (state, open_until, probed) = match self.phase {
             Phase::Closed(_) => (CircuitState::Closed, None, false),
@@ -277,21 +278,22 @@ impl Circuit {
         }
     }
 
-    /// `out_of_reach`: no failure that led here was an answer.
-    fn open(&mut self, failure: CallFailure, out_of_reach: bool, now: Instant) -> CircuitTransition {
+    /// Opens the circuit. `is_unreachable`: no failure that led here was an answer of the upstream.
+    fn open(&mut self, failure: CallFailure, is_unreachable: bool, now: Instant) -> CircuitTransition {
         let open_for = self.open_for(failure.retry_after);
-        let was_hastened = std::mem::take(&mut self.is_half_open_by_connect);
+        let was_half_open_by_connect = std::mem::take(&mut self.is_half_open_by_connect);
         let is_probed = self.config.connect_probe_interval.is_some()
-            && out_of_reach
+            && is_unreachable
             && failure.cause.is_unreachable()
-            && !was_hastened;
+            && !was_half_open_by_connect;
         self.cause = Some(failure.cause);
         self.opened_total += 1;
         self.set_phase(Phase::Open { until: now + open_for, probed: is_probed });
         CircuitTransition::Opened { cause: failure.cause, open_for }
     }
 
-    /// The first opening lasts as configured; only re-openings grow and are spread, lest gateways try in step.
+    /// The open time. The first one is as configured. Later ones double, with jitter so that several gateways do not
+    /// try at the same moment.
     fn open_for(&mut self, retry_after: Option<Duration>) -> Duration {
         let BreakerConfig { timeout, max_timeout, .. } = self.config;
         let grown = match self.reopened {
@@ -301,15 +303,15 @@ impl Circuit {
         grown.max(retry_after.unwrap_or_default()).min(max_timeout)
     }
 
-    /// A factor between 0.9 and 1.1 (splitmix64).
+    /// A random factor between 0.9 and 1.1 (splitmix64).
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     fn jitter_factor(&mut self) -> f64 {
         self.jitter_state = self.jitter_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.jitter_state;
         bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let share = ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64;
-        0.9 + 0.2 * share
+        let fraction = ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64;
+        0.9 + 0.2 * fraction
     }
 
     fn open_cause(&self) -> FailureCause {
@@ -325,13 +327,13 @@ impl Circuit {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn set_calls(&mut self, tally: CallWindow) {
-        self.consecutive_failures = tally.consecutive_failures();
-        self.phase = Phase::Closed(tally);
+    fn set_calls(&mut self, calls: CallWindow) {
+        self.consecutive_failures = calls.consecutive_failures();
+        self.phase = Phase::Closed(calls);
     }
 }
 
-/// Where a circuit begins.
+/// The phase of a new circuit.
 fn initial_phase(mode: BreakerMode) -> Phase {
     match mode {
         BreakerMode::On | BreakerMode::Off | BreakerMode::Shadow => Phase::Closed(CallWindow::default()),
@@ -344,5 +346,5 @@ fn initial_phase(mode: BreakerMode) -> Phase {
 mod tests;
 
 #[cfg(test)]
-#[path = "reach_tests.rs"]
-mod reach_tests;
+#[path = "connect_probe_tests.rs"]
+mod connect_probe_tests;

@@ -37,8 +37,8 @@ fn open(circuit: &mut Circuit, now: Instant) -> CircuitTransition {
 }
 
 fn acquire(circuit: &mut Circuit, now: Instant) -> Result<(u32, TrialId), CircuitRefusal> {
-    let entry = circuit.admit(now)?;
-    match circuit.acquire(entry, now).0 {
+    let admission = circuit.admit(now)?;
+    match circuit.acquire(admission, now).0 {
         TicketKind::Trial { generation, id } => Ok((generation, id)),
         TicketKind::Closed { .. } => panic!("the circuit is not closed"),
     }
@@ -73,7 +73,7 @@ fn five_failures_in_a_row_open_it_for_the_timeout() {
 
 /// B1
 #[test]
-fn successes_that_came_before_a_failure_end_the_row() {
+fn successes_reported_with_a_failure_count_before_it() {
     let t0 = clock::now();
     let mut circuit = Circuit::new(config(), 1);
     for _ in 0..4 {
@@ -100,7 +100,7 @@ fn three_trials_are_admitted_and_two_successes_close_it_with_zero_counts() {
     assert_eq!(state(&circuit), CircuitState::Closed);
 }
 
-/// B4: one that is ignored leaks no permit (Resilience4j #544)
+/// B4: a trial with a neutral outcome leaks no permit (Resilience4j #544)
 #[test]
 fn a_neutral_trial_releases_its_permit_without_a_result() {
     let t0 = clock::now();
@@ -108,13 +108,13 @@ fn a_neutral_trial_releases_its_permit_without_a_result() {
     open(&mut circuit, t0);
     let now = t0 + secs(60);
     for _ in 0..20 {
-        let trial = acquire(&mut circuit, now).expect("the one before went back");
+        let trial = acquire(&mut circuit, now).expect("the permit before was released");
         assert_eq!(report_trial(&mut circuit, trial, Outcome::Neutral, now), None);
     }
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
 
-/// B4: a call that never ends keeps no circuit half-open for ever (Resilience4j #903, #935, #1389)
+/// B4: a call that never ends does not keep a circuit half-open forever (Resilience4j #903, #935, #1389)
 #[test]
 fn a_permit_without_a_report_expires() {
     let t0 = clock::now();
@@ -133,7 +133,7 @@ fn a_permit_without_a_report_expires() {
     );
 }
 
-/// B4: permits of an earlier half-open time still weigh on the upstream
+/// B4: permits of an earlier half-open phase still count
 #[test]
 fn trials_of_an_earlier_generation_hold_their_permits() {
     let t0 = clock::now();
@@ -148,12 +148,12 @@ fn trials_of_an_earlier_generation_hold_their_permits() {
     let again = now + secs(3);
     assert!(acquire(&mut circuit, again).is_ok());
     assert!(matches!(acquire(&mut circuit, again), Err(CircuitRefusal::HalfOpenFull { .. })));
-    assert_eq!(report_trial(&mut circuit, trials[1], BAD, again), None, "its verdict counts no more");
-    assert!(acquire(&mut circuit, again).is_ok(), "its permit is back");
+    assert_eq!(report_trial(&mut circuit, trials[1], BAD, again), None, "its result does not count");
+    assert!(acquire(&mut circuit, again).is_ok(), "its permit is released");
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
 
-/// B1: grows with each re-open, jittered, capped
+/// B1: the open time grows with each re-opening, with jitter, up to a maximum
 #[test]
 fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
     let mut now = clock::now();
@@ -175,7 +175,7 @@ fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
         report_trial(&mut circuit, trial, Outcome::Success, now);
     }
     let reopened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(60) };
-    assert_eq!(open(&mut circuit, now), reopened, "closing starts over");
+    assert_eq!(open(&mut circuit, now), reopened, "closing resets the open time");
 }
 
 /// B1: honours Retry-After
@@ -193,7 +193,7 @@ fn a_longer_retry_after_is_honoured_up_to_ten_minutes() {
     }
 }
 
-/// B1: the bound is configured, for what grows and for what is asked for
+/// B1: `max_timeout` bounds the growing open time and Retry-After
 #[test]
 fn the_longest_time_open_is_configured() {
     let config = BreakerConfig { max_timeout: secs(90), ..config() };
@@ -221,7 +221,7 @@ fn slow(circuit: &mut Circuit, successes: u32, now: Instant) -> Option<CircuitTr
     circuit.apply_change(change, now)
 }
 
-/// B1: slow calls open a circuit where somebody said what is slow, and only then
+/// B1: slow calls open a circuit only where `slow_call_duration` is set
 #[test]
 fn slow_calls_open_it_by_their_rate() {
     let t0 = clock::now();
@@ -243,7 +243,7 @@ fn slow_calls_open_it_by_their_rate() {
 
 /// B1, B2: off counts and never opens; forced open has no end and survives a rebuild
 #[test]
-fn the_mode_holds_whatever_happens() {
+fn the_modes_off_and_forced_open_do_not_change() {
     let t0 = clock::now();
     let mut off = Circuit::new(BreakerConfig { mode: BreakerMode::Off, ..config() }, 1);
     assert!((0..1000).all(|_| fail(&mut off, FAILED, t0).is_none()));
@@ -258,7 +258,7 @@ fn the_mode_holds_whatever_happens() {
     assert_eq!(forced.admit(t0 + secs(1_000_000)), refused);
 }
 
-/// S5: a rebuild is no amnesty
+/// S5: a rebuild forgives nothing
 #[test]
 fn a_rebuild_starts_over_from_the_publication() {
     let t0 = clock::now();
@@ -284,7 +284,7 @@ fn a_rebuild_starts_over_from_the_publication() {
     assert_eq!(
         [(); 3].map(|()| acquire(&mut circuit, later).is_ok()),
         [true, true, false],
-        "one is still out"
+        "one is still in use"
     );
     assert_eq!(report_trial(&mut circuit, trial, Outcome::Success, later), None);
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
@@ -298,7 +298,7 @@ enum Op {
     ReportTrial(usize, Outcome),
     /// The n-th live trial's message is lost.
     Lose(usize),
-    /// Results of a closed circuit, so many generations old.
+    /// Results of a closed circuit, this many generations old.
     ReportCalls(u32, u32, bool),
     Rebuild,
 }
@@ -316,23 +316,24 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A permit as the test knows it.
+/// A permit as the test recorded it.
 struct IssuedTrial {
     trial: (u32, TrialId),
     since: Instant,
     lost: bool,
 }
 
-fn nth(out: &[IssuedTrial], n: usize) -> Option<usize> {
-    let live: Vec<usize> = (0..out.len()).filter(|i| !out[*i].lost).collect();
+fn nth(issued: &[IssuedTrial], n: usize) -> Option<usize> {
+    let live: Vec<usize> = (0..issued.len()).filter(|i| !issued[*i].lost).collect();
     (!live.is_empty()).then(|| live[n % live.len()])
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// B1, B4, S5: whatever happens, it is not stuck half-open (Resilience4j #1568, nora #585, OmniRoute's six days of 503)
+    /// B1, B4, S5: whatever happens, it does not stay half-open (Resilience4j #1568, nora #585, OmniRoute's six days
+    /// of 503)
     #[test]
-    fn permits_are_bounded_open_holds_and_nothing_wedges(
+    fn permits_are_bounded_and_no_circuit_is_stuck(
         ops in prop::collection::vec(op(), 1..300), trials_max in 1u32..4, timeout in prop_oneof![Just(1u64), 1u64..90],
     ) {
         // A low threshold, so that random results open it often.
@@ -344,7 +345,7 @@ proptest! {
         };
         let mut circuit = Circuit::new(config, 3);
         let mut now = clock::now();
-        let mut out: Vec<IssuedTrial> = Vec::new();
+        let mut issued: Vec<IssuedTrial> = Vec::new();
         for op in ops {
             let before = circuit.snapshot();
             let mut stale = false;
@@ -353,21 +354,21 @@ proptest! {
                 Op::Acquire => {
                     let admitted = circuit.admit(now);
                     if before.state == CircuitState::Open && before.open_until.unwrap() > now {
-                        prop_assert!(matches!(admitted, Err(CircuitRefusal::Open { .. })), "open admits nobody");
+                        prop_assert!(matches!(admitted, Err(CircuitRefusal::Open { .. })), "an open circuit admits nothing");
                     }
-                    if let Ok(entry) = admitted
-                        && let (TicketKind::Trial { generation, id }, _) = circuit.acquire(entry, now)
+                    if let Ok(admission) = admitted
+                        && let (TicketKind::Trial { generation, id }, _) = circuit.acquire(admission, now)
                     {
-                        out.push(IssuedTrial { trial: (generation, id), since: now, lost: false });
+                        issued.push(IssuedTrial { trial: (generation, id), since: now, lost: false });
                     }
                 }
-                Op::ReportTrial(n, outcome) => if let Some(i) = nth(&out, n) {
-                    let IssuedTrial { trial, .. } = out.swap_remove(i);
+                Op::ReportTrial(n, outcome) => if let Some(i) = nth(&issued, n) {
+                    let IssuedTrial { trial, .. } = issued.swap_remove(i);
                     stale = trial.0 != before.generation;
                     report_trial(&mut circuit, trial, outcome, now);
                 },
-                Op::Lose(n) => if let Some(i) = nth(&out, n) {
-                    out[i].lost = true;
+                Op::Lose(n) => if let Some(i) = nth(&issued, n) {
+                    issued[i].lost = true;
                 },
                 Op::ReportCalls(age, successes, failed) => {
                     stale = age > 0;
@@ -382,8 +383,8 @@ proptest! {
                 }
             }
             let after = circuit.snapshot();
-            let live = out.iter().filter(|out| now < out.since + LEASE).count();
-            prop_assert!(live <= trials_max as usize, "{} permits out", live);
+            let live = issued.iter().filter(|issued| now < issued.since + LEASE).count();
+            prop_assert!(live <= trials_max as usize, "{} live permits", live);
             prop_assert!(before.state == after.state || after.generation == before.generation + 1);
             if stale {
                 prop_assert_eq!((before.state, before.consecutive_failures, before.generation),
@@ -391,6 +392,6 @@ proptest! {
             }
         }
         let until = circuit.snapshot().open_until.unwrap_or(now);
-        prop_assert!(circuit.admit(until.max(now) + LEASE).is_ok(), "wedged: {:?}", circuit);
+        prop_assert!(circuit.admit(until.max(now) + LEASE).is_ok(), "stuck: {:?}", circuit);
     }
 }

@@ -1,7 +1,7 @@
-//! The ticket: a request's leave to call the upstream, and its duty to say how that went.
+//! The ticket: permission for one call to the upstream, and the obligation to report its outcome.
 //!
-//! A ticket of a closed circuit owes nothing and its `Drop` is free. A trial's ticket is a permit: dropped without a
-//! report, on whichever path, it goes back without a verdict.
+//! A ticket of a closed circuit has no obligation, and its `Drop` does nothing. A trial's ticket is a permit: dropped
+//! without a report, on any path, it releases the permit without a result.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use crate::breaker::published_circuits::PublishedCircuits;
 use crate::clock;
 use crate::mailbox::Mailbox;
 
-/// What a ticket needs of its handle.
+/// The parts of a handle that its tickets need.
 pub(crate) struct BreakerShared {
     pub(crate) mailbox: Mailbox<Breaker>,
     pub(crate) published: Arc<PublishedCircuits>,
 }
 
-/// What a ticket owes.
+/// What a ticket must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obligation {
-    /// It came through a closed circuit of this generation.
+    /// A call of a closed circuit of this generation.
     ReportCall { generation: u32 },
-    /// It is a trial of this generation.
+    /// A trial of this generation.
     ReportTrial { generation: u32, id: TrialId },
-    /// Nothing: it was let through although the circuit would not have (shadow), or has said what it had to.
+    /// Nothing: the call was made only because of the shadow mode, or the report is done.
     Nothing,
 }
 
-/// Leave to call a bucket's upstream.
-#[must_use = "a trial's ticket that is dropped gives its permit back"]
+/// Permission for one call to a bucket's upstream.
+#[must_use = "dropping a trial's ticket releases its permit without a result"]
 pub struct BreakerTicket {
     shared: Arc<BreakerShared>,
     circuit: CircuitId,
@@ -44,32 +44,32 @@ impl fmt::Debug for BreakerTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerTicket")
             .field("circuit", &self.circuit)
-            .field("duty", &self.obligation)
+            .field("obligation", &self.obligation)
             .field("slow", &self.slow)
             .finish_non_exhaustive()
     }
 }
 
 impl BreakerTicket {
-    pub(crate) fn new(shared: Arc<BreakerShared>, circuit: CircuitId, pass: TicketKind) -> Self {
-        let obligation = match pass {
+    pub(crate) fn new(shared: Arc<BreakerShared>, circuit: CircuitId, kind: TicketKind) -> Self {
+        let obligation = match kind {
             TicketKind::Closed { generation } => Obligation::ReportCall { generation },
             TicketKind::Trial { generation, id } => Obligation::ReportTrial { generation, id },
         };
         Self { shared, circuit, obligation, slow: false }
     }
 
-    /// For a call that is made against the circuit's will; its result is none of the circuit's evidence.
+    /// For a call that only the shadow mode admits. Its result does not count as evidence.
     pub(crate) fn shadowed(shared: Arc<BreakerShared>, circuit: CircuitId) -> Self {
         Self { shared, circuit, obligation: Obligation::Nothing, slow: false }
     }
 
-    /// The call took too long, however it ends.
+    /// Marks the call as slow, whatever its outcome.
     pub fn mark_slow(&mut self) {
         self.slow = true;
     }
 
-    /// Whether it is a permit of a half-open circuit; none where the circuit was not asked for one.
+    /// Whether it is a trial of a half-open circuit; none for a call that only the shadow mode admitted.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_trial(&self) -> Option<bool> {
         match self.obligation {
@@ -79,7 +79,7 @@ impl BreakerTicket {
         }
     }
 
-    /// Says how the call went. Dropping the ticket instead says `Neutral`.
+    /// Reports the outcome of the call. Dropping the ticket instead reports `Neutral`.
     pub fn report(mut self, outcome: Outcome) {
         let adverse = match outcome {
             Outcome::Success if self.slow => Some(AdverseOutcome::Slow),
@@ -106,11 +106,11 @@ impl BreakerTicket {
     }
 
     fn report_success(&self, generation: u32) {
-        let board = &self.shared.published;
-        // The message tells the actor nothing it needs before the next failure, unless it could end a row of them.
-        if board.count_success(self.circuit, generation)
-            && board.has_failures(self.circuit)
-            && board.claim_flush(self.circuit, clock::now())
+        let published = &self.shared.published;
+        // The actor needs successes only with the next failure, unless they may end consecutive failures.
+        if published.count_success(self.circuit, generation)
+            && published.has_failures(self.circuit)
+            && published.claim_flush(self.circuit, clock::now())
         {
             self.report_calls(generation, None);
         }

@@ -1,4 +1,4 @@
-//! The limiter's messages and its shell.
+//! Messages and shell of the limiter actor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,21 +13,21 @@ use crate::limiter::state::{Charge, LimiterState};
 use crate::mailbox::ActorMessage;
 use crate::types::{BucketId, IpKey, KeyId};
 
-/// May this client have one request?
+/// Asks to admit one request of a client.
 pub(crate) struct Admit {
-    /// The bucket that it is about; none where it names no configured one.
+    /// The request's bucket; none if it names no configured one.
     pub(crate) bucket: Option<BucketId>,
     pub(crate) client: IpKey,
-    /// Tokens that the request costs; nothing where it is paid and only more are wanted.
+    /// Cost of the request in tokens; 0 for a lease alone.
     pub(crate) cost: u32,
-    /// Tokens wanted beyond those, if the limits are high enough.
+    /// Tokens to lease in addition, if the limits are high enough.
     pub(crate) more: u32,
 }
 
-/// Leave for one request.
+/// The reply for an admitted request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdmitReply {
-    /// How many tokens more the asker may spend on its own.
+    /// Leased tokens, for the caller to spend without asking.
     pub(crate) leased: u32,
     pub(crate) allowed: Allowed,
 }
@@ -42,12 +42,12 @@ impl ActorMessage for Admit {
     }
 }
 
-/// May this client key have one request more?
+/// Asks to admit one request of a client key.
 pub(crate) struct AdmitKey {
     pub(crate) key: KeyId,
     /// Tokens that the request costs.
     pub(crate) cost: u32,
-    /// Whose metric a refusal is.
+    /// The bucket that a refusal is counted for.
     pub(crate) bucket: Option<BucketId>,
 }
 
@@ -60,12 +60,12 @@ impl ActorMessage for AdmitKey {
     }
 }
 
-/// May this subject of tokens have one request more?
+/// Asks to admit one request of a token subject.
 pub(crate) struct AdmitSubject {
     pub(crate) subject: SubjectKey,
     /// Tokens that the request costs.
     pub(crate) cost: u32,
-    /// Whose metric a refusal is.
+    /// The bucket that a refusal is counted for.
     pub(crate) bucket: Option<BucketId>,
 }
 
@@ -78,10 +78,10 @@ impl ActorMessage for AdmitSubject {
     }
 }
 
-/// This client failed to prove who it is.
+/// Charges a failed authentication to a client address.
 pub(crate) struct ChargeAuthFailure {
     pub(crate) client: IpKey,
-    /// Whose metric a refusal is.
+    /// The bucket that a refusal is counted for.
     pub(crate) bucket: Option<BucketId>,
 }
 
@@ -94,14 +94,14 @@ impl ActorMessage for ChargeAuthFailure {
     }
 }
 
-/// What the status page shows of the limiter.
+/// The limiter's part of the status document.
 #[derive(Debug, Clone, Copy)]
 pub struct LimiterReport {
-    /// Clients in the table.
+    /// Number of clients in the table.
     pub clients: usize,
 }
 
-/// Asks for a report.
+/// Asks for the report.
 pub(crate) struct Inspect;
 
 impl ActorMessage for Inspect {
@@ -230,12 +230,12 @@ impl MessageHandler<ChargeAuthFailure> for Limiter {
         decision: Self::Decision,
         now: Instant,
     ) -> Result<Allowed, LimitStatus> {
-        let fee = match decision.inspect_err(|_| self.count_refused(message.bucket))? {
-            LockoutDecision::Charge(fee) => fee,
+        let charge = match decision.inspect_err(|_| self.count_refused(message.bucket))? {
+            LockoutDecision::Charge(charge) => charge,
             LockoutDecision::NoCharge(allowed) => return Ok(allowed),
         };
-        self.failures.apply(fee, now);
-        if let Some(wait) = fee.locked_out_for {
+        self.failures.apply(charge, now);
+        if let Some(wait) = charge.locked_out_for {
             self.auth_lockout.lock_out(message.client, now + wait, now);
         }
         Ok(Allowed::default())

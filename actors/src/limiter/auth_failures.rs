@@ -1,12 +1,13 @@
-//! Authentications that fail, per client address (L8): who guesses is soon not listened to.
+//! Limits failed authentications per client address (L8), against guessing.
 //!
-//! Failures are charged, successes cost nothing. Once a client's failures have used up the burst, it is *closed* until
-//! one more would fit: that moment is published, so that its requests are refused before anything is verified and
-//! without an ask, and everybody else's cost one load of an atomic. Requests that are verified at the same time as the
-//! failure that closes are not called back; each that fails is still told that it is over the limit, not what was wrong.
+//! Failures are charged; successes cost nothing. The failure that uses up the burst *locks the client out* until one
+//! more would fit. The lockout is published, so the client's requests are refused before anything is verified and
+//! without an ask; other clients pay one atomic load. Requests that are verified at the time of the lockout are not
+//! aborted. If they fail, their answer is the limit and not the cause of the failure.
 //!
-//! Clients beyond the table's bound share a budget; it never closes anybody, for they are not one another. Nor does the first
-//! failure of a client that gets a place of its own while that budget is in use.
+//! Clients beyond the table's maximum share a budget, and it locks out none of them, because one must not be locked
+//! out for another. The same holds for the first failure of a client that gets its own slot while the shared budget
+//! is in use.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::clock::nanos_between;
+use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::table::{TatSlot, TatTable};
 use crate::types::IpKey;
 
-/// The limit and what each client has left of it.
+/// The limit and the arrival time of each client.
 #[derive(Debug)]
 pub(crate) struct AuthFailuresState {
     origin: Instant,
@@ -28,21 +30,21 @@ pub(crate) struct AuthFailuresState {
     clients: TatTable<IpKey>,
 }
 
-/// What comes of a failure.
+/// The decision about a failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum LockoutDecision {
-    /// It is charged.
+    /// The failure is charged.
     Charge(FailureCharge),
-    /// It costs nothing: nobody counts, or the limit is in shadow mode and would not have listened.
+    /// The failure is not charged: there is no limit, or a shadow limit that would have refused.
     NoCharge(Allowed),
 }
 
-/// What a failure costs.
+/// The charge of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FailureCharge {
     slot: TatSlot<IpKey>,
     next: Tat,
-    /// How long the client is closed by it.
+    /// How long the client is locked out by it.
     pub(crate) locked_out_for: Option<Duration>,
 }
 
@@ -51,10 +53,10 @@ impl AuthFailuresState {
         Self { origin: now, gcra: limit.map(Gcra::new), clients: TatTable::new(clients_max) }
     }
 
-    /// What one more failure costs this client, or that it has nothing left.
+    /// Checks one more failure of a client.
     pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<LockoutDecision, LimitStatus> {
         let Some(gcra) = &self.gcra else { return Ok(LockoutDecision::NoCharge(Allowed::default())) };
-        let now = nanos(self.origin, now);
+        let now = nanos_between(self.origin, now);
         let (slot, tat) = self.clients.slot(client, now);
         let next = match gcra.next_tat(tat, 1, now) {
             Ok(next) => next,
@@ -71,18 +73,18 @@ impl AuthFailuresState {
         }))
     }
 
-    /// Charges what `decide` found.
-    pub(crate) fn apply(&mut self, fee: FailureCharge, now: Instant) {
-        self.clients.write(fee.slot, fee.next, nanos(self.origin, now));
+    /// Charges what `decide` decided.
+    pub(crate) fn apply(&mut self, charge: FailureCharge, now: Instant) {
+        self.clients.write(charge.slot, charge.next, nanos_between(self.origin, now));
     }
 
-    /// Everybody's burst is spent as of now. Who was closed stays so: that is published.
+    /// Spends every burst as of now. Lockouts stay, because they are published.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.clients.rebuild(nanos(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
+        self.clients.rebuild(nanos_between(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
     }
 }
 
-/// The closed clients, as every thread sees them.
+/// The published lockouts, readable on every thread.
 #[derive(Debug)]
 pub(crate) struct AuthLockout {
     count: AtomicUsize,
@@ -101,17 +103,17 @@ impl AuthLockout {
         Self { count: AtomicUsize::new(0), clients: Mutex::default(), clients_max }
     }
 
-    /// How long a client is closed yet.
+    /// Remaining lockout of a client.
     pub(crate) fn remaining(&self, client: IpKey, now: Instant) -> Option<Duration> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let until = clients.until.get(&client)?;
-        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+        Some(until.saturating_duration_since(now)).filter(|remaining| !remaining.is_zero())
     }
 
-    /// Closes a client. Each looks at the two oldest, so that those whose time is over leave.
+    /// Locks a client out. Each call checks the two oldest entries and removes those that have ended.
     pub(crate) fn lock_out(&self, client: IpKey, until: Instant, now: Instant) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..2 {
@@ -152,9 +154,11 @@ mod tests {
         client: u32,
         now: Instant,
     ) -> Result<Option<Duration>, LimitStatus> {
-        let LockoutDecision::Charge(fee) = state.decide(IpKey::V4(client), now)? else { panic!("free") };
-        state.apply(fee, now);
-        Ok(fee.locked_out_for)
+        let LockoutDecision::Charge(charge) = state.decide(IpKey::V4(client), now)? else {
+            panic!("the failure was not charged")
+        };
+        state.apply(charge, now);
+        Ok(charge.locked_out_for)
     }
 
     /// L8
@@ -166,10 +170,14 @@ mod tests {
         assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
         assert_eq!(fail(&mut state, 1, t0).unwrap_err().scope, LimitScope::FailedAuth);
         assert_eq!(fail(&mut state, 2, t0), Ok(None), "another client has its own budget");
-        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)), "one more, and closed again");
+        assert_eq!(
+            fail(&mut state, 1, t0 + 1000 * MS),
+            Ok(Some(1000 * MS)),
+            "one more failure locks it out again"
+        );
     }
 
-    /// L5, L8: who shares the overflow is refused its failures, and never closed for another's
+    /// L5, L8: failures of clients in the overflow are refused, and none is locked out for another's
     #[test]
     fn the_overflow_slot_locks_nobody_out() {
         let t0 = crate::clock::now();
@@ -181,7 +189,7 @@ mod tests {
         assert!(fail(&mut state, 5, t0).is_err());
     }
 
-    /// L5, L8: who gets a place of its own inherits what the shared budget has used up, and is not closed for it
+    /// L5, L8: a client that gets its own slot starts with the shared arrival time, and is not locked out for it
     #[test]
     fn a_new_slot_is_neither_a_fresh_budget_nor_a_lockout() {
         let t0 = crate::clock::now();
@@ -190,12 +198,16 @@ mod tests {
             assert_eq!(fail(&mut state, client, t0), Ok(None));
         }
         let later = t0 + 1000 * MS;
-        assert_eq!(fail(&mut state, 2, later), Ok(None), "the first one is idle by now and leaves its place");
+        assert_eq!(
+            fail(&mut state, 2, later),
+            Ok(None),
+            "the first client is idle by now and its slot is free"
+        );
         assert_eq!(fail(&mut state, 2, later), Ok(Some(1000 * MS)), "the fourth in a second");
         assert_eq!(fail(&mut state, 2, later).unwrap_err().scope, LimitScope::FailedAuth);
     }
 
-    /// L6, L8: in shadow mode what would not have been listened to is said and not charged
+    /// L6, L8: in shadow mode a failure over the limit is reported and not charged
     #[test]
     fn shadow_mode_locks_nobody_out() {
         let t0 = crate::clock::now();
@@ -211,7 +223,7 @@ mod tests {
         assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
     }
 
-    /// L8, S5: a crash is no amnesty
+    /// L8, S5: a crash spends every burst
     #[test]
     fn after_a_crash_every_failure_is_over_the_limit() {
         let t0 = crate::clock::now();
@@ -223,22 +235,19 @@ mod tests {
 
     /// L5, L8
     #[test]
-    fn what_is_published_ends_and_is_bounded() {
+    fn lockouts_end_and_are_bounded() {
         let t0 = crate::clock::now();
-        let closed = AuthLockout::new(3);
-        assert_eq!(closed.remaining(IpKey::V4(1), t0), None);
-        closed.lock_out(IpKey::V4(1), t0 + 5 * MS, t0);
-        assert_eq!(closed.remaining(IpKey::V4(1), t0 + 2 * MS), Some(3 * MS));
-        assert_eq!(closed.remaining(IpKey::V4(2), t0), None);
-        assert_eq!(closed.remaining(IpKey::V4(1), t0 + 5 * MS), None);
+        let lockout = AuthLockout::new(3);
+        assert_eq!(lockout.remaining(IpKey::V4(1), t0), None);
+        lockout.lock_out(IpKey::V4(1), t0 + 5 * MS, t0);
+        assert_eq!(lockout.remaining(IpKey::V4(1), t0 + 2 * MS), Some(3 * MS));
+        assert_eq!(lockout.remaining(IpKey::V4(2), t0), None);
+        assert_eq!(lockout.remaining(IpKey::V4(1), t0 + 5 * MS), None);
         for client in 0..1000 {
-            closed.lock_out(IpKey::V4(client), t0 + 1000 * MS, t0);
+            lockout.lock_out(IpKey::V4(client), t0 + 1000 * MS, t0);
         }
-        assert!(closed.count.load(Ordering::Relaxed) <= 3);
-        closed.lock_out(IpKey::V4(7777), t0 + 3000 * MS, t0 + 2000 * MS);
-        assert!(
-            closed.remaining(IpKey::V4(7777), t0 + 2000 * MS).is_some(),
-            "those whose time is over make room"
-        );
+        assert!(lockout.count.load(Ordering::Relaxed) <= 3);
+        lockout.lock_out(IpKey::V4(7777), t0 + 3000 * MS, t0 + 2000 * MS);
+        assert!(lockout.remaining(IpKey::V4(7777), t0 + 2000 * MS).is_some(), "ended lockouts are removed");
     }
 }

@@ -1,17 +1,17 @@
-//! One limit in nanoseconds: the generic cell rate algorithm, a timestamp per key.
+//! The generic cell rate algorithm (GCRA) of one limit: one timestamp per key.
 //!
-//! A request that costs `n` moves the theoretical arrival time by `n` intervals, and is admitted while that stays within the
-//! burst. Everything is in whole nanoseconds, the interval rounded up: rounded down, a high rate would let more pass than
-//! was set (1.4 ns of 142.9 are one percent).
+//! A request that costs `n` tokens moves the theoretical arrival time (TAT) by `n` intervals. It is admitted if the
+//! TAT stays within the burst. All times are whole nanoseconds. The interval is rounded up: rounded down, a high rate
+//! would admit more than configured (1.4 ns of 142.9 ns are one percent).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate_config::{LimitMode, RateLimit};
 
 use crate::limiter::lease::LEASE_TTL;
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 
-/// Nanoseconds since the limiter was made: a theoretical arrival time.
+/// A theoretical arrival time, in nanoseconds since the limiter was created.
 pub(super) type Tat = u64;
 
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds")]
@@ -21,9 +21,9 @@ const LEASE_NANOS: u64 = LEASE_TTL.as_nanos() as u64;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gcra {
     limit: RateLimit,
-    /// Between two tokens at the rate.
+    /// Time between two tokens at the configured rate.
     interval: u64,
-    /// How far the arrival time may run ahead.
+    /// How far the arrival time may be ahead of now: `burst` intervals.
     pub(super) tolerance: u64,
 }
 
@@ -38,19 +38,19 @@ impl Gcra {
         Self { limit, interval, tolerance: interval.saturating_mul(u64::from(limit.burst.get())) }
     }
 
-    /// Whether it only counts whom it would refuse.
+    /// Whether the limit is in shadow mode: it counts what it would refuse and refuses nothing.
     pub(super) fn is_shadow(&self) -> bool {
         self.limit.mode == LimitMode::Shadow
     }
 
-    /// The arrival time after a request that costs so much, or for how long it does not fit.
+    /// The arrival time after a request of this cost, or the time until it fits.
     pub(super) fn next_tat(&self, tat: Tat, cost: u32, now: u64) -> Result<Tat, u64> {
         let next = tat.max(now) + u64::from(cost) * self.interval;
         let earliest = next.saturating_sub(self.tolerance);
         if earliest <= now { Ok(next) } else { Err(earliest - now) }
     }
 
-    /// What comes of a request that only this limit has a say in: its next arrival time, none where a shadow would have refused.
+    /// Checks a request against this limit alone. The arrival time is none if a shadow limit would have refused.
     pub(super) fn check(
         &self,
         scope: LimitScope,
@@ -70,19 +70,18 @@ impl Gcra {
         }
     }
 
-    /// How many tokens more may be charged in advance: nothing unless half of the burst is left then.
+    /// Tokens that may be leased: none unless half of the burst is left afterwards.
     pub(super) fn leasable(&self, tat: Tat, now: u64) -> u32 {
         let ahead = tat.max(now + LEASE_NANOS) - now;
         if ahead > self.tolerance / 2 { 0 } else { self.limit.burst.get() / 2000 }
     }
 
-    /// Charges tokens in advance, as if they were used when their lease ends: used before that, they are never more than
-    /// the limit allows, see `lease.rs`.
+    /// Charges leased tokens as if they were used at the end of the lease, see `lease.rs`.
     pub(super) fn charge_lease(&self, tat: Tat, tokens: u32, now: u64) -> Tat {
         if tokens == 0 { tat } else { tat.max(now + LEASE_NANOS) + u64::from(tokens) * self.interval }
     }
 
-    /// What a client is told who must wait so long.
+    /// The status of a refused request that fits after `wait` nanoseconds.
     pub(super) fn status(&self, scope: LimitScope, tat: Tat, wait: u64, now: u64) -> LimitStatus {
         let ahead = tat.saturating_sub(now);
         let remaining = self.tolerance.saturating_sub(ahead) / self.interval;
@@ -95,17 +94,12 @@ impl Gcra {
         }
     }
 
-    /// What a client is told who was admitted: more is there when the next token is.
+    /// The status of an admitted request. `retry_after` is the time until the next token.
     pub(super) fn status_after(&self, scope: LimitScope, tat: Tat, now: u64) -> LimitStatus {
         let ahead = tat.saturating_sub(now);
         let wait = if ahead == 0 { 0 } else { (ahead - 1) % self.interval + 1 };
         self.status(scope, tat, wait, now)
     }
-}
-
-/// Nanoseconds from `origin` to `now`.
-pub(super) fn nanos(origin: Instant, now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -134,9 +128,9 @@ mod tests {
     }
 
     proptest! {
-        /// L1: who comes back when he was told to is admitted, a nanosecond earlier he is not, whatever his request costs
+        /// L1: a request is admitted after `retry_after` and not a nanosecond earlier, whatever its cost
         #[test]
-        fn the_wait_is_true(
+        fn retry_after_is_exact(
             rate in 0.01..1e6f64, burst in 1u32..5000, spent in 1u32..5000, cost in 1u32..1000,
         ) {
             let gcra = gcra(rate, burst);

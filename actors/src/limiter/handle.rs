@@ -1,4 +1,4 @@
-//! What the request path sees of the limiter.
+//! The limiter's API for the request path.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use tidegate_config::{Costs, LimitMode, OnFailure, RateLimit};
 
-use crate::actor_stats::ActorStats;
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::{
     Admit, AdmitKey, AdmitReply, AdmitSubject, ChargeAuthFailure, Inspect, Limiter, LimiterReport,
@@ -18,50 +17,51 @@ use crate::limiter::per_subject::SubjectKey;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
-/// Why the limiter did not admit a request.
+/// Why the limiter refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LimiterRejection {
     /// A limit is used up.
     Limited(LimitStatus),
-    /// The actor gave no answer.
+    /// The actor gave no reply.
     Unavailable(AskError),
 }
 
-/// What is known of the limits without asking.
+/// The part of the configuration that is used without asking the actor.
 #[derive(Debug)]
 pub(crate) struct Limits {
     pub(crate) buckets: Vec<BucketLimits>,
-    /// What a request costs that is about no bucket.
+    /// Costs of requests without a bucket.
     pub(crate) costs: Costs,
-    /// Whether any limit applies to a request that is about no bucket.
+    /// Whether any limit applies to requests without a bucket.
     pub(crate) is_limited: bool,
-    /// Which client keys have a limit.
+    /// Whether each client key has a limit.
     pub(crate) keys: Vec<bool>,
-    /// Whether subjects of tokens have one.
+    /// Whether token subjects have a limit.
     pub(crate) subjects: bool,
-    /// Whether those who are admitted are told what is left: then each of them asks.
+    /// Whether admitted requests get rate-limit headers. If so, every request asks the actor.
     pub(crate) sends_headers: bool,
-    /// The limit of authentications that fail, and who is over it.
+    /// The limit of failed authentications.
     pub(crate) auth_failures: Option<RateLimit>,
+    /// Clients over that limit.
     pub(crate) auth_lockout: Arc<AuthLockout>,
     pub(crate) on_failure: OnFailure,
     pub(crate) metrics: Arc<LimiterMetrics>,
-    /// Makes keys of subjects.
+    /// Hashes subjects.
     pub(crate) hasher: ahash::RandomState,
 }
 
-/// What is known of a bucket's limits.
+/// The limits of one bucket.
 #[derive(Debug)]
 pub(crate) struct BucketLimits {
-    /// Whether any limit applies; without one the actor is not asked.
+    /// Whether any limit applies; otherwise the actor is not asked.
     pub(crate) is_limited: bool,
     pub(crate) costs: Costs,
 }
 
 impl Limits {
     fn cost(&self, bucket: Option<BucketId>, class: OperationClass) -> u32 {
-        let of_bucket = bucket.and_then(|bucket| self.buckets.get(bucket.index()));
-        let costs = of_bucket.map_or(&self.costs, |bucket| &bucket.costs);
+        let bucket_limits = bucket.and_then(|bucket| self.buckets.get(bucket.index()));
+        let costs = bucket_limits.map_or(&self.costs, |bucket| &bucket.costs);
         let cost = match class {
             OperationClass::Read => costs.read,
             OperationClass::Write => costs.write,
@@ -71,12 +71,13 @@ impl Limits {
     }
 }
 
-/// Asks the limiter.
+/// The handle of the limiter.
 #[derive(Clone)]
 pub struct LimiterHandle {
     mailbox: Mailbox<Limiter>,
     limits: Arc<Limits>,
-    /// Tells the limiters of one process apart where a thread serves several.
+    /// The number of this limiter in the process. It is part of the lease keys, because a thread may serve several
+    /// limiters.
     number: usize,
 }
 
@@ -86,14 +87,14 @@ impl LimiterHandle {
         Self { mailbox, limits, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// The same limiter as another thread sees it, with leases of its own.
+    /// The same limiter with its own leases, as on another thread.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn on_another_thread(&self) -> Self {
         Self::new(self.mailbox.clone(), Arc::clone(&self.limits))
     }
 
-    /// Whether every request is refused now: the actor has failed, `rate_limit.on_failure` is `refuse`, and a limit applies to
-    /// every bucket.
+    /// Whether every request is refused now: the actor has failed, `rate_limit.on_failure` is `refuse`, and a limit
+    /// applies to every bucket.
     pub fn refuses_all(&self, now: Instant) -> bool {
         let limits = &self.limits;
         limits.on_failure == OnFailure::Refuse
@@ -103,8 +104,7 @@ impl LimiterHandle {
 
     /// Charges one request to every limit that applies, or to none.
     ///
-    /// # Errors
-    /// A limit is used up, or the actor gave no answer. While it is failed, `rate_limit.on_failure` decides.
+    /// A limit is used up, or the actor gave no reply. While it is failed, `rate_limit.on_failure` decides.
     pub async fn admit(
         &self,
         bucket: BucketId,
@@ -118,7 +118,7 @@ impl LimiterHandle {
         self.charge(Some(bucket), class, client, now).await
     }
 
-    /// Charges one request that is about no bucket to the limits of the whole gateway.
+    /// Charges one request without a bucket to the limits of the whole gateway.
     ///
     /// # Errors
     /// As for `admit`.
@@ -143,9 +143,9 @@ impl LimiterHandle {
     ) -> Result<Allowed, LimiterRejection> {
         let cost = self.limits.cost(bucket, class);
         let key = (self.number, bucket, client);
-        let taken =
+        let draw =
             if self.limits.sends_headers { LeaseDraw::Ask { more: 0 } } else { lease::spend(key, cost, now) };
-        let more = match taken {
+        let more = match draw {
             LeaseDraw::Paid { refill } => {
                 if refill {
                     self.refill(key, now);
@@ -155,8 +155,8 @@ impl LimiterHandle {
             LeaseDraw::Ask { more } => more,
         };
         match self.mailbox.ask(Admit { bucket, client, cost, more }).await {
-            Ok(verdict) => {
-                let AdmitReply { leased, allowed } = verdict.map_err(LimiterRejection::Limited)?;
+            Ok(reply) => {
+                let AdmitReply { leased, allowed } = reply.map_err(LimiterRejection::Limited)?;
                 lease::store(key, leased, now);
                 Ok(self.count_shadowed(bucket, allowed))
             }
@@ -164,7 +164,7 @@ impl LimiterHandle {
         }
     }
 
-    /// Charges one request to a client key, once it is known to be that key's.
+    /// Charges one authenticated request to its client key.
     ///
     /// # Errors
     /// As for `admit`.
@@ -179,12 +179,12 @@ impl LimiterHandle {
         }
         let cost = self.limits.cost(bucket, class);
         match self.mailbox.ask(AdmitKey { key, cost, bucket }).await {
-            Ok(verdict) => Ok(self.count_shadowed(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Ok(reply) => Ok(self.count_shadowed(bucket, reply.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.on_ask_error(error),
         }
     }
 
-    /// Charges one request to the subject of a token, once that is verified.
+    /// Charges one request to the subject of its verified token.
     ///
     /// # Errors
     /// As for `admit`.
@@ -200,15 +200,15 @@ impl LimiterHandle {
         let cost = self.limits.cost(bucket, class);
         let subject = SubjectKey::from_subject(subject, &self.limits.hasher);
         match self.mailbox.ask(AdmitSubject { subject, cost, bucket }).await {
-            Ok(verdict) => Ok(self.count_shadowed(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Ok(reply) => Ok(self.count_shadowed(bucket, reply.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.on_ask_error(error),
         }
     }
 
-    /// Whether this client may try to prove who it is. Nothing is asked: it is published.
+    /// Checks whether a client is locked out after failed authentications. Reads the published lockouts, without an
+    /// ask.
     ///
-    /// # Errors
-    /// Too many of its tries have failed.
+    /// The client is locked out.
     pub fn check_auth_lockout(
         &self,
         client: IpKey,
@@ -230,8 +230,7 @@ impl LimiterHandle {
 
     /// Charges a failed authentication to a client.
     ///
-    /// # Errors
-    /// It is over the limit already, or the actor gave no answer.
+    /// The client is over the limit already, or the actor gave no reply.
     pub async fn charge_auth_failure(
         &self,
         client: IpKey,
@@ -241,7 +240,7 @@ impl LimiterHandle {
             return Ok(Allowed::default());
         }
         match self.mailbox.ask(ChargeAuthFailure { client, bucket }).await {
-            Ok(verdict) => Ok(self.count_shadowed(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Ok(reply) => Ok(self.count_shadowed(bucket, reply.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.on_ask_error(error),
         }
     }
@@ -253,7 +252,7 @@ impl LimiterHandle {
         }
     }
 
-    /// Counts who passed a limit only because it is in shadow mode.
+    /// Counts a request that only the shadow mode admitted.
     fn count_shadowed(&self, bucket: Option<BucketId>, allowed: Allowed) -> Allowed {
         if let Some(bucket) = bucket.filter(|_| !allowed.shadowed.is_empty()) {
             self.limits.metrics.shadowed(bucket, allowed.shadowed);
@@ -261,31 +260,26 @@ impl LimiterHandle {
         allowed
     }
 
-    /// Has more tokens of a lease paid for while what is left of it is used.
+    /// Asks for a refill of a lease, while the tokens left are used.
     fn refill(&self, key: LeaseKey, now: Instant) {
         let mailbox = self.mailbox.clone();
         actix_rt::spawn(async move {
             let (_, bucket, client) = key;
-            if let Ok(Ok(admission)) = mailbox.ask(Admit { bucket, client, cost: 0, more: LEASE_MAX }).await {
-                lease::store(key, admission.leased, now);
+            if let Ok(Ok(reply)) = mailbox.ask(Admit { bucket, client, cost: 0, more: LEASE_MAX }).await {
+                lease::store(key, reply.leased, now);
             }
         });
     }
 
-    /// What the status page shows.
+    /// The limiter's part of the status document.
     ///
     /// # Errors
-    /// The actor gave no answer.
+    /// The actor gave no reply.
     pub async fn inspect(&self) -> Result<LimiterReport, AskError> {
         self.mailbox.ask(Inspect).await
     }
 
-    /// The actor's vital signs.
-    pub fn actor_stats(&self) -> &Arc<ActorStats> {
-        self.mailbox.actor_stats()
-    }
-
-    /// The actor, whatever its kind.
+    /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }

@@ -1,17 +1,13 @@
-//! Tokens paid for in advance, for limits so high that an ask for each request is mostly talk.
+//! Leases: tokens charged in advance, for limits so high that one ask per request costs too much.
 //!
-//! A worker that asks for the same client and bucket twice within a millisecond wants more than one admission. Where
-//! the limits have more than half of their burst left, the actor then charges some tokens more than were asked
-//! for, at most a two-thousandth of the smallest burst, and the worker may spend those on its own within the next
-//! 10 ms. Before they are used up it asks for more, once at a time, so a rush seldom waits.
+//! A worker that asks twice within 1 ms for the same client and bucket gets a lease, where more than half of every
+//! burst is left: at most a two-thousandth of the smallest burst, to spend without asking within 10 ms. It asks for a
+//! refill before the tokens are used up, with one refill at a time.
 //!
-//! A limit is never exceeded by that (L2): leased tokens are charged as if they arrived when the lease ends,
-//! `TAT' = max(TAT, now + 10 ms) + tokens/rate`. At any moment of the lease the arrival time is then at least all leased tokens
-//! ahead, as if they were used only now, so what a window sees of them is paid for within it. A lease that lived longer
-//! than it was charged for would break that, so what a refill finds left keeps its own end.
-//!
-//! What is not used by then is lost: that is at most two leases at the end of each rush, and limits with a burst below 2,000
-//! lease nothing; they stay exact in both directions. A lease lives on one thread and is forgotten with it.
+//! A lease never exceeds a limit (L2): its tokens are charged as if they arrived at its end, `TAT' = max(TAT, now +
+//! 10 ms) + tokens/rate`. So a lease must not live longer than that, and tokens left at a refill keep their own end.
+//! Unused tokens are lost. Limits with a burst below 2,000 lease nothing and stay exact. A lease belongs to one
+//! thread. The reasons are in `docs/design/rate-limits.md`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,20 +15,20 @@ use std::time::{Duration, Instant};
 
 use crate::types::{BucketId, IpKey};
 
-/// Two asks within this time are a rush.
+/// Two asks within this time start a lease.
 const BURST_GAP: Duration = Duration::from_millis(1);
-/// How long a lease is good.
+/// Lifetime of a lease.
 pub(super) const LEASE_TTL: Duration = Duration::from_millis(10);
-/// Leases on one thread; beyond it all are dropped, which costs an ask each.
+/// Maximum number of leases of one thread. Beyond it all are dropped, which costs one ask each.
 const LEASES_MAX: usize = 1024;
 
-/// The most that is leased at once: half of it outlasts one turn of a worker over its connections.
+/// Maximum tokens of one lease. Half of it lasts for one pass of a worker over its connections.
 pub(crate) const LEASE_MAX: u32 = 128;
 
-/// What a lease is for; the first part tells limiters of one process apart.
+/// The key of a lease. The first part is the number of the limiter in the process.
 pub(crate) type LeaseKey = (usize, Option<BucketId>, IpKey);
 
-/// Tokens that were paid for together.
+/// Tokens charged together.
 #[derive(Clone, Copy)]
 struct Batch {
     remaining: u32,
@@ -48,13 +44,13 @@ impl Batch {
 }
 
 struct Lease {
-    /// Used first, for its time ends first.
+    /// Used first, because it ends first.
     older: Batch,
     newer: Batch,
-    /// What was there after the last grant.
+    /// Tokens after the last grant.
     granted: u32,
     asked: Instant,
-    /// When more was asked for, until it comes. The asker may vanish, so after a while it counts for nothing.
+    /// When a refill was asked for; none after it came. Ignored after `LEASE_TTL`, because the caller may be gone.
     refill_asked: Option<Instant>,
 }
 
@@ -64,16 +60,17 @@ impl Lease {
         Self { older: none, newer: none, granted: 0, asked: now, refill_asked: None }
     }
 
-    /// Asks for more unless somebody does so already.
+    /// Whether the caller should ask for a refill: no other caller does so already.
     fn claim_refill(&mut self, now: Instant) -> bool {
-        let waits = self.refill_asked.is_some_and(|since| now.saturating_duration_since(since) < LEASE_TTL);
-        if !waits {
+        let is_asked =
+            self.refill_asked.is_some_and(|since| now.saturating_duration_since(since) < LEASE_TTL);
+        if !is_asked {
             self.refill_asked = Some(now);
         }
-        !waits
+        !is_asked
     }
 
-    /// What is left and still good.
+    /// Tokens left that have not expired.
     fn remaining(&mut self, now: Instant) -> u32 {
         self.older.expire(now);
         self.newer.expire(now);
@@ -81,23 +78,23 @@ impl Lease {
     }
 
     fn spend(&mut self, cost: u32, now: Instant) -> LeaseDraw {
-        let left = self.remaining(now);
-        if let Some(rest) = left.checked_sub(cost) {
-            let of_older = self.older.remaining.min(cost);
-            self.older.remaining -= of_older;
-            self.newer.remaining -= cost - of_older;
+        let remaining = self.remaining(now);
+        if let Some(rest) = remaining.checked_sub(cost) {
+            let from_older = self.older.remaining.min(cost);
+            self.older.remaining -= from_older;
+            self.newer.remaining -= cost - from_older;
             return LeaseDraw::Paid { refill: rest < self.granted / 2 && self.claim_refill(now) };
         }
         let age = now.saturating_duration_since(self.asked);
         let used_up = self.granted > 0 && age < LEASE_TTL;
-        let rush = age < BURST_GAP || used_up;
-        LeaseDraw::Ask { more: if rush && self.claim_refill(now) { LEASE_MAX } else { 0 } }
+        let is_burst = age < BURST_GAP || used_up;
+        LeaseDraw::Ask { more: if is_burst && self.claim_refill(now) { LEASE_MAX } else { 0 } }
     }
 
     fn store(&mut self, count: u32, now: Instant) {
-        let left = self.remaining(now);
+        let remaining = self.remaining(now);
         self.asked = now;
-        if count > 0 || left == 0 {
+        if count > 0 || remaining == 0 {
             if self.older.remaining == 0 {
                 self.older = self.newer;
                 self.newer = Batch { remaining: count, asked: now };
@@ -106,7 +103,7 @@ impl Lease {
             } else {
                 self.newer.remaining += count;
             }
-            self.granted = left + count;
+            self.granted = remaining + count;
             self.refill_asked = None;
         }
     }
@@ -116,29 +113,29 @@ thread_local! {
     static LEASES: RefCell<HashMap<LeaseKey, Lease, ahash::RandomState>> = RefCell::default();
 }
 
-/// What the leases on this thread say to a request.
+/// The result of spending leased tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseDraw {
-    /// It is paid for.
+    /// The lease paid for the request.
     Paid {
-        /// Whether the actor should be asked for more meanwhile.
+        /// Whether to ask the actor for a refill.
         refill: bool,
     },
-    /// The actor must be asked, for so many tokens more than this one's.
+    /// The actor must be asked.
     Ask {
-        /// None, unless this is a rush.
+        /// Tokens to lease in addition to the request's; 0 unless requests come in a burst.
         more: u32,
     },
 }
 
-/// Spends leased tokens, if there are as many.
+/// Spends leased tokens for a request of this cost.
 pub(crate) fn spend(key: LeaseKey, cost: u32, now: Instant) -> LeaseDraw {
     LEASES.with_borrow_mut(|leases| {
         leases.get_mut(&key).map_or(LeaseDraw::Ask { more: 0 }, |lease| lease.spend(cost, now))
     })
 }
 
-/// Keeps what an answer brought that was asked for at `now`: `count` tokens beyond those of the request that asked.
+/// Stores leased tokens that were asked for at `now`: `count` tokens beyond those of the request.
 pub(crate) fn store(key: LeaseKey, count: u32, now: Instant) {
     LEASES.with_borrow_mut(|leases| {
         if leases.len() >= LEASES_MAX && !leases.contains_key(&key) {
@@ -155,7 +152,7 @@ mod tests {
     const PAID: LeaseDraw = LeaseDraw::Paid { refill: false };
     const PAID_REFILL: LeaseDraw = LeaseDraw::Paid { refill: true };
 
-    /// L2: a lease is good for its number and its time, for one client of one bucket of one limiter
+    /// L2: a lease is valid for its tokens and its time, for one client of one bucket of one limiter
     #[test]
     fn a_lease_is_used_up_or_ends() {
         let now = crate::clock::now();
@@ -170,15 +167,15 @@ mod tests {
             assert_eq!(spend(other, 1, now), LeaseDraw::Ask { more: 0 });
         }
         assert_eq!((spend(key, 1, now), spend(key, 1, now)), (PAID, PAID_REFILL));
-        assert_eq!(spend(key, 1, now), LeaseDraw::Ask { more: 0 }, "more is on its way already");
+        assert_eq!(spend(key, 1, now), LeaseDraw::Ask { more: 0 }, "a refill was asked for already");
         store(key, 2, now);
         assert_eq!(spend(key, 1, now + LEASE_TTL), LeaseDraw::Ask { more: 0 });
         store(key, 1, now + LEASE_TTL);
-        assert_eq!(spend(key, 1, now + LEASE_TTL), PAID, "what was left of the old one is lost");
+        assert_eq!(spend(key, 1, now + LEASE_TTL), PAID, "the tokens left of the old lease are lost");
         assert_eq!(spend(key, 1, now + LEASE_TTL), LeaseDraw::Ask { more: LEASE_MAX });
     }
 
-    /// L4: a client that comes now and then pays for no more than it asks
+    /// L4: a client with few requests is charged only for what it asks
     #[test]
     fn only_repeated_requests_lease() {
         let mut now = crate::clock::now();
@@ -191,7 +188,7 @@ mod tests {
         assert_eq!(spend(key, 1, now - BURST_GAP / 2), LeaseDraw::Ask { more: LEASE_MAX });
     }
 
-    /// One asker at a time wants more, and one that vanished keeps nobody from asking.
+    /// One caller at a time asks for a refill, and a caller that is gone does not block others.
     #[test]
     fn one_caller_refills() {
         let now = crate::clock::now();
@@ -203,17 +200,17 @@ mod tests {
         assert_eq!((spend(key, 1, now), spend(key, 1, now), spend(key, 1, now)), (PAID, PAID, PAID_REFILL));
         let later = now + LEASE_TTL / 2;
         store(key, 4, later);
-        assert_eq!(spend(key, 1, later), PAID, "one of the old and four new, of five");
+        assert_eq!(spend(key, 1, later), PAID, "one old and four new tokens");
         for _ in 0..4 {
             spend(key, 1, later);
         }
-        let vanished = later + LEASE_TTL - BURST_GAP / 2;
-        assert_eq!(spend(key, 1, vanished), LeaseDraw::Ask { more: 0 });
-        store(key, 0, vanished);
-        assert_eq!(spend(key, 1, vanished + BURST_GAP / 2), LeaseDraw::Ask { more: LEASE_MAX });
+        let expired = later + LEASE_TTL - BURST_GAP / 2;
+        assert_eq!(spend(key, 1, expired), LeaseDraw::Ask { more: 0 });
+        store(key, 0, expired);
+        assert_eq!(spend(key, 1, expired + BURST_GAP / 2), LeaseDraw::Ask { more: LEASE_MAX });
     }
 
-    /// L2: what a refill finds left ends when it would have ended without it
+    /// L2: tokens that are left at a refill keep their end
     #[test]
     fn a_refill_prolongs_nothing() {
         let now = crate::clock::now();
@@ -225,18 +222,18 @@ mod tests {
         assert_eq!(spend(key, 3, now + LEASE_TTL), LeaseDraw::Ask { more: LEASE_MAX }, "two are left");
         assert_eq!(spend(key, 2, now + LEASE_TTL), LeaseDraw::Paid { refill: false });
         store(key, 2, now + LEASE_TTL);
-        assert!(matches!(spend(key, 1, later + LEASE_TTL), LeaseDraw::Paid { .. }), "of the last two");
+        assert!(matches!(spend(key, 1, later + LEASE_TTL), LeaseDraw::Paid { .. }), "the last two are left");
     }
 
-    /// L2: a request takes what it costs, or nothing
+    /// L2: a request spends its whole cost or nothing
     #[test]
-    fn a_heavy_request_is_paid_whole() {
+    fn a_cost_is_spent_whole_or_not_at_all() {
         let now = crate::clock::now();
         let key = (12, Some(BucketId::new(0)), IpKey::V4(7));
         store(key, 2, now);
         store(key, 9, now);
-        assert_eq!(spend(key, 10, now), PAID_REFILL, "of both");
+        assert_eq!(spend(key, 10, now), PAID_REFILL, "from both batches");
         assert_eq!(spend(key, 10, now), LeaseDraw::Ask { more: 0 });
-        assert_eq!(spend(key, 1, now), PAID, "the one that is left was not spent");
+        assert_eq!(spend(key, 1, now), PAID, "the token that is left was not spent");
     }
 }

@@ -1,32 +1,32 @@
-//! What is told of limits: which refused, which would have, and what is left.
+//! The status of limits: which refused, which would have refused in shadow mode, and what is left.
 
 use std::time::Duration;
 
 use tidegate_config::RateLimit;
 
-/// A limit, by what it counts.
+/// The scope of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitScope {
     /// All requests together.
     Global,
-    /// This client's address.
+    /// The client's address.
     Ip,
-    /// This bucket.
+    /// The bucket.
     Bucket,
-    /// This client key.
+    /// The client key.
     Key,
-    /// This subject of tokens.
+    /// The token subject.
     Subject,
-    /// This client's address, for authentications that fail.
+    /// The client's address, for failed authentications.
     FailedAuth,
 }
 
 impl LimitScope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 6] =
         [Self::Global, Self::Ip, Self::Bucket, Self::Key, Self::Subject, Self::FailedAuth];
 
-    /// The word in reasons and metrics.
+    /// The value in reasons and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Global => "global",
@@ -39,54 +39,54 @@ impl LimitScope {
     }
 }
 
-/// Some of the limits.
+/// A set of scopes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LimitScopes(u8);
 
 impl LimitScopes {
-    /// One of them.
+    /// The set of one scope.
     pub fn only(scope: LimitScope) -> Self {
         Self(1 << scope as u8)
     }
 
-    /// Adds one.
+    /// Adds a scope.
     pub fn insert(&mut self, scope: LimitScope) {
         self.0 |= 1 << scope as u8;
     }
 
-    /// Whether it is among them.
+    /// Whether the set has this scope.
     pub fn contains(self, scope: LimitScope) -> bool {
         self.0 & (1 << scope as u8) != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Each of them.
+    /// The scopes of the set.
     pub fn iter(self) -> impl Iterator<Item = LimitScope> {
         LimitScope::ALL.into_iter().filter(move |scope| self.contains(*scope))
     }
 }
 
-/// How a request found a limit: a refusal tells it, and where that is wanted every answer.
+/// The state of a limit after a request, for refusals and, where configured, for the headers of every answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitStatus {
-    /// Which limit.
+    /// The scope of the limit.
     pub scope: LimitScope,
     /// Its burst.
     pub burst: u32,
     /// Its rate per second.
     pub requests_per_second: f64,
-    /// Tokens that are left of it.
+    /// Tokens left.
     pub remaining: u32,
-    /// When a request that was refused fits; after one that was admitted, when another token is there.
+    /// For a refused request, the time until it fits; for an admitted one, the time until the next token.
     pub retry_after: Duration,
 }
 
 impl LimitStatus {
-    /// Too many failed authentications, for so long yet.
+    /// The status of a client that is locked out for `wait` after failed authentications.
     pub(crate) fn of_auth_lockout(limit: RateLimit, wait: Duration) -> Self {
         Self {
             scope: LimitScope::FailedAuth,
@@ -98,22 +98,22 @@ impl LimitStatus {
     }
 }
 
-/// What the limits that let a request pass say of it.
+/// The result of the limits for an admitted request.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Allowed {
-    /// Those in shadow mode that would have refused it.
+    /// The shadow limits that would have refused it.
     pub shadowed: LimitScopes,
-    /// The one with the least left, where answers tell it.
+    /// The limit with the fewest tokens left, where rate-limit headers are sent.
     pub tightest: Option<LimitStatus>,
 }
 
 impl Allowed {
-    /// Only shadow limits had anything to say.
+    /// The result of a single shadow limit that would have refused.
     pub(crate) fn shadowed(scope: LimitScope) -> Self {
         Self { shadowed: LimitScopes::only(scope), tightest: None }
     }
 
-    /// What both together say.
+    /// The combination of both results.
     pub fn merge(self, other: Self) -> Self {
         let tightest = match (self.tightest, other.tightest) {
             (Some(one), Some(other)) if other.remaining < one.remaining => Some(other),

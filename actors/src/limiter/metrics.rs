@@ -9,7 +9,7 @@ use crate::clock;
 use crate::limiter::limit_status::{LimitScope, LimitScopes};
 use crate::types::BucketId;
 
-/// Per bucket: refusals, those that shadow limits only thought of, and the rate at which tokens are taken.
+/// Per bucket: refusals, refusals that shadow mode suppressed, and the rate of charged tokens.
 #[derive(Debug)]
 pub(crate) struct LimiterMetrics {
     buckets: Vec<PerBucket>,
@@ -20,12 +20,12 @@ pub(crate) struct LimiterMetrics {
 struct PerBucket {
     name: String,
     exceeded: IntCounter,
-    /// One for each scope.
+    /// One counter for each scope.
     shadowed: [IntCounter; LimitScope::ALL.len()],
     meter: Mutex<RateMeter>,
 }
 
-/// Counts the current second and remembers the last whole one.
+/// Counts the tokens of the current second and keeps the count of the last whole second.
 #[derive(Debug)]
 struct RateMeter {
     second: Instant,
@@ -35,13 +35,13 @@ struct RateMeter {
 
 impl RateMeter {
     fn roll(&mut self, now: Instant) {
-        let allowed = now.saturating_duration_since(self.second).as_secs();
-        if allowed == 0 {
+        let elapsed = now.saturating_duration_since(self.second).as_secs();
+        if elapsed == 0 {
             return;
         }
-        self.last = if allowed == 1 { self.count } else { 0 };
+        self.last = if elapsed == 1 { self.count } else { 0 };
         self.count = 0;
-        self.second += Duration::from_secs(allowed);
+        self.second += Duration::from_secs(elapsed);
     }
 }
 
@@ -54,14 +54,14 @@ impl LimiterMetrics {
         let shadowed = IntCounterVec::new(
             Opts::new(
                 "rate_limit_shadowed_total",
-                "requests that allowed a rate limit only because it is in shadow mode",
+                "requests that a rate limit admitted only because it is in shadow mode",
             ),
             &["bucket", "limit"],
         )?;
         let rate = GaugeVec::new(
             Opts::new(
                 "rate_limit_current_rate",
-                "tokens taken in the last whole second, where a limit applies; a request takes one unless it costs more",
+                "tokens charged in the last whole second, where a limit applies; a request costs one unless configured otherwise",
             ),
             &["bucket"],
         )?;
@@ -82,7 +82,7 @@ impl LimiterMetrics {
     }
 
     pub(crate) fn count_tokens(&self, bucket: BucketId, tokens: u32, now: Instant) {
-        // Only the actor and a scrape come here, so the lock is free but for the scrape's moment.
+        // Only the actor and a scrape take this lock, so it is almost always free.
         if let Some(bucket) = self.buckets.get(bucket.index())
             && let Ok(mut meter) = bucket.meter.lock()
         {

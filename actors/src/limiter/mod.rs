@@ -1,27 +1,17 @@
-//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5); per client key or subject of a
-//! token in a second one, once that is verified, so that a forged key ID spends nobody's budget; and per client IP
-//! for authentications that fail (L8, see `failures`).
+//! Rate limits: global, per client IP and per bucket in one ask (L1, L2, L5); per client key or token subject in a
+//! second ask after authentication, so that a forged key ID charges no key; and per client IP for failed
+//! authentications (L8, `auth_failures.rs`).
 //!
-//! The algorithm is GCRA: per key one timestamp, the *theoretical arrival time*. It admits at most
-//! `rate · window + burst` over any window, needs no timer, and says exactly when to try again. All limits that
-//! apply to a request are checked together and charged together: none is charged when another refuses.
+//! The algorithm is GCRA (`gcra.rs`). All limits of a request are checked together and charged together: if one
+//! refuses, none is charged. Costs, shadow mode, the bounded table and leases are in `docs/design/rate-limits.md`.
 //!
 //! ```text
-//! TAT' = max(TAT, now) + cost/rate      admit when  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
+//! TAT' = max(TAT, now) + cost/rate      admit if  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
 //! ```
 //!
-//! A request costs 1 token, or what is configured for its class of operations: the cost is the request's and the same for all
-//! limits. A limit in shadow mode refuses nothing and is charged as if it did, see `state`.
-//!
-//! The table of clients is bounded; clients beyond it share one budget, and who gets a place of its own later begins with
-//! what that budget has used up, for some of it may be its own. Each new client sweeps two old ones, so idle clients leave
-//! without a timer.
-//!
-//! *Restart*: a crash in `decide` forgets nothing. Found dirty, every key, known or not, starts with its burst spent; who was
-//! closed for failed authentications stays so.
-//! *While failed*: requests that have a limit are refused, or pass, as `rate_limit.on_failure` says.
-//! High limits are leased: an answer may bring a few admissions more, debited in advance, see `lease.rs`.
-//! Deliberately absent: one shard per worker. One ask covers three scopes, which would lie in different shards.
+//! *Restart*: after a crash in `decide` the state is kept. If dirty, every key, known or not, starts with its burst
+//! spent; lockouts for failed authentications stay.
+//! *While failed*: limited requests are refused or pass, by `rate_limit.on_failure`.
 
 mod actor;
 mod auth_failures;

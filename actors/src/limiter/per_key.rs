@@ -1,28 +1,28 @@
-//! The limit of each client key, its own or the one for all: one arrival time per configured key, and so a table that no
-//! client can grow. Subjects of tokens are not
-//! configured, see `per_subject`.
+//! The limit of each configured client key, its own or the common one: one arrival time per key, so no client can
+//! grow the table. Token subjects are not configured, see `per_subject.rs`.
 
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::clock::nanos_between;
+use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::types::KeyId;
 
-/// Each key's limit, if it has one, and what it has left of it.
+/// The limit and arrival time of each key; none without a limit.
 #[derive(Debug)]
 pub(crate) struct PerKeyState {
     origin: Instant,
     keys: Vec<Option<(Gcra, Tat)>>,
-    /// Whether those who are admitted are told what is left.
+    /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
 
-/// What a request of a key is charged.
+/// The charge of one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct KeyCharge {
-    /// Nothing without a limit, and where one in shadow mode would have refused.
+    /// None without a limit, and if a shadow limit would have refused.
     next: Option<Tat>,
     pub(crate) allowed: Allowed,
 }
@@ -33,13 +33,13 @@ impl PerKeyState {
         Self { origin: now, keys: keys.collect(), sends_headers }
     }
 
-    /// What so many tokens more mean to the key, or why it must wait.
+    /// Checks a request of this cost.
     pub(crate) fn decide(&self, key: KeyId, cost: u32, now: Instant) -> Result<KeyCharge, LimitStatus> {
         let limit = self.keys.get(key.index()).and_then(Option::as_ref);
         let Some((gcra, tat)) = limit else {
             return Ok(KeyCharge { next: None, allowed: Allowed::default() });
         };
-        let now = nanos(self.origin, now);
+        let now = nanos_between(self.origin, now);
         let (next, allowed) = gcra.check(LimitScope::Key, *tat, cost, self.sends_headers, now)?;
         Ok(KeyCharge { next, allowed })
     }
@@ -51,9 +51,9 @@ impl PerKeyState {
         }
     }
 
-    /// Every key's burst is spent as of now.
+    /// Spends every key's burst as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        let now = nanos(self.origin, now);
+        let now = nanos_between(self.origin, now);
         for (gcra, tat) in self.keys.iter_mut().flatten() {
             *tat = now + gcra.tolerance;
         }
@@ -72,13 +72,13 @@ mod tests {
         Some(RateLimit { requests_per_second: 10.0, burst: burst.try_into().unwrap(), mode })
     }
 
-    /// L1, S5: each key has its own budget, and a crash is no amnesty
+    /// L1, S5: each key has its own budget, and a crash spends all
     #[test]
     fn keys_have_budgets_of_their_own() {
         let t0 = crate::clock::now();
         let two = limit(2, LimitMode::Enforce);
         let mut state = PerKeyState::new(&[two, two], false, t0);
-        let mut take = |key, now, crash| {
+        let mut charge_one = |key, now, crash| {
             if crash {
                 state.rebuild(now);
             }
@@ -86,33 +86,37 @@ mod tests {
             state.apply(KeyId::new(key), charge);
             Ok::<_, Duration>(())
         };
-        assert_eq!((take(0, t0, false), take(0, t0, false)), (Ok(()), Ok(())));
-        assert_eq!(take(0, t0, false), Err(Duration::from_millis(100)));
-        assert_eq!(take(1, t0, false), Ok(()), "another key");
-        assert_eq!(take(0, t0 + Duration::from_millis(100), false), Ok(()));
-        assert!(take(1, t0 + Duration::from_millis(100), true).is_err(), "spent by the crash");
+        assert_eq!((charge_one(0, t0, false), charge_one(0, t0, false)), (Ok(()), Ok(())));
+        assert_eq!(charge_one(0, t0, false), Err(Duration::from_millis(100)));
+        assert_eq!(charge_one(1, t0, false), Ok(()), "another key");
+        assert_eq!(charge_one(0, t0 + Duration::from_millis(100), false), Ok(()));
+        assert!(charge_one(1, t0 + Duration::from_millis(100), true).is_err(), "spent by the crash");
     }
 
-    /// L1, L6: keys differ in their limits, in what they enforce, and whether they have any
+    /// L1, L6: keys differ in their limits and modes, and some have no limit
     #[test]
     fn keys_have_limits_of_their_own() {
         let t0 = crate::clock::now();
         let limits = [limit(7, LimitMode::Enforce), limit(7, LimitMode::Shadow), None];
         let mut state = PerKeyState::new(&limits, true, t0);
-        let mut take = |key, cost| {
+        let mut charge_one = |key, cost| {
             let charge = state.decide(KeyId::new(key), cost, t0);
             if let Ok(charge) = charge {
                 state.apply(KeyId::new(key), charge);
             }
             charge.map(|charge| charge.allowed)
         };
-        assert_eq!(take(0, 5).map(|allowed| allowed.tightest.unwrap().remaining), Ok(2));
-        let refusal = take(0, 5).unwrap_err();
+        assert_eq!(charge_one(0, 5).map(|allowed| allowed.tightest.unwrap().remaining), Ok(2));
+        let refusal = charge_one(0, 5).unwrap_err();
         assert_eq!((refusal.remaining, refusal.retry_after), (2, Duration::from_millis(300)));
-        assert_eq!(take(0, 2).map(|allowed| allowed.tightest.unwrap().remaining), Ok(0), "nothing was spent");
-        assert_eq!(take(1, 5), Ok(Allowed::default()), "what is not enforced is not told");
-        assert_eq!(take(1, 5), Ok(Allowed::shadowed(LimitScope::Key)));
-        assert_eq!(take(1, 2), Ok(Allowed::default()), "nor spent");
-        assert_eq!(take(2, 1000), Ok(Allowed::default()));
+        assert_eq!(
+            charge_one(0, 2).map(|allowed| allowed.tightest.unwrap().remaining),
+            Ok(0),
+            "the refusal charged nothing"
+        );
+        assert_eq!(charge_one(1, 5), Ok(Allowed::default()), "a shadow limit is not reported");
+        assert_eq!(charge_one(1, 5), Ok(Allowed::shadowed(LimitScope::Key)));
+        assert_eq!(charge_one(1, 2), Ok(Allowed::default()), "nor charged for what it would refuse");
+        assert_eq!(charge_one(2, 1000), Ok(Allowed::default()));
     }
 }

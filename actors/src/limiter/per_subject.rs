@@ -1,15 +1,16 @@
-//! The limit of each subject of tokens (JWT): whom the issuer gave them to, however many a subject has.
+//! The limit of each token subject (JWT), for all tokens of the subject together.
 //!
-//! Subjects are known by their hash under a key of this process: two in 100,000 have the same about once in ten billion starts, and
-//! then share a budget. The table is bounded as that of client addresses is; tokens without a subject are one. An issuer's
-//! subjects are believed, so an address that invents some does not get here.
+//! Subjects are stored as a hash under a key of this process. Two of 100,000 subjects share a hash about once in ten
+//! billion process starts, and then share a budget. The table is bounded like that of client addresses. All tokens
+//! without a subject share one budget. Only verified tokens are counted, so a client cannot invent subjects.
 
 use std::hash::BuildHasher;
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::clock::nanos_between;
+use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::table::{TatSlot, TatTable};
 
@@ -22,26 +23,26 @@ impl SubjectKey {
         Self(hasher.hash_one(subject))
     }
 
-    /// A number that is the same for the same subject.
+    /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(self) -> u64 {
         self.0
     }
 }
 
-/// The limit and what each subject has left of it.
+/// The limit and the arrival time of each subject.
 #[derive(Debug)]
 pub(crate) struct PerSubjectState {
     origin: Instant,
     gcra: Option<Gcra>,
     subjects: TatTable<SubjectKey>,
-    /// Whether those who are admitted are told what is left.
+    /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
 
-/// What a request of a subject is charged.
+/// The charge of one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SubjectCharge {
-    /// Nothing without a limit, and where one in shadow mode would have refused.
+    /// None without a limit, and if a shadow limit would have refused.
     slot: Option<(TatSlot<SubjectKey>, Tat)>,
     pub(crate) allowed: Allowed,
 }
@@ -56,7 +57,7 @@ impl PerSubjectState {
         Self { origin: now, gcra: limit.map(Gcra::new), subjects: TatTable::new(subjects_max), sends_headers }
     }
 
-    /// What so many tokens more mean to the subject, or why it must wait.
+    /// Checks a request of this cost.
     pub(crate) fn decide(
         &self,
         subject: SubjectKey,
@@ -66,7 +67,7 @@ impl PerSubjectState {
         let Some(gcra) = &self.gcra else {
             return Ok(SubjectCharge { slot: None, allowed: Allowed::default() });
         };
-        let now = nanos(self.origin, now);
+        let now = nanos_between(self.origin, now);
         let (slot, tat) = self.subjects.slot(subject, now);
         let (next, allowed) = gcra.check(LimitScope::Subject, tat, cost, self.sends_headers, now)?;
         Ok(SubjectCharge { slot: next.map(|next| (slot, next)), allowed })
@@ -75,13 +76,13 @@ impl PerSubjectState {
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: SubjectCharge, now: Instant) {
         if let Some((slot, next)) = charge.slot {
-            self.subjects.write(slot, next, nanos(self.origin, now));
+            self.subjects.write(slot, next, nanos_between(self.origin, now));
         }
     }
 
-    /// Every subject's burst is spent as of now.
+    /// Spends every subject's burst as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.subjects.rebuild(nanos(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
+        self.subjects.rebuild(nanos_between(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
     }
 }
 
@@ -93,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// L1, L5, S5: subjects have budgets of their own, those beyond the table share one, and a crash is no amnesty
+    /// L1, L5, S5: each subject has its own budget, subjects beyond the table share one, and a crash spends all
     #[test]
     fn subjects_have_budgets_of_their_own() {
         let t0 = crate::clock::now();
@@ -101,7 +102,7 @@ mod tests {
         let limit =
             RateLimit { requests_per_second: 1.0, burst: 2.try_into().unwrap(), mode: LimitMode::Enforce };
         let mut state = PerSubjectState::new(Some(limit), 2, false, t0);
-        let mut take = |subject: Option<&str>, now, crash| {
+        let mut charge_one = |subject: Option<&str>, now, crash| {
             if crash {
                 state.rebuild(now);
             }
@@ -112,16 +113,19 @@ mod tests {
             Ok::<_, LimitScope>(())
         };
         for subject in [Some("ann"), Some("ann"), None, None] {
-            assert_eq!(take(subject, t0, false), Ok(()));
+            assert_eq!(charge_one(subject, t0, false), Ok(()));
         }
         assert_eq!(
-            (take(Some("ann"), t0, false), take(None, t0, false)),
+            (charge_one(Some("ann"), t0, false), charge_one(None, t0, false)),
             (Err(LimitScope::Subject), Err(LimitScope::Subject))
         );
-        assert_eq!((take(Some("ben"), t0, false), take(Some("cem"), t0, false)), (Ok(()), Ok(())));
-        assert!(take(Some("dan"), t0, false).is_err(), "those beyond the table share one budget");
+        assert_eq!(
+            (charge_one(Some("ben"), t0, false), charge_one(Some("cem"), t0, false)),
+            (Ok(()), Ok(()))
+        );
+        assert!(charge_one(Some("dan"), t0, false).is_err(), "subjects beyond the table share one budget");
         let later = t0 + Duration::from_secs(9);
-        assert_eq!(take(Some("ann"), later, false), Ok(()));
-        assert!(take(Some("ann"), later, true).is_err(), "spent by the crash");
+        assert_eq!(charge_one(Some("ann"), later, false), Ok(()));
+        assert!(charge_one(Some("ann"), later, true).is_err(), "spent by the crash");
     }
 }

@@ -1,30 +1,31 @@
-//! GCRA over a global key, per-bucket keys and a bounded table of clients.
+//! The state machine of the global, per-bucket and per-client limits.
 //!
-//! A limit in shadow mode keeps its own account as if it enforced: what it would refuse it is not charged for, though the others
-//! are. So turning it on later changes nothing but that it refuses.
+//! A limit in shadow mode is charged as if it enforced: a request that it would refuse is not charged to it, but to
+//! the others. So enabling it later changes nothing except that it refuses.
 
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::clock::nanos_between;
+use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::table::{TatSlot, TatTable};
 use crate::types::{BucketId, IpKey};
 
-/// The arrival times to write if the request is admitted.
+/// The arrival times to write for an admitted request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Charge {
-    /// Tokens charged in advance beyond those of the request that asked.
+    /// Leased tokens, charged in addition to the request.
     pub(crate) leased: u32,
-    /// What the request is told of the limits.
+    /// Shadow refusals and the status for the response headers.
     pub(crate) allowed: Allowed,
     global: Option<Tat>,
     bucket: Option<(BucketId, Tat)>,
     client: Option<(TatSlot<IpKey>, Tat)>,
 }
 
-/// All limits and what is left of them.
+/// All limits and their arrival times.
 #[derive(Debug)]
 pub(crate) struct LimiterState {
     origin: Instant,
@@ -32,11 +33,11 @@ pub(crate) struct LimiterState {
     buckets: Vec<Option<(Gcra, Tat)>>,
     per_ip: Option<Gcra>,
     pub(super) clients: TatTable<IpKey>,
-    /// Whether those who are admitted are told what is left.
+    /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
 
-/// One look at the limits that apply to a request.
+/// One check of all limits that apply to a request.
 struct LimitsCheck {
     cost: u32,
     now: u64,
@@ -47,7 +48,7 @@ struct LimitsCheck {
 }
 
 impl LimitsCheck {
-    /// The limit's arrival time if the request is charged to it.
+    /// The limit's new arrival time if the request is charged to it.
     fn check(&mut self, gcra: &Gcra, tat: Tat, scope: LimitScope) -> Option<Tat> {
         match gcra.next_tat(tat, self.cost, self.now) {
             Ok(next) => {
@@ -73,7 +74,7 @@ impl LimitsCheck {
         }
     }
 
-    /// Tokens that every limit can spare, as many as whole requests of this cost take.
+    /// Tokens that every limit can lease, rounded down to whole requests of this cost.
     fn leasable(&self) -> u32 {
         if self.leased == 0 { 0 } else { self.leased - self.leased % self.cost.max(1) }
     }
@@ -97,13 +98,13 @@ impl LimiterState {
         }
     }
 
-    /// Has those who are admitted told what is left.
+    /// Enables rate-limit headers for admitted requests.
     pub(crate) fn with_headers(self, sends_headers: bool) -> Self {
         Self { sends_headers, ..self }
     }
 
-    /// Checks every limit that applies to a request of this cost, without charging any. `more` tokens are wanted in
-    /// advance; with no cost, only those. A request that is about no bucket has the limits of the whole gateway.
+    /// Checks every limit that applies to a request of this cost, without charging. `more` tokens are asked as a
+    /// lease; with cost 0 only those. Without a bucket the limits of the whole gateway apply.
     pub(crate) fn decide(
         &self,
         bucket: impl Into<Option<BucketId>>,
@@ -113,9 +114,9 @@ impl LimiterState {
         now: Instant,
     ) -> Result<Charge, LimitStatus> {
         let bucket = bucket.into();
-        let now = nanos(self.origin, now);
+        let now = nanos_between(self.origin, now);
         let allowed = Allowed::default();
-        let mut look = LimitsCheck {
+        let mut check = LimitsCheck {
             cost,
             now,
             sends_headers: self.sends_headers,
@@ -124,26 +125,27 @@ impl LimiterState {
             refusal: None,
         };
         let global = self.global.as_ref();
-        let global = global.and_then(|(gcra, tat)| Some((gcra, look.check(gcra, *tat, LimitScope::Global)?)));
+        let global =
+            global.and_then(|(gcra, tat)| Some((gcra, check.check(gcra, *tat, LimitScope::Global)?)));
         let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client, now)));
         let client =
-            slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, look.check(gcra, tat, LimitScope::Ip)?)));
+            slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, check.check(gcra, tat, LimitScope::Ip)?)));
         let limit = bucket.and_then(|bucket| self.buckets.get(bucket.index())?.as_ref());
-        let of_bucket =
-            limit.and_then(|(gcra, tat)| Some((gcra, look.check(gcra, *tat, LimitScope::Bucket)?)));
-        if let Some(refusal) = look.refusal {
+        let bucket_tat =
+            limit.and_then(|(gcra, tat)| Some((gcra, check.check(gcra, *tat, LimitScope::Bucket)?)));
+        if let Some(refusal) = check.refusal {
             return Err(refusal);
         }
-        // Those who share one budget get no lease on it: it would be one client's luck at the cost of the others.
+        // Clients that share the overflow budget get no lease: a lease would favour one at the cost of the others.
         let is_shared = matches!(slot, Some((_, (TatSlot::Overflow, _))));
-        let leased = if is_shared { 0 } else { look.leasable() };
-        let lend = |gcra: &Gcra, next: Tat| gcra.charge_lease(next, leased, now);
+        let leased = if is_shared { 0 } else { check.leasable() };
+        let leased_tat = |gcra: &Gcra, next: Tat| gcra.charge_lease(next, leased, now);
         Ok(Charge {
             leased,
-            allowed: look.allowed,
-            global: global.map(|(gcra, next)| lend(gcra, next)),
-            bucket: bucket.zip(of_bucket.map(|(gcra, next)| lend(gcra, next))),
-            client: client.map(|(gcra, slot, next)| (slot, lend(gcra, next))),
+            allowed: check.allowed,
+            global: global.map(|(gcra, next)| leased_tat(gcra, next)),
+            bucket: bucket.zip(bucket_tat.map(|(gcra, next)| leased_tat(gcra, next))),
+            client: client.map(|(gcra, slot, next)| (slot, leased_tat(gcra, next))),
         })
     }
 
@@ -158,21 +160,21 @@ impl LimiterState {
             *tat = next;
         }
         if let Some((slot, next)) = charge.client {
-            self.clients.write(slot, next, nanos(self.origin, now));
+            self.clients.write(slot, next, nanos_between(self.origin, now));
         }
     }
 
-    /// Everybody's burst is spent as of now: a crash in mid-write must not be an amnesty.
+    /// Spends every burst as of now: a crash during a write must not free budget.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        let nanos = nanos(self.origin, now);
+        let now = nanos_between(self.origin, now);
         for (gcra, tat) in self.global.iter_mut().chain(self.buckets.iter_mut().flatten()) {
-            *tat = nanos + gcra.tolerance;
+            *tat = now + gcra.tolerance;
         }
-        let spent = nanos + self.per_ip.map_or(0, |gcra| gcra.tolerance);
+        let spent = now + self.per_ip.map_or(0, |gcra| gcra.tolerance);
         self.clients.rebuild(spent);
     }
 
-    /// Clients in the table.
+    /// Number of clients in the table.
     pub(crate) fn clients(&self) -> usize {
         self.clients.len()
     }

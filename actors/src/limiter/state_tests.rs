@@ -1,4 +1,4 @@
-//! What the limits admit, and what they refuse.
+//! Properties and examples of the limits (L1, L2, L4–L6).
 
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn admit(state: &mut LimiterState, from: u32, now: Instant) -> Result<(), LimitS
     charge(state, from, 1, now).map(drop)
 }
 
-/// L2, L5: who lived on the shared budget and gets a place of its own does not get a burst on top
+/// L2, L5: a client that used the shared budget does not get a full burst with its own slot
 #[test]
 fn a_new_slot_is_no_fresh_budget() {
     let t0 = crate::clock::now();
@@ -42,8 +42,8 @@ fn a_new_slot_is_no_fresh_budget() {
     assert!(admit(&mut state, 1, t0).is_ok());
     assert!(admit(&mut state, 2, t0).is_ok() && admit(&mut state, 2, t0).is_ok(), "shared");
     let later = t0 + Duration::from_secs(1);
-    assert!(admit(&mut state, 2, later).is_ok(), "the first one is idle by now and leaves its place");
-    assert!(admit(&mut state, 2, later).is_err(), "three in a second are its limit");
+    assert!(admit(&mut state, 2, later).is_ok(), "the first client is idle by now and its slot is free");
+    assert!(admit(&mut state, 2, later).is_err(), "three in a second reach its limit");
     assert!(admit(&mut state, 2, later + Duration::from_secs(1)).is_ok());
 }
 
@@ -62,7 +62,7 @@ fn the_burst_passes_then_the_rate() {
     assert!(admit(&mut state, 1, t0 + Duration::from_millis(100)).is_err());
 }
 
-/// L1: no token is spent on one limit when another refuses
+/// L1: no limit is charged when another refuses
 #[test]
 fn a_refusal_charges_no_limit() {
     let t0 = crate::clock::now();
@@ -77,7 +77,7 @@ fn a_refusal_charges_no_limit() {
     assert!(admit(&mut state, 7, t0).is_err());
 }
 
-/// S5: a crash is no amnesty
+/// S5: a crash spends every burst
 #[test]
 fn a_rebuild_spends_every_burst() {
     let t0 = crate::clock::now();
@@ -86,16 +86,16 @@ fn a_rebuild_spends_every_burst() {
     state.rebuild(t0);
     assert!(admit(&mut state, 1, t0).is_err(), "known client");
     assert!(admit(&mut state, 9, t0).is_err(), "unknown client");
-    assert_eq!(admit(&mut state, 9, t0 + Duration::from_millis(100)), Ok(()), "the rate goes on");
+    assert_eq!(admit(&mut state, 9, t0 + Duration::from_millis(100)), Ok(()), "the rate still applies");
 }
 
 /// L5, P6
 #[test]
-fn a_million_clients_stay_in_the_table_and_share_what_is_beyond() {
+fn clients_beyond_the_table_share_one_budget() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(None, limit(1.0, 1), &[None], 1000, t0);
     let admitted = (0..1_000_000).filter(|n| admit(&mut state, *n, t0).is_ok()).count();
-    assert_eq!(admitted, 1001, "1000 clients of their own and one for all the others");
+    assert_eq!(admitted, 1001, "1000 clients with their own budget and one for all others");
     assert_eq!(state.clients(), 1000);
     assert!(state.clients.sweep.len() <= 1000);
     let later = t0 + Duration::from_secs(60);
@@ -103,7 +103,7 @@ fn a_million_clients_stay_in_the_table_and_share_what_is_beyond() {
     assert!(admitted > 490, "idle clients make room, admitted {admitted}");
 }
 
-/// L2, L4: what is leased is charged, a burst is leased from only while half of it is left, small limits never
+/// L2, L4: leased tokens are charged, a burst is leased only while half of it is left, and small limits lease nothing
 #[test]
 fn leases_are_debited_in_advance() {
     let t0 = crate::clock::now();
@@ -119,21 +119,24 @@ fn leases_are_debited_in_advance() {
     assert_eq!(small.decide(BUCKET, client(1), 1, 64, t0).unwrap().leased, 0);
 }
 
-/// L1: what a request costs is taken of every limit at once, and one that does not fit takes nothing of any
+/// L1: a cost is charged to every limit at once, and a request that does not fit charges none
 #[test]
-fn a_heavy_request_is_charged_whole_or_not_at_all() {
+fn a_cost_is_charged_whole_or_not_at_all() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(limit(1.0, 20), limit(10.0, 10), &[limit(1.0, 20)], 10, t0);
     assert!(charge(&mut state, 1, 7, t0).is_ok());
     let refusal = charge(&mut state, 1, 7, t0).unwrap_err();
     assert_eq!((refusal.scope, refusal.remaining), (LimitScope::Ip, 3));
-    assert_eq!(refusal.retry_after, Duration::from_millis(400), "until four more are there");
-    assert!(charge(&mut state, 1, 3, t0).is_ok(), "a light one fits still");
-    assert!(charge(&mut state, 2, 10, t0).is_ok(), "twenty in all, for the refused one took nothing");
+    assert_eq!(refusal.retry_after, Duration::from_millis(400), "until four more tokens are free");
+    assert!(charge(&mut state, 1, 3, t0).is_ok(), "a smaller cost still fits");
+    assert!(
+        charge(&mut state, 2, 10, t0).is_ok(),
+        "twenty in all, because the refused request charged nothing"
+    );
     assert_eq!(charge(&mut state, 3, 1, t0).unwrap_err().scope, LimitScope::Global);
 }
 
-/// L6: a limit in shadow mode refuses nothing, says what it would have refused, and spends as if it enforced
+/// L6: a limit in shadow mode refuses nothing, reports what it would have refused, and is charged as if it enforced
 #[test]
 fn a_shadow_refuses_nothing() {
     let t0 = crate::clock::now();
@@ -145,11 +148,15 @@ fn a_shadow_refuses_nothing() {
     assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(false));
     assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(true));
     let later = t0 + Duration::from_millis(100);
-    assert_eq!(names(charge(&mut state, 1, 1, later)), Ok(false), "the third was not charged to it");
-    assert_eq!(names(charge(&mut state, 1, 1, later)), Err(LimitScope::Bucket), "but to the other one");
+    assert_eq!(
+        names(charge(&mut state, 1, 1, later)),
+        Ok(false),
+        "the third request was not charged to the shadow limit"
+    );
+    assert_eq!(names(charge(&mut state, 1, 1, later)), Err(LimitScope::Bucket), "but to the bucket's limit");
 }
 
-/// L6: a request that another limit refuses is charged to no shadow either
+/// L6: a request that another limit refuses is not charged to a shadow limit
 #[test]
 fn a_shadow_is_not_charged_for_what_others_refuse() {
     let t0 = crate::clock::now();
@@ -164,22 +171,22 @@ fn a_shadow_is_not_charged_for_what_others_refuse() {
     assert_eq!(charge(&mut state, 4, 1, t0), Ok(Allowed::shadowed(LimitScope::Global)));
 }
 
-/// L1: who is admitted may be told what is left of the limit that ends first, and of none that does not enforce
+/// L1: an admitted request may get the status of the tightest limit, and of no shadow limit
 #[test]
 fn the_tightest_limit_is_reported() {
     let t0 = crate::clock::now();
     let limits = (limit(1.0, 10), limit(10.0, 5), [shadow(1.0, 3)]);
     let mut state = LimiterState::new(limits.0, limits.1, &limits.2, 10, t0).with_headers(true);
-    let told = charge(&mut state, 1, 2, t0).unwrap().tightest.unwrap();
-    assert_eq!((told.scope, told.remaining, told.burst), (LimitScope::Ip, 3, 5));
-    assert_eq!(told.retry_after, Duration::from_millis(100));
-    let told = charge(&mut state, 2, 5, t0).unwrap().tightest.unwrap();
-    assert_eq!((told.scope, told.remaining), (LimitScope::Ip, 0));
-    let told = charge(&mut state, 3, 1, t0).unwrap().tightest.unwrap();
-    assert_eq!((told.scope, told.remaining), (LimitScope::Global, 2));
+    let status = charge(&mut state, 1, 2, t0).unwrap().tightest.unwrap();
+    assert_eq!((status.scope, status.remaining, status.burst), (LimitScope::Ip, 3, 5));
+    assert_eq!(status.retry_after, Duration::from_millis(100));
+    let status = charge(&mut state, 2, 5, t0).unwrap().tightest.unwrap();
+    assert_eq!((status.scope, status.remaining), (LimitScope::Ip, 0));
+    let status = charge(&mut state, 3, 1, t0).unwrap().tightest.unwrap();
+    assert_eq!((status.scope, status.remaining), (LimitScope::Global, 2));
 }
 
-/// L2: tokens are leased for whole requests, and to nobody whom a shadow would have refused
+/// L2: tokens are leased for whole requests, and not to a request that a shadow limit would have refused
 #[test]
 fn leases_are_for_whole_requests() {
     let t0 = crate::clock::now();
@@ -189,17 +196,18 @@ fn leases_are_for_whole_requests() {
         state.decide(BucketId::new(bucket), client(1), cost, 64, t0).map(|charge| charge.leased)
     };
     assert_eq!((leased(0, 1), leased(0, 10), leased(0, 64), leased(0, 65)), (Ok(64), Ok(60), Ok(64), Ok(0)));
-    assert_eq!(leased(0, 0), Ok(64), "only in advance");
-    assert_eq!(leased(1, 1), Ok(0), "a burst of one has nothing to spare");
-    assert_eq!(leased(1, 2), Ok(0), "nor has one that is exceeded");
+    assert_eq!(leased(0, 0), Ok(64), "a lease alone");
+    assert_eq!(leased(1, 1), Ok(0), "a burst of one leases nothing");
+    assert_eq!(leased(1, 2), Ok(0), "nor does a limit that is exceeded");
 }
 
-/// What one limit admitted.
+/// The requests that one limit admitted.
 #[derive(Default)]
 struct Admitted(Vec<(Instant, u32)>);
 
 impl Admitted {
-    /// Adds one; the most that any window until then holds beyond what the rate gives it.
+    /// Adds a request. Returns the maximum, over all windows that end now, of the admitted cost beyond `rate ·
+    /// window`.
     fn push(&mut self, cost: u32, now: Instant, rate: f64) -> f64 {
         self.0.push((now, cost));
         let mut sum = 0.0;
@@ -211,10 +219,10 @@ impl Admitted {
     }
 }
 
-/// How the state is treated in one step: time that passes, who asks at which cost, whether a crash comes first.
+/// One step: the time that passes, the client, the cost, and whether a crash comes first.
 type Step = (Duration, u32, u32, bool);
 
-/// Small steps, and leaps of the clock; half of all steps come at the same moment as the one before.
+/// Small steps and jumps of the clock; about half of the steps come at the same instant as the one before.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let pause = prop_oneof![
         10 => Just(0),
@@ -228,7 +236,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// L2: over any window the admitted cost stays within rate·window + burst, whatever requests cost, over crashes and leaps
+    /// L2: over any window the admitted cost stays within rate·window + burst, for all costs, over crashes and clock
+    /// jumps
     #[test]
     fn never_more_than_rate_times_window_plus_burst(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
@@ -240,22 +249,22 @@ proptest! {
                 state.rebuild(now);
             }
             if charge(&mut state, from, cost, now).is_ok() {
-                let most = admitted.push(cost, now, rate);
-                prop_assert!(most <= f64::from(burst) + 1e-6, "{most} beyond the rate");
+                let excess = admitted.push(cost, now, rate);
+                prop_assert!(excess <= f64::from(burst) + 1e-6, "{excess} beyond the rate");
             }
         }
     }
 
-    /// L2: a clock that leaps back gives nobody more, by the times that it showed
+    /// L2: a clock that jumps back admits no more, measured by its own times
     #[test]
-    fn a_clock_that_leaps_back_gives_nothing(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
+    fn a_clock_that_jumps_back_admits_no_more(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (origin, rate) = (crate::clock::now(), f64::from(rate));
         let mut now = origin;
         let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
         let mut used: Vec<(Instant, u32)> = Vec::new();
-        for (pause, from, cost, leaps) in steps {
+        for (pause, from, cost, jumps_back) in steps {
             now += pause;
-            if leaps {
+            if jumps_back {
                 now = origin.max(now - Duration::from_secs(cost.into()));
             }
             if charge(&mut state, from, cost, now).is_ok() {
@@ -265,12 +274,13 @@ proptest! {
         used.sort_by_key(|(at, _)| *at);
         let mut admitted = Admitted::default();
         for (at, cost) in used {
-            let most = admitted.push(cost, at, rate);
-            prop_assert!(most <= f64::from(burst) + 1e-6, "{most} beyond the rate");
+            let excess = admitted.push(cost, at, rate);
+            prop_assert!(excess <= f64::from(burst) + 1e-6, "{excess} beyond the rate");
         }
     }
 
-    /// L2, L6: a limit thinks the same in shadow as it does where it enforces, and one that it does not refuse is never refused
+    /// L2, L6: a limit decides the same in shadow mode as in enforce mode, and a request that it admits is not
+    /// refused
     #[test]
     fn shadow_mode_decides_as_enforce_mode(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
@@ -288,9 +298,9 @@ proptest! {
         }
     }
 
-    /// L2: leases bend no window, even if they are used at their last moment and the burst has been taken meanwhile
+    /// L2: leases exceed no window, even if they are used at their last moment and the burst was used meanwhile
     #[test]
-    fn leases_do_not_bend_the_limit(
+    fn leases_do_not_exceed_the_limit(
         rate in 10_000u32..1_000_000, burst in 2_000u32..100_000, late in 0u64..10_000_000,
         steps in prop::collection::vec((0u64..9_000_000, 0u8..8), 1..60),
     ) {
@@ -309,23 +319,23 @@ proptest! {
             used.push((now, cost));
             used.push((now + Duration::from_nanos(late), granted.leased));
             if step == 0 {
-                let left = granted.allowed.tightest.unwrap().remaining;
-                prop_assert!(charge(&mut state, 1, left, now).is_ok(), "what is left fits");
-                used.push((now, left));
+                let remaining = granted.allowed.tightest.unwrap().remaining;
+                prop_assert!(charge(&mut state, 1, remaining, now).is_ok(), "the remaining tokens fit");
+                used.push((now, remaining));
             }
         }
         used.sort_by_key(|(at, _)| *at);
         let mut admitted = Admitted::default();
         for (at, tokens) in used {
-            let most = admitted.push(tokens, at, rate);
-            prop_assert!(most <= f64::from(burst) + 1e-3, "{most} beyond the rate");
+            let excess = admitted.push(tokens, at, rate);
+            prop_assert!(excess <= f64::from(burst) + 1e-3, "{excess} beyond the rate");
         }
     }
 }
 
-/// L1: a request that is about no bucket is charged to the limits of the whole gateway, and to no bucket's
+/// L1: a request without a bucket is charged to the limits of the whole gateway, and to no bucket's
 #[test]
-fn a_request_about_no_bucket_has_the_general_limits() {
+fn a_request_without_a_bucket_has_the_limits_of_the_gateway() {
     let t0 = crate::clock::now();
     let mut state = LimiterState::new(limit(0.001, 3), limit(0.001, 2), &[limit(0.001, 1)], 10, t0);
     let mut unrouted = |from: u32| -> Result<(), LimitScope> {

@@ -1,14 +1,14 @@
-//! Arrival times of clients, bounded: those beyond the bound share one.
+//! A bounded table of arrival times: clients beyond the maximum share one.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use crate::limiter::gcra::Tat;
 
-/// Clients that each new one has looked at: one makes room for it, the other lets the table shrink.
+/// Old clients that each new client checks for idleness: one makes room for it, the other lets the table shrink.
 const SWEPT_PER_INSERT: usize = 2;
 
-/// Where a client's arrival time is kept.
+/// The slot of a client's arrival time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TatSlot<K> {
     Own(K),
@@ -20,11 +20,11 @@ pub(super) enum TatSlot<K> {
 #[derive(Debug)]
 pub(super) struct TatTable<K> {
     clients: HashMap<K, Tat, ahash::RandomState>,
-    /// The clients in the order in which they are looked at for idleness.
+    /// The clients in the order in which they are checked for idleness.
     pub(super) sweep: VecDeque<K>,
     clients_max: usize,
     overflow: Tat,
-    /// What a client has used up that is not in the table: nothing, or all since a rebuild.
+    /// Arrival time of clients that are not in the table: 0, or a spent burst after a rebuild.
     floor: Tat,
 }
 
@@ -33,17 +33,17 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         Self { clients: HashMap::default(), sweep: VecDeque::new(), clients_max, overflow: 0, floor: 0 }
     }
 
-    /// A client's place and arrival time.
+    /// A client's slot and arrival time.
     pub(super) fn slot(&self, client: K, now: u64) -> (TatSlot<K>, Tat) {
         match self.clients.get(&client) {
             Some(tat) => (TatSlot::Own(client), *tat),
-            // It may have lived on the shared budget until now; a fresh one on top would be more than its limit.
+            // The client may have used the shared budget until now. A full budget in addition would exceed its limit.
             None if self.has_capacity(now) => (TatSlot::New(client), self.floor.max(self.overflow)),
             None => (TatSlot::Overflow, self.overflow),
         }
     }
 
-    /// Whether what is used up at this place may have been used up by others.
+    /// Whether other clients may have used the budget of this slot.
     pub(super) fn is_shared(&self, slot: TatSlot<K>, now: u64) -> bool {
         match slot {
             TatSlot::Own(_) => false,
@@ -52,7 +52,7 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         }
     }
 
-    /// Writes a client's arrival time to its place.
+    /// Writes a client's arrival time to its slot.
     pub(super) fn write(&mut self, slot: TatSlot<K>, tat: Tat, now: u64) {
         match slot {
             TatSlot::Own(client) => {
@@ -70,7 +70,7 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         }
     }
 
-    /// Forgets all clients; who comes from now on has used up what `spent` says.
+    /// Removes all clients. Every client starts with the arrival time `spent`.
     pub(super) fn rebuild(&mut self, spent: Tat) {
         self.clients.clear();
         self.sweep.clear();
@@ -78,23 +78,24 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         self.floor = spent;
     }
 
-    /// Clients with a place of their own.
+    /// Number of clients with their own slot.
     pub(super) fn len(&self) -> usize {
         self.clients.len()
     }
 
-    /// Whether there is a place, or will be once the two oldest clients were looked at.
+    /// Whether a slot is free, or will be after the two oldest clients are checked.
     fn has_capacity(&self, now: u64) -> bool {
         let idle = |client: &K| self.clients.get(client).is_some_and(|tat| self.is_idle(*tat, now));
         self.clients.len() < self.clients_max || self.sweep.iter().take(SWEPT_PER_INSERT).any(idle)
     }
 
-    /// Forgetting sets a client to the floor, so after a rebuild nobody is forgotten before the floor has passed.
+    /// Whether the client's whole budget is free. Removing a client sets it to the floor, so none is removed before
+    /// the floor has passed.
     fn is_idle(&self, tat: Tat, now: u64) -> bool {
         tat <= now && self.floor <= now
     }
 
-    /// Looks at the two oldest clients; an idle one, whose whole budget is there again, is forgotten.
+    /// Checks the two oldest clients and removes the idle ones.
     fn sweep_two(&mut self, now: u64) {
         for _ in 0..SWEPT_PER_INSERT {
             let Some(client) = self.sweep.pop_front() else { return };

@@ -1,4 +1,4 @@
-//! The monitor's one message, its timer and its shell.
+//! Messages, timer and shell of the monitor actor.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::monitor::stall_watch::StallWatch;
 use crate::monitor::state::{LevelTransition, LevelUpdate, MonitorState};
 use crate::monitor::view::{MonitorShared, MonitorView};
 
-/// The sensors were read.
+/// A sample of the sensors.
 pub(crate) struct Sample(pub(super) Readings);
 
 impl ActorMessage for Sample {
@@ -31,7 +31,7 @@ impl ActorMessage for Sample {
     }
 }
 
-/// An actor that is watched for standing still.
+/// An actor and its stall watch.
 struct WatchedActor {
     stats: Arc<ActorStats>,
     stall_watch: StallWatch,
@@ -41,7 +41,7 @@ struct WatchedActor {
 pub(crate) struct Monitor {
     config: MonitorConfig,
     state: MonitorState,
-    /// Opened at the start and kept over restarts: they hold descriptors that may not be had again.
+    /// Opened at the start and kept over restarts: a restart may find no free descriptor.
     sensors: Arc<Mutex<Sensors>>,
     pub(super) client_tables: ClientTables,
     watched: Vec<WatchedActor>,
@@ -78,16 +78,17 @@ impl Monitor {
             };
             stats.set_stalled(stalled);
             if stalled {
-                warn!(self.log, "actor stalls"; "stalled" => stats.name(), "depth" => stats.depth());
+                warn!(self.log, "actor stalled: messages wait and none was handled for a second";
+                    "stalled" => stats.name(), "depth" => stats.depth());
             } else {
-                info!(self.log, "actor moves again"; "stalled" => stats.name());
+                info!(self.log, "actor handles messages again"; "stalled" => stats.name());
             }
         }
     }
 
     fn log_transition(&self, transition: &LevelTransition) {
         let LevelTransition { from, to, reason, .. } = transition;
-        let reason = reason.map_or_else(|| "no sensor knows".to_owned(), |reason| reason.to_string());
+        let reason = reason.map_or_else(|| "no sensor has a reading".to_owned(), |reason| reason.to_string());
         if to > from {
             warn!(self.log, "degradation level rose"; "from" => from.as_str(), "to" => to.as_str(), "reason" => reason);
         } else {
@@ -105,13 +106,13 @@ impl Component for Monitor {
     }
 
     fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
-        // Read in the timer: reading touches no state, and a crash there leaves it clean.
+        // Read in the timer: a crash during a read leaves the state clean.
         let sensors = Arc::clone(&self.sensors);
         let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read();
         let interval = self.config.interval;
-        ctx.run_later(Duration::ZERO, move |host, ctx| {
-            host.handle_timer(Sample(read()));
-            ctx.run_interval(interval, move |host, _| host.handle_timer(Sample(read())));
+        ctx.run_later(Duration::ZERO, move |shell, ctx| {
+            shell.handle_timer(Sample(read()));
+            ctx.run_interval(interval, move |shell, _| shell.handle_timer(Sample(read())));
         });
     }
 }
@@ -123,8 +124,8 @@ impl MessageHandler<Sample> for Monitor {
         self.state.evaluate(readings, now)
     }
 
-    fn apply(&mut self, Sample(readings): Sample, judgement: LevelUpdate, now: Instant) {
-        let transition = self.state.apply(judgement);
+    fn apply(&mut self, Sample(readings): Sample, update: LevelUpdate, now: Instant) {
+        let transition = self.state.apply(update);
         self.shared.publish(MonitorView::from_state(&self.state, Some((readings, now))));
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {

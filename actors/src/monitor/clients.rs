@@ -1,5 +1,5 @@
-//! What one client may hold of the process: slots that wait for it, requests in flight, and forms whose fields are being read. The
-//! state machines are `client_waits.rs` and `client_counts.rs`.
+//! What one client may hold of the process: slots that wait for it, requests in flight, and forms with fields being
+//! read. The state machines are `client_waits.rs` and `client_counts.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::monitor::actor::Monitor;
 use crate::monitor::handle::{MonitorHandle, MonitorRejection};
 use crate::types::ClientId;
 
-/// The tables of the monitor actor.
+/// The per-client tables of the monitor actor.
 #[derive(Debug)]
 pub(crate) struct ClientTables {
     slots: usize,
@@ -41,16 +41,16 @@ impl ClientTables {
     }
 }
 
-/// What is counted by client.
+/// The kinds of counts per client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientCountKind {
     /// Requests in flight.
     Requests,
-    /// Forms whose fields are being read.
+    /// Forms with fields that are being read.
     Forms,
 }
 
-/// May this client have one more?
+/// Asks for one more ticket for a client.
 pub(crate) struct AcquireClientTicket {
     kind: ClientCountKind,
     client: ClientId,
@@ -106,17 +106,17 @@ impl MessageHandler<ReportClientWait> for Monitor {
 }
 
 impl MonitorHandle {
-    /// Reports that a slot's request has waited for its client since then. The slot prepaid the message.
+    /// Reports that a slot's request has waited for its client since `since`. The slot prepaid the message.
     pub fn report_client_wait(&self, client: ClientId, since: Instant) -> ClientWaitTicket {
         let ticket = ClientWaitTicket::new(client, since);
         self.mailbox.notify(ReportClientWait(ticket.client_wait()));
         ticket
     }
 
-    /// Counts a request in flight of this client, where `concurrency.max_per_client` is set. Otherwise nobody is asked.
+    /// Counts a request in flight of this client, where `concurrency.max_per_client` is set. Otherwise it sends no
+    /// message.
     ///
-    /// # Errors
-    /// The client has as many in flight as it may, or the actor gave no answer.
+    /// The client has the maximum in flight, or the actor gave no reply.
     pub async fn acquire_client_ticket(
         &self,
         client: ClientId,
@@ -124,18 +124,17 @@ impl MonitorHandle {
         if self.per_client_max == 0 {
             return Ok(None);
         }
-        let counted = self.acquire_ticket(ClientCountKind::Requests, client).await?;
-        counted.map(Some).map_err(|refusal| {
+        let result = self.acquire_ticket(ClientCountKind::Requests, client).await?;
+        result.map(Some).map_err(|refusal| {
             self.metrics.client_full.inc();
             let (CountRefusal::PerClient { held, limit } | CountRefusal::Total { held, limit }) = refusal;
             MonitorRejection::ClientFull { in_flight: held, limit }
         })
     }
 
-    /// Counts a form whose fields are about to be read.
+    /// Counts a form with fields that are about to be read.
     ///
-    /// # Errors
-    /// This client, or all together, have as many as they may, or the actor gave no answer.
+    /// This client or all clients together have the maximum, or the actor gave no reply.
     pub async fn acquire_form_ticket(&self, client: ClientId) -> Result<ClientTicket, MonitorRejection> {
         self.acquire_ticket(ClientCountKind::Forms, client).await?.map_err(|refusal| {
             self.metrics.forms_full.inc();
@@ -147,12 +146,9 @@ impl MonitorHandle {
 
     async fn acquire_ticket(
         &self,
-        counted: ClientCountKind,
+        kind: ClientCountKind,
         client: ClientId,
     ) -> Result<Result<ClientTicket, CountRefusal>, MonitorRejection> {
-        self.mailbox
-            .ask(AcquireClientTicket { kind: counted, client })
-            .await
-            .map_err(MonitorRejection::Unavailable)
+        self.mailbox.ask(AcquireClientTicket { kind, client }).await.map_err(MonitorRejection::Unavailable)
     }
 }

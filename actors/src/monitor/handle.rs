@@ -1,4 +1,4 @@
-//! What the request path sees of the monitor: an atomic and a counter. Nobody is asked.
+//! The monitor's API for the request path: an atomic and a counter, without an ask.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,21 +24,21 @@ use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
 use crate::monitor::reason::LevelReason;
 use crate::monitor::view::{MonitorShared, MonitorView};
 
-/// What a shed request is told: long enough for a few samples.
+/// Retry time of a shed request: long enough for a few samples.
 const SHED_RETRY: Duration = Duration::from_secs(1);
 
-/// Why a request may not enter.
+/// Why the monitor refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum MonitorRejection {
     /// Resources are exhausted (X2).
     #[error("resources are exhausted")]
     Exhausted {
-        /// Why.
+        /// The cause of the level.
         reason: Option<LevelReason>,
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// All slots are taken, or as many as the memory is enough for (P2, X6).
+    /// All slots are in use, or as many as the free memory allows (P2, X6).
     #[error("{in_flight} requests are in flight, the limit is {limit}")]
     Full {
         /// Requests in flight.
@@ -46,7 +46,7 @@ pub enum MonitorRejection {
         /// The cap.
         limit: usize,
     },
-    /// The client has as many requests in flight as one client may.
+    /// The client has the maximum number of requests in flight.
     #[error("the client has {in_flight} requests in flight, the limit is {limit}")]
     ClientFull {
         /// Its requests in flight.
@@ -54,24 +54,24 @@ pub enum MonitorRejection {
         /// The cap for one client.
         limit: usize,
     },
-    /// As many forms are being read as may be.
+    /// The maximum number of forms is being read.
     #[error("{pending} forms are being read, the limit is {limit}")]
     FormsFull {
         /// Forms that are being read.
         pending: usize,
         /// The cap.
         limit: usize,
-        /// Whether both are the client's own.
+        /// Whether both numbers are those of the client, not of all clients.
         is_clients: bool,
     },
-    /// The actor gave no answer.
-    #[error("the monitor gave no answer: {0}")]
+    /// The actor gave no reply.
+    #[error("the monitor gave no reply: {0}")]
     Unavailable(AskError),
 }
 
-/// A place among the requests in flight. Held until the last body byte; dropping it gives it back.
+/// One slot of the requests in flight. Held until the last body byte; dropping it releases it.
 #[derive(Debug)]
-#[must_use = "a slot that is dropped is given back"]
+#[must_use = "dropping the slot releases it"]
 pub struct InFlightSlot {
     slots: Arc<BoundedCount>,
 }
@@ -82,7 +82,7 @@ impl Drop for InFlightSlot {
     }
 }
 
-/// Reads what the monitor published, and counts requests in and out.
+/// The handle of the monitor. It reads the published state and counts requests in flight.
 #[derive(Clone)]
 pub struct MonitorHandle {
     pub(super) mailbox: Mailbox<Monitor>,
@@ -94,7 +94,7 @@ pub struct MonitorHandle {
 }
 
 impl MonitorHandle {
-    /// The handle and the component it reads from, which also watches these actors for standing still.
+    /// Creates the handle and the component. The component also watches these actors for stalls.
     pub(crate) fn new(
         mailbox: Mailbox<Monitor>,
         config: &MonitorConfig,
@@ -113,10 +113,9 @@ impl MonitorHandle {
         Ok((Self { mailbox, shared, slots, metrics, per_client_max }, monitor))
     }
 
-    /// Takes a slot, or says no at once.
+    /// Acquires a slot.
     ///
-    /// # Errors
-    /// Resources are exhausted, or all slots are taken.
+    /// Resources are exhausted, or all slots are in use.
     pub fn acquire_slot(&self) -> Result<InFlightSlot, MonitorRejection> {
         self.check_level()?;
         let limit = self.shared.in_flight_max();
@@ -128,7 +127,7 @@ impl MonitorHandle {
         Ok(InFlightSlot { slots: Arc::clone(&self.slots) })
     }
 
-    /// Whether the level lets requests in.
+    /// Checks whether the level admits requests.
     ///
     /// # Errors
     /// Resources are exhausted.
@@ -146,7 +145,7 @@ impl MonitorHandle {
         self.shared.level()
     }
 
-    /// What the status page shows.
+    /// The last snapshot.
     pub fn view(&self) -> Arc<MonitorView> {
         self.shared.view()
     }
@@ -166,7 +165,7 @@ impl MonitorHandle {
         self.metrics.in_flight(self.in_flight());
     }
 
-    /// Injects a sample in which this process uses so many percent of the memory.
+    /// Injects a sample in which this process uses this percentage of the memory.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn inject_sample(&self, percent: u64) {
         let memory = MemoryUse {
@@ -181,12 +180,7 @@ impl MonitorHandle {
         self.mailbox.notify(Sample(Readings { memory: Some(memory), ..Readings::NONE }));
     }
 
-    /// The actor's vital signs.
-    pub fn actor_stats(&self) -> &Arc<ActorStats> {
-        self.mailbox.actor_stats()
-    }
-
-    /// The actor, whatever its kind.
+    /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }

@@ -6,7 +6,7 @@ use actix::Addr;
 
 use super::*;
 use crate::actor_shell::ActorShell;
-use crate::actor_stats::ActorStatus;
+use crate::actor_stats::{ActorStats, ActorStatus};
 use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
@@ -16,7 +16,8 @@ use crate::types::{ClientId, KeyId};
 
 const SOON: Duration = Duration::from_millis(2);
 
-/// A monitor that finds the process exhausted if so told, and that watches one actor more.
+/// Starts a monitor that also watches one other actor. If `exhausted`, the descriptor sensor reads above the
+/// threshold.
 fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<ActorStats>) {
     tokio::time::pause();
     let config = MonitorConfig {
@@ -26,18 +27,17 @@ fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<ActorStats
     };
     let (log, registry) = (Logger::root(slog::Discard, slog::o!()), Registry::new());
     let actors = ActorFamilies::register(&registry).unwrap().actor("monitor");
-    let vitals = Arc::new(ActorStats::new("monitor", 16));
+    let stats = Arc::new(ActorStats::new("monitor", 16));
     let other = Arc::new(ActorStats::new("other", 16));
     let (sender, receiver) = actix::dev::channel::channel(16);
-    let mailbox =
-        Mailbox::new(Addr::new(sender), Arc::clone(&vitals), actors.clone(), Duration::from_secs(1));
-    let watched = vec![Arc::clone(&vitals), Arc::clone(&other)];
+    let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&stats), actors.clone(), Duration::from_secs(1));
+    let watched = vec![Arc::clone(&stats), Arc::clone(&other)];
     let concurrency = ClientConcurrencyConfig { max_per_client: 2, ..ClientConcurrencyConfig::default() };
     let (handle, monitor) =
         MonitorHandle::new(mailbox, &config, (2, &concurrency), watched, &registry, log.clone()).unwrap();
     let window = Duration::from_secs(10);
-    let host = ActorShell::new(monitor, window, Arc::clone(&vitals), actors, log.clone());
-    supervise(host, receiver, Intensity::new(restarts_max, window), vitals, log);
+    let shell = ActorShell::new(monitor, window, Arc::clone(&stats), actors, log.clone());
+    supervise(shell, receiver, Intensity::new(restarts_max, window), stats, log);
     (handle, other)
 }
 
@@ -51,7 +51,7 @@ fn now() -> Instant {
 
 /// P2
 #[actix_rt::test]
-async fn slots_are_bounded_and_come_back_when_dropped() {
+async fn slots_are_bounded_and_released_when_dropped() {
     let (handle, _) = start(false, 5);
     wait_until_idle().await;
     let first = handle.acquire_slot().unwrap();
@@ -111,22 +111,22 @@ async fn while_failed_the_last_level_holds_and_goes_stale() {
     for _ in 0..6 {
         handle.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
         wait_until_idle().await;
-        let held = handle.actor_stats().failed_for(now()).expect("held down");
-        if held > Duration::from_secs(1) {
+        let hold = handle.actor().actor_stats().failed_for(now()).expect("held down");
+        if hold > Duration::from_secs(1) {
             break;
         }
-        tokio::time::sleep(held).await;
+        tokio::time::sleep(hold).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(handle.actor_stats().failed_for(now()).is_some(), "still held down");
+    assert!(handle.actor().actor_stats().failed_for(now()).is_some(), "still held down");
     assert!(handle.view().is_stale(now()));
     assert_eq!(handle.level(), Level::Exhausted);
     assert!(handle.acquire_slot().is_err());
 }
 
-/// S2, S5: every crash place; slots out stay out, and the level stays until it is sampled again
+/// S2, S5: at every crash point slots in use stay counted, and the level holds until the next sample
 #[actix_rt::test]
-async fn a_crash_gives_no_slot_away_and_sampling_goes_on() {
+async fn a_crash_releases_no_slot_and_sampling_continues() {
     let (handle, _) = start(true, 100);
     let _slots = [handle.acquire_slot().unwrap(), handle.acquire_slot().unwrap()];
     wait_until_idle().await;
@@ -136,7 +136,7 @@ async fn a_crash_gives_no_slot_away_and_sampling_goes_on() {
         handle.actor().crash(Crash { point, next_message: false });
         wait_until_idle().await;
         assert_eq!((handle.level(), handle.in_flight()), (Level::Exhausted, 2), "{point:?}");
-        assert!(handle.actor_stats().restarts() >= restarts, "{point:?}");
+        assert!(handle.actor().actor_stats().restarts() >= restarts, "{point:?}");
         let before = handle.view().sampled;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(handle.view().sampled > before, "{point:?}");
@@ -156,14 +156,14 @@ async fn a_stalled_actor_is_reported() {
     other.count_handled();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(other.status(now()), ActorStatus::Running);
-    assert_eq!(handle.actor_stats().status(now()), ActorStatus::Running);
+    assert_eq!(handle.actor().actor_stats().status(now()), ActorStatus::Running);
 }
 
 fn client(number: u32) -> ClientId {
     ClientId::Key(KeyId::new(number))
 }
 
-/// V10, S5: the cap for one client holds over every crash, and a dropped ticket counts down
+/// V10, S5: the cap for one client holds over every crash, and dropping a ticket counts down
 #[actix_rt::test]
 async fn a_crash_lets_no_client_past_its_cap() {
     let (handle, _) = start(false, 100);
@@ -185,15 +185,15 @@ async fn a_crash_lets_no_client_past_its_cap() {
     assert!(handle.acquire_client_ticket(client(1)).await.is_ok());
 }
 
-/// V10: all forms that are being read have a bound, and one client may have half of it
+/// V10: the number of forms being read is bounded, and one client may have half of it
 #[actix_rt::test]
 async fn pending_forms_are_bounded_for_all_and_for_each_client() {
     let (handle, _) = start(false, 100);
     wait_until_idle().await;
-    let mut held = Vec::new();
+    let mut tickets = Vec::new();
     for number in [1, 2] {
         for _ in 0..100 {
-            held.push(handle.acquire_form_ticket(client(number)).await.unwrap());
+            tickets.push(handle.acquire_form_ticket(client(number)).await.unwrap());
         }
         let full = handle.acquire_form_ticket(client(number)).await.unwrap_err();
         assert_eq!(full, MonitorRejection::FormsFull { pending: 100, limit: 100, is_clients: true });
@@ -201,11 +201,12 @@ async fn pending_forms_are_bounded_for_all_and_for_each_client() {
     let full = handle.acquire_form_ticket(client(3)).await.unwrap_err();
     assert_eq!(full, MonitorRejection::FormsFull { pending: 200, limit: 200, is_clients: false });
     assert_eq!(handle.in_flight(), 0, "a form holds no slot");
-    held.clear();
+    tickets.clear();
     assert!(handle.acquire_form_ticket(client(1)).await.is_ok());
 }
 
-/// V10, S5: of two slots one may wait for one client, before and after crashes; a report that went down with one is not counted
+/// V10, S5: of two slots one may wait for one client, before and after crashes; a report that was lost in a crash is
+/// not counted
 #[actix_rt::test]
 async fn slots_that_wait_are_counted_over_crashes() {
     let (handle, _) = start(false, 100);

@@ -16,7 +16,7 @@ const REQUEST_BYTES: u64 = 256 << 10;
 const GROWTH_TIME: Duration = Duration::from_secs(2);
 /// Parts of `GROWTH_TIME`.
 const PARTS: usize = 8;
-/// Requests that are let in whatever the memory: others end and free some, and refusing all would end nothing (X8).
+/// Requests that are admitted whatever the memory: others end and free some, and refusing all would end nothing (X8).
 const IN_FLIGHT_MIN: u64 = 16;
 
 /// The lowest number of requests in flight of each part of `GROWTH_TIME`, and the bound.
@@ -53,8 +53,8 @@ impl Headroom {
         self
     }
 
-    /// Keeps the lowest number of each part, and forgets parts that are over for `GROWTH_TIME`. Before the first sample nothing was in
-    /// flight.
+    /// Keeps the lowest number of each part and drops parts older than `GROWTH_TIME`. Nothing was in flight before
+    /// the first sample.
     fn record(&mut self, in_flight: u64, now: Instant) {
         let part = GROWTH_TIME / u32::try_from(PARTS).unwrap_or(1);
         match &mut self.lowest[0] {
@@ -115,9 +115,9 @@ mod tests {
         assert_eq!(headroom.in_flight_max(), usize::try_from(later).ok());
     }
 
-    /// X4, X8: an unknown reading bounds nothing, and full memory lets some in
+    /// X4, X8: an unknown reading bounds nothing, and full memory admits some requests
     #[test]
-    fn some_requests_are_always_let_in() {
+    fn some_requests_are_always_admitted() {
         let t0 = clock::now();
         let full = Headroom::default().with_sample(&readings(LIMIT * 2, 0), 95, t0);
         assert_eq!(full.in_flight_max(), Some(16));
@@ -125,7 +125,8 @@ mod tests {
     }
 
     proptest! {
-        /// X6: whatever comes, requests that come to hold what is reserved within the growth time never take memory beyond the threshold
+        /// X6: requests that grow to the reserved size within the growth time never take memory beyond the threshold,
+        /// for any bursts
         #[test]
         fn a_burst_never_passes_the_threshold(bursts in prop::collection::vec(0u64..3000, 1..60), growth_samples in 1u64..8) {
             const BASE: u64 = 16 << 20;

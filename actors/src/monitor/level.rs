@@ -1,22 +1,22 @@
-//! The four levels, and which of them a pressure means: another going up than going down.
+//! The four levels, and the thresholds at which they begin and end.
 
 use tidegate_config::MonitorConfig;
 
 /// How close the process is to its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Far.
+    /// Far from them.
     Normal,
-    /// Logged.
+    /// The change is logged.
     Warning,
-    /// What is not needed is switched off.
+    /// Optional work is switched off.
     Critical,
     /// New requests are shed.
     Exhausted,
 }
 
 impl Level {
-    /// The word in the status document.
+    /// The value in the status document.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -26,7 +26,7 @@ impl Level {
         }
     }
 
-    /// Its number, as published and in metrics.
+    /// The number of the level in the publication and in metrics.
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Normal => 0,
@@ -36,7 +36,7 @@ impl Level {
         }
     }
 
-    /// The level of a number; above all levels means the highest.
+    /// The level of a number; numbers above all levels mean the highest.
     pub(crate) fn from_number(number: u8) -> Self {
         match number {
             0 => Self::Normal,
@@ -46,7 +46,7 @@ impl Level {
         }
     }
 
-    /// What the gateway does without at this level.
+    /// The functions that are switched off at this level.
     pub(crate) fn switched_off(self) -> &'static [&'static str] {
         match self {
             Self::Normal | Self::Warning => &[],
@@ -55,7 +55,7 @@ impl Level {
     }
 }
 
-/// Where the levels begin and end, in percent.
+/// The thresholds of the levels, in percent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LevelThresholds {
     recover: u8,
@@ -72,17 +72,17 @@ impl From<&MonitorConfig> for LevelThresholds {
 }
 
 impl LevelThresholds {
-    /// The level that so many percent raise to.
+    /// The level that a reading of this percentage raises to.
     pub(super) fn level_entered(&self, percent: f64) -> Level {
         Self::highest(percent, [self.warning, self.critical, self.exhausted])
     }
 
-    /// The level that so many percent do not let go of.
+    /// The highest level that a reading of this percentage keeps.
     pub(super) fn level_kept(&self, percent: f64) -> Level {
         Self::highest(percent, [self.recover, self.warning, self.critical])
     }
 
-    /// The percentage at which a level begins; for normal, below which `warning` ends.
+    /// The percentage at which a level begins; for normal, the one below which `warning` ends.
     pub(super) fn threshold(&self, level: Level) -> u8 {
         match level {
             Level::Normal => self.recover,

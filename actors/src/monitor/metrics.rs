@@ -1,11 +1,11 @@
-//! The monitor's metrics (O3): what is used, the level, and what was refused for it.
+//! The monitor's metrics (O3): resources in use, the level, and refusals.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use crate::monitor::level::Level;
 use crate::monitor::reading::{Reading, Readings};
 
-/// Set at each sample, but for the requests in flight, which are counted when somebody scrapes.
+/// Set with each sample, except the requests in flight, which are read at each scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct MonitorMetrics {
     descriptors: IntGauge,
@@ -25,7 +25,7 @@ pub(crate) struct MonitorMetrics {
 impl MonitorMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let this = Self {
-            descriptors: IntGauge::new("file_descriptors_used", "descriptors the process has open")?,
+            descriptors: IntGauge::new("file_descriptors_used", "open descriptors of the process")?,
             rss: IntGauge::new("memory_allocated_bytes", "resident memory of the process (RSS)")?,
             memory: IntGauge::new(
                 "memory_used_bytes",
@@ -44,16 +44,16 @@ impl MonitorMetrics {
             level: IntGauge::new("degradation_level", "0 normal, 1 warning, 2 critical, 3 exhausted")?,
             full: IntCounter::new(
                 "concurrency_limit_rejections_total",
-                "requests refused because all slots were taken",
+                "requests refused because all slots were in use",
             )?,
             shed: IntCounter::new("load_shed_total", "requests refused because the level was exhausted")?,
             client_full: IntCounter::new(
                 "client_concurrency_rejections_total",
-                "requests refused because their client had as many in flight as one client may",
+                "requests refused because their client had the maximum number in flight",
             )?,
             forms_full: IntCounter::new(
                 "form_rejections_total",
-                "POST forms refused because as many were being read as may be",
+                "POST forms refused because the maximum number was being read",
             )?,
         };
         let memory = [&this.rss, &this.memory, &this.memory_limit, &this.own_memory, &this.sockets];

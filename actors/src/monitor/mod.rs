@@ -1,30 +1,20 @@
-//! Resources: how close the process is to its limits, and what it gives up on the way there (X1–X4, X8, P2, S8).
+//! Resource monitoring: how close the process is to its limits, and which functions it gives up (X1–X4, X8, P2, S8).
 //!
-//! Four times a second the monitor reads its sensors (`sensors/`) and derives one level from them (`state.rs`). Handlers read the
-//! published level, an atomic, and take an in-flight slot, a counter: overload is refused without asking anybody. At `critical` what is
-//! not needed is switched off, at `exhausted` new requests are shed, before the process is hurt.
+//! The monitor samples its sensors (`sensors/`) four times a second by default (`monitor.interval_ms`) and derives
+//! one level (`state.rs`). Handlers read the published level, an atomic, and acquire an in-flight slot, a counter:
+//! overload is refused without an ask. `critical` switches optional work off; `exhausted` sheds new requests. Between
+//! two samples `headroom.rs` bounds the requests in flight by the free memory. The rules are in
+//! `docs/design/memory.md` and `docs/design/supervision.md`.
 //!
 //! ```text
 //! normal ──≥ warning──▶ warning ──≥ critical──▶ critical ──≥ exhausted──▶ exhausted        up: at once
 //!    ◀────< recover─────    ◀─────< warning─────     ◀──────< critical──────              down: after `dwell` without need
 //! ```
 //!
-//! Only the process's own memory and descriptors may reach `exhausted`: slots have a hard cap of their own, and memory of other
-//! processes only warns. Memory reaches it only while requests in flight hold enough of it, so that refusing can end it;
-//! `docs/design/memory.md` has the rule. Between two samples `headroom.rs` bounds how many requests the free memory is enough for.
-//! A sensor that fails keeps its last reading for four intervals; then it is unknown and counts for nothing.
-//!
-//! It also watches the other actors, and itself, for standing still while messages wait. It needs its own thread: an actor
-//! drains its mailbox before its timers run, and sampling would starve exactly under load.
-//!
-//! *Restart*: a crash in `decide` forgets nothing. Found dirty, the level is the last one published, stale until the
-//! first sample, which `started` takes at once. Slots are not the actor's: none is lost or given away.
-//! What one client may hold is counted here too (`clients.rs`): slots that wait for it, requests in flight where that is configured, and
-//! forms that are being read. These tables survive a restart with their live entries.
-//! *While failed*: forms, and requests where `concurrency.max_per_client` is set, are refused. For all others the
-//! last level holds, for shedding too, and the view says that it is stale. The supervisor tries again within ten
-//! seconds at most, so a level is never held for long by nobody. Deliberately absent: CPU pressure, event-loop lag,
-//! shedding the heaviest client first.
+//! *Restart*: after a crash in `decide` the state is kept. If dirty, the last published level holds and is stale
+//! until the first sample, taken at once. Slots and per-client tickets (`clients.rs`) stay counted.
+//! *While failed*: the last level holds, also for shedding, and the view is stale. Forms, and requests where
+//! `concurrency.max_per_client` is set, are refused. The supervisor restarts the monitor within ten seconds.
 
 mod actor;
 mod clients;

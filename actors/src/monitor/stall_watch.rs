@@ -1,15 +1,16 @@
-//! The stall watch: an actor that stands still while messages wait (S8).
+//! The stall watch: detects an actor that handles nothing while messages wait (S8).
 
 use std::time::{Duration, Instant};
 
-/// How long an actor may stand still.
+/// Time without progress after which an actor is stalled.
 const STALL_AFTER: Duration = Duration::from_secs(1);
 
-/// What is known of one actor's progress.
+/// The progress of one actor, as last checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StallWatch {
     handled: u64,
-    /// Since when it was seen with messages waiting and handled none. Only looks count: nobody may have looked for long.
+    /// Time of the first check that found messages waiting and no progress since. Only checks count: the time between
+    /// two of them is unknown.
     still_since: Option<Instant>,
     stalled: bool,
 }
@@ -19,13 +20,13 @@ impl StallWatch {
         Self { handled: 0, still_since: None, stalled: false }
     }
 
-    /// Looks at how many messages wait and were handled; says so if the verdict changed.
+    /// Checks the number of messages that wait and that were handled. Returns the new state if it changed.
     pub(crate) fn check(&mut self, waiting: usize, handled: u64, now: Instant) -> Option<bool> {
-        let moved = handled != self.handled;
+        let progressed = handled != self.handled;
         self.handled = handled;
         self.still_since = match self.still_since {
             _ if waiting == 0 => None,
-            Some(since) if !moved => Some(since),
+            Some(since) if !progressed => Some(since),
             _ => Some(now),
         };
         let stalled =
@@ -53,8 +54,8 @@ mod tests {
         assert_eq!(watch.check(1, 0, t0), None);
         assert_eq!(watch.check(1, 0, t0 + ms(999)), None);
         assert_eq!(watch.check(1, 0, t0 + ms(1000)), Some(true));
-        assert_eq!(watch.check(5, 0, t0 + ms(1250)), None, "said already");
-        assert_eq!(watch.check(5, 1, t0 + ms(1500)), Some(false), "it moves");
+        assert_eq!(watch.check(5, 0, t0 + ms(1250)), None, "reported already");
+        assert_eq!(watch.check(5, 1, t0 + ms(1500)), Some(false), "it handles messages");
     }
 
     /// S8
@@ -66,8 +67,8 @@ mod tests {
             assert_eq!(watch.check(0, 0, t0 + ms(n * 250)), None, "nothing waits");
         }
         for n in 0..100 {
-            assert_eq!(watch.check(9, n, t0 + ms(30_000 + n * 250)), None, "it moves");
+            assert_eq!(watch.check(9, n, t0 + ms(30_000 + n * 250)), None, "it handles messages");
         }
-        assert_eq!(watch.check(1, 99, t0 + ms(55_500)), None, "waiting since half a second");
+        assert_eq!(watch.check(1, 99, t0 + ms(55_500)), None, "waiting for half a second");
     }
 }

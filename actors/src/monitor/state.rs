@@ -1,8 +1,9 @@
-//! The level machine: from readings to a level, its cause and its history.
+//! The state machine of the level: from readings to a level, its cause and its history.
 //!
-//! A level rises with the first sample that needs it. It falls when no sample of the last `dwell` has needed it, so that a load that
-//! comes and goes faster than `dwell` raises the level once and does not make it flap. Memory raises to `exhausted` only while
-//! requests in flight can hold enough of it: refusing ends nothing else (X8).
+//! A level rises with the first sample that needs it. It falls when no sample of the last `dwell` has needed it: a
+//! load that comes and goes faster than `dwell` raises the level once and does not make it flap. Memory raises it to
+//! `exhausted` only while requests in flight can hold enough of it, because refusing requests frees no other memory
+//! (X8).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -113,9 +114,9 @@ impl MonitorState {
         LevelUpdate { last, needs, transition, headroom }
     }
 
-    /// Applies a judgement.
-    pub(crate) fn apply(&mut self, judgement: LevelUpdate) -> Option<LevelTransition> {
-        let LevelUpdate { last, needs, transition, headroom } = judgement;
+    /// Applies an update.
+    pub(crate) fn apply(&mut self, update: LevelUpdate) -> Option<LevelTransition> {
+        let LevelUpdate { last, needs, transition, headroom } = update;
         self.headroom = headroom;
         self.last = last;
         self.needs = needs;
@@ -184,8 +185,8 @@ impl MonitorState {
         last
     }
 
-    /// Notes for each level whether this sample needs it. A level is needed until the reading is below the threshold under it
-    /// (hysteresis), but no level above the present one is.
+    /// Records for each level whether this sample needs it. A level is needed until the reading is below the
+    /// threshold under it (hysteresis). A level above the present one is never needed.
     fn needs(
         &self,
         last: &[Option<LastReading>; SENSORS],

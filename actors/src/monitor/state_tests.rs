@@ -26,7 +26,7 @@ fn known(used: u64) -> Reading {
 
 const MIB: u64 = 1 << 20;
 
-/// Own memory in percent of a limit of 1,000 MiB, and so much more that is others'.
+/// Own memory and memory of other processes, both in percent of a limit of 1,000 MiB.
 fn shared_memory(own: u64, others: u64) -> Option<MemoryUse> {
     let limit_bytes = 1000 * MIB;
     Some(MemoryUse {
@@ -47,8 +47,8 @@ fn memory(used: u64) -> Readings {
 }
 
 fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<LevelTransition> {
-    let judgement = state.evaluate(&readings, now);
-    state.apply(judgement)
+    let update = state.evaluate(&readings, now);
+    state.apply(update)
 }
 
 /// X2
@@ -183,7 +183,8 @@ fn a_rebuild_keeps_the_level_until_the_next_sample() {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// X2, X4, X8: no level without a pressure that needs it, no fall while a sample of the last `dwell` needs the level, nothing stuck
+    /// X2, X4, X8: no level without a pressure that needs it, no fall while a sample of the last `dwell` needs the
+    /// level, and no level that stays forever
     #[test]
     fn the_level_follows_the_pressure_without_flapping(
         steps in prop::collection::vec((0u64..3000, prop::option::of(0u64..120), 0u64..120), 1..200),
@@ -277,7 +278,7 @@ fn memory_of_others_only_warns() {
     assert_eq!(transition.to, Level::Exhausted);
 }
 
-/// X8: memory that no request in flight holds is never a reason to refuse; the reason says so
+/// X8: memory that no request in flight holds is never a reason to refuse, and the reason names this
 #[test]
 fn refusing_must_be_able_to_end_exhausted() {
     let t0 = clock::now();

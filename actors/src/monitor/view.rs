@@ -1,4 +1,5 @@
-//! What the monitor publishes: the level as an atomic for every request, all else as a snapshot for who asks.
+//! The published state of the monitor: the level as an atomic for every request, and a snapshot for all other
+//! readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -11,16 +12,16 @@ use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
 use crate::monitor::reason::LevelReason;
 use crate::monitor::state::{LevelTransition, MonitorState};
 
-/// The monitor's last word.
+/// A snapshot of the monitor.
 #[derive(Debug, Clone)]
 pub struct MonitorView {
     /// The level.
     pub level: Level,
-    /// Since when.
+    /// When the level last changed.
     pub since: Instant,
-    /// Why; none if it never changed.
+    /// The cause of the last change; none if the level never changed.
     pub reason: Option<LevelReason>,
-    /// When the sensors were read; none before the first time, and after the state was rebuilt.
+    /// When the sensors were sampled; none before the first sample and after a rebuild of the state.
     pub sampled: Option<Instant>,
     /// The last transitions, the newest last.
     pub transitions: Vec<LevelTransition>,
@@ -68,18 +69,18 @@ impl MonitorView {
         self.readings.memory.as_ref()
     }
 
-    /// What the gateway does without.
+    /// The functions that are switched off at this level.
     pub fn switched_off(&self) -> &'static [&'static str] {
         self.level.switched_off()
     }
 
-    /// Nobody has read the sensors for a while: the level is only the last one known (S4).
+    /// Whether the last sample is older than four intervals: the level is only the last known one (S4).
     pub fn is_stale(&self, now: Instant) -> bool {
         self.sampled.is_none_or(|sampled| now.saturating_duration_since(sampled) >= self.stale_after)
     }
 }
 
-/// Where it is published.
+/// The published state, shared with the handles.
 #[derive(Debug)]
 pub(crate) struct MonitorShared {
     level: AtomicU8,
@@ -99,7 +100,7 @@ impl MonitorShared {
 
     pub(super) fn publish(&self, view: MonitorView) {
         let (level, in_flight_max) = (view.level.number(), view.in_flight_max.unwrap_or(usize::MAX));
-        // The view first: who is shed by the level finds the reason there.
+        // The view is written first: a request that the level sheds reads the reason from it.
         self.view.send_replace(Arc::new(view));
         self.level.store(level, Ordering::Release);
         self.in_flight_max.store(in_flight_max, Ordering::Relaxed);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
-use crate::actor_stats::ActorStats;
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::pool::PoolMetrics;
@@ -364,12 +363,7 @@ impl PoolHandle {
         waiting
     }
 
-    /// The actor's statistics.
-    pub fn actor_stats(&self) -> &Arc<ActorStats> {
-        self.mailbox.actor_stats()
-    }
-
-    /// The actor behind a type-erased reference.
+    /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }

@@ -1,4 +1,4 @@
-//! The session cache's messages and its shell.
+//! Messages and shell of the session cache actor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::sessions::identity::{ClientIdentity, SigningKey, SigningKeyId, TokenH
 use crate::sessions::metrics::SessionsMetrics;
 use crate::sessions::state::{Cache, CacheLookup};
 
-/// Whose session is this?
+/// Looks up the identity of a session.
 pub(crate) struct GetSession {
     pub(crate) id: SessionId,
 }
@@ -26,7 +26,7 @@ impl ActorMessage for GetSession {
     }
 }
 
-/// This session was verified.
+/// Stores the identity of a verified session.
 pub(crate) struct InsertSession {
     pub(crate) id: SessionId,
     pub(crate) identity: ClientIdentity,
@@ -41,7 +41,7 @@ impl ActorMessage for InsertSession {
     }
 }
 
-/// Which signing key is this?
+/// Looks up a signing key.
 pub(crate) struct GetSigningKey {
     pub(crate) id: SigningKeyId,
 }
@@ -55,7 +55,7 @@ impl ActorMessage for GetSigningKey {
     }
 }
 
-/// This signing key was derived.
+/// Stores a derived signing key.
 pub(crate) struct InsertSigningKey {
     pub(crate) id: SigningKeyId,
     pub(crate) key: SigningKey,
@@ -70,7 +70,7 @@ impl ActorMessage for InsertSigningKey {
     }
 }
 
-/// What does this token say?
+/// Looks up a verified token.
 pub(crate) struct GetVerifiedToken {
     pub(crate) token: TokenHash,
 }
@@ -84,7 +84,7 @@ impl ActorMessage for GetVerifiedToken {
     }
 }
 
-/// This token was verified.
+/// Stores a verified token.
 pub(crate) struct InsertVerifiedToken {
     pub(crate) token: TokenHash,
     pub(crate) verified: Arc<VerifiedToken>,
@@ -99,22 +99,22 @@ impl ActorMessage for InsertVerifiedToken {
     }
 }
 
-/// What the status page shows of the session cache.
+/// The session cache's part of the status document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionsReport {
-    /// Sessions, signing keys and tokens remembered.
+    /// Entries: sessions, signing keys and tokens.
     pub len: usize,
-    /// The bound on each of the three.
+    /// Maximum number of entries of each of the three caches.
     pub capacity: usize,
-    /// Look-ups that found a session.
+    /// Lookups that found an entry.
     pub hits: u64,
-    /// Look-ups that did not.
+    /// Lookups that found none.
     pub misses: u64,
-    /// Sessions that left to make room.
+    /// Entries that were evicted at capacity.
     pub evicted: u64,
 }
 
-/// Asks for a report.
+/// Asks for the report.
 pub(crate) struct Inspect;
 
 impl ActorMessage for Inspect {
@@ -145,7 +145,7 @@ impl Sessions {
         }
     }
 
-    /// Counts a look-up.
+    /// Counts a lookup.
     fn count_lookup<V>(&self, found: CacheLookup<V>) -> Option<V> {
         if let CacheLookup::Hit(value) = found {
             self.metrics.hits.inc();

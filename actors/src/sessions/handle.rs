@@ -1,8 +1,7 @@
-//! What the request path sees of the session cache.
+//! The session cache's API for the request path.
 
 use std::sync::Arc;
 
-use crate::actor_stats::ActorStats;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::sessions::actor::{
     GetSession, GetSigningKey, GetVerifiedToken, InsertSession, InsertSigningKey, InsertVerifiedToken,
@@ -11,7 +10,7 @@ use crate::sessions::actor::{
 use crate::sessions::id::SessionId;
 use crate::sessions::identity::{ClientIdentity, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
 
-/// Asks the session cache.
+/// The handle of the session cache.
 #[derive(Clone)]
 pub struct SessionsHandle {
     mailbox: Mailbox<Sessions>,
@@ -22,50 +21,46 @@ impl SessionsHandle {
         Self { mailbox }
     }
 
-    /// Whose session this is, if it is remembered. Without an answer it is not: the request is verified again (S4).
+    /// The identity of a session; none if it is not cached or the actor gave no reply. The request is then verified
+    /// again (S4).
     pub async fn session(&self, id: &SessionId) -> Option<ClientIdentity> {
         self.mailbox.ask(GetSession { id: id.clone() }).await.ok().flatten()
     }
 
-    /// Remembers a verified session. If that fails, the next request is verified again, and nothing else is lost.
+    /// Stores a verified session. If that fails, the next request is verified again.
     pub async fn insert_session(&self, id: &SessionId, identity: ClientIdentity) {
         let _ = self.mailbox.ask(InsertSession { id: id.clone(), identity }).await;
     }
 
-    /// A signing key, if it is remembered. Without an answer it is not: it is derived again (S4).
+    /// A signing key; none if it is not cached or the actor gave no reply. It is then derived again (S4).
     pub async fn signing_key(&self, id: &SigningKeyId) -> Option<SigningKey> {
         self.mailbox.ask(GetSigningKey { id: id.clone() }).await.ok().flatten()
     }
 
-    /// Remembers a derived signing key. If that fails, it is derived again, and nothing else is lost.
+    /// Stores a derived signing key. If that fails, it is derived again.
     pub async fn insert_signing_key(&self, id: &SigningKeyId, key: SigningKey) {
         let _ = self.mailbox.ask(InsertSigningKey { id: id.clone(), key }).await;
     }
 
-    /// What a token says, if it was verified and is remembered. Without an answer it is verified again (S4).
+    /// A verified token; none if it is not cached or the actor gave no reply. It is then verified again (S4).
     pub async fn verified_token(&self, token: TokenHash) -> Option<Arc<VerifiedToken>> {
         self.mailbox.ask(GetVerifiedToken { token }).await.ok().flatten()
     }
 
-    /// Remembers a verified token. If that fails, it is verified again, and nothing else is lost.
+    /// Stores a verified token. If that fails, it is verified again.
     pub async fn insert_verified_token(&self, token: TokenHash, verified: Arc<VerifiedToken>) {
         let _ = self.mailbox.ask(InsertVerifiedToken { token, verified }).await;
     }
 
-    /// What the status page shows.
+    /// The session cache's part of the status document.
     ///
     /// # Errors
-    /// The actor gave no answer.
+    /// The actor gave no reply.
     pub async fn inspect(&self) -> Result<SessionsReport, AskError> {
         self.mailbox.ask(Inspect).await
     }
 
-    /// The actor's vital signs.
-    pub fn actor_stats(&self) -> &Arc<ActorStats> {
-        self.mailbox.actor_stats()
-    }
-
-    /// The actor, whatever its kind.
+    /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
     }
@@ -82,6 +77,7 @@ mod tests {
 
     use super::*;
     use crate::actor_shell::ActorShell;
+    use crate::actor_stats::ActorStats;
     use crate::chaos::{Crash, CrashPoint};
     use crate::intensity::Intensity;
     use crate::metrics::ActorFamilies;
@@ -94,11 +90,11 @@ mod tests {
         let actors = ActorFamilies::register(&registry).unwrap().actor("sessions");
         let config = SessionsConfig { capacity: NonZeroUsize::new(3).unwrap(), ttl: Duration::from_secs(60) };
         let sessions = Sessions::new(&config, SessionsMetrics::register(&registry).unwrap());
-        let (window, vitals) = (Duration::from_secs(10), Arc::new(ActorStats::new("sessions", 16)));
-        let host = ActorShell::new(sessions, window, Arc::clone(&vitals), actors.clone(), log.clone());
+        let (window, stats) = (Duration::from_secs(10), Arc::new(ActorStats::new("sessions", 16)));
+        let shell = ActorShell::new(sessions, window, Arc::clone(&stats), actors.clone(), log.clone());
         let (sender, receiver) = actix::dev::channel::channel(16);
-        supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
-        SessionsHandle::new(Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1)))
+        supervise(shell, receiver, Intensity::new(restarts_max, window), Arc::clone(&stats), log);
+        SessionsHandle::new(Mailbox::new(Addr::new(sender), stats, actors, Duration::from_secs(1)))
     }
 
     fn id(text: &str) -> SessionId {
@@ -112,15 +108,15 @@ mod tests {
         for text in ["a", "b", "c", "d"] {
             handle.insert_session(&id(text), ClientIdentity::Anonymous).await;
         }
-        assert_eq!(handle.session(&id("a")).await, None, "left for the fourth");
+        assert_eq!(handle.session(&id("a")).await, None, "evicted for the fourth");
         assert_eq!(handle.session(&id("d")).await, Some(ClientIdentity::Anonymous));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(handle.session(&id("d")).await, None, "its time is up");
+        assert_eq!(handle.session(&id("d")).await, None, "the TTL has elapsed");
         let expected = SessionsReport { len: 2, capacity: 3, hits: 1, misses: 2, evicted: 1 };
         assert_eq!(handle.inspect().await, Ok(expected));
     }
 
-    /// S5: a crash forgets nothing in decide, everything in apply
+    /// S5: a crash in `decide` keeps the cache, one in `apply` empties it
     #[actix_rt::test]
     async fn a_dirty_crash_empties_the_cache_and_a_clean_one_does_not() {
         let handle = start(5);
@@ -129,10 +125,10 @@ mod tests {
         assert_eq!(handle.session(&id("a")).await, Some(ClientIdentity::Anonymous));
         handle.actor().crash(Crash { point: CrashPoint::Apply, next_message: false });
         assert_eq!(handle.session(&id("a")).await, None);
-        assert_eq!(handle.actor_stats().generation(), 3);
+        assert_eq!(handle.actor().actor_stats().generation(), 3);
     }
 
-    /// S4: a failed cache is a miss
+    /// S4: while the cache has failed, every lookup is a miss
     #[actix_rt::test]
     async fn while_failed_every_lookup_is_a_miss() {
         let handle = start(0);
@@ -143,7 +139,7 @@ mod tests {
         assert_eq!(handle.session(&id("a")).await, None);
         handle.insert_session(&id("b"), ClientIdentity::Anonymous).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(handle.session(&id("a")).await, Some(ClientIdentity::Anonymous), "back again");
+        assert_eq!(handle.session(&id("a")).await, Some(ClientIdentity::Anonymous), "the entry was kept");
         assert_eq!(handle.session(&id("b")).await, None);
     }
 }

@@ -1,39 +1,40 @@
-//! The session ID, parsed: what reaches the cache is short and plain.
+//! The session ID, parsed: only short IDs of plain characters reach the cache.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use thiserror::Error;
 
-/// The longest ID.
+/// Maximum length of an ID in bytes.
 const BYTES_MAX: usize = 128;
 
-/// A session's name: letters, digits and hyphens, 1 to 128 of them.
+/// A session ID: 1 to 128 letters, digits and hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(Arc<str>);
 
-/// A text that is no session ID. It is not repeated here: it may be a secret.
+/// Why a text is no session ID. The error does not contain the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidSessionId {
-    /// It has no or too many characters.
-    #[error("a session id has 1 to {BYTES_MAX} characters, this one {bytes}")]
+    /// It is empty or too long.
+    #[error("a session ID must have 1 to {BYTES_MAX} characters; this one has {bytes}")]
     Length {
-        /// Its bytes.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// It has another character than letters, digits and hyphens.
-    #[error("a session id has only letters, digits and hyphens, not what stands at byte {at}")]
+    /// It has a character that is not a letter, digit or hyphen.
+    #[error(
+        "a session ID may have only letters, digits and hyphens; the character at byte {at} is not allowed"
+    )]
     Character {
-        /// Where.
+        /// The byte offset of the character.
         at: usize,
     },
 }
 
 impl SessionId {
-    /// Takes a text for a session ID.
+    /// Parses a session ID.
     ///
-    /// # Errors
-    /// It is empty, too long, or has a character that does not belong there.
+    /// It is empty, too long, or has a character that is not allowed.
     pub fn parse(text: &str) -> Result<Self, InvalidSessionId> {
         if text.is_empty() || text.len() > BYTES_MAX {
             return Err(InvalidSessionId::Length { bytes: text.len() });
@@ -44,7 +45,7 @@ impl SessionId {
         }
     }
 
-    /// A number that is the same for the same ID.
+    /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);

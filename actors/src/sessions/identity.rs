@@ -1,4 +1,4 @@
-//! Who a client is, and the keys by which signatures show it.
+//! Client identities, verified tokens and signing keys.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,40 +9,40 @@ use tidegate_config::PolicyConfig;
 
 use crate::types::KeyId;
 
-/// Who a client is.
+/// The identity of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientIdentity {
-    /// Nobody in particular.
+    /// An unauthenticated client.
     Anonymous,
-    /// Who holds this client key or API key.
+    /// The holder of a client key or API key.
     Key(KeyId),
-    /// Who brought this token.
+    /// The bearer of a token.
     Token(Arc<VerifiedToken>),
 }
 
-/// What a verified token says of who brings it.
+/// The content of a verified token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedToken {
-    /// Whom the issuer gave it to.
+    /// The subject (`sub`), if the token has one.
     pub subject: Option<String>,
-    /// What it allows.
+    /// The policy that applies to its requests.
     pub policy: PolicyConfig,
-    /// From when on it is worth nothing.
+    /// When it expires.
     pub expires: SystemTime,
-    /// The key that it was verified with; the token holds only as long as that key does.
+    /// The key that verified it. The token is valid only as long as that key is.
     pub verified_by: KeyFingerprint,
 }
 
-/// The fingerprint of a key that tokens are verified with.
+/// The fingerprint of a key that verifies tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyFingerprint(pub [u8; 32]);
 
-/// The hash of a token, by which it is remembered: the cache holds nothing that could be presented.
+/// The hash of a token, used as the cache key: the cache holds nothing that a client could present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash(pub [u8; 32]);
 
 impl TokenHash {
-    /// A number that is the same for the same token.
+    /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -50,7 +50,7 @@ impl TokenHash {
     }
 }
 
-/// The client key, day and region that a signing key is for.
+/// The client key, date and region of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SigningKeyId {
     key: KeyId,
@@ -59,12 +59,12 @@ pub struct SigningKeyId {
 }
 
 impl SigningKeyId {
-    /// Names a signing key.
+    /// The ID of a signing key.
     pub fn new(key: KeyId, date: &str, region: &str) -> Self {
         Self { key, date: date.into(), region: region.into() }
     }
 
-    /// A number that is the same for the same name.
+    /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -72,7 +72,7 @@ impl SigningKeyId {
     }
 }
 
-/// What signatures of one client key, day and region are made with. It is a secret.
+/// The derived key for signatures of one client key, date and region. It is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey([u8; 32]);
 
@@ -82,7 +82,7 @@ impl SigningKey {
         Self(key)
     }
 
-    /// The key itself, for verifying and for nothing else.
+    /// The key's bytes, only for verifying signatures.
     pub fn bytes(&self) -> [u8; 32] {
         self.0
     }

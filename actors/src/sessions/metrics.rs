@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-/// Entries, and what became of look-ups.
+/// Entries, and lookups by result.
 #[derive(Debug)]
 pub(crate) struct SessionsMetrics {
     entries: IntGauge,
@@ -14,10 +14,10 @@ pub(crate) struct SessionsMetrics {
 impl SessionsMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let this = Self {
-            entries: IntGauge::new("session_cache_entries", "sessions remembered")?,
-            hits: IntCounter::new("session_cache_hits_total", "look-ups that found a session")?,
-            misses: IntCounter::new("session_cache_misses_total", "look-ups that found none")?,
-            evicted: IntCounter::new("session_cache_evicted_total", "sessions forgotten to make room")?,
+            entries: IntGauge::new("session_cache_entries", "cached sessions, signing keys and tokens")?,
+            hits: IntCounter::new("session_cache_hits_total", "lookups that found an entry")?,
+            misses: IntCounter::new("session_cache_misses_total", "lookups that found no entry")?,
+            evicted: IntCounter::new("session_cache_evicted_total", "entries evicted at capacity")?,
         };
         registry.register(Box::new(this.entries.clone()))?;
         for counter in [&this.hits, &this.misses, &this.evicted] {

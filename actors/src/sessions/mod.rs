@@ -1,23 +1,17 @@
-//! Identities and the keys that show them, remembered so that not every request derives them anew (C1).
+//! Bounded caches of identities, derived signing keys and verified tokens, so that not every request derives them
+//! again (C1).
 //!
-//! Three caches alike: a session ID maps to its identity, a client key, day and region to the signing key derived from
-//! them, and a token's hash to what the token says, until its time is up. An ask costs more than deriving a signing
-//! key, so each worker keeps those it has seen and asks here for what is new to it; this cache is what bounds and
-//! ages them. Each is bounded: at capacity the oldest tenth leaves in one go, oldest by when it was last remembered,
-//! so that the cost of making room is paid once per many insertions. Looking one up neither refreshes nor reorders
-//! it, and so stays a read.
+//! There are three caches of the same kind: session ID to identity; client key, date and region to signing key; token
+//! hash to verified token. An ask costs more than deriving a signing key, so each worker caches what it has used and
+//! asks here only for the rest. At capacity the oldest tenth by insertion is evicted at once, so the cost of eviction
+//! is spread over many insertions. A lookup neither refreshes nor reorders an entry; inserting a key again makes
+//! it the newest, with a new TTL. A lookup removes an expired entry. Expired entries are not swept: the capacity
+//! bounds them.
 //!
-//! ```text
-//! remember ──▶ entry ──▶ resolve: hit
-//!                ├── remembered again: as new
-//!                ├── time-to-live over ──▶ resolve: miss, and it leaves
-//!                └── at capacity and among the oldest tenth ──▶ leaves
-//! ```
-//!
-//! *Restart*: a crash in `decide` forgets nothing. Found dirty, the cache is emptied: every session is verified again.
-//! *While failed*: every look-up is a miss, and what is remembered is lost; requests are verified each time.
-//! Deliberately absent: revocation, which comes from the configuration and never from a cache; a sweep of expired
-//! entries, as the bound already holds and the oldest leave first.
+//! *Restart*: after a crash in `decide` the caches are kept. If dirty, they are emptied, and every session is
+//! verified again.
+//! *While failed*: every lookup is a miss and insertions are lost. Revocation comes from the configuration, never
+//! from a cache.
 
 mod actor;
 mod handle;

@@ -1,14 +1,14 @@
-//! The bounded cache of one kind of thing: a map of entries, and a queue of stamps in the order in which they were remembered.
+//! A bounded cache: a map of entries, and a queue of stamps in insertion order.
 //!
-//! Remembering an ID again gives it a new stamp at the queue's end and leaves the old one behind, dead. Dead stamps
-//! are dropped when they outnumber the capacity, which costs each insertion a constant share.
+//! Inserting a key again appends a new stamp to the queue and leaves the old one behind as dead. Dead stamps are
+//! pruned when they outnumber the capacity, at a constant cost per insertion.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-/// The share that leaves at capacity: one in so many.
+/// The part of the entries that is evicted at capacity: one in this many.
 const EVICTED_SHARE: usize = 10;
 
 #[derive(Debug)]
@@ -18,11 +18,11 @@ struct CacheEntry<V> {
     expires: Instant,
 }
 
-/// What a look-up found.
+/// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CacheLookup<V> {
     Hit(V),
-    /// It was there, but its time is up.
+    /// The entry has expired.
     Expired,
     Miss,
 }
@@ -42,7 +42,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         Self { capacity, ttl, entries: HashMap::default(), order: VecDeque::new(), next_stamp: 0 }
     }
 
-    /// What is remembered under this name?
+    /// Looks up a key.
     pub(crate) fn get(&self, id: &K, now: Instant) -> CacheLookup<V> {
         match self.entries.get(id) {
             Some(entry) if now < entry.expires => CacheLookup::Hit(entry.value.clone()),
@@ -51,12 +51,12 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         }
     }
 
-    /// Forgets what was found expired.
+    /// Removes an entry that a lookup found expired.
     pub(crate) fn remove(&mut self, id: &K) {
         self.entries.remove(id);
     }
 
-    /// Remembers something as the newest; says how many others left for it.
+    /// Inserts an entry as the newest. Returns the number of evicted entries.
     pub(crate) fn insert(&mut self, id: K, value: V, now: Instant) -> usize {
         let full = self.entries.len() >= self.capacity.get() && !self.entries.contains_key(&id);
         let evicted = if full { self.evict_oldest() } else { 0 };
@@ -68,13 +68,13 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         evicted
     }
 
-    /// Forgets all.
+    /// Removes all entries.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.order.clear();
     }
 
-    /// Entries, expired ones that nobody asked for included.
+    /// Number of entries, including expired ones that were not looked up since.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -84,9 +84,9 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     fn evict_oldest(&mut self) -> usize {
-        let share = (self.capacity.get() / EVICTED_SHARE).max(1);
+        let count = (self.capacity.get() / EVICTED_SHARE).max(1);
         let mut evicted = 0;
-        while evicted < share {
+        while evicted < count {
             let Some((stamp, id)) = self.order.pop_front() else {
                 break;
             };
@@ -134,25 +134,33 @@ mod tests {
 
     /// C1
     #[test]
-    fn at_capacity_the_oldest_tenth_leaves_in_one_go() {
+    fn at_capacity_the_oldest_tenth_is_evicted_at_once() {
         let t0 = clock::now();
         let mut state = state(1000);
         for n in 0..1000 {
             assert_eq!(state.insert(id(n), ClientIdentity::Anonymous, t0), 0);
         }
-        assert_eq!(state.insert(id(0), ClientIdentity::Anonymous, t0), 0, "known, and now the newest");
+        assert_eq!(
+            state.insert(id(0), ClientIdentity::Anonymous, t0),
+            0,
+            "the key exists and is now the newest"
+        );
         assert_eq!(state.insert(id(1000), ClientIdentity::Anonymous, t0), 100);
         assert_eq!(state.len(), 901);
         assert!(has(&state, 0, t0) && has(&state, 101, t0) && has(&state, 1000, t0));
         assert!((1..=100).all(|n| !has(&state, n, t0)));
         for n in 1001..1100 {
-            assert_eq!(state.insert(id(n), ClientIdentity::Anonymous, t0), 0, "room for a while");
+            assert_eq!(
+                state.insert(id(n), ClientIdentity::Anonymous, t0),
+                0,
+                "no eviction below the capacity"
+            );
         }
     }
 
     /// C1
     #[test]
-    fn a_session_ends_with_its_time_and_remembering_renews_it() {
+    fn an_entry_expires_and_an_insertion_renews_it() {
         let t0 = clock::now();
         let mut state = state(10);
         state.insert(id(1), ClientIdentity::Anonymous, t0);
@@ -165,7 +173,7 @@ mod tests {
         assert_eq!(state.get(&id(1), t0), CacheLookup::Miss);
     }
 
-    /// C1: bounded, whatever is remembered how often
+    /// C1: the cache and its queue stay bounded, however often keys are inserted
     #[test]
     fn a_million_renewals_do_not_grow_it() {
         let t0 = clock::now();
@@ -177,7 +185,7 @@ mod tests {
         assert_eq!(state.len(), 50);
     }
 
-    /// The same cache, written without a thought for speed: oldest first.
+    /// The same cache, implemented without regard for speed: oldest first.
     struct Naive {
         capacity: usize,
         entries: Vec<(usize, Instant)>,
@@ -187,17 +195,17 @@ mod tests {
         fn insert(&mut self, n: usize, now: Instant) -> usize {
             let known = self.entries.iter().any(|(other, _)| *other == n);
             self.entries.retain(|(other, _)| *other != n);
-            let leaving =
+            let evicted =
                 if !known && self.entries.len() == self.capacity { (self.capacity / 10).max(1) } else { 0 };
-            self.entries.drain(..leaving);
+            self.entries.drain(..evicted);
             self.entries.push((n, now + TTL));
-            leaving
+            evicted
         }
 
         fn get(&mut self, n: usize, now: Instant) -> CacheLookup<ClientIdentity> {
             match self.entries.iter().find(|(other, _)| *other == n) {
                 None => CacheLookup::Miss,
-                Some((_, until)) if now < *until => CacheLookup::Hit(ClientIdentity::Anonymous),
+                Some((_, expires)) if now < *expires => CacheLookup::Hit(ClientIdentity::Anonymous),
                 Some(_) => {
                     self.entries.retain(|(other, _)| *other != n);
                     CacheLookup::Expired

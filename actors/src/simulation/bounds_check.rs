@@ -89,7 +89,7 @@ impl Scenario {
         }
         for (bucket, pool) in self.shared.pools.iter().enumerate() {
             let (view, held) = (pool.view(self.now), ledger.buckets[bucket].permits.get());
-            let runs = pool.actor_stats().failed_for(self.now).is_none();
+            let runs = pool.actor().actor_stats().failed_for(self.now).is_none();
             let what = || format!("bucket {bucket}, {held} held: {view:?}");
             // Wide gates may cache permits for a moment.
             let exact = view.concurrent_max >= 64 || held == view.in_flight;

@@ -1,8 +1,8 @@
 //! Memory of one cgroup as the kernel counts it before it kills, in both versions of the hierarchy.
 //!
-//! A kill comes only after everything reclaimable is gone. So pages of files do not count, except `shmem` (tmpfs and shared memory,
-//! which have no file to go back to), nor does reclaimable slab. Version 1 does not tell reclaimable slab, and it does not charge
-//! socket buffers: the caller adds its own.
+//! The kernel kills only after it has reclaimed everything reclaimable. So pages of files do not count, except
+//! `shmem` (tmpfs and shared memory, which no file backs), nor does reclaimable slab. Version 1 does not report
+//! reclaimable slab, and it does not charge socket buffers: the caller adds its own.
 
 use std::io;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(crate) struct CgroupLevel {
     usage: PersistentFile,
     stat: PersistentFile,
     kernel: Option<PersistentFile>,
-    /// The highest visible level of version 1 also knows the limits of the ancestors that are not visible.
+    /// The highest visible level of version 1 also reports the limits of the ancestors that are not visible.
     is_top: bool,
 }
 
@@ -47,7 +47,8 @@ impl CgroupLevel {
                 kernel: Some(file("memory.kmem.usage_in_bytes")),
                 is_top,
             },
-            // Above `memory.high` the processes are put to sleep until they use less: as good as a kill for a gateway.
+            // Above `memory.high` the kernel throttles the processes until they use less, which stops a gateway like
+            // a kill.
             CgroupVersion::V2 => Self {
                 version,
                 limits: vec![file("memory.max"), file("memory.high")],

@@ -1,8 +1,9 @@
 //! Finds the memory cgroup of this process and its visible ancestors.
 //!
-//! `/proc/self/cgroup` names the cgroup, relative to the root of the cgroup namespace (cgroups(7), cgroup_namespaces(7)).
-//! `/proc/self/mountinfo` says where a hierarchy is mounted and which of its directories is the root of the mount
-//! (proc_pid_mountinfo(5)): in a container without a namespace of its own that is the container's own cgroup.
+//! `/proc/self/cgroup` names the cgroup, relative to the root of the cgroup namespace (cgroups(7),
+//! cgroup_namespaces(7)). `/proc/self/mountinfo` has the mount point of each hierarchy and the directory that is the
+//! root of the mount (proc_pid_mountinfo(5)): in a container without its own namespace that is the container's own
+//! cgroup.
 
 use std::path::{Path, PathBuf};
 
@@ -65,8 +66,8 @@ fn memory_path(cgroup: &str) -> Option<(CgroupVersion, PathBuf)> {
     v2.map(|[_, _, path]| (CgroupVersion::V2, path.into()))
 }
 
-/// The path from a mount's root down to the process's cgroup; none if the mount does not show it. `..` stands for what lies outside the
-/// namespace.
+/// The path from a mount's root down to the process's cgroup; none if the mount does not contain it. `..` means a
+/// directory outside the namespace.
 fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     let is_outside = |path: &Path| path.components().any(|part| part.as_os_str() == "..");
     if is_outside(path) || is_outside(root) {

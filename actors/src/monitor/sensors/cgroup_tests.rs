@@ -58,7 +58,7 @@ fn version_1_counts_without_file_pages() {
     assert_eq!(level.read(HOST).unwrap(), Some(expected));
 }
 
-/// X1: version 1: an ancestor that a container does not see may have the tighter limit
+/// X1: version 1: an ancestor that is not visible in a container may have the tighter limit
 #[test]
 fn version_1_reads_the_limit_of_hidden_ancestors() {
     let files = [
@@ -115,7 +115,7 @@ fn a_changed_limit_is_noticed() {
     assert_eq!(limit(), Some(128 * MIB));
     directory.write("memory.high", "max\n");
     directory.write("memory.max", &format!("{HOST}\n"));
-    assert_eq!(limit(), None, "a limit that the host's memory cannot reach is none");
+    assert_eq!(limit(), None, "a limit above the host's memory is no limit");
 }
 
 /// X4: files that are not as expected make the sensor unknown, a level without the controller has no limit

@@ -24,7 +24,7 @@ impl HostMemory {
 mod tests {
     use super::*;
 
-    /// X1: free memory is not what counts, available memory is
+    /// X1: available memory counts, not free memory
     #[test]
     fn page_cache_is_not_used_memory() {
         let meminfo = "MemTotal:       24683520 kB\nMemFree:        10982400 kB\nMemAvailable:   24017000 kB\nBuffers: 1 kB\n";

@@ -1,4 +1,4 @@
-//! Where the memory cgroup is found: samples of real systems.
+//! Finding the memory cgroup in samples of real systems.
 
 use super::*;
 

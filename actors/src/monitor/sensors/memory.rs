@@ -60,7 +60,7 @@ pub(crate) struct LinuxMemory {
     cgroup: PersistentFile,
     mountinfo: PersistentFile,
     sockets: SocketMemory,
-    /// `/proc/self/cgroup` when the levels were looked up.
+    /// `/proc/self/cgroup` when the levels were found.
     cgroup_text: Option<String>,
     levels: Vec<CgroupLevel>,
     version: CgroupVersion,
@@ -71,7 +71,7 @@ pub(crate) struct LinuxMemory {
 struct OwnMemory {
     process: ProcessMemory,
     sockets_bytes: u64,
-    /// The most kernel memory that is the process's.
+    /// The maximum of kernel memory that this process can hold.
     kernel_max_bytes: u64,
 }
 
@@ -113,7 +113,7 @@ impl LinuxMemory {
         Ok(own.under_cgroups(&limited, self.version).unwrap_or_else(|| own.on_host(&host)))
     }
 
-    /// Looks the cgroup up again if the process was moved to another one.
+    /// Finds the cgroup again if the process was moved to another one.
     fn refresh_membership(&mut self) -> io::Result<()> {
         let text = self.cgroup.read_if_present()?;
         if text == self.cgroup_text {
@@ -137,7 +137,7 @@ impl LinuxMemory {
 }
 
 fn missing_field() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a file of /proc lacks a field")
+    io::Error::new(io::ErrorKind::InvalidData, "a file of /proc has no field of an expected name")
 }
 
 impl OwnMemory {
@@ -197,7 +197,7 @@ impl OwnMemory {
     }
 }
 
-/// Used per limit. A limit of 0 is full.
+/// Ratio of use to limit. A limit of 0 counts as 1.
 #[expect(clippy::cast_precision_loss, reason = "only compared")]
 fn share(used_bytes: u64, limit_bytes: u64) -> f64 {
     used_bytes as f64 / limit_bytes.max(1) as f64

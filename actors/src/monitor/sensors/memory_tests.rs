@@ -4,7 +4,7 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A process with so much anonymous memory, and so much in sockets.
+/// A process with this much anonymous memory and this much in sockets.
 fn own(anonymous_mib: u64, sockets_mib: u64) -> OwnMemory {
     let process = ProcessMemory {
         rss_bytes: (anonymous_mib + 20) * MIB,
@@ -31,7 +31,8 @@ fn sockets_are_counted_once() {
     assert_eq!((v2.used_bytes, v2.own_bytes), (60 * MIB, 53 * MIB));
 }
 
-/// X2: memory of siblings and of files on a tmpfs is used, but not ours; kernel memory is ours up to what we can hold
+/// X2: memory of siblings and of files on a tmpfs is used, but not own memory; kernel memory is own memory up to what
+/// this process can hold
 #[test]
 fn memory_of_others_is_not_our_share() {
     let memory = own(20, 0).under_cgroups(&[level(126, 128, 50)], CgroupVersion::V2).unwrap();

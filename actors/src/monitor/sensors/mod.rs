@@ -1,4 +1,4 @@
-//! The sensors: they read how much of each limited resource the process uses, and the limit.
+//! The sensors: how much of each limited resource the process uses, and the limit.
 //!
 //! Each sensor keeps its files open, so that it works without a free descriptor, and reads its limits with every sample, because
 //! cgroups and `prlimit` change them at run time. A sensor that fails is unknown; the others go on.
@@ -55,8 +55,8 @@ impl Sensors {
     }
 }
 
-/// The memory limit that the system gives the process, in bytes: that of the cgroup that counts, else the host's memory. None where the
-/// system does not tell.
+/// The memory limit of the process on this system, in bytes: that of the tightest cgroup, else the host's memory.
+/// None if the system reports neither.
 pub fn system_memory_limit() -> Option<u64> {
     MemorySensor::open(None).read(None).map(|memory| memory.limit_bytes)
 }

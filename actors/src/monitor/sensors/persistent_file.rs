@@ -1,6 +1,6 @@
-//! A small file of the kernel that is read again and again through one descriptor.
+//! A small kernel file that is read repeatedly through one descriptor.
 //!
-//! The descriptor stays open, so that a sensor goes on working when the process has no descriptor left.
+//! The descriptor stays open, so a sensor works when the process has no descriptor left.
 
 use std::fs::File;
 use std::io;
@@ -37,7 +37,7 @@ impl PersistentFile {
         Ok(text)
     }
 
-    /// The present content, or none if there is no such file or it is not for this process to read.
+    /// The present content; none if the file does not exist or this process may not read it.
     pub(crate) fn read_if_present(&mut self) -> io::Result<Option<String>> {
         use io::ErrorKind::{NotFound, PermissionDenied};
         match self.read() {
@@ -48,7 +48,7 @@ impl PersistentFile {
     }
 }
 
-/// The kernel makes the content anew for a read from offset 0.
+/// Reads the whole file. The kernel generates the content again at a read from offset 0.
 fn read_from_start(file: &File) -> io::Result<String> {
     let mut content = Vec::with_capacity(CHUNK_BYTES);
     let mut chunk = [0; CHUNK_BYTES];
@@ -72,17 +72,17 @@ mod tests {
 
     /// X4: the descriptor stays valid while the content changes, and a missing file is no error
     #[test]
-    fn a_kept_file_shows_the_present_content() {
+    fn an_open_file_has_the_present_content() {
         let directory = std::env::temp_dir().join(format!("tidegate-kept-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("limit");
-        let mut kept = PersistentFile::new(&path);
-        assert_eq!(kept.read_if_present().unwrap(), None);
+        let mut file = PersistentFile::new(&path);
+        assert_eq!(file.read_if_present().unwrap(), None);
         fs::write(&path, "17\n").unwrap();
-        assert_eq!(kept.read().unwrap(), "17\n");
+        assert_eq!(file.read().unwrap(), "17\n");
         fs::write(&path, "4096\n".repeat(5000)).unwrap();
-        assert_eq!(kept.read().unwrap().len(), 25_000);
+        assert_eq!(file.read().unwrap().len(), 25_000);
         fs::remove_dir_all(&directory).unwrap();
-        assert_eq!(kept.read().unwrap().len(), 25_000, "the open descriptor outlives the name");
+        assert_eq!(file.read().unwrap().len(), 25_000, "the open descriptor outlives the name");
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct SocketMemory {
 }
 
 impl SocketMemory {
-    /// Visits the next block and returns the sum of all blocks, in bytes. `open` is the number of open descriptors, and all their numbers
-    /// are below `slots`: a descriptor that is closed meanwhile is not looked for in vain.
+    /// Visits the next block and returns the sum of all blocks, in bytes. `open` is the number of open descriptors;
+    /// all their numbers are below `slots`, so no number beyond is visited for a descriptor that is closed meanwhile.
     pub(crate) fn sample(&mut self, open: Option<u64>, slots: u64, visit: impl Fn(usize) -> Visit) -> u64 {
         let (mut bytes, mut found) = (0_u64, 0_u64);
         let slots = usize::try_from(slots).unwrap_or(usize::MAX);
@@ -61,7 +61,7 @@ impl SocketMemory {
         self.seen = self.seen.saturating_add(found);
         self.next += 1;
         if is_last {
-            // The kernel gives out the lowest free number: behind a block without any there is hardly one.
+            // The kernel assigns the lowest free number: behind a block without descriptors there are hardly any.
             self.blocks.truncate(self.next);
             (self.next, self.seen) = (0, 0);
         }
@@ -144,11 +144,15 @@ mod tests {
         };
         let mut memory = SocketMemory::default();
         assert_eq!(memory.sample(Some(5), SLOTS, visit), 120);
-        assert_eq!(memory.sample(None, SLOTS, visit), 120, "the number of open descriptors only saves work");
+        assert_eq!(
+            memory.sample(None, SLOTS, visit),
+            120,
+            "the number of open descriptors only ends the visits early"
+        );
         assert_eq!(memory.sample(Some(5), SLOTS, |_| Visit::Closed), 120);
     }
 
-    /// X1: what is closed between the count and the visits is not looked for beyond the table of descriptors
+    /// X1: no number beyond the table is visited for a descriptor that was closed after the count
     #[test]
     fn only_numbers_in_the_table_are_visited() {
         let visits = std::cell::Cell::new(0);
@@ -190,10 +194,10 @@ mod tests {
         assert_eq!(memory.sample(Some(1), SLOTS, one), 1);
     }
 
-    /// X1, X4: a counter that the kernel has below zero for a moment is nothing, and not 4 GiB
+    /// X1, X4: a counter that is negative for a moment counts as 0, not as 4 GiB
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_negative_counter_is_nothing() {
+    fn a_negative_counter_is_zero() {
         let info = MemoryInfo {
             rmem_alloc: 100,
             fwd_alloc: -4096,
@@ -204,7 +208,7 @@ mod tests {
         assert_eq!(info.buffers_bytes(), 107);
     }
 
-    /// X1: bytes that nobody reads are counted on the real socket
+    /// X1: unread bytes of a real socket are counted
     #[cfg(target_os = "linux")]
     #[test]
     fn unread_bytes_of_a_connection_are_counted() {

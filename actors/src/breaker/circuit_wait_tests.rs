@@ -1,4 +1,5 @@
-//! Those who wait for a circuit, on paused time: who may, in which order they go, and that nothing is left behind (B2, B4, S5).
+//! Waits for a circuit, on paused time: which requests may wait, in which order they are admitted, and that none is
+//! leaked (B2, B4, S5).
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
@@ -26,13 +27,13 @@ fn waiting_config(held_max: u32) -> BreakerConfig {
 
 type Answer = Result<BreakerTicket, BreakerRejection>;
 
-/// Has somebody wait, behind all who wait already.
+/// Starts a wait, behind all that wait already.
 async fn start_waiting(handle: &BreakerHandle) -> JoinHandle<Answer> {
     let handle = handle.clone();
-    let far = clock::now() + OPEN * 10;
-    let held = actix_rt::spawn(async move { handle.wait_for_circuit(reads(), far).await });
+    let deadline = clock::now() + OPEN * 10;
+    let wait = actix_rt::spawn(async move { handle.wait_for_circuit(reads(), deadline).await });
     wait_until_idle().await;
-    held
+    wait
 }
 
 fn waiting_count(handle: &BreakerHandle) -> usize {
@@ -48,8 +49,8 @@ async fn report_unreachable(handle: &BreakerHandle) {
 }
 
 async fn report_connected(handle: &BreakerHandle) {
-    for unreached in handle.probed_circuits(clock::now()) {
-        handle.report_connected(unreached).await.unwrap();
+    for probed in handle.probed_circuits(clock::now()) {
+        handle.report_connected(probed).await.unwrap();
     }
     wait_until_idle().await;
 }
@@ -57,20 +58,20 @@ async fn report_connected(handle: &BreakerHandle) {
 fn ended(registry: &Registry, result: &str) -> f64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == "circuit_breaker_held_ended_total").unwrap();
-    let is_it =
+    let has_result =
         |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|label| label.value() == result);
-    family.get_metric().iter().filter(is_it).map(|metric| metric.get_counter().get_value()).sum()
+    family.get_metric().iter().filter(has_result).map(|metric| metric.get_counter().get_value()).sum()
 }
 
 fn may_wait(handle: &BreakerHandle) -> bool {
     match handle.check(reads(), clock::now()) {
-        Ok(_) => panic!("nobody is refused"),
+        Ok(_) => panic!("the circuit refuses nothing"),
         Err(refusal) => handle.may_wait(reads(), &refusal),
     }
 }
 
-/// B2, B4: a trial that a later rule refuses is not lost (Sentinel #1638, sentinel-golang #196); first three as
-/// trials, the rest as the circuit closes, each in its turn, and a newcomer behind them
+/// B2, B4: a trial that a later rule refuses is not lost (Sentinel #1638, sentinel-golang #196). Three waiters are
+/// admitted as trials and the rest when the circuit closes, in order, and a newcomer after them.
 #[actix_rt::test]
 async fn waiters_are_admitted_in_order() {
     let (handle, registry) = start_with(5, waiting_config(32));
@@ -78,9 +79,9 @@ async fn waiters_are_admitted_in_order() {
     let order = Rc::new(RefCell::new(Vec::new()));
     for number in 0..6 {
         let (order, handle) = (Rc::clone(&order), handle.clone());
-        let far = clock::now() + OPEN;
+        let deadline = clock::now() + OPEN;
         actix_rt::spawn(async move {
-            let ticket = handle.wait_for_circuit(reads(), far).await.unwrap();
+            let ticket = handle.wait_for_circuit(reads(), deadline).await.unwrap();
             order.borrow_mut().push((number, ticket));
         });
         wait_until_idle().await;
@@ -96,7 +97,7 @@ async fn waiters_are_admitted_in_order() {
     let mut trials = trials.into_iter().map(|(_, ticket)| ticket);
     drop(trials.next());
     wait_until_idle().await;
-    assert_eq!(numbers(), [3], "a trial that came to nothing goes on to the next");
+    assert_eq!(numbers(), [3], "the next waiter gets a trial that was dropped");
     trials.for_each(|trial| trial.report(Outcome::Success));
     wait_until_idle().await;
     assert_eq!(numbers(), [3, 4, 5]);
@@ -104,12 +105,12 @@ async fn waiters_are_admitted_in_order() {
     assert_eq!((waiting_count(&handle), ended(&registry, "released")), (0, 6.0));
 }
 
-/// B2: the end of the open time lets them through as well as a connection does
+/// B2: the end of the open time admits waiters, as a connection does
 #[actix_rt::test]
-async fn they_go_as_the_open_time_ends() {
+async fn waiters_are_admitted_when_the_open_time_ends() {
     let (handle, _) = start_with(5, waiting_config(32));
     open(&handle, reads()).await;
-    assert!(!may_wait(&handle), "an answer led to it, and it ends too late");
+    assert!(!may_wait(&handle), "an answer opened the circuit, and the open time ends too late");
     tokio::time::advance(OPEN - Duration::from_secs(1)).await;
     assert!(may_wait(&handle));
     let waiting = [start_waiting(&handle).await, start_waiting(&handle).await];
@@ -120,7 +121,7 @@ async fn they_go_as_the_open_time_ends() {
     }
 }
 
-/// B2: the room is bounded, and who leaves makes room
+/// B2: the queue is bounded, and a cancelled waiter frees its slot
 #[actix_rt::test]
 async fn the_queue_is_bounded_and_a_cancelled_waiter_frees_its_slot() {
     let (handle, registry) = start_with(5, waiting_config(2));
@@ -138,9 +139,9 @@ async fn the_queue_is_bounded_and_a_cancelled_waiter_frees_its_slot() {
     assert_eq!(waiting_count(&handle), 0);
 }
 
-/// B2, B4: whose time is up is refused as all are, and the trials that failed meanwhile let nobody through
+/// B2, B4: a waiter that times out is refused like any other request, and failed trials admit no waiter
 #[actix_rt::test]
-async fn their_time_is_bounded_whatever_the_circuit_does() {
+async fn a_wait_times_out_whatever_the_circuit_does() {
     let (handle, registry) = start_with(5, waiting_config(32));
     report_unreachable(&handle).await;
     let waiting = [
@@ -163,7 +164,7 @@ async fn their_time_is_bounded_whatever_the_circuit_does() {
     assert_eq!((waiting_count(&handle), ended(&registry, "timed_out")), (0, 1.0));
 }
 
-/// B2: a request's own deadline comes first
+/// B2: a wait ends at the request's own deadline if that is earlier
 #[actix_rt::test]
 async fn a_wait_ends_at_the_request_deadline() {
     let (handle, _) = start_with(5, waiting_config(32));
@@ -174,7 +175,7 @@ async fn a_wait_ends_at_the_request_deadline() {
     assert!(clock::now() - began < WAIT_TIMEOUT / 2);
 }
 
-/// B2: where the operator keeps the circuit open nobody waits
+/// B2: no request waits for a circuit that is forced open
 #[actix_rt::test]
 async fn a_forced_open_circuit_has_no_waiters() {
     let (handle, _) = start_with(5, BreakerConfig { mode: BreakerMode::ForcedOpen, ..waiting_config(32) });
@@ -183,7 +184,7 @@ async fn a_forced_open_circuit_has_no_waiters() {
     assert!(matches!(refused, BreakerRejection::Forced { .. }), "{refused:?}");
 }
 
-/// B2: by default everybody is refused at once
+/// B2: by default every request is refused at once
 #[actix_rt::test]
 async fn waiting_is_off_by_default() {
     let (handle, _) = start_with(5, BreakerConfig { hold: None, ..waiting_config(32) });
@@ -191,7 +192,7 @@ async fn waiting_is_off_by_default() {
     assert!(!may_wait(&handle));
 }
 
-/// S5: a crash that loses the state sends them away, and lets none of them through
+/// S5: a crash that loses the state cancels all waiters and admits none
 #[actix_rt::test]
 async fn a_crash_admits_no_waiter() {
     let (handle, registry) = start_with(100, waiting_config(32));
@@ -199,7 +200,7 @@ async fn a_crash_admits_no_waiter() {
     let waiting = start_waiting(&handle).await;
     crash(&handle, CrashPoint::Decide, false);
     wait_until_idle().await;
-    assert_eq!(waiting_count(&handle), 1, "nothing was lost, so the wait goes on");
+    assert_eq!(waiting_count(&handle), 1, "the state was kept, so the wait continues");
     crash(&handle, CrashPoint::Apply, false);
     let crashed = waiting.await.unwrap().unwrap_err();
     assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed));

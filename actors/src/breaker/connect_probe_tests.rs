@@ -1,4 +1,4 @@
-//! Which open times a connection ends, and which run to their end whatever is connected to (B1, B4).
+//! Which open times a connection ends, and which it does not (B1, B4).
 
 use std::num::NonZeroU32;
 
@@ -6,11 +6,11 @@ use super::*;
 use crate::clock;
 
 const REFUSED: CallFailure = CallFailure { cause: FailureCause::Connect, retry_after: None };
-const SILENT: CallFailure = CallFailure { cause: FailureCause::ConnectTimeout, retry_after: None };
+const CONNECT_TIMED_OUT: CallFailure = CallFailure { cause: FailureCause::ConnectTimeout, retry_after: None };
 const RESET: CallFailure = CallFailure { cause: FailureCause::Reset, retry_after: None };
 const TIMED_OUT: CallFailure = CallFailure { cause: FailureCause::Timeout, retry_after: None };
-const DISTRUSTED: CallFailure = CallFailure { cause: FailureCause::TlsRejected, retry_after: None };
-const ASKED: CallFailure =
+const TLS_REJECTED: CallFailure = CallFailure { cause: FailureCause::TlsRejected, retry_after: None };
+const RETRY_AFTER: CallFailure =
     CallFailure { cause: FailureCause::Status(503), retry_after: Some(Duration::from_secs(50)) };
 
 fn circuit(interval_ms: Option<u64>) -> Circuit {
@@ -31,7 +31,7 @@ fn fail(circuit: &mut Circuit, failures: &[CallFailure], now: Instant) {
     }
 }
 
-/// A connection that began while the circuit is as it is.
+/// Reports a connection made in the present generation.
 fn connect(circuit: &mut Circuit) -> bool {
     let is_ended = circuit.is_ended_by_connect(circuit.generation);
     if is_ended {
@@ -41,53 +41,54 @@ fn connect(circuit: &mut Circuit) -> bool {
 }
 
 fn trial(circuit: &mut Circuit, outcome: Outcome, now: Instant) {
-    let entry = circuit.admit(now).unwrap();
-    let (TicketKind::Trial { generation, id }, _) = circuit.acquire(entry, now) else {
-        panic!("it is closed")
+    let admission = circuit.admit(now).unwrap();
+    let (TicketKind::Trial { generation, id }, _) = circuit.acquire(admission, now) else {
+        panic!("the circuit is closed")
     };
     let change = circuit.evaluate_trial(generation, id, outcome);
     circuit.apply_change(change, now);
 }
 
-/// B1, B4: a connection ends an open time that began because none could be made; then trials decide
+/// B1, B4: a connection ends an open time that began because no connection could be made; then trials decide
 #[test]
 fn the_first_connection_ends_the_open_time_and_trials_decide() {
     let t0 = clock::now();
-    for row in [[REFUSED; 3], [REFUSED, SILENT, REFUSED], [RESET, RESET, SILENT]] {
+    for failures in [[REFUSED; 3], [REFUSED, CONNECT_TIMED_OUT, REFUSED], [RESET, RESET, CONNECT_TIMED_OUT]] {
         let mut circuit = circuit(Some(100));
-        fail(&mut circuit, &row, t0);
-        assert!(circuit.snapshot().probed, "{row:?}");
+        fail(&mut circuit, &failures, t0);
+        assert!(circuit.snapshot().probed, "{failures:?}");
         assert!(circuit.admit(t0).is_err());
         let generation = circuit.generation;
-        assert!(connect(&mut circuit), "{row:?}");
+        assert!(connect(&mut circuit), "{failures:?}");
         assert_eq!(circuit.snapshot().state, CircuitState::HalfOpen);
-        assert!(!circuit.is_ended_by_connect(generation), "the same connection, told once more");
+        assert!(!circuit.is_ended_by_connect(generation), "the same connection, reported again");
         trial(&mut circuit, Outcome::Success, t0);
         assert_eq!(circuit.snapshot().state, CircuitState::Closed);
     }
 }
 
-/// B1, R4: who answered, or was connected to, can be connected to: that says nothing, and what it asked for holds
+/// B1, R4: an upstream that answered or accepted a connection can be connected to: a connection is no evidence, and
+/// its Retry-After holds
 #[test]
 fn an_open_time_that_an_answer_led_to_runs_to_its_end() {
     let t0 = clock::now();
-    for row in [
-        [ASKED; 3],
-        [ASKED, REFUSED, REFUSED],
+    for failures in [
+        [RETRY_AFTER; 3],
+        [RETRY_AFTER, REFUSED, REFUSED],
         [REFUSED, TIMED_OUT, REFUSED],
         [REFUSED, REFUSED, RESET],
-        [DISTRUSTED; 3],
-        [REFUSED, DISTRUSTED, REFUSED],
+        [TLS_REJECTED; 3],
+        [REFUSED, TLS_REJECTED, REFUSED],
     ] {
         let mut circuit = circuit(Some(100));
-        fail(&mut circuit, &row, t0);
-        assert_eq!(circuit.snapshot().state, CircuitState::Open, "{row:?}");
-        assert!(!circuit.snapshot().probed && !connect(&mut circuit), "{row:?}");
-        assert!(circuit.admit(t0 + Duration::from_secs(49)).is_err(), "{row:?}");
+        fail(&mut circuit, &failures, t0);
+        assert_eq!(circuit.snapshot().state, CircuitState::Open, "{failures:?}");
+        assert!(!circuit.snapshot().probed && !connect(&mut circuit), "{failures:?}");
+        assert!(circuit.admit(t0 + Duration::from_secs(49)).is_err(), "{failures:?}");
     }
 }
 
-/// B1: the half of the calls that failed may have failed to connect, the other half got an answer
+/// B1: where half of the calls failed to connect, the other half was answered
 #[test]
 fn a_failure_rate_is_not_probed() {
     let t0 = clock::now();
@@ -107,10 +108,10 @@ fn without_probes_a_connection_ends_nothing() {
     assert!(!connect(&mut circuit));
 }
 
-/// B4: a trial that fails although a connection was made says that connections do not tell: the next open time is not
-/// cut short, or trials would follow each other as fast as connections do
+/// B4: if a trial fails although a connection was made, the next open time is not shortened; otherwise trials would
+/// follow each other as fast as connections
 #[test]
-fn a_connection_in_vain_is_not_believed_twice() {
+fn a_connection_that_proved_nothing_shortens_no_further_open_time() {
     let mut now = clock::now();
     let mut circuit = circuit(Some(100));
     fail(&mut circuit, &[REFUSED; 3], now);
@@ -118,21 +119,21 @@ fn a_connection_in_vain_is_not_believed_twice() {
     let refused = Outcome::Failure { cause: REFUSED.cause, retry_after: None };
     trial(&mut circuit, refused, now);
     assert_eq!(circuit.snapshot().state, CircuitState::Open);
-    assert!(!connect(&mut circuit), "it is open for its time");
+    assert!(!connect(&mut circuit), "the open time is not shortened");
     now += Duration::from_secs(600);
     trial(&mut circuit, refused, now);
-    assert!(connect(&mut circuit), "its own trial found it gone, so connections may tell again");
+    assert!(connect(&mut circuit), "the trial failed to connect, so connections count again");
 }
 
-/// S5, B4: a rebuild keeps what the open time waits for, and what was connected to before it changes nothing
+/// S5, B4: a rebuild keeps the probed open time, and a connection made before it changes nothing
 #[test]
-fn a_rebuild_goes_on_waiting_for_a_connection() {
+fn a_rebuild_keeps_a_probed_open_time() {
     let t0 = clock::now();
     let mut circuit = circuit(Some(100));
     fail(&mut circuit, &[REFUSED; 3], t0);
     let last = circuit.snapshot();
     circuit.rebuild(last, t0);
     assert!(!circuit.is_ended_by_connect(last.generation));
-    assert!(circuit.admit(t0).is_err(), "a crash is no bypass");
+    assert!(circuit.admit(t0).is_err(), "a crash admits nothing");
     assert!(connect(&mut circuit));
 }
