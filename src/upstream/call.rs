@@ -111,14 +111,8 @@ pub(crate) async fn call(
             last
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
-            let attempt = (&permit, &mut ticket);
-            AttemptResult::classify(
-                (bucket, evidence, counts_for_circuit),
-                limits,
-                &record.upload_progress,
-                attempt,
-                result,
-            )
+            let context = (bucket, evidence, counts_for_circuit);
+            AttemptResult::classify(context, limits, &record.upload_progress, (&permit, &mut ticket), result)
         };
         let ended = last.ended;
         record.phases.first_byte = Some(ended);
@@ -136,10 +130,9 @@ pub(crate) async fn call(
         } else if may_retry(worker, bucket, &outbound, &last, record) {
             retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
-        let AttemptResult { result, classified, feedback, skew, .. } = last;
         if let Some((pause, _)) = retry {
-            ticket.report(classified.classification.outcome);
-            drop(result);
+            ticket.report(last.classified.classification.outcome);
+            drop(last);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
             if !keeps_endpoint {
@@ -148,16 +141,28 @@ pub(crate) async fn call(
             held_permit = Some(permit);
             continue;
         }
-        let skew = skew.filter(|skew| skew.is_confirmed);
-        let is_refused = skew.is_some() || misdirected::is_misdirected_response(&result);
-        count_retry_result(bucket, record, &classified.classification, is_refused);
-        let rejection = feedback.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
-        if let Some(rejection) = rejection {
-            ticket.report(classified.classification.outcome);
-            return Err(rejection.into());
-        }
-        return finish_call(result, classified.classification, ticket, permit);
+        return conclude(bucket, record, last, ticket, permit);
     }
+}
+
+/// The response or the rejection of a call after its last attempt.
+fn conclude(
+    bucket: &Bucket,
+    record: &Record,
+    last: AttemptResult,
+    ticket: BreakerTicket,
+    permit: Permit,
+) -> Result<UpstreamResponse, GatewayError> {
+    let AttemptResult { result, classified, feedback, skew, .. } = last;
+    let skew = skew.filter(|skew| skew.is_confirmed);
+    let is_refused = skew.is_some() || misdirected::is_misdirected_response(&result);
+    count_retry_result(bucket, record, &classified.classification, is_refused);
+    let rejection = feedback.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
+    if let Some(rejection) = rejection {
+        ticket.report(classified.classification.outcome);
+        return Err(rejection.into());
+    }
+    finish_call(result, classified.classification, ticket, permit)
 }
 
 /// Whether another attempt may follow.

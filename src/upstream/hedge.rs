@@ -132,13 +132,8 @@ pub(super) async fn race(
     let upload_progress = Rc::clone(&record.upload_progress);
     let classify = |permits: &mut AttemptPermits, limits, result| {
         // Preflights are never hedged, so each attempt counts.
-        AttemptResult::classify(
-            (bucket, evidence, true),
-            limits,
-            &upload_progress,
-            (&permits.permit, &mut permits.ticket),
-            result,
-        )
+        let attempt = (&permits.permit, &mut permits.ticket);
+        AttemptResult::classify((bucket, evidence, true), limits, &upload_progress, attempt, result)
     };
     let PendingCall { call, context, signed_offset } =
         match prepare_call(worker, bucket, outbound, &permits.permit, limits, &upload_progress) {
@@ -147,12 +142,8 @@ pub(super) async fn race(
         };
     context.arm_hedge_timer(hedge_at);
     let method = outbound.request.head().method.clone();
-    let call_info = CallInfo {
-        kind: bucket.config.kind,
-        method: &method,
-        signed_offset,
-        deadline: limits.deadline.total,
-    };
+    let (kind, deadline) = (bucket.config.kind, limits.deadline.total);
+    let call_info = CallInfo { kind, method: &method, signed_offset, deadline };
     let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, call_info)).fuse());
 
     if let Either::Left((result, _)) = select(first.as_mut(), pin!(context.hedge_due())).await {
@@ -175,12 +166,8 @@ pub(super) async fn race(
     record.hedged = Some(HedgeOutcome::Lost);
     bucket.metrics.hedges.sent.inc();
     let PendingCall { call, context, signed_offset: signed } = call;
-    let mut second = Box::pin(run_attempt(
-        call,
-        context,
-        hedge_limits,
-        (bucket, CallInfo { signed_offset: signed, ..call_info }),
-    ));
+    let hedge_info = CallInfo { signed_offset: signed, ..call_info };
+    let mut second = Box::pin(run_attempt(call, context, hedge_limits, (bucket, hedge_info)));
     let (last, permits) = match select(first.as_mut(), second.as_mut()).await {
         Either::Left((result, _)) => {
             let last = classify(&mut permits, limits, result);

@@ -77,8 +77,7 @@ async fn the_stores_error_code_is_reported() {
     let bad = Upstream::start(|_| UpstreamReply::s3_error(403, "AccessDenied"));
     let (gateway, _good) = with_healthy_section(&bad).await;
     let text = send_signed(&gateway, "/").await.text();
-    let text_part =
-        "its store responded with 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
+    let text_part = "its store responded with 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
     assert!(text.contains(text_part), "{text}");
 }
 

@@ -43,12 +43,16 @@ pub(crate) struct CanonicalRequest<'a> {
 
 impl CanonicalRequest<'_> {
     /// The bytes of the canonical request.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.to_bytes_with(&canonical_query(self.query), |_, _, _| ())
+    pub(crate) fn request_bytes(&self) -> Vec<u8> {
+        self.request_bytes_with(&canonical_query(self.query), |_, _, _| ())
     }
 
     /// The canonical request with another query. `edit` may replace each header's value, which starts at the given index of the bytes.
-    pub(super) fn to_bytes_with(&self, query: &str, edit: impl Fn(&str, &mut Vec<u8>, usize)) -> Vec<u8> {
+    pub(super) fn request_bytes_with(
+        &self,
+        query: &str,
+        edit: impl Fn(&str, &mut Vec<u8>, usize),
+    ) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
         let mut line = |text: &str| {
             bytes.extend_from_slice(text.as_bytes());
@@ -79,7 +83,7 @@ impl CanonicalRequest<'_> {
 
     /// The string to sign.
     pub(crate) fn string_to_sign(&self, timestamp: &str, scope: &str) -> String {
-        let hash = hex::encode(Sha256::digest(self.to_bytes()));
+        let hash = hex::encode(Sha256::digest(self.request_bytes()));
         format!("{ALGORITHM}\n{timestamp}\n{scope}\n{hash}")
     }
 
@@ -225,7 +229,7 @@ mod tests {
             payload: "p",
         };
         assert_eq!(
-            canonical.to_bytes(),
+            canonical.request_bytes(),
             b"PUT\n/\n\nhost:store\nx-amz-meta-m:a b c,\xe9\n\nhost;x-amz-meta-m\np".as_slice()
         );
     }

@@ -64,7 +64,7 @@ impl SignatureMismatch {
         is_secret: impl Fn(&str) -> bool,
     ) -> Self {
         let query = redact_query(&canonical_query(request.query), is_secret);
-        let shown = request.to_bytes_with(&query, |name, bytes, value_at| {
+        let shown = request.request_bytes_with(&query, |name, bytes, value_at| {
             if !is_shown_header(name) {
                 let value = fingerprint(&bytes[value_at..]);
                 bytes.truncate(value_at);

@@ -18,7 +18,8 @@ impl Fixture {
     }
 
     fn with(endpoints: usize, change: impl FnOnce(&mut LoadBalancerSettings)) -> Self {
-        let mut rules = LoadBalancerSettings::from(&tidegate_config::UpstreamConfig::default().load_balancing);
+        let mut rules =
+            LoadBalancerSettings::from(&tidegate_config::UpstreamConfig::default().load_balancing);
         change(&mut rules);
         let (stats, now) = (Arc::new(EndpointStatsTable::new(endpoints)), crate::clock::now());
         let load_balancer = LoadBalancer::new(Arc::clone(&stats), rules, 7, now);
