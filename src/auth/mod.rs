@@ -5,7 +5,7 @@
 //! anonymous, if the bucket accepts anonymous clients. `authorize` checks the operation and its keys, which `operation` reads from the
 //! request's head, against the policy of the client's key (`policy`, A5). A policy denies everything that it does not name.
 //!
-//! Clients choose their session IDs, so a session ID authenticates nobody: the session cache stores sessions of anonymous clients only.
+//! Clients choose their session IDs, so a session ID does not authenticate: the session cache stores sessions of anonymous clients only.
 //! Every signature is verified, with cached signing keys (`signing_keys`). Verified tokens are cached by their hash (`token_cache`).
 //! `sigv2_auth` verifies SigV2 requests, and `form` the signatures of HTML forms.
 

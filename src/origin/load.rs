@@ -34,7 +34,7 @@ pub(super) fn load(disk: &Disk) -> io::Result<(Index, Vec<StorageFault>)> {
             index.insert(name, bucket);
         }
     }
-    // After the objects, because a kill may leave an upload whose parts are an object already.
+    // After the objects, because a kill may leave an upload with parts that are an object already.
     for (name, bucket) in &mut index {
         loader.uploads(name, bucket)?;
     }

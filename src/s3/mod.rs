@@ -27,5 +27,5 @@ pub(crate) mod upload;
 pub(crate) mod xml;
 pub(crate) mod xml_reader;
 
-/// The canned ACLs that give access to nobody except the bucket's owner.
+/// The canned ACLs that give access to the bucket's owner only.
 pub(crate) const OWNER_ONLY_ACLS: [&str; 3] = ["private", "bucket-owner-read", "bucket-owner-full-control"];

@@ -93,7 +93,7 @@ impl AttemptLimits {
         now.saturating_duration_since(ended.max(self.began))
     }
 
-    /// Whether there is time for the attempt. A request whose timeout expired in a queue is not sent.
+    /// Whether there is time for the attempt. A request is not sent after its timeout expired in a queue.
     pub(crate) fn check(&self, progress: &UploadProgress) -> Result<(), TimeoutKind> {
         let (due, phase) = self.due(progress, self.began);
         if due <= self.began { Err(phase) } else { Ok(()) }

@@ -71,35 +71,12 @@ const OLD_NAMES: [(&str, &str, &str); 57] = [
     ("tests/", "vitals", "stats"),
     ("tests/", "crumbs", "one_byte_chunks"),
 ];
-/// Pairs of `OLD_NAMES` that still have uses. The list may only shrink.
-const STILL_USED: [(&str, &str); 18] = [
-    ("src/", "vitals"),
-    ("src/upstream/", "heard"),
-    ("src/", "patient"),
-    ("actors/", "likeness"),
-    ("actors/", "patience"),
-    ("actors/", "vitals"),
-    ("actors/", "board"),
-    ("actors/", "drag"),
-    ("actors/", "sentence"),
-    ("actors/", "strike"),
-    ("actors/", "roster"),
-    ("actors/", "setback"),
-    ("actors/", "purse"),
-    ("actors/", "stash"),
-    ("actors/", "mutant"),
-    ("actors/", "dice"),
-    ("actors/", "nursery"),
-    ("actors/", "unborn"),
-];
 
 /// Forms that no comment has.
 const PHRASES: [&str; 18] = [
     "whose", "whom", "nobody", "somebody", "who say", "says", "tells", "is told", "are told", "hears",
     "knows", "wants", "believes", "let go", "lets go", "in vain", "its like", "farewell",
 ];
-/// Folders with comments that still have such forms. The list may only shrink.
-const NOT_YET_CLEAN: [&str; 4] = ["actors/", "config/", "loadtest/", "src/"];
 /// This file has the words themselves.
 const OWN_PATH: &str = "tests/tidy/glossary.rs";
 
@@ -151,41 +128,26 @@ fn phrases(comment: &str) -> Vec<&'static str> {
 
 #[test]
 fn replaced_names_are_not_used() {
-    let (mut used, mut unused) = (BTreeSet::new(), STILL_USED.to_vec());
+    let mut used = BTreeSet::new();
     for source in rust_sources() {
         let names = names(&source);
         for (folder, name, term) in OLD_NAMES {
-            let lines = names.get(name).filter(|_| source.path.starts_with(folder));
-            if STILL_USED.contains(&(folder, name)) {
-                unused.retain(|pair| *pair != (folder, name) || lines.is_none());
-            } else {
-                let lines = lines.into_iter().flatten();
-                used.extend(lines.map(|line| format!("{}:{line}: {name} -> {term}", source.path)));
-            }
+            let lines = names.get(name).filter(|_| source.path.starts_with(folder)).into_iter().flatten();
+            used.extend(lines.map(|line| format!("{}:{line}: {name} -> {term}", source.path)));
         }
     }
     assert!(used.is_empty(), "{used:#?}\n-> use the term, or another name of this field");
-    assert!(unused.is_empty(), "{unused:?} have no use any more: remove them from STILL_USED");
 }
 
 #[test]
 fn comments_are_plain() {
-    let (mut found, mut clean) = (Vec::new(), NOT_YET_CLEAN.to_vec());
+    let mut found = Vec::new();
     for source in rust_sources() {
-        let folder = NOT_YET_CLEAN.into_iter().find(|folder| source.path.starts_with(folder));
         for (line, comment) in comments(&source.text) {
-            let phrases = phrases(&comment);
-            match folder {
-                Some(folder) if !phrases.is_empty() => clean.retain(|other| *other != folder),
-                Some(_) => {}
-                None => {
-                    found.extend(phrases.iter().map(|phrase| format!("{}:{line}: {phrase}", source.path)))
-                }
-            }
+            found.extend(phrases(&comment).iter().map(|phrase| format!("{}:{line}: {phrase}", source.path)));
         }
     }
     assert!(found.is_empty(), "{found:#?}\n-> subject, verb, object: name the operation and the thing");
-    assert!(clean.is_empty(), "{clean:?} have plain comments now: remove them from NOT_YET_CLEAN");
 }
 
 /// The scans find their samples: otherwise every file would pass.

@@ -1,7 +1,7 @@
 //! The circuits of one bucket, one for each operation class.
 //!
-//! Listings are the first operations to fail in an overloaded store, and writes fail when it is full; neither says
-//! much about reads. So a bucket has one circuit per class, or a single circuit if `circuit_breaker.per_operation` is
+//! Listings are the first operations to fail in an overloaded store, and writes fail when it is full; both are
+//! weak evidence about reads. So a bucket has one circuit per class, or a single circuit if `circuit_breaker.per_operation` is
 //! off. An ID is the index in the bucket's tables and has no meaning outside its bucket.
 //!
 //! A failure in one class does not count in the others. Each class detects a dead upstream after its own failures,

@@ -3,7 +3,7 @@
 //! A circuit that opened because no connection could be made is open for a guessed time, and a successful connection
 //! is better evidence. So the gateway makes one every `connect_probe_interval_ms`; the first that succeeds makes the
 //! circuit half-open, and trials decide the rest. An open time that an answer led to (a 5xx or its Retry-After) is
-//! not shortened, nor is the one after an open time that a connection ended in vain.
+//! not shortened, nor is the next open time, if the trials after a connection fail.
 //!
 //! The actor notifies the prober when such a circuit opens, so nothing is checked while all is well. The circuits to
 //! probe are read from the publication, so a crash of the actor loses no probe. A report names the generation: a late

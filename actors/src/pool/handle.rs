@@ -193,7 +193,7 @@ impl PoolHandle {
                 self.metrics.queue_timeout.inc();
                 let expected =
                     self.shared.grant_interval().map(|pace| expected_wait(pace, self.shared.gate.waiting()));
-                // A client that comes back waits at least as long as this one waited in vain.
+                // This client waited so long without a permit; a retry before that time would wait again.
                 let retry_after = expected.map_or(waited, |expected| expected.max(waited));
                 Err(self
                     .no_credential_rejection()

@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(burst(FrameKind::Data, 16), 1_000_000);
     }
 
-    /// V9: an upload of any size, a download whose every frame is acknowledged twice, and requests that are answered
+    /// V9: an upload of any size, a download with two acknowledgements for each frame, and requests that are answered
     #[test]
     fn progress_covers_the_cost_of_its_frames() {
         let (mut budget, now) = (FrameBudget::default(), clock::now());

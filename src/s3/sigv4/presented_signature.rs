@@ -1,6 +1,6 @@
 //! The SigV4 signature of a request: reads it from the header or the query, and checks clock, scope and signature.
 //!
-//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header that it sends. An unsigned one may have been added by somebody on
+//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header that it sends. An unsigned one may have been added on
 //! the path, and the store would obey it. The exceptions are `CDN_HEADERS`, which the gateway removes. An ambiguous request (two
 //! signatures, a repeated name, a name in another case) is rejected.
 //!

@@ -223,7 +223,7 @@ impl LoadBalancer {
         }
     }
 
-    /// Returns endpoints whose exclusion has expired.
+    /// Returns endpoints after their exclusion has expired.
     fn return_due(&mut self, now: Instant) {
         for endpoint in 0..self.endpoints.len() {
             if self.endpoints[endpoint].excluded_until().is_some_and(|due| due <= now) {
