@@ -6,7 +6,7 @@
 //! | `aws-chunked` | the same; a trailing checksum becomes a header | streamed; reframed according to `upload_framing` of the bucket |
 //!
 //! A document that the store needs changed or with a digest (`content_md5`, `checksums`) is read whole up to a limit
-//! of its own (`s3::upload::document`). The file of a form is handled like chunks without a trailer.
+//! of its own (`s3::upload::body_rewrite`). The file of a form is handled like chunks without a trailer.
 //!
 //! If the upstream request is not signed, there is no seed for chunk signatures. The data is then sent unframed,
 //! except with unsigned trailers.

@@ -2,7 +2,6 @@
 //!
 //! A body ends in one of four ways: by its length, by the last chunk, by the close of the connection, or it does not
 //! exist (RFC 9112, 6.3). That decides whether a closed connection completes the body or truncates it.
-//! whether a closed connection finishes the body or cuts it short.
 
 use std::io;
 use std::pin::Pin;

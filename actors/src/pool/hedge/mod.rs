@@ -9,7 +9,7 @@
 //! makes the actor publish the percentile. A read counts with the time its client waited, also if a hedge answered it.
 //!
 //! *Restart*: kept. If dirty, the budget is empty and the tails are unknown, so nothing is hedged until they are learnt
-//! again. *While failed*: no hedges. Reasons and rejected alternatives: `docs/design/retry-budgets.md`.
+//! again. *While failed*: no hedges. Reasons and rejected alternatives: `docs/design/retries-and-hedging.md`.
 
 mod actor;
 mod hedge_budget;

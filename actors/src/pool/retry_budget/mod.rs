@@ -9,7 +9,7 @@
 //! permit counts (`ticket.rs`) for the *amplification*, upstream attempts per request.
 //!
 //! *Restart*: the window is kept. If it was dirty it counts as spent until it has passed. Reasons:
-//! `docs/design/retry-budgets.md`.
+//! `docs/design/retries-and-hedging.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
