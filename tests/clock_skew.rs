@@ -339,7 +339,7 @@ async fn a_date_over_plain_http_is_not_used() {
     }
     assert_eq!((upstream.count(), head(gateway.address(), "/b/k").await.complete_status()), (TIMES, 403));
     let detail = cause(&gateway).await.unwrap()["detail"].to_string();
-    assert!(detail.contains("without TLS") && detail.contains("https://"), "{detail}");
+    assert!(detail.contains("has no TLS") && detail.contains("https://"), "{detail}");
     nothing_counts(&gateway).await;
     clock.store(0, Ordering::SeqCst);
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

@@ -154,7 +154,7 @@ impl RequestMetrics {
             odd_retry_after: counter(
                 "upstream_retry_after_odd_total",
                 "Retry-After headers of the upstream that were ignored, already over, or too long to wait for",
-                &["bucket", "anomaly"],
+                &["bucket", "oddity"],
             )?,
             probes: counter(
                 "circuit_breaker_probes_total",

@@ -141,12 +141,12 @@ pub(crate) async fn call(
             held_permit = Some(permit);
             continue;
         }
-        return conclude(bucket, record, last, ticket, permit);
+        return finish_last_attempt(bucket, record, last, ticket, permit);
     }
 }
 
 /// The response or the rejection of a call after its last attempt.
-fn conclude(
+fn finish_last_attempt(
     bucket: &Bucket,
     record: &Record,
     last: AttemptResult,
