@@ -1,6 +1,6 @@
 //! Checks the requirements of a configuration on this machine before anything starts (G12).
 //!
-//! [`check`] opens the files that a start opens, and fails like the start. [`add_warnings`] adds problems that do not
+//! `check` opens the files that a start opens, and fails like the start. `add_warnings` adds problems that do not
 //! prevent a start. [`add_dns_warnings`] calls the resolver, which can take seconds, so only `tidegate check` uses
 //! it: a failed resolver must not prevent a start.
 
