@@ -22,6 +22,7 @@ mod mailbox;
 mod metrics;
 mod monitor;
 mod pool;
+mod seeded_rng;
 mod sessions;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

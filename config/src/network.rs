@@ -5,7 +5,9 @@
 //! before the comparison. Not supported: ranges (`a–b`), names, and dotted netmasks.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::setting::Raw;
 use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
@@ -15,10 +17,7 @@ const MAPPED_BITS: u8 = 96;
 
 /// The addresses with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
 /// Why a text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,17 +49,19 @@ impl Network {
         let (address, length) =
             text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().map_err(|_| NetworkError::Address(quoted(text)))?;
-        let bits_max = width(address);
+        let bits_max = IpNet::from(address).max_prefix_len();
+        let wrong_length = || NetworkError::Length { text: quoted(text), bits_max };
         let bits = match length {
             None => bits_max,
             Some(digits) => {
                 let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-                let bits = digits.parse().ok().filter(|bits| plain && *bits <= bits_max);
-                bits.ok_or_else(|| NetworkError::Length { text: quoted(text), bits_max })?
+                let bits = digits.parse().ok().filter(|_| plain);
+                bits.ok_or_else(wrong_length)?
             }
         };
-        let within = Self { address: masked(address, bits), bits };
-        if within.address != address {
+        let network = IpNet::new(address, bits).map_err(|_| wrong_length())?;
+        let within = Self(network.trunc());
+        if within.0 != network {
             return Err(NetworkError::HostBits { text: quoted(text), within });
         }
         Ok(within.canonical())
@@ -68,46 +69,29 @@ impl Network {
 
     /// Whether the network contains the address. IPv4-mapped IPv6 addresses are unmapped.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.bits) == self.address
+        self.0.contains(&address.to_canonical())
     }
 
     /// Whether the network contains every address of its family.
     pub fn is_any(&self) -> bool {
-        self.bits == 0
+        self.0.prefix_len() == 0
     }
 
     fn canonical(self) -> Self {
-        match self.address.to_canonical() {
-            IpAddr::V4(v4) if self.address.is_ipv6() && self.bits >= MAPPED_BITS => {
-                Self { address: IpAddr::V4(v4), bits: self.bits - MAPPED_BITS }
+        let unmapped = match self.0 {
+            IpNet::V6(network) => {
+                network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(MAPPED_BITS))
             }
-            _ => self,
-        }
+            IpNet::V4(_) => None,
+        };
+        let network = unmapped.and_then(|(address, bits)| IpNet::new(address.into(), bits).ok());
+        network.map_or(self, Self)
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// The address with all bits after the first `bits` cleared.
-fn masked(address: IpAddr, bits: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
-        }
+        self.0.fmt(f)
     }
 }
 

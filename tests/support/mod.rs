@@ -14,6 +14,9 @@ pub(crate) mod upstream;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use rand::rngs::SmallRng;
+use rand::{RngCore as _, SeedableRng as _};
+
 pub(crate) use client::{Client, Response, get, head, put, request};
 pub(crate) use gateway::Gateway;
 pub(crate) use scratch::Scratch;
@@ -21,14 +24,9 @@ pub(crate) use upstream::{Latch, SeenRequest, Upstream, UpstreamReply};
 
 /// A body without a pattern, so that a lost or repeated chunk is detected.
 pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
+    let mut random = vec![0; bytes];
+    SmallRng::seed_from_u64(1).fill_bytes(&mut random);
+    random
 }
 
 /// The timeout of any wait. Many tests share two cores.

@@ -10,6 +10,7 @@ use crate::breaker::decision::{
     TRIALS_TAKEN_RETRY, TicketKind, TrialId, TrialResult,
 };
 use crate::breaker::outcome::{AdverseOutcome, CallFailure, FailureCause, Outcome};
+use crate::seeded_rng::SeededRng;
 
 /// Open time of a circuit that a rebuild finds half-open.
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ pub(crate) struct Circuit {
     /// Whether a connection ended the last open time. If trials fail nevertheless, connections are no evidence: the
     /// next open time is not shortened.
     is_half_open_by_connect: bool,
-    jitter_state: u64,
+    jitter: SeededRng,
 }
 
 impl Circuit {
@@ -72,7 +73,7 @@ impl Circuit {
             reopened: 0,
             cause: None,
             is_half_open_by_connect: false,
-            jitter_state: seed,
+            jitter: SeededRng::new(seed),
         }
     }
 
@@ -303,15 +304,9 @@ impl Circuit {
         grown.max(retry_after.unwrap_or_default()).min(max_timeout)
     }
 
-    /// A random factor between 0.9 and 1.1 (splitmix64).
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    /// A random factor between 0.9 and 1.1.
     fn jitter_factor(&mut self) -> f64 {
-        self.jitter_state = self.jitter_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.jitter_state;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let fraction = ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64;
-        0.9 + 0.2 * fraction
+        0.9 + 0.2 * self.jitter.fraction()
     }
 
     fn open_cause(&self) -> FailureCause {

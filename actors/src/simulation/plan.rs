@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_config::{Config, Problems, Sources, load};
 
-use crate::simulation::rng::SeededRng;
+use crate::seeded_rng::SeededRng;
 
 /// Size of clock steps, and how often the clock leaps.
 #[derive(Debug, Clone, Copy)]

@@ -1,23 +1,8 @@
-//! A random generator with a seed (splitmix64): the same seed gives the same run on every machine and with every
-//! library version.
+//! Random choices of a scenario.
 
-/// A sequence of numbers determined by its seed.
-#[derive(Debug)]
-pub(super) struct SeededRng(u64);
+use crate::seeded_rng::SeededRng;
 
 impl SeededRng {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ bits >> 31
-    }
-
     /// A number from 0 to `end`, exclusive; 0 if `end` is 0.
     pub(super) fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);

@@ -5,7 +5,7 @@ use super::*;
 /// S5, L2, P2, P4, B4, R5: a million steps, each checked
 #[test]
 fn a_million_steps_break_nothing() {
-    match simulate(1, 1_000_000) {
+    match simulate(1_001, 1_000_000) {
         Ok(report) => {
             assert_eq!(report.steps, 1_000_000);
             let SimulationReport { admitted, crashes, opened, trials, waited, closed, hedges, .. } = report;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::breaker::{FailureCause, Outcome};
-use crate::simulation::rng::SeededRng;
+use crate::seeded_rng::SeededRng;
 
 /// Behavior of an endpoint for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,7 @@
 //! validates the claims against the configuration. These modules are pure. `shared_keys` has the current keys, `jwks_fetcher` refreshes
 //! them.
 //!
-//! The verification is our own small code on top of ring. The common JWT crate needs a process-wide cryptography provider, reads the clock
-//! itself, and cannot validate claims at a given time.
+//! The verification is our own small code on top of ring; `docs/design/dependencies.md` has the reasons against the common crate.
 //!
 //! Not supported: encrypted tokens (JWE), algorithms other than the three that issuers use, and revocation of one token (`jti`). To revoke
 //! a token before its expiry, remove its key.

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 use hmac::{Hmac, KeyInit, Mac};
+#[cfg(test)]
+use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use sha2::{Digest, Sha256};
 
 use crate::s3::chunked::ChunkLayout;
@@ -34,14 +36,9 @@ pub(crate) fn documented_chain(signature: &str) -> SignatureChain {
 /// Pseudo-random bytes.
 #[cfg(test)]
 pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
+    let mut random = vec![0; bytes];
+    SmallRng::seed_from_u64(1).fill_bytes(&mut random);
+    random
 }
 
 /// A body with these chunks and this trailing value.

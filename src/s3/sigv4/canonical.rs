@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use actix_web::http::header::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -149,23 +150,19 @@ fn canonical_part(text: &str, is_path: bool) -> Cow<'_, str> {
     Cow::Owned(percent_encode(&decoded, is_path))
 }
 
+/// The ASCII characters that S3's encoding escapes. Bytes above 127 are always escaped.
+const ANYWHERE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The same in a path.
+const IN_PATH: &AsciiSet = &ANYWHERE.remove(b'/');
+
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// S3's encoding: encodes every byte except unreserved characters, and except slashes if `keep_slash` is set.
 pub(crate) fn percent_encode(bytes: &[u8], keep_slash: bool) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(bytes.len() + 16);
-    for byte in bytes {
-        if is_unreserved(*byte) || (keep_slash && *byte == b'/') {
-            encoded.push(char::from(*byte));
-        } else {
-            encoded.push('%');
-            encoded.push(char::from(HEX[usize::from(byte >> 4)]));
-            encoded.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
+    encoded.extend(percent_encoding::percent_encode(bytes, if keep_slash { IN_PATH } else { ANYWHERE }));
     encoded
 }
 
@@ -194,8 +191,50 @@ pub(crate) fn verify_hmac(key: &[u8], data: &[u8], code: &[u8; 32]) -> bool {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// A9: byte for byte
+    #[test]
+    fn all_bytes_but_unreserved_ones_are_encoded() {
+        for byte in 0..=u8::MAX {
+            let is_plain = b"-._~".contains(&byte) || byte.is_ascii_alphanumeric();
+            let expected = if is_plain { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+            assert_eq!(percent_encode(&[byte], false), expected);
+            let in_path = if byte == b'/' { "/" } else { &expected };
+            assert_eq!(percent_encode(&[byte], true), in_path);
+        }
+    }
+
+    /// The decoder by the definition: an escape is a `%` with two hexadecimal digits, everything else is itself.
+    fn decoded_by_definition(text: &[u8]) -> Vec<u8> {
+        match text {
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                let digits = [char::from(*high), char::from(*low)].map(|digit| digit.to_digit(16).unwrap());
+                let byte = u8::try_from(digits[0] * 16 + digits[1]).unwrap();
+                [&[byte], &*decoded_by_definition(rest)].concat()
+            }
+            [byte, rest @ ..] => [&[*byte], &*decoded_by_definition(rest)].concat(),
+            [] => Vec::new(),
+        }
+    }
+
+    proptest! {
+        /// A9, V3: malformed escapes stay unchanged
+        #[test]
+        fn decoding_changes_only_escapes(text in prop::collection::vec(prop_oneof![
+            3 => Just(b'%'), 6 => prop::sample::select(&b"0123456789abcdefABCDEFgG+- /"[..]), 1 => any::<u8>(),
+        ], 0..40)) {
+            prop_assert_eq!(percent_decode(&text), decoded_by_definition(&text));
+        }
+
+        /// A9
+        #[test]
+        fn decoding_reverses_encoding(bytes in prop::collection::vec(any::<u8>(), 0..40), keep_slash: bool) {
+            prop_assert_eq!(percent_decode(percent_encode(&bytes, keep_slash).as_bytes()), bytes);
+        }
+    }
 
     #[test]
     fn paths_are_canonical() {

@@ -130,14 +130,12 @@ fn truncate(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// The bytes in hexadecimal digits, such as `47 45 54`.
 fn hex_pairs(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut pairs = String::with_capacity(bytes.len() * 3);
-    for byte in bytes {
-        if !pairs.is_empty() {
+    for (at, digit) in hex::encode(bytes).chars().enumerate() {
+        if at > 0 && at % 2 == 0 {
             pairs.push(' ');
         }
-        pairs.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        pairs.push(char::from(DIGITS[usize::from(byte & 15)]));
+        pairs.push(digit);
     }
     pairs
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock;
 use crate::pool::adaptive::limit_samples::{LimitLearner, OverloadSignal};
+use crate::seeded_rng::SeededRng;
 
 const TICK: Duration = Duration::from_millis(1);
 const TIMEOUT_MS: u64 = 1_000;
@@ -44,7 +45,7 @@ struct LoadModel {
     clients: usize,
     requests: VecDeque<Request>,
     now: Instant,
-    random: u64,
+    rng: SeededRng,
 }
 
 /// Results of one run.
@@ -60,12 +61,11 @@ impl LoadModel {
     fn new(server: Server, clients: usize, max: usize) -> Self {
         let now = clock::now();
         let learner = LimitLearner::new(&config(3), max, now);
-        Self { learner, server, clients, requests: VecDeque::new(), now, random: 7 }
+        Self { learner, server, clients, requests: VecDeque::new(), now, rng: SeededRng::new(7) }
     }
 
     fn percent(&mut self) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.random >> 33) % 100
+        self.rng.next_u64() % 100
     }
 
     fn admit(&mut self, run: &mut RunStats) {

@@ -24,6 +24,7 @@ use crate::pool::load_balancer::endpoint::{
 };
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::load_balancer::settings::LoadBalancerSettings;
+use crate::seeded_rng::SeededRng;
 
 /// One choice in this many ignores latency.
 const LATENCY_IGNORED_ONE_IN: u64 = 8;
@@ -58,7 +59,7 @@ pub(crate) struct LoadBalancer {
     /// Start of the period, during a failover, in which enough primary endpoints are usable.
     enough_since: Option<Instant>,
     events: Vec<EndpointEvent>,
-    random_state: u64,
+    rng: SeededRng,
 }
 
 impl LoadBalancer {
@@ -77,7 +78,7 @@ impl LoadBalancer {
             failed_over: false,
             enough_since: None,
             events: Vec::new(),
-            random_state: seed | 1,
+            rng: SeededRng::new(seed),
         }
     }
 
@@ -106,7 +107,7 @@ impl LoadBalancer {
     }
 
     fn choose_of_two(&mut self, may: impl Fn(&Self, usize) -> bool, now: Instant) -> Option<usize> {
-        let (one, two, three) = (self.next_random(), self.next_random(), self.next_random());
+        let (one, two, three) = (self.rng.next_u64(), self.rng.next_u64(), self.rng.next_u64());
         let candidates = || (0..self.endpoints.len()).filter(|i| may(self, *i));
         let count = candidates().count() as u64;
         if count < 2 {
@@ -161,8 +162,7 @@ impl LoadBalancer {
     }
 
     fn exclude(&mut self, endpoint: usize, action: EjectionAction, kind: FailureKind, now: Instant) {
-        #[expect(clippy::cast_precision_loss, reason = "any number from 0 to 1 will do")]
-        let jitter = (self.next_random() >> 11) as f64 / (1_u64 << 53) as f64;
+        let jitter = self.rng.fraction();
         let time = self.endpoints[endpoint].exclude(action, kind, &self.rules, jitter, now);
         if action == EjectionAction::Eject {
             self.stats.endpoint(endpoint).count_ejection();
@@ -276,13 +276,6 @@ impl LoadBalancer {
             }
         }
         if self.failed_over { first..count } else { 0..first }
-    }
-
-    fn next_random(&mut self) -> u64 {
-        self.random_state ^= self.random_state << 13;
-        self.random_state ^= self.random_state >> 7;
-        self.random_state ^= self.random_state << 17;
-        self.random_state
     }
 }
 
