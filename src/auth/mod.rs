@@ -28,9 +28,9 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_actors::{ClientIdentity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, Kind, PolicyConfig};
 
-use crate::http::request_validation::Head;
 use crate::router::{Bucket, Router};
 use crate::s3::copy_source::{CopySource, InvalidCopySource};
+use crate::s3::request::Head;
 use crate::s3::sigv2;
 use crate::s3::sigv4::{
     self, PayloadHash, PresentedSignature, SignatureChain, SignatureMismatch, SignatureRejection,

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 
 use tidegate_config::{BucketConfig, Config};
 
-use crate::http::request_validation::Head;
 use crate::s3::addressing;
 use crate::s3::location::{self, FIRST_REGION};
+use crate::s3::request::Head;
 use crate::worker::Worker;
 
 /// The longest region that is accepted if the configuration does not name it.

@@ -6,7 +6,7 @@ use tidegate_config::{Access, Kind};
 
 use crate::auth::Operation;
 use crate::fuzzing::Input;
-use crate::http::request_validation::Head;
+use crate::s3::request::Head;
 
 const METHODS: [Method; 8] = [
     Method::GET,

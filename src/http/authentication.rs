@@ -8,8 +8,8 @@ use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list};
 use crate::http::error::GatewayError;
-use crate::http::request_validation::Head;
 use crate::router::Bucket;
+use crate::s3::request::Head;
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
 

@@ -22,7 +22,7 @@ use actix_web::http::header::{
 use tidegate_config::CorsConfig;
 
 use crate::http::error::preflight_reply;
-use crate::http::request_validation::BodyLength;
+use crate::s3::request::BodyLength;
 
 /// Why a preflight is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

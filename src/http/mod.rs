@@ -22,7 +22,6 @@ mod injection;
 pub(crate) mod listener;
 mod local_reply;
 mod multi_delete;
-pub(crate) mod path_segments;
 mod priority;
 mod probes;
 mod proxy;

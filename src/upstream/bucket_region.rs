@@ -9,10 +9,10 @@ use actix_web::http::{Method, StatusCode};
 use tidegate_config::Kind;
 
 use crate::http::error_reply::BUCKET_REGION;
-use crate::http::request_validation::Head;
 use crate::router::Bucket;
 use crate::s3::addressing::NamedResource;
 use crate::s3::location;
+use crate::s3::request::Head;
 
 /// Which responses to a request have the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use tidegate_config::Priority;
 
 use crate::buffers::SocketBuffers;
 use crate::http::error::GatewayError;
-use crate::http::request_validation::Head;
 use crate::router::Bucket;
+use crate::s3::request::Head;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt_result::AttemptResult;

@@ -14,8 +14,8 @@ use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Level, Permit,
 use tidegate_config::Priority;
 
 use crate::http::error::GatewayError;
-use crate::http::request_validation::BodyLength;
 use crate::router::Bucket;
+use crate::s3::request::BodyLength;
 use crate::telemetry::record::Record;
 use crate::upstream::body::REPLAY_BYTES_MAX;
 use crate::upstream::request::is_idempotent;

@@ -18,8 +18,8 @@ use actix_web::http::header::{
 use tidegate_config::{ClientAddressHeader, ServerConfig};
 
 use crate::http::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
-use crate::http::request_validation::Head;
 use crate::s3::addressing;
+use crate::s3::request::Head;
 use crate::upstream::client_scheme;
 
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).

@@ -13,12 +13,12 @@ use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfi
 use crate::auth::{AcceptedAuth, AuthRejection};
 use crate::http::error::GatewayError;
 use crate::http::error_reply::REQUEST_ID;
-use crate::http::request_validation::Head;
 use crate::router::Bucket;
 use crate::s3::addressing::{self, NamedResource};
 use crate::s3::checksum::body_digests;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
+use crate::s3::request::Head;
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::s3::sigv4::query::{is_presign_parameter, without_presigned_proof};
 use crate::s3::upload::content_md5::Md5Header;

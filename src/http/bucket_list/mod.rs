@@ -26,9 +26,10 @@ use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
 use crate::http::error::{GatewayError, xml_reply};
-use crate::http::request_validation::{self, Head};
+use crate::http::request_validation;
 use crate::router::Bucket;
 use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
+use crate::s3::request::Head;
 use crate::telemetry::record::Record;
 use crate::upstream::deadline::Deadline;
 use crate::worker::Worker;

@@ -44,9 +44,9 @@ use crate::http::http1::encode::ResponseFraming;
 use crate::http::http1::head::HeadInfo;
 use crate::http::http1::request_buffer::{RequestBuffer, UnreadBody};
 use crate::http::http1::response_sender::{ResponseSender, SendResult};
-use crate::http::request_validation::BodyLength;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendProgress;
+use crate::s3::request::BodyLength;
 use crate::worker::Worker;
 
 pub(crate) use connection::ClientTransport;
