@@ -11,7 +11,7 @@ use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHan
 use tidegate_config::{BucketConfig, Pattern, is_bucket_name};
 use tokio::sync::Semaphore;
 
-use crate::auth::AcceptedAuth;
+use crate::auth::{AcceptedAuth, BucketAuth};
 use crate::telemetry::metrics::BucketMetrics;
 use crate::upstream::credentials::CredentialSource;
 use crate::upstream::destination::Destination;
@@ -59,6 +59,11 @@ impl Bucket {
         &self.clocks[endpoint.0]
     }
 
+    /// The parts that authentication and authorization read.
+    pub(crate) fn auth(&self) -> BucketAuth<'_> {
+        BucketAuth { config: &self.config, accepted_auth: &self.accepted_auth }
+    }
+
     /// The name of a credential (C4).
     pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
         self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())
@@ -97,6 +102,11 @@ impl Router {
         }
         let found = self.exact.get(name).or_else(|| self.glob(name)).map(|id| self.bucket(*id));
         found.ok_or_else(|| RouteRejection::NoSuchBucket(name.chars().take(128).collect()))
+    }
+
+    /// Whether a client's bucket name routes to this bucket.
+    pub(crate) fn routes_to(&self, name: &str, id: BucketId) -> bool {
+        self.route(name).is_ok_and(|routed| routed.id == id)
     }
 
     fn glob(&self, name: &str) -> Option<&BucketId> {

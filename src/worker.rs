@@ -11,7 +11,7 @@ use tidegate_config::Config;
 use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
-use crate::auth::{Keyring, Regions, SigningKeyCache, TokenCache};
+use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
 use crate::descriptors::idle::IdleCloser;
@@ -91,8 +91,8 @@ pub(crate) struct Worker {
     clients: Vec<UpstreamClient>,
     /// The connections of the listener that this thread serves.
     pub(crate) connections: Arc<IdleConnections>,
-    pub(crate) signing_keys: SigningKeyCache,
-    pub(crate) token_cache: TokenCache,
+    signing_keys: SigningKeyCache,
+    token_cache: TokenCache,
     /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
@@ -119,6 +119,22 @@ impl Worker {
         let buckets = self.shared.router.buckets().iter().zip(&self.shared.connections).zip(&self.clients);
         let with_idle = buckets.filter(|((bucket, counts), _)| counts.open() > bucket.pool.in_flight());
         with_idle.map(|(_, client)| client.close_idle()).sum()
+    }
+
+    /// What authentication reads.
+    pub(crate) fn auth_context(&self) -> AuthContext<'_> {
+        let shared = &self.shared;
+        AuthContext {
+            keyring: &shared.keyring,
+            regions: &shared.regions,
+            tokens: shared.tokens.as_ref(),
+            sessions: &shared.actors.sessions,
+            cache_ttl: shared.config.sessions.ttl,
+            base_domains: &shared.config.server.base_domains,
+            redaction: &shared.redaction,
+            signing_keys: &self.signing_keys,
+            token_cache: &self.token_cache,
+        }
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {

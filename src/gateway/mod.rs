@@ -6,7 +6,9 @@
 
 mod buckets;
 mod drain;
+mod jwks_fetcher;
 mod start_error;
+pub mod startup_check;
 
 use std::future::Future;
 use std::io;
@@ -23,7 +25,6 @@ use tidegate_config::Config;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::auth::jwt::TokenVerifier;
 use crate::auth::{Keyring, Regions};
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
@@ -40,7 +41,6 @@ use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };
 use crate::shortage::{ShortageMetrics, log_episodes};
-use crate::startup_check;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
@@ -125,7 +125,7 @@ impl Gateway {
             background_tasks.push(actix_rt::spawn(renewal.run()));
             requested
         });
-        let (tokens, renewal) = TokenVerifier::new(&config)?.unzip();
+        let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
         let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;

@@ -28,8 +28,8 @@ pub(super) async fn authenticate_and_charge(
         may_authenticate(worker, bucket, record)?;
     }
     let authenticated = match bucket {
-        Some(bucket) => authenticate(head, bucket, worker).await,
-        None => authenticate_bucket_list(head, worker).await,
+        Some(bucket) => authenticate(head, bucket.auth(), worker.auth_context()).await,
+        None => authenticate_bucket_list(head, accepted_auth, worker.auth_context()).await,
     };
     charge(worker, bucket, class, authenticated.map_err(GatewayError::from), record).await
 }

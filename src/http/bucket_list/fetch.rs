@@ -110,8 +110,8 @@ fn is_visible(worker: &Worker, ListFetch { section, caller, .. }: ListFetch<'_>,
     let is_only = section.config.upstream.bucket.as_deref().is_none_or(|only| only == name);
     name.len() <= NAME_BYTES_MAX
         && is_only
-        && shared.router.route(name).is_ok_and(|routed| routed.id == section.id)
-        && auth::may_list_name(caller, section, name, &shared.keyring)
+        && shared.router.routes_to(name, section.id)
+        && auth::may_list_name(caller, section.auth(), name, &shared.keyring)
 }
 
 /// One page of the store's list.
