@@ -27,6 +27,8 @@ mod probes;
 mod proxy;
 pub(crate) mod proxy_protocol;
 mod rate_limit_headers;
+#[cfg(feature = "bench")]
+mod raw;
 mod request_id;
 pub(crate) mod request_validation;
 pub(crate) mod send_buffer;

@@ -39,6 +39,8 @@ use crate::http::error::{GatewayError, location_reply};
 use crate::http::form::{self, AcceptedForm, FormReply};
 use crate::http::local_reply::{CommonHeaders, local_reply, reject};
 use crate::http::multi_delete::{self, DeleteCheck};
+#[cfg(feature = "bench")]
+use crate::http::raw;
 use crate::http::request_validation::RequestRejection;
 use crate::http::send_progress::SendProgress;
 use crate::http::{probes, request_id};
@@ -58,7 +60,7 @@ pub(crate) async fn proxy(
     let worker = Rc::clone(&worker);
     #[cfg(feature = "bench")]
     if !worker.shared.config.guards {
-        return upstream::raw::forward(&worker, request, payload.into_inner()).await;
+        return raw::forward(&worker, request, payload.into_inner()).await;
     }
     if let Some(reply) = probes::probe_reply(&worker, Head::from(request.head())) {
         return reply.map_body(|_, body| ProxyBody::Local(body, None));

@@ -11,7 +11,6 @@ use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, 
 use tidegate_config::Priority;
 
 use crate::buffers::SocketBuffers;
-use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::request::Head;
 use crate::telemetry::record::Record;
@@ -71,7 +70,7 @@ pub(crate) async fn call(
     mut outbound: UpstreamRequest,
     grant: UpstreamGrant,
     record: &mut Record,
-) -> Result<UpstreamResponse, GatewayError> {
+) -> Result<UpstreamResponse, UpstreamRejection> {
     let UpstreamGrant { permit: mut held_permit, circuit, class, priority, deadline } = grant;
     let upstream = &bucket.config.upstream;
     // A key that signs as itself and a preflight use none of the bucket's credentials.
@@ -152,7 +151,7 @@ fn conclude(
     last: AttemptResult,
     ticket: BreakerTicket,
     permit: Permit,
-) -> Result<UpstreamResponse, GatewayError> {
+) -> Result<UpstreamResponse, UpstreamRejection> {
     let AttemptResult { result, classified, feedback, skew, .. } = last;
     let skew = skew.filter(|skew| skew.is_confirmed);
     let is_refused = skew.is_some() || misdirected::is_misdirected_response(&result);
@@ -160,7 +159,7 @@ fn conclude(
     let rejection = feedback.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
     if let Some(rejection) = rejection {
         ticket.report(classified.classification.outcome);
-        return Err(rejection.into());
+        return Err(rejection);
     }
     finish_call(result, classified.classification, ticket, permit)
 }
@@ -224,12 +223,12 @@ fn finish_call(
     classification: Classification,
     ticket: BreakerTicket,
     permit: Permit,
-) -> Result<UpstreamResponse, GatewayError> {
+) -> Result<UpstreamResponse, UpstreamRejection> {
     let InspectedResponse { response, document: error_document, socket, .. } = match result {
         Ok(response) => response,
         Err(rejection) => {
             ticket.report(classification.outcome);
-            return Err(rejection.into());
+            return Err(rejection);
         }
     };
     // A failure is reported at once. A success is reported at the last byte.

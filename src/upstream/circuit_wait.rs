@@ -13,10 +13,10 @@ use actix_web::http::Method;
 use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Level, Permit, clock};
 use tidegate_config::Priority;
 
-use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::request::BodyLength;
 use crate::telemetry::record::Record;
+use crate::upstream::UpstreamRejection;
 use crate::upstream::body::REPLAY_BYTES_MAX;
 use crate::upstream::request::is_idempotent;
 use crate::worker::Worker;
@@ -67,7 +67,7 @@ pub(super) async fn acquire(
     bucket: &Bucket,
     request: AttemptRequest,
     record: &mut Record,
-) -> Result<AttemptGrant, GatewayError> {
+) -> Result<AttemptGrant, UpstreamRejection> {
     let AttemptRequest { permit, circuit, priority, is_replayable, counts_for_circuit, deadline } = request;
     let breaker = &bucket.breaker;
     if let Some(permit) = permit {

@@ -42,8 +42,6 @@ mod misdirected;
 mod outcome;
 mod proxied_request;
 mod proxy_body;
-#[cfg(feature = "bench")]
-pub(crate) mod raw;
 pub(crate) mod reachability;
 mod rename_plan;
 mod request;
@@ -65,6 +63,7 @@ use crate::shortage::Shortage;
 use crate::upstream::store_clock::ClockSkew;
 use crate::upstream::tls_failure::TlsFailure;
 use actix_web::http::StatusCode;
+use tidegate_actors::{BreakerRejection, PoolRejection};
 
 pub(crate) use appended_errors::DeniedErrors;
 pub(crate) use body_plan::{BodyPlan, declared_body};
@@ -126,6 +125,24 @@ pub(crate) enum UpstreamRejection {
     InvalidTarget,
     /// The upload was cut because memory is exhausted.
     MemoryPressure,
+    /// The copy source is malformed, or cannot be mapped to the upstream.
+    CopySourceDenied,
+    /// The circuit refused an attempt.
+    Breaker(BreakerRejection),
+    /// The bucket's gate had no permit for an attempt.
+    Pool(PoolRejection),
+}
+
+impl From<BreakerRejection> for UpstreamRejection {
+    fn from(rejection: BreakerRejection) -> Self {
+        Self::Breaker(rejection)
+    }
+}
+
+impl From<PoolRejection> for UpstreamRejection {
+    fn from(rejection: PoolRejection) -> Self {
+        Self::Pool(rejection)
+    }
 }
 
 impl UpstreamRejection {

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
 
-use crate::auth::{AcceptedAuth, AuthRejection};
-use crate::http::error::GatewayError;
+use crate::auth::AcceptedAuth;
 use crate::http::error_reply::REQUEST_ID;
 use crate::router::Bucket;
 use crate::s3::addressing::{self, NamedResource};
@@ -95,7 +94,7 @@ pub(crate) async fn prepare(
     (bucket, key): (&Bucket, Option<KeyId>),
     server: &ServerConfig,
     record: &Record,
-) -> Result<UpstreamRequest, GatewayError> {
+) -> Result<UpstreamRequest, UpstreamRejection> {
     let head = request.head();
     let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
     let keeps_presigned_key = request.names_presigned_key();
@@ -135,7 +134,7 @@ pub(crate) fn prepare_bucket_list(
     (bucket, key): (&Bucket, Option<KeyId>),
     server: &ServerConfig,
     record: &Record,
-) -> Result<UpstreamRequest, GatewayError> {
+) -> Result<UpstreamRequest, UpstreamRejection> {
     let request = ProxiedRequest::BucketList(Box::new(page));
     let head = request.head();
     let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
@@ -208,15 +207,17 @@ fn map_target(
 
 /// Maps the copy source. It must be in this same bucket section. The read permission of the client was checked
 /// before.
-fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
+fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, UpstreamRejection> {
     if bucket.config.kind != Kind::S3 {
         return Ok(head.headers.get(COPY_SOURCE).cloned());
     }
     let source = CopySource::from_request(head.headers, head.uri.query().unwrap_or_default())
-        .map_err(|_| AuthRejection::CopySourceDenied)?;
+        .map_err(|_| UpstreamRejection::CopySourceDenied)?;
     let Some(source) = source else { return Ok(None) };
     let name = bucket.config.upstream.bucket.as_ref().unwrap_or(&source.bucket);
-    HeaderValue::try_from(source.header_value(name)).map(Some).map_err(|_| AuthRejection::CopySourceDenied)
+    HeaderValue::try_from(source.header_value(name))
+        .map(Some)
+        .map_err(|_| UpstreamRejection::CopySourceDenied)
 }
 
 impl UpstreamRequest {

@@ -60,6 +60,12 @@ impl From<&'static str> for FetchError {
     }
 }
 
+impl From<UpstreamRejection> for FetchError {
+    fn from(rejection: UpstreamRejection) -> Self {
+        Self::Gateway(Box::new(rejection.into()))
+    }
+}
+
 impl From<GatewayError> for FetchError {
     fn from(error: GatewayError) -> Self {
         Self::Gateway(Box::new(error))
@@ -125,9 +131,7 @@ async fn fetch_page(
     let is_replayable = upstream::is_replayable(&Method::GET, BodyLength::Empty);
     let grant =
         acquire_grant(worker, section, (OperationClass::List, is_replayable), deadline, record).await?;
-    let page = BucketListPage::new(head, token)
-        .ok_or(UpstreamRejection::InvalidTarget)
-        .map_err(GatewayError::from)?;
+    let page = BucketListPage::new(head, token).ok_or(UpstreamRejection::InvalidTarget)?;
     let server = &worker.shared.config.server;
     let request = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
     let response = upstream::call(worker, section, request, grant, record).await?;
