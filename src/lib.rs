@@ -7,7 +7,10 @@
 mod auth;
 mod buffers;
 mod chaos;
+mod client_address;
 mod descriptors;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz_input;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;

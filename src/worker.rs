@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::Logger;
@@ -12,20 +12,22 @@ use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
 use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
+use crate::buffers::client_wait::WaitReceivers;
+use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
 use crate::descriptors::idle::IdleCloser;
-use crate::gateway::DrainPhase;
 use crate::http::idle_connections::IdleConnections;
 use crate::http::send_buffer::ReservedBytes;
-use crate::http::send_progress::SendWatch;
 use crate::http::tls::ServerTls;
-use crate::router::{Bucket, Router};
+use crate::router::Router;
 use crate::server::AcceptMetrics;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
+use crate::upstream::CallResources;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::client::{ConnectionCounts, UpstreamClient};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
@@ -34,6 +36,22 @@ pub(crate) fn worker_threads(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     }
+}
+
+/// How long a connection without a request yet stays open in the phase `Closing`.
+pub(crate) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+
+/// Phase of the shutdown, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DrainPhase {
+    /// No shutdown was requested.
+    Serving,
+    /// Each response is the last of its connection.
+    Draining,
+    /// The data listener is closed, and idle connections close.
+    Closing,
+    /// The drain timeout is over: unfinished requests and answers are cut off.
+    CuttingOff,
 }
 
 /// The state that all threads share.
@@ -85,6 +103,12 @@ impl Shared {
     }
 }
 
+/// The actors that count waits for clients.
+fn wait_receivers(shared: &Shared) -> WaitReceivers {
+    let pools = shared.router.buckets().iter().map(|bucket| bucket.pool.clone()).collect();
+    WaitReceivers { monitor: shared.actors.monitor.clone(), pools }
+}
+
 /// The state of one worker thread.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -108,7 +132,7 @@ impl Worker {
             .zip(&shared.connections)
             .map(|(bucket, counts)| UpstreamClient::new(bucket, &shared.keyring, counts))
             .collect();
-        let send_watch = SendWatch::new(&shared);
+        let send_watch = SendWatch::new(&shared.config.server, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
         Rc::new(Self { shared, clients, connections, signing_keys, token_cache, send_watch, transfers })
@@ -135,6 +159,12 @@ impl Worker {
             signing_keys: &self.signing_keys,
             token_cache: &self.token_cache,
         }
+    }
+
+    /// What upstream calls use.
+    pub(crate) fn call_resources(&self) -> CallResources<'_> {
+        let monitor = &self.shared.actors.monitor;
+        CallResources { clients: &self.clients, transfers: &self.transfers, monitor }
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {

@@ -10,9 +10,12 @@
 //! measurements and the effect of each socket option: `docs/design/buffers.md`.
 
 mod budget;
+pub(crate) mod client_wait;
 mod metrics;
 mod pause_policy;
 mod sample;
+mod send_pace;
+pub(crate) mod send_progress;
 mod socket;
 mod sockopt;
 mod transfer;

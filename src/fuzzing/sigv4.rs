@@ -11,7 +11,7 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4::SigningParams;
 
-use crate::fuzzing::Input;
+use crate::fuzz_input::Input;
 use crate::s3::request::Head;
 use crate::s3::sigv2;
 use crate::s3::sigv4::canonical::{percent_encode, signing_key};

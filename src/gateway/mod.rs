@@ -45,11 +45,10 @@ use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
-use crate::worker::{Shared, Worker, worker_threads};
+use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
 use buckets::BucketBuilder;
 
 pub use drain::Reload;
-pub(crate) use drain::{DrainPhase, FIRST_REQUEST_TIME};
 pub use start_error::StartError;
 
 /// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.

@@ -17,13 +17,14 @@ use crate::http::error::GatewayError;
 use crate::http::form::{self, PendingForm};
 use crate::http::request_validation::{self, RequestRejection};
 use crate::http::{bucket_list, cors_preflight, injection, priority};
-use crate::router::{Bucket, RouteRejection};
+use crate::router::RouteRejection;
 use crate::s3::addressing;
 use crate::s3::addressing::NamedResource;
 use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::{DeclaredBody, object_bytes};
-use crate::telemetry::record::Record;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::upstream::{self, PresignedQuery, RegionHeader, UpstreamGrant};
 use crate::worker::Worker;
 
@@ -234,7 +235,8 @@ pub(super) async fn acquire_grant(
     let must_wait = match breaker.check(circuit, now) {
         Ok(_) => false,
         Err(refusal)
-            if is_replayable && upstream::may_wait_for_circuit(worker, bucket, circuit, &refusal) =>
+            if is_replayable
+                && upstream::may_wait_for_circuit(worker.call_resources(), bucket, circuit, &refusal) =>
         {
             true
         }

@@ -8,9 +8,9 @@ use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list};
 use crate::http::error::GatewayError;
-use crate::router::Bucket;
 use crate::s3::request::Head;
-use crate::telemetry::record::Record;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
 use crate::worker::Worker;
 
 /// Authenticates a request. An address over its limit of failures is refused, a failure is charged to the address

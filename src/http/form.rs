@@ -23,9 +23,7 @@ use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, 
 use crate::http::admission::{self, UpstreamCall};
 use crate::http::authentication;
 use crate::http::error::{GatewayError, form_reply};
-use crate::http::error_reply::REQUEST_ID;
 use crate::http::request_validation;
-use crate::router::Bucket;
 use crate::s3::addressing;
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
@@ -34,9 +32,11 @@ use crate::s3::form::policy::PostPolicy;
 use crate::s3::form::success_action::{StoredObject, SuccessAction};
 use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::DeclaredBody;
-use crate::telemetry::record::Record;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::header_names::REQUEST_ID;
+use crate::upstream::record::Record;
 use crate::upstream::{self, FormUpload, UpstreamRejection};
 use crate::worker::Worker;
 

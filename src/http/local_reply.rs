@@ -11,7 +11,7 @@ use crate::http::cors::CorsHeaders;
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
 use crate::http::rate_limit_headers;
-use crate::telemetry::record::Record;
+use crate::upstream::record::Record;
 use crate::upstream::{ProxyBody, RegionHeader};
 use crate::worker::Worker;
 

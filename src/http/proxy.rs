@@ -33,8 +33,9 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 
 use crate::auth;
+use crate::buffers::send_progress::SendProgress;
+use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::admission::{Admitted, UpstreamCall, admit};
-use crate::http::client_address::{AddressSource, ClientAddress};
 use crate::http::error::{GatewayError, location_reply};
 use crate::http::form::{self, AcceptedForm, FormReply};
 use crate::http::local_reply::{CommonHeaders, local_reply, reject};
@@ -42,12 +43,11 @@ use crate::http::multi_delete::{self, DeleteCheck};
 #[cfg(feature = "bench")]
 use crate::http::raw;
 use crate::http::request_validation::RequestRejection;
-use crate::http::send_progress::SendProgress;
 use crate::http::{probes, request_id};
 use crate::s3::late_error;
 use crate::s3::request::{BodyLength, Head};
-use crate::telemetry::record::{Record, RequestInfo};
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
+use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::{self, BodyPlan, ProxiedRequest, ProxyBody, ResponseForward};
 use crate::worker::Worker;
 
@@ -200,7 +200,7 @@ async fn forward(
         }
     }
     worker.shared.chaos.panic_if_armed();
-    let response = upstream::call(worker, bucket, upstream_request, grant, record).await?;
+    let response = upstream::call(worker.call_resources(), bucket, upstream_request, grant, record).await?;
     record.set_response_occupancy(bucket.id);
     if denied_errors.is_some() {
         multi_delete::check_response(response.response.status(), response.response.headers())?;

@@ -13,11 +13,11 @@ use tidegate_config::{Kind, LimitsConfig};
 
 use crate::http::authority::is_authority;
 use crate::http::injection::{self, InjectionFinding};
-use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::late_error;
 use crate::s3::request::{BodyLength, Head};
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
 
 /// Why request validation refused a request.

@@ -20,7 +20,6 @@ use sha2::{Digest, Sha256};
 use tidegate_config::{Checksums, Kind, UploadFraming};
 
 use crate::auth::Caller;
-use crate::router::Bucket;
 use crate::s3::checksum::expected_digest::ExpectedDigests;
 use crate::s3::chunked::ChunkLayout;
 use crate::s3::chunked::decode::Decoder;
@@ -38,6 +37,7 @@ use crate::s3::upload::framing_headers::TrailerOutcome;
 use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::request::is_idempotent;
 
 /// A body that is ready to be sent.

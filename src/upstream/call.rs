@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use actix_http::body::None as NoBody;
 use awc::{ClientResponse, SendClientRequest};
-use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RetryTicket, clock};
+use tidegate_actors::{BreakerTicket, CircuitId, OperationClass, Outcome, Permit, RetryTicket, clock};
 use tidegate_config::Priority;
 
 use crate::buffers::SocketBuffers;
-use crate::router::Bucket;
 use crate::s3::request::Head;
-use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::call_context::CallContext;
+use crate::upstream::call_resources::CallResources;
 use crate::upstream::circuit_wait::{self, AttemptGrant, AttemptRequest};
 use crate::upstream::conditional_write;
 use crate::upstream::credential_feedback;
@@ -26,13 +26,13 @@ use crate::upstream::error_document::ErrorDocumentPrefix;
 use crate::upstream::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::misdirected;
 use crate::upstream::outcome::Classification;
+use crate::upstream::record::Record;
 use crate::upstream::request::{SignatureRetry, UpstreamRequest};
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
 use crate::upstream::retry::{backoff, has_attempts_left, is_client_retry};
 use crate::upstream::store_clock::ClockOffset;
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
-use crate::worker::Worker;
 
 /// The grant for a request: permit of the bucket's gate, circuit, priority and deadline.
 pub(crate) struct UpstreamGrant {
@@ -65,7 +65,7 @@ impl UpstreamResponse {
 
 /// Calls the upstream until a response can be forwarded or no retry is allowed.
 pub(crate) async fn call(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     mut outbound: UpstreamRequest,
     grant: UpstreamGrant,
@@ -75,7 +75,7 @@ pub(crate) async fn call(
     let upstream = &bucket.config.upstream;
     // A key that signs as itself and a preflight use none of the bucket's credentials.
     let needs_no_credential =
-        outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
+        outbound.request.is_preflight() || resources.client(bucket).signs_as_client(outbound.key);
     let read = hedge::read_kind(bucket, &outbound, class);
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the permission to retry to the end of that attempt.
@@ -92,7 +92,7 @@ pub(crate) async fn call(
             deadline: deadline.total,
         };
         let AttemptGrant { mut permit, mut ticket, began } =
-            circuit_wait::acquire(worker, bucket, request, record).await?;
+            circuit_wait::acquire(resources, bucket, request, record).await?;
         credential_feedback::ensure_ready(bucket, &mut permit, needs_no_credential).await;
         let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
@@ -101,7 +101,7 @@ pub(crate) async fn call(
         record.credential = permit.credential();
         let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
         let last = if let Some(hedge_at) = hedge_at {
-            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at, evidence };
+            let race = HedgeRace { resources, bucket, circuit, limits, hedge_at, evidence };
             let (last, permits) =
                 hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record).await;
             AttemptPermits { permit, ticket } = permits;
@@ -109,7 +109,7 @@ pub(crate) async fn call(
             record.credential = permit.credential();
             last
         } else {
-            let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
+            let result = attempt(resources, bucket, &mut outbound, &permit, limits, record).await;
             let context = (bucket, evidence, counts_for_circuit);
             AttemptResult::classify(context, limits, &record.upload_progress, (&permit, &mut ticket), result)
         };
@@ -123,10 +123,10 @@ pub(crate) async fn call(
         drop(retry.take());
         let mut keeps_endpoint = last.is_credential_refused();
         if let Some(ticket) =
-            misdirected::acquire_retry(worker, bucket, &mut outbound, &last.result, record).await
+            misdirected::acquire_retry(resources, bucket, &mut outbound, &last.result, record).await
         {
             (retry, keeps_endpoint) = (Some((Duration::ZERO, ticket)), true);
-        } else if may_retry(worker, bucket, &outbound, &last, record) {
+        } else if may_retry(resources, bucket, &outbound, &last, record) {
             retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
         if let Some((pause, _)) = retry {
@@ -166,7 +166,7 @@ fn conclude(
 
 /// Whether another attempt may follow.
 fn may_retry(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     outbound: &UpstreamRequest,
     last: &AttemptResult,
@@ -181,7 +181,7 @@ fn may_retry(
         && replays
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && may_resend(outbound, is_refused || is_unsent, bucket)
-        && worker.shared.actors.monitor.level() < Level::Critical
+        && !resources.is_critical()
 }
 
 /// Acquires a retry ticket of the bucket and computes the pause before the attempt.
@@ -256,7 +256,7 @@ fn count_retry_result(bucket: &Bucket, record: &Record, classification: &Classif
 
 /// One call, up to the response head.
 async fn attempt(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     permit: &Permit,
@@ -264,7 +264,7 @@ async fn attempt(
     record: &Record,
 ) -> Result<InspectedResponse, UpstreamRejection> {
     let PendingCall { call, context, signed_offset } =
-        prepare_call(worker, bucket, outbound, permit, limits, &record.upload_progress)?;
+        prepare_call(resources, bucket, outbound, permit, limits, &record.upload_progress)?;
     let response = match map_send_error(
         with_timeouts(call, limits, &context, &bucket.late_calls).await,
         &context.upload_progress,
@@ -293,14 +293,14 @@ pub(super) struct PendingCall {
 
 /// Builds and signs a request. The returned call is sent when it is polled.
 pub(super) fn prepare_call(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     permit: &Permit,
     limits: AttemptLimits,
     upload_progress: &Rc<UploadProgress>,
 ) -> Result<PendingCall, UpstreamRejection> {
-    let client = worker.client(bucket);
+    let client = resources.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = match outbound.request.is_preflight() {
         true => None,
@@ -321,7 +321,7 @@ pub(super) fn prepare_call(
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             let now = clock::now();
             upload_progress.begin(now);
-            upload_progress.begin_transfer(&worker.transfers, now);
+            upload_progress.begin_transfer(resources.transfers, now);
             // The connection sends the body, see `body_writer.rs`.
             (request.send_body(NoBody::new()), Some(upload))
         }

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tidegate_actors::{FailureCause, Outcome, clock};
 use tokio::time::timeout_at;
 
-use crate::router::Bucket;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::call::UpstreamResponse;
 use crate::upstream::error_document::RemainingBody;
 use crate::upstream::failure_attribution;

@@ -19,9 +19,9 @@ use tidegate_config::{Addressing, Kind};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::router::Bucket;
 use crate::s3::target;
 use crate::shortage::Shortage;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::client;
 use crate::upstream::credential_feedback::is_credential_error_code;
 use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalResponse, send};

@@ -17,7 +17,7 @@ use actix_web::http::header::{
 };
 use tidegate_config::{ClientAddressHeader, ServerConfig};
 
-use crate::http::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
+use crate::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
 use crate::s3::addressing;
 use crate::s3::request::Head;
 use crate::upstream::client_scheme;
@@ -136,7 +136,7 @@ mod tests {
     use tidegate_config::Network;
 
     use super::*;
-    use crate::http::client_address::AddressSource;
+    use crate::client_address::AddressSource;
 
     fn sent(peer: &str, header: ClientAddressHeader, lines: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();

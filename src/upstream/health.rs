@@ -16,7 +16,7 @@ use tidegate_config::HealthCheckConfig;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::router::Bucket;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::client;
 use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
 use crate::worker::Shared;

@@ -18,8 +18,8 @@ use tidegate_actors::{BucketId, EndpointId, clock};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::router::Bucket;
 use crate::shortage::Shortage;
+use crate::upstream::bucket::Bucket;
 use crate::worker::Shared;
 
 /// Starts the tasks of all buckets that probe.

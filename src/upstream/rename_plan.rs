@@ -14,7 +14,6 @@ use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use tidegate_config::{Addressing, Kind, ServerConfig};
 
-use crate::router::Bucket;
 use crate::s3::addressing::{self, NamedResource};
 use crate::s3::bucket_elements::ResponseDocument;
 use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
@@ -22,6 +21,7 @@ use crate::s3::late_error;
 use crate::s3::percent::percent_decode;
 use crate::s3::request::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::destination::Destination;
 use crate::upstream::response_body::{ResponseBody, TransferError};
 

@@ -11,8 +11,6 @@ use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
 
 use crate::auth::AcceptedAuth;
-use crate::http::error_reply::REQUEST_ID;
-use crate::router::Bucket;
 use crate::s3::addressing::{self, NamedResource};
 use crate::s3::checksum::body_digests;
 use crate::s3::chunked::encode::Encoder;
@@ -22,10 +20,10 @@ use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::s3::sigv4::query::{is_presign_parameter, without_presigned_proof};
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::{target, upload};
-use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::body_plan::{self, BodyPlan, PreparedBody, Reframing};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::client::UpstreamClient;
 use crate::upstream::credentials::InjectedHeaders;
 use crate::upstream::deadline::Deadline;
@@ -34,7 +32,9 @@ use crate::upstream::forwarded::ForwardingHeaders;
 use crate::upstream::header_filter::{
     ConnectionOptions, RequestHeaderFilter, forwards_in_preflight, is_checksum_parameter,
 };
+use crate::upstream::header_names::REQUEST_ID;
 use crate::upstream::proxied_request::{BucketListPage, ProxiedRequest};
+use crate::upstream::record::Record;
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 
 /// The parts of a request that do not change between attempts.

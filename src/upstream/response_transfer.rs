@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tidegate_actors::clock;
 
+use crate::buffers::send_progress::SendProgress;
 use crate::buffers::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer, TransferGate};
-use crate::http::send_progress::SendProgress;
 use crate::worker::Worker;
 
 /// Holds only the socket while the body is small.

@@ -13,6 +13,8 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use rand::Rng;
 use tidegate_config::RetryConfig;
 
+use crate::telemetry::metrics::RetryAfterAnomaly;
+
 /// Longest `Retry-After` that the gateway waits for. If the upstream asks for more, its response is forwarded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 const SDK_REQUEST: HeaderName = HeaderName::from_static("amz-sdk-request");
@@ -65,30 +67,6 @@ pub(crate) struct UpstreamRetryAfter {
     pub(crate) wait: Option<Duration>,
     /// Set if the value is unusual.
     pub(crate) anomaly: Option<RetryAfterAnomaly>,
-}
-
-/// Unusual values of `Retry-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RetryAfterAnomaly {
-    /// Neither whole seconds nor a date. It is ignored.
-    Malformed,
-    /// A date in the past. It counts as zero.
-    Past,
-    /// Longer than the maximum. It is capped.
-    Capped,
-}
-
-impl RetryAfterAnomaly {
-    pub(crate) const ALL: [Self; 3] = [Self::Malformed, Self::Past, Self::Capped];
-
-    /// The value of the metric label.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Past => "past",
-            Self::Capped => "capped",
-        }
-    }
 }
 
 impl UpstreamRetryAfter {

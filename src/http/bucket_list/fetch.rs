@@ -18,11 +18,11 @@ use tidegate_actors::OperationClass;
 use crate::auth::{self, Caller};
 use crate::http::admission::acquire_grant;
 use crate::http::error::GatewayError;
-use crate::router::Bucket;
 use crate::s3::bucket_list::{ListedBucket, parse};
 use crate::s3::request::{BodyLength, Head};
-use crate::telemetry::record::Record;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, UpstreamRejection, error_code};
 use crate::worker::Worker;
 
@@ -134,7 +134,7 @@ async fn fetch_page(
     let page = BucketListPage::new(head, token).ok_or(UpstreamRejection::InvalidTarget)?;
     let server = &worker.shared.config.server;
     let request = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
-    let response = upstream::call(worker, section, request, grant, record).await?;
+    let response = upstream::call(worker.call_resources(), section, request, grant, record).await?;
     let status = response.response.status();
     let is_success = status.is_success();
     let code = response.error_code();

@@ -27,11 +27,11 @@ use tidegate_config::Kind;
 use crate::auth::{self, Caller};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::request_validation;
-use crate::router::Bucket;
 use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
 use crate::s3::request::Head;
-use crate::telemetry::record::Record;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::worker::Worker;
 
 use fetch::{ListFetch, fetch};

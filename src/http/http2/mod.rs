@@ -53,15 +53,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferRetention, OpenSocket};
-use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
-use crate::http::client_address::AddressSource;
+use crate::client_address::AddressSource;
 use crate::http::connection::{ClientConnection, log_rejected};
 use crate::http::http1::ClientTransport;
 use crate::http::idle_connections::IdleSlot;
 use crate::http::send_buffer::ConnectionBuffer;
-use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
+use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
 use connection_state::ConnectionState;
 use exchange::Exchange;
 use inbound_body::InboundBody;

@@ -16,13 +16,13 @@ use tidegate_actors::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::http::client_address::ClientAddress;
-use crate::http::client_wait::Occupancy;
+use crate::buffers::client_wait::Occupancy;
+use crate::buffers::send_progress::SendProgress;
+use crate::client_address::ClientAddress;
 use crate::http::cors::CorsHeaders;
-use crate::http::send_progress::SendProgress;
-use crate::router::Bucket;
 use crate::s3::addressing::NamedResource;
 use crate::upstream::RegionHeader;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::upload_progress::{MinBodyRate, UploadProgress};
 use crate::worker::Worker;
 
