@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::Logger;
-use tidegate_actors::Actors;
+use tidegate_actors::{Actors, BucketId};
 use tidegate_config::Config;
 use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
 use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
+use crate::buffers::ReservedBytes;
 use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
-use crate::descriptors::idle::IdleCloser;
-use crate::http::idle_connections::IdleConnections;
-use crate::http::send_buffer::ReservedBytes;
-use crate::http::tls::ServerTls;
 use crate::router::Router;
 use crate::server::AcceptMetrics;
+use crate::server::idle_closer::IdleCloser;
+use crate::server::idle_connections::IdleConnections;
+use crate::server::tls::ServerTls;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::CallResources;
-use crate::upstream::bucket::Bucket;
+use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 use crate::upstream::client::{ConnectionCounts, UpstreamClient};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
@@ -96,10 +96,25 @@ impl Shared {
         *self.drain.borrow() != DrainPhase::Serving
     }
 
+    /// What the authorization of a request to this bucket reads: the keys, and whether a bucket name routes to the bucket.
+    pub(crate) fn authorization(&self, id: BucketId) -> (&Keyring, impl Fn(&str) -> bool) {
+        (&self.keyring, move |name: &str| self.router.routes_to(name, id))
+    }
+
     /// The reason of a request that ends without its complete response, if nothing else is known: the client has
     /// closed its connection, unless the gateway has.
     pub(crate) fn unfinished_reason(&self) -> &'static str {
         if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
+    }
+}
+
+impl ConfiguredBuckets for Shared {
+    fn buckets(&self) -> &[Bucket] {
+        self.router.buckets()
+    }
+
+    fn log(&self) -> &Logger {
+        &self.log
     }
 }
 

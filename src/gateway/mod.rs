@@ -26,17 +26,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::auth::{Keyring, Regions};
+use crate::buffers::ReservedBytes;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
-use crate::descriptors::idle::IdleCloser;
-use crate::http::idle_connections::IdleConnections;
 use crate::http::listener;
-use crate::http::send_buffer::ReservedBytes;
-use crate::http::tls::{CertificateReload, ServerTls};
 use crate::pressure;
 use crate::router::Router;
+use crate::server::idle_closer::IdleCloser;
+use crate::server::idle_connections::IdleConnections;
+use crate::server::tls::{CertificateReload, ServerTls};
 use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };

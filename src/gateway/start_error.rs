@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use super::jwks_fetcher::TokenSourceError;
-use crate::http::tls::KeyPairError;
+use crate::server::tls::KeyPairError;
 use crate::upstream::credentials::sources::CredentialSourceError;
 use crate::upstream::tls::TlsError;
 

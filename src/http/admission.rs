@@ -117,8 +117,7 @@ pub(super) async fn admit(
             .await;
     }
     let caller = authenticate_and_charge(worker, Some(bucket), class, head, record).await?;
-    let routes_here = |name: &str| shared.router.routes_to(name, bucket.id);
-    authorize(&caller, (bucket.auth(), &name), head, &operation, (&shared.keyring, routes_here))?;
+    authorize(&caller, (bucket.auth(), &name), head, &operation, shared.authorization(bucket.id))?;
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     if bucket.config.kind == Kind::S3 {
         auth::check_overrides(&caller, &query, signs, &bucket.config.anonymous)?;

@@ -135,15 +135,10 @@ pub(super) async fn receive(
     let key = fields.key()?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
-    let authenticated = authenticate_form(&fields, bucket.auth(), worker.auth_context()).await;
-    let caller = authentication::charge(
-        worker,
-        Some(bucket),
-        OperationClass::Write,
-        authenticated.map_err(GatewayError::from),
-        record,
-    )
-    .await?;
+    let authenticated =
+        authenticate_form(&fields, bucket.auth(), worker.auth_context()).await.map_err(GatewayError::from);
+    let caller =
+        authentication::charge(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
     let named = addressing::resolve(form.uri, form.headers, &shared.config.server.base_domains);
     let policy = fields.get("policy").map(PostPolicy::parse).transpose()?;
@@ -160,8 +155,7 @@ pub(super) async fn receive(
     admission::check_injection(worker, bucket, head.uri, record)?;
     let rest = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains).key;
     let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
-    let routes_here = |name: &str| shared.router.routes_to(name, bucket.id);
-    authorize(&caller, (bucket.auth(), &named.bucket), head, &operation, (&shared.keyring, routes_here))?;
+    authorize(&caller, (bucket.auth(), &named.bucket), head, &operation, shared.authorization(bucket.id))?;
 
     // 3 monitor: the slot, after the signature is verified
     let slot = shared.actors.monitor.acquire_slot()?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use slog::Logger;
 use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHandle};
 use tidegate_config::BucketConfig;
 use tokio::sync::Semaphore;
@@ -54,4 +55,11 @@ impl Bucket {
     pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
         self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())
     }
+}
+
+/// All configured buckets, and the log: what the background tasks of upstreams use.
+pub(crate) trait ConfiguredBuckets: 'static {
+    fn buckets(&self) -> &[Bucket];
+
+    fn log(&self) -> &Logger;
 }

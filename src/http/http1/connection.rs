@@ -23,7 +23,7 @@ use crate::buffers::{BufferRetention, OpenSocket};
 use crate::http::http1::head::{HeadError, HeadScanner};
 use crate::http::http1::request_buffer::RequestBuffer;
 use crate::http::http1::write_buffer::WriteBuffer;
-use crate::http::idle_connections::{IdleSlot, REQUEST_GRACE};
+use crate::server::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
 use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
 

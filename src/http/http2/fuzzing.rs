@@ -10,7 +10,7 @@ use super::frames::{Frame, FrameScanner, FrameSink};
 use super::header_block::{BlockFindings, BlockScanner};
 use super::*;
 use crate::fuzz_input::{Input, split};
-use crate::http::idle_connections::IdleConnections;
+use crate::server::idle_connections::IdleConnections;
 
 /// The most bytes that the loop sends beyond a multiple of its input: each frame may get a response, and bodies are
 /// echoed.
