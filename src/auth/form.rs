@@ -7,32 +7,13 @@ use tidegate_actors::{ClientIdentity, clock};
 use tidegate_config::Access;
 
 use crate::auth::regions::AcceptedRegions;
-use crate::auth::{AuthContext, AuthRejection, BucketAuth, Caller, Keyring, missing_auth, sigv2_auth};
+use crate::auth::{
+    AuthContext, AuthRejection, BucketAuth, Caller, FormAuthRejection, Keyring, missing_auth, sigv2_auth,
+};
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
 use crate::s3::sigv4::canonical::ALGORITHM;
 use crate::s3::sigv4::{PresentedSignature, SignatureRejection};
-
-/// Why the sender of a form was not authenticated.
-#[derive(Debug)]
-pub(crate) enum FormAuthRejection {
-    /// A field is missing or malformed.
-    Form(FormRejection),
-    /// The signature was rejected, or is missing.
-    Auth(AuthRejection),
-}
-
-impl From<FormRejection> for FormAuthRejection {
-    fn from(rejection: FormRejection) -> Self {
-        Self::Form(rejection)
-    }
-}
-
-impl From<AuthRejection> for FormAuthRejection {
-    fn from(rejection: AuthRejection) -> Self {
-        Self::Auth(rejection)
-    }
-}
 
 /// Rejects a form from its head alone, if the bucket's configuration accepts no form at all.
 pub(crate) fn check_form_possible(bucket: BucketAuth<'_>, keyring: &Keyring) -> Result<(), AuthRejection> {

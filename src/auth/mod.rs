@@ -11,6 +11,7 @@
 
 mod context;
 mod form;
+mod form_rejection;
 pub(crate) mod jwt;
 mod keyring;
 mod multi_delete;
@@ -41,7 +42,8 @@ use presented_auth::{PresentedAuth, RepeatedHeader};
 use regions::AcceptedRegions;
 
 pub(crate) use context::{AuthContext, BucketAuth};
-pub(crate) use form::{FormAuthRejection, authenticate_form, check_form_possible};
+pub(crate) use form::{authenticate_form, check_form_possible};
+pub(crate) use form_rejection::FormAuthRejection;
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::parse_keys as delete_keys;

@@ -38,7 +38,7 @@ use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::request::is_idempotent;
+use crate::upstream::retry::is_idempotent;
 
 /// A body that is ready to be sent.
 pub(super) struct PreparedBody {

@@ -2,37 +2,31 @@
 //!
 //! Hedged reads, with two attempts at a time, are in `hedge.rs`. Design: `docs/design/retries-and-hedging.md`.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use actix_http::body::None as NoBody;
-use awc::{ClientResponse, SendClientRequest};
-use tidegate_actors::{BreakerTicket, CircuitId, OperationClass, Outcome, Permit, RetryTicket, clock};
+use tidegate_actors::{BreakerTicket, CircuitId, OperationClass, Outcome, Permit, RetryTicket};
 use tidegate_config::Priority;
 
-use crate::buffers::SocketBuffers;
 use crate::s3::request::Head;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::call_context::CallContext;
 use crate::upstream::call_resources::CallResources;
 use crate::upstream::circuit_wait::{self, AttemptGrant, AttemptRequest};
 use crate::upstream::conditional_write;
 use crate::upstream::credential_feedback;
 use crate::upstream::deadline::Deadline;
-use crate::upstream::error_document::ErrorDocumentPrefix;
 use crate::upstream::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::misdirected;
 use crate::upstream::outcome::Classification;
+use crate::upstream::prepared_call::{PendingCall, prepare_call};
 use crate::upstream::record::Record;
 use crate::upstream::request::{SignatureRetry, UpstreamRequest};
+use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
 use crate::upstream::retry::{backoff, has_attempts_left, is_client_retry};
-use crate::upstream::store_clock::ClockOffset;
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
-use crate::upstream::upload_progress::UploadProgress;
 
 /// The grant for a request: permit of the bucket's gate, circuit, priority and deadline.
 pub(crate) struct UpstreamGrant {
@@ -42,25 +36,6 @@ pub(crate) struct UpstreamGrant {
     pub(crate) priority: Priority,
     pub(crate) deadline: Deadline,
     pub(crate) class: OperationClass,
-}
-
-/// A response with a body that has not been read, and the permits that it holds.
-pub(crate) struct UpstreamResponse {
-    pub(crate) response: ClientResponse,
-    /// The part of the body that was read to find the error code.
-    pub(crate) error_document: Option<ErrorDocumentPrefix>,
-    pub(crate) permit: Permit,
-    /// Set if the outcome is known only at the last byte.
-    pub(crate) ticket: Option<BreakerTicket>,
-    /// The socket of the connection that the response comes from.
-    pub(crate) socket: Option<Rc<SocketBuffers>>,
-}
-
-impl UpstreamResponse {
-    /// The error code of an error document, if it was read.
-    pub(crate) fn error_code(&self) -> Option<String> {
-        self.error_document.as_ref().and_then(ErrorDocumentPrefix::code)
-    }
 }
 
 /// Calls the upstream until a response can be forwarded or no retry is allowed.
@@ -281,50 +256,4 @@ async fn attempt(
     let call_info =
         CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
     check_head(response, call_info, context.socket()).await
-}
-
-/// A call that starts when it is first polled.
-pub(super) struct PendingCall {
-    pub(super) call: SendClientRequest,
-    pub(super) context: Rc<CallContext>,
-    /// The clock offset of the signature. None if the request is not signed.
-    pub(super) signed_offset: Option<ClockOffset>,
-}
-
-/// Builds and signs a request. The returned call is sent when it is polled.
-pub(super) fn prepare_call(
-    resources: CallResources<'_>,
-    bucket: &Bucket,
-    outbound: &mut UpstreamRequest,
-    permit: &Permit,
-    limits: AttemptLimits,
-    upload_progress: &Rc<UploadProgress>,
-) -> Result<PendingCall, UpstreamRejection> {
-    let client = resources.client(bucket);
-    let destination = &bucket.destinations[permit.endpoint().0];
-    let signer = match outbound.request.is_preflight() {
-        true => None,
-        false => client.signer(outbound.key, &bucket.credentials, permit.credential())?,
-    };
-    let clock = bucket.clock(permit.endpoint());
-    let signed_offset = signer
-        .as_ref()
-        .map(|_| outbound.signature_retry.take_offset().unwrap_or_else(|| clock.offset(limits.began)));
-    let signer = signer.as_deref().zip(signed_offset);
-    let request = outbound
-        .build(client, (signer, permit.credential()), destination, (limits.deadline, limits.began))
-        .ok_or(UpstreamRejection::InvalidTarget)?;
-    let (call, upload) = match &mut outbound.body {
-        RequestBody::None => (request.send_body(NoBody::new()), None),
-        RequestBody::Buffered(bytes) => (request.send_body(bytes.clone()), None),
-        RequestBody::Stream(upload) => {
-            let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
-            let now = clock::now();
-            upload_progress.begin(now);
-            upload_progress.begin_transfer(resources.transfers, now);
-            // The connection sends the body, see `body_writer.rs`.
-            (request.send_body(NoBody::new()), Some(upload))
-        }
-    };
-    Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
 }

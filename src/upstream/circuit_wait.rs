@@ -19,7 +19,7 @@ use crate::upstream::body::REPLAY_BYTES_MAX;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::call_resources::CallResources;
 use crate::upstream::record::Record;
-use crate::upstream::request::is_idempotent;
+use crate::upstream::retry::is_idempotent;
 
 /// Whether the head of a request allows to repeat it, so that it may wait for its circuit.
 pub(crate) fn is_replayable(method: &Method, length: BodyLength) -> bool {

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tidegate_actors::{Outcome, clock};
 
 use crate::upstream::bucket::Bucket;
-use crate::upstream::call::UpstreamResponse;
+use crate::upstream::response::UpstreamResponse;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
-use actix_web::http::{Method, Uri, uri};
+use actix_web::http::{Uri, uri};
 use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
@@ -35,6 +35,7 @@ use crate::upstream::header_filter::{
 use crate::upstream::header_names::REQUEST_ID;
 use crate::upstream::proxied_request::{BucketListPage, ProxiedRequest};
 use crate::upstream::record::Record;
+use crate::upstream::retry::is_idempotent;
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 
 /// The parts of a request that do not change between attempts.
@@ -160,10 +161,6 @@ pub(crate) fn prepare_bucket_list(
         signature_retry: SignatureRetry::Unused,
         request,
     })
-}
-
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
 /// Maps the target. Only the bucket's name changes: to the upstream's name, in the place where the upstream expects

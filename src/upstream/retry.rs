@@ -9,6 +9,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use rand::Rng;
 use tidegate_config::RetryConfig;
@@ -93,6 +94,11 @@ impl UpstreamRetryAfter {
             Err(anomaly) => Self { wait: None, anomaly: Some(anomaly) },
         }
     }
+}
+
+/// Whether a method may be sent twice.
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
 #[cfg(test)]
