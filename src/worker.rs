@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::Logger;
-use tidegate_actors::{Actors, BucketId};
+use tidegate_actors::{Actors, BucketId, MonitorHandle};
 use tidegate_config::Config;
 use tokio::sync::watch;
 
@@ -26,9 +26,9 @@ use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
-use crate::upstream::CallResources;
 use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 use crate::upstream::client::{ConnectionCounts, UpstreamClient};
+use crate::upstream::{CallResources, RequestHost};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
 pub(crate) fn worker_threads(config: &Config) -> usize {
@@ -184,5 +184,57 @@ impl Worker {
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {
         &self.clients[bucket.id.index()]
+    }
+}
+
+impl ConfiguredBuckets for Worker {
+    fn buckets(&self) -> &[Bucket] {
+        self.shared.router.buckets()
+    }
+
+    fn log(&self) -> &Logger {
+        &self.shared.log
+    }
+}
+
+impl RequestHost for Worker {
+    fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    fn keyring(&self) -> &Keyring {
+        &self.shared.keyring
+    }
+
+    fn redaction(&self) -> &Redaction {
+        &self.shared.redaction
+    }
+
+    fn metrics(&self) -> &RequestMetrics {
+        &self.shared.metrics
+    }
+
+    fn monitor(&self) -> &MonitorHandle {
+        &self.shared.actors.monitor
+    }
+
+    fn send_watch(&self) -> &Rc<SendWatch> {
+        &self.send_watch
+    }
+
+    fn transfers(&self) -> &Rc<Transfers> {
+        &self.transfers
+    }
+
+    fn buffer_budget(&self) -> &Arc<BufferBudget> {
+        &self.shared.buffer_budget
+    }
+
+    fn connections(&self) -> &[ConnectionCounts] {
+        &self.shared.connections
+    }
+
+    fn unfinished_reason(&self) -> &'static str {
+        self.shared.unfinished_reason()
     }
 }

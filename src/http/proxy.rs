@@ -75,7 +75,7 @@ pub(crate) async fn proxy(
     match handled {
         Ok(Ok(Handled::Upstream(forward))) => {
             let common_headers = CommonHeaders::of(&worker, &mut record);
-            common_headers.apply(upstream::forward_response(&worker, forward, record))
+            common_headers.apply(upstream::forward_response(Rc::<Worker>::clone(&worker), forward, record))
         }
         Ok(Ok(Handled::Local(response))) => {
             record.status = response.status().as_u16();
@@ -95,7 +95,7 @@ fn new_record(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
         peer.resolve_client(&server.trusted_proxies, server.client_address_header, &head.headers)
     });
     let info = RequestInfo { method: head.method.clone(), uri: head.uri.clone(), peer, client };
-    let mut record = Box::new(Record::new(worker, request_id::of(&head.headers), info));
+    let mut record = Box::new(Record::new(Rc::<Worker>::clone(worker), request_id::of(&head.headers), info));
     record.send_progress = request.extensions_mut().remove::<Rc<SendProgress>>();
     record
 }

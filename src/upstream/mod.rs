@@ -49,6 +49,7 @@ pub(crate) mod reachability;
 pub(crate) mod record;
 mod rename_plan;
 mod request;
+mod request_host;
 mod resolver;
 mod response;
 pub(crate) mod response_body;
@@ -83,6 +84,7 @@ pub(crate) use proxied_request::{BucketListPage, FormUpload, PresignedQuery, Pro
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use rename_plan::{client_scheme, rename_plan};
 pub(crate) use request::{UpstreamRequest, prepare, prepare_bucket_list};
+pub(crate) use request_host::RequestHost;
 pub(crate) use response_body::{ResponseForward, forward_response};
 pub(crate) use response_head::shortage_of;
 pub(crate) use timeouts::TimeoutKind;

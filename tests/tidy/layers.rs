@@ -1,32 +1,11 @@
 //! The layers of ARCHITECTURE.md: an import goes down, and files import each other in a circle only where a list names them.
 //!
-//! A module may use its own child modules by relative paths; these are no imports. Each exception has a reason, and fails the test when it is
-//! not needed any more.
+//! A module may use its own child modules by relative paths; these are no imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::imports::Imports;
 use crate::tidy::sources;
-
-/// Imports that go up: the file, the folder or file of the upper layer, and the reason.
-const EXCEPTIONS: [(&str, &str, &str); 4] = [
-    (
-        "src/upstream/record.rs",
-        "worker",
-        "a record writes itself when it is dropped, with the log and the metrics of its worker",
-    ),
-    (
-        "src/upstream/record.rs",
-        "http",
-        "a record carries the CORS headers of its response, which http computes",
-    ),
-    (
-        "src/upstream/response_body.rs",
-        "worker",
-        "the body of a response owns the record and its worker until its last byte",
-    ),
-    ("src/upstream/response_transfer.rs", "worker", "as response_body.rs, for the transfers of the worker"),
-];
 
 /// Files that import each other in a circle, with the reason.
 const CYCLES: [(&[&str], &str); 16] = [
@@ -156,18 +135,14 @@ fn imports_go_down() {
         folders,
         "the list under `Layers` in ARCHITECTURE.md has each folder and each file of src/ once"
     );
-    let upward = upward(&imports, &layers);
-    let excepted: BTreeSet<_> = EXCEPTIONS.iter().map(|(file, used, _)| (*file, *used)).collect();
-    let new: Vec<_> =
-        upward.difference(&excepted).map(|(file, used)| format!("  {file} -> {used}")).collect();
+    let upward: Vec<_> =
+        upward(&imports, &layers).into_iter().map(|(file, used)| format!("  {file} -> {used}")).collect();
     assert!(
-        new.is_empty(),
+        upward.is_empty(),
         "imports from a lower layer to the same or a higher one (ARCHITECTURE.md, Layers):\n{}\n  -> move the item down, or pass it as an \
          argument",
-        new.join("\n")
+        upward.join("\n")
     );
-    let stale: Vec<_> = excepted.difference(&upward).collect();
-    assert!(stale.is_empty(), "these exceptions are not needed any more, remove them: {stale:?}");
 }
 
 #[test]
