@@ -115,12 +115,12 @@ pub(crate) async fn call(
             held_permit = Some(permit);
             continue;
         }
-        return conclude(bucket, record, last, ticket, permit);
+        return finish_attempts(bucket, record, last, ticket, permit);
     }
 }
 
 /// The response or the rejection of a call after its last attempt.
-fn conclude(
+fn finish_attempts(
     bucket: &Bucket,
     record: &Record,
     last: AttemptResult,

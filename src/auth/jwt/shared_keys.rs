@@ -1,8 +1,8 @@
 //! The current keys, shared by all worker threads.
 //!
-//! Requests read the published keys and never fetch. One task fetches and publishes them (`gateway/jwks_fetcher.rs`). A token that names an unknown
-//! key may be signed with a new one, so it wakes the task, at most twice a minute, and all such requests wait for the same refresh. Tokens
-//! with invented key names therefore cause almost no load on the issuer.
+//! Requests read the published keys and never fetch. One task fetches and publishes them (`gateway/jwks_fetcher.rs`). A token that names an
+//! unknown key may be signed with a new one, so it wakes the task, at most twice a minute, and all such requests wait for the same refresh.
+//! Tokens with invented key names therefore cause almost no load on the issuer.
 //!
 //! ```text
 //! first refresh running ──▶ loaded ◀── a refresh succeeds: the new keys replace the fetched ones
