@@ -7,7 +7,10 @@
 mod auth;
 mod buffers;
 mod chaos;
+mod client_address;
 mod descriptors;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz_input;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;
@@ -22,13 +25,12 @@ mod s3;
 mod scratch;
 mod server;
 mod shortage;
-pub mod startup_check;
 mod status;
 pub mod telemetry;
 mod upstream;
 mod worker;
 
 pub use descriptors::raise_limit as raise_descriptor_limit;
-pub use gateway::{Gateway, Reload, RunningGateway, StartError};
+pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
 #[cfg(feature = "bench")]
 pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};

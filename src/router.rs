@@ -5,20 +5,12 @@
 //! under a glob use no memory. `s3/addressing.rs` finds the name in the Host or in the path.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHandle};
-use tidegate_config::{BucketConfig, Pattern, is_bucket_name};
-use tokio::sync::Semaphore;
+use tidegate_actors::BucketId;
+use tidegate_config::{Pattern, is_bucket_name};
 
 use crate::auth::AcceptedAuth;
-use crate::telemetry::metrics::BucketMetrics;
-use crate::upstream::credentials::CredentialSource;
-use crate::upstream::destination::Destination;
-use crate::upstream::dialer::Dialer;
-use crate::upstream::header_filter::RequestHeaderFilter;
-use crate::upstream::late_calls::LateCalls;
-use crate::upstream::store_clock::StoreClock;
+use crate::upstream::bucket::Bucket;
 
 /// Why no bucket matches a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,42 +19,6 @@ pub(crate) enum RouteRejection {
     NoSuchBucket(String),
     /// The path is `/`.
     NoBucket,
-}
-
-/// A bucket with everything the request path needs of it.
-pub(crate) struct Bucket {
-    pub(crate) id: BucketId,
-    pub(crate) name: String,
-    pub(crate) config: BucketConfig,
-    /// The ways of authentication that it accepts.
-    pub(crate) accepted_auth: AcceptedAuth,
-    /// The client's headers that are forwarded to its upstream.
-    pub(crate) header_filter: Arc<RequestHeaderFilter>,
-    /// The address of each endpoint, in the order of the configuration.
-    pub(crate) destinations: Vec<Destination>,
-    /// The clock of each endpoint, in the same order.
-    pub(crate) clocks: Vec<StoreClock>,
-    pub(crate) dialer: Arc<Dialer>,
-    /// The credentials that sign its requests.
-    pub(crate) credentials: CredentialSource,
-    pub(crate) pool: PoolHandle,
-    pub(crate) breaker: BreakerHandle,
-    pub(crate) metrics: BucketMetrics,
-    pub(crate) late_calls: LateCalls,
-    /// Permits for preflights at its store.
-    pub(crate) preflight_permits: Arc<Semaphore>,
-}
-
-impl Bucket {
-    /// The clock of an endpoint.
-    pub(crate) fn clock(&self, endpoint: EndpointId) -> &StoreClock {
-        &self.clocks[endpoint.0]
-    }
-
-    /// The name of a credential (C4).
-    pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
-        self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())
-    }
 }
 
 /// All buckets.
@@ -97,6 +53,11 @@ impl Router {
         }
         let found = self.exact.get(name).or_else(|| self.glob(name)).map(|id| self.bucket(*id));
         found.ok_or_else(|| RouteRejection::NoSuchBucket(name.chars().take(128).collect()))
+    }
+
+    /// Whether a client's bucket name routes to this bucket.
+    pub(crate) fn routes_to(&self, name: &str, id: BucketId) -> bool {
+        self.route(name).is_ok_and(|routed| routed.id == id)
     }
 
     fn glob(&self, name: &str) -> Option<&BucketId> {

@@ -2,31 +2,33 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::Logger;
-use tidegate_actors::Actors;
+use tidegate_actors::{Actors, BucketId, MonitorHandle};
 use tidegate_config::Config;
 use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
-use crate::auth::{Keyring, Regions, SigningKeyCache, TokenCache};
+use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
+use crate::buffers::ReservedBytes;
+use crate::buffers::client_wait::WaitReceivers;
+use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
-use crate::descriptors::idle::IdleCloser;
-use crate::gateway::DrainPhase;
-use crate::http::idle_connections::IdleConnections;
-use crate::http::send_buffer::ReservedBytes;
-use crate::http::send_progress::SendWatch;
-use crate::http::tls::ServerTls;
-use crate::router::{Bucket, Router};
+use crate::router::Router;
 use crate::server::AcceptMetrics;
+use crate::server::idle_closer::IdleCloser;
+use crate::server::idle_connections::IdleConnections;
+use crate::server::tls::ServerTls;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
+use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 use crate::upstream::client::{ConnectionCounts, UpstreamClient};
+use crate::upstream::{CallResources, RequestHost};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
 pub(crate) fn worker_threads(config: &Config) -> usize {
@@ -34,6 +36,22 @@ pub(crate) fn worker_threads(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     }
+}
+
+/// How long a connection without a request yet stays open in the phase `Closing`.
+pub(crate) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+
+/// Phase of the shutdown, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DrainPhase {
+    /// No shutdown was requested.
+    Serving,
+    /// Each response is the last of its connection.
+    Draining,
+    /// The data listener is closed, and idle connections close.
+    Closing,
+    /// The drain timeout is over: unfinished requests and answers are cut off.
+    CuttingOff,
 }
 
 /// The state that all threads share.
@@ -78,11 +96,32 @@ impl Shared {
         *self.drain.borrow() != DrainPhase::Serving
     }
 
+    /// What the authorization of a request to this bucket reads: the keys, and whether a bucket name routes to the bucket.
+    pub(crate) fn authorization(&self, id: BucketId) -> (&Keyring, impl Fn(&str) -> bool) {
+        (&self.keyring, move |name: &str| self.router.routes_to(name, id))
+    }
+
     /// The reason of a request that ends without its complete response, if nothing else is known: the client has
     /// closed its connection, unless the gateway has.
     pub(crate) fn unfinished_reason(&self) -> &'static str {
         if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
     }
+}
+
+impl ConfiguredBuckets for Shared {
+    fn buckets(&self) -> &[Bucket] {
+        self.router.buckets()
+    }
+
+    fn log(&self) -> &Logger {
+        &self.log
+    }
+}
+
+/// The actors that count waits for clients.
+fn wait_receivers(shared: &Shared) -> WaitReceivers {
+    let pools = shared.router.buckets().iter().map(|bucket| bucket.pool.clone()).collect();
+    WaitReceivers { monitor: shared.actors.monitor.clone(), pools }
 }
 
 /// The state of one worker thread.
@@ -91,8 +130,8 @@ pub(crate) struct Worker {
     clients: Vec<UpstreamClient>,
     /// The connections of the listener that this thread serves.
     pub(crate) connections: Arc<IdleConnections>,
-    pub(crate) signing_keys: SigningKeyCache,
-    pub(crate) token_cache: TokenCache,
+    signing_keys: SigningKeyCache,
+    token_cache: TokenCache,
     /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
@@ -108,7 +147,7 @@ impl Worker {
             .zip(&shared.connections)
             .map(|(bucket, counts)| UpstreamClient::new(bucket, &shared.keyring, counts))
             .collect();
-        let send_watch = SendWatch::new(&shared);
+        let send_watch = SendWatch::new(&shared.config.server, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
         Rc::new(Self { shared, clients, connections, signing_keys, token_cache, send_watch, transfers })
@@ -121,7 +160,81 @@ impl Worker {
         with_idle.map(|(_, client)| client.close_idle()).sum()
     }
 
+    /// What authentication reads.
+    pub(crate) fn auth_context(&self) -> AuthContext<'_> {
+        let shared = &self.shared;
+        AuthContext {
+            keyring: &shared.keyring,
+            regions: &shared.regions,
+            tokens: shared.tokens.as_ref(),
+            sessions: &shared.actors.sessions,
+            cache_ttl: shared.config.sessions.ttl,
+            base_domains: &shared.config.server.base_domains,
+            redaction: &shared.redaction,
+            signing_keys: &self.signing_keys,
+            token_cache: &self.token_cache,
+        }
+    }
+
+    /// What upstream calls use.
+    pub(crate) fn call_resources(&self) -> CallResources<'_> {
+        let monitor = &self.shared.actors.monitor;
+        CallResources { clients: &self.clients, transfers: &self.transfers, monitor }
+    }
+
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {
         &self.clients[bucket.id.index()]
+    }
+}
+
+impl ConfiguredBuckets for Worker {
+    fn buckets(&self) -> &[Bucket] {
+        self.shared.router.buckets()
+    }
+
+    fn log(&self) -> &Logger {
+        &self.shared.log
+    }
+}
+
+impl RequestHost for Worker {
+    fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    fn keyring(&self) -> &Keyring {
+        &self.shared.keyring
+    }
+
+    fn redaction(&self) -> &Redaction {
+        &self.shared.redaction
+    }
+
+    fn metrics(&self) -> &RequestMetrics {
+        &self.shared.metrics
+    }
+
+    fn monitor(&self) -> &MonitorHandle {
+        &self.shared.actors.monitor
+    }
+
+    fn send_watch(&self) -> &Rc<SendWatch> {
+        &self.send_watch
+    }
+
+    fn transfers(&self) -> &Rc<Transfers> {
+        &self.transfers
+    }
+
+    fn buffer_budget(&self) -> &Arc<BufferBudget> {
+        &self.shared.buffer_budget
+    }
+
+    fn connections(&self) -> &[ConnectionCounts] {
+        &self.shared.connections
+    }
+
+    fn unfinished_reason(&self) -> &'static str {
+        self.shared.unfinished_reason()
     }
 }

@@ -7,18 +7,17 @@ use tidegate_actors::{ClientIdentity, clock};
 use tidegate_config::Access;
 
 use crate::auth::regions::AcceptedRegions;
-use crate::auth::{AuthRejection, Caller, Keyring, missing_auth, sigv2_auth};
-use crate::http::error::GatewayError;
-use crate::router::Bucket;
+use crate::auth::{
+    AuthContext, AuthRejection, BucketAuth, Caller, FormAuthRejection, Keyring, missing_auth, sigv2_auth,
+};
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
 use crate::s3::sigv4::canonical::ALGORITHM;
 use crate::s3::sigv4::{PresentedSignature, SignatureRejection};
-use crate::worker::Worker;
 
 /// Rejects a form from its head alone, if the bucket's configuration accepts no form at all.
-pub(crate) fn check_form_possible(bucket: &Bucket, keyring: &Keyring) -> Result<(), AuthRejection> {
-    let config = &bucket.config;
+pub(crate) fn check_form_possible(bucket: BucketAuth<'_>, keyring: &Keyring) -> Result<(), AuthRejection> {
+    let config = bucket.config;
     if config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed);
     }
@@ -36,17 +35,17 @@ pub(crate) fn check_form_possible(bucket: &Bucket, keyring: &Keyring) -> Result<
 /// Authenticates the sender of a form.
 pub(crate) async fn authenticate_form(
     fields: &FormFields,
-    bucket: &Bucket,
-    worker: &Worker,
-) -> Result<Caller, GatewayError> {
+    bucket: BucketAuth<'_>,
+    context: AuthContext<'_>,
+) -> Result<Caller, FormAuthRejection> {
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed.into());
     }
     if bucket.accepted_auth.signature && fields.is_auth_presented() {
         if fields.is_sigv2() {
-            return sigv2_auth::authenticate_form(fields, &bucket.accepted_auth, &worker.shared.keyring);
+            return sigv2_auth::authenticate_form(fields, bucket.accepted_auth, context.keyring);
         }
-        return verify_sigv4(fields, &AcceptedRegions::for_form(&bucket.config, worker), worker).await;
+        return verify_sigv4(fields, &AcceptedRegions::for_form(bucket.config, context), context).await;
     }
     if bucket.accepted_auth.anonymous { Ok(Caller::ANONYMOUS) } else { Err(missing_auth(bucket).into()) }
 }
@@ -54,9 +53,9 @@ pub(crate) async fn authenticate_form(
 async fn verify_sigv4(
     fields: &FormFields,
     accepted: &AcceptedRegions<'_>,
-    worker: &Worker,
-) -> Result<Caller, GatewayError> {
-    let reject = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
+    context: AuthContext<'_>,
+) -> Result<Caller, FormAuthRejection> {
+    let reject = |rejection: SignatureRejection| FormAuthRejection::from(AuthRejection::from(rejection));
     let policy = fields.require("policy")?;
     match fields.require("x-amz-algorithm")? {
         ALGORITHM => {}
@@ -73,14 +72,14 @@ async fn verify_sigv4(
     let token = fields.get("x-amz-security-token");
     let presented = PresentedSignature::from_form(credential, date, signature, token).map_err(reject)?;
     presented.check_scope(|region| accepted.contains(region), accepted.advertised()).map_err(reject)?;
-    let keyring = &worker.shared.keyring;
+    let keyring = context.keyring;
     let id = keyring.find_with_token(presented.access_key_id(), presented.token()).map_err(reject)?;
     presented.check_time(clock::wall()).map_err(reject)?;
-    let key = worker.signing_keys.get_or_derive(id, presented.date(), presented.region(), worker).await;
+    let key = context.signing_keys.get_or_derive(id, presented.date(), presented.region(), context).await;
     presented.verify_policy(policy, key.bytes()).map_err(|_| {
-        GatewayError::from(AuthRejection::SignatureMismatch(Box::new(presented.policy_mismatch(policy))))
+        FormAuthRejection::from(AuthRejection::SignatureMismatch(Box::new(presented.policy_mismatch(policy))))
     })?;
-    worker.signing_keys.insert_verified(id, key, worker);
+    context.signing_keys.insert_verified(id, key, context);
     keyring.check_expiry(id, clock::wall()).map_err(reject)?;
     Ok(Caller::identified(ClientIdentity::Key(id)))
 }

@@ -9,8 +9,9 @@
 //! Every signature is verified, with cached signing keys (`signing_keys`). Verified tokens are cached by their hash (`token_cache`).
 //! `sigv2_auth` verifies SigV2 requests, and `form` the signatures of HTML forms.
 
-mod answer;
+mod context;
 mod form;
+mod form_rejection;
 pub(crate) mod jwt;
 mod keyring;
 mod multi_delete;
@@ -28,30 +29,28 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_actors::{ClientIdentity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, Kind, PolicyConfig};
 
-use crate::http::request_validation::Head;
-use crate::router::{Bucket, Router};
 use crate::s3::copy_source::{CopySource, InvalidCopySource};
+use crate::s3::request::Head;
 use crate::s3::sigv2;
 use crate::s3::sigv4::{
     self, PayloadHash, PresentedSignature, SignatureChain, SignatureMismatch, SignatureRejection,
     VerifiedSignature,
 };
-use crate::worker::Worker;
 
 use jwt::JwtRejection;
-use operation::ConfigureCause;
 use presented_auth::{PresentedAuth, RepeatedHeader};
 use regions::AcceptedRegions;
 
-pub(crate) use answer::error_reply;
+pub(crate) use context::{AuthContext, BucketAuth};
 pub(crate) use form::{authenticate_form, check_form_possible};
+pub(crate) use form_rejection::FormAuthRejection;
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::parse_keys as delete_keys;
 pub(crate) use multi_delete::{
     CheckedDeleteList, DeleteListRejection, check_delete_keys, needs_delete_key_check,
 };
-pub(crate) use operation::Operation;
+pub(crate) use operation::{ConfigureCause, Operation};
 pub(crate) use overrides::check_overrides;
 pub(crate) use presented_auth::AcceptedAuth;
 pub(crate) use regions::Regions;
@@ -206,29 +205,29 @@ impl Caller {
 /// Authenticates the client of a request to a bucket.
 pub(crate) async fn authenticate(
     head: Head<'_>,
-    bucket: &Bucket,
-    worker: &Worker,
+    bucket: BucketAuth<'_>,
+    context: AuthContext<'_>,
 ) -> Result<Caller, AuthRejection> {
     let session = parse_session(head.headers)?;
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed);
     }
-    let accepted_auth = &bucket.accepted_auth;
+    let accepted_auth = bucket.accepted_auth;
     if accepted_auth.is_signed_request(head) {
         if sigv2::is_presented(head) {
-            return sigv2_auth::authenticate(head, accepted_auth, worker);
+            return sigv2_auth::authenticate(head, accepted_auth, context);
         }
-        let accepted = AcceptedRegions::for_request(head, &bucket.config, worker);
-        return verify_sigv4(head, &accepted, worker).await;
+        let accepted = AcceptedRegions::for_request(head, bucket.config, context);
+        return verify_sigv4(head, &accepted, context).await;
     }
-    if let Some(caller) = authenticate_bearer(head, accepted_auth, worker).await? {
+    if let Some(caller) = authenticate_bearer(head, accepted_auth, context).await? {
         return Ok(caller);
     }
     if !accepted_auth.anonymous {
         return Err(missing_auth(bucket));
     }
     if let Some(id) = session {
-        insert_new_session(&id, &worker.shared.actors.sessions).await;
+        insert_new_session(&id, context.sessions).await;
     }
     Ok(Caller::ANONYMOUS)
 }
@@ -241,30 +240,30 @@ pub(crate) fn presigned_key(head: Head<'_>, accepted: &AcceptedAuth, keyring: &K
     keyring.find(PresentedSignature::from_request(head).ok()??.access_key_id())
 }
 
-/// Authenticates the client of a request for the list of buckets. Methods that no bucket accepts are ignored.
+/// Authenticates the client of a request for the list of buckets. `accepted_auth` is the union of all buckets; other methods are ignored.
 pub(crate) async fn authenticate_bucket_list(
     head: Head<'_>,
-    worker: &Worker,
+    accepted_auth: &AcceptedAuth,
+    context: AuthContext<'_>,
 ) -> Result<Caller, AuthRejection> {
-    let router = &worker.shared.router;
-    if router.accepted_auth().is_signed_request(head) && sigv2::is_presented(head) {
-        return sigv2_auth::authenticate(head, router.accepted_auth(), worker);
+    if accepted_auth.is_signed_request(head) {
+        if sigv2::is_presented(head) {
+            return sigv2_auth::authenticate(head, accepted_auth, context);
+        }
+        return verify_sigv4(head, &AcceptedRegions::for_bucket_list(context), context).await;
     }
-    if router.accepted_auth().is_signed_request(head) {
-        return verify_sigv4(head, &AcceptedRegions::for_bucket_list(worker), worker).await;
-    }
-    Ok(authenticate_bearer(head, router.accepted_auth(), worker).await?.unwrap_or(Caller::ANONYMOUS))
+    Ok(authenticate_bearer(head, accepted_auth, context).await?.unwrap_or(Caller::ANONYMOUS))
 }
 
 /// Authenticates by API key or token; none if the request has neither. The value of `Bearer` may be either.
 async fn authenticate_bearer(
     head: Head<'_>,
     accepted: &AcceptedAuth,
-    worker: &Worker,
+    context: AuthContext<'_>,
 ) -> Result<Option<Caller>, AuthRejection> {
     let presented = accepted.presented_api_key(head.headers)?;
     if let Some(PresentedAuth::ApiKey(secret) | PresentedAuth::Bearer(secret)) = presented {
-        match worker.shared.keyring.find_api_key(secret) {
+        match context.keyring.find_api_key(secret) {
             Some(id) => return Ok(Some(Caller::identified(ClientIdentity::Key(id)))),
             None if matches!(presented, Some(PresentedAuth::Bearer(_))) && accepted.accepts_tokens() => {}
             None => return Err(AuthRejection::UnknownApiKey),
@@ -273,31 +272,30 @@ async fn authenticate_bearer(
     let Some(token) = accepted.presented_token(head.headers, head.uri.query().unwrap_or_default())? else {
         return Ok(None);
     };
-    let verifier = worker.shared.tokens.as_ref().ok_or(JwtRejection::NoKeys)?;
-    let verified = worker.token_cache.get_or_verify(&token, verifier, worker).await?;
+    let verifier = context.tokens.ok_or(JwtRejection::NoKeys)?;
+    let verified = context.token_cache.get_or_verify(&token, verifier, context).await?;
     Ok(Some(Caller::identified(ClientIdentity::Token(verified))))
 }
 
 async fn verify_sigv4(
     head: Head<'_>,
     accepted: &AcceptedRegions<'_>,
-    worker: &Worker,
+    context: AuthContext<'_>,
 ) -> Result<Caller, AuthRejection> {
     let presented = PresentedSignature::from_request(head)?.ok_or(AuthRejection::Unsigned)?;
     presented.check_scope(|region| accepted.contains(region), accepted.advertised())?;
-    let keyring = &worker.shared.keyring;
+    let keyring = context.keyring;
     let id = keyring.find_with_token(presented.access_key_id(), presented.token())?;
     presented.check_time(clock::wall())?;
-    let key = worker.signing_keys.get_or_derive(id, presented.date(), presented.region(), worker).await;
+    let key = context.signing_keys.get_or_derive(id, presented.date(), presented.region(), context).await;
     let verified = presented.verify(head, key.bytes()).map_err(|rejection| match rejection {
         SignatureRejection::Mismatch => {
-            let redaction = &worker.shared.redaction;
-            let mismatch = presented.mismatch(head, |name| redaction.is_secret_name(name));
+            let mismatch = presented.mismatch(head, |name| context.redaction.is_secret_name(name));
             AuthRejection::SignatureMismatch(Box::new(mismatch))
         }
         other => other.into(),
     })?;
-    worker.signing_keys.insert_verified(id, key, worker);
+    context.signing_keys.insert_verified(id, key, context);
     keyring.check_expiry(id, clock::wall())?;
     Ok(Caller { verified: Some(verified), ..Caller::identified(ClientIdentity::Key(id)) })
 }
@@ -315,7 +313,7 @@ async fn insert_new_session(id: &SessionId, sessions: &SessionsHandle) {
     }
 }
 
-fn missing_auth(bucket: &Bucket) -> AuthRejection {
+fn missing_auth(bucket: BucketAuth<'_>) -> AuthRejection {
     if bucket.accepted_auth.is_signature_only() {
         AuthRejection::Unsigned
     } else {
@@ -323,15 +321,16 @@ fn missing_auth(bucket: &Bucket) -> AuthRejection {
     }
 }
 
-/// Checks that the caller may do the operation in the bucket `name`. A copy also needs read access to its source.
+/// Checks that the caller may do the operation in the bucket `name`. A copy also needs read access to its source. `routes_here` is whether
+/// a bucket name routes to this section.
 pub(crate) fn authorize(
     caller: &Caller,
-    (bucket, name): (&Bucket, &str),
+    (bucket, name): (BucketAuth<'_>, &str),
     head: Head<'_>,
     operation: &Operation<'_>,
-    (router, keyring): (&Router, &Keyring),
+    (keyring, routes_here): (&Keyring, impl Fn(&str) -> bool),
 ) -> Result<(), AuthRejection> {
-    let config = &bucket.config;
+    let config = bucket.config;
     let query = head.uri.query().unwrap_or_default();
     if caller.is_sigv2 {
         sigv2_auth::check_coverage(operation, head, &bucket.accepted_auth.strip_query(query))?;
@@ -352,7 +351,7 @@ pub(crate) fn authorize(
     match CopySource::from_request(head.headers, query) {
         Ok(None) => Ok(()),
         // The source must route to this section: a section with a narrower pattern may have other rules or another store.
-        Ok(Some(source)) if router.route(&source.bucket).is_ok_and(|routed| routed.id == bucket.id) => {
+        Ok(Some(source)) if routes_here(&source.bucket) => {
             may(&source.bucket, &Operation::get_object(&source.key))
                 .map_err(|_| AuthRejection::CopySourceDenied)
         }
@@ -361,19 +360,19 @@ pub(crate) fn authorize(
 }
 
 /// Whether the list of buckets shows the caller a bucket with an exact name.
-pub(crate) fn may_list_bucket(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
+pub(crate) fn may_list_bucket(caller: &Caller, bucket: BucketAuth<'_>, keyring: &Keyring) -> bool {
     bucket.accepted_auth.anonymous || may_list_name(caller, bucket, bucket.config.pattern.as_str(), keyring)
 }
 
 /// Whether the list of buckets shows the authenticated caller the bucket `name` of a section. Buckets of the embedded origin are shown
 /// to every caller.
-pub(crate) fn may_list_name(caller: &Caller, bucket: &Bucket, name: &str, keyring: &Keyring) -> bool {
+pub(crate) fn may_list_name(caller: &Caller, bucket: BucketAuth<'_>, name: &str, keyring: &Keyring) -> bool {
     bucket.config.is_embedded
         || accepted_policy(caller, bucket, keyring).is_some_and(|policy| policy::covers_bucket(policy, name))
 }
 
 /// Whether the list of buckets may show the authenticated caller any name that a section's pattern matches.
-pub(crate) fn may_list_any(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
+pub(crate) fn may_list_any(caller: &Caller, bucket: BucketAuth<'_>, keyring: &Keyring) -> bool {
     bucket.config.is_embedded
         || accepted_policy(caller, bucket, keyring)
             .is_some_and(|policy| policy::overlaps_pattern(policy, &bucket.config.pattern))
@@ -382,10 +381,10 @@ pub(crate) fn may_list_any(caller: &Caller, bucket: &Bucket, keyring: &Keyring) 
 /// The policy of a caller in a section, if the section accepts the caller's authentication method.
 fn accepted_policy<'a>(
     caller: &'a Caller,
-    bucket: &Bucket,
+    bucket: BucketAuth<'_>,
     keyring: &'a Keyring,
 ) -> Option<&'a PolicyConfig> {
-    let accepted_auth = &bucket.accepted_auth;
+    let accepted_auth = bucket.accepted_auth;
     let is_accepted = match &caller.identity {
         ClientIdentity::Anonymous => false,
         ClientIdentity::Token(_) => accepted_auth.accepts_tokens(),

@@ -9,9 +9,9 @@ use tidegate_config::Access;
 
 use crate::auth::operation::Resource;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
-use crate::http::request_validation::Head;
 use crate::s3::delete_list::{BYTES_MAX, DeleteList};
 use crate::s3::delete_result::error_element;
+use crate::s3::request::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::s3::xml;
 

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 
 use tidegate_config::{BucketConfig, Config};
 
-use crate::http::request_validation::Head;
+use super::AuthContext;
 use crate::s3::addressing;
 use crate::s3::location::{self, FIRST_REGION};
-use crate::worker::Worker;
+use crate::s3::request::Head;
 
 /// The longest region that is accepted if the configuration does not name it.
 const REGION_BYTES_MAX: usize = 32;
@@ -64,19 +64,19 @@ pub(super) struct AcceptedRegions<'a> {
 
 impl<'a> AcceptedRegions<'a> {
     /// For a request to a bucket.
-    pub(super) fn for_request(head: Head<'a>, bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
-        let request = Some((head, worker.shared.config.server.base_domains.as_slice()));
-        Self { request, ..Self::for_form(bucket, worker) }
+    pub(super) fn for_request(head: Head<'a>, bucket: &'a BucketConfig, context: AuthContext<'a>) -> Self {
+        let request = Some((head, context.base_domains));
+        Self { request, ..Self::for_form(bucket, context) }
     }
 
     /// For a form that is posted to a bucket.
-    pub(super) fn for_form(bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
-        Self { regions: &worker.shared.regions, bucket: Some(bucket), request: None }
+    pub(super) fn for_form(bucket: &'a BucketConfig, context: AuthContext<'a>) -> Self {
+        Self { regions: context.regions, bucket: Some(bucket), request: None }
     }
 
     /// For a request for the list of buckets.
-    pub(super) fn for_bucket_list(worker: &'a Worker) -> Self {
-        Self { regions: &worker.shared.regions, bucket: None, request: None }
+    pub(super) fn for_bucket_list(context: AuthContext<'a>) -> Self {
+        Self { regions: context.regions, bucket: None, request: None }
     }
 
     pub(super) fn contains(&self, region: &str) -> bool {

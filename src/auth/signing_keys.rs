@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId, clock};
 
+use super::AuthContext;
 use super::ttl_cache::TtlCache;
 use crate::s3::sigv4::canonical::signing_key;
-use crate::worker::Worker;
 
 /// Signing keys for regions that are not configured: at most this many for each client key on one thread.
 const UNLISTED_MAX: usize = 8;
@@ -49,21 +49,21 @@ impl SigningKeyCache {
         key: KeyId,
         date: &str,
         region: &str,
-        worker: &Worker,
+        context: AuthContext<'_>,
     ) -> DerivedKey {
         let id = SigningKeyId::new(key, date, region);
         let now = clock::now();
         if let Some(known) = self.configured.get(&id, now) {
             return DerivedKey { bytes: known.bytes(), uncached: None };
         }
-        let derive = || SigningKey::new(signing_key(worker.shared.keyring.secret(key), date, region));
-        if !worker.shared.regions.is_configured(region) {
+        let derive = || SigningKey::new(signing_key(context.keyring.secret(key), date, region));
+        if !context.regions.is_configured(region) {
             return match self.unlisted.get(key, &id, now) {
                 Some(known) => DerivedKey { bytes: known.bytes(), uncached: None },
                 None => DerivedKey { bytes: derive().bytes(), uncached: Some(id) },
             };
         }
-        let sessions = &worker.shared.actors.sessions;
+        let sessions = context.sessions;
         let found = match sessions.signing_key(&id).await {
             Some(found) => found,
             None => {
@@ -73,14 +73,14 @@ impl SigningKeyCache {
             }
         };
         let bytes = found.bytes();
-        self.configured.insert(id, found, now, worker.shared.config.sessions.ttl);
+        self.configured.insert(id, found, now, context.cache_ttl);
         DerivedKey { bytes, uncached: None }
     }
 
     /// Caches a key for an unlisted region after a signature was verified with it.
-    pub(super) fn insert_verified(&self, key: KeyId, found: DerivedKey, worker: &Worker) {
+    pub(super) fn insert_verified(&self, key: KeyId, found: DerivedKey, context: AuthContext<'_>) {
         if let Some(id) = found.uncached {
-            let ttl = worker.shared.config.sessions.ttl;
+            let ttl = context.cache_ttl;
             self.unlisted.insert(key, id, SigningKey::new(found.bytes), clock::now(), ttl);
         }
     }

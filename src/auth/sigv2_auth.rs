@@ -14,32 +14,29 @@ use tidegate_config::Addressing;
 
 use crate::auth::operation::Operation;
 use crate::auth::presented_auth::AcceptedAuth;
-use crate::auth::{AuthRejection, Caller, Keyring};
-use crate::http::error::{GatewayError, bad_request, forbidden, not_implemented};
-use crate::http::error_reply::ErrorReply;
-use crate::http::request_validation::Head;
+use crate::auth::{AuthContext, AuthRejection, Caller, FormAuthRejection, Keyring};
 use crate::s3::addressing;
 use crate::s3::error_document::shortened;
 use crate::s3::form::fields::FormFields;
-use crate::s3::sigv2::{self, PresentedSigV2, SigV2Location, SigV2Rejection};
+use crate::s3::request::Head;
+use crate::s3::sigv2::{self, PresentedSigV2, SigV2Rejection};
 use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
-use crate::worker::Worker;
 
 /// Authenticates a request that is signed with SigV2.
 pub(super) fn authenticate(
     head: Head<'_>,
     accepted_auth: &AcceptedAuth,
-    worker: &Worker,
+    context: AuthContext<'_>,
 ) -> Result<Caller, AuthRejection> {
     sigv2::check_single_auth(head)?;
     let lifetime_max =
         accepted_auth.sigv2_max_lifetime.ok_or(SignatureRejection::SigV2(SigV2Rejection::Disabled))?;
     let presented = PresentedSigV2::from_request(head)?;
-    let keyring = &worker.shared.keyring;
+    let keyring = context.keyring;
     let id = keyring.find_with_token(presented.access_key_id(), presented.token())?;
     let now = clock::wall();
     presented.check_time(now, lifetime_max)?;
-    let address = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
+    let address = addressing::resolve(head.uri, head.headers, context.base_domains);
     let host_bucket = (address.addressing == Addressing::Virtual).then_some(address.bucket);
     let verified =
         presented.verify(head, host_bucket.as_deref(), keyring.secret(id)).map_err(|rejection| {
@@ -59,8 +56,8 @@ pub(super) fn authenticate_form(
     fields: &FormFields,
     accepted_auth: &AcceptedAuth,
     keyring: &Keyring,
-) -> Result<Caller, GatewayError> {
-    let reject = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
+) -> Result<Caller, FormAuthRejection> {
+    let reject = |rejection: SignatureRejection| FormAuthRejection::from(AuthRejection::from(rejection));
     if fields.is_sigv4() {
         return Err(reject(SignatureRejection::Ambiguous));
     }
@@ -100,52 +97,5 @@ pub(super) fn check_coverage(
     match operation.first_unsigned(head, query, sigv2::query::covers) {
         Some(name) => Err(SigV2Rejection::Uncovered(shortened(&name)).into()),
         None => Ok(()),
-    }
-}
-
-/// The error reply to the client.
-pub(super) fn error_reply(rejection: &SigV2Rejection) -> ErrorReply {
-    match rejection {
-        SigV2Rejection::Disabled => not_implemented(
-            "signature_not_implemented",
-            "SigV2 (AWSAccessKeyId) is disabled for this bucket; sign with AWS4-HMAC-SHA256, or ask the operator to add sigv2 \
-             to buckets.NAME.auth",
-        ),
-        SigV2Rejection::Malformed(SigV2Location::Header, what) => bad_request(
-            "InvalidArgument",
-            "sigv2_malformed",
-            format!("AWS authorization header is invalid: {what}"),
-        ),
-        SigV2Rejection::Malformed(SigV2Location::Query, what) => forbidden(
-            "AccessDenied",
-            "sigv2_malformed",
-            format!("error parsing the query's SigV2 signature: {what}"),
-        ),
-        SigV2Rejection::ChunkedBody => bad_request(
-            "InvalidRequest",
-            "sigv2_chunks",
-            "a body in chunks (aws-chunked, STREAMING-…) needs SigV4; with SigV2 send the body without chunk framing",
-        ),
-        SigV2Rejection::Uncovered(name) => forbidden(
-            "AccessDenied",
-            "sigv2_uncovered",
-            format!(
-                "a SigV2 signature does not cover `{name}`, so it cannot authorize this request; sign with SigV4"
-            ),
-        ),
-        SigV2Rejection::Expired { expires, now } => {
-            forbidden("AccessDenied", "presigned_expired", "Request has expired")
-                .with_detail("Expires", expires)
-                .with_detail("ServerTime", now)
-        }
-        SigV2Rejection::TooFarAhead { max } => forbidden(
-            "AccessDenied",
-            "sigv2_lifetime",
-            format!(
-                "a SigV2 URL or form may be valid for at most {} seconds; use an earlier expiry, or ask the operator to raise \
-                 buckets.NAME.sigv2_max_lifetime",
-                max.as_secs()
-            ),
-        ),
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use ring::digest;
 use tidegate_actors::{TokenHash, VerifiedToken, clock};
 
+use super::AuthContext;
 use super::jwt::{JwtRejection, TokenVerifier};
 use super::ttl_cache::TtlCache;
-use crate::worker::Worker;
 
 /// The cache of one worker thread.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl TokenCache {
         &self,
         token: &str,
         verifier: &TokenVerifier,
-        worker: &Worker,
+        context: AuthContext<'_>,
     ) -> Result<Arc<VerifiedToken>, JwtRejection> {
         let (now, wall) = (clock::now(), clock::wall());
         let hash = hash(token);
@@ -32,7 +32,7 @@ impl TokenCache {
             }
             self.0.remove(&hash);
         }
-        let sessions = &worker.shared.actors.sessions;
+        let sessions = context.sessions;
         let verified = match sessions
             .verified_token(hash)
             .await
@@ -45,7 +45,7 @@ impl TokenCache {
                 verified
             }
         };
-        self.0.insert(hash, Arc::clone(&verified), now, worker.shared.config.sessions.ttl);
+        self.0.insert(hash, Arc::clone(&verified), now, context.cache_ttl);
         Ok(verified)
     }
 }

@@ -10,9 +10,13 @@
 //! measurements and the effect of each socket option: `docs/design/buffers.md`.
 
 mod budget;
+pub(crate) mod client_wait;
 mod metrics;
 mod pause_policy;
+mod reserved_bytes;
 mod sample;
+mod send_pace;
+pub(crate) mod send_progress;
 mod socket;
 mod sockopt;
 mod transfer;
@@ -21,6 +25,7 @@ mod tuning;
 
 pub(crate) use budget::{BufferBudget, Reservation};
 pub(crate) use metrics::BufferMetrics;
+pub(crate) use reserved_bytes::ReservedBytes;
 pub(crate) use sample::MemorySample;
 pub(crate) use socket::{BufferRetention, OpenSocket, SocketBuffers};
 pub(crate) use sockopt::start_small;

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use crate::buffers::budget::Reservation;
 use crate::buffers::pause_policy::{PauseCandidate, PauseState};
+use crate::buffers::send_progress::{CutReason, SendProgress};
 use crate::buffers::socket::{Direction, SocketBuffers};
 use crate::buffers::transfers::Transfers;
 use crate::buffers::tuning::{BufferSize, BufferTuner};
-use crate::http::send_progress::{CutReason, SendProgress};
 
 /// A body is a transfer only above this size. Smaller ones fit the first window of a connection.
 pub(crate) const LARGE_BODY_BYTES: u64 = 64 << 10;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_actors::clock;
 
 use super::DescriptorBudget;
-use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
+use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::server::{Admission, AdmissionDecision, ConnectionLimit, PauseCause};
 use crate::worker::Shared;
 

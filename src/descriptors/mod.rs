@@ -10,7 +10,6 @@
 //! descriptors that their own requests need upstream. Idle connections also close under pressure, see `idle.rs`.
 
 pub(crate) mod admission;
-pub(crate) mod idle;
 
 use std::sync::OnceLock;
 

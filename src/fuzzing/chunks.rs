@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::fuzzing::{Input, split};
+use crate::fuzz_input::{Input, split};
 use crate::s3::chunked::decode::{ChunkSizePeek, Decoded, Decoder, peek_chunk_size};
 use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
 use crate::s3::chunked::samples::{TRAILER, body, sample_chain};

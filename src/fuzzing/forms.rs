@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::fuzzing::{Input, split};
+use crate::fuzz_input::{Input, split};
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
 use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_file};

@@ -15,7 +15,6 @@
 
 mod chunks;
 mod forms;
-mod input;
 mod operations;
 mod proxy_header;
 #[cfg(test)]
@@ -32,8 +31,6 @@ pub use operations::operations;
 pub use proxy_header::proxy_header;
 pub use sigv4::sigv4;
 pub use xml::xml;
-
-pub(crate) use input::{Input, split};
 
 /// A target. It panics if the input violates a property.
 pub type Target = fn(&[u8]);

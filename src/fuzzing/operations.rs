@@ -5,8 +5,8 @@ use actix_web::http::{Method, Uri, Version};
 use tidegate_config::{Access, Kind};
 
 use crate::auth::Operation;
-use crate::fuzzing::Input;
-use crate::http::request_validation::Head;
+use crate::fuzz_input::Input;
+use crate::s3::request::Head;
 
 const METHODS: [Method; 8] = [
     Method::GET,

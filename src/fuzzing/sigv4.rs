@@ -11,8 +11,8 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4::SigningParams;
 
-use crate::fuzzing::Input;
-use crate::http::request_validation::Head;
+use crate::fuzz_input::Input;
+use crate::s3::request::Head;
 use crate::s3::sigv2;
 use crate::s3::sigv4::canonical::{percent_encode, signing_key};
 use crate::s3::sigv4::{PayloadHash, PresentedSignature, SignatureRejection, Timestamp};
@@ -270,8 +270,7 @@ fn split_at_commas(text: &str) -> Vec<&str> {
 
 /// The decoded pairs of a query, sorted: equal for two spellings of the same query.
 fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let decode =
-        |text: &str| crate::http::request_validation::percent_decode(text.replace('+', " ").as_bytes());
+    let decode = |text: &str| crate::s3::percent::percent_decode(text.replace('+', " ").as_bytes());
     // A fragment is not part of a request.
     let query = query.split('#').next().unwrap_or_default();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

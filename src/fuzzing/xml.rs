@@ -5,7 +5,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use crate::auth::delete_keys;
-use crate::fuzzing::{Input, split};
+use crate::fuzz_input::{Input, split};
 use crate::s3::bucket_elements::ResponseDocument;
 use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket, RegionalBucket};
 use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};

@@ -21,26 +21,11 @@ use tokio::task::JoinHandle;
 use super::{DATA, RunningGateway};
 use crate::server::open_connections;
 use crate::telemetry::millis;
-use crate::worker::Shared;
+use crate::worker::{DrainPhase, Shared};
 
-/// How long a connection without a request yet stays open in the phase `Closing`.
-pub(crate) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// Deadline for the worker threads to stop. They have no work left by then.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Phase of the shutdown, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum DrainPhase {
-    /// No shutdown was requested.
-    Serving,
-    /// Each response is the last of its connection.
-    Draining,
-    /// The data listener is closed, and idle connections close.
-    Closing,
-    /// The drain timeout is over: unfinished requests and answers are cut off.
-    CuttingOff,
-}
 
 /// Reloads the parts of the configuration that need no restart: the certificates of the data listener.
 #[derive(Clone)]

@@ -6,7 +6,9 @@
 
 mod buckets;
 mod drain;
+mod jwks_fetcher;
 mod start_error;
+pub mod startup_check;
 
 use std::future::Future;
 use std::io;
@@ -23,33 +25,30 @@ use tidegate_config::Config;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::auth::jwt::TokenVerifier;
 use crate::auth::{Keyring, Regions};
+use crate::buffers::ReservedBytes;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
-use crate::descriptors::idle::IdleCloser;
-use crate::http::idle_connections::IdleConnections;
 use crate::http::listener;
-use crate::http::send_buffer::ReservedBytes;
-use crate::http::tls::{CertificateReload, ServerTls};
 use crate::pressure;
 use crate::router::Router;
+use crate::server::idle_closer::IdleCloser;
+use crate::server::idle_connections::IdleConnections;
+use crate::server::tls::{CertificateReload, ServerTls};
 use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };
 use crate::shortage::{ShortageMetrics, log_episodes};
-use crate::startup_check;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
-use crate::worker::{Shared, Worker, worker_threads};
+use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
 use buckets::BucketBuilder;
 
 pub use drain::Reload;
-pub(crate) use drain::{DrainPhase, FIRST_REQUEST_TIME};
 pub use start_error::StartError;
 
 /// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.
@@ -125,7 +124,7 @@ impl Gateway {
             background_tasks.push(actix_rt::spawn(renewal.run()));
             requested
         });
-        let (tokens, renewal) = TokenVerifier::new(&config)?.unzip();
+        let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
         let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::auth::jwt::TokenKeysError;
-use crate::http::tls::KeyPairError;
+use super::jwks_fetcher::TokenSourceError;
+use crate::server::tls::KeyPairError;
 use crate::upstream::credentials::sources::CredentialSourceError;
 use crate::upstream::tls::TlsError;
 
@@ -57,7 +57,7 @@ pub enum StartError {
     Pair(#[from] KeyPairError),
     /// The keys that verify tokens cannot be used.
     #[error("jwt.{0}")]
-    Tokens(#[from] TokenKeysError),
+    Tokens(#[from] TokenSourceError),
     /// More buckets than IDs.
     #[error("buckets: more than 65535 buckets are configured")]
     TooManyBuckets,

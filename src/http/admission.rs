@@ -12,17 +12,18 @@ use tidegate_config::Kind;
 
 use crate::auth::{self, Caller, Operation, authorize};
 use crate::http::authentication::authenticate_and_charge;
-use crate::http::cors::CorsHeaders;
 use crate::http::error::GatewayError;
 use crate::http::form::{self, PendingForm};
-use crate::http::request_validation::{self, BodyLength, Head, RequestRejection};
-use crate::http::{bucket_list, cors_preflight, injection, priority};
-use crate::router::{Bucket, RouteRejection};
+use crate::http::request_validation::{self, RequestRejection};
+use crate::http::{bucket_list, cors, cors_preflight, injection, priority};
+use crate::router::RouteRejection;
 use crate::s3::addressing;
 use crate::s3::addressing::NamedResource;
+use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::{DeclaredBody, object_bytes};
-use crate::telemetry::record::Record;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::upstream::{self, PresignedQuery, RegionHeader, UpstreamGrant};
 use crate::worker::Worker;
 
@@ -58,7 +59,6 @@ pub(super) async fn admit(
     record: &mut Record,
 ) -> Result<Admitted, GatewayError> {
     let shared = &worker.shared;
-    let actors = &shared.actors;
 
     // 1 validate, 2 route
     let length = match request_validation::validate(head, &shared.config.server.limits) {
@@ -77,7 +77,8 @@ pub(super) async fn admit(
     record.region = RegionHeader::for_request(head, bucket, &named);
     record.set_bucket(bucket, &named);
     let NamedResource { bucket: name, key: rest, .. } = named;
-    record.cors = bucket.config.cors.as_ref().map(|rules| CorsHeaders::of(rules, head.method, head.headers));
+    record.cors =
+        bucket.config.cors.as_ref().map(|rules| cors::headers_for(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
     let query = bucket.accepted_auth.strip_query(head.uri.query().unwrap_or_default());
@@ -87,10 +88,10 @@ pub(super) async fn admit(
     // A form acquires its slot after its signature is verified.
     let slot = match form::is_form(head, bucket, rest) {
         true => {
-            actors.monitor.check_level()?;
+            shared.actors.monitor.check_level()?;
             None
         }
-        false => Some(actors.monitor.acquire_slot()?),
+        false => Some(shared.actors.monitor.acquire_slot()?),
     };
     charge_limits(worker, bucket, class, record).await?;
 
@@ -115,7 +116,7 @@ pub(super) async fn admit(
             .await;
     }
     let caller = authenticate_and_charge(worker, Some(bucket), class, head, record).await?;
-    authorize(&caller, (bucket, &name), head, &operation, (&shared.router, &shared.keyring))?;
+    authorize(&caller, (bucket.auth(), &name), head, &operation, shared.authorization(bucket.id))?;
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     if bucket.config.kind == Kind::S3 {
         auth::check_overrides(&caller, &query, signs, &bucket.config.anonymous)?;
@@ -232,7 +233,8 @@ pub(super) async fn acquire_grant(
     let must_wait = match breaker.check(circuit, now) {
         Ok(_) => false,
         Err(refusal)
-            if is_replayable && upstream::may_wait_for_circuit(worker, bucket, circuit, &refusal) =>
+            if is_replayable
+                && upstream::may_wait_for_circuit(worker.call_resources(), bucket, circuit, &refusal) =>
         {
             true
         }

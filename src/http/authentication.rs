@@ -8,9 +8,9 @@ use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list};
 use crate::http::error::GatewayError;
-use crate::http::request_validation::Head;
-use crate::router::Bucket;
-use crate::telemetry::record::Record;
+use crate::s3::request::Head;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
 use crate::worker::Worker;
 
 /// Authenticates a request. An address over its limit of failures is refused, a failure is charged to the address
@@ -28,8 +28,8 @@ pub(super) async fn authenticate_and_charge(
         may_authenticate(worker, bucket, record)?;
     }
     let authenticated = match bucket {
-        Some(bucket) => authenticate(head, bucket, worker).await,
-        None => authenticate_bucket_list(head, worker).await,
+        Some(bucket) => authenticate(head, bucket.auth(), worker.auth_context()).await,
+        None => authenticate_bucket_list(head, accepted_auth, worker.auth_context()).await,
     };
     charge(worker, bucket, class, authenticated.map_err(GatewayError::from), record).await
 }

@@ -26,11 +26,11 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::http::client_address::{AddressSource, is_trusted};
+use crate::client_address::{AddressSource, is_trusted};
 use crate::http::http1::ClientTransport;
-use crate::http::idle_connections::IdleSlot;
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
-use crate::http::tls::{H2, ServerTls};
+use crate::server::idle_connections::IdleSlot;
+use crate::server::tls::{H2, ServerTls};
 use crate::worker::Worker;
 
 /// A connection's stream, and the source of its client's address.

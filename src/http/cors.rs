@@ -22,7 +22,7 @@ use actix_web::http::header::{
 use tidegate_config::CorsConfig;
 
 use crate::http::error::preflight_reply;
-use crate::http::request_validation::BodyLength;
+use crate::s3::request::BodyLength;
 
 /// Why a preflight is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) fn check_preflight(headers: &HeaderMap, length: BodyLength) -> Result
     if length == BodyLength::Empty { Ok(()) } else { Err(CorsRejection::Body) }
 }
 
-/// Replies to a preflight. [`CorsHeaders`] adds the allowed origin, as on every response.
+/// Replies to a preflight. [`headers_for`] adds the allowed origin, as on every response.
 pub(crate) fn preflight_response(
     rules: &CorsConfig,
     headers: &HeaderMap,
@@ -77,38 +77,36 @@ pub(crate) fn preflight_response(
 }
 
 /// The CORS headers of the response to one request.
-pub(crate) struct CorsHeaders(Vec<(HeaderName, HeaderValue)>);
+pub(crate) type CorsHeaders = Vec<(HeaderName, HeaderValue)>;
 
-impl CorsHeaders {
-    /// Builds the headers by the rules for the request's origin; none for an origin that is not allowed.
-    pub(crate) fn of(rules: &CorsConfig, method: &Method, headers: &HeaderMap) -> Self {
-        let is_preflight = method == Method::OPTIONS;
-        let method = if is_preflight {
-            single_value(headers, &ACCESS_CONTROL_REQUEST_METHOD)
-        } else {
-            Some(method.as_str())
-        };
-        let origin = single_value(headers, &ORIGIN).filter(|origin| allows_origin(rules, origin));
-        let (Some(origin), true) = (origin, method.is_some_and(|method| allows_method(rules, method))) else {
-            return Self(Vec::new());
-        };
-        let origin = if rules.allowed_origins.is_none() { "*" } else { origin };
-        let mut fields = vec![(ACCESS_CONTROL_ALLOW_ORIGIN, origin.to_owned())];
-        if rules.allow_credentials {
-            fields.push((ACCESS_CONTROL_ALLOW_CREDENTIALS, "true".to_owned()));
-        }
-        if !is_preflight && !rules.exposed_headers.is_empty() {
-            fields.push((ACCESS_CONTROL_EXPOSE_HEADERS, rules.exposed_headers.join(", ")));
-        }
-        Self(fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect())
+/// Builds the CORS headers of a response by the rules for the request's origin; none for an origin that is not allowed.
+pub(crate) fn headers_for(rules: &CorsConfig, method: &Method, headers: &HeaderMap) -> CorsHeaders {
+    let is_preflight = method == Method::OPTIONS;
+    let method = if is_preflight {
+        single_value(headers, &ACCESS_CONTROL_REQUEST_METHOD)
+    } else {
+        Some(method.as_str())
+    };
+    let origin = single_value(headers, &ORIGIN).filter(|origin| allows_origin(rules, origin));
+    let (Some(origin), true) = (origin, method.is_some_and(|method| allows_method(rules, method))) else {
+        return Vec::new();
+    };
+    let origin = if rules.allowed_origins.is_none() { "*" } else { origin };
+    let mut fields = vec![(ACCESS_CONTROL_ALLOW_ORIGIN, origin.to_owned())];
+    if rules.allow_credentials {
+        fields.push((ACCESS_CONTROL_ALLOW_CREDENTIALS, "true".to_owned()));
     }
+    if !is_preflight && !rules.exposed_headers.is_empty() {
+        fields.push((ACCESS_CONTROL_EXPOSE_HEADERS, rules.exposed_headers.join(", ")));
+    }
+    fields.into_iter().filter_map(|(name, value)| Some((name, value.try_into().ok()?))).collect()
+}
 
-    /// Adds the headers and `Vary: Origin` to a response.
-    pub(crate) fn apply(self, headers: &mut HeaderMap) {
-        vary_by_origin(headers);
-        for (name, value) in self.0 {
-            headers.insert(name, value);
-        }
+/// Adds CORS headers and `Vary: Origin` to a response.
+pub(crate) fn apply(fields: CorsHeaders, headers: &mut HeaderMap) {
+    vary_by_origin(headers);
+    for (name, value) in fields {
+        headers.insert(name, value);
     }
 }
 

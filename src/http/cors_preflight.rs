@@ -25,12 +25,13 @@ use crate::http::admission::{self, Admitted, UpstreamCall};
 use crate::http::authentication;
 use crate::http::cors::{self, CorsRejection};
 use crate::http::error::GatewayError;
-use crate::http::request_validation::{BodyLength, Head, RequestRejection};
-use crate::router::Bucket;
-use crate::telemetry::record::Record;
+use crate::http::request_validation::RequestRejection;
+use crate::s3::request::{BodyLength, Head};
 use crate::upstream;
 use crate::upstream::PresignedQuery;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::worker::Worker;
 
 /// Preflights may use one in this many permits of a bucket's gate: they are unauthenticated, so they must not fill

@@ -12,16 +12,12 @@ use tidegate_config::Kind;
 use crate::http::error::RetryAfter;
 use crate::http::rate_limit_headers;
 use crate::s3::error_document::ErrorDocument;
+use crate::upstream::header_names::REQUEST_ID;
 
 /// The header that names the reason of every refusal.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
-/// The header with the request's ID.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The header with the same ID that S3 clients read.
 pub(crate) const AMAZON_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
-/// The header with the region of a bucket.
-pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;

@@ -23,19 +23,20 @@ use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, 
 use crate::http::admission::{self, UpstreamCall};
 use crate::http::authentication;
 use crate::http::error::{GatewayError, form_reply};
-use crate::http::error_reply::REQUEST_ID;
-use crate::http::request_validation::{self, BodyLength, Head};
-use crate::router::Bucket;
+use crate::http::request_validation;
 use crate::s3::addressing;
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
 use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, FilePart, extract_file};
 use crate::s3::form::policy::PostPolicy;
 use crate::s3::form::success_action::{StoredObject, SuccessAction};
+use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::DeclaredBody;
-use crate::telemetry::record::Record;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::header_names::REQUEST_ID;
+use crate::upstream::record::Record;
 use crate::upstream::{self, FormUpload, UpstreamRejection};
 use crate::worker::Worker;
 
@@ -103,7 +104,7 @@ pub(super) async fn admit(
     record: &mut Record,
 ) -> Result<PendingForm, GatewayError> {
     let actors = &worker.shared.actors;
-    check_form_possible(bucket, &worker.shared.keyring)?;
+    check_form_possible(bucket.auth(), &worker.shared.keyring)?;
     bucket.breaker.check(bucket.breaker.circuit(OperationClass::Write), clock::now())?;
     let (delimiter, bytes) = PendingForm::read_head(head, length)?;
     authentication::may_authenticate(worker, Some(bucket), record)?;
@@ -134,7 +135,8 @@ pub(super) async fn receive(
     let key = fields.key()?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
-    let authenticated = authenticate_form(&fields, bucket, worker).await;
+    let authenticated =
+        authenticate_form(&fields, bucket.auth(), worker.auth_context()).await.map_err(GatewayError::from);
     let caller =
         authentication::charge(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
@@ -153,7 +155,7 @@ pub(super) async fn receive(
     admission::check_injection(worker, bucket, head.uri, record)?;
     let rest = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains).key;
     let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
-    authorize(&caller, (bucket, &named.bucket), head, &operation, (&shared.router, &shared.keyring))?;
+    authorize(&caller, (bucket.auth(), &named.bucket), head, &operation, shared.authorization(bucket.id))?;
 
     // 3 monitor: the slot, after the signature is verified
     let slot = shared.actors.monitor.acquire_slot()?;

@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 
 use crate::http::connection::ClientConnection;
 use crate::http::http1::Http1;
-use crate::http::tls::ServerTls;
 use crate::http::{admin, admin_guard, http2, proxy};
 use crate::server::ConnectionHandler;
+use crate::server::tls::ServerTls;
 use crate::worker::Worker;
 
 /// Serves the cleartext connections of one worker thread.

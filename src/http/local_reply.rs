@@ -7,11 +7,11 @@ use actix_web::HttpResponse;
 use tidegate_actors::Allowed;
 use tidegate_config::Kind;
 
-use crate::http::cors::CorsHeaders;
+use crate::http::cors::{self, CorsHeaders};
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
 use crate::http::rate_limit_headers;
-use crate::telemetry::record::Record;
+use crate::upstream::record::Record;
 use crate::upstream::{ProxyBody, RegionHeader};
 use crate::worker::Worker;
 
@@ -65,7 +65,7 @@ impl<'w> CommonHeaders<'w> {
 
     pub(super) fn apply(self, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
         if let Some(cors) = self.cors {
-            cors.apply(response.headers_mut());
+            cors::apply(cors, response.headers_mut());
         }
         rate_limit_headers::write_headers(self.allowed, response.headers_mut());
         self.region_header.write(self.region, &mut response);

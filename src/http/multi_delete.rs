@@ -12,7 +12,7 @@ use crate::auth::{Caller, CheckedDeleteList, check_delete_keys};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::error_reply::REASON;
 use crate::s3::delete_result::{ErrorAppender, document};
-use crate::telemetry::record::Record;
+use crate::upstream::record::Record;
 use crate::upstream::{DeniedErrors, UpstreamRejection, UpstreamRequest};
 use crate::worker::{Shared, Worker};
 

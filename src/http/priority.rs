@@ -7,7 +7,7 @@ use tidegate_actors::{ClientIdentity, OperationClass};
 use tidegate_config::Priority;
 
 use crate::auth::Keyring;
-use crate::router::Bucket;
+use crate::upstream::bucket::Bucket;
 
 /// The priority of a caller's request.
 pub(super) fn of(

@@ -19,8 +19,8 @@ use tidegate_actors::{Level, clock};
 use tidegate_config::Addressing;
 
 use crate::http::error::{AdminStatus, json_reply};
-use crate::http::request_validation::Head;
 use crate::s3::addressing;
+use crate::s3::request::Head;
 use crate::worker::{Shared, Worker};
 
 /// The paths of probes on both listeners.

@@ -33,18 +33,21 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 
 use crate::auth;
+use crate::buffers::send_progress::SendProgress;
+use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::admission::{Admitted, UpstreamCall, admit};
-use crate::http::client_address::{AddressSource, ClientAddress};
 use crate::http::error::{GatewayError, location_reply};
 use crate::http::form::{self, AcceptedForm, FormReply};
 use crate::http::local_reply::{CommonHeaders, local_reply, reject};
 use crate::http::multi_delete::{self, DeleteCheck};
-use crate::http::request_validation::{BodyLength, Head, RequestRejection};
-use crate::http::send_progress::SendProgress;
+#[cfg(feature = "bench")]
+use crate::http::raw;
+use crate::http::request_validation::RequestRejection;
 use crate::http::{probes, request_id};
 use crate::s3::late_error;
-use crate::telemetry::record::{Record, RequestInfo};
+use crate::s3::request::{BodyLength, Head};
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
+use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::{self, BodyPlan, ProxiedRequest, ProxyBody, ResponseForward};
 use crate::worker::Worker;
 
@@ -57,7 +60,7 @@ pub(crate) async fn proxy(
     let worker = Rc::clone(&worker);
     #[cfg(feature = "bench")]
     if !worker.shared.config.guards {
-        return upstream::raw::forward(&worker, request, payload.into_inner()).await;
+        return raw::forward(&worker, request, payload.into_inner()).await;
     }
     if let Some(reply) = probes::probe_reply(&worker, Head::from(request.head())) {
         return reply.map_body(|_, body| ProxyBody::Local(body, None));
@@ -72,7 +75,7 @@ pub(crate) async fn proxy(
     match handled {
         Ok(Ok(Handled::Upstream(forward))) => {
             let common_headers = CommonHeaders::of(&worker, &mut record);
-            common_headers.apply(upstream::forward_response(&worker, forward, record))
+            common_headers.apply(upstream::forward_response(Rc::<Worker>::clone(&worker), forward, record))
         }
         Ok(Ok(Handled::Local(response))) => {
             record.status = response.status().as_u16();
@@ -92,7 +95,7 @@ fn new_record(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
         peer.resolve_client(&server.trusted_proxies, server.client_address_header, &head.headers)
     });
     let info = RequestInfo { method: head.method.clone(), uri: head.uri.clone(), peer, client };
-    let mut record = Box::new(Record::new(worker, request_id::of(&head.headers), info));
+    let mut record = Box::new(Record::new(Rc::<Worker>::clone(worker), request_id::of(&head.headers), info));
     record.send_progress = request.extensions_mut().remove::<Rc<SendProgress>>();
     record
 }
@@ -197,7 +200,7 @@ async fn forward(
         }
     }
     worker.shared.chaos.panic_if_armed();
-    let response = upstream::call(worker, bucket, upstream_request, grant, record).await?;
+    let response = upstream::call(worker.call_resources(), bucket, upstream_request, grant, record).await?;
     record.set_response_occupancy(bucket.id);
     if denied_errors.is_some() {
         multi_delete::check_response(response.response.status(), response.response.headers())?;

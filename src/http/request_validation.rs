@@ -7,17 +7,17 @@
 
 use std::time::Instant;
 
-use actix_web::dev::RequestHead;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::{Kind, LimitsConfig};
 
 use crate::http::authority::is_authority;
 use crate::http::injection::{self, InjectionFinding};
-use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::late_error;
+use crate::s3::request::{BodyLength, Head};
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
 
 /// Why request validation refused a request.
@@ -67,43 +67,6 @@ pub(crate) enum RequestRejection {
     Deadline,
     /// A trusted proxy sent no PROXY header, and the request is not a probe.
     ProxyHeader,
-}
-
-/// The declared length of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyLength {
-    /// No body.
-    Empty,
-    /// This number of bytes.
-    Known(u64),
-    /// Chunked.
-    Chunked,
-}
-
-impl BodyLength {
-    /// The number of bytes on the wire, if it is declared.
-    pub(crate) fn bytes(self) -> Option<u64> {
-        match self {
-            Self::Empty => Some(0),
-            Self::Known(bytes) => Some(bytes),
-            Self::Chunked => None,
-        }
-    }
-}
-
-/// The parts of a request that validation checks.
-#[derive(Clone, Copy)]
-pub(crate) struct Head<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) uri: &'a Uri,
-    pub(crate) version: Version,
-    pub(crate) headers: &'a HeaderMap,
-}
-
-impl<'a> From<&'a RequestHead> for Head<'a> {
-    fn from(head: &'a RequestHead) -> Self {
-        Self { method: &head.method, uri: &head.uri, version: head.version, headers: &head.headers }
-    }
 }
 
 /// Validates everything that does not depend on the bucket; returns the length of the body.
@@ -252,16 +215,6 @@ fn declares_empty_body(head: Head<'_>) -> bool {
         || head.headers.contains_key(COPY_SOURCE)
         || (*head.method == Method::POST
             && head.uri.query().is_some_and(|query| query.split('&').any(starts_upload)))
-}
-
-/// Percent-decodes a text; malformed escapes stay unchanged.
-pub(crate) fn percent_decode(text: &[u8]) -> Vec<u8> {
-    // The text before the first escape is copied at once: byte by byte it would cost more than the rest.
-    let (plain, escaped) = text.split_at(memchr::memchr(b'%', text).unwrap_or(text.len()));
-    let mut decoded = Vec::with_capacity(text.len());
-    decoded.extend_from_slice(plain);
-    decoded.extend(percent_encoding::percent_decode(escaped));
-    decoded
 }
 
 #[cfg(test)]

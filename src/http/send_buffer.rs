@@ -8,29 +8,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::worker::{Shared, Worker};
-
-/// The reserved bytes of the whole process.
-#[derive(Debug, Default)]
-pub(crate) struct ReservedBytes(AtomicU64);
-
-impl ReservedBytes {
-    fn try_add(&self, bytes: u64, limit: u64) -> bool {
-        let add = |reserved: u64| reserved.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
-    }
-
-    fn subtract(&self, bytes: u64) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// The bytes that are reserved now.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The reservations of one connection.
 pub(crate) struct ConnectionBuffer {

@@ -8,11 +8,10 @@ mod collect;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_actors::{MonitorHandle, clock};
+use tidegate_actors::{MonitorHandle, MonitorView, clock};
 use tokio::task::JoinHandle;
 
 use crate::buffers::{self, MemorySample};
-use crate::descriptors::idle;
 use crate::pressure::collect::CollectPlan;
 use crate::worker::Worker;
 
@@ -27,11 +26,18 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
             let budget = &worker.shared.buffer_budget;
             let memory = MemorySample::from_view(&view, &worker.shared.config.monitor, budget.is_short());
             buffers::apply_sample(&worker.transfers, memory, clock::now());
-            idle::close_idle(&worker, &view);
+            close_idle(&worker, &view);
             // Last, so that memory which the other steps have freed is returned.
             collect::collect_if_due(&mut plan, &view);
         }
     })
+}
+
+fn close_idle(worker: &Worker, view: &MonitorView) {
+    let shared = &worker.shared;
+    if shared.idle_relief.close_idle(view, &shared.config.monitor, &shared.clients, &shared.log) {
+        shared.idle_relief.count_closed_upstreams(worker.close_idle_upstreams());
+    }
 }
 
 /// Starts the task of a thread without clients. It only returns memory to the kernel.

@@ -17,7 +17,7 @@ use actix_web::http::Uri;
 use actix_web::http::header::{HOST, HeaderMap};
 use tidegate_config::{Addressing, is_bucket_name};
 
-use crate::http::request_validation::percent_decode;
+use crate::s3::percent::percent_decode;
 use crate::s3::target;
 
 /// The bucket and key of a request.

@@ -8,9 +8,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::http::request_validation::percent_decode;
 use crate::s3::bucket_elements::{BucketElement, BucketElements, ResponseDocument};
 use crate::s3::error_document::escape;
+use crate::s3::percent::percent_decode;
 use crate::s3::store_name;
 use crate::s3::xml::{local_name, tag_length, unescape};
 

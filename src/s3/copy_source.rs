@@ -10,8 +10,8 @@
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_config::is_bucket_name;
 
-use crate::http::path_segments::has_parent_segment;
-use crate::http::request_validation::percent_decode;
+use crate::s3::path_segments::has_parent_segment;
+use crate::s3::percent::percent_decode;
 use crate::s3::sigv4::canonical::percent_encode;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 

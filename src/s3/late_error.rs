@@ -7,8 +7,8 @@
 
 use actix_web::http::Method;
 
-use crate::http::request_validation::Head;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::request::Head;
 use crate::s3::upload::completion;
 
 /// Whether a 200 response to this request may have an error document: copies and CompleteMultipartUpload.

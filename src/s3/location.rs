@@ -4,9 +4,9 @@
 
 use actix_web::http::Method;
 
-use crate::http::request_validation::Head;
 use crate::s3::addressing::NamedResource;
 use crate::s3::error_document::escape;
+use crate::s3::request::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The region that clients sign for before they know the region of a bucket.

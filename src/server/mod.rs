@@ -18,11 +18,14 @@
 
 mod acceptor;
 mod admission;
+pub(crate) mod idle_closer;
+pub(crate) mod idle_connections;
 mod listen;
 mod metrics;
 mod pause;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod worker;
 
 use std::io;

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use tidegate_config::OnFailure;
 
-use crate::gateway::DrainPhase;
-use crate::router::Bucket;
 use crate::shortage::Shortage;
 use crate::status::causes::{BucketInput, DrainState, LevelInput, StatusInput};
+use crate::upstream::bucket::Bucket;
+use crate::worker::DrainPhase;
 use crate::worker::Shared;
 
 /// The state at `now`.

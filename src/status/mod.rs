@@ -14,8 +14,8 @@ use tidegate_actors::{
     FailureKind, LimitCause, LimitView, MemoryUse, MonitorView, Reading, clock,
 };
 
-use crate::router::Bucket;
 use crate::telemetry::millis;
+use crate::upstream::bucket::Bucket;
 use crate::worker::Shared;
 
 /// The whole document.

@@ -2,7 +2,42 @@
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use crate::upstream::HedgeSuppression;
+/// Why a due hedge was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HedgeSuppression {
+    /// The client is retrying itself.
+    Client,
+    /// The resource level is critical.
+    Level,
+    /// The circuit is not closed.
+    Breaker,
+    /// The hedge budget is empty.
+    Budget,
+    /// No permit is free.
+    Gate,
+    /// The pool did not respond.
+    Pool,
+    /// There are no credentials to sign with.
+    Credentials,
+}
+
+impl HedgeSuppression {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Client, Self::Level, Self::Breaker, Self::Budget, Self::Gate, Self::Pool, Self::Credentials];
+
+    /// The value of the metric label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Level => "level",
+            Self::Breaker => "breaker",
+            Self::Budget => "budget",
+            Self::Gate => "gate",
+            Self::Pool => "pool",
+            Self::Credentials => "credentials",
+        }
+    }
+}
 
 /// The families, one label value per bucket.
 #[derive(Clone)]

@@ -5,7 +5,30 @@ use prometheus::{
 };
 
 use crate::telemetry::hedges::{HedgeFamilies, HedgeMetrics};
-use crate::upstream::RetryAfterAnomaly;
+
+/// Unusual values of `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryAfterAnomaly {
+    /// Neither whole seconds nor a date. It is ignored.
+    Malformed,
+    /// A date in the past. It counts as zero.
+    Past,
+    /// Longer than the maximum. It is capped.
+    Capped,
+}
+
+impl RetryAfterAnomaly {
+    pub(crate) const ALL: [Self; 3] = [Self::Malformed, Self::Past, Self::Capped];
+
+    /// The value of the metric label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Past => "past",
+            Self::Capped => "capped",
+        }
+    }
+}
 
 /// Metric families of the request path.
 #[derive(Clone)]

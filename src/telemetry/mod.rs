@@ -1,4 +1,4 @@
-//! Log lines, the access record of each request, and metrics (O2, O3).
+//! Log lines and metrics (O2, O3). The record of a request is in `upstream/record.rs`.
 //!
 //! No code here blocks a request: a line is built in a buffer of its thread and passed to the writer thread, and the metrics of a bucket
 //! are resolved at the start. There are no tracing spans and no exporters.
@@ -10,7 +10,6 @@ pub(crate) mod json;
 pub mod log;
 pub(crate) mod metrics;
 pub mod panics;
-pub(crate) mod record;
 pub(crate) mod redact;
 mod terminal;
 mod timestamp;

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use tidegate_config::Config;
 
-use crate::http::request_validation::percent_decode;
+use crate::s3::percent::percent_decode;
 
 const REDACTED: &str = "redacted";
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::{BreakerTicket, Outcome, Permit, RequestFingerprints, clock};
 
-use crate::router::Bucket;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::credential_feedback::{self, CredentialFeedback};
 use crate::upstream::failure_attribution::FinishedAttempt;
 use crate::upstream::outcome::{self, Classification};

@@ -20,11 +20,11 @@ use thiserror::Error;
 use tidegate_actors::clock;
 
 use crate::buffers::TransferGate;
-use crate::router::Bucket;
 use crate::s3::checksum::expected_digest::ExpectedDigests;
 use crate::s3::chunked::decode::{ChunkSizePeek, peek_chunk_size};
 use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
 use crate::s3::upload::pipeline::Pipeline;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::upload_progress::UploadProgress;
 use crate::upstream::{TimeoutKind, UpstreamRejection};
 

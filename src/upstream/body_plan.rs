@@ -20,13 +20,12 @@ use sha2::{Digest, Sha256};
 use tidegate_config::{Checksums, Kind, UploadFraming};
 
 use crate::auth::Caller;
-use crate::http::request_validation::{BodyLength, Head};
-use crate::router::Bucket;
 use crate::s3::checksum::expected_digest::ExpectedDigests;
 use crate::s3::chunked::ChunkLayout;
 use crate::s3::chunked::decode::Decoder;
 use crate::s3::chunked::encode::{CHUNK_BYTES, ChunkEncoding, choose_chunk_bytes};
 use crate::s3::form::multipart::FileDecoder;
+use crate::s3::request::{BodyLength, Head};
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::SignatureChain;
 use crate::s3::upload::UploadFault;
@@ -38,7 +37,8 @@ use crate::s3::upload::framing_headers::TrailerOutcome;
 use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
-use crate::upstream::request::is_idempotent;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::retry::is_idempotent;
 
 /// A body that is ready to be sent.
 pub(super) struct PreparedBody {

@@ -8,11 +8,11 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
 use tidegate_config::Kind;
 
-use crate::http::error_reply::BUCKET_REGION;
-use crate::http::request_validation::Head;
-use crate::router::Bucket;
 use crate::s3::addressing::NamedResource;
 use crate::s3::location;
+use crate::s3::request::Head;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::header_names::BUCKET_REGION;
 
 /// Which responses to a request have the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,38 +2,31 @@
 //!
 //! Hedged reads, with two attempts at a time, are in `hedge.rs`. Design: `docs/design/retries-and-hedging.md`.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use actix_http::body::None as NoBody;
-use awc::{ClientResponse, SendClientRequest};
-use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RetryTicket, clock};
+use tidegate_actors::{BreakerTicket, CircuitId, OperationClass, Outcome, Permit, RetryTicket};
 use tidegate_config::Priority;
 
-use crate::buffers::SocketBuffers;
-use crate::http::error::GatewayError;
-use crate::http::request_validation::Head;
-use crate::router::Bucket;
-use crate::telemetry::record::Record;
+use crate::s3::request::Head;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
-use crate::upstream::call_context::CallContext;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::call_resources::CallResources;
 use crate::upstream::circuit_wait::{self, AttemptGrant, AttemptRequest};
 use crate::upstream::conditional_write;
 use crate::upstream::credential_feedback;
 use crate::upstream::deadline::Deadline;
-use crate::upstream::error_document::ErrorDocumentPrefix;
 use crate::upstream::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::misdirected;
 use crate::upstream::outcome::Classification;
+use crate::upstream::prepared_call::{PendingCall, prepare_call};
+use crate::upstream::record::Record;
 use crate::upstream::request::{SignatureRetry, UpstreamRequest};
+use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
 use crate::upstream::retry::{backoff, has_attempts_left, is_client_retry};
-use crate::upstream::store_clock::ClockOffset;
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
-use crate::upstream::upload_progress::UploadProgress;
-use crate::worker::Worker;
 
 /// The grant for a request: permit of the bucket's gate, circuit, priority and deadline.
 pub(crate) struct UpstreamGrant {
@@ -45,38 +38,19 @@ pub(crate) struct UpstreamGrant {
     pub(crate) class: OperationClass,
 }
 
-/// A response with a body that has not been read, and the permits that it holds.
-pub(crate) struct UpstreamResponse {
-    pub(crate) response: ClientResponse,
-    /// The part of the body that was read to find the error code.
-    pub(crate) error_document: Option<ErrorDocumentPrefix>,
-    pub(crate) permit: Permit,
-    /// Set if the outcome is known only at the last byte.
-    pub(crate) ticket: Option<BreakerTicket>,
-    /// The socket of the connection that the response comes from.
-    pub(crate) socket: Option<Rc<SocketBuffers>>,
-}
-
-impl UpstreamResponse {
-    /// The error code of an error document, if it was read.
-    pub(crate) fn error_code(&self) -> Option<String> {
-        self.error_document.as_ref().and_then(ErrorDocumentPrefix::code)
-    }
-}
-
 /// Calls the upstream until a response can be forwarded or no retry is allowed.
 pub(crate) async fn call(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     mut outbound: UpstreamRequest,
     grant: UpstreamGrant,
     record: &mut Record,
-) -> Result<UpstreamResponse, GatewayError> {
+) -> Result<UpstreamResponse, UpstreamRejection> {
     let UpstreamGrant { permit: mut held_permit, circuit, class, priority, deadline } = grant;
     let upstream = &bucket.config.upstream;
     // A key that signs as itself and a preflight use none of the bucket's credentials.
     let needs_no_credential =
-        outbound.request.is_preflight() || worker.client(bucket).signs_as_client(outbound.key);
+        outbound.request.is_preflight() || resources.client(bucket).signs_as_client(outbound.key);
     let read = hedge::read_kind(bucket, &outbound, class);
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the permission to retry to the end of that attempt.
@@ -93,7 +67,7 @@ pub(crate) async fn call(
             deadline: deadline.total,
         };
         let AttemptGrant { mut permit, mut ticket, began } =
-            circuit_wait::acquire(worker, bucket, request, record).await?;
+            circuit_wait::acquire(resources, bucket, request, record).await?;
         credential_feedback::ensure_ready(bucket, &mut permit, needs_no_credential).await;
         let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
@@ -102,7 +76,7 @@ pub(crate) async fn call(
         record.credential = permit.credential();
         let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
         let last = if let Some(hedge_at) = hedge_at {
-            let race = HedgeRace { worker, bucket, circuit, limits, hedge_at, evidence };
+            let race = HedgeRace { resources, bucket, circuit, limits, hedge_at, evidence };
             let (last, permits) =
                 hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record).await;
             AttemptPermits { permit, ticket } = permits;
@@ -110,7 +84,7 @@ pub(crate) async fn call(
             record.credential = permit.credential();
             last
         } else {
-            let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
+            let result = attempt(resources, bucket, &mut outbound, &permit, limits, record).await;
             let context = (bucket, evidence, counts_for_circuit);
             AttemptResult::classify(context, limits, &record.upload_progress, (&permit, &mut ticket), result)
         };
@@ -124,10 +98,10 @@ pub(crate) async fn call(
         drop(retry.take());
         let mut keeps_endpoint = last.is_credential_refused();
         if let Some(ticket) =
-            misdirected::acquire_retry(worker, bucket, &mut outbound, &last.result, record).await
+            misdirected::acquire_retry(resources, bucket, &mut outbound, &last.result, record).await
         {
             (retry, keeps_endpoint) = (Some((Duration::ZERO, ticket)), true);
-        } else if may_retry(worker, bucket, &outbound, &last, record) {
+        } else if may_retry(resources, bucket, &outbound, &last, record) {
             retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
         if let Some((pause, _)) = retry {
@@ -141,18 +115,18 @@ pub(crate) async fn call(
             held_permit = Some(permit);
             continue;
         }
-        return finish_last_attempt(bucket, record, last, ticket, permit);
+        return finish_attempts(bucket, record, last, ticket, permit);
     }
 }
 
 /// The response or the rejection of a call after its last attempt.
-fn finish_last_attempt(
+fn finish_attempts(
     bucket: &Bucket,
     record: &Record,
     last: AttemptResult,
     ticket: BreakerTicket,
     permit: Permit,
-) -> Result<UpstreamResponse, GatewayError> {
+) -> Result<UpstreamResponse, UpstreamRejection> {
     let AttemptResult { result, classified, feedback, skew, .. } = last;
     let skew = skew.filter(|skew| skew.is_confirmed);
     let is_refused = skew.is_some() || misdirected::is_misdirected_response(&result);
@@ -160,14 +134,14 @@ fn finish_last_attempt(
     let rejection = feedback.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
     if let Some(rejection) = rejection {
         ticket.report(classified.classification.outcome);
-        return Err(rejection.into());
+        return Err(rejection);
     }
     finish_call(result, classified.classification, ticket, permit)
 }
 
 /// Whether another attempt may follow.
 fn may_retry(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     outbound: &UpstreamRequest,
     last: &AttemptResult,
@@ -182,7 +156,7 @@ fn may_retry(
         && replays
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && may_resend(outbound, is_refused || is_unsent, bucket)
-        && worker.shared.actors.monitor.level() < Level::Critical
+        && !resources.is_critical()
 }
 
 /// Acquires a retry ticket of the bucket and computes the pause before the attempt.
@@ -224,12 +198,12 @@ fn finish_call(
     classification: Classification,
     ticket: BreakerTicket,
     permit: Permit,
-) -> Result<UpstreamResponse, GatewayError> {
+) -> Result<UpstreamResponse, UpstreamRejection> {
     let InspectedResponse { response, document: error_document, socket, .. } = match result {
         Ok(response) => response,
         Err(rejection) => {
             ticket.report(classification.outcome);
-            return Err(rejection.into());
+            return Err(rejection);
         }
     };
     // A failure is reported at once. A success is reported at the last byte.
@@ -257,7 +231,7 @@ fn count_retry_result(bucket: &Bucket, record: &Record, classification: &Classif
 
 /// One call, up to the response head.
 async fn attempt(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     permit: &Permit,
@@ -265,7 +239,7 @@ async fn attempt(
     record: &Record,
 ) -> Result<InspectedResponse, UpstreamRejection> {
     let PendingCall { call, context, signed_offset } =
-        prepare_call(worker, bucket, outbound, permit, limits, &record.upload_progress)?;
+        prepare_call(resources, bucket, outbound, permit, limits, &record.upload_progress)?;
     let response = match map_send_error(
         with_timeouts(call, limits, &context, &bucket.late_calls).await,
         &context.upload_progress,
@@ -282,50 +256,4 @@ async fn attempt(
     let call_info =
         CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
     check_head(response, call_info, context.socket()).await
-}
-
-/// A call that starts when it is first polled.
-pub(super) struct PendingCall {
-    pub(super) call: SendClientRequest,
-    pub(super) context: Rc<CallContext>,
-    /// The clock offset of the signature. None if the request is not signed.
-    pub(super) signed_offset: Option<ClockOffset>,
-}
-
-/// Builds and signs a request. The returned call is sent when it is polled.
-pub(super) fn prepare_call(
-    worker: &Worker,
-    bucket: &Bucket,
-    outbound: &mut UpstreamRequest,
-    permit: &Permit,
-    limits: AttemptLimits,
-    upload_progress: &Rc<UploadProgress>,
-) -> Result<PendingCall, UpstreamRejection> {
-    let client = worker.client(bucket);
-    let destination = &bucket.destinations[permit.endpoint().0];
-    let signer = match outbound.request.is_preflight() {
-        true => None,
-        false => client.signer(outbound.key, &bucket.credentials, permit.credential())?,
-    };
-    let clock = bucket.clock(permit.endpoint());
-    let signed_offset = signer
-        .as_ref()
-        .map(|_| outbound.signature_retry.take_offset().unwrap_or_else(|| clock.offset(limits.began)));
-    let signer = signer.as_deref().zip(signed_offset);
-    let request = outbound
-        .build(client, (signer, permit.credential()), destination, (limits.deadline, limits.began))
-        .ok_or(UpstreamRejection::InvalidTarget)?;
-    let (call, upload) = match &mut outbound.body {
-        RequestBody::None => (request.send_body(NoBody::new()), None),
-        RequestBody::Buffered(bytes) => (request.send_body(bytes.clone()), None),
-        RequestBody::Stream(upload) => {
-            let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
-            let now = clock::now();
-            upload_progress.begin(now);
-            upload_progress.begin_transfer(&worker.transfers, now);
-            // The connection sends the body, see `body_writer.rs`.
-            (request.send_body(NoBody::new()), Some(upload))
-        }
-    };
-    Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
 }

@@ -10,16 +10,16 @@
 use std::time::Instant;
 
 use actix_web::http::Method;
-use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Level, Permit, clock};
+use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Permit, clock};
 use tidegate_config::Priority;
 
-use crate::http::error::GatewayError;
-use crate::http::request_validation::BodyLength;
-use crate::router::Bucket;
-use crate::telemetry::record::Record;
+use crate::s3::request::BodyLength;
+use crate::upstream::UpstreamRejection;
 use crate::upstream::body::REPLAY_BYTES_MAX;
-use crate::upstream::request::is_idempotent;
-use crate::worker::Worker;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::call_resources::CallResources;
+use crate::upstream::record::Record;
+use crate::upstream::retry::is_idempotent;
 
 /// Whether the head of a request allows to repeat it, so that it may wait for its circuit.
 pub(crate) fn is_replayable(method: &Method, length: BodyLength) -> bool {
@@ -33,12 +33,12 @@ pub(crate) fn is_replayable(method: &Method, length: BodyLength) -> bool {
 
 /// Whether a replayable request may wait for the circuit that rejected it.
 pub(crate) fn may_wait_for_circuit(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     circuit: CircuitId,
     refusal: &BreakerRejection,
 ) -> bool {
-    bucket.breaker.may_wait(circuit, refusal) && worker.shared.actors.monitor.level() < Level::Critical
+    bucket.breaker.may_wait(circuit, refusal) && !resources.is_critical()
 }
 
 /// What an attempt holds, and when it began.
@@ -63,11 +63,11 @@ pub(super) struct AttemptRequest {
 
 /// Acquires the permit and the ticket of an attempt.
 pub(super) async fn acquire(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     request: AttemptRequest,
     record: &mut Record,
-) -> Result<AttemptGrant, GatewayError> {
+) -> Result<AttemptGrant, UpstreamRejection> {
     let AttemptRequest { permit, circuit, priority, is_replayable, counts_for_circuit, deadline } = request;
     let breaker = &bucket.breaker;
     if let Some(permit) = permit {
@@ -79,7 +79,7 @@ pub(super) async fn acquire(
         };
         match acquired {
             Ok(ticket) => return Ok(AttemptGrant { permit, ticket, began }),
-            Err(refusal) if is_replayable && may_wait_for_circuit(worker, bucket, circuit, &refusal) => {
+            Err(refusal) if is_replayable && may_wait_for_circuit(resources, bucket, circuit, &refusal) => {
                 drop(permit)
             }
             Err(refusal) => return Err(refusal.into()),

@@ -23,9 +23,9 @@ use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Credentials, Endpoint, Kind};
 
 use crate::auth::Keyring;
-use crate::router::Bucket;
 use crate::s3::signer::Signer;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::connection::UpstreamConnection;
 use crate::upstream::connection_key::ConnectionKey;
 use crate::upstream::credentials::CredentialSource;

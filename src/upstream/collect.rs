@@ -13,11 +13,11 @@ use thiserror::Error;
 use tidegate_actors::{FailureCause, Outcome, clock};
 use tokio::time::timeout_at;
 
-use crate::router::Bucket;
-use crate::upstream::call::UpstreamResponse;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::error_document::RemainingBody;
 use crate::upstream::failure_attribution;
 use crate::upstream::outcome::failure;
+use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response_source::{UpstreamFraming, is_connection_close};
 
 /// Why a response could not be read whole.

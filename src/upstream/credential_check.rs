@@ -19,13 +19,12 @@ use tidegate_config::{Addressing, Kind};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::router::Bucket;
 use crate::s3::target;
 use crate::shortage::Shortage;
+use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 use crate::upstream::client;
 use crate::upstream::credential_feedback::is_credential_error_code;
 use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalResponse, send};
-use crate::worker::Shared;
 
 /// Minimum interval between two rounds of checks.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -37,8 +36,8 @@ const REFUSED: &str = "refused";
 const INCONCLUSIVE: &str = "inconclusive";
 
 /// Starts the tasks of the buckets that can check their credentials.
-pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
-    let buckets = shared.router.buckets().iter();
+pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
+    let buckets = shared.buckets().iter();
     let checked = buckets.filter(|bucket| bucket.config.upstream.checks_credentials());
     let begin = |bucket: &Bucket| {
         bucket.metrics.init_credential_checks(&[ACCEPTED, REFUSED, INCONCLUSIVE]);
@@ -47,8 +46,8 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     checked.map(begin).collect()
 }
 
-async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
-    let bucket = shared.router.bucket(bucket);
+async fn check_loop(shared: Arc<impl ConfiguredBuckets>, bucket: BucketId) {
+    let bucket = &shared.buckets()[bucket.index()];
     let http = client::internal_client(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
     loop {
         bucket.pool.wait_for_suspects().await;
@@ -56,7 +55,7 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId) {
             .pool
             .drain_suspects()
             .into_iter()
-            .map(|suspect| check(&http, bucket, suspect, &shared.log));
+            .map(|suspect| check(&http, bucket, suspect, shared.log()));
         join_all(checks).await;
         sleep(CHECK_EVERY).await;
     }

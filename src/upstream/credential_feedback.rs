@@ -18,10 +18,10 @@ use tidegate_actors::{
 };
 use tidegate_config::Kind;
 
-use crate::router::Bucket;
-use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::outcome::is_throttling;
+use crate::upstream::record::Record;
 use crate::upstream::request::UpstreamRequest;
 
 /// Feedback about a credential.

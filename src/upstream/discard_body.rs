@@ -7,8 +7,8 @@ use actix_web::http::header::HeaderMap;
 use futures_util::StreamExt;
 use tidegate_actors::{Outcome, clock};
 
-use crate::router::Bucket;
-use crate::upstream::call::UpstreamResponse;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::response::UpstreamResponse;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::{EndpointId, FailureCause, FailureKind, Outcome, OverloadSignal, clock};
 
-use crate::router::Bucket;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::outcome::is_overload;
 
 /// Reports a failed call that began at `began` to the pool, and returns the outcome for the circuit. Outcomes other

@@ -17,9 +17,9 @@ use actix_web::http::header::{
 };
 use tidegate_config::{ClientAddressHeader, ServerConfig};
 
-use crate::http::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
-use crate::http::request_validation::Head;
+use crate::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
 use crate::s3::addressing;
+use crate::s3::request::Head;
 use crate::upstream::client_scheme;
 
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).
@@ -136,7 +136,7 @@ mod tests {
     use tidegate_config::Network;
 
     use super::*;
-    use crate::http::client_address::AddressSource;
+    use crate::client_address::AddressSource;
 
     fn sent(peer: &str, header: ClientAddressHeader, lines: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();

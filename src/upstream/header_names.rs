@@ -1,4 +1,12 @@
-//! Names of request headers that the gateway removes. In lower case, with `-`.
+//! Names of headers: those that the gateway sets, and those that it removes from requests. In lower case, with `-`.
+
+use actix_web::http::header::HeaderName;
+
+/// The header with the request's ID.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The header with the region of a bucket.
+pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1; `keep-alive` and `proxy-connection` by custom).
 pub(super) const HOP_BY_HOP: [&str; 9] = [

@@ -16,10 +16,9 @@ use tidegate_config::HealthCheckConfig;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::router::Bucket;
+use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 use crate::upstream::client;
 use crate::upstream::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
-use crate::worker::Shared;
 
 /// Why a health check failed.
 #[derive(Debug, Error)]
@@ -33,9 +32,9 @@ enum HealthCheckError {
 }
 
 /// Starts the checks of all endpoints that have a health check path.
-pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
-    for bucket in shared.router.buckets() {
+    for bucket in shared.buckets() {
         let upstream = &bucket.config.upstream;
         if let Some(path) = &upstream.load_balancing.health_check.path {
             let checks = (0..upstream.endpoints.len()).map(EndpointId).map(|endpoint| {
@@ -47,8 +46,13 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     tasks
 }
 
-async fn check_loop(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId, path: String) {
-    let bucket = shared.router.bucket(bucket);
+async fn check_loop(
+    shared: Arc<impl ConfiguredBuckets>,
+    bucket: BucketId,
+    endpoint: EndpointId,
+    path: String,
+) {
+    let bucket = &shared.buckets()[bucket.index()];
     let HealthCheckConfig { interval, timeout: check_timeout, .. } =
         &bucket.config.upstream.load_balancing.health_check;
     let http = client::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
@@ -70,11 +74,11 @@ async fn check_loop(shared: Arc<Shared>, bucket: BucketId, endpoint: EndpointId,
         }
         match &outcome {
             Err(error) if was_healthy => {
-                warn!(shared.log, "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
+                warn!(shared.log(), "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
                     "error" => error.to_string());
             }
             Ok(()) if !was_healthy => {
-                info!(shared.log, "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
+                info!(shared.log(), "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
             }
             _ => {}
         }

@@ -19,61 +19,25 @@ use awc::SendClientRequest;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Fuse, select};
 use tidegate_actors::{
-    BreakerTicket, CircuitCheck, CircuitId, EndpointId, HedgeRefusal, Level, OperationClass, Permit,
-    ReadKind, RequestFingerprints, clock,
+    BreakerTicket, CircuitCheck, CircuitId, EndpointId, HedgeRefusal, OperationClass, Permit, ReadKind,
+    RequestFingerprints, clock,
 };
 
-use crate::router::Bucket;
-use crate::telemetry::record::{HedgeOutcome, Record};
+use crate::telemetry::hedges::HedgeSuppression;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt_result::AttemptResult;
 use crate::upstream::body::RequestBody;
-use crate::upstream::call::{PendingCall, prepare_call};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::call_context::CallContext;
+use crate::upstream::call_resources::CallResources;
 use crate::upstream::credential_feedback;
+use crate::upstream::prepared_call::{PendingCall, prepare_call};
+use crate::upstream::record::{HedgeOutcome, Record};
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
 use crate::upstream::retry::{has_attempts_left, is_client_retry};
 use crate::upstream::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::upload_progress::UploadProgress;
-use crate::worker::Worker;
-
-/// Why a due hedge was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HedgeSuppression {
-    /// The client is retrying itself.
-    Client,
-    /// The resource level is critical.
-    Level,
-    /// The circuit is not closed.
-    Breaker,
-    /// The hedge budget is empty.
-    Budget,
-    /// No permit is free.
-    Gate,
-    /// The pool did not respond.
-    Pool,
-    /// There are no credentials to sign with.
-    Credentials,
-}
-
-impl HedgeSuppression {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Client, Self::Level, Self::Breaker, Self::Budget, Self::Gate, Self::Pool, Self::Credentials];
-
-    /// The value of the metric label.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Level => "level",
-            Self::Breaker => "breaker",
-            Self::Budget => "budget",
-            Self::Gate => "gate",
-            Self::Pool => "pool",
-            Self::Credentials => "credentials",
-        }
-    }
-}
 
 /// The kind of read, if the bucket hedges such requests.
 pub(super) fn read_kind(
@@ -111,7 +75,7 @@ pub(super) struct AttemptPermits {
 /// An attempt that may be hedged.
 #[derive(Clone, Copy)]
 pub(super) struct HedgeRace<'a> {
-    pub(super) worker: &'a Worker,
+    pub(super) resources: CallResources<'a>,
     pub(super) bucket: &'a Bucket,
     pub(super) circuit: CircuitId,
     /// Fingerprints of client and target.
@@ -128,7 +92,7 @@ pub(super) async fn race(
     mut permits: AttemptPermits,
     record: &mut Record,
 ) -> (AttemptResult, AttemptPermits) {
-    let HedgeRace { worker, bucket, limits, hedge_at, evidence, .. } = race;
+    let HedgeRace { resources, bucket, limits, hedge_at, evidence, .. } = race;
     let upload_progress = Rc::clone(&record.upload_progress);
     let classify = |permits: &mut AttemptPermits, limits, result| {
         // Preflights are never hedged, so each attempt counts.
@@ -136,7 +100,7 @@ pub(super) async fn race(
         AttemptResult::classify((bucket, evidence, true), limits, &upload_progress, attempt, result)
     };
     let PendingCall { call, context, signed_offset } =
-        match prepare_call(worker, bucket, outbound, &permits.permit, limits, &upload_progress) {
+        match prepare_call(resources, bucket, outbound, &permits.permit, limits, &upload_progress) {
             Ok(call) => call,
             Err(rejection) => return (classify(&mut permits, limits, Err(rejection)), permits),
         };
@@ -212,11 +176,11 @@ async fn acquire(
     slow: EndpointId,
     upload_progress: &Rc<UploadProgress>,
 ) -> Result<HedgeGrant, HedgeSuppression> {
-    let HedgeRace { worker, bucket, circuit, .. } = race;
+    let HedgeRace { resources, bucket, circuit, .. } = race;
     if is_client_retry(outbound.request.head().headers) {
         return Err(HedgeSuppression::Client);
     }
-    if worker.shared.actors.monitor.level() >= Level::Critical {
+    if resources.is_critical() {
         return Err(HedgeSuppression::Level);
     }
     if !matches!(bucket.breaker.check(circuit, clock::now()), Ok(CircuitCheck::Closed { .. })) {
@@ -230,13 +194,13 @@ async fn acquire(
     credential_feedback::ensure_ready(
         bucket,
         &mut permit,
-        worker.client(bucket).signs_as_client(outbound.key),
+        resources.client(bucket).signs_as_client(outbound.key),
     )
     .await;
     let ticket = bucket.breaker.acquire_if_closed(circuit).ok_or(HedgeSuppression::Breaker)?;
     let permits = AttemptPermits { permit, ticket };
     let limits = AttemptLimits { began: clock::now(), ..race.limits };
-    let call = prepare_call(worker, bucket, outbound, &permits.permit, limits, upload_progress);
+    let call = prepare_call(resources, bucket, outbound, &permits.permit, limits, upload_progress);
     let call = call.map_err(|_| HedgeSuppression::Credentials)?;
     Ok(HedgeGrant { permits, limits, call })
 }

@@ -12,10 +12,10 @@ use thiserror::Error;
 use tidegate_actors::{CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
 
-use crate::router::Bucket;
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::response_head::{CallInfo, inspect_head, shortage_of};
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 

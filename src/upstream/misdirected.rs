@@ -8,20 +8,20 @@
 //!
 //! Design: `docs/design/retries-and-hedging.md`.
 
-use tidegate_actors::{Level, RetryTicket};
+use tidegate_actors::RetryTicket;
 
-use crate::router::Bucket;
-use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::call_resources::CallResources;
 use crate::upstream::outcome;
+use crate::upstream::record::Record;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response_head::InspectedResponse;
 use crate::upstream::retry::has_attempts_left;
-use crate::worker::Worker;
 
 /// Grants a retry over a separate connection to a request with status 421.
 pub(super) async fn acquire_retry(
-    worker: &Worker,
+    resources: CallResources<'_>,
     bucket: &Bucket,
     outbound: &mut UpstreamRequest,
     result: &Result<InspectedResponse, UpstreamRejection>,
@@ -30,7 +30,7 @@ pub(super) async fn acquire_retry(
     let may_retry = is_misdirected_response(result)
         && outbound.is_replayable()
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
-        && worker.shared.actors.monitor.level() < Level::Critical
+        && !resources.is_critical()
         && outbound.require_own_connection();
     if may_retry { bucket.pool.acquire_retry().await } else { None }
 }

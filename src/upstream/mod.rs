@@ -10,9 +10,11 @@ mod attempt_result;
 pub(crate) mod body;
 mod body_plan;
 mod body_writer;
+pub(crate) mod bucket;
 mod bucket_region;
 mod call;
 mod call_context;
+mod call_resources;
 mod circuit_wait;
 pub(crate) mod client;
 mod clock_measurement;
@@ -33,21 +35,23 @@ mod failure_attribution;
 mod forwarded;
 mod head_scan;
 pub(crate) mod header_filter;
-mod header_names;
+pub(crate) mod header_names;
 pub(crate) mod health;
 mod hedge;
 mod internal_call;
 pub(crate) mod late_calls;
 mod misdirected;
 mod outcome;
+mod prepared_call;
 mod proxied_request;
 mod proxy_body;
-#[cfg(feature = "bench")]
-pub(crate) mod raw;
 pub(crate) mod reachability;
+pub(crate) mod record;
 mod rename_plan;
 mod request;
+mod request_host;
 mod resolver;
+mod response;
 pub(crate) mod response_body;
 mod response_head;
 mod response_source;
@@ -65,23 +69,24 @@ use crate::shortage::Shortage;
 use crate::upstream::store_clock::ClockSkew;
 use crate::upstream::tls_failure::TlsFailure;
 use actix_web::http::StatusCode;
+use tidegate_actors::{BreakerRejection, PoolRejection};
 
 pub(crate) use appended_errors::DeniedErrors;
 pub(crate) use body_plan::{BodyPlan, declared_body};
 pub(crate) use bucket_region::RegionHeader;
 pub(crate) use call::{UpstreamGrant, call};
+pub(crate) use call_resources::CallResources;
 pub(crate) use circuit_wait::{is_replayable, may_wait_for_circuit};
 pub(crate) use collect::{CollectError, CollectLimits, collect};
 pub(crate) use discard_body::discard_body;
 pub(crate) use error_document::error_code;
-pub(crate) use hedge::HedgeSuppression;
 pub(crate) use proxied_request::{BucketListPage, FormUpload, PresignedQuery, ProxiedRequest};
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use rename_plan::{client_scheme, rename_plan};
 pub(crate) use request::{UpstreamRequest, prepare, prepare_bucket_list};
+pub(crate) use request_host::RequestHost;
 pub(crate) use response_body::{ResponseForward, forward_response};
 pub(crate) use response_head::shortage_of;
-pub(crate) use retry::RetryAfterAnomaly;
 pub(crate) use timeouts::TimeoutKind;
 
 /// Why there is no response to forward.
@@ -126,6 +131,24 @@ pub(crate) enum UpstreamRejection {
     InvalidTarget,
     /// The upload was cut because memory is exhausted.
     MemoryPressure,
+    /// The copy source is malformed, or cannot be mapped to the upstream.
+    CopySourceDenied,
+    /// The circuit refused an attempt.
+    Breaker(BreakerRejection),
+    /// The bucket's gate had no permit for an attempt.
+    Pool(PoolRejection),
+}
+
+impl From<BreakerRejection> for UpstreamRejection {
+    fn from(rejection: BreakerRejection) -> Self {
+        Self::Breaker(rejection)
+    }
+}
+
+impl From<PoolRejection> for UpstreamRejection {
+    fn from(rejection: PoolRejection) -> Self {
+        Self::Pool(rejection)
+    }
 }
 
 impl UpstreamRejection {

@@ -81,9 +81,10 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
         | UpstreamRejection::NoCredentials(_)
         | UpstreamRejection::ClockSkew(_)
         | UpstreamRejection::MemoryPressure
-        | UpstreamRejection::InvalidTarget => {
-            Classification { outcome: Outcome::Neutral, is_transient: false }
-        }
+        | UpstreamRejection::InvalidTarget
+        | UpstreamRejection::CopySourceDenied
+        | UpstreamRejection::Breaker(_)
+        | UpstreamRejection::Pool(_) => Classification { outcome: Outcome::Neutral, is_transient: false },
     }
 }
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 
-use crate::telemetry::record::Record;
 use crate::upstream::appended_errors::AppendedBody;
+use crate::upstream::record::Record;
 use crate::upstream::rename_plan::RenamedBody;
 use crate::upstream::response_body::ResponseBody;
 

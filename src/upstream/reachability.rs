@@ -18,27 +18,26 @@ use tidegate_actors::{BucketId, EndpointId, clock};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::router::Bucket;
 use crate::shortage::Shortage;
-use crate::worker::Shared;
+use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 
 /// Starts the tasks of all buckets that probe.
-pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
-    let probed = shared.router.buckets().iter().filter_map(|bucket| {
+pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
+    let probed = shared.buckets().iter().filter_map(|bucket| {
         let interval = bucket.config.upstream.circuit_breaker.connect_probe_interval?;
         Some(actix_rt::spawn(probe_loop(Arc::clone(shared), bucket.id, interval)))
     });
     probed.collect()
 }
 
-async fn probe_loop(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
-    let bucket = shared.router.bucket(bucket);
+async fn probe_loop(shared: Arc<impl ConfiguredBuckets>, bucket: BucketId, interval: Duration) {
+    let bucket = &shared.buckets()[bucket.index()];
     let mut endpoints_in_turn = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
     loop {
         bucket.breaker.wait_for_probe().await;
         for endpoint in &mut endpoints_in_turn {
             sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
-            if !probe(&shared, bucket, endpoint).await {
+            if !probe(&*shared, bucket, endpoint).await {
                 break;
             }
         }
@@ -46,7 +45,7 @@ async fn probe_loop(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
 }
 
 /// Probes one endpoint. Returns false if no circuit waits any more.
-async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
+async fn probe(shared: &impl ConfiguredBuckets, bucket: &Bucket, endpoint: EndpointId) -> bool {
     let began = clock::now();
     let unreached = bucket.breaker.probed_circuits(began);
     if unreached.is_empty() {
@@ -56,7 +55,7 @@ async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
     bucket.metrics.count_probe(is_reached);
     if is_reached {
         let authority = &bucket.config.upstream.endpoints[endpoint.0].authority;
-        info!(shared.log, "endpoint can be connected to again"; "bucket" => &bucket.name,
+        info!(shared.log(), "endpoint can be connected to again"; "bucket" => &bucket.name,
             "endpoint" => authority.as_str());
         bucket.pool.report_connected(endpoint, began);
         for circuit in unreached {

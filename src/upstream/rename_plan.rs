@@ -14,13 +14,14 @@ use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use tidegate_config::{Addressing, Kind, ServerConfig};
 
-use crate::http::request_validation::{Head, percent_decode};
-use crate::router::Bucket;
 use crate::s3::addressing::{self, NamedResource};
 use crate::s3::bucket_elements::ResponseDocument;
 use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
 use crate::s3::late_error;
+use crate::s3::percent::percent_decode;
+use crate::s3::request::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::destination::Destination;
 use crate::upstream::response_body::{ResponseBody, TransferError};
 

@@ -5,28 +5,25 @@ use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
-use actix_web::http::{Method, Uri, uri};
+use actix_web::http::{Uri, uri};
 use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
 
-use crate::auth::{AcceptedAuth, AuthRejection};
-use crate::http::error::GatewayError;
-use crate::http::error_reply::REQUEST_ID;
-use crate::http::request_validation::Head;
-use crate::router::Bucket;
+use crate::auth::AcceptedAuth;
 use crate::s3::addressing::{self, NamedResource};
 use crate::s3::checksum::body_digests;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
+use crate::s3::request::Head;
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::s3::sigv4::query::{is_presign_parameter, without_presigned_proof};
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::{target, upload};
-use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::body_plan::{self, BodyPlan, PreparedBody, Reframing};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::client::UpstreamClient;
 use crate::upstream::credentials::InjectedHeaders;
 use crate::upstream::deadline::Deadline;
@@ -35,7 +32,10 @@ use crate::upstream::forwarded::ForwardingHeaders;
 use crate::upstream::header_filter::{
     ConnectionOptions, RequestHeaderFilter, forwards_in_preflight, is_checksum_parameter,
 };
+use crate::upstream::header_names::REQUEST_ID;
 use crate::upstream::proxied_request::{BucketListPage, ProxiedRequest};
+use crate::upstream::record::Record;
+use crate::upstream::retry::is_idempotent;
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 
 /// The parts of a request that do not change between attempts.
@@ -95,7 +95,7 @@ pub(crate) async fn prepare(
     (bucket, key): (&Bucket, Option<KeyId>),
     server: &ServerConfig,
     record: &Record,
-) -> Result<UpstreamRequest, GatewayError> {
+) -> Result<UpstreamRequest, UpstreamRejection> {
     let head = request.head();
     let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
     let keeps_presigned_key = request.names_presigned_key();
@@ -135,7 +135,7 @@ pub(crate) fn prepare_bucket_list(
     (bucket, key): (&Bucket, Option<KeyId>),
     server: &ServerConfig,
     record: &Record,
-) -> Result<UpstreamRequest, GatewayError> {
+) -> Result<UpstreamRequest, UpstreamRejection> {
     let request = ProxiedRequest::BucketList(Box::new(page));
     let head = request.head();
     let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
@@ -161,10 +161,6 @@ pub(crate) fn prepare_bucket_list(
         signature_retry: SignatureRetry::Unused,
         request,
     })
-}
-
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
 /// Maps the target. Only the bucket's name changes: to the upstream's name, in the place where the upstream expects
@@ -208,15 +204,17 @@ fn map_target(
 
 /// Maps the copy source. It must be in this same bucket section. The read permission of the client was checked
 /// before.
-fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
+fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, UpstreamRejection> {
     if bucket.config.kind != Kind::S3 {
         return Ok(head.headers.get(COPY_SOURCE).cloned());
     }
     let source = CopySource::from_request(head.headers, head.uri.query().unwrap_or_default())
-        .map_err(|_| AuthRejection::CopySourceDenied)?;
+        .map_err(|_| UpstreamRejection::CopySourceDenied)?;
     let Some(source) = source else { return Ok(None) };
     let name = bucket.config.upstream.bucket.as_ref().unwrap_or(&source.bucket);
-    HeaderValue::try_from(source.header_value(name)).map(Some).map_err(|_| AuthRejection::CopySourceDenied)
+    HeaderValue::try_from(source.header_value(name))
+        .map(Some)
+        .map_err(|_| UpstreamRejection::CopySourceDenied)
 }
 
 impl UpstreamRequest {

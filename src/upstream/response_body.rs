@@ -24,22 +24,22 @@ use tidegate_config::Kind;
 use tokio::time::Sleep;
 
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
-use crate::http::error_reply::REQUEST_ID;
 use crate::s3::checksum::body_digests;
 use crate::s3::checksum::response_checksum::ResponseChecksum;
 use crate::s3::late_error::LateErrorScan;
-use crate::telemetry::record::Record;
+use crate::upstream::RequestHost;
 use crate::upstream::appended_errors::DeniedErrors;
-use crate::upstream::call::UpstreamResponse;
 use crate::upstream::error_document::{ErrorDocumentPrefix, RemainingBody};
 use crate::upstream::failure_attribution;
 use crate::upstream::header_filter::{ConnectionOptions, forwards_to_client};
+use crate::upstream::header_names::REQUEST_ID;
 use crate::upstream::outcome::failure;
 use crate::upstream::proxy_body::ProxyBody;
+use crate::upstream::record::Record;
 use crate::upstream::rename_plan::{RenamePlan, RenamedBody};
+use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response_source::{ResponseSource, UpstreamFraming, is_connection_close};
 use crate::upstream::response_transfer::{ReceivedPiece, ResponseTransfer};
-use crate::worker::Worker;
 
 /// Why a transfer was aborted.
 #[derive(Debug, Error)]
@@ -87,7 +87,7 @@ pub(crate) struct ResponseBody {
     checksum: Option<ResponseChecksum>,
     transfer: ResponseTransfer,
     guards: Option<RequestGuards>,
-    worker: Rc<Worker>,
+    host: Rc<dyn RequestHost>,
 }
 
 /// An upstream response to forward.
@@ -105,14 +105,14 @@ pub(crate) struct ResponseForward {
 
 /// Builds the client's response from the upstream's.
 pub(crate) fn forward_response(
-    worker: &Rc<Worker>,
+    host: Rc<dyn RequestHost>,
     forward: ResponseForward,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
     let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
         forward;
     let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = call;
-    let bucket = worker.shared.router.bucket(bucket);
+    let bucket = &host.buckets()[bucket.index()];
     let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
     let headers = upstream.headers();
@@ -155,11 +155,11 @@ pub(crate) fn forward_response(
         late_error: may_have_late_error.then(LateErrorScan::default),
         checksum,
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
-        worker: Rc::clone(worker),
+        host: Rc::clone(&host),
     };
     if matches!(framing, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
         let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
-        body.transfer.begin(worker, progress, clock::now());
+        body.transfer.begin(&*host, progress, clock::now());
     }
     let body = Box::new(body);
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
@@ -183,14 +183,14 @@ impl ResponseBody {
         };
         let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
         let piece = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
-        self.transfer.record_bytes(&self.worker, progress, &piece);
+        self.transfer.record_bytes(&*self.host, progress, &piece);
     }
 
     fn finish(&mut self) {
         let Some(guards) = self.guards.take() else { return };
         let RequestGuards { mut record, ticket, permit, _slot } = guards;
         let is_late_error = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
-        let Some(bucket) = record.bucket.map(|id| self.worker.shared.router.bucket(id)) else { return };
+        let Some(bucket) = record.bucket.map(|id| &self.host.buckets()[id.index()]) else { return };
         if let Some(ticket) = ticket {
             if is_late_error {
                 record.reason = Some("late_error");
@@ -225,9 +225,9 @@ impl ResponseBody {
                 TransferError::Memory => ("memory_pressure", FailureCause::Reset),
             };
             guards.record.reason = Some(reason);
-            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
+            slog::warn!(self.host.log(), "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
-            let bucket = guards.record.bucket.map(|id| self.worker.shared.router.bucket(id));
+            let bucket = guards.record.bucket.map(|id| &self.host.buckets()[id.index()]);
             let began = guards.record.phases.first_byte.unwrap_or(guards.record.started);
             // An upstream may give up on a gateway that paused reading. Without a ticket the outcome was reported
             // with the response head.
@@ -257,10 +257,10 @@ impl ResponseBody {
         {
             return;
         }
-        let shared = &self.worker.shared;
-        let bucket = shared.router.bucket(id);
+        let host = &self.host;
+        let bucket = &host.buckets()[id.index()];
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
-        let open = shared.connections[id.index()].open();
+        let open = host.connections()[id.index()].open();
         // The permit of this request is still held, so its connection is not counted as idle.
         let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
         if is_surplus || self.transfer.has_open_window() {

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use tidegate_actors::clock;
 
+use crate::buffers::send_progress::SendProgress;
 use crate::buffers::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer, TransferGate};
-use crate::http::send_progress::SendProgress;
-use crate::worker::Worker;
+use crate::upstream::RequestHost;
 
 /// Holds only the socket while the body is small.
 pub(super) struct ResponseTransfer {
@@ -33,16 +33,21 @@ impl ResponseTransfer {
     }
 
     /// Begins a transfer because the body is large. `progress` is that of sending to the client.
-    pub(super) fn begin(&mut self, worker: &Worker, progress: Option<&Rc<SendProgress>>, now: Instant) {
+    pub(super) fn begin(
+        &mut self,
+        host: &dyn RequestHost,
+        progress: Option<&Rc<SendProgress>>,
+        now: Instant,
+    ) {
         let client = progress.and_then(|progress| progress.socket().cloned());
         let sockets = (self.socket.take(), client);
-        self.transfer = Some(Transfer::begin(&worker.transfers, sockets, progress.cloned(), now));
+        self.transfer = Some(Transfer::begin(host.transfers(), sockets, progress.cloned(), now));
     }
 
     /// Records a received piece of the body.
     pub(super) fn record_bytes(
         &mut self,
-        worker: &Worker,
+        host: &dyn RequestHost,
         progress: Option<&Rc<SendProgress>>,
         piece: &ReceivedPiece,
     ) {
@@ -51,12 +56,12 @@ impl ResponseTransfer {
             return;
         }
         if self.transfer.is_none() && received > LARGE_BODY_BYTES {
-            self.begin(worker, progress, now);
+            self.begin(host, progress, now);
         }
         if let Some(transfer) = &self.transfer {
             transfer.record_moved(bytes, left, now);
         } else if let Some(socket) = &self.socket {
-            socket.record_small_body(bytes, &worker.shared.buffer_budget, now);
+            socket.record_small_body(bytes, host.buffer_budget(), now);
         }
     }
 

@@ -9,9 +9,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use rand::Rng;
 use tidegate_config::RetryConfig;
+
+use crate::telemetry::metrics::RetryAfterAnomaly;
 
 /// Longest `Retry-After` that the gateway waits for. If the upstream asks for more, its response is forwarded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
@@ -67,30 +70,6 @@ pub(crate) struct UpstreamRetryAfter {
     pub(crate) anomaly: Option<RetryAfterAnomaly>,
 }
 
-/// Unusual values of `Retry-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RetryAfterAnomaly {
-    /// Neither whole seconds nor a date. It is ignored.
-    Malformed,
-    /// A date in the past. It counts as zero.
-    Past,
-    /// Longer than the maximum. It is capped.
-    Capped,
-}
-
-impl RetryAfterAnomaly {
-    pub(crate) const ALL: [Self; 3] = [Self::Malformed, Self::Past, Self::Capped];
-
-    /// The value of the metric label.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Past => "past",
-            Self::Capped => "capped",
-        }
-    }
-}
-
 impl UpstreamRetryAfter {
     /// Parses `Retry-After` in seconds or as a date (RFC 9110, 10.2.3). The value may be hostile.
     pub(crate) fn parse(headers: &HeaderMap, now: SystemTime, max: Duration) -> Self {
@@ -115,6 +94,11 @@ impl UpstreamRetryAfter {
             Err(anomaly) => Self { wait: None, anomaly: Some(anomaly) },
         }
     }
+}
+
+/// Whether a method may be sent twice.
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::ServerConfig;
 
+use crate::buffers::client_wait::{ClientWait, Occupancy};
+use crate::buffers::send_progress::{Sample, Sampled, SendWatch};
 use crate::buffers::{SocketBuffers, Transfer, TransferGate, Transfers};
-use crate::http::client_wait::{ClientWait, Occupancy};
-use crate::http::send_progress::{Sample, Sampled, SendWatch};
 use crate::upstream::UpstreamRejection;
 
 /// The minimum rate of a request body.
@@ -291,7 +291,7 @@ impl Sampled for UploadProgress {
         let mut wait = client_wait.wait.borrow_mut();
         if !waits || occupancy.is_none() {
             wait.reset();
-        } else if wait.advance((waited, moved_bytes), occupancy, sample.shared, sample.now) {
+        } else if wait.advance((waited, moved_bytes), occupancy, sample.receivers, sample.now) {
             client_wait.is_cut.set(true);
             if let Some(reader) = client_wait.reader.take() {
                 reader.wake();

@@ -124,7 +124,7 @@ async fn refuses_each(gateway: &Gateway, cases: impl IntoIterator<Item = (Header
     }
 }
 
-/// A1, V8: a missing, repeated or malformed date, payload hash or scheme is refused
+/// A1, V8: a request with a missing, repeated or malformed date, payload hash or scheme is refused
 #[tokio::test]
 async fn wrong_dates_hashes_and_schemes_are_refused() {
     let (gateway, upstream) = gateway().await;

@@ -105,7 +105,7 @@ fn product_sources() -> Vec<Source> {
 
 /// Files in which every lower-case literal is a reason.
 fn is_of_reasons(path: &str) -> bool {
-    path.starts_with("src/http/error/") || path == "src/auth/answer.rs"
+    path.starts_with("src/http/error/")
 }
 
 /// Reasons that a file can return.

@@ -6,6 +6,8 @@
 pub(crate) mod documented_words;
 mod documents;
 mod glossary;
+mod imports;
+mod layers;
 mod literals;
 mod markdown;
 pub(crate) mod sources;

@@ -16,7 +16,7 @@ use super::key::{KeySet, VerificationKey};
 use super::token::Token;
 use super::token_locations::TokenLocations;
 use super::{JwtRejection, claims, jwks};
-use crate::fuzzing::Input;
+use crate::fuzz_input::Input;
 
 const SECRET: &[u8] = b"a secret that has thirty-two characters";
 /// The public keys of RFC 7515, A.2 and A.3. The target has no private keys for them, so no input is signed with them.

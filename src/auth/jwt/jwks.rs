@@ -35,7 +35,7 @@ struct Jwk {
 }
 
 /// Parses a set. Returns the usable keys and the number of skipped keys.
-pub(super) fn parse(bytes: &[u8]) -> Result<(KeySet, usize), &'static str> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<(KeySet, usize), &'static str> {
     let set: JwkSet = serde_json::from_slice(bytes).map_err(|_| "not a JSON object with a list `keys`")?;
     let count = set.keys.len();
     if count > KEYS_MAX {

@@ -28,7 +28,7 @@ const P256: [u8; 21] =
     [0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 
 /// The keys that are valid at one time.
-pub(super) type KeySet = Vec<VerificationKey>;
+pub(crate) type KeySet = Vec<VerificationKey>;
 
 #[derive(Clone)]
 enum KeyMaterial {
@@ -41,7 +41,7 @@ enum KeyMaterial {
 
 /// One key.
 #[derive(Clone)]
-pub(super) struct VerificationKey {
+pub(crate) struct VerificationKey {
     /// The `kid` in a JWK set; keys of the configuration have none.
     id: Option<String>,
     material: KeyMaterial,

@@ -1,8 +1,8 @@
 //! Verifies the tokens of clients (JWT, RFC 7519; A3).
 //!
 //! `token_locations` finds a token in a request and removes it, `token` parses it and verifies its signature with `key`s, `claims`
-//! validates the claims against the configuration. These modules are pure. `shared_keys` has the current keys, `jwks_fetcher` refreshes
-//! them.
+//! validates the claims against the configuration. These modules are pure. `shared_keys` has the current keys; `gateway/jwks_fetcher.rs`
+//! refreshes them.
 //!
 //! The verification is our own small code on top of ring; `docs/design/dependencies.md` has the reasons against the common crate.
 //!
@@ -13,7 +13,6 @@ mod claims;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod jwks;
-mod jwks_fetcher;
 mod key;
 mod rejection;
 mod shared_keys;
@@ -29,18 +28,18 @@ use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
 use tidegate_actors::VerifiedToken;
-use tidegate_config::{Config, JwtConfig};
+use tidegate_config::JwtConfig;
 
-use crate::upstream::tls::TlsError;
-use key::{KeySet, VerificationKey};
-use shared_keys::SharedKeySet;
+use key::VerificationKey;
 use token::Token;
 
-pub(crate) use jwks_fetcher::JwksFetcher;
+pub(crate) use jwks::parse as parse_jwks;
+pub(crate) use key::KeySet;
 pub(crate) use rejection::JwtRejection;
+pub(crate) use shared_keys::SharedKeySet;
 pub(crate) use token_locations::{TokenLocations, bearer_token};
 
-/// Why the gateway cannot verify tokens.
+/// Why the configuration's own keys cannot verify tokens.
 #[derive(Debug, Error)]
 pub enum TokenKeysError {
     /// The configured public key cannot verify tokens.
@@ -51,12 +50,6 @@ pub enum TokenKeysError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The JWK set file cannot be used.
-    #[error("jwks_file: {0}")]
-    File(String),
-    /// TLS for the URL of the JWK set cannot be set up.
-    #[error(transparent)]
-    Tls(TlsError),
 }
 
 /// Verifies tokens with the configuration's rules and the current keys.
@@ -67,20 +60,20 @@ pub(crate) struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// The verifier of the configuration, and the task that refreshes its keys; none if the configuration has no `[jwt]`.
+    /// The verifier of the configuration. It has the configured keys; a JWK set is still to be fetched.
     ///
     /// # Errors
-    /// A key or the JWK set file of the configuration cannot be used.
-    pub(crate) fn new(config: &Config) -> Result<Option<(Self, Option<JwksFetcher>)>, TokenKeysError> {
-        let Some(jwt) = &config.jwt else { return Ok(None) };
+    /// A key of the configuration cannot be used.
+    pub(crate) fn new(jwt: &JwtConfig) -> Result<Self, TokenKeysError> {
         let configured = configured_keys(jwt)?;
         let keys = SharedKeySet::new(configured, jwt.algorithms.clone(), jwt.jwks.is_some());
-        let fetcher = match &jwt.jwks {
-            None => None,
-            Some(source) => Some(JwksFetcher::new(source, config, keys.clone())?),
-        };
         let locations = Arc::new(TokenLocations::from_config(jwt));
-        Ok(Some((Self { config: jwt.clone(), locations, keys }, fetcher)))
+        Ok(Self { config: jwt.clone(), locations, keys })
+    }
+
+    /// The keys, for the task that refreshes them.
+    pub(crate) fn keys(&self) -> SharedKeySet {
+        self.keys.clone()
     }
 
     /// Verifies a token. If it names an unknown key, waits for one refresh of the keys and tries again.

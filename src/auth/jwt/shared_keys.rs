@@ -1,8 +1,8 @@
 //! The current keys, shared by all worker threads.
 //!
-//! Requests read the published keys and never fetch. One task fetches and publishes them (`jwks_fetcher`). A token that names an unknown
-//! key may be signed with a new one, so it wakes the task, at most twice a minute, and all such requests wait for the same refresh. Tokens
-//! with invented key names therefore cause almost no load on the issuer.
+//! Requests read the published keys and never fetch. One task fetches and publishes them (`gateway/jwks_fetcher.rs`). A token that names an
+//! unknown key may be signed with a new one, so it wakes the task, at most twice a minute, and all such requests wait for the same refresh.
+//! Tokens with invented key names therefore cause almost no load on the issuer.
 //!
 //! ```text
 //! first refresh running ──▶ loaded ◀── a refresh succeeds: the new keys replace the fetched ones
@@ -53,7 +53,7 @@ impl RefreshState {
 
 /// The current keys.
 #[derive(Clone)]
-pub(super) struct SharedKeySet {
+pub(crate) struct SharedKeySet {
     state: watch::Sender<RefreshState>,
     has_source: bool,
     /// The keys of the configuration; a refresh never removes them.
@@ -62,7 +62,7 @@ pub(super) struct SharedKeySet {
 }
 
 impl SharedKeySet {
-    pub(super) fn new(configured: KeySet, accepted: Vec<JwtAlgorithm>, has_source: bool) -> Self {
+    pub(crate) fn new(configured: KeySet, accepted: Vec<JwtAlgorithm>, has_source: bool) -> Self {
         let configured = Arc::new(configured);
         let state = watch::Sender::new(RefreshState {
             keys: Arc::clone(&configured),
@@ -108,17 +108,17 @@ impl SharedKeySet {
     }
 
     /// Waits until a refresh is requested.
-    pub(super) async fn refresh_requested(&self) {
+    pub(crate) async fn refresh_requested(&self) {
         // `wait_for` cannot fail: `self` has the sender.
         let _ = self.state.subscribe().wait_for(|state| state.is_refreshing).await;
     }
 
-    pub(super) fn begin_refresh(&self) {
+    pub(crate) fn begin_refresh(&self) {
         self.state.send_modify(|state| state.is_refreshing = true);
     }
 
     /// Ends a refresh and publishes the fetched keys. Without fetched keys the previous keys stay.
-    pub(super) fn finish_refresh(&self, fetched: Option<KeySet>) {
+    pub(crate) fn finish_refresh(&self, fetched: Option<KeySet>) {
         let keys = fetched.map(|fetched| {
             let accepted =
                 fetched.into_iter().filter(|key| self.accepted_algorithms.contains(&key.algorithm()));

@@ -23,7 +23,8 @@ use actix_web::http::Method;
 use tidegate_actors::OperationClass;
 use tidegate_config::{Access, Kind};
 
-use crate::http::request_validation::{Head, percent_decode};
+use crate::s3::percent::percent_decode;
+use crate::s3::request::Head;
 use query::OperationMatch;
 use table::{KeyScope, ResourceKind, Row};
 

@@ -18,11 +18,11 @@ use tidegate_actors::OperationClass;
 use crate::auth::{self, Caller};
 use crate::http::admission::acquire_grant;
 use crate::http::error::GatewayError;
-use crate::http::request_validation::{BodyLength, Head};
-use crate::router::Bucket;
 use crate::s3::bucket_list::{ListedBucket, parse};
-use crate::telemetry::record::Record;
+use crate::s3::request::{BodyLength, Head};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, UpstreamRejection, error_code};
 use crate::worker::Worker;
 
@@ -57,6 +57,12 @@ pub(crate) enum FetchError {
 impl From<&'static str> for FetchError {
     fn from(why: &'static str) -> Self {
         Self::Document(why)
+    }
+}
+
+impl From<UpstreamRejection> for FetchError {
+    fn from(rejection: UpstreamRejection) -> Self {
+        Self::Gateway(Box::new(rejection.into()))
     }
 }
 
@@ -110,8 +116,8 @@ fn is_visible(worker: &Worker, ListFetch { section, caller, .. }: ListFetch<'_>,
     let is_only = section.config.upstream.bucket.as_deref().is_none_or(|only| only == name);
     name.len() <= NAME_BYTES_MAX
         && is_only
-        && shared.router.route(name).is_ok_and(|routed| routed.id == section.id)
-        && auth::may_list_name(caller, section, name, &shared.keyring)
+        && shared.router.routes_to(name, section.id)
+        && auth::may_list_name(caller, section.auth(), name, &shared.keyring)
 }
 
 /// One page of the store's list.
@@ -125,12 +131,10 @@ async fn fetch_page(
     let is_replayable = upstream::is_replayable(&Method::GET, BodyLength::Empty);
     let grant =
         acquire_grant(worker, section, (OperationClass::List, is_replayable), deadline, record).await?;
-    let page = BucketListPage::new(head, token)
-        .ok_or(UpstreamRejection::InvalidTarget)
-        .map_err(GatewayError::from)?;
+    let page = BucketListPage::new(head, token).ok_or(UpstreamRejection::InvalidTarget)?;
     let server = &worker.shared.config.server;
     let request = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
-    let response = upstream::call(worker, section, request, grant, record).await?;
+    let response = upstream::call(worker.call_resources(), section, request, grant, record).await?;
     let status = response.response.status();
     let is_success = status.is_success();
     let code = response.error_code();

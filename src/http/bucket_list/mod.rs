@@ -26,11 +26,12 @@ use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
 use crate::http::error::{GatewayError, xml_reply};
-use crate::http::request_validation::{self, Head};
-use crate::router::Bucket;
+use crate::http::request_validation;
 use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
-use crate::telemetry::record::Record;
+use crate::s3::request::Head;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
+use crate::upstream::record::Record;
 use crate::worker::Worker;
 
 use fetch::{ListFetch, fetch};
@@ -72,11 +73,14 @@ pub(super) async fn list_buckets(
     let sections = shared.router.buckets().iter().filter(is_requested);
     let (exact, patterns): (Vec<_>, Vec<_>) = sections.partition(|bucket| bucket.config.pattern.is_exact());
     let mut visible = VisibleBuckets::default();
-    for section in exact.into_iter().filter(|bucket| auth::may_list_bucket(caller, bucket, &shared.keyring)) {
+    for section in
+        exact.into_iter().filter(|bucket| auth::may_list_bucket(caller, bucket.auth(), &shared.keyring))
+    {
         let name = section.config.pattern.as_str().to_owned();
         visible.add(region(worker, section), iter::once(ListedBucket { name, created: String::new() }));
     }
-    let allowed = patterns.into_iter().filter(|bucket| auth::may_list_any(caller, bucket, &shared.keyring));
+    let allowed =
+        patterns.into_iter().filter(|bucket| auth::may_list_any(caller, bucket.auth(), &shared.keyring));
     fetch_all(worker, allowed, (caller, head), &mut visible, record).await?;
     let page = visible.page(&query);
     let document = BucketListDocument {

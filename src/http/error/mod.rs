@@ -4,9 +4,11 @@
 //! log and metric (O4), and a `Retry-After`. The match is exhaustive, so the compiler finds a missing case. The reply
 //! to the client has no internal figures; the access log has all of them. [`upstream`] maps failures of the upstream
 //! and of the body on its way there, [`pool`] those of a bucket's queue, [`form`] those of a POST form,
-//! [`bucket_list`] those of the list of buckets. [`local_replies`] builds replies that are not errors, and
+//! [`bucket_list`] those of the list of buckets,
+//! [`auth`] those of authentication and authorization. [`local_replies`] builds replies that are not errors, and
 //! [`retry_after`] computes `Retry-After`.
 
+mod auth;
 mod bucket_list;
 mod form;
 mod local_replies;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
 
-use crate::auth::{self, AuthRejection};
+use crate::auth::{AuthRejection, FormAuthRejection};
 use crate::http::bucket_list::BucketListRejection;
 use crate::http::cors::CorsRejection;
 use crate::http::error_reply::ErrorReply;
@@ -67,6 +69,15 @@ causes!(
     Breaker(BreakerRejection),
     Upstream(UpstreamRejection),
 );
+
+impl From<FormAuthRejection> for GatewayError {
+    fn from(rejection: FormAuthRejection) -> Self {
+        match rejection {
+            FormAuthRejection::Form(rejection) => Self::Form(rejection),
+            FormAuthRejection::Auth(rejection) => Self::Auth(rejection),
+        }
+    }
+}
 
 impl GatewayError {
     /// The reply to the client.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-use crate::http::error::{request, slow_down};
+use crate::auth::AuthRejection;
+use crate::http::error::{auth, breaker, pool, request, slow_down};
 use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
 use crate::s3::chunked::ChunkFault;
@@ -76,6 +77,9 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         UpstreamRejection::BodyMalformed(why) => body_malformed(why),
         UpstreamRejection::InvalidUpload(fault) => upload(*fault),
         UpstreamRejection::MemoryPressure => memory_pressure(),
+        UpstreamRejection::CopySourceDenied => auth::error_reply(&AuthRejection::CopySourceDenied),
+        UpstreamRejection::Breaker(rejection) => breaker(rejection),
+        UpstreamRejection::Pool(rejection) => pool::error_reply(rejection),
         UpstreamRejection::InvalidTarget => ErrorReply::new(
             StatusCode::BAD_REQUEST,
             "InvalidURI",

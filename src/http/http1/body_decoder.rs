@@ -8,7 +8,7 @@
 use thiserror::Error;
 
 use crate::http::http1::head::{is_field_text, is_token};
-use crate::http::request_validation::BodyLength;
+use crate::s3::request::BodyLength;
 
 /// The most bytes of extensions, trailers and leading zeros of one request.
 pub(super) const OVERHEAD_BYTES_MAX: u32 = 16 << 10;

@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::buffers::{BufferRetention, OpenSocket};
-use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::http1::head::{HeadError, HeadScanner};
 use crate::http::http1::request_buffer::RequestBuffer;
 use crate::http::http1::write_buffer::WriteBuffer;
-use crate::http::idle_connections::{IdleSlot, REQUEST_GRACE};
+use crate::server::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
+use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
 
 /// The most bytes that are read ahead while a request is served; more stay in the socket.
 const AHEAD_BYTES_MAX: usize = 8 << 10;

@@ -4,7 +4,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::http::request_validation::BodyLength;
+use crate::s3::request::BodyLength;
 
 fn request(method: &Method, version: Version) -> HeadInfo {
     HeadInfo {

@@ -19,7 +19,8 @@ use actix_web::http::{Method, Uri, Version};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::http::request_validation::{self, BodyLength};
+use crate::http::request_validation;
+use crate::s3::request::BodyLength;
 
 /// The longest head in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;

@@ -35,7 +35,8 @@ use actix_web::dev::ServiceResponse;
 use actix_web::{Error, HttpResponse};
 use tidegate_actors::clock;
 
-use crate::http::client_address::AddressSource;
+use crate::buffers::send_progress::SendProgress;
+use crate::client_address::AddressSource;
 use crate::http::connection::{ClientConnection, log_rejected};
 use crate::http::error::head_rejection_status;
 use crate::http::http1::connection::{Http1Connection, NextRequest};
@@ -44,9 +45,8 @@ use crate::http::http1::encode::ResponseFraming;
 use crate::http::http1::head::HeadInfo;
 use crate::http::http1::request_buffer::{RequestBuffer, UnreadBody};
 use crate::http::http1::response_sender::{ResponseSender, SendResult};
-use crate::http::request_validation::BodyLength;
 use crate::http::send_buffer::ConnectionBuffer;
-use crate::http::send_progress::SendProgress;
+use crate::s3::request::BodyLength;
 use crate::worker::Worker;
 
 pub(crate) use connection::ClientTransport;

@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 
 use crate::http::http1::body_decoder::{BodyDecoder, DecodeStep, FramingError};
-use crate::http::request_validation::BodyLength;
+use crate::s3::request::BodyLength;
 
 /// Bytes per read if no long body is expected.
 const READ_BYTES: usize = 8 << 10;

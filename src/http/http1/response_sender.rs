@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
+use crate::buffers::send_progress::SendProgress;
 use crate::http::http1::connection::{ClientEvent, ClientTransport, Http1Connection};
 use crate::http::http1::encode::ResponseFraming;
 use crate::http::send_buffer::{ConnectionBuffer, Reservation};
-use crate::http::send_progress::SendProgress;
 
 /// The most bytes that are collected for one write, and read ahead of a client.
 const GATHER_BYTES: usize = 64 << 10;

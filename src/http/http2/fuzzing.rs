@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use super::frames::{Frame, FrameScanner, FrameSink};
 use super::header_block::{BlockFindings, BlockScanner};
 use super::*;
-use crate::fuzzing::{Input, split};
-use crate::http::idle_connections::IdleConnections;
+use crate::fuzz_input::{Input, split};
+use crate::server::idle_connections::IdleConnections;
 
 /// The most bytes that the loop sends beyond a multiple of its input: each frame may get a response, and bodies are
 /// echoed.

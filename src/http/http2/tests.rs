@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt, duplex};
 
 use super::*;
-use crate::http::idle_connections::IdleConnections;
+use crate::server::idle_connections::IdleConnections;
 
 async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
     let method = request.method().as_str().to_owned();

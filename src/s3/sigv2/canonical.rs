@@ -13,9 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
-use crate::http::request_validation::Head;
 use crate::s3::checksum::expected_digest::CONTENT_MD5;
 use crate::s3::error_document::shortened;
+use crate::s3::request::Head;
 use crate::s3::sigv2::query::is_covered;
 use crate::s3::sigv2::{SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::query::{

@@ -7,7 +7,7 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::http::request_validation::Head;
+use crate::s3::request::Head;
 use crate::s3::sigv2::canonical::{canonical_resources, signature_bytes, string_to_sign_lines, verify_hmac};
 use crate::s3::sigv2::{SigV2Location, SigV2Rejection, query};
 use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};

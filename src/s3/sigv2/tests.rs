@@ -7,7 +7,7 @@ use actix_web::http::{Method, Uri, Version};
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::request_validation::Head;
+use crate::s3::request::Head;
 use crate::s3::sigv2::canonical::{canonical_resources, signature_bytes, string_to_sign_lines, verify_hmac};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId};
 use tidegate_config::{Credentials, Secret};
 
-use crate::http::request_validation::Head;
+use crate::s3::request::Head;
 use crate::s3::signer::Signer;
 use crate::s3::sigv4::PresentedSignature;
 use crate::s3::sigv4::canonical::signing_key;

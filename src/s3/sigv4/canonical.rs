@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::http::request_validation::percent_decode;
+use crate::s3::percent::percent_decode;
 
 /// The name of the algorithm in headers and strings to sign.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 
-use crate::http::request_validation::Head;
 use crate::s3::error_document::shortened;
+use crate::s3::request::Head;
 use crate::s3::signer::CONTENT_SHA256;
 use crate::s3::sigv4::canonical::{
     ALGORITHM, CanonicalRequest, SERVICE, TERMINATOR, canonical_path, verify_hmac,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 
-use crate::http::request_validation::percent_decode;
+use crate::s3::percent::percent_decode;
 use crate::s3::signer::UNSIGNED_PAYLOAD;
 use crate::s3::sigv4::canonical::{ALGORITHM, QUERY_SIGNATURE};
 use crate::s3::sigv4::presented_signature::{CredentialScope, PresentedSignature, header_session_token};

@@ -1,4 +1,4 @@
-//! Why a SigV4 signature was rejected. `auth/answer.rs` has the error reply for each reason, with S3's code.
+//! Why a SigV4 signature was rejected. `http/error/auth.rs` has the error reply for each reason, with S3's code.
 
 use std::time::Duration;
 

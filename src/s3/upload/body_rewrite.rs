@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use tidegate_config::{Checksums, ContentMd5, IntegrityConfig};
 
-use crate::http::request_validation::Head;
 use crate::s3::delete_list;
+use crate::s3::request::Head;
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::upload::{UploadFault, completion, content_md5};
 

@@ -11,12 +11,12 @@ use std::borrow::Cow;
 use actix_web::http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
-use crate::http::request_validation::{BodyLength, Head};
 use crate::s3::checksum::expected_digest::ExpectedDigests;
 use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm};
 use crate::s3::chunked::ChunkLayout;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::form::multipart::FileDecoder;
+use crate::s3::request::{BodyLength, Head};
 use crate::s3::signer::CONTENT_SHA256;
 use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::declared_body::DeclaredBody;
 use super::pipeline::Pipeline;
 use super::*;
-use crate::http::request_validation::Head;
 use crate::s3::chunked::ChunkLayout;
 use crate::s3::chunked::decode::Decoder;
 use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
 use crate::s3::chunked::samples::{body, random_bytes, sample_chain};
+use crate::s3::request::Head;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();

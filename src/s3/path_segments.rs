@@ -10,7 +10,7 @@
 
 use memchr::{memchr, memchr3, memmem};
 
-use crate::http::request_validation::percent_decode;
+use crate::s3::percent::percent_decode;
 
 /// The meaning of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,7 @@ use slog::{Logger, info};
 use tidegate_actors::{MonitorView, Reading, Sensor, clock};
 use tidegate_config::MonitorConfig;
 
-use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
-use crate::worker::Worker;
+use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
 
 /// Under memory pressure a connection that has been idle for less time stays open: its client is likely to use it again soon.
 const MEMORY_IDLE_MIN: Duration = Duration::from_secs(1);
@@ -97,6 +96,24 @@ impl IdleCloser {
         self.metrics.over_budget.inc_by(count as u64);
     }
 
+    /// Closes client connections for a sample. Called on each worker with each sample. Returns whether this worker must also close its idle
+    /// upstream connections.
+    pub(crate) fn close_idle(
+        &self,
+        view: &MonitorView,
+        config: &MonitorConfig,
+        connections: &IdleConnections,
+        log: &Logger,
+    ) -> bool {
+        let target = CloseTarget::from_readings(&view.readings(), config);
+        self.close_clients((target, view.sampled), connections, log)
+    }
+
+    /// Counts idle connections to upstreams that a worker closed.
+    pub(crate) fn count_closed_upstreams(&self, count: usize) {
+        self.metrics.upstream.inc_by(count as u64);
+    }
+
     /// Closes client connections, once per sample: on the first worker that calls it. Returns whether this worker must also close its idle
     /// upstream connections.
     fn close_clients(
@@ -144,15 +161,6 @@ impl LastSample {
             }
             None => {}
         }
-    }
-}
-
-/// Runs the step. Called on each worker with each sample.
-pub(crate) fn close_idle(worker: &Worker, view: &MonitorView) {
-    let shared = &worker.shared;
-    let target = CloseTarget::from_readings(&view.readings(), &shared.config.monitor);
-    if shared.idle_relief.close_clients((target, view.sampled), &shared.clients, &shared.log) {
-        shared.idle_relief.metrics.upstream.inc_by(worker.close_idle_upstreams() as u64);
     }
 }
 

@@ -15,13 +15,12 @@ use thiserror::Error;
 use tidegate_config::{Config, Endpoint, JwksSource, UpstreamConfig};
 use tokio::time::{sleep, timeout};
 
-use super::key::KeySet;
-use super::shared_keys::SharedKeySet;
-use super::{TokenKeysError, jwks};
+use crate::auth::jwt::{KeySet, SharedKeySet, TokenKeysError, TokenVerifier, parse_jwks};
 use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::client;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::shortage_of;
+use crate::upstream::tls::TlsError;
 
 /// The timeout of one response.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -70,7 +69,7 @@ enum KeySource {
 }
 
 /// The task that fetches the keys.
-pub(crate) struct JwksFetcher {
+pub(super) struct JwksFetcher {
     source: KeySource,
     keys: SharedKeySet,
 }
@@ -78,20 +77,46 @@ pub(crate) struct JwksFetcher {
 /// A set, the number of its skipped keys, and the time until the next fetch.
 type FetchedKeys = (KeySet, usize, Duration);
 
+/// Why the gateway cannot verify tokens.
+#[derive(Debug, Error)]
+pub enum TokenSourceError {
+    /// A key of the configuration cannot be used.
+    #[error(transparent)]
+    Keys(#[from] TokenKeysError),
+    /// The JWK set file cannot be used.
+    #[error("jwks_file: {0}")]
+    File(String),
+    /// TLS for the URL of the JWK set cannot be set up.
+    #[error(transparent)]
+    Tls(TlsError),
+}
+
+/// The verifier of the configuration, and the task that refreshes its keys; none if the configuration has no `[jwt]`.
+///
+/// # Errors
+/// A key or the JWK set file of the configuration cannot be used.
+pub(super) fn token_verifier(
+    config: &Config,
+) -> Result<Option<(TokenVerifier, Option<JwksFetcher>)>, TokenSourceError> {
+    let Some(jwt) = &config.jwt else { return Ok(None) };
+    let verifier = TokenVerifier::new(jwt)?;
+    let fetcher = match &jwt.jwks {
+        None => None,
+        Some(source) => Some(JwksFetcher::new(source, config, verifier.keys())?),
+    };
+    Ok(Some((verifier, fetcher)))
+}
+
 impl JwksFetcher {
     /// Reads a file immediately, so that an invalid file makes the start fail.
-    pub(super) fn new(
-        source: &JwksSource,
-        config: &Config,
-        keys: SharedKeySet,
-    ) -> Result<Self, TokenKeysError> {
+    fn new(source: &JwksSource, config: &Config, keys: SharedKeySet) -> Result<Self, TokenSourceError> {
         let source = match source {
             JwksSource::File(path) => {
                 let (set, _, _) = read_file(path)
-                    .map_err(|error| TokenKeysError::File(format!("`{}`: {error}", path.display())))?;
+                    .map_err(|error| TokenSourceError::File(format!("`{}`: {error}", path.display())))?;
                 if set.is_empty() {
                     let message = format!("`{}` has no key for RS256 or ES256", path.display());
-                    return Err(TokenKeysError::File(message));
+                    return Err(TokenSourceError::File(message));
                 }
                 keys.finish_refresh(Some(set));
                 KeySource::File(path.clone())
@@ -99,7 +124,8 @@ impl JwksFetcher {
             JwksSource::Url(endpoint) => {
                 let tls = config.jwt.as_ref().map(|jwt| jwt.tls.clone()).unwrap_or_default();
                 let upstream = UpstreamConfig { tls, ..UpstreamConfig::default() };
-                let dialer = Dialer::new([endpoint], &upstream, &config.dns).map_err(TokenKeysError::Tls)?;
+                let dialer =
+                    Dialer::new([endpoint], &upstream, &config.dns).map_err(TokenSourceError::Tls)?;
                 KeySource::Url(endpoint.clone(), dialer)
             }
         };
@@ -107,11 +133,11 @@ impl JwksFetcher {
     }
 
     /// Runs the task. It never ends.
-    pub(crate) async fn run(self, log: Logger) {
+    pub(super) async fn run(self, log: Logger) {
         let Self { source, keys } = self;
         match source {
             KeySource::File(path) => {
-                keys.wait_until_due(REFRESH_INTERVAL_MIN).await;
+                wait_until_due(&keys, REFRESH_INTERVAL_MIN).await;
                 let from = path.display().to_string();
                 refresh_forever(&keys, &from, &log, async || read_file(&path)).await;
             }
@@ -127,13 +153,11 @@ impl JwksFetcher {
     }
 }
 
-impl SharedKeySet {
-    /// Sleeps until the next refresh is due or requested.
-    async fn wait_until_due(&self, pause: Duration) {
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = self.refresh_requested() => {}
-        }
+/// Sleeps until the next refresh is due or requested.
+async fn wait_until_due(keys: &SharedKeySet, pause: Duration) {
+    tokio::select! {
+        () = sleep(pause) => {}
+        () = keys.refresh_requested() => {}
     }
 }
 
@@ -167,7 +191,7 @@ async fn refresh_forever(
                 (BACKOFF_MIN * 2_u32.saturating_pow(failures - 1)).min(BACKOFF_MAX)
             }
         };
-        keys.wait_until_due(pause).await;
+        wait_until_due(keys, pause).await;
     }
 }
 
@@ -178,7 +202,7 @@ fn read_file(path: &Path) -> Result<FetchedKeys, FetchError> {
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Err(FetchError::TooLarge);
     }
-    let (keys, skipped) = jwks::parse(&bytes).map_err(FetchError::Document)?;
+    let (keys, skipped) = parse_jwks(&bytes).map_err(FetchError::Document)?;
     Ok((keys, skipped, REFRESH_INTERVAL_MIN))
 }
 
@@ -191,7 +215,7 @@ async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKey
     }
     let interval = refresh_interval(response.headers());
     let body = response.body().limit(DOCUMENT_BYTES_MAX).await?;
-    let (keys, skipped) = jwks::parse(&body).map_err(FetchError::Document)?;
+    let (keys, skipped) = parse_jwks(&body).map_err(FetchError::Document)?;
     Ok((keys, skipped, interval))
 }
 

@@ -6,16 +6,16 @@
 use tidegate_config::{Access, Kind};
 
 use crate::auth::jwt::JwtRejection;
-use crate::auth::operation::ConfigureCause;
-use crate::auth::{AuthRejection, DeleteListRejection, sigv2_auth};
+use crate::auth::{AuthRejection, ConfigureCause, DeleteListRejection};
 use crate::http::error::{bad_request, forbidden, not_implemented, not_ready, unauthorized};
 use crate::http::error_reply::ErrorReply;
 use crate::s3::delete_list::BYTES_MAX;
 use crate::s3::error_document::shortened;
+use crate::s3::sigv2::{SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::{SKEW_MAX, SignatureLocation, SignatureRejection, Validity};
 
 /// The reply to a rejected request.
-pub(crate) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
+pub(super) fn error_reply(rejection: &AuthRejection) -> ErrorReply {
     let denied = |reason, message: String| forbidden("AccessDenied", reason, message);
     match rejection {
         AuthRejection::BucketClosed => {
@@ -189,7 +189,7 @@ fn signature_reply(rejection: &SignatureRejection) -> ErrorReply {
             "signature_not_implemented",
             format!("{what} is not implemented; sign with AWS4-HMAC-SHA256"),
         ),
-        SignatureRejection::SigV2(rejection) => sigv2_auth::error_reply(rejection),
+        SignatureRejection::SigV2(rejection) => sigv2_reply(rejection),
         SignatureRejection::Malformed(location, what) => malformed_signature_reply(*location, what),
         // S3's code with Ceph's status: the URL is well formed but can never be valid.
         SignatureRejection::InvalidLifetime(what) => {
@@ -292,4 +292,51 @@ fn mismatch_reply() -> ErrorReply {
         "signature_mismatch",
         "the request signature we calculated does not match the signature you provided; check your key and signing method",
     )
+}
+
+/// The reply to a rejected SigV2 signature.
+fn sigv2_reply(rejection: &SigV2Rejection) -> ErrorReply {
+    match rejection {
+        SigV2Rejection::Disabled => not_implemented(
+            "signature_not_implemented",
+            "SigV2 (AWSAccessKeyId) is disabled for this bucket; sign with AWS4-HMAC-SHA256, or ask the operator to add sigv2 \
+             to buckets.NAME.auth",
+        ),
+        SigV2Rejection::Malformed(SigV2Location::Header, what) => bad_request(
+            "InvalidArgument",
+            "sigv2_malformed",
+            format!("AWS authorization header is invalid: {what}"),
+        ),
+        SigV2Rejection::Malformed(SigV2Location::Query, what) => forbidden(
+            "AccessDenied",
+            "sigv2_malformed",
+            format!("error parsing the query's SigV2 signature: {what}"),
+        ),
+        SigV2Rejection::ChunkedBody => bad_request(
+            "InvalidRequest",
+            "sigv2_chunks",
+            "a body in chunks (aws-chunked, STREAMING-…) needs SigV4; with SigV2 send the body without chunk framing",
+        ),
+        SigV2Rejection::Uncovered(name) => forbidden(
+            "AccessDenied",
+            "sigv2_uncovered",
+            format!(
+                "a SigV2 signature does not cover `{name}`, so it cannot authorize this request; sign with SigV4"
+            ),
+        ),
+        SigV2Rejection::Expired { expires, now } => {
+            forbidden("AccessDenied", "presigned_expired", "Request has expired")
+                .with_detail("Expires", expires)
+                .with_detail("ServerTime", now)
+        }
+        SigV2Rejection::TooFarAhead { max } => forbidden(
+            "AccessDenied",
+            "sigv2_lifetime",
+            format!(
+                "a SigV2 URL or form may be valid for at most {} seconds; use an earlier expiry, or ask the operator to raise \
+                 buckets.NAME.sigv2_max_lifetime",
+                max.as_secs()
+            ),
+        ),
+    }
 }

@@ -9,17 +9,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
+use tidegate_config::ServerConfig;
 
 use crate::buffers::SocketBuffers;
-use crate::http::client_wait::{ClientWait, Occupancy};
-pub(crate) use crate::http::send_pace::CutReason;
-use crate::http::send_pace::{SendLimits, SendPace};
-use crate::worker::Shared;
+use crate::buffers::client_wait::{ClientWait, Occupancy, WaitReceivers};
+pub(crate) use crate::buffers::send_pace::CutReason;
+use crate::buffers::send_pace::{SendLimits, SendPace};
 
 /// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -35,13 +34,13 @@ pub(crate) struct Sample<'a> {
     /// The time since the last sample.
     pub(crate) elapsed: Duration,
     pub(crate) now: Instant,
-    pub(crate) shared: &'a Shared,
+    pub(crate) receivers: &'a WaitReceivers,
     limits: &'a SendLimits,
 }
 
 /// The responses and uploads of one worker thread that wait for their clients.
 pub(crate) struct SendWatch {
-    shared: Arc<Shared>,
+    receivers: WaitReceivers,
     limits: SendLimits,
     registered: RefCell<Vec<Weak<dyn Sampled>>>,
     is_running: Cell<bool>,
@@ -70,9 +69,9 @@ pub(crate) struct SendProgress {
 }
 
 impl SendWatch {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Rc<Self> {
-        let (limits, shared) = (SendLimits::of(&shared.config.server), Arc::clone(shared));
-        Rc::new(Self { shared, limits, registered: RefCell::default(), is_running: Cell::new(false) })
+    pub(crate) fn new(server: &ServerConfig, receivers: WaitReceivers) -> Rc<Self> {
+        let limits = SendLimits::of(server);
+        Rc::new(Self { receivers, limits, registered: RefCell::default(), is_running: Cell::new(false) })
     }
 
     /// The progress of a new response.
@@ -114,7 +113,7 @@ impl SendWatch {
 
     fn sample_all(&self, last: Instant, now: Instant) {
         let elapsed = now.saturating_duration_since(last);
-        let sample = Sample { elapsed, now, shared: &self.shared, limits: &self.limits };
+        let sample = Sample { elapsed, now, receivers: &self.receivers, limits: &self.limits };
         // A woken connection is polled later, so nothing is registered while this runs.
         self.registered
             .borrow_mut()
@@ -215,7 +214,7 @@ impl Sampled for SendProgress {
         self.pace.set(pace);
         let mut wait = self.wait.borrow_mut();
         let is_crowding = if is_waiting {
-            wait.advance((waited, read_bytes), self.occupancy.get(), sample.shared, sample.now)
+            wait.advance((waited, read_bytes), self.occupancy.get(), sample.receivers, sample.now)
         } else {
             wait.reset();
             false

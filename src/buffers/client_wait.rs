@@ -7,9 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{BucketId, ClientId, ClientWaitTicket};
-
-use crate::worker::Shared;
+use tidegate_actors::{BucketId, ClientId, ClientWaitTicket, MonitorHandle, PoolHandle};
 
 /// A client that moves bytes at this rate is not slow.
 const STEADY_BYTES_PER_SECOND: u64 = 4 << 10;
@@ -27,6 +25,13 @@ pub(crate) struct Occupancy {
     pub(crate) bucket: Option<BucketId>,
 }
 
+/// The actors that count the waits.
+pub(crate) struct WaitReceivers {
+    pub(crate) monitor: MonitorHandle,
+    /// The pools, by bucket.
+    pub(crate) pools: Vec<PoolHandle>,
+}
+
 /// The wait of one request.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWait {
@@ -42,11 +47,11 @@ struct WaitReport {
 }
 
 impl WaitReport {
-    fn new(occupancy: Occupancy, since: Instant, shared: &Shared, now: Instant) -> Self {
+    fn new(occupancy: Occupancy, since: Instant, receivers: &WaitReceivers, now: Instant) -> Self {
         let gate = occupancy
             .bucket
-            .map(|bucket| shared.router.bucket(bucket).pool.report_client_wait(occupancy.client, since));
-        Self { created: now, slot: shared.actors.monitor.report_client_wait(occupancy.client, since), gate }
+            .map(|bucket| receivers.pools[bucket.index()].report_client_wait(occupancy.client, since));
+        Self { created: now, slot: receivers.monitor.report_client_wait(occupancy.client, since), gate }
     }
 
     fn tickets(&self) -> impl Iterator<Item = &ClientWaitTicket> {
@@ -66,7 +71,7 @@ impl ClientWait {
         &mut self,
         (waited, moved_bytes): (Duration, u64),
         occupancy: Option<Occupancy>,
-        shared: &Shared,
+        receivers: &WaitReceivers,
         now: Instant,
     ) -> bool {
         self.lag = lag_after(self.lag, waited, moved_bytes);
@@ -78,7 +83,7 @@ impl ClientWait {
             self.report = None;
         }
         let since = now.checked_sub(self.lag).unwrap_or(now);
-        let report = self.report.get_or_insert_with(|| WaitReport::new(occupancy, since, shared, now));
+        let report = self.report.get_or_insert_with(|| WaitReport::new(occupancy, since, receivers, now));
         report.tickets().any(ClientWaitTicket::is_cut)
     }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
@@ -16,19 +16,17 @@ use tidegate_actors::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::http::client_address::ClientAddress;
-use crate::http::client_wait::Occupancy;
-use crate::http::cors::CorsHeaders;
-use crate::http::send_progress::SendProgress;
-use crate::router::Bucket;
+use crate::buffers::client_wait::Occupancy;
+use crate::buffers::send_progress::SendProgress;
+use crate::client_address::ClientAddress;
 use crate::s3::addressing::NamedResource;
-use crate::upstream::RegionHeader;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::upload_progress::{MinBodyRate, UploadProgress};
-use crate::worker::Worker;
+use crate::upstream::{RegionHeader, RequestHost};
 
 /// The record of one request.
 pub(crate) struct Record {
-    worker: Rc<Worker>,
+    host: Rc<dyn RequestHost>,
     pub(crate) started: Instant,
     pub(crate) id: HeaderValue,
     pub(crate) request: RequestInfo,
@@ -38,7 +36,7 @@ pub(crate) struct Record {
     /// The authenticated caller, if known.
     pub(crate) caller: Option<ClientIdentity>,
     /// CORS headers of the answer, in a bucket with CORS rules.
-    pub(crate) cors: Option<CorsHeaders>,
+    pub(crate) cors: Option<Vec<(HeaderName, HeaderValue)>>,
     /// Whether the answer has the header with the bucket's region.
     pub(crate) region: RegionHeader,
     /// State of the rate limits that admitted the request.
@@ -120,13 +118,14 @@ impl Record {
 
     /// Records that the answer ended before its last byte.
     pub(crate) fn mark_unfinished(&mut self) {
-        self.reason = Some(self.worker.shared.unfinished_reason());
+        self.reason = Some(self.host.unfinished_reason());
     }
 
-    pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, request: RequestInfo) -> Self {
+    pub(crate) fn new(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
         let region = RegionHeader::unrouted(&request.method);
+        let min_rate = MinBodyRate::of(&host.config().server);
         Self {
-            worker: Rc::clone(worker),
+            host,
             started: clock::now(),
             id,
             request,
@@ -145,7 +144,7 @@ impl Record {
             hedged: None,
             endpoint: None,
             credential: None,
-            upload_progress: Rc::new(UploadProgress::new(MinBodyRate::of(&worker.shared.config.server))),
+            upload_progress: Rc::new(UploadProgress::new(min_rate)),
             send_progress: None,
             sent_bytes: 0,
             phases: RequestTimings::default(),
@@ -156,7 +155,7 @@ impl Record {
 
     /// The record of one of several calls that the gateway makes for this request. It is never written.
     pub(crate) fn sub_request(&self, bucket: BucketId) -> Self {
-        let mut part = Self::new(&self.worker, self.id.clone(), self.request.clone());
+        let mut part = Self::new(Rc::clone(&self.host), self.id.clone(), self.request.clone());
         part.started = self.started;
         part.bucket = Some(bucket);
         part.caller.clone_from(&self.caller);
@@ -180,7 +179,7 @@ impl Record {
         let occupancy = self.client_id().map(|client| Occupancy { client, bucket });
         self.upload_progress
             .set_client_socket(self.send_progress.as_ref().and_then(|progress| progress.socket()));
-        self.upload_progress.set_occupancy(&self.worker.send_watch, occupancy);
+        self.upload_progress.set_occupancy(self.host.send_watch(), occupancy);
     }
 
     /// While its answer is sent the request occupies a slot and a permit of the bucket's gate. Its body is no longer waited for.
@@ -202,19 +201,19 @@ impl Record {
     fn log_access(&self, now: Instant) {
         let us = |from: Instant, to: Option<Instant>| to.map(|to| micros(to.saturating_duration_since(from)));
         let RequestTimings { admitted, permitted, first_byte } = self.phases;
-        let shared = &self.worker.shared;
-        let bucket = self.bucket.map(|id| shared.router.bucket(id));
+        let host = &self.host;
+        let bucket = self.bucket.map(|id| &host.buckets()[id.index()]);
         let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
         let uri = &self.request.uri;
         let (key, subject) = match &self.caller {
-            Some(ClientIdentity::Key(id)) => (Some(shared.keyring.name(*id)), None),
+            Some(ClientIdentity::Key(id)) => (Some(host.keyring().name(*id)), None),
             Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
         // Under pressure a line has only the essential fields.
-        let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
+        let detailed = host.monitor().level() < tidegate_actors::Level::Critical;
         // slog writes the last field first.
-        info!(shared.log, "request";
+        info!(host.log(), "request";
             "total_us" => micros(now.saturating_duration_since(self.started)),
             "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
             "queue_us" => admitted.and_then(|from| us(from, permitted)),
@@ -234,8 +233,8 @@ impl Record {
             "status" => self.status,
             "bucket_name" => self.bucket_name.as_deref(),
             "bucket" => bucket.map(|bucket| bucket.name.as_str()),
-            "query" => uri.query().filter(|_| detailed).map(|query| shared.redaction.redact_query(query).into_owned()),
-            "path" => shared.redaction.redact_path(uri.path()).as_ref(),
+            "query" => uri.query().filter(|_| detailed).map(|query| host.redaction().redact_query(query).into_owned()),
+            "path" => host.redaction().redact_path(uri.path()).as_ref(),
             "method" => self.request.method.as_str(),
             "id" => self.id.to_str().unwrap_or_default());
     }
@@ -249,15 +248,15 @@ impl Drop for Record {
         let now = clock::now();
         if self.status == 0 && self.reason.is_none() {
             // No answer was sent: the connection ended before the handler.
-            self.reason = Some(self.worker.shared.unfinished_reason());
+            self.reason = Some(self.host.unfinished_reason());
         }
         if let Some(cut) = self.send_progress.as_ref().and_then(|progress| progress.cut_reason()) {
             self.reason = Some(cut.reason());
         }
         self.clear_occupancy();
-        let shared = &self.worker.shared;
+        let host = &self.host;
         if let Some(bucket) = self.bucket {
-            let metrics = &shared.router.bucket(bucket).metrics;
+            let metrics = &host.buckets()[bucket.index()].metrics;
             metrics.count_response(self.status);
             metrics.duration.observe(now.saturating_duration_since(self.started).as_secs_f64());
             metrics.received.inc_by(self.upload_progress.bytes());
@@ -266,9 +265,9 @@ impl Drop for Record {
                 metrics.count_error(reason);
             }
         } else if let Some(reason) = self.reason {
-            shared.metrics.count_unrouted(reason);
+            host.metrics().count_unrouted(reason);
         }
-        if shared.config.log.access {
+        if host.config().log.access {
             self.log_access(now);
         }
     }

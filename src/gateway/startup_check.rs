@@ -18,10 +18,9 @@ use rustix::process::{Resource, getrlimit};
 use tidegate_actors::{clock, system_memory_limit};
 use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
 
-use crate::auth::jwt::TokenVerifier;
+use super::{StartError, jwks_fetcher};
 use crate::descriptors::DescriptorBudget;
-use crate::gateway::StartError;
-use crate::http::tls::ServerTls;
+use crate::server::tls::ServerTls;
 use crate::upstream::dialer::Dialer;
 
 /// The most names that are resolved at a time, each on its own thread.
@@ -34,7 +33,7 @@ const LOOKUPS_MAX: usize = 64;
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     DescriptorBudget::new(config).check_without_start(config, hard_descriptor_limit())?;
     ServerTls::load(&config.server.tls)?;
-    TokenVerifier::new(config)?;
+    jwks_fetcher::token_verifier(config)?;
     for (name, bucket) in &config.buckets {
         let upstream = &bucket.upstream;
         Dialer::new(&upstream.endpoints, upstream, &config.dns)

@@ -1,0 +1,180 @@
+//! The layers of ARCHITECTURE.md: an import goes down, and files import each other in a circle only where a list names them.
+//!
+//! A module may use its own child modules by relative paths; these are no imports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::tidy::imports::Imports;
+use crate::tidy::sources;
+
+/// Files that import each other in a circle, with the reason.
+const CYCLES: [(&[&str], &str); 16] = [
+    (
+        &[
+            "src/auth/context.rs",
+            "src/auth/regions.rs",
+            "src/auth/signing_keys.rs",
+            "src/auth/token_cache.rs",
+        ],
+        "the context refers to the caches, and a look-up in a cache takes the context",
+    ),
+    (
+        &["src/auth/operation/headers.rs", "src/auth/operation/query.rs"],
+        "a header can be a parameter of a query",
+    ),
+    (
+        &["src/buffers/socket/mod.rs", "src/buffers/sockopt.rs"],
+        "the options of a socket take the socket's direction",
+    ),
+    (
+        &["src/buffers/transfer.rs", "src/buffers/transfers.rs"],
+        "a transfer registers itself in the list of transfers",
+    ),
+    (
+        &["src/http/admission.rs", "src/http/cors_preflight.rs", "src/http/form.rs"],
+        "a form and a preflight run some steps of the admission, which starts them",
+    ),
+    (
+        &["src/http/bucket_list/mod.rs", "src/http/error/mod.rs", "src/http/http1/mod.rs"],
+        "http::error maps the rejections of its own folder",
+    ),
+    (
+        &["src/http/injection.rs", "src/http/request_validation.rs"],
+        "a finding is a rejection of the validation",
+    ),
+    (
+        &[
+            "src/origin/checksum.rs",
+            "src/origin/reader.rs",
+            "src/origin/record.rs",
+            "src/origin/upload_checksum.rs",
+        ],
+        "an object's record has its checksums, which are computed from the records of its parts",
+    ),
+    (&["src/origin/load.rs", "src/origin/store.rs"], "the store is loaded from its records"),
+    (
+        &["src/s3/chunked/decode.rs", "src/s3/chunked/trailer.rs"],
+        "the decoder and its trailer share the fault of a chunk",
+    ),
+    (
+        &[
+            "src/s3/signer.rs",
+            "src/s3/sigv4/payload.rs",
+            "src/s3/sigv4/presented_signature.rs",
+            "src/s3/sigv4/query.rs",
+            "src/s3/sigv4/signature_chain.rs",
+        ],
+        "signing and verification share the names of headers and the chain of chunks",
+    ),
+    (
+        &["src/s3/sigv2/rejection.rs", "src/s3/sigv4/rejection.rs"],
+        "the rejection of a signature has a variant for those that only SigV2 has",
+    ),
+    (
+        &["src/telemetry/log/mod.rs", "src/telemetry/log/output.rs"],
+        "the error of the log is the error of its output",
+    ),
+    (
+        &[
+            "src/upstream/appended_errors.rs",
+            "src/upstream/proxy_body.rs",
+            "src/upstream/rename_plan.rs",
+            "src/upstream/response_body.rs",
+        ],
+        "the body of a response is one of several kinds, each of which wraps the plain kind",
+    ),
+    (
+        &["src/upstream/body.rs", "src/upstream/call_context.rs", "src/upstream/timeouts.rs"],
+        "the context of a call owns its upload, and the upload fails with the kind of a timeout",
+    ),
+    (
+        &["src/upstream/error_document.rs", "src/upstream/response_source.rs"],
+        "a response is read on after its error document",
+    ),
+];
+
+/// The position of each layer, from the list under the heading `Layers`. The names before an item's colon are one layer.
+fn layers(document: &str) -> BTreeMap<String, usize> {
+    let section = document.split("\n## Layers\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let items =
+        section.unwrap_or_default().lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    let names = |(at, item): (usize, &str)| {
+        let names = item.split(':').next().unwrap_or_default();
+        names.split('`').skip(1).step_by(2).map(|name| (name.to_owned(), at)).collect::<Vec<_>>()
+    };
+    items.enumerate().flat_map(names).collect()
+}
+
+/// The folder of a file below `src/`, or the file's own name if it is in no folder.
+fn folder(file: &str) -> &str {
+    let below = file.trim_start_matches("src/");
+    below.split(['/', '.']).next().unwrap_or_default()
+}
+
+/// The imports from one folder to another: the file, and the other folder.
+fn arrows(imports: &Imports) -> BTreeSet<(&str, &str)> {
+    let pairs = imports.files.iter().flat_map(|(file, used)| used.iter().map(move |used| (file, used)));
+    pairs
+        .map(|(file, used)| (file.as_str(), folder(used)))
+        .filter(|(file, used)| folder(file) != *used)
+        .collect()
+}
+
+/// The imports that do not go down.
+fn upward<'a>(imports: &'a Imports, layers: &BTreeMap<String, usize>) -> BTreeSet<(&'a str, &'a str)> {
+    arrows(imports).into_iter().filter(|(file, used)| layers[folder(file)] <= layers[*used]).collect()
+}
+
+#[test]
+fn imports_go_down() {
+    let imports = Imports::of("src/", &sources::all());
+    let layers = layers(&sources::read("ARCHITECTURE.md"));
+    let folders: BTreeSet<&str> = imports.files.keys().map(|file| folder(file)).collect();
+    assert_eq!(
+        layers.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        folders,
+        "the list under `Layers` in ARCHITECTURE.md has each folder and each file of src/ once"
+    );
+    let upward: Vec<_> =
+        upward(&imports, &layers).into_iter().map(|(file, used)| format!("  {file} -> {used}")).collect();
+    assert!(
+        upward.is_empty(),
+        "imports from a lower layer to the same or a higher one (ARCHITECTURE.md, Layers):\n{}\n  -> move the item down, or pass it as an \
+         argument",
+        upward.join("\n")
+    );
+}
+
+#[test]
+fn files_import_each_other_only_as_listed() {
+    let cycles = Imports::of("src/", &sources::all()).cycles();
+    let listed: BTreeSet<Vec<String>> = CYCLES
+        .iter()
+        .map(|(files, _)| {
+            files.iter().map(|file| (*file).to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+        })
+        .collect();
+    let new: Vec<_> = cycles.difference(&listed).map(|files| files.join("\n  ")).collect();
+    assert!(
+        new.is_empty(),
+        "cycles of files:\n  {}\n  -> move what both need to a third file",
+        new.join("\n\n  ")
+    );
+    let stale: Vec<_> = listed.difference(&cycles).collect();
+    assert!(stale.is_empty(), "these cycles are gone or have fewer files, change the list: {stale:?}");
+}
+
+/// An import of the same or a higher layer is found, one of a lower layer is not.
+#[test]
+fn an_import_upwards_is_found() {
+    let layers = layers("# A\n\n## Layers\n\n1. `a`, `b`: x\n2. `c`: `y`\n\n## B\n\n1. `d`: z\n");
+    assert_eq!(layers.len(), 3, "{layers:?}");
+    let sample = |path, text| sources::Source::sample(path, text);
+    let sources = [
+        sample("src/a.rs", "use crate::b::X;\n"),
+        sample("src/b/mod.rs", "use crate::c::Y;\n"),
+        sample("src/c.rs", "use crate::a::Z;\n"),
+    ];
+    let imports = Imports::of("src/", &sources);
+    assert_eq!(upward(&imports, &layers), BTreeSet::from([("src/a.rs", "b"), ("src/b/mod.rs", "c")]));
+}
