@@ -1,7 +1,7 @@
 //! POST form uploads: tags, expirations, and forms that are refused before their end.
 
 use super::forms::{
-    BOUNDARY, content_type, form, post, signed, signed_until, status_and_code, storing_upstream,
+    BOUNDARY, END, content_type, form, post, signed, signed_until, status_and_code, storing_upstream, without,
 };
 use super::{signed_bucket, signer};
 use crate::support::{Client, Gateway, Upstream, random_bytes};
@@ -140,4 +140,73 @@ async fn a_form_is_refused_before_its_end() {
     assert_eq!(answer_to_partial_form(&gateway, &beginning[..21 << 10]).await, expected);
     gateway.wait_until_idle().await;
     assert!(has_incomplete_request(&upstream), "{:?}", upstream.seen());
+}
+
+/// A1: fields after the file are ignored, and the error for a form without fields before the file names the required
+/// order
+#[tokio::test]
+async fn a_form_with_its_file_first_gets_an_error_that_names_the_order() {
+    let upstream = storing_upstream();
+    let gateway = signed_bucket(&upstream)
+        .bucket("open", &upstream)
+        .set("buckets.open.anonymous", "write")
+        .start()
+        .await;
+    let right = signed(&signer(), &[("key", "k")], &[]);
+    let field = |(name, value): &(String, String)| {
+        format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}")
+    };
+    let behind: String = right.iter().map(field).collect();
+    let without_key = without(right.clone(), "key");
+    for (target, before) in [("/b", &Vec::new()), ("/open", &Vec::new()), ("/b", &without_key)] {
+        let answer = post(&gateway, target, &form(before, b"data", &format!("{behind}{END}"))).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (400, "form_field"), "{target}");
+        assert_eq!(answer.element("Code").as_deref(), Some("InvalidArgument"));
+        assert_eq!(answer.element("ArgumentName").as_deref(), Some("key"));
+        assert!(answer.text().contains("send all of them before the file"), "{}", answer.text());
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(post(&gateway, "/b", &form(&right, b"data", END)).await.complete_status(), 204);
+    gateway.wait_until_idle().await;
+}
+
+/// A1, I1: a malformed form stores nothing, whether the error is before or after the file
+#[tokio::test]
+async fn a_malformed_form_stores_nothing() {
+    let upstream = storing_upstream();
+    let gateway = signed_bucket(&upstream).start().await;
+    let fields = || signed(&signer(), &[("key", "k")], &[]);
+    let submit =
+        format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"submit\"\r\n\r\nUpload{END}");
+    let small = post(&gateway, "/b", &form(&fields(), b"data", &submit)).await;
+    assert_eq!(
+        (small.complete_status(), upstream.last().body.as_slice()),
+        (204, &b"data"[..]),
+        "ignored behind a small file"
+    );
+    let data = random_bytes(300_000);
+    for (data, end) in [
+        (&data[..], submit.as_str()),
+        (&data, "\r\n------WebKitFormBoundaryAbC--"),
+        (&data, "no end at all"),
+        (b"data", "no end at all"),
+        (b"data", "\r\n------WebKitFormBoundaryAbC"),
+    ] {
+        let answer = post(&gateway, "/b", &form(&fields(), data, end)).await;
+        assert_eq!(status_and_code(&answer), (400, "MalformedPOSTRequest".to_owned()), "{end}");
+    }
+    for body in [&b"nonsense"[..], b"", &form(&fields(), b"", "")[..500]] {
+        assert_eq!(
+            status_and_code(&post(&gateway, "/b", body).await),
+            (400, "MalformedPOSTRequest".to_owned())
+        );
+    }
+    let no_file = format!("--{BOUNDARY}--\r\n");
+    assert_eq!(
+        status_and_code(&post(&gateway, "/b", no_file.as_bytes()).await),
+        (400, "InvalidArgument".to_owned())
+    );
+    let whole = upstream.seen().iter().filter(|seen| seen.is_complete).count();
+    assert_eq!(whole, 1, "only the small object");
+    gateway.wait_until_idle().await;
 }

@@ -86,9 +86,7 @@ http {
         return ["nginx", "-p", self.directory, "-c", path]
 
 
-class Haproxy(FrontProxy):
-    greedy = "127.0.2.1"
-    template = """
+HAPROXY_DEFAULTS = """
 global
   maxconn 100
 defaults
@@ -96,7 +94,12 @@ defaults
   timeout connect 5s
   timeout client 30s
   timeout server 30s
-frontend clients
+"""
+
+
+class Haproxy(FrontProxy):
+    greedy = "127.0.2.1"
+    template = HAPROXY_DEFAULTS + """frontend clients
   bind 127.0.0.1:@PORT@
   @FORWARD@
   default_backend gateway
@@ -197,15 +200,7 @@ class NginxBeforePair(Pair):
 class HaproxyBeforePair(Pair):
     """Requests `/-/readyz` ten times a second and sends no more requests after the first 503."""
 
-    template = """
-global
-  maxconn 100
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-  option redispatch
+    template = HAPROXY_DEFAULTS + """  option redispatch
 frontend clients
   bind 127.0.0.1:@PORT@
   default_backend gateways
