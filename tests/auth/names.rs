@@ -81,6 +81,10 @@ async fn no_encoding_escapes_a_policy() {
         ("/photos%C0%BA1/k", "/photos%c0%ba1/k", 404, "no_such_bucket"),
         ("/photos%2A/k", "/photos%2A/k", 404, "no_such_bucket"),
         ("/photos%3A1/k", "/photos:1/k", 404, "no_such_bucket"),
+        ("/-photos/k", "/-photos/k", 404, "no_such_bucket"),
+        ("/-photos/k", "/%2Dphotos/k", 404, "no_such_bucket"),
+        ("/acme%3A-photos/k", "/acme:-photos/k", 404, "no_such_bucket"),
+        ("/acme%3A-photos/k", "/acme%3A%2Dphotos/k", 404, "no_such_bucket"),
     ] {
         let answer = send_signed_as(&gateway, &guest(), canonical, target).await;
         assert_eq!((answer.complete_status(), answer.reason()), (status, reason), "{target}");

@@ -99,6 +99,22 @@ async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
     gateway.wait_until_idle().await;
 }
 
+/// A5, V12: a store of a tenant lists its buckets without the tenant; clients see the names that they can use
+#[tokio::test]
+async fn a_tenants_buckets_are_listed_with_the_tenant() {
+    let store = store(&["photos", "secret", "acme:videos"]);
+    for (pattern, policy, expected) in [
+        ("acme:*", "acme:photos,acme:videos", &["acme:photos", "acme:videos"][..]),
+        (":*", ":*", &[":photos", ":secret"]),
+        ("acme:p*", "*:*", &["acme:photos"]),
+        ("*:*", "*:*", &["acme:videos"]),
+        ("*", "*,*:*", &["photos", "secret"]),
+    ] {
+        let gateway = section(with_key(policy), "tenant", pattern, &store).start().await;
+        assert_eq!(names(&send_signed(&gateway, "/").await), expected, "{pattern}");
+    }
+}
+
 /// A2: a key with `upstream = "same"` gets the list of its own account
 #[tokio::test]
 async fn the_store_is_called_with_the_clients_key() {

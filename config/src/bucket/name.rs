@@ -46,9 +46,6 @@ pub(super) fn check(text: &str, is_special: fn(char) -> bool) -> Result<(), Patt
     if text.is_empty() {
         return Err(PatternError::Empty);
     }
-    if text.starts_with('-') {
-        return Err(PatternError::LeadingHyphen);
-    }
     match text.chars().find(|c| !is_allowed(*c) && !is_special(*c)) {
         Some('*') => return Err(PatternError::Wildcard),
         Some(character) => return Err(PatternError::Character(character)),
@@ -60,6 +57,9 @@ pub(super) fn check(text: &str, is_special: fn(char) -> bool) -> Result<(), Patt
     }
     if bucket.is_empty() {
         return Err(PatternError::TenantAlone);
+    }
+    if tenant.starts_with('-') || bucket.starts_with('-') {
+        return Err(PatternError::LeadingHyphen);
     }
     let is_dots = |part: &str| matches!(part, "." | "..");
     if is_dots(tenant) || is_dots(bucket) { Err(PatternError::DotSegment) } else { Ok(()) }

@@ -58,6 +58,11 @@ impl Pattern {
         self.text.contains(':')
     }
 
+    /// The tenant of every name that it matches, if that is one tenant. It is empty for Ceph's default tenant (`:*`).
+    pub fn tenant(&self) -> Option<&str> {
+        self.text.split_once(':').map(|(tenant, _)| tenant).filter(|tenant| !tenant.contains('*'))
+    }
+
     /// Literal characters: of two patterns that match a name, the one with more has precedence. The `:` of a tenant does not count: it
     /// is in both.
     pub fn literal_len(&self) -> usize {

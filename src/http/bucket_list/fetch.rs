@@ -94,8 +94,9 @@ pub(super) async fn fetch(
         let document = fetch_page(worker, fetch, token.as_deref(), bytes_left, record).await?;
         bytes_left = bytes_left.checked_sub(document.len()).ok_or(FetchError::TooManyBytes)?;
         let next = parse(&document, &mut |bucket| {
-            if is_visible(worker, fetch, &bucket.name) {
-                kept.entry(bucket.name).or_insert(bucket.created);
+            let name = client_name(fetch.section, bucket.name);
+            if is_visible(worker, fetch, &name) {
+                kept.entry(name).or_insert(bucket.created);
             }
             if kept.len() > NAMES_MAX { Err(FetchError::TooMany) } else { Ok(()) }
         })?;
@@ -108,6 +109,14 @@ pub(super) async fn fetch(
         }
     }
     Err(FetchError::TooMany)
+}
+
+/// The name by which clients address a bucket of the store's list. Ceph lists the buckets of a tenant's user without the tenant.
+fn client_name(section: &Bucket, name: String) -> String {
+    match section.config.pattern.tenant() {
+        Some(tenant) if !name.contains(':') => format!("{tenant}:{name}"),
+        _ => name,
+    }
 }
 
 /// Whether a bucket of the store belongs to the section and the caller may see it.
