@@ -274,15 +274,18 @@ async fn a_conditional_write_has_one_attempt() {
         assert_eq!(answer.complete_status(), AGAIN, "{target} {headers:?}");
         upstream.count()
     };
-    for name in [
-        "if-match",
-        "if-none-match",
-        "if-unmodified-since",
-        "x-amz-if-match-last-modified-time",
-        "x-amz-if-match-size",
-        "x-amz-write-offset-bytes",
-        "x-goog-if-generation-match",
-    ] {
+    const CONDITIONS: &str = "cf-copy-destination-if-match cf-copy-destination-if-modified-since \
+        cf-copy-destination-if-none-match cf-copy-destination-if-unmodified-since if-match \
+        if-none-match if-unmodified-since x-amz-copy-source-if-match \
+        x-amz-copy-source-if-modified-since x-amz-copy-source-if-none-match \
+        x-amz-copy-source-if-unmodified-since x-amz-if-match-initiated-time \
+        x-amz-if-match-last-modified-time x-amz-if-match-size x-amz-mfa x-amz-rename-source \
+        x-amz-rename-source-if-match x-amz-rename-source-if-modified-since \
+        x-amz-rename-source-if-none-match x-amz-rename-source-if-unmodified-since \
+        x-amz-write-offset-bytes x-goog-copy-source-if-generation-match x-goog-copy-source-if-match \
+        x-goog-copy-source-if-metageneration-match x-goog-copy-source-if-none-match \
+        x-goog-if-generation-match x-goog-if-metageneration-match";
+    for name in CONDITIONS.split(' ') {
         for method in ["PUT", "DELETE"] {
             assert_eq!(write(method, "/b/k", &[(name, "1")]).await, 1, "{method} {name}");
         }

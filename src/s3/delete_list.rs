@@ -53,8 +53,11 @@ impl<'a> DeleteList<'a> {
         while let Some(event) = reader.next()? {
             match event {
                 XmlEvent::Open { start, is_empty, .. } => {
-                    if is_empty || !is_known_element(reader.path()) {
-                        return Err("it has an unknown element");
+                    if !is_known_element(reader.path()) {
+                        return Err("it has an element that is not allowed there");
+                    }
+                    if is_empty {
+                        return Err("it has an empty element");
                     }
                     if matches!(reader.path(), [_, "Object"]) {
                         entry = PartialEntry { start, ..PartialEntry::default() };

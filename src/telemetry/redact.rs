@@ -15,7 +15,7 @@ use crate::s3::percent::percent_decode;
 const REDACTED: &str = "redacted";
 
 /// The built-in names in normalized form.
-const SECRET_NAMES: [&str; 54] = [
+const SECRET_NAMES: [&str; 55] = [
     "accesskey",
     "accesskeyid",
     "accesstoken",
@@ -66,6 +66,7 @@ const SECRET_NAMES: [&str; 54] = [
     "token",
     "xamzcopysourceserversideencryptioncustomerkey",
     "xamzcredential",
+    "xamzs3sessiontoken",
     "xamzsecuritytoken",
     "xamzserversideencryptioncustomerkey",
     "xamzsignature",

@@ -28,7 +28,8 @@ pub(super) const WRITTEN_BY_GATEWAY: [&str; 4] = ["host", "content-length", "exp
 pub(super) const GATEWAY_PREFIX: &str = "x-tidegate-";
 
 /// Headers that authenticate a client in an `s3` bucket (A2).
-pub(super) const SIGNATURE: [&str; 3] = ["authorization", "x-amz-security-token", "x-amz-date"];
+pub(super) const SIGNATURE: [&str; 4] =
+    ["authorization", "x-amz-security-token", "x-amz-s3session-token", "x-amz-date"];
 
 /// Prefix of the common forwarding headers: `-for`, `-proto`, `-host`, `-port`, `-prefix`, `-client-cert`, ….
 pub(super) const FORWARDED_PREFIX: &str = "x-forwarded-";

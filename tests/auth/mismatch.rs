@@ -77,7 +77,13 @@ async fn a_removed_header_is_shown_as_empty() {
 #[tokio::test]
 async fn secrets_are_shown_as_length_and_hash() {
     let (gateway, _upstream) = gateway().await;
-    for name in ["x-proxy-secret", "cookie", "x-amz-server-side-encryption-customer-key", "via"] {
+    for name in [
+        "x-proxy-secret",
+        "cookie",
+        "x-amz-server-side-encryption-customer-key",
+        "x-amz-s3session-token",
+        "via",
+    ] {
         let answer = send_with_changed_header(&gateway, "/b/k", &[(name, PROXY_SECRET)]).await;
         assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
         let request = element(&answer, "CanonicalRequest").unwrap();
@@ -119,6 +125,26 @@ async fn a_presigned_url_is_shown_without_its_session_token() {
     assert!(query.contains(&hidden) && !query.contains("X-Amz-Signature"), "{query}");
     assert!(!answer.text().contains(PROXY_SECRET));
     assert_eq!(element(&answer, "AWSAccessKeyId").as_deref(), Some("GUEST"));
+}
+
+/// C4, A2: the session token of a directory bucket is not shown, not logged and not forwarded, as header and as parameter
+#[tokio::test]
+async fn a_directory_session_token_stays_here() {
+    let (gateway, upstream) = gateway().await;
+    let target = format!("/b/k?X-Amz-S3session-Token={PROXY_SECRET}&partNumber=1");
+    let url = signer().presigned("GET", &target, "60");
+    let header = [("x-amz-s3session-token", PROXY_SECRET)];
+    let headers = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &header);
+    assert_eq!(get(gateway.address(), &url).await.complete_status(), 200);
+    assert_eq!(send(&gateway, "GET", "/b/k", &headers, None).await.complete_status(), 200);
+    let seen = upstream.seen();
+    assert_eq!(seen.iter().map(|seen| &*seen.target).collect::<Vec<_>>(), ["/b/k?partNumber=1", "/b/k"]);
+    assert!(!format!("{seen:?}").contains(PROXY_SECRET), "{seen:?}");
+    let answer = get(gateway.address(), &url.replace("partNumber=1", "partNumber=2")).await;
+    assert_eq!(s3_error_code(&answer), "SignatureDoesNotMatch");
+    assert!(!answer.text().contains(PROXY_SECRET), "{}", answer.text());
+    gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
+    assert!(!gateway.raw_log().join("\n").contains(PROXY_SECRET));
 }
 
 /// A1, C4: for a form the policy is shown, because it is the signed text, unless it contains a session token

@@ -17,7 +17,7 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
     while let Some(event) = elements.next()? {
         match event {
             XmlEvent::Open { .. } if !is_known_element(elements.path()) => {
-                return Err("it has an unknown element");
+                return Err("it has an element that is not allowed there");
             }
             XmlEvent::Open { .. } => {}
             XmlEvent::Close { name, text, .. } => match name {

@@ -23,6 +23,8 @@ const SHOWN_HEADERS: [&str; 4] = ["accept", "date", "host", "range"];
 /// Prefixes of further headers with shown values.
 const SHOWN_HEADER_PREFIXES: [&str; 3] = ["accept-", "content-", "x-amz-"];
 /// A secret header in spite of its prefix. A query parameter can have the same name.
+/// The session token of S3 directory buckets (CreateSession).
+const DIRECTORY_SESSION_TOKEN: &str = "x-amz-s3session-token";
 const SESSION_TOKEN: &str = "x-amz-security-token";
 /// The suffix of headers and parameters with a customer's encryption key.
 const CUSTOMER_KEY_SUFFIX: &str = "-customer-key";
@@ -100,7 +102,7 @@ fn is_shown_header(name: &str) -> bool {
 
 /// Whether a header, or a parameter with a header's name, is a secret between a client and S3.
 pub(crate) fn is_s3_secret(name: &str) -> bool {
-    name == SESSION_TOKEN || name.ends_with(CUSTOMER_KEY_SUFFIX)
+    name == SESSION_TOKEN || name == DIRECTORY_SESSION_TOKEN || name.ends_with(CUSTOMER_KEY_SUFFIX)
 }
 
 /// A canonical query with its secrets redacted.

@@ -16,6 +16,8 @@ use crate::s3::sigv4::rejection::SignatureLocation;
 use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
 
 const QUERY_TOKEN: &str = "X-Amz-Security-Token";
+/// The session token of S3 directory buckets (CreateSession), another secret of the client.
+const DIRECTORY_SESSION_TOKEN: &str = "X-Amz-S3session-Token";
 
 /// S3's maximum lifetime of a presigned URL: a week.
 pub(super) const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
@@ -52,13 +54,16 @@ pub(crate) fn is_presigned(query: &str) -> bool {
 
 /// Whether a pair of a query belongs to a presigned URL's signature. Such a pair must not be forwarded.
 pub(crate) fn is_presign_parameter(pair: &str) -> bool {
-    position(&decoded_name(pair)).is_some()
+    let name = decoded_name(pair);
+    position(&name).is_some() || name.eq_ignore_ascii_case(DIRECTORY_SESSION_TOKEN)
 }
 
 /// A presigned query with zeros as the signature, and without the session token.
 pub(crate) fn without_presigned_proof(query: &str) -> String {
     let is = |pair: &str, name: &str| decoded_name(pair).eq_ignore_ascii_case(name);
-    let kept = pairs(query).filter(|pair| !is(pair, QUERY_SIGNATURE) && !is(pair, QUERY_TOKEN));
+    let kept = pairs(query).filter(|pair| {
+        ![QUERY_SIGNATURE, QUERY_TOKEN, DIRECTORY_SESSION_TOKEN].iter().any(|name| is(pair, name))
+    });
     let zeros = format!("{QUERY_SIGNATURE}={:064}", 0);
     kept.chain([zeros.as_str()]).collect::<Vec<_>>().join("&")
 }
