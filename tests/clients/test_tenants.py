@@ -164,3 +164,14 @@ def test_the_default_tenant_has_an_empty_name(studio, rgw_direct, prefix):
     rgw_direct.client().put_object(Bucket=rgw_direct.bucket, Key=prefix + "o", Body=b"bytes")
     got = named_freely(studio.client()).get_object(Bucket=f":{rgw_direct.bucket}", Key=prefix + "o")
     assert got["Body"].read() == b"bytes"
+
+
+@pytest.mark.gateway
+def test_a_tenants_buckets_are_listed_by_their_names(studio, rgw_direct):
+    """A5, V12: Ceph lists a tenant's buckets without the tenant; the list has the names that clients can use."""
+    names = [bucket["Name"] for bucket in studio.client().list_buckets()["Buckets"]]
+    assert BUCKET in names and "pictures" in names and f":{rgw_direct.bucket}" in names
+    assert "photos" not in names and rgw_direct.bucket not in names
+    stranger = dataclasses.replace(studio, keys=STRANGER)
+    names = [bucket["Name"] for bucket in stranger.client().list_buckets()["Buckets"]]
+    assert rgw_direct.bucket in names and not any(":" in name for name in names)
