@@ -178,14 +178,16 @@ fn map_target(
     let is_proof = bucket.accepted_auth.auth_parameter_filter(original.query().unwrap_or_default());
     let strips_checksums = bucket.config.upstream.integrity.checksums == Checksums::Strip;
     let is_removed = |pair: &str| {
-        (is_s3 && is_presign_parameter(pair))
+        (is_s3 && !keeps_presigned_key && is_presign_parameter(pair))
             || is_proof(pair)
             || (strips_checksums && is_checksum_parameter(pair))
     };
-    let unsigned = match keeps_presigned_key {
-        true => target::with_query(original, &without_presigned_proof(original.query().unwrap_or_default())),
-        false => target::remove_parameters(original, is_removed),
+    let named = match original.query().filter(|_| keeps_presigned_key) {
+        Some(query) => target::with_query(original, &without_presigned_proof(query)),
+        None => None,
     };
+    let original = named.as_ref().unwrap_or(original);
+    let unsigned = target::remove_parameters(original, is_removed);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {

@@ -13,6 +13,11 @@ async fn a_preflight_names_the_presigned_urls_key_to_the_store() {
         .set("keys.own.secret", SECRET)
         .set("keys.own.policy", "all")
         .set("keys.own.upstream", "same")
+        .set("buckets.b.auth", "sigv4,sigv2,jwt")
+        .set("jwt.query", "access_token")
+        .set("jwt.issuer", "me")
+        .set("jwt.audience", "us")
+        .set("jwt.secret", "a-secret-that-has-thirty-two-characters")
         .start()
         .await;
     let preflight = [("origin", "https://app.example.com"), ("access-control-request-method", "PUT")];
@@ -36,6 +41,13 @@ async fn a_preflight_names_the_presigned_urls_key_to_the_store() {
             };
             assert_eq!(seen.target, expected);
         }
+    }
+    let url = Signer::new("OWN", SECRET).presigned("PUT", "/b/k?partNumber=1", "60");
+    let proofs = "&AWSAccessKeyId=OWN&Signature=abc&Expires=99&access_token=a.b.c&X-Amz-S3session-Token=t";
+    let seen = preflight(&format!("{url}{proofs}")).await;
+    assert!(seen.target.contains("X-Amz-Credential=OWN"), "{}", seen.target);
+    for name in ["AWSAccessKeyId", "&Signature", "Expires=99", "access_token", "session-Token"] {
+        assert!(!seen.target.contains(name), "{name}: {}", seen.target);
     }
     // An invalid presigned URL names no key.
     assert_eq!(preflight("/b/k?X-Amz-Credential=OWN&X-Amz-Signature=1").await.target, "/b/k");

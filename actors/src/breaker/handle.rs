@@ -31,9 +31,6 @@ pub enum CircuitCheck {
     Shadowed,
 }
 
-/// Retry time of a call that cannot be a trial, while the circuit is half-open.
-const UNCOUNTED_RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// Why the breaker refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerRejection {
@@ -205,10 +202,11 @@ impl BreakerHandle {
     }
 
     /// A ticket for a call with an outcome that is not counted. It is never a trial, because it would not end the
-    /// half-open state.
+    /// half-open state. It passes a half-open circuit: a browser sends the request that becomes the trial only after
+    /// its preflight was answered (Fetch Standard, "CORS-preflight fetch").
     ///
     /// # Errors
-    /// The circuit is open or half-open.
+    /// The circuit is open.
     pub fn acquire_uncounted(
         &self,
         circuit: CircuitId,
@@ -219,10 +217,8 @@ impl BreakerHandle {
             CircuitCheck::Closed { generation } => {
                 Ok(BreakerTicket::new(shared(), circuit, TicketKind::Closed { generation }))
             }
-            CircuitCheck::Trial if self.settings.mode != BreakerMode::Shadow => {
-                Err(BreakerRejection::HalfOpenFull { retry_after: UNCOUNTED_RETRY_AFTER })
-            }
-            CircuitCheck::Trial | CircuitCheck::Shadowed => {
+            CircuitCheck::Trial => Ok(BreakerTicket::shadowed(shared(), circuit)),
+            CircuitCheck::Shadowed => {
                 self.metrics.shadow_refused(circuit);
                 Ok(BreakerTicket::shadowed(shared(), circuit))
             }
