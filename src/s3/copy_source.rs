@@ -12,7 +12,7 @@ use tidegate_config::is_bucket_name;
 
 use crate::s3::path_segments::has_parent_segment;
 use crate::s3::percent::percent_decode;
-use crate::s3::sigv4::canonical::percent_encode;
+use crate::s3::percent::percent_encode;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The header with the source of a copy.

@@ -70,17 +70,22 @@ fn has_segment(key: &[u8], is_sought: impl Fn(Segment) -> bool) -> bool {
     find_decoding(key, 1, &|reading| segments(reading).any(&is_sought).then_some(())).is_some()
 }
 
-/// Replaces overlong encodings of ASCII characters by the characters; `None` if there is no such encoding.
-fn fold_overlong(text: &[u8]) -> Option<Vec<u8>> {
-    memchr3(0xc0, 0xc1, 0xe0, text).or_else(|| memchr3(0xf0, 0xf8, 0xfc, text))?;
+/// Replaces each encoding that `read` finds at a position by its character; `None` if there is no such encoding.
+fn fold(text: &[u8], read: fn(&[u8]) -> Option<(u8, usize)>) -> Option<Vec<u8>> {
     let mut folded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
-        let (character, length) = overlong(rest).unwrap_or((*first, 1));
+        let (character, length) = read(rest).unwrap_or((*first, 1));
         folded.push(character);
         rest = rest.get(length..).unwrap_or(after);
     }
     (folded.len() < text.len()).then_some(folded)
+}
+
+/// Replaces overlong encodings of ASCII characters by the characters; `None` if there is no such encoding.
+fn fold_overlong(text: &[u8]) -> Option<Vec<u8>> {
+    memchr3(0xc0, 0xc1, 0xe0, text).or_else(|| memchr3(0xf0, 0xf8, 0xfc, text))?;
+    fold(text, overlong)
 }
 
 /// The ASCII character that `text` begins with in an overlong encoding, and the length of that encoding. The forms of
@@ -100,14 +105,7 @@ fn overlong(text: &[u8]) -> Option<(u8, usize)> {
 /// Replaces `%uXXXX` by its ASCII character, full-width forms included; `None` if there is no such escape.
 fn fold_unicode(text: &[u8]) -> Option<Vec<u8>> {
     memmem::find(text, b"%u").or_else(|| memmem::find(text, b"%U"))?;
-    let mut folded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let (character, length) = unicode(rest).unwrap_or((*first, 1));
-        folded.push(character);
-        rest = rest.get(length..).unwrap_or(after);
-    }
-    (folded.len() < text.len()).then_some(folded)
+    fold(text, unicode)
 }
 
 /// The ASCII character that `text` begins with as `%uXXXX`, and the length of that escape.

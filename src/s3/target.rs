@@ -2,7 +2,7 @@
 
 use actix_web::http::uri::PathAndQuery;
 
-use crate::s3::sigv4::canonical::percent_encode;
+use crate::s3::percent::percent_encode;
 
 /// Splits a path into its first segment, the bucket, and the rest with its slash.
 pub(crate) fn split_bucket(path: &str) -> (&str, &str) {

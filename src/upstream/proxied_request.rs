@@ -7,8 +7,8 @@ use actix_web::http::{Method, Uri, Version};
 use tidegate_config::Addressing;
 
 use crate::s3::addressing::{self, NamedResource};
+use crate::s3::percent::percent_encode;
 use crate::s3::request::Head;
-use crate::s3::sigv4::canonical::percent_encode;
 use crate::s3::target;
 use crate::upstream::forwarded;
 

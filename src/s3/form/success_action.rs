@@ -7,7 +7,7 @@ use actix_web::http::Uri;
 
 use crate::s3::error_document::escape;
 use crate::s3::form::fields::FormFields;
-use crate::s3::sigv4::canonical::percent_encode;
+use crate::s3::percent::percent_encode;
 
 /// The response to a successful upload.
 #[derive(Debug, Clone, PartialEq, Eq)]

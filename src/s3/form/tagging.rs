@@ -5,7 +5,7 @@
 //!
 //! Sources: Amazon S3 API Reference, "POST Object" (field `tagging`) and "PutObject" (header `x-amz-tagging`).
 
-use crate::s3::sigv4::canonical::percent_encode;
+use crate::s3::percent::percent_encode;
 use crate::s3::xml;
 use crate::s3::xml_reader::{XmlEvent, XmlReader, unescape};
 

@@ -10,11 +10,10 @@ use std::borrow::Cow;
 
 use actix_web::http::header::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::s3::percent::percent_decode;
+use crate::s3::percent::{is_encoded, percent_decode, percent_encode};
 
 /// The name of the algorithm in headers and strings to sign.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -138,8 +137,7 @@ pub(super) fn canonical_query(query: &str) -> String {
 
 /// Decodes and encodes a part. A plus sign is a blank in a query, and a plus sign in a path.
 fn canonical_part(text: &str, is_path: bool) -> Cow<'_, str> {
-    let is_plain = |byte: &u8| is_unreserved(*byte) || (is_path && *byte == b'/');
-    if text.as_bytes().iter().all(is_plain) {
+    if is_encoded(text.as_bytes(), is_path) {
         return Cow::Borrowed(text);
     }
     let decoded = if is_path || !text.contains('+') {
@@ -148,22 +146,6 @@ fn canonical_part(text: &str, is_path: bool) -> Cow<'_, str> {
         percent_decode(text.replace('+', " ").as_bytes())
     };
     Cow::Owned(percent_encode(&decoded, is_path))
-}
-
-/// The ASCII characters that S3's encoding escapes. Bytes above 127 are always escaped.
-const ANYWHERE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same in a path.
-const IN_PATH: &AsciiSet = &ANYWHERE.remove(b'/');
-
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-/// S3's encoding: encodes every byte except unreserved characters, and except slashes if `keep_slash` is set.
-pub(crate) fn percent_encode(bytes: &[u8], keep_slash: bool) -> String {
-    let mut encoded = String::with_capacity(bytes.len() + 16);
-    encoded.extend(percent_encoding::percent_encode(bytes, if keep_slash { IN_PATH } else { ANYWHERE }));
-    encoded
 }
 
 /// Derives the signing key of a day and region from a secret.
@@ -191,50 +173,8 @@ pub(crate) fn verify_hmac(key: &[u8], data: &[u8], code: &[u8; 32]) -> bool {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
-    use proptest::prelude::*;
 
     use super::*;
-
-    /// A9: byte for byte
-    #[test]
-    fn all_bytes_but_unreserved_ones_are_encoded() {
-        for byte in 0..=u8::MAX {
-            let is_plain = b"-._~".contains(&byte) || byte.is_ascii_alphanumeric();
-            let expected = if is_plain { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-            assert_eq!(percent_encode(&[byte], false), expected);
-            let in_path = if byte == b'/' { "/" } else { &expected };
-            assert_eq!(percent_encode(&[byte], true), in_path);
-        }
-    }
-
-    /// The decoder by the definition: an escape is a `%` with two hexadecimal digits, everything else is itself.
-    fn decoded_by_definition(text: &[u8]) -> Vec<u8> {
-        match text {
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                let digits = [char::from(*high), char::from(*low)].map(|digit| digit.to_digit(16).unwrap());
-                let byte = u8::try_from(digits[0] * 16 + digits[1]).unwrap();
-                [&[byte], &*decoded_by_definition(rest)].concat()
-            }
-            [byte, rest @ ..] => [&[*byte], &*decoded_by_definition(rest)].concat(),
-            [] => Vec::new(),
-        }
-    }
-
-    proptest! {
-        /// A9, V3: malformed escapes stay unchanged
-        #[test]
-        fn decoding_changes_only_escapes(text in prop::collection::vec(prop_oneof![
-            3 => Just(b'%'), 6 => prop::sample::select(&b"0123456789abcdefABCDEFgG+- /"[..]), 1 => any::<u8>(),
-        ], 0..40)) {
-            prop_assert_eq!(percent_decode(&text), decoded_by_definition(&text));
-        }
-
-        /// A9
-        #[test]
-        fn decoding_reverses_encoding(bytes in prop::collection::vec(any::<u8>(), 0..40), keep_slash: bool) {
-            prop_assert_eq!(percent_decode(percent_encode(&bytes, keep_slash).as_bytes()), bytes);
-        }
-    }
 
     #[test]
     fn paths_are_canonical() {

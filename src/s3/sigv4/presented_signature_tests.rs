@@ -228,7 +228,7 @@ fn sign_with_sdk(method: &str, url: &str, headers: &[(&str, &str)], presign: boo
     let (more, parameters) = instructions.into_parts();
     let mut target = url.strip_prefix("http://examplebucket.s3.amazonaws.com").unwrap().to_owned();
     for (name, value) in parameters {
-        let value = crate::s3::sigv4::canonical::percent_encode(value.as_bytes(), false);
+        let value = crate::s3::percent::percent_encode(value.as_bytes(), false);
         target.push_str(&format!("{}{name}={value}", if target.contains('?') { '&' } else { '?' }));
     }
     let mut sent = Sent::new(method, &target, &all.collect::<Vec<_>>());
@@ -251,8 +251,8 @@ proptest! {
         metadata in "[!-~]{1,5}([ ]{1,3}[!-~]{1,5}){0,3}",
         presign in any::<bool>(),
     ) {
-        let encode = |text: &str| crate::s3::sigv4::canonical::percent_encode(text.as_bytes(), false);
-        let path = crate::s3::sigv4::canonical::percent_encode(key.as_bytes(), true);
+        let encode = |text: &str| crate::s3::percent::percent_encode(text.as_bytes(), false);
+        let path = crate::s3::percent::percent_encode(key.as_bytes(), true);
         let query: Vec<String> =
             pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
         let mark = if query.is_empty() { "" } else { "?" };
