@@ -170,7 +170,7 @@ fn actor_cause((name, status): (&str, ActorStatus), limiter_refuses: bool) -> Op
         ActorStatus::Failed { .. } if is_limiter => {
             ("limiter_bypassed", "requests pass without a rate limit")
         }
-        ActorStatus::Failed { .. } => ("actor_failed", "requests that need the actor are refused"),
+        ActorStatus::Failed { .. } => ("actor_failed", failure_effect(name)),
         ActorStatus::Stalled => ("actor_stalled", "requests that need the actor wait or are refused"),
     };
     let detail = match status {
@@ -182,6 +182,15 @@ fn actor_cause((name, status): (&str, ActorStatus), limiter_refuses: bool) -> Op
         }
     };
     Some(Cause { id, subject: Some(name.to_owned()), since_ms: None, effect, detail })
+}
+
+/// The effect of an actor that is held down: what its handle does without it (S4).
+fn failure_effect(name: &str) -> &'static str {
+    match name {
+        "sessions" => "signatures and tokens are verified without the cache",
+        "monitor" => "the last resource level stays in force",
+        _ => "requests that need the actor are refused",
+    }
 }
 
 fn level_causes(input: &LevelInput, now: Instant) -> Vec<Cause> {

@@ -140,6 +140,7 @@ fn other_actors_that_failed_or_stalled_are_named() {
     for (status, id) in [(failed, "actor_failed"), (ActorStatus::Stalled, "actor_stalled")] {
         let (headline, cause) = only(|input, _| input.actors[1].1 = status);
         assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", id, Some("monitor")));
+        assert_eq!(cause.effect.contains("resource level stays"), id == "actor_failed", "{}", cause.effect);
     }
 }
 

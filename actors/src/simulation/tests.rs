@@ -9,9 +9,10 @@ fn a_million_steps_break_nothing() {
         Ok(report) => {
             assert_eq!(report.steps, 1_000_000);
             let SimulationReport { admitted, crashes, opened, trials, waited, closed, hedges, .. } = report;
-            let seen = [admitted, crashes, opened, trials, waited, closed, hedges];
-            // The rarest event is a wait for a circuit: 77 to 153 in a million steps with other seeds.
-            assert!(seen.iter().all(|count| *count > 50), "too few events: {report:?}");
+            let seen = [admitted, crashes, opened, trials, closed, hedges];
+            assert!(seen.iter().all(|count| *count > 100), "too few events: {report:?}");
+            // Waits for a circuit are rare: 77 to 153 in a million steps with other seeds.
+            assert!(waited > 50, "too few waits: {report:?}");
         }
         Err(failure) => panic!("\n{failure}"),
     }
