@@ -121,6 +121,10 @@ async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     }
 }
 
+/// The most damaged files of the embedded origin that the log names at a start. All objects can be damaged at once.
+#[cfg(feature = "origin")]
+const LOGGED_FAULTS_MAX: usize = 20;
+
 /// Without a configured bucket, starts a real S3 server inside the process and configures a bucket `demo`.
 #[cfg(feature = "origin")]
 fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate::origin::Origin>, ExitError> {
@@ -128,9 +132,13 @@ fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate:
         return Ok(None);
     }
     let origin = tidegate::origin::start(Path::new("tidegate-data"), "demo")?;
-    for fault in &origin.faults {
+    for fault in origin.faults.iter().take(LOGGED_FAULTS_MAX) {
         warn!(log, "a file of the embedded origin is not served, it stays on disk"; "path" => fault.path.display().to_string(),
             "detail" => &fault.problem, "hint" => fault.hint);
+    }
+    if origin.faults.len() > LOGGED_FAULTS_MAX {
+        warn!(log, "further files of the embedded origin are not served, they stay on disk";
+            "detail" => format!("{} more", origin.faults.len() - LOGGED_FAULTS_MAX));
     }
     let secret = tidegate_config::Secret::new(origin.secret_access_key.clone());
     config.add_demo(origin.address.port(), origin.access_key_id.clone(), secret);

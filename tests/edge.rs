@@ -340,6 +340,33 @@ async fn a_bucket_without_auth_is_closed() {
     assert_eq!(warned["detail"], "is empty: the bucket refuses every request");
 }
 
+/// E1, H1: a request to an http bucket is rejected in JSON also before it is routed
+#[tokio::test]
+async fn an_http_buckets_early_rejections_are_json() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).http_bucket("api", &upstream).start().await;
+    let names: Vec<String> = (0..95).map(|number| format!("x-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    let long = "v".repeat(9000);
+    let large = [("x-long", long.as_str())];
+    for (method, headers, status) in [
+        ("PATCH", &[][..], 405),
+        ("TRACE", &[], 405),
+        ("GET", &many, 431),
+        ("GET", &large, 431),
+        ("POST", &[], 411),
+    ] {
+        let answer = request(gateway.address(), method, "/api/k", headers, None).await;
+        let media_type = answer.header("content-type");
+        assert_eq!((answer.complete_status(), media_type), (status, Some("application/json")), "{method}");
+        let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(document["error"]["request_id"].as_str(), answer.header("x-request-id"));
+        let answer = request(gateway.address(), method, "/b/k", headers, None).await;
+        assert_eq!(answer.header("content-type"), Some("application/xml"), "{method}");
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
 /// E1: an http bucket's errors are JSON
 #[tokio::test]
 async fn an_http_buckets_errors_are_json() {

@@ -99,7 +99,23 @@ async fn a_stores_wrong_region_is_not_shown_to_clients() {
         assert!(detail.contains("eu-x") && detail.contains("s3.region"), "{detail}");
     }
     assert_eq!(upstream.count(), 6, "a region error is not retried");
+    // A response to HEAD has no document, only the header.
+    let answer = request(gateway.address(), "HEAD", "/b/k", &[], None).await;
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_region"));
+    assert!(!format!("{:?}", answer.headers).contains("eu-x"), "{:?}", answer.headers);
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
+    assert!(line["detail"].as_str().unwrap().contains("eu-x"), "{line}");
     assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 0.0);
+    // A 400 that names the gateway's own region has another cause.
+    let same = Upstream::start(|_| UpstreamReply::status(400).header("x-amz-bucket-region", "us-east-1"));
+    let gateway = Gateway::builder()
+        .bucket("b", &same)
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
+        .start()
+        .await;
+    let answer = request(gateway.address(), "HEAD", "/b/k", &[], None).await;
+    assert_eq!((answer.complete_status(), answer.reason()), (400, ""));
 }
 
 /// E4: the error for invalid upstream bytes quotes them shortened and as plain text

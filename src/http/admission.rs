@@ -63,10 +63,7 @@ pub(super) async fn admit(
     // 1 validate, 2 route
     let length = match request_validation::validate(head, &shared.config.server.limits) {
         Ok(length) => length,
-        Err(rejection) => {
-            let _slot = admit_unrouted(worker, method_class(head.method), record).await?;
-            return Err(rejection.into());
-        }
+        Err(rejection) => return Err(reject_invalid(worker, rejection, head, record).await),
     };
     let named = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains);
     let bucket = match shared.router.route(&named.bucket) {
@@ -145,6 +142,23 @@ fn body_size(head: Head<'_>, length: BodyLength, kind: Kind) -> Option<u64> {
     match kind {
         Kind::S3 => object_bytes(head, length),
         Kind::Http => length.bytes(),
+    }
+}
+
+/// The rejection of an invalid request. The request passes steps 3 and 4 like any other. The error has the format of the
+/// bucket that the request names.
+async fn reject_invalid(
+    worker: &Worker,
+    rejection: RequestRejection,
+    head: Head<'_>,
+    record: &mut Record,
+) -> GatewayError {
+    let shared = &worker.shared;
+    let named = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains);
+    record.unrouted_kind = shared.router.route(&named.bucket).map_or(Kind::S3, |bucket| bucket.config.kind);
+    match admit_unrouted(worker, method_class(head.method), record).await {
+        Ok(_slot) => rejection.into(),
+        Err(error) => error,
     }
 }
 

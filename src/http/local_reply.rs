@@ -5,7 +5,6 @@
 
 use actix_web::HttpResponse;
 use tidegate_actors::Allowed;
-use tidegate_config::Kind;
 
 use crate::http::cors::{self, CorsHeaders};
 use crate::http::error::GatewayError;
@@ -25,7 +24,7 @@ pub(super) fn reject(
     record.detail = reply.log_detail.take();
     record.reason = Some(reply.reason);
     let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
-    let kind = bucket.map_or(Kind::S3, |bucket| bucket.kind);
+    let kind = bucket.map_or(record.unrouted_kind, |bucket| bucket.kind);
     let region = worker.shared.regions.advertised(bucket);
     let context = ReplyContext { kind, resource: record.request.uri.path(), request_id: &record.id, region };
     let response = reply.to_response(&context);

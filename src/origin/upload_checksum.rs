@@ -23,6 +23,9 @@ const COMPOSITE: [&str; 4] =
 const FULL_OBJECT: [&str; 3] =
     [ChecksumAlgorithm::CRC32, ChecksumAlgorithm::CRC32C, ChecksumAlgorithm::CRC64NVME];
 
+/// Algorithms that the server library does not read. The gateway verifies them.
+const VERIFIED_BY_GATEWAY: [&str; 5] = ["SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"];
+
 /// The checksum that an upload was created with.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,6 +43,12 @@ impl UploadChecksum {
     ) -> S3Result<Self> {
         let algorithm = algorithm.map(|algorithm| algorithm.as_str().to_ascii_uppercase());
         let sent = checksum_type.map(is_full_object).transpose()?;
+        let lists = [&COMPOSITE[..], &FULL_OBJECT, &VERIFIED_BY_GATEWAY];
+        if let Some(unknown) =
+            algorithm.as_ref().filter(|name| !lists.iter().any(|list| is_one_of(list, name)))
+        {
+            return Err(s3_error!(InvalidRequest, "x-amz-checksum-algorithm {unknown} does not exist"));
+        }
         let Some(algorithm) =
             algorithm.filter(|name| is_one_of(&COMPOSITE, name) || is_one_of(&FULL_OBJECT, name))
         else {
@@ -75,7 +84,7 @@ impl UploadChecksum {
         }
         let is_composite = sent.checksum_type().is_some_and(|sent| sent.as_str() == ChecksumType::COMPOSITE);
         if sent_type.or(self.is_full_object).unwrap_or(!is_composite) {
-            verify_full_object(object, &sent)
+            verify_full_object(object, &sent, self.algorithm().as_ref())
         } else {
             verify_composite(parts, sent)
         }
@@ -94,12 +103,17 @@ fn is_full_object(checksum_type: &ChecksumType) -> S3Result<bool> {
     }
 }
 
-/// Reads the object and verifies its checksums. Without a sent checksum it is not read and gets none.
-fn verify_full_object(object: &Object, sent: &Checksums) -> S3Result<Checksums> {
-    if *sent == Checksums::default() {
+/// Reads the object, verifies its checksums, and computes the one of the upload's algorithm. Without either the object is
+/// not read and has no checksum.
+fn verify_full_object(
+    object: &Object,
+    sent: &Checksums,
+    algorithm: Option<&ChecksumAlgorithm>,
+) -> S3Result<Checksums> {
+    if *sent == Checksums::default() && algorithm.is_none() {
         return Ok(Checksums::default());
     }
-    let mut hasher = checksum::hasher(sent, None);
+    let mut hasher = checksum::hasher(sent, algorithm);
     let mut reader = ObjectReader::new(object, &(0..object.bytes()));
     let mut buffer = vec![0; 256 << 10];
     loop {

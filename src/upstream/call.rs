@@ -253,7 +253,7 @@ async fn attempt(
         }
     };
     let method = outbound.request.head().method;
-    let call_info =
-        CallInfo { kind: bucket.config.kind, method, signed_offset, deadline: limits.deadline.total };
+    let (kind, region) = (bucket.config.kind, &bucket.config.upstream.region);
+    let call_info = CallInfo { kind, method, signed_offset, region, deadline: limits.deadline.total };
     check_head(response, call_info, context.socket()).await
 }

@@ -108,9 +108,6 @@ impl RequestHeaderFilter {
             Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
             Kind::Http => (&METHOD_OVERRIDES[..], &[][..], &[][..]),
         };
-        // Bucket names in a compressed document could not be replaced.
-        let is_renamed = bucket.kind == Kind::S3 && bucket.upstream.bucket.is_some();
-        let renamed_names = if is_renamed { &["accept-encoding"][..] } else { &[] };
         let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
         let checksum_names = if passes_checksums { &[][..] } else { &CHECKSUMS };
         let removed = HOP_BY_HOP
@@ -120,7 +117,6 @@ impl RequestHeaderFilter {
             .chain(cdn_names)
             .chain(forwarding)
             .chain(checksum_names)
-            .chain(renamed_names)
             .copied();
         let reads_timeout = bucket.upstream.client_deadline != ClientDeadline::Ignore;
         let timeout_name = reads_timeout.then_some(REQUEST_TIMEOUT);

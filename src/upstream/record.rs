@@ -14,6 +14,7 @@ use slog::info;
 use tidegate_actors::{
     Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, clock,
 };
+use tidegate_config::Kind;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::buffers::client_wait::Occupancy;
@@ -31,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) id: HeaderValue,
     pub(crate) request: RequestInfo,
     pub(crate) bucket: Option<BucketId>,
+    /// The kind of the bucket that a request names which was rejected before it was routed. It selects the error format.
+    pub(crate) unrouted_kind: Kind,
     /// The bucket's decoded name, if neither the path nor the name of the bucket's section contains it.
     bucket_name: Option<Box<str>>,
     /// The authenticated caller, if known.
@@ -130,6 +133,7 @@ impl Record {
             id,
             request,
             bucket: None,
+            unrouted_kind: Kind::S3,
             bucket_name: None,
             caller: None,
             cors: None,

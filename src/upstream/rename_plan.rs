@@ -86,6 +86,11 @@ pub(crate) fn rename_plan(head: Head<'_>, bucket: &Bucket, server: &ServerConfig
     Some(RenamePlan { names, documents, creates_bucket })
 }
 
+/// Whether names are replaced in the document of a successful response.
+pub(super) fn renames_document(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> bool {
+    rename_plan(head, bucket, server).is_some_and(|plan| !plan.documents.is_empty())
+}
+
 /// The scheme between client and gateway, whatever a header claims.
 pub(crate) fn client_scheme(server: &ServerConfig) -> &'static str {
     if server.tls.files().is_some() { "https" } else { "http" }

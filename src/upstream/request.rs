@@ -35,6 +35,7 @@ use crate::upstream::header_filter::{
 use crate::upstream::header_names::REQUEST_ID;
 use crate::upstream::proxied_request::{BucketListPage, ProxiedRequest};
 use crate::upstream::record::Record;
+use crate::upstream::rename_plan::renames_document;
 use crate::upstream::retry::is_idempotent;
 use crate::upstream::store_clock::{ClockOffset, ClockSkew};
 
@@ -63,6 +64,8 @@ pub(crate) struct UpstreamRequest {
     injected: Option<Arc<InjectedHeaders>>,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
+    /// Whether the gateway reads a document in the response, which must not be compressed.
+    needs_plain_response: bool,
     /// Whether the body differs from the client's, so that its digests are recomputed.
     is_body_replaced: bool,
     /// Whether the next attempt uses a single-use connection.
@@ -107,6 +110,7 @@ pub(crate) async fn prepare(
     let PreparedBody { body, content_sha256, reframing, md5_header } =
         body_plan::prepare_body(head, plan, bucket).await?;
     Ok(UpstreamRequest {
+        needs_plain_response: renames_document(request.head(), bucket, server),
         connection_options: ConnectionOptions::of(request.head().headers),
         header_filter: Arc::clone(&bucket.header_filter),
         forwarded,
@@ -146,6 +150,7 @@ pub(crate) fn prepare_bucket_list(
         header_filter: Arc::clone(&bucket.header_filter),
         target,
         body: RequestBody::None,
+        needs_plain_response: false,
         copy_source: None,
         bucket: String::new(),
         addressing: Addressing::Path,
@@ -285,8 +290,10 @@ impl UpstreamRequest {
         }
         if let Some(body) = self.body.buffered().filter(|_| self.is_body_replaced) {
             body_digests::recompute(headers, body);
-            // The gateway merges the response as plain text.
-            headers.remove(header::ACCEPT_ENCODING);
+        }
+        // Without the header any coding would be acceptable (RFC 9110, 12.5.3).
+        if self.is_body_replaced || self.needs_plain_response {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         // The client's values for its framing or for a replaced body must not be sent, whether or not the request is
         // signed.

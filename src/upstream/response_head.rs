@@ -19,6 +19,7 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::clock_measurement::DatedResponse;
 use crate::upstream::credential_feedback;
 use crate::upstream::error_document::ErrorDocumentPrefix;
+use crate::upstream::header_names::BUCKET_REGION;
 use crate::upstream::store_clock::{ClockOffset, ClockSkew, StoreClock};
 use crate::upstream::timeouts::TimeoutKind;
 use crate::upstream::tls::is_host_mismatch;
@@ -37,6 +38,8 @@ pub(super) struct CallInfo<'a> {
     pub(super) method: &'a Method,
     /// The clock offset of the gateway's signature. None if the request was not signed.
     pub(super) signed_offset: Option<ClockOffset>,
+    /// The region in the gateway's signature.
+    pub(super) region: &'a str,
     /// The end of the total timeout.
     pub(super) deadline: Instant,
 }
@@ -60,6 +63,8 @@ pub(super) struct InspectedResponse {
     pub(super) code: Option<String>,
     is_head: bool,
     signed_offset: Option<ClockOffset>,
+    /// The region that a 400 to HEAD names, if it is not that of the signature. Such a response has no document.
+    head_region: Option<String>,
     /// The socket of its connection.
     pub(super) socket: Option<Rc<SocketBuffers>>,
 }
@@ -78,8 +83,12 @@ impl InspectedResponse {
     /// The region that the store requires in the gateway's signature. The error concerns `buckets.NAME.s3.region` and
     /// is not forwarded: a client that followed it would sign for that region towards the gateway.
     fn expected_region(&self) -> Option<String> {
-        let is_asked = self.signed_offset.is_some() && self.code.as_deref() == Some(WRONG_REGION);
-        let region = self.document.as_ref().filter(|_| is_asked)?.element("Region")?;
+        self.signed_offset?;
+        let region = match &self.document {
+            Some(document) if self.code.as_deref() == Some(WRONG_REGION) => document.element("Region")?,
+            Some(_) => return None,
+            None => self.head_region.clone()?,
+        };
         Some(region.chars().take(REGION_CHARS_MAX).collect())
     }
 
@@ -149,7 +158,14 @@ pub(super) async fn inspect_head(
     };
     let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
     let (is_head, signed_offset) = (call_info.method == Method::HEAD, call_info.signed_offset);
-    InspectedResponse { response, document, code, is_head, signed_offset, socket }
+    let head_region = if is_head { region_of_bad_request(&response, call_info.region) } else { None };
+    InspectedResponse { response, document, code, is_head, signed_offset, head_region, socket }
+}
+
+/// The region in the head of a 400, if it is not `signed`.
+fn region_of_bad_request(response: &ClientResponse, signed: &str) -> Option<String> {
+    let named = response.headers().get(BUCKET_REGION).filter(|_| response.status().as_u16() == 400)?;
+    named.to_str().ok().filter(|named| *named != signed).map(str::to_owned)
 }
 
 /// The shortage in the gateway that kept a request from being sent.

@@ -105,3 +105,29 @@ async fn full_object_checksums_are_verified() {
         (Some(right.as_str()), Some(&ChecksumType::FullObject))
     );
 }
+
+/// A1: an upload with a full-object checksum ends with one, also if the completion sends none; an unknown algorithm is
+/// refused
+#[tokio::test]
+async fn a_full_object_checksum_is_computed_for_a_completion_without_one() {
+    let (origin, _directory) = origin();
+    let client = direct(&origin);
+    let create = |algorithm| {
+        let create = client.create_multipart_upload().bucket("real").key("o");
+        create.checksum_algorithm(algorithm).send()
+    };
+    assert_eq!(create(ChecksumAlgorithm::from("bogus")).await.unwrap_err().code(), Some("InvalidRequest"));
+    let begun = create(ChecksumAlgorithm::Crc64Nvme).await.unwrap();
+    let part = client.upload_part().bucket("real").key("o").upload_id(begun.upload_id().unwrap());
+    let part = part.part_number(1).body(b"bytes".to_vec().into()).send().await.unwrap();
+    let listed = CompletedPart::builder().part_number(1).e_tag(part.e_tag().unwrap()).build();
+    let complete =
+        client.complete_multipart_upload().bucket("real").key("o").upload_id(begun.upload_id().unwrap());
+    let complete = complete.multipart_upload(CompletedMultipartUpload::builder().parts(listed).build());
+    let expected = checksums(b"bytes")[2].1.clone();
+    assert_eq!(complete.send().await.unwrap().checksum_crc64_nvme(), Some(expected.as_str()));
+    let head = client.head_object().bucket("real").key("o").checksum_mode(ChecksumMode::Enabled);
+    let head = head.send().await.unwrap();
+    assert_eq!(head.checksum_crc64_nvme(), Some(expected.as_str()));
+    assert_eq!(head.checksum_type(), Some(&ChecksumType::FullObject));
+}
