@@ -1,4 +1,4 @@
-//! Mailbox slots and gates under every interleaving (S7, P4): the source of `count.rs` on loom's atomics.
+//! Mailbox slots and gates under every interleaving (S7, P4): the source of `src/count.rs` on loom's atomics.
 
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -50,7 +50,7 @@ section! {
         pub workers: usize = key("workers", whole(0..=1024), 0);
         /// total time from the request's head to the first byte of its response; it pauses while body bytes flow
         ///
-        /// Includes all attempts and waits. Raise it for slow upstreams. Watch `errors_total` with reason `timeout`.
+        /// Includes all attempts and waits. Raise it for slow upstreams. Watch `errors_total` with reason `timeout_total`.
         pub request_timeout: Duration =
             key("request_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30))
                 .default_text("30, and 60 for http buckets");

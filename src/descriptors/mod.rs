@@ -7,7 +7,8 @@
 //! - client connections: the remainder.
 //!
 //! A client connection beyond that share replaces the one that has been idle longest, or waits in the backlog. So clients cannot use up the
-//! descriptors that their own requests need upstream. Idle connections also close under pressure, see `idle.rs`.
+//! descriptors that their own requests need upstream. Idle connections also close under pressure, see
+//! `server/idle_closer.rs`.
 
 pub(crate) mod admission;
 
@@ -180,7 +181,7 @@ impl DescriptorBudget {
         (limit < needed).then(|| (message(), hint()))
     }
 
-    /// Logs the limit and the need. If the limit is lower, `startup_check.rs` adds a warning.
+    /// Logs the limit and the need. If the limit is lower, `gateway/startup_check.rs` adds a warning.
     pub(crate) fn log_limits(&self, log: &Logger) {
         let limit = self.limit();
         info!(log, "descriptor limit"; "limit" => limit, "needed" => self.needed(),

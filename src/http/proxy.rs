@@ -1,28 +1,15 @@
-//! The path of a request through the gateway. The order of its steps:
+//! The path of a request through the gateway.
 //!
-//! ```text
-//!  1 validate  framing, header size, path safety; a refusal  400 405 411 431
-//!              passes 3 and 4 like any other reply
-//!  2 route     Host or path → bucket
-//!  3 monitor   level, then the in-flight slot                503
-//!  4 limiter   global, client address, bucket in one message 429
-//!              the bucket's validation; local replies        400 403 404 405 413 414
-//!  5 auth      signature, key's limit, policy                400 401 403 429 501
-//!              form: credentials in its body; `form.rs` runs 3 to 6, with the slot after the signature is verified
-//!              preflight: no credentials; `cors_preflight.rs` replies or runs 6
-//!  6 breaker   published state, before queueing              503
-//!    pool      permit of the gate, endpoint, credential      429 503
-//!  7 breaker   half-open permit, immediately before the call 503
-//!              (`upstream/circuit_wait.rs`: waits for it if that is configured)
-//!  8 upstream  attempts within the deadline                  408 502 503 504
-//!  9 response  streamed; the outcome is reported at its last byte. GetBucketLocation: the gateway's document instead
-//! 10 record    access log and metrics, when everything above is dropped
-//! ```
+//! The steps in their order: 1 validate, 2 route, 3 monitor, 4 limiter, local replies, 5 authentication, 6 published state
+//! of the breaker and pool, 7 breaker ticket, 8 upstream, 9 response, 10 record. `ARCHITECTURE.md` has the table of them,
+//! with the files and the statuses of the refusals. Steps 1 to 6 are in `admission.rs`. A form continues in `form.rs`,
+//! which acquires the slot of step 3 after the signature is verified, and a preflight in `cors_preflight.rs`. The
+//! response to GetBucketLocation is the gateway's document.
 //!
-//! Steps 1 to 6 are in `admission.rs`. Cheap and global checks come first; scarce resources are acquired last, as
-//! tickets that `Drop` releases on every path. Local replies (refusals of step 1, the list of buckets, preflights by
-//! the bucket's rules, 404 for an unknown bucket, the bucket's validation) pass steps 3 and 4 like any other; only
-//! probes do not. The connection's loop closes a connection with ambiguous framing after any reply.
+//! Cheap and global checks come first; scarce resources are acquired last, as tickets that `Drop` releases on every
+//! path. Local replies (refusals of step 1, the list of buckets, preflights by the bucket's rules, 404 for an unknown
+//! bucket, the bucket's validation) pass steps 3 and 4 like any other; only probes do not. The connection's loop closes
+//! a connection with ambiguous framing after any reply.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;

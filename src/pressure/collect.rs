@@ -4,7 +4,7 @@
 //! thread without work keeps them. Therefore each thread collects its heap: with every sample at `warning` or above, and with every eighth
 //! sample at `normal` while few requests are in flight. See `docs/design/memory.md`.
 
-// Links the allocator that `main.rs` installs.
+// Links the allocator that `src/main.rs` installs.
 use mimalloc as _;
 use tidegate_actors::{Level, MonitorView};
 

@@ -1,9 +1,8 @@
 //! The registry of client connections, and the choice of idle ones to close.
 //!
 //! A persistent connection without a request holds a descriptor and buffers. When descriptors or memory run short,
-//! the connections that have been idle longest close, so that requests need not be refused (`descriptors/idle.rs`,
-//! and the acceptor before it accepts one connection too many). HTTP/1.1 connections close; HTTP/2 connections get
-//! GOAWAY.
+//! the connections that have been idle longest close, so that requests need not be refused (`idle_closer.rs`, and the
+//! acceptor before it accepts one connection too many). HTTP/1.1 connections close; HTTP/2 connections get GOAWAY.
 //!
 //! A connection registers once, when it begins. Between requests it stores the time in its slot, which is one atomic
 //! store. A connection that must close but has received a request serves it and closes after the response. A head

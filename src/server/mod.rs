@@ -1,13 +1,10 @@
 //! The server of both listeners: from a listening socket to a connection on a worker thread.
 //!
-//! The path of a connection:
-//! 1. `listen.rs` binds the listening sockets.
-//! 2. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before each accept, and sends the socket
-//!    to the worker thread with the fewest open connections. `pause.rs` decides how long accepting pauses after a
-//!    shortage.
-//! 3. `worker.rs`: the worker thread spawns one task per connection. The task calls [`ConnectionHandler::serve`].
-//! 4. `http/listener.rs` implements `ConnectionHandler`: PROXY header, TLS handshake, then the loop of HTTP/1.1 or
-//!    HTTP/2.
+//! `listen.rs` binds the listening sockets. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
+//! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
+//! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
+//! [`ConnectionHandler::serve`] (`http/listener.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
+//! connections, and `idle_closer.rs` closes idle ones under pressure.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
 //! stay open, and it resets the connections in the backlog (X5, G4).

@@ -3,7 +3,7 @@
 //! *Throttled*: 429, and `SlowDown` of a store. *Suspect*: the codes of a store that name the credential,
 //! `SignatureDoesNotMatch`, and 401 and 403 of an API. None of them proves anything, because a client can provoke
 //! each with a request of its choice: the pool weighs them as evidence by client and target
-//! (`actors/src/pool/refusal_evidence.rs`), and the gateway checks the credential itself (`credential_check.rs`).
+//! (`actors/src/pool/credentials/refusal_evidence.rs`), and the gateway checks the credential itself (`credential_check.rs`).
 //! *Accepted*: 2xx, 3xx and 404. `AccessDenied` of a store is no feedback about a credential, and neither is the
 //! response to a HEAD, which has no code. Buckets without named credentials have no feedback.
 //!

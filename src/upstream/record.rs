@@ -1,7 +1,8 @@
 //! The record of one request, from its head to its last byte: access log line and metrics (O2, O4).
 //!
 //! The current owner of the request owns its record; finally the body of the answer does. The drop writes the record, so every path is
-//! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted (`redact.rs`).
+//! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
+//! (`telemetry/redact.rs`).
 
 use std::net::IpAddr;
 use std::rc::Rc;

@@ -10,6 +10,7 @@ mod imports;
 mod layers;
 mod literals;
 mod markdown;
+mod paths;
 pub(crate) mod sources;
 
 use sources::Source;

@@ -1,5 +1,5 @@
 //! What one client may hold of the process: slots that wait for it, requests in flight, and forms with fields being
-//! read. The state machines are `client_waits.rs` and `client_counts.rs`.
+//! read. The state machines are `src/client_waits.rs` and `src/client_counts.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The pool's part of `client_waits.rs`: permits of requests that wait for their clients.
+//! The pool's part of `actors/src/client_waits.rs`: permits of requests that wait for their clients.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! Runs all actors under a seeded scheduler on a simulated clock.
 //!
 //! The product's code runs: actor shells with their crash rule, bounded mailboxes, handles, tickets and state machines,
-//! built by `system.rs` from a configuration. Simulated are threads, time, upstreams and clients, which come, wait,
+//! built by `src/system.rs` from a configuration. Simulated are threads, time, upstreams and clients, which come, wait,
 //! disconnect at any await and are answered late. Actors crash before, in and after a write and at their start;
 //! mailboxes overflow; the clock advances by hours. Order within a mailbox is kept, as in actix; between mailboxes and
 //! clients any order is possible.

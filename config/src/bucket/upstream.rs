@@ -71,7 +71,7 @@ pub struct UpstreamConfig {
     pub credentials_by_name: Vec<PooledCredential>,
     /// handling of named credentials that are throttled or refused
     pub credential_pool: CredentialPoolConfig,
-    /// path on which the gateway checks a doubtful credential of an API
+    /// path on which the gateway checks a suspected credential of an API
     pub credential_check_path: Option<String>,
     /// trusted certificate authorities
     pub tls: TlsConfig,
@@ -114,7 +114,7 @@ section! {
     pub(super) struct CommonKeys {
         /// timeout from the end of the request body to the first byte of the response; beyond it 504
         ///
-        /// Watch `errors_total` with reason `timeout`.
+        /// Watch `errors_total` with reason `timeout_first_byte`.
         timeout: Duration = key("timeout", seconds(0.001..=86_400.0), Duration::from_secs(20));
         /// timeout of DNS lookup, connect and TLS handshake
         connect_timeout: Duration = key("connect_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
@@ -200,7 +200,7 @@ section! {
         endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
         /// named credentials of the API; each request uses the least loaded usable one
         by_name: Vec<PooledCredential> = credential_map::<HeaderKeys>("credentials");
-        /// path that needs a valid credential; the gateway requests it before it pauses a doubtful credential
+        /// path that needs a valid credential; the gateway requests it before it pauses a suspected credential
         ///
         /// The gateway sends a GET with the credential and one without. A path that answers 2xx without a credential proves nothing.
         credential_check_path: Option<String> = unset(

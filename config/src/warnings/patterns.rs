@@ -1,7 +1,7 @@
 //! Warnings about patterns of two buckets that match the same name.
 //!
 //! An exact name has precedence over every glob, and `*` is a catch-all: neither is a mistake. Of two other globs the one with more
-//! literal characters has precedence, and of equal ones the first by the name of the bucket (`router.rs`). Few users expect that.
+//! literal characters has precedence, and of equal ones the first by the name of the bucket (`src/router.rs`). Few users expect that.
 
 use crate::Config;
 use crate::bucket::Pattern;

@@ -1,7 +1,8 @@
 //! Buffer sizes that a connection keeps after a transfer, and their release.
 //!
 //! With a retained size the next transfer starts at the size of the last one. The size stays reserved in the budget. Bytes that a peer
-//! leaves in the kernel after a shrink stay reserved too. The worker sweeps such sockets with each sample of the monitor (`transfers.rs`).
+//! leaves in the kernel after a shrink stay reserved too. The worker sweeps such sockets with each sample of the monitor
+//! (`buffers/transfers.rs`).
 
 use super::{BufferRetention, DIRECTIONS, Direction, SocketBuffers};
 use crate::buffers::budget::Reservation;

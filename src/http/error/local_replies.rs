@@ -32,7 +32,7 @@ pub(crate) fn admin_error_reply(
     response
 }
 
-/// The reply to an allowed preflight; `cors.rs` adds the headers.
+/// The reply to an allowed preflight; `http/cors.rs` adds the headers.
 pub(crate) fn preflight_reply() -> HttpResponse<BoxBody> {
     HttpResponse::Ok().finish()
 }

@@ -4,9 +4,8 @@
 //! log and metric (O4), and a `Retry-After`. The match is exhaustive, so the compiler finds a missing case. The reply
 //! to the client has no internal figures; the access log has all of them. [`upstream`] maps failures of the upstream
 //! and of the body on its way there, [`pool`] those of a bucket's queue, [`form`] those of a POST form,
-//! [`bucket_list`] those of the list of buckets,
-//! [`auth`] those of authentication and authorization. [`local_replies`] builds replies that are not errors, and
-//! [`retry_after`] computes `Retry-After`.
+//! [`bucket_list`] those of the list of buckets, [`auth`] those of authentication and authorization.
+//! [`local_replies`] builds replies that are not errors, and [`retry_after`] computes `Retry-After`.
 
 mod auth;
 mod bucket_list;

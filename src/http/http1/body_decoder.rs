@@ -3,7 +3,7 @@
 //! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same
 //! result. It is strict where two parsers could read a stream differently: sizes are hexadecimal digits and nothing
 //! else, and lines end with CRLF. Extensions and trailers are validated and dropped. [`OVERHEAD_BYTES_MAX`] bounds
-//! them and leading zeros of sizes. `request_validation.rs` chooses the framing for both protocols.
+//! them and leading zeros of sizes. `http/request_validation.rs` chooses the framing for both protocols.
 
 use thiserror::Error;
 

@@ -5,9 +5,9 @@
 //! refuses what `httparse` accepts or does not check (white space, the form of the target, the version). Neither does
 //! I/O.
 //!
-//! The limits here only bound memory. They are wider than those of `request_validation.rs`, so that a request gets
+//! The limits here only bound memory. They are wider than those of `http/request_validation.rs`, so that a request gets
 //! its 414 or 431 in the gateway's error format whenever it can be parsed. This module does not judge the meaning of
-//! a valid head: `request_validation.rs` refuses ambiguous framing, hosts and targets.
+//! a valid head: `http/request_validation.rs` refuses ambiguous framing, hosts and targets.
 
 use std::mem::MaybeUninit;
 
@@ -46,7 +46,7 @@ pub(crate) enum HeadError {
 /// The properties of a head that the loop needs: persistence, framing, expectation, version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadInfo {
-    /// `None` if the length is ambiguous: `request_validation.rs` refuses the request, and no further byte of the
+    /// `None` if the length is ambiguous: `http/request_validation.rs` refuses the request, and no further byte of the
     /// connection is read as HTTP.
     pub(super) length: Option<BodyLength>,
     /// Whether the client requests a persistent connection (RFC 9112, 9.3).

@@ -2,9 +2,9 @@
 //!
 //! Pieces are collected up to [`GATHER_BYTES`] and written together with the head. If the client does not accept
 //! them, the body is read ahead into memory that is reserved in the send buffer, so that a body that fits ends and
-//! releases what it holds. Without a reservation it is read only as the client accepts bytes. `send_progress.rs`
-//! limits the time of the client and cuts the response. A body that fails, or has a length other than declared, ends
-//! the connection without a terminator (T6).
+//! releases what it holds. Without a reservation it is read only as the client accepts bytes.
+//! `buffers/send_progress.rs` limits the time of the client and cuts the response. A body that fails, or has a length
+//! other than declared, ends the connection without a terminator (T6).
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Rejections that only SigV2 has. `auth/sigv2_auth.rs` has their error replies.
+//! Rejections that only SigV2 has. `http/error/auth.rs` has their error replies.
 
 use std::borrow::Cow;
 use std::time::Duration;

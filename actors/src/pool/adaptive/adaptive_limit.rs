@@ -10,7 +10,7 @@
 //! not lower it again, but prevent a rise. The rules, the trial that raises the baseline, and the sources (Envoy's
 //! adaptive concurrency, Netflix's Gradient2, TCP) are in `docs/design/adaptive-limit.md`.
 //!
-//! It keeps no limit per endpoint (`endpoint.rs` owns health) and no shares for groups of clients.
+//! It keeps no limit per endpoint (`load_balancer/endpoint.rs` owns health) and no shares for groups of clients.
 
 use std::time::{Duration, Instant};
 

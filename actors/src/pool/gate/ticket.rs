@@ -1,6 +1,6 @@
 //! The permit of the request path and its tickets, released by `Drop`.
 //!
-//! Only the state (`state.rs`) builds tickets, and only there the live counts rise. `Drop` lowers them. It wakes the
+//! Only the state (`pool/state.rs`) builds tickets, and only there the live counts rise. `Drop` lowers them. It wakes the
 //! actor without a payload, only if requests wait and no wake-up is pending.
 
 use std::fmt;

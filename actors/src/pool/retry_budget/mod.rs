@@ -6,7 +6,7 @@
 //!
 //! State: the pool actor owns the window (S1) and is asked only after a failure; a successful request costs one relaxed
 //! counter. Tickets count the retries in flight: up in the actor, down in `Drop`. The window is published with the
-//! permit counts (`ticket.rs`) for the *amplification*, upstream attempts per request.
+//! permit counts (`gate/ticket.rs`) for the *amplification*, upstream attempts per request.
 //!
 //! *Restart*: the window is kept. If it was dirty it counts as spent until it has passed. Reasons:
 //! `docs/design/retries-and-hedging.md`.
