@@ -12,7 +12,8 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use crate::container::Container;
-use crate::process::{Process, ProcessError, free_port};
+use crate::port::ReservedPort;
+use crate::process::{Process, ProcessError};
 
 /// Why the gateway could not be started.
 #[derive(Debug, Error)]
@@ -54,6 +55,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     /// Access log.
     pub(crate) log: PathBuf,
+    _ports: [ReservedPort; 2],
 }
 
 impl Gateway {
@@ -67,18 +69,18 @@ impl Gateway {
         container: Option<&Container>,
     ) -> Result<Self, GatewayError> {
         let log = container.map_or(directory, Container::log_directory).join("access.log");
-        let location = GatewayLocation { port: free_port()?, admin_port: free_port()?, log: &log };
+        let (port, admin_port) = (ReservedPort::reserve()?, ReservedPort::reserve()?);
+        let (address, admin) = (port.address(), admin_port.address());
+        let location = GatewayLocation { port: address.port(), admin_port: admin.port(), log: &log };
         let config = directory.join("tidegate.toml");
         fs::write(&config, configuration(&location, buckets, settings).to_string())?;
         let mut command =
             container.map_or_else(|| Command::new(binary), |container| container.command(binary));
         command.arg("--config").arg(&config).current_dir(directory);
         let mut process = Process::start(command, directory)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], location.port));
-        let admin = SocketAddr::from(([127, 0, 0, 1], location.admin_port));
         process.wait_for(address)?;
         process.wait_for(admin)?;
-        Ok(Self { process, address, admin, log })
+        Ok(Self { process, address, admin, log, _ports: [port, admin_port] })
     }
 
     /// Its process ID.

@@ -25,6 +25,7 @@ mod hostile;
 mod load;
 mod pacer;
 mod pattern;
+mod port;
 mod process;
 mod progress;
 mod receive_buffer;

@@ -1,10 +1,10 @@
-//! Child processes, free ports, and the directory of a run.
+//! Child processes, and the directory of a run.
 //!
 //! A child is ended by its own process ID, at the latest with the drop of its [`Process`].
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,8 +18,6 @@ use crate::clock;
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(20);
-/// Ports below Linux's range of ephemeral ports, so that no outgoing connection can occupy one.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Why a server could not be started.
 #[derive(Debug, Error)]
@@ -121,15 +119,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A free loopback port.
-pub(crate) fn free_port() -> io::Result<u16> {
-    let mut random = rand::rng();
-    (0..200)
-        .map(|_| random.random_range(PORTS))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
 
 /// Raises the soft limit of open files to the hard limit, because a load can have thousands of connections.

@@ -37,15 +37,22 @@ def clean_environment(**extra):
     return kept | {"BOTO_DISABLE_CRT": "true"} | extra
 
 
+#: Sockets that are bound and never listen: the kernel gives their ports to nothing but a server with `SO_REUSEADDR`.
+RESERVATIONS = []
+
+
 def free_port():
-    """A port below 32768, which no outgoing connection can have taken."""
+    """A port below 32768 that is reserved until this process ends. A connection to it is refused while no server listens."""
     for port in random.SystemRandom().sample(range(12000, 32000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        reservation = socket.socket()
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        RESERVATIONS.append(reservation)
+        return port
     raise StartError("no free port between 12000 and 32000")
 
 

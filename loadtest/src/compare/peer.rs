@@ -8,7 +8,8 @@ use std::process::Command;
 use super::{haproxy, nginx};
 use crate::gateway::{BucketSpec, Gateway};
 use crate::guards;
-use crate::process::{Process, free_port};
+use crate::port::ReservedPort;
+use crate::process::Process;
 use crate::run::RunError;
 use crate::size::Bytes;
 use crate::upstream::{Behaviour, Upstream, Upstreams};
@@ -62,7 +63,7 @@ impl SharedUpstreams {
 
 enum ProxyProcess {
     Tidegate(Gateway),
-    Other(Process),
+    Other { process: Process, _port: ReservedPort },
 }
 
 /// One proxy, running.
@@ -94,7 +95,7 @@ impl ComparedProxy {
     pub(super) fn id(&self) -> u32 {
         match &self.running {
             ProxyProcess::Tidegate(gateway) => gateway.id(),
-            ProxyProcess::Other(process) => process.id(),
+            ProxyProcess::Other { process, .. } => process.id(),
         }
     }
 
@@ -120,14 +121,15 @@ impl ComparedProxy {
         directory: &Path,
         routes: &[ProxyRoute],
     ) -> Result<Self, RunError> {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let port = ReservedPort::reserve()?;
+        let address = port.address();
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory)?;
         let mut command = Command::new(program);
         command.args(configure(&directory, address, routes)?);
         let mut process = Process::start(command, &directory).map_err(crate::gateway::GatewayError::from)?;
         process.wait_for(address).map_err(crate::gateway::GatewayError::from)?;
-        Ok(Self { name, address, running: ProxyProcess::Other(process) })
+        Ok(Self { name, address, running: ProxyProcess::Other { process, _port: port } })
     }
 }
 

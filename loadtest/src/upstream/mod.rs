@@ -21,7 +21,8 @@ use tokio::task::LocalSet;
 pub(crate) use behaviour::Behaviour;
 use server::Server;
 
-use crate::{clock, process};
+use crate::clock;
+use crate::port::ReservedPort;
 
 /// Counters of one upstream.
 #[derive(Debug, Default)]
@@ -136,9 +137,10 @@ impl Upstreams {
         let mut by_name = BTreeMap::new();
         let mut servers = Vec::new();
         for (index, (name, behaviour)) in behaviours.iter().enumerate() {
-            let address = SocketAddr::from(([127, 0, 0, 1], process::free_port()?));
+            let port = ReservedPort::reserve()?;
+            let address = port.address();
             let counters = Arc::new(UpstreamCounters::default());
-            servers.push(Server::new(address, behaviour.clone(), Arc::clone(&counters)));
+            servers.push(Server::new(port, behaviour.clone(), Arc::clone(&counters)));
             by_name.insert(name.clone(), Upstream { index, address, counters });
         }
         let (commands, receiver) = mpsc::channel(16);

@@ -3,7 +3,6 @@
 //! Answers with a small body are encoded once, before the first request, and sent in one write.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use super::{Behaviour, UpstreamCounters};
 use crate::head::{self, RequestHead};
 use crate::pacer::Pacer;
 use crate::pattern;
+use crate::port::ReservedPort;
 use crate::receive_buffer::ReceiveBuffer;
 use crate::size::Bytes;
 
@@ -28,7 +28,7 @@ const INLINE_BYTES: u64 = 64 * 1024;
 
 /// An upstream, on the thread of the upstreams.
 pub(super) struct Server {
-    address: SocketAddr,
+    port: ReservedPort,
     behaviour: Behaviour,
     counters: Arc<UpstreamCounters>,
     accepting: Option<JoinHandle<()>>,
@@ -36,8 +36,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(address: SocketAddr, behaviour: Behaviour, counters: Arc<UpstreamCounters>) -> Self {
-        Self { address, behaviour, counters, accepting: None, frozen: watch::Sender::new(false) }
+    pub(super) fn new(port: ReservedPort, behaviour: Behaviour, counters: Arc<UpstreamCounters>) -> Self {
+        Self { port, behaviour, counters, accepting: None, frozen: watch::Sender::new(false) }
     }
 
     /// Starts to listen, unless it listens already or has the behaviour `refused`.
@@ -47,7 +47,7 @@ impl Server {
         }
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
-        socket.bind(self.address)?;
+        socket.bind(self.port.address())?;
         let listener = socket.listen(BACKLOG)?;
         let state = Rc::new(ServerState::new(
             self.behaviour.clone(),
