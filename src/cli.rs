@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
-use tidegate::{Gateway, StartError, startup_check};
+use tidegate::{DescriptorLimitError, Gateway, StartError, startup_check};
 use tidegate_config::{Config, Problem, Problems, Warnings};
 
 use crate::relaunch::RelaunchError;
@@ -90,7 +90,7 @@ impl ExitError {
                 StartError::Pair(_)
                 | StartError::Tokens(_)
                 | StartError::Tls { .. }
-                | StartError::DescriptorLimitKey { .. },
+                | StartError::Descriptors(DescriptorLimitError::Key { .. }),
             ) => 78,
             #[cfg(not(feature = "origin"))]
             Self::NoBuckets => 78,

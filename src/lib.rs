@@ -30,6 +30,7 @@ pub mod telemetry;
 mod upstream;
 mod worker;
 
+pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
 #[cfg(feature = "bench")]

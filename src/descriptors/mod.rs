@@ -15,10 +15,10 @@ pub(crate) mod admission;
 use std::sync::OnceLock;
 
 use slog::{Logger, info, warn};
+use thiserror::Error;
 use tidegate_actors::descriptors::{self, RaisedLimit};
 use tidegate_config::{Config, LogOutput};
 
-use crate::StartError;
 use crate::worker::worker_threads;
 
 /// Descriptors for the gateway's own calls (health checks, key sets, credentials) and for DNS lookups.
@@ -56,6 +56,33 @@ pub fn raise_limit(log: &Logger) {
                 "limit" => descriptors::limit());
         }
     }
+}
+
+/// The limit of descriptors is too low to serve a client.
+#[derive(Debug, Error)]
+pub enum DescriptorLimitError {
+    /// The process's limit of descriptors leaves none for a client.
+    #[error(
+        "the limit of {limit} descriptors is too low, the gateway needs at least {needed}: raise the limit of open \
+         files (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile in Docker)"
+    )]
+    Process {
+        /// The limit of the process.
+        limit: u64,
+        /// The lowest limit under which one client can be served.
+        needed: u64,
+    },
+    /// `monitor.descriptor_limit` leaves no descriptor for a client.
+    #[error(
+        "monitor.descriptor_limit: {limit} is too low, the gateway needs at least {needed} and would refuse every request; \
+         raise it, or remove it to use the system's limit"
+    )]
+    Key {
+        /// The value of the key.
+        limit: u64,
+        /// The lowest limit under which one client can be served.
+        needed: u64,
+    },
 }
 
 /// The shares of the limit.
@@ -96,7 +123,7 @@ impl DescriptorBudget {
     ///
     /// # Errors
     /// No request could be served under the limit of the process or under `monitor.descriptor_limit`.
-    pub(crate) fn check_start(&self, config: &Config) -> Result<(), StartError> {
+    pub(crate) fn check_start(&self, config: &Config) -> Result<(), DescriptorLimitError> {
         let open = descriptors::open_count().unwrap_or(0).max(estimated_open(config));
         self.check(config, descriptors::limit().unwrap_or(u64::MAX), open)
     }
@@ -105,15 +132,19 @@ impl DescriptorBudget {
     ///
     /// # Errors
     /// As for [`Self::check_start`].
-    pub(crate) fn check_without_start(&self, config: &Config, hard_limit: u64) -> Result<(), StartError> {
+    pub(crate) fn check_without_start(
+        &self,
+        config: &Config,
+        hard_limit: u64,
+    ) -> Result<(), DescriptorLimitError> {
         self.check(config, hard_limit, estimated_open(config))
     }
 
-    fn check(&self, config: &Config, limit: u64, open: u64) -> Result<(), StartError> {
+    fn check(&self, config: &Config, limit: u64, open: u64) -> Result<(), DescriptorLimitError> {
         let needed = self.least_needed(open, to_u64(worker_threads(config)));
         match self.configured {
-            _ if limit < needed => Err(StartError::TooFewDescriptors { limit, needed }),
-            Some(limit) if limit < needed => Err(StartError::DescriptorLimitKey { limit, needed }),
+            _ if limit < needed => Err(DescriptorLimitError::Process { limit, needed }),
+            Some(limit) if limit < needed => Err(DescriptorLimitError::Key { limit, needed }),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use super::jwks_fetcher::TokenSourceError;
+use crate::descriptors::DescriptorLimitError;
 use crate::server::tls::KeyPairError;
 use crate::upstream::credentials::sources::CredentialSourceError;
 use crate::upstream::tls::TlsError;
@@ -61,28 +62,9 @@ pub enum StartError {
     /// More buckets than IDs.
     #[error("buckets: more than 65535 buckets are configured")]
     TooManyBuckets,
-    /// The process's limit of descriptors leaves none for a client.
-    #[error(
-        "the limit of {limit} descriptors is too low, the gateway needs at least {needed}: raise the limit of open \
-         files (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile in Docker)"
-    )]
-    TooFewDescriptors {
-        /// The limit of the process.
-        limit: u64,
-        /// The lowest limit under which one client can be served.
-        needed: u64,
-    },
-    /// `monitor.descriptor_limit` leaves no descriptor for a client.
-    #[error(
-        "monitor.descriptor_limit: {limit} is too low, the gateway needs at least {needed} and would refuse every request; \
-         raise it, or remove it to use the system's limit"
-    )]
-    DescriptorLimitKey {
-        /// The value of the key.
-        limit: u64,
-        /// The lowest limit under which one client can be served.
-        needed: u64,
-    },
+    /// No client could be served under the limit of descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorLimitError),
     /// A thread or a socket cannot be created.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),

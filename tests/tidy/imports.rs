@@ -18,6 +18,8 @@ pub(super) struct Imports {
     exports: BTreeMap<Path, BTreeMap<String, Path>>,
     /// For each file, the files that it imports.
     pub(super) files: BTreeMap<String, BTreeSet<String>>,
+    /// Paths that lead to no file.
+    pub(super) unresolved: BTreeSet<String>,
 }
 
 impl Imports {
@@ -26,15 +28,29 @@ impl Imports {
         let is_product = |source: &&Source| {
             source.path.starts_with(root) && source.is_rust() && !source.is_test && !is_entry(root, source)
         };
+        let library = sources.iter().find(|source| is_entry(root, source));
         let sources: Vec<(Path, &Source)> =
             sources.iter().filter(is_product).map(|source| (module(root, &source.path), source)).collect();
         let modules = sources.iter().map(|(path, source)| (path.clone(), source.path.clone())).collect();
-        let exports = sources.iter().map(|(path, source)| (path.clone(), exports(path, source))).collect();
-        let mut imports = Self { modules, exports, files: BTreeMap::new() };
+        let mut exported: BTreeMap<_, _> =
+            sources.iter().map(|(path, source)| (path.clone(), exports(path, source))).collect();
+        if let Some(library) = library {
+            exported.insert(Path::new(), exports(&Path::new(), library));
+        }
+        let mut imports =
+            Self { modules, exports: exported, files: BTreeMap::new(), unresolved: BTreeSet::new() };
         for (path, source) in &sources {
-            let resolve = |used| imports.resolve(used).filter(|file| **file != source.path).cloned();
-            let used = uses(path, source).into_iter().filter_map(resolve).collect();
-            imports.files.insert(source.path.clone(), used);
+            let mut files = BTreeSet::new();
+            for used in uses(path, source) {
+                match imports.resolve(used.clone()) {
+                    Some(file) if *file == source.path => {}
+                    Some(file) => drop(files.insert(file.clone())),
+                    None => {
+                        imports.unresolved.insert(format!("{}: {}", source.path, used.join("::")));
+                    }
+                }
+            }
+            imports.files.insert(source.path.clone(), files);
         }
         imports
     }
@@ -43,7 +59,9 @@ impl Imports {
     fn resolve(&self, mut path: Path) -> Option<&String> {
         // An item is re-exported a few times at most.
         for _ in 0..8 {
-            let known = (0..=path.len()).rev().find(|length| self.modules.contains_key(&path[..*length]))?;
+            let is_known = |length: &usize| self.modules.contains_key(&path[..*length]);
+            // The library's root has no file of its own: it only exports.
+            let known = (0..=path.len()).rev().find(is_known).unwrap_or(0);
             let module = path[..known].to_vec();
             let exported = path.get(known).and_then(|name| self.exports.get(&module)?.get(name));
             match exported {

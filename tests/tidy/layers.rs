@@ -128,6 +128,7 @@ fn upward<'a>(imports: &'a Imports, layers: &BTreeMap<String, usize>) -> BTreeSe
 #[test]
 fn imports_go_down() {
     let imports = Imports::of("src/", &sources::all());
+    assert!(imports.unresolved.is_empty(), "paths that lead to no file: {:#?}", imports.unresolved);
     let layers = layers(&sources::read("ARCHITECTURE.md"));
     let folders: BTreeSet<&str> = imports.files.keys().map(|file| folder(file)).collect();
     assert_eq!(
@@ -173,8 +174,14 @@ fn an_import_upwards_is_found() {
     let sources = [
         sample("src/a.rs", "use crate::b::X;\n"),
         sample("src/b/mod.rs", "use crate::c::Y;\n"),
-        sample("src/c.rs", "use crate::a::Z;\n"),
+        sample("src/c.rs", "use crate::a::Z;\nuse crate::nowhere::W;\n"),
+        sample("src/lib.rs", "mod a;\nmod b;\nmod c;\npub use c::Exported;\n"),
+        sample("src/b/e.rs", "use crate::Exported;\n"),
     ];
     let imports = Imports::of("src/", &sources);
-    assert_eq!(upward(&imports, &layers), BTreeSet::from([("src/a.rs", "b"), ("src/b/mod.rs", "c")]));
+    assert_eq!(
+        upward(&imports, &layers),
+        BTreeSet::from([("src/a.rs", "b"), ("src/b/e.rs", "c"), ("src/b/mod.rs", "c")])
+    );
+    assert_eq!(imports.unresolved, BTreeSet::from(["src/c.rs: nowhere::W".to_owned()]));
 }
