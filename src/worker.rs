@@ -26,8 +26,9 @@ use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
+use crate::upstream::bucket::client::UpstreamClient;
 use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
-use crate::upstream::client::{ConnectionCounts, UpstreamClient};
+use crate::upstream::exchange::connector::ConnectionCounts;
 use crate::upstream::{CallResources, RequestHost};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.

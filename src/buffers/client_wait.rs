@@ -1,6 +1,6 @@
 //! A request's wait for its client, and its report to the pool and the monitor, which count such waits (V10).
 //!
-//! Responses (`send_progress.rs`) and uploads (`upstream/upload_progress.rs`) both hold a [`ClientWait`]; the visits
+//! Responses (`send_progress.rs`) and uploads (`upstream/body/upload_progress.rs`) both hold a [`ClientWait`]; the visits
 //! of `SendWatch` advance it. The client is slow while it reads or sends fewer than 4 KiB per second although the
 //! request waits for it. After one second the bucket's pool and the monitor get a report. The report ends when the
 //! client catches up or the request releases its slot and permit.

@@ -2,7 +2,7 @@
 //!
 //! A connection reports when bytes of a response wait for the client, when the client has read some, and when none
 //! wait any more. A response that waits for the first time is registered here, and so is an upload
-//! (`upstream/upload_progress.rs`) that waits for its client. One task per worker then samples all registered ones
+//! (`upstream/body/upload_progress.rs`) that waits for its client. One task per worker then samples all registered ones
 //! every 250 ms; it ends when none is left. A response that never waits costs only its allocation. `send_pace.rs`
 //! decides on slow responses, the actors (`client_wait.rs`) on occupied capacity. This module owns the registry, the
 //! task and the wake-up. It must not close connections: the connection polls [`SendProgress::poll_cut`].

@@ -14,13 +14,13 @@ use crate::auth::jwt::TokenVerifier;
 use crate::http::cors_preflight;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::bucket::Bucket;
+use crate::upstream::connect::destination::Destination;
+use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::CredentialSource;
 use crate::upstream::credentials::sources::CredentialSourceBuilder;
-use crate::upstream::destination::Destination;
-use crate::upstream::dialer::Dialer;
-use crate::upstream::header_filter::RequestHeaderFilter;
-use crate::upstream::late_calls::LateCalls;
-use crate::upstream::store_clock::StoreClock;
+use crate::upstream::headers::filter::RequestHeaderFilter;
+use crate::upstream::rules::late_calls::LateCalls;
+use crate::upstream::rules::store_clock::StoreClock;
 
 /// Configuration and shared parts from which buckets are built.
 pub(super) struct BucketBuilder<'a> {

@@ -17,10 +17,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::auth::jwt::{KeySet, SharedKeySet, TokenKeysError, TokenVerifier, parse_jwks};
 use crate::shortage::{Shortage, record_shortage};
-use crate::upstream::client;
-use crate::upstream::dialer::Dialer;
-use crate::upstream::shortage_of;
-use crate::upstream::tls::TlsError;
+use crate::upstream::connect::dialer::Dialer;
+use crate::upstream::connect::tls::TlsError;
+use crate::upstream::exchange::internal_request::{self, shortage_of};
 
 /// The timeout of one response.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -142,7 +141,7 @@ impl JwksFetcher {
                 refresh_forever(&keys, &from, &log, async || read_file(&path)).await;
             }
             KeySource::Url(endpoint, dialer) => {
-                let http = client::internal_client(dialer, RESPONSE_TIME_MAX);
+                let http = internal_request::internal_client(dialer, RESPONSE_TIME_MAX);
                 let fetch = async || {
                     let fetched = timeout(RESPONSE_TIME_MAX, fetch_url(&http, &endpoint)).await;
                     fetched.unwrap_or(Err(FetchError::Timeout))
@@ -207,7 +206,7 @@ fn read_file(path: &Path) -> Result<FetchedKeys, FetchError> {
 }
 
 async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKeys, FetchError> {
-    let request = client::internal_get(http, endpoint)
+    let request = internal_request::internal_get(http, endpoint)
         .insert_header((ACCEPT, "application/jwk-set+json, application/json"));
     let mut response = request.send().await?;
     if !response.status().is_success() {

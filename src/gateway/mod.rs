@@ -44,7 +44,9 @@ use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
-use crate::upstream::{credential_check, health, reachability};
+use crate::upstream::health;
+use crate::upstream::health::credential_check;
+use crate::upstream::health::reachability;
 use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
 use buckets::BucketBuilder;
 

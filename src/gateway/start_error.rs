@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::jwks_fetcher::TokenSourceError;
 use crate::descriptors::DescriptorLimitError;
 use crate::server::tls::KeyPairError;
+use crate::upstream::connect::tls::TlsError;
 use crate::upstream::credentials::sources::CredentialSourceError;
-use crate::upstream::tls::TlsError;
 
 /// Why the gateway did not start.
 #[derive(Debug, Error)]

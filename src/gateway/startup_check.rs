@@ -21,7 +21,7 @@ use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warning
 use super::{StartError, jwks_fetcher};
 use crate::descriptors::DescriptorBudget;
 use crate::server::tls::ServerTls;
-use crate::upstream::dialer::Dialer;
+use crate::upstream::connect::dialer::Dialer;
 
 /// The most names that are resolved at a time, each on its own thread.
 const LOOKUPS_MAX: usize = 64;

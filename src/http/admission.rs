@@ -22,8 +22,8 @@ use crate::s3::addressing::NamedResource;
 use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::{DeclaredBody, object_bytes};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
+use crate::upstream::rules::deadline::Deadline;
 use crate::upstream::{self, PresignedQuery, RegionHeader, UpstreamGrant};
 use crate::worker::Worker;
 

@@ -9,7 +9,7 @@
 //!
 //! A preflight for the store passes the level, the limits, the circuit of reads and the bucket's gate. It has no
 //! credentials (Fetch Standard, "CORS-preflight fetch"), so it is forwarded unsigned, without one of the bucket's
-//! credentials and with a closed list of headers (`upstream/header_names.rs`). A presigned URL of a client key that
+//! credentials and with a closed list of headers (`upstream/headers/names.rs`). A presigned URL of a client key that
 //! the store has too keeps its parameters except the signature. The response is no evidence about a credential and
 //! does not count for the circuit or the endpoint, because anybody can send preflights. A preflight is sent once.
 
@@ -30,8 +30,8 @@ use crate::s3::request::{BodyLength, Head};
 use crate::upstream;
 use crate::upstream::PresignedQuery;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
+use crate::upstream::rules::deadline::Deadline;
 use crate::worker::Worker;
 
 /// Preflights may use one in this many permits of a bucket's gate: they are unauthenticated, so they must not fill

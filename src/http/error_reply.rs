@@ -12,7 +12,7 @@ use tidegate_config::Kind;
 use crate::http::error::RetryAfter;
 use crate::http::rate_limit_headers;
 use crate::s3::error_document::ErrorDocument;
-use crate::upstream::header_names::REQUEST_ID;
+use crate::upstream::headers::names::REQUEST_ID;
 
 /// The header that names the reason of every refusal.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");

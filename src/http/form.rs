@@ -34,9 +34,9 @@ use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::DeclaredBody;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
-use crate::upstream::header_names::REQUEST_ID;
+use crate::upstream::headers::names::REQUEST_ID;
 use crate::upstream::record::Record;
+use crate::upstream::rules::deadline::Deadline;
 use crate::upstream::{self, FormUpload, UpstreamRejection};
 use crate::worker::Worker;
 
@@ -125,7 +125,7 @@ pub(super) async fn receive(
     let PendingForm { bucket, deadline, pending, delimiter, bytes } = pending_form;
     let bucket = shared.router.bucket(bucket);
     let mut source =
-        BodySource::from_payload(payload, Some(bytes), bucket, Rc::clone(&record.upload_progress));
+        BodySource::from_payload(payload, Some(bytes), &bucket.config, Rc::clone(&record.upload_progress));
     let FilePart { fields, file_name, offset: file_offset, first_bytes } =
         read_fields(&mut source, delimiter.clone(), fields_timeout(worker, bucket)).await?;
     source.unread(first_bytes);
@@ -248,7 +248,7 @@ async fn read_file(
     }
     let data = extract_file(source.read_unverified().await?, &delimiter)?;
     let length = data.len() as u64;
-    Ok((BodySource::from_bytes(data, bucket, Rc::clone(&record.upload_progress)), length, None))
+    Ok((BodySource::from_bytes(data, &bucket.config, Rc::clone(&record.upload_progress)), length, None))
 }
 
 impl FormReply {

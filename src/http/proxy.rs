@@ -127,7 +127,7 @@ async fn handle(
             let source = BodySource::from_payload(
                 payload,
                 call.length.bytes(),
-                bucket,
+                &bucket.config,
                 Rc::clone(&record.upload_progress),
             );
             let request = match call.preflight {

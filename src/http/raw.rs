@@ -18,7 +18,7 @@ use tidegate_config::Addressing;
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
 use crate::s3::{addressing, target};
-use crate::upstream::header_filter::{ConnectionOptions, forwards_to_client};
+use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
 

@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderMap, HeaderValue};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::upstream::header_names::REQUEST_ID;
+use crate::upstream::headers::names::REQUEST_ID;
 
 const LENGTH_MAX: usize = 128;
 

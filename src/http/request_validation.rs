@@ -18,7 +18,7 @@ use crate::s3::late_error;
 use crate::s3::request::{BodyLength, Head};
 use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
+use crate::upstream::rules::deadline::Deadline;
 
 /// Why request validation refused a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use tidegate_config::BreakerMode;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::telemetry::millis;
-use crate::upstream::late_calls::LateCallsSnapshot;
-use crate::upstream::store_clock::ClockSnapshot;
-use crate::upstream::tls::FailingTls;
+use crate::upstream::connect::tls::FailingTls;
+use crate::upstream::rules::late_calls::LateCallsSnapshot;
+use crate::upstream::rules::store_clock::ClockSnapshot;
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,8 +7,8 @@ use tidegate_actors::{CredentialView, clock};
 
 use super::*;
 use crate::telemetry::log::LogFault;
-use crate::upstream::store_clock::{ClockObstacle, ClockOffset};
-use crate::upstream::tls_failure::TlsFailure;
+use crate::upstream::connect::tls_failure::TlsFailure;
+use crate::upstream::rules::store_clock::{ClockObstacle, ClockOffset};
 
 fn endpoint(state: EndpointState) -> EndpointView {
     EndpointView { in_flight: 0, state, latency: None, ejections: 0 }

@@ -1,4 +1,4 @@
-//! Log lines and metrics (O2, O3). The record of a request is in `upstream/record.rs`.
+//! Log lines and metrics (O2, O3). The record of a request is in `upstream/record/mod.rs`.
 //!
 //! No code here blocks a request: a line is built in a buffer of its thread and passed to the writer thread, and the metrics of a bucket
 //! are resolved at the start. There are no tracing spans and no exporters.

@@ -187,7 +187,7 @@ const EXAMPLE_OF_401_LINES: &str = {
 /// Files that only compare the statuses of upstreams.
 const READS_STATUSES: [(&str, &str); 1] = [
     // A 304 has its object's content-length and no body: the answer must be framed without it.
-    ("src/upstream/response_body.rs", "StatusCode::NOT_MODIFIED"),
+    ("src/upstream/response/body.rs", "StatusCode::NOT_MODIFIED"),
 ];
 
 /// Files of `actors/src/` with a runtime, besides each component's `actor.rs`, `handle.rs` and `metrics.rs`. All other files of

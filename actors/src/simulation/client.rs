@@ -1,4 +1,4 @@
-//! A simulated request. It uses the actors' handles in the order of `src/http/proxy.rs` and `src/upstream/call.rs`.
+//! A simulated request. It uses the actors' handles in the order of `src/http/proxy.rs` and `src/upstream/attempt/call.rs`.
 //!
 //! It may be cancelled at every await. It records in the ledger what it was granted and when that was decided.
 

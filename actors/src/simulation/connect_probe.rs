@@ -1,4 +1,4 @@
-//! Probes whether an upstream accepts connections again, as `src/upstream/reachability.rs` does: gets the circuits that
+//! Probes whether an upstream accepts connections again, as `src/upstream/health/reachability.rs` does: gets the circuits that
 //! wait for a connection, makes one, which takes time, and reports a success to pool and breaker, perhaps too late.
 
 use std::rc::Rc;

@@ -160,7 +160,7 @@ impl Client {
 }
 
 impl Scenario {
-    /// Checks suspect credentials, as `src/upstream/credential_check.rs` does.
+    /// Checks suspect credentials, as `src/upstream/health/credential_check.rs` does.
     pub(super) fn check_credentials(&mut self) {
         let Some(at) = self.clients.iter().position(Option::is_none) else { return };
         let chosen = self.rng.below(self.shared.pools.len());

@@ -1,4 +1,4 @@
-//! A call and its hedge. It uses the handles in the order of `src/upstream/hedge.rs`.
+//! A call and its hedge. It uses the handles in the order of `src/upstream/attempt/hedge.rs`.
 //!
 //! The ledger counts grants to requests and to hedges: the hedges are at most their share of the requests, even after
 //! crashes.

@@ -1,4 +1,4 @@
-//! Admission of an attempt, as `src/upstream/circuit_wait.rs` does it: a permit of the bucket's gate and a ticket of
+//! Admission of an attempt, as `src/upstream/attempt/circuit_wait.rs` does it: a permit of the bucket's gate and a ticket of
 //! the circuit. A replayable request may wait for the circuit, without a permit.
 //!
 //! A waiter gets its ticket in the step that admits it, possibly before it has polled the actor's answer to its request

@@ -21,8 +21,8 @@ use crate::http::error::GatewayError;
 use crate::s3::bucket_list::{ListedBucket, parse};
 use crate::s3::request::{BodyLength, Head};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
+use crate::upstream::rules::deadline::Deadline;
 use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, UpstreamRejection, error_code};
 use crate::worker::Worker;
 

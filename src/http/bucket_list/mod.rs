@@ -30,8 +30,8 @@ use crate::http::request_validation;
 use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
 use crate::s3::request::Head;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
+use crate::upstream::rules::deadline::Deadline;
 use crate::worker::Worker;
 
 use fetch::{ListFetch, fetch};

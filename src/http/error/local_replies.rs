@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::http::error_reply::AMAZON_REQUEST_ID;
 use crate::s3::form::success_action::{StoredObject, SuccessAction};
 use crate::s3::location;
-use crate::upstream::header_names::REQUEST_ID;
+use crate::upstream::headers::names::REQUEST_ID;
 
 /// A JSON reply of the admin listener or of a probe.
 pub(crate) fn json_reply(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {

@@ -10,8 +10,8 @@ use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
 use crate::s3::chunked::ChunkFault;
 use crate::s3::upload::{RefusalKind, UploadFault};
-use crate::upstream::store_clock::ClockSkew;
-use crate::upstream::tls_failure::TlsFailure;
+use crate::upstream::connect::tls_failure::TlsFailure;
+use crate::upstream::rules::store_clock::ClockSkew;
 use crate::upstream::{TimeoutKind, UpstreamRejection};
 
 /// The retry time if the gateway cannot sign with the store's time.

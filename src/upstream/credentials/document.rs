@@ -12,9 +12,9 @@ use time::format_description::well_known::Rfc3339;
 
 /// Credentials and their expiry.
 #[derive(Debug, PartialEq)]
-pub(super) struct Lease {
-    pub(super) credentials: Credentials,
-    pub(super) expires: Option<SystemTime>,
+pub(crate) struct Lease {
+    pub(crate) credentials: Credentials,
+    pub(crate) expires: Option<SystemTime>,
 }
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ struct CredentialDocument {
 }
 
 /// Parses a lease. The error text has no content of the document.
-pub(super) fn parse(bytes: &[u8]) -> Result<Lease, &'static str> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Lease, &'static str> {
     let document: CredentialDocument =
         serde_json::from_slice(bytes).map_err(|_| "no AccessKeyId and SecretAccessKey in JSON")?;
     let CredentialDocument { access_key_id, secret_access_key, token, expiration } = document;

@@ -18,9 +18,8 @@ use tokio::time::{sleep, timeout};
 use super::RenewedCredentials;
 use super::document::{self, Lease};
 use crate::shortage::{Shortage, record_shortage};
-use crate::upstream::client;
-use crate::upstream::dialer::Dialer;
-use crate::upstream::response_head::shortage_of;
+use crate::upstream::connect::dialer::Dialer;
+use crate::upstream::exchange::internal_request::{self, shortage_of};
 
 /// Timeout of one renewal.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -73,7 +72,7 @@ pub(crate) async fn renewal_loop(
     renewed: RenewedCredentials,
     log: Logger,
 ) {
-    let http = client::internal_client(dialer, RESPONSE_TIME_MAX);
+    let http = internal_request::internal_client(dialer, RESPONSE_TIME_MAX);
     let url = endpoint.url.url();
     let mut failures = 0;
     loop {
@@ -106,7 +105,8 @@ pub(crate) async fn renewal_loop(
 }
 
 async fn request_lease(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
-    let mut request = client::internal_get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
+    let mut request =
+        internal_request::internal_get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
     if let Some(file) = &endpoint.authorization_token_file {
         let mut token = HeaderValue::from_str(file.read()?.expose())?;
         token.set_sensitive(true);

@@ -10,8 +10,8 @@ use tidegate_config::{Config, ContainerCredentials, Credentials, Identity, Kind,
 
 use super::injected::{InjectedHeaderError, InjectedHeaders};
 use super::{CredentialSource, RenewedCredentials, renewal_loop};
-use crate::upstream::dialer::Dialer;
-use crate::upstream::tls::TlsError;
+use crate::upstream::connect::dialer::Dialer;
+use crate::upstream::connect::tls::TlsError;
 
 /// Why the credentials of a bucket cannot be used.
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 //! One answer proves nothing: a client can provoke a 401, a 403 or a `SignatureDoesNotMatch` with a request of its
 //! choice. Every such answer is evidence, and a credential is withdrawn only
 //!
-//! - if a check of the gateway's own is refused (`src/upstream/credential_check.rs`), or
+//! - if a check of the gateway's own is refused (`src/upstream/health/credential_check.rs`), or
 //! - if the evidence is independent: from different clients, over different paths, one of them over a request that was
 //!   accepted before. If the gateway can check, that suffices only while its check is inconclusive.
 //!

@@ -1,6 +1,6 @@
 //! Marks of suspect credentials, which the gateway's own check must verify.
 //!
-//! The actor sets marks; one task per bucket takes them (`src/upstream/credential_check.rs`) and limits how often it
+//! The actor sets marks; one task per bucket takes them (`src/upstream/health/credential_check.rs`) and limits how often it
 //! checks. Marks outlive a crash of the actor. A mark set twice is taken once.
 
 use std::sync::atomic::{AtomicBool, Ordering};

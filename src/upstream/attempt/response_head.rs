@@ -1,0 +1,198 @@
+//! The result of a call: the head of a response, or the reason why there is none.
+//!
+//! The first part of an error document is read here, because its error code decides the classification
+//! (`rules/outcome.rs`).
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::error::ParseError;
+use actix_web::http::Method;
+use awc::ClientResponse;
+use awc::error::{ConnectError, SendRequestError};
+use tidegate_actors::clock;
+use tidegate_config::Kind;
+
+use crate::buffers::SocketBuffers;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::attempt::clock_measurement::DatedResponse;
+use crate::upstream::attempt::credential_feedback;
+use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::connect::tls::is_host_mismatch;
+use crate::upstream::connect::tls_failure::TlsFailure;
+use crate::upstream::exchange::internal_request::shortage_of;
+use crate::upstream::headers::names::BUCKET_REGION;
+use crate::upstream::response::error_document::ErrorDocumentPrefix;
+use crate::upstream::rules::rejection::TimeoutKind;
+use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew, StoreClock};
+
+/// The error code for a signature with the wrong region (S3 API reference, "Error responses").
+const WRONG_REGION: &str = "AuthorizationHeaderMalformed";
+/// Longest region in an error message, in characters.
+const REGION_CHARS_MAX: usize = 64;
+
+/// What is known about a call before its response arrives.
+#[derive(Clone, Copy)]
+pub(crate) struct CallInfo<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) method: &'a Method,
+    /// The clock offset of the gateway's signature. None if the request was not signed.
+    pub(crate) signed_offset: Option<ClockOffset>,
+    /// The region in the gateway's signature.
+    pub(crate) region: &'a str,
+    /// The end of the total timeout.
+    pub(crate) deadline: Instant,
+}
+
+impl CallInfo<'_> {
+    /// Whether the error code in the document decides the classification.
+    fn needs_error_code(&self, response: &ClientResponse) -> bool {
+        let status = response.status().as_u16();
+        let depends_on_code = matches!(status, 400 | 503)
+            || (self.signed_offset.is_some() && credential_feedback::depends_on_code(status));
+        // Checked for any media type: proxies and some stores send the document as text or without a type.
+        self.kind == Kind::S3 && self.method != Method::HEAD && depends_on_code
+    }
+}
+
+/// A response up to its head.
+pub(crate) struct InspectedResponse {
+    pub(crate) response: ClientResponse,
+    /// The part of its error document that was read for the code.
+    pub(crate) document: Option<ErrorDocumentPrefix>,
+    pub(crate) code: Option<String>,
+    is_head: bool,
+    signed_offset: Option<ClockOffset>,
+    /// The region that a 400 to HEAD names, if it is not that of the signature. Such a response has no document.
+    head_region: Option<String>,
+    /// The socket of its connection.
+    pub(crate) socket: Option<Rc<SocketBuffers>>,
+}
+
+impl InspectedResponse {
+    /// The status, and the error code if it was read.
+    pub(crate) fn status_and_code(&self) -> (u16, Option<&str>) {
+        (self.response.status().as_u16(), self.code.as_deref())
+    }
+
+    /// Whether the error document broke off before its code.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.code.is_none() && self.document.as_ref().is_some_and(ErrorDocumentPrefix::is_broken)
+    }
+
+    /// The region that the store requires in the gateway's signature. The error concerns `buckets.NAME.s3.region` and
+    /// is not forwarded: a client that followed it would sign for that region towards the gateway.
+    fn expected_region(&self) -> Option<String> {
+        self.signed_offset?;
+        let region = match &self.document {
+            Some(document) if self.code.as_deref() == Some(WRONG_REGION) => document.element("Region")?,
+            Some(_) => return None,
+            None => self.head_region.clone()?,
+        };
+        Some(region.chars().take(REGION_CHARS_MAX).collect())
+    }
+
+    /// Reports to the clock of the endpoint whether the store accepted the time of the signature.
+    pub(crate) fn report_clock(&self, store_clock: &StoreClock) -> Option<ClockSkew> {
+        let dated = DatedResponse {
+            status: self.response.status().as_u16(),
+            headers: self.response.headers(),
+            is_head: self.is_head,
+            code: self.code.as_deref(),
+            document: self.document.as_ref(),
+        };
+        dated.report(self.signed_offset?, store_clock)
+    }
+}
+
+/// Maps the result of a send to a response or a rejection. A failure of the upload takes precedence.
+pub(crate) fn map_send_error(
+    sent: Result<Result<ClientResponse, SendRequestError>, TimeoutKind>,
+    upload_progress: &UploadProgress,
+) -> Result<ClientResponse, UpstreamRejection> {
+    let sent = sent.map_err(UpstreamRejection::Timeout)?;
+    sent.map_err(|error| {
+        upload_progress
+            .take_failure()
+            .unwrap_or_else(|| attribute_reset(classify_send_error(&error), upload_progress))
+    })
+}
+
+/// An upstream that closes in mid-upload while the gateway waits for the client has timed out because of the client.
+fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -> UpstreamRejection {
+    match fault {
+        UpstreamRejection::Reset(_) if upload_progress.is_stalled_by_client(clock::now()) => {
+            UpstreamRejection::Timeout(TimeoutKind::Upload)
+        }
+        fault => fault,
+    }
+}
+
+/// Checks the head of a response, and reads its error document if the code matters.
+pub(crate) async fn check_head(
+    response: ClientResponse,
+    call_info: CallInfo<'_>,
+    socket: Option<Rc<SocketBuffers>>,
+) -> Result<InspectedResponse, UpstreamRejection> {
+    // S3 redirects to another of its endpoints or regions. A client that followed would bypass the gateway. A gateway
+    // that followed would let the upstream choose the target of its requests (H4). Redirects of an API are forwarded.
+    if call_info.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
+        return Err(UpstreamRejection::Redirect(response.status()));
+    }
+    let inspected = inspect_head(response, call_info, socket).await;
+    match inspected.expected_region() {
+        Some(region) => Err(UpstreamRejection::WrongRegion(region)),
+        None => Ok(inspected),
+    }
+}
+
+/// The same for a response that is not forwarded to a client.
+pub(crate) async fn inspect_head(
+    mut response: ClientResponse,
+    call_info: CallInfo<'_>,
+    socket: Option<Rc<SocketBuffers>>,
+) -> InspectedResponse {
+    let document = match call_info.needs_error_code(&response) {
+        true => Some(ErrorDocumentPrefix::read(&mut response, call_info.method, call_info.deadline).await),
+        false => None,
+    };
+    let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
+    let (is_head, signed_offset) = (call_info.method == Method::HEAD, call_info.signed_offset);
+    let head_region = if is_head { region_of_bad_request(&response, call_info.region) } else { None };
+    InspectedResponse { response, document, code, is_head, signed_offset, head_region, socket }
+}
+
+/// The region in the head of a 400, if it is not `signed`.
+fn region_of_bad_request(response: &ClientResponse, signed: &str) -> Option<String> {
+    let named = response.headers().get(BUCKET_REGION).filter(|_| response.status().as_u16() == 400)?;
+    named.to_str().ok().filter(|named| *named != signed).map(str::to_owned)
+}
+
+fn classify_send_error(error: &SendRequestError) -> UpstreamRejection {
+    if let Some(shortage) = shortage_of(error) {
+        return UpstreamRejection::Shortage(shortage);
+    }
+    match error {
+        SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(TimeoutKind::Connect),
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            UpstreamRejection::Reset("disconnected".to_owned())
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) if is_host_mismatch(error) => {
+            UpstreamRejection::HostNotInCertificate(error.to_string())
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) => match TlsFailure::of(error) {
+            Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
+            None => UpstreamRejection::Connect(error.to_string()),
+        },
+        SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {
+                Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
+                None => UpstreamRejection::Reset(error.to_string()),
+            }
+        }
+        SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
+        SendRequestError::Timeout => UpstreamRejection::Timeout(TimeoutKind::FirstByte),
+        other => UpstreamRejection::Reset(other.to_string()),
+    }
+}

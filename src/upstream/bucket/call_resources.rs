@@ -1,0 +1,29 @@
+//! What calls use of their worker thread.
+
+use std::rc::Rc;
+
+use tidegate_actors::{Level, MonitorHandle};
+
+use crate::buffers::Transfers;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::bucket::client::UpstreamClient;
+
+/// The clients and the large bodies of one worker thread, and the monitor.
+#[derive(Clone, Copy)]
+pub(crate) struct CallResources<'a> {
+    /// The clients, by bucket.
+    pub(crate) clients: &'a [UpstreamClient],
+    pub(crate) transfers: &'a Rc<Transfers>,
+    pub(crate) monitor: &'a MonitorHandle,
+}
+
+impl<'a> CallResources<'a> {
+    pub(crate) fn client(self, bucket: &Bucket) -> &'a UpstreamClient {
+        &self.clients[bucket.id.index()]
+    }
+
+    /// Whether a resource of the gateway is short, so that no call is repeated.
+    pub(crate) fn is_critical(self) -> bool {
+        self.monitor.level() >= Level::Critical
+    }
+}

@@ -1,0 +1,125 @@
+//! The HTTP client of one bucket on one worker thread: its connections and its signers.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::http::{Method, Uri};
+use tidegate_actors::{CredentialId, KeyId, clock};
+use tidegate_config::{Credentials, Kind};
+
+use crate::auth::Keyring;
+use crate::s3::signer::Signer;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::credentials::CredentialSource;
+use crate::upstream::exchange::connector::{ConnectionCounts, ConnectorSettings};
+
+/// A signer and the credentials that it was made from.
+type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
+
+/// The client for the upstream of one bucket on one worker.
+pub(crate) struct UpstreamClient {
+    http: RefCell<awc::Client>,
+    /// Buckets for which awc may keep connections, if buckets have separate connections.
+    pooled_buckets: RefCell<HashSet<String>>,
+    pooled_buckets_max: usize,
+    connector: ConnectorSettings,
+    region: String,
+    /// The last signer of each credential of the bucket.
+    signers: RefCell<Vec<CachedSigner>>,
+    /// Signers of keys that sign as themselves.
+    client_signers: HashMap<KeyId, Rc<Signer>>,
+}
+
+impl UpstreamClient {
+    pub(crate) fn new(bucket: &Bucket, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
+        let upstream = &bucket.config.upstream;
+        let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
+        let connector = ConnectorSettings {
+            dialer: Arc::clone(&bucket.dialer),
+            counts: counts.clone(),
+            timeout: upstream.connect_timeout,
+            limit,
+        };
+        let region = upstream.region.clone();
+        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
+        let client_signers = if bucket.config.kind == Kind::S3 {
+            keyring.upstream_credentials().map(with_signer).collect()
+        } else {
+            HashMap::new()
+        };
+        Self {
+            http: RefCell::new(connector.client()),
+            pooled_buckets: RefCell::default(),
+            pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
+            connector,
+            region,
+            signers: RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]),
+            client_signers,
+        }
+    }
+
+    /// A new request over one of the connections.
+    pub(crate) fn request(&self, method: Method, uri: Uri) -> awc::ClientRequest {
+        self.http.borrow().request(method, uri)
+    }
+
+    /// Records a bucket that has separate connections. awc never forgets a key and never closes idle connections of a
+    /// key that is not used again, and clients can invent names under a glob. So the awc client is replaced when
+    /// there are more buckets than `max_idle` connections.
+    pub(crate) fn track_bucket(&self, bucket: &str) {
+        let mut buckets = self.pooled_buckets.borrow_mut();
+        if buckets.contains(bucket) {
+            return;
+        }
+        if buckets.len() >= self.pooled_buckets_max {
+            buckets.clear();
+            self.close_idle();
+        }
+        buckets.insert(bucket.to_owned());
+    }
+
+    /// Closes the idle connections on this thread and returns their number. awc has no function for that, but drops
+    /// them with its client. Connections in use close at the end of their responses.
+    pub(crate) fn close_idle(&self) -> usize {
+        let open = self.connector.counts.open();
+        self.http.replace(self.connector.client());
+        open.saturating_sub(self.connector.counts.open())
+    }
+
+    /// Whether this client key signs upstream requests itself.
+    pub(crate) fn signs_as_client(&self, key: Option<KeyId>) -> bool {
+        key.is_some_and(|key| self.client_signers.contains_key(&key))
+    }
+
+    /// Whether a request of this client key is signed for the upstream.
+    pub(crate) fn signs(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
+        self.signs_as_client(key) || source.signs()
+    }
+
+    /// The signer for a request of this client key now. None if the request is not signed.
+    pub(crate) fn signer(
+        &self,
+        key: Option<KeyId>,
+        source: &CredentialSource,
+        credential: Option<CredentialId>,
+    ) -> Result<Option<Rc<Signer>>, UpstreamRejection> {
+        if let Some(signer) = key.and_then(|key| self.client_signers.get(&key)) {
+            return Ok(Some(Rc::clone(signer)));
+        }
+        let Some(credentials) = source.of_credential(credential).current(clock::wall())? else {
+            return Ok(None);
+        };
+        let signer = &mut self.signers.borrow_mut()[credential.map_or(0, |credential| credential.0)];
+        if let Some((of, signer)) = signer
+            && Arc::ptr_eq(of, &credentials)
+        {
+            return Ok(Some(Rc::clone(signer)));
+        }
+        let new_signer = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
+        *signer = Some((credentials, Rc::clone(&new_signer)));
+        Ok(Some(new_signer))
+    }
+}

@@ -1,0 +1,144 @@
+//! The byte stream to an upstream, with TLS or without.
+//!
+//! One type for both, because awc needs one type; the plain case costs a branch. A peer that closes without
+//! `close_notify` may have been cut off by an attacker on the path (RFC 8446, 6.1): that is a broken connection and
+//! not the end of a response.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_rt::net::{ActixStream, Ready};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::upstream::connect::tls_failure::TlsFailure;
+
+/// The byte stream of a connection.
+#[derive(Debug)]
+pub(crate) enum UpstreamStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl UpstreamStream {
+    /// Reads the bytes that have arrived, or waits for some. Reads nothing at the end of the stream. Costs a
+    /// readiness check as long as nothing arrives.
+    pub(crate) fn poll_read_available(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => loop {
+                ready!(stream.poll_read_ready(cx))?;
+                into.reserve(bytes_max);
+                match stream.try_read_buf(into) {
+                    // A false readiness: polling again registers the waker.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read),
+                }
+            },
+            // Readiness of the socket is not enough: the bytes may be a TLS control record or a part of a record.
+            Self::Tls(stream) => {
+                let before = into.len();
+                into.resize(before + bytes_max, 0);
+                let mut buf = ReadBuf::new(&mut into[before..]);
+                let read = Pin::new(stream).poll_read(cx, &mut buf);
+                let count = buf.filled().len();
+                into.truncate(before + count);
+                read.map_ok(|()| count).map_err(map_read_error)
+            }
+        }
+    }
+
+    /// The descriptor of the socket.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.socket().as_raw_fd()
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for UpstreamStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(map_read_error),
+        }
+    }
+}
+
+/// The end of the stream has its own meaning for the reader of a response, so a TLS truncation needs another error
+/// kind. With TLS 1.3 an endpoint may reject the handshake after the gateway's part of it is done.
+fn map_read_error(error: io::Error) -> io::Error {
+    let error = TlsFailure::wrap(error);
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "the upstream closed the connection without TLS close_notify",
+        )
+    } else {
+        error
+    }
+}
+
+impl AsyncWrite for UpstreamStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl ActixStream for UpstreamStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.socket(), cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.socket(), cx)
+    }
+}

@@ -1,0 +1,107 @@
+//! Active health checks (P5): one task per endpoint, off the request path.
+//!
+//! A check is a GET on a separate connection, with the TLS, `Host` and signature of the bucket's requests. Only 2xx
+//! is healthy: a 400 proves that a server listens, not that it works. The result goes to the pool, which decides.
+//! Jitter spreads the checks of many gateways. Checks of an endpoint are sequential: an endpoint that hangs has one
+//! waiting check, not many. The body of a healthy response is not inspected.
+
+pub(crate) mod credential_check;
+pub(crate) mod internal_call;
+pub(crate) mod reachability;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use slog::{info, warn};
+use thiserror::Error;
+use tidegate_actors::{BucketId, EndpointId, clock};
+use tidegate_config::HealthCheckConfig;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
+use crate::upstream::exchange::internal_request;
+use crate::upstream::health::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
+
+/// Why a health check failed.
+#[derive(Debug, Error)]
+enum HealthCheckError {
+    #[error("{0}")]
+    Call(#[from] InternalCallError),
+    #[error("no response within {0:?}")]
+    Slow(Duration),
+    #[error("the endpoint responded with status {0}")]
+    Status(u16),
+}
+
+/// Starts the checks of all endpoints that have a health check path.
+pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    for bucket in shared.buckets() {
+        let upstream = &bucket.config.upstream;
+        if let Some(path) = &upstream.load_balancing.health_check.path {
+            let checks = (0..upstream.endpoints.len()).map(EndpointId).map(|endpoint| {
+                actix_rt::spawn(check_loop(Arc::clone(shared), bucket.id, endpoint, path.clone()))
+            });
+            tasks.extend(checks);
+        }
+    }
+    tasks
+}
+
+async fn check_loop(
+    shared: Arc<impl ConfiguredBuckets>,
+    bucket: BucketId,
+    endpoint: EndpointId,
+    path: String,
+) {
+    let bucket = &shared.buckets()[bucket.index()];
+    let HealthCheckConfig { interval, timeout: check_timeout, .. } =
+        &bucket.config.upstream.load_balancing.health_check;
+    let http = internal_request::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
+    let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
+    let mut was_healthy = true;
+    // The first check runs soon after the start, so that an endpoint that is down is detected early.
+    let mut pause = interval.mul_f64(0.1 * rand::rng().random::<f64>());
+    loop {
+        sleep(pause).await;
+        let began = clock::now();
+        let result = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
+        let outcome = result.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
+        pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
+        if let Err(HealthCheckError::Call(error)) = &outcome
+            && error.shortage().is_some()
+        {
+            // The endpoint was not called, so the check has no result.
+            continue;
+        }
+        match &outcome {
+            Err(error) if was_healthy => {
+                warn!(shared.log(), "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
+                    "error" => error.to_string());
+            }
+            Ok(()) if !was_healthy => {
+                info!(shared.log(), "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
+            }
+            _ => {}
+        }
+        was_healthy = outcome.is_ok();
+        bucket.pool.report_health_check(endpoint, was_healthy, began);
+    }
+}
+
+async fn check_once(
+    http: &awc::Client,
+    bucket: &Bucket,
+    endpoint: EndpointId,
+    path: &str,
+) -> Result<(), HealthCheckError> {
+    let identity =
+        bucket.pool.any_credential(clock::now()).map_or(CallIdentity::Bucket, CallIdentity::Credential);
+    let call = InternalCall { bucket, endpoint, target: path, host_bucket: None, identity };
+    match send(http, call).await?.status {
+        200..=299 => Ok(()),
+        status => Err(HealthCheckError::Status(status)),
+    }
+}

@@ -1,0 +1,310 @@
+//! The record of one request, from its head to its last byte: access log line and metrics (O2, O4).
+//!
+//! The current owner of the request owns its record; finally the body of the answer does. The drop writes the record, so every path is
+//! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
+//! (`telemetry/redact.rs`).
+
+pub(crate) mod request_host;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
+use arrayvec::ArrayString;
+use slog::info;
+use tidegate_actors::{
+    Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, clock,
+};
+use tidegate_config::Kind;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::buffers::client_wait::Occupancy;
+use crate::buffers::send_progress::SendProgress;
+use crate::client_address::ClientAddress;
+use crate::s3::addressing::NamedResource;
+use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
+use crate::upstream::bucket::Bucket;
+use crate::upstream::{RegionHeader, RequestHost};
+
+/// The record of one request.
+pub(crate) struct Record {
+    host: Rc<dyn RequestHost>,
+    pub(crate) started: Instant,
+    pub(crate) id: HeaderValue,
+    pub(crate) request: RequestInfo,
+    pub(crate) bucket: Option<BucketId>,
+    /// The kind of the bucket that a request names which was rejected before it was routed. It selects the error format.
+    pub(crate) unrouted_kind: Kind,
+    /// The bucket's decoded name, if neither the path nor the name of the bucket's section contains it.
+    bucket_name: Option<Box<str>>,
+    /// The authenticated caller, if known.
+    pub(crate) caller: Option<ClientIdentity>,
+    /// CORS headers of the answer, in a bucket with CORS rules.
+    pub(crate) cors: Option<Vec<(HeaderName, HeaderValue)>>,
+    /// Whether the answer has the header with the bucket's region.
+    pub(crate) region: RegionHeader,
+    /// State of the rate limits that admitted the request.
+    pub(crate) allowed: Allowed,
+    /// The in-flight slot of a local reply.
+    pub(crate) slot: Option<InFlightSlot>,
+    /// The permit of a CORS preflight that is forwarded to the store.
+    pub(crate) preflight: Option<OwnedSemaphorePermit>,
+    pub(crate) status: u16,
+    /// Why the gateway sent a local reply or broke the transfer; none if the upstream's answer was forwarded completely.
+    pub(crate) reason: Option<&'static str>,
+    /// Figures that explain the reason to the operator.
+    pub(crate) detail: Option<String>,
+    pub(crate) attempts: u32,
+    /// The result of the hedge; none without a hedge.
+    pub(crate) hedged: Option<HedgeOutcome>,
+    pub(crate) endpoint: Option<usize>,
+    /// The credential of the last attempt, in a bucket with several.
+    pub(crate) credential: Option<CredentialId>,
+    pub(crate) upload_progress: Rc<UploadProgress>,
+    /// Send progress of the answer; none before the connection sets it.
+    pub(crate) send_progress: Option<Rc<SendProgress>>,
+    pub(crate) sent_bytes: u64,
+    pub(crate) phases: RequestTimings,
+    /// The ticket in the client's limit of requests in flight, if one is configured.
+    pub(crate) client_ticket: Option<ClientTicket>,
+    /// This record belongs to one of several calls, which the record of the request includes.
+    is_sub_request: bool,
+}
+
+/// Result of a hedge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HedgeOutcome {
+    /// Another attempt delivered the answer, or none did.
+    Lost,
+    /// The hedge delivered the answer.
+    Won,
+}
+
+impl HedgeOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Won => "won",
+        }
+    }
+}
+
+/// Parts of the request that are needed after it was consumed.
+#[derive(Clone)]
+pub(crate) struct RequestInfo {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    /// Address of the connection's peer.
+    pub(crate) peer: Option<ClientAddress>,
+    /// Address of the client; none if the connection has no address.
+    pub(crate) client: Option<ClientAddress>,
+}
+
+/// Times of the phases of a request; none for a phase that was not reached.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct RequestTimings {
+    /// The request was admitted.
+    pub(crate) admitted: Option<Instant>,
+    /// The pool granted the permit.
+    pub(crate) permitted: Option<Instant>,
+    /// The head of the upstream's answer arrived.
+    pub(crate) first_byte: Option<Instant>,
+}
+
+impl Record {
+    /// Sets the section of the request, and the name of its bucket if nothing else in the log line contains it.
+    pub(crate) fn set_bucket(&mut self, bucket: &Bucket, named: &NamedResource<'_>) {
+        self.bucket = Some(bucket.id);
+        if !bucket.config.pattern.is_exact() && !named.is_literal_in_path() {
+            self.bucket_name = Some(named.bucket.as_ref().into());
+        }
+    }
+
+    /// Records that the answer ended before its last byte.
+    pub(crate) fn mark_unfinished(&mut self) {
+        self.reason = Some(self.host.unfinished_reason());
+    }
+
+    pub(crate) fn new(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
+        let region = RegionHeader::unrouted(&request.method);
+        let min_rate = MinBodyRate::of(&host.config().server);
+        Self {
+            host,
+            started: clock::now(),
+            id,
+            request,
+            bucket: None,
+            unrouted_kind: Kind::S3,
+            bucket_name: None,
+            caller: None,
+            cors: None,
+            region,
+            allowed: Allowed::default(),
+            slot: None,
+            preflight: None,
+            status: 0,
+            reason: None,
+            detail: None,
+            attempts: 0,
+            hedged: None,
+            endpoint: None,
+            credential: None,
+            upload_progress: Rc::new(UploadProgress::new(min_rate)),
+            send_progress: None,
+            sent_bytes: 0,
+            phases: RequestTimings::default(),
+            client_ticket: None,
+            is_sub_request: false,
+        }
+    }
+
+    /// The record of one of several calls that the gateway makes for this request. It is never written.
+    pub(crate) fn sub_request(&self, bucket: BucketId) -> Self {
+        let mut part = Self::new(Rc::clone(&self.host), self.id.clone(), self.request.clone());
+        part.started = self.started;
+        part.bucket = Some(bucket);
+        part.caller.clone_from(&self.caller);
+        part.is_sub_request = true;
+        part
+    }
+
+    /// The identity of the client for limits per client.
+    pub(crate) fn client_id(&self) -> Option<ClientId> {
+        let authenticated = match &self.caller {
+            Some(ClientIdentity::Key(key)) => Some(ClientId::Key(*key)),
+            Some(ClientIdentity::Token(bearer)) => bearer.subject.as_deref().map(ClientId::subject),
+            Some(ClientIdentity::Anonymous) | None => None,
+        };
+        let address = || self.request.client.map(|client| ClientId::Address(IpKey::from(client.address)));
+        authenticated.or_else(address)
+    }
+
+    /// While its body is received the request occupies a slot, and a permit of the bucket's gate if `bucket` is set.
+    pub(crate) fn set_body_occupancy(&self, bucket: Option<BucketId>) {
+        let occupancy = self.client_id().map(|client| Occupancy { client, bucket });
+        self.upload_progress
+            .set_client_socket(self.send_progress.as_ref().and_then(|progress| progress.socket()));
+        self.upload_progress.set_occupancy(self.host.send_watch(), occupancy);
+    }
+
+    /// While its answer is sent the request occupies a slot and a permit of the bucket's gate. Its body is no longer waited for.
+    pub(crate) fn set_response_occupancy(&self, bucket: BucketId) {
+        self.upload_progress.clear_occupancy();
+        if let Some(progress) = &self.send_progress {
+            progress.set_occupancy(self.client_id().map(|client| Occupancy { client, bucket: Some(bucket) }));
+        }
+    }
+
+    /// The request's slot and permit are released, or are released together with it.
+    pub(crate) fn clear_occupancy(&self) {
+        self.upload_progress.clear_occupancy();
+        if let Some(progress) = &self.send_progress {
+            progress.clear_occupancy();
+        }
+    }
+
+    fn log_access(&self, now: Instant) {
+        let us = |from: Instant, to: Option<Instant>| to.map(|to| micros(to.saturating_duration_since(from)));
+        let RequestTimings { admitted, permitted, first_byte } = self.phases;
+        let host = &self.host;
+        let bucket = self.bucket.map(|id| &host.buckets()[id.index()]);
+        let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
+        let uri = &self.request.uri;
+        let (key, subject) = match &self.caller {
+            Some(ClientIdentity::Key(id)) => (Some(host.keyring().name(*id)), None),
+            Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
+            Some(ClientIdentity::Anonymous) | None => (None, None),
+        };
+        // Under pressure a line has only the essential fields.
+        let detailed = host.monitor().level() < tidegate_actors::Level::Critical;
+        // slog writes the last field first.
+        info!(host.log(), "request";
+            "total_us" => micros(now.saturating_duration_since(self.started)),
+            "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
+            "queue_us" => admitted.and_then(|from| us(from, permitted)),
+            "admission_us" => us(self.started, admitted),
+            "credential" => credential,
+            "endpoint" => self.endpoint,
+            "hedge" => self.hedged.map(HedgeOutcome::as_str),
+            "attempts" => self.attempts,
+            "sent_bytes" => self.sent_bytes,
+            "received_bytes" => self.upload_progress.bytes(),
+            "subject" => subject,
+            "key" => key,
+            "client_source" => self.request.client.map(|client| client.source.as_str()),
+            "client" => self.request.client.map(|client| IpField(client.address)),
+            "detail" => self.detail.as_deref(),
+            "reason" => self.reason,
+            "status" => self.status,
+            "bucket_name" => self.bucket_name.as_deref(),
+            "bucket" => bucket.map(|bucket| bucket.name.as_str()),
+            "query" => uri.query().filter(|_| detailed).map(|query| host.redaction().redact_query(query).into_owned()),
+            "path" => host.redaction().redact_path(uri.path()).as_ref(),
+            "method" => self.request.method.as_str(),
+            "id" => self.id.to_str().unwrap_or_default());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.is_sub_request {
+            return;
+        }
+        let now = clock::now();
+        if self.status == 0 && self.reason.is_none() {
+            // No answer was sent: the connection ended before the handler.
+            self.reason = Some(self.host.unfinished_reason());
+        }
+        if let Some(cut) = self.send_progress.as_ref().and_then(|progress| progress.cut_reason()) {
+            self.reason = Some(cut.reason());
+        }
+        self.clear_occupancy();
+        let host = &self.host;
+        if let Some(bucket) = self.bucket {
+            let metrics = &host.buckets()[bucket.index()].metrics;
+            metrics.count_response(self.status);
+            metrics.duration.observe(now.saturating_duration_since(self.started).as_secs_f64());
+            metrics.received.inc_by(self.upload_progress.bytes());
+            metrics.sent.inc_by(self.sent_bytes);
+            if let Some(reason) = self.reason {
+                metrics.count_error(reason);
+            }
+        } else if let Some(reason) = self.reason {
+            host.metrics().count_unrouted(reason);
+        }
+        if host.config().log.access {
+            self.log_access(now);
+        }
+    }
+}
+
+/// An address as a log value, written without an allocation.
+struct IpField(IpAddr);
+
+impl slog::Value for IpField {
+    fn serialize(
+        &self,
+        _: &slog::Record<'_>,
+        key: slog::Key,
+        serializer: &mut dyn slog::Serializer,
+    ) -> slog::Result {
+        let IpAddr::V4(address) = self.0 else {
+            return serializer.emit_arguments(key, &format_args!("{}", self.0));
+        };
+        // Fast path for IPv4, which most clients have: the formatter is slow.
+        let mut text = ArrayString::<15>::new();
+        for (at, octet) in address.octets().into_iter().enumerate() {
+            if at > 0 {
+                text.push('.');
+            }
+            text.push_str(itoa::Buffer::new().format(octet));
+        }
+        serializer.emit_str(key, &text)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,40 @@
+//! What the record of a request and the body of its response use of their worker thread. Both own it until their last byte.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_actors::MonitorHandle;
+use tidegate_config::Config;
+
+use crate::auth::Keyring;
+use crate::buffers::send_progress::SendWatch;
+use crate::buffers::{BufferBudget, Transfers};
+use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::redact::Redaction;
+use crate::upstream::bucket::ConfiguredBuckets;
+use crate::upstream::exchange::connector::ConnectionCounts;
+
+/// The worker thread of a request.
+pub(crate) trait RequestHost: ConfiguredBuckets {
+    fn config(&self) -> &Config;
+
+    fn keyring(&self) -> &Keyring;
+
+    fn redaction(&self) -> &Redaction;
+
+    fn metrics(&self) -> &RequestMetrics;
+
+    fn monitor(&self) -> &MonitorHandle;
+
+    fn send_watch(&self) -> &Rc<SendWatch>;
+
+    fn transfers(&self) -> &Rc<Transfers>;
+
+    fn buffer_budget(&self) -> &Arc<BufferBudget>;
+
+    /// The open connections to upstreams, by bucket.
+    fn connections(&self) -> &[ConnectionCounts];
+
+    /// The reason of a request that ends without its complete response, if nothing else is known.
+    fn unfinished_reason(&self) -> &'static str;
+}

@@ -1,0 +1,374 @@
+//! The response body on its way to the client. It owns what is held until the last byte.
+//!
+//! The in-flight slot, the permit, the breaker ticket and the record are part of the body and end with it: complete,
+//! broken, or dropped because the client left. A body that ends before its length, or by a close that may not end it,
+//! is an error, and the client connection is closed without a terminator: a truncated body never looks complete (T6).
+//! The same holds for a body that does not match its checksum (I1). The checksum is verified before the last piece is
+//! forwarded.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::error::PayloadError;
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
+use thiserror::Error;
+use tidegate_actors::{BreakerTicket, BucketId, FailureCause, InFlightSlot, Outcome, Permit, clock};
+use tidegate_config::Kind;
+use tokio::time::Sleep;
+
+use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
+use crate::s3::checksum::body_digests;
+use crate::s3::checksum::response_checksum::ResponseChecksum;
+use crate::s3::late_error::LateErrorScan;
+use crate::upstream::RequestHost;
+use crate::upstream::bucket::failure_attribution;
+use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
+use crate::upstream::headers::names::REQUEST_ID;
+use crate::upstream::record::Record;
+use crate::upstream::response::UpstreamResponse;
+use crate::upstream::response::appended_errors::DeniedErrors;
+use crate::upstream::response::error_document::{ErrorDocumentPrefix, RemainingBody};
+use crate::upstream::response::proxy_body::ProxyBody;
+use crate::upstream::response::rename_plan::{RenamePlan, RenamedBody};
+use crate::upstream::response::source::{ResponseSource, UpstreamFraming, is_connection_close};
+use crate::upstream::response::transfer::{ReceivedPiece, ResponseTransfer};
+use crate::upstream::rules::outcome::failure;
+
+/// Why a transfer was aborted.
+#[derive(Debug, Error)]
+pub(crate) enum TransferError {
+    /// The upstream closed the connection too early.
+    #[error("the upstream closed the connection after {received} of {expected} bytes")]
+    Short {
+        /// Received bytes.
+        received: u64,
+        /// Declared bytes.
+        expected: u64,
+    },
+    /// The connection to the upstream broke.
+    #[error("the connection to the upstream broke: {0}")]
+    Broken(PayloadError),
+    /// The body does not match its checksum.
+    #[error("the body of the upstream does not match the checksum in its {0}")]
+    Checksum(&'static str),
+    /// No byte within the idle timeout.
+    #[error("the upstream sent nothing for {0:?}")]
+    Idle(Duration),
+    /// The transfer was cut.
+    #[error("memory is exhausted, and this is one of the heaviest transfers")]
+    Memory,
+}
+
+/// Held until the last byte.
+struct RequestGuards {
+    record: Box<Record>,
+    ticket: Option<BreakerTicket>,
+    permit: Permit,
+    _slot: InFlightSlot,
+}
+
+/// The upstream's body.
+pub(crate) struct ResponseBody {
+    body: ResponseSource,
+    size: BodySize,
+    framing: UpstreamFraming,
+    received: u64,
+    idle: Duration,
+    last_bytes: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    late_error: Option<LateErrorScan>,
+    checksum: Option<ResponseChecksum>,
+    transfer: ResponseTransfer,
+    guards: Option<RequestGuards>,
+    host: Rc<dyn RequestHost>,
+}
+
+/// An upstream response to forward.
+pub(crate) struct ResponseForward {
+    pub(crate) response: UpstreamResponse,
+    pub(crate) bucket: BucketId,
+    pub(crate) slot: InFlightSlot,
+    /// Whether a 200 may contain an error document.
+    pub(crate) may_have_late_error: bool,
+    /// The names that differ between upstream and client.
+    pub(crate) renaming: Option<RenamePlan>,
+    /// Errors of objects that were removed from a multi-delete.
+    pub(crate) denied_errors: Option<DeniedErrors>,
+}
+
+/// Builds the client's response from the upstream's.
+pub(crate) fn forward_response(
+    host: Rc<dyn RequestHost>,
+    forward: ResponseForward,
+    mut record: Box<Record>,
+) -> HttpResponse<ProxyBody> {
+    let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
+        forward;
+    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = call;
+    let bucket = &host.buckets()[bucket.index()];
+    let destination = &bucket.destinations[permit.endpoint().0];
+    let status = upstream.status();
+    let headers = upstream.headers();
+    let mut response = HttpResponse::new(status);
+    let nominated = ConnectionOptions::of(headers);
+    for (name, value) in headers {
+        let is_replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
+        if is_replaced {
+            continue;
+        }
+        if forwards_to_client(name, &nominated)
+            || (*name == CONTENT_LENGTH && status == StatusCode::NOT_MODIFIED)
+        {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response.headers_mut().insert(REQUEST_ID, record.id.clone());
+    record.status = status.as_u16();
+    let framing = match &error_document {
+        Some(ErrorDocumentPrefix { bytes, remaining: RemainingBody::Complete }) => {
+            UpstreamFraming::Length(bytes.len() as u64)
+        }
+        Some(_) | None => UpstreamFraming::of(headers, status, &record.request.method),
+    };
+    let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
+    let checksum = if is_object && bucket.config.kind == Kind::S3 {
+        ResponseChecksum::from_headers(headers)
+    } else {
+        None
+    };
+    let mut body = ResponseBody {
+        transfer: ResponseTransfer::new(socket),
+        size: framing.body_size(headers, &record.request.method),
+        body: ResponseSource::of(upstream, error_document),
+        framing,
+        received: 0,
+        idle: bucket.config.upstream.idle_timeout,
+        last_bytes: record.phases.first_byte.unwrap_or(record.started),
+        timer: None,
+        late_error: may_have_late_error.then(LateErrorScan::default),
+        checksum,
+        guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
+        host: Rc::clone(&host),
+    };
+    if matches!(framing, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
+        let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+        body.transfer.begin(&*host, progress, clock::now());
+    }
+    let body = Box::new(body);
+    let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
+    let errors = denied_errors.filter(|_| status.is_success());
+    if renamer.is_some() || errors.is_some() {
+        body_digests::remove(response.headers_mut());
+    }
+    let body = match renamer {
+        Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
+        None => ProxyBody::Upstream(body),
+    };
+    response.set_body(body.with_denied_errors(errors))
+}
+
+impl ResponseBody {
+    /// Records a received piece of the body.
+    fn record_bytes(&mut self, bytes: usize) {
+        let left = match self.framing {
+            UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
+            UpstreamFraming::Chunked | UpstreamFraming::Close | UpstreamFraming::NoBody => None,
+        };
+        let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+        let piece = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
+        self.transfer.record_bytes(&*self.host, progress, &piece);
+    }
+
+    fn finish(&mut self) {
+        let Some(guards) = self.guards.take() else { return };
+        let RequestGuards { mut record, ticket, permit, _slot } = guards;
+        let is_late_error = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
+        let Some(bucket) = record.bucket.map(|id| &self.host.buckets()[id.index()]) else { return };
+        if let Some(ticket) = ticket {
+            if is_late_error {
+                record.reason = Some("late_error");
+                let is_store_fault = self.late_error.as_ref().is_some_and(LateErrorScan::is_store_fault);
+                let outcome =
+                    if is_store_fault { failure(FailureCause::Status(200)) } else { Outcome::Neutral };
+                ticket.report(failure_attribution::attribute(
+                    bucket,
+                    permit.endpoint(),
+                    outcome,
+                    self.last_bytes,
+                ));
+            } else {
+                ticket.report(Outcome::Success);
+            }
+        }
+        // A preflight is no evidence about the endpoint.
+        if !is_late_error && record.status < 500 && record.preflight.is_none() {
+            bucket.pool.report_success(permit.endpoint());
+        }
+        bucket.pool.release(permit, self.last_bytes);
+    }
+
+    fn fail(&mut self, error: TransferError) -> TransferError {
+        self.body = ResponseSource::Ended;
+        if let Some(mut guards) = self.guards.take() {
+            let (reason, cause) = match &error {
+                TransferError::Short { .. } => ("short_answer", FailureCause::Reset),
+                TransferError::Broken(_) => ("broken_answer", FailureCause::Reset),
+                TransferError::Checksum(_) => ("answer_checksum", FailureCause::Decode),
+                TransferError::Idle(_) => ("timeout_idle", FailureCause::Timeout),
+                TransferError::Memory => ("memory_pressure", FailureCause::Reset),
+            };
+            guards.record.reason = Some(reason);
+            slog::warn!(self.host.log(), "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
+                "error" => error.to_string());
+            let bucket = guards.record.bucket.map(|id| &self.host.buckets()[id.index()]);
+            let began = guards.record.phases.first_byte.unwrap_or(guards.record.started);
+            // An upstream may give up on a gateway that paused reading. Without a ticket the outcome was reported
+            // with the response head.
+            let is_reported = self.transfer.has_paused() || guards.ticket.is_none();
+            let outcome = match bucket {
+                _ if is_reported => Outcome::Neutral,
+                Some(bucket) => {
+                    failure_attribution::attribute(bucket, guards.permit.endpoint(), failure(cause), began)
+                }
+                None => failure(cause),
+            };
+            if let Some(ticket) = guards.ticket.take() {
+                ticket.report(outcome);
+            }
+        }
+        error
+    }
+
+    /// Closes a connection that must not go back to the pool. awc returns a connection when it reads the end of a
+    /// body. So a body with its last byte received is not read to its end if its connection would exceed `max_idle`,
+    /// or if its receive window is larger than an idle connection may have. The connection closes when the body is
+    /// dropped.
+    fn close_surplus(&mut self) {
+        let Some(id) = self.guards.as_ref().and_then(|guards| guards.record.bucket) else { return };
+        if self.framing != UpstreamFraming::Length(self.received)
+            || !matches!(self.body, ResponseSource::Stream(_))
+        {
+            return;
+        }
+        let host = &self.host;
+        let bucket = &host.buckets()[id.index()];
+        let idle_max = bucket.config.upstream.connection_pool.max_idle;
+        let open = host.connections()[id.index()].open();
+        // The permit of this request is still held, so its connection is not counted as idle.
+        let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
+        if is_surplus || self.transfer.has_open_window() {
+            self.body = ResponseSource::Ended;
+            self.finish();
+        }
+    }
+
+    /// Verifies the checksum of a body that has just ended.
+    fn verify_checksum(&mut self) -> Result<(), TransferError> {
+        match self.checksum.take().map(ResponseChecksum::verify) {
+            Some(Err(header)) => Err(self.fail(TransferError::Checksum(header))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Handles the end of the stream: the end of the body or a truncation.
+    fn poll_end(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
+        if let UpstreamFraming::Length(expected) = self.framing
+            && self.received < expected
+        {
+            let error = TransferError::Short { received: self.received, expected };
+            return Poll::Ready(Some(Err(self.fail(error))));
+        }
+        if let Err(error) = self.verify_checksum() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.finish();
+        self.body = ResponseSource::Ended;
+        Poll::Ready(None)
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let due = self.transfer.after_pause(self.last_bytes) + self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+        while timer.as_mut().poll(cx).is_ready() {
+            if due <= clock::now() {
+                let error = TransferError::Idle(self.idle);
+                return Poll::Ready(Some(Err(self.fail(error))));
+            }
+            timer.as_mut().reset(due.into());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A body without bytes is never polled. Any other body that is dropped before its last byte means that the
+        // client left or that the drain timeout has passed. That is no evidence about the upstream (B3), so the
+        // ticket is dropped without an outcome.
+        if self.framing == UpstreamFraming::NoBody || self.framing == UpstreamFraming::Length(self.received) {
+            self.finish();
+        } else if let Some(guards) = &mut self.guards {
+            guards.record.mark_unfinished();
+        }
+    }
+}
+
+impl MessageBody for ResponseBody {
+    type Error = TransferError;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let this = self.get_mut();
+        if ready!(this.transfer.poll_gate(cx)) == TransferGate::Cut {
+            // The client connection ends the response. The record has the reason.
+            return Poll::Ready(Some(Err(TransferError::Memory)));
+        }
+        if matches!(this.body, ResponseSource::Ended) {
+            return Poll::Ready(None);
+        }
+        match this.body.poll(cx) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                this.last_bytes = clock::now();
+                this.received += chunk.len() as u64;
+                this.record_bytes(chunk.len());
+                if let Some(checksum) = &mut this.checksum {
+                    checksum.update(&chunk);
+                }
+                if this.framing == UpstreamFraming::Length(this.received)
+                    && let Err(error) = this.verify_checksum()
+                {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                if let Some(scan) = &mut this.late_error {
+                    scan.scan(&chunk);
+                }
+                if let Some(guards) = &mut this.guards {
+                    guards.record.sent_bytes = this.received;
+                }
+                this.close_surplus();
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if is_connection_close(&error)
+                    && matches!(this.framing, UpstreamFraming::Close | UpstreamFraming::Length(_))
+                {
+                    return this.poll_end();
+                }
+                let error = TransferError::Broken(error);
+                Poll::Ready(Some(Err(this.fail(error))))
+            }
+            Poll::Ready(None) => this.poll_end(),
+            Poll::Pending => this.poll_idle(cx),
+        }
+    }
+}

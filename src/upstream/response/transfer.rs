@@ -1,0 +1,87 @@
+//! The socket buffers of one response: of the upstream connection, and of the transfer if the body is large.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tidegate_actors::clock;
+
+use crate::buffers::send_progress::SendProgress;
+use crate::buffers::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer, TransferGate};
+use crate::upstream::RequestHost;
+
+/// Holds only the socket while the body is small.
+pub(crate) struct ResponseTransfer {
+    transfer: Option<Rc<Transfer>>,
+    /// The socket of the upstream connection.
+    socket: Option<Rc<SocketBuffers>>,
+}
+
+/// A received piece of the body.
+pub(crate) struct ReceivedPiece {
+    pub(crate) bytes: usize,
+    /// Bytes of the body so far.
+    pub(crate) received: u64,
+    /// Remaining bytes, if known.
+    pub(crate) left: Option<u64>,
+    pub(crate) now: Instant,
+}
+
+impl ResponseTransfer {
+    pub(crate) fn new(socket: Option<Rc<SocketBuffers>>) -> Self {
+        Self { transfer: None, socket }
+    }
+
+    /// Begins a transfer because the body is large. `progress` is that of sending to the client.
+    pub(crate) fn begin(
+        &mut self,
+        host: &dyn RequestHost,
+        progress: Option<&Rc<SendProgress>>,
+        now: Instant,
+    ) {
+        let client = progress.and_then(|progress| progress.socket().cloned());
+        let sockets = (self.socket.take(), client);
+        self.transfer = Some(Transfer::begin(host.transfers(), sockets, progress.cloned(), now));
+    }
+
+    /// Records a received piece of the body.
+    pub(crate) fn record_bytes(
+        &mut self,
+        host: &dyn RequestHost,
+        progress: Option<&Rc<SendProgress>>,
+        piece: &ReceivedPiece,
+    ) {
+        let ReceivedPiece { bytes, received, left, now } = *piece;
+        if received <= SMALL_BODY_BYTES {
+            return;
+        }
+        if self.transfer.is_none() && received > LARGE_BODY_BYTES {
+            self.begin(host, progress, now);
+        }
+        if let Some(transfer) = &self.transfer {
+            transfer.record_moved(bytes, left, now);
+        } else if let Some(socket) = &self.socket {
+            socket.record_small_body(bytes, host.buffer_budget(), now);
+        }
+    }
+
+    /// Ready while bytes may flow, or once the transfer is cut.
+    pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
+        self.transfer.as_ref().map_or(Poll::Ready(TransferGate::Flowing), |transfer| transfer.poll_gate(cx))
+    }
+
+    /// The start of a timer that began at `since`, without the time of pauses.
+    pub(crate) fn after_pause(&self, since: Instant) -> Instant {
+        self.transfer.as_ref().map_or(since, |transfer| transfer.after_pause(since, clock::now()))
+    }
+
+    /// Whether the gateway has paused reading from the upstream.
+    pub(crate) fn has_paused(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|transfer| transfer.has_paused())
+    }
+
+    /// Whether the upstream connection must not be reused because its receive window is large.
+    pub(crate) fn has_open_window(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|transfer| transfer.has_open_window())
+    }
+}
