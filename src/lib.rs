@@ -4,6 +4,7 @@
 //! they start and stop. All decisions under load are in `tidegate-actors`; this crate composes the actors and
 //! implements HTTP.
 
+mod admin;
 mod auth;
 mod buffers;
 mod chaos;
@@ -15,6 +16,7 @@ mod fuzz_input;
 pub mod fuzzing;
 mod gateway;
 mod http;
+mod listener;
 #[cfg(feature = "origin")]
 pub mod origin;
 mod pressure;
@@ -25,7 +27,6 @@ mod s3;
 mod scratch;
 mod server;
 mod shortage;
-mod status;
 pub mod telemetry;
 mod upstream;
 mod worker;

@@ -1,4 +1,4 @@
-//! libFuzzer program of the target `http1`; its properties are in `src/http/http1/fuzzing.rs`.
+//! libFuzzer program of the target `http1`; its properties are in `src/listener/http1/fuzzing.rs`.
 
 #![no_main]
 

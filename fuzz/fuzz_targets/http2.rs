@@ -1,4 +1,4 @@
-//! libFuzzer program of the target `http2`; its properties are in `src/http/http2/fuzzing.rs`.
+//! libFuzzer program of the target `http2`; its properties are in `src/listener/http2/fuzzing.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The memory of the whole process for finished responses that still wait for their clients (`http/send_buffer.rs`).
+//! The memory of the whole process for finished responses that still wait for their clients (`listener/send_buffer.rs`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -23,8 +23,8 @@ mod sigv4;
 mod xml;
 
 pub use crate::auth::jwt::fuzzing::jwt;
-pub use crate::http::http1::fuzzing::http1;
-pub use crate::http::http2::fuzzing::http2;
+pub use crate::listener::http1::fuzzing::http1;
+pub use crate::listener::http2::fuzzing::http2;
 pub use chunks::chunks;
 pub use forms::forms;
 pub use operations::operations;

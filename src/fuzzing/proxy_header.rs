@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::fuzz_input::Input;
-use crate::http::proxy_protocol::{HEADER_BYTES_MAX, Parsed, parse};
+use crate::listener::proxy_protocol::{HEADER_BYTES_MAX, Parsed, parse};
 
 /// Properties: the result does not depend on the slices of the input, no byte after the header is read, and every valid header gives its
 /// address.

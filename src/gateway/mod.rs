@@ -31,7 +31,7 @@ use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
-use crate::http::listener;
+use crate::listener;
 use crate::pressure;
 use crate::router::Router;
 use crate::server::idle_closer::IdleCloser;

@@ -24,8 +24,8 @@ use crate::s3::request::Head;
 use crate::worker::{Shared, Worker};
 
 /// The paths of probes on both listeners.
-pub(super) const LIVE: &str = "/-/livez";
-pub(super) const READY: &str = "/-/readyz";
+pub(crate) const LIVE: &str = "/-/livez";
+pub(crate) const READY: &str = "/-/readyz";
 
 /// The liveness probe: the process responds.
 pub(crate) async fn live() -> HttpResponse {
@@ -38,7 +38,7 @@ pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
 }
 
 /// The reply to a probe of the data listener; `None` if the request is not a probe.
-pub(super) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
+pub(crate) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
     let path = head.uri.path();
     let is_named = path.starts_with("/-/") && matches!(*head.method, Method::GET | Method::HEAD);
     if !is_named && !is_plain_check(head.method, path, head.headers) {
@@ -55,7 +55,7 @@ pub(super) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpRespons
 }
 
 /// HAProxy's plain `option httpchk`. A preflight has an `Origin`.
-pub(super) fn is_plain_check(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+pub(crate) fn is_plain_check(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     path == "/" && *method == Method::OPTIONS && !headers.contains_key(ORIGIN)
 }
 

@@ -3,7 +3,7 @@
 //! `listen.rs` binds the listening sockets. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
 //! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
 //! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
-//! [`ConnectionHandler::serve`] (`http/listener.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
+//! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
 //! connections, and `idle_closer.rs` closes idle ones under pressure.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections

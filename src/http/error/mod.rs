@@ -24,7 +24,7 @@ use crate::auth::{AuthRejection, FormAuthRejection};
 use crate::http::bucket_list::BucketListRejection;
 use crate::http::cors::CorsRejection;
 use crate::http::error_reply::ErrorReply;
-use crate::http::http1::{HeadError, HeadRejection};
+use crate::http::head_rejection::{HeadError, HeadRejection};
 use crate::http::injection::InjectionFinding;
 use crate::http::rate_limit_headers;
 use crate::http::request_validation::RequestRejection;

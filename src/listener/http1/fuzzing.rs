@@ -4,8 +4,9 @@ use actix_http::Request;
 use bytes::Bytes;
 
 use super::body_decoder::{BodyDecoder, DecodeStep, FramingError, OVERHEAD_BYTES_MAX};
-use super::head::{self, HEAD_BYTES_MAX, HeadError, HeadScanner};
+use super::head::{self, HEAD_BYTES_MAX, HeadScanner};
 use crate::fuzz_input::{Input, split};
+use crate::http::head_rejection::HeadError;
 use crate::s3::request::BodyLength;
 
 /// The most bytes of size digits and line ends of one chunk.

@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::http::http1::head::{is_field_text, is_token};
+use crate::listener::http1::head::{is_field_text, is_token};
 use crate::s3::request::BodyLength;
 
 /// The most bytes of extensions, trailers and leading zeros of one request.

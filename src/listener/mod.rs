@@ -4,6 +4,12 @@
 //! type, so cleartext connections have no TLS overhead. `http1` serves HTTP/1.1 and `http2` HTTP/2; both call the
 //! same application. The admin listener uses cleartext HTTP/1.1 and has its own application.
 
+pub(crate) mod connection;
+pub(crate) mod http1;
+pub(crate) mod http2;
+pub(crate) mod proxy_protocol;
+pub(crate) mod send_buffer;
+
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,9 +24,10 @@ use actix_web::{App, Error};
 use tidegate_actors::descriptors;
 use tokio::net::TcpStream;
 
-use crate::http::connection::ClientConnection;
-use crate::http::http1::Http1;
-use crate::http::{admin, admin_guard, http2, proxy};
+use crate::admin::{self, access};
+use crate::http::proxy;
+use crate::listener::connection::ClientConnection;
+use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
 use crate::server::tls::ServerTls;
 use crate::worker::Worker;
@@ -63,7 +70,7 @@ pub(crate) async fn tls_handler(
 /// The admin listener.
 pub(crate) async fn admin_handler(worker: Rc<Worker>) -> io::Result<impl ConnectionHandler> {
     let data = Data::new(Rc::clone(&worker));
-    let application = App::new().wrap(from_fn(admin_guard::guard)).app_data(data).configure(admin::routes);
+    let application = App::new().wrap(from_fn(access::guard)).app_data(data).configure(admin::routes);
     let application =
         build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
     Ok(AdminHandler { http1: Http1::new(Rc::new(application), worker) })

@@ -3,7 +3,7 @@
 //! With `server.proxy_protocol`, a trusted proxy sends a PROXY header with its client's address first (L3). It is
 //! read here to its exact length, so the request after it stays in the socket; the time limit is
 //! `server.header_timeout`. Connections of untrusted peers begin with HTTP, and a PROXY line there is malformed. A
-//! trusted proxy that sends no PROXY header may only probe (`probes.rs`); any other request on its connection gets
+//! trusted proxy that sends no PROXY header may only probe (`http/probes.rs`); any other request on its connection gets
 //! 400. A connection that ends before its first byte is a port check and not an error.
 //!
 //! Then follows the TLS handshake if the listener uses TLS (A7), with `server.header_timeout` again.
@@ -27,8 +27,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::client_address::{AddressSource, is_trusted};
-use crate::http::http1::ClientTransport;
-use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
+use crate::listener::http1::ClientTransport;
+use crate::listener::proxy_protocol;
+use crate::listener::proxy_protocol::{HEADER_BYTES_MAX, Parsed};
 use crate::server::idle_connections::IdleSlot;
 use crate::server::tls::{H2, ServerTls};
 use crate::worker::Worker;

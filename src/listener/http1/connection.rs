@@ -20,9 +20,10 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::buffers::{BufferRetention, OpenSocket};
-use crate::http::http1::head::{HeadError, HeadScanner};
-use crate::http::http1::request_buffer::RequestBuffer;
-use crate::http::http1::write_buffer::WriteBuffer;
+use crate::http::head_rejection::HeadError;
+use crate::listener::http1::head::HeadScanner;
+use crate::listener::http1::request_buffer::RequestBuffer;
+use crate::listener::http1::write_buffer::WriteBuffer;
 use crate::server::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
 use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};

@@ -15,9 +15,9 @@ use actix_web::body::{BoxBody, MessageBody};
 use bytes::Bytes;
 
 use crate::buffers::send_progress::SendProgress;
-use crate::http::http1::connection::{ClientEvent, ClientTransport, Http1Connection};
-use crate::http::http1::encode::ResponseFraming;
-use crate::http::send_buffer::{ConnectionBuffer, Reservation};
+use crate::listener::http1::connection::{ClientEvent, ClientTransport, Http1Connection};
+use crate::listener::http1::encode::ResponseFraming;
+use crate::listener::send_buffer::{ConnectionBuffer, Reservation};
 
 /// The most bytes that are collected for one write, and read ahead of a client.
 const GATHER_BYTES: usize = 64 << 10;

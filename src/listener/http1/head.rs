@@ -9,6 +9,7 @@
 //! its 414 or 431 in the gateway's error format whenever it can be parsed. This module does not judge the meaning of
 //! a valid head: `http/request_validation.rs` refuses ambiguous framing, hosts and targets.
 
+use crate::http::head_rejection::HeadError;
 use std::mem::MaybeUninit;
 
 use actix_web::dev::RequestHead;
@@ -17,7 +18,6 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, Uri, Version};
 use bytes::Bytes;
-use thiserror::Error;
 
 use crate::http::request_validation;
 use crate::s3::request::BodyLength;
@@ -28,20 +28,6 @@ pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;
 const HEADERS_MAX: usize = 96;
 /// The longest target that `http::Uri` can hold, in bytes.
 const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
-
-/// Why bytes are not a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum HeadError {
-    /// They break the grammar of RFC 9112.
-    #[error("malformed request head: {0}")]
-    Malformed(&'static str),
-    /// The request line is longer than the bound of memory.
-    #[error("request line too long")]
-    TargetTooLong,
-    /// The headers are longer, or more, than the bounds of memory.
-    #[error("request headers too long or too many")]
-    TooLarge,
-}
 
 /// The properties of a head that the loop needs: persistence, framing, expectation, version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use actix_web::dev::ResponseHead;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use actix_web::http::{StatusCode, Version};
 
-use crate::http::http1::head::HeadInfo;
+use crate::listener::http1::head::HeadInfo;
 
 /// How the end of a body is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use actix_web::error::PayloadError;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 
-use crate::http::http1::body_decoder::{BodyDecoder, DecodeStep, FramingError};
+use crate::listener::http1::body_decoder::{BodyDecoder, DecodeStep, FramingError};
 use crate::s3::request::BodyLength;
 
 /// Bytes per read if no long body is expected.

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use tidegate_config::OnFailure;
 
+use crate::admin::status::causes::{BucketInput, DrainState, LevelInput, StatusInput};
 use crate::shortage::Shortage;
-use crate::status::causes::{BucketInput, DrainState, LevelInput, StatusInput};
 use crate::upstream::bucket::Bucket;
 use crate::worker::DrainPhase;
 use crate::worker::Shared;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-use crate::http::http1::encode::write_chunk_size;
+use crate::listener::http1::encode::write_chunk_size;
 
 /// A shorter piece of a body is copied: a separate slice costs more in the kernel than the copy.
 const SLICE_BYTES_MIN: usize = 4 << 10;

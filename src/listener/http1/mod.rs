@@ -37,34 +37,25 @@ use tidegate_actors::clock;
 
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::AddressSource;
-use crate::http::connection::{ClientConnection, log_rejected};
 use crate::http::error::head_rejection_status;
-use crate::http::http1::connection::{Http1Connection, NextRequest};
-use crate::http::http1::date_cache::DateCache;
-use crate::http::http1::encode::ResponseFraming;
-use crate::http::http1::head::HeadInfo;
-use crate::http::http1::request_buffer::{RequestBuffer, UnreadBody};
-use crate::http::http1::response_sender::{ResponseSender, SendResult};
-use crate::http::send_buffer::ConnectionBuffer;
+use crate::http::head_rejection::HeadRejection;
+use crate::listener::connection::{ClientConnection, log_rejected};
+use crate::listener::http1::connection::{Http1Connection, NextRequest};
+use crate::listener::http1::date_cache::DateCache;
+use crate::listener::http1::encode::ResponseFraming;
+use crate::listener::http1::head::HeadInfo;
+use crate::listener::http1::request_buffer::{RequestBuffer, UnreadBody};
+use crate::listener::http1::response_sender::{ResponseSender, SendResult};
+use crate::listener::send_buffer::ConnectionBuffer;
 use crate::s3::request::BodyLength;
 use crate::worker::Worker;
 
 pub(crate) use connection::ClientTransport;
-pub(crate) use head::HeadError;
 
 /// The longest unread rest of a body that is dropped to keep the connection.
 const DISCARD_BYTES_MAX: u64 = 64 << 10;
 /// The requests of one connection that are served in a row before it yields to other connections.
 const REQUESTS_BEFORE_YIELD: u32 = 32;
-
-/// Why a connection gets a response to bytes that are not a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeadRejection {
-    #[error(transparent)]
-    Head(#[from] HeadError),
-    #[error("the request's head did not arrive within server.header_timeout")]
-    Timeout,
-}
 
 /// The HTTP/1.1 server of one worker thread.
 pub(crate) struct Http1<A> {

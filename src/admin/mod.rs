@@ -1,5 +1,8 @@
 //! The routes of the admin listener: status, metrics, probes, and chaos if `admin.chaos` allows it.
 
+pub(crate) mod access;
+pub(crate) mod status;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +17,6 @@ use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply};
 use crate::http::{probes, request_id};
-use crate::status;
 use crate::worker::Worker;
 
 /// Registers every route of the admin listener.

@@ -13,7 +13,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 
 use crate::buffers::send_progress::SendProgress;
-use crate::http::send_buffer::{ConnectionBuffer, Reservation};
+use crate::listener::send_buffer::{ConnectionBuffer, Reservation};
 
 /// Bytes of one response that are read ahead of its client.
 pub(super) const READ_AHEAD_BYTES: usize = 64 << 10;
