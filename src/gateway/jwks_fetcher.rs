@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
-use awc::error::{PayloadError, SendRequestError};
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate_config::{Config, Endpoint, JwksSource, UpstreamConfig};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::auth::jwt::{KeySet, SharedKeySet, TokenKeysError, TokenVerifier, parse_jwks};
 use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::connect::tls::TlsError;
-use crate::upstream::exchange::internal_request::{self, shortage_of};
+use crate::upstream::exchange::internal_request::{FetchError, fetch, internal_client, internal_get};
+use crate::upstream::rules::backoff::Backoff;
 
 /// The timeout of one response.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -33,28 +33,22 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Why the set could not be fetched.
 #[derive(Debug, Error)]
-enum FetchError {
+enum KeySetError {
     #[error("cannot read the file: {0}")]
     Read(#[from] io::Error),
-    #[error("{0}")]
-    Request(#[from] SendRequestError),
-    #[error("no response within {RESPONSE_TIME_MAX:?}")]
-    Timeout,
-    #[error("response status {0}")]
-    Status(u16),
-    #[error("cannot read the response body: {0}")]
-    Body(#[from] PayloadError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error("not a JWK set: {0}")]
     Document(&'static str),
     #[error("larger than {DOCUMENT_BYTES_MAX} bytes")]
     TooLarge,
 }
 
-impl FetchError {
+impl KeySetError {
     /// The gateway's own resource shortage, if that caused the failure.
     fn shortage(&self) -> Option<Shortage> {
         match self {
-            Self::Request(error) => shortage_of(error),
+            Self::Fetch(error) => error.shortage(),
             Self::Read(error) => Shortage::of_system(error).inspect(|shortage| record_shortage(*shortage)),
             _ => None,
         }
@@ -141,12 +135,9 @@ impl JwksFetcher {
                 refresh_forever(&keys, &from, &log, async || read_file(&path)).await;
             }
             KeySource::Url(endpoint, dialer) => {
-                let http = internal_request::internal_client(dialer, RESPONSE_TIME_MAX);
-                let fetch = async || {
-                    let fetched = timeout(RESPONSE_TIME_MAX, fetch_url(&http, &endpoint)).await;
-                    fetched.unwrap_or(Err(FetchError::Timeout))
-                };
-                refresh_forever(&keys, &endpoint.url(), &log, fetch).await;
+                let http = internal_client(dialer, RESPONSE_TIME_MAX);
+                refresh_forever(&keys, &endpoint.url(), &log, async || fetch_url(&http, &endpoint).await)
+                    .await;
             }
         }
     }
@@ -164,14 +155,14 @@ async fn refresh_forever(
     keys: &SharedKeySet,
     from: &str,
     log: &Logger,
-    fetch: impl AsyncFn() -> Result<FetchedKeys, FetchError>,
+    fetch: impl AsyncFn() -> Result<FetchedKeys, KeySetError>,
 ) {
-    let mut failures = 0;
+    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
     loop {
         keys.begin_refresh();
         let pause = match fetch().await {
             Ok((set, skipped, interval)) => {
-                failures = 0;
+                backoff.record_success();
                 info!(log, "token keys refreshed"; "from" => from, "keys" => set.len(), "passed_over" => skipped,
                     "next_in_s" => interval.as_secs());
                 keys.finish_refresh(Some(set));
@@ -183,39 +174,34 @@ async fn refresh_forever(
                 BACKOFF_MIN
             }
             Err(error) => {
-                failures += 1;
+                let pause = backoff.record_failure();
                 warn!(log, "token keys cannot be refreshed"; "from" => from, "error" => error.to_string(),
-                    "failures" => failures);
+                    "failures" => backoff.failures());
                 keys.finish_refresh(None);
-                (BACKOFF_MIN * 2_u32.saturating_pow(failures - 1)).min(BACKOFF_MAX)
+                pause
             }
         };
         wait_until_due(keys, pause).await;
     }
 }
 
-fn read_file(path: &Path) -> Result<FetchedKeys, FetchError> {
+fn read_file(path: &Path) -> Result<FetchedKeys, KeySetError> {
     use io::Read as _;
     let mut bytes = Vec::new();
     tidegate_config::open_regular(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > DOCUMENT_BYTES_MAX {
-        return Err(FetchError::TooLarge);
+        return Err(KeySetError::TooLarge);
     }
-    let (keys, skipped) = parse_jwks(&bytes).map_err(FetchError::Document)?;
+    let (keys, skipped) = parse_jwks(&bytes).map_err(KeySetError::Document)?;
     Ok((keys, skipped, REFRESH_INTERVAL_MIN))
 }
 
-async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKeys, FetchError> {
-    let request = internal_request::internal_get(http, endpoint)
-        .insert_header((ACCEPT, "application/jwk-set+json, application/json"));
-    let mut response = request.send().await?;
-    if !response.status().is_success() {
-        return Err(FetchError::Status(response.status().as_u16()));
-    }
-    let interval = refresh_interval(response.headers());
-    let body = response.body().limit(DOCUMENT_BYTES_MAX).await?;
-    let (keys, skipped) = parse_jwks(&body).map_err(FetchError::Document)?;
-    Ok((keys, skipped, interval))
+async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKeys, KeySetError> {
+    let request =
+        internal_get(http, endpoint).insert_header((ACCEPT, "application/jwk-set+json, application/json"));
+    let (headers, body) = fetch(request, DOCUMENT_BYTES_MAX, RESPONSE_TIME_MAX).await?;
+    let (keys, skipped) = parse_jwks(&body).map_err(KeySetError::Document)?;
+    Ok((keys, skipped, refresh_interval(&headers)))
 }
 
 /// The time until the set is fetched again: `max-age`, clamped to the bounds.
@@ -267,12 +253,13 @@ mod tests {
         let fetch = async || {
             times.lock().unwrap().push((clock::now() - start).as_secs());
             match fetches.fetch_add(1, Ordering::Relaxed) {
-                0..3 => Err(FetchError::Status(500)),
+                0..3 => Err(FetchError::Status(500).into()),
                 _ => Ok((Vec::new(), 0, Duration::from_secs(100))),
             }
         };
         let log = Logger::root(slog::Discard, slog::o!());
-        let ended = timeout(Duration::from_secs(250), refresh_forever(&keys, "x", &log, fetch)).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(250), refresh_forever(&keys, "x", &log, fetch)).await;
         assert!(ended.is_err(), "the task never ends");
         assert_eq!(*times.lock().unwrap(), [0, 1, 3, 7, 107, 207]);
     }

@@ -112,7 +112,7 @@ async fn a_failing_endpoint_has_no_effect_until_the_pair_expires() {
     let gateway = with_endpoint(&upstream, &endpoint).start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let failed = gateway.wait_for_log_line("credentials cannot be renewed", |_| true).await;
-    assert_eq!(failed["error"], "the endpoint responded with status 500");
+    assert_eq!(failed["error"], "response status 500");
     let (refused, sent) = wait_for("the pair expires", || async {
         let answer = gateway.get("/b/k").await;
         (answer.complete_status() != 200).then(|| (answer, upstream.count()))

@@ -7,19 +7,19 @@
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderValue, InvalidHeaderValue};
-use awc::error::{PayloadError, SendRequestError};
 use rand::Rng;
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate_actors::clock;
 use tidegate_config::{ContainerCredentials, SecretFileError};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::RenewedCredentials;
 use super::document::{self, Lease};
 use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::connect::dialer::Dialer;
-use crate::upstream::exchange::internal_request::{self, shortage_of};
+use crate::upstream::exchange::internal_request::{FetchError, fetch, internal_client, internal_get};
+use crate::upstream::rules::backoff::Backoff;
 
 /// Timeout of one renewal.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -39,14 +39,8 @@ enum RenewalError {
     Token(#[from] SecretFileError),
     #[error("authorization_token_file: the token is not valid in a header")]
     TokenHeader(#[from] InvalidHeaderValue),
-    #[error("{0}")]
-    Call(#[from] SendRequestError),
-    #[error("no response within {RESPONSE_TIME_MAX:?}")]
-    Slow,
-    #[error("the endpoint responded with status {0}")]
-    Status(u16),
-    #[error("the response broke off: {0}")]
-    Body(#[from] PayloadError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error("the response is not a credential document: {0}")]
     Document(&'static str),
 }
@@ -55,7 +49,7 @@ impl RenewalError {
     /// The shortage in the gateway that kept it from sending the request.
     fn shortage(&self) -> Option<Shortage> {
         match self {
-            Self::Call(error) => shortage_of(error),
+            Self::Fetch(error) => error.shortage(),
             Self::Token(SecretFileError::Read { source, .. }) => {
                 Shortage::of_system(source).inspect(|shortage| record_shortage(*shortage))
             }
@@ -72,14 +66,13 @@ pub(crate) async fn renewal_loop(
     renewed: RenewedCredentials,
     log: Logger,
 ) {
-    let http = internal_request::internal_client(dialer, RESPONSE_TIME_MAX);
+    let http = internal_client(dialer, RESPONSE_TIME_MAX);
     let url = endpoint.url.url();
-    let mut failures = 0;
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
-        let request = timeout(RESPONSE_TIME_MAX, request_lease(&http, &endpoint));
-        let pause = match request.await.unwrap_or(Err(RenewalError::Slow)) {
+        let pause = match request_lease(&http, &endpoint).await {
             Ok(Lease { credentials, expires }) => {
-                failures = 0;
+                backoff.record_success();
                 let pause = renewal_delay(expires, clock::wall(), rand::rng().random());
                 info!(log, "credentials renewed"; "bucket" => &bucket, "access_key_id" => &credentials.access_key_id,
                     "next_in_s" => pause.as_secs());
@@ -93,11 +86,11 @@ pub(crate) async fn renewal_loop(
                     sleep(PAUSE_MIN).await;
                     continue;
                 }
-                failures += 1;
+                let pause = backoff.record_failure();
                 warn!(log, "credentials cannot be renewed"; "bucket" => &bucket, "url" => &url,
-                    "error" => error.to_string(), "failures" => failures);
+                    "error" => error.to_string(), "failures" => backoff.failures());
                 renewed.set_missing();
-                (PAUSE_MIN * 2_u32.saturating_pow(failures - 1)).min(PAUSE_MAX)
+                pause
             }
         };
         sleep(pause).await;
@@ -105,18 +98,13 @@ pub(crate) async fn renewal_loop(
 }
 
 async fn request_lease(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
-    let mut request =
-        internal_request::internal_get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
+    let mut request = internal_get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
     if let Some(file) = &endpoint.authorization_token_file {
         let mut token = HeaderValue::from_str(file.read()?.expose())?;
         token.set_sensitive(true);
         request = request.insert_header((AUTHORIZATION, token));
     }
-    let mut response = request.send().await?;
-    if !response.status().is_success() {
-        return Err(RenewalError::Status(response.status().as_u16()));
-    }
-    let body = response.body().limit(RESPONSE_BYTES_MAX).await?;
+    let (_, body) = fetch(request, RESPONSE_BYTES_MAX, RESPONSE_TIME_MAX).await?;
     document::parse(&body).map_err(RenewalError::Document)
 }
 

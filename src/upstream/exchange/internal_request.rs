@@ -1,16 +1,64 @@
-//! GET requests of the gateway itself for a small document: token keys (A3) and credentials (A2).
+//! GET requests of the gateway itself: small documents such as token keys (A3) and credentials (A2), and checks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::error::ParseError;
 use actix_web::http::header::HOST;
-use awc::error::{ConnectError, SendRequestError};
+use actix_web::http::header::HeaderMap;
+use awc::error::{ConnectError, PayloadError, SendRequestError};
+use bytes::Bytes;
+use thiserror::Error;
 use tidegate_config::Endpoint;
+use tokio::time::timeout;
 
 use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::exchange::connector::{ConnectionCounts, ConnectorSettings};
+
+/// Why a document could not be fetched.
+#[derive(Debug, Error)]
+pub(crate) enum FetchError {
+    /// The request could not be sent, or no response head arrived.
+    #[error("{0}")]
+    Request(#[from] SendRequestError),
+    /// The response was not complete in time.
+    #[error("no response within {0:?}")]
+    Timeout(Duration),
+    /// The response is not a success.
+    #[error("response status {0}")]
+    Status(u16),
+    /// The body broke off, or is larger than the limit.
+    #[error("cannot read the response body: {0}")]
+    Body(#[from] PayloadError),
+}
+
+impl FetchError {
+    /// The gateway's own resource shortage, if that kept the request from being sent.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Request(error) => shortage_of(error),
+            Self::Timeout(_) | Self::Status(_) | Self::Body(_) => None,
+        }
+    }
+}
+
+/// Sends a request and reads the document of at most `bytes_max` bytes, both within `limit`.
+pub(crate) async fn fetch(
+    request: awc::ClientRequest,
+    bytes_max: usize,
+    limit: Duration,
+) -> Result<(HeaderMap, Bytes), FetchError> {
+    let fetching = async {
+        let mut response = request.send().await?;
+        if !response.status().is_success() {
+            return Err(FetchError::Status(response.status().as_u16()));
+        }
+        let body = response.body().limit(bytes_max).await?;
+        Ok((response.headers().clone(), body))
+    };
+    timeout(limit, fetching).await.unwrap_or(Err(FetchError::Timeout(limit)))
+}
 
 /// A client for the gateway's internal calls, with one connection.
 pub(crate) fn internal_client(dialer: impl Into<Arc<Dialer>>, timeout: Duration) -> awc::Client {
