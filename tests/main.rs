@@ -48,6 +48,7 @@ mod logging;
 mod memory_cuts;
 mod observability;
 mod pool;
+mod preflight_attempts;
 mod preflights;
 mod probes;
 mod proxy_protocol;
