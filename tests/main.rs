@@ -54,6 +54,7 @@ mod probes;
 mod proxy_protocol;
 mod proxying;
 mod redirects;
+mod region_mismatch;
 mod requirements;
 mod retries;
 mod retry_budget;

@@ -20,6 +20,7 @@ use crate::upstream::destination::Destination;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::header_filter::RequestHeaderFilter;
 use crate::upstream::late_calls::LateCalls;
+use crate::upstream::region_mismatch::SigningRegion;
 use crate::upstream::store_clock::StoreClock;
 
 /// Configuration and shared parts from which buckets are built.
@@ -65,6 +66,7 @@ impl BucketBuilder<'_> {
                 breaker,
                 metrics: self.metrics.bucket(name),
                 late_calls: LateCalls::default(),
+                signing_region: SigningRegion::new(&upstream.region, name, self.log),
                 preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
             });
         }

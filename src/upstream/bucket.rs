@@ -14,6 +14,7 @@ use crate::upstream::destination::Destination;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::header_filter::RequestHeaderFilter;
 use crate::upstream::late_calls::LateCalls;
+use crate::upstream::region_mismatch::SigningRegion;
 use crate::upstream::store_clock::StoreClock;
 
 /// A bucket with everything the request path needs of it.
@@ -36,6 +37,7 @@ pub(crate) struct Bucket {
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
     pub(crate) late_calls: LateCalls,
+    pub(crate) signing_region: SigningRegion,
     /// Permits for preflights at its store.
     pub(crate) preflight_permits: Arc<Semaphore>,
 }

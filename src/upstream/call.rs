@@ -263,7 +263,7 @@ async fn attempt(
         }
     };
     let method = outbound.request.head().method;
-    let (kind, region) = (bucket.config.kind, &bucket.config.upstream.region);
+    let (kind, region) = (bucket.config.kind, &bucket.signing_region);
     let call_info = CallInfo { kind, method, signed_offset, region, deadline: limits.deadline.total };
     check_head(response, call_info, context.socket()).await
 }

@@ -47,6 +47,7 @@ mod proxied_request;
 mod proxy_body;
 pub(crate) mod reachability;
 pub(crate) mod record;
+pub(crate) mod region_mismatch;
 mod rename_plan;
 mod request;
 mod request_host;
