@@ -55,6 +55,7 @@ mod proxy_protocol;
 mod proxying;
 mod redirects;
 mod region_mismatch;
+mod requirement_sentences;
 mod requirements;
 mod retries;
 mod retry_budget;
