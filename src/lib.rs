@@ -27,6 +27,8 @@ mod server;
 mod shortage;
 mod status;
 pub mod telemetry;
+#[cfg(test)]
+mod test_headers;
 mod upstream;
 mod worker;
 
