@@ -1,8 +1,8 @@
-//! Attempts of a CORS preflight that is forwarded: a store gets it at most once.
+//! Attempts of a CORS preflight that is forwarded: a store gets it at most once, and none while the gateway sheds load.
 
 use crate::preflights::{preflight, signed};
 use crate::support::unreachable::RefusingAddress;
-use crate::support::{Gateway, Upstream, UpstreamReply};
+use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
 
 /// A6, R1, R5: a preflight that was sent has one attempt, whatever the bucket's retries are
 #[tokio::test]
@@ -52,4 +52,33 @@ async fn a_preflight_is_tried_at_two_endpoints_at_most() {
         assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_connect"));
         assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, retries);
     }
+}
+
+/// A6, X2: at `exhausted` preflights are shed like other requests, those of the store and those of the gateway's rules
+#[tokio::test]
+async fn preflights_are_shed_at_exhausted() {
+    let upstream = Upstream::ok("");
+    let gateway = signed(&upstream)
+        .bucket("rules", &upstream)
+        .set("buckets.rules.cors.allowed_origins", "https://app.example.com")
+        .set("buckets.rules.cors.allowed_methods", "PUT")
+        .set("buckets.rules.cors.allowed_headers", "*")
+        .exhaust_at_half_of_descriptors()
+        .start()
+        .await;
+    for target in ["/b/k", "/rules/k"] {
+        assert_eq!(preflight(&gateway, target, &[]).await.complete_status(), 200, "{target}");
+    }
+    assert_eq!(upstream.count(), 1);
+    gateway.exhaust_descriptors();
+    wait_for("the level is exhausted", || async {
+        (gateway.status().await["level"] == "exhausted").then_some(())
+    })
+    .await;
+    for target in ["/b/k", "/rules/k"] {
+        let answer = preflight(&gateway, target, &[]).await;
+        assert_eq!((answer.complete_status(), answer.reason()), (503, "exhausted"), "{target}");
+        assert!(answer.retry_after().is_some(), "{target}");
+    }
+    assert_eq!(upstream.count(), 1);
 }
