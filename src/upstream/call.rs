@@ -147,11 +147,11 @@ fn may_retry(
     last: &AttemptResult,
     record: &Record,
 ) -> bool {
-    let signs_again = outbound.signature_retry_offset(last.skew.as_ref()).is_some();
-    let is_refused = last.feedback.is_credential_error() || signs_again;
+    let is_resigned = outbound.signature_retry_offset(last.skew.as_ref()).is_some();
+    let is_refused = last.feedback.is_credential_error() || is_resigned;
     let is_unsent = matches!(&last.result, Err(rejection) if rejection.is_unsent());
     // A signature that was refused for its time had no effect, whatever the method.
-    let replays = match signs_again {
+    let replays = match is_resigned {
         true => outbound.has_body(),
         false => outbound.is_replayable() || (is_unsent && may_try_other_endpoint(bucket, outbound, record)),
     };

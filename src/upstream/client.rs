@@ -127,8 +127,8 @@ impl UpstreamClient {
     }
 
     /// Whether a request of this client key is signed for the upstream.
-    pub(crate) fn signs(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
-        self.signs_as_client(key) || source.signs()
+    pub(crate) fn is_signed(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
+        self.signs_as_client(key) || source.is_signing()
     }
 
     /// The signer for a request of this client key now. None if the request is not signed.
@@ -187,8 +187,8 @@ impl ConnectorSettings {
             let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
             async move {
                 let ConnectionKey { tls_bucket, .. } = ConnectionKey::of(info.request());
-                let dialled = dialer.dial(info.hostname(), info.port(), tls_bucket).await;
-                let stream = dialled.map_err(ConnectError::Io)?;
+                let connected = dialer.connect(info.hostname(), info.port(), tls_bucket).await;
+                let stream = connected.map_err(ConnectError::Io)?;
                 Ok(Connected::new(
                     info.request().clone(),
                     UpstreamConnection::new(stream, open, dialer.buffer_retention()),
