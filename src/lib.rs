@@ -28,6 +28,8 @@ mod scratch;
 mod server;
 mod shortage;
 pub mod telemetry;
+#[cfg(test)]
+mod test_headers;
 mod upstream;
 mod worker;
 

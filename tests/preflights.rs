@@ -45,7 +45,7 @@ fn store() -> Upstream {
 }
 
 /// Bucket `b`, which accepts signatures only and has the key pairs `A` and `B` for its store.
-fn signed(upstream: &Upstream) -> Builder {
+pub(crate) fn signed(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .set("buckets.b.auth", "sigv4")
@@ -56,7 +56,7 @@ fn signed(upstream: &Upstream) -> Builder {
         .set("buckets.b.s3.credentials.two.secret_access_key", "t")
 }
 
-async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
+pub(crate) async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Response {
     let headers: Vec<_> = BROWSER.iter().chain(more).copied().collect();
     request(gateway.address(), "OPTIONS", target, &headers, None).await
 }
@@ -369,16 +369,6 @@ async fn a_preflight_is_charged_to_its_client() {
         statuses.push(preflight(&gateway, "/b/k", &[]).await.complete_status());
     }
     assert_eq!((statuses, upstream.count()), (vec![200, 200, 429, 429], 2));
-}
-
-/// A6, R1, R5: a preflight has one attempt, whatever the bucket's retries are
-#[tokio::test]
-async fn a_preflight_has_one_attempt() {
-    let upstream = Upstream::start(|_| UpstreamReply::reset());
-    let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "3").start().await;
-    let answer = preflight(&gateway, "/b/k", &[]).await;
-    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_reset"));
-    assert_eq!(upstream.count(), 1);
 }
 
 /// A6, A4, V1: an OPTIONS that is no preflight is refused as in S3; a closed bucket and an API get no preflight

@@ -26,6 +26,29 @@ async fn no_first_byte_is_504_and_closes_the_upstream_connection() {
     assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_first_byte\"}").await, 1.0);
 }
 
+/// A9, T3: a store that never answers a GetBucketLocation is cut in time, although the gateway makes the document itself
+#[tokio::test]
+async fn a_location_without_an_answer_is_504() {
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
+    for attempts in ["1", "3"] {
+        let gateway = once(&upstream)
+            .set("buckets.b.s3.timeout", "0.2")
+            .set("buckets.b.s3.retry.max_attempts", attempts)
+            .set("server.request_timeout", "0.5")
+            .start()
+            .await;
+        let began = Instant::now();
+        let answer = gateway.get("/b?location").await;
+        assert_eq!(answer.complete_status(), 504, "{}", answer.text());
+        assert!(answer.reason().starts_with("timeout_"), "{}", answer.reason());
+        assert!(!answer.text().contains("LocationConstraint"), "{}", answer.text());
+        assert!(began.elapsed() >= Duration::from_millis(200));
+        gateway.wait_until_idle().await;
+    }
+    wait_for("its connections are closed", || async { (upstream.open_connections() == 0).then_some(()) })
+        .await;
+}
+
 /// T2: the first-byte timeout starts at the end of the request body, not at its beginning
 #[tokio::test]
 async fn a_slow_upload_does_not_consume_the_first_byte_timeout() {

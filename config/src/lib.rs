@@ -51,6 +51,7 @@ use std::collections::BTreeMap;
 
 use bucket::Inherited;
 use schema::{Section, Walk, nested, nested_checked};
+use setting::KeyPath;
 use source::MergedSources;
 
 pub use admin::AdminConfig;
@@ -160,6 +161,11 @@ pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
     walk.warnings.extend(warnings::of_exposed_file(&walk, exposure));
     warnings::find(&mut walk.root(), &config);
     Ok(Loaded { config, warnings: Warnings::new(walk.warnings, notes) })
+}
+
+/// The name of a key as a file spells it: `buckets."acme:photos".auth`.
+pub fn key_name(segments: &[&str]) -> String {
+    KeyPath::new(segments.iter().copied()).to_string()
 }
 
 impl Default for Config {

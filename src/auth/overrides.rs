@@ -20,11 +20,11 @@ const PREFIX: &str = "response-";
 pub(crate) fn check_overrides(
     caller: &Caller,
     query: &str,
-    signs: bool,
+    is_signed: bool,
     granted: &[Access],
 ) -> Result<(), AuthRejection> {
     let is_open = Access::ALL.iter().all(|access| granted.contains(access));
-    if !signs || is_open || caller.identity != ClientIdentity::Anonymous || query.is_empty() {
+    if !is_signed || is_open || caller.identity != ClientIdentity::Anonymous || query.is_empty() {
         return Ok(());
     }
     let has_override = pairs(query).any(|pair| decoded_name(pair).to_ascii_lowercase().starts_with(PREFIX));

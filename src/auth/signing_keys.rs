@@ -31,14 +31,14 @@ pub(crate) struct SigningKeyCache {
 
 /// A signing key to verify a signature with.
 pub(super) struct DerivedKey {
-    bytes: [u8; 32],
+    key: SigningKey,
     /// The ID under which the key is cached after a signature was verified with it; none if it is cached already.
     uncached: Option<SigningKeyId>,
 }
 
 impl DerivedKey {
     pub(super) fn bytes(&self) -> &[u8; 32] {
-        &self.bytes
+        self.key.bytes()
     }
 }
 
@@ -54,13 +54,13 @@ impl SigningKeyCache {
         let id = SigningKeyId::new(key, date, region);
         let now = clock::now();
         if let Some(known) = self.configured.get(&id, now) {
-            return DerivedKey { bytes: known.bytes(), uncached: None };
+            return DerivedKey { key: known, uncached: None };
         }
         let derive = || SigningKey::new(signing_key(context.keyring.secret(key), date, region));
         if !context.regions.is_configured(region) {
             return match self.unlisted.get(key, &id, now) {
-                Some(known) => DerivedKey { bytes: known.bytes(), uncached: None },
-                None => DerivedKey { bytes: derive().bytes(), uncached: Some(id) },
+                Some(known) => DerivedKey { key: known, uncached: None },
+                None => DerivedKey { key: derive(), uncached: Some(id) },
             };
         }
         let sessions = context.sessions;
@@ -72,25 +72,25 @@ impl SigningKeyCache {
                 derived
             }
         };
-        let bytes = found.bytes();
-        self.configured.insert(id, found, now, context.cache_ttl);
-        DerivedKey { bytes, uncached: None }
+        self.configured.insert(id, found.clone(), now, context.cache_ttl);
+        DerivedKey { key: found, uncached: None }
     }
 
     /// Caches a key for an unlisted region after a signature was verified with it.
     pub(super) fn insert_verified(&self, key: KeyId, found: DerivedKey, context: AuthContext<'_>) {
         if let Some(id) = found.uncached {
             let ttl = context.cache_ttl;
-            self.unlisted.insert(key, id, SigningKey::new(found.bytes), clock::now(), ttl);
+            self.unlisted.insert(key, id, found.key, clock::now(), ttl);
         }
     }
 }
 
 /// Signing keys for regions that are not configured, by client key, the oldest first.
 #[derive(Default)]
-struct UnlistedRegionKeys(RefCell<HashMap<KeyId, VecDeque<Entry>>>);
+struct UnlistedRegionKeys(RefCell<HashMap<KeyId, VecDeque<CachedKey>>>);
 
-struct Entry {
+/// A signing key and the time until which it is used.
+struct CachedKey {
     id: SigningKeyId,
     key: SigningKey,
     expires: Instant,
@@ -99,7 +99,7 @@ struct Entry {
 impl UnlistedRegionKeys {
     fn get(&self, of: KeyId, id: &SigningKeyId, now: Instant) -> Option<SigningKey> {
         let entries = self.0.borrow();
-        let fits = |entry: &&Entry| entry.id == *id && now < entry.expires;
+        let fits = |entry: &&CachedKey| entry.id == *id && now < entry.expires;
         entries.get(&of)?.iter().find(fits).map(|entry| entry.key.clone())
     }
 
@@ -110,7 +110,7 @@ impl UnlistedRegionKeys {
         if entries.len() >= UNLISTED_MAX {
             entries.pop_front();
         }
-        entries.push_back(Entry { id, key, expires: now + ttl });
+        entries.push_back(CachedKey { id, key, expires: now + ttl });
     }
 }
 

@@ -14,6 +14,7 @@ use crate::auth::jwt::TokenVerifier;
 use crate::http::cors_preflight;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::bucket::Bucket;
+use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::CredentialSource;
@@ -65,6 +66,7 @@ impl BucketBuilder<'_> {
                 breaker,
                 metrics: self.metrics.bucket(name),
                 late_calls: LateCalls::default(),
+                signing_region: SigningRegion::new(&upstream.region, name, self.log),
                 preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
             });
         }

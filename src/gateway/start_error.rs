@@ -1,9 +1,10 @@
 //! Errors of a start.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use thiserror::Error;
+use tidegate_config::key_name;
 
 use super::jwks_fetcher::TokenSourceError;
 use crate::descriptors::DescriptorLimitError;
@@ -15,7 +16,7 @@ use crate::upstream::credentials::sources::CredentialSourceError;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.
-    #[error("{key}: cannot listen on {address}: {source}")]
+    #[error("{key}: cannot listen on {address}: {source}{}", remedy(key, source))]
     Listen {
         /// The configuration key of the port.
         key: &'static str,
@@ -28,7 +29,7 @@ pub enum StartError {
     #[error("a metric cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
     /// An endpoint's address is not a valid authority.
-    #[error("buckets.{bucket}: endpoint `{endpoint}` is not valid: {source}")]
+    #[error("{}: endpoint `{endpoint}` is not valid: {source}", section(bucket))]
     Endpoint {
         /// The bucket.
         bucket: String,
@@ -38,7 +39,7 @@ pub enum StartError {
         source: actix_web::http::uri::InvalidUri,
     },
     /// The TLS configuration of an upstream cannot be used.
-    #[error("buckets.{bucket}: {source}")]
+    #[error("{}: {source}", section(bucket))]
     Tls {
         /// The bucket.
         bucket: String,
@@ -46,7 +47,7 @@ pub enum StartError {
         source: TlsError,
     },
     /// A bucket's credentials cannot be used.
-    #[error("buckets.{bucket}: {source}")]
+    #[error("{}: {source}", section(bucket))]
     Credentials {
         /// The bucket.
         bucket: String,
@@ -68,4 +69,26 @@ pub enum StartError {
     /// A thread or a socket cannot be created.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
+}
+
+/// The section of a bucket.
+fn section(bucket: &str) -> String {
+    key_name(&["buckets", bucket])
+}
+
+/// What to do about an address that cannot be listened on. `port` is the key of its port.
+fn remedy(port: &str, error: &io::Error) -> String {
+    let address = port.replace("port", "address");
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("; stop the process that listens there, or set {port} to another port")
+        }
+        ErrorKind::PermissionDenied => {
+            format!(
+                "; set {port} to a port above 1023, or give the program the capability CAP_NET_BIND_SERVICE"
+            )
+        }
+        ErrorKind::AddrNotAvailable => format!("; set {address} to an address of this machine"),
+        _ => String::new(),
+    }
 }

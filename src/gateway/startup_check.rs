@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use tidegate_actors::{clock, system_memory_limit};
-use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
+use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings, key_name};
 
 use super::{StartError, jwks_fetcher};
 use crate::descriptors::DescriptorBudget;
@@ -63,7 +63,11 @@ pub fn add_warnings(config: &Config, warnings: &mut Warnings) {
     let now = clock::wall();
     for (name, _) in config.keys.iter().filter(|(_, key)| key.expires.is_some_and(|end| end <= now)) {
         let message = "has passed: the key is refused";
-        warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
+        warnings.add(
+            key_name(&["keys", name, "expires"]),
+            message,
+            Some("remove the key, or renew it".to_owned()),
+        );
     }
     add_memory_warnings(config, warnings);
     if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
@@ -134,14 +138,15 @@ pub fn add_dns_warnings(config: &Config, warnings: &mut Warnings) {
 fn endpoints(config: &Config) -> Vec<(String, &Endpoint)> {
     let mut all = Vec::new();
     for (name, bucket) in &config.buckets {
-        let section = format!("buckets.{name}.{}", bucket.kind.as_str());
+        let section = key_name(&["buckets", name, bucket.kind.as_str()]);
         let upstream = &bucket.upstream;
         all.extend(upstream.endpoints.iter().map(|endpoint| (format!("{section}.endpoints"), endpoint)));
         let container = upstream.container_credentials.iter();
         all.extend(container.map(|one| (format!("{section}.container_credentials.url"), &one.url)));
         for one in &upstream.credentials_by_name {
             if let Identity::Container(container) = &one.identity {
-                let key = format!("{section}.credentials.{}.container_credentials.url", one.name);
+                let credential = key_name(&["credentials", &one.name, "container_credentials", "url"]);
+                let key = format!("{section}.{credential}");
                 all.push((key, &container.url));
             }
         }

@@ -114,9 +114,9 @@ pub(super) async fn admit(
     }
     let caller = authenticate_and_charge(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket.auth(), &name), head, &operation, shared.authorization(bucket.id))?;
-    let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+    let is_signed = worker.client(bucket).is_signed(caller.key(), &bucket.credentials);
     if bucket.config.kind == Kind::S3 {
-        auth::check_overrides(&caller, &query, signs, &bucket.config.anonymous)?;
+        auth::check_overrides(&caller, &query, is_signed, &bucket.config.anonymous)?;
     }
     let needs_screening = auth::needs_delete_key_check(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declared_body(head, length, bucket.config.kind, &caller)?;

@@ -11,7 +11,8 @@
 //! credentials (Fetch Standard, "CORS-preflight fetch"), so it is forwarded unsigned, without one of the bucket's
 //! credentials and with a closed list of headers (`upstream/headers/names.rs`). A presigned URL of a client key that
 //! the store has too keeps its parameters except the signature. The response is no evidence about a credential and
-//! does not count for the circuit or the endpoint, because anybody can send preflights. A preflight is sent once.
+//! does not count for the circuit or the endpoint, because anybody can send preflights.
+//! A preflight reaches a store at most once (`upstream/attempt/call.rs`).
 
 use std::rc::Rc;
 use std::sync::Arc;

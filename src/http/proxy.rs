@@ -168,7 +168,7 @@ async fn forward(
     let server = &worker.shared.config.server;
     let renaming = upstream::rename_plan(request.head(), bucket, server);
     let buffered_max = if needs_screening { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
-    let is_signed = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+    let is_signed = worker.client(bucket).is_signed(caller.key(), &bucket.credentials);
     let key = caller.key();
     let plan = BodyPlan {
         source,

@@ -219,17 +219,8 @@ fn declares_empty_body(head: Head<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
-
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        map
-    }
+    use crate::test_headers::headers;
 
     fn run(
         method: Method,

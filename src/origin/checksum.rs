@@ -91,14 +91,6 @@ impl Checksums {
         Some(ChecksumType::from_static(name))
     }
 
-    /// Drops checksums without a counterpart in `known`.
-    pub(super) fn retain_known(&mut self, known: &Self) {
-        let mut known = known.clone();
-        for ((_, sent), (_, known)) in self.named().into_iter().zip(known.named()) {
-            *sent = sent.take().filter(|_| known.is_some());
-        }
-    }
-
     pub(super) fn named(&mut self) -> [(&'static str, &mut Option<String>); 5] {
         [
             ("crc32", &mut self.crc32),

@@ -175,14 +175,11 @@ fn assemble(record: &UploadRecord, parts: &[Arc<Object>]) -> S3Result<Object> {
     Ok(Object { info, segments })
 }
 
-/// Whether a part matches the ETag and the checksums that the client lists for it.
+/// Whether a part matches the ETag and the checksums that the client lists for it. A checksum that the part does not
+/// have is a mismatch, as on S3.
 fn matches_listed(part: &Object, listed: &mut CompletedPart) -> bool {
     let is_tagged = listed.e_tag.as_ref().is_none_or(|etag| etag.value() == part.info.etag);
-    // Only checksums by an algorithm of the part are compared.
-    let known = &part.info.checksums;
-    let mut sent = sent_checksums!(listed);
-    sent.retain_known(known);
-    is_tagged && sent.verify(known.clone()).is_ok()
+    is_tagged && sent_checksums!(listed).verify(part.info.checksums.clone()).is_ok()
 }
 
 pub(super) fn abort(store: &Store, input: &AbortMultipartUploadInput) -> S3Result<()> {

@@ -2,6 +2,7 @@
 
 mod failures;
 mod pages;
+mod tokens;
 
 use crate::auth::signer::Signer;
 use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, gateway, get, request};

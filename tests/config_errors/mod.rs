@@ -1,6 +1,7 @@
 //! Invalid configurations: all errors at once, each with its key and source, and exit code 78. Configurations with
 //! contradicting settings: a warning each, and exit code 0.
 
+mod messages;
 mod platforms;
 mod value_formats;
 mod warnings;

@@ -131,3 +131,27 @@ async fn a_full_object_checksum_is_computed_for_a_completion_without_one() {
     assert_eq!(head.checksum_crc64_nvme(), Some(expected.as_str()));
     assert_eq!(head.checksum_type(), Some(&ChecksumType::FullObject));
 }
+
+/// E1: a completion that lists a checksum that the part does not have is refused with `InvalidPart`, as on S3
+#[tokio::test]
+async fn a_listed_checksum_that_the_part_does_not_have_is_refused() {
+    let (origin, _directory) = origin();
+    let client = direct(&origin);
+    let begun = client.create_multipart_upload().bucket("real").key("o").send().await.unwrap();
+    let id = begun.upload_id().unwrap();
+    let part = client.upload_part().bucket("real").key("o").upload_id(id).part_number(1);
+    let part = part.checksum_sha256(sha256(b"bytes")).body(b"bytes".to_vec().into()).send().await.unwrap();
+    let listed = || CompletedPart::builder().part_number(1).e_tag(part.e_tag().unwrap());
+    let complete = |listed: CompletedPart| {
+        let complete = client.complete_multipart_upload().bucket("real").key("o").upload_id(id);
+        complete.multipart_upload(CompletedMultipartUpload::builder().parts(listed).build()).send()
+    };
+    // The digest is right, but the part was uploaded without it.
+    let sha1 = checksums(b"bytes")[3].1.clone();
+    for refused in [listed().checksum_sha1(sha1), listed().checksum_sha256(sha256(b"other"))] {
+        let refused = complete(refused.build()).await.unwrap_err();
+        assert_eq!(refused.code(), Some("InvalidPart"));
+        assert_eq!(refused.raw_response().unwrap().status().as_u16(), 400);
+    }
+    complete(listed().checksum_sha256(sha256(b"bytes")).build()).await.unwrap();
+}

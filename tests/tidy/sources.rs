@@ -122,19 +122,22 @@ impl Source {
     }
 }
 
-/// Takes an item's lines: attributes, then either one line that ends with `;` or a block.
+/// Takes an item's lines: attributes, then one line that ends with `;` or `}`, or lines up to the closing bracket below
+/// the item's first character. A block ends with `}`, a list in a `use` or a constant with `};`, `];` or `);`.
 fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) {
-    let mut end = None;
+    let (mut item_indent, mut is_in_attribute) = (None, false);
     for (_, line) in lines {
-        match &end {
-            Some(end) if line == end => return,
-            Some(_) => {}
-            None if line.trim_start().starts_with("#[") => {}
-            None if line.trim_end().ends_with([';', '}']) => return,
-            None => {
-                let indent = line.len() - line.trim_start().len();
-                end = Some(format!("{}}}", &line[..indent]));
+        let text = line.trim();
+        match item_indent {
+            Some(indent) if line.len() - line.trim_start().len() == indent => {
+                if text == "}" || text.starts_with(['}', ']', ')', '>']) && text.ends_with(';') {
+                    return;
+                }
             }
+            Some(_) => {}
+            None if is_in_attribute || text.starts_with("#[") => is_in_attribute = !text.ends_with(']'),
+            None if text.ends_with([';', '}']) => return,
+            None => item_indent = Some(line.len() - line.trim_start().len()),
         }
     }
 }
@@ -152,6 +155,20 @@ fn tests_and_comments_are_not_product_lines() {
     let source = Source::sample("src/x.rs", text);
     let code: Vec<_> = source.code().into_iter().filter(|(_, line)| !line.is_empty()).collect();
     assert_eq!(code, [(2, "use a;"), (11, "d(\"http://e\"); ")]);
+    // The item ends at its own bracket, whatever the next item is.
+    for item in [
+        "use x::{\n    a,\n    b,\n};",
+        "#[expect(\n    x,\n    reason = \"y\"\n)]\nuse x::a;",
+        "const A: [u8; 2] = [\n    1,\n    2,\n];",
+        "type A = B<\n    C,\n>;",
+        "fn a(\n    b: C,\n) -> D\nwhere\n    E: F,\n{\n    g();\n}",
+        "    fn a() {\n        b();\n    }",
+    ] {
+        let text = format!("#[cfg(test)]\n{item}\nfn product() {{\n}}\n");
+        let source = Source::sample("src/x.rs", &text);
+        let code: Vec<_> = source.code().into_iter().map(|(_, line)| line).collect();
+        assert_eq!(code, ["fn product() {", "}"], "{item}");
+    }
     let files =
         test_modules("src/a/mod.rs", "#[cfg(test)]\n#[path = \"z_tests.rs\"]\nmod tests;\nmod other;\n");
     assert_eq!(files, ["src/a/z_tests.rs", "src/a/tests/mod.rs"]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_config::PolicyConfig;
+use zeroize::Zeroize as _;
 
 use crate::types::KeyId;
 
@@ -72,7 +73,8 @@ impl SigningKeyId {
     }
 }
 
-/// The derived key for signatures of one client key, date and region. It is a secret.
+/// The derived key for signatures of one client key, date and region. It is a secret: its memory is overwritten when it
+/// is dropped (C5).
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey([u8; 32]);
 
@@ -83,8 +85,14 @@ impl SigningKey {
     }
 
     /// The key's bytes, only for verifying signatures.
-    pub fn bytes(&self) -> [u8; 32] {
-        self.0
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Drop for SigningKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -97,6 +105,12 @@ impl fmt::Debug for SigningKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// C5
+    #[test]
+    fn keys_are_overwritten() {
+        assert!(std::mem::needs_drop::<SigningKey>());
+    }
 
     /// C4
     #[test]

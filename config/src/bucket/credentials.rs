@@ -160,7 +160,7 @@ fn check_pair(section: &mut Section<'_>) {
         _ => None,
     };
     if let Some((missing, present)) = missing {
-        let message = format!("is required: {} is set", section.full_key(present));
+        let message = format!("is required together with {}", section.full_key(present));
         section.refuse(missing, message, Some("set both, or neither to send unsigned requests".to_owned()));
     }
 }
@@ -169,7 +169,8 @@ fn check_container(keys: &ContainerKeys, section: &mut Section<'_>) {
     let ContainerKeys { url, .. } = keys;
     match url {
         None if section.is_set("authorization_token_file") && !section.is_set("url") => {
-            let message = format!("is required: {} is set", section.full_key("authorization_token_file"));
+            let message =
+                format!("is required together with {}", section.full_key("authorization_token_file"));
             section.refuse("url", message, None);
         }
         Some(url) if url.scheme == Scheme::Http && !is_local(&url.host) => {

@@ -212,12 +212,12 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\" }",
-        "s3.secret_access_key: is required: buckets.b.s3.access_key_id is set (not set); set both, or neither to send \
+        "s3.secret_access_key: is required together with buckets.b.s3.access_key_id (not set); set both, or neither to send \
          unsigned requests",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], session_token = \"t\" }",
-        "s3.access_key_id: is required: buckets.b.s3.session_token is set (not set); set both, or neither to send \
+        "s3.access_key_id: is required together with buckets.b.s3.session_token (not set); set both, or neither to send \
          unsigned requests",
     ),
     (

@@ -38,6 +38,9 @@ fn secrets_of(example: &str) -> Vec<&str> {
     words.filter(|word| word.starts_with("TIDEGATE_")).collect()
 }
 
+/// The number of examples in the documents that configure a bucket.
+const EXAMPLES: usize = 5;
+
 /// G6, G12: the examples with buckets in the documents are valid and cause no warning
 #[test]
 fn the_examples_of_the_documents_are_valid() {
@@ -55,7 +58,7 @@ fn the_examples_of_the_documents_are_valid() {
         })
         .collect();
     std::fs::remove_file(&path).unwrap();
-    assert!(loaded.len() >= 4, "{}", loaded.len());
+    assert_eq!(loaded.len(), EXAMPLES, "examples that configure a bucket");
     for loaded in loaded {
         let warnings: Vec<_> = loaded.unwrap().warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings, [""; 0]);

@@ -46,12 +46,14 @@ fn closed(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketCo
     if !bucket.auth.iter().all(has_no_keys) {
         return;
     }
+    let mut section = root.within(&["buckets", name]);
     // sigv2 is only listed together with sigv4, and needs the same keys
     let methods: Vec<_> = bucket.auth.iter().filter(|method| **method != AuthMethod::Sigv2).collect();
     let (why, hint) = match methods[..] {
         [] => {
             let hint = format!(
-                "set buckets.{name}.auth to [\"sigv4\"] for client keys, or to [\"anonymous\"] for all clients"
+                "set {} to [\"sigv4\"] for client keys, or to [\"anonymous\"] for all clients",
+                section.full_key("auth")
             );
             ("is empty", hint)
         }
@@ -69,7 +71,7 @@ fn closed(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketCo
         ),
     };
     let message = format!("{why}: the bucket refuses every request");
-    root.within(&["buckets", name]).warn("auth", message, hint);
+    section.warn("auth", message, hint);
 }
 
 fn open(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {

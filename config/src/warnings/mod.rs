@@ -8,9 +8,11 @@
 
 mod access;
 mod capacity;
+mod endpoints;
 mod limits;
 mod output;
 mod patterns;
+mod regions;
 
 use std::path::PathBuf;
 
@@ -23,9 +25,11 @@ use crate::schema::{Section, Walk};
 pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
     access::find(root, config);
     capacity::find(root, config);
+    endpoints::find(root, config);
     limits::find(root, config);
     output::find(root, config);
     patterns::find(root, config);
+    regions::find(root, config);
 }
 
 /// A warning about a configuration file that others can read and that holds a secret, or that others can write.

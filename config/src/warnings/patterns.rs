@@ -3,9 +3,9 @@
 //! An exact name has precedence over every glob, and `*` is a catch-all: neither is a mistake. Of two other globs the one with more
 //! literal characters has precedence, and of equal ones the first by the name of the bucket (`src/router.rs`). Few users expect that.
 
-use crate::Config;
 use crate::bucket::Pattern;
 use crate::schema::Section;
+use crate::{Config, key_name};
 
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     let mut globs: Vec<(&str, &Pattern)> =
@@ -25,8 +25,9 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
         } else {
             "its name is first in alphabetical order"
         };
+        let winner = key_name(&["buckets", winner]);
         let message = format!(
-            "\"{}\" and \"{}\" of buckets.{winner} match the same names, which go to buckets.{winner}: {why}{more}",
+            "\"{}\" and \"{}\" of {winner} match the same names, which go to {winner}: {why}{more}",
             pattern.as_str(),
             other.as_str()
         );

@@ -14,6 +14,7 @@ use tidegate_config::{Access, Config, JwtConfig, Sources};
 use super::key::{KeySet, VerificationKey};
 use super::token::Token;
 use super::{JwtRejection, TokenLocations, claims, jwks};
+use crate::test_headers::headers;
 
 pub(super) const SECRET: &[u8] = b"a secret that has thirty-two characters";
 const PAYLOAD: &str =
@@ -287,14 +288,6 @@ fn claims_become_a_policy() {
     assert!(none.buckets.is_empty() && none.methods.is_empty(), "an empty list of prefixes allows no key");
     assert!(policy(json!({ "b": [] })).buckets.is_empty());
     assert!(policy(json!({ "m": [] })).methods.is_empty());
-}
-
-fn headers(all: &[(HeaderName, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in all {
-        headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
-    }
-    headers
 }
 
 /// A3: header, query, cookie, in this order; at most one token in each location

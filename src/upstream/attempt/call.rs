@@ -147,16 +147,26 @@ fn may_retry(
     last: &AttemptResult,
     record: &Record,
 ) -> bool {
-    let signs_again = outbound.signature_retry_offset(last.skew.as_ref()).is_some();
-    let is_refused = last.feedback.is_credential_error() || signs_again;
+    let is_resigned = outbound.signature_retry_offset(last.skew.as_ref()).is_some();
+    let is_refused = last.feedback.is_credential_error() || is_resigned;
     let is_unsent = matches!(&last.result, Err(rejection) if rejection.is_unsent());
     // A signature that was refused for its time had no effect, whatever the method.
-    let replays = if signs_again { outbound.has_body() } else { outbound.is_replayable() };
+    let replays = match is_resigned {
+        true => outbound.has_body(),
+        false => outbound.is_replayable() || (is_unsent && may_try_other_endpoint(bucket, outbound, record)),
+    };
     (last.classified.classification.is_transient || is_refused)
         && replays
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && may_resend(outbound, is_refused || is_unsent, bucket)
         && !resources.is_critical()
+}
+
+/// Whether a preflight that was not sent may be tried at another endpoint, once. A preflight reaches a store at most
+/// once, and its failures do not eject an endpoint, so a refused connection would fail each preflight that is assigned
+/// to this endpoint.
+fn may_try_other_endpoint(bucket: &Bucket, outbound: &UpstreamRequest, record: &Record) -> bool {
+    outbound.request.is_preflight() && record.attempts == 1 && bucket.config.upstream.endpoints.len() > 1
 }
 
 /// Acquires a retry ticket of the bucket and computes the pause before the attempt.
@@ -253,7 +263,7 @@ async fn attempt(
         }
     };
     let method = outbound.request.head().method;
-    let (kind, region) = (bucket.config.kind, &bucket.config.upstream.region);
+    let (kind, region) = (bucket.config.kind, &bucket.signing_region);
     let call_info = CallInfo { kind, method, signed_offset, region, deadline: limits.deadline.total };
     check_head(response, call_info, context.socket()).await
 }

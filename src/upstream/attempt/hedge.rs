@@ -106,8 +106,7 @@ pub(crate) async fn race(
         };
     context.arm_hedge_timer(hedge_at);
     let method = outbound.request.head().method.clone();
-    let (kind, region, deadline) =
-        (bucket.config.kind, &bucket.config.upstream.region, limits.deadline.total);
+    let (kind, region, deadline) = (bucket.config.kind, &bucket.signing_region, limits.deadline.total);
     let call_info = CallInfo { kind, method: &method, signed_offset, region, deadline };
     let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, call_info)).fuse());
 

@@ -18,6 +18,7 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::clock_measurement::DatedResponse;
 use crate::upstream::attempt::credential_feedback;
 use crate::upstream::body::upload_progress::UploadProgress;
+use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::tls::is_host_mismatch;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::exchange::internal_request::shortage_of;
@@ -28,6 +29,8 @@ use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew, StoreClock};
 
 /// The error code for a signature with the wrong region (S3 API reference, "Error responses").
 const WRONG_REGION: &str = "AuthorizationHeaderMalformed";
+/// The error code of an endpoint that does not serve the bucket's region.
+const WRONG_LOCATION: &str = "IllegalLocationConstraintException";
 /// Longest region in an error message, in characters.
 const REGION_CHARS_MAX: usize = 64;
 
@@ -39,7 +42,7 @@ pub(crate) struct CallInfo<'a> {
     /// The clock offset of the gateway's signature. None if the request was not signed.
     pub(crate) signed_offset: Option<ClockOffset>,
     /// The region in the gateway's signature.
-    pub(crate) region: &'a str,
+    pub(crate) region: &'a SigningRegion,
     /// The end of the total timeout.
     pub(crate) deadline: Instant,
 }
@@ -63,7 +66,7 @@ pub(crate) struct InspectedResponse {
     pub(crate) code: Option<String>,
     is_head: bool,
     signed_offset: Option<ClockOffset>,
-    /// The region that a 400 to HEAD names, if it is not that of the signature. Such a response has no document.
+    /// The region in the head of a 400 or a redirect, if it is not that of the signature.
     head_region: Option<String>,
     /// The socket of its connection.
     pub(crate) socket: Option<Rc<SocketBuffers>>,
@@ -87,9 +90,22 @@ impl InspectedResponse {
         let region = match &self.document {
             Some(document) if self.code.as_deref() == Some(WRONG_REGION) => document.element("Region")?,
             Some(_) => return None,
-            None => self.head_region.clone()?,
+            // The response to HEAD has no document.
+            None => self.head_region.clone().filter(|_| self.is_head)?,
         };
-        Some(region.chars().take(REGION_CHARS_MAX).collect())
+        Some(shortened(&region))
+    }
+
+    /// Logs that the store requires another region, if this response to a signed request shows it.
+    fn log_region(&self, signed: &SigningRegion) {
+        if self.signed_offset.is_none() {
+            return;
+        }
+        let is_region_error = is_redirect(&self.response) || self.code.as_deref() == Some(WRONG_LOCATION);
+        let in_head = self.head_region.as_deref().filter(|_| is_region_error).map(shortened);
+        if let Some(region) = self.expected_region().or(in_head) {
+            signed.log_mismatch(&region, clock::now());
+        }
     }
 
     /// Reports to the clock of the endpoint whether the store accepted the time of the signature.
@@ -136,10 +152,10 @@ pub(crate) async fn check_head(
 ) -> Result<InspectedResponse, UpstreamRejection> {
     // S3 redirects to another of its endpoints or regions. A client that followed would bypass the gateway. A gateway
     // that followed would let the upstream choose the target of its requests (H4). Redirects of an API are forwarded.
-    if call_info.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
-        return Err(UpstreamRejection::Redirect(response.status()));
-    }
     let inspected = inspect_head(response, call_info, socket).await;
+    if call_info.kind == Kind::S3 && is_redirect(&inspected.response) {
+        return Err(UpstreamRejection::Redirect(inspected.response.status()));
+    }
     match inspected.expected_region() {
         Some(region) => Err(UpstreamRejection::WrongRegion(region)),
         None => Ok(inspected),
@@ -158,14 +174,30 @@ pub(crate) async fn inspect_head(
     };
     let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
     let (is_head, signed_offset) = (call_info.method == Method::HEAD, call_info.signed_offset);
-    let head_region = if is_head { region_of_bad_request(&response, call_info.region) } else { None };
-    InspectedResponse { response, document, code, is_head, signed_offset, head_region, socket }
+    let head_region = region_of_refusal(&response, call_info.region.as_str());
+    let inspected =
+        InspectedResponse { response, document, code, is_head, signed_offset, head_region, socket };
+    if call_info.kind == Kind::S3 {
+        inspected.log_region(call_info.region);
+    }
+    inspected
 }
 
-/// The region in the head of a 400, if it is not `signed`.
-fn region_of_bad_request(response: &ClientResponse, signed: &str) -> Option<String> {
-    let named = response.headers().get(BUCKET_REGION).filter(|_| response.status().as_u16() == 400)?;
+fn is_redirect(response: &ClientResponse) -> bool {
+    matches!(response.status().as_u16(), 300..=303 | 305..=399)
+}
+
+/// The region in the head of a 400 or a redirect, if it is not `signed`.
+fn region_of_refusal(response: &ClientResponse, signed: &str) -> Option<String> {
+    if response.status().as_u16() != 400 && !is_redirect(response) {
+        return None;
+    }
+    let named = response.headers().get(BUCKET_REGION)?;
     named.to_str().ok().filter(|named| *named != signed).map(str::to_owned)
+}
+
+fn shortened(region: &str) -> String {
+    region.chars().take(REGION_CHARS_MAX).collect()
 }
 
 fn classify_send_error(error: &SendRequestError) -> UpstreamRejection {

@@ -95,8 +95,8 @@ impl UpstreamClient {
     }
 
     /// Whether a request of this client key is signed for the upstream.
-    pub(crate) fn signs(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
-        self.signs_as_client(key) || source.signs()
+    pub(crate) fn is_signed(&self, key: Option<KeyId>, source: &CredentialSource) -> bool {
+        self.signs_as_client(key) || source.is_signing()
     }
 
     /// The signer for a request of this client key now. None if the request is not signed.

@@ -4,6 +4,7 @@ pub(crate) mod call_resources;
 pub(crate) mod client;
 pub(crate) mod failure_attribution;
 pub(crate) mod region;
+pub(crate) mod region_mismatch;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{AcceptedAuth, BucketAuth};
 use crate::telemetry::metrics::BucketMetrics;
+use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::CredentialSource;
@@ -41,6 +43,7 @@ pub(crate) struct Bucket {
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
     pub(crate) late_calls: LateCalls,
+    pub(crate) signing_region: SigningRegion,
     /// Permits for preflights at its store.
     pub(crate) preflight_permits: Arc<Semaphore>,
 }

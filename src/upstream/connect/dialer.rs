@@ -1,6 +1,6 @@
 //! Connects to the endpoints of a bucket: the addresses of a name in turn, then TLS if the endpoint has it.
 //!
-//! Only configured endpoints are dialled, whatever a request contains. An address that does not respond must leave
+//! The dialer connects to configured endpoints only, whatever a request contains. An address that does not respond must leave
 //! time for the next, so each address but the last has an equal share of the connect timeout.
 //!
 //! Design: `docs/design/connections.md`.
@@ -101,7 +101,12 @@ impl Dialer {
 
     /// Connects to the endpoint with this host and port. The TLS server name is that of the endpoint, after
     /// `tls_bucket` if that is not empty.
-    pub(crate) async fn dial(&self, host: &str, port: u16, tls_bucket: &str) -> io::Result<UpstreamStream> {
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        tls_bucket: &str,
+    ) -> io::Result<UpstreamStream> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let Some(SocketTarget { host: name, tls }) = self.targets.get(&(host.to_owned(), port)) else {
             return Err(unknown_endpoint(host, port));
@@ -152,7 +157,7 @@ impl Dialer {
         let mut shortage = None;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for (index, address) in addresses.iter().enumerate() {
-            let attempt = self.connect(*address);
+            let attempt = self.connect_address(*address);
             let connected = if index + 1 == addresses.len() {
                 attempt.await
             } else {
@@ -169,7 +174,7 @@ impl Dialer {
         Err(shortage.map_or(last, io::Error::from))
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+    async fn connect_address(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         if let Some(bytes) = self.receive_buffer {
@@ -208,7 +213,7 @@ mod tests {
             let mut upstream = UpstreamConfig::default();
             upstream.connection_pool.receive_buffer = bytes;
             let dialer = Dialer::new([&Endpoint::loopback(port)], &upstream, &DnsConfig::default()).unwrap();
-            let UpstreamStream::Plain(stream) = dialer.dial("127.0.0.1", port, "").await.unwrap() else {
+            let UpstreamStream::Plain(stream) = dialer.connect("127.0.0.1", port, "").await.unwrap() else {
                 panic!("no TLS")
             };
             assert!(stream.nodelay().unwrap());

@@ -112,7 +112,7 @@ impl CredentialSource {
     }
 
     /// Whether requests are signed.
-    pub(crate) fn signs(&self) -> bool {
+    pub(crate) fn is_signing(&self) -> bool {
         !matches!(self, Self::Unsigned | Self::Injected(_))
     }
 

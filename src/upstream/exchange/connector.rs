@@ -54,8 +54,8 @@ impl ConnectorSettings {
             let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
             async move {
                 let ConnectionKey { tls_bucket, .. } = ConnectionKey::of(info.request());
-                let dialled = dialer.dial(info.hostname(), info.port(), tls_bucket).await;
-                let stream = dialled.map_err(ConnectError::Io)?;
+                let connected = dialer.connect(info.hostname(), info.port(), tls_bucket).await;
+                let stream = connected.map_err(ConnectError::Io)?;
                 Ok(Connected::new(
                     info.request().clone(),
                     UpstreamConnection::new(stream, open, dialer.buffer_retention()),

@@ -100,7 +100,7 @@ async fn send_once(
         kind: bucket.config.kind,
         method: &Method::GET,
         signed_offset: is_signed.then_some(offset),
-        region: &bucket.config.upstream.region,
+        region: &bucket.signing_region,
         deadline: clock::now() + bucket.config.upstream.timeout,
     };
     let response = request.send().await?;

@@ -104,12 +104,7 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        map.insert(name, HeaderValue::from_static(value));
-        map
-    }
+    use crate::test_headers::headers;
 
     /// R4
     #[test]
@@ -118,7 +113,7 @@ mod tests {
         let max = Duration::from_secs(600);
         let retry_after = |value| {
             let UpstreamRetryAfter { wait, anomaly } =
-                UpstreamRetryAfter::parse(&headers(RETRY_AFTER, value), now, max);
+                UpstreamRetryAfter::parse(&headers(&[(RETRY_AFTER, value)]), now, max);
             (wait.map(|wait| wait.as_secs()), anomaly)
         };
         assert_eq!(retry_after("3"), (Some(3), None));
@@ -168,8 +163,8 @@ mod tests {
             (ENVOY_ATTEMPTS, "1", "2"),
             (ENVOY_ATTEMPTS, "-1", "7"),
         ] {
-            assert!(!is_client_retry(&headers(name.clone(), first)), "{name}: {first}");
-            assert!(is_client_retry(&headers(name.clone(), again)), "{name}: {again}");
+            assert!(!is_client_retry(&headers(&[(&name, first)])), "{name}: {first}");
+            assert!(is_client_retry(&headers(&[(&name, again)])), "{name}: {again}");
         }
         let [first, again] = google.map(|value| HeaderMap::from_iter([(GOOGLE_CLIENT, value)]));
         assert_eq!((is_client_retry(&first), is_client_retry(&again)), (false, true));

@@ -50,7 +50,7 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
 
 /// E1, O4: early refusals have the format of every error, and are logged and counted
 #[tokio::test]
-async fn the_edges_refusals_are_s3_errors() {
+async fn early_refusals_are_s3_errors() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = get(gateway.address(), "/b/../k").await;
