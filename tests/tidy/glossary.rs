@@ -15,7 +15,7 @@ use super::sources::{Source, all, without_comment};
 const OLD_NAMES: [(&str, &str, &str); 57] = [
     ("src/", "passage", "write_bypass"),
     ("src/", "besides", "common_headers"),
-    ("src/", "Sharing", "CorsHeaders"),
+    ("src/", "Sharing", "cors_headers"),
     ("src/", "Awaited", "PendingForm"),
     ("src/", "Told", "FormReply"),
     ("src/", "Unproxied", "ProxyHeaderError"),
