@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::Logger;
-use tidegate_actors::{Actors, BucketId, MonitorHandle};
+use tidegate_actors::{Actors, MonitorHandle};
 use tidegate_config::Config;
 use tokio::sync::watch;
 
@@ -67,7 +67,8 @@ pub(crate) struct Shared {
     pub(crate) actors: Actors,
     pub(crate) metrics: RequestMetrics,
     pub(crate) registry: Registry,
-    pub(crate) connections: Vec<ConnectionCounts>,
+    /// The open connections to upstreams, by bucket.
+    pub(crate) upstream_connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
     pub(crate) log_stats: Arc<LogStats>,
     /// The values that the log redacts.
@@ -82,8 +83,8 @@ pub(crate) struct Shared {
     /// The memory for finished responses that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
     /// The data listener's connections.
-    pub(crate) clients: Arc<IdleConnections>,
-    pub(crate) idle_relief: IdleCloser,
+    pub(crate) client_connections: Arc<IdleConnections>,
+    pub(crate) idle_closer: IdleCloser,
     pub(crate) shortages: ShortageMetrics,
     pub(crate) accepting: AcceptMetrics,
     /// The budget for enlarged socket buffers.
@@ -95,11 +96,6 @@ impl Shared {
     /// Whether the gateway drains or stops.
     pub(crate) fn is_draining(&self) -> bool {
         *self.drain.borrow() != DrainPhase::Serving
-    }
-
-    /// What the authorization of a request to this bucket reads: the keys, and whether a bucket name routes to the bucket.
-    pub(crate) fn authorization(&self, id: BucketId) -> (&Keyring, impl Fn(&str) -> bool) {
-        (&self.keyring, move |name: &str| self.router.routes_to(name, id))
     }
 
     /// The reason of a request that ends without its complete response, if nothing else is known: the client has
@@ -128,9 +124,10 @@ fn wait_receivers(shared: &Shared) -> WaitReceivers {
 /// The state of one worker thread.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
-    clients: Vec<UpstreamClient>,
+    /// The clients of upstreams, by bucket.
+    upstream_clients: Vec<UpstreamClient>,
     /// The connections of the listener that this thread serves.
-    pub(crate) connections: Arc<IdleConnections>,
+    pub(crate) client_connections: Arc<IdleConnections>,
     signing_keys: SigningKeyCache,
     token_cache: TokenCache,
     /// The responses and uploads of this thread that wait for their clients.
@@ -140,23 +137,37 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, connections: Arc<IdleConnections>) -> Rc<Self> {
-        let clients = shared
+    pub(crate) fn new(shared: Arc<Shared>, client_connections: Arc<IdleConnections>) -> Rc<Self> {
+        let upstream_clients = shared
             .router
             .buckets()
             .iter()
-            .zip(&shared.connections)
+            .zip(&shared.upstream_connections)
             .map(|(bucket, counts)| UpstreamClient::new(bucket, &shared.keyring, counts))
             .collect();
         let send_watch = SendWatch::new(&shared.config.server, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
-        Rc::new(Self { shared, clients, connections, signing_keys, token_cache, send_watch, transfers })
+        Rc::new(Self {
+            shared,
+            upstream_clients,
+            client_connections,
+            signing_keys,
+            token_cache,
+            send_watch,
+            transfers,
+        })
     }
 
     /// Closes this thread's idle connections to upstreams; returns their number.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
-        let buckets = self.shared.router.buckets().iter().zip(&self.shared.connections).zip(&self.clients);
+        let buckets = self
+            .shared
+            .router
+            .buckets()
+            .iter()
+            .zip(&self.shared.upstream_connections)
+            .zip(&self.upstream_clients);
         let with_idle = buckets.filter(|((bucket, counts), _)| counts.open() > bucket.pool.in_flight());
         with_idle.map(|(_, client)| client.close_idle()).sum()
     }
@@ -180,11 +191,11 @@ impl Worker {
     /// What upstream calls use.
     pub(crate) fn call_resources(&self) -> CallResources<'_> {
         let monitor = &self.shared.actors.monitor;
-        CallResources { clients: &self.clients, transfers: &self.transfers, monitor }
+        CallResources { clients: &self.upstream_clients, transfers: &self.transfers, monitor }
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {
-        &self.clients[bucket.id.index()]
+        &self.upstream_clients[bucket.id.index()]
     }
 }
 
@@ -232,7 +243,7 @@ impl RequestHost for Worker {
     }
 
     fn connections(&self) -> &[ConnectionCounts] {
-        &self.shared.connections
+        &self.shared.upstream_connections
     }
 
     fn unfinished_reason(&self) -> &'static str {

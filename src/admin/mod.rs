@@ -55,7 +55,7 @@ async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
     shared.shortages.observe();
     shared.metrics.observe_send_buffer(shared.send_buffer.get());
     shared.buffer_metrics.observe_reserved(shared.buffer_budget.reserved_bytes());
-    for (bucket, connections) in shared.router.buckets().iter().zip(&shared.connections) {
+    for (bucket, connections) in shared.router.buckets().iter().zip(&shared.upstream_connections) {
         let size = bucket.config.upstream.connection_pool.size.get();
         bucket.metrics.observe_connections(size, connections.open(), bucket.pool.in_flight());
     }

@@ -38,7 +38,7 @@ enum ListenerKind {
 
 impl DescriptorAdmission {
     pub(crate) fn data(limit: ConnectionLimit, budget: Arc<DescriptorBudget>, shared: &Arc<Shared>) -> Self {
-        let connections = Arc::clone(&shared.clients);
+        let connections = Arc::clone(&shared.client_connections);
         Self { limit, budget, connections, kind: ListenerKind::Data(Arc::clone(shared)) }
     }
 
@@ -56,7 +56,7 @@ impl DescriptorAdmission {
         let count = over + max / BATCH_SHARE;
         let closing = self.connections.close_oldest(count, IDLE_MIN, clock::now());
         if let ListenerKind::Data(shared) = &self.kind {
-            shared.idle_relief.count_closed_for_new(closing.newly_closing);
+            shared.idle_closer.count_closed_for_new(closing.newly_closing);
         }
         closing.all >= over && self.wait_until_below(max + OVERSHOOT_MIN + max / OVERSHOOT_SHARE)
     }

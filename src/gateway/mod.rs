@@ -131,7 +131,7 @@ impl Gateway {
         let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
         let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;
         let shared = Arc::new(Shared {
-            connections: buckets.iter().map(|_| Default::default()).collect(),
+            upstream_connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
             keyring: Keyring::new(&config),
             regions: Regions::new(&config),
@@ -149,8 +149,8 @@ impl Gateway {
             send_buffer: ReservedBytes::default(),
             buffer_budget: BufferBudget::new(config.server.buffer_budget),
             buffer_metrics,
-            clients: IdleConnections::new(clock::now()),
-            idle_relief: IdleCloser::register(&registry)?,
+            client_connections: IdleConnections::new(clock::now()),
+            idle_closer: IdleCloser::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,
             registry,
             config,
@@ -230,7 +230,7 @@ impl DataThread {
         let Self { index, launches, shared } = self;
         threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
             launches.into_iter().for_each(Launch::start);
-            let connections = Arc::clone(&shared.clients);
+            let connections = Arc::clone(&shared.client_connections);
             let worker = Worker::new(shared, connections);
             pressure::start(&worker);
             service(worker)

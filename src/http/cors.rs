@@ -76,11 +76,12 @@ pub(crate) fn preflight_response(
     Ok(response)
 }
 
-/// The CORS headers of the response to one request.
-pub(crate) type CorsHeaders = Vec<(HeaderName, HeaderValue)>;
-
 /// Builds the CORS headers of a response by the rules for the request's origin; none for an origin that is not allowed.
-pub(crate) fn headers_for(rules: &CorsConfig, method: &Method, headers: &HeaderMap) -> CorsHeaders {
+pub(crate) fn headers_for(
+    rules: &CorsConfig,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Vec<(HeaderName, HeaderValue)> {
     let is_preflight = method == Method::OPTIONS;
     let method = if is_preflight {
         single_value(headers, &ACCESS_CONTROL_REQUEST_METHOD)
@@ -103,7 +104,7 @@ pub(crate) fn headers_for(rules: &CorsConfig, method: &Method, headers: &HeaderM
 }
 
 /// Adds CORS headers and `Vary: Origin` to a response.
-pub(crate) fn apply(fields: CorsHeaders, headers: &mut HeaderMap) {
+pub(crate) fn apply(fields: Vec<(HeaderName, HeaderValue)>, headers: &mut HeaderMap) {
     vary_by_origin(headers);
     for (name, value) in fields {
         headers.insert(name, value);

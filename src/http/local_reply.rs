@@ -4,9 +4,10 @@
 //! response of an upstream. The status of a rejection comes from `error/`.
 
 use actix_web::HttpResponse;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use tidegate_actors::Allowed;
 
-use crate::http::cors::{self, CorsHeaders};
+use crate::http::cors;
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
 use crate::http::rate_limit_headers;
@@ -48,7 +49,7 @@ pub(super) fn local_reply(
 
 /// The headers that local replies and upstream responses have in common.
 pub(super) struct CommonHeaders<'w> {
-    cors: Option<CorsHeaders>,
+    cors: Option<Vec<(HeaderName, HeaderValue)>>,
     allowed: Allowed,
     region_header: RegionHeader,
     /// The region of the bucket, as all responses name it.

@@ -57,7 +57,7 @@ impl ClientConnection<TcpStream> {
     /// Accepts a connection: the connection and the address of its client. `None` if the connection is refused.
     pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
-        let mut slot = worker.connections.register(clock::now());
+        let mut slot = worker.client_connections.register(clock::now());
         let peer = stream.peer_addr().ok();
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
@@ -97,7 +97,7 @@ impl ClientConnection<TcpStream> {
     /// already.
     pub(crate) fn without_proxy(stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
-        let slot = worker.connections.register(clock::now());
+        let slot = worker.client_connections.register(clock::now());
         let peer = stream.peer_addr().ok();
         Some((Self { stream, slot, source: AddressSource::Peer }, peer))
     }

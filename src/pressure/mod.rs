@@ -35,8 +35,8 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
 
 fn close_idle(worker: &Worker, view: &MonitorView) {
     let shared = &worker.shared;
-    if shared.idle_relief.close_idle(view, &shared.config.monitor, &shared.clients, &shared.log) {
-        shared.idle_relief.count_closed_upstreams(worker.close_idle_upstreams());
+    if shared.idle_closer.close_idle(view, &shared.config.monitor, &shared.client_connections, &shared.log) {
+        shared.idle_closer.count_closed_upstreams(worker.close_idle_upstreams());
     }
 }
 

@@ -17,7 +17,7 @@ use super::sources::{Source, all, without_comment};
 const OLD_WORDS: [(&str, &str, &str); 111] = [
     ("src/", "passage", "write_bypass"),
     ("src/", "besides", "common_headers"),
-    ("src/", "sharing", "CorsHeaders"),
+    ("src/", "sharing", "cors_headers"),
     ("src/", "told", "FormReply"),
     ("src/", "unproxied", "ProxyHeaderError"),
     ("src/", "farewell", "goaway_linger"),

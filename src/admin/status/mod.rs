@@ -33,7 +33,7 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     document.insert("causes".to_owned(), json!(causes));
     document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
-    let clients = shared.clients.count();
+    let clients = shared.client_connections.count();
     document.insert("clients".to_owned(), json!({ "open": clients.open, "idle": clients.idle }));
     document.insert(
         "buckets".to_owned(),
@@ -141,7 +141,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
             "adaptive": pool.limit.as_ref().map(|limit| adaptive_limit(limit, now)),
             "queued": pool.queued,
             "max_queued": pool.queued_max,
-            "connections": shared.connections[bucket.id.index()].open(),
+            "connections": shared.upstream_connections[bucket.id.index()].open(),
             "amplification": round(pool.amplification),
             "endpoints": endpoints,
             "credentials": pool.credentials.iter().map(|view| credential(view, now)).collect::<Vec<_>>(),

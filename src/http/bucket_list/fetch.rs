@@ -16,8 +16,8 @@ use bytes::BytesMut;
 use tidegate_actors::OperationClass;
 
 use crate::auth::{self, Caller};
-use crate::http::admission::acquire_grant;
 use crate::http::error::GatewayError;
+use crate::http::grant::acquire_grant;
 use crate::s3::bucket_list::{ListedBucket, parse};
 use crate::s3::request::{BodyLength, Head};
 use crate::upstream::bucket::Bucket;
@@ -144,7 +144,7 @@ async fn fetch_page(
     let server = &worker.shared.config.server;
     let request = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
     let response = upstream::call(worker.call_resources(), section, request, grant, record).await?;
-    let status = response.response.status();
+    let status = response.status();
     let is_success = status.is_success();
     let code = response.error_code();
     let limits = CollectLimits {
