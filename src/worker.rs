@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::Logger;
-use tidegate_actors::{Actors, BucketId, MonitorHandle};
+use tidegate_actors::{Actors, MonitorHandle};
 use tidegate_config::Config;
 use tokio::sync::watch;
 
@@ -95,11 +95,6 @@ impl Shared {
     /// Whether the gateway drains or stops.
     pub(crate) fn is_draining(&self) -> bool {
         *self.drain.borrow() != DrainPhase::Serving
-    }
-
-    /// What the authorization of a request to this bucket reads: the keys, and whether a bucket name routes to the bucket.
-    pub(crate) fn authorization(&self, id: BucketId) -> (&Keyring, impl Fn(&str) -> bool) {
-        (&self.keyring, move |name: &str| self.router.routes_to(name, id))
     }
 
     /// The reason of a request that ends without its complete response, if nothing else is known: the client has

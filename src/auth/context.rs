@@ -34,3 +34,13 @@ pub(crate) struct BucketAuth<'a> {
     pub(crate) config: &'a BucketConfig,
     pub(crate) accepted_auth: &'a AcceptedAuth,
 }
+
+/// The bucket of a request, as authorization reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct NamedBucket<'a> {
+    pub(crate) auth: BucketAuth<'a>,
+    /// The client's name of the bucket.
+    pub(crate) name: &'a str,
+    /// Whether a client's name of a bucket routes to the same section.
+    pub(crate) routes_here: &'a dyn Fn(&str) -> bool,
+}

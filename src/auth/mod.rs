@@ -41,7 +41,7 @@ use jwt::JwtRejection;
 use presented_auth::{PresentedAuth, RepeatedHeader};
 use regions::AcceptedRegions;
 
-pub(crate) use context::{AuthContext, BucketAuth};
+pub(crate) use context::{AuthContext, BucketAuth, NamedBucket};
 pub(crate) use form::{authenticate_form, check_form_possible};
 pub(crate) use form_rejection::FormAuthRejection;
 pub(crate) use keyring::Keyring;
@@ -321,19 +321,17 @@ fn missing_auth(bucket: BucketAuth<'_>) -> AuthRejection {
     }
 }
 
-/// Checks that the caller may do the operation in the bucket `name`. A copy also needs read access to its source. `routes_here` is whether
-/// a bucket name routes to this section.
+/// Checks that the caller may do the operation in the bucket. A copy also needs read access to its source.
 pub(crate) fn authorize(
     caller: &Caller,
-    (bucket, name): (BucketAuth<'_>, &str),
+    NamedBucket { auth: BucketAuth { config, accepted_auth }, name, routes_here }: NamedBucket<'_>,
     head: Head<'_>,
     operation: &Operation<'_>,
-    (keyring, routes_here): (&Keyring, impl Fn(&str) -> bool),
+    keyring: &Keyring,
 ) -> Result<(), AuthRejection> {
-    let config = bucket.config;
     let query = head.uri.query().unwrap_or_default();
     if caller.is_sigv2 {
-        sigv2_auth::check_coverage(operation, head, &bucket.accepted_auth.strip_query(query))?;
+        sigv2_auth::check_coverage(operation, head, &accepted_auth.strip_query(query))?;
     }
     let may = |name: &str, operation: &Operation<'_>| match caller.policy(keyring) {
         Some(policy) => policy::allows(policy, name, operation),

@@ -2,39 +2,74 @@
 //!
 //! A request is charged to the key or subject that it authenticates as. A failed authentication is charged to the
 //! client's address. An address with too many failures is refused before its credentials are verified, so guessing
-//! keys costs the gateway nothing. This module does not authorize; `auth` does.
+//! keys costs the gateway nothing. This module does not authorize; `authorization.rs` does.
 
 use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
 
-use crate::auth::{Caller, authenticate, authenticate_bucket_list};
+use crate::auth::{Caller, authenticate, authenticate_bucket_list, authenticate_form};
 use crate::http::error::GatewayError;
+use crate::s3::form::fields::FormFields;
 use crate::s3::request::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
 
-/// Authenticates a request. An address over its limit of failures is refused, a failure is charged to the address
-/// (L8), a success to the key that signed it or the subject of its token (L1). Without a bucket, the request is for
-/// the list of buckets.
-pub(super) async fn authenticate_and_charge(
-    worker: &Worker,
-    bucket: Option<&Bucket>,
-    class: OperationClass,
-    head: Head<'_>,
-    record: &mut Record,
-) -> Result<Caller, GatewayError> {
-    let accepted_auth = bucket.map_or(worker.shared.router.accepted_auth(), |bucket| &bucket.accepted_auth);
-    if accepted_auth.has_presented_auth(head) {
-        may_authenticate(worker, bucket, record)?;
-    }
-    let authenticated = match bucket {
-        Some(bucket) => authenticate(head, bucket.auth(), worker.auth_context()).await,
-        None => authenticate_bucket_list(head, accepted_auth, worker.auth_context()).await,
-    };
-    charge(worker, bucket, class, authenticated.map_err(GatewayError::from), record).await
+/// Where a request has its client's authentication.
+#[derive(Clone, Copy)]
+pub(super) enum AuthLocation<'a> {
+    /// In the head of a request to a bucket.
+    Head(&'a Bucket, Head<'a>),
+    /// In the fields of a form. The lockout was checked before they were read.
+    Fields(&'a Bucket, &'a FormFields),
+    /// Nowhere: a preflight to a bucket has none.
+    Absent(&'a Bucket),
+    /// In the head of a request for the list of buckets.
+    BucketList(Head<'a>),
 }
 
-pub(super) fn may_authenticate(
+impl<'a> AuthLocation<'a> {
+    fn bucket(self) -> Option<&'a Bucket> {
+        match self {
+            Self::Head(bucket, _) | Self::Fields(bucket, _) | Self::Absent(bucket) => Some(bucket),
+            Self::BucketList(_) => None,
+        }
+    }
+}
+
+/// Authenticates a request. An address over its limit of failures is refused, a failure is charged to the address
+/// (L8), a success to the key that signed it or the subject of its token (L1).
+pub(super) async fn authenticate_and_charge(
+    worker: &Worker,
+    location: AuthLocation<'_>,
+    class: OperationClass,
+    record: &mut Record,
+) -> Result<Caller, GatewayError> {
+    let (bucket, context) = (location.bucket(), worker.auth_context());
+    let authenticated = match location {
+        AuthLocation::Head(bucket, head) => {
+            if bucket.accepted_auth.has_presented_auth(head) {
+                check_lockout(worker, Some(bucket), record)?;
+            }
+            authenticate(head, bucket.auth(), context).await.map_err(GatewayError::from)
+        }
+        // Rare paths are boxed, so that the state of an ordinary request stays small.
+        AuthLocation::Fields(bucket, fields) => {
+            Box::pin(authenticate_form(fields, bucket.auth(), context)).await.map_err(GatewayError::from)
+        }
+        AuthLocation::Absent(_) => Ok(Caller::ANONYMOUS),
+        AuthLocation::BucketList(head) => {
+            let accepted_auth = worker.shared.router.accepted_auth();
+            if accepted_auth.has_presented_auth(head) {
+                check_lockout(worker, None, record)?;
+            }
+            Box::pin(authenticate_bucket_list(head, accepted_auth, context)).await.map_err(GatewayError::from)
+        }
+    };
+    charge(worker, bucket, class, authenticated, record).await
+}
+
+/// Refuses an address over its limit of failed authentications.
+pub(super) fn check_lockout(
     worker: &Worker,
     bucket: Option<&Bucket>,
     record: &mut Record,
@@ -48,7 +83,7 @@ pub(super) fn may_authenticate(
 }
 
 /// Charges the key or subject of an authenticated client, or the address of one that failed.
-pub(super) async fn charge(
+async fn charge(
     worker: &Worker,
     bucket: Option<&Bucket>,
     class: OperationClass,

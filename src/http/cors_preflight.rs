@@ -13,24 +13,21 @@
 //! the store has too keeps its parameters except the signature. The response is no evidence about a credential and
 //! does not count for the circuit or the endpoint, because anybody can send preflights. A preflight is sent once.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_actors::{InFlightSlot, OperationClass};
+use actix_web::HttpResponse;
+use tidegate_actors::InFlightSlot;
 use tidegate_config::{BucketConfig, Kind};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::auth::{self, AuthRejection, Caller};
-use crate::http::admission::{self, Admitted, UpstreamCall};
-use crate::http::authentication;
+use crate::auth::{self, AuthRejection};
 use crate::http::cors::{self, CorsRejection};
 use crate::http::error::GatewayError;
 use crate::http::request_validation::RequestRejection;
-use crate::s3::request::{BodyLength, Head};
-use crate::upstream;
+use crate::http::route::BucketRequest;
+use crate::s3::request::Head;
 use crate::upstream::PresignedQuery;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
 
@@ -60,40 +57,34 @@ fn presigned_query(worker: &Worker, bucket: &Bucket, head: Head<'_>) -> Presigne
     }
 }
 
-/// Steps 5 and 6 of an OPTIONS request.
-pub(super) async fn admit(
-    worker: &Rc<Worker>,
-    bucket: &Bucket,
-    (head, length): (Head<'_>, BodyLength),
-    (slot, deadline): (InFlightSlot, Deadline),
+/// Who answers a preflight.
+pub(super) enum Preflight {
+    /// The gateway, by the bucket's rules.
+    Local(HttpResponse),
+    /// The store.
+    Forward(PresignedQuery),
+}
+
+/// Step 5 of an OPTIONS request: refuses it, answers it by the bucket's rules, or acquires a permit to forward it. A
+/// local reply holds the slot until its end.
+pub(super) fn accept(
+    worker: &Worker,
+    request: &BucketRequest<'_>,
+    slot: &mut Option<InFlightSlot>,
     record: &mut Record,
-) -> Result<Admitted, GatewayError> {
+) -> Result<Preflight, GatewayError> {
+    let BucketRequest { bucket, head, length, .. } = request;
     if let Some(rules) = &bucket.config.cors {
-        record.slot = Some(slot);
-        return Ok(Admitted::Local(cors::preflight_response(rules, head.headers)?));
+        record.slot = slot.take();
+        return Ok(Preflight::Local(cors::preflight_response(rules, head.headers)?));
     }
     if bucket.config.kind != Kind::S3 {
         return Err(RequestRejection::Method.into());
     }
-    cors::check_preflight(head.headers, length)?;
+    cors::check_preflight(head.headers, *length)?;
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed.into());
     }
     record.preflight = Some(acquire_permit(bucket)?);
-    let class = OperationClass::Read;
-    let anonymous = Ok(Caller::ANONYMOUS);
-    let caller = authentication::charge(worker, Some(bucket), class, anonymous, record).await?;
-    let is_replayable = upstream::is_replayable(head.method, length);
-    let grant = admission::acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
-    let call = UpstreamCall {
-        bucket: bucket.id,
-        length,
-        caller,
-        declared_body: None,
-        needs_screening: false,
-        preflight: Some(presigned_query(worker, bucket, head)),
-        slot,
-        grant,
-    };
-    Ok(Admitted::Call(Box::new(call)))
+    Ok(Preflight::Forward(presigned_query(worker, bucket, *head)))
 }

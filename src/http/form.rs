@@ -1,29 +1,30 @@
-//! An upload by POST form, from its head to its reply.
+//! An upload by POST form: reads its fields, and translates it to the upload that it describes.
 //!
-//! The credentials of a form are in its body. So after the fields have arrived this module runs steps 5 and 6 of
-//! `proxy.rs`, in their order, for the upload that the form describes. A form holds no permit of a bucket's gate
-//! while its fields arrive, nor while a file of up to 64 KiB arrives.
+//! A form passes the steps of `proxy.rs` like any request. Its authentication and the headers of the upload are in its
+//! body, so step 5 reads the fields first (`receive`), authorizes the upload (`into_upload`) and reads the file last
+//! (`read_file`). A form holds no permit of a bucket's gate while its fields arrive, nor while a file of up to 64 KiB
+//! arrives.
 //!
 //! A form acquires its in-flight slot only after its signature is verified (V10). It is refused by its head if that
 //! suffices: no form can succeed in the bucket, the circuit is open, the level is exhausted, or a limit is used up.
 //! Forms that are being read have a separate bound, `concurrency.max_pending_forms`, and their fields a separate
 //! timeout.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::dev::Payload;
-use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse};
-use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
+use tidegate_actors::{ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::{Kind, LimitsConfig};
 
-use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, check_form_possible};
-use crate::http::admission::{self, UpstreamCall};
+use crate::auth::{Caller, Operation, check_form_lifetime, check_form_possible};
 use crate::http::authentication;
 use crate::http::error::{GatewayError, form_reply};
-use crate::http::request_validation;
+use crate::http::route::BucketRequest;
+use crate::http::{injection, request_validation};
 use crate::s3::addressing;
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
@@ -34,7 +35,6 @@ use crate::s3::request::{BodyLength, Head};
 use crate::s3::upload::declared_body::DeclaredBody;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::header_names::REQUEST_ID;
 use crate::upstream::record::Record;
 use crate::upstream::{self, FormUpload, UpstreamRejection};
@@ -43,22 +43,35 @@ use crate::worker::Worker;
 /// Connections without an address count as one client.
 const NO_ADDRESS: ClientId = ClientId::Address(IpKey::V4(0));
 
-/// A form before its body is read.
-pub(super) struct PendingForm {
-    pub(super) bucket: BucketId,
-    deadline: Deadline,
-    /// Its ticket for `concurrency.max_pending_forms`.
-    pending: ClientTicket,
-    delimiter: Delimiter,
-    bytes: u64,
+/// A form that was read up to its file.
+pub(super) struct ReceivedForm {
+    pub(super) fields: FormFields,
+    file: UnreadFile,
 }
 
-/// A form after its upload was admitted.
+/// The file of a form, before it is read.
+struct UnreadFile {
+    source: BodySource,
+    delimiter: Delimiter,
+    /// The bytes from the beginning of the file to the end of the form.
+    bytes: Option<u64>,
+    /// The form's ticket for `concurrency.max_pending_forms`.
+    pending: ClientTicket,
+}
+
+/// The upload that a form describes, before the file is read.
+pub(super) struct PendingUpload {
+    upload: Box<FormUpload>,
+    policy: Option<PostPolicy>,
+    reply: Box<FormReply>,
+    file: UnreadFile,
+}
+
+/// An upload by form that may be sent to the store.
 pub(super) struct AcceptedForm {
     pub(super) upload: Box<FormUpload>,
-    pub(super) call: Box<UpstreamCall>,
     pub(super) body: BodySource,
-    pub(super) reply: FormReply,
+    pub(super) reply: Box<FormReply>,
 }
 
 /// The reply to a form after the store has accepted its upload.
@@ -69,133 +82,121 @@ pub(super) struct FormReply {
     location: String,
 }
 
-/// Whether a request without credentials in its head is a form. `rest` is the path after the bucket's name.
-pub(super) fn is_form(head: Head<'_>, bucket: &Bucket, rest: &str) -> bool {
-    let is_kind = |value: &HeaderValue| {
-        let value = value.as_bytes();
-        value.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"))
-    };
-    bucket.config.kind == Kind::S3
-        && *head.method == Method::POST
-        && matches!(rest, "" | "/")
-        && head.uri.query().unwrap_or_default().is_empty()
-        && head.headers.get(CONTENT_TYPE).is_some_and(is_kind)
-        && !bucket.accepted_auth.has_presented_auth(head)
-}
-
-impl PendingForm {
-    /// Reads the boundary and the length from a form's head.
-    fn read_head(head: Head<'_>, length: BodyLength) -> Result<(Delimiter, u64), FormRejection> {
-        let mut kinds = head.headers.get_all(CONTENT_TYPE);
-        let kind = kinds.next().and_then(|kind| kind.to_str().ok()).filter(|_| kinds.next().is_none());
-        let delimiter = kind.and_then(Delimiter::from_content_type);
-        let delimiter = delimiter.ok_or(FormRejection::Malformed("its content-type has no boundary"))?;
-        let bytes = length.bytes().ok_or(FormRejection::MissingLength)?;
-        Ok((delimiter, bytes))
-    }
-}
-
-/// Steps 5 and 6 by the form's head: every refusal that the head allows comes before the body is read.
-pub(super) async fn admit(
-    worker: &Rc<Worker>,
-    bucket: &Bucket,
-    (head, length): (Head<'_>, BodyLength),
-    deadline: Deadline,
-    record: &mut Record,
-) -> Result<PendingForm, GatewayError> {
-    let actors = &worker.shared.actors;
-    check_form_possible(bucket.auth(), &worker.shared.keyring)?;
-    bucket.breaker.check(bucket.breaker.circuit(OperationClass::Write), clock::now())?;
-    let (delimiter, bytes) = PendingForm::read_head(head, length)?;
-    authentication::may_authenticate(worker, Some(bucket), record)?;
-    let client = record.client_id().unwrap_or(NO_ADDRESS);
-    let pending = actors.monitor.acquire_form_ticket(client).await?;
-    Ok(PendingForm { bucket: bucket.id, deadline, pending, delimiter, bytes })
-}
-
-/// Reads a form up to its file, and admits the upload that it describes.
+/// Refuses a form by its head if that suffices, else reads it up to its file.
 pub(super) async fn receive(
-    worker: &Rc<Worker>,
-    request: &HttpRequest,
+    worker: &Worker,
+    request: &BucketRequest<'_>,
     payload: &mut Payload,
     record: &mut Record,
-    pending_form: PendingForm,
-) -> Result<AcceptedForm, GatewayError> {
-    let shared = &worker.shared;
-    let PendingForm { bucket, deadline, pending, delimiter, bytes } = pending_form;
-    let bucket = shared.router.bucket(bucket);
+) -> Result<Box<ReceivedForm>, GatewayError> {
+    let bucket = request.bucket;
+    check_form_possible(bucket.auth(), &worker.shared.keyring)?;
+    bucket.breaker.check(bucket.breaker.circuit(OperationClass::Write), clock::now())?;
+    let (delimiter, bytes) = parse_head(request.head, request.length)?;
+    authentication::check_lockout(worker, Some(bucket), record)?;
+    let client = record.client_id().unwrap_or(NO_ADDRESS);
+    let pending = worker.shared.actors.monitor.acquire_form_ticket(client).await?;
+
     let mut source =
         BodySource::from_payload(payload, Some(bytes), bucket, Rc::clone(&record.upload_progress));
-    let FilePart { fields, file_name, offset: file_offset, first_bytes } =
+    let FilePart { fields, file_name, offset, first_bytes } =
         read_fields(&mut source, delimiter.clone(), fields_timeout(worker, bucket)).await?;
     source.unread(first_bytes);
     let fields = FormFields::from_parts(fields, &file_name)?;
     // Fields after the file are not read. Without this check the reply to a form with its file first would be about
     // its signature.
-    let key = fields.key()?;
+    fields.key()?;
+    let file = UnreadFile { source, delimiter, bytes: bytes.checked_sub(offset), pending };
+    Ok(Box::new(ReceivedForm { fields, file }))
+}
 
-    // 5 auth: signature, key's limit, the form's policy, the key's policy
-    let authenticated =
-        authenticate_form(&fields, bucket.auth(), worker.auth_context()).await.map_err(GatewayError::from);
-    let caller =
-        authentication::charge(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
-    let form = Head::from(request.head());
-    let named = addressing::resolve(form.uri, form.headers, &shared.config.server.base_domains);
-    let policy = fields.get("policy").map(PostPolicy::parse).transpose()?;
-    if let Some(policy) = &policy {
-        let now = clock::wall();
-        policy.check(&fields, &named.bucket, now)?;
-        check_form_lifetime(&caller, policy.remaining_validity(now), bucket.config.sigv2_max_lifetime)?;
+/// Reads the boundary and the length from a form's head.
+fn parse_head(head: Head<'_>, length: BodyLength) -> Result<(Delimiter, u64), FormRejection> {
+    let mut kinds = head.headers.get_all(CONTENT_TYPE);
+    let kind = kinds.next().and_then(|kind| kind.to_str().ok()).filter(|_| kinds.next().is_none());
+    let delimiter = kind.and_then(Delimiter::from_content_type);
+    let delimiter = delimiter.ok_or(FormRejection::Malformed("its content-type has no boundary"))?;
+    let bytes = length.bytes().ok_or(FormRejection::MissingLength)?;
+    Ok((delimiter, bytes))
+}
+
+impl ReceivedForm {
+    /// Translates the form to its upload, which must obey the form's policy and the limits of a request. `form` is the
+    /// form's own request.
+    pub(super) fn into_upload(
+        self,
+        worker: &Worker,
+        form: &BucketRequest<'_>,
+        caller: &Caller,
+        record: &Record,
+    ) -> Result<Box<PendingUpload>, GatewayError> {
+        let Self { fields, file } = self;
+        let (server, bucket) = (&worker.shared.config.server, form.bucket);
+        let key = fields.key()?;
+        let policy = fields.get("policy").map(PostPolicy::parse).transpose()?;
+        if let Some(policy) = &policy {
+            let now = clock::wall();
+            policy.check(&fields, &form.name, now)?;
+            check_form_lifetime(caller, policy.remaining_validity(now), bucket.config.sigv2_max_lifetime)?;
+        }
+        let named = addressing::resolve(form.head.uri, form.head.headers, &server.base_domains);
+        let upload = FormUpload::new(form.head, &named, key, fields.headers()?)
+            .ok_or(UpstreamRejection::InvalidTarget)?;
+        let Head { uri, headers, .. } = upload.head();
+        check_headers(headers, &server.limits)?;
+        request_validation::validate_target(uri, bucket.config.max_uri_length)?;
+        injection::check_and_log(&worker.shared.log, bucket, uri, record)?;
+        let (scheme, host) =
+            (upstream::client_scheme(server), addressing::request_host(form.head.uri, form.head.headers));
+        let reply = FormReply {
+            done: SuccessAction::from_fields(&fields),
+            bucket: named.bucket.into_owned(),
+            key: key.to_owned(),
+            location: format!("{scheme}://{host}{}", uri.path()),
+        };
+        Ok(Box::new(PendingUpload { upload: Box::new(upload), policy, reply: Box::new(reply), file }))
     }
-    let upload =
-        FormUpload::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::InvalidTarget)?;
-    let head = upload.head();
-    check_headers(head.headers, &shared.config.server.limits)?;
-    request_validation::validate_target(head.uri, bucket.config.max_uri_length)?;
-    admission::check_injection(worker, bucket, head.uri, record)?;
-    let rest = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains).key;
-    let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
-    authorize(&caller, (bucket.auth(), &named.bucket), head, &operation, shared.authorization(bucket.id))?;
+}
 
-    // 3 monitor: the slot, after the signature is verified
-    let slot = shared.actors.monitor.acquire_slot()?;
-    drop(pending);
-    record.set_body_occupancy(None);
-
-    let rest = bytes
-        .checked_sub(file_offset)
-        .ok_or(FormRejection::Malformed("it is longer than its content-length"))?;
-    let (body, length, file) = read_file(source, delimiter, rest, (bucket, record)).await?;
-    if let Some(policy) = &policy {
-        policy.check_length(file.as_ref().map_or(length, FileDecoder::remaining))?;
+impl PendingUpload {
+    /// The upload as a request to the form's bucket.
+    pub(super) fn request<'a>(&'a self, worker: &Worker, form: &BucketRequest<'a>) -> BucketRequest<'a> {
+        let head = self.upload.head();
+        let rest = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains).key;
+        let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
+        let BucketRequest { kind, bucket, ref name, length, .. } = *form;
+        BucketRequest {
+            kind,
+            bucket,
+            name: name.clone(),
+            head,
+            length,
+            bytes: None,
+            query: Cow::Borrowed(""),
+            operation,
+        }
     }
-    let declared = DeclaredBody::for_form_file(head, file).map_err(UpstreamRejection::InvalidUpload)?;
 
-    // 6 breaker's published state, pool
-    let grant =
-        admission::acquire_grant(worker, bucket, (operation.class(), false), deadline, record).await?;
-    let scheme = upstream::client_scheme(&shared.config.server);
-    let location =
-        format!("{scheme}://{}{}", addressing::request_host(form.uri, form.headers), head.uri.path());
-    let reply = FormReply {
-        done: SuccessAction::from_fields(&fields),
-        bucket: named.bucket.into_owned(),
-        key: key.to_owned(),
-        location,
-    };
-    let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
-    let declared_body = Some(declared);
-    let call = UpstreamCall {
-        bucket: bucket.id,
-        length,
-        caller,
-        declared_body,
-        needs_screening: false,
-        preflight: None,
-        slot,
-        grant,
-    };
-    Ok(AcceptedForm { upload: Box::new(upload), call: Box::new(call), body, reply })
+    /// Reads a small file whole, and computes the length of any other. The upload has its slot, so the form is no
+    /// longer pending.
+    pub(super) async fn read_file(
+        self: Box<Self>,
+        bucket: &Bucket,
+        record: &Record,
+    ) -> Result<(Box<AcceptedForm>, BodyLength, DeclaredBody), GatewayError> {
+        let Self { upload, policy, reply, file: UnreadFile { source, delimiter, bytes, pending } } = *self;
+        drop(pending);
+        record.set_body_occupancy(None);
+        let bytes = bytes.ok_or(FormRejection::Malformed("it is longer than its content-length"))?;
+        let (body, length, file) = read_file(source, delimiter, bytes, (bucket, record)).await?;
+        if let Some(policy) = &policy {
+            policy.check_length(file.as_ref().map_or(length, FileDecoder::remaining))?;
+        }
+        let declared =
+            DeclaredBody::for_form_file(upload.head(), file).map_err(UpstreamRejection::InvalidUpload)?;
+        let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
+        Ok((Box::new(AcceptedForm { upload, body, reply }), length, declared))
+    }
 }
 
 /// Fields become the headers of the upload, so they have the same bounds as the headers of a request.

@@ -12,11 +12,14 @@
 
 use actix_web::http::Uri;
 use memchr::{memchr, memchr3, memmem};
+use slog::{Logger, warn};
 use tidegate_config::InjectionPatterns;
 
 use crate::http::request_validation::RequestRejection;
 use crate::s3::path_segments::{Segment, find_decoding, segments};
 use crate::s3::percent::percent_decode;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
 
 /// A pattern that was found in a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +57,7 @@ pub(crate) fn check(uri: &Uri) -> Result<(), RequestRejection> {
 }
 
 /// Checks the other patterns by the bucket's mode: `block` returns an error, `log` returns the finding.
-pub(crate) fn check_bucket(
-    uri: &Uri,
-    mode: InjectionPatterns,
-) -> Result<Option<InjectionFinding>, RequestRejection> {
+fn check_bucket(uri: &Uri, mode: InjectionPatterns) -> Result<Option<InjectionFinding>, RequestRejection> {
     let found = || {
         find_in_path(uri.path().as_bytes())
             .or_else(|| find_decoding(uri.path_and_query()?.as_str().as_bytes(), DECODINGS, &find_pattern))
@@ -69,6 +69,20 @@ pub(crate) fn check_bucket(
             found().map_or(Ok(None), |found| Err(RequestRejection::Suspicious(found)))
         }
     }
+}
+
+/// Checks a target by the mode of its bucket. In mode `log` a finding is logged and the request goes on.
+pub(crate) fn check_and_log(
+    log: &Logger,
+    bucket: &Bucket,
+    uri: &Uri,
+    record: &Record,
+) -> Result<(), RequestRejection> {
+    if let Some(finding) = check_bucket(uri, bucket.config.injection_patterns)? {
+        warn!(log, "suspicious request forwarded"; "id" => record.id.to_str().unwrap_or_default(),
+            "bucket" => &bucket.name, "holds" => finding.what);
+    }
+    Ok(())
 }
 
 /// A quick check: most paths have no escapes at all.

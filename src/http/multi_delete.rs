@@ -19,7 +19,7 @@ use crate::worker::{Shared, Worker};
 /// The result of the check of a list of objects.
 pub(super) enum DeleteCheck {
     /// The list is sent to the store. If it was reduced, errors are appended to the response.
-    Forward(Option<DeniedErrors>),
+    Forward(Option<Box<DeniedErrors>>),
     /// The policy allows no object of it.
     Reply(HttpResponse),
 }
@@ -32,13 +32,14 @@ pub(super) fn check(
     record: &mut Record,
 ) -> Result<DeleteCheck, GatewayError> {
     let Shared { keyring, log, .. } = &*worker.shared;
-    match check_delete_keys(caller, request.request.head(), request.body.buffered(), keyring)? {
+    match check_delete_keys(caller, request.head(), request.body.buffered(), keyring)? {
         CheckedDeleteList::Allowed => Ok(DeleteCheck::Forward(None)),
         CheckedDeleteList::Reduced { document, errors, counts: (denied, listed) } => {
             record.detail = Some(format!("the policy denies {denied} of {listed} objects to delete"));
             request.replace_body(document);
             let appender = ErrorAppender::new(errors);
-            Ok(DeleteCheck::Forward(Some(DeniedErrors { appender, log: log.clone(), id: record.id.clone() })))
+            let denied = DeniedErrors { appender, log: log.clone(), id: record.id.clone() };
+            Ok(DeleteCheck::Forward(Some(Box::new(denied))))
         }
         CheckedDeleteList::Denied(errors) => {
             let reason = "policy_denied";

@@ -1,10 +1,10 @@
 //! The path of a request through the gateway.
 //!
-//! The steps in their order: 1 validate, 2 route, 3 monitor, 4 limiter, local replies, 5 authentication, 6 published state
-//! of the breaker and pool, 7 breaker ticket, 8 upstream, 9 response, 10 record. `ARCHITECTURE.md` has the table of them,
-//! with the files and the statuses of the refusals. Steps 1 to 6 are in `admission.rs`. A form continues in `form.rs`,
-//! which acquires the slot of step 3 after the signature is verified, and a preflight in `cors_preflight.rs`. The
-//! response to GetBucketLocation is the gateway's document.
+//! `serve` has the steps in their order: 1 validate, 2 route, 3 monitor, 4 limiter, local replies, 5 authentication,
+//! 6 published state of the breaker and pool, 7 breaker ticket, 8 upstream, 9 response, 10 record. `ARCHITECTURE.md`
+//! has the table of them, with the files and the statuses of the refusals. Every request passes them: `Route` and
+//! `RequestKind` (`route.rs`) decide what a step does for the list of buckets, a form or a preflight. `Expect:
+//! 100-continue` has no path of its own: the connection's loop sends the 100 when a step first reads the body.
 //!
 //! Cheap and global checks come first; scarce resources are acquired last, as tickets that `Drop` releases on every
 //! path. Local replies (refusals of step 1, the list of buckets, preflights by the bucket's rules, 404 for an unknown
@@ -18,24 +18,31 @@ use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
+use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
 
-use crate::auth;
+use crate::auth::{self, Caller};
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::{AddressSource, ClientAddress};
-use crate::http::admission::{Admitted, UpstreamCall, admit};
+use crate::http::authentication::{self, AuthLocation};
+use crate::http::authorization::authorize;
+use crate::http::cors_preflight::{self, Preflight};
 use crate::http::error::{GatewayError, location_reply};
-use crate::http::form::{self, AcceptedForm, FormReply};
+use crate::http::form::{self, AcceptedForm};
 use crate::http::local_reply::{CommonHeaders, local_reply, reject};
 use crate::http::multi_delete::{self, DeleteCheck};
 #[cfg(feature = "bench")]
 use crate::http::raw;
-use crate::http::request_validation::RequestRejection;
-use crate::http::{probes, request_id};
+use crate::http::request_validation::{self, RequestRejection};
+use crate::http::route::{self, RequestKind, Route};
+use crate::http::{admission, bucket_list, injection, probes, request_id};
 use crate::s3::late_error;
 use crate::s3::request::{BodyLength, Head};
+use crate::s3::upload::declared_body::DeclaredBody;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::record::{Record, RequestInfo};
-use crate::upstream::{self, BodyPlan, ProxiedRequest, ProxyBody, ResponseForward};
+use crate::upstream::{
+    self, BodyPlan, PresignedQuery, ProxiedRequest, ProxyBody, ResponseForward, UpstreamGrant,
+};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -57,8 +64,8 @@ pub(crate) async fn proxy(
         return reject(&worker, &RequestRejection::ProxyHeader.into(), record);
     }
     let mut payload = payload.into_inner();
-    let handling = handle(&worker, request, &mut payload, &mut record);
-    let handled = AssertUnwindSafe(handling).catch_unwind().await;
+    let serving = serve(&worker, request, &mut payload, &mut record);
+    let handled = AssertUnwindSafe(serving).catch_unwind().await;
     match handled {
         Ok(Ok(Handled::Upstream(forward))) => {
             let common_headers = CommonHeaders::of(&worker, &mut record);
@@ -99,114 +106,201 @@ enum Handled {
     Local(HttpResponse),
 }
 
-/// An admitted request with its body.
-struct AdmittedRequest {
-    request: ProxiedRequest,
-    call: Box<UpstreamCall>,
-    source: BodySource,
-    /// The reply to a form after the store has accepted its upload.
-    form_reply: Option<FormReply>,
+/// The result of steps 1 to 6.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, and a box would be an allocation per request"
+)]
+enum Admitted {
+    /// A call of a bucket's upstream.
+    Call(UpstreamCall),
+    /// A local reply: the list of buckets, or the reply to a preflight.
+    Local(HttpResponse),
 }
 
-/// Admits a request, takes its body, and forwards it.
-async fn handle(
+/// A call of a bucket's upstream, with its slot and permit.
+struct UpstreamCall {
+    bucket: BucketId,
+    kind: CallKind,
+    length: BodyLength,
+    caller: Caller,
+    /// The body that the head declares.
+    declared: Option<DeclaredBody>,
+    /// Whether the body lists keys that must be checked against the caller's policy.
+    needs_delete_key_check: bool,
+    slot: InFlightSlot,
+    grant: UpstreamGrant,
+}
+
+/// What is sent to the upstream.
+enum CallKind {
+    /// The client's request.
+    Ordinary,
+    /// The client's preflight.
+    Preflight(PresignedQuery),
+    /// The upload of a form.
+    Form(Box<AcceptedForm>),
+}
+
+/// The path of a request from its head to its response.
+async fn serve(
     worker: &Rc<Worker>,
     request: HttpRequest,
     payload: &mut Payload,
     record: &mut Record,
 ) -> Result<Handled, GatewayError> {
     // 1 to 6
-    let admitted = admit(worker, Head::from(request.head()), record).await?;
-    let admitted = match admitted {
-        Admitted::Local(response) => return Ok(Handled::Local(response)),
-        Admitted::Call(call) => {
-            if call.length != BodyLength::Empty {
-                record.set_body_occupancy(call.grant.permit.as_ref().map(|_| call.bucket));
-            }
-            let bucket = worker.shared.router.bucket(call.bucket);
-            let source = BodySource::from_payload(
-                payload,
-                call.length.bytes(),
-                bucket,
-                Rc::clone(&record.upload_progress),
-            );
-            let request = match call.preflight {
-                Some(query) => ProxiedRequest::Preflight(request, query),
-                None => ProxiedRequest::Client(request),
-            };
-            AdmittedRequest { request, call, source, form_reply: None }
-        }
-        Admitted::Form(pending) => {
-            let accepted = Box::pin(form::receive(worker, &request, payload, record, *pending)).await?;
-            record.set_body_occupancy(accepted.call.grant.permit.as_ref().map(|_| accepted.call.bucket));
-            let AcceptedForm { upload, call, body, reply } = accepted;
-            let request = ProxiedRequest::Form(upload);
-            AdmittedRequest { request, call, source: body, form_reply: Some(reply) }
-        }
+    let mut call = match admit(worker, Head::from(request.head()), payload, record).await? {
+        Admitted::Call(call) => call,
+        Admitted::Local(reply) => return Ok(Handled::Local(reply)),
     };
-    forward(worker, admitted, record).await
-}
+    let (bucket, server) = (worker.shared.router.bucket(call.bucket), &worker.shared.config.server);
 
-/// Steps 7 and 8: calls the upstream, and chooses between its response and a local reply.
-async fn forward(
-    worker: &Rc<Worker>,
-    AdmittedRequest { request, call, source, form_reply }: AdmittedRequest,
-    record: &mut Record,
-) -> Result<Handled, GatewayError> {
-    let UpstreamCall {
-        bucket,
-        length,
-        mut caller,
-        declared_body,
-        needs_screening,
-        preflight: _,
-        slot,
-        grant,
-    } = *call;
-    let bucket = worker.shared.router.bucket(bucket);
-    let may_have_late_error = late_error::is_possible(request.head());
-    let server = &worker.shared.config.server;
-    let renaming = upstream::rename_plan(request.head(), bucket, server);
-    let buffered_max = if needs_screening { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
-    let is_signed = worker.client(bucket).signs(caller.key(), &bucket.credentials);
-    let key = caller.key();
-    let plan = BodyPlan {
-        source,
-        length,
-        declared: declared_body,
-        seed: caller.take_signature_chain(),
-        buffered_max,
-        is_signed,
+    // the body
+    let mut form_reply = None;
+    let (request, form_body) = match call.kind {
+        CallKind::Ordinary => (ProxiedRequest::Client(request), None),
+        CallKind::Preflight(query) => (ProxiedRequest::Preflight(request, query), None),
+        CallKind::Form(form) => {
+            let AcceptedForm { upload, body, reply } = *form;
+            form_reply = Some(reply);
+            (ProxiedRequest::Form(upload), Some(body))
+        }
     };
-    let mut upstream_request = upstream::prepare(request, plan, (bucket, key), server, record).await?;
+    let progress = &record.upload_progress;
+    let plan = BodyPlan {
+        source: form_body.unwrap_or_else(|| {
+            BodySource::from_payload(payload, call.length.bytes(), bucket, Rc::clone(progress))
+        }),
+        length: call.length,
+        declared: call.declared,
+        seed: call.caller.take_signature_chain(),
+        buffered_max: if call.needs_delete_key_check { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX },
+        is_signed: worker.client(bucket).signs(call.caller.key(), &bucket.credentials),
+    };
+    let may_have_late_error = late_error::is_possible(request.head());
+    let renaming = upstream::rename_plan(request.head(), bucket, server).map(Box::new);
+    let mut outbound = upstream::prepare(request, plan, (bucket, call.caller.key()), server, record).await?;
     let mut denied_errors = None;
-    if needs_screening {
-        match multi_delete::check(worker, &caller, &mut upstream_request, record)? {
+    if call.needs_delete_key_check {
+        match multi_delete::check(worker, &call.caller, &mut outbound, record)? {
             DeleteCheck::Forward(denied) => denied_errors = denied,
             DeleteCheck::Reply(reply) => return Ok(Handled::Local(reply)),
         }
     }
+
+    // 7 breaker ticket, 8 upstream
     worker.shared.chaos.panic_if_armed();
-    let response = upstream::call(worker.call_resources(), bucket, upstream_request, grant, record).await?;
+    let response = upstream::call(worker.call_resources(), bucket, outbound, call.grant, record).await?;
     record.set_response_occupancy(bucket.id);
+    let status = response.status();
     if denied_errors.is_some() {
-        multi_delete::check_response(response.response.status(), response.response.headers())?;
+        multi_delete::check_response(status, response.headers())?;
     }
-    if let Some(reply) = form_reply.filter(|_| response.response.status().is_success()) {
+
+    // 9 response: of the upstream, or of the gateway after an upload by form and for GetBucketLocation
+    let form_reply = form_reply.filter(|_| status.is_success());
+    if form_reply.is_some() || record.region.replaces_body(status) {
         let headers = Box::pin(upstream::discard_body(bucket, response)).await;
-        return Ok(Handled::Local(reply.to_response(&headers, &record.id)));
-    }
-    if record.region.replaces_body(response.response.status()) {
-        Box::pin(upstream::discard_body(bucket, response)).await;
         let region = worker.shared.regions.advertised(Some(&bucket.config));
-        return Ok(Handled::Local(location_reply(region, &record.id)));
+        return Ok(Handled::Local(match form_reply {
+            Some(reply) => reply.to_response(&headers, &record.id),
+            None => location_reply(region, &record.id),
+        }));
     }
+    let bucket = bucket.id;
     Ok(Handled::Upstream(ResponseForward {
         response,
-        bucket: bucket.id,
-        slot,
+        bucket,
+        slot: call.slot,
         may_have_late_error,
         renaming,
         denied_errors,
     }))
+}
+
+/// Steps 1 to 6. Except for a form, nothing here reads the body.
+async fn admit(
+    worker: &Rc<Worker>,
+    head: Head<'_>,
+    payload: &mut Payload,
+    record: &mut Record,
+) -> Result<Admitted, GatewayError> {
+    // 1 validate, 2 route
+    let route = route::route(worker, head, record);
+    let class = route.class(head.method);
+
+    // 3 monitor (a form: only the level), 4 limiter
+    let mut slot = admission::acquire_slot(worker, route.is_form())?;
+    admission::charge_limits(worker, route.bucket(), class, record).await?;
+
+    // local replies and the bucket's validation
+    let request = match route {
+        Route::Bucket(ref request) => request,
+        // Boxed like other rare paths, so that the state of an ordinary request stays small.
+        Route::BucketList => return Box::pin(list_buckets(worker, head, slot, record)).await,
+        Route::Refused(error) => return Err(error),
+    };
+    let bucket = request.bucket;
+    request_validation::validate_for_bucket(head, request.bytes, &bucket.config)?;
+    injection::check_and_log(&worker.shared.log, bucket, head.uri, record)?;
+    let deadline = request_validation::request_deadline(head, bucket, record.started)?;
+
+    // 5 authentication by the head or by the fields of a form, then authorization
+    let (mut kind, mut form) = (CallKind::Ordinary, None);
+    let location = match request.kind {
+        RequestKind::Ordinary => AuthLocation::Head(bucket, head),
+        RequestKind::Form => {
+            let received = Box::pin(form::receive(worker, request, payload, record)).await?;
+            AuthLocation::Fields(bucket, &form.insert(received).fields)
+        }
+        RequestKind::Options => match cors_preflight::accept(worker, request, &mut slot, record)? {
+            Preflight::Local(reply) => return Ok(Admitted::Local(reply)),
+            Preflight::Forward(query) => {
+                kind = CallKind::Preflight(query);
+                AuthLocation::Absent(bucket)
+            }
+        },
+    };
+    let caller = authentication::authenticate_and_charge(worker, location, class, record).await?;
+    let upload = form.map(|form| form.into_upload(worker, request, &caller, record)).transpose()?;
+    let needs_delete_key_check = match &upload {
+        Some(upload) => authorize(worker, &upload.request(worker, request), &caller)?,
+        None => authorize(worker, request, &caller)?,
+    };
+
+    // 3 monitor for a form; the body that the head declares, or the file of the form
+    let slot = slot.map_or_else(|| worker.shared.actors.monitor.acquire_slot(), Ok)?;
+    let (length, declared) = match upload {
+        None => (request.length, upstream::declared_body(head, request.length, bucket.config.kind, &caller)?),
+        Some(upload) => {
+            let (form, length, declared) = Box::pin(upload.read_file(bucket, record)).await?;
+            kind = CallKind::Form(form);
+            (length, Some(declared))
+        }
+    };
+
+    // 6 breaker's published state, pool
+    let is_replayable = upstream::is_replayable(head.method, request.length);
+    let grant = admission::acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
+    if request.length != BodyLength::Empty {
+        record.set_body_occupancy(grant.permit.as_ref().map(|_| bucket.id));
+    }
+    let bucket = bucket.id;
+    let call = UpstreamCall { bucket, kind, length, caller, declared, needs_delete_key_check, slot, grant };
+    Ok(Admitted::Call(call))
+}
+
+/// Step 5 and the reply of a request for the list of buckets. The reply holds the slot until its end.
+async fn list_buckets(
+    worker: &Rc<Worker>,
+    head: Head<'_>,
+    slot: Option<InFlightSlot>,
+    record: &mut Record,
+) -> Result<Admitted, GatewayError> {
+    let location = AuthLocation::BucketList(head);
+    let caller =
+        authentication::authenticate_and_charge(worker, location, OperationClass::List, record).await?;
+    record.slot = slot;
+    Ok(Admitted::Local(bucket_list::list_buckets(worker, &caller, head, record).await?))
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
-use tidegate_config::{Kind, LimitsConfig};
+use tidegate_config::{BucketConfig, Kind, LimitsConfig};
 
 use crate::http::authority::is_authority;
 use crate::http::injection::{self, InjectionFinding};
@@ -134,11 +134,10 @@ pub(crate) fn is_expect_continue(expectation: &HeaderValue) -> bool {
 pub(crate) fn validate_for_bucket(
     head: Head<'_>,
     bytes: Option<u64>,
-    uri_max: u64,
-    body_max: Option<u64>,
+    bucket: &BucketConfig,
 ) -> Result<(), RequestRejection> {
-    check_target_length(head.uri, uri_max)?;
-    match (bytes, body_max) {
+    check_target_length(head.uri, bucket.max_uri_length)?;
+    match (bytes, bucket.max_request_size) {
         (Some(bytes), Some(limit)) if bytes > limit => {
             Err(RequestRejection::BodyTooLarge { bytes: Some(bytes), limit })
         }

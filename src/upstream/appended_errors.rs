@@ -30,9 +30,9 @@ pub(crate) struct AppendedBody {
 
 impl ProxyBody {
     /// The same body with errors appended, if there are some.
-    pub(crate) fn with_denied_errors(self, errors: Option<DeniedErrors>) -> Self {
+    pub(crate) fn with_denied_errors(self, errors: Option<Box<DeniedErrors>>) -> Self {
         match errors {
-            Some(errors) => Self::Appended(Box::new(AppendedBody { body: self, errors })),
+            Some(errors) => Self::Appended(Box::new(AppendedBody { body: self, errors: *errors })),
             None => self,
         }
     }

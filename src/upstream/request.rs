@@ -225,6 +225,11 @@ fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue
 }
 
 impl UpstreamRequest {
+    /// The request head, as if a client had sent it.
+    pub(crate) fn head(&self) -> Head<'_> {
+        self.request.head()
+    }
+
     /// Whether the request may be sent again (R3). A streamed body is consumed by the first connection that takes it.
     pub(crate) fn is_replayable(&self) -> bool {
         is_idempotent(self.request.head().method) && self.has_body()

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
 use awc::ClientResponse;
 use tidegate_actors::{BreakerTicket, Permit};
 
@@ -21,6 +23,14 @@ pub(crate) struct UpstreamResponse {
 }
 
 impl UpstreamResponse {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
     /// The error code of an error document, if it was read.
     pub(crate) fn error_code(&self) -> Option<String> {
         self.error_document.as_ref().and_then(ErrorDocumentPrefix::code)

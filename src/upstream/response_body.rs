@@ -98,9 +98,9 @@ pub(crate) struct ResponseForward {
     /// Whether a 200 may contain an error document.
     pub(crate) may_have_late_error: bool,
     /// The names that differ between upstream and client.
-    pub(crate) renaming: Option<RenamePlan>,
+    pub(crate) renaming: Option<Box<RenamePlan>>,
     /// Errors of objects that were removed from a multi-delete.
-    pub(crate) denied_errors: Option<DeniedErrors>,
+    pub(crate) denied_errors: Option<Box<DeniedErrors>>,
 }
 
 /// Builds the client's response from the upstream's.

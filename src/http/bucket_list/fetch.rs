@@ -144,7 +144,7 @@ async fn fetch_page(
     let server = &worker.shared.config.server;
     let request = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
     let response = upstream::call(worker.call_resources(), section, request, grant, record).await?;
-    let status = response.response.status();
+    let status = response.status();
     let is_success = status.is_success();
     let code = response.error_code();
     let limits = CollectLimits {
