@@ -174,3 +174,32 @@ async fn an_empty_object_gets_its_100() {
     }
     assert_eq!((upstream.count(), upstream.last().body.len()), (2, 0));
 }
+
+/// E1, V10, A1: a form is refused by its head before the 100; for its fields it gets the 100 and holds no slot
+#[tokio::test]
+async fn a_form_gets_its_100_for_its_fields() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.closed.s3.endpoints", &format!("http://{}", upstream.address()))
+        .start()
+        .await;
+    let body = "--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
+    let head = |bucket: &str| {
+        format!(
+            "POST /{bucket} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\
+             content-type: multipart/form-data; boundary=x\r\ncontent-length: {}\r\n",
+            body.len()
+        )
+    };
+    let (_, status) = first_status(&gateway, &head("closed")).await;
+    assert_eq!(status, 403);
+    let (mut client, status) = first_status(&gateway, &head("b")).await;
+    assert_eq!(status, 100);
+    assert_eq!(gateway.metric("requests_in_flight").await, 0.0);
+    client.send(body).await;
+    assert_eq!(client.response("POST").await.complete_status(), 204);
+    assert_eq!((upstream.count(), upstream.last().method.as_str()), (1, "PUT"));
+    gateway.wait_until_idle().await;
+}

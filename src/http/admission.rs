@@ -1,15 +1,11 @@
-//! Steps 3, 4 and 6 of a request (`proxy.rs`): in-flight slot, rate limits, and the permit of the bucket's gate.
+//! Steps 3 and 4 of a request (`proxy.rs`): in-flight slot and rate limits.
 //!
-//! Each function asks one actor, or reads what an actor has published. Nothing here reads a body or calls an upstream.
+//! A request that is refused or answered without a bucket passes both steps too.
 
-use tidegate_actors::{BucketId, InFlightSlot, IpKey, MonitorRejection, OperationClass, clock};
+use tidegate_actors::{BucketId, InFlightSlot, IpKey, MonitorRejection, OperationClass};
 
 use crate::http::error::GatewayError;
-use crate::http::priority;
-use crate::upstream::bucket::Bucket;
-use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
-use crate::upstream::{self, UpstreamGrant};
 use crate::worker::Worker;
 
 /// Checks the level and acquires an in-flight slot. A form has no slot before its signature is verified, so only the
@@ -35,36 +31,4 @@ pub(super) async fn charge_limits(
         };
     }
     Ok(())
-}
-
-/// Acquires a permit of the bucket's gate if the circuit of the operation is closed. A replayable request may wait
-/// for the circuit first, and acquires its permit then.
-pub(super) async fn acquire_grant(
-    worker: &Worker,
-    bucket: &Bucket,
-    (class, is_replayable): (OperationClass, bool),
-    deadline: Deadline,
-    record: &mut Record,
-) -> Result<UpstreamGrant, GatewayError> {
-    let now = clock::now();
-    let breaker = &bucket.breaker;
-    let circuit = breaker.circuit(class);
-    let must_wait = match breaker.check(circuit, now) {
-        Ok(_) => false,
-        Err(refusal)
-            if is_replayable
-                && upstream::may_wait_for_circuit(worker.call_resources(), bucket, circuit, &refusal) =>
-        {
-            true
-        }
-        Err(refusal) => return Err(refusal.into()),
-    };
-    record.phases.admitted = Some(now);
-    let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
-    if must_wait {
-        return Ok(UpstreamGrant { permit: None, circuit, class, priority, deadline });
-    }
-    let permit = bucket.pool.acquire(priority, deadline.total).await?;
-    record.phases.permitted = Some(clock::now());
-    Ok(UpstreamGrant { permit: Some(permit), circuit, class, priority, deadline })
 }

@@ -14,6 +14,7 @@ pub(crate) mod cors_preflight;
 pub(crate) mod error;
 pub(crate) mod error_reply;
 mod form;
+mod grant;
 pub(crate) mod http1;
 pub(crate) mod http2;
 mod injection;

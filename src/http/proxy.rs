@@ -4,7 +4,8 @@
 //! 6 published state of the breaker and pool, 7 breaker ticket, 8 upstream, 9 response, 10 record. `ARCHITECTURE.md`
 //! has the table of them, with the files and the statuses of the refusals. Every request passes them: `Route` and
 //! `RequestKind` (`route.rs`) decide what a step does for the list of buckets, a form or a preflight. `Expect:
-//! 100-continue` has no path of its own: the connection's loop sends the 100 when a step first reads the body.
+//! 100-continue` has no path of its own: the loops of HTTP/1.1 and HTTP/2 send the 100 when a step first reads the
+//! body, so a refusal before that replaces it.
 //!
 //! Cheap and global checks come first; scarce resources are acquired last, as tickets that `Drop` releases on every
 //! path. Local replies (refusals of step 1, the list of buckets, preflights by the bucket's rules, 404 for an unknown
@@ -28,6 +29,7 @@ use crate::http::authorization::authorize;
 use crate::http::cors_preflight::{self, Preflight};
 use crate::http::error::{GatewayError, location_reply};
 use crate::http::form::{self, AcceptedForm};
+use crate::http::grant::acquire_grant;
 use crate::http::local_reply::{CommonHeaders, local_reply, reject};
 use crate::http::multi_delete::{self, DeleteCheck};
 #[cfg(feature = "bench")]
@@ -282,7 +284,7 @@ async fn admit(
 
     // 6 breaker's published state, pool
     let is_replayable = upstream::is_replayable(head.method, request.length);
-    let grant = admission::acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
+    let grant = acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
     if request.length != BodyLength::Empty {
         record.set_body_occupancy(grant.permit.as_ref().map(|_| bucket.id));
     }

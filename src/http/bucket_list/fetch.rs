@@ -16,8 +16,8 @@ use bytes::BytesMut;
 use tidegate_actors::OperationClass;
 
 use crate::auth::{self, Caller};
-use crate::http::admission::acquire_grant;
 use crate::http::error::GatewayError;
+use crate::http::grant::acquire_grant;
 use crate::s3::bucket_list::{ListedBucket, parse};
 use crate::s3::request::{BodyLength, Head};
 use crate::upstream::bucket::Bucket;
