@@ -23,8 +23,8 @@ pub(super) fn authorize(
     let named = NamedBucket { auth: bucket.auth(), name, routes_here: &routes_here };
     auth::authorize(caller, named, *head, operation, keyring)?;
     if bucket.config.kind == Kind::S3 {
-        let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
-        auth::check_overrides(caller, query, signs, &bucket.config.anonymous)?;
+        let is_signed = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+        auth::check_overrides(caller, query, is_signed, &bucket.config.anonymous)?;
     }
     auth::needs_delete_key_check(caller, operation, *head, *bytes, keyring)
 }
