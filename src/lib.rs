@@ -18,6 +18,7 @@ mod http;
 #[cfg(feature = "origin")]
 pub mod origin;
 mod pressure;
+mod request_head;
 mod router;
 mod s3;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod s3;
 mod scratch;
 mod server;
 mod shortage;
+#[cfg(feature = "bench")]
+pub mod signature_bench;
 mod status;
 pub mod telemetry;
 mod upstream;
@@ -34,4 +37,4 @@ pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
 #[cfg(feature = "bench")]
-pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};
+pub use s3::upload::bench as upload_bench;

@@ -29,8 +29,8 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_actors::{ClientIdentity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, Kind, PolicyConfig};
 
+use crate::request_head::{Head, HeaderView};
 use crate::s3::copy_source::{CopySource, InvalidCopySource};
-use crate::s3::request::Head;
 use crate::s3::sigv2;
 use crate::s3::sigv4::{
     self, PayloadHash, PresentedSignature, SignatureChain, SignatureMismatch, SignatureRejection,
@@ -348,7 +348,7 @@ pub(crate) fn authorize(
     if config.kind != Kind::S3 {
         return Ok(());
     }
-    match CopySource::from_request(head.headers, query) {
+    match CopySource::from_request(HeaderView(head.headers), query) {
         Ok(None) => Ok(()),
         // The source must route to this section: a section with a narrower pattern may have other rules or another store.
         Ok(Some(source)) if routes_here(&source.bucket) => {

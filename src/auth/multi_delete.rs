@@ -9,9 +9,9 @@ use tidegate_config::Access;
 
 use crate::auth::operation::Resource;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
+use crate::request_head::{Head, HeaderView};
 use crate::s3::delete_list::{BYTES_MAX, DeleteList};
 use crate::s3::delete_result::error_element;
-use crate::s3::request::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::s3::xml;
 
@@ -30,7 +30,7 @@ pub(crate) fn needs_delete_key_check(
     if !has_prefixes || operation.resource != Resource::Keys {
         return Ok(false);
     }
-    xml::check_media_type(head.headers).map_err(DeleteListRejection::Malformed)?;
+    xml::check_media_type(HeaderView(head.headers)).map_err(DeleteListRejection::Malformed)?;
     if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) {
         Ok(true)
     } else {

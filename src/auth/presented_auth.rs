@@ -11,7 +11,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue}
 use tidegate_config::{AuthMethod, BucketConfig, Kind};
 
 use super::jwt::{JwtRejection, TokenLocations, bearer_token};
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::s3::sigv2::query as sigv2_query;
 use crate::s3::sigv4;
 use crate::s3::sigv4::query;

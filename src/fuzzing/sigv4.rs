@@ -12,8 +12,8 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4::SigningParams;
 
 use crate::fuzz_input::Input;
+use crate::request_head::Head;
 use crate::s3::percent::percent_encode;
-use crate::s3::request::Head;
 use crate::s3::sigv2;
 use crate::s3::sigv4::canonical::signing_key;
 use crate::s3::sigv4::{PayloadHash, PresentedSignature, SignatureRejection, Timestamp};

@@ -16,10 +16,11 @@ use crate::http::error::GatewayError;
 use crate::http::form::{self, PendingForm};
 use crate::http::request_validation::{self, RequestRejection};
 use crate::http::{bucket_list, cors, cors_preflight, injection, priority};
+use crate::request_head::Head;
 use crate::router::RouteRejection;
 use crate::s3::addressing;
 use crate::s3::addressing::NamedResource;
-use crate::s3::request::{BodyLength, Head};
+use crate::s3::request::BodyLength;
 use crate::s3::upload::declared_body::{DeclaredBody, object_bytes};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
@@ -65,7 +66,7 @@ pub(super) async fn admit(
         Ok(length) => length,
         Err(rejection) => return Err(reject_invalid(worker, rejection, head, record).await),
     };
-    let named = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains);
+    let named = addressing::resolve(head, &shared.config.server.base_domains);
     let bucket = match shared.router.route(&named.bucket) {
         Ok(bucket) => bucket,
         // Boxed like other rare paths, so that the state of a common request stays small.
@@ -154,7 +155,7 @@ async fn reject_invalid(
     record: &mut Record,
 ) -> GatewayError {
     let shared = &worker.shared;
-    let named = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains);
+    let named = addressing::resolve(head, &shared.config.server.base_domains);
     record.unrouted_kind = shared.router.route(&named.bucket).map_or(Kind::S3, |bucket| bucket.config.kind);
     match admit_unrouted(worker, method_class(head.method), record).await {
         Ok(_slot) => rejection.into(),

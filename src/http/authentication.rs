@@ -8,7 +8,7 @@ use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list};
 use crate::http::error::GatewayError;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::worker::Worker;

@@ -24,13 +24,14 @@ use crate::http::admission::{self, UpstreamCall};
 use crate::http::authentication;
 use crate::http::error::{GatewayError, form_reply};
 use crate::http::request_validation;
+use crate::request_head::Head;
 use crate::s3::addressing;
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::FormFields;
 use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, FilePart, extract_file};
 use crate::s3::form::policy::PostPolicy;
 use crate::s3::form::success_action::{StoredObject, SuccessAction};
-use crate::s3::request::{BodyLength, Head};
+use crate::s3::request::BodyLength;
 use crate::s3::upload::declared_body::DeclaredBody;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::bucket::Bucket;
@@ -140,7 +141,7 @@ pub(super) async fn receive(
     let caller =
         authentication::charge(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
-    let named = addressing::resolve(form.uri, form.headers, &shared.config.server.base_domains);
+    let named = addressing::resolve(form, &shared.config.server.base_domains);
     let policy = fields.get("policy").map(PostPolicy::parse).transpose()?;
     if let Some(policy) = &policy {
         let now = clock::wall();
@@ -153,7 +154,7 @@ pub(super) async fn receive(
     check_headers(head.headers, &shared.config.server.limits)?;
     request_validation::validate_target(head.uri, bucket.config.max_uri_length)?;
     admission::check_injection(worker, bucket, head.uri, record)?;
-    let rest = addressing::resolve(head.uri, head.headers, &shared.config.server.base_domains).key;
+    let rest = addressing::resolve(head, &shared.config.server.base_domains).key;
     let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket.auth(), &named.bucket), head, &operation, shared.authorization(bucket.id))?;
 
@@ -175,8 +176,7 @@ pub(super) async fn receive(
     let grant =
         admission::acquire_grant(worker, bucket, (operation.class(), false), deadline, record).await?;
     let scheme = upstream::client_scheme(&shared.config.server);
-    let location =
-        format!("{scheme}://{}{}", addressing::request_host(form.uri, form.headers), head.uri.path());
+    let location = format!("{scheme}://{}{}", addressing::request_host(form), head.uri.path());
     let reply = FormReply {
         done: SuccessAction::from_fields(&fields),
         bucket: named.bucket.into_owned(),

@@ -13,10 +13,10 @@ use tidegate_config::{Kind, LimitsConfig};
 
 use crate::http::authority::is_authority;
 use crate::http::injection::{self, InjectionFinding};
-use crate::s3::copy_source::COPY_SOURCE;
+use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head};
 use crate::s3::late_error;
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256};
+use crate::s3::request::BodyLength;
+use crate::s3::signer::EMPTY_SHA256;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
 

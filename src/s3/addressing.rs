@@ -13,11 +13,11 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::Uri;
-use actix_web::http::header::{HOST, HeaderMap};
 use tidegate_config::{Addressing, is_bucket_name};
 
+use crate::s3::headers::{Headers, KnownHeader};
 use crate::s3::percent::percent_decode;
+use crate::s3::request::RequestHead;
 use crate::s3::target;
 
 /// The bucket and key of a request.
@@ -44,20 +44,16 @@ impl NamedResource<'_> {
 }
 
 /// Reads the bucket and key from a request's `Host` and path.
-pub(crate) fn resolve<'a>(
-    uri: &'a Uri,
-    headers: &'a HeaderMap,
-    base_domains: &[String],
-) -> NamedResource<'a> {
+pub(crate) fn resolve<'a>(head: impl RequestHead<'a>, base_domains: &[String]) -> NamedResource<'a> {
     // Without base domains the `Host` cannot name a bucket.
-    let host = if base_domains.is_empty() { "" } else { request_host(uri, headers) };
-    resolve_host(host, uri.path(), base_domains)
+    let host = if base_domains.is_empty() { "" } else { request_host(head) };
+    resolve_host(host, head.path(), base_domains)
 }
 
 /// The host that the client signed: the `Host` header, or the authority in HTTP/2.
-pub(crate) fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default()
+pub(crate) fn request_host<'a>(head: impl RequestHead<'a>) -> &'a str {
+    let host = head.headers().get_text(KnownHeader::Host);
+    host.or_else(|| head.authority()).unwrap_or_default()
 }
 
 fn resolve_host<'a>(host: &'a str, path: &'a str, base_domains: &[String]) -> NamedResource<'a> {

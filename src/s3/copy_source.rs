@@ -7,16 +7,13 @@
 //! upstream. The decoded bucket is a valid name, so a second decoding changes nothing. Stores read a parameter of the same name in
 //! presigned URLs; the gateway rejects it.
 
-use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_config::is_bucket_name;
 
+use crate::s3::headers::{Headers, KnownHeader, ascii_text};
 use crate::s3::path_segments::has_parent_segment;
 use crate::s3::percent::percent_decode;
 use crate::s3::percent::percent_encode;
 use crate::s3::sigv4::query::{decoded_name, pairs};
-
-/// The header with the source of a copy.
-pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
 /// The header is malformed, or the source is in the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +36,18 @@ pub(crate) struct CopySource {
 
 impl CopySource {
     /// The source of a request, if the request is a copy.
-    pub(crate) fn from_request(headers: &HeaderMap, query: &str) -> Result<Option<Self>, InvalidCopySource> {
-        if pairs(query).any(|pair| decoded_name(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
+    pub(crate) fn from_request<'a>(
+        headers: impl Headers<'a>,
+        query: &str,
+    ) -> Result<Option<Self>, InvalidCopySource> {
+        let name = KnownHeader::CopySource.as_str();
+        if pairs(query).any(|pair| decoded_name(pair).eq_ignore_ascii_case(name)) {
             return Err(InvalidCopySource);
         }
-        let mut values = headers.get_all(COPY_SOURCE);
+        let mut values = headers.get_all(KnownHeader::CopySource);
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
-            (Some(value), None) => {
-                value.to_str().ok().and_then(Self::parse).map(Some).ok_or(InvalidCopySource)
-            }
+            (Some(value), None) => ascii_text(value).and_then(Self::parse).map(Some).ok_or(InvalidCopySource),
             (Some(_), Some(_)) => Err(InvalidCopySource),
         }
     }
@@ -91,6 +90,7 @@ impl CopySource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::s3::sample_request::HeaderList;
 
     /// V12, V5: the forwarded value has a leading slash only if the client sent one
     #[test]
@@ -162,9 +162,9 @@ mod tests {
             assert_eq!(CopySource::parse(bad), None, "{bad}");
         }
         assert_eq!(
-            CopySource::from_request(&HeaderMap::new(), "a&X-Amz-Copy%2DSource=/b/k"),
+            CopySource::from_request(&HeaderList::default(), "a&X-Amz-Copy%2DSource=/b/k"),
             Err(InvalidCopySource)
         );
-        assert_eq!(CopySource::from_request(&HeaderMap::new(), "a=x-amz-copy-source"), Ok(None));
+        assert_eq!(CopySource::from_request(&HeaderList::default(), "a=x-amz-copy-source"), Ok(None));
     }
 }

@@ -5,18 +5,15 @@
 //! space before and after the declaration, which stores send to keep the connection alive. It stores more of an error than of any other
 //! document, because the code may follow a long message.
 
-use actix_web::http::Method;
-
-use crate::s3::copy_source::COPY_SOURCE;
-use crate::s3::request::Head;
+use crate::s3::headers::{Headers, KnownHeader};
+use crate::s3::request::RequestHead;
 use crate::s3::upload::completion;
 
 /// Whether a 200 response to this request may have an error document: copies and CompleteMultipartUpload.
-pub(crate) fn is_possible(head: Head<'_>) -> bool {
-    match *head.method {
-        Method::PUT => head.headers.contains_key(COPY_SOURCE),
-        Method::POST => head.uri.query().is_some_and(|query| completion::is_completion(head.method, query)),
-        _ => false,
+pub(crate) fn is_possible<'a>(head: impl RequestHead<'a>) -> bool {
+    match head.method() {
+        "PUT" => head.headers().contains(KnownHeader::CopySource),
+        method => completion::is_completion(method, head.query()),
     }
 }
 

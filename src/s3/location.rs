@@ -2,22 +2,19 @@
 //!
 //! Source: S3 API Reference, "GetBucketLocation": us-east-1 is the empty element.
 
-use actix_web::http::Method;
-
 use crate::s3::addressing::NamedResource;
 use crate::s3::error_document::escape;
-use crate::s3::request::Head;
+use crate::s3::request::RequestHead;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The region that clients sign for before they know the region of a bucket.
 pub(crate) const FIRST_REGION: &str = "us-east-1";
 
 /// Whether a request to an `s3` bucket asks for the bucket's region.
-pub(crate) fn is_location_request(head: Head<'_>, named: &NamedResource<'_>) -> bool {
-    let query = head.uri.query().unwrap_or_default();
-    *head.method == Method::GET
+pub(crate) fn is_location_request<'a>(head: impl RequestHead<'a>, named: &NamedResource<'_>) -> bool {
+    head.method() == "GET"
         && named.is_bucket()
-        && pairs(query).any(|pair| decoded_name(pair) == "location")
+        && pairs(head.query()).any(|pair| decoded_name(pair) == "location")
 }
 
 /// The response document with this region.

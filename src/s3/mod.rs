@@ -15,12 +15,15 @@ pub(crate) mod delete_list;
 pub(crate) mod delete_result;
 pub(crate) mod error_document;
 pub(crate) mod form;
+pub(crate) mod headers;
 pub(crate) mod late_error;
 pub(crate) mod location;
 pub(crate) mod path_segments;
 pub(crate) mod percent;
 pub(crate) mod pieces;
 pub(crate) mod request;
+#[cfg(test)]
+mod sample_request;
 pub(crate) mod signer;
 pub(crate) mod sigv2;
 pub(crate) mod sigv4;

@@ -1,12 +1,10 @@
-//! The head of a request, as signatures, operations and validation read it.
+//! The head of a request, as the S3 rules read it, and the declared length of its body.
 
-use actix_web::dev::RequestHead;
-use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, Uri, Version};
+use crate::s3::headers::Headers;
 
 /// The declared length of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyLength {
+pub enum BodyLength {
     /// No body.
     Empty,
     /// This number of bytes.
@@ -17,7 +15,7 @@ pub(crate) enum BodyLength {
 
 impl BodyLength {
     /// The number of bytes on the wire, if it is declared.
-    pub(crate) fn bytes(self) -> Option<u64> {
+    pub fn bytes(self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
             Self::Known(bytes) => Some(bytes),
@@ -26,17 +24,20 @@ impl BodyLength {
     }
 }
 
-/// The parts of a request that validation and authentication read.
-#[derive(Clone, Copy)]
-pub(crate) struct Head<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) uri: &'a Uri,
-    pub(crate) version: Version,
-    pub(crate) headers: &'a HeaderMap,
-}
+/// A view of a request's head. The caller implements it for the type of its HTTP library, so nothing is copied.
+pub trait RequestHead<'a>: Copy {
+    /// The method, such as `GET`.
+    fn method(self) -> &'a str;
 
-impl<'a> From<&'a RequestHead> for Head<'a> {
-    fn from(head: &'a RequestHead) -> Self {
-        Self { method: &head.method, uri: &head.uri, version: head.version, headers: &head.headers }
-    }
+    /// The path of the target as it was sent.
+    fn path(self) -> &'a str;
+
+    /// The query of the target as it was sent; empty if there is none.
+    fn query(self) -> &'a str;
+
+    /// The authority of the target, which names the host in HTTP/2.
+    fn authority(self) -> Option<&'a str>;
+
+    /// The headers.
+    fn headers(self) -> impl Headers<'a>;
 }

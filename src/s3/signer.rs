@@ -9,15 +9,14 @@
 use std::cell::RefCell;
 use std::time::SystemTime;
 
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::uri::PathAndQuery;
-use tidegate_config::Credentials;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
+use crate::s3::headers::{Headers, HeadersMut, KnownHeader};
 use crate::s3::sigv4::canonical::{
     ALGORITHM, CanonicalRequest, SERVICE, TERMINATOR, canonical_path, hmac, signing_key,
 };
-use crate::s3::sigv4::{AMZ_DATE, SECURITY_TOKEN, SignatureChain, Timestamp};
+use crate::s3::sigv4::{SignatureChain, Timestamp};
+use crate::s3::target::split_query;
 
 /// The SHA-256 of an empty body.
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -25,20 +24,38 @@ pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e46
 /// The value of `x-amz-content-sha256` for a body without a hash.
 pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// The header with the payload hash.
-pub(crate) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+/// The credentials of a signer.
+#[derive(Clone, Copy)]
+pub(crate) struct SigningCredentials<'a> {
+    /// The ID of the access key.
+    pub(crate) access_key_id: &'a str,
+    /// The secret of the access key.
+    pub(crate) secret_access_key: &'a str,
+    /// The session token of temporary credentials.
+    pub(crate) session_token: Option<&'a str>,
+}
 
 /// Signs the requests of one bucket. Each worker thread has its own.
 pub(crate) struct Signer {
-    credentials: Credentials,
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    session_token: Option<Zeroizing<String>>,
     region: String,
     /// The day and its signing key.
     key: RefCell<(String, [u8; 32])>,
 }
 
 impl Signer {
-    pub(crate) fn new(credentials: Credentials, region: String) -> Self {
-        Self { credentials, region, key: RefCell::default() }
+    /// A signer with these credentials. The copies of the secrets are overwritten when it is dropped.
+    pub(crate) fn new(credentials: SigningCredentials<'_>, region: String) -> Self {
+        let secret = |text: &str| Zeroizing::new(text.to_owned());
+        Self {
+            access_key_id: credentials.access_key_id.to_owned(),
+            secret_access_key: secret(credentials.secret_access_key),
+            session_token: credentials.session_token.map(secret),
+            region,
+            key: RefCell::default(),
+        }
     }
 
     /// Adds `x-amz-date`, the session token if there is one, and `authorization`. `host` and `x-amz-content-sha256` must be set before.
@@ -46,50 +63,44 @@ impl Signer {
     pub(crate) fn sign(
         &self,
         method: &str,
-        target: &PathAndQuery,
-        headers: &mut HeaderMap,
+        target: &str,
+        headers: &mut impl HeadersMut,
         now: SystemTime,
     ) -> SignatureChain {
         let timestamp = Timestamp::from_time(now);
-        if let Ok(value) = HeaderValue::from_str(timestamp.as_str()) {
-            headers.insert(AMZ_DATE, value);
-        }
-        if let Some(token) = &self.credentials.session_token
-            && let Ok(mut value) = HeaderValue::from_str(token.expose())
-        {
-            value.set_sensitive(true);
-            headers.insert(SECURITY_TOKEN, value);
+        headers.set(KnownHeader::AmzDate, timestamp.as_str());
+        if let Some(token) = &self.session_token {
+            headers.set_secret(KnownHeader::SecurityToken, token);
         }
         let key = self.signing_key(timestamp.date());
         let scope = format!("{}/{}/{SERVICE}/{TERMINATOR}", timestamp.date(), self.region);
-        let names = signed_header_names(headers);
+        let view = headers.view();
+        let names = signed_header_names(view);
+        let (path, query) = split_query(target);
         let to_sign = CanonicalRequest {
             method,
-            path: &canonical_path(target.path()),
-            query: target.query().unwrap_or_default(),
+            path: &canonical_path(path),
+            query: query.unwrap_or_default(),
             names: &names,
-            headers,
+            headers: view,
             authority: None,
-            payload: payload_hash(headers),
+            payload: payload_hash(view),
         }
         .string_to_sign(timestamp.as_str(), &scope);
         let signature = hex::encode(hmac(&key, to_sign.as_bytes()));
         let authorization = format!(
             "{ALGORITHM} Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
-            self.credentials.access_key_id,
+            self.access_key_id,
             names.join(";")
         );
-        if let Ok(mut value) = HeaderValue::from_str(&authorization) {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        headers.set_secret(KnownHeader::Authorization, &authorization);
         SignatureChain::new(key, timestamp.into_text(), scope, signature)
     }
 
     fn signing_key(&self, date: &str) -> [u8; 32] {
         let mut cached = self.key.borrow_mut();
         if cached.0 != date {
-            let key = signing_key(self.credentials.secret_access_key.expose(), date, &self.region);
+            let key = signing_key(&self.secret_access_key, date, &self.region);
             *cached = (date.to_owned(), key);
         }
         cached.1
@@ -103,18 +114,15 @@ impl Drop for Signer {
 }
 
 /// The names of the headers to sign: `host` and S3's headers.
-fn signed_header_names(headers: &HeaderMap) -> Vec<&str> {
-    let mut names: Vec<&str> = headers
-        .keys()
-        .map(HeaderName::as_str)
-        .filter(|name| *name == "host" || name.starts_with("x-amz-"))
-        .collect();
+fn signed_header_names<'a>(headers: impl Headers<'a>) -> Vec<&'a str> {
+    let mut names: Vec<&str> =
+        headers.names().filter(|name| *name == "host" || name.starts_with("x-amz-")).collect();
     names.sort_unstable();
     names
 }
 
-fn payload_hash(headers: &HeaderMap) -> &str {
-    headers.get(CONTENT_SHA256).and_then(|value| value.to_str().ok()).unwrap_or(UNSIGNED_PAYLOAD)
+fn payload_hash<'a>(headers: impl Headers<'a>) -> &'a str {
+    headers.get_text(KnownHeader::ContentSha256).unwrap_or(UNSIGNED_PAYLOAD)
 }
 
 #[cfg(test)]
@@ -122,25 +130,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::s3::sample_request::HeaderList;
 
     fn sign(target: &str, pairs: &[(&'static str, &'static str)]) -> String {
-        let credentials = Credentials {
-            access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
-            secret_access_key: tidegate_config::Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        let credentials = SigningCredentials {
+            access_key_id: "AKIAIOSFODNN7EXAMPLE",
+            secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             session_token: None,
         };
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+        let mut headers = HeaderList::new(pairs.iter().copied());
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        Signer::new(credentials, "us-east-1".to_owned()).sign(
-            "GET",
-            &target.parse().unwrap(),
-            &mut headers,
-            day,
-        );
-        let authorization = headers.get(AUTHORIZATION).unwrap().to_str().unwrap();
+        Signer::new(credentials, "us-east-1".to_owned()).sign("GET", target, &mut headers, day);
+        let authorization = headers.get_text(KnownHeader::Authorization).unwrap();
         authorization.rsplit('=').next().unwrap().to_owned()
     }
 

@@ -1,8 +1,14 @@
 //! The target of an upstream request: the client's bytes, except for the upstream's name of the bucket and removed parameters.
-
-use actix_web::http::uri::PathAndQuery;
+//!
+//! A target is a path, and a query after a `?`.
 
 use crate::s3::percent::percent_encode;
+
+/// Splits a target into its path and its query. An empty path means `/`.
+pub(crate) fn split_query(target: &str) -> (&str, Option<&str>) {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    (if path.is_empty() { "/" } else { path }, query)
+}
 
 /// Splits a path into its first segment, the bucket, and the rest with its slash.
 pub(crate) fn split_bucket(path: &str) -> (&str, &str) {
@@ -13,10 +19,15 @@ pub(crate) fn split_bucket(path: &str) -> (&str, &str) {
     }
 }
 
+/// The part of a target after the path's first segment.
+fn after_bucket(target: &str) -> &str {
+    let target = target.strip_prefix('/').unwrap_or(target);
+    target.find(['/', '?']).map_or("", |end| &target[end..])
+}
+
 /// Replaces the path's first segment by a bucket's encoded name.
-pub(crate) fn replace_bucket(target: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
-    let (_, rest) = split_bucket(target.path());
-    assemble(&format!("{}{rest}", bucket_path(name)), target.query())
+pub(crate) fn replace_bucket(target: &str, name: &str) -> String {
+    format!("{}{}", bucket_path(name), after_bucket(target))
 }
 
 /// The path of a bucket. The `:` of a tenant is encoded, so that the sent path equals the signed path.
@@ -25,50 +36,39 @@ pub(crate) fn bucket_path(bucket: &str) -> String {
 }
 
 /// Removes the path's first segment.
-pub(crate) fn strip_bucket(target: &PathAndQuery) -> Option<PathAndQuery> {
-    let (_, rest) = split_bucket(target.path());
-    assemble(if rest.is_empty() { "/" } else { rest }, target.query())
+pub(crate) fn strip_bucket(target: &str) -> String {
+    let rest = after_bucket(target);
+    if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
 }
 
 /// Adds the path of an endpoint or a bucket before the target's path.
-pub(crate) fn add_prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
-    assemble(&format!("{prefix}{}", target.path()), target.query())
+pub(crate) fn add_prefix(target: &str, prefix: &str) -> String {
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    format!("{prefix}{slash}{target}")
 }
 
 /// Removes the pairs of a query that must not be forwarded: authentication of the client (A2), and pairs that become headers. None if there
 /// is no such pair.
-pub(crate) fn remove_parameters(
-    target: &PathAndQuery,
-    is_removed: impl Fn(&str) -> bool,
-) -> Option<PathAndQuery> {
-    let query = target.query()?;
+pub(crate) fn remove_parameters(target: &str, is_removed: impl Fn(&str) -> bool) -> Option<String> {
+    let (path, query) = split_query(target);
+    let query = query?;
     if !query.split('&').any(&is_removed) {
         return None;
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_removed(pair)).collect();
-    assemble(target.path(), Some(&kept.join("&")).filter(|query| !query.is_empty()).map(String::as_str))
+    let kept = kept.join("&");
+    Some(if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") })
 }
 
 /// The target with another query.
-pub(crate) fn with_query(target: &PathAndQuery, query: &str) -> Option<PathAndQuery> {
-    assemble(target.path(), Some(query))
-}
-
-fn assemble(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
-    match query {
-        Some(query) => format!("{path}?{query}").parse().ok(),
-        None => path.parse().ok(),
-    }
+pub(crate) fn with_query(target: &str, query: &str) -> String {
+    format!("{}?{query}", split_query(target).0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::s3::sigv4::query::is_presign_parameter;
-
-    fn target(text: &str) -> PathAndQuery {
-        text.parse().unwrap()
-    }
 
     #[test]
     fn the_first_segment_is_the_bucket() {
@@ -80,30 +80,34 @@ mod tests {
     /// V5: only the name changes
     #[test]
     fn renaming_keeps_every_other_byte() {
-        let renamed = replace_bucket(&target("/b//a%2Fb+c~%zz/?x=%20+&y"), "other").unwrap();
-        assert_eq!(renamed, target("/other//a%2Fb+c~%zz/?x=%20+&y"));
-        assert_eq!(strip_bucket(&target("/api/v1//x?q")).unwrap(), target("/v1//x?q"));
-        assert_eq!(strip_bucket(&target("/api")).unwrap(), target("/"));
-        assert_eq!(add_prefix(&target("/v1//x?q"), "/base").unwrap(), target("/base/v1//x?q"));
-        assert_eq!(
-            replace_bucket(&target("/b%2Dx/a%3Ab"), "acme:photos").unwrap(),
-            target("/acme%3Aphotos/a%3Ab")
-        );
+        let renamed = replace_bucket("/b//a%2Fb+c~%zz/?x=%20+&y", "other");
+        assert_eq!(renamed, "/other//a%2Fb+c~%zz/?x=%20+&y");
+        assert_eq!(strip_bucket("/api/v1//x?q"), "/v1//x?q");
+        assert_eq!(strip_bucket("/api"), "/");
+        assert_eq!(add_prefix("/v1//x?q", "/base"), "/base/v1//x?q");
+        assert_eq!(replace_bucket("/b%2Dx/a%3Ab", "acme:photos"), "/acme%3Aphotos/a%3Ab");
+    }
+
+    /// V1: the target of `http://host?x` has no path, which means `/` (RFC 9112, 3.2.1)
+    #[test]
+    fn an_empty_path_is_a_slash() {
+        assert_eq!(split_query("?x"), ("/", Some("x")));
+        assert_eq!(strip_bucket("?x"), "/?x");
+        assert_eq!(add_prefix("?x", "/base"), "/base/?x");
+        assert_eq!(with_query("?x", "y"), "/?y");
+        assert_eq!(remove_parameters("?x&y", |pair| pair == "x").unwrap(), "/?y");
     }
 
     /// A2, V7
     #[test]
     fn a_presigned_query_loses_only_its_signature() {
         let presigned =
-            target("/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20");
+            "/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20";
         assert_eq!(
-            remove_parameters(&presigned, is_presign_parameter).unwrap(),
-            target("/b/k?versionId=7&response-x=%20")
+            remove_parameters(presigned, is_presign_parameter).unwrap(),
+            "/b/k?versionId=7&response-x=%20"
         );
-        assert_eq!(
-            remove_parameters(&target("/b/k?X-Amz-Signature=C"), is_presign_parameter).unwrap(),
-            target("/b/k")
-        );
-        assert_eq!(remove_parameters(&target("/b/k?x=1"), is_presign_parameter), None);
+        assert_eq!(remove_parameters("/b/k?X-Amz-Signature=C", is_presign_parameter).unwrap(), "/b/k");
+        assert_eq!(remove_parameters("/b/k?x=1", is_presign_parameter), None);
     }
 }

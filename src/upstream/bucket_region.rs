@@ -8,9 +8,9 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
 use tidegate_config::Kind;
 
+use crate::request_head::Head;
 use crate::s3::addressing::NamedResource;
 use crate::s3::location;
-use crate::s3::request::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::header_names::BUCKET_REGION;
 

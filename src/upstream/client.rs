@@ -20,10 +20,10 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::header::HOST;
 use actix_web::http::{Method, Uri};
 use tidegate_actors::{CredentialId, KeyId, clock};
-use tidegate_config::{Credentials, Endpoint, Kind};
+use tidegate_config::{Credentials, Endpoint, Kind, Secret};
 
 use crate::auth::Keyring;
-use crate::s3::signer::Signer;
+use crate::s3::signer::{Signer, SigningCredentials};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::connection::UpstreamConnection;
@@ -51,6 +51,15 @@ impl ConnectionCounts {
 /// A signer and the credentials that it was made from.
 type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
 
+/// The credentials as a signer reads them.
+pub(super) fn signing_credentials(credentials: &Credentials) -> SigningCredentials<'_> {
+    SigningCredentials {
+        access_key_id: &credentials.access_key_id,
+        secret_access_key: credentials.secret_access_key.expose(),
+        session_token: credentials.session_token.as_ref().map(Secret::expose),
+    }
+}
+
 /// The client for the upstream of one bucket on one worker.
 pub(crate) struct UpstreamClient {
     http: RefCell<awc::Client>,
@@ -76,7 +85,7 @@ impl UpstreamClient {
             limit,
         };
         let region = upstream.region.clone();
-        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
+        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(signing_credentials(&pair), region.clone())));
         let client_signers = if bucket.config.kind == Kind::S3 {
             keyring.upstream_credentials().map(with_signer).collect()
         } else {
@@ -150,7 +159,7 @@ impl UpstreamClient {
         {
             return Ok(Some(Rc::clone(signer)));
         }
-        let new_signer = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
+        let new_signer = Rc::new(Signer::new(signing_credentials(&credentials), self.region.clone()));
         *signer = Some((credentials, Rc::clone(&new_signer)));
         Ok(Some(new_signer))
     }

@@ -69,7 +69,7 @@ impl Destination {
         if self.path.is_empty() {
             return Some(Cow::Borrowed(target));
         }
-        target::add_prefix(target, &self.path).map(Cow::Owned)
+        target::add_prefix(target.as_str(), &self.path).parse().ok().map(Cow::Owned)
     }
 
     /// The path prefix of the endpoint, without a slash at its end.

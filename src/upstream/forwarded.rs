@@ -18,8 +18,8 @@ use actix_web::http::header::{
 use tidegate_config::{ClientAddressHeader, ServerConfig};
 
 use crate::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
+use crate::request_head::Head;
 use crate::s3::addressing;
-use crate::s3::request::Head;
 use crate::upstream::client_scheme;
 
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).
@@ -85,7 +85,7 @@ fn forwarded_for(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
 
 /// The `Host`, or the authority of HTTP/2.
 fn request_host(head: Head<'_>) -> Option<HeaderValue> {
-    let authority = || HeaderValue::from_str(addressing::request_host(head.uri, head.headers)).ok();
+    let authority = || HeaderValue::from_str(addressing::request_host(head)).ok();
     head.headers.get(HOST).cloned().or_else(authority).filter(|host| !host.is_empty())
 }
 

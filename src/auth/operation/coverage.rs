@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::table::{self, COMMON_PARAMETERS};
 use super::{ConfigureCause, Operation, headers};
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
 impl Operation<'_> {

@@ -1,14 +1,13 @@
 //! The digests that a client declares for a body, and their verification (I1).
 
-use actix_web::http::header::{HeaderMap, HeaderName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use crate::s3::checksum::running_digest::RunningDigest;
 use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm};
+use crate::s3::headers::{Headers, KnownHeader, ascii_text};
 
-pub(crate) const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const MD5_BYTES: usize = 16;
 
 /// Why a declared digest is malformed or does not match.
@@ -57,17 +56,15 @@ pub(super) fn parse(algorithm: ChecksumAlgorithm, text: &str) -> Option<Vec<u8>>
 }
 
 /// The algorithm of a checksum header; none if the header is not one.
-fn algorithm_of(name: &HeaderName) -> Option<ChecksumAlgorithm> {
-    Some(name.as_str())
-        .filter(|name| name.starts_with(CHECKSUM_PREFIX))
-        .and_then(ChecksumAlgorithm::from_header)
+fn algorithm_of(name: &str) -> Option<ChecksumAlgorithm> {
+    Some(name).filter(|name| name.starts_with(CHECKSUM_PREFIX)).and_then(ChecksumAlgorithm::from_header)
 }
 
 impl ExpectedDigests {
     /// `payload` is the hash in `x-amz-content-sha256`, `trailer` the algorithm of the announced trailer. `has_checksum` is false if
     /// `x-amz-checksum-*` is not the checksum of this body (CompleteMultipartUpload).
-    pub(crate) fn from_headers(
-        headers: &HeaderMap,
+    pub(crate) fn from_headers<'a>(
+        headers: impl Headers<'a>,
         payload: Option<[u8; 32]>,
         trailer: Option<ChecksumAlgorithm>,
         has_checksum: bool,
@@ -77,9 +74,9 @@ impl ExpectedDigests {
             let expected = Some(expected.to_vec());
             all.push(ExpectedDigest { kind: DigestKind::Payload, expected, digest: RunningDigest::sha256() });
         }
-        let mut digests = headers.get_all(CONTENT_MD5);
+        let mut digests = headers.get_all(KnownHeader::ContentMd5);
         if let Some(value) = digests.next() {
-            let bytes = STANDARD.decode(value.as_bytes()).ok().filter(|bytes| bytes.len() == MD5_BYTES);
+            let bytes = STANDARD.decode(value).ok().filter(|bytes| bytes.len() == MD5_BYTES);
             let only = bytes.filter(|_| digests.next().is_none());
             let expected = Some(only.ok_or(DigestFault::Md5Malformed)?);
             all.push(ExpectedDigest { kind: DigestKind::Md5, expected, digest: RunningDigest::md5() });
@@ -88,7 +85,7 @@ impl ExpectedDigests {
         // One pass over the headers costs less than a look-up for each algorithm.
         for (name, value) in headers.iter().filter(|_| has_checksum) {
             let Some(algorithm) = algorithm_of(name) else { continue };
-            let bytes = value.to_str().ok().and_then(|text| parse(algorithm, text));
+            let bytes = ascii_text(value).and_then(|text| parse(algorithm, text));
             let expected = Some(bytes.ok_or(DigestFault::ChecksumMalformed(algorithm))?);
             let digest = RunningDigest::new(algorithm);
             all.push(ExpectedDigest { kind: DigestKind::Checksum(algorithm), expected, digest });

@@ -15,6 +15,8 @@ mod running_digest;
 #[cfg(test)]
 mod tests;
 
+use crate::s3::headers::KnownHeader;
+
 /// The prefix of all checksum headers.
 pub(crate) const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
@@ -49,19 +51,24 @@ impl ChecksumAlgorithm {
     ];
 
     /// The header or trailer of the checksum.
-    pub(crate) fn header(self) -> &'static str {
+    pub(crate) fn known_header(self) -> KnownHeader {
         match self {
-            Self::Crc32 => "x-amz-checksum-crc32",
-            Self::Crc32c => "x-amz-checksum-crc32c",
-            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
-            Self::Sha1 => "x-amz-checksum-sha1",
-            Self::Sha256 => "x-amz-checksum-sha256",
-            Self::Sha512 => "x-amz-checksum-sha512",
-            Self::Md5 => "x-amz-checksum-md5",
-            Self::XxHash64 => "x-amz-checksum-xxhash64",
-            Self::XxHash3 => "x-amz-checksum-xxhash3",
-            Self::XxHash128 => "x-amz-checksum-xxhash128",
+            Self::Crc32 => KnownHeader::ChecksumCrc32,
+            Self::Crc32c => KnownHeader::ChecksumCrc32c,
+            Self::Crc64Nvme => KnownHeader::ChecksumCrc64Nvme,
+            Self::Sha1 => KnownHeader::ChecksumSha1,
+            Self::Sha256 => KnownHeader::ChecksumSha256,
+            Self::Sha512 => KnownHeader::ChecksumSha512,
+            Self::Md5 => KnownHeader::ChecksumMd5,
+            Self::XxHash64 => KnownHeader::ChecksumXxHash64,
+            Self::XxHash3 => KnownHeader::ChecksumXxHash3,
+            Self::XxHash128 => KnownHeader::ChecksumXxHash128,
         }
+    }
+
+    /// The name of the header or trailer of the checksum.
+    pub(crate) fn header(self) -> &'static str {
+        self.known_header().as_str()
     }
 
     /// The algorithm of a header or trailer. The case of `name` does not matter.

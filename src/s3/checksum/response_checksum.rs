@@ -1,11 +1,8 @@
 //! Verifies the checksum of a response (I1): whether the body matches the checksum in the upstream's headers.
 
-use actix_web::http::header::{HeaderMap, HeaderName};
-
 use crate::s3::checksum::running_digest::RunningDigest;
 use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm, expected_digest};
-
-const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+use crate::s3::headers::{Headers, KnownHeader};
 
 /// The checksum of a response, and the digest of the body so far.
 pub(crate) struct ResponseChecksum {
@@ -16,16 +13,16 @@ pub(crate) struct ResponseChecksum {
 
 impl ResponseChecksum {
     /// The checksum of the whole object, if the headers of a response have one that can be computed from the body.
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn from_headers<'a>(headers: impl Headers<'a>) -> Option<Self> {
         // One pass over the headers costs less than a look-up for each algorithm.
-        if !headers.keys().any(|name| name.as_str().starts_with(CHECKSUM_PREFIX)) {
+        if !headers.names().any(|name| name.starts_with(CHECKSUM_PREFIX)) {
             return None;
         }
-        if headers.get(CHECKSUM_TYPE).is_some_and(|value| value != "FULL_OBJECT") {
+        if headers.get(KnownHeader::ChecksumType).is_some_and(|value| value != b"FULL_OBJECT") {
             return None;
         }
         ChecksumAlgorithm::ALL.into_iter().find_map(|algorithm| {
-            let value = headers.get(algorithm.header())?.to_str().ok()?;
+            let value = headers.get_text(algorithm.known_header())?;
             // A composite checksum ends in `-N`, which is not base64.
             let expected = expected_digest::parse(algorithm, value)?;
             Some(Self { algorithm, expected, digest: RunningDigest::new(algorithm) })

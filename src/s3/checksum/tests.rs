@@ -1,18 +1,13 @@
 //! Published check values of the algorithms, and verification of declared digests.
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-
 use super::expected_digest::{DigestFault, ExpectedDigests};
 use super::response_checksum::ResponseChecksum;
 use super::running_digest::RunningDigest;
 use super::*;
+use crate::s3::sample_request::HeaderList;
 
-fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in pairs {
-        map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
-    }
-    map
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderList {
+    HeaderList::new(pairs.iter().copied())
 }
 
 /// The input of the check values in the CRC catalogues and the hash standards.
@@ -127,7 +122,7 @@ fn a_trailing_checksum_is_verified() {
     for (algorithm, _, base64) in CHECKS {
         let verify = |trailer| {
             let mut expected_digests =
-                ExpectedDigests::from_headers(&HeaderMap::new(), None, Some(algorithm), true).unwrap();
+                ExpectedDigests::from_headers(&HeaderList::default(), None, Some(algorithm), true).unwrap();
             expected_digests.update(DIGITS);
             expected_digests.verify(trailer)
         };

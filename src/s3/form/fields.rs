@@ -4,10 +4,11 @@
 //! use the other. An S3 field is converted to its header or rejected. Headers that would make the upload another operation (a copy, another
 //! framing) have no field, so other fields with names like S3's headers are rejected too.
 
-use actix_web::http::header::{HeaderName, HeaderValue};
+use std::borrow::Cow;
 
 use crate::s3::error_document::shortened;
 use crate::s3::form::{FormRejection, tagging};
+use crate::s3::headers::{is_name, is_value};
 
 /// Fields that are converted to headers with the same name.
 const HEADERS: [&str; 6] = [
@@ -41,9 +42,12 @@ const AUTH_FIELDS: [&str; 6] = [
 ];
 
 /// The header for the field `tagging`.
-const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
+const TAGGING: &str = "x-amz-tagging";
 /// Fields of the signature that only SigV4 has.
 const SIGV4_FIELDS: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
+
+/// Name and value of a header.
+pub(crate) type FieldHeader<'a> = (&'a str, Cow<'a, str>);
 
 /// The fields before the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +111,8 @@ impl FormFields {
         if key.contains('\0') { fault("has a null character") } else { Ok(key) }
     }
 
-    /// The headers of the upload.
-    pub(crate) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, FormRejection> {
+    /// The headers of the upload. Their names and values are valid.
+    pub(crate) fn headers(&self) -> Result<Vec<FieldHeader<'_>>, FormRejection> {
         let mut headers = Vec::new();
         for (name, value) in &self.0 {
             let header = match name.as_str() {
@@ -126,25 +130,28 @@ impl FormFields {
                 _ => continue,
             };
             let fault = |what| FormRejection::InvalidField { name: shortened(name), what };
-            let header = HeaderName::try_from(header)
-                .map_err(|_| fault("has a name that is not a valid header name"))?;
-            let value = HeaderValue::try_from(value)
-                .map_err(|_| fault("has a value that is not a valid header value"))?;
-            headers.push((header, value));
+            if !is_name(header) {
+                return Err(fault("has a name that is not a valid header name"));
+            }
+            if !is_value(value) {
+                return Err(fault("has a value that is not a valid header value"));
+            }
+            headers.push((header, Cow::Borrowed(value.as_str())));
         }
         Ok(headers)
     }
 }
 
 /// Converts a tagging document to its header; none if it has no tags.
-fn tagging_header(document: &str) -> Result<Option<(HeaderName, HeaderValue)>, FormRejection> {
+fn tagging_header(document: &str) -> Result<Option<FieldHeader<'_>>, FormRejection> {
     let value = tagging::header_value(document).map_err(FormRejection::InvalidTagging)?;
     if value.is_empty() {
         return Ok(None);
     }
-    let value = HeaderValue::try_from(value)
-        .map_err(|_| FormRejection::InvalidTagging("its tags are not a valid header value"))?;
-    Ok(Some((TAGGING, value)))
+    if !is_value(&value) {
+        return Err(FormRejection::InvalidTagging("its tags are not a valid header value"));
+    }
+    Ok(Some((TAGGING, Cow::Owned(value))))
 }
 
 fn is_sigv2_field(name: &str) -> bool {
@@ -175,10 +182,10 @@ mod tests {
     #[test]
     fn fields_become_headers_or_are_rejected() {
         let headers = |pairs: &[(&str, &str)]| {
-            let headers = fields(pairs).unwrap().headers()?;
-            let text =
-                |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
-            Ok::<_, FormRejection>(headers.iter().map(text).collect::<Vec<_>>())
+            let fields = fields(pairs).unwrap();
+            let headers = fields.headers()?;
+            let lines = headers.iter().map(|(name, value)| format!("{name}: {value}"));
+            Ok::<_, FormRejection>(lines.collect::<Vec<_>>())
         };
         let sent = [
             ("key", "k"),

@@ -3,8 +3,6 @@
 //! `success_action_redirect` redirects the browser to a page, with bucket, key and etag in the query. A value that is not an HTTP URL is
 //! ignored, as in S3. `success_action_status` selects 200, 201 with a document, or 204; any other value means 204.
 
-use actix_web::http::Uri;
-
 use crate::s3::error_document::escape;
 use crate::s3::form::fields::FormFields;
 use crate::s3::percent::percent_encode;
@@ -48,9 +46,38 @@ impl SuccessAction {
     }
 }
 
+/// Whether a text is an HTTP URL with a host (RFC 3986). `"` in a path and `` ` `` in a query are accepted, as browsers send them.
 fn is_redirect_url(text: &str) -> bool {
-    let Ok(uri) = text.parse::<Uri>() else { return false };
-    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let is_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let has_only = |text: &str, excluded: &[u8]| {
+        text.bytes().all(|byte| byte.is_ascii_graphic() && !excluded.contains(&byte))
+    };
+    is_http
+        && has_host(authority)
+        && has_only(path, b"<>`")
+        && has_only(query, b"<>\"")
+        && !fragment.contains(char::is_control)
+}
+
+/// Whether an authority has a host: a name, or an IP address, which is in brackets if it is IPv6.
+fn has_host(authority: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!$&'()*+,-.;=_~".contains(&byte);
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let is_host = match host.strip_prefix('[') {
+        Some(address) => address.split_once(']').is_some_and(|(address, port)| {
+            address.bytes().all(|byte| is_plain(byte) || byte == b':' || byte == b'%')
+                && (port.is_empty() || port.starts_with(':'))
+        }),
+        None => {
+            let (name, port) = host.split_once(':').unwrap_or((host, ""));
+            !name.is_empty() && name.bytes().chain(port.bytes()).all(is_plain)
+        }
+    };
+    is_host && user.bytes().all(|byte| is_plain(byte) || matches!(byte, b':' | b'%' | b'@'))
 }
 
 impl StoredObject<'_> {
@@ -100,7 +127,25 @@ mod tests {
             action("redirect", "https://a.example/x?y"),
             SuccessAction::Redirect("https://a.example/x?y".to_owned())
         );
-        for bad in ["/x", "javascript:alert(1)", "https://", "x y", "https://a\r\nb: c"] {
+        for page in ["http://a", "HTTPS://u:p%40@a:1?q#f g", "http://[::1]:80/x?`", "http://a/\"{|}^\\#"] {
+            let redirect = SuccessAction::Redirect(page.to_owned());
+            assert_eq!(action("success_action_redirect", page), redirect, "{page}");
+        }
+        for bad in [
+            "/x",
+            "javascript:alert(1)",
+            "https://",
+            "x y",
+            "https://a\r\nb: c",
+            "https://a/#\r\nb: c",
+            "http://:80/",
+            "http://u@/",
+            "http://a%20b/",
+            "http://a:b:c/",
+            "http://[::1/",
+            "http://a/<x>",
+            "http://a/é",
+        ] {
             assert_eq!(action("success_action_redirect", bad), SuccessAction::NoContent, "{bad}");
         }
     }

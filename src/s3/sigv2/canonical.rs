@@ -6,16 +6,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use actix_web::http::Uri;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
-use crate::s3::checksum::expected_digest::CONTENT_MD5;
 use crate::s3::error_document::shortened;
-use crate::s3::request::Head;
+use crate::s3::headers::{Headers, KnownHeader};
+use crate::s3::request::RequestHead;
 use crate::s3::sigv2::query::is_covered;
 use crate::s3::sigv2::{SigV2Location, SigV2Rejection};
 use crate::s3::sigv4::query::{
@@ -25,18 +23,18 @@ use crate::s3::sigv4::{CDN_HEADERS, SignatureRejection, fingerprint};
 
 /// The lines before the resource. `date` is the fourth line: a date, the expiration of a presigned URL, or empty. The values of headers for
 /// which `hides` is true are replaced with their length and hash.
-pub(super) fn string_to_sign_lines(
-    head: Head<'_>,
+pub(super) fn string_to_sign_lines<'a>(
+    head: impl RequestHead<'a>,
     date: &[u8],
     location: SigV2Location,
     hides: impl Fn(&str) -> bool,
 ) -> Result<Vec<u8>, SignatureRejection> {
-    let (headers, query) = (head.headers, head.uri.query().unwrap_or_default());
+    let (headers, query) = (head.headers(), head.query());
     let mut lines = Vec::with_capacity(256);
     for line in [
-        head.method.as_str().as_bytes(),
-        single_header(headers, &CONTENT_MD5, location)?,
-        single_header(headers, &CONTENT_TYPE, location)?,
+        head.method().as_bytes(),
+        single_header(headers, KnownHeader::ContentMd5, location)?,
+        single_header(headers, KnownHeader::ContentType, location)?,
         date,
     ] {
         lines.extend_from_slice(line);
@@ -56,14 +54,14 @@ pub(super) fn string_to_sign_lines(
 
 /// A header's only value. Two values are an error, because the store could read the other one.
 fn single_header<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
+    headers: impl Headers<'a>,
+    header: KnownHeader,
     location: SigV2Location,
 ) -> Result<&'a [u8], SigV2Rejection> {
-    let mut values = headers.get_all(name);
+    let mut values = headers.get_all(header);
     match (values.next(), values.next()) {
         (None, _) => Ok(b""),
-        (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
+        (Some(value), None) => Ok(value.trim_ascii()),
         (Some(_), Some(_)) => {
             let what = "Content-MD5 and Content-Type may occur only once";
             Err(SigV2Rejection::Malformed(location, what.into()))
@@ -73,16 +71,22 @@ fn single_header<'a>(
 
 /// S3's headers by name, the values of each joined with commas, without the headers that CDNs add. Parameters with such names in a
 /// presigned URL count as headers.
-fn amazon_headers(
-    headers: &HeaderMap,
+fn amazon_headers<'a>(
+    headers: impl Headers<'a>,
     query: &str,
     location: SigV2Location,
 ) -> Result<BTreeMap<String, Vec<u8>>, SignatureRejection> {
-    let mut all = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let is_signed = |name: &str| name.starts_with(AMAZON) && !CDN_HEADERS.contains(&name);
-    for name in headers.keys().filter(|name| is_signed(name.as_str())) {
-        let values: Vec<&[u8]> = headers.get_all(name).map(|value| value.as_bytes().trim_ascii()).collect();
-        all.insert(name.as_str().to_owned(), values.join(&b','));
+    for (name, value) in headers.iter().filter(|(name, _)| is_signed(name)) {
+        let value = value.trim_ascii();
+        match all.get_mut(name) {
+            Some(values) => {
+                values.push(b',');
+                values.extend_from_slice(value);
+            }
+            None => _ = all.insert(name.to_owned(), value.to_owned()),
+        }
     }
     let mut hoisted: Vec<String> = Vec::new();
     for pair in pairs(query) {
@@ -114,18 +118,18 @@ fn amazon_headers(
 ///
 /// The path is signed as it was sent. botocore signs a slash at the end of a bucket's path and does not send it, and signers differ on
 /// whether an empty value keeps its `=`. All spellings name the same resource.
-pub(super) fn canonical_resources(
-    uri: &Uri,
+pub(super) fn canonical_resources<'a>(
+    head: impl RequestHead<'a>,
     bucket: Option<&str>,
     location: SigV2Location,
 ) -> Result<Vec<Vec<u8>>, SigV2Rejection> {
     let path = match bucket {
-        Some(bucket) => format!("/{bucket}{}", uri.path()),
-        None => uri.path().to_owned(),
+        Some(bucket) => format!("/{bucket}{}", head.path()),
+        None => head.path().to_owned(),
     };
     let is_bare_bucket = path.len() > 1 && !path[1..].contains('/');
     let with_slash = is_bare_bucket.then(|| format!("{path}/"));
-    let covered = covered_parameters(uri.query().unwrap_or_default(), location)?;
+    let covered = covered_parameters(head.query(), location)?;
     let has_empty = covered.iter().any(|(_, value)| value.as_ref().is_some_and(|value| value.is_empty()));
     let mut resources = Vec::with_capacity(1);
     for path in [Some(path), with_slash].into_iter().flatten() {

@@ -3,21 +3,21 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::s3::request::Head;
+use crate::s3::headers::{Headers, KnownHeader, ascii_text};
+use crate::s3::request::RequestHead;
 use crate::s3::sigv2::canonical::{canonical_resources, signature_bytes, string_to_sign_lines, verify_hmac};
 use crate::s3::sigv2::{SigV2Location, SigV2Rejection, query};
 use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 use crate::s3::sigv4::{
-    AMZ_DATE, PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp,
-    VerifiedSignature, header_session_token, is_s3_secret, query as sigv4_query,
+    PayloadHash, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, VerifiedSignature,
+    header_session_token, is_s3_secret, query as sigv4_query,
 };
 
 /// Headers of an `aws-chunked` body.
-const CHUNKED: [&str; 2] = ["x-amz-decoded-content-length", "x-amz-trailer"];
+const CHUNKED: [KnownHeader; 2] = [KnownHeader::DecodedLength, KnownHeader::Trailer];
 
 /// A signature and its parameters. It is not verified yet.
 #[derive(Debug)]
@@ -42,35 +42,33 @@ enum SignatureTime {
 }
 
 /// Whether a request has any part of a SigV2 signature.
-pub(crate) fn is_presented(head: Head<'_>) -> bool {
+pub(crate) fn is_presented<'a>(head: impl RequestHead<'a>) -> bool {
     let is_sigv2 = |value: &[u8]| value == b"AWS" || value.starts_with(b"AWS ");
-    head.headers.get_all(AUTHORIZATION).any(|value| is_sigv2(value.as_bytes()))
-        || query::is_presigned(head.uri.query().unwrap_or_default())
+    head.headers().get_all(KnownHeader::Authorization).any(is_sigv2) || query::is_presigned(head.query())
 }
 
 /// Rejects a request with a second signature. A session token in the query of a presigned URL does not count as one.
-pub(crate) fn check_single_auth(head: Head<'_>) -> Result<(), SignatureRejection> {
-    let query = head.uri.query().unwrap_or_default();
+pub(crate) fn check_single_auth<'a>(head: impl RequestHead<'a>) -> Result<(), SignatureRejection> {
+    let query = head.query();
     let is_presigned = query::is_presigned(query);
-    let is_token =
-        |pair: &str| is_presigned && decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str());
+    let is_token = |pair: &str| is_presigned && is_session_token(pair);
     let has_sigv4 = pairs(query).any(|pair| sigv4_query::is_presign_parameter(pair) && !is_token(pair));
-    let count = head.headers.get_all(AUTHORIZATION).count() + usize::from(is_presigned);
+    let count = head.headers().get_all(KnownHeader::Authorization).count() + usize::from(is_presigned);
     if has_sigv4 || count > 1 { Err(SignatureRejection::Ambiguous) } else { Ok(()) }
 }
 
 impl<'a> PresentedSigV2<'a> {
     /// Reads the signature of a request for which `is_presented` is true.
-    pub(crate) fn from_request(head: Head<'a>) -> Result<Self, SignatureRejection> {
-        let query = head.uri.query().unwrap_or_default();
+    pub(crate) fn from_request(head: impl RequestHead<'a>) -> Result<Self, SignatureRejection> {
+        let query = head.query();
         if query::is_presigned(query) {
-            Self::from_query(query, head.headers)
+            Self::from_query(query, head.headers())
         } else {
-            Self::from_header(head.headers)
+            Self::from_header(head.headers())
         }
     }
 
-    fn from_query(query: &'a str, headers: &'a HeaderMap) -> Result<Self, SignatureRejection> {
+    fn from_query(query: &'a str, headers: impl Headers<'a>) -> Result<Self, SignatureRejection> {
         let [access_key_id, signature, expires] = query::presign_parameters(query)?;
         let is_number = !expires.is_empty() && expires.bytes().all(|byte| byte.is_ascii_digit());
         let seconds = is_number.then(|| expires.parse().ok()).flatten().map(Duration::from_secs);
@@ -95,8 +93,8 @@ impl<'a> PresentedSigV2<'a> {
         })
     }
 
-    fn from_header(headers: &'a HeaderMap) -> Result<Self, SignatureRejection> {
-        let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    fn from_header(headers: impl Headers<'a>) -> Result<Self, SignatureRejection> {
+        let value = headers.get_text(KnownHeader::Authorization);
         let pair =
             value.and_then(|text| text.strip_prefix("AWS ")).and_then(|pair| pair.trim().rsplit_once(':'));
         let what = "it is not AWS ACCESS-KEY-ID:SIGNATURE";
@@ -146,16 +144,16 @@ impl<'a> PresentedSigV2<'a> {
     }
 
     /// Verifies the signature. `bucket` is the bucket's name if the host contains it.
-    pub(crate) fn verify(
+    pub(crate) fn verify<'h>(
         &self,
-        head: Head<'_>,
+        head: impl RequestHead<'h>,
         bucket: Option<&str>,
         secret: &str,
     ) -> Result<VerifiedSignature, SignatureRejection> {
-        let payload = payload_hash(head.headers)?;
+        let payload = payload_hash(head.headers())?;
         let given = signature_bytes(&self.signature)?;
         let lines = string_to_sign_lines(head, &self.date, self.location, |_| false)?;
-        let resources = canonical_resources(head.uri, bucket, self.location)?;
+        let resources = canonical_resources(head, bucket, self.location)?;
         if resources.iter().any(|resource| verify_hmac(secret, [&lines, resource], &given)) {
             Ok(VerifiedSignature { payload, signature_chain: None })
         } else {
@@ -164,23 +162,23 @@ impl<'a> PresentedSigV2<'a> {
     }
 
     /// The elements of the reply to a signature that does not match.
-    pub(crate) fn mismatch(&self, head: Head<'_>, bucket: Option<&str>) -> SignatureMismatch {
+    pub(crate) fn mismatch<'h>(&self, head: impl RequestHead<'h>, bucket: Option<&str>) -> SignatureMismatch {
         let lines = string_to_sign_lines(head, &self.date, self.location, is_s3_secret).unwrap_or_default();
-        let resources = canonical_resources(head.uri, bucket, self.location).unwrap_or_default();
+        let resources = canonical_resources(head, bucket, self.location).unwrap_or_default();
         let resource = resources.into_iter().next().unwrap_or_default();
         SignatureMismatch::new(&self.access_key_id, &self.signature, &[lines, resource].concat())
     }
 }
 
 /// The date line of the string to sign, and the time. `x-amz-date` is signed as a header, and then the line is empty.
-fn header_date(headers: &HeaderMap) -> Result<(&[u8], SystemTime), SignatureRejection> {
-    let is_amz = headers.contains_key(AMZ_DATE);
-    let mut values = headers.get_all(if is_amz { AMZ_DATE } else { DATE });
+fn header_date<'a>(headers: impl Headers<'a>) -> Result<(&'a [u8], SystemTime), SignatureRejection> {
+    let is_amz = headers.contains(KnownHeader::AmzDate);
+    let mut values = headers.get_all(if is_amz { KnownHeader::AmzDate } else { KnownHeader::Date });
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(SignatureRejection::MissingDate);
     };
-    let time = value.to_str().ok().and_then(|text| parse_date(text.trim()));
-    let line = if is_amz { &b""[..] } else { value.as_bytes().trim_ascii() };
+    let time = ascii_text(value).and_then(|text| parse_date(text.trim()));
+    let line = if is_amz { &b""[..] } else { value.trim_ascii() };
     time.map(|time| (line, time)).ok_or(SignatureRejection::MissingDate)
 }
 
@@ -193,10 +191,13 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     time.filter(|time| *time >= SystemTime::UNIX_EPOCH)
 }
 
+fn is_session_token(pair: &str) -> bool {
+    decoded_name(pair).eq_ignore_ascii_case(KnownHeader::SecurityToken.as_str())
+}
+
 /// The session token in the query. Two tokens are an error.
 fn query_session_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
-    let mut tokens =
-        pairs(query).filter(|pair| decoded_name(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str()));
+    let mut tokens = pairs(query).filter(|pair| is_session_token(pair));
     match (tokens.next(), tokens.next()) {
         (None, _) => Ok(None),
         (Some(pair), None) => Ok(Some(decoded_text(value_of(pair)))),
@@ -205,11 +206,11 @@ fn query_session_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRej
 }
 
 /// The hash that the body must have, if the client sends one. SigV2 does not require it. `aws-chunked` bodies are rejected.
-fn payload_hash(headers: &HeaderMap) -> Result<PayloadHash, SignatureRejection> {
+fn payload_hash<'a>(headers: impl Headers<'a>) -> Result<PayloadHash, SignatureRejection> {
     let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
-    let mut codings =
-        headers.get_all(CONTENT_ENCODING).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let has_chunks = CHUNKED.iter().any(|name| headers.contains_key(*name)) || codings.any(is_chunked);
+    let encodings = headers.get_all(KnownHeader::ContentEncoding);
+    let mut codings = encodings.flat_map(|value| value.split(|byte| *byte == b','));
+    let has_chunks = CHUNKED.iter().any(|header| headers.contains(*header)) || codings.any(is_chunked);
     match PayloadHash::header_value(headers)?.map_or(Ok(PayloadHash::Unsigned), PayloadHash::parse)? {
         PayloadHash::SignedChunks { .. } | PayloadHash::UnsignedTrailer => {
             Err(SigV2Rejection::ChunkedBody.into())

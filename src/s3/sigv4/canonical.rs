@@ -8,11 +8,11 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::s3::headers::Headers;
 use crate::s3::percent::{is_encoded, percent_decode, percent_encode};
 
 /// The name of the algorithm in headers and strings to sign.
@@ -26,7 +26,7 @@ pub(crate) const QUERY_SIGNATURE: &str = "X-Amz-Signature";
 
 /// The parts of a request that a signature covers.
 #[derive(Clone, Copy)]
-pub(crate) struct CanonicalRequest<'a> {
+pub(crate) struct CanonicalRequest<'a, H> {
     pub(crate) method: &'a str,
     /// Percent-encoded, see `canonical_path`.
     pub(crate) path: &'a str,
@@ -34,14 +34,14 @@ pub(crate) struct CanonicalRequest<'a> {
     pub(crate) query: &'a str,
     /// The signed headers, in lower case, in the order of the signature.
     pub(crate) names: &'a [&'a str],
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) headers: H,
     /// The value of `host` if there is no such header (HTTP/2).
     pub(crate) authority: Option<&'a str>,
     /// The value of `x-amz-content-sha256`.
     pub(crate) payload: &'a str,
 }
 
-impl CanonicalRequest<'_> {
+impl<'h, H: Headers<'h>> CanonicalRequest<'_, H> {
     /// The bytes of the canonical request.
     pub(crate) fn request_bytes(&self) -> Vec<u8> {
         self.request_bytes_with(&canonical_query(self.query), |_, _, _| ())
@@ -89,7 +89,7 @@ impl CanonicalRequest<'_> {
 
     /// Appends a header's values: trimmed, runs of blanks folded, joined with commas.
     fn push_values(&self, name: &str, bytes: &mut Vec<u8>) {
-        let mut values = self.headers.get_all(name).peekable();
+        let mut values = self.headers.get_all_named(name).peekable();
         if values.peek().is_none() && name == "host" {
             bytes.extend_from_slice(self.authority.unwrap_or_default().as_bytes());
         }
@@ -97,7 +97,7 @@ impl CanonicalRequest<'_> {
             if at > 0 {
                 bytes.push(b',');
             }
-            let words = value.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
+            let words = value.split(|byte| matches!(byte, b' ' | b'\t'));
             for (at, word) in words.filter(|word| !word.is_empty()).enumerate() {
                 if at > 0 {
                     bytes.push(b' ');
@@ -172,9 +172,8 @@ pub(crate) fn verify_hmac(key: &[u8], data: &[u8], code: &[u8; 32]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
-
     use super::*;
+    use crate::s3::sample_request::HeaderList;
 
     #[test]
     fn paths_are_canonical() {
@@ -193,10 +192,7 @@ mod tests {
 
     #[test]
     fn header_values_are_trimmed_folded_and_joined_and_keep_their_bytes() {
-        let mut headers = HeaderMap::new();
-        for value in [&b"  a   b\t c "[..], b"\xe9"] {
-            headers.append(HeaderName::from_static("x-amz-meta-m"), HeaderValue::from_bytes(value).unwrap());
-        }
+        let headers = HeaderList::new([&b"  a   b\t c "[..], b"\xe9"].map(|value| ("x-amz-meta-m", value)));
         let names = ["host", "x-amz-meta-m"];
         let canonical = CanonicalRequest {
             method: "PUT",

@@ -6,8 +6,6 @@
 //!
 //! SigV2 is in `s3/sigv2`. SigV4A is not supported; the reply is `NotImplemented`. The gateway compares session tokens and issues none.
 
-#[cfg(feature = "bench")]
-pub mod bench;
 pub(crate) mod canonical;
 mod form;
 mod mismatch;
@@ -21,8 +19,8 @@ mod timestamp;
 pub(crate) use mismatch::{SignatureMismatch, fingerprint, is_s3_secret};
 pub(crate) use payload::PayloadHash;
 pub(crate) use presented_signature::{
-    AMZ_DATE, PresentedSignature, SECURITY_TOKEN, SKEW_MAX, VerifiedSignature, check_session_token,
-    header_session_token, is_auth_presented,
+    PresentedSignature, SKEW_MAX, VerifiedSignature, check_session_token, header_session_token,
+    is_auth_presented,
 };
 pub(crate) use rejection::{SignatureLocation, SignatureRejection, Validity};
 pub(crate) use signature_chain::SignatureChain;

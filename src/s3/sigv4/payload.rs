@@ -1,8 +1,7 @@
 //! The payload hash of a request: `x-amz-content-sha256`.
 
-use actix_web::http::header::HeaderMap;
-
-use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::headers::{Headers, KnownHeader, ascii_text};
+use crate::s3::signer::{EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::SignatureRejection;
 
 /// The values of `x-amz-content-sha256`. The reader of the body verifies the body against it.
@@ -44,13 +43,13 @@ impl PayloadHash {
     }
 
     /// The header's only value. Two values are an error, because the store could use the other one.
-    pub(crate) fn header_value(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
-        let mut values = headers.get_all(CONTENT_SHA256);
+    pub(crate) fn header_value<'a>(headers: impl Headers<'a>) -> Result<Option<&'a str>, SignatureRejection> {
+        let mut values = headers.get_all(KnownHeader::ContentSha256);
         let Some(first) = values.next() else { return Ok(None) };
         if values.next().is_some() {
             return Err(SignatureRejection::MalformedContentSha256);
         }
-        first.to_str().map(|text| Some(text.trim())).map_err(|_| SignatureRejection::MalformedContentSha256)
+        ascii_text(first).map(|text| Some(text.trim())).ok_or(SignatureRejection::MalformedContentSha256)
     }
 }
 

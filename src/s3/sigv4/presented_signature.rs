@@ -12,12 +12,11 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 
 use crate::s3::error_document::shortened;
-use crate::s3::request::Head;
-use crate::s3::signer::CONTENT_SHA256;
+use crate::s3::headers::{Headers, KnownHeader, ascii_text};
+use crate::s3::request::RequestHead;
 use crate::s3::sigv4::canonical::{
     ALGORITHM, CanonicalRequest, SERVICE, TERMINATOR, canonical_path, verify_hmac,
 };
@@ -29,11 +28,8 @@ use crate::s3::sigv4::{
 
 /// The maximum difference between a client's clock and the gateway's.
 pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
-pub(crate) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 /// The prefixes of headers that must be signed: S3's, and MinIO's, which override protections.
 const STORE_PREFIXES: [&str; 2] = ["x-amz-", "x-minio-"];
-pub(crate) const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
-const DATE: HeaderName = HeaderName::from_static("date");
 
 /// A signature and its parameters. It is not verified yet.
 #[derive(Debug)]
@@ -91,15 +87,16 @@ impl<'a> CredentialScope<'a> {
 }
 
 /// Whether a request has an `Authorization` header or any part of a presigned signature.
-pub(crate) fn is_auth_presented(head: Head<'_>) -> bool {
-    head.headers.contains_key(AUTHORIZATION) || query::is_presigned(head.uri.query().unwrap_or_default())
+pub(crate) fn is_auth_presented<'a>(head: impl RequestHead<'a>) -> bool {
+    head.headers().contains(KnownHeader::Authorization) || query::is_presigned(head.query())
 }
 
 impl<'a> PresentedSignature<'a> {
     /// Reads the request's signature; none if it has no part of one.
-    pub(crate) fn from_request(head: Head<'a>) -> Result<Option<Self>, SignatureRejection> {
-        let mut authorizations = head.headers.get_all(AUTHORIZATION);
-        let presign = PresignParameters::parse(head.uri.query().unwrap_or_default())?;
+    pub(crate) fn from_request(head: impl RequestHead<'a>) -> Result<Option<Self>, SignatureRejection> {
+        let headers = head.headers();
+        let mut authorizations = headers.get_all(KnownHeader::Authorization);
+        let presign = PresignParameters::parse(head.query())?;
         match (authorizations.next(), presign) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => Err(SignatureRejection::Ambiguous),
@@ -107,13 +104,13 @@ impl<'a> PresentedSignature<'a> {
             (Some(value), None) => {
                 let malformed =
                     SignatureRejection::Malformed(SignatureLocation::Header, "it is not ASCII text");
-                Self::from_header(value.to_str().map_err(|_| malformed)?, head.headers).map(Some)
+                Self::from_header(ascii_text(value).ok_or(malformed)?, headers).map(Some)
             }
-            (None, Some(presign)) => presign.into_signature(head.headers).map(Some),
+            (None, Some(presign)) => presign.into_signature(headers).map(Some),
         }
     }
 
-    fn from_header(value: &'a str, headers: &'a HeaderMap) -> Result<Self, SignatureRejection> {
+    fn from_header(value: &'a str, headers: impl Headers<'a>) -> Result<Self, SignatureRejection> {
         let malformed = |what| SignatureRejection::Malformed(SignatureLocation::Header, what);
         let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
         match scheme {
@@ -218,18 +215,18 @@ impl<'a> PresentedSignature<'a> {
     }
 
     /// Verifies the signature. `key` is the signing key for the scope's date and region.
-    pub(crate) fn verify(
+    pub(crate) fn verify<'h>(
         &self,
-        head: Head<'_>,
+        head: impl RequestHead<'h>,
         key: &[u8; 32],
     ) -> Result<VerifiedSignature, SignatureRejection> {
         let payload = PayloadHash::parse(&self.payload)?;
         let names = self.signed_header_names(head)?;
         let given = self.signature_bytes()?;
-        let raw = head.uri.path();
+        let raw = head.path();
         let path = canonical_path(raw);
         let canonical = self.canonical(head, &path, &names);
-        let matches = |canonical: CanonicalRequest<'_>| {
+        let matches = |canonical: CanonicalRequest<'_, _>| {
             let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
             verify_hmac(key, text.as_bytes(), &given)
         };
@@ -248,22 +245,31 @@ impl<'a> PresentedSignature<'a> {
         Ok(VerifiedSignature { payload, signature_chain })
     }
 
-    fn canonical<'b>(&'b self, head: Head<'b>, path: &'b str, names: &'b [&'b str]) -> CanonicalRequest<'b> {
+    fn canonical<'b, 'h: 'b>(
+        &'b self,
+        head: impl RequestHead<'h>,
+        path: &'b str,
+        names: &'b [&'b str],
+    ) -> CanonicalRequest<'b, impl Headers<'h>> {
         CanonicalRequest {
-            method: head.method.as_str(),
+            method: head.method(),
             path,
-            query: head.uri.query().unwrap_or_default(),
+            query: head.query(),
             names,
-            headers: head.headers,
-            authority: head.uri.authority().map(|authority| authority.as_str()),
+            headers: head.headers(),
+            authority: head.authority(),
             payload: &self.payload,
         }
     }
 
     /// The elements of the reply to a signature that does not match. `is_secret` selects query parameters with secrets.
-    pub(crate) fn mismatch(&self, head: Head<'_>, is_secret: impl Fn(&str) -> bool) -> SignatureMismatch {
+    pub(crate) fn mismatch<'h>(
+        &self,
+        head: impl RequestHead<'h>,
+        is_secret: impl Fn(&str) -> bool,
+    ) -> SignatureMismatch {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
-        let path = canonical_path(head.uri.path());
+        let path = canonical_path(head.path());
         let canonical = self.canonical(head, &path, &names);
         let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
         SignatureMismatch::new(self.access_key_id(), &self.signature, text.as_bytes())
@@ -282,9 +288,10 @@ impl<'a> PresentedSignature<'a> {
     }
 
     /// The names of the signed headers. Each of them must be in the request, and they must include each header that must be signed.
-    fn signed_header_names(&self, head: Head<'_>) -> Result<Vec<&str>, SignatureRejection> {
+    fn signed_header_names<'h>(&self, head: impl RequestHead<'h>) -> Result<Vec<&str>, SignatureRejection> {
+        let headers = head.headers();
         let names: Vec<&str> = self.signed_headers.split(';').collect();
-        let has_host = head.headers.contains_key(HOST) || head.uri.authority().is_some();
+        let has_host = headers.contains(KnownHeader::Host) || head.authority().is_some();
         for (at, name) in names.iter().enumerate() {
             let is_name = name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
             if name.is_empty() || !is_name || names[..at].contains(name) {
@@ -293,7 +300,7 @@ impl<'a> PresentedSignature<'a> {
                     "SignedHeaders is not a list of header names in lower case, each once",
                 ));
             }
-            let is_present = head.headers.contains_key(*name) || (*name == "host" && has_host);
+            let is_present = headers.contains_named(name) || (*name == "host" && has_host);
             if !is_present {
                 return Err(SignatureRejection::Mismatch);
             }
@@ -303,12 +310,13 @@ impl<'a> PresentedSignature<'a> {
         }
         let must_be_signed = |name: &str| {
             // A presigned URL signs UNSIGNED-PAYLOAD, or the header's value as the payload line of the canonical request.
-            let is_payload = self.location == SignatureLocation::Query && name == CONTENT_SHA256.as_str();
+            let is_payload =
+                self.location == SignatureLocation::Query && name == KnownHeader::ContentSha256.as_str();
             STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !is_payload
         };
         let is_missing =
             |name: &&str| must_be_signed(name) && !names.contains(name) && !CDN_HEADERS.contains(name);
-        match head.headers.keys().map(HeaderName::as_str).find(is_missing) {
+        match headers.names().find(is_missing) {
             Some(name) => Err(SignatureRejection::HeaderNotSigned(name.to_owned())),
             None => Ok(names),
         }
@@ -329,23 +337,25 @@ pub(crate) fn check_session_token(
 }
 
 /// The session token in the headers. Two tokens are an error.
-pub(crate) fn header_session_token(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
-    let mut tokens = headers.get_all(SECURITY_TOKEN);
+pub(crate) fn header_session_token<'a>(
+    headers: impl Headers<'a>,
+) -> Result<Option<&'a str>, SignatureRejection> {
+    let mut tokens = headers.get_all(KnownHeader::SecurityToken);
     let Some(token) = tokens.next() else { return Ok(None) };
-    let text = token.to_str().ok().filter(|_| tokens.next().is_none());
+    let text = ascii_text(token).filter(|_| tokens.next().is_none());
     text.map(|text| Some(text.trim())).ok_or(SignatureRejection::InvalidSessionToken)
 }
 
 /// The time in `x-amz-date`, else in `date` in either of its formats.
-fn header_timestamp(headers: &HeaderMap) -> Result<Timestamp, SignatureRejection> {
-    let name = if headers.contains_key(AMZ_DATE) { AMZ_DATE } else { DATE };
-    let mut values = headers.get_all(&name);
+fn header_timestamp<'a>(headers: impl Headers<'a>) -> Result<Timestamp, SignatureRejection> {
+    let is_amz = headers.contains(KnownHeader::AmzDate);
+    let mut values = headers.get_all(if is_amz { KnownHeader::AmzDate } else { KnownHeader::Date });
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(SignatureRejection::MissingDate);
     };
-    let text = value.to_str().map_err(|_| SignatureRejection::MissingDate)?.trim();
+    let text = ascii_text(value).ok_or(SignatureRejection::MissingDate)?.trim();
     let http_date =
-        || (name == DATE).then(|| httpdate::parse_http_date(text).ok()).flatten().map(Timestamp::from_time);
+        || (!is_amz).then(|| httpdate::parse_http_date(text).ok()).flatten().map(Timestamp::from_time);
     Timestamp::parse(text).or_else(http_date).ok_or(SignatureRejection::MissingDate)
 }
 

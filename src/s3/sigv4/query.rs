@@ -6,8 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
-
+use crate::s3::headers::Headers;
 use crate::s3::percent::percent_decode;
 use crate::s3::signer::UNSIGNED_PAYLOAD;
 use crate::s3::sigv4::canonical::{ALGORITHM, QUERY_SIGNATURE};
@@ -138,7 +137,7 @@ impl<'a> PresignParameters<'a> {
     /// The signature and its parameters.
     pub(super) fn into_signature(
         self,
-        headers: &'a HeaderMap,
+        headers: impl Headers<'a>,
     ) -> Result<PresentedSignature<'a>, SignatureRejection> {
         let [algorithm, credential, signature, token, date, expires, signed, payload] = self.0;
         let (Some(algorithm), Some(credential), Some(signature)) = (algorithm, credential, signature) else {

@@ -3,12 +3,20 @@
 //! Only XML documents that are buffered whole are changed, never an object.
 
 use bytes::Bytes;
-use tidegate_config::{Checksums, ContentMd5, IntegrityConfig};
 
 use crate::s3::delete_list;
-use crate::s3::request::Head;
+use crate::s3::request::RequestHead;
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::upload::{UploadFault, completion, content_md5};
+
+/// What a store needs that S3 does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreNeeds {
+    /// A `Content-MD5` of the documents for which S3 requires a digest.
+    pub content_md5: bool,
+    /// No checksums of the parts in a CompleteMultipartUpload.
+    pub no_checksums: bool,
+}
 
 /// The change to a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +31,11 @@ pub(crate) enum BodyRewrite {
 
 impl BodyRewrite {
     /// The change that the store needs for this request.
-    pub(crate) fn for_request(head: Head<'_>, store: &IntegrityConfig) -> Self {
-        let query = || head.uri.query().unwrap_or_default();
-        if store.checksums == Checksums::Strip && completion::is_completion(head.method, query()) {
+    pub(crate) fn for_request<'a>(head: impl RequestHead<'a>, store: StoreNeeds) -> Self {
+        if store.no_checksums && completion::is_completion(head.method(), head.query()) {
             return Self::StripChecksums;
         }
-        if store.content_md5 == ContentMd5::Add && content_md5::is_required(head.method, query()) {
+        if store.content_md5 && content_md5::is_required(head.method(), head.query()) {
             return Self::AddMd5;
         }
         Self::Unchanged

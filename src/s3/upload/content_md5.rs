@@ -6,13 +6,11 @@
 //!
 //! Source: S3 API Reference and the S3 service model of the SDKs, operations with a required request checksum.
 
-use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
-use crate::s3::checksum::expected_digest::CONTENT_MD5;
+use crate::s3::headers::{Headers, HeadersMut, KnownHeader};
 use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The sub-resources of PUT requests that require a digest.
@@ -40,10 +38,10 @@ const PUT: [&str; 17] = [
 const POST: [&str; 1] = ["delete"];
 
 /// Whether S3 requires a digest of the request's body.
-pub(crate) fn is_required(method: &Method, query: &str) -> bool {
-    let sub_resources = match *method {
-        Method::PUT => &PUT[..],
-        Method::POST => &POST[..],
+pub(crate) fn is_required(method: &str, query: &str) -> bool {
+    let sub_resources = match method {
+        "PUT" => &PUT[..],
+        "POST" => &POST[..],
         _ => &[],
     };
     pairs(query).any(|pair| sub_resources.contains(&&*decoded_name(pair)))
@@ -60,13 +58,14 @@ pub(crate) struct Md5Header {
 
 impl Md5Header {
     /// Sets `Content-MD5` if it must be added or replaced.
-    pub(crate) fn write(self, headers: &mut HeaderMap, body: &[u8]) {
+    pub(crate) fn write(self, headers: &mut impl HeadersMut, body: &[u8]) {
         if self == Self::default() {
             return;
         }
-        let is_due = if headers.contains_key(CONTENT_MD5) { self.is_replaced } else { self.is_added };
-        if is_due && let Ok(value) = HeaderValue::try_from(STANDARD.encode(Md5::digest(body))) {
-            headers.insert(CONTENT_MD5, value);
+        let is_sent = headers.view().contains(KnownHeader::ContentMd5);
+        let is_due = if is_sent { self.is_replaced } else { self.is_added };
+        if is_due {
+            headers.set(KnownHeader::ContentMd5, &STANDARD.encode(Md5::digest(body)));
         }
     }
 }
@@ -74,26 +73,27 @@ impl Md5Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::s3::sample_request::HeaderList;
 
     /// I1
     #[test]
     fn the_listed_documents_need_a_digest_and_objects_do_not() {
         for query in ["tagging", "tagging=", "versionId=7&tagging", "%74agging", "lifecycle", "object-lock"] {
-            assert!(is_required(&Method::PUT, query), "{query}");
-            assert!(!is_required(&Method::GET, query), "{query}");
+            assert!(is_required("PUT", query), "{query}");
+            assert!(!is_required("GET", query), "{query}");
         }
-        assert!(is_required(&Method::POST, "delete"));
+        assert!(is_required("POST", "delete"));
         for (method, query) in [
-            (Method::PUT, ""),
-            (Method::PUT, "delete"),
-            (Method::PUT, "partNumber=1&uploadId=7"),
-            (Method::PUT, "x=tagging"),
-            (Method::POST, "uploads"),
-            (Method::POST, "uploadId=7"),
-            (Method::POST, "tagging"),
-            (Method::DELETE, "tagging"),
+            ("PUT", ""),
+            ("PUT", "delete"),
+            ("PUT", "partNumber=1&uploadId=7"),
+            ("PUT", "x=tagging"),
+            ("POST", "uploads"),
+            ("POST", "uploadId=7"),
+            ("POST", "tagging"),
+            ("DELETE", "tagging"),
         ] {
-            assert!(!is_required(&method, query), "{method} {query}");
+            assert!(!is_required(method, query), "{method} {query}");
         }
     }
 
@@ -101,12 +101,9 @@ mod tests {
     #[test]
     fn a_clients_digest_is_kept_unless_its_body_was_changed() {
         let written = |given: Option<&'static str>, is_added, is_replaced| {
-            let mut headers = HeaderMap::new();
-            if let Some(given) = given {
-                headers.insert(CONTENT_MD5, HeaderValue::from_static(given));
-            }
+            let mut headers = HeaderList::new(given.map(|given| ("content-md5", given)));
             Md5Header { is_added, is_replaced }.write(&mut headers, b"123456789");
-            headers.get(CONTENT_MD5).map(|value| value.to_str().unwrap().to_owned())
+            headers.get_text(KnownHeader::ContentMd5).map(str::to_owned)
         };
         let computed = Some("JfnnlDI7RTiF9RgfG2JNCw==".to_owned());
         let given = Some("given".to_owned());

@@ -8,25 +8,18 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use crate::s3::checksum::expected_digest::ExpectedDigests;
 use crate::s3::checksum::{CHECKSUM_PREFIX, ChecksumAlgorithm};
 use crate::s3::chunked::ChunkLayout;
-use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::form::multipart::FileDecoder;
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::signer::CONTENT_SHA256;
+use crate::s3::headers::{Headers, KnownHeader, ascii_text};
+use crate::s3::request::{BodyLength, RequestHead};
 use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};
 use crate::s3::upload::UploadFault;
 use crate::s3::upload::completion::is_completion;
-
-pub(super) const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
-pub(super) const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
-/// The algorithm of the SDK's checksum. S3 rejects the header if the checksum itself is missing.
-pub(super) const SDK_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
 
 /// The `aws-chunked` framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +41,11 @@ pub(crate) struct DeclaredBody {
 
 impl DeclaredBody {
     /// Reads a request's head. `payload` is the payload hash that the signature covers.
-    pub(crate) fn from_head(head: Head<'_>, payload: Option<PayloadHash>) -> Result<Self, UploadFault> {
-        let Head { method, headers, .. } = head;
-        let query = head.uri.query().unwrap_or_default();
+    pub(crate) fn from_head<'a>(
+        head: impl RequestHead<'a>,
+        payload: Option<PayloadHash>,
+    ) -> Result<Self, UploadFault> {
+        let headers = head.headers();
         let payload = payload.map_or_else(|| unverified_payload(head), Ok)?;
         let chunks =
             ChunkLayout::from_payload(payload).map(|layout| parse_chunks(layout, headers)).transpose()?;
@@ -61,7 +56,8 @@ impl DeclaredBody {
         };
         let trailer = chunks.and_then(|chunks| chunks.trailer);
         // In a completion or a copy, the checksum is that of the resulting object.
-        let is_of_body = !is_completion(method, query) && !headers.contains_key(COPY_SOURCE);
+        let is_of_body =
+            !is_completion(head.method(), head.query()) && !headers.contains(KnownHeader::CopySource);
         if is_of_body {
             check_algorithm(headers)?;
         }
@@ -81,7 +77,10 @@ impl DeclaredBody {
 
     /// Reads the head of the upload that a form is converted to. `file` decodes the file from the body; none if the file is buffered
     /// already.
-    pub(crate) fn for_form_file(head: Head<'_>, file: Option<FileDecoder>) -> Result<Self, UploadFault> {
+    pub(crate) fn for_form_file<'a>(
+        head: impl RequestHead<'a>,
+        file: Option<FileDecoder>,
+    ) -> Result<Self, UploadFault> {
         let declared = Self::from_head(head, Some(PayloadHash::Unsigned))?;
         Ok(Self { file, ..declared })
     }
@@ -89,12 +88,12 @@ impl DeclaredBody {
 
 /// The length of the object, if the head declares it. The `content-length` of an `aws-chunked` body includes the framing, so
 /// `x-amz-decoded-content-length` is used; if that is malformed, `from_head` rejects the request.
-pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
+pub(crate) fn object_bytes<'a>(head: impl RequestHead<'a>, length: BodyLength) -> Option<u64> {
     let is_chunked =
         || declared_payload(head).is_ok_and(|hash| hash.is_some_and(|hash| hash.starts_with("STREAMING-")));
     match length {
         BodyLength::Empty => Some(0),
-        _ if is_chunked() => decoded_length(head.headers).ok(),
+        _ if is_chunked() => decoded_length(head.headers()).ok(),
         BodyLength::Known(bytes) => Some(bytes),
         BodyLength::Chunked => None,
     }
@@ -102,18 +101,18 @@ pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
 
 /// An SDK that names its algorithm must also send the checksum, in a header or a trailer, and no checksum of another algorithm. S3 answers
 /// both faults with `InvalidRequest`. For the second its API reference documents `BadDigest`, which S3 does not send.
-fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
-    let mut named = headers.get_all(SDK_ALGORITHM);
+fn check_algorithm<'a>(headers: impl Headers<'a>) -> Result<(), UploadFault> {
+    let mut named = headers.get_all(KnownHeader::SdkAlgorithm);
     let Some(algorithm) = named.next() else { return Ok(()) };
-    let header =
-        format!("{CHECKSUM_PREFIX}{}", algorithm.to_str().unwrap_or_default().trim().to_ascii_lowercase());
-    let trailer = headers.get(TRAILER).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    let is_present = headers.contains_key(&*header) || trailer.trim().eq_ignore_ascii_case(&header);
+    let algorithm = ascii_text(algorithm).unwrap_or_default().trim().to_ascii_lowercase();
+    let header = format!("{CHECKSUM_PREFIX}{algorithm}");
+    let trailer = headers.get_text(KnownHeader::Trailer).unwrap_or_default();
+    let is_present = headers.contains_named(&header) || trailer.trim().eq_ignore_ascii_case(&header);
     if is_present && named.next().is_none() {
         return Ok(());
     }
     let has_other = ChecksumAlgorithm::from_header(trailer.trim()).is_some()
-        || headers.keys().any(|name| ChecksumAlgorithm::from_header(name.as_str()).is_some());
+        || headers.names().any(|name| ChecksumAlgorithm::from_header(name).is_some());
     Err(if has_other && !is_present {
         UploadFault::ChecksumAlgorithmMismatch
     } else {
@@ -122,11 +121,12 @@ fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
 }
 
 /// The payload hash in the header, or in the query of a presigned URL.
-fn declared_payload(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
-    let is_payload = |pair: &&str| decoded_name(pair).eq_ignore_ascii_case(CONTENT_SHA256.as_str());
-    let mut in_query = pairs(head.uri.query().unwrap_or_default()).filter(is_payload);
+fn declared_payload<'a>(head: impl RequestHead<'a>) -> Result<Option<Cow<'a, str>>, SignatureRejection> {
+    let name = KnownHeader::ContentSha256.as_str();
+    let is_payload = |pair: &&str| decoded_name(pair).eq_ignore_ascii_case(name);
+    let mut in_query = pairs(head.query()).filter(is_payload);
     let given = in_query.next().map(|pair| decoded_text(value_of(pair)));
-    match (PayloadHash::header_value(head.headers)?, given) {
+    match (PayloadHash::header_value(head.headers())?, given) {
         _ if in_query.next().is_some() => Err(SignatureRejection::MalformedContentSha256),
         (Some(header), Some(given)) if header != given => Err(SignatureRejection::MalformedContentSha256),
         (header, given) => Ok(given.or(header.map(Cow::Borrowed))),
@@ -134,7 +134,7 @@ fn declared_payload(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRej
 }
 
 /// The payload hash of a request without a verified signature.
-fn unverified_payload(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
+fn unverified_payload<'a>(head: impl RequestHead<'a>) -> Result<PayloadHash, UploadFault> {
     let parsed =
         declared_payload(head).and_then(|text| text.map(|text| PayloadHash::parse(&text)).transpose());
     match parsed {
@@ -148,24 +148,24 @@ fn unverified_payload(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
 /// data, so the sum of both stays below 2^64.
 const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
 
-fn decoded_length(headers: &HeaderMap) -> Result<u64, UploadFault> {
-    let mut lengths = headers.get_all(DECODED_LENGTH);
+fn decoded_length<'a>(headers: impl Headers<'a>) -> Result<u64, UploadFault> {
+    let mut lengths = headers.get_all(KnownHeader::DecodedLength);
     let length = lengths.next().ok_or(UploadFault::LengthMissing)?;
-    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = ascii_text(length).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let only = digits.filter(|_| lengths.next().is_none());
     let length = only.and_then(|text| text.parse().ok()).filter(|bytes| *bytes <= OBJECT_BYTES_MAX);
     length.ok_or(UploadFault::LengthMalformed)
 }
 
-fn parse_chunks(layout: ChunkLayout, headers: &HeaderMap) -> Result<ChunkedBody, UploadFault> {
+fn parse_chunks<'a>(layout: ChunkLayout, headers: impl Headers<'a>) -> Result<ChunkedBody, UploadFault> {
     let length = decoded_length(headers)?;
-    let mut announced = headers.get_all(TRAILER);
+    let mut announced = headers.get_all(KnownHeader::Trailer);
     let trailer = match (announced.next(), layout.has_trailer()) {
         (None, false) => None,
         (None, true) => return Err(UploadFault::TrailerMissing),
         (Some(_), false) => return Err(UploadFault::TrailerUnsupported),
         (Some(name), true) => {
-            let name = name.to_str().unwrap_or_default().trim();
+            let name = ascii_text(name).unwrap_or_default().trim();
             let only = ChecksumAlgorithm::from_header(name).filter(|_| announced.next().is_none());
             Some(only.ok_or(UploadFault::TrailerUnsupported)?)
         }

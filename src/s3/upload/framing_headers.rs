@@ -3,11 +3,9 @@
 //! `aws-chunked` is not an encoding of the object, so it is always removed from `Content-Encoding`, as S3 does. A store that kept it would
 //! send it to readers. `x-amz-content-sha256` shows the upstream that a body is framed.
 
-use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
-
 use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::chunked::encode::ChunkEncoding;
-use crate::s3::upload::declared_body::{DECODED_LENGTH, SDK_ALGORITHM, TRAILER};
+use crate::s3::headers::{Headers, HeadersMut, KnownHeader, ascii_text};
 
 /// What happens to the client's trailing checksum.
 pub(crate) enum TrailerOutcome {
@@ -23,44 +21,40 @@ pub(crate) enum TrailerOutcome {
 
 /// Replaces the headers of the client's framing by those of the upstream's framing.
 pub(crate) fn rewrite_framing_headers(
-    headers: &mut HeaderMap,
+    headers: &mut impl HeadersMut,
     encoding: Option<&ChunkEncoding>,
     trailing: &TrailerOutcome,
 ) {
     remove_aws_chunked(headers);
-    headers.remove(TRAILER);
-    headers.remove(DECODED_LENGTH);
+    headers.remove(KnownHeader::Trailer);
+    headers.remove(KnownHeader::DecodedLength);
     match trailing {
         TrailerOutcome::Absent | TrailerOutcome::Forwarded => {}
-        TrailerOutcome::Dropped => {
-            headers.remove(SDK_ALGORITHM);
-        }
-        TrailerOutcome::Header(algorithm, value) => {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(algorithm.header()), value);
-            }
-        }
+        TrailerOutcome::Dropped => headers.remove(KnownHeader::SdkAlgorithm),
+        TrailerOutcome::Header(algorithm, value) => headers.set(algorithm.known_header(), value),
     }
     if let Some(encoding) = encoding {
-        headers.insert(DECODED_LENGTH, HeaderValue::from(encoding.length));
+        headers.set(KnownHeader::DecodedLength, &encoding.length.to_string());
         if let Some((name, _)) = encoding.trailer {
-            headers.insert(TRAILER, HeaderValue::from_static(name));
+            headers.set(KnownHeader::Trailer, name);
         }
     }
 }
 
-fn remove_aws_chunked(headers: &mut HeaderMap) {
+fn remove_aws_chunked(headers: &mut impl HeadersMut) {
     let is_framing = |encoding: &&str| encoding.eq_ignore_ascii_case("aws-chunked");
-    let texts = || headers.get_all(CONTENT_ENCODING).filter_map(|value| value.to_str().ok());
-    let encodings: Vec<&str> = texts().flat_map(|text| text.split(',')).map(str::trim).collect();
-    if !encodings.iter().any(&is_framing) {
+    let view = headers.view();
+    let texts = view.get_all(KnownHeader::ContentEncoding).filter_map(ascii_text);
+    let encodings: Vec<&str> = texts.flat_map(|text| text.split(',')).map(str::trim).collect();
+    if !encodings.iter().any(is_framing) {
         return;
     }
     let kept: Vec<&str> = encodings.into_iter().filter(|encoding| !is_framing(encoding)).collect();
-    let kept = HeaderValue::from_str(&kept.join(",")).ok().filter(|value| !value.is_empty());
-    headers.remove(CONTENT_ENCODING);
-    if let Some(kept) = kept {
-        headers.insert(CONTENT_ENCODING, kept);
+    let kept = kept.join(",");
+    if kept.is_empty() {
+        headers.remove(KnownHeader::ContentEncoding);
+    } else {
+        headers.set(KnownHeader::ContentEncoding, &kept);
     }
 }
 
@@ -68,19 +62,12 @@ fn remove_aws_chunked(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use crate::s3::chunked::ChunkLayout;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        map
-    }
+    use crate::s3::sample_request::HeaderList;
 
     fn encodings(pairs: &[(&'static str, &'static str)]) -> Option<String> {
-        let mut map = headers(pairs);
-        rewrite_framing_headers(&mut map, None, &TrailerOutcome::Absent);
-        map.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap().to_owned())
+        let mut headers = HeaderList::new(pairs.iter().copied());
+        rewrite_framing_headers(&mut headers, None, &TrailerOutcome::Absent);
+        headers.get_text(KnownHeader::ContentEncoding).map(str::to_owned)
     }
 
     /// A1, V7
@@ -102,12 +89,11 @@ mod tests {
             ("x-amz-sdk-checksum-algorithm", "CRC32"),
         ];
         let rewritten = |encoding: Option<ChunkEncoding>, trailing| {
-            let mut map = headers(&from_client);
-            rewrite_framing_headers(&mut map, encoding.as_ref(), &trailing);
-            let mut pairs: Vec<String> =
-                map.iter().map(|(name, value)| format!("{}: {}", name, value.to_str().unwrap())).collect();
-            pairs.sort();
-            pairs
+            let mut headers = HeaderList::new(from_client);
+            rewrite_framing_headers(&mut headers, encoding.as_ref(), &trailing);
+            let mut lines = headers.lines();
+            lines.sort();
+            lines
         };
         assert!(rewritten(None, TrailerOutcome::Dropped).is_empty());
         assert_eq!(

@@ -11,10 +11,9 @@ use actix_web::http::uri::InvalidUri;
 use actix_web::http::{Method, Uri, Version};
 use thiserror::Error;
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId};
-use tidegate_config::{Credentials, Secret};
 
-use crate::s3::request::Head;
-use crate::s3::signer::Signer;
+use crate::request_head::{Head, HeaderEditor};
+use crate::s3::signer::{Signer, SigningCredentials};
 use crate::s3::sigv4::PresentedSignature;
 use crate::s3::sigv4::canonical::signing_key;
 
@@ -56,9 +55,9 @@ impl SignatureWork {
         for (name, value) in headers {
             map.insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
         }
-        let credentials = Credentials {
-            access_key_id: "UPSTREAM".to_owned(),
-            secret_access_key: Secret::new("upstream/secret+of/forty=characters"),
+        let credentials = SigningCredentials {
+            access_key_id: "UPSTREAM",
+            secret_access_key: "upstream/secret+of/forty=characters",
             session_token: None,
         };
         Ok(Self {
@@ -88,7 +87,7 @@ impl SignatureWork {
             && signature.check_time(now).is_ok()
             && signature.verify(head, &key).is_ok();
         if let Some(target) = self.uri.path_and_query() {
-            self.signer.sign("GET", target, &mut self.upstream, now);
+            self.signer.sign("GET", target.as_str(), &mut HeaderEditor(&mut self.upstream), now);
         }
         is_right
     }
