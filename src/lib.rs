@@ -20,7 +20,6 @@ pub mod origin;
 mod pressure;
 mod request_head;
 mod router;
-mod s3;
 #[cfg(test)]
 #[path = "../tests/support/scratch.rs"]
 mod scratch;
@@ -36,5 +35,3 @@ mod worker;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
-#[cfg(feature = "bench")]
-pub use s3::upload::bench as upload_bench;

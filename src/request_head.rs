@@ -5,9 +5,8 @@
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri, Version};
-
-use crate::s3::headers::{Headers, HeadersMut, KnownHeader};
-use crate::s3::request;
+use tidegate_s3::headers::{Headers, HeadersMut, KnownHeader};
+use tidegate_s3::request;
 
 /// The parts of a request that validation, authentication and the upstream call read.
 #[derive(Clone, Copy)]

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use tidegate_actors::BucketId;
-use tidegate_config::{Pattern, is_bucket_name};
+use tidegate_config::Pattern;
+use tidegate_s3::bucket_name::is_bucket_name;
 
 use crate::auth::AcceptedAuth;
 use crate::upstream::bucket::Bucket;

@@ -11,11 +11,11 @@ use actix_web::http::uri::InvalidUri;
 use actix_web::http::{Method, Uri, Version};
 use thiserror::Error;
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId};
+use tidegate_s3::signer::{Signer, SigningCredentials};
+use tidegate_s3::sigv4::PresentedSignature;
+use tidegate_s3::sigv4::canonical::signing_key;
 
 use crate::request_head::{Head, HeaderEditor};
-use crate::s3::signer::{Signer, SigningCredentials};
-use crate::s3::sigv4::PresentedSignature;
-use crate::s3::sigv4::canonical::signing_key;
 
 /// Why a request cannot be measured.
 #[derive(Debug, Error)]

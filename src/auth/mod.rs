@@ -30,16 +30,16 @@ use tidegate_actors::{ClientIdentity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, Kind, PolicyConfig};
 
 use crate::request_head::{Head, HeaderView};
-use crate::s3::copy_source::{CopySource, InvalidCopySource};
-use crate::s3::sigv2;
-use crate::s3::sigv4::{
-    self, PayloadHash, PresentedSignature, SignatureChain, SignatureMismatch, SignatureRejection,
-    VerifiedSignature,
-};
 
 use jwt::JwtRejection;
 use presented_auth::{PresentedAuth, RepeatedHeader};
 use regions::AcceptedRegions;
+use tidegate_s3::copy_source::{CopySource, InvalidCopySource};
+use tidegate_s3::sigv2;
+use tidegate_s3::sigv4::{
+    self, PayloadHash, PresentedSignature, SignatureChain, SignatureMismatch, SignatureRejection,
+    VerifiedSignature,
+};
 
 pub(crate) use context::{AuthContext, BucketAuth};
 pub(crate) use form::{authenticate_form, check_form_possible};
@@ -58,7 +58,7 @@ pub(crate) use signing_keys::SigningKeyCache;
 pub(crate) use sigv2_auth::check_form_lifetime;
 pub(crate) use token_cache::TokenCache;
 
-pub(crate) use crate::s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
+pub(crate) use tidegate_s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
 
 /// The header with the client's session ID. It is never forwarded to the upstream.
 pub(crate) const SESSION_HEADER: HeaderName = HeaderName::from_static("x-tidegate-session");

@@ -6,14 +6,14 @@
 
 use bytes::Bytes;
 use tidegate_config::Access;
+use tidegate_s3::delete_list::{BYTES_MAX, DeleteList};
+use tidegate_s3::delete_result::error_element;
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
+use tidegate_s3::xml;
 
 use crate::auth::operation::Resource;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
 use crate::request_head::{Head, HeaderView};
-use crate::s3::delete_list::{BYTES_MAX, DeleteList};
-use crate::s3::delete_result::error_element;
-use crate::s3::sigv4::query::{decoded_name, pairs};
-use crate::s3::xml;
 
 /// S3's limit on the objects of one request. A longer list is not reduced, because the store could accept the reduced list.
 const OBJECTS_MAX: usize = 1000;

@@ -9,10 +9,10 @@
 //! any decoding (`s3/path_segments.rs`) is rejected, whatever the bucket's `injection_patterns` are.
 
 use tidegate_config::{Access, Pattern, PolicyConfig};
+use tidegate_s3::path_segments::has_dot_segment;
 
 use crate::auth::AuthRejection;
 use crate::auth::operation::{Operation, Resource};
-use crate::s3::path_segments::has_dot_segment;
 
 /// Whether a policy allows an operation in the bucket `name`.
 pub(super) fn allows(

@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use tidegate_config::{BucketConfig, Config};
+use tidegate_s3::addressing;
+use tidegate_s3::location::{self, FIRST_REGION};
 
 use super::AuthContext;
 use crate::request_head::Head;
-use crate::s3::addressing;
-use crate::s3::location::{self, FIRST_REGION};
 
 /// The longest region that is accepted if the configuration does not name it.
 const REGION_BYTES_MAX: usize = 32;

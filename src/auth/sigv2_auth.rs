@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use tidegate_actors::{ClientIdentity, clock};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing;
+use tidegate_s3::error_document::shortened;
+use tidegate_s3::form::fields::FormFields;
+use tidegate_s3::sigv2::{self, PresentedSigV2, SigV2Rejection};
+use tidegate_s3::sigv4::{SignatureMismatch, SignatureRejection};
 
 use crate::auth::operation::Operation;
 use crate::auth::presented_auth::AcceptedAuth;
 use crate::auth::{AuthContext, AuthRejection, Caller, FormAuthRejection, Keyring};
 use crate::request_head::Head;
-use crate::s3::addressing;
-use crate::s3::error_document::shortened;
-use crate::s3::form::fields::FormFields;
-use crate::s3::sigv2::{self, PresentedSigV2, SigV2Rejection};
-use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
 
 /// Authenticates a request that is signed with SigV2.
 pub(super) fn authenticate(

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use tidegate_s3::form::FormRejection;
+use tidegate_s3::form::fields::FormFields;
+use tidegate_s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_file};
+use tidegate_s3::form::policy::PostPolicy;
+use tidegate_s3::form::success_action::SuccessAction;
 
 use crate::fuzz_input::{Input, split};
-use crate::s3::form::FormRejection;
-use crate::s3::form::fields::FormFields;
-use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_file};
-use crate::s3::form::policy::PostPolicy;
-use crate::s3::form::success_action::SuccessAction;
 
 /// The bucket in the policies of the corpus.
 const BUCKET: &str = "b";

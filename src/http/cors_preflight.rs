@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use tidegate_actors::{InFlightSlot, OperationClass};
 use tidegate_config::{BucketConfig, Kind};
+use tidegate_s3::request::BodyLength;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::{self, AuthRejection, Caller};
@@ -27,7 +28,6 @@ use crate::http::cors::{self, CorsRejection};
 use crate::http::error::GatewayError;
 use crate::http::request_validation::RequestRejection;
 use crate::request_head::Head;
-use crate::s3::request::BodyLength;
 use crate::upstream;
 use crate::upstream::PresignedQuery;
 use crate::upstream::bucket::Bucket;

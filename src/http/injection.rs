@@ -13,10 +13,10 @@
 use actix_web::http::Uri;
 use memchr::{memchr, memchr3, memmem};
 use tidegate_config::InjectionPatterns;
+use tidegate_s3::path_segments::{Segment, find_decoding, segments};
+use tidegate_s3::percent::percent_decode;
 
 use crate::http::request_validation::RequestRejection;
-use crate::s3::path_segments::{Segment, find_decoding, segments};
-use crate::s3::percent::percent_decode;
 
 /// A pattern that was found in a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

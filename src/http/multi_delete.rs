@@ -7,11 +7,11 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+use tidegate_s3::delete_result::{ErrorAppender, document};
 
 use crate::auth::{Caller, CheckedDeleteList, check_delete_keys};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::error_reply::REASON;
-use crate::s3::delete_result::{ErrorAppender, document};
 use crate::upstream::record::Record;
 use crate::upstream::{DeniedErrors, UpstreamRejection, UpstreamRequest};
 use crate::worker::{Shared, Worker};

@@ -17,10 +17,10 @@ use actix_web::web::Data;
 use serde_json::json;
 use tidegate_actors::{Level, clock};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing;
 
 use crate::http::error::{AdminStatus, json_reply};
 use crate::request_head::Head;
-use crate::s3::addressing;
 use crate::worker::{Shared, Worker};
 
 /// The paths of probes on both listeners.

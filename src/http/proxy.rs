@@ -18,6 +18,8 @@ use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
+use tidegate_s3::late_error;
+use tidegate_s3::request::BodyLength;
 
 use crate::auth;
 use crate::buffers::send_progress::SendProgress;
@@ -32,8 +34,6 @@ use crate::http::raw;
 use crate::http::request_validation::RequestRejection;
 use crate::http::{probes, request_id};
 use crate::request_head::Head;
-use crate::s3::late_error;
-use crate::s3::request::BodyLength;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::{self, BodyPlan, ProxiedRequest, ProxyBody, ResponseForward};

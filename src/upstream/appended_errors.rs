@@ -9,8 +9,8 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::HeaderValue;
 use bytes::Bytes;
 use slog::{Logger, warn};
+use tidegate_s3::delete_result::{ErrorAppender, NotDeleteResult};
 
-use crate::s3::delete_result::{ErrorAppender, NotDeleteResult};
 use crate::upstream::proxy_body::ProxyBody;
 
 /// The errors to append to a response.

@@ -6,7 +6,7 @@
 //! | `aws-chunked` | the same; a trailing checksum becomes a header | streamed; reframed according to `upload_framing` of the bucket |
 //!
 //! A document that the store needs changed or with a digest (`content_md5`, `checksums`) is read whole up to a limit
-//! of its own (`s3::upload::body_rewrite`). The file of a form is handled like chunks without a trailer.
+//! of its own (`tidegate_s3::upload::body_rewrite`). The file of a form is handled like chunks without a trailer.
 //!
 //! If the upstream request is not signed, there is no seed for chunk signatures. The data is then sent unframed,
 //! except with unsigned trailers.
@@ -18,24 +18,23 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Checksums, ContentMd5, IntegrityConfig, Kind, UploadFraming};
+use tidegate_s3::checksum::expected_digest::ExpectedDigests;
+use tidegate_s3::chunked::ChunkLayout;
+use tidegate_s3::chunked::decode::Decoder;
+use tidegate_s3::chunked::encode::{CHUNK_BYTES, ChunkEncoding, choose_chunk_bytes};
+use tidegate_s3::form::multipart::FileDecoder;
+use tidegate_s3::request::BodyLength;
+use tidegate_s3::sigv4::{EMPTY_SHA256, SignatureChain, UNSIGNED_PAYLOAD};
+use tidegate_s3::upload::UploadFault;
+use tidegate_s3::upload::body_rewrite::{BodyRewrite, StoreNeeds};
+use tidegate_s3::upload::completion::is_completion;
+use tidegate_s3::upload::content_md5::Md5Header;
+use tidegate_s3::upload::declared_body::{ChunkedBody, DeclaredBody};
+use tidegate_s3::upload::framing_headers::TrailerOutcome;
+use tidegate_s3::upload::pipeline::Pipeline;
 
 use crate::auth::Caller;
 use crate::request_head::{CONTENT_SHA256, Head};
-use crate::s3::checksum::expected_digest::ExpectedDigests;
-use crate::s3::chunked::ChunkLayout;
-use crate::s3::chunked::decode::Decoder;
-use crate::s3::chunked::encode::{CHUNK_BYTES, ChunkEncoding, choose_chunk_bytes};
-use crate::s3::form::multipart::FileDecoder;
-use crate::s3::request::BodyLength;
-use crate::s3::signer::{EMPTY_SHA256, UNSIGNED_PAYLOAD};
-use crate::s3::sigv4::SignatureChain;
-use crate::s3::upload::UploadFault;
-use crate::s3::upload::body_rewrite::{BodyRewrite, StoreNeeds};
-use crate::s3::upload::completion::is_completion;
-use crate::s3::upload::content_md5::Md5Header;
-use crate::s3::upload::declared_body::{ChunkedBody, DeclaredBody};
-use crate::s3::upload::framing_headers::TrailerOutcome;
-use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
 use crate::upstream::bucket::Bucket;

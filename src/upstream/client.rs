@@ -21,9 +21,9 @@ use actix_web::http::header::HOST;
 use actix_web::http::{Method, Uri};
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Credentials, Endpoint, Kind, Secret};
+use tidegate_s3::signer::{Signer, SigningCredentials};
 
 use crate::auth::Keyring;
-use crate::s3::signer::{Signer, SigningCredentials};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::connection::UpstreamConnection;

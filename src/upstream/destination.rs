@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use actix_web::http::header::{HeaderValue, InvalidHeaderValue};
 use actix_web::http::uri::{Authority, InvalidUri, PathAndQuery};
 use tidegate_config::{Addressing, Endpoint, Sni};
+use tidegate_s3::target;
 
-use crate::s3::target;
 use crate::upstream::connection_key::ConnectionKey;
 use crate::upstream::tls;
 

@@ -16,10 +16,10 @@ use actix_web::http::header::{
     HOST, HeaderMap, HeaderName, HeaderValue, VIA, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
 };
 use tidegate_config::{ClientAddressHeader, ServerConfig};
+use tidegate_s3::addressing;
 
 use crate::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
 use crate::request_head::Head;
-use crate::s3::addressing;
 use crate::upstream::client_scheme;
 
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).

@@ -11,9 +11,10 @@ use awc::error::SendRequestError;
 use thiserror::Error;
 use tidegate_actors::{CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
+use tidegate_s3::signer::Signer;
+use tidegate_s3::sigv4::EMPTY_SHA256;
 
 use crate::request_head::{CONTENT_SHA256, HeaderEditor};
-use crate::s3::signer::{EMPTY_SHA256, Signer};
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;

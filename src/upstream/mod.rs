@@ -64,12 +64,12 @@ pub(crate) mod tls;
 pub(crate) mod tls_failure;
 pub(crate) mod upload_progress;
 
-use crate::s3::upload::UploadFault;
 use crate::shortage::Shortage;
 use crate::upstream::store_clock::ClockSkew;
 use crate::upstream::tls_failure::TlsFailure;
 use actix_web::http::StatusCode;
 use tidegate_actors::{BreakerRejection, PoolRejection};
+use tidegate_s3::upload::UploadFault;
 
 pub(crate) use appended_errors::DeniedErrors;
 pub(crate) use body_plan::{BodyPlan, declared_body};

@@ -5,12 +5,12 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing::{self, NamedResource};
+use tidegate_s3::form::fields::FieldHeader;
+use tidegate_s3::percent::percent_encode;
+use tidegate_s3::target;
 
 use crate::request_head::Head;
-use crate::s3::addressing::{self, NamedResource};
-use crate::s3::form::fields::FieldHeader;
-use crate::s3::percent::percent_encode;
-use crate::s3::target;
 use crate::upstream::forwarded;
 
 /// The maximum number of buckets on a page; S3's own limit.

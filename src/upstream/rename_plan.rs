@@ -13,14 +13,14 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderV
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use tidegate_config::{Addressing, Kind, ServerConfig};
+use tidegate_s3::addressing::{self, NamedResource};
+use tidegate_s3::bucket_elements::ResponseDocument;
+use tidegate_s3::bucket_renamer::{BucketNames, BucketRenamer};
+use tidegate_s3::late_error;
+use tidegate_s3::percent::percent_decode;
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
 
 use crate::request_head::Head;
-use crate::s3::addressing::{self, NamedResource};
-use crate::s3::bucket_elements::ResponseDocument;
-use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
-use crate::s3::late_error;
-use crate::s3::percent::percent_decode;
-use crate::s3::sigv4::query::{decoded_name, pairs};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::destination::Destination;
 use crate::upstream::response_body::{ResponseBody, TransferError};

@@ -21,13 +21,13 @@ use bytes::Bytes;
 use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, FailureCause, InFlightSlot, Outcome, Permit, clock};
 use tidegate_config::Kind;
+use tidegate_s3::checksum::body_digests;
+use tidegate_s3::checksum::response_checksum::ResponseChecksum;
+use tidegate_s3::late_error::LateErrorScan;
 use tokio::time::Sleep;
 
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
-use crate::s3::checksum::body_digests;
-use crate::s3::checksum::response_checksum::ResponseChecksum;
-use crate::s3::late_error::LateErrorScan;
 use crate::upstream::RequestHost;
 use crate::upstream::appended_errors::DeniedErrors;
 use crate::upstream::error_document::{ErrorDocumentPrefix, RemainingBody};

@@ -23,8 +23,9 @@ use actix_web::http::Method;
 use tidegate_actors::OperationClass;
 use tidegate_config::{Access, Kind};
 
+use tidegate_s3::percent::percent_decode;
+
 use crate::request_head::Head;
-use crate::s3::percent::percent_decode;
 use query::OperationMatch;
 use table::{KeyScope, ResourceKind, Row};
 

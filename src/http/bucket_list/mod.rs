@@ -28,7 +28,6 @@ use crate::auth::{self, Caller};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::request_validation;
 use crate::request_head::Head;
-use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::record::Record;
@@ -37,6 +36,7 @@ use crate::worker::Worker;
 use fetch::{ListFetch, fetch};
 use page::VisibleBuckets;
 use query::BucketListQuery;
+use tidegate_s3::bucket_list::{BucketListDocument, ListedBucket};
 
 pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 

@@ -18,9 +18,9 @@ use actix_web::http::header::{
 use actix_web::http::{Method, Uri, Version};
 use bytes::Bytes;
 use thiserror::Error;
+use tidegate_s3::request::BodyLength;
 
 use crate::http::request_validation;
-use crate::s3::request::BodyLength;
 
 /// The longest head in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;
