@@ -1,6 +1,6 @@
 //! The head of a request, and header maps of actix as `tidegate-s3` reads and writes them.
 //!
-//! The views hold references, so nothing is copied. The names that `tidegate-s3` knows are converted at compile time.
+//! The views hold references, so nothing is copied. The names of `KnownHeader` are converted at compile time.
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -103,7 +103,7 @@ pub(crate) const CONTENT_SHA256: HeaderName = HeaderName::from_static(KnownHeade
 /// The header with the source of a copy.
 pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static(KnownHeader::CopySource.as_str());
 
-/// The name of a header that `tidegate-s3` knows.
+/// The name of a known header.
 fn header_name(header: KnownHeader) -> &'static HeaderName {
     &HEADER_NAMES[header as usize]
 }

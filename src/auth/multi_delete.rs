@@ -1,7 +1,7 @@
 //! Checks the keys of a multi-delete (`DeleteObjects`) against a policy with prefixes.
 //!
 //! The gateway reads the body before it forwards it only if the policy has prefixes, up to `delete_list::BYTES_MAX`. The body is already
-//! decoded from `aws-chunked` and verified. Objects that the policy does not allow are removed from the list (`s3/delete_list.rs`). The
+//! decoded from `aws-chunked` and verified. Objects that the policy does not allow are removed from the list (`s3/src/delete_list.rs`). The
 //! response has an error for each of them (E5), as S3's has.
 
 use bytes::Bytes;

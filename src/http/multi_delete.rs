@@ -2,7 +2,7 @@
 //!
 //! The list was verified against the client's digests before it is checked (`auth/multi_delete.rs`). A reduced list
 //! is sent to the store with new digests, and the denied objects are merged into the response
-//! (`s3/delete_result.rs`). If the policy allows no object of the list, the store is not called.
+//! (`s3/src/delete_result.rs`). If the policy allows no object of the list, the store is not called.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;

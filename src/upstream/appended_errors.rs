@@ -1,5 +1,5 @@
 //! Response body of a reduced multi-delete. The errors of the denied objects are appended to it
-//! (`s3/delete_result.rs`).
+//! (`s3/src/delete_result.rs`).
 
 use std::error::Error;
 use std::pin::Pin;

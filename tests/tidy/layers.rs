@@ -8,7 +8,7 @@ use crate::tidy::imports::Imports;
 use crate::tidy::sources;
 
 /// Files that import each other in a circle, with the reason.
-const CYCLES: [(&[&str], &str); 16] = [
+const CYCLES: [(&[&str], &str); 13] = [
     (
         &[
             "src/auth/context.rs",
@@ -52,24 +52,6 @@ const CYCLES: [(&[&str], &str); 16] = [
         "an object's record has its checksums, which are computed from the records of its parts",
     ),
     (&["src/origin/load.rs", "src/origin/store.rs"], "the store is loaded from its records"),
-    (
-        &["s3/src/chunked/decode.rs", "s3/src/chunked/trailer.rs"],
-        "the decoder and its trailer share the fault of a chunk",
-    ),
-    (
-        &[
-            "s3/src/signer.rs",
-            "s3/src/sigv4/payload.rs",
-            "s3/src/sigv4/presented_signature.rs",
-            "s3/src/sigv4/query.rs",
-            "s3/src/sigv4/signature_chain.rs",
-        ],
-        "signing and verification share the names of headers and the chain of chunks",
-    ),
-    (
-        &["s3/src/sigv2/rejection.rs", "s3/src/sigv4/rejection.rs"],
-        "the rejection of a signature has a variant for those that only SigV2 has",
-    ),
     (
         &["src/telemetry/log/mod.rs", "src/telemetry/log/output.rs"],
         "the error of the log is the error of its output",

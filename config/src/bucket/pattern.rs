@@ -1,7 +1,8 @@
 //! The bucket names that a bucket section serves: one name, or a glob.
 //!
-//! A name (`tidegate_s3::bucket_name`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*` matches any characters
-//! except `:`. So the pattern `*` matches no bucket of another tenant, and `acme:*` matches all buckets of one tenant.
+//! A name (`tidegate_s3::bucket_name`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*`
+//! matches any characters except `:`. So the pattern `*` matches no bucket of another tenant, and `acme:*` matches all buckets of one
+//! tenant.
 //!
 //! `?`, classes and `**` are not supported: the only structure of a name is its tenant.
 

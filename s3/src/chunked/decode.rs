@@ -4,8 +4,8 @@ use std::mem;
 
 use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
+use crate::chunked::signature_text::{constant_time_eq, is_signature};
 use crate::chunked::trailer::{Trailer, TrailerLine};
 use crate::chunked::{ChunkFault, ChunkLayout};
 use crate::pieces::PieceQueue;
@@ -16,7 +16,6 @@ const SIZE_DIGITS_MAX: usize = 16;
 /// The framing that is allowed in addition to the bytes of data. Chunks of 8 KiB, S3's minimum, have 89 bytes of framing each.
 const OVERHEAD_BYTES_SPARE: u64 = 16 << 10;
 const EXTENSION: &[u8] = b";chunk-signature=";
-const SIGNATURE_DIGITS: usize = 64;
 
 /// The output of the decoder.
 #[derive(Debug)]
@@ -271,13 +270,4 @@ pub enum ChunkSizePeek {
     NeedMore,
     /// The size is malformed; the decoder rejects the body.
     Invalid,
-}
-
-pub(super) fn is_signature(text: &[u8]) -> bool {
-    text.len() == SIGNATURE_DIGITS && text.iter().all(u8::is_ascii_hexdigit)
-}
-
-/// Compares in constant time.
-pub(super) fn constant_time_eq(expected: &str, given: &[u8]) -> bool {
-    expected.as_bytes().ct_eq(given).into()
 }

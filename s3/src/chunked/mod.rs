@@ -13,6 +13,7 @@
 
 pub mod decode;
 pub mod encode;
+mod signature_text;
 mod trailer;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::chunked::ChunkFault;
+use crate::chunked::signature_text::{constant_time_eq, is_signature};
 use crate::sigv4::SignatureChain;
 
 /// The header with the trailer's signature.
@@ -53,15 +54,12 @@ impl Trailer {
         let value = value.trim_matches([' ', '\t']);
         if self.is_signed && name.eq_ignore_ascii_case(SIGNATURE) {
             let Some(checksum) = &self.value else { return fault("the announced header is missing") };
-            if !super::decode::is_signature(value.as_bytes()) {
+            if !is_signature(value.as_bytes()) {
                 return fault("its signature is not 64 hexadecimal digits");
             }
             let signed = Sha256::digest(format!("{}:{checksum}\n", self.announced));
             if let Some(verifier) = verifier
-                && !super::decode::constant_time_eq(
-                    verifier.trailer_signature(&signed.into()),
-                    value.as_bytes(),
-                )
+                && !constant_time_eq(verifier.trailer_signature(&signed.into()), value.as_bytes())
             {
                 return Err(ChunkFault::Signature("the trailing headers"));
             }

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::sigv4::SignatureRejection;
-
 /// The part of a request that has the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigV2Location {
@@ -43,11 +41,5 @@ impl SigV2Rejection {
     /// Whether it counts as a failed authentication (L8).
     pub(crate) fn counts_toward_lockout(&self) -> bool {
         matches!(self, Self::Malformed(..))
-    }
-}
-
-impl From<SigV2Rejection> for SignatureRejection {
-    fn from(rejection: SigV2Rejection) -> Self {
-        Self::SigV2(rejection)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::sigv4::canonical::verify_hmac;
 use crate::sigv4::mismatch::fingerprint;
 use crate::sigv4::presented_signature::{CredentialScope, PresentedSignature};
-use crate::sigv4::query::LIFETIME_SECONDS_MAX;
+use crate::sigv4::presigned_url::LIFETIME_SECONDS_MAX;
 use crate::sigv4::{SignatureLocation, SignatureMismatch, SignatureRejection, Timestamp};
 
 impl<'a> PresentedSignature<'a> {

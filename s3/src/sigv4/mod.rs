@@ -11,6 +11,7 @@ mod form;
 mod mismatch;
 mod payload;
 mod presented_signature;
+mod presigned_url;
 pub mod query;
 mod rejection;
 mod signature_chain;

@@ -106,7 +106,7 @@ impl<'a> PresentedSignature<'a> {
                     SignatureRejection::Malformed(SignatureLocation::Header, "it is not ASCII text");
                 Self::from_header(ascii_text(value).ok_or(malformed)?, headers).map(Some)
             }
-            (None, Some(presign)) => presign.into_signature(headers).map(Some),
+            (None, Some(presign)) => Self::from_parameters(presign, headers).map(Some),
         }
     }
 

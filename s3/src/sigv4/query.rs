@@ -4,21 +4,15 @@
 //! the exact spelling is accepted, and each name once.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use crate::headers::Headers;
 use crate::percent::percent_decode;
-use crate::sigv4::canonical::{ALGORITHM, QUERY_SIGNATURE};
-use crate::sigv4::presented_signature::{CredentialScope, PresentedSignature, header_session_token};
+use crate::sigv4::SignatureRejection;
+use crate::sigv4::canonical::QUERY_SIGNATURE;
 use crate::sigv4::rejection::SignatureLocation;
-use crate::sigv4::{PayloadHash, SignatureRejection, Timestamp, UNSIGNED_PAYLOAD};
 
 const QUERY_TOKEN: &str = "X-Amz-Security-Token";
 /// The session token of S3 directory buckets (CreateSession), another secret of the client.
 const DIRECTORY_SESSION_TOKEN: &str = "X-Amz-S3session-Token";
-
-/// S3's maximum lifetime of a presigned URL: a week.
-pub(super) const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
 /// Every parameter of a presigned URL's signature, and whether its presence makes the URL a presigned one.
 const NAMES: [(&str, bool); 8] = [
@@ -34,7 +28,7 @@ const NAMES: [(&str, bool); 8] = [
 
 /// The parameters' values, in the order of `NAMES`.
 #[derive(Debug, Default)]
-pub(super) struct PresignParameters<'a>([Option<Cow<'a, str>>; NAMES.len()]);
+pub(super) struct PresignParameters<'a>(pub(super) [Option<Cow<'a, str>>; NAMES.len()]);
 
 /// The prefix of the names of S3's own headers.
 pub(crate) const AMAZON: &str = "x-amz-";
@@ -108,7 +102,7 @@ pub fn decoded_bytes(part: &str) -> Cow<'_, [u8]> {
     }
 }
 
-const fn malformed(what: &'static str) -> SignatureRejection {
+pub(super) const fn malformed(what: &'static str) -> SignatureRejection {
     SignatureRejection::Malformed(SignatureLocation::Query, what)
 }
 
@@ -131,73 +125,5 @@ impl<'a> PresignParameters<'a> {
             }
         }
         Ok(Some(values))
-    }
-
-    /// The signature and its parameters.
-    pub(super) fn into_signature(
-        self,
-        headers: impl Headers<'a>,
-    ) -> Result<PresentedSignature<'a>, SignatureRejection> {
-        let [algorithm, credential, signature, token, date, expires, signed, payload] = self.0;
-        let (Some(algorithm), Some(credential), Some(signature)) = (algorithm, credential, signature) else {
-            return Err(malformed(INCOMPLETE));
-        };
-        let (Some(date), Some(expires), Some(signed)) = (date, expires, signed) else {
-            return Err(malformed(INCOMPLETE));
-        };
-        match &*algorithm {
-            ALGORITHM => {}
-            "AWS4-ECDSA-P256-SHA256" => {
-                return Err(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)"));
-            }
-            _ => return Err(malformed("X-Amz-Algorithm is not AWS4-HMAC-SHA256")),
-        }
-        let invalid_credential =
-            malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
-        let scope = CredentialScope::parse(credential).ok_or(invalid_credential)?;
-        let invalid_date = malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ");
-        let timestamp = Timestamp::parse(&date).ok_or(invalid_date)?;
-        let payload = match (PayloadHash::header_value(headers)?, payload) {
-            (Some(header), Some(given)) if header != given => {
-                return Err(SignatureRejection::MalformedContentSha256);
-            }
-            (_, Some(given)) => given,
-            (Some(header), None) => header.into(),
-            (None, None) => UNSIGNED_PAYLOAD.into(),
-        };
-        let token = match (token, header_session_token(headers)?) {
-            (Some(_), Some(_)) => return Err(SignatureRejection::InvalidSessionToken),
-            (token, header) => token.or(header.map(Cow::Borrowed)),
-        };
-        Ok(PresentedSignature {
-            location: SignatureLocation::Query,
-            scope,
-            timestamp,
-            lifetime: Some(parse_lifetime(&expires)?),
-            signed_headers: signed,
-            signature,
-            payload,
-            session_token: token,
-        })
-    }
-}
-
-const INCOMPLETE: &str = "a presigned URL needs X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, \
-                          X-Amz-SignedHeaders and X-Amz-Expires";
-
-fn parse_lifetime(text: &str) -> Result<Duration, SignatureRejection> {
-    let is_negative = text.strip_prefix('-').is_some_and(|digits| digits.parse::<u64>().is_ok());
-    if is_negative {
-        return Err(SignatureRejection::InvalidLifetime("X-Amz-Expires must not be negative"));
-    }
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
-    if !digits {
-        return Err(malformed("X-Amz-Expires is not a number of seconds"));
-    }
-    match text.parse() {
-        Ok(seconds) if seconds <= LIFETIME_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
-        Ok(_) | Err(_) => Err(SignatureRejection::InvalidLifetime(
-            "X-Amz-Expires must not be more than a week, 604800 seconds",
-        )),
     }
 }

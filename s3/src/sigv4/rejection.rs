@@ -79,6 +79,12 @@ pub enum SignatureRejection {
     Mismatch,
 }
 
+impl From<SigV2Rejection> for SignatureRejection {
+    fn from(rejection: SigV2Rejection) -> Self {
+        Self::SigV2(rejection)
+    }
+}
+
 impl SignatureRejection {
     /// Whether it counts as a failed authentication (L8). Expired URLs, wrong clocks and unsupported clients do not count.
     pub fn counts_toward_lockout(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Error replies to requests that fail authentication or authorization. Each cause has S3's own code, so SDKs react as they do to S3.
 //!
 //! S3 uses one code for several causes; the reason distinguishes them. The reply to a signature that does not match shows the texts
-//! that the gateway computed, as S3 does (`s3/sigv4/mismatch.rs`).
+//! that the gateway computed, as S3 does (`s3/src/sigv4/mismatch.rs`).
 
 use tidegate_config::{Access, Kind};
 use tidegate_s3::delete_list::BYTES_MAX;
