@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidegate::upload_bench::{Upload, framed, pass};
 use tidegate_actors::clock;
+use tidegate_s3::upload::bench::{Upload, framed, pass};
 
 const BYTES: usize = 64 << 20;
 /// Bytes of one read from a connection.

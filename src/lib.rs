@@ -20,13 +20,15 @@ mod listener;
 #[cfg(feature = "origin")]
 pub mod origin;
 mod pressure;
+mod request_head;
 mod router;
-mod s3;
 #[cfg(test)]
 #[path = "../tests/support/scratch.rs"]
 mod scratch;
 mod server;
 mod shortage;
+#[cfg(feature = "bench")]
+pub mod signature_bench;
 pub mod telemetry;
 #[cfg(test)]
 mod test_headers;
@@ -36,5 +38,3 @@ mod worker;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
-#[cfg(feature = "bench")]
-pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};

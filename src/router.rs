@@ -2,12 +2,13 @@
 //!
 //! Exact names are looked up first. Globs are tried from the most literal characters to the fewest, so the narrowest
 //! pattern wins in any order of the configuration. State is kept per configured bucket, so names that clients invent
-//! under a glob use no memory. `s3/addressing.rs` finds the name in the Host or in the path.
+//! under a glob use no memory. `s3/src/addressing.rs` finds the name in the Host or in the path.
 
 use std::collections::HashMap;
 
 use tidegate_actors::BucketId;
-use tidegate_config::{Pattern, is_bucket_name};
+use tidegate_config::Pattern;
+use tidegate_s3::bucket_name::is_bucket_name;
 
 use crate::auth::AcceptedAuth;
 use crate::upstream::bucket::Bucket;

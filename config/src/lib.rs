@@ -63,7 +63,7 @@ pub use bucket::{
     HealthCheckConfig, HedgingConfig, Identity, InjectionPatterns, IntegrityConfig, Kind,
     LoadBalancingConfig, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
     PooledCredential, RetryBudgetConfig, RetryConfig, Scheme, Secret, Sni, TlsConfig, UploadFraming,
-    UpstreamConfig, is_bucket_name,
+    UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;

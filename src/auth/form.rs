@@ -5,15 +5,15 @@
 
 use tidegate_actors::{ClientIdentity, clock};
 use tidegate_config::Access;
+use tidegate_s3::form::FormRejection;
+use tidegate_s3::form::fields::FormFields;
+use tidegate_s3::sigv4::canonical::ALGORITHM;
+use tidegate_s3::sigv4::{PresentedSignature, SignatureRejection};
 
 use crate::auth::regions::AcceptedRegions;
 use crate::auth::{
     AuthContext, AuthRejection, BucketAuth, Caller, FormAuthRejection, Keyring, missing_auth, sigv2_auth,
 };
-use crate::s3::form::FormRejection;
-use crate::s3::form::fields::FormFields;
-use crate::s3::sigv4::canonical::ALGORITHM;
-use crate::s3::sigv4::{PresentedSignature, SignatureRejection};
 
 /// Rejects a form from its head alone, if the bucket's configuration accepts no form at all.
 pub(crate) fn check_form_possible(bucket: BucketAuth<'_>, keyring: &Keyring) -> Result<(), AuthRejection> {

@@ -1,7 +1,8 @@
 //! Why the sender of a form was not authenticated: a field, or the signature.
 
+use tidegate_s3::form::FormRejection;
+
 use crate::auth::AuthRejection;
-use crate::s3::form::FormRejection;
 
 /// Why the sender of a form was not authenticated.
 #[derive(Debug)]

@@ -10,8 +10,7 @@ use std::time::SystemTime;
 use ring::hmac;
 use tidegate_actors::KeyId;
 use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Priority, Secret, SignAs};
-
-use crate::s3::sigv4::{SignatureRejection, check_session_token};
+use tidegate_s3::sigv4::{SignatureRejection, check_session_token};
 
 /// All keys of clients. IDs number the client keys first and the API keys after them.
 pub(crate) struct Keyring {

@@ -26,20 +26,19 @@ mod token_cache;
 mod ttl_cache;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
+use jwt::JwtRejection;
+use presented_auth::{PresentedAuth, RepeatedHeader};
+use regions::AcceptedRegions;
 use tidegate_actors::{ClientIdentity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, Kind, PolicyConfig};
-
-use crate::s3::copy_source::{CopySource, InvalidCopySource};
-use crate::s3::request::Head;
-use crate::s3::sigv2;
-use crate::s3::sigv4::{
+use tidegate_s3::copy_source::{CopySource, InvalidCopySource};
+use tidegate_s3::sigv2;
+use tidegate_s3::sigv4::{
     self, PayloadHash, PresentedSignature, SignatureChain, SignatureMismatch, SignatureRejection,
     VerifiedSignature,
 };
 
-use jwt::JwtRejection;
-use presented_auth::{PresentedAuth, RepeatedHeader};
-use regions::AcceptedRegions;
+use crate::request_head::{Head, HeaderView};
 
 pub(crate) use context::{AuthContext, BucketAuth, NamedBucket};
 pub(crate) use form::{authenticate_form, check_form_possible};
@@ -58,7 +57,7 @@ pub(crate) use signing_keys::SigningKeyCache;
 pub(crate) use sigv2_auth::check_form_lifetime;
 pub(crate) use token_cache::TokenCache;
 
-pub(crate) use crate::s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
+pub(crate) use tidegate_s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
 
 /// The header with the client's session ID. It is never forwarded to the upstream.
 pub(crate) const SESSION_HEADER: HeaderName = HeaderName::from_static("x-tidegate-session");
@@ -346,7 +345,7 @@ pub(crate) fn authorize(
     if config.kind != Kind::S3 {
         return Ok(());
     }
-    match CopySource::from_request(head.headers, query) {
+    match CopySource::from_request(HeaderView(head.headers), query) {
         Ok(None) => Ok(()),
         // The source must route to this section: a section with a narrower pattern may have other rules or another store.
         Ok(Some(source)) if routes_here(&source.bucket) => {

@@ -1,19 +1,19 @@
 //! Checks the keys of a multi-delete (`DeleteObjects`) against a policy with prefixes.
 //!
 //! The gateway reads the body before it forwards it only if the policy has prefixes, up to `delete_list::BYTES_MAX`. The body is already
-//! decoded from `aws-chunked` and verified. Objects that the policy does not allow are removed from the list (`s3/delete_list.rs`). The
+//! decoded from `aws-chunked` and verified. Objects that the policy does not allow are removed from the list (`s3/src/delete_list.rs`). The
 //! response has an error for each of them (E5), as S3's has.
 
 use bytes::Bytes;
 use tidegate_config::Access;
+use tidegate_s3::delete_list::{BYTES_MAX, DeleteList};
+use tidegate_s3::delete_result::error_element;
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
+use tidegate_s3::xml;
 
 use crate::auth::operation::Resource;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
-use crate::s3::delete_list::{BYTES_MAX, DeleteList};
-use crate::s3::delete_result::error_element;
-use crate::s3::request::Head;
-use crate::s3::sigv4::query::{decoded_name, pairs};
-use crate::s3::xml;
+use crate::request_head::{Head, HeaderView};
 
 /// S3's limit on the objects of one request. A longer list is not reduced, because the store could accept the reduced list.
 const OBJECTS_MAX: usize = 1000;
@@ -30,7 +30,7 @@ pub(crate) fn needs_delete_key_check(
     if !has_prefixes || operation.resource != Resource::Keys {
         return Ok(false);
     }
-    xml::check_media_type(head.headers).map_err(DeleteListRejection::Malformed)?;
+    xml::check_media_type(HeaderView(head.headers)).map_err(DeleteListRejection::Malformed)?;
     if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) {
         Ok(true)
     } else {

@@ -8,9 +8,9 @@
 
 use tidegate_actors::ClientIdentity;
 use tidegate_config::Access;
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
 
 use super::{AuthRejection, Caller};
-use crate::s3::sigv4::query::{decoded_name, pairs};
 
 /// The prefix of the parameters' names.
 const PREFIX: &str = "response-";

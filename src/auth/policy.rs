@@ -6,13 +6,13 @@
 //! (`multi_delete`).
 //!
 //! A store that resolves dot segments reads `public/../secret` as a key outside the prefix. So with prefixes a key with a dot segment in
-//! any decoding (`s3/path_segments.rs`) is rejected, whatever the bucket's `injection_patterns` are.
+//! any decoding (`s3/src/path_segments.rs`) is rejected, whatever the bucket's `injection_patterns` are.
 
 use tidegate_config::{Access, Pattern, PolicyConfig};
+use tidegate_s3::path_segments::has_dot_segment;
 
 use crate::auth::AuthRejection;
 use crate::auth::operation::{Operation, Resource};
-use crate::s3::path_segments::has_dot_segment;
 
 /// Whether a policy allows an operation in the bucket `name`.
 pub(super) fn allows(

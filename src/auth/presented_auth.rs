@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::{AuthMethod, BucketConfig, Kind};
+use tidegate_s3::sigv2::query as sigv2_query;
+use tidegate_s3::sigv4;
+use tidegate_s3::sigv4::query;
 
 use super::jwt::{JwtRejection, TokenLocations, bearer_token};
-use crate::s3::request::Head;
-use crate::s3::sigv2::query as sigv2_query;
-use crate::s3::sigv4;
-use crate::s3::sigv4::query;
+use crate::request_head::Head;
 
 /// The header of API keys.
 pub(crate) const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");

@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use tidegate_config::{BucketConfig, Config};
+use tidegate_s3::addressing;
+use tidegate_s3::location::{self, FIRST_REGION};
 
 use super::AuthContext;
-use crate::s3::addressing;
-use crate::s3::location::{self, FIRST_REGION};
-use crate::s3::request::Head;
+use crate::request_head::Head;
 
 /// The longest region that is accepted if the configuration does not name it.
 const REGION_BYTES_MAX: usize = 32;
@@ -97,7 +97,7 @@ impl<'a> AcceptedRegions<'a> {
 
     fn is_location_request(&self) -> bool {
         self.request.is_some_and(|(head, base_domains)| {
-            location::is_location_request(head, &addressing::resolve(head.uri, head.headers, base_domains))
+            location::is_location_request(head, &addressing::resolve(head, base_domains))
         })
     }
 }

@@ -14,10 +14,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId, clock};
+use tidegate_s3::sigv4::canonical::signing_key;
 
 use super::AuthContext;
 use super::ttl_cache::TtlCache;
-use crate::s3::sigv4::canonical::signing_key;
 
 /// Signing keys for regions that are not configured: at most this many for each client key on one thread.
 const UNLISTED_MAX: usize = 8;

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use tidegate_actors::{ClientIdentity, clock};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing;
+use tidegate_s3::error_document::shortened;
+use tidegate_s3::form::fields::FormFields;
+use tidegate_s3::sigv2::{self, PresentedSigV2, SigV2Rejection};
+use tidegate_s3::sigv4::{SignatureMismatch, SignatureRejection};
 
 use crate::auth::operation::Operation;
 use crate::auth::presented_auth::AcceptedAuth;
 use crate::auth::{AuthContext, AuthRejection, Caller, FormAuthRejection, Keyring};
-use crate::s3::addressing;
-use crate::s3::error_document::shortened;
-use crate::s3::form::fields::FormFields;
-use crate::s3::request::Head;
-use crate::s3::sigv2::{self, PresentedSigV2, SigV2Rejection};
-use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
+use crate::request_head::Head;
 
 /// Authenticates a request that is signed with SigV2.
 pub(super) fn authenticate(
@@ -36,7 +36,7 @@ pub(super) fn authenticate(
     let id = keyring.find_with_token(presented.access_key_id(), presented.token())?;
     let now = clock::wall();
     presented.check_time(now, lifetime_max)?;
-    let address = addressing::resolve(head.uri, head.headers, context.base_domains);
+    let address = addressing::resolve(head, context.base_domains);
     let host_bucket = (address.addressing == Addressing::Virtual).then_some(address.bucket);
     let verified =
         presented.verify(head, host_bucket.as_deref(), keyring.secret(id)).map_err(|rejection| {

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tidegate_s3::chunked::decode::{ChunkSizePeek, Decoded, Decoder, peek_chunk_size};
+use tidegate_s3::chunked::encode::{ChunkEncoding, Encoder};
+use tidegate_s3::chunked::samples::{TRAILER, body, sample_chain};
+use tidegate_s3::chunked::{ChunkFault, ChunkLayout};
 
 use crate::fuzz_input::{Input, split};
-use crate::s3::chunked::decode::{ChunkSizePeek, Decoded, Decoder, peek_chunk_size};
-use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
-use crate::s3::chunked::samples::{TRAILER, body, sample_chain};
-use crate::s3::chunked::{ChunkFault, ChunkLayout};
 
 /// The limit on signed chunks in this target.
 const CHUNK_BYTES_MAX: u64 = 1 << 16;

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use tidegate_s3::form::FormRejection;
+use tidegate_s3::form::fields::FormFields;
+use tidegate_s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_file};
+use tidegate_s3::form::policy::PostPolicy;
+use tidegate_s3::form::success_action::SuccessAction;
 
 use crate::fuzz_input::{Input, split};
-use crate::s3::form::FormRejection;
-use crate::s3::form::fields::FormFields;
-use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, extract_file};
-use crate::s3::form::policy::PostPolicy;
-use crate::s3::form::success_action::SuccessAction;
 
 /// The bucket in the policies of the corpus.
 const BUCKET: &str = "b";
@@ -117,7 +117,7 @@ fn decode_file(delimiter: &Delimiter, rest: &[&[u8]], bytes: usize) -> Option<Ve
 fn check_fields(fields: &FormFields) {
     if let Ok(headers) = fields.headers() {
         for (name, _) in &headers {
-            assert!(!NEVER_A_HEADER.contains(&name.as_str()), "a field became {name}");
+            assert!(!NEVER_A_HEADER.contains(name), "a field became {name}");
         }
     }
     if let Ok(key) = fields.key() {

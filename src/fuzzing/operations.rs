@@ -6,7 +6,7 @@ use tidegate_config::{Access, Kind};
 
 use crate::auth::Operation;
 use crate::fuzz_input::Input;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 
 const METHODS: [Method; 8] = [
     Method::GET,

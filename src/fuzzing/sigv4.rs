@@ -10,13 +10,13 @@ use aws_sigv4::http_request::{
     SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
+use tidegate_s3::percent::percent_encode;
+use tidegate_s3::sigv2;
+use tidegate_s3::sigv4::canonical::signing_key;
+use tidegate_s3::sigv4::{PayloadHash, PresentedSignature, SignatureRejection, Timestamp};
 
 use crate::fuzz_input::Input;
-use crate::s3::percent::percent_encode;
-use crate::s3::request::Head;
-use crate::s3::sigv2;
-use crate::s3::sigv4::canonical::signing_key;
-use crate::s3::sigv4::{PayloadHash, PresentedSignature, SignatureRejection, Timestamp};
+use crate::request_head::Head;
 
 const HOST: &str = "gateway.example.com:9000";
 const ID: &str = "AKID";
@@ -225,8 +225,8 @@ fn mutate(
         }
         6 => {
             let name = HeaderName::from_static("x-amz-content-sha256");
-            let is_empty = sent.headers.get(&name)? == crate::s3::signer::EMPTY_SHA256;
-            let value = if is_empty { "UNSIGNED-PAYLOAD" } else { crate::s3::signer::EMPTY_SHA256 };
+            let is_empty = sent.headers.get(&name)? == tidegate_s3::sigv4::EMPTY_SHA256;
+            let value = if is_empty { "UNSIGNED-PAYLOAD" } else { tidegate_s3::sigv4::EMPTY_SHA256 };
             other.headers.insert(name, HeaderValue::from_static(value));
             "the payload's hash"
         }
@@ -271,7 +271,7 @@ fn split_at_commas(text: &str) -> Vec<&str> {
 
 /// The decoded pairs of a query, sorted: equal for two spellings of the same query.
 fn decoded_pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let decode = |text: &str| crate::s3::percent::percent_decode(text.replace('+', " ").as_bytes());
+    let decode = |text: &str| tidegate_s3::percent::percent_decode(text.replace('+', " ").as_bytes());
     // A fragment is not part of a request.
     let query = query.split('#').next().unwrap_or_default();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use quick_xml::Reader;
 use quick_xml::events::Event;
+use tidegate_s3::bucket_elements::ResponseDocument;
+use tidegate_s3::bucket_list::{self, BucketListDocument, ListedBucket, RegionalBucket};
+use tidegate_s3::bucket_renamer::{BucketNames, BucketRenamer};
+use tidegate_s3::delete_list::DeleteList;
+use tidegate_s3::delete_result::ErrorAppender;
+use tidegate_s3::error_document::{ErrorDocument, escape};
+use tidegate_s3::late_error::LateErrorScan;
 
 use crate::auth::delete_keys;
 use crate::fuzz_input::{Input, split};
-use crate::s3::bucket_elements::ResponseDocument;
-use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket, RegionalBucket};
-use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
-use crate::s3::delete_list::DeleteList;
-use crate::s3::delete_result::ErrorAppender;
-use crate::s3::error_document::{ErrorDocument, escape};
-use crate::s3::late_error::LateErrorScan;
 
 /// The elements that are appended to the result of a multi-delete.
 const ERRORS: &str = "<Error><Key>k</Key></Error>";

@@ -5,11 +5,11 @@
 //! keys costs the gateway nothing. This module does not authorize; `authorization.rs` does.
 
 use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
+use tidegate_s3::form::fields::FormFields;
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list, authenticate_form};
 use crate::http::error::GatewayError;
-use crate::s3::form::fields::FormFields;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::worker::Worker;

@@ -20,9 +20,9 @@ use actix_web::http::header::{
     ORIGIN, VARY,
 };
 use tidegate_config::CorsConfig;
+use tidegate_s3::request::BodyLength;
 
 use crate::http::error::preflight_reply;
-use crate::s3::request::BodyLength;
 
 /// Why a preflight is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

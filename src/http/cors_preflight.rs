@@ -26,7 +26,7 @@ use crate::http::cors::{self, CorsRejection};
 use crate::http::error::GatewayError;
 use crate::http::request_validation::RequestRejection;
 use crate::http::route::BucketRequest;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::upstream::PresignedQuery;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;

@@ -8,10 +8,10 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER
 use serde_json::json;
 use tidegate_actors::LimitStatus;
 use tidegate_config::Kind;
+use tidegate_s3::error_document::ErrorDocument;
 
 use crate::http::error::RetryAfter;
 use crate::http::rate_limit_headers;
-use crate::s3::error_document::ErrorDocument;
 use crate::upstream::headers::names::REQUEST_ID;
 
 /// The header that names the reason of every refusal.

@@ -19,20 +19,21 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use tidegate_actors::{ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::{Kind, LimitsConfig};
+use tidegate_s3::addressing;
+use tidegate_s3::form::FormRejection;
+use tidegate_s3::form::fields::FormFields;
+use tidegate_s3::form::multipart::{Delimiter, FieldReader, FileDecoder, FilePart, extract_file};
+use tidegate_s3::form::policy::PostPolicy;
+use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
+use tidegate_s3::request::BodyLength;
+use tidegate_s3::upload::declared_body::DeclaredBody;
 
 use crate::auth::{Caller, Operation, check_form_lifetime, check_form_possible};
 use crate::http::authentication;
 use crate::http::error::{GatewayError, form_reply};
 use crate::http::route::BucketRequest;
 use crate::http::{injection, request_validation};
-use crate::s3::addressing;
-use crate::s3::form::FormRejection;
-use crate::s3::form::fields::FormFields;
-use crate::s3::form::multipart::{Delimiter, FieldReader, FileDecoder, FilePart, extract_file};
-use crate::s3::form::policy::PostPolicy;
-use crate::s3::form::success_action::{StoredObject, SuccessAction};
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::upload::declared_body::DeclaredBody;
+use crate::request_head::Head;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::headers::names::REQUEST_ID;
@@ -139,15 +140,14 @@ impl ReceivedForm {
             policy.check(&fields, &form.name, now)?;
             check_form_lifetime(caller, policy.remaining_validity(now), bucket.config.sigv2_max_lifetime)?;
         }
-        let named = addressing::resolve(form.head.uri, form.head.headers, &server.base_domains);
+        let named = addressing::resolve(form.head, &server.base_domains);
         let upload = FormUpload::new(form.head, &named, key, fields.headers()?)
             .ok_or(UpstreamRejection::InvalidTarget)?;
         let Head { uri, headers, .. } = upload.head();
         check_headers(headers, &server.limits)?;
         request_validation::validate_target(uri, bucket.config.max_uri_length)?;
         injection::check_and_log(&worker.shared.log, bucket, uri, record)?;
-        let (scheme, host) =
-            (upstream::client_scheme(server), addressing::request_host(form.head.uri, form.head.headers));
+        let (scheme, host) = (upstream::client_scheme(server), addressing::request_host(form.head));
         let reply = FormReply {
             done: SuccessAction::from_fields(&fields),
             bucket: named.bucket.into_owned(),
@@ -162,7 +162,7 @@ impl PendingUpload {
     /// The upload as a request to the form's bucket.
     pub(super) fn request<'a>(&'a self, worker: &Worker, form: &BucketRequest<'a>) -> BucketRequest<'a> {
         let head = self.upload.head();
-        let rest = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains).key;
+        let rest = addressing::resolve(head, &worker.shared.config.server.base_domains).key;
         let operation = Operation::from_request(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
         let BucketRequest { kind, bucket, ref name, length, .. } = *form;
         BucketRequest {

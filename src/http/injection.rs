@@ -6,7 +6,7 @@
 //! encoded line break in a `response-*` parameter, which becomes a header of the response.
 //!
 //! The bucket's mode decides on the others: `..` that stays in the bucket, encoded NUL, CR and LF in the path, and
-//! four patterns in path or query. All decodings of the target are searched (`s3/path_segments.rs`). `block` also
+//! four patterns in path or query. All decodings of the target are searched (`s3/src/path_segments.rs`). `block` also
 //! refuses the few legal keys that contain one of them, so there are only four. There are no further patterns of SQL
 //! or scripts, and none of shell metacharacters, because the gateway runs no shell.
 
@@ -14,10 +14,10 @@ use actix_web::http::Uri;
 use memchr::{memchr, memchr3, memmem};
 use slog::{Logger, warn};
 use tidegate_config::InjectionPatterns;
+use tidegate_s3::path_segments::{Segment, find_decoding, segments};
+use tidegate_s3::percent::percent_decode;
 
 use crate::http::request_validation::RequestRejection;
-use crate::s3::path_segments::{Segment, find_decoding, segments};
-use crate::s3::percent::percent_decode;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 

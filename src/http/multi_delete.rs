@@ -2,16 +2,16 @@
 //!
 //! The list was verified against the client's digests before it is checked (`auth/multi_delete.rs`). A reduced list
 //! is sent to the store with new digests, and the denied objects are merged into the response
-//! (`s3/delete_result.rs`). If the policy allows no object of the list, the store is not called.
+//! (`s3/src/delete_result.rs`). If the policy allows no object of the list, the store is not called.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+use tidegate_s3::delete_result::{ErrorAppender, document};
 
 use crate::auth::{Caller, CheckedDeleteList, check_delete_keys};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::error_reply::REASON;
-use crate::s3::delete_result::{ErrorAppender, document};
 use crate::upstream::record::Record;
 use crate::upstream::{DeniedErrors, UpstreamRejection, UpstreamRequest};
 use crate::worker::{Shared, Worker};

@@ -17,10 +17,10 @@ use actix_web::web::Data;
 use serde_json::json;
 use tidegate_actors::{Level, clock};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing;
 
 use crate::http::error::{AdminStatus, json_reply};
-use crate::s3::addressing;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::worker::{Shared, Worker};
 
 /// The paths of probes on both listeners.
@@ -44,7 +44,7 @@ pub(crate) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpRespons
     if !is_named && !is_plain_check(head.method, path, head.headers) {
         return None;
     }
-    let named = addressing::resolve(head.uri, head.headers, &worker.shared.config.server.base_domains);
+    let named = addressing::resolve(head, &worker.shared.config.server.base_domains);
     let is_key = named.addressing == Addressing::Virtual && worker.shared.router.route(&named.bucket).is_ok();
     match path {
         _ if is_key => None,

@@ -20,6 +20,9 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
+use tidegate_s3::late_error;
+use tidegate_s3::request::BodyLength;
+use tidegate_s3::upload::declared_body::DeclaredBody;
 
 use crate::auth::{self, Caller};
 use crate::buffers::send_progress::SendProgress;
@@ -37,9 +40,7 @@ use crate::http::raw;
 use crate::http::request_validation::{self, RequestRejection};
 use crate::http::route::{self, RequestKind, Route};
 use crate::http::{admission, bucket_list, injection, probes, request_id};
-use crate::s3::late_error;
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::upload::declared_body::DeclaredBody;
+use crate::request_head::Head;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::{

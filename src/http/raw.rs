@@ -14,10 +14,12 @@ use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use actix_web::http::uri::{self, Scheme};
 use actix_web::{HttpRequest, HttpResponse};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing;
+use tidegate_s3::target;
+use tidegate_s3::{addressing, target};
 
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
-use crate::s3::{addressing, target};
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;

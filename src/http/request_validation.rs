@@ -10,13 +10,13 @@ use std::time::Instant;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::{BucketConfig, Kind, LimitsConfig};
+use tidegate_s3::late_error;
+use tidegate_s3::request::BodyLength;
+use tidegate_s3::sigv4::EMPTY_SHA256;
 
 use crate::http::authority::is_authority;
 use crate::http::injection::{self, InjectionFinding};
-use crate::s3::copy_source::COPY_SOURCE;
-use crate::s3::late_error;
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256};
+use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::rules::deadline::Deadline;
 

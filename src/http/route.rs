@@ -9,14 +9,15 @@ use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use tidegate_actors::{BucketId, OperationClass};
 use tidegate_config::Kind;
+use tidegate_s3::addressing::{self, NamedResource};
+use tidegate_s3::request::BodyLength;
+use tidegate_s3::upload::declared_body::object_bytes;
 
 use crate::auth::Operation;
 use crate::http::error::GatewayError;
 use crate::http::{cors, request_validation};
+use crate::request_head::Head;
 use crate::router::RouteRejection;
-use crate::s3::addressing::{self, NamedResource};
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::upload::declared_body::object_bytes;
 use crate::upstream::RegionHeader;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
@@ -66,12 +67,12 @@ pub(super) fn route<'a>(worker: &'a Worker, head: Head<'a>, record: &mut Record)
         Ok(length) => length,
         Err(rejection) => {
             // The error has the format of the bucket that the request names.
-            let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
+            let named = addressing::resolve(head, &server.base_domains);
             record.unrouted_kind = router.route(&named.bucket).map_or(Kind::S3, |bucket| bucket.config.kind);
             return Route::Refused(rejection.into());
         }
     };
-    let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
+    let named = addressing::resolve(head, &server.base_domains);
     let bucket = match router.route(&named.bucket) {
         Ok(bucket) => bucket,
         Err(RouteRejection::NoBucket) if *head.method == Method::GET => return Route::BucketList,

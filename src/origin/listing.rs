@@ -5,8 +5,7 @@ use std::ops::Bound;
 
 use s3s::dto::EncodingType;
 use s3s::{S3Result, s3_error};
-
-use crate::s3::percent::percent_encode;
+use tidegate_s3::percent::percent_encode;
 
 /// S3's largest page.
 const PAGE_ITEMS_MAX: i32 = 1000;

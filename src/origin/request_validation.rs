@@ -10,8 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use s3s::service::S3Service;
 use s3s::{HttpError, HttpResponse, S3Result, s3_error};
-
-use crate::s3::sigv4::query::decoded_bytes;
+use tidegate_s3::sigv4::query::decoded_bytes;
 
 /// The largest position that the library reads.
 const POSITION_MAX: u64 = i64::MAX as u64;

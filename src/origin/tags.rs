@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use http::StatusCode;
 use s3s::dto::{GetObjectTaggingOutput, Tag};
 use s3s::{S3Result, s3_error};
+use tidegate_s3::sigv4::query::{decoded_bytes, decoded_name, decoded_text, pairs, value_of};
 
 use super::error_with_code;
 use super::record::Object;
 use super::store::Store;
-use crate::s3::sigv4::query::{decoded_bytes, decoded_name, decoded_text, pairs, value_of};
 
 const TAGS_MAX: usize = 10;
 const KEY_CHARACTERS_MAX: usize = 128;

@@ -4,8 +4,7 @@
 //! that request unsupported features.
 
 use s3s::{S3Result, s3_error};
-
-use crate::s3::OWNER_ONLY_ACLS;
+use tidegate_s3::OWNER_ONLY_ACLS;
 
 /// Refuses an input with one of the fields set.
 macro_rules! refuse_set {

@@ -9,8 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use tidegate_config::Config;
-
-use crate::s3::percent::percent_decode;
+use tidegate_s3::percent::percent_decode;
 
 const REDACTED: &str = "redacted";
 

@@ -99,7 +99,7 @@ const OLD_WORDS: [(&str, &str, &str); 111] = [
     ("src/http/", "signs", "is_signed"),
     ("src/auth/", "proofs", "presented_auth"),
     ("src/auth/", "recent", "ttl_cache"),
-    ("src/s3/", "claim", "ExpectedDigest or PresentedSignature"),
+    ("s3/src/", "claim", "ExpectedDigest or PresentedSignature"),
     ("s3/", "claim", "ExpectedDigest or PresentedSignature"),
     ("src/upstream/", "claim", "ExpectedDigest or PresentedSignature"),
     ("src/gateway/", "side", "admin_server"),

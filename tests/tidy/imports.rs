@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::sources::Source;
 
-/// A path without its root: `["s3", "request", "Head"]`.
+/// A path without its root: `["auth", "policy", "allows"]`.
 type Path = Vec<String>;
 
 /// The files of one crate, and which file imports which.

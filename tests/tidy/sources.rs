@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 /// The folders with sources: crates and tests.
-pub(crate) const CRATES: [&str; 7] = ["actors", "benches", "config", "fuzz", "loadtest", "src", "tests"];
+pub(crate) const CRATES: [&str; 8] =
+    ["actors", "benches", "config", "fuzz", "loadtest", "s3", "src", "tests"];
 const SUFFIXES: [&str; 5] = ["rs", "py", "sh", "toml", "md"];
 /// Folders that tools generate.
 const GENERATED: [&str; 4] = ["target", ".venv", "node_modules", "__pycache__"];

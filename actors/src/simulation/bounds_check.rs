@@ -95,7 +95,9 @@ impl Scenario {
             let exact = view.concurrent_max >= 64 || held == view.in_flight;
             ledger.check(
                 Invariant::Leak,
-                exact && view.in_flight == view.endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
+                exact
+                    && view.in_flight
+                        == view.endpoints.iter().map(|endpoint| endpoint.in_flight).sum::<usize>(),
                 what,
             );
             let of_credentials: usize = view.credentials.iter().map(|one| one.in_flight).sum();

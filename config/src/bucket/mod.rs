@@ -16,7 +16,6 @@ mod forwarded;
 mod hedging;
 mod integrity;
 mod load_balancing;
-mod name;
 mod pattern;
 mod policy;
 mod secret;
@@ -46,16 +45,16 @@ pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
 pub use integrity::{Checksums, ContentMd5, IntegrityConfig, UploadFraming};
 pub use load_balancing::{FailoverConfig, HealthCheckConfig, LoadBalancingConfig, OutlierEjectionConfig};
-pub use name::{PatternError, is_bucket_name};
-pub use pattern::Pattern;
+pub use pattern::{Pattern, PatternError};
 pub use policy::{
     AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,
 };
 pub use secret::Secret;
 pub use store_tls::Sni;
+pub use tidegate_s3::addressing::Addressing;
 pub(crate) use tls::PemFromFile;
 pub use tls::{Pem, PemError, TlsConfig};
-pub use upstream::{Addressing, ClientDeadline, UpstreamConfig};
+pub use upstream::{ClientDeadline, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;

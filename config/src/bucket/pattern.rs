@@ -1,15 +1,40 @@
 //! The bucket names that a bucket section serves: one name, or a glob.
 //!
-//! A name (`name.rs`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*` matches any characters
-//! except `:`. So the pattern `*` matches no bucket of another tenant, and `acme:*` matches all buckets of one tenant.
+//! A name (`tidegate_s3::bucket_name`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*`
+//! matches any characters except `:`. So the pattern `*` matches no bucket of another tenant, and `acme:*` matches all buckets of one
+//! tenant.
 //!
 //! `?`, classes and `**` are not supported: the only structure of a name is its tenant.
 
-use super::name::{PatternError, check};
+use tidegate_s3::bucket_name::{self, BucketNameError};
+
 use crate::setting::Raw;
 use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
 
 const NAME_BYTES_MAX: usize = 128;
+
+/// Why a text is not a bucket name or not a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// it is longer than any store allows
+    #[error("it is longer than 128 bytes")]
+    TooLong,
+    /// it is a glob, not a name
+    #[error("it contains `*`")]
+    Wildcard,
+    /// it is no name for another reason
+    #[error(transparent)]
+    Name(BucketNameError),
+}
+
+impl From<BucketNameError> for PatternError {
+    fn from(error: BucketNameError) -> Self {
+        match error {
+            BucketNameError::Character('*') => Self::Wildcard,
+            error => Self::Name(error),
+        }
+    }
+}
 
 /// A bucket name, or a glob over bucket names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +48,7 @@ impl Pattern {
         if text.len() > NAME_BYTES_MAX {
             return Err(PatternError::TooLong);
         }
-        check(text, |c| c == '*')?;
+        bucket_name::check(text, |c| c == '*')?;
         Ok(Self { text: text.to_owned() })
     }
 
@@ -155,9 +180,9 @@ impl ValueType for BucketName {
 
     fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?;
-        match check(text, |_| false) {
+        match bucket_name::check(text, |_| false).map_err(PatternError::from) {
             Ok(()) => Ok(text.to_owned()),
-            Err(PatternError::Character('/')) => {
+            Err(PatternError::Name(BucketNameError::Character('/'))) => {
                 let error =
                     ValueError::new(format!("{} is not a bucket name: it contains '/'", quoted(text)));
                 Err(error.with_hint("put the path of an API into the URLs of the endpoints").into())
@@ -329,12 +354,13 @@ mod tests {
 
     #[test]
     fn invalid_patterns_are_rejected() {
-        assert_eq!(Pattern::parse(""), Err(PatternError::Empty));
-        assert_eq!(Pattern::parse("-x"), Err(PatternError::LeadingHyphen));
-        assert_eq!(Pattern::parse("a/b"), Err(PatternError::Character('/')));
-        assert_eq!(Pattern::parse("a\nb"), Err(PatternError::Character('\n')));
+        let invalid_name = |error| Err(PatternError::Name(error));
+        assert_eq!(Pattern::parse(""), invalid_name(BucketNameError::Empty));
+        assert_eq!(Pattern::parse("-x"), invalid_name(BucketNameError::LeadingHyphen));
+        assert_eq!(Pattern::parse("a/b"), invalid_name(BucketNameError::Character('/')));
+        assert_eq!(Pattern::parse("a\nb"), invalid_name(BucketNameError::Character('\n')));
         assert_eq!(Pattern::parse(&"a".repeat(129)), Err(PatternError::TooLong));
-        assert_eq!(Pattern::parse("acme:"), Err(PatternError::TenantAlone));
+        assert_eq!(Pattern::parse("acme:"), invalid_name(BucketNameError::TenantAlone));
         assert_eq!(Pattern::exact("a*"), Err(PatternError::Wildcard));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_s3::addressing::Addressing;
+
 use super::breaker::BreakerConfig;
 use super::credential_pool::{
     CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, credential_map,
@@ -21,15 +23,6 @@ use crate::s3::DEFAULT_REGION;
 use crate::schema::{Section, key, nested, nested_checked, shared, unset};
 use crate::section::section;
 use crate::value_type::{Choice, Word, list, seconds};
-
-/// The part of a request that contains the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addressing {
-    /// the first segment of the path
-    Path,
-    /// the `Host`
-    Virtual,
-}
 
 /// Handling of a client's `x-request-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::JwtConfig;
+use tidegate_s3::sigv4::query::{decoded_name, decoded_text, value_of};
 
 use super::JwtRejection;
-use crate::s3::sigv4::query::{decoded_name, decoded_text, value_of};
 
 const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not UTF-8");
 

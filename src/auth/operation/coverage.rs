@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
+
 use super::table::{self, COMMON_PARAMETERS};
 use super::{ConfigureCause, Operation, headers};
-use crate::s3::request::Head;
-use crate::s3::sigv4::query::{decoded_name, pairs};
+use crate::request_head::Head;
 
 impl Operation<'_> {
     /// The first header that needs `configure`, or parameter that selects the operation, that the signature does not cover. If the request

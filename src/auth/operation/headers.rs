@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
+use tidegate_s3::OWNER_ONLY_ACLS;
+use tidegate_s3::sigv4::query::{decoded_name, is_header, is_presign_parameter, pairs};
 
 use super::query::decoded_value;
-use crate::s3::OWNER_ONLY_ACLS;
-use crate::s3::sigv4::query::{decoded_name, is_header, is_presign_parameter, pairs};
 
 /// Header names that need `configure` with any value. A `*` at the end matches the rest of a name.
 const PRIVILEGED: [&str; 4] =

@@ -20,13 +20,13 @@ mod tests;
 use std::borrow::Cow;
 
 use actix_web::http::Method;
-use tidegate_actors::OperationClass;
-use tidegate_config::{Access, Kind};
-
-use crate::s3::percent::percent_decode;
-use crate::s3::request::Head;
 use query::OperationMatch;
 use table::{KeyScope, ResourceKind, Row};
+use tidegate_actors::OperationClass;
+use tidegate_config::{Access, Kind};
+use tidegate_s3::percent::percent_decode;
+
+use crate::request_head::Head;
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,10 @@
 use std::borrow::Cow;
 use std::iter;
 
+use tidegate_s3::sigv4::query::{decoded_bytes, decoded_name, is_presign_parameter, pairs, value_of};
+
 use super::table::{self, COMMON_PARAMETERS, ResourceKind, Row, UPLOAD_ID};
 use super::{ConfigureCause, headers};
-use crate::s3::sigv4::query::{decoded_bytes, decoded_name, is_presign_parameter, pairs, value_of};
 
 /// The operation that a query selects.
 pub(super) enum OperationMatch {

@@ -14,12 +14,13 @@ use std::rc::Rc;
 use actix_web::http::{Method, StatusCode};
 use bytes::BytesMut;
 use tidegate_actors::OperationClass;
+use tidegate_s3::bucket_list::{ListedBucket, parse};
+use tidegate_s3::request::BodyLength;
 
 use crate::auth::{self, Caller};
 use crate::http::error::GatewayError;
 use crate::http::grant::acquire_grant;
-use crate::s3::bucket_list::{ListedBucket, parse};
-use crate::s3::request::{BodyLength, Head};
+use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::upstream::rules::deadline::Deadline;

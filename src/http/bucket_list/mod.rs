@@ -19,24 +19,23 @@ use std::iter;
 use std::rc::Rc;
 
 use actix_web::HttpResponse;
+use fetch::{ListFetch, fetch};
 use futures_util::StreamExt;
 use futures_util::stream;
+use page::VisibleBuckets;
+use query::BucketListQuery;
 use tidegate_actors::BucketId;
 use tidegate_config::Kind;
+use tidegate_s3::bucket_list::{BucketListDocument, ListedBucket};
 
 use crate::auth::{self, Caller};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::request_validation;
-use crate::s3::bucket_list::{BucketListDocument, ListedBucket};
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::upstream::rules::deadline::Deadline;
 use crate::worker::Worker;
-
-use fetch::{ListFetch, fetch};
-use page::VisibleBuckets;
-use query::BucketListQuery;
 
 pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 

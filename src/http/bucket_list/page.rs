@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use tidegate_s3::bucket_list::{ListedBucket, RegionalBucket};
+
 use crate::http::bucket_list::query::{BucketListQuery, encode_token};
-use crate::s3::bucket_list::{ListedBucket, RegionalBucket};
 
 /// All buckets that a client may see, by name.
 #[derive(Debug, Default)]

@@ -7,8 +7,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-
-use crate::s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
+use tidegate_s3::sigv4::query::{decoded_name, decoded_text, pairs, value_of};
 
 /// The most buckets of a page.
 const BUCKETS_MAX: usize = 10_000;

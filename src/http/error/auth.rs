@@ -1,18 +1,18 @@
 //! Error replies to requests that fail authentication or authorization. Each cause has S3's own code, so SDKs react as they do to S3.
 //!
 //! S3 uses one code for several causes; the reason distinguishes them. The reply to a signature that does not match shows the texts
-//! that the gateway computed, as S3 does (`s3/sigv4/mismatch.rs`).
+//! that the gateway computed, as S3 does (`s3/src/sigv4/mismatch.rs`).
 
 use tidegate_config::{Access, Kind};
+use tidegate_s3::delete_list::BYTES_MAX;
+use tidegate_s3::error_document::shortened;
+use tidegate_s3::sigv2::{SigV2Location, SigV2Rejection};
+use tidegate_s3::sigv4::{SKEW_MAX, SignatureLocation, SignatureRejection, Validity};
 
 use crate::auth::jwt::JwtRejection;
 use crate::auth::{AuthRejection, ConfigureCause, DeleteListRejection};
 use crate::http::error::{bad_request, forbidden, not_implemented, not_ready, unauthorized};
 use crate::http::error_reply::ErrorReply;
-use crate::s3::delete_list::BYTES_MAX;
-use crate::s3::error_document::shortened;
-use crate::s3::sigv2::{SigV2Location, SigV2Rejection};
-use crate::s3::sigv4::{SKEW_MAX, SignatureLocation, SignatureRejection, Validity};
 
 /// The reply to a rejected request.
 pub(super) fn error_reply(rejection: &AuthRejection) -> ErrorReply {

@@ -1,10 +1,10 @@
 //! Error replies for uploads by POST form, with S3's codes.
 
 use actix_web::http::StatusCode;
+use tidegate_s3::form::FormRejection;
 
 use crate::http::error::{bad_request, forbidden, not_implemented};
 use crate::http::error_reply::ErrorReply;
-use crate::s3::form::FormRejection;
 
 pub(super) fn error_reply(rejection: &FormRejection) -> ErrorReply {
     let metadata = |what: String| {

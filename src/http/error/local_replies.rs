@@ -5,10 +5,10 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use serde_json::json;
+use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
+use tidegate_s3::location;
 
 use crate::http::error_reply::AMAZON_REQUEST_ID;
-use crate::s3::form::success_action::{StoredObject, SuccessAction};
-use crate::s3::location;
 use crate::upstream::headers::names::REQUEST_ID;
 
 /// A JSON reply of the admin listener or of a probe.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
+use tidegate_s3::form::FormRejection;
 
 use crate::auth::{AuthRejection, FormAuthRejection};
 use crate::http::bucket_list::BucketListRejection;
@@ -29,7 +30,6 @@ use crate::http::injection::InjectionFinding;
 use crate::http::rate_limit_headers;
 use crate::http::request_validation::RequestRejection;
 use crate::router::RouteRejection;
-use crate::s3::form::FormRejection;
 use crate::upstream::UpstreamRejection;
 
 pub(crate) use local_replies::{

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use tidegate_s3::chunked::ChunkFault;
+use tidegate_s3::upload::{RefusalKind, UploadFault};
 
 use crate::auth::AuthRejection;
 use crate::http::error::{auth, breaker, pool, request, slow_down};
 use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
-use crate::s3::chunked::ChunkFault;
-use crate::s3::upload::{RefusalKind, UploadFault};
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::rules::store_clock::ClockSkew;
 use crate::upstream::{TimeoutKind, UpstreamRejection};

@@ -6,9 +6,9 @@
 //! them and leading zeros of sizes. `http/request_validation.rs` chooses the framing for both protocols.
 
 use thiserror::Error;
+use tidegate_s3::request::BodyLength;
 
 use crate::listener::http1::head::{is_field_text, is_token};
-use crate::s3::request::BodyLength;
 
 /// The most bytes of extensions, trailers and leading zeros of one request.
 pub(super) const OVERHEAD_BYTES_MAX: u32 = 16 << 10;

@@ -2,9 +2,9 @@
 
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use tidegate_s3::request::BodyLength;
 
 use super::*;
-use crate::s3::request::BodyLength;
 
 fn request(method: &Method, version: Version) -> HeadInfo {
     HeadInfo {

@@ -2,12 +2,12 @@
 
 use actix_http::Request;
 use bytes::Bytes;
+use tidegate_s3::request::BodyLength;
 
 use super::body_decoder::{BodyDecoder, DecodeStep, FramingError, OVERHEAD_BYTES_MAX};
 use super::head::{self, HEAD_BYTES_MAX, HeadScanner};
 use crate::fuzz_input::{Input, split};
 use crate::http::head_rejection::HeadError;
-use crate::s3::request::BodyLength;
 
 /// The most bytes of size digits and line ends of one chunk.
 const CHUNK_LINE_BYTES_MAX: usize = 16 + 6;

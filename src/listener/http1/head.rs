@@ -9,7 +9,6 @@
 //! its 414 or 431 in the gateway's error format whenever it can be parsed. This module does not judge the meaning of
 //! a valid head: `http/request_validation.rs` refuses ambiguous framing, hosts and targets.
 
-use crate::http::head_rejection::HeadError;
 use std::mem::MaybeUninit;
 
 use actix_web::dev::RequestHead;
@@ -18,9 +17,10 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, Uri, Version};
 use bytes::Bytes;
+use tidegate_s3::request::BodyLength;
 
+use crate::http::head_rejection::HeadError;
 use crate::http::request_validation;
-use crate::s3::request::BodyLength;
 
 /// The longest head in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;

@@ -34,6 +34,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::{Error, HttpResponse};
 use tidegate_actors::clock;
+use tidegate_s3::request::BodyLength;
 
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::AddressSource;
@@ -47,7 +48,6 @@ use crate::listener::http1::head::HeadInfo;
 use crate::listener::http1::request_buffer::{RequestBuffer, UnreadBody};
 use crate::listener::http1::response_sender::{ResponseSender, SendResult};
 use crate::listener::send_buffer::ConnectionBuffer;
-use crate::s3::request::BodyLength;
 use crate::worker::Worker;
 
 pub(crate) use connection::ClientTransport;

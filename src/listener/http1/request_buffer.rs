@@ -15,9 +15,9 @@ use std::task::{Context, Poll, Waker};
 use actix_web::error::PayloadError;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
+use tidegate_s3::request::BodyLength;
 
 use crate::listener::http1::body_decoder::{BodyDecoder, DecodeStep, FramingError};
-use crate::s3::request::BodyLength;
 
 /// Bytes per read if no long body is expected.
 const READ_BYTES: usize = 8 << 10;

@@ -15,10 +15,10 @@ use actix_http::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
 use h2::{FlowControl, RecvStream};
+use tidegate_s3::pieces::PieceQueue;
 
 use super::connection_state::ConnectionState;
 use super::request::check_values;
-use crate::s3::pieces::PieceQueue;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

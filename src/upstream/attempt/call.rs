@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_actors::{BreakerTicket, CircuitId, OperationClass, Outcome, Permit, RetryTicket};
 use tidegate_config::Priority;
 
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::attempt_result::AttemptResult;
 use crate::upstream::attempt::circuit_wait::{self, AttemptGrant, AttemptRequest};

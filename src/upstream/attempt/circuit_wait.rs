@@ -12,8 +12,8 @@ use std::time::Instant;
 use actix_web::http::Method;
 use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Permit, clock};
 use tidegate_config::Priority;
+use tidegate_s3::request::BodyLength;
 
-use crate::s3::request::BodyLength;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::REPLAY_BYTES_MAX;
 use crate::upstream::bucket::Bucket;

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{DATE, HeaderMap};
 use tidegate_actors::clock;
+use tidegate_s3::sigv4::Timestamp;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::s3::sigv4::Timestamp;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew, StoreClock, TimeRefusal};
 

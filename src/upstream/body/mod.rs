@@ -2,7 +2,7 @@
 //! head.
 //!
 //! A small body is read whole. It is verified before the upstream call begins, and the request can be retried (R3). A
-//! larger body is streamed with one piece in memory. `s3::upload` verifies the body and frames it for the upstream.
+//! larger body is streamed with one piece in memory. `tidegate_s3::upload` verifies the body and frames it for the upstream.
 //!
 //! Design: `docs/design/uploads.md`.
 
@@ -21,12 +21,12 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tidegate_actors::clock;
 use tidegate_config::BucketConfig;
+use tidegate_s3::checksum::expected_digest::ExpectedDigests;
+use tidegate_s3::chunked::decode::{ChunkSizePeek, peek_chunk_size};
+use tidegate_s3::chunked::encode::{ChunkEncoding, Encoder};
+use tidegate_s3::upload::pipeline::Pipeline;
 
 use crate::buffers::TransferGate;
-use crate::s3::checksum::expected_digest::ExpectedDigests;
-use crate::s3::chunked::decode::{ChunkSizePeek, peek_chunk_size};
-use crate::s3::chunked::encode::{ChunkEncoding, Encoder};
-use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::{TimeoutKind, UpstreamRejection};
 

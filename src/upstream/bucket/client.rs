@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use actix_web::http::{Method, Uri};
 use tidegate_actors::{CredentialId, KeyId, clock};
-use tidegate_config::{Credentials, Kind};
+use tidegate_config::{Credentials, Kind, Secret};
+use tidegate_s3::signer::Signer;
+use tidegate_s3::signer::SigningCredentials;
 
 use crate::auth::Keyring;
-use crate::s3::signer::Signer;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::credentials::CredentialSource;
@@ -18,6 +19,15 @@ use crate::upstream::exchange::connector::{ConnectionCounts, ConnectorSettings};
 
 /// A signer and the credentials that it was made from.
 type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
+
+/// The credentials as a signer reads them.
+pub(crate) fn signing_credentials(credentials: &Credentials) -> SigningCredentials<'_> {
+    SigningCredentials {
+        access_key_id: &credentials.access_key_id,
+        secret_access_key: credentials.secret_access_key.expose(),
+        session_token: credentials.session_token.as_ref().map(Secret::expose),
+    }
+}
 
 /// The client for the upstream of one bucket on one worker.
 pub(crate) struct UpstreamClient {
@@ -44,7 +54,7 @@ impl UpstreamClient {
             limit,
         };
         let region = upstream.region.clone();
-        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
+        let with_signer = |(id, pair)| (id, Rc::new(Signer::new(signing_credentials(&pair), region.clone())));
         let client_signers = if bucket.config.kind == Kind::S3 {
             keyring.upstream_credentials().map(with_signer).collect()
         } else {
@@ -118,7 +128,7 @@ impl UpstreamClient {
         {
             return Ok(Some(Rc::clone(signer)));
         }
-        let new_signer = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
+        let new_signer = Rc::new(Signer::new(signing_credentials(&credentials), self.region.clone()));
         *signer = Some((credentials, Rc::clone(&new_signer)));
         Ok(Some(new_signer))
     }

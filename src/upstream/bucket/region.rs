@@ -7,10 +7,10 @@ use actix_web::HttpResponse;
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
 use tidegate_config::Kind;
+use tidegate_s3::addressing::NamedResource;
+use tidegate_s3::location;
 
-use crate::s3::addressing::NamedResource;
-use crate::s3::location;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::headers::names::BUCKET_REGION;
 

@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use actix_web::http::header::{HeaderValue, InvalidHeaderValue};
 use actix_web::http::uri::{Authority, InvalidUri, PathAndQuery};
 use tidegate_config::{Addressing, Endpoint, Sni};
+use tidegate_s3::target;
 
-use crate::s3::target;
 use crate::upstream::connect::connection_key::ConnectionKey;
 use crate::upstream::connect::tls;
 
@@ -69,7 +69,7 @@ impl Destination {
         if self.path.is_empty() {
             return Some(Cow::Borrowed(target));
         }
-        target::add_prefix(target, &self.path).map(Cow::Owned)
+        target::add_prefix(target.as_str(), &self.path).parse().ok().map(Cow::Owned)
     }
 
     /// The path prefix of the endpoint, without a slash at its end.

@@ -16,9 +16,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tidegate_s3::pieces::PieceQueue;
 use tokio::io::AsyncWrite;
 
-use crate::s3::pieces::PieceQueue;
 use crate::upstream::body::Upload;
 use crate::upstream::connect::stream::UpstreamStream;
 

@@ -14,10 +14,10 @@ use std::borrow::Cow;
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use tidegate_config::{BucketConfig, Checksums, ClientDeadline, ForwardedHeaders, Kind};
+use tidegate_s3::checksum::CHECKSUM_PREFIX;
+use tidegate_s3::sigv4::CDN_HEADERS;
+use tidegate_s3::sigv4::query::decoded_name;
 
-use crate::s3::checksum::CHECKSUM_PREFIX;
-use crate::s3::sigv4::CDN_HEADERS;
-use crate::s3::sigv4::query::decoded_name;
 use crate::upstream::headers::names::{
     CHECKSUMS, FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, METHOD_OVERRIDES, PREFLIGHT,
     REWRITTEN, SIGNATURE, WRITTEN_BY_GATEWAY,

@@ -16,10 +16,10 @@ use actix_web::http::header::{
     HOST, HeaderMap, HeaderName, HeaderValue, VIA, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
 };
 use tidegate_config::{ClientAddressHeader, ServerConfig};
+use tidegate_s3::addressing;
 
 use crate::client_address::{CF_CONNECTING_IP, ClientAddress, Hops};
-use crate::s3::addressing;
-use crate::s3::request::Head;
+use crate::request_head::Head;
 
 /// Longest host name with its port, in characters (RFC 1035, 2.3.4).
 const HOST_CHARS_MAX: usize = 260;
@@ -84,7 +84,7 @@ fn forwarded_for(nearest_first: &[IpAddr]) -> Option<HeaderValue> {
 
 /// The `Host`, or the authority of HTTP/2.
 fn request_host(head: Head<'_>) -> Option<HeaderValue> {
-    let authority = || HeaderValue::from_str(addressing::request_host(head.uri, head.headers)).ok();
+    let authority = || HeaderValue::from_str(addressing::request_host(head)).ok();
     head.headers.get(HOST).cloned().or_else(authority).filter(|host| !host.is_empty())
 }
 

@@ -16,10 +16,10 @@ use futures_util::future::join_all;
 use slog::{Logger, info, warn};
 use tidegate_actors::{BucketId, CredentialCheckResult, CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
+use tidegate_s3::target;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::s3::target;
 use crate::shortage::Shortage;
 use crate::upstream::attempt::credential_feedback::is_credential_error_code;
 use crate::upstream::bucket::{Bucket, ConfiguredBuckets};

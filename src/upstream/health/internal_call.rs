@@ -11,12 +11,15 @@ use awc::error::SendRequestError;
 use thiserror::Error;
 use tidegate_actors::{CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
+use tidegate_s3::signer::Signer;
+use tidegate_s3::sigv4::EMPTY_SHA256;
 
-use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
+use crate::request_head::{CONTENT_SHA256, HeaderEditor};
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::response_head::{CallInfo, inspect_head};
 use crate::upstream::bucket::Bucket;
+use crate::upstream::bucket::client::signing_credentials;
 use crate::upstream::exchange::internal_request::shortage_of;
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew};
 
@@ -150,9 +153,9 @@ fn build_request(
     else {
         return Ok((request, false));
     };
-    let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
+    let signer = Signer::new(signing_credentials(&credentials), bucket.config.upstream.region.clone());
     request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
-    signer.sign("GET", &target, request.headers_mut(), offset.applied_to(now));
+    signer.sign("GET", target.as_str(), &mut HeaderEditor(request.headers_mut()), offset.applied_to(now));
     Ok((request, true))
 }
 

@@ -18,12 +18,12 @@ use tidegate_actors::{
     Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, clock,
 };
 use tidegate_config::Kind;
+use tidegate_s3::addressing::NamedResource;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::buffers::client_wait::Occupancy;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
-use crate::s3::addressing::NamedResource;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::{RegionHeader, RequestHost};

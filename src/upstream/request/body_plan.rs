@@ -6,7 +6,7 @@
 //! | `aws-chunked` | the same; a trailing checksum becomes a header | streamed; reframed according to `upload_framing` of the bucket |
 //!
 //! A document that the store needs changed or with a digest (`content_md5`, `checksums`) is read whole up to a limit
-//! of its own (`s3::upload::body_rewrite`). The file of a form is handled like chunks without a trailer.
+//! of its own (`tidegate_s3::upload::body_rewrite`). The file of a form is handled like chunks without a trailer.
 //!
 //! If the upstream request is not signed, there is no seed for chunk signatures. The data is then sent unframed,
 //! except with unsigned trailers.
@@ -17,24 +17,24 @@ use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidegate_config::{Checksums, Kind, UploadFraming};
+use tidegate_config::{Checksums, ContentMd5, IntegrityConfig, Kind, UploadFraming};
+use tidegate_s3::checksum::expected_digest::ExpectedDigests;
+use tidegate_s3::chunked::ChunkLayout;
+use tidegate_s3::chunked::decode::Decoder;
+use tidegate_s3::chunked::encode::{CHUNK_BYTES, ChunkEncoding, choose_chunk_bytes};
+use tidegate_s3::form::multipart::FileDecoder;
+use tidegate_s3::request::BodyLength;
+use tidegate_s3::sigv4::{EMPTY_SHA256, SignatureChain, UNSIGNED_PAYLOAD};
+use tidegate_s3::upload::UploadFault;
+use tidegate_s3::upload::body_rewrite::{BodyRewrite, StoreNeeds};
+use tidegate_s3::upload::completion::is_completion;
+use tidegate_s3::upload::content_md5::Md5Header;
+use tidegate_s3::upload::declared_body::{ChunkedBody, DeclaredBody};
+use tidegate_s3::upload::framing_headers::TrailerOutcome;
+use tidegate_s3::upload::pipeline::Pipeline;
 
 use crate::auth::Caller;
-use crate::s3::checksum::expected_digest::ExpectedDigests;
-use crate::s3::chunked::ChunkLayout;
-use crate::s3::chunked::decode::Decoder;
-use crate::s3::chunked::encode::{CHUNK_BYTES, ChunkEncoding, choose_chunk_bytes};
-use crate::s3::form::multipart::FileDecoder;
-use crate::s3::request::{BodyLength, Head};
-use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
-use crate::s3::sigv4::SignatureChain;
-use crate::s3::upload::UploadFault;
-use crate::s3::upload::body_rewrite::BodyRewrite;
-use crate::s3::upload::completion::is_completion;
-use crate::s3::upload::content_md5::Md5Header;
-use crate::s3::upload::declared_body::{ChunkedBody, DeclaredBody};
-use crate::s3::upload::framing_headers::TrailerOutcome;
-use crate::s3::upload::pipeline::Pipeline;
+use crate::request_head::{CONTENT_SHA256, Head};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
 use crate::upstream::bucket::Bucket;
@@ -97,7 +97,7 @@ pub(crate) async fn prepare_body(
     let Some(declared) = plan.declared.take() else {
         return unverified_body(head, plan.source, plan.length, bucket.config.kind).await;
     };
-    let rewrite = BodyRewrite::for_request(head, &bucket.config.upstream.integrity);
+    let rewrite = BodyRewrite::for_request(head, store_needs(&bucket.config.upstream.integrity));
     let length = declared.chunks.map(|chunks| chunks.length).or(plan.source.declared_length);
     let document_max = rewrite.buffered_bytes_max(length).map_err(UpstreamRejection::InvalidUpload)?;
     plan.buffered_max = plan.buffered_max.max(document_max);
@@ -109,6 +109,14 @@ pub(crate) async fn prepare_body(
         None => unframed_body(head, plan.source, declared.expected_digests, plan.buffered_max).await?,
     };
     Ok(prepared.adapt_to_store(rewrite))
+}
+
+/// The configured deviations of a store from S3.
+fn store_needs(store: &IntegrityConfig) -> StoreNeeds {
+    StoreNeeds {
+        content_md5: store.content_md5 == ContentMd5::Add,
+        no_checksums: store.checksums == Checksums::Strip,
+    }
 }
 
 impl PreparedBody {
@@ -195,7 +203,7 @@ async fn chunked_body(
         let content_sha256 = Some(payload_digest(&bytes));
         // As a header of CompleteMultipartUpload the checksum would be that of the object.
         let is_dropped = config.upstream.integrity.checksums == Checksums::Strip
-            || is_completion(head.method, head.uri.query().unwrap_or_default());
+            || is_completion(head.method.as_str(), head.uri.query().unwrap_or_default());
         let trailing = match chunks.trailer.zip(value) {
             Some(_) if is_dropped => TrailerOutcome::Dropped,
             Some((algorithm, value)) => TrailerOutcome::Header(algorithm, value),

@@ -12,17 +12,19 @@ use actix_web::http::{Uri, uri};
 use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
+use tidegate_s3::addressing::{self, NamedResource};
+use tidegate_s3::checksum::body_digests;
+use tidegate_s3::chunked::encode::Encoder;
+use tidegate_s3::copy_source::CopySource;
+use tidegate_s3::signer::Signer;
+use tidegate_s3::sigv4::EMPTY_SHA256;
+use tidegate_s3::sigv4::query::{is_presign_parameter, without_presigned_proof};
+use tidegate_s3::target;
+use tidegate_s3::upload::content_md5::Md5Header;
+use tidegate_s3::upload::framing_headers::rewrite_framing_headers;
 
 use crate::auth::AcceptedAuth;
-use crate::s3::addressing::{self, NamedResource};
-use crate::s3::checksum::body_digests;
-use crate::s3::chunked::encode::Encoder;
-use crate::s3::copy_source::{COPY_SOURCE, CopySource};
-use crate::s3::request::Head;
-use crate::s3::signer::{CONTENT_SHA256, EMPTY_SHA256, Signer};
-use crate::s3::sigv4::query::{is_presign_parameter, without_presigned_proof};
-use crate::s3::upload::content_md5::Md5Header;
-use crate::s3::{target, upload};
+use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderEditor, HeaderView};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::bucket::Bucket;
@@ -103,7 +105,7 @@ pub(crate) async fn prepare(
     record: &Record,
 ) -> Result<UpstreamRequest, UpstreamRejection> {
     let head = request.head();
-    let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
+    let named = addressing::resolve(head, &server.base_domains);
     let keeps_presigned_key = request.names_presigned_key();
     let target = map_target(head, &named, bucket, keeps_presigned_key)?;
     let upstream_name = bucket.config.upstream.bucket.clone().unwrap_or_else(|| named.bucket.into_owned());
@@ -190,26 +192,27 @@ fn map_target(
             || is_proof(pair)
             || (strips_checksums && is_checksum_parameter(pair))
     };
-    let named = match original.query().filter(|_| keeps_presigned_key) {
-        Some(query) => target::with_query(original, &without_presigned_proof(query)),
-        None => None,
-    };
-    let original = named.as_ref().unwrap_or(original);
-    let unsigned = target::remove_parameters(original, is_removed);
-    let original = unsigned.as_ref().unwrap_or(original);
+    let named = original.query().filter(|_| keeps_presigned_key);
+    let named = named.map(|query| target::with_query(original.as_str(), &without_presigned_proof(query)));
+    let text = named.as_deref().unwrap_or(original.as_str());
+    let unsigned = target::remove_parameters(text, is_removed);
+    let text = unsigned.as_deref().unwrap_or(text);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {
-            target::strip_bucket(original)
+            Some(target::strip_bucket(text))
         }
         (Kind::S3, Addressing::Path, Addressing::Path) if name != client_name => {
-            target::replace_bucket(original, name)
+            Some(target::replace_bucket(text, name))
         }
         (Kind::S3, Addressing::Virtual, Addressing::Path) => {
-            target::add_prefix(original, &target::bucket_path(name))
+            Some(target::add_prefix(text, &target::bucket_path(name)))
         }
-        _ => Some(original.clone()),
+        _ => None,
     };
-    mapped.ok_or(UpstreamRejection::InvalidTarget)
+    match mapped.or(unsigned).or(named) {
+        Some(target) => target.parse().map_err(|_| UpstreamRejection::InvalidTarget),
+        None => Ok(original.clone()),
+    }
 }
 
 /// Maps the copy source. It must be in this same bucket section. The read permission of the client was checked
@@ -218,7 +221,7 @@ fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue
     if bucket.config.kind != Kind::S3 {
         return Ok(head.headers.get(COPY_SOURCE).cloned());
     }
-    let source = CopySource::from_request(head.headers, head.uri.query().unwrap_or_default())
+    let source = CopySource::from_request(HeaderView(head.headers), head.uri.query().unwrap_or_default())
         .map_err(|_| UpstreamRejection::CopySourceDenied)?;
     let Some(source) = source else { return Ok(None) };
     let name = bucket.config.upstream.bucket.as_ref().unwrap_or(&source.bucket);
@@ -294,10 +297,10 @@ impl UpstreamRequest {
             headers.insert(COPY_SOURCE, source.clone());
         }
         if let Some(Reframing { frame, trailing }) = &self.reframing {
-            upload::framing_headers::rewrite_framing_headers(headers, frame.as_ref(), trailing);
+            rewrite_framing_headers(&mut HeaderEditor(headers), frame.as_ref(), trailing);
         }
         if let Some(body) = self.body.buffered().filter(|_| self.is_body_replaced) {
-            body_digests::recompute(headers, body);
+            body_digests::recompute(&mut HeaderEditor(headers), body);
         }
         // Without the header any coding would be acceptable (RFC 9110, 12.5.3).
         if self.is_body_replaced || self.needs_plain_response {
@@ -313,10 +316,11 @@ impl UpstreamRequest {
             headers.insert(CONTENT_SHA256, hash.clone());
         }
         if let Some(body) = self.body.buffered() {
-            self.md5_header.write(headers, body);
+            self.md5_header.write(&mut HeaderEditor(headers), body);
         }
         let seed = signer.map(|(signer, offset)| {
-            signer.sign(method.as_str(), &target, headers, offset.applied_to(clock::wall()))
+            let now = offset.applied_to(clock::wall());
+            signer.sign(method.as_str(), target.as_str(), &mut HeaderEditor(headers), now)
         });
         if let RequestBody::Stream(Some(upload)) = &mut self.body
             && let Some(frame) = self.reframing.as_ref().and_then(|reframing| reframing.frame)

@@ -2,14 +2,15 @@
 //! buckets.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use actix_web::http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::Addressing;
+use tidegate_s3::addressing::{self, NamedResource};
+use tidegate_s3::form::fields::FieldHeader;
+use tidegate_s3::percent::percent_encode;
+use tidegate_s3::target;
 
-use crate::s3::addressing::{self, NamedResource};
-use crate::s3::percent::percent_encode;
-use crate::s3::request::Head;
-use crate::s3::target;
+use crate::request_head::Head;
 use crate::upstream::headers::forwarded;
 
 /// The maximum number of buckets on a page; S3's own limit.
@@ -84,7 +85,7 @@ impl FormUpload {
         form: Head<'_>,
         named: &NamedResource<'_>,
         key: &str,
-        fields: Vec<(HeaderName, HeaderValue)>,
+        fields: Vec<FieldHeader<'_>>,
     ) -> Option<Self> {
         let key = percent_encode(key.as_bytes(), true);
         let target = match named.addressing {
@@ -94,7 +95,7 @@ impl FormUpload {
         };
         let mut headers = common_headers(form)?;
         for (name, value) in fields {
-            headers.append(name, value);
+            headers.append(name.parse().ok()?, value.into_owned().try_into().ok()?);
         }
         Some(Self { method: Method::PUT, uri: target.parse().ok()?, headers })
     }
@@ -107,7 +108,7 @@ impl FormUpload {
 /// The headers that a request made for a client copies from the client's request.
 fn common_headers(client: Head<'_>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
-    headers.insert(HOST, addressing::request_host(client.uri, client.headers).parse().ok()?);
+    headers.insert(HOST, addressing::request_host(client).parse().ok()?);
     for name in KEPT_HEADERS.into_iter().chain(forwarded::READ_HEADERS) {
         for value in client.headers.get_all(&name) {
             headers.append(name.clone(), value.clone());

@@ -1,5 +1,5 @@
 //! Response body of a reduced multi-delete. The errors of the denied objects are appended to it
-//! (`s3/delete_result.rs`).
+//! (`s3/src/delete_result.rs`).
 
 use std::error::Error;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::HeaderValue;
 use bytes::Bytes;
 use slog::{Logger, warn};
+use tidegate_s3::delete_result::{ErrorAppender, NotDeleteResult};
 
-use crate::s3::delete_result::{ErrorAppender, NotDeleteResult};
 use crate::upstream::response::proxy_body::ProxyBody;
 
 /// The errors to append to a response.

@@ -21,12 +21,13 @@ use bytes::Bytes;
 use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, FailureCause, InFlightSlot, Outcome, Permit, clock};
 use tidegate_config::Kind;
+use tidegate_s3::checksum::body_digests;
+use tidegate_s3::checksum::response_checksum::ResponseChecksum;
+use tidegate_s3::late_error::LateErrorScan;
 use tokio::time::Sleep;
 
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
-use crate::s3::checksum::body_digests;
-use crate::s3::checksum::response_checksum::ResponseChecksum;
-use crate::s3::late_error::LateErrorScan;
+use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
 use crate::upstream::bucket::failure_attribution;
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
@@ -139,7 +140,7 @@ pub(crate) fn forward_response(
     };
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 {
-        ResponseChecksum::from_headers(headers)
+        ResponseChecksum::from_headers(HeaderView(headers))
     } else {
         None
     };
@@ -165,7 +166,7 @@ pub(crate) fn forward_response(
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
     let errors = denied_errors.filter(|_| status.is_success());
     if renamer.is_some() || errors.is_some() {
-        body_digests::remove(response.headers_mut());
+        body_digests::remove(&mut HeaderEditor(response.headers_mut()));
     }
     let body = match renamer {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),

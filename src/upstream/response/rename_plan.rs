@@ -13,14 +13,14 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderV
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use tidegate_config::{Addressing, Kind, ServerConfig};
+use tidegate_s3::addressing::{self, NamedResource};
+use tidegate_s3::bucket_elements::ResponseDocument;
+use tidegate_s3::bucket_renamer::{BucketNames, BucketRenamer};
+use tidegate_s3::late_error;
+use tidegate_s3::percent::percent_decode;
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
 
-use crate::s3::addressing::{self, NamedResource};
-use crate::s3::bucket_elements::ResponseDocument;
-use crate::s3::bucket_renamer::{BucketNames, BucketRenamer};
-use crate::s3::late_error;
-use crate::s3::percent::percent_decode;
-use crate::s3::request::Head;
-use crate::s3::sigv4::query::{decoded_name, pairs};
+use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::headers::forwarded::client_scheme;
@@ -63,17 +63,13 @@ pub(crate) fn rename_plan(head: Head<'_>, bucket: &Bucket, server: &ServerConfig
     if !may_differ || bucket.config.kind != Kind::S3 || head.method == Method::HEAD {
         return None;
     }
-    let named = addressing::resolve(head.uri, head.headers, &server.base_domains);
+    let named = addressing::resolve(head, &server.base_domains);
     let store_name = upstream.bucket.as_deref().unwrap_or(&named.bucket).to_owned();
     if store_name == named.bucket && !is_below_path {
         return None;
     }
-    let location = format!(
-        "{}://{}{}",
-        client_scheme(server),
-        addressing::request_host(head.uri, head.headers),
-        head.uri.path()
-    );
+    let location =
+        format!("{}://{}{}", client_scheme(server), addressing::request_host(head), head.uri.path());
     let key_path = (upstream.addressing == Addressing::Virtual).then(|| percent_decode(named.key.as_bytes()));
     let (documents, creates_bucket) =
         (success_documents(head, &named), head.method == Method::PUT && named.is_bucket());

@@ -8,8 +8,7 @@
 
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName};
-
-use crate::s3::sigv4::query::{decoded_name, pairs};
+use tidegate_s3::sigv4::query::{decoded_name, pairs};
 
 /// Header names in lower case.
 const CONDITIONS: [&str; 27] = [

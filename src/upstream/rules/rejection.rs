@@ -2,8 +2,8 @@
 
 use actix_web::http::StatusCode;
 use tidegate_actors::{BreakerRejection, PoolRejection};
+use tidegate_s3::upload::UploadFault;
 
-use crate::s3::upload::UploadFault;
 use crate::shortage::Shortage;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::rules::store_clock::ClockSkew;
