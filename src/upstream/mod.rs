@@ -2,7 +2,7 @@
 //!
 //! `attempt/call.rs` implements the policy: breaker ticket, attempt, classification, and possibly a retry. `Drop`
 //! releases permits and tickets on every path. Actors, authentication and local responses are not part of this module.
-//! Its folders are layers: each imports only folders above it in this list.
+//! Its folders are layers; their order is in `ARCHITECTURE.md`.
 //!
 //! Design: `docs/design/retries-and-hedging.md`, `uploads.md`, `connections.md` and `failure-attribution.md`.
 

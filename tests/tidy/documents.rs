@@ -144,9 +144,13 @@ fn the_architectures_code_map_names_every_folder() {
             folders.extend(folder.map(|(folder, _)| format!("{folder}/")));
         }
     }
-    let missing: Vec<_> = folders.iter().filter(|folder| !architecture.contains(folder.as_str())).collect();
+    // The list of layers has the folders of src/ without a slash.
+    let is_named = |folder: &str| {
+        architecture.contains(folder) || architecture.contains(&format!("`{}`", folder.trim_end_matches('/')))
+    };
+    let missing: Vec<_> = folders.iter().filter(|folder| !is_named(folder)).collect();
     assert!(
         missing.is_empty(),
-        "ARCHITECTURE.md names no {missing:?}\n-> add each to the code map, with what it is for"
+        "ARCHITECTURE.md names no {missing:?}\n-> add each to the code map or to the layers, with what it is for"
     );
 }
