@@ -87,7 +87,7 @@ impl ExitError {
         ExitCode::from(match self {
             Self::Config(_) | Self::StrictWarnings(_) => 78,
             Self::Start(
-                StartError::Pair(_)
+                StartError::ServerTls(_)
                 | StartError::Tokens(_)
                 | StartError::Tls { .. }
                 | StartError::Descriptors(DescriptorLimitError::Key { .. }),

@@ -93,9 +93,9 @@ const WARNINGS: &[(&str, &str)] = &[
          to false except for drills",
     ),
     (
-        "admin.address = \"0.0.0.0\"",
-        "admin.address: 0.0.0.0 is not a loopback address, and the admin listener has no authentication (from \
-         t.toml); allow only operators and the scraper to reach it, or set it to 127.0.0.1",
+        "admin.address = \"0.0.0.0\"\nadmin.token = \"0123456789abcdef0123456789abcdef\"",
+        "admin.address: 0.0.0.0 is not a loopback address: tokens and status cross the network in cleartext (from t.toml); \
+         set admin.tls.certificate_file and its private key, or let only trusted networks reach it",
     ),
     (
         "server.trusted_proxies = [\"10.0.0.0/8\", \"::/0\"]",
@@ -206,6 +206,7 @@ fn sound_configurations_give_no_warning() {
          buckets.z = { pattern = \"c*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }",
         "buckets.c = { auth = [\"sigv4\", \"anonymous\"], anonymous = [\"read\"], s3.endpoints = [\"http://store\"] }",
         "admin.address = \"::1\"",
+        "admin.token = \"0123456789abcdef0123456789abcdef\"",
         "server.trusted_proxies = [\"10.0.0.0/8\"]",
         "buckets.b.s3.endpoints = [\"http://127.0.0.1:9000\"]\nserver.port = 0",
     ] {
