@@ -25,9 +25,9 @@ use slog::warn;
 use tidegate_actors::clock;
 use tidegate_config::AdminConfig;
 
-use super::authentication::{AdminRole, Authenticator, TokenRejection};
+use super::authentication::{Authenticator, TokenRejection};
 use super::rejection::{AdminRejection, close_after};
-use super::session_routes::SESSION;
+use super::role::AdminRole;
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::worker::Worker;
@@ -35,10 +35,12 @@ use crate::worker::Worker;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
 const STATUS: &str = "/status";
+/// The path of logins and logouts.
+pub(super) const SESSION: &str = "/session";
 /// The longest body of a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// What a connection tells about its client.
+/// The properties of a connection that decide about its requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AdminConnection {
     /// Whether it is one of the reserve, which serves probes and the status.

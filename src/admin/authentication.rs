@@ -1,9 +1,9 @@
-//! Who sends a request to the admin listener: an operator, a reader, or nobody that it knows.
+//! The role of a client of the admin listener, and the proof of it.
 //!
 //! A client certificate is an operator's. Else one bearer token is read (RFC 6750, 2.1), and without one the session's
 //! cookie. A listener without tokens and without client certificates accepts everybody; the configuration allows that on
 //! a loopback address only. Tokens are kept and compared as SHA-256 digests, in constant time, so neither the time nor a
-//! dump of this state tells a token.
+//! dump of this state reveals a token.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,17 +16,11 @@ use subtle::{Choice, ConstantTimeEq as _};
 use tidegate_config::{AdminConfig, Secret};
 
 use super::rejection::AdminRejection;
+use super::role::AdminRole;
 use super::session::{Session, Sessions};
 use super::token_failures::{FailureDecision, TokenFailures};
 
-/// What a client may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AdminRole {
-    Reader,
-    Operator,
-}
-
-/// Who a client is, and by which proof.
+/// The role of a client, and its proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AdminIdentity {
     pub(super) role: AdminRole,

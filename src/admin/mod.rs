@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod authentication;
 pub(crate) mod rejection;
+mod role;
 mod session;
 mod session_routes;
 pub(crate) mod status;
@@ -23,7 +24,7 @@ use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply};
 use crate::http::{probes, request_id};
 use crate::worker::Worker;
-use session_routes::SESSION;
+use access::SESSION;
 
 /// Registers every route of the admin listener.
 pub(crate) fn routes(config: &mut ServiceConfig) {

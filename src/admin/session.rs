@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-use super::authentication::AdminRole;
+use super::role::AdminRole;
 
 const COOKIE_NAME: &str = "tidegate_admin";
 /// The life of a session.
@@ -57,11 +57,11 @@ impl Sessions {
     }
 
     /// The `Set-Cookie` value of a new session.
-    pub(super) fn issue(&self, role: AdminRole, now: Instant, is_secure: bool) -> String {
+    pub(super) fn issue(&self, role: AdminRole, now: Instant, over_tls: bool) -> String {
         let number = self.issued.get();
         self.issued.set(number + 1);
         let session = Session { role, end: self.seconds(now + SESSION_TIME), number };
-        set_cookie(&self.encode(session), SESSION_TIME, is_secure)
+        set_cookie(&self.encode(session), SESSION_TIME, over_tls)
     }
 
     /// The valid session of a request; `Err` if its cookie is not valid, and `Ok(None)` if it has none.
@@ -114,14 +114,14 @@ impl Sessions {
 }
 
 /// The `Set-Cookie` value that removes the cookie.
-pub(super) fn removal(is_secure: bool) -> String {
-    set_cookie("", Duration::ZERO, is_secure)
+pub(super) fn removal(over_tls: bool) -> String {
+    set_cookie("", Duration::ZERO, over_tls)
 }
 
-fn set_cookie(value: &str, life: Duration, is_secure: bool) -> String {
-    let secure = if is_secure { "; Secure" } else { "" };
+fn set_cookie(value: &str, life: Duration, over_tls: bool) -> String {
+    let tls_only = if over_tls { "; Secure" } else { "" };
     let seconds = life.as_secs();
-    format!("{COOKIE_NAME}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}")
+    format!("{COOKIE_NAME}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{tls_only}")
 }
 
 /// The values of the sessions' cookie in a request (RFC 6265, 4.2).
@@ -155,7 +155,7 @@ mod tests {
         sessions.of_request(&headers(cookie), now).map(|session| session.map(|session| session.role))
     }
 
-    /// O5, C4: a session has the role of its token for 12 hours, and no other process knows it
+    /// O5, C4: a session has the role of its token for 12 hours, and is valid in its own process alone
     #[test]
     fn a_session_has_a_role_and_an_end() {
         let start = clock::now();

@@ -13,15 +13,13 @@ use tidegate_actors::clock;
 use tidegate_config::Secret;
 
 use super::access::AdminAccess;
-use super::authentication::AdminRole;
 use super::rejection::AdminRejection;
+use super::role::AdminRole;
 use super::session;
 use crate::http::error::{AdminStatus, session_reply};
 use crate::http::request_id;
 use crate::worker::Worker;
 
-/// The path.
-pub(super) const SESSION: &str = "/session";
 /// The longest form.
 const FORM_BYTES_MAX: usize = 4 << 10;
 const FORM: &str = "application/x-www-form-urlencoded";

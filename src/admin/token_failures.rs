@@ -1,8 +1,8 @@
 //! Wrong tokens of the admin listener, counted by client address.
 //!
 //! An address that sends more than [`FAILURES_MAX`] wrong tokens within [`WINDOW`] gets 429 for further wrong ones until
-//! the window ends. A correct token is always accepted, so nobody can lock an operator out from the same address: tokens
-//! are too long to guess, and the limit bounds what an attempt costs in log lines and replies. IPv6 clients count by
+//! the window ends. A correct token is always accepted, so an attacker cannot lock out an operator at the same address:
+//! tokens are too long to guess, and the limit bounds the cost of attempts in log lines and replies. IPv6 clients count by
 //! their /64. The table has a fixed maximum; when it is full, the entry that ends first is dropped.
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 //!
 //! A connection of the reserve (`server/connection_reserve.rs`) serves one request and ends after [`RESERVE_TIME`] at
 //! the latest, so clients that send or read nothing cannot keep the reserve. Each request has [`REQUEST_TIME`] until
-//! its response begins. What the connection tells about its client is in the request's extensions.
+//! its response begins. The request's extensions hold its [`AdminConnection`].
 
 use std::future::Future;
 use std::io;
@@ -43,7 +43,7 @@ struct AdminHandler<A> {
     reserve: Arc<ConnectionReserve>,
 }
 
-/// The application, with what one connection tells about its client.
+/// The application for the requests of one connection.
 struct AdminService<A> {
     application: Rc<A>,
     connection: AdminConnection,
@@ -119,5 +119,26 @@ where
         request.extensions_mut().insert(self.connection);
         let response = tokio::time::timeout(REQUEST_TIME, self.application.call(request));
         Box::pin(async move { response.await.unwrap_or_else(|_| Err(rejection::timeout())) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_service::fn_service;
+
+    use super::*;
+
+    /// O5: a request without a response after 30 s gets 408, and its connection closes
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_a_time_limit() {
+        let stuck =
+            fn_service(|_: Request| std::future::pending::<Result<ServiceResponse<BoxBody>, Error>>());
+        let service = AdminService { application: Rc::new(stuck), connection: AdminConnection::default() };
+        let began = clock::now();
+        let error = service.call(Request::new()).await.unwrap_err();
+        assert!(clock::now().duration_since(began) >= REQUEST_TIME);
+        let response = error.error_response();
+        assert_eq!(response.status().as_u16(), 408);
+        assert!(!response.head().keep_alive());
     }
 }

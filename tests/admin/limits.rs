@@ -1,0 +1,151 @@
+//! Limits of the admin listener: clients that send nothing, read nothing or come in numbers do not stop the others.
+
+use std::net::SocketAddr;
+
+use super::{OPERATOR, bearer, builder, code, with_tokens};
+use crate::support::client::message;
+use crate::support::gateway::Builder;
+use crate::support::{Client, Gateway, Upstream, get, wait_for};
+
+const HOSTILE: [u8; 4] = [127, 0, 0, 2];
+/// Requests on one connection. Their responses together exceed all socket buffers.
+const PIPELINED: usize = 200;
+
+fn limited(upstream: &Upstream, max: &str) -> Builder {
+    builder(upstream).set("admin.max_connections", max)
+}
+
+/// A client that asks for many responses and reads none.
+async fn stuck_reader(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Client {
+    let mut client = Client::connect_from(HOSTILE, address, Some(1)).await;
+    // The gateway stops reading while its response is not read, and closes a connection of the reserve.
+    let _ = tokio::time::timeout(
+        std::time::Duration::from_millis(200),
+        client.try_send(message("GET", target, headers, None).repeat(PIPELINED)),
+    )
+    .await;
+    client
+}
+
+/// X3: 100 connections that send a part of a head, or nothing, leave the status and the probes within reach
+#[tokio::test]
+async fn stuck_connections_do_not_stop_the_status() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream, "8").set("server.header_timeout", "3600").start().await;
+    let mut stuck = Vec::new();
+    for number in 0..100 {
+        let mut client = Client::connect_from(HOSTILE, gateway.admin_address(), None).await;
+        if number % 2 == 0 {
+            client.send("GET /status HTTP/1.1\r\nhost: loc").await;
+        }
+        stuck.push(client);
+    }
+    for _ in 0..3 {
+        for path in ["/status", "/livez", "/readyz", "/-/livez", "/-/readyz"] {
+            assert_eq!(get(gateway.admin_address(), path).await.complete_status(), 200, "{path}");
+        }
+    }
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    drop(stuck);
+}
+
+/// X3: readers that take nothing hold the ordinary places: others get 503, the status and probes answer, and a write
+/// timeout frees the places
+#[tokio::test]
+async fn stuck_readers_leave_the_reserve_and_are_closed() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream, "4").set("server.write_stall_timeout", "3").start().await;
+    let address = gateway.admin_address();
+    let mut stuck = Vec::new();
+    for _ in 0..4 {
+        stuck.push(stuck_reader(address, "/metrics", &[]).await);
+    }
+    let refused = get(address, "/metrics").await;
+    assert_eq!((refused.complete_status(), code(&refused).as_str()), (503, "too_many_connections"));
+    assert_eq!((refused.retry_after(), refused.header("connection")), (Some(1), Some("close")));
+    for _ in 0..8 {
+        stuck.push(stuck_reader(address, "/metrics", &[]).await);
+        for path in ["/status", "/livez", "/readyz"] {
+            let answer = get(address, path).await;
+            assert_eq!(answer.complete_status(), 200, "{path}");
+        }
+    }
+    wait_for("the readers are closed", || async {
+        let answer = get(address, "/metrics").await;
+        (answer.complete_status() == 200 && answer.header("connection") != Some("close")).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.metric("send_buffer_bytes").await, 0.0, "the data listener's memory was not used");
+    drop(stuck);
+}
+
+/// X3: readers that take nothing of the status cannot keep the reserve
+#[tokio::test]
+async fn the_reserve_is_not_kept() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream, "2").set("server.write_stall_timeout", "3600").start().await;
+    let address = gateway.admin_address();
+    let mut stuck = Vec::new();
+    for _ in 0..12 {
+        stuck.push(stuck_reader(address, "/status", &[]).await);
+    }
+    for _ in 0..5 {
+        for path in ["/status", "/livez"] {
+            assert_eq!(get(address, path).await.complete_status(), 200, "{path}");
+        }
+    }
+    drop(stuck);
+}
+
+/// X3: clients without a token hold nothing: their answers are short
+#[tokio::test]
+async fn strangers_do_not_use_up_the_connections() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_tokens(&upstream).set("admin.max_connections", "4").start().await;
+    let address = gateway.admin_address();
+    let mut strangers = Vec::new();
+    for _ in 0..30 {
+        let mut client = Client::connect_from(HOSTILE, address, Some(1)).await;
+        client.send(message("GET", "/metrics", &[], None)).await;
+        strangers.push(client);
+    }
+    let served = || async {
+        let mut client = Client::connect(address).await;
+        client.send(message("GET", "/metrics", &[("authorization", &bearer(OPERATOR))], None)).await;
+        (client.response("GET").await.complete_status() == 200).then_some(())
+    };
+    wait_for("an operator is served", served).await;
+    drop(strangers);
+}
+
+/// X3: kept connections without a request give way to new ones
+#[tokio::test]
+async fn idle_connections_give_way() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream, "4").start().await;
+    let mut kept = Vec::new();
+    for number in 0..40 {
+        let mut client = Client::connect(gateway.admin_address()).await;
+        client.send(message("GET", "/status", &[], None)).await;
+        assert_eq!(client.response("GET").await.complete_status(), 200, "{number}");
+        kept.push(client);
+    }
+    let scraped =
+        || async { (get(gateway.admin_address(), "/metrics").await.complete_status() == 200).then_some(()) };
+    wait_for("a scraper is served", scraped).await;
+    assert!(kept[0].is_closed().await, "the one that was idle longest was closed");
+}
+
+/// X3, G4: a reader that takes nothing does not delay the end of the process, and nothing counts as cut off
+#[tokio::test]
+async fn stuck_readers_do_not_delay_the_end() {
+    let upstream = Upstream::ok("x");
+    let mut gateway: Gateway = limited(&upstream, "4").start().await;
+    let mut stuck = Vec::new();
+    for _ in 0..4 {
+        stuck.push(stuck_reader(gateway.admin_address(), "/metrics", &[]).await);
+    }
+    gateway.send_sigterm();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0), "{:?}", gateway.raw_log());
+    drop(stuck);
+}
