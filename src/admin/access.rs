@@ -49,6 +49,14 @@ pub(crate) struct AdminConnection {
     pub(crate) has_certificate: bool,
 }
 
+/// A request that may reach its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admitted {
+    /// It needed no proof of its client.
+    Probe,
+    Request,
+}
+
 /// Who may use the admin listener.
 pub(crate) struct AdminAccess {
     pub(super) authenticator: Authenticator,
@@ -78,19 +86,20 @@ impl AdminAccess {
         rejected.rejection
     }
 
-    /// Whether the request may reach its handler.
+    /// Whether a request may reach its handler, and as what.
     fn check(
         &self,
         head: &RequestHead,
         connection: AdminConnection,
         now: Instant,
-    ) -> Result<(), TokenRejection> {
+    ) -> Result<Admitted, TokenRejection> {
         let path = head.uri.path();
         let is_read = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let is_probe = is_read && PROBES.contains(&path) || is_plain_check(&head.method, path, &head.headers);
+        let is_probe = PROBES.contains(&path) && head.method != Method::OPTIONS && is_read
+            || is_plain_check(&head.method, path, &head.headers);
         self.check_origin(head, is_probe, is_read)?;
         if is_probe {
-            return Ok(());
+            return Ok(Admitted::Probe);
         }
         if connection.is_reserve && path != STATUS {
             return Err(AdminRejection::TooManyConnections.into());
@@ -102,13 +111,13 @@ impl AdminAccess {
         }
         if path == SESSION && head.method == Method::POST {
             // Its handler reads the token, which may be in the body.
-            return Ok(());
+            return Ok(Admitted::Request);
         }
         let client = head.peer_addr.map(|address| address.ip());
         let identity =
             self.authenticator.identify(&head.headers, connection.has_certificate, (client, now))?;
         if is_read {
-            return Ok(());
+            return Ok(Admitted::Request);
         }
         if identity.session.is_some() && !head.headers.contains_key(ORIGIN) {
             return Err(AdminRejection::NoOrigin.into());
@@ -117,7 +126,7 @@ impl AdminAccess {
         if identity.role == AdminRole::Reader && !is_logout {
             return Err(AdminRejection::ReadOnly.into());
         }
-        Ok(())
+        Ok(Admitted::Request)
     }
 
     /// Refuses requests that a web page may have sent.
@@ -156,8 +165,13 @@ pub(crate) async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let connection = request.extensions().get::<AdminConnection>().copied().unwrap_or_default();
-    let mut response = match access.check(request.head(), connection, clock::now()) {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+    let admitted = access.check(request.head(), connection, clock::now());
+    // A stranger could occupy a connection with replies that it does not read.
+    let is_stranger = matches!(admitted, Ok(Admitted::Probe))
+        && access.authenticator.has_tokens()
+        && !connection.has_certificate;
+    let mut response = match admitted {
+        Ok(_) => next.call(request).await?.map_into_boxed_body(),
         Err(rejected) => {
             let client = request.peer_addr().map(|address| address.ip());
             let rejection = access.log_rejected(&worker, client, rejected);
@@ -168,7 +182,7 @@ pub(crate) async fn guard(
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if connection.is_reserve {
+    if connection.is_reserve || is_stranger {
         close_after(response.response_mut());
     }
     Ok(response)

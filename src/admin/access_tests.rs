@@ -22,7 +22,7 @@ fn checked_by(
         request = request.append_header(*pair);
     }
     let head = request.to_srv_request();
-    access.check(head.head(), connection, clock::now()).map_err(|rejected| rejected.rejection)
+    access.check(head.head(), connection, clock::now()).map(|_| ()).map_err(|rejected| rejected.rejection)
 }
 
 fn checked(method: Method, uri: &str, headers: &[(&str, &str)]) -> Result<(), AdminRejection> {

@@ -42,12 +42,16 @@ pub(crate) enum AdminRejection {
     NoSessions,
     /// The body of a login is not a form with one token.
     BadForm,
+    /// The body of a login was not complete in time.
+    Timeout,
 }
 
 impl AdminRejection {
     /// The status, the code and the message.
     fn parts(self) -> (AdminStatus, &'static str, String) {
-        use AdminStatus::{BadRequest, Forbidden, TooLarge, TooManyRequests, Unauthorized, Unavailable};
+        use AdminStatus::{
+            BadRequest, Forbidden, Timeout, TooLarge, TooManyRequests, Unauthorized, Unavailable,
+        };
         let (status, code, message) = match self {
             Self::Host => (
                 Forbidden,
@@ -108,29 +112,30 @@ impl AdminRejection {
                 "send the token in `Authorization: Bearer TOKEN`, or as the only field `token` of an \
                  application/x-www-form-urlencoded form",
             ),
+            Self::Timeout => {
+                (Timeout, "timeout", "the body of the login was not complete within server.header_timeout")
+            }
         };
         (status, code, message.to_owned())
     }
 
-    /// The reply.
+    /// The reply. It closes the connection, so that a client without a token cannot occupy one with replies that it does
+    /// not read, and each attempt at a token needs a new one.
     pub(crate) fn reply(self, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
         let (status, code, message) = self.parts();
         let mut response = admin_error_reply(status, code, &message, request_id);
         if status == AdminStatus::Unauthorized {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
         }
-        match self {
-            Self::TooManyAttempts(left) => {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(left.as_secs().max(1)));
-                // A new connection for each attempt slows its sender down.
-                close_after(&mut response);
-            }
-            Self::TooManyConnections => {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
-            }
-            Self::BodyTooLarge(_) => close_after(&mut response),
-            _ => {}
+        let retry_after = match self {
+            Self::TooManyAttempts(left) => Some(left.as_secs().max(1)),
+            Self::TooManyConnections => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        close_after(&mut response);
         response
     }
 }

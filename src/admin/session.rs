@@ -16,8 +16,8 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 
 use super::role::AdminRole;
+use crate::auth::cookies::ADMIN_SESSION;
 
-const COOKIE_NAME: &str = "tidegate_admin";
 /// The life of a session.
 const SESSION_TIME: Duration = Duration::from_secs(12 * 3600);
 /// The most sessions that are known to be logged out.
@@ -121,7 +121,7 @@ pub(super) fn removal(over_tls: bool) -> String {
 fn set_cookie(value: &str, life: Duration, over_tls: bool) -> String {
     let tls_only = if over_tls { "; Secure" } else { "" };
     let seconds = life.as_secs();
-    format!("{COOKIE_NAME}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{tls_only}")
+    format!("{ADMIN_SESSION}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{tls_only}")
 }
 
 /// The values of the sessions' cookie in a request (RFC 6265, 4.2).
@@ -130,7 +130,7 @@ fn cookie_values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         headers.get_all(COOKIE).filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
     pairs
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE_NAME)
+        .filter(|(name, _)| *name == ADMIN_SESSION)
         .map(|(_, value)| value)
 }
 
@@ -191,11 +191,11 @@ mod tests {
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            let changed = format!("{COOKIE_NAME}={}", URL_SAFE_NO_PAD.encode(changed));
+            let changed = format!("{ADMIN_SESSION}={}", URL_SAFE_NO_PAD.encode(changed));
             assert_eq!(role(&sessions, &changed, start), Err(()), "byte {index}");
         }
         for value in ["", "x", "====", &value[1..], &format!("{value}AA"), &"A".repeat(100_000)] {
-            assert_eq!(role(&sessions, &format!("{COOKIE_NAME}={value}"), start), Err(()), "{value}");
+            assert_eq!(role(&sessions, &format!("{ADMIN_SESSION}={value}"), start), Err(()), "{value}");
         }
     }
 

@@ -70,7 +70,10 @@ async fn authenticated(
         let role = access.authenticator.verify_header(request.headers(), (client, clock::now()));
         role.map(|role| (role, AdminStatus::NoContent))
     } else {
-        let token = form_token(request, body).await?;
+        // A client without a token has no more time for its body than for its head.
+        let limit = worker.shared.config.server.header_timeout;
+        let token = tokio::time::timeout(limit, form_token(request, body)).await;
+        let token = token.map_err(|_| AdminRejection::Timeout)??;
         let role = access.authenticator.verify_token(token.expose().as_bytes(), (client, clock::now()));
         role.map(|role| (role, AdminStatus::SeeOther))
     };

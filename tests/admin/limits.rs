@@ -97,24 +97,41 @@ async fn the_reserve_is_not_kept() {
     drop(stuck);
 }
 
-/// X3: clients without a token hold nothing: their answers are short
+/// X3: clients without a token hold no connection with answers that they do not read, and none with a slow login
 #[tokio::test]
 async fn strangers_do_not_use_up_the_connections() {
     let upstream = Upstream::ok("x");
-    let gateway = with_tokens(&upstream).set("admin.max_connections", "4").start().await;
+    let gateway = with_tokens(&upstream)
+        .set("admin.max_connections", "4")
+        .set("server.write_stall_timeout", "3600")
+        .set("server.header_timeout", "1")
+        .start()
+        .await;
     let address = gateway.admin_address();
-    let mut strangers = Vec::new();
-    for _ in 0..30 {
-        let mut client = Client::connect_from(HOSTILE, address, Some(1)).await;
-        client.send(message("GET", "/metrics", &[], None)).await;
-        strangers.push(client);
-    }
+    let slow_login = "POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\
+                      content-type: application/x-www-form-urlencoded\r\n\r\ntoken=";
     let served = || async {
         let mut client = Client::connect(address).await;
         client.send(message("GET", "/metrics", &[("authorization", &bearer(OPERATOR))], None)).await;
         (client.response("GET").await.complete_status() == 200).then_some(())
     };
-    wait_for("an operator is served", served).await;
+    let mut slow = Client::connect_from(HOSTILE, address, None).await;
+    slow.send(slow_login).await;
+    let answer = slow.response("POST").await;
+    assert_eq!((answer.complete_status(), code(&answer).as_str()), (408, "timeout"));
+    let mut strangers = Vec::new();
+    for target in ["/metrics", "/livez", "/session"] {
+        for _ in 0..6 {
+            if target == "/session" {
+                let mut client = Client::connect_from(HOSTILE, address, None).await;
+                client.send(slow_login).await;
+                strangers.push(client);
+            } else {
+                strangers.push(stuck_reader(address, target, &[]).await);
+            }
+        }
+        wait_for("an operator is served", served).await;
+    }
     drop(strangers);
 }
 

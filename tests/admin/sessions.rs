@@ -2,7 +2,7 @@
 
 use super::{OPERATOR, READER, bearer, code, send_own, with_tokens};
 use crate::support::client::message;
-use crate::support::{Client, Gateway, Response, Upstream};
+use crate::support::{Client, Gateway, Response, Upstream, request};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
@@ -164,4 +164,21 @@ async fn an_invalid_login_gets_no_cookie() {
     let open = super::builder(&upstream).start().await;
     let answer = post_form(&open, &[FORM], &format!("token={OPERATOR}")).await;
     assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "no_sessions"));
+}
+
+/// C4, A2: the data listener forwards no session cookie of the admin listener: a browser sends it to every port of a host
+#[tokio::test]
+async fn the_cookie_is_not_forwarded_upstream() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_tokens(&upstream).http_bucket("api", &upstream).start().await;
+    let login = send_own(&gateway, "POST", "/session", &[("authorization", &bearer(OPERATOR))]).await;
+    let pair = cookie_pair(&login);
+    for bucket in ["b", "api"] {
+        let target = format!("/{bucket}/k");
+        for (cookie, expected) in [(format!("a=1; {pair}; b=2"), Some("a=1; b=2")), (pair.clone(), None)] {
+            let answer = request(gateway.address(), "GET", &target, &[("cookie", &cookie)], None).await;
+            assert_eq!(answer.complete_status(), 200);
+            assert_eq!(upstream.last().header("cookie"), expected, "{bucket}");
+        }
+    }
 }
