@@ -75,7 +75,6 @@ async fn stuck_readers_leave_the_reserve_and_are_closed() {
         (answer.complete_status() == 200 && answer.header("connection") != Some("close")).then_some(())
     })
     .await;
-    assert_eq!(gateway.metric("send_buffer_bytes").await, 0.0, "the data listener's memory was not used");
     drop(stuck);
 }
 
@@ -133,6 +132,80 @@ async fn strangers_do_not_use_up_the_connections() {
         wait_for("an operator is served", served).await;
     }
     drop(strangers);
+}
+
+/// X3: an answer to a client without a token is the last of its connection, so pipelined requests cannot fill it; an
+/// operator's connection stays
+#[tokio::test]
+async fn answers_to_strangers_close() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_tokens(&upstream).start().await;
+    let operate = bearer(OPERATOR);
+    let (own, evil) = (("host", "localhost"), ("host", "evil.test"));
+    for (target, headers, status, is_kept) in [
+        ("/metrics", vec![own], 401, false),
+        ("/status", vec![own, ("authorization", "Bearer x")], 401, false),
+        ("/status", vec![evil], 403, false),
+        ("/livez", vec![own], 200, false),
+        ("/status", vec![own, ("authorization", operate.as_str())], 200, true),
+    ] {
+        let head: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut client = Client::connect(gateway.admin_address()).await;
+        client.send(format!("GET {target} HTTP/1.1\r\n{head}\r\n").repeat(2)).await;
+        let first = client.response("GET").await;
+        assert_eq!(first.complete_status(), status, "{target} {headers:?}");
+        assert_eq!(first.header("connection") != Some("close"), is_kept, "{target} {headers:?}");
+        let second = client.try_response("GET").await;
+        assert_eq!(second.is_some(), is_kept, "{target} {headers:?}");
+    }
+    let open = builder(&upstream).start().await;
+    let mut client = Client::connect(open.admin_address()).await;
+    client.send(message("GET", "/livez", &[], None).repeat(2)).await;
+    for _ in 0..2 {
+        assert_eq!(
+            client.response("GET").await.complete_status(),
+            200,
+            "without tokens probes keep the connection"
+        );
+    }
+}
+
+/// X3: a connection of the reserve ends by itself, whether it sends nothing, a part of a head or one request
+#[tokio::test]
+async fn connections_of_the_reserve_end() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_tokens(&upstream)
+        .set("admin.max_connections", "1")
+        .set("server.header_timeout", "3600")
+        .set("server.keep_alive", "3600")
+        .start()
+        .await;
+    let address = gateway.admin_address();
+    // A login that is not complete holds the one ordinary place.
+    let mut login = Client::connect(address).await;
+    login
+        .send(
+            "POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\
+             content-type: application/x-www-form-urlencoded\r\n\r\ntoken=",
+        )
+        .await;
+    let metrics = || message("GET", "/metrics", &[("authorization", &bearer(OPERATOR))], None);
+    wait_for("the login holds the place", || async {
+        let mut client = Client::connect(address).await;
+        client.send(metrics()).await;
+        (client.response("GET").await.complete_status() == 503).then_some(())
+    })
+    .await;
+    for sent in ["", "GET /status HTTP/1.1\r\nhost: loc"] {
+        let mut client = Client::connect(address).await;
+        client.send(sent).await;
+        assert!(client.is_closed().await, "{sent:?}");
+    }
+    let mut client = Client::connect(address).await;
+    client.send(message("GET", "/status", &[("authorization", &bearer(OPERATOR))], None)).await;
+    assert_eq!(client.response("GET").await.complete_status(), 200);
+    assert!(client.is_closed().await, "one request for each connection of the reserve");
+    drop(login);
 }
 
 /// X3: kept connections without a request give way to new ones
