@@ -104,6 +104,34 @@ async fn a_client_certificate_is_an_operators() {
     }
 }
 
+/// O5: a client certificate allows every command, whatever token or cookie the request has besides
+#[tokio::test]
+async fn a_client_certificate_needs_no_token() {
+    let (identity, clients, upstream) = (Identity::new(), Identity::new(), Upstream::ok("x"));
+    let gateway = mutual(&identity, &clients, &upstream)
+        .set("admin.address", "127.0.0.1")
+        .set("admin.token", OPERATOR)
+        .set("admin.read_token", READER)
+        .chaos()
+        .start()
+        .await;
+    let (read, wrong) = (bearer(READER), bearer("wrong-0123456789abcdef0123456789ab"));
+    for headers in [
+        vec![],
+        vec![("authorization", read.as_str())],
+        vec![("authorization", wrong.as_str())],
+        vec![("cookie", "tidegate_admin=AAAA")],
+    ] {
+        let known = (&identity, Some(&clients));
+        let answer = send(known, &gateway, "GET", "/status", &headers).await.unwrap();
+        assert_eq!(answer.complete_status(), 200, "{headers:?}");
+        let posted = send(known, &gateway, "POST", "/requests/crash", &headers).await.unwrap();
+        assert_eq!(posted.complete_status(), 202, "{headers:?}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500, "{headers:?}: a request crashes");
+    }
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+}
+
 /// A7: SIGHUP reloads certificate, key and authorities of the admin listener
 #[tokio::test]
 async fn the_files_are_reloaded() {
