@@ -6,8 +6,8 @@
 # Without a file, TIDEGATE_ variables configure it.
 #
 # The admin listener is on the container's loopback interface, which the health check uses. To scrape metrics from outside,
-# set TIDEGATE_ADMIN__ADDRESS=0.0.0.0 on a private network and TIDEGATE_ADMIN__HOSTS to the host name that the scraper uses,
-# and publish 8090.
+# set TIDEGATE_ADMIN__ADDRESS=0.0.0.0, TIDEGATE_ADMIN__READ_TOKEN to the scraper's token (at least 32 characters) and
+# TIDEGATE_ADMIN__HOSTS to the host name that the scraper uses, and publish 8090.
 
 FROM rust:1-bookworm AS builder
 WORKDIR /build

@@ -4,8 +4,8 @@
 //! that cut requests off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and
 //! only log it.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl ExitError {
         ExitCode::from(match self {
             Self::Config(_) | Self::StrictWarnings(_) => 78,
             Self::Start(
-                StartError::Pair(_)
+                StartError::ServerTls(_)
                 | StartError::Tokens(_)
                 | StartError::Tls { .. }
                 | StartError::Descriptors(DescriptorLimitError::Key { .. }),
@@ -165,36 +165,12 @@ pub(crate) fn log_warnings(warnings: &Warnings, log: &Logger) {
     }
 }
 
-/// Sends one request without a client library, so that the image's health check is cheap.
-pub(crate) fn health(config: &Config) -> Result<(), ExitError> {
-    let ip = if config.admin.address.is_unspecified() {
-        IpAddr::V4(Ipv4Addr::LOCALHOST)
-    } else {
-        config.admin.address
-    };
-    let address = SocketAddr::new(ip, config.admin.port);
-    let fetch = || -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        let mut response = String::new();
-        stream.take(4096).read_to_string(&mut response)?;
-        Ok(response)
-    };
-    let unhealthy = |why: String| ExitError::Unhealthy { address, why };
-    let response = fetch().map_err(|error| unhealthy(error.to_string()))?;
-    if response.starts_with("HTTP/1.1 200") {
-        Ok(())
-    } else {
-        Err(unhealthy("GET /livez was not answered with 200".to_owned()))
-    }
-}
-
 /// Usage help for a start without configured buckets.
-pub(crate) fn print_demo_help(scheme: &str, address: SocketAddr, admin: SocketAddr) {
+pub(crate) fn print_demo_help((scheme, address): (&str, SocketAddr), admin: (&str, SocketAddr)) {
+    let (admin_scheme, admin) = admin;
     let text = format!(
         "\ntidegate serves the bucket `demo` on {scheme}://{address}/ (data in ./tidegate-data)\n\
-         status: curl http://{admin}/status\n\n\
+         status: curl {admin_scheme}://{admin}/status\n\n\
          try it:\n  \
          curl -T Cargo.toml {scheme}://{address}/demo/hello.txt\n  \
          curl {scheme}://{address}/demo/hello.txt\n  \

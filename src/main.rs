@@ -1,6 +1,7 @@
 //! The binary: configuration, telemetry, gateway, signals, drain and exit code.
 
 mod cli;
+mod health_check;
 mod memcpy;
 mod relaunch;
 mod signals;
@@ -50,7 +51,10 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
         tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
     match arguments.command {
         Some(CliCommand::Check) => return cli::check(&config, warnings, arguments.strict),
-        Some(CliCommand::Health) => return cli::health(&config),
+        Some(CliCommand::Health) => {
+            let probed = health_check::probe(&config);
+            return probed.map_err(|(address, why)| ExitError::Unhealthy { address, why });
+        }
         None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
@@ -75,10 +79,11 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
 async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
-    let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
+    let scheme = |is_tls| if is_tls { "https" } else { "http" };
+    let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
     let mut running = Gateway::start(config, log.clone(), control.stats())?;
     if demo {
-        cli::print_demo_help(scheme, running.address, running.admin_address);
+        cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }
     let handles = Handles { reload: running.reload(), control, log: log.clone() };
     let failed = tokio::select! {

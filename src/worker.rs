@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use slog::Logger;
 use tidegate_actors::{Actors, MonitorHandle};
-use tidegate_config::Config;
+use tidegate_config::{Config, ServerConfig};
 use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
 use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
 use crate::buffers::ReservedBytes;
 use crate::buffers::client_wait::WaitReceivers;
-use crate::buffers::send_progress::SendWatch;
+use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
 use crate::router::Router;
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) drain_began: OnceLock<Instant>,
     /// The TLS certificate of the data listener; `None` for cleartext.
     pub(crate) tls: Option<Arc<ServerTls>>,
+    /// The same of the admin listener.
+    pub(crate) admin_tls: Option<Arc<ServerTls>>,
     pub(crate) chaos: Chaos,
     /// The memory for finished responses that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
@@ -121,9 +123,28 @@ fn wait_receivers(shared: &Shared) -> WaitReceivers {
     WaitReceivers { monitor: shared.actors.monitor.clone(), pools }
 }
 
+/// The limits of a listener's responses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResponseLimits {
+    pub(crate) pace: SendLimits,
+    /// The memory for finished responses that wait for the client of one connection.
+    pub(crate) send_buffer: u64,
+}
+
+impl ResponseLimits {
+    pub(crate) fn data(server: &ServerConfig) -> Self {
+        Self { pace: SendLimits::of(server), send_buffer: server.send_buffer_per_connection }
+    }
+
+    pub(crate) fn admin(server: &ServerConfig) -> Self {
+        Self { pace: SendLimits::admin(server), send_buffer: 0 }
+    }
+}
+
 /// The state of one worker thread.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) limits: ResponseLimits,
     /// The clients of upstreams, by bucket.
     upstream_clients: Vec<UpstreamClient>,
     /// The connections of the listener that this thread serves.
@@ -137,7 +158,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, client_connections: Arc<IdleConnections>) -> Rc<Self> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        client_connections: Arc<IdleConnections>,
+        limits: ResponseLimits,
+    ) -> Rc<Self> {
         let upstream_clients = shared
             .router
             .buckets()
@@ -145,11 +170,12 @@ impl Worker {
             .zip(&shared.upstream_connections)
             .map(|(bucket, counts)| UpstreamClient::new(bucket, &shared.keyring, counts))
             .collect();
-        let send_watch = SendWatch::new(&shared.config.server, wait_receivers(&shared));
+        let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
         Rc::new(Self {
             shared,
+            limits,
             upstream_clients,
             client_connections,
             signing_keys,

@@ -10,6 +10,7 @@
 //! gateway.
 
 mod admin;
+mod admin_tls;
 mod api_key;
 mod bucket;
 mod client_key;
@@ -55,6 +56,7 @@ use setting::KeyPath;
 use source::MergedSources;
 
 pub use admin::AdminConfig;
+pub use admin_tls::AdminTlsConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
     AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, Checksums,

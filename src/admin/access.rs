@@ -1,83 +1,191 @@
-//! Refuses requests of web pages to the admin listener, which has no authentication.
+//! Access to the admin listener: every request passes [`guard`] before its handler.
 //!
+//! The order: `Host`, `Origin`, the reserve, the length of the body, then who the client is (`authentication.rs`).
 //! DNS rebinding: a page resolves its own name to the listener's address and sends requests with that name. So `Host`
 //! must be an address, `localhost` or one of `admin.hosts`. A page can also send a POST to any address without
-//! reading the response. So a POST with a foreign `Origin` or with `Sec-Fetch-Site: cross-site` (W3C Fetch Metadata)
-//! is refused. Probes accept any `Host`: load balancers send their own, and the responses hold no secret.
+//! reading the response. So a change with a foreign `Origin` or with `Sec-Fetch-Site: cross-site` (W3C Fetch Metadata)
+//! is refused, and one with a cookie needs the listener's own `Origin`. Probes accept any `Host` and need no token: load
+//! balancers send their own, and the responses hold no secret.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
+use std::time::Instant;
 
-use actix_web::Error;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
+use actix_web::{Error, HttpMessage as _};
+use slog::warn;
+use tidegate_actors::clock;
+use tidegate_config::AdminConfig;
 
-use crate::http::error::{AdminStatus, admin_error_reply};
+use super::authentication::{Authenticator, TokenRejection};
+use super::rejection::{AdminRejection, close_after};
+use super::role::AdminRole;
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::worker::Worker;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
+const STATUS: &str = "/status";
+/// The path of logins and logouts.
+pub(super) const SESSION: &str = "/session";
+/// The longest body of a request.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Why a request was refused.
-#[derive(Debug, PartialEq, Eq)]
-enum AdminRejection {
-    /// Its `Host` is not a name or an address of the listener.
-    Host,
-    /// A page of another origin sent it.
-    CrossSite,
+/// The properties of a connection that decide about its requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AdminConnection {
+    /// Whether it is one of the reserve, which serves probes and the status.
+    pub(crate) is_reserve: bool,
+    /// Whether the client has shown a certificate of a known authority.
+    pub(crate) has_certificate: bool,
 }
 
-/// Refuses requests that a web page may have sent.
+/// A request that may reach its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admitted {
+    /// It needed no proof of its client.
+    Probe,
+    Request,
+}
+
+/// Who may use the admin listener.
+pub(crate) struct AdminAccess {
+    pub(super) authenticator: Authenticator,
+    hosts: Vec<String>,
+    pub(super) is_tls: bool,
+}
+
+impl AdminAccess {
+    /// # Errors The system has no random bytes.
+    pub(crate) fn new(config: &AdminConfig, now: Instant) -> io::Result<Self> {
+        let authenticator = Authenticator::new(config, now)?;
+        Ok(Self { authenticator, hosts: config.hosts.clone(), is_tls: config.tls.files().is_some() })
+    }
+
+    /// Logs a refused token if its address has just reached the limit.
+    pub(super) fn log_rejected(
+        &self,
+        worker: &Worker,
+        client: Option<IpAddr>,
+        rejected: TokenRejection,
+    ) -> AdminRejection {
+        if rejected.is_logged {
+            warn!(worker.shared.log, "many wrong tokens at the admin listener from one address, further ones get 429";
+                "client" => client.map(|client| client.to_canonical().to_string()),
+                "hint" => "correct the token of that client, or keep the address away from the admin listener");
+        }
+        rejected.rejection
+    }
+
+    /// Whether a request may reach its handler, and as what.
+    fn check(
+        &self,
+        head: &RequestHead,
+        connection: AdminConnection,
+        now: Instant,
+    ) -> Result<Admitted, TokenRejection> {
+        let path = head.uri.path();
+        let is_read = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_probe = PROBES.contains(&path) && head.method != Method::OPTIONS && is_read
+            || is_plain_check(&head.method, path, &head.headers);
+        self.check_origin(head, is_probe, is_read)?;
+        if is_probe {
+            return Ok(Admitted::Probe);
+        }
+        if connection.is_reserve && path != STATUS {
+            return Err(AdminRejection::TooManyConnections.into());
+        }
+        let length =
+            head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+            return Err(AdminRejection::BodyTooLarge(BODY_BYTES_MAX).into());
+        }
+        if path == SESSION && head.method == Method::POST {
+            // Its handler reads the token, which may be in the body.
+            return Ok(Admitted::Request);
+        }
+        let client = head.peer_addr.map(|address| address.ip());
+        let identity =
+            self.authenticator.identify(&head.headers, connection.has_certificate, (client, now))?;
+        if is_read {
+            return Ok(Admitted::Request);
+        }
+        if identity.session.is_some() && !head.headers.contains_key(ORIGIN) {
+            return Err(AdminRejection::NoOrigin.into());
+        }
+        let is_logout = path == SESSION && head.method == Method::DELETE;
+        if identity.role == AdminRole::Reader && !is_logout {
+            return Err(AdminRejection::ReadOnly.into());
+        }
+        Ok(Admitted::Request)
+    }
+
+    /// Refuses requests that a web page may have sent.
+    fn check_origin(&self, head: &RequestHead, is_probe: bool, is_read: bool) -> Result<(), AdminRejection> {
+        let mut host_values = head.headers.get_all(HOST);
+        let host =
+            host_values.next().and_then(|host| host.to_str().ok()).filter(|_| host_values.next().is_none());
+        let is_own = |host: &str| is_listener_host(host, &self.hosts);
+        let target = head.uri.authority().map(|authority| authority.as_str());
+        let names_listener = host.is_some_and(is_own) && target.is_none_or(is_own);
+        if !is_probe && !names_listener {
+            return Err(AdminRejection::Host);
+        }
+        if is_read {
+            return Ok(());
+        }
+        let is_same = |origin: &HeaderValue| {
+            let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            origin.zip(host).is_some_and(|((scheme, authority), host)| {
+                // Without TLS here, a proxy in front may offer https.
+                authority.eq_ignore_ascii_case(host) && (!self.is_tls || scheme == "https")
+            })
+        };
+        let is_cross = |site: &HeaderValue| site.as_bytes().trim_ascii().eq_ignore_ascii_case(b"cross-site");
+        let is_foreign =
+            !head.headers.get_all(ORIGIN).all(is_same) || head.headers.get_all(SEC_FETCH_SITE).any(is_cross);
+        if is_foreign { Err(AdminRejection::CrossSite) } else { Ok(()) }
+    }
+}
+
+/// Calls the handler of a request that may reach it, and refuses the others.
 pub(crate) async fn guard(
     worker: Data<Rc<Worker>>,
+    access: Data<Rc<AdminAccess>>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let refusal = match check(request.head(), &worker.shared.config.admin.hosts) {
-        Ok(()) => return next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-        Err(refusal) => refusal,
+    let connection = request.extensions().get::<AdminConnection>().copied().unwrap_or_default();
+    let admitted = access.check(request.head(), connection, clock::now());
+    // A stranger could occupy a connection with replies that it does not read.
+    let is_stranger = matches!(admitted, Ok(Admitted::Probe))
+        && access.authenticator.has_tokens()
+        && !connection.has_certificate;
+    let mut response = match admitted {
+        Ok(_) => next.call(request).await?.map_into_boxed_body(),
+        Err(rejected) => {
+            let client = request.peer_addr().map(|address| address.ip());
+            let rejection = access.log_rejected(&worker, client, rejected);
+            let reply = rejection.reply(&request_id::of(request.headers()));
+            request.into_response(reply)
+        }
     };
-    let (code, message) = match refusal {
-        AdminRejection::Host => (
-            "host_not_allowed",
-            "the host header must be an address, localhost, or a name that admin.hosts lists",
-        ),
-        AdminRejection::CrossSite => ("cross_site", "requests from pages of another origin are refused"),
-    };
-    let id = request_id::of(request.headers());
-    let response = admin_error_reply(AdminStatus::Forbidden, code, message, &id);
-    Ok(request.into_response(response))
-}
-
-fn check(head: &RequestHead, hosts: &[String]) -> Result<(), AdminRejection> {
-    let mut host_values = head.headers.get_all(HOST);
-    let host =
-        host_values.next().and_then(|host| host.to_str().ok()).filter(|_| host_values.next().is_none());
-    let path = head.uri.path();
-    let is_probe = PROBES.contains(&path) || is_plain_check(&head.method, path, &head.headers);
-    let is_own = |host: &str| is_listener_host(host, hosts);
-    let target = head.uri.authority().map(|authority| authority.as_str());
-    let names_listener = host.is_some_and(is_own) && target.is_none_or(is_own);
-    if !is_probe && !names_listener {
-        return Err(AdminRejection::Host);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if connection.is_reserve || is_stranger {
+        close_after(response.response_mut());
     }
-    if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        return Ok(());
-    }
-    let is_same = |origin: &HeaderValue| {
-        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        origin.zip(host).is_some_and(|((_, authority), host)| authority.eq_ignore_ascii_case(host))
-    };
-    let is_cross = |site: &HeaderValue| site.as_bytes().trim_ascii().eq_ignore_ascii_case(b"cross-site");
-    let is_foreign =
-        !head.headers.get_all(ORIGIN).all(is_same) || head.headers.get_all(SEC_FETCH_SITE).any(is_cross);
-    if is_foreign { Err(AdminRejection::CrossSite) } else { Ok(()) }
+    Ok(response)
 }
 
 /// Whether a `Host` (RFC 9110, 7.2) is an address, `localhost`, or one of these names. The port is ignored.
@@ -99,96 +207,5 @@ fn is_listener_host(host: &str, hosts: &[String]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    fn checked(method: Method, uri: &str, headers: &[(&str, &str)]) -> Result<(), AdminRejection> {
-        let mut request = TestRequest::default().method(method).uri(uri);
-        for pair in headers {
-            request = request.append_header(*pair);
-        }
-        check(request.to_srv_request().head(), &["prometheus.test".to_owned()])
-    }
-
-    /// O5
-    #[test]
-    fn host_is_an_address_or_a_name_of_the_listener() {
-        let get = |host| checked(Method::GET, "/status", &[("host", host)]);
-        for own in [
-            "127.0.0.1",
-            "127.0.0.1:8090",
-            "10.1.2.3:1",
-            "[::1]",
-            "[::1]:8090",
-            "localhost",
-            "LocalHost:8090",
-            "localhost.",
-            "prometheus.test",
-            "Prometheus.Test:80",
-        ] {
-            assert_eq!(get(own), Ok(()), "{own}");
-        }
-        for foreign in [
-            "",
-            "evil.test",
-            "localhost.evil.test",
-            "127.0.0.1.evil.test",
-            "prometheus.test.evil",
-            "127.1",
-            "0x7f000001",
-            "2130706433",
-            "[::1].evil.test",
-            "[::1",
-            "[evil]",
-            "::1",
-            "localhost:80.evil",
-            "user@localhost",
-            "127.0.0.1:x",
-        ] {
-            assert_eq!(get(foreign), Err(AdminRejection::Host), "{foreign}");
-        }
-        assert_eq!(checked(Method::GET, "/status", &[]), Err(AdminRejection::Host));
-        let two = [("host", "localhost"), ("host", "evil.test")];
-        assert_eq!(checked(Method::GET, "/status", &two), Err(AdminRejection::Host));
-        let absolute = checked(Method::GET, "http://evil.test/status", &[("host", "localhost")]);
-        assert_eq!(absolute, Err(AdminRejection::Host));
-        for probe in PROBES {
-            assert_eq!(checked(Method::GET, probe, &[("host", "evil.test")]), Ok(()));
-            assert_eq!(checked(Method::HEAD, probe, &[]), Ok(()));
-        }
-        assert_eq!(checked(Method::OPTIONS, "/", &[]), Ok(()), "HAProxy's plain check");
-        let preflight = [("host", "evil.test"), ("origin", "https://evil.test")];
-        assert_eq!(checked(Method::OPTIONS, "/", &preflight), Err(AdminRejection::Host));
-    }
-
-    /// O5
-    #[test]
-    fn a_post_of_another_origin_is_refused() {
-        let post = |name, value| {
-            checked(Method::POST, "/requests/crash", &[("host", "127.0.0.1:8090"), (name, value)])
-        };
-        for (name, value) in [
-            ("origin", "http://127.0.0.1:8090"),
-            ("sec-fetch-site", "same-origin"),
-            ("sec-fetch-site", "none"),
-            ("accept", "*/*"),
-        ] {
-            assert_eq!(post(name, value), Ok(()), "{name}: {value}");
-        }
-        for (name, value) in [
-            ("origin", "https://evil.test"),
-            ("origin", "null"),
-            ("origin", ""),
-            ("origin", "http://127.0.0.1:3000"),
-            ("origin", "http://127.0.0.1:8090.evil.test"),
-            ("sec-fetch-site", "cross-site"),
-            ("sec-fetch-site", "Cross-Site "),
-        ] {
-            assert_eq!(post(name, value), Err(AdminRejection::CrossSite), "{name}: {value}");
-        }
-        let get = [("host", "localhost"), ("origin", "https://evil.test"), ("sec-fetch-site", "cross-site")];
-        assert_eq!(checked(Method::GET, "/status", &get), Ok(()), "the page cannot read the response");
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

@@ -1,7 +1,13 @@
 //! The routes of the admin listener: status, metrics, probes, and chaos if `admin.chaos` allows it.
 
 pub(crate) mod access;
+mod authentication;
+pub(crate) mod rejection;
+mod role;
+mod session;
+mod session_routes;
 pub(crate) mod status;
+mod token_failures;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +24,7 @@ use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply};
 use crate::http::{probes, request_id};
 use crate::worker::Worker;
+use access::SESSION;
 
 /// Registers every route of the admin listener.
 pub(crate) fn routes(config: &mut ServiceConfig) {
@@ -29,6 +36,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .route(probes::LIVE, get_or_head().to(probes::live))
         .route(probes::READY, get_or_head().to(probes::ready))
         .route("/", web::route().guard(guard::fn_guard(is_plain_check)).to(probes::ready))
+        .route(SESSION, web::post().to(session_routes::login))
+        .route(SESSION, web::delete().to(session_routes::logout))
         .route("/actors/{name}/crash", web::post().to(crash))
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
@@ -145,7 +154,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash, \
-                   /actors/{name}/stall, /requests/crash";
+    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz, POST and DELETE /session, and \
+                   POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

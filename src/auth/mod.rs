@@ -10,6 +10,7 @@
 //! `sigv2_auth` verifies SigV2 requests, and `form` the signatures of HTML forms.
 
 mod context;
+pub(crate) mod cookies;
 mod form;
 mod form_rejection;
 pub(crate) mod jwt;

@@ -1,18 +1,20 @@
 //! The authentication methods that a bucket accepts, and the headers, cookies and parameters that can hold an API key or token.
 //!
 //! API keys and tokens must not reach the upstream (A2, A3): readers of the upstream's logs could use them. A bucket that accepts tokens or
-//! API keys removes the headers, cookies and parameters that can hold one from every request.
+//! API keys removes the headers, cookies and parameters that can hold one from every request. The session cookie of the admin listener is
+//! removed in every bucket.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::{AuthMethod, BucketConfig, Kind};
 use tidegate_s3::sigv2::query as sigv2_query;
 use tidegate_s3::sigv4;
 use tidegate_s3::sigv4::query;
 
+use super::cookies::{ADMIN_SESSION, without_cookie};
 use super::jwt::{JwtRejection, TokenLocations, bearer_token};
 use crate::request_head::Head;
 
@@ -140,6 +142,16 @@ impl AcceptedAuth {
         if is_key || is_bearer {
             return None;
         }
+        if *name != COOKIE {
+            return self.strip_token(name, value);
+        }
+        match without_cookie(value, ADMIN_SESSION)? {
+            Cow::Borrowed(value) => self.strip_token(name, value),
+            Cow::Owned(value) => self.strip_token(name, &value).map(|value| Cow::Owned(value.into_owned())),
+        }
+    }
+
+    fn strip_token<'a>(&self, name: &HeaderName, value: &'a HeaderValue) -> Option<Cow<'a, HeaderValue>> {
         match &self.token_locations {
             Some(locations) => locations.strip_header(name, value),
             None => Some(Cow::Borrowed(value)),

@@ -16,6 +16,11 @@ const CREDIT_MAX: Duration = Duration::from_secs(60);
 /// The time by which full credit lasts longer than a stall: waits are measured in steps of 250 ms.
 const CREDIT_SPARE: Duration = Duration::from_secs(1);
 
+/// The longest stall of a client of the admin listener.
+const ADMIN_STALL: Duration = Duration::from_secs(10);
+/// The minimum rate of a client of the admin listener, in bytes a second.
+const ADMIN_RATE: u64 = 1 << 10;
+
 /// Why a response is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CutReason {
@@ -50,6 +55,18 @@ pub(crate) struct SendLimits {
 }
 
 impl SendLimits {
+    /// The limits of the admin listener. Its responses are short, and its readers are near.
+    pub(crate) fn admin(server: &ServerConfig) -> Self {
+        let stall = server.write_stall_timeout.min(ADMIN_STALL);
+        Self { bytes_per_second: NonZeroU64::new(ADMIN_RATE), stall, credit_max: CREDIT_MAX }
+    }
+
+    /// The longest time without a byte.
+    pub(crate) fn stall(&self) -> Duration {
+        self.stall
+    }
+
+    /// The limits of the data listener.
     pub(crate) fn of(server: &ServerConfig) -> Self {
         Self {
             bytes_per_second: NonZeroU64::new(server.min_send_rate),

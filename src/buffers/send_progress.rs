@@ -13,12 +13,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
-use tidegate_config::ServerConfig;
 
 use crate::buffers::SocketBuffers;
 use crate::buffers::client_wait::{ClientWait, Occupancy, WaitReceivers};
-pub(crate) use crate::buffers::send_pace::CutReason;
-use crate::buffers::send_pace::{SendLimits, SendPace};
+use crate::buffers::send_pace::SendPace;
+pub(crate) use crate::buffers::send_pace::{CutReason, SendLimits};
 
 /// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -69,8 +68,7 @@ pub(crate) struct SendProgress {
 }
 
 impl SendWatch {
-    pub(crate) fn new(server: &ServerConfig, receivers: WaitReceivers) -> Rc<Self> {
-        let limits = SendLimits::of(server);
+    pub(crate) fn new(limits: SendLimits, receivers: WaitReceivers) -> Rc<Self> {
         Rc::new(Self { receivers, limits, registered: RefCell::default(), is_running: Cell::new(false) })
     }
 

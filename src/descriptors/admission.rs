@@ -1,7 +1,8 @@
 //! Admission of connections within the descriptor budget of a listener.
 //!
 //! A listener over its budget closes the connections that have been idle longest and accepts new ones instead. If too few are idle, new
-//! connections stay in the backlog, and the acceptor tries again after its pause.
+//! connections stay in the backlog, and the acceptor tries again after its pause. The admin listener first accepts as many more as its
+//! reserve has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tidegate_actors::clock;
 
 use super::DescriptorBudget;
+use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::server::{Admission, AdmissionDecision, ConnectionLimit, PauseCause};
 use crate::worker::Shared;
@@ -33,7 +35,7 @@ pub(crate) struct DescriptorAdmission {
 /// Which listener it is.
 enum ListenerKind {
     Data(Arc<Shared>),
-    Admin,
+    Admin(Arc<ConnectionReserve>),
 }
 
 impl DescriptorAdmission {
@@ -42,12 +44,14 @@ impl DescriptorAdmission {
         Self { limit, budget, connections, kind: ListenerKind::Data(Arc::clone(shared)) }
     }
 
+    /// `limit` is the maximum with the reserve.
     pub(crate) fn admin(
         limit: ConnectionLimit,
         budget: Arc<DescriptorBudget>,
         connections: Arc<IdleConnections>,
+        reserve: Arc<ConnectionReserve>,
     ) -> Self {
-        Self { limit, budget, connections, kind: ListenerKind::Admin }
+        Self { limit, budget, connections, kind: ListenerKind::Admin(reserve) }
     }
 
     /// Closes idle connections so that one more fits. False if too few are idle.
@@ -55,10 +59,15 @@ impl DescriptorAdmission {
         let over = open + 1 - max;
         let count = over + max / BATCH_SHARE;
         let closing = self.connections.close_oldest(count, IDLE_MIN, clock::now());
-        if let ListenerKind::Data(shared) = &self.kind {
-            shared.idle_closer.count_closed_for_new(closing.newly_closing);
-        }
-        closing.all >= over && self.wait_until_below(max + OVERSHOOT_MIN + max / OVERSHOOT_SHARE)
+        let overshoot = match &self.kind {
+            ListenerKind::Data(shared) => {
+                shared.idle_closer.count_closed_for_new(closing.newly_closing);
+                OVERSHOOT_MIN + max / OVERSHOOT_SHARE
+            }
+            // Beyond the maximum a connection belongs to the reserve.
+            ListenerKind::Admin(_) => 0,
+        };
+        closing.all >= over && self.wait_until_below(max + overshoot)
     }
 
     /// Waits until fewer connections than `limit` are open, at most `CLOSE_WAITS` times `CLOSE_WAIT`.
@@ -78,10 +87,18 @@ impl Admission for DescriptorAdmission {
         let open = self.limit.open();
         let share = match self.kind {
             ListenerKind::Data(_) => self.budget.clients_max(),
-            ListenerKind::Admin => self.budget.admin_max(),
+            ListenerKind::Admin(_) => self.budget.admin_max(),
         };
         let max = share.min(self.limit.max);
-        if open < max || self.close_idle_for_new(open, max) {
+        let ordinary_max = match &self.kind {
+            ListenerKind::Data(_) => max,
+            ListenerKind::Admin(reserve) => {
+                let ordinary_max = max.saturating_sub(RESERVED).max(1);
+                reserve.set_max(ordinary_max);
+                ordinary_max
+            }
+        };
+        if open < ordinary_max || self.close_idle_for_new(open, ordinary_max) || open < max {
             AdmissionDecision::Accept
         } else if share < self.limit.max {
             AdmissionDecision::Pause(PauseCause::OutOfDescriptors)
@@ -91,6 +108,6 @@ impl Admission for DescriptorAdmission {
     }
 
     fn uses_reserve(&self) -> bool {
-        matches!(self.kind, ListenerKind::Admin)
+        matches!(self.kind, ListenerKind::Admin(_))
     }
 }

@@ -27,23 +27,21 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// Deadline for the worker threads to stop. They have no work left by then.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Reloads the parts of the configuration that need no restart: the certificates of the data listener.
+/// Reloads the parts of the configuration that need no restart: the TLS files of both listeners.
 #[derive(Clone)]
 pub struct Reload {
-    certificates: Option<Arc<Notify>>,
+    certificates: Vec<Arc<Notify>>,
     log: Logger,
 }
 
 impl Reload {
     /// Requests a reload. The result is logged.
     pub fn request(&self) {
-        match &self.certificates {
-            Some(certificates) => certificates.notify_one(),
-            None => {
-                info!(self.log, "reload requested, and nothing can be reloaded: the data listener has no certificate";
-                "hint" => "restart the process to apply a changed configuration")
-            }
+        if self.certificates.is_empty() {
+            info!(self.log, "reload requested, and nothing can be reloaded: no listener has a certificate";
+                "hint" => "restart the process to apply a changed configuration");
         }
+        self.certificates.iter().for_each(|certificates| certificates.notify_one());
     }
 }
 
@@ -67,7 +65,7 @@ impl RunningGateway {
     /// The handle for reloads. It works also while the gateway drains.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload { certificates: self.reload.clone(), log: self.shared.log.clone() }
+        Reload { certificates: self.reloads.clone(), log: self.shared.log.clone() }
     }
 
     /// Waits until a worker thread has ended unexpectedly, and returns its name. Only a defect causes that. The actors of the thread are

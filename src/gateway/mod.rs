@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::auth::{Keyring, Regions};
 use crate::buffers::ReservedBytes;
+use crate::buffers::send_progress::SendLimits;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
@@ -34,6 +35,7 @@ use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
 use crate::pressure;
 use crate::router::Router;
+use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
 use crate::server::tls::{CertificateReload, ServerTls};
@@ -47,7 +49,7 @@ use crate::telemetry::redact::Redaction;
 use crate::upstream::health;
 use crate::upstream::health::credential_check;
 use crate::upstream::health::reachability;
-use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
+use crate::worker::{DrainPhase, ResponseLimits, Shared, Worker, worker_threads};
 use buckets::BucketBuilder;
 
 pub use drain::Reload;
@@ -55,8 +57,8 @@ pub use start_error::StartError;
 
 /// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.
 const CONNECTIONS_PER_WORKER: usize = 25_000;
-/// Connections of the admin listener. A scraper and a load balancer keep one each, and each reader of an event stream has one.
-const ADMIN_CONNECTIONS: usize = 256;
+/// Send buffer of an admin connection. A client that does not read holds no more than this in the kernel.
+const ADMIN_SEND_BYTES: usize = 16 << 10;
 /// Threads per data worker for blocking calls: file reads, DNS lookups.
 const DATA_BLOCKING_THREADS: usize = 4;
 const ADMIN_BLOCKING_THREADS: usize = 1;
@@ -77,8 +79,8 @@ pub struct RunningGateway {
     server: Server,
     /// Open connections of the data listener, by worker.
     open: Vec<Arc<AtomicUsize>>,
-    /// A notification reloads the certificates; none without TLS.
-    reload: Option<Arc<Notify>>,
+    /// Each notification reloads the TLS files of one listener; none without TLS.
+    reloads: Vec<Arc<Notify>>,
     background_tasks: Vec<JoinHandle<()>>,
 }
 
@@ -104,12 +106,14 @@ impl Gateway {
         let data_address = SocketAddr::new(config.server.address, config.server.port);
         let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
         let stall = config.server.write_stall_timeout;
-        let data_socket = listen("server.port", data_address, stall)?;
-        let admin_socket = listen("admin.port", admin_address, stall)?;
+        let data_socket = listen("server.port", data_address, stall, None)?;
+        let admin_stall = SendLimits::admin(&config.server).stall();
+        let admin_socket = listen("admin.port", admin_address, admin_stall, Some(ADMIN_SEND_BYTES))?;
         let address = data_socket.local_addr()?;
         let admin = admin_socket.local_addr()?;
 
         let tls = ServerTls::load(&config.server.tls)?;
+        let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
         let registry = Registry::new();
         let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
@@ -119,13 +123,16 @@ impl Gateway {
         let accept_metrics = AcceptMetrics::register(&registry)?;
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
-        let reload = tls.as_ref().map(|tls| {
+        let intervals = [config.server.tls.reload_interval, config.admin.tls.reload_interval];
+        let mut reloads = Vec::new();
+        for (tls, every) in [&tls, &admin_tls].into_iter().zip(intervals) {
+            let Some(tls) = tls else { continue };
             let requested = Arc::<Notify>::default();
-            let (every, requests) = (config.server.tls.reload_interval, Arc::clone(&requested));
-            let renewal = CertificateReload::new(tls, every, requests, log.clone(), tls_metrics);
+            let requests = Arc::clone(&requested);
+            let renewal = CertificateReload::new(tls, every, requests, log.clone(), tls_metrics.clone());
             background_tasks.push(actix_rt::spawn(renewal.run()));
-            requested
-        });
+            reloads.push(requested);
+        }
         let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
@@ -145,6 +152,7 @@ impl Gateway {
             drain_began: OnceLock::new(),
             accepting: accept_metrics.clone(),
             tls,
+            admin_tls,
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
             buffer_budget: BufferBudget::new(config.server.buffer_budget),
@@ -163,12 +171,21 @@ impl Gateway {
         background_tasks.extend(credential_check::start(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
-        Ok(RunningGateway { address, admin_address: admin, shared, server, open, reload, background_tasks })
+        Ok(RunningGateway { address, admin_address: admin, shared, server, open, reloads, background_tasks })
     }
 }
 
-fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<TcpListener, StartError> {
-    crate::server::listen(address, stall).map_err(|source| StartError::Listen { key, address, source })
+fn listen(
+    key: &'static str,
+    address: SocketAddr,
+    stall: Duration,
+    send_bytes: Option<usize>,
+) -> Result<TcpListener, StartError> {
+    crate::server::listen(address, stall, send_bytes).map_err(|source| StartError::Listen {
+        key,
+        address,
+        source,
+    })
 }
 
 /// Starts the worker threads with the actors, and the acceptor. Also returns the counts of open data connections.
@@ -192,18 +209,22 @@ fn serve(
         open.push(thread.open());
     }
     let admins = IdleConnections::new(clock::now());
-    let (for_admin, connections) = (Arc::clone(shared), Arc::clone(&admins));
+    let admin_max = shared.config.admin.max_connections.get();
+    let reserve = ConnectionReserve::new(admin_max);
+    let (for_admin, connections, for_handler) =
+        (Arc::clone(shared), Arc::clone(&admins), Arc::clone(&reserve));
     let build = move || {
-        let worker = Worker::new(for_admin, connections);
+        let limits = ResponseLimits::admin(&for_admin.config.server);
+        let worker = Worker::new(for_admin, connections, limits);
         pressure::start(&worker);
-        listener::admin_handler(worker)
+        listener::admin_handler(worker, for_handler)
     };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 
     let budget = Arc::new(DescriptorBudget::new(&shared.config));
     budget.log_limits(&shared.log);
-    let limit = ConnectionLimit { open: vec![thread.open()], max: ADMIN_CONNECTIONS };
-    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins);
+    let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
+    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, reserve);
     let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
     let admission = DescriptorAdmission::data(limit, budget, shared);
@@ -231,7 +252,8 @@ impl DataThread {
         threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
             launches.into_iter().for_each(Launch::start);
             let connections = Arc::clone(&shared.client_connections);
-            let worker = Worker::new(shared, connections);
+            let limits = ResponseLimits::data(&shared.config.server);
+            let worker = Worker::new(shared, connections, limits);
             pressure::start(&worker);
             service(worker)
         })

@@ -8,7 +8,7 @@ use tidegate_config::key_name;
 
 use super::jwks_fetcher::TokenSourceError;
 use crate::descriptors::DescriptorLimitError;
-use crate::server::tls::KeyPairError;
+use crate::server::tls::ServerTlsError;
 use crate::upstream::connect::tls::TlsError;
 use crate::upstream::credentials::sources::CredentialSourceError;
 
@@ -54,9 +54,9 @@ pub enum StartError {
         /// The cause.
         source: CredentialSourceError,
     },
-    /// The certificate of the data listener or its key cannot be used.
+    /// The certificate of a listener, its key, or the authorities of clients cannot be used.
     #[error(transparent)]
-    Pair(#[from] KeyPairError),
+    ServerTls(#[from] ServerTlsError),
     /// The keys that verify tokens cannot be used.
     #[error("jwt.{0}")]
     Tokens(#[from] TokenSourceError),

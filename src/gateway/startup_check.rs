@@ -28,11 +28,12 @@ const LOOKUPS_MAX: usize = 64;
 
 /// Opens everything that a start opens.
 ///
-/// # Errors A limit of descriptors is too low for one request, the certificate for clients and its key do not match,
+/// # Errors A limit of descriptors is too low for one request, the certificate of a listener and its key do not match,
 /// keys of tokens are not usable, or an upstream's authorities cannot be read.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     DescriptorBudget::new(config).check_without_start(config, hard_descriptor_limit())?;
     ServerTls::load(&config.server.tls)?;
+    ServerTls::load_admin(&config.admin.tls)?;
     jwks_fetcher::token_verifier(config)?;
     for (name, bucket) in &config.buckets {
         let upstream = &bucket.upstream;

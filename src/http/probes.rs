@@ -65,7 +65,7 @@ fn live_reply() -> HttpResponse {
 
 fn ready_reply(shared: &Shared) -> HttpResponse {
     match not_ready_reason(shared) {
-        Some(reason) => json_reply(AdminStatus::NotReady, &json!({ "ready": false, "reason": reason })),
+        Some(reason) => json_reply(AdminStatus::Unavailable, &json!({ "ready": false, "reason": reason })),
         None => json_reply(AdminStatus::Ok, &json!({ "ready": true })),
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The acceptor and the worker threads are in `server/`. A data listener uses cleartext or TLS. Each has its own
 //! type, so cleartext connections have no TLS overhead. `http1` serves HTTP/1.1 and `http2` HTTP/2; both call the
-//! same application. The admin listener uses cleartext HTTP/1.1 and has its own application.
+//! same application. The admin listener (`admin.rs`) uses HTTP/1.1 and has its own application.
 
+mod admin;
 pub(crate) mod connection;
 pub(crate) mod http1;
 pub(crate) mod http2;
@@ -18,13 +19,12 @@ use actix_http::{Protocol, Request};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
 use actix_web::{App, Error};
-use tidegate_actors::descriptors;
 use tokio::net::TcpStream;
 
-use crate::admin::{self, access};
+pub(crate) use admin::admin_handler;
+
 use crate::http::proxy;
 use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
@@ -46,11 +46,6 @@ pub(crate) struct TlsHandler<A> {
     tls: Arc<ServerTls>,
 }
 
-/// Serves the connections of the admin listener.
-pub(crate) struct AdminHandler<A> {
-    http1: Http1<A>,
-}
-
 /// The data listener without TLS.
 pub(crate) async fn cleartext_handler(worker: Rc<Worker>) -> io::Result<impl ConnectionHandler> {
     let application = Rc::new(data_application(&worker).await?);
@@ -65,15 +60,6 @@ pub(crate) async fn tls_handler(
     let application = Rc::new(data_application(&worker).await?);
     let http1 = Http1::new(Rc::clone(&application), Rc::clone(&worker));
     Ok(TlsHandler { application, http1, worker, tls })
-}
-
-/// The admin listener.
-pub(crate) async fn admin_handler(worker: Rc<Worker>) -> io::Result<impl ConnectionHandler> {
-    let data = Data::new(Rc::clone(&worker));
-    let application = App::new().wrap(from_fn(access::guard)).app_data(data).configure(admin::routes);
-    let application =
-        build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
-    Ok(AdminHandler { http1: Http1::new(Rc::new(application), worker) })
 }
 
 impl<A> ConnectionHandler for CleartextHandler<A>
@@ -101,19 +87,6 @@ where
             }
             Some((connection, _)) => self.http1.serve(connection, client).await,
             None => {}
-        }
-    }
-}
-
-impl<A> ConnectionHandler for AdminHandler<A>
-where
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
-{
-    async fn serve(self: Rc<Self>, stream: TcpStream) {
-        if let Some((connection, client)) = ClientConnection::without_proxy(stream, self.http1.worker()) {
-            self.http1.serve(connection, client).await;
-            // The descriptor of the connection may come from the reserve.
-            descriptors::fill_reserve();
         }
     }
 }

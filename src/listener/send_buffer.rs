@@ -3,7 +3,7 @@
 //! The body of a response that fits this memory ends although its client has not read the last bytes, so its permit
 //! and its slot are released. The memory is bounded for each connection (`server.send_buffer_per_connection`) and for
 //! the process (`server.send_buffer`). If none is left, a connection reads a body only as fast as its client reads
-//! it.
+//! it. Connections of the admin listener have no share of it, so their readers cannot use it up.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use crate::worker::{Shared, Worker};
 pub(crate) struct ConnectionBuffer {
     shared: Arc<Shared>,
     reserved: Cell<u64>,
+    max: u64,
 }
 
 /// Memory for bytes that wait for the client. Dropping it releases the memory.
@@ -26,16 +27,16 @@ pub(crate) struct Reservation {
 
 impl ConnectionBuffer {
     pub(crate) fn new(worker: &Worker) -> Rc<Self> {
-        Rc::new(Self { shared: Arc::clone(&worker.shared), reserved: Cell::new(0) })
+        let max = worker.limits.send_buffer;
+        Rc::new(Self { shared: Arc::clone(&worker.shared), reserved: Cell::new(0), max })
     }
 
     /// Reserves memory for this number of bytes; `None` beyond the limit of the connection or of the process.
     pub(crate) fn try_reserve(self: &Rc<Self>, bytes: usize) -> Option<Reservation> {
         let bytes = bytes as u64;
-        let server = &self.shared.config.server;
         let reserved = self.reserved.get().checked_add(bytes)?;
-        if reserved > server.send_buffer_per_connection
-            || !self.shared.send_buffer.try_add(bytes, server.send_buffer)
+        if reserved > self.max
+            || !self.shared.send_buffer.try_add(bytes, self.shared.config.server.send_buffer)
         {
             return None;
         }

@@ -18,14 +18,21 @@ const BACKLOG: i32 = 4096;
 
 /// Binds a listening socket. Accepted connections inherit `stall` as `TCP_USER_TIMEOUT` (T4): the kernel closes the
 /// connection of a client that accepts no byte for this time, because only the kernel sees the bytes in its send
-/// buffer. They also inherit a small receive buffer.
-pub(crate) fn listen(address: SocketAddr, stall: Duration) -> io::Result<TcpListener> {
+/// buffer. They also inherit a small receive buffer, and a send buffer of `send_bytes` if that is set.
+pub(crate) fn listen(
+    address: SocketAddr,
+    stall: Duration,
+    send_bytes: Option<usize>,
+) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(stall))?;
     socket.set_nonblocking(true)?;
     buffers::start_small(socket.as_raw_fd());
+    if let Some(bytes) = send_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

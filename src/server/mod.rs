@@ -4,7 +4,7 @@
 //! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
 //! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
 //! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
-//! connections, and `idle_closer.rs` closes idle ones under pressure.
+//! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
 //! stay open, and it resets the connections in the backlog (X5, G4).
@@ -15,6 +15,7 @@
 
 mod acceptor;
 mod admission;
+pub(crate) mod connection_reserve;
 pub(crate) mod idle_closer;
 pub(crate) mod idle_connections;
 mod listen;

@@ -77,7 +77,7 @@ fn server(workers: usize, admission: impl Admission + 'static) -> (Server, Socke
             threads.start(format!("worker {index}"), 1, || async { Ok(Successor) }).unwrap().sender()
         })
         .collect();
-    let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::from_secs(60)).unwrap();
+    let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::from_secs(60), None).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new("data", socket, senders, Box::new(admission));
     let metrics = AcceptMetrics::register(&Registry::new()).unwrap();

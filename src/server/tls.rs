@@ -1,13 +1,13 @@
-//! TLS for clients (A7): the certificate of the data listener and its reload.
+//! TLS for clients (A7): the certificates of the two listeners and their reload.
 //!
 //! rustls on ring, with TLS 1.2 and 1.3 only; ALPN selects HTTP/2 or HTTP/1.1 within the handshake (RFC 7301).
 //! Certificate and key are one value that is swapped atomically, so no connection sees a certificate with another
 //! key. New files apply to new handshakes; open connections stay. A swap also discards the sessions for resumption,
-//! so no session of the old certificate can be resumed.
+//! so no session of the old certificate, or of a client that the new authorities do not know, can be resumed.
 //!
 //! The files are checked for a change of size, time or inode number every `reload_interval`, and loaded on request
 //! (SIGHUP). A pair that does not match, as between two copies, is refused and logged, and the old one stays in use.
-//! Certificates by name and OCSP stapling are not supported.
+//! Certificates by name and OCSP stapling are not supported. Only the admin listener verifies client certificates.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,13 +16,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use slog::{Logger, error, info};
 use thiserror::Error;
-use tidegate_config::{Pem, PemError, SecretFile, SecretFileError, ServerTlsConfig};
+use tidegate_config::{AdminTlsConfig, Pem, PemError, SecretFile, SecretFileError, ServerTlsConfig};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
@@ -33,60 +35,81 @@ use crate::telemetry::metrics::TlsMetrics;
 pub(crate) const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Why a certificate and its key cannot be used.
+/// Why TLS files of a listener cannot be used.
 #[derive(Debug, Error)]
-pub enum KeyPairError {
+#[error("{section}.{source}")]
+pub struct ServerTlsError {
+    /// The section of the configuration that names the files.
+    section: &'static str,
+    source: TlsFileError,
+}
+
+/// The key of a file, and the error in it.
+#[derive(Debug, Error)]
+enum TlsFileError {
     /// The certificate's file is missing or empty.
-    #[error("server.tls.certificate_file: {0}")]
-    CertificateFile(#[from] PemError),
+    #[error("certificate_file: {0}")]
+    CertificateFile(PemError),
     /// The key's file is missing, empty, or accessible to others.
-    #[error("server.tls.private_key_file: {0}")]
+    #[error("private_key_file: {0}")]
     KeyFile(#[from] SecretFileError),
+    /// The file of the authorities of clients is missing or empty.
+    #[error("client_ca_file: {0}")]
+    ClientCaFile(PemError),
     /// The file is not a list of certificates.
-    #[error("server.tls.certificate_file: `{path}` is not a list of certificates: {why}")]
-    Certificate {
-        /// The file.
-        path: String,
-        /// The error in it.
-        why: String,
-    },
+    #[error("certificate_file: `{path}` is not a list of certificates: {why}")]
+    Certificate { path: String, why: String },
     /// The file has no usable key.
-    #[error("server.tls.private_key_file: `{path}` has no usable key: {why}")]
-    Key {
-        /// The file.
-        path: String,
-        /// The error in it.
-        why: String,
-    },
+    #[error("private_key_file: `{path}` has no usable key: {why}")]
+    Key { path: String, why: String },
     /// The key does not match the certificate.
-    #[error(
-        "server.tls.private_key_file: `{key}` is not the key of the first certificate in `{certificate}`"
-    )]
-    Mismatch {
-        /// The key's file.
-        key: String,
-        /// The certificate's file.
-        certificate: String,
-    },
+    #[error("private_key_file: `{key}` is not the key of the first certificate in `{certificate}`")]
+    Mismatch { key: String, certificate: String },
+    /// The file is not a list of authorities.
+    #[error("client_ca_file: `{path}` is not a list of authorities: {why}")]
+    ClientCa { path: String, why: String },
     /// rustls refuses these settings.
-    #[error("server.tls: {0}")]
+    #[error("certificate_file: {0}")]
     Protocol(rustls::Error),
+}
+
+/// The files of a listener, and the protocols that it offers.
+struct TlsFiles {
+    certificate: String,
+    key: SecretFile,
+    /// The authorities of client certificates. With them each client needs a certificate.
+    client_ca: Option<String>,
+    protocols: &'static [&'static [u8]],
 }
 
 /// The certificate and key for handshakes.
 pub(crate) struct ServerTls {
-    certificate: String,
-    key: SecretFile,
-    http2: bool,
+    section: &'static str,
+    files: TlsFiles,
     current: ArcSwap<ServerConfig>,
 }
 
 impl ServerTls {
-    /// Loads the pair; `None` for cleartext.
-    pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, KeyPairError> {
+    /// Loads the pair of the data listener; `None` for cleartext.
+    pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, ServerTlsError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
-        let current = ArcSwap::new(load_config(path, key, config.http2)?);
-        Ok(Some(Arc::new(Self { certificate: path.clone(), key: key.clone(), http2: config.http2, current })))
+        let protocols: &[&[u8]] = if config.http2 { &[H2, HTTP_1_1] } else { &[HTTP_1_1] };
+        let files = TlsFiles { certificate: path.clone(), key: key.clone(), client_ca: None, protocols };
+        Self::of("server.tls", files).map(Some)
+    }
+
+    /// Loads the pair and the authorities of the admin listener; `None` for cleartext.
+    pub(crate) fn load_admin(config: &AdminTlsConfig) -> Result<Option<Arc<Self>>, ServerTlsError> {
+        let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
+        let client_ca = config.client_ca_file.as_ref().map(|pem| pem.path.clone());
+        let files =
+            TlsFiles { certificate: path.clone(), key: key.clone(), client_ca, protocols: &[HTTP_1_1] };
+        Self::of("admin.tls", files).map(Some)
+    }
+
+    fn of(section: &'static str, files: TlsFiles) -> Result<Arc<Self>, ServerTlsError> {
+        let current = files.load().map_err(|source| ServerTlsError { section, source })?;
+        Ok(Arc::new(Self { section, files, current: ArcSwap::new(current) }))
     }
 
     /// Returns an acceptor with the current pair for one handshake.
@@ -94,40 +117,69 @@ impl ServerTls {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    fn reload(&self) -> Result<(), KeyPairError> {
-        self.current.store(load_config(&self.certificate, &self.key, self.http2)?);
-        Ok(())
+    /// Whether each client has shown a certificate of a known authority.
+    pub(crate) fn verifies_clients(&self) -> bool {
+        self.files.client_ca.is_some()
     }
 
-    fn file_stamps(&self) -> [Option<FileStamp>; 2] {
-        [FileStamp::of(Path::new(&self.certificate)), FileStamp::of(self.key.path())]
+    fn reload(&self) -> Result<(), ServerTlsError> {
+        let section = self.section;
+        self.current.store(self.files.load().map_err(|source| ServerTlsError { section, source })?);
+        Ok(())
     }
 }
 
-fn load_config(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<ServerConfig>, KeyPairError> {
-    let (pem, secret) = (Pem::read(certificate)?, key.read()?);
-    let key = key.path().display().to_string();
-    let bad_certificate = |why: String| KeyPairError::Certificate { path: certificate.to_owned(), why };
-    let bad_key = |why: String| KeyPairError::Key { path: key.clone(), why };
-    let chain = CertificateDer::pem_slice_iter(pem.text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| bad_certificate(error.to_string()))?;
-    let private = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
-        .map_err(|error| bad_key(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(KeyPairError::Protocol)?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|error| match error {
+impl TlsFiles {
+    fn load(&self) -> Result<Arc<ServerConfig>, TlsFileError> {
+        let certificate = &self.certificate;
+        let pem = Pem::read(certificate).map_err(TlsFileError::CertificateFile)?;
+        let secret = self.key.read()?;
+        let key = self.key.path().display().to_string();
+        let bad_certificate = |why: String| TlsFileError::Certificate { path: certificate.clone(), why };
+        let bad_key = |why: String| TlsFileError::Key { path: key.clone(), why };
+        let chain = certificates(&pem).map_err(|error| bad_certificate(error.to_string()))?;
+        let private = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
+            .map_err(|error| bad_key(error.to_string()))?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsFileError::Protocol)?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => builder.with_client_cert_verifier(client_verifier(path)?),
+        };
+        let mut config = builder.with_single_cert(chain, private).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
-                KeyPairError::Mismatch { key: key.clone(), certificate: certificate.to_owned() }
+                TlsFileError::Mismatch { key: key.clone(), certificate: certificate.clone() }
             }
             rustls::Error::InvalidCertificate(why) => bad_certificate(why.to_string()),
             other => bad_key(other.to_string()),
         })?;
-    config.alpn_protocols =
-        if http2 { vec![H2.to_vec(), HTTP_1_1.to_vec()] } else { vec![HTTP_1_1.to_vec()] };
-    Ok(Arc::new(config))
+        config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
+    fn stamps(&self) -> [Option<FileStamp>; 3] {
+        let client_ca = self.client_ca.as_ref().map(Path::new);
+        [Some(Path::new(&self.certificate)), Some(self.key.path()), client_ca]
+            .map(|path| path.and_then(FileStamp::of))
+    }
+}
+
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
+    CertificateDer::pem_slice_iter(pem.text.as_bytes()).collect()
+}
+
+/// Accepts only clients with a certificate of the authorities in this file.
+fn client_verifier(path: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsFileError> {
+    let bad = |why: String| TlsFileError::ClientCa { path: path.to_owned(), why };
+    let pem = Pem::read(path).map_err(TlsFileError::ClientCaFile)?;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(&pem).map_err(|error| bad(error.to_string()))? {
+        roots.add(authority).map_err(|error| bad(error.to_string()))?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|error| bad(error.to_string()))
 }
 
 /// The properties by which a change of a file is detected.
@@ -149,7 +201,7 @@ impl FileStamp {
 /// Reloads the pair when its files change.
 pub(crate) struct CertificateReload {
     tls: Arc<ServerTls>,
-    last_stamps: [Option<FileStamp>; 2],
+    last_stamps: [Option<FileStamp>; 3],
     /// Notified to reload the pair even if its files look unchanged.
     requests: Arc<Notify>,
     every: Duration,
@@ -165,7 +217,7 @@ impl CertificateReload {
         log: Logger,
         metrics: TlsMetrics,
     ) -> Self {
-        Self { last_stamps: tls.file_stamps(), tls: Arc::clone(tls), requests, every, log, metrics }
+        Self { last_stamps: tls.files.stamps(), tls: Arc::clone(tls), requests, every, log, metrics }
     }
 
     /// Runs until it is dropped.
@@ -178,7 +230,7 @@ impl CertificateReload {
                 _ = ticks.tick() => false,
             };
             // The stamps are taken before the files are read: a change in between is detected the next time.
-            let stamps = self.tls.file_stamps();
+            let stamps = self.tls.files.stamps();
             if is_requested || stamps != self.last_stamps {
                 self.last_stamps = stamps;
                 self.reload();
@@ -187,7 +239,7 @@ impl CertificateReload {
     }
 
     fn reload(&self) {
-        let certificate = &self.tls.certificate;
+        let certificate = &self.tls.files.certificate;
         match self.tls.reload() {
             Ok(()) => {
                 self.metrics.loaded.inc();

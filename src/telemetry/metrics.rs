@@ -75,7 +75,7 @@ impl ConnectionGauges {
     }
 }
 
-/// Reloads of the data listener's certificates.
+/// Reloads of the listeners' certificates.
 #[derive(Clone)]
 pub(crate) struct TlsMetrics {
     pub(crate) loaded: IntCounter,

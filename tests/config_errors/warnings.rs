@@ -138,7 +138,14 @@ fn a_log_file_that_cannot_be_written_warns() {
 #[test]
 fn chaos_and_an_open_admin_listener_warn() {
     warns(|| bucket().set("admin.chaos", "true"), &["admin.chaos: is on"]);
-    warns(|| bucket().set("admin.address", "0.0.0.0"), &["admin.address: 0.0.0.0 is not a loopback address"]);
+    let open =
+        || bucket().set("admin.address", "0.0.0.0").set("admin.token", "operator-0123456789abcdef0123456789");
+    warns(
+        open,
+        &[
+            "admin.address: 0.0.0.0 is not a loopback address: tokens and status cross the network in cleartext",
+        ],
+    );
 }
 
 /// G12, A4: without buckets the embedded demo bucket starts, which is open to every client that can reach the address

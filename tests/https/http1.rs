@@ -63,7 +63,7 @@ async fn a_failed_handshake_is_counted() {
     let mut plain = Client::connect(gateway.address()).await;
     plain.send(message("GET", "/b/k", &[], None)).await;
     assert!(plain.try_response("GET").await.is_none());
-    let untrusted = Identity::new().connector(&[]);
+    let untrusted = Identity::new().connector(&[], None);
     let stream = TcpStream::connect(gateway.address()).await.unwrap();
     assert!(untrusted.connect(ServerName::try_from(NAME).unwrap(), stream).await.is_err());
     let counted = || async {

@@ -20,7 +20,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -60,6 +60,18 @@ impl Identity {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// The file of the authority's certificate.
+    pub(crate) fn authority_file(&self) -> String {
+        self.write("authority.pem", &self.authority.pem(), 0o644).to_str().unwrap().to_owned()
+    }
+
+    /// Gives the admin listener this certificate.
+    pub(crate) fn named_for_admin(&self, builder: Builder) -> Builder {
+        builder
+            .set("admin.tls.certificate_file", self.path("certificate.pem").to_str().unwrap())
+            .set("admin.tls.private_key_file", self.path("key.pem").to_str().unwrap())
+    }
+
     fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -72,7 +84,7 @@ impl Identity {
     }
 
     /// The certificate in the directory.
-    fn certificate(&self) -> CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_file(self.path("certificate.pem")).unwrap()
     }
 
@@ -87,24 +99,39 @@ impl Identity {
             .set("server.tls.private_key_file", self.path("key.pem").to_str().unwrap())
     }
 
-    /// Trusts only this authority and offers these protocols.
-    fn connector(&self, protocols: &[&str]) -> TlsConnector {
+    /// Trusts only this authority, offers these protocols, and shows the certificate of `client`.
+    fn connector(&self, protocols: &[&str], client: Option<&Self>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match client {
+            None => builder.with_no_client_auth(),
+            Some(client) => {
+                let key = PrivateKeyDer::from_pem_file(client.path("key.pem")).unwrap();
+                builder.with_client_auth_cert(vec![client.certificate()], key).unwrap()
+            }
+        };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))
     }
 
     pub(crate) async fn tls_handshake(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
+        self.tls_handshake_as(None, stream, protocols).await
+    }
+
+    /// The handshake of a client with the certificate of `client`.
+    pub(crate) async fn tls_handshake_as(
+        &self,
+        client: Option<&Self>,
+        stream: TcpStream,
+        protocols: &[&str],
+    ) -> TlsStream<TcpStream> {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(NAME).unwrap();
-        let handshake = self.connector(protocols).connect(name, stream);
+        let handshake = self.connector(protocols, client).connect(name, stream);
         timeout(WAIT_MAX, handshake).await.expect("a handshake in time").unwrap()
     }
 
@@ -122,7 +149,7 @@ impl Identity {
 }
 
 /// The server certificate of a connection.
-fn server_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+pub(crate) fn server_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 

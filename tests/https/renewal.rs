@@ -6,7 +6,7 @@ use crate::support::{Gateway, Latch, Upstream, UpstreamReply, wait_for};
 
 impl Identity {
     /// Replaces the pair by a new one.
-    fn renew(&self) {
+    pub(crate) fn renew(&self) {
         let (certificate, key) = self.pair();
         self.write("certificate.pem", &certificate, 0o644);
         self.write("key.pem", &key, 0o600);

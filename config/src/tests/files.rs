@@ -30,6 +30,11 @@ fn every_key_for_a_file_rejects_other_than_regular_files() {
             "jwt.jwks_file",
             "server.tls.private_key_file",
             "server.tls.certificate_file",
+            "admin.token_file",
+            "admin.read_token_file",
+            "admin.tls.private_key_file",
+            "admin.tls.certificate_file",
+            "admin.tls.client_ca_file",
         ] {
             let found = lines(from_toml(&format!("{key} = {path:?}\n")));
             let line = found.iter().find(|line| line.starts_with(&format!("{key}: ")));

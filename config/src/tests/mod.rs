@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole: sources in, configuration or problems out.
 
+mod admin;
 mod bad_bucket;
 mod bad_input;
 mod credential_pool;

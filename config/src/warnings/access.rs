@@ -26,11 +26,14 @@ fn admin(root: &mut Section<'_>, config: &Config) {
         let message = "is on: every client of the admin listener can crash actors and requests";
         section.warn("chaos", message, "set it to false except for drills".to_owned());
     }
-    let address = config.admin.address;
-    if !address.to_canonical().is_loopback() {
+    let (address, tls) = (config.admin.address, &config.admin.tls);
+    if !address.to_canonical().is_loopback() && tls.files().is_none() {
         let message =
-            format!("{address} is not a loopback address, and the admin listener has no authentication");
-        let hint = "allow only operators and the scraper to reach it, or set it to 127.0.0.1".to_owned();
+            format!("{address} is not a loopback address: tokens and status cross the network in cleartext");
+        let hint = format!(
+            "set {} and its private key, or let only trusted networks reach it",
+            section.child("tls").full_key("certificate_file")
+        );
         section.warn("address", message, hint);
     }
 }

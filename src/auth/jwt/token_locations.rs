@@ -11,6 +11,7 @@ use tidegate_config::JwtConfig;
 use tidegate_s3::sigv4::query::{decoded_name, decoded_text, value_of};
 
 use super::JwtRejection;
+use crate::auth::cookies::{cookie_value, without_cookie};
 
 const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not UTF-8");
 
@@ -90,14 +91,7 @@ impl TokenLocations {
         let Some(cookie) = self.cookie.as_ref().filter(|_| *name == COOKIE) else {
             return Some(Cow::Borrowed(value));
         };
-        let all: Vec<&[u8]> = value.as_bytes().split(|byte| *byte == b';').collect();
-        let kept: Vec<&[u8]> =
-            all.iter().filter(|pair| cookie_value(pair, cookie).is_none()).copied().collect();
-        if kept.len() == all.len() {
-            return Some(Cow::Borrowed(value));
-        }
-        let rest = kept.join(&b';');
-        HeaderValue::from_bytes(rest.trim_ascii()).ok().filter(|rest| !rest.is_empty()).map(Cow::Owned)
+        without_cookie(value, cookie)
     }
 }
 
@@ -105,12 +99,4 @@ impl TokenLocations {
 fn at_most_one<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, JwtRejection> {
     let first = all.next();
     if all.next().is_some() { Err(JwtRejection::Repeated) } else { Ok(first) }
-}
-
-/// The value of a cookie pair, if the cookie has this name.
-fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let pair = pair.trim_ascii();
-    let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
-    let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-    Some(inner.unwrap_or(value))
 }

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
 use serde_json::json;
 use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
 use tidegate_s3::location;
@@ -30,6 +30,16 @@ pub(crate) fn admin_error_reply(
         json_reply(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
     response.headers_mut().insert(REQUEST_ID, request_id.clone());
     response
+}
+
+/// The reply to a login or a logout at the admin listener. A redirect leads to the listener's page.
+pub(crate) fn session_reply(status: AdminStatus, set_cookie: String) -> HttpResponse<BoxBody> {
+    let mut reply = HttpResponse::build(status.code());
+    reply.insert_header((SET_COOKIE, set_cookie));
+    if status == AdminStatus::SeeOther {
+        reply.insert_header((LOCATION, "/"));
+    }
+    reply.finish()
 }
 
 /// The reply to an allowed preflight; `http/cors.rs` adds the headers.
@@ -84,10 +94,16 @@ pub(crate) fn metrics_reply(
 pub(crate) enum AdminStatus {
     Ok,
     Accepted,
-    NotReady,
-    NotFound,
+    NoContent,
+    SeeOther,
     BadRequest,
+    Unauthorized,
     Forbidden,
+    NotFound,
+    Timeout,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
 }
 
 impl AdminStatus {
@@ -95,10 +111,16 @@ impl AdminStatus {
         match self {
             Self::Ok => StatusCode::OK,
             Self::Accepted => StatusCode::ACCEPTED,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NoContent => StatusCode::NO_CONTENT,
+            Self::SeeOther => StatusCode::SEE_OTHER,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -72,11 +72,6 @@ where
         Self { application, worker, date: DateCache::default() }
     }
 
-    /// The state of the worker thread.
-    pub(crate) fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
     /// Serves a connection to its end.
     pub(crate) async fn serve<S: ClientTransport>(
         &self,

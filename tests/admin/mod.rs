@@ -1,6 +1,40 @@
-//! Access to the admin listener: operators and Prometheus are allowed, web pages are not.
+//! Access to the admin listener: operators and Prometheus are allowed, web pages and strangers are not.
+
+mod limits;
+mod malformed;
+mod sessions;
+mod start;
+mod tls;
+mod tokens;
 
 use crate::support::{Client, Gateway, Response, Upstream, gateway};
+
+/// The tokens of the gateways under test.
+const OPERATOR: &str = "operator-0123456789abcdef0123456789";
+const READER: &str = "reader-0123456789abcdef0123456789ab";
+
+/// A gateway with bucket `b` and both tokens.
+fn with_tokens(upstream: &Upstream) -> gateway::Builder {
+    builder(upstream).set("admin.token", OPERATOR).set("admin.read_token", READER)
+}
+
+/// The value of `Authorization` for a token.
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// Sends a request with a `Host` of the listener and these headers.
+async fn send_own(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+    let own = gateway.admin_address().to_string();
+    let headers: Vec<_> = [("host", own.as_str())].into_iter().chain(headers.iter().copied()).collect();
+    send_request(gateway, method, target, &headers).await
+}
+
+/// The code in the body of an error.
+fn code(answer: &Response) -> String {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    body["error"]["code"].as_str().unwrap().to_owned()
+}
 
 /// Sends an explicit `Host` beside the client's default one.
 fn builder(upstream: &Upstream) -> gateway::Builder {

@@ -1,0 +1,155 @@
+//! Requests that the admin listener refuses, and the reply to each.
+
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::error::InternalError;
+use actix_web::http::ConnectionType;
+use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{Error, HttpResponse};
+
+use crate::http::error::{AdminStatus, admin_error_reply};
+
+/// The challenge of every 401 (RFC 6750, 3).
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminRejection {
+    /// Its `Host` is not a name or an address of the listener.
+    Host,
+    /// A page of another origin sent it.
+    CrossSite,
+    /// It changes something with a cookie, and has no `Origin`.
+    NoOrigin,
+    /// It has neither a token nor a cookie.
+    NoToken,
+    /// Its `Authorization` is not one bearer token.
+    MalformedToken,
+    /// Its token is not configured.
+    WrongToken,
+    /// Its cookie is unknown, or its session has ended.
+    SessionEnded,
+    /// Its address sent too many wrong tokens. The time is that until the next attempt counts.
+    TooManyAttempts(Duration),
+    /// Its token may only read.
+    ReadOnly,
+    /// Its body is longer than allowed.
+    BodyTooLarge(usize),
+    /// It is neither a probe nor `/status`, and its connection is one of the reserve.
+    TooManyConnections,
+    /// The listener has no token that a session could stand for.
+    NoSessions,
+    /// The body of a login is not a form with one token.
+    BadForm,
+    /// The body of a login was not complete in time.
+    Timeout,
+}
+
+impl AdminRejection {
+    /// The status, the code and the message.
+    fn parts(self) -> (AdminStatus, &'static str, String) {
+        use AdminStatus::{
+            BadRequest, Forbidden, Timeout, TooLarge, TooManyRequests, Unauthorized, Unavailable,
+        };
+        let (status, code, message) = match self {
+            Self::Host => (
+                Forbidden,
+                "host_not_allowed",
+                "the host header must be an address, localhost, or a name that admin.hosts lists",
+            ),
+            Self::CrossSite => (Forbidden, "cross_site", "requests from pages of another origin are refused"),
+            Self::NoOrigin => (
+                Forbidden,
+                "cross_site",
+                "a request with a session cookie that changes something needs the listener's own Origin header",
+            ),
+            Self::NoToken => (
+                Unauthorized,
+                "token_required",
+                "send the header `Authorization: Bearer TOKEN` with the value of admin.token or admin.read_token",
+            ),
+            Self::MalformedToken => (
+                Unauthorized,
+                "token_malformed",
+                "the request needs exactly one Authorization header, of the form `Bearer TOKEN`",
+            ),
+            Self::WrongToken => (
+                Unauthorized,
+                "token_wrong",
+                "the token is neither that of admin.token nor that of admin.read_token",
+            ),
+            Self::SessionEnded => (
+                Unauthorized,
+                "session_ended",
+                "the session has ended or is unknown to this process; log in again with POST /session",
+            ),
+            Self::TooManyAttempts(_) => (
+                TooManyRequests,
+                "too_many_wrong_tokens",
+                "this address sent too many wrong tokens; a correct token is accepted at any time",
+            ),
+            Self::ReadOnly => {
+                (Forbidden, "read_only", "the token may only read; changes need the token of admin.token")
+            }
+            Self::BodyTooLarge(bytes_max) => {
+                let message = format!("the body is longer than the {bytes_max} bytes that are allowed here");
+                return (TooLarge, "body_too_large", message);
+            }
+            Self::TooManyConnections => (
+                Unavailable,
+                "too_many_connections",
+                "admin.max_connections connections are open; until one closes, only probes and /status are answered",
+            ),
+            Self::NoSessions => (
+                BadRequest,
+                "no_sessions",
+                "no token is configured, so there are no sessions; set admin.token or admin.read_token",
+            ),
+            Self::BadForm => (
+                BadRequest,
+                "bad_form",
+                "send the token in `Authorization: Bearer TOKEN`, or as the only field `token` of an \
+                 application/x-www-form-urlencoded form",
+            ),
+            Self::Timeout => {
+                (Timeout, "timeout", "the body of the login was not complete within server.header_timeout")
+            }
+        };
+        (status, code, message.to_owned())
+    }
+
+    /// The reply. It closes the connection, so that a client without a token cannot occupy one with replies that it does
+    /// not read, and each attempt at a token needs a new one.
+    pub(crate) fn reply(self, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
+        let (status, code, message) = self.parts();
+        let mut response = admin_error_reply(status, code, &message, request_id);
+        if status == AdminStatus::Unauthorized {
+            response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+        }
+        let retry_after = match self {
+            Self::TooManyAttempts(left) => Some(left.as_secs().max(1)),
+            Self::TooManyConnections => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        close_after(&mut response);
+        response
+    }
+}
+
+/// Makes the connection close after this response.
+pub(crate) fn close_after(response: &mut HttpResponse<BoxBody>) {
+    response.head_mut().set_connection_type(ConnectionType::Close);
+}
+
+/// The reply to a request with no response in time.
+pub(crate) fn timeout() -> Error {
+    let message = "the request was not complete, or had no response, within 30 s";
+    let mut response =
+        admin_error_reply(AdminStatus::Timeout, "timeout", message, &HeaderValue::from_static("-"));
+    close_after(&mut response);
+    InternalError::from_response("timeout of the admin listener", response).into()
+}

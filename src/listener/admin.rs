@@ -1,0 +1,144 @@
+//! The connections of the admin listener: cleartext or TLS, HTTP/1.1 only.
+//!
+//! A connection of the reserve (`server/connection_reserve.rs`) serves one request and ends after [`RESERVE_TIME`] at
+//! the latest, so clients that send or read nothing cannot keep the reserve. Each request has [`REQUEST_TIME`] until
+//! its response begins. The request's extensions hold its [`AdminConnection`].
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_http::{HttpMessage, Request};
+use actix_service::{IntoServiceFactory, Service, map_config};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, Error};
+use tidegate_actors::{clock, descriptors};
+use tokio::net::TcpStream;
+
+use crate::admin::access::{self, AdminAccess, AdminConnection};
+use crate::admin::{self, rejection};
+use crate::listener::build_service;
+use crate::listener::connection::ClientConnection;
+use crate::listener::http1::Http1;
+use crate::server::ConnectionHandler;
+use crate::server::connection_reserve::ConnectionReserve;
+use crate::worker::Worker;
+
+/// The longest life of a connection of the reserve.
+const RESERVE_TIME: Duration = Duration::from_secs(2);
+/// The longest time from the head of a request to that of its response.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// Serves the connections of the admin listener.
+struct AdminHandler<A> {
+    application: Rc<A>,
+    worker: Rc<Worker>,
+    reserve: Arc<ConnectionReserve>,
+}
+
+/// The application for the requests of one connection.
+struct AdminService<A> {
+    application: Rc<A>,
+    connection: AdminConnection,
+}
+
+/// The admin listener.
+pub(crate) async fn admin_handler(
+    worker: Rc<Worker>,
+    reserve: Arc<ConnectionReserve>,
+) -> io::Result<impl ConnectionHandler> {
+    let access = AdminAccess::new(&worker.shared.config.admin, clock::now())?;
+    let application = App::new()
+        .wrap(from_fn(access::guard))
+        .app_data(Data::new(Rc::clone(&worker)))
+        .app_data(Data::new(Rc::new(access)))
+        .configure(admin::routes);
+    let application =
+        build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
+    Ok(AdminHandler { application: Rc::new(application), worker, reserve })
+}
+
+impl<A> ConnectionHandler for AdminHandler<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    async fn serve(self: Rc<Self>, stream: TcpStream) {
+        match self.reserve.acquire() {
+            Some(_ordinary) => self.serve_until_end(stream, false).await,
+            None => {
+                // An incomplete response is cut: its client was too slow for the reserve.
+                let _ = tokio::time::timeout(RESERVE_TIME, self.serve_until_end(stream, true)).await;
+            }
+        }
+        // The descriptor of the connection may come from the reserve of descriptors.
+        descriptors::fill_reserve();
+    }
+}
+
+impl<A> AdminHandler<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    async fn serve_until_end(&self, stream: TcpStream, is_reserve: bool) {
+        let worker = &self.worker;
+        let Some((connection, client)) = ClientConnection::without_proxy(stream, worker) else { return };
+        let http1 = |has_certificate| {
+            let connection = AdminConnection { is_reserve, has_certificate };
+            let service = AdminService { application: Rc::clone(&self.application), connection };
+            Http1::new(Rc::new(service), Rc::clone(worker))
+        };
+        let Some(tls) = &worker.shared.admin_tls else {
+            return http1(false).serve(connection, client).await;
+        };
+        if let Some((connection, _)) = connection.tls_handshake(client, tls, worker).await {
+            http1(tls.verifies_clients()).serve(connection, client).await;
+        }
+    }
+}
+
+impl<A> Service<Request> for AdminService<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>>>>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.application.poll_ready(cx)
+    }
+
+    fn call(&self, request: Request) -> Self::Future {
+        request.extensions_mut().insert(self.connection);
+        let response = tokio::time::timeout(REQUEST_TIME, self.application.call(request));
+        Box::pin(async move { response.await.unwrap_or_else(|_| Err(rejection::timeout())) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_service::fn_service;
+
+    use super::*;
+
+    /// O5: a request without a response after 30 s gets 408, and its connection closes
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_a_time_limit() {
+        let stuck =
+            fn_service(|_: Request| std::future::pending::<Result<ServiceResponse<BoxBody>, Error>>());
+        let service = AdminService { application: Rc::new(stuck), connection: AdminConnection::default() };
+        let began = clock::now();
+        let error = service.call(Request::new()).await.unwrap_err();
+        assert!(clock::now().duration_since(began) >= REQUEST_TIME);
+        let response = error.error_response();
+        assert_eq!(response.status().as_u16(), 408);
+        assert!(!response.head().keep_alive());
+    }
+}
