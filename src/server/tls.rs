@@ -22,12 +22,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use slog::{Logger, error, info};
 use thiserror::Error;
+use tidegate_actors::clock;
 use tidegate_config::{Pem, PemError, SecretFile, SecretFileError, ServerTlsConfig};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
+use crate::server::certificate_validity;
 use crate::telemetry::metrics::TlsMetrics;
+use crate::upstream::rules::refresh_health::RefreshHealth;
 
 /// The ALPN name of HTTP/2.
 pub(crate) const H2: &[u8] = b"h2";
@@ -78,24 +81,44 @@ pub(crate) struct ServerTls {
     certificate: String,
     key: SecretFile,
     http2: bool,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<LoadedPair>,
+    /// Whether the last change of the files could be loaded.
+    pub(crate) reload_health: RefreshHealth,
+}
+
+/// A certificate with its key.
+struct LoadedPair {
+    config: Arc<ServerConfig>,
+    /// The end of its validity; none if it is not known.
+    not_after: Option<SystemTime>,
 }
 
 impl ServerTls {
     /// Loads the pair; `None` for cleartext.
     pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, KeyPairError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
-        let current = ArcSwap::new(load_config(path, key, config.http2)?);
-        Ok(Some(Arc::new(Self { certificate: path.clone(), key: key.clone(), http2: config.http2, current })))
+        let current = ArcSwap::from_pointee(load_pair(path, key, config.http2)?);
+        Ok(Some(Arc::new(Self {
+            certificate: path.clone(),
+            key: key.clone(),
+            http2: config.http2,
+            current,
+            reload_health: RefreshHealth::default(),
+        })))
     }
 
     /// Returns an acceptor with the current pair for one handshake.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+        TlsAcceptor::from(Arc::clone(&self.current.load().config))
+    }
+
+    /// The end of the validity of the current certificate; none if it is not known.
+    pub(crate) fn not_after(&self) -> Option<SystemTime> {
+        self.current.load().not_after
     }
 
     fn reload(&self) -> Result<(), KeyPairError> {
-        self.current.store(load_config(&self.certificate, &self.key, self.http2)?);
+        self.current.store(Arc::new(load_pair(&self.certificate, &self.key, self.http2)?));
         Ok(())
     }
 
@@ -104,13 +127,15 @@ impl ServerTls {
     }
 }
 
-fn load_config(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<ServerConfig>, KeyPairError> {
+fn load_pair(certificate: &str, key: &SecretFile, http2: bool) -> Result<LoadedPair, KeyPairError> {
     let (pem, secret) = (Pem::read(certificate)?, key.read()?);
     let key = key.path().display().to_string();
     let bad_certificate = |why: String| KeyPairError::Certificate { path: certificate.to_owned(), why };
     let bad_key = |why: String| KeyPairError::Key { path: key.clone(), why };
     let chain = CertificateDer::pem_slice_iter(pem.text.as_bytes()).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| bad_certificate(error.to_string()))?;
+    // Clients refuse the whole chain when the first of its certificates has ended.
+    let not_after = chain.iter().filter_map(|certificate| certificate_validity::not_after(certificate)).min();
     let private = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
         .map_err(|error| bad_key(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -127,7 +152,7 @@ fn load_config(certificate: &str, key: &SecretFile, http2: bool) -> Result<Arc<S
         })?;
     config.alpn_protocols =
         if http2 { vec![H2.to_vec(), HTTP_1_1.to_vec()] } else { vec![HTTP_1_1.to_vec()] };
-    Ok(Arc::new(config))
+    Ok(LoadedPair { config: Arc::new(config), not_after })
 }
 
 /// The properties by which a change of a file is detected.
@@ -191,10 +216,12 @@ impl CertificateReload {
         match self.tls.reload() {
             Ok(()) => {
                 self.metrics.loaded.inc();
+                self.tls.reload_health.record_success();
                 info!(self.log, "certificate reloaded"; "file" => certificate);
             }
             Err(error) => {
                 self.metrics.refused.inc();
+                self.tls.reload_health.record_failure(error.to_string(), None, clock::now());
                 error!(self.log, "new certificate refused, the old one stays in use";
                     "error" => error.to_string(), "file" => certificate);
             }

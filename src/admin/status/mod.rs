@@ -1,36 +1,49 @@
-//! The status document: the level of degradation and its causes (X7).
+//! The status document: whether the gateway is degraded, the causes, and the state of its parts (X7, X10).
 //!
 //! The document is built from published snapshots and actor statistics, so it is available at every level and while actors are down. Only
 //! the sizes of the limiter and of the session cache need a message to an actor; they are null if the actor does not reply.
 
+mod bucket_causes;
 mod causes;
 mod input;
+pub(crate) mod possible;
+pub(crate) mod refresh;
+mod summary;
 
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
     ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
-    FailureKind, LimitCause, LimitView, MemoryUse, MonitorView, Reading, clock,
+    FailureKind, LimitCause, LimitView, MemoryUse, MonitorView, Reading,
 };
 
-use crate::telemetry::millis;
+use crate::degradation::codes::Severity;
+use crate::telemetry::{millis, rfc3339};
 use crate::upstream::bucket::Bucket;
 use crate::worker::Shared;
+
+/// The events in the document.
+const EVENTS_SHOWN: usize = 64;
 
 /// The whole document.
 pub(crate) async fn document(shared: &Shared) -> Value {
     let actors = &shared.actors;
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
-    // Detects a blocked write. `now` is read afterwards, so the age of the write is at least the threshold.
-    shared.log_stats.check_blocked_write();
-    let now = clock::now();
-    let input = input::collect(shared, now);
-    let causes = causes::causes(&input);
+    let (list, at) = refresh::refresh(shared);
+    let now = at.now;
     let mut document = Map::new();
-    document.insert("status".to_owned(), causes::headline(&input, &causes).into());
-    document.insert("causes".to_owned(), json!(causes));
+    document.insert("status".to_owned(), list.severity().map_or("ok", Severity::as_str).into());
+    document.insert("summary".to_owned(), summary::sentence(&list.causes).into());
+    document.insert("causes".to_owned(), json!(list.causes));
+    document.insert("sequence".to_owned(), list.sequence.into());
+    let shown = list.events.iter().skip(list.events.len().saturating_sub(EVENTS_SHOWN));
+    document.insert("events".to_owned(), shown.map(|event| json!(**event)).collect());
+    let started = shared.degradation.started;
+    document.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+    document.insert("started".to_owned(), rfc3339(started.wall).into());
+    document.insert("uptime_ms".to_owned(), millis(now.saturating_duration_since(started.now)).into());
     document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
     let clients = shared.clients.count();

@@ -18,6 +18,11 @@ pub(crate) fn json_reply(status: AdminStatus, body: &serde_json::Value) -> HttpR
         .body(format!("{body}\n"))
 }
 
+/// A JSON document that never changes.
+pub(crate) fn static_json_reply(content_type: &'static str, document: &'static str) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(document)
+}
+
 /// An error reply of the admin listener, in the JSON format of E1.
 pub(crate) fn admin_error_reply(
     status: AdminStatus,
