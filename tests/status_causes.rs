@@ -41,6 +41,8 @@ async fn a_healthy_gateway_is_ok() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let status = gateway.status().await;
     assert_eq!((&status["status"], &status["causes"]), (&"ok".into(), &Value::Array(Vec::new())));
+    let text = gateway.admin("/status").await.text();
+    assert!(text.starts_with("{\"status\":\"ok\",\"summary\":\"No cause"), "it begins with the word: {text}");
     assert_eq!(status["summary"], "No cause of degradation is present.");
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(ready(&gateway).await, ([200, 200], String::new()));

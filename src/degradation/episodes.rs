@@ -1,4 +1,4 @@
-//! Turns a counter that rises into a cause: from its first step to ten seconds after its last.
+//! Turns a counter that rises into a cause: from its first step to three seconds after its last.
 //!
 //! A step between two samples is never lost, because the counter keeps it.
 
@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::degradation::codes::CauseCode;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 
-/// A cause ends after this time without a step of its counter.
-const EPISODE_END: Duration = Duration::from_secs(10);
+/// A cause ends after this time without a step of its counter. It is longer than the pauses of clients that retry, and short enough for a
+/// gateway that is `ok` five seconds after an overload.
+const EPISODE_END: Duration = Duration::from_secs(3);
 
 /// A counter that only rises while something is wrong.
 #[derive(Debug, Clone)]
@@ -83,7 +84,7 @@ mod tests {
         CounterReading { finding, count, unit: "requests" }
     }
 
-    /// X10: a counter is a cause from its first step to ten seconds after its last
+    /// X10: a counter is a cause from its first step to three seconds after its last
     #[test]
     fn a_counter_that_rises_is_a_cause() {
         let (start, mut episodes) = (clock::now(), Episodes::default());
@@ -99,10 +100,10 @@ mod tests {
         };
         assert_eq!(sample(0, 0), None);
         assert_eq!(sample(3, 1), since(1, 3));
-        assert_eq!(sample(3, 8), since(1, 3));
-        assert_eq!(sample(4, 9), since(1, 4));
-        assert_eq!(sample(4, 18), since(1, 4));
-        assert_eq!(sample(4, 19), None);
+        assert_eq!(sample(3, 3), since(1, 3));
+        assert_eq!(sample(4, 3), since(1, 4));
+        assert_eq!(sample(4, 5), since(1, 4));
+        assert_eq!(sample(4, 6), None);
         assert_eq!(sample(5, 30), since(30, 1));
     }
 

@@ -42,6 +42,18 @@ async fn a_crashed_actor_is_a_cause() {
     has_ended(&gateway, "actor_restarting", "b").await;
 }
 
+/// X4, X10: sensors that are not read are a cause, and the document is served meanwhile
+#[tokio::test]
+async fn stale_sensors_are_a_cause() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
+    assert_eq!(gateway.post("/actors/monitor/stall?ms=4000").await.complete_status(), 202);
+    let stale = has_begun(&gateway, "sensors_stale", "process").await;
+    assert_eq!((&stale["severity"], &stale["scope"]["kind"]), (&"degraded".into(), &"process".into()));
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "stale sensors shed nothing");
+    has_ended(&gateway, "sensors_stale", "process").await;
+}
+
 /// X10, P2: requests above the cap in flight are a critical cause with their number
 #[tokio::test]
 async fn a_full_process_is_a_cause() {

@@ -60,7 +60,7 @@ fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
     findings.extend(input.waiting.iter().map(waiting));
     findings.extend(level(&input.level));
     findings.extend(input.shortages.iter().map(shortage));
-    findings.extend(input.certificate.iter().flat_map(|each| certificate(each, input)));
+    findings.extend(input.certificates.iter().flat_map(|each| certificate(each, input)));
     findings.extend(input.token_keys.as_ref().and_then(|keys| token_keys(keys, input.now)));
     findings.extend(input.log.as_ref().map(|fault| log(fault, input.log_lines_lost)));
     let chaos = |since| {

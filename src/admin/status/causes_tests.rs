@@ -87,7 +87,7 @@ fn healthy(now: Instant) -> StatusInput<'static> {
         actors: vec![actor("limiter"), actor("monitor"), actor("pool:photos")],
         limiter_refuses: true,
         shortages: Vec::new(),
-        certificate: None,
+        certificates: Vec::new(),
         token_keys: None,
         buckets: vec![BucketInput {
             name: "photos",
@@ -377,8 +377,9 @@ fn certificates_near_their_end_are_causes() {
             let left = Duration::from_secs(days.unsigned_abs() * DAY);
             let end = if days < 0 { input.wall - left } else { input.wall + left };
             let error = "no key".to_owned();
-            let failing = failing.then(|| FailingRefresh { since: now, failures: 1, error, retry_at: None });
-            input.certificate = Some(CertificateInput { listener: "data", not_after: Some(end), failing });
+            let failing =
+                failing.then_some(FailingRefresh { since: now, failures: 1, error, retry_at: None });
+            input.certificates = vec![CertificateInput { listener: "data", not_after: Some(end), failing }];
         });
         causes.iter().map(|cause| (cause.code, cause.until.is_some())).collect::<Vec<_>>()
     };

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 use tidegate_actors::{ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading};
 use tidegate_config::{BreakerMode, OnFailure};
 
+use crate::server::tls::ServerTls;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::upstream::bucket::Bucket;
@@ -33,7 +34,7 @@ pub(super) struct StatusInput<'a> {
     pub(super) limiter_refuses: bool,
     /// Current shortages of the gateway itself, each with its start time.
     pub(super) shortages: Vec<(Shortage, Instant)>,
-    pub(super) certificate: Option<CertificateInput>,
+    pub(super) certificates: Vec<CertificateInput>,
     pub(super) token_keys: Option<TokenKeysInput>,
     pub(super) buckets: Vec<BucketInput<'a>>,
     pub(super) log: Option<CurrentFault>,
@@ -124,11 +125,7 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
         actors: shared.actors.actor_stats().map(|stats| actor(stats, now)).collect(),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
         shortages: Shortage::present().collect(),
-        certificate: shared.tls.as_ref().map(|tls| CertificateInput {
-            listener: "data",
-            not_after: tls.not_after(),
-            failing: tls.reload_health.current(),
-        }),
+        certificates: shared.tls.iter().map(|tls| certificate("data", tls)).collect(),
         token_keys: shared.tokens.as_ref().zip(shared.token_key_health.as_ref()).map(|(tokens, health)| {
             TokenKeysInput { is_missing: tokens.keys().is_unavailable(), failing: health.current() }
         }),
@@ -136,6 +133,10 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
         log: shared.log_stats.current(),
         log_lines_lost: shared.log_stats.lost(),
     }
+}
+
+fn certificate(listener: &'static str, tls: &ServerTls) -> CertificateInput {
+    CertificateInput { listener, not_after: tls.not_after(), failing: tls.reload_health.current() }
 }
 
 fn level(shared: &Shared, now: Instant) -> LevelInput {

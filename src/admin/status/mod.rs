@@ -12,12 +12,14 @@ mod summary;
 
 use std::time::Instant;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
     ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
-    FailureKind, LimitCause, LimitView, MemoryUse, MonitorView, Reading,
+    FailureKind, LimitCause, LimitView, LimiterReport, MemoryUse, MonitorView, Reading, SessionsReport,
 };
 
+use crate::degradation::cause::{Cause, CauseEvent};
 use crate::degradation::codes::Severity;
 use crate::telemetry::{millis, rfc3339};
 use crate::upstream::bucket::Bucket;
@@ -26,24 +28,50 @@ use crate::worker::Shared;
 /// The events in the document.
 const EVENTS_SHOWN: usize = 64;
 
+/// The status document. Its fields are in the order of their weight for a reader.
+#[derive(Serialize)]
+pub(crate) struct StatusDocument {
+    status: &'static str,
+    summary: String,
+    causes: Vec<Cause>,
+    version: &'static str,
+    started: String,
+    uptime_ms: u64,
+    sequence: u64,
+    events: Vec<CauseEvent>,
+    /// The state of the parts.
+    #[serde(flatten)]
+    parts: Map<String, Value>,
+}
+
 /// The whole document.
-pub(crate) async fn document(shared: &Shared) -> Value {
-    let actors = &shared.actors;
-    let limiter = actors.limiter.inspect().await.ok();
-    let sessions = actors.sessions.inspect().await.ok();
+pub(crate) async fn document(shared: &Shared) -> StatusDocument {
+    let limiter = shared.actors.limiter.inspect().await.ok();
+    let sessions = shared.actors.sessions.inspect().await.ok();
     let (list, at) = refresh::refresh(shared);
-    let now = at.now;
-    let mut document = Map::new();
-    document.insert("status".to_owned(), list.severity().map_or("ok", Severity::as_str).into());
-    document.insert("summary".to_owned(), summary::sentence(&list.causes).into());
-    document.insert("causes".to_owned(), json!(list.causes));
-    document.insert("sequence".to_owned(), list.sequence.into());
-    let shown = list.events.iter().skip(list.events.len().saturating_sub(EVENTS_SHOWN));
-    document.insert("events".to_owned(), shown.map(|event| json!(**event)).collect());
     let started = shared.degradation.started;
-    document.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
-    document.insert("started".to_owned(), rfc3339(started.wall).into());
-    document.insert("uptime_ms".to_owned(), millis(now.saturating_duration_since(started.now)).into());
+    let shown = list.events.iter().skip(list.events.len().saturating_sub(EVENTS_SHOWN));
+    StatusDocument {
+        status: list.severity().map_or("ok", Severity::as_str),
+        summary: summary::sentence(&list.causes),
+        causes: list.causes.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        started: rfc3339(started.wall),
+        uptime_ms: millis(at.now.saturating_duration_since(started.now)),
+        sequence: list.sequence,
+        events: shown.map(|event| CauseEvent::clone(event)).collect(),
+        parts: parts(shared, limiter, sessions, at.now),
+    }
+}
+
+fn parts(
+    shared: &Shared,
+    limiter: Option<LimiterReport>,
+    sessions: Option<SessionsReport>,
+    now: Instant,
+) -> Map<String, Value> {
+    let actors = &shared.actors;
+    let mut document = Map::new();
     document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
     let clients = shared.clients.count();
@@ -77,7 +105,7 @@ pub(crate) async fn document(shared: &Shared) -> Value {
                 "misses": report.misses, "evicted": report.evicted })
         }),
     );
-    Value::Object(document)
+    document
 }
 
 fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {

@@ -71,7 +71,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         meaning: "all slots for requests in flight were taken, or as many as fit the free memory",
         effect: "requests above the cap are answered 503",
         refusals: &["too_many_requests_in_flight"],
-        ends_when: "no request has been refused for want of a slot for 10 s",
+        ends_when: "no request has been refused for want of a slot for 3 s",
     },
     CodeEntry {
         name: "token_keys_missing",
@@ -206,7 +206,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         meaning: "an actor crashed and was restarted",
         effect: "the request in the crashed message was answered 503",
         refusals: OF_ACTORS,
-        ends_when: "the actor has not crashed for 10 s",
+        ends_when: "the actor has not crashed for 3 s",
     },
     CodeEntry {
         name: "sensors_stale",
@@ -242,7 +242,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         meaning: "the queue of the bucket refused requests",
         effect: "requests without a place in the queue are answered 503",
         refusals: &["queue_full", "queue_displaced", "queue_overload", "queue_too_long", "queue_timeout"],
-        ends_when: "the queue has refused no request for 10 s",
+        ends_when: "the queue has refused no request for 3 s",
     },
     CodeEntry {
         name: "upstream_unresponsive",
@@ -359,7 +359,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         meaning: "a rate limit in shadow mode would have refused requests",
         effect: "none: the limit is in shadow mode",
         refusals: &[],
-        ends_when: "the limit would have refused no request for 10 s",
+        ends_when: "the limit would have refused no request for 3 s",
     },
     CodeEntry {
         name: "circuit_shadow",
