@@ -1,10 +1,11 @@
 //! Causes of the process: crashed actors, requests in flight, events of the document.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{cause, cause_that_refused, has_begun, has_ended};
+use super::{cause, cause_that_refused, causes, has_begun, has_ended};
 use crate::supervision::restart_delay::hold_down;
-use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
 /// X10, S4: a limiter that is held down refuses requests; the cause has their number, and ends by itself
 #[tokio::test]
@@ -40,6 +41,40 @@ async fn a_crashed_actor_is_a_cause() {
     assert_eq!(restarting["scope"], json!({ "kind": "actor", "bucket": "b", "name": "pool:b" }));
     assert_eq!(restarting["measured"], json!({ "value": 1.0, "unit": "restarts" }));
     has_ended(&gateway, "actor_restarting", "b").await;
+}
+
+/// X10, S7: a full mailbox is a cause with exactly the requests that clients saw refused
+#[tokio::test]
+async fn a_full_mailbox_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("supervision.mailbox_capacity", "1")
+        .set("rate_limit.global.requests_per_second", "1000000")
+        .set("rate_limit.global.burst", "1000")
+        .set("buckets.b.s3.concurrency.max_queued", "1000")
+        .start()
+        .await;
+    let mut answers = Vec::new();
+    // The number of concurrent requests depends on the scheduler; some of so many always overlap.
+    for _ in 0..5 {
+        answers.extend(join_all((0..64).map(|_| gateway.get("/b/k"))).await);
+    }
+    let mut found = 0;
+    for (actor, reason) in [("limiter", "limiter_unavailable"), ("pool:b", "pool_unavailable")] {
+        let refused = answers.iter().filter(|answer| answer.reason() == reason).count();
+        if refused == 0 {
+            continue;
+        }
+        found += 1;
+        wait_for(&format!("the mailbox of {actor} has refused {refused}"), || async {
+            let causes = causes(&gateway, "mailbox_full").await;
+            let cause = causes.iter().find(|cause| cause["scope"]["name"] == actor)?;
+            (cause["effect"]["refused"] == refused).then_some(())
+        })
+        .await;
+    }
+    assert!(found > 0, "no mailbox was full");
 }
 
 /// X4, X10: sensors that are not read are a cause, and the document is served meanwhile

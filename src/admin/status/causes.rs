@@ -43,6 +43,7 @@ pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
     for actor in &input.actors {
         sample.findings.extend(actor_cause(actor, input.limiter_refuses, now));
         sample.counters.extend(restarts(actor));
+        sample.counters.push(full_mailbox(actor));
     }
     for bucket in &input.buckets {
         sample.findings.extend(bucket.causes(input));
@@ -205,11 +206,19 @@ fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> O
 
 /// None while the actor is held down, which is a cause of its own.
 fn restarts(actor: &ActorInput<'_>) -> Option<CounterReading> {
-    let ActorInput { name, status, restarts } = *actor;
+    let ActorInput { name, status, restarts, .. } = *actor;
     let message = format!("{name} crashed and was restarted; its log line has the panic");
     let finding = Finding::new(CauseCode::ActorRestarting, Scope::actor(name), message);
     let is_held_down = matches!(status, ActorStatus::Failed { .. });
     (!is_held_down).then_some(CounterReading { finding, count: restarts, unit: "restarts" })
+}
+
+fn full_mailbox(actor: &ActorInput<'_>) -> CounterReading {
+    let message = format!("the mailbox of {} refused messages", actor.name);
+    let threshold = Quantity::count(actor.mailbox_capacity as u64, "messages");
+    let finding =
+        Finding::new(CauseCode::MailboxFull, Scope::actor(actor.name), message).threshold(threshold);
+    CounterReading { finding, count: actor.busy, unit: "messages" }
 }
 
 /// Milliseconds until a time.

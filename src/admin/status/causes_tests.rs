@@ -67,7 +67,8 @@ fn credential(state: CredentialState) -> CredentialView {
 
 /// A gateway without faults.
 fn healthy(now: Instant) -> StatusInput<'static> {
-    let actor = |name| ActorInput { name, status: ActorStatus::Running, restarts: 0 };
+    let actor =
+        |name| ActorInput { name, status: ActorStatus::Running, restarts: 0, busy: 0, mailbox_capacity: 8 };
     StatusInput {
         now,
         wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30),
@@ -164,7 +165,7 @@ fn failed_actors_have_the_effect_of_their_kind() {
 /// X10, S9: restarts are counted while the actor is not held down, which is a cause of its own
 #[test]
 fn restarts_are_counted() {
-    let input = healthy(clock::now());
+    let mut input = healthy(clock::now());
     let counters = sample(&input, EffectCounts::default()).counters;
     let is_restart = |reading: &&CounterReading| reading.finding.code == CauseCode::ActorRestarting;
     assert_eq!(counters.iter().filter(is_restart).count(), 3);
@@ -172,6 +173,7 @@ fn restarts_are_counted() {
         name: "limiter",
         status: ActorStatus::Failed { retry_after: Duration::ZERO },
         restarts: 9,
+        ..input.actors.remove(0)
     };
     assert!(restarts(&held_down).is_none());
 }

@@ -67,6 +67,9 @@ pub(super) struct ActorInput<'a> {
     pub(super) name: &'a str,
     pub(super) status: ActorStatus,
     pub(super) restarts: u64,
+    /// Messages that a full mailbox refused.
+    pub(super) busy: u64,
+    pub(super) mailbox_capacity: usize,
 }
 
 /// The certificate of a listener.
@@ -163,7 +166,13 @@ fn level(shared: &Shared, now: Instant) -> LevelInput {
 }
 
 fn actor(stats: &tidegate_actors::ActorStats, now: Instant) -> ActorInput<'_> {
-    ActorInput { name: stats.name(), status: stats.status(now), restarts: stats.restarts() }
+    ActorInput {
+        name: stats.name(),
+        status: stats.status(now),
+        restarts: stats.restarts(),
+        busy: stats.busy(),
+        mailbox_capacity: stats.capacity(),
+    }
 }
 
 fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTime) -> BucketInput<'a> {

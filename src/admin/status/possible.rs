@@ -23,7 +23,13 @@ pub(crate) fn possible(config: &Config) -> Vec<(CauseCode, Scope)> {
 
 /// Whether an actor of any kind can have it.
 fn is_of_any_actor(code: CauseCode) -> bool {
-    matches!(code, CauseCode::ActorFailed | CauseCode::ActorStalled | CauseCode::ActorRestarting)
+    matches!(
+        code,
+        CauseCode::ActorFailed
+            | CauseCode::ActorStalled
+            | CauseCode::ActorRestarting
+            | CauseCode::MailboxFull
+    )
 }
 
 /// Whether the gauge has the scope of the process.

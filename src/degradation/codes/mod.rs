@@ -104,6 +104,7 @@ codes!(
     ActorFailed,
     ActorStalled,
     ActorRestarting,
+    MailboxFull,
     SensorsStale,
     SensorUnknown,
     CircuitHalfOpen,

@@ -209,6 +209,15 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         ends_when: "the actor has not crashed for 3 s",
     },
     CodeEntry {
+        name: "mailbox_full",
+        severity: Degraded,
+        scope: Actor,
+        meaning: "the mailbox of an actor had no place for a message",
+        effect: "requests without a place in the mailbox are answered 503",
+        refusals: OF_ACTORS,
+        ends_when: "the mailbox has refused no message for 3 s",
+    },
+    CodeEntry {
         name: "sensors_stale",
         severity: Degraded,
         scope: Process,
