@@ -17,6 +17,7 @@ use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
+use crate::degradation::published::Degradation;
 use crate::router::Router;
 use crate::server::AcceptMetrics;
 use crate::server::idle_closer::IdleCloser;
@@ -29,6 +30,7 @@ use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::client::UpstreamClient;
 use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
 use crate::upstream::exchange::connector::ConnectionCounts;
+use crate::upstream::rules::refresh_health::RefreshHealth;
 use crate::upstream::{CallResources, RequestHost};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
@@ -69,6 +71,10 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     /// The open connections to upstreams, by bucket.
     pub(crate) upstream_connections: Vec<ConnectionCounts>,
+    /// Whether the set of keys that verify tokens can be fetched; none without a set.
+    pub(crate) token_key_health: Option<Arc<RefreshHealth>>,
+    /// The causes of degradation.
+    pub(crate) degradation: Degradation,
     pub(crate) log: Logger,
     pub(crate) log_stats: Arc<LogStats>,
     /// The values that the log redacts.

@@ -77,7 +77,7 @@ fn gateway_before(upstream: &Upstream) -> Builder {
 async fn cause(gateway: &Gateway) -> Option<Value> {
     let status = gateway.status().await;
     let causes = status["causes"].as_array().unwrap();
-    causes.iter().find(|cause| cause["id"] == "upstream_clock_skew").cloned()
+    causes.iter().find(|cause| cause["code"] == "upstream_clock_skew").cloned()
 }
 
 /// No failure was counted against the store.
@@ -122,11 +122,11 @@ async fn requests_are_signed_with_the_stores_time() {
         assert_eq!(upstream.count(), 8, "the offset is measured");
         let cause = cause(&gateway).await.unwrap();
         let direction = if ahead < 0 { "behind" } else { "ahead of" };
-        let detail = cause["detail"].as_str().unwrap();
+        let detail = cause["message"].as_str().unwrap();
         assert!(detail.contains(direction) && detail.contains("correct the clock"), "{detail}");
-        assert_eq!(cause["subject"], "b");
+        assert_eq!(cause["scope"]["bucket"], "b");
         assert!(
-            cause["effect"].as_str().unwrap().starts_with("none") && cause["since_ms"].is_u64(),
+            cause["effect"]["text"].as_str().unwrap().starts_with("none") && cause["since_ms"].is_u64(),
             "{cause}"
         );
         assert_eq!(gateway.metric(REFUSALS).await, 1.0);
@@ -276,8 +276,8 @@ async fn a_store_that_always_refuses_causes_503() {
         );
     }
     let cause = cause(&gateway).await.unwrap();
-    assert!(cause["detail"].as_str().unwrap().contains("refuses its own date"), "{cause}");
-    assert!(cause["effect"].as_str().unwrap().contains("503"), "{cause}");
+    assert!(cause["message"].as_str().unwrap().contains("refuses its own date"), "{cause}");
+    assert!(cause["effect"]["text"].as_str().unwrap().contains("503"), "{cause}");
     assert_eq!(gateway.metric(REFUSALS).await, (TIMES + 1) as f64);
     gateway.wait_for_log_line(CLOCK_LINE, |_| true).await;
     assert_eq!(lines(&gateway), 1);
@@ -338,7 +338,7 @@ async fn a_date_over_plain_http_is_not_used() {
         assert_eq!((answer.complete_status(), answer.reason()), (503, "upstream_clock_skew"));
     }
     assert_eq!((upstream.count(), head(gateway.address(), "/b/k").await.complete_status()), (TIMES, 403));
-    let detail = cause(&gateway).await.unwrap()["detail"].to_string();
+    let detail = cause(&gateway).await.unwrap()["message"].to_string();
     assert!(detail.contains("has no TLS") && detail.contains("https://"), "{detail}");
     nothing_counts(&gateway).await;
     clock.store(0, Ordering::SeqCst);

@@ -67,6 +67,7 @@ mod slow_forms;
 mod slow_links;
 mod slow_reads;
 mod small_pieces;
+mod status;
 mod status_causes;
 mod supervision;
 mod tidy;

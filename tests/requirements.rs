@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 50;
+const LATER: usize = 49;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -77,7 +77,7 @@ const LEDGER: [(&str, State); 132] = [
     ("X7", Later("JSON only: no event stream, no page")),
     ("X8", Later("a limit of descriptors below what an idle process has open")),
     ("X9", Met),
-    ("X10", Later("circuits, endpoints and credentials have no `since`")),
+    ("X10", Met),
     ("X11", Later("not begun")),
     ("X12", Met),
     ("P1", Met),

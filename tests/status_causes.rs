@@ -1,4 +1,4 @@
-//! The status's headline and causes, and readiness: the view of operators and load balancers in an outage.
+//! The word and the causes of the status document, and readiness: the view of operators and load balancers in an outage.
 
 use serde_json::Value;
 
@@ -6,11 +6,11 @@ use crate::supervision::restart_delay::hold_down;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
-/// Waits for a cause; returns the headline and the cause.
-async fn cause(gateway: &Gateway, id: &str) -> (String, Value) {
-    wait_for(&format!("the status names {id}"), || async {
+/// Waits for a cause; returns the status and the cause.
+async fn cause(gateway: &Gateway, code: &str) -> (String, Value) {
+    wait_for(&format!("the status names {code}"), || async {
         let status = gateway.status().await;
-        let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["id"] == id)?.clone();
+        let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["code"] == code)?.clone();
         Some((status["status"].as_str().unwrap().to_owned(), cause))
     })
     .await
@@ -33,14 +33,18 @@ fn limited(upstream: &Upstream) -> Builder {
         .set("rate_limit.per_ip.requests_per_second", "1000")
 }
 
-/// X10, O5: without a fault the status is normal and has no cause
+/// X10, O5: without a fault the status is ok and has no cause
 #[tokio::test]
-async fn a_healthy_gateway_is_normal() {
+async fn a_healthy_gateway_is_ok() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     let status = gateway.status().await;
-    assert_eq!((&status["status"], &status["causes"]), (&"normal".into(), &Value::Array(Vec::new())));
+    assert_eq!((&status["status"], &status["causes"]), (&"ok".into(), &Value::Array(Vec::new())));
+    let text = gateway.admin("/status").await.text();
+    assert!(text.starts_with("{\"status\":\"ok\",\"summary\":\"No cause"), "it begins with the word: {text}");
+    assert_eq!(status["summary"], "No cause of degradation is present.");
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(ready(&gateway).await, ([200, 200], String::new()));
 }
 
@@ -50,8 +54,8 @@ async fn a_failed_limiter_is_a_cause_and_not_ready() {
     let upstream = Upstream::ok("x");
     let gateway = limited(&upstream).start().await;
     hold_down(&gateway, "limiter").await;
-    let (headline, limiter) = cause(&gateway, "limiter_failed").await;
-    assert_eq!((headline.as_str(), &limiter["subject"]), ("refusing", &"limiter".into()), "{limiter}");
+    let (word, limiter) = cause(&gateway, "limiter_failed").await;
+    assert_eq!((word.as_str(), &limiter["scope"]["name"]), ("critical", &"limiter".into()), "{limiter}");
     assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
     assert_eq!(ready(&gateway).await, ([503, 503], "limiter_failed".to_owned()));
     assert_eq!(gateway.get("/-/livez").await.complete_status(), 200);
@@ -82,8 +86,8 @@ async fn an_open_circuit_is_a_cause_and_ready() {
         (gateway.get("/b/k").await.reason() == "breaker_open").then_some(())
     })
     .await;
-    let (headline, circuit) = cause(&gateway, "circuit_open").await;
-    assert_eq!((headline.as_str(), &circuit["subject"]), ("degraded", &"b".into()), "{circuit}");
+    let (word, circuit) = cause(&gateway, "circuit_open").await;
+    assert_eq!((word.as_str(), &circuit["scope"]["bucket"]), ("critical", &"b".into()), "{circuit}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
 }
 
@@ -101,16 +105,16 @@ async fn a_frozen_store_is_a_cause_and_ready() {
         let address = gateway.address();
         async move { crate::support::get(address, "/b/k").await }
     });
-    let (headline, frozen) = cause(&gateway, "upstream_unresponsive").await;
+    let (word, frozen) = cause(&gateway, "upstream_unresponsive").await;
     assert!(!pending.is_finished(), "the request still waits");
-    assert_eq!((headline.as_str(), &frozen["subject"]), ("degraded", &"b".into()), "{frozen}");
+    assert_eq!((word.as_str(), &frozen["scope"]["bucket"]), ("degraded", &"b".into()), "{frozen}");
     assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "at a quarter of the timeout: {frozen}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
     assert_eq!(pending.await.unwrap().complete_status(), 504);
     wait_for("no call is waiting", || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();
-        causes.iter().all(|cause| cause["id"] != "upstream_unresponsive").then_some(())
+        causes.iter().all(|cause| cause["code"] != "upstream_unresponsive").then_some(())
     })
     .await;
 }
@@ -137,9 +141,10 @@ async fn exhausted_shows_its_figures_only_to_the_operator() {
     assert!(!text.contains('%') && !text.contains("descriptor"), "{text}");
     let line = gateway.wait_for_access_line(refused.header("x-request-id").unwrap()).await;
     assert!(line["detail"].as_str().unwrap().contains("descriptors at"), "{line}");
-    let (headline, level) = cause(&gateway, "exhausted").await;
-    assert_eq!(headline, "refusing");
-    assert!(level["detail"].as_str().unwrap().contains("descriptors at"), "{level}");
+    let (word, level) = cause(&gateway, "exhausted").await;
+    assert_eq!(word, "critical");
+    assert!(level["measured"]["value"].as_f64().unwrap() >= level["threshold"]["value"].as_f64().unwrap());
+    assert!(level["message"].as_str().unwrap().contains("descriptors at"), "{level}");
     assert_eq!(ready(&gateway).await.0, [200, 200]);
 }
 

@@ -21,6 +21,7 @@ pub struct ActorStats {
     failed_until: AtomicU64,
     handled: AtomicU64,
     poisoned: AtomicU64,
+    busy: AtomicU64,
     stalled: AtomicU64,
 }
 
@@ -59,6 +60,7 @@ impl ActorStats {
             failed_until: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             poisoned: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
         }
     }
@@ -98,6 +100,11 @@ impl ActorStats {
         self.poisoned.load(Ordering::Relaxed)
     }
 
+    /// Messages refused because the mailbox was full.
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// Running, stalled or failed.
     pub fn status(&self, now: Instant) -> ActorStatus {
         if let Some(retry_after) = self.failed_for(now) {
@@ -133,6 +140,10 @@ impl ActorStats {
 
     pub(crate) fn count_poisoned(&self) {
         self.poisoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_busy(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn set_stalled(&self, stalled: bool) {

@@ -211,6 +211,7 @@ impl<C: Component> Mailbox<C> {
         }
         if !self.stats.mailbox_slots().try_acquire() {
             self.metrics.rejected_busy.inc();
+            self.stats.count_busy();
             return Err(AskError::Busy);
         }
         Ok(MailboxSlot { stats: Arc::clone(&self.stats) })

@@ -20,9 +20,9 @@ pub(crate) struct StatusReading {
     pub(crate) took_ms: f64,
     /// Whether a document was received.
     pub(crate) answered: bool,
-    /// Whether its status and level are normal and it has no cause.
+    /// Whether its status is ok, its level is normal and it has no cause.
     pub(crate) normal: bool,
-    /// Its status, level, and the IDs of its causes.
+    /// Its status, level, and the codes of its causes.
     pub(crate) summary: String,
 }
 
@@ -41,11 +41,11 @@ fn evaluate(document: &Value) -> (bool, String) {
     let text = |key: &str| document[key].as_str().unwrap_or("absent").to_owned();
     let causes = document["causes"].as_array();
     let (status, level) = (text("status"), text("level"));
-    let normal = status == "normal" && level == "normal" && causes.is_some_and(Vec::is_empty);
+    let normal = status == "ok" && level == "normal" && causes.is_some_and(Vec::is_empty);
     let names: Vec<_> = causes
         .into_iter()
         .flatten()
-        .map(|cause| cause["id"].as_str().map_or_else(|| cause.to_string(), str::to_owned))
+        .map(|cause| cause["code"].as_str().map_or_else(|| cause.to_string(), str::to_owned))
         .collect();
     (normal, format!("status {status}, level {level}, causes [{}]", names.join(", ")))
 }
@@ -71,18 +71,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normal_is_a_normal_status_and_level_without_causes() {
+    fn normal_is_an_ok_status_and_a_normal_level_without_causes() {
         let cases = [
-            (json!({ "status": "normal", "level": "normal", "causes": [] }), true),
-            (json!({ "status": "normal", "level": "normal" }), false),
+            (json!({ "status": "ok", "level": "normal", "causes": [] }), true),
+            (json!({ "status": "ok", "level": "normal" }), false),
             (json!({ "level": "normal", "causes": [] }), false),
-            (json!({ "status": "normal", "level": "warning", "causes": [] }), false),
-            (json!({ "status": "normal", "level": "normal", "causes": [{ "id": "log" }] }), false),
+            (json!({ "status": "ok", "level": "warning", "causes": [] }), false),
+            (json!({ "status": "ok", "level": "normal", "causes": [{ "code": "log" }] }), false),
         ];
         for (document, normal) in cases {
             assert_eq!(evaluate(&document).0, normal, "{document}");
         }
-        let document = json!({ "status": "degraded", "level": "normal", "causes": [{ "id": "log" }] });
+        let document = json!({ "status": "degraded", "level": "normal", "causes": [{ "code": "log" }] });
         assert_eq!(evaluate(&document).1, "status degraded, level normal, causes [log]");
     }
 

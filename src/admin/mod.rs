@@ -21,15 +21,22 @@ use serde::Deserialize;
 use serde_json::json;
 use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 
-use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply};
+use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply, static_json_reply};
 use crate::http::{probes, request_id};
 use crate::worker::Worker;
 use access::SESSION;
+
+/// JSON Schema of the status document.
+const STATUS_SCHEMA: &str = include_str!("documents/status.schema.json");
+/// The routes of this listener, as an OpenAPI document.
+const OPENAPI: &str = include_str!("documents/openapi.json");
 
 /// Registers every route of the admin listener.
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
         .route("/status", get_or_head().to(status_page))
+        .route("/status.schema.json", get_or_head().to(status_schema))
+        .route("/openapi.json", get_or_head().to(openapi))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))
@@ -56,6 +63,14 @@ fn is_plain_check(context: &GuardContext<'_>) -> bool {
 
 async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
     json_reply(AdminStatus::Ok, &status::document(&worker.shared).await)
+}
+
+async fn status_schema() -> impl Responder {
+    static_json_reply("application/schema+json", STATUS_SCHEMA)
+}
+
+async fn openapi() -> impl Responder {
+    static_json_reply("application/json", OPENAPI)
 }
 
 async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
@@ -154,7 +169,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz, POST and DELETE /session, and \
+    let message = "the admin listener answers GET /status, /status.schema.json, /openapi.json, /metrics, /livez, /readyz, POST and DELETE /session, and \
                    POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

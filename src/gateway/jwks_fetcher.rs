@@ -6,11 +6,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use slog::{Logger, info, warn};
 use thiserror::Error;
+use tidegate_actors::clock;
 use tidegate_config::{Config, Endpoint, JwksSource, UpstreamConfig};
 use tokio::time::sleep;
 
@@ -20,6 +22,7 @@ use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::connect::tls::TlsError;
 use crate::upstream::exchange::internal_request::{FetchError, fetch, internal_client, internal_get};
 use crate::upstream::rules::backoff::Backoff;
+use crate::upstream::rules::refresh_health::RefreshHealth;
 
 /// The timeout of one response.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -65,6 +68,7 @@ enum KeySource {
 pub(super) struct JwksFetcher {
     source: KeySource,
     keys: SharedKeySet,
+    health: Arc<RefreshHealth>,
 }
 
 /// A set, the number of its skipped keys, and the time until the next fetch.
@@ -122,22 +126,27 @@ impl JwksFetcher {
                 KeySource::Url(endpoint.clone(), dialer)
             }
         };
-        Ok(Self { source, keys })
+        Ok(Self { source, keys, health: Arc::default() })
+    }
+
+    /// Whether the keys can be fetched.
+    pub(super) fn health(&self) -> Arc<RefreshHealth> {
+        Arc::clone(&self.health)
     }
 
     /// Runs the task. It never ends.
     pub(super) async fn run(self, log: Logger) {
-        let Self { source, keys } = self;
+        let Self { source, keys, health } = self;
+        let refresh = KeyRefresh { keys: &keys, health: &health, log: &log };
         match source {
             KeySource::File(path) => {
                 wait_until_due(&keys, REFRESH_INTERVAL_MIN).await;
                 let from = path.display().to_string();
-                refresh_forever(&keys, &from, &log, async || read_file(&path)).await;
+                refresh.run(&from, async || read_file(&path)).await;
             }
             KeySource::Url(endpoint, dialer) => {
                 let http = internal_client(dialer, RESPONSE_TIME_MAX);
-                refresh_forever(&keys, &endpoint.url(), &log, async || fetch_url(&http, &endpoint).await)
-                    .await;
+                refresh.run(&endpoint.url(), async || fetch_url(&http, &endpoint).await).await;
             }
         }
     }
@@ -151,37 +160,45 @@ async fn wait_until_due(keys: &SharedKeySet, pause: Duration) {
     }
 }
 
-async fn refresh_forever(
-    keys: &SharedKeySet,
-    from: &str,
-    log: &Logger,
-    fetch: impl AsyncFn() -> Result<FetchedKeys, KeySetError>,
-) {
-    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
-    loop {
-        keys.begin_refresh();
-        let pause = match fetch().await {
-            Ok((set, skipped, interval)) => {
-                backoff.record_success();
-                info!(log, "token keys refreshed"; "from" => from, "keys" => set.len(), "passed_over" => skipped,
+/// Where the results of fetches go.
+struct KeyRefresh<'a> {
+    keys: &'a SharedKeySet,
+    health: &'a RefreshHealth,
+    log: &'a Logger,
+}
+
+impl KeyRefresh<'_> {
+    /// Refreshes the keys for ever.
+    async fn run(&self, from: &str, fetch: impl AsyncFn() -> Result<FetchedKeys, KeySetError>) {
+        let Self { keys, health, log } = *self;
+        let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
+        loop {
+            keys.begin_refresh();
+            let pause = match fetch().await {
+                Ok((set, skipped, interval)) => {
+                    backoff.record_success();
+                    info!(log, "token keys refreshed"; "from" => from, "keys" => set.len(), "passed_over" => skipped,
                     "next_in_s" => interval.as_secs());
-                keys.finish_refresh(Some(set));
-                interval
-            }
-            // The shortage is logged elsewhere, and no request was sent to the source.
-            Err(error) if error.shortage().is_some() => {
-                keys.finish_refresh(None);
-                BACKOFF_MIN
-            }
-            Err(error) => {
-                let pause = backoff.record_failure();
-                warn!(log, "token keys cannot be refreshed"; "from" => from, "error" => error.to_string(),
+                    keys.finish_refresh(Some(set));
+                    health.record_success();
+                    interval
+                }
+                // The shortage is logged elsewhere, and no request was sent to the source.
+                Err(error) if error.shortage().is_some() => {
+                    keys.finish_refresh(None);
+                    BACKOFF_MIN
+                }
+                Err(error) => {
+                    let pause = backoff.record_failure();
+                    warn!(log, "token keys cannot be refreshed"; "from" => from, "error" => error.to_string(),
                     "failures" => backoff.failures());
-                keys.finish_refresh(None);
-                pause
-            }
-        };
-        wait_until_due(keys, pause).await;
+                    keys.finish_refresh(None);
+                    health.record_failure(format!("{from}: {error}"), Some(pause), clock::now());
+                    pause
+                }
+            };
+            wait_until_due(keys, pause).await;
+        }
     }
 }
 
@@ -220,7 +237,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use actix_web::http::header::HeaderValue;
-    use tidegate_actors::clock;
     use tidegate_config::JwtAlgorithm;
 
     use super::*;
@@ -258,9 +274,11 @@ mod tests {
             }
         };
         let log = Logger::root(slog::Discard, slog::o!());
-        let ended =
-            tokio::time::timeout(Duration::from_secs(250), refresh_forever(&keys, "x", &log, fetch)).await;
+        let health = RefreshHealth::default();
+        let refresh = KeyRefresh { keys: &keys, health: &health, log: &log };
+        let ended = tokio::time::timeout(Duration::from_secs(250), refresh.run("x", fetch)).await;
         assert!(ended.is_err(), "the task never ends");
+        assert_eq!(health.current(), None, "the last fetches succeeded");
         assert_eq!(*times.lock().unwrap(), [0, 1, 3, 7, 107, 207]);
     }
 }

@@ -25,11 +25,14 @@ use tidegate_config::Config;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::admin::status::possible::possible;
+use crate::admin::status::refresh;
 use crate::auth::{Keyring, Regions};
 use crate::buffers::ReservedBytes;
 use crate::buffers::send_progress::SendLimits;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
+use crate::degradation::published::Degradation;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
@@ -134,7 +137,9 @@ impl Gateway {
             reloads.push(requested);
         }
         let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
-        background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
+        let renewal = renewal.flatten();
+        let token_key_health = renewal.as_ref().map(|renewal| renewal.health());
+        background_tasks.extend(renewal.map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
         let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;
         let shared = Arc::new(Shared {
@@ -143,6 +148,8 @@ impl Gateway {
             keyring: Keyring::new(&config),
             regions: Regions::new(&config),
             tokens,
+            token_key_health,
+            degradation: Degradation::new(&registry, metrics.refusals(), possible(&config))?,
             actors,
             metrics,
             log: log.clone(),
@@ -165,6 +172,7 @@ impl Gateway {
         });
         let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
+        background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&shared))));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         background_tasks.extend(health::start(&shared));
         background_tasks.extend(reachability::start(&shared));

@@ -24,12 +24,15 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use slog::{Logger, error, info};
 use thiserror::Error;
+use tidegate_actors::clock;
 use tidegate_config::{AdminTlsConfig, Pem, PemError, SecretFile, SecretFileError, ServerTlsConfig};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
+use crate::server::certificate_validity;
 use crate::telemetry::metrics::TlsMetrics;
+use crate::upstream::rules::refresh_health::RefreshHealth;
 
 /// The ALPN name of HTTP/2.
 pub(crate) const H2: &[u8] = b"h2";
@@ -86,7 +89,16 @@ struct TlsFiles {
 pub(crate) struct ServerTls {
     section: &'static str,
     files: TlsFiles,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<LoadedPair>,
+    /// Whether the last change of the files could be loaded.
+    pub(crate) reload_health: RefreshHealth,
+}
+
+/// A certificate with its key.
+struct LoadedPair {
+    config: Arc<ServerConfig>,
+    /// The end of its validity; none if it is not known.
+    not_after: Option<SystemTime>,
 }
 
 impl ServerTls {
@@ -109,12 +121,18 @@ impl ServerTls {
 
     fn of(section: &'static str, files: TlsFiles) -> Result<Arc<Self>, ServerTlsError> {
         let current = files.load().map_err(|source| ServerTlsError { section, source })?;
-        Ok(Arc::new(Self { section, files, current: ArcSwap::new(current) }))
+        let current = ArcSwap::from_pointee(current);
+        Ok(Arc::new(Self { section, files, current, reload_health: RefreshHealth::default() }))
     }
 
     /// Returns an acceptor with the current pair for one handshake.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+        TlsAcceptor::from(Arc::clone(&self.current.load().config))
+    }
+
+    /// The end of the validity of the current certificate; none if it is not known.
+    pub(crate) fn not_after(&self) -> Option<SystemTime> {
+        self.current.load().not_after
     }
 
     /// Whether each client has shown a certificate of a known authority.
@@ -124,13 +142,14 @@ impl ServerTls {
 
     fn reload(&self) -> Result<(), ServerTlsError> {
         let section = self.section;
-        self.current.store(self.files.load().map_err(|source| ServerTlsError { section, source })?);
+        let pair = self.files.load().map_err(|source| ServerTlsError { section, source })?;
+        self.current.store(Arc::new(pair));
         Ok(())
     }
 }
 
 impl TlsFiles {
-    fn load(&self) -> Result<Arc<ServerConfig>, TlsFileError> {
+    fn load(&self) -> Result<LoadedPair, TlsFileError> {
         let certificate = &self.certificate;
         let pem = Pem::read(certificate).map_err(TlsFileError::CertificateFile)?;
         let secret = self.key.read()?;
@@ -138,6 +157,9 @@ impl TlsFiles {
         let bad_certificate = |why: String| TlsFileError::Certificate { path: certificate.clone(), why };
         let bad_key = |why: String| TlsFileError::Key { path: key.clone(), why };
         let chain = certificates(&pem).map_err(|error| bad_certificate(error.to_string()))?;
+        // Clients refuse the whole chain when the first of its certificates has ended.
+        let not_after =
+            chain.iter().filter_map(|certificate| certificate_validity::not_after(certificate)).min();
         let private = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
             .map_err(|error| bad_key(error.to_string()))?;
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -155,7 +177,7 @@ impl TlsFiles {
             other => bad_key(other.to_string()),
         })?;
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Arc::new(config))
+        Ok(LoadedPair { config: Arc::new(config), not_after })
     }
 
     fn stamps(&self) -> [Option<FileStamp>; 3] {
@@ -243,10 +265,12 @@ impl CertificateReload {
         match self.tls.reload() {
             Ok(()) => {
                 self.metrics.loaded.inc();
+                self.tls.reload_health.record_success();
                 info!(self.log, "certificate reloaded"; "file" => certificate);
             }
             Err(error) => {
                 self.metrics.refused.inc();
+                self.tls.reload_health.record_failure(error.to_string(), None, clock::now());
                 error!(self.log, "new certificate refused, the old one stays in use";
                     "error" => error.to_string(), "file" => certificate);
             }

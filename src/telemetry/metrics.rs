@@ -227,6 +227,11 @@ impl RequestMetrics {
         }
     }
 
+    /// The counters of refusals: by bucket, and before a bucket was known.
+    pub(crate) fn refusals(&self) -> [IntCounterVec; 2] {
+        [self.errors.clone(), self.unrouted.clone()]
+    }
+
     /// Sets the gauge. Called for each scrape.
     pub(crate) fn observe_send_buffer(&self, bytes: u64) {
         self.send_buffer.set(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -16,6 +16,8 @@ mod timestamp;
 
 use std::time::Duration;
 
+pub(crate) use timestamp::rfc3339;
+
 /// Whole milliseconds, for log fields and the status document.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

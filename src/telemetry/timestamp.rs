@@ -41,6 +41,13 @@ impl TimestampFormatter {
     }
 }
 
+/// A time in the format of a log line's time stamp.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let mut text = Vec::new();
+    TimestampFormatter::default().write(at, &mut text);
+    String::from_utf8(text).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -166,7 +166,7 @@ async fn clients_beyond_the_budget_wait() {
     }
     wait_for("requests are in flight", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
     let is_waiting =
-        |cause: &&serde_json::Value| cause["id"] == "connections_wait" && cause["subject"] == "data";
+        |cause: &&serde_json::Value| cause["code"] == "connections_wait" && cause["scope"]["name"] == "data";
     wait_for("the status names the connections that wait", || async {
         gateway.status().await["causes"].as_array().unwrap().iter().find(is_waiting).map(|_| ())
     })

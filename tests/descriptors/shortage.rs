@@ -60,8 +60,8 @@ async fn lack_of_descriptors_is_not_counted_against_the_store() {
     gateway.wait_for_log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
     let status = gateway.status().await;
     let causes = status["causes"].as_array().unwrap();
-    let cause = causes.iter().find(|cause| cause["id"] == "out_of_descriptors").unwrap();
-    assert!(cause["since_ms"].is_u64() && status["status"] == "degraded", "{status}");
+    let cause = causes.iter().find(|cause| cause["code"] == "out_of_descriptors").unwrap();
+    assert!(cause["since_ms"].is_u64() && status["status"] == "critical", "{status}");
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(
         gateway.log_lines().iter().filter(|line| line["msg"] == begun).count(),

@@ -14,7 +14,8 @@ async fn log_cause(gateway: &Gateway, subject: &str) -> Value {
     wait_for(&format!("the status names the log's cause {subject}"), || async {
         let status = gateway.status().await;
         let causes = status["causes"].as_array().unwrap();
-        let cause = causes.iter().find(|cause| cause["id"] == "log" && cause["subject"] == subject).cloned();
+        let cause =
+            causes.iter().find(|cause| cause["code"] == "log" && cause["scope"]["name"] == subject).cloned();
         cause.inspect(|_| assert_eq!(status["status"], "degraded"))
     })
     .await

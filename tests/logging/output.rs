@@ -38,7 +38,7 @@ async fn a_full_disk_is_reported() {
         send_request(&gateway, &format!("lost-{at}")).await;
     }
     let cause = log_cause(&gateway, "disk_full").await;
-    assert!(cause["detail"].as_str().unwrap().contains("No space left on device"), "{cause}");
+    assert!(cause["message"].as_str().unwrap().contains("No space left on device"), "{cause}");
     wait_for("the lines are counted", || async {
         (gateway.metric("log_lines_lost_total{cause=\"disk_full\"}").await >= 5.0).then_some(())
     })
@@ -64,7 +64,7 @@ async fn a_deleted_file_is_opened_again() {
     std::fs::remove_file(&file).unwrap();
     send_request(&gateway, "after").await;
     wait_for("a new file has the next line", || async { has_request(&file, "after").then_some(()) }).await;
-    assert_eq!(gateway.status().await["status"], "normal");
+    assert_eq!(gateway.status().await["status"], "ok");
 }
 
 /// G1, X12: `log.output = "stderr"` writes nothing to stdout

@@ -25,7 +25,7 @@ class FileGateway(Gateway):
                     yield json.loads(line)
 
     def log_cause(self):
-        return next((cause for cause in self.status()["causes"] if cause["id"] == "log"), None)
+        return next((cause for cause in self.status()["causes"] if cause["code"] == "log"), None)
 
     def logged(self):
         return sum(1 for line in self.lines() if line["msg"] == "request")
@@ -74,13 +74,13 @@ def test_a_full_disk_is_counted_and_reported(tmp_path, disk, upstream):
             eventually("the lines are counted as lost", lambda: gateway.lost() > before)
             eventually("the cause is named", lambda: gateway.log_cause() is not None)
             cause = gateway.log_cause()
-            assert cause["subject"] == "disk_full" and "No space left" in cause["detail"], cause
+            assert cause["scope"]["name"] == "disk_full" and "No space left" in cause["message"], cause
             assert gateway.status()["status"] == "degraded"
             filler.unlink()
             requests(gateway, 5)
             eventually("the cause ends", lambda: gateway.log_cause() is None)
             eventually("the loss is logged", lambda: len(notices(gateway)) >= round)
-        assert gateway.status()["status"] == "normal"
+        assert gateway.status()["status"] == "ok"
         eventually("every request is logged or lost", lambda: gateway.logged() + gateway.lost() >= 3 + 2 * 45)
         assert gateway.logged() + gateway.lost() == 3 + 2 * 45
         assert sum(notice["lines_lost"] for notice in notices(gateway)) == gateway.lost()

@@ -127,7 +127,7 @@ impl Server {
 
 async fn cause(gateway: &Gateway) -> Option<Value> {
     let status = gateway.status().await;
-    status["causes"].as_array().unwrap().iter().find(|cause| cause["id"] == "upstream_tls").cloned()
+    status["causes"].as_array().unwrap().iter().find(|cause| cause["code"] == "upstream_tls").cloned()
 }
 
 /// Servers with one fault each: the client's text, and the operator's additional text.
@@ -223,8 +223,8 @@ async fn a_failed_handshake_has_its_cause_and_remedy() {
         assert_eq!(lines()[0]["error"], detail.as_str());
         let cause = cause(&gateway).await.unwrap();
         assert_eq!(
-            (&cause["subject"], cause["detail"].as_str()),
-            (&"b".into(), Some(format!("{endpoint}: {detail}").as_str()))
+            (&cause["scope"]["bucket"], &cause["scope"]["name"], cause["message"].as_str()),
+            (&"b".into(), &endpoint.as_str().into(), Some(format!("{endpoint}: {detail}").as_str()))
         );
         assert!(cause["since_ms"].is_u64());
     }

@@ -88,6 +88,8 @@ pub struct BreakerView {
     pub waiting: usize,
     /// Maximum number of requests that may wait.
     pub waiting_max: usize,
+    /// Number of requests that have waited.
+    pub waited_total: u64,
 }
 
 /// The part of the bucket's configuration that the handle needs.
@@ -262,6 +264,7 @@ impl BreakerHandle {
             cause: published.cause,
             waiting: self.shared.published.waiting(circuit),
             waiting_max: self.settings.wait.map_or(0, |limits| limits.waiters_max),
+            waited_total: self.metrics.waits_started(circuit),
         }
     }
 

@@ -139,6 +139,11 @@ impl BreakerMetrics {
         }
     }
 
+    /// The number of requests that have begun to wait.
+    pub(crate) fn waits_started(&self, circuit: CircuitId) -> u64 {
+        self.circuit(circuit).map_or(0, |metrics| metrics.waits_started.get())
+    }
+
     /// Counts a request that begins to wait.
     pub(crate) fn wait_started(&self, circuit: CircuitId) {
         if let Some(metrics) = self.circuit(circuit) {

@@ -260,6 +260,11 @@ impl LimiterHandle {
         allowed
     }
 
+    /// The requests of a bucket that only the shadow mode admitted, by limit. Reads counters, without an ask.
+    pub fn shadowed_counts(&self, bucket: BucketId) -> impl Iterator<Item = (LimitScope, u64)> {
+        self.limits.metrics.shadowed_counts(bucket)
+    }
+
     /// Asks for a refill of a lease, while the tokens left are used.
     fn refill(&self, key: LeaseKey, now: Instant) {
         let mailbox = self.mailbox.clone();

@@ -103,6 +103,14 @@ impl LimiterMetrics {
         }
     }
 
+    /// The requests of a bucket that only the shadow mode admitted, by limit.
+    pub(crate) fn shadowed_counts(&self, bucket: BucketId) -> impl Iterator<Item = (LimitScope, u64)> {
+        let counters = self.buckets.get(bucket.index()).map(|bucket| &bucket.shadowed);
+        counters.into_iter().flat_map(|counters| {
+            LimitScope::ALL.into_iter().zip(counters).map(|(scope, counter)| (scope, counter.get()))
+        })
+    }
+
     /// Sets the rate gauges; called before a scrape is answered.
     pub(crate) fn observe(&self, now: Instant) {
         for bucket in &self.buckets {

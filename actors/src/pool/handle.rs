@@ -40,6 +40,8 @@ pub struct PoolView {
     pub queued: usize,
     /// Largest number of waiters.
     pub queued_max: usize,
+    /// Number of requests that have waited.
+    pub waited_total: u64,
     /// Upstream attempts per request over the last ten seconds.
     pub amplification: f64,
     /// The endpoints, in the order of the configuration.
@@ -173,6 +175,7 @@ impl PoolHandle {
         grant: oneshot::Receiver<GrantResult>,
         deadline: Instant,
     ) -> Result<Permit, PoolRejection> {
+        self.shared.count_waited();
         let since = clock::now();
         let until = deadline.min(since + self.bounds.queue_timeout);
         let granted = tokio::time::timeout_at(until.into(), grant).await;
@@ -335,6 +338,7 @@ impl PoolHandle {
             limit: self.limit_samples.as_ref().map(|samples| samples.view()),
             queued: self.shared.gate.waiting(),
             queued_max: self.bounds.queued_max,
+            waited_total: self.shared.waited(),
             amplification: self.shared.amplification(now),
             endpoints: self.endpoint_stats.views(now),
             credentials: self.credentials.iter().map(|one| one.view(now)).collect(),

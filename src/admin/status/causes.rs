@@ -1,367 +1,228 @@
-//! The causes of a degraded status (X10): one list of all faults.
+//! The causes of degradation in the published state (X10): a pure function of what `input.rs` collects.
 //!
-//! `causes` is a pure function of the published state that `input.rs` collects. A cause has a stable ID, the bucket, actor or sensor that
-//! it concerns, its age where that is known, its effect, and the measured detail.
+//! This file has the causes of the process; `bucket_causes.rs` has those of a bucket. The table of codes is in
+//! `degradation/codes/table.rs`.
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use tidegate_actors::{
-    ActorStatus, BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView,
-    FailureKind, Level, PoolView,
-};
-use tidegate_config::BreakerMode;
+use tidegate_actors::{ActorStatus, Level};
 
+use crate::admin::status::input::{
+    ActorInput, CertificateInput, DrainState, LevelInput, StatusInput, TokenKeysInput,
+};
+use crate::degradation::codes::{CauseCode, ScopeKind};
+use crate::degradation::counts::EffectCounts;
+use crate::degradation::episodes::CounterReading;
+use crate::degradation::finding::{Finding, Quantity, Scope};
+use crate::degradation::published::Sample;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::telemetry::millis;
-use crate::upstream::connect::tls::FailingTls;
-use crate::upstream::rules::late_calls::LateCallsSnapshot;
-use crate::upstream::rules::store_clock::ClockSnapshot;
+use crate::upstream::rules::refresh_health::FailingRefresh;
 
-/// One fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Cause {
-    /// Stable ID, which alerts match.
-    pub(crate) id: &'static str,
-    /// The bucket, endpoint, actor or sensor.
-    pub(crate) subject: Option<String>,
-    /// Age in ms; none where the start time is unknown.
-    pub(crate) since_ms: Option<u64>,
-    /// Effect on requests.
-    pub(crate) effect: &'static str,
-    /// Measured values.
-    pub(crate) detail: String,
-}
+/// A certificate that ends sooner is a cause.
+const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * DAY);
+const DAY: u64 = 24 * 3600;
 
-/// Published state from which causes are derived.
-pub(crate) struct StatusInput<'a> {
-    pub(crate) now: Instant,
-    pub(crate) draining: Option<DrainState>,
-    /// Listeners that do not accept: the name, the cause, and the start of the pause.
-    pub(crate) waiting: Vec<(&'static str, &'static str, Instant)>,
-    /// `admin.chaos`
-    pub(crate) chaos: bool,
-    pub(crate) level: LevelInput,
-    pub(crate) actors: Vec<(&'a str, ActorStatus)>,
-    /// `rate_limit.on_failure` is `refuse`.
-    pub(crate) limiter_refuses: bool,
-    /// The limiter has failed, and every request is refused because of it.
-    pub(crate) limiter_refuses_all: bool,
-    /// Current shortages of the gateway itself, each with its start time.
-    pub(crate) shortages: Vec<(Shortage, Instant)>,
-    pub(crate) buckets: Vec<BucketInput<'a>>,
-    pub(crate) log: Option<CurrentFault>,
-    pub(crate) log_lines_lost: u64,
-}
-
-/// A drain in progress.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DrainState {
-    pub(crate) began: Instant,
-    /// `server.drain_delay` is not over yet.
-    pub(crate) accepts: bool,
-}
-
-/// The monitor's level.
-pub(crate) struct LevelInput {
-    pub(crate) level: Level,
-    pub(crate) since: Instant,
-    pub(crate) reason: Option<String>,
-    /// The last sample is too old.
-    pub(crate) is_stale: bool,
-}
-
-/// State of one bucket's upstream.
-pub(crate) struct BucketInput<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) mode: BreakerMode,
-    pub(crate) circuits: Vec<BreakerView>,
-    pub(crate) pool: PoolView,
-    /// The authority of each endpoint, in the pool's order.
-    pub(crate) authorities: Vec<&'a str>,
-    pub(crate) late: Option<LateCallsSnapshot>,
-    /// Clock skew of each endpoint, in the pool's order; none where the clock agrees.
-    pub(crate) clocks: Vec<Option<ClockSnapshot>>,
-    /// Endpoints with failing TLS, by host and port.
-    pub(crate) tls_failures: Vec<(String, FailingTls)>,
-}
-
-/// The headline of the status document.
-pub(crate) fn headline(input: &StatusInput<'_>, causes: &[Cause]) -> &'static str {
-    if input.draining.is_some() {
-        "draining"
-    } else if input.limiter_refuses_all || input.level.level == Level::Exhausted {
-        "refusing"
-    } else if causes.is_empty() {
-        "normal"
-    } else {
-        "degraded"
+/// All causes and the counters from which further ones are derived.
+pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
+    let now = input.now;
+    let mut sample = Sample { findings: of_process(input), counts, ..Sample::default() };
+    let in_flight = Finding::new(
+        CauseCode::InFlightFull,
+        Scope::process(),
+        format!("requests were refused: {} of {} slots are in use", input.in_flight, input.in_flight_max),
+    );
+    let refusals = |sample: &Sample, finding: Finding| CounterReading {
+        count: sample.counts.refused(finding.code, &finding.scope),
+        finding,
+        unit: "requests",
+    };
+    let in_flight = in_flight.threshold(Quantity::count(input.in_flight_max as u64, "requests"));
+    sample.counters.push(refusals(&sample, in_flight));
+    for actor in &input.actors {
+        sample.findings.extend(actor_cause(actor, input.limiter_refuses, now));
+        sample.counters.extend(restarts(actor));
+        sample.counters.push(full_mailbox(actor));
     }
-}
-
-/// All causes, the most severe first.
-pub(crate) fn causes(input: &StatusInput<'_>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    causes.extend(input.draining.map(|draining| drain_cause(draining, input.now)));
-    causes.extend(input.waiting.iter().map(|waiting| waiting_cause(*waiting, input.now)));
-    causes.extend(input.actors.iter().filter_map(|actor| actor_cause(*actor, input.limiter_refuses)));
-    causes.extend(level_causes(&input.level, input.now));
-    causes.extend(input.shortages.iter().map(|shortage| shortage_cause(*shortage, input.now)));
     for bucket in &input.buckets {
-        causes.extend(bucket.causes(input.now));
+        sample.findings.extend(bucket.causes(input));
+        sample.counters.push(refusals(&sample, bucket.queue_overflow()));
+        sample.counters.extend(bucket.shadow_limits());
+        sample.occurrences.extend(bucket.occurrences());
+        bucket.add_touched(&mut sample.counts);
     }
-    causes.extend(input.log.as_ref().map(|fault| log_cause(fault, input.log_lines_lost, input.now)));
-    causes.extend(input.chaos.then(chaos_cause));
-    causes
+    sample
 }
 
-fn shortage_cause((shortage, began): (Shortage, Instant), now: Instant) -> Cause {
-    Cause {
-        id: shortage.as_str(),
-        subject: None,
-        since_ms: Some(elapsed_ms(began, now)),
-        effect: "requests that need a new upstream connection are answered 503",
-        detail: shortage.to_string(),
-    }
-}
-
-fn drain_cause(draining: DrainState, now: Instant) -> Cause {
-    Cause {
-        id: "draining",
-        subject: None,
-        since_ms: Some(elapsed_ms(draining.began, now)),
-        effect: if draining.accepts {
-            "new connections are accepted until server.drain_delay is over; each answer closes its connection"
-        } else {
-            "no new connections; the process ends after the requests in flight"
-        },
-        detail: "a stop signal was received".to_owned(),
-    }
-}
-
-fn waiting_cause((listener, cause, began): (&'static str, &'static str, Instant), now: Instant) -> Cause {
-    Cause {
-        id: "connections_wait",
-        subject: Some(listener.to_owned()),
-        since_ms: Some(elapsed_ms(began, now)),
-        effect: "new connections wait in the backlog until open ones close",
-        detail: format!("accepting pauses: {cause}"),
-    }
-}
-
-fn chaos_cause() -> Cause {
-    Cause {
-        id: "chaos",
-        subject: None,
-        since_ms: None,
-        effect: "actors and requests can be crashed through the admin listener",
-        detail: "admin.chaos is on; turn it off in production".to_owned(),
-    }
-}
-
-fn actor_cause((name, status): (&str, ActorStatus), limiter_refuses: bool) -> Option<Cause> {
-    let is_limiter = name == "limiter";
-    let (id, effect) = match status {
-        ActorStatus::Running => return None,
-        ActorStatus::Failed { .. } if is_limiter && limiter_refuses => {
-            ("limiter_failed", "every request that has a rate limit is answered 503")
-        }
-        ActorStatus::Failed { .. } if is_limiter => {
-            ("limiter_bypassed", "requests pass without a rate limit")
-        }
-        ActorStatus::Failed { .. } => ("actor_failed", failure_effect(name)),
-        ActorStatus::Stalled => ("actor_stalled", "requests that need the actor wait or are refused"),
+fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(input.draining.map(draining));
+    findings.extend(input.waiting.iter().map(waiting));
+    findings.extend(level(&input.level));
+    findings.extend(input.shortages.iter().map(shortage));
+    findings.extend(input.certificates.iter().flat_map(|each| certificate(each, input)));
+    findings.extend(input.token_keys.as_ref().and_then(|keys| token_keys(keys, input.now)));
+    findings.extend(input.log.as_ref().map(|fault| log(fault, input.log_lines_lost)));
+    let chaos = |since| {
+        let message = "admin.chaos is on; turn it off in production";
+        Finding::new(CauseCode::Chaos, Scope::process(), message).since(since)
     };
-    let detail = match status {
-        ActorStatus::Failed { retry_after } => {
-            format!("it crashed too often; the next restart is in {} ms", millis(retry_after))
-        }
-        ActorStatus::Stalled | ActorStatus::Running => {
-            "it has handled no message for at least a second".to_owned()
-        }
-    };
-    Some(Cause { id, subject: Some(name.to_owned()), since_ms: None, effect, detail })
+    findings.extend(input.chaos.map(chaos));
+    findings
 }
 
-/// The effect of an actor that is held down: what its handle does without it (S4).
-fn failure_effect(name: &str) -> &'static str {
-    match name {
-        "sessions" => "signatures and tokens are verified without the cache",
-        "monitor" => "the last resource level stays in force",
-        _ => "requests that need the actor are refused",
-    }
-}
-
-fn level_causes(input: &LevelInput, now: Instant) -> Vec<Cause> {
-    let effect = match input.level {
-        Level::Normal => None,
-        Level::Warning => Some("none yet"),
-        Level::Critical => Some("hedges, retries and details of the access log are switched off"),
-        Level::Exhausted => Some("new requests are answered 503"),
-    };
-    let level = effect.map(|effect| Cause {
-        id: input.level.as_str(),
-        subject: None,
-        since_ms: Some(elapsed_ms(input.since, now)),
-        effect,
-        detail: input.reason.clone().unwrap_or_default(),
-    });
-    let stale = input.is_stale.then(|| Cause {
-        id: "sensors_stale",
-        subject: Some("monitor".to_owned()),
-        since_ms: None,
-        effect: "the level is the last known one; overload is not detected",
-        detail: "the sensors were not read for several intervals".to_owned(),
-    });
-    level.into_iter().chain(stale).collect()
-}
-
-fn log_cause(fault: &CurrentFault, lost: u64, now: Instant) -> Cause {
-    Cause {
-        id: "log",
-        subject: Some(fault.cause.as_str().to_owned()),
-        since_ms: Some(elapsed_ms(fault.since, now)),
-        effect: "log lines are lost; requests are served",
-        detail: format!("{}; {lost} lines lost since the start; {}", fault.detail, fault.cause.remedy()),
-    }
-}
-
-impl BucketInput<'_> {
-    fn causes(&self, now: Instant) -> Vec<Cause> {
-        let mut causes = Vec::new();
-        match self.mode {
-            BreakerMode::ForcedOpen => causes.push(self.cause(
-                "circuit_forced_open",
-                "every request is answered 503",
-                "circuit_breaker.mode is forced_open".to_owned(),
-            )),
-            BreakerMode::Off => {}
-            BreakerMode::On | BreakerMode::Shadow => {
-                causes.extend(self.circuits.iter().filter_map(|view| self.circuit_cause(view)));
-            }
-        }
-        causes.extend(self.late.map(|late| Cause {
-            since_ms: Some(elapsed_ms(late.since, now)),
-            ..self.cause(
-                "upstream_unresponsive",
-                "requests wait for the upstream and may time out",
-                format!("{} calls wait unusually long for the response head", late.count),
-            )
-        }));
-        causes.extend(self.endpoint_causes(now));
-        causes.extend(
-            self.tls_failures.iter().map(|(endpoint, failing)| self.tls_cause(endpoint, failing, now)),
-        );
-        let clocks = self.authorities.iter().zip(&self.clocks);
-        causes.extend(
-            clocks.filter_map(|(endpoint, view)| Some(self.clock_cause(endpoint, view.as_ref()?, now))),
-        );
-        causes.extend(self.pool.credentials.iter().filter_map(|view| self.credential_cause(view, now)));
-        causes
-    }
-
-    fn cause(&self, id: &'static str, effect: &'static str, detail: String) -> Cause {
-        Cause { id, subject: Some(self.name.to_owned()), since_ms: None, effect, detail }
-    }
-
-    fn circuit_cause(&self, view: &BreakerView) -> Option<Cause> {
-        let is_shadow = self.mode == BreakerMode::Shadow;
-        let is_over = view.open_for == Some(Duration::ZERO);
-        let (id, effect) = match view.state {
-            CircuitState::Closed => return None,
-            _ if is_shadow => ("circuit_shadow", "none: the breaker is in shadow mode"),
-            CircuitState::Open if !is_over => ("circuit_open", "requests are answered 503"),
-            // The actor changes the state to half-open only with the next request.
-            CircuitState::Open | CircuitState::HalfOpen => {
-                ("circuit_half_open", "few requests pass as trials")
-            }
-        };
-        let cause = view.cause.map_or_else(|| "failures".to_owned(), |cause| cause.to_string());
-        let until = match view.open_for {
-            Some(Duration::ZERO) => "; the next request is a trial".to_owned(),
-            Some(left) => format!("; trials in {} ms", millis(left)),
-            None => String::new(),
-        };
-        Some(self.cause(id, effect, format!("circuit {}: {cause}{until}", view.class)))
-    }
-
-    /// At most one cause for all endpoints that are out of rotation.
-    fn endpoint_causes(&self, now: Instant) -> Vec<Cause> {
-        let pairs = self.authorities.iter().zip(&self.pool.endpoints);
-        let out: Vec<String> = pairs.filter_map(|(name, view)| out_of_rotation(name, view, now)).collect();
-        let (id, effect) = match out.len() {
-            0 => return Vec::new(),
-            all if all == self.authorities.len() => {
-                ("endpoints_out", "no endpoint of the bucket is in rotation")
-            }
-            _ => ("endpoint_out", "the other endpoints serve its requests"),
-        };
-        vec![self.cause(id, effect, out.join(", "))]
-    }
-
-    fn tls_cause(&self, endpoint: &str, failing: &FailingTls, now: Instant) -> Cause {
-        Cause {
-            since_ms: Some(elapsed_ms(failing.since, now)),
-            ..self.cause(
-                "upstream_tls",
-                "requests that are sent to the endpoint are answered 502",
-                format!("{endpoint}: {}", failing.failure),
-            )
-        }
-    }
-
-    fn clock_cause(&self, endpoint: &str, view: &ClockSnapshot, now: Instant) -> Cause {
-        let effect = match view.obstacle {
-            None => "none: requests are signed with the store's time",
-            Some(_) => "requests that are sent to the endpoint are answered 503",
-        };
-        Cause {
-            since_ms: Some(elapsed_ms(view.began, now)),
-            ..self.cause("upstream_clock_skew", effect, format!("{endpoint}: {view}"))
-        }
-    }
-
-    fn credential_cause(&self, view: &CredentialView, now: Instant) -> Option<Cause> {
-        let (id, state) = match view.state {
-            CredentialState::InUse => return None,
-            CredentialState::CoolingDown(until) => {
-                ("credential_cooling", format!("throttled, used again in {} ms", remaining_ms(until, now)))
-            }
-            CredentialState::Refused(until) => (
-                "credential_refused",
-                format!("refused by the upstream, tried again in {} ms", remaining_ms(until, now)),
-            ),
-            CredentialState::OnTrial => ("credential_refused", "on trial after a refusal".to_owned()),
-        };
-        Some(self.cause(
-            id,
-            "requests are signed with the bucket's other credentials",
-            format!("{}: {state}", view.name),
-        ))
-    }
-}
-
-/// Why an endpoint is out of rotation, and for how long; none while it is in rotation.
-fn out_of_rotation(authority: &str, view: &EndpointView, now: Instant) -> Option<String> {
-    Some(match view.state {
-        EndpointState::InRotation => return None,
-        EndpointState::BackingOff(until) => {
-            let kind = FailureKind::Unreachable.as_str();
-            format!("{authority}: {kind}, back in {} ms", remaining_ms(until, now))
-        }
-        EndpointState::Ejected(until, kind) => {
-            format!("{authority}: ejected ({}), back in {} ms", kind.as_str(), remaining_ms(until, now))
-        }
-        EndpointState::Unhealthy => format!("{authority}: fails its health checks"),
+fn draining(DrainState { began, accepts }: DrainState) -> Finding {
+    let message = "the process stops because of a signal";
+    let finding = Finding::new(CauseCode::Draining, Scope::process(), message).since(began);
+    finding.with_effect(if accepts {
+        "new connections are accepted until server.drain_delay is over; each answer closes its connection"
+    } else {
+        "no new connections; the process ends after the requests in flight"
     })
 }
 
-fn elapsed_ms(began: Instant, now: Instant) -> u64 {
-    millis(now.saturating_duration_since(began))
+fn waiting(&(listener, cause, began): &(&'static str, &'static str, Instant)) -> Finding {
+    let message = format!("the {listener} listener does not accept connections: {cause}");
+    Finding::new(CauseCode::ConnectionsWait, Scope::of(ScopeKind::Listener, listener), message).since(began)
 }
 
-fn remaining_ms(until: Instant, now: Instant) -> u64 {
+fn level(input: &LevelInput) -> Vec<Finding> {
+    let code = match input.level {
+        Level::Normal => None,
+        Level::Warning => Some(CauseCode::WarningLevel),
+        Level::Critical => Some(CauseCode::CriticalLevel),
+        Level::Exhausted => Some(CauseCode::Exhausted),
+    };
+    let level = code.map(|code| {
+        let reason = input.reason.as_deref().unwrap_or("no sensor is named");
+        let message = format!("the resource level is {}: {reason}", input.level.as_str());
+        let finding = Finding::new(code, Scope::process(), message).since(input.since);
+        Finding {
+            measured: input.percent.map(|(percent, _)| Quantity::new(percent, "%")),
+            threshold: input.percent.map(|(_, threshold)| Quantity::count(threshold.into(), "%")),
+            ..finding
+        }
+    });
+    let stale = input.stale_since.map(|since| {
+        let message = "the sensors were not read for several intervals";
+        Finding::new(CauseCode::SensorsStale, Scope::process(), message).since(since)
+    });
+    let unknown = input.unknown.iter().map(|sensor| {
+        let message = format!("the sensor {sensor} gives no reading");
+        Finding::new(CauseCode::SensorUnknown, Scope::of(ScopeKind::Process, *sensor), message)
+    });
+    level.into_iter().chain(stale).chain(unknown).collect()
+}
+
+fn shortage(&(shortage, began): &(Shortage, Instant)) -> Finding {
+    let code = match shortage {
+        Shortage::Descriptors => CauseCode::OutOfDescriptors,
+        Shortage::Ports => CauseCode::OutOfPorts,
+        Shortage::Memory => CauseCode::OutOfMemory,
+    };
+    Finding::new(code, Scope::process(), shortage.to_string()).since(began)
+}
+
+fn log(fault: &CurrentFault, lost: u64) -> Finding {
+    let scope = Scope::of(ScopeKind::Log, fault.cause.as_str());
+    let remedy = fault.cause.remedy();
+    let message = format!("{}; {lost} lines lost since the start; {remedy}", fault.detail);
+    let measured = Quantity::count(lost, "lines");
+    Finding::new(CauseCode::Log, scope, message).since(fault.since).measured(measured)
+}
+
+fn certificate(input: &CertificateInput, status: &StatusInput<'_>) -> Vec<Finding> {
+    let scope = || Scope::of(ScopeKind::Listener, input.listener);
+    let refused = input.failing.as_ref().map(|failing| {
+        Finding::new(CauseCode::CertificateRefused, scope(), failing.error.clone()).since(failing.since)
+    });
+    let left = input.not_after.map(|end| end.duration_since(status.wall).map_err(|over| over.duration()));
+    let ends = match left {
+        Some(Ok(left)) if left >= CERTIFICATE_WARNING => None,
+        Some(Ok(left)) => {
+            let days = left.as_secs_f64() / DAY as f64;
+            let message =
+                format!("the certificate of the {} listener expires in {days:.1} days", input.listener);
+            let finding = Finding::new(CauseCode::CertificateExpires, scope(), message);
+            let finding = finding.measured(Quantity::new(days, "days")).until(status.now + left);
+            Some(finding.threshold(Quantity::count(CERTIFICATE_WARNING.as_secs() / DAY, "days")))
+        }
+        Some(Err(over)) => {
+            let days = over.as_secs_f64() / DAY as f64;
+            let message =
+                format!("the certificate of the {} listener expired {days:.1} days ago", input.listener);
+            Some(Finding::new(CauseCode::CertificateExpired, scope(), message))
+        }
+        None => None,
+    };
+    refused.into_iter().chain(ends).collect()
+}
+
+fn token_keys(input: &TokenKeysInput, now: Instant) -> Option<Finding> {
+    let failing = input.failing.as_ref()?;
+    let code = if input.is_missing { CauseCode::TokenKeysMissing } else { CauseCode::TokenKeysRefresh };
+    let message = format!("the keys that verify tokens cannot be fetched: {}", refresh_error(failing, now));
+    Some(with_refresh(Finding::new(code, Scope::process(), message), failing))
+}
+
+/// The error, the number of failures, and the time of the next attempt.
+pub(super) fn refresh_error(failing: &FailingRefresh, now: Instant) -> String {
+    let next = failing.retry_at.map(|at| format!(", tried again in {} ms", remaining_ms(at, now)));
+    format!("{} ({} failures in a row{})", failing.error, failing.failures, next.unwrap_or_default())
+}
+
+/// Adds the start and the figures of a failing renewal. `until` is unknown: the next attempt may fail too.
+pub(super) fn with_refresh(finding: Finding, failing: &FailingRefresh) -> Finding {
+    finding.since(failing.since).measured(Quantity::count(failing.failures.into(), "failures in a row"))
+}
+
+fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> Option<Finding> {
+    let ActorInput { name, status, .. } = *actor;
+    match status {
+        ActorStatus::Running => None,
+        ActorStatus::Stalled => {
+            let message = format!("{name} has handled no message for at least a second, and messages wait");
+            Some(Finding::new(CauseCode::ActorStalled, Scope::actor(name), message))
+        }
+        ActorStatus::Failed { retry_after } => {
+            let code = match name.split(':').next() {
+                Some("limiter") if limiter_refuses => CauseCode::LimiterFailed,
+                Some("limiter") => CauseCode::LimiterBypassed,
+                Some("pool") => CauseCode::PoolFailed,
+                _ => CauseCode::ActorFailed,
+            };
+            let left = millis(retry_after);
+            let message = format!("{name} crashed too often; the next restart is in {left} ms");
+            let finding = Finding::new(code, Scope::actor(name), message).until(now + retry_after);
+            Some(match name {
+                "sessions" => finding.with_effect("signatures and tokens are verified without the cache"),
+                "monitor" => finding.with_effect("the last resource level stays in force"),
+                _ => finding,
+            })
+        }
+    }
+}
+
+/// None while the actor is held down, which is a cause of its own.
+fn restarts(actor: &ActorInput<'_>) -> Option<CounterReading> {
+    let ActorInput { name, status, restarts, .. } = *actor;
+    let message = format!("{name} crashed and was restarted; its log line has the panic");
+    let finding = Finding::new(CauseCode::ActorRestarting, Scope::actor(name), message);
+    let is_held_down = matches!(status, ActorStatus::Failed { .. });
+    (!is_held_down).then_some(CounterReading { finding, count: restarts, unit: "restarts" })
+}
+
+fn full_mailbox(actor: &ActorInput<'_>) -> CounterReading {
+    let message = format!("the mailbox of {} refused messages", actor.name);
+    let threshold = Quantity::count(actor.mailbox_capacity as u64, "messages");
+    let finding =
+        Finding::new(CauseCode::MailboxFull, Scope::actor(actor.name), message).threshold(threshold);
+    CounterReading { finding, count: actor.busy, unit: "messages" }
+}
+
+/// Milliseconds until a time.
+pub(super) fn remaining_ms(until: Instant, now: Instant) -> u64 {
     millis(until.saturating_duration_since(now))
 }
 

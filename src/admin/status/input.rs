@@ -1,53 +1,199 @@
 //! Collects the published state from which causes are derived. It sends no message to an actor.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use tidegate_config::OnFailure;
+use tidegate_actors::{ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading};
+use tidegate_config::{BreakerMode, OnFailure};
 
-use crate::admin::status::causes::{BucketInput, DrainState, LevelInput, StatusInput};
+use crate::server::tls::ServerTls;
 use crate::shortage::Shortage;
+use crate::telemetry::log::CurrentFault;
 use crate::upstream::bucket::Bucket;
-use crate::worker::DrainPhase;
-use crate::worker::Shared;
+use crate::upstream::connect::dns_cache::StaleAnswer;
+use crate::upstream::connect::tls::FailingTls;
+use crate::upstream::credentials::RenewalView;
+use crate::upstream::rules::late_calls::LateCallsSnapshot;
+use crate::upstream::rules::refresh_health::FailingRefresh;
+use crate::upstream::rules::store_clock::ClockSnapshot;
+use crate::worker::{DrainPhase, Shared};
+
+/// Published state from which causes are derived.
+pub(super) struct StatusInput<'a> {
+    pub(super) now: Instant,
+    pub(super) wall: SystemTime,
+    pub(super) draining: Option<DrainState>,
+    /// Listeners that do not accept: the name, the cause, and the start of the pause.
+    pub(super) waiting: Vec<(&'static str, &'static str, Instant)>,
+    /// `admin.chaos`, since the start of the process.
+    pub(super) chaos: Option<Instant>,
+    pub(super) level: LevelInput,
+    pub(super) in_flight: usize,
+    pub(super) in_flight_max: usize,
+    pub(super) actors: Vec<ActorInput<'a>>,
+    /// `rate_limit.on_failure` is `refuse`.
+    pub(super) limiter_refuses: bool,
+    /// Current shortages of the gateway itself, each with its start time.
+    pub(super) shortages: Vec<(Shortage, Instant)>,
+    pub(super) certificates: Vec<CertificateInput>,
+    pub(super) token_keys: Option<TokenKeysInput>,
+    pub(super) buckets: Vec<BucketInput<'a>>,
+    pub(super) log: Option<CurrentFault>,
+    pub(super) log_lines_lost: u64,
+}
+
+/// A drain in progress.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DrainState {
+    pub(super) began: Instant,
+    /// `server.drain_delay` is not over yet.
+    pub(super) accepts: bool,
+}
+
+/// The monitor's level.
+pub(super) struct LevelInput {
+    pub(super) level: Level,
+    pub(super) since: Instant,
+    pub(super) reason: Option<String>,
+    /// The pressure on the resource at the present and the threshold, in percent.
+    pub(super) percent: Option<(f64, u8)>,
+    /// The last sample, if it is too old.
+    pub(super) stale_since: Option<Instant>,
+    /// The sensors without a reading in the last sample.
+    pub(super) unknown: Vec<&'static str>,
+}
+
+/// The statistics of one actor.
+pub(super) struct ActorInput<'a> {
+    pub(super) name: &'a str,
+    pub(super) status: ActorStatus,
+    pub(super) restarts: u64,
+    /// Messages that a full mailbox refused.
+    pub(super) busy: u64,
+    pub(super) mailbox_capacity: usize,
+}
+
+/// The certificate of a listener.
+pub(super) struct CertificateInput {
+    pub(super) listener: &'static str,
+    pub(super) not_after: Option<SystemTime>,
+    pub(super) failing: Option<FailingRefresh>,
+}
+
+/// The set of keys that verify tokens.
+pub(super) struct TokenKeysInput {
+    /// No fetch has succeeded yet.
+    pub(super) is_missing: bool,
+    pub(super) failing: Option<FailingRefresh>,
+}
+
+/// State of one bucket's upstream.
+pub(super) struct BucketInput<'a> {
+    pub(super) name: &'a str,
+    pub(super) mode: BreakerMode,
+    /// `circuit_breaker.failure_threshold`
+    pub(super) failure_threshold: u32,
+    pub(super) circuits: Vec<BreakerView>,
+    pub(super) pool: PoolView,
+    /// The authority of each endpoint, in the pool's order.
+    pub(super) authorities: Vec<&'a str>,
+    pub(super) late: Option<LateCallsSnapshot>,
+    pub(super) late_total: u64,
+    /// Clock skew of each endpoint, in the pool's order; none where the clock agrees.
+    pub(super) clocks: Vec<Option<ClockSnapshot>>,
+    /// Endpoints with failing TLS, by host and port.
+    pub(super) tls_failures: Vec<(String, FailingTls)>,
+    pub(super) stale_answers: Vec<(String, StaleAnswer)>,
+    pub(super) stale_uses: u64,
+    pub(super) renewals: Vec<RenewalView>,
+    /// Requests that only the shadow mode of a limit admitted.
+    pub(super) shadowed: Vec<(LimitScope, u64)>,
+}
 
 /// The state at `now`.
-pub(super) fn collect(shared: &Shared, now: Instant) -> StatusInput<'_> {
-    let view = shared.actors.monitor.view();
+pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> StatusInput<'_> {
+    let monitor = &shared.actors.monitor;
+    let slots = shared.config.server.max_concurrent_requests.get();
     StatusInput {
         now,
+        wall,
         draining: shared.drain_began.get().map(|began| DrainState {
             began: *began,
             accepts: *shared.drain.borrow() == DrainPhase::Draining,
         }),
         waiting: shared.accepting.paused_listeners(),
-        chaos: shared.config.admin.chaos,
-        level: LevelInput {
-            level: view.level,
-            since: view.since,
-            reason: view.reason.as_ref().map(ToString::to_string),
-            // Before the first sample the view is stale, but that is no fault.
-            is_stale: view.sampled.is_some() && view.is_stale(now),
-        },
-        actors: shared.actors.actor_stats().map(|stats| (stats.name(), stats.status(now))).collect(),
-        limiter_refuses_all: shared.actors.limiter.refuses_all(now),
+        chaos: shared.config.admin.chaos.then_some(shared.degradation.started.now),
+        level: level(shared, now),
+        in_flight: monitor.in_flight(),
+        in_flight_max: monitor.view().in_flight_max.map_or(slots, |max| max.min(slots)),
+        actors: shared.actors.actor_stats().map(|stats| actor(stats, now)).collect(),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
         shortages: Shortage::present().collect(),
-        buckets: shared.router.buckets().iter().map(|bucket| collect_bucket(bucket, now)).collect(),
+        certificates: [("data", &shared.tls), ("admin", &shared.admin_tls)]
+            .into_iter()
+            .filter_map(|(listener, tls)| tls.as_ref().map(|tls| certificate(listener, tls)))
+            .collect(),
+        token_keys: shared.tokens.as_ref().zip(shared.token_key_health.as_ref()).map(|(tokens, health)| {
+            TokenKeysInput { is_missing: tokens.keys().is_unavailable(), failing: health.current() }
+        }),
+        buckets: shared.router.buckets().iter().map(|each| bucket(shared, each, now, wall)).collect(),
         log: shared.log_stats.current(),
         log_lines_lost: shared.log_stats.lost(),
     }
 }
 
-fn collect_bucket(bucket: &Bucket, now: Instant) -> BucketInput<'_> {
-    let endpoints = &bucket.config.upstream.endpoints;
+fn certificate(listener: &'static str, tls: &ServerTls) -> CertificateInput {
+    CertificateInput { listener, not_after: tls.not_after(), failing: tls.reload_health.current() }
+}
+
+fn level(shared: &Shared, now: Instant) -> LevelInput {
+    let view = shared.actors.monitor.view();
+    LevelInput {
+        level: view.level,
+        since: view.since,
+        reason: view.reason.as_ref().map(ToString::to_string),
+        percent: view.reason.and_then(|reason| {
+            Some((view.pressure_percent(reason.sensor).or(reason.percent)?, reason.threshold))
+        }),
+        // Before the first sample the view is stale, but that is no fault.
+        stale_since: view.sampled.filter(|_| view.is_stale(now)),
+        unknown: match view.sampled {
+            Some(_) => view
+                .readings()
+                .into_iter()
+                .filter(|(_, reading)| *reading == Reading::Unknown)
+                .map(|(name, _)| name)
+                .collect(),
+            None => Vec::new(),
+        },
+    }
+}
+
+fn actor(stats: &tidegate_actors::ActorStats, now: Instant) -> ActorInput<'_> {
+    ActorInput {
+        name: stats.name(),
+        status: stats.status(now),
+        restarts: stats.restarts(),
+        busy: stats.busy(),
+        mailbox_capacity: stats.capacity(),
+    }
+}
+
+fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTime) -> BucketInput<'a> {
+    let upstream = &bucket.config.upstream;
     BucketInput {
         name: &bucket.name,
         mode: bucket.breaker.mode(),
+        failure_threshold: upstream.circuit_breaker.failure_threshold.get(),
         circuits: bucket.breaker.views(now).collect(),
         pool: bucket.pool.view(now),
-        authorities: endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),
+        authorities: upstream.endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),
         late: bucket.late_calls.snapshot(),
+        late_total: bucket.late_calls.total(),
         clocks: bucket.clocks.iter().map(|clock| clock.snapshot(now)).collect(),
         tls_failures: bucket.dialer.tls_failures(),
+        stale_answers: bucket.dialer.stale_answers(),
+        stale_uses: bucket.dialer.stale_uses(),
+        renewals: bucket.credentials.failing_renewals(wall),
+        shadowed: shared.actors.limiter.shadowed_counts(bucket.id).collect(),
     }
 }

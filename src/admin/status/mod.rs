@@ -1,36 +1,77 @@
-//! The status document: the level of degradation and its causes (X7).
+//! The status document: whether the gateway is degraded, the causes, and the state of its parts (X7, X10).
 //!
 //! The document is built from published snapshots and actor statistics, so it is available at every level and while actors are down. Only
 //! the sizes of the limiter and of the session cache need a message to an actor; they are null if the actor does not reply.
 
+mod bucket_causes;
 mod causes;
 mod input;
+pub(crate) mod possible;
+pub(crate) mod refresh;
+mod summary;
 
 use std::time::Instant;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
     ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
-    FailureKind, LimitCause, LimitView, MemoryUse, MonitorView, Reading, clock,
+    FailureKind, LimitCause, LimitView, LimiterReport, MemoryUse, MonitorView, Reading, SessionsReport,
 };
 
-use crate::telemetry::millis;
+use crate::degradation::cause::{Cause, CauseEvent};
+use crate::degradation::codes::Severity;
+use crate::telemetry::{millis, rfc3339};
 use crate::upstream::bucket::Bucket;
 use crate::worker::Shared;
 
+/// The events in the document.
+const EVENTS_SHOWN: usize = 64;
+
+/// The status document. Its fields are in the order of their weight for a reader.
+#[derive(Serialize)]
+pub(crate) struct StatusDocument {
+    status: &'static str,
+    summary: String,
+    causes: Vec<Cause>,
+    version: &'static str,
+    started: String,
+    uptime_ms: u64,
+    sequence: u64,
+    events: Vec<CauseEvent>,
+    /// The state of the parts.
+    #[serde(flatten)]
+    parts: Map<String, Value>,
+}
+
 /// The whole document.
-pub(crate) async fn document(shared: &Shared) -> Value {
+pub(crate) async fn document(shared: &Shared) -> StatusDocument {
+    let limiter = shared.actors.limiter.inspect().await.ok();
+    let sessions = shared.actors.sessions.inspect().await.ok();
+    let (list, at) = refresh::refresh(shared);
+    let started = shared.degradation.started;
+    let shown = list.events.iter().skip(list.events.len().saturating_sub(EVENTS_SHOWN));
+    StatusDocument {
+        status: list.severity().map_or("ok", Severity::as_str),
+        summary: summary::sentence(&list.causes),
+        causes: list.causes.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        started: rfc3339(started.wall),
+        uptime_ms: millis(at.now.saturating_duration_since(started.now)),
+        sequence: list.sequence,
+        events: shown.map(|event| CauseEvent::clone(event)).collect(),
+        parts: parts(shared, limiter, sessions, at.now),
+    }
+}
+
+fn parts(
+    shared: &Shared,
+    limiter: Option<LimiterReport>,
+    sessions: Option<SessionsReport>,
+    now: Instant,
+) -> Map<String, Value> {
     let actors = &shared.actors;
-    let limiter = actors.limiter.inspect().await.ok();
-    let sessions = actors.sessions.inspect().await.ok();
-    // Detects a blocked write. `now` is read afterwards, so the age of the write is at least the threshold.
-    shared.log_stats.check_blocked_write();
-    let now = clock::now();
-    let input = input::collect(shared, now);
-    let causes = causes::causes(&input);
     let mut document = Map::new();
-    document.insert("status".to_owned(), causes::headline(&input, &causes).into());
-    document.insert("causes".to_owned(), json!(causes));
     document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
     let clients = shared.client_connections.count();
@@ -64,7 +105,7 @@ pub(crate) async fn document(shared: &Shared) -> Value {
                 "misses": report.misses, "evicted": report.evicted })
         }),
     );
-    Value::Object(document)
+    document
 }
 
 fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {

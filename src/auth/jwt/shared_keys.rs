@@ -79,7 +79,7 @@ impl SharedKeySet {
     }
 
     /// Whether there is a source and no refresh has succeeded yet.
-    pub(super) fn is_unavailable(&self) -> bool {
+    pub(crate) fn is_unavailable(&self) -> bool {
         !self.state.borrow().is_loaded
     }
 

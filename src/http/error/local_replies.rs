@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
+use serde::Serialize;
 use serde_json::json;
 use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
 use tidegate_s3::location;
@@ -12,10 +13,18 @@ use crate::http::error_reply::AMAZON_REQUEST_ID;
 use crate::upstream::headers::names::REQUEST_ID;
 
 /// A JSON reply of the admin listener or of a probe.
-pub(crate) fn json_reply(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
-    HttpResponse::build(status.code())
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .body(format!("{body}\n"))
+pub(crate) fn json_reply(status: AdminStatus, body: &impl Serialize) -> HttpResponse<BoxBody> {
+    match serde_json::to_string(body) {
+        Ok(text) => HttpResponse::build(status.code())
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .body(text + "\n"),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// A JSON document that never changes.
+pub(crate) fn static_json_reply(content_type: &'static str, document: &'static str) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(document)
 }
 
 /// An error reply of the admin listener, in the JSON format of E1.

@@ -39,6 +39,19 @@ struct DnsCacheEntry {
     due: Option<Instant>,
     is_resolving: bool,
     next_index: usize,
+    /// The first failed lookup since the last answer, if there is an answer.
+    failing_since: Option<Instant>,
+    /// Connections that used an answer after a failed lookup.
+    stale_uses: u64,
+}
+
+/// An answer that is used although it cannot be looked up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StaleAnswer {
+    pub(crate) host: String,
+    /// The first failed lookup.
+    pub(crate) since: Instant,
+    pub(crate) error: String,
 }
 
 /// What to do for a connection now.
@@ -63,6 +76,7 @@ impl DnsCacheEntry {
     /// All addresses, starting with the next one.
     fn rotated(&mut self) -> Vec<IpAddr> {
         let mut addresses = self.addresses.clone();
+        self.stale_uses += u64::from(self.failing_since.is_some());
         if !addresses.is_empty() {
             addresses.rotate_left(self.next_index % self.addresses.len());
             self.next_index = self.next_index.wrapping_add(1);
@@ -75,11 +89,14 @@ impl DnsCacheEntry {
         addresses.dedup();
         self.addresses = addresses;
         self.due = Some(now + ttl);
+        self.failing_since = None;
         self.is_resolving = false;
     }
 
     fn store_failure(&mut self, now: Instant) {
-        self.due = (!self.addresses.is_empty()).then(|| now + FAILURE_PAUSE);
+        let has_answer = !self.addresses.is_empty();
+        self.due = has_answer.then(|| now + FAILURE_PAUSE);
+        self.failing_since = has_answer.then(|| self.failing_since.unwrap_or(now));
         self.is_resolving = false;
     }
 }
@@ -143,6 +160,22 @@ impl HostResolver {
             }
         };
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+    }
+
+    /// The answer that is used past its age, if there is one.
+    pub(crate) fn stale_answer(&self) -> Option<StaleAnswer> {
+        let since = self.with_cache(|cached| cached.failing_since);
+        let error = match &*self.last_result.borrow() {
+            Ok(()) => String::new(),
+            Err(DnsError::Shortage(shortage)) => shortage.to_string(),
+            Err(DnsError::Other(why)) => why.clone(),
+        };
+        since.map(|since| StaleAnswer { host: self.host.clone(), since, error })
+    }
+
+    /// The number of connections that used such an answer.
+    pub(crate) fn stale_uses(&self) -> u64 {
+        self.with_cache(|cached| cached.stale_uses)
     }
 
     fn failure(&self, is_resolved: bool) -> io::Error {

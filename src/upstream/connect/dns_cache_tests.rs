@@ -76,14 +76,17 @@ async fn concurrent_callers_share_one_lookup() {
     assert_eq!(all.iter().filter(|address| **address == ip(1)).count(), 25);
 }
 
-/// P8: a failing resolver leaves the last answer in use, and a hanging one does not hold connections up
+/// P8, X10: a failing resolver leaves the last answer in use, which is published, and a hanging one does not hold connections up
 #[tokio::test(start_paused = true)]
 async fn the_last_answer_outlives_the_resolver() {
     let no_ttl = DnsConfig { ttl: Duration::ZERO, ..CONFIG };
     let (lookup, _) = resolver(&[Lookup::Answer(&[1]), Lookup::Answer(&[2]), Lookup::Fail]);
     let name = HostResolver::new("store.test", &no_ttl, lookup);
     assert_eq!((first(&name).await, first(&name).await), (ip(1), ip(2)), "it is looked up again");
+    assert_eq!(name.stale_answer(), None);
     assert_eq!((first(&name).await, first(&name).await), (ip(2), ip(2)));
+    let stale = name.stale_answer().unwrap();
+    assert_eq!((stale.host.as_str(), stale.error.as_str(), name.stale_uses()), ("store.test", "servfail", 2));
 
     let (lookup, calls) = resolver(&[Lookup::Answer(&[1]), Lookup::Hang]);
     let name = HostResolver::new("store.test", &no_ttl, lookup);

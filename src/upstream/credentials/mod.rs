@@ -16,7 +16,7 @@ pub(crate) mod sources;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidegate_actors::CredentialId;
+use tidegate_actors::{CredentialId, clock};
 use tidegate_config::Credentials;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -26,6 +26,7 @@ use renewal::renewal_loop;
 
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::rules::refresh_health::{FailingRefresh, RefreshHealth};
 
 /// How long a request waits for the first credentials.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -59,15 +60,45 @@ pub(crate) enum CredentialSource {
 
 /// Credentials that are renewed.
 #[derive(Clone)]
-pub(crate) struct RenewedCredentials(watch::Sender<RenewalState>);
+pub(crate) struct RenewedCredentials(watch::Sender<RenewalState>, Arc<RefreshHealth>);
+
+/// The renewal of one credential, for the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RenewalView {
+    /// Which of several credentials; none if the bucket has one.
+    pub(crate) credential: Option<CredentialId>,
+    /// Whether there are credentials that have not expired.
+    pub(crate) is_usable: bool,
+    pub(crate) failing: FailingRefresh,
+    /// When the present credentials expire.
+    pub(crate) expires: Option<SystemTime>,
+}
 
 impl RenewedCredentials {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(RenewalState::Requested))
+        Self(watch::Sender::new(RenewalState::Requested), Arc::default())
     }
 
     fn publish(&self, credentials: Credentials, expires: Option<SystemTime>) {
+        self.1.record_success();
         self.0.send_replace(RenewalState::Available { credentials: Arc::new(credentials), expires });
+    }
+
+    /// Records a failed renewal, which is tried again after `pause`.
+    fn record_failure(&self, error: String, pause: Duration) {
+        self.1.record_failure(error, Some(pause), clock::now());
+        self.set_missing();
+    }
+
+    /// None while renewals succeed.
+    fn view(&self, credential: Option<CredentialId>, now: SystemTime) -> Option<RenewalView> {
+        let failing = self.1.current()?;
+        let (has_value, expires) = match &*self.0.borrow() {
+            RenewalState::Available { expires, .. } => (true, *expires),
+            RenewalState::Requested | RenewalState::Missing | RenewalState::Shortage(_) => (false, None),
+        };
+        let is_usable = has_value && expires.is_none_or(|expires| now < expires);
+        Some(RenewalView { credential, is_usable, failing, expires })
     }
 
     fn set_missing(&self) {
@@ -108,6 +139,21 @@ impl CredentialSource {
         match self {
             Self::Injected(injected) => Some(injected),
             _ => None,
+        }
+    }
+
+    /// The renewals that fail.
+    pub(crate) fn failing_renewals(&self, now: SystemTime) -> Vec<RenewalView> {
+        match self {
+            Self::Unsigned | Self::Fixed(_) | Self::Injected(_) => Vec::new(),
+            Self::Renewed(renewed) => renewed.view(None, now).into_iter().collect(),
+            Self::Pooled(all) => {
+                let view = |(index, one): (usize, &Self)| match one {
+                    Self::Renewed(renewed) => renewed.view(Some(CredentialId(index)), now),
+                    _ => None,
+                };
+                all.iter().enumerate().filter_map(view).collect()
+            }
         }
     }
 
@@ -156,7 +202,6 @@ impl CredentialSource {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_actors::clock;
     use tidegate_config::Secret;
 
     use super::*;
@@ -181,6 +226,25 @@ mod tests {
         renewed.set_shortage(Shortage::Descriptors);
         renewed.publish(credentials("B"), None);
         assert_eq!(id(now + Duration::from_secs(10)).unwrap().as_deref(), Some("B"));
+    }
+
+    /// X10: a renewal that fails is published, with whether the old credentials are still in use
+    #[test]
+    fn a_failing_renewal_is_published() {
+        let renewed = RenewedCredentials::new();
+        let source = CredentialSource::Pooled(
+            [CredentialSource::Unsigned, CredentialSource::Renewed(renewed.clone())].into(),
+        );
+        let now = clock::wall();
+        assert_eq!(source.failing_renewals(now), []);
+        renewed.record_failure("one".to_owned(), Duration::from_secs(1));
+        let view = |at| source.failing_renewals(at).into_iter().map(|view| (view.credential, view.is_usable));
+        assert_eq!(view(now).collect::<Vec<_>>(), [(Some(CredentialId(1)), false)]);
+        renewed.publish(credentials("A"), Some(now + Duration::from_secs(10)));
+        assert_eq!(source.failing_renewals(now), []);
+        renewed.record_failure("two".to_owned(), Duration::from_secs(1));
+        assert_eq!(view(now).next(), Some((Some(CredentialId(1)), true)));
+        assert_eq!(view(now + Duration::from_secs(10)).next(), Some((Some(CredentialId(1)), false)));
     }
 
     /// X9: a shortage in the gateway is not a failure of the endpoint, and a later failure replaces it

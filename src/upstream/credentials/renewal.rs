@@ -89,7 +89,7 @@ pub(crate) async fn renewal_loop(
                 let pause = backoff.record_failure();
                 warn!(log, "credentials cannot be renewed"; "bucket" => &bucket, "url" => &url,
                     "error" => error.to_string(), "failures" => backoff.failures());
-                renewed.set_missing();
+                renewed.record_failure(error.to_string(), pause);
                 pause
             }
         };

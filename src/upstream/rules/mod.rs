@@ -6,6 +6,7 @@ pub(crate) mod conditional_write;
 pub(crate) mod deadline;
 pub(crate) mod late_calls;
 pub(crate) mod outcome;
+pub(crate) mod refresh_health;
 pub(crate) mod rejection;
 pub(crate) mod retry;
 pub(crate) mod store_clock;

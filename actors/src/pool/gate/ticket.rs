@@ -22,6 +22,8 @@ pub(crate) struct GateShared {
     wake_actor: Box<dyn Fn() + Send + Sync>,
     id: usize,
     granted: AtomicU64,
+    /// Requests that have waited in the queue.
+    waited: AtomicU64,
     /// Requests, retries and hedges of the last seconds; none before the first retry or hedge.
     retry_window: Mutex<Option<RetryWindow>>,
     /// Time between two grants from the queue, in nanoseconds; 0 if unknown.
@@ -42,6 +44,7 @@ impl GateShared {
             wake_actor: Box::new(wake_actor),
             id: NUMBER.fetch_add(1, Ordering::Relaxed),
             granted: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             retry_window: Mutex::default(),
             grant_interval_nanos: AtomicU64::new(0),
         }
@@ -51,6 +54,15 @@ impl GateShared {
     /// because they did not reach the upstream.
     pub(crate) fn count_granted(&self) {
         self.granted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that waits in the queue.
+    pub(crate) fn count_waited(&self) {
+        self.waited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waited(&self) -> u64 {
+        self.waited.load(Ordering::Relaxed)
     }
 
     /// Wakes the actor unless a wake-up is pending.

@@ -1,0 +1,107 @@
+//! Which causes can occur with a configuration: the gauges that exist at 0 from the start.
+
+use tidegate_config::{BreakerMode, BucketConfig, Config, LimitMode, OnFailure, RateLimit};
+
+use crate::degradation::codes::{CauseCode, ScopeKind};
+use crate::degradation::finding::Scope;
+
+/// Each cause that can occur, with the process or a bucket as its scope.
+pub(crate) fn possible(config: &Config) -> Vec<(CauseCode, Scope)> {
+    let mut causes: Vec<_> = CauseCode::ALL
+        .iter()
+        .filter(|code| is_of_process(**code) && is_possible(**code, config))
+        .map(|code| (*code, Scope::process()))
+        .collect();
+    for (name, bucket) in &config.buckets {
+        let possible = CauseCode::ALL
+            .iter()
+            .filter(|code| is_of_bucket(**code) && is_possible_in(**code, bucket, config));
+        causes.extend(possible.map(|code| (*code, Scope::bucket(name))));
+    }
+    causes
+}
+
+/// Whether an actor of any kind can have it.
+fn is_of_any_actor(code: CauseCode) -> bool {
+    matches!(
+        code,
+        CauseCode::ActorFailed
+            | CauseCode::ActorStalled
+            | CauseCode::ActorRestarting
+            | CauseCode::MailboxFull
+    )
+}
+
+/// Whether the gauge has the scope of the process.
+fn is_of_process(code: CauseCode) -> bool {
+    is_of_any_actor(code) || !is_of_bucket(code)
+}
+
+/// Whether the gauge has the scope of a bucket.
+fn is_of_bucket(code: CauseCode) -> bool {
+    let kind = code.entry().scope;
+    is_of_any_actor(code)
+        || matches!(kind, ScopeKind::Bucket | ScopeKind::Endpoint | ScopeKind::Credential)
+        || code == CauseCode::PoolFailed
+}
+
+fn is_possible(code: CauseCode, config: &Config) -> bool {
+    let refuses = config.rate_limit.on_failure == OnFailure::Refuse;
+    match code {
+        CauseCode::LimiterFailed => refuses,
+        CauseCode::LimiterBypassed => !refuses,
+        CauseCode::TokenKeysMissing | CauseCode::TokenKeysRefresh => {
+            config.jwt.as_ref().is_some_and(|jwt| jwt.jwks.is_some())
+        }
+        CauseCode::CertificateExpired | CauseCode::CertificateExpires | CauseCode::CertificateRefused => {
+            config.server.tls.files().is_some()
+        }
+        CauseCode::Chaos => config.admin.chaos,
+        _ => true,
+    }
+}
+
+fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bool {
+    let upstream = &bucket.upstream;
+    let (mode, named) = (upstream.circuit_breaker.mode, &upstream.credentials_by_name);
+    match code {
+        CauseCode::CircuitForcedOpen => mode == BreakerMode::ForcedOpen,
+        CauseCode::CircuitOpen | CauseCode::CircuitHalfOpen => mode == BreakerMode::On,
+        CauseCode::CircuitShadow => mode == BreakerMode::Shadow,
+        CauseCode::EndpointOut => upstream.endpoints.len() > 1,
+        CauseCode::UpstreamTls => upstream.endpoints.iter().any(tidegate_config::Endpoint::is_tls),
+        CauseCode::ResolverStale => !upstream.endpoints.iter().all(tidegate_config::Endpoint::is_address),
+        CauseCode::UpstreamClockSkew => is_signing(bucket),
+        CauseCode::CredentialsOut | CauseCode::CredentialRefused | CauseCode::CredentialCooling => {
+            !named.is_empty()
+        }
+        CauseCode::CredentialsMissing => upstream.container_credentials.is_some(),
+        CauseCode::CredentialRenewal => is_renewing(bucket),
+        CauseCode::LimitShadow => has_shadow_limit(bucket, config),
+        _ => true,
+    }
+}
+
+fn is_signing(bucket: &BucketConfig) -> bool {
+    let upstream = &bucket.upstream;
+    bucket.kind == tidegate_config::Kind::S3
+        && (upstream.credentials.is_some()
+            || upstream.container_credentials.is_some()
+            || !upstream.credentials_by_name.is_empty())
+}
+
+fn is_renewing(bucket: &BucketConfig) -> bool {
+    let is_container = |identity: &_| matches!(identity, tidegate_config::Identity::Container(_));
+    let upstream = &bucket.upstream;
+    upstream.container_credentials.is_some()
+        || upstream.credentials_by_name.iter().any(|each| is_container(&each.identity))
+}
+
+fn has_shadow_limit(bucket: &BucketConfig, config: &Config) -> bool {
+    let limits = &config.rate_limit;
+    let of_keys = config.keys.values().map(|key| key.rate_limit);
+    let of_api_keys = config.api_keys.values().map(|key| key.rate_limit);
+    let shared = [limits.global, limits.per_ip, limits.per_key, limits.per_subject, limits.failed_auth];
+    let all = shared.into_iter().chain([bucket.rate_limit]).chain(of_keys).chain(of_api_keys);
+    all.flatten().any(|limit: RateLimit| limit.mode == LimitMode::Shadow)
+}

@@ -1,0 +1,172 @@
+//! Causes of one bucket: circuits, endpoints, the queue, credentials, limits in shadow mode.
+
+use serde_json::json;
+
+use super::{cause, cause_that_refused, causes, gauge, has_begun, has_ended};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
+
+/// X10, B2, O3: a stopped store opens the circuit; the cause has its end and exactly the refusals that clients received
+#[tokio::test]
+async fn a_stopped_store_is_a_cause_with_its_refusals() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "3")
+        .set("buckets.b.s3.circuit_breaker.connect_probe_interval_ms", "100")
+        .start()
+        .await;
+    assert_eq!(gauge(&gateway, "circuit_open", "b").await, 0.0, "the gauge exists from the start");
+    upstream.stop().await;
+    let (mut refused, mut failed) = (0, 0);
+    while refused < 20 {
+        match gateway.get("/b/k").await.reason() {
+            "breaker_open" => refused += 1,
+            "upstream_connect" => failed += 1,
+            other => panic!("unexpected reason {other}"),
+        }
+    }
+    assert_eq!(failed, 3);
+    let open = cause_that_refused(&gateway, "circuit_open", refused).await;
+    assert_eq!(has_begun(&gateway, "circuit_open", "b").await["since"], open["since"]);
+    assert_eq!(open["scope"], json!({ "kind": "bucket", "bucket": "b", "name": "read" }));
+    assert!(open["until"].as_str().unwrap() > open["since"].as_str().unwrap(), "{open}");
+    assert_eq!(open["threshold"], json!({ "value": 3.0, "unit": "failures in a row" }));
+    assert_eq!(gateway.status().await["status"], "critical");
+
+    upstream.start_again().await;
+    cause(&gateway, "circuit_half_open").await;
+    let ended = has_ended(&gateway, "circuit_open", "b").await;
+    assert_eq!(ended["refused"], refused, "{ended}");
+    wait_for("the circuit closes", || async {
+        gateway.get("/b/k").await;
+        (gateway.status().await["status"] == "ok").then_some(())
+    })
+    .await;
+}
+
+/// X10, P5: a bucket of which all endpoints fail their health checks is unusable; the cause ends with the first good check
+#[tokio::test]
+async fn a_bucket_without_a_healthy_endpoint_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.health_check.path", "/healthz")
+        .set("buckets.b.s3.health_check.interval_seconds", "0.05")
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .start()
+        .await;
+    upstream.stop().await;
+    let out = has_begun(&gateway, "endpoints_out", "b").await;
+    assert_eq!((&out["severity"], &out["until"]), (&"critical".into(), &json!(null)));
+    assert!(out["message"].as_str().unwrap().contains("fails its health checks"), "{out}");
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.reason(), "upstream_connect");
+    }
+    cause_that_refused(&gateway, "endpoints_out", 3).await;
+    upstream.start_again().await;
+    assert_eq!(has_ended(&gateway, "endpoints_out", "b").await["refused"], 3);
+}
+
+/// X10, P5: one of two endpoints that is stopped is a cause of its own, and requests are served
+#[tokio::test]
+async fn a_stopped_endpoint_is_a_cause() {
+    let (stopped, running) = (Upstream::ok("x"), Upstream::ok("x"));
+    let name = stopped.address().to_string();
+    let gateway = Gateway::builder().bucket_at("b", &[stopped.address(), running.address()]).start().await;
+    stopped.stop().await;
+    let out = wait_for("the endpoint is a cause", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+        causes(&gateway, "endpoint_out").await.pop()
+    })
+    .await;
+    assert_eq!(out["scope"], json!({ "kind": "endpoint", "bucket": "b", "name": name }));
+    assert_eq!((&out["severity"], &out["effect"]["refused"]), (&"degraded".into(), &0.into()));
+    assert!(out["until"].is_string(), "{out}");
+    gateway.wait_for_log_line("degradation began", |line| line["name"] == name.as_str()).await;
+    stopped.start_again().await;
+    wait_for("the endpoint is called again", || async {
+        gateway.get("/b/k").await;
+        causes(&gateway, "endpoint_out").await.is_empty().then_some(())
+    })
+    .await;
+    gateway.wait_for_log_line("degradation ended", |line| line["name"] == name.as_str()).await;
+}
+
+/// X10, P3: a full queue is a cause with its refusals, and ends three seconds after the last of them
+#[tokio::test]
+async fn a_full_queue_is_a_cause() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| UpstreamReply::ok("x").when_open(&held));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "1")
+        .set("buckets.b.s3.concurrency.max_queued", "0")
+        .start()
+        .await;
+    let mut first = Client::connect(gateway.address()).await;
+    first.send(client::message("GET", "/b/held", &[], None)).await;
+    upstream.wait_until_in_flight(1).await;
+    for _ in 0..7 {
+        assert_eq!(gateway.get("/b/k").await.reason(), "queue_full");
+    }
+    let full = cause_that_refused(&gateway, "queue_overflow", 7).await;
+    assert_eq!(full["threshold"]["value"], 0.0, "{full}");
+    has_begun(&gateway, "queue_overflow", "b").await;
+    latch.open_for_all();
+    let ended = has_ended(&gateway, "queue_overflow", "b").await;
+    assert_eq!(ended["refused"], 7);
+    assert!(ended["lasted_ms"].as_u64().unwrap() >= 3_000, "{ended}");
+}
+
+/// X10, C3: a throttled credential is a cause with its end, and all of them make the bucket unusable
+#[tokio::test]
+async fn throttled_credentials_are_causes() {
+    let upstream = Upstream::start(|_| UpstreamReply::status(429).header("retry-after", "5"));
+    let gateway = Gateway::builder()
+        .http_bucket("b", &upstream)
+        .set("buckets.b.http.credentials.one.header", "x-api-key")
+        .set("buckets.b.http.credentials.one.value", "first-secret")
+        .set("buckets.b.http.credentials.two.header", "x-api-key")
+        .set("buckets.b.http.credentials.two.value", "second-secret")
+        .set("buckets.b.http.retry.max_attempts", "1")
+        .start()
+        .await;
+    gateway.get("/b/k").await;
+    let cooling = cause(&gateway, "credential_cooling").await;
+    assert_eq!(cooling["scope"]["kind"], "credential");
+    assert!(["one", "two"].contains(&cooling["scope"]["name"].as_str().unwrap()), "{cooling}");
+    assert!(cooling["until"].is_string(), "{cooling}");
+    assert_eq!(gateway.status().await["status"], "degraded");
+    wait_for("both are throttled", || async {
+        (gateway.get("/b/k").await.reason() == "credentials_throttled").then_some(())
+    })
+    .await;
+    let out = cause_that_refused(&gateway, "credentials_out", 1).await;
+    assert_eq!((&out["severity"], &out["scope"]["bucket"]), (&"critical".into(), &"b".into()));
+    has_begun(&gateway, "credentials_out", "b").await;
+    assert_eq!(gauge(&gateway, "credential_cooling", "b").await, 2.0);
+    assert_eq!(has_ended(&gateway, "credentials_out", "b").await["refused"], 1);
+    assert!(!gateway.status().await.to_string().contains("-secret"));
+}
+
+/// X10, L6: a limit in shadow mode that would have refused requests is a cause that has refused none
+#[tokio::test]
+async fn a_shadow_limit_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.rate_limit.requests_per_second", "0.01")
+        .set("buckets.b.rate_limit.burst", "2")
+        .set("buckets.b.rate_limit.mode", "shadow")
+        .start()
+        .await;
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    }
+    let shadow = has_begun(&gateway, "limit_shadow", "b").await;
+    assert_eq!(shadow["scope"], json!({ "kind": "bucket", "bucket": "b", "name": "bucket" }));
+    assert_eq!(shadow["measured"], json!({ "value": 4.0, "unit": "requests" }));
+    assert_eq!((&shadow["effect"]["refused"], &shadow["severity"]), (&0.into(), &"degraded".into()));
+}

@@ -1,0 +1,108 @@
+//! The JSON Schema of the status document and the OpenAPI document of the admin listener.
+//!
+//! `tests/clients/test_status_document.py` validates live documents with a validator of JSON Schema.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Upstream, request};
+use crate::tidy::sources::read;
+
+async fn document(gateway: &Gateway, path: &str) -> Value {
+    let answer = gateway.admin(path).await;
+    assert_eq!(answer.complete_status(), 200, "{path}");
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+/// The paths and methods of the OpenAPI document.
+fn operations(openapi: &Value) -> BTreeSet<(String, String)> {
+    let paths = openapi["paths"].as_object().unwrap().iter();
+    let of_path = |(path, methods): (&String, &Value)| {
+        let path = path.clone();
+        methods
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(move |method| (path.clone(), method.to_uppercase()))
+            .collect::<Vec<_>>()
+    };
+    paths.flat_map(of_path).collect()
+}
+
+/// The paths and methods that the code registers.
+fn registered() -> BTreeSet<(String, String)> {
+    let source = read("src/admin/mod.rs");
+    let routes = source.split(".route(").skip(1).map(|rest| rest.split_once(',').unwrap());
+    let of_route = |(path, handler): (&str, &str)| {
+        let path = match path {
+            "probes::LIVE" => "/-/livez".to_owned(),
+            "probes::READY" => "/-/readyz".to_owned(),
+            "SESSION" => "/session".to_owned(),
+            literal => literal.trim_matches('"').to_owned(),
+        };
+        let methods: &[&str] = match handler.trim_start() {
+            text if text.starts_with("get_or_head()") => &["GET", "HEAD"],
+            text if text.starts_with("web::post()") => &["POST"],
+            text if text.starts_with("web::delete()") => &["DELETE"],
+            text if text.starts_with("web::route().guard(guard::fn_guard(is_plain_check))") => &["OPTIONS"],
+            other => panic!("{path}: unknown method in {other:.60}"),
+        };
+        methods.iter().map(|method| (path.clone(), (*method).to_owned())).collect::<Vec<_>>()
+    };
+    routes.flat_map(of_route).collect()
+}
+
+/// X7: the OpenAPI document has exactly the registered routes
+#[tokio::test]
+async fn the_openapi_document_has_every_route() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let openapi = document(&gateway, "/openapi.json").await;
+    assert!(openapi["openapi"].as_str().unwrap().starts_with("3.1."));
+    let documented = operations(&openapi);
+    assert!(documented.len() > 15, "{documented:?}");
+    assert_eq!(documented, registered());
+}
+
+/// X7: every operation of the OpenAPI document answers with a status that it lists
+#[tokio::test]
+async fn every_operation_answers_as_documented() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
+    let openapi = document(&gateway, "/openapi.json").await;
+    for (path, method) in operations(&openapi) {
+        for target in [path.replace("{name}", "limiter") + "?ms=1", path.replace("{name}", "no_such_actor")] {
+            let body = (method == "POST").then_some(&b""[..]);
+            let answer = request(gateway.admin_address(), &method, &target, &[], body).await;
+            let status = answer.status.to_string();
+            let responses = &openapi["paths"][&path][method.to_lowercase()]["responses"];
+            assert!(responses[&status].is_object(), "{method} {target} answers {status}");
+            let is_known = !answer.text().contains("\"not_found\"");
+            assert!(is_known, "{method} {target}: {}", answer.text());
+        }
+    }
+    let answer = gateway.admin("/no-such-route").await;
+    assert_eq!(answer.complete_status(), 404);
+}
+
+/// X7, X10: the schema has exactly the codes that docs/causes.md has, and the fields of the live document
+#[tokio::test]
+async fn the_schema_has_the_fields_and_codes() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let schema = document(&gateway, "/status.schema.json").await;
+    let words = |of: &Value| -> BTreeSet<String> {
+        of.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let page = read("docs/causes.md");
+    let documented: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`').map(str::to_owned))
+        .collect();
+    assert!(documented.len() > 30, "{documented:?}");
+    assert_eq!(words(&schema["$defs"]["code"]["enum"]), documented);
+    let status = gateway.status().await;
+    let fields: BTreeSet<String> = status.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(words(&schema["required"]), fields);
+}
