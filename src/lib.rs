@@ -9,6 +9,7 @@ mod auth;
 mod buffers;
 mod chaos;
 mod client_address;
+mod decisions;
 mod descriptors;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz_input;

@@ -17,6 +17,7 @@ use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
+use crate::decisions::{Decisions, Recorder};
 use crate::router::Router;
 use crate::server::AcceptMetrics;
 use crate::server::idle_closer::IdleCloser;
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) upstream_connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
     pub(crate) log_stats: Arc<LogStats>,
+    /// The decisions of all threads.
+    pub(crate) decisions: Arc<Decisions>,
     /// The values that the log redacts.
     pub(crate) redaction: Redaction,
     /// The phase of the drain.
@@ -130,6 +133,8 @@ pub(crate) struct Worker {
     pub(crate) client_connections: Arc<IdleConnections>,
     signing_keys: SigningKeyCache,
     token_cache: TokenCache,
+    /// Records the decisions of this thread.
+    pub(crate) decisions: Recorder,
     /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
@@ -148,12 +153,14 @@ impl Worker {
         let send_watch = SendWatch::new(&shared.config.server, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
+        let decisions = shared.decisions.recorder();
         Rc::new(Self {
             shared,
             upstream_clients,
             client_connections,
             signing_keys,
             token_cache,
+            decisions,
             send_watch,
             transfers,
         })
@@ -224,6 +231,10 @@ impl RequestHost for Worker {
 
     fn metrics(&self) -> &RequestMetrics {
         &self.shared.metrics
+    }
+
+    fn decisions(&self) -> &Recorder {
+        &self.decisions
     }
 
     fn monitor(&self) -> &MonitorHandle {

@@ -15,6 +15,7 @@ mod client_waits;
 pub mod clock;
 mod count;
 pub mod descriptors;
+mod events;
 mod intensity;
 mod launches;
 mod limiter;
@@ -39,6 +40,7 @@ pub use breaker::{
 pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
 pub use client_waits::ClientWaitTicket;
+pub use events::{ActorChange, ActorEventSink};
 pub use launches::{Launch, Launches};
 pub use limiter::{
     Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,

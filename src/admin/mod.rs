@@ -1,6 +1,7 @@
 //! The routes of the admin listener: status, metrics, probes, and chaos if `admin.chaos` allows it.
 
 pub(crate) mod access;
+mod decisions;
 pub(crate) mod status;
 
 use std::rc::Rc;
@@ -32,6 +33,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .route("/actors/{name}/crash", web::post().to(crash))
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
+        .configure(decisions::routes)
         .default_service(web::to(not_found));
 }
 
@@ -145,7 +147,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash, \
+    let message = "the admin listener answers GET /status, /metrics, /decisions, /explain, /livez, /readyz and POST /actors/{name}/crash, \
                    /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

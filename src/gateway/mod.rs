@@ -29,6 +29,7 @@ use crate::auth::{Keyring, Regions};
 use crate::buffers::ReservedBytes;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
+use crate::decisions::Decisions;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
@@ -111,8 +112,10 @@ impl Gateway {
 
         let tls = ServerTls::load(&config.server.tls)?;
         let registry = Registry::new();
+        let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
-            tidegate_actors::prepare(&config, &registry, &log)?;
+            tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
+        decisions.set_actors(&actors);
         let metrics = RequestMetrics::register(&registry)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;
         log_stats.register(&registry)?;
@@ -140,6 +143,7 @@ impl Gateway {
             metrics,
             log: log.clone(),
             log_stats,
+            decisions,
             redaction: Redaction::from_config(&config),
             drain: watch::Sender::new(DrainPhase::Serving),
             drain_began: OnceLock::new(),

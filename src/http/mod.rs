@@ -19,6 +19,7 @@ mod multi_delete;
 mod priority;
 pub(crate) mod probes;
 pub(crate) mod proxy;
+mod proxy_status;
 mod rate_limit_headers;
 #[cfg(feature = "bench")]
 mod raw;

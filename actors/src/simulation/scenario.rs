@@ -27,6 +27,7 @@ use crate::simulation::stepped_actor::{StepFault, StepResult, SteppableActor};
 use crate::simulation::threads::WorkerThreads;
 use crate::simulation::upstream::Upstream;
 use crate::simulation::watchdog::Progress;
+use crate::events::ActorEvents;
 use crate::system::{ActorSystem, prepare_with_seed};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
@@ -383,5 +384,6 @@ pub(super) fn bucket_ids() -> impl Iterator<Item = BucketId> {
 
 fn build_actors(plan: &Plan, seed: u64) -> Result<ActorSystem, String> {
     let log = Logger::root(Discard, o!());
-    prepare_with_seed(&plan.config, &Registry::new(), &log, seed).map_err(|error| error.to_string())
+    prepare_with_seed(&plan.config, &Registry::new(), &log, (seed, ActorEvents::default()))
+        .map_err(|error| error.to_string())
 }

@@ -5,10 +5,14 @@
 //! to the client has no internal figures; the access log has all of them. [`upstream`] maps failures of the upstream
 //! and of the body on its way there, [`pool`] those of a bucket's queue, [`form`] those of a POST form,
 //! [`bucket_list`] those of the list of buckets, [`auth`] those of authentication and authorization.
-//! [`local_replies`] builds replies that are not errors, and [`retry_after`] computes `Retry-After`.
+//! [`figures`] has the figures of the
+//! decision behind each. [`local_replies`] builds replies that are not errors, and [`retry_after`] computes `Retry-After`.
 
 mod auth;
 mod bucket_list;
+pub(crate) mod figures;
+mod figures_pool;
+mod figures_upstream;
 mod form;
 mod local_replies;
 mod pool;

@@ -4,6 +4,7 @@
 //! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
 //! (`telemetry/redact.rs`).
 
+mod decision;
 pub(crate) mod request_host;
 
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
+use crate::upstream::record::decision::Decided;
 use crate::upstream::{RegionHeader, RequestHost};
 
 /// The record of one request.
@@ -69,6 +71,8 @@ pub(crate) struct Record {
     pub(crate) phases: RequestTimings,
     /// The ticket in the client's limit of requests in flight, if one is configured.
     pub(crate) client_ticket: Option<ClientTicket>,
+    /// What has been decided about the request.
+    decided: Decided,
     /// This record belongs to one of several calls, which the record of the request includes.
     is_sub_request: bool,
 }
@@ -156,6 +160,7 @@ impl Record {
             sent_bytes: 0,
             phases: RequestTimings::default(),
             client_ticket: None,
+            decided: Decided::Nothing,
             is_sub_request: false,
         }
     }
@@ -261,6 +266,7 @@ impl Drop for Record {
             self.reason = Some(cut.reason());
         }
         self.clear_occupancy();
+        self.record_end(now.saturating_duration_since(self.started));
         let host = &self.host;
         if let Some(bucket) = self.bucket {
             let metrics = &host.buckets()[bucket.index()].metrics;
