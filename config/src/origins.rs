@@ -42,7 +42,10 @@ mod tests {
     #[test]
     fn a_key_has_the_origin_of_its_value() {
         let sources = Sources::default()
-            .text("t.toml", "[server]\nkeep_alive = 7\nheader_timeout = 3\n[buckets.\"a:b\".s3]\nregion = \"x\"")
+            .text(
+                "t.toml",
+                "[server]\nkeep_alive = 7\nheader_timeout = 3\n[buckets.\"a:b\".s3]\nregion = \"x\"",
+            )
             .environment([("TIDEGATE_SERVER__KEEP_ALIVE", "8"), ("TIDEGATE_BUCKETS__C__KIND", "http")]);
         // The buckets have no endpoints: the origins do not depend on the values.
         let merged = sources.merge();

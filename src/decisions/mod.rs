@@ -64,7 +64,8 @@ impl Decisions {
     pub(crate) fn new(config: &Config, workers: usize, log: &Logger) -> Arc<Self> {
         let threads = workers + 1;
         let bytes = usize::try_from(config.log.decision_memory).unwrap_or(usize::MAX) / threads;
-        let new = || WorkerDecisions { ring: Ring::new(bytes), counts: DecisionCounts::default(), recorded: 0 };
+        let new =
+            || WorkerDecisions { ring: Ring::new(bytes), counts: DecisionCounts::default(), recorded: 0 };
         Arc::new(Self {
             order: AtomicU64::new(0),
             workers: (0..threads).map(|_| Mutex::new(new())).collect(),
@@ -110,7 +111,8 @@ impl Decisions {
 
     fn actor(&self, actor: DecidingActor, bucket: Option<BucketId>) -> Option<&ActorStats> {
         let actors = self.actors.get()?;
-        let of_bucket = |stats: &'_ [Arc<ActorStats>]| bucket.map(|id| id.index()).filter(|at| *at < stats.len());
+        let of_bucket =
+            |stats: &'_ [Arc<ActorStats>]| bucket.map(|id| id.index()).filter(|at| *at < stats.len());
         Some(match actor {
             DecidingActor::Monitor => &actors.monitor,
             DecidingActor::Limiter => &actors.limiter,

@@ -71,10 +71,10 @@ impl Names {
             shown: key.access_key_id.clone(),
             section: ["keys".to_owned(), name.clone()],
         });
-        let api_keys = config
-            .api_keys
-            .keys()
-            .map(|name| ClientKeyNames { shown: name.clone(), section: ["api_keys".to_owned(), name.clone()] });
+        let api_keys = config.api_keys.keys().map(|name| ClientKeyNames {
+            shown: name.clone(),
+            section: ["api_keys".to_owned(), name.clone()],
+        });
         Self {
             buckets: buckets.collect(),
             client_keys: keys.chain(api_keys).collect(),

@@ -72,8 +72,11 @@ pub(crate) async fn proxy(
     match handled {
         Ok(Ok(Handled::Upstream(forward))) => {
             let common_headers = CommonHeaders::of(&worker, &mut record);
-            let mut response = common_headers
-                .apply(upstream::forward_response(Rc::<Worker>::clone(&worker), forward, record));
+            let mut response = common_headers.apply(upstream::forward_response(
+                Rc::<Worker>::clone(&worker),
+                forward,
+                record,
+            ));
             if worker.shared.config.server.proxy_status {
                 let status = response.status().as_u16();
                 proxy_status::append_to_upstream(status, response.headers_mut());

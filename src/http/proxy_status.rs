@@ -215,9 +215,13 @@ mod tests {
     /// O4: each documented reason of a refusal has exactly one registered error type, and the documented types are those of the table
     #[test]
     fn every_reason_has_its_documented_error_type() {
-        let refusals: BTreeSet<String> =
-            marked("answer-reasons").lines().filter(|row| row.starts_with('|')).flat_map(|row| words(row, 3)).collect();
-        let listed: Vec<String> = ERROR_TYPES.iter().flat_map(|(_, reasons)| *reasons).map(|one| (*one).to_owned()).collect();
+        let refusals: BTreeSet<String> = marked("answer-reasons")
+            .lines()
+            .filter(|row| row.starts_with('|'))
+            .flat_map(|row| words(row, 3))
+            .collect();
+        let listed: Vec<String> =
+            ERROR_TYPES.iter().flat_map(|(_, reasons)| *reasons).map(|one| (*one).to_owned()).collect();
         assert!(refusals.len() > 100, "{}", refusals.len());
         assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), refusals);
         assert_eq!(listed.len(), refusals.len(), "no reason has two types");

@@ -41,10 +41,11 @@ const NO_REASONS: [&str; 9] =
 const COMMON: [&str; 3] = ["level", "msg", "ts"];
 
 /// Page and mark of each table of reasons.
-const REASON_TABLES: [(&str, &str); 4] = [
+const REASON_TABLES: [(&str, &str); 5] = [
     ("docs/errors.md", "answer-reasons"),
     ("docs/errors.md", "connection-reasons"),
     ("docs/errors.md", "transfer-reasons"),
+    ("docs/errors.md", "decision-reasons"),
     ("docs/status.md", "readiness-reasons"),
 ];
 /// The page with the log fields and messages.

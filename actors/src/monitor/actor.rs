@@ -66,7 +66,17 @@ impl Monitor {
         let watched =
             watched.into_iter().map(|stats| WatchedActor { stats, stall_watch: StallWatch::new() }).collect();
         let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
-        Self { config, state, sensors, client_tables, watched, shared, metrics, log, events: ActorEvents::default() }
+        Self {
+            config,
+            state,
+            sensors,
+            client_tables,
+            watched,
+            shared,
+            metrics,
+            log,
+            events: ActorEvents::default(),
+        }
     }
 
     /// Reports changes of the level.
@@ -95,7 +105,8 @@ impl Monitor {
 
     fn report_transition(&self, transition: &LevelTransition) {
         let LevelTransition { from, to, reason: decided, .. } = transition;
-        let reason = decided.map_or_else(|| "no sensor has a reading".to_owned(), |reason| reason.to_string());
+        let reason =
+            decided.map_or_else(|| "no sensor has a reading".to_owned(), |reason| reason.to_string());
         self.events.emit(ActorChange::Level {
             from: from.as_str(),
             to: to.as_str(),

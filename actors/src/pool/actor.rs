@@ -203,7 +203,14 @@ impl Pool {
         wake_timer: WakeTimer,
         log: Logger,
     ) -> Self {
-        Self { state, names, log, wake_timer, client_waits: ClientWaits::default(), events: ActorEvents::default() }
+        Self {
+            state,
+            names,
+            log,
+            wake_timer,
+            client_waits: ClientWaits::default(),
+            events: ActorEvents::default(),
+        }
     }
 
     /// Reports ejections and returns.

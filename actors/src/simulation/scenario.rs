@@ -15,6 +15,7 @@ use tidegate_config::{BucketConfig, Overload, Priority};
 
 use crate::chaos::{Crash, CrashPoint};
 use crate::clock;
+use crate::events::ActorEvents;
 use crate::pool::EndpointId;
 use crate::seeded_rng::SeededRng;
 use crate::simulation::client::{Client, ClientCredential, ClientSpec, ScenarioShared};
@@ -27,7 +28,6 @@ use crate::simulation::stepped_actor::{StepFault, StepResult, SteppableActor};
 use crate::simulation::threads::WorkerThreads;
 use crate::simulation::upstream::Upstream;
 use crate::simulation::watchdog::Progress;
-use crate::events::ActorEvents;
 use crate::system::{ActorSystem, prepare_with_seed};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 

@@ -123,12 +123,17 @@ fn parse_since(text: &str, now: SystemTime) -> Result<SystemTime, InvalidParamet
         _ => None,
     };
     let digits = &text[..text.len().saturating_sub(usize::from(unit.is_some()))];
-    let is_number = !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let count: Option<u64> = if is_number { digits.parse().ok() } else { None };
     let ago = count.zip(unit).map(|(count, unit)| Duration::from_secs(count.saturating_mul(unit)));
-    let at = ago.map(|ago| now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH));
+    let epoch = SystemTime::UNIX_EPOCH;
+    let at = ago.map(|ago| now.checked_sub(ago).map_or(epoch, |at| at.max(epoch)));
     at.ok_or_else(|| {
-        invalid("since", "neither a time of RFC 3339 such as 2027-01-31T18:00:00Z nor a length such as 90s, 15m or 2h")
+        invalid(
+            "since",
+            "neither a time of RFC 3339 such as 2027-01-31T18:00:00Z nor a length such as 90s, 15m or 2h",
+        )
     })
 }
 
@@ -149,8 +154,12 @@ mod tests {
     fn a_query_selects_decisions() {
         let all = query("").unwrap();
         assert_eq!((all.limit, all.request_id, all.since), (LIMIT_DEFAULT, None, None));
-        let one = query("request_id=a%2Db&reason=queue_full&client=%3A%3Affff%3A10.0.0.1&limit=1000").unwrap();
-        assert_eq!((one.request_id.as_deref(), one.reason.as_deref(), one.limit), (Some("a-b"), Some("queue_full"), 1000));
+        let one =
+            query("request_id=a%2Db&reason=queue_full&client=%3A%3Affff%3A10.0.0.1&limit=1000").unwrap();
+        assert_eq!(
+            (one.request_id.as_deref(), one.reason.as_deref(), one.limit),
+            (Some("a-b"), Some("queue_full"), 1000)
+        );
         assert_eq!(one.client, Some(ClientFilter::Address("10.0.0.1".parse().unwrap())));
         assert_eq!(query("client=ann").unwrap().client, Some(ClientFilter::Name("ann".to_owned())));
     }

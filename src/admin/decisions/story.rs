@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 
 use crate::admin::decisions::decision_json;
 use crate::decisions::Decisions;
-use crate::decisions::decision::{
-    DecisionFacts, DecisionKind, Entry, EntryFacts, Figures, RequestEnd, Unit,
-};
+use crate::decisions::decision::{DecisionFacts, DecisionKind, Entry, EntryFacts, Figures, RequestEnd, Unit};
 
 /// The story of a request with these entries, the oldest first.
 pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[Entry]) -> Value {
@@ -29,7 +27,8 @@ fn sentence(decisions: &Decisions, entry: &Entry) -> String {
     match &entry.facts {
         EntryFacts::End(end) => format!("{at}: {}", end_sentence(end)),
         EntryFacts::Decision(facts) => {
-            let after = facts.elapsed.map_or_else(String::new, |time| format!(", {} after its head", text_of(time)));
+            let after =
+                facts.elapsed.map_or_else(String::new, |time| format!(", {} after its head", text_of(time)));
             let parts = [
                 what(decisions, facts),
                 figures(&facts.figures),
@@ -53,7 +52,8 @@ fn what(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
     let bucket = facts.bucket.and_then(|bucket| names.bucket(bucket));
     let of_bucket = bucket.map_or_else(String::new, |bucket| format!(" of bucket `{bucket}`"));
     let status = facts.status.map_or_else(String::new, |status| format!(" with status {status}"));
-    let endpoint = names.endpoint(facts).map_or_else(String::new, |endpoint| format!(" at endpoint {endpoint}"));
+    let endpoint =
+        names.endpoint(facts).map_or_else(String::new, |endpoint| format!(" at endpoint {endpoint}"));
     let reason = facts.reason;
     Some(match facts.kind {
         DecisionKind::Refusal => format!(
@@ -76,7 +76,9 @@ fn what(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
 fn figures(figures: &Figures) -> Option<String> {
     let unit = figures.unit.map_or("", Unit::as_str);
     match (figures.measured, figures.threshold) {
-        (Some(measured), Some(threshold)) => Some(format!("measured {measured} {unit}, threshold {threshold} {unit}")),
+        (Some(measured), Some(threshold)) => {
+            Some(format!("measured {measured} {unit}, threshold {threshold} {unit}"))
+        }
         (Some(measured), None) => Some(format!("measured {measured} {unit}")),
         (None, Some(threshold)) => Some(format!("threshold {threshold} {unit}")),
         (None, None) => None,

@@ -4,7 +4,9 @@
 //! from the configuration, which does not change while the gateway runs. `figures_upstream.rs` has failures of the upstream and of
 //! the body, and the bucket's queue.
 
-use tidegate_actors::{AskError, BreakerRejection, LimitScope, LimitStatus, LimiterRejection, MonitorRejection};
+use tidegate_actors::{
+    AskError, BreakerRejection, LimitScope, LimitStatus, LimiterRejection, MonitorRejection,
+};
 use tidegate_config::{BucketConfig, Config};
 use tidegate_s3::form::FormRejection;
 
@@ -31,8 +33,7 @@ const CLIENT: Figures = Figures::of(DecisionScope::Client);
 const PROCESS: Figures = Figures::of(DecisionScope::Process);
 const BUCKET: Figures = Figures::of(DecisionScope::Bucket);
 
-const REQUEST_SIZE: ThresholdKeys =
-    &[Bucket("max_request_size"), Process("server.limits.max_request_size")];
+const REQUEST_SIZE: ThresholdKeys = &[Bucket("max_request_size"), Process("server.limits.max_request_size")];
 
 impl GatewayError {
     /// What was measured, the threshold, and who decided.
@@ -92,7 +93,7 @@ fn cors(rejection: &CorsRejection) -> Figures {
             .measured(number(*limit as u64), Unit::Requests)
             .threshold(number(*limit as u64), Unit::Requests)
             .set_by(&[Upstream("concurrency.max_concurrent")]),
-        CorsRejection::NotAllowed(_) => REQUEST.set_by(&[Bucket("cors.origins")]),
+        CorsRejection::NotAllowed(_) => REQUEST.set_by(&[Bucket("cors.allowed_origins")]),
     }
 }
 
@@ -150,10 +151,9 @@ pub(crate) fn limit(scope: LimitScope) -> (DecisionScope, ThresholdKeys) {
             DecisionScope::ClientAddress,
             &[Process("rate_limit.per_ip.burst"), Process("rate_limit.per_ip.requests_per_second")],
         ),
-        LimitScope::Bucket => (
-            DecisionScope::Bucket,
-            &[Bucket("rate_limit.burst"), Bucket("rate_limit.requests_per_second")],
-        ),
+        LimitScope::Bucket => {
+            (DecisionScope::Bucket, &[Bucket("rate_limit.burst"), Bucket("rate_limit.requests_per_second")])
+        }
         LimitScope::Key => (
             DecisionScope::ClientKey,
             &[
@@ -222,9 +222,7 @@ pub(super) fn breaker(rejection: &BreakerRejection, context: FigureContext<'_>) 
         BreakerRejection::Forced { retry_after } => {
             figures.until(*retry_after).set_by(&[Upstream("circuit_breaker.mode")])
         }
-        BreakerRejection::Unavailable(error) => {
-            unavailable(BUCKET, DecidingActor::Breaker, *error, context)
-        }
+        BreakerRejection::Unavailable(error) => unavailable(BUCKET, DecidingActor::Breaker, *error, context),
     }
 }
 

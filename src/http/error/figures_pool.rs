@@ -29,8 +29,7 @@ pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figur
         PoolRejection::Overload { waited, retry_after } => {
             let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);
             let figures = figures.set_by(&[Upstream("concurrency.codel_target_ms")]);
-            concurrency
-                .map_or(figures, |one| figures.threshold(ms(one.codel_target), Unit::Milliseconds))
+            concurrency.map_or(figures, |one| figures.threshold(ms(one.codel_target), Unit::Milliseconds))
         }
         PoolRejection::QueueTimeout { waited, retry_after } => {
             let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);

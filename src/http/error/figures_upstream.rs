@@ -32,9 +32,7 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
         | UpstreamRejection::NoDeleteResult
         | UpstreamRejection::Redirect(_) => endpoint,
         UpstreamRejection::NoCredentials(_) => Figures::of(DecisionScope::Credential),
-        UpstreamRejection::WrongRegion(_) => {
-            Figures::of(DecisionScope::Bucket).set_by(&[Upstream("region")])
-        }
+        UpstreamRejection::WrongRegion(_) => Figures::of(DecisionScope::Bucket).set_by(&[Upstream("region")]),
         UpstreamRejection::Timeout(kind) => timeout(*kind, context),
         UpstreamRejection::BodyTooLarge { limit } => {
             request(&RequestRejection::BodyTooLarge { bytes: None, limit: *limit })
@@ -54,11 +52,9 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
 fn timeout(kind: TimeoutKind, context: FigureContext<'_>) -> Figures {
     let upstream = context.bucket.map(|bucket| &bucket.upstream);
     let (scope, length, keys): (_, Option<Duration>, ThresholdKeys) = match kind {
-        TimeoutKind::Connect => (
-            DecisionScope::Endpoint,
-            upstream.map(|one| one.connect_timeout),
-            &[Upstream("connect_timeout")],
-        ),
+        TimeoutKind::Connect => {
+            (DecisionScope::Endpoint, upstream.map(|one| one.connect_timeout), &[Upstream("connect_timeout")])
+        }
         TimeoutKind::Upload => {
             (DecisionScope::Request, upstream.map(|one| one.idle_timeout), &[Upstream("idle_timeout")])
         }

@@ -147,9 +147,7 @@ impl Record {
         };
         if is_told {
             let phases = self.phases;
-            let since = |from, to: Option<Instant>| {
-                to.map(|to| to.saturating_duration_since(from))
-            };
+            let since = |from, to: Option<Instant>| to.map(|to| to.saturating_duration_since(from));
             let end = RequestEnd {
                 status: self.status,
                 attempts: self.attempts,
