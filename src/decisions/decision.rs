@@ -256,7 +256,7 @@ pub(crate) struct EntryTexts<'a> {
 
 /// A copy of an entry, with its order among all entries of the process.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct RingEntry {
     pub(crate) order: u64,
     pub(crate) at: SystemTime,
     pub(crate) facts: EntryFacts,

@@ -22,7 +22,6 @@ use slog::Logger;
 use tidegate_actors::{ActorEventSink, ActorStats, Actors, BucketId, clock};
 use tidegate_config::Config;
 
-use crate::decisions::actor_events::ActorDecisions;
 use crate::decisions::counts::DecisionCounts;
 use crate::decisions::decision::{DecidingActor, DecisionFacts, EntryFacts, EntryTexts, RequestEnd};
 use crate::decisions::ring::Ring;
@@ -102,7 +101,7 @@ impl Decisions {
     /// Records the transitions of the actors.
     pub(crate) fn actor_events(self: &Arc<Self>) -> Arc<dyn ActorEventSink> {
         let recorder = Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 1 };
-        Arc::new(ActorDecisions(recorder))
+        Arc::new(actor_events::ActorDecisions(recorder))
     }
 
     pub(crate) fn names(&self) -> &Names {

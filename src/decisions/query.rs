@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tidegate_actors::BucketId;
 
 use crate::decisions::counts::DecisionCounts;
-use crate::decisions::decision::{DecisionFacts, Entry, EntryFacts};
+use crate::decisions::decision::{DecisionFacts, EntryFacts, RingEntry};
 use crate::decisions::{DecisionCount, Decisions};
 
 /// A client of decisions.
@@ -32,7 +32,7 @@ pub(crate) struct DecisionQuery {
 #[derive(Debug)]
 pub(crate) struct FoundDecisions {
     /// The newest first.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<RingEntry>,
     /// All decisions since the start.
     pub(crate) recorded: u64,
     /// Entries in the rings.
@@ -59,7 +59,7 @@ impl Decisions {
         for at in 0..self.workers.len() {
             let worker = self.worker(at);
             let may_match = |at: SystemTime, facts: &EntryFacts| self.may_match(query, at, facts);
-            let matches = |entry: &Entry| self.matches(query, entry);
+            let matches = |entry: &RingEntry| self.matches(query, entry);
             found.entries.extend(worker.ring.newest(query.limit, may_match, matches));
             found.recorded += worker.recorded;
             found.kept += worker.ring.len() as u64;
@@ -84,7 +84,7 @@ impl Decisions {
             }
     }
 
-    fn matches(&self, query: &DecisionQuery, entry: &Entry) -> bool {
+    fn matches(&self, query: &DecisionQuery, entry: &RingEntry) -> bool {
         let is_client = match (&query.client, &entry.facts) {
             (Some(ClientFilter::Name(name)), EntryFacts::Decision(facts)) => {
                 entry.subject == *name || self.client_key(facts) == Some(name)
@@ -100,10 +100,10 @@ impl Decisions {
     }
 
     /// All entries of a request, the oldest first; at most `limit`.
-    pub(crate) fn of_request(&self, request_id: &str, limit: usize) -> Vec<Entry> {
+    pub(crate) fn of_request(&self, request_id: &str, limit: usize) -> Vec<RingEntry> {
         let mut entries = Vec::new();
         for at in 0..self.workers.len() {
-            let is_own = |entry: &Entry| entry.request_id == request_id;
+            let is_own = |entry: &RingEntry| entry.request_id == request_id;
             entries.extend(self.worker(at).ring.newest(limit, |_, _| true, is_own));
         }
         entries.sort_by_key(|entry| entry.order);

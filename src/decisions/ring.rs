@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use crate::decisions::decision::{Entry, EntryFacts, EntryTexts};
+use crate::decisions::decision::{EntryFacts, EntryTexts, RingEntry};
 
 /// Bytes of texts for each entry, on average.
 const TEXT_BYTES_MEAN: usize = 64;
@@ -105,10 +105,10 @@ impl Ring {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn entry(&self, slot: &Slot) -> Entry {
+    fn entry(&self, slot: &Slot) -> RingEntry {
         let Slot { order, at, facts, text_begin, lengths: [id, subject, detail] } = *slot;
         let subject_begin = text_begin + u64::from(id);
-        Entry {
+        RingEntry {
             order,
             at,
             facts,
@@ -123,8 +123,8 @@ impl Ring {
         &self,
         limit: usize,
         may_match: impl Fn(SystemTime, &EntryFacts) -> bool,
-        matches: impl Fn(&Entry) -> bool,
-    ) -> Vec<Entry> {
+        matches: impl Fn(&RingEntry) -> bool,
+    ) -> Vec<RingEntry> {
         let slots = self.slots.iter().rev().filter(|slot| may_match(slot.at, &slot.facts));
         slots.map(|slot| self.entry(slot)).filter(matches).take(limit).collect()
     }
@@ -172,7 +172,7 @@ mod tests {
         ring.push(order, at, facts("exhausted"), &EntryTexts { request_id, subject, detail });
     }
 
-    fn all(ring: &Ring) -> Vec<Entry> {
+    fn all(ring: &Ring) -> Vec<RingEntry> {
         ring.newest(usize::MAX, |_, _| true, |_| true)
     }
 

@@ -171,7 +171,7 @@ const ERROR_TYPES: [ErrorType; 15] = [
 /// The error type of a reason.
 fn error_type(reason: &str) -> &'static str {
     let found = ERROR_TYPES.iter().find(|(_, reasons)| reasons.contains(&reason));
-    found.map_or("proxy_internal_response", |(name, _)| name)
+    found.map_or("proxy_internal_error", |(name, _)| name)
 }
 
 /// Adds the gateway's member about a refusal.
@@ -225,11 +225,10 @@ mod tests {
         assert!(refusals.len() > 100, "{}", refusals.len());
         assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), refusals);
         assert_eq!(listed.len(), refusals.len(), "no reason has two types");
-        let documented: BTreeMap<String, BTreeSet<String>> = marked("proxy-status")
-            .lines()
-            .filter(|row| row.starts_with("| `"))
-            .map(|row| (words(row, 1).pop().unwrap(), words(row, 2).into_iter().collect()))
-            .collect();
+        let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for row in marked("proxy-status").lines().filter(|row| row.starts_with("| `")) {
+            documented.entry(words(row, 1).pop().unwrap()).or_default().extend(words(row, 2));
+        }
         let own = ERROR_TYPES.iter().map(|(name, reasons)| {
             ((*name).to_owned(), reasons.iter().map(|one| (*one).to_owned()).collect::<BTreeSet<_>>())
         });

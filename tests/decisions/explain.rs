@@ -73,7 +73,7 @@ async fn a_refusal_has_a_story() {
     }
 }
 
-/// O6: a request without decisions has no story, and the reply says why
+/// O6: a request without decisions has no story, and the reply has the cause
 #[tokio::test]
 async fn a_request_without_decisions_has_no_story() {
     let upstream = Upstream::ok("x");

@@ -39,7 +39,7 @@ fn parameter(header: &str, name: &str) -> Option<u64> {
     header.split(';').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
-/// Checks that a refusal has exactly one record, and that it says what the reply says.
+/// Checks that a refusal has exactly one record, and that it agrees with the reply.
 async fn assert_recorded(gateway: &Gateway, answer: &Response) -> Value {
     let id = id(answer);
     let found = decisions(gateway, &format!("request_id={id}")).await;

@@ -67,7 +67,7 @@ async fn a_malformed_query_is_refused() {
     }
 }
 
-/// O4: a full ring keeps the newest decisions, says what it lost, and counts all
+/// O4: a full ring keeps the newest decisions, counts what it lost, and counts all
 #[tokio::test]
 async fn a_full_ring_samples_and_counts() {
     const REFUSALS: u64 = 400;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::decisions::decision::{Entry, EntryFacts, Figures, RequestEnd};
+use crate::decisions::decision::{EntryFacts, Figures, RequestEnd, RingEntry};
 use crate::decisions::{DecisionCount, Decisions, Names};
 
 /// A time in UTC with milliseconds.
@@ -30,7 +30,7 @@ fn present(text: &str) -> Option<&str> {
 }
 
 /// A decision; none for the end of a request.
-pub(super) fn decision(decisions: &Decisions, entry: &Entry) -> Option<Value> {
+pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value> {
     let EntryFacts::Decision(facts) = &entry.facts else { return None };
     let names = decisions.names();
     let Figures { scope, measured, threshold, unit, until, .. } = facts.figures;

@@ -19,7 +19,7 @@ use crate::http::request_id;
 use crate::worker::Worker;
 use parameters::{InvalidParameter, Parameters};
 
-/// The most entries of one request that its story tells.
+/// The most entries of one request in its story.
 const STORY_ENTRIES_MAX: usize = 100;
 
 /// Registers the routes.

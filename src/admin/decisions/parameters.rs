@@ -85,8 +85,8 @@ impl Parameters {
         let is_reason = |text: &str| {
             text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         };
-        let reason = self.0.get("reason").cloned();
-        if reason.as_deref().is_some_and(|reason| !is_reason(reason)) {
+        let wanted = self.0.get("reason").cloned();
+        if wanted.as_deref().is_some_and(|reason| !is_reason(reason)) {
             return Err(invalid("reason", "no reason: a reason has lower-case letters, digits and `_`"));
         }
         let bucket = match self.0.get("bucket") {
@@ -107,7 +107,7 @@ impl Parameters {
             Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => limit,
             Some(_) => return Err(invalid("limit", format!("not a whole number from 1 to {LIMIT_MAX}"))),
         };
-        Ok(DecisionQuery { request_id: self.request_id()?, reason, bucket, client, since, limit })
+        Ok(DecisionQuery { request_id: self.request_id()?, reason: wanted, bucket, client, since, limit })
     }
 }
 

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use crate::admin::decisions::decision_json;
 use crate::decisions::Decisions;
-use crate::decisions::decision::{DecisionFacts, DecisionKind, Entry, EntryFacts, Figures, RequestEnd, Unit};
+use crate::decisions::decision::{
+    DecisionFacts, DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry, Unit,
+};
 
 /// The story of a request with these entries, the oldest first.
-pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[Entry]) -> Value {
+pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[RingEntry]) -> Value {
     let end = entries.iter().rev().find_map(|entry| match &entry.facts {
         EntryFacts::End(end) => Some(decision_json::end(end)),
         EntryFacts::Decision(_) => None,
@@ -22,7 +24,7 @@ pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[Entry
     })
 }
 
-fn sentence(decisions: &Decisions, entry: &Entry) -> String {
+fn sentence(decisions: &Decisions, entry: &RingEntry) -> String {
     let at = decision_json::timestamp(entry.at);
     match &entry.facts {
         EntryFacts::End(end) => format!("{at}: {}", end_sentence(end)),
@@ -103,7 +105,7 @@ fn key(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
     })
 }
 
-fn detail(entry: &Entry) -> Option<String> {
+fn detail(entry: &RingEntry) -> Option<String> {
     Some(entry.detail.clone()).filter(|detail| !detail.is_empty())
 }
 

@@ -11,8 +11,6 @@
 mod auth;
 mod bucket_list;
 pub(crate) mod figures;
-mod figures_pool;
-mod figures_upstream;
 mod form;
 mod local_replies;
 mod pool;

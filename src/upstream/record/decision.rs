@@ -94,8 +94,8 @@ impl Record {
             .measured(ms(waited), Unit::Milliseconds)
             .decided_by(DecidingActor::Breaker)
             .set_by(&[KeyName::Upstream("circuit_breaker.hold_ms")]);
-        if let Some(hold) = bucket.config.upstream.circuit_breaker.hold {
-            figures = figures.threshold(ms(hold), Unit::Milliseconds);
+        if let Some(longest) = bucket.config.upstream.circuit_breaker.hold {
+            figures = figures.threshold(ms(longest), Unit::Milliseconds);
         }
         self.record_decision(DecisionKind::Queued, "circuit_wait", figures, None);
     }
@@ -139,13 +139,13 @@ impl Record {
             let figures = Figures::of(DecisionScope::Request);
             self.record_decision(DecisionKind::Cut, reason, figures, Some(self.status));
         }
-        let is_told = match self.decided {
+        let has_end = match self.decided {
             Decided::Nothing => false,
             Decided::Delayed => true,
-            // The refusal itself tells the rest.
+            // The record of the refusal has the rest.
             Decided::Refused => self.attempts > 0,
         };
-        if is_told {
+        if has_end {
             let phases = self.phases;
             let since = |from, to: Option<Instant>| to.map(|to| to.saturating_duration_since(from));
             let end = RequestEnd {

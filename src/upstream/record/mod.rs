@@ -27,7 +27,6 @@ use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::record::decision::Decided;
 use crate::upstream::{RegionHeader, RequestHost};
 
 /// The record of one request.
@@ -72,7 +71,7 @@ pub(crate) struct Record {
     /// The ticket in the client's limit of requests in flight, if one is configured.
     pub(crate) client_ticket: Option<ClientTicket>,
     /// What has been decided about the request.
-    decided: Decided,
+    decided: decision::Decided,
     /// This record belongs to one of several calls, which the record of the request includes.
     is_sub_request: bool,
 }
@@ -160,7 +159,7 @@ impl Record {
             sent_bytes: 0,
             phases: RequestTimings::default(),
             client_ticket: None,
-            decided: Decided::Nothing,
+            decided: decision::Decided::Nothing,
             is_sub_request: false,
         }
     }

@@ -1,8 +1,11 @@
 //! Maps every rejection to the figures of its decision (O4), beside the mapping to the reply.
 //!
 //! The match is exhaustive, so a new rejection cannot be forgotten. Measured values come from the rejection, thresholds from it or
-//! from the configuration, which does not change while the gateway runs. `figures_upstream.rs` has failures of the upstream and of
-//! the body, and the bucket's queue.
+//! from the configuration, which does not change while the gateway runs. `pool.rs` has the bucket's queue, `upstream.rs` failures
+//! of the upstream and of the body.
+
+mod pool;
+mod upstream;
 
 use tidegate_actors::{
     AskError, BreakerRejection, LimitScope, LimitStatus, LimiterRejection, MonitorRejection,
@@ -16,7 +19,6 @@ use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, Threshol
 use crate::http::bucket_list::{BucketListRejection, FetchError};
 use crate::http::cors::CorsRejection;
 use crate::http::error::GatewayError;
-use crate::http::error::{figures_pool, figures_upstream};
 use crate::http::request_validation::RequestRejection;
 use crate::router::RouteRejection;
 
@@ -47,9 +49,9 @@ impl GatewayError {
             Self::Auth(rejection) => auth(rejection),
             Self::Form(rejection) => form(rejection),
             Self::BucketList(rejection) => bucket_list(rejection, context),
-            Self::Pool(rejection) => figures_pool::of(rejection, context),
+            Self::Pool(rejection) => pool::of(rejection, context),
             Self::Breaker(rejection) => breaker(rejection, context),
-            Self::Upstream(rejection) => figures_upstream::of(rejection, context),
+            Self::Upstream(rejection) => upstream::of(rejection, context),
             Self::Panicked => PROCESS,
         }
     }

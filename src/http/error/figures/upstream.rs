@@ -8,8 +8,7 @@ use tidegate_s3::upload::UploadFault;
 use crate::auth::AuthRejection;
 use crate::decisions::decision::KeyName::{Bucket, Process, Upstream};
 use crate::decisions::decision::{DecisionScope, Figures, ThresholdKeys, Unit, ms, number};
-use crate::http::error::figures::{FigureContext, auth, breaker, request};
-use crate::http::error::figures_pool;
+use crate::http::error::figures::{FigureContext, auth, breaker, pool, request};
 use crate::http::request_validation::RequestRejection;
 use crate::shortage::Shortage;
 use crate::upstream::{TimeoutKind, UpstreamRejection};
@@ -44,7 +43,7 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
         UpstreamRejection::MemoryPressure => process.set_by(&[Process("monitor.memory_limit_bytes")]),
         UpstreamRejection::CopySourceDenied => auth(&AuthRejection::CopySourceDenied),
         UpstreamRejection::Breaker(rejection) => breaker(rejection, context),
-        UpstreamRejection::Pool(rejection) => figures_pool::of(rejection, context),
+        UpstreamRejection::Pool(rejection) => pool::of(rejection, context),
     }
 }
 
