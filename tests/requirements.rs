@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 50;
+const LATER: usize = 48;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -159,7 +159,7 @@ const LEDGER: [(&str, State); 132] = [
     ("O3", Met),
     ("O4", Met),
     ("O5", Met),
-    ("O6", Later("not begun")),
+    ("O6", Met),
     ("O7", Later("not begun")),
     ("O8", Later("not begun")),
     ("O9", Later("not begun")),

@@ -44,6 +44,7 @@ pub use events::{ActorChange, ActorEventSink};
 pub use launches::{Launch, Launches};
 pub use limiter::{
     Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
+    PeekedLimit,
 };
 pub use mailbox::AskError;
 pub use monitor::{
@@ -53,8 +54,8 @@ pub use monitor::{
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
     EndpointId, EndpointState, EndpointTicket, EndpointView, FailureKind, HedgeRefusal, LimitCause,
-    LimitView, OverloadSignal, Permit, PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints,
-    RetryTicket,
+    LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView, ReadKind,
+    RequestFingerprints, RetryTicket,
 };
 pub use sessions::{
     ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,

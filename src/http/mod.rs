@@ -10,6 +10,7 @@ pub(crate) mod cors;
 pub(crate) mod cors_preflight;
 pub(crate) mod error;
 pub(crate) mod error_reply;
+pub(crate) mod explain;
 mod form;
 mod grant;
 pub(crate) mod head_rejection;

@@ -2,6 +2,7 @@
 
 mod events;
 mod explain;
+mod made_up;
 mod proxy_status;
 mod queries;
 mod refusals;

@@ -1,22 +1,26 @@
-//! `GET /decisions` and `GET /explain`: the recorded decisions, and the story of one request (O4, O6).
+//! `GET /decisions`, `GET /explain` and `POST /explain`: the recorded decisions, the story of one request, and what would happen to a
+//! made-up one (O4, O6).
 //!
-//! Both read the rings of the workers and change nothing. A malformed query gets a 400 that names the parameter.
+//! All of them read and change nothing. A malformed query or body gets a 400 that names the parameter or the field.
 
 mod decision_json;
+mod made_up;
 mod parameters;
 mod story;
 
 use std::rc::Rc;
 
-use actix_web::web::{Data, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::{Error, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use crate::admin::get_or_head;
 use crate::decisions::query::{DecisionQuery, FoundDecisions};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
+use crate::http::explain::explain;
 use crate::http::request_id;
 use crate::worker::Worker;
+use made_up::InvalidBody;
 use parameters::{InvalidParameter, Parameters};
 
 /// The most entries of one request in its story.
@@ -26,7 +30,8 @@ const STORY_ENTRIES_MAX: usize = 100;
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
         .route("/decisions", get_or_head().to(decisions))
-        .route("/explain", get_or_head().to(explain_request));
+        .route("/explain", get_or_head().to(explain_request))
+        .route("/explain", web::post().to(explain_made_up));
 }
 
 /// `GET /decisions?request_id=&reason=&bucket=&client=&since=&limit=`.
@@ -78,6 +83,25 @@ async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> Http
         );
     }
     json_reply(AdminStatus::Ok, &story::document(decisions, &id, &entries))
+}
+
+/// `POST /explain`: what would happen to the request in the body now.
+async fn explain_made_up(
+    request: HttpRequest,
+    body: Result<Bytes, Error>,
+    worker: Data<Rc<Worker>>,
+) -> HttpResponse {
+    // The body is refused by its size before it is complete, or its client left.
+    let parsed = body.map_err(|_| InvalidBody::TooLarge).and_then(|body| made_up::parse(&body));
+    let made_up = match parsed {
+        Ok(made_up) => made_up,
+        Err(error) => {
+            let id = request_id::of(request.headers());
+            return admin_error_reply(AdminStatus::BadRequest, "invalid_request", &error.to_string(), &id);
+        }
+    };
+    let explanation = explain(&worker, &made_up).await;
+    json_reply(AdminStatus::Ok, &made_up::document(&worker.shared.decisions, &explanation))
 }
 
 fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {

@@ -87,7 +87,7 @@ pub(crate) async fn acquire(
     }
     let since = clock::now();
     let ticket = breaker.wait_for_circuit(circuit, deadline).await?;
-    record.record_circuit_wait(bucket, clock::now().saturating_duration_since(since));
+    record.record_circuit_wait(clock::now().saturating_duration_since(since));
     let since = clock::now();
     let permit = bucket.pool.acquire(priority, deadline).await?;
     let began = clock::now();

@@ -86,17 +86,14 @@ impl Record {
     }
 
     /// Records a wait for the bucket's circuit, if it was long.
-    pub(crate) fn record_circuit_wait(&mut self, bucket: &Bucket, waited: Duration) {
+    pub(crate) fn record_circuit_wait(&mut self, waited: Duration) {
         if waited <= LONG_WAIT {
             return;
         }
-        let mut figures = Figures::of(DecisionScope::Bucket)
+        let figures = Figures::of(DecisionScope::Bucket)
             .measured(ms(waited), Unit::Milliseconds)
             .decided_by(DecidingActor::Breaker)
             .set_by(&[KeyName::Upstream("circuit_breaker.hold_ms")]);
-        if let Some(longest) = bucket.config.upstream.circuit_breaker.hold {
-            figures = figures.threshold(ms(longest), Unit::Milliseconds);
-        }
         self.record_decision(DecisionKind::Queued, "circuit_wait", figures, None);
     }
 

@@ -174,6 +174,13 @@ impl Record {
         part
     }
 
+    /// A record that is never written, for a request that is only explained.
+    pub(crate) fn unwritten(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
+        let mut record = Self::new(host, id, request);
+        record.is_sub_request = true;
+        record
+    }
+
     /// The identity of the client for limits per client.
     pub(crate) fn client_id(&self) -> Option<ClientId> {
         let authenticated = match &self.caller {
