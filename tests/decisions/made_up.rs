@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::document;
+use super::{FaultyRequest, document};
 use crate::auth::signer::Signer;
 use crate::pool::{held, spawn_get};
 use crate::support::gateway::Builder;
@@ -38,10 +38,19 @@ fn limited(upstream: &Upstream) -> Builder {
 
 /// The metrics that requests change. Peek messages are messages of their actors, and readings of the process change by themselves.
 fn of_requests(metrics: &str) -> Vec<String> {
-    let own =
-        ["actor_", "memory_", "file_descriptors", "cpu_", "mailbox_", "log_", "rate_limit_current_rate"];
-    let lines = metrics.lines().filter(|line| !line.starts_with('#'));
-    lines.filter(|line| !own.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
+    let others = [
+        "actor_",
+        "cpu_",
+        "file_descriptors",
+        "log_",
+        "mailbox_",
+        "memory_",
+        "process_",
+        "rate_limit_current_rate",
+    ];
+    let name = |line: &str| line.strip_prefix("tidegate_").unwrap_or(line).to_owned();
+    let lines = metrics.lines().filter(|line| !line.starts_with('#')).map(name);
+    lines.filter(|line| !others.iter().any(|name| line.starts_with(name))).collect()
 }
 
 /// O6: a thousand explanations consume no token, permit or slot, and count nothing
@@ -144,7 +153,7 @@ async fn an_explained_refusal_is_the_real_one() {
     .await;
     let long = format!("/b/{}", "k".repeat(9000));
     let robot = "0123456789abcdef0123456789abcdef";
-    let cases: [(&str, &str, &[(&str, &str)], &str); 13] = [
+    let cases: [FaultyRequest<'_>; 13] = [
         ("GET", "/nowhere/k", &[], "no_such_bucket"),
         ("PUT", "/", &[("content-length", "0")], "no_bucket"),
         ("PATCH", "/b/k", &[], "method"),

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::support::{Gateway, Response, wait_for};
 
+/// A request with one fault: method, target, headers, and the reason of its refusal.
+type FaultyRequest<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'static str);
+
 /// The reply to `GET /decisions` with this query.
 async fn document(gateway: &Gateway, query: &str) -> Value {
     let answer = gateway.admin(&format!("/decisions?{query}")).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{assert_recorded, decision, decisions, document, id};
+use super::{FaultyRequest, assert_recorded, decision, decisions, document, id};
 use crate::auth::signer::Signer;
 use crate::support::gateway::Builder;
 use crate::support::unreachable::RefusingAddress;
@@ -83,7 +83,7 @@ async fn send_signed(gateway: &Gateway, signer: &Signer, method: &str, target: &
 /// Requests with one fault each, and the reasons of their refusals.
 async fn provoke_by_head(gateway: &Gateway) -> Vec<(Response, &'static str)> {
     let (long, many) = ("k".repeat(9000), "v".repeat(9000));
-    let cases: [(&str, &str, &[(&str, &str)], &'static str); 22] = [
+    let cases: [FaultyRequest<'_>; 22] = [
         ("PUT", "/", &[], "no_bucket"),
         ("GET", "/nowhere/k", &[], "no_such_bucket"),
         ("GET", "/b/k", &[("x-request-timeout", "soon")], "deadline"),
