@@ -6,7 +6,9 @@ use super::{FaultyRequest, assert_recorded, decision, decisions, document, id};
 use crate::auth::signer::Signer;
 use crate::support::gateway::Builder;
 use crate::support::unreachable::RefusingAddress;
-use crate::support::{Client, Gateway, Response, SeenRequest, Upstream, UpstreamReply, client, request};
+use crate::support::{
+    Client, Gateway, Response, SeenRequest, Upstream, UpstreamReply, client, request, wait_for,
+};
 
 /// An upstream with a failure for each path.
 fn failing() -> Upstream {
@@ -302,4 +304,58 @@ async fn concurrent_refusals_have_one_record_each() {
         let expected: Vec<String> = (0..REQUESTS).map(|number| number.to_string()).collect();
         assert_eq!(own, expected, "the requests of one client are in their order");
     }
+}
+
+/// Settings, reason, key of the threshold, and threshold.
+type LimitCase<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str, u64);
+
+/// O4: the limits of process, client and queue are measured
+#[tokio::test]
+async fn limits_of_process_client_and_queue_are_measured() {
+    let queue = ("buckets.b.s3.concurrency.queue_timeout_ms", "50");
+    let cases: [LimitCase<'_>; 3] = [
+        (
+            &[("server.max_concurrent_requests", "1")],
+            "too_many_requests_in_flight",
+            "server.max_concurrent_requests",
+            1,
+        ),
+        (&[("concurrency.max_per_client", "1")], "client_concurrency", "concurrency.max_per_client", 1),
+        (&[("buckets.b.s3.concurrency.max_concurrent", "1"), queue], "queue_timeout", queue.0, 50),
+    ];
+    for (settings, reason, key, threshold) in cases {
+        let upstream = Upstream::start(|_| UpstreamReply::hang());
+        let builder = Gateway::builder().bucket("b", &upstream);
+        let gateway =
+            settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value)).start().await;
+        let mut first = Client::connect(gateway.address()).await;
+        first.send(client::message("GET", "/b/held", &[], None)).await;
+        upstream.wait_until_in_flight(1).await;
+        let record = assert_recorded(&gateway, &gateway.get("/b/k").await).await;
+        assert_eq!(
+            (&record["reason"], &record["threshold"]),
+            (&reason.into(), &threshold.into()),
+            "{record}"
+        );
+        assert!(record["measured"].as_f64() >= record["threshold"].as_f64(), "{record}");
+        assert_eq!(record["config"]["key"], key, "{record}");
+    }
+}
+
+/// O4: at `exhausted` a refusal has the reading of the sensor, and decisions can still be read
+#[tokio::test]
+async fn an_exhausted_gateway_is_explained() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).exhaust_at_half_of_descriptors().start().await;
+    gateway.exhaust_descriptors();
+    let rose = decision(&gateway, "reason=level_rose").await;
+    assert_eq!(rose["actor"]["name"], "monitor", "{rose}");
+    wait_for("the level is exhausted", || async {
+        (gateway.status().await["level"] == "exhausted").then_some(())
+    })
+    .await;
+    let record = assert_recorded(&gateway, &gateway.get("/b/k").await).await;
+    assert_eq!((&record["reason"], &record["threshold"]), (&"exhausted".into(), &50.into()), "{record}");
+    assert!(record["measured"].as_f64() >= Some(50.0) && record["unit"] == "percent", "{record}");
+    assert_eq!(record["config"]["key"], "monitor.exhausted", "{record}");
 }
