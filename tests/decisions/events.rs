@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{decision, decisions, document, id};
+use super::{assert_recorded, decision, decisions, document, id};
 use crate::pool::{held, spawn_get};
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
@@ -128,6 +128,12 @@ async fn transitions_and_ejections_are_recorded() {
     assert_eq!((&opened["measured"], &opened["unit"]), (&3.into(), &"failures".into()), "{opened}");
     assert!(opened["request_id"].is_null() && opened["until"].is_string(), "{opened}");
     assert!(opened["detail"].as_str().unwrap().contains("read"), "{opened}");
+    let refused = assert_recorded(&gateway, &gateway.get("/b/k").await).await;
+    assert_eq!(
+        (&refused["reason"], &refused["measured"], &refused["threshold"]),
+        (&"breaker_open".into(), &3.into(), &3.into())
+    );
+    assert_eq!(refused["config"]["key"], "buckets.b.s3.circuit_breaker.failure_threshold", "{refused}");
     wait_for("the endpoint is ejected", || async {
         gateway.get("/two/k").await.complete_status();
         decisions(&gateway, "reason=endpoint_ejected&bucket=two").await.into_iter().next()

@@ -151,10 +151,12 @@ async fn provoke_by_state(gateway: &Gateway) -> Vec<(Response, &'static str)> {
         ("/b/hang", "timeout_first_byte"),
         ("/b/redirect", "upstream_redirect"),
         ("/dead/k", "upstream_connect"),
-        ("/dead/k", "breaker_open"),
     ] {
         answers.push((gateway.get(target).await, reason));
     }
+    // The failure is reported to the circuit while its answer is sent.
+    decision(gateway, "reason=circuit_opened&bucket=dead").await;
+    answers.push((gateway.get("/dead/k").await, "breaker_open"));
     gateway.crash_next("limiter", "decide").await;
     answers.push((gateway.get("/limited/k").await, "limiter_unavailable"));
     assert_eq!(gateway.post("/requests/crash").await.complete_status(), 202);

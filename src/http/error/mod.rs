@@ -302,7 +302,7 @@ pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) 
 
 fn breaker(rejection: &BreakerRejection) -> ErrorReply {
     match rejection {
-        BreakerRejection::Open { retry_after, cause } => ErrorReply::new(
+        BreakerRejection::Open { retry_after, cause, .. } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_open",
