@@ -22,8 +22,9 @@ async fn a_repeated_request_has_a_story() {
     assert_eq!(answer.complete_status(), 200);
     gateway.wait_for_access_line("told").await;
     let story = story(&gateway, "told").await;
-    let sentences: Vec<&str> =
-        story["sentences"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    let all = story["sentences"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
+    // On a busy machine the answer of the pool itself can take 10 ms.
+    let sentences: Vec<&str> = all.filter(|one| !one.contains("had waited")).collect();
     assert_eq!(sentences.len(), 2, "{sentences:?}");
     for part in [
         "failed with status 503",
@@ -77,8 +78,18 @@ async fn a_refusal_has_a_story() {
 #[tokio::test]
 async fn a_request_without_decisions_has_no_story() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::in_front_of(&upstream).await;
-    let answer = request(gateway.address(), "GET", "/b/k", &[("x-request-id", "quiet")], None).await;
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.cors.allowed_origins", "https://app.example.com")
+        .set("buckets.b.cors.allowed_methods", "GET")
+        .start()
+        .await;
+    let preflight = [
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "GET"),
+        ("x-request-id", "quiet"),
+    ];
+    let answer = request(gateway.address(), "OPTIONS", "/b/k", &preflight, None).await;
     assert_eq!(answer.complete_status(), 200);
     gateway.wait_for_access_line("quiet").await;
     let answer = gateway.admin("/explain?request_id=quiet").await;
